@@ -1,0 +1,132 @@
+//! How long to wait after a failure: the policy as data, and the headers that overrule it.
+//!
+//! Exponential backoff with full jitter (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015):
+//! the delay after the n-th failure in a row is uniform in `0..min(longest, base × 2ⁿ⁻¹)`. An origin that says when
+//! to come back is believed, up to a cap: a header must not be able to park a run for ten years.
+//!
+//! Nothing here sleeps or reads a clock; the caller passes the random number and the wall time.
+
+use std::time::{Duration, SystemTime};
+
+/// When to try again, and when to give up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Failures in a row, without a byte gained, that end a source.
+    pub retries: u32,
+    /// The upper bound of the first delay.
+    pub base: Duration,
+    /// The upper bound of every delay that no header asked for.
+    pub longest: Duration,
+    /// The longest wait that `Retry-After` or `RateLimit` can ask for. The Hub's windows are five minutes.
+    pub longest_asked: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            retries: 5,
+            base: Duration::from_millis(500),
+            longest: Duration::from_secs(30),
+            longest_asked: Duration::from_secs(300),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// The delay after `failures` in a row (1 is the first). `random` is uniform in `0.0..1.0`; `asked` is what the
+    /// origin wants, which is never shortened by jitter and lengthened by up to a tenth, so that many clients told
+    /// the same do not come back in the same moment.
+    pub fn delay(&self, failures: u32, random: f64, asked: Option<Duration>) -> Duration {
+        let doublings = failures.saturating_sub(1).min(20);
+        let bound = self.base.saturating_mul(1 << doublings).min(self.longest);
+        let jittered = bound.mul_f64(random);
+        match asked {
+            Some(asked) => asked.min(self.longest_asked).mul_f64(1.0 + random / 10.0).max(jittered),
+            None => jittered,
+        }
+    }
+
+    /// Whether that many failures in a row end a source.
+    pub fn is_spent(&self, failures: u32) -> bool {
+        failures >= self.retries.max(1)
+    }
+}
+
+/// The wait that a `Retry-After` value asks for (RFC 9110 section 10.2.3): seconds, or an HTTP date that is compared
+/// with `now`. `None` for garbage; a date in the past is no wait.
+pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
+        // More digits than u64 has are still "very long"; the policy caps it.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+}
+
+/// The wait that a `RateLimit` value asks for (draft-ietf-httpapi-ratelimit-headers, as the Hub sends it):
+/// `"resolvers";r=0;t=55` is 55 seconds. `None` while something remains, and for garbage.
+pub fn rate_limit(value: &str) -> Option<Duration> {
+    value.split(',').filter_map(exhausted_for).max()
+}
+
+fn exhausted_for(policy: &str) -> Option<Duration> {
+    let mut remaining = None;
+    let mut seconds = None;
+    for parameter in policy.split(';').skip(1) {
+        match parameter.trim().split_once('=') {
+            Some(("r", value)) => remaining = value.trim().parse::<u64>().ok(),
+            Some(("t", value)) => seconds = value.trim().parse::<u64>().ok(),
+            _ => {}
+        }
+    }
+    (remaining? == 0).then_some(Duration::from_secs(seconds?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_jitter_fills_the_whole_span() {
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.delay(1, 0.0, None), Duration::ZERO);
+        assert_eq!(policy.delay(1, 1.0, None), SECOND / 2);
+        assert_eq!(policy.delay(2, 1.0, None), SECOND);
+        assert_eq!(policy.delay(3, 0.5, None), SECOND);
+        assert_eq!(policy.delay(1000, 1.0, None), policy.longest);
+    }
+
+    #[test]
+    fn fault_32_retry_after_is_honoured_and_capped() {
+        let policy = RetryPolicy::default();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
+        assert_eq!(retry_after("120", now), Some(120 * SECOND));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(60 * SECOND));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:48:37 GMT", now), Some(Duration::ZERO));
+        for garbage in ["", "soon", "-5", "1.5", "Sun, 99 Nov"] {
+            assert_eq!(retry_after(garbage, now), None, "{garbage:?}");
+        }
+        let ten_years = retry_after("315360000", now);
+        assert_eq!(policy.delay(1, 0.0, ten_years), policy.longest_asked);
+        assert_eq!(policy.delay(1, 0.0, retry_after(&"9".repeat(40), now)), policy.longest_asked);
+        assert!(policy.delay(1, 0.0, Some(3 * SECOND)) >= 3 * SECOND);
+    }
+
+    #[test]
+    fn the_hubs_rate_limit_is_understood() {
+        assert_eq!(rate_limit(r#""resolvers";r=0;t=55"#), Some(55 * SECOND));
+        assert_eq!(rate_limit(r#""resolvers";r=12;t=55"#), None);
+        assert_eq!(rate_limit(r#""api";r=3;t=9, "resolvers";r=0;t=7"#), Some(7 * SECOND));
+        assert_eq!(rate_limit("garbage;r=;t"), None);
+    }
+
+    #[test]
+    fn five_failures_are_enough() {
+        let policy = RetryPolicy::default();
+        assert!(!policy.is_spent(4));
+        assert!(policy.is_spent(5));
+    }
+}

@@ -1,0 +1,66 @@
+//! The text's own shape, as serde sees it: names and types, no meaning.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::Model;
+use super::error::{Located, LockfileErrorKind};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lock {
+    /// Read by [`Head`] before anything else; here so that it is a known key.
+    #[serde(rename = "version")]
+    _version: i64,
+    pub(super) marker: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) model: Vec<RawModel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    pub(super) path: Spanned<String>,
+    url: Spanned<String>,
+    #[serde(default)]
+    mirrors: Vec<Spanned<String>>,
+    size: Spanned<i64>,
+    sha256: Spanned<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+}
+
+/// The version alone: a lock of another version may have other keys, and then the version is the message.
+#[derive(Deserialize)]
+struct Head {
+    version: Spanned<toml::Value>,
+}
+
+pub(super) fn parse(text: &str) -> Result<Lock, Located> {
+    let located =
+        |error: toml::de::Error| (error.span(), LockfileErrorKind::Toml(error.message().to_owned()));
+    let head: Head = toml::from_str(text).map_err(located)?;
+    if head.version.get_ref().as_integer() != Some(1) {
+        let found = text[head.version.span()].to_owned();
+        return Err((Some(head.version.span()), LockfileErrorKind::Version { found }));
+    }
+    toml::from_str(text).map_err(located)
+}
+
+impl RawModel {
+    pub(super) fn into_model(self) -> Result<Model, Located> {
+        let path = self.path.get_ref().parse();
+        let path = path.map_err(|error| (Some(self.path.span()), LockfileErrorKind::Path(error)))?;
+        let mut sources = Vec::with_capacity(1 + self.mirrors.len());
+        for url in std::iter::once(&self.url).chain(&self.mirrors) {
+            let parsed = url.get_ref().parse();
+            sources.push(parsed.map_err(|error| (Some(url.span()), LockfileErrorKind::Url(error)))?);
+        }
+        let size = *self.size.get_ref();
+        let size = u64::try_from(size)
+            .map_err(|_| (Some(self.size.span()), LockfileErrorKind::NegativeSize { found: size }))?;
+        let sha256 = self.sha256.get_ref().parse();
+        let sha256 = sha256.map_err(|error| (Some(self.sha256.span()), LockfileErrorKind::Digest(error)))?;
+        Ok(Model { path, sources, size, sha256, groups: self.groups })
+    }
+}

@@ -1,0 +1,112 @@
+//! Which of a lock's models a run is about.
+
+use globset::GlobBuilder;
+
+use super::{Lockfile, Model};
+
+/// What was asked for; empty means everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Paths, file stems or globs over paths. A model that any of them names is in.
+    pub patterns: Vec<String>,
+    /// Groups. A model in any of them is in.
+    pub groups: Vec<String>,
+}
+
+/// A selection that cannot be meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SelectError {
+    /// A pattern that names nothing.
+    #[error("no model in the lock is called {pattern:?}; there are: {known}")]
+    NoModel {
+        /// The pattern.
+        pattern: String,
+        /// The paths there are, the first few.
+        known: String,
+    },
+    /// A group that nothing belongs to.
+    #[error("no model in the lock belongs to the group {group:?}; there are: {known}")]
+    NoGroup {
+        /// The group.
+        group: String,
+        /// The groups there are.
+        known: String,
+    },
+    /// Patterns and groups that exclude each other.
+    #[error("none of the models named belongs to the groups named")]
+    Nothing,
+    /// A glob that does not parse.
+    #[error("{pattern:?} is not a glob: {reason}")]
+    Glob {
+        /// The pattern.
+        pattern: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Lockfile {
+    /// The models that `selection` means, in the lock's order.
+    ///
+    /// # Errors
+    /// Where a pattern or group names nothing: a typing mistake must not pass for "all present".
+    pub fn select(&self, selection: &Selection) -> Result<Vec<&Model>, SelectError> {
+        let mut named = vec![selection.patterns.is_empty(); self.models().len()];
+        for pattern in &selection.patterns {
+            let matches = matcher(pattern)?;
+            let mut any = false;
+            for (model, named) in self.models().iter().zip(&mut named) {
+                if matches(model) {
+                    *named = true;
+                    any = true;
+                }
+            }
+            if !any {
+                return Err(SelectError::NoModel { pattern: pattern.clone(), known: self.known_paths() });
+            }
+        }
+        for group in &selection.groups {
+            if !self.models().iter().any(|model| model.groups.contains(group)) {
+                return Err(SelectError::NoGroup { group: group.clone(), known: self.known_groups() });
+            }
+        }
+        let in_groups = |model: &Model| {
+            selection.groups.is_empty() || model.groups.iter().any(|group| selection.groups.contains(group))
+        };
+        let chosen: Vec<&Model> = self
+            .models()
+            .iter()
+            .zip(&named)
+            .filter(|(model, named)| **named && in_groups(model))
+            .map(|(m, _)| m)
+            .collect();
+        let asked = !selection.patterns.is_empty() || !selection.groups.is_empty();
+        if chosen.is_empty() && asked { Err(SelectError::Nothing) } else { Ok(chosen) }
+    }
+
+    fn known_paths(&self) -> String {
+        let mut known: Vec<&str> = self.models().iter().take(8).map(|model| model.path.as_str()).collect();
+        if self.models().len() > known.len() {
+            known.push("…");
+        }
+        known.join(", ")
+    }
+
+    fn known_groups(&self) -> String {
+        let mut known: Vec<&str> = self.models().iter().flat_map(|m| &m.groups).map(String::as_str).collect();
+        known.sort_unstable();
+        known.dedup();
+        if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+    }
+}
+
+/// A path and a stem are taken literally first, so that a name with brackets in it can be named.
+fn matcher(pattern: &str) -> Result<impl Fn(&Model) -> bool, SelectError> {
+    let glob = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| {
+        SelectError::Glob { pattern: pattern.to_owned(), reason: error.kind().to_string() }
+    })?;
+    let glob = glob.compile_matcher();
+    Ok(move |model: &Model| {
+        model.path.as_str() == pattern || model.path.stem() == pattern || glob.is_match(model.path.as_str())
+    })
+}
