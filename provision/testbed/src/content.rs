@@ -1,0 +1,260 @@
+//! Bytes that cost no memory.
+//!
+//! [`Content`] is random access to a deterministic file. Generated content is a function of `(seed, word index)`, so
+//! any part of a 20 GB file is made when it is sent and checked without storing it. Each 8-byte word is the output of
+//! a bijection of its index: no two aligned words of one file are equal, and a block written at the wrong offset can
+//! never look right.
+//!
+//! Damage (a flipped bit, a piece of error text) is content over content, so the answers know only one kind of body.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+
+/// The odd constant of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
+const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// A file's bytes: generated, literal, or another content with damage. Cloning is cheap.
+#[derive(Clone)]
+pub struct Content(Arc<Inner>);
+
+struct Inner {
+    kind: Kind,
+    digest: OnceLock<[u8; 32]>,
+}
+
+enum Kind {
+    Generated { seed: u64, size: u64 },
+    Literal(Bytes),
+    Replaced { base: Content, at: u64, with: Bytes },
+    Flipped { base: Content, at: u64, mask: u8 },
+}
+
+impl Content {
+    /// `size` bytes that depend on nothing but `seed`. The first bytes of two sizes of one seed are the same.
+    pub fn generated(seed: u64, size: u64) -> Self {
+        Self::new(Kind::Generated { seed, size })
+    }
+
+    /// Exactly these bytes.
+    pub fn bytes(bytes: impl Into<Bytes>) -> Self {
+        Self::new(Kind::Literal(bytes.into()))
+    }
+
+    /// This content with `with` written over it at `at`; what would pass the end is cut off, the size stays.
+    #[must_use]
+    pub fn replaced(&self, at: u64, with: impl Into<Bytes>) -> Self {
+        Self::new(Kind::Replaced { base: self.clone(), at, with: with.into() })
+    }
+
+    /// This content with bit `bit` (0–7, 0 the lowest) of the byte at `at` inverted.
+    #[must_use]
+    pub fn flipped(&self, at: u64, bit: u8) -> Self {
+        Self::new(Kind::Flipped { base: self.clone(), at, mask: 1 << (bit & 7) })
+    }
+
+    fn new(kind: Kind) -> Self {
+        Self(Arc::new(Inner { kind, digest: OnceLock::new() }))
+    }
+
+    /// How many bytes there are.
+    pub fn size(&self) -> u64 {
+        match &self.0.kind {
+            Kind::Generated { size, .. } => *size,
+            Kind::Literal(bytes) => bytes.len() as u64,
+            Kind::Replaced { base, .. } | Kind::Flipped { base, .. } => base.size(),
+        }
+    }
+
+    /// Writes the bytes from `offset` on into the whole of `out`.
+    ///
+    /// # Panics
+    /// When that reaches past the end.
+    pub fn fill(&self, offset: u64, out: &mut [u8]) {
+        let end = offset.checked_add(out.len() as u64).filter(|end| *end <= self.size());
+        assert!(end.is_some(), "{} bytes at {offset} reach past the end of {} bytes", out.len(), self.size());
+        match &self.0.kind {
+            Kind::Generated { seed, .. } => generate(*seed, offset, out),
+            Kind::Literal(bytes) => {
+                let start = offset as usize;
+                out.copy_from_slice(&bytes[start..start + out.len()]);
+            }
+            Kind::Replaced { base, at, with } => {
+                base.fill(offset, out);
+                let patch = *at..at.saturating_add(with.len() as u64);
+                if let Some(common) = intersect(&patch, offset, out.len()) {
+                    let source = (common.start - at) as usize..(common.end - at) as usize;
+                    let target = (common.start - offset) as usize..(common.end - offset) as usize;
+                    out[target].copy_from_slice(&with[source]);
+                }
+            }
+            Kind::Flipped { base, at, mask } => {
+                base.fill(offset, out);
+                if let Some(common) = intersect(&(*at..at.saturating_add(1)), offset, out.len()) {
+                    out[(common.start - offset) as usize] ^= mask;
+                }
+            }
+        }
+    }
+
+    /// The bytes of a range, in memory.
+    ///
+    /// # Panics
+    /// When the range reaches past the end.
+    pub fn slice(&self, range: Range<u64>) -> Vec<u8> {
+        let mut out = vec![0; range.end.saturating_sub(range.start) as usize];
+        self.fill(range.start, &mut out);
+        out
+    }
+
+    /// All the bytes, in memory.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.slice(0..self.size())
+    }
+
+    /// SHA-256 of all the bytes. The first call hashes them (most of a second per gigabyte), later ones do not.
+    pub fn sha256(&self) -> [u8; 32] {
+        *self.0.digest.get_or_init(|| {
+            let mut hasher = Sha256::new();
+            let mut buffer = vec![0; 64 << 10];
+            let mut offset = 0;
+            while offset < self.size() {
+                let length = buffer.len().min((self.size() - offset) as usize);
+                self.fill(offset, &mut buffer[..length]);
+                hasher.update(&buffer[..length]);
+                offset += length as u64;
+            }
+            hasher.finalize().into()
+        })
+    }
+
+    /// [`Self::sha256`] as 64 lower-case hex digits.
+    pub fn sha256_hex(&self) -> String {
+        hex(&self.sha256())
+    }
+
+    /// A strong `ETag`, quotes included: equal for equal content, and made without reading a generated file.
+    pub fn etag(&self) -> String {
+        format!("\"{}\"", self.tag())
+    }
+
+    fn tag(&self) -> String {
+        match &self.0.kind {
+            Kind::Generated { seed, size } => format!("gen-{seed:x}-{size:x}"),
+            Kind::Literal(_) => self.sha256_hex()[..32].to_owned(),
+            Kind::Replaced { base, at, with } => format!("{}-r{at:x}-{:x}", base.tag(), with.len()),
+            Kind::Flipped { base, at, mask } => format!("{}-f{at:x}-{mask:x}", base.tag()),
+        }
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Content({}, {} bytes)", self.tag(), self.size())
+    }
+}
+
+/// Lower-case hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn intersect(range: &Range<u64>, offset: u64, length: usize) -> Option<Range<u64>> {
+    let common = range.start.max(offset)..range.end.min(offset + length as u64);
+    (common.start < common.end).then_some(common)
+}
+
+/// splitmix64's output function at state `seed + (index + 1) * GOLDEN`, that is: its `index`-th output.
+#[inline]
+fn word(state: u64) -> u64 {
+    let mut z = state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn generate(seed: u64, offset: u64, out: &mut [u8]) {
+    let mut state = seed.wrapping_add((offset / 8).wrapping_add(1).wrapping_mul(GOLDEN));
+    let skip = (offset % 8) as usize;
+    let mut out = out;
+    if skip != 0 {
+        let head;
+        let length = (8 - skip).min(out.len());
+        (head, out) = out.split_at_mut(length);
+        head.copy_from_slice(&word(state).to_le_bytes()[skip..skip + length]);
+        state = state.wrapping_add(GOLDEN);
+    }
+    let (words, tail) = out.as_chunks_mut::<8>();
+    for chunk in words {
+        *chunk = word(state).to_le_bytes();
+        state = state.wrapping_add(GOLDEN);
+    }
+    let length = tail.len();
+    tail.copy_from_slice(&word(state).to_le_bytes()[..length]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_unaligned_part_equals_the_same_part_of_the_whole() {
+        let content = Content::generated(7, 100);
+        let whole = content.to_vec();
+        for start in 0..100_usize {
+            for end in start..=100 {
+                assert_eq!(content.slice(start as u64..end as u64), whole[start..end], "{start}..{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_splitmix64_and_stay_so() {
+        // First output of the reference implementation for seed 0.
+        assert_eq!(Content::generated(0, 8).to_vec(), 0xE220_A839_7B1D_CDAF_u64.to_le_bytes());
+        assert_ne!(Content::generated(1, 64).to_vec(), Content::generated(2, 64).to_vec());
+    }
+
+    #[test]
+    fn far_offsets_of_a_file_larger_than_memory() {
+        let content = Content::generated(3, 20 << 30);
+        let a = content.slice((20 << 30) - 13..20 << 30);
+        let b = content.slice((20 << 30) - 16..20 << 30);
+        assert_eq!(a, b[3..]);
+    }
+
+    #[test]
+    fn damage_touches_only_its_own_bytes() {
+        let good = Content::generated(7, 64);
+        let whole = good.to_vec();
+        let flipped = good.flipped(10, 3).to_vec();
+        assert_eq!(flipped[10], whole[10] ^ 8);
+        assert_eq!(flipped[..10], whole[..10]);
+        assert_eq!(flipped[11..], whole[11..]);
+        let replaced = good.replaced(60, "error!");
+        assert_eq!(replaced.size(), 64);
+        assert_eq!(replaced.slice(58..64), [&whole[58..60], b"erro"].concat());
+        assert_eq!(replaced.slice(62..63), b"r");
+    }
+
+    #[test]
+    fn digest_of_nothing_and_of_abc() {
+        let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(Content::generated(1, 0).sha256_hex(), empty);
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Content::bytes("abc").sha256_hex(), abc);
+    }
+
+    #[test]
+    #[should_panic(expected = "reach past the end")]
+    fn past_the_end_is_a_bug_of_the_caller() {
+        Content::generated(1, 10).fill(5, &mut [0; 6]);
+    }
+}

@@ -1,0 +1,46 @@
+//! An HTTP/1.1 origin on loopback for tests, demonstrations and benchmarks of a downloader.
+//!
+//! It serves generated files with honest ranges and strong `ETag`s, as fast or as slowly as its [`Shape`] says, and
+//! goes wrong on demand: a [`Fault`] set for a path with [`Control::misbehave`]. It counts what was asked of it
+//! ([`Counters`], [`Recorded`]), and a test can wait for what it is about to count.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, When};
+//!
+//! let origin = BlockingOrigin::start(OriginConfig::default())?;
+//! let content = Content::generated(7, 1_000_000);
+//! origin.put("/vae/x.safetensors", content.clone());
+//! origin.misbehave("/vae/x.safetensors", Fault::CutBody(1000).when(When::First(2)));
+//! assert!(origin.url("/vae/x.safetensors").ends_with("/vae/x.safetensors"));
+//! assert_eq!(origin.counters().requests, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Code map: `request` reads, `control` decides with `answer` (honest) and `distort` (not so), `connection` sends,
+//! `shape` paces, `counters` remembers, `origin` accepts and stops, `hub` imitates known hosts. The parts that decide
+//! are pure; only `connection` and `origin` touch sockets. No HTTP library takes part: wrong bytes must be possible.
+
+mod answer;
+mod blocking;
+mod connection;
+mod content;
+mod control;
+mod counters;
+mod distort;
+mod fault;
+mod hub;
+mod origin;
+mod request;
+mod shape;
+
+pub use blocking::{BlockingOrigin, WaitedInVain};
+pub use content::Content;
+pub use control::Control;
+pub use counters::{Counters, LOG_LIMIT, PathCounters};
+pub use fault::{Claim, Condition, Fault, LOGIN_PAGE, Misbehaviour, ResetAt, When};
+pub use hub::SIGNATURE_PREFIX;
+pub use origin::{Origin, OriginConfig};
+pub use request::{MAX_REQUEST_HEAD, Recorded};
+pub use shape::{OverLimit, Shape};
