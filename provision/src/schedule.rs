@@ -1,0 +1,604 @@
+//! Which connection takes which bytes next: a pure state machine.
+//!
+//! No I/O, no clock, no randomness: the caller says what time it is (a [`Duration`] since the run began) and what
+//! arrived, and is told what to do. So the whole policy is simulated in tests, over speeds and failures that no
+//! test server could hold still for.
+//!
+//! # The rules
+//! - One budget of connections serves every file. While a byte of any file is unclaimed, no allowed connection
+//!   idles.
+//! - A *claim* is a contiguous range that one connection fetches with one request. Its length is two seconds' worth
+//!   of that connection's measured speed, at least [`MIN_CLAIM`], and falls towards the end of the set (guided
+//!   self-scheduling: Polychronopoulos and Kuck, 1987), so that connections run out of work together.
+//! - Claims of one file ascend, so that a hash can follow the contiguous prefix closely.
+//! - A few files are worked on at once, the largest first; each gets connections in proportion to what it has left.
+//! - When nothing is unclaimed, an idle connection takes its fair share from the claim that would end last.
+//! - Bytes are *reserved* before they are written, under the same lock that splits claims. Every byte is reserved
+//!   exactly once, so no two connections ever write the same place, whatever is split, revoked or given back.
+//! - How many connections a host gets is found by [`Climb`], not configured.
+
+mod climb;
+mod sizing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+pub use climb::Climb;
+pub use sizing::MIN_CLAIM;
+
+use crate::byte_range::{ByteRange, RangeSet};
+
+/// How many files are given connections at the same time, while each has bytes that nobody claimed.
+const FILES_AT_ONCE: usize = 4;
+
+/// What the caller allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in the whole run.
+    pub connections: usize,
+    /// Connections towards one host.
+    pub per_host: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 64, per_host: 64 }
+    }
+}
+
+/// A file of the run, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileId(pub usize);
+
+/// A host of the run, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(pub usize);
+
+/// A place for one connection, kept open from claim to claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotId(pub usize);
+
+/// A claim in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClaimId(u64);
+
+/// An order to fetch: these bytes of this file, over this slot's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    /// Its number.
+    pub id: ClaimId,
+    /// The connection.
+    pub slot: SlotId,
+    /// The file.
+    pub file: FileId,
+    /// The bytes. Its end may come closer later: see [`Schedule::reserve`].
+    pub range: ByteRange,
+    /// The file is fetched as one plain stream, because its origin cannot do ranges.
+    pub plain: bool,
+}
+
+/// How a claim ended, for what the slot can do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// The answer was read to its end: the connection serves the next claim, at the speed it has shown.
+    Kept,
+    /// It was closed; the next claim opens a new one, whose speed is unknown.
+    Closed,
+}
+
+/// The state machine. See the module's documentation.
+#[derive(Debug)]
+pub struct Schedule {
+    limits: Limits,
+    hosts: Vec<Host>,
+    files: Vec<File>,
+    slots: Vec<Slot>,
+    flights: BTreeMap<ClaimId, Flight>,
+    claims_made: u64,
+}
+
+#[derive(Debug)]
+struct Host {
+    climb: Climb,
+    active: usize,
+    not_before: Duration,
+    /// Files of this host that no connection has touched, largest first.
+    waiting: VecDeque<FileId>,
+    /// Files of this host that have been started and have unclaimed bytes.
+    open: Vec<FileId>,
+    /// Unclaimed bytes of all its files.
+    unclaimed: u64,
+    /// The median speed of its connections when there last was one.
+    usual_rate: Option<f64>,
+}
+
+#[derive(Debug)]
+struct File {
+    host: HostId,
+    /// Unclaimed, ascending.
+    gaps: RangeSet,
+    unclaimed: u64,
+    active: usize,
+    plain: bool,
+    closed: bool,
+    not_before: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    busy: bool,
+    /// The host that it has an open connection to.
+    host: Option<HostId>,
+    /// The speed of this connection.
+    meter: sizing::Meter,
+    /// The number of the last claim it had.
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Flight {
+    claim: Claim,
+    host: HostId,
+    /// The first byte that nobody has reserved yet.
+    reserved: u64,
+    end: u64,
+    began: Duration,
+    /// Received since the claim began, as last observed; ahead of `reserved` by what is buffered.
+    received: u64,
+    revoked: bool,
+}
+
+impl Flight {
+    /// The first byte that has neither been received nor reserved.
+    fn position(&self) -> u64 {
+        (self.claim.range.start + self.received).clamp(self.reserved, self.end)
+    }
+}
+
+impl Schedule {
+    /// An empty schedule.
+    pub fn new(limits: Limits) -> Self {
+        let limits = Limits { connections: limits.connections.max(1), per_host: limits.per_host.max(1) };
+        Self {
+            limits,
+            hosts: Vec::new(),
+            files: Vec::new(),
+            slots: Vec::new(),
+            flights: BTreeMap::new(),
+            claims_made: 0,
+        }
+    }
+
+    /// Adds a host.
+    pub fn add_host(&mut self) -> HostId {
+        self.hosts.push(Host {
+            climb: Climb::new(self.limits.per_host.min(self.limits.connections)),
+            active: 0,
+            not_before: Duration::ZERO,
+            waiting: VecDeque::new(),
+            open: Vec::new(),
+            unclaimed: 0,
+            usual_rate: None,
+        });
+        HostId(self.hosts.len() - 1)
+    }
+
+    /// Adds a file of which `gaps` are wanted. A file without gaps is complete from the start.
+    pub fn add_file(&mut self, host: HostId, gaps: impl IntoIterator<Item = ByteRange>) -> FileId {
+        let id = FileId(self.files.len());
+        self.files.push(File {
+            host,
+            gaps: RangeSet::new(),
+            unclaimed: 0,
+            active: 0,
+            plain: false,
+            closed: false,
+            not_before: Duration::ZERO,
+        });
+        self.fill(id, gaps);
+        id
+    }
+
+    /// The next claim, if there is work and a connection allowed for it.
+    pub fn next(&mut self, now: Duration) -> Option<Claim> {
+        if self.flights.len() >= self.limits.connections {
+            return None;
+        }
+        self.claim_unclaimed(now).or_else(|| self.split_slowest(now))
+    }
+
+    /// Takes the next `len` bytes of a claim for writing and returns how many of them are the owner's: fewer where
+    /// the claim has been shortened, none where it was revoked or is unknown. What is reserved must be written.
+    pub fn reserve(&mut self, id: ClaimId, len: u64) -> u64 {
+        let Some(flight) = self.flights.get_mut(&id) else { return 0 };
+        let granted = len.min(flight.end - flight.reserved);
+        flight.reserved += granted;
+        granted
+    }
+
+    /// The first byte past a claim, as it stands now; `None` once it has been revoked.
+    pub fn end_of(&self, id: ClaimId) -> Option<u64> {
+        self.flights.get(&id).filter(|flight| !flight.revoked).map(|flight| flight.end)
+    }
+
+    /// Tells how many bytes a claim has received since it began. Called often, for speeds.
+    pub fn observe(&mut self, now: Duration, id: ClaimId, received: u64) {
+        let Some(flight) = self.flights.get_mut(&id) else { return };
+        let news = received.saturating_sub(flight.received);
+        let meter = &mut self.slots[flight.claim.slot.0].meter;
+        if flight.received == 0 && news > 0 {
+            self.hosts[flight.host.0].climb.first_byte(now.saturating_sub(flight.began));
+            meter.start(now);
+        } else {
+            meter.add(now, news);
+        }
+        flight.received += news;
+        self.hosts[flight.host.0].climb.add(news);
+    }
+
+    /// Lets time pass: connection counts climb, connections that crawl far below their siblings lose the rest of
+    /// their claims. Returns the claims whose owners must look again at [`Schedule::end_of`] without waiting for
+    /// their next bytes.
+    pub fn tick(&mut self, now: Duration) -> Vec<ClaimId> {
+        for at in 0..self.hosts.len() {
+            let flowing = self.flights.values().filter(|f| f.host.0 == at && f.received > 0).count();
+            let host = &mut self.hosts[at];
+            let starved = host.unclaimed == 0;
+            host.climb.tick(now, host.active, flowing, starved);
+        }
+        self.shorten_crawling(now);
+        self.flights
+            .values()
+            .filter(|f| f.revoked || f.claim.range.start + f.received >= f.end)
+            .map(|f| f.claim.id)
+            .collect()
+    }
+
+    /// Ends a claim. What it has not reserved is unclaimed again.
+    pub fn finish(&mut self, id: ClaimId, connection: Connection) {
+        let Some(flight) = self.flights.remove(&id) else { return };
+        self.hosts[flight.host.0].active -= 1;
+        let slot = &mut self.slots[flight.claim.slot.0];
+        slot.busy = false;
+        match connection {
+            Connection::Kept => {
+                slot.host = Some(flight.host);
+                slot.meter.stop();
+            }
+            Connection::Closed => *slot = Slot { last: slot.last, ..Slot::default() },
+        }
+        self.files[flight.claim.file.0].active -= 1;
+        if !self.files[flight.claim.file.0].closed {
+            self.fill(flight.claim.file, [ByteRange::new(flight.reserved, flight.end)]);
+        }
+    }
+
+    /// No claim of this file is made before `until`.
+    pub fn pause_file(&mut self, file: FileId, until: Duration) {
+        let file = &mut self.files[file.0];
+        file.not_before = file.not_before.max(until);
+    }
+
+    /// The host asked for quiet (429, 503): no claim before `until`, and half the connections after that.
+    pub fn throttle(&mut self, file: FileId, now: Duration, until: Duration) {
+        let host = &mut self.hosts[self.files[file.0].host.0];
+        host.not_before = host.not_before.max(until);
+        host.climb.back_off(now, host.climb.target() / 2);
+    }
+
+    /// The host refused a connection while others of this run stood: that many are what it allows.
+    pub fn refused(&mut self, file: FileId, now: Duration) {
+        let host = self.files[file.0].host;
+        let standing = self.flights.values().filter(|f| f.host == host && f.received > 0).count();
+        if standing > 0 {
+            self.hosts[host.0].climb.back_off(now, standing);
+        }
+    }
+
+    /// Takes every claim of a file away from its owners, except from `keep`. Their buffered bytes are not wanted.
+    pub fn revoke(&mut self, file: FileId, keep: Option<ClaimId>) -> Vec<ClaimId> {
+        let mut revoked = Vec::new();
+        for flight in self.flights.values_mut().filter(|f| f.claim.file == file && Some(f.claim.id) != keep) {
+            let rest = ByteRange::new(flight.reserved, flight.end);
+            flight.end = flight.reserved;
+            flight.revoked = true;
+            revoked.push(flight.claim.id);
+            let (file, host) = (&mut self.files[file.0], &mut self.hosts[flight.host.0]);
+            if !file.closed {
+                file.gaps.insert(rest);
+                file.unclaimed += rest.len();
+                host.unclaimed += rest.len();
+            }
+        }
+        if !revoked.is_empty() {
+            self.list(file);
+        }
+        revoked
+    }
+
+    /// From now on the file is one plain stream: a single claim at a time, over everything that is left.
+    pub fn set_plain(&mut self, file: FileId, plain: bool) {
+        self.files[file.0].plain = plain;
+    }
+
+    /// The file's bytes come from another host now (a mirror, or where a redirect led). Claims in flight stay.
+    pub fn set_host(&mut self, file: FileId, host: HostId) {
+        let old = self.files[file.0].host;
+        if old == host {
+            return;
+        }
+        self.unlist(file);
+        self.files[file.0].host = host;
+        self.hosts[old.0].unclaimed -= self.files[file.0].unclaimed;
+        self.hosts[host.0].unclaimed += self.files[file.0].unclaimed;
+        self.list(file);
+    }
+
+    /// Starts a file over: `gaps` are wanted. It must have no claim in flight.
+    pub fn restart(&mut self, file: FileId, gaps: impl IntoIterator<Item = ByteRange>) {
+        debug_assert_eq!(self.files[file.0].active, 0, "claims are revoked and ended before a restart");
+        self.drop_unclaimed(file);
+        let state = &mut self.files[file.0];
+        (state.closed, state.not_before) = (false, Duration::ZERO);
+        self.fill(file, gaps);
+    }
+
+    /// Nothing more is wanted of a file; its claims are revoked.
+    pub fn close(&mut self, file: FileId) -> Vec<ClaimId> {
+        self.drop_unclaimed(file);
+        self.files[file.0].closed = true;
+        self.revoke(file, None)
+    }
+
+    /// Claims in flight for a file.
+    pub fn active(&self, file: FileId) -> usize {
+        self.files[file.0].active
+    }
+
+    /// Whether every byte of a file has been reserved and no claim is in flight.
+    pub fn is_complete(&self, file: FileId) -> bool {
+        let file = &self.files[file.0];
+        !file.closed && file.unclaimed == 0 && file.active == 0
+    }
+
+    /// Claims in flight.
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// Bytes of a file that no connection has claimed.
+    pub fn unclaimed(&self, file: FileId) -> u64 {
+        self.files[file.0].unclaimed
+    }
+
+    fn fill(&mut self, id: FileId, gaps: impl IntoIterator<Item = ByteRange>) {
+        let file = &mut self.files[id.0];
+        let before = file.gaps.len();
+        gaps.into_iter().for_each(|gap| file.gaps.insert(gap));
+        let more = file.gaps.len() - before;
+        file.unclaimed += more;
+        self.hosts[file.host.0].unclaimed += more;
+        self.list(id);
+    }
+
+    fn drop_unclaimed(&mut self, id: FileId) {
+        self.unlist(id);
+        let file = &mut self.files[id.0];
+        self.hosts[file.host.0].unclaimed -= file.unclaimed;
+        file.unclaimed = 0;
+        file.gaps = RangeSet::new();
+    }
+
+    /// Puts a file with unclaimed bytes where `next` looks.
+    fn list(&mut self, id: FileId) {
+        let file = &self.files[id.0];
+        if file.closed || file.unclaimed == 0 {
+            return;
+        }
+        let (size, files) = (file.unclaimed, &self.files);
+        let host = &mut self.hosts[file.host.0];
+        if host.open.contains(&id) {
+            return;
+        }
+        let at = host.waiting.partition_point(|other| files[other.0].unclaimed >= size);
+        if host.waiting.get(at.saturating_sub(1)) == Some(&id) || host.waiting.contains(&id) {
+            return;
+        }
+        host.waiting.insert(at, id);
+    }
+
+    fn unlist(&mut self, id: FileId) {
+        let host = &mut self.hosts[self.files[id.0].host.0];
+        host.open.retain(|other| *other != id);
+        host.waiting.retain(|other| *other != id);
+    }
+
+    fn is_ready(&self, id: FileId, now: Duration) -> bool {
+        let file = &self.files[id.0];
+        file.not_before <= now && (!file.plain || file.active == 0)
+    }
+
+    fn host_is_ready(&self, host: &Host, now: Duration) -> bool {
+        host.not_before <= now && host.active < host.climb.target().min(self.limits.per_host)
+    }
+
+    /// Opens waiting files up to the few that are worked on at once, then picks the one with most to do for each
+    /// connection that it would have.
+    fn pick(&mut self, now: Duration) -> Option<FileId> {
+        let mut best: Option<(f64, FileId)> = None;
+        for at in 0..self.hosts.len() {
+            if !self.host_is_ready(&self.hosts[at], now) {
+                continue;
+            }
+            let mut ready = self.hosts[at].open.iter().filter(|id| self.is_ready(**id, now)).count();
+            let mut passed_over = 0;
+            while ready < FILES_AT_ONCE && passed_over < self.hosts[at].waiting.len() {
+                let id = self.hosts[at].waiting[passed_over];
+                if self.is_ready(id, now) {
+                    self.hosts[at].waiting.remove(passed_over);
+                    self.hosts[at].open.push(id);
+                    ready += 1;
+                } else {
+                    passed_over += 1;
+                }
+            }
+            for id in self.hosts[at].open.iter().filter(|id| self.is_ready(**id, now)) {
+                let file = &self.files[id.0];
+                let score = file.unclaimed as f64 / (file.active + 1) as f64;
+                if best.is_none_or(|(most, _)| score > most) {
+                    best = Some((score, *id));
+                }
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+
+    fn claim_unclaimed(&mut self, now: Duration) -> Option<Claim> {
+        let id = self.pick(now)?;
+        let host = self.files[id.0].host;
+        let slot = self.idle_slot(host);
+        let gap = self.files[id.0].gaps.iter().next()?;
+        let len = if self.files[id.0].plain {
+            // One stream to the end; what is already held on the way is skipped, not asked for in pieces.
+            self.files[id.0].gaps.iter().last().map_or(gap.end, |last| last.end) - gap.start
+        } else {
+            let rate = self.slots[slot.0].meter.rate().or_else(|| self.median_rate(host));
+            let state = &self.hosts[host.0];
+            let connections = state.climb.target().max(state.active + 1);
+            sizing::claim_len(rate, gap.len(), state.unclaimed, connections)
+        };
+        let range = ByteRange::new(gap.start, gap.start + len);
+        let file = &mut self.files[id.0];
+        let kept: RangeSet = file.gaps.iter().filter_map(|gap| after(gap, range.end)).collect();
+        let taken = file.unclaimed - kept.len();
+        file.gaps = kept;
+        file.unclaimed -= taken;
+        self.hosts[host.0].unclaimed -= taken;
+        if self.files[id.0].unclaimed == 0 {
+            self.hosts[host.0].open.retain(|other| *other != id);
+        }
+        Some(self.launch(now, id, slot, range))
+    }
+
+    fn split_slowest(&mut self, now: Duration) -> Option<Claim> {
+        let (victim, share) = self
+            .flights
+            .values()
+            .filter(|flight| !flight.revoked && !flight.claim.plain && self.is_ready(flight.claim.file, now))
+            .filter(|flight| flight.host == self.files[flight.claim.file.0].host)
+            .filter(|flight| self.host_is_ready(&self.hosts[flight.host.0], now))
+            .filter_map(|flight| {
+                let host = &self.hosts[flight.host.0];
+                let newcomer = self.median_rate(flight.host)?;
+                let owner = self.slots[flight.claim.slot.0].meter.current_rate(newcomer);
+                let left = flight.end - flight.position();
+                let latency = host.climb.latency().as_secs_f64();
+                let share = sizing::split(left, owner, newcomer, latency)?;
+                Some((flight.claim.id, share, left as f64 / owner.max(1.0)))
+            })
+            .max_by(|a, b| a.2.total_cmp(&b.2))
+            .map(|(id, share, _)| (id, share))?;
+        let flight = self.flights.get_mut(&victim)?;
+        let (file, host) = (flight.claim.file, flight.host);
+        let range = ByteRange::new(flight.end - share, flight.end);
+        flight.end = range.start;
+        let slot = self.idle_slot(host);
+        Some(self.launch(now, file, slot, range))
+    }
+
+    fn launch(&mut self, now: Duration, file: FileId, slot: SlotId, range: ByteRange) -> Claim {
+        self.claims_made += 1;
+        let host = self.files[file.0].host;
+        let claim =
+            Claim { id: ClaimId(self.claims_made), slot, file, range, plain: self.files[file.0].plain };
+        self.files[file.0].active += 1;
+        self.hosts[host.0].active += 1;
+        let place = &mut self.slots[slot.0];
+        (place.busy, place.last) = (true, self.claims_made);
+        place.meter.start(now);
+        let flight = Flight {
+            claim,
+            host,
+            reserved: range.start,
+            end: range.end,
+            began: now,
+            received: 0,
+            revoked: false,
+        };
+        self.flights.insert(claim.id, flight);
+        claim
+    }
+
+    /// A free place: one with a connection to this host if there is one, the fastest first; else one without any.
+    fn idle_slot(&mut self, host: HostId) -> SlotId {
+        let idle = self.slots.iter().enumerate().filter(|(_, slot)| !slot.busy);
+        let best = idle.max_by(|(_, a), (_, b)| {
+            let rank = |slot: &Slot| (slot.host == Some(host), slot.host.is_none());
+            let by_speed = a.meter.current_rate(0.0).total_cmp(&b.meter.current_rate(0.0));
+            rank(a).cmp(&rank(b)).then(by_speed).then(b.last.cmp(&a.last))
+        });
+        let id = match best {
+            Some((at, slot)) if slot.host.is_none_or(|h| h == host) => SlotId(at),
+            _ if self.slots.len() < self.limits.connections => {
+                self.slots.push(Slot::default());
+                SlotId(self.slots.len() - 1)
+            }
+            Some((at, _)) => SlotId(at),
+            None => unreachable!("fewer claims than connections are in flight"),
+        };
+        let slot = &mut self.slots[id.0];
+        if slot.host != Some(host) {
+            *slot = Slot { last: slot.last, ..Slot::default() };
+        }
+        id
+    }
+
+    /// What a connection to this host usually gives.
+    fn median_rate(&self, host: HostId) -> Option<f64> {
+        let mut rates: Vec<f64> = self
+            .flights
+            .values()
+            .filter(|flight| flight.host == host)
+            .filter_map(|flight| self.slots[flight.claim.slot.0].meter.rate())
+            .collect();
+        if rates.is_empty() {
+            rates =
+                self.slots.iter().filter(|s| s.host == Some(host)).filter_map(|s| s.meter.rate()).collect();
+        }
+        rates.sort_by(f64::total_cmp);
+        rates.get(rates.len() / 2).copied().or(self.hosts[host.0].usual_rate)
+    }
+
+    /// A connection far below its siblings is given up: the rest of its claim goes back, and with it goes the
+    /// connection, since its answer is not read to the end.
+    fn shorten_crawling(&mut self, now: Duration) {
+        for at in 0..self.hosts.len() {
+            let Some(median) = self.median_rate(HostId(at)) else { continue };
+            self.hosts[at].usual_rate = Some(median);
+            let latency = self.hosts[at].climb.latency();
+            let mut given_back = Vec::new();
+            for flight in self.flights.values_mut().filter(|f| f.host.0 == at && !f.claim.plain && !f.revoked)
+            {
+                let rate = self.slots[flight.claim.slot.0].meter.current_rate(median);
+                let left = flight.end - flight.position();
+                let age = now.saturating_sub(flight.began);
+                if sizing::is_crawling(rate, median, left, age, latency) {
+                    let range = ByteRange::new(flight.position(), flight.end);
+                    flight.end = range.start;
+                    given_back.push((flight.claim.file, range));
+                }
+            }
+            for (file, range) in given_back {
+                self.fill(file, [range]);
+            }
+        }
+    }
+}
+
+/// What of `range` lies at or after `at`.
+fn after(range: ByteRange, at: u64) -> Option<ByteRange> {
+    (range.end > at).then(|| ByteRange::new(range.start.max(at), range.end))
+}
+
+#[cfg(test)]
+mod tests;

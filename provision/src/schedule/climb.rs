@@ -1,0 +1,209 @@
+//! How many connections a host is worth: found by climbing, not configured.
+//!
+//! Start with a few. While the total speed still grows with their number, double it; when it does not, go back to
+//! the number before and stay, looking again now and then. A loopback or a fat pipe ends with a few connections, a
+//! CDN that caps each connection ends at the ceiling, within a few round trips. A refusal (429, 503, a reset at
+//! connect) is an answer too: that many and no more.
+//!
+//! Measured over windows that begin only once every allowed connection has received its first byte, and that are
+//! at least two first-byte latencies long, so that a far host is not judged by its handshakes.
+
+use std::time::Duration;
+
+/// Connections at the start.
+const START: usize = 4;
+/// The shortest window.
+const WINDOW: Duration = Duration::from_millis(60);
+/// The longest wait for every connection to flow before measuring with those that do.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How much of the growth that more connections could bring must show for the climb to go on.
+const WORTH: f64 = 0.35;
+/// The first pause before looking again.
+const LOOK_AGAIN: Duration = Duration::from_secs(4);
+/// The longest pause.
+const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+
+/// The connection count for one host.
+#[derive(Debug)]
+pub struct Climb {
+    ceiling: usize,
+    target: usize,
+    state: State,
+    bytes: u64,
+    latency: Duration,
+    /// The last number that was measured and the speed that it gave.
+    proven: Option<(usize, f64)>,
+    pause: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// Waiting for `target` connections to flow.
+    Filling { since: Option<Duration> },
+    /// Counting bytes.
+    Measuring { since: Duration, bytes: u64, connections: usize },
+    /// Staying, until it is time to look again.
+    Holding { until: Duration },
+}
+
+impl Climb {
+    /// A climb that never goes above `ceiling`.
+    pub fn new(ceiling: usize) -> Self {
+        let ceiling = ceiling.max(1);
+        Self {
+            ceiling,
+            target: START.min(ceiling),
+            state: State::Filling { since: None },
+            bytes: 0,
+            latency: Duration::ZERO,
+            proven: None,
+            pause: LOOK_AGAIN,
+        }
+    }
+
+    /// How many connections are allowed now.
+    pub fn target(&self) -> usize {
+        self.target
+    }
+
+    /// How long this host takes from request to first byte, smoothed.
+    pub fn latency(&self) -> Duration {
+        self.latency
+    }
+
+    /// Bytes arrived.
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.bytes += bytes;
+    }
+
+    /// An answer's first byte arrived this long after its request.
+    pub(super) fn first_byte(&mut self, after: Duration) {
+        self.latency = if self.latency.is_zero() { after } else { (self.latency * 3 + after) / 4 };
+    }
+
+    /// The host allows no more than `connections`: stay there for a while, the longer the oftener it happens.
+    pub(super) fn back_off(&mut self, now: Duration, connections: usize) {
+        self.target = connections.clamp(1, self.target);
+        self.proven = None;
+        self.pause = (self.pause * 2).min(LOOK_AGAIN_AT_MOST);
+        self.state = State::Holding { until: now + self.pause };
+    }
+
+    /// Lets time pass. `active` connections are open, `flowing` of them have received something; `starved` where
+    /// there is nothing unclaimed to give to more of them.
+    pub(super) fn tick(&mut self, now: Duration, active: usize, flowing: usize, starved: bool) {
+        match self.state {
+            State::Filling { .. } if starved => self.state = State::Filling { since: None },
+            State::Filling { since: None } if active > 0 => self.state = State::Filling { since: Some(now) },
+            State::Filling { since: Some(since) } => {
+                let waited = now.saturating_sub(since);
+                if flowing >= self.target || (flowing > 0 && waited > PATIENCE.max(self.latency * 4)) {
+                    self.state = State::Measuring { since: now, bytes: self.bytes, connections: flowing };
+                }
+            }
+            State::Measuring { since, bytes, connections } => {
+                let elapsed = now.saturating_sub(since);
+                if elapsed >= WINDOW.max((self.latency * 2).min(PATIENCE)) {
+                    let speed = (self.bytes - bytes) as f64 / elapsed.as_secs_f64();
+                    self.judge(now, connections, speed);
+                }
+            }
+            State::Holding { until } if now >= until && !starved => {
+                self.proven = None;
+                self.state = State::Filling { since: None };
+            }
+            State::Filling { .. } | State::Holding { .. } => {}
+        }
+    }
+
+    fn judge(&mut self, now: Duration, connections: usize, speed: f64) {
+        if let Some((fewer, before)) = self.proven.filter(|(fewer, _)| *fewer < connections) {
+            let possible = connections as f64 / fewer as f64 - 1.0;
+            if speed < before * (1.0 + WORTH * possible) {
+                self.target = fewer;
+                return self.hold(now);
+            }
+        }
+        self.proven = Some((connections, speed));
+        if self.target >= self.ceiling || connections < self.target {
+            return self.hold(now);
+        }
+        self.target = (self.target * 2).min(self.ceiling);
+        self.state = State::Filling { since: None };
+    }
+
+    fn hold(&mut self, now: Duration) {
+        self.state = State::Holding { until: now + self.pause };
+        self.pause = (self.pause * 2).min(LOOK_AGAIN_AT_MOST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEP: Duration = Duration::from_millis(10);
+
+    /// Runs a climb against a host whose total speed is `total(connections)`; returns the counts after each second.
+    fn climb(seconds: u64, latency: Duration, total: impl Fn(usize) -> f64) -> Vec<usize> {
+        let mut climb = Climb::new(64);
+        climb.first_byte(latency);
+        let mut counts = Vec::new();
+        let mut now = Duration::ZERO;
+        for step in 1..=seconds * 100 {
+            now += STEP;
+            let target = climb.target();
+            climb.add((total(target) * STEP.as_secs_f64()) as u64);
+            climb.tick(now, target, target, false);
+            if step % 100 == 0 {
+                counts.push(climb.target());
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn a_cap_for_each_connection_ends_at_the_ceiling_within_a_second() {
+        let counts = climb(1, Duration::from_millis(5), |n| 4e6 * n as f64);
+        assert_eq!(counts, [64]);
+    }
+
+    #[test]
+    fn a_full_pipe_keeps_few_connections() {
+        let counts = climb(60, Duration::from_millis(1), |_| 1e9);
+        let few = counts.iter().filter(|n| **n <= 8).count();
+        assert!(few >= 59, "{counts:?}");
+    }
+
+    #[test]
+    fn a_pipe_that_fills_midway_ends_near_where_it_fills() {
+        let counts = climb(20, Duration::from_millis(40), |n| (1e7 * n as f64).min(2.2e8));
+        assert!(counts.iter().skip(2).all(|n| (16..=64).contains(n)), "{counts:?}");
+    }
+
+    #[test]
+    fn fault_40_a_refusal_shrinks_and_is_remembered() {
+        let mut climb = Climb::new(64);
+        climb.back_off(STEP, 2);
+        assert_eq!(climb.target(), 2);
+        climb.tick(STEP * 2, 2, 2, false);
+        assert_eq!(climb.target(), 2);
+        climb.back_off(STEP * 3, 0);
+        assert_eq!(climb.target(), 1);
+    }
+
+    #[test]
+    fn the_ceiling_is_never_passed() {
+        for ceiling in [1, 2, 3, 5, 64] {
+            let mut climb = Climb::new(ceiling);
+            let mut now = Duration::ZERO;
+            for _ in 0..1000 {
+                now += STEP;
+                assert!(climb.target() <= ceiling);
+                climb.add((climb.target() * 10_000) as u64);
+                climb.tick(now, climb.target(), climb.target(), false);
+            }
+            assert_eq!(climb.target(), ceiling);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The schedule against simulated connections.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const QWEN: [u64; 4] = [253_806_246, 9_384_670_680, 1_698_951_104, 20_430_698_424];
+const STEP: Duration = Duration::from_millis(10);
+const FLUSH: u64 = 256 << 10;
+
+/// A connection of the simulation: what it is fetching, and when its first byte comes.
+struct Wire {
+    claim: Claim,
+    flows_at: Duration,
+    /// Received since the claim began, in bytes, and how much of it has been reserved.
+    received: f64,
+    reserved: u64,
+}
+
+struct Simulation {
+    schedule: Schedule,
+    sizes: Vec<u64>,
+    written: Vec<RangeSet>,
+    wires: Vec<Wire>,
+    now: Duration,
+    latency: Duration,
+}
+
+impl Simulation {
+    fn new(limits: Limits, sizes: &[u64], latency: Duration) -> Self {
+        let mut schedule = Schedule::new(limits);
+        let host = schedule.add_host();
+        for &size in sizes {
+            schedule.add_file(host, [ByteRange::new(0, size)]);
+        }
+        let written = sizes.iter().map(|_| RangeSet::new()).collect();
+        Self { schedule, sizes: sizes.to_vec(), written, wires: Vec::new(), now: Duration::ZERO, latency }
+    }
+
+    /// Reserves what `wire` has received and checks that nobody wrote it before. True when the claim is done.
+    fn flush(schedule: &mut Schedule, written: &mut [RangeSet], wire: &mut Wire, all: bool) -> bool {
+        loop {
+            let buffered = wire.received as u64 - wire.reserved;
+            let end = schedule.end_of(wire.claim.id);
+            let at = wire.claim.range.start + wire.reserved;
+            let rest = end.map_or(0, |end| end.saturating_sub(at));
+            if rest == 0 {
+                return true;
+            }
+            if buffered < FLUSH.min(rest) && !(all && buffered > 0) {
+                return false;
+            }
+            let granted = schedule.reserve(wire.claim.id, buffered.min(FLUSH));
+            let range = ByteRange::new(at, at + granted);
+            let set = &mut written[wire.claim.file.0];
+            let before = set.len();
+            set.insert(range);
+            assert_eq!(set.len() - before, granted, "bytes {range:?} were written twice");
+            wire.reserved += granted;
+            if granted == 0 {
+                return true;
+            }
+        }
+    }
+
+    /// One step of time at `rate(slot)` bytes/s; `fails(wire)` ends a claim early, after flushing or not.
+    fn step(&mut self, rate: &dyn Fn(SlotId) -> f64, fails: &mut dyn FnMut() -> Option<bool>) {
+        self.now += STEP;
+        while let Some(claim) = self.schedule.next(self.now) {
+            let flows_at = self.now + self.latency;
+            self.wires.push(Wire { claim, flows_at, received: 0.0, reserved: 0 });
+        }
+        let (schedule, written) = (&mut self.schedule, &mut self.written);
+        let mut left = Vec::new();
+        for mut wire in self.wires.drain(..) {
+            if self.now >= wire.flows_at {
+                let asked = wire.claim.range.len() as f64;
+                wire.received = (wire.received + rate(wire.claim.slot) * STEP.as_secs_f64()).min(asked);
+            }
+            schedule.observe(self.now, wire.claim.id, wire.received as u64);
+            if let Some(flush) = fails() {
+                Self::flush(schedule, written, &mut wire, flush);
+                schedule.finish(wire.claim.id, Connection::Closed);
+            } else if Self::flush(schedule, written, &mut wire, false) {
+                let whole = wire.reserved == wire.claim.range.len();
+                schedule.finish(wire.claim.id, if whole { Connection::Kept } else { Connection::Closed });
+            } else {
+                left.push(wire);
+            }
+        }
+        for id in schedule.tick(self.now) {
+            if let Some(at) = left.iter().position(|wire| wire.claim.id == id) {
+                Self::flush(schedule, written, &mut left[at], true);
+            }
+        }
+        self.wires = left;
+    }
+
+    fn is_done(&self) -> bool {
+        (0..self.sizes.len()).all(|file| self.schedule.is_complete(FileId(file)))
+    }
+
+    fn run(&mut self, rate: &dyn Fn(SlotId) -> f64) -> f64 {
+        while !self.is_done() {
+            self.step(rate, &mut || None);
+            assert!(self.now < Duration::from_secs(600), "it never ends");
+        }
+        self.check();
+        self.now.as_secs_f64()
+    }
+
+    fn check(&self) {
+        for (set, size) in self.written.iter().zip(&self.sizes) {
+            assert_eq!(set.len(), *size, "bytes are missing: {:?}", set.missing(*size));
+        }
+    }
+}
+
+fn qwen(latency: Duration) -> (Simulation, f64) {
+    (Simulation::new(Limits::default(), &QWEN, latency), QWEN.iter().sum::<u64>() as f64)
+}
+
+#[test]
+fn with_64_equal_connections_the_qwen_set_ends_within_5_percent_of_the_ideal() {
+    let (mut simulation, bytes) = qwen(Duration::from_millis(50));
+    let makespan = simulation.run(&|_| 10e6);
+    let ideal = bytes / (64.0 * 10e6);
+    assert!(makespan <= ideal * 1.05, "{makespan:.2} s, ideal {ideal:.2} s");
+}
+
+#[test]
+fn with_every_eighth_connection_ten_times_slower_it_ends_within_15_percent() {
+    let (mut simulation, bytes) = qwen(Duration::from_millis(50));
+    let rate = |slot: SlotId| if slot.0 % 8 == 7 { 1e6 } else { 10e6 };
+    let makespan = simulation.run(&rate);
+    let ideal = bytes / (0..64).map(|n| rate(SlotId(n))).sum::<f64>();
+    assert!(makespan <= ideal * 1.15, "{makespan:.2} s, ideal {ideal:.2} s");
+}
+
+#[test]
+fn at_a_twentieth_of_the_size_the_tail_is_still_short() {
+    let sizes = QWEN.map(|size| size / 20);
+    let mut simulation = Simulation::new(Limits::default(), &sizes, Duration::from_millis(2));
+    let makespan = simulation.run(&|_| 4e6);
+    let ideal = sizes.iter().sum::<u64>() as f64 / (64.0 * 4e6);
+    assert!(makespan <= ideal * 1.08, "{makespan:.2} s, ideal {ideal:.2} s");
+}
+
+#[test]
+fn ten_thousand_small_files_are_scheduled_in_order_of_size_and_soon() {
+    let sizes: Vec<u64> = (0..10_000).map(|n| 1000 + n).collect();
+    let mut simulation = Simulation::new(Limits::default(), &sizes, Duration::ZERO);
+    let first = simulation.schedule.next(Duration::ZERO).unwrap();
+    assert_eq!(first.file, FileId(9999));
+    assert_eq!(first.range, ByteRange::new(0, 10_999));
+    simulation.schedule.finish(first.id, Connection::Kept);
+    simulation.run(&|_| 1e9);
+}
+
+#[test]
+fn claims_of_a_file_ascend() {
+    let (mut simulation, _) = qwen(Duration::ZERO);
+    let mut last = [0; 4];
+    for _ in 0..200 {
+        simulation.step(&|_| 10e6, &mut || None);
+        for wire in &simulation.wires {
+            let (at, file) = (wire.claim.range.start, wire.claim.file.0);
+            assert!(wire.claim.id.0 < last[file] || at >= last[file].min(at));
+            last[file] = last[file].max(at);
+        }
+    }
+}
+
+#[test]
+fn a_stalled_connection_loses_the_rest_of_its_claim_and_the_set_still_ends() {
+    let sizes = [64 << 20];
+    let mut simulation = Simulation::new(Limits { connections: 4, per_host: 4 }, &sizes, Duration::ZERO);
+    let makespan = simulation.run(&|slot| if slot.0 == 0 { 0.0 } else { 10e6 });
+    assert!(makespan < 64.0 / 30.0 * 1.048_576 * 3.0 + 2.0, "{makespan:.2} s");
+}
+
+#[test]
+fn a_plain_file_has_one_claim_over_everything_left() {
+    let mut schedule = Schedule::new(Limits::default());
+    let host = schedule.add_host();
+    let file = schedule.add_file(host, [ByteRange::new(10, 20), ByteRange::new(50, 100 << 20)]);
+    schedule.set_plain(file, true);
+    let claim = schedule.next(Duration::ZERO).unwrap();
+    assert_eq!((claim.range, claim.plain), (ByteRange::new(10, 100 << 20), true));
+    assert_eq!(schedule.next(Duration::ZERO), None);
+    schedule.finish(claim.id, Connection::Closed);
+    assert_eq!(schedule.next(Duration::ZERO).unwrap().range, ByteRange::new(10, 100 << 20));
+}
+
+#[test]
+fn revoked_claims_reserve_nothing_and_give_everything_back() {
+    let mut schedule = Schedule::new(Limits::default());
+    let host = schedule.add_host();
+    let file = schedule.add_file(host, [ByteRange::new(0, 100 << 20)]);
+    let claims: Vec<Claim> = std::iter::from_fn(|| schedule.next(Duration::ZERO)).collect();
+    assert_eq!(claims.len(), 4);
+    assert_eq!(schedule.reserve(claims[1].id, 1000), 1000);
+    assert_eq!(schedule.revoke(file, None).len(), 4);
+    for claim in &claims {
+        assert_eq!(schedule.reserve(claim.id, 10), 0);
+        assert_eq!(schedule.end_of(claim.id), None);
+        schedule.finish(claim.id, Connection::Closed);
+    }
+    assert_eq!(schedule.unclaimed(file), (100 << 20) - 1000);
+    schedule.restart(file, [ByteRange::new(0, 100 << 20)]);
+    assert_eq!(schedule.unclaimed(file), 100 << 20);
+}
+
+#[test]
+fn pauses_hold_a_file_and_throttling_holds_a_host() {
+    let second = Duration::from_secs(1);
+    let mut schedule = Schedule::new(Limits::default());
+    let host = schedule.add_host();
+    let (a, b) =
+        (schedule.add_file(host, [ByteRange::new(0, 10)]), schedule.add_file(host, [ByteRange::new(0, 9)]));
+    schedule.pause_file(a, second);
+    assert_eq!(schedule.next(Duration::ZERO).unwrap().file, b);
+    assert_eq!(schedule.next(Duration::ZERO), None);
+    schedule.throttle(a, Duration::ZERO, second * 2);
+    assert_eq!(schedule.next(second), None);
+    assert_eq!(schedule.next(second * 2).unwrap().file, a);
+}
+
+#[test]
+fn one_connection_is_enough_and_never_exceeded() {
+    let mut simulation =
+        Simulation::new(Limits { connections: 1, per_host: 64 }, &[5 << 20, 3], Duration::ZERO);
+    while !simulation.is_done() {
+        simulation.step(&|_| 10e6, &mut || None);
+        assert!(simulation.schedule.in_flight() <= 1);
+    }
+    simulation.check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+    #[test]
+    fn no_schedule_loses_or_repeats_a_byte(
+        sizes in prop::collection::vec(0u64..40_000_000, 1..6),
+        rates in prop::collection::vec(prop_oneof![Just(0.0), 1e5..1e6, 1e6..1e8], 1..12),
+        seed in any::<u64>(),
+        connections in 1usize..12,
+        revoking in any::<bool>(),
+    ) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut simulation = Simulation::new(Limits { connections, per_host: 9 }, &sizes, Duration::from_millis(20));
+        let mut steps = 0u32;
+        // Faults stop after a while, and connection 0 always works, so that every run can end.
+        let rate = |slot: SlotId| if slot.0 == 0 { 2e7 } else { rates[slot.0 % rates.len()] };
+        while !simulation.is_done() {
+            steps += 1;
+            let faulty = steps < 400;
+            let mut fails = || (faulty && random.u32(0..40) == 0).then(|| random.bool());
+            simulation.step(&rate, &mut fails);
+            if revoking && faulty && steps.is_multiple_of(50) {
+                let file = FileId(random.usize(0..sizes.len()));
+                for id in simulation.schedule.revoke(file, None) {
+                    simulation.schedule.finish(id, Connection::Closed);
+                    simulation.wires.retain(|wire| wire.claim.id != id);
+                }
+            }
+            prop_assert!(simulation.schedule.in_flight() <= connections);
+            prop_assert!(steps < 60_000, "it never ends");
+        }
+        simulation.check();
+    }
+}
