@@ -13,3 +13,4 @@ pub mod lockfile;
 pub mod model_path;
 pub mod schedule;
 pub mod source_url;
+pub mod store;

@@ -1,0 +1,42 @@
+//! The disk: the only place that names the file system.
+//!
+//! A [`Destination`] is a directory that is opened once; everything below it is reached from that handle, component
+//! by component and without following a symlink, so that no name in it can lead out. A [`PartFile`] collects a
+//! file's bytes beside its target, a [`Journal`](journal) remembers which of them are durable, and only a
+//! [`Verified`] part can be installed under the final name.
+//!
+//! # Names on disk
+//! For `vae/x.safetensors` with a digest that begins with `a70580f0`:
+//!
+//! | name | what |
+//! |---|---|
+//! | `vae/.x.safetensors.a70580f0.part` | the bytes so far; sparse where none have come |
+//! | `vae/.x.safetensors.a70580f0.journal` | which of them are durable |
+//! | `vae/x.safetensors` | the file, whole and right, or absent |
+//! | `.provision.lock` | held while a run works here |
+//!
+//! # The order of writes
+//! Data, `fdatasync(part)`, then the journal record (I3). Mode and mtime, `fsync(part)`, rename, `fsync(directory)`,
+//! and only then may a marker be written (I1, I2). Nothing here trusts a handle after an `fsync` failed on it:
+//! Linux reports a lost page once.
+
+mod destination;
+mod error;
+mod install;
+mod journal;
+mod lock;
+mod part;
+mod pieces;
+
+pub use destination::{Destination, Directory, Found, Stamp};
+pub use error::StoreError;
+pub use install::{Installed, Verified};
+pub use lock::{Acquire, DestinationLock};
+pub use part::{Naming, PartFile, Written};
+
+/// The mtime of every installed file: 2000-01-01T00:00:00Z, in seconds since 1970. The same bytes make the same
+/// image layer only if their metadata is the same too.
+pub const INSTALLED_MTIME: i64 = 946_684_800;
+
+/// How much is read or written at once where a whole file passes through, in bytes.
+const BLOCK: usize = 1 << 20;

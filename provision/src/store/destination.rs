@@ -1,0 +1,338 @@
+//! The destination directory and the directories below it, by handle.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::{BLOCK, StoreError};
+use crate::digest::{Hasher, Sha256};
+use crate::model_path::ModelPath;
+
+/// The directory that a lock's paths are below. Its own path may be, or lead through, a symlink; nothing below may.
+#[derive(Debug)]
+pub struct Destination {
+    root: Arc<Directory>,
+    /// Directories that were opened, by path below the root.
+    opened: Mutex<HashMap<String, Arc<Directory>>>,
+}
+
+/// A directory, held open.
+#[derive(Debug)]
+pub struct Directory {
+    handle: File,
+    path: Utf8PathBuf,
+}
+
+/// Size and modification time: what a marker compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    /// Length in bytes.
+    pub size: u64,
+    /// Seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+}
+
+impl Stamp {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self { size: stat.st_size as u64, mtime: (stat.st_mtime, stat.st_mtime_nsec as u32) }
+    }
+}
+
+/// What is under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing.
+    Nothing,
+    /// A regular file.
+    File(Stamp),
+    /// Something else, in words ("a directory").
+    Other(&'static str),
+}
+
+impl Destination {
+    /// Opens the directory, making it and those above it where they are missing.
+    pub fn create(path: &Utf8Path) -> Result<Self, StoreError> {
+        make_all(path)?;
+        Self::open(path)?.ok_or_else(|| StoreError::of("opening the destination", path, Errno::NOENT))
+    }
+
+    /// Opens the directory; `None` where there is none.
+    pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(path.as_std_path(), flags, Mode::empty()) {
+            Ok(handle) => {
+                let root = Directory { handle: handle.into(), path: path.to_owned() };
+                Ok(Some(Self { root: Arc::new(root), opened: Mutex::default() }))
+            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "a file" }),
+            Err(error) => Err(StoreError::of("opening the destination", path, error)),
+        }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Arc<Directory> {
+        &self.root
+    }
+
+    /// The directory that `path`'s file lies in; `None` where it is missing and not to be made.
+    pub fn parent(&self, path: &ModelPath, make: bool) -> Result<Option<Arc<Directory>>, StoreError> {
+        let parent = path.parent();
+        if parent.is_empty() {
+            return Ok(Some(self.root.clone()));
+        }
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(directory) = opened.get(parent) {
+            return Ok(Some(directory.clone()));
+        }
+        let mut directory = self.root.clone();
+        for name in parent.split('/') {
+            match directory.subdirectory(name, make)? {
+                Some(sub) => directory = Arc::new(sub),
+                None => return Ok(None),
+            }
+        }
+        opened.insert(parent.to_owned(), directory.clone());
+        Ok(Some(directory))
+    }
+
+    /// What is at `path`.
+    pub fn find(&self, path: &ModelPath) -> Result<Found, StoreError> {
+        match self.parent(path, false)? {
+            Some(directory) => directory.find(path.file_name()),
+            None => Ok(Found::Nothing),
+        }
+    }
+
+    /// Reads and hashes the file at `path`; `None` where there is none. `progress` is told of each block's length.
+    pub fn digest(
+        &self,
+        path: &ModelPath,
+        progress: impl FnMut(u64),
+    ) -> Result<Option<(Stamp, Sha256)>, StoreError> {
+        let Some(directory) = self.parent(path, false)? else { return Ok(None) };
+        directory.digest(path.file_name(), progress)
+    }
+
+    /// Bytes that this user may still write here.
+    pub fn free_space(&self) -> Result<u64, StoreError> {
+        self.root.free_space()
+    }
+}
+
+/// Bytes that this user may still write at `path`, or where its nearest existing ancestor is.
+pub(crate) fn free_space_near(path: &Utf8Path) -> Result<u64, StoreError> {
+    let mut at = path;
+    loop {
+        if let Some(destination) = Destination::open(at)? {
+            return destination.free_space();
+        }
+        at = match at.parent() {
+            Some(parent) if !parent.as_str().is_empty() => parent,
+            Some(_) => Utf8Path::new("."),
+            None => return Ok(0),
+        };
+    }
+}
+
+/// Makes `path` and the directories above it, durably.
+fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
+    if path.as_str().is_empty() || path.as_std_path().is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_str().is_empty());
+    if let Some(parent) = parent {
+        make_all(parent)?;
+    }
+    match rustix::fs::mkdir(path.as_std_path(), Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(Errno::NOTDIR) => {
+            return Err(StoreError::NotADirectory { path: path.to_owned(), what: "below a file" });
+        }
+        Err(error) => return Err(StoreError::of("making the directory", path, error)),
+    }
+    let above = parent.unwrap_or(Utf8Path::new("."));
+    File::open(above).and_then(|dir| dir.sync_all()).map_err(StoreError::at("syncing the directory", above))
+}
+
+impl Directory {
+    /// Its path, for messages.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    pub(super) fn handle(&self) -> &File {
+        &self.handle
+    }
+
+    fn subdirectory(&self, name: &str, make: bool) -> Result<Option<Self>, StoreError> {
+        let path = self.path.join(name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
+                Ok(handle) => return Ok(Some(Self { handle: handle.into(), path })),
+                Err(Errno::NOENT) if !make => return Ok(None),
+                Err(Errno::NOENT) => {
+                    match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o755)) {
+                        // The umask may have taken bits away; the mode is part of an image layer.
+                        Ok(()) => {
+                            rustix::fs::chmodat(
+                                &self.handle,
+                                name,
+                                Mode::from_raw_mode(0o755),
+                                AtFlags::empty(),
+                            )
+                            .map_err(StoreError::at("setting the directory's mode", &path))?;
+                            self.sync()?;
+                        }
+                        Err(Errno::EXIST) => {}
+                        Err(error) => return Err(StoreError::of("making the directory", &path, error)),
+                    }
+                }
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    let what = match self.find(name)? {
+                        Found::Other(what) => what,
+                        Found::File(_) => "a file",
+                        Found::Nothing => "nothing",
+                    };
+                    return Err(StoreError::NotADirectory { path, what });
+                }
+                Err(error) => return Err(StoreError::of("opening the directory", &path, error)),
+            }
+        }
+    }
+
+    /// What is under `name`, symlinks not followed.
+    pub fn find(&self, name: &str) -> Result<Found, StoreError> {
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Found::File(Stamp::of(&stat)),
+                FileType::Directory => Found::Other("a directory"),
+                FileType::Symlink => Found::Other("a symlink"),
+                FileType::Fifo => Found::Other("a FIFO"),
+                FileType::Socket => Found::Other("a socket"),
+                FileType::CharacterDevice | FileType::BlockDevice => Found::Other("a device"),
+                FileType::Unknown => Found::Other("of an unknown kind"),
+            }),
+            Err(Errno::NOENT) => Ok(Found::Nothing),
+            Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
+        }
+    }
+
+    /// Opens a regular file for reading; `None` where there is none.
+    pub fn open_file(&self, name: &str) -> Result<Option<(File, Stamp)>, StoreError> {
+        let path = self.path.join(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file: File = match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
+            Ok(file) => file.into(),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::LOOP) => return Err(StoreError::NotAFile { path, what: "a symlink" }),
+            Err(error) => return Err(StoreError::of("opening it", &path, error)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(StoreError::NotAFile { path, what: "something else" });
+        }
+        Ok(Some((file, Stamp::of(&stat))))
+    }
+
+    /// The first `limit` bytes of a small file; `None` where there is none or it is longer.
+    pub fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some((file, stamp)) = self.open_file(name)? else { return Ok(None) };
+        if stamp.size > limit {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; stamp.size as usize];
+        file.read_exact_at(&mut bytes, 0).map_err(StoreError::at("reading it", &self.path.join(name)))?;
+        Ok(Some(bytes))
+    }
+
+    /// Reads and hashes a file.
+    pub fn digest(
+        &self,
+        name: &str,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Option<(Stamp, Sha256)>, StoreError> {
+        let Some((file, stamp)) = self.open_file(name)? else { return Ok(None) };
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
+        let mut hasher = Hasher::new();
+        let mut block = vec![0; BLOCK.min(stamp.size as usize + 1)];
+        let mut at = 0;
+        loop {
+            let n = match file.read_at(&mut block, at) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(StoreError::of("reading it", &self.path.join(name), error)),
+            };
+            hasher.update(&block[..n]);
+            progress(n as u64);
+            at += n as u64;
+        }
+        Ok(Some((Stamp { size: at, ..stamp }, hasher.finish())))
+    }
+
+    /// Makes names in this directory durable.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        rustix::fs::fsync(&self.handle).map_err(StoreError::at("syncing the directory", &self.path))
+    }
+
+    /// Removes a file's name; fine where there is none.
+    pub fn remove(&self, name: &str) -> Result<bool, StoreError> {
+        match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(StoreError::of("removing it", &self.path.join(name), error)),
+        }
+    }
+
+    /// Writes a small file so that it is there whole and durable, or not at all: a temporary name made exclusively,
+    /// data, `fsync`, rename, `fsync` of the directory.
+    pub fn write_small(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        let temporary = format!(".{}.{:08x}.tmp", &name[..name.len().min(200)], fastrand::u32(..));
+        let result =
+            self.write_small_as(&temporary, name, bytes).map_err(StoreError::at("writing it", &path));
+        if result.is_err() {
+            let _ = self.remove(&temporary);
+        }
+        result?;
+        self.sync()
+    }
+
+    fn write_small_as(&self, temporary: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = File::from(rustix::fs::openat(&self.handle, temporary, flags, mode)?);
+        file.write_all_at(bytes, 0)?;
+        rustix::fs::fchmod(&file, mode)?;
+        file.sync_all()?;
+        rustix::fs::renameat(&self.handle, temporary, &self.handle, name)?;
+        Ok(())
+    }
+
+    /// The names in it.
+    pub fn names(&self) -> Result<Vec<String>, StoreError> {
+        let entries =
+            rustix::fs::Dir::read_from(&self.handle).map_err(StoreError::at("listing it", &self.path))?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(StoreError::at("listing it", &self.path))?;
+            if let Ok(name) = entry.file_name().to_str() {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn free_space(&self) -> Result<u64, StoreError> {
+        let stat = rustix::fs::fstatvfs(&self.handle)
+            .map_err(StoreError::at("asking for its free space", &self.path))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}

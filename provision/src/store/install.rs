@@ -1,0 +1,64 @@
+//! From a proven part to the file under its final name.
+//!
+//! [`Verified`] can only be made by [`PartFile::verify`], and nothing else can be installed: "verified" is a type,
+//! not a flag (I5).
+
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
+
+use super::{Found, INSTALLED_MTIME, PartFile, Stamp, StoreError};
+use crate::digest::Sha256;
+use crate::model_path::ModelPath;
+
+/// A part whose bytes are exactly those that the lock names.
+#[derive(Debug)]
+pub struct Verified {
+    pub(super) part: Arc<PartFile>,
+}
+
+/// A file that is whole, right and durable under its final name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// Its path below the destination.
+    pub path: ModelPath,
+    /// Its size and mtime.
+    pub stamp: Stamp,
+    /// Its digest.
+    pub sha256: Sha256,
+}
+
+impl Verified {
+    /// Gives the file its final name: mode and mtime, `fsync`, rename, `fsync` of the directory. Whatever regular
+    /// file had the name before is replaced in one step; anything else is left alone and refused.
+    pub fn install(self) -> Result<Installed, StoreError> {
+        let (model, size, sha256) = self.part.model();
+        let (file, directory, names) = self.part.parts();
+        let path = self.part.path();
+        let fixed = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
+        rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))
+            .map_err(StoreError::at("setting its mode", &path))?;
+        rustix::fs::futimens(file, &Timestamps { last_access: fixed, last_modification: fixed })
+            .map_err(StoreError::at("setting its time", &path))?;
+        if let Err(error) = rustix::fs::fsync(file) {
+            // The kernel may have dropped the pages: this part is not to be believed, now or later.
+            let _ = self.part.remove();
+            return Err(StoreError::of("syncing it", &path, error));
+        }
+        let name = model.file_name();
+        if let Found::Other(what) = directory.find(name)? {
+            return Err(StoreError::NotAFile { path: directory.path().join(name), what });
+        }
+        let held = rustix::fs::fstat(file).map_err(StoreError::at("looking at it", &path))?;
+        let named = rustix::fs::statat(directory.handle(), names.part.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        if !named.is_ok_and(|named| (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)) {
+            return Err(StoreError::PartReplaced { path });
+        }
+        rustix::fs::renameat(directory.handle(), names.part.as_str(), directory.handle(), name)
+            .map_err(StoreError::at("renaming it to its final name", &path))?;
+        directory.sync()?;
+        directory.remove(&names.journal)?;
+        let stamp = Stamp { size, mtime: (INSTALLED_MTIME, 0) };
+        Ok(Installed { path: model.clone(), stamp, sha256 })
+    }
+}

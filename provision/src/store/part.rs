@@ -1,0 +1,553 @@
+//! A file's bytes on their way to being whole.
+//!
+//! Many connections write at once: each write is a `pwritev` at its own place, so there is no lock around it and no
+//! seek. What a short lock guards is only the book-keeping: which bytes are written, which of them are not yet in
+//! the journal, and the hash of the contiguous prefix.
+//!
+//! # The hash follows
+//! The hasher is a token: whoever finds it at home and has the next bytes takes it, hashes outside the lock, and
+//! brings it back. A writer whose buffer is next in line hashes that buffer while it is in the cache. Otherwise
+//! [`PartFile::follow`] reads the bytes back from the page cache, close behind. The token is brought back under the
+//! same lock under which the next bytes are looked for, so no byte is ever left for nobody to hash.
+//!
+//! # Ownership
+//! An exclusive `flock` on the part, held for life, and taken on a file that still has its name: a slow process
+//! that wakes up after another has installed holds a lock on nothing.
+
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use camino::Utf8PathBuf;
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::install::Verified;
+use super::journal;
+use super::pieces::{Pieces, checksum};
+use super::{BLOCK, Destination, Directory, StoreError};
+use crate::byte_range::{ByteRange, RangeSet};
+use crate::digest::{Hasher, Sha256};
+use crate::lockfile::Model;
+use crate::model_path::{ModelPath, NAME_MAX};
+
+/// What a part file is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Naming {
+    /// One name for all processes; the `flock` keeps others out.
+    Shared,
+    /// A name of this process's own, where locks do nothing.
+    Private(String),
+}
+
+/// What a write leaves to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Written {
+    /// [`PartFile::follow`] has bytes to hash that nobody is hashing.
+    pub follow: bool,
+}
+
+/// An open part file with its journal. See the module's documentation.
+#[derive(Debug)]
+pub struct PartFile {
+    file: File,
+    directory: Arc<Directory>,
+    names: Names,
+    model: ModelPath,
+    size: u64,
+    sha256: Sha256,
+    state: Mutex<State>,
+    /// Told when the hasher comes home.
+    home: Condvar,
+    /// The journal, once it has a record. Held for the whole of a checkpoint, so that there is one at a time.
+    journal: Mutex<Option<File>>,
+}
+
+#[derive(Debug)]
+struct State {
+    written: RangeSet,
+    /// Written and not in the journal.
+    dirty: Pieces,
+    dirty_bytes: u64,
+    /// At home, or with whoever hashes.
+    hasher: Option<Hasher>,
+    /// How many bytes from the start the hasher has taken.
+    hashed: u64,
+    sealed: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    pub(super) part: String,
+    pub(super) journal: String,
+}
+
+impl Names {
+    fn new(model: &Model, naming: &Naming) -> Self {
+        let stem = Self::stem(model);
+        let stem = match naming {
+            Naming::Shared => stem,
+            Naming::Private(own) => format!("{stem}.{own}"),
+        };
+        Self { part: format!("{stem}.part"), journal: format!("{stem}.journal") }
+    }
+
+    /// What all the parts of this model begin with. A name too long for a longer one is replaced by its digest.
+    fn stem(model: &Model) -> String {
+        let name = model.path.file_name();
+        let stem = format!(".{name}.{}", model.sha256.short());
+        if stem.len() + 40 <= NAME_MAX {
+            stem
+        } else {
+            format!(".{}", &Sha256::of(name.as_bytes()).to_string()[..32])
+        }
+    }
+}
+
+/// What of a part its journal could prove.
+#[derive(Debug, Default)]
+struct Proven {
+    written: RangeSet,
+    pieces: Vec<(ByteRange, u32)>,
+    hasher: Hasher,
+    hashed: u64,
+}
+
+impl PartFile {
+    /// Opens the part of `model`, making it if there is none, and proves what its journal claims by reading it.
+    /// `progress` is told of each block that was read.
+    pub fn open(
+        destination: &Destination,
+        model: &Model,
+        naming: &Naming,
+        progress: impl FnMut(u64),
+    ) -> Result<Self, StoreError> {
+        let directory = destination
+            .parent(&model.path, true)?
+            .ok_or_else(|| StoreError::of("making the directory", destination.root().path(), Errno::NOENT))?;
+        let names = Names::new(model, naming);
+        let file = open_exclusively(&directory, &names.part)?;
+        let path = directory.path().join(&names.part);
+        let length = file.metadata().map_err(StoreError::at("looking at it", &path))?.len();
+        if length > model.size {
+            file.set_len(model.size).map_err(StoreError::at("cutting it", &path))?;
+        }
+        let proven =
+            if length == 0 { Proven::default() } else { prove(&file, &directory, &names, model, progress)? };
+        let part = Self {
+            file,
+            directory,
+            names,
+            model: model.path.clone(),
+            size: model.size,
+            sha256: model.sha256,
+            state: Mutex::new(State {
+                written: proven.written,
+                dirty: Pieces::default(),
+                dirty_bytes: 0,
+                hasher: Some(proven.hasher),
+                hashed: proven.hashed,
+                sealed: false,
+            }),
+            home: Condvar::new(),
+            journal: Mutex::new(None),
+        };
+        if *naming != Naming::Shared {
+            part.adopt_orphan(model)?;
+        }
+        if proven.pieces.is_empty() {
+            part.directory.remove(&part.names.journal)?;
+        } else {
+            // What is false, torn or overtaken must not be read again next time.
+            let text = journal::header(&part.sha256, part.size) + &journal::records(proven.pieces);
+            part.directory.write_small(&part.names.journal, text.as_bytes())?;
+        }
+        Ok(part)
+    }
+
+    /// What the part of `model` holds, proven by reading it, without changing anything: for a plan that is only
+    /// shown. Zero where there is none.
+    pub fn peek(
+        destination: &Destination,
+        model: &Model,
+        progress: impl FnMut(u64),
+    ) -> Result<u64, StoreError> {
+        let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
+        let names = Names::new(model, &Naming::Shared);
+        let Some((file, _)) = directory.open_file(&names.part)? else { return Ok(0) };
+        Ok(prove(&file, &directory, &names, model, progress)?.written.len())
+    }
+
+    /// What the journal of `model` claims, unproven: for a quick look.
+    pub fn claimed(destination: &Destination, model: &Model) -> Result<u64, StoreError> {
+        let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
+        let names = Names::new(model, &Naming::Shared);
+        if directory.find(&names.part)? == super::Found::Nothing {
+            return Ok(0);
+        }
+        let bytes = directory.read_small(&names.journal, journal::MAX_BYTES)?.unwrap_or_default();
+        Ok(journal::parse(&bytes, &model.sha256, model.size).iter().map(|record| record.range.len()).sum())
+    }
+
+    /// Removes the part of `model`, if there is one and nobody has it.
+    pub fn discard(destination: &Destination, model: &Model) -> Result<(), StoreError> {
+        let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
+        let names = Names::new(model, &Naming::Shared);
+        directory.remove(&names.journal)?;
+        directory.remove(&names.part)?;
+        Ok(())
+    }
+
+    /// How many bytes are held.
+    pub fn held(&self) -> u64 {
+        self.state().written.len()
+    }
+
+    /// What is not held, ascending.
+    pub fn missing(&self) -> Vec<ByteRange> {
+        self.state().written.missing(self.size)
+    }
+
+    /// Whether these bytes are held.
+    pub fn contains(&self, range: ByteRange) -> bool {
+        self.state().written.contains(range)
+    }
+
+    /// Bytes written since the last checkpoint.
+    pub fn dirty_bytes(&self) -> u64 {
+        self.state().dirty_bytes
+    }
+
+    /// The file's length when it is whole.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Writes `chunks`, one after the other, at `at`. Nobody may have written there before: the schedule hands out
+    /// every byte once.
+    pub fn write(&self, at: u64, chunks: &[Bytes]) -> Result<Written, StoreError> {
+        let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        debug_assert!(at + len <= self.size, "the schedule hands out nothing past the end");
+        write_all_vectored_at(&self.file, at, chunks).map_err(|error| self.error("writing it", error))?;
+        let crc = checksum(chunks.iter().map(AsRef::as_ref));
+        let range = ByteRange::new(at, at + len);
+
+        let mut state = self.state();
+        debug_assert!(!state.sealed, "a sealed part is not written");
+        state.written.insert(range);
+        state.dirty.insert(range, crc);
+        state.dirty_bytes += len;
+        if state.hashed == at
+            && let Some(mut hasher) = state.hasher.take()
+        {
+            drop(state);
+            chunks.iter().for_each(|chunk| hasher.update(chunk));
+            state = self.state();
+            state.hashed += len;
+            state.hasher = Some(hasher);
+            self.home.notify_all();
+        }
+        let next = ByteRange::new(state.hashed, state.hashed + 1);
+        Ok(Written {
+            follow: state.hasher.is_some() && state.hashed < self.size && state.written.contains(next),
+        })
+    }
+
+    /// Hashes what is contiguous and not hashed yet, reading it back. Returns when it has caught up, or at once
+    /// where somebody else is hashing.
+    pub fn follow(&self) -> Result<(), StoreError> {
+        let mut block = Vec::new();
+        loop {
+            let mut state = self.state();
+            let at = state.hashed;
+            let end =
+                state.written.iter().next().filter(|first| first.start == 0).map_or(0, |first| first.end);
+            if end <= at {
+                return Ok(());
+            }
+            let Some(mut hasher) = state.hasher.take() else { return Ok(()) };
+            drop(state);
+            block.resize(BLOCK.min((end - at) as usize), 0);
+            let read = self.file.read_exact_at(&mut block, at);
+            if read.is_ok() {
+                hasher.update(&block);
+            }
+            let mut state = self.state();
+            state.hasher = Some(hasher);
+            if read.is_ok() {
+                state.hashed += block.len() as u64;
+            }
+            drop(state);
+            self.home.notify_all();
+            read.map_err(|error| self.error("reading it back", error))?;
+        }
+    }
+
+    /// Makes what has been written durable and then says so in the journal. Returns how many bytes that were.
+    pub fn checkpoint(&self) -> Result<u64, StoreError> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let (dirty, bytes) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.dirty), std::mem::take(&mut state.dirty_bytes))
+        };
+        if dirty.is_empty() {
+            return Ok(0);
+        }
+        if let Err(error) = rustix::fs::fdatasync(&self.file) {
+            // The kernel may have dropped the pages and will not say so twice: none of this part can be believed.
+            let _ = self.directory.remove(&self.names.journal);
+            let _ = self.directory.remove(&self.names.part);
+            return Err(self.error("syncing it", error));
+        }
+        let path = self.directory.path().join(&self.names.journal);
+        let append = |file: &File| {
+            let text = journal::records(dirty.iter());
+            // Opened for appending: the offset is the end, whatever is asked for.
+            write_all_vectored_at(file, 0, &[Bytes::from(text)])?;
+            rustix::fs::fdatasync(file).map_err(std::io::Error::from)
+        };
+        if journal.is_none() {
+            *journal = Some(self.open_journal().map_err(StoreError::at("opening it", &path))?);
+        }
+        if let Some(file) = journal.as_ref() {
+            append(file).map_err(StoreError::at("writing the journal", &path))?;
+        }
+        Ok(bytes)
+    }
+
+    /// Forgets everything: every byte is wanted again. Nobody may be writing.
+    pub fn reset(&self) -> Result<(), StoreError> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        *journal = None;
+        self.directory.remove(&self.names.journal)?;
+        self.file.set_len(0).map_err(|error| self.error("emptying it", error))?;
+        let mut state = self.state_with_hasher();
+        *state = State {
+            written: RangeSet::new(),
+            dirty: Pieces::default(),
+            dirty_bytes: 0,
+            hasher: Some(Hasher::new()),
+            hashed: 0,
+            sealed: false,
+        };
+        Ok(())
+    }
+
+    /// Proves the whole file: every byte written, and their digest the one that the lock names. Nothing can be
+    /// written afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] where the digest is another; the bytes stay until [`PartFile::reset`] or
+    /// [`PartFile::remove`].
+    pub fn verify(self: Arc<Self>) -> Result<Verified, StoreError> {
+        self.follow()?;
+        let mut state = self.state_with_hasher();
+        if state.hashed < self.size {
+            // Whoever had the hasher brought it home before the last bytes.
+            drop(state);
+            self.follow()?;
+            state = self.state_with_hasher();
+        }
+        debug_assert_eq!(state.hashed, self.size, "verified before it was complete");
+        let found = state.hasher.clone().unwrap_or_default().finish();
+        if state.hashed != self.size || found != self.sha256 {
+            let path = self.directory.path().join(self.model.file_name());
+            return Err(StoreError::Mismatch { path, expected: self.sha256, found });
+        }
+        state.sealed = true;
+        drop(state);
+        Ok(Verified { part: self })
+    }
+
+    /// Removes the part and its journal.
+    pub fn remove(&self) -> Result<(), StoreError> {
+        self.directory.remove(&self.names.journal)?;
+        self.directory.remove(&self.names.part)?;
+        Ok(())
+    }
+
+    pub(super) fn parts(&self) -> (&File, &Arc<Directory>, &Names) {
+        (&self.file, &self.directory, &self.names)
+    }
+
+    pub(super) fn model(&self) -> (&ModelPath, u64, Sha256) {
+        (&self.model, self.size, self.sha256)
+    }
+
+    pub(super) fn path(&self) -> Utf8PathBuf {
+        self.directory.path().join(&self.names.part)
+    }
+
+    fn error(&self, doing: &'static str, source: impl Into<std::io::Error>) -> StoreError {
+        StoreError::of(doing, &self.path(), source)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state_with_hasher(&self) -> MutexGuard<'_, State> {
+        self.home
+            .wait_while(self.state(), |state| state.hasher.is_none())
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_journal(&self) -> std::io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let file = File::from(rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)?);
+        if file.metadata()?.len() == 0 {
+            write_all_vectored_at(&file, 0, &[Bytes::from(journal::header(&self.sha256, self.size))])?;
+            // The names of part and journal are worth nothing if the directory forgets them.
+            file.sync_all()?;
+            self.directory.handle().sync_all()?;
+        }
+        Ok(file)
+    }
+
+    /// Where locks do nothing, a part left by a process that is gone is copied, never written in place: its owner
+    /// may only be slow.
+    fn adopt_orphan(&self, model: &Model) -> Result<(), StoreError> {
+        let stem = Names::stem(model);
+        for name in self.directory.names()? {
+            let is_other = name.starts_with(&stem) && name.ends_with(".part") && name != self.names.part;
+            if !is_other || self.held() == self.size {
+                continue;
+            }
+            let names = Names { journal: format!("{}.journal", name.trim_end_matches(".part")), part: name };
+            let Some((file, _)) = self.directory.open_file(&names.part)? else { continue };
+            let proven = prove(&file, &self.directory, &names, model, |_| {})?;
+            for missing in self.missing() {
+                for (piece, _) in &proven.pieces {
+                    let wanted = ByteRange::new(piece.start.max(missing.start), piece.end.min(missing.end));
+                    self.copy(&file, wanted)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies `range` out of another file, at the same place.
+    fn copy(&self, from: &File, range: ByteRange) -> Result<(), StoreError> {
+        let mut at = range.start;
+        while at < range.end {
+            let mut block = vec![0; BLOCK.min((range.end - at) as usize)];
+            from.read_exact_at(&mut block, at).map_err(|error| self.error("copying into it", error))?;
+            let len = block.len() as u64;
+            if self.write(at, &[Bytes::from(block)])?.follow {
+                self.follow()?;
+            }
+            at += len;
+        }
+        Ok(())
+    }
+
+    /// Fills the part from another file that should have the same bytes. What is there already is not copied again.
+    pub fn copy_from(&self, file: &File) -> Result<(), StoreError> {
+        self.missing().into_iter().try_for_each(|range| self.copy(file, range))
+    }
+}
+
+/// Reads what the journal claims, hashes it again and keeps what is so.
+fn prove(
+    file: &File,
+    directory: &Directory,
+    names: &Names,
+    model: &Model,
+    mut progress: impl FnMut(u64),
+) -> Result<Proven, StoreError> {
+    let mut proven = Proven::default();
+    let Some(bytes) = directory.read_small(&names.journal, journal::MAX_BYTES)? else { return Ok(proven) };
+    let mut records = journal::parse(&bytes, &model.sha256, model.size);
+    records.sort_by_key(|record| record.range);
+    let mut block = vec![0; BLOCK];
+    for record in records {
+        let mut crc = crc32fast::Hasher::new();
+        let mut at = record.range.start;
+        // The hash goes along where it is contiguous, on a copy: a piece that proves false is not in it.
+        let mut hasher = (at == proven.hashed).then(|| proven.hasher.clone());
+        while at < record.range.end {
+            let n = BLOCK.min((record.range.end - at) as usize);
+            if file.read_exact_at(&mut block[..n], at).is_err() {
+                break;
+            }
+            crc.update(&block[..n]);
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&block[..n]);
+            }
+            progress(n as u64);
+            at += n as u64;
+        }
+        if at == record.range.end && crc.finalize() == record.crc {
+            proven.written.insert(record.range);
+            proven.pieces.push((record.range, record.crc));
+            if let Some(hasher) = hasher {
+                (proven.hasher, proven.hashed) = (hasher, record.range.end);
+            }
+        }
+    }
+    Ok(proven)
+}
+
+/// Opens or makes a part and locks it. What is under the name and is not a plain file of one name is replaced.
+fn open_exclusively(directory: &Directory, name: &str) -> Result<File, StoreError> {
+    let path = directory.path().join(name);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    loop {
+        let opened = rustix::fs::openat(directory.handle(), name, flags, Mode::from_raw_mode(0o600));
+        let file = match opened {
+            Ok(file) => File::from(file),
+            Err(Errno::LOOP | Errno::NXIO) => {
+                directory.remove(name)?;
+                continue;
+            }
+            Err(Errno::ISDIR) => return Err(StoreError::NotAFile { path, what: "a directory" }),
+            Err(error) => return Err(StoreError::of("opening it", &path, error)),
+        };
+        let held = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
+        if FileType::from_raw_mode(held.st_mode) != FileType::RegularFile || held.st_nlink > 1 {
+            directory.remove(name)?;
+            continue;
+        }
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {}
+            Err(Errno::WOULDBLOCK) => return Err(StoreError::PartBusy { path }),
+            Err(error) => return Err(StoreError::of("locking it", &path, error)),
+        }
+        // Between open and lock its owner may have installed or removed it.
+        match rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => return Ok(file),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(StoreError::of("looking at it", &path, error)),
+        }
+    }
+}
+
+/// `pwritev` until everything is written: short writes are continued, interruptions retried.
+fn write_all_vectored_at(file: &File, mut at: u64, chunks: &[Bytes]) -> std::io::Result<()> {
+    /// What Linux takes in one call (`IOV_MAX`).
+    const SLICES: usize = 1024;
+    for group in chunks.chunks(SLICES) {
+        let mut slices: Vec<IoSlice<'_>> = group.iter().map(|chunk| IoSlice::new(chunk)).collect();
+        let mut slices = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            match rustix::io::pwritev(file, slices, at) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    at += n as u64;
+                    IoSlice::advance_slices(&mut slices, n);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

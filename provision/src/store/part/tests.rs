@@ -1,0 +1,279 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+use camino::Utf8Path;
+use proptest::prelude::*;
+
+use super::*;
+
+const CONTENT: &[u8] = b"the quick brown fox jumps over the lazy dog";
+
+struct Place {
+    directory: tempfile::TempDir,
+    destination: Destination,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let destination = Destination::create(Utf8Path::from_path(directory.path()).unwrap()).unwrap();
+        Self { directory, destination }
+    }
+
+    fn open(&self, model: &Model) -> PartFile {
+        PartFile::open(&self.destination, model, &Naming::Shared, |_| {}).unwrap()
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn part(&self, model: &Model, ending: &str) -> std::path::PathBuf {
+        self.file(&format!("d/.x.{}.{ending}", model.sha256.short()))
+    }
+}
+
+fn model(bytes: &[u8]) -> Model {
+    Model {
+        path: "d/x".parse().unwrap(),
+        sources: vec!["http://h/x".parse().unwrap()],
+        size: bytes.len() as u64,
+        sha256: Sha256::of(bytes),
+        groups: vec![],
+    }
+}
+
+fn write(part: &PartFile, range: std::ops::Range<usize>, from: &[u8]) {
+    let middle = usize::midpoint(range.start, range.end);
+    let chunks = [&from[range.start..middle], &from[middle..range.end]].map(Bytes::copy_from_slice);
+    if part.write(range.start as u64, &chunks).unwrap().follow {
+        part.follow().unwrap();
+    }
+}
+
+#[test]
+fn pieces_in_any_order_become_the_file() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    for range in [30..43, 0..4, 10..30, 4..10] {
+        write(&part, range, CONTENT);
+    }
+    let installed = part.verify().unwrap().install().unwrap();
+    assert_eq!(installed.sha256, model.sha256);
+    assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
+    let names: Vec<_> = fs::read_dir(place.file("d")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["x"], "part and journal are gone");
+}
+
+#[test]
+fn fault_86_modes_and_times_are_fixed_whatever_the_umask() {
+    let place = Place::new();
+    let part = Arc::new(place.open(&model(CONTENT)));
+    write(&part, 0..43, CONTENT);
+    part.verify().unwrap().install().unwrap();
+    let file = fs::metadata(place.file("d/x")).unwrap();
+    assert_eq!((file.permissions().mode() & 0o7777, file.mtime()), (0o644, INSTALLED_MTIME_FOR_TEST));
+    assert_eq!(fs::metadata(place.file("d")).unwrap().permissions().mode() & 0o7777, 0o755);
+}
+
+const INSTALLED_MTIME_FOR_TEST: i64 = super::super::INSTALLED_MTIME;
+
+#[test]
+fn wrong_bytes_cannot_be_verified_and_reset_forgets_them() {
+    let place = Place::new();
+    let part = Arc::new(place.open(&model(CONTENT)));
+    write(&part, 0..43, &CONTENT.to_ascii_uppercase());
+    assert!(matches!(part.clone().verify(), Err(StoreError::Mismatch { .. })));
+    assert!(!place.file("d/x").exists());
+    part.reset().unwrap();
+    assert_eq!(part.held(), 0);
+    write(&part, 0..43, CONTENT);
+    part.verify().unwrap().install().unwrap();
+}
+
+#[test]
+fn what_was_checkpointed_is_held_after_reopening_and_the_rest_is_not() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    {
+        let part = place.open(&model);
+        write(&part, 0..10, CONTENT);
+        write(&part, 20..30, CONTENT);
+        assert_eq!(part.checkpoint().unwrap(), 20);
+        write(&part, 30..35, CONTENT);
+        assert_eq!(part.dirty_bytes(), 5);
+    }
+    assert_eq!(PartFile::claimed(&place.destination, &model).unwrap(), 20);
+    assert_eq!(PartFile::peek(&place.destination, &model, |_| {}).unwrap(), 20);
+    let part = Arc::new(place.open(&model));
+    assert_eq!(part.missing(), [ByteRange::new(10, 20), ByteRange::new(30, 43)]);
+    write(&part, 10..20, CONTENT);
+    part.checkpoint().unwrap();
+    write(&part, 30..43, CONTENT);
+    part.verify().unwrap().install().unwrap();
+    assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
+}
+
+#[test]
+fn fault_75_a_planted_part_is_hashed_again_and_dropped() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    {
+        let part = place.open(&model);
+        write(&part, 0..43, CONTENT);
+        part.checkpoint().unwrap();
+    }
+    fs::write(place.part(&model, "part"), vec![0; 43]).unwrap();
+    assert_eq!(place.open(&model).held(), 0, "other bytes under a fitting journal");
+    fs::remove_file(place.part(&model, "journal")).ok();
+    fs::write(place.part(&model, "part"), CONTENT).unwrap();
+    assert_eq!(place.open(&model).held(), 0, "right bytes without a journal");
+    fs::File::create(place.part(&model, "part")).unwrap().set_len(1 << 40).unwrap();
+    let part = place.open(&model);
+    assert_eq!(
+        (part.held(), fs::metadata(place.part(&model, "part")).unwrap().len()),
+        (0, 43),
+        "sparse and too long"
+    );
+}
+
+#[test]
+fn fault_75_symlinks_and_hard_links_under_the_part_s_name_are_replaced_and_their_targets_untouched() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    fs::create_dir(place.file("d")).unwrap();
+    fs::write(place.file("victim"), b"precious").unwrap();
+    for planted in ["symlink", "hard link"] {
+        let name = place.part(&model, "part");
+        fs::remove_file(&name).ok();
+        if planted == "symlink" {
+            symlink(place.file("victim"), name)
+        } else {
+            fs::hard_link(place.file("victim"), name)
+        }
+        .unwrap();
+        let part = place.open(&model);
+        write(&part, 0..43, CONTENT);
+        assert_eq!(fs::read(place.file("victim")).unwrap(), b"precious", "{planted}");
+    }
+}
+
+#[test]
+fn fault_73_anything_but_a_regular_file_under_the_final_name_is_refused_and_untouched() {
+    for kind in ["symlink", "directory", "fifo"] {
+        let place = Place::new();
+        fs::create_dir(place.file("d")).unwrap();
+        fs::write(place.file("victim"), b"precious").unwrap();
+        match kind {
+            "symlink" => symlink("../victim", place.file("d/x")).unwrap(),
+            "directory" => fs::create_dir(place.file("d/x")).unwrap(),
+            _ => rustix::fs::mknodat(
+                rustix::fs::CWD,
+                place.file("d/x"),
+                FileType::Fifo,
+                Mode::from_raw_mode(0o600),
+                0,
+            )
+            .unwrap(),
+        }
+        let part = Arc::new(place.open(&model(CONTENT)));
+        write(&part, 0..43, CONTENT);
+        let error = part.verify().unwrap().install().unwrap_err();
+        assert!(matches!(error, StoreError::NotAFile { .. }), "{kind}: {error}");
+        assert_eq!(fs::read(place.file("victim")).unwrap(), b"precious");
+    }
+}
+
+#[test]
+fn a_directory_that_is_a_symlink_leads_nowhere() {
+    let place = Place::new();
+    let outside = tempfile::tempdir().unwrap();
+    symlink(outside.path(), place.file("d")).unwrap();
+    let error = PartFile::open(&place.destination, &model(CONTENT), &Naming::Shared, |_| {}).unwrap_err();
+    assert!(matches!(error, StoreError::NotADirectory { what: "a symlink", .. }), "{error}");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn fault_81_a_part_has_one_owner_and_a_dead_owner_is_none() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let owner = place.open(&model);
+    let second = PartFile::open(&place.destination, &model, &Naming::Shared, |_| {});
+    assert!(matches!(second, Err(StoreError::PartBusy { .. })));
+    drop(owner);
+    place.open(&model);
+}
+
+#[test]
+fn a_part_that_was_replaced_is_not_installed() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, CONTENT);
+    fs::remove_file(place.part(&model, "part")).unwrap();
+    fs::write(place.part(&model, "part"), b"evil").unwrap();
+    assert!(matches!(part.verify().unwrap().install(), Err(StoreError::PartReplaced { .. })));
+    assert!(!place.file("d/x").exists());
+}
+
+#[test]
+fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    {
+        let orphan =
+            PartFile::open(&place.destination, &model, &Naming::Private("1-a".into()), |_| {}).unwrap();
+        write(&orphan, 5..25, CONTENT);
+        orphan.checkpoint().unwrap();
+    }
+    let part = PartFile::open(&place.destination, &model, &Naming::Private("2-b".into()), |_| {}).unwrap();
+    assert_eq!(part.missing(), [ByteRange::new(0, 5), ByteRange::new(25, 43)]);
+    write(&part, 0..5, CONTENT);
+    write(&part, 25..43, CONTENT);
+    Arc::new(part).verify().unwrap().install().unwrap();
+}
+
+#[test]
+fn an_empty_file_is_verified_without_a_write() {
+    let place = Place::new();
+    let part = Arc::new(place.open(&model(b"")));
+    part.verify().unwrap().install().unwrap();
+    assert_eq!(fs::read(place.file("d/x")).unwrap(), b"");
+}
+
+#[test]
+fn a_name_as_long_as_names_can_be_still_has_a_part() {
+    let place = Place::new();
+    let mut model = model(CONTENT);
+    model.path = format!("d/{}", "n".repeat(255)).parse().unwrap();
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, CONTENT);
+    part.checkpoint().unwrap();
+    part.verify().unwrap().install().unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn threads_writing_at_once_leave_the_right_digest(seed in any::<u64>(), cuts in prop::collection::vec(1usize..9999, 1..40)) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let bytes: Vec<u8> = (0..10_000).map(|_| random.u8(..)).collect();
+        let mut cuts = cuts;
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut ranges: Vec<_> = cuts.windows(2).map(|w| w[0]..w[1]).collect();
+        random.shuffle(&mut ranges);
+        let place = Place::new();
+        let part = Arc::new(place.open(&model(&bytes)));
+        std::thread::scope(|scope| {
+            for share in ranges.chunks(ranges.len().div_ceil(4)) {
+                scope.spawn(|| share.iter().for_each(|range| write(&part, range.clone(), &bytes)));
+            }
+        });
+        part.checkpoint().unwrap();
+        prop_assert!(part.verify().is_ok());
+    }
+}
