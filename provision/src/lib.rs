@@ -11,6 +11,7 @@ pub mod digest;
 pub mod event;
 pub mod lockfile;
 pub mod model_path;
+pub mod origin;
 pub mod schedule;
 pub mod source_url;
 pub mod store;

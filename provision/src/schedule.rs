@@ -321,7 +321,7 @@ impl Schedule {
         self.files[file.0].plain = plain;
     }
 
-    /// The file's bytes come from another host now (a mirror, or where a redirect led). Claims in flight stay.
+    /// The file's bytes come from another host now (a mirror, or where a redirect led); so do its claims in flight.
     pub fn set_host(&mut self, file: FileId, host: HostId) {
         let old = self.files[file.0].host;
         if old == host {
@@ -331,6 +331,11 @@ impl Schedule {
         self.files[file.0].host = host;
         self.hosts[old.0].unclaimed -= self.files[file.0].unclaimed;
         self.hosts[host.0].unclaimed += self.files[file.0].unclaimed;
+        for flight in self.flights.values_mut().filter(|flight| flight.claim.file == file) {
+            self.hosts[flight.host.0].active -= 1;
+            self.hosts[host.0].active += 1;
+            flight.host = host;
+        }
         self.list(file);
     }
 
@@ -481,6 +486,7 @@ impl Schedule {
     }
 
     fn split_slowest(&mut self, now: Duration) -> Option<Claim> {
+        let usual: Vec<Option<f64>> = (0..self.hosts.len()).map(|at| self.median_rate(HostId(at))).collect();
         let (victim, share) = self
             .flights
             .values()
@@ -489,7 +495,7 @@ impl Schedule {
             .filter(|flight| self.host_is_ready(&self.hosts[flight.host.0], now))
             .filter_map(|flight| {
                 let host = &self.hosts[flight.host.0];
-                let newcomer = self.median_rate(flight.host)?;
+                let newcomer = usual[flight.host.0]?;
                 let owner = self.slots[flight.claim.slot.0].meter.current_rate(newcomer);
                 let left = flight.end - flight.position();
                 let latency = host.climb.latency().as_secs_f64();

@@ -1,0 +1,198 @@
+//! Which secret goes to which host, and to no other.
+
+use std::fmt;
+
+use crate::source_url::SourceUrl;
+
+/// A text that is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes a secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A value for the `Authorization` header and the host that it belongs to.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    host: String,
+    port: Option<u16>,
+    authorization: Secret,
+}
+
+impl Credential {
+    /// `Bearer TOKEN` for exactly this host, on any port or on one.
+    pub fn bearer(host: impl Into<String>, port: Option<u16>, token: &str) -> Self {
+        Self { host: host.into(), port, authorization: Secret::new(format!("Bearer {token}")) }
+    }
+
+    /// HTTP Basic (RFC 7617) for exactly this host.
+    pub fn basic(host: impl Into<String>, login: &str, password: &str) -> Self {
+        let encoded = base64(format!("{login}:{password}").as_bytes());
+        Self { host: host.into(), port: None, authorization: Secret::new(format!("Basic {encoded}")) }
+    }
+}
+
+/// Every credential of a run, and what to say to somebody who lacks one.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    entries: Vec<Credential>,
+}
+
+impl Credentials {
+    /// None at all.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Adds one. The first that fits a host is used.
+    pub fn add(&mut self, credential: Credential) {
+        self.entries.push(credential);
+    }
+
+    /// The `Authorization` value for a request to `url`: its own host's, and only over https or on loopback.
+    pub(super) fn authorization(&self, url: &SourceUrl) -> Option<&Secret> {
+        if !url.is_https() && !url.is_loopback() {
+            return None;
+        }
+        let (host, port) = (url.host(), url.as_url().port_or_known_default());
+        self.entries
+            .iter()
+            .find(|entry| {
+                entry.host.eq_ignore_ascii_case(&host) && entry.port.is_none_or(|own| Some(own) == port)
+            })
+            .map(|entry| &entry.authorization)
+    }
+
+    /// What somebody can do whose request to `url` was refused. `code` is the Hub's `X-Error-Code`.
+    pub(super) fn advice(&self, url: &SourceUrl, code: Option<&str>) -> String {
+        let has_one = self.authorization(url).is_some();
+        let host = url.host();
+        let hub_repository = url.as_url().path().split_once("/resolve/").map(|(repository, _)| repository);
+        if let Some(repository) = hub_repository.filter(|_| host != "civitai.com") {
+            let page = format!("{}://{}{repository}", url.as_url().scheme(), url.as_url().authority());
+            return match (has_one, code) {
+                (true, Some("GatedRepo")) => {
+                    format!("the token is good, but its owner has to accept the licence at {page}")
+                }
+                (true, _) => format!(
+                    "the token may lack access: check its scope, the spelling, and whether the licence at {page} is accepted"
+                ),
+                (false, _) => format!(
+                    "set HF_TOKEN to a token with read access; the licence may need accepting at {page}"
+                ),
+            };
+        }
+        match (host.as_str(), has_one) {
+            ("civitai.com", false) => "set CIVITAI_TOKEN to an API key of your Civitai account".to_owned(),
+            ("civitai.com", true) => {
+                "CIVITAI_TOKEN was refused: check that the key is valid and may download this file".to_owned()
+            }
+            (host, false) => format!(
+                "if it needs a login, add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC); a signed link may have expired"
+            ),
+            (host, true) => format!("the login for {host} in the netrc file was refused"),
+        }
+    }
+}
+
+/// Base64 (RFC 4648 section 4), for one header value: not worth a dependency of its own.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let word =
+            group.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for at in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * at) & 63) as usize];
+            text.push(if at <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> SourceUrl {
+        text.parse().unwrap()
+    }
+
+    fn hub() -> Credentials {
+        let mut credentials = Credentials::none();
+        credentials.add(Credential::bearer("huggingface.co", None, "canary"));
+        credentials
+    }
+
+    #[test]
+    fn a_token_goes_to_its_own_host_over_https_only() {
+        let credentials = hub();
+        assert!(credentials.authorization(&url("https://huggingface.co/x")).is_some());
+        assert!(credentials.authorization(&url("http://huggingface.co/x")).is_none());
+    }
+
+    #[test]
+    fn fault_52_look_alike_hosts_get_no_token() {
+        let credentials = hub();
+        for text in [
+            "https://huggingface.co.evil/x",
+            "https://evil/?x=huggingface.co",
+            "https://evilhuggingface.co/x",
+            "https://cdn.huggingface.co/x",
+            "https://evil/huggingface.co/resolve/main/x",
+        ] {
+            assert!(credentials.authorization(&url(text)).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn fault_44_a_credential_with_a_port_goes_to_that_port_only() {
+        let mut credentials = Credentials::none();
+        credentials.add(Credential::bearer("127.0.0.1", Some(8080), "canary"));
+        assert!(credentials.authorization(&url("http://127.0.0.1:8080/x")).is_some());
+        assert!(credentials.authorization(&url("http://127.0.0.1:8081/x")).is_none());
+    }
+
+    #[test]
+    fn fault_53_secrets_are_not_in_debug_output() {
+        assert!(!format!("{:?}", hub()).contains("canary"));
+    }
+
+    #[test]
+    fn base64_is_the_rfcs() {
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn the_advice_names_the_variable_and_the_page() {
+        let advice =
+            Credentials::none().advice(&url("https://huggingface.co/o/r/resolve/main/x"), Some("GatedRepo"));
+        assert!(advice.contains("HF_TOKEN") && advice.contains("https://huggingface.co/o/r"), "{advice}");
+        let advice = hub().advice(&url("https://huggingface.co/o/r/resolve/main/x"), Some("GatedRepo"));
+        assert!(advice.contains("licence"), "{advice}");
+        assert!(
+            Credentials::none()
+                .advice(&url("https://civitai.com/api/download/models/1"), None)
+                .contains("CIVITAI_TOKEN")
+        );
+        assert!(Credentials::none().advice(&url("https://h.example/x"), None).contains("machine h.example"));
+    }
+}

@@ -1,0 +1,325 @@
+//! What can go wrong between a request and its last byte, and what each of it is worth.
+//!
+//! One function, [`RequestError::remedy`], decides whether a failure is tried again, and how. The numbers are the
+//! fault catalogue's.
+
+use std::error::Error as StdError;
+use std::io;
+use std::time::Duration;
+
+use super::RedirectError;
+use super::address::NotPublic;
+use crate::source_url::SourceUrl;
+
+/// A request that did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// The transport failed.
+    #[error("{host}: {kind}")]
+    Transport {
+        /// The host that was talked to.
+        host: String,
+        /// How.
+        kind: TransportError,
+    },
+    /// A redirect that is not followed.
+    #[error("{url}: {error}")]
+    Redirect {
+        /// Where the redirect was found.
+        url: SourceUrl,
+        /// Why it is not followed.
+        error: RedirectError,
+    },
+    /// 401, 403 or 407.
+    #[error("{url} answered {status}{}; {advice}", said(code.as_deref(), message.as_deref()))]
+    Refused {
+        /// The address.
+        url: SourceUrl,
+        /// The status.
+        status: u16,
+        /// The Hub's `X-Error-Code`.
+        code: Option<String>,
+        /// The Hub's `X-Error-Message`.
+        message: Option<String>,
+        /// The way out.
+        advice: String,
+        /// The address had been resolved earlier: its signature may only have expired.
+        resolved_earlier: bool,
+    },
+    /// 408, 429 or 5xx.
+    #[error("{url} answered {status}{}", said(None, message.as_deref()))]
+    Busy {
+        /// The address.
+        url: SourceUrl,
+        /// The status.
+        status: u16,
+        /// What it said about it.
+        message: Option<String>,
+        /// How long it asks to wait.
+        wait: Option<Duration>,
+    },
+    /// Another 4xx.
+    #[error("{url} answered {status}{}; check the address in the lock", said(code.as_deref(), message.as_deref()))]
+    Missing {
+        /// The address.
+        url: SourceUrl,
+        /// The status.
+        status: u16,
+        /// The Hub's `X-Error-Code`.
+        code: Option<String>,
+        /// The Hub's `X-Error-Message`.
+        message: Option<String>,
+    },
+    /// An answer that is not what was asked for.
+    #[error("{url}: {what}")]
+    Unusable {
+        /// The address.
+        url: SourceUrl,
+        /// What is wrong with it.
+        what: Unusable,
+    },
+}
+
+fn said(code: Option<&str>, message: Option<&str>) -> String {
+    match (code, message) {
+        (Some(code), Some(message)) => format!(" ({code}: {message})"),
+        (Some(text), None) | (None, Some(text)) => format!(" ({text})"),
+        (None, None) => String::new(),
+    }
+}
+
+/// How a transport fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// The name does not resolve.
+    #[error("the name does not resolve (no network, or a misspelt host)")]
+    Dns,
+    /// The connection was refused.
+    #[error("the connection was refused")]
+    ConnectRefused,
+    /// No connection within the time allowed, or no route.
+    #[error("no connection could be made")]
+    Connect,
+    /// The certificate does not prove the host.
+    #[error(
+        "its certificate cannot be verified; if it is signed by an authority of your own, set SSL_CERT_FILE to that \
+         authority's certificate"
+    )]
+    Certificate,
+    /// TLS failed otherwise.
+    #[error("TLS failed")]
+    Tls,
+    /// The connection was reset or closed before the answer ended.
+    #[error("the connection broke off")]
+    Broken,
+    /// No byte, or nearly none, for too long.
+    #[error("nothing came for {} s", .0.as_secs())]
+    Stalled(Duration),
+    /// The answer's head is no HTTP, or has no end.
+    #[error("what came is not a usable HTTP answer")]
+    NotHttp,
+    /// The proxy refused or failed.
+    #[error("the proxy refused the connection; check the proxy variables and their password")]
+    Proxy,
+    /// The body is longer than the lock allows.
+    #[error("the body goes on past the file's length in the lock")]
+    TooLong,
+    /// Something else in the HTTP library.
+    #[error("the request failed")]
+    Other,
+}
+
+/// How an answer is not what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The origin cannot do ranges, or not properly.
+    #[error("{0}")]
+    NoRanges(&'static str),
+    /// A 206 that starts elsewhere.
+    #[error("asked for bytes from {asked}, it answered with bytes from {found}")]
+    OtherStart {
+        /// What was asked for.
+        asked: u64,
+        /// What came.
+        found: u64,
+    },
+    /// The file there has another length.
+    #[error(
+        "the file there has {} bytes, the lock says {expected}: it is another file, or the lock is out of date",
+        found.map_or("more".to_owned(), |found| found.to_string())
+    )]
+    WrongSize {
+        /// Its length, where it is known.
+        found: Option<u64>,
+        /// The lock's.
+        expected: u64,
+    },
+    /// `Content-Length` is not the range's.
+    #[error("its Content-Length is not the length of the range")]
+    WrongLength,
+    /// A body that is compressed although that was declined.
+    #[error("it sends the body as {encoding}, although no encoding was accepted")]
+    Encoded {
+        /// The encoding.
+        encoding: String,
+    },
+    /// A web page.
+    #[error("a web page (HTML) came instead of the model: a login or error page, or a link to a page")]
+    Html,
+    /// A status that means none of the above.
+    #[error("it answered {status}")]
+    Status {
+        /// The status.
+        status: u16,
+    },
+    /// The validator changed between two ranges.
+    #[error("the file there changed while it was being fetched")]
+    Changed,
+}
+
+/// What a failure is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// Ask again, after the policy's delay or what the origin asked for. `throttled`: the whole host wants quiet.
+    Retry {
+        /// What the origin asked for.
+        wait: Option<Duration>,
+        /// 429 or 503.
+        throttled: bool,
+    },
+    /// Resolve the source's address again, now.
+    Resolve,
+    /// Ask again once; then one plain stream.
+    RetryThenPlain,
+    /// Take one plain stream.
+    Plain,
+    /// Take the next source.
+    NextSource,
+    /// Stop this file.
+    Stop,
+}
+
+impl RequestError {
+    /// What to do about it.
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Transport { kind: TransportError::Certificate | TransportError::Proxy, .. }
+            | Self::Redirect { .. } => Remedy::Stop,
+            Self::Transport { kind: TransportError::NotHttp | TransportError::TooLong, .. }
+            | Self::Missing { .. } => Remedy::NextSource,
+            Self::Transport { .. } => Remedy::Retry { wait: None, throttled: false },
+            Self::Refused { status: 407, .. } => Remedy::Stop,
+            Self::Refused { resolved_earlier: true, .. } => Remedy::Resolve,
+            Self::Refused { .. } => Remedy::NextSource,
+            Self::Busy { status, wait, .. } => {
+                Remedy::Retry { wait: *wait, throttled: matches!(status, 429 | 503) }
+            }
+            Self::Unusable { what, .. } => match what {
+                Unusable::NoRanges(_) => Remedy::Plain,
+                Unusable::OtherStart { .. } => Remedy::RetryThenPlain,
+                Unusable::WrongLength | Unusable::Changed => Remedy::Retry { wait: None, throttled: false },
+                Unusable::WrongSize { .. }
+                | Unusable::Encoded { .. }
+                | Unusable::Html
+                | Unusable::Status { .. } => Remedy::NextSource,
+            },
+        }
+    }
+
+    /// Whether the host would not take the connection at all: a sign that it allows fewer.
+    pub fn is_connection_refused(&self) -> bool {
+        matches!(
+            self,
+            Self::Transport {
+                kind: TransportError::ConnectRefused | TransportError::Connect | TransportError::Broken,
+                ..
+            }
+        )
+    }
+
+    /// Whether this source wants a token or a permission.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    pub(super) fn transport(url: &SourceUrl, error: &reqwest::Error) -> Self {
+        if is_not_public(error) {
+            let error = RedirectError::Private { host: url.host() };
+            return Self::Redirect { url: url.clone(), error };
+        }
+        Self::Transport { host: url.authority(), kind: dissect(error) }
+    }
+}
+
+fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    // An io::Error hides what it wraps from `source`, which skips to the wrapped error's own source.
+    std::iter::successors(Some(error), |&error| {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+fn is_not_public(error: &reqwest::Error) -> bool {
+    sources(error).any(|cause| cause.is::<NotPublic>())
+}
+
+/// Reads a library error's chain of causes.
+fn dissect(error: &reqwest::Error) -> TransportError {
+    for cause in sources(error) {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return match tls {
+                rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                    TransportError::Certificate
+                }
+                _ => TransportError::Tls,
+            };
+        }
+        if let Some(http) = cause.downcast_ref::<hyper::Error>() {
+            if http.is_parse() {
+                // A body's framing that breaks off midway is a broken connection, a head that is none is not HTTP.
+                return if error.is_body() || error.is_decode() {
+                    TransportError::Broken
+                } else {
+                    TransportError::NotHttp
+                };
+            }
+            if http.is_incomplete_message() || http.is_canceled() || http.is_closed() {
+                return TransportError::Broken;
+            }
+        }
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            match io.kind() {
+                io::ErrorKind::ConnectionRefused => return TransportError::ConnectRefused,
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof => return TransportError::Broken,
+                io::ErrorKind::TimedOut
+                | io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable => {
+                    return TransportError::Connect;
+                }
+                _ => {}
+            }
+        }
+        let text = cause.to_string();
+        if text.contains("dns error") || text.contains("failed to lookup address") {
+            return TransportError::Dns;
+        }
+        if text.contains("proxy auth")
+            || text.contains("unsuccessful tunnel")
+            || text.starts_with("tunnel error")
+        {
+            return TransportError::Proxy;
+        }
+    }
+    if error.is_connect() || error.is_timeout() {
+        TransportError::Connect
+    } else if error.is_body() || error.is_decode() {
+        TransportError::Broken
+    } else {
+        TransportError::Other
+    }
+}
