@@ -5,13 +5,22 @@
 //!
 //! Modules are listed from what knows least to what knows most; each may use those above it only.
 
+// Values: no I/O, no clock, no async.
 pub mod backoff;
 pub mod byte_range;
 pub mod digest;
 pub mod event;
 pub mod lockfile;
 pub mod model_path;
-pub mod origin;
 pub mod schedule;
 pub mod source_url;
+
+// Edges: the only places that touch the outside.
+pub mod origin;
 pub mod store;
+
+// The job.
+pub mod fetch;
+pub mod inspect;
+pub mod marker;
+pub mod transfer;

@@ -28,6 +28,7 @@ mod lock;
 mod part;
 mod pieces;
 
+pub(crate) use destination::free_space_near;
 pub use destination::{Destination, Directory, Found, Stamp};
 pub use error::StoreError;
 pub use install::{Installed, Verified};

@@ -153,9 +153,12 @@ impl Origin {
     }
 
     /// A new connection; it connects with its first request.
-    pub fn connection(self: &Arc<Self>) -> Result<Connection, OriginError> {
-        let any = self.client(false).map_err(OriginError::Client)?;
-        Ok(Connection { origin: self.clone(), any, public: None })
+    ///
+    /// # Panics
+    /// Never: the same configuration made a client when the origin was set up.
+    pub fn connection(self: &Arc<Self>) -> Connection {
+        let any = self.client(false).expect("this configuration has made a client before");
+        Connection { origin: self.clone(), any, public: None }
     }
 
     fn client(&self, public_only: bool) -> Result<Client, reqwest::Error> {

@@ -72,6 +72,12 @@ pub enum StoreError {
         /// What it is.
         what: &'static str,
     },
+    /// A file that was there a moment ago.
+    #[error("{path} is gone; something else works in this directory: run again")]
+    Missing {
+        /// The path.
+        path: Utf8PathBuf,
+    },
     /// Another process has the part file.
     #[error("{path} is being written by another process; wait for it, or stop it")]
     PartBusy {

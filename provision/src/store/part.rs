@@ -291,9 +291,12 @@ impl PartFile {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let (dirty, bytes) = {
             let mut state = self.state();
-            (std::mem::take(&mut state.dirty), std::mem::take(&mut state.dirty_bytes))
+            (
+                std::mem::take(&mut state.dirty),
+                if state.sealed { 0 } else { std::mem::take(&mut state.dirty_bytes) },
+            )
         };
-        if dirty.is_empty() {
+        if bytes == 0 {
             return Ok(0);
         }
         if let Err(error) = rustix::fs::fdatasync(&self.file) {
@@ -344,6 +347,9 @@ impl PartFile {
     /// [`PartFile::remove`].
     pub fn verify(self: Arc<Self>) -> Result<Verified, StoreError> {
         self.follow()?;
+        // A checkpoint that is under way ends first, and none begins afterwards: it would write a journal for a part
+        // that has become the file.
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state_with_hasher();
         if state.hashed < self.size {
             // Whoever had the hasher brought it home before the last bytes.
@@ -359,11 +365,14 @@ impl PartFile {
         }
         state.sealed = true;
         drop(state);
+        drop(journal);
         Ok(Verified { part: self })
     }
 
-    /// Removes the part and its journal.
+    /// Removes the part and its journal. Nothing can be written or journalled afterwards.
     pub fn remove(&self) -> Result<(), StoreError> {
+        let _journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state().sealed = true;
         self.directory.remove(&self.names.journal)?;
         self.directory.remove(&self.names.part)?;
         Ok(())

@@ -1,0 +1,669 @@
+//! Runs the connections: schedule × origin × store.
+//!
+//! One coordinator owns every decision. It asks the schedule for claims, launches each as a task with a connection
+//! of its own, and hears how it ended; what follows from that (again, another source, start over, give up) is in
+//! [`policy`], which has no I/O. A task touches nothing but its claim: it reserves bytes under the schedule's lock,
+//! writes them, and tells how many.
+//!
+//! A file's life: claims until every byte is written, then one job that proves and installs it. Before anything that
+//! changes what is wanted (another source, starting over, giving up) its claims are revoked and *waited for*: a
+//! write in flight must never land in a file that has moved on.
+//!
+//! Dropping nothing: when the run is interrupted, claims end, what was written is made durable and journalled, and
+//! only then does [`run`] return.
+
+mod claim;
+mod limiter;
+mod policy;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::backoff::RetryPolicy;
+use crate::byte_range::ByteRange;
+use crate::event::{Event, FileIndex, Observer, Outcome};
+use crate::lockfile::Model;
+use crate::origin::{Connection, Origin};
+use crate::schedule::{self, ClaimId, FileId, HostId, Limits, Schedule, SlotId};
+use crate::source_url::SourceUrl;
+use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
+
+use claim::{ClaimEnd, Handle, Order, Target};
+use limiter::Limiter;
+pub use policy::{Attempt, FileError, SourceError};
+use policy::{Decision, FilePolicy, Step};
+
+/// How often time passes for the schedule.
+const TICK: Duration = Duration::from_millis(20);
+/// How long written bytes may wait for the journal.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
+
+/// How a run is to behave.
+#[derive(Debug, Clone)]
+pub struct TransferConfig {
+    /// Ceilings.
+    pub limits: Limits,
+    /// When to try again, and when not.
+    pub retry: RetryPolicy,
+    /// A connection on which less than `slowest` bytes/s came for this long has failed.
+    pub stall: Duration,
+    /// See `stall`; in bytes per second.
+    pub slowest: u64,
+    /// Bytes per second for the whole run.
+    pub rate: Option<u64>,
+}
+
+impl Default for TransferConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            retry: RetryPolicy::default(),
+            stall: Duration::from_secs(30),
+            slowest: 1024,
+            rate: None,
+        }
+    }
+}
+
+/// A file to fetch.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Its position in the run, for events.
+    pub index: FileIndex,
+    /// Its bytes and sources.
+    pub model: Model,
+    /// Its part, if one was there; else it is made with the first byte.
+    pub part: Option<PartFile>,
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Its position in the run.
+    pub index: FileIndex,
+    /// Installed, given up, or not finished because the run was interrupted.
+    pub result: Result<Option<Installed>, FileError>,
+    /// The source that its last bytes came from.
+    pub source: SourceUrl,
+    /// Bytes received and written in this run.
+    pub fetched: u64,
+    /// Bytes held from earlier runs.
+    pub resumed: u64,
+    /// From its first request to its end.
+    pub elapsed: Duration,
+    /// The most connections that it had at once.
+    pub connections: usize,
+    /// Failures that were tried again.
+    pub retries: u32,
+}
+
+/// What a run works with.
+pub struct Transfer {
+    /// Where connections come from.
+    pub origin: Arc<Origin>,
+    /// Where files go.
+    pub destination: Arc<Destination>,
+    /// What parts are called.
+    pub naming: Naming,
+    /// How to behave.
+    pub config: TransferConfig,
+    /// Who is told.
+    pub observer: Arc<dyn Observer>,
+    /// Turns true when the run is to stop.
+    pub interrupted: watch::Receiver<bool>,
+}
+
+/// What the coordinator and its claims share.
+struct Shared {
+    schedule: Mutex<Schedule>,
+    hosts: Mutex<HashMap<String, HostId>>,
+    observer: Arc<dyn Observer>,
+    limiter: Limiter,
+    started: Instant,
+    /// How many bytes a claim collects before it writes them.
+    flush: usize,
+    /// How long nothing moves before that is a failure.
+    stall: Duration,
+    /// Written and not yet journalled, over all files.
+    dirty: AtomicU64,
+}
+
+impl Shared {
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of a host, which is new where it was not seen before.
+    fn host(&self, url: &SourceUrl) -> HostId {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        *hosts.entry(url.authority()).or_insert_with(|| self.schedule().add_host())
+    }
+}
+
+/// What a task of the coordinator's ended with.
+enum Ended {
+    Claim(Box<ClaimEnd>),
+    Installed(FileId, Result<Installed, StoreError>),
+    Reset(FileId, Result<(), StoreError>),
+    Checkpoint(Result<(), (FileId, StoreError)>),
+}
+
+enum Phase {
+    Transferring,
+    /// Waiting for revoked claims to end before this is done.
+    Draining(Step),
+    /// A job of ours has the part.
+    Busy,
+    Done(Result<Option<Installed>, FileError>),
+}
+
+struct FileState {
+    target: Arc<Target>,
+    policy: FilePolicy,
+    phase: Phase,
+    resumed: u64,
+    began: Option<Duration>,
+    elapsed: Duration,
+    shown: usize,
+    connections: usize,
+    retries: u32,
+}
+
+struct Flight {
+    handle: Arc<Handle>,
+    /// What had moved when the stall clock last started, and when that was.
+    moved: u64,
+    since: Duration,
+}
+
+struct Coordinator {
+    shared: Arc<Shared>,
+    origin: Arc<Origin>,
+    config: TransferConfig,
+    files: Vec<FileState>,
+    /// Files that are not done.
+    unfinished: usize,
+    /// Files that have connections, or had some when that was last shown.
+    live: BTreeSet<FileId>,
+    flights: HashMap<ClaimId, Flight>,
+    /// Connections that wait for their slot's next claim, and whether they have served one.
+    idle: HashMap<SlotId, (Connection, bool)>,
+    tasks: JoinSet<Ended>,
+    checkpointing: bool,
+    checkpointed: Duration,
+    /// How many dirty bytes make a checkpoint due.
+    checkpoint_bytes: u64,
+    stopping: bool,
+}
+
+/// Fetches every file in `wanted` and returns what became of each, in the same order.
+///
+/// # Panics
+/// Where a task of its own panicked: the panic is passed on.
+pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
+    let Transfer { origin, destination, naming, config, observer, mut interrupted } = transfer;
+    let total: u64 = wanted.iter().map(|wanted| wanted.model.size).sum();
+    let shared = Arc::new(Shared {
+        schedule: Mutex::new(Schedule::new(config.limits)),
+        hosts: Mutex::default(),
+        observer,
+        limiter: Limiter::new(config.rate),
+        started: Instant::now(),
+        flush: flush_len(total, config.limits.connections),
+        stall: config.stall,
+        dirty: AtomicU64::new(0),
+    });
+    let files: Vec<_> =
+        wanted.into_iter().map(|wanted| admit(&shared, &destination, &naming, &config, wanted)).collect();
+    let mut coordinator = Coordinator {
+        shared,
+        origin,
+        config,
+        unfinished: files.len(),
+        files,
+        live: BTreeSet::new(),
+        flights: HashMap::new(),
+        idle: HashMap::new(),
+        tasks: JoinSet::new(),
+        checkpointing: false,
+        checkpointed: Duration::ZERO,
+        checkpoint_bytes: (total / 400).clamp(256 << 10, 128 << 20),
+        stopping: false,
+    };
+    coordinator.finish_complete();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !coordinator.is_done() {
+        coordinator.launch();
+        tokio::select! {
+            Some(ended) = coordinator.tasks.join_next() => coordinator.ended(ended),
+            _ = tick.tick() => coordinator.tick(),
+            _ = interrupted.wait_for(|stop| *stop), if !coordinator.stopping => coordinator.stop(),
+        }
+    }
+    coordinator.close().await
+}
+
+/// What is kept in memory by each connection, small enough that what a kill loses stays small beside the set.
+fn flush_len(total: u64, connections: usize) -> usize {
+    let share = total / 200 / connections.max(1) as u64;
+    share.next_power_of_two().clamp(64 << 10, 256 << 10) as usize
+}
+
+fn admit(
+    shared: &Shared,
+    destination: &Arc<Destination>,
+    naming: &Naming,
+    config: &TransferConfig,
+    wanted: Wanted,
+) -> FileState {
+    let Wanted { index, model, part } = wanted;
+    let whole = ByteRange::new(0, model.size);
+    let (resumed, gaps) = part.as_ref().map_or((0, vec![whole]), |part| (part.held(), part.missing()));
+    let host = shared.host(&model.sources[0]);
+    shared.schedule().add_file(host, gaps);
+    let policy = FilePolicy::new(model.sources.clone(), config.retry.clone(), resumed > 0);
+    let target = Arc::new(Target::new(index, model, destination.clone(), naming.clone(), part));
+    FileState {
+        target,
+        policy,
+        phase: Phase::Transferring,
+        resumed,
+        began: None,
+        elapsed: Duration::ZERO,
+        shown: 0,
+        connections: 0,
+        retries: 0,
+    }
+}
+
+impl Coordinator {
+    fn is_done(&self) -> bool {
+        let interrupted =
+            || self.files.iter().all(|file| matches!(file.phase, Phase::Done(_) | Phase::Transferring));
+        let idle = self.flights.is_empty() && !self.checkpointing;
+        idle && (self.unfinished == 0 || (self.stopping && interrupted()))
+    }
+
+    /// Gives every connection that the schedule allows something to do.
+    fn launch(&mut self) {
+        while !self.stopping {
+            let now = self.shared.now();
+            let Some(claim) = self.shared.schedule().next(now) else { return };
+            let idle = self.idle.remove(&claim.slot);
+            let (connection, served) = idle.unwrap_or_else(|| (self.origin.connection(), false));
+            self.live.insert(claim.file);
+            let file = &mut self.files[claim.file.0];
+            if file.began.is_none() {
+                file.began = Some(now);
+                let source = file.policy.source().to_string();
+                self.shared.observer.observe(&Event::Started { file: file.target.index, source });
+            }
+            let handle = Arc::new(Handle::default());
+            let order = Order {
+                claim,
+                source: file.policy.source().clone(),
+                ask_range: file.policy.may_ask_ranges(),
+                served,
+                began: now,
+                handle: handle.clone(),
+            };
+            self.flights.insert(claim.id, Flight { handle, moved: 0, since: now });
+            let (shared, target) = (self.shared.clone(), file.target.clone());
+            self.tasks.spawn(async move {
+                Ended::Claim(Box::new(claim::fetch(shared, target, order, connection).await))
+            });
+        }
+    }
+
+    fn ended(&mut self, ended: Result<Ended, JoinError>) {
+        match ended {
+            Ok(Ended::Claim(end)) => self.claim_ended(*end),
+            Ok(Ended::Installed(file, result)) => self.installed(file, result),
+            Ok(Ended::Reset(id, result)) => {
+                let file = &mut self.files[id.0];
+                match result {
+                    Ok(()) => self.restart(id),
+                    Err(error) => {
+                        let error = file.policy.store_failed(error);
+                        self.fail(id, error);
+                    }
+                }
+            }
+            Ok(Ended::Checkpoint(result)) => {
+                self.checkpointing = false;
+                self.checkpointed = self.shared.now();
+                if let Err((file, error)) = result {
+                    self.decide(file, Decision::Then(Step::FailStore(error)));
+                }
+            }
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => unreachable!("no task is aborted"),
+            },
+        }
+    }
+
+    fn claim_ended(&mut self, end: ClaimEnd) {
+        let ClaimEnd { order, connection, kept, gained, received, result } = end;
+        let now = self.shared.now();
+        let id = order.claim.file;
+        self.flights.remove(&order.claim.id);
+        {
+            let mut schedule = self.shared.schedule();
+            schedule.observe(now, order.claim.id, received);
+            let connection = if kept { schedule::Connection::Kept } else { schedule::Connection::Closed };
+            schedule.finish(order.claim.id, connection);
+        }
+        self.idle.insert(order.claim.slot, (connection, kept));
+        let file = &mut self.files[id.0];
+        if !matches!(file.phase, Phase::Transferring) {
+            return self.drained(id);
+        }
+        let incomplete_stream = order.claim.plain && result.is_err();
+        let decision = match result {
+            Ok(()) => {
+                file.policy.progress();
+                Decision::GoOn
+            }
+            Err(claim::ClaimError::Revoked) => Decision::GoOn,
+            Err(claim::ClaimError::Store(error)) => Decision::Then(Step::FailStore(error)),
+            Err(claim::ClaimError::NotRanges) => file.policy.whole_body_came(),
+            Err(claim::ClaimError::Request(error)) => {
+                let refused = gained == 0 && received == 0 && error.is_connection_refused();
+                if refused && !order.served {
+                    self.shared.schedule().refused(id, now);
+                }
+                let total = file.target.gained.load(Ordering::Relaxed);
+                let served = order.served && received == 0;
+                file.policy.request_failed(error, now, order.began, total, served, fastrand::f64())
+            }
+        };
+        if incomplete_stream && matches!(decision, Decision::GoOn | Decision::Wait { .. }) {
+            // A stream's claim spans bytes that were held before it; only the part knows which.
+            self.refill(id);
+        }
+        self.decide(id, decision);
+    }
+
+    fn decide(&mut self, id: FileId, decision: Decision) {
+        let now = self.shared.now();
+        let file = &mut self.files[id.0];
+        if matches!(file.phase, Phase::Done(_) | Phase::Draining(_)) {
+            return;
+        }
+        match decision {
+            Decision::GoOn => {}
+            Decision::Resolve => *file.target.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            Decision::Wait { wait, throttled, reason, failures } => {
+                file.retries += 1;
+                let mut schedule = self.shared.schedule();
+                if throttled {
+                    schedule.throttle(id, now, now + wait);
+                }
+                schedule.pause_file(id, now + wait);
+                drop(schedule);
+                self.shared.observer.observe(&Event::Retry {
+                    file: file.target.index,
+                    source: file.policy.source().to_string(),
+                    reason,
+                    failures,
+                    limit: self.config.retry.retries,
+                    wait,
+                });
+            }
+            Decision::Then(step) => {
+                file.phase = Phase::Draining(step);
+                let revoked = self.shared.schedule().revoke(id, None);
+                self.tell(&revoked);
+                return self.drained(id);
+            }
+        }
+        self.finish_if_complete(id);
+    }
+
+    /// Goes on with what a file waited for, once none of its claims is in flight.
+    fn drained(&mut self, id: FileId) {
+        if self.shared.schedule().active(id) > 0 {
+            return;
+        }
+        let file = &mut self.files[id.0];
+        let Phase::Draining(step) = std::mem::replace(&mut file.phase, Phase::Transferring) else { return };
+        if self.stopping {
+            return;
+        }
+        let index = file.target.index;
+        match step {
+            Step::FailStore(error) => {
+                let error = file.policy.store_failed(error);
+                self.fail(id, error);
+            }
+            Step::Fail(error) => self.fail(id, *error),
+            Step::Restart => self.restart(id),
+            Step::StartOver { reason } => {
+                let dropped = file.target.part.get().map_or(0, |part| part.held());
+                self.shared.observer.observe(&Event::Dropped { file: index, bytes: dropped, reason });
+                file.target.gained.store(0, Ordering::Relaxed);
+                file.resumed = 0;
+                self.reset(id);
+            }
+            Step::NextSource { reason, from, start_over } => {
+                let next = Some(file.policy.source().to_string());
+                self.shared.observer.observe(&Event::SourceEnded {
+                    file: index,
+                    source: from.to_string(),
+                    reason: reason.clone(),
+                    next,
+                });
+                if start_over {
+                    let dropped = file.target.part.get().map_or(0, |part| part.held());
+                    self.shared.observer.observe(&Event::Dropped { file: index, bytes: dropped, reason });
+                    file.resumed = 0;
+                    self.reset(id);
+                } else {
+                    self.restart(id);
+                }
+            }
+        }
+    }
+
+    /// The file's missing bytes are wanted, from the source that the policy names now.
+    fn restart(&mut self, id: FileId) {
+        let file = &mut self.files[id.0];
+        file.phase = Phase::Transferring;
+        file.target.forget_answers();
+        let host = self.shared.host(file.policy.source());
+        let mut schedule = self.shared.schedule();
+        schedule.set_plain(id, file.policy.is_plain());
+        schedule.set_host(id, host);
+        drop(schedule);
+        self.refill(id);
+        self.finish_if_complete(id);
+    }
+
+    /// What the part does not hold is wanted. No claim of the file may be in flight.
+    fn refill(&mut self, id: FileId) {
+        let file = &self.files[id.0];
+        let whole = || vec![ByteRange::new(0, file.target.model.size)];
+        let missing = file.target.part.get().map_or_else(whole, |part| part.missing());
+        self.shared.schedule().restart(id, missing);
+    }
+
+    fn reset(&mut self, id: FileId) {
+        let file = &mut self.files[id.0];
+        let Some(part) = file.target.part.get() else { return self.restart(id) };
+        file.phase = Phase::Busy;
+        self.tasks.spawn_blocking(move || Ended::Reset(id, part.reset()));
+    }
+
+    fn fail(&mut self, id: FileId, error: FileError) {
+        let now = self.shared.now();
+        self.shared.schedule().close(id);
+        let file = &mut self.files[id.0];
+        file.elapsed = now.saturating_sub(file.began.unwrap_or(now));
+        if error.is_integrity()
+            && let Some(part) = file.target.part.get()
+        {
+            // Wrong bytes are worth nothing to the next run.
+            let _ = part.remove();
+        }
+        self.shared.observer.observe(&Event::Failed { file: file.target.index, reason: error.reason() });
+        file.phase = Phase::Done(Err(error));
+        self.unfinished -= 1;
+    }
+
+    fn finish_complete(&mut self) {
+        (0..self.files.len()).for_each(|at| self.finish_if_complete(FileId(at)));
+    }
+
+    /// Starts the job that proves and installs a file whose bytes are all written.
+    fn finish_if_complete(&mut self, id: FileId) {
+        let file = &mut self.files[id.0];
+        if !matches!(file.phase, Phase::Transferring) || !self.shared.schedule().is_complete(id) {
+            return;
+        }
+        file.began.get_or_insert_with(|| self.shared.now());
+        file.phase = Phase::Busy;
+        let target = file.target.clone();
+        self.tasks.spawn_blocking(move || {
+            let installed = target.open().and_then(|part| part.verify()?.install());
+            Ended::Installed(id, installed)
+        });
+    }
+
+    fn installed(&mut self, id: FileId, result: Result<Installed, StoreError>) {
+        let now = self.shared.now();
+        let file = &mut self.files[id.0];
+        match result {
+            Ok(installed) => {
+                file.elapsed = now.saturating_sub(file.began.unwrap_or(now));
+                file.phase = Phase::Done(Ok(Some(installed)));
+                self.unfinished -= 1;
+                let _ = self.shared.schedule().close(id);
+                self.shared.observer.observe(&Event::Finished {
+                    file: file.target.index,
+                    outcome: Outcome::Fetched,
+                    fetched: file.target.gained.load(Ordering::Relaxed),
+                    elapsed: file.elapsed,
+                });
+                // Ten thousand finished files must not hold ten thousand descriptors.
+                file.target.part.take();
+            }
+            Err(StoreError::Mismatch { expected, found, .. }) => {
+                file.phase = Phase::Transferring;
+                let decision = file.policy.wrong_digest(expected, found);
+                self.decide(id, decision);
+            }
+            Err(error) => {
+                let error = file.policy.store_failed(error);
+                self.fail(id, error);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.shared.now();
+        let look = {
+            let mut schedule = self.shared.schedule();
+            for (id, flight) in &self.flights {
+                schedule.observe(now, *id, flight.handle.received.load(Ordering::Relaxed));
+            }
+            schedule.tick(now)
+        };
+        self.tell(&look);
+        for flight in self.flights.values_mut() {
+            let moved = flight.handle.moved.load(Ordering::Relaxed);
+            let enough = self.config.slowest.saturating_mul(self.config.stall.as_secs()).max(1);
+            if moved - flight.moved >= enough || flight.handle.is_waiting() {
+                (flight.moved, flight.since) = (moved, now);
+            } else if now.saturating_sub(flight.since) >= self.config.stall {
+                flight.handle.stall();
+                flight.since = now;
+            }
+        }
+        self.show_connections();
+        let dirty = self.shared.dirty.load(Ordering::Relaxed);
+        let due = dirty >= self.checkpoint_bytes
+            || (dirty > 0 && now.saturating_sub(self.checkpointed) >= CHECKPOINT_EVERY);
+        if due && !self.checkpointing {
+            self.checkpoint();
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        self.checkpointing = true;
+        self.shared.dirty.store(0, Ordering::Relaxed);
+        let parts: Vec<_> = self
+            .live
+            .iter()
+            .filter(|id| matches!(self.files[id.0].phase, Phase::Transferring | Phase::Draining(_)))
+            .filter_map(|id| Some((*id, self.files[id.0].target.part.get()?)))
+            .collect();
+        self.tasks.spawn_blocking(move || {
+            let result = parts
+                .iter()
+                .try_for_each(|(id, part)| part.checkpoint().map(drop).map_err(|error| (*id, error)));
+            Ended::Checkpoint(result)
+        });
+    }
+
+    fn show_connections(&mut self) {
+        let schedule = self.shared.schedule();
+        self.live.retain(|id| {
+            let (file, count) = (&mut self.files[id.0], schedule.active(*id));
+            file.connections = file.connections.max(count);
+            if count != file.shown {
+                file.shown = count;
+                self.shared.observer.observe(&Event::Connections { file: file.target.index, count });
+            }
+            count > 0 || !matches!(file.phase, Phase::Done(_))
+        });
+    }
+
+    fn tell(&self, claims: &[ClaimId]) {
+        claims.iter().filter_map(|id| self.flights.get(id)).for_each(|flight| flight.handle.look());
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        for at in 0..self.files.len() {
+            let revoked = self.shared.schedule().revoke(FileId(at), None);
+            self.tell(&revoked);
+        }
+    }
+
+    /// Makes what is unfinished durable, and says what became of each file.
+    async fn close(mut self) -> Vec<Fetched> {
+        if self.files.iter().any(|file| !matches!(file.phase, Phase::Done(_))) {
+            self.checkpoint();
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            self.ended(ended);
+        }
+        self.files
+            .into_iter()
+            .map(|file| Fetched {
+                index: file.target.index,
+                result: match file.phase {
+                    Phase::Done(result) => result,
+                    _ => Ok(None),
+                },
+                source: file.policy.source().clone(),
+                fetched: file.target.gained.load(Ordering::Relaxed),
+                resumed: file.resumed,
+                elapsed: file.elapsed,
+                connections: file.connections,
+                retries: file.retries,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,505 @@
+//! One claim: one request, its body into the part, and how it ended.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::Shared;
+use crate::byte_range::ByteRange;
+use crate::event::{Event, FileIndex};
+use crate::lockfile::Model;
+use crate::origin::{Answer, Asked, Connection, RequestError, Resolved, Shape};
+use crate::schedule::Claim;
+use crate::source_url::SourceUrl;
+use crate::store::{Destination, Naming, PartFile, StoreError, Written};
+
+/// A file that claims write to.
+pub(super) struct Target {
+    pub(super) index: FileIndex,
+    pub(super) model: Model,
+    destination: Arc<Destination>,
+    naming: Naming,
+    pub(super) part: PartCell,
+    /// Where the source led. Under the lock of `resolving`, so that a file is resolved once and not by every
+    /// connection that it has.
+    pub(super) resolved: Mutex<Option<Resolved>>,
+    resolving: tokio::sync::Mutex<()>,
+    etag: Mutex<Option<String>>,
+    /// Bytes written in this run and still held.
+    pub(super) gained: AtomicU64,
+}
+
+/// The part, opened by the first claim and closed when the file is done.
+#[derive(Default)]
+pub(super) struct PartCell(Mutex<Option<Arc<PartFile>>>);
+
+impl PartCell {
+    /// The part, if it is open.
+    pub(super) fn get(&self) -> Option<Arc<PartFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Closes it once its last user is done.
+    pub(super) fn take(&self) -> Option<Arc<PartFile>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Target {
+    pub(super) fn new(
+        index: FileIndex,
+        model: Model,
+        destination: Arc<Destination>,
+        naming: Naming,
+        part: Option<PartFile>,
+    ) -> Self {
+        Self {
+            index,
+            model,
+            destination,
+            naming,
+            part: PartCell(Mutex::new(part.map(Arc::new))),
+            resolved: Mutex::new(None),
+            resolving: tokio::sync::Mutex::new(()),
+            etag: Mutex::new(None),
+            gained: AtomicU64::new(0),
+        }
+    }
+
+    /// The part, opened now if it was not. Blocks.
+    pub(super) fn open(&self) -> Result<Arc<PartFile>, StoreError> {
+        let mut part = self.part.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(part) = &*part {
+            return Ok(part.clone());
+        }
+        let opened = Arc::new(PartFile::open(&self.destination, &self.model, &self.naming, |_| {})?);
+        *part = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// Another source, or the same one from the start: what its answers said does not hold any more.
+    pub(super) fn forget_answers(&self) {
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether an answer's validator is the one seen before. The first is remembered.
+    fn is_same_version(&self, etag: Option<&String>) -> bool {
+        let mut seen = self.etag.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*seen, etag) {
+            (Some(seen), Some(etag)) => seen == etag,
+            (None, Some(etag)) => {
+                *seen = Some(etag.clone());
+                true
+            }
+            (_, None) => true,
+        }
+    }
+}
+
+/// What the coordinator and a claim say to each other while it runs.
+#[derive(Default)]
+pub(super) struct Handle {
+    /// Bytes of the claim that have arrived.
+    pub(super) received: AtomicU64,
+    /// Bytes of the body that have arrived, wanted or not.
+    pub(super) moved: AtomicU64,
+    state: AtomicU8,
+    notify: Notify,
+}
+
+const WAITING: u8 = 1;
+const STALLED: u8 = 2;
+
+impl Handle {
+    /// The claim has changed: look again, now.
+    pub(super) fn look(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Nothing moves: give up.
+    pub(super) fn stall(&self) {
+        self.state.fetch_or(STALLED, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & STALLED != 0
+    }
+
+    /// Whether it is the limiter that nothing moves for.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & WAITING != 0
+    }
+}
+
+/// What a claim's task is given.
+pub(super) struct Order {
+    pub(super) claim: Claim,
+    pub(super) source: SourceUrl,
+    /// A stream that starts midway may be asked for as a range.
+    pub(super) ask_range: bool,
+    /// The connection has served a request before.
+    pub(super) served: bool,
+    pub(super) began: Duration,
+    pub(super) handle: Arc<Handle>,
+}
+
+/// How a claim ended. Every write of it has.
+pub(super) struct ClaimEnd {
+    pub(super) order: Order,
+    pub(super) connection: Connection,
+    /// The connection can serve another request.
+    pub(super) kept: bool,
+    /// Bytes written.
+    pub(super) gained: u64,
+    /// Bytes received.
+    pub(super) received: u64,
+    pub(super) result: Result<(), ClaimError>,
+}
+
+/// Why a claim ended before its end.
+pub(super) enum ClaimError {
+    /// It was taken away.
+    Revoked,
+    /// The origin.
+    Request(RequestError),
+    /// The disk.
+    Store(StoreError),
+    /// A whole body came for a range.
+    NotRanges,
+}
+
+/// Fetches a claim. Ends when its last byte is written, when it is taken away, or with a failure.
+pub(super) async fn fetch(
+    shared: Arc<Shared>,
+    target: Arc<Target>,
+    order: Order,
+    mut connection: Connection,
+) -> ClaimEnd {
+    let mut sink = Sink::new(shared, target, &order);
+    let (kept, result) = match sink.receive(&order, &mut connection).await {
+        Ok(kept) => (kept, Ok(())),
+        Err(error) => (false, Err(error)),
+    };
+    // Whatever happened, nothing of this claim is on its way to the disk when it is over.
+    let result = match (sink.settle().await, result) {
+        (Err(error), Ok(()) | Err(ClaimError::Revoked | ClaimError::Request(_) | ClaimError::NotRanges)) => {
+            Err(error)
+        }
+        (_, result) => result,
+    };
+    let received = order.handle.received.load(Ordering::Relaxed);
+    ClaimEnd { order, connection, kept: kept && result.is_ok(), gained: sink.gained, received, result }
+}
+
+/// Where a claim's bytes go.
+struct Sink {
+    shared: Arc<Shared>,
+    target: Arc<Target>,
+    claim: Claim,
+    handle: Arc<Handle>,
+    part: OnceLock<Arc<PartFile>>,
+    /// Collected for the next write, one after the other, up to `position`.
+    buffer: Vec<Bytes>,
+    buffered: u64,
+    position: u64,
+    gained: u64,
+    /// The write under way; the next chunks are read meanwhile.
+    writing: Option<JoinHandle<Result<u64, StoreError>>>,
+}
+
+impl Sink {
+    fn new(shared: Arc<Shared>, target: Arc<Target>, order: &Order) -> Self {
+        let position = order.claim.range.start;
+        Self {
+            shared,
+            target,
+            claim: order.claim,
+            handle: order.handle.clone(),
+            part: OnceLock::new(),
+            buffer: Vec::new(),
+            buffered: 0,
+            position,
+            gained: 0,
+            writing: None,
+        }
+    }
+
+    /// Request, head, body. True where the connection can be used again.
+    async fn receive(&mut self, order: &Order, connection: &mut Connection) -> Result<bool, ClaimError> {
+        let (claim, size) = (order.claim, self.target.model.size);
+        let range = match claim {
+            Claim { plain: false, range, .. } => Some(range),
+            Claim { plain: true, range, .. } if range.start > 0 && order.ask_range => {
+                Some(ByteRange::new(range.start, size))
+            }
+            Claim { .. } => None,
+        };
+        let mut answer = self.ask(order, connection, Asked { range, size }).await?;
+        if !claim.plain && !self.target.is_same_version(answer.etag.as_ref()) {
+            return Err(ClaimError::Request(answer.changed()));
+        }
+        let host = self.shared.host(answer.resolved.url());
+        self.shared.schedule().set_host(claim.file, host);
+        self.open().await?;
+        match answer.shape {
+            Shape::Part { range, exact } => {
+                let whole = self.read(&mut answer, range.start, range.end).await?;
+                if whole && range.end < claim.range.end {
+                    // Shorter than asked, which is legal: the rest is asked for again.
+                    self.flush(true).await?;
+                    return Ok(exact && answer.end().await);
+                }
+                Ok(whole && exact && answer.end().await)
+            }
+            Shape::Whole if claim.plain || claim.range == ByteRange::new(0, size) => {
+                let whole = self.read(&mut answer, 0, size).await?;
+                if !whole {
+                    return Ok(false);
+                }
+                // A body without a length may go on: then it is not this file.
+                match answer.chunk().await {
+                    Ok(None) => Ok(true),
+                    Ok(Some(_)) => Err(ClaimError::Request(answer.too_long())),
+                    Err(_) => Ok(false),
+                }
+            }
+            Shape::Whole => Err(ClaimError::NotRanges),
+        }
+    }
+
+    /// The answer's head. A file is resolved by one connection; the others wait for it and go where it led.
+    async fn ask(
+        &mut self,
+        order: &Order,
+        connection: &mut Connection,
+        asked: Asked,
+    ) -> Result<Answer, ClaimError> {
+        let target = self.target.clone();
+        let get = async {
+            let known = || target.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let mut resolving = None;
+            let mut resolved = known();
+            if resolved.is_none() {
+                resolving = Some(target.resolving.lock().await);
+                resolved = known();
+                if resolved.is_some() {
+                    resolving = None;
+                }
+            }
+            let answer = connection.get(&order.source, resolved.as_ref(), asked).await;
+            if let (Ok(answer), Some(_)) = (&answer, &resolving) {
+                let resolved = Some(answer.resolved.clone());
+                *target.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
+            }
+            answer
+        };
+        tokio::pin!(get);
+        loop {
+            tokio::select! {
+                answer = &mut get => return answer.map_err(ClaimError::Request),
+                () = self.handle.notify.notified() => {
+                    if self.end().is_none_or(|end| end <= self.position) {
+                        return Err(ClaimError::Revoked);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), ClaimError> {
+        let target = self.target.clone();
+        let part = match self.target.part.get() {
+            Some(part) => part,
+            None => tokio::task::spawn_blocking(move || target.open())
+                .await
+                .unwrap_or_else(resume)
+                .map_err(ClaimError::Store)?,
+        };
+        let _ = self.part.set(part);
+        Ok(())
+    }
+
+    /// Where the claim ends now; `None` once it was taken away.
+    fn end(&self) -> Option<u64> {
+        self.shared.schedule().end_of(self.claim.id)
+    }
+
+    /// Reads the body, whose first byte is the file's byte `at`, until byte `until` of the file. What lies before
+    /// the claim is passed over. True where the body was read to there, false where the claim got shorter meanwhile.
+    async fn read(&mut self, answer: &mut Answer, mut at: u64, until: u64) -> Result<bool, ClaimError> {
+        let target = until.min(self.claim.range.end);
+        while at < until {
+            let handle = self.handle.clone();
+            let chunk = tokio::select! {
+                biased;
+                () = handle.notify.notified() => {
+                    if handle.is_stalled() {
+                        self.flush(true).await?;
+                        return Err(ClaimError::Request(answer.stalled(self.shared.stall)));
+                    }
+                    match self.end() {
+                        None => return Err(ClaimError::Revoked),
+                        Some(end) if self.position >= end => {
+                            self.flush(true).await?;
+                            return Ok(false);
+                        }
+                        Some(_) => continue,
+                    }
+                }
+                chunk = answer.chunk() => chunk,
+            };
+            let mut chunk = match chunk {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => {
+                    self.flush(true).await?;
+                    return Err(ClaimError::Request(answer.broken()));
+                }
+                Err(error) => {
+                    self.flush(true).await?;
+                    return Err(ClaimError::Request(error));
+                }
+            };
+            self.handle.moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+            let pause = self.shared.limiter.take(chunk.len());
+            if at < self.position {
+                let skipped = (self.position - at).min(chunk.len() as u64);
+                at += skipped;
+                drop(chunk.split_to(skipped as usize));
+            }
+            chunk.truncate((target - at.min(target)) as usize);
+            at += chunk.len() as u64;
+            if !chunk.is_empty() {
+                let first = self.handle.received.load(Ordering::Relaxed) == 0;
+                self.take(chunk);
+                if first {
+                    let received = self.handle.received.load(Ordering::Relaxed);
+                    self.shared.schedule().observe(self.shared.now(), self.claim.id, received);
+                }
+            }
+            let last = at >= target;
+            if (last || self.buffered >= self.shared.flush as u64) && !self.flush(last).await? {
+                return Ok(false);
+            }
+            if last {
+                break;
+            }
+            if !pause.is_zero() {
+                self.pause(pause).await;
+            }
+        }
+        Ok(at >= until)
+    }
+
+    async fn pause(&self, pause: Duration) {
+        self.handle.state.fetch_or(WAITING, Ordering::Relaxed);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.handle.notify.notified() => self.handle.notify.notify_one(),
+        }
+        self.handle.state.fetch_and(!WAITING, Ordering::Relaxed);
+    }
+
+    fn take(&mut self, chunk: Bytes) {
+        self.handle.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+        self.position += chunk.len() as u64;
+        self.buffered += chunk.len() as u64;
+        self.buffer.push(chunk);
+    }
+
+    /// Reserves what is buffered and starts writing it, after the write before it has ended; with `last`, waits for
+    /// this one too. False where not all of it was the claim's any more.
+    async fn flush(&mut self, last: bool) -> Result<bool, ClaimError> {
+        let mut all = true;
+        if self.buffered > 0 {
+            self.settle().await?;
+            let at = self.position - self.buffered;
+            let granted = self.shared.schedule().reserve(self.claim.id, self.buffered);
+            all = granted == self.buffered;
+            let mut chunks = std::mem::take(&mut self.buffer);
+            self.buffered = 0;
+            cut(&mut chunks, granted);
+            if granted > 0 {
+                let part = self.part.get().cloned();
+                let plain = self.claim.plain;
+                self.writing = Some(tokio::task::spawn_blocking(move || match part {
+                    Some(part) if plain => write_missing(&part, at, &chunks),
+                    Some(part) => write(&part, at, &chunks),
+                    None => Ok(0),
+                }));
+            }
+        }
+        if last {
+            self.settle().await?;
+        }
+        Ok(all)
+    }
+
+    /// Waits for the write under way.
+    async fn settle(&mut self) -> Result<(), ClaimError> {
+        let Some(writing) = self.writing.take() else { return Ok(()) };
+        // It is the disk that is waited for: the connection has not stalled.
+        self.handle.state.fetch_or(WAITING, Ordering::Relaxed);
+        let written = writing.await.unwrap_or_else(resume);
+        self.handle.state.fetch_and(!WAITING, Ordering::Relaxed);
+        let bytes = written.map_err(ClaimError::Store)?;
+        self.gained += bytes;
+        self.target.gained.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.dirty.fetch_add(bytes, Ordering::Relaxed);
+        self.shared.observer.observe(&Event::Received { file: self.target.index, bytes });
+        Ok(())
+    }
+}
+
+/// Passes on the panic of a blocking job.
+fn resume<T>(error: tokio::task::JoinError) -> T {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => unreachable!("no job is aborted"),
+    }
+}
+
+/// Cuts `chunks` to their first `len` bytes.
+fn cut(chunks: &mut Vec<Bytes>, len: u64) {
+    let mut left = len as usize;
+    chunks.retain_mut(|chunk| {
+        chunk.truncate(left);
+        left -= chunk.len();
+        !chunk.is_empty()
+    });
+}
+
+fn write(part: &Arc<PartFile>, at: u64, chunks: &[Bytes]) -> Result<u64, StoreError> {
+    let Written { follow } = part.write(at, chunks)?;
+    if follow {
+        // Not in this job, which its connection waits for. An error in there comes up again when the file is
+        // proven, which follows to the end.
+        let part = part.clone();
+        tokio::task::spawn_blocking(move || part.follow());
+    }
+    Ok(chunks.iter().map(|chunk| chunk.len() as u64).sum())
+}
+
+/// Writes what of `chunks` the part does not hold: a stream passes over bytes that other connections brought.
+fn write_missing(part: &Arc<PartFile>, at: u64, chunks: &[Bytes]) -> Result<u64, StoreError> {
+    let mut written = 0;
+    let mut start = at;
+    for chunk in chunks {
+        let here = ByteRange::new(start, start + chunk.len() as u64);
+        for gap in part.missing() {
+            let wanted = ByteRange::new(gap.start.max(here.start), gap.end.min(here.end));
+            if wanted.start < here.end && !wanted.is_empty() {
+                let piece =
+                    chunk.slice((wanted.start - here.start) as usize..(wanted.end - here.start) as usize);
+                written += write(part, wanted.start, &[piece])?;
+            }
+        }
+        start = here.end;
+    }
+    Ok(written)
+}

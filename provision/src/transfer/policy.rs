@@ -1,0 +1,361 @@
+//! What follows from a failure of one file: again, start over, the next source, give up. No I/O, no clock.
+
+use std::time::Duration;
+
+use crate::backoff::RetryPolicy;
+use crate::digest::Sha256;
+use crate::model_path::ModelPath;
+use crate::origin::{Remedy, RequestError, TransportError, Unusable};
+use crate::source_url::SourceUrl;
+use crate::store::StoreError;
+
+/// A file that was given up: what every source it was tried from had to say.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.reason())]
+pub struct FileError {
+    /// In the order in which they were tried.
+    pub attempts: Vec<Attempt>,
+    /// A disk that failed ends a file whatever its sources are like.
+    #[source]
+    pub store: Option<StoreError>,
+    /// The file has the same bytes as this one, which failed.
+    pub original: Option<ModelPath>,
+}
+
+/// How one source ended.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The source.
+    pub source: SourceUrl,
+    /// What it did.
+    pub error: SourceError,
+}
+
+/// How a source ends.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Its answers cannot be used, or do not come.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Its bytes are not those that the lock names.
+    #[error(
+        "the bytes have SHA-256 {found}, the lock says {expected}; they were deleted. The file at the source has \
+         changed, or something on the way changes it"
+    )]
+    WrongDigest {
+        /// The lock's digest.
+        expected: Sha256,
+        /// The digest of what came.
+        found: Sha256,
+    },
+}
+
+impl FileError {
+    /// A file that the disk does not allow.
+    pub fn of_store(error: StoreError) -> Self {
+        Self { attempts: Vec::new(), store: Some(error), original: None }
+    }
+
+    /// A copy whose original could not be had.
+    pub fn of_original(path: &ModelPath) -> Self {
+        Self { attempts: Vec::new(), store: None, original: Some(path.clone()) }
+    }
+
+    /// Whether a source had wrong bytes.
+    pub fn is_integrity(&self) -> bool {
+        self.attempts.iter().any(|attempt| match &attempt.error {
+            SourceError::WrongDigest { .. } => true,
+            SourceError::Request(RequestError::Unusable { what, .. }) => {
+                matches!(what, Unusable::WrongSize { .. } | Unusable::Changed)
+            }
+            SourceError::Request(_) => false,
+        })
+    }
+
+    /// Whether a source wants a token or a permission.
+    pub fn is_refusal(&self) -> bool {
+        self.attempts
+            .iter()
+            .any(|attempt| matches!(&attempt.error, SourceError::Request(error) if error.is_refusal()))
+    }
+
+    /// What happened, in words: the disk's failure, or each source's.
+    pub fn reason(&self) -> String {
+        if let Some(store) = &self.store {
+            let mut reason = store.to_string();
+            let mut cause = std::error::Error::source(store);
+            while let Some(error) = cause {
+                reason = format!("{reason}: {error}");
+                cause = error.source();
+            }
+            return reason;
+        }
+        if let Some(original) = &self.original {
+            return format!("it has the same bytes as {original}, which could not be had");
+        }
+        let said: Vec<String> = self
+            .attempts
+            .iter()
+            .map(|attempt| match &attempt.error {
+                SourceError::Request(error) => error.to_string(),
+                error @ SourceError::WrongDigest { .. } => format!("{}: {error}", attempt.source),
+            })
+            .collect();
+        said.join("; then ")
+    }
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// Nothing special.
+    GoOn,
+    /// Forget where the source led, and go on.
+    Resolve,
+    /// Wait before the file's next claim.
+    Wait { wait: Duration, throttled: bool, reason: String, failures: u32 },
+    /// Take every claim away, and then do this.
+    Then(Step),
+}
+
+/// What is done once no claim is in flight.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Go on with what is missing, under the policy as it is now.
+    Restart,
+    /// Forget every byte, then the same.
+    StartOver { reason: String },
+    /// The policy has moved on to the next source. `from` is the one that ended.
+    NextSource { reason: String, from: SourceUrl, start_over: bool },
+    /// Give the file up.
+    Fail(Box<FileError>),
+    /// Give the file up, because of the disk.
+    FailStore(StoreError),
+}
+
+/// One file's history and what it allows.
+#[derive(Debug)]
+pub(super) struct FilePolicy {
+    sources: Vec<SourceUrl>,
+    at: usize,
+    retry: RetryPolicy,
+    attempts: Vec<Attempt>,
+    /// Failures in a row, without a byte gained.
+    failures: u32,
+    last_failure: Option<Duration>,
+    gained_at_failure: u64,
+    /// The source is read as one stream.
+    plain: bool,
+    /// A stream that has to start midway may be asked for as a range.
+    ask_ranges: bool,
+    /// A range that started elsewhere was forgiven once.
+    forgiven_start: bool,
+    /// How often the validator changed.
+    changes: u32,
+    /// Resolved again since the last byte.
+    resolved_again: bool,
+    /// Every byte held came from the current source, in this run.
+    pure: bool,
+    /// Wrong bytes were fetched again once already.
+    repeated: bool,
+}
+
+impl FilePolicy {
+    pub(super) fn new(sources: Vec<SourceUrl>, retry: RetryPolicy, resumed: bool) -> Self {
+        Self {
+            sources,
+            at: 0,
+            retry,
+            attempts: Vec::new(),
+            failures: 0,
+            last_failure: None,
+            gained_at_failure: 0,
+            plain: false,
+            ask_ranges: true,
+            forgiven_start: false,
+            changes: 0,
+            resolved_again: false,
+            pure: !resumed,
+            repeated: false,
+        }
+    }
+
+    /// The source to ask now.
+    pub(super) fn source(&self) -> &SourceUrl {
+        &self.sources[self.at]
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Whether a stream that does not start at the first byte may be asked for as a range.
+    pub(super) fn may_ask_ranges(&self) -> bool {
+        self.ask_ranges
+    }
+
+    /// A claim was fetched to its end.
+    pub(super) fn progress(&mut self) {
+        self.failures = 0;
+        self.resolved_again = false;
+    }
+
+    /// A whole body came for a range: the origin cannot do ranges (faults 1 and 2).
+    pub(super) fn whole_body_came(&mut self) -> Decision {
+        self.plain = true;
+        Decision::Then(Step::Restart)
+    }
+
+    /// A request failed. `began` is when it was made, `gained` how many bytes the file has gained in all, `served`
+    /// whether the connection had served a request before and this one got nothing, `random` uniform in `0.0..1.0`.
+    pub(super) fn request_failed(
+        &mut self,
+        error: RequestError,
+        now: Duration,
+        began: Duration,
+        gained: u64,
+        served: bool,
+        random: f64,
+    ) -> Decision {
+        match error.remedy() {
+            Remedy::Resolve if !self.resolved_again => {
+                self.resolved_again = true;
+                Decision::Resolve
+            }
+            Remedy::Stop => {
+                self.give_up(error.into());
+                Decision::Then(Step::Fail(Box::new(self.error())))
+            }
+            Remedy::Resolve | Remedy::NextSource => self.next_source(error.into(), false),
+            Remedy::RetryThenPlain if !self.forgiven_start && !self.plain => {
+                self.forgiven_start = true;
+                Decision::GoOn
+            }
+            Remedy::Plain | Remedy::RetryThenPlain if !self.plain => {
+                (self.plain, self.ask_ranges) = (true, false);
+                Decision::Then(Step::Restart)
+            }
+            // It is read as a stream already, and not even that works without a range.
+            Remedy::Plain | Remedy::RetryThenPlain => self.next_source(error.into(), false),
+            Remedy::Retry { .. } if is_change(&error) => self.changed(),
+            Remedy::Retry { wait, throttled } => {
+                self.again(error, (wait, throttled), now, began, gained, served, random)
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a failure is judged by")]
+    fn again(
+        &mut self,
+        error: RequestError,
+        (asked, throttled): (Option<Duration>, bool),
+        now: Duration,
+        began: Duration,
+        gained: u64,
+        served: bool,
+        random: f64,
+    ) -> Decision {
+        let broken = matches!(&error, RequestError::Transport { kind: TransportError::Broken, .. });
+        if broken && served {
+            // The origin closed a kept connection while the request was on its way: nobody's failure.
+            return Decision::GoOn;
+        }
+        let stalled = matches!(&error, RequestError::Transport { kind: TransportError::Stalled(_), .. });
+        let news = gained.saturating_sub(self.gained_at_failure);
+        if news > if stalled { 1 << 20 } else { 0 } {
+            self.failures = 0;
+            self.resolved_again = false;
+        }
+        self.gained_at_failure = gained;
+        // Connections that fail together fail once: those that were under way at the last failure do not count.
+        let same_round = self.failures > 0 && self.last_failure.is_some_and(|last| began <= last);
+        if !same_round {
+            self.failures += 1;
+            self.last_failure = Some(now);
+        }
+        if self.retry.is_spent(self.failures) && !same_round {
+            return self.next_source(error.into(), false);
+        }
+        let wait = self.retry.delay(self.failures, random, asked);
+        Decision::Wait { wait, throttled, reason: error.to_string(), failures: self.failures }
+    }
+
+    /// The validator changed between two ranges (fault 15): what the old one vouched for is dropped; the second
+    /// time, one stream is taken, which has one validator.
+    fn changed(&mut self) -> Decision {
+        self.changes += 1;
+        self.pure = true;
+        if self.changes > 1 {
+            self.plain = true;
+            self.ask_ranges = false;
+        }
+        Decision::Then(Step::StartOver { reason: Unusable::Changed.to_string() })
+    }
+
+    /// Every byte is there, and they are not those that the lock names.
+    pub(super) fn wrong_digest(&mut self, expected: Sha256, found: Sha256) -> Decision {
+        let error = SourceError::WrongDigest { expected, found };
+        let reason = error.to_string();
+        if !self.pure {
+            // Not all of them came from this source in this run, so it is not to blame yet.
+            self.begin_pure();
+            return Decision::Then(Step::StartOver { reason });
+        }
+        if self.at + 1 < self.sources.len() {
+            return self.next_source(error, true);
+        }
+        if !self.repeated {
+            // One flipped bit on the way is possible; twice is the file.
+            self.repeated = true;
+            self.begin_pure();
+            return Decision::Then(Step::StartOver { reason });
+        }
+        self.next_source(error, true)
+    }
+
+    /// The disk failed.
+    pub(super) fn store_failed(&mut self, error: StoreError) -> FileError {
+        FileError { attempts: std::mem::take(&mut self.attempts), store: Some(error), original: None }
+    }
+
+    fn next_source(&mut self, error: SourceError, start_over: bool) -> Decision {
+        let from = self.source().clone();
+        let reason = error.to_string();
+        self.give_up(error);
+        if self.at + 1 == self.sources.len() {
+            return Decision::Then(Step::Fail(Box::new(self.error())));
+        }
+        self.at += 1;
+        self.begin_pure();
+        // Bytes of the last source are kept where they may be right; the digest decides.
+        self.pure = start_over;
+        self.plain = false;
+        self.ask_ranges = true;
+        Decision::Then(Step::NextSource { reason, from, start_over })
+    }
+
+    fn begin_pure(&mut self) {
+        self.pure = true;
+        self.failures = 0;
+        self.last_failure = None;
+        self.gained_at_failure = 0;
+        self.forgiven_start = false;
+        self.changes = 0;
+        self.resolved_again = false;
+    }
+
+    fn give_up(&mut self, error: SourceError) {
+        self.attempts.push(Attempt { source: self.source().clone(), error });
+    }
+
+    fn error(&mut self) -> FileError {
+        FileError { attempts: std::mem::take(&mut self.attempts), store: None, original: None }
+    }
+}
+
+fn is_change(error: &RequestError) -> bool {
+    matches!(error, RequestError::Unusable { what: Unusable::Changed, .. })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! A test's world: an origin, a lock, a destination, and the engine between them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use provision::backoff::RetryPolicy;
+use provision::event::{Event, Observer};
+use provision::fetch::{self, FetchConfig, FetchError, Job, Report, Verify};
+use provision::lockfile::{Lockfile, Selection};
+use provision::origin::{Origin, OriginConfig};
+use provision::schedule::Limits;
+use provision::transfer::TransferConfig;
+use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
+use tokio::sync::watch;
+
+/// An origin, a directory, and a lock that grows.
+pub struct World {
+    pub origin: BlockingOrigin,
+    directory: tempfile::TempDir,
+    models: BTreeMap<String, Entry>,
+    pub config: FetchConfig,
+    pub http: OriginConfig,
+    pub events: Arc<Recorder>,
+}
+
+struct Entry {
+    size: u64,
+    sha256: String,
+    sources: Vec<String>,
+}
+
+/// Remembers every event.
+#[derive(Default)]
+pub struct Recorder {
+    events: Mutex<Vec<Event>>,
+}
+
+impl Observer for Recorder {
+    fn observe(&self, event: &Event) {
+        self.events.lock().unwrap().push(event.clone());
+    }
+}
+
+impl Recorder {
+    /// How many events `wanted` holds for.
+    pub fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+        self.events.lock().unwrap().iter().filter(|event| wanted(event)).count()
+    }
+
+    /// Everything that was said, as text.
+    pub fn text(&self) -> String {
+        format!("{:?}", self.events.lock().unwrap())
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        let origin = BlockingOrigin::start(TestbedConfig::default()).unwrap();
+        Self {
+            origin,
+            directory: tempfile::tempdir().unwrap(),
+            models: BTreeMap::new(),
+            config: FetchConfig {
+                transfer: TransferConfig {
+                    limits: Limits { connections: 16, per_host: 16 },
+                    retry: RetryPolicy {
+                        retries: 5,
+                        base: Duration::from_millis(2),
+                        longest: Duration::from_millis(20),
+                        longest_asked: Duration::from_millis(300),
+                    },
+                    stall: Duration::from_millis(700),
+                    ..TransferConfig::default()
+                },
+                verify: Verify::Marker,
+                force: false,
+                dry_run: false,
+                offline: false,
+                wait: Duration::from_secs(20),
+                threads: 2,
+            },
+            http: OriginConfig {
+                connect_timeout: Duration::from_secs(5),
+                head_timeout: Duration::from_millis(1500),
+                ..OriginConfig::default()
+            },
+            events: Arc::default(),
+        }
+    }
+
+    /// Serves `content` at `/path` and puts it into the lock.
+    pub fn file(&mut self, path: &str, content: &Content) -> &mut Self {
+        let at = format!("/{path}");
+        self.origin.put(&at, content.clone());
+        let url = self.origin.url(&at);
+        self.model(path, content, &[url])
+    }
+
+    /// Puts a model with these sources into the lock.
+    pub fn model(&mut self, path: &str, content: &Content, sources: &[String]) -> &mut Self {
+        let entry = Entry { size: content.size(), sha256: content.sha256_hex(), sources: sources.to_vec() };
+        self.models.insert(path.to_owned(), entry);
+        self
+    }
+
+    /// The lock's text.
+    pub fn lock_text(&self) -> String {
+        let mut text = "version = 1\n".to_owned();
+        for (path, entry) in &self.models {
+            let mirrors: Vec<String> = entry.sources[1..].iter().map(|url| format!("{url:?}")).collect();
+            text += &format!(
+                "\n[[model]]\npath = {path:?}\nurl = {:?}\nmirrors = [{}]\nsize = {}\nsha256 = {:?}\n",
+                entry.sources[0],
+                mirrors.join(", "),
+                entry.size,
+                entry.sha256
+            );
+        }
+        text
+    }
+
+    pub fn lock(&self) -> Lockfile {
+        Lockfile::parse("models.lock", &self.lock_text()).unwrap()
+    }
+
+    pub fn destination(&self) -> Utf8PathBuf {
+        Utf8Path::from_path(self.directory.path()).unwrap().join("models")
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.destination().join(path).into()
+    }
+
+    /// Fetches everything in the lock.
+    pub fn fetch(&self) -> Result<Report, FetchError> {
+        self.fetch_until(watch::channel(false).1)
+    }
+
+    /// Fetches until told to stop.
+    pub fn fetch_until(&self, interrupted: watch::Receiver<bool>) -> Result<Report, FetchError> {
+        let lock = self.lock();
+        let job = Job {
+            lock: &lock,
+            models: lock.select(&Selection::default()).unwrap(),
+            destination: self.destination(),
+            config: self.config.clone(),
+            origin: Origin::new(self.http.clone()).unwrap(),
+            observer: self.events.clone(),
+            interrupted,
+        };
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(fetch::run(job))
+    }
+
+    /// Fetches and expects everything to be right, byte by byte, with nothing left over but the marker.
+    pub fn fetch_all(&self) -> Report {
+        let report = self.fetch().unwrap();
+        for file in &report.files {
+            assert!(
+                matches!(file.result, Ok(Some(_))),
+                "{}: {:?}\n{}",
+                file.path,
+                file.result,
+                self.events.text()
+            );
+        }
+        self.assert_installed();
+        report
+    }
+
+    /// Every file of the lock is there with the right digest, and nothing else is.
+    pub fn assert_installed(&self) {
+        for (path, entry) in &self.models {
+            let bytes = std::fs::read(self.path(path)).unwrap();
+            assert_eq!(provision::digest::Sha256::of(&bytes).to_string(), entry.sha256, "{path}");
+        }
+        let mut found = self.listing();
+        found.retain(|name| !self.models.contains_key(name));
+        assert_eq!(found, [".models-installed"], "what else is there");
+    }
+
+    /// No file of the lock is under its final name, except where it is right.
+    pub fn assert_nothing_wrong(&self) {
+        for (path, entry) in &self.models {
+            if let Ok(bytes) = std::fs::read(self.path(path)) {
+                assert_eq!(
+                    provision::digest::Sha256::of(&bytes).to_string(),
+                    entry.sha256,
+                    "{path} is wrong"
+                );
+            }
+        }
+    }
+
+    /// Every file below the destination, sorted.
+    pub fn listing(&self) -> Vec<String> {
+        fn walk(root: &Utf8Path, at: &Utf8Path, found: &mut Vec<String>) {
+            for entry in at.read_dir_utf8().unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    walk(root, entry.path(), found);
+                } else {
+                    found.push(entry.path().strip_prefix(root).unwrap().to_string());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        if self.destination().is_dir() {
+            walk(&self.destination(), &self.destination(), &mut found);
+        }
+        found.sort();
+        found
+    }
+
+    /// Fetches and expects the one file of the lock to be given up; returns why.
+    pub fn fetch_refused(&self) -> provision::transfer::FileError {
+        let report = self.fetch().unwrap();
+        self.assert_nothing_wrong();
+        assert!(!self.listing().contains(&".models-installed".to_owned()), "a marker was written");
+        let mut failed = report.files.into_iter().filter_map(|file| file.result.err());
+        let error = failed.next().expect("the file was installed");
+        assert!(failed.next().is_none());
+        error
+    }
+}
