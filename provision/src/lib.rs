@@ -24,3 +24,7 @@ pub mod fetch;
 pub mod inspect;
 pub mod marker;
 pub mod transfer;
+
+// The shell.
+#[cfg(feature = "cli")]
+pub mod cli;

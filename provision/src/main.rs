@@ -1,1 +1,37 @@
-fn main() {}
+//! `provision`: the runtime binary. Parses, calls the shell, maps errors to exit codes.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use provision::cli::arguments::{FetchArgs, StatusArgs, VerifyArgs};
+use provision::cli::{fetch, status, verify};
+
+/// Puts model files where a container needs them: fast, proven, and never half there
+#[derive(Parser)]
+#[command(name = "provision", version)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetch the models of a lock, prove them, install them
+    Fetch(Box<FetchArgs>),
+    /// Hash every model and list what is wrong
+    Verify(VerifyArgs),
+    /// Say what is installed, missing or partial; no network
+    Status(StatusArgs),
+}
+
+/// The lock where none is given.
+const LOCK: &str = "models.lock";
+
+fn main() -> ExitCode {
+    let result = match Program::parse().command {
+        Command::Fetch(args) => fetch::run(&args, LOCK),
+        Command::Verify(args) => verify::run(&args, LOCK),
+        Command::Status(args) => status::run(&args, LOCK),
+    };
+    result.map_or_else(provision::cli::exit::Failure::report, |()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,187 @@
+//! The command line as plain data. Each option has an environment variable `PROVISION_…`.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+
+use super::human;
+use super::progress::{Mode, Verbosity};
+use crate::backoff::RetryPolicy;
+use crate::fetch::{FetchConfig, Verify};
+use crate::lockfile::Selection;
+use crate::schedule::Limits;
+use crate::transfer::TransferConfig;
+
+/// Where the lock is and where the models are.
+#[derive(Args, Debug, Clone)]
+pub struct Place {
+    /// The lockfile; `-` reads standard input [default: models.lock, for cargo xtask at the workspace root]
+    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK")]
+    pub lock: Option<Utf8PathBuf>,
+    /// The directory that the paths in the lock are below
+    #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
+    pub dest: Utf8PathBuf,
+}
+
+impl Place {
+    /// The lock's path; `default` where none was given.
+    pub fn lock_or(&self, default: &str) -> Utf8PathBuf {
+        self.lock.clone().unwrap_or_else(|| default.into())
+    }
+}
+
+/// Which of the lock's models.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Choice {
+    /// Only these models: a path, a file stem, or a glob over paths
+    #[arg(value_name = "MODEL")]
+    pub models: Vec<String>,
+    /// Only models of this group (repeatable)
+    #[arg(long = "only", value_name = "GROUP", env = "PROVISION_ONLY", value_delimiter = ',')]
+    pub groups: Vec<String>,
+}
+
+impl From<Choice> for Selection {
+    fn from(choice: Choice) -> Self {
+        Self { patterns: choice.models, groups: choice.groups }
+    }
+}
+
+/// How much is said.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct Output {
+    /// Say more: connections, checks, two lines for each file
+    #[arg(short, long, env = "PROVISION_VERBOSE", value_parser = FalseyValueParser::new(), conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Say less: warnings and failures only
+    #[arg(short, long, env = "PROVISION_QUIET", value_parser = FalseyValueParser::new())]
+    pub quiet: bool,
+}
+
+impl Output {
+    /// As one value.
+    pub fn verbosity(self) -> Verbosity {
+        match (self.verbose, self.quiet) {
+            (_, true) => Verbosity::Quiet,
+            (true, false) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        }
+    }
+}
+
+/// What counts as present.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyMode {
+    /// What the marker vouches for by size and mtime; the rest by digest
+    Marker,
+    /// Every file of the right size
+    Quick,
+    /// Every file of the right digest
+    Full,
+}
+
+/// Options of a fetch.
+#[derive(Args, Debug, Clone)]
+pub struct FetchArgs {
+    /// Which models.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// From where to where.
+    #[command(flatten)]
+    pub place: Place,
+    /// Ceiling for the connections of the whole run
+    #[arg(long, value_name = "N", env = "PROVISION_CONNECTIONS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub connections: u16,
+    /// Ceiling for the connections towards one host
+    #[arg(long, value_name = "N", env = "PROVISION_CONNECTIONS_PER_HOST", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub connections_per_host: u16,
+    /// Total bandwidth in bytes/s, such as 50M (K, M, G are decimal) [default: no limit]
+    #[arg(long, value_name = "RATE", env = "PROVISION_LIMIT_RATE", value_parser = human::parse_rate)]
+    pub limit_rate: Option<u64>,
+    /// Failures in a row, without a byte gained, that end a source
+    #[arg(long, value_name = "N", env = "PROVISION_RETRIES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub retries: u32,
+    /// What counts as present
+    #[arg(long, value_name = "WHAT", env = "PROVISION_VERIFY", value_enum, default_value_t = VerifyMode::Marker, hide_possible_values = false)]
+    pub verify: VerifyMode,
+    /// Fetch again whatever is there
+    #[arg(long, env = "PROVISION_FORCE", value_parser = FalseyValueParser::new())]
+    pub force: bool,
+    /// Print the plan and stop: per file present, resume or fetch, bytes to go, free space
+    #[arg(long, env = "PROVISION_DRY_RUN", value_parser = FalseyValueParser::new())]
+    pub dry_run: bool,
+    /// Never touch the network; fail if something is missing
+    #[arg(long, env = "PROVISION_OFFLINE", value_parser = FalseyValueParser::new())]
+    pub offline: bool,
+    /// The longest wait for another run in the same destination, such as 10m
+    #[arg(long, value_name = "TIME", env = "PROVISION_WAIT", default_value = "10m", value_parser = human::parse_duration)]
+    pub wait: Duration,
+    /// How progress is shown; auto: bars on a terminal, plain lines elsewhere
+    #[arg(long, value_name = "HOW", env = "PROVISION_PROGRESS", value_enum, default_value_t = Mode::Auto)]
+    pub progress: Mode,
+    /// Write the run's report as JSON: per file source, bytes, seconds, connections, retries; totals
+    #[arg(long, value_name = "PATH", env = "PROVISION_REPORT")]
+    pub report: Option<Utf8PathBuf>,
+    /// How much is said.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+impl FetchArgs {
+    /// What the library is told.
+    pub fn config(&self) -> FetchConfig {
+        FetchConfig {
+            transfer: TransferConfig {
+                limits: Limits {
+                    connections: self.connections.into(),
+                    per_host: self.connections_per_host.into(),
+                },
+                retry: RetryPolicy { retries: self.retries, ..RetryPolicy::default() },
+                rate: self.limit_rate,
+                ..TransferConfig::default()
+            },
+            verify: match self.verify {
+                VerifyMode::Marker => Verify::Marker,
+                VerifyMode::Quick => Verify::Quick,
+                VerifyMode::Full => Verify::Full,
+            },
+            force: self.force,
+            dry_run: self.dry_run,
+            offline: self.offline,
+            wait: self.wait,
+            threads: threads(),
+        }
+    }
+}
+
+/// Options of `verify`.
+#[derive(Args, Debug, Clone)]
+pub struct VerifyArgs {
+    /// Which models.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Where they are.
+    #[command(flatten)]
+    pub place: Place,
+    /// How much is said.
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Options of `status`.
+#[derive(Args, Debug, Clone)]
+pub struct StatusArgs {
+    /// Which models.
+    #[command(flatten)]
+    pub choice: Choice,
+    /// Where they are.
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// How many threads hash.
+pub fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,179 @@
+//! What the environment says: tokens, proxies, certificates. The only place that reads it.
+
+#![expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
+
+use std::io::IsTerminal as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustls_pki_types::CertificateDer;
+
+use super::exit::{Code, Failure};
+use crate::origin::{Credential, Credentials, OriginConfig, Proxies, Roots};
+use crate::source_url::SourceUrl;
+
+/// The Hub's own hosts.
+const HUB: [&str; 2] = ["huggingface.co", "hf.co"];
+/// Civitai's own host.
+const CIVITAI: &str = "civitai.com";
+
+/// A variable's value; `None` where it is unset, empty or not text.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.trim().is_empty())
+}
+
+fn either(lower: &str, upper: &str) -> Option<String> {
+    variable(lower).or_else(|| variable(upper))
+}
+
+/// Whether standard error is a terminal that wants colour (<https://no-color.org>).
+pub fn wants_colour() -> bool {
+    std::io::stderr().is_terminal()
+        && variable("NO_COLOR").is_none()
+        && variable("TERM").as_deref() != Some("dumb")
+}
+
+/// Everything that requests need to know.
+///
+/// # Errors
+/// Usage errors, before any network: a value that cannot be meant is not passed over. Secrets are not repeated.
+pub fn origin() -> Result<OriginConfig, Failure> {
+    let endpoint = hub_endpoint()?;
+    Ok(OriginConfig {
+        credentials: credentials(endpoint.as_ref())?,
+        proxies: proxies(),
+        roots: roots()?,
+        endpoints: endpoint.into_iter().map(|url| (HUB[0].to_owned(), url)).collect(),
+        ..OriginConfig::default()
+    })
+}
+
+fn hub_endpoint() -> Result<Option<SourceUrl>, Failure> {
+    let Some(text) = variable("HF_ENDPOINT") else { return Ok(None) };
+    let unusable = |error| Failure::new(Code::Usage, format!("HF_ENDPOINT is not an address: {error}"));
+    text.trim().parse().map(Some).map_err(unusable)
+}
+
+fn credentials(endpoint: Option<&SourceUrl>) -> Result<Credentials, Failure> {
+    let mut credentials = Credentials::none();
+    if let Some(token) = hub_token()? {
+        for host in HUB {
+            credentials.add(Credential::bearer(host, None, &token));
+        }
+        if let Some(url) = endpoint {
+            credentials.add(Credential::bearer(url.host(), url.as_url().port_or_known_default(), &token));
+        }
+    }
+    if let Some(token) = token_of("CIVITAI_TOKEN")? {
+        credentials.add(Credential::bearer(CIVITAI, None, &token));
+    }
+    for (host, login, password) in netrc()? {
+        credentials.add(Credential::basic(host, &login, &password));
+    }
+    Ok(credentials)
+}
+
+/// A token goes into a header; what cannot is a mistake (a whole file pasted, say) and would be sent to nobody.
+fn check_token(source: &str, token: String) -> Result<String, Failure> {
+    if token.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(token);
+    }
+    Err(Failure::new(
+        Code::Usage,
+        format!("{source} has white space or other characters that no token has; set it again"),
+    ))
+}
+
+fn token_of(name: &str) -> Result<Option<String>, Failure> {
+    variable(name).map(|token| check_token(name, token.trim().to_owned())).transpose()
+}
+
+/// `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `$HF_HOME/token`, as the Hub's own client has it. A file that is
+/// not there is no token: a secret that was not passed to a build is not an error.
+fn hub_token() -> Result<Option<String>, Failure> {
+    if let Some(token) = token_of("HF_TOKEN")? {
+        return Ok(Some(token));
+    }
+    let cache = || match variable("XDG_CACHE_HOME") {
+        Some(cache) => Some(Utf8PathBuf::from(cache)),
+        None => variable("HOME").map(|home| Utf8PathBuf::from(home).join(".cache")),
+    };
+    let home = || variable("HF_HOME").map(Utf8PathBuf::from).or_else(|| Some(cache()?.join("huggingface")));
+    let named = variable("HF_TOKEN_PATH").map(Utf8PathBuf::from);
+    let Some(path) = named.clone().or_else(|| Some(home()?.join("token"))) else { return Ok(None) };
+    match std::fs::read_to_string(&path) {
+        Ok(token) if token.trim().is_empty() => Ok(None),
+        Ok(token) => check_token(path.as_str(), token.trim().to_owned()).map(Some),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound || named.is_none() => Ok(None),
+        Err(error) => Err(Failure::new(
+            Code::Usage,
+            format!("the token file {path} (HF_TOKEN_PATH) cannot be read: {error}"),
+        )),
+    }
+}
+
+/// Logins by host. The `default` entry is left out: it would send a password to every host in a lock.
+fn netrc() -> Result<Vec<(String, String, String)>, Failure> {
+    let named = variable("NETRC").map(Utf8PathBuf::from);
+    let Some(path) = named.clone().or_else(|| Some(Utf8PathBuf::from(variable("HOME")?).join(".netrc")))
+    else {
+        return Ok(Vec::new());
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(_) if named.is_none() => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("the netrc file {path} (NETRC) cannot be read: {error}"),
+            ));
+        }
+    };
+    // The parser's own message may quote the file, and the file holds passwords.
+    let parsed: netrc::Netrc = text
+        .parse()
+        .map_err(|_| Failure::new(Code::Usage, format!("the netrc file {path} cannot be understood; its lines look like `machine HOST login NAME password WORD`")))?;
+    let entry = |(host, login): (String, netrc::Authenticator)| (host, login.login, login.password);
+    Ok(parsed.hosts.into_iter().filter(|(host, _)| host != "default").map(entry).collect())
+}
+
+/// The usual variables. `HTTP_PROXY` in capitals is not read where a web server may have set it from a request's
+/// header (CVE-2016-5385).
+fn proxies() -> Proxies {
+    let all = either("all_proxy", "ALL_PROXY");
+    let http = variable("http_proxy")
+        .or_else(|| variable("HTTP_PROXY").filter(|_| variable("REQUEST_METHOD").is_none()));
+    let with_scheme = |url: String| if url.contains("://") { url } else { format!("http://{url}") };
+    Proxies {
+        http: http.or_else(|| all.clone()).map(with_scheme),
+        https: either("https_proxy", "HTTPS_PROXY").or(all).map(with_scheme),
+        except: either("no_proxy", "NO_PROXY"),
+    }
+}
+
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` if they are set, else the system's store, else the bundled one.
+fn roots() -> Result<Roots, Failure> {
+    let (file, directory) = (variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR"));
+    if file.is_none() && directory.is_none() {
+        let system = rustls_native_certs::load_native_certs();
+        return Ok(if system.certs.is_empty() { Roots::Bundled } else { Roots::Only(system.certs) });
+    }
+    let mut certificates = Vec::new();
+    if let Some(file) = &file {
+        certificates.extend(certificates_in(Utf8Path::new(file))?);
+    }
+    if let Some(directory) = &directory {
+        let loaded = rustls_native_certs::load_certs_from_paths(None, Some(std::path::Path::new(directory)));
+        certificates.extend(loaded.certs);
+    }
+    Ok(if certificates.is_empty() { Roots::Bundled } else { Roots::Only(certificates) })
+}
+
+fn certificates_in(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let loaded = rustls_native_certs::load_certs_from_paths(Some(path.as_std_path()), None);
+    if loaded.certs.is_empty() {
+        let why =
+            loaded.errors.first().map_or("there is no certificate in it".to_owned(), ToString::to_string);
+        return Err(Failure::new(Code::Usage, format!("SSL_CERT_FILE {path} cannot be used: {why}")));
+    }
+    Ok(loaded.certs)
+}

@@ -1,0 +1,109 @@
+//! Exit codes, and the error that carries one to `main`.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::fetch::FetchError;
+use crate::lockfile::LockfileError;
+use crate::store::StoreError;
+use crate::transfer::FileError;
+
+/// What a program ends with. Scripts may rely on the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Code {
+    /// Something that should not happen.
+    Unexpected = 1,
+    /// Arguments that make no sense.
+    Usage = 2,
+    /// `models.lock` is invalid.
+    Lock = 3,
+    /// Every source failed.
+    Network = 4,
+    /// Every source had wrong bytes, or files on disk are wrong.
+    Integrity = 5,
+    /// A source wants a token or a permission.
+    Refused = 6,
+    /// The disk.
+    Disk = 7,
+    /// Another run holds the destination.
+    Busy = 8,
+    /// SIGHUP.
+    HungUp = 129,
+    /// SIGINT.
+    Interrupted = 130,
+    /// SIGTERM.
+    Terminated = 143,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// A failure that ends the program.
+#[derive(Debug)]
+pub struct Failure {
+    /// What it ends with.
+    pub code: Code,
+    /// What to say; empty where everything has been said.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its message.
+    pub fn new(code: Code, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
+    /// Prints the message and returns the exit code.
+    pub fn report(self) -> ExitCode {
+        if !self.message.is_empty() {
+            super::say(format_args!("error: {}", self.message));
+        }
+        self.code.into()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<LockfileError> for Failure {
+    fn from(error: LockfileError) -> Self {
+        Self::new(Code::Lock, error)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(Code::Disk, FileError::of_store(error).reason())
+    }
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Store(error) => error.into(),
+            FetchError::Busy { .. } => Self::new(Code::Busy, error),
+            FetchError::Offline { .. } => Self::new(Code::Network, error),
+            FetchError::Interrupted => Self::new(Code::Interrupted, error),
+        }
+    }
+}
+
+/// The code for files that failed: integrity before refusal before disk before network.
+pub fn code_of<'a>(failures: impl IntoIterator<Item = &'a FileError>) -> Code {
+    let rank = |error: &FileError| match error {
+        FileError { store: None, .. } if error.is_integrity() => (3, Code::Integrity),
+        FileError { store: None, .. } if error.is_refusal() => (2, Code::Refused),
+        FileError { store: Some(_), .. } => (1, Code::Disk),
+        FileError { .. } => (0, Code::Network),
+    };
+    failures.into_iter().map(rank).max_by_key(|(rank, _)| *rank).map_or(Code::Unexpected, |(_, code)| code)
+}

@@ -1,0 +1,234 @@
+//! `fetch-models` and `provision fetch`.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use camino::Utf8Path;
+
+use super::arguments::FetchArgs;
+use super::exit::{Code, Failure, code_of};
+use super::progress::{self, Progress, Settings, Verbosity};
+use super::signals::{self, Caught};
+use super::{environment, human, lock, report, say, tell};
+use crate::event::{Event, Outcome, Planned};
+use crate::fetch::{self, FetchError, Job, Report, Verify};
+use crate::lockfile::{Lockfile, Model};
+use crate::origin::{Origin, OriginConfig};
+
+/// Fetches what `args` ask for.
+///
+/// # Errors
+/// Whatever ends the program with another code than 0.
+pub fn run(args: &FetchArgs, default_lock: &str) -> Result<(), Failure> {
+    let started = Instant::now();
+    let lock = lock::read(&args.place.lock_or(default_lock))?;
+    let models = lock::select(&lock, &args.choice.clone().into())?;
+    lock::check_destination(&args.place)?;
+    let config = args.config();
+    let quick_look = config.verify == Verify::Marker && !config.force && !config.dry_run;
+    if quick_look && fetch::marker_covers(&args.place.dest, &lock, &models) {
+        // Nothing is set up for a run that has nothing to do: a container starts in milliseconds.
+        return up_to_date(args, &lock, &models, started);
+    }
+    let origin =
+        if config.offline || config.dry_run { OriginConfig::default() } else { environment::origin()? };
+    let report = fetch(args, &lock, models, origin)?;
+    conclude(args, &report)
+}
+
+fn up_to_date(args: &FetchArgs, lock: &Lockfile, models: &[&Model], started: Instant) -> Result<(), Failure> {
+    let progress = draw(args);
+    progress.observe(&Event::MarkerValid { name: lock.marker().to_owned(), files: models.len() });
+    progress.finish();
+    match &args.report {
+        Some(path) => report::write(path, &Report::all_present(models, started, true)),
+        None => Ok(()),
+    }
+}
+
+/// Runs the engine, drawn as `args` say, until it is done or told to stop. Both the real job and the demo do this.
+///
+/// # Errors
+/// Where no file could be worked on; failures of single files are in the report.
+pub fn fetch(
+    args: &FetchArgs,
+    lock: &Lockfile,
+    models: Vec<&Model>,
+    origin: OriginConfig,
+) -> Result<Report, Failure> {
+    let origin = Origin::new(origin).map_err(|error| Failure::new(Code::Usage, error))?;
+    raise_file_limit();
+    let unexpected = |error: std::io::Error| Failure::new(Code::Unexpected, error);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(super::arguments::threads().clamp(2, 4))
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .map_err(unexpected)?;
+    let progress = draw(args);
+    let (result, caught) = runtime.block_on(async {
+        let (interrupted, caught) = signals::listen().map_err(unexpected)?;
+        let job = Job {
+            lock,
+            models,
+            destination: args.place.dest.clone(),
+            config: args.config(),
+            origin,
+            observer: observer(&progress),
+            interrupted,
+        };
+        Ok::<_, Failure>((fetch::run(job).await, caught))
+    })?;
+    progress.finish();
+    interrupted(result, &caught)
+}
+
+fn interrupted(result: Result<Report, FetchError>, caught: &Caught) -> Result<Report, Failure> {
+    let code = caught.code().unwrap_or(Code::Interrupted);
+    match result {
+        Ok(report) if report.interrupted => {
+            let kept: u64 = report.files.iter().map(|file| file.fetched + file.resumed).sum();
+            Err(Failure::new(
+                code,
+                format!("interrupted with {} on disk; run again to go on from there", human::bytes(kept)),
+            ))
+        }
+        Err(error @ FetchError::Interrupted) => Err(Failure::new(code, error)),
+        result => Ok(result?),
+    }
+}
+
+fn observer(progress: &Arc<dyn Progress>) -> Arc<dyn crate::event::Observer> {
+    progress.clone()
+}
+
+fn draw(args: &FetchArgs) -> Arc<dyn Progress> {
+    progress::observer(&Settings {
+        mode: args.progress,
+        verbosity: args.output.verbosity(),
+        colour: environment::wants_colour(),
+        terminal: std::io::stderr().is_terminal(),
+        clock: progress::clock(),
+    })
+}
+
+/// Says what became of it, and ends with the right code.
+///
+/// # Errors
+/// Where a file is not installed.
+pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
+    if let Some(path) = &args.report {
+        report::write(path, report)?;
+    }
+    if args.dry_run {
+        return show_plan(args, report);
+    }
+    let failures: Vec<_> =
+        report.files.iter().filter_map(|file| Some((&file.path, file.result.as_ref().err()?))).collect();
+    if failures.is_empty() {
+        if args.output.verbosity() > Verbosity::Quiet && !report.by_marker {
+            say(summary(report));
+        }
+        return Ok(());
+    }
+    let mut message =
+        format!("{} of {} not installed:", failures.len(), human::count(report.files.len(), "file"));
+    for (path, error) in &failures {
+        message = format!("{message}\n  {path}: {}", error.reason());
+    }
+    let code = code_of(failures.iter().map(|(_, error)| *error));
+    Err(Failure::new(code, message))
+}
+
+/// One line: how many files, how they came to be, how long it took.
+pub fn summary(report: &Report) -> String {
+    let count = |wanted| {
+        report
+            .files
+            .iter()
+            .filter(|file| matches!(&file.result, Ok(Some(outcome)) if *outcome == wanted))
+            .count()
+    };
+    let parts: Vec<String> =
+        [(Outcome::Fetched, "fetched"), (Outcome::Copied, "copied"), (Outcome::Present, "present")]
+            .into_iter()
+            .filter(|(outcome, _)| count(*outcome) > 0)
+            .map(|(outcome, word)| format!("{} {word}", count(outcome)))
+            .collect();
+    let bytes: u64 = report.files.iter().map(|file| file.size).sum();
+    let (fetched, resumed) =
+        report.files.iter().fold((0, 0), |(f, r), file| (f + file.fetched, r + file.resumed));
+    let seconds = report.elapsed.as_secs_f64().max(0.001);
+    let mut line = format!(
+        "done: {}, {} ({})",
+        human::count(report.files.len(), "file"),
+        human::bytes(bytes),
+        parts.join(", ")
+    );
+    if fetched > 0 {
+        line = format!(
+            "{line}; {} received in {} ({})",
+            human::bytes(fetched),
+            human::duration(report.elapsed),
+            human::rate(fetched as f64 / seconds)
+        );
+    } else {
+        line = format!("{line} in {}", human::duration(report.elapsed));
+    }
+    if resumed > 0 {
+        line = format!("{line}, {} were there from an earlier run", human::bytes(resumed));
+    }
+    line
+}
+
+/// The plan, on standard output: it is what was asked for.
+fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
+    let (mut to_fetch, mut needed) = (0, 0);
+    for (file, result) in report.plan.iter().zip(&report.files) {
+        let rest = file.size - file.held;
+        let (word, size) = match (&result.result, file.plan) {
+            (Err(_), _) => ("refused", human::bytes(file.size)),
+            (_, Planned::Present) => ("present", human::bytes(file.size)),
+            (_, Planned::Copy) => ("copy", human::bytes(file.size)),
+            (_, Planned::Resume) => {
+                ("resume", format!("{} of {} to go", human::bytes(rest), human::bytes(file.size)))
+            }
+            (_, Planned::Fetch) => ("fetch", human::bytes(file.size)),
+        };
+        tell(format_args!("{word:<8} {}  {size}", file.path));
+        if let Err(error) = &result.result {
+            tell(format_args!("         {}", error.reason()));
+            continue;
+        }
+        if matches!(file.plan, Planned::Fetch | Planned::Resume) {
+            to_fetch += rest;
+        }
+        needed += rest;
+    }
+    let place: &Utf8Path = &args.place.dest;
+    tell(format_args!(
+        "{} to fetch, {} needed in {place}, {} free",
+        human::bytes(to_fetch),
+        human::bytes(needed),
+        human::bytes(report.free)
+    ));
+    if needed > report.free {
+        let error =
+            crate::store::StoreError::NotEnoughSpace { path: place.to_owned(), needed, free: report.free };
+        return Err(error.into());
+    }
+    let failures: Vec<_> = report.files.iter().filter_map(|file| file.result.as_ref().err()).collect();
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(code_of(failures), "the plan cannot be carried out"))
+    }
+}
+
+/// Many connections and many files: as many descriptors as the system lets this process have.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

@@ -1,0 +1,272 @@
+//! Bars for a person at a terminal: a line for each of the files that are being fetched, up to [`FILE_LINES`], and
+//! below them one for the whole run. What has happened (a file's end, a retry, a warning) scrolls up above them.
+//!
+//! Drawn ten times a second by a thread of its own, from the tally; `observe` only counts, and queues lines that the
+//! next drawing puts above the bars. All bars are one indicatif bar of several lines whose text is made by `frame`:
+//! one drawing is one write, so nothing tears or flickers, and thousands of files cost nothing. An indicatif bar per
+//! file (its `MultiProgress`) was rejected: it draws at every change of every bar, knows one width per column, and
+//! its speed counts resumed bytes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::lines::Lines;
+use super::tally::{File, Tally, Totals};
+use super::ticker::Ticker;
+use super::{Clock, Progress, lock, text};
+use crate::cli::human;
+use crate::event::{Event, FileIndex, Observer};
+
+mod frame;
+
+use frame::{Frame, Row, Speed};
+
+/// Files that have a line.
+const FILE_LINES: usize = 8;
+/// Drawings a second.
+const HERTZ: u8 = 10;
+/// What speeds are the mean of.
+const WINDOW: Duration = Duration::from_secs(4);
+/// Less than this gives no speed that is worth showing.
+const SHORTEST: Duration = Duration::from_millis(500);
+
+/// The observer.
+pub(super) struct Bars {
+    screen: Arc<Screen>,
+    ticker: Ticker,
+}
+
+/// A terminal's columns and rows.
+type Size = Box<dyn Fn() -> (usize, usize) + Send + Sync>;
+
+struct Screen {
+    lines: Lines,
+    tally: Tally,
+    clock: Clock,
+    size: Size,
+    bar: ProgressBar,
+    /// What the bar shows.
+    shown: Arc<Mutex<String>>,
+    /// What is to be put above the bars.
+    queue: Mutex<Vec<String>>,
+    view: Mutex<View>,
+}
+
+/// What is drawn, and how fast it moves.
+#[derive(Default)]
+struct View {
+    files: Vec<(FileIndex, Meter)>,
+    total: Meter,
+    /// The widest name of the plan, once there is one: the columns must not move when a file ends.
+    widest: Option<usize>,
+    is_drawn: bool,
+    is_finished: bool,
+}
+
+/// Measures a speed: the mean over [`WINDOW`], so that it falls to zero when nothing comes any more.
+#[derive(Default)]
+struct Meter(VecDeque<(Duration, u64)>);
+
+impl Meter {
+    fn record(&mut self, now: Duration, received: u64) {
+        self.0.push_back((now, received));
+        while self.0.get(1).is_some_and(|(at, _)| *at + WINDOW <= now) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Bytes a second; `None` before there is enough to tell.
+    fn speed(&self) -> Option<f64> {
+        let (first, last) = (self.0.front()?, self.0.back()?);
+        let elapsed = last.0.saturating_sub(first.0);
+        (elapsed >= SHORTEST).then(|| last.1.saturating_sub(first.1) as f64 / elapsed.as_secs_f64())
+    }
+}
+
+impl Bars {
+    /// Draws on standard error; `None` where that is no terminal, or one that cannot move its cursor.
+    pub(super) fn on_stderr(lines: Lines, clock: Clock) -> Option<Self> {
+        let target = ProgressDrawTarget::stderr_with_hz(HERTZ);
+        if target.is_hidden() {
+            return None;
+        }
+        let screen = Arc::new(Screen::new(lines, clock, target, Box::new(stderr_size)));
+        let drawn = Arc::clone(&screen);
+        let period = Duration::from_secs(1) / u32::from(HERTZ);
+        Some(Self { screen, ticker: Ticker::start(period, move || drawn.tick()) })
+    }
+}
+
+/// As indicatif asks and falls back: the two must agree.
+fn stderr_size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(io::stderr()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => (80, 24),
+    }
+}
+
+impl Observer for Bars {
+    fn observe(&self, event: &Event) {
+        self.screen.observe(event);
+    }
+}
+
+impl Progress for Bars {
+    fn finish(&self) {
+        self.ticker.stop();
+        self.screen.finish();
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Screen {
+    fn new(lines: Lines, clock: Clock, target: ProgressDrawTarget, size: Size) -> Self {
+        let shown = Arc::new(Mutex::new(String::new()));
+        let text = Arc::clone(&shown);
+        let style = ProgressStyle::with_template("{frame}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key("frame", move |_: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = out.write_str(&lock(&text));
+            });
+        let bar = ProgressBar::with_draw_target(None, target).with_style(style);
+        Self {
+            lines,
+            tally: Tally::default(),
+            clock,
+            size,
+            bar,
+            shown,
+            queue: Mutex::default(),
+            view: Mutex::default(),
+        }
+    }
+
+    fn observe(&self, event: &Event) {
+        self.tally.observe(event);
+        if let Some(line) = self.lines.line(event, &self.tally) {
+            lock(&self.queue).push(line);
+        }
+    }
+
+    fn tick(&self) {
+        let mut view = lock(&self.view);
+        if !view.is_finished {
+            self.draw(&mut view);
+        }
+    }
+
+    fn draw(&self, view: &mut View) {
+        // Taken first: a file whose end is in the queue has no line in the frame below it.
+        let above = std::mem::take(&mut *lock(&self.queue));
+        let frame = self.frame(view);
+        if above.is_empty() && frame.is_empty() && !view.is_drawn {
+            return;
+        }
+        view.is_drawn = true;
+        // Never without a line: indicatif would leave the cursor at the end of what is above.
+        *lock(&self.shown) = if frame.is_empty() { " ".to_owned() } else { frame };
+        if above.is_empty() {
+            self.bar.tick();
+        } else {
+            self.bar.println(above.join("\n"));
+        }
+    }
+
+    fn frame(&self, view: &mut View) -> String {
+        let (columns, rows) = (self.size)();
+        // A full line would put the cursor on the next one.
+        let columns = columns.saturating_sub(1);
+        if !self.tally.is_planned() {
+            return self.tally.checking().map_or_else(String::new, |checked| {
+                let (files, bytes) = (human::count(checked.files, "file"), human::bytes(checked.bytes));
+                text::cut(&format!("checking what is there: {files}, {bytes}, now {}", checked.last), columns)
+            });
+        }
+        let totals = self.tally.totals();
+        let now = (self.clock)();
+        view.total.record(now, totals.received);
+        self.choose(view, rows);
+        let mut files = Vec::with_capacity(view.files.len());
+        for (index, meter) in &mut view.files {
+            if let Some(file) = self.tally.file(*index) {
+                meter.record(now, file.received());
+                files.push(file_row(file, meter));
+            }
+        }
+        let widest = *view.widest.get_or_insert_with(|| {
+            self.tally.files().iter().map(|file| text::width(&file.name)).max().unwrap_or(0)
+        });
+        let total = total_row(&totals, &view.total);
+        Frame { files: &files, total: &total, widest, paint: self.lines.paint }.draw(columns)
+    }
+
+    /// A file that has a line keeps it until its end; a line that is free goes to the file that has waited longest.
+    fn choose(&self, view: &mut View, rows: usize) {
+        let active = self.tally.active();
+        view.files.retain(|(index, _)| active.contains(index));
+        // One for the sums, one so that something is seen of what is above.
+        view.files.truncate(FILE_LINES.min(rows.saturating_sub(2)));
+        for index in active {
+            if view.files.len() >= FILE_LINES.min(rows.saturating_sub(2)) {
+                break;
+            }
+            if !view.files.iter().any(|(other, _)| *other == index) {
+                view.files.push((index, Meter::default()));
+            }
+        }
+    }
+
+    fn finish(&self) {
+        let mut view = lock(&self.view);
+        // Also what was said after the end.
+        if view.is_drawn || !lock(&self.queue).is_empty() {
+            self.draw(&mut view);
+            self.bar.finish_and_clear();
+        }
+        view.is_finished = true;
+    }
+}
+
+fn file_row(file: &File, meter: &Meter) -> Row {
+    let position = file.position();
+    Row {
+        labels: vec![file.name.clone()],
+        position,
+        size: file.size,
+        // All bytes are there: what lasts is to prove and to install them.
+        speed: if position == file.size { Speed::Finishing } else { meter.speed().into() },
+        left: file.size - position,
+        connections: file.connections(),
+    }
+}
+
+fn total_row(totals: &Totals, meter: &Meter) -> Row {
+    let &Totals { files, done, failed, .. } = totals;
+    let failed = if failed == 0 { String::new() } else { format!(", {failed} failed") };
+    let noun = human::count(files, "file");
+    Row {
+        labels: vec![
+            format!("total: {done} of {noun}{failed}"),
+            format!("{done} of {noun}{failed}"),
+            format!("{done}/{noun}"),
+            format!("{done}/{files}"),
+        ],
+        position: totals.position,
+        size: totals.size,
+        speed: if totals.left == 0 { Speed::Unknown } else { meter.speed().into() },
+        left: totals.left,
+        connections: totals.connections,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! The bars as text, for a number of columns. Pure: what is drawn where, with which of the columns.
+//!
+//! A wide terminal has name, bar, bytes, speed, time left and connections. In a narrow one the last columns go
+//! first, and bytes become percent; a name is cut in the middle.
+
+use std::time::Duration;
+
+use super::super::text::{Paint, cut, left, right, width};
+use crate::cli::human;
+
+/// `12.3/31.8 GB`, `9.99/9.99 GB`.
+const AMOUNT: usize = 12;
+/// `100 %`.
+const PERCENT: usize = 5;
+/// `1.02 GB/s`, `finishing`.
+const SPEED: usize = 9;
+/// `1:03:12`.
+const LEFT: usize = 7;
+/// No bar is longer: beyond, it only takes the eye longer to come from the name to the numbers.
+const LONGEST_BAR: usize = 40;
+
+/// How fast a row moves.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Speed {
+    /// Not known yet.
+    Unknown,
+    /// Bytes a second.
+    Known(f64),
+    /// All bytes are there.
+    Finishing,
+}
+
+impl From<Option<f64>> for Speed {
+    fn from(speed: Option<f64>) -> Self {
+        speed.map_or(Self::Unknown, Self::Known)
+    }
+}
+
+/// A line.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// What it is about; the first that fits is shown, or the last, cut.
+    pub(super) labels: Vec<String>,
+    /// Bytes that are there.
+    pub(super) position: u64,
+    /// Bytes that there will be.
+    pub(super) size: u64,
+    /// How fast it moves.
+    pub(super) speed: Speed,
+    /// Bytes to come.
+    pub(super) left: u64,
+    /// Open connections.
+    pub(super) connections: usize,
+}
+
+/// All lines.
+pub(super) struct Frame<'a> {
+    /// Those of files.
+    pub(super) files: &'a [Row],
+    /// That of the run.
+    pub(super) total: &'a Row,
+    /// The width of the widest name that can come.
+    pub(super) widest: usize,
+    /// Colours.
+    pub(super) paint: Paint,
+}
+
+/// Which columns there are, and the width of those that are not fixed.
+struct Columns {
+    name: usize,
+    bar: usize,
+    /// Bytes; percent where there is no room.
+    has_amount: bool,
+    has_speed: bool,
+    has_left: bool,
+    /// The widest, 0 for none.
+    connections: usize,
+}
+
+impl Frame<'_> {
+    /// Lines of at most `columns`, with line ends between them.
+    pub(super) fn draw(&self, columns: usize) -> String {
+        let layout = self.layout(columns);
+        let files = self.files.iter().map(|row| layout.line(row, false, self.paint));
+        let lines: Vec<_> = files.chain([layout.line(self.total, true, self.paint)]).collect();
+        lines.join("\n")
+    }
+
+    fn layout(&self, columns: usize) -> Columns {
+        let connections =
+            self.files.iter().chain([self.total]).map(|row| width(&connections(row))).max().unwrap_or(0);
+        // Also while no file has a connection: most of the time some have.
+        let connections = if columns >= 72 { connections.max("64 conn".len()) } else { 0 };
+        let (has_amount, has_left, has_speed) = (columns >= 56, columns >= 44, columns >= 32);
+        let mut fixed = if has_amount { AMOUNT } else { PERCENT } + 1;
+        for (is_there, columns) in [(has_speed, SPEED), (has_left, LEFT), (connections > 0, connections)] {
+            if is_there {
+                fixed += columns + 1;
+            }
+        }
+        let room = columns.saturating_sub(fixed);
+        // Too narrow for a bar that says anything: the percent must do.
+        let has_bar = room >= 14;
+        let room = if has_bar { room - 1 } else { room };
+        let bar = if has_bar { (room * 3 / 10).clamp(5, LONGEST_BAR) } else { 0 };
+        let total = self.total.labels.first().map_or(0, |label| width(label));
+        let name = (room - bar).min(self.widest.max(total));
+        // What short names leave.
+        let bar = if has_bar { (room - name).min(LONGEST_BAR) } else { 0 };
+        Columns { name, bar, has_amount, has_speed, has_left, connections }
+    }
+}
+
+impl Columns {
+    fn line(&self, row: &Row, is_total: bool, paint: Paint) -> String {
+        let label = row.labels.iter().find(|label| width(label) <= self.name).or(row.labels.last());
+        let name = left(label.map_or("", String::as_str), self.name);
+        let mut cells = vec![if is_total { paint.bold(&name) } else { name }];
+        if self.bar > 0 {
+            cells.push(bar(row.position, row.size, self.bar, is_total, paint));
+        }
+        cells.push(if self.has_amount {
+            let (part, whole) = human::part_of(row.position, row.size);
+            right(&format!("{part}/{whole}"), AMOUNT)
+        } else {
+            right(&format!("{} %", human::percent(row.position, row.size)), PERCENT)
+        });
+        if self.has_speed {
+            cells.push(match row.speed {
+                Speed::Unknown => right("", SPEED),
+                Speed::Known(speed) => right(&human::rate(speed), SPEED),
+                Speed::Finishing => paint.dim(&right("finishing", SPEED)),
+            });
+        }
+        if self.has_left {
+            cells.push(right(&time_left(row), LEFT));
+        }
+        if self.connections > 0 {
+            cells.push(right(&connections(row), self.connections));
+        }
+        let mut line = cells.join(" ");
+        line.truncate(line.trim_end().len());
+        line
+    }
+}
+
+fn connections(row: &Row) -> String {
+    if row.connections == 0 { String::new() } else { format!("{} conn", row.connections) }
+}
+
+fn time_left(row: &Row) -> String {
+    match row.speed {
+        Speed::Known(speed) if row.left > 0 => {
+            // Nothing comes: no time is the right one.
+            let seconds = row.left as f64 / speed;
+            Duration::try_from_secs_f64(seconds.ceil()).map_or_else(|_| "-:--".to_owned(), human::clock)
+        }
+        Speed::Unknown if row.left > 0 => "-:--".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// `━━━━━╸─────`. Full only when nothing is missing.
+fn bar(position: u64, size: u64, columns: usize, is_total: bool, paint: Paint) -> String {
+    let halves = if position >= size {
+        columns * 2
+    } else {
+        let halves = (position as f64 / size as f64 * columns as f64 * 2.0) as usize;
+        halves.min(columns * 2 - 1)
+    };
+    let mut filled = "━".repeat(halves / 2);
+    if halves % 2 == 1 {
+        filled.push('╸');
+    }
+    let rest = "─".repeat(columns - halves.div_ceil(2));
+    let filled = if is_total { paint.green(&filled) } else { paint.cyan(&filled) };
+    format!("{filled}{}", paint.dim(&rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::text::width;
+    use super::*;
+
+    fn row(label: &str, position: u64, size: u64) -> Row {
+        Row {
+            labels: vec![label.to_owned()],
+            position,
+            size,
+            speed: Speed::Known(412e6),
+            left: size - position,
+            connections: 8,
+        }
+    }
+
+    #[test]
+    fn a_bar_is_full_only_when_nothing_is_missing() {
+        let paint = Paint { colour: false };
+        assert_eq!(bar(0, 100, 4, false, paint), "────");
+        assert_eq!(bar(13, 100, 4, false, paint), "╸───");
+        assert_eq!(bar(50, 100, 4, false, paint), "━━──");
+        assert_eq!(bar(u64::MAX - 1, u64::MAX, 4, false, paint), "━━━╸");
+        assert_eq!(bar(0, 0, 4, false, paint), "━━━━");
+    }
+
+    #[test]
+    fn a_stall_has_no_time_left() {
+        let mut stalled = row("x", 1, 10);
+        stalled.speed = Speed::Known(0.0);
+        assert_eq!(time_left(&stalled), "-:--");
+        stalled.speed = Speed::Known(1e-9);
+        assert_eq!(time_left(&stalled), ">999h");
+        stalled.speed = Speed::Finishing;
+        assert_eq!(time_left(&stalled), "");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_wider_than_the_terminal(
+            columns in 12_usize..220, names in prop::collection::vec("[a-z/模é]{1,80}", 0..9),
+            size in any::<u64>(), part in 0.0..1.0_f64, connections in 0_usize..5000, colour in any::<bool>(),
+        ) {
+            let position = (size as f64 * part) as u64;
+            let mut files: Vec<_> = names.iter().map(|name| row(name, position.min(size), size)).collect();
+            for file in &mut files {
+                file.connections = connections;
+            }
+            let total = row("total: 1 of 4 files", 0, size);
+            let widest = names.iter().map(|name| width(name)).max().unwrap_or(0);
+            let frame = Frame { files: &files, total: &total, widest, paint: Paint { colour } }.draw(columns);
+            prop_assert_eq!(frame.lines().count(), names.len() + 1);
+            for line in frame.lines() {
+                let seen = super::super::super::text::clean(line);
+                prop_assert!(width(&seen) <= columns, "{columns}: {seen}");
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Events as lines of text: the words that plain output and bars share, and which of them are wanted.
+//!
+//! A line is one line, whatever its parts hold, and has no end of line of its own.
+
+use std::time::Duration;
+
+use super::Verbosity;
+use super::tally::Tally;
+use super::text::{Paint, clean};
+use crate::cli::human;
+use crate::event::{Event, FileIndex, Outcome, Planned, PlannedFile};
+
+/// How a file's beginning and end are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// As words, ASCII but for what names and reasons hold. Many files are not shown one by one.
+    Words,
+    /// As `✓` and `✗`; a beginning is shown by its bar.
+    Marks,
+}
+
+/// Makes lines.
+pub(super) struct Lines {
+    verbosity: Verbosity,
+    pub(super) paint: Paint,
+    style: Style,
+}
+
+impl Lines {
+    /// For logs.
+    pub(super) fn words(verbosity: Verbosity, paint: Paint) -> Self {
+        Self { verbosity, paint, style: Style::Words }
+    }
+
+    /// For above the bars.
+    pub(super) fn marks(verbosity: Verbosity, paint: Paint) -> Self {
+        Self { verbosity, paint, style: Style::Marks }
+    }
+
+    /// Whether more than warnings and failures is wanted.
+    pub(super) fn is_talkative(&self) -> bool {
+        self.verbosity > Verbosity::Quiet
+    }
+
+    /// Whether files are shown in sums only.
+    pub(super) fn are_grouped(&self, tally: &Tally) -> bool {
+        self.style == Style::Words && self.verbosity < Verbosity::Verbose && tally.has_many_files()
+    }
+
+    /// The line for an event, if it is to have one. The tally has counted the event already.
+    pub(super) fn line(&self, event: &Event, tally: &Tally) -> Option<String> {
+        match event {
+            Event::Received { .. } => return None,
+            Event::Warning { message } => {
+                return Some(format!("{} {}", self.paint.yellow("warning:"), clean(message)));
+            }
+            Event::Failed { file, reason } => return Some(self.failed(tally.name(*file), &clean(reason))),
+            _ if !self.is_talkative() => return None,
+            _ => {}
+        }
+        let verbose = self.verbosity == Verbosity::Verbose;
+        match event {
+            Event::Waiting { holder } => {
+                Some(format!("waiting for another run that holds the destination: {}", clean(holder)))
+            }
+            Event::Acquired => Some("the other run has ended, going on".to_owned()),
+            Event::Planned { files, to_fetch, free, .. } => Some(plan(files, *to_fetch, *free)),
+            Event::Started { file, source } => self.started(*file, source, tally),
+            Event::Finished { file, outcome, fetched, elapsed } => {
+                self.finished(*file, *outcome, *fetched, *elapsed, tally)
+            }
+            Event::Retry { file, source, reason, failures, limit, wait } => Some(format!(
+                "{} {}: {}; failure {failures} of {limit}, next try {} ({})",
+                self.paint.yellow("retry:"),
+                tally.name(*file),
+                clean(reason),
+                if wait.is_zero() { "now".to_owned() } else { format!("in {}", human::duration(*wait)) },
+                clean(source),
+            )),
+            Event::SourceEnded { file, source, reason, next } => Some(format!(
+                "{} {}: {} is given up: {}; {}",
+                self.paint.yellow("source:"),
+                tally.name(*file),
+                clean(source),
+                clean(reason),
+                match next {
+                    Some(next) => format!("going on with {}", clean(next)),
+                    None => "there is no other".to_owned(),
+                },
+            )),
+            Event::Dropped { file, bytes, reason } if *bytes > 0 => Some(format!(
+                "{} {}: {} again: {}",
+                self.paint.yellow("fetching"),
+                tally.name(*file),
+                human::bytes(*bytes),
+                clean(reason),
+            )),
+            Event::Checking { path, size } if verbose => {
+                Some(format!("checking {}, {}", clean(path.as_str()), human::bytes(*size)))
+            }
+            Event::Connections { file, count } if verbose && self.style == Style::Words => {
+                Some(format!("{}: {}", tally.name(*file), human::count(*count, "connection")))
+            }
+            Event::MarkerWritten { name } if verbose => Some(format!("marker {} written", clean(name))),
+            Event::MarkerValid { name, files } if verbose => {
+                Some(format!("marker {} is valid for {}", clean(name), human::count(*files, "file")))
+            }
+            _ => None,
+        }
+    }
+
+    fn started(&self, index: FileIndex, source: &str, tally: &Tally) -> Option<String> {
+        let file = tally.file(index)?;
+        let verbose = self.verbosity == Verbosity::Verbose;
+        // The end of the source before has said that it goes on with this one.
+        let is_news = self.style == Style::Words && file.starts() < 2 && !self.are_grouped(tally);
+        if !verbose && !is_news {
+            return None;
+        }
+        let name = &file.name;
+        let source = clean(source);
+        Some(match file.position() {
+            0 => format!("fetching {name}, {}, from {source}", human::bytes(file.size)),
+            position => {
+                let (part, whole) = human::part_of(position, file.size);
+                format!("resuming {name} at {part} of {whole} from {source}")
+            }
+        })
+    }
+
+    fn finished(
+        &self,
+        index: FileIndex,
+        outcome: Outcome,
+        fetched: u64,
+        elapsed: Duration,
+        tally: &Tally,
+    ) -> Option<String> {
+        let file = tally.file(index)?;
+        if self.are_grouped(tally) || outcome == Outcome::Present && self.verbosity < Verbosity::Verbose {
+            return None;
+        }
+        let (size, took) = (human::bytes(file.size), human::duration(elapsed));
+        let (verb, what) = match outcome {
+            Outcome::Present => ("present", size),
+            Outcome::Copied => ("copied", format!("{size} in {took}")),
+            Outcome::Fetched => {
+                let seconds = elapsed.as_secs_f64();
+                let rate = match fetched {
+                    1.. if seconds > 0.0 => format!(" ({})", human::rate(fetched as f64 / seconds)),
+                    _ => String::new(),
+                };
+                let of_it = if fetched == file.size {
+                    String::new()
+                } else {
+                    format!(", of which {} fetched", human::bytes(fetched))
+                };
+                let of_it = if fetched > file.size { of_it.replace("of which ", "") } else { of_it };
+                ("fetched", format!("{size}{of_it} in {took}{rate}"))
+            }
+        };
+        Some(match self.style {
+            Style::Words => format!("{} {}: {what}", self.paint.green(verb), file.name),
+            Style::Marks if outcome == Outcome::Fetched => {
+                format!("{} {}  {what}", self.paint.green("✓"), file.name)
+            }
+            Style::Marks => format!("{} {}  {verb}, {what}", self.paint.green("✓"), file.name),
+        })
+    }
+
+    fn failed(&self, name: &str, reason: &str) -> String {
+        match self.style {
+            Style::Words => format!("{} {name}: {reason}", self.paint.red("failed")),
+            Style::Marks => format!("{} {name}  {reason}", self.paint.red("✗")),
+        }
+    }
+}
+
+/// `4 files, 31.8 GB: 1 present, 1 to resume, 2 to fetch; 22.1 GB to go, 120 GB free`.
+fn plan(files: &[PlannedFile], to_fetch: u64, free: u64) -> String {
+    let size = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
+    let parts: Vec<_> = [
+        (Planned::Present, "present"),
+        (Planned::Resume, "to resume"),
+        (Planned::Fetch, "to fetch"),
+        (Planned::Copy, "to copy"),
+    ]
+    .into_iter()
+    .map(|(plan, words)| (files.iter().filter(|file| file.plan == plan).count(), words))
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, words)| format!("{count} {words}"))
+    .collect();
+    let go = if to_fetch == 0 {
+        "nothing to fetch".to_owned()
+    } else {
+        format!("{} to go, {} free", human::bytes(to_fetch), human::bytes(free))
+    };
+    let (count, size) = (human::count(files.len(), "file"), human::bytes(size));
+    if parts.is_empty() {
+        format!("{count}; {go}")
+    } else {
+        format!("{count}, {size}: {}; {go}", parts.join(", "))
+    }
+}

@@ -1,0 +1,149 @@
+//! Lines that are never redrawn, for `docker logs`, CI and files.
+//!
+//! While bytes move there is a line with the sums every ten seconds. A slow or closed standard error does not matter
+//! to the run: errors in writing are ignored.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::lines::Lines;
+use super::tally::Tally;
+use super::ticker::Ticker;
+use super::{Clock, Progress, lock};
+use crate::cli::human;
+use crate::event::{Event, Observer};
+
+/// Between two lines with the sums.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// How often is looked whether the time has come. It counts from the plan, which comes when it comes.
+const LOOK: Duration = Duration::from_secs(1);
+/// A time that is further away is a guess about nothing.
+const FAR: f64 = 100.0 * 3600.0;
+
+/// The observer.
+pub(super) struct Plain {
+    log: Arc<Log>,
+    ticker: Ticker,
+}
+
+struct Log {
+    lines: Lines,
+    tally: Tally,
+    clock: Clock,
+    out: Mutex<Box<dyn Write + Send>>,
+    last: Mutex<Last>,
+}
+
+/// The moment that the next line with the sums counts from.
+#[derive(Default)]
+struct Last {
+    at: Duration,
+    received: u64,
+    ended: usize,
+    checked: usize,
+}
+
+impl Plain {
+    /// Writes to `out`.
+    pub(super) fn new(lines: Lines, out: Box<dyn Write + Send>, clock: Clock) -> Self {
+        let talks = lines.is_talkative();
+        let mut plain = Self::without_ticker(lines, out, clock);
+        if talks {
+            let log = Arc::clone(&plain.log);
+            plain.ticker = Ticker::start(LOOK, move || log.tick());
+        }
+        plain
+    }
+
+    fn without_ticker(lines: Lines, out: Box<dyn Write + Send>, clock: Clock) -> Self {
+        let last = Last { at: clock(), ..Last::default() };
+        let log = Log { lines, tally: Tally::default(), clock, out: Mutex::new(out), last: Mutex::new(last) };
+        Self { log: Arc::new(log), ticker: Ticker::none() }
+    }
+}
+
+impl Observer for Plain {
+    fn observe(&self, event: &Event) {
+        self.log.tally.observe(event);
+        let line = self.log.lines.line(event, &self.log.tally);
+        if let Some(line) = line {
+            self.log.write(line);
+        }
+        if let Event::Planned { .. } = event {
+            lock(&self.log.last).at = (self.log.clock)();
+        }
+    }
+}
+
+impl Progress for Plain {
+    fn finish(&self) {
+        self.ticker.stop();
+    }
+}
+
+impl Log {
+    fn write(&self, mut line: String) {
+        line.push('\n');
+        // In one piece: other processes write to the same log.
+        let mut out = lock(&self.out);
+        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+    }
+
+    fn tick(&self) {
+        let now = (self.clock)();
+        let mut last = lock(&self.last);
+        let elapsed = now.saturating_sub(last.at);
+        if elapsed < INTERVAL {
+            return;
+        }
+        let totals = self.tally.totals();
+        let checking = self.tally.checking();
+        let checked = checking.as_ref().map_or(0, |checked| checked.files);
+        let ended = totals.done + totals.failed;
+        let before =
+            std::mem::replace(&mut *last, Last { at: now, received: totals.received, ended, checked });
+        drop(last);
+        if let Some(checking) = checking {
+            if checked != before.checked {
+                let (files, bytes) = (human::count(checking.files, "file"), human::bytes(checking.bytes));
+                self.write(format!("checking what is there: {files}, {bytes} so far, now {}", checking.last));
+            }
+            return;
+        }
+        let grouped = self.lines.are_grouped(&self.tally);
+        if totals.received != before.received || grouped && ended != before.ended {
+            self.write(self.sums(elapsed, totals.received - before.received, grouped));
+        }
+    }
+
+    /// `12.3 of 31.8 GB (38 %), 412 MB/s, 47 s left, 64 connections`.
+    fn sums(&self, elapsed: Duration, received: u64, grouped: bool) -> String {
+        let totals = self.tally.totals();
+        let (part, whole) = human::part_of(totals.position, totals.size);
+        let speed = received as f64 / elapsed.as_secs_f64();
+        let mut parts = vec![
+            format!("{part} of {whole} ({} %)", human::percent(totals.position, totals.size)),
+            human::rate(speed),
+        ];
+        let left = totals.left as f64 / speed;
+        if totals.left > 0 && left < FAR {
+            // Whole seconds: it is an estimate.
+            parts
+                .push(format!("{} left", human::duration(Duration::from_secs(left.ceil() as u64).max(LOOK))));
+        }
+        if totals.connections > 0 {
+            parts.push(human::count(totals.connections, "connection"));
+        }
+        if grouped {
+            parts.push(format!("{} of {}", totals.done, human::count(totals.files, "file")));
+            if totals.failed > 0 {
+                parts.push(format!("{} failed", totals.failed));
+            }
+        }
+        parts.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+//! What has happened so far, in numbers.
+//!
+//! [`Event::Received`] touches four atomics and no lock. The numbers are read while they change, so a sum may be off
+//! by what arrived in between; what is shown is clamped.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
+
+use super::{lock, text};
+use crate::event::{Event, FileIndex, Planned, PlannedFile};
+
+/// A plan with more files to work on than this is shown in sums, not file by file.
+const MANY: usize = 20;
+
+/// One file of the plan.
+pub(super) struct File {
+    /// Its path, fit for a terminal.
+    pub(super) name: String,
+    /// Its length.
+    pub(super) size: u64,
+    plan: Planned,
+    /// Bytes that are there: held, and received since, less what was dropped.
+    position: AtomicU64,
+    /// Bytes received in this run, never less than before: what speed is made of.
+    received: AtomicU64,
+    connections: AtomicUsize,
+    starts: AtomicU32,
+    state: AtomicU8,
+}
+
+const OPEN: u8 = 0;
+const DONE: u8 = 1;
+const FAILED: u8 = 2;
+
+impl File {
+    fn new(planned: &PlannedFile) -> Self {
+        let position = match planned.plan {
+            // Its bytes are counted where they come from.
+            Planned::Present | Planned::Copy => planned.size,
+            Planned::Resume | Planned::Fetch => planned.held.min(planned.size),
+        };
+        Self {
+            name: text::clean(planned.path.as_str()),
+            size: planned.size,
+            plan: planned.plan,
+            position: AtomicU64::new(position),
+            received: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
+            starts: AtomicU32::new(0),
+            state: AtomicU8::new(if planned.plan == Planned::Present { DONE } else { OPEN }),
+        }
+    }
+
+    /// Bytes that are there.
+    pub(super) fn position(&self) -> u64 {
+        self.position.load(Relaxed).min(self.size)
+    }
+
+    /// Bytes received in this run.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// Open connections.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
+    /// How many sources have been begun.
+    pub(super) fn starts(&self) -> u32 {
+        self.starts.load(Relaxed)
+    }
+}
+
+/// Files that were read before the plan.
+#[derive(Clone, Default)]
+pub(super) struct Checked {
+    /// How many, with the last one.
+    pub(super) files: usize,
+    /// Their lengths.
+    pub(super) bytes: u64,
+    /// The last one's path, fit for a terminal.
+    pub(super) last: String,
+}
+
+/// The run's sums at a moment.
+#[derive(Clone, Copy)]
+pub(super) struct Totals {
+    pub(super) files: usize,
+    pub(super) done: usize,
+    pub(super) failed: usize,
+    pub(super) size: u64,
+    /// Bytes that are there.
+    pub(super) position: u64,
+    /// Bytes that are still to come, without those of failed files.
+    pub(super) left: u64,
+    /// Bytes received in this run.
+    pub(super) received: u64,
+    pub(super) connections: usize,
+}
+
+/// The plan, and the sums over it.
+#[derive(Default)]
+struct Plan {
+    files: Box<[File]>,
+    size: u64,
+    work: usize,
+}
+
+/// The numbers of a run.
+#[derive(Default)]
+pub(super) struct Tally {
+    plan: OnceLock<Plan>,
+    position: AtomicU64,
+    received: AtomicU64,
+    connections: AtomicUsize,
+    /// Bytes that failed files lack.
+    abandoned: AtomicU64,
+    done: AtomicUsize,
+    failed: AtomicUsize,
+    /// Files that are being fetched, the one that began first in front.
+    active: Mutex<Vec<FileIndex>>,
+    checked: Mutex<Checked>,
+    /// So that the end of the checks need not be looked for under a lock.
+    planned: AtomicBool,
+}
+
+impl Tally {
+    /// Counts.
+    pub(super) fn observe(&self, event: &Event) {
+        match event {
+            Event::Checking { path, size } => {
+                let mut checked = lock(&self.checked);
+                checked.files += 1;
+                checked.bytes = checked.bytes.saturating_add(*size);
+                checked.last = text::clean(path.as_str());
+            }
+            Event::Planned { files, .. } => self.plan(files),
+            Event::Received { file, bytes } => {
+                let Some(file) = self.file(*file) else { return };
+                file.position.fetch_add(*bytes, Relaxed);
+                file.received.fetch_add(*bytes, Relaxed);
+                self.position.fetch_add(*bytes, Relaxed);
+                self.received.fetch_add(*bytes, Relaxed);
+            }
+            Event::Dropped { file, bytes, .. } => {
+                let Some(file) = self.file(*file) else { return };
+                self.move_to(file, |position| position.saturating_sub(*bytes));
+            }
+            Event::Started { file: index, .. } => {
+                let Some(file) = self.file(*index) else { return };
+                if file.starts.fetch_add(1, Relaxed) == 0 && file.plan == Planned::Copy {
+                    // The copy could not be made.
+                    self.move_to(file, |_| 0);
+                }
+                let mut active = lock(&self.active);
+                if !active.contains(index) {
+                    active.push(*index);
+                }
+            }
+            Event::Connections { file, count } => {
+                let Some(file) = self.file(*file) else { return };
+                self.set_connections(file, *count);
+            }
+            Event::Finished { file: index, .. } => {
+                let Some(file) = self.file(*index) else { return };
+                self.move_to(file, |_| file.size);
+                self.end(*index, file, DONE);
+            }
+            Event::Failed { file: index, .. } => {
+                let Some(file) = self.file(*index) else { return };
+                self.end(*index, file, FAILED);
+            }
+            _ => {}
+        }
+    }
+
+    fn plan(&self, planned: &[PlannedFile]) {
+        let files: Box<[File]> = planned.iter().map(File::new).collect();
+        let size = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
+        let position = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.position()));
+        let present = planned.iter().filter(|file| file.plan == Planned::Present).count();
+        let plan = Plan { work: files.len() - present, files, size };
+        if self.plan.set(plan).is_ok() {
+            self.position.store(position, Relaxed);
+            self.done.store(present, Relaxed);
+            self.planned.store(true, Relaxed);
+        }
+    }
+
+    /// Sets a file's position, and the run's with it.
+    fn move_to(&self, file: &File, to: impl Fn(u64) -> u64) {
+        let before = file.position.load(Relaxed);
+        let before = file.position.fetch_update(Relaxed, Relaxed, |now| Some(to(now))).unwrap_or(before);
+        // Wrapping, as atomics are: the sum comes out right whichever is the larger.
+        self.position.fetch_add(to(before).wrapping_sub(before), Relaxed);
+    }
+
+    fn set_connections(&self, file: &File, count: usize) {
+        let before = file.connections.swap(count, Relaxed);
+        self.connections.fetch_add(count.wrapping_sub(before), Relaxed);
+    }
+
+    fn end(&self, index: FileIndex, file: &File, state: u8) {
+        self.set_connections(file, 0);
+        lock(&self.active).retain(|other| *other != index);
+        let before = file.state.swap(state, Relaxed);
+        if before == state {
+            return;
+        }
+        match before {
+            DONE => self.done.fetch_sub(1, Relaxed),
+            FAILED => self.failed.fetch_sub(1, Relaxed),
+            _ => 0,
+        };
+        if state == DONE {
+            self.done.fetch_add(1, Relaxed);
+        } else {
+            self.failed.fetch_add(1, Relaxed);
+            self.abandoned.fetch_add(file.size - file.position(), Relaxed);
+        }
+    }
+
+    /// A file of the plan; `None` for an index that is not in it.
+    pub(super) fn file(&self, index: FileIndex) -> Option<&File> {
+        self.files().get(index)
+    }
+
+    /// The files of the plan, none before there is one.
+    pub(super) fn files(&self) -> &[File] {
+        self.plan.get().map_or(&[], |plan| &plan.files)
+    }
+
+    /// A file's name, fit for a terminal.
+    pub(super) fn name(&self, index: FileIndex) -> &str {
+        self.file(index).map_or("?", |file| &file.name)
+    }
+
+    /// The files that are being fetched, the one that began first in front.
+    pub(super) fn active(&self) -> Vec<FileIndex> {
+        lock(&self.active).clone()
+    }
+
+    /// What was checked, until there is a plan.
+    pub(super) fn checking(&self) -> Option<Checked> {
+        if self.planned.load(Relaxed) {
+            return None;
+        }
+        Some(lock(&self.checked).clone()).filter(|checked| checked.files > 0)
+    }
+
+    /// Whether there is a plan.
+    pub(super) fn is_planned(&self) -> bool {
+        self.planned.load(Relaxed)
+    }
+
+    /// Whether there is too much to do for a line per file. Files that are already there do not count.
+    pub(super) fn has_many_files(&self) -> bool {
+        self.plan.get().is_some_and(|plan| plan.work > MANY)
+    }
+
+    /// The sums.
+    pub(super) fn totals(&self) -> Totals {
+        let size = self.plan.get().map_or(0, |plan| plan.size);
+        let position = self.position.load(Relaxed).min(size);
+        Totals {
+            files: self.files().len(),
+            done: self.done.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            size,
+            position,
+            left: (size - position).saturating_sub(self.abandoned.load(Relaxed)),
+            received: self.received.load(Relaxed),
+            connections: self.connections.load(Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::testing::{planned, received, started};
+    use super::*;
+    use crate::event::Outcome;
+
+    fn tally() -> Tally {
+        let tally = Tally::default();
+        tally.observe(&planned(&[
+            ("a", 100, 100, Planned::Present),
+            ("b", 100, 40, Planned::Resume),
+            ("c", 100, 0, Planned::Fetch),
+            ("d", 100, 0, Planned::Copy),
+        ]));
+        tally
+    }
+
+    #[test]
+    fn held_bytes_are_position_but_not_speed_and_drops_go_back() {
+        let tally = tally();
+        let totals = tally.totals();
+        assert_eq!((totals.size, totals.position, totals.left, totals.received), (400, 240, 160, 0));
+        assert_eq!((totals.files, totals.done, totals.failed), (4, 1, 0));
+
+        tally.observe(&started(1));
+        tally.observe(&received(1, 50));
+        tally.observe(&Event::Dropped { file: 1, bytes: 70, reason: String::new() });
+        let file = tally.file(1).unwrap();
+        assert_eq!((file.position(), file.received()), (20, 50));
+        assert_eq!((tally.totals().position, tally.totals().received), (220, 50));
+        // More than there is.
+        tally.observe(&Event::Dropped { file: 1, bytes: 999, reason: String::new() });
+        assert_eq!((tally.file(1).unwrap().position(), tally.totals().position), (0, 200));
+    }
+
+    #[test]
+    fn a_files_end_settles_its_numbers() {
+        let tally = tally();
+        for file in [1, 2] {
+            tally.observe(&started(file));
+            tally.observe(&Event::Connections { file, count: 8 });
+        }
+        tally.observe(&Event::Connections { file: 1, count: 3 });
+        assert_eq!(tally.totals().connections, 11);
+        assert_eq!(tally.active(), [1, 2]);
+
+        let finished =
+            |file| Event::Finished { file, outcome: Outcome::Fetched, fetched: 60, elapsed: Duration::ZERO };
+        tally.observe(&received(1, 75));
+        tally.observe(&finished(1));
+        tally.observe(&finished(1));
+        tally.observe(&finished(0));
+        tally.observe(&Event::Failed { file: 2, reason: String::new() });
+        let totals = tally.totals();
+        assert_eq!((totals.done, totals.failed, totals.connections), (2, 1, 0));
+        assert_eq!((totals.position, totals.left), (300, 0));
+        assert!(tally.active().is_empty());
+    }
+
+    #[test]
+    fn a_copy_that_must_be_fetched_after_all_starts_from_nothing() {
+        let tally = tally();
+        tally.observe(&started(3));
+        assert_eq!((tally.totals().position, tally.totals().left), (140, 260));
+    }
+
+    #[test]
+    fn events_that_make_no_sense_are_survived() {
+        let tally = Tally::default();
+        tally.observe(&received(7, 1));
+        tally.observe(&started(7));
+        tally.observe(&Event::Failed { file: 7, reason: String::new() });
+        assert_eq!(tally.totals().failed, 0);
+        assert_eq!(tally.name(7), "?");
+    }
+}

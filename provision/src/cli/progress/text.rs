@@ -1,0 +1,225 @@
+//! Text from elsewhere made fit for a terminal, and cut and padded to its columns.
+//!
+//! Widths are those of [`unicode_width`] per character, which is also how indicatif counts: the two must agree, or
+//! lines wrap that were thought to fit.
+
+use unicode_width::UnicodeWidthChar as _;
+
+/// No reason that is worth reading is longer; a server's error page is.
+const LONGEST: usize = 2000;
+
+/// Without escape sequences, control characters and what changes the direction of writing; on one line.
+pub(super) fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(LONGEST));
+    let mut rest = text;
+    let mut length = 0;
+    while let Some(c) = rest.chars().next() {
+        if length == LONGEST {
+            out.push('…');
+            break;
+        }
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '\u{1b}' => rest = after_escape(rest),
+            '\u{9b}' => rest = after_csi(rest),
+            // New lines could pretend to be lines of the log's own.
+            c if c.is_whitespace() => {
+                if !out.ends_with(' ') && !out.is_empty() {
+                    out.push(' ');
+                    length += 1;
+                }
+            }
+            c if is_harmful(c) => {}
+            c => {
+                out.push(c);
+                length += 1;
+            }
+        }
+    }
+    out.truncate(out.trim_end().len());
+    out
+}
+
+/// Whether a character can do something to a terminal, or to the reading order of what follows.
+pub(super) fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+        )
+}
+
+/// What follows an escape sequence (ECMA-48), of which the ESC is already taken.
+fn after_escape(text: &str) -> &str {
+    let Some(c) = text.chars().next() else { return text };
+    let after = &text[c.len_utf8()..];
+    match c {
+        '[' => after_csi(after),
+        // Strings: OSC, DCS, SOS, PM, APC. They end with BEL or ESC \; one without an end is not taken for one, since
+        // the rest of the text would go with it.
+        ']' | 'P' | 'X' | '^' | '_' => match after.find(['\u{7}', '\u{1b}', '\u{9c}']) {
+            Some(end) => after[end..]
+                .strip_prefix("\u{1b}\\")
+                .unwrap_or_else(|| after[end..].trim_start_matches('\u{7}')),
+            None => after,
+        },
+        ' '..='/' => {
+            let after = after.trim_start_matches(|c| matches!(c, ' '..='/'));
+            after.strip_prefix(|c| matches!(c, '0'..='~')).unwrap_or(after)
+        }
+        '0'..='~' => after,
+        _ => text,
+    }
+}
+
+fn after_csi(text: &str) -> &str {
+    let text = text.trim_start_matches(|c| matches!(c, '0'..='?'));
+    let text = text.trim_start_matches(|c| matches!(c, ' '..='/'));
+    text.strip_prefix(|c| matches!(c, '@'..='~')).unwrap_or(text)
+}
+
+/// The columns that a text without control characters takes.
+pub(super) fn width(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// At most `columns` wide, with `…` in the middle for what is left out: of a path, the folder and the ending stay.
+pub(super) fn cut(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return text.to_owned();
+    }
+    let Some(room) = columns.checked_sub(1) else { return String::new() };
+    // The end of a path says more than its beginning.
+    let head = fitting(text.chars(), room * 2 / 5);
+    let tail = fitting(text.chars().rev(), room - room * 2 / 5);
+    let from = text.char_indices().rev().nth(tail.saturating_sub(1)).map_or(0, |(at, _)| at);
+    let tail = if tail == 0 { "" } else { &text[from..] };
+    // A mark that combined with a character which is gone would sit on the `…`.
+    let tail = tail.trim_start_matches(|c: char| c.width() == Some(0));
+    text.chars().take(head).chain(['…']).chain(tail.chars()).collect()
+}
+
+/// How many of the characters fit.
+fn fitting(chars: impl Iterator<Item = char>, columns: usize) -> usize {
+    let mut used = 0;
+    chars
+        .take_while(|c| {
+            used += c.width().unwrap_or(0);
+            used <= columns
+        })
+        .count()
+}
+
+/// Cut or filled up to exactly `columns`, the text at the left.
+pub(super) fn left(text: &str, columns: usize) -> String {
+    let mut text = cut(text, columns);
+    let fill = columns - width(&text);
+    text.extend(std::iter::repeat_n(' ', fill));
+    text
+}
+
+/// Cut or filled up to exactly `columns`, the text at the right.
+pub(super) fn right(text: &str, columns: usize) -> String {
+    let text = cut(text, columns);
+    let mut out = " ".repeat(columns - width(&text));
+    out.push_str(&text);
+    out
+}
+
+/// Colours, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Paint {
+    /// Whether there are any.
+    pub(super) colour: bool,
+}
+
+impl Paint {
+    pub(super) fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    pub(super) fn dim(self, text: &str) -> String {
+        self.with("2", text)
+    }
+
+    pub(super) fn red(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    pub(super) fn green(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    pub(super) fn yellow(self, text: &str) -> String {
+        self.with("33", text)
+    }
+
+    pub(super) fn cyan(self, text: &str) -> String {
+        self.with("36", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.colour && !text.is_empty() {
+            format!("\u{1b}[{code}m{text}\u{1b}[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn escape_sequences_and_control_characters_are_gone() {
+        for (text, shown) in [
+            ("vae/x.safetensors", "vae/x.safetensors"),
+            ("\u{1b}[31mred\u{1b}[0m", "red"),
+            ("\u{1b}[2J\u{1b}[Hgone", "gone"),
+            ("\u{1b}]0;title\u{7}after", "after"),
+            ("\u{1b}]8;;https://x\u{1b}\\link\u{1b}]8;;\u{1b}\\", "link"),
+            ("\u{1b}]0;no end", "0;no end"),
+            ("\u{9b}31mred", "red"),
+            ("\u{1b}(Bx\u{1b}cy\u{1b}", "xy"),
+            ("one\r\n\ttwo\n", "one two"),
+            ("a\u{202e}b\u{2028}c\u{feff}\u{7f}\u{8}\0d", "ab cd"),
+            ("\u{1b}[31", ""),
+            ("\u{1b}é", "é"),
+            ("模型", "模型"),
+        ] {
+            assert_eq!(clean(text), shown, "{text:?}");
+        }
+        assert_eq!(clean(&"x".repeat(5000)).chars().count(), LONGEST + 1);
+    }
+
+    #[test]
+    fn names_are_cut_in_the_middle() {
+        assert_eq!(cut("vae/x", 5), "vae/x");
+        assert_eq!(cut("text_encoders/qwen_2.5.safetensors", 20), "text_en….safetensors");
+        assert_eq!(cut("模型模型模型", 7), "模…模型");
+        assert_eq!(cut("abc", 1), "…");
+        assert_eq!(cut("abc", 0), "");
+        assert_eq!(left("ab", 4), "ab  ");
+        assert_eq!(right("ab", 4), "  ab");
+        assert_eq!(right("模型模", 4), " …型");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_harmful_comes_through(text in "([\\x00-\\x9f]|\\x1b[\\[\\]P(]|\\PC|\u{202e}){0,40}") {
+            let shown = clean(&text);
+            prop_assert!(!shown.chars().any(is_harmful), "{text:?} as {shown:?}");
+            prop_assert_eq!(clean(&shown), shown);
+        }
+
+        #[test]
+        fn columns_are_kept(text in "\\PC{0,40}", columns in 0_usize..50) {
+            prop_assert!(width(&cut(&text, columns)) <= columns);
+            prop_assert_eq!(width(&left(&text, columns)), columns);
+            prop_assert_eq!(width(&right(&text, columns)), columns);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The run's report as JSON, for `--report`.
+//!
+//! ```json
+//! {"version":1,"complete":true,"by_marker":false,
+//!  "files":[{"path":"vae/x.safetensors","size":253806246,"outcome":"fetched","source":"https://…","fetched":253806246,
+//!            "resumed":0,"seconds":3.1,"connections":12,"retries":0,"error":null}],
+//!  "totals":{"files":1,"bytes":253806246,"fetched":253806246,"resumed":0,"seconds":3.2,"connections":12,"retries":0}}
+//! ```
+//!
+//! `outcome` is `present`, `fetched`, `copied`, `failed`, or `unfinished` (interrupted, or a dry run). `seconds` of a
+//! file run from its first request to its install; files overlap, so they do not add up. `connections` is the most at
+//! one time, for the totals the sum over files.
+
+use camino::Utf8Path;
+use serde::Serialize;
+
+use super::exit::{Code, Failure};
+use crate::event::Outcome;
+use crate::fetch::{FileReport, Report};
+use crate::store::Destination;
+
+#[derive(Serialize)]
+struct Text<'a> {
+    version: u32,
+    complete: bool,
+    by_marker: bool,
+    files: Vec<File<'a>>,
+    totals: Totals,
+}
+
+#[derive(Serialize)]
+struct File<'a> {
+    path: &'a str,
+    size: u64,
+    outcome: &'static str,
+    source: Option<&'a str>,
+    fetched: u64,
+    resumed: u64,
+    seconds: f64,
+    connections: usize,
+    retries: u32,
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Totals {
+    files: usize,
+    bytes: u64,
+    fetched: u64,
+    resumed: u64,
+    seconds: f64,
+    connections: usize,
+    retries: u32,
+}
+
+/// Writes `report` to `path`, whole or not at all.
+pub fn write(path: &Utf8Path, report: &Report) -> Result<(), Failure> {
+    let totals = Totals {
+        files: report.files.len(),
+        bytes: report.files.iter().map(|file| file.size).sum(),
+        fetched: report.files.iter().map(|file| file.fetched).sum(),
+        resumed: report.files.iter().map(|file| file.resumed).sum(),
+        seconds: seconds(report.elapsed),
+        connections: report.files.iter().map(|file| file.connections).sum(),
+        retries: report.files.iter().map(|file| file.retries).sum(),
+    };
+    let files = report.files.iter().map(one).collect();
+    let text =
+        Text { version: 1, complete: report.is_complete(), by_marker: report.by_marker, files, totals };
+    let mut bytes =
+        serde_json::to_vec_pretty(&text).map_err(|error| Failure::new(Code::Unexpected, error))?;
+    bytes.push(b'\n');
+    let name = path
+        .file_name()
+        .ok_or_else(|| Failure::new(Code::Usage, format!("--report {path} is not a file's path")))?;
+    let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+    let directory = Destination::open(directory)?.ok_or_else(|| {
+        Failure::new(Code::Usage, format!("--report: the directory {directory} does not exist"))
+    })?;
+    Ok(directory.root().write_small(name, &bytes)?)
+}
+
+fn one(file: &FileReport) -> File<'_> {
+    File {
+        path: file.path.as_str(),
+        size: file.size,
+        outcome: match &file.result {
+            Ok(Some(Outcome::Present)) => "present",
+            Ok(Some(Outcome::Fetched)) => "fetched",
+            Ok(Some(Outcome::Copied)) => "copied",
+            Ok(None) => "unfinished",
+            Err(_) => "failed",
+        },
+        source: file.source.as_deref(),
+        fetched: file.fetched,
+        resumed: file.resumed,
+        seconds: seconds(file.elapsed),
+        connections: file.connections,
+        retries: file.retries,
+        error: file.result.as_ref().err().map(crate::transfer::FileError::reason),
+    }
+}
+
+fn seconds(duration: std::time::Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}

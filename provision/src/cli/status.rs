@@ -1,0 +1,64 @@
+//! `status`: what is installed, missing, partial. Reads names and sizes only; no network, no hashing.
+
+use super::arguments::StatusArgs;
+use super::exit::Failure;
+use super::{human, lock, tell};
+use crate::lockfile::Model;
+use crate::marker::Marker;
+use crate::store::{Destination, Found, PartFile};
+
+/// Says what is where.
+///
+/// # Errors
+/// Where the lock or the destination cannot be read; missing models are not an error.
+pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
+    let lock = lock::read(&args.place.lock_or(default_lock))?;
+    let models = lock::select(&lock, &args.choice.clone().into())?;
+    lock::check_destination(&args.place)?;
+    let destination = Destination::open(&args.place.dest)?;
+    let marker = destination.as_ref().map(|place| Marker::load(place, lock.marker())).unwrap_or_default();
+    let mut installed = 0;
+    let (mut there, mut total) = (0, 0);
+    for model in &models {
+        let (word, bytes, detail) = match &destination {
+            Some(destination) => look(destination, &marker, model)?,
+            None => ("missing", 0, human::bytes(model.size)),
+        };
+        tell(format_args!("{word:<10} {}  {detail}", model.path));
+        installed += usize::from(word == "installed");
+        (there, total) = (there + bytes, total + model.size);
+    }
+    let marked = match &destination {
+        Some(destination) if marker.covers(destination, models.iter().copied()) => "vouches for all of them",
+        _ if marker.is_empty() => "is not there",
+        _ => "does not vouch for all of them",
+    };
+    tell(format_args!(
+        "{installed} of {} installed, {} of {}; the marker {} {marked}",
+        human::count(models.len(), "file"),
+        human::bytes(there),
+        human::bytes(total),
+        lock.marker(),
+    ));
+    Ok(())
+}
+
+fn look(
+    destination: &Destination,
+    marker: &Marker,
+    model: &Model,
+) -> Result<(&'static str, u64, String), Failure> {
+    let size = human::bytes(model.size);
+    Ok(match destination.find(&model.path)? {
+        found @ Found::File(_) if marker.vouches_for(model, found) => ("installed", model.size, size),
+        Found::File(stamp) if stamp.size == model.size => {
+            ("unverified", model.size, format!("{size}, right size, not proven by the marker"))
+        }
+        Found::File(stamp) => ("wrong", 0, format!("{} bytes, the lock says {}", stamp.size, model.size)),
+        Found::Other(what) => ("wrong", 0, format!("{what}, not a file")),
+        Found::Nothing => match PartFile::claimed(destination, model)? {
+            0 => ("missing", 0, size),
+            held => ("partial", held, format!("{} of {size}", human::bytes(held))),
+        },
+    })
+}

@@ -1,0 +1,74 @@
+//! `verify`: hash everything, say what is wrong.
+
+use std::time::Instant;
+
+use super::arguments::{VerifyArgs, threads};
+use super::exit::{Code, Failure};
+use super::progress::Verbosity;
+use super::{human, lock, say, tell};
+use crate::event::Silent;
+use crate::inspect::{self, Condition};
+use crate::store::Destination;
+
+/// Hashes every file that `args` name, on all cores.
+///
+/// # Errors
+/// [`Code::Integrity`] where anything is missing or wrong.
+pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
+    let started = Instant::now();
+    let lock = lock::read(&args.place.lock_or(default_lock))?;
+    let models = lock::select(&lock, &args.choice.clone().into())?;
+    lock::check_destination(&args.place)?;
+    let conditions = match Destination::open(&args.place.dest)? {
+        Some(destination) => inspect::hash(&destination, &models, threads(), &Silent),
+        None => models.iter().map(|_| Condition::Missing).collect(),
+    };
+    let mut wrong = 0;
+    let mut unreadable = false;
+    for (model, condition) in models.iter().zip(&conditions) {
+        let what = match condition {
+            Condition::Right(_) => {
+                if args.output.verbosity() == Verbosity::Verbose {
+                    tell(format_args!("ok       {}", model.path));
+                }
+                continue;
+            }
+            Condition::Missing => "missing".to_owned(),
+            Condition::WrongSize { found } => format!("has {found} bytes, the lock says {}", model.size),
+            Condition::WrongDigest { found } => {
+                format!("has SHA-256 {found}, the lock says {}", model.sha256)
+            }
+            Condition::NotAFile(what) => format!("is {what}, not a file"),
+            Condition::Unreadable(error) => {
+                unreadable = true;
+                error.to_string()
+            }
+        };
+        wrong += 1;
+        tell(format_args!("wrong    {}: {what}", model.path));
+    }
+    let bytes: u64 =
+        models.iter().zip(&conditions).filter(|(_, c)| c.is_right()).map(|(model, _)| model.size).sum();
+    let place = &args.place.dest;
+    if wrong == 0 {
+        if args.output.verbosity() > Verbosity::Quiet {
+            let took = started.elapsed();
+            let rate = human::rate(bytes as f64 / took.as_secs_f64().max(0.001));
+            say(format_args!(
+                "all right: {}, {} in {place}, hashed in {} ({rate})",
+                human::count(models.len(), "file"),
+                human::bytes(bytes),
+                human::duration(took)
+            ));
+        }
+        return Ok(());
+    }
+    let code = if unreadable && wrong == 1 { Code::Disk } else { Code::Integrity };
+    Err(Failure::new(
+        code,
+        format!(
+            "{wrong} of {} in {place} not as the lock says; fetch with --verify full to replace what is wrong",
+            human::count(models.len(), "file")
+        ),
+    ))
+}

@@ -1,0 +1,35 @@
+//! The command line as plain data.
+
+use clap::{Args, Parser, Subcommand};
+use provision::cli::arguments::{FetchArgs, StatusArgs, VerifyArgs};
+
+/// The project's commands
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+pub(crate) struct Xtask {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Fetch the models of models.lock, prove them, install them
+    FetchModels(Box<FetchModels>),
+    /// Hash every model and list what is wrong; exit 5 if anything is
+    Verify(VerifyArgs),
+    /// Say what is installed, missing or partial; no network
+    Status(StatusArgs),
+}
+
+/// Options of `fetch-models`.
+#[derive(Args)]
+pub(crate) struct FetchModels {
+    /// The whole job against an origin in this process: no network, no token
+    #[arg(long, conflicts_with_all = ["models", "groups", "lock", "dest", "offline", "dry_run"])]
+    pub(crate) demo: bool,
+    /// What the real job takes.
+    #[command(flatten)]
+    pub(crate) fetch: FetchArgs,
+}
