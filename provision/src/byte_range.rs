@@ -120,6 +120,12 @@ impl RangeSet {
         self.ranges.insert(start, end);
     }
 
+    /// Whether a byte of `range` is in it.
+    pub fn overlaps(&self, range: ByteRange) -> bool {
+        !range.is_empty()
+            && self.ranges.range(..range.end).next_back().is_some_and(|(_, &end)| end > range.start)
+    }
+
     /// Whether every byte of `range` is in it.
     pub fn contains(&self, range: ByteRange) -> bool {
         range.is_empty()
@@ -233,6 +239,8 @@ mod tests {
             prop_assert_eq!(set.len(), bitmap.iter().filter(|b| **b).count() as u64);
             for at in 0..100u64 {
                 prop_assert_eq!(set.contains(ByteRange::new(at, at + 1)), bitmap[at as usize]);
+                let any = bitmap[at as usize..(at as usize + 7).min(100)].contains(&true);
+                prop_assert_eq!(set.overlaps(ByteRange::new(at, (at + 7).min(100))), any);
             }
             let missing: RangeSet = set.missing(100).into_iter().collect();
             prop_assert_eq!(missing.len() + set.len(), 100);

@@ -402,7 +402,11 @@ fn present(
         Verify::Marker if marker.vouches_for(model, found) => Some(installed(stamp)),
         Verify::Quick => (stamp.size == model.size).then(|| installed(stamp)),
         Verify::Marker | Verify::Full => match inspect::hash(destination, &[model], 1, observer).pop() {
-            Some(Condition::Right(stamp)) => Some(installed(stamp)),
+            Some(Condition::Right(stamp)) => {
+                // A run that was killed between the rename and the end of its clean-up leaves its journal.
+                let tidied = if config.dry_run { Ok(()) } else { PartFile::discard(destination, model) };
+                Some(tidied.map_or_else(Plan::Failed, |()| installed(stamp)))
+            }
             Some(Condition::Unreadable(error)) => Some(Plan::Failed(error)),
             _ => None,
         },

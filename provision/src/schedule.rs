@@ -499,7 +499,7 @@ impl Schedule {
                 let owner = self.slots[flight.claim.slot.0].meter.current_rate(newcomer);
                 let left = flight.end - flight.position();
                 let latency = host.climb.latency().as_secs_f64();
-                let share = sizing::split(left, owner, newcomer, latency)?;
+                let share = sizing::split(left, owner, newcomer, latency, now.as_secs_f64())?;
                 Some((flight.claim.id, share, left as f64 / owner.max(1.0)))
             })
             .max_by(|a, b| a.2.total_cmp(&b.2))

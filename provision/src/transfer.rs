@@ -40,7 +40,9 @@ use policy::{Decision, FilePolicy, Step};
 
 /// How often time passes for the schedule.
 const TICK: Duration = Duration::from_millis(20);
-/// How long written bytes may wait for the journal.
+/// How long written bytes may go without a word in the journal.
+const NOTE_EVERY: Duration = Duration::from_millis(250);
+/// How long they may go without being durable.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 
 /// How a run is to behave.
@@ -129,7 +131,9 @@ struct Shared {
     flush: usize,
     /// How long nothing moves before that is a failure.
     stall: Duration,
-    /// Written and not yet journalled, over all files.
+    /// How many bytes of a file may go without a word in the journal.
+    note: u64,
+    /// Written since the last checkpoint, over all files.
     dirty: AtomicU64,
 }
 
@@ -154,6 +158,7 @@ enum Ended {
     Claim(Box<ClaimEnd>),
     Installed(FileId, Result<Installed, StoreError>),
     Reset(FileId, Result<(), StoreError>),
+    Noted(Result<(), (FileId, StoreError)>),
     Checkpoint(Result<(), (FileId, StoreError)>),
 }
 
@@ -198,10 +203,10 @@ struct Coordinator {
     /// Connections that wait for their slot's next claim, and whether they have served one.
     idle: HashMap<SlotId, (Connection, bool)>,
     tasks: JoinSet<Ended>,
+    noting: bool,
+    noted: Duration,
     checkpointing: bool,
     checkpointed: Duration,
-    /// How many dirty bytes make a checkpoint due.
-    checkpoint_bytes: u64,
     stopping: bool,
 }
 
@@ -220,6 +225,7 @@ pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
         started: Instant::now(),
         flush: flush_len(total, config.limits.connections),
         stall: config.stall,
+        note: (total / 1600).clamp(256 << 10, 32 << 20),
         dirty: AtomicU64::new(0),
     });
     let files: Vec<_> =
@@ -234,9 +240,10 @@ pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
         flights: HashMap::new(),
         idle: HashMap::new(),
         tasks: JoinSet::new(),
+        noting: false,
+        noted: Duration::ZERO,
         checkpointing: false,
         checkpointed: Duration::ZERO,
-        checkpoint_bytes: (total / 400).clamp(256 << 10, 128 << 20),
         stopping: false,
     };
     coordinator.finish_complete();
@@ -290,7 +297,7 @@ impl Coordinator {
     fn is_done(&self) -> bool {
         let interrupted =
             || self.files.iter().all(|file| matches!(file.phase, Phase::Done(_) | Phase::Transferring));
-        let idle = self.flights.is_empty() && !self.checkpointing;
+        let idle = self.flights.is_empty() && !self.checkpointing && !self.noting;
         idle && (self.unfinished == 0 || (self.stopping && interrupted()))
     }
 
@@ -337,6 +344,12 @@ impl Coordinator {
                         let error = file.policy.store_failed(error);
                         self.fail(id, error);
                     }
+                }
+            }
+            Ok(Ended::Noted(result)) => {
+                (self.noting, self.noted) = (false, self.shared.now());
+                if let Err((file, error)) = result {
+                    self.decide(file, Decision::Then(Step::FailStore(error)));
                 }
             }
             Ok(Ended::Checkpoint(result)) => {
@@ -591,10 +604,12 @@ impl Coordinator {
             }
         }
         self.show_connections();
-        let dirty = self.shared.dirty.load(Ordering::Relaxed);
-        let due = dirty >= self.checkpoint_bytes
-            || (dirty > 0 && now.saturating_sub(self.checkpointed) >= CHECKPOINT_EVERY);
-        if due && !self.checkpointing {
+        let dirty = self.shared.dirty.load(Ordering::Relaxed) > 0;
+        if dirty && !self.noting && now.saturating_sub(self.noted) >= NOTE_EVERY {
+            self.noting = true;
+            self.with_parts(Ended::Noted, PartFile::note);
+        }
+        if dirty && !self.checkpointing && now.saturating_sub(self.checkpointed) >= CHECKPOINT_EVERY {
             self.checkpoint();
         }
     }
@@ -602,17 +617,25 @@ impl Coordinator {
     fn checkpoint(&mut self) {
         self.checkpointing = true;
         self.shared.dirty.store(0, Ordering::Relaxed);
+        self.with_parts(Ended::Checkpoint, |part| part.checkpoint().map(drop));
+    }
+
+    /// Does something with every part that is being written, in a job of its own. Files of a single claim are left
+    /// out: what a kill would cost them is less than the journal.
+    fn with_parts(
+        &mut self,
+        ended: impl FnOnce(Result<(), (FileId, StoreError)>) -> Ended + Send + 'static,
+        work: impl Fn(&PartFile) -> Result<(), StoreError> + Send + 'static,
+    ) {
         let parts: Vec<_> = self
             .live
             .iter()
             .filter(|id| matches!(self.files[id.0].phase, Phase::Transferring | Phase::Draining(_)))
+            .filter(|id| self.files[id.0].target.model.size > schedule::MIN_CLAIM)
             .filter_map(|id| Some((*id, self.files[id.0].target.part.get()?)))
             .collect();
         self.tasks.spawn_blocking(move || {
-            let result = parts
-                .iter()
-                .try_for_each(|(id, part)| part.checkpoint().map(drop).map_err(|error| (*id, error)));
-            Ended::Checkpoint(result)
+            ended(parts.iter().try_for_each(|(id, part)| work(part).map_err(|error| (*id, error))))
         });
     }
 

@@ -14,8 +14,10 @@ const CRUMB: f64 = 4096.0;
 /// A claim is this much of its connection's time.
 const CLAIM_SECONDS: f64 = 2.0;
 
-/// The least that a split must save.
+/// The least that a split must save: this, and this share of the run so far. A split costs a connection, and what its
+/// origin had already sent; at the end of a long run a moment is not worth that.
 const MIN_SAVING_SECONDS: f64 = 0.05;
+const MIN_SAVING_SHARE: f64 = 0.01;
 
 /// How far below the median a connection may be before it is replaced.
 const CRAWL: f64 = 1.0 / 6.0;
@@ -38,8 +40,8 @@ pub(super) fn claim_len(rate: Option<f64>, gap: u64, unclaimed: u64, connections
 
 /// How many of the last `left` bytes of a claim another connection should take, so that both end together: the
 /// owner goes on at `owner` bytes/s, the newcomer starts after `latency` seconds at `newcomer` bytes/s. `None` where
-/// it is not worth it.
-pub(super) fn split(left: u64, owner: f64, newcomer: f64, latency: f64) -> Option<u64> {
+/// it is not worth it, `elapsed` seconds into the run.
+pub(super) fn split(left: u64, owner: f64, newcomer: f64, latency: f64, elapsed: f64) -> Option<u64> {
     if newcomer <= 0.0 || left == 0 {
         return None;
     }
@@ -53,7 +55,7 @@ pub(super) fn split(left: u64, owner: f64, newcomer: f64, latency: f64) -> Optio
     let share = if left as f64 - share < CRUMB { left } else { share as u64 };
     let saved = alone - (latency + share as f64 / newcomer);
     let worth = share >= MIN_SPLIT || (share == left && alone > 1.0);
-    (worth && saved >= MIN_SAVING_SECONDS).then_some(share)
+    (worth && saved >= MIN_SAVING_SECONDS.max(elapsed * MIN_SAVING_SHARE)).then_some(share)
 }
 
 /// Whether a connection is so far below its siblings that a new one would end the claim sooner.
@@ -133,17 +135,18 @@ mod tests {
 
     #[test]
     fn a_split_lets_both_end_together() {
-        let share = split(10_000_000, 1e6, 1e6, 0.0).unwrap();
+        let share = split(10_000_000, 1e6, 1e6, 0.0, 0.0).unwrap();
         assert_eq!(share, 5_000_000);
-        let share = split(10_000_000, 1e6, 9e6, 0.0).unwrap();
+        let share = split(10_000_000, 1e6, 9e6, 0.0, 0.0).unwrap();
         assert_eq!(share, 9_000_000);
-        assert_eq!(split(10_000, 1e6, 1e6, 0.0), None);
-        assert_eq!(split(1_000_000, 1e6, 1e6, 2.0), None);
+        assert_eq!(split(10_000_000, 1e6, 1e6, 0.0, 600.0), None);
+        assert_eq!(split(10_000, 1e6, 1e6, 0.0, 0.0), None);
+        assert_eq!(split(1_000_000, 1e6, 1e6, 2.0, 0.0), None);
     }
 
     #[test]
     fn everything_is_taken_from_a_stalled_claim() {
-        let share = split(1000, 0.0, 1e6, 0.1).unwrap();
+        let share = split(1000, 0.0, 1e6, 0.1, 0.0).unwrap();
         assert_eq!(share, 1000);
     }
 }

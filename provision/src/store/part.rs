@@ -25,7 +25,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::install::Verified;
-use super::journal;
+use super::journal::{self, Reach};
 use super::pieces::{Pieces, checksum};
 use super::{BLOCK, Destination, Directory, StoreError};
 use crate::byte_range::{ByteRange, RangeSet};
@@ -62,7 +62,9 @@ pub struct PartFile {
     state: Mutex<State>,
     /// Told when the hasher comes home.
     home: Condvar,
-    /// The journal, once it has a record. Held for the whole of a checkpoint, so that there is one at a time.
+    /// Held for the whole of a checkpoint, so that there is one at a time. Taken before `journal`.
+    syncing: Mutex<()>,
+    /// The journal, once it has a record. Taken before `state`.
     journal: Mutex<Option<File>>,
 }
 
@@ -70,8 +72,10 @@ pub struct PartFile {
 struct State {
     written: RangeSet,
     /// Written and not in the journal.
-    dirty: Pieces,
-    dirty_bytes: u64,
+    fresh: Pieces,
+    fresh_bytes: u64,
+    /// In the journal as written, not as durable.
+    noted: Pieces,
     /// At home, or with whoever hashes.
     hasher: Option<Hasher>,
     /// How many bytes from the start the hasher has taken.
@@ -146,13 +150,15 @@ impl PartFile {
             sha256: model.sha256,
             state: Mutex::new(State {
                 written: proven.written,
-                dirty: Pieces::default(),
-                dirty_bytes: 0,
+                fresh: Pieces::default(),
+                fresh_bytes: 0,
+                noted: Pieces::default(),
                 hasher: Some(proven.hasher),
                 hashed: proven.hashed,
                 sealed: false,
             }),
             home: Condvar::new(),
+            syncing: Mutex::new(()),
             journal: Mutex::new(None),
         };
         if *naming != Naming::Shared {
@@ -162,7 +168,9 @@ impl PartFile {
             part.directory.remove(&part.names.journal)?;
         } else {
             // What is false, torn or overtaken must not be read again next time.
-            let text = journal::header(&part.sha256, part.size) + &journal::records(proven.pieces);
+            rustix::fs::fdatasync(&part.file).map_err(|error| part.error("syncing it", error))?;
+            let text =
+                journal::header(&part.sha256, part.size) + &journal::records(Reach::Durable, proven.pieces);
             part.directory.write_small(&part.names.journal, text.as_bytes())?;
         }
         Ok(part)
@@ -216,9 +224,9 @@ impl PartFile {
         self.state().written.contains(range)
     }
 
-    /// Bytes written since the last checkpoint.
-    pub fn dirty_bytes(&self) -> u64 {
-        self.state().dirty_bytes
+    /// Bytes written that no record of the journal names.
+    pub fn unrecorded(&self) -> u64 {
+        self.state().fresh_bytes
     }
 
     /// The file's length when it is whole.
@@ -238,8 +246,8 @@ impl PartFile {
         let mut state = self.state();
         debug_assert!(!state.sealed, "a sealed part is not written");
         state.written.insert(range);
-        state.dirty.insert(range, crc);
-        state.dirty_bytes += len;
+        state.fresh.insert(range, crc);
+        state.fresh_bytes += len;
         if state.hashed == at
             && let Some(mut hasher) = state.hasher.take()
         {
@@ -286,17 +294,38 @@ impl PartFile {
         }
     }
 
+    /// Notes in the journal what has been written, without waiting for the disk: enough for the next run after a
+    /// kill, not after a power cut.
+    pub fn note(&self) -> Result<(), StoreError> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = {
+            let mut state = self.state();
+            if state.sealed || state.fresh_bytes == 0 {
+                return Ok(());
+            }
+            state.fresh_bytes = 0;
+            let fresh = std::mem::take(&mut state.fresh);
+            let text = journal::records(Reach::Written, fresh.iter());
+            state.noted.append(fresh);
+            text
+        };
+        self.append(&mut journal, text)
+    }
+
     /// Makes what has been written durable and then says so in the journal. Returns how many bytes that were.
     pub fn checkpoint(&self) -> Result<u64, StoreError> {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let (dirty, bytes) = {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let pieces = {
             let mut state = self.state();
-            (
-                std::mem::take(&mut state.dirty),
-                if state.sealed { 0 } else { std::mem::take(&mut state.dirty_bytes) },
-            )
+            if state.sealed {
+                return Ok(0);
+            }
+            state.fresh_bytes = 0;
+            let mut pieces = std::mem::take(&mut state.noted);
+            pieces.append(std::mem::take(&mut state.fresh));
+            pieces
         };
-        if bytes == 0 {
+        if pieces.is_empty() {
             return Ok(0);
         }
         if let Err(error) = rustix::fs::fdatasync(&self.file) {
@@ -305,24 +334,31 @@ impl PartFile {
             let _ = self.directory.remove(&self.names.part);
             return Err(self.error("syncing it", error));
         }
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.append(&mut journal, journal::records(Reach::Durable, pieces.iter()))?;
+        if let Some(file) = journal.as_ref() {
+            // The names of part and journal are worth nothing if the directory forgets them.
+            let path = self.directory.path().join(&self.names.journal);
+            rustix::fs::fdatasync(file).map_err(StoreError::at("syncing the journal", &path))?;
+            self.directory.sync()?;
+        }
+        Ok(pieces.len())
+    }
+
+    fn append(&self, journal: &mut Option<File>, text: String) -> Result<(), StoreError> {
         let path = self.directory.path().join(&self.names.journal);
-        let append = |file: &File| {
-            let text = journal::records(dirty.iter());
-            // Opened for appending: the offset is the end, whatever is asked for.
-            write_all_vectored_at(file, 0, &[Bytes::from(text)])?;
-            rustix::fs::fdatasync(file).map_err(std::io::Error::from)
-        };
         if journal.is_none() {
             *journal = Some(self.open_journal().map_err(StoreError::at("opening it", &path))?);
         }
-        if let Some(file) = journal.as_ref() {
-            append(file).map_err(StoreError::at("writing the journal", &path))?;
-        }
-        Ok(bytes)
+        // Opened for appending: the offset is the end, whatever is asked for.
+        let written =
+            journal.as_ref().map_or(Ok(()), |file| write_all_vectored_at(file, 0, &[Bytes::from(text)]));
+        written.map_err(StoreError::at("writing the journal", &path))
     }
 
     /// Forgets everything: every byte is wanted again. Nobody may be writing.
     pub fn reset(&self) -> Result<(), StoreError> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         *journal = None;
         self.directory.remove(&self.names.journal)?;
@@ -330,8 +366,9 @@ impl PartFile {
         let mut state = self.state_with_hasher();
         *state = State {
             written: RangeSet::new(),
-            dirty: Pieces::default(),
-            dirty_bytes: 0,
+            fresh: Pieces::default(),
+            fresh_bytes: 0,
+            noted: Pieces::default(),
             hasher: Some(Hasher::new()),
             hashed: 0,
             sealed: false,
@@ -349,6 +386,7 @@ impl PartFile {
         self.follow()?;
         // A checkpoint that is under way ends first, and none begins afterwards: it would write a journal for a part
         // that has become the file.
+        let syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state_with_hasher();
         if state.hashed < self.size {
@@ -365,12 +403,13 @@ impl PartFile {
         }
         state.sealed = true;
         drop(state);
-        drop(journal);
+        drop((journal, syncing));
         Ok(Verified { part: self })
     }
 
     /// Removes the part and its journal. Nothing can be written or journalled afterwards.
     pub fn remove(&self) -> Result<(), StoreError> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let _journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.state().sealed = true;
         self.directory.remove(&self.names.journal)?;
@@ -410,9 +449,6 @@ impl PartFile {
         let file = File::from(rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)?);
         if file.metadata()?.len() == 0 {
             write_all_vectored_at(&file, 0, &[Bytes::from(journal::header(&self.sha256, self.size))])?;
-            // The names of part and journal are worth nothing if the directory forgets them.
-            file.sync_all()?;
-            self.directory.handle().sync_all()?;
         }
         Ok(file)
     }

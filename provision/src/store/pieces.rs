@@ -44,6 +44,18 @@ impl Pieces {
     pub(super) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
+
+    /// Adds all of `other`, which overlaps none of those there.
+    pub(super) fn append(&mut self, other: Self) {
+        for (start, (end, crc)) in other.pieces {
+            self.insert(ByteRange::new(start, end), crc);
+        }
+    }
+
+    /// How many bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.pieces.iter().map(|(start, (end, _))| end - start).sum()
+    }
 }
 
 /// The checksum of bytes in several slices.

@@ -427,10 +427,15 @@ impl Sink {
             if granted > 0 {
                 let part = self.part.get().cloned();
                 let plain = self.claim.plain;
-                self.writing = Some(tokio::task::spawn_blocking(move || match part {
-                    Some(part) if plain => write_missing(&part, at, &chunks),
-                    Some(part) => write(&part, at, &chunks),
-                    None => Ok(0),
+                let note = self.shared.note;
+                self.writing = Some(tokio::task::spawn_blocking(move || {
+                    let Some(part) = part else { return Ok(0) };
+                    let written =
+                        if plain { write_missing(&part, at, &chunks)? } else { write(&part, at, &chunks)? };
+                    if part.unrecorded() >= note {
+                        part.note()?;
+                    }
+                    Ok(written)
                 }));
             }
         }

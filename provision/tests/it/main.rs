@@ -2,4 +2,5 @@
 //! fault catalogue begins with its number.
 
 mod fetching;
+mod program;
 mod world;

@@ -9,9 +9,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use provision::backoff::RetryPolicy;
 use provision::event::{Event, Observer};
 use provision::fetch::{self, FetchConfig, FetchError, Job, Report, Verify};
-use provision::lockfile::{Lockfile, Selection};
+use provision::lockfile::{Lockfile, Model, Selection};
 use provision::origin::{Origin, OriginConfig};
 use provision::schedule::Limits;
+use provision::store::{Destination, Found, PartFile};
 use provision::transfer::TransferConfig;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
 use tokio::sync::watch;
@@ -58,10 +59,24 @@ impl Recorder {
 
 impl World {
     pub fn new() -> Self {
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// A world whose disk is memory where the system has that: for what is not about the disk's speed.
+    pub(crate) fn in_memory() -> Self {
+        let memory = std::path::Path::new("/dev/shm");
+        Self::within(if memory.is_dir() {
+            tempfile::tempdir_in(memory).unwrap()
+        } else {
+            tempfile::tempdir().unwrap()
+        })
+    }
+
+    fn within(directory: tempfile::TempDir) -> Self {
         let origin = BlockingOrigin::start(TestbedConfig::default()).unwrap();
         Self {
             origin,
-            directory: tempfile::tempdir().unwrap(),
+            directory,
             models: BTreeMap::new(),
             config: FetchConfig {
                 transfer: TransferConfig {
@@ -132,6 +147,30 @@ impl World {
 
     pub fn path(&self, path: &str) -> PathBuf {
         self.destination().join(path).into()
+    }
+
+    /// A path that is not below the destination.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes the lock to a file and returns its path.
+    pub(crate) fn write_lock(&self) -> PathBuf {
+        let (new, path) = (self.beside("models.lock.new"), self.beside("models.lock"));
+        std::fs::write(&new, self.lock_text()).unwrap();
+        // A run that is starting may be reading it.
+        std::fs::rename(new, &path).unwrap();
+        path
+    }
+
+    /// Bytes that the next run would not fetch: installed, or proven by a journal.
+    pub(crate) fn held(&self) -> u64 {
+        let Some(destination) = Destination::open(&self.destination()).unwrap() else { return 0 };
+        let held = |model: &Model| match destination.find(&model.path).unwrap() {
+            Found::File(stamp) => stamp.size,
+            _ => PartFile::peek(&destination, model, |_| {}).unwrap(),
+        };
+        self.lock().models().iter().map(held).sum()
     }
 
     /// Fetches everything in the lock.

@@ -102,7 +102,7 @@ fn what_was_checkpointed_is_held_after_reopening_and_the_rest_is_not() {
         write(&part, 20..30, CONTENT);
         assert_eq!(part.checkpoint().unwrap(), 20);
         write(&part, 30..35, CONTENT);
-        assert_eq!(part.dirty_bytes(), 5);
+        assert_eq!(part.unrecorded(), 5);
     }
     assert_eq!(PartFile::claimed(&place.destination, &model).unwrap(), 20);
     assert_eq!(PartFile::peek(&place.destination, &model, |_| {}).unwrap(), 20);
@@ -113,6 +113,25 @@ fn what_was_checkpointed_is_held_after_reopening_and_the_rest_is_not() {
     write(&part, 30..43, CONTENT);
     part.verify().unwrap().install().unwrap();
     assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
+}
+
+#[test]
+fn what_was_only_noted_is_held_too_and_then_made_durable() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    {
+        let part = place.open(&model);
+        write(&part, 0..10, CONTENT);
+        part.note().unwrap();
+        write(&part, 10..20, CONTENT);
+        part.checkpoint().unwrap();
+        write(&part, 20..30, CONTENT);
+        part.note().unwrap();
+    }
+    let journal = || fs::read_to_string(place.part(&model, "journal")).unwrap();
+    assert!(journal().contains("\nwritten 0 10 ") && journal().contains("\ndurable 0 20 "), "{}", journal());
+    assert_eq!(place.open(&model).held(), 30);
+    assert!(!journal().contains("written"), "{}", journal());
 }
 
 #[test]
