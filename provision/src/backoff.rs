@@ -27,7 +27,7 @@ impl Default for RetryPolicy {
             retries: 5,
             base: Duration::from_millis(500),
             longest: Duration::from_secs(30),
-            longest_asked: Duration::from_secs(300),
+            longest_asked: Duration::from_mins(5),
         }
     }
 }

@@ -209,7 +209,9 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
         interrupted: interrupted.clone(),
     };
     let fetched = if wanted.is_empty() { Vec::new() } else { transfer::run(transfer, wanted).await };
-    fetched.into_iter().for_each(|fetched| work.fetched(fetched));
+    for fetched in fetched {
+        work.fetched(fetched);
+    }
     if !*interrupted.borrow() {
         tokio::task::block_in_place(|| work.copy(&models, &destination, &naming, &*observer));
     }
@@ -317,7 +319,7 @@ async fn acquire(
 enum Plan {
     Present(Installed),
     /// With what is there of it.
-    Fetch(Option<PartFile>),
+    Fetch(Option<Box<PartFile>>),
     /// As `Fetch`, in a plan that is only shown: how many bytes are there.
     WouldFetch(u64),
     /// The same bytes as another file of the run.
@@ -334,7 +336,7 @@ impl Item {
     fn held(&self, size: u64) -> u64 {
         match &self.plan {
             Plan::Present(_) => size,
-            Plan::Fetch(part) => part.as_ref().map_or(0, PartFile::held),
+            Plan::Fetch(part) => part.as_ref().map_or(0, |part| part.held()),
             Plan::WouldFetch(held) => *held,
             Plan::CopyOf(_) | Plan::Failed(_) => 0,
         }
@@ -419,7 +421,7 @@ fn open_part(
     model: &Model,
     force: bool,
     naming: &Naming,
-) -> Result<Option<PartFile>, StoreError> {
+) -> Result<Option<Box<PartFile>>, StoreError> {
     if force {
         PartFile::discard(destination, model)?;
         return Ok(None);
@@ -427,7 +429,7 @@ fn open_part(
     if PartFile::claimed(destination, model)? == 0 {
         return Ok(None);
     }
-    PartFile::open(destination, model, naming, |_| {}).map(Some)
+    PartFile::open(destination, model, naming, |_| {}).map(|part| Some(Box::new(part)))
 }
 
 /// Files with the same bytes are fetched once: the others are copied from the first.
@@ -565,7 +567,9 @@ impl Work {
                     self.files[index].result = Ok(Some(Outcome::Present));
                     self.installed.push(installed);
                 }
-                Plan::Fetch(part) => wanted.push(Wanted { index, model: (*model).clone(), part }),
+                Plan::Fetch(part) => {
+                    wanted.push(Wanted { index, model: (*model).clone(), part: part.map(|part| *part) });
+                }
                 Plan::Failed(error) => self.files[index].result = Err(FileError::of_store(error)),
                 copy @ Plan::CopyOf(_) => item.plan = copy,
                 Plan::WouldFetch(_) => {}

@@ -12,7 +12,10 @@ pub(super) type Located = (Option<Range<usize>>, LockfileErrorKind);
 
 /// A lock that cannot be used: where and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockfileError {
+pub struct LockfileError(Box<Inner>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inner {
     name: String,
     place: Option<Place>,
     kind: LockfileErrorKind,
@@ -97,22 +100,22 @@ pub enum LockfileErrorKind {
 impl LockfileError {
     /// An error about `span` of `text`, or about the whole of it.
     pub(super) fn new(name: &str, text: &str, span: Option<Range<usize>>, kind: LockfileErrorKind) -> Self {
-        Self { name: name.to_owned(), place: span.map(|span| Place::of(text, span)), kind }
+        Self(Box::new(Inner { name: name.to_owned(), place: span.map(|span| Place::of(text, span)), kind }))
     }
 
     /// An error about the file as a whole, found before there was a text.
     pub fn of_file(name: &str, kind: LockfileErrorKind) -> Self {
-        Self { name: name.to_owned(), place: None, kind }
+        Self(Box::new(Inner { name: name.to_owned(), place: None, kind }))
     }
 
     /// Where it is, if it is about a place.
     pub fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
+        self.0.place.as_ref()
     }
 
     /// What is wrong.
     pub fn kind(&self) -> &LockfileErrorKind {
-        &self.kind
+        &self.0.kind
     }
 }
 
@@ -157,10 +160,11 @@ fn without_queries(line: &str) -> String {
 
 impl fmt::Display for LockfileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(Place { line, column, width, text }) = &self.place else {
-            return write!(f, "{}: {}", self.name, self.kind);
+        let Inner { name, place, kind } = &*self.0;
+        let Some(Place { line, column, width, text }) = place else {
+            return write!(f, "{name}: {kind}");
         };
-        writeln!(f, "{}:{line}:{column}: {}", self.name, self.kind)?;
+        writeln!(f, "{name}:{line}:{column}: {kind}")?;
         let gutter = " ".repeat(line.to_string().len());
         writeln!(f, "{gutter} |")?;
         writeln!(f, "{line} | {text}")?;

@@ -32,17 +32,14 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let segments = address.segments();
-    let [a, b, .., y, z] = segments;
-    let embedded = |high: u16, low: u16| {
-        let [c, d] = low.to_be_bytes();
-        let [a, b] = high.to_be_bytes();
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match (a, b) {
+    let [first, second, .., high, low] = segments;
+    let embedded =
+        |high: u16, low: u16| is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
+    match (first, second) {
         // 6to4 and NAT64 lead to the IPv4 address inside.
         (0x2002, _) => embedded(segments[1], segments[2]),
-        (0x64, 0xff9b) => embedded(y, z),
-        _ => (0x2000..0x4000).contains(&a) && !(a == 0x2001 && b == 0xdb8),
+        (0x64, 0xff9b) => embedded(high, low),
+        _ => (0x2000..0x4000).contains(&first) && (first, second) != (0x2001, 0xdb8),
     }
 }
 

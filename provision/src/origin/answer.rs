@@ -113,10 +113,7 @@ mod tests {
     fn answer(status: u16, range: Option<(u64, u64)>, head: &[(&str, &str)]) -> Result<Shape, Unusable> {
         let mut headers = HeaderMap::new();
         for (name, value) in head {
-            headers.append(
-                reqwest::header::HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                value.parse().unwrap(),
-            );
+            headers.append(header::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         let range = range.map(|(start, end)| ByteRange::new(start, end));
         judge(StatusCode::from_u16(status).unwrap(), &headers, Asked { range, size: SIZE })

@@ -204,11 +204,11 @@ impl RequestError {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Transport { kind: TransportError::Certificate | TransportError::Proxy, .. }
-            | Self::Redirect { .. } => Remedy::Stop,
+            | Self::Redirect { .. }
+            | Self::Refused { status: 407, .. } => Remedy::Stop,
             Self::Transport { kind: TransportError::NotHttp | TransportError::TooLong, .. }
             | Self::Missing { .. } => Remedy::NextSource,
             Self::Transport { .. } => Remedy::Retry { wait: None, throttled: false },
-            Self::Refused { status: 407, .. } => Remedy::Stop,
             Self::Refused { resolved_earlier: true, .. } => Remedy::Resolve,
             Self::Refused { .. } => Remedy::NextSource,
             Self::Busy { status, wait, .. } => {
@@ -262,7 +262,7 @@ fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a 
 }
 
 fn is_not_public(error: &reqwest::Error) -> bool {
-    sources(error).any(|cause| cause.is::<NotPublic>())
+    sources(error).any(<dyn StdError>::is::<NotPublic>)
 }
 
 /// Reads a library error's chain of causes.

@@ -21,7 +21,7 @@ const WORTH: f64 = 0.35;
 /// The first pause before looking again.
 const LOOK_AGAIN: Duration = Duration::from_secs(4);
 /// The longest pause.
-const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+const LOOK_AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 
 /// The connection count for one host.
 #[derive(Debug)]

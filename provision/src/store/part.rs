@@ -252,7 +252,9 @@ impl PartFile {
             && let Some(mut hasher) = state.hasher.take()
         {
             drop(state);
-            chunks.iter().for_each(|chunk| hasher.update(chunk));
+            for chunk in chunks {
+                hasher.update(chunk);
+            }
             state = self.state();
             state.hashed += len;
             state.hasher = Some(hasher);
@@ -458,11 +460,13 @@ impl PartFile {
     fn adopt_orphan(&self, model: &Model) -> Result<(), StoreError> {
         let stem = Names::stem(model);
         for name in self.directory.names()? {
-            let is_other = name.starts_with(&stem) && name.ends_with(".part") && name != self.names.part;
-            if !is_other || self.held() == self.size {
+            let Some(other) = name.strip_suffix(".part").filter(|other| other.starts_with(&stem)) else {
+                continue;
+            };
+            if name == self.names.part || self.held() == self.size {
                 continue;
             }
-            let names = Names { journal: format!("{}.journal", name.trim_end_matches(".part")), part: name };
+            let names = Names { journal: format!("{other}.journal"), part: name.clone() };
             let Some((file, _)) = self.directory.open_file(&names.part)? else { continue };
             let proven = prove(&file, &self.directory, &names, model, |_| {})?;
             for missing in self.missing() {

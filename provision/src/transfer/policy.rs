@@ -134,6 +134,7 @@ pub(super) enum Step {
 }
 
 /// One file's history and what it allows.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 #[derive(Debug)]
 pub(super) struct FilePolicy {
     sources: Vec<SourceUrl>,
@@ -226,7 +227,6 @@ impl FilePolicy {
                 self.give_up(error.into());
                 Decision::Then(Step::Fail(Box::new(self.error())))
             }
-            Remedy::Resolve | Remedy::NextSource => self.next_source(error.into(), false),
             Remedy::RetryThenPlain if !self.forgiven_start && !self.plain => {
                 self.forgiven_start = true;
                 Decision::GoOn
@@ -235,8 +235,11 @@ impl FilePolicy {
                 (self.plain, self.ask_ranges) = (true, false);
                 Decision::Then(Step::Restart)
             }
-            // It is read as a stream already, and not even that works without a range.
-            Remedy::Plain | Remedy::RetryThenPlain => self.next_source(error.into(), false),
+            // `Plain` and `RetryThenPlain` where it is a stream already: not even that works. `Resolve` where that was
+            // just done: the refusal is meant.
+            Remedy::Plain | Remedy::RetryThenPlain | Remedy::Resolve | Remedy::NextSource => {
+                self.next_source(error.into(), false)
+            }
             Remedy::Retry { .. } if is_change(&error) => self.changed(),
             Remedy::Retry { wait, throttled } => {
                 self.again(error, (wait, throttled), now, began, gained, served, random)

@@ -18,13 +18,13 @@ use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
 use tokio::sync::watch;
 
 /// An origin, a directory, and a lock that grows.
-pub struct World {
-    pub origin: BlockingOrigin,
+pub(crate) struct World {
+    pub(crate) origin: BlockingOrigin,
     directory: tempfile::TempDir,
     models: BTreeMap<String, Entry>,
-    pub config: FetchConfig,
-    pub http: OriginConfig,
-    pub events: Arc<Recorder>,
+    pub(crate) config: FetchConfig,
+    pub(crate) http: OriginConfig,
+    pub(crate) events: Arc<Recorder>,
 }
 
 struct Entry {
@@ -35,7 +35,7 @@ struct Entry {
 
 /// Remembers every event.
 #[derive(Default)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
 }
 
@@ -47,18 +47,18 @@ impl Observer for Recorder {
 
 impl Recorder {
     /// How many events `wanted` holds for.
-    pub fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
+    pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
         self.events.lock().unwrap().iter().filter(|event| wanted(event)).count()
     }
 
     /// Everything that was said, as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("{:?}", self.events.lock().unwrap())
     }
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::within(tempfile::tempdir().unwrap())
     }
 
@@ -107,7 +107,7 @@ impl World {
     }
 
     /// Serves `content` at `/path` and puts it into the lock.
-    pub fn file(&mut self, path: &str, content: &Content) -> &mut Self {
+    pub(crate) fn file(&mut self, path: &str, content: &Content) -> &mut Self {
         let at = format!("/{path}");
         self.origin.put(&at, content.clone());
         let url = self.origin.url(&at);
@@ -115,14 +115,14 @@ impl World {
     }
 
     /// Puts a model with these sources into the lock.
-    pub fn model(&mut self, path: &str, content: &Content, sources: &[String]) -> &mut Self {
+    pub(crate) fn model(&mut self, path: &str, content: &Content, sources: &[String]) -> &mut Self {
         let entry = Entry { size: content.size(), sha256: content.sha256_hex(), sources: sources.to_vec() };
         self.models.insert(path.to_owned(), entry);
         self
     }
 
     /// The lock's text.
-    pub fn lock_text(&self) -> String {
+    pub(crate) fn lock_text(&self) -> String {
         let mut text = "version = 1\n".to_owned();
         for (path, entry) in &self.models {
             let mirrors: Vec<String> = entry.sources[1..].iter().map(|url| format!("{url:?}")).collect();
@@ -137,15 +137,15 @@ impl World {
         text
     }
 
-    pub fn lock(&self) -> Lockfile {
+    pub(crate) fn lock(&self) -> Lockfile {
         Lockfile::parse("models.lock", &self.lock_text()).unwrap()
     }
 
-    pub fn destination(&self) -> Utf8PathBuf {
+    pub(crate) fn destination(&self) -> Utf8PathBuf {
         Utf8Path::from_path(self.directory.path()).unwrap().join("models")
     }
 
-    pub fn path(&self, path: &str) -> PathBuf {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.destination().join(path).into()
     }
 
@@ -174,12 +174,12 @@ impl World {
     }
 
     /// Fetches everything in the lock.
-    pub fn fetch(&self) -> Result<Report, FetchError> {
+    pub(crate) fn fetch(&self) -> Result<Report, FetchError> {
         self.fetch_until(watch::channel(false).1)
     }
 
     /// Fetches until told to stop.
-    pub fn fetch_until(&self, interrupted: watch::Receiver<bool>) -> Result<Report, FetchError> {
+    pub(crate) fn fetch_until(&self, interrupted: watch::Receiver<bool>) -> Result<Report, FetchError> {
         let lock = self.lock();
         let job = Job {
             lock: &lock,
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// Fetches and expects everything to be right, byte by byte, with nothing left over but the marker.
-    pub fn fetch_all(&self) -> Report {
+    pub(crate) fn fetch_all(&self) -> Report {
         let report = self.fetch().unwrap();
         for file in &report.files {
             assert!(
@@ -212,7 +212,7 @@ impl World {
     }
 
     /// Every file of the lock is there with the right digest, and nothing else is.
-    pub fn assert_installed(&self) {
+    pub(crate) fn assert_installed(&self) {
         for (path, entry) in &self.models {
             let bytes = std::fs::read(self.path(path)).unwrap();
             assert_eq!(provision::digest::Sha256::of(&bytes).to_string(), entry.sha256, "{path}");
@@ -223,7 +223,7 @@ impl World {
     }
 
     /// No file of the lock is under its final name, except where it is right.
-    pub fn assert_nothing_wrong(&self) {
+    pub(crate) fn assert_nothing_wrong(&self) {
         for (path, entry) in &self.models {
             if let Ok(bytes) = std::fs::read(self.path(path)) {
                 assert_eq!(
@@ -236,7 +236,7 @@ impl World {
     }
 
     /// Every file below the destination, sorted.
-    pub fn listing(&self) -> Vec<String> {
+    pub(crate) fn listing(&self) -> Vec<String> {
         fn walk(root: &Utf8Path, at: &Utf8Path, found: &mut Vec<String>) {
             for entry in at.read_dir_utf8().unwrap() {
                 let entry = entry.unwrap();
@@ -256,7 +256,7 @@ impl World {
     }
 
     /// Fetches and expects the one file of the lock to be given up; returns why.
-    pub fn fetch_refused(&self) -> provision::transfer::FileError {
+    pub(crate) fn fetch_refused(&self) -> provision::transfer::FileError {
         let report = self.fetch().unwrap();
         self.assert_nothing_wrong();
         assert!(!self.listing().contains(&".models-installed".to_owned()), "a marker was written");

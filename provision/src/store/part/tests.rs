@@ -148,7 +148,7 @@ fn fault_75_a_planted_part_is_hashed_again_and_dropped() {
     fs::remove_file(place.part(&model, "journal")).ok();
     fs::write(place.part(&model, "part"), CONTENT).unwrap();
     assert_eq!(place.open(&model).held(), 0, "right bytes without a journal");
-    fs::File::create(place.part(&model, "part")).unwrap().set_len(1 << 40).unwrap();
+    File::create(place.part(&model, "part")).unwrap().set_len(1 << 40).unwrap();
     let part = place.open(&model);
     assert_eq!(
         (part.held(), fs::metadata(place.part(&model, "part")).unwrap().len()),
