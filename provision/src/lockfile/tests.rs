@@ -110,7 +110,7 @@ fn fault_60_sizes_that_make_no_sense_are_refused() {
 fn fault_61_missing_and_unknown_keys_and_versions_are_refused() {
     for key in ["path", "url", "size", "sha256"] {
         let without: String =
-            entry("a").lines().filter(|l| !l.starts_with(key)).map(|l| format!("{l}\n")).collect();
+            entry("a").split_inclusive('\n').filter(|line| !line.starts_with(key)).collect();
         let error = parse_with(&without).unwrap_err();
         assert!(error.to_string().contains(key) && error.place().is_some(), "{error}");
     }

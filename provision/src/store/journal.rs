@@ -165,7 +165,7 @@ mod tests {
             bytes[at] ^= 1 << bit;
             let parsed = parse(&bytes, &sha, 31);
             prop_assert!(parsed.iter().all(|r| ranges.contains(&(r.range, r.crc))));
-            prop_assert!(parsed.len() >= 1);
+            prop_assert!(!parsed.is_empty());
         }
 
         #[test]

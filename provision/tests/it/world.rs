@@ -1,6 +1,7 @@
 //! A test's world: an origin, a lock, a destination, and the engine between them.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -126,8 +127,9 @@ impl World {
         let mut text = "version = 1\n".to_owned();
         for (path, entry) in &self.models {
             let mirrors: Vec<String> = entry.sources[1..].iter().map(|url| format!("{url:?}")).collect();
-            text += &format!(
-                "\n[[model]]\npath = {path:?}\nurl = {:?}\nmirrors = [{}]\nsize = {}\nsha256 = {:?}\n",
+            let _ = writeln!(
+                text,
+                "\n[[model]]\npath = {path:?}\nurl = {:?}\nmirrors = [{}]\nsize = {}\nsha256 = {:?}",
                 entry.sources[0],
                 mirrors.join(", "),
                 entry.size,
