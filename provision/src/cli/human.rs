@@ -21,16 +21,12 @@ pub fn rate(bytes_per_second: f64) -> String {
     format!("{}/s", bytes(bytes_per_second.round() as u64))
 }
 
-/// A part and the whole in the whole's unit, so that the part does not jump between units while it grows:
-/// `("12.3", "31.8 GB")`.
+/// A part and the whole in the whole's unit, so that the part does not jump between units while it grows, and with
+/// the same decimals: `("12.3", "31.8 GB")`, `("0.5", "24.0 GB")`.
 pub fn part_of(part: u64, whole: u64) -> (String, String) {
     let (power, decimals) = scale(whole);
-    if part >= whole {
-        let text = bytes(whole);
-        let number = text.split(' ').next().unwrap_or_default().to_owned();
-        return (number, text);
-    }
-    (format!("{:.decimals$}", part as f64 / 1000_f64.powi(power)), bytes(whole))
+    let number = |count: u64| format!("{:.decimals$}", count as f64 / 1000_f64.powi(power));
+    (number(part.min(whole)), format!("{} {}", number(whole), UNITS[power as usize]))
 }
 
 /// Whole percent, rounded down: 100 means that nothing is missing.
@@ -51,7 +47,7 @@ pub fn duration(duration: Duration) -> String {
         return format!("{} ms", (seconds * 1000.0).ceil());
     }
     if seconds < 9.95 {
-        return format!("{seconds:.1} s");
+        return format!("{} s", trimmed(format!("{seconds:.1}")));
     }
     let whole = seconds.round() as u64;
     match whole {
@@ -281,7 +277,7 @@ mod tests {
         assert_eq!(part(12_300_000_000, 31_800_000_000), "12.3 of 31.8 GB");
         assert_eq!(part(254_000_000, 31_800_000_000), "0.3 of 31.8 GB");
         assert_eq!(part(0, 254_000_000), "0 of 254 MB");
-        assert_eq!(part(40_000_000_000, 31_000_000_000), "31 of 31 GB");
+        assert_eq!(part(40_000_000_000, 31_000_000_000), "31.0 of 31.0 GB");
         assert_eq!(part(0, 0), "0 of 0 B");
         assert_eq!(percent(12_300, 31_800), 38);
         assert_eq!(percent(u64::MAX - 1, u64::MAX), 99);
@@ -296,6 +292,7 @@ mod tests {
             (99, "99 ms", "0:00"),
             (100, "0.1 s", "0:00"),
             (4_200, "4.2 s", "0:04"),
+            (7_000, "7 s", "0:07"),
             (9_960, "10 s", "0:09"),
             (47_300, "47 s", "0:47"),
             (59_700, "1 min 00 s", "0:59"),

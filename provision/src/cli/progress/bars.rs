@@ -3,12 +3,12 @@
 //!
 //! Drawn ten times a second by a thread of its own, from the tally; `observe` only counts, and queues lines that the
 //! next drawing puts above the bars. All bars are one indicatif bar of several lines whose text is made by `frame`:
-//! one drawing is one write, so nothing tears or flickers, and thousands of files cost nothing. An indicatif bar per
+//! one drawing draws all of them, so nothing tears, and thousands of files cost nothing. An indicatif bar per
 //! file (its `MultiProgress`) was rejected: it draws at every change of every bar, knows one width per column, and
 //! its speed counts resumed bytes.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,14 +40,37 @@ pub(super) struct Bars {
     ticker: Ticker,
 }
 
-/// A terminal's columns and rows.
-type Size = Box<dyn Fn() -> (usize, usize) + Send + Sync>;
+/// The part of a terminal that indicatif does not lend.
+trait Screenful: Send + Sync {
+    /// Its columns and rows.
+    fn size(&self) -> (usize, usize);
+
+    /// Writes lines, each with its end, where the cursor is.
+    fn write(&self, lines: &str);
+}
+
+/// Standard error.
+struct Stderr;
+
+impl Screenful for Stderr {
+    /// As indicatif asks and falls back: the two must agree.
+    fn size(&self) -> (usize, usize) {
+        match rustix::termios::tcgetwinsize(io::stderr()) {
+            Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+            _ => (80, 24),
+        }
+    }
+
+    fn write(&self, lines: &str) {
+        let _ = io::stderr().write_all(lines.as_bytes());
+    }
+}
 
 struct Screen {
     lines: Lines,
     tally: Tally,
     clock: Clock,
-    size: Size,
+    terminal: Box<dyn Screenful>,
     bar: ProgressBar,
     /// What the bar shows.
     shown: Arc<Mutex<String>>,
@@ -94,18 +117,10 @@ impl Bars {
         if target.is_hidden() {
             return None;
         }
-        let screen = Arc::new(Screen::new(lines, clock, target, Box::new(stderr_size)));
+        let screen = Arc::new(Screen::new(lines, clock, target, Box::new(Stderr)));
         let drawn = Arc::clone(&screen);
         let period = Duration::from_secs(1) / u32::from(HERTZ);
         Some(Self { screen, ticker: Ticker::start(period, move || drawn.tick()) })
-    }
-}
-
-/// As indicatif asks and falls back: the two must agree.
-fn stderr_size() -> (usize, usize) {
-    match rustix::termios::tcgetwinsize(io::stderr()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-        _ => (80, 24),
     }
 }
 
@@ -129,7 +144,7 @@ impl Drop for Bars {
 }
 
 impl Screen {
-    fn new(lines: Lines, clock: Clock, target: ProgressDrawTarget, size: Size) -> Self {
+    fn new(lines: Lines, clock: Clock, target: ProgressDrawTarget, terminal: Box<dyn Screenful>) -> Self {
         let shown = Arc::new(Mutex::new(String::new()));
         let text = Arc::clone(&shown);
         let style = ProgressStyle::with_template("{frame}")
@@ -142,7 +157,7 @@ impl Screen {
             lines,
             tally: Tally::default(),
             clock,
-            size,
+            terminal,
             bar,
             shown,
             queue: Mutex::default(),
@@ -172,17 +187,24 @@ impl Screen {
             return;
         }
         view.is_drawn = true;
-        // Never without a line: indicatif would leave the cursor at the end of what is above.
-        *lock(&self.shown) = if frame.is_empty() { " ".to_owned() } else { frame };
+        *lock(&self.shown) = frame;
         if above.is_empty() {
             self.bar.tick();
-        } else {
-            self.bar.println(above.join("\n"));
+            return;
         }
+        let (columns, _) = self.terminal.size();
+        let mut lines = String::new();
+        for line in above {
+            lines.push_str(&text::wrap(&line, columns));
+            lines.push('\n');
+        }
+        // Not indicatif's `println`: that fills lines with spaces instead of ending them, and a terminal that is made
+        // wider joins them.
+        self.bar.suspend(|| self.terminal.write(&lines));
     }
 
     fn frame(&self, view: &mut View) -> String {
-        let (columns, rows) = (self.size)();
+        let (columns, rows) = self.terminal.size();
         // A full line would put the cursor on the next one.
         let columns = columns.saturating_sub(1);
         if !self.tally.is_planned() {
@@ -239,13 +261,21 @@ impl Screen {
 fn file_row(file: &File, meter: &Meter) -> Row {
     let position = file.position();
     Row {
-        labels: vec![file.name.clone()],
+        labels: vec![file.name.clone(), without_ending(&file.name).to_owned()],
         position,
         size: file.size,
         // All bytes are there: what lasts is to prove and to install them.
         speed: if position == file.size { Speed::Finishing } else { meter.speed().into() },
         left: file.size - position,
         connections: file.connections(),
+    }
+}
+
+/// The name without an ending as long as `.safetensors`: where a name is cut, that would be what is left of it.
+fn without_ending(name: &str) -> &str {
+    match name.rsplit_once('.') {
+        Some((stem, ending)) if ending.len() > 4 && !ending.contains('/') && !stem.is_empty() => stem,
+        _ => name,
     }
 }
 

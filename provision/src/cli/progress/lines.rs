@@ -102,9 +102,12 @@ impl Lines {
                 Some(format!("{}: {}", tally.name(*file), human::count(*count, "connection")))
             }
             Event::MarkerWritten { name } if verbose => Some(format!("marker {} written", clean(name))),
-            Event::MarkerValid { name, files } if verbose => {
-                Some(format!("marker {} is valid for {}", clean(name), human::count(*files, "file")))
-            }
+            // The whole run's only line.
+            Event::MarkerValid { name, files } => Some(format!(
+                "nothing to do: marker {} is valid for {}",
+                clean(name),
+                human::count(*files, "file")
+            )),
             _ => None,
         }
     }

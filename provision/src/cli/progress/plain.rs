@@ -91,6 +91,9 @@ impl Log {
     }
 
     fn tick(&self) {
+        if !self.lines.is_talkative() {
+            return;
+        }
         let now = (self.clock)();
         let mut last = lock(&self.last);
         let elapsed = now.saturating_sub(last.at);
@@ -129,8 +132,7 @@ impl Log {
         let left = totals.left as f64 / speed;
         if totals.left > 0 && left < FAR {
             // Whole seconds: it is an estimate.
-            parts
-                .push(format!("{} left", human::duration(Duration::from_secs(left.ceil() as u64).max(LOOK))));
+            parts.push(format!("{} left", human::duration(Duration::from_secs(left.ceil() as u64))));
         }
         if totals.connections > 0 {
             parts.push(human::count(totals.connections, "connection"));

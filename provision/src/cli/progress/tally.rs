@@ -169,6 +169,9 @@ impl Tally {
             }
             Event::Failed { file: index, .. } => {
                 let Some(file) = self.file(*index) else { return };
+                if file.plan == Planned::Copy && file.starts() == 0 {
+                    self.move_to(file, |_| 0);
+                }
                 self.end(*index, file, FAILED);
             }
             _ => {}
@@ -342,6 +345,14 @@ mod tests {
         let tally = tally();
         tally.observe(&started(3));
         assert_eq!((tally.totals().position, tally.totals().left), (140, 260));
+    }
+
+    #[test]
+    fn a_copy_that_failed_is_not_there() {
+        let tally = tally();
+        tally.observe(&Event::Failed { file: 3, reason: String::new() });
+        let totals = tally.totals();
+        assert_eq!((totals.position, totals.left, totals.failed), (140, 160, 1));
     }
 
     #[test]

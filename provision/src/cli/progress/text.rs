@@ -126,6 +126,33 @@ pub(super) fn right(text: &str, columns: usize) -> String {
     out
 }
 
+/// Breaks a line between words, where that makes its parts fit into `columns`; what is not the beginning is indented.
+/// A word that fits on no line is left to the terminal. Colours take no room.
+pub(super) fn wrap(text: &str, columns: usize) -> String {
+    const INDENT: &str = "  ";
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut used = 0;
+    for (n, word) in text.split(' ').enumerate() {
+        let gap = usize::from(n > 0);
+        let columns_of_word = width(&clean(word));
+        let fits_alone = columns_of_word > 0 && INDENT.len() + columns_of_word <= columns;
+        if fits_alone && used + gap + columns_of_word > columns {
+            out.truncate(out.trim_end().len());
+            out.push('\n');
+            out.push_str(INDENT);
+            used = INDENT.len() + columns_of_word;
+        } else {
+            out.push_str(&" "[..gap]);
+            used += gap + columns_of_word;
+            if columns_of_word > 0 && used > columns {
+                used %= columns.max(1);
+            }
+        }
+        out.push_str(word);
+    }
+    out
+}
+
 /// Colours, or none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint {
@@ -204,10 +231,36 @@ mod tests {
         assert_eq!(cut("abc", 0), "");
         assert_eq!(left("ab", 4), "ab  ");
         assert_eq!(right("ab", 4), "  ab");
-        assert_eq!(right("模型模", 4), " …型");
+        assert_eq!(right("模型模", 4), " …模");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(
+            wrap("✓ vae/x.safetensors  254 MB in 3.1 s", 26),
+            "✓ vae/x.safetensors  254\n  MB in 3.1 s"
+        );
+        assert_eq!(wrap("✓ vae/x.safetensors  254 MB", 20), "✓ vae/x.safetensors\n  254 MB");
+        assert_eq!(wrap("short", 20), "short");
+        assert_eq!(wrap("\u{1b}[33mwarning:\u{1b}[0m the disk", 17), "\u{1b}[33mwarning:\u{1b}[0m the disk");
+        assert_eq!(
+            wrap("see https://h.example/long/address now", 10),
+            "see https://h.example/long/address now"
+        );
     }
 
     proptest! {
+        #[test]
+        fn breaking_lines_loses_nothing(text in "[a-z模 ]{0,60}", columns in 0_usize..40) {
+            let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            let wrapped = wrap(&text, columns);
+            prop_assert_eq!(words(&wrapped), words(&text));
+            for line in wrapped.lines().map(str::trim_end) {
+                let too_long = words(line).iter().any(|word| width(word) + 2 > columns);
+                prop_assert!(width(line) <= columns || too_long, "{wrapped:?}");
+            }
+        }
+
         #[test]
         fn nothing_harmful_comes_through(text in "([\\x00-\\x9f]|\\x1b[\\[\\]P(]|\\PC|\u{202e}){0,40}") {
             let shown = clean(&text);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::super::text::{Paint, cut, left, right, width};
+use super::super::text::{Paint, left, right, width};
 use crate::cli::human;
 
 /// `12.3/31.8 GB`, `9.99/9.99 GB`.
