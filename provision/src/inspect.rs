@@ -48,9 +48,7 @@ pub fn hash(
     threads: usize,
     observer: &dyn Observer,
 ) -> Vec<Condition> {
-    let conditions = each(models, threads, |model| one(destination, model, observer));
-    debug_assert_eq!(conditions.len(), models.len());
-    conditions
+    each(models, threads, |model| one(destination, model, observer, || true))
 }
 
 /// Calls `work` for each model, the largest first, on `threads` threads, and returns the results in order.
@@ -76,7 +74,13 @@ pub(crate) fn each<T: Send>(models: &[&Model], threads: usize, work: impl Fn(&Mo
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-fn one(destination: &Destination, model: &Model, observer: &dyn Observer) -> Condition {
+/// Looks at one file, and hashes it if it has its length. `go_on` is asked before each block.
+pub(crate) fn one(
+    destination: &Destination,
+    model: &Model,
+    observer: &dyn Observer,
+    go_on: impl FnMut() -> bool,
+) -> Condition {
     match destination.find(&model.path) {
         Err(error) => Condition::Unreadable(error),
         Ok(Found::Nothing) => Condition::Missing,
@@ -84,7 +88,7 @@ fn one(destination: &Destination, model: &Model, observer: &dyn Observer) -> Con
         Ok(Found::File(stamp)) if stamp.size != model.size => Condition::WrongSize { found: stamp.size },
         Ok(Found::File(_)) => {
             observer.observe(&Event::Checking { path: model.path.clone(), size: model.size });
-            match destination.digest(&model.path, |_| {}) {
+            match destination.digest(&model.path, go_on) {
                 Err(error) => Condition::Unreadable(error),
                 Ok(None) => Condition::Missing,
                 Ok(Some((stamp, found))) if found == model.sha256 => Condition::Right(stamp),

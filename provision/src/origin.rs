@@ -2,7 +2,7 @@
 //!
 //! An [`Origin`] holds what every request of a run shares (credentials, proxies, certificates, timeouts) and makes
 //! [`Connection`]s. A connection is one TCP stream at a time, so the schedule knows whose speed it measures. An
-//! answer is never believed: [`answer`] checks its head against what was asked before a byte of it is used.
+//! answer is never believed: `answer` checks its head against what was asked before a byte of it is used.
 //!
 //! HTTP/1.1 on purpose: many streams in one HTTP/2 connection share one window and one core. `If-Range` is never
 //! sent: an answer carries its validator anyway, and all that `If-Range` adds is a way to turn a usable part into a

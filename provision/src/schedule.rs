@@ -121,6 +121,8 @@ struct File {
     active: usize,
     plain: bool,
     closed: bool,
+    /// Its claims were revoked: nothing is claimed until it is started again.
+    held: bool,
     not_before: Duration,
 }
 
@@ -193,6 +195,7 @@ impl Schedule {
             active: 0,
             plain: false,
             closed: false,
+            held: false,
             not_before: Duration::ZERO,
         });
         self.fill(id, gaps);
@@ -225,8 +228,12 @@ impl Schedule {
     pub fn observe(&mut self, now: Duration, id: ClaimId, received: u64) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
         let news = received.saturating_sub(flight.received);
+        if flight.received == 0 && news == 0 {
+            // The wait for an answer is latency, not a slow connection.
+            return;
+        }
         let meter = &mut self.slots[flight.claim.slot.0].meter;
-        if flight.received == 0 && news > 0 {
+        if flight.received == 0 {
             self.hosts[flight.host.0].climb.first_byte(now.saturating_sub(flight.began));
             meter.start(now);
         } else {
@@ -283,7 +290,7 @@ impl Schedule {
     pub fn throttle(&mut self, file: FileId, now: Duration, until: Duration) {
         let host = &mut self.hosts[self.files[file.0].host.0];
         host.not_before = host.not_before.max(until);
-        host.climb.back_off(now, host.climb.target() / 2);
+        host.climb.throttle(now);
     }
 
     /// The host refused a connection while others of this run stood: that many are what it allows.
@@ -295,10 +302,12 @@ impl Schedule {
         }
     }
 
-    /// Takes every claim of a file away from its owners, except from `keep`. Their buffered bytes are not wanted.
-    pub fn revoke(&mut self, file: FileId, keep: Option<ClaimId>) -> Vec<ClaimId> {
+    /// Takes every claim of a file away from its owners, whose buffered bytes are not wanted. No new one is made
+    /// until [`Schedule::restart`]: whoever waits for the revoked ones to end must not wait for ever.
+    pub fn revoke(&mut self, file: FileId) -> Vec<ClaimId> {
+        self.files[file.0].held = true;
         let mut revoked = Vec::new();
-        for flight in self.flights.values_mut().filter(|f| f.claim.file == file && Some(f.claim.id) != keep) {
+        for flight in self.flights.values_mut().filter(|f| f.claim.file == file) {
             let rest = ByteRange::new(flight.reserved, flight.end);
             flight.end = flight.reserved;
             flight.revoked = true;
@@ -344,7 +353,7 @@ impl Schedule {
         debug_assert_eq!(self.files[file.0].active, 0, "claims are revoked and ended before a restart");
         self.drop_unclaimed(file);
         let state = &mut self.files[file.0];
-        (state.closed, state.not_before) = (false, Duration::ZERO);
+        (state.closed, state.held, state.not_before) = (false, false, Duration::ZERO);
         self.fill(file, gaps);
     }
 
@@ -352,12 +361,17 @@ impl Schedule {
     pub fn close(&mut self, file: FileId) -> Vec<ClaimId> {
         self.drop_unclaimed(file);
         self.files[file.0].closed = true;
-        self.revoke(file, None)
+        self.revoke(file)
     }
 
     /// Claims in flight for a file.
     pub fn active(&self, file: FileId) -> usize {
         self.files[file.0].active
+    }
+
+    /// Bytes received from the host of a file, over the whole run and all its files.
+    pub fn received_from_host(&self, file: FileId) -> u64 {
+        self.hosts[self.files[file.0].host.0].climb.received()
     }
 
     /// Whether every byte of a file has been reserved and no claim is in flight.
@@ -420,7 +434,7 @@ impl Schedule {
 
     fn is_ready(&self, id: FileId, now: Duration) -> bool {
         let file = &self.files[id.0];
-        file.not_before <= now && (!file.plain || file.active == 0)
+        !file.held && file.not_before <= now && (!file.plain || file.active == 0)
     }
 
     fn host_is_ready(&self, host: &Host, now: Duration) -> bool {
@@ -496,7 +510,7 @@ impl Schedule {
             .filter_map(|flight| {
                 let host = &self.hosts[flight.host.0];
                 let newcomer = usual[flight.host.0]?;
-                let owner = self.slots[flight.claim.slot.0].meter.current_rate(newcomer);
+                let owner = self.rate_of(flight, now, newcomer);
                 let left = flight.end - flight.position();
                 let latency = host.climb.latency().as_secs_f64();
                 let share = sizing::split(left, owner, newcomer, latency, now.as_secs_f64())?;
@@ -559,6 +573,18 @@ impl Schedule {
         id
     }
 
+    /// What a claim's connection gives now. One that has not answered yet is taken to be as good as it was, or as
+    /// `usual`, until it has been silent for several times what this host takes to answer.
+    fn rate_of(&self, flight: &Flight, now: Duration, usual: f64) -> f64 {
+        let meter = &self.slots[flight.claim.slot.0].meter;
+        let patience = (self.hosts[flight.host.0].climb.latency() * 4).max(Duration::from_secs(2));
+        match flight.received {
+            0 if now.saturating_sub(flight.began) > patience => 0.0,
+            0 => meter.rate().unwrap_or(usual),
+            _ => meter.current_rate(usual),
+        }
+    }
+
     /// What a connection to this host usually gives.
     fn median_rate(&self, host: HostId) -> Option<f64> {
         let mut rates: Vec<f64> = self
@@ -582,13 +608,20 @@ impl Schedule {
             let Some(median) = self.median_rate(HostId(at)) else { continue };
             self.hosts[at].usual_rate = Some(median);
             let latency = self.hosts[at].climb.latency();
+            let crawling: Vec<ClaimId> = self
+                .flights
+                .values()
+                .filter(|flight| flight.host.0 == at && !flight.claim.plain && !flight.revoked)
+                .filter(|flight| {
+                    let rate = self.rate_of(flight, now, median);
+                    let left = flight.end - flight.position();
+                    sizing::is_crawling(rate, median, left, now.saturating_sub(flight.began), latency)
+                })
+                .map(|flight| flight.claim.id)
+                .collect();
             let mut given_back = Vec::new();
-            for flight in self.flights.values_mut().filter(|f| f.host.0 == at && !f.claim.plain && !f.revoked)
-            {
-                let rate = self.slots[flight.claim.slot.0].meter.current_rate(median);
-                let left = flight.end - flight.position();
-                let age = now.saturating_sub(flight.began);
-                if sizing::is_crawling(rate, median, left, age, latency) {
+            for id in crawling {
+                if let Some(flight) = self.flights.get_mut(&id) {
                     let range = ByteRange::new(flight.position(), flight.end);
                     flight.end = range.start;
                     given_back.push((flight.claim.file, range));

@@ -2,7 +2,7 @@
 //!
 //! A [`Destination`] is a directory that is opened once; everything below it is reached from that handle, component
 //! by component and without following a symlink, so that no name in it can lead out. A [`PartFile`] collects a
-//! file's bytes beside its target, a [`Journal`](journal) remembers which of them are durable, and only a
+//! file's bytes beside its target, a journal remembers which of them are durable, and only a
 //! [`Verified`] part can be installed under the final name.
 //!
 //! # Names on disk

@@ -2,7 +2,7 @@
 //!
 //! One coordinator owns every decision. It asks the schedule for claims, launches each as a task with a connection
 //! of its own, and hears how it ended; what follows from that (again, another source, start over, give up) is in
-//! [`policy`], which has no I/O. A task touches nothing but its claim: it reserves bytes under the schedule's lock,
+//! `policy`, which has no I/O. A task touches nothing but its claim: it reserves bytes under the schedule's lock,
 //! writes them, and tells how many.
 //!
 //! A file's life: claims until every byte is written, then one job that proves and installs it. Before anything that
@@ -36,7 +36,7 @@ use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
 use claim::{ClaimEnd, Handle, Order, Target};
 use limiter::Limiter;
 pub use policy::{Attempt, FileError, SourceError};
-use policy::{Decision, FilePolicy, Step};
+use policy::{Circumstances, Decision, FilePolicy, Step};
 
 /// How often time passes for the schedule.
 const TICK: Duration = Duration::from_millis(20);
@@ -254,10 +254,17 @@ pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
         tokio::select! {
             Some(ended) = coordinator.tasks.join_next() => coordinator.ended(ended),
             _ = tick.tick() => coordinator.tick(),
-            _ = interrupted.wait_for(|stop| *stop), if !coordinator.stopping => coordinator.stop(),
+            () = told_to_stop(&mut interrupted), if !coordinator.stopping => coordinator.stop(),
         }
     }
     coordinator.close().await
+}
+
+/// Ends when the run is told to stop; never where nobody can tell it any more.
+pub(crate) async fn told_to_stop(interrupted: &mut watch::Receiver<bool>) {
+    if interrupted.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// What is kept in memory by each connection, small enough that what a kill loses stays small beside the set.
@@ -377,7 +384,9 @@ impl Coordinator {
             let connection = if kept { schedule::Connection::Kept } else { schedule::Connection::Closed };
             schedule.finish(order.claim.id, connection);
         }
-        self.idle.insert(order.claim.slot, (connection, kept));
+        if kept {
+            self.idle.insert(order.claim.slot, (connection, true));
+        }
         let file = &mut self.files[id.0];
         if !matches!(file.phase, Phase::Transferring) {
             return self.drained(id);
@@ -388,7 +397,7 @@ impl Coordinator {
                 file.policy.progress();
                 Decision::GoOn
             }
-            Err(claim::ClaimError::Revoked) => Decision::GoOn,
+            Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
             Err(claim::ClaimError::Store(error)) => Decision::Then(Step::FailStore(error)),
             Err(claim::ClaimError::NotRanges) => file.policy.whole_body_came(),
             Err(claim::ClaimError::Request(error)) => {
@@ -397,8 +406,19 @@ impl Coordinator {
                     self.shared.schedule().refused(id, now);
                 }
                 let total = file.target.gained.load(Ordering::Relaxed);
-                let served = order.served && received == 0;
-                file.policy.request_failed(error, now, order.began, total, served, fastrand::f64())
+                let circumstances = Circumstances {
+                    now,
+                    began: order.began,
+                    gained: total,
+                    served: order.served && received == 0,
+                    from_host: self.shared.schedule().received_from_host(id),
+                    random: fastrand::f64(),
+                };
+                if received == 0 && error.is_transport() {
+                    // The host that the source led to may be the trouble: the source is asked again where its bytes are.
+                    file.target.forget_place();
+                }
+                file.policy.request_failed(error, &circumstances)
             }
         };
         if incomplete_stream && matches!(decision, Decision::GoOn | Decision::Wait { .. }) {
@@ -416,7 +436,7 @@ impl Coordinator {
         }
         match decision {
             Decision::GoOn => {}
-            Decision::Resolve => *file.target.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            Decision::Resolve => file.target.forget_place(),
             Decision::Wait { wait, throttled, reason, failures } => {
                 file.retries += 1;
                 let mut schedule = self.shared.schedule();
@@ -436,7 +456,7 @@ impl Coordinator {
             }
             Decision::Then(step) => {
                 file.phase = Phase::Draining(step);
-                let revoked = self.shared.schedule().revoke(id, None);
+                let revoked = self.shared.schedule().revoke(id);
                 self.tell(&revoked);
                 return self.drained(id);
             }
@@ -478,6 +498,7 @@ impl Coordinator {
                     next,
                 });
                 if start_over {
+                    file.target.gained.store(0, Ordering::Relaxed);
                     let dropped = file.target.part.get().map_or(0, |part| part.held());
                     self.shared.observer.observe(&Event::Dropped { file: index, bytes: dropped, reason });
                     file.resumed = 0;
@@ -595,7 +616,7 @@ impl Coordinator {
         self.tell(&look);
         for flight in self.flights.values_mut() {
             let moved = flight.handle.moved.load(Ordering::Relaxed);
-            let enough = self.config.slowest.saturating_mul(self.config.stall.as_secs()).max(1);
+            let enough = ((self.config.slowest as f64 * self.config.stall.as_secs_f64()) as u64).max(1);
             if moved - flight.moved >= enough || flight.handle.is_waiting() {
                 (flight.moved, flight.since) = (moved, now);
             } else if now.saturating_sub(flight.since) >= self.config.stall {
@@ -659,7 +680,7 @@ impl Coordinator {
     fn stop(&mut self) {
         self.stopping = true;
         for at in 0..self.files.len() {
-            let revoked = self.shared.schedule().revoke(FileId(at), None);
+            let revoked = self.shared.schedule().revoke(FileId(at));
             self.tell(&revoked);
         }
     }

@@ -70,8 +70,9 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Re
                 return Err(Unusable::WrongLength);
             }
             let taken = ByteRange::new(range.start, range.end.min(wanted.end));
-            // Length and chunked together is how requests are smuggled: take what fits, trust nothing after it.
-            let exact = taken == range && !(chunked && length.is_some());
+            // Length and chunked together is how requests are smuggled, and the HTTP library hides the length then: take
+            // what fits, trust nothing after it.
+            let exact = taken == range && !chunked;
             Ok(Shape::Part { range: taken, exact })
         }
         StatusCode::OK => {

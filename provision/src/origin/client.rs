@@ -87,21 +87,32 @@ pub enum OriginError {
 }
 
 /// Makes connections that share one configuration.
-#[derive(Debug)]
 pub struct Origin {
     config: OriginConfig,
     tls: rustls::ClientConfig,
     proxies: Vec<Proxy>,
 }
 
-/// One connection, and the address that a source's bytes were last found at.
-#[derive(Debug)]
+// The library's own proxies show their passwords in debug output.
+impl std::fmt::Debug for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Origin").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// One TCP stream at a time, kept open from request to request.
 pub struct Connection {
     origin: Arc<Origin>,
     /// Connects to any address.
     any: Client,
     /// Connects to public addresses only; made when a redirect first needs it.
     public: Option<Client>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 /// Where a source led: shared by a file's connections until it expires.
@@ -294,7 +305,11 @@ impl Connection {
         match status.as_u16() {
             401 | 403 | 407 => {
                 let code = text("x-error-code");
-                let advice = self.origin.config.credentials.advice(&at.url, code.as_deref());
+                let advice = match status.as_u16() {
+                    407 => "the proxy wants a login: check the user and password in the proxy variable"
+                        .to_owned(),
+                    _ => self.origin.config.credentials.advice(&at.url, code.as_deref()),
+                };
                 let message = text("x-error-message");
                 let status = status.as_u16();
                 Err(RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier })

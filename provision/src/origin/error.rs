@@ -113,7 +113,7 @@ pub enum TransportError {
     #[error("the connection broke off")]
     Broken,
     /// No byte, or nearly none, for too long.
-    #[error("nothing came for {} s", .0.as_secs())]
+    #[error("nothing came for {} s", .0.as_secs_f64())]
     Stalled(Duration),
     /// The answer's head is no HTTP, or has no end.
     #[error("what came is not a usable HTTP answer")]
@@ -235,6 +235,11 @@ impl RequestError {
                 ..
             }
         )
+    }
+
+    /// Whether no answer came at all.
+    pub fn is_transport(&self) -> bool {
+        matches!(self, Self::Transport { .. })
     }
 
     /// Whether this source wants a token or a permission.

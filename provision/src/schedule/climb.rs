@@ -18,6 +18,8 @@ const WINDOW: Duration = Duration::from_millis(60);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of the growth that more connections could bring must show for the climb to go on.
 const WORTH: f64 = 0.35;
+/// Refusals within this time are one refusal.
+const THROTTLE_ONCE_IN: Duration = Duration::from_secs(1);
 /// The first pause before looking again.
 const LOOK_AGAIN: Duration = Duration::from_secs(4);
 /// The longest pause.
@@ -34,6 +36,8 @@ pub struct Climb {
     /// The last number that was measured and the speed that it gave.
     proven: Option<(usize, f64)>,
     pause: Duration,
+    /// When it was last halved.
+    halved: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,6 +62,7 @@ impl Climb {
             latency: Duration::ZERO,
             proven: None,
             pause: LOOK_AGAIN,
+            halved: None,
         }
     }
 
@@ -71,6 +76,11 @@ impl Climb {
         self.latency
     }
 
+    /// Bytes that have arrived.
+    pub(super) fn received(&self) -> u64 {
+        self.bytes
+    }
+
     /// Bytes arrived.
     pub(super) fn add(&mut self, bytes: u64) {
         self.bytes += bytes;
@@ -81,8 +91,22 @@ impl Climb {
         self.latency = if self.latency.is_zero() { after } else { (self.latency * 3 + after) / 4 };
     }
 
+    /// The host asks for quiet: half the connections. Many refusals in a moment are one.
+    pub(super) fn throttle(&mut self, now: Duration) {
+        let moment = THROTTLE_ONCE_IN.max(self.latency * 4);
+        if self.halved.is_none_or(|halved| now.saturating_sub(halved) >= moment) {
+            self.halved = Some(now);
+            self.back_off(now, self.target / 2);
+        }
+    }
+
     /// The host allows no more than `connections`: stay there for a while, the longer the oftener it happens.
     pub(super) fn back_off(&mut self, now: Duration, connections: usize) {
+        let backed_off =
+            matches!(self.state, State::Holding { until } if until > now) && connections >= self.target;
+        if backed_off {
+            return;
+        }
         self.target = connections.clamp(1, self.target);
         self.proven = None;
         self.pause = (self.pause * 2).min(LOOK_AGAIN_AT_MOST);

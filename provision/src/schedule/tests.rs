@@ -200,13 +200,14 @@ fn revoked_claims_reserve_nothing_and_give_everything_back() {
     let claims: Vec<Claim> = std::iter::from_fn(|| schedule.next(Duration::ZERO)).collect();
     assert_eq!(claims.len(), 4);
     assert_eq!(schedule.reserve(claims[1].id, 1000), 1000);
-    assert_eq!(schedule.revoke(file, None).len(), 4);
+    assert_eq!(schedule.revoke(file).len(), 4);
     for claim in &claims {
         assert_eq!(schedule.reserve(claim.id, 10), 0);
         assert_eq!(schedule.end_of(claim.id), None);
         schedule.finish(claim.id, Connection::Closed);
     }
     assert_eq!(schedule.unclaimed(file), (100 << 20) - 1000);
+    assert_eq!(schedule.next(Duration::ZERO), None, "a revoked file is held until it is started again");
     schedule.restart(file, [ByteRange::new(0, 100 << 20)]);
     assert_eq!(schedule.unclaimed(file), 100 << 20);
 }
@@ -259,10 +260,12 @@ proptest! {
             simulation.step(&rate, &mut fails);
             if revoking && faulty && steps.is_multiple_of(50) {
                 let file = FileId(random.usize(0..sizes.len()));
-                for id in simulation.schedule.revoke(file, None) {
+                for id in simulation.schedule.revoke(file) {
                     simulation.schedule.finish(id, Connection::Closed);
                     simulation.wires.retain(|wire| wire.claim.id != id);
                 }
+                let missing = simulation.written[file.0].missing(simulation.sizes[file.0]);
+                simulation.schedule.restart(file, missing);
             }
             prop_assert!(simulation.schedule.in_flight() <= connections);
             prop_assert!(steps < 60_000, "it never ends");

@@ -109,14 +109,14 @@ impl Destination {
         }
     }
 
-    /// Reads and hashes the file at `path`; `None` where there is none. `progress` is told of each block's length.
+    /// Reads and hashes the file at `path`; `None` where there is none. `go_on` is asked before each block.
     pub fn digest(
         &self,
         path: &ModelPath,
-        progress: impl FnMut(u64),
+        go_on: impl FnMut() -> bool,
     ) -> Result<Option<(Stamp, Sha256)>, StoreError> {
         let Some(directory) = self.parent(path, false)? else { return Ok(None) };
-        directory.digest(path.file_name(), progress)
+        directory.digest(path.file_name(), go_on)
     }
 
     /// Bytes that this user may still write here.
@@ -140,6 +140,12 @@ pub(crate) fn free_space_near(path: &Utf8Path) -> Result<u64, StoreError> {
     }
 }
 
+/// Bytes free where `path` lies, for a message: 0 where that cannot be told.
+pub(super) fn free_space_of(path: &Utf8Path) -> u64 {
+    let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+    rustix::fs::statvfs(directory.as_std_path()).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// Makes `path` and the directories above it, durably.
 fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
     if path.as_str().is_empty() || path.as_std_path().is_dir() {
@@ -150,7 +156,10 @@ fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
         make_all(parent)?;
     }
     match rustix::fs::mkdir(path.as_std_path(), Mode::from_raw_mode(0o755)) {
-        Ok(()) | Err(Errno::EXIST) => {}
+        // The umask may have taken bits away.
+        Ok(()) => rustix::fs::chmod(path.as_std_path(), Mode::from_raw_mode(0o755))
+            .map_err(StoreError::at("setting the directory's mode", path))?,
+        Err(Errno::EXIST) => {}
         Err(Errno::NOTDIR) => {
             return Err(StoreError::NotADirectory { path: path.to_owned(), what: "below a file" });
         }
@@ -252,11 +261,11 @@ impl Directory {
         Ok(Some(bytes))
     }
 
-    /// Reads and hashes a file.
+    /// Reads and hashes a file; `go_on` is asked before each block.
     pub fn digest(
         &self,
         name: &str,
-        mut progress: impl FnMut(u64),
+        mut go_on: impl FnMut() -> bool,
     ) -> Result<Option<(Stamp, Sha256)>, StoreError> {
         let Some((file, stamp)) = self.open_file(name)? else { return Ok(None) };
         let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
@@ -264,6 +273,9 @@ impl Directory {
         let mut block = vec![0; BLOCK.min(stamp.size as usize + 1)];
         let mut at = 0;
         loop {
+            if !go_on() {
+                return Err(StoreError::Interrupted { path: self.path.join(name) });
+            }
             let n = match file.read_at(&mut block, at) {
                 Ok(0) => break,
                 Ok(n) => n,
@@ -271,7 +283,6 @@ impl Directory {
                 Err(error) => return Err(StoreError::of("reading it", &self.path.join(name), error)),
             };
             hasher.update(&block[..n]);
-            progress(n as u64);
             at += n as u64;
         }
         Ok(Some((Stamp { size: at, ..stamp }, hasher.finish())))

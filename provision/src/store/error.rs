@@ -10,13 +10,16 @@ use rustix::io::Errno;
 pub enum StoreError {
     /// No space, no quota, or a file larger than allowed.
     #[error(
-        "{path}: no room left while {doing}; free some space or choose another --dest, then run again (it resumes)"
+        "{path}: no room left while {doing} ({free} bytes are free); free some space or choose another --dest, then run \
+         again (it resumes)"
     )]
     Full {
         /// The file.
         path: Utf8PathBuf,
         /// What was being done.
         doing: &'static str,
+        /// Bytes free in its directory, as far as that can be told.
+        free: u64,
         /// The system's word.
         #[source]
         source: io::Error,
@@ -71,6 +74,12 @@ pub enum StoreError {
         path: Utf8PathBuf,
         /// What it is.
         what: &'static str,
+    },
+    /// The run was told to stop while a file was being read.
+    #[error("{path}: interrupted while reading it")]
+    Interrupted {
+        /// The file.
+        path: Utf8PathBuf,
     },
     /// A file that was there a moment ago.
     #[error("{path} is gone; something else works in this directory: run again")]
@@ -132,7 +141,10 @@ impl StoreError {
     pub(super) fn of(doing: &'static str, path: &Utf8Path, source: impl Into<io::Error>) -> Self {
         let (path, source) = (path.to_owned(), source.into());
         match Errno::from_io_error(&source) {
-            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Self::Full { path, doing, source },
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => {
+                let free = super::destination::free_space_of(&path);
+                Self::Full { path, doing, free, source }
+            }
             Some(Errno::ROFS) => Self::ReadOnly { path },
             Some(Errno::ACCESS | Errno::PERM) => Self::Denied { path, doing, source },
             Some(Errno::XDEV) => Self::CrossDevice { path },

@@ -122,12 +122,12 @@ struct Proven {
 
 impl PartFile {
     /// Opens the part of `model`, making it if there is none, and proves what its journal claims by reading it.
-    /// `progress` is told of each block that was read.
+    /// `go_on` is asked before each block.
     pub fn open(
         destination: &Destination,
         model: &Model,
         naming: &Naming,
-        progress: impl FnMut(u64),
+        go_on: impl FnMut() -> bool,
     ) -> Result<Self, StoreError> {
         let directory = destination
             .parent(&model.path, true)?
@@ -140,7 +140,7 @@ impl PartFile {
             file.set_len(model.size).map_err(StoreError::at("cutting it", &path))?;
         }
         let proven =
-            if length == 0 { Proven::default() } else { prove(&file, &directory, &names, model, progress)? };
+            if length == 0 { Proven::default() } else { prove(&file, &directory, &names, model, go_on)? };
         let part = Self {
             file,
             directory,
@@ -181,12 +181,12 @@ impl PartFile {
     pub fn peek(
         destination: &Destination,
         model: &Model,
-        progress: impl FnMut(u64),
+        go_on: impl FnMut() -> bool,
     ) -> Result<u64, StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
         let names = Names::new(model, &Naming::Shared);
         let Some((file, _)) = directory.open_file(&names.part)? else { return Ok(0) };
-        Ok(prove(&file, &directory, &names, model, progress)?.written.len())
+        Ok(prove(&file, &directory, &names, model, go_on)?.written.len())
     }
 
     /// What the journal of `model` claims, unproven: for a quick look.
@@ -468,7 +468,7 @@ impl PartFile {
             }
             let names = Names { journal: format!("{other}.journal"), part: name.clone() };
             let Some((file, _)) = self.directory.open_file(&names.part)? else { continue };
-            let proven = prove(&file, &self.directory, &names, model, |_| {})?;
+            let proven = prove(&file, &self.directory, &names, model, || true)?;
             for missing in self.missing() {
                 for (piece, _) in &proven.pieces {
                     let wanted = ByteRange::new(piece.start.max(missing.start), piece.end.min(missing.end));
@@ -506,7 +506,7 @@ fn prove(
     directory: &Directory,
     names: &Names,
     model: &Model,
-    mut progress: impl FnMut(u64),
+    mut go_on: impl FnMut() -> bool,
 ) -> Result<Proven, StoreError> {
     let mut proven = Proven::default();
     let Some(bytes) = directory.read_small(&names.journal, journal::MAX_BYTES)? else { return Ok(proven) };
@@ -519,6 +519,9 @@ fn prove(
         // The hash goes along where it is contiguous, on a copy: a piece that proves false is not in it.
         let mut hasher = (at == proven.hashed).then(|| proven.hasher.clone());
         while at < record.range.end {
+            if !go_on() {
+                return Err(StoreError::Interrupted { path: directory.path().join(&names.part) });
+            }
             let n = BLOCK.min((record.range.end - at) as usize);
             if file.read_exact_at(&mut block[..n], at).is_err() {
                 break;
@@ -527,7 +530,6 @@ fn prove(
             if let Some(hasher) = &mut hasher {
                 hasher.update(&block[..n]);
             }
-            progress(n as u64);
             at += n as u64;
         }
         if at == record.range.end && crc.finalize() == record.crc {

@@ -17,6 +17,9 @@ use crate::schedule::Claim;
 use crate::source_url::SourceUrl;
 use crate::store::{Destination, Naming, PartFile, StoreError, Written};
 
+/// How long the end of a body is waited for whose bytes are all there.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// A file that claims write to.
 pub(super) struct Target {
     pub(super) index: FileIndex,
@@ -26,8 +29,10 @@ pub(super) struct Target {
     pub(super) part: PartCell,
     /// Where the source led. Under the lock of `resolving`, so that a file is resolved once and not by every
     /// connection that it has.
-    pub(super) resolved: Mutex<Option<Resolved>>,
+    resolved: Mutex<Option<Resolved>>,
     resolving: tokio::sync::Mutex<()>,
+    /// How often resolving has failed: whoever waited for it meanwhile does not try the same again at once.
+    unresolved: AtomicU64,
     etag: Mutex<Option<String>>,
     /// Bytes written in this run and still held.
     pub(super) gained: AtomicU64,
@@ -65,6 +70,7 @@ impl Target {
             part: PartCell(Mutex::new(part.map(Arc::new))),
             resolved: Mutex::new(None),
             resolving: tokio::sync::Mutex::new(()),
+            unresolved: AtomicU64::new(0),
             etag: Mutex::new(None),
             gained: AtomicU64::new(0),
         }
@@ -76,15 +82,20 @@ impl Target {
         if let Some(part) = &*part {
             return Ok(part.clone());
         }
-        let opened = Arc::new(PartFile::open(&self.destination, &self.model, &self.naming, |_| {})?);
+        let opened = Arc::new(PartFile::open(&self.destination, &self.model, &self.naming, || true)?);
         *part = Some(opened.clone());
         Ok(opened)
     }
 
     /// Another source, or the same one from the start: what its answers said does not hold any more.
     pub(super) fn forget_answers(&self) {
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.forget_place();
         *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Where the source led does not hold any more.
+    pub(super) fn forget_place(&self) {
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Whether an answer's validator is the one seen before. The first is remembered.
@@ -172,6 +183,8 @@ pub(super) enum ClaimError {
     Store(StoreError),
     /// A whole body came for a range.
     NotRanges,
+    /// Another connection tried to find out where the source leads, and failed.
+    Unresolved,
 }
 
 /// Fetches a claim. Ends when its last byte is written, when it is taken away, or with a failure.
@@ -263,10 +276,10 @@ impl Sink {
                     return Ok(false);
                 }
                 // A body without a length may go on: then it is not this file.
-                match answer.chunk().await {
-                    Ok(None) => Ok(true),
-                    Ok(Some(_)) => Err(ClaimError::Request(answer.too_long())),
-                    Err(_) => Ok(false),
+                match tokio::time::timeout(MOMENT, answer.chunk()).await {
+                    Ok(Ok(None)) => Ok(true),
+                    Ok(Ok(Some(_))) => Err(ClaimError::Request(answer.too_long())),
+                    Ok(Err(_)) | Err(_) => Ok(false),
                 }
             }
             Shape::Whole => Err(ClaimError::NotRanges),
@@ -283,26 +296,38 @@ impl Sink {
         let target = self.target.clone();
         let get = async {
             let known = || target.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let mut resolving = None;
-            let mut resolved = known();
-            if resolved.is_none() {
-                resolving = Some(target.resolving.lock().await);
-                resolved = known();
-                if resolved.is_some() {
-                    resolving = None;
+            if let Some(resolved) = known() {
+                return connection
+                    .get(&order.source, Some(&resolved), asked)
+                    .await
+                    .map_err(ClaimError::Request);
+            }
+            let before = target.unresolved.load(Ordering::Relaxed);
+            let resolving = target.resolving.lock().await;
+            if let Some(resolved) = known() {
+                drop(resolving);
+                return connection
+                    .get(&order.source, Some(&resolved), asked)
+                    .await
+                    .map_err(ClaimError::Request);
+            }
+            if target.unresolved.load(Ordering::Relaxed) != before {
+                return Err(ClaimError::Unresolved);
+            }
+            let answer = connection.get(&order.source, None, asked).await;
+            match &answer {
+                Ok(answer) => {
+                    let resolved = Some(answer.resolved.clone());
+                    *target.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
                 }
+                Err(_) => drop(target.unresolved.fetch_add(1, Ordering::Relaxed)),
             }
-            let answer = connection.get(&order.source, resolved.as_ref(), asked).await;
-            if let (Ok(answer), Some(_)) = (&answer, &resolving) {
-                let resolved = Some(answer.resolved.clone());
-                *target.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
-            }
-            answer
+            answer.map_err(ClaimError::Request)
         };
         tokio::pin!(get);
         loop {
             tokio::select! {
-                answer = &mut get => return answer.map_err(ClaimError::Request),
+                answer = &mut get => return answer,
                 () = self.handle.notify.notified() => {
                     if self.end().is_none_or(|end| end <= self.position) {
                         return Err(ClaimError::Revoked);

@@ -133,6 +133,23 @@ pub(super) enum Step {
     FailStore(StoreError),
 }
 
+/// What a failure is judged by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circumstances {
+    /// When it is judged.
+    pub(super) now: Duration,
+    /// When the request was made.
+    pub(super) began: Duration,
+    /// How many bytes the file has gained in all.
+    pub(super) gained: u64,
+    /// The connection had served a request before, and this one got nothing.
+    pub(super) served: bool,
+    /// How many bytes the host has sent in all, for any file.
+    pub(super) from_host: u64,
+    /// Uniform in `0.0..1.0`.
+    pub(super) random: f64,
+}
+
 /// One file's history and what it allows.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 #[derive(Debug)]
@@ -145,6 +162,8 @@ pub(super) struct FilePolicy {
     failures: u32,
     last_failure: Option<Duration>,
     gained_at_failure: u64,
+    /// What the host had sent at the last failure.
+    from_host: u64,
     /// The source is read as one stream.
     plain: bool,
     /// A stream that has to start midway may be asked for as a range.
@@ -155,6 +174,8 @@ pub(super) struct FilePolicy {
     changes: u32,
     /// Resolved again since the last byte.
     resolved_again: bool,
+    /// When it was resolved again.
+    resolved_at: Option<Duration>,
     /// Every byte held came from the current source, in this run.
     pure: bool,
     /// Wrong bytes were fetched again once already.
@@ -171,11 +192,13 @@ impl FilePolicy {
             failures: 0,
             last_failure: None,
             gained_at_failure: 0,
+            from_host: 0,
             plain: false,
             ask_ranges: true,
             forgiven_start: false,
             changes: 0,
             resolved_again: false,
+            resolved_at: None,
             pure: !resumed,
             repeated: false,
         }
@@ -207,20 +230,16 @@ impl FilePolicy {
         Decision::Then(Step::Restart)
     }
 
-    /// A request failed. `began` is when it was made, `gained` how many bytes the file has gained in all, `served`
-    /// whether the connection had served a request before and this one got nothing, `random` uniform in `0.0..1.0`.
-    pub(super) fn request_failed(
-        &mut self,
-        error: RequestError,
-        now: Duration,
-        began: Duration,
-        gained: u64,
-        served: bool,
-        random: f64,
-    ) -> Decision {
+    /// A request failed.
+    pub(super) fn request_failed(&mut self, error: RequestError, at: &Circumstances) -> Decision {
         match error.remedy() {
+            // A signature expires for all of a file's connections at once: those that asked before it was resolved
+            // again say nothing about the new one.
+            Remedy::Resolve if self.resolved_at.is_some_and(|resolved| at.began <= resolved) => {
+                Decision::GoOn
+            }
             Remedy::Resolve if !self.resolved_again => {
-                self.resolved_again = true;
+                (self.resolved_again, self.resolved_at) = (true, Some(at.now));
                 Decision::Resolve
             }
             Remedy::Stop => {
@@ -241,45 +260,45 @@ impl FilePolicy {
                 self.next_source(error.into(), false)
             }
             Remedy::Retry { .. } if is_change(&error) => self.changed(),
-            Remedy::Retry { wait, throttled } => {
-                self.again(error, (wait, throttled), now, began, gained, served, random)
-            }
+            Remedy::Retry { wait, throttled } => self.again(error, wait, throttled, at),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what a failure is judged by")]
     fn again(
         &mut self,
         error: RequestError,
-        (asked, throttled): (Option<Duration>, bool),
-        now: Duration,
-        began: Duration,
-        gained: u64,
-        served: bool,
-        random: f64,
+        asked: Option<Duration>,
+        throttled: bool,
+        at: &Circumstances,
     ) -> Decision {
         let broken = matches!(&error, RequestError::Transport { kind: TransportError::Broken, .. });
-        if broken && served {
+        if broken && at.served {
             // The origin closed a kept connection while the request was on its way: nobody's failure.
             return Decision::GoOn;
         }
         let stalled = matches!(&error, RequestError::Transport { kind: TransportError::Stalled(_), .. });
-        let news = gained.saturating_sub(self.gained_at_failure);
+        let news = at.gained.saturating_sub(self.gained_at_failure);
         if news > if stalled { 1 << 20 } else { 0 } {
             self.failures = 0;
             self.resolved_again = false;
         }
-        self.gained_at_failure = gained;
+        self.gained_at_failure = at.gained;
         // Connections that fail together fail once: those that were under way at the last failure do not count.
-        let same_round = self.failures > 0 && self.last_failure.is_some_and(|last| began <= last);
-        if !same_round {
+        let same_round = self.failures > 0 && self.last_failure.is_some_and(|last| at.began <= last);
+        // While others receive, the host works: what failed is one connection more than it allows. A stall says
+        // nothing of the kind, and stalling connections must not vouch for each other.
+        let host_works = at.from_host > std::mem::replace(&mut self.from_host, at.from_host);
+        let counts = !same_round && (self.failures == 0 || stalled || !host_works);
+        if counts {
             self.failures += 1;
-            self.last_failure = Some(now);
+            self.last_failure = Some(at.now);
         }
-        if self.retry.is_spent(self.failures) && !same_round {
+        if self.retry.is_spent(self.failures) && counts {
             return self.next_source(error.into(), false);
         }
-        let wait = self.retry.delay(self.failures, random, asked);
+        let wait = self.retry.delay(self.failures, at.random, asked);
+        // One round of refusals halves the connections once.
+        let throttled = throttled && !same_round;
         Decision::Wait { wait, throttled, reason: error.to_string(), failures: self.failures }
     }
 
@@ -344,7 +363,7 @@ impl FilePolicy {
         self.gained_at_failure = 0;
         self.forgiven_start = false;
         self.changes = 0;
-        self.resolved_again = false;
+        (self.resolved_again, self.resolved_at) = (false, None);
     }
 
     fn give_up(&mut self, error: SourceError) {

@@ -3,6 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod credentials;
+mod disk;
 mod fetching;
+mod interrupt;
 mod program;
+mod ranges;
+mod redirects;
+mod resume;
+mod sources;
+mod transport;
 mod world;

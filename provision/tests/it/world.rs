@@ -15,7 +15,7 @@ use provision::origin::{Origin, OriginConfig};
 use provision::schedule::Limits;
 use provision::store::{Destination, Found, PartFile};
 use provision::transfer::TransferConfig;
-use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
+use provision_testbed::{BlockingOrigin, Content, Control, OriginConfig as TestbedConfig};
 use tokio::sync::watch;
 
 /// An origin, a directory, and a lock that grows.
@@ -170,7 +170,7 @@ impl World {
         let Some(destination) = Destination::open(&self.destination()).unwrap() else { return 0 };
         let held = |model: &Model| match destination.find(&model.path).unwrap() {
             Found::File(stamp) => stamp.size,
-            _ => PartFile::peek(&destination, model, |_| {}).unwrap(),
+            _ => PartFile::peek(&destination, model, || true).unwrap(),
         };
         self.lock().models().iter().map(held).sum()
     }
@@ -210,7 +210,19 @@ impl World {
             );
         }
         self.assert_installed();
+        assert_polite(&self.origin);
         report
+    }
+
+    /// Fetches, and stops the run once the origin has sent that many bytes (in all its life).
+    pub(crate) fn fetch_and_interrupt_at(&self, bytes: u64) -> Report {
+        let (stop, stopped) = watch::channel(false);
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| self.fetch_until(stopped));
+            self.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent >= bytes).unwrap();
+            stop.send(true).unwrap();
+            run.join().unwrap().unwrap()
+        })
     }
 
     /// Every file of the lock is there with the right digest, and nothing else is.
@@ -261,10 +273,31 @@ impl World {
     pub(crate) fn fetch_refused(&self) -> provision::transfer::FileError {
         let report = self.fetch().unwrap();
         self.assert_nothing_wrong();
+        assert_polite(&self.origin);
         assert!(!self.listing().contains(&".models-installed".to_owned()), "a marker was written");
         let mut failed = report.files.into_iter().filter_map(|file| file.result.err());
         let error = failed.next().expect("the file was installed");
         assert!(failed.next().is_none());
         error
+    }
+}
+
+/// How long a test waits for what must come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Another origin, on an address of the loopback network.
+pub(crate) fn start_origin(address: &str) -> BlockingOrigin {
+    let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
+    BlockingOrigin::start(TestbedConfig { addr, ..TestbedConfig::default() }).unwrap()
+}
+
+/// What no request may be or carry (faults 17, 18 and 51), and what every one must.
+pub(crate) fn assert_polite(origin: &Control) {
+    for request in origin.requests() {
+        assert_eq!(request.method, "GET", "{request:?}");
+        for header in ["if-range", "referer", "cookie"] {
+            assert_eq!(request.header(header), None, "{request:?}");
+        }
+        assert_eq!(request.header("accept-encoding"), Some("identity"), "{request:?}");
     }
 }

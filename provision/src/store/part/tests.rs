@@ -21,7 +21,7 @@ impl Place {
     }
 
     fn open(&self, model: &Model) -> PartFile {
-        PartFile::open(&self.destination, model, &Naming::Shared, |_| {}).unwrap()
+        PartFile::open(&self.destination, model, &Naming::Shared, || true).unwrap()
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
@@ -105,7 +105,7 @@ fn what_was_checkpointed_is_held_after_reopening_and_the_rest_is_not() {
         assert_eq!(part.unrecorded(), 5);
     }
     assert_eq!(PartFile::claimed(&place.destination, &model).unwrap(), 20);
-    assert_eq!(PartFile::peek(&place.destination, &model, |_| {}).unwrap(), 20);
+    assert_eq!(PartFile::peek(&place.destination, &model, || true).unwrap(), 20);
     let part = Arc::new(place.open(&model));
     assert_eq!(part.missing(), [ByteRange::new(10, 20), ByteRange::new(30, 43)]);
     write(&part, 10..20, CONTENT);
@@ -209,7 +209,7 @@ fn a_directory_that_is_a_symlink_leads_nowhere() {
     let place = Place::new();
     let outside = tempfile::tempdir().unwrap();
     symlink(outside.path(), place.file("d")).unwrap();
-    let error = PartFile::open(&place.destination, &model(CONTENT), &Naming::Shared, |_| {}).unwrap_err();
+    let error = PartFile::open(&place.destination, &model(CONTENT), &Naming::Shared, || true).unwrap_err();
     assert!(matches!(error, StoreError::NotADirectory { what: "a symlink", .. }), "{error}");
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
 }
@@ -219,7 +219,7 @@ fn fault_81_a_part_has_one_owner_and_a_dead_owner_is_none() {
     let place = Place::new();
     let model = model(CONTENT);
     let owner = place.open(&model);
-    let second = PartFile::open(&place.destination, &model, &Naming::Shared, |_| {});
+    let second = PartFile::open(&place.destination, &model, &Naming::Shared, || true);
     assert!(matches!(second, Err(StoreError::PartBusy { .. })));
     drop(owner);
     place.open(&model);
@@ -243,11 +243,11 @@ fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
     let model = model(CONTENT);
     {
         let orphan =
-            PartFile::open(&place.destination, &model, &Naming::Private("1-a".into()), |_| {}).unwrap();
+            PartFile::open(&place.destination, &model, &Naming::Private("1-a".into()), || true).unwrap();
         write(&orphan, 5..25, CONTENT);
         orphan.checkpoint().unwrap();
     }
-    let part = PartFile::open(&place.destination, &model, &Naming::Private("2-b".into()), |_| {}).unwrap();
+    let part = PartFile::open(&place.destination, &model, &Naming::Private("2-b".into()), || true).unwrap();
     assert_eq!(part.missing(), [ByteRange::new(0, 5), ByteRange::new(25, 43)]);
     write(&part, 0..5, CONTENT);
     write(&part, 25..43, CONTENT);

@@ -1,0 +1,181 @@
+//! Secrets stay where they belong (faults 52 to 54).
+
+use std::time::Duration;
+
+use camino::Utf8Path;
+use provision::event::Event;
+use provision::origin::{Credential, Origin};
+use provision_testbed::{Content, Fault, SIGNATURE_PREFIX, Shape, When};
+
+use crate::world::{PATIENCE, World, start_origin};
+
+const CANARY: &str = "canary-token";
+
+/// Every text that a run leaves behind: files below the destination that are not models.
+fn traces(world: &World) -> String {
+    let mut text = String::new();
+    for name in world.listing() {
+        let path = world.path(&name);
+        let path = Utf8Path::from_path(&path).unwrap();
+        text += &name;
+        if name.contains("journal") || name.contains("installed") || name.contains("lock") {
+            text += &String::from_utf8_lossy(&std::fs::read(path).unwrap());
+        }
+    }
+    text
+}
+
+fn assert_no_secret(text: &str) {
+    for secret in [CANARY, SIGNATURE_PREFIX, "canary-query"] {
+        assert!(!text.contains(secret), "{secret} is in {text}");
+    }
+}
+
+#[test]
+fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes() {
+    let cdn = start_origin("127.0.0.2");
+    let mut world = World::new();
+    world.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
+    let content = Content::generated(1, 24 << 20);
+    let hub = world.origin.put_hub_on(&cdn, "o/r", "main", "x.safetensors", content.clone());
+    world.origin.require_token("/o/r", CANARY, "GatedRepo");
+    world.model("x.safetensors", &content, &[format!("{hub}?download=canary-query")]);
+    cdn.shape(Shape::rate(4 << 20));
+    let signed = provision_testbed::Control::signed_path("/o/r/resolve/main/x.safetensors");
+    // Some of everything goes wrong on the way.
+    cdn.misbehave(&signed, Fault::CutBody(300_000).when(When::Nth(1)));
+    cdn.misbehave(&signed, Fault::status(503).when(When::Nth(3)));
+    cdn.misbehave(&signed, Fault::OtherStart { shift: 3 }.when(When::Nth(5)));
+
+    // Interrupted: the journal and the part are there.
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let report = std::thread::scope(|scope| {
+        let run = scope.spawn(|| world.fetch_until(stopped));
+        cdn.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6 << 20).unwrap();
+        stop.send(true).unwrap();
+        run.join().unwrap().unwrap()
+    });
+    assert!(report.interrupted);
+    assert!(traces(&world).contains("journal"), "{:?}", world.listing());
+    assert_no_secret(&traces(&world));
+    assert_no_secret(&format!("{report:?}"));
+
+    // Finished, over expired signatures.
+    cdn.expire_signatures();
+    let report = world.fetch_all();
+    assert_no_secret(&traces(&world));
+    assert_no_secret(&format!("{report:?}"));
+    assert_no_secret(&world.events.text());
+    assert!(world.events.count(|event| matches!(event, Event::Retry { .. })) > 0);
+    assert!(cdn.requests().iter().all(|request| request.header("authorization").is_none()));
+    assert!(world.origin.requests().iter().all(|request| request.header("authorization").is_some()));
+
+    // And every way to fail.
+    let faults = [
+        Fault::status(404),
+        Fault::status(403),
+        Fault::status(500),
+        Fault::LoginPage,
+        Fault::WrongTotal(3),
+        Fault::HangUp,
+        Fault::Raw("nonsense\r\n\r\n".into()),
+        Fault::redirect("/o/r?sig=SECRETSIG"),
+        Fault::redirect("ftp://canary-token@h/SECRETSIG"),
+        Fault::FlippedBit { at: 0, bit: 0 },
+    ];
+    world.config.force = true;
+    world.config.transfer.retry.retries = 1;
+    cdn.shape(Shape::default());
+    for fault in faults {
+        cdn.behave(&signed);
+        cdn.misbehave(&signed, fault.clone());
+        let report = world.fetch().unwrap();
+        let error = report.files[0].result.as_ref().unwrap_err();
+        assert_no_secret(&format!("{error} {error:?} {report:?}"));
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            assert_no_secret(&format!("{error} {error:?}"));
+            cause = error.source();
+        }
+    }
+    assert_no_secret(&world.events.text());
+    assert_no_secret(&format!("{:?}", world.http));
+    let origin = Origin::new(world.http.clone()).unwrap();
+    assert_no_secret(&format!("{origin:?} {:?}", origin.connection()));
+    assert_no_secret(&format!("{:?}", world.lock()));
+}
+
+#[test]
+fn a_token_that_is_missing_or_refused_is_said_so_and_is_no_loop() {
+    let mut world = World::new();
+    let content = Content::generated(1, 100_000);
+    let url = world.origin.put_hub("o/r", "main", "x", content.clone());
+    world.origin.require_token("/o/r", CANARY, "GatedRepo");
+    world.model("x", &content, &[url]);
+    let error = world.fetch_refused();
+    assert!(error.is_refusal());
+    assert!(error.to_string().contains("HF_TOKEN") && error.to_string().contains("licence"), "{error}");
+    world.http.credentials.add(Credential::bearer("127.0.0.1", None, "another"));
+    let error = world.fetch_refused().to_string();
+    assert!(error.contains("accept the licence") && !error.contains("another"), "{error}");
+    assert!(world.origin.counters().requests <= 2);
+}
+
+fn through_proxy(password: &str) -> (World, provision_testbed::BlockingOrigin) {
+    let proxy = start_origin("127.0.0.2");
+    let mut world = World::new();
+    let content = Content::generated(1, 3_000_000);
+    proxy.put("/x", content.clone());
+    world.model("x", &content, &["http://models.example/x".to_owned()]);
+    world.http.proxies.http = Some(format!("http://user:{password}@{}", proxy.addr()));
+    world.http.connect_timeout = Duration::from_millis(500);
+    (world, proxy)
+}
+
+#[test]
+fn fault_54_a_proxy_is_used_with_its_password_which_is_never_shown() {
+    let (world, proxy) = through_proxy(CANARY);
+    let report = world.fetch_all();
+    let requests = proxy.requests();
+    assert!(requests.iter().all(|request| request.target == "http://models.example/x"));
+    // Base64 of `user:canary-token`.
+    let expected = Some("Basic dXNlcjpjYW5hcnktdG9rZW4=");
+    assert!(requests.iter().all(|request| request.header("proxy-authorization") == expected));
+    let origin = Origin::new(world.http.clone()).unwrap();
+    let said = format!("{report:?} {:?} {origin:?} {:?}", world.http, origin.connection());
+    for secret in [CANARY, "dXNlcjpj"] {
+        assert!(!said.contains(secret) && !world.events.text().contains(secret), "{said}");
+    }
+}
+
+#[test]
+fn fault_54_no_proxy_goes_around_it() {
+    let (mut world, proxy) = through_proxy(CANARY);
+    world.file("x", &Content::generated(1, 3_000_000));
+    world.http.proxies.except = Some("localhost,127.0.0.1".to_owned());
+    world.fetch_all();
+    assert_eq!(proxy.counters().connections_accepted, 0);
+}
+
+#[test]
+fn fault_54_a_refusal_by_the_proxy_stops_the_file_and_names_the_proxy() {
+    let (mut world, proxy) = through_proxy(CANARY);
+    let content = Content::generated(1, 3_000_000);
+    let sources = ["http://models.example/x", "http://mirror.example/x"].map(str::to_owned);
+    world.model("x", &content, &sources);
+    proxy.misbehave("/x", Fault::status(407));
+    let error = world.fetch_refused().to_string();
+    assert!(error.contains("407") && error.contains("proxy"), "{error}");
+    assert!(!error.contains("netrc") && !error.contains(CANARY), "{error}");
+    assert!(proxy.counters().requests <= 4, "the mirror is behind the same proxy");
+}
+
+#[test]
+fn fault_54_a_proxy_that_is_not_there_is_said_so() {
+    let (mut world, proxy) = through_proxy(CANARY);
+    world.config.transfer.retry.retries = 2;
+    proxy.stop();
+    let error = world.fetch_refused().to_string();
+    assert!(!error.contains(CANARY), "{error}");
+    assert!(error.contains("refused"), "{error}");
+}

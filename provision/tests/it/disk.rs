@@ -1,0 +1,149 @@
+//! What is in the way on the disk, and other runs in the same directory (faults 65, 73, 81, 86).
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use provision::event::Event;
+use provision::fetch::FetchError;
+use provision::store::{Acquire, Destination, DestinationLock};
+use provision_testbed::{Content, Shape};
+
+use crate::world::{PATIENCE, World};
+
+#[test]
+fn fault_65_a_pickle_is_fetched_with_a_warning() {
+    let mut world = World::new();
+    for path in ["a.ckpt", "b.pt", "c.bin", "d.safetensors"] {
+        world.file(path, &Content::generated(1, 1000 + path.len() as u64));
+    }
+    world.fetch_all();
+    assert_eq!(world.events.count(|event| matches!(event, Event::Warning { .. })), 3);
+    let text = world.events.text();
+    assert!(text.contains("a.ckpt: ") && text.contains("pickle") && text.contains("runs the code"), "{text}");
+    assert!(!text.contains("d.safetensors: files"));
+}
+
+#[test]
+fn fault_73_what_is_no_file_under_a_final_name_is_left_alone() {
+    let victim_bytes = b"precious";
+    for kind in ["symlink", "directory", "fifo"] {
+        let mut world = World::new();
+        world.file("sub/x", &Content::generated(1, 2_000_000)).file("sub/y", &Content::generated(2, 1000));
+        std::fs::create_dir_all(world.path("sub")).unwrap();
+        let (path, victim) = (world.path("sub/x"), world.beside("victim"));
+        std::fs::write(&victim, victim_bytes).unwrap();
+        match kind {
+            "symlink" => symlink(&victim, &path).unwrap(),
+            "directory" => std::fs::create_dir(&path).unwrap(),
+            _ => {
+                let mode = rustix::fs::Mode::from_raw_mode(0o600);
+                rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            }
+        }
+        let before = std::fs::symlink_metadata(&path).unwrap();
+        let report = world.fetch().unwrap();
+        let error = report.files[0].result.as_ref().unwrap_err().to_string();
+        assert!(error.contains("sub/x") && error.to_lowercase().contains(kind), "{error}");
+        assert!(report.files[1].result.is_ok(), "the other file is installed");
+        let after = std::fs::symlink_metadata(&path).unwrap();
+        assert_eq!(before.file_type(), after.file_type());
+        assert_eq!(std::fs::read(&victim).unwrap(), victim_bytes);
+        assert_eq!(world.origin.counters().path("/sub/x").requests, 0, "known before the first byte");
+        assert!(!world.path(".models-installed").exists());
+    }
+}
+
+#[test]
+fn fault_73_a_symlink_that_appears_while_the_file_is_fetched_is_not_followed() {
+    let mut world = World::new();
+    world.file("x", &Content::generated(1, 8_000_000));
+    world.origin.shape(Shape::rate(2_000_000));
+    let victim = world.beside("victim");
+    std::fs::write(&victim, b"precious").unwrap();
+    let report = std::thread::scope(|scope| {
+        let run = scope.spawn(|| world.fetch());
+        world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+        symlink(&victim, world.path("x")).unwrap();
+        run.join().unwrap().unwrap()
+    });
+    let error = report.files[0].result.as_ref().unwrap_err().to_string();
+    assert!(error.contains("symlink"), "{error}");
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+}
+
+#[test]
+fn fault_81_a_dead_owners_lock_holds_nobody_up() {
+    let mut world = World::new();
+    world.file("x", &Content::generated(1, 1000));
+    std::fs::create_dir_all(world.destination()).unwrap();
+    std::fs::write(world.path(".provision.lock"), "held by process 999999").unwrap();
+    let started = Instant::now();
+    world.fetch_all();
+    assert!(started.elapsed() < Duration::from_secs(5));
+    assert_eq!(world.events.count(|event| matches!(event, Event::Waiting { .. })), 0);
+}
+
+#[test]
+fn a_second_run_waits_and_finds_the_work_done() {
+    let mut world = World::new();
+    world.file("x", &Content::generated(1, 12_000_000));
+    world.origin.shape(Shape::rate(3_000_000));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| world.fetch());
+        world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+        let second = scope.spawn(|| world.fetch());
+        let third = scope.spawn(|| world.fetch());
+        assert!(first.join().unwrap().unwrap().is_complete());
+        assert!(second.join().unwrap().unwrap().by_marker);
+        assert!(third.join().unwrap().unwrap().by_marker);
+    });
+    world.assert_installed();
+    assert_eq!(world.events.count(|event| matches!(event, Event::Waiting { .. })), 2);
+    assert_eq!(world.events.count(|event| matches!(event, Event::Acquired)), 2);
+    assert!(world.origin.counters().body_bytes_sent < 12_000_000 * 4 / 3);
+}
+
+#[test]
+fn a_destination_that_stays_busy_is_said_so_after_the_wait() {
+    let mut world = World::new();
+    world.file("x", &Content::generated(1, 1000));
+    world.config.wait = Duration::from_millis(300);
+    let destination = Destination::create(&world.destination()).unwrap();
+    let Acquire::Acquired(lock) = DestinationLock::try_acquire(&destination).unwrap() else {
+        panic!("nobody has it")
+    };
+    let started = Instant::now();
+    let error = world.fetch().unwrap_err();
+    assert!(started.elapsed() >= Duration::from_millis(300));
+    assert!(matches!(error, FetchError::Busy { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains(".provision.lock") && text.contains("held by process"), "{text}");
+    assert_eq!(world.origin.counters().connections_accepted, 0);
+    drop(lock);
+    world.fetch_all();
+}
+
+#[test]
+fn fault_86_an_odd_umask_does_not_show() {
+    for umask in ["0777", "0077", "0000"] {
+        let mut world = World::new();
+        world.file("deep/er/x", &Content::generated(1, 2_000_000));
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(format!("umask {umask}; exec \"$@\"")).arg("sh");
+        command.arg(env!("CARGO_BIN_EXE_provision")).arg("fetch").arg("--lock").arg(world.write_lock());
+        command.arg("--dest").arg(world.destination()).env_clear().env("PATH", "/usr/bin:/bin");
+        let ended = command.output().unwrap();
+        assert!(ended.status.success(), "{umask}: {}", String::from_utf8_lossy(&ended.stderr));
+        let mode = |name: &str| std::fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o7777;
+        for (name, expected) in [
+            ("", 0o755),
+            ("deep", 0o755),
+            ("deep/er", 0o755),
+            ("deep/er/x", 0o644),
+            (".models-installed", 0o644),
+        ] {
+            assert_eq!(mode(name), expected, "umask {umask}: {name:?} has {:o}", mode(name));
+        }
+    }
+}

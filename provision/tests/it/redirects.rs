@@ -1,0 +1,134 @@
+//! Where answers lead, and where they may not (faults 43 to 51).
+
+use provision::origin::Credential;
+use provision_testbed::{Content, Control, Fault};
+
+use crate::world::{World, assert_polite, start_origin};
+
+const CANARY: &str = "canary-token";
+
+/// A world whose file `x` is redirected to `location`; the first host has a credential.
+fn world(location: impl Into<String>) -> World {
+    let mut world = World::new();
+    world.file("x", &Content::generated(1, 2_000_000));
+    world.origin.misbehave("/x", Fault::redirect(location));
+    world.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
+    world
+}
+
+fn authorizations(origin: &Control) -> usize {
+    origin.requests().iter().filter(|request| request.header("authorization").is_some()).count()
+}
+
+fn refused(location: Option<&str>, words: &str) {
+    let world = world("");
+    world.origin.behave("/x");
+    world.origin.misbehave("/x", Fault::Redirect { status: 302, location: location.map(str::to_owned) });
+    let error = world.fetch_refused().to_string();
+    assert!(error.contains(words), "{location:?}: {error}");
+    assert!(!error.contains(CANARY), "{error}");
+    assert!(world.origin.counters().requests <= 8, "{location:?}");
+    assert!(world.listing().is_empty());
+}
+
+#[test]
+fn fault_43_another_host_gets_no_credential() {
+    let elsewhere = start_origin("127.0.0.2");
+    elsewhere.put("/y", Content::generated(1, 2_000_000));
+    let world = world(elsewhere.url("/y?sig=1").replace("%3F", "?"));
+    world.fetch_all();
+    assert!(authorizations(&world.origin) > 0, "its own host gets it");
+    assert_eq!(authorizations(&elsewhere), 0);
+    assert_polite(&elsewhere);
+}
+
+#[test]
+fn fault_43_a_credential_does_not_come_back_after_a_detour() {
+    let elsewhere = start_origin("127.0.0.2");
+    let world = world(elsewhere.url("/y"));
+    world.origin.put("/z", Content::generated(1, 2_000_000));
+    elsewhere.misbehave("/y", Fault::redirect(world.origin.url("/z")));
+    world.fetch_all();
+    let after = world.origin.requests().into_iter().filter(|request| request.path == "/z");
+    assert!(after.clone().count() > 0);
+    assert!(after.into_iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[test]
+fn fault_44_another_port_of_the_same_host_gets_no_credential() {
+    let elsewhere = start_origin("127.0.0.1");
+    elsewhere.put("/y", Content::generated(1, 2_000_000));
+    let world = world(elsewhere.url("/y"));
+    world.fetch_all();
+    assert!(authorizations(&world.origin) > 0);
+    assert_eq!(authorizations(&elsewhere), 0);
+}
+
+#[test]
+fn a_redirect_within_the_host_keeps_the_credential() {
+    for status in [301, 302, 303, 307, 308] {
+        let world = world("");
+        world.origin.behave("/x");
+        world.origin.put("/private/y", Content::generated(1, 2_000_000));
+        world.origin.require_token("/private", CANARY, "GatedRepo");
+        let location = Some("/private/y".to_owned());
+        world.origin.misbehave("/x", Fault::Redirect { status, location });
+        world.fetch_all();
+    }
+}
+
+#[test]
+fn fault_46_only_http_is_followed() {
+    for location in ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:text/plain,x"] {
+        refused(Some(location), "scheme");
+    }
+}
+
+#[test]
+fn fault_48_a_loop_and_an_eleventh_hop_are_refused() {
+    let in_a_circle = world("/x");
+    let error = in_a_circle.fetch_refused().to_string();
+    assert!(error.contains("more than 10 times"), "{error}");
+    assert!(in_a_circle.origin.counters().requests <= 4 * 11, "{}", in_a_circle.origin.counters().requests);
+
+    for (hops, is_fine) in [(10, true), (11, false)] {
+        let world = world(if hops == 1 { "/end" } else { "/hop1" });
+        for hop in 1..hops {
+            let next = if hop + 1 == hops { "/end".to_owned() } else { format!("/hop{}", hop + 1) };
+            world.origin.misbehave(&format!("/hop{hop}"), Fault::redirect(next));
+        }
+        world.origin.put("/end", Content::generated(1, 2_000_000));
+        if is_fine {
+            world.fetch_all();
+        } else {
+            world.fetch_refused();
+        }
+    }
+}
+
+#[test]
+fn fault_49_a_location_that_is_none_is_refused() {
+    refused(None, "no usable address");
+    refused(Some(""), "no usable address");
+    refused(Some("http://user:canary@127.0.0.1/y"), "user name or password");
+    refused(Some("http://a%2Fb/y"), "no usable address");
+    refused(Some("http://127.0.0.1:99999/y"), "no usable address");
+    refused(Some("http://127.0.0.1/a b"), "white space");
+    refused(Some("http://127.0.0.1/y\rX-Injected: 1"), "not a usable HTTP answer");
+}
+
+#[test]
+fn fault_50_a_realm_elsewhere_is_not_answered() {
+    let elsewhere = start_origin("127.0.0.2");
+    let mut world = World::new();
+    world.file("x", &Content::generated(1, 2_000_000));
+    world.http.credentials.add(Credential::basic("127.0.0.2", "user", CANARY));
+    let challenge = format!("Basic realm=\"{}\"", elsewhere.url("/"));
+    let headers = vec![("WWW-Authenticate".to_owned(), challenge)];
+    world.origin.misbehave("/x", Fault::Status { code: 401, headers, body: "no".into() });
+    let error = world.fetch_refused();
+    assert!(error.is_refusal() && error.to_string().contains("netrc"), "{error}");
+    assert_eq!(elsewhere.counters().connections_accepted, 0);
+    assert_eq!(authorizations(&world.origin), 0);
+    assert!(world.origin.counters().requests <= 4);
+}
