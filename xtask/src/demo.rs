@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stderr, reason = "it talks to a person")]
 
+use std::fmt::Write as _;
 use std::time::Instant;
 
 use camino::Utf8Path;
@@ -86,8 +87,9 @@ fn serve(origin: &BlockingOrigin) -> String {
     for (seed, (path, size)) in QWEN.into_iter().enumerate() {
         let content = Content::generated(seed as u64, size / SCALE);
         let at = format!("/{path}");
-        text += &format!(
-            "\n[[model]]\npath = \"{path}\"\nurl = \"{}\"\nsize = {}\nsha256 = \"{}\"\n",
+        let _ = writeln!(
+            text,
+            "\n[[model]]\npath = \"{path}\"\nurl = \"{}\"\nsize = {}\nsha256 = \"{}\"",
             origin.url(&at),
             content.size(),
             content.sha256_hex(),

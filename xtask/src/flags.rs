@@ -3,6 +3,11 @@
 use clap::{Args, Parser, Subcommand};
 use provision::cli::arguments::{FetchArgs, StatusArgs, VerifyArgs};
 
+use crate::bench::BenchArgs;
+use crate::ci::CiArgs;
+use crate::readme::ReadmeArgs;
+use crate::real_input::RealInputArgs;
+
 /// The project's commands
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
@@ -21,6 +26,14 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Say what is installed, missing or partial; no network
     Status(StatusArgs),
+    /// Every check but the tests, stopping at the first that fails
+    Ci(CiArgs),
+    /// Fetch a real model from a real web server, and everything that can go wrong with that
+    RealInput(RealInputArgs),
+    /// Run the README's commands as written
+    Readme(ReadmeArgs),
+    /// Measure this program against aria2c: time, processor time, peak memory
+    Bench(BenchArgs),
 }
 
 /// Options of `fetch-models`.

@@ -1,14 +1,22 @@
 //! The project's commands: `cargo xtask --help`. This file only dispatches.
 
+mod bench;
+mod ci;
 mod demo;
 mod fetch_models;
 mod flags;
+mod nginx;
+mod programs;
 mod project;
+mod readme;
+mod real_input;
+mod steps;
+mod wait;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use provision::cli::exit::Failure;
+use provision::cli::exit::{Code, Failure};
 use provision::cli::{status, verify};
 
 use flags::{Command, Xtask};
@@ -18,6 +26,15 @@ fn main() -> ExitCode {
         Command::FetchModels(args) => fetch_models::run(&args),
         Command::Verify(args) => verify::run(&args, &project::lock()),
         Command::Status(args) => status::run(&args, &project::lock()),
+        Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
+        Command::RealInput(args) => real_input::run(&args).map_err(|error| unexpected(&error)),
+        Command::Readme(args) => readme::run(&args).map_err(|error| unexpected(&error)),
+        Command::Bench(args) => bench::run(&args).map_err(|error| unexpected(&error)),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
+}
+
+/// The checks' own failures: a chain of what was being done, outermost first.
+fn unexpected(error: &anyhow::Error) -> Failure {
+    Failure::new(Code::Unexpected, format!("{error:#}"))
 }

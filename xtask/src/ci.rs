@@ -1,0 +1,135 @@
+//! `cargo xtask ci`: everything that has to hold before a change lands, except `cargo test`, which `.ci/run` calls
+//! first. Step by step, stopping at the first failure.
+
+#![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use xshell::{Shell, cmd};
+
+use crate::bench::{self, BenchArgs, Scenario};
+use crate::programs::{self, SHELLCHECK};
+use crate::project;
+use crate::readme::{self, ReadmeArgs};
+use crate::real_input::{self, RealInputArgs};
+use crate::steps::{Done, Steps};
+
+/// Runs every check but the tests, and stops at the first that fails
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CiArgs {
+    /// Only this step (repeatable)
+    #[arg(long, value_name = "STEP", value_enum)]
+    pub(crate) only: Vec<Step>,
+
+    /// Not this step (repeatable)
+    #[arg(long, value_name = "STEP", value_enum)]
+    pub(crate) skip: Vec<Step>,
+}
+
+/// The steps, in the order in which they run: what fails fastest comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    /// The code is formatted
+    Fmt,
+    /// The shell scripts pass shellcheck, where it is installed
+    Shell,
+    /// Licences, bans and sources of the dependencies, where cargo-deny is installed
+    Deny,
+    /// No lint complains anywhere
+    Clippy,
+    /// The library builds without the command line, and no lint complains
+    Library,
+    /// The documentation builds without a warning
+    Doc,
+    /// The README's commands work as written
+    Readme,
+    /// `cargo xtask fetch-models --demo` works
+    Demo,
+    /// A real model, a real web server, real failures
+    RealInput,
+    /// The benchmark runs, at a small scale; its numbers decide nothing
+    Bench,
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+pub(crate) fn run(args: &CiArgs) -> Result<()> {
+    let sh = Shell::new()?;
+    sh.change_dir(project::root());
+    programs::extend_path(&sh);
+    let mut steps = Steps::new("ci");
+    for &step in Step::value_variants() {
+        let is_asked_for = args.only.is_empty() || args.only.contains(&step);
+        if !is_asked_for || args.skip.contains(&step) {
+            continue;
+        }
+        let name = step.name();
+        steps
+            .run(&name, || prove(&sh, step))
+            .with_context(|| format!("to run it alone: cargo xtask ci --only {name}"))?;
+    }
+    steps.finish();
+    Ok(())
+}
+
+fn prove(sh: &Shell, step: Step) -> Result<Done> {
+    match step {
+        Step::Fmt => cmd!(sh, "cargo fmt --all --check").run()?,
+        Step::Shell => return shell_scripts(sh),
+        Step::Deny => return dependencies(sh),
+        Step::Clippy => cmd!(sh, "cargo clippy --locked --workspace --all-targets -- -D warnings").run()?,
+        Step::Library => {
+            cmd!(sh, "cargo clippy --locked -p provision --no-default-features --lib -- -D warnings")
+                .run()?;
+        }
+        Step::Doc => {
+            cmd!(sh, "cargo doc --locked --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings").run()?;
+        }
+        Step::Readme => readme::run(&ReadmeArgs { list: false })?,
+        Step::Demo => cmd!(sh, "cargo xtask fetch-models --demo").run()?,
+        Step::RealInput => real_input::run(&RealInputArgs::default())?,
+        Step::Bench => bench::run(&BenchArgs {
+            scenario: Some(Scenario::Loopback),
+            rounds: 1,
+            scale: 200,
+            ..BenchArgs::default()
+        })?,
+    }
+    Ok(Done::Passed)
+}
+
+fn shell_scripts(sh: &Shell) -> Result<Done> {
+    if !SHELLCHECK.is_there(sh) {
+        return Ok(Done::Skipped("shellcheck is not installed: apt-get install shellcheck".to_owned()));
+    }
+    let listed =
+        cmd!(sh, "git ls-files --cached --others --exclude-standard -- .ci/run *.sh").quiet().read()?;
+    let scripts: Vec<_> = listed.lines().collect();
+    cmd!(sh, "shellcheck -- {scripts...}").run()?;
+    Ok(Done::Passed)
+}
+
+/// cargo-deny, in two parts: its advisory database lies on a git host that a machine may not reach, and that must
+/// not hide what can be checked without it.
+fn dependencies(sh: &Shell) -> Result<Done> {
+    if cmd!(sh, "cargo deny --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
+        let why = "cargo-deny is not installed: cargo install cargo-deny --locked (two to three minutes on 2 cores)";
+        return Ok(Done::Skipped(why.to_owned()));
+    }
+    cmd!(sh, "cargo deny --locked check bans licenses sources --hide-inclusion-graph").run()?;
+    let started = Instant::now();
+    match cmd!(sh, "cargo deny --locked fetch db").quiet().ignore_stdout().ignore_stderr().run() {
+        Ok(()) => cmd!(sh, "cargo deny --locked check --disable-fetch advisories").run()?,
+        Err(_) => println!(
+            "    advisories NOT checked: their database cannot be fetched from here (tried for {:.0} s)",
+            started.elapsed().as_secs_f64()
+        ),
+    }
+    Ok(Done::Passed)
+}

@@ -1,0 +1,72 @@
+//! A certificate authority for an afternoon, and a server certificate by it for `localhost` and 127.0.0.1.
+
+use anyhow::{Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use xshell::{Cmd, Shell, cmd};
+
+/// Without a configuration of its own, openssl takes the system's, and what that adds differs by machine.
+const REQUEST: &str = "\
+[req]
+prompt = no
+distinguished_name = name
+[name]
+CN = localhost
+";
+const AUTHORITY: &str = "\
+[req]
+prompt = no
+distinguished_name = name
+x509_extensions = authority
+[name]
+CN = real-input check: throw-away CA
+[authority]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+subjectKeyIdentifier = hash
+";
+const SERVER: &str = "\
+basicConstraints = critical, CA:FALSE
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth
+subjectAltName = DNS:localhost, IP:127.0.0.1
+";
+
+/// The files, in PEM.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    /// For the client: `SSL_CERT_FILE`.
+    pub(crate) authority: Utf8PathBuf,
+    pub(crate) server: Utf8PathBuf,
+    pub(crate) server_key: Utf8PathBuf,
+}
+
+impl Certificates {
+    pub(crate) fn make(sh: &Shell, folder: &Utf8Path) -> Result<Self> {
+        sh.create_dir(folder)?;
+        let _there = sh.push_dir(folder);
+        sh.write_file("authority.cnf", AUTHORITY)?;
+        sh.write_file("request.cnf", REQUEST)?;
+        sh.write_file("server.cnf", SERVER)?;
+        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        let authority = ["-config", "authority.cnf", "-keyout", "authority.key", "-out", "authority.pem"];
+        openssl(cmd!(sh, "openssl req -x509 -days 2 {key...} {authority...}"))?;
+        let request = ["-config", "request.cnf", "-keyout", "server.key", "-out", "server.csr"];
+        openssl(cmd!(sh, "openssl req -new {key...} {request...}"))?;
+        let by = ["-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial"];
+        let server = ["-in", "server.csr", "-extfile", "server.cnf", "-out", "server.pem"];
+        openssl(cmd!(sh, "openssl x509 -req -days 2 {by...} {server...}"))?;
+        Ok(Self {
+            authority: folder.join("authority.pem"),
+            server: folder.join("server.pem"),
+            server_key: folder.join("server.key"),
+        })
+    }
+}
+
+/// It talks on standard error even when all is well; that is shown only when it is not.
+fn openssl(command: Cmd<'_>) -> Result<()> {
+    let command = command.quiet().ignore_status();
+    let output = command.output()?;
+    ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
