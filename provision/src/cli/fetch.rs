@@ -62,7 +62,7 @@ pub fn fetch(
     let unexpected = |error: std::io::Error| Failure::new(Code::Unexpected, error);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(super::arguments::threads().clamp(2, 4))
-        .max_blocking_threads(64)
+        .max_blocking_threads(16)
         .enable_all()
         .build()
         .map_err(unexpected)?;
