@@ -67,7 +67,7 @@ pub(crate) fn run(args: &FetchArgs) -> Result<(), Failure> {
         eprintln!();
         eprintln!("  one connection would have taken   {}", human::duration(one_connection));
         eprintln!(
-            "  this run took                     {} ({:.0} times as fast, over up to {} connections), every byte proven",
+            "  this run took                     {} ({:.0} times as fast; {} connections, all proven)",
             human::duration(run),
             one_connection.as_secs_f64() / run.as_secs_f64(),
             origin.counters().peak_open.min(u64::from(args.connections)),

@@ -7,6 +7,7 @@ mod credentials;
 mod disk;
 mod fetching;
 mod interrupt;
+mod order;
 mod program;
 mod ranges;
 mod redirects;

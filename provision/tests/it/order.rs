@@ -1,0 +1,116 @@
+//! The order of writes (fault 67): what a power cut at any moment would find depends on it and on nothing else.
+//!
+//! The program runs under strace, and the log is read. A machine without strace cannot tell; CI must have it.
+
+use std::process::Command;
+
+use provision_testbed::{Content, Shape};
+
+use crate::world::World;
+
+/// A system call that succeeded, with the lines at which it began and ended: threads overlap.
+struct Call {
+    began: usize,
+    ended: usize,
+    text: String,
+}
+
+impl Call {
+    fn is(&self, name: &str, argument: &str) -> bool {
+        self.text.split_once('(').is_some_and(|(call, rest)| call == name && rest.contains(argument))
+    }
+}
+
+/// Joins the two halves of calls that others interrupted.
+fn parse(log: &str) -> Vec<Call> {
+    let mut open: Vec<(&str, usize, String)> = Vec::new();
+    let mut calls = Vec::new();
+    for (line, text) in log.lines().enumerate() {
+        let Some((thread, text)) = text.split_once(' ') else { continue };
+        let text = text.trim_start();
+        let (began, text) = if let Some(begun) = text.strip_suffix("<unfinished ...>") {
+            open.push((thread, line, begun.to_owned()));
+            continue;
+        } else if text.starts_with("<... ") {
+            let Some(at) = open.iter().position(|(other, ..)| *other == thread) else { continue };
+            let (_, began, begun) = open.remove(at);
+            (began, begun + text)
+        } else {
+            (line, text.to_owned())
+        };
+        if !text.contains("= -1 ") {
+            calls.push(Call { began, ended: line, text });
+        }
+    }
+    calls
+}
+
+#[test]
+fn fault_67_bytes_are_durable_before_the_journal_the_name_and_the_marker_say_so() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        #[expect(clippy::disallowed_methods, reason = "a test, not the library")]
+        let ci = std::env::var_os("CI").is_some();
+        assert!(!ci, "CI installs strace: this test must not be passed over there");
+        eprintln!("not run: strace is not installed");
+        return;
+    }
+    let mut world = World::new();
+    world
+        .file("d/x.bin", &Content::generated(1, 24_000_000))
+        .file("e/y.bin", &Content::generated(2, 3_000_000));
+    // Slow enough for a checkpoint or two on the way.
+    world.origin.shape(Shape::rate(2_000_000));
+    let log = world.beside("strace.log");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-y", "-s", "80", "-o"]).arg(&log);
+    command.args(["-e", "trace=pwritev,pwrite64,fdatasync,fsync,renameat,renameat2"]);
+    command.arg(env!("CARGO_BIN_EXE_provision")).args(["fetch", "--connections", "4", "--lock"]);
+    command.arg(world.write_lock()).arg("--dest").arg(world.destination());
+    let ended = command.output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    world.assert_installed();
+    let calls = parse(&std::fs::read_to_string(log).unwrap());
+    let all =
+        |name: &str, argument: &str| calls.iter().filter(|call| call.is(name, argument)).collect::<Vec<_>>();
+
+    // I3: between any write of data that a record names and the record lies a sync of the part.
+    let durable: Vec<&Call> =
+        all("pwritev", ".x.bin.").into_iter().filter(|call| call.text.contains("\"durable ")).collect();
+    assert!(!durable.is_empty(), "there was no checkpoint");
+    let mut last = 0;
+    for record in durable {
+        let synced = all("fdatasync", ".part>")
+            .into_iter()
+            .filter(|s| s.text.contains(".x.bin."))
+            .any(|sync| sync.began >= last && sync.ended < record.began);
+        assert!(synced, "a record without a sync before it: {}", record.text);
+        last = record.ended;
+    }
+
+    // I1: every byte, then fsync of the part, then the name, then fsync of the directory.
+    let mut named = 0;
+    for (directory, name) in [("d", "x.bin"), ("e", "y.bin")] {
+        let renames = all("renameat", &format!("\"{name}\""));
+        let [rename] = renames.as_slice() else { panic!("{} renames to {name}", renames.len()) };
+        let is_part =
+            |call: &&&Call| call.text.contains(&format!(".{name}.")) && call.text.contains(".part>");
+        let writes = all("pwritev", ".part>");
+        let last_write = writes.iter().filter(is_part).map(|call| call.ended).max().unwrap();
+        let syncs = all("fsync", ".part>");
+        let synced =
+            syncs.iter().filter(is_part).any(|sync| sync.began > last_write && sync.ended < rename.began);
+        assert!(synced, "{name} got its name before its bytes were durable");
+        let directories = all("fsync", &format!("/models/{directory}>"));
+        let named_at =
+            directories.iter().filter(|sync| sync.began > rename.ended).map(|sync| sync.ended).min();
+        named = named.max(named_at.unwrap_or_else(|| panic!("{directory} was not synced after the rename")));
+    }
+
+    // I2: the marker is renamed into place after all of that, durable itself, and its name is synced.
+    let markers = all("renameat", "\".models-installed\"");
+    let [marker] = markers.as_slice() else { panic!("{} markers", markers.len()) };
+    assert!(marker.began > named, "the marker came before a file's name was durable");
+    let synced = all("fsync", ".models-installed.").iter().any(|sync| sync.ended < marker.began);
+    assert!(synced, "the marker's bytes were not durable before its name");
+    assert!(all("fsync", "/models>").iter().any(|sync| sync.began > marker.ended), "its name was not synced");
+}
