@@ -28,7 +28,7 @@ use crate::backoff::RetryPolicy;
 use crate::byte_range::ByteRange;
 use crate::event::{Event, FileIndex, Observer, Outcome};
 use crate::lockfile::Model;
-use crate::origin::{Connection, Origin};
+use crate::origin::{Connection, Origin, RequestError};
 use crate::schedule::{self, ClaimId, FileId, HostId, Limits, Schedule, SlotId};
 use crate::source_url::SourceUrl;
 use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
@@ -225,7 +225,7 @@ pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
         started: Instant::now(),
         flush: flush_len(total, config.limits.connections),
         stall: config.stall,
-        note: (total / 1600).clamp(256 << 10, 32 << 20),
+        note: (total / 1600).clamp(64 << 10, 32 << 20),
         dirty: AtomicU64::new(0),
     });
     let files: Vec<_> =
@@ -392,7 +392,21 @@ impl Coordinator {
             return self.drained(id);
         }
         let incomplete_stream = order.claim.plain && result.is_err();
+        let circumstances = Circumstances {
+            now,
+            began: order.began,
+            gained: file.target.gained.load(Ordering::Relaxed),
+            served: order.served && received == 0,
+            from_host: self.shared.schedule().received_from_host(id),
+            random: fastrand::f64(),
+        };
         let decision = match result {
+            Ok(()) | Err(claim::ClaimError::Revoked)
+                if received == 0 && !order.claim.plain && !self.stopping =>
+            {
+                let error = RequestError::stalled(file.policy.source(), self.config.stall);
+                file.policy.fruitless(error, &circumstances, self.config.stall)
+            }
             Ok(()) => {
                 file.policy.progress();
                 Decision::GoOn
@@ -405,15 +419,6 @@ impl Coordinator {
                 if refused && !order.served {
                     self.shared.schedule().refused(id, now);
                 }
-                let total = file.target.gained.load(Ordering::Relaxed);
-                let circumstances = Circumstances {
-                    now,
-                    began: order.began,
-                    gained: total,
-                    served: order.served && received == 0,
-                    from_host: self.shared.schedule().received_from_host(id),
-                    random: fastrand::f64(),
-                };
                 if received == 0 && error.is_transport() {
                     // The host that the source led to may be the trouble: the source is asked again where its bytes are.
                     file.target.forget_place();
@@ -421,7 +426,7 @@ impl Coordinator {
                 file.policy.request_failed(error, &circumstances)
             }
         };
-        if incomplete_stream && matches!(decision, Decision::GoOn | Decision::Wait { .. }) {
+        if incomplete_stream && !matches!(decision, Decision::Then(_)) {
             // A stream's claim spans bytes that were held before it; only the part knows which.
             self.refill(id);
         }
@@ -431,7 +436,8 @@ impl Coordinator {
     fn decide(&mut self, id: FileId, decision: Decision) {
         let now = self.shared.now();
         let file = &mut self.files[id.0];
-        if matches!(file.phase, Phase::Done(_) | Phase::Draining(_)) {
+        // A job that has the part finds out for itself what is wrong with the disk, and says so.
+        if !matches!(file.phase, Phase::Transferring) {
             return;
         }
         match decision {
@@ -544,10 +550,10 @@ impl Coordinator {
         self.shared.schedule().close(id);
         let file = &mut self.files[id.0];
         file.elapsed = now.saturating_sub(file.began.unwrap_or(now));
-        if error.is_integrity()
-            && let Some(part) = file.target.part.get()
+        // Wrong bytes are worth nothing to the next run, and neither is an empty part.
+        if let Some(part) = file.target.part.get()
+            && (error.condemns_bytes() || part.held() == 0)
         {
-            // Wrong bytes are worth nothing to the next run.
             let _ = part.remove();
         }
         self.shared.observer.observe(&Event::Failed { file: file.target.index, reason: error.reason() });
@@ -677,12 +683,10 @@ impl Coordinator {
         claims.iter().filter_map(|id| self.flights.get(id)).for_each(|flight| flight.handle.look());
     }
 
+    /// Ends every claim with what it has received: nothing new is launched.
     fn stop(&mut self) {
         self.stopping = true;
-        for at in 0..self.files.len() {
-            let revoked = self.shared.schedule().revoke(FileId(at));
-            self.tell(&revoked);
-        }
+        self.flights.values().for_each(|flight| flight.handle.stop());
     }
 
     /// Makes what is unfinished durable, and says what became of each file.

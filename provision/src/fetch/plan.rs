@@ -130,6 +130,11 @@ impl Planner<'_> {
             PartFile::discard(self.destination, model)?;
             return Ok(None);
         }
+        if *self.naming != Naming::Shared {
+            let part = PartFile::open(self.destination, model, self.naming, self.go_on())?;
+            part.adopt_orphans(model)?;
+            return Ok((part.held() > 0).then(|| Box::new(part)));
+        }
         let claimed = PartFile::claimed(self.destination, model)?;
         if claimed == 0 {
             return Ok(None);

@@ -79,7 +79,9 @@ impl Work {
             let started = Instant::now();
             let from = models[other];
             if !matches!(self.files[other].result, Ok(Some(_))) {
-                self.files[at].result = Err(FileError::of_original(&from.path));
+                let error = FileError::of_original(&from.path);
+                observer.observe(&Event::Failed { file: at, reason: error.reason() });
+                self.files[at].result = Err(error);
                 continue;
             }
             match copy(destination, from, models[at], naming) {

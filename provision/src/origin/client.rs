@@ -287,7 +287,7 @@ impl Connection {
         let wait = origin.config.head_timeout;
         match tokio::time::timeout(wait, request.send()).await {
             Ok(sent) => sent.map_err(|error| failed(&error)),
-            Err(_) => Err(stalled(&to.url, wait)),
+            Err(_) => Err(RequestError::stalled(&to.url, wait)),
         }
     }
 
@@ -357,7 +357,7 @@ impl Answer {
 
     /// The failure of a body in which nothing moved for `wait`.
     pub fn stalled(&self, wait: Duration) -> RequestError {
-        stalled(&self.resolved.url, wait)
+        RequestError::stalled(&self.resolved.url, wait)
     }
 
     /// The failure of a body that broke off.
@@ -374,10 +374,6 @@ impl Answer {
     pub fn changed(&self) -> RequestError {
         RequestError::Unusable { url: self.resolved.url.clone(), what: Unusable::Changed }
     }
-}
-
-fn stalled(url: &SourceUrl, wait: Duration) -> RequestError {
-    RequestError::Transport { host: url.authority(), kind: TransportError::Stalled(wait) }
 }
 
 fn is_redirect(status: StatusCode) -> bool {
@@ -402,4 +398,84 @@ fn printable(text: &str) -> String {
 )]
 fn wall_clock() -> SystemTime {
     SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PUBLIC: &str = "93.184.215.14:443";
+
+    fn connection(private_redirects: bool) -> Connection {
+        Origin::new(OriginConfig { private_redirects, ..OriginConfig::default() }).unwrap().connection()
+    }
+
+    fn at(url: &str, public_only: bool) -> Resolved {
+        Resolved { url: url.parse().unwrap(), same_origin: true, public_only }
+    }
+
+    /// Whether a redirect answered from `peer` is followed to `to`, and if so, whether only to public addresses.
+    fn permitted(
+        connection: &Connection,
+        from: &Resolved,
+        to: &str,
+        peer: &str,
+    ) -> Result<bool, RedirectError> {
+        let next = connection.permit(from, to.parse().unwrap(), Some(peer.parse().unwrap()));
+        next.map(|next| next.public_only)
+    }
+
+    #[test]
+    fn fault_47_a_public_origin_leads_to_no_private_address() {
+        let connection = connection(false);
+        let from = at("https://public.example/x", false);
+        for to in [
+            "https://127.0.0.1/",
+            "https://10.0.0.1/",
+            "https://169.254.169.254/latest/meta-data",
+            "https://[::1]/",
+            "https://[::ffff:127.0.0.1]/",
+            "https://2130706433/",
+        ] {
+            let refused = permitted(&connection, &from, to, PUBLIC);
+            assert!(matches!(refused, Err(RedirectError::Private { .. })), "{to}: {refused:?}");
+        }
+        assert_eq!(permitted(&connection, &from, "https://1.1.1.1/", PUBLIC), Ok(true));
+        // A name is judged by the address that it resolves to, when it is connected to.
+        assert_eq!(permitted(&connection, &from, "https://name.example/", PUBLIC), Ok(true));
+        // The second hop is no better than the first.
+        let second = at("https://name.example/", true);
+        assert!(permitted(&connection, &second, "https://10.0.0.1/", PUBLIC).is_err());
+    }
+
+    #[test]
+    fn fault_47_a_lock_whose_own_address_is_private_may_stay_there_and_so_may_who_is_allowed() {
+        let from = at("http://10.0.0.5/x", false);
+        assert_eq!(permitted(&connection(false), &from, "http://10.0.0.6/", "10.0.0.5:80"), Ok(false));
+        let from = at("https://public.example/x", false);
+        assert_eq!(permitted(&connection(true), &from, "https://10.0.0.1/", PUBLIC), Ok(false));
+    }
+
+    #[tokio::test]
+    async fn fault_47_a_name_that_resolves_to_a_private_address_is_not_connected_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://localhost:{}/x", listener.local_addr().unwrap().port());
+        let source = "http://public.example/x".parse().unwrap();
+        let asked = Asked { range: None, size: 1 };
+        let error = connection(false).get(&source, Some(&at(&url, true)), asked).await.unwrap_err();
+        assert!(
+            matches!(error, RequestError::Redirect { error: RedirectError::Private { .. }, .. }),
+            "{error:?}"
+        );
+        assert_eq!(error.remedy(), super::super::Remedy::Stop);
+        assert!(listener.accept().is_err(), "it was not connected to");
+    }
+
+    #[tokio::test]
+    async fn fault_47_a_resolved_address_keeps_its_restriction() {
+        let resolved = at("http://127.0.0.1:9/x", true);
+        let next = connection(false).permit(&resolved, "http://10.0.0.1/".parse().unwrap(), None);
+        assert!(matches!(next, Err(RedirectError::Private { .. })));
+    }
 }

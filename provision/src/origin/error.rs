@@ -237,6 +237,11 @@ impl RequestError {
         )
     }
 
+    /// Nothing came from `url` for `waited`.
+    pub fn stalled(url: &SourceUrl, waited: Duration) -> Self {
+        Self::Transport { host: url.authority(), kind: TransportError::Stalled(waited) }
+    }
+
     /// Whether no answer came at all.
     pub fn is_transport(&self) -> bool {
         matches!(self, Self::Transport { .. })

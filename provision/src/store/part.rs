@@ -161,9 +161,6 @@ impl PartFile {
             syncing: Mutex::new(()),
             journal: Mutex::new(None),
         };
-        if *naming != Naming::Shared {
-            part.adopt_orphan(model)?;
-        }
         if proven.pieces.is_empty() {
             part.directory.remove(&part.names.journal)?;
         } else {
@@ -456,8 +453,8 @@ impl PartFile {
     }
 
     /// Where locks do nothing, a part left by a process that is gone is copied, never written in place: its owner
-    /// may only be slow.
-    fn adopt_orphan(&self, model: &Model) -> Result<(), StoreError> {
+    /// may only be slow. To be called before anything is claimed of this part.
+    pub fn adopt_orphans(&self, model: &Model) -> Result<(), StoreError> {
         let stem = Names::stem(model);
         for name in self.directory.names()? {
             let Some(other) = name.strip_suffix(".part").filter(|other| other.starts_with(&stem)) else {

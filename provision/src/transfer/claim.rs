@@ -83,6 +83,10 @@ impl Target {
             return Ok(part.clone());
         }
         let opened = Arc::new(PartFile::open(&self.destination, &self.model, &self.naming, || true)?);
+        if opened.held() > 0 {
+            // The plan knew of none of these bytes, so connections are about to write them: not twice.
+            opened.reset()?;
+        }
         *part = Some(opened.clone());
         Ok(opened)
     }
@@ -125,6 +129,7 @@ pub(super) struct Handle {
 
 const WAITING: u8 = 1;
 const STALLED: u8 = 2;
+const STOPPED: u8 = 4;
 
 impl Handle {
     /// The claim has changed: look again, now.
@@ -138,8 +143,18 @@ impl Handle {
         self.notify.notify_one();
     }
 
+    /// The run is to end: write what has come, and give up.
+    pub(super) fn stop(&self) {
+        self.state.fetch_or(STOPPED, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+
     fn is_stalled(&self) -> bool {
         self.state.load(Ordering::Relaxed) & STALLED != 0
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & STOPPED != 0
     }
 
     /// Whether it is the limiter that nothing moves for.
@@ -327,9 +342,13 @@ impl Sink {
         tokio::pin!(get);
         loop {
             tokio::select! {
-                answer = &mut get => return answer,
+                answer = &mut get => {
+                    // The wait for it has its own limit; what counts from now on is the body.
+                    self.handle.state.fetch_and(!STALLED, Ordering::Relaxed);
+                    return answer;
+                }
                 () = self.handle.notify.notified() => {
-                    if self.end().is_none_or(|end| end <= self.position) {
+                    if self.handle.is_stopped() || self.end().is_none_or(|end| end <= self.position) {
                         return Err(ClaimError::Revoked);
                     }
                 }
@@ -364,6 +383,10 @@ impl Sink {
             let chunk = tokio::select! {
                 biased;
                 () = handle.notify.notified() => {
+                    if handle.is_stopped() {
+                        self.flush(true).await?;
+                        return Err(ClaimError::Revoked);
+                    }
                     if handle.is_stalled() {
                         self.flush(true).await?;
                         return Err(ClaimError::Request(answer.stalled(self.shared.stall)));

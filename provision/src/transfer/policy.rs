@@ -72,6 +72,11 @@ impl FileError {
         })
     }
 
+    /// Whether the bytes that are held have been proven wrong: no source brought others since.
+    pub(super) fn condemns_bytes(&self) -> bool {
+        self.attempts.last().is_some_and(|last| matches!(last.error, SourceError::WrongDigest { .. }))
+    }
+
     /// Whether a source wants a token or a permission.
     pub fn is_refusal(&self) -> bool {
         self.attempts
@@ -160,6 +165,10 @@ pub(super) struct FilePolicy {
     attempts: Vec<Attempt>,
     /// Failures in a row, without a byte gained.
     failures: u32,
+    /// Refusals in a row that were not counted, because the host was busy with others. They lengthen the wait.
+    excused: u32,
+    /// Since when claims have been taken from connections that brought nothing, while no byte was gained.
+    barren: Option<Duration>,
     last_failure: Option<Duration>,
     gained_at_failure: u64,
     /// What the host had sent at the last failure.
@@ -190,6 +199,8 @@ impl FilePolicy {
             retry,
             attempts: Vec::new(),
             failures: 0,
+            excused: 0,
+            barren: None,
             last_failure: None,
             gained_at_failure: 0,
             from_host: 0,
@@ -220,7 +231,7 @@ impl FilePolicy {
 
     /// A claim was fetched to its end.
     pub(super) fn progress(&mut self) {
-        self.failures = 0;
+        (self.failures, self.excused, self.barren) = (0, 0, None);
         self.resolved_again = false;
     }
 
@@ -279,27 +290,54 @@ impl FilePolicy {
         let stalled = matches!(&error, RequestError::Transport { kind: TransportError::Stalled(_), .. });
         let news = at.gained.saturating_sub(self.gained_at_failure);
         if news > if stalled { 1 << 20 } else { 0 } {
-            self.failures = 0;
+            (self.failures, self.excused) = (0, 0);
             self.resolved_again = false;
         }
         self.gained_at_failure = at.gained;
         // Connections that fail together fail once: those that were under way at the last failure do not count.
         let same_round = self.failures > 0 && self.last_failure.is_some_and(|last| at.began <= last);
-        // While others receive, the host works: what failed is one connection more than it allows. A stall says
-        // nothing of the kind, and stalling connections must not vouch for each other.
+        // A connection that is not taken while others receive is one more than the host allows: that is not the
+        // source's end, and asking ever less often is all that follows. Any other failure says something of this file.
+        let refused = throttled || error.is_connection_refused();
         let host_works = at.from_host > std::mem::replace(&mut self.from_host, at.from_host);
-        let counts = !same_round && (self.failures == 0 || stalled || !host_works);
-        if counts {
-            self.failures += 1;
+        let excused = refused && host_works && self.failures > 0;
+        if !same_round {
+            *(if excused { &mut self.excused } else { &mut self.failures }) += 1;
             self.last_failure = Some(at.now);
         }
-        if self.retry.is_spent(self.failures) && counts {
+        if self.retry.is_spent(self.failures) && !same_round && !excused {
             return self.next_source(error.into(), false);
         }
-        let wait = self.retry.delay(self.failures, at.random, asked);
+        let wait = self.retry.delay(self.failures + self.excused, at.random, asked);
         // One round of refusals halves the connections once.
         let throttled = throttled && !same_round;
         Decision::Wait { wait, throttled, reason: error.to_string(), failures: self.failures }
+    }
+
+    /// A claim was taken away from a connection that had not received a byte of it: another was to be faster. That is a
+    /// slow answer once; when no byte comes for `patience` although one connection after the other tries, it is a
+    /// failure like any stall, which the stall rule would never see.
+    pub(super) fn fruitless(
+        &mut self,
+        error: RequestError,
+        at: &Circumstances,
+        patience: Duration,
+    ) -> Decision {
+        if at.gained > self.gained_at_failure {
+            (self.failures, self.gained_at_failure, self.barren) = (0, at.gained, None);
+        }
+        let since = *self.barren.get_or_insert(at.began);
+        if at.now.saturating_sub(since) < patience {
+            return Decision::GoOn;
+        }
+        self.barren = Some(at.now);
+        self.failures += 1;
+        self.last_failure = Some(at.now);
+        if self.retry.is_spent(self.failures) {
+            return self.next_source(error.into(), false);
+        }
+        let wait = self.retry.delay(self.failures, at.random, None);
+        Decision::Wait { wait, throttled: false, reason: error.to_string(), failures: self.failures }
     }
 
     /// The validator changed between two ranges (fault 15): what the old one vouched for is dropped; the second
@@ -307,6 +345,7 @@ impl FilePolicy {
     fn changed(&mut self) -> Decision {
         self.changes += 1;
         self.pure = true;
+        self.gained_at_failure = 0;
         if self.changes > 1 {
             self.plain = true;
             self.ask_ranges = false;
@@ -358,7 +397,7 @@ impl FilePolicy {
 
     fn begin_pure(&mut self) {
         self.pure = true;
-        self.failures = 0;
+        (self.failures, self.excused, self.barren) = (0, 0, None);
         self.last_failure = None;
         self.gained_at_failure = 0;
         self.forgiven_start = false;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use provision::event::Event;
+use provision::schedule::Limits;
 use provision_testbed::{Content, Control, Fault, Shape, When};
 
 use crate::world::{PATIENCE, World, start_origin};
@@ -70,6 +71,23 @@ fn wrong_bytes_of_the_first_source_do_not_condemn_the_second() {
     let report = world.fetch_all();
     assert_eq!(report.files[0].fetched, 6_000_000);
     assert!(mirror.counters().body_bytes_sent < 12_000_000);
+}
+
+#[test]
+fn a_mirror_with_another_file_does_not_cost_what_the_first_source_brought() {
+    let mut world = World::new();
+    let content = Content::generated(1, 8_000_000);
+    world.file("x", &content);
+    world.origin.misbehave("/x", Fault::status(410).when(When::After(4)));
+    world.origin.put("/mirror", Content::generated(2, 8_000_001));
+    let sources = [world.origin.url("/x"), world.origin.url("/mirror")];
+    world.model("x", &content, &sources).config.transfer.limits = Limits { connections: 1, per_host: 1 };
+    let error = world.fetch_refused();
+    assert!(error.to_string().contains("8000001 bytes"), "{error}");
+    let held = world.held();
+    assert!(held >= 3 << 20, "{held} bytes are held");
+    world.origin.behave("/x");
+    assert_eq!(world.fetch_all().files[0].resumed, held);
 }
 
 struct Hub {

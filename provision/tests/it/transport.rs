@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use provision::event::Event;
 use provision::schedule::Limits;
 use provision_testbed::{Content, Fault, OverLimit, ResetAt, Shape, When};
+use tokio::sync::watch;
 
-use crate::world::{World, start_origin};
+use crate::world::{PATIENCE, World, start_origin};
 
 const SIZE: u64 = 6_000_007;
 
@@ -99,6 +100,49 @@ fn fault_30_a_place_that_always_stalls_ends_the_source_and_keeps_the_rest() {
         world.fetch_all();
         assert!(world.origin.counters().body_bytes_sent - before < SIZE - 2_500_000);
     }
+}
+
+/// Before the stall rule would end such a claim, another connection takes it over, and gets no byte either.
+fn handed_on(fault: Fault) {
+    let mut world = world(fault, When::custom(|request, _| request.range_start() >= Some(3_000_000)));
+    world.origin.shape(Shape::rate(2 << 20));
+    world.config.transfer.stall = Duration::from_secs(3);
+    world.config.transfer.retry.retries = 2;
+    world.http.head_timeout = Duration::from_secs(3);
+    let (stop, stopped) = watch::channel(false);
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| world.fetch_until(stopped));
+        let started = Instant::now();
+        while !run.is_finished() && started.elapsed() < PATIENCE {
+            let _ = world.origin.wait_for(Duration::from_millis(100), |_| false);
+        }
+        let _ = stop.send(true);
+        let report = run.join().unwrap().unwrap();
+        let error = report.files[0].result.as_ref().expect_err("it goes on for ever").to_string();
+        assert!(error.contains("nothing came"), "{error}");
+    });
+    assert!(world.origin.counters().requests <= 60, "{}", world.origin.counters().requests);
+    assert!(world.held() >= 2_000_000, "{} are held", world.held());
+}
+
+#[test]
+fn fault_30_a_place_that_always_stalls_is_not_handed_on_for_ever() {
+    handed_on(Fault::Stall(0));
+}
+
+#[test]
+fn fault_30_a_place_that_is_never_answered_is_not_handed_on_for_ever() {
+    handed_on(Fault::NoAnswer);
+}
+
+#[test]
+fn an_answer_that_was_late_is_not_a_stall_afterwards() {
+    let mut world = World::new();
+    world.file("x", &Content::generated(1, 16 << 20));
+    world.config.transfer.stall = Duration::from_millis(400);
+    world.origin.shape(Shape { first_byte_delay: Duration::from_millis(700), ..Shape::rate(4 << 20) });
+    let report = world.fetch_all();
+    assert_eq!(report.files[0].retries, 0, "{}", world.events.text());
 }
 
 #[test]
@@ -265,6 +309,31 @@ fn five_failures_in_a_row_end_a_source() {
     assert_eq!(world.origin.counters().requests, 5);
     assert_eq!(world.events.count(|event| matches!(event, Event::Retry { limit: 5, .. })), 4);
     assert_eq!(error.attempts.len(), 1);
+}
+
+#[test]
+fn five_failures_of_one_file_end_its_source_although_the_host_sends_others() {
+    let mut world = World::new();
+    world.file("bad", &Content::generated(1, 4_000_000)).file("good", &Content::generated(2, 40 << 20));
+    world.origin.misbehave("/bad", Fault::status(500));
+    world.origin.shape(Shape::rate(2 << 20));
+    let error = world.fetch_refused().to_string();
+    assert!(error.contains("/bad answered 500"), "{error}");
+    let asked = world.origin.counters().path("/bad").requests;
+    assert!(asked <= 5 * 4, "{asked} requests");
+}
+
+#[test]
+fn a_host_that_refuses_one_file_for_long_is_asked_ever_less_often() {
+    // A 503 may mean "one connection too many" while others receive, so it does not end the source; but it backs off.
+    let mut world = World::new();
+    world.file("bad", &Content::generated(1, 4_000_000)).file("good", &Content::generated(2, 24 << 20));
+    world.origin.misbehave("/bad", Fault::status(503));
+    world.origin.shape(Shape::rate(1 << 20));
+    world.config.transfer.retry.longest = Duration::from_secs(1);
+    world.fetch_refused();
+    let asked = world.origin.counters().path("/bad").requests;
+    assert!(asked <= 40, "{asked} requests");
 }
 
 #[test]

@@ -175,6 +175,18 @@ impl World {
         self.lock().models().iter().map(held).sum()
     }
 
+    /// Bytes of models that are on disk, under whatever name: whole pages, without the holes.
+    pub(crate) fn on_disk(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt as _;
+        let models =
+            self.listing().into_iter().filter(|name| !name.ends_with(".journal") && name.contains('/'));
+        let bytes = |name: String| {
+            let found = std::fs::metadata(self.path(&name)).unwrap();
+            found.len().min(found.blocks() * 512)
+        };
+        models.map(bytes).sum()
+    }
+
     /// Fetches everything in the lock.
     pub(crate) fn fetch(&self) -> Result<Report, FetchError> {
         self.fetch_until(watch::channel(false).1)
