@@ -174,7 +174,7 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
         origin,
         destination: destination.clone(),
         naming: naming.clone(),
-        config: config.transfer.clone(),
+        config: TransferConfig { offline: config.offline, ..config.transfer.clone() },
         observer: observer.clone(),
         interrupted: interrupted.clone(),
     };

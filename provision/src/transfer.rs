@@ -58,6 +58,8 @@ pub struct TransferConfig {
     pub slowest: u64,
     /// Bytes per second for the whole run.
     pub rate: Option<u64>,
+    /// Nothing is fetched: only parts that are complete are proven and installed.
+    pub offline: bool,
 }
 
 impl Default for TransferConfig {
@@ -68,6 +70,7 @@ impl Default for TransferConfig {
             stall: Duration::from_secs(30),
             slowest: 1024,
             rate: None,
+            offline: false,
         }
     }
 }
@@ -285,7 +288,7 @@ fn admit(
     let (resumed, gaps) = part.as_ref().map_or((0, vec![whole]), |part| (part.held(), part.missing()));
     let host = shared.host(&model.sources[0]);
     shared.schedule().add_file(host, gaps);
-    let policy = FilePolicy::new(model.sources.clone(), config.retry.clone(), resumed > 0);
+    let policy = FilePolicy::new(model.sources.clone(), config.retry.clone(), resumed > 0, config.offline);
     let target = Arc::new(Target::new(index, model, destination.clone(), naming.clone(), part));
     FileState {
         target,
@@ -405,7 +408,12 @@ impl Coordinator {
                 if received == 0 && !order.claim.plain && !self.stopping =>
             {
                 let error = RequestError::stalled(file.policy.source(), self.config.stall);
-                file.policy.fruitless(error, &circumstances, self.config.stall)
+                let decision = file.policy.fruitless(error, &circumstances, self.config.stall);
+                if matches!(decision, Decision::Wait { .. }) {
+                    // Where the source led to hangs; the source may name another place now.
+                    file.target.forget_place();
+                }
+                decision
             }
             Ok(()) => {
                 file.policy.progress();
@@ -476,6 +484,9 @@ impl Coordinator {
             return;
         }
         let file = &mut self.files[id.0];
+        if !matches!(file.phase, Phase::Draining(_)) {
+            return;
+        }
         let Phase::Draining(step) = std::mem::replace(&mut file.phase, Phase::Transferring) else { return };
         if self.stopping {
             return;

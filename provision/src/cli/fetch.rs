@@ -25,6 +25,9 @@ pub fn run(args: &FetchArgs, default_lock: &str) -> Result<(), Failure> {
     let lock = lock::read(&args.place.lock_or(default_lock))?;
     let models = lock::select(&lock, &args.choice.clone().into())?;
     lock::check_destination(&args.place)?;
+    if let Some(path) = &args.report {
+        report::check(path)?;
+    }
     let config = args.config();
     let quick_look = config.verify == Verify::Marker && !config.force && !config.dry_run;
     if quick_look && fetch::marker_covers(&args.place.dest, &lock, &models) {
@@ -81,7 +84,17 @@ pub fn fetch(
         Ok::<_, Failure>((fetch::run(job).await, caught))
     })?;
     progress.finish();
-    interrupted(result, &caught)
+    let written = match (&args.report, &result) {
+        (Some(path), Ok(report)) => report::write(path, report),
+        _ => Ok(()),
+    };
+    let report = interrupted(result, &caught);
+    if let (Err(failure), true) = (&written, report.as_ref().map_or(true, |report| !report.is_complete())) {
+        // The run's own failure is what the exit code is about.
+        say(format_args!("warning: the report was not written: {failure}"));
+        return report;
+    }
+    written.and(report)
 }
 
 fn interrupted(result: Result<Report, FetchError>, caught: &Caught) -> Result<Report, Failure> {
@@ -118,15 +131,18 @@ fn draw(args: &FetchArgs) -> Arc<dyn Progress> {
 /// # Errors
 /// Where a file is not installed.
 pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
-    if let Some(path) = &args.report {
-        report::write(path, report)?;
-    }
     if args.dry_run {
         return show_plan(args, report);
     }
     let failures: Vec<_> =
         report.files.iter().filter_map(|file| Some((&file.path, file.result.as_ref().err()?))).collect();
     if failures.is_empty() {
+        if !report.is_complete() {
+            return Err(Failure::new(
+                Code::Unexpected,
+                "not every file was installed, and none says why; run again",
+            ));
+        }
         if args.output.verbosity() > Verbosity::Quiet && !report.by_marker {
             say(summary(report));
         }

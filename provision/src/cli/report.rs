@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::exit::{Code, Failure};
 use crate::event::Outcome;
 use crate::fetch::{FileReport, Report};
-use crate::store::Destination;
+use crate::store::{Destination, Found};
 
 #[derive(Serialize)]
 struct Text<'a> {
@@ -70,6 +70,12 @@ pub fn write(path: &Utf8Path, report: &Report) -> Result<(), Failure> {
     let mut bytes =
         serde_json::to_vec_pretty(&text).map_err(|error| Failure::new(Code::Unexpected, error))?;
     bytes.push(b'\n');
+    let (directory, name) = check(path)?;
+    Ok(directory.root().write_small(name, &bytes)?)
+}
+
+/// Checks that a report can be written to `path`, before the run that it is about.
+pub fn check(path: &Utf8Path) -> Result<(Destination, &str), Failure> {
     let name = path
         .file_name()
         .ok_or_else(|| Failure::new(Code::Usage, format!("--report {path} is not a file's path")))?;
@@ -77,7 +83,12 @@ pub fn write(path: &Utf8Path, report: &Report) -> Result<(), Failure> {
     let directory = Destination::open(directory)?.ok_or_else(|| {
         Failure::new(Code::Usage, format!("--report: the directory {directory} does not exist"))
     })?;
-    Ok(directory.root().write_small(name, &bytes)?)
+    match directory.root().find(name)? {
+        Found::Other(what) => {
+            Err(Failure::new(Code::Usage, format!("--report {path} is {what}, not a file")))
+        }
+        Found::File(_) | Found::Nothing => Ok((directory, name)),
+    }
 }
 
 fn one(file: &FileReport) -> File<'_> {

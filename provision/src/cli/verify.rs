@@ -24,7 +24,6 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
         None => models.iter().map(|_| Condition::Missing).collect(),
     };
     let mut wrong = 0;
-    let mut unreadable = false;
     for (model, condition) in models.iter().zip(&conditions) {
         let what = match condition {
             Condition::Right(_) => {
@@ -39,10 +38,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
                 format!("has SHA-256 {found}, the lock says {}", model.sha256)
             }
             Condition::NotAFile(what) => format!("is {what}, not a file"),
-            Condition::Unreadable(error) => {
-                unreadable = true;
-                error.to_string()
-            }
+            Condition::Unreadable(error) => error.to_string(),
         };
         wrong += 1;
         tell(format_args!("wrong    {}: {what}", model.path));
@@ -63,9 +59,8 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let code = if unreadable && wrong == 1 { Code::Disk } else { Code::Integrity };
     Err(Failure::new(
-        code,
+        Code::Integrity,
         format!(
             "{wrong} of {} in {place} not as the lock says; fetch with --verify full to replace what is wrong",
             human::count(models.len(), "file")

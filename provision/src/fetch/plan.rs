@@ -65,7 +65,8 @@ impl Planner<'_> {
     pub(super) fn plan(&self, models: &[&Model]) -> Vec<Item> {
         let plans = inspect::each(models, self.config.threads, |model| self.one(model));
         let mut items: Vec<Item> = plans.into_iter().map(|plan| Item { plan }).collect();
-        share_digests(&mut items, models);
+        // A file whose size alone was looked at is no original for others.
+        share_digests(&mut items, models, self.config.verify != Verify::Quick);
         items
     }
 
@@ -137,6 +138,8 @@ impl Planner<'_> {
         }
         let claimed = PartFile::claimed(self.destination, model)?;
         if claimed == 0 {
+            // A part that no journal vouches for is worth nothing, and may be what fills the disk.
+            PartFile::discard(self.destination, model)?;
             return Ok(None);
         }
         self.observer.observe(&Event::Checking { path: model.path.clone(), size: claimed });
@@ -145,9 +148,9 @@ impl Planner<'_> {
 }
 
 /// Files with the same bytes are fetched once: the others are copied from the first.
-fn share_digests(items: &mut [Item], models: &[&Model]) {
+fn share_digests(items: &mut [Item], models: &[&Model], present_are_proven: bool) {
     let mut first: HashMap<Sha256, FileIndex> = HashMap::new();
-    let is_better = |item: &Item| matches!(item.plan, Plan::Present(_));
+    let is_better = |item: &Item| present_are_proven && matches!(item.plan, Plan::Present(_));
     for (at, model) in models.iter().enumerate().filter(|(at, _)| is_better(&items[*at])) {
         first.entry(model.sha256).or_insert(at);
     }

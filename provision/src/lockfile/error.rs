@@ -139,23 +139,33 @@ impl Place {
     }
 }
 
-/// Blanks whatever follows a `?` inside a quoted value: an address's query may be a signature.
+/// Blanks whatever follows a `?` inside a quoted value, since an address's query may be a signature, and what stands
+/// in front of its host.
 fn without_queries(line: &str) -> String {
+    let mut shown: Vec<char> = line.chars().collect();
+    let mut quote = None;
     let mut in_query = false;
-    line.chars()
-        .map(|c| match c {
-            '"' | '\'' => {
-                in_query = false;
-                c
-            }
-            '?' => {
-                in_query = true;
-                c
-            }
-            _ if in_query => '·',
-            _ => c,
-        })
-        .collect()
+    for c in &mut shown {
+        match (*c, quote) {
+            ('"' | '\'', None) => quote = Some(*c),
+            (close, Some(open)) if close == open => (quote, in_query) = (None, false),
+            ('?', Some(_)) if !in_query => in_query = true,
+            _ if in_query => *c = '·',
+            _ => {}
+        }
+    }
+    // And whatever stands where a user's name and password would.
+    let slashes = shown.windows(3).position(|three| three == [':', '/', '/']);
+    let start = slashes.map(|at| at + 3);
+    let at_sign = start.and_then(|start| {
+        let authority = shown[start..].iter().position(|c| matches!(c, '/' | '?' | '#'));
+        let end = authority.map_or(shown.len(), |length| start + length);
+        shown[start..end].iter().rposition(|c| *c == '@').map(|at| (start, start + at))
+    });
+    if let Some((start, end)) = at_sign {
+        shown[start..end].fill('·');
+    }
+    shown.into_iter().collect()
 }
 
 impl fmt::Display for LockfileError {

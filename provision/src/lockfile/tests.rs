@@ -131,6 +131,15 @@ fn an_error_never_shows_a_query() {
 }
 
 #[test]
+fn an_error_never_shows_a_password_and_a_quote_does_not_end_a_query() {
+    for url in ["https://user:canary@h.example/a", "ftp://h/a?sig=a'canary", "https://canary@h/x"] {
+        let text = format!("version = 1\n{}", entry("a").replace("https://h.example/a", url));
+        let error = parse(&text).unwrap_err();
+        assert!(!error.to_string().contains("canary"), "{error}");
+    }
+}
+
+#[test]
 fn a_marker_is_a_file_name() {
     assert_eq!(parse("version = 1\nmarker = \".done\"").unwrap().marker(), ".done");
     for bad in ["a/b", "../x", "", "/x", ".provision.lock"] {

@@ -277,7 +277,10 @@ impl Connection {
         if let Some(range) = asked.range {
             request = request.header(header::RANGE, range.to_header());
         }
+        // What is sent to this machine in the clear would go to the proxy in the clear.
+        let proxied = !to.url.is_https() && origin.config.proxies.http.is_some();
         if to.same_origin
+            && !proxied
             && let Some(secret) = origin.config.credentials.authorization(&to.url)
             && let Ok(mut value) = HeaderValue::from_str(secret.reveal())
         {
@@ -382,9 +385,10 @@ fn is_redirect(status: StatusCode) -> bool {
 
 /// Reads the short body of a redirect, so that a relative one is followed over the same connection.
 async fn drain(mut response: reqwest::Response) {
-    let short = response.content_length().is_some_and(|length| length <= 16 << 10);
-    let moment = Duration::from_millis(200);
-    while short && matches!(tokio::time::timeout(moment, response.chunk()).await, Ok(Ok(Some(_)))) {}
+    if response.content_length().is_some_and(|length| length <= 16 << 10) {
+        let read = async { while matches!(response.chunk().await, Ok(Some(_))) {} };
+        let _ = tokio::time::timeout(Duration::from_millis(200), read).await;
+    }
 }
 
 /// A server's words, made safe to print: no control characters, not longer than a line or two.

@@ -318,10 +318,7 @@ fn dissect(error: &reqwest::Error) -> TransportError {
         if text.contains("dns error") || text.contains("failed to lookup address") {
             return TransportError::Dns;
         }
-        if text.contains("proxy auth")
-            || text.contains("unsuccessful tunnel")
-            || text.starts_with("tunnel error")
-        {
+        if text.contains("proxy auth") {
             return TransportError::Proxy;
         }
     }

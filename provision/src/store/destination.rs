@@ -306,7 +306,7 @@ impl Directory {
     /// data, `fsync`, rename, `fsync` of the directory.
     pub fn write_small(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path.join(name);
-        let temporary = format!(".{}.{:08x}.tmp", &name[..name.len().min(200)], fastrand::u32(..));
+        let temporary = format!(".{}.{:08x}.tmp", &name[..name.floor_char_boundary(200)], fastrand::u32(..));
         let result =
             self.write_small_as(&temporary, name, bytes).map_err(StoreError::at("writing it", &path));
         if result.is_err() {

@@ -17,6 +17,9 @@ use crate::schedule::Claim;
 use crate::source_url::SourceUrl;
 use crate::store::{Destination, Naming, PartFile, StoreError, Written};
 
+/// So many chunks are written although they are short: an origin that sends single bytes must not fill the memory.
+const MANY: usize = 1024;
+
 /// How long the end of a body is waited for whose bytes are all there.
 const MOMENT: Duration = Duration::from_millis(200);
 
@@ -431,7 +434,9 @@ impl Sink {
                 }
             }
             let last = at >= target;
-            if (last || self.buffered >= self.shared.flush as u64) && !self.flush(last).await? {
+            if (last || self.buffered >= self.shared.flush as u64 || self.buffer.len() >= MANY)
+                && !self.flush(last).await?
+            {
                 return Ok(false);
             }
             if last {

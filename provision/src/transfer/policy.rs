@@ -74,7 +74,9 @@ impl FileError {
 
     /// Whether the bytes that are held have been proven wrong: no source brought others since.
     pub(super) fn condemns_bytes(&self) -> bool {
-        self.attempts.last().is_some_and(|last| matches!(last.error, SourceError::WrongDigest { .. }))
+        // A disk that failed says nothing about the bytes: they are what the next run goes on from.
+        self.store.is_none()
+            && self.attempts.last().is_some_and(|last| matches!(last.error, SourceError::WrongDigest { .. }))
     }
 
     /// Whether a source wants a token or a permission.
@@ -189,10 +191,12 @@ pub(super) struct FilePolicy {
     pure: bool,
     /// Wrong bytes were fetched again once already.
     repeated: bool,
+    /// Nothing may be fetched: wrong bytes are the end.
+    offline: bool,
 }
 
 impl FilePolicy {
-    pub(super) fn new(sources: Vec<SourceUrl>, retry: RetryPolicy, resumed: bool) -> Self {
+    pub(super) fn new(sources: Vec<SourceUrl>, retry: RetryPolicy, resumed: bool, offline: bool) -> Self {
         Self {
             sources,
             at: 0,
@@ -212,6 +216,7 @@ impl FilePolicy {
             resolved_at: None,
             pure: !resumed,
             repeated: false,
+            offline,
         }
     }
 
@@ -300,7 +305,8 @@ impl FilePolicy {
         // source's end, and asking ever less often is all that follows. Any other failure says something of this file.
         let refused = throttled || error.is_connection_refused();
         let host_works = at.from_host > std::mem::replace(&mut self.from_host, at.from_host);
-        let excused = refused && host_works && self.failures > 0;
+        let patient = self.excused < self.retry.retries.saturating_mul(4);
+        let excused = refused && host_works && self.failures > 0 && patient;
         if !same_round {
             *(if excused { &mut self.excused } else { &mut self.failures }) += 1;
             self.last_failure = Some(at.now);
@@ -309,8 +315,9 @@ impl FilePolicy {
             return self.next_source(error.into(), false);
         }
         let wait = self.retry.delay(self.failures + self.excused, at.random, asked);
-        // One round of refusals halves the connections once.
-        let throttled = throttled && !same_round;
+        // One round of refusals halves the connections once, and one file that is refused again and again does not
+        // hold up the host's others unless the host asks for that.
+        let throttled = throttled && !same_round && (self.excused == 0 || asked.is_some());
         Decision::Wait { wait, throttled, reason: error.to_string(), failures: self.failures }
     }
 
@@ -357,6 +364,10 @@ impl FilePolicy {
     pub(super) fn wrong_digest(&mut self, expected: Sha256, found: Sha256) -> Decision {
         let error = SourceError::WrongDigest { expected, found };
         let reason = error.to_string();
+        if self.offline {
+            self.give_up(error);
+            return Decision::Then(Step::Fail(Box::new(self.error())));
+        }
         if !self.pure {
             // Not all of them came from this source in this run, so it is not to blame yet.
             self.begin_pure();

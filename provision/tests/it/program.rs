@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use provision::store::{Destination, Naming, PartFile};
 use provision_testbed::{Content, Fault, Shape};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -99,6 +100,7 @@ fn usage_errors_say_what_is_expected_and_exit_with_2() {
         (&["--no-such-option"], "--no-such-option"),
         (&["--dest", a_file.to_str().unwrap()], "not a directory"),
         (&["--lock", "/nowhere/models.lock"], "--lock"),
+        (&["--report", "/nowhere/report.json"], "--report"),
     ] {
         let ended = run(&mut fetch_overriding(&world, arguments));
         assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.err);
@@ -192,6 +194,22 @@ fn offline_fails_without_a_request_where_something_is_missing() {
 }
 
 #[test]
+fn offline_never_asks_even_where_a_complete_part_proves_wrong() {
+    let mut world = World::new();
+    let content = Content::generated(1, 3_000_000);
+    world.file("x", &content);
+    let destination = Destination::create(&world.destination()).unwrap();
+    let part = PartFile::open(&destination, &world.lock().models()[0], &Naming::Shared, || true).unwrap();
+    let _ = part.write(0, &[content.flipped(7, 1).to_vec().into()]).unwrap();
+    part.checkpoint().unwrap();
+    drop(part);
+    let ended = run(&mut fetch(&world, &["--offline"]));
+    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    assert_eq!(world.origin.counters().connections_accepted, 0);
+    assert!(world.listing().is_empty(), "{:?}", world.listing());
+}
+
+#[test]
 fn a_dry_run_prints_the_plan_and_changes_nothing() {
     let mut world = World::new();
     world.file("a", &Content::generated(1, 2_000_000)).file("b", &Content::generated(2, 1000));
@@ -271,12 +289,19 @@ fn status_tells_installed_partial_and_missing_apart() {
 fn fault_85_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on() {
     for (number, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let world = capped();
-        let child = fetch(&world, &["--connections", "8"]).spawn().unwrap();
+        let report = world.beside("report.json");
+        let arguments = ["--connections", "8", "--report", report.to_str().unwrap()];
+        let child = fetch(&world, &arguments).spawn().unwrap();
         let sent = world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 30_000_000).unwrap();
         signal(&child, number);
         let ended = end(child.wait_with_output().unwrap());
         assert_eq!(ended.code, Some(code), "{}", ended.err);
         assert!(ended.err.contains("run again to go on"), "{}", ended.err);
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+        assert_eq!(
+            (&report["complete"], &report["files"][0]["outcome"]),
+            (&false.into(), &"unfinished".into())
+        );
         world.assert_nothing_wrong();
         let before = world.origin.counters().body_bytes_sent;
         assert!(before - sent.body_bytes_sent < 30_000_000, "it went on after the signal");
