@@ -400,6 +400,7 @@ impl Coordinator {
             began: order.began,
             gained: file.target.gained.load(Ordering::Relaxed),
             served: order.served && received == 0,
+            answered: file.target.has_answered(),
             from_host: self.shared.schedule().received_from_host(id),
             random: fastrand::f64(),
         };
@@ -562,10 +563,12 @@ impl Coordinator {
         let file = &mut self.files[id.0];
         file.elapsed = now.saturating_sub(file.began.unwrap_or(now));
         // Wrong bytes are worth nothing to the next run, and neither is an empty part.
-        if let Some(part) = file.target.part.get()
-            && (error.condemns_bytes() || part.held() == 0)
-        {
-            let _ = part.remove();
+        if let Some(part) = file.target.part.get() {
+            if error.condemns_bytes() || part.held() == 0 {
+                let _ = part.remove();
+            } else if error.store.is_none() {
+                self.tasks.spawn_blocking(move || Ended::Noted(part.note().map_err(|error| (id, error))));
+            }
         }
         self.shared.observer.observe(&Event::Failed { file: file.target.index, reason: error.reason() });
         file.phase = Phase::Done(Err(error));

@@ -1,8 +1,8 @@
 //! One claim: one request, its body into the part, and how it ended.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -36,6 +36,8 @@ pub(super) struct Target {
     resolving: tokio::sync::Mutex<()>,
     /// How often resolving has failed: whoever waited for it meanwhile does not try the same again at once.
     unresolved: AtomicU64,
+    /// Bytes have come from where the source led last.
+    answered: AtomicBool,
     etag: Mutex<Option<String>>,
     /// Bytes written in this run and still held.
     pub(super) gained: AtomicU64,
@@ -74,6 +76,7 @@ impl Target {
             resolved: Mutex::new(None),
             resolving: tokio::sync::Mutex::new(()),
             unresolved: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
             etag: Mutex::new(None),
             gained: AtomicU64::new(0),
         }
@@ -100,8 +103,14 @@ impl Target {
         *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Whether bytes have come from where the source led last.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     /// Where the source led does not hold any more.
     pub(super) fn forget_place(&self) {
+        self.answered.store(false, Ordering::Relaxed);
         *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -158,6 +167,22 @@ impl Handle {
 
     fn is_stopped(&self) -> bool {
         self.state.load(Ordering::Relaxed) & STOPPED != 0
+    }
+
+    /// Waits for a turn: it is the limiter that nothing moves for.
+    async fn wait_until(&self, at: Instant) {
+        /// Ends the wait however it ends.
+        struct Waiting<'a>(&'a Handle);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.state.fetch_and(!WAITING, Ordering::Relaxed);
+            }
+        }
+        if at > Instant::now() {
+            self.state.fetch_or(WAITING, Ordering::Relaxed);
+            let _waiting = Waiting(self);
+            tokio::time::sleep_until(at.into()).await;
+        }
     }
 
     /// Whether it is the limiter that nothing moves for.
@@ -381,8 +406,10 @@ impl Sink {
     /// the claim is passed over. True where the body was read to there, false where the claim got shorter meanwhile.
     async fn read(&mut self, answer: &mut Answer, mut at: u64, until: u64) -> Result<bool, ClaimError> {
         let target = until.min(self.claim.range.end);
+        let mut turn = None;
         while at < until {
             let handle = self.handle.clone();
+            turn = turn.or_else(|| self.shared.limiter.turn());
             let chunk = tokio::select! {
                 biased;
                 () = handle.notify.notified() => {
@@ -403,8 +430,17 @@ impl Sink {
                         Some(_) => continue,
                     }
                 }
-                chunk = answer.chunk() => chunk,
+                chunk = async {
+                    if let Some(turn) = turn {
+                        handle.wait_until(turn.at).await;
+                    }
+                    answer.chunk().await
+                } => chunk,
             };
+            if let Some(turn) = turn.take() {
+                let bytes = chunk.as_ref().map_or(0, |chunk| chunk.as_ref().map_or(0, Bytes::len));
+                self.shared.limiter.settle(turn, bytes);
+            }
             let mut chunk = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => {
@@ -417,7 +453,6 @@ impl Sink {
                 }
             };
             self.handle.moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            let pause = self.shared.limiter.take(chunk.len());
             if at < self.position {
                 let skipped = (self.position - at).min(chunk.len() as u64);
                 at += skipped;
@@ -429,6 +464,7 @@ impl Sink {
                 let first = self.handle.received.load(Ordering::Relaxed) == 0;
                 self.take(chunk);
                 if first {
+                    self.target.answered.store(true, Ordering::Relaxed);
                     let received = self.handle.received.load(Ordering::Relaxed);
                     self.shared.schedule().observe(self.shared.now(), self.claim.id, received);
                 }
@@ -442,20 +478,8 @@ impl Sink {
             if last {
                 break;
             }
-            if !pause.is_zero() {
-                self.pause(pause).await;
-            }
         }
         Ok(at >= until)
-    }
-
-    async fn pause(&self, pause: Duration) {
-        self.handle.state.fetch_or(WAITING, Ordering::Relaxed);
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = self.handle.notify.notified() => self.handle.notify.notify_one(),
-        }
-        self.handle.state.fetch_and(!WAITING, Ordering::Relaxed);
     }
 
     fn take(&mut self, chunk: Bytes) {

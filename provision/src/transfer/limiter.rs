@@ -3,34 +3,73 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How far ahead of the rate a run may be: small enough to be smooth, large enough for a read.
+/// How far behind the rate a run may fall and catch up: small enough to be smooth, large enough for a read.
 const BURST: Duration = Duration::from_millis(100);
 
-/// A token bucket that runs into debt: bytes are taken after they came, and the next reader waits until the rate has
-/// caught up. So no read is ever split, and the average is exact.
+/// What a read is taken to bring before the first has been seen, in bytes.
+const FIRST_GUESS: f64 = (64 << 10) as f64;
+
+/// A queue of reads. Each asks for its turn *before* it reads, and pays for what reads usually bring; when it knows
+/// what it did bring, the difference is settled with whoever comes next. No read is split, the average is exact, and
+/// connections that begin together do not all read at once, nor is a file of a single read free.
 #[derive(Debug)]
 pub(super) struct Limiter {
     rate: Option<f64>,
-    /// When everything taken so far will have been allowed.
-    paid: Mutex<Instant>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// When everything asked for so far will have been allowed.
+    paid: Instant,
+    /// What a read brings, smoothed, in bytes.
+    usual: f64,
+}
+
+/// A read's place in the queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Turn {
+    /// When it may read.
+    pub(super) at: Instant,
+    /// How many bytes it has paid for.
+    bytes: f64,
 }
 
 impl Limiter {
     pub(super) fn new(rate: Option<u64>) -> Self {
-        Self { rate: rate.map(|rate| rate.max(1) as f64), paid: Mutex::new(Instant::now()) }
+        let state = State { paid: Instant::now(), usual: FIRST_GUESS };
+        Self { rate: rate.map(|rate| rate.max(1) as f64), state: Mutex::new(state) }
     }
 
-    /// Takes `bytes` and returns how long to wait before reading on.
-    pub(super) fn take(&self, bytes: usize) -> Duration {
-        let Some(rate) = self.rate else { return Duration::ZERO };
-        self.take_at(Instant::now(), rate, bytes)
+    /// A place in the queue; none where nobody has to wait.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        self.rate.map(|rate| self.turn_at(Instant::now(), rate))
     }
 
-    fn take_at(&self, now: Instant, rate: f64, bytes: usize) -> Duration {
-        let mut paid = self.paid.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Settles what a read has brought; nothing where it failed.
+    pub(super) fn settle(&self, turn: Turn, bytes: usize) {
+        let Some(rate) = self.rate else { return };
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = bytes as f64;
+        let more = (bytes - turn.bytes) / rate;
+        let difference = Duration::from_secs_f64(more.abs());
+        state.paid = if more >= 0.0 {
+            state.paid + difference
+        } else {
+            state.paid.checked_sub(difference).unwrap_or(state.paid)
+        };
+        if bytes > 0.0 {
+            state.usual = (state.usual * 7.0 + bytes) / 8.0;
+        }
+    }
+
+    fn turn_at(&self, now: Instant, rate: f64) -> Turn {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);
-        *paid = (*paid).max(earliest) + Duration::from_secs_f64(bytes as f64 / rate);
-        paid.saturating_duration_since(now)
+        let bytes = state.usual;
+        // What is paid for has been allowed by then, this read included.
+        state.paid = state.paid.max(earliest) + Duration::from_secs_f64(bytes / rate);
+        Turn { at: state.paid, bytes }
     }
 }
 
@@ -38,20 +77,45 @@ impl Limiter {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_average_is_the_rate() {
-        let limiter = Limiter::new(Some(1000));
+    /// Reads `reads` times on each of several connections, and returns how long that took.
+    fn simulate(connections: usize, reads: usize, bytes: usize, rate: f64) -> f64 {
+        let limiter = Limiter::new(Some(rate as u64));
         let start = Instant::now();
+        let mut waiting: Vec<(Turn, usize)> =
+            (0..connections).map(|_| (limiter.turn_at(start, rate), reads)).collect();
         let mut now = start;
-        for _ in 0..100 {
-            now += limiter.take_at(now, 1000.0, 500);
+        while let Some(next) = (0..waiting.len()).min_by_key(|at| waiting[*at].0.at) {
+            let (turn, left) = waiting[next];
+            now = now.max(turn.at);
+            limiter.settle(turn, bytes);
+            if left == 1 {
+                waiting.swap_remove(next);
+            } else {
+                waiting[next] = (limiter.turn_at(now, rate), left - 1);
+            }
         }
-        let seconds = (now - start).as_secs_f64();
-        assert!((49.8..=50.1).contains(&seconds), "{seconds}");
+        (now - start).as_secs_f64()
+    }
+
+    #[test]
+    fn the_average_is_the_rate_whatever_reads_bring() {
+        for (connections, reads, bytes) in
+            [(1, 100, 500_000), (16, 50, 100_000), (64, 20, 400_000), (8, 400, 1000)]
+        {
+            let rate = 10e6;
+            let expected = (connections * reads * bytes) as f64 / rate;
+            let seconds = simulate(connections, reads, bytes, rate);
+            // One round may have guessed wrong.
+            let slack = connections as f64 * 400_000.0 / rate;
+            assert!(
+                (seconds - expected).abs() < 0.15 + slack,
+                "{seconds} for {expected}: {connections}×{bytes}"
+            );
+        }
     }
 
     #[test]
     fn without_a_rate_nobody_waits() {
-        assert_eq!(Limiter::new(None).take(1 << 30), Duration::ZERO);
+        assert!(Limiter::new(None).turn().is_none());
     }
 }

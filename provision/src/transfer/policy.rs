@@ -151,6 +151,8 @@ pub(super) struct Circumstances {
     pub(super) gained: u64,
     /// The connection had served a request before, and this one got nothing.
     pub(super) served: bool,
+    /// Bytes have come from where the source led last, whether or not the request that brought them is over.
+    pub(super) answered: bool,
     /// How many bytes the host has sent in all, for any file.
     pub(super) from_host: u64,
     /// Uniform in `0.0..1.0`.
@@ -254,7 +256,7 @@ impl FilePolicy {
             Remedy::Resolve if self.resolved_at.is_some_and(|resolved| at.began <= resolved) => {
                 Decision::GoOn
             }
-            Remedy::Resolve if !self.resolved_again => {
+            Remedy::Resolve if !self.resolved_again || at.answered => {
                 (self.resolved_again, self.resolved_at) = (true, Some(at.now));
                 Decision::Resolve
             }

@@ -34,6 +34,7 @@ fn at(now: u32, gained: u64) -> Circumstances {
         began: now.saturating_sub(SECOND / 2),
         gained,
         served: false,
+        answered: false,
         from_host: gained,
         random: 0.5,
     }
