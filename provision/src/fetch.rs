@@ -187,6 +187,9 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     }
     let stopped = *interrupted.borrow() && work.files.iter().any(|file| matches!(file.result, Ok(None)));
     if work.is_complete() {
+        if guard.is_exclusive() {
+            destination.root().remove_temporaries(lock.marker())?;
+        }
         marker.write(&destination, lock, &work.installed)?;
         observer.observe(&Event::MarkerWritten { name: lock.marker().to_owned() });
     }

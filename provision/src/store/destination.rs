@@ -169,6 +169,14 @@ fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
     File::open(above).and_then(|dir| dir.sync_all()).map_err(StoreError::at("syncing the directory", above))
 }
 
+/// What temporary names end with.
+const TEMPORARY: &str = ".tmp";
+
+/// What the temporary names for `name` begin with.
+fn temporary_prefix(name: &str) -> String {
+    format!(".{}.", &name[..name.floor_char_boundary(200)])
+}
+
 impl Directory {
     /// Its path, for messages.
     pub fn path(&self) -> &Utf8Path {
@@ -303,17 +311,39 @@ impl Directory {
     }
 
     /// Writes a small file so that it is there whole and durable, or not at all: a temporary name made exclusively,
-    /// data, `fsync`, rename, `fsync` of the directory.
+    /// data, `fsync`, rename, `fsync` of the directory. A kill midway leaves the temporary, see
+    /// [`Directory::remove_temporaries`].
     pub fn write_small(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = format!("{}{:08x}{TEMPORARY}", temporary_prefix(name), fastrand::u32(..));
+        self.write_small_through(&temporary, name, bytes)
+    }
+
+    /// As [`Directory::write_small`], through a temporary name that is the caller's alone: what an earlier owner left
+    /// under it is replaced.
+    pub(super) fn write_small_through(
+        &self,
+        temporary: &str,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<(), StoreError> {
+        self.remove(temporary)?;
         let path = self.path.join(name);
-        let temporary = format!(".{}.{:08x}.tmp", &name[..name.floor_char_boundary(200)], fastrand::u32(..));
-        let result =
-            self.write_small_as(&temporary, name, bytes).map_err(StoreError::at("writing it", &path));
+        let result = self.write_small_as(temporary, name, bytes).map_err(StoreError::at("writing it", &path));
         if result.is_err() {
-            let _ = self.remove(&temporary);
+            let _ = self.remove(temporary);
         }
         result?;
         self.sync()
+    }
+
+    /// Removes what killed runs left of writing `name`. Nobody else may be writing it.
+    pub fn remove_temporaries(&self, name: &str) -> Result<(), StoreError> {
+        let prefix = temporary_prefix(name);
+        let is_one = |other: &String| {
+            let middle = other.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(TEMPORARY));
+            middle.is_some_and(|middle| middle.len() == 8 && middle.bytes().all(|b| b.is_ascii_hexdigit()))
+        };
+        self.names()?.iter().filter(|other| is_one(other)).try_for_each(|other| self.remove(other).map(drop))
     }
 
     fn write_small_as(&self, temporary: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {

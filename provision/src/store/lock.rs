@@ -22,7 +22,7 @@ const NAME: &str = ".provision.lock";
 /// The right to work in a destination. Dropping it gives it back.
 #[derive(Debug)]
 pub struct DestinationLock {
-    _file: File,
+    file: File,
     directory: Arc<Directory>,
     exclusive: bool,
 }
@@ -56,7 +56,7 @@ impl DestinationLock {
                     )));
                 }
                 Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {
-                    return Ok(Acquire::Acquired(Self { _file: file, directory, exclusive: false }));
+                    return Ok(Acquire::Acquired(Self { file, directory, exclusive: false }));
                 }
                 Err(error) => return Err(StoreError::of("locking it", &path, error)),
             }
@@ -68,7 +68,7 @@ impl DestinationLock {
             let said = format!("held by process {}", rustix::process::getpid().as_raw_nonzero());
             let written = file.set_len(0).and_then(|()| file.write_all_at(said.as_bytes(), 0));
             written.map_err(StoreError::at("writing it", &path))?;
-            return Ok(Acquire::Acquired(Self { _file: file, directory, exclusive }));
+            return Ok(Acquire::Acquired(Self { file, directory, exclusive }));
         }
     }
 
@@ -82,6 +82,8 @@ impl Drop for DestinationLock {
     fn drop(&mut self) {
         // Failing to remove it is harmless: the next holder uses it again.
         let _ = self.directory.remove(NAME);
+        // See `PartFile`: a process that another thread is just starting must not keep the lock.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 

@@ -83,10 +83,19 @@ struct State {
     sealed: bool,
 }
 
+impl State {
+    /// How many bytes are there from the first on.
+    fn contiguous(&self) -> u64 {
+        self.written.iter().next().filter(|first| first.start == 0).map_or(0, |first| first.end)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     pub(super) part: String,
     pub(super) journal: String,
+    /// What a new journal is called until it is whole.
+    temporary: String,
 }
 
 impl Names {
@@ -96,7 +105,12 @@ impl Names {
             Naming::Shared => stem,
             Naming::Private(own) => format!("{stem}.{own}"),
         };
-        Self { part: format!("{stem}.part"), journal: format!("{stem}.journal") }
+        Self::of(&stem)
+    }
+
+    fn of(stem: &str) -> Self {
+        let name = |ending| format!("{stem}.{ending}");
+        Self { part: name("part"), journal: name("journal"), temporary: name("tmp") }
     }
 
     /// What all the parts of this model begin with. A name too long for a longer one is replaced by its digest.
@@ -162,13 +176,15 @@ impl PartFile {
             journal: Mutex::new(None),
         };
         if proven.pieces.is_empty() {
+            part.directory.remove(&part.names.temporary)?;
             part.directory.remove(&part.names.journal)?;
         } else {
             // What is false, torn or overtaken must not be read again next time.
             rustix::fs::fdatasync(&part.file).map_err(|error| part.error("syncing it", error))?;
             let text =
                 journal::header(&part.sha256, part.size) + &journal::records(Reach::Durable, proven.pieces);
-            part.directory.write_small(&part.names.journal, text.as_bytes())?;
+            let Names { journal, temporary, .. } = &part.names;
+            part.directory.write_small_through(temporary, journal, text.as_bytes())?;
         }
         Ok(part)
     }
@@ -201,6 +217,7 @@ impl PartFile {
     pub fn discard(destination: &Destination, model: &Model) -> Result<(), StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
         let names = Names::new(model, &Naming::Shared);
+        directory.remove(&names.temporary)?;
         directory.remove(&names.journal)?;
         directory.remove(&names.part)?;
         Ok(())
@@ -270,8 +287,7 @@ impl PartFile {
         loop {
             let mut state = self.state();
             let at = state.hashed;
-            let end =
-                state.written.iter().next().filter(|first| first.start == 0).map_or(0, |first| first.end);
+            let end = state.contiguous();
             if end <= at {
                 return Ok(());
             }
@@ -388,8 +404,8 @@ impl PartFile {
         let syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state_with_hasher();
-        if state.hashed < self.size {
-            // Whoever had the hasher brought it home before the last bytes.
+        while state.hashed < state.contiguous() {
+            // Whoever had the hasher brings it home after each block, before the last bytes are in it.
             drop(state);
             self.follow()?;
             state = self.state_with_hasher();
@@ -463,7 +479,7 @@ impl PartFile {
             if name == self.names.part || self.held() == self.size {
                 continue;
             }
-            let names = Names { journal: format!("{other}.journal"), part: name.clone() };
+            let names = Names::of(other);
             let Some((file, _)) = self.directory.open_file(&names.part)? else { continue };
             let proven = prove(&file, &self.directory, &names, model, || true)?;
             for missing in self.missing() {
@@ -494,6 +510,14 @@ impl PartFile {
     /// Fills the part from another file that should have the same bytes. What is there already is not copied again.
     pub fn copy_from(&self, file: &File) -> Result<(), StoreError> {
         self.missing().into_iter().try_for_each(|range| self.copy(file, range))
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        // Closing would do, if no other thread were just starting a process: until that has become another program it
+        // has a copy of every descriptor, and the lock would live as long.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 

@@ -184,6 +184,24 @@ fn fault_76_of_a_broken_journal_only_what_proves_right_counts() {
 }
 
 #[test]
+fn fault_66_what_a_kill_left_of_small_files_that_were_being_written_is_cleared_away() {
+    let leave = |world: &World, journal: &std::path::Path| {
+        std::fs::write(journal.with_extension("tmp"), b"half a jour").unwrap();
+        std::fs::write(world.path("..models-installed.0badcafe.tmp"), b"half a mark").unwrap();
+    };
+    let world = halfway();
+    leave(&world, &only(&world, ".journal"));
+    // `fetch_all` looks at what else is there in the end.
+    assert!(world.fetch_all().files[0].resumed > 0);
+
+    let world = halfway();
+    let journal = only(&world, ".journal");
+    leave(&world, &journal);
+    std::fs::remove_file(journal).unwrap();
+    world.fetch_all();
+}
+
+#[test]
 fn fault_76_a_journal_that_claims_everything_proves_nothing() {
     let (world, content) = world();
     plant_part(&world, &content, SIZE);

@@ -297,3 +297,25 @@ proptest! {
         prop_assert!(part.verify().is_ok());
     }
 }
+
+#[test]
+fn a_file_is_proven_whole_although_somebody_else_is_still_hashing_it() {
+    let place = Place::new();
+    let bytes: Vec<u8> = (0..6u32 << 20).map(|n| (n % 251) as u8).collect();
+    let model = model(&bytes);
+    for _ in 0..50 {
+        let part = Arc::new(place.open(&model));
+        // The last bytes first: all of them are left to whoever follows.
+        let half = bytes.len() / 8;
+        let _ = part.write(half as u64, &[Bytes::copy_from_slice(&bytes[half..])]).unwrap();
+        let _ = part.write(0, &[Bytes::copy_from_slice(&bytes[..half])]).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| part.follow().unwrap());
+            while part.state().hasher.is_some() && part.state().hashed < part.size {
+                std::thread::yield_now();
+            }
+            part.clone().verify().unwrap();
+        });
+        part.remove().unwrap();
+    }
+}
