@@ -111,7 +111,7 @@ pub enum FetchError {
     },
     /// Something is missing and the network is not to be touched.
     #[error(
-        "--offline, and {count} of the files are not there: {names}; run without --offline to fetch them"
+        "--offline, and not everything is there; {count} missing: {names}. Run without --offline to fetch them"
     )]
     Offline {
         /// How many.

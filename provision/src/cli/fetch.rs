@@ -195,8 +195,8 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
 pub fn summary(report: &Report) -> String {
     const WORDS: [(Outcome, &str); 6] = [
         (Outcome::Fetched, "fetched"),
-        (Outcome::Baked, "copied from the baked ones"),
-        (Outcome::Linked, "linked to the baked ones"),
+        (Outcome::Baked, "copied from the baked directory"),
+        (Outcome::Linked, "linked to the baked directory"),
         (Outcome::Cached, "from the cache"),
         (Outcome::Copied, "copied"),
         (Outcome::Present, "present"),

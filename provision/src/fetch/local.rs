@@ -137,7 +137,7 @@ impl Bringer<'_> {
                 }
             };
             let from = candidate.path.to_string();
-            self.observer.observe(&Event::Copying { file: index, from });
+            self.observer.observe(&Event::Copying { file: index, from, as_link: candidate.is_link() });
             let started = Instant::now();
             match self.install(index, model, candidate, &original) {
                 Ok((installed, outcome)) => {
@@ -174,7 +174,7 @@ impl Bringer<'_> {
             Ok(None) => return Brought::Failed(StoreError::Missing { path }),
             Err(error) => return Brought::Failed(error),
         };
-        self.observer.observe(&Event::Copying { file: index, from: path.to_string() });
+        self.observer.observe(&Event::Copying { file: index, from: path.to_string(), as_link: false });
         let started = Instant::now();
         match self.copy_from(index, model, &original) {
             Ok(installed) => {
