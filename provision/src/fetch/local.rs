@@ -198,14 +198,15 @@ impl Bringer<'_> {
         let (installed, outcome) = match candidate.kind {
             Kind::Baked(BakedMode::Symlink) => {
                 return Ok((
-                    store::install_symlink(self.destination, model, original, go_on)?,
+                    store::install_symlink((self.destination, self.naming), model, original, go_on)?,
                     Outcome::Linked,
                 ));
             }
             Kind::Baked(BakedMode::Copy) => (None, Outcome::Baked),
-            Kind::Cache => {
-                (store::install_hard_link(self.destination, model, original, go_on)?, Outcome::Cached)
-            }
+            Kind::Cache => (
+                store::install_hard_link((self.destination, self.naming), model, original, go_on)?,
+                Outcome::Cached,
+            ),
         };
         match installed {
             Some(installed) => Ok((installed, outcome)),
