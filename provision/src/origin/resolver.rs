@@ -2,7 +2,7 @@
 //!
 //! glibc's `getaddrinfo` loads the modules that /etc/nsswitch.conf names, also in a static binary: shared objects of
 //! whatever root the program was copied into, built for another glibc, run inside this process. So a static build
-//! never calls it ([`own`]). Every other build keeps it: there, a name means what it means to all other programs of
+//! never calls it (`own`). Every other build keeps it: there, a name means what it means to all other programs of
 //! the machine, be it by mDNS, a VPN or a directory.
 
 #[cfg(any(test, all(target_feature = "crt-static", target_env = "gnu")))]

@@ -39,7 +39,8 @@ impl ResolvConf {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => {
-                    conf.servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()))
+                    let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
+                    conf.servers.extend(address);
                 }
                 // The last of these lines counts.
                 Some("search") => conf.search = words.map(str::to_owned).collect(),
