@@ -19,6 +19,8 @@ use crate::real_input::client::{Ended, Run};
 
 /// The web server's name, which only the name server knows.
 pub(super) const HOST: &str = "models.lan.test";
+/// Its first part, for a search domain.
+pub(super) const HOST_IN_DOMAIN: &str = "models";
 /// In no name server; for /etc/hosts.
 pub(super) const HOST_BY_FILE: &str = "files.lan.test";
 /// An address of this machine where a name server seems to be: it takes every question and answers none.
@@ -63,7 +65,7 @@ impl World {
             sh.write_file(files.join(path), bytes)?;
             writeln!(sums, "{}  {path}", content.sha256_hex())?;
         }
-        let names = format!("DNS:{HOST}, DNS:{HOST_BY_FILE}");
+        let names = format!("DNS:{HOST}, DNS:{HOST_IN_DOMAIN}, DNS:{HOST_BY_FILE}");
         let certificates = Certificates::make(&sh, &folder.join("certificates"), &names)?;
         let Certificates { authority, server, server_key } = certificates;
         let config = nginx::Config {
@@ -141,8 +143,8 @@ impl World {
     }
 
     /// Wants a fetch to fail for want of a name, with these words, and to leave nothing.
-    pub(super) fn fails(&self, root: &Root, words: &[&str]) -> Result<Ended> {
-        let ended = self.run(root, "fetch", &[], 4)?.complains(words)?;
+    pub(super) fn fails(&self, root: &Root, args: &[&str], words: &[&str]) -> Result<Ended> {
+        let ended = self.run(root, "fetch", args, 4)?.complains(words)?;
         let marker = root.path.join("models/.models-installed");
         ensure!(!marker.exists(), "there is a marker although nothing was fetched:\n{ended}");
         Ok(ended)
