@@ -3,9 +3,9 @@
 //! access log: nothing that is on trial judges itself.
 
 mod access_log;
-mod certificates;
+pub(crate) mod certificates;
 mod checks;
-mod client;
+pub(crate) mod client;
 mod lock;
 mod wheel;
 mod world;
