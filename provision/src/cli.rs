@@ -4,6 +4,7 @@
 //! and at container start. Everything that reads the environment is in [`environment`]; everything that is drawn is
 //! in [`progress`].
 
+pub mod allocator;
 pub mod arguments;
 pub mod cache;
 pub mod environment;

@@ -30,6 +30,7 @@ enum Command {
 const LOCK: &str = "models.lock";
 
 fn main() -> ExitCode {
+    provision::cli::allocator::use_one_pool();
     let result = match Program::parse().command {
         Command::Fetch(args) => fetch::run(&args.fetch, &args.layers, LOCK),
         Command::Ensure(args) => fetch::ensure(&args, LOCK),

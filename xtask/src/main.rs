@@ -25,6 +25,7 @@ use flags::{Command, Xtask};
 use steps::Done;
 
 fn main() -> ExitCode {
+    provision::cli::allocator::use_one_pool();
     let result = match Xtask::parse().command {
         Command::FetchModels(args) => fetch_models::run(&args),
         Command::Ensure(args) => fetch::ensure(&args, &project::lock()),
