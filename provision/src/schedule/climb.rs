@@ -20,6 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const WORTH: f64 = 0.35;
 /// Refusals within this time are one refusal.
 const THROTTLE_ONCE_IN: Duration = Duration::from_secs(1);
+/// How long a speed is watched before it is said that it does not hold.
+const WATCH: Duration = Duration::from_millis(500);
+/// A hold rests on a speed; with less than this share of it, it rests on nothing.
+const SHARE: f64 = 0.6;
 /// The first pause before looking again.
 const LOOK_AGAIN: Duration = Duration::from_secs(4);
 /// The longest pause.
@@ -46,8 +50,8 @@ enum State {
     Filling { since: Option<Duration> },
     /// Counting bytes.
     Measuring { since: Duration, bytes: u64, connections: usize },
-    /// Staying, until it is time to look again.
-    Holding { until: Duration },
+    /// Staying, until it is time to look again; and watching whether the speed stays as well.
+    Holding { until: Duration, since: Duration, bytes: u64 },
 }
 
 impl Climb {
@@ -103,14 +107,18 @@ impl Climb {
     /// The host allows no more than `connections`: stay there for a while, the longer the oftener it happens.
     pub(super) fn back_off(&mut self, now: Duration, connections: usize) {
         let backed_off =
-            matches!(self.state, State::Holding { until } if until > now) && connections >= self.target;
+            matches!(self.state, State::Holding { until, .. } if until > now) && connections >= self.target;
         if backed_off {
             return;
         }
         self.target = connections.clamp(1, self.target);
         self.proven = None;
         self.pause = (self.pause * 2).min(LOOK_AGAIN_AT_MOST);
-        self.state = State::Holding { until: now + self.pause };
+        self.stay(now);
+    }
+
+    fn stay(&mut self, now: Duration) {
+        self.state = State::Holding { until: now + self.pause, since: now, bytes: self.bytes };
     }
 
     /// Lets time pass. `active` connections are open, `flowing` of them have received something; `starved` where
@@ -132,9 +140,16 @@ impl Climb {
                     self.judge(now, connections, speed);
                 }
             }
-            State::Holding { until } if now >= until && !starved => {
-                self.proven = None;
-                self.state = State::Filling { since: None };
+            State::Holding { until, .. } if now >= until && !starved => self.look_again(),
+            State::Holding { until, since, bytes } if now.saturating_sub(since) >= WATCH => {
+                let speed = (self.bytes - bytes) as f64 / now.saturating_sub(since).as_secs_f64();
+                if !starved && self.proven.is_some_and(|(_, proven)| speed < proven * SHARE) {
+                    // Hosts send the first seconds' worth of an answer at once and then keep to their rate: what was
+                    // measured was that.
+                    self.look_again();
+                } else {
+                    self.state = State::Holding { until, since: now, bytes: self.bytes };
+                }
             }
             State::Filling { .. } | State::Holding { .. } => {}
         }
@@ -156,8 +171,13 @@ impl Climb {
         self.state = State::Filling { since: None };
     }
 
+    fn look_again(&mut self) {
+        self.proven = None;
+        self.state = State::Filling { since: None };
+    }
+
     fn hold(&mut self, now: Duration) {
-        self.state = State::Holding { until: now + self.pause };
+        self.stay(now);
         self.pause = (self.pause * 2).min(LOOK_AGAIN_AT_MOST);
     }
 }
@@ -197,6 +217,25 @@ mod tests {
         let counts = climb(60, Duration::from_millis(1), |_| 1e9);
         let few = counts.iter().filter(|n| **n <= 8).count();
         assert!(few >= 59, "{counts:?}");
+    }
+
+    #[test]
+    fn a_host_that_begins_with_a_burst_is_looked_at_again_when_it_is_over() {
+        let mut climb = Climb::new(64);
+        climb.first_byte(Duration::from_millis(2));
+        let mut now = Duration::ZERO;
+        let mut counts = Vec::new();
+        for step in 1..=500 {
+            now += STEP;
+            let target = climb.target();
+            // For a third of a second every answer is as fast as the wire.
+            let total = if step < 33 { 9e8 } else { 4e6 * target as f64 };
+            climb.add((total * STEP.as_secs_f64()) as u64);
+            climb.tick(now, target, target, false);
+            counts.push(climb.target());
+        }
+        assert!(counts[30] <= 8, "{}", counts[30]);
+        assert!(counts[200..].iter().all(|n| *n == 64), "{counts:?}");
     }
 
     #[test]
