@@ -5,6 +5,7 @@ use provision::cli::arguments::{FetchArgs, StatusArgs, VerifyArgs};
 
 use crate::bench::BenchArgs;
 use crate::ci::CiArgs;
+use crate::image::ImageArgs;
 use crate::readme::ReadmeArgs;
 use crate::real_input::RealInputArgs;
 
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Say what is installed, missing or partial; no network
     Status(StatusArgs),
+    /// Build the container image with the docker on this machine
+    Image(ImageArgs),
     /// Every check but the tests, stopping at the first that fails
     Ci(CiArgs),
     /// Fetch a real model from a real web server, and everything that can go wrong with that

@@ -5,6 +5,7 @@ mod ci;
 mod demo;
 mod fetch_models;
 mod flags;
+mod image;
 mod nginx;
 mod programs;
 mod project;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::FetchModels(args) => fetch_models::run(&args),
         Command::Verify(args) => verify::run(&args, &project::lock()),
         Command::Status(args) => status::run(&args, &project::lock()),
+        Command::Image(args) => image::run(&args),
         Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
         Command::RealInput(args) => real_input::run(&args).map_err(|error| unexpected(&error)),
         Command::Readme(args) => readme::run(&args).map_err(|error| unexpected(&error)),
