@@ -5,10 +5,12 @@
 //! in [`progress`].
 
 pub mod arguments;
+pub mod cache;
 pub mod environment;
 pub mod exit;
 pub mod fetch;
 pub mod human;
+pub mod layers;
 pub mod lock;
 pub mod progress;
 pub mod report;

@@ -23,8 +23,10 @@ pub enum Planned {
     Resume,
     /// Nothing usable is there.
     Fetch,
-    /// Its bytes come from another file of the run, or from one that is present.
+    /// Its bytes are on this machine: in another file of the run, in the baked directory, in the cache.
     Copy,
+    /// It becomes a symlink into the baked directory.
+    Link,
 }
 
 /// One file in the plan.
@@ -48,8 +50,14 @@ pub enum Outcome {
     Present,
     /// It was fetched.
     Fetched,
-    /// It was copied from a file with the same digest.
+    /// It was copied from a file of the run with the same digest.
     Copied,
+    /// It was copied from the baked directory.
+    Baked,
+    /// It is a symlink into the baked directory.
+    Linked,
+    /// It came from the cache.
+    Cached,
 }
 
 /// Something that happened. `file` is a [`FileIndex`].
@@ -63,6 +71,13 @@ pub enum Event {
     },
     /// The wait is over.
     Acquired,
+    /// The destination is open, and this run works in it.
+    Opened {
+        /// The directory.
+        destination: String,
+        /// Bytes free there, for this user.
+        free: u64,
+    },
     /// Bytes on disk are being read and hashed, before the plan is known.
     Checking {
         /// The file's path.
@@ -90,6 +105,20 @@ pub enum Event {
     },
     /// Bytes were received and written.
     Received {
+        /// The file.
+        file: FileIndex,
+        /// How many, since the last such event.
+        bytes: u64,
+    },
+    /// A file's bytes are about to be taken from another file on this machine.
+    Copying {
+        /// The file.
+        file: FileIndex,
+        /// The other one's path.
+        from: String,
+    },
+    /// Bytes were copied from another file on this machine.
+    Brought {
         /// The file.
         file: FileIndex,
         /// How many, since the last such event.

@@ -1,12 +1,19 @@
-//! A whole lock: plan, transfer, install, marker.
+//! A whole lock: plan, what this machine has, transfer, install, marker.
 //!
 //! 1. The marker. If it vouches for every file, that is all ([`marker_covers`]: no lock, no socket).
 //! 2. The destination's lock; another run may have done the work meanwhile, so the marker is looked at again.
-//! 3. The plan: per file present, resumable or missing. What no marker vouches for is hashed, not believed.
+//! 3. The plan: per file present, on this machine, resumable or missing. What no marker vouches for is hashed, not
+//!    believed.
 //! 4. The space that the plan needs, against the space there is, before the first byte.
-//! 5. If anything changes: the marker goes, durably. Then the transfer, then copies of files with the same bytes.
-//! 6. The marker, last, and only if every file of the run is right.
+//! 5. If anything changes: the marker goes, durably. Then what the baked directory and the cache have.
+//! 6. The transfer of what is still missing; with a cache it is collected there, under the cache's lock. Then copies of
+//!    files with the same bytes.
+//! 7. The marker, last, and only if every file of the run is right.
+//!
+//! A container's start (`provision ensure`) is this with a baked directory.
 
+mod collect;
+mod local;
 mod plan;
 mod report;
 mod work;
@@ -14,9 +21,11 @@ mod work;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
+use crate::cache::Cache;
+use crate::digest::Sha256;
 use crate::event::{Event, Observer, Outcome};
 use crate::lockfile::{Lockfile, Model};
 use crate::marker::Marker;
@@ -24,7 +33,10 @@ use crate::origin::Origin;
 use crate::store::{self, Acquire, Destination, DestinationLock, Found, Naming, StoreError};
 use crate::transfer::{self, FileError, Transfer, TransferConfig};
 
-use plan::{Item, Plan, Planner, announce, planned};
+use collect::Collector;
+pub use local::{Baked, BakedMode, Local};
+use local::{Bringer, LocalSources};
+use plan::{Item, Needs, Plan, Planner, needs, planned};
 pub use report::{FileReport, Report};
 use work::Work;
 
@@ -67,6 +79,8 @@ pub struct Job<'a> {
     pub models: Vec<&'a Model>,
     /// The directory that their paths are below.
     pub destination: Utf8PathBuf,
+    /// Where bytes may be on this machine.
+    pub local: Local,
     /// How.
     pub config: FetchConfig,
     /// Where connections come from; made when the first is needed.
@@ -111,9 +125,19 @@ pub enum FetchError {
 }
 
 /// Whether a marker vouches for every one of `models`: then there is nothing to do.
-pub fn marker_covers(path: &camino::Utf8Path, lock: &Lockfile, models: &[&Model]) -> bool {
+pub fn marker_covers(path: &Utf8Path, lock: &Lockfile, models: &[&Model]) -> bool {
     let Ok(Some(destination)) = Destination::open(path) else { return false };
     Marker::load(&destination, lock.marker()).covers(&destination, models.iter().copied())
+}
+
+/// Whether a marker vouches for every model of the lock with this text, for how many that is, and its name. Cheaper than
+/// [`marker_covers`], since the models need not be parsed; `None` where only that can tell.
+pub fn marker_covers_text(path: &Utf8Path, text: &str) -> Option<(usize, String)> {
+    let name = Lockfile::peek_marker(text)?;
+    let destination = Destination::open(path).ok()??;
+    let marker = Marker::load(&destination, &name);
+    let files = marker.covers_text(&destination, &Sha256::of(text.as_bytes()))?;
+    Some((files, name))
 }
 
 /// Does the job.
@@ -122,10 +146,10 @@ pub fn marker_covers(path: &camino::Utf8Path, lock: &Lockfile, models: &[&Model]
 /// Where no file could be worked on. Failures of single files are in the report: the others are done all the same.
 pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     let started = Instant::now();
-    let Job { lock, models, destination: path, config, origin, observer, mut interrupted } = job;
+    let Job { lock, models, destination: path, local, config, origin, observer, mut interrupted } = job;
     if config.dry_run {
-        let told = (&*observer, &interrupted);
-        return tokio::task::block_in_place(|| dry_run(lock, &models, &path, &config, told, started));
+        let run = Shown { lock, models: &models, path: &path, local: &local, config: &config };
+        return tokio::task::block_in_place(|| run.show(&*observer, &interrupted, started));
     }
     let destination = Arc::new(Destination::create(&path)?);
     let guard = acquire(&destination, config.wait, &*observer, &mut interrupted).await?;
@@ -135,12 +159,21 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
         observer.observe(&Event::MarkerValid { name: lock.marker().to_owned(), files: models.len() });
         return Ok(Report::all_present(&models, started, true));
     }
+    let free = destination.free_space()?;
+    observer.observe(&Event::Opened { destination: path.to_string(), free });
+    let cache = local.cache.as_deref().map(Cache::open).transpose()?;
+    let sources = LocalSources {
+        baked: local.baked.as_ref(),
+        cache: cache.as_ref(),
+        cache_shares_disk: cache.as_ref().is_some_and(|cache| cache.place().shares_disk_with(&destination)),
+    };
     let naming = naming(&guard);
     let planner = Planner {
         destination: &destination,
         marker: &marker,
         config: &config,
         naming: &naming,
+        sources,
         observer: &*observer,
         interrupted: &interrupted,
     };
@@ -148,42 +181,65 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     if *interrupted.borrow() {
         return Err(FetchError::Interrupted);
     }
-    let free = destination.free_space()?;
-    let (to_fetch, needed) = announce(&plan, &models, free, &*observer);
-    if needed > free {
-        return Err(StoreError::NotEnoughSpace { path, needed, free }.into());
-    }
+    let needs = announce(&plan, &models, &sources, free, &*observer);
+    check_space(&needs, free, &path, cache.as_ref())?;
     warn_of_pickles(&models, &*observer);
-    if config.offline && to_fetch > 0 {
-        return Err(offline(&plan, &models));
-    }
-    if plan.iter().any(|item| !matches!(item.plan, Plan::Present(_)))
-        && destination.root().find(lock.marker())? != Found::Nothing
-    {
-        Marker::remove(&destination, lock.marker())?;
-    }
+    prepare(&destination, lock.marker(), &plan, &models)?;
 
-    let vouched = |(item, model): (&Item, &&Model)| match &item.plan {
-        Plan::Present(file) => marker.vouches_for(model, Found::File(file.stamp)),
+    let proven = |(item, model): (&Item, &&Model)| match &item.plan {
+        Plan::Present(_) => marker.vouched(&destination, model).is_some(),
         _ => true,
     };
-    let by_size_only = config.verify == Verify::Quick && !plan.iter().zip(&models).all(vouched);
-    let mut work = Work::new(&models, plan, by_size_only);
-    let wanted = work.wanted(&models, &*observer);
-    let transfer = Transfer {
-        origin,
-        destination: destination.clone(),
-        naming: naming.clone(),
-        config: TransferConfig { offline: config.offline, ..config.transfer.clone() },
-        observer: observer.clone(),
-        interrupted: interrupted.clone(),
+    let by_size_only = config.verify == Verify::Quick && !plan.iter().zip(&models).all(proven);
+    let mut work = Work::new(&models, plan, by_size_only, &*observer);
+    let bringer = Bringer {
+        destination: &destination,
+        naming: &naming,
+        cache: cache.as_ref(),
+        observer: &*observer,
+        interrupted: &interrupted,
     };
-    let fetched = if wanted.is_empty() { Vec::new() } else { transfer::run(transfer, wanted).await };
-    for fetched in fetched {
-        work.fetched(fetched);
+    let bring = |work: &mut Work<'_>| {
+        tokio::task::block_in_place(|| work.bring(&bringer, config.threads.clamp(2, 4), cache.is_some()));
+    };
+    bring(&mut work);
+    let is_over = |work: &Work<'_>| work.missing().is_empty() || *interrupted.borrow();
+    if !is_over(&work) && config.offline {
+        refuse_to_fetch(&work)?;
     }
+    // Whoever had the cache may have filled it with what was missing.
+    let mut cache_guard = None;
+    if let Some(cache) = cache.as_ref().filter(|_| !is_over(&work)) {
+        cache_guard = Some(acquire(cache.place(), config.wait, &*observer, &mut interrupted.clone()).await?);
+        if !config.force {
+            work.look_in_cache(&sources);
+            bring(&mut work);
+        }
+    }
+    if !is_over(&work) {
+        let collector = Collector {
+            destination: &destination,
+            naming: &naming,
+            cache: cache.as_ref().zip(cache_guard.as_ref()),
+            observer: &observer,
+            interrupted: &interrupted,
+            force: config.force,
+        };
+        let wanted = tokio::task::block_in_place(|| collector.collect(&mut work, &models));
+        let transfer = Transfer {
+            origin,
+            config: TransferConfig { offline: config.offline, ..config.transfer.clone() },
+            observer: observer.clone(),
+            interrupted: interrupted.clone(),
+        };
+        let fetched = if wanted.is_empty() { Vec::new() } else { transfer::run(transfer, wanted).await };
+        for fetched in fetched {
+            work.fetched(fetched);
+        }
+    }
+    drop(cache_guard);
     if !*interrupted.borrow() {
-        tokio::task::block_in_place(|| work.copy(&models, &destination, &naming, &*observer));
+        tokio::task::block_in_place(|| work.copy(&bringer));
     }
     let stopped = *interrupted.borrow() && work.files.iter().any(|file| matches!(file.result, Ok(None)));
     if work.is_complete() {
@@ -202,6 +258,69 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
         by_marker: false,
         interrupted: stopped,
     })
+}
+
+/// Tells the plan, and returns what it needs.
+fn announce(
+    plan: &[Item],
+    models: &[&Model],
+    sources: &LocalSources<'_>,
+    free: u64,
+    observer: &dyn Observer,
+) -> Needs {
+    let needs = needs(plan, models, sources);
+    let (to_fetch, needed) = (needs.to_fetch, needs.here);
+    observer.observe(&Event::Planned { files: planned(plan, models), to_fetch, needed, free });
+    needs
+}
+
+fn check_space(needs: &Needs, free: u64, path: &Utf8Path, cache: Option<&Cache>) -> Result<(), StoreError> {
+    let check = |needed, free, path: &Utf8Path, option| {
+        if needed <= free {
+            return Ok(());
+        }
+        Err(StoreError::NotEnoughSpace { path: path.to_owned(), needed, free, option })
+    };
+    check(needs.here, free, path, "--dest")?;
+    let Some(cache) = cache else { return Ok(()) };
+    let place = cache.place();
+    check(needs.in_cache, place.free_space()?, place.root().path(), "--cache")
+}
+
+/// Before anything changes: the marker goes, durably, and so do symlinks of ours that lead to nothing right.
+fn prepare(
+    destination: &Destination,
+    marker: &str,
+    plan: &[Item],
+    models: &[&Model],
+) -> Result<(), StoreError> {
+    if plan.iter().any(|item| !matches!(item.plan, Plan::Present(_)))
+        && destination.root().find(marker)? != Found::Nothing
+    {
+        Marker::remove(destination, marker)?;
+    }
+    plan.iter().zip(models).try_for_each(|(item, model)| match &item.stale_link {
+        Some(target) => store::remove_symlink(destination, model, target),
+        None => Ok(()),
+    })
+}
+
+/// What is missing cannot be had without the network, unless every byte of it is there and only the proof is missing.
+fn refuse_to_fetch(work: &Work<'_>) -> Result<(), FetchError> {
+    let missing: Vec<&str> = work
+        .missing()
+        .into_iter()
+        .filter(|(_, rest)| *rest > 0)
+        .map(|(model, _)| model.path.as_str())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut names = missing.iter().take(8).copied().collect::<Vec<_>>().join(", ");
+    if missing.len() > 8 {
+        names.push_str(", …");
+    }
+    Err(FetchError::Offline { count: missing.len(), names })
 }
 
 fn naming(guard: &DestinationLock) -> Naming {
@@ -257,70 +376,71 @@ fn warn_of_pickles(models: &[&Model], observer: &dyn Observer) {
     }
 }
 
-fn dry_run(
-    lock: &Lockfile,
-    models: &[&Model],
-    path: &camino::Utf8Path,
-    config: &FetchConfig,
-    (observer, interrupted): (&dyn Observer, &watch::Receiver<bool>),
-    started: Instant,
-) -> Result<Report, FetchError> {
-    let Some(destination) = Destination::open(path)? else {
-        let items: Vec<Item> = models.iter().map(|_| Item { plan: Plan::WouldFetch(0) }).collect();
-        let free = store::free_space_near(path)?;
-        return Ok(shown(items, models, free, observer, started));
-    };
-    let marker = Marker::load(&destination, lock.marker());
-    let naming = Naming::Shared;
-    let planner = Planner {
-        destination: &destination,
-        marker: &marker,
-        config,
-        naming: &naming,
-        observer,
-        interrupted,
-    };
-    let items = planner.plan(models);
-    if *interrupted.borrow() {
-        return Err(FetchError::Interrupted);
-    }
-    let free = destination.free_space()?;
-    Ok(shown(items, models, free, observer, started))
+/// A plan that is only shown.
+struct Shown<'a> {
+    lock: &'a Lockfile,
+    models: &'a [&'a Model],
+    path: &'a Utf8Path,
+    local: &'a Local,
+    config: &'a FetchConfig,
 }
 
-/// What is missing, for a run that must not fetch it.
-fn offline(plan: &[Item], models: &[&Model]) -> FetchError {
-    let missing: Vec<&str> = plan
-        .iter()
-        .zip(models)
-        .filter(|(item, _)| matches!(item.plan, Plan::Fetch(_) | Plan::WouldFetch(_) | Plan::Failed(_)))
-        .map(|(_, model)| model.path.as_str())
-        .collect();
-    let mut names = missing.iter().take(8).copied().collect::<Vec<_>>().join(", ");
-    if missing.len() > 8 {
-        names.push_str(", …");
-    }
-    FetchError::Offline { count: missing.len(), names }
-}
-
-/// The report of a plan that is only shown.
-fn shown(
-    items: Vec<Item>,
-    models: &[&Model],
-    free: u64,
-    observer: &dyn Observer,
-    started: Instant,
-) -> Report {
-    announce(&items, models, free, observer);
-    let plan = planned(&items, models);
-    let report = |(item, model): (Item, &&Model)| {
-        let result = match item.plan {
-            Plan::Present(_) => Ok(Some(Outcome::Present)),
-            Plan::Failed(error) => Err(FileError::of_store(error)),
-            _ => Ok(None),
+impl Shown<'_> {
+    fn show(
+        &self,
+        observer: &dyn Observer,
+        interrupted: &watch::Receiver<bool>,
+        started: Instant,
+    ) -> Result<Report, FetchError> {
+        let destination = Destination::open(self.path)?;
+        let cache = self.local.cache.as_deref().map(Cache::open_existing).transpose()?.flatten();
+        let shares_disk = |cache: &Cache| {
+            destination.as_ref().is_some_and(|destination| cache.place().shares_disk_with(destination))
         };
-        FileReport::of(model, result)
-    };
-    let files = items.into_iter().zip(models).map(report).collect();
-    Report { files, elapsed: started.elapsed(), plan, free, by_marker: false, interrupted: false }
+        let sources = LocalSources {
+            baked: self.local.baked.as_ref(),
+            cache: cache.as_ref(),
+            cache_shares_disk: cache.as_ref().is_some_and(shares_disk),
+        };
+        // Where there is no destination yet, its parent's disk will be the one.
+        let free = destination
+            .as_ref()
+            .map_or_else(|| store::free_space_near(self.path), Destination::free_space)?;
+        let items = match &destination {
+            Some(destination) => {
+                let planner = Planner {
+                    destination,
+                    marker: &Marker::load(destination, self.lock.marker()),
+                    config: self.config,
+                    naming: &Naming::Shared,
+                    sources,
+                    observer,
+                    interrupted,
+                };
+                planner.plan(self.models)
+            }
+            None => self.models.iter().map(|model| self.nothing_there(model, &sources, observer)).collect(),
+        };
+        if *interrupted.borrow() {
+            return Err(FetchError::Interrupted);
+        }
+        announce(&items, self.models, &sources, free, observer);
+        let plan = planned(&items, self.models);
+        let report = |(item, model): (Item, &&Model)| {
+            let result = match item.plan {
+                Plan::Present(_) => Ok(Some(Outcome::Present)),
+                Plan::Failed(error) => Err(FileError::of_store(error)),
+                _ => Ok(None),
+            };
+            FileReport::of(model, result)
+        };
+        let files = items.into_iter().zip(self.models).map(report).collect();
+        Ok(Report { files, elapsed: started.elapsed(), plan, free, by_marker: false, interrupted: false })
+    }
+
+    fn nothing_there(&self, model: &Model, sources: &LocalSources<'_>, observer: &dyn Observer) -> Item {
+        let candidates = if self.config.force { Vec::new() } else { sources.candidates(model, observer) };
+        let plan = if candidates.is_empty() { Plan::WouldFetch(0) } else { Plan::Local(candidates) };
+        Item { plan, stale_link: None }
+    }
 }

@@ -1,15 +1,13 @@
 //! What is on disk, held against the lock: reads, never writes.
-//!
-//! Files are hashed on all cores, the largest first, so that the last one to end is a small one.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use camino::Utf8Path;
 
 use crate::digest::Sha256;
 use crate::event::{Event, Observer};
 use crate::lockfile::Model;
-use crate::store::{Destination, Found, Stamp, StoreError};
+use crate::marker::Marker;
+use crate::store::{Destination, Found, Original, Stamp, StoreError};
+use crate::workers;
 
 /// What a file is like.
 #[derive(Debug)]
@@ -42,36 +40,23 @@ impl Condition {
 }
 
 /// Hashes every one of `models` that has its length, on `threads` threads. The conditions come in the same order.
+/// Symlinks count where the marker knows them.
 pub fn hash(
     destination: &Destination,
+    marker: &Marker,
     models: &[&Model],
     threads: usize,
     observer: &dyn Observer,
 ) -> Vec<Condition> {
-    each(models, threads, |model| one(destination, model, observer, || true))
-}
-
-/// Calls `work` for each model, the largest first, on `threads` threads, and returns the results in order.
-pub(crate) fn each<T: Send>(models: &[&Model], threads: usize, work: impl Fn(&Model) -> T + Sync) -> Vec<T> {
-    let mut order: Vec<usize> = (0..models.len()).collect();
-    order.sort_by_key(|at| std::cmp::Reverse(models[*at].size));
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::with_capacity(models.len()));
-    let worker = || {
-        while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = work(models[*at]);
-            results.lock().unwrap_or_else(PoisonError::into_inner).push((*at, result));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads.min(models.len()) {
-            scope.spawn(worker);
-        }
-        worker();
-    });
-    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.sort_by_key(|(at, _)| *at);
-    results.into_iter().map(|(_, result)| result).collect()
+    workers::each(
+        models,
+        |model| model.size,
+        threads,
+        |model| match marker.link(&model.path) {
+            Some(target) => linked(destination, model, target, observer, || true),
+            None => one(destination, model, observer, || true),
+        },
+    )
 }
 
 /// Looks at one file, and hashes it if it has its length. `go_on` is asked before each block.
@@ -84,6 +69,7 @@ pub(crate) fn one(
     match destination.find(&model.path) {
         Err(error) => Condition::Unreadable(error),
         Ok(Found::Nothing) => Condition::Missing,
+        Ok(Found::Symlink) => Condition::NotAFile("a symlink"),
         Ok(Found::Other(what)) => Condition::NotAFile(what),
         Ok(Found::File(stamp)) if stamp.size != model.size => Condition::WrongSize { found: stamp.size },
         Ok(Found::File(_)) => {
@@ -96,6 +82,35 @@ pub(crate) fn one(
                     Condition::WrongSize { found: stamp.size }
                 }
                 Ok(Some((_, found))) => Condition::WrongDigest { found },
+            }
+        }
+    }
+}
+
+/// As [`one`], for a model that should be a symlink to `target`.
+pub(crate) fn linked(
+    destination: &Destination,
+    model: &Model,
+    target: &Utf8Path,
+    observer: &dyn Observer,
+    go_on: impl FnMut() -> bool,
+) -> Condition {
+    match destination.find_linked(&model.path, target) {
+        Err(error) => Condition::Unreadable(error),
+        // Not a symlink, or not that one.
+        Ok(None) => one(destination, model, observer, go_on),
+        Ok(Some(stamp)) if stamp.size != model.size => Condition::WrongSize { found: stamp.size },
+        Ok(Some(_)) => {
+            observer.observe(&Event::Checking { path: model.path.clone(), size: model.size });
+            let original = match Original::open(target) {
+                Err(error) => return Condition::Unreadable(error),
+                Ok(None) => return Condition::Missing,
+                Ok(Some(original)) => original,
+            };
+            match original.prove(model.sha256, go_on) {
+                Ok(()) => Condition::Right(original.stamp()),
+                Err(StoreError::Mismatch { found, .. }) => Condition::WrongDigest { found },
+                Err(error) => Condition::Unreadable(error),
             }
         }
     }

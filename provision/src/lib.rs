@@ -14,12 +14,14 @@ pub mod lockfile;
 pub mod model_path;
 pub mod schedule;
 pub mod source_url;
+mod workers;
 
 // Edges: the only places that touch the outside.
 pub mod origin;
 pub mod store;
 
 // The job.
+pub mod cache;
 pub mod fetch;
 pub mod inspect;
 pub mod marker;

@@ -42,6 +42,7 @@ pub const MAX_BYTES: u64 = 64 << 20;
 pub struct Lockfile {
     marker: String,
     models: Vec<Model>,
+    text: Sha256,
 }
 
 /// One file: its bytes, its place, its sources.
@@ -85,6 +86,18 @@ impl Lockfile {
         &self.models
     }
 
+    /// The digest of the text, as it is written.
+    pub fn text_digest(&self) -> Sha256 {
+        self.text
+    }
+
+    /// The marker's name in `text`, without looking at its models; `None` where that cannot be told, and parsing the
+    /// whole will say why. Keys of the lock itself come before the first `[[model]]` (TOML 1.0, "Table").
+    pub fn peek_marker(text: &str) -> Option<String> {
+        let head = text.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('['));
+        raw::peek(&head.collect::<String>()).and_then(|name| check_marker(&name).ok())
+    }
+
     /// The digest of what the lock says about bytes: path, size and digest of each model, in order. Addresses,
     /// groups, comments and formatting do not change it, so a new mirror does not make an installed set unknown.
     pub fn content_digest(&self) -> Sha256 {
@@ -115,7 +128,7 @@ impl Lockfile {
             models.push(model);
         }
         models.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { marker, models })
+        Ok(Self { marker, models, text: Sha256::of(text.as_bytes()) })
     }
 }
 

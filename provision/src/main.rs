@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use provision::cli::arguments::{FetchArgs, StatusArgs, VerifyArgs};
+use provision::cli::arguments::{EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
 use provision::cli::{fetch, status, verify};
 
 /// Puts model files where a container needs them: fast, proven, and never half there
@@ -17,7 +17,9 @@ struct Program {
 #[derive(Subcommand)]
 enum Command {
     /// Fetch the models of a lock, prove them, install them
-    Fetch(Box<FetchArgs>),
+    Fetch(Box<FetchCommand>),
+    /// What a container calls at its start: marker, baked copies, then a fetch of what is missing
+    Ensure(Box<EnsureArgs>),
     /// Hash every model and list what is wrong
     Verify(VerifyArgs),
     /// Say what is installed, missing or partial; no network
@@ -29,7 +31,8 @@ const LOCK: &str = "models.lock";
 
 fn main() -> ExitCode {
     let result = match Program::parse().command {
-        Command::Fetch(args) => fetch::run(&args, LOCK),
+        Command::Fetch(args) => fetch::run(&args.fetch, &args.layers, LOCK),
+        Command::Ensure(args) => fetch::ensure(&args, LOCK),
         Command::Verify(args) => verify::run(&args, LOCK),
         Command::Status(args) => status::run(&args, LOCK),
     };

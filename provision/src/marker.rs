@@ -13,9 +13,14 @@
 //! there for people who ask which one that was. So an added model, a new mirror or a run for some of the models does
 //! not make the others unknown, and a marker of another lock vouches for nothing that differs. Anything unreadable,
 //! a symlink, or another version counts as no marker.
+//!
+//! A file that is a symlink into a baked directory has `link`, where it leads; it counts if it still leads there and the
+//! file at its end has that size and mtime. A marker that lists every model of its lock has `text`, the digest of the
+//! lock as it was written: where that fits, ten thousand models need not be parsed to know that all is well.
 
 use std::collections::HashMap;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256;
@@ -31,6 +36,8 @@ const MAX_BYTES: u64 = 64 << 20;
 struct Text {
     version: u32,
     lock: Sha256,
+    #[serde(rename = "text", default, skip_serializing_if = "Option::is_none")]
+    lock_bytes: Option<Sha256>,
     files: Vec<Entry>,
 }
 
@@ -40,12 +47,24 @@ struct Entry {
     size: u64,
     mtime: (i64, u32),
     sha256: Sha256,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    link: Option<Utf8PathBuf>,
+}
+
+/// What a marker says of one file.
+#[derive(Debug)]
+struct Vouched {
+    stamp: Stamp,
+    sha256: Sha256,
+    link: Option<Utf8PathBuf>,
 }
 
 /// What a marker says of the files in a destination.
 #[derive(Debug, Default)]
 pub struct Marker {
-    files: HashMap<ModelPath, (Stamp, Sha256)>,
+    files: HashMap<ModelPath, Vouched>,
+    /// The digest of the text of the lock whose every model is listed.
+    text: Option<Sha256>,
 }
 
 impl Marker {
@@ -56,24 +75,46 @@ impl Marker {
         if text.version != VERSION {
             return Self::default();
         }
-        let entry = |e: Entry| (e.path, (Stamp { size: e.size, mtime: e.mtime }, e.sha256));
-        Self { files: text.files.into_iter().map(entry).collect() }
+        let entry = |e: Entry| {
+            let stamp = Stamp { size: e.size, mtime: e.mtime };
+            (e.path, Vouched { stamp, sha256: e.sha256, link: e.link })
+        };
+        Self { files: text.files.into_iter().map(entry).collect(), text: text.lock_bytes }
     }
 
-    /// Whether it vouches for `model`, given what is on disk.
-    pub fn vouches_for(&self, model: &Model, found: Found) -> bool {
-        self.files.get(&model.path).is_some_and(|(stamp, sha256)| {
-            *sha256 == model.sha256 && stamp.size == model.size && found == Found::File(*stamp)
+    /// The file at `model`'s place, if it is the one that the marker lists. Looks at it, opens nothing.
+    pub fn vouched(&self, destination: &Destination, model: &Model) -> Option<Installed> {
+        let vouched = self.files.get(&model.path)?;
+        let is_meant = vouched.sha256 == model.sha256 && vouched.stamp.size == model.size;
+        (is_meant && vouched.holds(destination, &model.path)).then(|| Installed {
+            path: model.path.clone(),
+            stamp: vouched.stamp,
+            sha256: vouched.sha256,
+            link: vouched.link.clone(),
         })
     }
 
-    /// Whether it vouches for all of `models`. Looks at each file, opens none.
+    /// Where the file at `path` leads, if it was made a symlink.
+    pub fn link(&self, path: &ModelPath) -> Option<&Utf8Path> {
+        self.files.get(path)?.link.as_deref()
+    }
+
+    /// Whether it vouches for all of `models`.
     pub fn covers<'a>(&self, destination: &Destination, models: impl IntoIterator<Item = &'a Model>) -> bool {
         !self.files.is_empty()
             && models.into_iter().all(|model| {
-                self.files.contains_key(&model.path)
-                    && destination.find(&model.path).is_ok_and(|found| self.vouches_for(model, found))
+                self.files.get(&model.path).is_some_and(|vouched| {
+                    vouched.sha256 == model.sha256
+                        && vouched.stamp.size == model.size
+                        && vouched.holds(destination, &model.path)
+                })
             })
+    }
+
+    /// Whether it vouches for every model of the lock whose text has this digest, and for how many that is.
+    pub fn covers_text(&self, destination: &Destination, text: &Sha256) -> Option<usize> {
+        let holds = |(path, vouched): (&ModelPath, &Vouched)| vouched.holds(destination, path);
+        (self.text.as_ref() == Some(text) && self.files.iter().all(holds)).then_some(self.files.len())
     }
 
     /// Whether there is anything in it.
@@ -95,20 +136,34 @@ impl Marker {
         installed: &[Installed],
     ) -> Result<(), StoreError> {
         let new: HashMap<&ModelPath, &Installed> = installed.iter().map(|file| (&file.path, file)).collect();
-        let mut files = Vec::new();
-        for model in lock.models() {
-            let (path, size, sha256) = (model.path.clone(), model.size, model.sha256);
-            if let Some(file) = new.get(&model.path) {
-                files.push(Entry { path, size, mtime: file.stamp.mtime, sha256 });
-            } else if let Ok(found @ Found::File(stamp)) = destination.find(&model.path)
-                && self.vouches_for(model, found)
-            {
-                files.push(Entry { path, size, mtime: stamp.mtime, sha256 });
-            }
-        }
-        let text = Text { version: VERSION, lock: lock.content_digest(), files };
+        let entry = |model: &Model| {
+            let known = new.get(&model.path).map(|file| (*file).clone());
+            known.or_else(|| self.vouched(destination, model))
+        };
+        let files: Vec<Entry> = lock.models().iter().filter_map(entry).map(Entry::from).collect();
+        let lock_bytes = (files.len() == lock.models().len()).then(|| lock.text_digest());
+        let text = Text { version: VERSION, lock: lock.content_digest(), lock_bytes, files };
         let mut bytes = serde_json::to_vec(&text).unwrap_or_default();
         bytes.push(b'\n');
         destination.root().write_small(lock.marker(), &bytes)
+    }
+}
+
+impl Vouched {
+    /// Whether what is at `path` is as it was.
+    fn holds(&self, destination: &Destination, path: &ModelPath) -> bool {
+        match &self.link {
+            None => destination.find(path).is_ok_and(|found| found == Found::File(self.stamp)),
+            Some(target) => {
+                destination.find_linked(path, target).is_ok_and(|found| found == Some(self.stamp))
+            }
+        }
+    }
+}
+
+impl From<Installed> for Entry {
+    fn from(file: Installed) -> Self {
+        let Installed { path, stamp, sha256, link } = file;
+        Self { path, size: stamp.size, mtime: stamp.mtime, sha256, link }
     }
 }

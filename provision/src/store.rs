@@ -24,16 +24,22 @@ mod destination;
 mod error;
 mod install;
 mod journal;
+mod layers;
+mod link;
 mod lock;
+mod original;
 mod part;
 mod pieces;
 
 pub(crate) use destination::free_space_near;
-pub use destination::{Destination, Directory, Found, Stamp};
+pub use destination::{Destination, Directory, Found, Stamp, Usage};
 pub use error::StoreError;
 pub use install::{Installed, Verified};
+pub use layers::{Layer, lay_out};
+pub use link::{install_hard_link, install_symlink, remove_symlink};
 pub use lock::{Acquire, DestinationLock};
-pub use part::{Naming, PartFile, Written};
+pub use original::Original;
+pub use part::{BringError, Naming, PartFile, Way, Written, install_copy};
 
 /// The mtime of every installed file: 2000-01-01T00:00:00Z, in seconds since 1970. The same bytes make the same
 /// image layer only if their metadata is the same too.

@@ -82,8 +82,23 @@ pub struct Wanted {
     pub index: FileIndex,
     /// Its bytes and sources.
     pub model: Model,
+    /// Where its bytes are collected, and what `model` is the path in.
+    pub place: Arc<Destination>,
+    /// What its part is called.
+    pub naming: Naming,
     /// Its part, if one was there; else it is made with the first byte.
     pub part: Option<PartFile>,
+    /// What is still to be done when it is installed there.
+    pub then: Option<Then>,
+}
+
+/// Called with a file that has just been installed; returns the one that the run is about. Blocks.
+pub struct Then(pub Box<dyn Fn(Installed) -> Result<Installed, StoreError> + Send + Sync>);
+
+impl std::fmt::Debug for Then {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Then")
+    }
 }
 
 /// What became of a file.
@@ -111,10 +126,6 @@ pub struct Fetched {
 pub struct Transfer {
     /// Where connections come from.
     pub origin: Arc<Origin>,
-    /// Where files go.
-    pub destination: Arc<Destination>,
-    /// What parts are called.
-    pub naming: Naming,
     /// How to behave.
     pub config: TransferConfig,
     /// Who is told.
@@ -218,7 +229,7 @@ struct Coordinator {
 /// # Panics
 /// Where a task of its own panicked: the panic is passed on.
 pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
-    let Transfer { origin, destination, naming, config, observer, mut interrupted } = transfer;
+    let Transfer { origin, config, observer, mut interrupted } = transfer;
     let total: u64 = wanted.iter().map(|wanted| wanted.model.size).sum();
     let shared = Arc::new(Shared {
         schedule: Mutex::new(Schedule::new(config.limits)),
@@ -231,8 +242,7 @@ pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
         note: (total / 1600).clamp(64 << 10, 32 << 20),
         dirty: AtomicU64::new(0),
     });
-    let files: Vec<_> =
-        wanted.into_iter().map(|wanted| admit(&shared, &destination, &naming, &config, wanted)).collect();
+    let files: Vec<_> = wanted.into_iter().map(|wanted| admit(&shared, &config, wanted)).collect();
     let mut coordinator = Coordinator {
         shared,
         origin,
@@ -276,20 +286,14 @@ fn flush_len(total: u64, connections: usize) -> usize {
     share.next_power_of_two().clamp(64 << 10, 256 << 10) as usize
 }
 
-fn admit(
-    shared: &Shared,
-    destination: &Arc<Destination>,
-    naming: &Naming,
-    config: &TransferConfig,
-    wanted: Wanted,
-) -> FileState {
-    let Wanted { index, model, part } = wanted;
+fn admit(shared: &Shared, config: &TransferConfig, wanted: Wanted) -> FileState {
+    let (model, part) = (&wanted.model, wanted.part.as_ref());
     let whole = ByteRange::new(0, model.size);
-    let (resumed, gaps) = part.as_ref().map_or((0, vec![whole]), |part| (part.held(), part.missing()));
+    let (resumed, gaps) = part.map_or((0, vec![whole]), |part| (part.held(), part.missing()));
     let host = shared.host(&model.sources[0]);
     shared.schedule().add_file(host, gaps);
     let policy = FilePolicy::new(model.sources.clone(), config.retry.clone(), resumed > 0, config.offline);
-    let target = Arc::new(Target::new(index, model, destination.clone(), naming.clone(), part));
+    let target = Arc::new(Target::new(wanted));
     FileState {
         target,
         policy,
@@ -590,7 +594,7 @@ impl Coordinator {
         let target = file.target.clone();
         self.tasks.spawn_blocking(move || {
             let installed = target.open().and_then(|part| part.verify()?.install());
-            Ended::Installed(id, installed)
+            Ended::Installed(id, installed.and_then(|installed| target.deliver(installed)))
         });
     }
 
@@ -612,6 +616,8 @@ impl Coordinator {
                 // Ten thousand finished files must not hold ten thousand descriptors.
                 file.target.part.take();
             }
+            // Only what comes after the install can be told to stop; the next run does it.
+            Err(StoreError::Interrupted { .. }) => file.phase = Phase::Transferring,
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 file.phase = Phase::Transferring;
                 let decision = file.policy.wrong_digest(expected, found);

@@ -52,7 +52,7 @@ pub(crate) fn run(args: &FetchArgs) -> Result<(), Failure> {
     }
 
     // No token, no proxy, no certificate of the environment has any business here.
-    let report = fetch::fetch(&args, &lock, models.clone(), OriginConfig::default())?;
+    let report = fetch::fetch(&args, None, &lock, models.clone(), OriginConfig::default())?;
     let requests = origin.counters().requests;
     fetch::conclude(&args, &report)?;
 

@@ -1,7 +1,7 @@
 //! The command line as plain data.
 
 use clap::{Args, Parser, Subcommand};
-use provision::cli::arguments::{FetchArgs, StatusArgs, VerifyArgs};
+use provision::cli::arguments::{CacheArgs, FetchCommand, StatusArgs, VerifyArgs};
 
 use crate::bench::BenchArgs;
 use crate::ci::CiArgs;
@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Say what is installed, missing or partial; no network
     Status(StatusArgs),
+    /// Say what a cache holds, or keep it in bounds
+    Cache(CacheArgs),
     /// Build the container image with the docker on this machine
     Image(ImageArgs),
     /// Every check but the tests, stopping at the first that fails
@@ -43,9 +45,9 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct FetchModels {
     /// The whole job against an origin in this process: no network, no token
-    #[arg(long, conflicts_with_all = ["models", "groups", "lock", "dest", "offline", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["models", "groups", "lock", "dest", "offline", "dry_run", "cache", "layers"])]
     pub(crate) demo: bool,
     /// What the real job takes.
     #[command(flatten)]
-    pub(crate) fetch: FetchArgs,
+    pub(crate) command: FetchCommand,
 }

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use provision::cli::exit::{Code, Failure};
-use provision::cli::{status, verify};
+use provision::cli::{cache, status, verify};
 
 use flags::{Command, Xtask};
 
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::FetchModels(args) => fetch_models::run(&args),
         Command::Verify(args) => verify::run(&args, &project::lock()),
         Command::Status(args) => status::run(&args, &project::lock()),
+        Command::Cache(args) => cache::run(&args, &project::lock()),
         Command::Image(args) => image::run(&args),
         Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
         Command::RealInput(args) => real_input::run(&args).map_err(|error| unexpected(&error)),

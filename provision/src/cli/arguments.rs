@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::builder::FalseyValueParser;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::human;
 use super::progress::{Mode, Verbosity};
 use crate::backoff::RetryPolicy;
-use crate::fetch::{FetchConfig, Verify};
+use crate::fetch::{Baked, BakedMode, FetchConfig, Verify};
 use crate::lockfile::Selection;
 use crate::schedule::Limits;
 use crate::transfer::TransferConfig;
@@ -41,6 +41,13 @@ pub struct Choice {
     /// Only models of this group (repeatable)
     #[arg(long = "only", value_name = "GROUP", env = "PROVISION_ONLY", value_delimiter = ',')]
     pub groups: Vec<String>,
+}
+
+impl Choice {
+    /// Whether nothing is left out.
+    pub fn is_everything(&self) -> bool {
+        self.models.is_empty() && self.groups.is_empty()
+    }
 }
 
 impl From<Choice> for Selection {
@@ -115,6 +122,9 @@ pub struct FetchArgs {
     /// Never touch the network; fail if something is missing
     #[arg(long, env = "PROVISION_OFFLINE", value_parser = FalseyValueParser::new())]
     pub offline: bool,
+    /// A store of files by digest, shared by projects and builds: looked into first, filled by what is fetched
+    #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
+    pub cache: Option<Utf8PathBuf>,
     /// The longest wait for another run in the same destination, such as 10m
     #[arg(long, value_name = "TIME", env = "PROVISION_WAIT", default_value = "10m", value_parser = human::parse_duration)]
     pub wait: Duration,
@@ -154,6 +164,114 @@ impl FetchArgs {
             threads: threads(),
         }
     }
+}
+
+/// What is done with a complete set, for a build.
+#[derive(Args, Debug, Clone, Default)]
+pub struct LayersArg {
+    /// When all is right, move each top directory of the models to a tree of its own below DIR, for image layers
+    #[arg(long, value_name = "DIR", env = "PROVISION_LAYERS")]
+    pub layers: Option<Utf8PathBuf>,
+}
+
+/// Options of `provision fetch`.
+#[derive(Args, Debug, Clone)]
+pub struct FetchCommand {
+    /// What and how.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+    /// What then.
+    #[command(flatten)]
+    pub layers: LayersArg,
+}
+
+/// How a baked file gets to the destination.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BakedModeArg {
+    /// It is copied (sharing its blocks where the file system can)
+    Copy,
+    /// It stays where it is, and a symlink leads to it
+    Symlink,
+}
+
+/// Options of `ensure`.
+#[derive(Args, Debug, Clone)]
+pub struct EnsureArgs {
+    /// A directory of models that came with the image, laid out like the destination; what is right in it is not
+    /// fetched
+    #[arg(long, value_name = "DIR", env = "PROVISION_BAKED")]
+    pub baked: Option<Utf8PathBuf>,
+    /// How baked files get to the destination
+    #[arg(long, value_name = "HOW", env = "PROVISION_BAKED_MODE", value_enum, default_value_t = BakedModeArg::Copy)]
+    pub baked_mode: BakedModeArg,
+    /// Everything that a fetch takes.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+impl EnsureArgs {
+    /// The baked directory, as an absolute path: symlinks in the destination lead to it from elsewhere.
+    pub fn baked(&self) -> std::io::Result<Option<Baked>> {
+        let Some(directory) = &self.baked else { return Ok(None) };
+        let mode = match self.baked_mode {
+            BakedModeArg::Copy => BakedMode::Copy,
+            BakedModeArg::Symlink => BakedMode::Symlink,
+        };
+        Ok(Some(Baked { directory: camino::absolute_utf8(directory)?, mode }))
+    }
+}
+
+/// Options of `cache`.
+#[derive(Args, Debug, Clone)]
+pub struct CacheArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: CacheCommand,
+}
+
+/// What to do with a cache.
+#[derive(Subcommand, Debug, Clone)]
+pub enum CacheCommand {
+    /// What is in it: digest, size, when it was used last, and its names in the lock at hand
+    List(CachePlace),
+    /// Remove what exceeds the bounds, what was used longest ago first
+    Prune {
+        /// Where it is.
+        #[command(flatten)]
+        place: CachePlace,
+        /// What may stay.
+        #[command(flatten)]
+        bounds: CacheBounds,
+        /// Only say what would be removed
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// What may stay in a cache.
+#[derive(Args, Debug, Clone)]
+#[group(required = true, multiple = true)]
+pub struct CacheBounds {
+    /// Bytes that may stay, such as 100G (K, M, G are decimal)
+    #[arg(long, value_name = "SIZE", value_parser = human::parse_size)]
+    pub max_size: Option<u64>,
+    /// Remove what was not used for this long, such as 30d
+    #[arg(long, value_name = "TIME", value_parser = human::parse_duration)]
+    pub unused_for: Option<Duration>,
+    /// Remove everything
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Where a cache is.
+#[derive(Args, Debug, Clone)]
+pub struct CachePlace {
+    /// The cache's directory
+    #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
+    pub cache: Utf8PathBuf,
+    /// A lock that knows the files' names [default: models.lock, for cargo xtask at the workspace root]
+    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK")]
+    pub lock: Option<Utf8PathBuf>,
 }
 
 /// Options of `verify`.

@@ -82,7 +82,7 @@ impl From<LockfileError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new(Code::Disk, FileError::of_store(error).reason())
+        Self::new(Code::Disk, error.reason())
     }
 }
 

@@ -6,48 +6,80 @@ use std::time::Instant;
 
 use camino::Utf8Path;
 
-use super::arguments::FetchArgs;
+use super::arguments::{EnsureArgs, FetchArgs, LayersArg};
 use super::exit::{Code, Failure, code_of};
 use super::progress::{self, Progress, Settings, Verbosity};
 use super::signals::{self, Caught};
 use super::{environment, human, lock, report, say, tell};
 use crate::event::{Event, Outcome, Planned};
-use crate::fetch::{self, FetchError, Job, Report, Verify};
+use crate::fetch::{self, Baked, FetchError, Job, Local, Report, Verify};
 use crate::lockfile::{Lockfile, Model};
 use crate::origin::{Origin, OriginConfig};
+use crate::store::StoreError;
 
 /// Fetches what `args` ask for.
 ///
 /// # Errors
 /// Whatever ends the program with another code than 0.
-pub fn run(args: &FetchArgs, default_lock: &str) -> Result<(), Failure> {
+pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(), Failure> {
+    let Some(layers) = &layers.layers else { return provide(args, None, default_lock).map(drop) };
+    if args.dry_run {
+        let why = "--layers moves what has been fetched, and --dry-run fetches nothing; give one of them";
+        return Err(Failure::new(Code::Usage, why));
+    }
+    let lock = provide(args, None, default_lock)?.parse()?;
+    super::layers::lay_out(args, &lock, layers)
+}
+
+/// `provision ensure`: a fetch that looks into the baked directory first.
+///
+/// # Errors
+/// Whatever ends the program with another code than 0.
+pub fn ensure(args: &EnsureArgs, default_lock: &str) -> Result<(), Failure> {
+    let baked = args.baked().map_err(|error| Failure::new(Code::Usage, format!("--baked: {error}")))?;
+    provide(&args.fetch, baked, default_lock).map(drop)
+}
+
+/// Does the job, and returns the lock as it was read.
+fn provide(args: &FetchArgs, baked: Option<Baked>, default_lock: &str) -> Result<lock::Text, Failure> {
     let started = Instant::now();
-    let lock = lock::read(&args.place.lock_or(default_lock))?;
+    let text = lock::read_text(&args.place.lock_or(default_lock))?;
+    let config = args.config();
+    let quick_look = config.verify == Verify::Marker && !config.force && !config.dry_run;
+    if quick_look
+        && args.choice.is_everything()
+        && args.report.is_none()
+        && let Some((files, marker)) = fetch::marker_covers_text(&args.place.dest, &text.text)
+    {
+        // Nothing is set up, not even the lock is parsed, for a run that has nothing to do: a container starts in
+        // milliseconds.
+        up_to_date(args, marker, files);
+        return Ok(text);
+    }
+    let lock = text.parse()?;
     let models = lock::select(&lock, &args.choice.clone().into())?;
     lock::check_destination(&args.place)?;
     if let Some(path) = &args.report {
         report::check(path)?;
     }
-    let config = args.config();
-    let quick_look = config.verify == Verify::Marker && !config.force && !config.dry_run;
     if quick_look && fetch::marker_covers(&args.place.dest, &lock, &models) {
-        // Nothing is set up for a run that has nothing to do: a container starts in milliseconds.
-        return up_to_date(args, &lock, &models, started);
+        up_to_date(args, lock.marker().to_owned(), models.len());
+        if let Some(path) = &args.report {
+            report::write(path, &Report::all_present(&models, started, true))?;
+        }
+        return Ok(text);
     }
     let origin =
         if config.offline || config.dry_run { OriginConfig::default() } else { environment::origin()? };
-    let report = fetch(args, &lock, models, origin)?;
-    conclude(args, &report)
+    let report = fetch(args, baked, &lock, models, origin)?;
+    conclude(args, &report)?;
+    Ok(text)
 }
 
-fn up_to_date(args: &FetchArgs, lock: &Lockfile, models: &[&Model], started: Instant) -> Result<(), Failure> {
+fn up_to_date(args: &FetchArgs, name: String, files: usize) {
     let progress = draw(args);
-    progress.observe(&Event::MarkerValid { name: lock.marker().to_owned(), files: models.len() });
+    progress.observe(&Event::MarkerValid { name, files });
     progress.finish();
-    match &args.report {
-        Some(path) => report::write(path, &Report::all_present(models, started, true)),
-        None => Ok(()),
-    }
 }
 
 /// Runs the engine, drawn as `args` say, until it is done or told to stop. Both the real job and the demo do this.
@@ -56,6 +88,7 @@ fn up_to_date(args: &FetchArgs, lock: &Lockfile, models: &[&Model], started: Ins
 /// Where no file could be worked on; failures of single files are in the report.
 pub fn fetch(
     args: &FetchArgs,
+    baked: Option<Baked>,
     lock: &Lockfile,
     models: Vec<&Model>,
     origin: OriginConfig,
@@ -76,6 +109,7 @@ pub fn fetch(
             lock,
             models,
             destination: args.place.dest.clone(),
+            local: Local { baked, cache: args.cache.clone() },
             config: args.config(),
             origin,
             observer: observer(&progress),
@@ -159,6 +193,14 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
 
 /// One line: how many files, how they came to be, how long it took.
 pub fn summary(report: &Report) -> String {
+    const WORDS: [(Outcome, &str); 6] = [
+        (Outcome::Fetched, "fetched"),
+        (Outcome::Baked, "copied from the baked ones"),
+        (Outcome::Linked, "linked to the baked ones"),
+        (Outcome::Cached, "from the cache"),
+        (Outcome::Copied, "copied"),
+        (Outcome::Present, "present"),
+    ];
     let count = |wanted| {
         report
             .files
@@ -166,12 +208,11 @@ pub fn summary(report: &Report) -> String {
             .filter(|file| matches!(&file.result, Ok(Some(outcome)) if *outcome == wanted))
             .count()
     };
-    let parts: Vec<String> =
-        [(Outcome::Fetched, "fetched"), (Outcome::Copied, "copied"), (Outcome::Present, "present")]
-            .into_iter()
-            .filter(|(outcome, _)| count(*outcome) > 0)
-            .map(|(outcome, word)| format!("{} {word}", count(outcome)))
-            .collect();
+    let parts: Vec<String> = WORDS
+        .into_iter()
+        .filter(|(outcome, _)| count(*outcome) > 0)
+        .map(|(outcome, word)| format!("{} {word}", count(outcome)))
+        .collect();
     let bytes: u64 = report.files.iter().map(|file| file.size).sum();
     let (fetched, resumed) =
         report.files.iter().fold((0, 0), |(f, r), file| (f + file.fetched, r + file.resumed));
@@ -207,6 +248,7 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
             (Err(_), _) => ("refused", human::bytes(file.size)),
             (_, Planned::Present) => ("present", human::bytes(file.size)),
             (_, Planned::Copy) => ("copy", human::bytes(file.size)),
+            (_, Planned::Link) => ("link", human::bytes(file.size)),
             (_, Planned::Resume) => {
                 ("resume", format!("{} of {} to go", human::bytes(rest), human::bytes(file.size)))
             }
@@ -220,7 +262,9 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         if matches!(file.plan, Planned::Fetch | Planned::Resume) {
             to_fetch += rest;
         }
-        needed += rest;
+        if file.plan != Planned::Link {
+            needed += rest;
+        }
     }
     let place: &Utf8Path = &args.place.dest;
     tell(format_args!(
@@ -230,8 +274,12 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         human::bytes(report.free)
     ));
     if needed > report.free {
-        let error =
-            crate::store::StoreError::NotEnoughSpace { path: place.to_owned(), needed, free: report.free };
+        let error = StoreError::NotEnoughSpace {
+            path: place.to_owned(),
+            needed,
+            free: report.free,
+            option: "--dest",
+        };
         return Err(error.into());
     }
     let failures: Vec<_> = report.files.iter().filter_map(|file| file.result.as_ref().err()).collect();

@@ -156,11 +156,21 @@ pub fn parse_rate(text: &str) -> Result<u64, RateError> {
     if rate == 0 { Err(RateError::Zero) } else { Ok(rate) }
 }
 
+/// Bytes from `100G`, `1.5T`, `500MB`, `0`. Units are decimal, in either case.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    if text.trim().bytes().all(|b| b == b'0') && !text.trim().is_empty() {
+        return Ok(0);
+    }
+    parse_rate(text).map_err(|_| format!("{text:?} is no size; expected one such as 100G, 1.5T or 500M"))
+}
+
 /// Why a text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// Not numbers with units, the largest unit first.
-    #[error("{text:?} is no duration; expected one such as 10m, 90s, 1h30m, 500ms or 0 (units: h, m, s, ms)")]
+    #[error(
+        "{text:?} is no duration; expected one such as 10m, 90s, 1h30m, 500ms or 0 (units: d, h, m, s, ms)"
+    )]
     Syntax {
         /// What was given.
         text: String,
@@ -204,6 +214,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         let end = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
         let seconds = match unit {
+            "d" => 86400.0,
             "h" => 3600.0,
             "m" | "min" => 60.0,
             "s" => 1.0,
@@ -348,6 +359,16 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_decimal_and_may_be_nothing() {
+        assert_eq!(parse_size("100G"), Ok(100_000_000_000));
+        assert_eq!(parse_size("1.5 TB"), Ok(1_500_000_000_000));
+        assert_eq!(parse_size("0"), Ok(0));
+        for text in ["", "much", "-1G", "10d"] {
+            assert!(parse_size(text).unwrap_err().contains("such as 100G"), "{text}");
+        }
+    }
+
+    #[test]
     fn durations_take_units_from_large_to_small() {
         for (text, milliseconds) in [
             ("10m", 600_000),
@@ -360,10 +381,12 @@ mod tests {
             ("1H 30M 5s 250ms", 5_405_250),
             ("1.5h", 5_400_000),
             ("2 min 05 s", 125_000),
+            ("30d", 2_592_000_000),
+            ("1d12h", 129_600_000),
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
-        for text in ["", "m", "-1s", "1d", "30m1h", "1s1s", "1h30", "soon", "1e3s", "1..5s", "infs", "10é"] {
+        for text in ["", "m", "-1s", "1w", "30m1h", "1s1s", "1h30", "soon", "1e3s", "1..5s", "infs", "10é"] {
             let error = parse_duration(text).unwrap_err();
             assert!(matches!(error, DurationError::Syntax { .. }), "{text}");
             assert!(error.to_string().contains("90s"), "{error}");

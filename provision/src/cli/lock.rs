@@ -8,8 +8,28 @@ use super::arguments::Place;
 use super::exit::{Code, Failure};
 use crate::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model, SelectError, Selection};
 
+/// A lock's text and what messages call it.
+#[derive(Debug)]
+pub struct Text {
+    name: String,
+    /// The text, not looked at yet.
+    pub text: String,
+}
+
+impl Text {
+    /// Checks it.
+    pub fn parse(&self) -> Result<Lockfile, Failure> {
+        Ok(Lockfile::parse(&self.name, &self.text)?)
+    }
+}
+
 /// Reads and checks the lock at `path`; `-` is standard input.
 pub fn read(path: &Utf8Path) -> Result<Lockfile, Failure> {
+    read_text(path)?.parse()
+}
+
+/// Reads the lock at `path`; `-` is standard input.
+pub fn read_text(path: &Utf8Path) -> Result<Text, Failure> {
     let name = if path == "-" { "standard input" } else { path.as_str() };
     let cannot = |error: std::io::Error| {
         let hint = match error.kind() {
@@ -32,7 +52,7 @@ pub fn read(path: &Utf8Path) -> Result<Lockfile, Failure> {
     }
     let text =
         String::from_utf8(bytes).map_err(|_| LockfileError::of_file(name, LockfileErrorKind::NotText))?;
-    Ok(Lockfile::parse(name, &text)?)
+    Ok(Text { name: name.to_owned(), text })
 }
 
 /// The models of `lock` that were asked for.

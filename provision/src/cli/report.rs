@@ -7,7 +7,8 @@
 //!  "totals":{"files":1,"bytes":253806246,"fetched":253806246,"resumed":0,"seconds":3.2,"connections":12,"retries":0}}
 //! ```
 //!
-//! `outcome` is `present`, `fetched`, `copied`, `failed`, or `unfinished` (interrupted, or a dry run). `seconds` of a
+//! `outcome` is `present`, `fetched`, `copied` (from a file of the set with the same bytes), `baked`, `linked`, `cached`,
+//! `failed`, or `unfinished` (interrupted, or a dry run). `seconds` of a
 //! file run from its first request to its install; files overlap, so they do not add up. `connections` is the most at
 //! one time, for the totals the sum over files.
 
@@ -17,7 +18,7 @@ use serde::Serialize;
 use super::exit::{Code, Failure};
 use crate::event::Outcome;
 use crate::fetch::{FileReport, Report};
-use crate::store::{Destination, Found};
+use crate::store::Destination;
 
 #[derive(Serialize)]
 struct Text<'a> {
@@ -83,11 +84,9 @@ pub fn check(path: &Utf8Path) -> Result<(Destination, &str), Failure> {
     let directory = Destination::open(directory)?.ok_or_else(|| {
         Failure::new(Code::Usage, format!("--report: the directory {directory} does not exist"))
     })?;
-    match directory.root().find(name)? {
-        Found::Other(what) => {
-            Err(Failure::new(Code::Usage, format!("--report {path} is {what}, not a file")))
-        }
-        Found::File(_) | Found::Nothing => Ok((directory, name)),
+    match directory.root().find(name)?.in_the_way() {
+        Some(what) => Err(Failure::new(Code::Usage, format!("--report {path} is {what}, not a file"))),
+        None => Ok((directory, name)),
     }
 }
 
@@ -99,6 +98,9 @@ fn one(file: &FileReport) -> File<'_> {
             Ok(Some(Outcome::Present)) => "present",
             Ok(Some(Outcome::Fetched)) => "fetched",
             Ok(Some(Outcome::Copied)) => "copied",
+            Ok(Some(Outcome::Baked)) => "baked",
+            Ok(Some(Outcome::Linked)) => "linked",
+            Ok(Some(Outcome::Cached)) => "cached",
             Ok(None) => "unfinished",
             Err(_) => "failed",
         },

@@ -49,12 +49,19 @@ fn look(
     model: &Model,
 ) -> Result<(&'static str, u64, String), Failure> {
     let size = human::bytes(model.size);
+    if let Some(installed) = marker.vouched(destination, model) {
+        let detail = match installed.link {
+            Some(target) => format!("{size}, a symlink to {target}"),
+            None => size,
+        };
+        return Ok(("installed", model.size, detail));
+    }
     Ok(match destination.find(&model.path)? {
-        found @ Found::File(_) if marker.vouches_for(model, found) => ("installed", model.size, size),
         Found::File(stamp) if stamp.size == model.size => {
             ("unverified", model.size, format!("{size}, right size, not proven by the marker"))
         }
         Found::File(stamp) => ("wrong", 0, format!("{} bytes, the lock says {}", stamp.size, model.size)),
+        Found::Symlink => ("wrong", 0, "a symlink that the marker does not know".to_owned()),
         Found::Other(what) => ("wrong", 0, format!("{what}, not a file")),
         Found::Nothing => match PartFile::claimed(destination, model)? {
             0 => ("missing", 0, size),

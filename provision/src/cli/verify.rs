@@ -8,6 +8,7 @@ use super::progress::Verbosity;
 use super::{human, lock, say, tell};
 use crate::event::Silent;
 use crate::inspect::{self, Condition};
+use crate::marker::Marker;
 use crate::store::Destination;
 
 /// Hashes every file that `args` name, on all cores.
@@ -20,7 +21,10 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let models = lock::select(&lock, &args.choice.clone().into())?;
     lock::check_destination(&args.place)?;
     let conditions = match Destination::open(&args.place.dest)? {
-        Some(destination) => inspect::hash(&destination, &models, threads(), &Silent),
+        Some(destination) => {
+            let marker = Marker::load(&destination, lock.marker());
+            inspect::hash(&destination, &marker, &models, threads(), &Silent)
+        }
         None => models.iter().map(|_| Condition::Missing).collect(),
     };
     let mut wrong = 0;

@@ -1,22 +1,31 @@
 //! The plan: what is on disk, and so what is to be done.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
+use super::local::{Candidate, Kind, LocalSources};
 use super::{FetchConfig, Verify};
+use crate::cache::Cache;
 use crate::digest::Sha256;
 use crate::event::{Event, FileIndex, Observer, Planned, PlannedFile};
 use crate::inspect::{self, Condition};
 use crate::lockfile::Model;
 use crate::marker::Marker;
-use crate::store::{Destination, Found, Installed, Naming, PartFile, StoreError};
+use crate::store::{Destination, Directory, Found, Installed, Naming, PartFile, Stamp, StoreError};
+use crate::workers;
 
 /// What is to be done for one file.
 pub(super) enum Plan {
     Present(Installed),
-    /// With what is there of it.
+    /// Files on this machine that should have its bytes, the best first.
+    Local(Vec<Candidate>),
+    /// With what is there of it, where it goes.
     Fetch(Option<Box<PartFile>>),
+    /// It is collected in the cache, where a journal claims that many bytes.
+    FetchToCache(u64),
     /// As `Fetch`, in a plan that is only shown: how many bytes are there.
     WouldFetch(u64),
     /// The same bytes as another file of the run.
@@ -28,6 +37,8 @@ pub(super) enum Plan {
 /// One file of the plan.
 pub(super) struct Item {
     pub(super) plan: Plan,
+    /// A symlink of ours is in its place, and does not lead to its bytes any more.
+    pub(super) stale_link: Option<Utf8PathBuf>,
 }
 
 impl Item {
@@ -35,19 +46,31 @@ impl Item {
         match &self.plan {
             Plan::Present(_) => size,
             Plan::Fetch(part) => part.as_ref().map_or(0, |part| part.held()),
-            Plan::WouldFetch(held) => *held,
-            Plan::CopyOf(_) | Plan::Failed(_) => 0,
+            Plan::WouldFetch(held) | Plan::FetchToCache(held) => *held,
+            Plan::Local(_) | Plan::CopyOf(_) | Plan::Failed(_) => 0,
         }
     }
 
     fn planned(&self, size: u64) -> Planned {
         match &self.plan {
             Plan::Present(_) => Planned::Present,
-            Plan::CopyOf(_) => Planned::Copy,
+            Plan::Local(candidates) if candidates.first().is_some_and(Candidate::is_link) => Planned::Link,
+            Plan::Local(_) | Plan::CopyOf(_) => Planned::Copy,
             _ if self.held(size) > 0 => Planned::Resume,
             _ => Planned::Fetch,
         }
     }
+}
+
+/// What a plan needs, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Needs {
+    /// From the network.
+    pub(super) to_fetch: u64,
+    /// On the destination's disk.
+    pub(super) here: u64,
+    /// On the cache's disk, where that is another one.
+    pub(super) in_cache: u64,
 }
 
 /// Looks at what is on disk. Reads and hashes; makes and proves the parts that there are.
@@ -56,6 +79,7 @@ pub(super) struct Planner<'a> {
     pub(super) marker: &'a Marker,
     pub(super) config: &'a FetchConfig,
     pub(super) naming: &'a Naming,
+    pub(super) sources: LocalSources<'a>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
 }
@@ -63,61 +87,120 @@ pub(super) struct Planner<'a> {
 impl Planner<'_> {
     /// What is to be done for each of `models`, in the same order. Cut short where the run is told to stop.
     pub(super) fn plan(&self, models: &[&Model]) -> Vec<Item> {
-        let plans = inspect::each(models, self.config.threads, |model| self.one(model));
-        let mut items: Vec<Item> = plans.into_iter().map(|plan| Item { plan }).collect();
+        let mut items =
+            workers::each(models, |model| model.size, self.config.threads, |model| self.one(model));
         // A file whose size alone was looked at is no original for others.
         share_digests(&mut items, models, self.config.verify != Verify::Quick);
         items
     }
 
-    fn one(&self, model: &Model) -> Plan {
-        if let Some(present) = self.present(model) {
-            return present;
+    fn one(&self, model: &Model) -> Item {
+        match self.look(model) {
+            Look::Decided(plan) => Item { plan, stale_link: None },
+            Look::Wanted { stale_link } => Item { plan: self.wanted(model), stale_link },
+        }
+    }
+
+    /// Where a file that is not there can come from.
+    fn wanted(&self, model: &Model) -> Plan {
+        if !self.config.force {
+            let candidates = self.sources.candidates(model, self.observer);
+            if !candidates.is_empty() {
+                return Plan::Local(candidates);
+            }
         }
         if self.config.dry_run {
-            let held =
-                if self.config.force { Ok(0) } else { PartFile::peek(self.destination, model, self.go_on()) };
-            return held.map_or_else(Plan::Failed, Plan::WouldFetch);
+            return self.would_fetch(model).map_or_else(Plan::Failed, Plan::WouldFetch);
         }
-        self.part(model).map_or_else(Plan::Failed, Plan::Fetch)
+        match self.part(model) {
+            Ok(None) if self.sources.cache.is_some() => Plan::FetchToCache(self.claimed_in_cache(model)),
+            part => part.map_or_else(Plan::Failed, Plan::Fetch),
+        }
+    }
+
+    fn would_fetch(&self, model: &Model) -> Result<u64, StoreError> {
+        if self.config.force {
+            return Ok(0);
+        }
+        match PartFile::peek(self.destination, model, self.go_on())? {
+            0 => Ok(self.claimed_in_cache(model)),
+            held => Ok(held),
+        }
+    }
+
+    /// What a journal in the cache claims: it is proven when the cache is ours.
+    fn claimed_in_cache(&self, model: &Model) -> u64 {
+        let Some(cache) = self.sources.cache.filter(|_| !self.config.force) else { return 0 };
+        PartFile::claimed(cache.place(), &Cache::object(model)).unwrap_or(0)
     }
 
     fn go_on(&self) -> impl Fn() -> bool + '_ {
         || !*self.interrupted.borrow()
     }
 
-    /// The file as it is, if it counts as present, or why there can be none.
-    fn present(&self, model: &Model) -> Option<Plan> {
-        let found = match self.destination.find(&model.path) {
-            Ok(found) => found,
-            Err(error) => return Some(Plan::Failed(error)),
+    /// What is in the file's place.
+    fn look(&self, model: &Model) -> Look {
+        let wanted = Look::Wanted { stale_link: None };
+        let stamp = match self.destination.find(&model.path) {
+            Err(error) => return Look::Decided(Plan::Failed(error)),
+            Ok(Found::Nothing) => return wanted,
+            Ok(Found::Symlink) => return self.look_at_link(model),
+            Ok(Found::Other(what)) => return self.in_the_way(model, what),
+            Ok(Found::File(stamp)) => stamp,
         };
-        let stamp = match found {
-            Found::Nothing => return None,
-            Found::Other(what) => {
-                let path = self.destination.root().path().join(model.path.as_str());
-                return Some(Plan::Failed(StoreError::NotAFile { path, what }));
-            }
-            Found::File(stamp) => stamp,
-        };
-        let installed =
-            |stamp| Plan::Present(Installed { path: model.path.clone(), stamp, sha256: model.sha256 });
         if self.config.force {
-            return None;
+            return wanted;
         }
-        match self.config.verify {
-            Verify::Marker if self.marker.vouches_for(model, found) => Some(installed(stamp)),
-            Verify::Quick => (stamp.size == model.size).then(|| installed(stamp)),
-            Verify::Marker | Verify::Full => {
-                match inspect::one(self.destination, model, self.observer, self.go_on()) {
-                    Condition::Right(stamp) => {
-                        Some(self.tidy(model).map_or_else(Plan::Failed, |()| installed(stamp)))
-                    }
-                    Condition::Unreadable(error) => Some(Plan::Failed(error)),
-                    _ => None,
-                }
+        if let Some(installed) = self.by_marker(model) {
+            return Look::Decided(Plan::Present(installed));
+        }
+        let present = |stamp| Plan::Present(installed(model, stamp, None));
+        if self.config.verify == Verify::Quick {
+            return if stamp.size == model.size { Look::Decided(present(stamp)) } else { wanted };
+        }
+        match inspect::one(self.destination, model, self.observer, self.go_on()) {
+            Condition::Right(stamp) => {
+                Look::Decided(self.tidy(model).map_or_else(Plan::Failed, |()| present(stamp)))
             }
+            Condition::Unreadable(error) => Look::Decided(Plan::Failed(error)),
+            _ => wanted,
         }
+    }
+
+    /// A symlink is ours if the marker says so, or if it leads to where the baked file is.
+    fn look_at_link(&self, model: &Model) -> Look {
+        if let Some(installed) = self.by_marker(model).filter(|_| !self.config.force) {
+            return Look::Decided(Plan::Present(installed));
+        }
+        let known = self.marker.link(&model.path).map(Utf8Path::to_owned);
+        for target in known.into_iter().chain(self.sources.baked_path(model)) {
+            let leads_there = |directory: Option<Arc<Directory>>| match directory {
+                Some(directory) => directory.read_link(model.path.file_name()),
+                None => Ok(None),
+            };
+            match self.destination.parent(&model.path, false).and_then(leads_there) {
+                Ok(Some(found)) if found == target.as_str() => {}
+                Ok(_) => continue,
+                Err(error) => return Look::Decided(Plan::Failed(error)),
+            }
+            if !self.config.force
+                && let Condition::Right(stamp) =
+                    inspect::linked(self.destination, model, &target, self.observer, self.go_on())
+            {
+                return Look::Decided(Plan::Present(installed(model, stamp, Some(target))));
+            }
+            return Look::Wanted { stale_link: Some(target) };
+        }
+        self.in_the_way(model, "a symlink")
+    }
+
+    fn in_the_way(&self, model: &Model, what: &'static str) -> Look {
+        let path = self.destination.root().path().join(model.path.as_str());
+        Look::Decided(Plan::Failed(StoreError::NotAFile { path, what }))
+    }
+
+    fn by_marker(&self, model: &Model) -> Option<Installed> {
+        if self.config.verify == Verify::Marker { self.marker.vouched(self.destination, model) } else { None }
     }
 
     /// A run that was killed between the rename and the end of its clean-up leaves its journal.
@@ -132,8 +215,7 @@ impl Planner<'_> {
             return Ok(None);
         }
         if *self.naming != Naming::Shared {
-            let part = PartFile::open(self.destination, model, self.naming, self.go_on())?;
-            part.adopt_orphans(model)?;
+            let part = open_part(self.destination, model, self.naming, self.go_on())?;
             return Ok((part.held() > 0).then(|| Box::new(part)));
         }
         let claimed = PartFile::claimed(self.destination, model)?;
@@ -147,15 +229,45 @@ impl Planner<'_> {
     }
 }
 
-/// Files with the same bytes are fetched once: the others are copied from the first.
+/// What a look at a file's place says.
+enum Look {
+    /// There is nothing more to find out.
+    Decided(Plan),
+    /// Its bytes are wanted.
+    Wanted { stale_link: Option<Utf8PathBuf> },
+}
+
+fn installed(model: &Model, stamp: Stamp, link: Option<Utf8PathBuf>) -> Installed {
+    Installed { path: model.path.clone(), stamp, sha256: model.sha256, link }
+}
+
+/// Opens a part with what earlier runs left of it, whatever they called it.
+pub(super) fn open_part(
+    place: &Destination,
+    model: &Model,
+    naming: &Naming,
+    go_on: impl FnMut() -> bool,
+) -> Result<PartFile, StoreError> {
+    let part = PartFile::open(place, model, naming, go_on)?;
+    if *naming != Naming::Shared {
+        part.adopt_orphans(model)?;
+    }
+    Ok(part)
+}
+
+/// Files with the same bytes are had once: the others are copied from the first.
 fn share_digests(items: &mut [Item], models: &[&Model], present_are_proven: bool) {
     let mut first: HashMap<Sha256, FileIndex> = HashMap::new();
-    let is_better = |item: &Item| present_are_proven && matches!(item.plan, Plan::Present(_));
-    for (at, model) in models.iter().enumerate().filter(|(at, _)| is_better(&items[*at])) {
+    let is_there = |item: &Item| match item.plan {
+        Plan::Present(_) => present_are_proven,
+        Plan::Local(_) => true,
+        _ => false,
+    };
+    for (at, model) in models.iter().enumerate().filter(|(at, _)| is_there(&items[*at])) {
         first.entry(model.sha256).or_insert(at);
     }
     for (at, model) in models.iter().enumerate() {
-        if !matches!(items[at].plan, Plan::Fetch(_) | Plan::WouldFetch(_)) {
+        if !matches!(items[at].plan, Plan::Fetch(_) | Plan::FetchToCache(_) | Plan::WouldFetch(_)) {
             continue;
         }
         match first.get(&model.sha256) {
@@ -167,19 +279,36 @@ fn share_digests(items: &mut [Item], models: &[&Model], present_are_proven: bool
     }
 }
 
-/// Tells the plan, and returns how many bytes are to be fetched and how many it needs on disk.
-pub(super) fn announce(plan: &[Item], models: &[&Model], free: u64, observer: &dyn Observer) -> (u64, u64) {
-    let (mut to_fetch, mut needed) = (0, 0);
+/// Adds up what the plan needs.
+pub(super) fn needs(plan: &[Item], models: &[&Model], sources: &LocalSources<'_>) -> Needs {
+    let mut needs = Needs::default();
     for (item, model) in plan.iter().zip(models) {
         let rest = model.size - item.held(model.size);
-        match item.plan {
-            Plan::Fetch(_) | Plan::WouldFetch(_) => (to_fetch, needed) = (to_fetch + rest, needed + rest),
-            Plan::CopyOf(_) => needed += rest,
+        match &item.plan {
+            Plan::Fetch(_) | Plan::WouldFetch(_) => {
+                needs.to_fetch += rest;
+                needs.here += rest;
+            }
+            Plan::FetchToCache(_) if sources.cache_shares_disk => {
+                needs.to_fetch += rest;
+                needs.here += rest;
+            }
+            Plan::FetchToCache(_) => {
+                needs.to_fetch += rest;
+                needs.in_cache += rest;
+                needs.here += model.size;
+            }
+            Plan::Local(candidates) => {
+                let is_free = |first: &Candidate| {
+                    first.is_link() || first.kind == Kind::Cache && sources.cache_shares_disk
+                };
+                needs.here += if candidates.first().is_some_and(is_free) { 0 } else { model.size };
+            }
+            Plan::CopyOf(_) => needs.here += rest,
             Plan::Present(_) | Plan::Failed(_) => {}
         }
     }
-    observer.observe(&Event::Planned { files: planned(plan, models), to_fetch, needed, free });
-    (to_fetch, needed)
+    needs
 }
 
 /// The plan as events and reports show it.

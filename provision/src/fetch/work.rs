@@ -1,17 +1,18 @@
 //! The run's files, from the plan to what became of them.
 
-use std::sync::Arc;
-use std::time::Instant;
-
+use super::local::{Bringer, Brought, Candidate, LocalSources};
 use super::plan::{Item, Plan, planned};
 use super::report::FileReport;
-use crate::event::{Event, Observer, Outcome, PlannedFile};
+use crate::event::{Event, FileIndex, Observer, Outcome, PlannedFile};
 use crate::lockfile::Model;
-use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
-use crate::transfer::{Fetched, FileError, Wanted};
+use crate::store::{Installed, PartFile, StoreError};
+use crate::transfer::{Fetched, FileError};
+use crate::workers;
 
 /// The run's files as they come to be right.
-pub(super) struct Work {
+pub(super) struct Work<'a> {
+    models: &'a [&'a Model],
+    observer: &'a dyn Observer,
     items: Vec<Item>,
     pub(super) plan: Vec<PlannedFile>,
     pub(super) files: Vec<FileReport>,
@@ -20,35 +21,111 @@ pub(super) struct Work {
     unproven: bool,
 }
 
-impl Work {
-    pub(super) fn new(models: &[&Model], items: Vec<Item>, unproven: bool) -> Self {
+/// A file that has to be fetched.
+pub(super) struct Missing {
+    pub(super) index: FileIndex,
+    pub(super) part: Option<Box<PartFile>>,
+    /// It is to be collected in the cache.
+    pub(super) to_cache: bool,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        models: &'a [&'a Model],
+        items: Vec<Item>,
+        unproven: bool,
+        observer: &'a dyn Observer,
+    ) -> Self {
         let plan = planned(&items, models);
         let files = models.iter().map(|model| FileReport::of(model, Ok(None))).collect();
-        Self { items, plan, files, installed: Vec::new(), unproven }
-    }
-
-    /// Takes what is to be fetched out of the plan.
-    pub(super) fn wanted(&mut self, models: &[&Model], observer: &dyn Observer) -> Vec<Wanted> {
-        let mut wanted = Vec::new();
-        for (index, (item, model)) in self.items.iter_mut().zip(models).enumerate() {
-            match std::mem::replace(&mut item.plan, Plan::WouldFetch(0)) {
-                Plan::Present(installed) => {
-                    self.files[index].result = Ok(Some(Outcome::Present));
-                    self.installed.push(installed);
-                }
-                Plan::Fetch(part) => {
-                    wanted.push(Wanted { index, model: (*model).clone(), part: part.map(|part| *part) });
-                }
-                Plan::Failed(error) => {
-                    let error = FileError::of_store(error);
-                    observer.observe(&Event::Failed { file: index, reason: error.reason() });
-                    self.files[index].result = Err(error);
-                }
-                copy @ Plan::CopyOf(_) => item.plan = copy,
-                Plan::WouldFetch(_) => {}
+        let mut work = Self { models, observer, items, plan, files, installed: Vec::new(), unproven };
+        for index in 0..work.items.len() {
+            match std::mem::replace(&mut work.items[index].plan, Plan::WouldFetch(0)) {
+                Plan::Present(installed) => work.settle(index, installed, Outcome::Present),
+                Plan::Failed(error) => work.fail(index, FileError::of_store(error)),
+                plan => work.items[index].plan = plan,
             }
         }
-        wanted
+        work
+    }
+
+    fn settle(&mut self, index: FileIndex, installed: Installed, outcome: Outcome) {
+        self.files[index].result = Ok(Some(outcome));
+        self.installed.push(installed);
+    }
+
+    fn fail(&mut self, index: FileIndex, error: FileError) {
+        self.observer.observe(&Event::Failed { file: index, reason: error.reason() });
+        self.files[index].result = Err(error);
+    }
+
+    /// Brings what is on this machine, several files at once. What could not be had is to be fetched afterwards.
+    pub(super) fn bring(&mut self, bringer: &Bringer<'_>, threads: usize, to_cache: bool) {
+        let local = self.items.iter_mut().enumerate().filter_map(|(index, item)| match &mut item.plan {
+            Plan::Local(candidates) => Some((index, std::mem::take(candidates))),
+            _ => None,
+        });
+        let local: Vec<(FileIndex, Vec<Candidate>)> = local.collect();
+        let models = self.models;
+        let results = workers::each(
+            &local,
+            |(index, _)| models[*index].size,
+            threads,
+            |(index, candidates)| bringer.bring(*index, models[*index], candidates),
+        );
+        for ((index, _), result) in local.into_iter().zip(results) {
+            self.items[index].plan = if to_cache { Plan::FetchToCache(0) } else { Plan::Fetch(None) };
+            self.brought(index, result);
+        }
+    }
+
+    fn brought(&mut self, index: FileIndex, result: Brought) {
+        match result {
+            Brought::Installed(installed, outcome) => self.settle(index, installed, outcome),
+            Brought::Failed(error) => self.fail(index, FileError::of_store(error)),
+            Brought::Nowhere | Brought::Interrupted => {}
+        }
+    }
+
+    /// Looks again for what the cache may have got since the plan was made.
+    pub(super) fn look_in_cache(&mut self, sources: &LocalSources<'_>) {
+        for (index, item) in self.items.iter_mut().enumerate() {
+            if matches!(item.plan, Plan::FetchToCache(_))
+                && matches!(self.files[index].result, Ok(None))
+                && let Some(candidate) = sources.cached(self.models[index])
+            {
+                item.plan = Plan::Local(vec![candidate]);
+            }
+        }
+    }
+
+    fn is_missing(&self, index: FileIndex) -> bool {
+        matches!(self.files[index].result, Ok(None))
+            && matches!(self.items[index].plan, Plan::Fetch(_) | Plan::FetchToCache(_))
+    }
+
+    /// The models that are still to be fetched, with the bytes that they lack.
+    pub(super) fn missing(&self) -> Vec<(&'a Model, u64)> {
+        let rest = |index: usize| {
+            (self.models[index], self.models[index].size - self.items[index].held(self.models[index].size))
+        };
+        (0..self.items.len()).filter(|index| self.is_missing(*index)).map(rest).collect()
+    }
+
+    /// Takes what is still to be fetched out of the plan.
+    pub(super) fn take_missing(&mut self) -> Vec<Missing> {
+        let missing: Vec<_> = (0..self.items.len()).filter(|index| self.is_missing(*index)).collect();
+        let mut take =
+            |index: FileIndex| match std::mem::replace(&mut self.items[index].plan, Plan::WouldFetch(0)) {
+                Plan::Fetch(part) => Missing { index, part, to_cache: false },
+                _ => Missing { index, part: None, to_cache: true },
+            };
+        missing.into_iter().map(&mut take).collect()
+    }
+
+    /// A file that could not even be begun.
+    pub(super) fn could_not_begin(&mut self, index: FileIndex, error: StoreError) {
+        self.fail(index, FileError::of_store(error));
     }
 
     pub(super) fn fetched(&mut self, fetched: Fetched) {
@@ -56,51 +133,25 @@ impl Work {
         file.source = Some(fetched.source.to_string());
         (file.fetched, file.resumed, file.elapsed) = (fetched.fetched, fetched.resumed, fetched.elapsed);
         (file.connections, file.retries) = (fetched.connections, fetched.retries);
-        file.result = match fetched.result {
-            Ok(Some(installed)) => {
-                self.installed.push(installed);
-                Ok(Some(Outcome::Fetched))
-            }
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
+        match fetched.result {
+            Ok(Some(installed)) => self.settle(fetched.index, installed, Outcome::Fetched),
+            Ok(None) => {}
+            Err(error) => file.result = Err(error),
+        }
     }
 
     /// Makes the files whose bytes another file has.
-    pub(super) fn copy(
-        &mut self,
-        models: &[&Model],
-        destination: &Destination,
-        naming: &Naming,
-        observer: &dyn Observer,
-    ) {
-        for at in 0..self.items.len() {
-            let Plan::CopyOf(other) = self.items[at].plan else { continue };
-            let started = Instant::now();
-            let from = models[other];
-            if !matches!(self.files[other].result, Ok(Some(_))) {
-                let error = FileError::of_original(&from.path);
-                observer.observe(&Event::Failed { file: at, reason: error.reason() });
-                self.files[at].result = Err(error);
-                continue;
-            }
-            match copy(destination, from, models[at], naming) {
-                Ok(installed) => {
-                    self.installed.push(installed);
-                    self.files[at].result = Ok(Some(Outcome::Copied));
-                    let elapsed = started.elapsed();
-                    observer.observe(&Event::Finished {
-                        file: at,
-                        outcome: Outcome::Copied,
-                        fetched: 0,
-                        elapsed,
-                    });
+    pub(super) fn copy(&mut self, bringer: &Bringer<'_>) {
+        for index in 0..self.items.len() {
+            let Plan::CopyOf(other) = self.items[index].plan else { continue };
+            match &self.files[other].result {
+                Ok(Some(_)) => {
+                    let result = bringer.copy(index, self.models[index], self.models[other]);
+                    self.brought(index, result);
                 }
-                Err(error) => {
-                    let error = FileError::of_store(error);
-                    observer.observe(&Event::Failed { file: at, reason: error.reason() });
-                    self.files[at].result = Err(error);
-                }
+                // Not finished, because the run was told to stop.
+                Ok(None) => {}
+                Err(_) => self.fail(index, FileError::of_original(&self.models[other].path)),
             }
         }
     }
@@ -108,18 +159,4 @@ impl Work {
     pub(super) fn is_complete(&self) -> bool {
         !self.unproven && self.files.iter().all(|file| matches!(file.result, Ok(Some(_))))
     }
-}
-
-fn copy(
-    destination: &Destination,
-    from: &Model,
-    to: &Model,
-    naming: &Naming,
-) -> Result<Installed, StoreError> {
-    let part = Arc::new(PartFile::open(destination, to, naming, || true)?);
-    let missing = || StoreError::Missing { path: destination.root().path().join(from.path.as_str()) };
-    let directory = destination.parent(&from.path, false)?.ok_or_else(missing)?;
-    let (file, _) = directory.open_file(from.path.file_name())?.ok_or_else(missing)?;
-    part.copy_from(&file)?;
-    part.verify()?.install()
 }

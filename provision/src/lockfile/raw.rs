@@ -36,6 +36,22 @@ struct Head {
     version: Spanned<toml::Value>,
 }
 
+/// What comes before the models.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Beginning {
+    version: i64,
+    marker: Option<String>,
+}
+
+/// The marker's name in a lock of this version that is written in `head` up to its first model; the default's, where it
+/// has none.
+pub(super) fn peek(head: &str) -> Option<String> {
+    let beginning: Beginning = toml::from_str(head).ok()?;
+    let marker = beginning.marker.unwrap_or_else(|| super::DEFAULT_MARKER.to_owned());
+    (beginning.version == 1).then_some(marker)
+}
+
 pub(super) fn parse(text: &str) -> Result<Lock, Located> {
     let located =
         |error: toml::de::Error| (error.span(), LockfileErrorKind::Toml(error.message().to_owned()));

@@ -9,8 +9,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{BLOCK, StoreError};
-use crate::digest::{Hasher, Sha256};
+use super::StoreError;
+use super::original::{self, Original};
+use crate::digest::Sha256;
 use crate::model_path::ModelPath;
 
 /// The directory that a lock's paths are below. Its own path may be, or lead through, a symlink; nothing below may.
@@ -43,6 +44,19 @@ impl Stamp {
     }
 }
 
+/// What a file takes, and when it was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes on the disk; a sparse file takes less than its length.
+    pub bytes: u64,
+    /// The access time, in seconds since 1970.
+    pub used: i64,
+    /// The modification time, in seconds since 1970.
+    pub written: i64,
+    /// How many names the file has.
+    pub names: u64,
+}
+
 /// What is under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -50,8 +64,21 @@ pub enum Found {
     Nothing,
     /// A regular file.
     File(Stamp),
+    /// A symlink, wherever it leads.
+    Symlink,
     /// Something else, in words ("a directory").
     Other(&'static str),
+}
+
+impl Found {
+    /// What it is, in words, where it is something that a file must not replace.
+    pub fn in_the_way(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing | Self::File(_) => None,
+            Self::Symlink => Some("a symlink"),
+            Self::Other(what) => Some(what),
+        }
+    }
 }
 
 impl Destination {
@@ -109,6 +136,16 @@ impl Destination {
         }
     }
 
+    /// The target of the symlink at `path` and what that is like, where there is a symlink to exactly `target` and a
+    /// regular file at its end.
+    pub fn find_linked(&self, path: &ModelPath, target: &Utf8Path) -> Result<Option<Stamp>, StoreError> {
+        let Some(directory) = self.parent(path, false)? else { return Ok(None) };
+        if directory.read_link(path.file_name())?.as_deref() != Some(target.as_str()) {
+            return Ok(None);
+        }
+        Ok(Original::open(target)?.map(|original| original.stamp()))
+    }
+
     /// Reads and hashes the file at `path`; `None` where there is none. `go_on` is asked before each block.
     pub fn digest(
         &self,
@@ -122,6 +159,12 @@ impl Destination {
     /// Bytes that this user may still write here.
     pub fn free_space(&self) -> Result<u64, StoreError> {
         self.root.free_space()
+    }
+
+    /// Whether both lie on one file system, so that one file may have a name in each.
+    pub fn shares_disk_with(&self, other: &Self) -> bool {
+        let device = |place: &Self| rustix::fs::fstat(&place.root.handle).map(|stat| stat.st_dev).ok();
+        device(self).is_some() && device(self) == device(other)
     }
 }
 
@@ -147,7 +190,7 @@ pub(super) fn free_space_of(path: &Utf8Path) -> u64 {
 }
 
 /// Makes `path` and the directories above it, durably.
-fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
+pub(super) fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
     if path.as_str().is_empty() || path.as_std_path().is_dir() {
         return Ok(());
     }
@@ -213,9 +256,8 @@ impl Directory {
                 }
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     let what = match self.find(name)? {
-                        Found::Other(what) => what,
                         Found::File(_) => "a file",
-                        Found::Nothing => "nothing",
+                        found => found.in_the_way().unwrap_or("nothing"),
                     };
                     return Err(StoreError::NotADirectory { path, what });
                 }
@@ -230,7 +272,7 @@ impl Directory {
             Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => Found::File(Stamp::of(&stat)),
                 FileType::Directory => Found::Other("a directory"),
-                FileType::Symlink => Found::Other("a symlink"),
+                FileType::Symlink => Found::Symlink,
                 FileType::Fifo => Found::Other("a FIFO"),
                 FileType::Socket => Found::Other("a socket"),
                 FileType::CharacterDevice | FileType::BlockDevice => Found::Other("a device"),
@@ -239,6 +281,31 @@ impl Directory {
             Err(Errno::NOENT) => Ok(Found::Nothing),
             Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
         }
+    }
+
+    /// What the file under `name` takes; `None` where there is none.
+    pub fn usage(&self, name: &str) -> Result<Option<Usage>, StoreError> {
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Usage {
+                bytes: stat.st_blocks as u64 * 512,
+                used: stat.st_atime,
+                written: stat.st_mtime,
+                names: stat.st_nlink,
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
+        }
+    }
+
+    /// Sets the access time of the file under `name` to now, whatever the mount options say of reads.
+    pub fn touch(&self, name: &str) -> Result<(), StoreError> {
+        let time = |tv_nsec| rustix::fs::Timespec { tv_sec: 0, tv_nsec };
+        let times = rustix::fs::Timestamps {
+            last_access: time(rustix::fs::UTIME_NOW),
+            last_modification: time(rustix::fs::UTIME_OMIT),
+        };
+        rustix::fs::utimensat(&self.handle, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(StoreError::at("setting its time", &self.path.join(name)))
     }
 
     /// Opens a regular file for reading; `None` where there is none.
@@ -273,27 +340,19 @@ impl Directory {
     pub fn digest(
         &self,
         name: &str,
-        mut go_on: impl FnMut() -> bool,
+        go_on: impl FnMut() -> bool,
     ) -> Result<Option<(Stamp, Sha256)>, StoreError> {
         let Some((file, stamp)) = self.open_file(name)? else { return Ok(None) };
-        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Sequential);
-        let mut hasher = Hasher::new();
-        let mut block = vec![0; BLOCK.min(stamp.size as usize + 1)];
-        let mut at = 0;
-        loop {
-            if !go_on() {
-                return Err(StoreError::Interrupted { path: self.path.join(name) });
-            }
-            let n = match file.read_at(&mut block, at) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(StoreError::of("reading it", &self.path.join(name), error)),
-            };
-            hasher.update(&block[..n]);
-            at += n as u64;
+        original::digest(&file, stamp, &self.path.join(name), go_on).map(Some)
+    }
+
+    /// Where a symlink leads, as it is written; `None` where there is no symlink, or one whose target is not text.
+    pub fn read_link(&self, name: &str) -> Result<Option<String>, StoreError> {
+        match rustix::fs::readlinkat(&self.handle, name, Vec::new()) {
+            Ok(target) => Ok(target.into_string().ok()),
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(error) => Err(StoreError::of("reading the symlink", &self.path.join(name), error)),
         }
-        Ok(Some((Stamp { size: at, ..stamp }, hasher.finish())))
     }
 
     /// Makes names in this directory durable.

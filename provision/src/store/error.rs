@@ -26,16 +26,18 @@ pub enum StoreError {
     },
     /// The plan needs more than there is.
     #[error(
-        "{path}: {needed} bytes are needed and {free} are free; free {} more or choose another --dest",
+        "{path}: {needed} bytes are needed and {free} are free; free {} more or choose another {option}",
         needed - free
     )]
     NotEnoughSpace {
-        /// The destination.
+        /// The directory.
         path: Utf8PathBuf,
         /// Bytes needed.
         needed: u64,
         /// Bytes free.
         free: u64,
+        /// The option that names the directory.
+        option: &'static str,
     },
     /// A read-only file system.
     #[error("{path}: the file system is read-only; mount it writable or choose another --dest")]
@@ -123,6 +125,14 @@ pub enum StoreError {
         /// The digest of what is there.
         found: crate::digest::Sha256,
     },
+    /// A copy of bytes that had been proven.
+    #[error(
+        "{path}: what was copied there reads back as something else; its disk or the machine's memory may be failing"
+    )]
+    CopyDiffers {
+        /// The copy.
+        path: Utf8PathBuf,
+    },
     /// Anything else.
     #[error("{path}: {doing} failed")]
     Io {
@@ -137,6 +147,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What happened, with the system's word on it.
+    pub fn reason(&self) -> String {
+        let mut reason = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            reason = format!("{reason}: {error}");
+            cause = error.source();
+        }
+        reason
+    }
+
     /// The error for a system call on `path` that failed while `doing`.
     pub(super) fn of(doing: &'static str, path: &Utf8Path, source: impl Into<io::Error>) -> Self {
         let (path, source) = (path.to_owned(), source.into());

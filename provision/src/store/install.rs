@@ -3,11 +3,13 @@
 //! [`Verified`] can only be made by [`PartFile::verify`], and nothing else can be installed: "verified" is a type,
 //! not a flag (I5).
 
+use std::fs::File;
 use std::sync::Arc;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
 
-use super::{Found, INSTALLED_MTIME, PartFile, Stamp, StoreError};
+use super::{Directory, INSTALLED_MTIME, PartFile, Stamp, StoreError};
 use crate::digest::Sha256;
 use crate::model_path::ModelPath;
 
@@ -22,10 +24,12 @@ pub struct Verified {
 pub struct Installed {
     /// Its path below the destination.
     pub path: ModelPath,
-    /// Its size and mtime.
+    /// Its size and mtime; of the file at its end, where it is a symlink.
     pub stamp: Stamp,
     /// Its digest.
     pub sha256: Sha256,
+    /// Where the name leads, if it is a symlink that was made by [`install_symlink`](super::install_symlink).
+    pub link: Option<Utf8PathBuf>,
 }
 
 impl Verified {
@@ -35,23 +39,18 @@ impl Verified {
         let (model, size, sha256) = self.part.model();
         let (file, directory, names) = self.part.parts();
         let path = self.part.path();
-        let fixed = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
-        rustix::fs::fchmod(file, Mode::from_raw_mode(0o644))
-            .map_err(StoreError::at("setting its mode", &path))?;
-        rustix::fs::futimens(file, &Timestamps { last_access: fixed, last_modification: fixed })
-            .map_err(StoreError::at("setting its time", &path))?;
+        fix_metadata(file, &path)?;
         if let Err(error) = rustix::fs::fsync(file) {
             // The kernel may have dropped the pages: this part is not to be believed, now or later.
             let _ = self.part.remove();
             return Err(StoreError::of("syncing it", &path, error));
         }
         let name = model.file_name();
-        if let Found::Other(what) = directory.find(name)? {
-            return Err(StoreError::NotAFile { path: directory.path().join(name), what });
-        }
+        check_replaceable(directory, name)?;
         let held = rustix::fs::fstat(file).map_err(StoreError::at("looking at it", &path))?;
         let named = rustix::fs::statat(directory.handle(), names.part.as_str(), AtFlags::SYMLINK_NOFOLLOW);
-        if !named.is_ok_and(|named| (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)) {
+        let is_same = named.is_ok_and(|named| (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino));
+        if !is_same || held.st_size as u64 != size {
             return Err(StoreError::PartReplaced { path });
         }
         rustix::fs::renameat(directory.handle(), names.part.as_str(), directory.handle(), name)
@@ -59,6 +58,22 @@ impl Verified {
         directory.sync()?;
         directory.remove(&names.journal)?;
         let stamp = Stamp { size, mtime: (INSTALLED_MTIME, 0) };
-        Ok(Installed { path: model.clone(), stamp, sha256 })
+        Ok(Installed { path: model.clone(), stamp, sha256, link: None })
+    }
+}
+
+/// The mode and mtime of every installed file: the same bytes make the same image layer only if these are the same.
+pub(super) fn fix_metadata(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
+    let fixed = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
+    rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)).map_err(StoreError::at("setting its mode", path))?;
+    rustix::fs::futimens(file, &Timestamps { last_access: fixed, last_modification: fixed })
+        .map_err(StoreError::at("setting its time", path))
+}
+
+/// A regular file may be replaced; anything else is somebody's, and stays.
+pub(super) fn check_replaceable(directory: &Directory, name: &str) -> Result<(), StoreError> {
+    match directory.find(name)?.in_the_way() {
+        Some(what) => Err(StoreError::NotAFile { path: directory.path().join(name), what }),
+        None => Ok(()),
     }
 }

@@ -14,6 +14,8 @@
 //! An exclusive `flock` on the part, held for life, and taken on a file that still has its name: a slow process
 //! that wakes up after another has installed holds a lock on nothing.
 
+mod bring;
+
 use std::fs::File;
 use std::io::IoSlice;
 use std::os::unix::fs::FileExt as _;
@@ -23,6 +25,8 @@ use bytes::Bytes;
 use camino::Utf8PathBuf;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+
+pub use bring::{BringError, Way, install_copy};
 
 use super::install::Verified;
 use super::journal::{self, Reach};
@@ -94,8 +98,8 @@ impl State {
 pub(super) struct Names {
     pub(super) part: String,
     pub(super) journal: String,
-    /// What a new journal is called until it is whole.
-    temporary: String,
+    /// What a new journal is called until it is whole, and a link until it has its final name.
+    pub(super) temporary: String,
 }
 
 impl Names {
@@ -106,6 +110,11 @@ impl Names {
             Naming::Private(own) => format!("{stem}.{own}"),
         };
         Self::of(&stem)
+    }
+
+    /// The names that all processes share.
+    pub(super) fn of_shared(model: &Model) -> Self {
+        Self::new(model, &Naming::Shared)
     }
 
     fn of(stem: &str) -> Self {
@@ -254,6 +263,12 @@ impl PartFile {
         let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         debug_assert!(at + len <= self.size, "the schedule hands out nothing past the end");
         write_all_vectored_at(&self.file, at, chunks).map_err(|error| self.error("writing it", error))?;
+        Ok(self.record(at, chunks))
+    }
+
+    /// Keeps the books for `chunks`, which are in the file at `at`.
+    fn record(&self, at: u64, chunks: &[Bytes]) -> Written {
+        let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let crc = checksum(chunks.iter().map(AsRef::as_ref));
         let range = ByteRange::new(at, at + len);
 
@@ -275,9 +290,7 @@ impl PartFile {
             self.home.notify_all();
         }
         let next = ByteRange::new(state.hashed, state.hashed + 1);
-        Ok(Written {
-            follow: state.hasher.is_some() && state.hashed < self.size && state.written.contains(next),
-        })
+        Written { follow: state.hasher.is_some() && state.hashed < self.size && state.written.contains(next) }
     }
 
     /// Hashes what is contiguous and not hashed yet, reading it back. Returns when it has caught up, or at once
@@ -505,11 +518,6 @@ impl PartFile {
             at += len;
         }
         Ok(())
-    }
-
-    /// Fills the part from another file that should have the same bytes. What is there already is not copied again.
-    pub fn copy_from(&self, file: &File) -> Result<(), StoreError> {
-        self.missing().into_iter().try_for_each(|range| self.copy(file, range))
     }
 }
 

@@ -8,14 +8,14 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::Shared;
+use super::{Shared, Then, Wanted};
 use crate::byte_range::ByteRange;
 use crate::event::{Event, FileIndex};
 use crate::lockfile::Model;
 use crate::origin::{Answer, Asked, Connection, RequestError, Resolved, Shape};
 use crate::schedule::Claim;
 use crate::source_url::SourceUrl;
-use crate::store::{Destination, Naming, PartFile, StoreError, Written};
+use crate::store::{Destination, Installed, Naming, PartFile, StoreError, Written};
 
 /// So many chunks are written although they are short: an origin that sends single bytes must not fill the memory.
 const MANY: usize = 1024;
@@ -27,9 +27,10 @@ const MOMENT: Duration = Duration::from_millis(200);
 pub(super) struct Target {
     pub(super) index: FileIndex,
     pub(super) model: Model,
-    destination: Arc<Destination>,
+    place: Arc<Destination>,
     naming: Naming,
     pub(super) part: PartCell,
+    then: Option<Then>,
     /// Where the source led. Under the lock of `resolving`, so that a file is resolved once and not by every
     /// connection that it has.
     resolved: Mutex<Option<Resolved>>,
@@ -60,19 +61,15 @@ impl PartCell {
 }
 
 impl Target {
-    pub(super) fn new(
-        index: FileIndex,
-        model: Model,
-        destination: Arc<Destination>,
-        naming: Naming,
-        part: Option<PartFile>,
-    ) -> Self {
+    pub(super) fn new(wanted: Wanted) -> Self {
+        let Wanted { index, model, place, naming, part, then } = wanted;
         Self {
             index,
             model,
-            destination,
+            place,
             naming,
             part: PartCell(Mutex::new(part.map(Arc::new))),
+            then,
             resolved: Mutex::new(None),
             resolving: tokio::sync::Mutex::new(()),
             unresolved: AtomicU64::new(0),
@@ -82,13 +79,26 @@ impl Target {
         }
     }
 
+    /// What is still to be done with a file that has been installed. Blocks.
+    pub(super) fn deliver(&self, installed: Installed) -> Result<Installed, StoreError> {
+        // Its bytes are all there: a source cannot help with what goes wrong from here on.
+        let differs = |error| match error {
+            StoreError::Mismatch { path, .. } => StoreError::CopyDiffers { path },
+            error => error,
+        };
+        match &self.then {
+            Some(Then(then)) => then(installed).map_err(differs),
+            None => Ok(installed),
+        }
+    }
+
     /// The part, opened now if it was not. Blocks.
     pub(super) fn open(&self) -> Result<Arc<PartFile>, StoreError> {
         let mut part = self.part.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(part) = &*part {
             return Ok(part.clone());
         }
-        let opened = Arc::new(PartFile::open(&self.destination, &self.model, &self.naming, || true)?);
+        let opened = Arc::new(PartFile::open(&self.place, &self.model, &self.naming, || true)?);
         if opened.held() > 0 {
             // The plan knew of none of these bytes, so connections are about to write them: not twice.
             opened.reset()?;

@@ -89,13 +89,7 @@ impl FileError {
     /// What happened, in words: the disk's failure, or each source's.
     pub fn reason(&self) -> String {
         if let Some(store) = &self.store {
-            let mut reason = store.to_string();
-            let mut cause = std::error::Error::source(store);
-            while let Some(error) = cause {
-                reason = format!("{reason}: {error}");
-                cause = error.source();
-            }
-            return reason;
+            return store.reason();
         }
         if let Some(original) = &self.original {
             return format!("it has the same bytes as {original}, which could not be had");

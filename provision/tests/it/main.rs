@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod cache;
 mod credentials;
 mod disk;
+mod ensure;
 mod fetching;
 mod interrupt;
 mod order;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use provision::backoff::RetryPolicy;
 use provision::event::{Event, Observer};
-use provision::fetch::{self, FetchConfig, FetchError, Job, Report, Verify};
+use provision::fetch::{self, FetchConfig, FetchError, Job, Local, Report, Verify};
 use provision::lockfile::{Lockfile, Model, Selection};
 use provision::origin::{Origin, OriginConfig};
 use provision::schedule::Limits;
@@ -24,6 +24,7 @@ pub(crate) struct World {
     directory: tempfile::TempDir,
     models: BTreeMap<String, Entry>,
     pub(crate) config: FetchConfig,
+    pub(crate) local: Local,
     pub(crate) http: OriginConfig,
     pub(crate) events: Arc<Recorder>,
 }
@@ -38,11 +39,14 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
+    /// Told when there is one more.
+    came: Condvar,
 }
 
 impl Observer for Recorder {
     fn observe(&self, event: &Event) {
         self.events.lock().unwrap().push(event.clone());
+        self.came.notify_all();
     }
 }
 
@@ -50,6 +54,19 @@ impl Recorder {
     /// How many events `wanted` holds for.
     pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
         self.events.lock().unwrap().iter().filter(|event| wanted(event)).count()
+    }
+
+    /// What `pick` makes of each event.
+    pub(crate) fn filter_map<T>(&self, pick: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
+        self.events.lock().unwrap().iter().filter_map(pick).collect()
+    }
+
+    /// Waits for such an event.
+    pub(crate) fn wait_for(&self, wanted: impl Fn(&Event) -> bool) {
+        let events = self.events.lock().unwrap();
+        let nothing = |events: &mut Vec<Event>| !events.iter().any(&wanted);
+        let waited = self.came.wait_timeout_while(events, PATIENCE, nothing).unwrap();
+        assert!(!waited.1.timed_out(), "it never happened");
     }
 
     /// Everything that was said, as text.
@@ -98,6 +115,7 @@ impl World {
                 wait: Duration::from_secs(20),
                 threads: 2,
             },
+            local: Local::default(),
             http: OriginConfig {
                 connect_timeout: Duration::from_secs(5),
                 head_timeout: Duration::from_millis(1500),
@@ -199,6 +217,7 @@ impl World {
             lock: &lock,
             models: lock.select(&Selection::default()).unwrap(),
             destination: self.destination(),
+            local: self.local.clone(),
             config: self.config.clone(),
             origin: Origin::new(self.http.clone()).unwrap(),
             observer: self.events.clone(),
@@ -232,6 +251,17 @@ impl World {
         std::thread::scope(|scope| {
             let run = scope.spawn(|| self.fetch_until(stopped));
             self.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent >= bytes).unwrap();
+            stop.send(true).unwrap();
+            run.join().unwrap().unwrap()
+        })
+    }
+
+    /// Fetches, and stops the run at such an event.
+    pub(crate) fn fetch_and_interrupt_when(&self, wanted: impl Fn(&Event) -> bool) -> Report {
+        let (stop, stopped) = watch::channel(false);
+        std::thread::scope(|scope| {
+            let run = scope.spawn(|| self.fetch_until(stopped));
+            self.events.wait_for(wanted);
             stop.send(true).unwrap();
             run.join().unwrap().unwrap()
         })

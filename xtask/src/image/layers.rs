@@ -9,6 +9,9 @@ use std::fmt;
 
 use provision::lockfile::Lockfile;
 
+/// The layer of models that lie right below the destination, as `provision fetch --layers` names it.
+const ROOT: &str = "_";
+
 /// Where the `models` stage lays out a tree for each layer.
 const TREES: &str = "/layers/";
 
@@ -23,8 +26,6 @@ pub(crate) struct Layer {
 /// Why Dockerfile and lock do not fit together.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mismatch {
-    /// Models directly below the destination: there is no directory that could be a layer.
-    homeless: Vec<String>,
     /// Directories of the lock without a line.
     missing: Vec<String>,
     /// Lines without a directory in the lock.
@@ -34,18 +35,15 @@ pub(crate) struct Mismatch {
 /// The layers that the lock asks for, the largest first, if the Dockerfile makes exactly these.
 pub(crate) fn fitting(lock: &Lockfile, dockerfile: &str) -> Result<Vec<Layer>, Mismatch> {
     let mut sizes = BTreeMap::new();
-    let mut homeless = Vec::new();
     for model in lock.models() {
-        match model.path.as_str().split_once('/') {
-            Some((top, _)) => *sizes.entry(top.to_owned()).or_default() += model.size,
-            None => homeless.push(model.path.as_str().to_owned()),
-        }
+        let name = model.path.as_str().split_once('/').map_or(ROOT, |(top, _)| top);
+        *sizes.entry(name.to_owned()).or_default() += model.size;
     }
     let lines = copied(dockerfile);
     let missing: Vec<_> = sizes.keys().filter(|name| !lines.contains(name)).cloned().collect();
     let dangling: Vec<_> = lines.into_iter().filter(|name| !sizes.contains_key(name)).collect();
-    if !(homeless.is_empty() && missing.is_empty() && dangling.is_empty()) {
-        return Err(Mismatch { homeless, missing, dangling });
+    if !(missing.is_empty() && dangling.is_empty()) {
+        return Err(Mismatch { missing, dangling });
     }
     let mut layers: Vec<_> = sizes.into_iter().map(|(name, size)| Layer { name, size }).collect();
     layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
@@ -85,12 +83,6 @@ pub(crate) fn built(history: &str) -> Vec<Layer> {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the Dockerfile and the lock do not fit together:")?;
-        for path in &self.homeless {
-            write!(
-                f,
-                "\n  {path} is in no directory, and layers are made of directories: give it one in the lock"
-            )?;
-        }
         for name in &self.missing {
             write!(
                 f,
@@ -154,7 +146,7 @@ copy --from=models --link /layers/c /
         let message = fitting(&lock, text).unwrap_err().to_string();
         assert!(message.contains("add `COPY --link --from=models /layers/b/ /`"), "{message}");
         assert!(message.contains("the lock has no model in c/"), "{message}");
-        assert!(message.contains("three is in no directory"), "{message}");
+        assert!(message.contains("/layers/_/ /"), "{message}");
         assert!(!message.contains("/layers/a/"), "{message}");
     }
 

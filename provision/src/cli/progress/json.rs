@@ -140,6 +140,8 @@ impl Drop for Json {
 fn file_of(event: &Event) -> Option<FileIndex> {
     match event {
         Event::Started { file, .. }
+        | Event::Copying { file, .. }
+        | Event::Brought { file, .. }
         | Event::Received { file, .. }
         | Event::Dropped { file, .. }
         | Event::Connections { file, .. }
@@ -149,6 +151,7 @@ fn file_of(event: &Event) -> Option<FileIndex> {
         | Event::Failed { file, .. } => Some(*file),
         Event::Waiting { .. }
         | Event::Acquired
+        | Event::Opened { .. }
         | Event::Checking { .. }
         | Event::Planned { .. }
         | Event::Warning { .. }

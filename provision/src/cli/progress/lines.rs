@@ -50,7 +50,7 @@ impl Lines {
     /// The line for an event, if it is to have one. The tally has counted the event already.
     pub(super) fn line(&self, event: &Event, tally: &Tally) -> Option<String> {
         match event {
-            Event::Received { .. } => return None,
+            Event::Received { .. } | Event::Brought { .. } => return None,
             Event::Warning { message } => {
                 return Some(format!("{} {}", self.paint.yellow("warning:"), clean(message)));
             }
@@ -64,6 +64,10 @@ impl Lines {
                 Some(format!("waiting for another run that holds the destination: {}", clean(holder)))
             }
             Event::Acquired => Some("the other run has ended, going on".to_owned()),
+            Event::Opened { destination, free } if self.style == Style::Words => {
+                Some(format!("models in {}, {} free", clean(destination), human::bytes(*free)))
+            }
+            Event::Copying { file, from } => self.copying(*file, from, tally),
             Event::Planned { files, to_fetch, free, .. } => Some(plan(files, *to_fetch, *free)),
             Event::Started { file, source } => self.started(*file, source, tally),
             Event::Finished { file, outcome, fetched, elapsed } => {
@@ -112,6 +116,14 @@ impl Lines {
         }
     }
 
+    fn copying(&self, index: FileIndex, from: &str, tally: &Tally) -> Option<String> {
+        let file = tally.file(index)?;
+        if self.style == Style::Marks || self.are_grouped(tally) {
+            return None;
+        }
+        Some(format!("taking {}, {}, from {}", file.name, human::bytes(file.size), clean(from)))
+    }
+
     fn started(&self, index: FileIndex, source: &str, tally: &Tally) -> Option<String> {
         let file = tally.file(index)?;
         let verbose = self.verbosity == Verbosity::Verbose;
@@ -146,7 +158,11 @@ impl Lines {
         let (size, took) = (human::bytes(file.size), human::duration(elapsed));
         let (verb, what) = match outcome {
             Outcome::Present => ("present", size),
-            Outcome::Copied => ("copied", format!("{size} in {took}")),
+            Outcome::Linked => ("linked", size),
+            Outcome::Copied | Outcome::Baked | Outcome::Cached => {
+                let verb = if outcome == Outcome::Cached { "from the cache:" } else { "copied" };
+                (verb, format!("{size} in {took}"))
+            }
             Outcome::Fetched => {
                 let seconds = elapsed.as_secs_f64();
                 let rate = match fetched {
@@ -187,6 +203,7 @@ fn plan(files: &[PlannedFile], to_fetch: u64, free: u64) -> String {
         (Planned::Resume, "to resume"),
         (Planned::Fetch, "to fetch"),
         (Planned::Copy, "to copy"),
+        (Planned::Link, "to link"),
     ]
     .into_iter()
     .map(|(plan, words)| (files.iter().filter(|file| file.plan == plan).count(), words))

@@ -18,13 +18,14 @@ pub(super) struct File {
     pub(super) name: String,
     /// Its length.
     pub(super) size: u64,
-    plan: Planned,
     /// Bytes that are there: held, and received since, less what was dropped.
     position: AtomicU64,
     /// Bytes received in this run, never less than before: what speed is made of.
     received: AtomicU64,
     connections: AtomicUsize,
     starts: AtomicU32,
+    /// Its bytes come from another file on this machine.
+    is_copied: AtomicBool,
     state: AtomicU8,
 }
 
@@ -35,18 +36,19 @@ const FAILED: u8 = 2;
 impl File {
     fn new(planned: &PlannedFile) -> Self {
         let position = match planned.plan {
-            // Its bytes are counted where they come from.
-            Planned::Present | Planned::Copy => planned.size,
-            Planned::Resume | Planned::Fetch => planned.held.min(planned.size),
+            Planned::Present => planned.size,
+            Planned::Resume | Planned::Fetch | Planned::Copy | Planned::Link => {
+                planned.held.min(planned.size)
+            }
         };
         Self {
             name: text::clean(planned.path.as_str()),
             size: planned.size,
-            plan: planned.plan,
             position: AtomicU64::new(position),
             received: AtomicU64::new(0),
             connections: AtomicUsize::new(0),
             starts: AtomicU32::new(0),
+            is_copied: AtomicBool::new(false),
             state: AtomicU8::new(if planned.plan == Planned::Present { DONE } else { OPEN }),
         }
     }
@@ -136,7 +138,7 @@ impl Tally {
                 checked.last = text::clean(path.as_str());
             }
             Event::Planned { files, .. } => self.plan(files),
-            Event::Received { file, bytes } => {
+            Event::Received { file, bytes } | Event::Brought { file, bytes } => {
                 let Some(file) = self.file(*file) else { return };
                 file.position.fetch_add(*bytes, Relaxed);
                 file.received.fetch_add(*bytes, Relaxed);
@@ -149,14 +151,19 @@ impl Tally {
             }
             Event::Started { file: index, .. } => {
                 let Some(file) = self.file(*index) else { return };
-                if file.starts.fetch_add(1, Relaxed) == 0 && file.plan == Planned::Copy {
+                if file.starts.fetch_add(1, Relaxed) == 0 && file.is_copied.swap(false, Relaxed) {
                     // The copy could not be made.
                     self.move_to(file, |_| 0);
                 }
-                let mut active = lock(&self.active);
-                if !active.contains(index) {
-                    active.push(*index);
+                self.activate(*index);
+            }
+            Event::Copying { file: index, .. } => {
+                let Some(file) = self.file(*index) else { return };
+                if file.is_copied.swap(true, Relaxed) {
+                    // From another file, since the first was not the right one.
+                    self.move_to(file, |_| 0);
                 }
+                self.activate(*index);
             }
             Event::Connections { file, count } => {
                 let Some(file) = self.file(*file) else { return };
@@ -169,12 +176,16 @@ impl Tally {
             }
             Event::Failed { file: index, .. } => {
                 let Some(file) = self.file(*index) else { return };
-                if file.plan == Planned::Copy && file.starts() == 0 {
-                    self.move_to(file, |_| 0);
-                }
                 self.end(*index, file, FAILED);
             }
             _ => {}
+        }
+    }
+
+    fn activate(&self, index: FileIndex) {
+        let mut active = lock(&self.active);
+        if !active.contains(&index) {
+            active.push(index);
         }
     }
 
@@ -302,7 +313,7 @@ mod tests {
     fn held_bytes_are_position_but_not_speed_and_drops_go_back() {
         let tally = tally();
         let totals = tally.totals();
-        assert_eq!((totals.size, totals.position, totals.left, totals.received), (400, 240, 160, 0));
+        assert_eq!((totals.size, totals.position, totals.left, totals.received), (400, 140, 260, 0));
         assert_eq!((totals.files, totals.done, totals.failed), (4, 1, 0));
 
         tally.observe(&started(1));
@@ -310,10 +321,10 @@ mod tests {
         tally.observe(&Event::Dropped { file: 1, bytes: 70, reason: String::new() });
         let file = tally.file(1).unwrap();
         assert_eq!((file.position(), file.received()), (20, 50));
-        assert_eq!((tally.totals().position, tally.totals().received), (220, 50));
+        assert_eq!((tally.totals().position, tally.totals().received), (120, 50));
         // More than there is.
         tally.observe(&Event::Dropped { file: 1, bytes: 999, reason: String::new() });
-        assert_eq!((tally.file(1).unwrap().position(), tally.totals().position), (0, 200));
+        assert_eq!((tally.file(1).unwrap().position(), tally.totals().position), (0, 100));
     }
 
     #[test]
@@ -336,13 +347,21 @@ mod tests {
         tally.observe(&Event::Failed { file: 2, reason: String::new() });
         let totals = tally.totals();
         assert_eq!((totals.done, totals.failed, totals.connections), (2, 1, 0));
-        assert_eq!((totals.position, totals.left), (300, 0));
+        assert_eq!((totals.position, totals.left), (200, 100));
         assert!(tally.active().is_empty());
     }
 
     #[test]
-    fn a_copy_that_must_be_fetched_after_all_starts_from_nothing() {
+    fn a_copy_that_must_be_had_elsewhere_after_all_starts_from_nothing() {
         let tally = tally();
+        let copying = |from: &str| Event::Copying { file: 3, from: from.to_owned() };
+        tally.observe(&copying("/baked/d"));
+        assert_eq!(tally.active(), [3]);
+        tally.observe(&Event::Brought { file: 3, bytes: 70 });
+        assert_eq!((tally.totals().position, tally.totals().left), (210, 190));
+        tally.observe(&copying("/cache/d"));
+        assert_eq!((tally.totals().position, tally.totals().left), (140, 260));
+        tally.observe(&Event::Brought { file: 3, bytes: 30 });
         tally.observe(&started(3));
         assert_eq!((tally.totals().position, tally.totals().left), (140, 260));
     }

@@ -1,0 +1,128 @@
+//! `cache list` and `cache prune`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use camino::Utf8Path;
+
+use super::arguments::{CacheArgs, CacheBounds, CacheCommand, CachePlace};
+use super::exit::{Code, Failure};
+use super::{human, lock, say, tell};
+use crate::cache::{Bounds, Cache, Entry};
+use crate::lockfile::Lockfile;
+use crate::store::{Acquire, DestinationLock};
+
+/// Does what `args` ask for.
+///
+/// # Errors
+/// Where the cache cannot be read, or a run is fetching into it and nothing may be removed.
+pub fn run(args: &CacheArgs, default_lock: &str) -> Result<(), Failure> {
+    match &args.command {
+        CacheCommand::List(place) => list(place, default_lock),
+        CacheCommand::Prune { place, bounds, dry_run } => prune(place, bounds, *dry_run, default_lock),
+    }
+}
+
+fn list(place: &CachePlace, default_lock: &str) -> Result<(), Failure> {
+    let Some(cache) = Cache::open_existing(&place.cache)? else {
+        tell(format_args!("there is no cache at {}", place.cache));
+        return Ok(());
+    };
+    let (entries, names) = (cache.entries()?, Names::of(place, default_lock)?);
+    for entry in &entries {
+        tell(line("", entry, &names));
+    }
+    tell(format_args!("{} in {}", sum(&entries), place.cache));
+    Ok(())
+}
+
+fn prune(place: &CachePlace, bounds: &CacheBounds, dry_run: bool, default_lock: &str) -> Result<(), Failure> {
+    let Some(cache) = Cache::open_existing(&place.cache)? else {
+        say(format_args!("there is no cache at {}: nothing to remove", place.cache));
+        return Ok(());
+    };
+    let names = Names::of(place, default_lock)?;
+    let limits = Bounds {
+        bytes: if bounds.all { Some(0) } else { bounds.max_size },
+        used_since: bounds.unused_for.map(|age| now() - i64::try_from(age.as_secs()).unwrap_or(i64::MAX)),
+    };
+    let removed = if dry_run {
+        cache.excess(limits)?
+    } else {
+        // Parts must not be taken from under a run.
+        let _lock = match DestinationLock::try_acquire(cache.place())? {
+            Acquire::Acquired(lock) => lock,
+            Acquire::Held(holder) => {
+                let why = format!("a run is fetching into this cache: {holder}; wait for it to end");
+                return Err(Failure::new(Code::Busy, why));
+            }
+        };
+        cache.prune(limits)?
+    };
+    let verb = if dry_run { "would remove " } else { "removed " };
+    for entry in &removed {
+        tell(line(verb, entry, &names));
+    }
+    tell(format_args!(
+        "{verb}{}; {} left in {}",
+        sum(&removed),
+        left(&cache, &removed, dry_run)?,
+        place.cache
+    ));
+    Ok(())
+}
+
+fn left(cache: &Cache, removed: &[Entry], dry_run: bool) -> Result<String, Failure> {
+    let gone = |entry: &Entry| dry_run && removed.contains(entry);
+    let entries: Vec<Entry> = cache.entries()?.into_iter().filter(|entry| !gone(entry)).collect();
+    Ok(sum(&entries))
+}
+
+/// `a70580f0213e  254 MB, used 2 d 03 h ago: vae/x.safetensors`
+fn line(verb: &str, entry: &Entry, names: &Names) -> String {
+    let age = u64::try_from(now() - entry.used).unwrap_or(0);
+    let digest = &entry.sha256.to_string()[..12];
+    let mut line = format!(
+        "{verb}{digest}  {}, used {} ago",
+        human::bytes(entry.bytes),
+        human::duration(Duration::from_secs(age))
+    );
+    if entry.is_partial {
+        line += ", partial";
+    }
+    if entry.links > 0 {
+        line = format!("{line}, also {} elsewhere", human::count(entry.links as usize, "name"));
+    }
+    let known = names.of_entry(entry);
+    if known.is_empty() { line } else { format!("{line}: {}", known.join(", ")) }
+}
+
+fn sum(entries: &[Entry]) -> String {
+    let bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+    format!("{}, {}", human::count(entries.len(), "file"), human::bytes(bytes))
+}
+
+#[expect(clippy::disallowed_methods, reason = "an age needs the time")]
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// What a lock calls the files of a cache.
+struct Names(Option<Lockfile>);
+
+impl Names {
+    /// Names only make the list easier to read: no lock is no error, unless it was named.
+    fn of(place: &CachePlace, default_lock: &str) -> Result<Self, Failure> {
+        let path = match &place.lock {
+            Some(path) => path,
+            None if Utf8Path::new(default_lock).exists() => Utf8Path::new(default_lock),
+            None => return Ok(Self(None)),
+        };
+        lock::read(path).map(|lock| Self(Some(lock)))
+    }
+
+    fn of_entry(&self, entry: &Entry) -> Vec<&str> {
+        let models = self.0.iter().flat_map(Lockfile::models);
+        models.filter(|model| model.sha256 == entry.sha256).map(|model| model.path.as_str()).collect()
+    }
+}

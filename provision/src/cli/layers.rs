@@ -1,0 +1,34 @@
+//! `--layers`: a complete set, laid out for image layers.
+
+use camino::Utf8Path;
+
+use super::arguments::FetchArgs;
+use super::exit::{Code, Failure};
+use super::progress::Verbosity;
+use super::{human, lock, say};
+use crate::lockfile::Lockfile;
+use crate::marker::Marker;
+use crate::store::{self, Destination};
+
+/// Moves the models of `lock` that `args` chose, all of which have just been proven, into trees below `into`.
+///
+/// # Errors
+/// Where the two places are not on one file system, or a tree is there already.
+pub fn lay_out(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), Failure> {
+    let models = lock::select(lock, &args.choice.clone().into())?;
+    let path = |path: &Utf8Path| {
+        camino::absolute_utf8(path).map_err(|error| Failure::new(Code::Usage, format!("{path}: {error}")))
+    };
+    let (destination, into) = (path(&args.place.dest)?, path(into)?);
+    // It would vouch for files that have gone.
+    if let Some(opened) = Destination::open(&destination)? {
+        Marker::remove(&opened, lock.marker())?;
+    }
+    for layer in store::lay_out(&destination, &models, &into)? {
+        if args.output.verbosity() > Verbosity::Quiet {
+            let (files, bytes) = (human::count(layer.files, "file"), human::bytes(layer.bytes));
+            say(format_args!("layer {}: {files}, {bytes} in {}", layer.name, layer.tree));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! From a file that is already on this machine to a model under its final name, without copying a byte.
+//!
+//! A hard link is for the cache: both names are one file, whose mode and mtime are those of every installed file. A
+//! symlink is for directories baked into an image, which no link can reach and no run can write to.
+
+use camino::Utf8Path;
+use rustix::fs::{AtFlags, CWD};
+use rustix::io::Errno;
+
+use super::install::{check_replaceable, fix_metadata};
+use super::part::Names;
+use super::{
+    BringError, Destination, Directory, Found, INSTALLED_MTIME, Installed, Original, Stamp, StoreError,
+};
+use crate::lockfile::Model;
+
+/// Gives `original` the model's final name too; `None` where the file systems do not allow that, and a copy has to do.
+/// The bytes are proven first. `go_on` is asked before each block.
+pub fn install_hard_link(
+    destination: &Destination,
+    model: &Model,
+    original: &Original,
+    go_on: impl FnMut() -> bool,
+) -> Result<Option<Installed>, BringError> {
+    let directory = make_parent(destination, model)?;
+    let temporary = Names::of_shared(model).temporary;
+    directory.remove(&temporary).map_err(BringError::Part)?;
+    // Whether it can be had is cheaper to find out than whether it is right.
+    let linked = rustix::fs::linkat(
+        CWD,
+        original.path().as_std_path(),
+        directory.handle(),
+        temporary.as_str(),
+        AtFlags::SYMLINK_FOLLOW,
+    );
+    if linked.is_err() {
+        return Ok(None);
+    }
+    let result = finish_hard_link(&directory, &temporary, model, original, go_on);
+    // Gone where it was renamed; still there where the final name was a link to the same file already (rename(2)).
+    directory.remove(&temporary).map_err(BringError::Part)?;
+    result
+}
+
+fn finish_hard_link(
+    directory: &Directory,
+    temporary: &str,
+    model: &Model,
+    original: &Original,
+    go_on: impl FnMut() -> bool,
+) -> Result<Option<Installed>, BringError> {
+    let path = directory.path().join(model.path.file_name());
+    let part = |doing| StoreError::at::<Errno>(doing, &path);
+    let named = rustix::fs::statat(directory.handle(), temporary, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| BringError::Part(part("looking at it")(error)))?;
+    let held =
+        rustix::fs::fstat(&original.file).map_err(|error| BringError::Part(part("looking at it")(error)))?;
+    if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino) {
+        // Somebody has put another file under the original's name since it was opened.
+        return Ok(None);
+    }
+    original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
+    let stamp = Stamp { size: model.size, mtime: (INSTALLED_MTIME, 0) };
+    if (Stamp::of(&held) != stamp || held.st_mode & 0o7777 != 0o644)
+        && fix_metadata(&original.file, &path).is_err()
+    {
+        // Another user's file.
+        return Ok(None);
+    }
+    rustix::fs::fsync(&original.file).map_err(|error| BringError::Part(part("syncing it")(error)))?;
+    rename(directory, temporary, model)?;
+    Ok(Some(Installed { path: model.path.clone(), stamp, sha256: model.sha256, link: None }))
+}
+
+/// Makes the model's final name a symlink to `original`, whose path is absolute. The bytes are proven first. `go_on` is
+/// asked before each block.
+pub fn install_symlink(
+    destination: &Destination,
+    model: &Model,
+    original: &Original,
+    go_on: impl FnMut() -> bool,
+) -> Result<Installed, BringError> {
+    original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
+    let directory = make_parent(destination, model)?;
+    let temporary = Names::of_shared(model).temporary;
+    directory.remove(&temporary).map_err(BringError::Part)?;
+    let path = directory.path().join(model.path.file_name());
+    rustix::fs::symlinkat(original.path().as_std_path(), directory.handle(), temporary.as_str())
+        .map_err(|error| BringError::Part(StoreError::of("making the symlink", &path, error)))?;
+    rename(&directory, &temporary, model)?;
+    let link = Some(original.path().to_owned());
+    Ok(Installed { path: model.path.clone(), stamp: original.stamp(), sha256: model.sha256, link })
+}
+
+/// Removes the symlink at the model's final name if it leads to exactly `target`.
+pub fn remove_symlink(destination: &Destination, model: &Model, target: &Utf8Path) -> Result<(), StoreError> {
+    let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
+    let name = model.path.file_name();
+    if directory.find(name)? == Found::Symlink
+        && directory.read_link(name)?.as_deref() == Some(target.as_str())
+    {
+        directory.remove(name)?;
+        directory.sync()?;
+    }
+    Ok(())
+}
+
+fn make_parent(destination: &Destination, model: &Model) -> Result<std::sync::Arc<Directory>, BringError> {
+    let missing = || StoreError::of("making the directory", destination.root().path(), Errno::NOENT);
+    let parent = destination.parent(&model.path, true).and_then(|parent| parent.ok_or_else(missing));
+    parent.map_err(BringError::Part)
+}
+
+fn rename(directory: &Directory, temporary: &str, model: &Model) -> Result<(), BringError> {
+    let name = model.path.file_name();
+    let path = directory.path().join(name);
+    let renamed = check_replaceable(directory, name).and_then(|()| {
+        rustix::fs::renameat(directory.handle(), temporary, directory.handle(), name)
+            .map_err(StoreError::at("renaming it to its final name", &path))
+    });
+    if renamed.is_err() {
+        let _ = directory.remove(temporary);
+    }
+    renamed.and_then(|()| directory.sync()).map_err(BringError::Part)
+}

@@ -1,0 +1,220 @@
+//! The cache: bytes are paid for once.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use camino::Utf8PathBuf;
+use provision::cache::{Bounds, Cache};
+use provision::event::{Event, Outcome};
+use provision::fetch::Report;
+use provision::store::{Acquire, Destination, DestinationLock, PartFile};
+use provision_testbed::Content;
+
+use crate::world::World;
+
+fn content(n: u64) -> Content {
+    Content::generated(n, 3_000_000 + n)
+}
+
+/// A world with two files and a cache on the destination's file system.
+fn world() -> World {
+    with_cache_at(|world| world.beside("cache").to_str().unwrap().into())
+}
+
+/// A world whose cache is on another file system: no link leads from it to the destination.
+fn far_world() -> (World, tempfile::TempDir) {
+    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path: Utf8PathBuf = memory.path().join("cache").to_str().unwrap().into();
+    (with_cache_at(|_| path.clone()), memory)
+}
+
+fn with_cache_at(path: impl Fn(&World) -> Utf8PathBuf) -> World {
+    let mut world = World::new();
+    world.file("loras/a", &content(1)).file("vae/b", &content(2));
+    world.local.cache = Some(path(&world));
+    world
+}
+
+fn cache(world: &World) -> Cache {
+    Cache::open(world.local.cache.as_deref().unwrap()).unwrap()
+}
+
+fn outcomes(report: &Report) -> Vec<Outcome> {
+    report.files.iter().map(|file| file.result.as_ref().unwrap().unwrap()).collect()
+}
+
+fn object(world: &World, path: &str) -> std::path::PathBuf {
+    let lock = world.lock();
+    let model = lock.models().iter().find(|model| model.path.as_str() == path).unwrap();
+    world.local.cache.as_ref().unwrap().join(Cache::object(model).path.as_str()).into()
+}
+
+/// Another project that needs the same bytes.
+fn start_over(world: &World) {
+    std::fs::remove_dir_all(world.destination()).unwrap();
+}
+
+#[test]
+fn what_was_fetched_once_is_not_fetched_again() {
+    let world = world();
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
+    let requests = world.origin.counters().requests;
+    // One file with two names: the cache costs no room.
+    assert_eq!(
+        std::fs::metadata(object(&world, "vae/b")).unwrap().ino(),
+        std::fs::metadata(world.path("vae/b")).unwrap().ino()
+    );
+    start_over(&world);
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Cached; 2]);
+    assert_eq!(world.origin.counters().requests, requests);
+}
+
+#[test]
+fn on_another_file_system_the_bytes_are_copied_and_proven() {
+    let (world, _memory) = far_world();
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
+    start_over(&world);
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Cached; 2]);
+    assert_eq!(std::fs::metadata(object(&world, "vae/b")).unwrap().nlink(), 1);
+}
+
+#[test]
+fn an_object_with_wrong_bytes_is_reported_removed_and_fetched_again() {
+    for (world, _memory) in [(world(), None), {
+        let (world, memory) = far_world();
+        (world, Some(memory))
+    }] {
+        world.fetch_all();
+        start_over(&world);
+        let path = object(&world, "vae/b");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[1_000_000] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(outcomes(&world.fetch_all()), [Outcome::Cached, Outcome::Fetched]);
+        let refused =
+            |event: &Event| matches!(event, Event::Warning { message } if message.contains("is not used"));
+        assert!(world.events.count(refused) > 0);
+        assert_eq!(std::fs::read(&path).unwrap(), content(2).to_vec());
+    }
+}
+
+#[test]
+fn an_object_of_another_length_is_no_candidate() {
+    let world = world();
+    world.fetch_all();
+    start_over(&world);
+    std::fs::write(object(&world, "loras/a"), b"short").unwrap();
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched, Outcome::Cached]);
+}
+
+#[test]
+fn an_interrupted_fetch_leaves_its_part_in_the_cache_and_goes_on_from_there() {
+    for (world, _memory) in [(world(), None), {
+        let (world, memory) = far_world();
+        (world, Some(memory))
+    }] {
+        world.origin.shape(provision_testbed::Shape::rate(4 << 20));
+        world.fetch_and_interrupt_at(2_500_000);
+        // A build's layer is thrown away with the build.
+        std::fs::remove_dir_all(world.destination()).unwrap();
+        world.origin.shape(provision_testbed::Shape::default());
+        let sent = world.origin.counters().body_bytes_sent;
+        let report = world.fetch_all();
+        assert!(report.files.iter().map(|file| file.resumed).sum::<u64>() > 0);
+        let again = world.origin.counters().body_bytes_sent - sent;
+        assert!(again < 6_000_003 - 1_000_000, "{again} bytes again");
+        assert!(cache(&world).entries().unwrap().iter().all(|entry| !entry.is_partial));
+    }
+}
+
+#[test]
+fn a_part_beside_its_target_is_finished_there_and_fills_the_cache() {
+    let mut world = world();
+    let path = world.local.cache.take();
+    world.origin.shape(provision_testbed::Shape::rate(4 << 20));
+    world.fetch_and_interrupt_at(2_500_000);
+    world.origin.shape(provision_testbed::Shape::default());
+    world.local.cache = path;
+    let report = world.fetch_all();
+    assert!(report.files.iter().map(|file| file.resumed).sum::<u64>() > 0);
+    start_over(&world);
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Cached; 2]);
+}
+
+#[test]
+fn a_run_that_waited_for_the_cache_takes_what_the_other_fetched() {
+    let (first, mut second) = (world(), World::new());
+    second.model("other/name", &content(2), &[second.origin.url("/nowhere")]);
+    second.local = first.local.clone();
+    let place = Destination::create(second.local.cache.as_deref().unwrap()).unwrap();
+    let Acquire::Acquired(guard) = DestinationLock::try_acquire(&place).unwrap() else { panic!("held") };
+    let report = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| second.fetch().unwrap());
+        second.events.wait_for(|event| matches!(event, Event::Waiting { .. }));
+        // What the holder would do.
+        let model = first.lock().models()[1].clone();
+        let object = Cache::object(&model);
+        let path = place.root().path().join(object.path.as_str());
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content(2).to_vec()).unwrap();
+        drop(guard);
+        waiting.join().unwrap()
+    });
+    assert_eq!(outcomes(&report), [Outcome::Cached]);
+    assert_eq!(second.origin.counters().requests, 0);
+}
+
+#[test]
+fn a_source_with_wrong_bytes_leaves_nothing_in_the_cache() {
+    let mut world = world();
+    world.origin.put("/vae/b", content(2).flipped(1_000_000, 0));
+    world.config.transfer.retry.retries = 1;
+    let report = world.fetch().unwrap();
+    assert!(report.files[1].result.as_ref().unwrap_err().is_integrity());
+    assert!(!object(&world, "vae/b").exists());
+    assert_eq!(cache(&world).entries().unwrap().len(), 1);
+    world.assert_nothing_wrong();
+}
+
+#[test]
+fn force_fetches_although_it_is_cached() {
+    let mut world = world();
+    world.fetch_all();
+    world.config.force = true;
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
+}
+
+#[test]
+fn pruning_removes_what_was_used_longest_ago_and_what_is_partial_by_its_age() {
+    let world = world();
+    world.fetch_all();
+    let cache = cache(&world);
+    let old = filetime(&object(&world, "loras/a"), 1_000_000_000);
+    assert_eq!(old, 1_000_000_000);
+    let mut other = Cache::object(&world.lock().models()[1]);
+    other.sha256 = provision::digest::Sha256::of(b"never fetched");
+    let other = Cache::object(&other);
+    drop(PartFile::open(cache.place(), &other, &provision::store::Naming::Shared, || true).unwrap());
+    let entries = cache.entries().unwrap();
+    assert_eq!(entries.len(), 3);
+    assert_eq!(entries.iter().filter(|entry| entry.is_partial).count(), 1);
+    assert_eq!(entries.iter().filter(|entry| entry.links == 1).count(), 2);
+
+    let bounds = Bounds { used_since: Some(1_500_000_000), ..Bounds::default() };
+    let removed = cache.prune(bounds).unwrap();
+    assert_eq!(removed.len(), 1);
+    assert!(!object(&world, "loras/a").exists());
+    // Its other name is nobody's business.
+    assert!(world.path("loras/a").exists());
+
+    let removed = cache.prune(Bounds { bytes: Some(0), ..Bounds::default() }).unwrap();
+    assert_eq!(removed.len(), 2);
+    assert_eq!(cache.entries().unwrap(), []);
+}
+
+/// Sets a file's access time, in seconds since 1970.
+fn filetime(path: &std::path::Path, seconds: u64) -> u64 {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    let file = std::fs::File::open(path).unwrap();
+    file.set_times(std::fs::FileTimes::new().set_accessed(time)).unwrap();
+    std::fs::metadata(path).unwrap().atime() as u64
+}

@@ -1,0 +1,224 @@
+//! A container's start: what is baked into the image is copied or linked, what is missing is fetched.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use camino::Utf8PathBuf;
+use provision::event::{Event, Outcome};
+use provision::fetch::{Baked, BakedMode, FetchError, Report};
+use provision_testbed::Content;
+
+use crate::world::World;
+
+/// A world with three files, and a baked directory.
+fn world(mode: BakedMode) -> World {
+    let mut world = World::new();
+    for (n, path) in ["loras/a", "vae/b", "vae/c"].into_iter().enumerate() {
+        world.file(path, &content(n));
+    }
+    let directory = Utf8PathBuf::from_path_buf(world.beside("baked")).unwrap();
+    world.local.baked = Some(Baked { directory, mode });
+    world
+}
+
+fn content(n: usize) -> Content {
+    Content::generated(n as u64 + 1, 3_000_000 + n as u64)
+}
+
+fn bake(world: &World, path: &str, bytes: &[u8]) {
+    let path = world.beside("baked").join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn bake_all(world: &World) {
+    for (n, path) in ["loras/a", "vae/b", "vae/c"].into_iter().enumerate() {
+        bake(world, path, &content(n).to_vec());
+    }
+}
+
+fn outcomes(report: &Report) -> Vec<Outcome> {
+    report.files.iter().map(|file| file.result.as_ref().unwrap().unwrap()).collect()
+}
+
+fn requests(world: &World) -> u64 {
+    world.origin.counters().requests
+}
+
+fn warnings(world: &World) -> Vec<String> {
+    world.events.filter_map(|event| match event {
+        Event::Warning { message } => Some(message.clone()),
+        _ => None,
+    })
+}
+
+#[test]
+fn what_is_baked_is_copied_and_nothing_is_asked() {
+    let world = world(BakedMode::Copy);
+    bake_all(&world);
+    let report = world.fetch_all();
+    assert_eq!(outcomes(&report), [Outcome::Baked; 3]);
+    assert_eq!(requests(&world), 0);
+    for path in ["loras/a", "vae/b", "vae/c"] {
+        let (copy, baked) = (metadata(&world.path(path)), metadata(&world.beside("baked").join(path)));
+        assert_eq!((copy.mtime(), copy.mode() & 0o7777), (946_684_800, 0o644));
+        assert_ne!(copy.ino(), baked.ino());
+    }
+    assert!(world.fetch_all().by_marker);
+}
+
+fn metadata(path: &Path) -> std::fs::Metadata {
+    std::fs::symlink_metadata(path).unwrap()
+}
+
+#[test]
+fn what_is_not_baked_is_fetched_and_what_is_there_is_kept() {
+    let world = world(BakedMode::Copy);
+    bake(&world, "vae/b", &content(1).to_vec());
+    std::fs::create_dir_all(world.path("vae")).unwrap();
+    std::fs::write(world.path("vae/c"), content(2).to_vec()).unwrap();
+    let report = world.fetch_all();
+    assert_eq!(outcomes(&report), [Outcome::Fetched, Outcome::Baked, Outcome::Present]);
+    assert!(world.origin.requests().iter().all(|request| request.path == "/loras/a"));
+}
+
+#[test]
+fn a_baked_file_with_wrong_bytes_is_reported_and_not_used() {
+    for mode in [BakedMode::Copy, BakedMode::Symlink] {
+        let world = world(mode);
+        bake_all(&world);
+        let mut wrong = content(1).to_vec();
+        wrong[2_000_000] ^= 1;
+        bake(&world, "vae/b", &wrong);
+        bake(&world, "vae/c", b"short");
+        let report = world.fetch().unwrap();
+        let baked = if mode == BakedMode::Copy { Outcome::Baked } else { Outcome::Linked };
+        assert_eq!(outcomes(&report), [baked, Outcome::Fetched, Outcome::Fetched]);
+        let warnings = warnings(&world);
+        assert!(warnings.iter().any(|w| w.contains("baked/vae/b is not used") && w.contains("SHA-256")));
+        assert!(warnings.iter().any(|w| w.contains("baked/vae/c is not used") && w.contains("5 bytes")));
+        assert_eq!(std::fs::read(world.path("vae/b")).unwrap(), content(1).to_vec());
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_reported_and_not_used() {
+    let world = world(BakedMode::Copy);
+    std::fs::create_dir_all(world.beside("baked/vae/b")).unwrap();
+    world.fetch_all();
+    assert!(warnings(&world)[0].contains("vae/b is not used"), "{:?}", warnings(&world));
+}
+
+#[test]
+fn symlinks_lead_to_the_baked_files_and_the_marker_knows_them() {
+    let world = world(BakedMode::Symlink);
+    bake_all(&world);
+    let report = world.fetch().unwrap();
+    assert_eq!(outcomes(&report), [Outcome::Linked; 3]);
+    assert_eq!(std::fs::read_link(world.path("vae/b")).unwrap(), world.beside("baked/vae/b"));
+    assert!(world.fetch().unwrap().by_marker);
+
+    // A baked file that has changed is not vouched for any more; it is fetched in the symlink's place.
+    bake(&world, "vae/b", b"changed");
+    let report = world.fetch().unwrap();
+    assert_eq!(outcomes(&report), [Outcome::Present, Outcome::Fetched, Outcome::Present]);
+    assert!(metadata(&world.path("vae/b")).is_file());
+    assert!(world.fetch().unwrap().by_marker);
+    assert_eq!(requests(&world), world.origin.requests().len() as u64);
+}
+
+#[test]
+fn without_its_marker_a_symlink_to_the_baked_file_is_proven_again() {
+    let world = world(BakedMode::Symlink);
+    bake_all(&world);
+    world.fetch().unwrap();
+    std::fs::remove_file(world.path(".models-installed")).unwrap();
+    assert_eq!(outcomes(&world.fetch().unwrap()), [Outcome::Present; 3]);
+    assert!(world.fetch().unwrap().by_marker);
+    assert_eq!(requests(&world), 0);
+}
+
+#[test]
+fn a_symlink_whose_layer_has_gone_is_replaced() {
+    let mut world = world(BakedMode::Symlink);
+    bake_all(&world);
+    world.fetch().unwrap();
+    std::fs::remove_dir_all(world.beside("baked")).unwrap();
+    world.local.baked = None;
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 3]);
+}
+
+#[test]
+fn a_symlink_of_somebody_else_is_left_alone() {
+    let world = world(BakedMode::Symlink);
+    bake_all(&world);
+    std::fs::create_dir_all(world.path("vae")).unwrap();
+    std::fs::write(world.beside("theirs"), b"theirs").unwrap();
+    std::os::unix::fs::symlink(world.beside("theirs"), world.path("vae/b")).unwrap();
+    let report = world.fetch().unwrap();
+    let error = report.files[1].result.as_ref().unwrap_err().reason();
+    assert!(error.contains("a symlink"), "{error}");
+    assert_eq!(std::fs::read(world.beside("theirs")).unwrap(), b"theirs");
+    assert_eq!(std::fs::read_link(world.path("vae/b")).unwrap(), world.beside("theirs"));
+}
+
+#[test]
+fn offline_takes_what_is_baked_and_then_says_what_is_missing() {
+    let mut world = world(BakedMode::Copy);
+    bake(&world, "vae/b", &content(1).to_vec());
+    world.config.offline = true;
+    let error = world.fetch().unwrap_err();
+    assert!(matches!(&error, FetchError::Offline { count: 2, .. }), "{error}");
+    assert!(error.to_string().contains("loras/a, vae/c"), "{error}");
+    assert_eq!(std::fs::read(world.path("vae/b")).unwrap(), content(1).to_vec());
+    assert_eq!(requests(&world), 0);
+}
+
+#[test]
+fn an_interrupted_copy_is_resumed() {
+    let mut world = World::new();
+    let content = Content::generated(9, 40_000_000);
+    world.file("vae/big", &content);
+    let directory = Utf8PathBuf::from_path_buf(world.beside("baked")).unwrap();
+    world.local.baked = Some(Baked { directory, mode: BakedMode::Copy });
+    bake(&world, "vae/big", &content.to_vec());
+    // The copy's first word is told after some of it has been made.
+    let report = world.fetch_and_interrupt_when(|event| matches!(event, Event::Brought { .. }));
+    assert!(report.interrupted);
+    assert!(world.held() > 0);
+    world.assert_nothing_wrong();
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Baked]);
+    assert_eq!(requests(&world), 0);
+}
+
+#[test]
+fn a_part_of_an_earlier_download_is_completed_from_the_baked_file() {
+    let world = world(BakedMode::Copy);
+    bake_all(&world);
+    let baked = world.beside("baked");
+    std::fs::rename(&baked, world.beside("elsewhere")).unwrap();
+    world.fetch_and_interrupt_at(2_000_000);
+    std::fs::rename(world.beside("elsewhere"), &baked).unwrap();
+    let before = requests(&world);
+    world.fetch_all();
+    assert_eq!(requests(&world), before);
+}
+
+#[test]
+fn force_fetches_although_it_is_baked() {
+    let mut world = world(BakedMode::Copy);
+    bake_all(&world);
+    world.config.force = true;
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 3]);
+}
+
+#[test]
+fn a_plan_that_is_shown_counts_what_is_baked_and_copies_nothing() {
+    let mut world = world(BakedMode::Copy);
+    bake(&world, "vae/b", &content(1).to_vec());
+    world.config.dry_run = true;
+    let report = world.fetch().unwrap();
+    let plan: Vec<_> = report.plan.iter().map(|file| format!("{:?}", file.plan)).collect();
+    assert_eq!(plan, ["Fetch", "Copy", "Fetch"]);
+    assert!(!world.destination().exists());
+}
