@@ -1,4 +1,7 @@
 # syntax=docker/dockerfile:1
+# check=skip=SecretsUsedInArgOrEnv
+# (HF_TOKEN_PATH below is a place, and no secret.)
+#
 # Models in image layers, or models at container start: build → models → runtime-baked, and runtime without models.
 #
 #     docker build --target runtime-baked --tag provision:runtime-baked .
@@ -40,6 +43,7 @@ ARG MODELS_LOCK=models.lock
 ARG MODELS_DIR=/opt/models
 COPY --from=build /out/provision /provision
 COPY ${MODELS_LOCK} /models.lock
+# hadolint ignore=DL3064
 ENV PROVISION_LOCK=/models.lock \
     PROVISION_DEST=${MODELS_DIR} \
     PROVISION_CACHE=/var/cache/provision \
