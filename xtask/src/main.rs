@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod containers;
 mod demo;
 mod fetch_models;
 mod flags;
