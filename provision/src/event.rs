@@ -116,6 +116,8 @@ pub enum Event {
         file: FileIndex,
         /// The other one's path.
         from: String,
+        /// They stay there: the other one is proven, and a symlink leads to it.
+        as_link: bool,
     },
     /// Bytes were copied from another file on this machine.
     Brought {

@@ -111,13 +111,21 @@ pub enum FetchError {
     },
     /// Something is missing and the network is not to be touched.
     #[error(
-        "--offline, and {count} of the files are not there: {names}; run without --offline to fetch them"
+        "--offline, and not everything is there; {count} missing: {names}. Run without --offline to fetch them"
     )]
     Offline {
         /// How many.
         count: usize,
         /// The first few.
         names: String,
+    },
+    /// One directory is to be both.
+    #[error(
+        "{path} is the destination and the cache, and it cannot be both; give --cache a directory of its own"
+    )]
+    CacheIsDestination {
+        /// The directory.
+        path: Utf8PathBuf,
     },
     /// The run was told to stop while it waited or planned.
     #[error("interrupted; run again to go on")]
@@ -162,6 +170,9 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     let free = destination.free_space()?;
     observer.observe(&Event::Opened { destination: path.to_string(), free });
     let cache = local.cache.as_deref().map(Cache::open).transpose()?;
+    if cache.as_ref().is_some_and(|cache| cache.place().is_same_as(&destination)) {
+        return Err(FetchError::CacheIsDestination { path });
+    }
     let sources = LocalSources {
         baked: local.baked.as_ref(),
         cache: cache.as_ref(),

@@ -1,7 +1,7 @@
 //! The command line as plain data.
 
 use clap::{Args, Parser, Subcommand};
-use provision::cli::arguments::{CacheArgs, FetchCommand, StatusArgs, VerifyArgs};
+use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
 
 use crate::bench::BenchArgs;
 use crate::ci::CiArgs;
@@ -23,6 +23,8 @@ pub(crate) struct Xtask {
 pub(crate) enum Command {
     /// Fetch the models of models.lock, prove them, install them
     FetchModels(Box<FetchModels>),
+    /// What a container calls at its start: marker, baked copies, then a fetch of what is missing
+    Ensure(Box<EnsureArgs>),
     /// Hash every model and list what is wrong; exit 5 if anything is
     Verify(VerifyArgs),
     /// Say what is installed, missing or partial; no network

@@ -19,13 +19,14 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use provision::cli::exit::{Code, Failure};
-use provision::cli::{cache, status, verify};
+use provision::cli::{cache, fetch, status, verify};
 
 use flags::{Command, Xtask};
 
 fn main() -> ExitCode {
     let result = match Xtask::parse().command {
         Command::FetchModels(args) => fetch_models::run(&args),
+        Command::Ensure(args) => fetch::ensure(&args, &project::lock()),
         Command::Verify(args) => verify::run(&args, &project::lock()),
         Command::Status(args) => status::run(&args, &project::lock()),
         Command::Cache(args) => cache::run(&args, &project::lock()),

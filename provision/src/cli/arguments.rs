@@ -89,6 +89,11 @@ pub enum VerifyMode {
     Full,
 }
 
+/// How long a fetch waits for another run.
+const WAIT: Duration = Duration::from_mins(10);
+/// How long a container's start does: the other one may be fetching everything, and then there is nothing left to do.
+const WAIT_AT_START: Duration = Duration::from_hours(6);
+
 /// Options of a fetch.
 #[derive(Args, Debug, Clone)]
 pub struct FetchArgs {
@@ -125,9 +130,10 @@ pub struct FetchArgs {
     /// A store of files by digest, shared by projects and builds: looked into first, filled by what is fetched
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
     pub cache: Option<Utf8PathBuf>,
-    /// The longest wait for another run in the same destination, such as 10m
-    #[arg(long, value_name = "TIME", env = "PROVISION_WAIT", default_value = "10m", value_parser = human::parse_duration)]
-    pub wait: Duration,
+    /// The longest wait for another run in the same destination, such as 30m [default: 10m, for
+    /// ensure 6h]
+    #[arg(long, value_name = "TIME", env = "PROVISION_WAIT", value_parser = human::parse_duration)]
+    pub wait: Option<Duration>,
     /// How progress is shown; auto: bars on a terminal, plain lines elsewhere
     #[arg(long, value_name = "HOW", env = "PROVISION_PROGRESS", value_enum, default_value_t = Mode::Auto)]
     pub progress: Mode,
@@ -160,7 +166,7 @@ impl FetchArgs {
             force: self.force,
             dry_run: self.dry_run,
             offline: self.offline,
-            wait: self.wait,
+            wait: self.wait.unwrap_or(WAIT),
             threads: threads(),
         }
     }
@@ -210,6 +216,11 @@ pub struct EnsureArgs {
 }
 
 impl EnsureArgs {
+    /// The fetch's options, with what is different at a container's start.
+    pub fn fetch(&self) -> FetchArgs {
+        FetchArgs { wait: self.fetch.wait.or(Some(WAIT_AT_START)), ..self.fetch.clone() }
+    }
+
     /// The baked directory, as an absolute path: symlinks in the destination lead to it from elsewhere.
     pub fn baked(&self) -> std::io::Result<Option<Baked>> {
         let Some(directory) = &self.baked else { return Ok(None) };

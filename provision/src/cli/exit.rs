@@ -92,6 +92,7 @@ impl From<FetchError> for Failure {
             FetchError::Store(error) => error.into(),
             FetchError::Busy { .. } => Self::new(Code::Busy, error),
             FetchError::Offline { .. } => Self::new(Code::Network, error),
+            FetchError::CacheIsDestination { .. } => Self::new(Code::Usage, error),
             FetchError::Interrupted => Self::new(Code::Interrupted, error),
         }
     }

@@ -37,7 +37,7 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
 /// Whatever ends the program with another code than 0.
 pub fn ensure(args: &EnsureArgs, default_lock: &str) -> Result<(), Failure> {
     let baked = args.baked().map_err(|error| Failure::new(Code::Usage, format!("--baked: {error}")))?;
-    provide(&args.fetch, baked, default_lock).map(drop)
+    provide(&args.fetch(), baked, default_lock).map(drop)
 }
 
 /// Does the job, and returns the lock as it was read.
@@ -136,10 +136,12 @@ fn interrupted(result: Result<Report, FetchError>, caught: &Caught) -> Result<Re
     match result {
         Ok(report) if report.interrupted => {
             let kept: u64 = report.files.iter().map(|file| file.fetched + file.resumed).sum();
-            Err(Failure::new(
-                code,
-                format!("interrupted with {} on disk; run again to go on from there", human::bytes(kept)),
-            ))
+            let kept = match kept {
+                // What was copied from this machine is not counted, and need not be.
+                0 => String::new(),
+                kept => format!(" with {} on disk", human::bytes(kept)),
+            };
+            Err(Failure::new(code, format!("interrupted{kept}; run again to go on from there")))
         }
         Err(error @ FetchError::Interrupted) => Err(Failure::new(code, error)),
         result => Ok(result?),
@@ -195,8 +197,8 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
 pub fn summary(report: &Report) -> String {
     const WORDS: [(Outcome, &str); 6] = [
         (Outcome::Fetched, "fetched"),
-        (Outcome::Baked, "copied from the baked ones"),
-        (Outcome::Linked, "linked to the baked ones"),
+        (Outcome::Baked, "copied from the baked directory"),
+        (Outcome::Linked, "linked to the baked directory"),
         (Outcome::Cached, "from the cache"),
         (Outcome::Copied, "copied"),
         (Outcome::Present, "present"),

@@ -41,6 +41,7 @@ impl Collector<'_> {
                 None => wanted.push(self.beside_target(index, model, part)),
                 Some((cache, guard)) => match self.in_cache(index, model, cache, guard) {
                     Ok(one) => wanted.push(one),
+                    Err(StoreError::Interrupted { .. }) => break,
                     Err(error) => work.could_not_begin(index, error),
                 },
             }
@@ -135,7 +136,7 @@ fn give(
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Installed, StoreError> {
     let go_on = || !*interrupted.borrow();
-    let copied = match store::install_hard_link(place, model, file, go_on) {
+    let copied = match store::install_hard_link((place, naming), model, file, go_on) {
         Ok(Some(installed)) => Ok(installed),
         Ok(None) => store::install_copy((place, naming), model, file, |_| go_on()).map(|(copy, _)| copy),
         Err(error) => Err(error),

@@ -137,7 +137,7 @@ impl Bringer<'_> {
                 }
             };
             let from = candidate.path.to_string();
-            self.observer.observe(&Event::Copying { file: index, from });
+            self.observer.observe(&Event::Copying { file: index, from, as_link: candidate.is_link() });
             let started = Instant::now();
             match self.install(index, model, candidate, &original) {
                 Ok((installed, outcome)) => {
@@ -174,7 +174,7 @@ impl Bringer<'_> {
             Ok(None) => return Brought::Failed(StoreError::Missing { path }),
             Err(error) => return Brought::Failed(error),
         };
-        self.observer.observe(&Event::Copying { file: index, from: path.to_string() });
+        self.observer.observe(&Event::Copying { file: index, from: path.to_string(), as_link: false });
         let started = Instant::now();
         match self.copy_from(index, model, &original) {
             Ok(installed) => {
@@ -198,14 +198,15 @@ impl Bringer<'_> {
         let (installed, outcome) = match candidate.kind {
             Kind::Baked(BakedMode::Symlink) => {
                 return Ok((
-                    store::install_symlink(self.destination, model, original, go_on)?,
+                    store::install_symlink((self.destination, self.naming), model, original, go_on)?,
                     Outcome::Linked,
                 ));
             }
             Kind::Baked(BakedMode::Copy) => (None, Outcome::Baked),
-            Kind::Cache => {
-                (store::install_hard_link(self.destination, model, original, go_on)?, Outcome::Cached)
-            }
+            Kind::Cache => (
+                store::install_hard_link((self.destination, self.naming), model, original, go_on)?,
+                Outcome::Cached,
+            ),
         };
         match installed {
             Some(installed) => Ok((installed, outcome)),

@@ -161,10 +161,25 @@ impl Destination {
         self.root.free_space()
     }
 
-    /// Whether both lie on one file system, so that one file may have a name in each.
+    /// Whether both are one directory.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let identity =
+            |place: &Self| rustix::fs::fstat(&place.root.handle).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+        identity(self).is_some() && identity(self) == identity(other)
+    }
+
+    /// Whether one file may have a name in each: one file system, and one mount of it (link(2), EXDEV). Where the kernel
+    /// does not number its mounts, only the file system is compared.
     pub fn shares_disk_with(&self, other: &Self) -> bool {
-        let device = |place: &Self| rustix::fs::fstat(&place.root.handle).map(|stat| stat.st_dev).ok();
-        device(self).is_some() && device(self) == device(other)
+        let mount = |place: &Self| {
+            let device = rustix::fs::fstat(&place.root.handle).map(|stat| stat.st_dev).ok()?;
+            let flags = rustix::fs::StatxFlags::MNT_ID;
+            let statx = rustix::fs::statx(&place.root.handle, "", AtFlags::EMPTY_PATH, flags);
+            let number =
+                statx.ok().filter(|statx| statx.stx_mask & flags.bits() != 0).map(|statx| statx.stx_mnt_id);
+            Some((device, number))
+        };
+        mount(self).is_some() && mount(self) == mount(other)
     }
 }
 

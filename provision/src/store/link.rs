@@ -10,20 +10,21 @@ use rustix::io::Errno;
 use super::install::{check_replaceable, fix_metadata};
 use super::part::Names;
 use super::{
-    BringError, Destination, Directory, Found, INSTALLED_MTIME, Installed, Original, Stamp, StoreError,
+    BringError, Destination, Directory, Found, INSTALLED_MTIME, Installed, Naming, Original, Stamp,
+    StoreError,
 };
 use crate::lockfile::Model;
 
 /// Gives `original` the model's final name too; `None` where the file systems do not allow that, and a copy has to do.
 /// The bytes are proven first. `go_on` is asked before each block.
 pub fn install_hard_link(
-    destination: &Destination,
+    (destination, naming): (&Destination, &Naming),
     model: &Model,
     original: &Original,
     go_on: impl FnMut() -> bool,
 ) -> Result<Option<Installed>, BringError> {
     let directory = make_parent(destination, model)?;
-    let temporary = Names::of_shared(model).temporary;
+    let temporary = Names::new(model, naming).temporary;
     directory.remove(&temporary).map_err(BringError::Part)?;
     // Whether it can be had is cheaper to find out than whether it is right.
     let linked = rustix::fs::linkat(
@@ -59,6 +60,10 @@ fn finish_hard_link(
         // Somebody has put another file under the original's name since it was opened.
         return Ok(None);
     }
+    if held.st_uid != rustix::process::geteuid().as_raw() && held.st_uid != 0 {
+        // Its owner could change it when it has been proven and installed.
+        return Ok(None);
+    }
     original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
     let stamp = Stamp { size: model.size, mtime: (INSTALLED_MTIME, 0) };
     if (Stamp::of(&held) != stamp || held.st_mode & 0o7777 != 0o644)
@@ -75,14 +80,14 @@ fn finish_hard_link(
 /// Makes the model's final name a symlink to `original`, whose path is absolute. The bytes are proven first. `go_on` is
 /// asked before each block.
 pub fn install_symlink(
-    destination: &Destination,
+    (destination, naming): (&Destination, &Naming),
     model: &Model,
     original: &Original,
     go_on: impl FnMut() -> bool,
 ) -> Result<Installed, BringError> {
     original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
     let directory = make_parent(destination, model)?;
-    let temporary = Names::of_shared(model).temporary;
+    let temporary = Names::new(model, naming).temporary;
     directory.remove(&temporary).map_err(BringError::Part)?;
     let path = directory.path().join(model.path.file_name());
     rustix::fs::symlinkat(original.path().as_std_path(), directory.handle(), temporary.as_str())

@@ -103,18 +103,13 @@ pub(super) struct Names {
 }
 
 impl Names {
-    fn new(model: &Model, naming: &Naming) -> Self {
+    pub(super) fn new(model: &Model, naming: &Naming) -> Self {
         let stem = Self::stem(model);
         let stem = match naming {
             Naming::Shared => stem,
             Naming::Private(own) => format!("{stem}.{own}"),
         };
         Self::of(&stem)
-    }
-
-    /// The names that all processes share.
-    pub(super) fn of_shared(model: &Model) -> Self {
-        Self::new(model, &Naming::Shared)
     }
 
     fn of(stem: &str) -> Self {

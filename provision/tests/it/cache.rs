@@ -218,3 +218,26 @@ fn filetime(path: &std::path::Path, seconds: u64) -> u64 {
     file.set_times(std::fs::FileTimes::new().set_accessed(time)).unwrap();
     std::fs::metadata(path).unwrap().atime() as u64
 }
+
+#[test]
+fn a_cache_that_is_the_destination_is_refused() {
+    let mut world = world();
+    world.local.cache = Some(world.destination());
+    let error = world.fetch().unwrap_err().to_string();
+    assert!(error.contains("cannot be both"), "{error}");
+}
+
+#[test]
+fn what_another_user_owns_is_copied_and_not_linked() {
+    let world = world();
+    world.fetch_all();
+    start_over(&world);
+    if std::os::unix::fs::chown(object(&world, "vae/b"), Some(12345), None).is_err() {
+        // Only root can give files away.
+        return;
+    }
+    world.fetch_all();
+    let inode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().ino();
+    assert_ne!(inode(object(&world, "vae/b")), inode(world.path("vae/b")));
+    assert_eq!(inode(object(&world, "loras/a")), inode(world.path("loras/a")));
+}

@@ -376,3 +376,110 @@ fn fault_66_kill_9_at_fifty_random_moments_never_leaves_a_wrong_byte_and_always_
     }
     println!("{kills} kills; the worst lost {worst} bytes, {:.2} % of the set", worst as f64 / 960_000.0);
 }
+
+/// `provision ensure` for the world's lock, with the baked directory beside the destination.
+fn ensure(world: &World, arguments: &[&str]) -> Command {
+    let mut command = program(world);
+    command.arg("ensure").arg("--lock").arg(world.write_lock()).arg("--dest").arg(world.destination());
+    command.arg("--baked").arg(world.beside("baked")).args(arguments);
+    command
+}
+
+fn bake(world: &World, path: &str, bytes: &[u8]) {
+    let path = world.beside("baked").join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn ensure_reads_well_in_a_log_and_the_second_start_is_one_line() {
+    let mut world = World::new();
+    let (baked, missing) = (Content::generated(1, 3_000_000), Content::generated(2, 2_000_000));
+    world.file("vae/x.safetensors", &baked).file("loras/y.safetensors", &missing);
+    bake(&world, "vae/x.safetensors", &baked.to_vec());
+    let first = run(&mut ensure(&world, &[]));
+    assert_eq!(first.code, Some(0), "{}", first.err);
+    let lines: Vec<_> = first.err.lines().collect();
+    assert!(lines[0].starts_with("models in ") && lines[0].ends_with(" free"), "{}", first.err);
+    assert!(lines[1].starts_with("2 files, 5 MB: 1 to fetch, 1 to copy; 2 MB to go"), "{}", first.err);
+    assert!(lines[2].starts_with("copying vae/x.safetensors, 3 MB, from "), "{}", first.err);
+    assert!(lines[3].starts_with("copied vae/x.safetensors: 3 MB in "), "{}", first.err);
+    assert!(lines[4].starts_with("fetching loras/y.safetensors, 2 MB, from http"), "{}", first.err);
+    assert!(lines.last().unwrap().starts_with("done: 2 files, 5 MB (1 fetched, 1 copied from the baked"));
+    world.assert_installed();
+
+    let requests = world.origin.counters().requests;
+    let second = run(&mut ensure(&world, &[]));
+    assert_eq!(second.code, Some(0));
+    assert_eq!(second.err, "nothing to do: marker .models-installed is valid for 2 files\n");
+    assert_eq!(world.origin.counters().requests, requests);
+}
+
+#[test]
+fn a_start_that_is_given_up_leaves_what_was_copied_for_the_next() {
+    let mut world = World::new();
+    let content = Content::generated(1, 300_000_000);
+    world.file("vae/x", &content);
+    bake(&world, "vae/x", &content.to_vec());
+    let mut child = ensure(&world, &["--progress", "json"]).spawn().unwrap();
+    // The first event of the copy's bytes is the moment.
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("\"brought\"") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut out, &mut line).unwrap() > 0, "it ended");
+    }
+    signal(&child, Signal::TERM);
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    world.assert_nothing_wrong();
+    let held = world.held();
+    assert!(held > 0 && held < content.size(), "{held}");
+    assert_eq!(run(&mut ensure(&world, &["--offline"])).code, Some(0));
+    world.assert_installed();
+}
+
+#[test]
+fn of_two_starts_on_one_volume_one_works_and_the_other_waits() {
+    let mut world = World::new();
+    world.file("vae/x", &Content::generated(1, 4_000_000));
+    world.origin.shape(Shape::rate(1_000_000));
+    let mut first = ensure(&world, &[]).spawn().unwrap();
+    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 0).unwrap();
+    let second = run(&mut ensure(&world, &[]));
+    assert_eq!(second.code, Some(0), "{}", second.err);
+    assert!(second.err.contains("waiting for another run that holds"), "{}", second.err);
+    assert!(second.err.contains("nothing to do: marker"), "{}", second.err);
+    assert!(first.wait().unwrap().success());
+    assert_eq!(world.origin.counters().body_bytes_sent, 4_000_000);
+    world.assert_installed();
+}
+
+#[test]
+fn layers_have_fixed_metadata_and_nothing_of_the_destination_stays() {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut world = World::new();
+    let content = Content::generated(1, 1_000_000);
+    world.file("vae/sub/x.safetensors", &content).file("loras/y.safetensors", &Content::generated(2, 10));
+    let layers = world.beside("layers");
+    let mut command = fetch(&world, &["--layers", layers.to_str().unwrap()]);
+    let ended = run(&mut command);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("layer vae: 1 file, 1 MB in "), "{}", ended.err);
+    assert_eq!(world.listing(), Vec::<String>::new());
+    let tree = layers.join("vae");
+    let file = tree.join(world.path("vae/sub/x.safetensors").strip_prefix("/").unwrap());
+    assert_eq!(std::fs::read(&file).unwrap(), content.to_vec());
+    for at in file.ancestors().take_while(|at| at.starts_with(&tree)) {
+        let found = std::fs::symlink_metadata(at).unwrap();
+        let mode = if found.is_dir() { 0o755 } else { 0o644 };
+        assert_eq!((found.mtime(), found.mode() & 0o7777), (946_684_800, mode), "{}", at.display());
+    }
+    assert!(layers.join("loras").is_dir());
+
+    // A second time would mix two sets.
+    let again = run(&mut fetch(&world, &["--layers", layers.to_str().unwrap()]));
+    assert_eq!(again.code, Some(7), "{}", again.err);
+    assert!(again.err.contains("layers/loras"), "{}", again.err);
+}

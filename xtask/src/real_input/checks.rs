@@ -5,6 +5,7 @@ mod choices;
 mod failures;
 mod hub;
 mod interruptions;
+mod machine;
 mod origins;
 
 use super::Check;
@@ -23,6 +24,8 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "options by environment", prove: choices::environment },
     Check { name: "progress as JSON", prove: choices::json_progress },
     Check { name: "a limited rate is kept", prove: choices::limited_rate },
+    Check { name: "a cache is filled, used and emptied", prove: machine::cache },
+    Check { name: "a baked copy on XFS takes no room", prove: machine::reflink },
     Check { name: "https without the CA", prove: failures::unknown_authority },
     Check { name: "a CA file that is not there", prove: failures::missing_ca_file },
     Check { name: "https never becomes http", prove: failures::downgrade },

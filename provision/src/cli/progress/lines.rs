@@ -67,7 +67,7 @@ impl Lines {
             Event::Opened { destination, free } if self.style == Style::Words => {
                 Some(format!("models in {}, {} free", clean(destination), human::bytes(*free)))
             }
-            Event::Copying { file, from } => self.copying(*file, from, tally),
+            Event::Copying { file, from, as_link } => self.copying(*file, from, *as_link, tally),
             Event::Planned { files, to_fetch, free, .. } => Some(plan(files, *to_fetch, *free)),
             Event::Started { file, source } => self.started(*file, source, tally),
             Event::Finished { file, outcome, fetched, elapsed } => {
@@ -116,12 +116,17 @@ impl Lines {
         }
     }
 
-    fn copying(&self, index: FileIndex, from: &str, tally: &Tally) -> Option<String> {
+    fn copying(&self, index: FileIndex, from: &str, as_link: bool, tally: &Tally) -> Option<String> {
         let file = tally.file(index)?;
         if self.style == Style::Marks || self.are_grouped(tally) {
             return None;
         }
-        Some(format!("taking {}, {}, from {}", file.name, human::bytes(file.size), clean(from)))
+        let (size, from) = (human::bytes(file.size), clean(from));
+        Some(if as_link {
+            format!("linking {} to {from}, {size} to check", file.name)
+        } else {
+            format!("copying {}, {size}, from {from}", file.name)
+        })
     }
 
     fn started(&self, index: FileIndex, source: &str, tally: &Tally) -> Option<String> {

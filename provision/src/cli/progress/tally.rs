@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn a_copy_that_must_be_had_elsewhere_after_all_starts_from_nothing() {
         let tally = tally();
-        let copying = |from: &str| Event::Copying { file: 3, from: from.to_owned() };
+        let copying = |from: &str| Event::Copying { file: 3, from: from.to_owned(), as_link: false };
         tally.observe(&copying("/baked/d"));
         assert_eq!(tally.active(), [3]);
         tally.observe(&Event::Brought { file: 3, bytes: 70 });
