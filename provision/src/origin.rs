@@ -14,6 +14,7 @@ mod client;
 mod credentials;
 mod error;
 mod redirect;
+mod resolver;
 mod tls;
 
 pub use answer::{Asked, Shape};

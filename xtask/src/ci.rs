@@ -15,6 +15,7 @@ use crate::programs::{self, HADOLINT, SHELLCHECK};
 use crate::project;
 use crate::readme::{self, ReadmeArgs};
 use crate::real_input::{self, RealInputArgs};
+use crate::static_binary::{self, StaticBinaryArgs};
 use crate::steps::{Done, Steps};
 
 /// Runs every check but the tests, and stops at the first that fails
@@ -56,6 +57,8 @@ pub(crate) enum Step {
     Demo,
     /// A real model, a real web server, real failures
     RealInput,
+    /// The static binary, built and proved in roots without a C library
+    Static,
     /// The benchmark runs, at a small scale; its numbers decide nothing
     Bench,
 }
@@ -105,6 +108,7 @@ fn prove(sh: &Shell, step: Step) -> Result<Done> {
         Step::Readme => readme::run(&ReadmeArgs { list: false })?,
         Step::Demo => cmd!(sh, "cargo xtask fetch-models --demo").run()?,
         Step::RealInput => real_input::run(&RealInputArgs::default())?,
+        Step::Static => return static_binary::run(&StaticBinaryArgs::default()),
         Step::Bench => bench::run(&BenchArgs {
             scenario: Some(Scenario::Loopback),
             rounds: 1,

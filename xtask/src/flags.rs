@@ -5,9 +5,11 @@ use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs,
 
 use crate::bench::BenchArgs;
 use crate::ci::CiArgs;
+use crate::dist::DistArgs;
 use crate::image::ImageArgs;
 use crate::readme::ReadmeArgs;
 use crate::real_input::RealInputArgs;
+use crate::static_binary::StaticBinaryArgs;
 
 /// The project's commands
 #[derive(Parser)]
@@ -37,6 +39,10 @@ pub(crate) enum Command {
     Ci(CiArgs),
     /// Fetch a real model from a real web server, and everything that can go wrong with that
     RealInput(RealInputArgs),
+    /// Build the static binary for images, check it, print its path, size and SHA-256
+    Dist(DistArgs),
+    /// Prove the static binary in roots without a C library
+    StaticBinary(StaticBinaryArgs),
     /// Run the README's commands as written
     Readme(ReadmeArgs),
     /// Measure this program against aria2c: time, processor time, peak memory

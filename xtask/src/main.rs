@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod containers;
 mod demo;
+mod dist;
 mod fetch_models;
 mod flags;
 mod image;
@@ -12,6 +13,7 @@ mod programs;
 mod project;
 mod readme;
 mod real_input;
+mod static_binary;
 mod steps;
 mod wait;
 
@@ -22,6 +24,7 @@ use provision::cli::exit::{Code, Failure};
 use provision::cli::{cache, fetch, status, verify};
 
 use flags::{Command, Xtask};
+use steps::Done;
 
 fn main() -> ExitCode {
     let result = match Xtask::parse().command {
@@ -34,6 +37,10 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
         Command::RealInput(args) => real_input::run(&args).map_err(|error| unexpected(&error)),
         Command::Readme(args) => readme::run(&args).map_err(|error| unexpected(&error)),
+        Command::Dist(args) => dist::run(&args).map_err(|error| unexpected(&error)),
+        Command::StaticBinary(args) => {
+            static_binary::run(&args).map(Done::say).map_err(|error| unexpected(&error))
+        }
         Command::Bench(args) => bench::run(&args).map_err(|error| unexpected(&error)),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)

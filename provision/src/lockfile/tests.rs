@@ -172,7 +172,14 @@ fn a_selection_takes_paths_stems_globs_and_groups() {
     assert_eq!(pick(&["x"], &[]).unwrap(), ["vae/x.safetensors"]);
     assert_eq!(pick(&["vae/x.safetensors"], &[]).unwrap(), ["vae/x.safetensors"]);
     assert_eq!(pick(&["*/*.safetensors"], &[]).unwrap().len(), 2);
+    assert_eq!(pick(&["*.safetensors", "z*"], &[]).ok(), None, "a star stays in its directory");
+    assert_eq!(pick(&["**/*.safetensors"], &[]).unwrap().len(), 2);
+    assert_eq!(pick(&["{vae,loras}/?.safetensors"], &[]).unwrap().len(), 2);
+    assert_eq!(pick(&["[a-v]ae/*"], &[]).unwrap(), ["vae/x.safetensors"]);
     assert_eq!(pick(&["z[1].bin"], &[]).unwrap(), ["z[1].bin"]);
+    for no_glob in ["[", "{vae", "!vae/*", "!x"] {
+        assert!(matches!(pick(&[no_glob], &[]), Err(SelectError::NoModel { .. })), "{no_glob}");
+    }
     assert_eq!(pick(&[], &["fast"]).unwrap(), ["loras/y.safetensors"]);
     assert!(matches!(pick(&["q"], &[]), Err(SelectError::NoModel { .. })));
     assert!(matches!(pick(&[], &["q"]), Err(SelectError::NoGroup { .. })));

@@ -4,9 +4,7 @@
 //! loopback, its neighbours (fault 47). What counts is the address that is connected to, not the name.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address belongs to the public internet (IANA special-purpose registries, RFC 6890).
 pub(super) fn is_public(address: IpAddr) -> bool {
@@ -43,10 +41,6 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// A resolver that yields public addresses only.
-#[derive(Debug)]
-pub(super) struct PublicOnly;
-
 /// A name that leads to nothing public.
 #[derive(Debug)]
 pub(super) struct NotPublic;
@@ -58,20 +52,6 @@ impl fmt::Display for NotPublic {
 }
 
 impl std::error::Error for NotPublic {}
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let all: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let public: Vec<SocketAddr> =
-                all.iter().copied().filter(|address| is_public(address.ip())).collect();
-            if public.is_empty() && !all.is_empty() {
-                return Err(NotPublic.into());
-            }
-            Ok(Box::new(public.into_iter()) as Addrs)
-        })
-    }
-}
 
 #[cfg(test)]
 mod tests {

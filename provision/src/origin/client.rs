@@ -9,11 +9,12 @@ use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Client, NoProxy, Proxy, StatusCode, redirect};
 use url::Url;
 
-use super::address::{PublicOnly, is_public};
+use super::address::is_public;
 use super::answer::{Asked, Shape, judge, strong_etag};
 use super::credentials::Credentials;
 use super::error::{RequestError, TransportError, Unusable};
 use super::redirect::{MAX_HOPS, RedirectError, follow};
+use super::resolver::{Names, Resolver};
 use super::tls::{Roots, RootsError, client_config};
 use crate::backoff;
 use crate::source_url::SourceUrl;
@@ -91,6 +92,7 @@ pub struct Origin {
     config: OriginConfig,
     tls: rustls::ClientConfig,
     proxies: Vec<Proxy>,
+    names: Arc<Names>,
 }
 
 // The library's own proxies show their passwords in debug output.
@@ -158,7 +160,9 @@ impl Origin {
             let proxy = Proxy::https(url).map_err(|_| OriginError::Proxy { scheme: "https" })?;
             proxies.push(proxy.no_proxy(except()));
         }
-        let origin = Arc::new(Self { config, tls, proxies });
+        // A little less than the connection has: what the name servers did not do is not said of the host.
+        let names = Arc::new(Names::new(config.connect_timeout.mul_f64(0.8)));
+        let origin = Arc::new(Self { config, tls, proxies, names });
         origin.client(false).map_err(OriginError::Client)?;
         Ok(origin)
     }
@@ -198,10 +202,9 @@ impl Origin {
         for proxy in &self.proxies {
             builder = builder.proxy(proxy.clone());
         }
-        if public_only && self.proxies.is_empty() {
-            builder = builder.dns_resolver(PublicOnly);
-        }
-        builder.build()
+        // Behind a proxy it is the proxy's address that is looked up.
+        let public_only = public_only && self.proxies.is_empty();
+        builder.dns_resolver(Resolver { names: self.names.clone(), public_only }).build()
     }
 
     /// The address to ask instead of the lock's, where its host is replaced.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::RedirectError;
 use super::address::NotPublic;
+use super::resolver::LookupError;
 use crate::source_url::SourceUrl;
 
 /// A request that did not end well.
@@ -94,6 +95,9 @@ pub enum TransportError {
     /// The name does not resolve.
     #[error("the name does not resolve (no network, or a misspelt host)")]
     Dns,
+    /// Nobody said whether it does.
+    #[error("no name server answered; check the network and the name servers in /etc/resolv.conf")]
+    NoNameServer,
     /// The connection was refused.
     #[error("the connection was refused")]
     ConnectRefused,
@@ -314,10 +318,13 @@ fn dissect(error: &reqwest::Error) -> TransportError {
                 _ => {}
             }
         }
-        let text = cause.to_string();
-        if text.contains("dns error") || text.contains("failed to lookup address") {
-            return TransportError::Dns;
+        if let Some(lookup) = cause.downcast_ref::<LookupError>() {
+            return match lookup {
+                LookupError::Absent => TransportError::Dns,
+                LookupError::Unanswered => TransportError::NoNameServer,
+            };
         }
+        let text = cause.to_string();
         if text.contains("proxy auth") {
             return TransportError::Proxy;
         }

@@ -1,4 +1,4 @@
-//! A certificate authority for an afternoon, and a server certificate by it for `localhost` and 127.0.0.1.
+//! A certificate authority for an afternoon, and a server certificate by it.
 
 use anyhow::{Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -28,8 +28,7 @@ const SERVER: &str = "\
 basicConstraints = critical, CA:FALSE
 keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
-subjectAltName = DNS:localhost, IP:127.0.0.1
-";
+subjectAltName = ";
 
 /// The files, in PEM.
 #[derive(Debug)]
@@ -41,12 +40,13 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    pub(crate) fn make(sh: &Shell, folder: &Utf8Path) -> Result<Self> {
+    /// For these names, as openssl has them: `DNS:localhost, IP:127.0.0.1`.
+    pub(crate) fn make(sh: &Shell, folder: &Utf8Path, names: &str) -> Result<Self> {
         sh.create_dir(folder)?;
         let _there = sh.push_dir(folder);
         sh.write_file("authority.cnf", AUTHORITY)?;
         sh.write_file("request.cnf", REQUEST)?;
-        sh.write_file("server.cnf", SERVER)?;
+        sh.write_file("server.cnf", format!("{SERVER}{names}\n"))?;
         let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
         let authority = ["-config", "authority.cnf", "-keyout", "authority.key", "-out", "authority.pem"];
         openssl(cmd!(sh, "openssl req -x509 -days 2 {key...} {authority...}"))?;

@@ -69,7 +69,8 @@ impl World {
             .ok()
             .context("the project's path is not UTF-8")?;
         let assets = Assets::unpack(&sh, &root)?;
-        let certificates = Certificates::make(&sh, &root.join("certificates"))?;
+        let certificates =
+            Certificates::make(&sh, &root.join("certificates"), "DNS:localhost, IP:127.0.0.1")?;
         let [http, cdn, https] = nginx::free_ports()?;
         let ports = Ports { http, cdn, https };
         let prefix = root.join("nginx");
