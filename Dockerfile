@@ -19,19 +19,25 @@ FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 # Not rust-toolchain.toml: the image is the toolchain, and rustup would fetch what only a developer needs.
 COPY Cargo.toml Cargo.lock ./
-COPY provision provision
-COPY xtask xtask
+COPY provision/Cargo.toml provision/
+COPY provision/src provision/src
+# Cargo wants the manifest of each member, and something to build in each. What these really have changes often and is
+# no part of the binary.
+COPY provision/testbed/Cargo.toml provision/testbed/
+COPY xtask/Cargo.toml xtask/
+RUN mkdir provision/testbed/src xtask/src && touch provision/testbed/src/lib.rs xtask/src/main.rs
 # One place for every image, whatever it has set: below it the crates are kept from build to build.
 ENV CARGO_HOME=/var/cache/cargo
-# - Static, so that the binary runs in any image, `scratch` included.
+# - Static, so that the binary runs in any image, `scratch` included. `cargo xtask dist` does the same and checks it; it
+#   would have to be compiled first.
 # - Sources get the time of now: cargo compares times, and the target directory outlives a switch to an older checkout.
 #   Dependencies are not touched and stay built.
 # - What lies in a cache mount is in no layer, so the result is copied out of it.
 RUN --mount=type=cache,id=provision-cargo,target=/var/cache/cargo \
     --mount=type=cache,id=provision-target,target=/src/target,sharing=locked \
-    find provision xtask -name '*.rs' -exec touch {} + \
+    find provision/src -exec touch {} + \
     && target="$(rustc --print host-tuple)" \
-    && RUSTFLAGS='-C target-feature=+crt-static' \
+    && RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' \
        cargo build --locked --profile dist --package provision --target "$target" \
     && install -D "target/$target/dist/provision" /out/provision
 

@@ -143,3 +143,18 @@ fn show(layers: &[Layer]) {
         println!("warning: {advice}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{dist, project};
+
+    #[test]
+    fn the_dockerfile_makes_the_binary_that_dist_makes() {
+        let dockerfile = std::fs::read_to_string(project::root().join("Dockerfile")).unwrap();
+        assert!(dockerfile.contains(&format!("RUSTFLAGS='{}'", dist::RUSTFLAGS)), "{dockerfile}");
+        assert!(
+            dockerfile.contains("cargo build --locked --profile dist --package provision --target"),
+            "{dockerfile}"
+        );
+    }
+}

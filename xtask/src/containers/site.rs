@@ -20,8 +20,26 @@ pub(super) struct Site {
     nginx: Option<Nginx>,
     pub(super) log: AccessLog,
     pub(super) lock: Lock,
-    /// While this file is there every answer is slow.
-    slow: Utf8PathBuf,
+    /// Has a file for each [`Pace`] that is kept.
+    paces: Utf8PathBuf,
+}
+
+/// How slow an answer is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// 1 MB/s: requests are small and end often, so that the log follows the fetch.
+    Crawl,
+    /// 20 MB/s: seconds for the set over one connection.
+    Walk,
+}
+
+impl Pace {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Crawl => "crawl",
+            Self::Walk => "walk",
+        }
+    }
 }
 
 impl Site {
@@ -29,7 +47,8 @@ impl Site {
         let assets = Assets::unpack(sh, scratch)?;
         let [port] = nginx::free_ports()?;
         let prefix = scratch.join("nginx");
-        let slow = scratch.join("slow");
+        let paces = scratch.join("paces");
+        sh.create_dir(&paces)?;
         let config = nginx::Config {
             // One, so that the order of the log says something.
             workers: "1",
@@ -42,7 +61,8 @@ impl Site {
         listen 127.0.0.1:{port};
         location = {SYNC} {{ return 204; }}
         location /files/ {{
-            if (-f {slow}) {{ set $limit_rate 500k; }}
+            if (-f {paces}/crawl) {{ set $limit_rate 1m; }}
+            if (-f {paces}/walk) {{ set $limit_rate 20m; }}
             alias {folder}/;
         }}
     }}
@@ -56,16 +76,17 @@ impl Site {
             nginx: Some(nginx),
             log: AccessLog::new(prefix.join("logs/access.log"), port),
             lock: lock(&assets, &format!("http://127.0.0.1:{port}/files"))?,
-            slow,
+            paces,
         })
     }
 
-    pub(super) fn slow_down(&self) -> Result<()> {
-        Ok(std::fs::write(&self.slow, "")?)
+    /// From now on answers keep this pace, until [`Site::speed_up`].
+    pub(super) fn slow_down(&self, pace: Pace) -> Result<()> {
+        Ok(std::fs::write(self.paces.join(pace.name()), "")?)
     }
 
-    pub(super) fn speed_up(&self) -> Result<()> {
-        Ok(std::fs::remove_file(&self.slow)?)
+    pub(super) fn speed_up(&self, pace: Pace) -> Result<()> {
+        Ok(std::fs::remove_file(self.paces.join(pace.name()))?)
     }
 
     /// Takes the server away.
