@@ -6,8 +6,8 @@ use crate::digest::Sha256;
 use crate::event::{Event, Observer};
 use crate::lockfile::Model;
 use crate::marker::Marker;
-use crate::store::{Destination, Found, Original, Stamp, StoreError};
-use crate::workers;
+use crate::store::{Destination, Found, Original, Reading, Stamp, StoreError};
+use crate::workers::{self, Queue};
 
 /// What a file is like.
 #[derive(Debug)]
@@ -39,6 +39,15 @@ impl Condition {
     }
 }
 
+/// A file that is to be looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// What it should be.
+    pub model: &'a Model,
+    /// Where it should lead, if it is known as a symlink.
+    pub link: Option<&'a Utf8Path>,
+}
+
 /// Hashes every one of `models` that has its length, on `threads` threads. The conditions come in the same order.
 /// Symlinks count where the marker knows them.
 pub fn hash(
@@ -48,70 +57,106 @@ pub fn hash(
     threads: usize,
     observer: &dyn Observer,
 ) -> Vec<Condition> {
-    workers::each(
-        models,
-        |model| model.size,
+    let subject = |model: &&'_ Model| marker.link(&model.path);
+    let links: Vec<_> = models.iter().map(subject).collect();
+    let subjects: Vec<_> = models.iter().zip(links).map(|(model, link)| Subject { model, link }).collect();
+    conditions(destination, &subjects, threads, observer, || true)
+}
+
+/// Looks at each of `subjects`, and hashes those that have their length: on `threads` threads, two files side by side in
+/// each, the largest first. `go_on` is asked before each block.
+pub(crate) fn conditions(
+    destination: &Destination,
+    subjects: &[Subject<'_>],
+    threads: usize,
+    observer: &dyn Observer,
+    go_on: impl Fn() -> bool + Sync,
+) -> Vec<Condition> {
+    workers::each_in_pairs(
+        subjects,
+        |subject| subject.model.size,
         threads,
-        |model| match marker.link(&model.path) {
-            Some(target) => linked(destination, model, target, observer, || true),
-            None => one(destination, model, observer, || true),
-        },
+        |queue| hash_in_pairs(destination, queue, observer, &go_on),
     )
 }
 
-/// Looks at one file, and hashes it if it has its length. `go_on` is asked before each block.
-pub(crate) fn one(
+/// A file of the queue that is being hashed.
+struct Lane {
+    at: usize,
+    reading: Reading<Original>,
+}
+
+/// Takes files off the queue until it is empty, and keeps two of them going.
+fn hash_in_pairs(
     destination: &Destination,
-    model: &Model,
+    queue: &Queue<'_, Subject<'_>, Condition>,
     observer: &dyn Observer,
-    go_on: impl FnMut() -> bool,
-) -> Condition {
-    match destination.find(&model.path) {
-        Err(error) => Condition::Unreadable(error),
-        Ok(Found::Nothing) => Condition::Missing,
-        Ok(Found::Symlink) => Condition::NotAFile("a symlink"),
-        Ok(Found::Other(what)) => Condition::NotAFile(what),
-        Ok(Found::File(stamp)) if stamp.size != model.size => Condition::WrongSize { found: stamp.size },
-        Ok(Found::File(_)) => {
-            observer.observe(&Event::Checking { path: model.path.clone(), size: model.size });
-            match destination.digest(&model.path, go_on) {
-                Err(error) => Condition::Unreadable(error),
-                Ok(None) => Condition::Missing,
-                Ok(Some((stamp, found))) if found == model.sha256 => Condition::Right(stamp),
-                Ok(Some((stamp, _))) if stamp.size != model.size => {
-                    Condition::WrongSize { found: stamp.size }
+    go_on: &impl Fn() -> bool,
+) {
+    let next = || {
+        while let Some((at, subject)) = queue.take() {
+            match open(destination, subject) {
+                Ok(original) => {
+                    let (path, size) = (subject.model.path.clone(), subject.model.size);
+                    observer.observe(&Event::Checking { path, size });
+                    return Some(Lane { at, reading: Reading::new(original) });
                 }
-                Ok(Some((_, found))) => Condition::WrongDigest { found },
+                Err(condition) => queue.done(at, condition),
             }
+        }
+        None
+    };
+    // Reads the lane's next block, or that of the file after it.
+    let advance = |mut lane: Option<Lane>| {
+        while let Some(mut open) = lane.take() {
+            match open.reading.read(&mut || go_on()) {
+                Ok(true) => return Some(open),
+                Ok(false) => queue.done(open.at, judge(queue.item(open.at).model, open.reading)),
+                Err(error) => queue.done(open.at, Condition::Unreadable(error)),
+            }
+            lane = next();
+        }
+        None
+    };
+    let (mut a, mut b) = (next(), next());
+    loop {
+        (a, b) = (advance(a), advance(b));
+        match (&mut a, &mut b) {
+            (Some(a), Some(b)) => Reading::hash_two([&mut a.reading, &mut b.reading]),
+            (Some(one), None) | (None, Some(one)) => one.reading.hash(),
+            (None, None) => return,
         }
     }
 }
 
-/// As [`one`], for a model that should be a symlink to `target`.
-pub(crate) fn linked(
-    destination: &Destination,
-    model: &Model,
-    target: &Utf8Path,
-    observer: &dyn Observer,
-    go_on: impl FnMut() -> bool,
-) -> Condition {
-    match destination.find_linked(&model.path, target) {
-        Err(error) => Condition::Unreadable(error),
-        // Not a symlink, or not that one.
-        Ok(None) => one(destination, model, observer, go_on),
-        Ok(Some(stamp)) if stamp.size != model.size => Condition::WrongSize { found: stamp.size },
-        Ok(Some(_)) => {
-            observer.observe(&Event::Checking { path: model.path.clone(), size: model.size });
-            let original = match Original::open(target) {
-                Err(error) => return Condition::Unreadable(error),
-                Ok(None) => return Condition::Missing,
-                Ok(Some(original)) => original,
-            };
-            match original.prove(model.sha256, go_on) {
-                Ok(()) => Condition::Right(original.stamp()),
-                Err(StoreError::Mismatch { found, .. }) => Condition::WrongDigest { found },
-                Err(error) => Condition::Unreadable(error),
-            }
+/// The file that is to be hashed, or what can be said without.
+fn open(destination: &Destination, subject: &Subject<'_>) -> Result<Original, Condition> {
+    let Subject { model, link } = subject;
+    let unreadable = Condition::Unreadable;
+    if let Some(target) = link
+        && let Some(stamp) = destination.find_linked(&model.path, target).map_err(unreadable)?
+    {
+        if stamp.size != model.size {
+            return Err(Condition::WrongSize { found: stamp.size });
         }
+        return Original::open(target).map_err(unreadable)?.ok_or(Condition::Missing);
+    }
+    match destination.find(&model.path).map_err(unreadable)? {
+        Found::Nothing => Err(Condition::Missing),
+        Found::Symlink => Err(Condition::NotAFile("a symlink")),
+        Found::Other(what) => Err(Condition::NotAFile(what)),
+        Found::File(stamp) if stamp.size != model.size => Err(Condition::WrongSize { found: stamp.size }),
+        Found::File(_) => {
+            Original::in_place(destination, &model.path).map_err(unreadable)?.ok_or(Condition::Missing)
+        }
+    }
+}
+
+fn judge(model: &Model, reading: Reading<Original>) -> Condition {
+    match reading.finish() {
+        (stamp, found) if found == model.sha256 => Condition::Right(stamp),
+        // It has grown or shrunk since it was looked at.
+        (stamp, _) if stamp.size != model.size => Condition::WrongSize { found: stamp.size },
+        (_, found) => Condition::WrongDigest { found },
     }
 }

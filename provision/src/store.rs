@@ -38,7 +38,7 @@ pub use install::{Installed, Verified};
 pub use layers::{Layer, lay_out};
 pub use link::{install_hard_link, install_symlink, remove_symlink};
 pub use lock::{Acquire, DestinationLock};
-pub use original::Original;
+pub use original::{Original, Reading};
 pub use part::{BringError, Naming, PartFile, Way, Written, install_copy};
 
 /// The mtime of every installed file: 2000-01-01T00:00:00Z, in seconds since 1970. The same bytes make the same

@@ -1,7 +1,7 @@
 //! The plan: what is on disk, and so what is to be done.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
@@ -11,7 +11,7 @@ use super::{FetchConfig, Verify};
 use crate::cache::Cache;
 use crate::digest::Sha256;
 use crate::event::{Event, FileIndex, Observer, Planned, PlannedFile};
-use crate::inspect::{self, Condition};
+use crate::inspect::{self, Condition, Subject};
 use crate::lockfile::Model;
 use crate::marker::Marker;
 use crate::store::{Destination, Directory, Found, Installed, Naming, PartFile, Stamp, StoreError};
@@ -87,17 +87,64 @@ pub(super) struct Planner<'a> {
 impl Planner<'_> {
     /// What is to be done for each of `models`, in the same order. Cut short where the run is told to stop.
     pub(super) fn plan(&self, models: &[&Model]) -> Vec<Item> {
-        let mut items =
-            workers::each(models, |model| model.size, self.config.threads, |model| self.one(model));
+        let looks = self.prove(models, models.iter().map(|model| self.look(model)).collect());
+        let looked: Vec<_> =
+            models.iter().zip(looks).map(|(model, look)| (*model, Mutex::new(Some(look)))).collect();
+        let mut items = workers::each(
+            &looked,
+            |(model, _)| model.size,
+            self.config.threads,
+            |(model, look)| {
+                let look = look.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.item(model, look)
+            },
+        );
         // A file whose size alone was looked at is no original for others.
         share_digests(&mut items, models, self.config.verify != Verify::Quick);
         items
     }
 
-    fn one(&self, model: &Model) -> Item {
-        match self.look(model) {
-            Look::Decided(plan) => Item { plan, stale_link: None },
-            Look::Wanted { stale_link } => Item { plan: self.wanted(model), stale_link },
+    /// Hashes what only its bytes can decide.
+    fn prove(&self, models: &[&Model], mut looks: Vec<Look>) -> Vec<Look> {
+        let unproven: Vec<usize> =
+            (0..looks.len()).filter(|at| matches!(looks[*at], Look::Unproven { .. })).collect();
+        let subject = |at: &usize| {
+            let link = if let Look::Unproven { link } = &looks[*at] { link.as_deref() } else { None };
+            Subject { model: models[*at], link }
+        };
+        let subjects: Vec<_> = unproven.iter().map(subject).collect();
+        let conditions = inspect::conditions(
+            self.destination,
+            &subjects,
+            self.config.threads,
+            self.observer,
+            self.go_on(),
+        );
+        for (at, condition) in unproven.into_iter().zip(conditions) {
+            let Look::Unproven { link } = std::mem::replace(&mut looks[at], Look::wanted()) else { continue };
+            looks[at] = self.decide(models[at], link, condition);
+        }
+        looks
+    }
+
+    fn decide(&self, model: &Model, link: Option<Utf8PathBuf>, condition: Condition) -> Look {
+        match condition {
+            Condition::Right(stamp) if link.is_some() => {
+                Look::Decided(Plan::Present(installed(model, stamp, link)))
+            }
+            Condition::Right(stamp) => Look::Decided(
+                self.tidy(model).map_or_else(Plan::Failed, |()| Plan::Present(installed(model, stamp, None))),
+            ),
+            Condition::Unreadable(error) if link.is_none() => Look::Decided(Plan::Failed(error)),
+            _ => Look::Wanted { stale_link: link },
+        }
+    }
+
+    fn item(&self, model: &Model, look: Option<Look>) -> Item {
+        match look {
+            Some(Look::Decided(plan)) => Item { plan, stale_link: None },
+            Some(Look::Wanted { stale_link }) => Item { plan: self.wanted(model), stale_link },
+            Some(Look::Unproven { .. }) | None => Item { plan: self.wanted(model), stale_link: None },
         }
     }
 
@@ -140,7 +187,7 @@ impl Planner<'_> {
 
     /// What is in the file's place.
     fn look(&self, model: &Model) -> Look {
-        let wanted = Look::Wanted { stale_link: None };
+        let wanted = Look::wanted();
         let stamp = match self.destination.find(&model.path) {
             Err(error) => return Look::Decided(Plan::Failed(error)),
             Ok(Found::Nothing) => return wanted,
@@ -154,17 +201,11 @@ impl Planner<'_> {
         if let Some(installed) = self.by_marker(model) {
             return Look::Decided(Plan::Present(installed));
         }
-        let present = |stamp| Plan::Present(installed(model, stamp, None));
-        if self.config.verify == Verify::Quick {
-            return if stamp.size == model.size { Look::Decided(present(stamp)) } else { wanted };
+        if self.config.verify == Verify::Quick && stamp.size == model.size {
+            return Look::Decided(Plan::Present(installed(model, stamp, None)));
         }
-        match inspect::one(self.destination, model, self.observer, self.go_on()) {
-            Condition::Right(stamp) => {
-                Look::Decided(self.tidy(model).map_or_else(Plan::Failed, |()| present(stamp)))
-            }
-            Condition::Unreadable(error) => Look::Decided(Plan::Failed(error)),
-            _ => wanted,
-        }
+        // Another length needs no proof.
+        if stamp.size == model.size { Look::Unproven { link: None } } else { wanted }
     }
 
     /// A symlink is ours if the marker says so, or if it leads to where the baked file is.
@@ -183,13 +224,11 @@ impl Planner<'_> {
                 Ok(_) => continue,
                 Err(error) => return Look::Decided(Plan::Failed(error)),
             }
-            if !self.config.force
-                && let Condition::Right(stamp) =
-                    inspect::linked(self.destination, model, &target, self.observer, self.go_on())
-            {
-                return Look::Decided(Plan::Present(installed(model, stamp, Some(target))));
-            }
-            return Look::Wanted { stale_link: Some(target) };
+            return if self.config.force {
+                Look::Wanted { stale_link: Some(target) }
+            } else {
+                Look::Unproven { link: Some(target) }
+            };
         }
         self.in_the_way(model, "a symlink")
     }
@@ -235,6 +274,14 @@ enum Look {
     Decided(Plan),
     /// Its bytes are wanted.
     Wanted { stale_link: Option<Utf8PathBuf> },
+    /// It has the right length; its bytes decide. With `link`, they are where that symlink of ours leads.
+    Unproven { link: Option<Utf8PathBuf> },
+}
+
+impl Look {
+    fn wanted() -> Self {
+        Self::Wanted { stale_link: None }
+    }
 }
 
 fn installed(model: &Model, stamp: Stamp, link: Option<Utf8PathBuf>) -> Installed {

@@ -10,8 +10,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::StoreError;
-use super::original::{self, Original};
-use crate::digest::Sha256;
+use super::original::Original;
 use crate::model_path::ModelPath;
 
 /// The directory that a lock's paths are below. Its own path may be, or lead through, a symlink; nothing below may.
@@ -144,16 +143,6 @@ impl Destination {
             return Ok(None);
         }
         Ok(Original::open(target)?.map(|original| original.stamp()))
-    }
-
-    /// Reads and hashes the file at `path`; `None` where there is none. `go_on` is asked before each block.
-    pub fn digest(
-        &self,
-        path: &ModelPath,
-        go_on: impl FnMut() -> bool,
-    ) -> Result<Option<(Stamp, Sha256)>, StoreError> {
-        let Some(directory) = self.parent(path, false)? else { return Ok(None) };
-        directory.digest(path.file_name(), go_on)
     }
 
     /// Bytes that this user may still write here.
@@ -349,16 +338,6 @@ impl Directory {
         let mut bytes = vec![0; stamp.size as usize];
         file.read_exact_at(&mut bytes, 0).map_err(StoreError::at("reading it", &self.path.join(name)))?;
         Ok(Some(bytes))
-    }
-
-    /// Reads and hashes a file; `go_on` is asked before each block.
-    pub fn digest(
-        &self,
-        name: &str,
-        go_on: impl FnMut() -> bool,
-    ) -> Result<Option<(Stamp, Sha256)>, StoreError> {
-        let Some((file, stamp)) = self.open_file(name)? else { return Ok(None) };
-        original::digest(&file, stamp, &self.path.join(name), go_on).map(Some)
     }
 
     /// Where a symlink leads, as it is written; `None` where there is no symlink, or one whose target is not text.

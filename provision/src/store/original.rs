@@ -1,6 +1,7 @@
 //! A file that is already on this machine and should have the bytes of a model: baked into the image, in the cache, or
 //! elsewhere in the destination. It is believed as little as an origin: whatever is made of it is proven by digest.
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
@@ -10,6 +11,7 @@ use rustix::io::Errno;
 
 use super::{BLOCK, Destination, Installed, Stamp, StoreError};
 use crate::digest::{Hasher, Sha256};
+use crate::model_path::ModelPath;
 
 /// A regular file, open for reading.
 #[derive(Debug)]
@@ -37,17 +39,19 @@ impl Original {
         Ok(Some(Self { file, path: path.to_owned(), stamp: Stamp::of(&stat), proven: None }))
     }
 
+    /// Opens the file at `path` below `place`, no symlink followed; `None` where there is none.
+    pub fn in_place(place: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
+        let Some(directory) = place.parent(path, false)? else { return Ok(None) };
+        let opened = directory.open_file(path.file_name())?;
+        let path = directory.path().join(path.file_name());
+        Ok(opened.map(|(file, stamp)| Self { file, path, stamp, proven: None }))
+    }
+
     /// Opens a file that this run has just installed, and so proven; `None` where it has changed since.
     pub fn of_installed(place: &Destination, installed: &Installed) -> Result<Option<Self>, StoreError> {
-        let Some(directory) = place.parent(&installed.path, false)? else { return Ok(None) };
-        let path = directory.path().join(installed.path.file_name());
-        let opened = directory.open_file(installed.path.file_name())?;
-        Ok(opened.filter(|(_, stamp)| *stamp == installed.stamp).map(|(file, stamp)| Self {
-            file,
-            path,
-            stamp,
-            proven: Some(installed.sha256),
-        }))
+        let opened = Self::in_place(place, &installed.path)?;
+        let unchanged = opened.filter(|original| original.stamp == installed.stamp);
+        Ok(unchanged.map(|original| Self { proven: Some(installed.sha256), ..original }))
     }
 
     /// Where it lies.
@@ -64,39 +68,71 @@ impl Original {
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] where it has others.
-    pub fn prove(&self, expected: Sha256, go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
-        let found = match self.proven {
-            Some(found) => found,
-            None => digest(&self.file, self.stamp, &self.path, go_on)?.1,
+    pub fn prove(&self, expected: Sha256, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
+        let found = if let Some(found) = self.proven {
+            found
+        } else {
+            let mut reading = Reading::new(self);
+            while reading.read(&mut go_on)? {
+                reading.hash();
+            }
+            reading.finish().1
         };
         let path = self.path.clone();
         if found == expected { Ok(()) } else { Err(StoreError::Mismatch { path, expected, found }) }
     }
 }
 
-/// Reads and hashes an open file. `go_on` is asked before each block.
-pub(super) fn digest(
-    file: &File,
-    stamp: Stamp,
-    path: &Utf8Path,
-    mut go_on: impl FnMut() -> bool,
-) -> Result<(Stamp, Sha256), StoreError> {
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
-    let mut hasher = Hasher::new();
-    let mut block = vec![0; BLOCK.min(stamp.size as usize + 1)];
-    let mut at = 0;
-    loop {
-        if !go_on() {
-            return Err(StoreError::Interrupted { path: path.to_owned() });
-        }
-        let n = match file.read_at(&mut block, at) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(StoreError::of("reading it", path, error)),
-        };
-        hasher.update(&block[..n]);
-        at += n as u64;
+/// A file that is being read and hashed, block by block.
+#[derive(Debug)]
+pub struct Reading<O> {
+    original: O,
+    hasher: Hasher,
+    at: u64,
+    block: Vec<u8>,
+    /// How much of `block` was read and is not hashed.
+    filled: usize,
+}
+
+impl<O: Borrow<Original>> Reading<O> {
+    /// At its first byte.
+    pub fn new(original: O) -> Self {
+        let it = original.borrow();
+        let _ = rustix::fs::fadvise(&it.file, 0, None, rustix::fs::Advice::Sequential);
+        let block = vec![0; BLOCK.min(it.stamp.size as usize + 1)];
+        Self { original, hasher: Hasher::new(), at: 0, block, filled: 0 }
     }
-    Ok((Stamp { size: at, ..stamp }, hasher.finish()))
+
+    /// Reads the next block, unless `go_on` says no; false at the file's end.
+    pub fn read(&mut self, go_on: &mut impl FnMut() -> bool) -> Result<bool, StoreError> {
+        let Original { file, path, .. } = self.original.borrow();
+        if !go_on() {
+            return Err(StoreError::Interrupted { path: path.clone() });
+        }
+        self.filled = loop {
+            match file.read_at(&mut self.block, self.at) {
+                Ok(n) => break n,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(StoreError::of("reading it", path, error)),
+            }
+        };
+        self.at += self.filled as u64;
+        Ok(self.filled > 0)
+    }
+
+    /// Hashes what was read.
+    pub fn hash(&mut self) {
+        self.hasher.update(&self.block[..self.filled]);
+    }
+
+    /// Hashes what was read of two files, side by side.
+    pub fn hash_two([a, b]: [&mut Self; 2]) {
+        let bytes = [&a.block[..a.filled], &b.block[..b.filled]];
+        Hasher::update_two([&mut a.hasher, &mut b.hasher], bytes);
+    }
+
+    /// What it is like: its length as it was read, and its digest.
+    pub fn finish(self) -> (Stamp, Sha256) {
+        (Stamp { size: self.at, ..self.original.borrow().stamp }, self.hasher.finish())
+    }
 }
