@@ -66,6 +66,9 @@ impl Target {
 pub(crate) fn run(args: &ImageArgs) -> Result<(), Failure> {
     let sh = Shell::new().map_err(unexpected)?;
     let path = args.lock.clone().unwrap_or_else(|| project::lock().into());
+    if path == "-" {
+        return Err(Failure::new(Code::Usage, "the image keeps its lock: give --lock a file"));
+    }
     let file = args.file.clone().unwrap_or_else(|| project::root().join("Dockerfile"));
     if args.target == Target::RuntimeBaked {
         let dockerfile = std::fs::read_to_string(&file)

@@ -17,7 +17,7 @@ pub(super) const PROOFS: &[Proof] = &[
     Proof { name: "4: a damaged file comes again, and only that", prove: trouble::damaged },
     Proof { name: "5: two containers on one volume fetch each byte once", prove: start::together },
     Proof {
-        name: "7: built twice without cache, the model layers are the same",
+        name: "7: built again, also without cache, the model layers are the same",
         prove: images::reproducible,
     },
     Proof { name: "the README's commands, as written", prove: readme::run },
