@@ -41,7 +41,7 @@ provision_explain() { # EXIT CODE
     echo "pre_start: the models in ${PROVISION_DEST:-/workspace/ComfyUI/models} are INCOMPLETE (provision ended with $1)"
     case $1 in
         2 | 3) echo "pre_start: the message above says what to correct" ;;
-        4) echo "pre_start: no source could be reached: check the network, or use an image that has the models" ;;
+        4) echo "pre_start: no source gave what is missing: check the network, or use an image that has the models" ;;
         6) echo "pre_start: pass a token to the container: docker run --env HF_TOKEN …" ;;
         7) echo "pre_start: check the volume: its space, and who may write to it" ;;
         8) echo "pre_start: another container fills this volume: start this one again when that is done" ;;

@@ -31,17 +31,21 @@ pub(super) fn run(world: &mut World) -> Result<Done> {
     sh.set_var("PROVISION_LOCK", world.lock_path());
     sh.set_var("PROVISION_DOCKERFILE", world.built_dockerfile()?);
     sh.set_var("HF_TOKEN", CANARY);
+    // Else docker draws, and a failure's log is full of it.
+    sh.set_var("BUILDKIT_PROGRESS", "plain");
     for block in mine {
         println!("    README.md:{}", block.line);
+        for command in &block.commands {
+            println!("    $ {command}");
+        }
         let script = world.root.join("readme.sh");
         sh.write_file(&script, format!("set -eux -o pipefail\n{}\n", block.commands.join("\n")))?;
         // In a terminal of its own: `docker exec -it` wants one.
         let command = format!("bash {script}");
         let terminal = cmd!(sh, "script --quiet --return --command {command} /dev/null");
         let output = terminal.quiet().ignore_status().ignore_stderr().output()?;
-        let shown = String::from_utf8_lossy(&output.stdout);
+        let shown = String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n");
         ensure!(output.status.success(), "README.md:{}: these commands failed:\n{shown}", block.line);
-        println!("{}", super::indented(&shown.replace('\r', "\n")));
     }
     Ok(Done::Passed)
 }

@@ -69,7 +69,7 @@ fn tree(source: &str) -> Option<String> {
     (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
 }
 
-/// The layers of a built image, the newest first, by what `docker history` says that made them: `SIZE CREATED_BY`.
+/// The layers of a built image, the lowest first, by what `docker history` says that made them: `SIZE CREATED_BY`.
 pub(crate) fn built(history: &str) -> Vec<Layer> {
     let layer = |line: &str| {
         let mut words = line.split_whitespace();
@@ -77,7 +77,7 @@ pub(crate) fn built(history: &str) -> Vec<Layer> {
         let name = words.find(|word| word.starts_with(TREES)).and_then(tree)?;
         Some(Layer { name, size })
     };
-    history.lines().filter_map(layer).collect()
+    history.lines().rev().filter_map(layer).collect()
 }
 
 impl fmt::Display for Mismatch {
@@ -159,6 +159,6 @@ copy --from=models --link /layers/c /
 14 /bin/sh -c #(nop) CMD [\"bash\"]
 ";
         let names: Vec<_> = built(history).into_iter().map(|layer| (layer.name, layer.size)).collect();
-        assert_eq!(names, [("vae".to_owned(), 253_806_246), ("loras".to_owned(), 1_698_951_104)]);
+        assert_eq!(names, [("loras".to_owned(), 1_698_951_104), ("vae".to_owned(), 253_806_246)]);
     }
 }
