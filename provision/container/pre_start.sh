@@ -18,14 +18,20 @@ provision_start() {
     # In the background, with traps: the first process of a container is not ended by a signal that it does not handle,
     # and a shell that waits for a foreground process handles none. `docker stop` would take ten seconds and end in
     # SIGKILL.
+    # The traps come first: a signal that comes before there is a child is kept for it.
+    provision_child=
+    provision_told=
+    trap 'if [ -n "$provision_child" ]; then kill -TERM "$provision_child"; else provision_told=1; fi' HUP TERM
+    # Ctrl-C reaches both by itself.
+    trap : INT
     PROVISION_LOCK=${PROVISION_LOCK:-/opt/provision/models.lock} \
         PROVISION_DEST=${PROVISION_DEST:-/workspace/ComfyUI/models} \
         PROVISION_BAKED=${PROVISION_BAKED:-/opt/models} \
         provision ensure &
     provision_child=$!
-    trap 'kill -TERM "$provision_child"' HUP TERM
-    # Ctrl-C reaches both by itself.
-    trap : INT
+    if [ -n "$provision_told" ]; then
+        kill -TERM "$provision_child"
+    fi
     provision_code=0
     wait "$provision_child" || provision_code=$?
     # A trapped signal ends `wait` early.

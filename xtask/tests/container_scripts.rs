@@ -106,9 +106,12 @@ fn a_failure_stops_the_start_with_its_code_or_is_a_warning() {
 
 #[test]
 fn a_terminated_start_terminates_provision_and_has_its_code() {
-    // It tells the script's process to end, as the engine would, and waits for the signal to come back.
-    let programs =
-        provision("trap 'echo told; exit 143' TERM\nkill -TERM \"$PPID\"\nwhile :; do sleep 0.05; done");
+    // It tells the script's process to end, as the engine would, and waits for the signal to come back, but not for
+    // ever. The signal may come before the script knows its child.
+    let programs = provision(
+        "trap 'echo told; exit 143' TERM\nkill -TERM \"$PPID\"\ni=0\n\
+         while [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done",
+    );
     let path = script("pre_start.sh");
     for shell in shells() {
         let output = run(shell, &programs, &[path.to_str().unwrap()], &[]);
