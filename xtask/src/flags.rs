@@ -6,6 +6,7 @@ use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs,
 use crate::bench::BenchArgs;
 use crate::ci::CiArgs;
 use crate::dist::DistArgs;
+use crate::image::ImageArgs;
 use crate::readme::ReadmeArgs;
 use crate::real_input::RealInputArgs;
 use crate::static_binary::StaticBinaryArgs;
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Say what a cache holds, or keep it in bounds
     Cache(CacheArgs),
+    /// Build the container image with the docker on this machine
+    Image(ImageArgs),
     /// Every check but the tests, stopping at the first that fails
     Ci(CiArgs),
     /// Fetch a real model from a real web server, and everything that can go wrong with that

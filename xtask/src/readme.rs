@@ -5,6 +5,8 @@
 //! ```text
 //! <!-- ci: run -->                 run here, in the workspace's root, by `bash -e`
 //! <!-- ci: run by .ci/run -->      not run here: that file runs it, and the commands stand in it, word for word
+//! <!-- ci: run by cargo xtask ci --containers -->
+//!                                  not run here: it needs a Docker engine, and that command runs it
 //! <!-- ci: example -->             not run: it needs a network, a token, or a day
 //! ```
 //!
@@ -21,6 +23,9 @@ use xshell::{Shell, cmd};
 
 use crate::project;
 
+/// The tag of [`Treatment::Containers`].
+const CONTAINERS: &str = "run by cargo xtask ci --containers";
+
 /// Runs the README's commands as written
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ReadmeArgs {
@@ -31,25 +36,27 @@ pub(crate) struct ReadmeArgs {
 
 /// What is done with a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Treatment {
+pub(crate) enum Treatment {
     Run,
+    /// By the container checks.
+    Containers,
     RunBy(String),
     Example,
 }
 
 /// A fenced block of commands.
 #[derive(Debug, PartialEq, Eq)]
-struct Block {
+pub(crate) struct Block {
     /// The fence's line, from 1.
-    line: usize,
-    treatment: Treatment,
-    commands: Vec<String>,
+    pub(crate) line: usize,
+    pub(crate) treatment: Treatment,
+    pub(crate) commands: Vec<String>,
 }
 
 pub(crate) fn run(args: &ReadmeArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
-    let blocks = parse(&sh.read_file("README.md")?).context("README.md")?;
+    let blocks = blocks()?;
     ensure!(
         blocks.iter().any(|block| block.treatment == Treatment::Run),
         "README.md has no block of commands to run: mark one with <!-- ci: run -->"
@@ -66,10 +73,16 @@ pub(crate) fn run(args: &ReadmeArgs) -> Result<()> {
     Ok(())
 }
 
+/// The README's blocks of commands.
+pub(crate) fn blocks() -> Result<Vec<Block>> {
+    let path = project::root().join("README.md");
+    parse(&std::fs::read_to_string(&path)?).context(path)
+}
+
 impl Block {
     fn prove(&self, sh: &Shell) -> Result<()> {
         match &self.treatment {
-            Treatment::Example => Ok(()),
+            Treatment::Example | Treatment::Containers => Ok(()),
             Treatment::RunBy(path) => {
                 let text = sh.read_file(path)?;
                 match self.commands.iter().find(|command| !text.contains(command.as_str())) {
@@ -99,6 +112,7 @@ impl fmt::Display for Treatment {
         match self {
             Self::Run => f.write_str("run"),
             Self::RunBy(path) => write!(f, "run by {path}"),
+            Self::Containers => f.write_str(CONTAINERS),
             Self::Example => f.write_str("an example, not run"),
         }
     }
@@ -141,10 +155,13 @@ fn parse(text: &str) -> Result<Vec<Block>> {
 fn parse_tag(tag: &str) -> Result<Treatment> {
     match tag {
         "run" => Ok(Treatment::Run),
+        CONTAINERS => Ok(Treatment::Containers),
         "example" => Ok(Treatment::Example),
         _ => match tag.strip_prefix("run by ") {
             Some(path) => Ok(Treatment::RunBy(path.trim().to_owned())),
-            None => bail!("`ci: {tag}` is none of `run`, `run by PATH` and `example`"),
+            None => bail!(
+                "`ci: {tag}` is none of `run`, `run by PATH`, `run by cargo xtask ci --containers` and `example`"
+            ),
         },
     }
 }

@@ -2,13 +2,13 @@
 //! the command as built, from outside. Digests are by `sha256sum`, certificates by `openssl`, what was asked by nginx's
 //! access log: nothing that is on trial judges itself.
 
-mod access_log;
+pub(crate) mod access_log;
 pub(crate) mod certificates;
 mod checks;
 pub(crate) mod client;
-mod lock;
-mod wheel;
-mod world;
+pub(crate) mod lock;
+pub(crate) mod wheel;
+pub(crate) mod world;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8PathBuf;

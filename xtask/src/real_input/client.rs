@@ -103,8 +103,13 @@ impl Run {
 
 impl Running {
     /// Waits for its end. A run that hangs is killed, so that it does not take CI with it.
-    pub(crate) fn end(mut self) -> Result<Ended> {
-        let status = wait::until("the run's end", LONGEST, || Ok(self.child.try_wait()?));
+    pub(crate) fn end(self) -> Result<Ended> {
+        self.end_within(LONGEST)
+    }
+
+    /// The same, for what takes longer.
+    pub(crate) fn end_within(mut self, limit: Duration) -> Result<Ended> {
+        let status = wait::until("the run's end", limit, || Ok(self.child.try_wait()?));
         let took = self.started.elapsed();
         if status.is_err() {
             self.child.kill()?;

@@ -10,6 +10,8 @@ pub(crate) const FOLDER: &str = "minilm";
 /// A `models.lock` in the making.
 #[derive(Debug, Clone)]
 pub(crate) struct Lock {
+    /// The marker's name, where it is not the default.
+    pub(crate) marker: Option<String>,
     pub(crate) entries: Vec<Entry>,
 }
 
@@ -36,7 +38,7 @@ impl Lock {
             sha256: file.sha256.clone(),
             group: if file.path == MODEL { "weights" } else { "text" },
         };
-        Self { entries: files.iter().map(entry).collect() }
+        Self { marker: None, entries: files.iter().map(entry).collect() }
     }
 
     /// The entry of a file, by its path in the wheel.
@@ -47,7 +49,11 @@ impl Lock {
     }
 
     pub(crate) fn text(&self) -> String {
-        self.entries.iter().fold("version = 1\n".to_owned(), |mut text, entry| {
+        let mut head = "version = 1\n".to_owned();
+        if let Some(marker) = &self.marker {
+            let _ = writeln!(head, "marker = \"{marker}\"");
+        }
+        self.entries.iter().fold(head, |mut text, entry| {
             let Entry { path, url, mirrors, size, sha256, group } = entry;
             let _ = write!(text, "\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"\n");
             if !mirrors.is_empty() {

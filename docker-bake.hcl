@@ -1,0 +1,52 @@
+# `docker buildx bake`: the images of the Dockerfile; `docker buildx bake runtime` only one of them.
+#
+# Variables come from the environment: TAG=v1 MODELS_LOCK=other.lock docker buildx bake
+
+variable "IMAGE" {
+  default = "provision"
+}
+# "runtime" and "runtime-baked" follow it where it is set: v1-runtime-baked.
+variable "TAG" {
+  default = ""
+}
+variable "RUST_IMAGE" {
+  default = "rust:1.95-slim-bookworm"
+}
+variable "RUNTIME_IMAGE" {
+  default = "debian:bookworm-slim"
+}
+variable "MODELS_LOCK" {
+  default = "models.lock"
+}
+variable "MODELS_DIR" {
+  default = "/opt/models"
+}
+
+group "default" {
+  targets = ["runtime", "runtime-baked"]
+}
+
+target "_common" {
+  context    = "."
+  dockerfile = "Dockerfile"
+  args = {
+    RUST_IMAGE    = RUST_IMAGE
+    RUNTIME_IMAGE = RUNTIME_IMAGE
+    MODELS_LOCK   = MODELS_LOCK
+    MODELS_DIR    = MODELS_DIR
+  }
+}
+
+target "runtime" {
+  inherits = ["_common"]
+  target   = "runtime"
+  tags     = [TAG == "" ? "${IMAGE}:runtime" : "${IMAGE}:${TAG}-runtime"]
+}
+
+target "runtime-baked" {
+  inherits = ["_common"]
+  target   = "runtime-baked"
+  tags     = [TAG == "" ? "${IMAGE}:runtime-baked" : "${IMAGE}:${TAG}-runtime-baked"]
+  # The variable HF_TOKEN, where it is set. It is mounted for the fetch and is in no layer.
+  secret = ["type=env,id=hf_token,env=HF_TOKEN"]
+}

@@ -1,0 +1,71 @@
+//! The Hub's token for the build, found where `provision` itself looks for it (README: "Tokens").
+
+use camino::Utf8PathBuf;
+
+/// Where the token is: what `docker build --secret` is told. Its bytes are not read here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Token {
+    /// In this process's environment, under `HF_TOKEN`.
+    Variable,
+    File(Utf8PathBuf),
+}
+
+/// `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else the Hub client's own file. A file that is not there is no token.
+pub(crate) fn find(variable: impl Fn(&str) -> Option<String>) -> Option<Token> {
+    let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+    let path = |name: &str| variable(name).map(Utf8PathBuf::from);
+    if variable("HF_TOKEN").is_some() {
+        return Some(Token::Variable);
+    }
+    let cache = || path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
+    let home = || path("HF_HOME").or_else(|| Some(cache()?.join("huggingface")));
+    let file = path("HF_TOKEN_PATH").or_else(|| Some(home()?.join("token")))?;
+    // Absolute, so that it means the same to docker.
+    file.is_file().then(|| file.canonicalize_utf8().ok().map(Token::File))?
+}
+
+impl Token {
+    /// The value of `--secret`: a place, never the token.
+    pub(crate) fn secret(&self) -> String {
+        match self {
+            Self::Variable => "id=hf_token,env=HF_TOKEN".to_owned(),
+            Self::File(path) => format!("id=hf_token,src={path}"),
+        }
+    }
+
+    /// For people.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Variable => "HF_TOKEN".to_owned(),
+            Self::File(path) => path.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_that_has_one_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Utf8PathBuf::from_path_buf(folder.path().canonicalize().unwrap()).unwrap();
+        let hub = home.join(".cache/huggingface");
+        std::fs::create_dir_all(&hub).unwrap();
+        let with = |variables: &[(&str, &str)]| {
+            let mut variables: Vec<_> =
+                variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            variables.push(("HOME".to_owned(), home.to_string()));
+            find(move |name| variables.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone()))
+        };
+        assert_eq!(with(&[]), None);
+        std::fs::write(hub.join("token"), "t").unwrap();
+        std::fs::write(home.join("other"), "t").unwrap();
+        let other = home.join("other");
+        assert_eq!(with(&[]), Some(Token::File(hub.join("token"))));
+        assert_eq!(with(&[("HF_TOKEN_PATH", other.as_str())]), Some(Token::File(other.clone())));
+        assert_eq!(with(&[("HF_TOKEN_PATH", "/no/such/file")]), None);
+        assert_eq!(with(&[("HF_TOKEN", " "), ("HF_HOME", "/no")]), None);
+        assert_eq!(with(&[("HF_TOKEN", "t"), ("HF_TOKEN_PATH", other.as_str())]), Some(Token::Variable));
+    }
+}
