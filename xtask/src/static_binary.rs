@@ -5,7 +5,7 @@
 //! nowhere. This process enters it by starting itself again.
 
 mod checks;
-mod name_server;
+pub(crate) mod name_server;
 mod root;
 mod trace;
 mod world;

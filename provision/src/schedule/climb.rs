@@ -14,6 +14,11 @@ use std::time::Duration;
 const START: usize = 4;
 /// The shortest window.
 const WINDOW: Duration = Duration::from_millis(60);
+/// The longest window. Some hosts send a connection's share of a second in one lump, and a short window sees a lump or
+/// none.
+const LONGEST_WINDOW: Duration = Duration::from_secs(1);
+/// The relative error of a speed with which it can be judged: well below what it must have grown by.
+const ERROR: f64 = 0.12;
 /// The longest wait for every connection to flow before measuring with those that do.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of the growth that more connections could bring must show for the climb to go on.
@@ -49,9 +54,41 @@ enum State {
     /// Waiting for `target` connections to flow.
     Filling { since: Option<Duration> },
     /// Counting bytes.
-    Measuring { since: Duration, bytes: u64, connections: usize },
+    Measuring { since: Duration, connections: usize, samples: Samples },
     /// Staying, until it is time to look again; and watching whether the speed stays as well.
     Holding { until: Duration, since: Duration, bytes: u64 },
+}
+
+/// Bytes between ticks.
+#[derive(Debug, Clone, Copy)]
+struct Samples {
+    /// Bytes in all when the last one was taken.
+    seen: u64,
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Samples {
+    fn from(seen: u64) -> Self {
+        Self { seen, count: 0.0, sum: 0.0, squares: 0.0 }
+    }
+
+    fn take(&mut self, bytes: u64) {
+        let sample = (bytes - self.seen) as f64;
+        (self.seen, self.count) = (bytes, self.count + 1.0);
+        (self.sum, self.squares) = (self.sum + sample, self.squares + sample * sample);
+    }
+
+    /// The standard error of their mean, as a share of it.
+    fn error(&self) -> f64 {
+        let mean = self.sum / self.count;
+        if mean <= 0.0 {
+            return f64::INFINITY;
+        }
+        let variance = (self.squares / self.count - mean * mean).max(0.0);
+        (variance / self.count).sqrt() / mean
+    }
 }
 
 impl Climb {
@@ -130,14 +167,19 @@ impl Climb {
             State::Filling { since: Some(since) } => {
                 let waited = now.saturating_sub(since);
                 if flowing >= self.target || (flowing > 0 && waited > PATIENCE.max(self.latency * 4)) {
-                    self.state = State::Measuring { since: now, bytes: self.bytes, connections: flowing };
+                    let samples = Samples::from(self.bytes);
+                    self.state = State::Measuring { since: now, connections: flowing, samples };
                 }
             }
-            State::Measuring { since, bytes, connections } => {
+            State::Measuring { since, connections, mut samples } => {
+                samples.take(self.bytes);
+                self.state = State::Measuring { since, connections, samples };
                 let elapsed = now.saturating_sub(since);
-                if elapsed >= WINDOW.max((self.latency * 2).min(PATIENCE)) {
-                    let speed = (self.bytes - bytes) as f64 / elapsed.as_secs_f64();
-                    self.judge(now, connections, speed);
+                let shortest = WINDOW.max((self.latency * 2).min(PATIENCE));
+                if elapsed >= shortest
+                    && (samples.error() <= ERROR || elapsed >= LONGEST_WINDOW.max(shortest))
+                {
+                    self.judge(now, connections, samples.sum / elapsed.as_secs_f64());
                 }
             }
             State::Holding { until, .. } if now >= until && !starved => self.look_again(),
@@ -236,6 +278,24 @@ mod tests {
         }
         assert!(counts[30] <= 8, "{}", counts[30]);
         assert!(counts[200..].iter().all(|n| *n == 64), "{counts:?}");
+    }
+
+    #[test]
+    fn a_cap_that_comes_in_lumps_ends_at_the_ceiling_too() {
+        for offset in 0..10 {
+            let mut climb = Climb::new(64);
+            climb.first_byte(Duration::from_millis(2));
+            let mut now = Duration::ZERO;
+            for step in 1..=1200u64 {
+                now += STEP;
+                let target = climb.target();
+                // Each connection gets 2 MB every half second, each at a moment of its own.
+                let lumps = (0..target as u64).filter(|n| (step + n * 7 + offset) % 50 == 0).count();
+                climb.add(lumps as u64 * 2_000_000);
+                climb.tick(now, target, target, false);
+            }
+            assert_eq!(climb.target(), 64, "{offset}");
+        }
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub(super) struct Site {
     nginx: Option<Nginx>,
     pub(super) log: AccessLog,
     pub(super) lock: Lock,
+    /// What the lock's addresses begin with.
+    pub(super) base: String,
+    /// What lies there.
+    pub(super) folder: Utf8PathBuf,
     /// Has a file for each [`Pace`] that is kept.
     paces: Utf8PathBuf,
 }
@@ -72,10 +76,13 @@ impl Site {
             ),
         };
         let nginx = Nginx::start(sh, &prefix, &config)?;
+        let base = format!("http://127.0.0.1:{port}/files");
         Ok(Self {
             nginx: Some(nginx),
             log: AccessLog::new(prefix.join("logs/access.log"), port),
-            lock: lock(&assets, &format!("http://127.0.0.1:{port}/files"))?,
+            lock: lock(&assets, &base)?,
+            base,
+            folder: assets.folder.clone(),
             paces,
         })
     }

@@ -15,9 +15,11 @@ use crate::real_input::client::Ended;
 pub(super) const BAKED: &str = "provision:runtime-baked";
 pub(super) const RUNTIME: &str = "provision:runtime";
 /// Has the binary.
-const COMPILED: &str = "provision-check:build";
+pub(super) const COMPILED: &str = "provision-check:build";
+/// Has nothing but the binary.
+pub(super) const SCRATCH: &str = "provision-check:scratch";
 /// Every name that an image gets here.
-pub(super) const IMAGES: [&str; 3] = [BAKED, RUNTIME, COMPILED];
+pub(super) const IMAGES: [&str; 4] = [BAKED, RUNTIME, COMPILED, SCRATCH];
 
 /// Where `ComfyUI` has its models in the images.
 pub(super) const DESTINATION: &str = "/workspace/ComfyUI/models";

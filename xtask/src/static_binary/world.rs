@@ -80,7 +80,7 @@ impl World {
         sh.create_dir(&prefix)?;
         Ok(Self {
             nginx: Nginx::start(&sh, &prefix, &config)?,
-            name_server: NameServer::start(&sh, &folder, &[HOST])?,
+            name_server: NameServer::start(&sh, &folder, "127.0.0.1", &[HOST])?,
             _silent: UdpSocket::bind((SILENT, 53))?,
             authority: sh.read_file(authority)?,
             sums,

@@ -36,6 +36,23 @@ pub(super) fn baked(world: &mut World) -> Result<Done> {
     Ok(Done::Passed)
 }
 
+pub(super) fn linked(world: &mut World) -> Result<Done> {
+    let volume = world.engine.volume("provision-check-linked")?;
+    let mark = world.site.log.mark()?;
+    let start = ["--env", "PROVISION_BAKED_MODE=symlink", BAKED, "/pre_start.sh"];
+    world.engine.container(&volume, &start)?.exited(0)?.says(&["linked"])?;
+    let count = format!("find {DESTINATION} -type l -lname '/opt/models/*' | wc -l");
+    let links = world.engine.container(&volume, &[BAKED, "sh", "-c", &count])?.exited(0)?;
+    ensure!(links.stdout.trim() == world.site.lock.entries.len().to_string(), "{links}");
+    world.engine.container(&volume, &start)?.exited(0)?.says(&["nothing to do"])?;
+    let requests = world.requests(mark)?;
+    ensure!(requests.is_empty(), "a baked image asked for {requests:#?}");
+    // Where the layers are not, the links lead to nothing, and files take their places.
+    world.engine.container(&volume, &[RUNTIME, "/pre_start.sh"])?.exited(0)?.says(&["fetched"])?;
+    world.complete(&volume)?;
+    Ok(Done::Passed)
+}
+
 /// Inode and time of change of everything on the volume: what was written again has others.
 fn identities(world: &mut World, volume: &str) -> Result<String> {
     let list = format!("find {DESTINATION} -printf '%i %C@ %p\\n' | sort");
