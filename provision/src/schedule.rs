@@ -248,7 +248,10 @@ impl Schedule {
     /// their next bytes.
     pub fn tick(&mut self, now: Duration) -> Vec<ClaimId> {
         for at in 0..self.hosts.len() {
-            let flowing = self.flights.values().filter(|f| f.host.0 == at && f.received > 0).count();
+            // A connection that has served a claim flows, though the next answer's first byte is not there yet: of many
+            // small files most are always waited for.
+            let flows = |f: &&Flight| f.received > 0 || self.slots[f.claim.slot.0].host == Some(f.host);
+            let flowing = self.flights.values().filter(|f| f.host.0 == at).filter(flows).count();
             let host = &mut self.hosts[at];
             let starved = host.unclaimed == 0;
             host.climb.tick(now, host.active, flowing, starved);

@@ -9,6 +9,7 @@ use crate::dist::DistArgs;
 use crate::image::ImageArgs;
 use crate::readme::ReadmeArgs;
 use crate::real_input::RealInputArgs;
+use crate::simulate::SimulateArgs;
 use crate::static_binary::StaticBinaryArgs;
 
 /// The project's commands
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     StaticBinary(StaticBinaryArgs),
     /// Run the README's commands as written
     Readme(ReadmeArgs),
+    /// Run the schedule against simulated hosts, and say which term limits it
+    Simulate(SimulateArgs),
     /// Measure this program against aria2c: time, processor time, peak memory
     Bench(BenchArgs),
 }

@@ -13,6 +13,7 @@ mod programs;
 mod project;
 mod readme;
 mod real_input;
+mod simulate;
 mod static_binary;
 mod steps;
 mod wait;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         Command::StaticBinary(args) => {
             static_binary::run(&args).map(Done::say).map_err(|error| unexpected(&error))
         }
+        Command::Simulate(args) => simulate::run(&args).map_err(|error| unexpected(&error)),
         Command::Bench(args) => bench::run(&args).map_err(|error| unexpected(&error)),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
