@@ -18,19 +18,21 @@ provision_start() {
     # In the background, with traps: the first process of a container is not ended by a signal that it does not handle,
     # and a shell that waits for a foreground process handles none. `docker stop` would take ten seconds and end in
     # SIGKILL.
-    # The traps come first: a signal that comes before there is a child is kept for it.
+    # The traps come first: a signal that comes before there is a child is kept for it, and one that comes when the child
+    # is done ends the start all the same.
     provision_child=
     provision_told=
-    trap 'if [ -n "$provision_child" ]; then kill -TERM "$provision_child"; else provision_told=1; fi' HUP TERM
+    trap 'provision_told=129; [ -z "$provision_child" ] || kill -TERM "$provision_child" 2> /dev/null || :' HUP
+    trap 'provision_told=143; [ -z "$provision_child" ] || kill -TERM "$provision_child" 2> /dev/null || :' TERM
     # Ctrl-C reaches both by itself.
-    trap : INT
+    trap provision_told=130 INT
     PROVISION_LOCK=${PROVISION_LOCK:-/opt/provision/models.lock} \
         PROVISION_DEST=${PROVISION_DEST:-/workspace/ComfyUI/models} \
         PROVISION_BAKED=${PROVISION_BAKED:-/opt/models} \
         provision ensure &
     provision_child=$!
     if [ -n "$provision_told" ]; then
-        kill -TERM "$provision_child"
+        kill -TERM "$provision_child" 2> /dev/null || :
     fi
     provision_code=0
     wait "$provision_child" || provision_code=$?
@@ -48,7 +50,8 @@ provision_explain() { # EXIT CODE
     case $1 in
         2 | 3) echo "pre_start: the message above says what to correct" ;;
         4) echo "pre_start: no source gave what is missing: check the network, or use an image that has the models" ;;
-        6) echo "pre_start: pass a token to the container: docker run --env HF_TOKEN …" ;;
+        5) echo "pre_start: the sources have other bytes than the lock: update the lock, or name a mirror in it" ;;
+        6) echo "pre_start: pass a token: mount a file and name it in HF_TOKEN_PATH, or docker run --env HF_TOKEN …" ;;
         7) echo "pre_start: check the volume: its space, and who may write to it" ;;
         8) echo "pre_start: another container fills this volume: start this one again when that is done" ;;
         127) echo "pre_start: the program provision is not in this image" ;;
@@ -56,8 +59,12 @@ provision_explain() { # EXIT CODE
     echo "pre_start: what is there stays: the next start goes on from it, and so does /download_qwen_models.sh"
 }
 
-if provision_start; then
+if provision_start && [ -z "$provision_told" ]; then
     :
+elif [ -n "$provision_told" ]; then
+    # Whoever stops a container does not want it to go on, with or without its models.
+    echo "pre_start: told to stop; what is there stays, and the next start goes on from it" >&2
+    exit "$provision_told"
 else
     provision_explain "$provision_code" >&2
     if [ "${PROVISION_REQUIRED:-1}" = 0 ]; then

@@ -4,7 +4,6 @@
 //! and at container start. Everything that reads the environment is in [`environment`]; everything that is drawn is
 //! in [`progress`].
 
-pub mod allocator;
 pub mod arguments;
 pub mod cache;
 pub mod environment;
@@ -13,6 +12,7 @@ pub mod fetch;
 pub mod human;
 pub mod layers;
 pub mod lock;
+pub mod process;
 pub mod progress;
 pub mod report;
 pub mod signals;

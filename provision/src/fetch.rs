@@ -30,7 +30,7 @@ use crate::event::{Event, Observer, Outcome};
 use crate::lockfile::{Lockfile, Model};
 use crate::marker::Marker;
 use crate::origin::Origin;
-use crate::store::{self, Acquire, Destination, DestinationLock, Found, Naming, StoreError};
+use crate::store::{self, Acquire, Destination, DestinationLock, Installed, Naming, StoreError};
 use crate::transfer::{self, FileError, Transfer, TransferConfig};
 
 use collect::Collector;
@@ -161,15 +161,16 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     }
     let destination = Arc::new(Destination::create(&path)?);
     let guard = acquire(&destination, config.wait, &*observer, &mut interrupted).await?;
-    let marker = Marker::load(&destination, lock.marker());
     let trusts_marker = config.verify == Verify::Marker && !config.force;
+    let marker = Marker::load(&destination, lock.marker());
     if trusts_marker && marker.covers(&destination, models.iter().copied()) {
         observer.observe(&Event::MarkerValid { name: lock.marker().to_owned(), files: models.len() });
         return Ok(Report::all_present(&models, started, true));
     }
+    let marker = Marker::load_or_proven(&destination, lock.marker());
     let free = destination.free_space()?;
     observer.observe(&Event::Opened { destination: path.to_string(), free });
-    let cache = local.cache.as_deref().map(Cache::open).transpose()?;
+    let cache = local.cache.as_deref().and_then(|path| open_cache(path, &*observer));
     if cache.as_ref().is_some_and(|cache| cache.place().is_same_as(&destination)) {
         return Err(FetchError::CacheIsDestination { path });
     }
@@ -193,9 +194,14 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
         return Err(FetchError::Interrupted);
     }
     let needs = announce(&plan, &models, &sources, free, &*observer);
-    check_space(&needs, free, &path, cache.as_ref())?;
+    check_space(&needs, &destination, cache.as_ref())?;
     warn_of_pickles(&models, &*observer);
-    prepare(&destination, lock.marker(), &plan, &models)?;
+    if config.offline && config.force {
+        // Nothing that is here counts, and nothing else can be had: what is here stays.
+        let rest = models.iter().map(|model| (*model, model.size)).collect();
+        refuse_to_fetch(rest)?;
+    }
+    prepare(&destination, lock.marker(), &marker, &plan, &models)?;
 
     let proven = |(item, model): (&Item, &&Model)| match &item.plan {
         Plan::Present(_) => marker.vouched(&destination, model).is_some(),
@@ -216,18 +222,29 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     bring(&mut work);
     let is_over = |work: &Work<'_>| work.missing().is_empty() || *interrupted.borrow();
     if !is_over(&work) && config.offline {
-        refuse_to_fetch(&work)?;
+        keep_proven(&marker, &destination, lock, &work.installed, &*observer);
+        refuse_to_fetch(work.missing())?;
     }
-    // Whoever had the cache may have filled it with what was missing.
     let mut cache_guard = None;
     if let Some(cache) = cache.as_ref().filter(|_| !is_over(&work)) {
-        cache_guard = Some(acquire(cache.place(), config.wait, &*observer, &mut interrupted.clone()).await?);
+        cache_guard = match acquire(cache.place(), config.wait, &*observer, &mut interrupted.clone()).await {
+            Ok(guard) => Some(guard),
+            Err(FetchError::Interrupted) => return Err(FetchError::Interrupted),
+            Err(error) => {
+                do_without_cache(&*observer, cache.place().root().path(), &error);
+                None
+            }
+        };
         if !config.force {
+            // Whoever had the cache may have filled it with what was missing.
             work.look_in_cache(&sources);
             bring(&mut work);
         }
     }
     if !is_over(&work) {
+        // What was not used after all is to be fetched, and takes room that was not counted.
+        let sources = LocalSources { cache: cache.as_ref().filter(|_| cache_guard.is_some()), ..sources };
+        check_space(&work.needs(&sources), &destination, sources.cache)?;
         let collector = Collector {
             destination: &destination,
             naming: &naming,
@@ -259,6 +276,8 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
         }
         marker.write(&destination, lock, &work.installed)?;
         observer.observe(&Event::MarkerWritten { name: lock.marker().to_owned() });
+    } else {
+        keep_proven(&marker, &destination, lock, work.proven(), &*observer);
     }
     drop(guard);
     Ok(Report {
@@ -285,45 +304,72 @@ fn announce(
     needs
 }
 
-fn check_space(needs: &Needs, free: u64, path: &Utf8Path, cache: Option<&Cache>) -> Result<(), StoreError> {
-    let check = |needed, free, path: &Utf8Path, option| {
-        if needed <= free {
-            return Ok(());
-        }
-        Err(StoreError::NotEnoughSpace { path: path.to_owned(), needed, free, option })
+fn check_space(needs: &Needs, destination: &Destination, cache: Option<&Cache>) -> Result<(), StoreError> {
+    let check = |needed, place: &Destination, option| {
+        let (free, path) = (place.free_space()?, place.root().path().to_owned());
+        if needed <= free { Ok(()) } else { Err(StoreError::NotEnoughSpace { path, needed, free, option }) }
     };
-    check(needs.here, free, path, "--dest")?;
-    let Some(cache) = cache else { return Ok(()) };
-    let place = cache.place();
-    check(needs.in_cache, place.free_space()?, place.root().path(), "--cache")
+    check(needs.here, destination, "--dest")?;
+    cache.map_or(Ok(()), |cache| check(needs.in_cache, cache.place(), "--cache"))
 }
 
-/// Before anything changes: the marker goes, durably, and so do symlinks of ours that lead to nothing right.
+/// A cache saves time: without it everything is fetched.
+fn do_without_cache(observer: &dyn Observer, path: &Utf8Path, why: &dyn std::fmt::Display) {
+    observer.observe(&Event::Warning { message: format!("the cache {path} is not used: {why}") });
+}
+
+fn open_cache(path: &Utf8Path, observer: &dyn Observer) -> Option<Cache> {
+    let opened = Cache::open(path);
+    if let Err(error) = &opened {
+        do_without_cache(observer, path, &error.reason());
+    }
+    opened.ok()
+}
+
+/// What is right need not be read again by the next run, though the set is not complete. A courtesy: it fails nothing.
+fn keep_proven(
+    marker: &Marker,
+    destination: &Destination,
+    lock: &Lockfile,
+    proven: &[Installed],
+    observer: &dyn Observer,
+) {
+    if !proven.is_empty()
+        && let Err(error) = marker.write_proven(destination, lock, proven)
+    {
+        let message = format!("the next run will check every file again: {}", error.reason());
+        observer.observe(&Event::Warning { message });
+    }
+}
+
+/// Before anything changes: a marker that lists what is about to be replaced goes, durably; and installs are told which
+/// symlinks they may replace.
 fn prepare(
     destination: &Destination,
-    marker: &str,
+    name: &str,
+    marker: &Marker,
     plan: &[Item],
     models: &[&Model],
 ) -> Result<(), StoreError> {
-    if plan.iter().any(|item| !matches!(item.plan, Plan::Present(_)))
-        && destination.root().find(marker)? != Found::Nothing
-    {
-        Marker::remove(destination, marker)?;
+    let changes =
+        |(item, model): (&Item, &&Model)| !matches!(item.plan, Plan::Present(_)) && marker.lists(&model.path);
+    if plan.iter().zip(models).any(changes) {
+        Marker::remove(destination, name)?;
     }
-    plan.iter().zip(models).try_for_each(|(item, model)| match &item.stale_link {
-        Some(target) => store::remove_symlink(destination, model, target),
-        None => Ok(()),
+    plan.iter().zip(models).try_for_each(|(item, model)| {
+        if let Some(target) = &item.stale_link
+            && let Some(directory) = destination.parent(&model.path, false)?
+        {
+            directory.allow_replacing(model.path.file_name(), target);
+        }
+        Ok(())
     })
 }
 
 /// What is missing cannot be had without the network, unless every byte of it is there and only the proof is missing.
-fn refuse_to_fetch(work: &Work<'_>) -> Result<(), FetchError> {
-    let missing: Vec<&str> = work
-        .missing()
-        .into_iter()
-        .filter(|(_, rest)| *rest > 0)
-        .map(|(model, _)| model.path.as_str())
-        .collect();
+fn refuse_to_fetch(missing: Vec<(&Model, u64)>) -> Result<(), FetchError> {
+    let missing: Vec<&str> =
+        missing.into_iter().filter(|(_, rest)| *rest > 0).map(|(model, _)| model.path.as_str()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -421,7 +467,7 @@ impl Shown<'_> {
             Some(destination) => {
                 let planner = Planner {
                     destination,
-                    marker: &Marker::load(destination, self.lock.marker()),
+                    marker: &Marker::load_or_proven(destination, self.lock.marker()),
                     config: self.config,
                     naming: &Naming::Shared,
                     sources,
@@ -452,6 +498,6 @@ impl Shown<'_> {
     fn nothing_there(&self, model: &Model, sources: &LocalSources<'_>, observer: &dyn Observer) -> Item {
         let candidates = if self.config.force { Vec::new() } else { sources.candidates(model, observer) };
         let plan = if candidates.is_empty() { Plan::WouldFetch(0) } else { Plan::Local(candidates) };
-        Item { plan, stale_link: None }
+        Item::new(plan)
     }
 }

@@ -134,7 +134,7 @@ fn open(destination: &Destination, subject: &Subject<'_>) -> Result<Original, Co
     let Subject { model, link } = subject;
     let unreadable = Condition::Unreadable;
     if let Some(target) = link
-        && let Some(stamp) = destination.find_linked(&model.path, target).map_err(unreadable)?
+        && let Some((stamp, _)) = destination.find_linked(&model.path, target).map_err(unreadable)?
     {
         if stamp.size != model.size {
             return Err(Condition::WrongSize { found: stamp.size });

@@ -30,7 +30,8 @@ enum Command {
 const LOCK: &str = "models.lock";
 
 fn main() -> ExitCode {
-    provision::cli::allocator::use_one_pool();
+    provision::cli::process::prepare();
+    provision::cli::environment::forget_empty();
     let result = match Program::parse().command {
         Command::Fetch(args) => fetch::run(&args.fetch, &args.layers, LOCK),
         Command::Ensure(args) => fetch::ensure(&args, LOCK),

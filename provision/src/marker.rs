@@ -14,8 +14,9 @@
 //! not make the others unknown, and a marker of another lock vouches for nothing that differs. Anything unreadable,
 //! a symlink, or another version counts as no marker.
 //!
-//! A file that is a symlink into a baked directory has `link`, where it leads; it counts if it still leads there and the
-//! file at its end has that size and mtime. A marker that lists every model of its lock has `text`, the digest of the
+//! A file that is a symlink into a baked directory has `link`, where it leads, and `changed`, the change time of the file
+//! at its end: all baked files have one mtime, and a new image may have other bytes under the same name. It counts if
+//! it still leads there and nothing of that has changed. A marker that lists every model of its lock has `text`, the digest of the
 //! lock as it was written: where that fits, ten thousand models need not be parsed to know that all is well.
 
 use std::collections::HashMap;
@@ -26,9 +27,11 @@ use serde::{Deserialize, Serialize};
 use crate::digest::Sha256;
 use crate::lockfile::{Lockfile, Model};
 use crate::model_path::ModelPath;
-use crate::store::{Destination, Found, Installed, Stamp, StoreError};
+use crate::store::{ChangeTime, Destination, Found, Installed, Stamp, StoreError};
 
 const VERSION: u32 = 1;
+/// Where it is kept what was proven of a set that is not complete; the same text as a marker's.
+const PROVEN: &str = ".provision.journal";
 /// The largest marker that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -49,6 +52,8 @@ struct Entry {
     sha256: Sha256,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     link: Option<Utf8PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changed: Option<ChangeTime>,
 }
 
 /// What a marker says of one file.
@@ -56,7 +61,8 @@ struct Entry {
 struct Vouched {
     stamp: Stamp,
     sha256: Sha256,
-    link: Option<Utf8PathBuf>,
+    /// Where the name leads, and when that file was last changed.
+    link: Option<(Utf8PathBuf, ChangeTime)>,
 }
 
 /// What a marker says of the files in a destination.
@@ -77,7 +83,7 @@ impl Marker {
         }
         let entry = |e: Entry| {
             let stamp = Stamp { size: e.size, mtime: e.mtime };
-            (e.path, Vouched { stamp, sha256: e.sha256, link: e.link })
+            (e.path, Vouched { stamp, sha256: e.sha256, link: e.link.zip(e.changed) })
         };
         Self { files: text.files.into_iter().map(entry).collect(), text: text.lock_bytes }
     }
@@ -90,13 +96,13 @@ impl Marker {
             path: model.path.clone(),
             stamp: vouched.stamp,
             sha256: vouched.sha256,
-            link: vouched.link.clone(),
+            link: vouched.link.as_ref().map(|(target, _)| target.clone()),
         })
     }
 
     /// Where the file at `path` leads, if it was made a symlink.
     pub fn link(&self, path: &ModelPath) -> Option<&Utf8Path> {
-        self.files.get(path)?.link.as_deref()
+        self.files.get(path)?.link.as_ref().map(|(target, _)| target.as_path())
     }
 
     /// Whether it vouches for all of `models`.
@@ -122,9 +128,21 @@ impl Marker {
         self.files.is_empty()
     }
 
+    /// What is known of the files in a destination: by the marker called `name`, else by a run that did not complete it.
+    pub fn load_or_proven(destination: &Destination, name: &str) -> Self {
+        let marker = Self::load(destination, name);
+        if marker.is_empty() { Self::load(destination, PROVEN) } else { marker }
+    }
+
     /// Removes the marker, durably, before a file that it vouches for is replaced.
     pub fn remove(destination: &Destination, name: &str) -> Result<(), StoreError> {
-        if destination.root().remove(name)? { destination.root().sync() } else { Ok(()) }
+        let root = destination.root();
+        if root.remove(name)? | root.remove(PROVEN)? { root.sync() } else { Ok(()) }
+    }
+
+    /// Whether it lists the file at `path`, right or not.
+    pub fn lists(&self, path: &ModelPath) -> bool {
+        self.files.contains_key(path)
     }
 
     /// Writes the marker for `installed`, and for those other models of the lock that this marker still vouches for.
@@ -135,17 +153,40 @@ impl Marker {
         lock: &Lockfile,
         installed: &[Installed],
     ) -> Result<(), StoreError> {
+        self.write_as(lock.marker(), destination, lock, installed)?;
+        destination.root().remove(PROVEN).map(drop)
+    }
+
+    /// Keeps what was proven of a set that is not complete, so that the next run need not read it all again. It is no
+    /// marker: people look for that to see whether a set is complete.
+    pub fn write_proven(
+        &self,
+        destination: &Destination,
+        lock: &Lockfile,
+        installed: &[Installed],
+    ) -> Result<(), StoreError> {
+        self.write_as(PROVEN, destination, lock, installed)
+    }
+
+    fn write_as(
+        &self,
+        name: &str,
+        destination: &Destination,
+        lock: &Lockfile,
+        installed: &[Installed],
+    ) -> Result<(), StoreError> {
         let new: HashMap<&ModelPath, &Installed> = installed.iter().map(|file| (&file.path, file)).collect();
         let entry = |model: &Model| {
             let known = new.get(&model.path).map(|file| (*file).clone());
             known.or_else(|| self.vouched(destination, model))
         };
-        let files: Vec<Entry> = lock.models().iter().filter_map(entry).map(Entry::from).collect();
+        let files: Vec<Entry> =
+            lock.models().iter().filter_map(entry).map(|file| Entry::of(destination, file)).collect();
         let lock_bytes = (files.len() == lock.models().len()).then(|| lock.text_digest());
         let text = Text { version: VERSION, lock: lock.content_digest(), lock_bytes, files };
         let mut bytes = serde_json::to_vec(&text).unwrap_or_default();
         bytes.push(b'\n');
-        destination.root().write_small(lock.marker(), &bytes)
+        destination.root().write_small(name, &bytes)
     }
 }
 
@@ -154,16 +195,20 @@ impl Vouched {
     fn holds(&self, destination: &Destination, path: &ModelPath) -> bool {
         match &self.link {
             None => destination.find(path).is_ok_and(|found| found == Found::File(self.stamp)),
-            Some(target) => {
-                destination.find_linked(path, target).is_ok_and(|found| found == Some(self.stamp))
+            Some((target, changed)) => {
+                let found = destination.find_linked(path, target);
+                found.is_ok_and(|found| found == Some((self.stamp, *changed)))
             }
         }
     }
 }
 
-impl From<Installed> for Entry {
-    fn from(file: Installed) -> Self {
+impl Entry {
+    /// For a file that has been proven. A symlink whose end has gone meanwhile is not vouched for.
+    fn of(destination: &Destination, file: Installed) -> Self {
         let Installed { path, stamp, sha256, link } = file;
-        Self { path, size: stamp.size, mtime: stamp.mtime, sha256, link }
+        let at_end = |target: &Utf8PathBuf| destination.find_linked(&path, target).ok().flatten();
+        let changed = link.as_ref().and_then(at_end).map(|(_, changed)| changed);
+        Self { path, size: stamp.size, mtime: stamp.mtime, sha256, link, changed }
     }
 }

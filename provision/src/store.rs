@@ -32,11 +32,11 @@ mod part;
 mod pieces;
 
 pub(crate) use destination::free_space_near;
-pub use destination::{Destination, Directory, Found, Stamp, Usage};
+pub use destination::{ChangeTime, Destination, Directory, Found, Stamp, Usage};
 pub use error::StoreError;
 pub use install::{Installed, Verified};
-pub use layers::{Layer, lay_out};
-pub use link::{install_hard_link, install_symlink, remove_symlink};
+pub use layers::{Layer, lay_out, layer_of};
+pub use link::{install_hard_link, install_symlink};
 pub use lock::{Acquire, DestinationLock};
 pub use original::{Original, Reading};
 pub use part::{BringError, Naming, PartFile, Way, Written, install_copy};

@@ -28,7 +28,8 @@ use flags::{Command, Xtask};
 use steps::Done;
 
 fn main() -> ExitCode {
-    provision::cli::allocator::use_one_pool();
+    provision::cli::process::prepare();
+    provision::cli::environment::forget_empty();
     let result = match Xtask::parse().command {
         Command::FetchModels(args) => fetch_models::run(&args),
         Command::Ensure(args) => fetch::ensure(&args, &project::lock()),

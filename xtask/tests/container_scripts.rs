@@ -124,6 +124,28 @@ fn a_terminated_start_terminates_provision_and_has_its_code() {
 }
 
 #[test]
+fn who_is_told_to_stop_does_not_go_on_without_models_nor_when_all_is_done() {
+    let path = script("pre_start.sh");
+    let start = format!(". {}; echo started", path.display());
+    // The second is done when the signal comes, and ends well.
+    for code in ["143", "0"] {
+        let programs = provision(&format!(
+            "trap 'exit {code}' TERM\nkill -TERM \"$PPID\"\ni=0\n\
+             while [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done"
+        ));
+        for shell in shells() {
+            let output = run(shell, &programs, &["-c", &start], &[("PROVISION_REQUIRED", "0")]);
+            let (said, complained) = (text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(143), "{shell:?} {code}: {complained}");
+            assert!(
+                !said.contains("started") && !complained.contains("INCOMPLETE"),
+                "{shell:?} {code}: {complained}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_manual_trigger_passes_models_and_force_on_and_nothing_else() {
     let programs = provision(ECHO);
     let path = script("download_qwen_models.sh");

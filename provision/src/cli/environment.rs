@@ -21,6 +21,18 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
+/// Takes an option's variable that is set to nothing for one that is not set: that is how files for containers unset one.
+/// To be called before there are threads.
+pub fn forget_empty() {
+    let is_empty = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
+        value.is_empty() && name.to_string_lossy().starts_with("PROVISION_")
+    };
+    for (name, _) in std::env::vars_os().filter(is_empty) {
+        // SAFETY: nobody else reads the environment yet.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
 fn either(lower: &str, upper: &str) -> Option<String> {
     variable(lower).or_else(|| variable(upper))
 }

@@ -27,6 +27,7 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
         let why = "--layers moves what has been fetched, and --dry-run fetches nothing; give one of them";
         return Err(Failure::new(Code::Usage, why));
     }
+    super::layers::check(args, &lock::read(&args.place.lock_or(default_lock))?, layers)?;
     let lock = provide(args, None, default_lock)?.parse()?;
     super::layers::lay_out(args, &lock, layers)
 }
@@ -94,7 +95,6 @@ pub fn fetch(
     origin: OriginConfig,
 ) -> Result<Report, Failure> {
     let origin = Origin::new(origin).map_err(|error| Failure::new(Code::Usage, error))?;
-    raise_file_limit();
     let unexpected = |error: std::io::Error| Failure::new(Code::Unexpected, error);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(super::arguments::threads().clamp(2, 4))
@@ -290,11 +290,4 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
     } else {
         Err(Failure::new(code_of(failures), "the plan cannot be carried out"))
     }
-}
-
-/// Many connections and many files: as many descriptors as the system lets this process have.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -10,7 +10,23 @@ use crate::lockfile::Lockfile;
 use crate::marker::Marker;
 use crate::store::{self, Destination};
 
-/// Moves the models of `lock` that `args` chose, all of which have just been proven, into trees below `into`.
+/// Checks that nothing is where the trees will be, before everything is fetched.
+///
+/// # Errors
+/// Where a tree is there already: two sets would mix.
+pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), Failure> {
+    for model in lock::select(lock, &args.choice.clone().into())? {
+        let tree = into.join(store::layer_of(model));
+        if tree.symlink_metadata().is_ok() {
+            let why =
+                format!("--layers: {tree} is there already; remove it, or give a directory that is empty");
+            return Err(Failure::new(Code::Usage, why));
+        }
+    }
+    Ok(())
+}
+
+/// Moves the models of `lock` that `args` chose, all of which are right, into trees below `into`.
 ///
 /// # Errors
 /// Where the two places are not on one file system, or a tree is there already.

@@ -63,8 +63,11 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    let unreadable =
+        |condition: &Condition| matches!(condition, Condition::Unreadable(_) | Condition::Right(_));
     Err(Failure::new(
-        Code::Integrity,
+        // What cannot be read may be right.
+        if conditions.iter().all(unreadable) { Code::Disk } else { Code::Integrity },
         format!(
             "{wrong} of {} in {place} not as the lock says; fetch with --verify full to replace what is wrong",
             human::count(models.len(), "file")

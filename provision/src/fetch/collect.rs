@@ -9,7 +9,6 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::naming;
-use super::plan::open_part;
 use super::work::{Missing, Work};
 use crate::cache::Cache;
 use crate::event::{Event, FileIndex, Observer};
@@ -42,7 +41,11 @@ impl Collector<'_> {
                 Some((cache, guard)) => match self.in_cache(index, model, cache, guard) {
                     Ok(one) => wanted.push(one),
                     Err(StoreError::Interrupted { .. }) => break,
-                    Err(error) => work.could_not_begin(index, error),
+                    Err(error) => {
+                        let message = format!("{} is fetched past the cache: {}", model.path, error.reason());
+                        self.observer.observe(&Event::Warning { message });
+                        wanted.push(self.beside_target(index, model, None));
+                    }
                 },
             }
             if *self.interrupted.borrow() {
@@ -77,7 +80,7 @@ impl Collector<'_> {
         let has_part = PartFile::claimed(cache.place(), &object)? > 0 || naming != Naming::Shared;
         let part = if has_part {
             let go_on = || !*self.interrupted.borrow();
-            Some(open_part(cache.place(), &object, &naming, go_on)?).filter(|part| part.held() > 0)
+            Some(PartFile::resume(cache.place(), &object, &naming, go_on)?).filter(|part| part.held() > 0)
         } else {
             // A part that no journal vouches for is worth nothing, and may be what fills the disk.
             PartFile::discard(cache.place(), &object)?;

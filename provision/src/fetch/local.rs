@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::cache::Cache;
 use crate::event::{Event, FileIndex, Observer, Outcome};
 use crate::lockfile::Model;
-use crate::store::{self, BringError, Destination, Installed, Naming, Original, StoreError};
+use crate::store::{self, BringError, Destination, Installed, Naming, Original, PartFile, StoreError};
 
 /// Where bytes may be on this machine.
 #[derive(Debug, Clone, Default)]
@@ -141,6 +141,7 @@ impl Bringer<'_> {
             let started = Instant::now();
             match self.install(index, model, candidate, &original) {
                 Ok((installed, outcome)) => {
+                    self.tidy(model, outcome);
                     if candidate.kind == Kind::Cache
                         && let Some(cache) = self.cache
                     {
@@ -164,6 +165,14 @@ impl Bringer<'_> {
             }
         }
         Brought::Nowhere
+    }
+
+    /// A link leaves the part of an interrupted copy or fetch where it was. Where locks do nothing it may be somebody's.
+    fn tidy(&self, model: &Model, outcome: Outcome) {
+        if matches!(outcome, Outcome::Linked | Outcome::Cached) && *self.naming == Naming::Shared {
+            // In the way of nothing but room: the next run that copies or fetches the file finds it.
+            let _ = PartFile::discard(self.destination, model);
+        }
     }
 
     /// Copies a model from another file of the run.

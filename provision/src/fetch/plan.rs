@@ -39,9 +39,15 @@ pub(super) struct Item {
     pub(super) plan: Plan,
     /// A symlink of ours is in its place, and does not lead to its bytes any more.
     pub(super) stale_link: Option<Utf8PathBuf>,
+    /// Bytes that an interrupted copy has left beside the target, as its journal claims.
+    pub(super) copied: u64,
 }
 
 impl Item {
+    pub(super) fn new(plan: Plan) -> Self {
+        Self { plan, stale_link: None, copied: 0 }
+    }
+
     pub(super) fn held(&self, size: u64) -> u64 {
         match &self.plan {
             Plan::Present(_) => size,
@@ -142,27 +148,29 @@ impl Planner<'_> {
 
     fn item(&self, model: &Model, look: Option<Look>) -> Item {
         match look {
-            Some(Look::Decided(plan)) => Item { plan, stale_link: None },
-            Some(Look::Wanted { stale_link }) => Item { plan: self.wanted(model), stale_link },
-            Some(Look::Unproven { .. }) | None => Item { plan: self.wanted(model), stale_link: None },
+            Some(Look::Decided(plan)) => Item::new(plan),
+            Some(Look::Wanted { stale_link }) => Item { stale_link, ..self.wanted(model) },
+            Some(Look::Unproven { .. }) | None => self.wanted(model),
         }
     }
 
     /// Where a file that is not there can come from.
-    fn wanted(&self, model: &Model) -> Plan {
+    fn wanted(&self, model: &Model) -> Item {
         if !self.config.force {
             let candidates = self.sources.candidates(model, self.observer);
             if !candidates.is_empty() {
-                return Plan::Local(candidates);
+                let copied = PartFile::claimed(self.destination, model).unwrap_or(0);
+                return Item { copied, ..Item::new(Plan::Local(candidates)) };
             }
         }
-        if self.config.dry_run {
-            return self.would_fetch(model).map_or_else(Plan::Failed, Plan::WouldFetch);
-        }
-        match self.part(model) {
-            Ok(None) if self.sources.cache.is_some() => Plan::FetchToCache(self.claimed_in_cache(model)),
-            part => part.map_or_else(Plan::Failed, Plan::Fetch),
-        }
+        Item::new(if self.config.dry_run {
+            self.would_fetch(model).map_or_else(Plan::Failed, Plan::WouldFetch)
+        } else {
+            match self.part(model) {
+                Ok(None) if self.sources.cache.is_some() => Plan::FetchToCache(self.claimed_in_cache(model)),
+                part => part.map_or_else(Plan::Failed, Plan::Fetch),
+            }
+        })
     }
 
     fn would_fetch(&self, model: &Model) -> Result<u64, StoreError> {
@@ -254,7 +262,7 @@ impl Planner<'_> {
             return Ok(None);
         }
         if *self.naming != Naming::Shared {
-            let part = open_part(self.destination, model, self.naming, self.go_on())?;
+            let part = PartFile::resume(self.destination, model, self.naming, self.go_on())?;
             return Ok((part.held() > 0).then(|| Box::new(part)));
         }
         let claimed = PartFile::claimed(self.destination, model)?;
@@ -288,20 +296,6 @@ fn installed(model: &Model, stamp: Stamp, link: Option<Utf8PathBuf>) -> Installe
     Installed { path: model.path.clone(), stamp, sha256: model.sha256, link }
 }
 
-/// Opens a part with what earlier runs left of it, whatever they called it.
-pub(super) fn open_part(
-    place: &Destination,
-    model: &Model,
-    naming: &Naming,
-    go_on: impl FnMut() -> bool,
-) -> Result<PartFile, StoreError> {
-    let part = PartFile::open(place, model, naming, go_on)?;
-    if *naming != Naming::Shared {
-        part.adopt_orphans(model)?;
-    }
-    Ok(part)
-}
-
 /// Files with the same bytes are had once: the others are copied from the first.
 fn share_digests(items: &mut [Item], models: &[&Model], present_are_proven: bool) {
     let mut first: HashMap<Sha256, FileIndex> = HashMap::new();
@@ -330,32 +324,41 @@ fn share_digests(items: &mut [Item], models: &[&Model], present_are_proven: bool
 pub(super) fn needs(plan: &[Item], models: &[&Model], sources: &LocalSources<'_>) -> Needs {
     let mut needs = Needs::default();
     for (item, model) in plan.iter().zip(models) {
+        needs.add(item, model, sources);
+    }
+    needs
+}
+
+impl Needs {
+    /// Adds what one file needs.
+    pub(super) fn add(&mut self, item: &Item, model: &Model, sources: &LocalSources<'_>) {
         let rest = model.size - item.held(model.size);
         match &item.plan {
             Plan::Fetch(_) | Plan::WouldFetch(_) => {
-                needs.to_fetch += rest;
-                needs.here += rest;
+                self.to_fetch += rest;
+                self.here += rest;
             }
-            Plan::FetchToCache(_) if sources.cache_shares_disk => {
-                needs.to_fetch += rest;
-                needs.here += rest;
+            Plan::FetchToCache(_) if sources.cache_shares_disk || sources.cache.is_none() => {
+                self.to_fetch += rest;
+                self.here += rest;
             }
             Plan::FetchToCache(_) => {
-                needs.to_fetch += rest;
-                needs.in_cache += rest;
-                needs.here += model.size;
+                self.to_fetch += rest;
+                self.in_cache += rest;
+                self.here += model.size;
             }
             Plan::Local(candidates) => {
                 let is_free = |first: &Candidate| {
                     first.is_link() || first.kind == Kind::Cache && sources.cache_shares_disk
                 };
-                needs.here += if candidates.first().is_some_and(is_free) { 0 } else { model.size };
+                // An interrupted copy has its room already.
+                let rest = model.size.saturating_sub(item.copied);
+                self.here += if candidates.first().is_some_and(is_free) { 0 } else { rest };
             }
-            Plan::CopyOf(_) => needs.here += rest,
+            Plan::CopyOf(_) => self.here += rest,
             Plan::Present(_) | Plan::Failed(_) => {}
         }
     }
-    needs
 }
 
 /// The plan as events and reports show it.

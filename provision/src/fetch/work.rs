@@ -1,11 +1,11 @@
 //! The run's files, from the plan to what became of them.
 
 use super::local::{Bringer, Brought, Candidate, LocalSources};
-use super::plan::{Item, Plan, planned};
+use super::plan::{Item, Needs, Plan, planned};
 use super::report::FileReport;
 use crate::event::{Event, FileIndex, Observer, Outcome, PlannedFile};
 use crate::lockfile::Model;
-use crate::store::{Installed, PartFile, StoreError};
+use crate::store::{Installed, PartFile};
 use crate::transfer::{Fetched, FileError};
 use crate::workers;
 
@@ -112,6 +112,20 @@ impl<'a> Work<'a> {
         (0..self.items.len()).filter(|index| self.is_missing(*index)).map(rest).collect()
     }
 
+    /// What that needs.
+    pub(super) fn needs(&self, sources: &LocalSources<'_>) -> Needs {
+        let mut needs = Needs::default();
+        for index in (0..self.items.len()).filter(|index| self.is_missing(*index)) {
+            needs.add(&self.items[index], self.models[index], sources);
+        }
+        needs
+    }
+
+    /// What is right and was proven to be.
+    pub(super) fn proven(&self) -> &[Installed] {
+        if self.unproven { &[] } else { &self.installed }
+    }
+
     /// Takes what is still to be fetched out of the plan.
     pub(super) fn take_missing(&mut self) -> Vec<Missing> {
         let missing: Vec<_> = (0..self.items.len()).filter(|index| self.is_missing(*index)).collect();
@@ -121,11 +135,6 @@ impl<'a> Work<'a> {
                 _ => Missing { index, part: None, to_cache: true },
             };
         missing.into_iter().map(&mut take).collect()
-    }
-
-    /// A file that could not even be begun.
-    pub(super) fn could_not_begin(&mut self, index: FileIndex, error: StoreError) {
-        self.fail(index, FileError::of_store(error));
     }
 
     pub(super) fn fetched(&mut self, fetched: Fetched) {

@@ -10,7 +10,6 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::StoreError;
-use super::original::Original;
 use crate::model_path::ModelPath;
 
 /// The directory that a lock's paths are below. Its own path may be, or lead through, a symlink; nothing below may.
@@ -26,6 +25,8 @@ pub struct Destination {
 pub struct Directory {
     handle: File,
     path: Utf8PathBuf,
+    /// Names of symlinks that are ours and may be replaced, and where they lead.
+    links: Mutex<HashMap<String, Utf8PathBuf>>,
 }
 
 /// Size and modification time: what a marker compares.
@@ -36,6 +37,10 @@ pub struct Stamp {
     /// Seconds and nanoseconds since 1970.
     pub mtime: (i64, u32),
 }
+
+/// When a file was last changed in any way, by the system's own book-keeping: seconds and nanoseconds since 1970. Two
+/// files that this program installed have one mtime; the change time of one that was put in the other's place differs.
+pub type ChangeTime = (i64, u32);
 
 impl Stamp {
     pub(super) fn of(stat: &Stat) -> Self {
@@ -92,7 +97,7 @@ impl Destination {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path.as_std_path(), flags, Mode::empty()) {
             Ok(handle) => {
-                let root = Directory { handle: handle.into(), path: path.to_owned() };
+                let root = Directory::new(handle.into(), path.to_owned());
                 Ok(Some(Self { root: Arc::new(root), opened: Mutex::default() }))
             }
             Err(Errno::NOENT) => Ok(None),
@@ -135,14 +140,24 @@ impl Destination {
         }
     }
 
-    /// The target of the symlink at `path` and what that is like, where there is a symlink to exactly `target` and a
+    /// What the file at the end of the symlink at `path` is like, where there is a symlink to exactly `target` and a
     /// regular file at its end.
-    pub fn find_linked(&self, path: &ModelPath, target: &Utf8Path) -> Result<Option<Stamp>, StoreError> {
+    pub fn find_linked(
+        &self,
+        path: &ModelPath,
+        target: &Utf8Path,
+    ) -> Result<Option<(Stamp, ChangeTime)>, StoreError> {
         let Some(directory) = self.parent(path, false)? else { return Ok(None) };
         if directory.read_link(path.file_name())?.as_deref() != Some(target.as_str()) {
             return Ok(None);
         }
-        Ok(Original::open(target)?.map(|original| original.stamp()))
+        match rustix::fs::stat(target.as_std_path()) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Some((Stamp::of(&stat), (stat.st_ctime, stat.st_ctime_nsec as u32))))
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(error) => Err(StoreError::of("looking at it", target, error)),
+        }
     }
 
     /// Bytes that this user may still write here.
@@ -230,6 +245,22 @@ impl Directory {
         &self.path
     }
 
+    fn new(handle: File, path: Utf8PathBuf) -> Self {
+        Self { handle, path, links: Mutex::default() }
+    }
+
+    /// Allows an install to replace the symlink under `name`, for as long as it leads to exactly `target`.
+    pub fn allow_replacing(&self, name: &str, target: &Utf8Path) {
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.insert(name.to_owned(), target.to_owned());
+    }
+
+    /// Whether an install may replace the symlink under `name`.
+    pub(super) fn may_replace_link(&self, name: &str) -> Result<bool, StoreError> {
+        let target = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        Ok(target.is_some() && self.read_link(name)? == target.map(String::from))
+    }
+
     pub(super) fn handle(&self) -> &File {
         &self.handle
     }
@@ -239,7 +270,7 @@ impl Directory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
-                Ok(handle) => return Ok(Some(Self { handle: handle.into(), path })),
+                Ok(handle) => return Ok(Some(Self::new(handle.into(), path))),
                 Err(Errno::NOENT) if !make => return Ok(None),
                 Err(Errno::NOENT) => {
                     match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o755)) {

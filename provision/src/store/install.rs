@@ -9,7 +9,7 @@ use std::sync::Arc;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
 
-use super::{Directory, INSTALLED_MTIME, PartFile, Stamp, StoreError};
+use super::{Directory, Found, INSTALLED_MTIME, PartFile, Stamp, StoreError};
 use crate::digest::Sha256;
 use crate::model_path::ModelPath;
 
@@ -70,9 +70,13 @@ pub(super) fn fix_metadata(file: &File, path: &Utf8Path) -> Result<(), StoreErro
         .map_err(StoreError::at("setting its time", path))
 }
 
-/// A regular file may be replaced; anything else is somebody's, and stays.
+/// A regular file may be replaced, and a symlink that is known to be ours; anything else is somebody's, and stays.
 pub(super) fn check_replaceable(directory: &Directory, name: &str) -> Result<(), StoreError> {
-    match directory.find(name)?.in_the_way() {
+    let found = directory.find(name)?;
+    if found == Found::Symlink && directory.may_replace_link(name)? {
+        return Ok(());
+    }
+    match found.in_the_way() {
         Some(what) => Err(StoreError::NotAFile { path: directory.path().join(name), what }),
         None => Ok(()),
     }

@@ -31,6 +31,11 @@ pub struct Layer {
     pub bytes: u64,
 }
 
+/// The name of the layer that a model belongs to.
+pub fn layer_of(model: &Model) -> &str {
+    model.path.as_str().split_once('/').map_or(ROOT, |(top, _)| top)
+}
+
 /// Moves `models`, which are installed in `destination` (an absolute path), into trees below `into`. Both lie on one file
 /// system.
 pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Result<Vec<Layer>, StoreError> {
@@ -38,7 +43,7 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
     let below_root = destination.as_str().trim_start_matches('/');
     let mut layers: BTreeMap<&str, Layer> = BTreeMap::new();
     for model in models {
-        let name = model.path.as_str().split_once('/').map_or(ROOT, |(top, _)| top);
+        let name = layer_of(model);
         if !layers.contains_key(name) {
             if let Some(what) = in_the_way(place.root().find(name)?) {
                 return Err(StoreError::NotAFile { path: into.join(name), what });
@@ -75,7 +80,7 @@ fn fix_directories<'a>(
     for layer in layers {
         let mut directories = BTreeSet::from([layer.tree.clone()]);
         for model in models {
-            let in_layer = model.path.as_str().split_once('/').map_or(ROOT, |(top, _)| top) == layer.name;
+            let in_layer = layer_of(model) == layer.name;
             let path = layer.tree.join(below_root).join(model.path.parent());
             if in_layer {
                 let above = path.ancestors().take_while(|above| above.starts_with(&layer.tree));

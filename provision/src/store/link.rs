@@ -3,15 +3,13 @@
 //! A hard link is for the cache: both names are one file, whose mode and mtime are those of every installed file. A
 //! symlink is for directories baked into an image, which no link can reach and no run can write to.
 
-use camino::Utf8Path;
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
 use super::install::{check_replaceable, fix_metadata};
 use super::part::Names;
 use super::{
-    BringError, Destination, Directory, Found, INSTALLED_MTIME, Installed, Naming, Original, Stamp,
-    StoreError,
+    BringError, Destination, Directory, INSTALLED_MTIME, Installed, Naming, Original, Stamp, StoreError,
 };
 use crate::lockfile::Model;
 
@@ -25,30 +23,33 @@ pub fn install_hard_link(
 ) -> Result<Option<Installed>, BringError> {
     let directory = make_parent(destination, model)?;
     let temporary = Names::new(model, naming).temporary;
-    directory.remove(&temporary).map_err(BringError::Part)?;
-    // Whether it can be had is cheaper to find out than whether it is right.
-    let linked = rustix::fs::linkat(
-        CWD,
-        original.path().as_std_path(),
-        directory.handle(),
-        temporary.as_str(),
-        AtFlags::SYMLINK_FOLLOW,
-    );
-    if linked.is_err() {
+    let link = || {
+        directory.remove(&temporary)?;
+        let (from, to) = (original.path().as_std_path(), directory.handle());
+        Ok(rustix::fs::linkat(CWD, from, to, temporary.as_str(), AtFlags::SYMLINK_FOLLOW).is_ok())
+    };
+    // Whether it can be had is cheaper to find out than whether it is right. The link is not kept for the proof, which
+    // may take long enough to be killed in.
+    if !link().map_err(BringError::Part)? {
         return Ok(None);
     }
-    let result = finish_hard_link(&directory, &temporary, model, original, go_on);
+    directory.remove(&temporary).map_err(BringError::Part)?;
+    original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
+    if !link().map_err(BringError::Part)? {
+        return Ok(None);
+    }
+    let result = finish_hard_link(&directory, &temporary, model, original);
     // Gone where it was renamed; still there where the final name was a link to the same file already (rename(2)).
     directory.remove(&temporary).map_err(BringError::Part)?;
     result
 }
 
+/// The bytes have been proven; `temporary` is a link that has just been made.
 fn finish_hard_link(
     directory: &Directory,
     temporary: &str,
     model: &Model,
     original: &Original,
-    go_on: impl FnMut() -> bool,
 ) -> Result<Option<Installed>, BringError> {
     let path = directory.path().join(model.path.file_name());
     let part = |doing| StoreError::at::<Errno>(doing, &path);
@@ -64,7 +65,6 @@ fn finish_hard_link(
         // Its owner could change it when it has been proven and installed.
         return Ok(None);
     }
-    original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
     let stamp = Stamp { size: model.size, mtime: (INSTALLED_MTIME, 0) };
     if (Stamp::of(&held) != stamp || held.st_mode & 0o7777 != 0o644)
         && fix_metadata(&original.file, &path).is_err()
@@ -95,19 +95,6 @@ pub fn install_symlink(
     rename(&directory, &temporary, model)?;
     let link = Some(original.path().to_owned());
     Ok(Installed { path: model.path.clone(), stamp: original.stamp(), sha256: model.sha256, link })
-}
-
-/// Removes the symlink at the model's final name if it leads to exactly `target`.
-pub fn remove_symlink(destination: &Destination, model: &Model, target: &Utf8Path) -> Result<(), StoreError> {
-    let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
-    let name = model.path.file_name();
-    if directory.find(name)? == Found::Symlink
-        && directory.read_link(name)?.as_deref() == Some(target.as_str())
-    {
-        directory.remove(name)?;
-        directory.sync()?;
-    }
-    Ok(())
 }
 
 fn make_parent(destination: &Destination, model: &Model) -> Result<std::sync::Arc<Directory>, BringError> {

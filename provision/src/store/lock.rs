@@ -65,7 +65,10 @@ impl DestinationLock {
             }
             let second = open(&directory)?;
             let exclusive = rustix::fs::flock(&second, FlockOperation::NonBlockingLockExclusive).is_err();
-            let said = format!("held by process {}", rustix::process::getpid().as_raw_nonzero());
+            // In containers every process has the same small number: the host's name tells them apart.
+            let host = rustix::system::uname();
+            let process = rustix::process::getpid().as_raw_nonzero();
+            let said = format!("held by process {process} on {}", host.nodename().to_string_lossy());
             let written = file.set_len(0).and_then(|()| file.write_all_at(said.as_bytes(), 0));
             written.map_err(StoreError::at("writing it", &path))?;
             return Ok(Acquire::Acquired(Self { file, directory, exclusive }));

@@ -193,6 +193,21 @@ impl PartFile {
         Ok(part)
     }
 
+    /// As [`PartFile::open`], with what earlier runs left of it, whatever they called it. To be called before anything is
+    /// claimed of the part.
+    pub fn resume(
+        destination: &Destination,
+        model: &Model,
+        naming: &Naming,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Self, StoreError> {
+        let part = Self::open(destination, model, naming, &mut go_on)?;
+        if *naming != Naming::Shared {
+            part.adopt_orphans(model, go_on)?;
+        }
+        Ok(part)
+    }
+
     /// What the part of `model` holds, proven by reading it, without changing anything: for a plan that is only
     /// shown. Zero where there is none.
     pub fn peek(
@@ -478,7 +493,7 @@ impl PartFile {
 
     /// Where locks do nothing, a part left by a process that is gone is copied, never written in place: its owner
     /// may only be slow. To be called before anything is claimed of this part.
-    pub fn adopt_orphans(&self, model: &Model) -> Result<(), StoreError> {
+    fn adopt_orphans(&self, model: &Model, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
         let stem = Names::stem(model);
         for name in self.directory.names()? {
             let Some(other) = name.strip_suffix(".part").filter(|other| other.starts_with(&stem)) else {
@@ -489,7 +504,7 @@ impl PartFile {
             }
             let names = Names::of(other);
             let Some((file, _)) = self.directory.open_file(&names.part)? else { continue };
-            let proven = prove(&file, &self.directory, &names, model, || true)?;
+            let proven = prove(&file, &self.directory, &names, model, &mut go_on)?;
             for missing in self.missing() {
                 for (piece, _) in &proven.pieces {
                     let wanted = ByteRange::new(piece.start.max(missing.start), piece.end.min(missing.end));

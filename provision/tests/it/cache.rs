@@ -241,3 +241,25 @@ fn what_another_user_owns_is_copied_and_not_linked() {
     assert_ne!(inode(object(&world, "vae/b")), inode(world.path("vae/b")));
     assert_eq!(inode(object(&world, "loras/a")), inode(world.path("loras/a")));
 }
+
+#[test]
+fn a_cache_that_cannot_be_used_costs_nothing_but_time() {
+    let mut world = world();
+    let refused =
+        |event: &Event| matches!(event, Event::Warning { message } if message.contains("is not used"));
+    // A file where the directory should be.
+    std::fs::write(world.beside("cache"), b"").unwrap();
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
+    assert!(world.events.count(refused) > 0);
+    start_over(&world);
+
+    // Another run has it for longer than this one waits.
+    std::fs::remove_file(world.beside("cache")).unwrap();
+    world.config.wait = std::time::Duration::from_millis(300);
+    let place = Destination::create(world.local.cache.as_deref().unwrap()).unwrap();
+    let Acquire::Acquired(guard) = DestinationLock::try_acquire(&place).unwrap() else { panic!("held") };
+    let before = world.events.count(refused);
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
+    assert!(world.events.count(refused) > before);
+    drop(guard);
+}

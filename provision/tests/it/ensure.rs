@@ -222,3 +222,111 @@ fn a_plan_that_is_shown_counts_what_is_baked_and_copies_nothing() {
     assert_eq!(plan, ["Fetch", "Copy", "Fetch"]);
     assert!(!world.destination().exists());
 }
+
+/// Bytes that the last plan needed on the destination's disk.
+fn needed(world: &World) -> u64 {
+    let needed = |event: &Event| if let Event::Planned { needed, .. } = event { Some(*needed) } else { None };
+    *world.events.filter_map(needed).last().unwrap()
+}
+
+/// How many files were read to see what is in them.
+fn checked(world: &World) -> usize {
+    world.events.count(|event| matches!(event, Event::Checking { .. }))
+}
+
+#[test]
+fn what_an_interrupted_copy_has_takes_no_room_a_second_time() {
+    let mut world = World::new();
+    let content = Content::generated(9, 40_000_000);
+    world.file("vae/big", &content);
+    let directory = Utf8PathBuf::from_path_buf(world.beside("baked")).unwrap();
+    world.local.baked = Some(Baked { directory, mode: BakedMode::Copy });
+    bake(&world, "vae/big", &content.to_vec());
+    world.fetch_and_interrupt_when(|event| matches!(event, Event::Brought { .. }));
+    let held = world.held();
+    world.fetch_all();
+    assert_eq!(needed(&world), 40_000_000 - held);
+}
+
+#[test]
+fn a_symlink_is_not_vouched_for_when_its_end_was_replaced_by_a_look_alike() {
+    let world = world(BakedMode::Symlink);
+    bake_all(&world);
+    world.fetch().unwrap();
+    let path = world.beside("baked/vae/b");
+    let times = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let mut other = content(1).to_vec();
+    other[7] ^= 1;
+    // As another image's layer would have it: another file, of the same size and time.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, other).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
+    let report = world.fetch().unwrap();
+    assert!(!report.by_marker);
+    assert_eq!(outcomes(&report), [Outcome::Present, Outcome::Fetched, Outcome::Present]);
+    assert_eq!(std::fs::read(world.path("vae/b")).unwrap(), content(1).to_vec());
+}
+
+#[test]
+fn a_marker_that_lists_nothing_of_what_is_missing_stays() {
+    let mut world = world(BakedMode::Copy);
+    world.fetch_all();
+    world.file("vae/new", &content(5));
+    world.config.offline = true;
+    let before = checked(&world);
+    for _ in 0..2 {
+        assert!(matches!(world.fetch(), Err(FetchError::Offline { count: 1, .. })));
+        assert!(world.path(".models-installed").exists());
+    }
+    assert_eq!(checked(&world), before, "what the marker vouches for was read");
+}
+
+#[test]
+fn what_an_incomplete_run_has_proven_is_not_read_again() {
+    let mut world = world(BakedMode::Copy);
+    bake_all(&world);
+    std::fs::remove_file(world.beside("baked/vae/b")).unwrap();
+    world.config.offline = true;
+    assert!(world.fetch().is_err());
+    assert!(!world.path(".models-installed").exists());
+    let before = checked(&world);
+    assert!(world.fetch().is_err());
+    assert_eq!(checked(&world), before);
+    // Of a file that has changed nothing is known.
+    std::fs::write(world.path("vae/c"), b"changed").unwrap();
+    world.config.offline = false;
+    world.fetch_all();
+    assert!(world.fetch_all().by_marker);
+}
+
+#[test]
+fn force_takes_a_working_symlink_away_only_for_a_file() {
+    let mut world = world(BakedMode::Symlink);
+    bake_all(&world);
+    world.fetch().unwrap();
+    world.config.force = true;
+    world.config.transfer.retry.retries = 1;
+    for path in ["/loras/a", "/vae/b", "/vae/c"] {
+        world.origin.remove(path);
+    }
+    assert!(!world.fetch().unwrap().is_complete());
+    assert_eq!(std::fs::read(world.path("vae/b")).unwrap(), content(1).to_vec());
+    for (n, path) in ["/loras/a", "/vae/b", "/vae/c"].into_iter().enumerate() {
+        world.origin.put(path, content(n));
+    }
+    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 3]);
+}
+
+#[test]
+fn a_link_leaves_no_part_of_an_interrupted_copy() {
+    let mut world = World::new();
+    let content = Content::generated(9, 40_000_000);
+    world.file("vae/big", &content);
+    let directory = Utf8PathBuf::from_path_buf(world.beside("baked")).unwrap();
+    world.local.baked = Some(Baked { directory: directory.clone(), mode: BakedMode::Copy });
+    bake(&world, "vae/big", &content.to_vec());
+    world.fetch_and_interrupt_when(|event| matches!(event, Event::Brought { .. }));
+    world.local.baked = Some(Baked { directory, mode: BakedMode::Symlink });
+    world.fetch().unwrap();
+    assert_eq!(world.listing(), [".models-installed", "vae/big"]);
+}

@@ -297,7 +297,7 @@ fn fault_42_one_file_fails_the_others_are_installed_and_there_is_no_marker() {
     world.origin.misbehave("/d/3", Fault::status(500));
     let error = world.fetch_refused().to_string();
     assert!(error.contains("500"), "{error}");
-    assert_eq!(world.listing(), ["d/0", "d/1", "d/2", "d/4"]);
+    assert_eq!(world.listing(), [".provision.journal", "d/0", "d/1", "d/2", "d/4"]);
     world.origin.behave("/d/3");
     let before = world.origin.counters().body_bytes_sent;
     world.fetch_all();

@@ -61,7 +61,7 @@ impl Lines {
         let verbose = self.verbosity == Verbosity::Verbose;
         match event {
             Event::Waiting { holder } => {
-                Some(format!("waiting for another run that holds the destination: {}", clean(holder)))
+                Some(format!("waiting for another run that holds {}", clean(holder)))
             }
             Event::Acquired => Some("the other run has ended, going on".to_owned()),
             Event::Opened { destination, free } if self.style == Style::Words => {

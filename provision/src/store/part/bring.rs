@@ -60,7 +60,7 @@ pub fn install_copy(
     original: &Original,
     mut step: impl FnMut(u64) -> bool,
 ) -> Result<(Installed, Way), BringError> {
-    let part = PartFile::open(destination, model, naming, || step(0)).map_err(BringError::Part)?;
+    let part = PartFile::resume(destination, model, naming, || step(0)).map_err(BringError::Part)?;
     let part = Arc::new(part);
     let mut mixed = part.held() > 0;
     loop {

@@ -248,7 +248,7 @@ fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
         orphan.checkpoint().unwrap();
     }
     let part = PartFile::open(&place.destination, &model, &Naming::Private("2-b".into()), || true).unwrap();
-    part.adopt_orphans(&model).unwrap();
+    part.adopt_orphans(&model, || true).unwrap();
     assert_eq!(part.missing(), [ByteRange::new(0, 5), ByteRange::new(25, 43)]);
     write(&part, 0..5, CONTENT);
     write(&part, 25..43, CONTENT);

@@ -1,0 +1,25 @@
+//! What the process is told before it does anything: how to keep memory, and how many files it may have open.
+
+/// To be called before there are threads.
+pub fn prepare() {
+    use_one_pool();
+    raise_file_limit();
+}
+
+/// Keeps memory in one pool. glibc gives threads pools of their own, up to eight times as many as there are cores, and
+/// each keeps what it once needed; here bytes are received by one thread and let go by another, in few and large pieces,
+/// so that many pools cost memory (a third of it, measured) and gain nothing.
+fn use_one_pool() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it sets a number; there is one thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Many connections and many files: as many descriptors as the system lets this process have.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
