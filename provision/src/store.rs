@@ -14,6 +14,7 @@
 //! | `vae/.x.safetensors.a70580f0.journal` | which of them are durable |
 //! | `vae/x.safetensors` | the file, whole and right, or absent |
 //! | `.provision.lock` | held while a run works here |
+//! | `.provision.journal` | what an incomplete run has proven (see [`marker`](crate::marker)) |
 //!
 //! # The order of writes
 //! Data, `fdatasync(part)`, then the journal record (I3). Mode and mtime, `fsync(part)`, rename, `fsync(directory)`,

@@ -29,6 +29,11 @@ pub(super) fn changes() -> String {
     format!("the Dockerfile is the shipped one, {CHANGES}")
 }
 
+/// The text with another address for the Hub.
+pub(super) fn with_hub(text: &str, address: &str) -> String {
+    text.replace(MODELS, &format!("{MODELS}\nENV HF_ENDPOINT={address}"))
+}
+
 /// The adapted text with the binary of the image `built`, instead of the stage that makes one.
 pub(super) fn with_binary_of(adapted: &str, built: &str) -> Result<String> {
     let at = adapted.find(MODELS);

@@ -22,6 +22,7 @@ pub(super) const PROOFS: &[Proof] = &[
         name: "7: built again, also without cache, the model layers are the same",
         prove: images::reproducible,
     },
+    Proof { name: "1: a token reaches the Hub from a build, and nothing else", prove: images::token },
     Proof {
         name: "an image with the binary alone resolves names and trusts by its own file",
         prove: scratch::run,

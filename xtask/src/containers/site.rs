@@ -7,11 +7,15 @@ use camino::{Utf8Path, Utf8PathBuf};
 use provision::lockfile::Lockfile;
 use xshell::Shell;
 
+use super::world::CANARY;
 use crate::nginx::{self, Nginx};
 use crate::project;
 use crate::real_input::access_log::{self, AccessLog, SYNC};
 use crate::real_input::lock::{Entry, Lock};
 use crate::real_input::wheel::{self, Asset, Assets};
+
+/// A path on the Hub that wants the token.
+pub(super) const GATED: &str = "gated";
 
 /// The web server and what it has. It stops when this is dropped.
 #[derive(Debug)]
@@ -20,6 +24,8 @@ pub(super) struct Site {
     nginx: Option<Nginx>,
     pub(super) log: AccessLog,
     pub(super) lock: Lock,
+    /// The address of what stands for the Hub.
+    pub(super) hub: String,
     /// What the lock's addresses begin with.
     pub(super) base: String,
     /// What lies there.
@@ -64,6 +70,11 @@ impl Site {
     server {{
         listen 127.0.0.1:{port};
         location = {SYNC} {{ return 204; }}
+        # The Hub, as far as a token goes.
+        location /{GATED}/ {{
+            if ($http_authorization != 'Bearer {CANARY}') {{ return 401; }}
+            alias {folder}/;
+        }}
         location /files/ {{
             if (-f {paces}/crawl) {{ set $limit_rate 1m; }}
             if (-f {paces}/walk) {{ set $limit_rate 20m; }}
@@ -79,6 +90,7 @@ impl Site {
         let base = format!("http://127.0.0.1:{port}/files");
         Ok(Self {
             nginx: Some(nginx),
+            hub: format!("http://127.0.0.1:{port}"),
             log: AccessLog::new(prefix.join("logs/access.log"), port),
             lock: lock(&assets, &base)?,
             base,

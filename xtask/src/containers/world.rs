@@ -16,10 +16,12 @@ pub(super) const BAKED: &str = "provision:runtime-baked";
 pub(super) const RUNTIME: &str = "provision:runtime";
 /// Has the binary.
 pub(super) const COMPILED: &str = "provision-check:build";
+/// Was built with models that want the token.
+pub(super) const WITH_TOKEN: &str = "provision-check:token";
 /// Has nothing but the binary.
 pub(super) const SCRATCH: &str = "provision-check:scratch";
 /// Every name that an image gets here.
-pub(super) const IMAGES: [&str; 4] = [BAKED, RUNTIME, COMPILED, SCRATCH];
+pub(super) const IMAGES: [&str; 5] = [BAKED, RUNTIME, COMPILED, WITH_TOKEN, SCRATCH];
 
 /// Where `ComfyUI` has its models in the images.
 pub(super) const DESTINATION: &str = "/workspace/ComfyUI/models";

@@ -4,8 +4,9 @@
 
 use anyhow::{Result, ensure};
 
-use crate::containers::dockerfile;
-use crate::containers::world::{BAKED, CANARY, MODELS, RUNTIME, World};
+use crate::containers::site::GATED;
+use crate::containers::world::{BAKED, CANARY, MODELS, RUNTIME, WITH_TOKEN, World};
+use crate::containers::{dockerfile, saved};
 use crate::real_input::access_log;
 use crate::steps::Done;
 
@@ -41,14 +42,45 @@ pub(super) fn build(world: &mut World) -> Result<Done> {
         !saved.containing(sha256)?.is_empty(),
         "the search does not find what is there: the lock's {sha256}"
     );
+    keep_no_token(world, &saved, &[BAKED, RUNTIME])?;
+    Ok(Done::Passed)
+}
+
+fn keep_no_token(world: &mut World, saved: &saved::Images, images: &[&str]) -> Result<()> {
     let leaks = saved.containing(CANARY)?;
     ensure!(leaks.is_empty(), "the token is in {leaks:?}");
-    for image in [BAKED, RUNTIME] {
+    for image in images {
         for question in [&["history", "--no-trunc"][..], &["image", "inspect"]] {
             let answer = world.engine.read(&[question, &[image]].concat())?;
             ensure!(!answer.contains(CANARY), "the token is in docker {question:?}:\n{answer}");
         }
     }
+    Ok(())
+}
+
+/// That a token is nowhere says something only where it was used.
+pub(super) fn token(world: &mut World) -> Result<Done> {
+    let built = world.built_dockerfile()?;
+    let built = world.engine.shell().read_file(built)?;
+    let (file, lock) = (world.root.join("Dockerfile.token"), world.root.join("token.lock"));
+    let gated = format!("https://huggingface.co/{GATED}");
+    let text = world.site.lock.text().replace(&world.site.base, &gated);
+    world.engine.shell().write_file(&lock, text)?;
+    world.engine.shell().write_file(&file, dockerfile::with_hub(&built, &world.site.hub))?;
+    let mark = world.site.log.mark()?;
+    let arguments = ["--target", "runtime-baked", "--tag", WITH_TOKEN, "--lock", lock.as_str()];
+    // Without what the cache mount has, which was fetched without a token.
+    let ended = world.image(&[&arguments[..], &["--", "--no-cache"]].concat(), &file)?;
+    let said = [&ended.stdout, &ended.stderr];
+    ensure!(said.iter().all(|text| !text.contains(CANARY)), "the token is in the build's output:\n{ended}");
+    let requests = world.requests(mark)?;
+    ensure!(
+        access_log::bytes(&requests) >= world.site.total()
+            && requests.iter().all(|request| request.authorization == format!("Bearer {CANARY}")),
+        "the token did not go to the Hub with every request: {requests:#?}"
+    );
+    let saved = world.save(&[WITH_TOKEN])?;
+    keep_no_token(world, &saved, &[WITH_TOKEN])?;
     Ok(Done::Passed)
 }
 
