@@ -1,149 +1,235 @@
-//! `cargo xtask bench`: this program against aria2c, on the same set from the same server, one after the other.
+//! `cargo xtask bench`: this program beside the tools that people would take instead, on the same set from the same
+//! origin, in one run.
 //!
-//! The set has the shape of the four Qwen files, by default at 1/20 of their size. Both programs verify SHA-256. Their
-//! rounds alternate, so that a machine that gets slower gets slower for both; the first round of each warms up, is
-//! checked by `sha256sum`, and does not count. Everything lies in memory: what is measured is the program, not a disk.
+//! All verify SHA-256, by themselves or by `sha256sum` on all cores afterwards, and what they take unverified is said as
+//! well. Rounds alternate, so that a machine that gets slower gets slower for all; the first round of each warms up, is
+//! checked by `sha256sum`, and does not count. Quote the ratios of one run, not times of several.
+//!
+//! Code map: `scenario` names the questions; `race`, `resume`, `noop`, `verify`, `memory` and `growth` answer them on a
+//! `stage`; `tool` knows the programs, `origin` and `set` what they fetch; `measure` runs commands; `report` is the
+//! result, `table` and `draw` show it. Nothing here sleeps, and nothing but `measure` decides what a cost is.
 
 #![expect(clippy::print_stdout, reason = "the result is what it is run for")]
 
-mod capped;
-mod contender;
-mod loopback;
+mod checksum;
+mod draw;
+mod growth;
+mod invocation;
+mod machine;
 mod measure;
 mod memory;
-mod result;
+mod noop;
+mod origin;
+mod quick;
+mod race;
+mod report;
+mod resume;
+mod scale;
+mod scenario;
 mod set;
+mod stage;
+mod statistics;
+mod table;
+mod tool;
+mod tree;
+mod verify;
 
-use anyhow::{Context as _, Result, ensure};
+use std::cell::OnceCell;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use clap::{Args, ValueEnum};
-use xshell::Shell;
+use clap::{Args, ValueEnum as _};
+use xshell::{Shell, cmd};
 
-use crate::programs::{self, ARIA2, NGINX, TIME};
+use crate::programs::{self, NGINX, OPENSSL, TIME};
 use crate::project;
-use contender::Contender;
-use measure::Measurement;
-use set::Set;
+use measure::Meter;
+use race::Race;
+use report::{Machine, Missing, Outcome, Report, Version};
+use scale::Scale;
+use scenario::Scenario;
+use stage::Stage;
+use tool::{Found, Tool};
 
-/// Measures this program against aria2c: time, processor time, peak memory
-#[derive(Debug, Clone, Args)]
+/// Measures this program beside aria2c, curl and others: time, processor time, peak memory
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct BenchArgs {
-    /// Only this scenario
-    #[arg(long, value_enum)]
-    pub(crate) scenario: Option<Scenario>,
+    /// Only this scenario (repeatable)
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) scenario: Vec<Scenario>,
 
-    /// How often each program runs, after one round that does not count
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub(crate) rounds: u32,
+    /// Only this peer (repeatable)
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub(crate) peer: Vec<Tool>,
 
-    /// The files are this many times smaller than the real ones
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    pub(crate) scale: u64,
+    /// How often each program runs, after one round that does not count [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: Option<u32>,
 
-    /// One round of each and no warm-up; fails when aria2c is faster on loopback
-    #[arg(long, conflicts_with = "rounds")]
+    /// The files are this many times smaller than the real ones [default: 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) scale: Option<u64>,
+
+    /// A minute's check for CI: loopback and capped against aria2c, small, one round; fails on a gross loss
+    #[arg(long, conflicts_with_all = ["scenario", "peer", "rounds"])]
     pub(crate) quick: bool,
 
-    /// Where the set and the destinations are: a directory in memory
-    #[arg(long, value_name = "DIR", default_value = "/dev/shm")]
-    pub(crate) dir: Utf8PathBuf,
+    /// A `provision` binary to measure instead of this very program
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) ours: Option<Utf8PathBuf>,
+
+    /// A directory in memory, for sources and destinations [default: /dev/shm]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<Utf8PathBuf>,
+
+    /// A directory on a disk [default: target/bench]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) disk: Option<Utf8PathBuf>,
 }
 
-impl Default for BenchArgs {
-    fn default() -> Self {
-        Self { scenario: None, rounds: 5, scale: 20, quick: false, dir: "/dev/shm".into() }
-    }
-}
+const ROUNDS: u32 = 5;
 
-/// What the origin is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Scenario {
-    /// nginx without a limit: what the program itself costs
-    Loopback,
-    /// 4 MB/s for each connection, as a CDN does: what the schedule is worth
-    Capped,
-}
+/// Longer than the slowest tool takes for anything here.
+const LIMIT: Duration = Duration::from_mins(5);
 
-impl Scenario {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Loopback => "loopback",
-            Self::Capped => "capped",
-        }
-    }
-}
+/// Where results go, below the workspace's root.
+const RESULTS: &str = "target/bench";
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     programs::extend_path(&sh);
-    programs::require(&sh, "the benchmark", &[NGINX, ARIA2, TIME])?;
-    let set = Set::qwen(args.scale);
-    memory::require(&sh, &args.dir, 2 * set.total())?;
-    let scratch = tempfile::Builder::new().prefix("provision-bench-").tempdir_in(&args.dir)?;
-    let scratch = Stage {
-        folder: Utf8Path::from_path(scratch.path()).context("the path of --dir is not UTF-8")?,
+    programs::require(&sh, "the benchmark", &[NGINX, OPENSSL, TIME])?;
+    let results = project::root().join(RESULTS);
+    sh.create_dir(&results)?;
+    let memory = scratch(args.dir.as_deref().unwrap_or(Utf8Path::new("/dev/shm")))?;
+    let disk = scratch(args.disk.as_deref().unwrap_or(&results))?;
+    let (memory, disk) = (path(&memory)?, path(&disk)?);
+    let lists = memory.join("lists");
+    sh.create_dir(&lists)?;
+
+    let mut machine = Machine::look(&sh);
+    let (peers, missing) = find(args, &sh);
+    let ours = Found::ours(args.ours.as_deref(), commit(&sh))?;
+    let stage = Stage {
         sh: &sh,
-        set: &set,
-        rounds: if args.quick { 1 } else { args.rounds },
+        memory,
+        disk,
+        meter: Meter { path: sh.var("PATH")?, folder: lists, limit: LIMIT },
+        scale: Scale(args.scale.unwrap_or(if args.quick { quick::SCALE } else { Scale::USUAL })),
+        rounds: args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS }),
         warm_up: !args.quick,
+        cores: machine::cores(),
+        ours,
+        peers,
+        qwen: OnceCell::new(),
     };
-    for &scenario in Scenario::value_variants() {
-        if args.scenario.is_some_and(|only| only != scenario) {
-            continue;
-        }
-        let outcome = match scenario {
-            Scenario::Loopback => loopback::run(&scratch)?,
-            Scenario::Capped => capped::run(&scratch)?,
-        };
-        println!("\n{outcome}");
-        let path = outcome.save(&sh)?;
-        println!("{path} written");
-        if args.quick && scenario == Scenario::Loopback {
-            ensure!(
-                outcome.ratio() <= 1.0,
-                "slower than aria2c on loopback: {:.2} of its time",
-                outcome.ratio()
-            );
-        }
+    let mut report = Report::new(command(), machine.clone(), versions(&stage), missing);
+    for missing in &report.missing {
+        println!("{} was not found, and does not take part: {}", missing.tool, missing.hint);
     }
-    Ok(())
-}
-
-/// Where rounds take place.
-struct Stage<'a> {
-    /// In memory; everything below goes at the end.
-    folder: &'a Utf8Path,
-    sh: &'a Shell,
-    set: &'a Set,
-    rounds: u32,
-    warm_up: bool,
-}
-
-impl Stage<'_> {
-    /// Lets the contenders fetch the set from `base` in turn; the measurements are in their order.
-    fn compete(&self, base: &str) -> Result<[Vec<Measurement>; 2]> {
-        let contenders = [Contender::ours(self.folder)?, Contender::aria2(self.folder)];
-        let destination = self.folder.join("dest");
-        let mut measurements = [Vec::new(), Vec::new()];
-        let first = u32::from(!self.warm_up);
-        for round in first..=self.rounds {
-            for (contender, measurements) in contenders.iter().zip(&mut measurements) {
-                let arguments = contender.prepare(self.set, base, &destination)?;
-                let measurement = measure::run(self.sh, self.folder, contender.program(), &arguments)?;
-                if round == first {
-                    self.set.check(self.sh, &destination)?;
-                } else {
-                    self.set.check_sizes(&destination)?;
-                }
-                self.sh.remove_path(&destination)?;
-                let name = if round == 0 { "warm-up".to_owned() } else { format!("round {round}") };
-                println!("{name}: {:<8} {measurement}", contender.name());
-                if round > 0 {
-                    measurements.push(measurement);
-                }
+    if args.quick {
+        report.outcomes = quick::run(&stage)?;
+    } else {
+        for &scenario in Scenario::value_variants() {
+            if !args.scenario.is_empty() && !args.scenario.contains(&scenario) {
+                continue;
+            }
+            println!("\n--- bench: {}", scenario.name());
+            for outcome in
+                measure_one(&stage, scenario).with_context(|| format!("bench: {}", scenario.name()))?
+            {
+                println!("\n{}", table::outcome(&outcome));
+                report.outcomes.push(outcome);
             }
         }
-        Ok(measurements)
     }
+    machine.look_again(&sh);
+    report.machine = machine;
+    save(&sh, &results, &report)
+}
+
+fn measure_one(stage: &Stage<'_>, scenario: Scenario) -> Result<Vec<Outcome>> {
+    if let Some(race) = Race::of(scenario) {
+        return Ok(vec![race.run(stage)?]);
+    }
+    match scenario {
+        Scenario::Resume => Ok(vec![resume::run(stage)?]),
+        Scenario::Noop => Ok(vec![noop::run(stage)?]),
+        Scenario::Verify => Ok(vec![verify::run(stage)?]),
+        Scenario::Memory => Ok(vec![memory::run(stage)?]),
+        Scenario::Growth => Ok(vec![growth::files(stage)?, growth::connections(stage)?]),
+        // Those that are races, as above.
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn scratch(below: &Utf8Path) -> Result<tempfile::TempDir> {
+    let made = tempfile::Builder::new().prefix("provision-bench-").tempdir_in(below);
+    made.with_context(|| format!("making a directory below {below}"))
+}
+
+fn path(directory: &tempfile::TempDir) -> Result<&Utf8Path> {
+    Utf8Path::from_path(directory.path()).context("the path of --dir or --disk is not UTF-8")
+}
+
+/// The peers that are there, and those that are not.
+fn find(args: &BenchArgs, sh: &Shell) -> (Vec<Found>, Vec<Missing>) {
+    let mut peers = Vec::new();
+    let mut missing = Vec::new();
+    for &tool in Tool::value_variants() {
+        let is_wanted =
+            if args.quick { tool == Tool::Aria2c } else { args.peer.is_empty() || args.peer.contains(&tool) };
+        if is_wanted {
+            match tool.find(sh, project::root()) {
+                Some(found) => peers.push(found),
+                None => missing.push(Missing { tool: tool.name(), hint: tool.hint() }),
+            }
+        }
+    }
+    (peers, missing)
+}
+
+/// What was typed.
+fn command() -> String {
+    let words = ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(std::env::args().skip(1));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The commit that ours is of.
+fn commit(sh: &Shell) -> String {
+    let described = cmd!(sh, "git describe --always --dirty").quiet().ignore_stderr().read();
+    described.map_or_else(|_| "unknown".to_owned(), |commit| format!("commit {commit}"))
+}
+
+fn versions(stage: &Stage<'_>) -> Vec<Version> {
+    let of = |found: &Found| Version { tool: found.tool.name(), version: found.version.clone() };
+    let mut versions: Vec<_> = [&stage.ours].into_iter().chain(&stage.peers).map(of).collect();
+    let sh = stage.sh;
+    // nginx says it on standard error.
+    let nginx = cmd!(sh, "nginx -v").quiet().output().map(|output| output.stderr).unwrap_or_default();
+    let nginx = String::from_utf8_lossy(&nginx).trim().trim_start_matches("nginx version: ").to_owned();
+    versions.push(Version { tool: "nginx", version: nginx });
+    let rustc = cmd!(sh, "rustc --version").quiet().read().unwrap_or_default();
+    versions.push(Version { tool: "rustc", version: rustc });
+    let sha256sum = cmd!(sh, "sha256sum --version").quiet().read().unwrap_or_default();
+    versions.push(Version {
+        tool: "sha256sum",
+        version: sha256sum.lines().next().unwrap_or_default().to_owned(),
+    });
+    versions
+}
+
+/// Writes the report in all its forms.
+fn save(sh: &Shell, results: &Utf8Path, report: &Report) -> Result<()> {
+    let json = serde_json::to_string_pretty(report)? + "\n";
+    let mut files = vec![("report.json", json), ("report.md", table::report(report))];
+    files.extend(draw::bars(report).map(|picture| ("chart.svg", picture)));
+    files.extend(draw::curves(report).map(|picture| ("growth.svg", picture)));
+    for (name, text) in files {
+        sh.write_file(results.join(name), text)?;
+        println!("{RESULTS}/{name} written");
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use xshell::{Shell, cmd};
 
-use crate::bench::{self, BenchArgs, Scenario};
+use crate::bench::{self, BenchArgs};
 use crate::containers;
 use crate::programs::{self, HADOLINT, SHELLCHECK};
 use crate::project;
@@ -59,7 +59,7 @@ pub(crate) enum Step {
     RealInput,
     /// The static binary, built and proved in roots without a C library
     Static,
-    /// The benchmark runs, at a small scale; its numbers decide nothing
+    /// A short benchmark: fails only when aria2c is faster, since machines are noisy
     Bench,
 }
 
@@ -109,12 +109,7 @@ fn prove(sh: &Shell, step: Step) -> Result<Done> {
         Step::Demo => cmd!(sh, "cargo xtask fetch-models --demo").run()?,
         Step::RealInput => real_input::run(&RealInputArgs::default())?,
         Step::Static => return static_binary::run(&StaticBinaryArgs::default()),
-        Step::Bench => bench::run(&BenchArgs {
-            scenario: Some(Scenario::Loopback),
-            rounds: 1,
-            scale: 200,
-            ..BenchArgs::default()
-        })?,
+        Step::Bench => bench::run(&BenchArgs { quick: true, ..BenchArgs::default() })?,
     }
     Ok(Done::Passed)
 }

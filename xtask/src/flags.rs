@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Readme(ReadmeArgs),
     /// Run the schedule against simulated hosts, and say which term limits it
     Simulate(SimulateArgs),
-    /// Measure this program against aria2c: time, processor time, peak memory
+    /// Measure this program beside aria2c, curl and others: time, processor time, peak memory
     Bench(BenchArgs),
 }
 

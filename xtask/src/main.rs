@@ -1,6 +1,7 @@
 //! The project's commands: `cargo xtask --help`. This file only dispatches.
 
 mod bench;
+mod certificates;
 mod ci;
 mod containers;
 mod demo;

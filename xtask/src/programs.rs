@@ -11,7 +11,6 @@ pub(crate) struct Program {
     package: &'static str,
 }
 
-pub(crate) const ARIA2: Program = Program { name: "aria2c", package: "aria2" };
 pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static" };
 pub(crate) const DNSMASQ: Program = Program { name: "dnsmasq", package: "dnsmasq-base" };
 pub(crate) const DOCKER: Program = Program { name: "docker", package: "docker.io" };

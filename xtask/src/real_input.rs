@@ -3,7 +3,6 @@
 //! access log: nothing that is on trial judges itself.
 
 pub(crate) mod access_log;
-pub(crate) mod certificates;
 mod checks;
 pub(crate) mod client;
 pub(crate) mod lock;

@@ -1,15 +1,28 @@
-//! What one run of a program costs.
+//! What one run of a command costs.
 //!
-//! GNU time reads what the kernel accounts to the process (`wait4`): processor time and peak memory to the end, with
-//! nothing in between that could miss a peak, and without `unsafe` here.
+//! Processor time is what the kernel accounts to the command and to everything that it waited for, as GNU time reads
+//! it: to the end, with nothing in between that could be missed, and without `unsafe` here.
+//!
+//! Peak memory is the larger of two numbers. GNU time's is exact, but of the largest single process. A look at the
+//! process tree every 20 ms adds up what is resident in all of its processes, but may miss a short peak, and counts a
+//! page that two processes share (a library's code) twice. For a tool that is one process the first decides, for one
+//! that is run several times at once the second.
 
 use std::fmt;
-use std::time::Instant;
+use std::fs::File;
+use std::process::Stdio;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use camino::Utf8Path;
+use anyhow::{Context as _, Result, bail, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
-use xshell::{Shell, cmd};
+
+use super::invocation::Invocation;
+use super::tree;
+
+/// How often the tree is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A run's cost.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -22,59 +35,116 @@ pub(super) struct Measurement {
     pub(super) peak_bytes: u64,
 }
 
-/// Runs it to its end, which has to be a good one. It sees `PATH` and an empty `HOME`.
-pub(super) fn run(
-    sh: &Shell,
-    folder: &Utf8Path,
-    program: &Utf8Path,
-    arguments: &[String],
-) -> Result<Measurement> {
-    let path = sh.var("PATH")?;
-    let home = folder.join("home");
-    sh.create_dir(&home)?;
-    let costs = folder.join("costs");
-    let numbers = "%U %S %M";
-    let command = cmd!(sh, "time --output {costs} --format {numbers} -- {program} {arguments...}");
-    let command = command.quiet().ignore_status().env_clear().env("PATH", path).env("HOME", home);
-    let started = Instant::now();
-    let output = command.output()?;
-    let wall_seconds = started.elapsed().as_secs_f64();
-    ensure!(
-        output.status.success(),
-        "{program} failed ({}):\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let text = sh.read_file(&costs)?;
-    let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    let &[user, system, kibibytes] = numbers.as_slice() else {
-        return Err(anyhow::anyhow!("{text:?}")).context("GNU time should have written three numbers");
-    };
-    Ok(Measurement { wall_seconds, cpu_seconds: user + system, peak_bytes: kibibytes as u64 * 1024 })
+impl Measurement {
+    /// The cost of doing one after the other.
+    pub(super) fn then(self, next: Self) -> Self {
+        Self {
+            wall_seconds: self.wall_seconds + next.wall_seconds,
+            cpu_seconds: self.cpu_seconds + next.cpu_seconds,
+            peak_bytes: self.peak_bytes.max(next.peak_bytes),
+        }
+    }
 }
 
-/// What several runs cost: the medians of the times, each by itself, and the largest peak: a limit of memory that is
-/// kept half of the time is not kept.
-pub(super) fn summary(measurements: &[Measurement]) -> Measurement {
-    let middle = |value: fn(&Measurement) -> f64| {
-        let mut values: Vec<_> = measurements.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        let (low, high) = (values[(values.len() - 1) / 2], values[values.len() / 2]);
-        f64::midpoint(low, high)
-    };
-    Measurement {
-        wall_seconds: middle(|m| m.wall_seconds),
-        cpu_seconds: middle(|m| m.cpu_seconds),
-        peak_bytes: measurements.iter().map(|m| m.peak_bytes).max().unwrap_or_default(),
+/// Runs commands.
+#[derive(Debug)]
+pub(super) struct Meter {
+    /// Where a command finds programs.
+    pub(super) path: String,
+    /// For what it says, and for an empty home.
+    pub(super) folder: Utf8PathBuf,
+    /// A command that takes longer has hung.
+    pub(super) limit: Duration,
+}
+
+impl Meter {
+    /// Runs it to its end, which has to be a good one.
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Measurement> {
+        let costs = self.folder.join("costs");
+        let before = ["time", "--quiet", "--output", costs.as_str(), "--format", "%U %S %M", "--"];
+        let (wall_seconds, peak) = self.to_the_end(invocation, &before)?;
+        let text = std::fs::read_to_string(&costs)?;
+        let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let &[user, system, kibibytes] = numbers.as_slice() else {
+            bail!("GNU time should have written three numbers, not {text:?}");
+        };
+        Ok(Measurement {
+            wall_seconds,
+            cpu_seconds: user + system,
+            peak_bytes: peak.max(kibibytes as u64 * 1024),
+        })
     }
+
+    /// The seconds from its start to its end, with nothing in between that would cost a millisecond of its own.
+    pub(super) fn wall(&self, invocation: &Invocation) -> Result<f64> {
+        Ok(self.to_the_end(invocation, &[])?.0)
+    }
+
+    /// Starts it and leaves it to the caller.
+    pub(super) fn spawn(&self, invocation: &Invocation, before: &[&str]) -> Result<std::process::Child> {
+        let home = self.folder.join("home");
+        std::fs::create_dir_all(&home)?;
+        invocation
+            .command(before)
+            .env("PATH", &self.path)
+            .env("HOME", home)
+            .stdin(Stdio::null())
+            .stdout(File::create(self.folder.join("stdout"))?)
+            .stderr(File::create(self.folder.join("stderr"))?)
+            .spawn()
+            .with_context(|| format!("starting {}", invocation.program))
+    }
+
+    fn to_the_end(&self, invocation: &Invocation, before: &[&str]) -> Result<(f64, u64)> {
+        let program = &invocation.program;
+        let (ended, end) = channel::<()>();
+        let started = Instant::now();
+        let mut child = self.spawn(invocation, before)?;
+        let root = child.id();
+        let limit = self.limit;
+        let (status, wall, peak) = std::thread::scope(|scope| {
+            let looker = scope.spawn(move || {
+                let mut peak = 0;
+                while end.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                    peak = tree::resident(root).max(peak);
+                    if started.elapsed() > limit {
+                        tree::kill(root);
+                    }
+                }
+                peak
+            });
+            let status = child.wait();
+            let wall = started.elapsed();
+            drop(ended);
+            (status, wall, looker.join().unwrap_or_default())
+        });
+        let status = status?;
+        ensure!(wall <= limit, "{program} had not ended after {} s", limit.as_secs());
+        ensure!(status.success(), "{program} failed ({status}): {}", self.said());
+        Ok((wall.as_secs_f64(), peak))
+    }
+
+    /// The end of what the last command wrote.
+    fn said(&self) -> String {
+        let read = |name: &str| std::fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        let text = read("stdout") + &read("stderr");
+        let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        lines[lines.len().saturating_sub(8)..].join("\n")
+    }
+}
+
+/// Writes what is dirty back to the disk of `folder`, so that no round pays for the one before it.
+pub(super) fn settle(folder: &Utf8Path) -> Result<()> {
+    let status = std::process::Command::new("sync").args(["--file-system", folder.as_str()]).status()?;
+    ensure!(status.success(), "sync {folder}: {status}");
+    Ok(())
 }
 
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { wall_seconds, cpu_seconds, peak_bytes } = self;
         let peak = *peak_bytes as f64 / 1e6;
-        write!(f, "{wall_seconds:7.2} s wall  {cpu_seconds:7.2} s CPU  {peak:7.1} MB peak")
+        write!(f, "{wall_seconds:8.3} s wall {cpu_seconds:8.2} s CPU {peak:8.1} MB peak")
     }
 }
 
@@ -83,11 +153,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_of_an_even_number_lies_between_the_middle_two() {
-        let of = |wall_seconds| Measurement { wall_seconds, cpu_seconds: 1.0, peak_bytes: 10 };
-        let median =
-            |walls: &[f64]| summary(&walls.iter().map(|wall| of(*wall)).collect::<Vec<_>>()).wall_seconds;
-        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
-        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
+    fn what_comes_after_adds_time_but_not_memory() {
+        let of = |wall_seconds, peak_bytes| Measurement { wall_seconds, cpu_seconds: 1.0, peak_bytes };
+        let both = of(1.0, 10).then(of(0.5, 20));
+        assert!((both.wall_seconds - 1.5).abs() < 1e-9 && (both.cpu_seconds - 2.0).abs() < 1e-9);
+        assert_eq!(both.peak_bytes, 20);
     }
 }

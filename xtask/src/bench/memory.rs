@@ -1,50 +1,59 @@
-//! Whether there is room: a benchmark that makes the machine swap measures the swapping.
+//! `memory`: the peak of ours for a small and a large set: it must not depend on the size.
+//!
+//! The origin makes the bytes when it sends them, so a file of 20 GB takes no room on its side. The capped one gives
+//! each of its connections more than the other scenarios do: what is asked is what 64 connections at once hold in
+//! memory, and at 4 MB/s the answer would take a minute and a half.
 
-use anyhow::{Context as _, Result, ensure};
-use camino::Utf8Path;
-use xshell::{Shell, cmd};
+use anyhow::Result;
+use provision_testbed::Shape;
 
-/// For the programs, the server, and whatever else the machine does.
-const RESERVE: u64 = 300_000_000;
+use super::machine;
+use super::origin::{self, CONNECTIONS};
+use super::report::{Check, Outcome, Row};
+use super::scenario::Scenario;
+use super::set::Set;
+use super::stage::Stage;
+use super::tool::Job;
 
-/// Wants room for `bytes` in `folder`, which has to be in memory, and the memory itself.
-pub(super) fn require(sh: &Shell, folder: &Utf8Path, bytes: u64) -> Result<()> {
-    let output = cmd!(sh, "df --block-size=1 --output=fstype,avail {folder}").quiet().read()?;
-    let mut words = output.split_whitespace().skip(2);
-    let (kind, free) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let free: u64 = free.parse().with_context(|| format!("df said {output:?}"))?;
-    ensure!(kind == "tmpfs", "{folder} is on {kind}, not on a tmpfs; choose another --dir");
-    ensure!(
-        free >= bytes,
-        "{folder} has {free} bytes free and {bytes} are needed; choose a larger --scale, another --dir, or a larger \
-         tmpfs (docker run --shm-size)"
-    );
-    let available = available(&sh.read_file("/proc/meminfo")?)?;
-    let needed = bytes + RESERVE;
-    ensure!(
-        available >= needed,
-        "{needed} bytes of memory are needed and {available} are free; choose a larger --scale"
-    );
-    Ok(())
-}
+/// Bytes per second for each connection.
+const CAP: u64 = 12_000_000;
 
-/// `MemAvailable`, in bytes.
-fn available(meminfo: &str) -> Result<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kibibytes: u64 = line
-        .and_then(|line| line.trim().strip_suffix(" kB"))
-        .context("/proc/meminfo has no MemAvailable")?
-        .trim()
-        .parse()?;
-    Ok(kibibytes * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn available_memory_is_read_from_its_line() {
-        let text = "MemTotal:       24586264 kB\nMemFree:  1 kB\nMemAvailable:   24115192 kB\n";
-        assert_eq!(super::available(text).unwrap(), 24_115_192 * 1024);
-        assert!(super::available("MemTotal: 1 kB\n").is_err());
+pub(super) fn run(stage: &Stage<'_>) -> Result<Outcome> {
+    let room = machine::room(stage.sh, stage.disk)?;
+    let mut notes = Vec::new();
+    let mut rows = Vec::new();
+    for bytes in [stage.scale.of(1_000_000_000), stage.scale.of(20_000_000_000)] {
+        let size = bytes.min(room);
+        if size < bytes {
+            notes.push(format!("{} GB instead of {}: the disk has no room for more", gb(size), gb(bytes)));
+        }
+        let set = Set::equal(1, size);
+        for (shape, words) in [
+            (Shape::default(), "no cap".to_owned()),
+            (Shape::rate(CAP), format!("{CONNECTIONS} capped connections")),
+        ] {
+            let origin = origin::testbed(shape, &set)?;
+            let destination = stage.disk.join("memory");
+            let job = Job {
+                set: &set,
+                base: &format!("http://{}", origin.addr()),
+                destination: &destination,
+                folder: &stage.meter.folder,
+                authority: None,
+                connections: None,
+            };
+            let cost = stage.meter.run(&stage.ours.prepare(&job, true)?)?;
+            set.check_sizes(&destination)?;
+            stage.sh.remove_path(&destination)?;
+            let mut row = Row::new(stage.ours.tool.name(), Check::Itself, (1, size), vec![cost]);
+            row.case = Some(format!("{} GB, {words}", gb(size)));
+            rows.push(row);
+        }
     }
+    let setting = "testbed, one file, onto a real disk; one round each".to_owned();
+    Ok(Outcome::new(Scenario::Memory, setting, rows, notes))
+}
+
+fn gb(bytes: u64) -> String {
+    format!("{}", (bytes as f64 / 1e7).round() / 100.0)
 }

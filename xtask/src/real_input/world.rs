@@ -9,10 +9,10 @@ use tempfile::TempDir;
 use xshell::{Shell, cmd};
 
 use super::access_log::{self, AccessLog, SYNC};
-use super::certificates::Certificates;
 use super::client::{self, Run};
 use super::lock::{FOLDER, Lock};
 use super::wheel::{self, Assets};
+use crate::certificates::Certificates;
 use crate::nginx::{self, Nginx};
 
 /// The signature in the redirects of the imitated hub: a secret, as a token is.

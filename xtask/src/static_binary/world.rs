@@ -13,8 +13,8 @@ use xshell::{Shell, cmd};
 use super::name_server::NameServer;
 use super::root::{Kind, Root};
 use super::trace;
+use crate::certificates::Certificates;
 use crate::nginx::{self, Nginx};
-use crate::real_input::certificates::Certificates;
 use crate::real_input::client::{Ended, Run};
 
 /// The web server's name, which only the name server knows.

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
+use crate::certificates::Certificates;
 use crate::containers::world::{COMPILED, DESTINATION, SCRATCH, World};
 use crate::nginx::{self, Nginx};
-use crate::real_input::certificates::Certificates;
 use crate::static_binary::name_server::NameServer;
 use crate::steps::Done;
 

@@ -18,7 +18,7 @@ prompt = no
 distinguished_name = name
 x509_extensions = authority
 [name]
-CN = real-input check: throw-away CA
+CN = throw-away CA of cargo xtask
 [authority]
 basicConstraints = critical, CA:TRUE
 keyUsage = critical, keyCertSign, cRLSign
