@@ -1,4 +1,4 @@
-//! HTTP: the only place that names reqwest.
+//! HTTP: everything between an address and its bytes.
 //!
 //! An [`Origin`] holds what every request of a run shares (credentials, proxies, certificates, timeouts) and makes
 //! [`Connection`]s. A connection is one TCP stream at a time, so the schedule knows whose speed it measures. An
@@ -11,15 +11,19 @@
 mod address;
 mod answer;
 mod client;
+mod connect;
 mod credentials;
 mod error;
+mod http1;
+mod proxy;
 mod redirect;
 mod resolver;
 mod tls;
 
 pub use answer::{Asked, Shape};
-pub use client::{Answer, Connection, Origin, OriginConfig, OriginError, Proxies, Resolved};
+pub use client::{Answer, Connection, End, Origin, OriginConfig, OriginError, Resolved};
 pub use credentials::{Credential, Credentials, Secret};
 pub use error::{Remedy, RequestError, TransportError, Unusable};
+pub use proxy::{Proxies, ProxyError};
 pub use redirect::RedirectError;
 pub use tls::{Roots, RootsError};

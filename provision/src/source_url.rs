@@ -64,7 +64,12 @@ impl SourceUrl {
     /// `host:port`, the unit that connections are counted by.
     pub fn authority(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
-        format!("{host}:{}", self.0.port_or_known_default().unwrap_or_default())
+        format!("{host}:{}", self.port())
+    }
+
+    /// The port, given or the scheme's own.
+    pub fn port(&self) -> u16 {
+        self.0.port_or_known_default().unwrap_or_default()
     }
 
     /// Whether the connection is encrypted.

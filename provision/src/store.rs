@@ -40,7 +40,7 @@ pub use layers::{Layer, lay_out, layer_of};
 pub use link::{install_hard_link, install_symlink};
 pub use lock::{Acquire, DestinationLock};
 pub use original::{Original, Reading};
-pub use part::{BringError, Naming, PartFile, Way, Written, install_copy};
+pub use part::{BringError, Lease, Naming, PartFile, Way, Written, install_copy};
 
 /// The mtime of every installed file: 2000-01-01T00:00:00Z, in seconds since 1970. The same bytes make the same
 /// image layer only if their metadata is the same too.

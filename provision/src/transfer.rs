@@ -12,7 +12,9 @@
 //! Dropping nothing: when the run is interrupted, claims end, what was written is made durable and journalled, and
 //! only then does [`run`] return.
 
+mod buffers;
 mod claim;
+mod hashing;
 mod limiter;
 mod policy;
 
@@ -33,7 +35,9 @@ use crate::schedule::{self, ClaimId, FileId, HostId, Limits, Schedule, SlotId};
 use crate::source_url::SourceUrl;
 use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
 
+use buffers::Buffers;
 use claim::{ClaimEnd, Handle, Order, Target};
+use hashing::Hashing;
 use limiter::Limiter;
 pub use policy::{Attempt, FileError, SourceError};
 use policy::{Circumstances, Decision, FilePolicy, Step};
@@ -141,8 +145,8 @@ struct Shared {
     observer: Arc<dyn Observer>,
     limiter: Limiter,
     started: Instant,
-    /// How many bytes a claim collects before it writes them.
-    flush: usize,
+    buffers: Arc<Buffers>,
+    hashing: Hashing,
     /// How long nothing moves before that is a failure.
     stall: Duration,
     /// How many bytes of a file may go without a word in the journal.
@@ -237,7 +241,11 @@ pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
         observer,
         limiter: Limiter::new(config.rate),
         started: Instant::now(),
-        flush: flush_len(total, config.limits.connections),
+        buffers: Buffers::new(total),
+        // Each takes two files.
+        hashing: Hashing::new(
+            std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
+        ),
         stall: config.stall,
         note: (total / 1600).clamp(64 << 10, 32 << 20),
         dirty: AtomicU64::new(0),
@@ -278,12 +286,6 @@ pub(crate) async fn told_to_stop(interrupted: &mut watch::Receiver<bool>) {
     if interrupted.wait_for(|stop| *stop).await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// What is kept in memory by each connection, small enough that what a kill loses stays small beside the set.
-fn flush_len(total: u64, connections: usize) -> usize {
-    let share = total / 200 / connections.max(1) as u64;
-    share.next_power_of_two().clamp(64 << 10, 256 << 10) as usize
 }
 
 fn admit(shared: &Shared, config: &TransferConfig, wanted: Wanted) -> FileState {
@@ -339,6 +341,7 @@ impl Coordinator {
                 handle: handle.clone(),
             };
             self.flights.insert(claim.id, Flight { handle, moved: 0, since: now });
+            self.shared.buffers.share_among(self.flights.len());
             let (shared, target) = (self.shared.clone(), file.target.clone());
             self.tasks.spawn(async move {
                 Ended::Claim(Box::new(claim::fetch(shared, target, order, connection).await))
@@ -558,6 +561,7 @@ impl Coordinator {
         let file = &mut self.files[id.0];
         let Some(part) = file.target.part.get() else { return self.restart(id) };
         file.phase = Phase::Busy;
+        self.shared.hashing.forget(&part);
         self.tasks.spawn_blocking(move || Ended::Reset(id, part.reset()));
     }
 
@@ -568,6 +572,7 @@ impl Coordinator {
         file.elapsed = now.saturating_sub(file.began.unwrap_or(now));
         // Wrong bytes are worth nothing to the next run, and neither is an empty part.
         if let Some(part) = file.target.part.get() {
+            self.shared.hashing.forget(&part);
             if error.condemns_bytes() || part.held() == 0 {
                 let _ = part.remove();
             } else if error.store.is_none() {
@@ -591,9 +596,12 @@ impl Coordinator {
         }
         file.began.get_or_insert_with(|| self.shared.now());
         file.phase = Phase::Busy;
-        let target = file.target.clone();
+        let (target, shared) = (file.target.clone(), self.shared.clone());
         self.tasks.spawn_blocking(move || {
-            let installed = target.open().and_then(|part| part.verify()?.install());
+            let installed = target.open().and_then(|part| {
+                shared.hashing.finish(&part);
+                part.verify()?.install()
+            });
             Ended::Installed(id, installed.and_then(|installed| target.deliver(installed)))
         });
     }
@@ -717,6 +725,7 @@ impl Coordinator {
         while let Some(ended) = self.tasks.join_next().await {
             self.ended(ended);
         }
+        self.shared.hashing.close();
         self.files
             .into_iter()
             .map(|file| Fetched {

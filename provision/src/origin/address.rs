@@ -3,7 +3,6 @@
 //! A redirect from the outside must not be able to reach what only this machine can: its metadata service, its
 //! loopback, its neighbours (fault 47). What counts is the address that is connected to, not the name.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address belongs to the public internet (IANA special-purpose registries, RFC 6890).
@@ -40,18 +39,6 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         _ => (0x2000..0x4000).contains(&first) && (first, second) != (0x2001, 0xdb8),
     }
 }
-
-/// A name that leads to nothing public.
-#[derive(Debug)]
-pub(super) struct NotPublic;
-
-impl fmt::Display for NotPublic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name resolves to private addresses only")
-    }
-}
-
-impl std::error::Error for NotPublic {}
 
 #[cfg(test)]
 mod tests {

@@ -4,8 +4,8 @@
 //! lock's total; any other 2xx is not "the range". What may be wrong and what follows from it is in
 //! [`Unusable`](super::Unusable); the numbers are the fault catalogue's.
 
-use reqwest::StatusCode;
-use reqwest::header::{self, HeaderMap};
+use http::StatusCode;
+use http::header::{self, HeaderMap};
 
 use super::error::Unusable;
 use crate::byte_range::{ByteRange, ContentRange};
@@ -70,8 +70,7 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Re
                 return Err(Unusable::WrongLength);
             }
             let taken = ByteRange::new(range.start, range.end.min(wanted.end));
-            // Length and chunked together is how requests are smuggled, and the HTTP library hides the length then: take
-            // what fits, trust nothing after it.
+            // Length and chunked together is how answers are smuggled: take what fits, trust nothing after it.
             let exact = taken == range && !chunked;
             Ok(Shape::Part { range: taken, exact })
         }

@@ -1,23 +1,33 @@
 //! Requests: one connection at a time, our own redirects, credentials for their own hosts only.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
-use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Client, NoProxy, Proxy, StatusCode, redirect};
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderValue};
+use tokio::time::Instant;
 use url::Url;
 
 use super::address::is_public;
 use super::answer::{Asked, Shape, judge, strong_etag};
+use super::connect::{Connector, Line};
 use super::credentials::Credentials;
 use super::error::{RequestError, TransportError, Unusable};
+use super::http1::{Head, Request};
+use super::proxy::{Proxies, ProxyError, ProxyTable};
 use super::redirect::{MAX_HOPS, RedirectError, follow};
-use super::resolver::{Names, Resolver};
+use super::resolver::Names;
 use super::tls::{Roots, RootsError, client_config};
 use crate::backoff;
+use crate::byte_range::ByteRange;
 use crate::source_url::SourceUrl;
+
+/// How long a connection may lie idle and still be used: many servers close theirs after this, or a little later.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// How long the rest of a short body, or the end of one whose bytes are all there, is waited for.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// What every request of a run shares.
 #[derive(Debug, Clone)]
@@ -52,50 +62,23 @@ impl Default for OriginConfig {
     }
 }
 
-/// Proxies by the scheme of what is asked for. A password in them is used and never shown.
-#[derive(Clone, Default)]
-pub struct Proxies {
-    /// For `http` addresses.
-    pub http: Option<String>,
-    /// For `https` addresses.
-    pub https: Option<String>,
-    /// Hosts that are asked directly, in the form of `NO_PROXY`.
-    pub except: Option<String>,
-}
-
-impl std::fmt::Debug for Proxies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let set = |proxy: &Option<String>| proxy.is_some();
-        write!(f, "Proxies {{ http: {}, https: {} }}", set(&self.http), set(&self.https))
-    }
-}
-
 /// An origin that cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
     /// The certificates.
     #[error(transparent)]
     Roots(#[from] RootsError),
-    /// A proxy variable; its value may hold a password and is not repeated.
-    #[error("the proxy for {scheme} is not an address that can be used; it looks like http://host:port")]
-    Proxy {
-        /// The scheme that it is for.
-        scheme: &'static str,
-    },
-    /// The HTTP library.
-    #[error("the HTTP client cannot be set up")]
-    Client(#[source] reqwest::Error),
+    /// A proxy variable.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
 }
 
 /// Makes connections that share one configuration.
 pub struct Origin {
     config: OriginConfig,
-    tls: rustls::ClientConfig,
-    proxies: Vec<Proxy>,
-    names: Arc<Names>,
+    connector: Connector,
 }
 
-// The library's own proxies show their passwords in debug output.
 impl std::fmt::Debug for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Origin").field("config", &self.config).finish_non_exhaustive()
@@ -105,10 +88,23 @@ impl std::fmt::Debug for Origin {
 /// One TCP stream at a time, kept open from request to request.
 pub struct Connection {
     origin: Arc<Origin>,
-    /// Connects to any address.
-    any: Client,
-    /// Connects to public addresses only; made when a redirect first needs it.
-    public: Option<Client>,
+    live: Option<Live>,
+}
+
+/// An open connection to a host.
+struct Live {
+    line: Line,
+    to: Route,
+    /// When it was last used.
+    used: Instant,
+}
+
+/// What must be the same for a connection to serve another request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Route {
+    encrypted: bool,
+    authority: String,
+    public_only: bool,
 }
 
 impl std::fmt::Debug for Connection {
@@ -136,8 +132,8 @@ impl Resolved {
 
 /// An answer whose head has been checked, and its body.
 #[derive(Debug)]
-pub struct Answer {
-    response: reqwest::Response,
+pub struct Answer<'a> {
+    connection: &'a mut Connection,
     /// What the body is.
     pub shape: Shape,
     /// A strong validator, if it came with one.
@@ -146,65 +142,33 @@ pub struct Answer {
     pub resolved: Resolved,
 }
 
+/// How a body whose bytes have all been taken ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// There: the connection can be used again.
+    Clean,
+    /// It goes on.
+    More,
+    /// Nothing ended it within a moment, or the connection broke off or is to be closed.
+    Unknown,
+}
+
 impl Origin {
     /// Checks the configuration; no network is touched.
     pub fn new(config: OriginConfig) -> Result<Arc<Self>, OriginError> {
-        let tls = client_config(&config.roots)?;
-        let except = || config.proxies.except.as_deref().and_then(NoProxy::from_string);
-        let mut proxies = Vec::new();
-        if let Some(url) = &config.proxies.http {
-            let proxy = Proxy::http(url).map_err(|_| OriginError::Proxy { scheme: "http" })?;
-            proxies.push(proxy.no_proxy(except()));
-        }
-        if let Some(url) = &config.proxies.https {
-            let proxy = Proxy::https(url).map_err(|_| OriginError::Proxy { scheme: "https" })?;
-            proxies.push(proxy.no_proxy(except()));
-        }
-        // A little less than the connection has: what the name servers did not do is not said of the host.
-        let names = Arc::new(Names::new(config.connect_timeout.mul_f64(0.8)));
-        let origin = Arc::new(Self { config, tls, proxies, names });
-        origin.client(false).map_err(OriginError::Client)?;
-        Ok(origin)
+        let connector = Connector {
+            tls: Arc::new(client_config(&config.roots)?),
+            proxies: ProxyTable::new(&config.proxies)?,
+            // A little less than the connection has: what the name servers did not do is not said of the host.
+            names: Names::new(config.connect_timeout.mul_f64(0.8)),
+            timeout: config.connect_timeout,
+        };
+        Ok(Arc::new(Self { config, connector }))
     }
 
     /// A new connection; it connects with its first request.
-    ///
-    /// # Panics
-    /// Never: the same configuration made a client when the origin was set up.
     pub fn connection(self: &Arc<Self>) -> Connection {
-        let any = self.client(false).expect("this configuration has made a client before");
-        Connection { origin: self.clone(), any, public: None }
-    }
-
-    fn client(&self, public_only: bool) -> Result<Client, reqwest::Error> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-        // With anything else, CDNs have compressed and dropped the range.
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let mut builder = Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .user_agent(concat!("provision/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .http1_only()
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .referer(false)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .connect_timeout(self.config.connect_timeout)
-            .pool_max_idle_per_host(1)
-            .pool_idle_timeout(Duration::from_secs(20))
-            .tcp_nodelay(true)
-            .tcp_keepalive(Duration::from_secs(30))
-            .no_proxy();
-        for proxy in &self.proxies {
-            builder = builder.proxy(proxy.clone());
-        }
-        // Behind a proxy it is the proxy's address that is looked up.
-        let public_only = public_only && self.proxies.is_empty();
-        builder.dns_resolver(Resolver { names: self.names.clone(), public_only }).build()
+        Connection { origin: self.clone(), live: None }
     }
 
     /// The address to ask instead of the lock's, where its host is replaced.
@@ -234,33 +198,26 @@ impl Connection {
         source: &SourceUrl,
         resolved: Option<&Resolved>,
         asked: Asked,
-    ) -> Result<Answer, RequestError> {
+    ) -> Result<Answer<'_>, RequestError> {
         let first = self.origin.effective(source);
         let mut at =
             resolved.cloned().unwrap_or(Resolved { url: first, same_origin: true, public_only: false });
         for _ in 0..=MAX_HOPS {
-            let response = self.send(&at, asked).await?;
-            if !is_redirect(response.status()) {
-                return self.check(response, at, asked, resolved.is_some());
+            let (head, peer) = self.send(&at, asked).await?;
+            if !is_redirect(head.status) {
+                return self.check(&head, at, asked, resolved.is_some());
             }
-            let location = response.headers().get(header::LOCATION).map(HeaderValue::as_bytes);
-            let next =
-                follow(&at.url, location).and_then(|next| self.permit(&at, next, response.remote_addr()));
+            let location = head.headers.get(header::LOCATION).map(HeaderValue::as_bytes);
+            let next = follow(&at.url, location).and_then(|next| self.permit(&at, next, peer));
             at = next.map_err(|error| RequestError::Redirect { url: at.url.clone(), error })?;
-            drain(response).await;
+            self.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
     }
 
     /// Whether a redirect that was answered from `peer` may lead to `next`.
-    fn permit(
-        &self,
-        from: &Resolved,
-        next: SourceUrl,
-        peer: Option<SocketAddr>,
-    ) -> Result<Resolved, RedirectError> {
-        let peer_is_public = peer.is_some_and(|peer| is_public(peer.ip()));
-        let public_only = !self.origin.config.private_redirects && (from.public_only || peer_is_public);
+    fn permit(&self, from: &Resolved, next: SourceUrl, peer: IpAddr) -> Result<Resolved, RedirectError> {
+        let public_only = !self.origin.config.private_redirects && (from.public_only || is_public(peer));
         if public_only && next.ip().is_some_and(|address| !is_public(address)) {
             return Err(RedirectError::Private { host: next.host() });
         }
@@ -268,46 +225,93 @@ impl Connection {
         Ok(Resolved { url: next, same_origin, public_only })
     }
 
-    async fn send(&mut self, to: &Resolved, asked: Asked) -> Result<reqwest::Response, RequestError> {
-        let origin = self.origin.clone();
-        let failed = |error: &reqwest::Error| RequestError::transport(&to.url, error);
-        let client = match (&mut self.public, to.public_only) {
-            (_, false) => &self.any,
-            (Some(client), true) => client,
-            (public @ None, true) => public.insert(origin.client(true).map_err(|error| failed(&error))?),
-        };
-        let mut request = client.get(to.url.as_url().clone());
-        if let Some(range) = asked.range {
-            request = request.header(header::RANGE, range.to_header());
-        }
-        // What is sent to this machine in the clear would go to the proxy in the clear.
-        let proxied = !to.url.is_https() && origin.config.proxies.http.is_some();
-        if to.same_origin
-            && !proxied
-            && let Some(secret) = origin.config.credentials.authorization(&to.url)
-            && let Ok(mut value) = HeaderValue::from_str(secret.reveal())
-        {
-            value.set_sensitive(true);
-            request = request.header(header::AUTHORIZATION, value);
-        }
-        let wait = origin.config.head_timeout;
-        match tokio::time::timeout(wait, request.send()).await {
-            Ok(sent) => sent.map_err(|error| failed(&error)),
+    /// Sends the request, over the connection that stands if it leads there, and waits for the answer's head.
+    async fn send(&mut self, to: &Resolved, asked: Asked) -> Result<(Head, IpAddr), RequestError> {
+        let wait = self.origin.config.head_timeout;
+        match tokio::time::timeout(wait, self.send_without_limit(to, asked)).await {
+            Ok(sent) => sent,
             Err(_) => Err(RequestError::stalled(&to.url, wait)),
         }
     }
 
+    async fn send_without_limit(
+        &mut self,
+        to: &Resolved,
+        asked: Asked,
+    ) -> Result<(Head, IpAddr), RequestError> {
+        let origin = self.origin.clone();
+        let live = self.live(to).await?;
+        // What is sent to this machine in the clear would go to a proxy in the clear.
+        let secret = (to.same_origin && !origin.connector.is_read_on_the_way(&to.url))
+            .then(|| origin.config.credentials.authorization(&to.url))
+            .flatten();
+        let authorization = secret.and_then(|secret| HeaderValue::from_str(secret.reveal()).ok());
+        let request = Request {
+            url: to.url.as_url(),
+            form: &live.line.form,
+            range: asked.range.map(ByteRange::to_header),
+            authorization: authorization.as_ref(),
+        };
+        let head = live.line.exchange.ask(&request.to_bytes()).await;
+        let head = head.map_err(|kind| RequestError::transport(&to.url, kind))?;
+        Ok((head, live.line.peer.ip()))
+    }
+
+    /// A connection that leads to `to` and waits for a request.
+    async fn live(&mut self, to: &Resolved) -> Result<&mut Live, RequestError> {
+        let route = Route {
+            encrypted: to.url.is_https(),
+            authority: to.url.authority(),
+            public_only: to.public_only,
+        };
+        let kept = self.live.take().filter(|live| live.to == route && live.used.elapsed() < IDLE);
+        let kept = kept.and_then(|mut live| live.line.exchange.is_ready().then_some(live));
+        let live = if let Some(live) = kept {
+            live
+        } else {
+            let connected = self.origin.connector.connect(&to.url, to.public_only).await;
+            let line = connected.map_err(|error| RequestError::unconnected(&to.url, error))?;
+            Live { line, to: route, used: Instant::now() }
+        };
+        let live = self.live.insert(live);
+        live.used = Instant::now();
+        Ok(live)
+    }
+
+    /// The next bytes of the body that is on its way; 0 at its end.
+    async fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
+        match &mut self.live {
+            Some(live) => live.line.exchange.read(into).await,
+            None => Err(TransportError::Broken),
+        }
+    }
+
+    /// Reads the short body of a redirect, so that a relative one is followed over the same connection.
+    async fn drain(&mut self) {
+        let mut rest = vec![0; 16 << 10];
+        let mut read = 0;
+        let drained = tokio::time::timeout(MOMENT, async {
+            while read < rest.len() {
+                match self.read(&mut rest[read..]).await {
+                    Ok(more) if more > 0 => read += more,
+                    _ => break,
+                }
+            }
+        });
+        let _ = drained.await;
+    }
+
     fn check(
-        &self,
-        response: reqwest::Response,
+        &mut self,
+        head: &Head,
         at: Resolved,
         asked: Asked,
         resolved_earlier: bool,
-    ) -> Result<Answer, RequestError> {
-        let headers = response.headers();
+    ) -> Result<Answer<'_>, RequestError> {
+        let headers = &head.headers;
         let url = || at.url.clone();
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(printable);
-        let status = response.status();
+        let status = head.status;
         match status.as_u16() {
             401 | 403 | 407 => {
                 let code = text("x-error-code");
@@ -334,7 +338,7 @@ impl Connection {
                 Err(RequestError::Missing { url: url(), status: status.as_u16(), code, message })
             }
             _ => match judge(status, headers, asked) {
-                Ok(shape) => Ok(Answer { shape, etag: strong_etag(headers), resolved: at, response }),
+                Ok(shape) => Ok(Answer { shape, etag: strong_etag(headers), resolved: at, connection: self }),
                 Err(what) => Err(RequestError::Unusable { url: url(), what }),
             },
         }
@@ -348,17 +352,23 @@ impl Connection {
     }
 }
 
-impl Answer {
-    /// The next bytes of the body; `None` at its end.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, RequestError> {
-        self.response.chunk().await.map_err(|error| RequestError::transport(&self.resolved.url, &error))
+impl Answer<'_> {
+    /// Reads the next bytes of the body into `into`, which has room for one at least, and returns how many; 0 at its
+    /// end. Where the caller stops waiting, nothing is lost.
+    pub async fn read(&mut self, into: &mut [u8]) -> Result<usize, RequestError> {
+        let read = self.connection.read(into).await;
+        read.map_err(|kind| RequestError::transport(&self.resolved.url, kind))
     }
 
-    /// Reads the end of a body whose bytes have all been taken, so that its connection can be used again. False
-    /// where something follows, or nothing ends it within a moment.
-    pub async fn end(mut self) -> bool {
-        let moment = Duration::from_millis(200);
-        matches!(tokio::time::timeout(moment, self.response.chunk()).await, Ok(Ok(None)))
+    /// Looks for the end of a body whose bytes have all been taken, so that its connection can be used again.
+    pub async fn end(self) -> End {
+        match tokio::time::timeout(MOMENT, self.connection.read(&mut [0])).await {
+            Ok(Ok(0)) if self.connection.live.as_ref().is_some_and(|live| live.line.exchange.is_over()) => {
+                End::Clean
+            }
+            Ok(Ok(1..)) => End::More,
+            _ => End::Unknown,
+        }
     }
 
     /// The failure of a body in which nothing moved for `wait`.
@@ -384,14 +394,6 @@ impl Answer {
 
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-/// Reads the short body of a redirect, so that a relative one is followed over the same connection.
-async fn drain(mut response: reqwest::Response) {
-    if response.content_length().is_some_and(|length| length <= 16 << 10) {
-        let read = async { while matches!(response.chunk().await, Ok(Some(_))) {} };
-        let _ = tokio::time::timeout(Duration::from_millis(200), read).await;
-    }
 }
 
 /// A server's words, made safe to print: no control characters, not longer than a line or two.
@@ -428,7 +430,8 @@ mod tests {
         to: &str,
         peer: &str,
     ) -> Result<bool, RedirectError> {
-        let next = connection.permit(from, to.parse().unwrap(), Some(peer.parse().unwrap()));
+        let next =
+            connection.permit(from, to.parse().unwrap(), peer.parse::<std::net::SocketAddr>().unwrap().ip());
         next.map(|next| next.public_only)
     }
 
@@ -482,7 +485,8 @@ mod tests {
     #[tokio::test]
     async fn fault_47_a_resolved_address_keeps_its_restriction() {
         let resolved = at("http://127.0.0.1:9/x", true);
-        let next = connection(false).permit(&resolved, "http://10.0.0.1/".parse().unwrap(), None);
+        let next =
+            connection(false).permit(&resolved, "http://10.0.0.1/".parse().unwrap(), [127, 0, 0, 1].into());
         assert!(matches!(next, Err(RedirectError::Private { .. })));
     }
 }

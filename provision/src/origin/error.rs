@@ -8,8 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use super::RedirectError;
-use super::address::NotPublic;
-use super::resolver::LookupError;
+use super::connect::ConnectError;
 use crate::source_url::SourceUrl;
 
 /// A request that did not end well.
@@ -128,9 +127,6 @@ pub enum TransportError {
     /// The body is longer than the lock allows.
     #[error("the body goes on past the file's length in the lock")]
     TooLong,
-    /// Something else in the HTTP library.
-    #[error("the request failed")]
-    Other,
 }
 
 /// How an answer is not what was asked for.
@@ -256,84 +252,59 @@ impl RequestError {
         matches!(self, Self::Refused { .. })
     }
 
-    pub(super) fn transport(url: &SourceUrl, error: &reqwest::Error) -> Self {
-        if is_not_public(error) {
-            let error = RedirectError::Private { host: url.host() };
-            return Self::Redirect { url: url.clone(), error };
+    /// The transport failed towards `url`.
+    pub(super) fn transport(url: &SourceUrl, kind: TransportError) -> Self {
+        Self::Transport { host: url.authority(), kind }
+    }
+
+    /// No connection to `url`.
+    pub(super) fn unconnected(url: &SourceUrl, error: ConnectError) -> Self {
+        match error {
+            ConnectError::NotPublic => {
+                let error = RedirectError::Private { host: url.host() };
+                Self::Redirect { url: url.clone(), error }
+            }
+            ConnectError::Failed(kind) => Self::transport(url, kind),
         }
-        Self::Transport { host: url.authority(), kind: dissect(error) }
     }
 }
 
-fn sources<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    // An io::Error hides what it wraps from `source`, which skips to the wrapped error's own source.
-    std::iter::successors(Some(error), |&error| {
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn StdError + 'static)),
-            None => error.source(),
-        }
-    })
-}
-
-fn is_not_public(error: &reqwest::Error) -> bool {
-    sources(error).any(<dyn StdError>::is::<NotPublic>)
-}
-
-/// Reads a library error's chain of causes.
-fn dissect(error: &reqwest::Error) -> TransportError {
-    for cause in sources(error) {
-        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-            return match tls {
+impl TransportError {
+    /// What an error of a socket, or of TLS over one, says; `None` where it says nothing.
+    pub(super) fn of_io(error: &io::Error) -> Option<Self> {
+        if let Some(tls) = tls_error(error) {
+            return Some(match tls {
                 rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
-                    TransportError::Certificate
+                    Self::Certificate
                 }
-                _ => TransportError::Tls,
-            };
+                _ => Self::Tls,
+            });
         }
-        if let Some(http) = cause.downcast_ref::<hyper::Error>() {
-            if http.is_parse() {
-                // A body's framing that breaks off midway is a broken connection, a head that is none is not HTTP.
-                return if error.is_body() || error.is_decode() {
-                    TransportError::Broken
-                } else {
-                    TransportError::NotHttp
-                };
+        Some(match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => Self::Broken,
+            io::ErrorKind::TimedOut | io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                Self::Connect
             }
-            if http.is_incomplete_message() || http.is_canceled() || http.is_closed() {
-                return TransportError::Broken;
-            }
-        }
-        if let Some(io) = cause.downcast_ref::<io::Error>() {
-            match io.kind() {
-                io::ErrorKind::ConnectionRefused => return TransportError::ConnectRefused,
-                io::ErrorKind::ConnectionReset
-                | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe
-                | io::ErrorKind::UnexpectedEof => return TransportError::Broken,
-                io::ErrorKind::TimedOut
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable => {
-                    return TransportError::Connect;
-                }
-                _ => {}
-            }
-        }
-        if let Some(lookup) = cause.downcast_ref::<LookupError>() {
-            return match lookup {
-                LookupError::Absent => TransportError::Dns,
-                LookupError::Unanswered => TransportError::NoNameServer,
-            };
-        }
-        let text = cause.to_string();
-        if text.contains("proxy auth") {
-            return TransportError::Proxy;
-        }
+            _ => return None,
+        })
     }
-    if error.is_connect() || error.is_timeout() {
-        TransportError::Connect
-    } else if error.is_body() || error.is_decode() {
-        TransportError::Broken
-    } else {
-        TransportError::Other
+}
+
+/// The TLS library's own error in one of a socket.
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    let mut cause: &(dyn StdError + 'static) = error;
+    loop {
+        if let Some(tls) = cause.downcast_ref() {
+            return Some(tls);
+        }
+        // An io::Error hides what it wraps from `source`, which skips to the wrapped error's own source.
+        cause = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => inner,
+            None => cause.source()?,
+        };
     }
 }

@@ -10,12 +10,6 @@ mod own;
 #[cfg(not(all(target_feature = "crt-static", target_env = "gnu")))]
 mod system;
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-
-use super::address::{NotPublic, is_public};
 #[cfg(all(target_feature = "crt-static", target_env = "gnu"))]
 pub(super) use own::Names;
 #[cfg(not(all(target_feature = "crt-static", target_env = "gnu")))]
@@ -30,30 +24,4 @@ pub(super) enum LookupError {
     /// Whether there is one, nobody said.
     #[error("no name server answered")]
     Unanswered,
-}
-
-/// What a client asks, before it connects.
-#[derive(Debug)]
-pub(super) struct Resolver {
-    /// Shared by a run's clients.
-    pub(super) names: Arc<Names>,
-    /// Leaves out what a public origin may not lead to.
-    pub(super) public_only: bool,
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (names, public_only) = (self.names.clone(), self.public_only);
-        Box::pin(async move {
-            let mut addresses = names.lookup(name.as_str()).await?;
-            if public_only {
-                addresses.retain(|address| is_public(*address));
-                if addresses.is_empty() {
-                    return Err(NotPublic.into());
-                }
-            }
-            // The port is the URL's.
-            Ok(Box::new(addresses.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
-        })
-    }
 }

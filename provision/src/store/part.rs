@@ -1,32 +1,30 @@
 //! A file's bytes on their way to being whole.
 //!
-//! Many connections write at once: each write is a `pwritev` at its own place, so there is no lock around it and no
+//! Many connections write at once: each write is a `pwrite` at its own place, so there is no lock around it and no
 //! seek. What a short lock guards is only the book-keeping: which bytes are written, which of them are not yet in
 //! the journal, and the hash of the contiguous prefix.
 //!
 //! # The hash follows
-//! The hasher is a token: whoever finds it at home and has the next bytes takes it, hashes outside the lock, and
-//! brings it back. A writer whose buffer is next in line hashes that buffer while it is in the cache. Otherwise
-//! [`PartFile::follow`] reads the bytes back from the page cache, close behind. The token is brought back under the
-//! same lock under which the next bytes are looked for, so no byte is ever left for nobody to hash.
+//! The contiguous prefix is hashed while the rest is still on its way: see `lease`.
 //!
 //! # Ownership
 //! An exclusive `flock` on the part, held for life, and taken on a file that still has its name: a slow process
 //! that wakes up after another has installed holds a lock on nothing.
 
 mod bring;
+mod lease;
 
 use std::fs::File;
-use std::io::IoSlice;
+use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use camino::Utf8PathBuf;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use bring::{BringError, Way, install_copy};
+pub use lease::Lease;
 
 use super::install::Verified;
 use super::journal::{self, Reach};
@@ -46,12 +44,16 @@ pub enum Naming {
     Private(String),
 }
 
-/// What a write leaves to do.
+/// Where the hash is after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
 pub struct Written {
-    /// [`PartFile::follow`] has bytes to hash that nobody is hashing.
-    pub follow: bool,
+    /// The first byte that it has not taken.
+    pub hashed: u64,
+    /// How many bytes from there on are in the file.
+    pub ready: u64,
+    /// Which of the part's beginnings the bytes belong to. After [`PartFile::reset`] others may stand in their place:
+    /// what was kept of them must not be hashed any more.
+    pub generation: u64,
 }
 
 /// An open part file with its journal. See the module's documentation.
@@ -84,6 +86,8 @@ struct State {
     hasher: Option<Hasher>,
     /// How many bytes from the start the hasher has taken.
     hashed: u64,
+    /// How often it was begun again.
+    generation: u64,
     sealed: bool,
 }
 
@@ -91,6 +95,11 @@ impl State {
     /// How many bytes are there from the first on.
     fn contiguous(&self) -> u64 {
         self.written.iter().next().filter(|first| first.start == 0).map_or(0, |first| first.end)
+    }
+
+    /// How many bytes the hasher could take now.
+    fn ready(&self) -> u64 {
+        self.contiguous().saturating_sub(self.hashed)
     }
 }
 
@@ -173,6 +182,7 @@ impl PartFile {
                 noted: Pieces::default(),
                 hasher: Some(proven.hasher),
                 hashed: proven.hashed,
+                generation: 0,
                 sealed: false,
             }),
             home: Condvar::new(),
@@ -252,6 +262,13 @@ impl PartFile {
         self.state().written.missing(self.size)
     }
 
+    /// What of `range` is not held, ascending.
+    pub fn missing_of(&self, range: ByteRange) -> Vec<ByteRange> {
+        let gaps = self.missing().into_iter();
+        let within = gaps.filter(|gap| gap.start < range.end && range.start < gap.end);
+        within.map(|gap| ByteRange::new(gap.start.max(range.start), gap.end.min(range.end))).collect()
+    }
+
     /// Whether these bytes are held.
     pub fn contains(&self, range: ByteRange) -> bool {
         self.state().written.contains(range)
@@ -262,74 +279,42 @@ impl PartFile {
         self.state().fresh_bytes
     }
 
+    /// How many bytes are in the file from the first on that no hash has taken.
+    pub fn ready(&self) -> u64 {
+        self.state().ready()
+    }
+
     /// The file's length when it is whole.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Writes `chunks`, one after the other, at `at`. Nobody may have written there before: the schedule hands out
-    /// every byte once.
-    pub fn write(&self, at: u64, chunks: &[Bytes]) -> Result<Written, StoreError> {
-        let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        debug_assert!(at + len <= self.size, "the schedule hands out nothing past the end");
-        write_all_vectored_at(&self.file, at, chunks).map_err(|error| self.error("writing it", error))?;
-        Ok(self.record(at, chunks))
+    /// Writes `bytes` at `at`. Nobody may have written there before: the schedule hands out every byte once.
+    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<Written, StoreError> {
+        debug_assert!(at + bytes.len() as u64 <= self.size, "the schedule hands out nothing past the end");
+        self.file.write_all_at(bytes, at).map_err(|error| self.error("writing it", error))?;
+        Ok(self.record(at, bytes))
     }
 
-    /// Keeps the books for `chunks`, which are in the file at `at`.
-    fn record(&self, at: u64, chunks: &[Bytes]) -> Written {
-        let len: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        let crc = checksum(chunks.iter().map(AsRef::as_ref));
+    /// Keeps the books for `bytes`, which are in the file at `at`.
+    fn record(&self, at: u64, bytes: &[u8]) -> Written {
+        let len = bytes.len() as u64;
+        let crc = checksum(bytes);
         let range = ByteRange::new(at, at + len);
-
         let mut state = self.state();
         debug_assert!(!state.sealed, "a sealed part is not written");
         state.written.insert(range);
         state.fresh.insert(range, crc);
         state.fresh_bytes += len;
-        if state.hashed == at
-            && let Some(mut hasher) = state.hasher.take()
-        {
-            drop(state);
-            for chunk in chunks {
-                hasher.update(chunk);
-            }
-            state = self.state();
-            state.hashed += len;
-            state.hasher = Some(hasher);
-            self.home.notify_all();
-        }
-        let next = ByteRange::new(state.hashed, state.hashed + 1);
-        Written { follow: state.hasher.is_some() && state.hashed < self.size && state.written.contains(next) }
+        Written { hashed: state.hashed, ready: state.ready(), generation: state.generation }
     }
 
-    /// Hashes what is contiguous and not hashed yet, reading it back. Returns when it has caught up, or at once
-    /// where somebody else is hashing.
-    pub fn follow(&self) -> Result<(), StoreError> {
-        let mut block = Vec::new();
-        loop {
-            let mut state = self.state();
-            let at = state.hashed;
-            let end = state.contiguous();
-            if end <= at {
-                return Ok(());
-            }
-            let Some(mut hasher) = state.hasher.take() else { return Ok(()) };
-            drop(state);
-            block.resize(BLOCK.min((end - at) as usize), 0);
-            let read = self.file.read_exact_at(&mut block, at);
-            if read.is_ok() {
-                hasher.update(&block);
-            }
-            let mut state = self.state();
-            state.hasher = Some(hasher);
-            if read.is_ok() {
-                state.hashed += block.len() as u64;
-            }
-            drop(state);
-            self.home.notify_all();
-            read.map_err(|error| self.error("reading it back", error))?;
+    /// Hashes `bytes`, which have just been written at `at`, and whatever follows them.
+    fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        if let Some(mut lease) = self.lease().filter(|lease| lease.at() == at) {
+            lease.take(bytes);
         }
+        self.follow()
     }
 
     /// Notes in the journal what has been written, without waiting for the disk: enough for the next run after a
@@ -347,7 +332,7 @@ impl PartFile {
             state.noted.append(fresh);
             text
         };
-        self.append(&mut journal, text)
+        self.append(&mut journal, &text)
     }
 
     /// Makes what has been written durable and then says so in the journal. Returns how many bytes that were.
@@ -373,7 +358,7 @@ impl PartFile {
             return Err(self.error("syncing it", error));
         }
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        self.append(&mut journal, journal::records(Reach::Durable, pieces.iter()))?;
+        self.append(&mut journal, &journal::records(Reach::Durable, pieces.iter()))?;
         if let Some(file) = journal.as_ref() {
             // The names of part and journal are worth nothing if the directory forgets them.
             let path = self.directory.path().join(&self.names.journal);
@@ -383,14 +368,13 @@ impl PartFile {
         Ok(pieces.len())
     }
 
-    fn append(&self, journal: &mut Option<File>, text: String) -> Result<(), StoreError> {
+    fn append(&self, journal: &mut Option<File>, text: &str) -> Result<(), StoreError> {
         let path = self.directory.path().join(&self.names.journal);
         if journal.is_none() {
             *journal = Some(self.open_journal().map_err(StoreError::at("opening it", &path))?);
         }
-        // Opened for appending: the offset is the end, whatever is asked for.
-        let written =
-            journal.as_ref().map_or(Ok(()), |file| write_all_vectored_at(file, 0, &[Bytes::from(text)]));
+        // Opened for appending.
+        let written = journal.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()));
         written.map_err(StoreError::at("writing the journal", &path))
     }
 
@@ -409,6 +393,7 @@ impl PartFile {
             noted: Pieces::default(),
             hasher: Some(Hasher::new()),
             hashed: 0,
+            generation: state.generation + 1,
             sealed: false,
         };
         Ok(())
@@ -484,9 +469,10 @@ impl PartFile {
     fn open_journal(&self) -> std::io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
-        let file = File::from(rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)?);
+        let mut file =
+            File::from(rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)?);
         if file.metadata()?.len() == 0 {
-            write_all_vectored_at(&file, 0, &[Bytes::from(journal::header(&self.sha256, self.size))])?;
+            file.write_all(journal::header(&self.sha256, self.size).as_bytes())?;
         }
         Ok(file)
     }
@@ -522,9 +508,8 @@ impl PartFile {
             let mut block = vec![0; BLOCK.min((range.end - at) as usize)];
             from.read_exact_at(&mut block, at).map_err(|error| self.error("copying into it", error))?;
             let len = block.len() as u64;
-            if self.write(at, &[Bytes::from(block)])?.follow {
-                self.follow()?;
-            }
+            self.write(at, &block)?;
+            self.hash(at, &block)?;
             at += len;
         }
         Ok(())
@@ -614,29 +599,6 @@ fn open_exclusively(directory: &Directory, name: &str) -> Result<File, StoreErro
             Err(error) => return Err(StoreError::of("looking at it", &path, error)),
         }
     }
-}
-
-/// `pwritev` until everything is written: short writes are continued, interruptions retried.
-fn write_all_vectored_at(file: &File, mut at: u64, chunks: &[Bytes]) -> std::io::Result<()> {
-    /// What Linux takes in one call (`IOV_MAX`).
-    const SLICES: usize = 1024;
-    for group in chunks.chunks(SLICES) {
-        let mut slices: Vec<IoSlice<'_>> = group.iter().map(|chunk| IoSlice::new(chunk)).collect();
-        let mut slices = slices.as_mut_slice();
-        IoSlice::advance_slices(&mut slices, 0);
-        while !slices.is_empty() {
-            match rustix::io::pwritev(file, slices, at) {
-                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    at += n as u64;
-                    IoSlice::advance_slices(&mut slices, n);
-                }
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

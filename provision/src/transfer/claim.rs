@@ -4,24 +4,18 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::buffers::Buffer;
 use super::{Shared, Then, Wanted};
 use crate::byte_range::ByteRange;
 use crate::event::{Event, FileIndex};
 use crate::lockfile::Model;
-use crate::origin::{Answer, Asked, Connection, RequestError, Resolved, Shape};
+use crate::origin::{Answer, Asked, Connection, End, RequestError, Resolved, Shape};
 use crate::schedule::Claim;
 use crate::source_url::SourceUrl;
-use crate::store::{Destination, Installed, Naming, PartFile, StoreError, Written};
-
-/// So many chunks are written although they are short: an origin that sends single bytes must not fill the memory.
-const MANY: usize = 1024;
-
-/// How long the end of a body is waited for whose bytes are all there.
-const MOMENT: Duration = Duration::from_millis(200);
+use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
 
 /// A file that claims write to.
 pub(super) struct Target {
@@ -270,9 +264,8 @@ struct Sink {
     claim: Claim,
     handle: Arc<Handle>,
     part: OnceLock<Arc<PartFile>>,
-    /// Collected for the next write, one after the other, up to `position`.
-    buffer: Vec<Bytes>,
-    buffered: u64,
+    /// Collected for the next write; ends before `position`.
+    buffer: Buffer,
     position: u64,
     gained: u64,
     /// The write under way; the next chunks are read meanwhile.
@@ -283,13 +276,12 @@ impl Sink {
     fn new(shared: Arc<Shared>, target: Arc<Target>, order: &Order) -> Self {
         let position = order.claim.range.start;
         Self {
+            buffer: shared.buffers.take(),
             shared,
             target,
             claim: order.claim,
             handle: order.handle.clone(),
             part: OnceLock::new(),
-            buffer: Vec::new(),
-            buffered: 0,
             position,
             gained: 0,
             writing: None,
@@ -319,9 +311,9 @@ impl Sink {
                 if whole && range.end < claim.range.end {
                     // Shorter than asked, which is legal: the rest is asked for again.
                     self.flush(true).await?;
-                    return Ok(exact && answer.end().await);
+                    return Ok(exact && answer.end().await == End::Clean);
                 }
-                Ok(whole && exact && answer.end().await)
+                Ok(whole && exact && answer.end().await == End::Clean)
             }
             Shape::Whole if claim.plain || claim.range == ByteRange::new(0, size) => {
                 let whole = self.read(&mut answer, 0, size).await?;
@@ -329,10 +321,11 @@ impl Sink {
                     return Ok(false);
                 }
                 // A body without a length may go on: then it is not this file.
-                match tokio::time::timeout(MOMENT, answer.chunk()).await {
-                    Ok(Ok(None)) => Ok(true),
-                    Ok(Ok(Some(_))) => Err(ClaimError::Request(answer.too_long())),
-                    Ok(Err(_)) | Err(_) => Ok(false),
+                let too_long = answer.too_long();
+                match answer.end().await {
+                    End::Clean => Ok(true),
+                    End::More => Err(ClaimError::Request(too_long)),
+                    End::Unknown => Ok(false),
                 }
             }
             Shape::Whole => Err(ClaimError::NotRanges),
@@ -340,12 +333,12 @@ impl Sink {
     }
 
     /// The answer's head. A file is resolved by one connection; the others wait for it and go where it led.
-    async fn ask(
+    async fn ask<'c>(
         &mut self,
         order: &Order,
-        connection: &mut Connection,
+        connection: &'c mut Connection,
         asked: Asked,
-    ) -> Result<Answer, ClaimError> {
+    ) -> Result<Answer<'c>, ClaimError> {
         let target = self.target.clone();
         let get = async {
             let known = || target.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -414,13 +407,13 @@ impl Sink {
 
     /// Reads the body, whose first byte is the file's byte `at`, until byte `until` of the file. What lies before
     /// the claim is passed over. True where the body was read to there, false where the claim got shorter meanwhile.
-    async fn read(&mut self, answer: &mut Answer, mut at: u64, until: u64) -> Result<bool, ClaimError> {
+    async fn read(&mut self, answer: &mut Answer<'_>, mut at: u64, until: u64) -> Result<bool, ClaimError> {
         let target = until.min(self.claim.range.end);
         let mut turn = None;
         while at < until {
             let handle = self.handle.clone();
             turn = turn.or_else(|| self.shared.limiter.turn());
-            let chunk = tokio::select! {
+            let read = tokio::select! {
                 biased;
                 () = handle.notify.notified() => {
                     if handle.is_stopped() {
@@ -440,49 +433,36 @@ impl Sink {
                         Some(_) => continue,
                     }
                 }
-                chunk = async {
+                read = async {
                     if let Some(turn) = turn {
                         handle.wait_until(turn.at).await;
                     }
-                    answer.chunk().await
-                } => chunk,
+                    answer.read(self.buffer.room()).await
+                } => read,
             };
             if let Some(turn) = turn.take() {
-                let bytes = chunk.as_ref().map_or(0, |chunk| chunk.as_ref().map_or(0, Bytes::len));
-                self.shared.limiter.settle(turn, bytes);
+                self.shared.limiter.settle(turn, read.as_ref().copied().unwrap_or_default());
             }
-            let mut chunk = match chunk {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) => {
+            let read = match read {
+                Ok(0) => {
                     self.flush(true).await?;
                     return Err(ClaimError::Request(answer.broken()));
                 }
+                Ok(read) => read,
                 Err(error) => {
                     self.flush(true).await?;
                     return Err(ClaimError::Request(error));
                 }
             };
-            self.handle.moved.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-            if at < self.position {
-                let skipped = (self.position - at).min(chunk.len() as u64);
-                at += skipped;
-                drop(chunk.split_to(skipped as usize));
-            }
-            chunk.truncate((target - at.min(target)) as usize);
-            at += chunk.len() as u64;
-            if !chunk.is_empty() {
-                let first = self.handle.received.load(Ordering::Relaxed) == 0;
-                self.take(chunk);
-                if first {
-                    self.target.answered.store(true, Ordering::Relaxed);
-                    let received = self.handle.received.load(Ordering::Relaxed);
-                    self.shared.schedule().observe(self.shared.now(), self.claim.id, received);
-                }
+            self.handle.moved.fetch_add(read as u64, Ordering::Relaxed);
+            let taken = self.take(at, read, target);
+            at += read as u64;
+            if taken > 0 && self.received(taken) {
+                self.target.answered.store(true, Ordering::Relaxed);
+                self.shared.schedule().observe(self.shared.now(), self.claim.id, taken);
             }
             let last = at >= target;
-            if (last || self.buffered >= self.shared.flush as u64 || self.buffer.len() >= MANY)
-                && !self.flush(last).await?
-            {
+            if (last || self.buffer.is_full()) && !self.flush(last).await? {
                 return Ok(false);
             }
             if last {
@@ -492,37 +472,42 @@ impl Sink {
         Ok(at >= until)
     }
 
-    fn take(&mut self, chunk: Bytes) {
-        self.handle.received.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-        self.position += chunk.len() as u64;
-        self.buffered += chunk.len() as u64;
-        self.buffer.push(chunk);
+    /// Keeps what is wanted of the `read` bytes in the buffer's room, which are the file's from byte `at` on: nothing
+    /// before `position`, nothing from `target` on. Returns how many bytes that is.
+    fn take(&mut self, at: u64, read: usize, target: u64) -> u64 {
+        let skipped = self.position.saturating_sub(at).min(read as u64) as usize;
+        let end = read.min((target - at.min(target)) as usize);
+        let taken = end.saturating_sub(skipped);
+        if skipped > 0 {
+            self.buffer.room().copy_within(skipped..skipped + taken, 0);
+        }
+        self.buffer.fill(taken);
+        self.position += taken as u64;
+        taken as u64
+    }
+
+    /// Counts bytes of the claim. True for its first ones.
+    fn received(&self, bytes: u64) -> bool {
+        self.handle.received.fetch_add(bytes, Ordering::Relaxed) == 0
     }
 
     /// Reserves what is buffered and starts writing it, after the write before it has ended; with `last`, waits for
     /// this one too. False where not all of it was the claim's any more.
     async fn flush(&mut self, last: bool) -> Result<bool, ClaimError> {
         let mut all = true;
-        if self.buffered > 0 {
+        if !self.buffer.is_empty() {
             self.settle().await?;
-            let at = self.position - self.buffered;
-            let granted = self.shared.schedule().reserve(self.claim.id, self.buffered);
-            all = granted == self.buffered;
-            let mut chunks = std::mem::take(&mut self.buffer);
-            self.buffered = 0;
-            cut(&mut chunks, granted);
+            let len = self.buffer.len();
+            let at = self.position - len as u64;
+            let granted = self.shared.schedule().reserve(self.claim.id, len as u64);
+            all = granted == len as u64;
+            let mut bytes = std::mem::replace(&mut self.buffer, self.shared.buffers.take());
+            bytes.truncate(granted as usize);
             if granted > 0 {
-                let part = self.part.get().cloned();
-                let plain = self.claim.plain;
-                let note = self.shared.note;
+                let (part, plain, shared) = (self.part.get().cloned(), self.claim.plain, self.shared.clone());
                 self.writing = Some(tokio::task::spawn_blocking(move || {
                     let Some(part) = part else { return Ok(0) };
-                    let written =
-                        if plain { write_missing(&part, at, &chunks)? } else { write(&part, at, &chunks)? };
-                    if part.unrecorded() >= note {
-                        part.note()?;
-                    }
-                    Ok(written)
+                    write(&shared, &part, at, bytes, plain)
                 }));
             }
         }
@@ -556,42 +541,29 @@ fn resume<T>(error: tokio::task::JoinError) -> T {
     }
 }
 
-/// Cuts `chunks` to their first `len` bytes.
-fn cut(chunks: &mut Vec<Bytes>, len: u64) {
-    let mut left = len as usize;
-    chunks.retain_mut(|chunk| {
-        chunk.truncate(left);
-        left -= chunk.len();
-        !chunk.is_empty()
-    });
-}
-
-fn write(part: &Arc<PartFile>, at: u64, chunks: &[Bytes]) -> Result<u64, StoreError> {
-    let Written { follow } = part.write(at, chunks)?;
-    if follow {
-        // Not in this job, which its connection waits for. An error in there comes up again when the file is
-        // proven, which follows to the end.
-        let part = part.clone();
-        tokio::task::spawn_blocking(move || part.follow());
+/// Writes `bytes`, notes them where it is time, and leaves them to be hashed. A stream passes over bytes that other
+/// connections brought before it. Returns how many were written.
+fn write(
+    shared: &Arc<Shared>,
+    part: &Arc<PartFile>,
+    at: u64,
+    bytes: Buffer,
+    plain: bool,
+) -> Result<u64, StoreError> {
+    let here = ByteRange::new(at, at + bytes.len() as u64);
+    let wanted = if plain { part.missing_of(here) } else { vec![here] };
+    let mut hash = None;
+    for range in &wanted {
+        hash = Some(part.write(range.start, &bytes[(range.start - at) as usize..(range.end - at) as usize])?);
     }
-    Ok(chunks.iter().map(|chunk| chunk.len() as u64).sum())
-}
-
-/// Writes what of `chunks` the part does not hold: a stream passes over bytes that other connections brought.
-fn write_missing(part: &Arc<PartFile>, at: u64, chunks: &[Bytes]) -> Result<u64, StoreError> {
-    let mut written = 0;
-    let mut start = at;
-    for chunk in chunks {
-        let here = ByteRange::new(start, start + chunk.len() as u64);
-        for gap in part.missing() {
-            let wanted = ByteRange::new(gap.start.max(here.start), gap.end.min(here.end));
-            if wanted.start < here.end && !wanted.is_empty() {
-                let piece =
-                    chunk.slice((wanted.start - here.start) as usize..(wanted.end - here.start) as usize);
-                written += write(part, wanted.start, &[piece])?;
-            }
-        }
-        start = here.end;
+    if part.unrecorded() >= shared.note {
+        part.note()?;
     }
-    Ok(written)
+    let kept = (wanted == [here]).then_some(bytes);
+    if hash.is_some_and(|hash| shared.hashing.offer(part, at, kept, hash)) {
+        // Not in this job, which its connection waits for.
+        let shared = shared.clone();
+        tokio::task::spawn_blocking(move || shared.hashing.work());
+    }
+    Ok(wanted.iter().map(ByteRange::len).sum())
 }

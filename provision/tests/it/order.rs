@@ -63,7 +63,7 @@ fn fault_67_bytes_are_durable_before_the_journal_the_name_and_the_marker_say_so(
     let log = world.beside("strace.log");
     let mut command = Command::new("strace");
     command.args(["-f", "-y", "-s", "80", "-o"]).arg(&log);
-    command.args(["-e", "trace=pwritev,pwrite64,fdatasync,fsync,renameat,renameat2"]);
+    command.args(["-e", "trace=write,pwrite64,fdatasync,fsync,renameat,renameat2"]);
     command.arg(env!("CARGO_BIN_EXE_provision")).args(["fetch", "--connections", "4", "--lock"]);
     command.arg(world.write_lock()).arg("--dest").arg(world.destination());
     let ended = command.output().unwrap();
@@ -75,7 +75,7 @@ fn fault_67_bytes_are_durable_before_the_journal_the_name_and_the_marker_say_so(
 
     // I3: between any write of data that a record names and the record lies a sync of the part.
     let durable: Vec<&Call> =
-        all("pwritev", ".x.bin.").into_iter().filter(|call| call.text.contains("\"durable ")).collect();
+        all("write", ".x.bin.").into_iter().filter(|call| call.text.contains("\"durable ")).collect();
     assert!(!durable.is_empty(), "there was no checkpoint");
     let mut last = 0;
     for record in durable {
@@ -94,7 +94,7 @@ fn fault_67_bytes_are_durable_before_the_journal_the_name_and_the_marker_say_so(
         let [rename] = renames.as_slice() else { panic!("{} renames to {name}", renames.len()) };
         let is_part =
             |call: &&&Call| call.text.contains(&format!(".{name}.")) && call.text.contains(".part>");
-        let writes = all("pwritev", ".part>");
+        let writes = all("pwrite64", ".part>");
         let last_write = writes.iter().filter(is_part).map(|call| call.ended).max().unwrap();
         let syncs = all("fsync", ".part>");
         let synced =

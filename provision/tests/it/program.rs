@@ -201,7 +201,7 @@ fn offline_never_asks_even_where_a_complete_part_proves_wrong() {
     world.file("x", &content);
     let destination = Destination::create(&world.destination()).unwrap();
     let part = PartFile::open(&destination, &world.lock().models()[0], &Naming::Shared, || true).unwrap();
-    let _ = part.write(0, &[content.flipped(7, 1).to_vec().into()]).unwrap();
+    let _ = part.write(0, &content.flipped(7, 1).to_vec()).unwrap();
     part.checkpoint().unwrap();
     drop(part);
     let ended = run(&mut fetch(&world, &["--offline"]));

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::symlink;
 
-use bytes::Bytes;
 use provision::event::{Event, Planned};
 use provision::store::{Destination, Naming, PartFile};
 use provision_testbed::{Content, Fault, Shape, When};
@@ -40,7 +39,7 @@ fn plant_part(world: &World, content: &Content, held: u64) {
     let destination = Destination::create(&world.destination()).unwrap();
     let lock = world.lock();
     let part = PartFile::open(&destination, &lock.models()[0], &Naming::Shared, || true).unwrap();
-    let _ = part.write(0, &[Bytes::from(content.slice(0..held))]).unwrap();
+    let _ = part.write(0, &content.slice(0..held)).unwrap();
     part.checkpoint().unwrap();
 }
 

@@ -8,7 +8,6 @@
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rustix::io::Errno;
 
 use super::{Naming, PartFile};
@@ -133,13 +132,13 @@ impl PartFile {
             original.file.read_exact_at(&mut bytes, block.start).map_err(|error| {
                 BringError::Original(StoreError::of("reading it", original.path(), error))
             })?;
-            let written = self.write(block.start, &[Bytes::from(bytes)]).map_err(BringError::Part)?;
-            return if written.follow { self.follow().map_err(BringError::Part) } else { Ok(()) };
+            self.write(block.start, &bytes).map_err(BringError::Part)?;
+            return self.hash(block.start, &bytes).map_err(BringError::Part);
         }
         let read = self.file.read_exact_at(&mut bytes, block.start);
         read.map_err(|error| BringError::Part(self.error("reading it back", error)))?;
-        let recorded = self.record(block.start, &[Bytes::from(bytes)]);
-        if recorded.follow { self.follow().map_err(BringError::Part) } else { Ok(()) }
+        self.record(block.start, &bytes);
+        self.hash(block.start, &bytes).map_err(BringError::Part)
     }
 
     /// False where the kernel cannot: reading and writing will find out why, if there is a reason.
