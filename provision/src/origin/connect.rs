@@ -160,16 +160,15 @@ async fn first_to_answer(
     let mut left = alternating(addresses).into_iter();
     let mut attempts = JoinSet::new();
     let mut failure = TransportError::Connect;
-    let mut begin = true;
     loop {
-        if begin && let Some(address) = left.next() {
+        // The first, the next after one that failed, and the next beside one that is silent.
+        if let Some(address) = left.next() {
             let address = SocketAddr::new(address, port);
             attempts.spawn(async move { TcpStream::connect(address).await.map(|stream| (stream, address)) });
         }
         if attempts.is_empty() {
             return Err(failure);
         }
-        begin = true;
         tokio::select! {
             Some(ended) = attempts.join_next() => match ended {
                 Ok(Ok(connected)) => return Ok(connected),

@@ -194,3 +194,100 @@ fn socks_error(error: tokio_socks::Error) -> TransportError {
         _ => TransportError::Connect,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    fn table(http: &str, except: &str) -> ProxyTable {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let proxies = Proxies { http: some(http), https: some(http), except: some(except) };
+        ProxyTable::new(&proxies).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn found(table: &ProxyTable, url: &str) -> Option<(ProxyKind, String, u16)> {
+        table.proxy(&url.parse().unwrap()).map(|proxy| (proxy.kind, proxy.host, proxy.port))
+    }
+
+    #[test]
+    fn fault_54_every_kind_of_proxy_is_understood_and_nothing_else() {
+        for (text, kind, port) in [
+            ("http://p.example", ProxyKind::Http, 80),
+            ("https://p.example:8443", ProxyKind::Https, 8443),
+            ("socks5://p.example", ProxyKind::Socks5Local, 1080),
+            ("socks5h://p.example:9", ProxyKind::Socks5, 9),
+            ("socks4a://p.example", ProxyKind::Socks4, 1080),
+        ] {
+            let found = found(&table(text, ""), "https://h.example/x");
+            assert_eq!(found, Some((kind, "p.example".to_owned(), port)), "{text}");
+        }
+        for text in ["ftp://user:hunter2@p.example", "http://", "http://a b/", "://"] {
+            let proxies = Proxies { http: Some(text.to_owned()), ..Proxies::default() };
+            let error = ProxyTable::new(&proxies).err().unwrap_or_else(|| panic!("{text:?} was taken"));
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fault_54_hosts_that_are_excepted_are_asked_directly() {
+        let table = table("http://p.example:3128", "localhost,.inside.example,10.0.0.0/8");
+        for direct in ["http://localhost:8080/", "https://a.inside.example/", "http://10.1.2.3/"] {
+            assert_eq!(found(&table, direct), None, "{direct}");
+        }
+        assert!(found(&table, "https://inside.example.org/").is_some());
+        assert!(found(&table, "http://11.1.2.3/").is_some());
+    }
+
+    /// What the proxy was told, when it answers `answer`, and what came of it.
+    async fn tunnelled(answer: &str) -> (String, Result<(), TransportError>) {
+        let table = table("http://user:word@p.example", "");
+        let proxy = table.proxy(&"https://h.example/x".parse().unwrap()).unwrap();
+        let (near, mut far): (DuplexStream, DuplexStream) = duplex(4096);
+        far.write_all(answer.as_bytes()).await.unwrap();
+        let result = proxy.tunnel(Box::new(near), "::1", 443).await.map(drop);
+        let mut told = String::new();
+        far.read_to_string(&mut told).await.unwrap();
+        (told, result)
+    }
+
+    #[tokio::test]
+    async fn fault_54_a_tunnel_is_asked_for_with_the_login_and_a_refusal_is_one() {
+        let (told, result) = tunnelled("HTTP/1.1 200 Connection established\r\n\r\n").await;
+        assert_eq!(result, Ok(()));
+        assert!(told.starts_with("CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n"), "{told}");
+        // Base64 of `user:word`.
+        assert!(told.contains("\r\nProxy-Authorization: Basic dXNlcjp3b3Jk\r\n"), "{told}");
+        for (answer, error) in [
+            ("HTTP/1.1 407 x\r\n\r\n", TransportError::Proxy),
+            ("HTTP/1.1 403 x\r\n\r\n", TransportError::Proxy),
+            ("HTTP/1.1 502 x\r\n\r\n", TransportError::Connect),
+            ("HTTP/1.1 200 x\r\n\r\nsurprise", TransportError::NotHttp),
+            ("hello\r\n\r\n", TransportError::NotHttp),
+        ] {
+            assert_eq!(tunnelled(answer).await.1, Err(error), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socks_proxy_is_given_the_name_and_carries_the_bytes() {
+        let table = table("socks5h://user:word@p.example", "");
+        let proxy = table.proxy(&"http://h.example/x".parse().unwrap()).unwrap();
+        let (near, mut far): (DuplexStream, DuplexStream) = duplex(4096);
+        // Method 2 (RFC 1929) is wanted, the login is right, the connection stands (RFC 1928).
+        far.write_all(&[5, 2, 1, 0, 5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).await.unwrap();
+        let mut io = proxy.socks(Box::new(near), "h.example", None, 80).await.unwrap();
+        io.write_all(b"hello").await.unwrap();
+        drop(io);
+        let mut told = Vec::new();
+        far.read_to_end(&mut told).await.unwrap();
+        let told = String::from_utf8_lossy(&told).into_owned();
+        assert!(told.contains("user") && told.contains("word") && told.contains("h.example"), "{told:?}");
+        assert!(told.ends_with("hello"), "{told:?}");
+        let (near, mut far): (DuplexStream, DuplexStream) = duplex(4096);
+        far.write_all(&[5, 2, 1, 1]).await.unwrap();
+        let refused = proxy.socks(Box::new(near), "h.example", None, 80).await.err();
+        assert_eq!(refused, Some(TransportError::Proxy));
+    }
+}

@@ -3,8 +3,8 @@
 use http::header::HeaderValue;
 use url::{Position, Url};
 
-/// Who is asked, and how the address is written for it (RFC 9112 section 3.2).
-#[derive(Debug, Clone)]
+/// Who is asked, and how the address is written for it (RFC 9112 section 3.2). Not to be shown: it may hold a login.
+#[derive(Clone)]
 pub(in crate::origin) enum Form {
     /// The host itself: path and query.
     Origin,
