@@ -1,7 +1,8 @@
 //! How many connections a host is worth: found by climbing, not configured.
 //!
-//! Start with a few. While the total speed still grows with their number, double it; when it does not, go back to
-//! the number before and stay, looking again now and then. A loopback or a fat pipe ends with a few connections, a
+//! Start with two. While the total speed still grows with their number, double it; where it grows in full measure, each
+//! connection is capped, and the next step is two doublings. When it does not grow, go back to the number that the
+//! speed needed and stay, looking again now and then. A loopback or a fat pipe ends with a few connections, a
 //! CDN that caps each connection ends at the ceiling, within a few round trips. A refusal (429, 503, a reset at
 //! connect) is an answer too: that many and no more.
 //!
@@ -11,7 +12,7 @@
 use std::time::Duration;
 
 /// Connections at the start.
-const START: usize = 4;
+const START: usize = 2;
 /// The shortest window.
 const WINDOW: Duration = Duration::from_millis(60);
 /// The longest window. Some hosts send a connection's share of a second in one lump, and a short window sees a lump or
@@ -23,14 +24,18 @@ const ERROR: f64 = 0.12;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How much of the growth that more connections could bring must show for the climb to go on.
 const WORTH: f64 = 0.35;
+/// With this share of it, more connections are worth what they promise.
+const IN_FULL: f64 = 0.8;
 /// Refusals within this time are one refusal.
 const THROTTLE_ONCE_IN: Duration = Duration::from_secs(1);
 /// How long a speed is watched before it is said that it does not hold.
 const WATCH: Duration = Duration::from_millis(500);
 /// A hold rests on a speed; with less than this share of it, it rests on nothing.
 const SHARE: f64 = 0.6;
-/// The first pause before looking again.
-const LOOK_AGAIN: Duration = Duration::from_secs(4);
+/// The first pause before looking again: the first seconds of a run are the least like the others.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The first pause after a refusal.
+const REFUSED: Duration = Duration::from_secs(8);
 /// The longest pause.
 const LOOK_AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 
@@ -150,7 +155,7 @@ impl Climb {
         }
         self.target = connections.clamp(1, self.target);
         self.proven = None;
-        self.pause = (self.pause * 2).min(LOOK_AGAIN_AT_MOST);
+        self.pause = (self.pause * 2).clamp(REFUSED, LOOK_AGAIN_AT_MOST);
         self.stay(now);
     }
 
@@ -187,8 +192,10 @@ impl Climb {
                 let speed = (self.bytes - bytes) as f64 / now.saturating_sub(since).as_secs_f64();
                 if !starved && self.proven.is_some_and(|(_, proven)| speed < proven * SHARE) {
                     // Hosts send the first seconds' worth of an answer at once and then keep to their rate: what was
-                    // measured was that.
-                    self.look_again();
+                    // measured was that, and this is the rate, of each connection most likely.
+                    self.proven = Some((self.target, speed));
+                    self.target = (self.target * 4).min(self.ceiling);
+                    self.state = State::Filling { since: None };
                 } else {
                     self.state = State::Holding { until, since: now, bytes: self.bytes };
                 }
@@ -198,18 +205,23 @@ impl Climb {
     }
 
     fn judge(&mut self, now: Duration, connections: usize, speed: f64) {
+        let mut step = 2;
         if let Some((fewer, before)) = self.proven.filter(|(fewer, _)| *fewer < connections) {
             let possible = connections as f64 / fewer as f64 - 1.0;
-            if speed < before * (1.0 + WORTH * possible) {
-                self.target = fewer;
+            let growth = if before > 0.0 { speed / before - 1.0 } else { possible };
+            if growth < WORTH * possible {
+                // A doubling for each time that the speed grew by what one has to bring.
+                let doublings = ((1.0 + growth.max(0.0)).log2() + 1.0 - (1.0 + WORTH).log2()).floor() as u32;
+                self.target = (fewer << doublings).min(connections);
                 return self.hold(now);
             }
+            step = if growth >= IN_FULL * possible { 4 } else { 2 };
         }
         self.proven = Some((connections, speed));
         if self.target >= self.ceiling || connections < self.target {
             return self.hold(now);
         }
-        self.target = (self.target * 2).min(self.ceiling);
+        self.target = (self.target * step).min(self.ceiling);
         self.state = State::Filling { since: None };
     }
 
