@@ -132,3 +132,18 @@ fn a_file_whose_hasher_another_has_is_left_to_it() {
     hashing.finish(&parts[0]);
     parts[0].clone().verify().unwrap();
 }
+
+#[test]
+fn bytes_that_come_while_a_file_is_hashed_are_taken_from_memory_at_once() {
+    let (place, hashing) = (Place::new(), Hashing::new(1));
+    let content = bytes(1, 2 * MIB);
+    let part = place.part("a", &content);
+    write(&hashing, &part, &content, 0..MIB, false);
+    let mut lease = part.lease().unwrap();
+    lease.take(&content[..MIB]);
+    assert_eq!(lease.ready(), 0);
+    write(&hashing, &part, &content, MIB..2 * MIB, false);
+    lease.take(&content[MIB..]);
+    drop(lease);
+    part.verify().unwrap();
+}
