@@ -242,7 +242,8 @@ impl Connection {
         let origin = self.origin.clone();
         let live = self.live(to).await?;
         // What is sent to this machine in the clear would go to a proxy in the clear.
-        let secret = (to.same_origin && !origin.connector.is_read_on_the_way(&to.url))
+        let is_read_on_the_way = live.line.proxied && !to.url.is_https();
+        let secret = (to.same_origin && !is_read_on_the_way)
             .then(|| origin.config.credentials.authorization(&to.url))
             .flatten();
         let authorization = secret.and_then(|secret| HeaderValue::from_str(secret.reveal()).ok());

@@ -38,6 +38,8 @@ pub(super) struct Line {
     pub(super) form: Form,
     /// Who is at the other end of the TCP stream: the host, or a proxy.
     pub(super) peer: SocketAddr,
+    /// A proxy is between, and reads what is not encrypted.
+    pub(super) proxied: bool,
 }
 
 /// Why there is none.
@@ -65,11 +67,6 @@ impl From<LookupError> for ConnectError {
 }
 
 impl Connector {
-    /// Whether requests to `url` are read by a proxy on their way.
-    pub(super) fn is_read_on_the_way(&self, url: &SourceUrl) -> bool {
-        !url.is_https() && self.proxies.proxy(url).is_some()
-    }
-
     /// Connects to the host of `url`. With `public_only`, to no address of a private network; what a proxy connects to
     /// is its own decision.
     pub(super) async fn connect(&self, url: &SourceUrl, public_only: bool) -> Result<Line, ConnectError> {
@@ -85,16 +82,21 @@ impl Connector {
         let Some(proxy) = self.proxies.proxy(url) else {
             let (tcp, peer) = self.tcp(&host, port, public_only).await?;
             let io = if url.is_https() { self.tls(&host, tcp).await? } else { tcp };
-            return Ok(Line { exchange: Exchange::new(io), form: Form::Origin, peer });
+            return Ok(Line { exchange: Exchange::new(io), form: Form::Origin, peer, proxied: false });
         };
         let (tcp, peer) = self.tcp(&proxy.host, proxy.port, false).await?;
         let io = if proxy.kind == ProxyKind::Https { self.tls(&proxy.host, tcp).await? } else { tcp };
         if proxy.reads_requests() && !url.is_https() {
-            return Ok(Line { exchange: Exchange::new(io), form: Form::Absolute(proxy.login()), peer });
+            return Ok(Line {
+                exchange: Exchange::new(io),
+                form: Form::Absolute(proxy.login()),
+                peer,
+                proxied: true,
+            });
         }
         let io = self.through(&proxy, io, &host, port).await?;
         let io = if url.is_https() { self.tls(&host, io).await? } else { io };
-        Ok(Line { exchange: Exchange::new(io), form: Form::Origin, peer })
+        Ok(Line { exchange: Exchange::new(io), form: Form::Origin, peer, proxied: true })
     }
 
     async fn through(
