@@ -5,15 +5,11 @@
 
 mod cache;
 mod credentials;
-mod disk;
 mod ensure;
+mod faults;
 mod fetching;
 mod interrupt;
-mod order;
 mod program;
-mod ranges;
-mod redirects;
 mod resume;
 mod sources;
-mod transport;
 mod world;

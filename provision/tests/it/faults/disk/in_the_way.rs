@@ -1,4 +1,4 @@
-//! What is in the way on the disk, and other runs in the same directory (faults 65, 73, 81, 86).
+//! What is in the way on the disk, and other runs in the same directory (faults 73, 81, 86).
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
@@ -10,19 +10,6 @@ use provision::store::{Acquire, Destination, DestinationLock};
 use provision_testbed::{Content, Shape};
 
 use crate::world::{PATIENCE, World};
-
-#[test]
-fn fault_65_a_pickle_is_fetched_with_a_warning() {
-    let mut world = World::new();
-    for path in ["a.ckpt", "b.pt", "c.bin", "d.safetensors"] {
-        world.file(path, &Content::generated(1, 1000 + path.len() as u64));
-    }
-    world.fetch_all();
-    assert_eq!(world.events.count(|event| matches!(event, Event::Warning { .. })), 3);
-    let text = world.events.text();
-    assert!(text.contains("a.ckpt: ") && text.contains("pickle") && text.contains("runs the code"), "{text}");
-    assert!(!text.contains("d.safetensors: files"));
-}
 
 #[test]
 fn fault_73_what_is_no_file_under_a_final_name_is_left_alone() {

@@ -1,0 +1,7 @@
+//! The fault catalogue, in its groups: a test that proves a case begins with its number.
+
+mod disk;
+mod lockfile;
+mod ranges;
+mod redirects;
+mod transport;

@@ -1,0 +1,19 @@
+//! Locks that say what no lock should (faults 56 to 65).
+
+use provision::event::Event;
+use provision_testbed::Content;
+
+use crate::world::World;
+
+#[test]
+fn fault_65_a_pickle_is_fetched_with_a_warning() {
+    let mut world = World::new();
+    for path in ["a.ckpt", "b.pt", "c.bin", "d.safetensors"] {
+        world.file(path, &Content::generated(1, 1000 + path.len() as u64));
+    }
+    world.fetch_all();
+    assert_eq!(world.events.count(|event| matches!(event, Event::Warning { .. })), 3);
+    let text = world.events.text();
+    assert!(text.contains("a.ckpt: ") && text.contains("pickle") && text.contains("runs the code"), "{text}");
+    assert!(!text.contains("d.safetensors: files"));
+}
