@@ -6,6 +6,7 @@ use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs,
 use crate::bench::BenchArgs;
 use crate::ci::CiArgs;
 use crate::dist::DistArgs;
+use crate::faults::FaultsArgs;
 use crate::image::ImageArgs;
 use crate::readme::ReadmeArgs;
 use crate::real_input::RealInputArgs;
@@ -50,6 +51,8 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Measure this program beside aria2c, curl and others: time, processor time, peak memory
     Bench(BenchArgs),
+    /// The fault catalogue: what proves each case, and what other tools make of it
+    Faults(FaultsArgs),
 }
 
 /// Options of `fetch-models`.

@@ -6,6 +6,7 @@ mod ci;
 mod containers;
 mod demo;
 mod dist;
+mod faults;
 mod fetch_models;
 mod flags;
 mod image;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         }
         Command::Simulate(args) => simulate::run(&args).map_err(|error| unexpected(&error)),
         Command::Bench(args) => bench::run(&args).map_err(|error| unexpected(&error)),
+        Command::Faults(args) => faults::run(&args).map_err(|error| unexpected(&error)),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }

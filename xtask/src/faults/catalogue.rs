@@ -1,0 +1,88 @@
+//! The catalogue's cases, as data.
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+use xshell::Shell;
+
+/// Where they are, below the workspace's root.
+pub(super) const CASES: &str = "provision/tests/it/faults/cases.toml";
+
+/// One thing that goes wrong, and the one right outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Case {
+    pub(super) number: u8,
+    pub(super) group: Group,
+    /// What goes wrong, in Markdown.
+    pub(super) what: String,
+    /// What has to come of it, in Markdown.
+    pub(super) outcome: String,
+}
+
+/// What the cases of a group are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Group {
+    Ranges,
+    Transport,
+    Redirects,
+    Lockfile,
+    Disk,
+}
+
+impl Group {
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Ranges => "Ranges",
+            Self::Transport => "Transport",
+            Self::Redirects => "Redirects and secrets",
+            Self::Lockfile => "models.lock",
+            Self::Disk => "Disk and process",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Catalogue {
+    case: Vec<Case>,
+}
+
+/// Reads the cases, which have to be numbered from 1 without a gap: a number that is missing is one that nobody proves.
+pub(super) fn read(sh: &Shell) -> Result<Vec<Case>> {
+    parse(&sh.read_file(CASES)?).with_context(|| CASES.to_owned())
+}
+
+fn parse(text: &str) -> Result<Vec<Case>> {
+    let cases = toml::from_str::<Catalogue>(text)?.case;
+    for (case, expected) in cases.iter().zip(1..) {
+        ensure!(case.number == expected, "case {} stands where case {expected} should", case.number);
+    }
+    ensure!(!cases.is_empty(), "there are no cases");
+    Ok(cases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_projects_own_catalogue_is_whole() {
+        let text = std::fs::read_to_string(crate::project::root().join(CASES)).unwrap();
+        let cases = parse(&text).unwrap();
+        assert_eq!(cases.len(), 86);
+        for case in &cases {
+            assert!(!case.what.contains(['|', '\n']) && !case.outcome.contains(['|', '\n']), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn a_gap_in_the_numbers_is_refused() {
+        let case = |number| {
+            format!("[[case]]\nnumber = {number}\ngroup = \"disk\"\nwhat = \"w\"\noutcome = \"o\"\n")
+        };
+        assert!(parse(&(case(1) + &case(2))).is_ok());
+        assert!(parse(&(case(1) + &case(3))).unwrap_err().to_string().contains("case 3"));
+        assert!(parse("case = []").is_err());
+    }
+}

@@ -1,0 +1,83 @@
+//! Which cases a test proves, by its name.
+//!
+//! `fault_13_length_and_chunked` proves one, `fault_12_14_…` and `faults_17_and_18_…` two, `fault_12_to_14_…` three. A
+//! number of the sentence must not be taken for a case (`fault_66_kill_9_…`): numbers count as long as they follow one
+//! another at the beginning, have at most two digits, and rise.
+
+/// A test's name, without its modules, taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Name<'a> {
+    /// In ascending order; empty where it says `fault` and no number.
+    pub(super) cases: Vec<u8>,
+    /// What it proves, with underscores.
+    pub(super) sentence: &'a str,
+}
+
+/// `None`: the test is not about the catalogue.
+pub(super) fn read(function: &str) -> Option<Name<'_>> {
+    let mut rest = function.strip_prefix("fault_").or_else(|| function.strip_prefix("faults_"))?;
+    let mut cases: Vec<u8> = Vec::new();
+    loop {
+        let (link, after) = if cases.is_empty() { ("", rest) } else { link(rest) };
+        let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let end = &after[digits..];
+        let number = after[..digits].parse::<u8>().ok().filter(|_| digits <= 2);
+        let Some(number) = number.filter(|_| end.is_empty() || end.starts_with('_')) else { break };
+        match cases.last() {
+            Some(&last) if number <= last => break,
+            Some(&last) if link == "to_" => cases.extend(last + 1..=number),
+            _ => cases.push(number),
+        }
+        rest = end.strip_prefix('_').unwrap_or(end);
+    }
+    Some(Name { cases, sentence: rest })
+}
+
+/// The word between two numbers, and what follows it.
+fn link(text: &str) -> (&str, &str) {
+    for word in ["to_", "and_"] {
+        if let Some(after) = text.strip_prefix(word) {
+            return (word, after);
+        }
+    }
+    ("", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cases(function: &str) -> Vec<u8> {
+        read(function).unwrap().cases
+    }
+
+    #[test]
+    fn one_number_several_and_from_to() {
+        let name = read("fault_07_a_longer_range").unwrap();
+        assert_eq!((name.cases, name.sentence), (vec![7], "a_longer_range"));
+        let name = read("fault_12_14_a_body_that_is_cut").unwrap();
+        assert_eq!((name.cases, name.sentence), (vec![12, 14], "a_body_that_is_cut"));
+        assert_eq!(cases("fault_12_to_14_framing"), [12, 13, 14]);
+        assert_eq!(cases("fault_32_to_35_and_43_to_45_refusals"), [32, 33, 34, 35, 43, 44, 45]);
+        let name = read("faults_17_and_18_if_range_is_never_sent").unwrap();
+        assert_eq!((name.cases, name.sentence), (vec![17, 18], "if_range_is_never_sent"));
+        assert_eq!(cases("fault_27"), [27]);
+    }
+
+    #[test]
+    fn numbers_of_the_sentence_are_not_cases() {
+        assert_eq!(cases("fault_66_kill_9_at_fifty_moments"), [66]);
+        assert_eq!(cases("fault_66_50_kills"), [66]);
+        assert_eq!(cases("fault_03_200_with_a_range"), [3]);
+        assert_eq!(cases("fault_22_416_to_everything"), [22]);
+        assert_eq!(cases("fault_45_http2_is_not_asked_for"), [45]);
+        assert_eq!(read("fault_03_200_with").unwrap().sentence, "200_with");
+    }
+
+    #[test]
+    fn other_tests_and_numberless_ones() {
+        assert_eq!(read("a_fault_07_is_not_meant"), None);
+        assert_eq!(read("default_is_fine"), None);
+        assert!(cases("fault_of_the_user").is_empty());
+    }
+}
