@@ -55,6 +55,10 @@ pub(crate) struct FaultsArgs {
     /// With --peer: every trial has this many seconds
     #[arg(long, value_name = "SECONDS", requires = "peer", default_value_t = 90)]
     pub(crate) limit: u64,
+
+    /// This process is in the namespace already.
+    #[arg(long, hide = true)]
+    pub(crate) in_namespace: bool,
 }
 
 /// The page, below the workspace's root.
