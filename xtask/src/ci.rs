@@ -6,11 +6,13 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
 use xshell::{Shell, cmd};
 
 use crate::bench::{self, BenchArgs};
 use crate::containers;
+use crate::faults;
 use crate::programs::{self, HADOLINT, SHELLCHECK};
 use crate::project;
 use crate::readme::{self, ReadmeArgs};
@@ -29,6 +31,10 @@ pub(crate) struct CiArgs {
     #[arg(long, value_name = "STEP", value_enum)]
     pub(crate) skip: Vec<Step>,
 
+    /// What `cargo test --workspace` printed before, both streams: for the step `faults`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) results: Option<Utf8PathBuf>,
+
     /// Instead of the steps: the Dockerfile and its images, proved with a Docker engine
     #[arg(long, conflicts_with_all = ["only", "skip"])]
     pub(crate) containers: bool,
@@ -43,6 +49,8 @@ pub(crate) enum Step {
     Shell,
     /// The Dockerfile passes hadolint, where it is installed
     Dockerfile,
+    /// Every case of the fault catalogue has a test that passed, and docs/reliability.md says so
+    Faults,
     /// Licences, bans and sources of the dependencies, where cargo-deny is installed
     Deny,
     /// No lint complains anywhere
@@ -84,18 +92,19 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
         }
         let name = step.name();
         steps
-            .run(&name, || prove(&sh, step))
+            .run(&name, || prove(&sh, step, args))
             .with_context(|| format!("to run it alone: cargo xtask ci --only {name}"))?;
     }
     steps.finish();
     Ok(())
 }
 
-fn prove(sh: &Shell, step: Step) -> Result<Done> {
+fn prove(sh: &Shell, step: Step, args: &CiArgs) -> Result<Done> {
     match step {
         Step::Fmt => cmd!(sh, "cargo fmt --all --check").run()?,
         Step::Shell => return shell_scripts(sh),
         Step::Dockerfile => return dockerfile(sh),
+        Step::Faults => return catalogue(sh, args.results.as_deref()),
         Step::Deny => return dependencies(sh),
         Step::Clippy => cmd!(sh, "cargo clippy --locked --workspace --all-targets -- -D warnings").run()?,
         Step::Library => {
@@ -133,6 +142,18 @@ fn dockerfile(sh: &Shell) -> Result<Done> {
         return Ok(Done::Skipped(why.to_owned()));
     }
     cmd!(sh, "hadolint Dockerfile").run()?;
+    Ok(Done::Passed)
+}
+
+/// Of the tests that were run anyway: a second run would cost minutes and could end otherwise.
+fn catalogue(sh: &Shell, results: Option<&Utf8Path>) -> Result<Done> {
+    let Some(results) = results else {
+        let why = "no results of the tests: cargo test --workspace 2>&1 | tee FILE, then --results FILE";
+        // There, `.ci/run` should have given them.
+        ensure!(sh.var("CI").unwrap_or_default().is_empty(), "{why}");
+        return Ok(Done::Skipped(why.to_owned()));
+    };
+    faults::check_results(sh, results)?;
     Ok(Done::Passed)
 }
 

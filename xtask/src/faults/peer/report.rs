@@ -129,7 +129,7 @@ fn counts(cases: &[&Case], tools: &[Found], lines: &[Line], limit: u64) -> Strin
     let runs = lines.iter().filter(|line| line.seen.is_some()).count();
     format!(
         "\nOf {cases} cases ({runs} runs, {limit} s at most each), **wrong bytes under the final name and exit 0**: {}. \
-         Went or said something where it should not: {}.\n\n",
+         Went on where it should not, or sent the token on: {}.\n\n",
         each(|seen| seen.verdict() == Verdict::Silent),
         each(|seen| !seen.went.is_empty()),
     )
@@ -145,7 +145,7 @@ fn cell(worst: &Worst<'_>) -> String {
         Verdict::Marked => format!("{exit}, marked part"),
         Verdict::Part => format!("{exit}, part left"),
         Verdict::NoEnd => "no end".to_owned(),
-        Verdict::NoEndPart => "no end, part left".to_owned(),
+        Verdict::NoEndPart => "no end, unmarked bytes left".to_owned(),
         Verdict::Wrong => format!("{exit}, wrong bytes left"),
         Verdict::Nothing => "exit 0, nothing there".to_owned(),
         Verdict::Silent => "**wrong, exit 0**".to_owned(),
@@ -202,7 +202,7 @@ mod tests {
         assert!(text.contains("| 2 | w2 |  | no end | exact, **token sent on** | — |"), "{text}");
         assert!(!text.contains("w3"), "a case that was not run has no row");
         assert!(text.contains("exit 0**: ours 0, curl 1, wget 0."), "{text}");
-        assert!(text.contains("should not: ours 0, curl 1, wget 0."), "{text}");
+        assert!(text.contains("or sent the token on: ours 0, curl 1, wget 0."), "{text}");
         assert!(text.contains("**aria2c** was not found"), "{text}");
         assert!(lines[3].to_string().contains("WRONG BYTES UNDER THE FINAL NAME AND EXIT 0"));
         assert!(!lines[2].to_string().contains("WRONG"));

@@ -102,7 +102,8 @@ impl Found {
     /// This very program, which has the same engine as the runtime binary.
     pub(super) fn ours(sh: &Shell) -> Result<Self> {
         let program = Utf8PathBuf::try_from(std::env::current_exe()?)?;
-        let commit = cmd!(sh, "git describe --always --dirty").quiet().ignore_stderr().read();
+        // The last change to the program itself: the page that this writes into is a change, too.
+        let commit = cmd!(sh, "git log -1 --format=%h -- provision/src").quiet().ignore_stderr().read();
         let version = commit.map_or_else(|_| "unknown".to_owned(), |commit| format!("commit {commit}"));
         Ok(Self { tool: Tool::Ours, program, version })
     }

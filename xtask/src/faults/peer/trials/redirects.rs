@@ -5,19 +5,28 @@ use provision_testbed::{Fault, When};
 use super::Trial;
 use crate::faults::peer::scene::{PATH, Scene};
 
-/// The file's origin wants a token and leads there.
+/// The file's origin leads there.
 fn leads(case: u8, label: &str, to: impl Fn(&Scene) -> Option<String> + Send + Sync + 'static) -> Trial {
     let prepare = move |scene: &Scene| {
         scene.origin.misbehave(PATH, Fault::Redirect { status: 302, location: to(scene) });
         vec![scene.origin.url(PATH)]
     };
-    Trial { with_token: true, ..Trial::prepared(case, label, prepare) }
+    Trial::prepared(case, label, prepare)
+}
+
+/// As `leads`; the tool is given a token. Only where the case is about that: it would else be counted again and again.
+fn leads_with_token(
+    case: u8,
+    label: &str,
+    to: impl Fn(&Scene) -> Option<String> + Send + Sync + 'static,
+) -> Trial {
+    Trial { with_token: true, ..leads(case, label, to) }
 }
 
 pub(super) fn all(has_public_address: bool) -> Vec<Trial> {
     let mut trials = vec![
-        leads(43, "to 127.0.0.2", |scene| Some(scene.host.url(PATH))),
-        leads(44, "to another port", |scene| Some(scene.port.url(PATH))),
+        leads_with_token(43, "to 127.0.0.2", |scene| Some(scene.host.url(PATH))),
+        leads_with_token(44, "to another port", |scene| Some(scene.port.url(PATH))),
         Trial {
             with_token: true,
             trespass: |scene| went(scene.port.counters().requests > 0, "went on over http"),
@@ -66,9 +75,10 @@ fn went(is_so: bool, words: &'static str) -> Vec<&'static str> {
 /// Ten are followed, one more is not. The last has the file.
 fn eleven_hops(scene: &Scene) -> Option<String> {
     for hop in 1..11 {
-        let next = if hop == 10 { scene.host.url(PATH) } else { format!("/hop{}", hop + 1) };
+        let next = if hop == 10 { "/end".to_owned() } else { format!("/hop{}", hop + 1) };
         scene.origin.misbehave(&format!("/hop{hop}"), Fault::redirect(next));
     }
+    scene.origin.put("/end", scene.content.clone());
     Some("/hop1".to_owned())
 }
 
