@@ -40,6 +40,15 @@ pub(super) struct Found {
     pub(super) version: String,
 }
 
+/// A command, as data.
+#[derive(Debug)]
+pub(super) struct Invocation {
+    /// The program first.
+    pub(super) words: Vec<String>,
+    /// What it sees besides `PATH` and an empty `HOME`.
+    pub(super) environment: Vec<(&'static str, String)>,
+}
+
 /// What there is to fetch.
 #[derive(Debug)]
 pub(super) struct Job<'a> {
@@ -117,8 +126,7 @@ impl Found {
         self.tool.name()
     }
 
-    /// The words of the command, and what it sees of the environment.
-    pub(super) fn command(&self, job: &Job<'_>) -> Result<(Vec<String>, Vec<(&'static str, String)>)> {
+    pub(super) fn command(&self, job: &Job<'_>) -> Result<Invocation> {
         let Job { urls, destination, authority, .. } = job;
         let header = format!("Authorization: Bearer {TOKEN}");
         let first = urls[0].clone();
@@ -152,10 +160,10 @@ impl Found {
                 words.push(first);
             }
         }
-        Ok((words, Vec::new()))
+        Ok(Invocation { words, environment: Vec::new() })
     }
 
-    fn our_command(&self, job: &Job<'_>) -> Result<(Vec<String>, Vec<(&'static str, String)>)> {
+    fn our_command(&self, job: &Job<'_>) -> Result<Invocation> {
         let Job { urls, size, sha256, .. } = job;
         let mirrors: Vec<_> = urls[1..].iter().map(|url| format!("{url:?}")).collect();
         let mut text = format!("version = 1\n\n[[model]]\npath = {FILE:?}\nurl = {:?}\n", urls[0]);
@@ -171,7 +179,7 @@ impl Found {
             environment.push(("HF_ENDPOINT", host));
             environment.push(("HF_TOKEN", TOKEN.to_owned()));
         }
-        Ok((words.map(str::to_owned).collect(), environment))
+        Ok(Invocation { words: words.map(str::to_owned).collect(), environment })
     }
 }
 
@@ -193,7 +201,7 @@ mod tests {
         };
         let said = |peer| {
             let found = Found { tool: Tool::Other(peer), program: "p".into(), version: String::new() };
-            found.command(&job).unwrap().0.join(" ")
+            found.command(&job).unwrap().words.join(" ")
         };
         assert!(said(Peer::Aria2c).contains("-x16 -s16 -k1M --continue=true"));
         assert!(said(Peer::Aria2c).ends_with("http://127.0.0.1:1/x http://127.0.0.2:1/x"));

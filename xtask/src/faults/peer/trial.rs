@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use super::judge::{self, Exit, Seen};
 use super::scene::{FILE, Scene, Stage, TOKEN};
-use super::tool::{Found, Job};
+use super::tool::{Found, Invocation, Job};
 use super::trials::{Start, Trial};
 use crate::wait;
 
@@ -51,7 +51,7 @@ pub(super) fn run(
         with_token: trial.with_token,
         authority: &stage.authority,
     };
-    let (words, environment) = tool.command(&job)?;
+    let Invocation { words, environment } = tool.command(&job)?;
     let log = File::create(folder.join("log"))?;
     let mut child = Command::new("prlimit")
         .args([MEMORY, "--core=0", "--"])

@@ -50,7 +50,7 @@ pub(super) fn all(has_public_address: bool) -> Vec<Trial> {
         });
     }
     trials.push(leads(48, "a loop", |_| Some(PATH.to_owned())));
-    trials.push(leads(48, "eleven hops", eleven_hops));
+    trials.push(leads(48, "eleven hops", |scene| Some(eleven_hops(scene))));
     trials.push(leads(49, "no Location", |_| None));
     trials.push(leads(49, "a user name in it", |scene| {
         Some(scene.host.url(PATH).replace("http://", "http://user:password@"))
@@ -73,13 +73,13 @@ fn went(is_so: bool, words: &'static str) -> Vec<&'static str> {
 }
 
 /// Ten are followed, one more is not. The last has the file.
-fn eleven_hops(scene: &Scene) -> Option<String> {
+fn eleven_hops(scene: &Scene) -> String {
     for hop in 1..11 {
         let next = if hop == 10 { "/end".to_owned() } else { format!("/hop{}", hop + 1) };
         scene.origin.misbehave(&format!("/hop{hop}"), Fault::redirect(next));
     }
     scene.origin.put("/end", scene.content.clone());
-    Some("/hop1".to_owned())
+    "/hop1".to_owned()
 }
 
 /// 50: a challenge whose realm is somebody else's.
