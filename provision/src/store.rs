@@ -21,6 +21,7 @@
 //! and only then may a marker be written (I1, I2). Nothing here trusts a handle after an `fsync` failed on it:
 //! Linux reports a lost page once.
 
+mod beneath;
 mod destination;
 mod error;
 mod install;
@@ -31,9 +32,10 @@ mod lock;
 mod original;
 mod part;
 mod pieces;
+mod settled;
 
 pub(crate) use destination::free_space_near;
-pub use destination::{ChangeTime, Destination, Directory, Found, Stamp, Usage};
+pub use destination::{ChangeTime, Destination, Directory, Found, Identity, Stamp, Usage};
 pub use error::StoreError;
 pub use install::{Installed, Verified};
 pub use layers::{Layer, lay_out, layer_of};
