@@ -29,8 +29,8 @@ pub enum StoreError {
     },
     /// No room for one more name, whatever is free.
     #[error(
-        "{path}: the file system has no inode left for one more file while {doing}; remove some files or choose another \
-         --dest, then run again (it resumes)"
+        "{path}: no room left while {doing}: the file system has no inode for one more file; remove some files or choose \
+         another --dest, then run again (it resumes)"
     )]
     NoInodes {
         /// The file.
@@ -169,8 +169,8 @@ pub enum StoreError {
     },
     /// A rename across file systems. Never made up for by a copy: a name would be there before its bytes are.
     #[error(
-        "{from} cannot become {to}: they lie on different file systems or mounts, and a file gets its name in one step \
-         or not at all; choose another --dest, or unmount what is mounted there"
+        "{from} cannot become {to}: that is on another file system or mount, and a file gets its name in one step or not \
+         at all; choose another --dest, or unmount what is mounted there"
     )]
     CrossDevice {
         /// What was to be renamed.
@@ -286,7 +286,7 @@ impl StoreError {
     pub(super) fn of_volume(doing: &'static str, path: &Utf8Path, source: impl Into<io::Error>) -> Self {
         let source = source.into();
         match Errno::from_io_error(&source) {
-            Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM) => {
+            Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE | Errno::PERM) => {
                 let volume = volume_of(path);
                 Self::Unsuitable { path: path.to_owned(), volume, doing, source }
             }
