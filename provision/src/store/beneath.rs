@@ -1,7 +1,7 @@
 //! Opening directories below another one so that no symlink can lead out.
 //!
 //! Where the kernel has it, one `openat2` walks the whole path and refuses every symlink, magic link and `..` on it
-//! itself, so nothing can be swapped between two steps (RESOLVE_BENEATH, Linux 5.6). Elsewhere, and where a seccomp
+//! itself, so nothing can be swapped between two steps (`RESOLVE_BENEATH`, Linux 5.6). Elsewhere, and where a seccomp
 //! filter forbids the call, each name is opened from the handle of the one before it with `O_NOFOLLOW`: what is
 //! swapped then is either not yet looked at, and refused, or already open, and no longer asked for by name.
 //!

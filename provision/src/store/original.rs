@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{BLOCK, Destination, Identity, Installed, Stamp, StoreError};
+use super::{BLOCK, Destination, Directory, Identity, Installed, Stamp, StoreError};
 use crate::digest::{Hasher, Sha256};
 use crate::model_path::ModelPath;
 
@@ -44,8 +44,13 @@ impl Original {
     /// Opens the file at `path` below `place`, no symlink followed; `None` where there is none.
     pub fn in_place(place: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
         let Some(directory) = place.parent(path, false)? else { return Ok(None) };
-        let Some((file, stamp)) = directory.open_file(path.file_name())? else { return Ok(None) };
-        let path = directory.path().join(path.file_name());
+        Self::in_directory(&directory, path.file_name())
+    }
+
+    /// Opens the file called `name`, no symlink followed; `None` where there is none.
+    pub(super) fn in_directory(directory: &Directory, name: &str) -> Result<Option<Self>, StoreError> {
+        let Some((file, stamp)) = directory.open_file(name)? else { return Ok(None) };
+        let path = directory.path().join(name);
         let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
         Ok(Some(Self { file, path, stamp, identity: Identity::of(&stat), proven: None }))
     }

@@ -4,6 +4,9 @@
 //! written, each file that it will list is looked for once more, by its path, from the destination on, and the
 //! destination by its own. Then the directories on the way are synced: they may have been made by others.
 //!
+//! A file is known by its inode. Some network volumes give a file another number once nobody has it open: what looks like
+//! another file of the same size and time is read again then, and its bytes decide.
+//!
 //! A file that this run only found is as little durable as a stranger's can be: its bytes were proven by reading them,
 //! which a page cache answers that was never written back.
 
@@ -36,7 +39,7 @@ impl Destination {
 
     /// Whether `file` is where it is said to be, looked at anew.
     pub fn still_has(&self, file: &Installed) -> Result<bool, StoreError> {
-        Ok(self.is_in_place()? && Looking::new(self).has(file)?)
+        Ok(self.is_in_place()? && Looking::new(self).at(file)? == Look::Same)
     }
 
     /// Makes sure that all of `files` are where they are said to be, and their names durable.
@@ -49,12 +52,28 @@ impl Destination {
         }
         let mut looking = Looking::new(self);
         for file in files {
-            if !looking.has(file)? {
+            let is_there = match looking.at(file)? {
+                Look::Same => true,
+                Look::LooksAlike => looking.prove(file)?,
+                Look::Gone => false,
+            };
+            if !is_there {
                 return Err(StoreError::Moved { path: self.root().path().join(file.path.as_str()) });
             }
         }
         looking.sync()
     }
+}
+
+/// What is at a file's path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// The file.
+    Same,
+    /// A file of its size and mtime, which may be another.
+    LooksAlike,
+    /// Something else, or nothing.
+    Gone,
 }
 
 /// A look at many files, by directory.
@@ -68,40 +87,61 @@ impl<'a> Looking<'a> {
         Self { destination, directories: HashMap::new() }
     }
 
-    fn has(&mut self, file: &Installed) -> Result<bool, StoreError> {
-        let parent = file.path.parent();
-        let directory = if parent.is_empty() {
-            self.destination.root()
-        } else {
-            if !self.directories.contains_key(parent) {
-                let opened = match self.destination.open_directory(parent, false) {
-                    // Something else has the name now.
-                    Err(StoreError::NotADirectory { .. }) => None,
-                    opened => opened?,
-                };
-                self.directories.insert(parent.to_owned(), opened);
-            }
-            match self.directories.get(parent) {
-                Some(Some(directory)) => directory,
-                _ => return Ok(false),
-            }
-        };
+    /// The directory that the file at `path` should be in.
+    fn directory(&mut self, path: &ModelPath) -> Result<Option<&Directory>, StoreError> {
+        let parent = path.parent();
+        if parent.is_empty() {
+            return Ok(Some(self.destination.root()));
+        }
+        if !self.directories.contains_key(parent) {
+            let opened = match self.destination.open_directory(parent, false) {
+                // Something else has the name now.
+                Err(StoreError::NotADirectory { .. }) => None,
+                opened => opened?,
+            };
+            self.directories.insert(parent.to_owned(), opened);
+        }
+        Ok(self.directories.get(parent).and_then(Option::as_ref))
+    }
+
+    fn at(&mut self, file: &Installed) -> Result<Look, StoreError> {
+        let Some(directory) = self.directory(&file.path)? else { return Ok(Look::Gone) };
         let name = file.path.file_name();
         let found = match &file.link {
             None => rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW),
             Some(target) if directory.read_link(name)?.as_deref() == Some(target.as_str()) => {
                 rustix::fs::stat(target.as_std_path())
             }
-            Some(_) => return Ok(false),
+            Some(_) => return Ok(Look::Gone),
         };
         match found {
             Ok(stat) => {
-                let is_same = file.identity.is_none_or(|known| known == Identity::of(&stat));
                 let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-                Ok(is_file && is_same && Stamp::of(&stat) == file.stamp)
+                if !is_file || Stamp::of(&stat) != file.stamp {
+                    return Ok(Look::Gone);
+                }
+                let is_same = file.identity.is_none_or(|known| known == Identity::of(&stat));
+                Ok(if is_same { Look::Same } else { Look::LooksAlike })
             }
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Look::Gone),
             Err(error) => Err(StoreError::of("looking at it", &directory.path().join(name), error)),
+        }
+    }
+
+    /// Whether what looks like the file has its bytes; if so, they are made durable.
+    fn prove(&mut self, file: &Installed) -> Result<bool, StoreError> {
+        let destination = self.destination;
+        let Some(directory) = self.directory(&file.path)? else { return Ok(false) };
+        let opened = match &file.link {
+            None => Original::in_directory(directory, file.path.file_name())?,
+            Some(target) => Original::open(target)?,
+        };
+        let Some(found) = opened else { return Ok(false) };
+        match found.prove(file.sha256, || true) {
+            Ok(()) if file.link.is_some() => found.make_durable().map(|()| true),
+            Ok(()) => destination.settle(&file.path, &found).map(|()| true),
+            Err(StoreError::Mismatch { .. }) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -220,7 +220,7 @@ fn fault_74_a_directory_that_is_a_symlink_leads_nowhere() {
             let outside = tempfile::tempdir().unwrap();
             fs::create_dir(outside.path().join("e")).unwrap();
             fs::create_dir(place.file("c")).unwrap();
-            let link = &path[..path.find('d').unwrap() + 1];
+            let link = &path[..=path.find('d').unwrap()];
             symlink(outside.path(), place.file(link)).unwrap();
             let model = Model { path: path.parse().unwrap(), ..model(CONTENT) };
             let error = PartFile::open(&place.destination, &model, &Naming::Shared, || true).unwrap_err();
@@ -433,4 +433,18 @@ fn fault_74_a_directory_that_is_moved_away_is_noticed_before_a_marker_is_written
             fs::remove_dir_all(place.directory.path().with_extension("away")).ok();
         }
     }
+}
+
+#[test]
+fn what_looks_like_another_file_counts_if_it_has_the_same_bytes() {
+    let place = Place::new();
+    let part = Arc::new(place.open(&model(CONTENT)));
+    write(&part, 0..43, CONTENT);
+    let installed = part.verify().unwrap().install().unwrap();
+    // As on a volume that numbers its files anew: size, time and bytes are the same.
+    fs::rename(place.file("d/x"), place.file("d/y")).unwrap();
+    fs::copy(place.file("d/y"), place.file("d/x")).unwrap();
+    super::super::install::fix_metadata(&File::open(place.file("d/x")).unwrap(), "x".into()).unwrap();
+    assert!(!place.destination.still_has(&installed).unwrap(), "not without reading it");
+    place.destination.confirm([&installed]).unwrap();
 }

@@ -20,6 +20,7 @@ const MARKER: &str = ".models-installed";
 const SMALL: u64 = 200_000;
 
 /// Whether strace is there.
+#[expect(clippy::print_stderr, reason = "a test that is passed over says so")]
 pub(super) fn has_strace() -> bool {
     let found = Command::new("strace").arg("-V").output().is_ok();
     #[expect(clippy::disallowed_methods, reason = "a test, not the library")]
