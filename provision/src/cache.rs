@@ -20,7 +20,7 @@ use camino::Utf8Path;
 use crate::digest::Sha256;
 use crate::lockfile::Model;
 use crate::model_path::ModelPath;
-use crate::store::{Destination, Directory, Found, Original, StoreError};
+use crate::store::{Acquire, Destination, DestinationLock, Directory, Found, Original, StoreError};
 
 /// A cache directory, held open.
 #[derive(Debug, Clone)]
@@ -79,9 +79,7 @@ impl Cache {
     pub fn find(&self, model: &Model) -> Result<Option<Original>, StoreError> {
         let path = path_of(&model.sha256);
         match self.place.find(&path)? {
-            Found::File(stamp) if stamp.size == model.size => {
-                Original::open(&self.place.root().path().join(path.as_str()))
-            }
+            Found::File(stamp) if stamp.size == model.size => Original::in_place(&self.place, &path),
             _ => Ok(None),
         }
     }
@@ -95,13 +93,17 @@ impl Cache {
         }
     }
 
-    /// Removes an object whose bytes proved wrong. Who is reading it goes on reading it.
-    pub fn discard(&self, sha256: &Sha256) -> Result<(), StoreError> {
+    /// Removes an object whose bytes proved wrong, unless a run is working here: that may have replaced it, or will. Who
+    /// is reading it goes on reading it.
+    pub fn discard(&self, wrong: &Original, sha256: &Sha256) -> Result<(), StoreError> {
         let path = path_of(sha256);
-        if let Some(directory) = self.place.parent(&path, false)? {
-            directory.remove(path.file_name())?;
+        let Acquire::Acquired(_lock) = DestinationLock::try_acquire(&self.place)? else { return Ok(()) };
+        match (Original::in_place(&self.place, &path)?, self.place.parent(&path, false)?) {
+            (Some(found), Some(directory)) if found.identity() == wrong.identity() => {
+                directory.remove(path.file_name()).map(drop)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Everything in it, what was used longest ago first.
@@ -157,15 +159,22 @@ fn read(directory: &Directory, entries: &mut Vec<Entry>) -> Result<(), StoreErro
     names.sort();
     for name in &names {
         let stem = name.strip_suffix(".part");
-        let digest = stem.map_or(name.as_str(), |stem| stem.trim_start_matches('.'));
-        let Ok(sha256) = digest.get(..64).unwrap_or_default().parse() else { continue };
+        // A journal without its part is what a run left that was killed while it gave an object its name.
+        let stray = name.strip_suffix(".journal").filter(|stem| !names.contains(&format!("{stem}.part")));
+        let digest = stem.or(stray).map_or(name.as_str(), |stem| stem.trim_start_matches('.'));
+        let is_object = digest.len() == 64;
+        let is_partial = stem.or(stray).is_some();
+        let Some(Ok(sha256)) = digest.get(..64).map(str::parse) else { continue };
+        if !is_object && !is_partial {
+            continue;
+        }
         let Some(usage) = directory.usage(name)? else { continue };
         let journal = stem.map(|stem| format!("{stem}.journal")).filter(|journal| names.contains(journal));
         entries.push(Entry {
             sha256,
             bytes: usage.bytes,
-            used: if stem.is_some() { usage.written } else { usage.used },
-            is_partial: stem.is_some(),
+            used: if is_partial { usage.written } else { usage.used },
+            is_partial,
             links: usage.names - 1,
             names: std::iter::once(name.clone()).chain(journal).collect(),
         });

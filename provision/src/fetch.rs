@@ -274,7 +274,10 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
         if guard.is_exclusive() {
             destination.root().remove_temporaries(lock.marker())?;
         }
-        marker.write(&destination, lock, &work.installed)?;
+        if let Err(error) = marker.write(&destination, lock, &work.installed) {
+            keep_proven(&marker, &destination, lock, work.proven(), &*observer);
+            return Err(error.into());
+        }
         observer.observe(&Event::MarkerWritten { name: lock.marker().to_owned() });
     } else {
         keep_proven(&marker, &destination, lock, work.proven(), &*observer);

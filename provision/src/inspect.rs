@@ -6,14 +6,14 @@ use crate::digest::Sha256;
 use crate::event::{Event, Observer};
 use crate::lockfile::Model;
 use crate::marker::Marker;
-use crate::store::{Destination, Found, Original, Reading, Stamp, StoreError};
+use crate::store::{Destination, Found, Identity, Original, Reading, Stamp, StoreError};
 use crate::workers::{self, Queue};
 
 /// What a file is like.
 #[derive(Debug)]
 pub enum Condition {
     /// Its bytes are those that the lock names.
-    Right(Stamp),
+    Right(Seen),
     /// There is none.
     Missing,
     /// It has another length, in bytes; it was not read.
@@ -30,6 +30,15 @@ pub enum Condition {
     NotAFile(&'static str),
     /// It cannot be read.
     Unreadable(StoreError),
+}
+
+/// A file as it was when it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its size and mtime.
+    pub stamp: Stamp,
+    /// Which file it was; the one at the end, where it was a symlink.
+    pub identity: Identity,
 }
 
 impl Condition {
@@ -60,23 +69,25 @@ pub fn hash(
     let subject = |model: &&'_ Model| marker.link(&model.path);
     let links: Vec<_> = models.iter().map(subject).collect();
     let subjects: Vec<_> = models.iter().zip(links).map(|(model, link)| Subject { model, link }).collect();
-    conditions(destination, &subjects, threads, observer, || true)
+    conditions(destination, &subjects, threads, observer, || true, |_, _| Ok(()))
 }
 
 /// Looks at each of `subjects`, and hashes those that have their length: on `threads` threads, two files side by side in
-/// each, the largest first. `go_on` is asked before each block.
+/// each, the largest first. `go_on` is asked before each block, and `settle` is told of each file that is right while it
+/// is open.
 pub(crate) fn conditions(
     destination: &Destination,
     subjects: &[Subject<'_>],
     threads: usize,
     observer: &dyn Observer,
     go_on: impl Fn() -> bool + Sync,
+    settle: impl Fn(&Subject<'_>, &Original) -> Result<(), StoreError> + Sync,
 ) -> Vec<Condition> {
     workers::each_in_pairs(
         subjects,
         |subject| subject.model.size,
         threads,
-        |queue| hash_in_pairs(destination, queue, observer, &go_on),
+        |queue| hash_in_pairs(destination, queue, observer, &go_on, &settle),
     )
 }
 
@@ -92,6 +103,7 @@ fn hash_in_pairs(
     queue: &Queue<'_, Subject<'_>, Condition>,
     observer: &dyn Observer,
     go_on: &impl Fn() -> bool,
+    settle: &impl Fn(&Subject<'_>, &Original) -> Result<(), StoreError>,
 ) {
     let next = || {
         while let Some((at, subject)) = queue.take() {
@@ -111,7 +123,7 @@ fn hash_in_pairs(
         while let Some(mut open) = lane.take() {
             match open.reading.read(&mut || go_on()) {
                 Ok(true) => return Some(open),
-                Ok(false) => queue.done(open.at, judge(queue.item(open.at).model, open.reading)),
+                Ok(false) => queue.done(open.at, judge(queue.item(open.at), open.reading, settle)),
                 Err(error) => queue.done(open.at, Condition::Unreadable(error)),
             }
             lane = next();
@@ -152,11 +164,19 @@ fn open(destination: &Destination, subject: &Subject<'_>) -> Result<Original, Co
     }
 }
 
-fn judge(model: &Model, reading: Reading<Original>) -> Condition {
+fn judge(
+    subject: &Subject<'_>,
+    reading: Reading<Original>,
+    settle: impl Fn(&Subject<'_>, &Original) -> Result<(), StoreError>,
+) -> Condition {
+    let model = subject.model;
     match reading.finish() {
-        (stamp, found) if found == model.sha256 => Condition::Right(stamp),
+        (file, stamp, found) if found == model.sha256 => match settle(subject, &file) {
+            Ok(()) => Condition::Right(Seen { stamp, identity: file.identity() }),
+            Err(error) => Condition::Unreadable(error),
+        },
         // It has grown or shrunk since it was looked at.
-        (stamp, _) if stamp.size != model.size => Condition::WrongSize { found: stamp.size },
-        (_, found) => Condition::WrongDigest { found },
+        (_, stamp, _) if stamp.size != model.size => Condition::WrongSize { found: stamp.size },
+        (_, _, found) => Condition::WrongDigest { found },
     }
 }

@@ -96,6 +96,7 @@ impl Marker {
             path: model.path.clone(),
             stamp: vouched.stamp,
             sha256: vouched.sha256,
+            identity: None,
             link: vouched.link.as_ref().map(|(target, _)| target.clone()),
         })
     }
@@ -146,14 +147,19 @@ impl Marker {
     }
 
     /// Writes the marker for `installed`, and for those other models of the lock that this marker still vouches for.
-    /// Every file in it must be durable.
+    /// The bytes of every file in it must be durable; their names are made so here.
+    ///
+    /// # Errors
+    /// [`StoreError::Moved`] where a file is not where it was put: no marker is written.
     pub fn write(
         &self,
         destination: &Destination,
         lock: &Lockfile,
         installed: &[Installed],
     ) -> Result<(), StoreError> {
-        self.write_as(lock.marker(), destination, lock, installed)?;
+        let files = self.files_of(destination, lock, installed);
+        destination.confirm(&files)?;
+        write_as(lock.marker(), destination, lock, files)?;
         destination.root().remove(PROVEN).map(drop)
     }
 
@@ -165,29 +171,39 @@ impl Marker {
         lock: &Lockfile,
         installed: &[Installed],
     ) -> Result<(), StoreError> {
-        self.write_as(PROVEN, destination, lock, installed)
+        let mut files = self.files_of(destination, lock, installed);
+        files.retain(|file| destination.still_has(file).unwrap_or(false));
+        write_as(PROVEN, destination, lock, files)
     }
 
-    fn write_as(
+    /// What is known of the lock's models, in its order.
+    fn files_of(
         &self,
-        name: &str,
         destination: &Destination,
         lock: &Lockfile,
         installed: &[Installed],
-    ) -> Result<(), StoreError> {
+    ) -> Vec<Installed> {
         let new: HashMap<&ModelPath, &Installed> = installed.iter().map(|file| (&file.path, file)).collect();
-        let entry = |model: &Model| {
-            let known = new.get(&model.path).map(|file| (*file).clone());
-            known.or_else(|| self.vouched(destination, model))
+        let known = |model: &Model| {
+            let new = new.get(&model.path).map(|file| (*file).clone());
+            new.or_else(|| self.vouched(destination, model))
         };
-        let files: Vec<Entry> =
-            lock.models().iter().filter_map(entry).map(|file| Entry::of(destination, file)).collect();
-        let lock_bytes = (files.len() == lock.models().len()).then(|| lock.text_digest());
-        let text = Text { version: VERSION, lock: lock.content_digest(), lock_bytes, files };
-        let mut bytes = serde_json::to_vec(&text).unwrap_or_default();
-        bytes.push(b'\n');
-        destination.root().write_small(name, &bytes)
+        lock.models().iter().filter_map(known).collect()
     }
+}
+
+fn write_as(
+    name: &str,
+    destination: &Destination,
+    lock: &Lockfile,
+    files: Vec<Installed>,
+) -> Result<(), StoreError> {
+    let files: Vec<Entry> = files.into_iter().map(|file| Entry::of(destination, file)).collect();
+    let lock_bytes = (files.len() == lock.models().len()).then(|| lock.text_digest());
+    let text = Text { version: VERSION, lock: lock.content_digest(), lock_bytes, files };
+    let mut bytes = serde_json::to_vec(&text).unwrap_or_default();
+    bytes.push(b'\n');
+    destination.root().write_small(name, &bytes)
 }
 
 impl Vouched {
@@ -206,7 +222,7 @@ impl Vouched {
 impl Entry {
     /// For a file that has been proven. A symlink whose end has gone meanwhile is not vouched for.
     fn of(destination: &Destination, file: Installed) -> Self {
-        let Installed { path, stamp, sha256, link } = file;
+        let Installed { path, stamp, sha256, link, .. } = file;
         let at_end = |target: &Utf8PathBuf| destination.find_linked(&path, target).ok().flatten();
         let changed = link.as_ref().and_then(at_end).map(|(_, changed)| changed);
         Self { path, size: stamp.size, mtime: stamp.mtime, sha256, link, changed }

@@ -1,7 +1,7 @@
 //! The disk: the only place that names the file system.
 //!
-//! A [`Destination`] is a directory that is opened once; everything below it is reached from that handle, component
-//! by component and without following a symlink, so that no name in it can lead out. A [`PartFile`] collects a
+//! A [`Destination`] is a directory that is opened once; everything below it is reached from that handle without
+//! following a symlink (`beneath`), so that no name in it can lead out. A [`PartFile`] collects a
 //! file's bytes beside its target, a journal remembers which of them are durable, and only a
 //! [`Verified`] part can be installed under the final name.
 //!
@@ -18,9 +18,11 @@
 //!
 //! # The order of writes
 //! Data, `fdatasync(part)`, then the journal record (I3). Mode and mtime, `fsync(part)`, rename, `fsync(directory)`,
-//! and only then may a marker be written (I1, I2). Nothing here trusts a handle after an `fsync` failed on it:
+//! and only then may a marker be written (I1, I2): after each file that it lists was looked for once more by its path
+//! (`settled`). A file that was only found is synced before. Nothing here trusts a handle after an `fsync` failed on it:
 //! Linux reports a lost page once.
 
+mod beneath;
 mod destination;
 mod error;
 mod install;
@@ -31,9 +33,10 @@ mod lock;
 mod original;
 mod part;
 mod pieces;
+mod settled;
 
 pub(crate) use destination::free_space_near;
-pub use destination::{ChangeTime, Destination, Directory, Found, Stamp, Usage};
+pub use destination::{ChangeTime, Destination, Directory, Found, Identity, Stamp, Usage};
 pub use error::StoreError;
 pub use install::{Installed, Verified};
 pub use layers::{Layer, lay_out, layer_of};

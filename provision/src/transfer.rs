@@ -176,8 +176,9 @@ enum Ended {
     Claim(Box<ClaimEnd>),
     Installed(FileId, Result<Installed, StoreError>),
     Reset(FileId, Result<(), StoreError>),
-    Noted(Result<(), (FileId, StoreError)>),
-    Checkpoint(Result<(), (FileId, StoreError)>),
+    /// With the files that failed.
+    Noted(Vec<(FileId, StoreError)>),
+    Checkpoint(Vec<(FileId, StoreError)>),
 }
 
 enum Phase {
@@ -363,23 +364,25 @@ impl Coordinator {
                     }
                 }
             }
-            Ok(Ended::Noted(result)) => {
+            Ok(Ended::Noted(failed)) => {
                 (self.noting, self.noted) = (false, self.shared.now());
-                if let Err((file, error)) = result {
-                    self.decide(file, Decision::Then(Step::FailStore(error)));
-                }
+                self.disk_failed(failed);
             }
-            Ok(Ended::Checkpoint(result)) => {
+            Ok(Ended::Checkpoint(failed)) => {
                 self.checkpointing = false;
                 self.checkpointed = self.shared.now();
-                if let Err((file, error)) = result {
-                    self.decide(file, Decision::Then(Step::FailStore(error)));
-                }
+                self.disk_failed(failed);
             }
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => unreachable!("no task is aborted"),
             },
+        }
+    }
+
+    fn disk_failed(&mut self, failed: Vec<(FileId, StoreError)>) {
+        for (file, error) in failed {
+            self.decide(file, Decision::Then(Step::FailStore(error)));
         }
     }
 
@@ -496,7 +499,8 @@ impl Coordinator {
             return;
         }
         let Phase::Draining(step) = std::mem::replace(&mut file.phase, Phase::Transferring) else { return };
-        if self.stopping {
+        // What the disk has lost is not there for the next run to go on from: that is said also of a run that is stopped.
+        if self.stopping && !matches!(step, Step::FailStore(_)) {
             return;
         }
         let index = file.target.index;
@@ -576,7 +580,8 @@ impl Coordinator {
             if error.condemns_bytes() || part.held() == 0 {
                 let _ = part.remove();
             } else if error.store.is_none() {
-                self.tasks.spawn_blocking(move || Ended::Noted(part.note().map_err(|error| (id, error))));
+                let noted = move || part.note().err().map(|error| (id, error));
+                self.tasks.spawn_blocking(move || Ended::Noted(noted().into_iter().collect()));
             }
         }
         self.shared.observer.observe(&Event::Failed { file: file.target.index, reason: error.reason() });
@@ -675,11 +680,11 @@ impl Coordinator {
         self.with_parts(Ended::Checkpoint, |part| part.checkpoint().map(drop));
     }
 
-    /// Does something with every part that is being written, in a job of its own. Files of a single claim are left
-    /// out: what a kill would cost them is less than the journal.
+    /// Does something with every part that is being written, in a job of its own; one that fails does not cost the
+    /// others theirs. Files of a single claim are left out: what a kill would cost them is less than the journal.
     fn with_parts(
         &mut self,
-        ended: impl FnOnce(Result<(), (FileId, StoreError)>) -> Ended + Send + 'static,
+        ended: impl FnOnce(Vec<(FileId, StoreError)>) -> Ended + Send + 'static,
         work: impl Fn(&PartFile) -> Result<(), StoreError> + Send + 'static,
     ) {
         let parts: Vec<_> = self
@@ -690,7 +695,7 @@ impl Coordinator {
             .filter_map(|id| Some((*id, self.files[id.0].target.part.get()?)))
             .collect();
         self.tasks.spawn_blocking(move || {
-            ended(parts.iter().try_for_each(|(id, part)| work(part).map_err(|error| (*id, error))))
+            ended(parts.iter().filter_map(|(id, part)| Some((*id, work(part).err()?))).collect())
         });
     }
 

@@ -128,7 +128,11 @@ impl Bringer<'_> {
             if *self.interrupted.borrow() {
                 return Brought::Interrupted;
             }
-            let original = match Original::open(&candidate.path) {
+            let opened = match (candidate.kind, self.cache) {
+                (Kind::Cache, Some(cache)) => cache.find(model),
+                _ => Original::open(&candidate.path),
+            };
+            let original = match opened {
                 Ok(Some(original)) => original,
                 Ok(None) => continue,
                 Err(error) => {
@@ -158,7 +162,7 @@ impl Bringer<'_> {
                     if let (Kind::Cache, StoreError::Mismatch { .. }, Some(cache)) =
                         (candidate.kind, &error, self.cache)
                     {
-                        let _ = cache.discard(&model.sha256);
+                        let _ = cache.discard(&original, &model.sha256);
                     }
                     refuse(self.observer, &candidate.path, &reason(&error));
                 }
@@ -178,7 +182,7 @@ impl Bringer<'_> {
     /// Copies a model from another file of the run.
     pub(super) fn copy(&self, index: FileIndex, model: &Model, from: &Model) -> Brought {
         let path = self.destination.root().path().join(from.path.as_str());
-        let original = match Original::open(&path) {
+        let original = match self.open_copied(from) {
             Ok(Some(original)) => original,
             Ok(None) => return Brought::Failed(StoreError::Missing { path }),
             Err(error) => return Brought::Failed(error),
@@ -193,6 +197,15 @@ impl Bringer<'_> {
             }
             Err(BringError::Part(StoreError::Interrupted { .. })) => Brought::Interrupted,
             Err(BringError::Part(error) | BringError::Original(error)) => Brought::Failed(error),
+        }
+    }
+
+    /// The file of another model of the run; where that is a symlink into the baked directory, the file at its end.
+    fn open_copied(&self, from: &Model) -> Result<Option<Original>, StoreError> {
+        let Some(directory) = self.destination.parent(&from.path, false)? else { return Ok(None) };
+        match directory.read_link(from.path.file_name())? {
+            Some(target) => Original::open(target.as_ref()),
+            None => Original::in_place(self.destination, &from.path),
         }
     }
 

@@ -11,10 +11,10 @@ use super::{FetchConfig, Verify};
 use crate::cache::Cache;
 use crate::digest::Sha256;
 use crate::event::{Event, FileIndex, Observer, Planned, PlannedFile};
-use crate::inspect::{self, Condition, Subject};
+use crate::inspect::{self, Condition, Seen, Subject};
 use crate::lockfile::Model;
 use crate::marker::Marker;
-use crate::store::{Destination, Directory, Found, Installed, Naming, PartFile, Stamp, StoreError};
+use crate::store::{Destination, Directory, Found, Installed, Naming, Original, PartFile, Stamp, StoreError};
 use crate::workers;
 
 /// What is to be done for one file.
@@ -125,6 +125,7 @@ impl Planner<'_> {
             self.config.threads,
             self.observer,
             self.go_on(),
+            |subject, found| self.settle(subject, found),
         );
         for (at, condition) in unproven.into_iter().zip(conditions) {
             let Look::Unproven { link } = std::mem::replace(&mut looks[at], Look::wanted()) else { continue };
@@ -133,14 +134,23 @@ impl Planner<'_> {
         looks
     }
 
+    /// Makes a file durable that was found and is right: a marker will vouch for it, and only its bytes in memory were
+    /// seen.
+    fn settle(&self, subject: &Subject<'_>, found: &Original) -> Result<(), StoreError> {
+        match subject.link {
+            _ if self.config.dry_run => Ok(()),
+            Some(_) => found.make_durable(),
+            None => self.destination.settle(&subject.model.path, found),
+        }
+    }
+
     fn decide(&self, model: &Model, link: Option<Utf8PathBuf>, condition: Condition) -> Look {
         match condition {
-            Condition::Right(stamp) if link.is_some() => {
-                Look::Decided(Plan::Present(installed(model, stamp, link)))
+            Condition::Right(Seen { stamp, identity }) => {
+                let found = Installed { identity: Some(identity), ..installed(model, stamp, link.clone()) };
+                let tidied = if link.is_some() { Ok(()) } else { self.tidy(model) };
+                Look::Decided(tidied.map_or_else(Plan::Failed, |()| Plan::Present(found)))
             }
-            Condition::Right(stamp) => Look::Decided(
-                self.tidy(model).map_or_else(Plan::Failed, |()| Plan::Present(installed(model, stamp, None))),
-            ),
             Condition::Unreadable(error) if link.is_none() => Look::Decided(Plan::Failed(error)),
             _ => Look::Wanted { stale_link: link },
         }
@@ -293,7 +303,7 @@ impl Look {
 }
 
 fn installed(model: &Model, stamp: Stamp, link: Option<Utf8PathBuf>) -> Installed {
-    Installed { path: model.path.clone(), stamp, sha256: model.sha256, link }
+    Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity: None, link }
 }
 
 /// Files with the same bytes are had once: the others are copied from the first.

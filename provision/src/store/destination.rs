@@ -1,21 +1,28 @@
 //! The destination directory and the directories below it, by handle.
+//!
+//! A handle is what everything is done through, so that a name that is swapped while a run works leads nobody astray.
+//! What it cannot tell is whether the directory is still where its path says: that is asked before a marker is
+//! written (`settled`).
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd as _};
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::StoreError;
+use super::beneath::{self, Walk};
 use crate::model_path::ModelPath;
 
 /// The directory that a lock's paths are below. Its own path may be, or lead through, a symlink; nothing below may.
 #[derive(Debug)]
 pub struct Destination {
     root: Arc<Directory>,
+    walk: Walk,
     /// Directories that were opened, by path below the root.
     opened: Mutex<HashMap<String, Arc<Directory>>>,
 }
@@ -45,6 +52,19 @@ pub type ChangeTime = (i64, u32);
 impl Stamp {
     pub(super) fn of(stat: &Stat) -> Self {
         Self { size: stat.st_size as u64, mtime: (stat.st_mtime, stat.st_mtime_nsec as u32) }
+    }
+}
+
+/// Which file it is, whatever it is called: its device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
     }
 }
 
@@ -94,11 +114,16 @@ impl Destination {
 
     /// Opens the directory; `None` where there is none.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
+        Self::open_to_walk(path, Walk::Kernel)
+    }
+
+    /// As [`Destination::open`]; says who walks the paths below it.
+    pub(super) fn open_to_walk(path: &Utf8Path, walk: Walk) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(path.as_std_path(), flags, Mode::empty()) {
             Ok(handle) => {
                 let root = Directory::new(handle.into(), path.to_owned());
-                Ok(Some(Self { root: Arc::new(root), opened: Mutex::default() }))
+                Ok(Some(Self { root: Arc::new(root), walk, opened: Mutex::default() }))
             }
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "a file" }),
@@ -113,23 +138,51 @@ impl Destination {
 
     /// The directory that `path`'s file lies in; `None` where it is missing and not to be made.
     pub fn parent(&self, path: &ModelPath, make: bool) -> Result<Option<Arc<Directory>>, StoreError> {
-        let parent = path.parent();
-        if parent.is_empty() {
+        self.directory(path.parent(), make)
+    }
+
+    /// The directory at `path`, names joined by `/`; `None` where it is missing and not to be made.
+    pub(super) fn directory(&self, path: &str, make: bool) -> Result<Option<Arc<Directory>>, StoreError> {
+        if path.is_empty() {
             return Ok(Some(self.root.clone()));
         }
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(directory) = opened.get(parent) {
+        if let Some(directory) = opened.get(path) {
             return Ok(Some(directory.clone()));
         }
-        let mut directory = self.root.clone();
-        for name in parent.split('/') {
-            match directory.subdirectory(name, make)? {
-                Some(sub) => directory = Arc::new(sub),
+        let Some(directory) = self.open_directory(path, make)? else { return Ok(None) };
+        let directory = Arc::new(directory);
+        opened.insert(path.to_owned(), directory.clone());
+        Ok(Some(directory))
+    }
+
+    /// Opens the directory at `path`, whatever was opened there before.
+    pub(super) fn open_directory(&self, path: &str, make: bool) -> Result<Option<Directory>, StoreError> {
+        match beneath::open_directory(self.walk, &self.root.handle, path) {
+            Ok(handle) => return Ok(Some(Directory::new(handle, self.root.path.join(path)))),
+            Err(Errno::NOENT) if !make => return Ok(None),
+            // Name by name: what is missing is made, and what is in the way can be named.
+            Err(_) => {}
+        }
+        let mut at: Option<Directory> = None;
+        for name in path.split('/') {
+            match at.as_ref().unwrap_or(&self.root).subdirectory(name, make)? {
+                Some(sub) => at = Some(sub),
                 None => return Ok(None),
             }
         }
-        opened.insert(parent.to_owned(), directory.clone());
-        Ok(Some(directory))
+        Ok(at)
+    }
+
+    /// Whether the destination's own path still leads to it.
+    pub(super) fn is_in_place(&self) -> Result<bool, StoreError> {
+        let at = |doing| StoreError::at::<Errno>(doing, &self.root.path);
+        let held = rustix::fs::fstat(&self.root.handle).map_err(at("looking at it"))?;
+        match rustix::fs::stat(self.root.path.as_std_path()) {
+            Ok(named) => Ok(Identity::of(&named) == Identity::of(&held)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+            Err(error) => Err(at("looking at it")(error)),
+        }
     }
 
     /// What is at `path`.
@@ -168,7 +221,7 @@ impl Destination {
     /// Whether both are one directory.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let identity =
-            |place: &Self| rustix::fs::fstat(&place.root.handle).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+            |place: &Self| rustix::fs::fstat(&place.root.handle).map(|stat| Identity::of(&stat)).ok();
         identity(self).is_some() && identity(self) == identity(other)
     }
 
@@ -202,12 +255,6 @@ pub(crate) fn free_space_near(path: &Utf8Path) -> Result<u64, StoreError> {
     }
 }
 
-/// Bytes free where `path` lies, for a message: 0 where that cannot be told.
-pub(super) fn free_space_of(path: &Utf8Path) -> u64 {
-    let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
-    rustix::fs::statvfs(directory.as_std_path()).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
-}
-
 /// Makes `path` and the directories above it, durably.
 pub(super) fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
     if path.as_str().is_empty() || path.as_std_path().is_dir() {
@@ -217,18 +264,38 @@ pub(super) fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
     if let Some(parent) = parent {
         make_all(parent)?;
     }
-    match rustix::fs::mkdir(path.as_std_path(), Mode::from_raw_mode(0o755)) {
-        // The umask may have taken bits away.
-        Ok(()) => rustix::fs::chmod(path.as_std_path(), Mode::from_raw_mode(0o755))
-            .map_err(StoreError::at("setting the directory's mode", path))?,
-        Err(Errno::EXIST) => {}
+    make_directory(CWD, path.as_str(), path)?;
+    let above = parent.unwrap_or(Utf8Path::new("."));
+    File::open(above).and_then(|dir| dir.sync_all()).map_err(StoreError::at("syncing the directory", above))
+}
+
+/// Makes a directory with the mode that every one has, whatever the umask; false where something has its name
+/// already. `path` is for messages.
+fn make_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, StoreError> {
+    const MODE: Mode = Mode::from_raw_mode(0o755);
+    match rustix::fs::mkdirat(&at, name, MODE) {
+        Ok(()) => {}
+        Err(Errno::EXIST) => return Ok(false),
         Err(Errno::NOTDIR) => {
             return Err(StoreError::NotADirectory { path: path.to_owned(), what: "below a file" });
         }
         Err(error) => return Err(StoreError::of("making the directory", path, error)),
     }
-    let above = parent.unwrap_or(Utf8Path::new("."));
-    File::open(above).and_then(|dir| dir.sync_all()).map_err(StoreError::at("syncing the directory", above))
+    // By handle: the name may be a symlink by now. The umask may have taken the right to open it, but not to point at
+    // it; then its mode is set through the handle's name in /proc, which leads to nothing else.
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let failed = |error| StoreError::of("setting the directory's mode", path, error);
+    let made = rustix::fs::openat(&at, name, flags, Mode::empty()).map_err(failed)?;
+    let stat = rustix::fs::fstat(&made).map_err(failed)?;
+    if Mode::from_raw_mode(stat.st_mode) & Mode::from_raw_mode(0o7777) != MODE {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::openat(&made, ".", flags, Mode::empty()) {
+            Ok(made) => rustix::fs::fchmod(&made, MODE),
+            Err(_) => rustix::fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), MODE),
+        }
+        .map_err(failed)?;
+    }
+    Ok(true)
 }
 
 /// What temporary names end with.
@@ -267,29 +334,16 @@ impl Directory {
 
     fn subdirectory(&self, name: &str, make: bool) -> Result<Option<Self>, StoreError> {
         let path = self.path.join(name);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
-            match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
-                Ok(handle) => return Ok(Some(Self::new(handle.into(), path))),
+            match beneath::open_directory(Walk::Names, &self.handle, name) {
+                Ok(handle) => return Ok(Some(Self::new(handle, path))),
                 Err(Errno::NOENT) if !make => return Ok(None),
                 Err(Errno::NOENT) => {
-                    match rustix::fs::mkdirat(&self.handle, name, Mode::from_raw_mode(0o755)) {
-                        // The umask may have taken bits away; the mode is part of an image layer.
-                        Ok(()) => {
-                            rustix::fs::chmodat(
-                                &self.handle,
-                                name,
-                                Mode::from_raw_mode(0o755),
-                                AtFlags::empty(),
-                            )
-                            .map_err(StoreError::at("setting the directory's mode", &path))?;
-                            self.sync()?;
-                        }
-                        Err(Errno::EXIST) => {}
-                        Err(error) => return Err(StoreError::of("making the directory", &path, error)),
+                    if make_directory(&self.handle, name, &path)? {
+                        self.sync()?;
                     }
                 }
-                Err(Errno::NOTDIR | Errno::LOOP) => {
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
                     let what = match self.find(name)? {
                         Found::File(_) => "a file",
                         found => found.in_the_way().unwrap_or("nothing"),
@@ -314,6 +368,15 @@ impl Directory {
                 FileType::Unknown => Found::Other("of an unknown kind"),
             }),
             Err(Errno::NOENT) => Ok(Found::Nothing),
+            Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
+        }
+    }
+
+    /// Which file is under `name`; `None` where there is none.
+    pub(super) fn identity(&self, name: &str) -> Result<Option<Identity>, StoreError> {
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(Identity::of(&stat))),
+            Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
         }
     }
@@ -382,7 +445,8 @@ impl Directory {
 
     /// Makes names in this directory durable.
     pub fn sync(&self) -> Result<(), StoreError> {
-        rustix::fs::fsync(&self.handle).map_err(StoreError::at("syncing the directory", &self.path))
+        rustix::fs::fsync(&self.handle)
+            .map_err(|error| StoreError::of_volume("syncing the directory", &self.path, error))
     }
 
     /// Removes a file's name; fine where there is none.
@@ -412,12 +476,13 @@ impl Directory {
     ) -> Result<(), StoreError> {
         self.remove(temporary)?;
         let path = self.path.join(name);
-        let result = self.write_small_as(temporary, name, bytes).map_err(StoreError::at("writing it", &path));
-        if result.is_err() {
+        let written = self.write_small_as(temporary, name, bytes, &path);
+        if written.is_err() {
             let _ = self.remove(temporary);
+            return written;
         }
-        result?;
-        self.sync()
+        // What could be gone after a power cut is not left to be believed until then.
+        self.sync().inspect_err(|_| drop(self.remove(name)))
     }
 
     /// Removes what killed runs left of writing `name`. Nobody else may be writing it.
@@ -430,15 +495,23 @@ impl Directory {
         self.names()?.iter().filter(|other| is_one(other)).try_for_each(|other| self.remove(other).map(drop))
     }
 
-    fn write_small_as(&self, temporary: &str, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    fn write_small_as(
+        &self,
+        temporary: &str,
+        name: &str,
+        bytes: &[u8],
+        path: &Utf8Path,
+    ) -> Result<(), StoreError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
-        let file = File::from(rustix::fs::openat(&self.handle, temporary, flags, mode)?);
-        file.write_all_at(bytes, 0)?;
-        rustix::fs::fchmod(&file, mode)?;
-        file.sync_all()?;
-        rustix::fs::renameat(&self.handle, temporary, &self.handle, name)?;
-        Ok(())
+        let file = rustix::fs::openat(&self.handle, temporary, flags, mode);
+        let file = File::from(file.map_err(StoreError::at("making it", path))?);
+        file.write_all_at(bytes, 0).map_err(|error| StoreError::of_volume("writing it", path, error))?;
+        rustix::fs::fchmod(&file, mode).map_err(StoreError::at("setting its mode", path))?;
+        rustix::fs::fsync(&file).map_err(|error| StoreError::of_volume("syncing it", path, error))?;
+        rustix::fs::renameat(&self.handle, temporary, &self.handle, name).map_err(|error| {
+            StoreError::of_rename("renaming it to its final name", &self.path.join(temporary), path, error)
+        })
     }
 
     /// The names in it.

@@ -6,13 +6,11 @@
 //! and mtime of every file and directory fixed, the same bytes make the same layer.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 
-use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{CWD, Mode, OFlags, Timespec, Timestamps};
+use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
+use rustix::fs::{Mode, Timespec, Timestamps};
 
-use super::destination::make_all;
-use super::{Destination, Found, INSTALLED_MTIME, StoreError};
+use super::{Destination, Directory, Found, INSTALLED_MTIME, StoreError};
 use crate::lockfile::Model;
 
 /// The layer of models that lie right below the destination.
@@ -40,7 +38,9 @@ pub fn layer_of(model: &Model) -> &str {
 /// system.
 pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Result<Vec<Layer>, StoreError> {
     let place = Destination::create(into)?;
-    let below_root = destination.as_str().trim_start_matches('/');
+    let missing = |path: Utf8PathBuf| StoreError::Missing { path };
+    let source = Destination::open(destination)?.ok_or_else(|| missing(destination.to_owned()))?;
+    let below_root = below_root(destination);
     let mut layers: BTreeMap<&str, Layer> = BTreeMap::new();
     for model in models {
         let name = layer_of(model);
@@ -54,14 +54,33 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         let Some(layer) = layers.get_mut(name) else { continue };
         layer.files += 1;
         layer.bytes += model.size;
-        let (from, to) =
-            (destination.join(model.path.as_str()), layer.tree.join(below_root).join(model.path.as_str()));
-        make_all(to.parent().unwrap_or(&layer.tree))?;
-        rustix::fs::renameat(CWD, from.as_std_path(), CWD, to.as_std_path())
-            .map_err(StoreError::at("moving it into its layer", &from))?;
+        let path = destination.join(model.path.as_str());
+        let from = source.parent(&model.path, false)?.ok_or_else(|| missing(path.clone()))?;
+        let directory = in_tree(name, &below_root, model);
+        let to = place.directory(&directory, true)?.ok_or_else(|| missing(into.join(directory)))?;
+        let name = model.path.file_name();
+        rustix::fs::renameat(from.handle(), name, to.handle(), name).map_err(|error| {
+            StoreError::of_rename("moving it into its layer", &path, &to.path().join(name), error)
+        })?;
     }
-    fix_directories(layers.values(), below_root, models)?;
+    fix_directories(&place, layers.values(), &below_root, models)?;
     Ok(layers.into_values().collect())
+}
+
+/// The names that lead from the root to the destination.
+fn below_root(destination: &Utf8Path) -> Vec<&str> {
+    destination
+        .components()
+        .filter(|part| !matches!(part, Utf8Component::RootDir))
+        .map(|part| part.as_str())
+        .collect()
+}
+
+/// The directory of a model's file in its layer, below the directory of all layers.
+fn in_tree(layer: &str, below_root: &[&str], model: &Model) -> String {
+    let parent = model.path.parent();
+    let names = std::iter::once(layer).chain(below_root.iter().copied());
+    names.chain((!parent.is_empty()).then_some(parent)).collect::<Vec<_>>().join("/")
 }
 
 fn in_the_way(found: Found) -> Option<&'static str> {
@@ -73,32 +92,30 @@ fn in_the_way(found: Found) -> Option<&'static str> {
 
 /// Gives every directory of the trees its mode and mtime, after the last name in it was made.
 fn fix_directories<'a>(
+    place: &Destination,
     layers: impl Iterator<Item = &'a Layer>,
-    below_root: &str,
+    below_root: &[&str],
     models: &[&Model],
 ) -> Result<(), StoreError> {
     for layer in layers {
-        let mut directories = BTreeSet::from([layer.tree.clone()]);
-        for model in models {
-            let in_layer = layer_of(model) == layer.name;
-            let path = layer.tree.join(below_root).join(model.path.parent());
-            if in_layer {
-                let above = path.ancestors().take_while(|above| above.starts_with(&layer.tree));
-                directories.extend(above.map(Utf8Path::to_owned));
-            }
+        let mut directories = BTreeSet::new();
+        for model in models.iter().filter(|model| layer_of(model) == layer.name) {
+            let path = in_tree(&layer.name, below_root, model);
+            directories.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
+            directories.insert(path);
         }
-        directories.iter().try_for_each(|directory| fix(directory))?;
+        for path in directories {
+            let directory = place.directory(&path, false)?;
+            fix(&*directory.ok_or_else(|| StoreError::Missing { path: place.root().path().join(path) })?)?;
+        }
     }
     Ok(())
 }
 
-fn fix(directory: &Utf8Path) -> Result<(), StoreError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::open(directory.as_std_path(), flags, Mode::empty());
-    let opened: File = opened.map_err(StoreError::at("opening the directory", directory))?.into();
+fn fix(directory: &Directory) -> Result<(), StoreError> {
     let fixed = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
-    rustix::fs::fchmod(&opened, Mode::from_raw_mode(0o755))
-        .map_err(StoreError::at("setting the directory's mode", directory))?;
-    rustix::fs::futimens(&opened, &Timestamps { last_access: fixed, last_modification: fixed })
-        .map_err(StoreError::at("setting the directory's time", directory))
+    rustix::fs::fchmod(directory.handle(), Mode::from_raw_mode(0o755))
+        .map_err(StoreError::at("setting the directory's mode", directory.path()))?;
+    rustix::fs::futimens(directory.handle(), &Timestamps { last_access: fixed, last_modification: fixed })
+        .map_err(StoreError::at("setting the directory's time", directory.path()))
 }

@@ -6,10 +6,11 @@
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::Errno;
 
-use super::install::{check_replaceable, fix_metadata};
+use super::install::{fix_metadata, give_name};
 use super::part::Names;
 use super::{
-    BringError, Destination, Directory, INSTALLED_MTIME, Installed, Naming, Original, Stamp, StoreError,
+    BringError, Destination, Directory, INSTALLED_MTIME, Identity, Installed, Naming, Original, Stamp,
+    StoreError,
 };
 use crate::lockfile::Model;
 
@@ -74,7 +75,8 @@ fn finish_hard_link(
     }
     rustix::fs::fsync(&original.file).map_err(|error| BringError::Part(part("syncing it")(error)))?;
     rename(directory, temporary, model)?;
-    Ok(Some(Installed { path: model.path.clone(), stamp, sha256: model.sha256, link: None }))
+    let identity = Some(Identity::of(&held));
+    Ok(Some(Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity, link: None }))
 }
 
 /// Makes the model's final name a symlink to `original`, whose path is absolute. The bytes are proven first. `go_on` is
@@ -86,6 +88,8 @@ pub fn install_symlink(
     go_on: impl FnMut() -> bool,
 ) -> Result<Installed, BringError> {
     original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
+    // A marker will vouch for it, and it may have been put there a moment ago.
+    original.make_durable().map_err(BringError::of_original)?;
     let directory = make_parent(destination, model)?;
     let temporary = Names::new(model, naming).temporary;
     directory.remove(&temporary).map_err(BringError::Part)?;
@@ -93,8 +97,13 @@ pub fn install_symlink(
     rustix::fs::symlinkat(original.path().as_std_path(), directory.handle(), temporary.as_str())
         .map_err(|error| BringError::Part(StoreError::of("making the symlink", &path, error)))?;
     rename(&directory, &temporary, model)?;
-    let link = Some(original.path().to_owned());
-    Ok(Installed { path: model.path.clone(), stamp: original.stamp(), sha256: model.sha256, link })
+    Ok(Installed {
+        path: model.path.clone(),
+        stamp: original.stamp(),
+        sha256: model.sha256,
+        identity: Some(original.identity()),
+        link: Some(original.path().to_owned()),
+    })
 }
 
 fn make_parent(destination: &Destination, model: &Model) -> Result<std::sync::Arc<Directory>, BringError> {
@@ -104,14 +113,9 @@ fn make_parent(destination: &Destination, model: &Model) -> Result<std::sync::Ar
 }
 
 fn rename(directory: &Directory, temporary: &str, model: &Model) -> Result<(), BringError> {
-    let name = model.path.file_name();
-    let path = directory.path().join(name);
-    let renamed = check_replaceable(directory, name).and_then(|()| {
-        rustix::fs::renameat(directory.handle(), temporary, directory.handle(), name)
-            .map_err(StoreError::at("renaming it to its final name", &path))
-    });
-    if renamed.is_err() {
+    let named = give_name(directory, temporary, model.path.file_name());
+    if named.is_err() {
         let _ = directory.remove(temporary);
     }
-    renamed.and_then(|()| directory.sync()).map_err(BringError::Part)
+    named.map_err(BringError::Part)
 }

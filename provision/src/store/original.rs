@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{BLOCK, Destination, Installed, Stamp, StoreError};
+use super::{BLOCK, Destination, Directory, Identity, Installed, Stamp, StoreError};
 use crate::digest::{Hasher, Sha256};
 use crate::model_path::ModelPath;
 
@@ -19,6 +19,7 @@ pub struct Original {
     pub(super) file: File,
     path: Utf8PathBuf,
     stamp: Stamp,
+    identity: Identity,
     /// The digest that this run has proven and made durable.
     proven: Option<Sha256>,
 }
@@ -36,21 +37,29 @@ impl Original {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StoreError::NotAFile { path: path.to_owned(), what: "something else" });
         }
-        Ok(Some(Self { file, path: path.to_owned(), stamp: Stamp::of(&stat), proven: None }))
+        let (stamp, identity) = (Stamp::of(&stat), Identity::of(&stat));
+        Ok(Some(Self { file, path: path.to_owned(), stamp, identity, proven: None }))
     }
 
     /// Opens the file at `path` below `place`, no symlink followed; `None` where there is none.
     pub fn in_place(place: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
         let Some(directory) = place.parent(path, false)? else { return Ok(None) };
-        let opened = directory.open_file(path.file_name())?;
-        let path = directory.path().join(path.file_name());
-        Ok(opened.map(|(file, stamp)| Self { file, path, stamp, proven: None }))
+        Self::in_directory(&directory, path.file_name())
+    }
+
+    /// Opens the file called `name`, no symlink followed; `None` where there is none.
+    pub(super) fn in_directory(directory: &Directory, name: &str) -> Result<Option<Self>, StoreError> {
+        let Some((file, stamp)) = directory.open_file(name)? else { return Ok(None) };
+        let path = directory.path().join(name);
+        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
+        Ok(Some(Self { file, path, stamp, identity: Identity::of(&stat), proven: None }))
     }
 
     /// Opens a file that this run has just installed, and so proven; `None` where it has changed since.
     pub fn of_installed(place: &Destination, installed: &Installed) -> Result<Option<Self>, StoreError> {
         let opened = Self::in_place(place, &installed.path)?;
-        let unchanged = opened.filter(|original| original.stamp == installed.stamp);
+        let is_same = |original: &Self| installed.identity.is_none_or(|known| known == original.identity);
+        let unchanged = opened.filter(|original| original.stamp == installed.stamp && is_same(original));
         Ok(unchanged.map(|original| Self { proven: Some(installed.sha256), ..original }))
     }
 
@@ -62,6 +71,36 @@ impl Original {
     /// Its size and mtime when it was opened.
     pub fn stamp(&self) -> Stamp {
         self.stamp
+    }
+
+    /// Which file it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Makes it durable, and its name: for a file that somebody else has made, at the end of a symlink of ours. A file
+    /// system that is mounted read-only may refuse, and need not be asked: nothing on it is on its way.
+    pub fn make_durable(&self) -> Result<(), StoreError> {
+        let is_fixed = || {
+            let flags = rustix::fs::fstatvfs(&self.file).map(|stat| stat.f_flag);
+            flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+        };
+        let refused = |error: Errno| match error {
+            Errno::ROFS => Ok(()),
+            Errno::INVAL | Errno::OPNOTSUPP if is_fixed() => Ok(()),
+            error => Err(StoreError::of_volume("syncing it", &self.path, error)),
+        };
+        rustix::fs::fsync(&self.file).or_else(refused)?;
+        // The directory that the file itself is in: names above it may be symlinks.
+        let real = self.path.canonicalize_utf8().map_err(StoreError::at("looking at it", &self.path))?;
+        let directory = real.parent().unwrap_or(Utf8Path::new("/"));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::open(directory.as_std_path(), flags, Mode::empty()) {
+            Ok(directory) => rustix::fs::fsync(&directory).or_else(refused),
+            // One that may be passed through and not read.
+            Err(Errno::ACCESS) => rustix::fs::syncfs(&self.file).or_else(refused),
+            Err(error) => Err(StoreError::of("opening the directory", directory, error)),
+        }
     }
 
     /// Proves that it has these bytes, by reading it where this run has not done so. `go_on` is asked before each block.
@@ -76,7 +115,7 @@ impl Original {
             while reading.read(&mut go_on)? {
                 reading.hash();
             }
-            reading.finish().1
+            reading.finish().2
         };
         let path = self.path.clone();
         if found == expected { Ok(()) } else { Err(StoreError::Mismatch { path, expected, found }) }
@@ -131,8 +170,9 @@ impl<O: Borrow<Original>> Reading<O> {
         Hasher::update_two([&mut a.hasher, &mut b.hasher], bytes);
     }
 
-    /// What it is like: its length as it was read, and its digest.
-    pub fn finish(self) -> (Stamp, Sha256) {
-        (Stamp { size: self.at, ..self.original.borrow().stamp }, self.hasher.finish())
+    /// The file, what it is like (its length as it was read), and its digest.
+    pub fn finish(self) -> (O, Stamp, Sha256) {
+        let stamp = Stamp { size: self.at, ..self.original.borrow().stamp };
+        (self.original, stamp, self.hasher.finish())
     }
 }

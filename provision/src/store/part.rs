@@ -9,22 +9,33 @@
 //!
 //! # Ownership
 //! An exclusive `flock` on the part, held for life, and taken on a file that still has its name: a slow process
-//! that wakes up after another has installed holds a lock on nothing.
+//! that wakes up after another has installed holds a lock on nothing. What is installed is the part's own inode, so
+//! nobody may be able to write to it any more: other processes cannot, since the lock is kept until the handle is
+//! closed, or their parts have other names; the threads of this one cannot, since a proven part is sealed.
+//!
+//! # A sync that failed
+//! The kernel says once that it lost pages, and may call them clean then. So the part is given up where that
+//! happens: its journal goes, then its name, and whoever still holds it is told the same failure.
 
 mod bring;
 mod lease;
+mod names;
+mod prove;
 
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use camino::Utf8PathBuf;
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use bring::{BringError, Way, install_copy};
 pub use lease::Lease;
+pub(super) use names::Names;
+pub use names::Naming;
+use prove::{Proven, open_exclusively, prove};
 
 use super::install::Verified;
 use super::journal::{self, Reach};
@@ -33,16 +44,9 @@ use super::{BLOCK, Destination, Directory, StoreError};
 use crate::byte_range::{ByteRange, RangeSet};
 use crate::digest::{Hasher, Sha256};
 use crate::lockfile::Model;
-use crate::model_path::{ModelPath, NAME_MAX};
+use crate::model_path::ModelPath;
 
-/// What a part file is called.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Naming {
-    /// One name for all processes; the `flock` keeps others out.
-    Shared,
-    /// A name of this process's own, where locks do nothing.
-    Private(String),
-}
+const SYNCING: &str = "syncing it";
 
 /// Where the hash is after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub struct PartFile {
     syncing: Mutex<()>,
     /// The journal, once it has a record. Taken before `state`.
     journal: Mutex<Option<File>>,
+    /// True once nothing may be written any more. Read for the whole of a write. Taken before `syncing`.
+    sealed: RwLock<bool>,
 }
 
 #[derive(Debug)]
@@ -89,6 +95,8 @@ struct State {
     /// How often it was begun again.
     generation: u64,
     sealed: bool,
+    /// What a sync failed with.
+    lost: Option<Errno>,
 }
 
 impl State {
@@ -101,50 +109,6 @@ impl State {
     fn ready(&self) -> u64 {
         self.contiguous().saturating_sub(self.hashed)
     }
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Names {
-    pub(super) part: String,
-    pub(super) journal: String,
-    /// What a new journal is called until it is whole, and a link until it has its final name.
-    pub(super) temporary: String,
-}
-
-impl Names {
-    pub(super) fn new(model: &Model, naming: &Naming) -> Self {
-        let stem = Self::stem(model);
-        let stem = match naming {
-            Naming::Shared => stem,
-            Naming::Private(own) => format!("{stem}.{own}"),
-        };
-        Self::of(&stem)
-    }
-
-    fn of(stem: &str) -> Self {
-        let name = |ending| format!("{stem}.{ending}");
-        Self { part: name("part"), journal: name("journal"), temporary: name("tmp") }
-    }
-
-    /// What all the parts of this model begin with. A name too long for a longer one is replaced by its digest.
-    fn stem(model: &Model) -> String {
-        let name = model.path.file_name();
-        let stem = format!(".{name}.{}", model.sha256.short());
-        if stem.len() + 40 <= NAME_MAX {
-            stem
-        } else {
-            format!(".{}", &Sha256::of(name.as_bytes()).to_string()[..32])
-        }
-    }
-}
-
-/// What of a part its journal could prove.
-#[derive(Debug, Default)]
-struct Proven {
-    written: RangeSet,
-    pieces: Vec<(ByteRange, u32)>,
-    hasher: Hasher,
-    hashed: u64,
 }
 
 impl PartFile {
@@ -164,7 +128,7 @@ impl PartFile {
         let path = directory.path().join(&names.part);
         let length = file.metadata().map_err(StoreError::at("looking at it", &path))?.len();
         if length > model.size {
-            file.set_len(model.size).map_err(StoreError::at("cutting it", &path))?;
+            file.set_len(model.size).map_err(|error| StoreError::of_volume("cutting it", &path, error))?;
         }
         let proven =
             if length == 0 { Proven::default() } else { prove(&file, &directory, &names, model, go_on)? };
@@ -184,17 +148,19 @@ impl PartFile {
                 hashed: proven.hashed,
                 generation: 0,
                 sealed: false,
+                lost: None,
             }),
             home: Condvar::new(),
             syncing: Mutex::new(()),
             journal: Mutex::new(None),
+            sealed: RwLock::new(false),
         };
         if proven.pieces.is_empty() {
             part.directory.remove(&part.names.temporary)?;
             part.directory.remove(&part.names.journal)?;
         } else {
             // What is false, torn or overtaken must not be read again next time.
-            rustix::fs::fdatasync(&part.file).map_err(|error| part.error("syncing it", error))?;
+            part.sync_data()?;
             let text =
                 journal::header(&part.sha256, part.size) + &journal::records(Reach::Durable, proven.pieces);
             let Names { journal, temporary, .. } = &part.names;
@@ -290,8 +256,15 @@ impl PartFile {
     }
 
     /// Writes `bytes` at `at`. Nobody may have written there before: the schedule hands out every byte once.
+    ///
+    /// # Errors
+    /// [`StoreError::Sealed`] where the part has been proven or removed: nothing is written then.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<Written, StoreError> {
         debug_assert!(at + bytes.len() as u64 <= self.size, "the schedule hands out nothing past the end");
+        let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
+        if *sealed {
+            return Err(StoreError::Sealed { path: self.path() });
+        }
         self.file.write_all_at(bytes, at).map_err(|error| self.error("writing it", error))?;
         Ok(self.record(at, bytes))
     }
@@ -323,7 +296,7 @@ impl PartFile {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let text = {
             let mut state = self.state();
-            if state.sealed || state.fresh_bytes == 0 {
+            if state.sealed || state.lost.is_some() || state.fresh_bytes == 0 {
                 return Ok(());
             }
             state.fresh_bytes = 0;
@@ -343,6 +316,10 @@ impl PartFile {
             if state.sealed {
                 return Ok(0);
             }
+            if let Some(lost) = state.lost {
+                drop(state);
+                return Err(self.error(SYNCING, lost));
+            }
             state.fresh_bytes = 0;
             let mut pieces = std::mem::take(&mut state.noted);
             pieces.append(std::mem::take(&mut state.fresh));
@@ -351,21 +328,29 @@ impl PartFile {
         if pieces.is_empty() {
             return Ok(0);
         }
-        if let Err(error) = rustix::fs::fdatasync(&self.file) {
-            // The kernel may have dropped the pages and will not say so twice: none of this part can be believed.
-            let _ = self.directory.remove(&self.names.journal);
-            let _ = self.directory.remove(&self.names.part);
-            return Err(self.error("syncing it", error));
-        }
+        self.sync_data()?;
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.append(&mut journal, &journal::records(Reach::Durable, pieces.iter()))?;
         if let Some(file) = journal.as_ref() {
             // The names of part and journal are worth nothing if the directory forgets them.
             let path = self.directory.path().join(&self.names.journal);
-            rustix::fs::fdatasync(file).map_err(StoreError::at("syncing the journal", &path))?;
+            rustix::fs::fdatasync(file)
+                .map_err(|error| StoreError::of_volume("syncing the journal", &path, error))?;
             self.directory.sync()?;
         }
         Ok(pieces.len())
+    }
+
+    /// Makes the bytes durable, or gives the part up. The caller has `syncing`, or the part to itself.
+    fn sync_data(&self) -> Result<(), StoreError> {
+        let Err(error) = rustix::fs::fdatasync(&self.file) else { return Ok(()) };
+        // The kernel may have dropped the pages and will not say so twice: none of this part can be believed.
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state().lost = Some(error);
+        let _ = self.directory.remove(&self.names.journal);
+        let _ = self.directory.remove(&self.names.part);
+        drop(journal);
+        Err(self.error(SYNCING, error))
     }
 
     fn append(&self, journal: &mut Option<File>, text: &str) -> Result<(), StoreError> {
@@ -375,13 +360,16 @@ impl PartFile {
         }
         // Opened for appending.
         let written = journal.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()));
-        written.map_err(StoreError::at("writing the journal", &path))
+        written.map_err(|error| {
+            StoreError::of_volume("writing the journal", &path, error).needing(self.size - self.held())
+        })
     }
 
     /// Forgets everything: every byte is wanted again. Nobody may be writing.
     pub fn reset(&self) -> Result<(), StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_not_lost()?;
         *journal = None;
         self.directory.remove(&self.names.journal)?;
         self.file.set_len(0).map_err(|error| self.error("emptying it", error))?;
@@ -395,6 +383,7 @@ impl PartFile {
             hashed: 0,
             generation: state.generation + 1,
             sealed: false,
+            lost: None,
         };
         Ok(())
     }
@@ -404,13 +393,16 @@ impl PartFile {
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] where the digest is another; the bytes stay until [`PartFile::reset`] or
-    /// [`PartFile::remove`].
+    /// [`PartFile::remove`]. The sync's failure where one has failed: the part is gone then.
     pub fn verify(self: Arc<Self>) -> Result<Verified, StoreError> {
         self.follow()?;
+        // Nobody may be writing; whoever tries to is told so from here on.
+        let mut closed = self.sealed.write().unwrap_or_else(PoisonError::into_inner);
         // A checkpoint that is under way ends first, and none begins afterwards: it would write a journal for a part
         // that has become the file.
         let syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_not_lost()?;
         let mut state = self.state_with_hasher();
         while state.hashed < state.contiguous() {
             // Whoever had the hasher brings it home after each block, before the last bytes are in it.
@@ -425,13 +417,15 @@ impl PartFile {
             return Err(StoreError::Mismatch { path, expected: self.sha256, found });
         }
         state.sealed = true;
+        *closed = true;
         drop(state);
-        drop((journal, syncing));
+        drop((journal, syncing, closed));
         Ok(Verified { part: self })
     }
 
     /// Removes the part and its journal. Nothing can be written or journalled afterwards.
     pub fn remove(&self) -> Result<(), StoreError> {
+        *self.sealed.write().unwrap_or_else(PoisonError::into_inner) = true;
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let _journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.state().sealed = true;
@@ -453,7 +447,12 @@ impl PartFile {
     }
 
     fn error(&self, doing: &'static str, source: impl Into<std::io::Error>) -> StoreError {
-        StoreError::of(doing, &self.path(), source)
+        StoreError::of_volume(doing, &self.path(), source).needing(self.size - self.held())
+    }
+
+    fn check_not_lost(&self) -> Result<(), StoreError> {
+        let lost = self.state().lost;
+        lost.map_or(Ok(()), |lost| Err(self.error(SYNCING, lost)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -521,83 +520,6 @@ impl Drop for PartFile {
         // Closing would do, if no other thread were just starting a process: until that has become another program it
         // has a copy of every descriptor, and the lock would live as long.
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
-    }
-}
-
-/// Reads what the journal claims, hashes it again and keeps what is so.
-fn prove(
-    file: &File,
-    directory: &Directory,
-    names: &Names,
-    model: &Model,
-    mut go_on: impl FnMut() -> bool,
-) -> Result<Proven, StoreError> {
-    let mut proven = Proven::default();
-    let Some(bytes) = directory.read_small(&names.journal, journal::MAX_BYTES)? else { return Ok(proven) };
-    let mut records = journal::parse(&bytes, &model.sha256, model.size);
-    records.sort_by_key(|record| record.range);
-    let mut block = vec![0; BLOCK];
-    for record in records {
-        let mut crc = crc32fast::Hasher::new();
-        let mut at = record.range.start;
-        // The hash goes along where it is contiguous, on a copy: a piece that proves false is not in it.
-        let mut hasher = (at == proven.hashed).then(|| proven.hasher.clone());
-        while at < record.range.end {
-            if !go_on() {
-                return Err(StoreError::Interrupted { path: directory.path().join(&names.part) });
-            }
-            let n = BLOCK.min((record.range.end - at) as usize);
-            if file.read_exact_at(&mut block[..n], at).is_err() {
-                break;
-            }
-            crc.update(&block[..n]);
-            if let Some(hasher) = &mut hasher {
-                hasher.update(&block[..n]);
-            }
-            at += n as u64;
-        }
-        if at == record.range.end && crc.finalize() == record.crc {
-            proven.written.insert(record.range);
-            proven.pieces.push((record.range, record.crc));
-            if let Some(hasher) = hasher {
-                (proven.hasher, proven.hashed) = (hasher, record.range.end);
-            }
-        }
-    }
-    Ok(proven)
-}
-
-/// Opens or makes a part and locks it. What is under the name and is not a plain file of one name is replaced.
-fn open_exclusively(directory: &Directory, name: &str) -> Result<File, StoreError> {
-    let path = directory.path().join(name);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    loop {
-        let opened = rustix::fs::openat(directory.handle(), name, flags, Mode::from_raw_mode(0o600));
-        let file = match opened {
-            Ok(file) => File::from(file),
-            Err(Errno::LOOP | Errno::NXIO) => {
-                directory.remove(name)?;
-                continue;
-            }
-            Err(Errno::ISDIR) => return Err(StoreError::NotAFile { path, what: "a directory" }),
-            Err(error) => return Err(StoreError::of("opening it", &path, error)),
-        };
-        let held = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
-        if FileType::from_raw_mode(held.st_mode) != FileType::RegularFile || held.st_nlink > 1 {
-            directory.remove(name)?;
-            continue;
-        }
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {}
-            Err(Errno::WOULDBLOCK) => return Err(StoreError::PartBusy { path }),
-            Err(error) => return Err(StoreError::of("locking it", &path, error)),
-        }
-        // Between open and lock its owner may have installed or removed it.
-        match rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => return Ok(file),
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(StoreError::of("looking at it", &path, error)),
-        }
     }
 }
 

@@ -3,8 +3,10 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use camino::Utf8Path;
 use proptest::prelude::*;
+use rustix::fs::FileType;
 
 use super::*;
+use crate::store::beneath::Walk;
 
 const CONTENT: &[u8] = b"the quick brown fox jumps over the lazy dog";
 
@@ -17,6 +19,13 @@ impl Place {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let destination = Destination::create(Utf8Path::from_path(directory.path()).unwrap()).unwrap();
+        Self { directory, destination }
+    }
+
+    fn to_walk(walk: Walk) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap();
+        let destination = Destination::open_to_walk(path, walk).unwrap().unwrap();
         Self { directory, destination }
     }
 
@@ -204,13 +213,26 @@ fn fault_73_anything_but_a_regular_file_under_the_final_name_is_refused_and_unto
 }
 
 #[test]
-fn a_directory_that_is_a_symlink_leads_nowhere() {
-    let place = Place::new();
-    let outside = tempfile::tempdir().unwrap();
-    symlink(outside.path(), place.file("d")).unwrap();
-    let error = PartFile::open(&place.destination, &model(CONTENT), &Naming::Shared, || true).unwrap_err();
-    assert!(matches!(error, StoreError::NotADirectory { what: "a symlink", .. }), "{error}");
-    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+fn fault_74_a_directory_that_is_a_symlink_leads_nowhere() {
+    for walk in [Walk::Kernel, Walk::Names] {
+        for path in ["d/x", "d/e/x", "c/d/x", "c/d/e/x"] {
+            let place = Place::to_walk(walk);
+            let outside = tempfile::tempdir().unwrap();
+            fs::create_dir(outside.path().join("e")).unwrap();
+            fs::create_dir(place.file("c")).unwrap();
+            let link = &path[..=path.find('d').unwrap()];
+            symlink(outside.path(), place.file(link)).unwrap();
+            let model = Model { path: path.parse().unwrap(), ..model(CONTENT) };
+            let error = PartFile::open(&place.destination, &model, &Naming::Shared, || true).unwrap_err();
+            let StoreError::NotADirectory { path: at, what: "a symlink" } = &error else {
+                panic!("{walk:?} {path}: {error}")
+            };
+            assert!(at.ends_with(link), "it names the symlink: {error}");
+            let left: Vec<_> = fs::read_dir(outside.path()).unwrap().map(|entry| entry.unwrap()).collect();
+            assert_eq!(left.len(), 1, "{walk:?} {path}: {left:?}");
+            assert_eq!(fs::read_dir(outside.path().join("e")).unwrap().count(), 0);
+        }
+    }
 }
 
 #[test]
@@ -317,4 +339,112 @@ fn a_file_is_proven_whole_although_somebody_else_is_still_hashing_it() {
         });
         part.remove().unwrap();
     }
+}
+
+#[test]
+fn fault_82_a_part_that_is_proven_or_installed_cannot_be_written_any_more() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, CONTENT);
+    let late = part.clone();
+    let verified = part.verify().unwrap();
+    assert!(matches!(late.write(0, b"evil"), Err(StoreError::Sealed { .. })), "between proof and install");
+    let installed = verified.install().unwrap();
+    // It is the part's own inode that has the final name now.
+    assert!(matches!(late.write(0, b"evil"), Err(StoreError::Sealed { .. })), "after the install");
+    assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
+    assert!(place.destination.still_has(&installed).unwrap());
+}
+
+#[test]
+fn fault_82_a_writer_that_is_in_the_middle_of_a_write_is_waited_for_before_the_proof() {
+    let place = Place::new();
+    let bytes = vec![7; 1 << 20];
+    let model = model(&bytes);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..bytes.len(), &bytes);
+    let writing = part.sealed.read().unwrap();
+    std::thread::scope(|scope| {
+        let proof = scope.spawn(|| part.clone().verify().unwrap());
+        for _ in 0..1000 {
+            std::thread::yield_now();
+        }
+        assert!(!part.state().sealed, "it was proven while somebody wrote");
+        drop(writing);
+        proof.join().unwrap();
+    });
+}
+
+#[test]
+fn fault_70_a_part_whose_sync_failed_is_not_proven_noted_or_synced_again() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, CONTENT);
+    // What `sync_data` does when the kernel says that it lost pages.
+    part.state().lost = Some(Errno::IO);
+    fs::remove_file(place.part(&model, "part")).unwrap();
+    let is_the_sync = |error: &StoreError| matches!(error, StoreError::Io { doing: SYNCING, .. });
+    assert!(is_the_sync(&part.checkpoint().unwrap_err()));
+    part.note().unwrap();
+    assert!(!place.part(&model, "journal").exists(), "a journal for nothing");
+    assert!(is_the_sync(&part.reset().unwrap_err()));
+    let error = part.verify().unwrap_err();
+    assert!(is_the_sync(&error), "not that it was replaced: {error}");
+}
+
+#[test]
+fn fault_74_a_directory_that_is_moved_away_is_noticed_before_a_marker_is_written() {
+    for walk in [Walk::Kernel, Walk::Names] {
+        for kind in ["moved", "symlink", "another directory", "another file", "a copy of the destination"] {
+            let place = Place::to_walk(walk);
+            let part = Arc::new(place.open(&model(CONTENT)));
+            write(&part, 0..43, CONTENT);
+            let installed = part.verify().unwrap().install().unwrap();
+            place.destination.confirm([&installed]).unwrap();
+            let (at, away) = (place.file("d"), place.file("away"));
+            match kind {
+                "moved" => fs::rename(&at, &away).unwrap(),
+                "symlink" => {
+                    fs::rename(&at, &away).unwrap();
+                    symlink(&away, &at).unwrap();
+                }
+                "another directory" => {
+                    fs::rename(&at, &away).unwrap();
+                    fs::create_dir(&at).unwrap();
+                }
+                "another file" => {
+                    fs::rename(&at, &away).unwrap();
+                    fs::create_dir(&at).unwrap();
+                    let planted = File::create(at.join("x")).unwrap();
+                    (&planted).write_all(&CONTENT.to_ascii_uppercase()).unwrap();
+                    super::super::install::fix_metadata(&planted, "x".into()).unwrap();
+                }
+                _ => {
+                    fs::rename(place.directory.path(), place.directory.path().with_extension("away"))
+                        .unwrap();
+                    fs::create_dir_all(&at).unwrap();
+                }
+            }
+            let error = place.destination.confirm([&installed]).unwrap_err();
+            assert!(matches!(error, StoreError::Moved { .. }), "{walk:?}, {kind}: {error}");
+            assert!(!place.destination.still_has(&installed).unwrap(), "{walk:?}, {kind}");
+            fs::remove_dir_all(place.directory.path().with_extension("away")).ok();
+        }
+    }
+}
+
+#[test]
+fn what_looks_like_another_file_counts_if_it_has_the_same_bytes() {
+    let place = Place::new();
+    let part = Arc::new(place.open(&model(CONTENT)));
+    write(&part, 0..43, CONTENT);
+    let installed = part.verify().unwrap().install().unwrap();
+    // As on a volume that numbers its files anew: size, time and bytes are the same.
+    fs::rename(place.file("d/x"), place.file("d/y")).unwrap();
+    fs::copy(place.file("d/y"), place.file("d/x")).unwrap();
+    super::super::install::fix_metadata(&File::open(place.file("d/x")).unwrap(), "x".into()).unwrap();
+    assert!(!place.destination.still_has(&installed).unwrap(), "not without reading it");
+    place.destination.confirm([&installed]).unwrap();
 }

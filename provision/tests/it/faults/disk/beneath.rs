@@ -1,0 +1,128 @@
+//! Directories that are swapped while a run works (fault 74): nothing leads out of the destination, and nobody is told
+//! that files are there which are not.
+//!
+//! What the kernel has for it, and what is done where it has not, must come to the same: the program is run both ways.
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use provision::fetch::FetchError;
+use provision::schedule::Limits;
+use provision::store::StoreError;
+use provision_testbed::{Content, Shape};
+
+use super::durable::{Stracing, has_strace};
+use crate::world::{PATIENCE, World};
+
+const MARKER: &str = ".models-installed";
+
+/// A world whose file comes slowly, and a directory outside it that looks as the one inside.
+fn slow() -> (World, PathBuf) {
+    let mut world = World::new();
+    world.file("sub/deep/x", &Content::generated(1, 5_000_000));
+    world.origin.shape(Shape::rate(1_250_000));
+    world.config.transfer.limits = Limits { connections: 1, per_host: 1 };
+    let outside = world.beside("outside");
+    std::fs::create_dir_all(outside.join("deep")).unwrap();
+    (world, outside)
+}
+
+/// Moves `sub` away once bytes are coming, and puts a symlink to the outside in its place.
+fn swap(world: &World, outside: &std::path::Path) {
+    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
+    std::fs::rename(world.path("sub"), world.beside("kept")).unwrap();
+    symlink(outside, world.path("sub")).unwrap();
+}
+
+fn assert_untouched(world: &World, outside: &std::path::Path) {
+    assert_eq!(std::fs::read_dir(outside.join("deep")).unwrap().count(), 0, "something was written outside");
+    assert_eq!(std::fs::read_dir(outside).unwrap().count(), 1, "something was written outside");
+    assert!(!world.path(MARKER).exists(), "a marker over a file that is not there");
+}
+
+#[test]
+fn fault_74_a_parent_directory_swapped_for_a_symlink_while_the_fetch_runs_leads_nobody_out() {
+    let (world, outside) = slow();
+    let error = std::thread::scope(|scope| {
+        let run = scope.spawn(|| world.fetch());
+        swap(&world, &outside);
+        run.join().unwrap().unwrap_err()
+    });
+    assert!(matches!(error, FetchError::Store(StoreError::Moved { .. })), "{error}");
+    assert!(error.to_string().contains("sub/deep/x"), "{error}");
+    assert_untouched(&world, &outside);
+
+    // The symlink is refused by the next run, by its name, before the first byte.
+    let requests = world.origin.counters().requests;
+    let error = world.fetch_refused().reason();
+    assert!(error.contains("models/sub is a symlink, not a directory"), "{error}");
+    assert_untouched(&world, &outside);
+    assert_eq!(world.origin.counters().requests, requests);
+
+    // And when all is as it was, what came is there.
+    std::fs::remove_file(world.path("sub")).unwrap();
+    std::fs::rename(world.beside("kept"), world.path("sub")).unwrap();
+    world.origin.shape(Shape::default());
+    assert_eq!(world.fetch_all().files[0].fetched, 0);
+}
+
+#[test]
+fn fault_74_with_the_kernel_s_walk_and_without_it_comes_to_the_same() {
+    if !has_strace() {
+        return;
+    }
+    let both_ways = |failing: Option<&str>| {
+        let (world, outside) = slow();
+        let mut run = Stracing::new(&world, "fetch", "openat2");
+        run.with(&["--connections", "1"]);
+        if let Some(errno) = failing {
+            run.inject(&format!("openat2:error={errno}"));
+        }
+        let child = run.spawn();
+        swap(&world, &outside);
+        let (code, said) = child.end();
+        assert_eq!(code, Some(7), "{failing:?}: {said}");
+        assert!(said.contains("sub/deep/x is not where it was"), "{failing:?}: {said}");
+        assert_untouched(&world, &outside);
+        let asked = run.log().matches("openat2(").count();
+        assert!(asked > 0 && (failing.is_none() || asked == 1), "{failing:?}: asked {asked} times");
+        assert!(failing.is_some() || run.log().contains("RESOLVE_BENEATH"), "{}", run.log());
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| both_ways(None));
+        both_ways(Some("ENOSYS"));
+    });
+}
+
+#[test]
+fn fault_74_a_destination_that_is_replaced_by_another_directory_gets_no_marker() {
+    let (world, _) = slow();
+    let error = std::thread::scope(|scope| {
+        let run = scope.spawn(|| world.fetch());
+        world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
+        std::fs::rename(world.destination(), world.beside("moved")).unwrap();
+        std::fs::create_dir(world.destination()).unwrap();
+        run.join().unwrap().unwrap_err()
+    });
+    assert!(matches!(error, FetchError::Store(StoreError::Moved { .. })), "{error}");
+    assert!(error.to_string().contains(world.destination().as_str()), "{error}");
+    assert!(!world.path(MARKER).exists() && !world.beside("moved").join(MARKER).exists());
+    world.origin.shape(Shape::default());
+    world.fetch_all();
+}
+
+#[test]
+fn fault_74_the_destination_itself_may_be_a_symlink_and_what_is_below_it_may_not() {
+    let mut world = World::new();
+    world.file("sub/x", &Content::generated(1, 100_000));
+    let real = world.beside("real");
+    std::fs::create_dir(&real).unwrap();
+    symlink(&real, world.destination()).unwrap();
+    world.fetch_all();
+    assert!(real.join("sub/x").is_file());
+    // A symlink within, to a directory within: also what is right there is not reached through it.
+    std::fs::rename(real.join("sub"), real.join("other")).unwrap();
+    symlink("other", real.join("sub")).unwrap();
+    let error = world.fetch().unwrap().files.remove(0).result.unwrap_err().reason();
+    assert!(error.contains("is a symlink, not a directory"), "{error}");
+}
