@@ -13,7 +13,7 @@ use crate::world::World;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary, in an environment of its own.
-fn program(world: &World) -> Command {
+pub(crate) fn program(world: &World) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_provision"));
     command.env_clear().env("HOME", world.destination()).env("PATH", "/usr/bin:/bin");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -21,7 +21,7 @@ fn program(world: &World) -> Command {
 }
 
 /// `provision fetch` for the world's lock, which is written beside the destination.
-fn fetch(world: &World, arguments: &[&str]) -> Command {
+pub(crate) fn fetch(world: &World, arguments: &[&str]) -> Command {
     let mut command = program(world);
     command
         .arg("fetch")
@@ -33,22 +33,22 @@ fn fetch(world: &World, arguments: &[&str]) -> Command {
     command
 }
 
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
-fn end(output: Output) -> Ended {
+pub(crate) fn end(output: Output) -> Ended {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn run(command: &mut Command) -> Ended {
+pub(crate) fn run(command: &mut Command) -> Ended {
     end(command.output().unwrap())
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 

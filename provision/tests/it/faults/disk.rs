@@ -1,4 +1,8 @@
 //! What disks, kills and other processes do (faults 66 to 86).
 
+mod full;
 mod in_the_way;
+mod machine;
 mod order;
+mod refused;
+mod writers;
