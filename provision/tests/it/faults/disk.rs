@@ -5,4 +5,5 @@ mod in_the_way;
 mod machine;
 mod order;
 mod refused;
+mod stopped;
 mod writers;
