@@ -2,6 +2,7 @@
 
 mod full;
 mod in_the_way;
+mod left_behind;
 mod machine;
 mod order;
 mod refused;
