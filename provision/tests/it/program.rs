@@ -53,7 +53,7 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
 }
 
 /// A world with a capped set of 96 MB in three files.
-pub(crate) fn capped() -> World {
+fn capped() -> World {
     let mut world = World::in_memory();
     for (name, seed, size) in
         [("a/large", 1, 64_000_000), ("b/middle", 2, 24_000_000), ("c/small", 3, 8_000_000)]

@@ -180,6 +180,24 @@ fn fault_72_too_few_descriptors_are_said_so() {
 }
 
 #[test]
+fn fault_72_descriptors_that_run_out_among_many_connections_are_said_so() {
+    for descriptors in [18, 40] {
+        let mut world = World::new();
+        for seed in 0..6 {
+            world.file(&format!("d/x{seed}"), &Content::generated(seed, 3_000_000));
+        }
+        world.origin.shape(Shape::rate(1_500_000));
+        let many = fetch(&world, &["--connections", "64"]);
+        let ended = end(after(&format!("ulimit -n {descriptors}"), &many).output().unwrap());
+        // With good luck the connections are never so many.
+        if ended.code != Some(0) {
+            assert_refused(&world, &ended, &["ulimit -n"]);
+        }
+        assert_finishes(&world);
+    }
+}
+
+#[test]
 fn fault_83_a_rename_across_file_systems_is_refused_and_never_becomes_a_copy() {
     if !needs_tool("strace", "-V") {
         return;
