@@ -131,16 +131,37 @@ fn fault_82_a_sleeping_writer_keeps_its_lock_and_others_are_told_who_has_it() {
     world.assert_installed();
 }
 
-#[test]
-fn fault_82_a_writer_that_wakes_after_the_install_cannot_touch_the_installed_files() {
-    let world = set();
-    let sleeper = asleep(&world, None);
-    // Somebody is sure that nobody works here any more, and tidies up.
+/// What somebody does who is sure that nobody works here any more.
+fn tidy_up(world: &World) {
     for name in world.listing() {
         if name.ends_with(".part") || name.ends_with(".journal") || name == ".provision.lock" {
             std::fs::remove_file(world.path(&name)).unwrap();
         }
     }
+}
+
+#[test]
+fn fault_82_a_writer_that_wakes_cannot_install_what_another_is_writing_under_its_part_s_name() {
+    let world = set();
+    let first = asleep(&world, None);
+    tidy_up(&world);
+    let second = asleep(&world, None);
+    signal(&first, Signal::CONT);
+    let ended = end(first.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(7), "{}", ended.err);
+    assert!(ended.err.contains("was replaced while it was being written"), "{}", ended.err);
+    // The second's part is half empty, and has the name that the first gave to its own.
+    world.assert_nothing_wrong();
+    signal(&second, Signal::CONT);
+    ended_well(vec![second]);
+    world.assert_installed();
+}
+
+#[test]
+fn fault_82_a_writer_that_wakes_after_the_install_cannot_touch_the_installed_files() {
+    let world = set();
+    let sleeper = asleep(&world, None);
+    tidy_up(&world);
     world.origin.shape(Shape::default());
     let ended = run(&mut fetch(&world, &[]));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
