@@ -73,7 +73,7 @@ fn fault_70_bytes_that_could_not_be_synced_are_given_up_and_fetched_again() {
 }
 
 #[test]
-fn fault_71_interrupted_writes_of_the_kernel_s_own_are_repeated() {
+fn fault_71_writes_that_are_interrupted_before_they_begin_are_repeated() {
     if !needs_tool("strace", "-V") {
         return;
     }
