@@ -95,16 +95,15 @@ pub fn fetch(
     origin: OriginConfig,
 ) -> Result<Report, Failure> {
     let origin = Origin::new(origin).map_err(|error| Failure::new(Code::Usage, error))?;
-    let unexpected = |error: std::io::Error| Failure::new(Code::Unexpected, error);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(super::arguments::threads().clamp(2, 4))
         .max_blocking_threads(16)
         .enable_all()
         .build()
-        .map_err(unexpected)?;
+        .map_err(not_started)?;
     let progress = draw(args);
     let (result, caught) = runtime.block_on(async {
-        let (interrupted, caught) = signals::listen().map_err(unexpected)?;
+        let (interrupted, caught) = signals::listen().map_err(not_started)?;
         let job = Job {
             lock,
             models,
@@ -129,6 +128,16 @@ pub fn fetch(
         return report;
     }
     written.and(report)
+}
+
+/// What the threads and the signals need could not be had. Descriptors may be short, as for a file.
+fn not_started(error: std::io::Error) -> Failure {
+    const SHORT: [i32; 2] = [libc::EMFILE, libc::ENFILE];
+    if error.raw_os_error().is_some_and(|number| SHORT.contains(&number)) {
+        let message = format!("no file descriptor left to start with: {error}; raise `ulimit -n`");
+        return Failure::new(Code::Disk, message);
+    }
+    Failure::new(Code::Unexpected, error)
 }
 
 fn interrupted(result: Result<Report, FetchError>, caught: &Caught) -> Result<Report, Failure> {

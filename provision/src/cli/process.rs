@@ -1,9 +1,20 @@
-//! What the process is told before it does anything: how to keep memory, and how many files it may have open.
+//! What the process is told before it does anything: how to keep memory, how many files it may have open, and that what
+//! it makes is its own.
 
 /// To be called before there are threads.
 pub fn prepare() {
     use_one_pool();
     raise_file_limit();
+    keep_own_rights();
+}
+
+/// The umask may take rights from others, not from whoever runs this: what one run makes, it has to open again, and so
+/// has the next. Under `umask 0777` the file of the destination's lock could be opened by root alone, once and for ever.
+fn keep_own_rights() {
+    use rustix::fs::Mode;
+    use rustix::process::umask;
+    let inherited = umask(Mode::RWXG | Mode::RWXO);
+    umask(inherited - Mode::RWXU);
 }
 
 /// Keeps memory in one pool. glibc gives threads pools of their own, up to eight times as many as there are cores, and

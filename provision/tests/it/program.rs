@@ -1,4 +1,4 @@
-//! The program as a process: arguments, exit codes, signals, and kill -9.
+//! The program as a process: arguments, exit codes, messages. Signals and kill -9 are in `faults::disk::stopped`.
 
 use std::io::Write as _;
 use std::process::{Child, Command, Output, Stdio};
@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::world::World;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary, in an environment of its own.
-fn program(world: &World) -> Command {
+pub(crate) fn program(world: &World) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_provision"));
     command.env_clear().env("HOME", world.destination()).env("PATH", "/usr/bin:/bin");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -21,7 +21,7 @@ fn program(world: &World) -> Command {
 }
 
 /// `provision fetch` for the world's lock, which is written beside the destination.
-fn fetch(world: &World, arguments: &[&str]) -> Command {
+pub(crate) fn fetch(world: &World, arguments: &[&str]) -> Command {
     let mut command = program(world);
     command
         .arg("fetch")
@@ -33,22 +33,22 @@ fn fetch(world: &World, arguments: &[&str]) -> Command {
     command
 }
 
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
-fn end(output: Output) -> Ended {
+pub(crate) fn end(output: Output) -> Ended {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn run(command: &mut Command) -> Ended {
+pub(crate) fn run(command: &mut Command) -> Ended {
     end(command.output().unwrap())
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
@@ -287,33 +287,6 @@ fn status_tells_installed_partial_and_missing_apart() {
 }
 
 #[test]
-fn fault_85_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on() {
-    for (number, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-        let world = capped();
-        let report = world.beside("report.json");
-        let arguments = ["--connections", "8", "--report", report.to_str().unwrap()];
-        let child = fetch(&world, &arguments).spawn().unwrap();
-        let sent = world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 30_000_000).unwrap();
-        signal(&child, number);
-        let ended = end(child.wait_with_output().unwrap());
-        assert_eq!(ended.code, Some(code), "{}", ended.err);
-        assert!(ended.err.contains("run again to go on"), "{}", ended.err);
-        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
-        assert_eq!(
-            (&report["complete"], &report["files"][0]["outcome"]),
-            (&false.into(), &"unfinished".into())
-        );
-        world.assert_nothing_wrong();
-        let before = world.origin.counters().body_bytes_sent;
-        assert!(before - sent.body_bytes_sent < 30_000_000, "it went on after the signal");
-        assert_eq!(run(&mut fetch(&world, &["--connections", "8"])).code, Some(0));
-        world.assert_installed();
-        let again = world.origin.counters().body_bytes_sent.saturating_sub(96_000_000);
-        assert!(again < 96_000_000 / 50 + 8 * (1 << 20), "{again} bytes were fetched again");
-    }
-}
-
-#[test]
 fn a_second_run_waits_for_the_first_and_finds_the_work_done() {
     let world = capped();
     let first = fetch(&world, &["--connections", "8"]).spawn().unwrap();
@@ -329,53 +302,6 @@ fn a_second_run_waits_for_the_first_and_finds_the_work_done() {
     world.assert_installed();
     let sent = world.origin.counters().body_bytes_sent;
     assert!(sent < 96_000_000 + 96_000_000 / 10, "{sent} bytes were sent for 96,000,000");
-}
-
-/// What a run that was killed may have to fetch again: 2 % of the set.
-const LOST: u64 = 96_000_000 / 50;
-/// What eight connections have in memory at most: one buffer being filled, one being written, each.
-const IN_MEMORY: u64 = 8 * 2 * (64 << 10);
-
-#[test]
-fn fault_66_kill_9_at_fifty_random_moments_never_leaves_a_wrong_byte_and_always_resumes() {
-    let seed = fastrand::u64(..);
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut kills = 0;
-    let mut worst = 0;
-    while kills < 50 {
-        let world = capped();
-        let mut lost = 0;
-        // Each world is killed several times on its way, so that resumed runs are killed too.
-        loop {
-            let before = world.origin.counters().body_bytes_sent;
-            let moment =
-                before + random.u64(0..24_000_000).min((96_000_000_u64 + lost).saturating_sub(before));
-            let mut child = fetch(&world, &["--connections", "8", "--progress", "json"]).spawn().unwrap();
-            let reached = world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent >= moment);
-            reached.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-            signal(&child, Signal::KILL);
-            let killed = child.wait().unwrap().code().is_none();
-            world.assert_nothing_wrong();
-            if !killed || world.path(".models-installed").exists() {
-                break;
-            }
-            kills += 1;
-            let sent = world.origin.wait_for(PATIENCE, |counters| counters.connections_open == 0).unwrap();
-            let held = world.held();
-            // Measured on the disk: what the origin has sent may still have been in the sockets.
-            let now_lost = world.on_disk().saturating_sub(held) + IN_MEMORY;
-            worst = worst.max(now_lost);
-            assert!(now_lost <= LOST, "seed {seed}: {now_lost} bytes are lost by one kill, {held} are held");
-            lost = sent.body_bytes_sent - held;
-            if held == 96_000_000 {
-                break;
-            }
-        }
-        let ended = run(&mut fetch(&world, &["--connections", "8"]));
-        assert_eq!(ended.code, Some(0), "seed {seed}: {}", ended.err);
-        world.assert_installed();
-    }
-    println!("{kills} kills; the worst lost {worst} bytes, {:.2} % of the set", worst as f64 / 960_000.0);
 }
 
 /// `provision ensure` for the world's lock, with the baked directory beside the destination.

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 pub(crate) struct World {
     pub(crate) origin: BlockingOrigin,
     directory: tempfile::TempDir,
+    destination: Utf8PathBuf,
     models: BTreeMap<String, Entry>,
     pub(crate) config: FetchConfig,
     pub(crate) local: Local,
@@ -90,11 +91,18 @@ impl World {
         })
     }
 
+    /// A world whose destination is elsewhere: on a volume of its own.
+    pub(crate) fn at(destination: Utf8PathBuf) -> Self {
+        Self { destination, ..Self::new() }
+    }
+
     fn within(directory: tempfile::TempDir) -> Self {
+        let destination = Utf8Path::from_path(directory.path()).unwrap().join("models");
         let origin = BlockingOrigin::start(TestbedConfig::default()).unwrap();
         Self {
             origin,
             directory,
+            destination,
             models: BTreeMap::new(),
             config: FetchConfig {
                 transfer: TransferConfig {
@@ -162,7 +170,7 @@ impl World {
     }
 
     pub(crate) fn destination(&self) -> Utf8PathBuf {
-        Utf8Path::from_path(self.directory.path()).unwrap().join("models")
+        self.destination.clone()
     }
 
     pub(crate) fn path(&self, path: &str) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What is in the way on the disk, and other runs in the same directory (faults 73, 81, 86).
 
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,10 @@ use provision::event::Event;
 use provision::fetch::FetchError;
 use provision::store::{Acquire, Destination, DestinationLock};
 use provision_testbed::{Content, Shape};
+use rustix::fs::{FileType, Mode};
 
+use super::machine::needs_root;
+use crate::program::{fetch, run};
 use crate::world::{PATIENCE, World};
 
 #[test]
@@ -24,8 +27,8 @@ fn fault_73_what_is_no_file_under_a_final_name_is_left_alone() {
             "symlink" => symlink(&victim, &path).unwrap(),
             "directory" => std::fs::create_dir(&path).unwrap(),
             _ => {
-                let mode = rustix::fs::Mode::from_raw_mode(0o600);
-                rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+                let mode = Mode::from_raw_mode(0o600);
+                rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
             }
         }
         let before = std::fs::symlink_metadata(&path).unwrap();
@@ -57,6 +60,44 @@ fn fault_73_a_symlink_that_appears_while_the_file_is_fetched_is_not_followed() {
     let error = report.files[0].result.as_ref().unwrap_err().to_string();
     assert!(error.contains("symlink"), "{error}");
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+}
+
+#[test]
+fn fault_73_the_program_names_what_is_in_the_way_and_leaves_it_alone() {
+    for kind in ["symlink", "dangling symlink", "directory", "FIFO", "socket", "device"] {
+        let mut world = World::new();
+        world.file("x", &Content::generated(1, 100_000)).file("y", &Content::generated(2, 1000));
+        std::fs::create_dir_all(world.destination()).unwrap();
+        let (path, victim) = (world.path("x"), world.beside("victim"));
+        std::fs::write(&victim, b"precious").unwrap();
+        let make = |kind, device| {
+            rustix::fs::mknodat(rustix::fs::CWD, &path, kind, Mode::from_raw_mode(0o666), device).unwrap();
+        };
+        match kind {
+            "symlink" => symlink(&victim, &path).unwrap(),
+            "dangling symlink" => symlink(world.beside("nowhere"), &path).unwrap(),
+            "directory" => std::fs::create_dir(&path).unwrap(),
+            "FIFO" => make(FileType::Fifo, 0),
+            "socket" => make(FileType::Socket, 0),
+            // The null device: what is written there is lost without a word.
+            _ if needs_root() => make(FileType::CharacterDevice, rustix::fs::makedev(1, 3)),
+            _ => continue,
+        }
+        let before = std::fs::symlink_metadata(&path).unwrap();
+        for arguments in [&[][..], &["--force"], &["--verify", "full"]] {
+            let ended = run(&mut fetch(&world, arguments));
+            assert_eq!(ended.code, Some(7), "{kind}: {}", ended.err);
+            let says = format!("models/x is a {}, not a regular file", kind.replace("dangling ", ""));
+            assert!(ended.err.contains(&says) && ended.err.contains("move it away"), "{kind}: {}", ended.err);
+            let after = std::fs::symlink_metadata(&path).unwrap();
+            let identity = |found: &std::fs::Metadata| (found.ino(), found.rdev(), found.ctime_nsec());
+            assert_eq!(identity(&before), identity(&after), "{kind} was touched");
+            assert!(!world.path(".models-installed").exists());
+        }
+        assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+        assert!(!world.beside("nowhere").exists(), "it was written through a symlink");
+        assert!(world.path("y").exists(), "the other file is installed");
+    }
 }
 
 #[test]

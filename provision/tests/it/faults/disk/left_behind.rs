@@ -1,0 +1,293 @@
+//! What others planted, broke or left behind: parts (fault 75), journals (76), markers (77), installed files (78, 79),
+//! and what a kill leaves (66).
+
+use std::os::unix::fs::{MetadataExt as _, symlink};
+
+use provision::event::Event;
+use provision_testbed::Content;
+
+use crate::program::{Ended, fetch, program, run};
+use crate::resume::{MARKER, SIZE, halfway, only, plant_part, world};
+use crate::world::World;
+
+/// A run of the program that has to end well; how many bytes it resumed and fetched.
+fn run_well(world: &World, arguments: &[&str]) -> (Ended, u64, u64) {
+    let path = world.beside("report.json");
+    let ended = run(fetch(world, arguments).arg("--report").arg(&path));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    world.assert_installed();
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let total = |name: &str| report["totals"][name].as_u64().unwrap();
+    (ended, total("resumed"), total("fetched"))
+}
+
+#[test]
+fn fault_75_a_planted_or_sparse_part_counts_for_nothing() {
+    for length in [0, 5, SIZE, SIZE + 1000] {
+        let (world, _) = world();
+        std::fs::create_dir_all(world.destination()).unwrap();
+        plant_part(&world, &Content::generated(9, SIZE), 1_000_000);
+        let (part, journal) = (only(&world, ".part"), only(&world, ".journal"));
+        std::fs::remove_file(journal).unwrap();
+        std::fs::File::create(&part).unwrap().set_len(length).unwrap();
+        let report = world.fetch_all();
+        assert_eq!(report.files[0].fetched, SIZE, "{length}");
+    }
+}
+
+#[test]
+fn fault_75_a_part_whose_bytes_were_changed_under_a_true_journal_is_caught() {
+    let world = halfway();
+    let part = only(&world, ".part");
+    let mut bytes = std::fs::read(&part).unwrap();
+    let held = world.held();
+    bytes[1000] ^= 1;
+    std::fs::write(&part, bytes).unwrap();
+    assert!(world.held() < held, "the piece is not believed");
+    let report = world.fetch_all();
+    assert_eq!(world.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
+    assert!(report.files[0].resumed < held);
+}
+
+#[test]
+fn fault_75_a_part_that_is_no_file_of_ours_is_not_written_through() {
+    let (world, content) = world();
+    plant_part(&world, &content, 1000);
+    let part = only(&world, ".part");
+    let victim = world.beside("victim");
+    std::fs::write(&victim, b"precious").unwrap();
+    std::fs::remove_file(&part).unwrap();
+    symlink(&victim, &part).unwrap();
+    world.fetch_all();
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+
+    // And a hard link.
+    let (world, content) = crate::resume::world();
+    plant_part(&world, &content, 1000);
+    let part = only(&world, ".part");
+    std::fs::remove_file(&part).unwrap();
+    let victim = world.beside("victim");
+    std::fs::write(&victim, b"precious").unwrap();
+    std::fs::hard_link(&victim, &part).unwrap();
+    world.fetch_all();
+    assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
+}
+
+/// What happens to a journal's bytes.
+type Break = fn(Vec<u8>) -> Vec<u8>;
+
+#[test]
+fn fault_76_of_a_broken_journal_only_what_proves_right_counts() {
+    let breaks: [(&str, Break); 5] = [
+        ("zeroed", |bytes| vec![0; bytes.len()]),
+        ("cut", |mut bytes| {
+            bytes.truncate(bytes.len() * 2 / 3);
+            bytes
+        }),
+        ("flipped", |mut bytes| {
+            for at in (90..bytes.len()).step_by(61) {
+                bytes[at] ^= 4;
+            }
+            bytes
+        }),
+        ("empty", |_| Vec::new()),
+        ("noise", |bytes| Content::generated(3, bytes.len() as u64).to_vec()),
+    ];
+    for (what, make) in breaks {
+        let world = halfway();
+        let journal = only(&world, ".journal");
+        let held = world.held();
+        std::fs::write(&journal, make(std::fs::read(&journal).unwrap())).unwrap();
+        assert!(world.held() <= held, "{what}");
+        let report = world.fetch_all();
+        assert!(report.files[0].resumed <= held, "{what}");
+        assert_eq!(report.files[0].resumed + report.files[0].fetched, SIZE, "{what}");
+    }
+}
+
+#[test]
+fn fault_66_what_a_kill_left_of_small_files_that_were_being_written_is_cleared_away() {
+    let leave = |world: &World, journal: &std::path::Path| {
+        std::fs::write(journal.with_extension("tmp"), b"half a jour").unwrap();
+        std::fs::write(world.path("..models-installed.0badcafe.tmp"), b"half a mark").unwrap();
+    };
+    let world = halfway();
+    leave(&world, &only(&world, ".journal"));
+    // `fetch_all` looks at what else is there in the end.
+    assert!(world.fetch_all().files[0].resumed > 0);
+
+    let world = halfway();
+    let journal = only(&world, ".journal");
+    leave(&world, &journal);
+    std::fs::remove_file(journal).unwrap();
+    world.fetch_all();
+}
+
+#[test]
+fn fault_76_a_journal_that_claims_everything_proves_nothing() {
+    let (world, content) = world();
+    plant_part(&world, &content, SIZE);
+    // A true journal, over a part whose second half is zeros.
+    let part = only(&world, ".part");
+    let mut bytes = std::fs::read(&part).unwrap();
+    bytes[SIZE as usize / 2..].fill(0);
+    std::fs::write(&part, bytes).unwrap();
+    let report = world.fetch_all();
+    assert_eq!(report.files[0].fetched, SIZE, "the one piece is not believed");
+}
+
+#[test]
+fn fault_77_a_marker_that_is_none_is_ignored() {
+    let (world, _) = world();
+    world.fetch_all();
+    let good = std::fs::read(world.path(MARKER)).unwrap();
+    let requests = world.origin.counters().requests;
+    let version_2 = String::from_utf8(good.clone()).unwrap().replace("\"version\":1", "\"version\":2");
+    for bad in
+        [&b""[..], b"garbage", b"{}", b"{\"version\":1}", &good[..good.len() / 2], version_2.as_bytes()]
+    {
+        std::fs::write(world.path(MARKER), bad).unwrap();
+        let report = world.fetch_all();
+        assert!(!report.by_marker, "{:?}", String::from_utf8_lossy(bad));
+        assert!(world.fetch().unwrap().by_marker, "it was written anew");
+    }
+    // A symlink, even to a good one.
+    let elsewhere = world.beside("marker");
+    std::fs::write(&elsewhere, &good).unwrap();
+    std::fs::remove_file(world.path(MARKER)).unwrap();
+    symlink(&elsewhere, world.path(MARKER)).unwrap();
+    let report = world.fetch_all();
+    assert!(!report.by_marker);
+    assert!(
+        std::fs::symlink_metadata(world.path(MARKER)).unwrap().is_file(),
+        "replaced, not written through"
+    );
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), good);
+    assert_eq!(world.origin.counters().requests, requests, "the file was there all the time");
+}
+
+#[test]
+fn fault_77_a_marker_that_is_a_directory_is_said_so() {
+    let (world, _) = world();
+    std::fs::create_dir_all(world.path(MARKER)).unwrap();
+    let error = world.fetch().unwrap_err().to_string();
+    assert!(error.contains(MARKER), "{error}");
+}
+
+#[test]
+fn fault_77_a_marker_of_another_lock_vouches_for_nothing_that_differs() {
+    let (mut world, _) = world();
+    world.fetch_all();
+    let new = Content::generated(2, SIZE);
+    world.file("x", &new).file("y", &Content::generated(3, 1000));
+    let report = world.fetch_all();
+    assert!(!report.by_marker);
+    assert_eq!(report.files[0].fetched, SIZE);
+}
+
+#[test]
+fn fault_78_under_a_fine_marker_a_file_that_is_missing_shorter_or_newer_is_seen() {
+    let mut world = World::new();
+    let contents = [1, 2, 3].map(|seed| Content::generated(seed, 1_500_000));
+    for (name, content) in ["missing", "newer", "shorter"].iter().zip(&contents) {
+        world.file(name, content);
+    }
+    world.fetch_all();
+    std::fs::remove_file(world.path("missing")).unwrap();
+    std::fs::OpenOptions::new().write(true).open(world.path("shorter")).unwrap().set_len(1000).unwrap();
+    std::fs::write(world.path("newer"), contents[1].to_vec()).unwrap();
+    let before = world.origin.counters();
+    let report = world.fetch_all();
+    assert!(!report.by_marker);
+    let after = world.origin.counters();
+    let asked = |path| after.path(path).requests - before.path(path).requests;
+    assert!(asked("/missing") > 0 && asked("/shorter") > 0);
+    assert_eq!(asked("/newer"), 0, "its bytes are right: hashed, kept");
+    assert!(world.fetch().unwrap().by_marker);
+}
+
+#[test]
+fn fault_75_the_program_drops_a_sparse_part_that_nothing_vouches_for() {
+    let (world, content) = world();
+    plant_part(&world, &content, 1000);
+    let part = only(&world, ".part");
+    // The right length, no byte of it written, and a journal that claims what only it says.
+    std::fs::File::create(&part).unwrap().set_len(SIZE).unwrap();
+    assert_eq!(std::fs::metadata(&part).unwrap().blocks(), 0, "it is sparse");
+    let (_, resumed, fetched) = run_well(&world, &[]);
+    assert_eq!((resumed, fetched), (0, SIZE));
+}
+
+#[test]
+fn fault_76_the_program_counts_what_a_broken_journal_can_prove_and_fetches_the_rest() {
+    let world = halfway();
+    let journal = only(&world, ".journal");
+    let whole = world.held();
+    let bytes = std::fs::read(&journal).unwrap();
+    std::fs::write(&journal, &bytes[..bytes.len() - 5]).unwrap();
+    let held = world.held();
+    assert!(held > 0 && held <= whole);
+    let (_, resumed, fetched) = run_well(&world, &[]);
+    assert_eq!((resumed, fetched), (held, SIZE - held));
+}
+
+#[test]
+fn fault_77_the_program_checks_files_again_under_a_marker_that_is_none() {
+    let (world, _) = world();
+    run_well(&world, &[]);
+    let requests = world.origin.counters().requests;
+    for bad in [&b""[..], b"\0\0\0\0", b"garbage", b"{\"version\":1,\"lock\":\"x\",\"files\":[]}"] {
+        std::fs::write(world.path(MARKER), bad).unwrap();
+        let ended = run(&mut fetch(&world, &[]));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        assert!(ended.err.contains("checking") || ended.err.contains("1 present"), "{}", ended.err);
+        let ended = run(&mut fetch(&world, &[]));
+        assert!(ended.code == Some(0) && ended.err.contains("nothing to do"), "{}", ended.err);
+    }
+    assert_eq!(world.origin.counters().requests, requests);
+    std::fs::remove_file(world.path(MARKER)).unwrap();
+    std::fs::create_dir(world.path(MARKER)).unwrap();
+    let ended = run(&mut fetch(&world, &[]));
+    assert_eq!(ended.code, Some(7), "{}", ended.err);
+    assert!(ended.err.contains(MARKER), "{}", ended.err);
+}
+
+#[test]
+fn fault_78_the_program_sees_what_a_fine_marker_no_longer_fits() {
+    let mut world = World::new();
+    for (seed, name) in [(1, "missing"), (2, "newer"), (3, "shorter"), (4, "untouched")] {
+        world.file(name, &Content::generated(seed, 1_500_000));
+    }
+    run_well(&world, &[]);
+    std::fs::remove_file(world.path("missing")).unwrap();
+    std::fs::OpenOptions::new().write(true).open(world.path("shorter")).unwrap().set_len(1000).unwrap();
+    // Other bytes of the same length, and a time of their own.
+    std::fs::write(world.path("newer"), Content::generated(9, 1_500_000).to_vec()).unwrap();
+    let (_, _, fetched) = run_well(&world, &[]);
+    assert_eq!(fetched, 3 * 1_500_000, "what is untouched is not fetched");
+}
+
+#[test]
+fn fault_79_a_look_alike_passes_the_marker_and_neither_verify_nor_verify_full() {
+    let (world, content) = world();
+    run_well(&world, &[]);
+    let path = world.path("x");
+    let mtime = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, content.flipped(SIZE / 2, 0).to_vec()).unwrap();
+    std::fs::File::open(&path).unwrap().set_modified(mtime).unwrap();
+    let ended = run(&mut fetch(&world, &[]));
+    assert!(ended.code == Some(0) && ended.err.contains("nothing to do"), "{}", ended.err);
+
+    let mut verify = program(&world);
+    verify.arg("verify").arg("--lock").arg(world.write_lock()).arg("--dest").arg(world.destination());
+    let ended = run(&mut verify);
+    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    assert!(ended.out.contains("x: has SHA-256"), "{}", ended.out);
+
+    let (_, _, fetched) = run_well(&world, &["--verify", "full"]);
+    assert_eq!(fetched, SIZE);
+    assert_eq!(run(&mut verify).code, Some(0));
+    // And full reads what is right without fetching it.
+    let (_, _, fetched) = run_well(&world, &["--verify", "full"]);
+    assert_eq!(fetched, 0);
+}

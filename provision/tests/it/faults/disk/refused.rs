@@ -1,0 +1,229 @@
+//! What a disk or the system refuses: a read-only volume, no permission, no descriptors (fault 72), a broken disk
+//! (fault 70), a rename across file systems (fault 83), volumes that lack what an install needs (fault 84).
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use provision_testbed::{Content, Shape};
+
+use super::machine::{Volume, after, needs_root, needs_tool, strace};
+use crate::program::{Ended, end, fetch, run};
+use crate::world::{PATIENCE, World};
+
+const MARKER: &str = ".models-installed";
+
+fn small() -> World {
+    let mut world = World::new();
+    world.file("d/x", &Content::generated(1, 3_000_000));
+    world
+}
+
+fn part_of(world: &World) -> String {
+    format!("d/.x.{}.part", world.lock().models()[0].sha256.short())
+}
+
+/// Runs under strace, which makes `call` fail with `error` wherever it is about `path`, if there is one.
+fn failing(world: &World, arguments: &[&str], call: &str, error: &str, path: Option<&str>) -> Ended {
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}:when=1+"));
+    let mut options = vec!["-e", &trace, "-e", &inject];
+    options.extend(path.into_iter().flat_map(|path| ["-P", path]));
+    run(&mut strace(&fetch(world, arguments), &world.beside("strace.log"), &options))
+}
+
+fn assert_refused(world: &World, ended: &Ended, says: &[&str]) {
+    assert_eq!(ended.code, Some(7), "{}", ended.err);
+    for said in says {
+        assert!(ended.err.contains(said), "{said}: {}", ended.err);
+    }
+    world.assert_nothing_wrong();
+    assert!(!world.path(MARKER).exists(), "a marker was written");
+}
+
+fn assert_finishes(world: &World) {
+    world.origin.shape(Shape::default());
+    let ended = run(&mut fetch(world, &[]));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    world.assert_installed();
+}
+
+#[test]
+fn fault_70_bytes_that_could_not_be_synced_are_given_up_and_fetched_again() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    const SIZE: u64 = 12_000_000;
+    // Of a checkpoint on the way, and of the install: "d/x" is long enough for the first.
+    for call in ["fdatasync", "fsync"] {
+        let mut world = World::new();
+        world.file("d/x", &Content::generated(1, SIZE));
+        world.origin.shape(Shape::rate(2_000_000));
+        let part = part_of(&world);
+        let path = world.path(&part);
+        let ended = failing(&world, &["--connections", "2"], call, "EIO", path.to_str());
+        assert_refused(&world, &ended, &[&part, "syncing it", "Input/output error"]);
+        assert_eq!(world.listing(), Vec::<String>::new(), "{call}: nothing of it is believed again");
+        // Never a second time on the same bytes.
+        let log = std::fs::read_to_string(world.beside("strace.log")).unwrap();
+        assert_eq!(log.matches("INJECTED").count(), 1, "{log}");
+        let before = world.origin.wait_for(PATIENCE, |counters| counters.connections_open == 0).unwrap();
+        assert_finishes(&world);
+        let again = world.origin.counters().body_bytes_sent - before.body_bytes_sent;
+        assert!(again >= SIZE, "{call}: {again} of {SIZE} bytes were fetched again");
+    }
+}
+
+#[test]
+fn fault_71_writes_that_are_interrupted_before_they_begin_are_repeated() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let world = small();
+    let calls = "pwrite64,write,pread64,read";
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error=EINTR:when=2+3"));
+    // Of files below the destination: the runtime's own pipes are not what this is about.
+    let models = [world.path(&part_of(&world)), world.path(&part_of(&world).replace(".part", ".journal"))];
+    let mut options = vec!["-e", &trace, "-e", &inject];
+    options.extend(models.iter().flat_map(|path| ["-P", path.to_str().unwrap()]));
+    let log = world.beside("strace.log");
+    let ended = run(&mut strace(&fetch(&world, &[]), &log, &options));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    world.assert_installed();
+    assert!(std::fs::read_to_string(log).unwrap().contains("(INJECTED)"));
+}
+
+#[test]
+fn fault_72_a_read_only_volume_is_said_so_and_a_complete_set_on_it_is_fine() {
+    let Some(mut volume) = Volume::tmpfs("size=20m") else { return };
+    let mut world = volume.world();
+    world.file("d/x", &Content::generated(1, 3_000_000));
+    let destination = world.destination();
+    let refused = |world: &World| {
+        let ended = run(&mut fetch(world, &[]));
+        assert_refused(world, &ended, &[destination.as_str(), "read-only", "mount it writable"]);
+    };
+    // A bind mount that is read-only, as a container's volumes are.
+    let read_only = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"";
+    let writable = "umount \"$1\"";
+    assert!(volume.order(read_only));
+    refused(&world);
+    assert!(volume.order(writable));
+    std::fs::create_dir(&destination).unwrap();
+    assert!(volume.order(read_only));
+    refused(&world);
+    assert_eq!(world.origin.counters().connections_accepted, 0);
+
+    assert!(volume.order(writable));
+    assert_finishes(&world);
+    assert!(volume.order(read_only));
+    let ended = run(&mut fetch(&world, &[]));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("nothing to do"), "{}", ended.err);
+}
+
+/// `command` as somebody without rights, who may come to where the world lies.
+fn as_nobody(world: &World, command: &Command) -> Command {
+    let program = world.beside("provision");
+    if !program.exists() {
+        std::fs::copy(command.get_program(), &program).unwrap();
+        let home = program.parent().unwrap();
+        std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
+    nobody.args(command.get_args()).env_clear().env("PATH", "/usr/bin:/bin");
+    nobody
+}
+
+#[test]
+fn fault_72_no_permission_is_said_so_with_what_to_do() {
+    if !needs_root() || !needs_tool("setpriv", "--version") {
+        return;
+    }
+    let nobody = Some(65534);
+    // Which directory belongs to somebody else: the one above, the destination, one within it.
+    for foreign in ["", "models", "models/d"] {
+        let world = small();
+        for directory in ["", "models", "models/d"] {
+            let path = world.beside(directory);
+            std::fs::create_dir_all(&path).unwrap();
+            let owner = if directory == foreign { Some(0) } else { nobody };
+            std::os::unix::fs::chown(&path, owner, owner).unwrap();
+            if directory == foreign {
+                break;
+            }
+        }
+        let ended = end(as_nobody(&world, &fetch(&world, &[])).output().unwrap());
+        let says = [world.beside(foreign).to_str().unwrap().to_owned(), "no permission".to_owned()];
+        let says: Vec<&str> = says.iter().map(String::as_str).chain(["check the owner and mode"]).collect();
+        assert_refused(&world, &ended, &says);
+        assert!(!world.path("d/x").exists());
+    }
+}
+
+#[test]
+fn fault_72_too_few_descriptors_are_said_so() {
+    let mut refused = 0;
+    for descriptors in 8..40 {
+        let world = small();
+        let limited = after(&format!("ulimit -n {descriptors}"), &fetch(&world, &["--connections", "4"]));
+        let ended = end({ limited }.output().unwrap());
+        world.assert_nothing_wrong();
+        if ended.code == Some(0) {
+            world.assert_installed();
+            break;
+        }
+        refused += 1;
+        assert_eq!(ended.code, Some(7), "{descriptors}: {}", ended.err);
+        assert!(ended.err.contains("ulimit -n"), "{descriptors}: {}", ended.err);
+    }
+    assert!(refused > 0);
+}
+
+#[test]
+fn fault_72_descriptors_that_run_out_among_many_connections_are_said_so() {
+    for descriptors in [18, 40] {
+        let mut world = World::new();
+        for seed in 0..6 {
+            world.file(&format!("d/x{seed}"), &Content::generated(seed, 3_000_000));
+        }
+        world.origin.shape(Shape::rate(1_500_000));
+        let many = fetch(&world, &["--connections", "64"]);
+        let ended = end(after(&format!("ulimit -n {descriptors}"), &many).output().unwrap());
+        // With good luck the connections are never so many.
+        if ended.code != Some(0) {
+            assert_refused(&world, &ended, &["ulimit -n"]);
+        }
+        assert_finishes(&world);
+    }
+}
+
+#[test]
+fn fault_83_a_rename_across_file_systems_is_refused_and_never_becomes_a_copy() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let world = small();
+    let ended = failing(&world, &[], "renameat,renameat2,rename", "EXDEV", None);
+    assert_refused(&world, &ended, &["models/d/", "another file system"]);
+    assert!(!world.path("d/x").exists(), "it was copied");
+    assert_finishes(&world);
+}
+
+#[test]
+fn fault_84_a_volume_without_atomic_rename_or_random_writes_is_refused_by_name() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    for (call, error) in [
+        ("renameat,renameat2", "EINVAL"),
+        ("renameat,renameat2", "EOPNOTSUPP"),
+        ("pwrite64", "EOPNOTSUPP"),
+        ("pwrite64", "ESPIPE"),
+    ] {
+        let world = small();
+        let ended = failing(&world, &[], call, error, None);
+        assert_refused(&world, &ended, &[world.destination().as_str()]);
+        assert!(!world.path("d/x").exists(), "{call}, {error}");
+        assert_finishes(&world);
+    }
+}
