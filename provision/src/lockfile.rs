@@ -18,6 +18,7 @@
 //! wrong is shown with its line. `raw` below is the shape of the text, the rest is its meaning; they are kept apart
 //! so that the format can grow without the meaning changing.
 
+mod conceal;
 mod error;
 mod raw;
 mod select;
@@ -116,15 +117,15 @@ impl Lockfile {
         };
         let mut models = Vec::with_capacity(raw.model.len());
         let mut places = Places::new(&marker);
-        let mut total = 0u64;
+        let mut total = 0u128;
         for raw in raw.model {
             let span = raw.path.span();
             let model = raw.into_model()?;
             places.claim(&model.path).map_err(|kind| (Some(span.clone()), kind))?;
-            total = total
-                .checked_add(model.size)
-                .filter(|total| i64::try_from(*total).is_ok())
-                .ok_or((Some(span), LockfileErrorKind::TotalTooLarge))?;
+            total += u128::from(model.size);
+            if total > i64::MAX as u128 {
+                return Err((Some(span), LockfileErrorKind::TotalTooLarge { total }));
+            }
             models.push(model);
         }
         models.sort_by(|a, b| a.path.cmp(&b.path));

@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Model;
 use super::error::{Located, LockfileErrorKind};
+use super::{Model, conceal};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,10 +54,10 @@ pub(super) fn peek(head: &str) -> Option<String> {
 
 pub(super) fn parse(text: &str) -> Result<Lock, Located> {
     let located =
-        |error: toml::de::Error| (error.span(), LockfileErrorKind::Toml(error.message().to_owned()));
+        |error: toml::de::Error| (error.span(), LockfileErrorKind::Toml(conceal::message(error.message())));
     let head: Head = toml::from_str(text).map_err(located)?;
     if head.version.get_ref().as_integer() != Some(1) {
-        let found = text[head.version.span()].to_owned();
+        let found = conceal::number(&text[head.version.span()]);
         return Err((Some(head.version.span()), LockfileErrorKind::Version { found }));
     }
     toml::from_str(text).map_err(located)
