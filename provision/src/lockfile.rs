@@ -22,6 +22,7 @@ mod conceal;
 mod error;
 mod raw;
 mod select;
+mod shape;
 
 use std::collections::HashMap;
 
@@ -35,8 +36,8 @@ use crate::source_url::SourceUrl;
 /// The name of the marker where the lock gives none.
 pub const DEFAULT_MARKER: &str = ".models-installed";
 
-/// The largest lock that is read, in bytes: 250,000 models or so. More is a mistake or an attack.
-pub const MAX_BYTES: u64 = 64 << 20;
+/// The largest lock that is read, in bytes: 30,000 models or so. More is a mistake or an attack.
+pub const MAX_BYTES: u64 = 8 << 20;
 
 /// A lock that has been checked as a whole.
 #[derive(Debug, Clone)]
@@ -95,8 +96,7 @@ impl Lockfile {
     /// The marker's name in `text`, without looking at its models; `None` where that cannot be told, and parsing the
     /// whole will say why. Keys of the lock itself come before the first `[[model]]` (TOML 1.0, "Table").
     pub fn peek_marker(text: &str) -> Option<String> {
-        let head = text.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('['));
-        raw::peek(&head.collect::<String>()).and_then(|name| check_marker(&name).ok())
+        raw::peek(head(text)).and_then(|name| check_marker(&name).ok())
     }
 
     /// The digest of what the lock says about bytes: path, size and digest of each model, in order. Addresses,
@@ -110,6 +110,9 @@ impl Lockfile {
     }
 
     fn check(text: &str) -> Result<Self, error::Located> {
+        if shape::is_too_much(text) {
+            return Err((None, LockfileErrorKind::TooMuch));
+        }
         let raw = raw::parse(text)?;
         let marker = match raw.marker {
             None => DEFAULT_MARKER.to_owned(),
@@ -131,6 +134,12 @@ impl Lockfile {
         models.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self { marker, models, text: Sha256::of(text.as_bytes()) })
     }
+}
+
+/// The lines before the first that begins with a bracket: the keys of the lock itself.
+fn head(text: &str) -> &str {
+    let lines = text.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('['));
+    &text[..lines.map(str::len).sum()]
 }
 
 fn check_marker(name: &str) -> Result<String, LockfileErrorKind> {
