@@ -315,7 +315,11 @@ impl Connection {
     ) -> Result<Answer<'_>, RequestError> {
         let headers = &head.headers;
         let url = || at.url.clone();
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(printable);
+        let credentials = &self.origin.config.credentials;
+        let text = |name: &str| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok())?;
+            Some(printable(&credentials.conceal(value, &at.url)))
+        };
         let status = head.status;
         match status.as_u16() {
             401 | 403 | 407 => {
@@ -323,7 +327,7 @@ impl Connection {
                 let advice = match status.as_u16() {
                     407 => "the proxy wants a login: check the user and password in the proxy variable"
                         .to_owned(),
-                    _ => self.origin.config.credentials.advice(&at.url, code.as_deref()),
+                    _ => credentials.advice(&at.url, code.as_deref()),
                 };
                 let message = text("x-error-message");
                 let status = status.as_u16();
