@@ -30,6 +30,7 @@ use crate::event::{Event, Observer, Outcome};
 use crate::lockfile::{Lockfile, Model};
 use crate::marker::Marker;
 use crate::origin::Origin;
+use crate::safetensors;
 use crate::store::{self, Acquire, Destination, DestinationLock, Installed, Naming, StoreError};
 use crate::transfer::{self, FileError, Transfer, TransferConfig};
 
@@ -269,6 +270,7 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     if !*interrupted.borrow() {
         tokio::task::block_in_place(|| work.copy(&bringer));
     }
+    warn_of_headers(&destination, &work.files, &*observer);
     let stopped = *interrupted.borrow() && work.files.iter().any(|file| matches!(file.result, Ok(None)));
     if work.is_complete() {
         if guard.is_exclusive() {
@@ -433,6 +435,25 @@ fn warn_of_pickles(models: &[&Model], observer: &dyn Observer) {
             model.path
         );
         observer.observe(&Event::Warning { message });
+    }
+}
+
+/// What is new and right by the lock, and is yet no file that a loader would take: the lock may be of wrong bytes.
+fn warn_of_headers(destination: &Destination, files: &[FileReport], observer: &dyn Observer) {
+    let is_new = |file: &&FileReport| matches!(file.result, Ok(Some(outcome)) if outcome != Outcome::Present);
+    for FileReport { path, .. } in files.iter().filter(is_new) {
+        let named_so = path.extension().as_deref() == Some("safetensors");
+        // What cannot be opened, such as a link to a baked file, is not ours to judge.
+        if named_so
+            && let Ok(Some(directory)) = destination.parent(path, false)
+            && let Ok(Some((file, stamp))) = directory.open_file(path.file_name())
+            && let Err(error) = safetensors::check(file, stamp.size)
+        {
+            let message = format!(
+                "{path}: it has the SHA-256 that the lock names and is installed, but no loader will take it: {error}"
+            );
+            observer.observe(&Event::Warning { message });
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod digest;
 pub mod event;
 pub mod lockfile;
 pub mod model_path;
+pub mod safetensors;
 pub mod schedule;
 pub mod source_url;
 mod workers;

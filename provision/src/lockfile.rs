@@ -18,9 +18,11 @@
 //! wrong is shown with its line. `raw` below is the shape of the text, the rest is its meaning; they are kept apart
 //! so that the format can grow without the meaning changing.
 
+mod conceal;
 mod error;
 mod raw;
 mod select;
+mod shape;
 
 use std::collections::HashMap;
 
@@ -34,8 +36,8 @@ use crate::source_url::SourceUrl;
 /// The name of the marker where the lock gives none.
 pub const DEFAULT_MARKER: &str = ".models-installed";
 
-/// The largest lock that is read, in bytes: 250,000 models or so. More is a mistake or an attack.
-pub const MAX_BYTES: u64 = 64 << 20;
+/// The largest lock that is read, in bytes: 30,000 models or so. More is a mistake or an attack.
+pub const MAX_BYTES: u64 = 8 << 20;
 
 /// A lock that has been checked as a whole.
 #[derive(Debug, Clone)]
@@ -94,8 +96,7 @@ impl Lockfile {
     /// The marker's name in `text`, without looking at its models; `None` where that cannot be told, and parsing the
     /// whole will say why. Keys of the lock itself come before the first `[[model]]` (TOML 1.0, "Table").
     pub fn peek_marker(text: &str) -> Option<String> {
-        let head = text.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('['));
-        raw::peek(&head.collect::<String>()).and_then(|name| check_marker(&name).ok())
+        raw::peek(head(text)).and_then(|name| check_marker(&name).ok())
     }
 
     /// The digest of what the lock says about bytes: path, size and digest of each model, in order. Addresses,
@@ -109,6 +110,9 @@ impl Lockfile {
     }
 
     fn check(text: &str) -> Result<Self, error::Located> {
+        if shape::is_too_much(text) {
+            return Err((None, LockfileErrorKind::TooMuch));
+        }
         let raw = raw::parse(text)?;
         let marker = match raw.marker {
             None => DEFAULT_MARKER.to_owned(),
@@ -116,20 +120,26 @@ impl Lockfile {
         };
         let mut models = Vec::with_capacity(raw.model.len());
         let mut places = Places::new(&marker);
-        let mut total = 0u64;
+        let mut total = 0u128;
         for raw in raw.model {
             let span = raw.path.span();
             let model = raw.into_model()?;
             places.claim(&model.path).map_err(|kind| (Some(span.clone()), kind))?;
-            total = total
-                .checked_add(model.size)
-                .filter(|total| i64::try_from(*total).is_ok())
-                .ok_or((Some(span), LockfileErrorKind::TotalTooLarge))?;
+            total += u128::from(model.size);
+            if total > i64::MAX as u128 {
+                return Err((Some(span), LockfileErrorKind::TotalTooLarge { total }));
+            }
             models.push(model);
         }
         models.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self { marker, models, text: Sha256::of(text.as_bytes()) })
     }
+}
+
+/// The lines before the first that begins with a bracket: the keys of the lock itself.
+fn head(text: &str) -> &str {
+    let lines = text.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('['));
+    &text[..lines.map(str::len).sum()]
 }
 
 fn check_marker(name: &str) -> Result<String, LockfileErrorKind> {

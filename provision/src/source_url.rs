@@ -38,7 +38,10 @@ impl SourceUrl {
     /// Takes a parsed URL that keeps the rules.
     pub fn from_url(mut url: Url) -> Result<Self, SourceUrlError> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(SourceUrlError::Scheme { scheme: url.scheme().to_owned() });
+            // What stands in front of the first colon of a text that is no address may be a user's name, or a token.
+            let scheme = url.scheme();
+            let is_one = scheme.len() <= 10 && scheme.bytes().all(|b| b.is_ascii_lowercase());
+            return Err(SourceUrlError::Scheme { scheme: if is_one { scheme } else { "…" }.to_owned() });
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(SourceUrlError::UserInfo);

@@ -44,19 +44,21 @@ pub fn wants_colour() -> bool {
         && variable("TERM").as_deref() != Some("dumb")
 }
 
-/// Everything that requests need to know.
+/// Everything that requests need to know, and what people should know about that.
 ///
 /// # Errors
 /// Usage errors, before any network: a value that cannot be meant is not passed over. Secrets are not repeated.
-pub fn origin() -> Result<OriginConfig, Failure> {
+pub fn origin() -> Result<(OriginConfig, Vec<String>), Failure> {
     let endpoint = hub_endpoint()?;
-    Ok(OriginConfig {
-        credentials: credentials(endpoint.as_ref())?,
+    let mut warnings = Vec::new();
+    let config = OriginConfig {
+        credentials: credentials(endpoint.as_ref(), &mut warnings)?,
         proxies: proxies(),
         roots: roots()?,
         endpoints: endpoint.into_iter().map(|url| (HUB[0].to_owned(), url)).collect(),
         ..OriginConfig::default()
-    })
+    };
+    Ok((config, warnings))
 }
 
 fn hub_endpoint() -> Result<Option<SourceUrl>, Failure> {
@@ -65,7 +67,7 @@ fn hub_endpoint() -> Result<Option<SourceUrl>, Failure> {
     text.trim().parse().map(Some).map_err(unusable)
 }
 
-fn credentials(endpoint: Option<&SourceUrl>) -> Result<Credentials, Failure> {
+fn credentials(endpoint: Option<&SourceUrl>, warnings: &mut Vec<String>) -> Result<Credentials, Failure> {
     let mut credentials = Credentials::none();
     if let Some(token) = hub_token()? {
         for host in HUB {
@@ -78,8 +80,16 @@ fn credentials(endpoint: Option<&SourceUrl>) -> Result<Credentials, Failure> {
     if let Some(token) = token_of("CIVITAI_TOKEN")? {
         credentials.add(Credential::bearer(CIVITAI, None, &token));
     }
-    for (host, login, password) in netrc()? {
-        credentials.add(Credential::basic(host, &login, &password));
+    match netrc()? {
+        Netrc::Logins(logins) => {
+            for (host, login, password) in logins {
+                credentials.add(Credential::basic(host, &login, &password));
+            }
+        }
+        Netrc::Unusable(why) => {
+            warnings.push(format!("{why}; the logins in it are not used"));
+            credentials.set_unread(why);
+        }
     }
     Ok(credentials)
 }
@@ -123,29 +133,43 @@ fn hub_token() -> Result<Option<String>, Failure> {
     }
 }
 
+/// What the netrc file says.
+enum Netrc {
+    /// Host, login, password.
+    Logins(Vec<(String, String, String)>),
+    /// Nobody has named the file, and it cannot be used: why. Most locks need no login, and one that does will say so.
+    Unusable(String),
+}
+
 /// Logins by host. The `default` entry is left out: it would send a password to every host in a lock.
-fn netrc() -> Result<Vec<(String, String, String)>, Failure> {
+fn netrc() -> Result<Netrc, Failure> {
     let named = variable("NETRC").map(Utf8PathBuf::from);
     let Some(path) = named.clone().or_else(|| Some(Utf8PathBuf::from(variable("HOME")?).join(".netrc")))
     else {
-        return Ok(Vec::new());
+        return Ok(Netrc::Logins(Vec::new()));
+    };
+    let (what, usage) = match &named {
+        Some(_) => (format!("the netrc file {path} (NETRC)"), true),
+        None => (format!("the netrc file {path}"), false),
+    };
+    let unusable = |why: String| {
+        if usage { Err(Failure::new(Code::Usage, why)) } else { Ok(Netrc::Unusable(why)) }
     };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(_) if named.is_none() => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("the netrc file {path} (NETRC) cannot be read: {error}"),
-            ));
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Netrc::Logins(Vec::new()));
         }
+        Err(error) => return unusable(format!("{what} cannot be read: {error}")),
     };
     // The parser's own message may quote the file, and the file holds passwords.
-    let parsed: netrc::Netrc = text
-        .parse()
-        .map_err(|_| Failure::new(Code::Usage, format!("the netrc file {path} cannot be understood; its lines look like `machine HOST login NAME password WORD`")))?;
+    let Ok(parsed) = text.parse::<netrc::Netrc>() else {
+        return unusable(format!(
+            "{what} cannot be understood; its lines look like `machine HOST login NAME password WORD`"
+        ));
+    };
     let entry = |(host, login): (String, netrc::Authenticator)| (host, login.login, login.password);
-    Ok(parsed.hosts.into_iter().filter(|(host, _)| host != "default").map(entry).collect())
+    Ok(Netrc::Logins(parsed.hosts.into_iter().filter(|(host, _)| host != "default").map(entry).collect()))
 }
 
 /// The usual variables. `HTTP_PROXY` in capitals is not read where a web server may have set it from a request's
@@ -171,21 +195,34 @@ fn roots() -> Result<Roots, Failure> {
     }
     let mut certificates = Vec::new();
     if let Some(file) = &file {
-        certificates.extend(certificates_in(Utf8Path::new(file))?);
+        certificates.extend(certificates_at("SSL_CERT_FILE", Some(Utf8Path::new(file)), &[])?);
     }
-    if let Some(directory) = &directory {
-        let loaded = rustls_native_certs::load_certs_from_paths(None, Some(std::path::Path::new(directory)));
-        certificates.extend(loaded.certs);
+    if let Some(directories) = &directory {
+        let directories: Vec<&str> = directories.split(':').filter(|path| !path.is_empty()).collect();
+        certificates.extend(certificates_at("SSL_CERT_DIR", None, &directories)?);
     }
-    Ok(if certificates.is_empty() { Roots::Bundled } else { Roots::Only(certificates) })
+    Ok(Roots::Only(certificates))
 }
 
-fn certificates_in(path: &Utf8Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let loaded = rustls_native_certs::load_certs_from_paths(Some(path.as_std_path()), None);
+/// All certificates there; none is an error, since whoever sets the variable does not mean any others.
+fn certificates_at(
+    variable: &str,
+    file: Option<&Utf8Path>,
+    directories: &[&str],
+) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let mut loaded = file
+        .map(|path| rustls_native_certs::load_certs_from_paths(Some(path.as_std_path()), None))
+        .unwrap_or_default();
+    for directory in directories {
+        let found = rustls_native_certs::load_certs_from_paths(None, Some(std::path::Path::new(directory)));
+        loaded.certs.extend(found.certs);
+        loaded.errors.extend(found.errors);
+    }
     if loaded.certs.is_empty() {
+        let value = file.map_or_else(|| directories.join(":"), ToString::to_string);
         let why =
             loaded.errors.first().map_or("there is no certificate in it".to_owned(), ToString::to_string);
-        return Err(Failure::new(Code::Usage, format!("SSL_CERT_FILE {path} cannot be used: {why}")));
+        return Err(Failure::new(Code::Usage, format!("{variable} {value} cannot be used: {why}")));
     }
     Ok(loaded.certs)
 }

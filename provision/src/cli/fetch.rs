@@ -70,8 +70,14 @@ fn provide(args: &FetchArgs, baked: Option<Baked>, default_lock: &str) -> Result
         }
         return Ok(text);
     }
-    let origin =
-        if config.offline || config.dry_run { OriginConfig::default() } else { environment::origin()? };
+    let (origin, warnings) = if config.offline || config.dry_run {
+        (OriginConfig::default(), Vec::new())
+    } else {
+        environment::origin()?
+    };
+    for warning in warnings {
+        say(format_args!("warning: {warning}"));
+    }
     let report = fetch(args, baked, &lock, models, origin)?;
     conclude(args, &report)?;
     Ok(text)

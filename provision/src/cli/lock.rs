@@ -1,5 +1,6 @@
 //! Reading the lock, once: what is edited later does not change a run.
 
+use std::fs::File;
 use std::io::Read;
 
 use camino::Utf8Path;
@@ -38,17 +39,21 @@ pub fn read_text(path: &Utf8Path) -> Result<Text, Failure> {
         };
         Failure::new(Code::Usage, format!("the lock {name} cannot be read: {error}{hint}"))
     };
+    let too_large = || LockfileError::of_file(name, LockfileErrorKind::TooLarge);
     let mut bytes = Vec::new();
-    let read =
-        |source: &mut dyn Read, bytes: &mut Vec<u8>| source.take(MAX_BYTES + 1).read_to_end(bytes).map(drop);
-    if path == "-" {
-        read(&mut std::io::stdin().lock(), &mut bytes).map_err(cannot)?;
+    let mut source: Box<dyn Read> = if path == "-" {
+        Box::new(std::io::stdin())
     } else {
-        let mut file = std::fs::File::open(path).map_err(cannot)?;
-        read(&mut file, &mut bytes).map_err(cannot)?;
-    }
+        let file = File::open(path).map_err(cannot)?;
+        // Before a byte is read; what has no size (a pipe) is cut below.
+        if file.metadata().is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
+            return Err(too_large().into());
+        }
+        Box::new(file)
+    };
+    source.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(LockfileError::of_file(name, LockfileErrorKind::TooLarge).into());
+        return Err(too_large().into());
     }
     let text =
         String::from_utf8(bytes).map_err(|_| LockfileError::of_file(name, LockfileErrorKind::NotText))?;

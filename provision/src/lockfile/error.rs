@@ -3,9 +3,13 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::conceal;
 use crate::digest::DigestError;
 use crate::model_path::ModelPathError;
 use crate::source_url::SourceUrlError;
+
+/// The longest line that is shown, in bytes; the numbers of line and column tell where it is.
+const LONGEST_LINE: usize = 4096;
 
 /// A problem and the bytes of the text that it is about, before the text is at hand.
 pub(super) type Located = (Option<Range<usize>>, LockfileErrorKind);
@@ -30,7 +34,7 @@ pub struct Place {
     pub column: usize,
     /// How many columns are meant.
     pub width: usize,
-    /// The line itself, cut at 120 characters, values of addresses' queries left out.
+    /// The line itself, cut at 120 characters, with everything blanked that may be a secret.
     pub text: String,
 }
 
@@ -87,11 +91,17 @@ pub enum LockfileErrorKind {
         inner: String,
     },
     /// The sizes do not fit into 63 bits.
-    #[error("the sizes up to here add up to more than 2^63 bytes")]
-    TotalTooLarge,
+    #[error("the sizes up to here add up to {total} bytes, and no disk has more than 2^63")]
+    TotalTooLarge {
+        /// What they add up to.
+        total: u128,
+    },
     /// A text larger than any lock.
     #[error("the lock is larger than {} MiB, which no list of models is", super::MAX_BYTES >> 20)]
     TooLarge,
+    /// A text of more keys and values than any list of models.
+    #[error("the lock has more keys and values than any list of models")]
+    TooMuch,
     /// Bytes that are not UTF-8.
     #[error("the lock is not UTF-8 text")]
     NotText,
@@ -129,43 +139,19 @@ impl Place {
         let line = text[line_start..].lines().next().unwrap_or("");
         let column = text[line_start..start].chars().count();
         let end = floor(span.end).clamp(start, line_start + line.len().max(start - line_start));
-        let shown: String = line.chars().take(120).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let shown = if line.len() > LONGEST_LINE {
+            format!("(a line of {} bytes)", line.len())
+        } else {
+            let line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            conceal::line(&line).chars().take(120).collect()
+        };
         Self {
             line: before.matches('\n').count() + 1,
             column: column + 1,
             width: text[start..end].chars().count().clamp(1, 120usize.saturating_sub(column).max(1)),
-            text: without_queries(&shown),
+            text: shown,
         }
     }
-}
-
-/// Blanks whatever follows a `?` inside a quoted value, since an address's query may be a signature, and what stands
-/// in front of its host.
-fn without_queries(line: &str) -> String {
-    let mut shown: Vec<char> = line.chars().collect();
-    let mut quote = None;
-    let mut in_query = false;
-    for c in &mut shown {
-        match (*c, quote) {
-            ('"' | '\'', None) => quote = Some(*c),
-            (close, Some(open)) if close == open => (quote, in_query) = (None, false),
-            ('?', Some(_)) if !in_query => in_query = true,
-            _ if in_query => *c = '·',
-            _ => {}
-        }
-    }
-    // And whatever stands where a user's name and password would.
-    let slashes = shown.windows(3).position(|three| three == [':', '/', '/']);
-    let start = slashes.map(|at| at + 3);
-    let at_sign = start.and_then(|start| {
-        let authority = shown[start..].iter().position(|c| matches!(c, '/' | '?' | '#'));
-        let end = authority.map_or(shown.len(), |length| start + length);
-        shown[start..end].iter().rposition(|c| *c == '@').map(|at| (start, start + at))
-    });
-    if let Some((start, end)) = at_sign {
-        shown[start..end].fill('·');
-    }
-    shown.into_iter().collect()
 }
 
 impl fmt::Display for LockfileError {
@@ -178,6 +164,9 @@ impl fmt::Display for LockfileError {
         let gutter = " ".repeat(line.to_string().len());
         writeln!(f, "{gutter} |")?;
         writeln!(f, "{line} | {text}")?;
+        if *column > text.chars().count() + 1 {
+            return write!(f, "{gutter} |");
+        }
         write!(f, "{gutter} | {}{}", " ".repeat(column - 1), "^".repeat(*width))
     }
 }

@@ -1,17 +1,17 @@
 //! The text's own shape, as serde sees it: names and types, no meaning.
 
+use std::ops::Range;
+
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Model;
 use super::error::{Located, LockfileErrorKind};
+use super::{Model, conceal};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Lock {
-    /// Read by [`Head`] before anything else; here so that it is a known key.
-    #[serde(rename = "version")]
-    _version: i64,
+    version: Spanned<i64>,
     pub(super) marker: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) model: Vec<RawModel>,
@@ -54,13 +54,19 @@ pub(super) fn peek(head: &str) -> Option<String> {
 
 pub(super) fn parse(text: &str) -> Result<Lock, Located> {
     let located =
-        |error: toml::de::Error| (error.span(), LockfileErrorKind::Toml(error.message().to_owned()));
-    let head: Head = toml::from_str(text).map_err(located)?;
-    if head.version.get_ref().as_integer() != Some(1) {
-        let found = text[head.version.span()].to_owned();
-        return Err((Some(head.version.span()), LockfileErrorKind::Version { found }));
+        |error: toml::de::Error| (error.span(), LockfileErrorKind::Toml(conceal::message(error.message())));
+    let other = |span: Range<usize>| {
+        let found = conceal::number(&text[span.clone()]);
+        Err((Some(span), LockfileErrorKind::Version { found }))
+    };
+    // Not the whole text twice: it takes a second where there are tens of thousands of models.
+    if let Ok(Head { version }) = toml::from_str(super::head(text))
+        && version.get_ref().as_integer() != Some(1)
+    {
+        return other(version.span());
     }
-    toml::from_str(text).map_err(located)
+    let lock: Lock = toml::from_str(text).map_err(located)?;
+    if *lock.version.get_ref() == 1 { Ok(lock) } else { other(lock.version.span()) }
 }
 
 impl RawModel {

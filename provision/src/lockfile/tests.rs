@@ -103,7 +103,7 @@ fn fault_60_sizes_that_make_no_sense_are_refused() {
     }
     let huge = |path| entry(path).replace("size = 5", "size = 9223372036854775807");
     let error = parse_with(&format!("{}{}", huge("a"), huge("b"))).unwrap_err();
-    assert_eq!(*error.kind(), LockfileErrorKind::TotalTooLarge);
+    assert_eq!(*error.kind(), LockfileErrorKind::TotalTooLarge { total: 2 * (i64::MAX as u128) });
 }
 
 #[test]
@@ -184,4 +184,156 @@ fn a_selection_takes_paths_stems_globs_and_groups() {
     assert!(matches!(pick(&["q"], &[]), Err(SelectError::NoModel { .. })));
     assert!(matches!(pick(&[], &["q"]), Err(SelectError::NoGroup { .. })));
     assert_eq!(pick(&["x"], &["fast"]), Err(SelectError::Nothing));
+}
+
+mod secrets {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    const CANARY: &str = "hf_CANARYsecret0123";
+
+    /// Everything that an error says or holds.
+    fn said(text: &str) -> Option<String> {
+        let error = parse(text).err()?;
+        if let Some(place) = error.place() {
+            let start = format!("models.lock:{}:{}: ", place.line, place.column);
+            assert!(error.to_string().starts_with(&start), "{error}");
+        }
+        Some(format!("{error}\n{error:?}"))
+    }
+
+    fn assert_concealed(text: &str) {
+        if let Some(said) = said(text) {
+            assert!(!said.to_lowercase().contains("canary"), "of\n{text}\n{said}");
+        }
+    }
+
+    /// Locks with a secret wherever people have them.
+    fn locks() -> Vec<String> {
+        let addresses = [
+            format!("https://h.example/p/x?X-Amz-Date=1&X-Amz-Signature={CANARY}"),
+            format!("https://user:{CANARY}@h.example/p/x"),
+            format!("https://{CANARY}@h.example/p/x"),
+            format!("https://h.example:8443/x?{CANARY}#{CANARY}"),
+            format!("s3://h/x?sig={CANARY}"),
+        ];
+        let mut locks = Vec::new();
+        for address in &addresses {
+            for (from, to) in [
+                ("\"https://h.example/a\"", format!("\"{address}\"")),
+                ("\"https://h.example/a\"", format!("'{address}'")),
+                ("\"https://h.example/a\"", format!("\"\"\"\n{address}\"\"\"")),
+                ("size = 5", format!("mirrors = [\"http://m/x\", \"{address}\"]\nsize = 5")),
+                ("size = 5", format!("mirrors = [\n  \"{address}\",\n  \"{address}\"\n]\nsize = 5")),
+                ("size = 5", format!("size = 5 # {address}")),
+                ("size = 5", format!("token = \"{CANARY}\"\nsize = 5")),
+                ("size = 5", format!("headers = {{ Authorization = \"Bearer {CANARY}\" }}\nsize = 5")),
+                ("size = 5", format!("size = \"{address}\"")),
+                ("size = 5", "size = 5.0".to_owned()),
+            ] {
+                locks.push(format!("version = 1\n{}", entry("a").replace(from, &to)));
+            }
+            locks.push(format!("version = \"{CANARY}\"\n"));
+            locks.push(format!(
+                "version = 1\nmodel = [{{ path = \"a\", url = \"{address}\", sise = 5, sha256 = \"{SHA}\" }}]\n"
+            ));
+        }
+        locks
+    }
+
+    fn mangled() -> impl Strategy<Value = String> {
+        let keys =
+            select(vec!["path", "marker", "groups", "sha256", "size", "url", "mirrors", "URL", "source"]);
+        (select(locks()), 0usize..6, any::<prop::sample::Index>(), keys).prop_map(|(lock, how, at, key)| {
+            let places = |wanted: &dyn Fn(char) -> bool| {
+                lock.char_indices().filter(|(_, c)| wanted(*c)).map(|(at, _)| at).collect::<Vec<_>>()
+            };
+            // A secret that is itself cut in two is no longer one.
+            let within = |at: usize| {
+                lock.match_indices(CANARY).any(|(start, _)| start < at && at < start + CANARY.len())
+            };
+            let mut text = lock.clone();
+            match how {
+                0 => {
+                    let quotes = places(&|c| matches!(c, '"' | '\''));
+                    text.remove(*at.get(&quotes));
+                }
+                1 => {
+                    let all = places(&|_| true);
+                    let at = *at.get(&all);
+                    if !within(at) {
+                        text.insert(at, '\n');
+                    }
+                }
+                2 => text = text.replacen("url = ", &format!("{key} = "), 1),
+                3 => {
+                    text = text.replacen(
+                        &["mirrors = ", "size = ", "path = "][at.index(3)],
+                        &format!("{key} = "),
+                        1,
+                    )
+                }
+                4 => {
+                    let signs =
+                        places(&|c| matches!(c, '=' | '[' | ']' | ':' | '/' | ',' | '{' | '}' | '\n'));
+                    text.remove(*at.get(&signs));
+                }
+                _ => {
+                    let all = places(&|_| true);
+                    let at = *at.get(&all);
+                    if !within(at) {
+                        text.truncate(at);
+                    }
+                }
+            }
+            text
+        })
+    }
+
+    #[test]
+    fn fault_53_no_lock_with_a_secret_shows_it() {
+        for lock in locks() {
+            assert_concealed(&lock);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        #[test]
+        fn fault_53_no_lock_that_is_broken_anywhere_shows_a_secret(text in mangled()) {
+            assert_concealed(&text);
+        }
+    }
+
+    #[test]
+    fn a_line_stays_readable_where_it_holds_no_secret() {
+        for (line, shown) in [
+            ("path = \"vae/x\"", "path = \"vae/x\""),
+            ("size = 5.0", "size = 5.0"),
+            ("[[modell]]", "[[modell]]"),
+            ("groups = [\"a\", 'b']", "groups = [\"a\", 'b']"),
+            ("url = \"ftp://h.example:1/x?a=b\"", "url = \"ftp://h.example:1/x····\""),
+            ("url = \"ftp://u:p@h/x\"", "url = \"ftp://····h/x\""),
+            ("url = \"https://[::1]:1/x", "url = \"https://[::1]:1/x"),
+            ("url = https://h/x?a\"", "url = https://h/x···"),
+            ("  \"https://h/x?a\",", "  \"https://h/x··\","),
+            ("shasum = \"secret\"", "shasum = \"······\""),
+            ("secret", "······"),
+        ] {
+            assert_eq!(conceal::line(line), shown);
+        }
+    }
+
+    #[test]
+    fn what_the_parser_quotes_is_not_repeated() {
+        let error = |line: &str| {
+            parse(&format!("version = 1\n{}{line}\n", entry("a"))).unwrap_err().kind().to_string()
+        };
+        assert!(error("groups = \"secret, expected\"").starts_with("invalid type: string, expected"));
+        assert!(error("hf_Secret = 1").starts_with("unknown field, expected one of"));
+        assert!(error("shasum = 1").starts_with("unknown field `shasum`, expected one of"));
+    }
 }

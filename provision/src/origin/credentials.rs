@@ -50,6 +50,8 @@ impl Credential {
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
     entries: Vec<Credential>,
+    /// Why a place where more could be was not read.
+    unread: Option<String>,
 }
 
 impl Credentials {
@@ -61,6 +63,26 @@ impl Credentials {
     /// Adds one. The first that fits a host is used.
     pub fn add(&mut self, credential: Credential) {
         self.entries.push(credential);
+    }
+
+    /// Says that there may be more, in a place that cannot be read: `why` is told to whom a host refuses.
+    pub fn set_unread(&mut self, why: impl Into<String>) {
+        self.unread = Some(why.into());
+    }
+
+    /// A server's words without the secrets that it was told: some repeat the request in their refusals.
+    pub(super) fn conceal(&self, text: &str, url: &SourceUrl) -> String {
+        let own = self.entries.iter().flat_map(|entry| entry.authorization.reveal().rsplit(' ').take(1));
+        let query = url.as_url().query().into_iter();
+        let values = query.clone().flat_map(|query| query.split('&').filter_map(|pair| pair.split_once('=')));
+        let mut text = text.to_owned();
+        // What is shorter is no secret, and may be part of any word.
+        for secret in
+            query.chain(values.map(|(_, value)| value)).chain(own).filter(|secret| secret.len() >= 6)
+        {
+            text = text.replace(secret, "…");
+        }
+        text
     }
 
     /// The `Authorization` value for a request to `url`: its own host's, and only over https or on loopback.
@@ -101,9 +123,12 @@ impl Credentials {
             ("civitai.com", true) => {
                 "CIVITAI_TOKEN was refused: check that the key is valid and may download this file".to_owned()
             }
-            (host, false) => format!(
-                "if it needs a login, add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC); a signed link may have expired"
-            ),
+            (host, false) => match &self.unread {
+                Some(why) => format!("if it needs a login that is in your netrc file: {why}"),
+                None => format!(
+                    "if it needs a login, add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC); a signed link may have expired"
+                ),
+            },
             (host, true) => format!("the login for {host} in the netrc file was refused"),
         }
     }
@@ -170,6 +195,18 @@ mod tests {
     #[test]
     fn fault_53_secrets_are_not_in_debug_output() {
         assert!(!format!("{:?}", hub()).contains("canary"));
+    }
+
+    #[test]
+    fn fault_53_what_a_server_repeats_of_a_request_is_not_said() {
+        let asked = url("https://huggingface.co/x?X-Amz-Date=1&X-Amz-Signature=canary-signature");
+        let mut credentials = Credentials::none();
+        credentials.add(Credential::bearer("huggingface.co", None, "canary-token"));
+        let said = "Bearer canary-token may not GET /x?X-Amz-Date=1&X-Amz-Signature=canary-signature, \
+                    canary-signature is over";
+        let shown = credentials.conceal(said, &asked);
+        assert!(!shown.contains("canary") && shown.contains("may not GET /x?"), "{shown}");
+        assert_eq!(credentials.conceal("Access to 1 is restricted", &asked), "Access to 1 is restricted");
     }
 
     #[test]

@@ -247,9 +247,10 @@ impl RequestError {
         matches!(self, Self::Transport { .. })
     }
 
-    /// Whether this source wants a token or a permission.
+    /// Whether this source, or the proxy before it, wants a token or a permission.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. })
+        // A proxy that wants a login says so to a request (407) or to the demand for a tunnel: that is one thing.
+        matches!(self, Self::Refused { .. } | Self::Transport { kind: TransportError::Proxy, .. })
     }
 
     /// The transport failed towards `url`.

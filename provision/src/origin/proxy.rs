@@ -91,6 +91,10 @@ impl ProxyTable {
                 return Err(ProxyError { scheme });
             }
         }
+        // `*` excepts every host; the matcher takes it for names alone.
+        if text(&proxies.except).split(',').any(|host| host.trim() == "*") {
+            return Ok(Self(Matcher::builder().build()));
+        }
         let (http, https) = (text(&proxies.http), text(&proxies.https));
         Ok(Self(Matcher::builder().http(http).https(https).no(text(&proxies.except)).build()))
     }
@@ -232,12 +236,16 @@ mod tests {
 
     #[test]
     fn fault_54_hosts_that_are_excepted_are_asked_directly() {
-        let table = table("http://p.example:3128", "localhost,.inside.example,10.0.0.0/8");
+        let inside = table("http://p.example:3128", "localhost,.inside.example,10.0.0.0/8");
         for direct in ["http://localhost:8080/", "https://a.inside.example/", "http://10.1.2.3/"] {
-            assert_eq!(found(&table, direct), None, "{direct}");
+            assert_eq!(found(&inside, direct), None, "{direct}");
         }
-        assert!(found(&table, "https://inside.example.org/").is_some());
-        assert!(found(&table, "http://11.1.2.3/").is_some());
+        assert!(found(&inside, "https://inside.example.org/").is_some());
+        let everywhere = table("http://p.example:3128", "a.example, *");
+        assert!(
+            found(&everywhere, "http://10.1.2.3/").is_none() && found(&everywhere, "https://b/").is_none()
+        );
+        assert!(found(&inside, "http://11.1.2.3/").is_some());
     }
 
     /// What the proxy was told, when it answers `answer`, and what came of it.

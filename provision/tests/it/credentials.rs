@@ -7,7 +7,9 @@ use provision::event::Event;
 use provision::origin::{Credential, Origin};
 use provision_testbed::{Content, Fault, SIGNATURE_PREFIX, Shape, When};
 
-use crate::world::{PATIENCE, World, start_origin};
+use crate::program::{program, run};
+use crate::secrets::unsigned;
+use crate::world::{PATIENCE, World, start_origin, start_proxy};
 
 const CANARY: &str = "canary-token";
 
@@ -108,6 +110,7 @@ fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes()
 #[test]
 fn a_token_that_is_missing_or_refused_is_said_so_and_is_no_loop() {
     let mut world = World::new();
+    world.has_token = false;
     let content = Content::generated(1, 100_000);
     let url = world.origin.put_hub("o/r", "main", "x", content.clone());
     world.origin.require_token("/o/r", CANARY, "GatedRepo");
@@ -122,7 +125,7 @@ fn a_token_that_is_missing_or_refused_is_said_so_and_is_no_loop() {
 }
 
 fn through_proxy(password: &str) -> (World, provision_testbed::BlockingOrigin) {
-    let proxy = start_origin("127.0.0.2");
+    let proxy = start_proxy("127.0.0.2");
     let mut world = World::new();
     let content = Content::generated(1, 3_000_000);
     proxy.put("/x", content.clone());
@@ -137,7 +140,7 @@ fn fault_54_a_proxy_is_used_with_its_password_which_is_never_shown() {
     let (world, proxy) = through_proxy(CANARY);
     let report = world.fetch_all();
     let requests = proxy.requests();
-    assert!(requests.iter().all(|request| request.target == "http://models.example/x"));
+    assert!(requests.iter().all(|request| unsigned(&request.target) == "http://models.example/x"));
     // Base64 of `user:canary-token`.
     let expected = Some("Basic dXNlcjpjYW5hcnktdG9rZW4=");
     assert!(requests.iter().all(|request| request.header("proxy-authorization") == expected));
@@ -178,4 +181,54 @@ fn fault_54_a_proxy_that_is_not_there_is_said_so() {
     let error = world.fetch_refused().to_string();
     assert!(!error.contains(CANARY), "{error}");
     assert!(error.contains("refused"), "{error}");
+}
+
+/// A home whose netrc file is no file, or no netrc.
+fn with_bad_netrc(garbage: bool) -> World {
+    let world = World::new();
+    let netrc = world.beside("home").join(".netrc");
+    std::fs::create_dir(world.beside("home")).unwrap();
+    if garbage {
+        std::fs::write(netrc, "machine\nmachine models.example login\n password").unwrap();
+    } else {
+        // Nobody can read a directory, not even root.
+        std::fs::create_dir(netrc).unwrap();
+    }
+    world
+}
+
+fn at_home(world: &World) -> std::process::Command {
+    let mut command = program(world);
+    command.env_remove("NETRC").env("HOME", world.beside("home"));
+    command.args(["fetch", "--retries", "1", "--lock"]).arg(world.write_lock());
+    command.arg("--dest").arg(world.destination());
+    command
+}
+
+#[test]
+fn a_netrc_file_that_cannot_be_used_is_a_warning_until_a_host_wants_a_login() {
+    for garbage in [true, false] {
+        let mut world = with_bad_netrc(garbage);
+        world.file("x", &Content::generated(1, 1000));
+        let ended = run(&mut at_home(&world));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        assert!(
+            ended.err.contains("warning: the netrc file ") && ended.err.contains("/home/.netrc"),
+            "{}",
+            ended.err
+        );
+        world.assert_installed();
+
+        let mut world = with_bad_netrc(garbage);
+        world.file("x", &Content::generated(1, 1000));
+        world.origin.misbehave("/x", Fault::status(401));
+        let ended = run(&mut at_home(&world));
+        assert_eq!(ended.code, Some(6), "{}", ended.err);
+        assert!(ended.err.contains("if it needs a login that is in your netrc file: "), "{}", ended.err);
+
+        // Whoever names the file means it.
+        let named = world.beside("home").join(".netrc");
+        let ended = run(at_home(&world).env("NETRC", named));
+        assert_eq!(ended.code, Some(2), "{}", ended.err);
+    }
 }

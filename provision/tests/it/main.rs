@@ -11,5 +11,6 @@ mod fetching;
 mod interrupt;
 mod program;
 mod resume;
+mod secrets;
 mod sources;
 mod world;

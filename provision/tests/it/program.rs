@@ -8,15 +8,17 @@ use provision::store::{Destination, Naming, PartFile};
 use provision_testbed::{Content, Fault, Shape};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::secrets;
 use crate::world::World;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The binary, in an environment of its own.
+/// The binary, in an environment of its own that is full of secrets.
 pub(crate) fn program(world: &World) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_provision"));
     command.env_clear().env("HOME", world.destination()).env("PATH", "/usr/bin:/bin");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    secrets::in_environment(&mut command, &world.beside("netrc"), &["127.0.0.1", "models.example"]);
     command
 }
 
@@ -41,9 +43,13 @@ pub(crate) struct Ended {
 
 pub(crate) fn end(output: Output) -> Ended {
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    let ended = Ended { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) };
+    secrets::assert_none("standard output", &ended.out);
+    secrets::assert_none("standard error", &ended.err);
+    ended
 }
 
+/// Runs the program to its end.
 pub(crate) fn run(command: &mut Command) -> Ended {
     end(command.output().unwrap())
 }
@@ -249,7 +255,7 @@ fn the_report_says_where_every_byte_came_from() {
     assert_eq!(report["complete"], true);
     assert_eq!(report["files"][0]["outcome"], "fetched");
     assert_eq!(report["files"][0]["fetched"], 3_000_000);
-    assert!(report["files"][0]["source"].as_str().unwrap().ends_with("/x"));
+    assert!(report["files"][0]["source"].as_str().unwrap().ends_with("/x?…"));
     assert_eq!(report["totals"]["fetched"], 3_000_000);
     assert!(report["files"][0]["connections"].as_u64().unwrap() >= 1);
 }

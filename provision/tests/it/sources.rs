@@ -20,7 +20,7 @@ fn mirrors_are_taken_in_order_and_no_further_than_needed() {
     let sources = ["/1", "/2", "/3", "/4"].map(|path| world.origin.url(path));
     world.model("x", &content, &sources);
     let report = world.fetch_all();
-    assert!(report.files[0].source.as_deref().unwrap().ends_with("/3"));
+    assert!(report.files[0].source.as_deref().unwrap().contains("/3?"));
     assert_eq!(world.origin.counters().path("/4").requests, 0);
     let order: Vec<String> = world.origin.requests().into_iter().map(|request| request.path).collect();
     assert!(order.is_sorted(), "{order:?}");

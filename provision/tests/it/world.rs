@@ -11,15 +11,19 @@ use provision::backoff::RetryPolicy;
 use provision::event::{Event, Observer};
 use provision::fetch::{self, FetchConfig, FetchError, Job, Local, Report, Verify};
 use provision::lockfile::{Lockfile, Model, Selection};
-use provision::origin::{Origin, OriginConfig};
+use provision::origin::{Credential, Origin, OriginConfig};
 use provision::schedule::Limits;
 use provision::store::{Destination, Found, PartFile};
 use provision::transfer::TransferConfig;
 use provision_testbed::{BlockingOrigin, Content, Control, OriginConfig as TestbedConfig};
 use tokio::sync::watch;
 
+use crate::secrets::{self, Watch};
+
 /// An origin, a directory, and a lock that grows.
 pub(crate) struct World {
+    /// Before `directory`, which it looks into when both go.
+    _watch: Watch,
     pub(crate) origin: BlockingOrigin,
     directory: tempfile::TempDir,
     destination: Utf8PathBuf,
@@ -27,6 +31,8 @@ pub(crate) struct World {
     pub(crate) config: FetchConfig,
     pub(crate) local: Local,
     pub(crate) http: OriginConfig,
+    /// Runs have the token of the world's origin.
+    pub(crate) has_token: bool,
     pub(crate) events: Arc<Recorder>,
 }
 
@@ -99,7 +105,10 @@ impl World {
     fn within(directory: tempfile::TempDir) -> Self {
         let destination = Utf8Path::from_path(directory.path()).unwrap().join("models");
         let origin = BlockingOrigin::start(TestbedConfig::default()).unwrap();
+        secrets::watch(origin.control(), false);
+        let events = Arc::<Recorder>::default();
         Self {
+            _watch: Watch::new(directory.path(), events.clone()),
             origin,
             directory,
             destination,
@@ -129,7 +138,8 @@ impl World {
                 head_timeout: Duration::from_millis(1500),
                 ..OriginConfig::default()
             },
-            events: Arc::default(),
+            has_token: true,
+            events,
         }
     }
 
@@ -143,7 +153,8 @@ impl World {
 
     /// Puts a model with these sources into the lock.
     pub(crate) fn model(&mut self, path: &str, content: &Content, sources: &[String]) -> &mut Self {
-        let entry = Entry { size: content.size(), sha256: content.sha256_hex(), sources: sources.to_vec() };
+        let sources = sources.iter().map(|url| secrets::signed(url, &self.origin)).collect();
+        let entry = Entry { size: content.size(), sha256: content.sha256_hex(), sources };
         self.models.insert(path.to_owned(), entry);
         self
     }
@@ -221,19 +232,41 @@ impl World {
     /// Fetches until told to stop.
     pub(crate) fn fetch_until(&self, interrupted: watch::Receiver<bool>) -> Result<Report, FetchError> {
         let lock = self.lock();
+        let origin = Origin::new(self.http_with_token()).unwrap();
+        secrets::assert_none("debug output", &format!("{origin:?} {:?} {lock:?}", origin.connection()));
         let job = Job {
             lock: &lock,
             models: lock.select(&Selection::default()).unwrap(),
             destination: self.destination(),
             local: self.local.clone(),
             config: self.config.clone(),
-            origin: Origin::new(self.http.clone()).unwrap(),
+            origin,
             observer: self.events.clone(),
             interrupted,
         };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        runtime.block_on(fetch::run(job))
+        let result = runtime.block_on(fetch::run(job));
+        secrets::assert_none("what a run returns", &format!("{result:?}"));
+        match &result {
+            Ok(report) => {
+                for error in report.files.iter().filter_map(|file| file.result.as_ref().err()) {
+                    secrets::assert_none("a file's error", &(secrets::said(error) + &error.reason()));
+                }
+            }
+            Err(error) => secrets::assert_none("a run's error", &secrets::said(error)),
+        }
+        result
+    }
+
+    /// What a run is given.
+    pub(crate) fn http_with_token(&self) -> OriginConfig {
+        let mut http = self.http.clone();
+        if self.has_token {
+            let (addr, token) = (self.origin.addr(), secrets::token(&self.origin));
+            http.credentials.add(Credential::bearer(addr.ip().to_string(), Some(addr.port()), &token));
+        }
+        http
     }
 
     /// Fetches and expects everything to be right, byte by byte, with nothing left over but the marker.
@@ -339,7 +372,25 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Another origin, on an address of the loopback network.
 pub(crate) fn start_origin(address: &str) -> BlockingOrigin {
     let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
-    BlockingOrigin::start(TestbedConfig { addr, ..TestbedConfig::default() }).unwrap()
+    let origin = BlockingOrigin::start(TestbedConfig { addr, ..TestbedConfig::default() }).unwrap();
+    secrets::watch(origin.control(), false);
+    origin
+}
+
+/// An origin that is used as a proxy: it is told what is for others.
+pub(crate) fn start_proxy(address: &str) -> BlockingOrigin {
+    let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
+    let proxy = BlockingOrigin::start(TestbedConfig { addr, ..TestbedConfig::default() }).unwrap();
+    secrets::watch(proxy.control(), true);
+    proxy
+}
+
+/// Says that a test is not run for want of something; CI has everything.
+pub(crate) fn not_run(why: &str) {
+    #[expect(clippy::disallowed_methods, reason = "a test, not the library")]
+    let ci = std::env::var_os("CI").is_some();
+    assert!(!ci, "CI has what it takes: {why}");
+    eprintln!("not run: {why}");
 }
 
 /// What no request may be or carry (faults 17, 18 and 51), and what every one must.

@@ -1,5 +1,10 @@
 //! Locks that say what no lock should (faults 56 to 65).
 
+mod headers;
+mod large;
+mod refused;
+mod running;
+
 use provision::event::Event;
 use provision_testbed::Content;
 
@@ -12,7 +17,10 @@ fn fault_65_a_pickle_is_fetched_with_a_warning() {
         world.file(path, &Content::generated(1, 1000 + path.len() as u64));
     }
     world.fetch_all();
-    assert_eq!(world.events.count(|event| matches!(event, Event::Warning { .. })), 3);
+    assert_eq!(
+        world.events.count(|event| matches!(event, Event::Warning { message } if message.contains("pickle"))),
+        3
+    );
     let text = world.events.text();
     assert!(text.contains("a.ckpt: ") && text.contains("pickle") && text.contains("runs the code"), "{text}");
     assert!(!text.contains("d.safetensors: files"));

@@ -1,5 +1,10 @@
 //! Where answers lead, and where they may not (faults 43 to 51).
 
+mod certificates;
+mod encrypted;
+mod private;
+mod proxies;
+
 use provision::origin::Credential;
 use provision_testbed::{Content, Control, Fault};
 
@@ -52,6 +57,21 @@ fn fault_43_a_credential_does_not_come_back_after_a_detour() {
     let after = world.origin.requests().into_iter().filter(|request| request.path == "/z");
     assert!(after.clone().count() > 0);
     assert!(after.into_iter().all(|request| request.header("authorization").is_none()));
+}
+
+/// What a request says at most: whatever else there was would be somebody's.
+#[test]
+fn fault_43_another_host_gets_no_header_but_what_a_request_needs() {
+    let elsewhere = start_origin("127.0.0.2");
+    elsewhere.put("/y", Content::generated(1, 2_000_000));
+    let world = world(elsewhere.url("/y"));
+    world.fetch_all();
+    for request in elsewhere.requests() {
+        let mut names: Vec<&str> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
+        names.retain(|name| !["host", "user-agent", "accept", "accept-encoding", "range"].contains(name));
+        assert!(names.is_empty(), "{names:?}");
+        assert_eq!(request.header("host"), Some(elsewhere.addr().to_string().as_str()));
+    }
 }
 
 #[test]
@@ -107,6 +127,20 @@ fn fault_48_a_loop_and_an_eleventh_hop_are_refused() {
 }
 
 #[test]
+fn fault_51_nobody_is_told_where_a_redirect_was_found() {
+    let elsewhere = start_origin("127.0.0.2");
+    elsewhere.misbehave("/y", Fault::redirect("/z"));
+    elsewhere.put("/z", Content::generated(1, 2_000_000));
+    let world = world(elsewhere.url("/y"));
+    world.fetch_all();
+    let requests: Vec<_> = world.origin.requests().into_iter().chain(elsewhere.requests()).collect();
+    assert!(requests.iter().any(|request| request.path == "/z"));
+    for request in requests {
+        assert_eq!((request.header("referer"), request.header("origin")), (None, None), "{request:?}");
+    }
+}
+
+#[test]
 fn fault_49_a_location_that_is_none_is_refused() {
     refused(None, "no usable address");
     refused(Some(""), "no usable address");
@@ -115,12 +149,14 @@ fn fault_49_a_location_that_is_none_is_refused() {
     refused(Some("http://127.0.0.1:99999/y"), "no usable address");
     refused(Some("http://127.0.0.1/a b"), "white space");
     refused(Some("http://127.0.0.1/y\rX-Injected: 1"), "not a usable HTTP answer");
+    refused(Some("http://127.0.0.1/\ty"), "white space");
 }
 
 #[test]
 fn fault_50_a_realm_elsewhere_is_not_answered() {
     let elsewhere = start_origin("127.0.0.2");
     let mut world = World::new();
+    world.has_token = false;
     world.file("x", &Content::generated(1, 2_000_000));
     world.http.credentials.add(Credential::basic("127.0.0.2", "user", CANARY));
     let challenge = format!("Basic realm=\"{}\"", elsewhere.url("/"));

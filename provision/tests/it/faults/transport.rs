@@ -323,7 +323,7 @@ fn five_failures_of_one_file_end_its_source_although_the_host_sends_others() {
     world.origin.misbehave("/bad", Fault::status(500));
     world.origin.shape(Shape::rate(2 << 20));
     let error = world.fetch_refused().to_string();
-    assert!(error.contains("/bad answered 500"), "{error}");
+    assert!(error.contains("/bad?… answered 500"), "{error}");
     let asked = world.origin.counters().path("/bad").requests;
     assert!(asked <= 5 * 4, "{asked} requests");
 }

@@ -1,0 +1,134 @@
+//! Locks that are made to cost time and memory (fault 62).
+
+use std::io::Write as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::refused::{nothing_done, world};
+use crate::program::{Ended, program, run};
+use crate::world::World;
+
+/// Far more than it takes, on a machine that does other things: what grows as the square of the text is not done.
+const SECONDS: Duration = Duration::from_secs(60);
+/// Address space, in KiB, the program's own and its threads' included.
+const MEMORY: u64 = 3 << 20;
+
+/// Runs the program on the lock at `path`, with bounded memory.
+fn fetch(world: &World, path: &std::path::Path) -> Ended {
+    let plain = program(world);
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$@\""), "sh"]).arg(plain.get_program());
+    command.args(["fetch", "--lock"]).arg(path).arg("--dest").arg(world.destination());
+    for (name, value) in plain.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        command.env(name, value);
+    }
+    let started = Instant::now();
+    let ended = run(&mut command);
+    assert!(started.elapsed() < SECONDS, "it took {:?}", started.elapsed());
+    ended
+}
+
+fn refused(world: &World, text: &str, says: &str) {
+    let path = world.beside("models.lock");
+    std::fs::write(&path, text).unwrap();
+    let ended = fetch(world, &path);
+    let begin: String = text.chars().take(40).collect();
+    assert_eq!(ended.code, Some(3), "{begin}…: {}", ended.err);
+    assert!(ended.err.contains(says), "{begin}…: {}", ended.err);
+    assert!(ended.err.len() < 1000, "{begin}…: {} bytes are said", ended.err.len());
+    nothing_done(world);
+}
+
+#[test]
+fn fault_62_a_lock_of_a_gigabyte_is_refused_unread() {
+    let world = world();
+    let path = world.beside("models.lock");
+    std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let ended = fetch(&world, &path);
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    assert!(ended.err.contains("larger than"), "{}", ended.err);
+    nothing_done(&world);
+}
+
+#[test]
+fn fault_62_a_lock_without_end_on_standard_input_is_cut() {
+    let world = world();
+    let mut command = program(&world);
+    command.args(["fetch", "--lock", "-", "--dest"]).arg(world.destination());
+    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let line = "#".repeat(1 << 20) + "\n";
+    let mut written = 0;
+    while input.write_all(line.as_bytes()).is_ok() {
+        written += line.len();
+        assert!(written < 1 << 30, "it reads on and on");
+    }
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("larger than"));
+}
+
+#[test]
+fn fault_62_a_million_entries_are_refused() {
+    let world = world();
+    let whole: String = (0..1_000_000)
+        .map(|n| {
+            format!("[[model]]\npath = \"m{n}\"\nurl = \"http://h/\"\nsize = 1\nsha256 = \"{n:064x}\"\n")
+        })
+        .collect();
+    refused(&world, &format!("version = 1\n{whole}"), "larger than");
+    refused(&world, &format!("version = 1\n{}", "[[model]]\n".repeat(800_000)), "more keys and values");
+    // As many as go into a lock.
+    refused(&world, &format!("version = 1\n{}", "[[model]]\n".repeat(200_000)), "missing field");
+}
+
+#[test]
+fn fault_62_a_million_keys_are_refused() {
+    let world = world();
+    for (count, says) in [(1_000_000, "larger than"), (100_000, "unknown field")] {
+        let keys: String = (0..count).map(|n| format!("k{n}=1\n")).collect();
+        refused(&world, &format!("version = 1\n{keys}"), says);
+        let dotted: String = (0..count * 4 / 5).map(|n| format!("a.b{n}=1\n")).collect();
+        refused(&world, &format!("version = 1\n{dotted}"), if count > 100_000 { "" } else { says });
+    }
+    let tables: String = (0..100_000).map(|n| format!("[t{n}]\n")).collect();
+    refused(&world, &format!("version = 1\n{tables}"), "unknown field");
+}
+
+#[test]
+fn fault_62_text_that_is_all_punctuation_is_refused() {
+    let world = world();
+    for text in [",", "\n", "a ", "a,", "\"", "[]", "1,\n", ". "] {
+        refused(
+            &world,
+            &format!("version = 1\nx = [{}", text.repeat((7 << 20) / text.len())),
+            "more keys and values",
+        );
+    }
+}
+
+#[test]
+fn fault_62_deep_nesting_is_refused() {
+    let world = world();
+    for depth in [300, 100_000] {
+        let deep = |open: &str| open.repeat(depth);
+        for text in [
+            format!("marker = {}", deep("[")),
+            format!("marker = {}", deep("{a=")),
+            format!("marker = {}", deep("[{a=")),
+            format!("{}a = 1", deep("a.")),
+            format!("{}a = 1", deep("\"/\".")),
+            format!("[{}a]", deep("a.")),
+            format!("[[{}a]]", deep("a.")),
+            format!("x = {{ {}a = 1 }}", deep("a.")),
+            format!("x = [[[{{ {}a = 1 }}]]]", deep("'/'.")),
+            format!("x = {}1{}", format!("{{{}a=", "a.".repeat(60)).repeat(70), "}".repeat(70)),
+            deep("["),
+            deep("\""),
+            format!("x = \"{}", deep("a")),
+        ] {
+            // That they are refused at the first of many levels is the parser's word; that nothing falls over is the point.
+            refused(&world, &format!("version = 1\n{text}"), "");
+        }
+    }
+}

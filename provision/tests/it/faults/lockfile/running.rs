@@ -1,0 +1,113 @@
+//! A lock that changes while a run works on it, and one that names other bytes for what is there (faults 63 and 64).
+
+use std::process::Command;
+use std::time::Duration;
+
+use provision_testbed::{Content, Fault, Shape};
+
+use crate::program::{program, run};
+use crate::world::{PATIENCE, World, not_run};
+
+fn fetch(world: &World) -> Command {
+    let mut command = program(world);
+    command.args(["fetch", "--connections", "4", "--lock"]).arg(world.beside("models.lock"));
+    command.arg("--dest").arg(world.destination());
+    command
+}
+
+#[test]
+fn fault_63_a_lock_that_is_edited_while_a_run_works_changes_nothing_for_it() {
+    let (first, second) = (Content::generated(1, 4_000_000), Content::generated(2, 3_000_000));
+    let mut world = World::new();
+    world.file("x", &first);
+    world.write_lock();
+    let text = world.lock_text();
+    world.origin.shape(Shape::rate(1_000_000));
+    let child = fetch(&world).spawn().unwrap();
+    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 100_000).unwrap();
+
+    // Other bytes under the same path, another file, and in place, not by a new file of that name.
+    let mut edited = World::new();
+    edited.file("x", &second).file("y", &second);
+    std::fs::write(world.beside("models.lock"), edited.lock_text()).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    world.assert_installed();
+
+    // The marker is about the lock as it was read.
+    let dry_run = |text: &str| {
+        std::fs::write(world.beside("models.lock"), text).unwrap();
+        run(fetch(&world).arg("--dry-run")).out
+    };
+    assert!(dry_run(&text).contains("present  x"));
+    let plan = dry_run(&edited.lock_text());
+    assert!(plan.contains("fetch    x") && plan.contains("copy     y"), "{plan}");
+    let requests = world.origin.counters().requests;
+    std::fs::write(world.beside("models.lock"), &text).unwrap();
+    let again = run(&mut fetch(&world));
+    assert!(again.err.contains("marker .models-installed is valid"), "{}", again.err);
+    assert_eq!(world.origin.counters().requests, requests);
+}
+
+/// A world where `x` is installed and the lock now names other bytes for it.
+fn changed() -> (World, Content) {
+    let (first, second) = (Content::generated(1, 1_000_000), Content::generated(2, 1_500_000));
+    let mut world = World::new();
+    world.file("x", &first).file("y", &Content::generated(3, 1000));
+    world.fetch_all();
+    world.file("x", &second);
+    world.write_lock();
+    (world, first)
+}
+
+#[test]
+fn fault_64_the_marker_is_gone_while_the_old_file_is_still_there() {
+    let (mut world, first) = changed();
+    world.config.transfer.stall = Duration::from_secs(30);
+    world.origin.misbehave("/x", Fault::Stall(1000));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let report = std::thread::scope(|scope| {
+        let run = scope.spawn(|| world.fetch_until(stopped));
+        world.origin.wait_for(PATIENCE, |counters| counters.path("/x").body_bytes > 1_000_000).unwrap();
+        assert!(!world.path(".models-installed").exists(), "it vouches for what is about to go");
+        assert_eq!(std::fs::read(world.path("x")).unwrap(), first.to_vec(), "the old version is untouched");
+        stop.send(true).unwrap();
+        run.join().unwrap().unwrap()
+    });
+    assert!(report.interrupted);
+    world.origin.behave("/x");
+    world.fetch_all();
+}
+
+#[test]
+fn fault_64_the_marker_is_removed_durably_before_anything_else_changes() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        return not_run("strace is not installed");
+    }
+    let (world, _) = changed();
+    let log = world.beside("strace.log");
+    let plain = fetch(&world);
+    let mut command = Command::new("strace");
+    command.args(["-f", "-y", "-o"]).arg(&log);
+    command.args(["-e", "trace=unlinkat,unlink,fsync,renameat,renameat2,rename,pwrite64"]);
+    command.arg(plain.get_program()).args(plain.get_args()).env_clear();
+    let ended = command.output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    world.assert_installed();
+    let log = std::fs::read_to_string(log).unwrap();
+    let first = |what: &str, is: &dyn Fn(&str) -> bool| {
+        log.lines().position(is).unwrap_or_else(|| panic!("no {what} in\n{log}"))
+    };
+    let removed =
+        first("removal", &|line| line.contains("unlinkat(") && line.contains("\".models-installed\""));
+    let synced = log
+        .lines()
+        .enumerate()
+        .skip(removed)
+        .find(|(_, line)| line.contains("fsync(") && line.contains("/models>"))
+        .unwrap_or_else(|| panic!("no fsync of the directory in\n{log}"))
+        .0;
+    let written = first("write", &|line| line.contains("pwrite64(") && line.contains(".part>"));
+    let renamed = first("rename", &|line| line.contains("renameat") && line.contains("\"x\""));
+    assert!(removed < synced && synced < written && synced < renamed, "{log}");
+}

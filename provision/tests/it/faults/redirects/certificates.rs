@@ -1,0 +1,97 @@
+//! Certificates that the environment names (fault 55), by the program.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use provision_testbed::{BlockingOrigin, Content, OriginConfig, Tls, authority};
+
+use crate::program::{Ended, program, run};
+use crate::secrets;
+use crate::world::World;
+
+fn world() -> (World, BlockingOrigin) {
+    let addr = ("127.0.0.4".parse::<IpAddr>().unwrap(), 0).into();
+    let config = OriginConfig { addr, tls: Some(Tls::default()), ..OriginConfig::default() };
+    let origin = BlockingOrigin::start(config).unwrap();
+    secrets::watch(origin.control(), false);
+    let content = Content::generated(1, 300_000);
+    origin.put("/x", content.clone());
+    let mut world = World::new();
+    world.model("x", &content, &[origin.url("/x")]);
+    for directory in ["empty", "with"] {
+        std::fs::create_dir(world.beside(directory)).unwrap();
+    }
+    std::fs::write(world.beside("with/authority.crt"), pem(&authority())).unwrap();
+    std::fs::write(world.beside("nothing.pem"), "").unwrap();
+    std::fs::write(world.beside("garbage.pem"), "-----BEGIN CERTIFICATE-----\nnot base64\n").unwrap();
+    (world, origin)
+}
+
+/// A certificate as text (RFC 7468).
+fn pem(der: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut digits = String::new();
+    for group in der.chunks(3) {
+        let word =
+            group.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for at in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * at) & 63) as usize];
+            digits.push(if at <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in digits.as_bytes().chunks(64) {
+        let _ = writeln!(text, "{}", std::str::from_utf8(line).unwrap());
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
+
+fn fetch(world: &World, variables: &[(&str, String)]) -> Ended {
+    let mut command = program(world);
+    command.args(["fetch", "--retries", "1", "--lock"]).arg(world.write_lock());
+    command.arg("--dest").arg(world.destination()).env_remove("https_proxy");
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    run(&mut command)
+}
+
+#[test]
+fn fault_55_certificates_that_cannot_be_read_end_a_run_before_any_network() {
+    let (world, origin) = world();
+    let at = |name: &str| world.beside(name).to_str().unwrap().to_owned();
+    for (name, value) in [
+        ("SSL_CERT_FILE", at("absent.pem")),
+        ("SSL_CERT_FILE", at("nothing.pem")),
+        ("SSL_CERT_FILE", at("garbage.pem")),
+        ("SSL_CERT_FILE", at("empty")),
+        ("SSL_CERT_DIR", at("absent")),
+        ("SSL_CERT_DIR", at("empty")),
+        ("SSL_CERT_DIR", at("nothing.pem")),
+        ("SSL_CERT_DIR", format!("{}:{}", at("absent"), at("empty"))),
+        ("SSL_CERT_DIR", ":".to_owned()),
+    ] {
+        let ended = fetch(&world, &[(name, value.clone())]);
+        assert_eq!(ended.code, Some(2), "{name}={value}: {}", ended.err);
+        assert!(ended.err.contains(name) && ended.err.contains(&value), "{name}={value}: {}", ended.err);
+        assert!(world.listing().is_empty(), "{name}={value}");
+    }
+    // One that is good does not make up for one that is not.
+    let both = [("SSL_CERT_FILE", at("with/authority.crt")), ("SSL_CERT_DIR", at("empty"))];
+    assert_eq!(fetch(&world, &both).code, Some(2));
+    assert_eq!(origin.counters().connections_accepted, 0);
+}
+
+#[test]
+fn fault_55_several_directories_of_certificates_are_looked_into() {
+    let (world, _origin) = world();
+    let at = |name: &str| world.beside(name).to_str().unwrap().to_owned();
+    for (name, value) in [
+        ("SSL_CERT_DIR", format!("{}:{}", at("empty"), at("with"))),
+        ("SSL_CERT_DIR", format!("{}::{}", at("with"), at("absent"))),
+        ("SSL_CERT_FILE", at("with/authority.crt")),
+    ] {
+        let _ = std::fs::remove_dir_all(world.destination());
+        let ended = fetch(&world, &[(name, value.clone())]);
+        assert_eq!(ended.code, Some(0), "{name}={value}: {}", ended.err);
+        world.assert_installed();
+    }
+}

@@ -1,0 +1,97 @@
+//! Schemes and names, with certificates that are right: a token may go to its own host there, and goes to no other.
+
+use std::net::IpAddr;
+
+use provision::origin::{Credential, Roots};
+use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, Tls, authority};
+
+use super::{CANARY, authorizations};
+use crate::secrets;
+use crate::world::World;
+
+/// The hosts that are one host here.
+const NAMES: [&str; 6] = [
+    "huggingface.co",
+    "huggingface.co.evil",
+    "evilhuggingface.co",
+    "cdn.huggingface.co",
+    "xn--hggingface-zhb.co",
+    "evil.example",
+];
+
+fn start(address: &str) -> BlockingOrigin {
+    let tls = Some(Tls { names: &NAMES, ..Tls::default() });
+    let addr = (address.parse::<IpAddr>().unwrap(), 0).into();
+    let origin = BlockingOrigin::start(OriginConfig { addr, tls, ..OriginConfig::default() }).unwrap();
+    secrets::watch(origin.control(), false);
+    origin
+}
+
+/// A world that believes the testbed's authority and finds every name at `origin`.
+fn world(origin: &BlockingOrigin) -> World {
+    let mut world = World::new();
+    world.http.roots = Roots::Only(vec![authority().into()]);
+    world.http.hosts = NAMES.iter().map(|name| (*name, vec![origin.addr().ip()])).collect();
+    world
+}
+
+#[test]
+fn fault_44_another_scheme_of_the_same_host_gets_no_credential() {
+    let encrypted = start("127.0.0.1");
+    let content = Content::generated(1, 2_000_000);
+    encrypted.put("/y", content.clone());
+    let mut world = world(&encrypted);
+    world.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
+    world.file("x", &content);
+    world.origin.misbehave("/x", Fault::redirect(encrypted.url("/y")));
+    world.fetch_all();
+    assert!(authorizations(&world.origin) > 0);
+    assert!(encrypted.counters().requests > 0);
+    assert_eq!(authorizations(&encrypted), 0);
+}
+
+#[test]
+fn fault_45_from_https_nothing_leads_to_http() {
+    let encrypted = start("127.0.0.2");
+    let mut world = world(&encrypted);
+    let content = Content::generated(1, 2_000_000);
+    world.origin.put("/y", content.clone());
+    encrypted.misbehave("/x", Fault::redirect(world.origin.url("/y")));
+    world.model("x", &content, &[encrypted.url("/x")]);
+    let error = world.fetch_refused().to_string();
+    assert!(error.contains("from https to http"), "{error}");
+    assert_eq!(world.origin.counters().connections_accepted, 0, "it was not even connected to");
+    assert!(world.listing().is_empty(), "{:?}", world.listing());
+}
+
+#[test]
+fn fault_52_a_look_alike_gets_no_token_and_its_own_host_does() {
+    let hub = start("127.0.0.3");
+    let content = Content::generated(1, 100_000);
+    hub.put("/x", content.clone());
+    hub.put("/huggingface.co/resolve/main/x", content.clone());
+    let mut sources: Vec<String> = NAMES[1..].iter().map(|name| hub.url_at(name, "/x")).collect();
+    sources.push(hub.url_at("evil.example", "/x") + "?x=huggingface.co");
+    sources.push(hub.url_at("evil.example", "/huggingface.co/resolve/main/x"));
+    sources.push(hub.url_at("evil.example", "/x") + "?https://huggingface.co/");
+    for source in sources {
+        let mut world = world(&hub);
+        world.http.credentials.add(Credential::bearer("huggingface.co", None, CANARY));
+        let before = hub.counters().requests;
+        world.model("x", &content, std::slice::from_ref(&source));
+        world.fetch_all();
+        assert!(hub.counters().requests > before);
+        assert_eq!(authorizations(&hub), 0, "{source}");
+    }
+    // Nor by a redirect that says the name somewhere.
+    hub.misbehave("/away", Fault::redirect(hub.url_at("huggingface.co.evil", "/x")));
+    for (path, expected) in [("/away", false), ("/x", true)] {
+        let mut world = world(&hub);
+        world.http.credentials.add(Credential::bearer("huggingface.co", None, CANARY));
+        world.model("x", &content, &[hub.url_at("huggingface.co", path)]);
+        world.fetch_all();
+        let told = hub.requests().into_iter().filter(|request| request.path == "/x");
+        let has_token = told.last().unwrap().header("authorization").is_some();
+        assert_eq!(has_token, expected, "{path}");
+    }
+}

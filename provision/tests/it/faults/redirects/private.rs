@@ -1,0 +1,170 @@
+//! A public origin that leads into a private network (fault 47). What counts is the address that is connected to, so
+//! there has to be a public address: the test runs in a network of its own whose loopback has one.
+
+use std::net::Ipv4Addr;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use provision_testbed::{BlockingOrigin, Content, Fault};
+
+use crate::world::{World, not_run, start_origin};
+
+const PUBLIC: &str = "93.184.215.14";
+const OTHER_PUBLIC: &str = "93.184.215.15";
+const PRIVATE: [&str; 3] = ["10.1.2.3", "192.168.7.7", "169.254.169.254"];
+
+#[test]
+fn fault_47_a_public_origin_leads_to_no_private_address_however_it_is_spelt() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture"]);
+    command.arg("faults::redirects::private::in_a_network_of_its_own");
+    // SAFETY: the child makes system calls and allocates nothing.
+    unsafe { command.pre_exec(enter_a_network) };
+    match command.output() {
+        Ok(output) => {
+            let text =
+                [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            assert!(output.status.success() && text[0].contains("1 passed"), "{}", text.concat());
+        }
+        Err(error) => not_run(&format!("no network namespace can be made here: {error}")),
+    }
+}
+
+/// Leaves the machine's network for one that has nothing but a loopback with these addresses.
+fn enter_a_network() -> std::io::Result<()> {
+    let check = |result: libc::c_int| {
+        if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
+    };
+    // SAFETY: each call gets what it asks for, and what they point to lives on this function's stack.
+    unsafe {
+        check(libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET))?;
+        let socket = check(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
+        for (number, address) in [PUBLIC, OTHER_PUBLIC].iter().chain(&PRIVATE).enumerate() {
+            let mut request = interface([b'l', b'o', b':', b'0' + number as u8]);
+            let ip: Ipv4Addr = address.parse().map_err(|_| std::io::ErrorKind::InvalidInput)?;
+            let address = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: 0,
+                sin_addr: libc::in_addr { s_addr: u32::from(ip).to_be() },
+                sin_zero: [0; 8],
+            };
+            request.ifr_ifru.ifru_addr = std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(address);
+            check(libc::ioctl(socket, libc::SIOCSIFADDR as _, &raw const request))?;
+        }
+        let mut request = interface(*b"lo\0\0");
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        check(libc::ioctl(socket, libc::SIOCSIFFLAGS as _, &raw const request))?;
+    }
+    Ok(())
+}
+
+fn interface(name: [u8; 4]) -> libc::ifreq {
+    // SAFETY: all its variants are numbers, for which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name) {
+        *to = from as libc::c_char;
+    }
+    request
+}
+
+/// A world whose model `x` is at a public origin.
+fn world(public: &BlockingOrigin, content: &Content) -> World {
+    let mut world = World::new();
+    world.model("x", content, &[public.url("/x")]);
+    world
+}
+
+#[test]
+#[ignore = "needs a network of its own; the test above makes one and runs this"]
+fn in_a_network_of_its_own() {
+    let content = Content::generated(1, 300_000);
+    let public = start_origin(PUBLIC);
+    let neighbours = PRIVATE.map(start_origin);
+    let here = start_origin("127.0.0.1");
+    for origin in neighbours.iter().chain([&here]) {
+        origin.put("/y", content.clone());
+    }
+    let port = here.addr().port();
+    let spellings = [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7F.0.0.1",
+        "0177.0.0.1",
+        "017700000001",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::1]",
+        "[::]",
+        "0.0.0.0",
+        "0",
+        "localhost",
+        "inside.example",
+        "mapped.example",
+    ];
+    let mut locations: Vec<String> = spellings.iter().map(|host| format!("http://{host}:{port}/y")).collect();
+    locations.extend(neighbours.iter().map(|origin| origin.url("/y")));
+    locations.push(format!("//127.0.0.1:{port}/y"));
+    let hosts = || {
+        let ips = |text: &[&str]| text.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<_>>();
+        [
+            ("inside.example", ips(&["127.0.0.1"])),
+            ("mapped.example", ips(&["::ffff:127.0.0.1"])),
+            ("neighbour.example", ips(&[PRIVATE[0]])),
+            ("both.example", ips(&[PRIVATE[0], OTHER_PUBLIC])),
+        ]
+        .into_iter()
+        .collect()
+    };
+    let not_connected = || {
+        for origin in neighbours.iter().chain([&here]) {
+            assert_eq!(origin.counters().connections_accepted, 0, "{}", origin.addr());
+        }
+    };
+    for location in &locations {
+        public.behave("/x");
+        public.misbehave("/x", Fault::redirect(location.clone()));
+        let mut world = world(&public, &content);
+        world.http.hosts = hosts();
+        let error = world.fetch_refused().to_string();
+        assert!(error.contains("a public host redirects to a private address"), "{location}: {error}");
+        not_connected();
+    }
+
+    // By way of another public one.
+    let other = start_origin(OTHER_PUBLIC);
+    public.behave("/x");
+    public.misbehave("/x", Fault::redirect(other.url("/hop")));
+    other.misbehave("/hop", Fault::redirect(here.url("/y")));
+    let error = world(&public, &content).fetch_refused().to_string();
+    assert!(error.contains("private"), "{error}");
+    not_connected();
+
+    // A name with an address of either kind leads to the public one.
+    let beside = format!("http://both.example:{}/y", neighbours[0].addr().port());
+    public.behave("/x");
+    public.misbehave("/x", Fault::redirect(beside));
+    let mut mixed = world(&public, &content);
+    mixed.http.hosts = hosts();
+    mixed.config.transfer.retry.retries = 1;
+    mixed.fetch_refused();
+    not_connected();
+
+    // A public one may lead to another, and whoever is allowed to may go anywhere.
+    other.put("/y", content.clone());
+    public.behave("/x");
+    public.misbehave("/x", Fault::redirect(other.url("/y")));
+    world(&public, &content).fetch_all();
+    public.behave("/x");
+    public.misbehave("/x", Fault::redirect(neighbours[0].url("/y")));
+    let mut allowed = world(&public, &content);
+    allowed.http.private_redirects = true;
+    allowed.fetch_all();
+
+    // A lock that is about a private network may stay in it.
+    here.misbehave("/x", Fault::redirect(neighbours[1].url("/y")));
+    let mut within = World::new();
+    within.model("x", &content, &[here.url("/x")]);
+    within.fetch_all();
+}
