@@ -26,4 +26,5 @@ pub use credentials::{Credential, Credentials, Secret};
 pub use error::{Remedy, RequestError, TransportError, Unusable};
 pub use proxy::{Proxies, ProxyError};
 pub use redirect::RedirectError;
+pub use resolver::Hosts;
 pub use tls::{Roots, RootsError};

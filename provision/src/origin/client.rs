@@ -17,7 +17,7 @@ use super::error::{RequestError, TransportError, Unusable};
 use super::http1::{Head, Request};
 use super::proxy::{Proxies, ProxyError, ProxyTable};
 use super::redirect::{MAX_HOPS, RedirectError, follow};
-use super::resolver::Names;
+use super::resolver::{Hosts, Names};
 use super::tls::{Roots, RootsError, client_config};
 use crate::backoff;
 use crate::byte_range::ByteRange;
@@ -40,6 +40,8 @@ pub struct OriginConfig {
     pub roots: Roots,
     /// Hosts that stand in for others: requests to `https://HOST/…` go below this address instead (`HF_ENDPOINT`).
     pub endpoints: Vec<(String, SourceUrl)>,
+    /// Asked for a name's addresses before the system's resolver: for callers of the library, such as tests.
+    pub hosts: Hosts,
     /// The longest wait for a connection.
     pub connect_timeout: Duration,
     /// The longest wait for an answer's head.
@@ -55,6 +57,7 @@ impl Default for OriginConfig {
             proxies: Proxies::default(),
             roots: Roots::Bundled,
             endpoints: Vec::new(),
+            hosts: Hosts::default(),
             connect_timeout: Duration::from_secs(15),
             head_timeout: Duration::from_secs(30),
             private_redirects: false,
@@ -159,6 +162,7 @@ impl Origin {
         let connector = Connector {
             tls: Arc::new(client_config(&config.roots)?),
             proxies: ProxyTable::new(&config.proxies)?,
+            hosts: config.hosts.clone(),
             // A little less than the connection has: what the name servers did not do is not said of the host.
             names: Names::new(config.connect_timeout.mul_f64(0.8)),
             timeout: config.connect_timeout,

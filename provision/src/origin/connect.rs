@@ -13,7 +13,7 @@ use super::address::is_public;
 use super::error::TransportError;
 use super::http1::{Exchange, Form, Socket};
 use super::proxy::{Proxy, ProxyKind, ProxyTable};
-use super::resolver::{LookupError, Names};
+use super::resolver::{Hosts, LookupError, Names};
 use crate::source_url::SourceUrl;
 
 /// How long one address has before the next is tried beside it (RFC 8305 section 5).
@@ -26,6 +26,8 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 pub(super) struct Connector {
     pub(super) tls: Arc<rustls::ClientConfig>,
     pub(super) proxies: ProxyTable,
+    /// Asked before `names`.
+    pub(super) hosts: Hosts,
     pub(super) names: Names,
     /// The longest for all of it.
     pub(super) timeout: Duration,
@@ -115,9 +117,13 @@ impl Connector {
     }
 
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
-        match host.parse() {
-            Ok(address) => Ok(vec![address]),
-            Err(_) => self.names.lookup(host).await,
+        if let Ok(address) = host.parse() {
+            return Ok(vec![address]);
+        }
+        match self.hosts.lookup(host) {
+            Some(addresses) if addresses.is_empty() => Err(LookupError::Absent),
+            Some(addresses) => Ok(addresses),
+            None => self.names.lookup(host).await,
         }
     }
 
@@ -217,6 +223,21 @@ mod tests {
         let found = alternating(ips(&["::1", "::2", "::3", "1.1.1.1", "1.1.1.2"]));
         assert_eq!(found, ips(&["::1", "1.1.1.1", "::2", "1.1.1.2", "::3"]));
         assert_eq!(alternating(ips(&["1.1.1.1"])), ips(&["1.1.1.1"]));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_the_caller_answers_is_not_asked_of_the_system() {
+        let hosts = [("known.invalid", ips(&["127.0.0.9", "::1"])), ("gone.invalid", Vec::new())];
+        let connector = Connector {
+            tls: Arc::new(super::super::tls::client_config(&super::super::Roots::Bundled).unwrap()),
+            proxies: ProxyTable::new(&super::super::Proxies::default()).unwrap(),
+            hosts: hosts.into_iter().collect(),
+            names: Names::new(Duration::from_secs(5)),
+            timeout: Duration::from_secs(5),
+        };
+        assert_eq!(connector.addresses("known.invalid").await, Ok(ips(&["127.0.0.9", "::1"])));
+        assert_eq!(connector.addresses("gone.invalid").await, Err(LookupError::Absent));
+        assert_eq!(connector.addresses("127.0.0.7").await, Ok(ips(&["127.0.0.7"])));
     }
 
     #[tokio::test]
