@@ -70,6 +70,8 @@ pub(crate) enum HeadFault {
     Cut { after: usize, ending: Ending },
     /// A header line that never ends.
     Endless,
+    /// All of it, one byte in this time.
+    Slow { every: Duration },
     /// These bytes instead of the whole answer, then FIN.
     Raw(bytes::Bytes),
 }

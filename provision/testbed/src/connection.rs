@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::answer::{Answer, Close, Ending, Framing, HeadFault};
@@ -17,6 +16,7 @@ use crate::control::Shared;
 use crate::counters::PathTally;
 use crate::request::{self, MAX_REQUEST_HEAD, Recorded};
 use crate::shape::Pacer;
+use crate::tls::Stream;
 
 /// Large enough that system calls do not matter, small enough that 64 connections stay in the cache's reach.
 const BUFFER: usize = 128 << 10;
@@ -25,7 +25,7 @@ const BUFFER: usize = 128 << 10;
 const LINGER: Duration = Duration::from_millis(500);
 
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     number: u64,
     shared: Arc<Shared>,
     pacer: Pacer,
@@ -43,7 +43,7 @@ enum Head {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, number: u64, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(stream: Stream, number: u64, shared: Arc<Shared>) -> Self {
         let rate = shared.current_shape().rate_of(number);
         let pacer = Pacer::new(rate, Instant::now());
         Self { stream, number, shared, pacer, input: Vec::new(), output: Vec::new() }
@@ -65,7 +65,10 @@ impl Connection {
             if !shape.first_byte_delay.is_zero() {
                 self.pause(shape.first_byte_delay).await?;
             }
-            match self.send(&answer, is_head, &path).await? {
+            let ending = self.send(&answer, is_head, &path).await?;
+            // An encrypted stream may hold back what the network did not take at once.
+            self.stream.flush().await?;
+            match ending {
                 None if answer.close == Close::No => {}
                 ending => return self.end(ending.unwrap_or(Ending::Fin)).await,
             }
@@ -90,7 +93,7 @@ impl Connection {
                 return Ok(None);
             }
         };
-        let request = request::parse(&head, self.number, self.stream.peer_addr()?);
+        let request = request::parse(&head, self.number, self.stream.tcp().peer_addr()?);
         if request.is_none() {
             self.turn_away(400, "not HTTP/1\n").await?;
         }
@@ -118,7 +121,7 @@ impl Connection {
         answer.close = Close::Announced;
         let bytes = [answer.head().as_slice(), text.as_bytes()].concat();
         self.stream.write_all(&bytes).await?;
-        self.stream.shutdown().await?;
+        self.stream.finish().await?;
         // Closing with unread input would send a reset, and a reset may overtake the answer.
         let _ = timeout(LINGER, self.read_to_end()).await;
         Ok(())
@@ -136,8 +139,8 @@ impl Connection {
 
     async fn end(mut self, ending: Ending) -> io::Result<()> {
         match ending {
-            Ending::Fin => self.stream.shutdown().await?,
-            Ending::Reset => self.stream.set_zero_linger()?,
+            Ending::Fin => self.stream.finish().await?,
+            Ending::Reset => self.stream.tcp().set_zero_linger()?,
             Ending::Stall => self.read_to_end().await,
         }
         Ok(())
@@ -159,6 +162,12 @@ impl Connection {
                 let letters = vec![b'e'; 16 << 10];
                 loop {
                     self.stream.write_all(&letters).await?;
+                }
+            }
+            Some(HeadFault::Slow { every }) => {
+                for byte in &head {
+                    self.pause(*every).await?;
+                    self.stream.write_all(&[*byte]).await?;
                 }
             }
             Some(HeadFault::Raw(bytes)) => {
@@ -249,7 +258,7 @@ impl Connection {
 
     async fn client_gone(&self) {
         // Pipelined input is no reason to stop; its end would be, but cannot be seen behind it.
-        if let Ok(1..) = self.stream.peek(&mut [0]).await {
+        if let Ok(1..) = self.stream.tcp().peek(&mut [0]).await {
             std::future::pending::<()>().await;
         }
     }

@@ -23,6 +23,7 @@ pub struct Control(Arc<Shared>);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) addr: SocketAddr,
+    encrypted: bool,
     pub(crate) routes: Mutex<HashMap<String, Route>>,
     pub(crate) tokens: Mutex<Vec<TokenRule>>,
     pub(crate) signer: Arc<Signer>,
@@ -39,9 +40,10 @@ pub(crate) enum Route {
 }
 
 impl Control {
-    pub(crate) fn new(addr: SocketAddr, shape: Shape) -> Self {
+    pub(crate) fn new(addr: SocketAddr, encrypted: bool, shape: Shape) -> Self {
         Self(Arc::new(Shared {
             addr,
+            encrypted,
             routes: Mutex::default(),
             tokens: Mutex::default(),
             signer: Arc::default(),
@@ -60,9 +62,19 @@ impl Control {
         self.0.addr
     }
 
-    /// `http://127.0.0.1:PORT` and `path` (decoded, with a leading slash), percent-encoded.
+    /// `http://127.0.0.1:PORT` (`https:` where the origin speaks TLS) and `path` (decoded, with a leading slash),
+    /// percent-encoded.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{}", self.0.addr, percent_encode(path))
+        format!("{}://{}{}", self.scheme(), self.0.addr, percent_encode(path))
+    }
+
+    /// The same under a name, which has to lead to this origin.
+    pub fn url_at(&self, host: &str, path: &str) -> String {
+        format!("{}://{host}:{}{}", self.scheme(), self.0.addr.port(), percent_encode(path))
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.0.encrypted { "https" } else { "http" }
     }
 
     /// Serves `content` at `path` (decoded, with a leading slash), with an `ETag` derived from it.

@@ -153,6 +153,7 @@ impl Fault {
                 answer.headers.extend((0..*lines).map(line));
             }
             Self::EndlessHeader => answer.head_fault = Some(HeadFault::Endless),
+            Self::SlowHead { every } => answer.head_fault = Some(HeadFault::Slow { every: *every }),
             Self::CloseAfter => answer.close = Close::Silent,
             Self::HangUp => answer.head_fault = Some(HeadFault::Cut { after: 0, ending: Ending::Fin }),
             Self::Raw(bytes) => answer.head_fault = Some(HeadFault::Raw(bytes.clone())),

@@ -127,6 +127,11 @@ pub enum Fault {
     },
     /// 31: a header line without end.
     EndlessHeader,
+    /// 31: an honest answer whose head comes one byte in this time.
+    SlowHead {
+        /// The time between two bytes.
+        every: Duration,
+    },
     /// 32: a refusal with `Retry-After`.
     RetryAfter {
         /// Usually 429 or 503.

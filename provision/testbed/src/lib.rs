@@ -19,8 +19,9 @@
 //! ```
 //!
 //! Code map: `request` reads, `control` decides with `answer` (honest) and `distort` (not so), `connection` sends,
-//! `shape` paces, `counters` remembers, `origin` accepts and stops, `hub` imitates known hosts. The parts that decide
-//! are pure; only `connection` and `origin` touch sockets. No HTTP library takes part: wrong bytes must be possible.
+//! `shape` paces, `tls` encrypts, `counters` remembers, `origin` accepts and stops, `hub` imitates known hosts. The parts
+//! that decide are pure; only `connection` and `origin` touch sockets. No HTTP library takes part: wrong bytes must be
+//! possible.
 
 mod answer;
 mod blocking;
@@ -34,6 +35,7 @@ mod hub;
 mod origin;
 mod request;
 mod shape;
+mod tls;
 
 pub use blocking::{BlockingOrigin, WaitedInVain};
 pub use content::Content;
@@ -44,3 +46,4 @@ pub use hub::SIGNATURE_PREFIX;
 pub use origin::{Origin, OriginConfig};
 pub use request::{MAX_REQUEST_HEAD, Recorded};
 pub use shape::{OverLimit, Shape};
+pub use tls::{Certificate, Tls, authority};

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
 
 use crate::connection::Connection;
 use crate::control::{Control, Shared};
 use crate::shape::{OverLimit, Shape};
+use crate::tls::{self, Stream, Tls};
 
 /// Where and how an origin starts.
 #[derive(Clone, Copy, Debug)]
@@ -25,11 +27,13 @@ pub struct OriginConfig {
     pub shape: Shape,
     /// How many threads a [`BlockingOrigin`](crate::BlockingOrigin) serves with; an [`Origin`] uses its caller's.
     pub threads: usize,
+    /// TLS, and how good the certificate is; `None` for requests in the clear.
+    pub tls: Option<Tls>,
 }
 
 impl Default for OriginConfig {
     fn default() -> Self {
-        Self { addr: (Ipv4Addr::LOCALHOST, 0).into(), shape: Shape::default(), threads: 1 }
+        Self { addr: (Ipv4Addr::LOCALHOST, 0).into(), shape: Shape::default(), threads: 1, tls: None }
     }
 }
 
@@ -45,8 +49,10 @@ impl Origin {
     /// Binds and begins to serve. Fails when the address cannot be bound.
     pub async fn start(config: OriginConfig) -> io::Result<Self> {
         let listener = TcpListener::bind(config.addr).await?;
-        let control = Control::new(listener.local_addr()?, config.shape);
-        let task = tokio::spawn(accept(listener, Arc::clone(control.shared())));
+        let addr = listener.local_addr()?;
+        let doorman = config.tls.map(|tls| Doorman::new(tls, addr)).transpose()?;
+        let control = Control::new(addr, doorman.is_some(), config.shape);
+        let task = tokio::spawn(accept(listener, doorman, Arc::clone(control.shared())));
         Ok(Self { control, task })
     }
 
@@ -78,12 +84,30 @@ impl Drop for Origin {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+/// Who makes an encrypted stream of a connection.
+#[derive(Clone)]
+struct Doorman {
+    acceptor: TlsAcceptor,
+    says_goodbye: bool,
+}
+
+impl Doorman {
+    fn new(tls: Tls, addr: SocketAddr) -> io::Result<Self> {
+        Ok(Self { acceptor: tls::acceptor(tls, addr.ip())?, says_goodbye: tls.close_notify })
+    }
+
+    async fn admit(self, stream: TcpStream) -> io::Result<Stream> {
+        let tls = Box::new(self.acceptor.accept(stream).await?);
+        Ok(Stream::Encrypted { tls, says_goodbye: self.says_goodbye })
+    }
+}
+
+async fn accept(listener: TcpListener, doorman: Option<Doorman>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => serve(stream, &shared, &mut connections),
+                Ok((stream, _)) => serve(stream, doorman.clone(), &shared, &mut connections),
                 // Out of file descriptors, or a client that left in the queue: neither is the end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
@@ -92,7 +116,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-fn serve(stream: TcpStream, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
+fn serve(stream: TcpStream, doorman: Option<Doorman>, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
     let number = shared.tally.accepted();
     let shape = shared.current_shape();
     let _ = stream.set_nodelay(true);
@@ -103,18 +127,19 @@ fn serve(stream: TcpStream, shared: &Arc<Shared>, connections: &mut JoinSet<()>)
             let _ = stream.set_zero_linger();
             return;
         }
-        let connection = Connection::new(stream, number, Arc::clone(shared));
-        connections.spawn(async move {
-            let _ = connection.refuse().await;
-        });
-        return;
     }
-    let guard = shared.tally.open();
-    let connection = Connection::new(stream, number, Arc::clone(shared));
+    // Declared first, dropped last: the socket is closed when the connection stops counting as open.
+    let guard = (!is_over).then(|| shared.tally.open());
+    let shared = Arc::clone(shared);
     connections.spawn(async move {
-        // Declared first, dropped last: the socket is closed when the connection stops counting as open. Errors are
-        // clients that left.
         let _guard = guard;
-        let _ = connection.serve().await;
+        let stream = match doorman {
+            Some(doorman) => doorman.admit(stream).await,
+            None => Ok(Stream::Plain(stream)),
+        };
+        // Errors are clients that left, or that do not believe a certificate.
+        let Ok(stream) = stream else { return };
+        let connection = Connection::new(stream, number, shared);
+        let _ = if is_over { connection.refuse().await } else { connection.serve().await };
     });
 }

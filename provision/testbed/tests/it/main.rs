@@ -7,4 +7,5 @@ mod faults;
 mod honest;
 mod hub;
 mod shape;
+mod tls;
 mod transport;

@@ -1,0 +1,59 @@
+//! TLS: whom a client that verifies believes, and how a connection ends.
+
+use std::sync::Arc;
+
+use provision_testbed::{Certificate, Content, Fault, Origin, OriginConfig, Tls, authority};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsConnector;
+
+/// A whole answer from an origin with this TLS, asked for under this name.
+async fn answer(tls: Tls, name: &'static str, fault: Option<Fault>) -> std::io::Result<(String, bool)> {
+    let origin = Origin::start(OriginConfig { tls: Some(tls), ..OriginConfig::default() }).await?;
+    origin.put("/x", Content::bytes("hello"));
+    assert!(origin.url("/x").starts_with("https://127.0.0.1:"));
+    if let Some(fault) = fault {
+        origin.misbehave("/x", fault);
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(authority())).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let tcp = tokio::net::TcpStream::connect(origin.addr()).await?;
+    let name = ServerName::try_from(name).unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await?;
+    stream.write_all(b"GET /x HTTP/1.1\r\nConnection: close\r\n\r\n").await?;
+    let mut text = Vec::new();
+    let clean = stream.read_to_end(&mut text).await.is_ok();
+    Ok((String::from_utf8(text).unwrap(), clean))
+}
+
+#[tokio::test]
+async fn a_good_certificate_is_believed_for_its_names_and_no_others() {
+    let tls = Tls { names: &["models.example"], ..Tls::default() };
+    for name in ["models.example", "127.0.0.1", "localhost"] {
+        let (text, clean) = answer(tls, name, None).await.unwrap();
+        assert!(clean && text.ends_with("\r\n\r\nhello"), "{text}");
+    }
+    assert!(answer(tls, "other.example", None).await.is_err());
+}
+
+#[tokio::test]
+async fn fault_37_every_bad_certificate_is_refused_by_a_client_that_verifies() {
+    use Certificate::{Expired, OtherName, SelfSigned, UnknownAuthority};
+    for certificate in [Expired, OtherName, UnknownAuthority, SelfSigned] {
+        let refused = answer(Tls { certificate, ..Tls::default() }, "localhost", None).await;
+        assert!(refused.is_err(), "{certificate:?}");
+    }
+}
+
+#[tokio::test]
+async fn fault_38_a_connection_may_end_without_saying_so() {
+    let rude = Tls { close_notify: false, ..Tls::default() };
+    let (text, clean) = answer(rude, "localhost", None).await.unwrap();
+    assert!(!clean && text.ends_with("\r\n\r\nhello"), "{text}");
+    let (text, clean) = answer(rude, "localhost", Some(Fault::CutBody(2))).await.unwrap();
+    assert!(!clean && text.ends_with("\r\n\r\nhe"), "{text}");
+}
