@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 mod fetch_models;
 mod flags;
+mod fuzz;
 mod image;
 mod nginx;
 mod programs;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             static_binary::run(&args).map(Done::say).map_err(|error| unexpected(&error))
         }
         Command::Simulate(args) => simulate::run(&args).map_err(|error| unexpected(&error)),
+        Command::Fuzz(args) => fuzz::run(&args).map(Done::say).map_err(|error| unexpected(&error)),
         Command::Bench(args) => bench::run(&args).map_err(|error| unexpected(&error)),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
