@@ -3,4 +3,4 @@
 
 pub use crate::marker::written_again as marker;
 pub use crate::origin::fuzzing::{MAX_HOPS, follow, is_public, judge};
-pub use crate::store::fuzzing::{journal_header, journal_parse, journal_records};
+pub use crate::store::fuzzing::{Record, journal_header, journal_parse, journal_records};

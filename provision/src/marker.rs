@@ -219,7 +219,8 @@ impl Entry {
 
 /// A marker's text, read and written again, with the paths that it lists; `None` where it is no marker.
 #[cfg(fuzzing)]
-pub(crate) fn written_again(bytes: &[u8]) -> Option<(Vec<u8>, Vec<ModelPath>)> {
+#[doc(hidden)]
+pub fn written_again(bytes: &[u8]) -> Option<(Vec<u8>, Vec<ModelPath>)> {
     let text = Text::parse(bytes)?;
     let written = serde_json::to_vec(&text).unwrap_or_default();
     Some((written, text.files.into_iter().map(|entry| entry.path).collect()))

@@ -23,7 +23,11 @@
 
 mod destination;
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod install;
+#[cfg(test)]
+mod interleavings;
 mod journal;
 mod layers;
 mod link;

@@ -101,8 +101,11 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<Done> {
         prove::red(&engine, Duration::from_secs(args.seconds))?;
         return Ok(Done::Passed);
     }
-    let targets: VecDeque<Target> =
-        if args.only.is_empty() { Target::value_variants().into() } else { args.only.clone().into() };
+    let targets: VecDeque<Target> = if args.only.is_empty() {
+        Target::value_variants().to_vec().into()
+    } else {
+        args.only.clone().into()
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = args.jobs.map_or(cores, usize::from).min(targets.len());
     let queue = Mutex::new(targets);

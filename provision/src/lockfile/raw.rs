@@ -57,7 +57,11 @@ pub(super) fn parse(text: &str) -> Result<Lock, Located> {
         |error: toml::de::Error| (error.span(), LockfileErrorKind::Toml(error.message().to_owned()));
     let head: Head = toml::from_str(text).map_err(located)?;
     if head.version.get_ref().as_integer() != Some(1) {
-        let found = text[head.version.span()].to_owned();
+        // Only a number is shown: what else may stand there, an address with a signature among it, is nobody's version.
+        let found = match head.version.get_ref() {
+            toml::Value::Integer(version) => version.to_string(),
+            other => format!("a {}", other.type_str()),
+        };
         return Err((Some(head.version.span()), LockfileErrorKind::Version { found }));
     }
     toml::from_str(text).map_err(located)

@@ -185,3 +185,12 @@ fn a_selection_takes_paths_stems_globs_and_groups() {
     assert!(matches!(pick(&[], &["q"]), Err(SelectError::NoGroup { .. })));
     assert_eq!(pick(&["x"], &["fast"]), Err(SelectError::Nothing));
 }
+
+/// Found by fuzzing: the version's text was shown as it stands, over many lines.
+#[test]
+fn fault_53_a_version_that_is_a_text_is_not_shown() {
+    let text = "version = \"\"\"\nhttps://h/x?sig=canary\n\"\"\"\n";
+    let error = Lockfile::parse("models.lock", text).unwrap_err();
+    assert!(error.to_string().contains("the lock's version is a string"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+}
