@@ -31,3 +31,7 @@ pub mod transfer;
 // The shell.
 #[cfg(feature = "cli")]
 pub mod cli;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -44,6 +44,13 @@ struct Text {
     files: Vec<Entry>,
 }
 
+impl Text {
+    /// `None` for anything but a marker of this version.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice::<Self>(bytes).ok().filter(|text| text.version == VERSION)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Entry {
     path: ModelPath,
@@ -77,10 +84,7 @@ impl Marker {
     /// Reads the marker called `name`; an empty one where there is none that can be believed.
     pub fn load(destination: &Destination, name: &str) -> Self {
         let bytes = destination.root().read_small(name, MAX_BYTES).ok().flatten().unwrap_or_default();
-        let Ok(text) = serde_json::from_slice::<Text>(&bytes) else { return Self::default() };
-        if text.version != VERSION {
-            return Self::default();
-        }
+        let Some(text) = Text::parse(&bytes) else { return Self::default() };
         let entry = |e: Entry| {
             let stamp = Stamp { size: e.size, mtime: e.mtime };
             (e.path, Vouched { stamp, sha256: e.sha256, link: e.link.zip(e.changed) })
@@ -227,4 +231,13 @@ impl Entry {
         let changed = link.as_ref().and_then(at_end).map(|(_, changed)| changed);
         Self { path, size: stamp.size, mtime: stamp.mtime, sha256, link, changed }
     }
+}
+
+/// A marker's text, read and written again, with the paths that it lists; `None` where it is no marker.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub fn written_again(bytes: &[u8]) -> Option<(Vec<u8>, Vec<ModelPath>)> {
+    let text = Text::parse(bytes)?;
+    let written = serde_json::to_vec(&text).unwrap_or_default();
+    Some((written, text.files.into_iter().map(|entry| entry.path).collect()))
 }

@@ -14,6 +14,8 @@ mod client;
 mod connect;
 mod credentials;
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod http1;
 mod proxy;
 mod redirect;

@@ -88,6 +88,7 @@ pub enum Connection {
 
 /// The state machine. See the module's documentation.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Schedule {
     limits: Limits,
     hosts: Vec<Host>,
@@ -98,6 +99,7 @@ pub struct Schedule {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Host {
     climb: Climb,
     active: usize,
@@ -113,6 +115,7 @@ struct Host {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct File {
     host: HostId,
     /// Unclaimed, ascending.
@@ -127,6 +130,7 @@ struct File {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Slot {
     busy: bool,
     /// The host that it has an open connection to.
@@ -138,6 +142,7 @@ struct Slot {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct Flight {
     claim: Claim,
     host: HostId,

@@ -25,7 +25,11 @@
 mod beneath;
 mod destination;
 mod error;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod install;
+#[cfg(test)]
+mod interleavings;
 mod journal;
 mod layers;
 mod link;

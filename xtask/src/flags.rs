@@ -7,6 +7,7 @@ use crate::bench::BenchArgs;
 use crate::ci::CiArgs;
 use crate::dist::DistArgs;
 use crate::faults::FaultsArgs;
+use crate::fuzz::FuzzArgs;
 use crate::image::ImageArgs;
 use crate::readme::ReadmeArgs;
 use crate::real_input::RealInputArgs;
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Readme(ReadmeArgs),
     /// Run the schedule against simulated hosts, and say which term limits it
     Simulate(SimulateArgs),
+    /// Fuzz what reads text from outside: the lock, headers, the journal, the marker
+    Fuzz(FuzzArgs),
     /// Measure this program beside aria2c, curl and others: time, processor time, peak memory
     Bench(BenchArgs),
     /// The fault catalogue: what proves each case, and what other tools make of it

@@ -9,6 +9,7 @@ mod dist;
 mod faults;
 mod fetch_models;
 mod flags;
+mod fuzz;
 mod image;
 mod nginx;
 mod programs;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             static_binary::run(&args).map(Done::say).map_err(|error| unexpected(&error))
         }
         Command::Simulate(args) => simulate::run(&args).map_err(|error| unexpected(&error)),
+        Command::Fuzz(args) => fuzz::run(&args).map(Done::say).map_err(|error| unexpected(&error)),
         Command::Bench(args) => bench::run(&args).map_err(|error| unexpected(&error)),
         Command::Faults(args) => faults::run(&args).map_err(|error| unexpected(&error)),
     };

@@ -337,3 +337,12 @@ mod secrets {
         assert!(error("shasum = 1").starts_with("unknown field `shasum`, expected one of"));
     }
 }
+
+/// Found by fuzzing: the version's text was shown as it stands, over many lines.
+#[test]
+fn fault_53_a_version_that_is_a_text_is_not_shown() {
+    let text = "version = \"\"\"\nhttps://h/x?sig=canary\n\"\"\"\n";
+    let error = Lockfile::parse("models.lock", text).unwrap_err();
+    assert!(error.to_string().contains("version"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("canary"), "{error}");
+}

@@ -41,6 +41,7 @@ const LOOK_AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 
 /// The connection count for one host.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub struct Climb {
     ceiling: usize,
     target: usize,

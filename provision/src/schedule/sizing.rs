@@ -67,6 +67,7 @@ pub(super) fn is_crawling(rate: f64, median: f64, left: u64, age: Duration, late
 
 /// Bytes per second of one connection, smoothed, over the time in which it had something to receive.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Meter {
     /// The last look, while an answer is being received.
     last: Option<Duration>,

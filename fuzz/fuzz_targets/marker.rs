@@ -1,0 +1,9 @@
+//! See `provision_fuzz::marker`, which says what has to hold.
+#![no_main]
+
+use provision_fuzz::{Bounded, marker};
+
+#[global_allocator]
+static MEMORY: Bounded = Bounded::new();
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| MEMORY.check(data, marker::check));

@@ -1,0 +1,9 @@
+//! See `provision_fuzz::planted`, which says what has to hold.
+#![no_main]
+
+use provision_fuzz::{Bounded, planted};
+
+#[global_allocator]
+static MEMORY: Bounded = Bounded::new();
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| MEMORY.check(data, planted::check));

@@ -1,0 +1,9 @@
+//! See `provision_fuzz::retry_after`, which says what has to hold.
+#![no_main]
+
+use provision_fuzz::{Bounded, retry_after};
+
+#[global_allocator]
+static MEMORY: Bounded = Bounded::new();
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| MEMORY.check(data, retry_after::check));

@@ -1,0 +1,59 @@
+//! `Content-Range`, alone and in an answer's head: what is taken lies within what was asked and within the file.
+
+use provision::byte_range::{ByteRange, ContentRange};
+use provision::fuzzing::judge;
+use provision::origin::{Asked, Shape};
+
+use crate::text;
+
+/// The headers that the judge reads, for the lines of an input in turn.
+const HEADERS: [&str; 5] =
+    ["content-range", "content-length", "content-type", "content-encoding", "transfer-encoding"];
+
+/// An input is four bytes (status, start, length, size) and then a header's value on each line. No panic, and what is
+/// accepted fits.
+pub fn check(data: &[u8]) {
+    let Some((&[status, start, len, size], rest)) = data.split_first_chunk::<4>() else { return };
+    let first = rest.split(|b| *b == b'\n').next().unwrap_or_default();
+    alone(text(first));
+    // Sizes near the end of 64 bits too, where sums overflow.
+    let size = if size >= 0xf0 { u64::MAX - u64::from(size & 15) } else { u64::from(size) };
+    let wanted = ByteRange::new(u64::from(start), u64::from(start).saturating_add(u64::from(len)).min(size));
+    let range = (!wanted.is_empty()).then_some(wanted);
+    let status = [206, 200, 416, 204][usize::from(status) % 4];
+    let headers: Vec<(&str, &[u8])> = HEADERS.into_iter().zip(rest.split(|b| *b == b'\n')).collect();
+    match judge(status, &headers, Asked { range, size }) {
+        Ok(Shape::Part { range: taken, .. }) => {
+            let wanted = range.expect("a part is taken only where one was asked for");
+            assert_eq!(status, 206);
+            assert!(!taken.is_empty(), "{taken:?} has no byte");
+            assert_eq!(taken.start, wanted.start, "another place");
+            assert!(taken.end <= wanted.end && taken.end <= size, "{taken:?} of {wanted:?}, size {size}");
+            match ContentRange::parse(text(first)) {
+                Some(ContentRange::Part { range, total }) => {
+                    assert!(range.start == taken.start && range.end >= taken.end);
+                    assert!(total.is_none_or(|total| total == size), "of another file");
+                }
+                other => panic!("a part is taken on the word of {other:?}"),
+            }
+        }
+        Ok(Shape::Whole) => assert_eq!(status, 200),
+        Err(_) => {}
+    }
+}
+
+fn alone(value: &str) {
+    match ContentRange::parse(value) {
+        Some(parsed @ ContentRange::Part { range, total }) => {
+            assert!(!range.is_empty());
+            let total = total.map_or("*".to_owned(), |total| total.to_string());
+            let again = format!("bytes {}-{}/{total}", range.start, range.end - 1);
+            assert_eq!(ContentRange::parse(&again), Some(parsed), "{again}");
+            assert_eq!(range.to_header(), format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        Some(parsed @ ContentRange::Unsatisfied { total }) => {
+            assert_eq!(ContentRange::parse(&format!("bytes */{total}")), Some(parsed));
+        }
+        None => {}
+    }
+}

@@ -1,0 +1,68 @@
+//! A `Location` joined to where it was found, hop after hop: wherever it leads, it is an address that may be asked.
+
+use std::net::IpAddr;
+
+use provision::fuzzing::{MAX_HOPS, follow, is_public};
+use provision::source_url::SourceUrl;
+
+use crate::text;
+
+/// An input is a base, and a `Location` on each line after it.
+pub fn check(data: &[u8]) {
+    let mut lines = data.split(|b| *b == b'\n');
+    let base = lines.next().map(text).unwrap_or_default();
+    // Most of what the engine tries is no base at all: then the hops begin at one that is.
+    let mut at: SourceUrl = match base.parse() {
+        Ok(url) => url,
+        Err(_) if base.len().is_multiple_of(2) => {
+            "https://huggingface.co/a/resolve/main/b?sig=1".parse().unwrap()
+        }
+        Err(_) => "http://127.0.0.2:8080/a/b".parse().unwrap(),
+    };
+    holds(&at);
+    for location in lines.take(MAX_HOPS) {
+        let next = match follow(&at, location) {
+            Ok(next) => next,
+            Err(error) => {
+                assert!(!error.to_string().contains("sig="), "a query is shown: {error}");
+                return;
+            }
+        };
+        holds(&next);
+        assert!(next.is_https() || !at.is_https(), "from https to http");
+        assert!(
+            !location.iter().any(|b| b.is_ascii_control() || *b == b' '),
+            "control characters were taken"
+        );
+        at = next;
+    }
+}
+
+fn holds(url: &SourceUrl) {
+    let raw = url.as_url();
+    assert!(matches!(raw.scheme(), "http" | "https"), "{}", raw.scheme());
+    assert!(raw.username().is_empty() && raw.password().is_none(), "user information");
+    assert!(raw.fragment().is_none());
+    assert!(!url.host().is_empty(), "no host");
+    let sent = format!("{}{}", raw.path(), raw.query().unwrap_or_default());
+    assert!(sent.starts_with('/'));
+    // What goes into a request's first line and `Host`.
+    for part in [sent.as_str(), url.host().as_str(), url.authority().as_str()] {
+        assert!(!part.chars().any(|c| c.is_control() || c.is_whitespace()), "{part:?}");
+    }
+    assert!(!url.host().contains(['/', '@', '?', '#', '\\', '%']), "{}", url.host());
+    let shown = url.to_string();
+    assert_eq!(shown, format!("{url:?}"));
+    assert_eq!(shown.find('?').map(|at| &shown[at..]), raw.query().map(|_| "?…"), "the query is shown");
+    assert!(url.is_same_origin(url));
+    // Sent as it is kept.
+    assert_eq!(raw.as_str().parse::<SourceUrl>().as_ref(), Ok(url));
+    match url.ip() {
+        Some(IpAddr::V4(v4)) => {
+            assert_eq!(is_public(v4.into()), is_public(v4.to_ipv6_mapped().into()), "{v4}");
+            assert!(!(is_public(v4.into()) && url.is_loopback()), "{v4}");
+        }
+        Some(v6) => assert!(!(is_public(v6) && url.is_loopback()), "{v6}"),
+        None => {}
+    }
+}

@@ -1,0 +1,75 @@
+//! An allocator that counts, so that an input of a few bytes that costs megabytes is a finding.
+//!
+//! The engine's own limits are too coarse: it looks at the process once a second, and its limit for a single allocation
+//! works with a sanitizer only. Counting is exact, and says which input it was.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// What any input may cost, in bytes.
+const FLAT: usize = 1 << 20;
+/// What each of its bytes may cost more. TOML's tree of a text of brackets takes the most.
+const PER_BYTE: usize = 1024;
+/// An allocation larger than this is refused at once, before it can take the machine down.
+const LARGEST: usize = 512 << 20;
+
+/// The system's allocator, with a count of what is held.
+#[derive(Debug)]
+pub struct Bounded {
+    held: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Bounded {
+    /// Nothing is held yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { held: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
+    }
+
+    /// Runs `check` on `data`.
+    ///
+    /// # Panics
+    /// Where `check` does, and where it held more memory at once than such an input may cost.
+    pub fn check(&self, data: &[u8], check: impl FnOnce(&[u8])) {
+        let before = self.held.load(Relaxed);
+        self.peak.store(before, Relaxed);
+        check(data);
+        let cost = self.peak.load(Relaxed).saturating_sub(before);
+        let allowed = FLAT + PER_BYTE * data.len();
+        assert!(
+            cost <= allowed,
+            "{} bytes of input cost {cost} bytes of memory, {allowed} allowed",
+            data.len()
+        );
+    }
+
+    fn add(&self, bytes: usize) {
+        let held = self.held.fetch_add(bytes, Relaxed) + bytes;
+        self.peak.fetch_max(held, Relaxed);
+    }
+}
+
+impl Default for Bounded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: every call goes to the system's allocator unchanged, or returns null, which the trait allows.
+unsafe impl GlobalAlloc for Bounded {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > LARGEST {
+            return std::ptr::null_mut();
+        }
+        self.add(layout.size());
+        // SAFETY: the caller's own promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        self.held.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's own promises.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
