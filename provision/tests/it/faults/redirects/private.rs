@@ -58,6 +58,7 @@ fn enter_a_network() -> std::io::Result<()> {
     Ok(())
 }
 
+#[allow(clippy::cast_possible_wrap, reason = "letters; and the type has a sign on some machines only")]
 fn interface(name: [u8; 4]) -> libc::ifreq {
     // SAFETY: all its variants are numbers, for which zero is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
