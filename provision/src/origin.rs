@@ -23,7 +23,7 @@ mod tls;
 pub use answer::{Asked, Shape};
 pub use client::{Answer, Connection, End, Origin, OriginConfig, OriginError, Resolved};
 pub use credentials::{Credential, Credentials, Secret};
-pub use error::{Remedy, RequestError, TransportError, Unusable};
+pub use error::{Beginning, Remedy, RequestError, TransportError, Unusable};
 pub use proxy::{Proxies, ProxyError};
 pub use redirect::RedirectError;
 pub use resolver::Hosts;

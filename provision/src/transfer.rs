@@ -15,6 +15,7 @@
 mod buffers;
 mod claim;
 mod hashing;
+mod instead;
 mod limiter;
 mod policy;
 
@@ -38,6 +39,7 @@ use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
 use buffers::Buffers;
 use claim::{ClaimEnd, Handle, Order, Target};
 use hashing::Hashing;
+pub use instead::Instead;
 use limiter::Limiter;
 pub use policy::{Attempt, FileError, SourceError};
 use policy::{Circumstances, Decision, FilePolicy, Step};
@@ -174,7 +176,8 @@ impl Shared {
 /// What a task of the coordinator's ended with.
 enum Ended {
     Claim(Box<ClaimEnd>),
-    Installed(FileId, Result<Installed, StoreError>),
+    /// With what the first bytes look like, where they are not those of the lock.
+    Installed(FileId, Result<Installed, StoreError>, Option<Instead>),
     Reset(FileId, Result<(), StoreError>),
     Noted(Result<(), (FileId, StoreError)>),
     Checkpoint(Result<(), (FileId, StoreError)>),
@@ -352,7 +355,7 @@ impl Coordinator {
     fn ended(&mut self, ended: Result<Ended, JoinError>) {
         match ended {
             Ok(Ended::Claim(end)) => self.claim_ended(*end),
-            Ok(Ended::Installed(file, result)) => self.installed(file, result),
+            Ok(Ended::Installed(file, result, came)) => self.installed(file, result, came),
             Ok(Ended::Reset(id, result)) => {
                 let file = &mut self.files[id.0];
                 match result {
@@ -430,6 +433,9 @@ impl Coordinator {
             Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
             Err(claim::ClaimError::Store(error)) => Decision::Then(Step::FailStore(error)),
             Err(claim::ClaimError::NotRanges) => file.policy.whole_body_came(),
+            Err(claim::ClaimError::Instead { url, came, written }) => {
+                file.policy.something_else_came(url, came, written)
+            }
             Err(claim::ClaimError::Request(error)) => {
                 let refused = gained == 0 && received == 0 && error.is_connection_refused();
                 if refused && !order.served {
@@ -602,11 +608,17 @@ impl Coordinator {
                 shared.hashing.finish(&part);
                 part.verify()?.install()
             });
-            Ended::Installed(id, installed.and_then(|installed| target.deliver(installed)))
+            let came = match (&installed, target.part.get()) {
+                (Err(StoreError::Mismatch { .. }), Some(part)) => {
+                    instead::recognise(&part.beginning(instead::LOOK), &target.model)
+                }
+                _ => None,
+            };
+            Ended::Installed(id, installed.and_then(|installed| target.deliver(installed)), came)
         });
     }
 
-    fn installed(&mut self, id: FileId, result: Result<Installed, StoreError>) {
+    fn installed(&mut self, id: FileId, result: Result<Installed, StoreError>, came: Option<Instead>) {
         let now = self.shared.now();
         let file = &mut self.files[id.0];
         match result {
@@ -628,7 +640,7 @@ impl Coordinator {
             Err(StoreError::Interrupted { .. }) => file.phase = Phase::Transferring,
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 file.phase = Phase::Transferring;
-                let decision = file.policy.wrong_digest(expected, found);
+                let decision = file.policy.wrong_digest(expected, found, came);
                 self.decide(id, decision);
             }
             Err(error) => {

@@ -13,7 +13,7 @@ use super::address::is_public;
 use super::answer::{Asked, Shape, judge, strong_etag};
 use super::connect::{Connector, Line};
 use super::credentials::Credentials;
-use super::error::{RequestError, TransportError, Unusable};
+use super::error::{Beginning, RequestError, TransportError, Unusable};
 use super::http1::{Head, Request};
 use super::proxy::{Proxies, ProxyError, ProxyTable};
 use super::redirect::{MAX_HOPS, RedirectError, follow};
@@ -209,7 +209,7 @@ impl Connection {
         for _ in 0..=MAX_HOPS {
             let (head, peer) = self.send(&at, asked).await?;
             if !is_redirect(head.status) {
-                return self.check(&head, at, asked, resolved.is_some());
+                return self.check(&head, at, asked, resolved.is_some()).await;
             }
             let location = head.headers.get(header::LOCATION).map(HeaderValue::as_bytes);
             let next = follow(&at.url, location).and_then(|next| self.permit(&at, next, peer));
@@ -306,7 +306,24 @@ impl Connection {
         let _ = drained.await;
     }
 
-    fn check(
+    /// How a body that is not used begins, as far as it comes within a moment.
+    async fn beginning(&mut self) -> Beginning {
+        let mut bytes = vec![0; 4 << 10];
+        let mut read = 0;
+        let reading = tokio::time::timeout(MOMENT, async {
+            while read < bytes.len() {
+                match self.read(&mut bytes[read..]).await {
+                    Ok(more) if more > 0 => read += more,
+                    _ => break,
+                }
+            }
+        });
+        let _ = reading.await;
+        bytes.truncate(read);
+        Beginning(bytes)
+    }
+
+    async fn check(
         &mut self,
         head: &Head,
         at: Resolved,
@@ -344,7 +361,17 @@ impl Connection {
             }
             _ => match judge(status, headers, asked) {
                 Ok(shape) => Ok(Answer { shape, etag: strong_etag(headers), resolved: at, connection: self }),
-                Err(what) => Err(RequestError::Unusable { url: url(), what }),
+                Err(what) => {
+                    let is_from_the_start =
+                        status == StatusCode::OK || asked.range.is_none_or(|range| range.start == 0);
+                    let is_another_file = matches!(what, Unusable::Html | Unusable::WrongSize { .. });
+                    let began = if is_from_the_start && is_another_file {
+                        self.beginning().await
+                    } else {
+                        Beginning::default()
+                    };
+                    Err(RequestError::Unusable { url: url(), what, began })
+                }
             },
         }
     }
@@ -353,7 +380,7 @@ impl Connection {
     fn unusable(&self, status: StatusCode, headers: &HeaderMap, at: &Resolved, asked: Asked) -> RequestError {
         let what =
             judge(status, headers, asked).err().unwrap_or(Unusable::Status { status: status.as_u16() });
-        RequestError::Unusable { url: at.url.clone(), what }
+        RequestError::Unusable { url: at.url.clone(), what, began: Beginning::default() }
     }
 }
 
@@ -381,11 +408,6 @@ impl Answer<'_> {
         RequestError::stalled(&self.resolved.url, wait)
     }
 
-    /// The failure of a body that broke off.
-    pub fn broken(&self) -> RequestError {
-        RequestError::Transport { host: self.resolved.url.authority(), kind: TransportError::Broken }
-    }
-
     /// The failure of a body that goes on past the file's length.
     pub fn too_long(&self) -> RequestError {
         RequestError::Transport { host: self.resolved.url.authority(), kind: TransportError::TooLong }
@@ -393,7 +415,11 @@ impl Answer<'_> {
 
     /// The failure of a file that changed between two ranges.
     pub fn changed(&self) -> RequestError {
-        RequestError::Unusable { url: self.resolved.url.clone(), what: Unusable::Changed }
+        RequestError::Unusable {
+            url: self.resolved.url.clone(),
+            what: Unusable::Changed,
+            began: Beginning::default(),
+        }
     }
 }
 

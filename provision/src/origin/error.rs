@@ -77,7 +77,19 @@ pub enum RequestError {
         url: SourceUrl,
         /// What is wrong with it.
         what: Unusable,
+        /// How its body begins, where that is the beginning of a file of another kind or length.
+        began: Beginning,
     },
+}
+
+/// The first bytes of a body, or none. For whoever can tell what they are; not to be shown as they stand.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Beginning(pub Vec<u8>);
+
+impl std::fmt::Debug for Beginning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Beginning({} bytes)", self.0.len())
+    }
 }
 
 fn said(code: Option<&str>, message: Option<&str>) -> String {
@@ -115,6 +127,14 @@ pub enum TransportError {
     /// The connection was reset or closed before the answer ended.
     #[error("the connection broke off")]
     Broken,
+    /// A body ended before its end.
+    #[error("the body was cut short: it broke off after {came} of {of} bytes")]
+    CutShort {
+        /// How many bytes of it came.
+        came: u64,
+        /// How many there were to be.
+        of: u64,
+    },
     /// No byte, or nearly none, for too long.
     #[error("nothing came for {} s", .0.as_secs_f64())]
     Stalled(Duration),
@@ -240,6 +260,16 @@ impl RequestError {
     /// Nothing came from `url` for `waited`.
     pub fn stalled(url: &SourceUrl, waited: Duration) -> Self {
         Self::Transport { host: url.authority(), kind: TransportError::Stalled(waited) }
+    }
+
+    /// The body that came from `url` ended after `came` bytes, of which there were to be `of`.
+    pub fn cut_short(url: &SourceUrl, came: u64, of: u64) -> Self {
+        Self::transport(url, TransportError::CutShort { came, of })
+    }
+
+    /// Whether the connection broke off.
+    pub fn is_broken(&self) -> bool {
+        matches!(self, Self::Transport { kind: TransportError::Broken, .. })
     }
 
     /// Whether no answer came at all.

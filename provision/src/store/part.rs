@@ -289,6 +289,14 @@ impl PartFile {
         self.size
     }
 
+    /// Its first bytes, as many as `most` and there are: for a message about what they are. None where it cannot be read.
+    pub fn beginning(&self, most: usize) -> Vec<u8> {
+        let mut bytes = vec![0; most.min(self.size as usize)];
+        let read = self.file.read_at(&mut bytes, 0).unwrap_or(0);
+        bytes.truncate(read);
+        bytes
+    }
+
     /// Writes `bytes` at `at`. Nobody may have written there before: the schedule hands out every byte once.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<Written, StoreError> {
         debug_assert!(at + bytes.len() as u64 <= self.size, "the schedule hands out nothing past the end");

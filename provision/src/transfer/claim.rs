@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::buffers::Buffer;
+use super::instead::{self, Instead};
 use super::{Shared, Then, Wanted};
 use crate::byte_range::ByteRange;
 use crate::event::{Event, FileIndex};
@@ -230,6 +231,8 @@ pub(super) enum ClaimError {
     Store(StoreError),
     /// A whole body came for a range.
     NotRanges,
+    /// Something else than the file came, from there; some of it may have been written.
+    Instead { url: SourceUrl, came: Instead, written: bool },
     /// Another connection tried to find out where the source leads, and failed.
     Unresolved,
 }
@@ -244,14 +247,14 @@ pub(super) async fn fetch(
     let mut sink = Sink::new(shared, target, &order);
     let (kept, result) = match sink.receive(&order, &mut connection).await {
         Ok(kept) => (kept, Ok(())),
-        Err(error) => (false, Err(error)),
+        Err(error) => (false, Err(sink.explained(error))),
     };
     // Whatever happened, nothing of this claim is on its way to the disk when it is over.
-    let result = match (sink.settle().await, result) {
-        (Err(error), Ok(()) | Err(ClaimError::Revoked | ClaimError::Request(_) | ClaimError::NotRanges)) => {
-            Err(error)
-        }
-        (_, result) => result,
+    let settled = sink.settle().await;
+    let result = match result {
+        Err(ClaimError::Store(_) | ClaimError::Unresolved) => result,
+        // What the disk says of it comes before what the origin says.
+        _ => settled.and(result),
     };
     let received = order.handle.received.load(Ordering::Relaxed);
     ClaimEnd { order, connection, kept: kept && result.is_ok(), gained: sink.gained, received, result }
@@ -270,6 +273,12 @@ struct Sink {
     gained: u64,
     /// The write under way; the next chunks are read meanwhile.
     writing: Option<JoinHandle<Result<u64, StoreError>>>,
+    /// The answer is the whole file, by its own account: where its bytes are not, it is something else.
+    whole: bool,
+    /// What its first bytes look like, if not like a model.
+    suspect: Option<Instead>,
+    /// Where it comes from, where its first bytes are the file's.
+    place: Option<SourceUrl>,
 }
 
 impl Sink {
@@ -285,6 +294,46 @@ impl Sink {
             position,
             gained: 0,
             writing: None,
+            whole: false,
+            suspect: None,
+            place: None,
+        }
+    }
+
+    /// What came, where the body of an answer that cannot be used says it.
+    fn explained(&self, error: ClaimError) -> ClaimError {
+        let ClaimError::Request(RequestError::Unusable { url, began, .. }) = &error else { return error };
+        match instead::recognise(&began.0, &self.target.model) {
+            Some(came) => ClaimError::Instead { url: url.clone(), came, written: false },
+            None => error,
+        }
+    }
+
+    /// Looks at the file's first bytes, which are about to be written. A pointer is not; what else may be no model is
+    /// remembered until its end says what it is.
+    fn inspect(&mut self) -> Result<(), ClaimError> {
+        self.suspect = instead::recognise(&self.buffer, &self.target.model);
+        match self.suspect.take_if(|came| instead::is_never(came, &self.target.model)) {
+            Some(came) => Err(self.instead(came)),
+            None => Ok(()),
+        }
+    }
+
+    /// The failure of a body that is something else. What is buffered of it is not written any more.
+    fn instead(&self, came: Instead) -> ClaimError {
+        let url = self.place.clone().unwrap_or_else(|| self.target.model.sources[0].clone());
+        ClaimError::Instead { url, came, written: self.gained > 0 || self.writing.is_some() }
+    }
+
+    /// The body has ended, before the file's end.
+    fn ended(&mut self, answer: &Answer<'_>, came: u64, of: u64) -> ClaimError {
+        if self.whole && self.position == self.buffer.len() as u64 {
+            // Nothing of it has been looked at.
+            self.suspect = instead::recognise(&self.buffer, &self.target.model);
+        }
+        match self.suspect.take().filter(|_| self.whole) {
+            Some(came) => self.instead(came),
+            None => ClaimError::Request(RequestError::cut_short(answer.resolved.url(), came, of)),
         }
     }
 
@@ -305,6 +354,10 @@ impl Sink {
         let host = self.shared.host(answer.resolved.url());
         self.shared.schedule().set_host(claim.file, host);
         self.open().await?;
+        self.whole = answer.shape == Shape::Whole;
+        if self.whole || claim.range.start == 0 {
+            self.place = Some(answer.resolved.url().clone());
+        }
         match answer.shape {
             Shape::Part { range, exact } => {
                 let whole = self.read(&mut answer, range.start, range.end).await?;
@@ -409,6 +462,7 @@ impl Sink {
     /// the claim is passed over. True where the body was read to there, false where the claim got shorter meanwhile.
     async fn read(&mut self, answer: &mut Answer<'_>, mut at: u64, until: u64) -> Result<bool, ClaimError> {
         let target = until.min(self.claim.range.end);
+        let from = at;
         let mut turn = None;
         while at < until {
             let handle = self.handle.clone();
@@ -445,15 +499,23 @@ impl Sink {
             }
             let read = match read {
                 Ok(0) => {
-                    self.flush(true).await?;
-                    return Err(ClaimError::Request(answer.broken()));
+                    let error = self.ended(answer, at - from, until - from);
+                    if matches!(error, ClaimError::Request(_)) {
+                        self.flush(true).await?;
+                    }
+                    return Err(error);
                 }
                 Ok(read) => read,
                 Err(error) => {
                     self.flush(true).await?;
-                    return Err(ClaimError::Request(error));
+                    let cut = || RequestError::cut_short(answer.resolved.url(), at - from, until - from);
+                    return Err(ClaimError::Request(if error.is_broken() { cut() } else { error }));
                 }
             };
+            if at == 0 && self.whole && self.position > 0 {
+                // They are passed over.
+                self.suspect = instead::recognise(&self.buffer.room()[..read], &self.target.model);
+            }
             self.handle.moved.fetch_add(read as u64, Ordering::Relaxed);
             let taken = self.take(at, read, target);
             at += read as u64;
@@ -496,9 +558,12 @@ impl Sink {
     async fn flush(&mut self, last: bool) -> Result<bool, ClaimError> {
         let mut all = true;
         if !self.buffer.is_empty() {
-            self.settle().await?;
             let len = self.buffer.len();
             let at = self.position - len as u64;
+            if at == 0 {
+                self.inspect()?;
+            }
+            self.settle().await?;
             let granted = self.shared.schedule().reserve(self.claim.id, len as u64);
             all = granted == len as u64;
             let mut bytes = std::mem::replace(&mut self.buffer, self.shared.buffers.take());

@@ -9,6 +9,8 @@ use crate::origin::{Remedy, RequestError, TransportError, Unusable};
 use crate::source_url::SourceUrl;
 use crate::store::StoreError;
 
+use super::instead::Instead;
+
 /// A file that was given up: what every source it was tried from had to say.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.reason())]
@@ -39,14 +41,29 @@ pub enum SourceError {
     Request(#[from] RequestError),
     /// Its bytes are not those that the lock names.
     #[error(
-        "the bytes have SHA-256 {found}, the lock says {expected}; they were deleted. The file at the source has \
-         changed, or something on the way changes it"
+        "the bytes have SHA-256 {found}, the lock says {expected}; they were deleted. {}",
+        .instead.as_ref().map_or(
+            "The file at the source has changed, or something on the way changes it".to_owned(),
+            |came| format!("By its first bytes, {came}")
+        )
     )]
     WrongDigest {
         /// The lock's digest.
         expected: Sha256,
         /// The digest of what came.
         found: Sha256,
+        /// What its first bytes look like.
+        instead: Option<Instead>,
+    },
+    /// It has something else in the file's place.
+    #[error("{url}: {came}")]
+    Instead {
+        /// Where the source led.
+        url: SourceUrl,
+        /// What it is.
+        came: Instead,
+        /// Some of it has been written.
+        written: bool,
     },
 }
 
@@ -65,6 +82,7 @@ impl FileError {
     pub fn is_integrity(&self) -> bool {
         self.attempts.iter().any(|attempt| match &attempt.error {
             SourceError::WrongDigest { .. } => true,
+            SourceError::Instead { came, .. } => came.is_integrity(),
             SourceError::Request(RequestError::Unusable { what, .. }) => {
                 matches!(what, Unusable::WrongSize { .. } | Unusable::Changed)
             }
@@ -76,7 +94,12 @@ impl FileError {
     pub(super) fn condemns_bytes(&self) -> bool {
         // A disk that failed says nothing about the bytes: they are what the next run goes on from.
         self.store.is_none()
-            && self.attempts.last().is_some_and(|last| matches!(last.error, SourceError::WrongDigest { .. }))
+            && self.attempts.last().is_some_and(|last| {
+                matches!(
+                    last.error,
+                    SourceError::WrongDigest { .. } | SourceError::Instead { written: true, .. }
+                )
+            })
     }
 
     /// Whether a source wants a token or a permission.
@@ -98,7 +121,7 @@ impl FileError {
             .attempts
             .iter()
             .map(|attempt| match &attempt.error {
-                SourceError::Request(error) => error.to_string(),
+                error @ (SourceError::Request(_) | SourceError::Instead { .. }) => error.to_string(),
                 error @ SourceError::WrongDigest { .. } => format!("{}: {error}", attempt.source),
             })
             .collect();
@@ -356,9 +379,20 @@ impl FilePolicy {
         Decision::Then(Step::StartOver { reason: Unusable::Changed.to_string() })
     }
 
+    /// Something else came from `url`. Asking again brings the same; what has been `written` of it may be anywhere
+    /// among the bytes that are held, so all of them go.
+    pub(super) fn something_else_came(&mut self, url: SourceUrl, came: Instead, written: bool) -> Decision {
+        self.next_source(SourceError::Instead { url, came, written }, written)
+    }
+
     /// Every byte is there, and they are not those that the lock names.
-    pub(super) fn wrong_digest(&mut self, expected: Sha256, found: Sha256) -> Decision {
-        let error = SourceError::WrongDigest { expected, found };
+    pub(super) fn wrong_digest(
+        &mut self,
+        expected: Sha256,
+        found: Sha256,
+        instead: Option<Instead>,
+    ) -> Decision {
+        let error = SourceError::WrongDigest { expected, found, instead };
         let reason = error.to_string();
         if self.offline {
             self.give_up(error);

@@ -135,6 +135,10 @@ impl Fault {
                 answer.stop = Some((*at.min(&answer.body_length()), Ending::Fin));
             }
             Self::Chunked => chunk(answer, true),
+            Self::NoLength => {
+                answer.remove("Content-Length");
+                answer.close = Close::Silent;
+            }
             Self::Reset(ResetAt::FirstByte) => {
                 answer.head_fault = Some(HeadFault::Cut { after: 0, ending: Ending::Reset });
             }

@@ -73,6 +73,8 @@ pub enum Fault {
     ChunkedCut(u64),
     /// Honest but chunked, without `Content-Length`.
     Chunked,
+    /// No `Content-Length`: the body ends with the connection.
+    NoLength,
     /// 15 (with [`When::After`]), 16: this `ETag`, verbatim; `If-Range` is judged by it.
     Etag(String),
     /// 18: the `ETag` becomes a weak one.

@@ -90,12 +90,11 @@ pub(crate) fn acceptor(tls: Tls, address: IpAddr) -> io::Result<TlsAcceptor> {
 }
 
 fn certify(tls: Tls, address: IpAddr) -> Result<(CertificateDer<'static>, KeyPair), rcgen::Error> {
-    let names: Vec<String> = match tls.certificate {
-        Certificate::OtherName => vec!["elsewhere.example".to_owned()],
-        _ => {
-            let own = ["localhost".to_owned(), address.to_string()];
-            tls.names.iter().map(|name| (*name).to_owned()).chain(own).collect()
-        }
+    let names: Vec<String> = if tls.certificate == Certificate::OtherName {
+        vec!["elsewhere.example".to_owned()]
+    } else {
+        let own = ["localhost".to_owned(), address.to_string()];
+        tls.names.iter().map(|name| (*name).to_owned()).chain(own).collect()
     };
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name.push(DnType::CommonName, "An origin of the testbed");

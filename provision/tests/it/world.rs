@@ -15,7 +15,7 @@ use provision::origin::{Origin, OriginConfig};
 use provision::schedule::Limits;
 use provision::store::{Destination, Found, PartFile};
 use provision::transfer::TransferConfig;
-use provision_testbed::{BlockingOrigin, Content, Control, OriginConfig as TestbedConfig};
+use provision_testbed::{BlockingOrigin, Content, Control, OriginConfig as TestbedConfig, Tls};
 use tokio::sync::watch;
 
 /// An origin, a directory, and a lock that grows.
@@ -332,6 +332,25 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn start_origin(address: &str) -> BlockingOrigin {
     let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
     BlockingOrigin::start(TestbedConfig { addr, ..TestbedConfig::default() }).unwrap()
+}
+
+/// The same, with TLS.
+pub(crate) fn start_encrypted_origin(address: &str, tls: Tls) -> BlockingOrigin {
+    let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
+    BlockingOrigin::start(TestbedConfig { addr, tls: Some(tls), ..TestbedConfig::default() }).unwrap()
+}
+
+/// Whether this machine has what a test needs. Where it has not, the test says so and proves nothing; where every test has
+/// to prove something (`CI` is set), it fails.
+pub(crate) fn has(what: &str, it: bool) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "only a test's own behaviour follows from it")]
+    let must = std::env::var_os("CI").is_some();
+    assert!(it || !must, "this machine has no {what}");
+    #[expect(clippy::print_stderr, reason = "nobody is to take it for proven")]
+    if !it {
+        eprintln!("not proven: this machine has no {what}");
+    }
+    it
 }
 
 /// What no request may be or carry (faults 17, 18 and 51), and what every one must.

@@ -41,7 +41,7 @@ fn at(now: u32, gained: u64) -> Circumstances {
 }
 
 fn wrong(policy: &mut FilePolicy) -> Decision {
-    policy.wrong_digest(Sha256::of(b"lock"), Sha256::of(b"came"))
+    policy.wrong_digest(Sha256::of(b"lock"), Sha256::of(b"came"), None)
 }
 
 #[test]
@@ -135,7 +135,11 @@ fn fault_26_each_source_gets_its_turn_and_the_failure_names_them_all() {
 
 #[test]
 fn fault_15_the_second_change_of_the_validator_leads_to_one_stream() {
-    let changed = || RequestError::Unusable { url: "http://h/x".parse().unwrap(), what: Unusable::Changed };
+    let changed = || RequestError::Unusable {
+        url: "http://h/x".parse().unwrap(),
+        what: Unusable::Changed,
+        began: crate::origin::Beginning::default(),
+    };
     let mut policy = policy(1, false);
     assert!(matches!(policy.request_failed(changed(), &at(1, 0)), Decision::Then(Step::StartOver { .. })));
     assert!(!policy.is_plain());

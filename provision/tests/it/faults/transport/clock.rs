@@ -1,0 +1,114 @@
+//! A wall clock that jumps by years while files are fetched (fault 41).
+//!
+//! The system's clock is everybody's, so a process of its own gets a false one: this test program runs itself once more,
+//! with a library before the C library whose wall clock is ten years ahead or behind, by turns, each time that it is
+//! asked. The monotonic clock stays right.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use provision_testbed::{Content, Fault, Shape, When};
+
+use super::{SIZE, alone, world};
+use crate::world::{World, has};
+
+const FALSE_CLOCK: &str = r"
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+static long jump(void) {
+    static _Atomic unsigned asked;
+    return asked++ % 2 ? 315360000L : -315360000L;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int failed = syscall(SYS_clock_gettime, clock, now);
+    if (!failed && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += jump();
+    return failed;
+}
+
+int gettimeofday(struct timeval *now, void *zone) {
+    int failed = syscall(SYS_gettimeofday, now, zone);
+    if (!failed && now) now->tv_sec += jump();
+    return failed;
+}
+";
+
+/// Compiles the false clock; `None` without a compiler.
+fn build(directory: &Path) -> Option<std::path::PathBuf> {
+    let (source, library) = (directory.join("clock.c"), directory.join("clock.so"));
+    std::fs::write(&source, FALSE_CLOCK).unwrap();
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .output()
+        .ok()?;
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Some(library)
+}
+
+#[test]
+fn fault_41_a_wall_clock_that_jumps_ends_no_wait_and_lengthens_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let library = build(directory.path());
+    if !has("C compiler", library.is_some()) {
+        return;
+    }
+    let ended = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "faults::transport::clock::under_a_clock_that_jumps", "--ignored", "--nocapture"])
+        .env("LD_PRELOAD", library.unwrap())
+        .output()
+        .unwrap();
+    let said = [ended.stdout, ended.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
+#[ignore = "run by fault_41 with a false clock"]
+fn under_a_clock_that_jumps() {
+    #[expect(clippy::disallowed_methods, reason = "whether it jumps is to be seen")]
+    let looks = [SystemTime::now(), SystemTime::now()];
+    let jumped = looks[1].duration_since(looks[0]).unwrap_or_else(|error| error.duration());
+    assert!(jumped > Duration::from_hours(24 * 365), "the clock is not false: {jumped:?}");
+    nothing_stalls_that_flows();
+    what_stalls_is_ended();
+    a_date_to_come_back_at_is_capped();
+}
+
+/// A slow origin: no limit strikes because the wall clock says that years have gone by.
+fn nothing_stalls_that_flows() {
+    let mut world = World::new();
+    world.file("x", &Content::generated(1, SIZE));
+    world.origin.shape(Shape { first_byte_delay: Duration::from_millis(400), ..Shape::rate(500_000) });
+    let report = world.fetch_all();
+    assert_eq!(report.files[0].retries, 0, "{}", world.events.text());
+}
+
+/// A stall ends by its limit: no wait is longer because the wall clock has gone back.
+fn what_stalls_is_ended() {
+    for fault in [Fault::Stall(100_000), Fault::NoAnswer] {
+        let world = world(fault, When::First(2));
+        let started = Instant::now();
+        world.fetch_all();
+        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    }
+}
+
+/// Retry-After may be a date, which only the wall clock can be compared with: however wrong that is, the wait is capped.
+fn a_date_to_come_back_at_is_capped() {
+    for value in
+        ["Fri, 01 Jan 2038 00:00:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", "Wed, 25 Nov 2026 12:00:00 GMT"]
+    {
+        let fault = Fault::RetryAfter { status: 503, value: value.to_owned() };
+        let world = alone(world(fault, When::First(2)));
+        let started = Instant::now();
+        let report = world.fetch_all();
+        assert_eq!(report.files[0].retries, 2);
+        assert!(started.elapsed() < Duration::from_secs(5), "{value}: {:?}", started.elapsed());
+    }
+}

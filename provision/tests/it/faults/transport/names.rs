@@ -1,0 +1,124 @@
+//! Names that do not resolve, or not always, and addresses that lead nowhere (fault 36).
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use provision::event::Event;
+use provision::origin::Hosts;
+use provision_testbed::{Content, Fault};
+
+use super::SIZE;
+use crate::world::{World, has};
+
+#[test]
+fn fault_36_a_name_that_does_not_resolve_and_an_unreachable_address_lead_to_the_mirror() {
+    for address in ["http://nowhere.invalid:9/x", "http://[100::1]:9/x", "http://127.0.0.1:1/x"] {
+        let mut world = World::new();
+        let content = Content::generated(1, 100_000);
+        world.origin.put("/x", content.clone());
+        let mirror = world.origin.url("/x");
+        world.model("x", &content, &[address.to_owned(), mirror]);
+        world.http.connect_timeout = Duration::from_millis(300);
+        world.config.transfer.retry.retries = 2;
+        let report = world.fetch_all();
+        assert!(report.files[0].source.as_deref().unwrap().starts_with("http://127.0.0.1"));
+        assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 1, "{address}");
+    }
+}
+
+#[test]
+fn fault_36_the_message_says_that_the_name_does_not_resolve() {
+    let mut world = World::new();
+    world.model("x", &Content::generated(1, 10), &["http://nowhere.invalid:9/x".to_owned()]);
+    world.config.transfer.retry.retries = 1;
+    let error = world.fetch_refused().to_string();
+    assert!(error.contains("nowhere.invalid") && error.contains("does not resolve"), "{error}");
+}
+
+/// A world whose file is at a name that the `lookup` with such a number does not find.
+fn flapping(fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> World {
+    let mut world = World::new();
+    let content = Content::generated(1, SIZE);
+    world.origin.put("/x", content.clone());
+    let url = world.origin.url_at("flaps.example", "/x");
+    world.model("x", &content, &[url]);
+    let lookups = AtomicUsize::new(0);
+    world.http.hosts = Hosts::answered_by(move |host| {
+        assert_eq!(host, "flaps.example");
+        let address = IpAddr::from([127, 0, 0, 1]);
+        Some(if fails(lookups.fetch_add(1, Ordering::Relaxed)) { Vec::new() } else { vec![address] })
+    });
+    world
+}
+
+#[test]
+fn fault_36_a_name_that_fails_at_first_and_then_resolves_is_tried_again() {
+    let world = flapping(|n| n < 2);
+    let report = world.fetch_all();
+    assert!((1..=2).contains(&report.files[0].retries), "{}", world.events.text());
+    assert!(world.events.text().contains("does not resolve"), "{}", world.events.text());
+    assert_eq!(report.files[0].fetched, SIZE);
+}
+
+#[test]
+fn fault_36_a_name_that_fails_now_and_then_costs_nothing_that_is_held() {
+    let world = flapping(|n| n % 3 == 2);
+    // Each request needs a connection, and each connection a lookup.
+    world.origin.misbehave("/x", Fault::CloseAfter);
+    let report = world.fetch_all();
+    assert_eq!(report.files[0].fetched, SIZE);
+    let sent = world.origin.counters().body_bytes_sent;
+    assert!(sent < SIZE * 11 / 10, "{sent}");
+}
+
+#[test]
+fn fault_36_a_name_that_never_resolves_ends_the_source_after_its_failures() {
+    let world = flapping(|_| true);
+    let error = world.fetch_refused().to_string();
+    assert!(error.contains("flaps.example") && error.contains("does not resolve"), "{error}");
+    assert_eq!(world.origin.counters().connections_accepted, 0);
+}
+
+/// Makes `address` swallow every attempt to connect: somebody listens and accepts nobody, and the queue is full. Holds
+/// for as long as what is returned. To be called within a runtime.
+fn black_hole(address: SocketAddr) -> std::io::Result<(tokio::net::TcpListener, Vec<TcpStream>)> {
+    let socket =
+        if address.is_ipv6() { tokio::net::TcpSocket::new_v6() } else { tokio::net::TcpSocket::new_v4() }?;
+    socket.bind(address)?;
+    let listener = socket.listen(1)?;
+    let mut queue = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        queue.push(stream);
+        assert!(queue.len() < 100, "the queue has no end");
+    }
+    Ok((listener, queue))
+}
+
+#[test]
+fn fault_36_an_address_that_swallows_everything_costs_a_moment_and_no_failure() {
+    for hole in ["::1", "127.0.0.9"] {
+        let mut world = World::new();
+        let content = Content::generated(1, SIZE);
+        world.origin.put("/x", content.clone());
+        let url = world.origin.url_at("two-ways.example", "/x");
+        world.model("x", &content, &[url]);
+        let hole: IpAddr = hole.parse().unwrap();
+        world.http.hosts =
+            [("two-ways.example", vec![hole, IpAddr::from([127, 0, 0, 1])])].into_iter().collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let at = SocketAddr::new(hole, world.origin.addr().port());
+        let swallows = {
+            let _within = runtime.enter();
+            black_hole(at)
+        };
+        if hole.is_ipv6() && !has("IPv6 on its loopback", swallows.is_ok()) {
+            continue;
+        }
+        let _swallows = swallows.unwrap();
+        let started = Instant::now();
+        let report = world.fetch_all();
+        assert_eq!(report.files[0].retries, 0, "{hole}: {}", world.events.text());
+        assert!(started.elapsed() < world.http.connect_timeout, "{hole}: {:?}", started.elapsed());
+    }
+}

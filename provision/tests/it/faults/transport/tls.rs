@@ -1,0 +1,123 @@
+//! Certificates that prove nothing, and encrypted connections that end without a word (faults 37 and 38).
+
+use std::net::IpAddr;
+
+use provision::cli::exit::{Code, code_of};
+use provision::event::Event;
+use provision::origin::Roots;
+use provision_testbed::{Certificate, Content, Fault, Tls, When, authority};
+use rustls_pki_types::CertificateDer;
+
+use super::SIZE;
+use crate::world::{World, start_encrypted_origin};
+
+/// A world whose origin speaks TLS like this; the testbed's authority is trusted, and no other.
+fn encrypted(tls: Tls) -> World {
+    let mut world = World::new();
+    world.origin = start_encrypted_origin("127.0.0.1", tls);
+    world.http.roots = Roots::Only(vec![CertificateDer::from(authority())]);
+    world.file("x", &Content::generated(1, SIZE));
+    world
+}
+
+fn bad() -> [Certificate; 4] {
+    [Certificate::Expired, Certificate::OtherName, Certificate::UnknownAuthority, Certificate::SelfSigned]
+}
+
+#[test]
+fn fault_37_a_good_certificate_is_believed() {
+    let mut world = encrypted(Tls { names: &["models.example"], ..Tls::default() });
+    world.fetch_all();
+    let content = Content::generated(2, SIZE);
+    world.origin.put("/y", content.clone());
+    world.http.hosts = [("models.example", vec![IpAddr::from([127, 0, 0, 1])])].into_iter().collect();
+    let url = world.origin.url_at("models.example", "/y");
+    world.model("y", &content, &[url]).fetch_all();
+}
+
+#[test]
+fn fault_37_a_bad_certificate_stops_the_file_and_nothing_is_asked_of_it() {
+    for certificate in bad() {
+        let world = encrypted(Tls { certificate, ..Tls::default() });
+        let error = world.fetch_refused();
+        let text = error.to_string();
+        assert!(
+            text.contains("its certificate cannot be verified") && text.contains("SSL_CERT_FILE"),
+            "{text}"
+        );
+        assert!(text.starts_with(&world.origin.addr().to_string()), "it names the host: {text}");
+        assert_eq!(code_of([&error]), Code::Network, "{certificate:?}");
+        let counters = world.origin.counters();
+        assert_eq!(counters.requests, 0, "{certificate:?}: a request was sent to whoever it is");
+        assert!(counters.connections_accepted <= 4, "{certificate:?}: {counters:?}");
+        assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 0, "{certificate:?}");
+        assert!(world.listing().is_empty(), "{:?}", world.listing());
+    }
+}
+
+#[test]
+fn fault_37_a_bad_certificate_stops_the_file_although_there_is_a_mirror() {
+    // Somebody is between, or somebody has forgotten something: a person is to look, and not the next source.
+    for certificate in bad() {
+        let mut world = encrypted(Tls { certificate, ..Tls::default() });
+        let mirror = start_encrypted_origin("127.0.0.2", Tls::default());
+        let content = Content::generated(1, SIZE);
+        mirror.put("/x", content.clone());
+        let sources = [world.origin.url("/x"), mirror.url("/x")];
+        let error = world.model("x", &content, &sources).fetch_refused();
+        assert!(error.to_string().contains("certificate cannot be verified"), "{error}");
+        assert_eq!(error.attempts.len(), 1, "{error}");
+        assert_eq!(mirror.counters().connections_accepted, 0);
+    }
+}
+
+#[test]
+fn fault_37_a_certificate_for_another_name_is_bad_although_its_address_is_right() {
+    let mut world = encrypted(Tls { names: &["models.example"], ..Tls::default() });
+    world.http.hosts = [("other.example", vec![IpAddr::from([127, 0, 0, 1])])].into_iter().collect();
+    let url = world.origin.url_at("other.example", "/x");
+    let error = world.model("x", &Content::generated(1, SIZE), &[url]).fetch_refused().to_string();
+    assert!(error.starts_with("other.example:") && error.contains("certificate"), "{error}");
+    assert_eq!(world.origin.counters().requests, 0);
+}
+
+/// A world whose origin closes encrypted connections without saying so.
+fn rude(fault: Fault, when: When) -> World {
+    let world = encrypted(Tls { close_notify: false, ..Tls::default() });
+    world.origin.misbehave("/x", fault.when(when));
+    world
+}
+
+#[test]
+fn fault_38_an_unclean_end_is_fine_where_every_byte_is_there() {
+    let whole = Fault::IgnoreRange { accept_ranges: false };
+    for fault in [Fault::CloseAfter, Fault::NoLength, Fault::All(vec![whole, Fault::NoLength])] {
+        let world = rude(fault.clone(), When::Always);
+        let report = world.fetch_all();
+        assert_eq!(report.files[0].fetched, SIZE, "{fault:?}");
+        assert_eq!(report.files[0].retries, 0, "{fault:?}: {}", world.events.text());
+        assert!(world.origin.counters().requests <= 12, "{fault:?}: {}", world.origin.counters().requests);
+    }
+}
+
+#[test]
+fn fault_38_an_unclean_end_before_the_last_byte_is_tried_again_from_there() {
+    for fault in [Fault::CutBody(300_000), Fault::ChunkedCut(300_000)] {
+        let world = rude(fault.clone(), When::Every(2));
+        let report = world.fetch_all();
+        assert_eq!(report.files[0].fetched, SIZE, "{fault:?}");
+        assert!(report.files[0].retries >= 1, "{fault:?}");
+        assert!(world.origin.counters().requests <= 40, "{}", world.origin.counters().requests);
+    }
+}
+
+#[test]
+fn fault_38_a_body_that_says_no_length_is_not_complete_because_it_ended() {
+    let whole = Fault::IgnoreRange { accept_ranges: false };
+    let fault = Fault::All(vec![whole, Fault::NoLength, Fault::CutBody(2_000_000)]);
+    let world = rude(fault, When::Always);
+    let error = world.fetch_refused();
+    assert!(error.to_string().contains("cut short"), "{error}");
+    assert_eq!(code_of([&error]), Code::Network);
+    assert!(world.origin.counters().requests <= 16, "{}", world.origin.counters().requests);
+}
