@@ -412,6 +412,25 @@ pub(crate) fn has(what: &str, it: bool) -> bool {
     it
 }
 
+/// The same, with TLS.
+pub(crate) fn start_encrypted_origin(address: &str, tls: Tls) -> BlockingOrigin {
+    let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
+    BlockingOrigin::start(TestbedConfig { addr, tls: Some(tls), ..TestbedConfig::default() }).unwrap()
+}
+
+/// Whether this machine has what a test needs. Where it has not, the test says so and proves nothing; where every test has
+/// to prove something (`CI` is set), it fails.
+pub(crate) fn has(what: &str, it: bool) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "only a test's own behaviour follows from it")]
+    let must = std::env::var_os("CI").is_some();
+    assert!(it || !must, "this machine has no {what}");
+    #[expect(clippy::print_stderr, reason = "nobody is to take it for proven")]
+    if !it {
+        eprintln!("not proven: this machine has no {what}");
+    }
+    it
+}
+
 /// What no request may be or carry (faults 17, 18 and 51), and what every one must.
 pub(crate) fn assert_polite(origin: &Control) {
     for request in origin.requests() {
