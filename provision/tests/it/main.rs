@@ -10,6 +10,7 @@ mod faults;
 mod fetching;
 mod interrupt;
 mod program;
+mod requirement;
 mod resume;
 mod secrets;
 mod sources;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use provision_testbed::{Control, SIGNATURE_PREFIX};
 
+use crate::requirement::needs;
 use crate::world::Recorder;
 
 /// What every canary begins with.
@@ -356,7 +357,8 @@ mod tests {
         );
         command.env("TERM", "xterm").args(["-qec", &line, "/dev/null"]);
         let Ok(output) = command.output() else {
-            return crate::world::not_run("script is not installed");
+            needs("script", false);
+            return;
         };
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains('\x1b') && text.contains("403"), "{text}");

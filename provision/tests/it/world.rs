@@ -385,50 +385,10 @@ pub(crate) fn start_proxy(address: &str) -> BlockingOrigin {
     proxy
 }
 
-/// Says that a test is not run for want of something; CI has everything.
-pub(crate) fn not_run(why: &str) {
-    #[expect(clippy::disallowed_methods, reason = "a test, not the library")]
-    let ci = std::env::var_os("CI").is_some();
-    assert!(!ci, "CI has what it takes: {why}");
-    eprintln!("not run: {why}");
-}
-
 /// The same, with TLS.
 pub(crate) fn start_encrypted_origin(address: &str, tls: Tls) -> BlockingOrigin {
     let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
     BlockingOrigin::start(TestbedConfig { addr, tls: Some(tls), ..TestbedConfig::default() }).unwrap()
-}
-
-/// Whether this machine has what a test needs. Where it has not, the test says so and proves nothing; where every test has
-/// to prove something (`CI` is set), it fails.
-pub(crate) fn has(what: &str, it: bool) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "only a test's own behaviour follows from it")]
-    let must = std::env::var_os("CI").is_some();
-    assert!(it || !must, "this machine has no {what}");
-    #[expect(clippy::print_stderr, reason = "nobody is to take it for proven")]
-    if !it {
-        eprintln!("not proven: this machine has no {what}");
-    }
-    it
-}
-
-/// The same, with TLS.
-pub(crate) fn start_encrypted_origin(address: &str, tls: Tls) -> BlockingOrigin {
-    let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
-    BlockingOrigin::start(TestbedConfig { addr, tls: Some(tls), ..TestbedConfig::default() }).unwrap()
-}
-
-/// Whether this machine has what a test needs. Where it has not, the test says so and proves nothing; where every test has
-/// to prove something (`CI` is set), it fails.
-pub(crate) fn has(what: &str, it: bool) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "only a test's own behaviour follows from it")]
-    let must = std::env::var_os("CI").is_some();
-    assert!(it || !must, "this machine has no {what}");
-    #[expect(clippy::print_stderr, reason = "nobody is to take it for proven")]
-    if !it {
-        eprintln!("not proven: this machine has no {what}");
-    }
-    it
 }
 
 /// What no request may be or carry (faults 17, 18 and 51), and what every one must.

@@ -11,7 +11,8 @@ use provision::schedule::Limits;
 use provision::store::StoreError;
 use provision_testbed::{Content, Shape};
 
-use super::durable::{Stracing, has_strace};
+use super::durable::Stracing;
+use crate::requirement::needs_tool;
 use crate::world::{PATIENCE, World};
 
 const MARKER: &str = ".models-installed";
@@ -68,7 +69,7 @@ fn fault_74_a_parent_directory_swapped_for_a_symlink_while_the_fetch_runs_leads_
 
 #[test]
 fn fault_74_with_the_kernel_s_walk_and_without_it_comes_to_the_same() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     let both_ways = |failing: Option<&str>| {

@@ -13,24 +13,12 @@ use provision::store::{Acquire, DestinationLock};
 use provision_testbed::{Content, Shape};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::requirement::needs_tool;
 use crate::world::{PATIENCE, World};
 
 const MARKER: &str = ".models-installed";
 /// Less than one claim: no checkpoint is ever made of it, so that every sync is one of the install's.
 const SMALL: u64 = 200_000;
-
-/// Whether strace is there.
-#[expect(clippy::print_stderr, reason = "a test that is passed over says so")]
-pub(super) fn has_strace() -> bool {
-    let found = Command::new("strace").arg("-V").output().is_ok();
-    #[expect(clippy::disallowed_methods, reason = "a test, not the library")]
-    let ci = std::env::var_os("CI").is_some();
-    assert!(found || !ci, "CI installs strace: this test must not be passed over there");
-    if !found {
-        eprintln!("not run: strace is not installed");
-    }
-    found
-}
 
 /// A run of the program whose system calls fail.
 pub(super) struct Stracing {
@@ -133,7 +121,7 @@ fn part(world: &World, path: &str, ending: &str) -> PathBuf {
 
 #[test]
 fn fault_70_a_part_that_a_resume_cannot_sync_is_not_believed_by_the_run_after_it() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     let mut world = World::new();
@@ -154,7 +142,7 @@ fn fault_70_a_part_that_a_resume_cannot_sync_is_not_believed_by_the_run_after_it
 
 #[test]
 fn fault_70_a_sync_that_fails_is_said_so_also_when_every_byte_has_come() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     // The checkpoint is held up until the last byte has come and the proof waits for it.
@@ -174,7 +162,7 @@ fn fault_70_a_sync_that_fails_is_said_so_also_when_every_byte_has_come() {
 
 #[test]
 fn fault_70_a_file_that_was_only_found_is_synced_before_a_marker_vouches_for_it() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     let content = Content::generated(1, SMALL);
@@ -208,7 +196,7 @@ fn fault_70_a_file_that_was_only_found_is_synced_before_a_marker_vouches_for_it(
 
 #[test]
 fn fault_67_the_end_of_a_symlink_is_durable_before_the_marker_and_not_used_where_it_cannot_be() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     let baked = |world: &World| {
@@ -250,7 +238,7 @@ fn fault_67_the_end_of_a_symlink_is_durable_before_the_marker_and_not_used_where
 
 #[test]
 fn fault_70_one_file_s_failing_sync_does_not_cost_the_others_their_checkpoint_at_a_stop() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     let mut world = World::new();
@@ -274,7 +262,7 @@ fn fault_70_one_file_s_failing_sync_does_not_cost_the_others_their_checkpoint_at
 
 #[test]
 fn fault_70_a_name_that_cannot_be_made_durable_is_taken_back() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     for old in [false, true] {
@@ -300,7 +288,7 @@ fn fault_70_a_name_that_cannot_be_made_durable_is_taken_back() {
 
 #[test]
 fn fault_70_a_marker_whose_name_cannot_be_made_durable_is_none() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     let world = small();
@@ -320,7 +308,7 @@ fn fault_70_a_marker_whose_name_cannot_be_made_durable_is_none() {
 
 #[test]
 fn fault_84_a_volume_that_cannot_sync_is_refused_by_name() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     let world = small();
@@ -340,7 +328,7 @@ fn fault_84_a_volume_that_cannot_sync_is_refused_by_name() {
 
 #[test]
 fn fault_68_a_full_disk_says_how_much_more_the_file_needs_and_how_much_is_free() {
-    if !has_strace() {
+    if !needs_tool("strace", "-V") {
         return;
     }
     let world = small();

@@ -6,8 +6,9 @@
 
 use provision_testbed::{Content, Shape};
 
-use super::machine::{Volume, after, needs_tool, shim, strace};
+use super::machine::{Volume, after, shim, strace};
 use crate::program::{Ended, end, fetch, run};
+use crate::requirement::needs_tool;
 use crate::world::{PATIENCE, World};
 
 const SIZE: u64 = 12_000_000;

@@ -10,8 +10,8 @@ use provision::store::{Acquire, Destination, DestinationLock};
 use provision_testbed::{Content, Shape};
 use rustix::fs::{FileType, Mode};
 
-use super::machine::needs_root;
 use crate::program::{fetch, run};
+use crate::requirement::needs_root;
 use crate::world::{PATIENCE, World};
 
 #[test]

@@ -12,29 +12,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use camino::Utf8PathBuf;
 
+use crate::requirement::{needs, needs_root, needs_tool};
 use crate::world::World;
-
-/// Whether what a test needs is there. It is passed over with a word where it is not; CI has everything.
-pub(super) fn needs(what: &str, there: bool) -> bool {
-    #[expect(clippy::disallowed_methods, reason = "a test, not the library")]
-    let ci = std::env::var_os("CI").is_some();
-    assert!(there || !ci, "CI must have {what}: this test must not be passed over there");
-    if !there {
-        eprintln!("skipped: needs {what}");
-    }
-    there
-}
-
-/// Whether this is root, who may mount and make devices.
-pub(super) fn needs_root() -> bool {
-    needs("root", rustix::process::geteuid().is_root())
-}
-
-/// Whether such a program is installed.
-pub(super) fn needs_tool(tool: &str, version: &str) -> bool {
-    let found = Command::new(tool).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    needs(tool, found.is_ok())
-}
 
 /// A file system of its own. See the module's documentation.
 pub(super) struct Volume {
@@ -56,7 +35,9 @@ impl Volume {
         keeper.args(["--mount", "--propagation", "private", "sh", "-c"]);
         keeper.arg("while read -r order; do if eval \"$order\"; then echo done; else echo failed; fi; done");
         keeper.arg("sh").arg(mount_point.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut keeper = keeper.spawn().ok().filter(|_| needs("unshare", true))?;
+        let keeper = keeper.spawn().ok();
+        needs("unshare", keeper.is_some());
+        let mut keeper = keeper?;
         let (orders, answers) = (keeper.stdin.take(), BufReader::new(keeper.stdout.take().unwrap()));
         let root = PathBuf::from(format!("/proc/{}/root", keeper.id()));
         let at = root.join(mount_point.path().strip_prefix("/").unwrap());

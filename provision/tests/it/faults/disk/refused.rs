@@ -6,8 +6,9 @@ use std::process::Command;
 
 use provision_testbed::{Content, Shape};
 
-use super::machine::{Volume, after, needs_root, needs_tool, strace};
+use super::machine::{Volume, after, strace};
 use crate::program::{Ended, end, fetch, run};
+use crate::requirement::{needs_root, needs_tool};
 use crate::world::{PATIENCE, World};
 
 const MARKER: &str = ".models-installed";

@@ -6,8 +6,9 @@ use std::process::{Child, Command};
 use provision_testbed::{Content, Shape};
 use rustix::process::Signal;
 
-use super::machine::{after, needs_root, needs_tool};
+use super::machine::after;
 use crate::program::{PATIENCE, end, fetch, run, signal};
+use crate::requirement::{needs_root, needs_tool};
 use crate::world::World;
 
 /// How large the set is that is ended.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use provision_testbed::{Content, Fault, Shape};
 
 use crate::program::{program, run};
-use crate::world::{PATIENCE, World, not_run};
+use crate::requirement::needs_tool;
+use crate::world::{PATIENCE, World};
 
 fn fetch(world: &World) -> Command {
     let mut command = program(world);
@@ -81,8 +82,8 @@ fn fault_64_the_marker_is_gone_while_the_old_file_is_still_there() {
 
 #[test]
 fn fault_64_the_marker_is_removed_durably_before_anything_else_changes() {
-    if Command::new("strace").arg("-V").output().is_err() {
-        return not_run("strace is not installed");
+    if !needs_tool("strace", "-V") {
+        return;
     }
     let (world, _) = changed();
     let log = world.beside("strace.log");

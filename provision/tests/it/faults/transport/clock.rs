@@ -11,7 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 use provision_testbed::{Content, Fault, Shape, When};
 
 use super::{SIZE, alone, world};
-use crate::world::{World, has};
+use crate::requirement::needs;
+use crate::world::World;
 
 const FALSE_CLOCK: &str = r"
 #include <sys/syscall.h>
@@ -55,7 +56,7 @@ fn build(directory: &Path) -> Option<std::path::PathBuf> {
 fn fault_41_a_wall_clock_that_jumps_ends_no_wait_and_lengthens_none() {
     let directory = tempfile::tempdir().unwrap();
     let library = build(directory.path());
-    if !has("C compiler", library.is_some()) {
+    if !needs("a C compiler", library.is_some()) {
         return;
     }
     let ended = Command::new(std::env::current_exe().unwrap())

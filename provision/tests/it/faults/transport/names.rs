@@ -9,7 +9,8 @@ use provision::origin::Hosts;
 use provision_testbed::{Content, Fault};
 
 use super::SIZE;
-use crate::world::{World, has};
+use crate::requirement::needs;
+use crate::world::World;
 
 #[test]
 fn fault_36_a_name_that_does_not_resolve_and_an_unreachable_address_lead_to_the_mirror() {
@@ -112,7 +113,7 @@ fn fault_36_an_address_that_swallows_everything_costs_a_moment_and_no_failure() 
             let _within = runtime.enter();
             black_hole(at)
         };
-        if hole.is_ipv6() && !has("IPv6 on its loopback", swallows.is_ok()) {
+        if hole.is_ipv6() && !needs("IPv6 on the loopback", swallows.is_ok()) {
             continue;
         }
         let _swallows = swallows.unwrap();
