@@ -5,6 +5,7 @@ use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs,
 
 use crate::bench::BenchArgs;
 use crate::ci::CiArgs;
+use crate::crash::CrashArgs;
 use crate::dist::DistArgs;
 use crate::image::ImageArgs;
 use crate::readme::ReadmeArgs;
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Readme(ReadmeArgs),
     /// Run the schedule against simulated hosts, and say which term limits it
     Simulate(SimulateArgs),
+    /// Strike the real binary at its system calls, cut its power, and check what is left
+    Crash(CrashArgs),
     /// Measure this program beside aria2c, curl and others: time, processor time, peak memory
     Bench(BenchArgs),
 }

@@ -4,6 +4,7 @@ mod bench;
 mod certificates;
 mod ci;
 mod containers;
+mod crash;
 mod demo;
 mod dist;
 mod fetch_models;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
             static_binary::run(&args).map(Done::say).map_err(|error| unexpected(&error))
         }
         Command::Simulate(args) => simulate::run(&args).map_err(|error| unexpected(&error)),
+        Command::Crash(args) => crash::run(&args).map_err(|error| unexpected(&error)),
         Command::Bench(args) => bench::run(&args).map_err(|error| unexpected(&error)),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
