@@ -42,7 +42,7 @@ use workshop::Workshop;
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "a flag of the command line each")]
 pub(crate) struct CrashArgs {
-    /// Every call of every job, killed before and after it and failed in every way: the better part of an hour
+    /// Every call of every job, killed before and after it and failed in every way: two hours
     #[arg(long, conflicts_with = "sample")]
     pub(crate) exhaustive: bool,
     /// What CI runs: some of everything, in about three minutes

@@ -113,9 +113,9 @@ pub(super) fn final_names(set: &Set, job: Job, place: &Place) -> Result<Vec<Viol
     Ok(violations)
 }
 
-/// Everything as it should be when a run has ended well: exact, with fixed metadata, vouched for, and nothing left over
-/// but what `may_stay`.
-pub(super) fn complete(set: &Set, job: Job, place: &Place, may_stay: &[Utf8PathBuf]) -> Result<()> {
+/// Everything as it should be when a run has ended well: exact, with fixed metadata, vouched for, and nothing left over.
+/// What is in `either_way` may be there or not.
+pub(super) fn complete(set: &Set, job: Job, place: &Place, either_way: &[Utf8PathBuf]) -> Result<()> {
     let look = look(set, job, place, After::Death)?.sound()?;
     let mut expected = BTreeSet::new();
     for file in &set.new.files {
@@ -138,27 +138,31 @@ pub(super) fn complete(set: &Set, job: Job, place: &Place, may_stay: &[Utf8PathB
         expected.insert(place.destination().join(MARKER));
     }
     let found: BTreeSet<_> = files_below(&place.root)?.into_iter().collect();
-    let missing: Vec<_> = expected.difference(&found).collect();
+    let missing: Vec<_> = expected.difference(&found).filter(|path| !either_way.contains(path)).collect();
     ensure!(missing.is_empty(), "not there: {missing:?}");
-    let left: Vec<_> = found.difference(&expected).filter(|path| !may_stay.contains(path)).collect();
+    let left: Vec<_> = found.difference(&expected).filter(|path| !either_way.contains(path)).collect();
     ensure!(left.is_empty(), "left over: {left:?}");
     Ok(())
 }
 
-/// What a run may leave that found nothing to do there: files of a dead one that say nothing to anybody. A lock that
-/// nobody holds is used again; what was proven counts for less than the marker, and goes with it.
+/// What may be there or not when a run has found nothing to do there: files of a dead one that say nothing to anybody. A
+/// lock that nobody holds is used again; what was proven counts for less than the marker, and goes with it; a cache is
+/// not filled from a destination that is complete.
 ///
-/// And a known gap: the journal of a cache's object that was installed right before its run died. Its name says that it
-/// belongs to a part, there is none, and neither the next run nor pruning looks at it.
-pub(super) fn harmless(look: &Look, place: &Place) -> Result<Vec<Utf8PathBuf>> {
+/// And a known gap: the journal of a file that was installed right before the end. Its name says that it belongs to a
+/// part, and there is none. In a cache neither the next run nor pruning looks at it. In a destination it stays where the
+/// marker is complete, which only a power cut can bring about: the journal's removal is not waited for.
+pub(super) fn harmless(set: &Set, look: &Look, place: &Place) -> Result<Vec<Utf8PathBuf>> {
     let (destination, cache) = (place.destination(), place.cache());
     let mut paths = vec![cache.join(LOCK)];
-    if look.is_complete {
-        paths.extend([destination.join(LOCK), destination.join(PROVEN)]);
-    }
     let of_nothing =
         |path: &Utf8PathBuf| path.extension() == Some("journal") && !journal::part_of(path).exists();
     paths.extend(files_below(&cache)?.into_iter().filter(of_nothing));
+    if look.is_complete {
+        paths.extend([destination.join(LOCK), destination.join(PROVEN)]);
+        paths.extend(set.new.files.iter().map(|file| object(place, file)));
+        paths.extend(files_below(&destination)?.into_iter().filter(of_nothing));
+    }
     Ok(paths)
 }
 

@@ -81,7 +81,7 @@ impl<'a> Stage<'a> {
             fs::remove_dir_all(place.layers())?;
         }
         let look = look::look(set, job, place, after)?.sound()?;
-        let harmless = look::harmless(&look, place)?;
+        let harmless = look::harmless(set, &look, place)?;
         // Nothing of the last run may be counted.
         let quiet = |counters: &provision_testbed::Counters| counters.connections_open == 0;
         let before = self.origin.wait_for(Duration::from_secs(30), quiet)?.body_bytes_sent;

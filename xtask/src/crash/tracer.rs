@@ -65,7 +65,7 @@ fn file_kind(path: &str) -> &'static str {
     } else if name.contains(".models-installed") {
         return "marker";
     }
-    match name.rsplit('.').next().unwrap_or_default() {
+    match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
         "part" => "part",
         "journal" => "journal",
         "tmp" => "temporary",
@@ -228,6 +228,7 @@ mod tests {
             ("/d/vae/.x.safetensors.a70580f0.tmp", "temporary"),
             ("/d/vae/x.safetensors", "file"),
             ("/d/vae", "directory"),
+            ("/d/layers/vae/tmp", "directory"),
         ] {
             assert_eq!(file_kind(path), kind, "{path}");
         }

@@ -148,8 +148,11 @@ fn together(
         let others = ended[1..].iter().filter(|ended| ended.is_some()).count();
         let may_wake = if kind.locks_lie() { others > 0 } else { others == WRITERS - 1 };
         if stopped && may_wake {
-            running[0].signal(Signal::CONT)?;
             stopped = false;
+            // It may have ended before the signal that was to stop it.
+            if ended[0].is_none() {
+                running[0].signal(Signal::CONT)?;
+            }
         }
         let violations = look::final_names(&stage.workshop.set, job, place)?;
         Look { violations, ..Look::default() }.sound()?;
