@@ -27,6 +27,7 @@ const WORKERS: usize = 4;
 pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
     let strikes = strikes(workshop, args)?;
     let wanted = strikes.len();
+    println!("    {wanted} strikes");
     let tally = strike_all(workshop, strikes)?;
     println!("{}", tally.table("call"));
     let kills = tally.total() - MISSES.map(|miss| tally.column(miss)).iter().sum::<usize>();

@@ -145,6 +145,20 @@ pub(super) fn complete(set: &Set, job: Job, place: &Place, either_way: &[Utf8Pat
     Ok(())
 }
 
+/// What is not as it should be in the trees of image layers.
+pub(super) fn laid_out(set: &Set, place: &Place) -> Result<Option<String>> {
+    for file in &set.new.files {
+        let [home, layer] = place.homes(file.path);
+        match read(&layer)? {
+            Some(bytes) if bytes == *file.bytes => {}
+            Some(bytes) => return Ok(Some(describe(&layer, &bytes, file))),
+            None if home.exists() => return Ok(Some(format!("{home} was not moved"))),
+            None => return Ok(Some(format!("{layer} is nowhere"))),
+        }
+    }
+    Ok(None)
+}
+
 /// What may be there or not when a run has found nothing to do there: files of a dead one that say nothing to anybody. A
 /// lock that nobody holds is used again; what was proven counts for less than the marker, and goes with it; a cache is
 /// not filled from a destination that is complete.
