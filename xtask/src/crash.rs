@@ -120,12 +120,17 @@ impl CrashArgs {
 /// that cannot be.
 fn with_own_mounts() -> anyhow::Error {
     let why = "file systems cannot be mounted here, so nothing says what a power cut leaves; --no-mounts leaves that out";
+    let separate = ["--mount", "--propagation", "private", "--"];
+    let tried = std::process::Command::new("unshare").args(separate).arg("true").status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return anyhow::Error::msg(why);
+    }
     let program = match std::env::current_exe() {
         Ok(program) => program,
         Err(error) => return error.into(),
     };
     let mut command = std::process::Command::new("unshare");
-    command.args(["--mount", "--propagation", "private", "--"]).arg(program);
+    command.args(separate).arg(program);
     command.args(std::env::args_os().skip(1)).arg("--own-mounts");
     anyhow::Error::new(command.exec()).context(why)
 }
