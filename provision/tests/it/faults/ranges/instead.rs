@@ -56,7 +56,7 @@ fn fault_23_a_git_lfs_pointer_is_named_however_it_is_sent() {
         assert_eq!(code, Code::Integrity, "{how:?}");
         let model = Content::generated(1, SIZE).sha256_hex();
         let expected = format!(
-            "{}: a Git LFS pointer came instead of the file; it points to the very file that the lock names (SHA-256 \
+            "{}?…: a Git LFS pointer came instead of the file; it points to the very file that the lock names (SHA-256 \
              {model}, {SIZE} bytes). The repository holds a pointer there: take the address that the host serves the \
              file itself under (/resolve/ on the Hub, media.githubusercontent.com/media/ on GitHub), or fetch it with \
              git lfs",
@@ -167,7 +167,7 @@ fn fault_26_other_bytes_are_told_by_their_digest_and_what_they_begin_with() {
         let (world, _) = world(Fault::OtherContent(found.clone()), When::Always);
         let error = world.fetch_refused();
         let expected = format!(
-            "{}: the bytes have SHA-256 {}, the lock says {}; they were deleted. {because}",
+            "{}?…: the bytes have SHA-256 {}, the lock says {}; they were deleted. {because}",
             world.origin.url("/x"),
             found.sha256_hex(),
             right.sha256_hex()

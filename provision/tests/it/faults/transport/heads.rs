@@ -73,7 +73,7 @@ fn fault_31_a_mirror_takes_over_from_a_flood_after_a_few_requests() {
         world.origin.put("/mirror", content.clone());
         let sources = [world.origin.url("/x"), world.origin.url("/mirror")];
         let report = world.model("x", &content, &sources).fetch_all();
-        assert!(report.files[0].source.as_deref().unwrap().ends_with("/mirror"));
+        assert!(report.files[0].source.as_deref().unwrap().contains("/mirror?"));
         assert!(world.origin.counters().path("/x").requests <= 4);
         assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 0);
     }

@@ -1,0 +1,173 @@
+//! `cargo xtask crash`: the real binary, struck at its file-changing system calls, and what it leaves behind.
+//!
+//! Four parts: the process killed at a call (`kills`), a call that fails (`errors`), the machine losing its power
+//! (`power`: a file system in an image, cloned while the job runs), and eight processes on one destination (`writers`).
+//! After every strike the invariants I1 to I3 are checked by looking at the files, with the bytes known beforehand, and
+//! a run without trouble has to finish the job without fetching a byte too many.
+//!
+//! The first thing that is wrong ends the command, with what repeats it. docs/crash.md says what is struck and what is
+//! not.
+
+#![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
+
+mod errors;
+mod job;
+mod journal;
+mod kills;
+mod look;
+mod power;
+mod run;
+mod set;
+mod stage;
+mod strike;
+mod tally;
+mod tracer;
+mod volume;
+mod workshop;
+mod writers;
+
+use std::os::unix::process::CommandExt as _;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use xshell::{Shell, cmd};
+
+use crate::programs;
+use crate::project;
+use crate::steps::{Done, Steps};
+use strike::Strike;
+use workshop::Workshop;
+
+/// Strikes the real binary at its system calls, cuts its power, sets it against itself, and checks what is left
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag of the command line each")]
+pub(crate) struct CrashArgs {
+    /// Every call of every job, killed before and after it and failed in every way: two hours
+    #[arg(long, conflicts_with = "sample")]
+    pub(crate) exhaustive: bool,
+    /// What CI runs: some of everything, in about three minutes
+    #[arg(long)]
+    pub(crate) sample: bool,
+    /// Only this part (repeatable)
+    #[arg(long, value_name = "PART", value_enum)]
+    pub(crate) only: Vec<Part>,
+    /// For what is chosen at random; a run prints its own
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How many kills, errors, snapshots or rounds, each, instead of the part's own number
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<usize>,
+    /// Leave out what mounts file systems; without this a machine that cannot mount fails
+    #[arg(long)]
+    pub(crate) no_mounts: bool,
+    /// Go on after something wrong, and list it all at the end
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Only the proof that the power cut finds a wrong order of writes
+    #[arg(long, conflicts_with_all = ["only", "no_mounts"])]
+    pub(crate) prove_red: bool,
+    /// Only this strike, twenty times: what a failure prints
+    #[arg(long, value_name = "JOB:N:ACTION")]
+    pub(crate) strike: Option<Strike>,
+    /// This process has a mount table of its own: how it starts itself
+    #[arg(long, hide = true)]
+    pub(crate) own_mounts: bool,
+}
+
+/// The parts, in the order in which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// SIGKILL at a call
+    Kills,
+    /// A call that fails, or writes half
+    Errors,
+    /// Clones of the disk at every call
+    Power,
+    /// Eight processes at once, locks that lie, a writer that sleeps
+    Writers,
+}
+
+/// How much is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Sample,
+    Full,
+    Exhaustive,
+}
+
+impl CrashArgs {
+    /// Whether file systems will be mounted.
+    fn mounts(&self) -> bool {
+        let has_power = self.only.is_empty() || self.only.contains(&Part::Power);
+        self.prove_red || (has_power && !self.no_mounts && self.strike.is_none())
+    }
+
+    fn extent(&self) -> Extent {
+        match (self.exhaustive, self.sample) {
+            (true, _) => Extent::Exhaustive,
+            (_, true) => Extent::Sample,
+            _ => Extent::Full,
+        }
+    }
+
+    /// How many of something: what was asked for, or the part's own number.
+    fn count(&self, sample: usize, full: usize) -> usize {
+        self.count.unwrap_or(if self.extent() == Extent::Sample { sample } else { full })
+    }
+}
+
+/// Starts this command again with a mount table of its own: however it ends, its mounts end with it. Returns only where
+/// that cannot be.
+fn with_own_mounts() -> anyhow::Error {
+    let why = "file systems cannot be mounted here, so nothing says what a power cut leaves; --no-mounts leaves that out";
+    let separate = ["--mount", "--propagation", "private", "--"];
+    let tried = std::process::Command::new("unshare").args(separate).arg("true").status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return anyhow::Error::msg(why);
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error.into(),
+    };
+    let mut command = std::process::Command::new("unshare");
+    command.args(separate).arg(program);
+    command.args(std::env::args_os().skip(1)).arg("--own-mounts");
+    anyhow::Error::new(command.exec()).context(why)
+}
+
+pub(crate) fn run(args: &CrashArgs) -> Result<()> {
+    let sh = Shell::new()?;
+    sh.change_dir(project::root());
+    programs::extend_path(&sh);
+    programs::require(&sh, "crash", &[programs::CC])?;
+    if args.mounts() && !args.own_mounts {
+        return Err(with_own_mounts());
+    }
+    cmd!(sh, "cargo build --quiet --locked -p provision --bin provision").run()?;
+    let workshop = Workshop::new(&sh, args.keep_going)?;
+    println!("seed {}; the program: {}", args.seed, workshop.program);
+    if let Some(strike) = &args.strike {
+        return strike.again(&workshop, args.seed);
+    }
+    if args.prove_red {
+        return power::prove_red(&sh, &workshop, args);
+    }
+    let mut steps = Steps::new("crash");
+    for &part in Part::value_variants() {
+        if !args.only.is_empty() && !args.only.contains(&part) {
+            continue;
+        }
+        let name = part.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        let repeat = format!("to run it alone: cargo xtask crash --only {name} --seed {}", args.seed);
+        steps
+            .run(&name, || match part {
+                Part::Kills => kills::run(&workshop, args).map(|()| Done::Passed),
+                Part::Errors => errors::run(&workshop, args).map(|()| Done::Passed),
+                Part::Power => power::run(&sh, &workshop, args),
+                Part::Writers => writers::run(&workshop, args).map(|()| Done::Passed),
+            })
+            .context(repeat)?;
+    }
+    steps.finish();
+    Ok(())
+}

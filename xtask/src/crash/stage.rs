@@ -1,0 +1,100 @@
+//! One worker's stage: an origin of its own, so that its bytes can be counted, and a directory for one job at a time.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use provision_testbed::{BlockingOrigin, OriginConfig, Shape};
+
+use super::job::{Job, Place};
+use super::look::{self, After, Look};
+use super::run::Command;
+use super::tracer::{self, End, Options, Trace};
+use super::workshop::Workshop;
+
+/// Bytes that may be fetched twice: at the end of a set, two connections can share a claim, and one of them is cut off
+/// with what was on its way.
+const OVERLAP: u64 = 1 << 20;
+/// So that the paced job takes three seconds: a quarter of it for each of its connections.
+const PACE: u64 = 550_000;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Stage<'a> {
+    pub(super) workshop: &'a Workshop,
+    pub(super) origin: BlockingOrigin,
+    /// Of the new version.
+    pub(super) lock: Utf8PathBuf,
+    pub(super) old_lock: Utf8PathBuf,
+    folder: Utf8PathBuf,
+}
+
+impl<'a> Stage<'a> {
+    pub(super) fn new(workshop: &'a Workshop, name: &str) -> Result<Self> {
+        let folder = workshop.directory(name)?;
+        let origin = BlockingOrigin::start(OriginConfig::default())?;
+        workshop.set.new.serve(&origin);
+        workshop.set.old.serve(&origin);
+        let (lock, old_lock) = (folder.join("models.lock"), folder.join("old.lock"));
+        fs::write(&lock, workshop.set.new.lock(&origin))?;
+        fs::write(&old_lock, workshop.set.old.lock(&origin))?;
+        fs::create_dir_all(folder.join("home"))?;
+        Ok(Self { workshop, origin, lock, old_lock, folder })
+    }
+
+    /// This worker's own place, on the machine's file system.
+    pub(super) fn place(&self) -> Place {
+        Place::at(self.folder.join("place"))
+    }
+
+    pub(super) fn command(&self, job: Job, place: &Place, lock: &Utf8Path) -> Command {
+        self.command_as(job, place, lock, "0")
+    }
+
+    /// As [`Stage::command`], for several at once.
+    pub(super) fn command_as(&self, job: Job, place: &Place, lock: &Utf8Path, name: &str) -> Command {
+        Command {
+            program: self.workshop.program.clone(),
+            arguments: job.arguments(self.workshop, place, lock),
+            home: self.folder.join("home"),
+            output: self.folder.join(format!("output-{name}")),
+        }
+    }
+
+    /// Does the prepared job under the tracer.
+    pub(super) fn trace(&self, job: Job, place: &Place, options: Options<'_>) -> Result<Trace> {
+        self.origin.shape(if job == Job::Paced { Shape::rate(PACE) } else { Shape::default() });
+        let trace = tracer::run(&self.workshop.tracer, &self.command(job, place, &self.lock), options);
+        self.origin.shape(Shape::default());
+        trace
+    }
+
+    /// What a strike has left, which has to be sound; then a run without trouble, which has to finish the job.
+    pub(super) fn recover(&self, job: Job, place: &Place, after: After) -> Result<Look> {
+        let set = &self.workshop.set;
+        if job == Job::Layers && place.layers().exists() {
+            look::final_names(set, job, place)
+                .map(|violations| Look { violations, ..Look::default() })?
+                .sound()?;
+            // What the program asks for, since two sets would mix.
+            fs::remove_dir_all(place.layers())?;
+        }
+        let look = look::look(set, job, place, after)?.sound()?;
+        let harmless = look::harmless(set, &look, place)?;
+        // Nothing of the last run may be counted.
+        let quiet = |counters: &provision_testbed::Counters| counters.connections_open == 0;
+        let before = self.origin.wait_for(Duration::from_secs(30), quiet)?.body_bytes_sent;
+        let ended = self.command(job, place, &self.lock).start(&[])?.wait()?;
+        ensure!(ended.end == End::Code(0), "the run afterwards ended with {}: {}", ended.end, ended.said);
+        look::complete(set, job, place, &harmless).context("after the run without trouble")?;
+        let fetched = self.origin.wait_for(Duration::from_secs(30), quiet)?.body_bytes_sent - before;
+        let allowed = if look.to_fetch == 0 { 0 } else { look.to_fetch + OVERLAP };
+        ensure!(
+            fetched <= allowed,
+            "the run afterwards fetched {fetched} bytes, and {} were missing",
+            look.to_fetch
+        );
+        Ok(look)
+    }
+}
