@@ -1,9 +1,9 @@
 //! `cargo xtask fuzz`: what reads text from outside, against inputs that nobody thought of, for a while each.
 //!
 //! The targets and what they assert are in `fuzz/`, a workspace of its own. One build serves all of them, without a
-//! sanitizer: no crate of this project has `unsafe` code for an address sanitizer to judge, memory is counted by the
+//! sanitizer: what is fuzzed has no `unsafe` code for an address sanitizer to judge, memory is counted by the
 //! targets' own allocator, and integers overflow loudly, since cargo-fuzz builds with debug assertions. So the pinned
-//! toolchain builds it, and an input takes half the time. What the engine finds to be new lies in `target/fuzz/corpus`;
+//! toolchain builds it. What the engine finds to be new lies in `target/fuzz/corpus`;
 //! `--save` puts the shortest of it into `fuzz/corpus`, where every run begins.
 
 mod build;
@@ -66,7 +66,7 @@ pub(crate) enum Target {
     ModelPath,
     /// Content-Range, and the judgement of an answer's head
     ContentRange,
-    /// Retry-After and RateLimit
+    /// `Retry-After` and `RateLimit`
     RetryAfter,
     /// Location, joined to a base
     Location,
