@@ -14,7 +14,7 @@ use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 /// Who walks a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFO
 
 fn openat2(from: &File, path: &str) -> Result<File, Errno> {
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(from, path, FLAGS, Mode::empty(), within).map(File::from)
+    retry_on_intr(|| rustix::fs::openat2(from, path, FLAGS, Mode::empty(), within)).map(File::from)
 }
 
 /// What the kernel says; `None` where it cannot be relied on to say it.
@@ -80,7 +80,7 @@ fn by_name(from: &File, name: &str) -> Result<File, Errno> {
     match name {
         // An absolute path begins with an empty name.
         "" | ".." => Err(Errno::XDEV),
-        name => rustix::fs::openat(from, name, FLAGS, Mode::empty()).map(File::from),
+        name => retry_on_intr(|| rustix::fs::openat(from, name, FLAGS, Mode::empty())).map(File::from),
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::StoreError;
 use super::beneath::{self, Walk};
@@ -273,7 +273,7 @@ pub(super) fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
 /// already. `path` is for messages.
 fn make_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, StoreError> {
     const MODE: Mode = Mode::from_raw_mode(0o755);
-    match rustix::fs::mkdirat(&at, name, MODE) {
+    match retry_on_intr(|| rustix::fs::mkdirat(&at, name, MODE)) {
         Ok(()) => {}
         Err(Errno::EXIST) => return Ok(false),
         Err(Errno::NOTDIR) => {
@@ -285,12 +285,12 @@ fn make_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, St
     // it; then its mode is set through the handle's name in /proc, which leads to nothing else.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed = |error| StoreError::of("setting the directory's mode", path, error);
-    let made = rustix::fs::openat(&at, name, flags, Mode::empty()).map_err(failed)?;
+    let made = retry_on_intr(|| rustix::fs::openat(&at, name, flags, Mode::empty())).map_err(failed)?;
     let stat = rustix::fs::fstat(&made).map_err(failed)?;
     if Mode::from_raw_mode(stat.st_mode) & Mode::from_raw_mode(0o7777) != MODE {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::fs::openat(&made, ".", flags, Mode::empty()) {
-            Ok(made) => rustix::fs::fchmod(&made, MODE),
+        match retry_on_intr(|| rustix::fs::openat(&made, ".", flags, Mode::empty())) {
+            Ok(made) => retry_on_intr(|| rustix::fs::fchmod(&made, MODE)),
             Err(_) => rustix::fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), MODE),
         }
         .map_err(failed)?;
@@ -402,7 +402,7 @@ impl Directory {
             last_access: time(rustix::fs::UTIME_NOW),
             last_modification: time(rustix::fs::UTIME_OMIT),
         };
-        rustix::fs::utimensat(&self.handle, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+        retry_on_intr(|| rustix::fs::utimensat(&self.handle, name, &times, AtFlags::SYMLINK_NOFOLLOW))
             .map_err(StoreError::at("setting its time", &self.path.join(name)))
     }
 
@@ -410,7 +410,8 @@ impl Directory {
     pub fn open_file(&self, name: &str) -> Result<Option<(File, Stamp)>, StoreError> {
         let path = self.path.join(name);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file: File = match rustix::fs::openat(&self.handle, name, flags, Mode::empty()) {
+        let file: File = match retry_on_intr(|| rustix::fs::openat(&self.handle, name, flags, Mode::empty()))
+        {
             Ok(file) => file.into(),
             Err(Errno::NOENT) => return Ok(None),
             Err(Errno::LOOP) => return Err(StoreError::NotAFile { path, what: "a symlink" }),
@@ -445,13 +446,13 @@ impl Directory {
 
     /// Makes names in this directory durable.
     pub fn sync(&self) -> Result<(), StoreError> {
-        rustix::fs::fsync(&self.handle)
+        retry_on_intr(|| rustix::fs::fsync(&self.handle))
             .map_err(|error| StoreError::of_volume("syncing the directory", &self.path, error))
     }
 
     /// Removes a file's name; fine where there is none.
     pub fn remove(&self, name: &str) -> Result<bool, StoreError> {
-        match rustix::fs::unlinkat(&self.handle, name, AtFlags::empty()) {
+        match retry_on_intr(|| rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(StoreError::of("removing it", &self.path.join(name), error)),
@@ -504,12 +505,14 @@ impl Directory {
     ) -> Result<(), StoreError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
-        let file = rustix::fs::openat(&self.handle, temporary, flags, mode);
+        let file = retry_on_intr(|| rustix::fs::openat(&self.handle, temporary, flags, mode));
         let file = File::from(file.map_err(StoreError::at("making it", path))?);
         file.write_all_at(bytes, 0).map_err(|error| StoreError::of_volume("writing it", path, error))?;
-        rustix::fs::fchmod(&file, mode).map_err(StoreError::at("setting its mode", path))?;
-        rustix::fs::fsync(&file).map_err(|error| StoreError::of_volume("syncing it", path, error))?;
-        rustix::fs::renameat(&self.handle, temporary, &self.handle, name).map_err(|error| {
+        retry_on_intr(|| rustix::fs::fchmod(&file, mode))
+            .map_err(StoreError::at("setting its mode", path))?;
+        retry_on_intr(|| rustix::fs::fsync(&file))
+            .map_err(|error| StoreError::of_volume("syncing it", path, error))?;
+        retry_on_intr(|| rustix::fs::renameat(&self.handle, temporary, &self.handle, name)).map_err(|error| {
             StoreError::of_rename("renaming it to its final name", &self.path.join(temporary), path, error)
         })
     }

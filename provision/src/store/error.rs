@@ -236,7 +236,7 @@ pub enum StoreError {
         path: Utf8PathBuf,
     },
     /// Anything else.
-    #[error("{path}: {doing} failed")]
+    #[error("{path}: {doing} failed; check the disk and its volume, then run again (it resumes)")]
     Io {
         /// The file.
         path: Utf8PathBuf,

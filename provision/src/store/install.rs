@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
+use rustix::io::retry_on_intr;
 
 use super::{Directory, Found, INSTALLED_MTIME, Identity, PartFile, Stamp, StoreError};
 use crate::digest::Sha256;
@@ -43,7 +44,7 @@ impl Verified {
         let (file, directory, names) = self.part.parts();
         let path = self.part.path();
         fix_metadata(file, &path)?;
-        if let Err(error) = rustix::fs::fsync(file) {
+        if let Err(error) = retry_on_intr(|| rustix::fs::fsync(file)) {
             // The kernel may have dropped the pages: this part is not to be believed, now or later.
             let _ = self.part.remove();
             return Err(StoreError::of_volume("syncing it", &path, error));
@@ -72,12 +73,14 @@ pub(super) fn give_name(directory: &Directory, from: &str, name: &str) -> Result
         stat.map(|stat| Identity::of(&stat))
     };
     let ours = identity(from).map_err(StoreError::at("looking at it", &directory.path().join(from)))?;
-    rustix::fs::renameat(directory.handle(), from, directory.handle(), name).map_err(|error| {
-        StoreError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
-    })?;
-    let Err(error) = rustix::fs::fsync(directory.handle()) else { return Ok(()) };
+    retry_on_intr(|| rustix::fs::renameat(directory.handle(), from, directory.handle(), name)).map_err(
+        |error| {
+            StoreError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
+        },
+    )?;
+    let Err(error) = retry_on_intr(|| rustix::fs::fsync(directory.handle())) else { return Ok(()) };
     if !replaced && identity(name) == Ok(ours) {
-        let _ = rustix::fs::renameat(directory.handle(), name, directory.handle(), from);
+        let _ = retry_on_intr(|| rustix::fs::renameat(directory.handle(), name, directory.handle(), from));
     }
     Err(match StoreError::of_volume("syncing its directory", &path, error) {
         refused @ StoreError::Unsuitable { .. } => refused,
@@ -88,8 +91,9 @@ pub(super) fn give_name(directory: &Directory, from: &str, name: &str) -> Result
 /// The mode and mtime of every installed file: the same bytes make the same image layer only if these are the same.
 pub(super) fn fix_metadata(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
     let fixed = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
-    rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)).map_err(StoreError::at("setting its mode", path))?;
-    rustix::fs::futimens(file, &Timestamps { last_access: fixed, last_modification: fixed })
+    retry_on_intr(|| rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)))
+        .map_err(StoreError::at("setting its mode", path))?;
+    retry_on_intr(|| rustix::fs::futimens(file, &Timestamps { last_access: fixed, last_modification: fixed }))
         .map_err(StoreError::at("setting its time", path))
 }
 

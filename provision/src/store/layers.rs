@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use rustix::fs::{Mode, Timespec, Timestamps};
+use rustix::io::retry_on_intr;
 
 use super::{Destination, Directory, Found, INSTALLED_MTIME, StoreError};
 use crate::lockfile::Model;
@@ -59,11 +60,19 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         let directory = in_tree(name, &below_root, model);
         let to = place.directory(&directory, true)?.ok_or_else(|| missing(into.join(directory)))?;
         let name = model.path.file_name();
-        rustix::fs::renameat(from.handle(), name, to.handle(), name).map_err(|error| {
+        retry_on_intr(|| rustix::fs::renameat(from.handle(), name, to.handle(), name)).map_err(|error| {
             StoreError::of_rename("moving it into its layer", &path, &to.path().join(name), error)
         })?;
     }
     fix_directories(&place, layers.values(), &below_root, models)?;
+    // A name is new in its tree before it is gone from the destination: a power cut may show a file twice, never nowhere.
+    place.root().sync()?;
+    let mut seen = BTreeSet::new();
+    for model in models.iter().filter(|model| seen.insert(model.path.parent())) {
+        if let Some(directory) = source.parent(&model.path, false)? {
+            directory.sync()?;
+        }
+    }
     Ok(layers.into_values().collect())
 }
 
@@ -90,7 +99,7 @@ fn in_the_way(found: Found) -> Option<&'static str> {
     }
 }
 
-/// Gives every directory of the trees its mode and mtime, after the last name in it was made.
+/// Gives every directory of the trees its mode and mtime, after the last name in it was made, and makes it durable.
 fn fix_directories<'a>(
     place: &Destination,
     layers: impl Iterator<Item = &'a Layer>,
@@ -114,8 +123,11 @@ fn fix_directories<'a>(
 
 fn fix(directory: &Directory) -> Result<(), StoreError> {
     let fixed = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
-    rustix::fs::fchmod(directory.handle(), Mode::from_raw_mode(0o755))
+    retry_on_intr(|| rustix::fs::fchmod(directory.handle(), Mode::from_raw_mode(0o755)))
         .map_err(StoreError::at("setting the directory's mode", directory.path()))?;
-    rustix::fs::futimens(directory.handle(), &Timestamps { last_access: fixed, last_modification: fixed })
-        .map_err(StoreError::at("setting the directory's time", directory.path()))
+    retry_on_intr(|| {
+        rustix::fs::futimens(directory.handle(), &Timestamps { last_access: fixed, last_modification: fixed })
+    })
+    .map_err(StoreError::at("setting the directory's time", directory.path()))?;
+    directory.sync()
 }

@@ -4,7 +4,7 @@
 //! symlink is for directories baked into an image, which no link can reach and no run can write to.
 
 use rustix::fs::{AtFlags, CWD};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::install::{fix_metadata, give_name};
 use super::part::Names;
@@ -27,7 +27,8 @@ pub fn install_hard_link(
     let link = || {
         directory.remove(&temporary)?;
         let (from, to) = (original.path().as_std_path(), directory.handle());
-        Ok(rustix::fs::linkat(CWD, from, to, temporary.as_str(), AtFlags::SYMLINK_FOLLOW).is_ok())
+        Ok(retry_on_intr(|| rustix::fs::linkat(CWD, from, to, temporary.as_str(), AtFlags::SYMLINK_FOLLOW))
+            .is_ok())
     };
     // Whether it can be had is cheaper to find out than whether it is right. The link is not kept for the proof, which
     // may take long enough to be killed in.
@@ -73,7 +74,8 @@ fn finish_hard_link(
         // Another user's file.
         return Ok(None);
     }
-    rustix::fs::fsync(&original.file).map_err(|error| BringError::Part(part("syncing it")(error)))?;
+    retry_on_intr(|| rustix::fs::fsync(&original.file))
+        .map_err(|error| BringError::Part(part("syncing it")(error)))?;
     rename(directory, temporary, model)?;
     let identity = Some(Identity::of(&held));
     Ok(Some(Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity, link: None }))
@@ -94,8 +96,10 @@ pub fn install_symlink(
     let temporary = Names::new(model, naming).temporary;
     directory.remove(&temporary).map_err(BringError::Part)?;
     let path = directory.path().join(model.path.file_name());
-    rustix::fs::symlinkat(original.path().as_std_path(), directory.handle(), temporary.as_str())
-        .map_err(|error| BringError::Part(StoreError::of("making the symlink", &path, error)))?;
+    retry_on_intr(|| {
+        rustix::fs::symlinkat(original.path().as_std_path(), directory.handle(), temporary.as_str())
+    })
+    .map_err(|error| BringError::Part(StoreError::of("making the symlink", &path, error)))?;
     rename(&directory, &temporary, model)?;
     Ok(Installed {
         path: model.path.clone(),

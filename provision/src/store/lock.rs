@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{Destination, Directory, StoreError};
 
@@ -92,7 +92,7 @@ impl Drop for DestinationLock {
 
 fn open(directory: &Directory) -> Result<File, StoreError> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(directory.handle(), NAME, flags, Mode::from_raw_mode(0o644))
+    retry_on_intr(|| rustix::fs::openat(directory.handle(), NAME, flags, Mode::from_raw_mode(0o644)))
         .map(File::from)
         .map_err(StoreError::at("opening it", &directory.path().join(NAME)))
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{BLOCK, Destination, Directory, Identity, Installed, Stamp, StoreError};
 use crate::digest::{Hasher, Sha256};
@@ -90,13 +90,13 @@ impl Original {
             Errno::INVAL | Errno::OPNOTSUPP if is_fixed() => Ok(()),
             error => Err(StoreError::of_volume("syncing it", &self.path, error)),
         };
-        rustix::fs::fsync(&self.file).or_else(refused)?;
+        retry_on_intr(|| rustix::fs::fsync(&self.file)).or_else(refused)?;
         // The directory that the file itself is in: names above it may be symlinks.
         let real = self.path.canonicalize_utf8().map_err(StoreError::at("looking at it", &self.path))?;
         let directory = real.parent().unwrap_or(Utf8Path::new("/"));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match rustix::fs::open(directory.as_std_path(), flags, Mode::empty()) {
-            Ok(directory) => rustix::fs::fsync(&directory).or_else(refused),
+            Ok(directory) => retry_on_intr(|| rustix::fs::fsync(&directory)).or_else(refused),
             // One that may be passed through and not read.
             Err(Errno::ACCESS) => rustix::fs::syncfs(&self.file).or_else(refused),
             Err(error) => Err(StoreError::of("opening the directory", directory, error)),

@@ -29,7 +29,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use camino::Utf8PathBuf;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 pub use bring::{BringError, Way, install_copy};
 pub use lease::Lease;
@@ -342,7 +342,7 @@ impl PartFile {
         if let Some(file) = journal.as_ref() {
             // The names of part and journal are worth nothing if the directory forgets them.
             let path = self.directory.path().join(&self.names.journal);
-            rustix::fs::fdatasync(file)
+            retry_on_intr(|| rustix::fs::fdatasync(file))
                 .map_err(|error| StoreError::of_volume("syncing the journal", &path, error))?;
             self.directory.sync()?;
         }
@@ -351,7 +351,7 @@ impl PartFile {
 
     /// Makes the bytes durable, or gives the part up. The caller has `syncing`, or the part to itself.
     fn sync_data(&self) -> Result<(), StoreError> {
-        let Err(error) = rustix::fs::fdatasync(&self.file) else { return Ok(()) };
+        let Err(error) = retry_on_intr(|| rustix::fs::fdatasync(&self.file)) else { return Ok(()) };
         // The kernel may have dropped the pages and will not say so twice: none of this part can be believed.
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.state().lost = Some(error);
@@ -476,8 +476,9 @@ impl PartFile {
     fn open_journal(&self) -> std::io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
-        let mut file =
-            File::from(rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)?);
+        let mut file = File::from(retry_on_intr(|| {
+            rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)
+        })?);
         if file.metadata()?.len() == 0 {
             file.write_all(journal::header(&self.sha256, self.size).as_bytes())?;
         }

@@ -13,7 +13,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use rustix::fs::{AtFlags, FileType};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{Destination, Directory, Identity, Installed, Original, Stamp, StoreError};
 use crate::model_path::ModelPath;
@@ -22,7 +22,7 @@ impl Destination {
     /// Makes the bytes of a file durable that was found under its final name and has just been proven. Where that fails
     /// the file loses its name: nobody knows what is on the disk, and reading it again would say that all is well.
     pub fn settle(&self, path: &ModelPath, found: &Original) -> Result<(), StoreError> {
-        let Err(error) = rustix::fs::fsync(&found.file) else { return Ok(()) };
+        let Err(error) = retry_on_intr(|| rustix::fs::fsync(&found.file)) else { return Ok(()) };
         let error = StoreError::of_volume("syncing it", found.path(), error);
         if matches!(error, StoreError::Unsuitable { .. } | StoreError::ReadOnly { .. }) {
             // The volume does not sync anything; that says nothing about this file.

@@ -48,14 +48,8 @@ const DISPENSABLE: [(&str, &str); 9] = [
 /// A cache saves time and nothing else: whatever fails in it, the run may go on without.
 const IN_CACHE: &str = "anything in the cache";
 
-/// The program does not yet do an interrupted call again where it calls the kernel through `rustix`: it ends with exit
-/// code 7 then, and the next run finishes. On local file systems none of these calls is interrupted; NFS and FUSE can.
-/// To be set when that is mended: the suite then asks for exit 0.
-const INTERRUPTED_CALLS_ARE_DONE_AGAIN: bool = false;
-
-/// The message of a failure that is none of those with a variant of its own (EIO) names the file and the system's word,
-/// and does not yet say what to do. To be set when it does.
-const EVERY_FAILURE_NAMES_A_WAY_OUT: bool = false;
+/// A baked original that cannot be made durable is not used: its bytes are fetched.
+const BAKED: &str = "anything outside the destination, which is the baked directory";
 
 /// What a message may tell a person to do.
 const WAYS_OUT: [&str; 9] = [
@@ -80,12 +74,7 @@ pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
         println!("    {call}: {why}");
     }
     println!("    {IN_CACHE}: it is fetched past it");
-    if !INTERRUPTED_CALLS_ARE_DONE_AGAIN {
-        println!("known gap: EINTR is not tried again at every call (exit 7, and the next run finishes)");
-    }
-    if !EVERY_FAILURE_NAMES_A_WAY_OUT {
-        println!("known gap: the message of EIO names the file, and no way out");
-    }
+    println!("    {BAKED}: it is fetched");
     Ok(())
 }
 
@@ -159,7 +148,6 @@ fn judge(call: &Call, action: Action, code: i32, trace: &Trace, place: &Place) -
     let said = &trace.said;
     match (action, code) {
         (Action::Short | Action::Fail(Errno::Eintr), 0) => Ok(()),
-        (Action::Fail(Errno::Eintr), 7) if !INTERRUPTED_CALLS_ARE_DONE_AGAIN => Ok(()),
         (Action::Short | Action::Fail(Errno::Eintr), _) => {
             bail!("{action} has to be tried again, and it ended with exit {code}: {said}")
         }
@@ -178,9 +166,8 @@ fn judge(call: &Call, action: Action, code: i32, trace: &Trace, place: &Place) -
         }
         (_, 7) => {
             ensure!(said.contains(place.root.as_str()), "{action}: the message names no file: {said}");
-            let is_other = matches!(action, Action::Fail(Errno::Eio) | Action::FailOn(Errno::Eio));
             ensure!(
-                (is_other && !EVERY_FAILURE_NAMES_A_WAY_OUT) || WAYS_OUT.iter().any(|way| said.contains(way)),
+                WAYS_OUT.iter().any(|way| said.contains(way)),
                 "{action}: the message names no way out: {said}"
             );
             Ok(())
@@ -191,5 +178,7 @@ fn judge(call: &Call, action: Action, code: i32, trace: &Trace, place: &Place) -
 
 fn is_dispensable(call: &Call, place: &Place) -> bool {
     let kind = call.kind();
-    DISPENSABLE.iter().any(|(known, _)| *known == kind) || call.what.starts_with(place.cache().as_str())
+    DISPENSABLE.iter().any(|(known, _)| *known == kind)
+        || call.what.starts_with(place.cache().as_str())
+        || !call.what.starts_with(place.root.as_str())
 }

@@ -31,10 +31,6 @@ use super::workshop::Workshop;
 use super::{CrashArgs, Extent};
 use crate::steps::Done;
 
-/// The trees of `--layers` are not synced when the program has ended: an image is built from them on the same machine. To be
-/// set when they are.
-const LAYERS_ARE_DURABLE: bool = false;
-
 /// A clone of the disk, and the moment of which it is.
 struct Clone {
     image: Utf8PathBuf,
@@ -214,13 +210,7 @@ fn cut(
         let mounted = holder.mount_clone(&image).with_context(|| format!("mounting the clone {moment}"))?;
         if number == last && job == Job::Layers {
             let why = look::laid_out(&stage.workshop.set, &place)?;
-            ensure!(
-                why.is_none() || !LAYERS_ARE_DURABLE,
-                "it had ended with exit 0, and its trees were not durable: {why:?}"
-            );
-            if let Some(why) = why {
-                println!("    known gap, {}: after exit 0 a tree is not durable: {why}", kind.name());
-            }
+            ensure!(why.is_none(), "it had ended with exit 0, and its trees were not durable: {why:?}");
         }
         let found = stage.recover(job, &place, After::PowerCut);
         let found =

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Names;
 use crate::byte_range::{ByteRange, RangeSet};
@@ -69,7 +69,8 @@ pub(super) fn open_exclusively(directory: &Directory, name: &str) -> Result<File
     let path = directory.path().join(name);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     loop {
-        let opened = rustix::fs::openat(directory.handle(), name, flags, Mode::from_raw_mode(0o600));
+        let opened =
+            retry_on_intr(|| rustix::fs::openat(directory.handle(), name, flags, Mode::from_raw_mode(0o600)));
         let file = match opened {
             Ok(file) => File::from(file),
             Err(Errno::LOOP | Errno::NXIO) => {
