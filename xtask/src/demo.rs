@@ -85,7 +85,7 @@ pub(crate) fn run(args: &FetchArgs) -> Result<(), Failure> {
 fn serve(origin: &BlockingOrigin) -> String {
     let mut text = "version = 1\n".to_owned();
     for (seed, (path, size)) in QWEN.into_iter().enumerate() {
-        let content = Content::generated(seed as u64, size / SCALE);
+        let content = Content::safetensors(seed as u64, size / SCALE);
         let at = format!("/{path}");
         let _ = writeln!(
             text,

@@ -39,6 +39,23 @@ impl Content {
         Self::new(Kind::Generated { seed, size })
     }
 
+    /// As [`Content::generated`], with the header of a safetensors file: one tensor of bytes that fills the rest.
+    ///
+    /// # Panics
+    /// When `size` has no room for the header, which takes 128 bytes.
+    #[must_use]
+    pub fn safetensors(seed: u64, size: u64) -> Self {
+        const HEADER: u64 = 128;
+        assert!(size >= HEADER, "{size} bytes have no room for a header");
+        let rest = size - HEADER;
+        let json = format!(r#"{{"x":{{"dtype":"U8","shape":[{rest}],"data_offsets":[0,{rest}]}}}}"#);
+        let length = HEADER - 8;
+        let mut header = length.to_le_bytes().to_vec();
+        // The format pads with spaces.
+        header.extend(format!("{json:<width$}", width = length as usize).into_bytes());
+        Self::generated(seed, size).replaced(0, header)
+    }
+
     /// Exactly these bytes.
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
         Self::new(Kind::Literal(bytes.into()))
@@ -228,6 +245,16 @@ mod tests {
         let a = content.slice((20 << 30) - 13..20 << 30);
         let b = content.slice((20 << 30) - 16..20 << 30);
         assert_eq!(a, b[3..]);
+    }
+
+    #[test]
+    fn a_safetensors_file_says_how_long_its_header_is_and_fills_the_rest() {
+        let content = Content::safetensors(7, 1000);
+        let bytes = content.to_vec();
+        assert_eq!(bytes[..8], 120_u64.to_le_bytes());
+        let header = std::str::from_utf8(&bytes[8..128]).unwrap().trim_end();
+        assert_eq!(header, r#"{"x":{"dtype":"U8","shape":[872],"data_offsets":[0,872]}}"#);
+        assert_eq!(bytes[128..], Content::generated(7, 1000).to_vec()[128..]);
     }
 
     #[test]
