@@ -72,6 +72,12 @@ pub enum LayoutError {
         /// The file.
         what: String,
     },
+    /// A glob, which has not been held against the repository's files yet.
+    #[error("{pattern:?} is a glob, so where its files go is known when the host has said which there are")]
+    Several {
+        /// The glob.
+        pattern: String,
+    },
     /// A directory, and no name for the file in it.
     #[error("the source does not tell the file's name; give --path {directory}NAME")]
     NoName {
@@ -121,6 +127,11 @@ pub fn from_layout(path: &str) -> Option<String> {
 
 /// Where the file goes.
 pub fn destination(hints: &Hints<'_>) -> Result<ModelPath, LayoutError> {
+    // No file has these characters in its path. Brackets and braces are in names, too.
+    let is_glob = |path: &&str| path.contains(['*', '?']);
+    if let (None, None, Some(pattern)) = (hints.explicit, hints.name, hints.at_source.filter(is_glob)) {
+        return Err(LayoutError::Several { pattern: pattern.to_owned() });
+    }
     let last = hints.at_source.and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
     let name = hints.name.or(last);
     let below = |directory: &str| match name {
@@ -255,6 +266,9 @@ mod tests {
             destination(&Hints { explicit: Some("loras/"), ..hints() }),
             Err(LayoutError::NoName { .. })
         ));
+        let glob = Hints { at_source: Some("split_files/vae/*"), ..hints() };
+        assert!(matches!(destination(&glob), Err(LayoutError::Several { .. })));
+        assert_eq!(path(&Hints { explicit: Some("vae/x"), ..glob }), "vae/x");
         for bad in ["../x", "/abs", "a/../b", "vae/x?"] {
             let error = destination(&Hints { explicit: Some(bad), ..hints() }).unwrap_err();
             assert!(matches!(error, LayoutError::Path { .. }), "{error}");

@@ -58,6 +58,11 @@ pub enum Source {
 }
 
 impl Source {
+    /// What a lock's address is, in the shortest form. Nothing is refused here: it is in the lock already.
+    pub fn of_url(url: &SourceUrl) -> Self {
+        web::recognise(url.as_url()).ok().flatten().unwrap_or_else(|| Self::Url(url.clone()))
+    }
+
     /// Whether it names the same bytes for ever: by a commit, a digest or a version that is never given out again. An
     /// address does not, and a release's tag can be moved.
     pub fn is_pinned(&self) -> bool {
@@ -69,10 +74,19 @@ impl Source {
         }
     }
 
-    /// The file's name, where the source itself tells it.
+    /// The file's name, where the source itself tells it, and it is one file's.
     pub fn file_name(&self) -> Option<String> {
         let path = self.path()?;
-        Some(path.rsplit('/').next().unwrap_or(&path).to_owned()).filter(|name| !name.is_empty())
+        let name = path.rsplit('/').next().unwrap_or(&path);
+        (!name.is_empty() && !name.contains(['*', '?'])).then(|| name.to_owned())
+    }
+
+    /// Whether it may mean several files. Where there is one of exactly this name, that is meant.
+    pub fn may_be_glob(&self) -> bool {
+        match self {
+            Self::Hub(HubFile { file, .. }) | Self::ModelScope(file) => file.may_be_glob(),
+            Self::Url(_) | Self::Civitai(_) | Self::GitHub(_) | Self::Oci(_) => false,
+        }
     }
 
     /// The path at the source that a layout can be read from: below the repository, or an address's own.

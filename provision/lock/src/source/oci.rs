@@ -29,7 +29,9 @@ impl Blob {
         if !name.split('/').all(is_component) {
             return Err(Wrong::Repository.of(form));
         }
-        let is_host = !registry.is_empty() && !registry.contains(['@', '?', '#', '\\', '%']);
+        // URL parsers drop or move what is no part of a host, such as a tab.
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+        let is_host = !registry.is_empty() && registry.chars().all(allowed);
         let base = is_host.then(|| Url::parse(&format!("https://{registry}/")).ok()).flatten();
         if base.is_none_or(|url| url.host_str().is_none() || url.path() != "/") {
             return Err(Wrong::Registry.of(form));

@@ -115,7 +115,11 @@ fn addresses_lead_to_the_bytes() {
             format!("http://localhost:5000/v2/m/blobs/sha256:{digest}"),
         ),
     ] {
-        assert_eq!(parse(&short).address().as_url().as_str(), address);
+        let source = parse(&short);
+        assert_eq!(source.address().as_url().as_str(), address);
+        if short.starts_with("oci:") {
+            assert_eq!(Source::of_url(&source.address()), source);
+        }
     }
 }
 
@@ -147,9 +151,11 @@ fn names_and_paths_come_from_the_source() {
         ("https://h.example/a/", None, None),
         ("https://h.example", None, None),
         ("github:o/r@t/x", Some("x"), Some("x")),
+        ("hf:o/r/vae/*.bin", Some("vae/*.bin"), None),
         ("civitai:1", None, None),
     ] {
         let source = parse(text);
+        assert_eq!(source.may_be_glob(), text.contains('*'));
         assert_eq!(source.path().as_deref(), path, "{text}");
         assert_eq!(source.file_name().as_deref(), name, "{text}");
     }

@@ -4,11 +4,16 @@ use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::repository::split_ref;
-use super::{CivitaiVersion, Form, HubFile, ReleaseAsset, RepoFile, RepoKind, Source, SourceError, Wrong};
+use super::{
+    Blob, CivitaiVersion, Form, HubFile, ReleaseAsset, RepoFile, RepoKind, Source, SourceError, Wrong,
+};
 
 /// The source that `url` means, where it is a host's own address of one; `None` where it is an address like any other.
 pub(super) fn recognise(url: &Url) -> Result<Option<Source>, SourceError> {
     let host = url.host_str().unwrap_or_default();
+    if let Some(blob) = registry(url) {
+        return Ok(Some(Source::Oci(blob)));
+    }
     // A host on another port is somebody's proxy or a test's: its addresses are taken as they are.
     if url.port().is_some() {
         return Ok(None);
@@ -20,6 +25,14 @@ pub(super) fn recognise(url: &Url) -> Result<Option<Source>, SourceError> {
         "github.com" => github(&segments(url, Form::GitHub)?),
         _ => Ok(None),
     }
+}
+
+/// `v2/NAME/blobs/sha256:HEX` on any host: a digest in that place is a registry's, and the bytes are proven by it anyway.
+fn registry(url: &Url) -> Option<Blob> {
+    let (name, hex) = url.path().strip_prefix("/v2/")?.split_once("/blobs/sha256:")?;
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let blob = Blob::parse(&format!("{}{port}/{name}@sha256:{hex}", url.host_str()?)).ok()?;
+    (blob.address() == *url).then_some(blob)
 }
 
 /// The path's segments, decoded; an empty one at the end is a slash for looks.
