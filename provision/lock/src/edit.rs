@@ -19,6 +19,8 @@
 mod list;
 mod spans;
 
+use std::fmt::Write as _;
+
 use provision::lockfile::{Lockfile, LockfileError, Model};
 use provision::model_path::ModelPath;
 
@@ -319,7 +321,9 @@ fn quoted(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
             c => quoted.push(c),
         }
     }

@@ -11,12 +11,14 @@
 //!
 //! Who was waiting for a draft gets it when it is already the lock, or gone. So the name is looked at again after the
 //! wait, and so is the lock's text before the rename: an editor knows nothing of our draft, and what was saved meanwhile is
-//! read anew. Where `flock` does nothing (some network volumes), that look is all there is.
+//! read anew. Where `flock` does nothing (some network volumes), that look is all there is, and each writer's draft has a
+//! name of its own.
 //!
 //! A symlink's target is what is changed, and mode and owner stay. Nothing is written where nothing changed.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use provision::lockfile::{LockfileError, LockfileErrorKind, MAX_BYTES};
@@ -130,17 +132,44 @@ struct Draft {
 
 impl Draft {
     fn open(target: &Utf8Path) -> Result<Self, FileError> {
-        let path = target.with_file_name(format!(".{}.tmp", target.file_name().unwrap_or("lock")));
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let path = beside(target, "");
         loop {
-            let file = rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o666));
-            let file = File::from(file.map_err(|error| io(&path, "making a draft of the lock", error))?);
-            match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)) {
-                Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {}
-                Err(error) => return Err(io(&path, "locking the draft", error)),
+            let file = make(&path, OFlags::empty())
+                .map_err(|error| io(&path, "making a draft of the lock", error))?;
+            let excludes =
+                match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)) {
+                    Ok(()) => true,
+                    Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => false,
+                    Err(error) => return Err(io(&path, "locking the draft", error)),
+                };
+            if !is_named(&file, &path) {
+                continue;
             }
-            if is_named(&file, &path) {
-                return Ok(Self { file, path, target: target.to_owned(), named: true });
+            let draft = Self { file, path: path.clone(), target: target.to_owned(), named: true };
+            // A volume that says "locked" to everybody says so to us twice.
+            let second = make(&path, OFlags::empty()).ok();
+            let again =
+                |file: &File| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            if excludes && !second.as_ref().is_some_and(again) {
+                return Ok(draft);
+            }
+            drop(draft);
+            return Self::private(target);
+        }
+    }
+
+    /// A draft of a name that nobody else has: two writers that do not exclude each other may not write one file.
+    fn private(target: &Utf8Path) -> Result<Self, FileError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let process = rustix::process::getpid().as_raw_nonzero();
+        loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let path = beside(target, &format!(".{process}-{count}"));
+            match make(&path, OFlags::EXCL) {
+                Ok(file) => return Ok(Self { file, path, target: target.to_owned(), named: true }),
+                // Of a process that had our number and was killed.
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(io(&path, "making a draft of the lock", error)),
             }
         }
     }
@@ -185,6 +214,16 @@ impl Drop for Draft {
             let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// The name of a draft of `target`.
+fn beside(target: &Utf8Path, whose: &str) -> Utf8PathBuf {
+    target.with_file_name(format!(".{}{whose}.tmp", target.file_name().unwrap_or("lock")))
+}
+
+fn make(path: &Utf8Path, more: OFlags) -> Result<File, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
+    rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
 /// Whether `path` still leads to `file`.

@@ -213,7 +213,7 @@ pub enum ImportError {
     /// No format fits.
     #[error(
         "{list} is in none of the formats that are read ({}); say which one is meant with --format",
-        Format::ALL.map(|format| format.name()).join(", ")
+        Format::ALL.map(Format::name).join(", ")
     )]
     Unknown {
         /// What the list is called.
@@ -379,7 +379,7 @@ impl Format {
 
 /// A name that no format has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no format is called so; there are: {}", Format::ALL.map(|format| format.name()).join(", "))]
+#[error("no format is called so; there are: {}", Format::ALL.map(Format::name).join(", "))]
 pub struct UnknownFormat;
 
 impl FromStr for Format {

@@ -169,10 +169,8 @@ pub fn within(path: &str) -> String {
     if let Some(rest) = path.strip_prefix("models/") {
         return rest.to_owned();
     }
-    match path.starts_with('/') {
-        true => from_layout(path).unwrap_or_else(|| path.to_owned()),
-        false => path.to_owned(),
-    }
+    let below = if path.starts_with('/') { from_layout(path) } else { None };
+    below.unwrap_or_else(|| path.to_owned())
 }
 
 #[cfg(test)]

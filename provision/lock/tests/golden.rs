@@ -1,7 +1,6 @@
 //! One list of each format, and what comes of it. The expected text is `tests/golden/NAME.expected`; a difference is a
 //! change of behaviour, to be looked at and then written down there.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use provision_lock::expiry::Expiry;
@@ -14,36 +13,27 @@ fn text(name: &str) -> String {
 }
 
 fn shown(imported: &Imported) -> String {
-    let mut shown = String::new();
+    let mut lines = Vec::new();
     for wanted in &imported.wanted {
-        match wanted.destination() {
-            Ok(path) => writeln!(shown, "{path}"),
-            Err(error) => writeln!(shown, "? {}", error.to_string().split(';').next().unwrap_or_default()),
+        lines.push(match wanted.destination() {
+            Ok(path) => path.to_string(),
+            Err(error) => format!("? {}", error.to_string().split(';').next().unwrap_or_default()),
+        });
+        lines.push(format!("  source {}", wanted.source));
+        lines.extend(wanted.mirrors.iter().map(|mirror| format!("  mirror {mirror}")));
+        lines.extend(wanted.sha256.map(|sha256| format!("  sha256 {sha256}")));
+        if let Source::Url(url) = &wanted.source {
+            lines.extend(Expiry::of(url).map(|expiry| format!("  expires: {expiry}")));
         }
-        .unwrap();
-        writeln!(shown, "  source {}", wanted.source).unwrap();
-        for mirror in &wanted.mirrors {
-            writeln!(shown, "  mirror {mirror}").unwrap();
-        }
-        if let Some(sha256) = wanted.sha256 {
-            writeln!(shown, "  sha256 {sha256}").unwrap();
-        }
-        if let Source::Url(url) = &wanted.source
-            && let Some(expiry) = Expiry::of(url)
-        {
-            writeln!(shown, "  expires: {expiry}").unwrap();
-        }
-        writeln!(shown, "  from {}", wanted.place).unwrap();
+        lines.push(format!("  from {}", wanted.place));
     }
-    for unused in &imported.unused {
-        writeln!(shown, "unused {unused}").unwrap();
-    }
-    shown
+    lines.extend(imported.unused.iter().map(|unused| format!("unused {unused}")));
+    lines.join("\n") + "\n"
 }
 
 fn check(names: &[&str], formats: &[Format]) {
-    let lists: Vec<import::List> =
-        names.iter().map(|name| import::read(name, &text(name), None).unwrap()).collect();
+    let read = |name: &&str| import::read(name, &text(name), None).unwrap_or_else(|error| panic!("{error}"));
+    let lists: Vec<import::List> = names.iter().map(read).collect();
     let found: Vec<Format> = lists.iter().map(|list| list.format).collect();
     assert_eq!(found, formats);
     for (name, (list, format)) in names.iter().zip(lists.iter().zip(formats)) {
@@ -53,7 +43,7 @@ fn check(names: &[&str], formats: &[Format]) {
             "the same when it is said"
         );
     }
-    let shown = shown(&import::join(lists).unwrap());
+    let shown = shown(&import::join(lists).unwrap_or_else(|error| panic!("{error}")));
     let expected = text(&format!("{}.expected", names[0]));
     assert_eq!(shown, expected, "what came out:\n{shown}");
 }

@@ -40,7 +40,7 @@ pub(super) fn append(text: &str, list: &KeySpan, more: &[String], newline: &str)
     } else {
         ", ".to_owned()
     };
-    let items = more.iter().map(|item| format!("{separator}{item}")).collect();
+    let items = more.iter().flat_map(|item| [separator.as_str(), item]).collect();
     vec![(last.end, last.end, items)]
 }
 

@@ -10,10 +10,8 @@ use super::*;
 struct Written {
     path: &'static str,
     blank_lines: usize,
-    above: bool,
-    below: bool,
-    behind: bool,
-    between: bool,
+    /// Whether there are comments above the header, below the last key, behind values, between keys.
+    comments: [bool; 4],
     indent: &'static str,
     /// Where the order of keys begins.
     turn: usize,
@@ -24,18 +22,18 @@ struct Written {
 fn written() -> impl Strategy<Value = Written> {
     let layout = (0..3usize, any::<[bool; 5]>(), prop_oneof![Just(""), Just("  "), Just("\t")]);
     (layout, 0..6usize, 0..5usize).prop_map(|((blank_lines, flags, indent), turn, list)| {
-        let [above, below, behind, between, source] = flags;
-        Written { path: "", blank_lines, above, below, behind, between, indent, turn, list, source }
+        let [comments @ .., source] = flags;
+        Written { path: "", blank_lines, comments, indent, turn, list, source }
     })
 }
 
 fn text_of(models: &[Written], head: &str, crlf: bool, last_newline: bool, end: &str) -> String {
     let mut text = head.to_owned();
     for model in models {
-        let Written { path, indent, .. } = model;
+        let Written { path, indent, comments: [above, below, behind, between], .. } = *model;
         let comment =
             |there: bool, text: &str| if there { format!("# {path} {text}\n") } else { String::new() };
-        let behind = if model.behind { format!(" # {path} behind") } else { String::new() };
+        let behind = if behind { format!(" # {path} behind") } else { String::new() };
         let list = match model.list {
             0 => None,
             1 => Some("['g']".to_owned()),
@@ -54,13 +52,13 @@ fn text_of(models: &[Written], head: &str, crlf: bool, last_newline: bool, end: 
         let turn = model.turn % keys.len();
         keys.rotate_left(turn);
         text.push_str(&"\n".repeat(model.blank_lines));
-        text.push_str(&comment(model.above, "above"));
+        text.push_str(&comment(above, "above"));
         text.push_str("[[model]]\n");
         for (at, key) in keys.iter().enumerate() {
-            text.push_str(&comment(model.between && at == 1, "between"));
-            text.push_str(&format!("{indent}{key}\n"));
+            text.push_str(&comment(between && at == 1, "between"));
+            text.extend([indent, key.as_str(), "\n"]);
         }
-        text.push_str(&comment(model.below, "below"));
+        text.push_str(&comment(below, "below"));
     }
     text.push_str(end);
     if !last_newline {

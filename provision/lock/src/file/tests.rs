@@ -132,6 +132,19 @@ fn a_draft_that_a_killed_writer_left_keeps_nobody_out() {
 }
 
 #[test]
+fn a_draft_of_its_own_works_where_nothing_excludes_others() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    let drafts = [Draft::private(&lock).unwrap(), Draft::private(&lock).unwrap()];
+    assert_eq!(world.names().len(), 2);
+    let [first, second] = drafts;
+    assert!(first.become_lock("version = 1\n", None).unwrap());
+    assert!(!second.become_lock("version = 1\n# late\n", None).unwrap(), "the lock is not what it was");
+    assert_eq!(std::fs::read_to_string(&lock).unwrap(), "version = 1\n");
+    assert_eq!(world.names(), ["models.lock"]);
+}
+
+#[test]
 fn mode_and_symlink_stay() {
     let world = World::new();
     std::fs::create_dir(world.path("real")).unwrap();

@@ -23,16 +23,13 @@ pub(super) fn line(line: &str) -> Result<(Sha256, String), LineProblem> {
         Some(line) => (true, line),
         None => (false, line),
     };
-    let (hex, name) = match line.strip_prefix("SHA256 (") {
-        Some(rest) => {
-            let (name, hex) = rest.rsplit_once(") = ").ok_or(LineProblem::Sum)?;
-            (hex, name)
-        }
-        None => {
-            let (hex, rest) = line.split_once(' ').ok_or(LineProblem::Sum)?;
-            let name = rest.strip_prefix([' ', '*']).ok_or(LineProblem::Sum)?;
-            (hex, name)
-        }
+    let (hex, name) = if let Some(rest) = line.strip_prefix("SHA256 (") {
+        let (name, hex) = rest.rsplit_once(") = ").ok_or(LineProblem::Sum)?;
+        (hex, name)
+    } else {
+        let (hex, rest) = line.split_once(' ').ok_or(LineProblem::Sum)?;
+        let name = rest.strip_prefix([' ', '*']).ok_or(LineProblem::Sum)?;
+        (hex, name)
     };
     if name.is_empty() || !hex.bytes().all(|c| c.is_ascii_hexdigit()) {
         return Err(LineProblem::Sum);

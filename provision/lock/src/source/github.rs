@@ -54,17 +54,12 @@ impl ReleaseAsset {
     }
 
     pub(super) fn address(&self) -> Url {
-        let repository = self.repo.split('/');
-        match &self.tag {
-            Some(tag) => {
-                let file = ["releases", "download", tag, &self.asset];
-                address("https://github.com", repository.chain(file))
-            }
-            None => {
-                let file = ["releases", "latest", "download", &self.asset];
-                address("https://github.com", repository.chain(file))
-            }
-        }
+        let release = match &self.tag {
+            Some(tag) => ["download", tag],
+            None => ["latest", "download"],
+        };
+        let file = [&["releases"], &release[..], &[&self.asset]].concat();
+        address("https://github.com", self.repo.split('/').chain(file))
     }
 }
 

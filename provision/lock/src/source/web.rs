@@ -76,7 +76,7 @@ fn hub(segments: &[String]) -> Result<Option<Source>, SourceError> {
         ["api" | "docs" | "settings" | "collections" | "papers", ..] => Ok(None),
         [owner, name, "tree", revision, directory @ ..] => {
             let repo = format!("{owner}/{name}@{}", revision.replace('/', "%2F"));
-            let directory = directory.iter().map(|part| format!("{part}/")).collect::<String>();
+            let directory = directory.iter().flat_map(|part| [part, "/"]).collect::<String>();
             page("a directory", &repo, &directory)
         }
         // A repository without an owner is an old name that the Hub still redirects: the address works as it is.
