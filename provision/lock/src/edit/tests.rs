@@ -180,3 +180,16 @@ fn an_inline_array_is_read_and_refused_only_where_it_would_change() {
     assert!(matches!(document.remove(&path("x")), Err(EditError::Inline { .. })));
     assert_eq!(document.text(), text);
 }
+
+#[test]
+fn a_byte_order_mark_stays_in_front() {
+    let text = format!("\u{feff}version = 1\n\n{}", written("b"));
+    let mut document = document(&text);
+    document.put_all(&[entry("a"), entry("c")]).unwrap();
+    assert_eq!(
+        document.text(),
+        format!("\u{feff}version = 1\n\n{}\n{}\n{}", written("a"), written("b"), written("c"))
+    );
+    document.remove_all(&[path("a"), path("c")]).unwrap();
+    assert_eq!(document.text(), text);
+}
