@@ -11,6 +11,7 @@
 //! size = 253806246                            # bytes
 //! sha256 = "a70580…"                          # 64 lower-case hex digits
 //! groups = ["image-edit"]                     # optional, for --only
+//! source = "hf:Comfy-Org/Qwen-Image@main/…"   # optional: what `cargo xtask lock update` follows
 //! ```
 //!
 //! Text becomes [`Lockfile`] in one place and completely: once a value exists, every path in it is safe, no two
@@ -60,6 +61,9 @@ pub struct Model {
     pub sha256: Sha256,
     /// The groups it belongs to.
     pub groups: Vec<String>,
+    /// What the addresses were made from, for the commands that edit a lock. A fetch does not look at it, so it is
+    /// kept as it is written.
+    pub source: Option<String>,
 }
 
 impl Model {

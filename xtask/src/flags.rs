@@ -10,6 +10,7 @@ use crate::dist::DistArgs;
 use crate::faults::FaultsArgs;
 use crate::fuzz::FuzzArgs;
 use crate::image::ImageArgs;
+use crate::lock::LockArgs;
 use crate::readme::ReadmeArgs;
 use crate::real_input::RealInputArgs;
 use crate::simulate::SimulateArgs;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Say what a cache holds, or keep it in bounds
     Cache(CacheArgs),
+    /// Show and edit models.lock
+    Lock(LockArgs),
     /// Build the container image with the docker on this machine
     Image(ImageArgs),
     /// Every check but the tests, stopping at the first that fails

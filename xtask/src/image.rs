@@ -152,6 +152,21 @@ mod tests {
     use crate::{dist, project};
 
     #[test]
+    fn the_dockerfile_has_the_manifest_of_every_member() {
+        let text = |name: &str| std::fs::read_to_string(project::root().join(name)).unwrap();
+        let manifest = text("Cargo.toml");
+        let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+        for member in members.split('"').skip(1).step_by(2) {
+            // Cargo wants all of them, also to build one.
+            assert!(
+                text("Dockerfile").contains(&format!("COPY {member}/Cargo.toml {member}/\n")),
+                "{member}"
+            );
+            assert!(text(".dockerignore").contains(&format!("!{member}/Cargo.toml\n")), "{member}");
+        }
+    }
+
+    #[test]
     fn the_dockerfile_makes_the_binary_that_dist_makes() {
         let dockerfile = std::fs::read_to_string(project::root().join("Dockerfile")).unwrap();
         assert!(dockerfile.contains(&format!("RUSTFLAGS='{}'", dist::RUSTFLAGS)), "{dockerfile}");

@@ -12,6 +12,7 @@ mod fetch_models;
 mod flags;
 mod fuzz;
 mod image;
+mod lock;
 mod nginx;
 mod programs;
 mod project;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args, &project::lock()),
         Command::Status(args) => status::run(&args, &project::lock()),
         Command::Cache(args) => cache::run(&args, &project::lock()),
+        Command::Lock(args) => lock::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
         Command::RealInput(args) => real_input::run(&args).map_err(|error| unexpected(&error)),

@@ -28,6 +28,7 @@ pub(super) struct RawModel {
     sha256: Spanned<String>,
     #[serde(default)]
     groups: Vec<String>,
+    source: Option<String>,
 }
 
 /// The version alone: a lock of another version may have other keys, and then the version is the message.
@@ -83,6 +84,6 @@ impl RawModel {
             .map_err(|_| (Some(self.size.span()), LockfileErrorKind::NegativeSize { found: size }))?;
         let sha256 = self.sha256.get_ref().parse();
         let sha256 = sha256.map_err(|error| (Some(self.sha256.span()), LockfileErrorKind::Digest(error)))?;
-        Ok(Model { path, sources, size, sha256, groups: self.groups })
+        Ok(Model { path, sources, size, sha256, groups: self.groups, source: self.source })
     }
 }
