@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Dist(DistArgs),
     /// Prove the static binary in roots without a C library
     StaticBinary(StaticBinaryArgs),
+    /// Hold the testbed's imitations of known hosts against the hosts' own clients and a real registry
+    Faces,
     /// Run the README's commands as written
     Readme(ReadmeArgs),
     /// Run the schedule against simulated hosts, and say which term limits it

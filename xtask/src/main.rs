@@ -7,6 +7,7 @@ mod containers;
 mod crash;
 mod demo;
 mod dist;
+mod faces;
 mod faults;
 mod fetch_models;
 mod flags;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
         Command::RealInput(args) => real_input::run(&args).map_err(|error| unexpected(&error)),
         Command::Readme(args) => readme::run(&args).map_err(|error| unexpected(&error)),
+        Command::Faces => faces::run().map_err(|error| unexpected(&error)),
         Command::Dist(args) => dist::run(&args).map_err(|error| unexpected(&error)),
         Command::StaticBinary(args) => {
             static_binary::run(&args).map(Done::say).map_err(|error| unexpected(&error))
