@@ -17,6 +17,7 @@ mod error;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod http1;
+mod linked;
 mod proxy;
 mod redirect;
 mod resolver;
@@ -26,6 +27,7 @@ pub use answer::{Asked, Shape};
 pub use client::{Answer, Connection, End, Origin, OriginConfig, OriginError, Resolved};
 pub use credentials::{Credential, Credentials, Secret};
 pub use error::{Beginning, Remedy, RequestError, TransportError, Unusable};
+pub use linked::{Identity, Replaced};
 pub use proxy::{Proxies, ProxyError};
 pub use redirect::RedirectError;
 pub use resolver::Hosts;

@@ -15,8 +15,9 @@ use super::connect::{Connector, Line};
 use super::credentials::Credentials;
 use super::error::{Beginning, RequestError, TransportError, Unusable};
 use super::http1::{Head, Request};
+use super::linked;
 use super::proxy::{Proxies, ProxyError, ProxyTable};
-use super::redirect::{MAX_HOPS, RedirectError, follow};
+use super::redirect::{self, MAX_HOPS, RedirectError};
 use super::resolver::{Hosts, Names};
 use super::tls::{Roots, RootsError, client_config};
 use crate::backoff;
@@ -203,16 +204,34 @@ impl Connection {
         resolved: Option<&Resolved>,
         asked: Asked,
     ) -> Result<Answer<'_>, RequestError> {
+        let hop = |headers: &HeaderMap| linked::check(headers, asked);
+        let (head, at) = self.follow(source, resolved, asked.range, hop).await?;
+        self.check(&head, at, asked, resolved.is_some()).await
+    }
+
+    /// The head of the answer that is no redirect, and where it came from; `hop` judges those that are.
+    pub(super) async fn follow(
+        &mut self,
+        source: &SourceUrl,
+        resolved: Option<&Resolved>,
+        range: Option<ByteRange>,
+        hop: impl Fn(&HeaderMap) -> Result<(), Unusable>,
+    ) -> Result<(Head, Resolved), RequestError> {
         let first = self.origin.effective(source);
         let mut at =
             resolved.cloned().unwrap_or(Resolved { url: first, same_origin: true, public_only: false });
         for _ in 0..=MAX_HOPS {
-            let (head, peer) = self.send(&at, asked).await?;
+            let (head, peer) = self.send(&at, range).await?;
             if !is_redirect(head.status) {
-                return self.check(&head, at, asked, resolved.is_some()).await;
+                return Ok((head, at));
             }
+            hop(&head.headers).map_err(|what| RequestError::Unusable {
+                url: at.url.clone(),
+                what,
+                began: Beginning::default(),
+            })?;
             let location = head.headers.get(header::LOCATION).map(HeaderValue::as_bytes);
-            let next = follow(&at.url, location).and_then(|next| self.permit(&at, next, peer));
+            let next = redirect::follow(&at.url, location).and_then(|next| self.permit(&at, next, peer));
             at = next.map_err(|error| RequestError::Redirect { url: at.url.clone(), error })?;
             self.drain().await;
         }
@@ -230,9 +249,13 @@ impl Connection {
     }
 
     /// Sends the request, over the connection that stands if it leads there, and waits for the answer's head.
-    async fn send(&mut self, to: &Resolved, asked: Asked) -> Result<(Head, IpAddr), RequestError> {
+    async fn send(
+        &mut self,
+        to: &Resolved,
+        range: Option<ByteRange>,
+    ) -> Result<(Head, IpAddr), RequestError> {
         let wait = self.origin.config.head_timeout;
-        match tokio::time::timeout(wait, self.send_without_limit(to, asked)).await {
+        match tokio::time::timeout(wait, self.send_without_limit(to, range)).await {
             Ok(sent) => sent,
             Err(_) => Err(RequestError::stalled(&to.url, wait)),
         }
@@ -241,7 +264,7 @@ impl Connection {
     async fn send_without_limit(
         &mut self,
         to: &Resolved,
-        asked: Asked,
+        range: Option<ByteRange>,
     ) -> Result<(Head, IpAddr), RequestError> {
         let origin = self.origin.clone();
         let live = self.live(to).await?;
@@ -254,7 +277,7 @@ impl Connection {
         let request = Request {
             url: to.url.as_url(),
             form: &live.line.form,
-            range: asked.range.map(ByteRange::to_header),
+            range: range.map(ByteRange::to_header),
             authorization: authorization.as_ref(),
         };
         let head = live.line.exchange.ask(&request.to_bytes()).await;
@@ -284,7 +307,7 @@ impl Connection {
     }
 
     /// The next bytes of the body that is on its way; 0 at its end.
-    async fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
+    pub(super) async fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
         match &mut self.live {
             Some(live) => live.line.exchange.read(into).await,
             None => Err(TransportError::Broken),
@@ -330,6 +353,26 @@ impl Connection {
         asked: Asked,
         resolved_earlier: bool,
     ) -> Result<Answer<'_>, RequestError> {
+        if let Some(refusal) = self.refusal(head, &at, resolved_earlier) {
+            return Err(refusal);
+        }
+        let (status, headers) = (head.status, &head.headers);
+        match judge(status, headers, asked) {
+            Ok(shape) => Ok(Answer { shape, etag: strong_etag(headers), resolved: at, connection: self }),
+            Err(what) => {
+                let is_from_the_start =
+                    status == StatusCode::OK || asked.range.is_none_or(|range| range.start == 0);
+                let is_another_file = matches!(what, Unusable::Html | Unusable::WrongSize { .. });
+                let is_body_of_it = status.is_success() && is_from_the_start && is_another_file;
+                let began = if is_body_of_it { self.beginning().await } else { Beginning::default() };
+                Err(RequestError::Unusable { url: at.url, what, began })
+            }
+        }
+    }
+
+    /// The failure that a status says, whatever was asked for; `None` for what has to be judged by that. 416 has: the
+    /// range may lie within the file that the lock means.
+    pub(super) fn refusal(&self, head: &Head, at: &Resolved, resolved_earlier: bool) -> Option<RequestError> {
         let headers = &head.headers;
         let url = || at.url.clone();
         let credentials = &self.origin.config.credentials;
@@ -338,7 +381,7 @@ impl Connection {
             Some(printable(&credentials.conceal(value, &at.url)))
         };
         let status = head.status;
-        match status.as_u16() {
+        Some(match status.as_u16() {
             401 | 403 | 407 => {
                 let code = text("x-error-code");
                 let advice = match status.as_u16() {
@@ -348,43 +391,23 @@ impl Connection {
                 };
                 let message = text("x-error-message");
                 let status = status.as_u16();
-                Err(RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier })
+                RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier }
             }
-            416 => Err(self.unusable(status, headers, &at, asked)),
+            416 => return None,
             408 | 425 | 429 | 500..=599 => {
                 // The Hub says in RateLimit what others say in Retry-After.
                 let wait = text("retry-after")
                     .and_then(|value| backoff::retry_after(&value, wall_clock()))
                     .or_else(|| text("ratelimit").and_then(|value| backoff::rate_limit(&value)));
                 let message = text("x-error-message");
-                Err(RequestError::Busy { url: url(), status: status.as_u16(), message, wait })
+                RequestError::Busy { url: url(), status: status.as_u16(), message, wait }
             }
             400..=499 => {
                 let (code, message) = (text("x-error-code"), text("x-error-message"));
-                Err(RequestError::Missing { url: url(), status: status.as_u16(), code, message })
+                RequestError::Missing { url: url(), status: status.as_u16(), code, message }
             }
-            _ => match judge(status, headers, asked) {
-                Ok(shape) => Ok(Answer { shape, etag: strong_etag(headers), resolved: at, connection: self }),
-                Err(what) => {
-                    let is_from_the_start =
-                        status == StatusCode::OK || asked.range.is_none_or(|range| range.start == 0);
-                    let is_another_file = matches!(what, Unusable::Html | Unusable::WrongSize { .. });
-                    let began = if is_from_the_start && is_another_file {
-                        self.beginning().await
-                    } else {
-                        Beginning::default()
-                    };
-                    Err(RequestError::Unusable { url: url(), what, began })
-                }
-            },
-        }
-    }
-
-    #[expect(clippy::unused_self, reason = "beside its sibling `check`")]
-    fn unusable(&self, status: StatusCode, headers: &HeaderMap, at: &Resolved, asked: Asked) -> RequestError {
-        let what =
-            judge(status, headers, asked).err().unwrap_or(Unusable::Status { status: status.as_u16() });
-        RequestError::Unusable { url: at.url.clone(), what, began: Beginning::default() }
+            _ => return None,
+        })
     }
 }
 
@@ -507,7 +530,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://localhost:{}/x", listener.local_addr().unwrap().port());
         let source = "http://public.example/x".parse().unwrap();
-        let asked = Asked { range: None, size: 1 };
+        let asked = Asked { range: None, size: 1, sha256: None };
         let error = connection(false).get(&source, Some(&at(&url, true)), asked).await.unwrap_err();
         assert!(
             matches!(error, RequestError::Redirect { error: RedirectError::Private { .. }, .. }),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::RedirectError;
 use super::connect::ConnectError;
+use super::linked::Replaced;
 use crate::source_url::SourceUrl;
 
 /// A request that did not end well.
@@ -192,6 +193,9 @@ pub enum Unusable {
         /// The status.
         status: u16,
     },
+    /// The host says, before a byte comes, that another file is there now.
+    #[error("{0}")]
+    Replaced(Box<Replaced>),
     /// The validator changed between two ranges.
     #[error("the file there changed while it was being fetched")]
     Changed,
@@ -239,6 +243,7 @@ impl RequestError {
                 Unusable::OtherStart { .. } => Remedy::RetryThenPlain,
                 Unusable::WrongLength | Unusable::Changed => Remedy::Retry { wait: None, throttled: false },
                 Unusable::WrongSize { .. }
+                | Unusable::Replaced(_)
                 | Unusable::Encoded { .. }
                 | Unusable::Html
                 | Unusable::Status { .. } => Remedy::NextSource,

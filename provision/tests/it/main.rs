@@ -8,6 +8,7 @@ mod credentials;
 mod ensure;
 mod faults;
 mod fetching;
+mod hub;
 mod interrupt;
 mod program;
 mod requirement;
