@@ -46,7 +46,8 @@ fn script(scratch: &Utf8Path, name: &str, text: &str) -> Result<Utf8PathBuf> {
 }
 
 fn hub(sh: &Shell, folder: &Utf8Path, scratch: &Utf8Path) -> Result<()> {
-    let python = folder.join("python");
+    // By its version, so that another one is another directory.
+    let python = folder.join(CLIENT);
     if !python.join("huggingface_hub").is_dir() {
         cmd!(
             sh,

@@ -6,6 +6,7 @@ Each line of the output is a check that held; the first that does not ends it wi
 """
 
 import hashlib
+import http.client
 import json
 import sys
 import urllib.error
@@ -30,7 +31,12 @@ def ask(url, method="GET", **headers):
         answer = opener.open(request)
     except urllib.error.HTTPError as error:
         answer = error
-    return answer.status, answer.headers, answer.read()
+    try:
+        body = answer.read()
+    except http.client.IncompleteRead as error:
+        # Debian's registry announces the blob's length with a 416 and then sends a line of text.
+        body = error.partial
+    return answer.status, answer.headers, body
 
 
 def holds(what, condition):

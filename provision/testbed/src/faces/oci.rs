@@ -76,11 +76,13 @@ impl Face for Shared {
             return Some(self.token(request));
         }
         let rest = request.path.strip_prefix("/v2/")?;
-        if rest.is_empty() {
-            return Some(super::json(200, &json!({})));
-        }
-        let (name, digest) = rest.split_once("/blobs/")?;
-        Some(self.blob(request, name, digest).with("Docker-Distribution-Api-Version", "registry/2.0"))
+        let answer = if rest.is_empty() {
+            super::json(200, &json!({}))
+        } else {
+            let (name, digest) = rest.split_once("/blobs/")?;
+            self.blob(request, name, digest)
+        };
+        Some(answer.with("Docker-Distribution-Api-Version", "registry/2.0"))
     }
 }
 
