@@ -13,6 +13,7 @@ mod answer;
 mod client;
 mod connect;
 mod credentials;
+mod document;
 mod error;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;

@@ -70,7 +70,7 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct FetchModels {
     /// The whole job against an origin in this process: no network, no token
-    #[arg(long, conflicts_with_all = ["models", "groups", "lock", "dest", "offline", "dry_run", "cache", "layers"])]
+    #[arg(long, conflicts_with_all = ["models", "groups", "lock", "lock_sha256", "dest", "offline", "dry_run", "cache", "layers"])]
     pub(crate) demo: bool,
     /// What the real job takes.
     #[command(flatten)]

@@ -40,17 +40,15 @@ struct Head {
 /// What comes before the models.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Beginning {
+pub(super) struct Beginning {
     version: i64,
-    marker: Option<String>,
+    pub(super) marker: Option<String>,
 }
 
-/// The marker's name in a lock of this version that is written in `head` up to its first model; the default's, where it
-/// has none.
-pub(super) fn peek(head: &str) -> Option<String> {
+/// The keys of a lock of this version that is written in `head` up to its first model.
+pub(super) fn peek(head: &str) -> Option<Beginning> {
     let beginning: Beginning = toml::from_str(head).ok()?;
-    let marker = beginning.marker.unwrap_or_else(|| super::DEFAULT_MARKER.to_owned());
-    (beginning.version == 1).then_some(marker)
+    (beginning.version == 1).then_some(beginning)
 }
 
 pub(super) fn parse(text: &str) -> Result<Lock, Located> {

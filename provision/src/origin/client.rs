@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use tokio::time::Instant;
 use url::Url;
 
@@ -17,7 +17,7 @@ use super::error::{Beginning, RequestError, TransportError, Unusable};
 use super::http1::{Head, Request};
 use super::linked;
 use super::proxy::{Proxies, ProxyError, ProxyTable};
-use super::redirect::{self, MAX_HOPS, RedirectError};
+use super::redirect::{MAX_HOPS, RedirectError, follow};
 use super::resolver::{Hosts, Names};
 use super::tls::{Roots, RootsError, client_config};
 use crate::backoff;
@@ -79,7 +79,7 @@ pub enum OriginError {
 
 /// Makes connections that share one configuration.
 pub struct Origin {
-    config: OriginConfig,
+    pub(super) config: OriginConfig,
     connector: Connector,
 }
 
@@ -91,7 +91,7 @@ impl std::fmt::Debug for Origin {
 
 /// One TCP stream at a time, kept open from request to request.
 pub struct Connection {
-    origin: Arc<Origin>,
+    pub(super) origin: Arc<Origin>,
     live: Option<Live>,
 }
 
@@ -120,7 +120,7 @@ impl std::fmt::Debug for Connection {
 /// Where a source led: shared by a file's connections until it expires.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    url: SourceUrl,
+    pub(super) url: SourceUrl,
     /// No hop left the source's own scheme, host and port.
     same_origin: bool,
     /// The source is on a public address, so this must be too.
@@ -128,6 +128,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// Where a source's own address leads: to itself, until it redirects.
+    pub(super) fn first(url: SourceUrl) -> Self {
+        Self { url, same_origin: true, public_only: false }
+    }
+
     /// Where the bytes are, for messages and for counting connections by host.
     pub fn url(&self) -> &SourceUrl {
         &self.url
@@ -177,7 +182,7 @@ impl Origin {
     }
 
     /// The address to ask instead of the lock's, where its host is replaced.
-    fn effective(&self, source: &SourceUrl) -> SourceUrl {
+    pub(super) fn effective(&self, source: &SourceUrl) -> SourceUrl {
         let replaced =
             self.config.endpoints.iter().find(|(host, _)| source.is_https() && *host == source.host());
         let Some((_, endpoint)) = replaced else { return source.clone() };
@@ -204,38 +209,25 @@ impl Connection {
         resolved: Option<&Resolved>,
         asked: Asked,
     ) -> Result<Answer<'_>, RequestError> {
-        let hop = |headers: &HeaderMap| linked::check(headers, asked);
-        let (head, at) = self.follow(source, resolved, asked.range, hop).await?;
-        self.check(&head, at, asked, resolved.is_some()).await
-    }
-
-    /// The head of the answer that is no redirect, and where it came from; `hop` judges those that are.
-    pub(super) async fn follow(
-        &mut self,
-        source: &SourceUrl,
-        resolved: Option<&Resolved>,
-        range: Option<ByteRange>,
-        hop: impl Fn(&HeaderMap) -> Result<(), Unusable>,
-    ) -> Result<(Head, Resolved), RequestError> {
         let first = self.origin.effective(source);
-        let mut at =
-            resolved.cloned().unwrap_or(Resolved { url: first, same_origin: true, public_only: false });
+        let mut at = resolved.cloned().unwrap_or_else(|| Resolved::first(first));
         for _ in 0..=MAX_HOPS {
-            let (head, peer) = self.send(&at, range).await?;
+            let (head, peer) = self.send(&at, asked.range).await?;
             if !is_redirect(head.status) {
-                return Ok((head, at));
+                return self.check(&head, at, asked, resolved.is_some()).await;
             }
-            hop(&head.headers).map_err(|what| RequestError::Unusable {
-                url: at.url.clone(),
-                what,
-                began: Beginning::default(),
-            })?;
-            let location = head.headers.get(header::LOCATION).map(HeaderValue::as_bytes);
-            let next = redirect::follow(&at.url, location).and_then(|next| self.permit(&at, next, peer));
-            at = next.map_err(|error| RequestError::Redirect { url: at.url.clone(), error })?;
+            linked::check(&head.headers, asked).map_err(|what| RequestError::unusable(&at.url, what))?;
+            at = self.next(&head, &at, peer)?;
             self.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
+    }
+
+    /// Where a redirect that was answered from `peer` leads.
+    pub(super) fn next(&self, head: &Head, at: &Resolved, peer: IpAddr) -> Result<Resolved, RequestError> {
+        let location = head.headers.get(header::LOCATION).map(HeaderValue::as_bytes);
+        let next = follow(&at.url, location).and_then(|next| self.permit(at, next, peer));
+        next.map_err(|error| RequestError::Redirect { url: at.url.clone(), error })
     }
 
     /// Whether a redirect that was answered from `peer` may lead to `next`.
@@ -249,7 +241,7 @@ impl Connection {
     }
 
     /// Sends the request, over the connection that stands if it leads there, and waits for the answer's head.
-    async fn send(
+    pub(super) async fn send(
         &mut self,
         to: &Resolved,
         range: Option<ByteRange>,
@@ -315,7 +307,7 @@ impl Connection {
     }
 
     /// Reads the short body of a redirect, so that a relative one is followed over the same connection.
-    async fn drain(&mut self) {
+    pub(super) async fn drain(&mut self) {
         let mut rest = vec![0; 16 << 10];
         let mut read = 0;
         let drained = tokio::time::timeout(MOMENT, async {
@@ -353,8 +345,8 @@ impl Connection {
         asked: Asked,
         resolved_earlier: bool,
     ) -> Result<Answer<'_>, RequestError> {
-        if let Some(refusal) = self.refusal(head, &at, resolved_earlier) {
-            return Err(refusal);
+        if let Some(error) = self.failure(head, &at, resolved_earlier) {
+            return Err(error);
         }
         let (status, headers) = (head.status, &head.headers);
         match judge(status, headers, asked) {
@@ -370,9 +362,8 @@ impl Connection {
         }
     }
 
-    /// The failure that a status says, whatever was asked for; `None` for what has to be judged by that. 416 has: the
-    /// range may lie within the file that the lock means.
-    pub(super) fn refusal(&self, head: &Head, at: &Resolved, resolved_earlier: bool) -> Option<RequestError> {
+    /// The failure that a status says, whatever was asked for; `None` for an answer that has to be looked at.
+    pub(super) fn failure(&self, head: &Head, at: &Resolved, resolved_earlier: bool) -> Option<RequestError> {
         let headers = &head.headers;
         let url = || at.url.clone();
         let credentials = &self.origin.config.credentials;
@@ -450,7 +441,7 @@ impl Answer<'_> {
     }
 }
 
-fn is_redirect(status: StatusCode) -> bool {
+pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 

@@ -14,5 +14,6 @@ mod program;
 mod requirement;
 mod resume;
 mod secrets;
+mod sets;
 mod sources;
 mod world;

@@ -132,7 +132,10 @@ impl Hub {
         for (path, content) in files {
             tree.insert((*path).to_owned(), self.store(path, content));
         }
-        let listing: String = tree.iter().map(|(path, file)| format!("{path} {}\n", file.oid)).collect();
+        let mut listing = String::new();
+        for (path, file) in &tree {
+            let _ = writeln!(listing, "{path} {}", file.oid);
+        }
         let commit = hex(&Sha1::digest(format!("{}{name} {parent}\n{listing}", kind.prefix())));
         repository.references.insert(branch.to_owned(), commit.clone());
         repository.commits.insert(commit.clone(), tree);
