@@ -134,6 +134,8 @@ pub(super) fn digest_of_texts(texts: impl ExactSizeIterator<Item = Sha256>) -> S
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     const A: &str = "a70580f0213e67967ee9c95f05bb400e8fb08307e017a924bf3441223e023d1f";
@@ -142,7 +144,7 @@ mod tests {
     fn lock(head: &str, entries: &[(&str, &str, &str)]) -> Lockfile {
         let mut text = format!("version = 1\n{head}\n");
         for (path, url, rest) in entries {
-            text += &format!("[[model]]\npath = {path:?}\nurl = {url:?}\nsize = 5\n{rest}\n");
+            let _ = writeln!(text, "[[model]]\npath = {path:?}\nurl = {url:?}\nsize = 5\n{rest}");
         }
         Lockfile::parse("a lock", &text).unwrap()
     }

@@ -77,8 +77,9 @@ impl Two {
 
     /// Texts of locks that are kept.
     fn kept(&self) -> Vec<String> {
-        let is_one = |name: &String| name.starts_with(".provision.") && name.ends_with(".lock");
-        self.beside_models().into_iter().filter(is_one).collect()
+        let is_one = |name: &&str| name.starts_with(".provision.") && name.len() > ".provision.lock".len();
+        let names = self.beside_models();
+        names.iter().map(String::as_str).filter(is_one).map(str::to_owned).collect()
     }
 }
 
