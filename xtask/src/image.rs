@@ -32,7 +32,7 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "NAME", env = "PROVISION_TAG")]
     pub(crate) tag: Option<String>,
     /// The lockfile that goes into the image [default: models.lock at the workspace root]
-    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK")]
+    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK", hide_env_values = true)]
     pub(crate) lock: Option<Utf8PathBuf>,
     /// The Dockerfile [default: the project's]
     #[arg(long, value_name = "PATH", env = "PROVISION_DOCKERFILE")]

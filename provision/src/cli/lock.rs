@@ -67,8 +67,13 @@ impl Texts {
     }
 }
 
-/// Reads and checks the lock at `path`; `-` is standard input.
+/// Reads and checks the lock at `path`; `-` is standard input. For commands that take one file.
 pub fn read(path: &Utf8Path) -> Result<Lockfile, Failure> {
+    if is_address(path.as_str()) {
+        // It is not repeated: it may be signed.
+        let why = "--lock is an address, and this command takes a file; fetch it first, or give another lock";
+        return Err(Failure::new(Code::Usage, why));
+    }
     read_text(path)?.parse()
 }
 
@@ -100,6 +105,11 @@ enum Source {
     Remote(Remote),
 }
 
+/// Whether it is meant as an address: no path looks like one.
+fn is_address(text: &str) -> bool {
+    text.contains("://")
+}
+
 fn sources(locks: &Locks, default: &str) -> Result<Vec<Source>, Failure> {
     let usage = |why: String| Failure::new(Code::Usage, why);
     if locks.lock.iter().filter(|lock| *lock == STDIN).count() > 1 {
@@ -107,7 +117,7 @@ fn sources(locks: &Locks, default: &str) -> Result<Vec<Source>, Failure> {
     }
     let mut pins = locks.lock_sha256.iter();
     let source = |lock: &String| {
-        if !lock.contains("://") {
+        if !is_address(lock) {
             return Ok(Source::File(lock.into()));
         }
         Remote::new(lock, pins.next()).map(Source::Remote)

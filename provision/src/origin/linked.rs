@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_15_another_digest_or_size_is_another_file_and_the_commit_is_named() {
+    fn another_digest_or_size_is_another_file_and_the_commit_is_named() {
         let commit = "0123456789abcdef0123456789abcdef01234567";
         let other =
             [("x-linked-etag", &*quoted([8; 32])), ("x-linked-size", "100"), ("x-repo-commit", commit)];

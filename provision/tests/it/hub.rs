@@ -1,5 +1,5 @@
 //! A file behind a branch of the Hub: what its redirect says is held against the lock whenever it is asked for, first and
-//! after a signed address has expired (faults 15, 35).
+//! after a signed address has expired (fault 35).
 
 use provision::event::Event;
 use provision::transfer::SourceError;
@@ -71,7 +71,7 @@ fn fault_35_an_expired_address_is_renewed_although_the_branch_went_on_without_th
 }
 
 #[test]
-fn fault_15_a_file_that_was_replaced_behind_its_branch_is_not_fetched_at_all() {
+fn a_file_that_was_replaced_behind_its_branch_is_not_fetched_at_all() {
     let branch = Branch::new();
     let commit = branch.replace();
     let error = branch.world.fetch_refused();
@@ -86,7 +86,7 @@ fn fault_15_a_file_that_was_replaced_behind_its_branch_is_not_fetched_at_all() {
 }
 
 #[test]
-fn fault_15_a_file_that_is_replaced_midway_stops_its_source_and_keeps_what_is_right() {
+fn a_file_that_is_replaced_midway_stops_its_source_and_keeps_what_is_right() {
     let branch = Branch::new();
     let error = branch.midway(
         || branch.world.fetch_refused(),
@@ -107,7 +107,7 @@ fn fault_15_a_file_that_is_replaced_midway_stops_its_source_and_keeps_what_is_ri
 }
 
 #[test]
-fn fault_15_a_mirror_takes_over_where_a_branch_went_on() {
+fn a_mirror_takes_over_where_a_branch_went_on() {
     let mut branch = Branch::new();
     let mirror = start_origin("127.0.0.3");
     mirror.put("/x", branch.content.clone());
@@ -126,7 +126,7 @@ fn fault_15_a_mirror_takes_over_where_a_branch_went_on() {
 }
 
 #[test]
-fn fault_15_the_program_ends_with_5_for_a_replaced_file_and_installs_nothing() {
+fn the_program_ends_with_5_for_a_replaced_file_and_installs_nothing() {
     for is_midway in [false, true] {
         let branch = Branch::new();
         let ended = if is_midway {
@@ -149,7 +149,7 @@ fn fault_15_the_program_ends_with_5_for_a_replaced_file_and_installs_nothing() {
 }
 
 #[test]
-fn fault_15_another_length_is_enough_where_the_hub_says_no_digest() {
+fn another_length_is_enough_where_the_hub_says_no_digest() {
     let mut world = World::new();
     let store = start_origin("127.0.0.2");
     let hub = Hub::mount(&world.origin, &store);

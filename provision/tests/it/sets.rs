@@ -269,7 +269,7 @@ fn a_lock_that_cannot_be_had_says_why_and_a_host_that_falters_is_asked_again() {
 }
 
 #[test]
-fn fault_59_a_lock_at_an_address_has_the_limits_of_any_lock() {
+fn a_lock_at_an_address_has_the_limits_of_any_lock() {
     let two = Two::new();
     let huge = Content::generated(9, 9 << 20);
     two.world.origin.put("/models.lock", huge.clone());
