@@ -66,7 +66,7 @@ pub(crate) enum Target {
     ModelPath,
     /// Content-Range, and the judgement of an answer's head
     ContentRange,
-    /// Retry-After and RateLimit
+    /// Retry-After and `RateLimit`
     RetryAfter,
     /// Location, joined to a base
     Location,

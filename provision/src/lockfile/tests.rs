@@ -271,11 +271,8 @@ mod secrets {
                 }
                 2 => text = text.replacen("url = ", &format!("{key} = "), 1),
                 3 => {
-                    text = text.replacen(
-                        &["mirrors = ", "size = ", "path = "][at.index(3)],
-                        &format!("{key} = "),
-                        1,
-                    )
+                    let old = ["mirrors = ", "size = ", "path = "][at.index(3)];
+                    text = text.replacen(old, &format!("{key} = "), 1);
                 }
                 4 => {
                     let signs =

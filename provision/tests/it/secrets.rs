@@ -7,6 +7,7 @@
 //! when a run has ended and when it goes; whoever runs the program calls [`assert_none`] with what it said.
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ pub(crate) fn said(error: &dyn std::error::Error) -> String {
     let mut text = format!("{error}\n{error:?}\n{error:#?}\n");
     let mut cause = error.source();
     while let Some(error) = cause {
-        text += &format!("{error}\n{error:?}\n");
+        let _ = write!(text, "{error}\n{error:?}\n");
         cause = error.source();
     }
     text
@@ -132,7 +133,7 @@ fn told_to_others() -> Vec<String> {
             for request in control.requests() {
                 let mut text = request.target.clone();
                 for (name, value) in &request.headers {
-                    text += &format!("\n{name}: {value}");
+                    let _ = write!(text, "\n{name}: {value}");
                 }
                 for own in &own {
                     text = text.replace(own.as_str(), "");
@@ -192,7 +193,8 @@ fn look(root: &Path, at: &Path, found: &mut Vec<String>) {
         if metadata.is_dir() {
             look(root, &path, found);
         }
-        let is_lock = name.starts_with("models.lock") || name.starts_with("netrc") || name.ends_with(".toml");
+        let is_toml = path.extension().is_some_and(|ending| ending == "toml");
+        let is_lock = name.starts_with("models.lock") || name.starts_with("netrc") || is_toml;
         // A model is generated, and is large or small; nothing else that a run leaves is larger than this.
         if metadata.is_file() && !is_lock && metadata.size() <= 4 << 20 {
             let bytes = std::fs::read(&path).unwrap_or_default();
@@ -326,7 +328,7 @@ mod tests {
                 command.arg(world.write_lock()).arg("--dest").arg(world.destination()).args(way);
                 // It looks at both streams.
                 let ended = run(&mut command);
-                let is_well = matches!(&fault, None) || way == ["--dry-run"];
+                let is_well = fault.is_none() || way == ["--dry-run"];
                 assert!(!is_well || ended.code == Some(0), "{way:?} {}", ended.err);
                 if let Ok(text) = std::fs::read_to_string(&report) {
                     assert_none("the report", &text);

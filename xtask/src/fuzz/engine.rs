@@ -129,7 +129,11 @@ impl Engine {
 pub(super) fn logged(command: &mut Command, log: &Utf8Path) -> Result<ExitStatus> {
     let file = File::create(log).with_context(|| format!("making {log}"))?;
     let same = file.try_clone().with_context(|| format!("making {log}"))?;
-    command.stdout(file).stderr(same).status().with_context(|| format!("running {:?}", command.get_program()))
+    command
+        .stdout(file)
+        .stderr(same)
+        .status()
+        .with_context(|| format!("running {}", command.get_program().display()))
 }
 
 pub(super) fn read(log: &Utf8Path) -> Result<String> {

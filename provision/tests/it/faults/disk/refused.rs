@@ -49,10 +49,10 @@ fn assert_finishes(world: &World) {
 
 #[test]
 fn fault_70_bytes_that_could_not_be_synced_are_given_up_and_fetched_again() {
+    const SIZE: u64 = 12_000_000;
     if !needs_tool("strace", "-V") {
         return;
     }
-    const SIZE: u64 = 12_000_000;
     // Of a checkpoint on the way, and of the install: "d/x" is long enough for the first.
     for call in ["fdatasync", "fsync"] {
         let mut world = World::new();

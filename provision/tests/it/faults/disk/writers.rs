@@ -134,7 +134,8 @@ fn fault_82_a_sleeping_writer_keeps_its_lock_and_others_are_told_who_has_it() {
 /// What somebody does who is sure that nobody works here any more.
 fn tidy_up(world: &World) {
     for name in world.listing() {
-        if name.ends_with(".part") || name.ends_with(".journal") || name == ".provision.lock" {
+        let ending = name.rsplit('.').next();
+        if matches!(ending, Some("part" | "journal")) || name == ".provision.lock" {
             std::fs::remove_file(world.path(&name)).unwrap();
         }
     }
