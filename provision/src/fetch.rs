@@ -25,7 +25,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
 use crate::cache::Cache;
-use crate::digest::Sha256;
 use crate::event::{Event, Observer, Outcome};
 use crate::lockfile::{Lockfile, Model};
 use crate::marker::Marker;
@@ -139,13 +138,13 @@ pub fn marker_covers(path: &Utf8Path, lock: &Lockfile, models: &[&Model]) -> boo
     Marker::load(&destination, lock.marker()).covers(&destination, models.iter().copied())
 }
 
-/// Whether a marker vouches for every model of the lock with this text, for how many that is, and its name. Cheaper than
-/// [`marker_covers`], since the models need not be parsed; `None` where only that can tell.
-pub fn marker_covers_text(path: &Utf8Path, text: &str) -> Option<(usize, String)> {
-    let name = Lockfile::peek_marker(text)?;
+/// Whether a marker vouches for every model of the lock that these texts are together, for how many that is, and its name.
+/// Cheaper than [`marker_covers`], since the models need not be parsed; `None` where only that can tell.
+pub fn marker_covers_texts(path: &Utf8Path, texts: &[&str]) -> Option<(usize, String)> {
+    let (name, digest) = Lockfile::peek(texts)?;
     let destination = Destination::open(path).ok()??;
     let marker = Marker::load(&destination, &name);
-    let files = marker.covers_text(&destination, &Sha256::of(text.as_bytes()))?;
+    let files = marker.covers_text(&destination, &digest)?;
     Some((files, name))
 }
 

@@ -11,6 +11,7 @@
 //! size = 253806246                            # bytes
 //! sha256 = "a70580…"                          # 64 lower-case hex digits
 //! groups = ["image-edit"]                     # optional, for --only
+//! source = "hf:Comfy-Org/Qwen-Image@main/…"   # optional: what `cargo xtask lock update` follows
 //! ```
 //!
 //! Text becomes [`Lockfile`] in one place and completely: once a value exists, every path in it is safe, no two
@@ -20,6 +21,7 @@
 
 mod conceal;
 mod error;
+mod join;
 mod raw;
 mod select;
 mod shape;
@@ -27,6 +29,7 @@ mod shape;
 use std::collections::HashMap;
 
 pub use error::{LockfileError, LockfileErrorKind, Place};
+pub use join::JoinError;
 pub use select::{SelectError, Selection};
 
 use crate::digest::{Hasher, Sha256};
@@ -42,8 +45,10 @@ pub const MAX_BYTES: u64 = 8 << 20;
 /// A lock that has been checked as a whole.
 #[derive(Debug, Clone)]
 pub struct Lockfile {
-    marker: String,
+    /// As it is named; `None` where it is not.
+    marker: Option<String>,
     models: Vec<Model>,
+    /// The digest of its text, or of all of them.
     text: Sha256,
 }
 
@@ -60,6 +65,9 @@ pub struct Model {
     pub sha256: Sha256,
     /// The groups it belongs to.
     pub groups: Vec<String>,
+    /// What the addresses were made from, for the commands that edit a lock. A fetch does not look at it, so it is
+    /// kept as it is written.
+    pub source: Option<String>,
 }
 
 impl Model {
@@ -80,7 +88,7 @@ impl Lockfile {
 
     /// The marker's file name, right below the destination.
     pub fn marker(&self) -> &str {
-        &self.marker
+        self.marker.as_deref().unwrap_or(DEFAULT_MARKER)
     }
 
     /// The models, sorted by path.
@@ -93,10 +101,18 @@ impl Lockfile {
         self.text
     }
 
-    /// The marker's name in `text`, without looking at its models; `None` where that cannot be told, and parsing the
-    /// whole will say why. Keys of the lock itself come before the first `[[model]]` (TOML 1.0, "Table").
-    pub fn peek_marker(text: &str) -> Option<String> {
-        raw::peek(head(text)).and_then(|name| check_marker(&name).ok())
+    /// The marker's name and the digest of the text, for the lock that `texts` are together, without looking at their
+    /// models; `None` where that cannot be told, and parsing the whole will say why. Keys of the lock itself come before
+    /// the first `[[model]]` (TOML 1.0, "Table").
+    pub fn peek(texts: &[&str]) -> Option<(String, Sha256)> {
+        let mut marker = None;
+        for text in texts {
+            let named = raw::peek(head(text))?.marker;
+            let named = named.map(|name| check_marker(&name)).transpose().ok()?;
+            marker = marker.or(named);
+        }
+        let digest = join::digest_of_texts(texts.iter().map(|text| Sha256::of(text.as_bytes())));
+        Some((marker.unwrap_or_else(|| DEFAULT_MARKER.to_owned()), digest))
     }
 
     /// The digest of what the lock says about bytes: path, size and digest of each model, in order. Addresses,
@@ -115,25 +131,31 @@ impl Lockfile {
         }
         let raw = raw::parse(text)?;
         let marker = match raw.marker {
-            None => DEFAULT_MARKER.to_owned(),
-            Some(name) => check_marker(name.get_ref()).map_err(|kind| (Some(name.span()), kind))?,
+            None => None,
+            Some(name) => Some(check_marker(name.get_ref()).map_err(|kind| (Some(name.span()), kind))?),
         };
         let mut models = Vec::with_capacity(raw.model.len());
-        let mut places = Places::new(&marker);
-        let mut total = 0u128;
+        let mut places = Places::new(marker.as_deref().unwrap_or(DEFAULT_MARKER));
+        let mut total = 0;
         for raw in raw.model {
             let span = raw.path.span();
             let model = raw.into_model()?;
             places.claim(&model.path).map_err(|kind| (Some(span.clone()), kind))?;
-            total += u128::from(model.size);
-            if total > i64::MAX as u128 {
-                return Err((Some(span), LockfileErrorKind::TotalTooLarge { total }));
-            }
+            check_total(&mut total, model.size).map_err(|kind| (Some(span), kind))?;
             models.push(model);
         }
         models.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self { marker, models, text: Sha256::of(text.as_bytes()) })
     }
+}
+
+/// Adds a model's size to the others'.
+fn check_total(total: &mut u128, size: u64) -> Result<(), LockfileErrorKind> {
+    *total += u128::from(size);
+    if *total > i64::MAX as u128 {
+        return Err(LockfileErrorKind::TotalTooLarge { total: *total });
+    }
+    Ok(())
 }
 
 /// The lines before the first that begins with a bracket: the keys of the lock itself.

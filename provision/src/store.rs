@@ -15,6 +15,7 @@
 //! | `vae/x.safetensors` | the file, whole and right, or absent |
 //! | `.provision.lock` | held while a run works here |
 //! | `.provision.journal` | what an incomplete run has proven (see [`marker`](crate::marker)) |
+//! | `.provision.5d0c8c1f2a3b4c5d.lock` | the text of a lock that lies at an address, as it was pinned |
 //!
 //! # The order of writes
 //! Data, `fdatasync(part)`, then the journal record (I3). Mode and mtime, `fsync(part)`, rename, `fsync(directory)`,

@@ -12,6 +12,7 @@ use xshell::{Shell, cmd};
 
 use crate::bench::{self, BenchArgs};
 use crate::containers;
+use crate::faces;
 use crate::faults;
 use crate::fuzz::{self, FuzzArgs};
 use crate::programs::{self, HADOLINT, SHELLCHECK};
@@ -66,6 +67,8 @@ pub(crate) enum Step {
     Demo,
     /// A real model, a real web server, real failures
     RealInput,
+    /// The testbed's imitations of known hosts, held against the hosts' own client and a real registry
+    Faces,
     /// The static binary, built and proved in roots without a C library
     Static,
     /// The real binary, struck at its system calls: a sample
@@ -122,6 +125,7 @@ fn prove(sh: &Shell, step: Step, args: &CiArgs) -> Result<Done> {
         Step::Readme => readme::run(&ReadmeArgs { list: false })?,
         Step::Demo => cmd!(sh, "cargo xtask fetch-models --demo").run()?,
         Step::RealInput => real_input::run(&RealInputArgs::default())?,
+        Step::Faces => faces::run()?,
         Step::Static => return static_binary::run(&StaticBinaryArgs::default()),
         Step::Crash => cmd!(sh, "cargo xtask crash --sample").run()?,
         Step::Fuzz => {

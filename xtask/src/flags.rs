@@ -10,6 +10,7 @@ use crate::dist::DistArgs;
 use crate::faults::FaultsArgs;
 use crate::fuzz::FuzzArgs;
 use crate::image::ImageArgs;
+use crate::lock::LockArgs;
 use crate::readme::ReadmeArgs;
 use crate::real_input::RealInputArgs;
 use crate::simulate::SimulateArgs;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Say what a cache holds, or keep it in bounds
     Cache(CacheArgs),
+    /// Show and edit models.lock
+    Lock(LockArgs),
     /// Build the container image with the docker on this machine
     Image(ImageArgs),
     /// Every check but the tests, stopping at the first that fails
@@ -47,6 +50,8 @@ pub(crate) enum Command {
     Dist(DistArgs),
     /// Prove the static binary in roots without a C library
     StaticBinary(StaticBinaryArgs),
+    /// Hold the testbed's imitations of known hosts against the hosts' own clients and a real registry
+    Faces,
     /// Run the README's commands as written
     Readme(ReadmeArgs),
     /// Run the schedule against simulated hosts, and say which term limits it
@@ -65,7 +70,7 @@ pub(crate) enum Command {
 #[derive(Args)]
 pub(crate) struct FetchModels {
     /// The whole job against an origin in this process: no network, no token
-    #[arg(long, conflicts_with_all = ["models", "groups", "lock", "dest", "offline", "dry_run", "cache", "layers"])]
+    #[arg(long, conflicts_with_all = ["models", "groups", "lock", "lock_sha256", "dest", "offline", "dry_run", "cache", "layers"])]
     pub(crate) demo: bool,
     /// What the real job takes.
     #[command(flatten)]

@@ -32,7 +32,7 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "NAME", env = "PROVISION_TAG")]
     pub(crate) tag: Option<String>,
     /// The lockfile that goes into the image [default: models.lock at the workspace root]
-    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK")]
+    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK", hide_env_values = true)]
     pub(crate) lock: Option<Utf8PathBuf>,
     /// The Dockerfile [default: the project's]
     #[arg(long, value_name = "PATH", env = "PROVISION_DOCKERFILE")]
@@ -150,6 +150,21 @@ fn show(layers: &[Layer]) {
 #[cfg(test)]
 mod tests {
     use crate::{dist, project};
+
+    #[test]
+    fn the_dockerfile_has_the_manifest_of_every_member() {
+        let text = |name: &str| std::fs::read_to_string(project::root().join(name)).unwrap();
+        let manifest = text("Cargo.toml");
+        let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+        for member in members.split('"').skip(1).step_by(2) {
+            // Cargo wants all of them, also to build one.
+            assert!(
+                text("Dockerfile").contains(&format!("COPY {member}/Cargo.toml {member}/\n")),
+                "{member}"
+            );
+            assert!(text(".dockerignore").contains(&format!("!{member}/Cargo.toml\n")), "{member}");
+        }
+    }
 
     #[test]
     fn the_dockerfile_makes_the_binary_that_dist_makes() {

@@ -7,11 +7,13 @@ mod containers;
 mod crash;
 mod demo;
 mod dist;
+mod faces;
 mod faults;
 mod fetch_models;
 mod flags;
 mod fuzz;
 mod image;
+mod lock;
 mod nginx;
 mod programs;
 mod project;
@@ -40,10 +42,12 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args, &project::lock()),
         Command::Status(args) => status::run(&args, &project::lock()),
         Command::Cache(args) => cache::run(&args, &project::lock()),
+        Command::Lock(args) => lock::run(&args),
         Command::Image(args) => image::run(&args),
         Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
         Command::RealInput(args) => real_input::run(&args).map_err(|error| unexpected(&error)),
         Command::Readme(args) => readme::run(&args).map_err(|error| unexpected(&error)),
+        Command::Faces => faces::run().map_err(|error| unexpected(&error)),
         Command::Dist(args) => dist::run(&args).map_err(|error| unexpected(&error)),
         Command::StaticBinary(args) => {
             static_binary::run(&args).map(Done::say).map_err(|error| unexpected(&error))

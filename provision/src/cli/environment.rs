@@ -61,6 +61,27 @@ pub fn origin() -> Result<(OriginConfig, Vec<String>), Failure> {
     Ok((config, warnings))
 }
 
+/// What requests need to know, read when the first of them is made; what people should know about that is said once.
+#[derive(Debug, Default)]
+pub struct Network(Option<OriginConfig>);
+
+impl Network {
+    /// The same as [`origin`].
+    ///
+    /// # Errors
+    /// As [`origin`].
+    pub fn config(&mut self) -> Result<OriginConfig, Failure> {
+        if let Some(config) = &self.0 {
+            return Ok(config.clone());
+        }
+        let (config, warnings) = origin()?;
+        for warning in warnings {
+            super::say(format_args!("warning: {warning}"));
+        }
+        Ok(self.0.insert(config).clone())
+    }
+}
+
 fn hub_endpoint() -> Result<Option<SourceUrl>, Failure> {
     let Some(text) = variable("HF_ENDPOINT") else { return Ok(None) };
     let unusable = |error| Failure::new(Code::Usage, format!("HF_ENDPOINT is not an address: {error}"));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use crate::fetch::FetchError;
-use crate::lockfile::LockfileError;
+use crate::lockfile::{JoinError, LockfileError};
 use crate::store::StoreError;
 use crate::transfer::FileError;
 
@@ -76,6 +76,12 @@ impl std::error::Error for Failure {}
 
 impl From<LockfileError> for Failure {
     fn from(error: LockfileError) -> Self {
+        Self::new(Code::Lock, error)
+    }
+}
+
+impl From<JoinError> for Failure {
+    fn from(error: JoinError) -> Self {
         Self::new(Code::Lock, error)
     }
 }

@@ -7,7 +7,9 @@ use std::time::Instant;
 use camino::Utf8Path;
 
 use super::arguments::{EnsureArgs, FetchArgs, LayersArg};
+use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
+use super::lock::{Asking, Texts};
 use super::progress::{self, Progress, Settings, Verbosity};
 use super::signals::{self, Caught};
 use super::{environment, human, lock, report, say, tell};
@@ -22,13 +24,16 @@ use crate::store::StoreError;
 /// # Errors
 /// Whatever ends the program with another code than 0.
 pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(), Failure> {
-    let Some(layers) = &layers.layers else { return provide(args, None, default_lock).map(drop) };
+    let mut network = Network::default();
+    let texts = read(args, default_lock, &mut network)?;
+    let Some(layers) = &layers.layers else { return provide(args, None, &texts, &mut network) };
     if args.dry_run {
         let why = "--layers moves what has been fetched, and --dry-run fetches nothing; give one of them";
         return Err(Failure::new(Code::Usage, why));
     }
-    super::layers::check(args, &lock::read(&args.place.lock_or(default_lock))?, layers)?;
-    let lock = provide(args, None, default_lock)?.parse()?;
+    let lock = texts.join()?;
+    super::layers::check(args, &lock, layers)?;
+    provide(args, None, &texts, &mut network)?;
     super::layers::lay_out(args, &lock, layers)
 }
 
@@ -38,26 +43,51 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
 /// Whatever ends the program with another code than 0.
 pub fn ensure(args: &EnsureArgs, default_lock: &str) -> Result<(), Failure> {
     let baked = args.baked().map_err(|error| Failure::new(Code::Usage, format!("--baked: {error}")))?;
-    provide(&args.fetch(), baked, default_lock).map(drop)
+    let (args, mut network) = (args.fetch(), Network::default());
+    let texts = read(&args, default_lock, &mut network)?;
+    provide(&args, baked, &texts, &mut network)
 }
 
-/// Does the job, and returns the lock as it was read.
-fn provide(args: &FetchArgs, baked: Option<Baked>, default_lock: &str) -> Result<lock::Text, Failure> {
+fn read(args: &FetchArgs, default_lock: &str, network: &mut Network) -> Result<Texts, Failure> {
+    let mut asking = if args.offline { Asking::Never } else { Asking::with(network) };
+    asking.retry(args.config().transfer.retry);
+    lock::read_all(&args.place, default_lock, &mut asking)
+}
+
+/// Does the job. Afterwards locks that came from elsewhere are kept beside the models.
+fn provide(
+    args: &FetchArgs,
+    baked: Option<Baked>,
+    texts: &Texts,
+    network: &mut Network,
+) -> Result<(), Failure> {
+    let done = install(args, baked, texts, network);
+    if !args.dry_run {
+        texts.keep(&args.place.dest);
+    }
+    done
+}
+
+fn install(
+    args: &FetchArgs,
+    baked: Option<Baked>,
+    texts: &Texts,
+    network: &mut Network,
+) -> Result<(), Failure> {
     let started = Instant::now();
-    let text = lock::read_text(&args.place.lock_or(default_lock))?;
     let config = args.config();
     let quick_look = config.verify == Verify::Marker && !config.force && !config.dry_run;
     if quick_look
         && args.choice.is_everything()
         && args.report.is_none()
-        && let Some((files, marker)) = fetch::marker_covers_text(&args.place.dest, &text.text)
+        && let Some((files, marker)) = fetch::marker_covers_texts(&args.place.dest, &texts.texts())
     {
         // Nothing is set up, not even the lock is parsed, for a run that has nothing to do: a container starts in
         // milliseconds.
         up_to_date(args, marker, files);
-        return Ok(text);
+        return Ok(());
     }
-    let lock = text.parse()?;
+    let lock = texts.join()?;
     let models = lock::select(&lock, &args.choice.clone().into())?;
     lock::check_destination(&args.place)?;
     if let Some(path) = &args.report {
@@ -68,19 +98,11 @@ fn provide(args: &FetchArgs, baked: Option<Baked>, default_lock: &str) -> Result
         if let Some(path) = &args.report {
             report::write(path, &Report::all_present(&models, started, true))?;
         }
-        return Ok(text);
+        return Ok(());
     }
-    let (origin, warnings) = if config.offline || config.dry_run {
-        (OriginConfig::default(), Vec::new())
-    } else {
-        environment::origin()?
-    };
-    for warning in warnings {
-        say(format_args!("warning: {warning}"));
-    }
+    let origin = if config.offline || config.dry_run { OriginConfig::default() } else { network.config()? };
     let report = fetch(args, baked, &lock, models, origin)?;
-    conclude(args, &report)?;
-    Ok(text)
+    conclude(args, &report)
 }
 
 fn up_to_date(args: &FetchArgs, name: String, files: usize) {

@@ -2,6 +2,7 @@
 
 use super::arguments::StatusArgs;
 use super::exit::Failure;
+use super::lock::Asking;
 use super::{human, lock, tell};
 use crate::lockfile::Model;
 use crate::marker::Marker;
@@ -12,7 +13,8 @@ use crate::store::{Destination, Found, PartFile};
 /// # Errors
 /// Where the lock or the destination cannot be read; missing models are not an error.
 pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
-    let lock = lock::read(&args.place.lock_or(default_lock))?;
+    let texts = lock::read_all(&args.place, default_lock, &mut Asking::Never)?;
+    let lock = texts.join()?;
     let models = lock::select(&lock, &args.choice.clone().into())?;
     lock::check_destination(&args.place)?;
     let destination = Destination::open(&args.place.dest)?;

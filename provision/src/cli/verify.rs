@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use super::arguments::{VerifyArgs, threads};
+use super::environment::Network;
 use super::exit::{Code, Failure};
+use super::lock::Asking;
 use super::progress::Verbosity;
 use super::{human, lock, say, tell};
 use crate::event::Silent;
@@ -17,7 +19,8 @@ use crate::store::Destination;
 /// [`Code::Integrity`] where anything is missing or wrong.
 pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let started = Instant::now();
-    let lock = lock::read(&args.place.lock_or(default_lock))?;
+    let texts = lock::read_all(&args.place, default_lock, &mut Asking::with(&mut Network::default()))?;
+    let lock = texts.join()?;
     let models = lock::select(&lock, &args.choice.clone().into())?;
     lock::check_destination(&args.place)?;
     let conditions = match Destination::open(&args.place.dest)? {

@@ -107,6 +107,18 @@ pub enum LockfileErrorKind {
     NotText,
 }
 
+impl LockfileErrorKind {
+    /// The path that gets into the way of `path`, where it is about two.
+    pub(super) fn other(&self, path: &str) -> Option<&str> {
+        let (one, two) = match self {
+            Self::LookAlike { path, other } => (path, other),
+            Self::Nested { outer, inner } => (outer, inner),
+            _ => return None,
+        };
+        Some(if one == path { two } else { one })
+    }
+}
+
 impl LockfileError {
     /// An error about `span` of `text`, or about the whole of it.
     pub(super) fn new(name: &str, text: &str, span: Option<Range<usize>>, kind: LockfileErrorKind) -> Self {

@@ -28,6 +28,7 @@ pub(super) struct RawModel {
     sha256: Spanned<String>,
     #[serde(default)]
     groups: Vec<String>,
+    source: Option<String>,
 }
 
 /// The version alone: a lock of another version may have other keys, and then the version is the message.
@@ -39,17 +40,15 @@ struct Head {
 /// What comes before the models.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Beginning {
+pub(super) struct Beginning {
     version: i64,
-    marker: Option<String>,
+    pub(super) marker: Option<String>,
 }
 
-/// The marker's name in a lock of this version that is written in `head` up to its first model; the default's, where it
-/// has none.
-pub(super) fn peek(head: &str) -> Option<String> {
+/// The keys of a lock of this version that is written in `head` up to its first model.
+pub(super) fn peek(head: &str) -> Option<Beginning> {
     let beginning: Beginning = toml::from_str(head).ok()?;
-    let marker = beginning.marker.unwrap_or_else(|| super::DEFAULT_MARKER.to_owned());
-    (beginning.version == 1).then_some(marker)
+    (beginning.version == 1).then_some(beginning)
 }
 
 pub(super) fn parse(text: &str) -> Result<Lock, Located> {
@@ -83,6 +82,6 @@ impl RawModel {
             .map_err(|_| (Some(self.size.span()), LockfileErrorKind::NegativeSize { found: size }))?;
         let sha256 = self.sha256.get_ref().parse();
         let sha256 = sha256.map_err(|error| (Some(self.sha256.span()), LockfileErrorKind::Digest(error)))?;
-        Ok(Model { path, sources, size, sha256, groups: self.groups })
+        Ok(Model { path, sources, size, sha256, groups: self.groups, source: self.source })
     }
 }

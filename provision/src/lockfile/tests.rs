@@ -27,7 +27,7 @@ fn kind(text: &str, line: usize) -> LockfileErrorKind {
 #[test]
 fn models_come_out_sorted_with_every_field() {
     let lock = parse_with(&format!(
-        "{}mirrors = [\"http://m.example/x\"]\ngroups = [\"g\"]\n{}",
+        "{}mirrors = [\"http://m.example/x\"]\ngroups = [\"g\"]\nsource = \"hf:o/r/x\"\n{}",
         entry("b/x"),
         entry("a")
     ))
@@ -37,6 +37,8 @@ fn models_come_out_sorted_with_every_field() {
     assert_eq!(paths, ["a", "b/x"]);
     assert_eq!(lock.models()[1].sources.len(), 2);
     assert_eq!(lock.models()[1].groups, ["g"]);
+    assert_eq!(lock.models()[1].source.as_deref(), Some("hf:o/r/x"));
+    assert_eq!(lock.models()[0].source, None);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap};
 
 use super::error::Unusable;
 use crate::byte_range::{ByteRange, ContentRange};
+use crate::digest::Sha256;
 
 /// What was asked of the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Asked {
     pub range: Option<ByteRange>,
     /// The file's length, as the lock says.
     pub size: u64,
+    /// The digest of all its bytes, as the lock says; `None` where nothing is known of it.
+    pub sha256: Option<Sha256>,
 }
 
 /// What the body is going to be.
@@ -116,7 +119,7 @@ mod tests {
             headers.append(header::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         let range = range.map(|(start, end)| ByteRange::new(start, end));
-        judge(StatusCode::from_u16(status).unwrap(), &headers, Asked { range, size: SIZE })
+        judge(StatusCode::from_u16(status).unwrap(), &headers, Asked { range, size: SIZE, sha256: None })
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "compared with results")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderValue};
 use tokio::time::Instant;
 use url::Url;
 
@@ -15,6 +15,7 @@ use super::connect::{Connector, Line};
 use super::credentials::Credentials;
 use super::error::{Beginning, RequestError, TransportError, Unusable};
 use super::http1::{Head, Request};
+use super::linked;
 use super::proxy::{Proxies, ProxyError, ProxyTable};
 use super::redirect::{MAX_HOPS, RedirectError, follow};
 use super::resolver::{Hosts, Names};
@@ -78,7 +79,7 @@ pub enum OriginError {
 
 /// Makes connections that share one configuration.
 pub struct Origin {
-    config: OriginConfig,
+    pub(super) config: OriginConfig,
     connector: Connector,
 }
 
@@ -90,7 +91,7 @@ impl std::fmt::Debug for Origin {
 
 /// One TCP stream at a time, kept open from request to request.
 pub struct Connection {
-    origin: Arc<Origin>,
+    pub(super) origin: Arc<Origin>,
     live: Option<Live>,
 }
 
@@ -119,7 +120,7 @@ impl std::fmt::Debug for Connection {
 /// Where a source led: shared by a file's connections until it expires.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    url: SourceUrl,
+    pub(super) url: SourceUrl,
     /// No hop left the source's own scheme, host and port.
     same_origin: bool,
     /// The source is on a public address, so this must be too.
@@ -127,6 +128,11 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// Where a source's own address leads: to itself, until it redirects.
+    pub(super) fn first(url: SourceUrl) -> Self {
+        Self { url, same_origin: true, public_only: false }
+    }
+
     /// Where the bytes are, for messages and for counting connections by host.
     pub fn url(&self) -> &SourceUrl {
         &self.url
@@ -176,7 +182,7 @@ impl Origin {
     }
 
     /// The address to ask instead of the lock's, where its host is replaced.
-    fn effective(&self, source: &SourceUrl) -> SourceUrl {
+    pub(super) fn effective(&self, source: &SourceUrl) -> SourceUrl {
         let replaced =
             self.config.endpoints.iter().find(|(host, _)| source.is_https() && *host == source.host());
         let Some((_, endpoint)) = replaced else { return source.clone() };
@@ -204,19 +210,24 @@ impl Connection {
         asked: Asked,
     ) -> Result<Answer<'_>, RequestError> {
         let first = self.origin.effective(source);
-        let mut at =
-            resolved.cloned().unwrap_or(Resolved { url: first, same_origin: true, public_only: false });
+        let mut at = resolved.cloned().unwrap_or_else(|| Resolved::first(first));
         for _ in 0..=MAX_HOPS {
-            let (head, peer) = self.send(&at, asked).await?;
+            let (head, peer) = self.send(&at, asked.range).await?;
             if !is_redirect(head.status) {
                 return self.check(&head, at, asked, resolved.is_some()).await;
             }
-            let location = head.headers.get(header::LOCATION).map(HeaderValue::as_bytes);
-            let next = follow(&at.url, location).and_then(|next| self.permit(&at, next, peer));
-            at = next.map_err(|error| RequestError::Redirect { url: at.url.clone(), error })?;
+            linked::check(&head.headers, asked).map_err(|what| RequestError::unusable(&at.url, what))?;
+            at = self.next(&head, &at, peer)?;
             self.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
+    }
+
+    /// Where a redirect that was answered from `peer` leads.
+    pub(super) fn next(&self, head: &Head, at: &Resolved, peer: IpAddr) -> Result<Resolved, RequestError> {
+        let location = head.headers.get(header::LOCATION).map(HeaderValue::as_bytes);
+        let next = follow(&at.url, location).and_then(|next| self.permit(at, next, peer));
+        next.map_err(|error| RequestError::Redirect { url: at.url.clone(), error })
     }
 
     /// Whether a redirect that was answered from `peer` may lead to `next`.
@@ -230,9 +241,13 @@ impl Connection {
     }
 
     /// Sends the request, over the connection that stands if it leads there, and waits for the answer's head.
-    async fn send(&mut self, to: &Resolved, asked: Asked) -> Result<(Head, IpAddr), RequestError> {
+    pub(super) async fn send(
+        &mut self,
+        to: &Resolved,
+        range: Option<ByteRange>,
+    ) -> Result<(Head, IpAddr), RequestError> {
         let wait = self.origin.config.head_timeout;
-        match tokio::time::timeout(wait, self.send_without_limit(to, asked)).await {
+        match tokio::time::timeout(wait, self.send_without_limit(to, range)).await {
             Ok(sent) => sent,
             Err(_) => Err(RequestError::stalled(&to.url, wait)),
         }
@@ -241,7 +256,7 @@ impl Connection {
     async fn send_without_limit(
         &mut self,
         to: &Resolved,
-        asked: Asked,
+        range: Option<ByteRange>,
     ) -> Result<(Head, IpAddr), RequestError> {
         let origin = self.origin.clone();
         let live = self.live(to).await?;
@@ -254,7 +269,7 @@ impl Connection {
         let request = Request {
             url: to.url.as_url(),
             form: &live.line.form,
-            range: asked.range.map(ByteRange::to_header),
+            range: range.map(ByteRange::to_header),
             authorization: authorization.as_ref(),
         };
         let head = live.line.exchange.ask(&request.to_bytes()).await;
@@ -284,7 +299,7 @@ impl Connection {
     }
 
     /// The next bytes of the body that is on its way; 0 at its end.
-    async fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
+    pub(super) async fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
         match &mut self.live {
             Some(live) => live.line.exchange.read(into).await,
             None => Err(TransportError::Broken),
@@ -292,7 +307,7 @@ impl Connection {
     }
 
     /// Reads the short body of a redirect, so that a relative one is followed over the same connection.
-    async fn drain(&mut self) {
+    pub(super) async fn drain(&mut self) {
         let mut rest = vec![0; 16 << 10];
         let mut read = 0;
         let drained = tokio::time::timeout(MOMENT, async {
@@ -330,6 +345,25 @@ impl Connection {
         asked: Asked,
         resolved_earlier: bool,
     ) -> Result<Answer<'_>, RequestError> {
+        if let Some(error) = self.failure(head, &at, resolved_earlier) {
+            return Err(error);
+        }
+        let (status, headers) = (head.status, &head.headers);
+        match judge(status, headers, asked) {
+            Ok(shape) => Ok(Answer { shape, etag: strong_etag(headers), resolved: at, connection: self }),
+            Err(what) => {
+                let is_from_the_start =
+                    status == StatusCode::OK || asked.range.is_none_or(|range| range.start == 0);
+                let is_another_file = matches!(what, Unusable::Html | Unusable::WrongSize { .. });
+                let is_body_of_it = status.is_success() && is_from_the_start && is_another_file;
+                let began = if is_body_of_it { self.beginning().await } else { Beginning::default() };
+                Err(RequestError::Unusable { url: at.url, what, began })
+            }
+        }
+    }
+
+    /// The failure that a status says, whatever was asked for; `None` for an answer that has to be looked at.
+    pub(super) fn failure(&self, head: &Head, at: &Resolved, resolved_earlier: bool) -> Option<RequestError> {
         let headers = &head.headers;
         let url = || at.url.clone();
         let credentials = &self.origin.config.credentials;
@@ -338,7 +372,7 @@ impl Connection {
             Some(printable(&credentials.conceal(value, &at.url)))
         };
         let status = head.status;
-        match status.as_u16() {
+        Some(match status.as_u16() {
             401 | 403 | 407 => {
                 let code = text("x-error-code");
                 let advice = match status.as_u16() {
@@ -348,43 +382,23 @@ impl Connection {
                 };
                 let message = text("x-error-message");
                 let status = status.as_u16();
-                Err(RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier })
+                RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier }
             }
-            416 => Err(self.unusable(status, headers, &at, asked)),
+            416 => return None,
             408 | 425 | 429 | 500..=599 => {
                 // The Hub says in RateLimit what others say in Retry-After.
                 let wait = text("retry-after")
                     .and_then(|value| backoff::retry_after(&value, wall_clock()))
                     .or_else(|| text("ratelimit").and_then(|value| backoff::rate_limit(&value)));
                 let message = text("x-error-message");
-                Err(RequestError::Busy { url: url(), status: status.as_u16(), message, wait })
+                RequestError::Busy { url: url(), status: status.as_u16(), message, wait }
             }
             400..=499 => {
                 let (code, message) = (text("x-error-code"), text("x-error-message"));
-                Err(RequestError::Missing { url: url(), status: status.as_u16(), code, message })
+                RequestError::Missing { url: url(), status: status.as_u16(), code, message }
             }
-            _ => match judge(status, headers, asked) {
-                Ok(shape) => Ok(Answer { shape, etag: strong_etag(headers), resolved: at, connection: self }),
-                Err(what) => {
-                    let is_from_the_start =
-                        status == StatusCode::OK || asked.range.is_none_or(|range| range.start == 0);
-                    let is_another_file = matches!(what, Unusable::Html | Unusable::WrongSize { .. });
-                    let began = if is_from_the_start && is_another_file {
-                        self.beginning().await
-                    } else {
-                        Beginning::default()
-                    };
-                    Err(RequestError::Unusable { url: url(), what, began })
-                }
-            },
-        }
-    }
-
-    #[expect(clippy::unused_self, reason = "beside its sibling `check`")]
-    fn unusable(&self, status: StatusCode, headers: &HeaderMap, at: &Resolved, asked: Asked) -> RequestError {
-        let what =
-            judge(status, headers, asked).err().unwrap_or(Unusable::Status { status: status.as_u16() });
-        RequestError::Unusable { url: at.url.clone(), what, began: Beginning::default() }
+            _ => return None,
+        })
     }
 }
 
@@ -427,7 +441,7 @@ impl Answer<'_> {
     }
 }
 
-fn is_redirect(status: StatusCode) -> bool {
+pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
@@ -507,7 +521,7 @@ mod tests {
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://localhost:{}/x", listener.local_addr().unwrap().port());
         let source = "http://public.example/x".parse().unwrap();
-        let asked = Asked { range: None, size: 1 };
+        let asked = Asked { range: None, size: 1, sha256: None };
         let error = connection(false).get(&source, Some(&at(&url, true)), asked).await.unwrap_err();
         assert!(
             matches!(error, RequestError::Redirect { error: RedirectError::Private { .. }, .. }),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::RedirectError;
 use super::connect::ConnectError;
+use super::linked::Replaced;
 use crate::source_url::SourceUrl;
 
 /// A request that did not end well.
@@ -192,6 +193,15 @@ pub enum Unusable {
         /// The status.
         status: u16,
     },
+    /// The host says, before a byte comes, that another file is there now.
+    #[error("{0}")]
+    Replaced(Box<Replaced>),
+    /// A document that is larger than any that is wanted.
+    #[error("what is there is larger than {} MiB", most >> 20)]
+    Oversized {
+        /// How many bytes were allowed.
+        most: u64,
+    },
     /// The validator changed between two ranges.
     #[error("the file there changed while it was being fetched")]
     Changed,
@@ -239,6 +249,8 @@ impl RequestError {
                 Unusable::OtherStart { .. } => Remedy::RetryThenPlain,
                 Unusable::WrongLength | Unusable::Changed => Remedy::Retry { wait: None, throttled: false },
                 Unusable::WrongSize { .. }
+                | Unusable::Replaced(_)
+                | Unusable::Oversized { .. }
                 | Unusable::Encoded { .. }
                 | Unusable::Html
                 | Unusable::Status { .. } => Remedy::NextSource,
@@ -281,6 +293,11 @@ impl RequestError {
     pub fn is_refusal(&self) -> bool {
         // A proxy that wants a login says so to a request (407) or to the demand for a tunnel: that is one thing.
         matches!(self, Self::Refused { .. } | Self::Transport { kind: TransportError::Proxy, .. })
+    }
+
+    /// An answer of `url` that cannot be used, whatever its body is.
+    pub(super) fn unusable(url: &SourceUrl, what: Unusable) -> Self {
+        Self::Unusable { url: url.clone(), what, began: Beginning::default() }
     }
 
     /// The transport failed towards `url`.

@@ -53,6 +53,7 @@ const WRONG: [u8; 3 * PAGE] = *b"ABCDEFGHIJKL";
 const SCALE: u64 = MIN_CLAIM / PAGE as u64;
 
 /// What may happen, and which rule is broken on purpose.
+#[expect(clippy::struct_excessive_bools, reason = "independent rules, each broken by one test")]
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own, to be kept or broken")]
 struct Rules {

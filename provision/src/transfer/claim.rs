@@ -339,7 +339,7 @@ impl Sink {
 
     /// Request, head, body. True where the connection can be used again.
     async fn receive(&mut self, order: &Order, connection: &mut Connection) -> Result<bool, ClaimError> {
-        let (claim, size) = (order.claim, self.target.model.size);
+        let (claim, size, sha256) = (order.claim, self.target.model.size, Some(self.target.model.sha256));
         let range = match claim {
             Claim { plain: false, range, .. } => Some(range),
             Claim { plain: true, range, .. } if range.start > 0 && order.ask_range => {
@@ -347,7 +347,7 @@ impl Sink {
             }
             Claim { .. } => None,
         };
-        let mut answer = self.ask(order, connection, Asked { range, size }).await?;
+        let mut answer = self.ask(order, connection, Asked { range, size, sha256 }).await?;
         if !claim.plain && !self.target.is_same_version(answer.etag.as_ref()) {
             return Err(ClaimError::Request(answer.changed()));
         }

@@ -84,7 +84,7 @@ impl FileError {
             SourceError::WrongDigest { .. } => true,
             SourceError::Instead { came, .. } => came.is_integrity(),
             SourceError::Request(RequestError::Unusable { what, .. }) => {
-                matches!(what, Unusable::WrongSize { .. } | Unusable::Changed)
+                matches!(what, Unusable::WrongSize { .. } | Unusable::Replaced(_) | Unusable::Changed)
             }
             SourceError::Request(_) => false,
         })

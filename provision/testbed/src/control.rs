@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use crate::answer::{Answer, Asked, Close, Resource, honest};
 use crate::content::Content;
 use crate::counters::{Counters, Tally, lock};
+use crate::faces::Face;
 use crate::fault::{Fault, Misbehaviour, Rules};
 use crate::hub::{Entry, Signer, TokenRule};
 use crate::request::{Recorded, percent_encode};
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     encrypted: bool,
     pub(crate) routes: Mutex<HashMap<String, Route>>,
     pub(crate) tokens: Mutex<Vec<TokenRule>>,
+    /// Asked in their order about what no route serves.
+    pub(crate) faces: Mutex<Vec<Arc<dyn Face>>>,
     pub(crate) signer: Arc<Signer>,
     pub(crate) tally: Arc<Tally>,
     rules: Rules,
@@ -46,6 +49,7 @@ impl Control {
             encrypted,
             routes: Mutex::default(),
             tokens: Mutex::default(),
+            faces: Mutex::default(),
             signer: Arc::default(),
             tally: Arc::default(),
             rules: Rules::default(),
@@ -156,7 +160,9 @@ impl Shared {
         }
         let route = lock(&self.routes).get(&request.path).cloned();
         match route {
-            None => Answer::text(404, "text/plain", "no such file\n"),
+            None => self
+                .answer_by_face(request)
+                .unwrap_or_else(|| Answer::text(404, "text/plain", "no such file\n")),
             Some(Route::Entry(entry)) => entry.answer(),
             Some(Route::File { mut resource, signed }) => {
                 if let Some(refusal) = signed.then(|| self.signer.refusal(request)).flatten() {
@@ -172,5 +178,11 @@ impl Shared {
                 honest(&asked, &resource)
             }
         }
+    }
+
+    fn answer_by_face(&self, request: &Recorded) -> Option<Answer> {
+        // Not under the mutex: a face may look at this origin.
+        let faces = lock(&self.faces).clone();
+        faces.iter().find_map(|face| face.answer(request))
     }
 }

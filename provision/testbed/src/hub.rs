@@ -153,11 +153,22 @@ impl Control {
         content: Content,
         headers: Vec<(String, String)>,
     ) {
-        let signed = Self::signed_path(path);
-        let target = format!("{}{}", store.url(""), percent_encode(&signed));
-        let resource = Resource { etag: content.etag(), content };
-        lock(&store.shared().routes).insert(signed, Route::File { resource, signed: true });
+        let target = store.store_signed(path, content);
         let entry_route = Entry { headers, target, signer: Arc::clone(&store.shared().signer) };
         lock(&self.shared().routes).insert(entry.to_owned(), Route::Entry(Arc::new(entry_route)));
+    }
+
+    /// Serves `content` at `/signed{path}` to those with a good signature; returns the URL without one.
+    pub(crate) fn store_signed(&self, path: &str, content: Content) -> String {
+        let signed = Self::signed_path(path);
+        let target = format!("{}{}", self.url(""), percent_encode(&signed));
+        let resource = Resource { etag: content.etag(), content };
+        lock(&self.shared().routes).insert(signed, Route::File { resource, signed: true });
+        target
+    }
+
+    /// A URL of [`Control::store_signed`] with a fresh signature.
+    pub(crate) fn sign(&self, target: &str) -> String {
+        format!("{target}?sig={}", self.shared().signer.sign())
     }
 }

@@ -19,8 +19,9 @@
 //! ```
 //!
 //! Code map: `request` reads, `control` decides with `answer` (honest) and `distort` (not so), `connection` sends,
-//! `shape` paces, `tls` encrypts, `counters` remembers, `origin` accepts and stops, `hub` imitates known hosts. The parts
-//! that decide are pure; only `connection` and `origin` touch sockets. No HTTP library takes part: wrong bytes must be
+//! `shape` paces, `tls` encrypts, `counters` remembers, `origin` accepts and stops, `hub` signs URLs and asks for tokens,
+//! and `faces` imitates known hosts whole: what they say of their files, and how they hand them out. The parts that
+//! decide are pure; only `connection` and `origin` touch sockets. No HTTP library takes part: wrong bytes must be
 //! possible.
 
 mod answer;
@@ -30,6 +31,7 @@ mod content;
 mod control;
 mod counters;
 mod distort;
+pub mod faces;
 mod fault;
 mod hub;
 mod origin;

@@ -151,6 +151,7 @@ fn run(choices: &mut Choices, shared: bool) -> usize {
         sources: vec!["http://h/x".parse().unwrap()],
         size: CONTENT.len() as u64,
         sha256: super::digest(&CONTENT),
+        source: None,
         groups: vec![],
     };
     let new = || Owner { naming: Naming::Shared, part: None, synced: false, runs: 0, done: false };

@@ -49,6 +49,7 @@ fn model(bytes: &[u8]) -> Model {
         size: bytes.len() as u64,
         sha256: Sha256::of(bytes),
         groups: vec![],
+        source: None,
     }
 }
 

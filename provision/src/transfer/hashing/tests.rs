@@ -27,6 +27,7 @@ impl Place {
             size: bytes.len() as u64,
             sha256: Sha256::of(bytes),
             groups: vec![],
+            source: None,
         };
         Arc::new(PartFile::open(&self.destination, &model, &Naming::Shared, || true).unwrap())
     }

@@ -89,8 +89,10 @@ pub(crate) async fn read(stream: &mut TcpStream, to_the_end: bool) -> Reply {
             reply.end = end;
             return reply;
         }
-        let claimed: Option<usize> = reply.header("content-length").map(|length| length.parse().unwrap());
-        if !to_the_end && head.is_some() && claimed == Some(reply.body.len()) {
+        // Of a head that is still coming, the value may be cut.
+        let length = reply.header("content-length").filter(|_| head.is_some());
+        let claimed: Option<usize> = length.map(|length| length.parse().unwrap());
+        if !to_the_end && claimed == Some(reply.body.len()) {
             return reply;
         }
         match stream.read_buf(&mut bytes).await {

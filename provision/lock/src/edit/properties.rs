@@ -1,0 +1,200 @@
+//! What holds for every lock that a person may have written.
+
+use proptest::prelude::*;
+
+use super::tests::entry;
+use super::*;
+
+/// One model as somebody wrote it. Comments carry the model's path, so that it can be seen whose were lost.
+#[derive(Debug, Clone)]
+struct Written {
+    path: &'static str,
+    blank_lines: usize,
+    /// Whether there are comments above the header, below the last key, behind values, between keys.
+    comments: [bool; 4],
+    indent: &'static str,
+    /// Where the order of keys begins.
+    turn: usize,
+    list: usize,
+    source: bool,
+}
+
+fn written() -> impl Strategy<Value = Written> {
+    let layout = (0..3usize, any::<[bool; 5]>(), prop_oneof![Just(""), Just("  "), Just("\t")]);
+    (layout, 0..6usize, 0..5usize).prop_map(|((blank_lines, flags, indent), turn, list)| {
+        let [comments @ .., source] = flags;
+        Written { path: "", blank_lines, comments, indent, turn, list, source }
+    })
+}
+
+fn text_of(models: &[Written], head: &str, crlf: bool, last_newline: bool, end: &str) -> String {
+    let mut text = head.to_owned();
+    for model in models {
+        let Written { path, indent, comments: [above, below, behind, between], .. } = *model;
+        let comment =
+            |there: bool, text: &str| if there { format!("# {path} {text}\n") } else { String::new() };
+        let behind = if behind { format!(" # {path} behind") } else { String::new() };
+        let list = match model.list {
+            0 => None,
+            1 => Some("['g']".to_owned()),
+            2 => Some("[ \"g\",\"h\" ]".to_owned()),
+            3 => Some(format!("[\n{indent}  \"g\", # {path} first\n{indent}  \"h\" # {path} second\n]")),
+            _ => Some("[\n\"g\",\n\n\"h\",\n]".to_owned()),
+        };
+        let mut keys = vec![
+            format!("path = \"{path}\"{behind}"),
+            format!("url  = 'https://h.example/{path}'"),
+            "size=5".to_owned(),
+            format!("\"sha256\" = \"\"\"{}\"\"\"{behind}", entry(path).sha256),
+        ];
+        keys.extend(list.map(|list| format!("groups = {list}")));
+        keys.extend(model.source.then(|| "source = \"hf:o/r/x\"".to_owned()));
+        let turn = model.turn % keys.len();
+        keys.rotate_left(turn);
+        text.push_str(&"\n".repeat(model.blank_lines));
+        text.push_str(&comment(above, "above"));
+        text.push_str("[[model]]\n");
+        for (at, key) in keys.iter().enumerate() {
+            text.push_str(&comment(between && at == 1, "between"));
+            text.extend([indent, key.as_str(), "\n"]);
+        }
+        text.push_str(&comment(below, "below"));
+    }
+    text.push_str(end);
+    if !last_newline {
+        text.truncate(text.trim_end_matches('\n').len());
+    }
+    if crlf { text.replace('\n', "\r\n") } else { text }
+}
+
+/// A lock with up to five models, in any order.
+fn lock() -> impl Strategy<Value = String> {
+    const PATHS: [&str; 5] = ["clip/a", "loras/m", "unet/x.y", "vae/b", "vae/c"];
+    let models = prop::collection::vec(written(), 0..=5);
+    let heads = prop_oneof![
+        Just("version = 1\n"),
+        Just("# file\n\nversion = 1 # v\n# head\n\n# section\n\n"),
+        Just("marker = \".m\"\nversion = 1\n\n\n"),
+        Just("version = 1\n# directly above\n"),
+    ];
+    let ends = prop_oneof![Just(""), Just("\n# end\n"), Just("\n\n"), Just("# end\n"), Just("  \n")];
+    let shuffled = Just(PATHS.to_vec()).prop_shuffle();
+    let sorted = any::<bool>();
+    (models, heads, any::<(bool, bool)>(), ends, shuffled, sorted).prop_map(
+        |(mut models, head, (crlf, last_newline), end, shuffled, sorted)| {
+            let mut paths = shuffled[..models.len()].to_vec();
+            if sorted {
+                paths.sort_unstable();
+            }
+            models.iter_mut().zip(paths).for_each(|(model, path)| model.path = path);
+            text_of(&models, head, crlf, last_newline, end)
+        },
+    )
+}
+
+fn comments(text: &str) -> Vec<&str> {
+    let mut found: Vec<&str> =
+        text.lines().filter_map(|line| line.find('#').map(|at| line[at..].trim_end())).collect();
+    found.sort_unstable();
+    found
+}
+
+fn paths_of(document: &Document) -> Vec<ModelPath> {
+    document.lock().models().iter().map(|model| model.path.clone()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn adding_and_removing_gives_the_same_bytes(
+        text in lock(),
+        paths in prop::collection::hash_set(
+            prop_oneof![Just("a"), Just("loras/n"), Just("unet/z"), Just("vae/bb"), Just("zz")], 1..4),
+        full in any::<bool>(),
+    ) {
+        let mut document = Document::parse("models.lock", &text).unwrap();
+        let entries: Vec<Entry> = paths.iter().map(|path| {
+            let mut entry = entry(path);
+            if full {
+                entry.groups = vec!["g".into()];
+                entry.mirrors = vec!["http://m.example/x".parse().unwrap()];
+                entry.source = Some("civitai:1".into());
+            }
+            entry
+        }).collect();
+        let before = paths_of(&document);
+        document.put_all(&entries).unwrap();
+        for entry in &entries {
+            prop_assert_eq!(document.get(&entry.path), Some(entry.clone()));
+        }
+        prop_assert_eq!(document.lock().models().len(), before.len() + entries.len());
+        prop_assert_eq!(document.text().ends_with('\n'), text.ends_with('\n'));
+        for entry in &entries {
+            document.remove(&entry.path).unwrap();
+        }
+        prop_assert_eq!(document.text(), &text);
+        document.put_all(&entries).unwrap();
+        let paths: Vec<ModelPath> = entries.iter().map(|entry| entry.path.clone()).collect();
+        document.remove_all(&paths).unwrap();
+        prop_assert_eq!(document.text(), &text);
+    }
+
+    #[test]
+    fn putting_what_is_there_changes_nothing(text in lock()) {
+        let mut document = Document::parse("models.lock", &text).unwrap();
+        let entries: Vec<Entry> = document.lock().models().iter().map(Entry::from).collect();
+        let outcomes = document.put_all(&entries).unwrap();
+        prop_assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Unchanged));
+        prop_assert_eq!(document.text(), &text);
+    }
+
+    #[test]
+    fn a_changed_model_says_what_it_was_told_and_no_comment_is_lost(text in lock(), more in any::<[bool; 4]>()) {
+        let mut document = Document::parse("models.lock", &text).unwrap();
+        for path in paths_of(&document) {
+            let mut changed = document.get(&path).unwrap();
+            if more[0] {
+                changed.size = 77;
+                changed.url = "https://other.example/x".parse().unwrap();
+            }
+            if more[1] {
+                changed.groups.push("new".into());
+            }
+            if more[2] {
+                changed.mirrors.push("http://m.example/y".parse().unwrap());
+            }
+            if more[3] {
+                changed.source = Some("civitai:2".into());
+            }
+            document.put(&changed).unwrap();
+            prop_assert_eq!(document.get(&path), Some(changed));
+        }
+        prop_assert_eq!(comments(document.text()), comments(&text));
+        let ends: Vec<bool> = document.text().split_inclusive('\n').map(|line| line.ends_with("\r\n")).collect();
+        let crlf = text.contains("\r\n");
+        prop_assert!(ends.iter().take(ends.len().saturating_sub(1)).all(|end| *end == crlf));
+    }
+
+    #[test]
+    fn removing_takes_no_comment_of_another_model(text in lock(), which in 0..5usize) {
+        let mut document = Document::parse("models.lock", &text).unwrap();
+        let paths = paths_of(&document);
+        prop_assume!(!paths.is_empty());
+        let gone = &paths[which % paths.len()];
+        document.remove(gone).unwrap();
+        // A comment that is right below one model and right above the next is the next one's.
+        let name = |comment: &str| comment.split(' ').nth(1).map(str::to_owned);
+        let lost: Vec<String> = {
+            let left = comments(document.text());
+            let mut before = comments(&text);
+            for comment in left {
+                let at = before.iter().position(|known| *known == comment);
+                prop_assert!(at.is_some(), "{comment:?} is new");
+                before.remove(at.unwrap_or_default());
+            }
+            before.into_iter().filter(|c| !c.ends_with("below")).filter_map(name).collect()
+        };
+        prop_assert!(lost.iter().all(|owner| owner == gone.as_str() || owner == "directly" || owner == "end"), "{lost:?}");
+    }
+}

@@ -1,0 +1,130 @@
+//! Where things are in a lock's text. `toml_edit` knows where keys and values are; which lines belong to which model is
+//! worked out here from the lines between.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use toml_edit::{Document, Item, Table, Value};
+
+/// What is where.
+#[derive(Debug, Clone)]
+pub(super) struct Spans {
+    /// How lines end: as the first one does.
+    pub(super) newline: &'static str,
+    /// The end of the lock's own keys, and the comment right below them.
+    pub(super) head_end: usize,
+    /// The models in the text's order; `None` where they are an inline array.
+    pub(super) models: Option<Vec<ModelSpan>>,
+}
+
+/// One `[[model]]`.
+#[derive(Debug, Clone)]
+pub(super) struct ModelSpan {
+    pub(super) path: String,
+    /// All that goes with it: a blank line before, comments right above, header, keys, comments right below.
+    pub(super) region: Range<usize>,
+    pub(super) keys: HashMap<String, KeySpan>,
+}
+
+/// A key and its value.
+#[derive(Debug, Clone)]
+pub(super) struct KeySpan {
+    pub(super) key: Range<usize>,
+    pub(super) value: Range<usize>,
+    /// The items, where it is a list.
+    pub(super) items: Vec<Range<usize>>,
+}
+
+impl Spans {
+    /// Of a text that is a lock.
+    pub(super) fn find(text: &str) -> Self {
+        let document = Document::parse(text).expect("what parses as a lock is TOML");
+        let newline = match text.find('\n') {
+            Some(at) if text[..at].ends_with('\r') => "\r\n",
+            _ => "\n",
+        };
+        let keys = keys_of(document.as_table());
+        let head = keys.values().map(|span| line_end(text, span.value.end)).max().unwrap_or(0);
+        let tables = match document.get("model") {
+            None => Some(Vec::new()),
+            Some(Item::ArrayOfTables(tables)) => Some(tables.iter().collect()),
+            Some(_) => None,
+        };
+        let Some(mut tables) = tables else { return Self { newline, head_end: head, models: None } };
+        tables.sort_by_key(|table| start_of(table));
+        let (head_end, models) = regions(text, head, &tables);
+        Self { newline, head_end, models: Some(models) }
+    }
+}
+
+/// Shares out the lines between the models.
+fn regions(text: &str, head: usize, tables: &[&Table]) -> (usize, Vec<ModelSpan>) {
+    let headers: Vec<usize> = tables.iter().map(|table| line_start(text, start_of(table))).collect();
+    let mut head_end = None;
+    let mut models: Vec<ModelSpan> = Vec::with_capacity(tables.len());
+    let mut body_end = head;
+    for at in 0..=tables.len() {
+        let next = headers.get(at).copied();
+        let (tail_end, start) = share(text, body_end, next);
+        // What was open ends here.
+        match models.last_mut() {
+            Some(model) => model.region.end = tail_end,
+            None => head_end = Some(tail_end),
+        }
+        let (Some(table), Some(header)) = (tables.get(at), next) else { break };
+        let keys = keys_of(table);
+        let last = keys.values().map(|span| span.value.end).max().unwrap_or(header);
+        body_end = line_end(text, last.max(header));
+        let path = table.get("path").and_then(Item::as_str).unwrap_or_default().to_owned();
+        models.push(ModelSpan { path, region: start..body_end, keys });
+    }
+    (head_end.unwrap_or(head), models)
+}
+
+/// Of the lines from `from` to the header `next`, or to the end: where those end that belong to what is above, and where
+/// those begin that belong to what is below.
+fn share(text: &str, from: usize, next: Option<usize>) -> (usize, usize) {
+    let end = next.unwrap_or(text.len());
+    let is_comment = |line: &str| line.trim_start().starts_with('#');
+    let lines: Vec<&str> = text[from..end].split_inclusive('\n').collect();
+    let above: usize = lines.iter().take_while(|line| is_comment(line)).map(|line| line.len()).sum();
+    if next.is_none() {
+        return (from + above, end);
+    }
+    let below = lines.iter().rev().take_while(|line| is_comment(line));
+    let (count, below) = below.fold((0, 0), |(count, bytes), line| (count + 1, bytes + line.len()));
+    // All of it is one block right above the header.
+    let tail_end = if count == lines.len() { from } else { from + above };
+    let mut start = end - below;
+    if let Some(blank) = lines.iter().rev().nth(count).filter(|line| line.trim().is_empty()) {
+        start -= blank.len();
+    }
+    (tail_end, start)
+}
+
+fn keys_of(table: &Table) -> HashMap<String, KeySpan> {
+    let span_of = |key: &str| {
+        let (key, item) = table.get_key_value(key)?;
+        let value = item.as_value()?;
+        let items = match value {
+            Value::Array(items) => items.iter().filter_map(Value::span).collect(),
+            _ => Vec::new(),
+        };
+        Some(KeySpan { key: key.span()?, value: value.span()?, items })
+    };
+    table.iter().filter_map(|(key, _)| Some((key.to_owned(), span_of(key)?))).collect()
+}
+
+fn start_of(table: &Table) -> usize {
+    table.span().map_or(0, |span| span.start)
+}
+
+/// Where the line of `at` begins.
+pub(super) fn line_start(text: &str, at: usize) -> usize {
+    text[..at].rfind('\n').map_or(0, |newline| newline + 1)
+}
+
+/// Where the line of `at` ends, behind its newline.
+pub(super) fn line_end(text: &str, at: usize) -> usize {
+    text[at..].find('\n').map_or(text.len(), |newline| at + newline + 1)
+}

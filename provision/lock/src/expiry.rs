@@ -1,0 +1,159 @@
+//! Whether an address expires: it was signed for a while, and a lock is for years.
+//!
+//! The signs are parameters of the query, each storage's own. Only that they are there is looked at, and how long the
+//! signature was meant to last; no value of the query is ever shown (invariant I6). A parameter that merely sounds like
+//! one (`expires=never` of somebody's wiki) does not count: there is a signature beside it, or it is a name that only one
+//! system uses.
+
+use std::fmt;
+
+use provision::source_url::SourceUrl;
+
+/// Why an address will stop working.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// Who signed it.
+    pub signer: Signer,
+    /// For how many seconds from its making, where the address says that.
+    pub seconds: Option<u64>,
+}
+
+/// A way of signing addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signer {
+    /// S3, or a storage that speaks it: R2, B2, `MinIO`, and the Hub's.
+    S3,
+    /// A shared access signature of Azure's storage, which GitHub's release assets lie in.
+    Azure,
+    /// `CloudFront`.
+    CloudFront,
+    /// Google Cloud Storage.
+    Google,
+    /// Alibaba's OSS, which `ModelScope`'s files lie in.
+    Oss,
+    /// Backblaze's own download authorization.
+    Backblaze,
+    /// A JSON Web Token.
+    Token,
+    /// Some signature with an end.
+    Other,
+}
+
+impl Expiry {
+    /// Why `url` expires; `None` where nothing says that it does.
+    pub fn of(url: &SourceUrl) -> Option<Self> {
+        let pairs: Vec<(String, String)> = url
+            .as_url()
+            .query_pairs()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.into_owned()))
+            .collect();
+        let value =
+            |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let has = |name: &str| value(name).is_some();
+        let seconds = |name: &str| value(name).and_then(|value| value.parse::<u64>().ok());
+        let end = ["expires", "expire", "expiry", "exp", "e"].into_iter().any(has);
+        let signature = ["signature", "sig", "sign", "hmac"].into_iter().any(has);
+        let (signer, seconds) = if has("x-amz-signature") || has("x-amz-expires") {
+            (Signer::S3, seconds("x-amz-expires"))
+        } else if has("x-goog-signature") || has("x-goog-expires") {
+            (Signer::Google, seconds("x-goog-expires"))
+        } else if has("x-oss-signature") || has("x-oss-expires") {
+            (Signer::Oss, seconds("x-oss-expires"))
+        } else if has("googleaccessid") && signature {
+            (Signer::Google, None)
+        } else if has("ossaccesskeyid") && signature {
+            (Signer::Oss, None)
+        } else if has("key-pair-id") && (has("policy") || end) {
+            (Signer::CloudFront, None)
+        } else if has("awsaccesskeyid") && signature {
+            (Signer::S3, None)
+        } else if has("sig") && has("se") {
+            (Signer::Azure, None)
+        } else if pairs.iter().any(|(_, value)| is_token(value)) {
+            (Signer::Token, None)
+        } else if has("authorization") {
+            (Signer::Backblaze, None)
+        } else if end && signature {
+            (Signer::Other, None)
+        } else {
+            return None;
+        };
+        Some(Self { signer, seconds })
+    }
+}
+
+/// Three parts of base64url, the first of which begins with `{"` (RFC 7519).
+fn is_token(value: &str) -> bool {
+    let base64 = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-');
+    value.starts_with("eyJ")
+        && value.split('.').count() == 3
+        && value.split('.').all(|part| !part.is_empty() && part.bytes().all(base64))
+}
+
+impl fmt::Display for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let signer = match self.signer {
+            Signer::S3 => "an S3 signature",
+            Signer::Azure => "an Azure storage signature, as GitHub's release downloads have",
+            Signer::CloudFront => "a CloudFront signature",
+            Signer::Google => "a Google Cloud Storage signature",
+            Signer::Oss => "an OSS signature",
+            Signer::Backblaze => "a Backblaze download authorization",
+            Signer::Token => "a web token",
+            Signer::Other => "a signature with an end",
+        };
+        write!(f, "the address carries {signer}")?;
+        match self.seconds {
+            Some(seconds) => write!(f, ", good for {seconds} seconds from its making")?,
+            None => f.write_str(" and will stop working")?,
+        }
+        f.write_str("; give the address that redirected to it, or --allow-expiring")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(url: &str) -> Option<Expiry> {
+        Expiry::of(&url.parse().unwrap())
+    }
+
+    #[test]
+    fn signed_addresses_are_told_by_who_signed_them_and_no_value_is_shown() {
+        for (query, signer, seconds) in [
+            (
+                "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=3600&X-Amz-Signature=canary",
+                Signer::S3,
+                Some(3600),
+            ),
+            ("x-amz-signature=canary", Signer::S3, None),
+            ("X-Amz-Expires=canary", Signer::S3, None),
+            ("AWSAccessKeyId=canary&Expires=1&Signature=canary", Signer::S3, None),
+            ("sp=r&sv=2018&se=2026-01-01T00%3A00%3A00Z&sig=canary&jwt=x", Signer::Azure, None),
+            ("Expires=1&Policy=canary&Signature=canary&Key-Pair-Id=canary", Signer::CloudFront, None),
+            ("Expires=1&Signature=canary&Key-Pair-Id=canary", Signer::CloudFront, None),
+            ("X-Goog-Expires=604800&X-Goog-Signature=canary", Signer::Google, Some(604_800)),
+            ("GoogleAccessId=canary&Expires=1&Signature=canary", Signer::Google, None),
+            ("OSSAccessKeyId=canary&Expires=1&Signature=canary", Signer::Oss, None),
+            ("Authorization=3_canary", Signer::Backblaze, None),
+            ("jwt=eyJcanary.eyJcanary.canary", Signer::Token, None),
+            ("expires=1&sig=canary", Signer::Other, None),
+        ] {
+            let expiry = of(&format!("https://h.example/x?{query}"))
+                .unwrap_or_else(|| panic!("{query} counts as lasting"));
+            assert_eq!(expiry, Expiry { signer, seconds }, "{query}");
+            let said = expiry.to_string();
+            assert!(!said.contains("canary") && said.contains("--allow-expiring"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_only_sounds_like_it_lasts() {
+        for query in
+            ["", "?download=true", "?expires=never", "?e=1", "?sig=x", "?policy=x", "?v=eyJ.x", "?se=1"]
+        {
+            assert_eq!(of(&format!("https://h.example/x{query}")), None, "{query}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+use provision::digest::Sha256;
+
+use super::*;
+use crate::edit::EditError;
+use crate::entry::Entry;
+
+/// What an edit in these tests may end with.
+#[derive(Debug)]
+enum Failed {
+    File(FileError),
+    Edit(EditError),
+}
+
+impl From<FileError> for Failed {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl From<EditError> for Failed {
+    fn from(error: EditError) -> Self {
+        Self::Edit(error)
+    }
+}
+
+struct World {
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> Utf8PathBuf {
+        Utf8PathBuf::from_path_buf(self.directory.path().join(name)).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory.path()).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+fn entry(path: &str) -> Entry {
+    Entry {
+        path: path.parse().unwrap(),
+        url: "https://h.example/x".parse().unwrap(),
+        mirrors: vec![],
+        size: 1,
+        sha256: Sha256::of(path.as_bytes()),
+        groups: vec![],
+        source: None,
+    }
+}
+
+fn add(path: &Utf8Path, model: &str) -> Result<Edited<()>, Failed> {
+    edit(path, |document| Ok(document.put(&entry(model)).map(drop)?))
+}
+
+#[test]
+fn a_lock_is_made_changed_and_left_alone_where_nothing_changes() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    assert!(!edit::<_, Failed>(&lock, |_| Ok(())).unwrap().changed);
+    assert_eq!(world.names(), [""; 0], "a lock that nobody put anything into is not made");
+    assert!(add(&lock, "a").unwrap().changed);
+    let before = std::fs::metadata(&lock).unwrap();
+    assert!(!add(&lock, "a").unwrap().changed);
+    let after = std::fs::metadata(&lock).unwrap();
+    assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
+    assert!(add(&lock, "b").unwrap().changed);
+    assert_eq!(read(&lock).unwrap().lock().models().len(), 2);
+    assert_eq!(world.names(), ["models.lock"], "no draft is left");
+}
+
+#[test]
+fn two_writers_lose_nothing() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let lock = &lock;
+            scope.spawn(move || {
+                for n in 0..6 {
+                    add(lock, &format!("d{n}/w{writer}")).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(read(&lock).unwrap().lock().models().len(), 48);
+    assert_eq!(world.names(), ["models.lock"]);
+}
+
+#[test]
+fn what_an_editor_saves_meanwhile_is_kept() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    add(&lock, "a").unwrap();
+    let mut saved = false;
+    edit::<_, Failed>(&lock, |document| {
+        if !std::mem::replace(&mut saved, true) {
+            let text = document.text().replace("version = 1", "# by hand\nversion = 1");
+            std::fs::write(&lock, text).unwrap();
+        }
+        Ok(document.put(&entry("b")).map(drop)?)
+    })
+    .unwrap();
+    let document = read(&lock).unwrap();
+    assert!(document.text().starts_with("# by hand\n"));
+    assert_eq!(document.lock().models().len(), 2);
+    let restless = edit::<_, Failed>(&lock, |document| {
+        std::fs::write(&lock, format!("{}#\n", document.text())).unwrap();
+        Ok(document.put(&entry("c")).map(drop)?)
+    });
+    assert!(matches!(restless, Err(Failed::File(FileError::Restless { .. }))), "{restless:?}");
+}
+
+#[test]
+fn a_draft_that_a_killed_writer_left_keeps_nobody_out() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    std::fs::write(world.path(".models.lock.tmp"), "half a lock".repeat(1000)).unwrap();
+    add(&lock, "a").unwrap();
+    assert_eq!(read(&lock).unwrap().lock().models().len(), 1);
+    assert_eq!(world.names(), ["models.lock"]);
+}
+
+#[test]
+fn a_draft_of_its_own_works_where_nothing_excludes_others() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    let drafts = [Draft::private(&lock).unwrap(), Draft::private(&lock).unwrap()];
+    assert_eq!(world.names().len(), 2);
+    let [first, second] = drafts;
+    assert!(first.become_lock("version = 1\n", None).unwrap());
+    assert!(!second.become_lock("version = 1\n# late\n", None).unwrap(), "the lock is not what it was");
+    assert_eq!(std::fs::read_to_string(&lock).unwrap(), "version = 1\n");
+    assert_eq!(world.names(), ["models.lock"]);
+}
+
+#[test]
+fn mode_and_symlink_stay() {
+    let world = World::new();
+    std::fs::create_dir(world.path("real")).unwrap();
+    let (target, link) = (world.path("real/x.lock"), world.path("models.lock"));
+    std::fs::write(&target, "version = 1\n").unwrap();
+    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("real/x.lock", &link).unwrap();
+    add(&link, "a").unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o640);
+    assert_eq!(read(&target).unwrap().lock().models().len(), 1);
+    std::fs::remove_file(&target).unwrap();
+    assert!(matches!(add(&link, "a"), Err(Failed::File(FileError::Dangling { .. }))));
+}
+
+#[test]
+fn what_is_no_lock_and_what_fails_is_not_written() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    let broken = "version = 1\n[[model]]\npath = \"../x\"\n";
+    std::fs::write(&lock, broken).unwrap();
+    let error = add(&lock, "a").unwrap_err();
+    assert!(
+        matches!(&error, Failed::File(FileError::Lock(error)) if error.to_string().contains("models.lock:2")),
+        "{error:?}"
+    );
+    assert_eq!(std::fs::read_to_string(&lock).unwrap(), broken);
+    std::fs::write(&lock, "version = 1\n").unwrap();
+    assert!(matches!(add(&lock, ".models-installed"), Err(Failed::Edit(EditError::Invalid(_)))));
+    assert_eq!(std::fs::read_to_string(&lock).unwrap(), "version = 1\n");
+    std::fs::write(&lock, [0xff]).unwrap();
+    assert!(matches!(add(&lock, "a"), Err(Failed::File(FileError::Lock(_)))));
+    assert_eq!(world.names(), ["models.lock"]);
+    let missing = add(&world.path("no/models.lock"), "a").unwrap_err();
+    assert!(matches!(&missing, Failed::File(error) if error.to_string().contains("--lock")), "{missing:?}");
+    assert!(read(&world.path("none")).unwrap_err().to_string().contains("--lock"));
+}

@@ -1,0 +1,87 @@
+//! An aria2 input file (aria2c(1), "Input File"): a line of addresses of one file, separated by tabs, and indented lines
+//! with its options.
+
+use super::{Format, ImportError, LineProblem, List, Place, Wanted, Why, digest, lines};
+use crate::source::Source;
+
+/// Options that change the request, and may be secrets.
+const OF_THE_REQUEST: [&str; 7] =
+    ["header", "http-user", "http-passwd", "ftp-user", "ftp-passwd", "load-cookies", "referer"];
+
+#[derive(Default)]
+struct Download<'a> {
+    place: Option<Place>,
+    addresses: Vec<&'a str>,
+    out: Option<&'a str>,
+    dir: Option<&'a str>,
+    checksum: Option<(&'a str, Place)>,
+}
+
+pub(super) fn read(name: &str, text: &str) -> Result<List, ImportError> {
+    let mut list = List::new(Format::Aria2);
+    let mut download = Download::default();
+    for (number, line) in lines(text) {
+        let place = Place::line(name, number);
+        let wrong = |problem| ImportError::Line { place: place.clone(), problem };
+        if !line.starts_with([' ', '\t']) {
+            finish(&mut list, std::mem::take(&mut download))?;
+            let addresses = line.split('\t').map(str::trim).filter(|part| !part.is_empty()).collect();
+            download = Download { place: Some(place), addresses, ..Download::default() };
+            continue;
+        }
+        if download.place.is_none() {
+            return Err(wrong(LineProblem::OptionFirst));
+        }
+        let (key, value) = line.trim_start().split_once('=').ok_or_else(|| wrong(LineProblem::NoOption))?;
+        match (key.trim(), value.trim()) {
+            ("out", value) => download.out = Some(value),
+            ("dir", value) => download.dir = Some(value),
+            ("checksum", value) => download.checksum = Some((value, place)),
+            (key, _) if OF_THE_REQUEST.contains(&key) => list.leave_out(key, Why::Option, &place),
+            _ => {}
+        }
+    }
+    finish(&mut list, download)?;
+    Ok(list)
+}
+
+fn finish(list: &mut List, download: Download<'_>) -> Result<(), ImportError> {
+    let Download { place: Some(place), addresses, out, dir, checksum } = download else { return Ok(()) };
+    let mut sources = Vec::new();
+    for address in addresses {
+        match address.parse::<Source>() {
+            Ok(source) => sources.push(source),
+            Err(error) => list.leave_out(out.unwrap_or("an address"), Why::Source(error), &place),
+        }
+    }
+    let sha256 = match checksum {
+        None => None,
+        Some((checksum, at)) => {
+            let (kind, hex) = checksum.split_once('=').unwrap_or(("", checksum));
+            if kind.eq_ignore_ascii_case("sha-256") {
+                let wrong = |error| ImportError::Line { place: at, problem: LineProblem::Digest(error) };
+                Some(digest(hex).map_err(wrong)?)
+            } else {
+                let why = Why::HashKind { kind: kind.to_owned() };
+                list.leave_out(out.unwrap_or("a checksum"), why, &at);
+                None
+            }
+        }
+    };
+    let mut sources = sources.into_iter();
+    let Some(source) = sources.next() else { return Ok(()) };
+    let name = out.map(str::to_owned).or_else(|| source.file_name()).unwrap_or_default();
+    // `out` may have directories in it, and then nothing else says where it goes.
+    let path = out.filter(|out| dir.is_none() && out.contains('/')).map(str::to_owned);
+    list.wanted.push(Wanted {
+        name,
+        source,
+        mirrors: sources.collect(),
+        path,
+        directory: dir.map(str::to_owned),
+        size: None,
+        sha256,
+        place,
+    });
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! Which format a text is in, seen from the text.
+
+use serde_json::Value;
+
+use super::{Format, ImportError, json, lines, sha256sum};
+
+/// The format of `text`.
+pub(super) fn format(name: &str, text: &str) -> Result<Format, ImportError> {
+    if text.trim_start().starts_with(['{', '[']) {
+        return of_json(name, &json(name, text)?);
+    }
+    let unknown = || ImportError::Unknown { list: name.to_owned() };
+    let Some((_, first)) = lines(text).next() else {
+        return Err(ImportError::Empty { list: name.to_owned() });
+    };
+    if sha256sum::line(first).is_ok() {
+        return Ok(Format::Sha256sum);
+    }
+    let is_option = |line: &str| line.starts_with([' ', '\t']) && line.contains('=');
+    let has_mirrors = |line: &str| line.split('\t').filter(|part| part.contains("://")).count() > 1;
+    if lines(text).any(|(_, line)| is_option(line) || has_mirrors(line)) {
+        return Ok(Format::Aria2);
+    }
+    let mut columns = first.split_whitespace();
+    if !columns.next().is_some_and(|first| first.contains(':')) {
+        return Err(unknown());
+    }
+    Ok(if columns.next().is_some_and(|second| !second.starts_with('#')) {
+        Format::Pget
+    } else {
+        Format::Urls
+    })
+}
+
+fn of_json(name: &str, value: &Value) -> Result<Format, ImportError> {
+    let is_model = |model: &Value| model.get("filename").is_some() || model.get("save_path").is_some();
+    let models = value.get("models").unwrap_or(value).as_array();
+    let is_call = |node: &Value| node.get("class_type").is_some();
+    if value.get("nodes").is_some_and(Value::is_array) {
+        Ok(Format::Workflow)
+    } else if models.is_some_and(|models| models.iter().any(is_model)) {
+        Ok(Format::Manager)
+    } else if value.as_object().is_some_and(|nodes| nodes.values().any(is_call)) {
+        Err(ImportError::ApiWorkflow { list: name.to_owned() })
+    } else {
+        Err(ImportError::Unknown { list: name.to_owned() })
+    }
+}

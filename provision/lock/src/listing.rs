@@ -1,0 +1,145 @@
+//! What a lock has, as rows: for people as a table, for programs as JSON.
+//!
+//! "Pinned" is about the address that is fetched from: whether the host may come to answer it with other bytes. The digest
+//! is checked in any case; a moving address is one that may stop fitting it. The source that is shown is what `lock update`
+//! follows, so a pinned address with a branch's name beside it is the usual thing. Queries are left out (invariant I6), and so
+//! are control characters, which a terminal would obey.
+
+use std::fmt::Write as _;
+
+use provision::digest::Sha256;
+use provision::lockfile::{Lockfile, Model};
+use serde_json::{Value, json};
+
+use crate::source::Source;
+
+/// One model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Where it goes.
+    pub path: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The digest of its bytes.
+    pub sha256: Sha256,
+    /// Its groups.
+    pub groups: Vec<String>,
+    /// What is followed, or where it comes from.
+    pub source: String,
+    /// Whether the address names these bytes for ever.
+    pub is_pinned: bool,
+}
+
+impl Row {
+    /// Of a model.
+    pub fn of(model: &Model) -> Self {
+        let fetched = Source::of_url(&model.sources[0]);
+        // What cannot be parsed is still what is written there; an address in this place keeps its query to itself.
+        let followed = model.source.as_deref().map(|text| match text.parse::<Source>() {
+            Ok(source) => source.to_string(),
+            Err(_) => text.split('?').next().unwrap_or_default().to_owned(),
+        });
+        Self {
+            path: model.path.to_string(),
+            size: model.size,
+            sha256: model.sha256,
+            groups: model.groups.clone(),
+            source: followed.unwrap_or_else(|| fetched.to_string()),
+            is_pinned: fetched.is_pinned(),
+        }
+    }
+
+    /// `pinned` or `moving`.
+    pub fn state(&self) -> &'static str {
+        if self.is_pinned { "pinned" } else { "moving" }
+    }
+}
+
+/// The rows of all models, in the lock's order.
+pub fn rows(lock: &Lockfile) -> Vec<Row> {
+    lock.models().iter().map(Row::of).collect()
+}
+
+/// A table with a line for each model, and one for all.
+pub fn table(rows: &[Row]) -> String {
+    let cells = |row: &Row| {
+        let groups = if row.groups.is_empty() { "-".to_owned() } else { row.groups.join(",") };
+        [row.path.clone(), row.size.to_string(), groups, row.state().to_owned(), row.source.clone()]
+            .map(|cell| cell.replace(char::is_control, "·"))
+    };
+    let head = ["PATH", "BYTES", "GROUPS", "STATE", "SOURCE"].map(str::to_owned);
+    let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();
+    let width =
+        |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
+    let [path, size, groups, state] = [0, 1, 2, 3].map(width);
+    let mut table = String::new();
+    for [a, b, c, d, e] in &lines {
+        let _ = writeln!(table, "{a:<path$}  {b:>size$}  {c:<groups$}  {d:<state$}  {e}");
+    }
+    let total: u64 = rows.iter().map(|row| row.size).sum();
+    let models = if rows.len() == 1 { "model" } else { "models" };
+    let _ = writeln!(table, "{} {models}, {total} bytes", rows.len());
+    table
+}
+
+/// The same as JSON: `{"models": [{path, size, sha256, groups, source, pinned}], "bytes": total}`.
+pub fn json(rows: &[Row]) -> Value {
+    let models: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "path": row.path,
+                "size": row.size,
+                "sha256": row.sha256.to_string(),
+                "groups": row.groups,
+                "source": row.source,
+                "pinned": row.is_pinned,
+            })
+        })
+        .collect();
+    json!({ "models": models, "bytes": rows.iter().map(|row| row.size).sum::<u64>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "1f12b17be14c89b026c51a91d67c32f84bb047bc";
+
+    fn rows_of(models: &[(&str, &str, &str)]) -> Vec<Row> {
+        let sha = Sha256::of(b"x");
+        let model = |(path, url, more): &(&str, &str, &str)| {
+            format!("[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = 5\nsha256 = \"{sha}\"\n{more}\n")
+        };
+        let text = format!("version = 1\n{}", models.iter().map(model).collect::<String>());
+        rows(&Lockfile::parse("models.lock", &text).unwrap())
+    }
+
+    #[test]
+    fn a_table_says_what_moves_and_shows_no_query() {
+        let pinned = format!("https://huggingface.co/o/r/resolve/{COMMIT}/x");
+        let rows = rows_of(&[
+            ("a", "https://huggingface.co/o/r/resolve/main/x", "groups = [\"g\", \"h\\u001b\"]"),
+            ("b", &pinned, "source = \"hf:o/r@main/x\""),
+            ("c", "https://h.example/x?sig=canary", ""),
+            ("d", "https://h.example/x", "source = \"https://h.example/y?sig=canary\""),
+            ("e", "https://h.example/x", "source = \"what?canary\""),
+        ]);
+        let table = table(&rows);
+        assert_eq!(
+            table,
+            "PATH  BYTES  GROUPS  STATE   SOURCE\n\
+             a         5  g,h·    moving  hf:o/r@main/x\n\
+             b         5  -       pinned  hf:o/r@main/x\n\
+             c         5  -       moving  https://h.example/x?…\n\
+             d         5  -       moving  https://h.example/y?…\n\
+             e         5  -       moving  what\n\
+             5 models, 25 bytes\n"
+        );
+        let json = json(&rows);
+        assert!(!json.to_string().contains("canary"), "{json}");
+        assert_eq!(json["models"][1]["pinned"], true);
+        assert_eq!(json["models"][0]["groups"][0], "g");
+        assert_eq!(json["bytes"], 25);
+    }
+}

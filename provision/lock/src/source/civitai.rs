@@ -1,0 +1,76 @@
+//! Model versions of Civitai.
+
+use std::fmt;
+
+use url::Url;
+
+use super::{Form, SourceError, Wrong, address};
+
+/// The parameters that choose among a version's files.
+pub(super) const FILTERS: [&str; 4] = ["type", "format", "size", "fp"];
+
+/// A version of a model: a number that is never given to other files. A version may have several files, and then the same
+/// parameters choose as in its download address: `civitai:128713?format=SafeTensor&fp=fp16`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CivitaiVersion {
+    /// The version's number, which is not the model's.
+    pub id: u64,
+    /// Name and value of what chooses among its files, in the order given.
+    pub filters: Vec<(String, String)>,
+}
+
+impl CivitaiVersion {
+    /// `VERSION_ID`, or `MODEL_ID@VERSION_ID` as the site's resource names have it, and filters.
+    pub(super) fn parse(text: &str) -> Result<Self, SourceError> {
+        let (numbers, query) = text.split_once('?').unwrap_or((text, ""));
+        let id = numbers.rsplit('@').next().unwrap_or(numbers);
+        let mut filters = Vec::new();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            if !FILTERS.contains(&&*name) {
+                return Err(Wrong::Filter.of(Form::Civitai));
+            }
+            filters.push((name.into_owned(), value.into_owned()));
+        }
+        Ok(Self { id: number(id)?, filters })
+    }
+
+    /// `air:ECOSYSTEM:TYPE:civitai:MODEL_ID@VERSION_ID`, which the site shows for copying.
+    pub(super) fn parse_urn(text: &str) -> Result<Self, SourceError> {
+        let (_, numbers) = text.split_once(":civitai:").ok_or(SourceError::Unknown)?;
+        let (_, id) = numbers.split_once('@').ok_or(Wrong::Version.of(Form::Civitai))?;
+        Ok(Self { id: number(id)?, filters: Vec::new() })
+    }
+
+    /// From an address: what does not choose among the files is dropped, a token above all.
+    pub(super) fn of_address(id: &str, url: &Url) -> Result<Self, SourceError> {
+        let chosen = url.query_pairs().filter(|(name, _)| FILTERS.contains(&&**name));
+        let filters = chosen.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        Ok(Self { id: number(id)?, filters })
+    }
+
+    pub(super) fn address(&self) -> Url {
+        let id = self.id.to_string();
+        let mut url = address("https://civitai.com", ["api", "download", "models", &id]);
+        if !self.filters.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.filters);
+        }
+        url
+    }
+}
+
+fn number(text: &str) -> Result<u64, SourceError> {
+    let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    let number = if digits { text.parse().ok().filter(|id| *id > 0) } else { None };
+    number.ok_or(Wrong::Version.of(Form::Civitai))
+}
+
+impl fmt::Display for CivitaiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "civitai:{}", self.id)?;
+        if self.filters.is_empty() {
+            return Ok(());
+        }
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        write!(f, "?{}", query.extend_pairs(&self.filters).finish())
+    }
+}

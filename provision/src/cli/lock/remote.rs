@@ -1,0 +1,205 @@
+//! A lock at an address. What decides over every file may not be whatever somebody put there since: it counts only with the
+//! digest that was given with the address.
+//!
+//! Its text is kept in the destination, beside the marker, under a name that is made of the address (without its query, which
+//! changes with every signature). A text with the right digest is the right text wherever it lies, so a container that has
+//! started once starts without a network, and without asking anybody. A text in which an address has a query is not kept.
+
+use std::sync::Arc;
+
+use camino::Utf8Path;
+
+use super::{Code, Failure, Text};
+use crate::backoff::RetryPolicy;
+use crate::cli::environment::Network;
+use crate::cli::{human, say};
+use crate::digest::Sha256;
+use crate::lockfile::{LockfileError, LockfileErrorKind, MAX_BYTES};
+use crate::origin::{Origin, Remedy, RequestError, Unusable};
+use crate::source_url::SourceUrl;
+use crate::store::Destination;
+
+/// Whether a host may be asked.
+#[derive(Debug)]
+pub enum Asking<'a> {
+    /// Not a socket is opened.
+    Never,
+    /// With these credentials, and so often.
+    With(&'a mut Network, RetryPolicy),
+}
+
+impl<'a> Asking<'a> {
+    /// A host may be asked, as often as usual.
+    pub fn with(network: &'a mut Network) -> Self {
+        Self::With(network, RetryPolicy::default())
+    }
+
+    /// When it is asked again.
+    pub fn retry(&mut self, retry: RetryPolicy) {
+        if let Self::With(_, policy) = self {
+            *policy = retry;
+        }
+    }
+}
+
+/// An address and what has to be there.
+#[derive(Debug)]
+pub(super) struct Remote {
+    url: SourceUrl,
+    pin: Sha256,
+}
+
+/// Where a text is kept.
+#[derive(Debug)]
+pub(super) struct Kept(String);
+
+impl Kept {
+    fn of(url: &SourceUrl) -> Self {
+        let mut address = url.as_url().clone();
+        address.set_query(None);
+        let digest = Sha256::of(address.as_str().as_bytes()).to_string();
+        // No model may be called like this.
+        Self(format!(".provision.{}.lock", &digest[..16]))
+    }
+
+    fn read(&self, destination: &Utf8Path) -> Option<Vec<u8>> {
+        Destination::open(destination).ok()??.root().read_small(&self.0, MAX_BYTES).ok()?
+    }
+
+    /// Where there is a destination, and nothing in the text that may be a secret. A failure is said: the next start needs
+    /// the network then.
+    pub(super) fn write(&self, destination: &Utf8Path, name: &str, text: &str) {
+        if may_hold_secret(text) {
+            return;
+        }
+        let Ok(Some(destination)) = Destination::open(destination) else { return };
+        if let Err(error) = destination.root().write_small(&self.0, text.as_bytes()) {
+            let why = error.reason();
+            say(format_args!("warning: the lock {name} is not kept, and will be fetched again: {why}"));
+        }
+    }
+}
+
+/// Whether there is an address with a query in it, wherever: that may be a signature or a token, which belongs to nobody who
+/// can read the models.
+fn may_hold_secret(text: &str) -> bool {
+    let words = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+    words.filter_map(|word| word.split_once("://")).any(|(_, rest)| rest.contains('?'))
+}
+
+impl Remote {
+    /// Takes an address and its digest.
+    ///
+    /// # Errors
+    /// Usage errors, which do not repeat an address that is none: it may hold a secret.
+    pub(super) fn new(text: &str, pin: Option<&Sha256>) -> Result<Self, Failure> {
+        let usage = |why: String| Failure::new(Code::Usage, why);
+        let url: SourceUrl = text
+            .parse()
+            .map_err(|error| usage(format!("the address after --lock cannot be used: {error}")))?;
+        if !url.is_https() && !url.is_loopback() {
+            return Err(usage(format!(
+                "the lock {url} would be fetched without encryption; give its https address (http is for this machine \
+                 alone)"
+            )));
+        }
+        let Some(pin) = pin else {
+            return Err(usage(format!(
+                "the lock {url} is at an address, where anybody who can change it decides what is installed; give the \
+                 SHA-256 of the one that you have read: --lock-sha256 HEX, or PROVISION_LOCK_SHA256 (sha256sum FILE \
+                 says it)"
+            )));
+        };
+        Ok(Self { url, pin: *pin })
+    }
+
+    /// Its text: the one that is kept in `destination`, else the one that is there.
+    pub(super) fn read(
+        self,
+        destination: Option<&Utf8Path>,
+        asking: &mut Asking<'_>,
+    ) -> Result<Text, Failure> {
+        let Self { url, pin } = &self;
+        let (name, kept) = (url.to_string(), Kept::of(url));
+        let is_right = |bytes: &Vec<u8>| Sha256::of(bytes) == *pin;
+        if let Some(bytes) = destination.and_then(|path| kept.read(path)).filter(is_right) {
+            return Text::new(&name, bytes);
+        }
+        let Asking::With(network, retry) = asking else {
+            let why = format!(
+                "the lock {name} is not kept in {} as it is pinned, and the network is not to be touched; fetch once \
+                 with the network, or give --lock a file",
+                destination.unwrap_or(Utf8Path::new("the destination"))
+            );
+            return Err(Failure::new(Code::Network, why));
+        };
+        let origin = Origin::new(network.config()?).map_err(|error| Failure::new(Code::Usage, error))?;
+        let bytes = self.fetch(&origin, retry)?;
+        let found = Sha256::of(&bytes);
+        if found != *pin {
+            let why = format!(
+                "the lock {name} is not the one that was pinned: it has SHA-256 {found}, --lock-sha256 says {pin}. \
+                 Nothing was changed. Read what is there now before you pin it, or give an address that does not move, \
+                 such as one with a commit in it"
+            );
+            return Err(Failure::new(Code::Lock, why));
+        }
+        Ok(Text { kept: Some(kept), ..Text::new(&name, bytes)? })
+    }
+
+    fn fetch(&self, origin: &Arc<Origin>, retry: &RetryPolicy) -> Result<Vec<u8>, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::new(Code::Unexpected, error))?;
+        let fetched = runtime.block_on(async {
+            let mut failures = 0;
+            loop {
+                let error = match origin.connection().document(&self.url, MAX_BYTES).await {
+                    Ok(bytes) => return Ok(bytes),
+                    Err(error) => error,
+                };
+                failures += 1;
+                let Remedy::Retry { wait, .. } = error.remedy() else { return Err(error) };
+                if retry.is_spent(failures) {
+                    return Err(error);
+                }
+                let wait = retry.delay(failures, fastrand::f64(), wait);
+                let after = human::duration(wait);
+                say(format_args!("warning: the lock {}: {error}; again in {after}", self.url));
+                tokio::time::sleep(wait).await;
+            }
+        });
+        fetched.map_err(|error| self.failure(&error))
+    }
+
+    fn failure(&self, error: &RequestError) -> Failure {
+        if let RequestError::Unusable { what: Unusable::Oversized { .. }, .. } = error {
+            return LockfileError::of_file(&self.url.to_string(), LockfileErrorKind::TooLarge).into();
+        }
+        let code = if error.is_refusal() { Code::Refused } else { Code::Network };
+        Failure::new(code, format!("the lock {} cannot be fetched: {error}", self.url))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_53_an_address_with_a_query_may_hold_a_secret_wherever_it_stands() {
+        for text in ["url = \"https://h/x?sig=1\"", "# was 'https://h/x?sig=1'", "mirrors=['a','http://h/?']"]
+        {
+            assert!(may_hold_secret(text), "{text}");
+        }
+        for text in ["url = \"https://h/x\" # is that so?", "", "# why? https://h/x"] {
+            assert!(!may_hold_secret(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_new_signature_does_not_change_where_a_lock_is_kept() {
+        let kept = |url: &str| Kept::of(&url.parse().unwrap()).0;
+        assert_eq!(kept("https://h/models.lock?sig=1"), kept("https://h/models.lock?sig=2"));
+        assert_ne!(kept("https://h/models.lock"), kept("https://h/other.lock"));
+        assert!(kept("https://h/models.lock").parse::<crate::model_path::ModelPath>().is_err());
+    }
+}

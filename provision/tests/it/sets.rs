@@ -1,0 +1,291 @@
+//! Several locks as one, and locks that lie at an address: what they are held to, and what is kept of them.
+
+use std::process::Command;
+
+use provision::digest::Sha256;
+use provision_testbed::{Content, Fault, When};
+
+use crate::program::{Ended, program, run};
+use crate::secrets;
+use crate::world::World;
+
+/// A world with two files, each in a lock of its own.
+struct Two {
+    world: World,
+    contents: [Content; 2],
+}
+
+const PATHS: [&str; 2] = ["vae/x", "loras/y"];
+
+impl Two {
+    fn new() -> Self {
+        let mut world = World::new();
+        let contents = [1, 2].map(|seed| Content::generated(seed, 300_000));
+        for (path, content) in PATHS.iter().zip(&contents) {
+            world.file(path, content);
+        }
+        Self { world, contents }
+    }
+
+    /// The text of a lock with one of the two.
+    fn text(&self, head: &str, at: usize, content: &Content) -> String {
+        let url = self.world.origin.url(&format!("/{}", PATHS[at]));
+        format!(
+            "version = 1\n{head}\n[[model]]\npath = {:?}\nurl = {url:?}\nsize = {}\nsha256 = {:?}\n",
+            PATHS[at],
+            content.size(),
+            content.sha256_hex()
+        )
+    }
+
+    fn own(&self, at: usize) -> String {
+        self.text("", at, &self.contents[at])
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.world.beside(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Serves a lock; its address has a signature.
+    fn serve(&self, path: &str, text: &str) -> String {
+        self.world.origin.put(path, Content::bytes(text.to_owned()));
+        secrets::signed(&self.world.origin.url(path), &self.world.origin)
+    }
+
+    fn command(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = program(&self.world);
+        command.arg(name).arg("--dest").arg(self.world.destination()).args(arguments);
+        command
+    }
+
+    fn run(&self, name: &str, arguments: &[&str]) -> Ended {
+        run(&mut self.command(name, arguments))
+    }
+
+    fn requests(&self) -> u64 {
+        self.world.origin.counters().requests
+    }
+
+    /// What lies right below the destination and is no model.
+    fn beside_models(&self) -> Vec<String> {
+        let mut names = self.world.listing();
+        names.retain(|name| !name.contains('/'));
+        names
+    }
+
+    /// Texts of locks that are kept.
+    fn kept(&self) -> Vec<String> {
+        let is_one = |name: &&str| name.starts_with(".provision.") && name.len() > ".provision.lock".len();
+        let names = self.beside_models();
+        names.iter().map(String::as_str).filter(is_one).map(str::to_owned).collect()
+    }
+}
+
+fn digest(text: &str) -> String {
+    Sha256::of(text.as_bytes()).to_string()
+}
+
+#[test]
+fn what_any_lock_lists_is_installed_and_the_second_start_looks_at_the_marker_only() {
+    let two = Two::new();
+    let (one, other) = (two.write("one.toml", &two.own(0)), two.write("two.toml", &two.own(1)));
+    let locks = ["--lock", &one, "--lock", &other];
+    let first = two.run("ensure", &locks);
+    assert_eq!(first.code, Some(0), "{}", first.err);
+    two.world.assert_installed();
+    let requests = two.requests();
+    let mut again = two.command("fetch", &["--report", two.world.beside("report").to_str().unwrap()]);
+    again.env("PROVISION_LOCK", format!("{one},{other}"));
+    for ended in [two.run("ensure", &locks), run(&mut again), two.run("verify", &locks)] {
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+    }
+    let status = two.run("status", &locks).out;
+    assert!(status.contains("2 of 2 files installed") && status.contains("vouches for all"), "{status}");
+    assert_eq!(two.requests(), requests);
+    // A marker of both vouches for each.
+    assert_eq!(two.run("ensure", &["--lock", &one, "--offline"]).code, Some(0));
+}
+
+#[test]
+fn one_path_with_two_digests_is_an_error_that_names_both_files_and_touches_nothing() {
+    let two = Two::new();
+    let one = two.write("one.toml", &two.own(0));
+    let other = two.write("two.toml", &two.text("", 0, &two.contents[1]));
+    for name in ["fetch", "ensure", "verify", "status"] {
+        let ended = two.run(name, &["--lock", &one, "--lock", &other]);
+        assert_eq!(ended.code, Some(3), "{name}: {}", ended.err);
+        for part in ["one.toml", "two.toml", "vae/x", &two.contents[0].sha256_hex()] {
+            assert!(ended.err.contains(part), "{part} is missing: {}", ended.err);
+        }
+    }
+    assert_eq!(two.requests(), 0);
+    assert!(!two.world.destination().exists());
+}
+
+#[test]
+fn a_model_in_both_locks_is_one_and_the_second_ones_address_is_a_mirror() {
+    let two = Two::new();
+    let broken = two.own(0).replace("/vae/x\"\nsize", "/gone\"\nsize");
+    let (one, other) = (two.write("one.toml", &broken), two.write("two.toml", &two.own(0)));
+    let ended = two.run("fetch", &["--lock", &one, "--lock", &other]);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("done: 1 file"), "{}", ended.err);
+    assert_eq!(std::fs::read(two.world.path("vae/x")).unwrap(), two.contents[0].to_vec());
+}
+
+#[test]
+fn the_marker_of_several_is_the_first_that_is_named() {
+    let two = Two::new();
+    let one = two.write("one.toml", &two.own(0));
+    let other = two.write("two.toml", &two.text("marker = \".second\"\n", 1, &two.contents[1]));
+    let third = two.write("three.toml", "version = 1\nmarker = \".third\"\n");
+    let locks = ["--lock", &one, "--lock", &other, "--lock", &third];
+    assert_eq!(two.run("fetch", &locks).code, Some(0));
+    let beside = two.beside_models();
+    assert!(beside.iter().any(|name| name == ".second"), "{beside:?}");
+    assert!(!beside.iter().any(|name| name == ".third" || name == ".models-installed"), "{beside:?}");
+    let requests = two.requests();
+    assert_eq!(two.run("ensure", &locks).code, Some(0));
+    assert_eq!(two.requests(), requests);
+}
+
+#[test]
+fn a_lock_at_an_address_is_used_if_it_is_the_pinned_one_and_then_kept() {
+    let two = Two::new();
+    let text = two.own(0);
+    let url = two.serve("/lists/models.lock", &text);
+    let pin = digest(&text);
+    let locks = ["--lock", &url, "--lock-sha256", &pin];
+    let first = two.run("ensure", &locks);
+    assert_eq!(first.code, Some(0), "{}", first.err);
+    let requests = two.requests();
+    // Whatever is there now: what is pinned is kept, and nobody is asked.
+    two.world.origin.put("/lists/models.lock", Content::bytes("version = 1\n"));
+    let mut by_environment = two.command("ensure", &[]);
+    by_environment.env("PROVISION_LOCK", &url).env("PROVISION_LOCK_SHA256", &pin);
+    let again = [
+        run(&mut by_environment),
+        two.run("fetch", &[&locks[..], &["--offline"]].concat()),
+        two.run("verify", &locks),
+        two.run("status", &locks),
+    ];
+    for ended in again {
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+    }
+    assert_eq!(two.requests(), requests);
+    let kept = two.kept();
+    assert_eq!(kept.len(), 1);
+    // A kept text that somebody changed is not believed: the address is asked, which has another one now.
+    std::fs::write(two.world.path(&kept[0]), text.replace("vae/x", "vae/z")).unwrap();
+    let changed = two.run("ensure", &locks);
+    assert_eq!(changed.code, Some(3), "{}", changed.err);
+    assert!(two.requests() > requests);
+}
+
+#[test]
+fn fault_53_a_lock_whose_addresses_may_be_signed_is_not_kept() {
+    let two = Two::new();
+    let address = two.world.origin.url("/vae/x");
+    let text = two.own(0).replace(&address, &secrets::signed(&address, &two.world.origin));
+    assert!(text.contains(secrets::MARK));
+    let url = two.serve("/models.lock", &text);
+    let locks = ["--lock", &url, "--lock-sha256", &digest(&text)];
+    let ended = two.run("ensure", &locks);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let kept = two.kept();
+    assert_eq!(kept, [""; 0]);
+    let requests = two.requests();
+    assert_eq!(two.run("ensure", &locks).code, Some(0));
+    assert_eq!(two.requests(), requests + 1, "the lock is asked for again, and nothing else");
+}
+
+#[test]
+fn another_text_than_the_pinned_one_is_refused_with_both_digests() {
+    let two = Two::new();
+    let (pinned, text) = (two.own(0), two.own(1));
+    let url = two.serve("/lists/models.lock", &text);
+    let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &digest(&pinned)]);
+    assert_eq!(ended.code, Some(3), "{}", ended.err);
+    for part in ["/lists/models.lock?…", &digest(&pinned), &digest(&text), "Read what is there"] {
+        assert!(ended.err.contains(part), "{part} is missing: {}", ended.err);
+    }
+    assert!(!two.world.destination().exists());
+    assert_eq!(two.requests(), 1);
+}
+
+#[test]
+fn addresses_and_pins_that_do_not_fit_are_usage_errors_without_a_request() {
+    let two = Two::new();
+    let (file, pin) = (two.write("one.toml", &two.own(0)), digest("x"));
+    let url = two.serve("/models.lock", &two.own(0));
+    let canary = format!("https://user:{}@models.example/models.lock", secrets::MARK);
+    for (arguments, expected) in [
+        (&["--lock", &url][..], "--lock-sha256 HEX"),
+        (&["--lock", &url, "--lock", &url, "--lock-sha256", &pin], "--lock-sha256 HEX"),
+        (&["--lock", &file, "--lock-sha256", &pin], "0 of the locks are addresses"),
+        (&["--lock-sha256", &pin], "0 of the locks are addresses"),
+        (&["--lock", &url, "--lock-sha256", &pin, "--lock-sha256", &pin], "1 of the locks are addresses"),
+        (&["--lock", &url, "--lock-sha256", "12ab"], "64 hex digits"),
+        (&["--lock", "http://models.example/x?token=secret", "--lock-sha256", &pin], "https address"),
+        (&["--lock", "ftp://models.example/x", "--lock-sha256", &pin], "only https"),
+        (&["--lock", &canary, "--lock-sha256", &pin], "netrc"),
+        (&["--lock", "-", "--lock", "-"], "give it once"),
+    ] {
+        let ended = two.run("fetch", arguments);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.err);
+        assert!(ended.err.contains(expected), "{arguments:?}: {}", ended.err);
+        assert!(!ended.err.contains("token=secret"), "{}", ended.err);
+    }
+    assert_eq!(two.requests(), 0);
+}
+
+#[test]
+fn a_lock_that_cannot_be_had_says_why_and_a_host_that_falters_is_asked_again() {
+    let two = Two::new();
+    let text = two.own(0);
+    let url = two.serve("/models.lock", &text);
+    let pin = digest(&text);
+    let locks = ["--lock", &url, "--lock-sha256", &pin, "--retries", "3"];
+    let origin = &two.world.origin;
+    for (fault, code, expected) in [
+        (Fault::status(404), 4, "answered 404"),
+        (Fault::status(403), 6, "answered 403"),
+        (Fault::CutBody(20), 4, "cut short"),
+    ] {
+        origin.misbehave("/models.lock", fault);
+        let ended = two.run("ensure", &locks);
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        assert!(ended.err.contains(expected) && ended.err.contains("cannot be fetched"), "{}", ended.err);
+        origin.behave("/models.lock");
+    }
+    let offline = two.run("ensure", &[&locks[..], &["--offline"]].concat());
+    assert_eq!(offline.code, Some(4), "{}", offline.err);
+    assert!(offline.err.contains("is not kept in"), "{}", offline.err);
+    origin.misbehave("/models.lock", Fault::status(500).when(When::First(2)));
+    let ended = two.run("ensure", &locks);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+}
+
+#[test]
+fn a_lock_at_an_address_has_the_limits_of_any_lock() {
+    let two = Two::new();
+    let huge = Content::generated(9, 9 << 20);
+    two.world.origin.put("/models.lock", huge.clone());
+    let url = two.world.origin.url("/models.lock");
+    for fault in [None, Some(Fault::Chunked), Some(Fault::Endless { chunked: true })] {
+        two.world.origin.behave("/models.lock");
+        if let Some(fault) = fault {
+            two.world.origin.misbehave("/models.lock", fault);
+        }
+        let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &huge.sha256_hex()]);
+        assert_eq!(ended.code, Some(3), "{}", ended.err);
+        assert!(ended.err.contains("larger than 8 MiB"), "{}", ended.err);
+    }
+    let noise = Content::bytes(vec![0xff; 10]);
+    two.world.origin.behave("/models.lock");
+    two.world.origin.put("/models.lock", noise.clone());
+    let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &noise.sha256_hex()]);
+    assert!(ended.code == Some(3) && ended.err.contains("not UTF-8"), "{}", ended.err);
+}

@@ -1,0 +1,29 @@
+//! `cargo xtask lock list`.
+
+use std::io::Write as _;
+
+use clap::Args;
+use provision::cli::exit::Failure;
+use provision::cli::lock;
+use provision_lock::listing::{json, rows, table};
+
+use super::LockFile;
+
+/// Options of `lock list`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ListArgs {
+    /// As JSON, for programs
+    #[arg(long)]
+    json: bool,
+    /// Which lock; `-` reads standard input.
+    #[command(flatten)]
+    file: LockFile,
+}
+
+pub(crate) fn run(args: &ListArgs) -> Result<(), Failure> {
+    let rows = rows(&lock::read(&args.file.path())?);
+    let text = if args.json { format!("{:#}\n", json(&rows)) } else { table(&rows) };
+    // A reader that has seen enough, such as `head`, is no failure.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! `cargo xtask lock remove`.
+
+#![expect(clippy::print_stdout, reason = "what was removed is what a person looks for")]
+
+use clap::Args;
+use provision::cli::exit::Failure;
+use provision::cli::lock;
+use provision::lockfile::{Model, Selection};
+use provision::model_path::ModelPath;
+use provision_lock::file::edit;
+
+use super::{EditFailure, LockFile};
+
+/// Options of `lock remove`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RemoveArgs {
+    /// The models: a path, a file stem, or a glob over paths
+    #[arg(value_name = "MODEL", required = true)]
+    models: Vec<String>,
+    /// Which lock.
+    #[command(flatten)]
+    file: LockFile,
+}
+
+pub(crate) fn run(args: &RemoveArgs) -> Result<(), Failure> {
+    let path = args.file.writable()?;
+    // A lock that is not there has nothing to take out, and is not to be made for that.
+    lock::read(&path)?;
+    for removed in remove(&path, &args.models)? {
+        println!("removed {removed}");
+    }
+    Ok(())
+}
+
+/// Takes out what is named, all of it or nothing; what that was.
+pub(super) fn remove(path: &camino::Utf8Path, models: &[String]) -> Result<Vec<ModelPath>, Failure> {
+    let selection = Selection { patterns: models.to_vec(), groups: Vec::new() };
+    let edited = edit::<_, EditFailure>(path, |document| {
+        let chosen: Vec<&Model> = lock::select(document.lock(), &selection)?;
+        let paths: Vec<ModelPath> = chosen.into_iter().map(|model| model.path.clone()).collect();
+        document.remove_all(&paths)?;
+        Ok(paths)
+    });
+    edited.map(|edited| edited.value).map_err(|EditFailure(failure)| failure)
+}
