@@ -17,8 +17,10 @@ mod error;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod http1;
+pub mod metadata;
 mod proxy;
 mod redirect;
+mod registry;
 mod resolver;
 mod tls;
 

@@ -9,6 +9,7 @@ mod ensure;
 mod faults;
 mod fetching;
 mod interrupt;
+mod metadata;
 mod program;
 mod requirement;
 mod resume;
