@@ -175,7 +175,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// What keeps `path` from being one below a repository.
-fn check_path(path: &str) -> Result<(), Wrong> {
+pub(crate) fn check_path(path: &str) -> Result<(), Wrong> {
     if let Some(found) = path.chars().find(|c| c.is_control()) {
         return Err(Wrong::Character { found });
     }

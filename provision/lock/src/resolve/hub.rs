@@ -151,7 +151,8 @@ impl Resolver {
             let Some(page) = next.take() else { break };
             let page = self.metadata.ask(&page).await?;
             for listed in page.parse::<Vec<Listed>>()? {
-                if listed.kind != "file" {
+                // A name that could not be written down, or shown, is nobody's model.
+                if listed.kind != "file" || crate::source::check_path(&listed.path).is_err() {
                     continue;
                 }
                 let said = match &listed.lfs {

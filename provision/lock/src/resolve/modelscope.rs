@@ -88,7 +88,8 @@ impl Resolver {
                 problem: format!("it lists no files: {said:?}"),
             });
         };
-        let listing = Rc::new(files);
+        let is_named = |listed: &Listed| crate::source::check_path(&listed.path).is_ok();
+        let listing = Rc::new(files.into_iter().filter(is_named).collect::<Vec<_>>());
         self.listings.insert(key, listing.clone());
         Ok(listing)
     }
