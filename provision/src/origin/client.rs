@@ -265,19 +265,17 @@ impl Connection {
         let Some(challenge) = challenge else { return Ok((head, peer)) };
         // Another connection may have been given one meanwhile.
         let current = self.origin.tokens.of(&to.url).filter(|current| token.as_ref() != Some(current));
-        let token = match current {
-            Some(token) => token,
-            None => {
-                self.drain().await;
-                let service = self.permit(to, challenge.service.clone(), peer);
-                let service =
-                    service.map_err(|error| RequestError::Redirect { url: to.url.clone(), error })?;
-                // What was asked of the registry says nothing about whom its service may have credentials of.
-                let service = Resolved { same_origin: challenge.may_have_credentials, ..service };
-                let token = Box::pin(self.obtain_token(&service)).await?;
-                self.origin.tokens.keep(&to.url, token.clone());
-                token
-            }
+        let token = if let Some(token) = current {
+            token
+        } else {
+            self.drain().await;
+            let service = self.permit(to, challenge.service.clone(), peer);
+            let service = service.map_err(|error| RequestError::Redirect { url: to.url.clone(), error })?;
+            // What was asked of the registry says nothing about whom its service may have credentials of.
+            let service = Resolved { same_origin: challenge.may_have_credentials, ..service };
+            let token = Box::pin(self.obtain_token(&service)).await?;
+            self.origin.tokens.keep(&to.url, token.clone());
+            token
         };
         self.send_with(to, wish, Some(&token)).await
     }

@@ -357,10 +357,13 @@ impl Hop {
 /// The address of `Link: <…>; rel="next"` (RFC 8288).
 fn next_page(headers: &HeaderMap) -> Option<String> {
     let lines = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(links).find(|(_, parameters)| parameters.iter().any(is_next)).map(|(link, _)| link)
+    lines
+        .flat_map(links)
+        .find(|(_, parameters)| parameters.iter().any(|parameter| is_next(parameter)))
+        .map(|(link, _)| link)
 }
 
-fn is_next(parameter: &String) -> bool {
+fn is_next(parameter: &str) -> bool {
     let Some((name, value)) = parameter.split_once('=') else { return false };
     let mut words = value.trim().trim_matches('"').split_ascii_whitespace();
     name.trim().eq_ignore_ascii_case("rel") && words.any(|word| word.eq_ignore_ascii_case("next"))

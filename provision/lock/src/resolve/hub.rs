@@ -155,14 +155,12 @@ impl Resolver {
                 if listed.kind != "file" || crate::source::check_path(&listed.path).is_err() {
                     continue;
                 }
-                let said = match &listed.lfs {
-                    Some(lfs) => match digest(&lfs.oid) {
-                        Some(sha256) => Said { sha256: Some(sha256), size: Some(lfs.size) },
-                        None => {
-                            let problem = format!("the lfs.oid of {:?} is no SHA-256", listed.path);
-                            return Err(MetadataError::Shape { url: page.at, problem });
-                        }
-                    },
+                let said = match listed.lfs.as_ref().map(|lfs| (digest(&lfs.oid), lfs.size)) {
+                    Some((Some(sha256), size)) => Said { sha256: Some(sha256), size: Some(size) },
+                    Some((None, _)) => {
+                        let problem = format!("the lfs.oid of {:?} is no SHA-256", listed.path);
+                        return Err(MetadataError::Shape { url: page.at, problem });
+                    }
                     None => Said { sha256: None, size: Some(listed.size) },
                 };
                 files.insert(listed.path, File { oid: listed.oid, said });

@@ -132,7 +132,10 @@ impl Hub {
         for (path, content) in files {
             tree.insert((*path).to_owned(), self.store(path, content));
         }
-        let listing: String = tree.iter().map(|(path, file)| format!("{path} {}\n", file.oid)).collect();
+        let listing = tree.iter().fold(String::new(), |mut listing, (path, file)| {
+            let _ = writeln!(listing, "{path} {}", file.oid);
+            listing
+        });
         let commit = hex(&Sha1::digest(format!("{}{name} {parent}\n{listing}", kind.prefix())));
         repository.references.insert(branch.to_owned(), commit.clone());
         repository.commits.insert(commit.clone(), tree);

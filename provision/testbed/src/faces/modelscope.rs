@@ -1,4 +1,4 @@
-//! ModelScope: models with branches, their listing, and their bytes.
+//! `ModelScope`: models with branches, their listing, and their bytes.
 //!
 //! Imitated, as of 2026:
 //! - `GET /api/v1/models/OWNER/NAME/repo/files?Revision=REV&Recursive=true`: `{"Code":200,"Data":{"Files":[…]}}` with `Path`,
@@ -20,7 +20,7 @@ use crate::control::Control;
 use crate::counters::lock;
 use crate::request::Recorded;
 
-/// A handle to a mounted ModelScope.
+/// A handle to a mounted `ModelScope`.
 #[derive(Clone, Debug)]
 pub struct ModelScope(Arc<Shared>);
 
@@ -37,7 +37,7 @@ struct Model {
 }
 
 impl ModelScope {
-    /// Lets `site` answer as ModelScope does.
+    /// Lets `site` answer as `ModelScope` does.
     pub fn mount(site: &Control) -> Self {
         let face = Self(Arc::new(Shared { models: Mutex::default() }));
         lock(&site.shared().faces).push(Arc::clone(&face.0) as Arc<dyn Face>);
@@ -120,5 +120,5 @@ impl Model {
 
 fn refused(name: &str) -> Answer {
     let message = format!("{name} does not exist, or you have no permission to see it");
-    super::json(404, &json!({"Code": 10010205001_u64, "Message": message, "Success": false}))
+    super::json(404, &json!({"Code": 10_010_205_001_u64, "Message": message, "Success": false}))
 }
