@@ -34,7 +34,7 @@ pub(crate) struct LockArgs {
 enum LockCommand {
     /// Put models into the lock: address pinned, size and digest as their hosts say
     Add(add::AddArgs),
-    /// Add what lists in other tools' formats name: a ComfyUI workflow, its Manager's list, aria2, pget, addresses, sha256sum
+    /// Add what lists in other tools' formats name: workflows, model lists, aria2, pget, addresses, sha256sum
     Import(import::ImportArgs),
     /// Follow branches and tags to what they are now; show old → new
     Update(update::UpdateArgs),

@@ -439,6 +439,9 @@ fn github_gives_the_digest_and_an_old_asset_is_read() {
     assert_eq!((found.sha256, found.size), (Some(sha(&content)), content.size()));
     assert_eq!(found.url.as_url().as_str(), "https://github.com/o/r/releases/download/v1/x.onnx");
     assert_eq!((found.is_moving(), found.followed()), (true, None), "the address says the tag");
+    let newest = world.one("github:o/r/x.onnx");
+    assert_eq!(newest.url, found.url, "pinned to the newest release's tag");
+    assert_eq!(newest.followed().as_deref(), Some("github:o/r/x.onnx"));
     let mut old = order("github:o/r@v1/old.onnx");
     old.explicit = Some("upscale_models/".to_owned());
     let entries = world.make(&old).unwrap();

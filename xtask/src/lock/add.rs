@@ -12,12 +12,15 @@ use super::{EditFailure, LockFile, write};
 /// Options of `lock add`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct AddArgs {
-    /// An address, or hf:OWNER/REPO[@REV]/PATH (PATH may be a glob), civitai:VERSION_ID, modelscope:OWNER/REPO[@REV]/PATH,
-    /// github:OWNER/REPO[@TAG]/ASSET, oci:REGISTRY/NAME@sha256:HEX
-    #[arg(value_name = "SOURCE", required = true)]
+    #[arg(
+        value_name = "SOURCE",
+        required = true,
+        help = "An address, or hf:OWNER/REPO[@REV]/PATH (PATH may be a glob), civitai:VERSION_ID, \
+                modelscope:OWNER/REPO[@REV]/PATH, github:OWNER/REPO[@TAG]/ASSET, oci:REGISTRY/NAME@sha256:HEX"
+    )]
     sources: Vec<String>,
-    /// Where it goes below the destination; a directory where it ends with `/` [default: ComfyUI's folder that the source's own
-    /// layout or type names]
+    /// Where it goes below the destination; a directory where it ends with `/` [default: the folder that the source's own layout
+    /// or type names]
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
     /// A group that it belongs to (repeatable)

@@ -80,7 +80,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
         match asking.wait_for(maker.make(&order)) {
             Ok(made) => made.into_iter().for_each(|entry| write::collect(&mut entries, entry, &mut failures)),
             Err(error) => {
-                failures.add(super::asking::code_of_make(&error), format!("{}: {error}", wanted.place))
+                failures.add(super::asking::code_of_make(&error), format!("{}: {error}", wanted.place));
             }
         }
     }

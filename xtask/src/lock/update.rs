@@ -87,7 +87,7 @@ pub(crate) fn run(args: &UpdateArgs) -> Result<(), Failure> {
             Ok(Some(now)) => changed.push((before, now)),
             Ok(None) => write::say(&before, &Outcome::Unchanged),
             Err(error) => {
-                failures.add(super::asking::code_of_make(&error), format!("{}: {error}", model.path))
+                failures.add(super::asking::code_of_make(&error), format!("{}: {error}", model.path));
             }
         }
     }

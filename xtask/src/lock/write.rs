@@ -31,11 +31,10 @@ pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -
                 // What is added now is what is followed from now on.
                 entry.source = followed;
             }
-            let outcome = document.put(&entry);
-            if let Err(EditError::Inline { .. }) = outcome {
-                return Err(outcome.map(drop).unwrap_err().into());
+            match document.put(&entry) {
+                Err(error @ EditError::Inline { .. }) => return Err(error.into()),
+                outcome => put.push((entry, outcome)),
             }
-            put.push((entry, outcome));
         }
         Ok(put)
     });
