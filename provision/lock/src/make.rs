@@ -2,7 +2,6 @@
 
 use provision::digest::Sha256;
 use provision::model_path::ModelPath;
-use provision::source_url::SourceUrl;
 
 use crate::entry::Entry;
 use crate::expiry::Expiry;
@@ -11,6 +10,9 @@ use crate::layout::{self, Hints, LayoutError};
 use crate::resolve::{Found, Kind, ResolveError, Resolver, Said};
 use crate::source::Source;
 use crate::stream::{Reader, StreamError};
+
+/// Who says what a mirror has to have.
+const FIRST: &str = "the first source";
 
 /// What is wanted of one source.
 #[derive(Debug, Clone)]
@@ -188,6 +190,11 @@ impl Maker {
             Some(sha256) => sha256,
             None => self.digest(found, &path).await?,
         };
+        // A mirror's host may say a digest where the first one says none.
+        for mirror in &mirrors {
+            agree(FIRST, Some(sha256), None, mirror)?;
+        }
+        let mirrors = mirrors.into_iter().map(|mirror| mirror.url).collect();
         Ok(Entry {
             path,
             url: found.url.clone(),
@@ -199,20 +206,21 @@ impl Maker {
         })
     }
 
-    /// The address of a mirror, if it has the same bytes as far as its host says.
+    /// What a mirror is, if it has the same bytes as far as its host says.
     async fn mirror(
         &mut self,
         source: &Source,
         of: &Found,
         sha256: Option<Sha256>,
-    ) -> Result<SourceUrl, MakeError> {
-        let found = self.resolver.resolve(source).await?;
-        let [mirror] = &found[..] else {
+    ) -> Result<Found, MakeError> {
+        let mut found = self.resolver.resolve(source).await?;
+        let files = found.len();
+        let Some(mirror) = found.pop().filter(|_| files == 1) else {
             let option = "a mirror is one file's: name it";
-            return Err(MakeError::Several { what: source.to_string(), files: found.len(), option });
+            return Err(MakeError::Several { what: source.to_string(), files, option });
         };
-        agree("the first source", sha256.or(of.sha256), Some(of.size), mirror)?;
-        Ok(mirror.url.clone())
+        agree(FIRST, sha256, Some(of.size), &mirror)?;
+        Ok(mirror)
     }
 
     /// The digest of what was found, by reading it.

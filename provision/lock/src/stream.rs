@@ -3,6 +3,9 @@
 //! So they are paid for once: the next `fetch-models` finds the part whole, proves it, installs it and fetches nothing. One
 //! connection, since the digest follows the bytes from the first on; a read that breaks off is gone on with, also by the next
 //! command.
+//!
+//! Nothing else proves these bytes: what is read here becomes the digest. So bytes of two versions must never come together. What
+//! was read goes on only where a validator says that it is the same file, and else from the first byte.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +21,7 @@ use provision::origin::{Asked, Connection, Origin, RequestError, Shape};
 use provision::store::{Acquire, Destination, DestinationLock, Naming, PartFile, StoreError};
 
 use crate::resolve::Found;
+use crate::source::Source;
 
 /// How long written bytes may go without a word in the journal.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
@@ -89,6 +93,9 @@ impl Reader {
         let Some((destination, _)) = &self.place else { unreachable!("it was just opened") };
         let model = stand_in(found, path);
         let part = Arc::new(PartFile::open(destination, &model, &Naming::Shared, || true)?);
+        if found.etag.is_none() && part.held() > 0 {
+            part.reset()?;
+        }
         let (held, free) = (part.held(), destination.free_space()?);
         let needed = found.size - held;
         let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
@@ -104,7 +111,8 @@ impl Reader {
             part: part.clone(),
             connection: self.origin.connection(),
             observer: self.observer.clone(),
-            etag: None,
+            // Of other hosts it is no header's value: there the address is pinned, or names a file that is never another.
+            etag: found.etag.clone().filter(|_| matches!(found.source, Source::Url(_))),
             noted: began,
             checkpointed: began,
         };
@@ -116,9 +124,13 @@ impl Reader {
                 Ok(()) => {}
                 Err(ReadError::Store(error)) => return Err(error.into()),
                 Err(ReadError::Host(error)) => {
-                    part.checkpoint()?;
                     if part.held() > before {
                         failures = 0;
+                    }
+                    if found.etag.is_some() {
+                        part.checkpoint()?;
+                    } else {
+                        reading.begin_again(&error)?;
                     }
                     patience.wait_after(error.into(), &mut failures).await?;
                 }
@@ -173,6 +185,17 @@ impl From<StoreError> for ReadError {
 }
 
 impl Reading {
+    /// Drops what was read.
+    fn begin_again(&mut self, why: &RequestError) -> Result<(), StoreError> {
+        let bytes = self.part.held();
+        self.part.reset()?;
+        self.etag = None;
+        if bytes > 0 {
+            self.observer.observe(&Event::Dropped { file: 0, bytes, reason: why.to_string() });
+        }
+        Ok(())
+    }
+
     /// Asks for what is missing first, and takes what comes of it.
     async fn go_on(&mut self, found: &Found) -> Result<(), ReadError> {
         let Some(gap) = self.part.missing().first().copied() else { return Ok(()) };
@@ -181,11 +204,7 @@ impl Reading {
         let mut answer = self.connection.get(&found.url, None, asked).await?;
         if self.etag.is_some() && answer.etag.is_some() && answer.etag != self.etag {
             let changed = answer.changed();
-            let bytes = self.part.held();
-            self.part.reset()?;
-            self.etag = None;
-            let reason = changed.to_string();
-            self.observer.observe(&Event::Dropped { file: 0, bytes, reason });
+            self.begin_again(&changed)?;
             return Err(changed.into());
         }
         self.etag = answer.etag.clone().or(self.etag.take());

@@ -27,6 +27,8 @@ impl Resolver {
         }
         let size = linked_size.or(probe.size);
         let size = size.ok_or_else(|| ResolveError::NoSize { what: source.to_string() })?;
-        Ok(Found { url: url.clone(), size, sha256, name: None, civitai_type: None, etag: probe.etag, source })
+        // A weak one says nothing about bytes (RFC 9110 section 8.8.1).
+        let etag = probe.etag.filter(|etag| etag.starts_with('"'));
+        Ok(Found { url: url.clone(), size, sha256, name: None, civitai_type: None, etag, source })
     }
 }
