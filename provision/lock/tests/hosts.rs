@@ -267,7 +267,7 @@ fn a_gated_repository_wants_a_token_and_names_its_licences_page() {
 }
 
 #[test]
-fn fault_32_a_limit_on_the_way_is_waited_out_and_told() {
+fn a_limit_on_the_way_is_waited_out_and_told() {
     let world = World::new();
     let hub = Hub::mount(&world.site, &world.store);
     hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_44_a_registry_does_not_decide_whose_login_is_used() {
+    fn a_registry_does_not_decide_whose_login_is_used() {
         let of = |url: &str, realm: &str| challenge(url, &format!("Bearer realm=\"{realm}\""));
         let other =
             of("https://evil.example/v2/victim/private/blobs/sha256:00", "https://auth.docker.io/token");

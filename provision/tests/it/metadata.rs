@@ -81,7 +81,7 @@ fn a_probe_is_one_byte_and_remembers_what_the_redirect_said() {
 }
 
 #[test]
-fn fault_32_a_wait_that_a_host_asks_for_is_told_and_honoured() {
+fn a_wait_that_a_host_asks_for_is_told_and_honoured() {
     let (site, store) = (start(), start());
     let hub = Hub::mount(&site, &store);
     hub.commit("o/r", "main", &[("x.bin", Content::generated(1, 9))]);
