@@ -19,8 +19,10 @@ mod error;
 pub(crate) mod fuzzing;
 mod http1;
 mod linked;
+pub mod metadata;
 mod proxy;
 mod redirect;
+mod registry;
 mod resolver;
 mod tls;
 

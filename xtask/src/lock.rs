@@ -1,9 +1,17 @@
 //! `cargo xtask lock`: the verbs that change models.lock, and one that shows it.
 //!
-//! What a lock is and how its text is changed is `provision-lock`'s; here are the options, and what each failure ends with.
+//! What a lock is, how its text is changed and what hosts say is `provision-lock`'s; here are the options, what is shown, and what
+//! each failure ends with. What was asked for goes to standard output, one line a model; waits, progress and failures go to
+//! standard error.
 
+mod add;
+mod asking;
+mod check;
+mod import;
 mod list;
 mod remove;
+mod update;
+mod write;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
@@ -24,6 +32,14 @@ pub(crate) struct LockArgs {
 /// What to do with a lock.
 #[derive(Debug, Clone, Subcommand)]
 enum LockCommand {
+    /// Put models into the lock: address pinned, size and digest as their hosts say
+    Add(add::AddArgs),
+    /// Add what lists in other tools' formats name: workflows, model lists, aria2, pget, addresses, sha256sum
+    Import(import::ImportArgs),
+    /// Follow branches and tags to what they are now; show old → new
+    Update(update::UpdateArgs),
+    /// Ask the hosts whether they still have what the lock says; nothing is written or fetched
+    Check(check::CheckArgs),
     /// Path, size, groups and source of each model, and whether its address is pinned or moving
     List(list::ListArgs),
     /// Take models out of the lock; what is installed stays where it is
@@ -55,6 +71,10 @@ impl LockFile {
 
 pub(crate) fn run(args: &LockArgs) -> Result<(), Failure> {
     match &args.command {
+        LockCommand::Add(args) => add::run(args),
+        LockCommand::Import(args) => import::run(args),
+        LockCommand::Update(args) => update::run(args),
+        LockCommand::Check(args) => check::run(args),
         LockCommand::List(args) => list::run(args),
         LockCommand::Remove(args) => remove::run(args),
     }

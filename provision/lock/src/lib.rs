@@ -1,9 +1,10 @@
 //! Edits `models.lock`: what is asked for, where it goes, and the file itself.
 //!
 //! `provision` reads a lock; this crate writes one. They are apart because what runs in a container never writes a lock,
-//! and should not carry what that takes. Nothing here asks a host: a [`source`] is taken apart and put together, a
-//! [`layout`] is worked out from names, other tools' lists are read ([`import`]), and an [`edit`] changes the text. So all of
-//! it can be tested without a server, and the part that does ask hosts has only that to do.
+//! and should not carry what that takes. Most of it asks no host: a [`source`] is taken apart and put together, a
+//! [`layout`] is worked out from names, other tools' lists are read ([`import`]), and an [`edit`] changes the text. What
+//! does ask has only that to do: [`resolve`] learns what a source is without fetching it, [`stream`] reads the bytes of one
+//! whose digest nobody says, and [`make`] and [`check`] put that together into entries and verdicts.
 //!
 //! Modules are listed from what knows least to what knows most; each may use those above it only.
 
@@ -17,3 +18,9 @@ pub mod layout;
 pub mod listing;
 
 pub mod file;
+
+pub mod resolve;
+pub mod stream;
+
+pub mod check;
+pub mod make;

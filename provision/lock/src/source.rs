@@ -175,7 +175,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// What keeps `path` from being one below a repository.
-fn check_path(path: &str) -> Result<(), Wrong> {
+pub(crate) fn check_path(path: &str) -> Result<(), Wrong> {
     if let Some(found) = path.chars().find(|c| c.is_control()) {
         return Err(Wrong::Character { found });
     }
@@ -189,7 +189,7 @@ fn check_path(path: &str) -> Result<(), Wrong> {
 }
 
 /// An address below `base`, its segments encoded.
-fn address<'a>(base: &str, segments: impl IntoIterator<Item = &'a str>) -> Url {
+pub(crate) fn address<'a>(base: &str, segments: impl IntoIterator<Item = &'a str>) -> Url {
     let mut url = Url::parse(base).expect("a base is a whole address");
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend(segments);

@@ -13,6 +13,9 @@ use crate::source_url::SourceUrl;
 
 /// The Hub's own hosts.
 const HUB: [&str; 2] = ["huggingface.co", "hf.co"];
+/// GitHub's own host for its API, and `ModelScope`'s own ones.
+const GITHUB_API: &str = "api.github.com";
+const MODELSCOPE: [&str; 2] = ["modelscope.cn", "www.modelscope.cn"];
 /// Civitai's own host.
 const CIVITAI: &str = "civitai.com";
 
@@ -49,13 +52,22 @@ pub fn wants_colour() -> bool {
 /// # Errors
 /// Usage errors, before any network: a value that cannot be meant is not passed over. Secrets are not repeated.
 pub fn origin() -> Result<(OriginConfig, Vec<String>), Failure> {
-    let endpoint = hub_endpoint()?;
+    let endpoints = [
+        (&HUB[..1], endpoint("HF_ENDPOINT")?),
+        (&[GITHUB_API][..], endpoint("GITHUB_API_URL")?),
+        (&MODELSCOPE[..], endpoint("MODELSCOPE_ENDPOINT")?),
+    ];
     let mut warnings = Vec::new();
+    let [hub, github, modelscope] = endpoints.each_ref().map(|(_, endpoint)| endpoint.as_ref());
+    let replaced = endpoints.iter().flat_map(|(hosts, endpoint)| {
+        let endpoint = endpoint.iter();
+        endpoint.flat_map(|url| hosts.iter().map(|host| ((*host).to_owned(), url.clone())))
+    });
     let config = OriginConfig {
-        credentials: credentials(endpoint.as_ref(), &mut warnings)?,
+        credentials: credentials([hub, github, modelscope], &mut warnings)?,
         proxies: proxies(),
         roots: roots()?,
-        endpoints: endpoint.into_iter().map(|url| (HUB[0].to_owned(), url)).collect(),
+        endpoints: replaced.collect(),
         ..OriginConfig::default()
     };
     Ok((config, warnings))
@@ -82,22 +94,32 @@ impl Network {
     }
 }
 
-fn hub_endpoint() -> Result<Option<SourceUrl>, Failure> {
-    let Some(text) = variable("HF_ENDPOINT") else { return Ok(None) };
-    let unusable = |error| Failure::new(Code::Usage, format!("HF_ENDPOINT is not an address: {error}"));
+fn endpoint(name: &str) -> Result<Option<SourceUrl>, Failure> {
+    let Some(text) = variable(name) else { return Ok(None) };
+    let unusable = |error| Failure::new(Code::Usage, format!("{name} is not an address: {error}"));
     text.trim().parse().map(Some).map_err(unusable)
 }
 
-fn credentials(endpoint: Option<&SourceUrl>, warnings: &mut Vec<String>) -> Result<Credentials, Failure> {
+/// `endpoints`: what replaces the Hub, GitHub's API and `ModelScope`.
+fn credentials(
+    [hub, github, modelscope]: [Option<&SourceUrl>; 3],
+    warnings: &mut Vec<String>,
+) -> Result<Credentials, Failure> {
     let mut credentials = Credentials::none();
-    if let Some(token) = hub_token()? {
-        for host in HUB {
-            credentials.add(Credential::bearer(host, None, &token));
+    let mut add = |token: Option<String>, hosts: &[&str], endpoint: Option<&SourceUrl>| {
+        let Some(token) = token else { return };
+        for host in hosts {
+            credentials.add(Credential::bearer(*host, None, &token));
         }
         if let Some(url) = endpoint {
             credentials.add(Credential::bearer(url.host(), url.as_url().port_or_known_default(), &token));
         }
-    }
+    };
+    add(hub_token()?, &HUB, hub);
+    let github_token =
+        token_of("GITHUB_TOKEN")?.map_or_else(|| token_of("GH_TOKEN"), |token| Ok(Some(token)))?;
+    add(github_token, &[GITHUB_API], github);
+    add(token_of("MODELSCOPE_API_TOKEN")?, &MODELSCOPE, modelscope);
     if let Some(token) = token_of("CIVITAI_TOKEN")? {
         credentials.add(Credential::bearer(CIVITAI, None, &token));
     }

@@ -12,12 +12,13 @@ use url::Url;
 use super::address::is_public;
 use super::answer::{Asked, Shape, judge, strong_etag};
 use super::connect::{Connector, Line};
-use super::credentials::Credentials;
+use super::credentials::{Credentials, Secret};
 use super::error::{Beginning, RequestError, TransportError, Unusable};
 use super::http1::{Head, Request};
 use super::linked;
 use super::proxy::{Proxies, ProxyError, ProxyTable};
 use super::redirect::{MAX_HOPS, RedirectError, follow};
+use super::registry::{Challenge, Tokens};
 use super::resolver::{Hosts, Names};
 use super::tls::{Roots, RootsError, client_config};
 use crate::backoff;
@@ -81,6 +82,8 @@ pub enum OriginError {
 pub struct Origin {
     pub(super) config: OriginConfig,
     connector: Connector,
+    /// What registries' token services gave.
+    tokens: Tokens,
 }
 
 impl std::fmt::Debug for Origin {
@@ -122,9 +125,18 @@ impl std::fmt::Debug for Connection {
 pub struct Resolved {
     pub(super) url: SourceUrl,
     /// No hop left the source's own scheme, host and port.
-    same_origin: bool,
+    pub(super) same_origin: bool,
     /// The source is on a public address, so this must be too.
-    public_only: bool,
+    pub(super) public_only: bool,
+}
+
+/// What a request asks for, beside its address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    /// `Range`.
+    pub(super) range: Option<ByteRange>,
+    /// `Accept`.
+    pub(super) accept: &'static str,
 }
 
 impl Resolved {
@@ -173,7 +185,7 @@ impl Origin {
             names: Names::new(config.connect_timeout.mul_f64(0.8)),
             timeout: config.connect_timeout,
         };
-        Ok(Arc::new(Self { config, connector }))
+        Ok(Arc::new(Self { config, connector, tokens: Tokens::default() }))
     }
 
     /// A new connection; it connects with its first request.
@@ -211,8 +223,9 @@ impl Connection {
     ) -> Result<Answer<'_>, RequestError> {
         let first = self.origin.effective(source);
         let mut at = resolved.cloned().unwrap_or_else(|| Resolved::first(first));
+        let wish = Wish { range: asked.range, accept: "*/*" };
         for _ in 0..=MAX_HOPS {
-            let (head, peer) = self.send(&at, asked.range).await?;
+            let (head, peer) = self.send(&at, wish).await?;
             if !is_redirect(head.status) {
                 return self.check(&head, at, asked, resolved.is_some()).await;
             }
@@ -231,7 +244,12 @@ impl Connection {
     }
 
     /// Whether a redirect that was answered from `peer` may lead to `next`.
-    fn permit(&self, from: &Resolved, next: SourceUrl, peer: IpAddr) -> Result<Resolved, RedirectError> {
+    pub(super) fn permit(
+        &self,
+        from: &Resolved,
+        next: SourceUrl,
+        peer: IpAddr,
+    ) -> Result<Resolved, RedirectError> {
         let public_only = !self.origin.config.private_redirects && (from.public_only || is_public(peer));
         if public_only && next.ip().is_some_and(|address| !is_public(address)) {
             return Err(RedirectError::Private { host: next.host() });
@@ -240,14 +258,38 @@ impl Connection {
         Ok(Resolved { url: next, same_origin, public_only })
     }
 
-    /// Sends the request, over the connection that stands if it leads there, and waits for the answer's head.
-    pub(super) async fn send(
+    /// Sends the request, over the connection that stands if it leads there, and waits for the answer's head. A
+    /// registry's demand for a token is met on the way.
+    pub(super) async fn send(&mut self, to: &Resolved, wish: Wish) -> Result<(Head, IpAddr), RequestError> {
+        let token = if to.same_origin { self.origin.tokens.of(&to.url) } else { None };
+        let (head, peer) = self.send_with(to, wish, token.as_ref()).await?;
+        let challenge = to.same_origin.then(|| Challenge::of(head.status, &head.headers, &to.url)).flatten();
+        let Some(challenge) = challenge else { return Ok((head, peer)) };
+        // Another connection may have been given one meanwhile.
+        let current = self.origin.tokens.of(&to.url).filter(|current| token.as_ref() != Some(current));
+        let token = if let Some(token) = current {
+            token
+        } else {
+            self.drain().await;
+            let service = self.permit(to, challenge.service.clone(), peer);
+            let service = service.map_err(|error| RequestError::Redirect { url: to.url.clone(), error })?;
+            // What was asked of the registry says nothing about whom its service may have credentials of.
+            let service = Resolved { same_origin: challenge.may_have_credentials, ..service };
+            let token = Box::pin(self.obtain_token(&service)).await?;
+            self.origin.tokens.keep(&to.url, token.clone());
+            token
+        };
+        self.send_with(to, wish, Some(&token)).await
+    }
+
+    pub(super) async fn send_with(
         &mut self,
         to: &Resolved,
-        range: Option<ByteRange>,
+        wish: Wish,
+        token: Option<&Secret>,
     ) -> Result<(Head, IpAddr), RequestError> {
         let wait = self.origin.config.head_timeout;
-        match tokio::time::timeout(wait, self.send_without_limit(to, range)).await {
+        match tokio::time::timeout(wait, self.send_without_limit(to, wish, token)).await {
             Ok(sent) => sent,
             Err(_) => Err(RequestError::stalled(&to.url, wait)),
         }
@@ -256,20 +298,22 @@ impl Connection {
     async fn send_without_limit(
         &mut self,
         to: &Resolved,
-        range: Option<ByteRange>,
+        wish: Wish,
+        token: Option<&Secret>,
     ) -> Result<(Head, IpAddr), RequestError> {
         let origin = self.origin.clone();
         let live = self.live(to).await?;
         // What is sent to this machine in the clear would go to a proxy in the clear.
         let is_read_on_the_way = live.line.proxied && !to.url.is_https();
         let secret = (to.same_origin && !is_read_on_the_way)
-            .then(|| origin.config.credentials.authorization(&to.url))
+            .then(|| token.or_else(|| origin.config.credentials.authorization(&to.url)))
             .flatten();
         let authorization = secret.and_then(|secret| HeaderValue::from_str(secret.reveal()).ok());
         let request = Request {
             url: to.url.as_url(),
             form: &live.line.form,
-            range: range.map(ByteRange::to_header),
+            accept: wish.accept,
+            range: wish.range.map(ByteRange::to_header),
             authorization: authorization.as_ref(),
         };
         let head = live.line.exchange.ask(&request.to_bytes()).await;
@@ -319,6 +363,11 @@ impl Connection {
             }
         });
         let _ = drained.await;
+    }
+
+    /// Gives the connection up, where the rest of a body is not worth reading.
+    pub(super) fn hang_up(&mut self) {
+        self.live = None;
     }
 
     /// How a body that is not used begins, as far as it comes within a moment.
@@ -371,34 +420,40 @@ impl Connection {
             let value = headers.get(name).and_then(|value| value.to_str().ok())?;
             Some(printable(&credentials.conceal(value, &at.url)))
         };
-        let status = head.status;
-        Some(match status.as_u16() {
+        let message = || text("x-error-message");
+        let status = head.status.as_u16();
+        match status {
+            // GitHub's way of saying "too many" to whoever has no more left.
+            403 if text("x-ratelimit-remaining").as_deref() == Some("0") => {
+                let wait = text("retry-after")
+                    .and_then(|value| backoff::retry_after(&value, wall_clock()))
+                    .or_else(|| text("x-ratelimit-reset").and_then(|value| reset(&value)));
+                Some(RequestError::Busy { url: url(), status, message: message(), wait })
+            }
             401 | 403 | 407 => {
                 let code = text("x-error-code");
-                let advice = match status.as_u16() {
+                let advice = match status {
                     407 => "the proxy wants a login: check the user and password in the proxy variable"
                         .to_owned(),
                     _ => credentials.advice(&at.url, code.as_deref()),
                 };
-                let message = text("x-error-message");
-                let status = status.as_u16();
-                RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier }
+                let message = message();
+                Some(RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier })
             }
-            416 => return None,
+            416 => None,
             408 | 425 | 429 | 500..=599 => {
                 // The Hub says in RateLimit what others say in Retry-After.
                 let wait = text("retry-after")
                     .and_then(|value| backoff::retry_after(&value, wall_clock()))
                     .or_else(|| text("ratelimit").and_then(|value| backoff::rate_limit(&value)));
-                let message = text("x-error-message");
-                RequestError::Busy { url: url(), status: status.as_u16(), message, wait }
+                Some(RequestError::Busy { url: url(), status, message: message(), wait })
             }
             400..=499 => {
-                let (code, message) = (text("x-error-code"), text("x-error-message"));
-                RequestError::Missing { url: url(), status: status.as_u16(), code, message }
+                let code = text("x-error-code");
+                Some(RequestError::Missing { url: url(), status, code, message: message() })
             }
-            _ => return None,
-        })
+            _ => None,
+        }
     }
 }
 
@@ -441,6 +496,12 @@ impl Answer<'_> {
     }
 }
 
+/// How long until the second since 1970 that `X-RateLimit-Reset` names.
+fn reset(value: &str) -> Option<Duration> {
+    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(value.trim().parse().ok()?))?;
+    Some(at.duration_since(wall_clock()).unwrap_or(Duration::ZERO))
+}
+
 pub(super) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -454,7 +515,7 @@ fn printable(text: &str) -> String {
     clippy::disallowed_methods,
     reason = "Retry-After may be a date of the wall clock; nothing else is timed by it"
 )]
-fn wall_clock() -> SystemTime {
+pub(super) fn wall_clock() -> SystemTime {
     SystemTime::now()
 }
 

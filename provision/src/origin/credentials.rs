@@ -99,13 +99,26 @@ impl Credentials {
             .map(|entry| &entry.authorization)
     }
 
+    /// What would let somebody ask more often who was told to wait, as the end of a sentence.
+    pub(super) fn limit_advice(&self, url: &SourceUrl) -> &'static str {
+        if self.authorization(url).is_some() {
+            return "";
+        }
+        if url.as_url().path().contains("/repos/") {
+            "; GITHUB_TOKEN, set to any token of yours, raises the limit"
+        } else if hub_repository(url).is_some() {
+            "; HF_TOKEN, set to any token of yours, raises the limit"
+        } else {
+            ""
+        }
+    }
+
     /// What somebody can do whose request to `url` was refused. `code` is the Hub's `X-Error-Code`.
     pub(super) fn advice(&self, url: &SourceUrl, code: Option<&str>) -> String {
         let has_one = self.authorization(url).is_some();
         let host = url.host();
-        let hub_repository = url.as_url().path().split_once("/resolve/").map(|(repository, _)| repository);
-        if let Some(repository) = hub_repository.filter(|_| host != "civitai.com") {
-            let page = format!("{}://{}{repository}", url.as_url().scheme(), url.as_url().authority());
+        if let Some(repository) = hub_repository(url).filter(|_| host != "civitai.com") {
+            let page = format!("{}://{}/{repository}", url.as_url().scheme(), url.as_url().authority());
             return match (has_one, code) {
                 (true, Some("GatedRepo")) => {
                     format!("the token is good, but its owner has to accept the licence at {page}")
@@ -123,6 +136,19 @@ impl Credentials {
             ("civitai.com", true) => {
                 "CIVITAI_TOKEN was refused: check that the key is valid and may download this file".to_owned()
             }
+            ("api.github.com", false) => {
+                "set GITHUB_TOKEN to a token that may read the repository".to_owned()
+            }
+            ("api.github.com", true) => {
+                "the token in GITHUB_TOKEN was refused: check that it is valid and may read the repository"
+                    .to_owned()
+            }
+            ("modelscope.cn" | "www.modelscope.cn", false) => {
+                "set MODELSCOPE_API_TOKEN to an access token of your ModelScope account".to_owned()
+            }
+            ("modelscope.cn" | "www.modelscope.cn", true) => {
+                "MODELSCOPE_API_TOKEN was refused: check that the token is valid".to_owned()
+            }
             (host, false) => match &self.unread {
                 Some(why) => format!("if it needs a login that is in your netrc file: {why}"),
                 None => format!(
@@ -132,6 +158,26 @@ impl Credentials {
             (host, true) => format!("the login for {host} in the netrc file was refused"),
         }
     }
+}
+
+/// The repository that an address of a Hub's file, listing or description is about, as in its web address. The Hub's own
+/// collections are not owners, and a `models/` in front is another host's.
+fn hub_repository(url: &SourceUrl) -> Option<String> {
+    let path = url.as_url().path().trim_start_matches('/');
+    if let Some((repository, _)) = path.split_once("/resolve/") {
+        return (!repository.starts_with("models/")).then(|| repository.to_owned());
+    }
+    let rest = path.strip_prefix("api/")?;
+    let (collection, rest) = rest.split_once('/')?;
+    let prefix = match collection {
+        "models" => "",
+        "datasets" => "datasets/",
+        "spaces" => "spaces/",
+        _ => return None,
+    };
+    let mut words = rest.split('/');
+    let (owner, name) = (words.next()?, words.next()?);
+    matches!(words.next(), Some("tree" | "revision")).then(|| format!("{prefix}{owner}/{name}"))
 }
 
 /// Base64 (RFC 4648 section 4), for one header value: not worth a dependency of its own.
@@ -223,6 +269,21 @@ mod tests {
         let advice =
             Credentials::none().advice(&url("https://huggingface.co/o/r/resolve/main/x"), Some("GatedRepo"));
         assert!(advice.contains("HF_TOKEN") && advice.contains("https://huggingface.co/o/r"), "{advice}");
+        for listing in ["models/o/r/tree/main", "models/o/r/revision/main"] {
+            let advice =
+                Credentials::none().advice(&url(&format!("https://huggingface.co/api/{listing}")), None);
+            assert!(
+                advice.contains("HF_TOKEN") && advice.ends_with("https://huggingface.co/o/r"),
+                "{advice}"
+            );
+        }
+        let data = url("https://huggingface.co/api/datasets/o/r/tree/main");
+        assert!(Credentials::none().advice(&data, None).ends_with("https://huggingface.co/datasets/o/r"));
+        let other = url("https://modelscope.cn/models/o/r/resolve/master/x");
+        assert!(Credentials::none().advice(&other, None).contains("MODELSCOPE_API_TOKEN"));
+        let api = url("https://api.github.com/repos/o/r/releases/tags/v1");
+        assert!(Credentials::none().advice(&api, None).contains("GITHUB_TOKEN"));
+        assert!(Credentials::none().limit_advice(&api).contains("GITHUB_TOKEN"));
         let advice = hub().advice(&url("https://huggingface.co/o/r/resolve/main/x"), Some("GatedRepo"));
         assert!(advice.contains("licence"), "{advice}");
         assert!(

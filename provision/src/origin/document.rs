@@ -10,7 +10,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap};
 use tokio::time::Instant;
 
-use super::client::{Connection, Resolved, is_redirect};
+use super::client::{Connection, Resolved, Wish, is_redirect};
 use super::error::{RequestError, TransportError, Unusable};
 use super::redirect::{MAX_HOPS, RedirectError};
 use crate::source_url::SourceUrl;
@@ -26,7 +26,7 @@ impl Connection {
     pub async fn document(&mut self, source: &SourceUrl, most: u64) -> Result<Vec<u8>, RequestError> {
         let mut at = Resolved::first(self.origin.effective(source));
         for _ in 0..=MAX_HOPS {
-            let (head, peer) = self.send(&at, None).await?;
+            let (head, peer) = self.send(&at, Wish { range: None, accept: "*/*" }).await?;
             if is_redirect(head.status) {
                 at = self.next(&head, &at, peer)?;
                 self.drain().await;

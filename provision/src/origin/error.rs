@@ -202,6 +202,9 @@ pub enum Unusable {
         /// How many bytes were allowed.
         most: u64,
     },
+    /// A registry's token service that gives none.
+    #[error("the registry's token service answered without a token")]
+    NoToken,
     /// The validator changed between two ranges.
     #[error("the file there changed while it was being fetched")]
     Changed,
@@ -253,8 +256,21 @@ impl RequestError {
                 | Unusable::Oversized { .. }
                 | Unusable::Encoded { .. }
                 | Unusable::Html
+                | Unusable::NoToken
                 | Unusable::Status { .. } => Remedy::NextSource,
             },
+        }
+    }
+
+    /// The address that it is about, where there was an answer.
+    pub fn url(&self) -> Option<&SourceUrl> {
+        match self {
+            Self::Transport { .. } => None,
+            Self::Redirect { url, .. }
+            | Self::Refused { url, .. }
+            | Self::Busy { url, .. }
+            | Self::Missing { url, .. }
+            | Self::Unusable { url, .. } => Some(url),
         }
     }
 

@@ -21,6 +21,7 @@ mod bring;
 mod lease;
 mod names;
 mod prove;
+mod unnamed;
 
 use std::fs::File;
 use std::io::Write as _;

@@ -45,6 +45,11 @@ impl Fault {
                     answer.set(name, value.clone());
                 }
             }
+            Self::Headers(headers) => {
+                for (name, value) in headers {
+                    answer.set(name, value.clone());
+                }
+            }
             Self::Redirect { status, location } => {
                 *answer = Answer::empty(*status);
                 if let Some(location) = location {

@@ -150,6 +150,9 @@ pub enum Fault {
         /// The body.
         body: Bytes,
     },
+    /// An honest answer but for these headers, verbatim: a redirect that says something else of the file than the
+    /// repository does.
+    Headers(Vec<(String, String)>),
     /// 43 to 49: a redirect.
     Redirect {
         /// Usually 301, 302, 303, 307 or 308.

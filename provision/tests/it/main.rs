@@ -10,6 +10,7 @@ mod faults;
 mod fetching;
 mod hub;
 mod interrupt;
+mod metadata;
 mod program;
 mod requirement;
 mod resume;

@@ -16,6 +16,8 @@ pub(in crate::origin) enum Form {
 pub(in crate::origin) struct Request<'a> {
     pub(in crate::origin) url: &'a Url,
     pub(in crate::origin) form: &'a Form,
+    /// `Accept`.
+    pub(in crate::origin) accept: &'a str,
     /// `Range`.
     pub(in crate::origin) range: Option<String>,
     pub(in crate::origin) authorization: Option<&'a HeaderValue>,
@@ -34,7 +36,7 @@ impl Request<'_> {
         put(&[b"GET ", target.as_bytes(), b" HTTP/1.1\r\nHost: "]);
         put(&[self.url[Position::BeforeHost..Position::AfterPort].as_bytes()]);
         put(&[b"\r\nUser-Agent: provision/", env!("CARGO_PKG_VERSION").as_bytes()]);
-        put(&[b"\r\nAccept: */*\r\nAccept-Encoding: identity"]);
+        put(&[b"\r\nAccept: ", self.accept.as_bytes(), b"\r\nAccept-Encoding: identity"]);
         if let Some(range) = &self.range {
             put(&[b"\r\nRange: ", range.as_bytes()]);
         }
@@ -57,6 +59,7 @@ mod tests {
         let request = Request {
             url: &Url::parse(url).unwrap(),
             form,
+            accept: "*/*",
             range: Some("bytes=0-9".to_owned()),
             authorization: Some(&HeaderValue::from_static("Bearer x")),
         };

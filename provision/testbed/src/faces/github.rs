@@ -4,6 +4,7 @@
 //! - `GET /api/v3/repos/OWNER/REPO/releases/tags/TAG`, as an enterprise server has it (the public host has a name of its own
 //!   for the API, where the same begins with `/repos`): the assets with `size`, `digest` (`sha256:…`, or null for one
 //!   that was uploaded before June 2025) and `browser_download_url`.
+//! - `GET /api/v3/repos/OWNER/REPO/releases/latest`: the same of the newest one, which here is the one whose tag sorts last.
 //! - 403 with `X-RateLimit-Remaining: 0` and `X-RateLimit-Reset`, the time in seconds since 1970, or 429 with `Retry-After`.
 //! - `/OWNER/REPO/releases/download/TAG/ASSET`: 302 to a signed URL on the store.
 //! - A private repository is a 404 to whoever has no token.
@@ -99,6 +100,10 @@ impl Face for Shared {
         if let Some((repository, tag)) = rest.and_then(|rest| rest.split_once("/releases/tags/")) {
             return Some(self.describe(request, repository, tag));
         }
+        if let Some(repository) = rest.and_then(|rest| rest.strip_suffix("/releases/latest")) {
+            let tag = lock(&self.state).newest(repository);
+            return Some(self.describe(request, repository, &tag));
+        }
         let (repository, rest) = path.split_once("/releases/download/")?;
         let (tag, name) = rest.rsplit_once('/')?;
         let state = lock(&self.state);
@@ -155,6 +160,12 @@ impl Shared {
 }
 
 impl State {
+    /// The tag that sorts last.
+    fn newest(&self, repository: &str) -> String {
+        let tags = self.releases.keys().filter(|(name, _)| name == repository);
+        tags.map(|(_, tag)| tag.clone()).max().unwrap_or_default()
+    }
+
     fn release(&self, request: &Recorded, repository: &str, tag: &str) -> Option<&[Asset]> {
         if self.private.get(repository).is_some_and(|token| !has_token(request, token)) {
             return None;

@@ -1,0 +1,148 @@
+//! Files of Civitai's model versions. `sizeKB` is a rounded fraction, so the length is asked of the download itself.
+
+use std::rc::Rc;
+
+use provision::origin::metadata::MetadataError;
+use provision::origin::{RequestError, Unusable};
+use serde::Deserialize;
+
+use super::{Found, ResolveError, Resolver, api, digest, some_of};
+use crate::source::{CivitaiVersion, Source};
+
+const CIVITAI: &str = "https://civitai.com";
+
+const LOGIN: &str = "set CIVITAI_TOKEN to an API key of your Civitai account, or check the one that is set";
+
+/// A version of a model.
+#[derive(Debug, Deserialize)]
+pub(super) struct Version {
+    model: Option<Model>,
+    #[serde(default)]
+    files: Vec<File>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Model {
+    r#type: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    id: Option<u64>,
+    name: String,
+    r#type: Option<String>,
+    #[serde(default)]
+    metadata: FileMetadata,
+    #[serde(default)]
+    hashes: Hashes,
+    primary: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct FileMetadata {
+    format: Option<String>,
+    size: Option<String>,
+    fp: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Hashes {
+    #[serde(rename = "SHA256")]
+    sha256: Option<String>,
+}
+
+impl File {
+    /// Whether it is one that the filters of a download address mean.
+    fn fits(&self, filters: &[(String, String)]) -> bool {
+        filters.iter().all(|(name, value)| {
+            let has = match name.as_str() {
+                "type" => &self.r#type,
+                "format" => &self.metadata.format,
+                "size" => &self.metadata.size,
+                _ => &self.metadata.fp,
+            };
+            has.as_deref().is_some_and(|has| has.eq_ignore_ascii_case(value))
+        })
+    }
+}
+
+impl Version {
+    /// The file that is meant: of those that fit, the primary one.
+    fn choose(&self, filters: &[(String, String)]) -> Option<&File> {
+        let fitting = || self.files.iter().filter(|file| file.fits(filters));
+        fitting().find(|file| file.primary == Some(true)).or_else(|| fitting().next())
+    }
+}
+
+impl Resolver {
+    pub(super) async fn civitai(&mut self, version: &CivitaiVersion) -> Result<Found, ResolveError> {
+        let source = Source::Civitai(version.clone());
+        let described = self.version(version.id).await;
+        let described = described.map_err(|error| {
+            ResolveError::host_with(&source, error, "; Civitai has no such version any more")
+        })?;
+        let Some(file) = described.choose(&version.filters) else {
+            let known = some_of(described.files.iter().map(|file| file.name.as_str()));
+            return Err(ResolveError::NoFile { what: source.to_string(), known });
+        };
+        let url = source.address();
+        let probe = match self.metadata.probe(&url).await {
+            Ok(probe) => probe,
+            // Whoever has no token is led to a page to log in on, which is a success by its status.
+            Err(MetadataError::Request(RequestError::Unusable { what: Unusable::Html, .. })) => {
+                return Err(ResolveError::Login { what: source.to_string(), advice: LOGIN });
+            }
+            Err(error) => return Err(ResolveError::host(&source, error)),
+        };
+        let size = probe.size.ok_or_else(|| ResolveError::NoSize { what: source.to_string() })?;
+        Ok(Found {
+            url,
+            size,
+            sha256: file.hashes.sha256.as_deref().and_then(digest),
+            name: Some(file.name.clone()),
+            civitai_type: described.model.as_ref().map(|model| model.r#type.clone()),
+            etag: file.id.map(|id| id.to_string()),
+            source,
+        })
+    }
+
+    async fn version(&mut self, id: u64) -> Result<Rc<Version>, MetadataError> {
+        if let Some(version) = self.versions.get(&id) {
+            return Ok(version.clone());
+        }
+        let url = api(CIVITAI, ["api", "v1", "model-versions", &id.to_string()], &[]);
+        let version: Version = self.metadata.ask(&url).await?.parse()?;
+        let version = Rc::new(version);
+        self.versions.insert(id, version.clone());
+        Ok(version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_choose_among_a_versions_files_and_the_primary_one_comes_first() {
+        let version: Version = serde_json::from_value(serde_json::json!({
+            "model": {"type": "LORA"},
+            "files": [
+                {"name": "b", "type": "Model", "metadata": {"fp": "fp16", "format": "SafeTensor", "size": null}},
+                {"name": "a", "type": "Model", "metadata": {"fp": "fp32", "format": "SafeTensor"}, "primary": true},
+                {"name": "c", "type": "VAE", "metadata": {}},
+            ],
+        }))
+        .unwrap();
+        let choose = |filters: &[(&str, &str)]| {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            let filters: Vec<_> = filters.iter().map(owned).collect();
+            version.choose(&filters).map(|file| file.name.as_str())
+        };
+        assert_eq!(choose(&[]), Some("a"));
+        assert_eq!(choose(&[("fp", "FP16")]), Some("b"));
+        assert_eq!(choose(&[("format", "SafeTensor")]), Some("a"));
+        assert_eq!(choose(&[("type", "VAE")]), Some("c"));
+        assert_eq!(choose(&[("size", "full")]), None);
+    }
+}

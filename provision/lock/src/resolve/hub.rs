@@ -1,0 +1,180 @@
+//! Files of the Hub.
+//!
+//! The redirect alone carries `X-Linked-Etag`, `X-Linked-Size` and `X-Repo-Commit`, and it is what a fetch will be given; the
+//! tree is what the repository says of itself. A lock is written where they agree. The tree is asked for by commit, so that a
+//! branch that moves meanwhile cannot mix two commits.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use provision::origin::metadata::MetadataError;
+use serde::Deserialize;
+
+use super::{Found, ResolveError, Resolver, Said, api, digest, some_of};
+use crate::source::{HubFile, RepoFile, Source};
+
+const HUB: &str = "https://huggingface.co";
+
+/// More pages than this are no repository of models.
+const MAX_PAGES: usize = 1000;
+
+/// A commit and all of its files.
+#[derive(Debug)]
+pub(super) struct Tree {
+    commit: String,
+    files: BTreeMap<String, File>,
+}
+
+/// A file, as the tree has it.
+#[derive(Debug)]
+struct File {
+    /// The git object's name.
+    oid: String,
+    said: Said,
+}
+
+#[derive(Deserialize)]
+struct Revision {
+    sha: String,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(rename = "type")]
+    kind: String,
+    path: String,
+    #[serde(default)]
+    oid: String,
+    #[serde(default)]
+    size: u64,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    oid: String,
+    size: u64,
+}
+
+impl Resolver {
+    pub(super) async fn hub(&mut self, hub: &HubFile) -> Result<Vec<Found>, ResolveError> {
+        let source = Source::Hub(hub.clone());
+        let tree = self.tree(hub).await.map_err(|error| ResolveError::host(&source, error))?;
+        let chosen = hub.file.select(tree.files.keys().map(String::as_str));
+        if chosen.is_empty() {
+            let known = some_of(tree.files.keys().map(String::as_str));
+            return Err(ResolveError::NoFile { what: source.to_string(), known });
+        }
+        let mut found = Vec::with_capacity(chosen.len());
+        for path in chosen {
+            let file = RepoFile { path: path.to_owned(), ..hub.file.clone() };
+            found.push(self.hub_file(&HubFile { kind: hub.kind, file }, &tree).await?);
+        }
+        Ok(found)
+    }
+
+    async fn hub_file(&mut self, hub: &HubFile, tree: &Tree) -> Result<Found, ResolveError> {
+        let source = Source::Hub(hub.clone());
+        let what = || source.to_string();
+        let listed = &tree.files[&hub.file.path];
+        let pinned = HubFile { kind: hub.kind, file: hub.file.at(&tree.commit, &hub.file.path) };
+        let url = Source::Hub(pinned).address();
+        let probe = self.metadata.probe(&url).await.map_err(|error| ResolveError::host(&source, error))?;
+        if let Some(found) = probe.commit().filter(|commit| *commit != tree.commit) {
+            return Err(ResolveError::OtherCommit {
+                what: what(),
+                asked: tree.commit.clone(),
+                found: found.to_owned(),
+            });
+        }
+        let linked = probe.linked();
+        let redirect = match linked {
+            Some((etag, size)) => Said { sha256: digest(etag), size },
+            None => Said { sha256: None, size: None },
+        };
+        // A small file's validator is its git object, which says nothing about its SHA-256.
+        let is_other_object = listed.said.sha256.is_none()
+            && linked.is_some_and(|(etag, _)| !listed.oid.is_empty() && etag != listed.oid);
+        let is_other_size = match listed.said.sha256 {
+            Some(_) => redirect.size != listed.said.size,
+            None => redirect.size.is_some_and(|size| Some(size) != listed.said.size),
+        };
+        if is_other_object || is_other_size || redirect.sha256 != listed.said.sha256 {
+            return Err(ResolveError::Disagreement {
+                what: what(),
+                first_place: "the repository's tree",
+                first: listed.said,
+                second_place: "the redirect to the file",
+                second: redirect,
+            });
+        }
+        if probe.size.is_some_and(|size| Some(size) != listed.said.size) {
+            return Err(ResolveError::Disagreement {
+                what: what(),
+                first_place: "the repository's tree",
+                first: listed.said,
+                second_place: "the storage behind it",
+                second: Said { sha256: None, size: probe.size },
+            });
+        }
+        Ok(Found {
+            url,
+            size: listed.said.size.unwrap_or_default(),
+            sha256: listed.said.sha256,
+            name: None,
+            civitai_type: None,
+            etag: Some(listed.oid.clone()),
+            source,
+        })
+    }
+
+    /// The commit that a revision stands for and its files: two questions, and a further one for each page.
+    async fn tree(&mut self, hub: &HubFile) -> Result<Rc<Tree>, MetadataError> {
+        let revision = hub.file.revision.clone().unwrap_or_else(|| "main".to_owned());
+        let key = (hub.kind, hub.file.repo.clone(), revision.clone());
+        if let Some(tree) = self.trees.get(&key) {
+            return Ok(tree.clone());
+        }
+        let below = |segments: &[&str], query: &[(&str, &str)]| {
+            let repository = ["api", hub.kind.collection()].into_iter().chain(hub.file.repo.split('/'));
+            api(HUB, repository.chain(segments.iter().copied()), query)
+        };
+        let described = self.metadata.ask(&below(&["revision", &revision], &[])).await?;
+        let Revision { sha: commit } = described.parse()?;
+        if commit.len() != 40 || !commit.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
+            let problem = "the revision's sha is no commit".to_owned();
+            return Err(MetadataError::Shape { url: described.at, problem });
+        }
+        let mut files = BTreeMap::new();
+        let mut next = Some(below(&["tree", &commit], &[("recursive", "true")]));
+        for _ in 0..MAX_PAGES {
+            let Some(page) = next.take() else { break };
+            let page = self.metadata.ask(&page).await?;
+            for listed in page.parse::<Vec<Listed>>()? {
+                // A name that could not be written down, or shown, is nobody's model.
+                if listed.kind != "file" || crate::source::check_path(&listed.path).is_err() {
+                    continue;
+                }
+                let said = match listed.lfs.as_ref().map(|lfs| (digest(&lfs.oid), lfs.size)) {
+                    Some((Some(sha256), size)) => Said { sha256: Some(sha256), size: Some(size) },
+                    Some((None, _)) => {
+                        let problem = format!("the lfs.oid of {:?} is no SHA-256", listed.path);
+                        return Err(MetadataError::Shape { url: page.at, problem });
+                    }
+                    None => Said { sha256: None, size: Some(listed.size) },
+                };
+                files.insert(listed.path, File { oid: listed.oid, said });
+            }
+            next = page.next;
+        }
+        if let Some(url) = next {
+            let problem = format!("the listing has more than {MAX_PAGES} pages");
+            return Err(MetadataError::Shape { url, problem });
+        }
+        let tree = Rc::new(Tree { commit, files });
+        self.trees.insert(key, tree.clone());
+        // Whoever names the commit itself means the same.
+        self.trees.insert((hub.kind, hub.file.repo.clone(), tree.commit.clone()), tree.clone());
+        Ok(tree)
+    }
+}

@@ -1,0 +1,96 @@
+//! Files of `ModelScope`. A listing names, for each file, the commit that last changed it, which is no revision of the
+//! repository: so an address keeps the branch that it was named with.
+
+use std::rc::Rc;
+
+use provision::origin::metadata::MetadataError;
+use serde::Deserialize;
+
+use super::{Found, ResolveError, Resolver, api, digest, some_of};
+use crate::source::{RepoFile, Source};
+
+const MODELSCOPE: &str = "https://modelscope.cn";
+
+/// It does not say which of the two it is.
+const MISSING: &str =
+    "; it does not exist, or it is private: then set MODELSCOPE_API_TOKEN to an access token of your account";
+
+/// A file, as the listing has it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Listed {
+    #[serde(default)]
+    r#type: String,
+    path: String,
+    #[serde(default)]
+    size: u64,
+    sha256: Option<String>,
+    revision: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listing {
+    data: Option<Files>,
+    message: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Files {
+    #[serde(default)]
+    files: Vec<Listed>,
+}
+
+impl Resolver {
+    pub(super) async fn modelscope(&mut self, file: &RepoFile) -> Result<Vec<Found>, ResolveError> {
+        let source = Source::ModelScope(file.clone());
+        let listing = self.listing(file).await;
+        let listing = listing.map_err(|error| ResolveError::host_with(&source, error, MISSING))?;
+        let files = || listing.iter().filter(|listed| listed.r#type != "tree");
+        let chosen = file.select(files().map(|listed| listed.path.as_str()));
+        if chosen.is_empty() {
+            let known = some_of(files().map(|listed| listed.path.as_str()));
+            return Err(ResolveError::NoFile { what: source.to_string(), known });
+        }
+        let found = |path: &str| {
+            let listed = files().find(|listed| listed.path == path)?;
+            let source = Source::ModelScope(RepoFile { path: path.to_owned(), ..file.clone() });
+            Some(Found {
+                url: source.address(),
+                size: listed.size,
+                sha256: listed.sha256.as_deref().and_then(digest),
+                name: None,
+                civitai_type: None,
+                etag: listed.revision.clone(),
+                source,
+            })
+        };
+        Ok(chosen.into_iter().filter_map(found).collect())
+    }
+
+    async fn listing(&mut self, file: &RepoFile) -> Result<Rc<Vec<Listed>>, MetadataError> {
+        let revision = file.revision.as_deref().unwrap_or("master");
+        let key = (file.repo.clone(), revision.to_owned());
+        if let Some(listing) = self.listings.get(&key) {
+            return Ok(listing.clone());
+        }
+        let segments =
+            ["api", "v1", "models"].into_iter().chain(file.repo.split('/')).chain(["repo", "files"]);
+        let url = api(MODELSCOPE, segments, &[("Revision", revision), ("Recursive", "true")]);
+        let document = self.metadata.ask(&url).await?;
+        let listing: Listing = document.parse()?;
+        let Some(Files { files }) = listing.data else {
+            let said: String =
+                listing.message.unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect();
+            return Err(MetadataError::Shape {
+                url: document.at,
+                problem: format!("it lists no files: {said:?}"),
+            });
+        };
+        let is_named = |listed: &Listed| crate::source::check_path(&listed.path).is_ok();
+        let listing = Rc::new(files.into_iter().filter(is_named).collect::<Vec<_>>());
+        self.listings.insert(key, listing.clone());
+        Ok(listing)
+    }
+}

@@ -1,0 +1,24 @@
+//! Blobs of registries: the name is the digest.
+
+use super::{Found, ResolveError, Resolver};
+use crate::source::{Blob, Source};
+
+impl Resolver {
+    pub(super) async fn oci(&mut self, blob: &Blob) -> Result<Found, ResolveError> {
+        let source = Source::Oci(blob.clone());
+        let url = source.address();
+        let probe = self.metadata.probe(&url).await;
+        let probe = probe
+            .map_err(|error| ResolveError::host_with(&source, error, "; the registry has no such blob"))?;
+        let size = probe.size.ok_or_else(|| ResolveError::NoSize { what: source.to_string() })?;
+        Ok(Found {
+            url,
+            size,
+            sha256: Some(blob.sha256),
+            name: None,
+            civitai_type: None,
+            etag: probe.etag,
+            source,
+        })
+    }
+}

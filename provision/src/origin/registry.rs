@@ -1,0 +1,215 @@
+//! The tokens of OCI registries (distribution spec, "Token Authentication"): asked for when a registry demands one.
+//!
+//! A registry answers 401 with `WWW-Authenticate: Bearer realm="…",service="…",scope="…"`; the realm is a service that
+//! gives a token for that scope, to anybody or to whoever has a login, and the request is then sent again with it.
+//!
+//! What a registry says here decides where a login could go, so little of it is believed:
+//! - The realm is https, or plain http on this machine or on the registry's own host.
+//! - The scope is not the registry's word but made from the repository that was asked for, and only for pulling.
+//! - A login goes to the realm only where it belongs to the realm's host, and only where that host belongs to the
+//!   registry's: otherwise any host in a lock could have a token made for another registry's private repository.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use http::StatusCode;
+use http::header::{self, HeaderMap};
+use serde::Deserialize;
+use url::{Host, Url};
+
+use super::client::{Connection, Resolved, Wish};
+use super::credentials::Secret;
+use super::error::{Beginning, RequestError, Unusable};
+use crate::source_url::SourceUrl;
+
+/// The longest answer of a token service, in bytes.
+const MAX_TOKEN: usize = 1 << 20;
+
+/// A registry and a repository of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Scope {
+    registry: String,
+    repository: String,
+}
+
+impl Scope {
+    /// What `url` is in, where it looks like a registry's.
+    fn of(url: &SourceUrl) -> Option<Self> {
+        let rest = url.as_url().path().strip_prefix("/v2/")?;
+        let (repository, _) = rest.split_once("/blobs/").or_else(|| rest.split_once("/manifests/"))?;
+        let registry = url.as_url().origin().ascii_serialization();
+        Some(Self { registry, repository: repository.to_owned() })
+    }
+}
+
+/// The tokens of a run.
+#[derive(Debug, Default)]
+pub(super) struct Tokens(Mutex<HashMap<Scope, Secret>>);
+
+impl Tokens {
+    /// The token for `url`.
+    pub(super) fn of(&self, url: &SourceUrl) -> Option<Secret> {
+        let scope = Scope::of(url)?;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&scope).cloned()
+    }
+
+    pub(super) fn keep(&self, url: &SourceUrl, token: Secret) {
+        if let Some(scope) = Scope::of(url) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope, token);
+        }
+    }
+}
+
+/// A demand for a token that can be met.
+#[derive(Debug)]
+pub(super) struct Challenge {
+    /// The token service, with what it is asked.
+    pub(super) service: SourceUrl,
+    /// Whether a login of its host may go there.
+    pub(super) may_have_credentials: bool,
+}
+
+impl Challenge {
+    /// The demand in an answer to a request for `url`; `None` where there is none, or one that is not met.
+    pub(super) fn of(status: StatusCode, headers: &HeaderMap, url: &SourceUrl) -> Option<Self> {
+        let scope = Scope::of(url).filter(|_| status == StatusCode::UNAUTHORIZED)?;
+        let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
+        let demand = values.filter_map(|value| value.to_str().ok()).find_map(bearer)?;
+        let value = |name: &str| demand.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let mut realm: Url = value("realm")?.parse().ok()?;
+        realm.query_pairs_mut().extend_pairs(value("service").map(|service| ("service", service)));
+        let pull = format!("repository:{}:pull", scope.repository);
+        realm.query_pairs_mut().append_pair("scope", &pull);
+        let service = SourceUrl::from_url(realm).ok()?;
+        let is_own = service.host() == url.host() && !url.is_https();
+        (service.is_https() || service.is_loopback() || is_own)
+            .then(|| Self { may_have_credentials: is_of_the_same(&service, url), service })
+    }
+}
+
+/// Whether two hosts are one, or names below one name that is not a top-level one.
+fn is_of_the_same(a: &SourceUrl, b: &SourceUrl) -> bool {
+    let last_two = |url: &SourceUrl| match url.as_url().host() {
+        Some(Host::Domain(name)) => {
+            let mut labels: Vec<&str> = name.rsplit('.').take(2).collect();
+            labels.reverse();
+            (labels.len() == 2).then(|| labels.join("."))
+        }
+        _ => None,
+    };
+    a.host() == b.host() || last_two(a).is_some_and(|name| Some(name) == last_two(b))
+}
+
+/// The parameters of `Bearer NAME="VALUE", …` (RFC 9110 section 11.6.1), names in small letters.
+fn bearer(value: &str) -> Option<Vec<(String, String)>> {
+    let (scheme, mut rest) = value.trim().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let mut parameters = Vec::new();
+    while let Some((name, after)) = rest.split_once('=') {
+        let after = after.trim_start();
+        let (text, next) = if let Some(quoted) = after.strip_prefix('"') {
+            let mut text = String::new();
+            let mut characters = quoted.char_indices();
+            let end = loop {
+                match characters.next()? {
+                    (at, '"') => break at + 1,
+                    (_, '\\') => text.push(characters.next()?.1),
+                    (_, c) => text.push(c),
+                }
+            };
+            (text, &quoted[end..])
+        } else {
+            let end = after.find(',').unwrap_or(after.len());
+            (after[..end].trim().to_owned(), &after[end..])
+        };
+        parameters.push((name.trim_matches([',', ' ']).to_ascii_lowercase(), text));
+        rest = next.trim_start_matches([',', ' ']);
+    }
+    Some(parameters)
+}
+
+/// What a token service answers; both names are in use.
+#[derive(Deserialize)]
+struct Given {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+impl Connection {
+    /// Asks a token service. Redirects are not followed: the realm is where the token is.
+    pub(super) async fn obtain_token(&mut self, service: &Resolved) -> Result<Secret, RequestError> {
+        let wish = Wish { range: None, accept: "application/json" };
+        let (head, _) = self.send_with(service, wish, None).await?;
+        if let Some(error) = self.failure(&head, service, false) {
+            return Err(error);
+        }
+        let unusable =
+            |what| RequestError::Unusable { url: service.url.clone(), what, began: Beginning::default() };
+        if head.status != StatusCode::OK {
+            return Err(unusable(Unusable::Status { status: head.status.as_u16() }));
+        }
+        let body = self.body(&service.url, MAX_TOKEN).await?.ok_or_else(|| unusable(Unusable::NoToken))?;
+        let given: Given = serde_json::from_slice(&body).map_err(|_| unusable(Unusable::NoToken))?;
+        let token = given
+            .token
+            .or(given.access_token)
+            .filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
+        token.map(|token| Secret::new(format!("Bearer {token}"))).ok_or_else(|| unusable(Unusable::NoToken))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn challenge(url: &str, demand: &str) -> Option<Challenge> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::WWW_AUTHENTICATE, demand.parse().unwrap());
+        Challenge::of(StatusCode::UNAUTHORIZED, &headers, &url.parse().unwrap())
+    }
+
+    const BLOB: &str = "https://registry-1.docker.io/v2/library/x/blobs/sha256:00";
+
+    #[test]
+    fn a_token_is_asked_for_what_is_pulled_and_for_nothing_else() {
+        let demand = "Bearer realm=\"https://auth.docker.io/token?a=b\",service=\"registry, \\\"x\\\"\",\
+                      scope=\"repository:somebody/else:pull,push\"";
+        let challenge = challenge(BLOB, demand).unwrap();
+        assert_eq!(
+            challenge.service.as_url().as_str(),
+            "https://auth.docker.io/token?a=b&service=registry%2C+%22x%22&scope=repository%3Alibrary%2Fx%3Apull"
+        );
+        assert!(challenge.may_have_credentials, "the same owner's host");
+    }
+
+    #[test]
+    fn a_registry_does_not_decide_whose_login_is_used() {
+        let of = |url: &str, realm: &str| challenge(url, &format!("Bearer realm=\"{realm}\""));
+        let other =
+            of("https://evil.example/v2/victim/private/blobs/sha256:00", "https://auth.docker.io/token");
+        assert!(!other.unwrap().may_have_credentials);
+        assert!(of(BLOB, "http://auth.docker.io/token").is_none(), "in the clear");
+        assert!(of(BLOB, "http://registry-1.docker.io/token").is_none(), "less than the registry itself");
+        assert!(of(BLOB, "file:///etc/passwd").is_none());
+        assert!(of(BLOB, "/token").is_none());
+        let own = of("http://10.0.0.1:5000/v2/m/blobs/sha256:00", "http://10.0.0.1:5001/token");
+        assert!(own.unwrap().may_have_credentials);
+        assert!(of("https://h.example/x", "https://h.example/token").is_none(), "no registry's address");
+        assert!(challenge(BLOB, "Basic realm=\"https://h/\"").is_none());
+        assert!(!of("https://a.com/v2/m/blobs/x", "https://b.com/").unwrap().may_have_credentials);
+    }
+
+    #[test]
+    fn tokens_are_kept_by_repository() {
+        let tokens = Tokens::default();
+        let url = |text: &str| text.parse::<SourceUrl>().unwrap();
+        tokens.keep(&url("https://h/v2/a/b/blobs/x"), Secret::new("Bearer t"));
+        assert!(tokens.of(&url("https://h/v2/a/b/blobs/y")).is_some());
+        assert!(tokens.of(&url("https://h/v2/a/blobs/x")).is_none());
+        assert!(tokens.of(&url("https://h:1/v2/a/b/blobs/x")).is_none());
+        assert!(tokens.of(&url("http://h/v2/a/b/blobs/x")).is_none());
+        assert!(tokens.of(&url("https://h/a/b")).is_none());
+    }
+}

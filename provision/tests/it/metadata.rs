@@ -1,0 +1,168 @@
+//! Questions about files: documents, probes, waits, and a registry's tokens.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use provision::backoff::RetryPolicy;
+use provision::origin::metadata::{Metadata, MetadataError, Wait};
+use provision::origin::{Credential, Origin, OriginConfig, RequestError};
+use provision::source_url::SourceUrl;
+use provision_testbed::faces::github::{GitHub, Limit};
+use provision_testbed::faces::hub::Hub;
+use provision_testbed::faces::oci::Registry;
+use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig as TestbedConfig, When};
+
+use crate::world::World;
+
+fn start() -> BlockingOrigin {
+    BlockingOrigin::start(TestbedConfig::default()).unwrap()
+}
+
+fn policy() -> RetryPolicy {
+    RetryPolicy { retries: 3, base: Duration::from_millis(2), ..RetryPolicy::default() }
+}
+
+/// Asks with `config`; `on_wait` hears of waits.
+fn asking(config: OriginConfig, on_wait: impl Fn(&Wait) + Send + Sync + 'static) -> Metadata {
+    Metadata::new(&Origin::new(config).unwrap(), policy(), Arc::new(on_wait))
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+fn url(text: &str) -> SourceUrl {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_document_names_its_next_page_and_says_that_it_wants_json() {
+    let (site, store) = (start(), start());
+    let hub = Hub::mount(&site, &store);
+    hub.commit("o/r", "main", &[("a.bin", Content::generated(1, 9)), ("b.bin", Content::generated(2, 9))]);
+    hub.page(1);
+    let mut metadata = asking(OriginConfig::default(), |_| {});
+    let tree = url(&site.url("/api/models/o/r/tree/main"));
+    let first = block_on(metadata.ask(&tree)).unwrap();
+    let second = block_on(metadata.ask(first.next.as_ref().unwrap())).unwrap();
+    assert!(second.next.is_none());
+    let entries: Vec<serde_json::Value> = second.parse().unwrap();
+    assert_eq!(entries[0]["path"], "b.bin");
+    assert_eq!(site.requests()[0].header("accept"), Some("application/json"));
+    assert!(matches!(second.parse::<u8>(), Err(MetadataError::Shape { .. })));
+
+    site.misbehave("/api/models/o/r/tree/main", Fault::redirect("https://elsewhere.invalid/"));
+    assert!(block_on(metadata.ask(&tree)).is_err());
+}
+
+#[test]
+fn a_probe_is_one_byte_and_remembers_what_the_redirect_said() {
+    let (site, store) = (start(), start());
+    let hub = Hub::mount(&site, &store);
+    let content = Content::generated(1, 5_000_000);
+    let commit = hub.commit("o/r", "main", &[("x.bin", content.clone())]);
+    let mut metadata = asking(OriginConfig::default(), |_| {});
+    let probe = block_on(metadata.probe(&url(&site.url("/o/r/resolve/main/x.bin")))).unwrap();
+    assert_eq!(probe.commit(), Some(commit.as_str()));
+    assert_eq!(probe.linked(), Some((content.sha256_hex().as_str(), Some(content.size()))));
+    assert_eq!((probe.size, probe.has_ranges), (Some(content.size()), true));
+    assert_eq!(store.counters().body_bytes_sent, 1);
+    assert!(site.requests().iter().chain(&store.requests()).all(|request| request.method == "GET"));
+
+    // Without ranges the whole would come: the length is known from the head, and that is all.
+    let stored = Hub::stored_path(&content);
+    store.misbehave(&stored, Fault::IgnoreRange { accept_ranges: false });
+    let probe = block_on(metadata.probe(&url(&site.url("/o/r/resolve/main/x.bin")))).unwrap();
+    assert_eq!((probe.size, probe.has_ranges), (Some(content.size()), false));
+
+    site.put("/empty", Content::bytes(""));
+    let probe = block_on(metadata.probe(&url(&site.url("/empty")))).unwrap();
+    assert_eq!(probe.size, Some(0));
+}
+
+#[test]
+fn a_wait_that_a_host_asks_for_is_told_and_honoured() {
+    let (site, store) = (start(), start());
+    let hub = Hub::mount(&site, &store);
+    hub.commit("o/r", "main", &[("x.bin", Content::generated(1, 9))]);
+    hub.limit_api(0, 1);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (heard, limited) = (told.clone(), hub.clone());
+    let mut metadata = asking(OriginConfig::default(), move |wait| {
+        heard.lock().unwrap().push(wait.clone());
+        limited.unlimit();
+    });
+    let began = std::time::Instant::now();
+    block_on(metadata.ask(&url(&site.url("/api/models/o/r/tree/main")))).unwrap();
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    let told = told.lock().unwrap();
+    assert!(told[0].is_asked && told[0].wait >= Duration::from_secs(1));
+    assert!(told[0].to_string().starts_with("127.0.0.1 asks to wait 1 s"), "{}", told[0]);
+}
+
+#[test]
+fn what_is_told_to_wait_too_long_is_told_until_when() {
+    let (site, store) = (start(), start());
+    let github = GitHub::mount(&site, &store);
+    github.upload("o/r", "v1", "x.onnx", &Content::generated(1, 9), true);
+    github.limit(Some(Limit::Primary(4_102_444_800)));
+    let mut metadata = asking(OriginConfig::default(), |_| panic!("nobody waits that long"));
+    let api = url(&site.url("/api/v3/repos/o/r/releases/tags/v1"));
+    let error = block_on(metadata.ask(&api)).unwrap_err();
+    let said = error.to_string();
+    assert!(matches!(error, MetadataError::Limited { .. }), "{said}");
+    assert!(said.contains("GITHUB_TOKEN") && said.contains("2100"), "{said}");
+    github.limit(Some(Limit::Primary(1)));
+    let limited = github.clone();
+    let mut metadata = asking(OriginConfig::default(), move |_| limited.limit(None));
+    block_on(metadata.ask(&api)).unwrap();
+}
+
+#[test]
+fn what_fails_for_good_is_not_asked_again() {
+    let site = start();
+    let mut metadata = asking(OriginConfig::default(), |wait| panic!("{wait}"));
+    for status in [401, 404, 410] {
+        site.misbehave("/x", Fault::status(status));
+        let error = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                MetadataError::Request(RequestError::Refused { .. } | RequestError::Missing { .. })
+            ),
+            "{error}"
+        );
+        site.behave("/x");
+    }
+    assert_eq!(site.counters().requests, 3);
+    site.put("/x", Content::bytes("{}"));
+    site.misbehave("/x", Fault::status(502).when(When::First(2)));
+    let mut metadata = asking(OriginConfig::default(), |wait| assert!(!wait.is_asked));
+    block_on(metadata.ask(&url(&site.url("/x")))).unwrap();
+}
+
+#[test]
+fn a_registrys_token_is_asked_for_and_used_by_a_fetch_too() {
+    let mut world = World::new();
+    world.has_token = false;
+    let (site, store) = (start(), start());
+    let registry = Registry::mount(&site, Some(&store));
+    let content = Content::generated(1, 3 << 20);
+    let digest = registry.push("models/vae", &content);
+    registry.guard("models/vae");
+    let blob = site.url(&format!("/v2/models/vae/blobs/{digest}"));
+    world.model("vae/x.safetensors", &content, &[blob.clone()]);
+    world.fetch_all();
+    assert_eq!(std::fs::read(world.path("vae/x.safetensors")).unwrap(), content.to_vec());
+    assert!(store.requests().iter().all(|request| request.header("authorization").is_none()));
+
+    registry.guard_with("models/vae", "Basic dTpw");
+    let mut metadata = asking(OriginConfig::default(), |_| {});
+    let error = block_on(metadata.probe(&url(&blob))).unwrap_err();
+    assert!(error.to_string().contains("/token") && error.to_string().contains("netrc"), "{error}");
+    let mut config = OriginConfig::default();
+    config.credentials.add(Credential::basic("127.0.0.1", "u", "p"));
+    let mut metadata = asking(config, |_| {});
+    let probe = block_on(metadata.probe(&url(&blob))).unwrap();
+    assert_eq!(probe.size, Some(content.size()));
+}

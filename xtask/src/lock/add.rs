@@ -1,0 +1,90 @@
+//! `cargo xtask lock add`.
+
+use clap::Args;
+use provision::cli::exit::{Code, Failure};
+use provision::digest::{DigestError, Sha256};
+use provision_lock::make::Order;
+use provision_lock::source::Source;
+
+use super::asking::{Asking, Failures, Parts};
+use super::{EditFailure, LockFile, write};
+
+/// Options of `lock add`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AddArgs {
+    #[arg(
+        value_name = "SOURCE",
+        required = true,
+        help = "An address, or hf:OWNER/REPO[@REV]/PATH (PATH may be a glob), civitai:VERSION_ID, \
+                modelscope:OWNER/REPO[@REV]/PATH, github:OWNER/REPO[@TAG]/ASSET, oci:REGISTRY/NAME@sha256:HEX"
+    )]
+    sources: Vec<String>,
+    /// Where it goes below the destination; a directory where it ends with `/` [default: the folder that the source's own layout
+    /// or type names]
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// A group that it belongs to (repeatable)
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    /// Where else the same bytes are (repeatable); a source in any of the forms
+    #[arg(long = "mirror", value_name = "SOURCE")]
+    mirrors: Vec<String>,
+    /// Its digest, where you know it and the host does not say it
+    #[arg(long, value_name = "HEX", value_parser = digest)]
+    sha256: Option<Sha256>,
+    /// Where bytes go that have to be read.
+    #[command(flatten)]
+    parts: Parts,
+    /// Which lock.
+    #[command(flatten)]
+    file: LockFile,
+}
+
+fn digest(text: &str) -> Result<Sha256, DigestError> {
+    text.trim().to_ascii_lowercase().parse()
+}
+
+fn source(text: &str) -> Result<Source, Failure> {
+    // Not the text itself: it may hold a secret.
+    text.parse().map_err(|error| Failure::new(Code::Usage, error))
+}
+
+pub(crate) fn run(args: &AddArgs) -> Result<(), Failure> {
+    let path = args.file.writable()?;
+    let sources = args.sources.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
+    let mirrors = args.mirrors.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
+    if sources.len() > 1 {
+        let one_file = args.path.as_deref().is_some_and(|path| !path.ends_with('/'));
+        if args.sha256.is_some() || !mirrors.is_empty() || one_file {
+            let why = "--sha256, --mirror and a --path that is no directory are one file's: give one SOURCE with them";
+            return Err(Failure::new(Code::Usage, why));
+        }
+    }
+    readable(&path)?;
+    let asking = Asking::start()?;
+    let mut maker = asking.maker(&args.parts);
+    let (mut entries, mut failures) = (Vec::new(), Failures::default());
+    for source in sources {
+        let order = Order {
+            mirrors: mirrors.clone(),
+            explicit: args.path.clone(),
+            sha256: args.sha256,
+            groups: args.groups.clone(),
+            ..Order::of(source)
+        };
+        match asking.wait_for(maker.make(&order)) {
+            Ok(made) => made.into_iter().for_each(|entry| write::collect(&mut entries, entry, &mut failures)),
+            Err(error) => failures.add_make(&error),
+        }
+    }
+    write::put(&path, &entries, &mut failures)?;
+    failures.conclude("not added")
+}
+
+/// Finds out that a lock cannot be edited before any host is asked. One that is not there will be made.
+pub(super) fn readable(path: &camino::Utf8Path) -> Result<(), Failure> {
+    if !path.exists() {
+        return Ok(());
+    }
+    provision_lock::file::read(path).map(drop).map_err(|error| EditFailure::from(error).0)
+}

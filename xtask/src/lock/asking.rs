@@ -1,0 +1,165 @@
+//! What the verbs that ask hosts share: the connection to the world, what is said of waits, and what failures end with.
+
+#![expect(clippy::print_stderr, reason = "who waits wants to know why")]
+
+use std::io::IsTerminal as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use provision::backoff::RetryPolicy;
+use provision::cli::exit::{Code, Failure};
+use provision::cli::progress::{self, Mode, Progress, Settings, Verbosity};
+use provision::cli::{environment, human};
+use provision::event::{Event, Observer};
+use provision::origin::Origin;
+use provision::origin::metadata::{OnWait, Wait};
+use provision_lock::make::{MakeError, Maker};
+use provision_lock::resolve::{Kind, Resolver};
+use provision_lock::stream::{Reader, StreamError};
+
+/// Where bytes are kept that have to be read.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Parts {
+    /// Where files are collected whose digest no host says, for the next fetch to go on from; the same as fetch-models'
+    #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
+    dest: Utf8PathBuf,
+    /// Take addresses that expire, such as signed ones
+    #[arg(long)]
+    allow_expiring: bool,
+}
+
+/// A way to ask hosts.
+pub(super) struct Asking {
+    runtime: tokio::runtime::Runtime,
+    origin: Arc<Origin>,
+    drawn: Arc<Drawn>,
+}
+
+impl Asking {
+    pub(super) fn start() -> Result<Self, Failure> {
+        let (config, warnings) = environment::origin()?;
+        for warning in warnings {
+            eprintln!("warning: {warning}");
+        }
+        let origin = Origin::new(config).map_err(|error| Failure::new(Code::Usage, error))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(Code::Unexpected, error))?;
+        Ok(Self { runtime, origin, drawn: Arc::default() })
+    }
+
+    pub(super) fn resolver(&self) -> Resolver {
+        Resolver::new(&self.origin, RetryPolicy::default(), on_wait())
+    }
+
+    pub(super) fn maker(&self, parts: &Parts) -> Maker {
+        let observer: Arc<dyn Observer> = self.drawn.clone();
+        let dest = parts.dest.clone();
+        let reader = Reader::new(self.origin.clone(), RetryPolicy::default(), on_wait(), dest, observer);
+        Maker { resolver: self.resolver(), reader, allow_expiring: parts.allow_expiring }
+    }
+
+    /// Waits for an answer. Progress that is on the screen is finished then.
+    pub(super) fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
+        let answer = self.runtime.block_on(future);
+        self.drawn.finish();
+        answer
+    }
+}
+
+fn on_wait() -> OnWait {
+    Arc::new(|wait: &Wait| eprintln!("{wait}"))
+}
+
+/// Draws one file after another: each is a run of its own to what draws.
+#[derive(Default)]
+struct Drawn(Mutex<Option<Arc<dyn Progress>>>);
+
+impl Drawn {
+    fn finish(&self) {
+        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(progress) = current {
+            progress.finish();
+        }
+    }
+}
+
+impl Observer for Drawn {
+    fn observe(&self, event: &Event) {
+        if matches!(event, Event::Planned { .. }) {
+            self.finish();
+            let settings = Settings {
+                mode: Mode::Auto,
+                verbosity: Verbosity::Normal,
+                colour: environment::wants_colour(),
+                terminal: std::io::stderr().is_terminal(),
+                clock: progress::clock(),
+            };
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress::observer(&settings));
+        }
+        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(progress) = current {
+            progress.observe(event);
+        }
+    }
+}
+
+/// The code for what a host's answer means.
+pub(super) fn code_of(kind: Kind) -> Code {
+    match kind {
+        Kind::Gone => Code::Network,
+        Kind::Refused => Code::Refused,
+        Kind::Differs => Code::Integrity,
+    }
+}
+
+/// The code for an entry that could not be made.
+pub(super) fn code_of_make(error: &MakeError) -> Code {
+    match (error.kind(), error) {
+        (Some(kind), _) => code_of(kind),
+        (None, MakeError::Stream { error: StreamError::Busy { .. }, .. }) => Code::Busy,
+        (None, MakeError::Stream { .. }) => Code::Disk,
+        (None, _) => Code::Usage,
+    }
+}
+
+/// What went wrong with some of what was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    all: Vec<(Code, String)>,
+}
+
+impl Failures {
+    pub(super) fn add(&mut self, code: Code, message: impl std::fmt::Display) {
+        self.all.push((code, message.to_string()));
+    }
+
+    pub(super) fn add_make(&mut self, error: &MakeError) {
+        self.add(code_of_make(error), error);
+    }
+
+    /// Ends with the worst of them, as a fetch does: integrity before refusal before disk before network.
+    pub(super) fn conclude(self, what: &str) -> Result<(), Failure> {
+        let rank = |code: &Code| match code {
+            Code::Integrity => 7,
+            Code::Refused => 6,
+            Code::Disk => 5,
+            Code::Busy => 4,
+            Code::Network => 3,
+            Code::Lock => 2,
+            Code::Usage => 1,
+            _ => 8,
+        };
+        let Some(worst) = self.all.iter().map(|(code, _)| *code).max_by_key(rank) else { return Ok(()) };
+        if let [(_, message)] = &self.all[..] {
+            return Err(Failure::new(worst, format!("{what}: {message}")));
+        }
+        let mut message = format!("{what}: {}", human::count(self.all.len(), "failure"));
+        for (_, one) in &self.all {
+            message = format!("{message}\n  {one}");
+        }
+        Err(Failure::new(worst, message))
+    }
+}

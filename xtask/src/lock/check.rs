@@ -1,0 +1,59 @@
+//! `cargo xtask lock check`.
+
+#![expect(clippy::print_stdout, reason = "what the hosts say is what was asked for")]
+
+use clap::Args;
+use provision::cli::exit::Failure;
+use provision::cli::{human, lock};
+use provision::lockfile::Selection;
+use provision_lock::check::{Verdict, check};
+use provision_lock::resolve::Kind;
+
+use super::LockFile;
+use super::asking::{Asking, Failures, code_of};
+
+/// Options of `lock check`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckArgs {
+    /// Only these models: a path, a file stem, or a glob over paths
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    /// Which lock; `-` reads standard input.
+    #[command(flatten)]
+    file: LockFile,
+}
+
+/// One word for a model, of what its addresses came to.
+fn word(verdicts: &[Verdict]) -> &'static str {
+    match verdicts.iter().filter_map(Verdict::kind).max() {
+        Some(Kind::Differs) => "differs",
+        Some(Kind::Refused) => "refused",
+        Some(Kind::Gone) => "gone",
+        None if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Right)) => "right",
+        None => "there",
+    }
+}
+
+pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
+    let lock = lock::read(&args.file.path())?;
+    let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
+    let models = lock::select(&lock, &selection)?;
+    let asking = Asking::start()?;
+    let mut resolver = asking.resolver();
+    let mut failures = Failures::default();
+    for model in models {
+        let verdicts = asking.wait_for(check(&mut resolver, model));
+        let sources = human::count(verdicts.len(), "source");
+        let note = match word(&verdicts) {
+            "there" => ", of the right size; not every host says the digest",
+            _ => "",
+        };
+        println!("{:<9}  {}  {}  {sources}{note}", word(&verdicts), model.path, human::bytes(model.size));
+        for (url, verdict) in model.sources.iter().zip(&verdicts) {
+            if let Some(kind) = verdict.kind() {
+                failures.add(code_of(kind), format!("{}: {url}: {verdict}", model.path));
+            }
+        }
+    }
+    failures.conclude("not as the lock says")
+}

@@ -1,0 +1,116 @@
+//! `cargo xtask lock update`.
+
+#![expect(clippy::print_stdout, reason = "what became of each model is what a person looks for")]
+
+use clap::Args;
+use provision::cli::exit::{Code, Failure};
+use provision::cli::lock;
+use provision::lockfile::{Model, Selection};
+use provision_lock::edit::Outcome;
+use provision_lock::entry::Entry;
+use provision_lock::file::edit;
+use provision_lock::source::Source;
+
+use super::asking::{Asking, Failures, Parts};
+use super::{EditFailure, LockFile, write};
+
+/// Options of `lock update`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UpdateArgs {
+    /// Only these models: a path, a file stem, or a glob over paths. One with a plain address is read anew only where it is
+    /// named
+    #[arg(value_name = "MODEL")]
+    models: Vec<String>,
+    /// Where bytes go that have to be read.
+    #[command(flatten)]
+    parts: Parts,
+    /// Which lock.
+    #[command(flatten)]
+    file: LockFile,
+}
+
+/// What a model's entry follows.
+enum Followed {
+    Source(Source),
+    /// Nothing: its address names these bytes for ever.
+    Pinned,
+    /// Nothing that a host has a name for.
+    Plain,
+}
+
+fn followed(model: &Model, is_named: bool) -> Result<Followed, Failure> {
+    let by_address = Source::of_url(&model.sources[0]);
+    let Some(text) = &model.source else {
+        return Ok(match by_address {
+            source if source.is_pinned() => Followed::Pinned,
+            Source::Url(_) if !is_named => Followed::Plain,
+            source => Followed::Source(source),
+        });
+    };
+    let source: Source = text
+        .parse()
+        .map_err(|error| Failure::new(Code::Usage, format!("{}: its `source`: {error}", model.path)))?;
+    // The same may be written as a moving source by hand.
+    Ok(if source.is_pinned() && source == by_address { Followed::Pinned } else { Followed::Source(source) })
+}
+
+pub(crate) fn run(args: &UpdateArgs) -> Result<(), Failure> {
+    let path = args.file.writable()?;
+    let lock = lock::read(&path)?;
+    let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
+    let models = lock::select(&lock, &selection)?;
+    let asking = Asking::start()?;
+    let mut maker = asking.maker(&args.parts);
+    let mut failures = Failures::default();
+    let mut changed: Vec<(Entry, Entry)> = Vec::new();
+    for model in models {
+        let source = match followed(model, !args.models.is_empty()) {
+            Ok(Followed::Source(source)) => source,
+            Ok(Followed::Pinned) => {
+                println!("pinned     {}", model.path);
+                continue;
+            }
+            Ok(Followed::Plain) => {
+                println!(
+                    "plain      {}  an address without branch or tag; name it to have it read anew",
+                    model.path
+                );
+                continue;
+            }
+            Err(failure) => {
+                failures.add(failure.code, failure.message);
+                continue;
+            }
+        };
+        let before = Entry::from(model);
+        match asking.wait_for(maker.follow(&before, &source)) {
+            Ok(Some(now)) => changed.push((before, now)),
+            Ok(None) => write::say(&before, &Outcome::Unchanged),
+            Err(error) => {
+                failures.add(super::asking::code_of_make(&error), format!("{}: {error}", model.path));
+            }
+        }
+    }
+    if !changed.is_empty() {
+        let edited = edit::<_, EditFailure>(&path, |document| {
+            let is_as_read =
+                |(before, _): &&(Entry, Entry)| document.get(&before.path).as_ref() == Some(before);
+            let (ours, others): (Vec<_>, Vec<_>) = changed.iter().partition(is_as_read);
+            for (_, now) in &ours {
+                document.put(now)?;
+            }
+            Ok((
+                ours.into_iter().cloned().collect::<Vec<_>>(),
+                others.into_iter().map(|(before, _)| before.path.clone()).collect::<Vec<_>>(),
+            ))
+        });
+        let (ours, others) = edited.map_err(|EditFailure(failure)| failure)?.value;
+        for (before, now) in ours {
+            write::say(&now, &Outcome::Updated(Box::new(before)));
+        }
+        for path in others {
+            failures.add(Code::Busy, format!("{path} was changed in the lock meanwhile; run again"));
+        }
+    }
+    failures.conclude("not updated")
+}

@@ -1,0 +1,121 @@
+//! Entries into the lock's file, and a line for each.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what became of each model is what a person looks for"
+)]
+
+use camino::Utf8Path;
+use provision::cli::exit::{Code, Failure};
+use provision::cli::human;
+use provision_lock::edit::{EditError, Outcome};
+use provision_lock::entry::Entry;
+use provision_lock::file::edit;
+
+use super::EditFailure;
+use super::asking::Failures;
+
+/// Puts `entries` into the lock at `path`, each by itself, and says what became of them.
+pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<(), Failure> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let edited = edit::<_, EditFailure>(path, |document| {
+        let mut put = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let mut entry = entry.clone();
+            if let Some(older) = document.get(&entry.path) {
+                let followed = entry.source.take();
+                entry.keep_from(&older);
+                // What is added now is what is followed from now on.
+                entry.source = followed;
+            }
+            match document.put(&entry) {
+                Err(error @ EditError::Inline { .. }) => return Err(error.into()),
+                outcome => put.push((entry, outcome)),
+            }
+        }
+        Ok(put)
+    });
+    for (entry, outcome) in edited.map_err(|EditFailure(failure)| failure)?.value {
+        match outcome {
+            Ok(outcome) => say(&entry, &outcome),
+            Err(error) => failures.add(Code::Usage, format!("{}: {error}", entry.path)),
+        }
+    }
+    Ok(())
+}
+
+/// One line for what became of an entry.
+pub(super) fn say(entry: &Entry, outcome: &Outcome) {
+    let size = human::bytes(entry.size);
+    match outcome {
+        Outcome::Added => println!("added      {}  {size}  {}", entry.path, from(entry)),
+        Outcome::Unchanged => println!("unchanged  {}  {size}", entry.path),
+        Outcome::Updated(before) => {
+            println!("updated    {}  {}", entry.path, change(before, entry));
+            if before.sha256 != entry.sha256 && !entry.mirrors.is_empty() {
+                eprintln!(
+                    "warning: {} has mirrors from before its bytes changed; see `cargo xtask lock check {}`",
+                    entry.path, entry.path
+                );
+            }
+        }
+    }
+}
+
+/// Where an entry's bytes come from, without a query.
+fn from(entry: &Entry) -> String {
+    entry.source.clone().unwrap_or_else(|| provision_lock::source::Source::of_url(&entry.url).to_string())
+}
+
+/// What is another than before.
+fn change(before: &Entry, now: &Entry) -> String {
+    let mut parts = Vec::new();
+    if before.sha256 == now.sha256 {
+        parts.push("same bytes".to_owned());
+    } else {
+        parts.push(format!("{} → {}", before.sha256.short(), now.sha256.short()));
+        parts.push(format!("{} → {}", human::bytes(before.size), human::bytes(now.size)));
+    }
+    if before.url != now.url {
+        parts.push(match (commit(before), commit(now)) {
+            (Some(old), Some(new)) if old != new => format!("commit {} → {}", &old[..8], &new[..8]),
+            _ => format!("{} → {}", before.url, now.url),
+        });
+    }
+    if before.mirrors != now.mirrors {
+        parts.push(format!("{} → {}", before.mirrors.len(), human::count(now.mirrors.len(), "mirror")));
+    }
+    if before.groups != now.groups {
+        parts.push(format!("groups {}", now.groups.join(",")));
+    }
+    if before.source != now.source {
+        parts.push(format!("follows {}", now.source.as_deref().unwrap_or("nothing")));
+    }
+    parts.join(", ")
+}
+
+/// The commit that an address is pinned to.
+fn commit(entry: &Entry) -> Option<&str> {
+    let mut parts = entry.url.as_url().path().split('/');
+    parts.find(|part| part.len() == 40 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Puts an entry to the others, if its path is not taken by other bytes.
+pub(super) fn collect(entries: &mut Vec<Entry>, entry: Entry, failures: &mut Failures) {
+    match entries.iter().find(|known| known.path == entry.path) {
+        None => entries.push(entry),
+        Some(known) if known.sha256 == entry.sha256 => {}
+        Some(known) => failures.add(
+            Code::Usage,
+            format!(
+                "{} is wanted twice, from {} and from {}; give one of them another --path",
+                entry.path,
+                from(known),
+                from(&entry)
+            ),
+        ),
+    }
+}

@@ -1,0 +1,186 @@
+//! `cargo xtask lock` as a person runs it: the binary, the Hub's face behind `HF_ENDPOINT`, and a lock on disk.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use provision_testbed::faces::hub::Hub;
+use provision_testbed::{BlockingOrigin, Content, OriginConfig};
+
+struct World {
+    site: BlockingOrigin,
+    store: BlockingOrigin,
+    hub: Hub,
+    directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let start = || BlockingOrigin::start(OriginConfig::default()).unwrap();
+        let (site, store) = (start(), start());
+        let hub = Hub::mount(&site, &store);
+        Self { site, store, hub, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn lock(&self) -> String {
+        std::fs::read_to_string(self.path("models.lock")).unwrap_or_default()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        // Whatever tokens, proxies and options this machine has are none of the test's business.
+        command.env_clear();
+        command.env("HOME", self.directory.path()).env("HF_ENDPOINT", self.site.url(""));
+        command.env("PROVISION_LOCK", self.path("models.lock")).env("PROVISION_DEST", self.path("models"));
+        command.current_dir(self.directory.path()).args(args);
+        command
+    }
+
+    /// Runs it; standard output and standard error of what has to end with `code`.
+    fn run(&self, code: i32, args: &[&str]) -> (String, String) {
+        said(&self.command(args).output().unwrap(), code, args)
+    }
+}
+
+fn said(output: &Output, code: i32, args: &[&str]) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{args:?}:\n{out}{err}");
+    (out, err)
+}
+
+fn has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn from_a_workflow_to_a_verified_folder_in_two_commands() {
+    let world = World::new();
+    let (vae, lora) = (Content::generated(1, 3_000_000), Content::generated(2, 700_000));
+    let files =
+        [("split_files/vae/x.safetensors", vae.clone()), ("split_files/loras/y.safetensors", lora.clone())];
+    world.hub.commit("o/r", "main", &files);
+    let node = |path: &str, name: &str, directory: &str| {
+        let url = format!("https://huggingface.co/o/r/resolve/main/{path}?download=true");
+        serde_json::json!({"id": 1, "type": "Loader", "widgets_values": [name], "properties": {
+            "models": [{"name": name, "url": url, "directory": directory}]
+        }})
+    };
+    let workflow = serde_json::json!({
+        "nodes": [node(files[0].0, "x.safetensors", "vae")],
+        "links": [],
+        "version": 0.4,
+        "definitions": {"subgraphs": [{"nodes": [node(files[1].0, "y.safetensors", "loras")]}]},
+    });
+    std::fs::write(world.path("workflow.json"), workflow.to_string()).unwrap();
+
+    let (out, _) = world.run(0, &["lock", "import", "workflow.json", "--group", "mine"]);
+    has(
+        &out,
+        &["added      vae/x.safetensors  3 MB", "added      loras/y.safetensors  700 kB", "hf:o/r@main/"],
+    );
+    world.run(0, &["fetch-models"]);
+
+    assert_eq!(std::fs::read(world.path("models/vae/x.safetensors")).unwrap(), vae.to_vec());
+    assert_eq!(std::fs::read(world.path("models/loras/y.safetensors")).unwrap(), lora.to_vec());
+    world.run(0, &["verify"]);
+    let (out, _) = world.run(0, &["lock", "import", "workflow.json"]);
+    has(&out, &["unchanged  vae/x.safetensors", "unchanged  loras/y.safetensors"]);
+}
+
+#[test]
+fn a_model_is_added_updated_and_checked() {
+    let world = World::new();
+    let (old, new) = (Content::generated(1, 1_000_000), Content::generated(2, 2_000_000));
+    let first = world.hub.commit("o/r", "main", &[("vae/x.safetensors", old.clone())]);
+    let source = "hf:o/r@main/vae/x.safetensors";
+    let comment = "version = 1\n\n# mine\n";
+    std::fs::write(world.path("models.lock"), comment).unwrap();
+    let (out, err) = world.run(0, &["lock", "add", source, "--group", "a"]);
+    has(&out, &["added      vae/x.safetensors  1 MB", source]);
+    assert_eq!(err, "");
+    has(&world.lock(), &["# mine", &old.sha256_hex(), &first, "groups = [\"a\"]", source]);
+    let before = world.lock();
+    let (out, _) = world.run(0, &["lock", "add", source]);
+    has(&out, &["unchanged  vae/x.safetensors"]);
+    assert_eq!(world.lock(), before, "its groups stay, and nothing was rewritten");
+    has(&world.run(0, &["lock", "check"]).0, &["right", "vae/x.safetensors", "1 source"]);
+    has(&world.run(0, &["lock", "update"]).0, &["unchanged  vae/x.safetensors"]);
+
+    let second = world.hub.commit("o/r", "main", &[("vae/x.safetensors", new.clone())]);
+    let (out, _) = world.run(0, &["lock", "update"]);
+    let digests = format!("{} → {}", &old.sha256_hex()[..8], &new.sha256_hex()[..8]);
+    let commits = format!("commit {} → {}", &first[..8], &second[..8]);
+    has(&out, &["updated    vae/x.safetensors", &digests, "1 MB → 2 MB", &commits]);
+    has(&world.lock(), &[&new.sha256_hex(), &second, "size = 2000000"]);
+
+    // By branch, as people write it: replaced, gone, refused.
+    let moving = world.lock().replace(&second, "main");
+    std::fs::write(world.path("models.lock"), &moving).unwrap();
+    world.run(0, &["lock", "check"]);
+    world.hub.commit("o/r", "main", &[("vae/x.safetensors", old.clone())]);
+    let (out, err) = world.run(5, &["lock", "check"]);
+    has(&out, &["differs", "vae/x.safetensors"]);
+    has(&err, &[&old.sha256_hex(), &new.sha256_hex()]);
+    world.hub.remove("o/r", "main", "vae/x.safetensors");
+    has(&world.run(4, &["lock", "check", "x"]).0, &["gone"]);
+    world.hub.hide("o/r", "hf_good");
+    has(&world.run(6, &["lock", "check"]).1, &["HF_TOKEN"]);
+    assert_eq!(world.lock(), moving, "a check writes nothing");
+    let mut with_token = world.command(&["lock", "check"]);
+    said(&with_token.env("HF_TOKEN", "hf_good").output().unwrap(), 4, &["with a token"]);
+}
+
+#[test]
+fn what_cannot_be_added_is_said_with_its_code_and_the_lock_stays() {
+    let world = World::new();
+    let signed = world.site.url("/vae/x.bin") + "?X-Amz-Expires=3600&X-Amz-Signature=canary-signature";
+    for (code, args, parts) in [
+        (2, vec!["lock", "add", "nothing"], &["hf:OWNER/REPO"][..]),
+        (2, vec!["lock", "add", &signed], &["--allow-expiring", "3600"]),
+        (2, vec!["lock", "add", "hf:o/r/x.bin"], &["--path"]),
+        (2, vec!["lock", "add", "hf:o/r/vae/x", "hf:o/r/vae/y", "--sha256", &"0".repeat(64)], &["one file"]),
+        (6, vec!["lock", "add", "hf:o/r/vae/x.bin"], &["HF_TOKEN", "/o/r"]),
+    ] {
+        let (out, err) = world.run(code, &args);
+        has(&err, parts);
+        assert!(out.is_empty() && !err.contains("canary"), "{out}{err}");
+    }
+    assert!(!world.path("models.lock").exists() && !world.path("models").exists());
+    std::fs::write(world.path("models.lock"), "version = 2\n").unwrap();
+    world.run(3, &["lock", "add", "hf:o/r/vae/x.bin"]);
+}
+
+#[test]
+fn what_a_list_names_is_written_as_far_as_it_resolves_and_the_rest_is_listed() {
+    let world = World::new();
+    let content = Content::generated(1, 300_000);
+    world.hub.commit("o/r", "main", &[("vae/x.safetensors", content.clone())]);
+    world.site.put("/f/vae/y.bin", content.clone());
+    let list = format!(
+        "hf:o/r/vae/x.safetensors\n{}\nhf:o/r/vae/none.safetensors\nhttps://u:p@h/x\n",
+        world.site.url("/f/vae/y.bin")
+    );
+    let mut command = world.command(&["lock", "import", "-", "--format", "urls"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), list.as_bytes()).unwrap();
+    let (out, err) = said(&child.wait_with_output().unwrap(), 4, &["import"]);
+    has(&out, &["added      vae/x.safetensors", "added      vae/y.bin"]);
+    has(&err, &["standard input:3", "none.safetensors", "standard input:4", "2 failures"]);
+    has(&world.lock(), &["vae/x.safetensors", "vae/y.bin"]);
+
+    // What was read for its digest is not asked for again.
+    let requests = world.site.counters().path("/f/vae/y.bin").requests;
+    world.run(0, &["fetch-models", "y", "--progress", "none"]);
+    assert_eq!(world.site.counters().path("/f/vae/y.bin").requests, requests);
+    assert_eq!(std::fs::read(world.path("models/vae/y.bin")).unwrap(), content.to_vec());
+    assert!(world.store.counters().requests > 0);
+}
