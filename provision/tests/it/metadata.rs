@@ -151,7 +151,7 @@ fn a_registrys_token_is_asked_for_and_used_by_a_fetch_too() {
     let digest = registry.push("models/vae", &content);
     registry.guard("models/vae");
     let blob = site.url(&format!("/v2/models/vae/blobs/{digest}"));
-    world.model("vae/x.safetensors", &content, &[blob.clone()]);
+    world.model("vae/x.safetensors", &content, std::slice::from_ref(&blob));
     world.fetch_all();
     assert_eq!(std::fs::read(world.path("vae/x.safetensors")).unwrap(), content.to_vec());
     assert!(store.requests().iter().all(|request| request.header("authorization").is_none()));
