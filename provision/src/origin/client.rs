@@ -210,6 +210,12 @@ impl Origin {
 }
 
 impl Connection {
+    /// A new connection of the same origin's.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        self.origin.connection()
+    }
+
     /// Asks for `asked` of the file at `source`, or where `resolved` says that it was found earlier. Follows
     /// redirects, checks the head, and leaves the body unread.
     ///

@@ -55,7 +55,6 @@ const SCALE: u64 = MIN_CLAIM / PAGE as u64;
 /// What may happen, and which rule is broken on purpose.
 #[expect(clippy::struct_excessive_bools, reason = "independent rules, each broken by one test")]
 #[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a rule of its own, to be kept or broken")]
 struct Rules {
     /// How many faults there are at most: kills, power cuts, short reads, lies.
     faults: u8,

@@ -13,7 +13,7 @@ use super::{Shared, Then, Wanted};
 use crate::byte_range::ByteRange;
 use crate::event::{Event, FileIndex};
 use crate::lockfile::Model;
-use crate::origin::{Answer, Asked, Connection, End, RequestError, Resolved, Shape};
+use crate::origin::{Answer, Asked, Connection, End, RequestError, Resolved, Shape, Unusable};
 use crate::schedule::Claim;
 use crate::source_url::SourceUrl;
 use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
@@ -413,7 +413,14 @@ impl Sink {
             if target.unresolved.load(Ordering::Relaxed) != before {
                 return Err(ClaimError::Unresolved);
             }
-            let answer = connection.get(&order.source, None, asked).await;
+            let mut other = connection.another();
+            let mut answer = connection.get(&order.source, None, asked).await;
+            if let Err(error) = &answer
+                && is_blind(error, asked)
+                && let Some(seen) = look(&mut other, &order.source, asked).await
+            {
+                answer = Err(seen);
+            }
             match &answer {
                 Ok(answer) => {
                     let resolved = Some(answer.resolved.clone());
@@ -596,6 +603,20 @@ impl Sink {
         self.shared.observer.observe(&Event::Received { file: self.target.index, bytes });
         Ok(())
     }
+}
+
+/// Whether it is only known that the file there has another length: what was asked for lies behind its end, or within it.
+fn is_blind(error: &RequestError, asked: Asked) -> bool {
+    let RequestError::Unusable { what: Unusable::WrongSize { .. }, began, .. } = error else { return false };
+    began.0.is_empty() && asked.range.is_some_and(|range| range.start > 0)
+}
+
+/// The failure that its first bytes give: it may be no model at all, and which claim comes first must not decide what is
+/// said of it.
+async fn look(connection: &mut Connection, source: &SourceUrl, asked: Asked) -> Option<RequestError> {
+    let beginning = ByteRange::new(0, asked.size.min(instead::LOOK as u64));
+    let error = connection.get(source, None, Asked { range: Some(beginning), ..asked }).await.err()?;
+    matches!(error, RequestError::Unusable { .. }).then_some(error)
 }
 
 /// Passes on the panic of a blocking job.

@@ -6,7 +6,6 @@
 use std::process::{Command, Stdio};
 
 /// Whether what a test needs is there.
-#[expect(clippy::print_stderr, reason = "a test that is passed over says so")]
 pub(crate) fn needs(what: &str, there: bool) -> bool {
     #[expect(clippy::disallowed_methods, reason = "only a test's own behaviour follows from it")]
     let must = std::env::var_os("CI").is_some();
