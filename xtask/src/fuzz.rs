@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use xshell::Shell;
 
@@ -94,6 +94,8 @@ impl Target {
 pub(crate) fn run(args: &FuzzArgs) -> Result<Done> {
     let sh = Shell::new()?;
     if let Some(why) = build::missing(&sh) {
+        // There, `.ci/run` should have installed it.
+        ensure!(sh.var("CI").unwrap_or_default().is_empty(), "{why}");
         return Ok(Done::Skipped(why));
     }
     let engine = Engine::new(build::build(&sh)?, args.memory);

@@ -167,7 +167,7 @@ impl Shown {
         let text: String = self.line[start..end].iter().collect();
         if ADDRESSES.contains(&key) || text.contains("://") {
             self.address(start, &text);
-        } else if NAMES.contains(&key) {
+        } else if NAMES.contains(&key) && !text.contains('@') {
             let length = text.chars().take_while(|c| !begins_a_query(*c)).count();
             self.open[start..start + length].fill(true);
         } else if key == "sha256" {

@@ -229,6 +229,7 @@ mod secrets {
                 ("\"https://h.example/a\"", format!("\"\"\"\n{address}\"\"\"")),
                 ("size = 5", format!("mirrors = [\"http://m/x\", \"{address}\"]\nsize = 5")),
                 ("size = 5", format!("mirrors = [\n  \"{address}\",\n  \"{address}\"\n]\nsize = 5")),
+                ("path = \"a\"", format!("path = \"user:{CANARY}@h.example/x\"")),
                 ("size = 5", format!("size = 5 # {address}")),
                 ("size = 5", format!("token = \"{CANARY}\"\nsize = 5")),
                 ("size = 5", format!("headers = {{ Authorization = \"Bearer {CANARY}\" }}\nsize = 5")),

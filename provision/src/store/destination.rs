@@ -120,7 +120,7 @@ impl Destination {
     /// As [`Destination::open`]; says who walks the paths below it.
     pub(super) fn open_to_walk(path: &Utf8Path, walk: Walk) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::fs::open(path.as_std_path(), flags, Mode::empty()) {
+        match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
             Ok(handle) => {
                 let root = Directory::new(handle.into(), path.to_owned());
                 Ok(Some(Self { root: Arc::new(root), walk, opened: Mutex::default() }))
@@ -291,7 +291,9 @@ fn make_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, St
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry_on_intr(|| rustix::fs::openat(&made, ".", flags, Mode::empty())) {
             Ok(made) => retry_on_intr(|| rustix::fs::fchmod(&made, MODE)),
-            Err(_) => rustix::fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), MODE),
+            Err(_) => {
+                retry_on_intr(|| rustix::fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), MODE))
+            }
         }
         .map_err(failed)?;
     }

@@ -43,7 +43,7 @@ impl DestinationLock {
         let path = directory.path().join(NAME);
         loop {
             let file = open(&directory)?;
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            match retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
                     let mut said = [0; 200];
@@ -64,7 +64,9 @@ impl DestinationLock {
                 continue;
             }
             let second = open(&directory)?;
-            let exclusive = rustix::fs::flock(&second, FlockOperation::NonBlockingLockExclusive).is_err();
+            let again =
+                retry_on_intr(|| rustix::fs::flock(&second, FlockOperation::NonBlockingLockExclusive));
+            let exclusive = again == Err(Errno::WOULDBLOCK);
             // In containers every process has the same small number: the host's name tells them apart.
             let host = rustix::system::uname();
             let process = rustix::process::getpid().as_raw_nonzero();

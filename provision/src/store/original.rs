@@ -28,7 +28,7 @@ impl Original {
     /// Opens the file at `path`, symlinks followed (baked directories may be made of them); `None` where there is none.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file: File = match rustix::fs::open(path.as_std_path(), flags, Mode::empty()) {
+        let file: File = match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
             Ok(file) => file.into(),
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(StoreError::of("opening it", path, error)),
@@ -95,10 +95,10 @@ impl Original {
         let real = self.path.canonicalize_utf8().map_err(StoreError::at("looking at it", &self.path))?;
         let directory = real.parent().unwrap_or(Utf8Path::new("/"));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match rustix::fs::open(directory.as_std_path(), flags, Mode::empty()) {
+        match retry_on_intr(|| rustix::fs::open(directory.as_std_path(), flags, Mode::empty())) {
             Ok(directory) => retry_on_intr(|| rustix::fs::fsync(&directory)).or_else(refused),
             // One that may be passed through and not read.
-            Err(Errno::ACCESS) => rustix::fs::syncfs(&self.file).or_else(refused),
+            Err(Errno::ACCESS) => retry_on_intr(|| rustix::fs::syncfs(&self.file)).or_else(refused),
             Err(error) => Err(StoreError::of("opening the directory", directory, error)),
         }
     }

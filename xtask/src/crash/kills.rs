@@ -34,6 +34,10 @@ pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
     println!("{kills} kills of {wanted} tries; I1 to I3 held, and each next run finished the job");
     // Too few would prove too little: a count in CI has to be real.
     ensure!(kills * 10 >= wanted * 7, "most of the strikes did not kill: the tracer misses the calls");
+    ensure!(
+        args.count.is_some() || kills >= 300,
+        "{kills} kills are too few: 300 are the least that is to be proved"
+    );
     Ok(())
 }
 

@@ -85,7 +85,7 @@ pub(super) fn open_exclusively(directory: &Directory, name: &str) -> Result<File
             directory.remove(name)?;
             continue;
         }
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
             Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {}
             Err(Errno::WOULDBLOCK) => return Err(StoreError::PartBusy { path }),
             Err(error) => return Err(StoreError::of("locking it", &path, error)),

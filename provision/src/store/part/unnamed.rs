@@ -36,12 +36,16 @@ impl PartFile {
         // A journal without a part says nothing, a part without a journal is worth nothing: so in this order.
         self.directory.write_small_through(&names.temporary, &names.journal, text.as_bytes())?;
         let handle = self.directory.handle();
-        rustix::fs::renameat(handle, self.names.part.as_str(), handle, names.part.as_str())
+        let (from, to) = (self.names.part.as_str(), names.part.as_str());
+        rustix::io::retry_on_intr(|| rustix::fs::renameat(handle, from, handle, to))
             .map_err(|error| self.error("renaming it", error))?;
         self.directory.sync().map_err(|_| self.error(SYNCING, rustix::io::Errno::IO))?;
         *self.sealed.write().unwrap_or_else(std::sync::PoisonError::into_inner) = true;
         self.state().sealed = true;
-        self.directory.remove(&self.names.journal)?;
+        // A name too long for a digest is the same for both.
+        if self.names.journal != names.journal {
+            self.directory.remove(&self.names.journal)?;
+        }
         Ok(sha256)
     }
 }
