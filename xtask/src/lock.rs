@@ -50,7 +50,7 @@ enum LockCommand {
 #[derive(Debug, Clone, Args)]
 struct LockFile {
     /// The lockfile [default: models.lock at the workspace root]
-    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK")]
+    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK", hide_env_values = true)]
     lock: Option<Utf8PathBuf>,
 }
 
@@ -64,6 +64,11 @@ impl LockFile {
         let path = self.path();
         if path == "-" {
             return Err(Failure::new(Code::Usage, "standard input cannot be changed: give --lock a file"));
+        }
+        if path.as_str().contains("://") || path.as_str().contains(',') {
+            // Not repeated: an address may be signed.
+            let why = "this changes one lock, and that is a file: give --lock a path (PROVISION_LOCK may name several)";
+            return Err(Failure::new(Code::Usage, why));
         }
         Ok(path)
     }

@@ -273,8 +273,8 @@ impl Document {
         if splices.is_empty() {
             return Ok(());
         }
-        // Stable: what is put at one place stays in its order.
-        splices.sort_by_key(|splice| splice.0);
+        // Stable: what is put at one place stays in its order, before what is taken away from there.
+        splices.sort_by_key(|splice| (splice.0, splice.1));
         let mut text = String::with_capacity(self.text.len() + 512);
         let mut done = 0;
         for (start, end, new) in &splices {

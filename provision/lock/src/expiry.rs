@@ -69,6 +69,8 @@ impl Expiry {
             (Signer::S3, None)
         } else if has("sig") && has("se") {
             (Signer::Azure, None)
+        } else if ["auth_key", "q-signature", "x-tos-signature", "x-obs-signature"].into_iter().any(has) {
+            (Signer::Other, None)
         } else if pairs.iter().any(|(_, value)| is_token(value)) {
             (Signer::Token, None)
         } else if has("authorization") {
@@ -128,6 +130,8 @@ mod tests {
                 Some(3600),
             ),
             ("x-amz-signature=canary", Signer::S3, None),
+            ("auth_key=1700000000-0-0-canary", Signer::Other, None),
+            ("q-sign-algorithm=sha1&q-signature=canary", Signer::Other, None),
             ("X-Amz-Expires=canary", Signer::S3, None),
             ("AWSAccessKeyId=canary&Expires=1&Signature=canary", Signer::S3, None),
             ("sp=r&sv=2018&se=2026-01-01T00%3A00%3A00Z&sig=canary&jwt=x", Signer::Azure, None),

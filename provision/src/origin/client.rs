@@ -145,6 +145,11 @@ impl Resolved {
         Self { url, same_origin: true, public_only: false }
     }
 
+    /// Whether no hop left the source's own scheme, host and port.
+    pub(super) fn is_same_origin(&self) -> bool {
+        self.same_origin
+    }
+
     /// Where the bytes are, for messages and for counting connections by host.
     pub fn url(&self) -> &SourceUrl {
         &self.url
@@ -430,7 +435,7 @@ impl Connection {
         let status = head.status.as_u16();
         match status {
             // GitHub's way of saying "too many" to whoever has no more left.
-            403 if text("x-ratelimit-remaining").as_deref() == Some("0") => {
+            403 if text("x-ratelimit-remaining").as_deref() == Some("0") || text("retry-after").is_some() => {
                 let wait = text("retry-after")
                     .and_then(|value| backoff::retry_after(&value, wall_clock()))
                     .or_else(|| text("x-ratelimit-reset").and_then(|value| reset(&value)));

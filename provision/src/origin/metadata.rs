@@ -251,7 +251,7 @@ impl Connection {
             Some(link) => {
                 let refused = |error| RequestError::Redirect { url: at.url.clone(), error };
                 let next = follow(&at.url, Some(link.as_bytes())).map_err(refused)?;
-                if !next.is_same_origin(&at.url) {
+                if !at.is_same_origin() || !next.is_same_origin(&at.url) {
                     let elsewhere = "the next page is on another host".to_owned();
                     return Err(refused(RedirectError::Location(elsewhere)).into());
                 }

@@ -15,7 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 use serde::Deserialize;
-use url::{Host, Url};
+use url::Url;
 
 use super::client::{Connection, Resolved, Wish};
 use super::credentials::Secret;
@@ -82,22 +82,20 @@ impl Challenge {
         realm.query_pairs_mut().append_pair("scope", &pull);
         let service = SourceUrl::from_url(realm).ok()?;
         let is_own = service.host() == url.host() && !url.is_https();
-        (service.is_https() || service.is_loopback() || is_own)
+        (service.is_https() || (service.is_loopback() && url.is_loopback()) || is_own)
             .then(|| Self { may_have_credentials: is_of_the_same(&service, url), service })
     }
 }
 
-/// Whether two hosts are one, or names below one name that is not a top-level one.
-fn is_of_the_same(a: &SourceUrl, b: &SourceUrl) -> bool {
-    let last_two = |url: &SourceUrl| match url.as_url().host() {
-        Some(Host::Domain(name)) => {
-            let mut labels: Vec<&str> = name.rsplit('.').take(2).collect();
-            labels.reverse();
-            (labels.len() == 2).then(|| labels.join("."))
-        }
-        _ => None,
+/// Whether a token service may be told the login of a registry's host: it is that host, one that the registry's name lies
+/// below, or Docker Hub's. A neighbour is not: the names of two tenants of one provider lie side by side.
+fn is_of_the_same(service: &SourceUrl, registry: &SourceUrl) -> bool {
+    let (service, registry) = (service.host(), registry.host());
+    let is_above = || {
+        let below = registry.strip_suffix(service.as_str()).and_then(|rest| rest.strip_suffix('.'));
+        service.contains('.') && below.is_some()
     };
-    a.host() == b.host() || last_two(a).is_some_and(|name| Some(name) == last_two(b))
+    service == registry || is_above() || (service == "auth.docker.io" && registry == "registry-1.docker.io")
 }
 
 /// The parameters of `Bearer NAME="VALUE", …` (RFC 9110 section 11.6.1), names in small letters.
@@ -199,6 +197,19 @@ mod tests {
         assert!(of("https://h.example/x", "https://h.example/token").is_none(), "no registry's address");
         assert!(challenge(BLOB, "Basic realm=\"https://h/\"").is_none());
         assert!(!of("https://a.com/v2/m/blobs/x", "https://b.com/").unwrap().may_have_credentials);
+        let neighbour = of(
+            "https://evil.azurecr.io/v2/victim/private/blobs/sha256:00",
+            "https://victim.azurecr.io/token",
+        );
+        assert!(!neighbour.unwrap().may_have_credentials, "another tenant's");
+        assert!(
+            of("https://r.h.example/v2/m/blobs/x", "https://h.example/token").unwrap().may_have_credentials
+        );
+        assert!(!of("https://h.com/v2/m/blobs/x", "https://com/token").unwrap().may_have_credentials);
+        assert!(
+            of("https://h.com/v2/m/blobs/x", "http://127.0.0.1:1/token").is_none(),
+            "not of this machine"
+        );
     }
 
     #[test]

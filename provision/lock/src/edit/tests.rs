@@ -42,6 +42,17 @@ fn an_empty_lock_takes_models_sorted_and_gives_them_back() {
     assert_eq!(document.text(), empty);
 }
 
+/// A key that goes from where another is put.
+#[test]
+fn a_list_at_the_end_goes_and_another_comes_in_its_place() {
+    let with_mirror = format!("version = 1\n\n{}mirrors = [\"https://m.example/x\"]\n", written("x"));
+    let mut document = document(&with_mirror);
+    let mut new = entry("x");
+    new.groups = vec!["g".into()];
+    document.put(&new).unwrap();
+    assert_eq!(document.text(), format!("version = 1\n\n{}groups = [\"g\"]\n", written("x")));
+}
+
 #[test]
 fn every_field_is_written_in_its_place_and_read_back() {
     let mut full = entry("x");

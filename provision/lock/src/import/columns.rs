@@ -18,6 +18,10 @@ pub(super) fn read(name: &str, text: &str, format: Format) -> Result<List, Impor
                 return Err(ImportError::Line { place, problem });
             }
         };
+        if destination.is_some_and(|destination| destination.contains("://")) {
+            let problem = LineProblem::Columns { found: columns.len() };
+            return Err(ImportError::Line { place, problem });
+        }
         let source: Source = match address.parse() {
             Ok(source) => source,
             Err(error) => {
