@@ -4,7 +4,7 @@
 //! gives a token for that scope, to anybody or to whoever has a login, and the request is then sent again with it.
 //!
 //! What a registry says here decides where a login could go, so little of it is believed:
-//! - The realm is https, or plain http on this machine or on the registry's own host.
+//! - The realm is https, or plain http on the registry's own host, or on this machine where the registry is on it, too.
 //! - The scope is not the registry's word but made from the repository that was asked for, and only for pulling.
 //! - A login goes to the realm only where it belongs to the realm's host, and only where that host belongs to the
 //!   registry's: otherwise any host in a lock could have a token made for another registry's private repository.
