@@ -427,14 +427,22 @@ async fn acquire(
     }
 }
 
+/// One warning for all of them: a set may have hundreds, and what is said a hundred times is not read.
 fn warn_of_pickles(models: &[&Model], observer: &dyn Observer) {
-    for model in models.iter().filter(|model| model.is_pickle()) {
-        let message = format!(
-            "{}: files of this kind are usually pickles, and loading a pickle runs the code in it; use safetensors if you can",
-            model.path
-        );
-        observer.observe(&Event::Warning { message });
+    const NAMED: usize = 3;
+    let pickles: Vec<&str> =
+        models.iter().filter(|model| model.is_pickle()).map(|model| model.path.as_str()).collect();
+    if pickles.is_empty() {
+        return;
     }
+    let mut names = pickles[..pickles.len().min(NAMED)].join(", ");
+    if pickles.len() > NAMED {
+        names += &format!(" and {} more", pickles.len() - NAMED);
+    }
+    let message = format!(
+        "{names}: files of this kind are usually pickles, and loading a pickle runs the code in it; use safetensors if you can"
+    );
+    observer.observe(&Event::Warning { message });
 }
 
 /// What is new and right by the lock, and is yet no file that a loader would take: the lock may be of wrong bytes.
