@@ -607,7 +607,7 @@ impl Coordinator {
         }
         file.began.get_or_insert_with(|| self.shared.now());
         file.phase = Phase::Busy;
-        let (target, shared) = (file.target.clone(), self.shared.clone());
+        let (target, shared, origin) = (file.target.clone(), self.shared.clone(), self.origin.clone());
         self.tasks.spawn_blocking(move || {
             let installed = target.open().and_then(|part| {
                 shared.hashing.finish(&part);
@@ -615,7 +615,8 @@ impl Coordinator {
             });
             let came = match (&installed, target.part.get()) {
                 (Err(StoreError::Mismatch { .. }), Some(part)) => {
-                    instead::recognise(&part.beginning(instead::LOOK), &target.model)
+                    let told = target.told(&origin);
+                    instead::recognise(&part.beginning(instead::LOOK), &target.model, &told)
                 }
                 _ => None,
             };

@@ -21,6 +21,7 @@ use super::redirect::{MAX_HOPS, RedirectError, follow};
 use super::registry::{Challenge, Tokens};
 use super::resolver::{Hosts, Names};
 use super::tls::{Roots, RootsError, client_config};
+use super::told::Told;
 use crate::backoff;
 use crate::byte_range::ByteRange;
 use crate::source_url::SourceUrl;
@@ -48,6 +49,8 @@ pub struct OriginConfig {
     pub connect_timeout: Duration,
     /// The longest wait for an answer's head.
     pub head_timeout: Duration,
+    /// The longest wait for the whole of a short document: a lock, a listing, a token.
+    pub document_timeout: Duration,
     /// Whether a public host may redirect into a private network.
     pub private_redirects: bool,
 }
@@ -62,6 +65,7 @@ impl Default for OriginConfig {
             hosts: Hosts::default(),
             connect_timeout: Duration::from_secs(15),
             head_timeout: Duration::from_secs(30),
+            document_timeout: Duration::from_mins(2),
             private_redirects: false,
         }
     }
@@ -128,6 +132,8 @@ pub struct Resolved {
     pub(super) same_origin: bool,
     /// The source is on a public address, so this must be too.
     pub(super) public_only: bool,
+    /// The addresses that led here, from the source's own: they were told to whoever is asked now, for all that is known.
+    past: Vec<SourceUrl>,
 }
 
 /// What a request asks for, beside its address.
@@ -142,12 +148,17 @@ pub(super) struct Wish {
 impl Resolved {
     /// Where a source's own address leads: to itself, until it redirects.
     pub(super) fn first(url: SourceUrl) -> Self {
-        Self { url, same_origin: true, public_only: false }
+        Self { url, same_origin: true, public_only: false, past: Vec::new() }
     }
 
     /// Whether no hop left the source's own scheme, host and port.
     pub(super) fn is_same_origin(&self) -> bool {
         self.same_origin
+    }
+
+    /// Every address on the way, and the last.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &SourceUrl> {
+        self.past.iter().chain([&self.url])
     }
 
     /// Where the bytes are, for messages and for counting connections by host.
@@ -198,6 +209,16 @@ impl Origin {
         Connection { origin: self.clone(), live: None }
     }
 
+    /// What the hosts at these addresses were told, so that it is not shown where they repeat it.
+    pub(crate) fn told<'u>(&self, addresses: impl Iterator<Item = &'u SourceUrl>) -> Told {
+        let mut told = Told::default();
+        self.config.credentials.tell(&mut told);
+        self.config.proxies.tell(&mut told);
+        self.tokens.tell(&mut told);
+        told.add_queries(addresses);
+        told
+    }
+
     /// The address to ask instead of the lock's, where its host is replaced.
     pub(super) fn effective(&self, source: &SourceUrl) -> SourceUrl {
         let replaced =
@@ -240,7 +261,13 @@ impl Connection {
             if !is_redirect(head.status) {
                 return self.check(&head, at, asked, resolved.is_some()).await;
             }
-            linked::check(&head.headers, asked).map_err(|what| RequestError::unusable(&at.url, what))?;
+            linked::check(&head.headers, asked).map_err(|mut what| {
+                if let Unusable::Replaced(replaced) = &mut what {
+                    let told = self.origin.told(at.addresses());
+                    replaced.commit = replaced.commit.take().and_then(|commit| told.harmless(commit));
+                }
+                RequestError::unusable(&at.url, what)
+            })?;
             at = self.next(&head, &at, peer)?;
             self.drain().await;
         }
@@ -251,7 +278,14 @@ impl Connection {
     pub(super) fn next(&self, head: &Head, at: &Resolved, peer: IpAddr) -> Result<Resolved, RequestError> {
         let location = head.headers.get(header::LOCATION).map(HeaderValue::as_bytes);
         let next = follow(&at.url, location).and_then(|next| self.permit(at, next, peer));
-        next.map_err(|error| RequestError::Redirect { url: at.url.clone(), error })
+        let error = match next {
+            Ok(next) => return Ok(next),
+            Err(RedirectError::Location(why)) => {
+                RedirectError::Location(self.origin.told(at.addresses()).conceal(&why).into_owned())
+            }
+            Err(error) => error,
+        };
+        Err(RequestError::Redirect { url: at.url.clone(), error })
     }
 
     /// Whether a redirect that was answered from `peer` may lead to `next`.
@@ -261,12 +295,19 @@ impl Connection {
         next: SourceUrl,
         peer: IpAddr,
     ) -> Result<Resolved, RedirectError> {
+        let told = self.origin.told(from.addresses());
+        if told.is_in_name(&next.host()) {
+            // Whoever is asked for that name would be told it.
+            return Err(RedirectError::Location("the host's name has a secret in it".to_owned()));
+        }
         let public_only = !self.origin.config.private_redirects && (from.public_only || is_public(peer));
         if public_only && next.ip().is_some_and(|address| !is_public(address)) {
             return Err(RedirectError::Private { host: next.host() });
         }
         let same_origin = from.same_origin && next.is_same_origin(&from.url);
-        Ok(Resolved { url: next, same_origin, public_only })
+        let next = next.with_path_shown(|path| told.conceal(path));
+        let past = from.addresses().cloned().collect();
+        Ok(Resolved { url: next, same_origin, public_only, past })
     }
 
     /// Sends the request, over the connection that stands if it leads there, and waits for the answer's head. A
@@ -382,7 +423,7 @@ impl Connection {
     }
 
     /// How a body that is not used begins, as far as it comes within a moment.
-    async fn beginning(&mut self) -> Beginning {
+    async fn beginning(&mut self, told: Told) -> Beginning {
         let mut bytes = vec![0; 4 << 10];
         let mut read = 0;
         let reading = tokio::time::timeout(MOMENT, async {
@@ -395,7 +436,7 @@ impl Connection {
         });
         let _ = reading.await;
         bytes.truncate(read);
-        Beginning(bytes)
+        Beginning { bytes, told }
     }
 
     async fn check(
@@ -416,7 +457,11 @@ impl Connection {
                     status == StatusCode::OK || asked.range.is_none_or(|range| range.start == 0);
                 let is_another_file = matches!(what, Unusable::Html | Unusable::WrongSize { .. });
                 let is_body_of_it = status.is_success() && is_from_the_start && is_another_file;
-                let began = if is_body_of_it { self.beginning().await } else { Beginning::default() };
+                let began = if is_body_of_it {
+                    self.beginning(self.origin.told(at.addresses())).await
+                } else {
+                    Beginning::default()
+                };
                 Err(RequestError::Unusable { url: at.url, what, began })
             }
         }
@@ -427,26 +472,27 @@ impl Connection {
         let headers = &head.headers;
         let url = || at.url.clone();
         let credentials = &self.origin.config.credentials;
-        let text = |name: &str| {
-            let value = headers.get(name).and_then(|value| value.to_str().ok())?;
-            Some(printable(&credentials.conceal(value, &at.url)))
-        };
-        let message = || text("x-error-message");
+        let told = || self.origin.told(at.addresses());
+        // For what is done; what is shown goes another way.
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let said = |name: &str| text(name).map(|value| printable(&told().conceal(value)));
+        let message = || said("x-error-message");
         let status = head.status.as_u16();
         match status {
             // GitHub's way of saying "too many" to whoever has no more left.
-            403 if text("x-ratelimit-remaining").as_deref() == Some("0") || text("retry-after").is_some() => {
+            403 if text("x-ratelimit-remaining") == Some("0") || text("retry-after").is_some() => {
                 let wait = text("retry-after")
-                    .and_then(|value| backoff::retry_after(&value, wall_clock()))
-                    .or_else(|| text("x-ratelimit-reset").and_then(|value| reset(&value)));
+                    .and_then(|value| backoff::retry_after(value, wall_clock()))
+                    .or_else(|| text("x-ratelimit-reset").and_then(reset));
                 Some(RequestError::Busy { url: url(), status, message: message(), wait })
             }
             401 | 403 | 407 => {
-                let code = text("x-error-code");
+                let code = said("x-error-code");
                 let advice = match status {
                     407 => "the proxy wants a login: check the user and password in the proxy variable"
                         .to_owned(),
-                    _ => credentials.advice(&at.url, code.as_deref()),
+                    // It names a page of the host's, whose address may have come from the host.
+                    _ => told().conceal(&credentials.advice(&at.url, code.as_deref())).into_owned(),
                 };
                 let message = message();
                 Some(RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier })
@@ -455,12 +501,12 @@ impl Connection {
             408 | 425 | 429 | 500..=599 => {
                 // The Hub says in RateLimit what others say in Retry-After.
                 let wait = text("retry-after")
-                    .and_then(|value| backoff::retry_after(&value, wall_clock()))
-                    .or_else(|| text("ratelimit").and_then(|value| backoff::rate_limit(&value)));
+                    .and_then(|value| backoff::retry_after(value, wall_clock()))
+                    .or_else(|| text("ratelimit").and_then(backoff::rate_limit));
                 Some(RequestError::Busy { url: url(), status, message: message(), wait })
             }
             400..=499 => {
-                let code = text("x-error-code");
+                let code = said("x-error-code");
                 Some(RequestError::Missing { url: url(), status, code, message: message() })
             }
             _ => None,
@@ -485,6 +531,11 @@ impl Answer<'_> {
             Ok(Ok(1..)) => End::More,
             _ => End::Unknown,
         }
+    }
+
+    /// What must not be shown where the body repeats it.
+    pub(crate) fn told(&self) -> Told {
+        self.connection.origin.told(self.resolved.addresses())
     }
 
     /// The failure of a body in which nothing moved for `wait`.
@@ -541,7 +592,7 @@ mod tests {
     }
 
     fn at(url: &str, public_only: bool) -> Resolved {
-        Resolved { url: url.parse().unwrap(), same_origin: true, public_only }
+        Resolved { public_only, ..Resolved::first(url.parse().unwrap()) }
     }
 
     /// Whether a redirect answered from `peer` is followed to `to`, and if so, whether only to public addresses.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::RedirectError;
 use super::connect::ConnectError;
 use super::linked::Replaced;
+use super::told::Told;
 use crate::source_url::SourceUrl;
 
 /// A request that did not end well.
@@ -85,11 +86,16 @@ pub enum RequestError {
 
 /// The first bytes of a body, or none. For whoever can tell what they are; not to be shown as they stand.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Beginning(pub Vec<u8>);
+pub struct Beginning {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// What must not be shown of them.
+    pub told: Told,
+}
 
 impl std::fmt::Debug for Beginning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Beginning({} bytes)", self.0.len())
+        write!(f, "Beginning({} bytes)", self.bytes.len())
     }
 }
 
@@ -139,6 +145,9 @@ pub enum TransportError {
     /// No byte, or nearly none, for too long.
     #[error("nothing came for {} s", .0.as_secs_f64())]
     Stalled(Duration),
+    /// Something came all the time, but not the whole in time.
+    #[error("the whole of it did not come within {} s", .0.as_secs_f64())]
+    Slow(Duration),
     /// The answer's head is no HTTP, or has no end.
     #[error("what came is not a usable HTTP answer")]
     NotHttp,

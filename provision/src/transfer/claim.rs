@@ -13,7 +13,7 @@ use super::{Shared, Then, Wanted};
 use crate::byte_range::ByteRange;
 use crate::event::{Event, FileIndex};
 use crate::lockfile::Model;
-use crate::origin::{Answer, Asked, Connection, End, RequestError, Resolved, Shape, Unusable};
+use crate::origin::{Answer, Asked, Connection, End, Origin, RequestError, Resolved, Shape, Told, Unusable};
 use crate::schedule::Claim;
 use crate::source_url::SourceUrl;
 use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
@@ -117,6 +117,12 @@ impl Target {
     pub(super) fn forget_place(&self) {
         self.answered.store(false, Ordering::Relaxed);
         *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What must not be shown where the bytes that have come repeat it.
+    pub(super) fn told(&self, origin: &Origin) -> Told {
+        let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        origin.told(self.model.sources.iter().chain(resolved.iter().flat_map(Resolved::addresses)))
     }
 
     /// Whether an answer's validator is the one seen before. The first is remembered.
@@ -279,6 +285,8 @@ struct Sink {
     suspect: Option<Instead>,
     /// Where it comes from, where its first bytes are the file's.
     place: Option<SourceUrl>,
+    /// What must not be shown of it.
+    told: Told,
 }
 
 impl Sink {
@@ -297,13 +305,14 @@ impl Sink {
             whole: false,
             suspect: None,
             place: None,
+            told: Told::default(),
         }
     }
 
     /// What came, where the body of an answer that cannot be used says it.
     fn explained(&self, error: ClaimError) -> ClaimError {
         let ClaimError::Request(RequestError::Unusable { url, began, .. }) = &error else { return error };
-        match instead::recognise(&began.0, &self.target.model) {
+        match instead::recognise(&began.bytes, &self.target.model, &began.told) {
             Some(came) => ClaimError::Instead { url: url.clone(), came, written: false },
             None => error,
         }
@@ -312,7 +321,7 @@ impl Sink {
     /// Looks at the file's first bytes, which are about to be written. A pointer is not; what else may be no model is
     /// remembered until its end says what it is.
     fn inspect(&mut self) -> Result<(), ClaimError> {
-        self.suspect = instead::recognise(&self.buffer, &self.target.model);
+        self.suspect = instead::recognise(&self.buffer, &self.target.model, &self.told);
         match self.suspect.take_if(|came| instead::is_never(came, &self.target.model)) {
             Some(came) => Err(self.instead(came)),
             None => Ok(()),
@@ -329,7 +338,7 @@ impl Sink {
     fn ended(&mut self, answer: &Answer<'_>, came: u64, of: u64) -> ClaimError {
         if self.whole && self.position == self.buffer.len() as u64 {
             // Nothing of it has been looked at.
-            self.suspect = instead::recognise(&self.buffer, &self.target.model);
+            self.suspect = instead::recognise(&self.buffer, &self.target.model, &self.told);
         }
         match self.suspect.take().filter(|_| self.whole) {
             Some(came) => self.instead(came),
@@ -357,6 +366,7 @@ impl Sink {
         self.whole = answer.shape == Shape::Whole;
         if self.whole || claim.range.start == 0 {
             self.place = Some(answer.resolved.url().clone());
+            self.told = answer.told();
         }
         match answer.shape {
             Shape::Part { range, exact } => {
@@ -521,7 +531,8 @@ impl Sink {
             };
             if at == 0 && self.whole && self.position > 0 {
                 // They are passed over.
-                self.suspect = instead::recognise(&self.buffer.room()[..read], &self.target.model);
+                self.suspect =
+                    instead::recognise(&self.buffer.room()[..read], &self.target.model, &self.told);
             }
             self.handle.moved.fetch_add(read as u64, Ordering::Relaxed);
             let taken = self.take(at, read, target);
@@ -608,7 +619,7 @@ impl Sink {
 /// Whether it is only known that the file there has another length: what was asked for lies behind its end, or within it.
 fn is_blind(error: &RequestError, asked: Asked) -> bool {
     let RequestError::Unusable { what: Unusable::WrongSize { .. }, began, .. } = error else { return false };
-    began.0.is_empty() && asked.range.is_some_and(|range| range.start > 0)
+    began.bytes.is_empty() && asked.range.is_some_and(|range| range.start > 0)
 }
 
 /// The failure that its first bytes give: it may be no model at all, and which claim comes first must not decide what is
