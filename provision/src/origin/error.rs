@@ -7,6 +7,9 @@ use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
 use super::RedirectError;
 use super::connect::ConnectError;
 use super::linked::Replaced;
@@ -122,6 +125,12 @@ pub enum TransportError {
     /// No connection within the time allowed, or no route.
     #[error("no connection could be made")]
     Connect,
+    /// This process may open no more files or connections, of which it may have so many.
+    #[error(
+        "no file descriptor left for a connection{}; raise `ulimit -n` or lower --connections",
+        .0.map_or_else(String::new, |limit| format!(" (the limit is {limit})"))
+    )]
+    NoDescriptors(Option<u64>),
     /// The certificate does not prove the host.
     #[error(
         "its certificate cannot be verified; if it is signed by an authority of your own, set SSL_CERT_FILE to that \
@@ -288,7 +297,10 @@ impl RequestError {
         matches!(
             self,
             Self::Transport {
-                kind: TransportError::ConnectRefused | TransportError::Connect | TransportError::Broken,
+                kind: TransportError::ConnectRefused
+                    | TransportError::Connect
+                    | TransportError::NoDescriptors(_)
+                    | TransportError::Broken,
                 ..
             }
         )
@@ -307,6 +319,11 @@ impl RequestError {
     /// Whether the connection broke off.
     pub fn is_broken(&self) -> bool {
         matches!(self, Self::Transport { kind: TransportError::Broken, .. })
+    }
+
+    /// Whether it is this process that can have no more connections.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        matches!(self, Self::Transport { kind: TransportError::NoDescriptors(_), .. })
     }
 
     /// Whether no answer came at all.
@@ -352,6 +369,12 @@ impl TransportError {
                 }
                 _ => Self::Tls,
             });
+        }
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE) => return Some(Self::NoDescriptors(getrlimit(Resource::Nofile).current)),
+            // All processes together have too many.
+            Some(Errno::NFILE) => return Some(Self::NoDescriptors(None)),
+            _ => {}
         }
         Some(match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectRefused,

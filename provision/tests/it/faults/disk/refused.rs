@@ -7,7 +7,7 @@ use std::process::Command;
 use provision_testbed::{Content, Shape};
 
 use super::machine::{Volume, after, environment, strace};
-use crate::program::{Ended, fetch, run};
+use crate::program::{Ended, fetch, program, run};
 use crate::requirement::{needs_root, needs_tool};
 use crate::world::{PATIENCE, World};
 
@@ -196,6 +196,29 @@ fn fault_72_descriptors_that_run_out_among_many_connections_are_said_so() {
         }
         assert_finishes(&world);
     }
+}
+
+/// A lock at an address is fetched when nothing else is open yet, so the connection is the first to lack a descriptor.
+#[test]
+fn fault_72_a_connection_without_a_descriptor_names_the_limit_and_the_way_out() {
+    let world = small();
+    world.origin.put("/models.lock", Content::bytes(world.lock_text()));
+    let digest = provision::digest::Sha256::of(world.lock_text().as_bytes()).to_string();
+    let mut named = 0;
+    for descriptors in 4..20 {
+        let mut remote = program(&world);
+        remote.args(["fetch", "--dry-run", "--lock-sha256", &digest, "--retries", "1"]);
+        remote.arg("--lock").arg(world.origin.url("/models.lock")).arg("--dest").arg(world.destination());
+        let ended = run(&mut after(&format!("ulimit -n {descriptors}"), &remote));
+        assert!(!ended.err.contains("no connection could be made"), "{descriptors}: {}", ended.err);
+        if ended.err.contains("no file descriptor left for a connection") {
+            named += 1;
+            assert_eq!(ended.code, Some(7), "{}", ended.err);
+            let limit = format!("(the limit is {descriptors}); raise `ulimit -n` or lower --connections");
+            assert!(ended.err.contains(&limit), "{}", ended.err);
+        }
+    }
+    assert!(named > 0, "no number of descriptors was the one");
 }
 
 #[test]
