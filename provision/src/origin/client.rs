@@ -1,5 +1,7 @@
 //! Requests: one connection at a time, our own redirects, credentials for their own hosts only.
 
+mod reading;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,7 +12,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::address::is_public;
-use super::answer::{Asked, Shape, judge, strong_etag};
+use super::answer::{Asked, judge, strong_etag};
 use super::connect::{Connector, Line};
 use super::credentials::{Credentials, Secret};
 use super::error::{Beginning, RequestError, TransportError, Unusable};
@@ -25,6 +27,7 @@ use super::told::Told;
 use crate::backoff;
 use crate::byte_range::ByteRange;
 use crate::source_url::SourceUrl;
+pub use reading::{Answer, End};
 
 /// How long a connection may lie idle and still be used: many servers close theirs after this, or a little later.
 const IDLE: Duration = Duration::from_secs(20);
@@ -165,29 +168,6 @@ impl Resolved {
     pub fn url(&self) -> &SourceUrl {
         &self.url
     }
-}
-
-/// An answer whose head has been checked, and its body.
-#[derive(Debug)]
-pub struct Answer<'a> {
-    connection: &'a mut Connection,
-    /// What the body is.
-    pub shape: Shape,
-    /// A strong validator, if it came with one.
-    pub etag: Option<String>,
-    /// Where it came from.
-    pub resolved: Resolved,
-}
-
-/// How a body whose bytes have all been taken ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// There: the connection can be used again.
-    Clean,
-    /// It goes on.
-    More,
-    /// Nothing ended it within a moment, or the connection broke off or is to be closed.
-    Unknown,
 }
 
 impl Origin {
@@ -514,50 +494,6 @@ impl Connection {
     }
 }
 
-impl Answer<'_> {
-    /// Reads the next bytes of the body into `into`, which has room for one at least, and returns how many; 0 at its
-    /// end. Where the caller stops waiting, nothing is lost.
-    pub async fn read(&mut self, into: &mut [u8]) -> Result<usize, RequestError> {
-        let read = self.connection.read(into).await;
-        read.map_err(|kind| RequestError::transport(&self.resolved.url, kind))
-    }
-
-    /// Looks for the end of a body whose bytes have all been taken, so that its connection can be used again.
-    pub async fn end(self) -> End {
-        match tokio::time::timeout(MOMENT, self.connection.read(&mut [0])).await {
-            Ok(Ok(0)) if self.connection.live.as_ref().is_some_and(|live| live.line.exchange.is_over()) => {
-                End::Clean
-            }
-            Ok(Ok(1..)) => End::More,
-            _ => End::Unknown,
-        }
-    }
-
-    /// What must not be shown where the body repeats it.
-    pub(crate) fn told(&self) -> Told {
-        self.connection.origin.told(self.resolved.addresses())
-    }
-
-    /// The failure of a body in which nothing moved for `wait`.
-    pub fn stalled(&self, wait: Duration) -> RequestError {
-        RequestError::stalled(&self.resolved.url, wait)
-    }
-
-    /// The failure of a body that goes on past the file's length.
-    pub fn too_long(&self) -> RequestError {
-        RequestError::Transport { host: self.resolved.url.authority(), kind: TransportError::TooLong }
-    }
-
-    /// The failure of a file that changed between two ranges.
-    pub fn changed(&self) -> RequestError {
-        RequestError::Unusable {
-            url: self.resolved.url.clone(),
-            what: Unusable::Changed,
-            began: Beginning::default(),
-        }
-    }
-}
-
 /// How long until the second since 1970 that `X-RateLimit-Reset` names.
 fn reset(value: &str) -> Option<Duration> {
     let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(value.trim().parse().ok()?))?;
@@ -582,83 +518,4 @@ pub(super) fn wall_clock() -> SystemTime {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PUBLIC: &str = "93.184.215.14:443";
-
-    fn connection(private_redirects: bool) -> Connection {
-        Origin::new(OriginConfig { private_redirects, ..OriginConfig::default() }).unwrap().connection()
-    }
-
-    fn at(url: &str, public_only: bool) -> Resolved {
-        Resolved { public_only, ..Resolved::first(url.parse().unwrap()) }
-    }
-
-    /// Whether a redirect answered from `peer` is followed to `to`, and if so, whether only to public addresses.
-    fn permitted(
-        connection: &Connection,
-        from: &Resolved,
-        to: &str,
-        peer: &str,
-    ) -> Result<bool, RedirectError> {
-        let next =
-            connection.permit(from, to.parse().unwrap(), peer.parse::<std::net::SocketAddr>().unwrap().ip());
-        next.map(|next| next.public_only)
-    }
-
-    #[test]
-    fn fault_47_a_public_origin_leads_to_no_private_address() {
-        let connection = connection(false);
-        let from = at("https://public.example/x", false);
-        for to in [
-            "https://127.0.0.1/",
-            "https://10.0.0.1/",
-            "https://169.254.169.254/latest/meta-data",
-            "https://[::1]/",
-            "https://[::ffff:127.0.0.1]/",
-            "https://2130706433/",
-        ] {
-            let refused = permitted(&connection, &from, to, PUBLIC);
-            assert!(matches!(refused, Err(RedirectError::Private { .. })), "{to}: {refused:?}");
-        }
-        assert_eq!(permitted(&connection, &from, "https://1.1.1.1/", PUBLIC), Ok(true));
-        // A name is judged by the address that it resolves to, when it is connected to.
-        assert_eq!(permitted(&connection, &from, "https://name.example/", PUBLIC), Ok(true));
-        // The second hop is no better than the first.
-        let second = at("https://name.example/", true);
-        assert!(permitted(&connection, &second, "https://10.0.0.1/", PUBLIC).is_err());
-    }
-
-    #[test]
-    fn fault_47_a_lock_whose_own_address_is_private_may_stay_there_and_so_may_who_is_allowed() {
-        let from = at("http://10.0.0.5/x", false);
-        assert_eq!(permitted(&connection(false), &from, "http://10.0.0.6/", "10.0.0.5:80"), Ok(false));
-        let from = at("https://public.example/x", false);
-        assert_eq!(permitted(&connection(true), &from, "https://10.0.0.1/", PUBLIC), Ok(false));
-    }
-
-    #[tokio::test]
-    async fn fault_47_a_name_that_resolves_to_a_private_address_is_not_connected_to() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let url = format!("http://localhost:{}/x", listener.local_addr().unwrap().port());
-        let source = "http://public.example/x".parse().unwrap();
-        let asked = Asked { range: None, size: 1, sha256: None };
-        let error = connection(false).get(&source, Some(&at(&url, true)), asked).await.unwrap_err();
-        assert!(
-            matches!(error, RequestError::Redirect { error: RedirectError::Private { .. }, .. }),
-            "{error:?}"
-        );
-        assert_eq!(error.remedy(), super::super::Remedy::Stop);
-        assert!(listener.accept().is_err(), "it was not connected to");
-    }
-
-    #[tokio::test]
-    async fn fault_47_a_resolved_address_keeps_its_restriction() {
-        let resolved = at("http://127.0.0.1:9/x", true);
-        let next =
-            connection(false).permit(&resolved, "http://10.0.0.1/".parse().unwrap(), [127, 0, 0, 1].into());
-        assert!(matches!(next, Err(RedirectError::Private { .. })));
-    }
-}
+mod tests;
