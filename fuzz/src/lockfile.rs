@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use provision::lockfile::{Lockfile, Model};
+use provision::lockfile::{Lockfile, Model, quoted};
 
 use crate::{model_path, text};
 
@@ -97,20 +97,4 @@ fn write(lock: &Lockfile) -> String {
         );
     }
     text
-}
-
-/// A TOML basic string.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

@@ -27,6 +27,7 @@ mod select;
 mod shape;
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 pub use error::{LockfileError, LockfileErrorKind, Place};
 pub use join::JoinError;
@@ -147,6 +148,23 @@ impl Lockfile {
         models.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Self { marker, models, text: Sha256::of(text.as_bytes()) })
     }
+}
+
+/// A text as a lock has it: a basic string (TOML 1.0), always on one line.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// Adds a model's size to the others'.

@@ -10,6 +10,7 @@
 
 mod address;
 mod answer;
+mod body;
 mod client;
 mod connect;
 mod credentials;
@@ -25,6 +26,7 @@ mod redirect;
 mod registry;
 mod resolver;
 mod tls;
+mod told;
 
 pub use answer::{Asked, Shape};
 pub use client::{Answer, Connection, End, Origin, OriginConfig, OriginError, Resolved};
@@ -35,3 +37,4 @@ pub use proxy::{Proxies, ProxyError};
 pub use redirect::RedirectError;
 pub use resolver::Hosts;
 pub use tls::{Roots, RootsError};
+pub use told::Told;

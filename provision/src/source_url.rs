@@ -4,6 +4,7 @@
 //! leave the query's values out (invariant I6); the whole text is only reachable through [`SourceUrl::as_url`],
 //! which the origin alone calls.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -12,7 +13,11 @@ use url::{Host, Url};
 
 /// An `http` or `https` address without user information or fragment.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SourceUrl(Url);
+pub struct SourceUrl {
+    url: Url,
+    /// The path as it is shown, where it has a secret in it.
+    shown_path: Option<Box<str>>,
+}
 
 /// Why a text cannot be a [`SourceUrl`]. The text itself is not repeated: it may hold a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,17 +52,26 @@ impl SourceUrl {
             return Err(SourceUrlError::UserInfo);
         }
         url.set_fragment(None);
-        Ok(Self(url))
+        Ok(Self { url, shown_path: None })
+    }
+
+    /// The same address, whose path is shown as `conceal` makes it: a server that redirects may put there what it was told.
+    #[must_use]
+    pub(crate) fn with_path_shown(mut self, conceal: impl FnOnce(&str) -> Cow<'_, str>) -> Self {
+        if let Cow::Owned(shown) = conceal(self.url.path()) {
+            self.shown_path = Some(shown.into());
+        }
+        self
     }
 
     /// The address with its secrets, for a request.
     pub fn as_url(&self) -> &Url {
-        &self.0
+        &self.url
     }
 
     /// The host's name or address, as text, without brackets around IPv6.
     pub fn host(&self) -> String {
-        match self.0.host() {
+        match self.url.host() {
             Some(Host::Ipv6(address)) => address.to_string(),
             Some(host) => host.to_string(),
             None => String::new(),
@@ -66,23 +80,23 @@ impl SourceUrl {
 
     /// `host:port`, the unit that connections are counted by.
     pub fn authority(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
+        let host = self.url.host_str().unwrap_or_default();
         format!("{host}:{}", self.port())
     }
 
     /// The port, given or the scheme's own.
     pub fn port(&self) -> u16 {
-        self.0.port_or_known_default().unwrap_or_default()
+        self.url.port_or_known_default().unwrap_or_default()
     }
 
     /// Whether the connection is encrypted.
     pub fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
+        self.url.scheme() == "https"
     }
 
     /// The host as an address, if it is written as one.
     pub fn ip(&self) -> Option<IpAddr> {
-        match self.0.host()? {
+        match self.url.host()? {
             Host::Ipv4(address) => Some(address.into()),
             Host::Ipv6(address) => Some(address.into()),
             Host::Domain(_) => None,
@@ -93,13 +107,13 @@ impl SourceUrl {
     pub fn is_loopback(&self) -> bool {
         match self.ip() {
             Some(address) => address.to_canonical().is_loopback(),
-            None => matches!(self.0.host(), Some(Host::Domain("localhost"))),
+            None => matches!(self.url.host(), Some(Host::Domain("localhost"))),
         }
     }
 
     /// Whether scheme, host and port are the same: the web's "same origin" (RFC 6454).
     pub fn is_same_origin(&self, other: &Self) -> bool {
-        self.0.origin() == other.0.origin()
+        self.url.origin() == other.url.origin()
     }
 }
 
@@ -116,12 +130,12 @@ impl FromStr for SourceUrl {
 
 impl fmt::Display for SourceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
-        if let Some(port) = self.0.port() {
+        write!(f, "{}://{}", self.url.scheme(), self.url.host_str().unwrap_or_default())?;
+        if let Some(port) = self.url.port() {
             write!(f, ":{port}")?;
         }
-        f.write_str(self.0.path())?;
-        if self.0.query().is_some() { f.write_str("?…") } else { Ok(()) }
+        f.write_str(self.shown_path.as_deref().unwrap_or(self.url.path()))?;
+        if self.url.query().is_some() { f.write_str("?…") } else { Ok(()) }
     }
 }
 

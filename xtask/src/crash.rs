@@ -69,6 +69,9 @@ pub(crate) struct CrashArgs {
     /// Only this strike, twenty times: what a failure prints
     #[arg(long, value_name = "JOB:N:ACTION")]
     pub(crate) strike: Option<Strike>,
+    /// The program is there, as `cargo test --workspace` has built it: for whoever has just run that
+    #[arg(long, hide = true)]
+    pub(crate) built: bool,
     /// This process has a mount table of its own: how it starts itself
     #[arg(long, hide = true)]
     pub(crate) own_mounts: bool,
@@ -143,7 +146,9 @@ pub(crate) fn run(args: &CrashArgs) -> Result<()> {
     if args.mounts() && !args.own_mounts {
         return Err(with_own_mounts());
     }
-    cmd!(sh, "cargo build --quiet --locked -p provision --bin provision").run()?;
+    if !args.built {
+        cmd!(sh, "cargo build --quiet --locked -p provision --bin provision").run()?;
+    }
     let workshop = Workshop::new(&sh, args.keep_going)?;
     println!("seed {}; the program: {}", args.seed, workshop.program);
     if let Some(strike) = &args.strike {

@@ -19,9 +19,7 @@
 mod list;
 mod spans;
 
-use std::fmt::Write as _;
-
-use provision::lockfile::{Lockfile, LockfileError, Model};
+use provision::lockfile::{Lockfile, LockfileError, Model, quoted};
 use provision::model_path::ModelPath;
 
 use crate::entry::Entry;
@@ -312,23 +310,6 @@ fn addresses(entry: &Entry) -> Vec<String> {
 
 fn quoted_all(items: &[String]) -> Vec<String> {
     items.iter().map(|item| quoted(item)).collect()
-}
-
-/// A basic string (TOML 1.0), always on one line.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
-            }
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 fn trim_newline(text: &str) -> &str {

@@ -110,6 +110,8 @@ pub fn code_of<'a>(failures: impl IntoIterator<Item = &'a FileError>) -> Code {
         FileError { store: None, .. } if error.is_integrity() => (3, Code::Integrity),
         FileError { store: None, .. } if error.is_refusal() => (2, Code::Refused),
         FileError { store: Some(_), .. } => (1, Code::Disk),
+        // What is short is this process's, as where a file cannot be opened.
+        FileError { .. } if error.is_out_of_descriptors() => (1, Code::Disk),
         FileError { .. } => (0, Code::Network),
     };
     failures.into_iter().map(rank).max_by_key(|(rank, _)| *rank).map_or(Code::Unexpected, |(_, code)| code)

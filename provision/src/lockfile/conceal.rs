@@ -17,6 +17,10 @@ const BLANK: char = '·';
 /// The longest name of an unknown key that is shown: a misspelt one is short, a token is not.
 const LONGEST_KEY: usize = 20;
 
+/// What a lock's keys are called.
+const KEYS: [&str; 10] =
+    ["version", "marker", "model", "path", "url", "mirrors", "size", "sha256", "groups", "source"];
+
 /// Keys whose value is shown as it is, as long as it looks like a path.
 const NAMES: [&str; 3] = ["path", "marker", "groups"];
 /// Keys whose value is a number.
@@ -56,8 +60,12 @@ pub(super) fn message(message: &str) -> String {
             format!("unknown field, expected {expected}")
         };
     }
-    // What is left are fixed sentences; one that quotes is none.
-    if message.contains('"') && !message.contains("`\"`") {
+    // What is left are fixed sentences; one that quotes is none. In backquotes they have TOML's own signs (`=`, `0x`) and
+    // the keys of a lock; any other word there is the text's.
+    let quotes = message.contains('"') && !message.contains("`\"`");
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let is_ours = |word: &str| KEYS.contains(&word) || word.len() <= 3;
+    if quotes || !quoted.all(is_ours) {
         return "this cannot be understood".to_owned();
     }
     message.to_owned()

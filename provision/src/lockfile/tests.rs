@@ -220,6 +220,9 @@ mod secrets {
             format!("https://{CANARY}@h.example/p/x"),
             format!("https://h.example:8443/x?{CANARY}#{CANARY}"),
             format!("s3://h/x?sig={CANARY}"),
+            format!("https://h.example/x?token={CANARY}"),
+            format!("https://{CANARY}?x@h.example/x"),
+            format!("https://user:{CANARY}#x@h.example"),
         ];
         let mut locks = Vec::new();
         for address in &addresses {
@@ -230,6 +233,13 @@ mod secrets {
                 ("size = 5", format!("mirrors = [\"http://m/x\", \"{address}\"]\nsize = 5")),
                 ("size = 5", format!("mirrors = [\n  \"{address}\",\n  \"{address}\"\n]\nsize = 5")),
                 ("path = \"a\"", format!("path = \"user:{CANARY}@h.example/x\"")),
+                ("path = \"a\"", format!("path = \"{address}\"")),
+                ("sha256 = \"", format!("sha256 = \"{address}")),
+                ("size = 5", format!("\"{CANARY}\" = 1\nsize = 5")),
+                ("size = 5", format!("url.{CANARY} = 1\nsize = 5")),
+                ("size = 5", format!("a.{CANARY} = 1\na.{CANARY} = 1\nsize = 5")),
+                ("size = 5", format!("a = {{ {CANARY} = 1, {CANARY} = 2 }}\nsize = 5")),
+                ("size = 5", format!("size = 5\n[model.{CANARY}]\n[model.{CANARY}]")),
                 ("size = 5", format!("size = 5 # {address}")),
                 ("size = 5", format!("token = \"{CANARY}\"\nsize = 5")),
                 ("size = 5", format!("headers = {{ Authorization = \"Bearer {CANARY}\" }}\nsize = 5")),
@@ -338,6 +348,23 @@ mod secrets {
         assert!(error("groups = \"secret, expected\"").starts_with("invalid type: string, expected"));
         assert!(error("hf_Secret = 1").starts_with("unknown field, expected one of"));
         assert!(error("shasum = 1").starts_with("unknown field `shasum`, expected one of"));
+        // What other versions of the parser say, or other shapes would make it say.
+        for quoting in [
+            "duplicate key: `canary`",
+            "duplicate key: `canary` in table `model`",
+            "unknown variant `canary`, expected `a`",
+            "expected table key `0`, but was `canary`",
+            "a `\"` and `canary`",
+            "dotted key `url.canary` attempted to extend non-table type (string)",
+            "unfinished `canary",
+        ] {
+            assert_eq!(conceal::message(quoting), "this cannot be understood", "{quoting}");
+        }
+        for fixed in
+            ["missing field `size`", "extra `=`, expected nothing", "invalid basic string, expected `\"`"]
+        {
+            assert_eq!(conceal::message(fixed), fixed);
+        }
     }
 }
 

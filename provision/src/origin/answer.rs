@@ -41,10 +41,8 @@ pub enum Shape {
 pub(super) fn judge(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Result<Shape, Unusable> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let content_type = text(header::CONTENT_TYPE).unwrap_or("").to_ascii_lowercase();
-    if let Some(encoding) =
-        text(header::CONTENT_ENCODING).filter(|e| !e.is_empty() && !e.eq_ignore_ascii_case("identity"))
-    {
-        return Err(Unusable::Encoded { encoding: encoding.to_owned() });
+    if let Some(encoding) = encoding(headers) {
+        return Err(Unusable::Encoded { encoding });
     }
     let length = text(header::CONTENT_LENGTH).and_then(|value| value.parse::<u64>().ok());
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
@@ -99,6 +97,18 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Re
         }
         status => Err(Unusable::Status { status: status.as_u16() }),
     }
+}
+
+/// How the body is encoded, if it is, in a name that can be shown: the header's value is the host's to choose.
+pub(super) fn encoding(headers: &HeaderMap) -> Option<String> {
+    const KNOWN: [&str; 8] =
+        ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "aws-chunked"];
+    let value = headers.get(header::CONTENT_ENCODING)?.to_str().unwrap_or("?").trim().to_ascii_lowercase();
+    if value.is_empty() || value == "identity" {
+        return None;
+    }
+    let is_known = value.split(',').all(|word| KNOWN.contains(&word.trim()));
+    Some(if is_known && value.len() <= 40 { value } else { "something unknown".to_owned() })
 }
 
 /// A strong validator, or none: a weak one says nothing about bytes (RFC 9110 section 8.8.1).

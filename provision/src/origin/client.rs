@@ -1,5 +1,7 @@
 //! Requests: one connection at a time, our own redirects, credentials for their own hosts only.
 
+mod reading;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,7 +12,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::address::is_public;
-use super::answer::{Asked, Shape, judge, strong_etag};
+use super::answer::{Asked, judge, strong_etag};
 use super::connect::{Connector, Line};
 use super::credentials::{Credentials, Secret};
 use super::error::{Beginning, RequestError, TransportError, Unusable};
@@ -21,9 +23,11 @@ use super::redirect::{MAX_HOPS, RedirectError, follow};
 use super::registry::{Challenge, Tokens};
 use super::resolver::{Hosts, Names};
 use super::tls::{Roots, RootsError, client_config};
+use super::told::Told;
 use crate::backoff;
 use crate::byte_range::ByteRange;
 use crate::source_url::SourceUrl;
+pub use reading::{Answer, End};
 
 /// How long a connection may lie idle and still be used: many servers close theirs after this, or a little later.
 const IDLE: Duration = Duration::from_secs(20);
@@ -48,6 +52,8 @@ pub struct OriginConfig {
     pub connect_timeout: Duration,
     /// The longest wait for an answer's head.
     pub head_timeout: Duration,
+    /// The longest wait for the whole of a short document: a lock, a listing, a token.
+    pub document_timeout: Duration,
     /// Whether a public host may redirect into a private network.
     pub private_redirects: bool,
 }
@@ -62,6 +68,7 @@ impl Default for OriginConfig {
             hosts: Hosts::default(),
             connect_timeout: Duration::from_secs(15),
             head_timeout: Duration::from_secs(30),
+            document_timeout: Duration::from_mins(2),
             private_redirects: false,
         }
     }
@@ -128,6 +135,8 @@ pub struct Resolved {
     pub(super) same_origin: bool,
     /// The source is on a public address, so this must be too.
     pub(super) public_only: bool,
+    /// The addresses that led here, from the source's own: they were told to whoever is asked now, for all that is known.
+    past: Vec<SourceUrl>,
 }
 
 /// What a request asks for, beside its address.
@@ -142,7 +151,7 @@ pub(super) struct Wish {
 impl Resolved {
     /// Where a source's own address leads: to itself, until it redirects.
     pub(super) fn first(url: SourceUrl) -> Self {
-        Self { url, same_origin: true, public_only: false }
+        Self { url, same_origin: true, public_only: false, past: Vec::new() }
     }
 
     /// Whether no hop left the source's own scheme, host and port.
@@ -150,33 +159,15 @@ impl Resolved {
         self.same_origin
     }
 
+    /// Every address on the way, and the last.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &SourceUrl> {
+        self.past.iter().chain([&self.url])
+    }
+
     /// Where the bytes are, for messages and for counting connections by host.
     pub fn url(&self) -> &SourceUrl {
         &self.url
     }
-}
-
-/// An answer whose head has been checked, and its body.
-#[derive(Debug)]
-pub struct Answer<'a> {
-    connection: &'a mut Connection,
-    /// What the body is.
-    pub shape: Shape,
-    /// A strong validator, if it came with one.
-    pub etag: Option<String>,
-    /// Where it came from.
-    pub resolved: Resolved,
-}
-
-/// How a body whose bytes have all been taken ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// There: the connection can be used again.
-    Clean,
-    /// It goes on.
-    More,
-    /// Nothing ended it within a moment, or the connection broke off or is to be closed.
-    Unknown,
 }
 
 impl Origin {
@@ -196,6 +187,16 @@ impl Origin {
     /// A new connection; it connects with its first request.
     pub fn connection(self: &Arc<Self>) -> Connection {
         Connection { origin: self.clone(), live: None }
+    }
+
+    /// What the hosts at these addresses were told, so that it is not shown where they repeat it.
+    pub(crate) fn told<'u>(&self, addresses: impl Iterator<Item = &'u SourceUrl>) -> Told {
+        let mut told = Told::default();
+        self.config.credentials.tell(&mut told);
+        self.config.proxies.tell(&mut told);
+        self.tokens.tell(&mut told);
+        told.add_queries(addresses);
+        told
     }
 
     /// The address to ask instead of the lock's, where its host is replaced.
@@ -240,7 +241,13 @@ impl Connection {
             if !is_redirect(head.status) {
                 return self.check(&head, at, asked, resolved.is_some()).await;
             }
-            linked::check(&head.headers, asked).map_err(|what| RequestError::unusable(&at.url, what))?;
+            linked::check(&head.headers, asked).map_err(|mut what| {
+                if let Unusable::Replaced(replaced) = &mut what {
+                    let told = self.origin.told(at.addresses());
+                    replaced.commit = replaced.commit.take().and_then(|commit| told.harmless(commit));
+                }
+                RequestError::unusable(&at.url, what)
+            })?;
             at = self.next(&head, &at, peer)?;
             self.drain().await;
         }
@@ -251,7 +258,14 @@ impl Connection {
     pub(super) fn next(&self, head: &Head, at: &Resolved, peer: IpAddr) -> Result<Resolved, RequestError> {
         let location = head.headers.get(header::LOCATION).map(HeaderValue::as_bytes);
         let next = follow(&at.url, location).and_then(|next| self.permit(at, next, peer));
-        next.map_err(|error| RequestError::Redirect { url: at.url.clone(), error })
+        let error = match next {
+            Ok(next) => return Ok(next),
+            Err(RedirectError::Location(why)) => {
+                RedirectError::Location(self.origin.told(at.addresses()).conceal(&why).into_owned())
+            }
+            Err(error) => error,
+        };
+        Err(RequestError::Redirect { url: at.url.clone(), error })
     }
 
     /// Whether a redirect that was answered from `peer` may lead to `next`.
@@ -261,12 +275,19 @@ impl Connection {
         next: SourceUrl,
         peer: IpAddr,
     ) -> Result<Resolved, RedirectError> {
+        let told = self.origin.told(from.addresses());
+        if told.is_in_name(&next.host()) {
+            // Whoever is asked for that name would be told it.
+            return Err(RedirectError::Location("the host's name has a secret in it".to_owned()));
+        }
         let public_only = !self.origin.config.private_redirects && (from.public_only || is_public(peer));
         if public_only && next.ip().is_some_and(|address| !is_public(address)) {
             return Err(RedirectError::Private { host: next.host() });
         }
         let same_origin = from.same_origin && next.is_same_origin(&from.url);
-        Ok(Resolved { url: next, same_origin, public_only })
+        let next = next.with_path_shown(|path| told.conceal(path));
+        let past = from.addresses().cloned().collect();
+        Ok(Resolved { url: next, same_origin, public_only, past })
     }
 
     /// Sends the request, over the connection that stands if it leads there, and waits for the answer's head. A
@@ -382,7 +403,7 @@ impl Connection {
     }
 
     /// How a body that is not used begins, as far as it comes within a moment.
-    async fn beginning(&mut self) -> Beginning {
+    async fn beginning(&mut self, told: Told) -> Beginning {
         let mut bytes = vec![0; 4 << 10];
         let mut read = 0;
         let reading = tokio::time::timeout(MOMENT, async {
@@ -395,7 +416,7 @@ impl Connection {
         });
         let _ = reading.await;
         bytes.truncate(read);
-        Beginning(bytes)
+        Beginning { bytes, told }
     }
 
     async fn check(
@@ -416,7 +437,11 @@ impl Connection {
                     status == StatusCode::OK || asked.range.is_none_or(|range| range.start == 0);
                 let is_another_file = matches!(what, Unusable::Html | Unusable::WrongSize { .. });
                 let is_body_of_it = status.is_success() && is_from_the_start && is_another_file;
-                let began = if is_body_of_it { self.beginning().await } else { Beginning::default() };
+                let began = if is_body_of_it {
+                    self.beginning(self.origin.told(at.addresses())).await
+                } else {
+                    Beginning::default()
+                };
                 Err(RequestError::Unusable { url: at.url, what, began })
             }
         }
@@ -427,26 +452,27 @@ impl Connection {
         let headers = &head.headers;
         let url = || at.url.clone();
         let credentials = &self.origin.config.credentials;
-        let text = |name: &str| {
-            let value = headers.get(name).and_then(|value| value.to_str().ok())?;
-            Some(printable(&credentials.conceal(value, &at.url)))
-        };
-        let message = || text("x-error-message");
+        let told = || self.origin.told(at.addresses());
+        // For what is done; what is shown goes another way.
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let said = |name: &str| text(name).map(|value| printable(&told().conceal(value)));
+        let message = || said("x-error-message");
         let status = head.status.as_u16();
         match status {
             // GitHub's way of saying "too many" to whoever has no more left.
-            403 if text("x-ratelimit-remaining").as_deref() == Some("0") || text("retry-after").is_some() => {
+            403 if text("x-ratelimit-remaining") == Some("0") || text("retry-after").is_some() => {
                 let wait = text("retry-after")
-                    .and_then(|value| backoff::retry_after(&value, wall_clock()))
-                    .or_else(|| text("x-ratelimit-reset").and_then(|value| reset(&value)));
+                    .and_then(|value| backoff::retry_after(value, wall_clock()))
+                    .or_else(|| text("x-ratelimit-reset").and_then(reset));
                 Some(RequestError::Busy { url: url(), status, message: message(), wait })
             }
             401 | 403 | 407 => {
-                let code = text("x-error-code");
+                let code = said("x-error-code");
                 let advice = match status {
                     407 => "the proxy wants a login: check the user and password in the proxy variable"
                         .to_owned(),
-                    _ => credentials.advice(&at.url, code.as_deref()),
+                    // It names a page of the host's, whose address may have come from the host.
+                    _ => told().conceal(&credentials.advice(&at.url, code.as_deref())).into_owned(),
                 };
                 let message = message();
                 Some(RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier })
@@ -455,54 +481,15 @@ impl Connection {
             408 | 425 | 429 | 500..=599 => {
                 // The Hub says in RateLimit what others say in Retry-After.
                 let wait = text("retry-after")
-                    .and_then(|value| backoff::retry_after(&value, wall_clock()))
-                    .or_else(|| text("ratelimit").and_then(|value| backoff::rate_limit(&value)));
+                    .and_then(|value| backoff::retry_after(value, wall_clock()))
+                    .or_else(|| text("ratelimit").and_then(backoff::rate_limit));
                 Some(RequestError::Busy { url: url(), status, message: message(), wait })
             }
             400..=499 => {
-                let code = text("x-error-code");
+                let code = said("x-error-code");
                 Some(RequestError::Missing { url: url(), status, code, message: message() })
             }
             _ => None,
-        }
-    }
-}
-
-impl Answer<'_> {
-    /// Reads the next bytes of the body into `into`, which has room for one at least, and returns how many; 0 at its
-    /// end. Where the caller stops waiting, nothing is lost.
-    pub async fn read(&mut self, into: &mut [u8]) -> Result<usize, RequestError> {
-        let read = self.connection.read(into).await;
-        read.map_err(|kind| RequestError::transport(&self.resolved.url, kind))
-    }
-
-    /// Looks for the end of a body whose bytes have all been taken, so that its connection can be used again.
-    pub async fn end(self) -> End {
-        match tokio::time::timeout(MOMENT, self.connection.read(&mut [0])).await {
-            Ok(Ok(0)) if self.connection.live.as_ref().is_some_and(|live| live.line.exchange.is_over()) => {
-                End::Clean
-            }
-            Ok(Ok(1..)) => End::More,
-            _ => End::Unknown,
-        }
-    }
-
-    /// The failure of a body in which nothing moved for `wait`.
-    pub fn stalled(&self, wait: Duration) -> RequestError {
-        RequestError::stalled(&self.resolved.url, wait)
-    }
-
-    /// The failure of a body that goes on past the file's length.
-    pub fn too_long(&self) -> RequestError {
-        RequestError::Transport { host: self.resolved.url.authority(), kind: TransportError::TooLong }
-    }
-
-    /// The failure of a file that changed between two ranges.
-    pub fn changed(&self) -> RequestError {
-        RequestError::Unusable {
-            url: self.resolved.url.clone(),
-            what: Unusable::Changed,
-            began: Beginning::default(),
         }
     }
 }
@@ -531,83 +518,4 @@ pub(super) fn wall_clock() -> SystemTime {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PUBLIC: &str = "93.184.215.14:443";
-
-    fn connection(private_redirects: bool) -> Connection {
-        Origin::new(OriginConfig { private_redirects, ..OriginConfig::default() }).unwrap().connection()
-    }
-
-    fn at(url: &str, public_only: bool) -> Resolved {
-        Resolved { url: url.parse().unwrap(), same_origin: true, public_only }
-    }
-
-    /// Whether a redirect answered from `peer` is followed to `to`, and if so, whether only to public addresses.
-    fn permitted(
-        connection: &Connection,
-        from: &Resolved,
-        to: &str,
-        peer: &str,
-    ) -> Result<bool, RedirectError> {
-        let next =
-            connection.permit(from, to.parse().unwrap(), peer.parse::<std::net::SocketAddr>().unwrap().ip());
-        next.map(|next| next.public_only)
-    }
-
-    #[test]
-    fn fault_47_a_public_origin_leads_to_no_private_address() {
-        let connection = connection(false);
-        let from = at("https://public.example/x", false);
-        for to in [
-            "https://127.0.0.1/",
-            "https://10.0.0.1/",
-            "https://169.254.169.254/latest/meta-data",
-            "https://[::1]/",
-            "https://[::ffff:127.0.0.1]/",
-            "https://2130706433/",
-        ] {
-            let refused = permitted(&connection, &from, to, PUBLIC);
-            assert!(matches!(refused, Err(RedirectError::Private { .. })), "{to}: {refused:?}");
-        }
-        assert_eq!(permitted(&connection, &from, "https://1.1.1.1/", PUBLIC), Ok(true));
-        // A name is judged by the address that it resolves to, when it is connected to.
-        assert_eq!(permitted(&connection, &from, "https://name.example/", PUBLIC), Ok(true));
-        // The second hop is no better than the first.
-        let second = at("https://name.example/", true);
-        assert!(permitted(&connection, &second, "https://10.0.0.1/", PUBLIC).is_err());
-    }
-
-    #[test]
-    fn fault_47_a_lock_whose_own_address_is_private_may_stay_there_and_so_may_who_is_allowed() {
-        let from = at("http://10.0.0.5/x", false);
-        assert_eq!(permitted(&connection(false), &from, "http://10.0.0.6/", "10.0.0.5:80"), Ok(false));
-        let from = at("https://public.example/x", false);
-        assert_eq!(permitted(&connection(true), &from, "https://10.0.0.1/", PUBLIC), Ok(false));
-    }
-
-    #[tokio::test]
-    async fn fault_47_a_name_that_resolves_to_a_private_address_is_not_connected_to() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let url = format!("http://localhost:{}/x", listener.local_addr().unwrap().port());
-        let source = "http://public.example/x".parse().unwrap();
-        let asked = Asked { range: None, size: 1, sha256: None };
-        let error = connection(false).get(&source, Some(&at(&url, true)), asked).await.unwrap_err();
-        assert!(
-            matches!(error, RequestError::Redirect { error: RedirectError::Private { .. }, .. }),
-            "{error:?}"
-        );
-        assert_eq!(error.remedy(), super::super::Remedy::Stop);
-        assert!(listener.accept().is_err(), "it was not connected to");
-    }
-
-    #[tokio::test]
-    async fn fault_47_a_resolved_address_keeps_its_restriction() {
-        let resolved = at("http://127.0.0.1:9/x", true);
-        let next =
-            connection(false).permit(&resolved, "http://10.0.0.1/".parse().unwrap(), [127, 0, 0, 1].into());
-        assert!(matches!(next, Err(RedirectError::Private { .. })));
-    }
-}
+mod tests;

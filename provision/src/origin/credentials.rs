@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::told::Told;
 use crate::source_url::SourceUrl;
 
 /// A text that is never shown.
@@ -31,18 +32,23 @@ pub struct Credential {
     host: String,
     port: Option<u16>,
     authorization: Secret,
+    /// A password, and both together: what `authorization` says in Base64.
+    login: Option<[Secret; 2]>,
 }
 
 impl Credential {
     /// `Bearer TOKEN` for exactly this host, on any port or on one.
     pub fn bearer(host: impl Into<String>, port: Option<u16>, token: &str) -> Self {
-        Self { host: host.into(), port, authorization: Secret::new(format!("Bearer {token}")) }
+        Self { host: host.into(), port, authorization: Secret::new(format!("Bearer {token}")), login: None }
     }
 
     /// HTTP Basic (RFC 7617) for exactly this host.
     pub fn basic(host: impl Into<String>, login: &str, password: &str) -> Self {
-        let encoded = base64(format!("{login}:{password}").as_bytes());
-        Self { host: host.into(), port: None, authorization: Secret::new(format!("Basic {encoded}")) }
+        let both = format!("{login}:{password}");
+        let encoded = base64(both.as_bytes());
+        let authorization = Secret::new(format!("Basic {encoded}"));
+        let login = Some([Secret::new(password), Secret::new(both)]);
+        Self { host: host.into(), port: None, authorization, login }
     }
 }
 
@@ -70,19 +76,14 @@ impl Credentials {
         self.unread = Some(why.into());
     }
 
-    /// A server's words without the secrets that it was told: some repeat the request in their refusals.
-    pub(super) fn conceal(&self, text: &str, url: &SourceUrl) -> String {
-        let own = self.entries.iter().flat_map(|entry| entry.authorization.reveal().rsplit(' ').take(1));
-        let query = url.as_url().query().into_iter();
-        let values = query.clone().flat_map(|query| query.split('&').filter_map(|pair| pair.split_once('=')));
-        let mut text = text.to_owned();
-        // What is shorter is no secret, and may be part of any word.
-        for secret in
-            query.chain(values.map(|(_, value)| value)).chain(own).filter(|secret| secret.len() >= 6)
-        {
-            text = text.replace(secret, "…");
+    /// What a server may have been told by them, and must not be quoted with.
+    pub(super) fn tell(&self, told: &mut Told) {
+        for Credential { authorization, login, .. } in &self.entries {
+            told.add_token(authorization.reveal().rsplit(' ').next().unwrap_or_default());
+            for text in login.iter().flatten() {
+                told.add_password(text.reveal());
+            }
         }
-        text
     }
 
     /// The `Authorization` value for a request to `url`: its own host's, and only over https or on loopback.
@@ -181,7 +182,7 @@ fn hub_repository(url: &SourceUrl) -> Option<String> {
 }
 
 /// Base64 (RFC 4648 section 4), for one header value: not worth a dependency of its own.
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
@@ -248,11 +249,16 @@ mod tests {
         let asked = url("https://huggingface.co/x?X-Amz-Date=1&X-Amz-Signature=canary-signature");
         let mut credentials = Credentials::none();
         credentials.add(Credential::bearer("huggingface.co", None, "canary-token"));
+        credentials.add(Credential::basic("h.example", "user", "canary"));
+        let mut told = Told::default();
+        credentials.tell(&mut told);
+        told.add_queries([&asked].into_iter());
         let said = "Bearer canary-token may not GET /x?X-Amz-Date=1&X-Amz-Signature=canary-signature, \
-                    canary-signature is over";
-        let shown = credentials.conceal(said, &asked);
-        assert!(!shown.contains("canary") && shown.contains("may not GET /x?"), "{shown}");
-        assert_eq!(credentials.conceal("Access to 1 is restricted", &asked), "Access to 1 is restricted");
+                    canary-signature is over, user:canary (dXNlcjpjYW5hcnk=) is unknown";
+        let shown = told.conceal(said);
+        assert!(!shown.contains("canary") && !shown.contains("dXNl"), "{shown}");
+        assert!(shown.contains("may not GET /x?"), "{shown}");
+        assert_eq!(told.conceal("Access to 1 is restricted"), "Access to 1 is restricted");
     }
 
     #[test]

@@ -7,9 +7,13 @@ use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
+
 use super::RedirectError;
 use super::connect::ConnectError;
 use super::linked::Replaced;
+use super::told::Told;
 use crate::source_url::SourceUrl;
 
 /// A request that did not end well.
@@ -85,11 +89,16 @@ pub enum RequestError {
 
 /// The first bytes of a body, or none. For whoever can tell what they are; not to be shown as they stand.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Beginning(pub Vec<u8>);
+pub struct Beginning {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// What must not be shown of them.
+    pub told: Told,
+}
 
 impl std::fmt::Debug for Beginning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Beginning({} bytes)", self.0.len())
+        write!(f, "Beginning({} bytes)", self.bytes.len())
     }
 }
 
@@ -116,6 +125,12 @@ pub enum TransportError {
     /// No connection within the time allowed, or no route.
     #[error("no connection could be made")]
     Connect,
+    /// This process may open no more files or connections, of which it may have so many.
+    #[error(
+        "no file descriptor left for a connection{}; raise `ulimit -n` or lower --connections",
+        .0.map_or_else(String::new, |limit| format!(" (the limit is {limit})"))
+    )]
+    NoDescriptors(Option<u64>),
     /// The certificate does not prove the host.
     #[error(
         "its certificate cannot be verified; if it is signed by an authority of your own, set SSL_CERT_FILE to that \
@@ -139,6 +154,9 @@ pub enum TransportError {
     /// No byte, or nearly none, for too long.
     #[error("nothing came for {} s", .0.as_secs_f64())]
     Stalled(Duration),
+    /// Something came all the time, but not the whole in time.
+    #[error("the whole of it did not come within {} s", .0.as_secs_f64())]
+    Slow(Duration),
     /// The answer's head is no HTTP, or has no end.
     #[error("what came is not a usable HTTP answer")]
     NotHttp,
@@ -279,7 +297,10 @@ impl RequestError {
         matches!(
             self,
             Self::Transport {
-                kind: TransportError::ConnectRefused | TransportError::Connect | TransportError::Broken,
+                kind: TransportError::ConnectRefused
+                    | TransportError::Connect
+                    | TransportError::NoDescriptors(_)
+                    | TransportError::Broken,
                 ..
             }
         )
@@ -298,6 +319,11 @@ impl RequestError {
     /// Whether the connection broke off.
     pub fn is_broken(&self) -> bool {
         matches!(self, Self::Transport { kind: TransportError::Broken, .. })
+    }
+
+    /// Whether it is this process that can have no more connections.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        matches!(self, Self::Transport { kind: TransportError::NoDescriptors(_), .. })
     }
 
     /// Whether no answer came at all.
@@ -343,6 +369,12 @@ impl TransportError {
                 }
                 _ => Self::Tls,
             });
+        }
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::MFILE) => return Some(Self::NoDescriptors(getrlimit(Resource::Nofile).current)),
+            // All processes together have too many.
+            Some(Errno::NFILE) => return Some(Self::NoDescriptors(None)),
+            _ => {}
         }
         Some(match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectRefused,

@@ -14,10 +14,12 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
+use super::answer::encoding;
 use super::client::{Connection, Origin, Resolved, Wish, is_redirect, wall_clock};
-use super::error::{Beginning, Remedy, RequestError, Unusable};
+use super::error::{Remedy, RequestError, Unusable};
 use super::http1::Head;
 use super::redirect::{MAX_HOPS, RedirectError, follow};
+use super::told::Told;
 use crate::backoff::RetryPolicy;
 use crate::byte_range::{ByteRange, ContentRange};
 use crate::source_url::SourceUrl;
@@ -96,9 +98,16 @@ pub struct Document {
     pub body: Vec<u8>,
     /// Where the next page is (`Link: <…>; rel="next"`), always on the same host.
     pub next: Option<SourceUrl>,
+    /// What must not be shown of it.
+    told: Told,
 }
 
 impl Document {
+    /// Words of it for a message: one short line, without what the host was told.
+    pub fn words(&self, text: &str) -> String {
+        self.told.conceal(text).chars().filter(|c| !c.is_control()).take(200).collect()
+    }
+
     /// As a value of some type.
     pub fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, MetadataError> {
         // The parser's message may quote the text, which is a stranger's: its place is enough.
@@ -227,7 +236,7 @@ impl Connection {
         let mut at = Resolved::first(self.origin.effective(url));
         for _ in 0..=MAX_HOPS {
             let (head, peer) = self.send(&at, wish).await?;
-            hops.push(Hop::of(&head.headers, &at.url));
+            hops.push(Hop::of(&head.headers, &at.url, &self.origin.told(at.addresses())));
             if !is_redirect(head.status) {
                 if let Some(error) = self.failure(&head, &at, false) {
                     self.drain().await;
@@ -245,8 +254,18 @@ impl Connection {
         let wish = Wish { range: None, accept: "application/json" };
         let (head, at) = self.follow(url, wish, &mut Vec::new()).await?;
         check(&head, &at.url, StatusCode::OK)?;
-        let too_large = || MetadataError::TooLarge { url: at.url.clone() };
-        let body = self.body(&at.url, MAX_DOCUMENT).await?.ok_or_else(too_large)?;
+        let body = match self.body(&at.url, &head.headers, MAX_DOCUMENT as u64).await {
+            Err(RequestError::Unusable { url, what: Unusable::Oversized { .. }, .. }) => {
+                return Err(MetadataError::TooLarge { url });
+            }
+            body => body?,
+        };
+        let told = self.origin.told(at.addresses());
+        if told.has_token(&body) {
+            // What it lists is shown, and written into a lock.
+            let problem = "it repeats a secret of the request".to_owned();
+            return Err(MetadataError::Shape { url: at.url, problem });
+        }
         let next = match next_page(&head.headers) {
             Some(link) => {
                 let refused = |error| RequestError::Redirect { url: at.url.clone(), error };
@@ -259,7 +278,7 @@ impl Connection {
             }
             None => None,
         };
-        Ok(Document { at: at.url, body, next })
+        Ok(Document { at: at.url, body, next, told })
     }
 
     async fn probe(&mut self, url: &SourceUrl) -> Result<Probe, RequestError> {
@@ -292,58 +311,33 @@ impl Connection {
         }
         Ok(Probe { hops, size, has_ranges, etag })
     }
-
-    /// The body that is on its way, up to `limit` bytes; `None` where it is longer.
-    pub(super) async fn body(
-        &mut self,
-        url: &SourceUrl,
-        limit: usize,
-    ) -> Result<Option<Vec<u8>>, RequestError> {
-        let stall = self.origin.config.head_timeout;
-        let mut body = Vec::new();
-        let mut block = vec![0; 64 << 10];
-        loop {
-            let read = tokio::time::timeout(stall, self.read(&mut block)).await;
-            let read = read.map_err(|_| RequestError::stalled(url, stall))?;
-            match read.map_err(|kind| RequestError::transport(url, kind))? {
-                0 => return Ok(Some(body)),
-                read if body.len() + read > limit => {
-                    self.hang_up();
-                    return Ok(None);
-                }
-                read => body.extend_from_slice(&block[..read]),
-            }
-        }
-    }
 }
 
 /// What makes an answer unusable whatever it is about.
 fn check(head: &Head, url: &SourceUrl, status: StatusCode) -> Result<(), RequestError> {
     let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let encoding =
-        text(header::CONTENT_ENCODING).filter(|e| !e.is_empty() && !e.eq_ignore_ascii_case("identity"));
     let is_html =
         text(header::CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
     let what = if head.status != status {
         Unusable::Status { status: head.status.as_u16() }
     } else if is_html {
         Unusable::Html
-    } else if let Some(encoding) = encoding {
-        Unusable::Encoded { encoding: encoding.chars().filter(|c| !c.is_control()).take(40).collect() }
+    } else if let Some(encoding) = encoding(&head.headers) {
+        Unusable::Encoded { encoding }
     } else {
         return Ok(());
     };
-    Err(RequestError::Unusable { url: url.clone(), what, began: Beginning::default() })
+    Err(RequestError::unusable(url, what))
 }
 
 impl Hop {
-    fn of(headers: &HeaderMap, url: &SourceUrl) -> Self {
+    fn of(headers: &HeaderMap, url: &SourceUrl, told: &Told) -> Self {
         let text = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?.trim();
             let value = value.strip_prefix("W/").unwrap_or(value).trim_matches('"');
             let is_word =
                 !value.is_empty() && value.len() <= 128 && value.bytes().all(|b| b.is_ascii_graphic());
-            is_word.then(|| value.to_owned())
+            is_word.then(|| value.to_owned()).and_then(|value| told.harmless(value))
         };
         Self {
             url: url.clone(),
@@ -415,7 +409,7 @@ mod tests {
         headers.insert("x-linked-etag", "W/\"abc\"".parse().unwrap());
         headers.insert("x-linked-size", "12".parse().unwrap());
         headers.insert("x-repo-commit", "a b".parse().unwrap());
-        let hop = Hop::of(&headers, &"https://h/x".parse().unwrap());
+        let hop = Hop::of(&headers, &"https://h/x".parse().unwrap(), &Told::default());
         assert_eq!((hop.linked_etag.as_deref(), hop.linked_size, hop.commit), (Some("abc"), Some(12), None));
     }
 }

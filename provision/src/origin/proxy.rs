@@ -8,9 +8,12 @@ use hyper_util::client::proxy::matcher::Matcher;
 use tokio::io::AsyncWriteExt as _;
 use tokio_socks::TargetAddr;
 use tokio_socks::tcp::{Socks4Stream, Socks5Stream};
+use url::Url;
 
+use super::credentials::base64;
 use super::error::TransportError;
 use super::http1::{Exchange, Socket};
+use super::told::{Told, decoded};
 use crate::source_url::SourceUrl;
 
 /// Proxies by the scheme of what is asked for. A password in them is used and never shown.
@@ -28,6 +31,22 @@ impl std::fmt::Debug for Proxies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let set = |proxy: &Option<String>| proxy.is_some();
         write!(f, "Proxies {{ http: {}, https: {} }}", set(&self.http), set(&self.https))
+    }
+}
+
+impl Proxies {
+    /// What a proxy is told, and must not be quoted with.
+    pub(super) fn tell(&self, told: &mut Told) {
+        for text in self.http.iter().chain(&self.https) {
+            let text = if text.contains("://") { text.clone() } else { format!("http://{text}") };
+            let Ok(url) = text.parse::<Url>() else { continue };
+            let user = decoded(url.username());
+            let Some(password) = url.password() else { continue };
+            let (written, password) = (password, decoded(password));
+            told.add_token(&base64(format!("{user}:{password}").as_bytes()));
+            told.add_password(written);
+            told.add_password(&password);
+        }
     }
 }
 

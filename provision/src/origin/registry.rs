@@ -19,11 +19,12 @@ use url::Url;
 
 use super::client::{Connection, Resolved, Wish};
 use super::credentials::Secret;
-use super::error::{Beginning, RequestError, Unusable};
+use super::error::{RequestError, Unusable};
+use super::told::Told;
 use crate::source_url::SourceUrl;
 
 /// The longest answer of a token service, in bytes.
-const MAX_TOKEN: usize = 1 << 20;
+const MAX_TOKEN: u64 = 1 << 20;
 
 /// A registry and a repository of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,6 +52,13 @@ impl Tokens {
     pub(super) fn of(&self, url: &SourceUrl) -> Option<Secret> {
         let scope = Scope::of(url)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&scope).cloned()
+    }
+
+    /// What registries are told, and must not be quoted with.
+    pub(super) fn tell(&self, told: &mut Told) {
+        for token in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            told.add_token(token.reveal().rsplit(' ').next().unwrap_or_default());
+        }
     }
 
     pub(super) fn keep(&self, url: &SourceUrl, token: Secret) {
@@ -143,12 +151,11 @@ impl Connection {
         if let Some(error) = self.failure(&head, service, false) {
             return Err(error);
         }
-        let unusable =
-            |what| RequestError::Unusable { url: service.url.clone(), what, began: Beginning::default() };
+        let unusable = |what| RequestError::unusable(&service.url, what);
         if head.status != StatusCode::OK {
             return Err(unusable(Unusable::Status { status: head.status.as_u16() }));
         }
-        let body = self.body(&service.url, MAX_TOKEN).await?.ok_or_else(|| unusable(Unusable::NoToken))?;
+        let body = self.body(&service.url, &head.headers, MAX_TOKEN).await?;
         let given: Given = serde_json::from_slice(&body).map_err(|_| unusable(Unusable::NoToken))?;
         let token = given
             .token

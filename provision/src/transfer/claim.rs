@@ -1,200 +1,22 @@
 //! One claim: one request, its body into the part, and how it ended.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::Shared;
 use super::buffers::Buffer;
+use super::handle::{Handle, STALLED, WAITING};
 use super::instead::{self, Instead};
-use super::{Shared, Then, Wanted};
+use super::target::Target;
 use crate::byte_range::ByteRange;
-use crate::event::{Event, FileIndex};
-use crate::lockfile::Model;
-use crate::origin::{Answer, Asked, Connection, End, RequestError, Resolved, Shape, Unusable};
+use crate::event::Event;
+use crate::origin::{Answer, Asked, Connection, End, RequestError, Shape, Told, Unusable};
 use crate::schedule::Claim;
 use crate::source_url::SourceUrl;
-use crate::store::{Destination, Installed, Naming, PartFile, StoreError};
-
-/// A file that claims write to.
-pub(super) struct Target {
-    pub(super) index: FileIndex,
-    pub(super) model: Model,
-    place: Arc<Destination>,
-    naming: Naming,
-    pub(super) part: PartCell,
-    then: Option<Then>,
-    /// Where the source led. Under the lock of `resolving`, so that a file is resolved once and not by every
-    /// connection that it has.
-    resolved: Mutex<Option<Resolved>>,
-    resolving: tokio::sync::Mutex<()>,
-    /// How often resolving has failed: whoever waited for it meanwhile does not try the same again at once.
-    unresolved: AtomicU64,
-    /// Bytes have come from where the source led last.
-    answered: AtomicBool,
-    etag: Mutex<Option<String>>,
-    /// Bytes written in this run and still held.
-    pub(super) gained: AtomicU64,
-}
-
-/// The part, opened by the first claim and closed when the file is done.
-#[derive(Default)]
-pub(super) struct PartCell(Mutex<Option<Arc<PartFile>>>);
-
-impl PartCell {
-    /// The part, if it is open.
-    pub(super) fn get(&self) -> Option<Arc<PartFile>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Closes it once its last user is done.
-    pub(super) fn take(&self) -> Option<Arc<PartFile>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl Target {
-    pub(super) fn new(wanted: Wanted) -> Self {
-        let Wanted { index, model, place, naming, part, then } = wanted;
-        Self {
-            index,
-            model,
-            place,
-            naming,
-            part: PartCell(Mutex::new(part.map(Arc::new))),
-            then,
-            resolved: Mutex::new(None),
-            resolving: tokio::sync::Mutex::new(()),
-            unresolved: AtomicU64::new(0),
-            answered: AtomicBool::new(false),
-            etag: Mutex::new(None),
-            gained: AtomicU64::new(0),
-        }
-    }
-
-    /// What is still to be done with a file that has been installed. Blocks.
-    pub(super) fn deliver(&self, installed: Installed) -> Result<Installed, StoreError> {
-        // Its bytes are all there: a source cannot help with what goes wrong from here on.
-        let differs = |error| match error {
-            StoreError::Mismatch { path, .. } => StoreError::CopyDiffers { path },
-            error => error,
-        };
-        match &self.then {
-            Some(Then(then)) => then(installed).map_err(differs),
-            None => Ok(installed),
-        }
-    }
-
-    /// The part, opened now if it was not. Blocks.
-    pub(super) fn open(&self) -> Result<Arc<PartFile>, StoreError> {
-        let mut part = self.part.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = &*part {
-            return Ok(part.clone());
-        }
-        let opened = Arc::new(PartFile::open(&self.place, &self.model, &self.naming, || true)?);
-        if opened.held() > 0 {
-            // The plan knew of none of these bytes, so connections are about to write them: not twice.
-            opened.reset()?;
-        }
-        *part = Some(opened.clone());
-        Ok(opened)
-    }
-
-    /// Another source, or the same one from the start: what its answers said does not hold any more.
-    pub(super) fn forget_answers(&self) {
-        self.forget_place();
-        *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Whether bytes have come from where the source led last.
-    pub(super) fn has_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    /// Where the source led does not hold any more.
-    pub(super) fn forget_place(&self) {
-        self.answered.store(false, Ordering::Relaxed);
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Whether an answer's validator is the one seen before. The first is remembered.
-    fn is_same_version(&self, etag: Option<&String>) -> bool {
-        let mut seen = self.etag.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*seen, etag) {
-            (Some(seen), Some(etag)) => seen == etag,
-            (None, Some(etag)) => {
-                *seen = Some(etag.clone());
-                true
-            }
-            (_, None) => true,
-        }
-    }
-}
-
-/// What the coordinator and a claim say to each other while it runs.
-#[derive(Default)]
-pub(super) struct Handle {
-    /// Bytes of the claim that have arrived.
-    pub(super) received: AtomicU64,
-    /// Bytes of the body that have arrived, wanted or not.
-    pub(super) moved: AtomicU64,
-    state: AtomicU8,
-    notify: Notify,
-}
-
-const WAITING: u8 = 1;
-const STALLED: u8 = 2;
-const STOPPED: u8 = 4;
-
-impl Handle {
-    /// The claim has changed: look again, now.
-    pub(super) fn look(&self) {
-        self.notify.notify_one();
-    }
-
-    /// Nothing moves: give up.
-    pub(super) fn stall(&self) {
-        self.state.fetch_or(STALLED, Ordering::Relaxed);
-        self.notify.notify_one();
-    }
-
-    /// The run is to end: write what has come, and give up.
-    pub(super) fn stop(&self) {
-        self.state.fetch_or(STOPPED, Ordering::Relaxed);
-        self.notify.notify_one();
-    }
-
-    fn is_stalled(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & STALLED != 0
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & STOPPED != 0
-    }
-
-    /// Waits for a turn: it is the limiter that nothing moves for.
-    async fn wait_until(&self, at: Instant) {
-        /// Ends the wait however it ends.
-        struct Waiting<'a>(&'a Handle);
-        impl Drop for Waiting<'_> {
-            fn drop(&mut self) {
-                self.0.state.fetch_and(!WAITING, Ordering::Relaxed);
-            }
-        }
-        if at > Instant::now() {
-            self.state.fetch_or(WAITING, Ordering::Relaxed);
-            let _waiting = Waiting(self);
-            tokio::time::sleep_until(at.into()).await;
-        }
-    }
-
-    /// Whether it is the limiter that nothing moves for.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & WAITING != 0
-    }
-}
+use crate::store::{PartFile, StoreError};
 
 /// What a claim's task is given.
 pub(super) struct Order {
@@ -279,6 +101,8 @@ struct Sink {
     suspect: Option<Instead>,
     /// Where it comes from, where its first bytes are the file's.
     place: Option<SourceUrl>,
+    /// What must not be shown of it.
+    told: Told,
 }
 
 impl Sink {
@@ -297,13 +121,14 @@ impl Sink {
             whole: false,
             suspect: None,
             place: None,
+            told: Told::default(),
         }
     }
 
     /// What came, where the body of an answer that cannot be used says it.
     fn explained(&self, error: ClaimError) -> ClaimError {
         let ClaimError::Request(RequestError::Unusable { url, began, .. }) = &error else { return error };
-        match instead::recognise(&began.0, &self.target.model) {
+        match instead::recognise(&began.bytes, &self.target.model, &began.told) {
             Some(came) => ClaimError::Instead { url: url.clone(), came, written: false },
             None => error,
         }
@@ -312,7 +137,7 @@ impl Sink {
     /// Looks at the file's first bytes, which are about to be written. A pointer is not; what else may be no model is
     /// remembered until its end says what it is.
     fn inspect(&mut self) -> Result<(), ClaimError> {
-        self.suspect = instead::recognise(&self.buffer, &self.target.model);
+        self.suspect = instead::recognise(&self.buffer, &self.target.model, &self.told);
         match self.suspect.take_if(|came| instead::is_never(came, &self.target.model)) {
             Some(came) => Err(self.instead(came)),
             None => Ok(()),
@@ -329,7 +154,7 @@ impl Sink {
     fn ended(&mut self, answer: &Answer<'_>, came: u64, of: u64) -> ClaimError {
         if self.whole && self.position == self.buffer.len() as u64 {
             // Nothing of it has been looked at.
-            self.suspect = instead::recognise(&self.buffer, &self.target.model);
+            self.suspect = instead::recognise(&self.buffer, &self.target.model, &self.told);
         }
         match self.suspect.take().filter(|_| self.whole) {
             Some(came) => self.instead(came),
@@ -357,6 +182,7 @@ impl Sink {
         self.whole = answer.shape == Shape::Whole;
         if self.whole || claim.range.start == 0 {
             self.place = Some(answer.resolved.url().clone());
+            self.told = answer.told();
         }
         match answer.shape {
             Shape::Part { range, exact } => {
@@ -521,7 +347,8 @@ impl Sink {
             };
             if at == 0 && self.whole && self.position > 0 {
                 // They are passed over.
-                self.suspect = instead::recognise(&self.buffer.room()[..read], &self.target.model);
+                self.suspect =
+                    instead::recognise(&self.buffer.room()[..read], &self.target.model, &self.told);
             }
             self.handle.moved.fetch_add(read as u64, Ordering::Relaxed);
             let taken = self.take(at, read, target);
@@ -608,7 +435,7 @@ impl Sink {
 /// Whether it is only known that the file there has another length: what was asked for lies behind its end, or within it.
 fn is_blind(error: &RequestError, asked: Asked) -> bool {
     let RequestError::Unusable { what: Unusable::WrongSize { .. }, began, .. } = error else { return false };
-    began.0.is_empty() && asked.range.is_some_and(|range| range.start > 0)
+    began.bytes.is_empty() && asked.range.is_some_and(|range| range.start > 0)
 }
 
 /// The failure that its first bytes give: it may be no model at all, and which claim comes first must not decide what is

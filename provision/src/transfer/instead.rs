@@ -5,7 +5,8 @@
 //! with one exception. A Git LFS pointer is shorter than 1 KiB by its specification, so whatever begins like one and is to
 //! be longer is none of it, and is not even written.
 //!
-//! What a server wrote goes into a message, so it is cut to a line, and what may be a secret is left out (I6).
+//! What a server wrote goes into a message, so it is cut to a line, and what may be a secret is left out (I6): what it was
+//! really told, and what looks like one.
 
 use std::fmt;
 
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use crate::digest::Sha256;
 use crate::lockfile::Model;
+use crate::origin::Told;
 
 /// How many bytes are worth looking at.
 pub(super) const LOOK: usize = 4 << 10;
@@ -93,8 +95,9 @@ impl fmt::Display for Instead {
     }
 }
 
-/// What `body`, which is not `model` but begins where it should begin, is. `None` where it cannot be said.
-pub(super) fn recognise(body: &[u8], model: &Model) -> Option<Instead> {
+/// What `body`, which is not `model` but begins where it should begin, is. `None` where it cannot be said. `told` is what
+/// must not be shown of it.
+pub(super) fn recognise(body: &[u8], model: &Model, told: &Told) -> Option<Instead> {
     let body = &body[..body.len().min(LOOK)];
     // Of nearly every file its first byte tells that it is none of these, and small files come by the thousand.
     let begins = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
@@ -111,14 +114,16 @@ pub(super) fn recognise(body: &[u8], model: &Model) -> Option<Instead> {
         model.path.file_name().rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case(ending))
     };
     if !ends("html") && !ends("htm") && is_page(text) {
-        return Some(Instead::Page { title: between(text, "<title", "</title>").and_then(printable) });
+        return Some(Instead::Page {
+            title: between(text, "<title", "</title>").and_then(|title| printable(title, told)),
+        });
     }
     let said = match text.as_bytes().first()? {
         b'{' => said_in_json(text),
         b'<' => said_in_xml(text),
         _ => None,
     };
-    Some(Instead::Error { text: printable(&said?)? })
+    Some(Instead::Error { text: printable(&said?, told)? })
 }
 
 /// Whether a body that begins like this cannot be `model`, whatever follows.
@@ -181,8 +186,10 @@ fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
     Some(&text[from..to])
 }
 
-/// A server's words in one line. A word that may be a token, a signature or an address with one is left out.
-fn printable(text: &str) -> Option<String> {
+/// A server's words in one line, without what it was told. A word that may be a token, a signature or an address with one
+/// is left out, too: the server may have it from somebody else.
+fn printable(text: &str, told: &Told) -> Option<String> {
+    let text = told.conceal(text);
     let is_secret = |word: &str| {
         let has = |test: fn(&char) -> bool| word.chars().any(|c| test(&c));
         word.contains(['?', '=', '&', '%', '@'])

@@ -109,6 +109,12 @@ impl FileError {
             .any(|attempt| matches!(&attempt.error, SourceError::Request(error) if error.is_refusal()))
     }
 
+    /// Whether it is this process that could have no more connections.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        let is_it = |error: &SourceError| matches!(error, SourceError::Request(error) if error.is_out_of_descriptors());
+        self.attempts.iter().any(|attempt| is_it(&attempt.error))
+    }
+
     /// What happened, in words: the disk's failure, or each source's.
     pub fn reason(&self) -> String {
         if let Some(store) = &self.store {

@@ -24,7 +24,9 @@ fn world() -> World {
 fn far_world() -> (World, tempfile::TempDir) {
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     let path: Utf8PathBuf = memory.path().join("cache").to_str().unwrap().into();
-    (with_cache_at(|_| path.clone()), memory)
+    let mut world = with_cache_at(|_| path.clone());
+    world.watch_also(memory.path());
+    (world, memory)
 }
 
 fn with_cache_at(path: impl Fn(&World) -> Utf8PathBuf) -> World {

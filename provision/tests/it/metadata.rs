@@ -141,6 +141,50 @@ fn what_fails_for_good_is_not_asked_again() {
     block_on(metadata.ask(&url(&site.url("/x")))).unwrap();
 }
 
+/// A body that comes a byte now and then: each is in time, and the whole never is.
+#[test]
+fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
+    let site = start();
+    let registry = Registry::mount(&site, None);
+    let digest = registry.push("m", &Content::generated(1, 9));
+    registry.guard("m");
+    site.put("/x", Content::bytes(vec![b' '; 1000]));
+    let drip = || Fault::Trickle { every: Duration::from_millis(50) };
+    site.misbehave("/x", drip());
+    let config = OriginConfig {
+        head_timeout: Duration::from_millis(700),
+        document_timeout: Duration::from_millis(900),
+        ..OriginConfig::default()
+    };
+    let origin = Origin::new(config.clone()).unwrap();
+    let once = RetryPolicy { retries: 1, ..policy() };
+    let mut metadata = Metadata::new(&origin, once, Arc::new(|_| {}));
+    let began = std::time::Instant::now();
+    let listing = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err().to_string();
+    let lock = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err().to_string();
+    site.misbehave("/token", Fault::All(vec![Fault::OtherContent(Content::bytes(vec![b' '; 1000])), drip()]));
+    let blob = url(&site.url(&format!("/v2/m/blobs/{digest}")));
+    let token = block_on(metadata.probe(&blob)).unwrap_err().to_string();
+    for said in [listing, lock, token] {
+        assert!(said.ends_with("the whole of it did not come within 0.9 s"), "{said}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+
+    // What stands still is told from what drips; what is longer than allowed is not read to its end.
+    site.behave("/x");
+    site.misbehave("/x", Fault::Stall(10));
+    let error = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err();
+    assert!(error.to_string().ends_with("nothing came for 0.7 s"), "{error}");
+    for fault in [Fault::Endless { chunked: true }, Fault::Endless { chunked: false }] {
+        site.behave("/x");
+        site.misbehave("/x", fault);
+        let error = block_on(origin.connection().document(&url(&site.url("/x")), 1 << 20)).unwrap_err();
+        assert!(error.to_string().ends_with("larger than 1 MiB"), "{error}");
+        let error = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err();
+        assert!(matches!(error, MetadataError::TooLarge { .. }), "{error}");
+    }
+}
+
 #[test]
 fn a_registrys_token_is_asked_for_and_used_by_a_fetch_too() {
     let mut world = World::new();

@@ -4,10 +4,13 @@
 //! [`World`](crate::world::World) carries signatures in its addresses, every run has the token of the world's own origin,
 //! and every run of the program has more of them in its environment. None may be seen: not in what a run says, returns,
 //! or leaves on the disk, not in what a panic prints, and no origin may be told what belongs to another. A world looks
-//! when a run has ended and when it goes; whoever runs the program calls [`assert_none`] with what it said.
+//! when a run has ended and when it goes; and the program is started in one place, [`crate::program::start`], which looks
+//! through all that it says. A test below holds the others to that.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::Read as _;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -45,7 +48,7 @@ fn bits(text: &str) -> Vec<u8> {
     text.bytes().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1)).collect()
 }
 
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut bits = bits(text);
     bits.resize(bits.len().next_multiple_of(6), 0);
     digits(&bits)
@@ -93,11 +96,22 @@ struct Origin {
     control: Control,
     /// It passes on what others are told, and is told it.
     is_proxy: bool,
+    /// What it may be told, too.
+    own: Vec<String>,
 }
 
 /// Has the origin looked at in the end.
 pub(crate) fn watch(control: Control, is_proxy: bool) {
-    ORIGINS.with_borrow_mut(|origins| origins.push(Origin { control, is_proxy }));
+    ORIGINS.with_borrow_mut(|origins| origins.push(Origin { control, is_proxy, own: Vec::new() }));
+}
+
+/// Something else that this origin may be told.
+pub(crate) fn belongs_to(origin: &Control, secret: &str) {
+    ORIGINS.with_borrow_mut(|origins| {
+        // The last: one that is gone may have had the same port.
+        let known = origins.iter_mut().rev().find(|known| known.control.addr() == origin.addr());
+        known.unwrap().own.push(secret.to_owned());
+    });
 }
 
 /// The address with a signature in its query: that of the origin that it leads to, or else of `own`.
@@ -124,8 +138,8 @@ pub(crate) fn unsigned(target: &str) -> &str {
 fn told_to_others() -> Vec<String> {
     let mut found = Vec::new();
     ORIGINS.with_borrow(|origins| {
-        for Origin { control, .. } in origins.iter().filter(|origin| !origin.is_proxy) {
-            let mut own = vec![token(control), signature(control)];
+        for Origin { control, own: more, .. } in origins.iter().filter(|origin| !origin.is_proxy) {
+            let mut own = [&more[..], &[token(control), signature(control)]].concat();
             if control.addr().ip() == Ipv4Addr::LOCALHOST {
                 // A netrc file knows hosts, no ports.
                 own.push(encode(&format!("user:{NETRC}")));
@@ -149,13 +163,25 @@ fn told_to_others() -> Vec<String> {
 
 /// Looks when a world goes.
 pub(crate) struct Watch {
-    root: PathBuf,
+    roots: Vec<PathBuf>,
     events: Arc<Recorder>,
+    /// Lengths of models in the world's locks.
+    models: BTreeSet<u64>,
 }
 
 impl Watch {
     pub(crate) fn new(root: &Path, events: Arc<Recorder>) -> Self {
-        Self { root: root.to_owned(), events }
+        Self { roots: vec![root.to_owned()], events, models: BTreeSet::new() }
+    }
+
+    /// Looks below this path, too.
+    pub(crate) fn also(&mut self, root: PathBuf) {
+        self.roots.push(root);
+    }
+
+    /// A large file of this length is a model, which a test has generated.
+    pub(crate) fn knows_model_of(&mut self, size: u64) {
+        self.models.insert(size);
     }
 
     /// Every secret that can be found where none may be.
@@ -166,8 +192,65 @@ impl Watch {
             texts.iter().find_map(|text| find(text))
         });
         found.extend(events.into_iter().map(|event| format!("in an event: {event}")));
-        look(&self.root, &self.root, &mut found);
+        for root in &self.roots {
+            self.look(root, root, &mut found);
+        }
         found
+    }
+
+    /// Looks into every file below `at` but locks and large models, and at every name.
+    fn look(&self, root: &Path, at: &Path, found: &mut Vec<String>) {
+        // What a test has made unreadable was not written by a run.
+        for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+            if find(&name).is_some() {
+                found.push(format!("in a file's name: {name}"));
+            }
+            let Ok(metadata) = path.symlink_metadata() else { continue };
+            if metadata.is_dir() {
+                self.look(root, &path, found);
+            }
+            if metadata.is_symlink()
+                && let Ok(end) = std::fs::read_link(&path)
+                && find(&end.to_string_lossy()).is_some()
+            {
+                found.push(format!("in where {name} leads"));
+            }
+            let ends = |wanted: &str| path.extension().is_some_and(|ending| ending == wanted);
+            let is_lock = name.starts_with("models.lock") || name.starts_with("netrc") || ends("toml");
+            let is_model = self.models.contains(&metadata.size()) || ends("part");
+            let is_passed_over = is_lock || (is_model && metadata.size() > LARGE);
+            if metadata.is_file()
+                && !is_passed_over
+                && let Some(secret) = find_in(&path)
+            {
+                found.push(format!("in {name}: {secret}"));
+            }
+        }
+    }
+}
+
+/// What is longer is read only where it is no model: a generated one holds nothing, and reading them all takes minutes.
+const LARGE: u64 = 4 << 20;
+/// How much of a file is searched at once, and how much of it once more with the next: longer than any mark.
+const BLOCK: usize = 1 << 20;
+const OVERLAP: usize = 256;
+
+/// The first secret in a file, however long that is.
+fn find_in(path: &Path) -> Option<String> {
+    let mut file = std::fs::File::open(path).ok()?;
+    let mut block = Vec::new();
+    loop {
+        let kept = block.len().min(OVERLAP);
+        block.drain(..block.len() - kept);
+        let read = file.by_ref().take(BLOCK as u64).read_to_end(&mut block).ok()?;
+        if let Some(secret) = find(&String::from_utf8_lossy(&block)) {
+            return Some(secret);
+        }
+        if read == 0 {
+            return None;
+        }
     }
 }
 
@@ -176,32 +259,6 @@ impl Drop for Watch {
         if !std::thread::panicking() {
             let leaks = self.leaks();
             assert!(leaks.is_empty(), "{leaks:#?}");
-        }
-    }
-}
-
-/// Looks into every file below `at` but models and locks, and at every name.
-fn look(root: &Path, at: &Path, found: &mut Vec<String>) {
-    // What a test has made unreadable was not written by a run.
-    for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
-        if find(&name).is_some() {
-            found.push(format!("in a file's name: {name}"));
-        }
-        let Ok(metadata) = path.symlink_metadata() else { continue };
-        if metadata.is_dir() {
-            look(root, &path, found);
-        }
-        let is_lock = name.starts_with("models.lock")
-            || name.starts_with("netrc")
-            || path.extension().is_some_and(|ending| ending == "toml");
-        // A model is generated, and is large or small; nothing else that a run leaves is larger than this.
-        if metadata.is_file() && !is_lock && metadata.size() <= 4 << 20 {
-            let bytes = std::fs::read(&path).unwrap_or_default();
-            if let Some(secret) = find(&String::from_utf8_lossy(&bytes)) {
-                found.push(format!("in {name}: {secret}"));
-            }
         }
     }
 }
@@ -219,14 +276,14 @@ pub(crate) fn in_environment(command: &mut Command, netrc: &Path, hosts: &[&str]
 }
 
 mod tests {
-    use std::io::{Read as _, Write as _};
+    use std::io::Write as _;
 
     use provision::event::{Event, Observer as _};
     use provision::origin::Origin;
     use provision_testbed::{Content, Fault, Shape, When};
 
     use super::*;
-    use crate::program::{program, run};
+    use crate::program::{program, run, start, start_with_input};
     use crate::world::{World, start_origin};
 
     /// A secret that is planted is found, in each place; then it is taken away, so that the world may go.
@@ -249,6 +306,23 @@ mod tests {
             finds(&watch, ".models-installed");
         }
         std::fs::write(&marker, before).unwrap();
+        // A journal, a report, a small part, and what is too long to be held in memory: at its end, and over a border.
+        for (name, before) in [
+            (".x.0123abcd.journal", 0),
+            (".x.0123abcd.part", 100),
+            ("report.json", 10),
+            ("log", LARGE as usize + 1_000_003),
+            ("log", 2 * BLOCK - 7),
+        ] {
+            let planted = world.path(name);
+            std::fs::write(&planted, [vec![b' '; before], MARK.into()].concat()).unwrap();
+            finds(&watch, name);
+            std::fs::remove_file(&planted).unwrap();
+        }
+        let link = world.path("link");
+        std::os::unix::fs::symlink(format!("/nowhere/{MARK}"), &link).unwrap();
+        finds(&watch, "link leads");
+        std::fs::remove_file(&link).unwrap();
         let named = world.path(&format!("{MARK}.part"));
         std::fs::write(&named, "").unwrap();
         finds(&watch, "name");
@@ -276,6 +350,101 @@ mod tests {
         finds(&watch, "127.0.0.2");
         std::mem::forget(watch);
         forget();
+    }
+
+    /// The same on a volume of its own, and elsewhere.
+    #[test]
+    fn fault_53_the_search_goes_wherever_a_destination_is() {
+        let elsewhere = tempfile::tempdir().unwrap();
+        let path = camino::Utf8Path::from_path(elsewhere.path()).unwrap().join("models");
+        let mut world = World::at(path.clone());
+        world.file("d/x", &Content::generated(1, 100_000));
+        world.fetch_all();
+        std::fs::write(path.join(".models-installed"), MARK).unwrap();
+        assert_reported(|| drop(world), "in .models-installed: CanaryNeverShown");
+    }
+
+    /// Whatever the program says, however the test waits for its end.
+    #[test]
+    fn fault_53_the_search_hears_what_is_said() {
+        let shell = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            command
+        };
+        let [out, err] = [format!("echo {MARK}"), format!("echo {MARK} >&2")];
+        assert_reported(|| drop(run(&mut shell(&out))), "in standard output");
+        assert_reported(|| drop(run(&mut shell(&err))), "in standard error");
+        assert_reported(|| drop(start(&mut shell(&err)).end()), "in standard error");
+        // A run that a test waits for a line of and forgets: by its end it has said both.
+        for (said, place) in [(out, "in standard output"), (err, "in standard error")] {
+            let mut command = shell(&format!("{said}; echo ready; read never"));
+            let (mut forgotten, input) = start_with_input(&mut command);
+            forgotten.wait_for_line("ready");
+            assert_reported(|| drop(forgotten), place);
+            drop(input);
+        }
+    }
+
+    /// What a run in this process returns, and what a panic prints.
+    #[test]
+    fn fault_53_the_search_reads_errors_and_their_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("it failed")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other(format!("for {MARK}")));
+        assert!(find(&error.to_string()).is_none());
+        assert_reported(|| assert_none("an error", &said(&error)), "in an error");
+        assert_reported(|| assert_none("a panic", &format!("panicked at {error:?}")), "in a panic");
+    }
+
+    /// Fails unless `what` ends in a panic that says that a secret was found there.
+    fn assert_reported(what: impl FnOnce(), place: &str) {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)).unwrap_err();
+        let said = panic.downcast_ref::<String>().unwrap();
+        assert!(said.contains(place) && said.contains(MARK), "{said}");
+    }
+
+    /// The program is started where what it says is looked through, and nowhere else.
+    #[test]
+    fn fault_53_no_test_starts_the_program_by_itself() {
+        /// What may start a process itself: the helper, this, and what starts something else than the program.
+        const OTHERS: [&str; 5] = [
+            "program.rs",
+            "secrets.rs",
+            "requirement.rs",
+            "faults/disk/machine.rs",
+            "faults/redirects/private.rs",
+        ];
+        fn sources(at: &Path, found: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(at).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    sources(&path, found);
+                } else if path.extension().is_some_and(|ending| ending == "rs") {
+                    found.push(path);
+                }
+            }
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+        let mut found = Vec::new();
+        sources(&root, &mut found);
+        assert!(found.len() > 30, "{found:?}");
+        for path in found {
+            let name = path.strip_prefix(&root).unwrap().to_str().unwrap();
+            if OTHERS.contains(&name) {
+                continue;
+            }
+            for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+                let starts = ["CARGO_BIN_EXE", ".spawn()", ".output()", ".wait_with_output("];
+                let is_compiler = name == "faults/transport/clock.rs" && line.trim() == ".output()";
+                assert!(
+                    is_compiler || !starts.iter().any(|start| line.contains(start)),
+                    "{name}:{}: {line}: use program::start or program::run",
+                    number + 1
+                );
+            }
+        }
     }
 
     fn forget() {

@@ -23,7 +23,7 @@ use crate::secrets::{self, Watch};
 /// An origin, a directory, and a lock that grows.
 pub(crate) struct World {
     /// Before `directory`, which it looks into when both go.
-    _watch: Watch,
+    watch: Watch,
     pub(crate) origin: BlockingOrigin,
     directory: tempfile::TempDir,
     destination: Utf8PathBuf,
@@ -99,7 +99,14 @@ impl World {
 
     /// A world whose destination is elsewhere: on a volume of its own.
     pub(crate) fn at(destination: Utf8PathBuf) -> Self {
-        Self { destination, ..Self::new() }
+        let mut world = Self::new();
+        world.watch_also(&destination);
+        Self { destination, ..world }
+    }
+
+    /// Has secrets looked for below this path, too, when the world goes: something that a run writes to lies there.
+    pub(crate) fn watch_also(&mut self, path: impl Into<PathBuf>) {
+        self.watch.also(path.into());
     }
 
     fn within(directory: tempfile::TempDir) -> Self {
@@ -108,7 +115,7 @@ impl World {
         secrets::watch(origin.control(), false);
         let events = Arc::<Recorder>::default();
         Self {
-            _watch: Watch::new(directory.path(), events.clone()),
+            watch: Watch::new(directory.path(), events.clone()),
             origin,
             directory,
             destination,
@@ -154,6 +161,7 @@ impl World {
     /// Puts a model with these sources into the lock.
     pub(crate) fn model(&mut self, path: &str, content: &Content, sources: &[String]) -> &mut Self {
         let sources = sources.iter().map(|url| secrets::signed(url, &self.origin)).collect();
+        self.watch.knows_model_of(content.size());
         let entry = Entry { size: content.size(), sha256: content.sha256_hex(), sources };
         self.models.insert(path.to_owned(), entry);
         self

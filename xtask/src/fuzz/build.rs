@@ -1,4 +1,4 @@
-//! One build for all targets.
+//! One build for all targets, which is their lint as well.
 
 use anyhow::{Result, ensure};
 use camino::Utf8PathBuf;
@@ -40,6 +40,9 @@ pub(super) fn build(sh: &Shell) -> Result<Utf8PathBuf> {
         "cargo fuzz build --fuzz-dir fuzz --sanitizer none --target {triple} --target-dir target/fuzz/build"
     )
     .env("CARGO_NET_OFFLINE", "true")
+    // The targets are compiled by clippy, which is the compiler with more lints: no second build only to look at them.
+    .env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver")
+    .env("CLIPPY_ARGS", "-Dwarnings")
     .quiet()
     .run()?;
     Ok(project::root().join("target/fuzz/build").join(triple).join("release"))

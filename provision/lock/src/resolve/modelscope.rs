@@ -81,12 +81,9 @@ impl Resolver {
         let document = self.metadata.ask(&url).await?;
         let listing: Listing = document.parse()?;
         let Some(Files { files }) = listing.data else {
-            let said: String =
-                listing.message.unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect();
-            return Err(MetadataError::Shape {
-                url: document.at,
-                problem: format!("it lists no files: {said:?}"),
-            });
+            let problem =
+                format!("it lists no files: {:?}", document.words(&listing.message.unwrap_or_default()));
+            return Err(MetadataError::Shape { url: document.at, problem });
         };
         let is_named = |listed: &Listed| crate::source::check_path(&listed.path).is_ok();
         let listing = Rc::new(files.into_iter().filter(is_named).collect::<Vec<_>>());

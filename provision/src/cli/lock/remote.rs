@@ -175,7 +175,11 @@ impl Remote {
         if let RequestError::Unusable { what: Unusable::Oversized { .. }, .. } = error {
             return LockfileError::of_file(&self.url.to_string(), LockfileErrorKind::TooLarge).into();
         }
-        let code = if error.is_refusal() { Code::Refused } else { Code::Network };
+        let code = match error {
+            error if error.is_refusal() => Code::Refused,
+            error if error.is_out_of_descriptors() => Code::Disk,
+            _ => Code::Network,
+        };
         Failure::new(code, format!("the lock {} cannot be fetched: {error}", self.url))
     }
 }

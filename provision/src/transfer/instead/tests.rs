@@ -10,7 +10,7 @@ fn model(path: &str) -> Model {
 }
 
 fn came(body: &str) -> Option<Instead> {
-    recognise(body.as_bytes(), &model("x.safetensors"))
+    recognise(body.as_bytes(), &model("x.safetensors"), &Told::default())
 }
 
 fn pointer_to(oid: Sha256, size: u64) -> String {
@@ -45,7 +45,7 @@ fn a_page_has_a_title_in_one_line_without_secrets() {
     let secret = "<html><title>No hf_abcdefGHIJ1234567 at /x?sig=12 for you@example</title>";
     assert_eq!(title(secret).unwrap(), "No … at … for …");
     assert_eq!(title(&format!("<html><title>{}</title>", "wörd ".repeat(100))).unwrap().chars().count(), 120);
-    assert_eq!(recognise(b"<html>", &model("page.html")), None);
+    assert_eq!(recognise(b"<html>", &model("page.html"), &Told::default()), None);
     assert_eq!(came("<svg>"), None);
 }
 

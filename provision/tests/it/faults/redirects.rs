@@ -4,6 +4,7 @@ mod certificates;
 mod encrypted;
 mod private;
 mod proxies;
+mod repeated;
 
 use provision::origin::Credential;
 use provision_testbed::{Content, Control, Fault};

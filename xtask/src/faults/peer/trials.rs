@@ -109,6 +109,8 @@ fn ranges() -> Vec<Trial> {
     trials.extend(both(5, "100 bytes later", Fault::OtherStart { shift: 100 }));
     trials.extend(both(5, "7 bytes earlier", Fault::OtherStart { shift: -7 }));
     trials.extend(both(6, "100 kB at most", Fault::ShorterRange { length: 100_000 }));
+    // By its length it is case 11 as well: a head that contradicts itself is not read but asked for again, as 11 wants, and
+    // where it always comes that ends in exit 4.
     for (label, claim) in
         [("openly", Claim::Honest), ("by its length", Claim::LengthOnly), ("secretly", Claim::Nothing)]
     {

@@ -79,7 +79,7 @@ fn fault_74_with_the_kernel_s_walk_and_without_it_comes_to_the_same() {
         if let Some(errno) = failing {
             run.inject(&format!("openat2:error={errno}"));
         }
-        let child = run.spawn();
+        let child = run.start();
         swap(&world, &outside);
         let (code, said) = child.end();
         assert_eq!(code, Some(7), "{failing:?}: {said}");

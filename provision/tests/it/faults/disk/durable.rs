@@ -4,7 +4,7 @@
 //! tell; CI must have it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use provision::cache::{Bounds, Cache};
 use provision::event::Outcome;
@@ -13,6 +13,8 @@ use provision::store::{Acquire, DestinationLock};
 use provision_testbed::{Content, Shape};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::machine::environment;
+use crate::program::{Ended, Run, fetch, program, start};
 use crate::requirement::needs_tool;
 use crate::world::{PATIENCE, World};
 
@@ -33,11 +35,11 @@ impl Stracing {
         let log = world.beside(&format!("strace-{:08x}.log", fastrand::u32(..)));
         let mut command = Command::new("strace");
         command.args(["-f", "-y", "-s", "80", "-o"]).arg(&log).arg("-e").arg(format!("trace={calls}"));
-        command.env_clear().env("PATH", "/usr/bin:/bin").stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let plain = program(world);
+        command.env_clear().envs(environment(&plain));
         let place = |path: &dyn AsRef<Path>| path.as_ref().to_str().unwrap().to_owned();
         let after = vec![
-            env!("CARGO_BIN_EXE_provision").to_owned(),
+            plain.get_program().to_str().unwrap().to_owned(),
             verb.to_owned(),
             "--lock".to_owned(),
             place(&world.write_lock()),
@@ -64,13 +66,13 @@ impl Stracing {
         self
     }
 
-    pub(super) fn spawn(&mut self) -> Running {
+    pub(super) fn start(&mut self) -> Running {
         use std::os::unix::process::CommandExt as _;
-        Running(self.command.args(&self.after).process_group(0).spawn().unwrap())
+        Running(start(self.command.args(&self.after).process_group(0)))
     }
 
     fn run(&mut self) -> (Option<i32>, String) {
-        self.spawn().end()
+        self.start().end()
     }
 
     pub(super) fn log(&self) -> String {
@@ -82,13 +84,13 @@ impl Stracing {
     }
 }
 
-pub(super) struct Running(Child);
+pub(super) struct Running(Run);
 
 impl Running {
     /// Its exit code and what it said.
     pub(super) fn end(self) -> (Option<i32>, String) {
-        let ended = self.0.wait_with_output().unwrap();
-        (ended.status.code(), String::from_utf8(ended.stderr).unwrap())
+        let ended = self.0.end();
+        (ended.code, ended.err)
     }
 
     /// The program's own; strace keeps what it gets to itself.
@@ -247,7 +249,7 @@ fn fault_70_one_file_s_failing_sync_does_not_cost_the_others_their_checkpoint_at
     let mut run = Stracing::new(&world, "fetch", "fdatasync");
     run.with(&["--connections", "4"]);
     run.inject("fdatasync:error=EIO").about(part(&world, "a/x", "part"));
-    let child = run.spawn();
+    let child = run.start();
     let wanted = |path: &str| world.origin.counters().path(path).body_bytes > 300_000;
     world.origin.wait_for(PATIENCE, |_| wanted("/a/x") && wanted("/b/y")).unwrap();
     child.signal(Signal::TERM);
@@ -349,16 +351,14 @@ fn fault_85_a_stop_that_is_asked_for_twice_at_once_is_one_stop() {
     let mut world = World::new();
     world.file("d/x", &Content::generated(1, 20_000_000));
     world.origin.shape(Shape::rate(1_000_000));
-    let mut command = Command::new(env!("CARGO_BIN_EXE_provision"));
-    command.arg("fetch").arg("--lock").arg(world.write_lock()).arg("--dest").arg(world.destination());
-    let child = command.env_clear().stderr(Stdio::piped()).spawn().unwrap();
+    let child = start(&mut fetch(&world, &[]));
     world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_500_000).unwrap();
     for number in [Signal::TERM, Signal::HUP, Signal::TERM] {
         rustix::process::kill_process(Pid::from_child(&child), number).unwrap();
     }
-    let (code, said) = Running(child).end();
-    assert!(matches!(code, Some(143 | 129)), "{code:?}: {said}");
-    assert!(said.contains("run again to go on") && !said.contains("stopped at once"), "{said}");
+    let Ended { code, err, .. } = child.end();
+    assert!(matches!(code, Some(143 | 129)), "{code:?}: {err}");
+    assert!(err.contains("run again to go on") && !err.contains("stopped at once"), "{err}");
     assert!(world.held() > 0);
 }
 

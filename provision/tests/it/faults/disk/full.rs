@@ -7,7 +7,7 @@
 use provision_testbed::{Content, Shape};
 
 use super::machine::{Volume, after, shim, strace};
-use crate::program::{Ended, end, fetch, run};
+use crate::program::{Ended, fetch, run, start};
 use crate::requirement::needs_tool;
 use crate::world::{PATIENCE, World};
 
@@ -59,10 +59,10 @@ fn finish(world: &World) -> (u64, u64) {
 fn fault_68_a_disk_that_fills_up_midway_keeps_what_came_and_the_next_run_fetches_the_rest() {
     let Some(volume) = Volume::tmpfs("size=20m") else { return };
     let world = slow(volume.world());
-    let child = fetch(&world, &["--connections", "4"]).spawn().unwrap();
+    let child = start(&mut fetch(&world, &["--connections", "4"]));
     world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 4_000_000).unwrap();
     let filler = volume.fill();
-    let ended = end(child.wait_with_output().unwrap());
+    let ended = child.end();
     assert_full(&world, &ended, &part_of(&world, "part"));
     let held = world.held();
     assert!(held > 1_000_000 && held < SIZE, "{held} of {SIZE} bytes are held");
@@ -163,8 +163,7 @@ fn fault_69_the_largest_file_size_ends_the_file_and_not_the_process() {
     let world = slow(World::new());
     // Not a whole number of writes: the one at the limit is cut short before the next fails.
     let blocks = 4_000_000 / 512 + 1;
-    let limited = after(&format!("ulimit -f {blocks}"), &fetch(&world, &["--connections", "2"])).output();
-    let ended = end(limited.unwrap());
+    let ended = run(&mut after(&format!("ulimit -f {blocks}"), &fetch(&world, &["--connections", "2"])));
     assert_resumable(&world, &ended, &[&part_of(&world, "part"), "File too large"]);
     let held = world.held();
     assert!(held > 0 && held <= blocks * 512, "{held}");

@@ -1,7 +1,6 @@
 //! What is in the way on the disk, and other runs in the same directory (faults 73, 81, 86).
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use provision::event::Event;
@@ -10,6 +9,7 @@ use provision::store::{Acquire, Destination, DestinationLock};
 use provision_testbed::{Content, Shape};
 use rustix::fs::{FileType, Mode};
 
+use super::machine::after;
 use crate::program::{fetch, run};
 use crate::requirement::needs_root;
 use crate::world::{PATIENCE, World};
@@ -157,12 +157,8 @@ fn fault_86_an_odd_umask_does_not_show() {
     for umask in ["0777", "0077", "0000"] {
         let mut world = World::new();
         world.file("deep/er/x", &Content::generated(1, 2_000_000));
-        let mut command = Command::new("/bin/sh");
-        command.arg("-c").arg(format!("umask {umask}; exec \"$@\"")).arg("sh");
-        command.arg(env!("CARGO_BIN_EXE_provision")).arg("fetch").arg("--lock").arg(world.write_lock());
-        command.arg("--dest").arg(world.destination()).env_clear().env("PATH", "/usr/bin:/bin");
-        let ended = command.output().unwrap();
-        assert!(ended.status.success(), "{umask}: {}", String::from_utf8_lossy(&ended.stderr));
+        let ended = run(&mut after(&format!("umask {umask}"), &fetch(&world, &[])));
+        assert_eq!(ended.code, Some(0), "{umask}: {}", ended.err);
         let mode = |name: &str| std::fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o7777;
         for (name, expected) in [
             ("", 0o755),

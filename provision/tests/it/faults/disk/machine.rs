@@ -6,6 +6,7 @@
 //! A shim is a few lines of C that are loaded before the program's own: what a disk may do to a system call, without
 //! a disk that does it.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -131,8 +132,7 @@ pub(super) fn strace(command: &Command, log: &Path, arguments: &[&str]) -> Comma
     let mut traced = Command::new("strace");
     traced.args(["-f", "--seccomp-bpf", "-y", "-s", "80", "-o"]).arg(log).args(arguments);
     traced.arg(command.get_program()).args(command.get_args());
-    traced.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    traced.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    traced.env_clear().envs(environment(command));
     traced
 }
 
@@ -141,7 +141,11 @@ pub(super) fn after(before: &str, command: &Command) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(format!("{before}; exec \"$@\"")).arg("sh");
     shell.arg(command.get_program()).args(command.get_args());
-    shell.env_clear().env("PATH", "/usr/bin:/bin");
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    shell.env_clear().envs(environment(command));
     shell
+}
+
+/// What a command is to find in its environment, for another that starts it: its secrets, above all.
+pub(super) fn environment(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+    command.get_envs().filter_map(|(name, value)| Some((name, value?)))
 }

@@ -2,10 +2,10 @@
 //!
 //! The program runs under strace, and the log is read. A machine without strace cannot tell; CI must have it.
 
-use std::process::Command;
-
 use provision_testbed::{Content, Shape};
 
+use super::machine::strace;
+use crate::program::{fetch, run};
 use crate::requirement::needs_tool;
 use crate::world::World;
 
@@ -58,13 +58,9 @@ fn fault_67_bytes_are_durable_before_the_journal_the_name_and_the_marker_say_so(
     // Slow enough for a checkpoint or two on the way.
     world.origin.shape(Shape::rate(2_000_000));
     let log = world.beside("strace.log");
-    let mut command = Command::new("strace");
-    command.args(["-f", "-y", "-s", "80", "-o"]).arg(&log);
-    command.args(["-e", "trace=write,pwrite64,fdatasync,fsync,renameat,renameat2"]);
-    command.arg(env!("CARGO_BIN_EXE_provision")).args(["fetch", "--connections", "4", "--lock"]);
-    command.arg(world.write_lock()).arg("--dest").arg(world.destination());
-    let ended = command.output().unwrap();
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let calls = ["-e", "trace=write,pwrite64,fdatasync,fsync,renameat,renameat2"];
+    let ended = run(&mut strace(&fetch(&world, &["--connections", "4"]), &log, &calls));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
     world.assert_installed();
     let calls = parse(&std::fs::read_to_string(log).unwrap());
     let all =

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use provision_testbed::{Content, Shape};
 
-use super::machine::{Volume, after, strace};
-use crate::program::{Ended, end, fetch, run};
+use super::machine::{Volume, after, environment, strace};
+use crate::program::{Ended, fetch, program, run};
 use crate::requirement::{needs_root, needs_tool};
 use crate::world::{PATIENCE, World};
 
@@ -131,7 +131,7 @@ fn as_nobody(world: &World, command: &Command) -> Command {
     }
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
-    nobody.args(command.get_args()).env_clear().env("PATH", "/usr/bin:/bin");
+    nobody.args(command.get_args()).env_clear().envs(environment(command));
     nobody
 }
 
@@ -153,7 +153,7 @@ fn fault_72_no_permission_is_said_so_with_what_to_do() {
                 break;
             }
         }
-        let ended = end(as_nobody(&world, &fetch(&world, &[])).output().unwrap());
+        let ended = run(&mut as_nobody(&world, &fetch(&world, &[])));
         let says = [world.beside(foreign).to_str().unwrap().to_owned(), "no permission".to_owned()];
         let says: Vec<&str> = says.iter().map(String::as_str).chain(["check the owner and mode"]).collect();
         assert_refused(&world, &ended, &says);
@@ -166,8 +166,8 @@ fn fault_72_too_few_descriptors_are_said_so() {
     let mut refused = 0;
     for descriptors in 8..40 {
         let world = small();
-        let limited = after(&format!("ulimit -n {descriptors}"), &fetch(&world, &["--connections", "4"]));
-        let ended = end({ limited }.output().unwrap());
+        let few = fetch(&world, &["--connections", "4"]);
+        let ended = run(&mut after(&format!("ulimit -n {descriptors}"), &few));
         world.assert_nothing_wrong();
         if ended.code == Some(0) {
             world.assert_installed();
@@ -189,13 +189,36 @@ fn fault_72_descriptors_that_run_out_among_many_connections_are_said_so() {
         }
         world.origin.shape(Shape::rate(1_500_000));
         let many = fetch(&world, &["--connections", "64"]);
-        let ended = end(after(&format!("ulimit -n {descriptors}"), &many).output().unwrap());
+        let ended = run(&mut after(&format!("ulimit -n {descriptors}"), &many));
         // With good luck the connections are never so many.
         if ended.code != Some(0) {
             assert_refused(&world, &ended, &["ulimit -n"]);
         }
         assert_finishes(&world);
     }
+}
+
+/// A lock at an address is fetched when nothing else is open yet, so the connection is the first to lack a descriptor.
+#[test]
+fn fault_72_a_connection_without_a_descriptor_names_the_limit_and_the_way_out() {
+    let world = small();
+    world.origin.put("/models.lock", Content::bytes(world.lock_text()));
+    let digest = provision::digest::Sha256::of(world.lock_text().as_bytes()).to_string();
+    let mut named = 0;
+    for descriptors in 4..20 {
+        let mut remote = program(&world);
+        remote.args(["fetch", "--dry-run", "--lock-sha256", &digest, "--retries", "1"]);
+        remote.arg("--lock").arg(world.origin.url("/models.lock")).arg("--dest").arg(world.destination());
+        let ended = run(&mut after(&format!("ulimit -n {descriptors}"), &remote));
+        assert!(!ended.err.contains("no connection could be made"), "{descriptors}: {}", ended.err);
+        if ended.err.contains("no file descriptor left for a connection") {
+            named += 1;
+            assert_eq!(ended.code, Some(7), "{}", ended.err);
+            let limit = format!("(the limit is {descriptors}); raise `ulimit -n` or lower --connections");
+            assert!(ended.err.contains(&limit), "{}", ended.err);
+        }
+    }
+    assert!(named > 0, "no number of descriptors was the one");
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Kills and signals: what a run keeps when it is ended at any moment, and what the next one makes of it (faults 66, 85,
 //! 86).
 
-use std::process::{Child, Command};
+use std::process::Command;
 
 use provision_testbed::{Content, Shape};
 use rustix::process::Signal;
 
-use super::machine::after;
-use crate::program::{PATIENCE, end, fetch, run, signal};
+use super::machine::{after, environment};
+use crate::program::{PATIENCE, fetch, run, signal, start};
 use crate::requirement::{needs_root, needs_tool};
 use crate::world::World;
 
@@ -44,7 +44,7 @@ fn fault_66_kill_9_at_fifty_random_moments_never_leaves_a_wrong_byte_and_always_
             assert!(runs <= 200, "seed {seed}: {kills} kills in {runs} runs");
             let before = world.origin.counters();
             let moment = before.body_bytes_sent + random.u64(0..1_500_000);
-            let mut child = fetch(&world, &["--connections", "8", "--progress", "json"]).spawn().unwrap();
+            let child = start(&mut fetch(&world, &["--connections", "8", "--progress", "json"]));
             // Near its end a run may need fewer bytes than that: its connections close then.
             let reached = world.origin.wait_for(PATIENCE, |now| {
                 let over =
@@ -53,7 +53,7 @@ fn fault_66_kill_9_at_fifty_random_moments_never_leaves_a_wrong_byte_and_always_
             });
             reached.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             signal(&child, Signal::KILL);
-            let killed = child.wait().unwrap().code().is_none();
+            let killed = child.end().code.is_none();
             world.assert_nothing_wrong();
             if !killed || world.path(".models-installed").exists() {
                 break;
@@ -97,10 +97,10 @@ fn fault_85_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on() {
         let world = set(2_000_000);
         let report = world.beside("report.json");
         let arguments = ["--connections", "8", "--report", report.to_str().unwrap()];
-        let child = fetch(&world, &arguments).spawn().unwrap();
+        let child = start(&mut fetch(&world, &arguments));
         let sent = world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6_000_000).unwrap();
         signal(&child, number);
-        let ended = end(child.wait_with_output().unwrap());
+        let ended = child.end();
         assert_eq!(ended.code, Some(code), "{}", ended.err);
         assert!(ended.err.contains("run again to go on"), "{}", ended.err);
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
@@ -127,11 +127,11 @@ fn fault_85_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on() {
 #[test]
 fn fault_85_two_signals_at_once_cost_no_more_than_a_kill() {
     let world = set(2_000_000);
-    let child = fetch(&world, &["--connections", "8"]).spawn().unwrap();
+    let child = start(&mut fetch(&world, &["--connections", "8"]));
     world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6_000_000).unwrap();
     signal(&child, Signal::INT);
     signal(&child, Signal::TERM);
-    let ended = end(child.wait_with_output().unwrap());
+    let ended = child.end();
     assert!(matches!(ended.code, Some(130 | 143)), "{:?} {}", ended.code, ended.err);
     world.assert_nothing_wrong();
     let held = world.held();
@@ -151,7 +151,7 @@ fn as_nobody(world: &World, before: &str, command: &Command) -> Command {
     }
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
-    nobody.args(command.get_args());
+    nobody.args(command.get_args()).envs(environment(command));
     after(before, &nobody)
 }
 
@@ -165,10 +165,10 @@ fn fault_86_a_run_that_was_stopped_under_an_odd_umask_is_gone_on_with() {
         world.file("deep/x", &Content::generated(1, 8_000_000));
         world.origin.shape(Shape::rate(2_000_000));
         let umask = format!("umask {umask}");
-        let mut child: Child = as_nobody(&world, &umask, &fetch(&world, &[])).spawn().unwrap();
+        let child = start(&mut as_nobody(&world, &umask, &fetch(&world, &[])));
         world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
         signal(&child, number);
-        child.wait().unwrap();
+        child.end();
         let held = world.held();
         assert!(held > 0);
         world.origin.shape(Shape::default());

@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use provision::digest::Sha256;
@@ -12,7 +12,7 @@ use provision_testbed::{Content, Shape};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use super::machine::flock_that_lies;
-use crate::program::{end, fetch, run, signal};
+use crate::program::{Run, fetch, run, signal, start};
 use crate::world::{PATIENCE, World};
 
 const MARKER: &str = ".models-installed";
@@ -34,17 +34,17 @@ fn with(shim: Option<&Path>, mut command: Command) -> Command {
     command
 }
 
-fn ended_well(children: Vec<Child>) {
+fn ended_well(children: Vec<Run>) {
     for child in children {
-        let ended = end(child.wait_with_output().unwrap());
+        let ended = child.end();
         assert_eq!(ended.code, Some(0), "{}", ended.err);
     }
 }
 
 /// A run that was stopped midway, by SIGSTOP: it is seen to have stopped before this returns.
-fn asleep(world: &World, shim: Option<&Path>) -> Child {
+fn asleep(world: &World, shim: Option<&Path>) -> Run {
     let before = world.origin.counters().body_bytes_sent;
-    let child = with(shim, fetch(world, &["--connections", "4"])).spawn().unwrap();
+    let child = start(&mut with(shim, fetch(world, &["--connections", "4"])));
     world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > before + 2_000_000).unwrap();
     signal(&child, Signal::STOP);
     let stopped = waitpid(Some(Pid::from_child(&child)), WaitOptions::UNTRACED).unwrap();
@@ -62,8 +62,8 @@ fn identity(path: &Path) -> (u64, i64, i64) {
 fn fault_80_eight_writers_whose_locks_do_nothing_all_end_well() {
     let world = set();
     let Some(shim) = flock_that_lies(&world) else { return };
-    let start = || with(Some(&shim), fetch(&world, &["--connections", "2"])).spawn().unwrap();
-    let children: Vec<Child> = (0..8).map(|_| start()).collect();
+    let writer = || start(&mut with(Some(&shim), fetch(&world, &["--connections", "2"])));
+    let children: Vec<Run> = (0..8).map(|_| writer()).collect();
     ended_well(children);
     // Whole and right, one marker, and no part, journal or temporary of any of the eight.
     world.assert_installed();
@@ -78,7 +78,7 @@ fn fault_80_eight_writers_whose_locks_do_nothing_all_end_well() {
 #[test]
 fn fault_80_eight_writers_whose_locks_hold_fetch_everything_once() {
     let world = set();
-    let children: Vec<Child> = (0..8).map(|_| fetch(&world, &[]).spawn().unwrap()).collect();
+    let children: Vec<Run> = (0..8).map(|_| start(&mut fetch(&world, &[]))).collect();
     ended_well(children);
     world.assert_installed();
     let sent = world.origin.counters().body_bytes_sent;
@@ -93,10 +93,10 @@ fn fault_81_a_run_that_was_killed_holds_nobody_up_and_what_it_left_is_gone_on_wi
         if lies && shim.is_none() {
             return;
         }
-        let mut child = with(shim.as_deref(), fetch(&world, &["--connections", "4"])).spawn().unwrap();
+        let child = start(&mut with(shim.as_deref(), fetch(&world, &["--connections", "4"])));
         world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
         signal(&child, Signal::KILL);
-        child.wait().unwrap();
+        child.end();
         assert!(world.path(".provision.lock").exists(), "a dead owner's lock is there");
         world.origin.shape(Shape::default());
         let report = world.beside("report.json");
@@ -148,7 +148,7 @@ fn fault_82_a_writer_that_wakes_cannot_install_what_another_is_writing_under_its
     tidy_up(&world);
     let second = asleep(&world, None);
     signal(&first, Signal::CONT);
-    let ended = end(first.wait_with_output().unwrap());
+    let ended = first.end();
     assert_eq!(ended.code, Some(7), "{}", ended.err);
     assert!(ended.err.contains("replaced while"), "{}", ended.err);
     // The second's part is half empty, and has the name that the first gave to its own.
@@ -171,7 +171,7 @@ fn fault_82_a_writer_that_wakes_after_the_install_cannot_touch_the_installed_fil
     let before = paths.each_ref().map(|path| identity(path));
 
     signal(&sleeper, Signal::CONT);
-    let ended = end(sleeper.wait_with_output().unwrap());
+    let ended = sleeper.end();
     // What it wrote has no name any more: it says so, or finds the work done.
     assert!(matches!(ended.code, Some(0 | 7)), "{:?} {}", ended.code, ended.err);
     world.assert_nothing_wrong();

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::refused::{nothing_done, world};
-use crate::program::{Ended, program, run};
+use crate::program::{Ended, program, run, start_with_input};
 use crate::world::World;
 
 /// Far more than it takes, on a machine that does other things: what grows as the square of the text is not done.
@@ -55,17 +55,16 @@ fn fault_62_a_lock_without_end_on_standard_input_is_cut() {
     let world = world();
     let mut command = program(&world);
     command.args(["fetch", "--lock", "-", "--dest"]).arg(world.destination());
-    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
-    let mut input = child.stdin.take().unwrap();
+    let (run, mut input) = start_with_input(&mut command);
     let line = "#".repeat(1 << 20) + "\n";
     let mut written = 0;
     while input.write_all(line.as_bytes()).is_ok() {
         written += line.len();
         assert!(written < 1 << 30, "it reads on and on");
     }
-    let ended = child.wait_with_output().unwrap();
-    assert_eq!(ended.status.code(), Some(3));
-    assert!(String::from_utf8_lossy(&ended.stderr).contains("larger than"));
+    let ended = run.end();
+    assert_eq!(ended.code, Some(3));
+    assert!(ended.err.contains("larger than"), "{}", ended.err);
 }
 
 /// A text of so many lines.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use provision_testbed::{Content, Fault, Shape};
 
-use crate::program::{program, run};
+use crate::program::{program, run, start};
 use crate::requirement::needs_tool;
 use crate::world::{PATIENCE, World};
 
@@ -24,15 +24,15 @@ fn fault_63_a_lock_that_is_edited_while_a_run_works_changes_nothing_for_it() {
     world.write_lock();
     let text = world.lock_text();
     world.origin.shape(Shape::rate(1_000_000));
-    let child = fetch(&world).spawn().unwrap();
+    let running = start(&mut fetch(&world));
     world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 100_000).unwrap();
 
     // Other bytes under the same path, another file, and in place, not by a new file of that name.
     let mut edited = World::new();
     edited.file("x", &second).file("y", &second);
     std::fs::write(world.beside("models.lock"), edited.lock_text()).unwrap();
-    let ended = child.wait_with_output().unwrap();
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let ended = running.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
     world.assert_installed();
 
     // The marker is about the lock as it was read.
@@ -91,9 +91,10 @@ fn fault_64_the_marker_is_removed_durably_before_anything_else_changes() {
     let mut command = Command::new("strace");
     command.args(["-f", "-y", "-o"]).arg(&log);
     command.args(["-e", "trace=unlinkat,unlink,fsync,renameat,renameat2,rename,pwrite64"]);
-    command.arg(plain.get_program()).args(plain.get_args()).env_clear();
-    let ended = command.output().unwrap();
-    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    command.arg(plain.get_program()).args(plain.get_args());
+    command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let ended = run(&mut command);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
     world.assert_installed();
     let log = std::fs::read_to_string(log).unwrap();
     let first = |what: &str, is: &dyn Fn(&str) -> bool| {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use provision_testbed::{BlockingOrigin, Content, Fault};
 
+use crate::program::end;
 use crate::requirement::needs;
 use crate::world::{World, start_origin};
 
@@ -23,9 +24,8 @@ fn fault_47_a_public_origin_leads_to_no_private_address_however_it_is_spelt() {
     unsafe { command.pre_exec(enter_a_network) };
     match command.output() {
         Ok(output) => {
-            let text =
-                [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-            assert!(output.status.success() && text[0].contains("1 passed"), "{}", text.concat());
+            let ended = end(output);
+            assert!(ended.code == Some(0) && ended.out.contains("1 passed"), "{}{}", ended.out, ended.err);
         }
         Err(error) => {
             needs(&format!("a network namespace of one's own ({error})"), false);

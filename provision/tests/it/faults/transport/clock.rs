@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use provision_testbed::{Content, Fault, Shape, When};
 
 use super::{SIZE, alone, world};
+use crate::program::run;
 use crate::requirement::needs;
 use crate::world::World;
 
@@ -59,14 +60,15 @@ fn fault_41_a_wall_clock_that_jumps_ends_no_wait_and_lengthens_none() {
     if !needs("a C compiler", library.is_some()) {
         return;
     }
-    let ended = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::transport::clock::under_a_clock_that_jumps", "--ignored", "--nocapture"])
-        .env("LD_PRELOAD", library.unwrap())
-        .output()
-        .unwrap();
-    let said = [ended.stdout, ended.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(ended.status.success() && said.contains("1 passed"), "{said}");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([
+        "--exact",
+        "faults::transport::clock::under_a_clock_that_jumps",
+        "--ignored",
+        "--nocapture",
+    ]);
+    let ended = run(command.env("LD_PRELOAD", library.unwrap()));
+    assert!(ended.code == Some(0) && ended.out.contains("1 passed"), "{}{}", ended.out, ended.err);
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! Who takes what next: the file, the place, the length; and what is taken from whom for that.
+
+use std::time::Duration;
+
+use super::{Claim, ClaimId, FileId, Flight, HostId, Schedule, Slot, SlotId, sizing};
+use crate::byte_range::{ByteRange, RangeSet};
+
+/// How many files are given connections at the same time, while each has bytes that nobody claimed.
+const FILES_AT_ONCE: usize = 4;
+
+impl Schedule {
+    /// Opens waiting files up to the few that are worked on at once, then picks the one with most to do for each
+    /// connection that it would have.
+    fn pick(&mut self, now: Duration) -> Option<FileId> {
+        let mut best: Option<(f64, FileId)> = None;
+        for at in 0..self.hosts.len() {
+            if !self.host_is_ready(&self.hosts[at], now) {
+                continue;
+            }
+            let mut ready = self.hosts[at].open.iter().filter(|id| self.is_ready(**id, now)).count();
+            let mut passed_over = 0;
+            while ready < FILES_AT_ONCE && passed_over < self.hosts[at].waiting.len() {
+                let id = self.hosts[at].waiting[passed_over];
+                if self.is_ready(id, now) {
+                    self.hosts[at].waiting.remove(passed_over);
+                    self.hosts[at].open.push(id);
+                    ready += 1;
+                } else {
+                    passed_over += 1;
+                }
+            }
+            for id in self.hosts[at].open.iter().filter(|id| self.is_ready(**id, now)) {
+                let file = &self.files[id.0];
+                let score = file.unclaimed as f64 / (file.active + 1) as f64;
+                if best.is_none_or(|(most, _)| score > most) {
+                    best = Some((score, *id));
+                }
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+
+    pub(super) fn claim_unclaimed(&mut self, now: Duration) -> Option<Claim> {
+        let id = self.pick(now)?;
+        let host = self.files[id.0].host;
+        let slot = self.idle_slot(host);
+        let gap = self.files[id.0].gaps.iter().next()?;
+        let len = if self.files[id.0].plain {
+            // One stream to the end; what is already held on the way is skipped, not asked for in pieces.
+            self.files[id.0].gaps.iter().last().map_or(gap.end, |last| last.end) - gap.start
+        } else {
+            let rate = self.slots[slot.0].meter.rate().or_else(|| self.median_rate(host));
+            let state = &self.hosts[host.0];
+            let connections = state.climb.target().max(state.active + 1);
+            sizing::claim_len(rate, gap.len(), state.unclaimed, connections)
+        };
+        let range = ByteRange::new(gap.start, gap.start + len);
+        let file = &mut self.files[id.0];
+        let kept: RangeSet = file.gaps.iter().filter_map(|gap| after(gap, range.end)).collect();
+        let taken = file.unclaimed - kept.len();
+        file.gaps = kept;
+        file.unclaimed -= taken;
+        self.hosts[host.0].unclaimed -= taken;
+        if self.files[id.0].unclaimed == 0 {
+            self.hosts[host.0].open.retain(|other| *other != id);
+        }
+        Some(self.launch(now, id, slot, range))
+    }
+
+    pub(super) fn split_slowest(&mut self, now: Duration) -> Option<Claim> {
+        let usual: Vec<Option<f64>> = (0..self.hosts.len()).map(|at| self.median_rate(HostId(at))).collect();
+        let (victim, share) = self
+            .flights
+            .values()
+            .filter(|flight| !flight.revoked && !flight.claim.plain && self.is_ready(flight.claim.file, now))
+            .filter(|flight| flight.host == self.files[flight.claim.file.0].host)
+            .filter(|flight| self.host_is_ready(&self.hosts[flight.host.0], now))
+            .filter_map(|flight| {
+                let host = &self.hosts[flight.host.0];
+                let newcomer = usual[flight.host.0]?;
+                let owner = self.rate_of(flight, now, newcomer);
+                let left = flight.end - flight.position();
+                let latency = host.climb.latency().as_secs_f64();
+                let share = sizing::split(left, owner, newcomer, latency, now.as_secs_f64())?;
+                Some((flight.claim.id, share, left as f64 / owner.max(1.0)))
+            })
+            .max_by(|a, b| a.2.total_cmp(&b.2))
+            .map(|(id, share, _)| (id, share))?;
+        let flight = self.flights.get_mut(&victim)?;
+        let (file, host) = (flight.claim.file, flight.host);
+        let range = ByteRange::new(flight.end - share, flight.end);
+        flight.end = range.start;
+        let slot = self.idle_slot(host);
+        Some(self.launch(now, file, slot, range))
+    }
+
+    fn launch(&mut self, now: Duration, file: FileId, slot: SlotId, range: ByteRange) -> Claim {
+        self.claims_made += 1;
+        let host = self.files[file.0].host;
+        let claim =
+            Claim { id: ClaimId(self.claims_made), slot, file, range, plain: self.files[file.0].plain };
+        self.files[file.0].active += 1;
+        self.hosts[host.0].active += 1;
+        let place = &mut self.slots[slot.0];
+        (place.busy, place.last) = (true, self.claims_made);
+        place.meter.start(now);
+        let flight = Flight {
+            claim,
+            host,
+            reserved: range.start,
+            end: range.end,
+            began: now,
+            received: 0,
+            revoked: false,
+        };
+        self.flights.insert(claim.id, flight);
+        claim
+    }
+
+    /// A free place: one with a connection to this host if there is one, the fastest first; else one without any.
+    fn idle_slot(&mut self, host: HostId) -> SlotId {
+        let idle = self.slots.iter().enumerate().filter(|(_, slot)| !slot.busy);
+        let best = idle.max_by(|(_, a), (_, b)| {
+            let rank = |slot: &Slot| (slot.host == Some(host), slot.host.is_none());
+            let by_speed = a.meter.current_rate(0.0).total_cmp(&b.meter.current_rate(0.0));
+            rank(a).cmp(&rank(b)).then(by_speed).then(b.last.cmp(&a.last))
+        });
+        let id = match best {
+            Some((at, slot)) if slot.host.is_none_or(|h| h == host) => SlotId(at),
+            _ if self.slots.len() < self.limits.connections => {
+                self.slots.push(Slot::default());
+                SlotId(self.slots.len() - 1)
+            }
+            Some((at, _)) => SlotId(at),
+            None => unreachable!("fewer claims than connections are in flight"),
+        };
+        let slot = &mut self.slots[id.0];
+        if slot.host != Some(host) {
+            *slot = Slot { last: slot.last, ..Slot::default() };
+        }
+        id
+    }
+
+    /// What a claim's connection gives now. One that has not answered yet is taken to be as good as it was, or as
+    /// `usual`, until it has been silent for several times what this host takes to answer.
+    fn rate_of(&self, flight: &Flight, now: Duration, usual: f64) -> f64 {
+        let meter = &self.slots[flight.claim.slot.0].meter;
+        let patience = (self.hosts[flight.host.0].climb.latency() * 4).max(Duration::from_secs(2));
+        match flight.received {
+            0 if now.saturating_sub(flight.began) > patience => 0.0,
+            0 => meter.rate().unwrap_or(usual),
+            _ => meter.current_rate(usual),
+        }
+    }
+
+    /// What a connection to this host usually gives.
+    fn median_rate(&self, host: HostId) -> Option<f64> {
+        let mut rates: Vec<f64> = self
+            .flights
+            .values()
+            .filter(|flight| flight.host == host)
+            .filter_map(|flight| self.slots[flight.claim.slot.0].meter.rate())
+            .collect();
+        if rates.is_empty() {
+            rates =
+                self.slots.iter().filter(|s| s.host == Some(host)).filter_map(|s| s.meter.rate()).collect();
+        }
+        rates.sort_by(f64::total_cmp);
+        rates.get(rates.len() / 2).copied().or(self.hosts[host.0].usual_rate)
+    }
+
+    /// A connection far below its siblings is given up: the rest of its claim goes back, and with it goes the
+    /// connection, since its answer is not read to the end.
+    pub(super) fn shorten_crawling(&mut self, now: Duration) {
+        for at in 0..self.hosts.len() {
+            let Some(median) = self.median_rate(HostId(at)) else { continue };
+            self.hosts[at].usual_rate = Some(median);
+            let latency = self.hosts[at].climb.latency();
+            let crawling: Vec<ClaimId> = self
+                .flights
+                .values()
+                .filter(|flight| flight.host.0 == at && !flight.claim.plain && !flight.revoked)
+                .filter(|flight| {
+                    let rate = self.rate_of(flight, now, median);
+                    let left = flight.end - flight.position();
+                    sizing::is_crawling(rate, median, left, now.saturating_sub(flight.began), latency)
+                })
+                .map(|flight| flight.claim.id)
+                .collect();
+            let mut given_back = Vec::new();
+            for id in crawling {
+                if let Some(flight) = self.flights.get_mut(&id) {
+                    let range = ByteRange::new(flight.position(), flight.end);
+                    flight.end = range.start;
+                    given_back.push((flight.claim.file, range));
+                }
+            }
+            for (file, range) in given_back {
+                self.fill(file, [range]);
+            }
+        }
+    }
+}
+
+/// What of `range` lies at or after `at`.
+fn after(range: ByteRange, at: u64) -> Option<ByteRange> {
+    (range.end > at).then(|| ByteRange::new(range.start.max(at), range.end))
+}

@@ -1,0 +1,184 @@
+//! What a host repeats of a request in its own words (fault 53). The secrets here are of letters only: they look like any
+//! word, so only whoever knows that they were sent can leave them out.
+
+use std::sync::Arc;
+
+use provision::backoff::RetryPolicy;
+use provision::origin::metadata::{Metadata, MetadataError};
+use provision::origin::{Credential, Origin};
+use provision_testbed::{Content, Fault};
+
+use crate::secrets::{self, MARK};
+use crate::world::World;
+
+const SIZE: u64 = 100_000;
+
+/// What the host is told, and how it could repeat it.
+struct Secret {
+    credential: Credential,
+    spellings: Vec<String>,
+}
+
+fn escaped(text: &str) -> String {
+    text.bytes().fold(String::new(), |escaped, byte| escaped + &format!("%{byte:02x}"))
+}
+
+/// A token, and a login.
+fn secrets() -> [Secret; 2] {
+    let spelt = |texts: &[&str]| {
+        texts.iter().flat_map(|text| [(*text).to_owned(), text.to_lowercase(), escaped(text)]).collect()
+    };
+    let token = format!("{MARK}Letters");
+    let encoded = secrets::encode(&format!("user:{token}"));
+    [
+        Secret { credential: Credential::bearer("127.0.0.1", None, &token), spellings: spelt(&[&token]) },
+        Secret {
+            credential: Credential::basic("127.0.0.1", "user", &token),
+            spellings: spelt(&[&token, &encoded]),
+        },
+    ]
+}
+
+/// A world whose origin is told the secret.
+fn world(secret: &Secret) -> World {
+    let mut world = World::new();
+    world.has_token = false;
+    world.http.credentials.add(secret.credential.clone());
+    let token = format!("{MARK}Letters");
+    secrets::belongs_to(&world.origin, &token);
+    secrets::belongs_to(&world.origin, &secrets::encode(&format!("user:{token}")));
+    world.config.transfer.retry.retries = 1;
+    world.file("x", &Content::generated(1, SIZE));
+    world
+}
+
+/// The file is given up, and why does not say the secret; which has been sent.
+#[track_caller]
+fn refused(world: &World, spelling: &str) -> String {
+    let error = world.fetch_refused().to_string();
+    assert!(world.origin.requests().iter().any(|request| request.header("authorization").is_some()));
+    let said = [error.clone(), world.events.text()].concat();
+    assert!(!said.to_lowercase().contains(&spelling.to_lowercase()), "{spelling}: {said}");
+    error
+}
+
+#[test]
+fn fault_53_what_a_body_repeats_that_came_instead_of_the_file_is_not_shown() {
+    for secret in secrets() {
+        for spelling in &secret.spellings {
+            for body in [
+                format!("{{\"error\": \"{spelling} may not read it\"}}"),
+                format!("<Error><Code>Denied</Code><Message>{spelling} may not read it</Message></Error>"),
+                format!("<html><title>{spelling} may not read it</title></html>"),
+                // As long as the file: it is told by its digest.
+                format!("<html><title>{spelling} may not read it</title>{}", " ".repeat(SIZE as usize)),
+            ] {
+                let world = world(&secret);
+                let body: Vec<u8> = body.into_bytes().into_iter().take(SIZE as usize).collect();
+                world.origin.put("/x", Content::bytes(body));
+                let error = refused(&world, spelling);
+                assert!(error.contains("… may not read it"), "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fault_53_what_a_head_repeats_is_not_shown() {
+    for secret in secrets() {
+        for spelling in &secret.spellings {
+            let header = |name: &str| (name.to_owned(), format!("of {spelling}."));
+            let headers = vec![header("X-Error-Message"), header("X-Error-Code")];
+            for code in [400, 401, 403, 429, 500] {
+                let world = world(&secret);
+                let fault = Fault::Status { code, headers: headers.clone(), body: spelling.clone().into() };
+                world.origin.misbehave("/x", fault);
+                assert!(refused(&world, spelling).contains("of …."), "{code}");
+            }
+            let reason = format!("HTTP/1.1 403 {spelling}\r\nContent-Length: 0\r\n\r\n");
+            for fault in [Fault::ContentEncoding(spelling.clone()), Fault::Raw(reason.into_bytes().into())] {
+                let world = world(&secret);
+                world.origin.misbehave("/x", fault);
+                refused(&world, spelling);
+            }
+        }
+    }
+}
+
+#[test]
+fn fault_53_what_a_redirect_repeats_is_not_shown() {
+    for secret in secrets() {
+        for spelling in &secret.spellings {
+            let at = |world: &World, path: &str| world.origin.url(path);
+            let world = world(&secret);
+            for location in [
+                at(&world, &format!("/denied/{spelling}/x")),
+                at(&world, &format!("/denied?to={spelling}")),
+                format!("/denied/{spelling}?to={spelling}"),
+                format!("http://{spelling}.invalid/x"),
+                format!("http://user:{spelling}@h.invalid/x"),
+                format!("{spelling}:x"),
+            ] {
+                world.origin.behave("/x");
+                world.origin.misbehave("/x", Fault::redirect(&location));
+                refused(&world, spelling);
+            }
+        }
+    }
+}
+
+#[test]
+fn fault_53_a_host_s_name_with_a_token_in_it_is_not_looked_up() {
+    let [secret, _] = secrets();
+    let world = world(&secret);
+    world.origin.misbehave("/x", Fault::redirect(format!("http://{MARK}Letters.invalid/x")));
+    let error = refused(&world, MARK);
+    assert!(error.contains("the host's name has a secret in it"), "{error}");
+}
+
+#[test]
+fn fault_53_a_token_that_looks_like_a_scheme_or_a_commit_is_not_shown() {
+    // Too short for the mark: what some hosts give is hexadecimal.
+    let token = "abcdefabcd";
+    let mut world = World::new();
+    world.has_token = false;
+    world.http.credentials.add(Credential::bearer("127.0.0.1", None, token));
+    world.file("x", &Content::generated(1, SIZE));
+    let replaced = Fault::All(vec![
+        Fault::redirect("/y"),
+        Fault::Headers(vec![
+            ("X-Linked-Size".to_owned(), "7".to_owned()),
+            ("X-Repo-Commit".to_owned(), token.to_owned()),
+        ]),
+    ]);
+    for (fault, words) in [
+        (Fault::redirect(format!("{token}:x")), "its scheme is"),
+        (replaced, "the file at this address is another"),
+    ] {
+        world.origin.behave("/x");
+        world.origin.misbehave("/x", fault);
+        let error = world.fetch_refused().to_string();
+        assert!(error.contains(words) && !error.contains(token), "{error}");
+    }
+}
+
+#[test]
+fn fault_53_a_listing_that_repeats_a_token_is_not_read() {
+    let [secret, _] = secrets();
+    let world = world(&secret);
+    world.origin.put("/api", Content::bytes(format!("[{{\"path\": \"{MARK}Letters\"}}]")));
+    let origin = Origin::new(world.http.clone()).unwrap();
+    let mut metadata = Metadata::new(&origin, RetryPolicy::default(), Arc::new(|_| {}));
+    let url = world.origin.url("/api").parse().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(metadata.ask(&url)).unwrap_err();
+    assert!(matches!(error, MetadataError::Shape { .. }), "{error}");
+    secrets::assert_none("an error about a listing", &secrets::said(&error));
+
+    // Of what is read, words are quoted without what the address had.
+    secrets::belongs_to(&world.origin, &format!("{MARK}Query"));
+    world.origin.put("/api", Content::bytes("{}"));
+    let url = format!("{url}?token={MARK}Query", url = world.origin.url("/api")).parse().unwrap();
+    let document = runtime.block_on(metadata.ask(&url)).unwrap();
+    assert_eq!(document.words(&format!("no\n{MARK}Query here")), "no… here");
+}
