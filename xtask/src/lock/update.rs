@@ -92,7 +92,7 @@ pub(crate) fn run(args: &UpdateArgs) -> Result<(), Failure> {
         }
     }
     if !changed.is_empty() {
-        let edited = edit::<_, EditFailure>(&path, |document| {
+        let edited = edit::<_, EditFailure>(&path, write::turn(), |document| {
             let is_as_read =
                 |(before, _): &&(Entry, Entry)| document.get(&before.path).as_ref() == Some(before);
             let (ours, others): (Vec<_>, Vec<_>) = changed.iter().partition(is_as_read);

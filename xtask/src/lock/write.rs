@@ -9,19 +9,26 @@
 use camino::Utf8Path;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::human;
+use provision::source_url::SourceUrl;
 use provision_lock::edit::{EditError, Outcome};
 use provision_lock::entry::Entry;
-use provision_lock::file::edit;
+use provision_lock::file::{Turn, edit};
+use provision_lock::shown::Shown;
 
 use super::EditFailure;
 use super::asking::Failures;
+
+/// How these commands wait for another one: who it is, is said.
+pub(super) fn turn() -> Turn<'static> {
+    Turn::saying(&|holder| eprintln!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)"))
+}
 
 /// Puts `entries` into the lock at `path`, each by itself, and says what became of them.
 pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<(), Failure> {
     if entries.is_empty() {
         return Ok(());
     }
-    let edited = edit::<_, EditFailure>(path, |document| {
+    let edited = edit::<_, EditFailure>(path, turn(), |document| {
         let mut put = Vec::with_capacity(entries.len());
         for entry in entries {
             let mut entry = entry.clone();
@@ -51,14 +58,16 @@ pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -
 pub(super) fn say(entry: &Entry, outcome: &Outcome) {
     let size = human::bytes(entry.size);
     match outcome {
-        Outcome::Added => println!("added      {}  {size}  {}", entry.path, from(entry)),
+        Outcome::Added => println!("added      {}  {size}  {}", entry.path, Shown(from(entry))),
         Outcome::Unchanged => println!("unchanged  {}  {size}", entry.path),
         Outcome::Updated(before) => {
-            println!("updated    {}  {}", entry.path, change(before, entry));
-            if before.sha256 != entry.sha256 && !entry.mirrors.is_empty() {
+            println!("updated    {}  {}", entry.path, Shown(change(before, entry)));
+            let is_gone = |mirror: &&SourceUrl| **mirror != entry.url && !entry.mirrors.contains(mirror);
+            for mirror in before.mirrors.iter().filter(is_gone) {
                 eprintln!(
-                    "warning: {} has mirrors from before its bytes changed; see `cargo xtask lock check {}`",
-                    entry.path, entry.path
+                    "note: {mirror} is no mirror of {} any more: it is of the bytes from before. Where it has the new ones, \
+                     `lock add` takes it again with --mirror",
+                    entry.path
                 );
             }
         }
@@ -113,8 +122,8 @@ pub(super) fn collect(entries: &mut Vec<Entry>, entry: Entry, failures: &mut Fai
             format!(
                 "{} is wanted twice, from {} and from {}; give one of them another --path",
                 entry.path,
-                from(known),
-                from(&entry)
+                Shown(from(known)),
+                Shown(from(&entry))
             ),
         ),
     }
