@@ -11,6 +11,7 @@ use provision::digest::Sha256;
 use provision::lockfile::{Lockfile, Model};
 use serde_json::{Value, json};
 
+use crate::shown::Shown;
 use crate::source::Source;
 
 /// One model.
@@ -65,7 +66,7 @@ pub fn table(rows: &[Row]) -> String {
     let cells = |row: &Row| {
         let groups = if row.groups.is_empty() { "-".to_owned() } else { row.groups.join(",") };
         [row.path.clone(), row.size.to_string(), groups, row.state().to_owned(), row.source.clone()]
-            .map(|cell| cell.replace(char::is_control, "·"))
+            .map(|cell| Shown(cell).to_string())
     };
     let head = ["PATH", "BYTES", "GROUPS", "STATE", "SOURCE"].map(str::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();

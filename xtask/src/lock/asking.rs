@@ -16,6 +16,7 @@ use provision::origin::Origin;
 use provision::origin::metadata::{OnWait, Wait};
 use provision_lock::make::{MakeError, Maker};
 use provision_lock::resolve::{Kind, Resolver};
+use provision_lock::shown::Shown;
 use provision_lock::stream::{Reader, StreamError};
 
 /// Where bytes are kept that have to be read.
@@ -136,8 +137,12 @@ impl Failures {
         self.all.push((code, message.to_string()));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     pub(super) fn add_make(&mut self, error: &MakeError) {
-        self.add(code_of_make(error), error);
+        self.add(code_of_make(error), Shown(error));
     }
 
     /// Ends with the worst of them, as a fetch does: integrity before refusal before disk before network.
