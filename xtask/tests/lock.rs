@@ -124,7 +124,7 @@ fn a_workflow_with_a_file_without_an_address_is_imported_and_the_file_is_named()
     let before = std::fs::metadata(world.path("models.lock")).unwrap();
     assert_eq!(world.run(0, &["lock", "import", "w.json"]).1, "");
     world.run(0, &["lock", "update"]);
-    world.run(0, &["lock", "add", "hf:o/r@main/vae/x.safetensors"]);
+    world.run(0, &["lock", "add", "hf:o/r/vae/x.safetensors"]);
     let after = std::fs::metadata(world.path("models.lock")).unwrap();
     assert_eq!(
         (before.ino(), before.mtime_nsec()),

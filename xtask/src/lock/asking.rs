@@ -25,9 +25,6 @@ pub(super) struct Parts {
     /// Where files are collected whose digest no host says, for the next fetch to go on from; the same as fetch-models'
     #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
     dest: Utf8PathBuf,
-    /// Take addresses that expire, such as signed ones
-    #[arg(long)]
-    allow_expiring: bool,
 }
 
 /// A way to ask hosts.
@@ -55,11 +52,11 @@ impl Asking {
         Resolver::new(&self.origin, RetryPolicy::default(), on_wait())
     }
 
-    pub(super) fn maker(&self, parts: &Parts) -> Maker {
+    pub(super) fn maker(&self, parts: &Parts, allow_expiring: bool) -> Maker {
         let observer: Arc<dyn Observer> = self.drawn.clone();
         let dest = parts.dest.clone();
         let reader = Reader::new(self.origin.clone(), RetryPolicy::default(), on_wait(), dest, observer);
-        Maker { resolver: self.resolver(), reader, allow_expiring: parts.allow_expiring }
+        Maker { resolver: self.resolver(), reader, allow_expiring }
     }
 
     /// Waits for an answer. Progress that is on the screen is finished then.

@@ -13,6 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision::cli::exit::{Code, Failure};
 use provision_lock::import::{Format, Unused, Why, join, read};
+use provision_lock::layout::LayoutError;
 use provision_lock::make::{MakeError, Order};
 use provision_lock::shown::Shown;
 
@@ -31,6 +32,9 @@ pub(crate) struct ImportArgs {
     /// A group that all of them belong to (repeatable)
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
+    /// Take addresses that expire, such as signed ones
+    #[arg(long)]
+    allow_expiring: bool,
     /// Where bytes go that have to be read.
     #[command(flatten)]
     parts: Parts,
@@ -98,19 +102,23 @@ pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
     let imported = join(lists).map_err(usage)?;
     add::readable(&path)?;
     let asking = Asking::start()?;
-    let mut maker = asking.maker(&args.parts);
+    let mut maker = asking.maker(&args.parts, args.allow_expiring);
     let (mut entries, mut failures) = (Vec::new(), Failures::default());
     for wanted in &imported.wanted {
         let order = Order { groups: args.groups.clone(), ..Order::from(wanted) };
         match asking.wait_for(maker.make(&order)) {
             Ok(made) => made.into_iter().for_each(|entry| write::collect(&mut entries, entry, &mut failures)),
             Err(error) => {
-                let way_out = match error {
-                    MakeError::Layout { .. } => "; `import` has no --path: use `cargo xtask lock add` for it",
-                    _ => "",
+                let why = match &error {
+                    // The folders are told once, by the command that takes one.
+                    MakeError::Layout { what, error: LayoutError::Unknown { .. } } => format!(
+                        "{what}: where it goes is not to be seen from the list or from where it comes from; add it by \
+                         `cargo xtask lock add {what} --path FOLDER/`"
+                    ),
+                    error => error.to_string(),
                 };
                 let code = super::asking::code_of_make(&error);
-                failures.add(code, Shown(format_args!("{}: {error}{way_out}", wanted.place)));
+                failures.add(code, Shown(format_args!("{}: {why}", wanted.place)));
             }
         }
     }

@@ -14,6 +14,7 @@ use provision_lock::edit::{EditError, Outcome};
 use provision_lock::entry::Entry;
 use provision_lock::file::{Turn, edit};
 use provision_lock::shown::Shown;
+use provision_lock::source::Source;
 
 use super::EditFailure;
 use super::asking::Failures;
@@ -35,8 +36,12 @@ pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -
             if let Some(older) = document.get(&entry.path) {
                 let followed = entry.source.take();
                 entry.keep_from(&older);
-                // What is added now is what is followed from now on.
-                entry.source = followed;
+                // What is added now is what is followed from now on; another way to write the same is no change.
+                entry.source = match (&older.source, followed) {
+                    (Some(older), Some(now)) if !is_same(older, &now) => Some(now),
+                    (Some(older), Some(_)) => Some(older.clone()),
+                    (_, followed) => followed,
+                };
             }
             match document.put(&entry) {
                 Err(error @ EditError::Inline { .. }) => return Err(error.into()),
@@ -52,6 +57,14 @@ pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -
         }
     }
     Ok(())
+}
+
+/// Whether two texts mean one source.
+fn is_same(a: &str, b: &str) -> bool {
+    match (a.parse::<Source>(), b.parse::<Source>()) {
+        (Ok(a), Ok(b)) => a.is_same(&b),
+        _ => a == b,
+    }
 }
 
 /// One line for what became of an entry.
@@ -76,7 +89,7 @@ pub(super) fn say(entry: &Entry, outcome: &Outcome) {
 
 /// Where an entry's bytes come from, without a query.
 fn from(entry: &Entry) -> String {
-    entry.source.clone().unwrap_or_else(|| provision_lock::source::Source::of_url(&entry.url).to_string())
+    entry.source.clone().unwrap_or_else(|| Source::of_url(&entry.url).to_string())
 }
 
 /// What is another than before.
