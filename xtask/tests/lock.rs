@@ -274,6 +274,7 @@ fn needs_root_and_setpriv() -> bool {
     #[expect(clippy::disallowed_methods, reason = "only a test's own behaviour follows from it")]
     let must = std::env::var_os("CI").is_some();
     assert!(there || !must, "CI must have root and setpriv: this test must not be passed over there");
+    #[expect(clippy::print_stderr, reason = "nobody is to take it for proven")]
     if !there {
         eprintln!("skipped: needs root and setpriv");
     }

@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long a wait is nobody's business.
 const QUIET: Duration = Duration::from_secs(1);
 /// The longest wait.
-pub const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST: Duration = Duration::from_mins(1);
 
 /// What a writer does while it waits.
 #[derive(Clone, Copy)]
