@@ -13,7 +13,7 @@ use xshell::{Shell, cmd};
 
 use crate::project;
 
-/// The repository's files and the folders of ComfyUI that they go into.
+/// The repository's files and the folders of `ComfyUI` that they go into.
 const FILES: [(&str, &str); 2] = [("vae", "x.safetensors"), ("loras", "y.safetensors")];
 
 /// A shell for the block, and what it is to bring.
@@ -64,7 +64,7 @@ impl Bench {
     }
 }
 
-/// As ComfyUI saves it, as far as an import looks.
+/// As `ComfyUI` saves it, as far as an import looks.
 fn workflow() -> Value {
     let node = |id: usize, (folder, name): (&str, &str)| {
         let url = format!(
