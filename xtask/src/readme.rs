@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! <!-- ci: run -->                 run here, in the workspace's root, by `bash -e`
+//! <!-- ci: run against the testbed's Hub -->
+//!                                  run here, in a directory with a workflow.json, the Hub being the testbed's (`hub`)
 //! <!-- ci: run by .ci/run -->      not run here: that file runs it, and the commands stand in it, word for word
 //! <!-- ci: run by cargo xtask ci --containers -->
 //!                                  not run here: it needs a Docker engine, and that command runs it
@@ -15,7 +17,10 @@
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
+mod hub;
+
 use std::fmt;
+use std::process::Output;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
@@ -25,6 +30,9 @@ use crate::project;
 
 /// The tag of [`Treatment::Containers`].
 const CONTAINERS: &str = "run by cargo xtask ci --containers";
+
+/// The tag of [`Treatment::Hub`].
+const HUB: &str = "run against the testbed's Hub";
 
 /// Runs the README's commands as written
 #[derive(Debug, Clone, Args)]
@@ -38,6 +46,8 @@ pub(crate) struct ReadmeArgs {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Treatment {
     Run,
+    /// With the testbed's Hub, in a directory that has a workflow.
+    Hub,
     /// By the container checks.
     Containers,
     RunBy(String),
@@ -94,17 +104,27 @@ impl Block {
                 let script = self.commands.join("\n");
                 let output =
                     cmd!(sh, "bash -e -u -o pipefail -c {script}").quiet().ignore_status().output()?;
-                ensure!(
-                    output.status.success(),
-                    "these commands failed ({}):\n{script}\n--- standard output\n{}\n--- standard error\n{}",
-                    output.status,
-                    String::from_utf8_lossy(&output.stdout),
-                    String::from_utf8_lossy(&output.stderr),
-                );
-                Ok(())
+                succeeded(&script, &output)
+            }
+            Treatment::Hub => {
+                let script = self.commands.join("\n");
+                let bench = hub::Bench::new()?;
+                succeeded(&script, &bench.run(sh, &script)?)?;
+                bench.check()
             }
         }
     }
+}
+
+fn succeeded(script: &str, output: &Output) -> Result<()> {
+    ensure!(
+        output.status.success(),
+        "these commands failed ({}):\n{script}\n--- standard output\n{}\n--- standard error\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    Ok(())
 }
 
 impl fmt::Display for Treatment {
@@ -112,6 +132,7 @@ impl fmt::Display for Treatment {
         match self {
             Self::Run => f.write_str("run"),
             Self::RunBy(path) => write!(f, "run by {path}"),
+            Self::Hub => f.write_str(HUB),
             Self::Containers => f.write_str(CONTAINERS),
             Self::Example => f.write_str("an example, not run"),
         }
@@ -155,13 +176,14 @@ fn parse(text: &str) -> Result<Vec<Block>> {
 fn parse_tag(tag: &str) -> Result<Treatment> {
     match tag {
         "run" => Ok(Treatment::Run),
+        HUB => Ok(Treatment::Hub),
         CONTAINERS => Ok(Treatment::Containers),
         "example" => Ok(Treatment::Example),
         _ => match tag.strip_prefix("run by ") {
             Some(path) => Ok(Treatment::RunBy(path.trim().to_owned())),
-            None => bail!(
-                "`ci: {tag}` is none of `run`, `run by PATH`, `run by cargo xtask ci --containers` and `example`"
-            ),
+            None => {
+                bail!("`ci: {tag}` is none of `run`, `{HUB}`, `run by PATH`, `{CONTAINERS}` and `example`")
+            }
         },
     }
 }
@@ -209,6 +231,11 @@ $ true
 $ cargo test
 ```
 
+<!-- ci: run against the testbed's Hub -->
+```sh
+$ true
+```
+
 ```toml
 version = 1
 ```
@@ -222,7 +249,12 @@ nothing
         let treatments: Vec<_> = blocks.iter().map(|block| (block.line, block.treatment.clone())).collect();
         assert_eq!(
             treatments,
-            [(3, Treatment::Run), (8, Treatment::RunBy(".ci/run".to_owned())), (17, Treatment::Example)]
+            [
+                (3, Treatment::Run),
+                (8, Treatment::RunBy(".ci/run".to_owned())),
+                (13, Treatment::Hub),
+                (22, Treatment::Example)
+            ]
         );
     }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -32,7 +34,11 @@ impl World {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        self.command_of(Command::new(env!("CARGO_BIN_EXE_xtask")), args)
+    }
+
+    /// The same by another program, such as one that gives its rights away first.
+    fn command_of(&self, mut command: Command, args: &[&str]) -> Command {
         // Whatever tokens, proxies and options this machine has are none of the test's business.
         command.env_clear();
         command.env("HOME", self.directory.path()).env("HF_ENDPOINT", self.site.url(""));
@@ -93,6 +99,186 @@ fn from_a_workflow_to_a_verified_folder_in_two_commands() {
     world.run(0, &["verify"]);
     let (out, _) = world.run(0, &["lock", "import", "workflow.json"]);
     has(&out, &["unchanged  vae/x.safetensors", "unchanged  loras/y.safetensors"]);
+}
+
+#[test]
+fn a_workflow_with_a_file_without_an_address_is_imported_and_the_file_is_named() {
+    let world = World::new();
+    world.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 300_000))]);
+    let with_address = serde_json::json!({"id": 1, "type": "VAELoader", "widgets_values": ["x.safetensors"],
+        "properties": {"models": [{"name": "x.safetensors", "directory": "vae",
+            "url": "https://huggingface.co/o/r/resolve/main/vae/x.safetensors"}]}});
+    let without = serde_json::json!({"id": 2, "type": "\u{1b}[2JUpscale", "widgets_values": ["4x.pth"]});
+    let workflow = |nodes: &[&serde_json::Value]| serde_json::json!({"nodes": nodes}).to_string();
+    std::fs::write(world.path("w.json"), workflow(&[&with_address, &without])).unwrap();
+    let (out, err) = world.run(0, &["lock", "import", "w.json"]);
+    has(&out, &["added      vae/x.safetensors"]);
+    has(&err, &["not in the lock", "node 2 (·[2JUpscale): 4x.pth", "lock add"]);
+    assert!(!err.contains('\u{1b}'));
+    world.run(0, &["fetch-models", "--progress", "none"]);
+    assert!(world.path("models/vae/x.safetensors").exists());
+
+    // One that is there by other means is no longer missing.
+    world.site.put("/4x.pth", Content::generated(2, 1000));
+    world.run(0, &["lock", "add", &world.site.url("/4x.pth"), "--path", "upscale_models/"]);
+    let before = std::fs::metadata(world.path("models.lock")).unwrap();
+    assert_eq!(world.run(0, &["lock", "import", "w.json"]).1, "");
+    world.run(0, &["lock", "update"]);
+    world.run(0, &["lock", "add", "hf:o/r/vae/x.safetensors"]);
+    let after = std::fs::metadata(world.path("models.lock")).unwrap();
+    assert_eq!(
+        (before.ino(), before.mtime_nsec()),
+        (after.ino(), after.mtime_nsec()),
+        "nothing is rewritten"
+    );
+
+    // Where nothing has an address, nothing can be fetched: that is a failure.
+    std::fs::remove_file(world.path("models.lock")).unwrap();
+    for text in [workflow(&[&without]), workflow(&[])] {
+        std::fs::write(world.path("w.json"), text).unwrap();
+        let (_, err) = world.run(2, &["lock", "import", "w.json"]);
+        has(&err, &["nothing to put into the lock"]);
+        assert!(!world.path("models.lock").exists());
+    }
+}
+
+#[test]
+fn a_line_that_is_not_understood_keeps_no_other_out() {
+    let world = World::new();
+    let content = Content::generated(1, 300_000);
+    world.hub.commit(
+        "o/r",
+        "main",
+        &[("vae/x.safetensors", content.clone()), ("vae/y.safetensors", content)],
+    );
+    std::fs::write(
+        world.path("list"),
+        "hf:o/r/vae/x.safetensors\nsome prose here\nhf:o/r/vae/y.safetensors\n",
+    )
+    .unwrap();
+    let (out, err) = world.run(2, &["lock", "import", "list"]);
+    has(&out, &["added      vae/x.safetensors", "added      vae/y.safetensors"]);
+    has(&err, &["list:2: not understood: there are 3 columns"]);
+    has(&world.lock(), &["vae/x.safetensors", "vae/y.safetensors"]);
+}
+
+#[test]
+fn mirrors_go_with_the_bytes_that_they_have() {
+    let world = World::new();
+    let (old, new) = (Content::generated(1, 300_000), Content::generated(2, 400_000));
+    let (source, path) = ("hf:o/r/vae/x.safetensors", "vae/x.safetensors");
+    let [one, two] = ["/one", "/two"].map(|path| {
+        world.site.put(path, old.clone());
+        world.site.url(path)
+    });
+    let add = ["lock", "add", source, "--mirror", &one, "--mirror", &two];
+    world.hub.commit("o/r", "main", &[(path, old.clone())]);
+    world.run(0, &add);
+    has(&world.lock(), &[&one, &two]);
+    let first = world.lock();
+
+    world.hub.commit("o/r", "main", &[(path, new.clone())]);
+    world.site.put("/two", new.clone());
+    let (out, err) = world.run(0, &["lock", "add", source, "--mirror", &two]);
+    has(&out, &["updated    vae/x.safetensors"]);
+    has(&err, &[&format!("note: {one} is no mirror of vae/x.safetensors any more"), "--mirror"]);
+    assert!(!err.contains(&two), "{err}");
+    assert!(world.lock().contains(&two) && !world.lock().contains(&one), "{}", world.lock());
+    world.run(0, &["lock", "check"]);
+
+    std::fs::write(world.path("models.lock"), first).unwrap();
+    let (out, err) = world.run(0, &["lock", "update"]);
+    has(&out, &["2 → 0 mirrors"]);
+    has(&err, &[&one, &two]);
+    assert!(!world.lock().contains("mirrors"), "{}", world.lock());
+    // Other groups are no other bytes.
+    world.run(0, &["lock", "add", source, "--mirror", &two]);
+    assert_eq!(world.run(0, &["lock", "add", source, "--group", "g"]).1, "");
+    has(&world.lock(), &[&two]);
+}
+
+#[test]
+fn writers_that_wait_for_one_another_say_so_and_lose_no_entry() {
+    const WRITERS: usize = 5;
+    let world = World::new();
+    let path = |writer: usize, n: usize| format!("vae/w{writer}-{n}");
+    let paths: Vec<String> = (0..WRITERS).flat_map(|w| [path(w, 0), path(w, 1)]).collect();
+    let files: Vec<(&str, Content)> =
+        paths.iter().zip(0..).map(|(path, seed)| (path.as_str(), Content::generated(seed, 1_000))).collect();
+    world.hub.commit("o/r", "main", &files);
+    // A writer that was stopped in the middle.
+    let draft = world.path(".models.lock.tmp");
+    std::fs::write(&draft, "# a draft of process 7 on elsewhere\u{7}\n").unwrap();
+    let held = std::fs::File::open(&draft).unwrap();
+    held.lock().unwrap();
+    let start = |writer: usize| {
+        let sources = [path(writer, 0), path(writer, 1)].map(|path| format!("hf:o/r/{path}"));
+        let mut command = world.command(&["lock", "add", &sources[0], &sources[1]]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let mut children: Vec<_> = (0..WRITERS).map(start).collect();
+    let mut readers: Vec<_> =
+        children.iter_mut().map(|child| BufReader::new(child.stderr.take().unwrap())).collect();
+    for reader in &mut readers {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        has(&line, &["waiting for process 7 on elsewhere·, which is changing the lock"]);
+    }
+    assert_eq!(world.lock(), "");
+    // All of them at once.
+    drop(held);
+    for child in children {
+        said(&child.wait_with_output().unwrap(), 0, &["add"]);
+    }
+    let lock = world.lock();
+    assert_eq!(lock.matches("[[model]]").count(), 2 * WRITERS, "{lock}");
+    assert!(!draft.exists());
+}
+
+/// Root may open a draft of any mode; people may not.
+#[test]
+fn a_read_only_lock_is_changed_by_somebody_without_rights_and_stays_read_only() {
+    if !needs_root_and_setpriv() {
+        return;
+    }
+    let nobody = Some(65534);
+    let world = World::new();
+    let program = world.path("xtask");
+    std::fs::copy(env!("CARGO_BIN_EXE_xtask"), &program).unwrap();
+    let sha = "0".repeat(64);
+    let model = |path: &str| {
+        format!("\n[[model]]\npath = \"{path}\"\nurl = \"http://h/x\"\nsize = 1\nsha256 = \"{sha}\"\n")
+    };
+    std::fs::write(world.path("models.lock"), format!("version = 1\n{}{}", model("a"), model("b"))).unwrap();
+    // What a writer left behind that was killed right before the rename.
+    std::fs::write(world.path(".models.lock.tmp"), "version = 1\n").unwrap();
+    for name in ["models.lock", ".models.lock.tmp"] {
+        std::fs::set_permissions(world.path(name), std::fs::Permissions::from_mode(0o444)).unwrap();
+        chown(world.path(name), nobody, nobody).unwrap();
+    }
+    chown(world.directory.path(), nobody, nobody).unwrap();
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
+    let mut command = world.command_of(setpriv, &["lock", "remove", "a"]);
+    said(&command.env("PATH", "/usr/bin:/bin").output().unwrap(), 0, &["remove"]);
+    assert_eq!(world.lock(), format!("version = 1\n{}", model("b")));
+    let mode = std::fs::metadata(world.path("models.lock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o444);
+    assert!(!world.path(".models.lock.tmp").exists());
+}
+
+/// Whether the test can be run; where every test has to prove something (`CI` is set) it must be.
+fn needs_root_and_setpriv() -> bool {
+    let has_setpriv = Command::new("setpriv").arg("--version").stdout(Stdio::null()).status().is_ok();
+    let there = rustix::process::geteuid().is_root() && has_setpriv;
+    #[expect(clippy::disallowed_methods, reason = "only a test's own behaviour follows from it")]
+    let must = std::env::var_os("CI").is_some();
+    assert!(there || !must, "CI must have root and setpriv: this test must not be passed over there");
+    #[expect(clippy::print_stderr, reason = "nobody is to take it for proven")]
+    if !there {
+        eprintln!("skipped: needs root and setpriv");
+    }
+    there
 }
 
 #[test]

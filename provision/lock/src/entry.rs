@@ -26,10 +26,12 @@ pub struct Entry {
 
 impl Entry {
     /// Takes over what `older` has and this one does not say: mirrors, groups and the source are added to, since adding a
-    /// model again is no reason to lose them. A mirror that is the address now is left out.
+    /// model again is no reason to lose them. A mirror that is the address now is left out. So are all of them where the
+    /// bytes are other ones: a mirror has what it had, and a fetch would come upon that when the first source fails.
     pub fn keep_from(&mut self, older: &Self) {
         let before = std::mem::take(&mut self.mirrors);
-        for mirror in older.mirrors.iter().chain(&before) {
+        let kept = if older.sha256 == self.sha256 { older.mirrors.as_slice() } else { &[] };
+        for mirror in kept.iter().chain(&before) {
             if *mirror != self.url && !self.mirrors.contains(mirror) {
                 self.mirrors.push(mirror.clone());
             }
@@ -62,6 +64,16 @@ impl From<&Model> for Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mirrors_of_other_bytes_go_unless_they_are_given_again() {
+        let older = entry("http://a/x", &["http://b/x", "http://c/x"], &["one"], Some("hf:o/r/x"));
+        let mut newer = entry("http://a/x", &["http://c/x", "http://d/x"], &[], None);
+        newer.sha256 = Sha256::of(b"y");
+        let expected = Entry { groups: vec!["one".into()], source: older.source.clone(), ..newer.clone() };
+        newer.keep_from(&older);
+        assert_eq!(newer, expected);
+    }
 
     fn entry(url: &str, mirrors: &[&str], groups: &[&str], source: Option<&str>) -> Entry {
         Entry {

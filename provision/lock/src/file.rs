@@ -4,7 +4,8 @@
 //! synced, and renamed over the lock, so that a reader sees the old text or the new one and a crash leaves one of them. And
 //! it is what writers exclude each other by, with `flock`, from before the lock is read until the rename: so the second
 //! writer reads what the first one wrote, and no entry is lost. The kernel drops the lock with its holder; a draft that a
-//! killed process left behind keeps nobody out, and the next writer uses it up.
+//! killed process left behind keeps nobody out, and the next writer puts it away. Until it has the text, a draft says whose
+//! it is, for the message of whoever waits ([`Turn`]).
 //!
 //! Locking the lock itself was the other way. But each change gives it another inode, it need not exist yet, and a file
 //! that was checked out read-only could not be locked on every volume.
@@ -14,18 +15,30 @@
 //! read anew. Where `flock` does nothing (some network volumes), that look is all there is, and each writer's draft has a
 //! name of its own.
 //!
-//! A symlink's target is what is changed, and mode and owner stay. Nothing is written where nothing changed.
+//! A symlink's target is what is changed, and mode and owner stay. The draft gets the mode when it has its text: until
+//! then it is readable by nobody who may not read the lock, but its owner may write it, or a lock that is read-only would have
+//! drafts that the next writer cannot open. For what is left of that moment, a draft that cannot be opened for writing is
+//! opened for reading, which is enough to wait for its owner. Nothing is written where nothing changed.
+
+mod turn;
 
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use provision::lockfile::{LockfileError, LockfileErrorKind, MAX_BYTES};
-use rustix::fs::{AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Access, AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::edit::Document;
+use crate::shown::Shown;
+
+pub use turn::{LONGEST, Turn};
+
+/// What a draft begins with until it has its text.
+const WHOSE: &str = "# a draft of ";
 
 /// How often what others change in between is read anew.
 const ATTEMPTS: usize = 16;
@@ -69,6 +82,18 @@ pub enum FileError {
         /// The file.
         path: Utf8PathBuf,
     },
+    /// Another writer does not come to an end.
+    #[error(
+        "{holder} has been changing {path} for more than {} s, and one writer at a time may; let it go on, or end it, \
+         and run again",
+        LONGEST.as_secs()
+    )]
+    Busy {
+        /// The file.
+        path: Utf8PathBuf,
+        /// Who has it.
+        holder: String,
+    },
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -96,14 +121,15 @@ pub fn read(path: &Utf8Path) -> Result<Document, FileError> {
 /// not wait. An error of it leaves the file alone.
 ///
 /// # Errors
-/// Those of `change`, and what the disk refuses.
+/// Those of `change`, what the disk refuses, and a writer before this one that does not come to an end.
 pub fn edit<T, E: From<FileError>>(
     path: &Utf8Path,
+    turn: Turn<'_>,
     mut change: impl FnMut(&mut Document) -> Result<T, E>,
 ) -> Result<Edited<T>, E> {
     let target = follow(path)?;
     for _ in 0..ATTEMPTS {
-        let draft = Draft::open(&target)?;
+        let draft = Draft::open(&target, turn)?;
         let before = read_text(&target)?;
         let mut document = match &before {
             Some((text, _)) => Document::parse(path.as_str(), text).map_err(FileError::from)?,
@@ -131,30 +157,44 @@ struct Draft {
 }
 
 impl Draft {
-    fn open(target: &Utf8Path) -> Result<Self, FileError> {
+    fn open(target: &Utf8Path, turn: Turn<'_>) -> Result<Self, FileError> {
         let path = beside(target, "");
+        let mut wait = turn.begin();
         loop {
-            let file = make(&path, OFlags::empty())
-                .map_err(|error| io(&path, "making a draft of the lock", error))?;
-            let excludes =
-                match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive)) {
-                    Ok(()) => true,
-                    Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => false,
-                    Err(error) => return Err(io(&path, "locking the draft", error)),
-                };
+            let failed = |error| io(&path, "making a draft of the lock", error);
+            let (file, is_ours) = open(&path).map_err(failed)?;
+            let excludes = match try_lock(&file) {
+                Ok(()) => true,
+                Err(Errno::WOULDBLOCK) => {
+                    if wait.a_little(|| holder(&file)) {
+                        continue;
+                    }
+                    return Err(FileError::Busy { path: target.to_owned(), holder: holder(&file) });
+                }
+                Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => false,
+                Err(error) => return Err(io(&path, "locking the draft", error)),
+            };
             if !is_named(&file, &path) {
                 continue;
             }
-            let draft = Self { file, path: path.clone(), target: target.to_owned(), named: true };
             // A volume that says "locked" to everybody says so to us twice.
-            let second = make(&path, OFlags::empty()).ok();
-            let again =
-                |file: &File| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if excludes && !second.as_ref().is_some_and(again) {
-                return Ok(draft);
+            let second = open(&path).ok();
+            if !excludes || second.is_some_and(|(second, _)| try_lock(&second).is_ok()) {
+                let _ = std::fs::remove_file(&path);
+                return Self::private(target);
             }
-            drop(draft);
-            return Self::private(target);
+            let is_new = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+            if !is_ours || !is_new {
+                // Of a writer that was killed: its mode and its owner are whatever they are.
+                std::fs::remove_file(&path).map_err(|error| io(&path, "removing an old draft", error))?;
+                continue;
+            }
+            let host = rustix::system::uname();
+            let process = rustix::process::getpid().as_raw_nonzero();
+            let whose = format!("{WHOSE}process {process} on {}\n", host.nodename().to_string_lossy());
+            // Only a message is the poorer without it.
+            let _ = file.write_all_at(whose.as_bytes(), 0);
+            return Ok(Self { file, path, target: target.to_owned(), named: true });
         }
     }
 
@@ -177,21 +217,26 @@ impl Draft {
     /// Makes `text` the lock's, if that still has the text that it had before; whether it did.
     fn become_lock(mut self, text: &str, before: Option<(String, File)>) -> Result<bool, FileError> {
         let failed = |doing| move |path: &Utf8Path, error: io::Error| io(path, doing, error);
+        let mode_failed = |error: Errno| io(&self.path, "setting its mode", error);
+        let mut mode = None;
         if let Some((_, old)) = &before {
             let stat = rustix::fs::fstat(old).map_err(|error| io(&self.target, "reading its mode", error))?;
             let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
             // Only root may give a file away. For others it is theirs, as with every editor.
             let _ = rustix::fs::fchown(&self.file, Some(owner.0), Some(owner.1));
-            let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-            rustix::fs::fchmod(&self.file, mode)
-                .map_err(|error| io(&self.path, "setting its mode", error))?;
+            let old = Mode::from_raw_mode(stat.st_mode & 0o7777);
+            rustix::fs::fchmod(&self.file, old | Mode::RUSR | Mode::WUSR).map_err(mode_failed)?;
+            mode = Some(old);
         }
-        let write = |file: &mut File| {
+        let write = |file: &File| {
             file.set_len(0)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
+            file.write_all_at(text.as_bytes(), 0)
         };
-        write(&mut self.file).map_err(|error| failed("writing the draft")(&self.path, error))?;
+        write(&self.file).map_err(|error| failed("writing the draft")(&self.path, error))?;
+        if let Some(mode) = mode {
+            rustix::fs::fchmod(&self.file, mode).map_err(mode_failed)?;
+        }
+        self.file.sync_all().map_err(|error| failed("syncing the draft")(&self.path, error))?;
         let now = read_text(&self.target)?;
         if now.map(|(text, _)| text) != before.map(|(text, _)| text) {
             return Ok(false);
@@ -210,7 +255,7 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if self.named {
-            // Still locked. What stays behind is harmless: the next writer uses it up.
+            // Still locked. What stays behind is harmless: the next writer puts it away.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -224,6 +269,43 @@ fn beside(target: &Utf8Path, whose: &str) -> Utf8PathBuf {
 fn make(path: &Utf8Path, more: OFlags) -> Result<File, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
     rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o666)).map(File::from)
+}
+
+/// The draft at `path`, made where there is none; and whether it may be written.
+fn open(path: &Utf8Path) -> Result<(File, bool), Errno> {
+    loop {
+        match make(path, OFlags::empty()) {
+            // It has its mode already, which is a read-only lock's; or it is somebody else's.
+            Err(Errno::ACCESS) => {}
+            made => return made.map(|file| (file, true)),
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::open(path.as_std_path(), flags, Mode::empty()) {
+            Ok(file) => return Ok((file.into(), false)),
+            // It has become the lock meanwhile.
+            Err(Errno::NOENT) if can_write_beside(path) => {}
+            Err(_) => return Err(Errno::ACCESS),
+        }
+    }
+}
+
+/// Whether a file may be made beside `path`: where not, that is why there is no draft.
+fn can_write_beside(path: &Utf8Path) -> bool {
+    let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+    rustix::fs::access(directory.as_std_path(), Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
+fn try_lock(file: &File) -> Result<(), Errno> {
+    rustix::io::retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive))
+}
+
+/// Who has the draft, as it says itself.
+fn holder(draft: &File) -> String {
+    let mut said = [0; 200];
+    let n = draft.read_at(&mut said, 0).unwrap_or(0);
+    let said = String::from_utf8_lossy(&said[..n]);
+    let whose = said.lines().next().and_then(|line| line.strip_prefix(WHOSE));
+    whose.map_or_else(|| "another process".to_owned(), |whose| Shown(whose).to_string())
 }
 
 /// Whether `path` still leads to `file`.

@@ -10,12 +10,13 @@
 //! | `sha256sum`'s output | digests, for what other lists name |
 //!
 //! Which one a text is, is seen from it. Nothing in a list is believed more than a person's typing: an address that is no
-//! source, a hash of another kind, a name without an address are listed as [`Unused`] with why, and the rest is used. What
-//! cannot be read at all (broken JSON, a digest of 63 digits in a list that is there for its digests) is an error with its line, since
-//! going on would mean guessing. Sizes that are rounded for people are no sizes.
+//! source, a line that is none of the format's, a hash of another kind, a name without an address are listed as [`Unused`]
+//! with why, and the rest is used. A file of which the list says something that cannot be read (a checksum of 63 digits, an
+//! option without `=`) is left out as a whole: nobody knows what was meant. A list that cannot be read at all (broken JSON)
+//! is an error. Sizes that are rounded for people are no sizes.
 //!
 //! Values of lists may be secrets (`header=Authorization: …`, a token in a query); messages name options and files, and
-//! show addresses without their queries (invariant I6).
+//! show addresses without their queries (invariant I6). What they do show is [`Shown`]: a list comes from anybody.
 
 mod aria2;
 mod columns;
@@ -35,6 +36,7 @@ use serde_json::Value;
 pub use join::{Imported, join};
 
 use crate::layout::{self, Hints, LayoutError};
+use crate::shown::Shown;
 use crate::source::{Source, SourceError};
 
 /// The formats.
@@ -141,9 +143,15 @@ pub enum Why {
     /// Its address is no source.
     #[error("{0}")]
     Source(SourceError),
+    /// One of several addresses is none.
+    #[error("it comes from its other addresses; of one of them: {0}")]
+    Mirror(SourceError),
     /// It has none.
-    #[error("the list gives no address for it; add it with its source")]
+    #[error("the list gives no address for it")]
     NoAddress,
+    /// A line that does not fit the format.
+    #[error("{0}")]
+    Line(LineProblem),
     /// A hash of another kind.
     #[error("its hash is of the kind {kind:?}; only SHA-256 is used")]
     HashKind {
@@ -194,7 +202,7 @@ pub enum ImportError {
         problem: String,
     },
     /// JSON of another kind than was said.
-    #[error("{list} is no {format}")]
+    #[error("{} is no {format}", Shown(list))]
     Shape {
         /// What the list is called.
         list: String,
@@ -203,8 +211,9 @@ pub enum ImportError {
     },
     /// A workflow in the form that is sent to the server, which has no addresses.
     #[error(
-        "{list} is a workflow in API format, which does not say where its models come from; save it with \
-         \"Save\" or \"Export\" instead of \"Export (API)\""
+        "{} is a workflow in API format, which does not say where its models come from; save it with \
+         \"Save\" or \"Export\" instead of \"Export (API)\"",
+        Shown(list)
     )]
     ApiWorkflow {
         /// What the list is called.
@@ -212,7 +221,8 @@ pub enum ImportError {
     },
     /// No format fits.
     #[error(
-        "{list} is in none of the formats that are read ({}); say which one is meant with --format",
+        "{} is in none of the formats that are read ({}); say which one is meant with --format",
+        Shown(list),
         Format::ALL.map(Format::name).join(", ")
     )]
     Unknown {
@@ -220,22 +230,15 @@ pub enum ImportError {
         list: String,
     },
     /// Nothing in it.
-    #[error("{list} has nothing in it")]
+    #[error("{} has nothing in it", Shown(list))]
     Empty {
         /// What the list is called.
         list: String,
     },
-    /// A line that does not fit the format.
-    #[error("{place}: {problem}")]
-    Line {
-        /// Where.
-        place: Place,
-        /// What is wrong.
-        problem: LineProblem,
-    },
     /// Two digests for one path.
     #[error(
-        "{path}: {first} and {second} give it different digests; one of the lists is wrong, or they mean two files"
+        "{}: {first} and {second} give it different digests; one of the lists is wrong, or they mean two files",
+        Shown(path)
     )]
     Conflict {
         /// The path.
@@ -254,7 +257,7 @@ pub enum LineProblem {
     #[error("an option stands before any address")]
     OptionFirst,
     /// An indented line without `=`.
-    #[error("an option is written NAME=VALUE")]
+    #[error("an option is written NAME=VALUE, so its file is left out")]
     NoOption,
     /// More than an address and a path.
     #[error("there are {found} columns; a line has an address, or an address and a path")]
@@ -268,6 +271,9 @@ pub enum LineProblem {
     /// A digest that is none.
     #[error("{0}")]
     Digest(DigestError),
+    /// A file's checksum that is none.
+    #[error("its checksum is none, so it is left out: {0}")]
+    Checksum(DigestError),
 }
 
 /// A list that was read.
@@ -290,6 +296,11 @@ impl List {
 
     fn leave_out(&mut self, what: impl Into<String>, why: Why, place: &Place) {
         self.unused.push(Unused { what: what.into(), why, place: place.clone() });
+    }
+
+    /// A line that is not understood. It is not repeated: it may hold a secret.
+    fn leave_out_line(&mut self, problem: LineProblem, place: &Place) {
+        self.leave_out("not understood", Why::Line(problem), place);
     }
 
     /// A hash in words of a list that has other things to say: what is wrong with it is noted.
@@ -322,9 +333,9 @@ pub fn read(name: &str, text: &str, format: Option<Format>) -> Result<List, Impo
     match format {
         Format::Workflow => workflow::read(name, &json(name, text)?),
         Format::Manager => manager::read(name, &json(name, text)?),
-        Format::Aria2 => aria2::read(name, text),
-        Format::Pget | Format::Urls => columns::read(name, text, format),
-        Format::Sha256sum => sha256sum::read(name, text),
+        Format::Aria2 => Ok(aria2::read(name, text)),
+        Format::Pget | Format::Urls => Ok(columns::read(name, text, format)),
+        Format::Sha256sum => Ok(sha256sum::read(name, text)),
     }
 }
 
@@ -406,15 +417,15 @@ impl fmt::Display for Format {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
-            At::Line(line) => write!(f, "{}:{line}", self.list),
-            At::Entry(entry) => write!(f, "{}, {entry}", self.list),
+            At::Line(line) => write!(f, "{}:{line}", Shown(&self.list)),
+            At::Entry(entry) => write!(f, "{}, {}", Shown(&self.list), Shown(entry)),
         }
     }
 }
 
 impl fmt::Display for Unused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.place, self.what, self.why)
+        write!(f, "{}: {}: {}", self.place, Shown(&self.what), Shown(&self.why))
     }
 }
 

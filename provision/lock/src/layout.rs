@@ -13,6 +13,8 @@
 
 use provision::model_path::{ModelPath, ModelPathError};
 
+use crate::shown::Shown;
+
 /// `ComfyUI`'s folders below `models`. `clip` and `unet` are the older names of `text_encoders` and `diffusion_models`, and
 /// still looked into.
 pub const FOLDERS: [&str; 23] = [
@@ -79,7 +81,7 @@ pub enum LayoutError {
         pattern: String,
     },
     /// A directory, and no name for the file in it.
-    #[error("the source does not tell the file's name; give --path {directory}NAME")]
+    #[error("the source does not tell the file's name; give --path {}NAME", Shown(directory))]
     NoName {
         /// The directory.
         directory: String,

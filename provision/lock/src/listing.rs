@@ -11,6 +11,7 @@ use provision::digest::Sha256;
 use provision::lockfile::{Lockfile, Model};
 use serde_json::{Value, json};
 
+use crate::shown::Shown;
 use crate::source::Source;
 
 /// One model.
@@ -60,21 +61,29 @@ pub fn rows(lock: &Lockfile) -> Vec<Row> {
     lock.models().iter().map(Row::of).collect()
 }
 
-/// A table with a line for each model, and one for all.
-pub fn table(rows: &[Row]) -> String {
+/// A table with a line for each model, and one for all. Where that is wider than the terminal's `columns`, a model has three
+/// lines instead: a table whose lines are broken cannot be read.
+pub fn table(rows: &[Row], columns: Option<usize>) -> String {
     let cells = |row: &Row| {
         let groups = if row.groups.is_empty() { "-".to_owned() } else { row.groups.join(",") };
         [row.path.clone(), row.size.to_string(), groups, row.state().to_owned(), row.source.clone()]
-            .map(|cell| cell.replace(char::is_control, "·"))
+            .map(|cell| Shown(cell).to_string())
     };
     let head = ["PATH", "BYTES", "GROUPS", "STATE", "SOURCE"].map(str::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();
     let width =
         |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
     let [path, size, groups, state] = [0, 1, 2, 3].map(width);
+    let longest = lines.iter().map(|line| line[4].chars().count()).max().unwrap_or_default();
+    let is_too_wide = columns.is_some_and(|columns| path + size + groups + state + longest + 4 * 2 > columns);
     let mut table = String::new();
-    for [a, b, c, d, e] in &lines {
-        let _ = writeln!(table, "{a:<path$}  {b:>size$}  {c:<groups$}  {d:<state$}  {e}");
+    for [a, b, c, d, e] in lines.iter().skip(usize::from(is_too_wide)) {
+        let _ = if is_too_wide {
+            let groups = if c == "-" { String::new() } else { format!(", groups {c}") };
+            writeln!(table, "{a}\n  {b} bytes, {d}{groups}\n  {e}")
+        } else {
+            writeln!(table, "{a:<path$}  {b:>size$}  {c:<groups$}  {d:<state$}  {e}")
+        };
     }
     let total: u64 = rows.iter().map(|row| row.size).sum();
     let models = if rows.len() == 1 { "model" } else { "models" };
@@ -125,9 +134,10 @@ mod tests {
             ("d", "https://h.example/x", "source = \"https://h.example/y?sig=canary\""),
             ("e", "https://h.example/x", "source = \"what?canary\""),
         ]);
-        let table = table(&rows);
+        let wide = table(&rows, None);
+        assert_eq!(wide, table(&rows, Some(80)));
         assert_eq!(
-            table,
+            wide,
             "PATH  BYTES  GROUPS  STATE   SOURCE\n\
              a         5  g,h·    moving  hf:o/r@main/x\n\
              b         5  -       pinned  hf:o/r@main/x\n\
@@ -135,6 +145,11 @@ mod tests {
              d         5  -       moving  https://h.example/y?…\n\
              e         5  -       moving  what\n\
              5 models, 25 bytes\n"
+        );
+        let narrow = table(&rows[..2], Some(40));
+        assert_eq!(
+            narrow,
+            "a\n  5 bytes, moving, groups g,h·\n  hf:o/r@main/x\nb\n  5 bytes, pinned\n  hf:o/r@main/x\n2 models, 10 bytes\n"
         );
         let json = json(&rows);
         assert!(!json.to_string().contains("canary"), "{json}");

@@ -251,7 +251,9 @@ impl Maker {
             None if is_same_address && found.size == entry.size => entry.sha256,
             None => self.digest(found, &entry.path).await?,
         };
-        let now = Entry { url: found.url.clone(), size: found.size, sha256, ..entry.clone() };
+        // Mirrors have what they had.
+        let mirrors = if sha256 == entry.sha256 { entry.mirrors.clone() } else { Vec::new() };
+        let now = Entry { url: found.url.clone(), mirrors, size: found.size, sha256, ..entry.clone() };
         Ok((now != *entry).then_some(now))
     }
 }

@@ -74,6 +74,20 @@ impl Source {
         }
     }
 
+    /// Whether both mean the same: where no branch is named, it is the host's main one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let whole = |source: &Self| {
+            let mut source = source.clone();
+            match &mut source {
+                Self::Hub(hub) => drop(hub.file.revision.get_or_insert_with(|| "main".to_owned())),
+                Self::ModelScope(file) => drop(file.revision.get_or_insert_with(|| "master".to_owned())),
+                Self::Url(_) | Self::Civitai(_) | Self::GitHub(_) | Self::Oci(_) => {}
+            }
+            source
+        };
+        whole(self) == whole(other)
+    }
+
     /// The file's name, where the source itself tells it, and it is one file's.
     pub fn file_name(&self) -> Option<String> {
         let path = self.path()?;

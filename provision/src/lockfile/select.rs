@@ -85,7 +85,8 @@ impl Lockfile {
         let mut known: Vec<&str> = self.models().iter().flat_map(|m| &m.groups).map(String::as_str).collect();
         known.sort_unstable();
         known.dedup();
-        if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+        // A group may be called anything, and this is read in a terminal.
+        if known.is_empty() { "none".to_owned() } else { known.join(", ").replace(char::is_control, "·") }
     }
 }
 

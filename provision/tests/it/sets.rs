@@ -125,6 +125,16 @@ fn one_path_with_two_digests_is_an_error_that_names_both_files_and_touches_nothi
 }
 
 #[test]
+fn the_names_that_a_lock_gives_are_said_without_what_a_terminal_obeys() {
+    let two = Two::new();
+    let groups = two.own(0) + "groups = [\"\\u001b[2Jred\"]\n";
+    let lock = two.write("one.toml", &groups);
+    let ended = two.run("fetch", &["--lock", &lock, "--only", "none"]);
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("·[2Jred") && !ended.err.contains('\u{1b}'), "{:?}", ended.err);
+}
+
+#[test]
 fn a_model_in_both_locks_is_one_and_the_second_ones_address_is_a_mirror() {
     let two = Two::new();
     let broken = two.own(0).replace("/vae/x\"\nsize", "/gone\"\nsize");

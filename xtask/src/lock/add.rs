@@ -32,6 +32,9 @@ pub(crate) struct AddArgs {
     /// Its digest, where you know it and the host does not say it
     #[arg(long, value_name = "HEX", value_parser = digest)]
     sha256: Option<Sha256>,
+    /// Take addresses that expire, such as signed ones
+    #[arg(long)]
+    allow_expiring: bool,
     /// Where bytes go that have to be read.
     #[command(flatten)]
     parts: Parts,
@@ -62,7 +65,7 @@ pub(crate) fn run(args: &AddArgs) -> Result<(), Failure> {
     }
     readable(&path)?;
     let asking = Asking::start()?;
-    let mut maker = asking.maker(&args.parts);
+    let mut maker = asking.maker(&args.parts, args.allow_expiring);
     let (mut entries, mut failures) = (Vec::new(), Failures::default());
     for source in sources {
         let order = Order {

@@ -16,6 +16,7 @@ use provision::origin::Origin;
 use provision::origin::metadata::{OnWait, Wait};
 use provision_lock::make::{MakeError, Maker};
 use provision_lock::resolve::{Kind, Resolver};
+use provision_lock::shown::Shown;
 use provision_lock::stream::{Reader, StreamError};
 
 /// Where bytes are kept that have to be read.
@@ -24,9 +25,6 @@ pub(super) struct Parts {
     /// Where files are collected whose digest no host says, for the next fetch to go on from; the same as fetch-models'
     #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
     dest: Utf8PathBuf,
-    /// Take addresses that expire, such as signed ones
-    #[arg(long)]
-    allow_expiring: bool,
 }
 
 /// A way to ask hosts.
@@ -54,11 +52,11 @@ impl Asking {
         Resolver::new(&self.origin, RetryPolicy::default(), on_wait())
     }
 
-    pub(super) fn maker(&self, parts: &Parts) -> Maker {
+    pub(super) fn maker(&self, parts: &Parts, allow_expiring: bool) -> Maker {
         let observer: Arc<dyn Observer> = self.drawn.clone();
         let dest = parts.dest.clone();
         let reader = Reader::new(self.origin.clone(), RetryPolicy::default(), on_wait(), dest, observer);
-        Maker { resolver: self.resolver(), reader, allow_expiring: parts.allow_expiring }
+        Maker { resolver: self.resolver(), reader, allow_expiring }
     }
 
     /// Waits for an answer. Progress that is on the screen is finished then.
@@ -136,8 +134,12 @@ impl Failures {
         self.all.push((code, message.to_string()));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     pub(super) fn add_make(&mut self, error: &MakeError) {
-        self.add(code_of_make(error), error);
+        self.add(code_of_make(error), Shown(error));
     }
 
     /// Ends with the worst of them, as a fetch does: integrity before refusal before disk before network.

@@ -1,14 +1,21 @@
 //! `cargo xtask lock import`.
+//!
+//! What a list names and gives no address for is a note and no failure: in most workflows a widget names one of the files that
+//! `properties.models` does not, and `import … && fetch-models` has to work for them. What has an address and did not get
+//! into the lock is a failure, and so is a list of which nothing did.
 
 #![expect(clippy::print_stderr, reason = "what nothing came of is said")]
 
+use std::collections::HashSet;
 use std::io::Read as _;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision::cli::exit::{Code, Failure};
-use provision_lock::import::{Format, Why, join, read};
-use provision_lock::make::Order;
+use provision_lock::import::{Format, Unused, Why, join, read};
+use provision_lock::layout::LayoutError;
+use provision_lock::make::{MakeError, Order};
+use provision_lock::shown::Shown;
 
 use super::asking::{Asking, Failures, Parts};
 use super::{LockFile, add, write};
@@ -25,6 +32,9 @@ pub(crate) struct ImportArgs {
     /// A group that all of them belong to (repeatable)
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
+    /// Take addresses that expire, such as signed ones
+    #[arg(long)]
+    allow_expiring: bool,
     /// Where bytes go that have to be read.
     #[command(flatten)]
     parts: Parts,
@@ -52,13 +62,32 @@ fn text(path: &Utf8PathBuf) -> Result<(String, String), Failure> {
     Ok((name.to_owned(), text))
 }
 
-/// Whether a model is missing because of it; else it is only a remark.
-fn is_failure(why: &Why) -> bool {
-    match why {
-        Why::Source(_) | Why::NoAddress | Why::Repository | Why::Elsewhere { .. } | Why::SamePath { .. } => {
-            true
+/// What it means that nothing came of something.
+enum Loss {
+    /// A file is not in the lock that the list has an address for, or a line of it says something that is not understood.
+    Failure,
+    /// A file is not in the lock that the list has no address for.
+    NoAddress,
+    /// Every file is there.
+    Remark,
+}
+
+impl Loss {
+    fn of(why: &Why) -> Self {
+        match why {
+            Why::Source(_)
+            | Why::Line(_)
+            | Why::Repository
+            | Why::Elsewhere { .. }
+            | Why::SamePath { .. } => Self::Failure,
+            Why::NoAddress => Self::NoAddress,
+            Why::Mirror(_)
+            | Why::HashKind { .. }
+            | Why::Digest(_)
+            | Why::Option
+            | Why::NoModel
+            | Why::Ambiguous { .. } => Self::Remark,
         }
-        Why::HashKind { .. } | Why::Digest(_) | Why::Option | Why::NoModel | Why::Ambiguous { .. } => false,
     }
 }
 
@@ -73,24 +102,60 @@ pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
     let imported = join(lists).map_err(usage)?;
     add::readable(&path)?;
     let asking = Asking::start()?;
-    let mut maker = asking.maker(&args.parts);
+    let mut maker = asking.maker(&args.parts, args.allow_expiring);
     let (mut entries, mut failures) = (Vec::new(), Failures::default());
     for wanted in &imported.wanted {
         let order = Order { groups: args.groups.clone(), ..Order::from(wanted) };
         match asking.wait_for(maker.make(&order)) {
             Ok(made) => made.into_iter().for_each(|entry| write::collect(&mut entries, entry, &mut failures)),
             Err(error) => {
-                failures.add(super::asking::code_of_make(&error), format!("{}: {error}", wanted.place));
+                let why = match &error {
+                    // The folders are told once, by the command that takes one.
+                    MakeError::Layout { what, error: LayoutError::Unknown { .. } } => format!(
+                        "{what}: where it goes is not to be seen from the list or from where it comes from; add it by \
+                         `cargo xtask lock add {what} --path FOLDER/`"
+                    ),
+                    error => error.to_string(),
+                };
+                let code = super::asking::code_of_make(&error);
+                failures.add(code, Shown(format_args!("{}: {why}", wanted.place)));
             }
         }
     }
     write::put(&path, &entries, &mut failures)?;
+    let mut without_address = Vec::new();
     for unused in &imported.unused {
-        if is_failure(&unused.why) {
-            failures.add(Code::Usage, unused);
-        } else {
-            eprintln!("not used: {unused}");
+        match Loss::of(&unused.why) {
+            Loss::Failure => failures.add(Code::Usage, unused),
+            Loss::NoAddress => without_address.push(unused),
+            Loss::Remark => eprintln!("not used: {unused}"),
         }
     }
+    note(&path, &without_address);
+    if imported.wanted.is_empty() && failures.is_empty() {
+        failures.add(
+            Code::Usage,
+            "no list gives a file with its address, so there is nothing to put into the lock",
+        );
+    }
     failures.conclude("not imported")
+}
+
+/// Says which files lack an address, as far as they are not in the lock by another way.
+fn note(lock: &Utf8Path, without_address: &[&Unused]) {
+    let document = lock.exists().then(|| provision_lock::file::read(lock).ok()).flatten();
+    let models = document.as_ref().map_or(&[][..], |document| document.lock().models());
+    let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let known: HashSet<String> = models.iter().map(|model| last(model.path.as_str())).collect();
+    let missing: Vec<&&Unused> =
+        without_address.iter().filter(|unused| !known.contains(&last(&unused.what))).collect();
+    if missing.is_empty() {
+        return;
+    }
+    eprintln!(
+        "note: not in the lock, since the lists give no address (`cargo xtask lock add SOURCE` takes one):"
+    );
+    for unused in missing {
+        eprintln!("  {}: {}", unused.place, Shown(&unused.what));
+    }
 }

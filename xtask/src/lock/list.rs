@@ -1,6 +1,6 @@
 //! `cargo xtask lock list`.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use clap::Args;
 use provision::cli::exit::Failure;
@@ -20,9 +20,16 @@ pub(crate) struct ListArgs {
     file: LockFile,
 }
 
+/// The terminal's width, where it is one.
+fn columns() -> Option<usize> {
+    let out = std::io::stdout();
+    let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 pub(crate) fn run(args: &ListArgs) -> Result<(), Failure> {
     let rows = rows(&lock::read(&args.file.path())?);
-    let text = if args.json { format!("{:#}\n", json(&rows)) } else { table(&rows) };
+    let text = if args.json { format!("{:#}\n", json(&rows)) } else { table(&rows, columns()) };
     // A reader that has seen enough, such as `head`, is no failure.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     Ok(())

@@ -9,7 +9,7 @@ use provision::lockfile::{Model, Selection};
 use provision::model_path::ModelPath;
 use provision_lock::file::edit;
 
-use super::{EditFailure, LockFile};
+use super::{EditFailure, LockFile, write};
 
 /// Options of `lock remove`.
 #[derive(Debug, Clone, Args)]
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &RemoveArgs) -> Result<(), Failure> {
 /// Takes out what is named, all of it or nothing; what that was.
 pub(super) fn remove(path: &camino::Utf8Path, models: &[String]) -> Result<Vec<ModelPath>, Failure> {
     let selection = Selection { patterns: models.to_vec(), groups: Vec::new() };
-    let edited = edit::<_, EditFailure>(path, |document| {
+    let edited = edit::<_, EditFailure>(path, write::turn(), |document| {
         let chosen: Vec<&Model> = lock::select(document.lock(), &selection)?;
         let paths: Vec<ModelPath> = chosen.into_iter().map(|model| model.path.clone()).collect();
         document.remove_all(&paths)?;

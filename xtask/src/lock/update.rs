@@ -60,7 +60,8 @@ pub(crate) fn run(args: &UpdateArgs) -> Result<(), Failure> {
     let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
     let models = lock::select(&lock, &selection)?;
     let asking = Asking::start()?;
-    let mut maker = asking.maker(&args.parts);
+    // What is in the lock was let in already.
+    let mut maker = asking.maker(&args.parts, true);
     let mut failures = Failures::default();
     let mut changed: Vec<(Entry, Entry)> = Vec::new();
     for model in models {
@@ -92,7 +93,7 @@ pub(crate) fn run(args: &UpdateArgs) -> Result<(), Failure> {
         }
     }
     if !changed.is_empty() {
-        let edited = edit::<_, EditFailure>(&path, |document| {
+        let edited = edit::<_, EditFailure>(&path, write::turn(), |document| {
             let is_as_read =
                 |(before, _): &&(Entry, Entry)| document.get(&before.path).as_ref() == Some(before);
             let (ours, others): (Vec<_>, Vec<_>) = changed.iter().partition(is_as_read);

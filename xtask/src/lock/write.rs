@@ -9,27 +9,39 @@
 use camino::Utf8Path;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::human;
+use provision::source_url::SourceUrl;
 use provision_lock::edit::{EditError, Outcome};
 use provision_lock::entry::Entry;
-use provision_lock::file::edit;
+use provision_lock::file::{Turn, edit};
+use provision_lock::shown::Shown;
+use provision_lock::source::Source;
 
 use super::EditFailure;
 use super::asking::Failures;
+
+/// How these commands wait for another one: who it is, is said.
+pub(super) fn turn() -> Turn<'static> {
+    Turn::saying(&|holder| eprintln!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)"))
+}
 
 /// Puts `entries` into the lock at `path`, each by itself, and says what became of them.
 pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<(), Failure> {
     if entries.is_empty() {
         return Ok(());
     }
-    let edited = edit::<_, EditFailure>(path, |document| {
+    let edited = edit::<_, EditFailure>(path, turn(), |document| {
         let mut put = Vec::with_capacity(entries.len());
         for entry in entries {
             let mut entry = entry.clone();
             if let Some(older) = document.get(&entry.path) {
                 let followed = entry.source.take();
                 entry.keep_from(&older);
-                // What is added now is what is followed from now on.
-                entry.source = followed;
+                // What is added now is what is followed from now on; another way to write the same is no change.
+                entry.source = match (&older.source, followed) {
+                    (Some(older), Some(now)) if !is_same(older, &now) => Some(now),
+                    (Some(older), Some(_)) => Some(older.clone()),
+                    (_, followed) => followed,
+                };
             }
             match document.put(&entry) {
                 Err(error @ EditError::Inline { .. }) => return Err(error.into()),
@@ -47,18 +59,28 @@ pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -
     Ok(())
 }
 
+/// Whether two texts mean one source.
+fn is_same(a: &str, b: &str) -> bool {
+    match (a.parse::<Source>(), b.parse::<Source>()) {
+        (Ok(a), Ok(b)) => a.is_same(&b),
+        _ => a == b,
+    }
+}
+
 /// One line for what became of an entry.
 pub(super) fn say(entry: &Entry, outcome: &Outcome) {
     let size = human::bytes(entry.size);
     match outcome {
-        Outcome::Added => println!("added      {}  {size}  {}", entry.path, from(entry)),
+        Outcome::Added => println!("added      {}  {size}  {}", entry.path, Shown(from(entry))),
         Outcome::Unchanged => println!("unchanged  {}  {size}", entry.path),
         Outcome::Updated(before) => {
-            println!("updated    {}  {}", entry.path, change(before, entry));
-            if before.sha256 != entry.sha256 && !entry.mirrors.is_empty() {
+            println!("updated    {}  {}", entry.path, Shown(change(before, entry)));
+            let is_gone = |mirror: &&SourceUrl| **mirror != entry.url && !entry.mirrors.contains(mirror);
+            for mirror in before.mirrors.iter().filter(is_gone) {
                 eprintln!(
-                    "warning: {} has mirrors from before its bytes changed; see `cargo xtask lock check {}`",
-                    entry.path, entry.path
+                    "note: {mirror} is no mirror of {} any more: it is of the bytes from before. Where it has the new ones, \
+                     `lock add` takes it again with --mirror",
+                    entry.path
                 );
             }
         }
@@ -67,7 +89,7 @@ pub(super) fn say(entry: &Entry, outcome: &Outcome) {
 
 /// Where an entry's bytes come from, without a query.
 fn from(entry: &Entry) -> String {
-    entry.source.clone().unwrap_or_else(|| provision_lock::source::Source::of_url(&entry.url).to_string())
+    entry.source.clone().unwrap_or_else(|| Source::of_url(&entry.url).to_string())
 }
 
 /// What is another than before.
@@ -113,8 +135,8 @@ pub(super) fn collect(entries: &mut Vec<Entry>, entry: Entry, failures: &mut Fai
             format!(
                 "{} is wanted twice, from {} and from {}; give one of them another --path",
                 entry.path,
-                from(known),
-                from(&entry)
+                Shown(from(known)),
+                Shown(from(&entry))
             ),
         ),
     }

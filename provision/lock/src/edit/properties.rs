@@ -16,18 +16,36 @@ struct Written {
     /// Where the order of keys begins.
     turn: usize,
     list: usize,
+    mirrors: usize,
+    /// How the header is written.
+    header: &'static str,
     source: bool,
+}
+
+/// How lines end; `Mixed` has a bit for each line, where somebody's editor has added some.
+#[derive(Debug, Clone, Copy)]
+enum Ends {
+    Lf,
+    CrLf,
+    Mixed(u64),
 }
 
 fn written() -> impl Strategy<Value = Written> {
     let layout = (0..3usize, any::<[bool; 5]>(), prop_oneof![Just(""), Just("  "), Just("\t")]);
-    (layout, 0..6usize, 0..5usize).prop_map(|((blank_lines, flags, indent), turn, list)| {
-        let [comments @ .., source] = flags;
-        Written { path: "", blank_lines, comments, indent, turn, list, source }
-    })
+    let header = prop_oneof![
+        4 => Just("[[model]]"),
+        1 => Just("  [[ model ]]  # header"),
+        1 => Just("[[\"model\"]]"),
+    ];
+    (layout, 0..7usize, 0..5usize, 0..4usize, header).prop_map(
+        |((blank_lines, flags, indent), turn, list, mirrors, header)| {
+            let [comments @ .., source] = flags;
+            Written { path: "", blank_lines, comments, indent, turn, list, mirrors, header, source }
+        },
+    )
 }
 
-fn text_of(models: &[Written], head: &str, crlf: bool, last_newline: bool, end: &str) -> String {
+fn text_of(models: &[Written], head: &str, ends: Ends, last_newline: bool, end: &str) -> String {
     let mut text = head.to_owned();
     for model in models {
         let Written { path, indent, comments: [above, below, behind, between], .. } = *model;
@@ -48,12 +66,18 @@ fn text_of(models: &[Written], head: &str, crlf: bool, last_newline: bool, end: 
             format!("\"sha256\" = \"\"\"{}\"\"\"{behind}", entry(path).sha256),
         ];
         keys.extend(list.map(|list| format!("groups = {list}")));
+        keys.extend(match model.mirrors {
+            0 => None,
+            1 => Some("mirrors = []".to_owned()),
+            2 => Some(format!("mirrors = [\"http://m.example/{path}\"] # {path} mirror")),
+            _ => Some(format!("mirrors = [ # {path} mirrors\n\n  'http://m.example/a' ,\n]\n")),
+        });
         keys.extend(model.source.then(|| "source = \"hf:o/r/x\"".to_owned()));
         let turn = model.turn % keys.len();
         keys.rotate_left(turn);
         text.push_str(&"\n".repeat(model.blank_lines));
         text.push_str(&comment(above, "above"));
-        text.push_str("[[model]]\n");
+        text.extend([model.header, "\n"]);
         for (at, key) in keys.iter().enumerate() {
             text.push_str(&comment(between && at == 1, "between"));
             text.extend([indent, key.as_str(), "\n"]);
@@ -64,7 +88,13 @@ fn text_of(models: &[Written], head: &str, crlf: bool, last_newline: bool, end: 
     if !last_newline {
         text.truncate(text.trim_end_matches('\n').len());
     }
-    if crlf { text.replace('\n', "\r\n") } else { text }
+    let is_crlf = |line: usize| match ends {
+        Ends::Lf => false,
+        Ends::CrLf => true,
+        Ends::Mixed(bits) => bits >> (line % 64) & 1 == 1,
+    };
+    let lines = text.split_inclusive('\n').enumerate();
+    lines.map(|(at, line)| if is_crlf(at) { line.replace('\n', "\r\n") } else { line.to_owned() }).collect()
 }
 
 /// A lock with up to five models, in any order.
@@ -76,18 +106,20 @@ fn lock() -> impl Strategy<Value = String> {
         Just("# file\n\nversion = 1 # v\n# head\n\n# section\n\n"),
         Just("marker = \".m\"\nversion = 1\n\n\n"),
         Just("version = 1\n# directly above\n"),
+        Just("\u{feff}  version = 0x1\n\n"),
     ];
     let ends = prop_oneof![Just(""), Just("\n# end\n"), Just("\n\n"), Just("# end\n"), Just("  \n")];
     let shuffled = Just(PATHS.to_vec()).prop_shuffle();
     let sorted = any::<bool>();
-    (models, heads, any::<(bool, bool)>(), ends, shuffled, sorted).prop_map(
-        |(mut models, head, (crlf, last_newline), end, shuffled, sorted)| {
+    let lines = prop_oneof![Just(Ends::Lf), Just(Ends::CrLf), any::<u64>().prop_map(Ends::Mixed)];
+    (models, heads, (lines, any::<bool>()), ends, shuffled, sorted).prop_map(
+        |(mut models, head, (lines, last_newline), end, shuffled, sorted)| {
             let mut paths = shuffled[..models.len()].to_vec();
             if sorted {
                 paths.sort_unstable();
             }
             models.iter_mut().zip(paths).for_each(|(model, path)| model.path = path);
-            text_of(&models, head, crlf, last_newline, end)
+            text_of(&models, head, lines, last_newline, end)
         },
     )
 }
@@ -97,6 +129,19 @@ fn comments(text: &str) -> Vec<&str> {
         text.lines().filter_map(|line| line.find('#').map(|at| line[at..].trim_end())).collect();
     found.sort_unstable();
     found
+}
+
+/// Whether all lines end with a carriage return; `None` where some do.
+fn line_ends(text: &str) -> Option<bool> {
+    let ends: Vec<bool> =
+        text.split_inclusive('\n').filter(|l| l.ends_with('\n')).map(|l| l.ends_with("\r\n")).collect();
+    let crlf = *ends.first()?;
+    ends.iter().all(|end| *end == crlf).then_some(crlf)
+}
+
+/// The paths in the order in which they stand in the text.
+fn written_order(document: &Document) -> Vec<String> {
+    document.models().unwrap().iter().map(|span| span.path.clone()).collect()
 }
 
 fn paths_of(document: &Document) -> Vec<ModelPath> {
@@ -124,9 +169,14 @@ proptest! {
             entry
         }).collect();
         let before = paths_of(&document);
+        let was_sorted = written_order(&document).is_sorted();
         document.put_all(&entries).unwrap();
         for entry in &entries {
             prop_assert_eq!(document.get(&entry.path), Some(entry.clone()));
+        }
+        prop_assert!(!was_sorted || written_order(&document).is_sorted(), "{}", document.text());
+        if let Some(crlf) = line_ends(&text) {
+            prop_assert_eq!(line_ends(document.text()), Some(crlf));
         }
         prop_assert_eq!(document.lock().models().len(), before.len() + entries.len());
         prop_assert_eq!(document.text().ends_with('\n'), text.ends_with('\n'));
@@ -137,6 +187,32 @@ proptest! {
         document.put_all(&entries).unwrap();
         let paths: Vec<ModelPath> = entries.iter().map(|entry| entry.path.clone()).collect();
         document.remove_all(&paths).unwrap();
+        prop_assert_eq!(document.text(), &text);
+    }
+
+    #[test]
+    fn an_inline_array_is_left_as_it_is(
+        count in 0..4usize, style in 0..3usize, crlf in any::<bool>(), which in 0..3usize, by_removal in any::<bool>(),
+    ) {
+        let paths = &["clip/a", "loras/m", "vae/b"][..count.min(3)];
+        let model = |path: &&str| format!(
+            "{{ path = \"{path}\", url='http://h/{path}', size = 5, sha256 = \"{}\", groups = [ 'g' ] }}",
+            entry(path).sha256
+        );
+        let models: Vec<String> = paths.iter().map(model).collect();
+        let separator = [", ", ",\n  # between\n  ", " ,\n\n"][style];
+        let text = format!("version = 1 # v\nmodel = [ {} ] # end", models.join(separator));
+        let text = if crlf { text.replace('\n', "\r\n") } else { text };
+        let mut document = Document::parse("models.lock", &text).unwrap();
+        let there: Vec<Entry> = document.lock().models().iter().map(Entry::from).collect();
+        prop_assert_eq!(there.len(), paths.len());
+        prop_assert!(document.put_all(&there).unwrap().iter().all(|outcome| *outcome == Outcome::Unchanged));
+        let refused = match paths.get(which) {
+            Some(path) if by_removal => document.remove(&path.parse().unwrap()).map(drop),
+            Some(path) => document.put(&Entry { size: 6, ..entry(path) }).map(drop),
+            None => document.put(&entry("zz")).map(drop),
+        };
+        prop_assert!(matches!(refused, Err(EditError::Inline { .. })), "{refused:?}");
         prop_assert_eq!(document.text(), &text);
     }
 
@@ -171,9 +247,9 @@ proptest! {
             prop_assert_eq!(document.get(&path), Some(changed));
         }
         prop_assert_eq!(comments(document.text()), comments(&text));
-        let ends: Vec<bool> = document.text().split_inclusive('\n').map(|line| line.ends_with("\r\n")).collect();
-        let crlf = text.contains("\r\n");
-        prop_assert!(ends.iter().take(ends.len().saturating_sub(1)).all(|end| *end == crlf));
+        if let Some(crlf) = line_ends(&text) {
+            prop_assert_eq!(line_ends(document.text()), Some(crlf));
+        }
     }
 
     #[test]
@@ -195,6 +271,6 @@ proptest! {
             }
             before.into_iter().filter(|c| !c.ends_with("below")).filter_map(name).collect()
         };
-        prop_assert!(lost.iter().all(|owner| owner == gone.as_str() || owner == "directly" || owner == "end"), "{lost:?}");
+        prop_assert!(lost.iter().all(|owner| owner == gone.as_str() || ["directly", "end", "header"].contains(&owner.as_str())), "{lost:?}");
     }
 }

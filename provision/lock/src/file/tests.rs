@@ -1,4 +1,6 @@
+use std::cell::{Cell, RefCell};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::time::Duration;
 
 use provision::digest::Sha256;
 
@@ -59,15 +61,22 @@ fn entry(path: &str) -> Entry {
     }
 }
 
+/// A writer with whom nothing is wrong.
+const QUIET: Turn<'static> = Turn { pause: &|_| panic!("nobody has the lock"), say: &|_| () };
+
 fn add(path: &Utf8Path, model: &str) -> Result<Edited<()>, Failed> {
-    edit(path, |document| Ok(document.put(&entry(model)).map(drop)?))
+    add_in(path, QUIET, model)
+}
+
+fn add_in(path: &Utf8Path, turn: Turn<'_>, model: &str) -> Result<Edited<()>, Failed> {
+    edit(path, turn, |document| Ok(document.put(&entry(model)).map(drop)?))
 }
 
 #[test]
 fn a_lock_is_made_changed_and_left_alone_where_nothing_changes() {
     let world = World::new();
     let lock = world.path("models.lock");
-    assert!(!edit::<_, Failed>(&lock, |_| Ok(())).unwrap().changed);
+    assert!(!edit::<_, Failed>(&lock, QUIET, |_| Ok(())).unwrap().changed);
     assert_eq!(world.names(), [""; 0], "a lock that nobody put anything into is not made");
     assert!(add(&lock, "a").unwrap().changed);
     let before = std::fs::metadata(&lock).unwrap();
@@ -88,7 +97,7 @@ fn two_writers_lose_nothing() {
             let lock = &lock;
             scope.spawn(move || {
                 for n in 0..6 {
-                    add(lock, &format!("d{n}/w{writer}")).unwrap();
+                    add_in(lock, Turn::saying(&|_| ()), &format!("d{n}/w{writer}")).unwrap();
                 }
             });
         }
@@ -98,12 +107,69 @@ fn two_writers_lose_nothing() {
 }
 
 #[test]
+fn who_is_waited_for_is_said_once_and_the_wait_has_an_end() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    let first = Draft::open(&lock, QUIET).unwrap();
+    let (waited, said) = (Cell::new(Duration::ZERO), RefCell::new(Vec::new()));
+    let turn = Turn {
+        pause: &|time| waited.set(waited.get() + time),
+        say: &|holder| said.borrow_mut().push((waited.get(), holder.to_owned())),
+    };
+    let error = add_in(&lock, turn, "a").unwrap_err();
+    let Failed::File(FileError::Busy { holder, .. }) = &error else { panic!("{error:?}") };
+    assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
+    assert_eq!(said.into_inner(), [(Duration::from_secs(1), holder.clone())]);
+    assert_eq!(waited.get(), LONGEST);
+    assert!(!lock.exists());
+    drop(first);
+    assert!(add(&lock, "a").unwrap().changed);
+}
+
+#[test]
+fn who_waits_reads_what_the_first_one_wrote() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    add(&lock, "a").unwrap();
+    let first = RefCell::new(Some(Draft::open(&lock, QUIET).unwrap()));
+    let looks = Cell::new(0);
+    let turn = Turn {
+        pause: &|_| {
+            looks.set(looks.get() + 1);
+            if looks.get() == 3 {
+                let mut document = read(&lock).unwrap();
+                document.put(&entry("b")).unwrap();
+                let before = read_text(&lock).unwrap();
+                first.take().unwrap().become_lock(document.text(), before).unwrap();
+            }
+        },
+        say: &|_| panic!("it was a short wait"),
+    };
+    add_in(&lock, turn, "c").unwrap();
+    assert_eq!((looks.get(), read(&lock).unwrap().lock().models().len()), (3, 3));
+    assert_eq!(world.names(), ["models.lock"]);
+}
+
+#[test]
+fn an_old_draft_gives_a_new_lock_neither_its_mode_nor_its_text() {
+    let world = World::new();
+    let lock = world.path("models.lock");
+    let draft = world.path(".models.lock.tmp");
+    std::fs::write(&draft, "half").unwrap();
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o400)).unwrap();
+    std::fs::write(world.path("usual"), "").unwrap();
+    add(&lock, "a").unwrap();
+    let mode = |path: &Utf8Path| std::fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&lock), mode(&world.path("usual")));
+}
+
+#[test]
 fn what_an_editor_saves_meanwhile_is_kept() {
     let world = World::new();
     let lock = world.path("models.lock");
     add(&lock, "a").unwrap();
     let mut saved = false;
-    edit::<_, Failed>(&lock, |document| {
+    edit::<_, Failed>(&lock, QUIET, |document| {
         if !std::mem::replace(&mut saved, true) {
             let text = document.text().replace("version = 1", "# by hand\nversion = 1");
             std::fs::write(&lock, text).unwrap();
@@ -114,7 +180,7 @@ fn what_an_editor_saves_meanwhile_is_kept() {
     let document = read(&lock).unwrap();
     assert!(document.text().starts_with("# by hand\n"));
     assert_eq!(document.lock().models().len(), 2);
-    let restless = edit::<_, Failed>(&lock, |document| {
+    let restless = edit::<_, Failed>(&lock, QUIET, |document| {
         std::fs::write(&lock, format!("{}#\n", document.text())).unwrap();
         Ok(document.put(&entry("c")).map(drop)?)
     });
@@ -150,11 +216,11 @@ fn mode_and_symlink_stay() {
     std::fs::create_dir(world.path("real")).unwrap();
     let (target, link) = (world.path("real/x.lock"), world.path("models.lock"));
     std::fs::write(&target, "version = 1\n").unwrap();
-    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o440)).unwrap();
     symlink("real/x.lock", &link).unwrap();
     add(&link, "a").unwrap();
     assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o640);
+    assert_eq!(std::fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o440);
     assert_eq!(read(&target).unwrap().lock().models().len(), 1);
     std::fs::remove_file(&target).unwrap();
     assert!(matches!(add(&link, "a"), Err(Failed::File(FileError::Dangling { .. }))));

@@ -1,7 +1,7 @@
 //! An aria2 input file (aria2c(1), "Input File"): a line of addresses of one file, separated by tabs, and indented lines
 //! with its options.
 
-use super::{Format, ImportError, LineProblem, List, Place, Wanted, Why, digest, lines};
+use super::{Format, LineProblem, List, Place, Wanted, Why, digest, lines};
 use crate::source::Source;
 
 /// Options that change the request, and may be secrets.
@@ -15,24 +15,30 @@ struct Download<'a> {
     out: Option<&'a str>,
     dir: Option<&'a str>,
     checksum: Option<(&'a str, Place)>,
+    /// Whether one of its options cannot be read, so that nobody knows what was meant.
+    is_broken: bool,
 }
 
-pub(super) fn read(name: &str, text: &str) -> Result<List, ImportError> {
+pub(super) fn read(name: &str, text: &str) -> List {
     let mut list = List::new(Format::Aria2);
     let mut download = Download::default();
     for (number, line) in lines(text) {
         let place = Place::line(name, number);
-        let wrong = |problem| ImportError::Line { place: place.clone(), problem };
         if !line.starts_with([' ', '\t']) {
-            finish(&mut list, std::mem::take(&mut download))?;
+            finish(&mut list, std::mem::take(&mut download));
             let addresses = line.split('\t').map(str::trim).filter(|part| !part.is_empty()).collect();
             download = Download { place: Some(place), addresses, ..Download::default() };
             continue;
         }
         if download.place.is_none() {
-            return Err(wrong(LineProblem::OptionFirst));
+            list.leave_out_line(LineProblem::OptionFirst, &place);
+            continue;
         }
-        let (key, value) = line.trim_start().split_once('=').ok_or_else(|| wrong(LineProblem::NoOption))?;
+        let Some((key, value)) = line.trim_start().split_once('=') else {
+            list.leave_out_line(LineProblem::NoOption, &place);
+            download.is_broken = true;
+            continue;
+        };
         match (key.trim(), value.trim()) {
             ("out", value) => download.out = Some(value),
             ("dir", value) => download.dir = Some(value),
@@ -41,26 +47,37 @@ pub(super) fn read(name: &str, text: &str) -> Result<List, ImportError> {
             _ => {}
         }
     }
-    finish(&mut list, download)?;
-    Ok(list)
+    finish(&mut list, download);
+    list
 }
 
-fn finish(list: &mut List, download: Download<'_>) -> Result<(), ImportError> {
-    let Download { place: Some(place), addresses, out, dir, checksum } = download else { return Ok(()) };
-    let mut sources = Vec::new();
+fn finish(list: &mut List, download: Download<'_>) {
+    let Download { place: Some(place), addresses, out, dir, checksum, is_broken: false } = download else {
+        return;
+    };
+    let (mut sources, mut errors) = (Vec::new(), Vec::new());
     for address in addresses {
         match address.parse::<Source>() {
             Ok(source) => sources.push(source),
-            Err(error) => list.leave_out(out.unwrap_or("an address"), Why::Source(error), &place),
+            Err(error) => errors.push(error),
         }
+    }
+    for error in errors {
+        let why = if sources.is_empty() { Why::Source(error) } else { Why::Mirror(error) };
+        list.leave_out(out.unwrap_or("an address"), why, &place);
     }
     let sha256 = match checksum {
         None => None,
         Some((checksum, at)) => {
             let (kind, hex) = checksum.split_once('=').unwrap_or(("", checksum));
             if kind.eq_ignore_ascii_case("sha-256") {
-                let wrong = |error| ImportError::Line { place: at, problem: LineProblem::Digest(error) };
-                Some(digest(hex).map_err(wrong)?)
+                match digest(hex) {
+                    Ok(sha256) => Some(sha256),
+                    Err(error) => {
+                        let why = Why::Line(LineProblem::Checksum(error));
+                        return list.leave_out(out.unwrap_or("a file"), why, &at);
+                    }
+                }
             } else {
                 let why = Why::HashKind { kind: kind.to_owned() };
                 list.leave_out(out.unwrap_or("a checksum"), why, &at);
@@ -69,7 +86,7 @@ fn finish(list: &mut List, download: Download<'_>) -> Result<(), ImportError> {
         }
     };
     let mut sources = sources.into_iter();
-    let Some(source) = sources.next() else { return Ok(()) };
+    let Some(source) = sources.next() else { return };
     let name = out.map(str::to_owned).or_else(|| source.file_name()).unwrap_or_default();
     // `out` may have directories in it, and then nothing else says where it goes.
     let path = out.filter(|out| dir.is_none() && out.contains('/')).map(str::to_owned);
@@ -83,5 +100,4 @@ fn finish(list: &mut List, download: Download<'_>) -> Result<(), ImportError> {
         sha256,
         place,
     });
-    Ok(())
 }

@@ -1,9 +1,9 @@
 //! Lists of addresses, one a line, with or without the path in a second column (pget's `multifile` has it always).
 
-use super::{Format, ImportError, LineProblem, List, Place, Wanted, Why, lines};
+use super::{Format, LineProblem, List, Place, Wanted, Why, lines};
 use crate::source::Source;
 
-pub(super) fn read(name: &str, text: &str, format: Format) -> Result<List, ImportError> {
+pub(super) fn read(name: &str, text: &str, format: Format) -> List {
     let mut list = List::new(format);
     for (number, line) in lines(text) {
         let place = Place::line(name, number);
@@ -12,16 +12,12 @@ pub(super) fn read(name: &str, text: &str, format: Format) -> Result<List, Impor
             line.split_whitespace().take_while(|column| !column.starts_with('#')).collect();
         let (address, destination) = match columns[..] {
             [address] => (address, None),
-            [address, destination] => (address, Some(destination)),
+            [address, destination] if !destination.contains("://") => (address, Some(destination)),
             _ => {
-                let problem = LineProblem::Columns { found: columns.len() };
-                return Err(ImportError::Line { place, problem });
+                list.leave_out_line(LineProblem::Columns { found: columns.len() }, &place);
+                continue;
             }
         };
-        if destination.is_some_and(|destination| destination.contains("://")) {
-            let problem = LineProblem::Columns { found: columns.len() };
-            return Err(ImportError::Line { place, problem });
-        }
         let source: Source = match address.parse() {
             Ok(source) => source,
             Err(error) => {
@@ -43,5 +39,5 @@ pub(super) fn read(name: &str, text: &str, format: Format) -> Result<List, Impor
             place,
         });
     }
-    Ok(list)
+    list
 }

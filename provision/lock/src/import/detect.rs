@@ -1,4 +1,5 @@
-//! Which format a text is in, seen from the text.
+//! Which format a text is in, seen from the text. A line that is none of a format's does not hide it: not the first one
+//! decides, but the first one that is a line of some format.
 
 use serde_json::Value;
 
@@ -10,10 +11,13 @@ pub(super) fn format(name: &str, text: &str) -> Result<Format, ImportError> {
         return of_json(name, &json(name, text)?);
     }
     let unknown = || ImportError::Unknown { list: name.to_owned() };
-    let Some((_, first)) = lines(text).next() else {
+    if lines(text).next().is_none() {
         return Err(ImportError::Empty { list: name.to_owned() });
-    };
-    if sha256sum::line(first).is_ok() {
+    }
+    let has_address = |line: &str| line.split_whitespace().next().is_some_and(|first| first.contains(':'));
+    let is_sum = |line: &str| sha256sum::line(line).is_ok();
+    let telling = lines(text).map(|(_, line)| line).find(|line| is_sum(line) || has_address(line));
+    if telling.is_some_and(is_sum) {
         return Ok(Format::Sha256sum);
     }
     let is_option = |line: &str| line.starts_with([' ', '\t']) && line.contains('=');
@@ -21,11 +25,8 @@ pub(super) fn format(name: &str, text: &str) -> Result<Format, ImportError> {
     if lines(text).any(|(_, line)| is_option(line) || has_mirrors(line)) {
         return Ok(Format::Aria2);
     }
-    let mut columns = first.split_whitespace();
-    if !columns.next().is_some_and(|first| first.contains(':')) {
-        return Err(unknown());
-    }
-    Ok(if columns.next().is_some_and(|second| !second.starts_with('#')) {
+    let Some(line) = telling else { return Err(unknown()) };
+    Ok(if line.split_whitespace().nth(1).is_some_and(|second| !second.starts_with('#')) {
         Format::Pget
     } else {
         Format::Urls

@@ -3,18 +3,18 @@
 
 use provision::digest::Sha256;
 
-use super::{Format, ImportError, LineProblem, List, Place, Sum, digest, lines};
+use super::{Format, LineProblem, List, Place, Sum, digest, lines};
 
-pub(super) fn read(name: &str, text: &str) -> Result<List, ImportError> {
+pub(super) fn read(name: &str, text: &str) -> List {
     let mut list = List::new(Format::Sha256sum);
     for (number, text) in lines(text) {
         let place = Place::line(name, number);
         match line(text) {
             Ok((sha256, name)) => list.sums.push(Sum { name, sha256, place }),
-            Err(problem) => return Err(ImportError::Line { place, problem }),
+            Err(problem) => list.leave_out_line(problem, &place),
         }
     }
-    Ok(list)
+    list
 }
 
 /// Takes one line apart.

@@ -40,7 +40,7 @@ fn the_format_is_seen_from_the_text() {
 }
 
 #[test]
-fn errors_have_the_line_and_say_what_was_expected() {
+fn a_list_that_cannot_be_read_is_an_error_that_says_what_was_expected() {
     for (text, format, said) in [
         ("{\"nodes\": [\n}", None, "list:2: not JSON"),
         ("{\"1\": {\"class_type\": \"VAELoader\"}}", None, "API format"),
@@ -49,16 +49,97 @@ fn errors_have_the_line_and_say_what_was_expected() {
         ("\n# only this\n", None, "list has nothing in it"),
         ("{}", Some(Format::Workflow), "list is no ComfyUI workflow"),
         ("{}", Some(Format::Manager), "list is no model list"),
-        (" out=x\n", None, "list:1: an option stands before any address"),
-        ("https://h/x\n out=x\n nonsense\n", None, "list:3: an option is written NAME=VALUE"),
-        ("https://h/x\n checksum=sha-256=12\n", None, "list:2: a SHA-256 has 64 hex digits, this has 2"),
-        ("https://h/x a\n\nhttps://h/y b c\n", None, "list:3: there are 3 columns"),
-        (&format!("{SHA}  x\n{SHA}\n"), None, "list:2: this is not a line of sha256sum"),
-        (&format!("{SHA}  x\n{}  y\n", &SHA[1..]), None, "list:2: a SHA-256 has 64 hex digits, this has 63"),
     ] {
         let found = error(text, format);
         assert!(found.contains(said), "{text}: {found}");
     }
+}
+
+#[test]
+fn a_line_that_is_not_understood_is_listed_and_the_others_are_used() {
+    let short = format!("{SHA}  x\n{}  y\n", &SHA[1..]);
+    for (text, format, used, said) in [
+        (
+            " out=x\nhttps://h/y\n",
+            Format::Aria2,
+            1,
+            "list:1: not understood: an option stands before any address",
+        ),
+        (
+            "https://h/x\n out=x\n nonsense\nhttps://h/y\n out=y\n",
+            Format::Aria2,
+            1,
+            "list:3: not understood: an option is written NAME=VALUE, so its file is left out",
+        ),
+        (
+            "https://h/x\n out=x\n checksum=sha-256=12\nhttps://h/y\n",
+            Format::Aria2,
+            1,
+            "list:3: x: its checksum is none, so it is left out: a SHA-256 has 64 hex digits, this has 2",
+        ),
+        (
+            "https://h/x a\n\nhttps://h/y b c\nhttps://h/z c\n",
+            Format::Pget,
+            2,
+            "list:3: not understood: there are 3 columns",
+        ),
+        (
+            "https://h/x https://h/y\nhttps://h/z\n",
+            Format::Pget,
+            1,
+            "list:1: not understood: there are 2 columns",
+        ),
+        ("a line of prose\nhttps://h/z\n", Format::Urls, 1, "list:1: not understood: there are 4 columns"),
+        (
+            &format!("{SHA}  x\n{SHA}\n{SHA}  z\n"),
+            Format::Sha256sum,
+            2,
+            "list:2: not understood: this is not a line of sha256sum",
+        ),
+        (&short, Format::Sha256sum, 1, "list:2: not understood: a SHA-256 has 64 hex digits, this has 63"),
+    ] {
+        let list = list("list", text);
+        assert_eq!((list.format, list.wanted.len() + list.sums.len()), (format, used), "{text}");
+        let found: Vec<String> = list.unused.iter().map(ToString::to_string).collect();
+        assert!(found.len() == 1 && found[0].starts_with(said), "{text}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_mirror_that_is_no_source_is_a_remark_and_the_file_comes_from_the_others() {
+    let list = list("list", "ftp://h/x\thttps://m/x\n out=vae/x\n");
+    assert_eq!((list.wanted.len(), list.wanted[0].source.to_string()), (1, "https://m/x".to_owned()));
+    assert!(matches!(list.unused[0].why, Why::Mirror(_)), "{:?}", list.unused);
+}
+
+#[test]
+fn what_a_terminal_would_obey_is_never_said() {
+    let evil = "\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m\u{202e}\r\n.safetensors";
+    let model = |url: &str, kind: &str| serde_json::json!({"name": evil, "url": url, "directory": evil, "hash": "12", "hash_type": kind});
+    let page = "https://huggingface.co/o%1B%5B2J/r%07/tree/main%1B%5B2J/%1B%5D0;x%07";
+    let models =
+        [model(page, "sha256"), model("", ""), model("https://h/x", evil), model("https://h/y", "sha256")];
+    let widgets = evil.replace(['\r', '\n'], "");
+    let node = serde_json::json!({"id": evil, "type": evil, "properties": {"models": models}, "widgets_values": [widgets]});
+    let workflow = list(evil, &serde_json::json!({"nodes": [node]}).to_string());
+    assert_eq!((workflow.wanted.len(), workflow.unused.len()), (2, 5), "{workflow:#?}");
+    let aria2 =
+        list(evil, "https://h/x\n out=\u{1b}[2Jx\n dir=d\nnothing\n out=\u{1b}[2Jz\n checksum=\u{1b}[2J=1\n");
+    let sums = list(evil, &format!("{SHA}  \u{1b}[2Jx\n\\{SHA}  \\r\\nz\n"));
+    let of = |hash: &str| {
+        let model = serde_json::json!({"name": evil, "url": "https://h/x", "hash": hash});
+        list(evil, &serde_json::json!({"nodes": [{"properties": {"models": [model]}}]}).to_string())
+    };
+    let mut said = vec![join(vec![of(SHA), of(OTHER)]).unwrap_err().to_string()];
+    for text in ["{", "{}", "nothing", "", "{\"1\": {\"class_type\": 1}}"] {
+        said.push(read(evil, text, None).unwrap_err().to_string());
+    }
+    let joined = join(vec![workflow, aria2, sums]).unwrap();
+    said.extend(joined.unused.iter().map(ToString::to_string));
+    assert!(said.len() > 10, "{said:#?}");
+    let obeyed = |c: char| c.is_control() || c == '\u{202e}';
+    assert!(!said.iter().any(|line| line.contains(obeyed)), "{said:#?}");
+    assert!(said.iter().any(|line| line.contains("·[2J")), "{said:#?}");
 }
 
 #[test]

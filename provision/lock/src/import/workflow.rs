@@ -14,6 +14,9 @@ use crate::source::Source;
 /// Endings of models' files.
 const ENDINGS: [&str; 8] = [".safetensors", ".ckpt", ".pt", ".pth", ".gguf", ".sft", ".bin", ".onnx"];
 
+/// The longest text of a widget that can be a file's path, in bytes.
+const LONGEST_NAME: usize = 1024;
+
 pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
     if !value.get("nodes").is_some_and(Value::is_array) {
         return Err(ImportError::Shape { list: name.to_owned(), format: Format::Workflow });
@@ -95,7 +98,10 @@ fn files_in(value: &Value, files: &mut Vec<String>) {
         Value::String(text) => {
             let lower = text.to_ascii_lowercase();
             let is_address = lower.contains("://") || text.contains('\n');
-            if !is_address && ENDINGS.iter().any(|ending| lower.ends_with(ending)) {
+            if !is_address
+                && text.len() <= LONGEST_NAME
+                && ENDINGS.iter().any(|ending| lower.ends_with(ending))
+            {
                 files.push(text.replace('\\', "/"));
             }
         }

@@ -5,6 +5,8 @@ use std::fmt;
 use provision::digest::DigestError;
 use provision::source_url::SourceUrlError;
 
+use crate::shown::Shown;
+
 /// Why a text is no [`Source`](super::Source).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
@@ -30,7 +32,7 @@ pub enum SourceError {
         wrong: Wrong,
     },
     /// A page for people, which has no one file behind it.
-    #[error("this is the page of {what}, not a file; {instead}")]
+    #[error("this is the page of {what}, not a file; {}", Shown(instead))]
     Page {
         /// What it shows.
         what: &'static str,

@@ -16,6 +16,19 @@ fn error(text: &str) -> SourceError {
 }
 
 #[test]
+fn a_branch_that_is_not_named_is_the_main_one() {
+    for (a, b, same) in [
+        ("hf:o/r/x", "hf:o/r@main/x", true),
+        ("hf:o/r/x", "hf:o/r@master/x", false),
+        ("modelscope:o/r/x", "modelscope:o/r@master/x", true),
+        ("hf:datasets/o/r/x", "hf:o/r/x", false),
+        ("github:o/r/x", "github:o/r@main/x", false),
+    ] {
+        assert_eq!(parse(a).is_same(&parse(b)), same, "{a} {b}");
+    }
+}
+
+#[test]
 fn every_short_form_parses_and_is_shown_as_it_was_written() {
     let digest = Sha256::of(b"x");
     for text in [
