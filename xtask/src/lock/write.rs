@@ -51,7 +51,12 @@ pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -
 pub(super) fn say(entry: &Entry, outcome: &Outcome) {
     let size = human::bytes(entry.size);
     match outcome {
-        Outcome::Added => println!("added      {}  {size}  {}", entry.path, from(entry)),
+        Outcome::Added => {
+            // As `lock list` says it: another file may come to be there, and then `check` and a fetch say so.
+            let is_pinned = provision_lock::source::Source::of_url(&entry.url).is_pinned();
+            let moving = if is_pinned { "" } else { "  (moving)" };
+            println!("added      {}  {size}  {}{moving}", entry.path, from(entry));
+        }
         Outcome::Unchanged => println!("unchanged  {}  {size}", entry.path),
         Outcome::Updated(before) => {
             println!("updated    {}  {}", entry.path, change(before, entry));
