@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod reading;
+mod refusals;
 mod world;
 
 use std::sync::Arc;
