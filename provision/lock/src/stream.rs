@@ -132,7 +132,7 @@ impl Reader {
         let began = Instant::now();
         self.observer.observe(&Event::Started { file: 0, source: found.url.to_string() });
         let patience = Metadata::new(&self.origin, self.retry.clone(), self.on_wait.clone());
-        let read = reading.to_the_end(self.origin.connection(), patience, &self.retry).await;
+        let read = reading.finish(self.origin.connection(), patience, &self.retry).await;
         if let Err(error) = read {
             // What cannot be gone on with is of no use to anybody, and neither is what is of no version.
             let is_useless = !reading.lasts() || reading.part.held() == 0;
@@ -242,7 +242,7 @@ impl<'a> Reading<'a> {
         self.validator.is_some() && !self.is_plain
     }
 
-    async fn to_the_end(
+    async fn finish(
         &mut self,
         mut connection: Connection,
         mut patience: Metadata,
@@ -398,8 +398,10 @@ async fn goes_on(answer: &mut Answer<'_>) -> bool {
 
 /// Whether these first bytes are a web page's, in place of a file that is none: a page to log in on may call itself anything.
 fn is_page(bytes: &[u8], path: &ModelPath) -> bool {
-    let name = path.file_name().to_ascii_lowercase();
-    if name.ends_with(".html") || name.ends_with(".htm") {
+    let is_named = |ending: &str| {
+        path.file_name().rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case(ending))
+    };
+    if is_named("html") || is_named("htm") {
         return false;
     }
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
