@@ -1,9 +1,12 @@
 //! `cargo xtask faces`: whether the testbed's imitations of known hosts are honest.
 //!
 //! The Hub's face is driven by the Hub's own client, from Python's index; a registry's face and a real registry, Debian's,
-//! have to pass the same checks. Tests that talk to a face prove something only as far as this holds.
+//! have to pass the same checks. Tests that talk to a face prove something only as far as this holds. Our own client has to get a
+//! blob out of the real one that wants a login, too.
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
+
+mod logins;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -93,7 +96,7 @@ fn registry_face(sh: &Shell, scratch: &Utf8Path) -> Result<()> {
 
 fn real_registry(sh: &Shell, scratch: &Utf8Path) -> Result<()> {
     let content = Content::generated(8, 300_001);
-    let [open, guarded] = nginx::free_ports()?;
+    let [open, guarded, password] = nginx::free_ports()?;
     let (key, certificate) = (scratch.join("key.pem"), scratch.join("certificate.pem"));
     cmd!(
         sh,
@@ -102,12 +105,12 @@ fn real_registry(sh: &Shell, scratch: &Utf8Path) -> Result<()> {
     .quiet()
     .ignore_stderr()
     .run()?;
-    let auth = format!(
-        "auth:\n  token:\n    realm: http://127.0.0.1:{guarded}/token\n    service: testbed\n    issuer: testbed\n    \
-         rootcertbundle: {certificate}\n"
-    );
+    let service = logins::TokenService::start()?;
+    let users = script(scratch, "htpasswd", logins::HTPASSWD)?;
+    let basic = format!("auth:\n  htpasswd:\n    realm: testbed\n    path: {users}\n");
     let _open = RealRegistry::start(sh, scratch, open, "")?;
-    let _guarded = RealRegistry::start(sh, scratch, guarded, &auth)?;
+    let _guarded = RealRegistry::start(sh, scratch, guarded, &service.auth(&certificate))?;
+    let _password = RealRegistry::start(sh, scratch, password, &basic)?;
     let blob = scratch.join("blob");
     std::fs::write(&blob, content.to_vec())?;
     let base = format!("http://127.0.0.1:{open}");
@@ -120,7 +123,14 @@ fn real_registry(sh: &Shell, scratch: &Utf8Path) -> Result<()> {
         .quiet()
         .run()
         .context("pushing the blob")?;
-    check_registry(sh, scratch, &base, &format!("http://127.0.0.1:{guarded}"), &content)
+    check_registry(sh, scratch, &base, &format!("http://127.0.0.1:{guarded}"), &content)?;
+    println!("--- real registries that want a login, by our own client");
+    service.sign(sh, scratch, "models/vae", &key, &certificate)?;
+    logins::check(password, guarded, &service, &content)
+}
+
+fn holds(what: &str) {
+    println!("    {what}");
 }
 
 fn check_registry(
@@ -140,7 +150,7 @@ fn start() -> Result<BlockingOrigin> {
     BlockingOrigin::start(OriginConfig::default()).context("starting an origin")
 }
 
-/// Debian's registry, on loopback, gone with its guard.
+/// Debian's registry, on loopback, gone with its guard. All of a run have one store.
 struct RealRegistry(Child);
 
 impl RealRegistry {
@@ -151,7 +161,7 @@ impl RealRegistry {
         std::fs::write(
             &config,
             format!(
-                "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {root}/data\nhttp:\n  \
+                "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {scratch}/data\nhttp:\n  \
                  addr: 127.0.0.1:{port}\n{auth}"
             ),
         )?;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use provision_testbed::faces::hub::Hub;
-use provision_testbed::{BlockingOrigin, Content, OriginConfig};
+use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig};
 
 struct World {
     site: BlockingOrigin,
@@ -369,4 +369,28 @@ fn what_a_list_names_is_written_as_far_as_it_resolves_and_the_rest_is_listed() {
     assert_eq!(world.site.counters().path("/f/vae/y.bin").requests, requests);
     assert_eq!(std::fs::read(world.path("models/vae/y.bin")).unwrap(), content.to_vec());
     assert!(world.store.counters().requests > 0);
+}
+
+#[test]
+fn a_check_tells_who_did_not_answer_from_who_lost_a_file() {
+    let world = World::new();
+    world.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
+    world.run(0, &["lock", "add", "hf:o/r@main/vae/x.safetensors"]);
+    let with_token = |args: &[&str], code| {
+        said(&world.command(args).env("HF_TOKEN", "hf_other").output().unwrap(), code, args)
+    };
+    world.hub.hide("o/r", "hf_owner");
+    let (out, err) = with_token(&["lock", "check"], 4);
+    has(&out, &["gone", "vae/x.safetensors"]);
+    has(&err, &["no such repository"]);
+    has(&with_token(&["lock", "update"], 4).1, &["no such repository"]);
+    has(&with_token(&["lock", "add", "hf:o/none/vae/x.safetensors"], 4).1, &["no such repository"]);
+    // Without one nobody can tell.
+    let (out, err) = world.run(6, &["lock", "check"]);
+    has(&out, &["refused"]);
+    has(&err, &["no such repository", "private", "HF_TOKEN"]);
+    world.site.misbehave("*", Fault::RetryAfter { status: 429, value: "3600".to_owned() });
+    let (out, err) = world.run(4, &["lock", "check"]);
+    has(&out, &["unreachable"]);
+    has(&err, &["answers again at", "3600 s"]);
 }

@@ -39,6 +39,39 @@ pub enum Signer {
     Other,
 }
 
+/// When a signature ends, as storages and servers call it.
+const ENDS: [&str; 14] = [
+    "e",
+    "exp",
+    "expiration",
+    "expire",
+    "expires",
+    "expires-at",
+    "expires_at",
+    "expires_in",
+    "expiresat",
+    "expiresin",
+    "expiry",
+    "valid_until",
+    "validuntil",
+    "x-expires",
+];
+
+/// What signs: an end beside it is one.
+const SIGNATURES: [&str; 8] = ["hmac", "mac", "md5", "sig", "sign", "signature", "st", "x-signature"];
+
+/// Names that only one system uses, each for something that ends.
+const ALONE: [&str; 8] = [
+    "auth_key",
+    "hdnea",
+    "hdntl",
+    "hdnts",
+    "q-signature",
+    "x-cos-security-token",
+    "x-obs-signature",
+    "x-tos-signature",
+];
+
 impl Expiry {
     /// Why `url` expires; `None` where nothing says that it does.
     pub fn of(url: &SourceUrl) -> Option<Self> {
@@ -51,8 +84,8 @@ impl Expiry {
             |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let has = |name: &str| value(name).is_some();
         let seconds = |name: &str| value(name).and_then(|value| value.parse::<u64>().ok());
-        let end = ["expires", "expire", "expiry", "exp", "e"].into_iter().any(has);
-        let signature = ["signature", "sig", "sign", "hmac"].into_iter().any(has);
+        let end = ENDS.into_iter().any(has);
+        let signature = SIGNATURES.into_iter().any(has);
         let (signer, seconds) = if has("x-amz-signature") || has("x-amz-expires") {
             (Signer::S3, seconds("x-amz-expires"))
         } else if has("x-goog-signature") || has("x-goog-expires") {
@@ -69,7 +102,7 @@ impl Expiry {
             (Signer::S3, None)
         } else if has("sig") && has("se") {
             (Signer::Azure, None)
-        } else if ["auth_key", "q-signature", "x-tos-signature", "x-obs-signature"].into_iter().any(has) {
+        } else if ALONE.into_iter().any(has) {
             (Signer::Other, None)
         } else if pairs.iter().any(|(_, value)| is_token(value)) {
             (Signer::Token, None)
@@ -143,6 +176,15 @@ mod tests {
             ("Authorization=3_canary", Signer::Backblaze, None),
             ("jwt=eyJcanary.eyJcanary.canary", Signer::Token, None),
             ("expires=1&sig=canary", Signer::Other, None),
+            // A web server's own way, a CDN's, and other words for the end.
+            ("md5=canary&expires=1", Signer::Other, None),
+            ("st=canary&e=1", Signer::Other, None),
+            ("hdnts=exp%3D1~hmac%3Dcanary", Signer::Other, None),
+            ("expiration=1&signature=canary", Signer::Other, None),
+            ("expires_at=1&x-signature=canary", Signer::Other, None),
+            // An encoded name is a name.
+            ("X%2DAmz%2DExpires=7&X%2DAmz%2DSignature=canary", Signer::S3, Some(7)),
+            ("%65xpires=1&si%67=canary", Signer::Other, None),
         ] {
             let expiry = of(&format!("https://h.example/x?{query}"))
                 .unwrap_or_else(|| panic!("{query} counts as lasting"));
@@ -154,9 +196,17 @@ mod tests {
 
     #[test]
     fn what_only_sounds_like_it_lasts() {
-        for query in
-            ["", "?download=true", "?expires=never", "?e=1", "?sig=x", "?policy=x", "?v=eyJ.x", "?se=1"]
-        {
+        for query in [
+            "",
+            "?download=true",
+            "?expires=never",
+            "?e=1",
+            "?sig=x",
+            "?policy=x",
+            "?v=eyJ.x",
+            "?se=1",
+            "?md5=x",
+        ] {
             assert_eq!(of(&format!("https://h.example/x{query}")), None, "{query}");
         }
     }

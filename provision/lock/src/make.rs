@@ -127,7 +127,9 @@ impl MakeError {
     pub fn kind(&self) -> Option<Kind> {
         match self {
             Self::Resolve(error) => Some(error.kind()),
-            Self::Differs { .. } => Some(Kind::Differs),
+            Self::Differs { .. } | Self::Stream { error: StreamError::OtherSize { .. }, .. } => {
+                Some(Kind::Differs)
+            }
             Self::Stream { error: StreamError::Host(error), .. } => Some(Kind::of(error)),
             Self::Layout { .. } | Self::Expiring { .. } | Self::Several { .. } | Self::Stream { .. } => None,
         }

@@ -25,6 +25,7 @@ mod error;
 mod github;
 mod oci;
 mod repository;
+mod secret;
 mod web;
 
 use std::fmt;
@@ -151,7 +152,7 @@ impl FromStr for Source {
                 if let Some(known) = web::recognise(url.as_url())? {
                     return Ok(known);
                 }
-                if let Some(parameter) = secret_parameter(url.as_url()) {
+                if let Some(parameter) = secret::parameter(&url) {
                     return Err(SourceError::Secret { parameter });
                 }
                 Ok(Self::Url(url))
@@ -172,14 +173,6 @@ impl fmt::Display for Source {
             Self::Oci(blob) => blob.fmt(f),
         }
     }
-}
-
-/// The name of a query's parameter that carries a credential. A lock is committed and read by many.
-fn secret_parameter(url: &Url) -> Option<String> {
-    const NAMES: [&str; 7] =
-        ["token", "access_token", "auth_token", "private_token", "hf_token", "api_key", "apikey"];
-    let known = |name: &str| NAMES.iter().find(|known| name.eq_ignore_ascii_case(known));
-    url.query_pairs().find_map(|(name, _)| known(&name)).map(|name| (*name).to_owned())
 }
 
 /// An owner's, repository's or registry name's part, in the characters that every host here allows.

@@ -5,19 +5,31 @@
 //! command.
 //!
 //! Nothing else proves these bytes: what is read here becomes the digest. So bytes of two versions must never come together. What
-//! was read goes on only where a validator says that it is the same file, and else from the first byte.
+//! was read goes on only where a validator says that it is the same file, and else from the first byte. The part is named by that
+//! validator, always: where it changes midway the part goes, and the new version gets a part of its own. So whatever a later
+//! command finds is of one version, also where a host has gone back to an older one meanwhile.
+//!
+//! For the same reason the last block is written only when the body has ended with it: a host that said too short a length would
+//! be given the digest of a beginning, and a part that is whole is not asked for again.
+//!
+//! Nothing here goes on for ever: a failure counts until bytes have been gained that stay, and to begin again is a failure that
+//! counts for good.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
 use provision::backoff::RetryPolicy;
+use provision::byte_range::ByteRange;
 use provision::digest::Sha256;
 use provision::event::{Event, Observer, Outcome, Planned, PlannedFile};
 use provision::lockfile::Model;
 use provision::model_path::ModelPath;
 use provision::origin::metadata::{Metadata, MetadataError, OnWait};
-use provision::origin::{Asked, Connection, Origin, RequestError, Shape};
+use provision::origin::{
+    Answer, Asked, Beginning, Connection, Origin, Remedy, RequestError, Shape, Unusable,
+};
+use provision::source_url::SourceUrl;
 use provision::store::{Acquire, Destination, DestinationLock, Naming, PartFile, StoreError};
 
 use crate::resolve::Found;
@@ -38,6 +50,22 @@ pub enum StreamError {
     /// The host.
     #[error(transparent)]
     Host(#[from] MetadataError),
+    /// The file is not as long as its host said.
+    #[error(
+        "{url}: {}; nothing is recorded. It may be being replaced just now: try again, or give another address of it",
+        sent.map_or_else(
+            || format!("the file is longer than the {said} bytes that the host said"),
+            |sent| format!("the file has {sent} bytes now, and the host said {said} before")
+        )
+    )]
+    OtherSize {
+        /// Where the bytes come from.
+        url: SourceUrl,
+        /// What the host said when it was asked.
+        said: u64,
+        /// What it says now; `None` where it says nothing and sends more.
+        sent: Option<u64>,
+    },
     /// The disk.
     #[error("{}", .0.reason())]
     Store(#[from] StoreError),
@@ -91,12 +119,8 @@ impl Reader {
             }
         }
         let Some((destination, _)) = &self.place else { unreachable!("it was just opened") };
-        let model = stand_in(found, path);
-        let part = Arc::new(PartFile::open(destination, &model, &Naming::Shared, || true)?);
-        if found.etag.is_none() && part.held() > 0 {
-            part.reset()?;
-        }
-        let (held, free) = (part.held(), destination.free_space()?);
+        let mut reading = Reading::open(destination, found, path, self.observer.clone())?;
+        let (held, free) = (reading.part.held(), destination.free_space()?);
         let needed = found.size - held;
         let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
         let file = PlannedFile { path: path.clone(), size: found.size, held, plan };
@@ -107,37 +131,17 @@ impl Reader {
         }
         let began = Instant::now();
         self.observer.observe(&Event::Started { file: 0, source: found.url.to_string() });
-        let mut reading = Reading {
-            part: part.clone(),
-            connection: self.origin.connection(),
-            observer: self.observer.clone(),
-            // Of other hosts it is no header's value: there the address is pinned, or names a file that is never another.
-            etag: found.etag.clone().filter(|_| matches!(found.source, Source::Url(_))),
-            noted: began,
-            checkpointed: began,
-        };
-        let mut patience = Metadata::new(&self.origin, self.retry.clone(), self.on_wait.clone());
-        let mut failures = 0;
-        while part.held() < found.size {
-            let before = part.held();
-            match reading.go_on(found).await {
-                Ok(()) => {}
-                Err(ReadError::Store(error)) => return Err(error.into()),
-                Err(ReadError::Host(error)) => {
-                    // Bytes that are thrown away below are no progress: a host that always cuts would be asked for ever.
-                    if part.held() > before && found.etag.is_some() {
-                        failures = 0;
-                    }
-                    if found.etag.is_some() {
-                        part.checkpoint()?;
-                    } else {
-                        reading.begin_again(&error)?;
-                    }
-                    patience.wait_after(error.into(), &mut failures).await?;
-                }
+        let patience = Metadata::new(&self.origin, self.retry.clone(), self.on_wait.clone());
+        let read = reading.finish(self.origin.connection(), patience, &self.retry).await;
+        if let Err(error) = read {
+            // What cannot be gone on with is of no use to anybody, and neither is what is of no version.
+            let is_useless = !reading.lasts() || reading.part.held() == 0;
+            if is_useless || matches!(error, StreamError::OtherSize { .. }) {
+                let _ = reading.part.remove();
             }
+            return Err(error);
         }
-        let sha256 = part.name_by_own_digest(&model)?;
+        let sha256 = reading.part.name_by_own_digest(&reading.model)?;
         let elapsed = began.elapsed();
         let outcome = Outcome::Fetched;
         self.observer.observe(&Event::Finished { file: 0, outcome, fetched: needed, elapsed });
@@ -146,8 +150,8 @@ impl Reader {
 }
 
 /// The file under a digest that stands in for its own: of all that is known of its bytes.
-fn stand_in(found: &Found, path: &ModelPath) -> Model {
-    let known = format!("{}\n{}\n{:?}", found.url.as_url(), found.size, found.etag);
+fn stand_in(found: &Found, validator: Option<&String>, path: &ModelPath) -> Model {
+    let known = format!("{}\n{}\n{validator:?}", found.url.as_url(), found.size);
     Model {
         path: path.clone(),
         sources: vec![found.url.clone()],
@@ -158,19 +162,31 @@ fn stand_in(found: &Found, path: &ModelPath) -> Model {
     }
 }
 
-struct Reading {
-    part: Arc<PartFile>,
-    connection: Connection,
+/// One file on its way.
+struct Reading<'a> {
+    destination: &'a Destination,
+    found: &'a Found,
     observer: Arc<dyn Observer>,
-    /// The validator of what was read so far in this run.
+    /// The file as its part is named.
+    model: Model,
+    part: Arc<PartFile>,
+    /// What the part's name was made of: what a later command goes on under, if it is something.
+    validator: Option<String>,
+    /// The validator, as a header has it, of what was read so far in this run.
     etag: Option<String>,
+    /// Ranges have been tried, and are not to be had.
+    is_plain: bool,
+    /// How often bytes were dropped.
+    dropped: u32,
     noted: Instant,
     checkpointed: Instant,
 }
 
 enum ReadError {
+    /// Something that may be better next time.
     Host(RequestError),
-    Store(StoreError),
+    /// An end.
+    Stream(StreamError),
 }
 
 impl From<RequestError> for ReadError {
@@ -181,39 +197,142 @@ impl From<RequestError> for ReadError {
 
 impl From<StoreError> for ReadError {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        Self::Stream(error.into())
     }
 }
 
-impl Reading {
-    /// Drops what was read.
-    fn begin_again(&mut self, why: &RequestError) -> Result<(), StoreError> {
-        let bytes = self.part.held();
-        self.part.reset()?;
-        self.etag = None;
-        if bytes > 0 {
-            self.observer.observe(&Event::Dropped { file: 0, bytes, reason: why.to_string() });
+/// The part of `model`, with what may be gone on with.
+fn open_part(destination: &Destination, model: &Model, lasts: bool) -> Result<Arc<PartFile>, StoreError> {
+    let part = PartFile::open(destination, model, &Naming::Shared, || true)?;
+    if !lasts && part.held() > 0 {
+        part.reset()?;
+    }
+    Ok(Arc::new(part))
+}
+
+impl<'a> Reading<'a> {
+    fn open(
+        destination: &'a Destination,
+        found: &'a Found,
+        path: &ModelPath,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, StoreError> {
+        let validator = found.etag.clone();
+        let model = stand_in(found, validator.as_ref(), path);
+        let part = open_part(destination, &model, validator.is_some())?;
+        let now = Instant::now();
+        Ok(Self {
+            destination,
+            found,
+            observer,
+            model,
+            part,
+            // Of other hosts it is no header's value: there the address is pinned, or names a file that is never another.
+            etag: validator.clone().filter(|_| is_plain_address(found)),
+            validator,
+            is_plain: false,
+            dropped: 0,
+            noted: now,
+            checkpointed: now,
+        })
+    }
+
+    /// Whether a later command can go on with what is held.
+    fn lasts(&self) -> bool {
+        self.validator.is_some() && !self.is_plain
+    }
+
+    async fn finish(
+        &mut self,
+        mut connection: Connection,
+        mut patience: Metadata,
+        retry: &RetryPolicy,
+    ) -> Result<(), StreamError> {
+        let mut failures = 0;
+        while self.part.held() < self.found.size {
+            let before = self.part.held();
+            let error = match self.go_on(&mut connection).await {
+                Ok(()) => continue,
+                Err(ReadError::Stream(error)) => return Err(error),
+                Err(ReadError::Host(error)) => error,
+            };
+            if let RequestError::Unusable { url, what: Unusable::WrongSize { found, expected }, .. } = error {
+                return Err(StreamError::OtherSize { url, said: expected, sent: found });
+            }
+            let had_bytes = self.part.held() > 0;
+            if matches!(error.remedy(), Remedy::Plain | Remedy::RetryThenPlain) && had_bytes && !self.is_plain
+            {
+                self.is_plain = true;
+                self.begin_again(&error)?;
+                continue;
+            }
+            if self.is_plain || (self.validator.is_none() && self.etag.is_none()) {
+                // Bytes that are thrown away are no progress: a host that always cuts would be asked for ever.
+                self.begin_again(&error)?;
+            } else {
+                if self.part.held() > before {
+                    failures = 0;
+                }
+                self.part.checkpoint()?;
+            }
+            if retry.is_spent(self.dropped) {
+                return Err(MetadataError::from(error).into());
+            }
+            patience.wait_after(error.into(), &mut failures).await?;
         }
         Ok(())
     }
 
-    /// Asks for what is missing first, and takes what comes of it.
-    async fn go_on(&mut self, found: &Found) -> Result<(), ReadError> {
-        let Some(gap) = self.part.missing().first().copied() else { return Ok(()) };
-        let whole = gap.start == 0 && gap.end == found.size;
-        let asked = Asked { range: (!whole).then_some(gap), size: found.size, sha256: None };
-        let mut answer = self.connection.get(&found.url, None, asked).await?;
-        if self.etag.is_some() && answer.etag != self.etag {
-            let changed = answer.changed();
-            self.begin_again(&changed)?;
-            return Err(changed.into());
+    /// Drops what was read, of a version that is still the one.
+    fn begin_again(&mut self, why: &RequestError) -> Result<(), StoreError> {
+        let bytes = self.part.held();
+        self.part.reset()?;
+        self.tell_dropped(bytes, why);
+        Ok(())
+    }
+
+    /// Drops what was read: another version is there, which has this header for a validator.
+    fn follow_version(&mut self, etag: Option<String>, why: &RequestError) -> Result<(), StoreError> {
+        let bytes = self.part.held();
+        self.part.remove()?;
+        self.tell_dropped(bytes, why);
+        self.etag = etag;
+        // What other hosts' listings said was of the version before.
+        self.validator = self.etag.clone().filter(|_| is_plain_address(self.found));
+        self.model = stand_in(self.found, self.validator.as_ref(), &self.model.path);
+        self.part = open_part(self.destination, &self.model, self.lasts())?;
+        Ok(())
+    }
+
+    fn tell_dropped(&mut self, bytes: u64, why: &RequestError) {
+        if bytes > 0 {
+            self.dropped += 1;
+            self.observer.observe(&Event::Dropped { file: 0, bytes, reason: why.to_string() });
         }
-        self.etag = answer.etag.clone().or(self.etag.take());
+    }
+
+    /// Asks for what is missing first, and takes what comes of it.
+    async fn go_on(&mut self, connection: &mut Connection) -> Result<(), ReadError> {
+        let Some(mut gap) = self.part.missing().first().copied() else { return Ok(()) };
+        let size = self.found.size;
+        let whole = gap.start == 0 && gap.end == size;
+        let asked = Asked { range: (!whole).then_some(gap), size, sha256: None };
+        let mut answer = connection.get(&self.found.url, None, asked).await?;
         let (mut at, end) = match answer.shape {
             Shape::Part { range, .. } => (range.start, range.end),
             // Ranges are not to be had: what is held is read over.
-            Shape::Whole => (0, found.size),
+            Shape::Whole => (0, size),
         };
+        if self.etag.is_some() && answer.etag != self.etag {
+            let changed = answer.changed();
+            self.follow_version(answer.etag.clone(), &changed)?;
+            // All of the new one, or what an earlier run has left of it is gone on with.
+            if at > 0 || end < size || self.part.held() > 0 {
+                return Err(changed.into());
+            }
+            gap = ByteRange::new(0, size);
+        }
+        self.etag = answer.etag.clone().or(self.etag.take());
         let mut block = vec![0; BLOCK];
         while at < end {
             let most = BLOCK.min((end - at) as usize);
@@ -222,33 +341,71 @@ impl Reading {
             if read == 0 {
                 return Err(RequestError::cut_short(answer.resolved.url(), at, end).into());
             }
-            let (bytes, end_of_bytes) = (&block[..read], at + read as u64);
+            let bytes = &block[..read];
+            if at == 0 && is_page(bytes, &self.model.path) {
+                let url = answer.resolved.url().clone();
+                let page = RequestError::Unusable { url, what: Unusable::Html, began: Beginning::default() };
+                return Err(page.into());
+            }
+            let end_of_bytes = at + read as u64;
+            if end_of_bytes == size && goes_on(&mut answer).await {
+                let url = answer.resolved.url().clone();
+                return Err(ReadError::Stream(StreamError::OtherSize { url, said: size, sent: None }));
+            }
             let wanted = bytes.len().min(end_of_bytes.saturating_sub(gap.start) as usize);
             let fresh = &bytes[bytes.len() - wanted..];
             let start = end_of_bytes - wanted as u64;
             let room = gap.end.saturating_sub(start).min(wanted as u64) as usize;
             if room > 0 {
-                let fresh = &fresh[..room];
-                self.part.write(start, fresh)?;
-                match self.part.lease().filter(|lease| lease.at() == start) {
-                    Some(mut lease) => lease.take(fresh),
-                    None => self.part.follow()?,
-                }
-                self.observer.observe(&Event::Received { file: 0, bytes: room as u64 });
+                self.take(start, &fresh[..room])?;
             }
             at = end_of_bytes;
-            if self.noted.elapsed() > NOTE_EVERY {
-                self.part.note()?;
-                self.noted = Instant::now();
-            }
-            if self.checkpointed.elapsed() > CHECKPOINT_EVERY {
-                self.part.checkpoint()?;
-                self.checkpointed = Instant::now();
-            }
             if at >= gap.end {
                 break;
             }
         }
         Ok(())
     }
+
+    fn take(&mut self, start: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.part.write(start, bytes)?;
+        match self.part.lease().filter(|lease| lease.at() == start) {
+            Some(mut lease) => lease.take(bytes),
+            None => self.part.follow()?,
+        }
+        self.observer.observe(&Event::Received { file: 0, bytes: bytes.len() as u64 });
+        if self.noted.elapsed() > NOTE_EVERY {
+            self.part.note()?;
+            self.noted = Instant::now();
+        }
+        if self.checkpointed.elapsed() > CHECKPOINT_EVERY {
+            self.part.checkpoint()?;
+            self.checkpointed = Instant::now();
+        }
+        Ok(())
+    }
+}
+
+/// Whether the validator that was found is a header's.
+fn is_plain_address(found: &Found) -> bool {
+    matches!(found.source, Source::Url(_))
+}
+
+/// Whether a body has more than it should have. One that does not end is no longer waited for than one in which nothing moves.
+async fn goes_on(answer: &mut Answer<'_>) -> bool {
+    matches!(tokio::time::timeout(STALL, answer.read(&mut [0])).await, Ok(Ok(1..)))
+}
+
+/// Whether these first bytes are a web page's, in place of a file that is none: a page to log in on may call itself anything.
+fn is_page(bytes: &[u8], path: &ModelPath) -> bool {
+    let is_named = |ending: &str| {
+        path.file_name().rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case(ending))
+    };
+    if is_named("html") || is_named("htm") {
+        return false;
+    }
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let begins =
+        |mark: &str| text.get(..mark.len()).is_some_and(|start| start.eq_ignore_ascii_case(mark.as_bytes()));
+    begins("<!doctype html") || begins("<html")
 }

@@ -235,7 +235,7 @@ impl Connection {
     ) -> Result<Answer<'_>, RequestError> {
         let first = self.origin.effective(source);
         let mut at = resolved.cloned().unwrap_or_else(|| Resolved::first(first));
-        let wish = Wish { range: asked.range, accept: "*/*" };
+        let wish = Wish { range: asked.range, accept: accept(source) };
         for _ in 0..=MAX_HOPS {
             let (head, peer) = self.send(&at, wish).await?;
             if !is_redirect(head.status) {
@@ -468,6 +468,7 @@ impl Connection {
             }
             401 | 403 | 407 => {
                 let code = said("x-error-code");
+                let with_login = at.same_origin && credentials.authorization(&at.url).is_some();
                 let advice = match status {
                     407 => "the proxy wants a login: check the user and password in the proxy variable"
                         .to_owned(),
@@ -475,7 +476,15 @@ impl Connection {
                     _ => told().conceal(&credentials.advice(&at.url, code.as_deref())).into_owned(),
                 };
                 let message = message();
-                Some(RequestError::Refused { url: url(), status, code, message, advice, resolved_earlier })
+                Some(RequestError::Refused {
+                    url: url(),
+                    status,
+                    code,
+                    message,
+                    advice,
+                    with_login,
+                    resolved_earlier,
+                })
             }
             416 => None,
             408 | 425 | 429 | 500..=599 => {
@@ -487,11 +496,28 @@ impl Connection {
             }
             400..=499 => {
                 let code = said("x-error-code");
-                Some(RequestError::Missing { url: url(), status, code, message: message() })
+                // A private repository's is "not found" to strangers.
+                let wants_token = is_github_asset(&at.url) && credentials.authorization(&at.url).is_none();
+                let hint = wants_token.then(|| "a private repository's asset wants GITHUB_TOKEN".to_owned());
+                Some(RequestError::Missing { url: url(), status, code, message: message().or(hint) })
             }
             _ => None,
         }
     }
+}
+
+/// What is accepted of the file at `source`: anything, but where GitHub's API has an asset's bytes and its description at one
+/// address, the bytes. Only there does a token open a private repository's assets.
+pub(super) fn accept(source: &SourceUrl) -> &'static str {
+    if is_github_asset(source) { "application/octet-stream" } else { "*/*" }
+}
+
+/// Whether it is an asset's address at GitHub's API, or at an enterprise server's.
+fn is_github_asset(url: &SourceUrl) -> bool {
+    let asset = url.as_url().path().split_once("/releases/assets/");
+    asset
+        .filter(|(front, _)| front.contains("/repos/"))
+        .is_some_and(|(_, id)| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// How long until the second since 1970 that `X-RateLimit-Reset` names.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::error::NO_REPOSITORY;
 use super::told::Told;
 use crate::source_url::SourceUrl;
 
@@ -124,8 +125,16 @@ impl Credentials {
                 (true, Some("GatedRepo")) => {
                     format!("the token is good, but its owner has to accept the licence at {page}")
                 }
+                (true, Some(NO_REPOSITORY)) => format!(
+                    "for the owner of the token that was sent there is no such repository: it is gone, renamed or misspelt, \
+                     or it is somebody else's private one, or the token's scope leaves it out ({page})"
+                ),
                 (true, _) => format!(
                     "the token may lack access: check its scope, the spelling, and whether the licence at {page} is accepted"
+                ),
+                (false, Some(NO_REPOSITORY)) => format!(
+                    "there is no such repository (gone, renamed or misspelt), or it is private: the Hub tells that only to \
+                     whoever may read it, so set HF_TOKEN to a token with read access ({page})"
                 ),
                 (false, _) => format!(
                     "set HF_TOKEN to a token with read access; the licence may need accepting at {page}"
@@ -290,6 +299,12 @@ mod tests {
         let api = url("https://api.github.com/repos/o/r/releases/tags/v1");
         assert!(Credentials::none().advice(&api, None).contains("GITHUB_TOKEN"));
         assert!(Credentials::none().limit_advice(&api).contains("GITHUB_TOKEN"));
+        let listing = url("https://huggingface.co/api/models/o/r/revision/main");
+        let advice = Credentials::none().advice(&listing, Some("RepoNotFound"));
+        assert!(advice.contains("no such repository") && advice.contains("private"), "{advice}");
+        assert!(advice.contains("HF_TOKEN") && advice.contains("https://huggingface.co/o/r"), "{advice}");
+        let advice = hub().advice(&listing, Some("RepoNotFound"));
+        assert!(advice.contains("gone") && !advice.contains("HF_TOKEN"), "{advice}");
         let advice = hub().advice(&url("https://huggingface.co/o/r/resolve/main/x"), Some("GatedRepo"));
         assert!(advice.contains("licence"), "{advice}");
         assert!(

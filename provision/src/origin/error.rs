@@ -16,6 +16,9 @@ use super::linked::Replaced;
 use super::told::Told;
 use crate::source_url::SourceUrl;
 
+/// The Hub's `X-Error-Code` for a repository that is not there, or not for whoever asks.
+pub(super) const NO_REPOSITORY: &str = "RepoNotFound";
+
 /// A request that did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -48,6 +51,8 @@ pub enum RequestError {
         message: Option<String>,
         /// The way out.
         advice: String,
+        /// A login was sent with the request.
+        with_login: bool,
         /// The address had been resolved earlier: its signature may only have expired.
         resolved_earlier: bool,
     },
@@ -335,6 +340,20 @@ impl RequestError {
     pub fn is_refusal(&self) -> bool {
         // A proxy that wants a login says so to a request (407) or to the demand for a tunnel: that is one thing.
         matches!(self, Self::Refused { .. } | Self::Transport { kind: TransportError::Proxy, .. })
+    }
+
+    /// Whether the host says that there is nothing at this address. The Hub hides private repositories from strangers by the same
+    /// words, so there it is said only to whoever came with a login that it knows.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::Missing { status, code, .. } => matches!(status, 404 | 410 | 451) || code.is_some(),
+            Self::Refused { code, message, with_login: true, .. } => {
+                let is_bad_login =
+                    message.as_ref().is_some_and(|said| said.starts_with("Invalid credentials"));
+                code.as_deref() == Some(NO_REPOSITORY) && !is_bad_login
+            }
+            _ => false,
+        }
     }
 
     /// An answer of `url` that cannot be used, whatever its body is.

@@ -15,7 +15,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap};
 
 use super::answer::encoding;
-use super::client::{Connection, Origin, Resolved, Wish, is_redirect, wall_clock};
+use super::client::{Connection, Origin, Resolved, Wish, accept, is_redirect, wall_clock};
 use super::error::{Remedy, RequestError, Unusable};
 use super::http1::Head;
 use super::redirect::{MAX_HOPS, RedirectError, follow};
@@ -175,6 +175,12 @@ impl Metadata {
         Self { connection: origin.connection(), retry, on_wait }
     }
 
+    /// Whether a request to `url` carries a login.
+    pub fn has_login(&self, url: &SourceUrl) -> bool {
+        let origin = &self.connection.origin;
+        origin.config.credentials.authorization(&origin.effective(url)).is_some()
+    }
+
     /// The JSON document at `url`.
     pub async fn ask(&mut self, url: &SourceUrl) -> Result<Document, MetadataError> {
         let mut failures = 0;
@@ -282,7 +288,7 @@ impl Connection {
     }
 
     async fn probe(&mut self, url: &SourceUrl) -> Result<Probe, RequestError> {
-        let wish = Wish { range: Some(ByteRange::new(0, 1)), accept: "*/*" };
+        let wish = Wish { range: Some(ByteRange::new(0, 1)), accept: accept(url) };
         let mut hops = Vec::new();
         let (head, at) = self.follow(url, wish, &mut hops).await?;
         let headers = &head.headers;
@@ -291,6 +297,7 @@ impl Connection {
         let range = text(header::CONTENT_RANGE).and_then(ContentRange::parse);
         let (size, has_ranges) = match (head.status, range) {
             (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { range, total })) if range.start == 0 => {
+                check(&head, &at.url, StatusCode::PARTIAL_CONTENT)?;
                 (total, true)
             }
             // Nothing is what an empty file has.
@@ -313,7 +320,8 @@ impl Connection {
     }
 }
 
-/// What makes an answer unusable whatever it is about.
+/// What makes an answer unusable whatever it is about. A page to log in on is one in parts, too: where nobody else says the
+/// digest, it would become the file.
 fn check(head: &Head, url: &SourceUrl, status: StatusCode) -> Result<(), RequestError> {
     let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let is_html =

@@ -107,7 +107,7 @@ impl Observer for Drawn {
 /// The code for what a host's answer means.
 pub(super) fn code_of(kind: Kind) -> Code {
     match kind {
-        Kind::Gone => Code::Network,
+        Kind::Unreachable | Kind::Gone => Code::Network,
         Kind::Refused => Code::Refused,
         Kind::Differs => Code::Integrity,
     }

@@ -29,6 +29,7 @@ fn word(verdicts: &[Verdict]) -> &'static str {
         Some(Kind::Differs) => "differs",
         Some(Kind::Refused) => "refused",
         Some(Kind::Gone) => "gone",
+        Some(Kind::Unreachable) => "unreachable",
         None if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Right)) => "right",
         None => "there",
     }
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
             "there" => ", of the right size; not every host says the digest",
             _ => "",
         };
-        println!("{:<9}  {}  {}  {sources}{note}", word(&verdicts), model.path, human::bytes(model.size));
+        println!("{:<11}  {}  {}  {sources}{note}", word(&verdicts), model.path, human::bytes(model.size));
         for (url, verdict) in model.sources.iter().zip(&verdicts) {
             if let Some(kind) = verdict.kind() {
                 failures.add(code_of(kind), format!("{}: {url}: {verdict}", model.path));

@@ -71,7 +71,12 @@ fn is_same(a: &str, b: &str) -> bool {
 pub(super) fn say(entry: &Entry, outcome: &Outcome) {
     let size = human::bytes(entry.size);
     match outcome {
-        Outcome::Added => println!("added      {}  {size}  {}", entry.path, Shown(from(entry))),
+        Outcome::Added => {
+            // As `lock list` says it: another file may come to be there, and then `check` and a fetch say so.
+            let is_pinned = provision_lock::source::Source::of_url(&entry.url).is_pinned();
+            let moving = if is_pinned { "" } else { "  (moving)" };
+            println!("added      {}  {size}  {}{moving}", entry.path, Shown(from(entry)));
+        }
         Outcome::Unchanged => println!("unchanged  {}  {size}", entry.path),
         Outcome::Updated(before) => {
             println!("updated    {}  {}", entry.path, Shown(change(before, entry)));

@@ -1,7 +1,11 @@
 //! Files of Civitai's model versions. `sizeKB` is a rounded fraction, so the length is asked of the download itself.
+//!
+//! A version can have several files, and which of them a download address leads to is the site's to decide. So the two have to
+//! agree: a digest is believed where the download is as long as the file that it was said of, and no other that may be meant is.
 
 use std::rc::Rc;
 
+use provision::digest::Sha256;
 use provision::origin::metadata::MetadataError;
 use provision::origin::{RequestError, Unusable};
 use serde::Deserialize;
@@ -31,6 +35,8 @@ struct Model {
 struct File {
     id: Option<u64>,
     name: String,
+    #[serde(rename = "sizeKB")]
+    size_kb: Option<f64>,
     r#type: Option<String>,
     #[serde(default)]
     metadata: FileMetadata,
@@ -67,11 +73,39 @@ impl File {
     }
 }
 
+impl File {
+    /// Whether a length is what is said of it, up to what rounding to whole kilobytes takes; `None` where nothing is said.
+    fn has_size(&self, bytes: u64) -> Option<bool> {
+        self.size_kb.map(|kb| (kb * 1024.0 - bytes as f64).abs() < 1024.0)
+    }
+
+    fn sha256(&self) -> Option<Sha256> {
+        self.hashes.sha256.as_deref().and_then(digest)
+    }
+}
+
 impl Version {
+    /// Those that filters mean.
+    fn fitting(&self, filters: &[(String, String)]) -> Vec<&File> {
+        self.files.iter().filter(|file| file.fits(filters)).collect()
+    }
+
     /// The file that is meant: of those that fit, the primary one.
     fn choose(&self, filters: &[(String, String)]) -> Option<&File> {
-        let fitting = || self.files.iter().filter(|file| file.fits(filters));
-        fitting().find(|file| file.primary == Some(true)).or_else(|| fitting().next())
+        let fitting = self.fitting(filters);
+        let primary = fitting.iter().find(|file| file.primary == Some(true));
+        primary.or(fitting.first()).copied()
+    }
+
+    /// The digest of a download of this length, where it can be only one file's.
+    fn digest_of(&self, file: &File, filters: &[(String, String)], size: u64) -> Option<Sha256> {
+        let sha256 = file.sha256()?;
+        let may_be = |other: &&File| other.has_size(size) != Some(false);
+        self.fitting(filters)
+            .into_iter()
+            .filter(may_be)
+            .all(|other| other.sha256() == Some(sha256))
+            .then_some(sha256)
     }
 }
 
@@ -96,10 +130,19 @@ impl Resolver {
             Err(error) => return Err(ResolveError::host(&source, error)),
         };
         let size = probe.size.ok_or_else(|| ResolveError::NoSize { what: source.to_string() })?;
+        if let (Some(false), Some(kilobytes)) = (file.has_size(size), file.size_kb) {
+            return Err(ResolveError::OtherFile {
+                what: source.to_string(),
+                name: file.name.clone(),
+                kilobytes,
+                found: size,
+                known: some_of(described.files.iter().map(|file| file.name.as_str())),
+            });
+        }
         Ok(Found {
             url,
             size,
-            sha256: file.hashes.sha256.as_deref().and_then(digest),
+            sha256: described.digest_of(file, &version.filters, size),
             name: Some(file.name.clone()),
             civitai_type: described.model.as_ref().map(|model| model.r#type.clone()),
             etag: file.id.map(|id| id.to_string()),
@@ -144,5 +187,32 @@ mod tests {
         assert_eq!(choose(&[("format", "SafeTensor")]), Some("a"));
         assert_eq!(choose(&[("type", "VAE")]), Some("c"));
         assert_eq!(choose(&[("size", "full")]), None);
+    }
+
+    #[test]
+    fn a_digest_is_said_of_one_file_and_its_length() {
+        let (one, other) = (Sha256::of(b"1"), Sha256::of(b"2"));
+        let version = |kb: [Option<f64>; 2]| -> Version {
+            let file = |kb: Option<f64>, sha256: Sha256| serde_json::json!({"name": "x", "sizeKB": kb, "hashes": {"SHA256": sha256.to_string().to_uppercase()}});
+            serde_json::from_value(serde_json::json!({"files": [file(kb[0], one), file(kb[1], other)]}))
+                .unwrap()
+        };
+        let digest = |kb, size| {
+            let version = version(kb);
+            version.digest_of(&version.files[0], &[], size)
+        };
+        assert_eq!(digest([Some(1000.0), Some(2000.0)], 1_024_000), Some(one));
+        // Rounded to whole kilobytes, up or down.
+        assert_eq!(digest([Some(1000.0), Some(2000.0)], 1_024_999), Some(one));
+        assert_eq!(digest([Some(1000.0), Some(2000.0)], 1_023_001), Some(one));
+        // Either may be meant.
+        assert_eq!(digest([Some(1000.0), Some(1000.5)], 1_024_000), None);
+        assert_eq!(digest([Some(1000.0), None], 1_024_000), None);
+        let version = version([Some(2_082_642.474_609_375), None]);
+        let file = &version.files[0];
+        assert_eq!(file.has_size(2_132_625_894), Some(true));
+        assert_eq!(file.has_size(2_132_625_894 + 1024), Some(false));
+        assert_eq!(file.has_size(2_132_625_894 - 1024), Some(false));
+        assert_eq!(version.files[1].has_size(1), None);
     }
 }

@@ -11,7 +11,9 @@ use crate::source::Source;
 /// What a failure means to whoever asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// It is not there, or the host cannot be reached.
+    /// Nobody said anything of it: the host cannot be reached, is busy, or answers with something else.
+    Unreachable,
+    /// The host says that it is not there.
     Gone,
     /// A token or a permission is wanted.
     Refused,
@@ -23,8 +25,9 @@ impl Kind {
     /// Of a question that was not answered.
     pub fn of(error: &MetadataError) -> Self {
         match error {
+            MetadataError::Request(error) if error.is_absence() => Self::Gone,
             MetadataError::Request(error) if error.is_refusal() => Self::Refused,
-            _ => Self::Gone,
+            _ => Self::Unreachable,
         }
     }
 }
@@ -95,6 +98,36 @@ pub enum ResolveError {
         /// What else.
         second: Said,
     },
+    /// The download is not the file that was described.
+    #[error(
+        "{what}: the site says that {name:?} has {kilobytes} KB, and the download has {found} bytes, so it is another file \
+         and the digest is not its own. The version has {known}: choose one by ?type=, ?format=, ?size= or ?fp="
+    )]
+    OtherFile {
+        /// The source.
+        what: String,
+        /// The file that is meant.
+        name: String,
+        /// Its length, as it is described.
+        kilobytes: f64,
+        /// What the download has, in bytes.
+        found: u64,
+        /// The version's files.
+        known: String,
+    },
+    /// A listing that goes on and on.
+    #[error(
+        "{what}: the listing has more than {most} {of}, which no repository of models has, so it is not read to its end; \
+         check that it is the repository that you mean"
+    )]
+    Endless {
+        /// The source.
+        what: String,
+        /// How many are read.
+        most: usize,
+        /// Of what.
+        of: &'static str,
+    },
     /// A redirect that leads into another commit.
     #[error("{what}: the commit {asked} was asked for, and the host answered for {found}")]
     OtherCommit {
@@ -132,8 +165,9 @@ impl ResolveError {
         match self {
             Self::Host { error, .. } => Kind::of(error),
             Self::Login { .. } => Kind::Refused,
-            Self::Disagreement { .. } => Kind::Differs,
-            Self::NoFile { .. } | Self::OtherCommit { .. } | Self::NoSize { .. } => Kind::Gone,
+            Self::Disagreement { .. } | Self::OtherFile { .. } => Kind::Differs,
+            Self::NoFile { .. } => Kind::Gone,
+            Self::OtherCommit { .. } | Self::NoSize { .. } | Self::Endless { .. } => Kind::Unreachable,
         }
     }
 }

@@ -1,8 +1,14 @@
 //! Assets of GitHub releases. Without a token, the API answers sixty times an hour: a release is asked for once.
+//!
+//! A private repository's releases are shown to a token, and so are its assets' bytes, but only by the API: the address that a
+//! person downloads from wants a browser's session. Nothing in a release says that it is private, so who comes with a token tries
+//! that address first, and what is not there for everybody is locked by its number at the API.
 
 use std::rc::Rc;
 
+use provision::origin::RequestError;
 use provision::origin::metadata::MetadataError;
+use provision::source_url::SourceUrl;
 use serde::Deserialize;
 
 use super::{Found, ResolveError, Resolver, api, digest, some_of};
@@ -23,6 +29,7 @@ pub(super) struct Release {
 
 #[derive(Debug, Deserialize)]
 struct Asset {
+    id: Option<u64>,
     name: String,
     size: u64,
     /// `sha256:…`; null for one that was uploaded before June 2025.
@@ -41,9 +48,11 @@ impl Resolver {
         };
         // The newest release is another one tomorrow; the address names this one.
         let pinned = ReleaseAsset { tag: Some(release.tag_name.clone()), ..asset.clone() };
+        let url = self.reachable(asset, Source::GitHub(pinned).address(), found.id).await;
+        let url = url.map_err(|error| ResolveError::host(&source, error))?;
         let sha256 = found.digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
         Ok(Found {
-            url: Source::GitHub(pinned).address(),
+            url,
             size: found.size,
             sha256: sha256.and_then(digest),
             name: None,
@@ -51,6 +60,26 @@ impl Resolver {
             etag: found.updated_at.clone(),
             source,
         })
+    }
+
+    /// Where the asset can be had: at its `public` address, else, by the token that showed the release, at the API.
+    async fn reachable(
+        &mut self,
+        asset: &ReleaseAsset,
+        public: SourceUrl,
+        id: Option<u64>,
+    ) -> Result<SourceUrl, MetadataError> {
+        let Some(id) = id.map(|id| id.to_string()) else { return Ok(public) };
+        let repository = ["repos"].into_iter().chain(asset.repo.split('/'));
+        let at_api = api(API, repository.chain(["releases", "assets", &id]), &[]);
+        if !self.metadata.has_login(&at_api) {
+            return Ok(public);
+        }
+        match self.metadata.probe(&public).await {
+            Ok(_) => Ok(public),
+            Err(MetadataError::Request(RequestError::Missing { .. })) => Ok(at_api),
+            Err(error) => Err(error),
+        }
     }
 
     async fn release(&mut self, asset: &ReleaseAsset) -> Result<Rc<Release>, MetadataError> {

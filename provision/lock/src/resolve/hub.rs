@@ -18,6 +18,12 @@ const HUB: &str = "https://huggingface.co";
 /// More pages than this are no repository of models.
 const MAX_PAGES: usize = 1000;
 
+/// More entries, files and directories, likewise: the Hub itself advises against half as many.
+const MAX_ENTRIES: usize = 200_000;
+
+/// More text, likewise. A listing is held whole.
+const MAX_MEGABYTES: usize = 256;
+
 /// A commit and all of its files.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -59,7 +65,7 @@ struct Lfs {
 impl Resolver {
     pub(super) async fn hub(&mut self, hub: &HubFile) -> Result<Vec<Found>, ResolveError> {
         let source = Source::Hub(hub.clone());
-        let tree = self.tree(hub).await.map_err(|error| ResolveError::host(&source, error))?;
+        let tree = self.tree(hub, &source).await?;
         let chosen = hub.file.select(tree.files.keys().map(String::as_str));
         if chosen.is_empty() {
             let known = some_of(tree.files.keys().map(String::as_str));
@@ -129,7 +135,8 @@ impl Resolver {
     }
 
     /// The commit that a revision stands for and its files: two questions, and a further one for each page.
-    async fn tree(&mut self, hub: &HubFile) -> Result<Rc<Tree>, MetadataError> {
+    async fn tree(&mut self, hub: &HubFile, source: &Source) -> Result<Rc<Tree>, ResolveError> {
+        let host = |error| ResolveError::host(source, error);
         let revision = hub.file.revision.clone().unwrap_or_else(|| "main".to_owned());
         let key = (hub.kind, hub.file.repo.clone(), revision.clone());
         if let Some(tree) = self.trees.get(&key) {
@@ -139,18 +146,34 @@ impl Resolver {
             let repository = ["api", hub.kind.collection()].into_iter().chain(hub.file.repo.split('/'));
             api(HUB, repository.chain(segments.iter().copied()), query)
         };
-        let described = self.metadata.ask(&below(&["revision", &revision], &[])).await?;
-        let Revision { sha: commit } = described.parse()?;
+        let described = self.metadata.ask(&below(&["revision", &revision], &[])).await.map_err(host)?;
+        let Revision { sha: commit } = described.parse().map_err(host)?;
         if commit.len() != 40 || !commit.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
             let problem = "the revision's sha is no commit".to_owned();
-            return Err(MetadataError::Shape { url: described.at, problem });
+            return Err(host(MetadataError::Shape { url: described.at, problem }));
         }
         let mut files = BTreeMap::new();
         let mut next = Some(below(&["tree", &commit], &[("recursive", "true")]));
-        for _ in 0..MAX_PAGES {
-            let Some(page) = next.take() else { break };
-            let page = self.metadata.ask(&page).await?;
-            for listed in page.parse::<Vec<Listed>>()? {
+        let (mut pages, mut entries, mut bytes) = (0, 0, 0);
+        while let Some(url) = next.take() {
+            let endless = |most, of| Err(ResolveError::Endless { what: source.to_string(), most, of });
+            if pages == MAX_PAGES {
+                return endless(MAX_PAGES, "pages");
+            }
+            let page = self.metadata.ask(&url).await.map_err(host)?;
+            if page.next.as_ref() == Some(&url) {
+                let problem = "its next page is this one".to_owned();
+                return Err(host(MetadataError::Shape { url, problem }));
+            }
+            let listed: Vec<Listed> = page.parse().map_err(host)?;
+            (pages, entries, bytes) = (pages + 1, entries + listed.len(), bytes + page.body.len());
+            if entries > MAX_ENTRIES {
+                return endless(MAX_ENTRIES, "entries");
+            }
+            if bytes > MAX_MEGABYTES << 20 {
+                return endless(MAX_MEGABYTES, "MiB");
+            }
+            for listed in listed {
                 // A name that could not be written down, or shown, is nobody's model.
                 if listed.kind != "file" || crate::source::check_path(&listed.path).is_err() {
                     continue;
@@ -159,17 +182,13 @@ impl Resolver {
                     Some((Some(sha256), size)) => Said { sha256: Some(sha256), size: Some(size) },
                     Some((None, _)) => {
                         let problem = format!("the lfs.oid of {:?} is no SHA-256", listed.path);
-                        return Err(MetadataError::Shape { url: page.at, problem });
+                        return Err(host(MetadataError::Shape { url: page.at, problem }));
                     }
                     None => Said { sha256: None, size: Some(listed.size) },
                 };
                 files.insert(listed.path, File { oid: listed.oid, said });
             }
             next = page.next;
-        }
-        if let Some(url) = next {
-            let problem = format!("the listing has more than {MAX_PAGES} pages");
-            return Err(MetadataError::Shape { url, problem });
         }
         let tree = Rc::new(Tree { commit, files });
         self.trees.insert(key, tree.clone());

@@ -14,7 +14,7 @@ use crate::backoff::RetryPolicy;
 use crate::cli::environment::Network;
 use crate::cli::{human, say};
 use crate::digest::Sha256;
-use crate::lockfile::{LockfileError, LockfileErrorKind, MAX_BYTES};
+use crate::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model};
 use crate::origin::{Origin, Remedy, RequestError, Unusable};
 use crate::source_url::SourceUrl;
 use crate::store::Destination;
@@ -80,11 +80,46 @@ impl Kept {
     }
 }
 
-/// Whether there is an address with a query in it, wherever: that may be a signature or a token, which belongs to nobody who
-/// can read the models.
+/// Whether there is an address with a query or a login in it, wherever: that may be a signature or a token, which belongs to
+/// nobody who can read the models. What counts is what the addresses come to, however the text writes them; and a comment may
+/// have one in any form.
 fn may_hold_secret(text: &str) -> bool {
-    let words = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
-    words.filter_map(|word| word.split_once("://")).any(|(_, rest)| rest.contains('?'))
+    let is_bare = |model: &Model| {
+        let sources = model.sources.iter().all(|url| url.as_url().query().is_none());
+        sources && model.source.as_deref().is_none_or(|source| !is_with_more(source))
+    };
+    let Ok(lock) = Lockfile::parse("", text) else { return true };
+    let mut words = text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+    !lock.models().iter().all(is_bare) || words.any(is_with_more)
+}
+
+/// Whether a word is an address with something in front of its host or behind its path.
+fn is_with_more(word: &str) -> bool {
+    // Encoded within another one, an address has its signs encoded as well, perhaps twice.
+    let word = decoded(&decoded(word.as_bytes())).to_ascii_lowercase();
+    let word = String::from_utf8_lossy(&word).into_owned();
+    let Some((_, rest)) = word.split_once("http").and_then(|(_, rest)| rest.split_once(':')) else {
+        return word.contains("://") && word.contains('?');
+    };
+    let host = rest.trim_start_matches(['/', '\\']).split(['/', '\\']).next().unwrap_or_default();
+    rest.contains('?') || host.contains('@')
+}
+
+/// With `%XX` as the byte that it stands for.
+fn decoded(bytes: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        if let Some(byte) = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            decoded.push(byte);
+            rest = &after[2..];
+        } else {
+            decoded.push(*first);
+            rest = after;
+        }
+    }
+    decoded
 }
 
 impl Remote {
@@ -189,13 +224,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_53_an_address_with_a_query_may_hold_a_secret_wherever_it_stands() {
-        for text in ["url = \"https://h/x?sig=1\"", "# was 'https://h/x?sig=1'", "mirrors=['a','http://h/?']"]
-        {
-            assert!(may_hold_secret(text), "{text}");
+    fn fault_53_an_address_with_a_query_may_hold_a_secret_wherever_it_stands_and_however_it_is_written() {
+        let lock = |url: &str, more: &str| {
+            let sha256 = "0".repeat(64);
+            format!(
+                "version = 1\n[[model]]\npath = \"x\"\nurl = {url}\nsize = 1\nsha256 = \"{sha256}\"\n{more}\n"
+            )
+        };
+        let bare = "\"https://h/x\"";
+        for text in [
+            lock("\"https://h/x?sig=1\"", ""),
+            lock("\"https:\\u002f\\u002fh/x\\u003fsig=1\"", ""),
+            lock("\"https:h/x\\u003f%73ig=1\"", ""),
+            lock("\"\"\"https://h/x\\\n  ?sig=1\"\"\"", ""),
+            lock(bare, "mirrors = [\"http://h/y\", 'http://h/z?a']"),
+            lock(bare, "source = \"https:\\u002f\\u002fh/x?sig=1\""),
+            lock(bare, "# was 'https://h/x?sig=1'"),
+            lock(bare, "# was https%3A%2F%2Fh%2Fx%3Fsig%3D1"),
+            lock(bare, "# was https%253A%252F%252Fh%252Fx%253Fsig%253D1"),
+            lock(bare, "# was https://user:password@h/x"),
+            "no lock".to_owned(),
+        ] {
+            assert!(may_hold_secret(&text), "{text}");
         }
-        for text in ["url = \"https://h/x\" # is that so?", "", "# why? https://h/x"] {
-            assert!(!may_hold_secret(text), "{text}");
+        for text in [
+            lock(bare, ""),
+            lock(bare, "# is that so?"),
+            lock(bare, "# why? https://h/x, and https://h/@v1/100%"),
+            lock(bare, "source = \"hf:o/r@main/x\""),
+        ] {
+            assert!(!may_hold_secret(&text), "{text}");
         }
     }
 

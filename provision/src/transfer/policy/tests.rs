@@ -22,6 +22,7 @@ fn expired() -> RequestError {
         code: None,
         message: None,
         advice: String::new(),
+        with_login: false,
         resolved_earlier: true,
     }
 }

@@ -205,13 +205,37 @@ async fn github_describes_releases_and_limits_its_api() {
     github.limit(Some(Limit::Primary(1_900_000_000)));
     let refused = get(&site, api, "").await;
     assert_eq!((refused.status, refused.header("x-ratelimit-remaining")), (403, Some("0")));
-    github.limit(Some(Limit::Secondary(7)));
-    assert_eq!(get(&site, api, "").await.header("retry-after"), Some("7"));
+    for status in [403, 429] {
+        github.limit(Some(Limit::Secondary { status, seconds: 7 }));
+        let refused = get(&site, api, "").await;
+        assert_eq!((refused.status, refused.header("retry-after")), (status, Some("7")));
+        assert_ne!(refused.header("x-ratelimit-remaining"), Some("0"));
+    }
     github.limit(None);
     github.hide("o/r", "ghp");
     assert_eq!(get(&site, api, "").await.status, 404);
     assert_eq!(get(&site, api, "Authorization: Bearer ghp\r\n").await.status, 200);
-    assert_eq!(get(&site, "/o/r/releases/download/v1/x.onnx", "").await.status, 404);
+    let download = "/o/r/releases/download/v1/x.onnx";
+    let token = "Authorization: Bearer ghp\r\n";
+    for headers in ["", token] {
+        assert_eq!(get(&site, download, headers).await.status, 404, "that wants a browser's session");
+    }
+    let asset = "/api/v3/repos/o/r/releases/assets/1";
+    let bytes = "Accept: application/octet-stream\r\n";
+    assert_eq!(get(&site, asset, bytes).await.status, 404);
+    assert_eq!(body(&get(&site, asset, token).await)["name"], "x.onnx");
+    let reply = get(&site, asset, &format!("{token}{bytes}")).await;
+    assert_eq!(reply.status, 302);
+    assert_eq!(get(&store, target(&reply, &store), "").await.body, content.to_vec());
+    let before = body(&get(&site, api, token).await);
+    github.upload("o/r", "v1", "x.onnx", &content, true);
+    let after = body(&get(&site, api, token).await);
+    let of = |release: &Value| {
+        let assets = release["assets"].as_array().unwrap().iter();
+        let asset = assets.clone().find(|asset| asset["name"] == "x.onnx").unwrap();
+        (asset["id"].clone(), asset["updated_at"].clone())
+    };
+    assert!(of(&before).0 != of(&after).0 && of(&before).1 != of(&after).1, "another asset of that name");
 }
 
 #[tokio::test]

@@ -2,21 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::sync::{Arc, Mutex};
+mod reading;
+mod refusals;
+mod world;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use camino::{Utf8Path, Utf8PathBuf};
 use provision::backoff::RetryPolicy;
 use provision::digest::Sha256;
 use provision::event::Silent;
-use provision::lockfile::{Lockfile, Model};
-use provision::origin::metadata::{OnWait, Wait};
-use provision::origin::{Credential, Origin, OriginConfig};
+use provision::lockfile::Model;
+use provision::origin::metadata::OnWait;
 use provision_lock::check::{Verdict, check};
-use provision_lock::edit::Document;
 use provision_lock::entry::Entry;
-use provision_lock::make::{MakeError, Maker, Order};
-use provision_lock::resolve::{Found, Kind, ResolveError, Resolver};
+use provision_lock::make::{MakeError, Order};
+use provision_lock::resolve::{Kind, Resolver};
 use provision_lock::source::Source;
 use provision_lock::stream::Reader;
 use provision_testbed::faces::civitai::{Civitai, File, Version};
@@ -24,139 +25,9 @@ use provision_testbed::faces::github::{GitHub, Limit};
 use provision_testbed::faces::hub::Hub;
 use provision_testbed::faces::modelscope::ModelScope;
 use provision_testbed::faces::oci::Registry;
-use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig as TestbedConfig, When};
+use provision_testbed::{Content, Fault, When};
 
-/// A host and its storage, and a destination.
-struct World {
-    site: BlockingOrigin,
-    store: BlockingOrigin,
-    directory: tempfile::TempDir,
-    token: Option<&'static str>,
-    waits: Arc<Mutex<Vec<Wait>>>,
-}
-
-impl World {
-    fn new() -> Self {
-        let start = || BlockingOrigin::start(TestbedConfig::default()).unwrap();
-        Self {
-            site: start(),
-            store: start(),
-            directory: tempfile::tempdir().unwrap(),
-            token: None,
-            waits: Arc::default(),
-        }
-    }
-
-    fn destination(&self) -> Utf8PathBuf {
-        Utf8Path::from_path(self.directory.path()).unwrap().join("models")
-    }
-
-    fn origin(&self) -> Arc<Origin> {
-        let at = |path: &str| self.site.url(path).parse().unwrap();
-        let mut config = OriginConfig {
-            endpoints: vec![
-                ("huggingface.co".to_owned(), at("")),
-                ("civitai.com".to_owned(), at("")),
-                ("github.com".to_owned(), at("")),
-                ("api.github.com".to_owned(), at("/api/v3")),
-                ("modelscope.cn".to_owned(), at("")),
-            ],
-            ..OriginConfig::default()
-        };
-        if let Some(token) = self.token {
-            config.credentials.add(Credential::bearer("127.0.0.1", Some(self.site.addr().port()), token));
-        }
-        Origin::new(config).unwrap()
-    }
-
-    fn retry() -> RetryPolicy {
-        RetryPolicy { retries: 3, base: Duration::from_millis(2), ..RetryPolicy::default() }
-    }
-
-    fn on_wait(&self) -> OnWait {
-        let waits = self.waits.clone();
-        Arc::new(move |wait| waits.lock().unwrap().push(wait.clone()))
-    }
-
-    fn resolver(&self) -> Resolver {
-        Resolver::new(&self.origin(), Self::retry(), self.on_wait())
-    }
-
-    fn maker(&self) -> Maker {
-        let reader =
-            Reader::new(self.origin(), Self::retry(), self.on_wait(), self.destination(), Arc::new(Silent));
-        Maker { resolver: self.resolver(), reader, allow_expiring: false }
-    }
-
-    fn resolve(&self, source: &str) -> Result<Vec<Found>, ResolveError> {
-        block_on(self.resolver().resolve(&source.parse().unwrap()))
-    }
-
-    fn one(&self, source: &str) -> Found {
-        let found = self.resolve(source).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(found.len(), 1, "{found:?}");
-        found.into_iter().next().unwrap()
-    }
-
-    fn refused(&self, source: &str) -> (Kind, String) {
-        let error = self.resolve(source).unwrap_err();
-        (error.kind(), error.to_string())
-    }
-
-    fn make(&self, order: &Order) -> Result<Vec<Entry>, MakeError> {
-        block_on(self.maker().make(order))
-    }
-
-    fn requests_to(&self, part: &str) -> usize {
-        self.site.requests().iter().filter(|request| request.path.contains(part)).count()
-    }
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
-fn sha(content: &Content) -> Sha256 {
-    content.sha256_hex().parse().unwrap()
-}
-
-fn order(source: &str) -> Order {
-    Order::of(source.parse().unwrap())
-}
-
-fn lock_of(entries: &[Entry]) -> Lockfile {
-    let mut document = Document::empty("models.lock");
-    document.put_all(entries).unwrap();
-    document.lock().clone()
-}
-
-/// What the engine does with a lock of these entries: everything has to be installed.
-fn fetch(world: &World, entries: &[Entry]) {
-    let lock = lock_of(entries);
-    let (stop, interrupted) = tokio::sync::watch::channel(false);
-    let job = provision::fetch::Job {
-        models: lock.models().iter().collect(),
-        lock: &lock,
-        destination: world.destination(),
-        local: provision::fetch::Local::default(),
-        config: provision::fetch::FetchConfig {
-            transfer: provision::transfer::TransferConfig::default(),
-            verify: provision::fetch::Verify::Marker,
-            force: false,
-            dry_run: false,
-            offline: false,
-            wait: Duration::from_secs(5),
-            threads: 2,
-        },
-        origin: world.origin(),
-        observer: Arc::new(Silent),
-        interrupted,
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let report = runtime.block_on(provision::fetch::run(job)).unwrap();
-    drop(stop);
-    assert!(report.is_complete(), "{:?}", report.files);
-}
+use crate::world::{World, block_on, fetch, lock_of, order, sha};
 
 #[test]
 fn the_hubs_tree_is_asked_once_over_its_pages_and_every_redirect_agrees() {
@@ -237,7 +108,7 @@ fn a_tree_and_a_redirect_that_disagree_are_both_shown_and_nothing_is_made() {
     assert!(kind == Kind::Differs && said.contains("999") && said.contains("1000"), "{said}");
     misled(vec![("X-Repo-Commit", "0".repeat(40))]);
     let (kind, said) = world.refused("hf:o/r/vae/a.safetensors");
-    assert!(kind == Kind::Gone && said.contains(&commit), "{said}");
+    assert!(kind == Kind::Unreachable && said.contains(&commit), "{said}");
     assert!(world.make(&order("hf:o/r/vae/a.safetensors")).is_err());
 }
 
@@ -327,7 +198,7 @@ fn a_read_that_was_interrupted_goes_on_in_the_next_command() {
     let silent = Arc::new(Silent);
     maker.reader = Reader::new(world.origin(), retry, world.on_wait(), world.destination(), silent);
     let error = block_on(maker.make(&order(&url))).unwrap_err();
-    assert_eq!(error.kind(), Some(Kind::Gone), "{error}");
+    assert_eq!(error.kind(), Some(Kind::Unreachable), "{error}");
     drop(maker);
     world.site.behave("/vae/y.bin");
     let before = world.site.counters().path("/vae/y.bin").body_bytes;
@@ -526,7 +397,7 @@ fn github_gives_the_digest_and_an_old_asset_is_read() {
     world.token = None;
     github.limit(Some(Limit::Primary(4_102_444_800)));
     let (kind, said) = world.refused("github:o/r@v1/x.onnx");
-    assert!(kind == Kind::Gone && said.contains("GITHUB_TOKEN") && said.contains("2100"), "{said}");
+    assert!(kind == Kind::Unreachable && said.contains("GITHUB_TOKEN") && said.contains("2100"), "{said}");
 }
 
 #[test]

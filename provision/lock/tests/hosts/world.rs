@@ -1,0 +1,150 @@
+//! A host, its storage and a destination; and what a test does with them in one word.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use provision::backoff::RetryPolicy;
+use provision::digest::Sha256;
+use provision::event::Silent;
+use provision::lockfile::Lockfile;
+use provision::origin::metadata::{OnWait, Wait};
+use provision::origin::{Credential, Origin, OriginConfig};
+use provision_lock::edit::Document;
+use provision_lock::entry::Entry;
+use provision_lock::make::{MakeError, Maker, Order};
+use provision_lock::resolve::{Found, Kind, ResolveError, Resolver};
+use provision_lock::stream::Reader;
+use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
+
+/// A host and its storage, and a destination.
+pub(crate) struct World {
+    pub(crate) site: BlockingOrigin,
+    pub(crate) store: BlockingOrigin,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) token: Option<&'static str>,
+    pub(crate) waits: Arc<Mutex<Vec<Wait>>>,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let start = || BlockingOrigin::start(TestbedConfig::default()).unwrap();
+        Self {
+            site: start(),
+            store: start(),
+            directory: tempfile::tempdir().unwrap(),
+            token: None,
+            waits: Arc::default(),
+        }
+    }
+
+    pub(crate) fn destination(&self) -> Utf8PathBuf {
+        Utf8Path::from_path(self.directory.path()).unwrap().join("models")
+    }
+
+    pub(crate) fn origin(&self) -> Arc<Origin> {
+        let at = |path: &str| self.site.url(path).parse().unwrap();
+        let mut config = OriginConfig {
+            endpoints: vec![
+                ("huggingface.co".to_owned(), at("")),
+                ("civitai.com".to_owned(), at("")),
+                ("github.com".to_owned(), at("")),
+                ("api.github.com".to_owned(), at("/api/v3")),
+                ("modelscope.cn".to_owned(), at("")),
+            ],
+            ..OriginConfig::default()
+        };
+        if let Some(token) = self.token {
+            config.credentials.add(Credential::bearer("127.0.0.1", Some(self.site.addr().port()), token));
+        }
+        Origin::new(config).unwrap()
+    }
+
+    pub(crate) fn retry() -> RetryPolicy {
+        RetryPolicy { retries: 3, base: Duration::from_millis(2), ..RetryPolicy::default() }
+    }
+
+    pub(crate) fn on_wait(&self) -> OnWait {
+        let waits = self.waits.clone();
+        Arc::new(move |wait| waits.lock().unwrap().push(wait.clone()))
+    }
+
+    pub(crate) fn resolver(&self) -> Resolver {
+        Resolver::new(&self.origin(), Self::retry(), self.on_wait())
+    }
+
+    pub(crate) fn maker(&self) -> Maker {
+        let reader =
+            Reader::new(self.origin(), Self::retry(), self.on_wait(), self.destination(), Arc::new(Silent));
+        Maker { resolver: self.resolver(), reader, allow_expiring: false }
+    }
+
+    pub(crate) fn resolve(&self, source: &str) -> Result<Vec<Found>, ResolveError> {
+        block_on(self.resolver().resolve(&source.parse().unwrap()))
+    }
+
+    pub(crate) fn one(&self, source: &str) -> Found {
+        let found = self.resolve(source).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        found.into_iter().next().unwrap()
+    }
+
+    pub(crate) fn refused(&self, source: &str) -> (Kind, String) {
+        let error = self.resolve(source).unwrap_err();
+        (error.kind(), error.to_string())
+    }
+
+    pub(crate) fn make(&self, order: &Order) -> Result<Vec<Entry>, MakeError> {
+        block_on(self.maker().make(order))
+    }
+
+    pub(crate) fn requests_to(&self, part: &str) -> usize {
+        self.site.requests().iter().filter(|request| request.path.contains(part)).count()
+    }
+}
+
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+pub(crate) fn sha(content: &Content) -> Sha256 {
+    content.sha256_hex().parse().unwrap()
+}
+
+pub(crate) fn order(source: &str) -> Order {
+    Order::of(source.parse().unwrap())
+}
+
+pub(crate) fn lock_of(entries: &[Entry]) -> Lockfile {
+    let mut document = Document::empty("models.lock");
+    document.put_all(entries).unwrap();
+    document.lock().clone()
+}
+
+/// What the engine does with a lock of these entries: everything has to be installed.
+pub(crate) fn fetch(world: &World, entries: &[Entry]) {
+    let lock = lock_of(entries);
+    let (stop, interrupted) = tokio::sync::watch::channel(false);
+    let job = provision::fetch::Job {
+        models: lock.models().iter().collect(),
+        lock: &lock,
+        destination: world.destination(),
+        local: provision::fetch::Local::default(),
+        config: provision::fetch::FetchConfig {
+            transfer: provision::transfer::TransferConfig::default(),
+            verify: provision::fetch::Verify::Marker,
+            force: false,
+            dry_run: false,
+            offline: false,
+            wait: Duration::from_secs(5),
+            threads: 2,
+        },
+        origin: world.origin(),
+        observer: Arc::new(Silent),
+        interrupted,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let report = runtime.block_on(provision::fetch::run(job)).unwrap();
+    drop(stop);
+    assert!(report.is_complete(), "{:?}", report.files);
+}
