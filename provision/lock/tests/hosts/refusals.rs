@@ -258,6 +258,6 @@ fn a_file_of_modelscope_is_listed_as_moving() {
     let modelscope = ModelScope::mount(&world.site);
     modelscope.put("o/m", "master", "vae/x.safetensors", Content::generated(1, 700));
     let entries = world.make(&order("modelscope:o/m/vae/x.safetensors")).unwrap();
-    let table = table(&rows(&lock_of(&entries)));
+    let table = table(&rows(&lock_of(&entries)), None);
     assert!(table.contains("moving  modelscope:o/m/vae/x.safetensors"), "{table}");
 }
