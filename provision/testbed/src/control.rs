@@ -125,6 +125,11 @@ impl Control {
         self.0.tally.log()
     }
 
+    /// As [`Control::requests`], without the first `seen` of [`Counters::requests`].
+    pub fn requests_since(&self, seen: u64) -> Vec<Recorded> {
+        self.0.tally.log_since(seen)
+    }
+
     /// Waits until the counters satisfy `done` and returns those. Woken by each change; no polling.
     pub async fn wait_for(&self, done: impl FnMut(&Counters) -> bool) -> Counters {
         self.0.tally.wait_for(done).await

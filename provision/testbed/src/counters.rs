@@ -109,9 +109,9 @@ impl Tally {
             log.pop_front();
         }
         log.push_back(recorded);
+        self.requests.fetch_add(1, Relaxed);
         drop(log);
         path.requests.fetch_add(1, Relaxed);
-        self.requests.fetch_add(1, Relaxed);
         self.changed.notify_waiters();
         path
     }
@@ -123,7 +123,16 @@ impl Tally {
     }
 
     pub(crate) fn log(&self) -> Vec<Recorded> {
-        lock(&self.log).iter().cloned().collect()
+        self.log_since(0)
+    }
+
+    /// Without the first `seen` requests that there were.
+    pub(crate) fn log_since(&self, seen: u64) -> Vec<Recorded> {
+        let log = lock(&self.log);
+        // Counted while the log is locked, too.
+        let forgotten = self.requests.load(Relaxed) - log.len() as u64;
+        let known = usize::try_from(seen.saturating_sub(forgotten)).unwrap_or(usize::MAX);
+        log.iter().skip(known).cloned().collect()
     }
 
     pub(crate) fn snapshot(&self) -> Counters {

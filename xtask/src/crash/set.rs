@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use provision_testbed::{BlockingOrigin, Content};
+use provision_testbed::{BlockingOrigin, Content, Recorded};
 
 /// Paths and sizes: of several segments, of several and an odd one, of less than one.
 const FILES: [(&str, u64); 3] =
@@ -59,8 +59,35 @@ impl Version {
     /// Serves it.
     pub(super) fn serve(&self, origin: &BlockingOrigin) {
         for file in &self.files {
-            origin.put(&format!("/{}/{}", self.name, file.path), file.content.clone());
+            origin.put(&self.path_of(file), file.content.clone());
         }
+    }
+
+    /// Where the origin has one of its files.
+    fn path_of(&self, file: &File) -> String {
+        format!("/{}/{}", self.name, file.path)
+    }
+
+    /// How many bytes of its files were asked for; what was asked for twice counts once.
+    pub(super) fn asked_for(&self, requests: &[Recorded]) -> u64 {
+        let of = |file: &File| {
+            let (path, size) = (self.path_of(file), file.bytes.len() as u64);
+            let of_it = requests.iter().filter(|request| request.path == path);
+            let mut ranges: Vec<(u64, u64)> = of_it
+                .map(|request| {
+                    let range = request.range.as_deref().and_then(|range| range.strip_prefix("bytes="));
+                    let (first, last) = range.and_then(|range| range.split_once('-')).unwrap_or_default();
+                    let end = last.parse::<u64>().map_or(size, |last| last + 1);
+                    (first.parse().unwrap_or(0), end.min(size))
+                })
+                .collect();
+            ranges.sort_unstable();
+            let count = |(sum, reached): (u64, u64), (start, end): (u64, u64)| {
+                (sum + end.saturating_sub(start.max(reached)), reached.max(end))
+            };
+            ranges.into_iter().fold((0, 0), count).0
+        };
+        self.files.iter().map(of).sum()
     }
 
     /// The lock that names it.
@@ -78,5 +105,35 @@ impl Version {
     /// All bytes.
     pub(super) fn size(&self) -> u64 {
         self.files.iter().map(|file| file.bytes.len() as u64).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use provision_testbed::OriginConfig;
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_twice_counts_once_and_a_whole_file_as_all_of_it() {
+        let set = Set::new();
+        let origin = BlockingOrigin::start(OriginConfig::default()).unwrap();
+        set.new.serve(&origin);
+        let ask = |path: &str, range: &str| {
+            let mut line = TcpStream::connect(origin.addr()).unwrap();
+            write!(line, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{range}\r\n").unwrap();
+            line.read_to_end(&mut Vec::new()).unwrap();
+        };
+        ask("/new/z.safetensors", "");
+        ask("/new/vae/x.safetensors", "Range: bytes=100-299\r\n");
+        ask("/new/vae/x.safetensors", "Range: bytes=250-399\r\n");
+        ask("/new/vae/x.safetensors", "Range: bytes=3000000-\r\n");
+        ask("/elsewhere", "");
+        assert_eq!(set.new.asked_for(&origin.requests()), 40_000 + 300 + 400_000);
+        assert_eq!(set.new.asked_for(&origin.requests_since(2)), 150 + 400_000);
+        assert_eq!(set.new.asked_for(&origin.requests_since(5)), 0);
     }
 }
