@@ -42,7 +42,7 @@ mod settled;
 
 pub(crate) use destination::free_space_near;
 pub use destination::{ChangeTime, Destination, Directory, Found, Identity, Stamp, Usage};
-pub use error::StoreError;
+pub use error::{Lacking, StoreError};
 pub use install::{Installed, Verified};
 pub use layers::{Layer, lay_out, layer_of};
 pub use link::{install_hard_link, install_symlink};
