@@ -313,8 +313,9 @@ fn check_space(needs: &Needs, destination: &Destination, cache: Option<&Cache>) 
         let (free, path) = (place.free_space()?, place.root().path().to_owned());
         if needed <= free { Ok(()) } else { Err(StoreError::NotEnoughSpace { path, needed, free, option }) }
     };
-    check(needs.here, destination, "--dest")?;
-    cache.map_or(Ok(()), |cache| check(needs.in_cache, cache.place(), "--cache"))
+    check(needs.here + needs.journals_here, destination, "--dest")?;
+    let in_cache = needs.in_cache + needs.journals_in_cache;
+    cache.map_or(Ok(()), |cache| check(in_cache, cache.place(), "--cache"))
 }
 
 /// A cache saves time: without it everything is fetched.

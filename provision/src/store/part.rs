@@ -29,6 +29,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use camino::Utf8PathBuf;
+use crc32fast::Hasher as Hasher32;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -48,6 +49,10 @@ use crate::lockfile::Model;
 use crate::model_path::ModelPath;
 
 const SYNCING: &str = "syncing it";
+
+/// A journal longer than this is written anew at the next checkpoint, in bytes. With 64 connections to one file it gets that
+/// long in a minute or two, and one of more than [`journal::MAX_BYTES`] would not be read.
+const JOURNAL_BYTES: u64 = 1 << 20;
 
 /// Where the hash is after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,10 +80,20 @@ pub struct PartFile {
     home: Condvar,
     /// Held for the whole of a checkpoint, so that there is one at a time. Taken before `journal`.
     syncing: Mutex<()>,
-    /// The journal, once it has a record. Taken before `state`.
-    journal: Mutex<Option<File>>,
+    /// Taken before `state`.
+    journal: Mutex<Records>,
     /// True once nothing may be written any more. Read for the whole of a write. Taken before `syncing`.
     sealed: RwLock<bool>,
+}
+
+/// The journal as it is on disk.
+#[derive(Debug, Default)]
+struct Records {
+    /// Once there is something to append.
+    file: Option<File>,
+    bytes: u64,
+    /// What it calls durable, joined: what it is when it is written anew.
+    durable: Pieces,
 }
 
 #[derive(Debug)]
@@ -153,7 +168,7 @@ impl PartFile {
             }),
             home: Condvar::new(),
             syncing: Mutex::new(()),
-            journal: Mutex::new(None),
+            journal: Mutex::default(),
             sealed: RwLock::new(false),
         };
         if proven.pieces.is_empty() {
@@ -162,10 +177,12 @@ impl PartFile {
         } else {
             // What is false, torn or overtaken must not be read again next time.
             part.sync_data()?;
-            let text =
-                journal::header(&part.sha256, part.size) + &journal::records(Reach::Durable, proven.pieces);
-            let Names { journal, temporary, .. } = &part.names;
-            part.directory.write_small_through(temporary, journal, text.as_bytes())?;
+            let mut journal = part.journal.lock().unwrap_or_else(PoisonError::into_inner);
+            for (range, crc) in proven.pieces {
+                journal.durable.insert(range, Hasher32::new_with_initial_len(crc, range.len()));
+            }
+            part.rewrite(&mut journal)?;
+            drop(journal);
         }
         Ok(part)
     }
@@ -222,6 +239,12 @@ impl PartFile {
     /// How many bytes are held.
     pub fn held(&self) -> u64 {
         self.state().written.len()
+    }
+
+    /// How much room the journal of `rest` bytes more may take: it has a line for what each connection brought between two
+    /// notes. None of a file that is fetched by one request.
+    pub fn journal_room(size: u64, rest: u64) -> u64 {
+        if size > crate::schedule::MIN_CLAIM { (rest / 256).min(JOURNAL_BYTES) } else { 0 }
     }
 
     /// What is not held, ascending.
@@ -339,15 +362,33 @@ impl PartFile {
         }
         self.sync_data()?;
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        self.append(&mut journal, &journal::records(Reach::Durable, pieces.iter()))?;
-        if let Some(file) = journal.as_ref() {
+        let text = journal::records(Reach::Durable, pieces.iter());
+        let len = pieces.len();
+        journal.durable.append(pieces);
+        if journal.bytes + text.len() as u64 > JOURNAL_BYTES {
+            self.rewrite(&mut journal)?;
+            return Ok(len);
+        }
+        self.append(&mut journal, &text)?;
+        if let Some(file) = journal.file.as_ref() {
             // The names of part and journal are worth nothing if the directory forgets them.
             let path = self.directory.path().join(&self.names.journal);
             retry_on_intr(|| rustix::fs::fdatasync(file))
                 .map_err(|error| StoreError::of_volume("syncing the journal", &path, error))?;
             self.directory.sync()?;
         }
-        Ok(pieces.len())
+        Ok(len)
+    }
+
+    /// Writes the journal anew: what is durable in as few records as there can be, and what was noted since.
+    fn rewrite(&self, journal: &mut Records) -> Result<(), StoreError> {
+        let text = journal::header(&self.sha256, self.size)
+            + &journal::records(Reach::Durable, journal.durable.iter())
+            + &journal::records(Reach::Written, self.state().noted.iter());
+        journal.file = None;
+        self.directory.write_small_through(&self.names.temporary, &self.names.journal, text.as_bytes())?;
+        journal.bytes = text.len() as u64;
+        Ok(())
     }
 
     /// Makes the bytes durable, or gives the part up. The caller has `syncing`, or the part to itself.
@@ -362,13 +403,14 @@ impl PartFile {
         Err(self.error(SYNCING, error))
     }
 
-    fn append(&self, journal: &mut Option<File>, text: &str) -> Result<(), StoreError> {
+    fn append(&self, journal: &mut Records, text: &str) -> Result<(), StoreError> {
         let path = self.directory.path().join(&self.names.journal);
-        if journal.is_none() {
-            *journal = Some(self.open_journal().map_err(StoreError::at("opening it", &path))?);
+        if journal.file.is_none() {
+            journal.file = Some(self.open_journal().map_err(StoreError::at("opening it", &path))?);
         }
         // Opened for appending.
-        let written = journal.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()));
+        let written = journal.file.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()));
+        journal.bytes += text.len() as u64;
         written.map_err(|error| {
             StoreError::of_volume("writing the journal", &path, error).needing(self.size - self.held())
         })
@@ -379,7 +421,7 @@ impl PartFile {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_not_lost()?;
-        *journal = None;
+        *journal = Records::default();
         self.directory.remove(&self.names.journal)?;
         self.file.set_len(0).map_err(|error| self.error("emptying it", error))?;
         let mut state = self.state_with_hasher();

@@ -144,6 +144,34 @@ fn what_was_only_noted_is_held_too_and_then_made_durable() {
 }
 
 #[test]
+fn fault_66_a_journal_that_gets_long_is_written_anew_and_loses_nothing() {
+    const SIZE: usize = 60_000;
+    let place = Place::new();
+    let content: Vec<u8> = (0..SIZE).map(|at| (at / 7) as u8).collect();
+    let model = model(&content);
+    let journal = || fs::read_to_string(place.part(&model, "journal")).unwrap();
+    {
+        let part = place.open(&model);
+        for at in 0..SIZE {
+            part.write(at as u64, &content[at..=at]).unwrap();
+            part.note().unwrap();
+            if at % 5_000 == 0 {
+                part.checkpoint().unwrap();
+                assert!(journal().len() as u64 <= JOURNAL_BYTES, "{} bytes at {at}", journal().len());
+            }
+        }
+    }
+    let held = |text: &str| -> u64 {
+        let records = journal::parse(text.as_bytes(), &model.sha256, model.size);
+        records.iter().map(|record| record.range.len()).sum()
+    };
+    assert_eq!(held(&journal()), model.size, "also what was noted after it was written anew");
+    let part = Arc::new(place.open(&model));
+    assert_eq!(part.held(), model.size);
+    part.verify().unwrap().install().unwrap();
+}
+
+#[test]
 fn fault_75_a_planted_part_is_hashed_again_and_dropped() {
     let place = Place::new();
     let model = model(CONTENT);
