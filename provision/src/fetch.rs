@@ -386,11 +386,7 @@ fn refuse_to_fetch(missing: Vec<(&Model, u64)>) -> Result<(), FetchError> {
 }
 
 fn naming(guard: &DestinationLock) -> Naming {
-    if guard.is_exclusive() {
-        Naming::Shared
-    } else {
-        Naming::Private(format!("{}-{:08x}", std::process::id(), fastrand::u32(..)))
-    }
+    if guard.is_exclusive() { Naming::Shared } else { Naming::private() }
 }
 
 /// Waits for the destination's lock.

@@ -37,6 +37,7 @@ pub use bring::{BringError, Way, install_copy};
 pub use lease::Lease;
 pub(super) use names::Names;
 pub use names::Naming;
+use names::Owner;
 use prove::{Proven, open_exclusively, prove};
 
 use super::install::Verified;
@@ -53,6 +54,10 @@ const SYNCING: &str = "syncing it";
 /// A journal longer than this is written anew at the next checkpoint, in bytes. With 64 connections to one file it gets that
 /// long in a minute or two, and one of more than [`journal::MAX_BYTES`] would not be read.
 const JOURNAL_BYTES: u64 = 1 << 20;
+
+/// Where locks do nothing, a part in which nothing has happened for so long is nobody's, in seconds. A run notes four times
+/// a second what has come; but a part may wait its turn behind hours of others.
+const ABANDONED: i64 = 24 * 60 * 60;
 
 /// Where the hash is after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -530,24 +535,51 @@ impl PartFile {
 
     /// Where locks do nothing, a part left by a process that is gone is copied, never written in place: its owner
     /// may only be slow. To be called before anything is claimed of this part.
+    ///
+    /// What is nobody's any more is removed then, or each run that is killed would leave all its bytes for ever: that of a
+    /// dead owner, and that in which nothing has happened for [`ABANDONED`]. A living owner loses its work by that, and
+    /// says so; nothing wrong can come of it, since this part is another file.
     fn adopt_orphans(&self, model: &Model, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
         let stem = Names::stem(model);
+        // By the volume's own clock: this part was made just now.
+        let now =
+            rustix::fs::fstat(&self.file).map_err(StoreError::at("looking at it", &self.path()))?.st_mtime;
+        let mut abandoned = Vec::new();
         for name in self.directory.names()? {
             let Some(other) = name.strip_suffix(".part").filter(|other| other.starts_with(&stem)) else {
                 continue;
             };
-            if name == self.names.part || self.held() == self.size {
+            if name == self.names.part {
                 continue;
             }
             let names = Names::of(other);
-            let Some((file, _)) = self.directory.open_file(&names.part)? else { continue };
-            let proven = prove(&file, &self.directory, &names, model, &mut go_on)?;
+            let Some((file, stamp)) = self.directory.open_file(&names.part)? else { continue };
+            let journalled = self.directory.usage(&names.journal)?.map_or(i64::MIN, |usage| usage.written);
+            let is_silent = now.saturating_sub(stamp.mtime.0.max(journalled)) > ABANDONED;
+            let proven = if self.held() == self.size {
+                Proven::default()
+            } else {
+                prove(&file, &self.directory, &names, model, &mut go_on)?
+            };
             for missing in self.missing() {
                 for (piece, _) in &proven.pieces {
                     let wanted = ByteRange::new(piece.start.max(missing.start), piece.end.min(missing.end));
                     self.copy(&file, wanted)?;
                 }
             }
+            match Owner::of(model, other) {
+                Some(Owner::Dead) => abandoned.push(names),
+                Some(Owner::Unknown) if is_silent => abandoned.push(names),
+                _ => {}
+            }
+        }
+        if !abandoned.is_empty() {
+            // What was theirs outlives a power cut before they go.
+            self.checkpoint()?;
+        }
+        for Names { part, journal, temporary } in abandoned {
+            // What cannot be removed is in the way of nothing but room.
+            let _ = [temporary, journal, part].map(|name| self.directory.remove(&name));
         }
         Ok(())
     }

@@ -305,6 +305,53 @@ fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
     Arc::new(part).verify().unwrap().install().unwrap();
 }
 
+/// A part as a run leaves it that was killed where locks do nothing.
+fn orphan(place: &Place, model: &Model, own: &str, hours_ago: u64) -> std::path::PathBuf {
+    let naming = Naming::Private(own.to_owned());
+    let part = PartFile::open(&place.destination, model, &naming, || true).unwrap();
+    write(&part, 0..10, CONTENT);
+    part.checkpoint().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the file system's clock is the system's")]
+    let then = std::time::SystemTime::now() - std::time::Duration::from_hours(hours_ago);
+    for ending in ["part", "journal"] {
+        let file = File::options().write(true).open(place.part(model, &format!("{own}.{ending}"))).unwrap();
+        file.set_modified(then).unwrap();
+    }
+    place.part(model, &format!("{own}.part"))
+}
+
+#[test]
+fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_are_adopted() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let Naming::Private(mine) = Naming::private() else { unreachable!() };
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let own = std::process::id().to_string();
+    let dead = mine.replace(&format!("-{own}-"), &format!("-{}-", child.id()));
+    let elsewhere = format!("00000000-{}-{:08x}", child.id(), 7);
+    let earlier = format!("{}-{:08x}", child.id(), 8);
+    let old = orphan(&place, &model, &elsewhere.replace("-0000000", "-1000000"), 25);
+    let kept = [
+        orphan(&place, &model, &mine, 23),
+        orphan(&place, &model, &elsewhere, 23),
+        orphan(&place, &model, &earlier, 23),
+        // Not called as the program calls its own.
+        orphan(&place, &model, "mine", 100),
+    ];
+    let dead = orphan(&place, &model, &dead, 0);
+    let part = PartFile::resume(&place.destination, &model, &Naming::private(), || true).unwrap();
+    assert_eq!(part.held(), 10);
+    assert_eq!(part.unrecorded(), 0, "adopted bytes are in the journal before what they came from goes");
+    for gone in [dead, old] {
+        assert!(!gone.exists(), "{}", gone.display());
+        assert!(!gone.with_extension("journal").exists(), "{}", gone.display());
+    }
+    for kept in kept {
+        assert!(kept.exists() && kept.with_extension("journal").exists(), "{}", kept.display());
+    }
+}
+
 #[test]
 fn an_empty_file_is_verified_without_a_write() {
     let place = Place::new();
