@@ -43,7 +43,7 @@ use prove::{Proven, open_exclusively, prove};
 use super::install::Verified;
 use super::journal::{self, Reach};
 use super::pieces::{Pieces, checksum};
-use super::{BLOCK, Destination, Directory, StoreError};
+use super::{BLOCK, Destination, Directory, Identity, StoreError};
 use crate::byte_range::{ByteRange, RangeSet};
 use crate::digest::{Hasher, Sha256};
 use crate::lockfile::Model;
@@ -426,6 +426,11 @@ impl PartFile {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_not_lost()?;
+        let held = rustix::fs::fstat(&self.file).map_err(StoreError::at("looking at it", &self.path()))?;
+        if self.directory.identity(&self.names.part)? != Some(Identity::of(&held)) {
+            // Another may have installed it while this process stood still: then it is a file that is in use.
+            return Err(StoreError::PartReplaced { path: self.path() });
+        }
         *journal = Records::default();
         self.directory.remove(&self.names.journal)?;
         self.file.set_len(0).map_err(|error| self.error("emptying it", error))?;

@@ -7,6 +7,8 @@ use rustix::fs::FileType;
 
 use super::*;
 use crate::store::beneath::Walk;
+use crate::store::install::interruption;
+use crate::store::{Original, install_hard_link, install_symlink};
 
 const CONTENT: &[u8] = b"the quick brown fox jumps over the lazy dog";
 
@@ -285,6 +287,96 @@ fn a_part_that_was_replaced_is_not_installed() {
     fs::write(place.part(&model, "part"), b"evil").unwrap();
     assert!(matches!(part.verify().unwrap().install(), Err(StoreError::PartReplaced { .. })));
     assert!(!place.file("d/x").exists());
+}
+
+/// Another process's part, half written, under the name of one that is about to be installed.
+fn rival(place: &Place, model: &Model) -> impl FnOnce() + 'static {
+    let (rival, part) = (place.file("d/rival"), place.part(model, "part"));
+    fs::write(&rival, &CONTENT[..20]).unwrap();
+    move || fs::rename(rival, part).unwrap()
+}
+
+#[test]
+fn fault_82_what_takes_a_part_s_name_between_the_last_look_and_the_rename_loses_the_final_name_again() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, CONTENT);
+    interruption::plan(rival(&place, &model));
+    let error = part.verify().unwrap().install().unwrap_err();
+    assert!(matches!(error, StoreError::PartReplaced { .. }), "{error}");
+    assert!(!place.file("d/x").exists(), "bytes that nobody has proven are under the final name");
+    assert_eq!(fs::read(place.part(&model, "part")).unwrap(), CONTENT[..20], "its owner goes on with it");
+}
+
+#[test]
+fn fault_82_what_another_run_has_installed_meanwhile_keeps_the_name() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, CONTENT);
+    let (other, name) = (place.file("d/other"), place.part(&model, "part"));
+    fs::write(&other, CONTENT).unwrap();
+    let installed = std::time::SystemTime::UNIX_EPOCH
+        + std::time::Duration::from_secs(INSTALLED_MTIME_FOR_TEST.unsigned_abs());
+    File::options().write(true).open(&other).unwrap().set_modified(installed).unwrap();
+    interruption::plan(move || fs::rename(other, name).unwrap());
+    part.verify().unwrap().install().unwrap();
+    assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
+}
+
+#[test]
+fn fault_82_a_part_that_another_has_installed_is_not_emptied() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, &CONTENT.to_ascii_uppercase());
+    assert!(matches!(part.clone().verify(), Err(StoreError::Mismatch { .. })));
+    fs::rename(place.part(&model, "part"), place.file("d/x")).unwrap();
+    assert!(matches!(part.reset(), Err(StoreError::PartReplaced { .. })));
+    assert_eq!(fs::metadata(place.file("d/x")).unwrap().len(), 43);
+}
+
+#[test]
+fn fault_82_what_takes_a_link_s_name_between_the_last_look_and_the_rename_loses_the_final_name_again() {
+    for kind in ["hard link", "symlink"] {
+        let place = Place::new();
+        let model = model(CONTENT);
+        fs::create_dir(place.file("d")).unwrap();
+        fs::write(place.file("original"), CONTENT).unwrap();
+        let path = Utf8PathBuf::from_path_buf(place.file("original")).unwrap();
+        let original = Original::open(&path).unwrap().unwrap();
+        let temporary = place.part(&model, "tmp");
+        interruption::plan(move || {
+            fs::remove_file(&temporary).unwrap();
+            fs::write(&temporary, b"evil").unwrap();
+        });
+        let to = (&place.destination, &Naming::Shared);
+        let failed = if kind == "symlink" {
+            install_symlink(to, &model, &original, || true).map(drop)
+        } else {
+            install_hard_link(to, &model, &original, || true).map(drop)
+        };
+        assert!(
+            matches!(failed, Err(BringError::Part(StoreError::PartReplaced { .. }))),
+            "{kind}: {failed:?}"
+        );
+        assert_eq!(fs::read_dir(place.file("d")).unwrap().count(), 0, "{kind}");
+    }
+}
+
+#[test]
+fn a_hard_link_is_to_the_file_that_was_proven_whatever_is_under_its_path_by_now() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    fs::write(place.file("original"), CONTENT).unwrap();
+    let path = Utf8PathBuf::from_path_buf(place.file("original")).unwrap();
+    let original = Original::open(&path).unwrap().unwrap();
+    fs::rename(&path, place.file("elsewhere")).unwrap();
+    fs::write(&path, b"evil").unwrap();
+    let linked = install_hard_link((&place.destination, &Naming::Shared), &model, &original, || true);
+    assert!(linked.unwrap().is_some(), "it was linked by its handle");
+    assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
 }
 
 #[test]
