@@ -30,7 +30,7 @@ use crate::lockfile::{Lockfile, Model};
 use crate::marker::Marker;
 use crate::origin::Origin;
 use crate::safetensors;
-use crate::store::{self, Acquire, Destination, DestinationLock, Installed, Naming, StoreError};
+use crate::store::{self, Acquire, Application, Destination, DestinationLock, Installed, Naming, StoreError};
 use crate::transfer::{self, FileError, Transfer, TransferConfig};
 
 use collect::Collector;
@@ -400,8 +400,9 @@ async fn acquire(
     const ASK: Duration = Duration::from_millis(100);
     let started = Instant::now();
     let mut told = false;
+    let mut application = Application::default();
     loop {
-        let holder = match DestinationLock::try_acquire(destination)? {
+        let holder = match application.ask(destination)? {
             Acquire::Acquired(lock) => {
                 if told {
                     observer.observe(&Event::Acquired);
@@ -410,15 +411,18 @@ async fn acquire(
             }
             Acquire::Held(holder) => holder,
         };
-        if started.elapsed() >= wait {
+        // Whether somebody on another machine lives is known in a few seconds, however short the wait: else nobody who does
+        // not wait would ever get a dead one's lock.
+        if started.elapsed() >= wait && !application.is_watching() {
             return Err(FetchError::Busy { holder, waited: started.elapsed() });
         }
         if !told {
             observer.observe(&Event::Waiting { holder });
             told = true;
         }
+        let left = if application.is_watching() { ASK } else { wait.saturating_sub(started.elapsed()) };
         tokio::select! {
-            () = tokio::time::sleep(ASK.min(wait.saturating_sub(started.elapsed()))) => {}
+            () = tokio::time::sleep(ASK.min(left)) => {}
             () = transfer::told_to_stop(interrupted) => return Err(FetchError::Interrupted),
         }
     }

@@ -46,7 +46,7 @@ pub use error::{Lacking, StoreError};
 pub use install::{Installed, Verified};
 pub use layers::{Layer, lay_out, layer_of};
 pub use link::{install_hard_link, install_symlink};
-pub use lock::{Acquire, DestinationLock};
+pub use lock::{Acquire, Application, DestinationLock};
 pub use original::{Original, Reading};
 pub use part::{BringError, Lease, Naming, PartFile, Way, Written, install_copy};
 
