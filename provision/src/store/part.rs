@@ -20,44 +20,36 @@
 mod bring;
 mod lease;
 mod names;
+mod orphans;
 mod prove;
+mod records;
 mod unnamed;
 
 use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use camino::Utf8PathBuf;
-use crc32fast::Hasher as Hasher32;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::FlockOperation;
 use rustix::io::{Errno, retry_on_intr};
 
 pub use bring::{BringError, Way, install_copy};
 pub use lease::Lease;
 pub(super) use names::Names;
 pub use names::Naming;
-use names::Owner;
 use prove::{Proven, open_exclusively, prove};
+use records::{JOURNAL_BYTES, Records};
 
 use super::install::Verified;
 use super::journal::{self, Reach};
 use super::pieces::{Pieces, checksum};
-use super::{BLOCK, Destination, Directory, Identity, StoreError};
+use super::{Destination, Directory, Identity, StoreError};
 use crate::byte_range::{ByteRange, RangeSet};
 use crate::digest::{Hasher, Sha256};
 use crate::lockfile::Model;
 use crate::model_path::ModelPath;
 
 const SYNCING: &str = "syncing it";
-
-/// A journal longer than this is written anew at the next checkpoint, in bytes. With 64 connections to one file it gets that
-/// long in a minute or two, and one of more than [`journal::MAX_BYTES`] would not be read.
-const JOURNAL_BYTES: u64 = 1 << 20;
-
-/// Where locks do nothing, a part in which nothing has happened for so long is nobody's, in seconds. A run notes four times
-/// a second what has come; but a part may wait its turn behind hours of others.
-const ABANDONED: i64 = 24 * 60 * 60;
 
 /// Where the hash is after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,16 +81,6 @@ pub struct PartFile {
     journal: Mutex<Records>,
     /// True once nothing may be written any more. Read for the whole of a write. Taken before `syncing`.
     sealed: RwLock<bool>,
-}
-
-/// The journal as it is on disk.
-#[derive(Debug, Default)]
-struct Records {
-    /// Once there is something to append.
-    file: Option<File>,
-    bytes: u64,
-    /// What it calls durable, joined: what it is when it is written anew.
-    durable: Pieces,
 }
 
 #[derive(Debug)]
@@ -184,7 +166,7 @@ impl PartFile {
             part.sync_data()?;
             let mut journal = part.journal.lock().unwrap_or_else(PoisonError::into_inner);
             for (range, crc) in proven.pieces {
-                journal.durable.insert(range, Hasher32::new_with_initial_len(crc, range.len()));
+                journal.durable.insert(range, crc32fast::Hasher::new_with_initial_len(crc, range.len()));
             }
             part.rewrite(&mut journal)?;
             drop(journal);
@@ -244,12 +226,6 @@ impl PartFile {
     /// How many bytes are held.
     pub fn held(&self) -> u64 {
         self.state().written.len()
-    }
-
-    /// How much room the journal of `rest` bytes more may take: it has a line for what each connection brought between two
-    /// notes. None of a file that is fetched by one request.
-    pub fn journal_room(size: u64, rest: u64) -> u64 {
-        if size > crate::schedule::MIN_CLAIM { (rest / 256).min(JOURNAL_BYTES) } else { 0 }
     }
 
     /// What is not held, ascending.
@@ -327,24 +303,6 @@ impl PartFile {
         self.follow()
     }
 
-    /// Notes in the journal what has been written, without waiting for the disk: enough for the next run after a
-    /// kill, not after a power cut.
-    pub fn note(&self) -> Result<(), StoreError> {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = {
-            let mut state = self.state();
-            if state.sealed || state.lost.is_some() || state.fresh_bytes == 0 {
-                return Ok(());
-            }
-            state.fresh_bytes = 0;
-            let fresh = std::mem::take(&mut state.fresh);
-            let text = journal::records(Reach::Written, fresh.iter());
-            state.noted.append(fresh);
-            text
-        };
-        self.append(&mut journal, &text)
-    }
-
     /// Makes what has been written durable and then says so in the journal. Returns how many bytes that were.
     pub fn checkpoint(&self) -> Result<u64, StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -385,17 +343,6 @@ impl PartFile {
         Ok(len)
     }
 
-    /// Writes the journal anew: what is durable in as few records as there can be, and what was noted since.
-    fn rewrite(&self, journal: &mut Records) -> Result<(), StoreError> {
-        let text = journal::header(&self.sha256, self.size)
-            + &journal::records(Reach::Durable, journal.durable.iter())
-            + &journal::records(Reach::Written, self.state().noted.iter());
-        journal.file = None;
-        self.directory.write_small_through(&self.names.temporary, &self.names.journal, text.as_bytes())?;
-        journal.bytes = text.len() as u64;
-        Ok(())
-    }
-
     /// Makes the bytes durable, or gives the part up. The caller has `syncing`, or the part to itself.
     fn sync_data(&self) -> Result<(), StoreError> {
         let Err(error) = retry_on_intr(|| rustix::fs::fdatasync(&self.file)) else { return Ok(()) };
@@ -406,19 +353,6 @@ impl PartFile {
         let _ = self.directory.remove(&self.names.part);
         drop(journal);
         Err(self.error(SYNCING, error))
-    }
-
-    fn append(&self, journal: &mut Records, text: &str) -> Result<(), StoreError> {
-        let path = self.directory.path().join(&self.names.journal);
-        if journal.file.is_none() {
-            journal.file = Some(self.open_journal().map_err(StoreError::at("opening it", &path))?);
-        }
-        // Opened for appending.
-        let written = journal.file.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()));
-        journal.bytes += text.len() as u64;
-        written.map_err(|error| {
-            StoreError::of_volume("writing the journal", &path, error).needing(self.size - self.held())
-        })
     }
 
     /// Forgets everything: every byte is wanted again. Nobody may be writing.
@@ -524,83 +458,6 @@ impl PartFile {
         self.home
             .wait_while(self.state(), |state| state.hasher.is_none())
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open_journal(&self) -> std::io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let mut file = File::from(retry_on_intr(|| {
-            rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)
-        })?);
-        if file.metadata()?.len() == 0 {
-            file.write_all(journal::header(&self.sha256, self.size).as_bytes())?;
-        }
-        Ok(file)
-    }
-
-    /// Where locks do nothing, a part left by a process that is gone is copied, never written in place: its owner
-    /// may only be slow. To be called before anything is claimed of this part.
-    ///
-    /// What is nobody's any more is removed then, or each run that is killed would leave all its bytes for ever: that of a
-    /// dead owner, and that in which nothing has happened for [`ABANDONED`]. A living owner loses its work by that, and
-    /// says so; nothing wrong can come of it, since this part is another file.
-    fn adopt_orphans(&self, model: &Model, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
-        let stem = Names::stem(model);
-        // By the volume's own clock: this part was made just now.
-        let now =
-            rustix::fs::fstat(&self.file).map_err(StoreError::at("looking at it", &self.path()))?.st_mtime;
-        let mut abandoned = Vec::new();
-        for name in self.directory.names()? {
-            let Some(other) = name.strip_suffix(".part").filter(|other| other.starts_with(&stem)) else {
-                continue;
-            };
-            if name == self.names.part {
-                continue;
-            }
-            let names = Names::of(other);
-            let Some((file, stamp)) = self.directory.open_file(&names.part)? else { continue };
-            let journalled = self.directory.usage(&names.journal)?.map_or(i64::MIN, |usage| usage.written);
-            let is_silent = now.saturating_sub(stamp.mtime.0.max(journalled)) > ABANDONED;
-            let proven = if self.held() == self.size {
-                Proven::default()
-            } else {
-                prove(&file, &self.directory, &names, model, &mut go_on)?
-            };
-            for missing in self.missing() {
-                for (piece, _) in &proven.pieces {
-                    let wanted = ByteRange::new(piece.start.max(missing.start), piece.end.min(missing.end));
-                    self.copy(&file, wanted)?;
-                }
-            }
-            match Owner::of(model, other) {
-                Some(Owner::Dead) => abandoned.push(names),
-                Some(Owner::Unknown) if is_silent => abandoned.push(names),
-                _ => {}
-            }
-        }
-        if !abandoned.is_empty() {
-            // What was theirs outlives a power cut before they go.
-            self.checkpoint()?;
-        }
-        for Names { part, journal, temporary } in abandoned {
-            // What cannot be removed is in the way of nothing but room.
-            let _ = [temporary, journal, part].map(|name| self.directory.remove(&name));
-        }
-        Ok(())
-    }
-
-    /// Copies `range` out of another file, at the same place.
-    fn copy(&self, from: &File, range: ByteRange) -> Result<(), StoreError> {
-        let mut at = range.start;
-        while at < range.end {
-            let mut block = vec![0; BLOCK.min((range.end - at) as usize)];
-            from.read_exact_at(&mut block, at).map_err(|error| self.error("copying into it", error))?;
-            let len = block.len() as u64;
-            self.write(at, &block)?;
-            self.hash(at, &block)?;
-            at += len;
-        }
-        Ok(())
     }
 }
 

@@ -1,9 +1,10 @@
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use camino::Utf8Path;
 use proptest::prelude::*;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode};
 
 use super::*;
 use crate::store::beneath::Walk;
