@@ -29,6 +29,7 @@
 //! Each rule is also broken on purpose, and the search has to find what comes of it.
 
 mod disk;
+mod memory;
 mod process;
 mod real;
 mod search;
