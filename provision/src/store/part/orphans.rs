@@ -8,7 +8,7 @@ use super::prove::{Proven, prove};
 use super::{Names, PartFile};
 use crate::byte_range::ByteRange;
 use crate::lockfile::Model;
-use crate::store::{BLOCK, StoreError};
+use crate::store::{BLOCK, INSTALLED_MTIME, StoreError};
 
 /// Where locks do nothing, a part in which nothing has happened for so long is nobody's, in seconds. A run notes four times
 /// a second what has come; but a part may wait its turn behind hours of others.
@@ -41,7 +41,10 @@ impl PartFile {
             let names = Names::of(other);
             let Some((file, stamp)) = self.directory.open_file(&names.part)? else { continue };
             let journalled = self.directory.usage(&names.journal)?.map_or(i64::MIN, |usage| usage.written);
-            let is_silent = now.saturating_sub(stamp.mtime.0.max(journalled)) > ABANDONED;
+            // A part that is about to get its final name has the mtime of an installed file already.
+            let changed = rustix::fs::fstat(&file).map_or(now, |stat| stat.st_ctime);
+            let written = if stamp.mtime.0 == INSTALLED_MTIME { changed } else { stamp.mtime.0 };
+            let is_silent = now.saturating_sub(written.max(journalled)) > ABANDONED;
             let proven = if self.held() == self.size {
                 Proven::default()
             } else {

@@ -433,6 +433,14 @@ fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_ar
         orphan(&place, &model, "mine", 100),
     ];
     let dead = orphan(&place, &model, &dead, 0);
+    // A living owner is just giving it its final name.
+    let being_installed = orphan(&place, &model, &elsewhere.replace("-0000000", "-2000000"), 0);
+    fs::remove_file(being_installed.with_extension("journal")).unwrap();
+    super::super::install::fix_metadata(
+        &File::open(&being_installed).unwrap(),
+        Utf8Path::from_path(&being_installed).unwrap(),
+    )
+    .unwrap();
     let part = PartFile::resume(&place.destination, &model, &Naming::private(), || true).unwrap();
     assert_eq!(part.held(), 10);
     assert_eq!(part.unrecorded(), 0, "adopted bytes are in the journal before what they came from goes");
@@ -440,6 +448,7 @@ fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_ar
         assert!(!gone.exists(), "{}", gone.display());
         assert!(!gone.with_extension("journal").exists(), "{}", gone.display());
     }
+    assert!(being_installed.exists(), "a part was taken from under an install");
     for kept in kept {
         assert!(kept.exists() && kept.with_extension("journal").exists(), "{}", kept.display());
     }
