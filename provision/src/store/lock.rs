@@ -233,9 +233,9 @@ impl DestinationLock {
 
 impl Drop for DestinationLock {
     fn drop(&mut self) {
-        self.pulse.take();
+        let spans_machines = self.pulse.take().is_some();
         // Another machine that took this holder for dead has its own there.
-        if is_still_named(&self.file, &self.directory) {
+        if !spans_machines || is_still_named(&self.file, &self.directory) {
             // Failing to remove it is harmless: the next holder uses it again.
             let _ = self.directory.remove(NAME);
         }
