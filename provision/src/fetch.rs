@@ -16,6 +16,7 @@ mod collect;
 mod local;
 mod plan;
 mod report;
+mod shown;
 mod work;
 
 use std::sync::Arc;
@@ -30,14 +31,15 @@ use crate::lockfile::{Lockfile, Model};
 use crate::marker::Marker;
 use crate::origin::Origin;
 use crate::safetensors;
-use crate::store::{self, Acquire, Destination, DestinationLock, Installed, Naming, StoreError};
-use crate::transfer::{self, FileError, Transfer, TransferConfig};
+use crate::store::{Acquire, Application, Destination, DestinationLock, Installed, Naming, StoreError};
+use crate::transfer::{self, Transfer, TransferConfig};
 
 use collect::Collector;
 pub use local::{Baked, BakedMode, Local};
 use local::{Bringer, LocalSources};
 use plan::{Item, Needs, Plan, Planner, needs, planned};
 pub use report::{FileReport, Report};
+use shown::Shown;
 use work::Work;
 
 /// What counts as present.
@@ -313,8 +315,9 @@ fn check_space(needs: &Needs, destination: &Destination, cache: Option<&Cache>) 
         let (free, path) = (place.free_space()?, place.root().path().to_owned());
         if needed <= free { Ok(()) } else { Err(StoreError::NotEnoughSpace { path, needed, free, option }) }
     };
-    check(needs.here, destination, "--dest")?;
-    cache.map_or(Ok(()), |cache| check(needs.in_cache, cache.place(), "--cache"))
+    check(needs.here + needs.journals_here, destination, "--dest")?;
+    let in_cache = needs.in_cache + needs.journals_in_cache;
+    cache.map_or(Ok(()), |cache| check(in_cache, cache.place(), "--cache"))
 }
 
 /// A cache saves time: without it everything is fetched.
@@ -385,11 +388,7 @@ fn refuse_to_fetch(missing: Vec<(&Model, u64)>) -> Result<(), FetchError> {
 }
 
 fn naming(guard: &DestinationLock) -> Naming {
-    if guard.is_exclusive() {
-        Naming::Shared
-    } else {
-        Naming::Private(format!("{}-{:08x}", std::process::id(), fastrand::u32(..)))
-    }
+    if guard.is_exclusive() { Naming::Shared } else { Naming::private() }
 }
 
 /// Waits for the destination's lock.
@@ -403,8 +402,9 @@ async fn acquire(
     const ASK: Duration = Duration::from_millis(100);
     let started = Instant::now();
     let mut told = false;
+    let mut application = Application::default();
     loop {
-        let holder = match DestinationLock::try_acquire(destination)? {
+        let holder = match application.ask(destination)? {
             Acquire::Acquired(lock) => {
                 if told {
                     observer.observe(&Event::Acquired);
@@ -413,15 +413,18 @@ async fn acquire(
             }
             Acquire::Held(holder) => holder,
         };
-        if started.elapsed() >= wait {
+        // Whether somebody on another machine lives is known in a few seconds, however short the wait: else nobody who does
+        // not wait would ever get a dead one's lock.
+        if started.elapsed() >= wait && !application.is_watching() {
             return Err(FetchError::Busy { holder, waited: started.elapsed() });
         }
         if !told {
             observer.observe(&Event::Waiting { holder });
             told = true;
         }
+        let left = if application.is_watching() { ASK } else { wait.saturating_sub(started.elapsed()) };
         tokio::select! {
-            () = tokio::time::sleep(ASK.min(wait.saturating_sub(started.elapsed()))) => {}
+            () = tokio::time::sleep(ASK.min(left)) => {}
             () = transfer::told_to_stop(interrupted) => return Err(FetchError::Interrupted),
         }
     }
@@ -461,74 +464,5 @@ fn warn_of_headers(destination: &Destination, files: &[FileReport], observer: &d
             );
             observer.observe(&Event::Warning { message });
         }
-    }
-}
-
-/// A plan that is only shown.
-struct Shown<'a> {
-    lock: &'a Lockfile,
-    models: &'a [&'a Model],
-    path: &'a Utf8Path,
-    local: &'a Local,
-    config: &'a FetchConfig,
-}
-
-impl Shown<'_> {
-    fn show(
-        &self,
-        observer: &dyn Observer,
-        interrupted: &watch::Receiver<bool>,
-        started: Instant,
-    ) -> Result<Report, FetchError> {
-        let destination = Destination::open(self.path)?;
-        let cache = self.local.cache.as_deref().map(Cache::open_existing).transpose()?.flatten();
-        let shares_disk = |cache: &Cache| {
-            destination.as_ref().is_some_and(|destination| cache.place().shares_disk_with(destination))
-        };
-        let sources = LocalSources {
-            baked: self.local.baked.as_ref(),
-            cache: cache.as_ref(),
-            cache_shares_disk: cache.as_ref().is_some_and(shares_disk),
-        };
-        // Where there is no destination yet, its parent's disk will be the one.
-        let free = destination
-            .as_ref()
-            .map_or_else(|| store::free_space_near(self.path), Destination::free_space)?;
-        let items = match &destination {
-            Some(destination) => {
-                let planner = Planner {
-                    destination,
-                    marker: &Marker::load_or_proven(destination, self.lock.marker()),
-                    config: self.config,
-                    naming: &Naming::Shared,
-                    sources,
-                    observer,
-                    interrupted,
-                };
-                planner.plan(self.models)
-            }
-            None => self.models.iter().map(|model| self.nothing_there(model, &sources, observer)).collect(),
-        };
-        if *interrupted.borrow() {
-            return Err(FetchError::Interrupted);
-        }
-        announce(&items, self.models, &sources, free, observer);
-        let plan = planned(&items, self.models);
-        let report = |(item, model): (Item, &&Model)| {
-            let result = match item.plan {
-                Plan::Present(_) => Ok(Some(Outcome::Present)),
-                Plan::Failed(error) => Err(FileError::of_store(error)),
-                _ => Ok(None),
-            };
-            FileReport::of(model, result)
-        };
-        let files = items.into_iter().zip(self.models).map(report).collect();
-        Ok(Report { files, elapsed: started.elapsed(), plan, free, by_marker: false, interrupted: false })
-    }
-
-    fn nothing_there(&self, model: &Model, sources: &LocalSources<'_>, observer: &dyn Observer) -> Item {
-        let candidates = if self.config.force { Vec::new() } else { sources.candidates(model, observer) };
-        let plan = if candidates.is_empty() { Plan::WouldFetch(0) } else { Plan::Local(candidates) };
-        Item::new(plan)
     }
 }

@@ -25,6 +25,7 @@
 
 mod beneath;
 mod destination;
+mod directory;
 mod error;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
@@ -40,13 +41,14 @@ mod part;
 mod pieces;
 mod settled;
 
+pub use destination::Destination;
 pub(crate) use destination::free_space_near;
-pub use destination::{ChangeTime, Destination, Directory, Found, Identity, Stamp, Usage};
-pub use error::StoreError;
+pub use directory::{ChangeTime, Directory, Found, Identity, Stamp, Usage};
+pub use error::{Lacking, StoreError};
 pub use install::{Installed, Verified};
 pub use layers::{Layer, lay_out, layer_of};
 pub use link::{install_hard_link, install_symlink};
-pub use lock::{Acquire, DestinationLock};
+pub use lock::{Acquire, Application, DestinationLock};
 pub use original::{Original, Reading};
 pub use part::{BringError, Lease, Naming, PartFile, Way, Written, install_copy};
 

@@ -28,7 +28,7 @@ mod writers;
 
 use std::os::unix::process::CommandExt as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use xshell::{Shell, cmd};
 
@@ -113,9 +113,55 @@ impl CrashArgs {
         }
     }
 
-    /// How many of something: what was asked for, or the part's own number.
-    fn count(&self, sample: usize, full: usize) -> usize {
-        self.count.unwrap_or(if self.extent() == Extent::Sample { sample } else { full })
+    /// How many of a part's strikes are tried: what was asked for, or the part's own number.
+    fn count(&self, part: Part) -> usize {
+        self.count.unwrap_or(part.numbers(self.extent()).tried)
+    }
+
+    /// How many there have to be in the end; no number where a person has given one.
+    fn least(&self, part: Part) -> usize {
+        if self.count.is_some() { 0 } else { part.numbers(self.extent()).least }
+    }
+
+    /// Too few would prove too little: a count in CI has to be real.
+    fn enough(&self, part: Part, done: usize) -> Result<()> {
+        let (least, what) = (self.least(part), part.strikes());
+        ensure!(done >= least, "{done} {what} are too few: {least} are the least that is to be proved");
+        Ok(())
+    }
+}
+
+/// How much a part does.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    /// Runs differ in their calls: some of these strike nothing.
+    tried: usize,
+    least: usize,
+}
+
+impl Part {
+    fn numbers(self, extent: Extent) -> Numbers {
+        let (tried, least) = match (self, extent) {
+            (Self::Kills, Extent::Sample) => (340, 300),
+            (Self::Kills, _) => (1500, 300),
+            (Self::Errors, Extent::Sample) => (240, 200),
+            (Self::Errors, _) => (1500, 200),
+            // On ext4; what the others have comes on top.
+            (Self::Power, Extent::Sample) => (28, 20),
+            (Self::Power, _) => (270, 200),
+            (Self::Writers, Extent::Sample) => (12, 12),
+            (Self::Writers, _) => (200, 200),
+        };
+        Numbers { tried, least }
+    }
+
+    fn strikes(self) -> &'static str {
+        match self {
+            Self::Kills => "kills",
+            Self::Errors => "errors",
+            Self::Power => "clones of the disk",
+            Self::Writers => "rounds",
+        }
     }
 }
 
@@ -175,4 +221,55 @@ pub(crate) fn run(args: &CrashArgs) -> Result<()> {
     }
     steps.finish();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(extent: Extent, count: Option<usize>) -> CrashArgs {
+        CrashArgs {
+            exhaustive: extent == Extent::Exhaustive,
+            sample: extent == Extent::Sample,
+            only: Vec::new(),
+            seed: 1,
+            count,
+            no_mounts: false,
+            keep_going: false,
+            prove_red: false,
+            strike: None,
+            own_mounts: false,
+        }
+    }
+
+    #[test]
+    fn too_few_strikes_fail_the_command_and_say_so() {
+        for (extent, part, least) in [
+            (Extent::Sample, Part::Kills, 300),
+            (Extent::Full, Part::Kills, 300),
+            (Extent::Sample, Part::Power, 20),
+            (Extent::Full, Part::Power, 200),
+            (Extent::Exhaustive, Part::Power, 200),
+            (Extent::Full, Part::Writers, 200),
+        ] {
+            let args = args(extent, None);
+            let error = args.enough(part, least - 1).unwrap_err().to_string();
+            assert!(error.contains(&format!("{least} are the least")), "{extent:?} {part:?}: {error}");
+            assert!(error.starts_with(&format!("{} {}", least - 1, part.strikes())), "{error}");
+            args.enough(part, least).unwrap();
+        }
+        args(Extent::Sample, Some(3)).enough(Part::Kills, 2).unwrap();
+    }
+
+    #[test]
+    fn more_is_tried_than_has_to_be_proved() {
+        for &part in Part::value_variants() {
+            for extent in [Extent::Sample, Extent::Full, Extent::Exhaustive] {
+                let Numbers { tried, least } = part.numbers(extent);
+                assert!(tried >= least, "{part:?} {extent:?}");
+                assert_eq!(args(extent, None).count(part), tried);
+                assert_eq!(args(extent, Some(7)).count(part), 7);
+            }
+        }
+    }
 }

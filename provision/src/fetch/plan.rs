@@ -77,6 +77,10 @@ pub(super) struct Needs {
     pub(super) here: u64,
     /// On the cache's disk, where that is another one.
     pub(super) in_cache: u64,
+    /// What journals take on the destination's disk while that goes on.
+    pub(super) journals_here: u64,
+    /// The same on the cache's.
+    pub(super) journals_in_cache: u64,
 }
 
 /// Looks at what is on disk. Reads and hashes; makes and proves the parts that there are.
@@ -343,18 +347,22 @@ impl Needs {
     /// Adds what one file needs.
     pub(super) fn add(&mut self, item: &Item, model: &Model, sources: &LocalSources<'_>) {
         let rest = model.size - item.held(model.size);
+        let journal = PartFile::journal_room(model.size, rest);
         match &item.plan {
             Plan::Fetch(_) | Plan::WouldFetch(_) => {
                 self.to_fetch += rest;
                 self.here += rest;
+                self.journals_here += journal;
             }
             Plan::FetchToCache(_) if sources.cache_shares_disk || sources.cache.is_none() => {
                 self.to_fetch += rest;
                 self.here += rest;
+                self.journals_here += journal;
             }
             Plan::FetchToCache(_) => {
                 self.to_fetch += rest;
                 self.in_cache += rest;
+                self.journals_in_cache += journal;
                 self.here += model.size;
             }
             Plan::Local(candidates) => {

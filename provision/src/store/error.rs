@@ -8,20 +8,23 @@ use rustix::io::Errno;
 /// A failure of the disk or of what was found on it. Every message names the path and the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No space.
+    /// No room for more bytes: on the file system, or in what its user may have of it.
     #[error(
-        "{path}: no room left while {doing}{}; {free} bytes are free: free some space or choose another --dest, then \
-         run again (it resumes)",
-        more(*needed)
+        "{path}: {} while {doing}{}; {} or choose another --dest, then run again (it resumes)",
+        lacking.what(),
+        more(*needed),
+        lacking.way_out(*free)
     )]
     Full {
         /// The file.
         path: Utf8PathBuf,
         /// What was being done.
         doing: &'static str,
+        /// What there is no more of.
+        lacking: Lacking,
         /// Bytes that the file still needs, where that is known.
         needed: Option<u64>,
-        /// Bytes free in its directory, as far as that can be told.
+        /// Bytes free in its directory, quota or not, as far as that can be told.
         free: u64,
         /// The system's word.
         #[source]
@@ -37,25 +40,6 @@ pub enum StoreError {
         path: Utf8PathBuf,
         /// What was being done.
         doing: &'static str,
-    },
-    /// The quota is used up.
-    #[error(
-        "{path}: the disk quota is used up while {doing}{}; the file system itself has {free} bytes free: remove some \
-         of your files, have the quota raised, or choose another --dest, then run again (it resumes)",
-        more(*needed)
-    )]
-    Quota {
-        /// The file.
-        path: Utf8PathBuf,
-        /// What was being done.
-        doing: &'static str,
-        /// Bytes that the file still needs, where that is known.
-        needed: Option<u64>,
-        /// Bytes free in its directory, quota or not.
-        free: u64,
-        /// The system's word.
-        #[source]
-        source: io::Error,
     },
     /// A file larger than allowed.
     #[error(
@@ -248,6 +232,33 @@ pub enum StoreError {
     },
 }
 
+/// What there is no more of where bytes do not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    /// Space on the file system.
+    Space,
+    /// What the user may have of it.
+    Quota,
+}
+
+impl Lacking {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Space => "no room left",
+            Self::Quota => "the disk quota is used up",
+        }
+    }
+
+    fn way_out(self, free: u64) -> String {
+        match self {
+            Self::Space => format!("{free} bytes are free: free some space"),
+            Self::Quota => format!(
+                "the file system itself has {free} bytes free: remove some of your files, have the quota raised,"
+            ),
+        }
+    }
+}
+
 impl StoreError {
     /// What happened, with the system's word on it.
     pub fn reason(&self) -> String {
@@ -265,13 +276,10 @@ impl StoreError {
         let (path, source) = (path.to_owned(), source.into());
         match Errno::from_io_error(&source) {
             Some(Errno::NOSPC) if has_no_inodes(&path) => Self::NoInodes { path, doing },
-            Some(Errno::NOSPC) => {
+            Some(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
+                let lacking = if errno == Errno::DQUOT { Lacking::Quota } else { Lacking::Space };
                 let free = free_space_of(&path);
-                Self::Full { path, doing, needed: None, free, source }
-            }
-            Some(Errno::DQUOT) => {
-                let free = free_space_of(&path);
-                Self::Quota { path, doing, needed: None, free, source }
+                Self::Full { path, doing, lacking, needed: None, free, source }
             }
             Some(Errno::FBIG) => Self::TooLarge { path, needed: None, source },
             Some(Errno::ROFS) => Self::ReadOnly { path },
@@ -308,9 +316,7 @@ impl StoreError {
 
     /// Says how many bytes more the file needs, where room is what is lacking.
     pub(super) fn needing(mut self, bytes: u64) -> Self {
-        if let Self::Full { needed, .. } | Self::Quota { needed, .. } | Self::TooLarge { needed, .. } =
-            &mut self
-        {
+        if let Self::Full { needed, .. } | Self::TooLarge { needed, .. } = &mut self {
             *needed = Some(bytes);
         }
         self
@@ -375,7 +381,11 @@ mod tests {
             assert!(text.contains(word) && text.contains("needs 1234 bytes more"), "{text}");
             assert!(text.contains("--dest") && text.contains("it resumes"), "the way out: {text}");
         }
-        assert!(text(Errno::NOSPC).contains("bytes are free") && !free.is_empty());
+        let quota = text(Errno::DQUOT);
+        let of_space = text(Errno::NOSPC);
+        assert!(of_space.contains("bytes are free: free some space or choose another --dest"), "{of_space}");
+        assert!(quota.contains("have the quota raised, or choose another --dest"), "{quota}");
+        assert!(!free.is_empty());
     }
 
     #[test]

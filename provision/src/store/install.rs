@@ -2,13 +2,25 @@
 //!
 //! [`Verified`] can only be made by [`PartFile::verify`], and nothing else can be installed: "verified" is a type,
 //! not a flag (I5).
+//!
+//! # A name is not a handle
+//! What was proven is an open file, and what a rename moves is whatever has a name at that moment: Linux has no rename by
+//! handle. So the file under the name is held against the handle before the rename and after it ([`Looks`]). A file that
+//! somebody has put there in between loses the final name again. One of the same size and mtime keeps it: no part under way
+//! has the mtime of an installed file, so it is what another run has proven and installed after us, where locks do nothing;
+//! before a marker vouches for it, its bytes are read (`settled`).
+//!
+//! Exchanging the names (`RENAME_EXCHANGE`) would bring an older version back then. But it leaves that version under the
+//! part's name until it is removed; after a kill the next run would write into it, and a process may have it mapped. Giving
+//! the final name by a link from the handle cannot go wrong, but only where nothing has the name yet and the file system
+//! has links, and NFS keeps the part under a name of its own then.
 
 use std::fs::File;
 use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
-use rustix::io::retry_on_intr;
+use rustix::fs::{AtFlags, Mode, RenameFlags, Stat, Timespec, Timestamps};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{Directory, Found, INSTALLED_MTIME, Identity, PartFile, Stamp, StoreError};
 use crate::digest::Sha256;
@@ -50,42 +62,114 @@ impl Verified {
             return Err(StoreError::of_volume("syncing it", &path, error));
         }
         let held = rustix::fs::fstat(file).map_err(StoreError::at("looking at it", &path))?;
-        let identity = Identity::of(&held);
-        let named = rustix::fs::statat(directory.handle(), names.part.as_str(), AtFlags::SYMLINK_NOFOLLOW);
-        let is_same = named.is_ok_and(|named| Identity::of(&named) == identity);
-        if !is_same || held.st_size as u64 != size {
+        let (identity, looks) = (Identity::of(&held), Looks::of(&held));
+        let is_named = Looks::at(directory, &names.part).is_ok_and(|Looks(named, _)| named == identity);
+        if !is_named || held.st_size as u64 != size {
             return Err(StoreError::PartReplaced { path });
         }
-        give_name(directory, &names.part, model.file_name())?;
+        give_name(directory, &names.part, model.file_name(), &Right::File(looks))?;
         directory.remove(&names.journal)?;
         let stamp = Stamp { size, mtime: (INSTALLED_MTIME, 0) };
         Ok(Installed { path: model.clone(), stamp, sha256, identity: Some(identity), link: None })
     }
 }
 
+/// What a file is known by before and after it gets another name: which it is, its size and its mtime. A rename changes the
+/// change time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Looks(Identity, Stamp);
+
+impl Looks {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self(Identity::of(stat), Stamp::of(stat))
+    }
+
+    /// Of what is under `name`, symlinks not followed.
+    pub(super) fn at(directory: &Directory, name: &str) -> Result<Self, Errno> {
+        rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Self::of(&stat))
+    }
+}
+
+/// What may be under a final name.
+#[derive(Debug)]
+pub(super) enum Right {
+    /// This file, or one that looks as every other run has installed it.
+    File(Looks),
+    /// A symlink that leads there.
+    Link(Looks, String),
+}
+
+impl Right {
+    fn looks(&self) -> Looks {
+        let (Self::File(looks) | Self::Link(looks, _)) = self;
+        *looks
+    }
+
+    /// Whether that is under `name`.
+    fn is_under(&self, directory: &Directory, name: &str) -> bool {
+        match self {
+            Self::File(Looks(identity, stamp)) => {
+                let found = Looks::at(directory, name);
+                found.is_ok_and(|Looks(which, like)| which == *identity || like == *stamp)
+            }
+            Self::Link(_, target) => {
+                directory.read_link(name).is_ok_and(|found| found.as_ref() == Some(target))
+            }
+        }
+    }
+}
+
 /// Renames what is under `from` to its final name, durably. Where the directory cannot be synced, the name is taken back,
-/// unless it took the place of an older file: that is gone, and this one is better than none.
-pub(super) fn give_name(directory: &Directory, from: &str, name: &str) -> Result<(), StoreError> {
+/// unless it took the place of an older file: that is gone, and this one is better than none. It is taken back in any case
+/// where what was under `from` turns out to be something else.
+pub(super) fn give_name(
+    directory: &Directory,
+    from: &str,
+    name: &str,
+    right: &Right,
+) -> Result<(), StoreError> {
     let path = directory.path().join(name);
     let replaced = check_replaceable(directory, name)?;
-    let identity = |name: &str| {
-        let stat = rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW);
-        stat.map(|stat| Identity::of(&stat))
-    };
-    let ours = identity(from).map_err(StoreError::at("looking at it", &directory.path().join(from)))?;
+    #[cfg(test)]
+    interruption::happen();
     retry_on_intr(|| rustix::fs::renameat(directory.handle(), from, directory.handle(), name)).map_err(
         |error| {
             StoreError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
         },
     )?;
+    if !right.is_under(directory, name) {
+        take_back(directory, name, from);
+        let _ = directory.sync();
+        return Err(StoreError::PartReplaced { path: directory.path().join(from) });
+    }
     let Err(error) = retry_on_intr(|| rustix::fs::fsync(directory.handle())) else { return Ok(()) };
-    if !replaced && identity(name) == Ok(ours) {
-        let _ = retry_on_intr(|| rustix::fs::renameat(directory.handle(), name, directory.handle(), from));
+    if !replaced && Looks::at(directory, name) == Ok(right.looks()) {
+        take_back(directory, name, from);
     }
     Err(match StoreError::of_volume("syncing its directory", &path, error) {
         refused @ StoreError::Unsuitable { .. } => refused,
         _ => StoreError::NotDurable { path, replaced, source: error.into() },
     })
+}
+
+/// Gives a file that must not have the final name its old one again, for whoever is writing it. Where that is somebody
+/// else's by now, the file loses its name.
+fn take_back(directory: &Directory, name: &str, from: &str) {
+    let handle = directory.handle();
+    let exclusively =
+        retry_on_intr(|| rustix::fs::renameat_with(handle, name, handle, from, RenameFlags::NOREPLACE));
+    let taken_back = match exclusively {
+        // Network volumes cannot rename so.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+            if Looks::at(directory, from) == Err(Errno::NOENT) =>
+        {
+            retry_on_intr(|| rustix::fs::renameat(handle, name, handle, from))
+        }
+        done => done,
+    };
+    if taken_back.is_err() {
+        let _ = directory.remove(name);
+    }
 }
 
 /// The mode and mtime of every installed file: the same bytes make the same image layer only if these are the same.
@@ -107,5 +191,26 @@ fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreErr
     match found.in_the_way() {
         Some(what) => Err(StoreError::NotAFile { path: directory.path().join(name), what }),
         None => Ok(found != Found::Nothing),
+    }
+}
+
+/// What tests do between the last look at a file and the rename.
+#[cfg(test)]
+pub(super) mod interruption {
+    use std::cell::Cell;
+
+    thread_local! {
+        static WORK: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+    }
+
+    /// Has this happen before the next rename of this thread.
+    pub(crate) fn plan(work: impl FnOnce() + 'static) {
+        WORK.set(Some(Box::new(work)));
+    }
+
+    pub(super) fn happen() {
+        if let Some(work) = WORK.take() {
+            work();
+        }
     }
 }

@@ -2,11 +2,16 @@
 //!
 //! A hard link is for the cache: both names are one file, whose mode and mtime are those of every installed file. A
 //! symlink is for directories baked into an image, which no link can reach and no run can write to.
+//!
+//! What was proven is an open file, and its path may lead to another one by now: so the link is made from the handle where
+//! the system lets us, and looked at afterwards.
+
+use std::os::fd::AsRawFd as _;
 
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::install::{fix_metadata, give_name};
+use super::install::{Looks, Right, fix_metadata, give_name};
 use super::part::Names;
 use super::{
     BringError, Destination, Directory, INSTALLED_MTIME, Identity, Installed, Naming, Original, Stamp,
@@ -26,9 +31,7 @@ pub fn install_hard_link(
     let temporary = Names::new(model, naming).temporary;
     let link = || {
         directory.remove(&temporary)?;
-        let (from, to) = (original.path().as_std_path(), directory.handle());
-        Ok(retry_on_intr(|| rustix::fs::linkat(CWD, from, to, temporary.as_str(), AtFlags::SYMLINK_FOLLOW))
-            .is_ok())
+        Ok(link_to(original, &directory, &temporary).is_ok())
     };
     // Whether it can be had is cheaper to find out than whether it is right. The link is not kept for the proof, which
     // may take long enough to be killed in.
@@ -44,6 +47,28 @@ pub fn install_hard_link(
     // Gone where it was renamed; still there where the final name was a link to the same file already (rename(2)).
     directory.remove(&temporary).map_err(BringError::Part)?;
     result
+}
+
+/// Gives the open file one more name. By its handle: the kernel lets whoever opened it do so since Linux 6.10, and
+/// whoever may read everything before; else by the handle's name in /proc. Where there is no /proc only the path is left,
+/// and the caller looks at what that led to.
+fn link_to(original: &Original, directory: &Directory, name: &str) -> Result<(), Errno> {
+    let link = |from: &std::path::Path, flags| {
+        retry_on_intr(|| rustix::fs::linkat(&original.file, from, directory.handle(), name, flags))
+    };
+    let descriptor = format!("/proc/self/fd/{}", original.file.as_raw_fd());
+    let ways = [
+        (std::path::Path::new(""), AtFlags::EMPTY_PATH),
+        (std::path::Path::new(&descriptor), AtFlags::SYMLINK_FOLLOW),
+    ];
+    for (from, flags) in ways {
+        match link(from, flags) {
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {}
+            result => return result,
+        }
+    }
+    let from = original.path().as_std_path();
+    retry_on_intr(|| rustix::fs::linkat(CWD, from, directory.handle(), name, AtFlags::SYMLINK_FOLLOW))
 }
 
 /// The bytes have been proven; `temporary` is a link that has just been made.
@@ -76,7 +101,9 @@ fn finish_hard_link(
     }
     retry_on_intr(|| rustix::fs::fsync(&original.file))
         .map_err(|error| BringError::Part(part("syncing it")(error)))?;
-    rename(directory, temporary, model)?;
+    let held =
+        rustix::fs::fstat(&original.file).map_err(|error| BringError::Part(part("looking at it")(error)))?;
+    rename(directory, temporary, model, &Right::File(Looks::of(&held)))?;
     let identity = Some(Identity::of(&held));
     Ok(Some(Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity, link: None }))
 }
@@ -100,7 +127,9 @@ pub fn install_symlink(
         rustix::fs::symlinkat(original.path().as_std_path(), directory.handle(), temporary.as_str())
     })
     .map_err(|error| BringError::Part(StoreError::of("making the symlink", &path, error)))?;
-    rename(&directory, &temporary, model)?;
+    let looks = Looks::at(&directory, &temporary)
+        .map_err(|error| BringError::Part(StoreError::of("looking at it", &path, error)))?;
+    rename(&directory, &temporary, model, &Right::Link(looks, original.path().to_string()))?;
     Ok(Installed {
         path: model.path.clone(),
         stamp: original.stamp(),
@@ -116,8 +145,8 @@ fn make_parent(destination: &Destination, model: &Model) -> Result<std::sync::Ar
     parent.map_err(BringError::Part)
 }
 
-fn rename(directory: &Directory, temporary: &str, model: &Model) -> Result<(), BringError> {
-    let named = give_name(directory, temporary, model.path.file_name());
+fn rename(directory: &Directory, temporary: &str, model: &Model, right: &Right) -> Result<(), BringError> {
+    let named = give_name(directory, temporary, model.path.file_name(), right);
     if named.is_err() {
         let _ = directory.remove(temporary);
     }

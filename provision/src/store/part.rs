@@ -20,16 +20,17 @@
 mod bring;
 mod lease;
 mod names;
+mod orphans;
 mod prove;
+mod records;
 mod unnamed;
 
 use std::fs::File;
-use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use camino::Utf8PathBuf;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::FlockOperation;
 use rustix::io::{Errno, retry_on_intr};
 
 pub use bring::{BringError, Way, install_copy};
@@ -37,11 +38,12 @@ pub use lease::Lease;
 pub(super) use names::Names;
 pub use names::Naming;
 use prove::{Proven, open_exclusively, prove};
+use records::{JOURNAL_BYTES, Records};
 
 use super::install::Verified;
 use super::journal::{self, Reach};
 use super::pieces::{Pieces, checksum};
-use super::{BLOCK, Destination, Directory, StoreError};
+use super::{Destination, Directory, Identity, StoreError};
 use crate::byte_range::{ByteRange, RangeSet};
 use crate::digest::{Hasher, Sha256};
 use crate::lockfile::Model;
@@ -75,8 +77,8 @@ pub struct PartFile {
     home: Condvar,
     /// Held for the whole of a checkpoint, so that there is one at a time. Taken before `journal`.
     syncing: Mutex<()>,
-    /// The journal, once it has a record. Taken before `state`.
-    journal: Mutex<Option<File>>,
+    /// Taken before `state`.
+    journal: Mutex<Records>,
     /// True once nothing may be written any more. Read for the whole of a write. Taken before `syncing`.
     sealed: RwLock<bool>,
 }
@@ -153,7 +155,7 @@ impl PartFile {
             }),
             home: Condvar::new(),
             syncing: Mutex::new(()),
-            journal: Mutex::new(None),
+            journal: Mutex::default(),
             sealed: RwLock::new(false),
         };
         if proven.pieces.is_empty() {
@@ -162,10 +164,12 @@ impl PartFile {
         } else {
             // What is false, torn or overtaken must not be read again next time.
             part.sync_data()?;
-            let text =
-                journal::header(&part.sha256, part.size) + &journal::records(Reach::Durable, proven.pieces);
-            let Names { journal, temporary, .. } = &part.names;
-            part.directory.write_small_through(temporary, journal, text.as_bytes())?;
+            let mut journal = part.journal.lock().unwrap_or_else(PoisonError::into_inner);
+            for (range, crc) in proven.pieces {
+                journal.durable.insert(range, crc32fast::Hasher::new_with_initial_len(crc, range.len()));
+            }
+            part.rewrite(&mut journal)?;
+            drop(journal);
         }
         Ok(part)
     }
@@ -299,24 +303,6 @@ impl PartFile {
         self.follow()
     }
 
-    /// Notes in the journal what has been written, without waiting for the disk: enough for the next run after a
-    /// kill, not after a power cut.
-    pub fn note(&self) -> Result<(), StoreError> {
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = {
-            let mut state = self.state();
-            if state.sealed || state.lost.is_some() || state.fresh_bytes == 0 {
-                return Ok(());
-            }
-            state.fresh_bytes = 0;
-            let fresh = std::mem::take(&mut state.fresh);
-            let text = journal::records(Reach::Written, fresh.iter());
-            state.noted.append(fresh);
-            text
-        };
-        self.append(&mut journal, &text)
-    }
-
     /// Makes what has been written durable and then says so in the journal. Returns how many bytes that were.
     pub fn checkpoint(&self) -> Result<u64, StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -339,15 +325,22 @@ impl PartFile {
         }
         self.sync_data()?;
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        self.append(&mut journal, &journal::records(Reach::Durable, pieces.iter()))?;
-        if let Some(file) = journal.as_ref() {
+        let text = journal::records(Reach::Durable, pieces.iter());
+        let len = pieces.len();
+        journal.durable.append(pieces);
+        if journal.bytes + text.len() as u64 > JOURNAL_BYTES {
+            self.rewrite(&mut journal)?;
+            return Ok(len);
+        }
+        self.append(&mut journal, &text)?;
+        if let Some(file) = journal.file.as_ref() {
             // The names of part and journal are worth nothing if the directory forgets them.
             let path = self.directory.path().join(&self.names.journal);
             retry_on_intr(|| rustix::fs::fdatasync(file))
                 .map_err(|error| StoreError::of_volume("syncing the journal", &path, error))?;
             self.directory.sync()?;
         }
-        Ok(pieces.len())
+        Ok(len)
     }
 
     /// Makes the bytes durable, or gives the part up. The caller has `syncing`, or the part to itself.
@@ -362,24 +355,17 @@ impl PartFile {
         Err(self.error(SYNCING, error))
     }
 
-    fn append(&self, journal: &mut Option<File>, text: &str) -> Result<(), StoreError> {
-        let path = self.directory.path().join(&self.names.journal);
-        if journal.is_none() {
-            *journal = Some(self.open_journal().map_err(StoreError::at("opening it", &path))?);
-        }
-        // Opened for appending.
-        let written = journal.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()));
-        written.map_err(|error| {
-            StoreError::of_volume("writing the journal", &path, error).needing(self.size - self.held())
-        })
-    }
-
     /// Forgets everything: every byte is wanted again. Nobody may be writing.
     pub fn reset(&self) -> Result<(), StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_not_lost()?;
-        *journal = None;
+        let held = rustix::fs::fstat(&self.file).map_err(StoreError::at("looking at it", &self.path()))?;
+        if self.directory.identity(&self.names.part)? != Some(Identity::of(&held)) {
+            // Another may have installed it while this process stood still: then it is a file that is in use.
+            return Err(StoreError::PartReplaced { path: self.path() });
+        }
+        *journal = Records::default();
         self.directory.remove(&self.names.journal)?;
         self.file.set_len(0).map_err(|error| self.error("emptying it", error))?;
         let mut state = self.state_with_hasher();
@@ -472,56 +458,6 @@ impl PartFile {
         self.home
             .wait_while(self.state(), |state| state.hasher.is_none())
             .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open_journal(&self) -> std::io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let mut file = File::from(retry_on_intr(|| {
-            rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)
-        })?);
-        if file.metadata()?.len() == 0 {
-            file.write_all(journal::header(&self.sha256, self.size).as_bytes())?;
-        }
-        Ok(file)
-    }
-
-    /// Where locks do nothing, a part left by a process that is gone is copied, never written in place: its owner
-    /// may only be slow. To be called before anything is claimed of this part.
-    fn adopt_orphans(&self, model: &Model, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
-        let stem = Names::stem(model);
-        for name in self.directory.names()? {
-            let Some(other) = name.strip_suffix(".part").filter(|other| other.starts_with(&stem)) else {
-                continue;
-            };
-            if name == self.names.part || self.held() == self.size {
-                continue;
-            }
-            let names = Names::of(other);
-            let Some((file, _)) = self.directory.open_file(&names.part)? else { continue };
-            let proven = prove(&file, &self.directory, &names, model, &mut go_on)?;
-            for missing in self.missing() {
-                for (piece, _) in &proven.pieces {
-                    let wanted = ByteRange::new(piece.start.max(missing.start), piece.end.min(missing.end));
-                    self.copy(&file, wanted)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies `range` out of another file, at the same place.
-    fn copy(&self, from: &File, range: ByteRange) -> Result<(), StoreError> {
-        let mut at = range.start;
-        while at < range.end {
-            let mut block = vec![0; BLOCK.min((range.end - at) as usize)];
-            from.read_exact_at(&mut block, at).map_err(|error| self.error("copying into it", error))?;
-            let len = block.len() as u64;
-            self.write(at, &block)?;
-            self.hash(at, &block)?;
-            at += len;
-        }
-        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ use super::strike::{Action, Errno, Strike, spread};
 use super::tally::Tally;
 use super::tracer::{Call, End, Options, Trace};
 use super::workshop::Workshop;
-use super::{CrashArgs, Extent};
+use super::{CrashArgs, Extent, Part};
 
 const MARGIN: u64 = 8;
 
@@ -75,11 +75,11 @@ pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
     }
     println!("    {IN_CACHE}: it is fetched past it");
     println!("    {BAKED}: it is fetched");
-    Ok(())
+    args.enough(Part::Errors, by_call.total())
 }
 
 fn strikes(workshop: &Workshop, args: &CrashArgs) -> Result<Vec<Strike>> {
-    let count = args.count(240, 1500);
+    let count = args.count(Part::Errors);
     let mut rng = Rng::with_seed(args.seed ^ 0xE0);
     let singles = Errno::ALL.map(Action::Fail);
     // Nothing is interrupted for ever.

@@ -28,7 +28,7 @@ use super::tally::Tally;
 use super::tracer::{Call, End, Options};
 use super::volume::{FileSystem, Holder};
 use super::workshop::Workshop;
-use super::{CrashArgs, Extent};
+use super::{CrashArgs, Extent, Part};
 use crate::steps::Done;
 
 /// A clone of the disk, and the moment of which it is.
@@ -71,8 +71,8 @@ pub(super) fn run(sh: &Shell, workshop: &Workshop, args: &CrashArgs) -> Result<D
             red(&holder, &stage, kind)?;
         }
         let count = match kind {
-            FileSystem::Ext4 => args.count(24, 270),
-            _ => args.count(0, 90),
+            FileSystem::Ext4 => args.count(Part::Power),
+            _ => args.count.unwrap_or(90),
         };
         let jobs: &[Job] = if args.extent() == Extent::Sample {
             &[Job::Fetch, Job::Paced, Job::Replace, Job::Cache]
@@ -96,9 +96,37 @@ pub(super) fn run(sh: &Shell, workshop: &Workshop, args: &CrashArgs) -> Result<D
             })?;
         }
     }
+    top_up(&holder, &stage, args, &recorded, &mut rng, &mut tally)?;
     println!("{}", tally.table("job"));
+    args.enough(Part::Power, tally.total())?;
     println!("{} clones of the disk; I1 to I3 held, and a run on each finished the job", tally.total());
     Ok(Done::Passed)
+}
+
+/// Calls that a run did not come to and moments after its end have left some clones out: others are made, each time at least
+/// the one after the end.
+fn top_up(
+    holder: &Holder,
+    stage: &Stage<'_>,
+    args: &CrashArgs,
+    recorded: &[(Job, Vec<Call>)],
+    rng: &mut Rng,
+    tally: &mut Tally,
+) -> Result<()> {
+    /// More clones at once would take too much of the disk that holds them.
+    const AT_ONCE: usize = 30;
+    let fetch = recorded.iter().filter(|(job, _)| *job == Job::Fetch);
+    for (job, calls) in fetch.cycle() {
+        let lacking = args.least(Part::Power).saturating_sub(tally.total());
+        if lacking == 0 {
+            break;
+        }
+        println!("    {lacking} clones are lacking: more of {}", job.name());
+        let moments = moments(*job, calls, lacking.min(AT_ONCE), rng);
+        cut(holder, stage, FileSystem::Ext4, *job, &moments, rng, tally)
+            .with_context(|| format!("{}, clones that were lacking", job.name()))?;
+    }
+    Ok(())
 }
 
 /// Only the proof, for every file system that there is.

@@ -13,6 +13,13 @@ impl Tally {
         *self.cells.entry((row.into(), column.into())).or_default() += 1;
     }
 
+    /// Adds what is in another one.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (cell, count) in other.cells {
+            *self.cells.entry(cell).or_default() += count;
+        }
+    }
+
     pub(super) fn total(&self) -> usize {
         self.cells.values().sum()
     }

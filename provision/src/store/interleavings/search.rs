@@ -39,17 +39,28 @@ struct Search {
 }
 
 /// Takes every step in every state, faults as far as `rules` allow. Then: from each state, whatever order the steps come
-/// in, a world without further faults ends, with the file installed.
-pub(super) fn search(rules: &Rules) -> Result<Seen, Violation> {
+/// in, a world without further faults ends, with the file installed. With `sought` only that is a violation: from whatever
+/// else must not be the search does not go on.
+pub(super) fn search(rules: &Rules, sought: Option<&str>) -> Result<Seen, Violation> {
+    let is_sought = |what: &str| sought.is_none_or(|sought| sought == what);
     let mut search = Search::default();
     let world = World::new(rules);
     let mut stack = vec![(search.number(&world, (0, Step::Start)).0, world)];
     while let Some((at, world)) = stack.pop() {
         for step in world.steps(rules) {
-            for (next, is_cut) in world.after(step, rules).map_err(|what| search.violation(what, at, step))? {
+            let worlds = match world.after(step, rules) {
+                Ok(worlds) => worlds,
+                Err(what) if is_sought(what) => return Err(search.violation(what, at, step)),
+                Err(_) => continue,
+            };
+            for (next, is_cut) in worlds {
                 search.steps += 1;
                 search.cuts += usize::from(is_cut);
-                next.holds(rules).map_err(|what| search.violation(what, at, step))?;
+                match next.holds(rules) {
+                    Ok(()) => {}
+                    Err(what) if is_sought(what) => return Err(search.violation(what, at, step)),
+                    Err(_) => continue,
+                }
                 let (number, is_new) = search.number(&next, (at, step));
                 if !step.is_fault() {
                     search.onwards[at as usize].push(number);
@@ -63,7 +74,7 @@ pub(super) fn search(rules: &Rules) -> Result<Seen, Violation> {
             return Err(search.violation("there is no end of states", at, Step::Start));
         }
     }
-    search.ends()?;
+    search.ends().or_else(|violation| if is_sought(violation.what) { Err(violation) } else { Ok(()) })?;
     Ok(Seen { states: search.origins.len(), steps: search.steps, cuts: search.cuts })
 }
 

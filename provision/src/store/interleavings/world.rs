@@ -3,7 +3,8 @@
 use std::hash::{Hash, Hasher};
 
 use super::disk::{Disk, Name};
-use super::process::{Act, Process};
+use super::memory::Act;
+use super::process::Process;
 use super::{CONTENT, Rules, durable_claims};
 
 /// One thing that happens.

@@ -1,4 +1,11 @@
 //! What a part, its journal and its temporary are called.
+//!
+//! Where locks do nothing, a part's name says whose it is: `.NAME.DIGEST.SPACE-PROCESS-RANDOM.part`. The space is where the
+//! process's number means something: this system since its start, and this container. So a run can tell that an owner is
+//! dead, in the same container; of any other it cannot.
+
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::digest::Sha256;
 use crate::lockfile::Model;
@@ -11,6 +18,49 @@ pub enum Naming {
     Shared,
     /// A name of this process's own, where locks do nothing.
     Private(String),
+}
+
+impl Naming {
+    /// A name that no other process has, now or later.
+    pub fn private() -> Self {
+        // Where the system does not say which space this is, it is like no other.
+        let space = space().unwrap_or_else(|| format!("{:08x}", fastrand::u32(..)));
+        Self::Private(format!("{space}-{}-{:08x}", std::process::id(), fastrand::u32(..)))
+    }
+}
+
+/// Where process numbers mean something.
+fn space() -> Option<String> {
+    let system = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let numbers = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(Sha256::of(format!("{system}{}", numbers.display()).as_bytes()).short())
+}
+
+/// What is known of the owner of a part by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A process of this space that is no more.
+    Dead,
+    /// One that lives, or that cannot be known of here.
+    Unknown,
+}
+
+impl Owner {
+    /// Of the part whose name begins so; `None` where that is no name of [`Naming::private`].
+    pub(super) fn of(model: &Model, stem: &str) -> Option<Self> {
+        let own = stem.strip_prefix(&Names::stem(model))?.strip_prefix('.')?;
+        let is_hex = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let (rest, random) = own.rsplit_once('-')?;
+        // Earlier versions named no space.
+        let (of, process) = rest.split_once('-').map_or((None, rest), |(of, process)| (Some(of), process));
+        let process = process.parse().ok().and_then(Pid::from_raw)?;
+        if !is_hex(random) || of.is_some_and(|of| !is_hex(of)) {
+            return None;
+        }
+        let is_here = of.is_some() && of == space().as_deref();
+        let is_dead = is_here && test_kill_process(process) == Err(Errno::SRCH);
+        Some(if is_dead { Self::Dead } else { Self::Unknown })
+    }
 }
 
 #[derive(Debug, Clone)]

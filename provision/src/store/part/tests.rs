@@ -1,12 +1,15 @@
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
 use camino::Utf8Path;
 use proptest::prelude::*;
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode};
 
 use super::*;
 use crate::store::beneath::Walk;
+use crate::store::install::interruption;
+use crate::store::{Original, install_hard_link, install_symlink};
 
 const CONTENT: &[u8] = b"the quick brown fox jumps over the lazy dog";
 
@@ -144,6 +147,34 @@ fn what_was_only_noted_is_held_too_and_then_made_durable() {
 }
 
 #[test]
+fn fault_66_a_journal_that_gets_long_is_written_anew_and_loses_nothing() {
+    const SIZE: usize = 60_000;
+    let place = Place::new();
+    let content: Vec<u8> = (0..SIZE).map(|at| (at / 7) as u8).collect();
+    let model = model(&content);
+    let journal = || fs::read_to_string(place.part(&model, "journal")).unwrap();
+    {
+        let part = place.open(&model);
+        for at in 0..SIZE {
+            part.write(at as u64, &content[at..=at]).unwrap();
+            part.note().unwrap();
+            if at % 5_000 == 0 {
+                part.checkpoint().unwrap();
+                assert!(journal().len() as u64 <= JOURNAL_BYTES, "{} bytes at {at}", journal().len());
+            }
+        }
+    }
+    let held = |text: &str| -> u64 {
+        let records = journal::parse(text.as_bytes(), &model.sha256, model.size);
+        records.iter().map(|record| record.range.len()).sum()
+    };
+    assert_eq!(held(&journal()), model.size, "also what was noted after it was written anew");
+    let part = Arc::new(place.open(&model));
+    assert_eq!(part.held(), model.size);
+    part.verify().unwrap().install().unwrap();
+}
+
+#[test]
 fn fault_75_a_planted_part_is_hashed_again_and_dropped() {
     let place = Place::new();
     let model = model(CONTENT);
@@ -259,6 +290,96 @@ fn a_part_that_was_replaced_is_not_installed() {
     assert!(!place.file("d/x").exists());
 }
 
+/// Another process's part, half written, under the name of one that is about to be installed.
+fn rival(place: &Place, model: &Model) -> impl FnOnce() + 'static {
+    let (rival, part) = (place.file("d/rival"), place.part(model, "part"));
+    fs::write(&rival, &CONTENT[..20]).unwrap();
+    move || fs::rename(rival, part).unwrap()
+}
+
+#[test]
+fn fault_82_what_takes_a_part_s_name_between_the_last_look_and_the_rename_loses_the_final_name_again() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, CONTENT);
+    interruption::plan(rival(&place, &model));
+    let error = part.verify().unwrap().install().unwrap_err();
+    assert!(matches!(error, StoreError::PartReplaced { .. }), "{error}");
+    assert!(!place.file("d/x").exists(), "bytes that nobody has proven are under the final name");
+    assert_eq!(fs::read(place.part(&model, "part")).unwrap(), CONTENT[..20], "its owner goes on with it");
+}
+
+#[test]
+fn fault_82_what_another_run_has_installed_meanwhile_keeps_the_name() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, CONTENT);
+    let (other, name) = (place.file("d/other"), place.part(&model, "part"));
+    fs::write(&other, CONTENT).unwrap();
+    let installed = std::time::SystemTime::UNIX_EPOCH
+        + std::time::Duration::from_secs(INSTALLED_MTIME_FOR_TEST.unsigned_abs());
+    File::options().write(true).open(&other).unwrap().set_modified(installed).unwrap();
+    interruption::plan(move || fs::rename(other, name).unwrap());
+    part.verify().unwrap().install().unwrap();
+    assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
+}
+
+#[test]
+fn fault_82_a_part_that_another_has_installed_is_not_emptied() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, &CONTENT.to_ascii_uppercase());
+    assert!(matches!(part.clone().verify(), Err(StoreError::Mismatch { .. })));
+    fs::rename(place.part(&model, "part"), place.file("d/x")).unwrap();
+    assert!(matches!(part.reset(), Err(StoreError::PartReplaced { .. })));
+    assert_eq!(fs::metadata(place.file("d/x")).unwrap().len(), 43);
+}
+
+#[test]
+fn fault_82_what_takes_a_link_s_name_between_the_last_look_and_the_rename_loses_the_final_name_again() {
+    for kind in ["hard link", "symlink"] {
+        let place = Place::new();
+        let model = model(CONTENT);
+        fs::create_dir(place.file("d")).unwrap();
+        fs::write(place.file("original"), CONTENT).unwrap();
+        let path = Utf8PathBuf::from_path_buf(place.file("original")).unwrap();
+        let original = Original::open(&path).unwrap().unwrap();
+        let temporary = place.part(&model, "tmp");
+        interruption::plan(move || {
+            fs::remove_file(&temporary).unwrap();
+            fs::write(&temporary, b"evil").unwrap();
+        });
+        let to = (&place.destination, &Naming::Shared);
+        let failed = if kind == "symlink" {
+            install_symlink(to, &model, &original, || true).map(drop)
+        } else {
+            install_hard_link(to, &model, &original, || true).map(drop)
+        };
+        assert!(
+            matches!(failed, Err(BringError::Part(StoreError::PartReplaced { .. }))),
+            "{kind}: {failed:?}"
+        );
+        assert_eq!(fs::read_dir(place.file("d")).unwrap().count(), 0, "{kind}");
+    }
+}
+
+#[test]
+fn a_hard_link_is_to_the_file_that_was_proven_whatever_is_under_its_path_by_now() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    fs::write(place.file("original"), CONTENT).unwrap();
+    let path = Utf8PathBuf::from_path_buf(place.file("original")).unwrap();
+    let original = Original::open(&path).unwrap().unwrap();
+    fs::rename(&path, place.file("elsewhere")).unwrap();
+    fs::write(&path, b"evil").unwrap();
+    let linked = install_hard_link((&place.destination, &Naming::Shared), &model, &original, || true);
+    assert!(linked.unwrap().is_some(), "it was linked by its handle");
+    assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
+}
+
 #[test]
 fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
     let place = Place::new();
@@ -275,6 +396,62 @@ fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
     write(&part, 0..5, CONTENT);
     write(&part, 25..43, CONTENT);
     Arc::new(part).verify().unwrap().install().unwrap();
+}
+
+/// A part as a run leaves it that was killed where locks do nothing.
+fn orphan(place: &Place, model: &Model, own: &str, hours_ago: u64) -> std::path::PathBuf {
+    let naming = Naming::Private(own.to_owned());
+    let part = PartFile::open(&place.destination, model, &naming, || true).unwrap();
+    write(&part, 0..10, CONTENT);
+    part.checkpoint().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "the file system's clock is the system's")]
+    let then = std::time::SystemTime::now() - std::time::Duration::from_hours(hours_ago);
+    for ending in ["part", "journal"] {
+        let file = File::options().write(true).open(place.part(model, &format!("{own}.{ending}"))).unwrap();
+        file.set_modified(then).unwrap();
+    }
+    place.part(model, &format!("{own}.part"))
+}
+
+#[test]
+fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_are_adopted() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let Naming::Private(mine) = Naming::private() else { unreachable!() };
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let own = std::process::id().to_string();
+    let dead = mine.replace(&format!("-{own}-"), &format!("-{}-", child.id()));
+    let elsewhere = format!("00000000-{}-{:08x}", child.id(), 7);
+    let earlier = format!("{}-{:08x}", child.id(), 8);
+    let old = orphan(&place, &model, &elsewhere.replace("-0000000", "-1000000"), 25);
+    let kept = [
+        orphan(&place, &model, &mine, 23),
+        orphan(&place, &model, &elsewhere, 23),
+        orphan(&place, &model, &earlier, 23),
+        // Not called as the program calls its own.
+        orphan(&place, &model, "mine", 100),
+    ];
+    let dead = orphan(&place, &model, &dead, 0);
+    // A living owner is just giving it its final name.
+    let being_installed = orphan(&place, &model, &elsewhere.replace("-0000000", "-2000000"), 0);
+    fs::remove_file(being_installed.with_extension("journal")).unwrap();
+    super::super::install::fix_metadata(
+        &File::open(&being_installed).unwrap(),
+        Utf8Path::from_path(&being_installed).unwrap(),
+    )
+    .unwrap();
+    let part = PartFile::resume(&place.destination, &model, &Naming::private(), || true).unwrap();
+    assert_eq!(part.held(), 10);
+    assert_eq!(part.unrecorded(), 0, "adopted bytes are in the journal before what they came from goes");
+    for gone in [dead, old] {
+        assert!(!gone.exists(), "{}", gone.display());
+        assert!(!gone.with_extension("journal").exists(), "{}", gone.display());
+    }
+    assert!(being_installed.exists(), "a part was taken from under an install");
+    for kept in kept {
+        assert!(kept.exists() && kept.with_extension("journal").exists(), "{}", kept.display());
+    }
 }
 
 #[test]
