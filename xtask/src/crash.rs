@@ -235,6 +235,7 @@ mod tests {
             seed: 1,
             count,
             no_mounts: false,
+            built: false,
             keep_going: false,
             prove_red: false,
             strike: None,

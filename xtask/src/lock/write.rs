@@ -73,7 +73,7 @@ pub(super) fn say(entry: &Entry, outcome: &Outcome) {
     match outcome {
         Outcome::Added => {
             // As `lock list` says it: another file may come to be there, and then `check` and a fetch say so.
-            let is_pinned = provision_lock::source::Source::of_url(&entry.url).is_pinned();
+            let is_pinned = Source::of_url(&entry.url).is_pinned();
             let moving = if is_pinned { "" } else { "  (moving)" };
             println!("added      {}  {size}  {}{moving}", entry.path, Shown(from(entry)));
         }
