@@ -40,6 +40,7 @@ mod original;
 mod part;
 mod pieces;
 mod settled;
+mod tenure;
 
 pub use destination::Destination;
 pub(crate) use destination::free_space_near;

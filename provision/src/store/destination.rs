@@ -14,6 +14,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::beneath::{self, Walk};
 use super::directory::make_directory;
+use super::tenure::Tenure;
 use super::{ChangeTime, Directory, Found, Identity, Stamp, StoreError};
 use crate::model_path::ModelPath;
 
@@ -24,6 +25,8 @@ pub struct Destination {
     walk: Walk,
     /// Directories that were opened, by path below the root.
     opened: Mutex<HashMap<String, Arc<Directory>>>,
+    /// For how long it is this process's, where another machine may take it.
+    tenure: Mutex<Option<Arc<Tenure>>>,
 }
 
 impl Destination {
@@ -44,7 +47,12 @@ impl Destination {
         match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
             Ok(handle) => {
                 let root = Directory::new(handle.into(), path.to_owned());
-                Ok(Some(Self { root: Arc::new(root), walk, opened: Mutex::default() }))
+                Ok(Some(Self {
+                    root: Arc::new(root),
+                    walk,
+                    opened: Mutex::default(),
+                    tenure: Mutex::default(),
+                }))
             }
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "a file" }),
@@ -55,6 +63,15 @@ impl Destination {
     /// The directory itself.
     pub fn root(&self) -> &Arc<Directory> {
         &self.root
+    }
+
+    /// Says by which lock this process works here.
+    pub(super) fn hold(&self, tenure: Option<Arc<Tenure>>) {
+        *self.tenure.lock().unwrap_or_else(PoisonError::into_inner) = tenure;
+    }
+
+    pub(super) fn held(&self) -> Option<Arc<Tenure>> {
+        self.tenure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The directory that `path`'s file lies in; `None` where it is missing and not to be made.

@@ -151,6 +151,15 @@ pub enum StoreError {
         /// The part file.
         path: Utf8PathBuf,
     },
+    /// The destination's lock is another's by now.
+    #[error(
+        "{path}: this run stood still for so long that another took it for dead and works here now; nothing more was \
+         written: let that one end, then run again"
+    )]
+    TakenOver {
+        /// The part file.
+        path: Utf8PathBuf,
+    },
     /// A rename across file systems. Never made up for by a copy: a name would be there before its bytes are.
     #[error(
         "{from} cannot become {to}: that is on another file system or mount, and a file gets its name in one step or not \

@@ -55,6 +55,7 @@ impl Verified {
         let (model, size, sha256) = self.part.model();
         let (file, directory, names) = self.part.parts();
         let path = self.part.path();
+        self.part.check_tenure()?;
         fix_metadata(file, &path)?;
         if let Err(error) = retry_on_intr(|| rustix::fs::fsync(file)) {
             // The kernel may have dropped the pages: this part is not to be believed, now or later.
@@ -67,6 +68,7 @@ impl Verified {
         if !is_named || held.st_size as u64 != size {
             return Err(StoreError::PartReplaced { path });
         }
+        self.part.check_tenure()?;
         give_name(directory, &names.part, model.file_name(), &Right::File(looks))?;
         directory.remove(&names.journal)?;
         let stamp = Stamp { size, mtime: (INSTALLED_MTIME, 0) };

@@ -20,39 +20,40 @@
 //! - whoever gets the `flock` of a file in which somebody else stands watches it, by the volume's own times. As long as it
 //!   is touched it is held. When nothing has happened for twelve seconds its holder is dead, and it is removed.
 //!
-//! That costs twelve seconds after a run that was killed on another machine, and nothing else. What it does not keep out:
-//! a holder that stands still for longer and goes on then, and two machines that remove a dead one's file within the same
-//! few milliseconds.
+//! Only what was seen counts as silence: while the server answers nobody, nobody dies. That costs twelve seconds after a run
+//! that was killed on another machine, and nothing else. A holder that stood still for longer and goes on finds that out
+//! (`tenure`), and writes no more.
+//!
+//! What it does not keep out: two machines that remove a dead one's file within the same few milliseconds, for the two
+//! seconds until the one whose file that was notices; and volumes on which a touch does nothing or is seen later than that
+//! (object stores through FUSE): there a living holder is taken for dead.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::tenure::{self, NAME, PULSE, Pulse, SILENCE, Tenure, is_named};
 use super::{Destination, Directory, Identity, StoreError};
 use crate::digest::Sha256;
 
-/// The lock's file name.
-const NAME: &str = ".provision.lock";
+/// How often those who wait ask for the lock.
+const ASK: Duration = Duration::from_millis(200);
 
-/// How often a holder shows that it lives.
-const PULSE: Duration = Duration::from_secs(2);
-
-/// A holder of whom nothing was seen for so long is dead. Volumes show a change late: some cache times for seconds.
-const SILENCE: Duration = Duration::from_secs(12);
+/// A look counts for no more silence than this, however long ago the one before it was: in between, the volume may have
+/// answered nobody.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What stands before the holder's scope, on the file's second line.
 const SCOPE: &str = "system ";
 
 /// File systems that several machines can have at once and whose `flock` may not hold between them, by their numbers in
-/// statfs(2): NFS, FUSE, the three of SMB, Ceph, Lustre, 9p, the two of AFS, GPFS, `BeeGFS`. Those that are made for
-/// clusters (GFS2, OCFS2) lock for all machines.
-const SPANNING: [u32; 12] = [
+/// statfs(2): NFS, FUSE, the three of SMB, Ceph, Lustre, 9p, the two of AFS, GPFS, `BeeGFS`, `OrangeFS`,
+/// `vboxsf`. Those that are made for clusters (GFS2, OCFS2) lock for all machines.
+const SPANNING: [u32; 14] = [
     0x6969,
     0x6573_5546,
     0x517B,
@@ -65,6 +66,8 @@ const SPANNING: [u32; 12] = [
     0x6B41_4653,
     0x4750_4653,
     0x1983_0326,
+    0x2003_0528,
+    0x786F_4256,
 ];
 
 /// The right to work in a destination. Dropping it gives it back.
@@ -85,10 +88,22 @@ pub enum Acquire {
     Held(String),
 }
 
-/// Somebody who asks for the lock until it can be had, and remembers when a holder was last seen to live.
+/// Somebody who asks for the lock until it can be had, and remembers what was seen of a holder on another machine.
 #[derive(Debug, Default)]
 pub struct Application {
-    seen: Option<(Sign, Instant)>,
+    watch: Option<Watch>,
+}
+
+/// What is known of a holder whose `flock` may not be seen here.
+#[derive(Debug)]
+struct Watch {
+    sign: Sign,
+    /// When it was looked at.
+    looked: Instant,
+    /// For how long the sign has been seen to stay the same.
+    silent: Duration,
+    /// The sign has changed since it was first seen.
+    has_moved: bool,
 }
 
 /// What there is to see of a holder.
@@ -117,6 +132,12 @@ impl Volume {
         let scope = Sha256::of(format!("{system} {device}").as_bytes()).short();
         Self { spans_machines: kind.is_ok_and(|kind| SPANNING.contains(&kind)), scope }
     }
+
+    /// Whether the `flock` of whoever wrote this may not be seen here.
+    fn is_elsewhere(&self, text: &str) -> bool {
+        let scope = text.lines().nth(1).and_then(|line| line.strip_prefix(SCOPE));
+        self.spans_machines && scope != Some(&self.scope)
+    }
 }
 
 impl Application {
@@ -125,9 +146,11 @@ impl Application {
         self.ask_at(destination, &Volume::of(destination.root()), Instant::now())
     }
 
-    /// Whether a holder on another machine may be dead: in a few seconds that is known.
+    /// Whether a holder on another machine may be dead, and that is known in a few seconds. False as soon as it has been seen
+    /// to live. What is known of a dead one is some time in coming into effect where several watch it, since each keeps the
+    /// others out while it looks.
     pub fn is_watching(&self) -> bool {
-        self.seen.is_some()
+        self.watch.as_ref().is_some_and(|watch| !watch.has_moved && watch.silent < SILENCE + PULSE)
     }
 
     fn ask_at(
@@ -136,74 +159,123 @@ impl Application {
         volume: &Volume,
         now: Instant,
     ) -> Result<Acquire, StoreError> {
+        /// How often it may change hands while it is looked at.
+        const TRIES: u32 = 20;
+        let mut stale = None;
+        for _ in 0..TRIES {
+            match self.ask_once(destination, volume, now) {
+                Ok(Some(answer)) => return Ok(answer),
+                Ok(None) => {}
+                // NFS says so of a file that another machine has removed.
+                Err(error) if is_stale(&error) => stale = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let held = held(&destination.root().path().join(NAME), "", self.is_watching());
+        stale.map_or(Ok(Acquire::Held(held)), Err)
+    }
+
+    /// `None` where the file has lost its name meanwhile.
+    fn ask_once(
+        &mut self,
+        destination: &Destination,
+        volume: &Volume,
+        now: Instant,
+    ) -> Result<Option<Acquire>, StoreError> {
         let directory = destination.root().clone();
         let path = directory.path().join(NAME);
-        loop {
-            let (file, is_new) = open(&directory, volume.spans_machines)?;
-            match retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => {
-                    self.seen = None;
-                    return Ok(Acquire::Held(held(&path, &text(&file))));
-                }
-                Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {
-                    let file = Arc::new(file);
-                    let lock = DestinationLock { file, directory, exclusive: false, pulse: None };
-                    return Ok(Acquire::Acquired(lock));
-                }
-                Err(error) => return Err(StoreError::of("locking it", &path, error)),
-            }
-            if !is_still_named(&file, &directory) {
-                continue;
-            }
-            let (second, _) = open(&directory, false)?;
-            let again =
-                retry_on_intr(|| rustix::fs::flock(&second, FlockOperation::NonBlockingLockExclusive));
-            let exclusive = again == Err(Errno::WOULDBLOCK);
-            if exclusive && volume.spans_machines && !is_new && !is_of(&volume.scope, &text(&file)) {
-                let is_alive = self.is_alive(&file, now).map_err(StoreError::at("looking at it", &path))?;
-                let holder = text(&file);
-                let is_ours = is_still_named(&file, &directory);
-                // As in `drop`: a process that another thread is just starting must not keep it.
-                let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
-                if is_alive {
-                    return Ok(Acquire::Held(held(&path, &holder)));
-                }
-                // Not used again: who makes the next one has it.
-                if is_ours {
-                    directory.remove(NAME)?;
-                }
-                continue;
-            }
-            self.seen = None;
-            // In containers every process has the same small number: the host's name tells them apart.
-            let host = rustix::system::uname();
-            let process = rustix::process::getpid().as_raw_nonzero();
-            let said = format!(
-                "held by process {process} on {}\n{SCOPE}{}\n",
-                host.nodename().to_string_lossy(),
-                volume.scope
-            );
-            let written = file.set_len(0).and_then(|()| file.write_all_at(said.as_bytes(), 0));
-            written.map_err(StoreError::at("writing it", &path))?;
-            let file = Arc::new(file);
-            let pulse = if exclusive && volume.spans_machines { Pulse::of(&file) } else { None };
-            return Ok(Acquire::Acquired(DestinationLock { file, directory, exclusive, pulse }));
+        let open =
+            |more| tenure::open(&directory, more).map_err(|error| StoreError::of("opening it", &path, error));
+        let looking = |error| StoreError::of("looking at it", &path, error);
+        // In containers every process has the same small number: the host's name tells them apart.
+        let host = rustix::system::uname();
+        let process = rustix::process::getpid().as_raw_nonzero();
+        let said = format!(
+            "held by process {process} on {}\n{SCOPE}{}\n",
+            host.nodename().to_string_lossy(),
+            volume.scope
+        );
+        let say =
+            |file: &File| file.write_all_at(said.as_bytes(), 0).map_err(StoreError::at("writing it", &path));
+        // Servers decide who makes it.
+        let (file, is_new) = match open(OFlags::CREATE | OFlags::EXCL)? {
+            Some(file) => (file, true),
+            None => match open(OFlags::empty())? {
+                Some(file) => (file, false),
+                None => return Ok(None),
+            },
+        };
+        if is_new {
+            // Before it is locked: those who look at it meanwhile must not keep its maker out for long.
+            say(&file)?;
         }
+        match retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                // It may be held by another that only looks, for that moment.
+                let text = tenure::text(&file).map_err(looking)?;
+                if volume.is_elsewhere(&text) {
+                    self.look(&file, text.clone(), now).map_err(looking)?;
+                } else {
+                    self.watch = None;
+                }
+                return Ok(Some(Acquire::Held(held(&path, &text, self.is_watching()))));
+            }
+            Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {
+                self.watch = None;
+                destination.hold(None);
+                let file = Arc::new(file);
+                let lock = DestinationLock { file, directory, exclusive: false, pulse: None };
+                return Ok(Some(Acquire::Acquired(lock)));
+            }
+            Err(error) => return Err(StoreError::of("locking it", &path, error)),
+        }
+        if !is_named(&file, &directory).map_err(looking)? {
+            return Ok(None);
+        }
+        let Some(second) = open(OFlags::empty())? else { return Ok(None) };
+        let again = retry_on_intr(|| rustix::fs::flock(&second, FlockOperation::NonBlockingLockExclusive));
+        let exclusive = again == Err(Errno::WOULDBLOCK);
+        let text = tenure::text(&file).map_err(looking)?;
+        if exclusive && volume.is_elsewhere(&text) {
+            let is_alive = self.look(&file, text.clone(), now).map_err(looking)?;
+            // Not used again: who makes the next one has it.
+            if !is_alive && is_named(&file, &directory).map_err(looking)? {
+                directory.remove(NAME)?;
+            }
+            // As in `drop`: a process that another thread is just starting must not keep it.
+            let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
+            if is_alive {
+                return Ok(Some(Acquire::Held(held(&path, &text, self.is_watching()))));
+            }
+            return Ok(None);
+        }
+        self.watch = None;
+        if !is_new {
+            file.set_len(0).map_err(StoreError::at("writing it", &path))?;
+            say(&file)?;
+        }
+        let file = Arc::new(file);
+        let tenure = (exclusive && volume.spans_machines)
+            .then(|| Arc::new(Tenure::new(file.clone(), directory.clone())));
+        destination.hold(tenure.clone());
+        let pulse = tenure.and_then(Pulse::of);
+        Ok(Some(Acquire::Acquired(DestinationLock { file, directory, exclusive, pulse })))
     }
 
     /// Whether the holder has been seen to live not long ago. At first everybody has.
-    fn is_alive(&mut self, file: &File, now: Instant) -> Result<bool, Errno> {
+    fn look(&mut self, file: &File, text: String, now: Instant) -> Result<bool, Errno> {
         let stat = rustix::fs::fstat(file)?;
         let touched = (stat.st_mtime, stat.st_mtime_nsec as u32);
-        let sign = Sign { identity: Identity::of(&stat), touched, text: text(file) };
-        match &self.seen {
-            Some((before, since)) if *before == sign => Ok(now.saturating_duration_since(*since) < SILENCE),
-            _ => {
-                self.seen = Some((sign, now));
-                Ok(true)
+        let sign = Sign { identity: Identity::of(&stat), touched, text };
+        let watch = match self.watch.take() {
+            Some(Watch { sign: before, looked, silent, has_moved }) if before == sign => {
+                let silent = silent + now.saturating_duration_since(looked).min(LOOK);
+                Watch { sign, looked: now, silent, has_moved }
             }
-        }
+            before => Watch { sign, looked: now, silent: Duration::ZERO, has_moved: before.is_some() },
+        };
+        Ok(self.watch.insert(watch).silent < SILENCE)
     }
 }
 
@@ -211,14 +283,10 @@ impl DestinationLock {
     /// Tries to get the lock. Waits for nobody, but where it takes some seconds to know whether a holder on another
     /// machine lives, for that.
     pub fn try_acquire(destination: &Destination) -> Result<Acquire, StoreError> {
-        const ASK: Duration = Duration::from_millis(200);
         let mut application = Application::default();
-        let mut first: Option<Instant> = None;
         loop {
             let answer = application.ask(destination)?;
-            let Some((_, since)) = &application.seen else { return Ok(answer) };
-            if *first.get_or_insert(*since) != *since {
-                // It was touched since.
+            if matches!(answer, Acquire::Acquired(_)) || !application.is_watching() {
                 return Ok(answer);
             }
             std::thread::park_timeout(ASK);
@@ -233,9 +301,9 @@ impl DestinationLock {
 
 impl Drop for DestinationLock {
     fn drop(&mut self) {
-        let spans_machines = self.pulse.take().is_some();
-        // Another machine that took this holder for dead has its own there.
-        if !spans_machines || is_still_named(&self.file, &self.directory) {
+        self.pulse.take();
+        // Another machine that took this holder for dead has its own there; and where locks do nothing it may be anybody's.
+        if self.exclusive && is_named(&self.file, &self.directory) == Ok(true) {
             // Failing to remove it is harmless: the next holder uses it again.
             let _ = self.directory.remove(NAME);
         }
@@ -244,85 +312,22 @@ impl Drop for DestinationLock {
     }
 }
 
-/// What a holder does to be seen.
-#[derive(Debug)]
-struct Pulse {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Pulse {
-    /// `None` where no thread can be had: then nobody sees that this holder lives, as if the volume had no such lock.
-    fn of(file: &Arc<File>) -> Option<Self> {
-        let file = file.clone();
-        let (stop, stopped) = mpsc::channel::<()>();
-        let beat = move || {
-            while stopped.recv_timeout(PULSE) == Err(RecvTimeoutError::Timeout) {
-                // Where it fails, others think that this holder is dead; it works all the same.
-                let _ = touch(&file);
-            }
-        };
-        let thread = std::thread::Builder::new().name("lock-pulse".to_owned()).spawn(beat).ok()?;
-        Some(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Pulse {
-    fn drop(&mut self) {
-        self.stop.take();
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
-}
-
-/// By the volume's clock.
-fn touch(file: &File) -> Result<(), Errno> {
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    retry_on_intr(|| rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now }))
-}
-
-/// What stands in the lock's file.
-fn text(file: &File) -> String {
-    let mut said = [0; 200];
-    let n = file.read_at(&mut said, 0).unwrap_or(0);
-    String::from_utf8_lossy(&said[..n]).into_owned()
-}
-
 /// For a message: the lock's path, and its holder as far as that is known.
-fn held(path: &camino::Utf8Path, text: &str) -> String {
+fn held(path: &camino::Utf8Path, text: &str, may_be_dead: bool) -> String {
     let said: String = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
-    format!("{path} ({})", if said.is_empty() { "held" } else { &said })
+    let said = if said.is_empty() { "held" } else { &said };
+    let doubt = if may_be_dead { "; it may be dead, which is known in about twelve seconds" } else { "" };
+    format!("{path} ({said}{doubt})")
 }
 
-/// Whether the `flock` of whoever wrote this is good for a scope.
-fn is_of(scope: &str, text: &str) -> bool {
-    text.lines().nth(1).and_then(|line| line.strip_prefix(SCOPE)) == Some(scope)
-}
-
-/// Opens the lock's file, or makes it; with `tells_new` also whether this made it.
-fn open(directory: &Directory, tells_new: bool) -> Result<(File, bool), StoreError> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = |more| {
-        let mode = Mode::from_raw_mode(0o644);
-        retry_on_intr(|| rustix::fs::openat(directory.handle(), NAME, flags | more, mode)).map(File::from)
-    };
-    let new = if tells_new { opened(OFlags::EXCL) } else { Err(Errno::EXIST) };
-    let file = match new {
-        Ok(file) => Ok((file, true)),
-        Err(Errno::EXIST) => opened(OFlags::empty()).map(|file| (file, false)),
-        Err(error) => Err(error),
-    };
-    file.map_err(StoreError::at("opening it", &directory.path().join(NAME)))
-}
-
-fn is_still_named(file: &File, directory: &Directory) -> bool {
-    let named = rustix::fs::statat(directory.handle(), NAME, AtFlags::SYMLINK_NOFOLLOW);
-    let held = rustix::fs::fstat(file);
-    matches!((named, held), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+fn is_stale(error: &StoreError) -> bool {
+    matches!(error, StoreError::Io { source, .. } if Errno::from_io_error(source) == Some(Errno::STALE))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Naming, PartFile};
 
     const HOUR: Duration = Duration::from_hours(1);
 
@@ -355,6 +360,17 @@ mod tests {
             }
         }
 
+        /// Asks again and again, as who waits does.
+        fn watch(
+            &self,
+            application: &mut Application,
+            from: Instant,
+            span: Duration,
+        ) -> Option<DestinationLock> {
+            let asks = (0..).map(|n| ASK * n).take_while(|after| *after <= span);
+            asks.into_iter().find_map(|after| self.ask(application, &on("here"), from + after))
+        }
+
         fn left_by_a_dead_holder(&self) {
             let text = "held by process 1 on elsewhere\nsystem elsewhere\n";
             std::fs::write(self.directory.path().join(NAME), text).unwrap();
@@ -373,21 +389,79 @@ mod tests {
         // From here on as it looks on another machine.
         rustix::fs::flock(&lock.file, FlockOperation::Unlock).unwrap();
         let mut other = Application::default();
-        assert!(place.ask(&mut other, &on("here"), began).is_none());
+        assert!(place.watch(&mut other, began, SILENCE / 2).is_none());
+        assert!(other.is_watching());
         for hours in 1..4 {
-            touch(&lock.file).unwrap();
-            assert!(other.is_watching());
-            assert!(place.ask(&mut other, &on("here"), began + HOUR * hours).is_none(), "{hours}");
+            tenure::touch(&lock.file).unwrap();
+            assert!(place.watch(&mut other, began + HOUR * hours, SILENCE / 2).is_none(), "{hours}");
+            assert!(!other.is_watching(), "whoever does not want to wait would wait for it for ever");
         }
-        // It dies without a word.
-        assert!(place.ask(&mut other, &on("here"), began + HOUR * 3 + SILENCE / 2).is_none());
-        let taken = place.ask(&mut other, &on("here"), began + HOUR * 3 + SILENCE).unwrap();
+        // It dies without a word. While the volume answers nobody, nothing is seen of anybody.
+        assert!(place.ask(&mut other, &on("here"), began + HOUR * 4).is_none());
+        let taken = place.watch(&mut other, began + HOUR * 4, SILENCE).unwrap();
         // It only slept: what is there is not its own any more.
         drop(lock);
         assert!(place.directory.path().join(NAME).exists(), "the lock of another was removed");
         assert!(place.ask(&mut Application::default(), &on("there"), began).is_none());
         drop(taken);
         assert!(!place.directory.path().join(NAME).exists());
+    }
+
+    #[test]
+    fn fault_81_those_who_look_at_a_dead_holder_at_once_do_not_hold_each_other_up() {
+        let place = Place::new();
+        place.left_by_a_dead_holder();
+        let (mut application, began) = (Application::default(), Instant::now());
+        assert!(place.watch(&mut application, began, SILENCE / 2).is_none());
+        let another = tenure::open(place.destination.root(), OFlags::empty()).unwrap().unwrap();
+        rustix::fs::flock(&another, FlockOperation::NonBlockingLockExclusive).unwrap();
+        assert!(place.watch(&mut application, began + SILENCE / 2, SILENCE / 2 + ASK).is_none());
+        assert!(application.is_watching(), "it gave up on the way");
+        rustix::fs::flock(&another, FlockOperation::Unlock).unwrap();
+        assert!(place.ask(&mut application, &on("here"), began + SILENCE + ASK * 2).is_some());
+    }
+
+    #[test]
+    fn fault_80_a_holder_that_stood_still_until_it_was_taken_for_dead_writes_no_more() {
+        let place = Place::new();
+        let mut model = crate::lockfile::Model {
+            path: "x".parse().unwrap(),
+            sources: vec!["http://h/x".parse().unwrap()],
+            size: 4,
+            sha256: Sha256::of(b"abcd"),
+            groups: vec![],
+            source: None,
+        };
+        let open = |model: &_| PartFile::open(&place.destination, model, &Naming::Shared, || true).unwrap();
+        let lock = place.ask(&mut Application::default(), &on("there"), Instant::now()).unwrap();
+        let whole = Arc::new(open(&model));
+        whole.write(0, b"abcd").unwrap();
+        model.path = "y".parse().unwrap();
+        let half = open(&model);
+        half.write(0, b"ab").unwrap();
+        let tenure = place.destination.held().unwrap();
+        // However long nothing of it ran: nobody has taken over.
+        tenure.stand_still();
+        half.write(2, b"c").unwrap();
+        let verified = whole.verify().unwrap();
+
+        std::fs::remove_file(place.directory.path().join(NAME)).unwrap();
+        place.left_by_a_dead_holder();
+        tenure.stand_still();
+        let refused = [
+            half.write(3, b"d").map(drop),
+            half.note(),
+            half.checkpoint().map(drop),
+            half.reset(),
+            half.remove(),
+            verified.install().map(drop),
+        ];
+        for (at, refused) in refused.into_iter().enumerate() {
+            assert!(matches!(refused, Err(StoreError::TakenOver { .. })), "{at}: {refused:?}");
+        }
+        assert!(matches!(Arc::new(half).verify(), Err(StoreError::TakenOver { .. })));
+        drop(lock);
+        assert!(place.directory.path().join(NAME).exists(), "the lock of another was removed");
     }
 
     #[test]
@@ -408,9 +482,8 @@ mod tests {
         let place = Place::new();
         place.left_by_a_dead_holder();
         let (mut application, began) = (Application::default(), Instant::now());
-        assert!(place.ask(&mut application, &on("here"), began).is_none());
-        assert!(place.ask(&mut application, &on("here"), began + SILENCE / 2).is_none());
-        assert!(place.ask(&mut application, &on("here"), began + SILENCE).is_some());
+        assert!(place.watch(&mut application, began, SILENCE - ASK).is_none());
+        assert!(place.watch(&mut application, began + SILENCE - ASK, ASK).is_some());
     }
 
     #[test]

@@ -13,6 +13,9 @@
 //! nobody may be able to write to it any more: other processes cannot, since the lock is kept until the handle is
 //! closed, or their parts have other names; the threads of this one cannot, since a proven part is sealed.
 //!
+//! Where the destination's lock may be taken by another machine, whoever changes part or journal asks first whether that has
+//! happened (`tenure`).
+//!
 //! # A sync that failed
 //! The kernel says once that it lost pages, and may call them clean then. So the part is given up where that
 //! happens: its journal goes, then its name, and whoever still holds it is told the same failure.
@@ -43,6 +46,7 @@ use records::{JOURNAL_BYTES, Records};
 use super::install::Verified;
 use super::journal::{self, Reach};
 use super::pieces::{Pieces, checksum};
+use super::tenure::Tenure;
 use super::{Destination, Directory, Identity, StoreError};
 use crate::byte_range::{ByteRange, RangeSet};
 use crate::digest::{Hasher, Sha256};
@@ -68,6 +72,7 @@ pub struct Written {
 pub struct PartFile {
     file: File,
     directory: Arc<Directory>,
+    tenure: Option<Arc<Tenure>>,
     names: Names,
     model: ModelPath,
     size: u64,
@@ -138,6 +143,7 @@ impl PartFile {
         let part = Self {
             file,
             directory,
+            tenure: destination.held(),
             names,
             model: model.path.clone(),
             size: model.size,
@@ -271,13 +277,15 @@ impl PartFile {
     /// Writes `bytes` at `at`. Nobody may have written there before: the schedule hands out every byte once.
     ///
     /// # Errors
-    /// [`StoreError::Sealed`] where the part has been proven or removed: nothing is written then.
+    /// [`StoreError::Sealed`] where the part has been proven or removed, [`StoreError::TakenOver`] where it is another run's
+    /// by now: nothing is written then.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<Written, StoreError> {
         debug_assert!(at + bytes.len() as u64 <= self.size, "the schedule hands out nothing past the end");
         let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
         if *sealed {
             return Err(StoreError::Sealed { path: self.path() });
         }
+        self.check_tenure()?;
         self.file.write_all_at(bytes, at).map_err(|error| self.error("writing it", error))?;
         Ok(self.record(at, bytes))
     }
@@ -306,6 +314,7 @@ impl PartFile {
     /// Makes what has been written durable and then says so in the journal. Returns how many bytes that were.
     pub fn checkpoint(&self) -> Result<u64, StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_tenure()?;
         let pieces = {
             let mut state = self.state();
             if state.sealed {
@@ -349,6 +358,7 @@ impl PartFile {
         // The kernel may have dropped the pages and will not say so twice: none of this part can be believed.
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.state().lost = Some(error);
+        self.check_tenure()?;
         let _ = self.directory.remove(&self.names.journal);
         let _ = self.directory.remove(&self.names.part);
         drop(journal);
@@ -360,6 +370,7 @@ impl PartFile {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_not_lost()?;
+        self.check_tenure()?;
         let held = rustix::fs::fstat(&self.file).map_err(StoreError::at("looking at it", &self.path()))?;
         if self.directory.identity(&self.names.part)? != Some(Identity::of(&held)) {
             // Another may have installed it while this process stood still: then it is a file that is in use.
@@ -398,6 +409,7 @@ impl PartFile {
         let syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_not_lost()?;
+        self.check_tenure()?;
         let mut state = self.state_with_hasher();
         while state.hashed < state.contiguous() {
             // Whoever had the hasher brings it home after each block, before the last bytes are in it.
@@ -424,6 +436,7 @@ impl PartFile {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let _journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.state().sealed = true;
+        self.check_tenure()?;
         self.directory.remove(&self.names.journal)?;
         self.directory.remove(&self.names.part)?;
         Ok(())
@@ -448,6 +461,12 @@ impl PartFile {
     fn check_not_lost(&self) -> Result<(), StoreError> {
         let lost = self.state().lost;
         lost.map_or(Ok(()), |lost| Err(self.error(SYNCING, lost)))
+    }
+
+    /// What is another run's by now is left to it.
+    pub(super) fn check_tenure(&self) -> Result<(), StoreError> {
+        let lasts = self.tenure.as_ref().is_none_or(|tenure| tenure.lasts());
+        if lasts { Ok(()) } else { Err(StoreError::TakenOver { path: self.path() }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

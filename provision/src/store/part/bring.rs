@@ -16,7 +16,7 @@ use crate::lockfile::Model;
 use crate::store::{BLOCK, Destination, Installed, Original, StoreError};
 
 /// Between two words in the journal, in bytes.
-const NOTE_EVERY: u64 = 64 << 20;
+pub(super) const NOTE_EVERY: u64 = 64 << 20;
 
 /// How bytes came to be where they are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,13 +114,14 @@ impl PartFile {
     }
 
     /// Makes what was brought count for the next run.
-    fn leave(&self) -> StoreError {
+    pub(super) fn leave(&self) -> StoreError {
         let interrupted = StoreError::Interrupted { path: self.path() };
         self.note().and_then(|()| self.checkpoint()).map_or_else(|error| error, |_| interrupted)
     }
 
     fn bring_block(&self, original: &Original, block: ByteRange, way: &mut Way) -> Result<(), BringError> {
         if *way == Way::Kernel {
+            self.check_tenure().map_err(BringError::Part)?;
             match self.copy_in_kernel(original, block) {
                 Ok(true) => {}
                 Ok(false) => *way = Way::ReadWrite,

@@ -36,6 +36,7 @@ impl PartFile {
     /// Notes in the journal what has been written, without waiting for the disk: enough for the next run after a
     /// kill, not after a power cut.
     pub fn note(&self) -> Result<(), StoreError> {
+        self.check_tenure()?;
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let text = {
             let mut state = self.state();
