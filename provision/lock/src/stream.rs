@@ -30,7 +30,7 @@ use provision::origin::{
     Answer, Asked, Beginning, Connection, Origin, Remedy, RequestError, Shape, Unusable,
 };
 use provision::source_url::SourceUrl;
-use provision::store::{Acquire, Destination, DestinationLock, Naming, PartFile, StoreError};
+use provision::store::{Acquire, Application, Destination, DestinationLock, Naming, PartFile, StoreError};
 
 use crate::resolve::Found;
 use crate::source::Source;
@@ -113,10 +113,8 @@ impl Reader {
         }
         if self.place.is_none() {
             let destination = Destination::create(&self.destination)?;
-            match DestinationLock::try_acquire(&destination)? {
-                Acquire::Acquired(lock) => self.place = Some((destination, lock)),
-                Acquire::Held(holder) => return Err(StreamError::Busy { holder }),
-            }
+            let lock = acquire(&destination).await?;
+            self.place = Some((destination, lock));
         }
         let Some((destination, _)) = &self.place else { unreachable!("it was just opened") };
         let mut reading = Reading::open(destination, found, path, self.observer.clone())?;
@@ -146,6 +144,19 @@ impl Reader {
         let outcome = Outcome::Fetched;
         self.observer.observe(&Event::Finished { file: 0, outcome, fetched: needed, elapsed });
         Ok(sha256)
+    }
+}
+
+/// Gets the destination's lock. Nobody is waited for, but until it is known whether a holder on another machine lives.
+async fn acquire(destination: &Destination) -> Result<DestinationLock, StreamError> {
+    const ASK: Duration = Duration::from_millis(200);
+    let mut application = Application::default();
+    loop {
+        match application.ask(destination)? {
+            Acquire::Acquired(lock) => return Ok(lock),
+            Acquire::Held(_) if application.is_watching() => tokio::time::sleep(ASK).await,
+            Acquire::Held(holder) => return Err(StreamError::Busy { holder }),
+        }
     }
 }
 
