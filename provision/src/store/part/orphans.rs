@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
+use super::bring::NOTE_EVERY;
 use super::names::Owner;
-use super::prove::{Proven, prove};
+use super::prove::prove;
 use super::{Names, PartFile};
-use crate::byte_range::ByteRange;
 use crate::lockfile::Model;
 use crate::store::{BLOCK, INSTALLED_MTIME, StoreError};
 
@@ -21,6 +21,9 @@ impl PartFile {
     /// What is nobody's any more is removed then, or each run that is killed would leave all its bytes for ever: that of a
     /// dead owner, and that in which nothing has happened for [`ABANDONED`]. A living owner loses its work by that, and
     /// says so; nothing wrong can come of it, since this part is another file.
+    ///
+    /// What cannot be read is left where it is: its bytes can be had elsewhere. `go_on` is asked before each block, and the
+    /// journal is kept as for a download, so that an interrupted adoption is gone on with.
     pub(super) fn adopt_orphans(
         &self,
         model: &Model,
@@ -39,22 +42,15 @@ impl PartFile {
                 continue;
             }
             let names = Names::of(other);
-            let Some((file, stamp)) = self.directory.open_file(&names.part)? else { continue };
-            let journalled = self.directory.usage(&names.journal)?.map_or(i64::MIN, |usage| usage.written);
+            let Ok(Some((file, stamp))) = self.directory.open_file(&names.part) else { continue };
+            let Ok(usage) = self.directory.usage(&names.journal) else { continue };
+            let journalled = usage.map_or(i64::MIN, |usage| usage.written);
             // A part that is about to get its final name has the mtime of an installed file already.
             let changed = rustix::fs::fstat(&file).map_or(now, |stat| stat.st_ctime);
             let written = if stamp.mtime.0 == INSTALLED_MTIME { changed } else { stamp.mtime.0 };
             let is_silent = now.saturating_sub(written.max(journalled)) > ABANDONED;
-            let proven = if self.held() == self.size {
-                Proven::default()
-            } else {
-                prove(&file, &self.directory, &names, model, &mut go_on)?
-            };
-            for missing in self.missing() {
-                for (piece, _) in &proven.pieces {
-                    let wanted = ByteRange::new(piece.start.max(missing.start), piece.end.min(missing.end));
-                    self.copy(&file, wanted)?;
-                }
+            if self.held() < self.size && !self.adopt(&file, &names, model, &mut go_on)? {
+                continue;
             }
             match Owner::of(model, other) {
                 Some(Owner::Dead) => abandoned.push(names),
@@ -73,17 +69,42 @@ impl PartFile {
         Ok(())
     }
 
-    /// Copies `range` out of another file, at the same place.
-    fn copy(&self, from: &File, range: ByteRange) -> Result<(), StoreError> {
-        let mut at = range.start;
-        while at < range.end {
-            let mut block = vec![0; BLOCK.min((range.end - at) as usize)];
-            from.read_exact_at(&mut block, at).map_err(|error| self.error("copying into it", error))?;
-            let len = block.len() as u64;
-            self.write(at, &block)?;
-            self.hash(at, &block)?;
-            at += len;
+    /// Copies what is proven of another part and missing here; false where that could not be read to its end.
+    fn adopt(
+        &self,
+        from: &File,
+        names: &Names,
+        model: &Model,
+        go_on: &mut impl FnMut() -> bool,
+    ) -> Result<bool, StoreError> {
+        let proven = match prove(from, &self.directory, names, model, &mut *go_on) {
+            Ok(proven) => proven,
+            Err(error @ StoreError::Interrupted { .. }) => return Err(error),
+            Err(_) => return Ok(false),
+        };
+        let mut unnoted = 0;
+        for missing in self.missing() {
+            for (piece, _) in &proven.pieces {
+                let (mut at, end) = (piece.start.max(missing.start), piece.end.min(missing.end));
+                while at < end {
+                    if !go_on() {
+                        return Err(self.leave());
+                    }
+                    let mut block = vec![0; BLOCK.min((end - at) as usize)];
+                    if from.read_exact_at(&mut block, at).is_err() {
+                        return Ok(false);
+                    }
+                    self.write(at, &block)?;
+                    self.hash(at, &block)?;
+                    at += block.len() as u64;
+                    unnoted += block.len() as u64;
+                    if unnoted >= NOTE_EVERY {
+                        self.note()?;
+                        unnoted = 0;
+                    }
+                }
+            }
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Mode};
 use super::*;
 use crate::store::beneath::Walk;
 use crate::store::install::interruption;
-use crate::store::{Original, install_hard_link, install_symlink};
+use crate::store::{BLOCK, Original, install_hard_link, install_symlink};
 
 const CONTENT: &[u8] = b"the quick brown fox jumps over the lazy dog";
 
@@ -452,6 +452,41 @@ fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_ar
     for kept in kept {
         assert!(kept.exists() && kept.with_extension("journal").exists(), "{}", kept.display());
     }
+}
+
+#[test]
+fn fault_81_an_adoption_that_is_interrupted_keeps_what_it_has_copied() {
+    let place = Place::new();
+    let content: Vec<u8> = (0..3 * BLOCK as u32 + 7).map(|n| (n % 251) as u8).collect();
+    let model = model(&content);
+    let naming = |own: &str| Naming::Private(own.to_owned());
+    let other = PartFile::open(&place.destination, &model, &naming("other"), || true).unwrap();
+    write(&other, 0..content.len(), &content);
+    other.checkpoint().unwrap();
+    drop(other);
+    let is_begun = || fs::metadata(place.part(&model, "mine.part")).is_ok_and(|part| part.len() > 0);
+    let stopped = PartFile::resume(&place.destination, &model, &naming("mine"), || !is_begun());
+    assert!(matches!(stopped, Err(StoreError::Interrupted { .. })), "{stopped:?}");
+    fs::remove_file(place.part(&model, "other.part")).unwrap();
+    let part = PartFile::resume(&place.destination, &model, &naming("mine"), || true).unwrap();
+    assert_eq!(part.held(), BLOCK as u64);
+}
+
+#[test]
+fn fault_81_an_orphan_that_cannot_be_read_is_left_and_ends_no_run() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let Naming::Private(mine) = Naming::private() else { unreachable!() };
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let dead = mine.replace(&format!("-{}-", std::process::id()), &format!("-{}-", child.id()));
+    let orphan = orphan(&place, &model, &dead, 0);
+    // Its journal cannot be read as a file.
+    fs::remove_file(orphan.with_extension("journal")).unwrap();
+    fs::create_dir(orphan.with_extension("journal")).unwrap();
+    let part = PartFile::resume(&place.destination, &model, &Naming::private(), || true).unwrap();
+    assert_eq!(part.held(), 0);
+    assert!(orphan.exists(), "what was not adopted was removed");
 }
 
 #[test]
