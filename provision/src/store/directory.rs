@@ -288,11 +288,14 @@ impl Directory {
     /// [`Directory::remove_temporaries`].
     pub fn write_small(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let temporary = format!("{}{:08x}{TEMPORARY}", temporary_prefix(name), fastrand::u32(..));
-        self.write_small_through(&temporary, name, bytes)
+        self.replace_small(&temporary, name, bytes)?;
+        // What could be gone after a power cut is not left to be believed until then.
+        self.sync().inspect_err(|_| drop(self.remove(name)))
     }
 
     /// As [`Directory::write_small`], through a temporary name that is the caller's alone: what an earlier owner left
-    /// under it is replaced.
+    /// under it is replaced. The file stays where only its name cannot be made durable: for journals, which claim nothing
+    /// that was not durable before, so that it does not matter which of two a power cut leaves.
     pub(super) fn write_small_through(
         &self,
         temporary: &str,
@@ -300,14 +303,13 @@ impl Directory {
         bytes: &[u8],
     ) -> Result<(), StoreError> {
         self.remove(temporary)?;
-        let path = self.path.join(name);
-        let written = self.write_small_as(temporary, name, bytes, &path);
-        if written.is_err() {
-            let _ = self.remove(temporary);
-            return written;
-        }
-        // What could be gone after a power cut is not left to be believed until then.
-        self.sync().inspect_err(|_| drop(self.remove(name)))
+        self.replace_small(temporary, name, bytes)?;
+        self.sync()
+    }
+
+    fn replace_small(&self, temporary: &str, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let written = self.write_small_as(temporary, name, bytes, &self.path.join(name));
+        written.inspect_err(|_| drop(self.remove(temporary)))
     }
 
     /// Removes what killed runs left of writing `name`. Nobody else may be writing it.

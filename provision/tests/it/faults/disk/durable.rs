@@ -143,6 +143,27 @@ fn fault_70_a_part_that_a_resume_cannot_sync_is_not_believed_by_the_run_after_it
 }
 
 #[test]
+fn fault_70_a_journal_whose_name_cannot_be_made_durable_keeps_what_it_claims() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let mut world = World::new();
+    world.file("d/x", &Content::generated(1, 8_000_000));
+    world.origin.shape(Shape::rate(4_000_000));
+    world.fetch_and_interrupt_at(3_000_000);
+    let held = world.held();
+    assert!(held > 0);
+    let mut run = Stracing::new(&world, "fetch", "fsync");
+    run.inject("fsync:error=EIO").about(world.path("d"));
+    let (code, said) = run.run();
+    run.assert_injected();
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("syncing the directory"), "{said}");
+    world.origin.shape(Shape::default());
+    assert!(world.fetch_all().files[0].resumed >= held);
+}
+
+#[test]
 fn fault_70_a_sync_that_fails_is_said_so_also_when_every_byte_has_come() {
     if !needs_tool("strace", "-V") {
         return;
