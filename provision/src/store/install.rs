@@ -134,19 +134,22 @@ pub(super) fn give_name(
     let replaced = check_replaceable(directory, name)?;
     #[cfg(test)]
     interruption::happen();
+    let moved = directory.identity(from)?;
     retry_on_intr(|| rustix::fs::renameat(directory.handle(), from, directory.handle(), name)).map_err(
         |error| {
             StoreError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
         },
     )?;
+    #[cfg(test)]
+    interruption::happen();
     if !right.is_under(directory, name) {
-        take_back(directory, name, from);
+        take_back(directory, name, from, moved);
         let _ = directory.sync();
         return Err(StoreError::PartReplaced { path: directory.path().join(from) });
     }
     let Err(error) = retry_on_intr(|| rustix::fs::fsync(directory.handle())) else { return Ok(()) };
     if !replaced && Looks::at(directory, name) == Ok(right.looks()) {
-        take_back(directory, name, from);
+        take_back(directory, name, from, moved);
     }
     Err(match StoreError::of_volume("syncing its directory", &path, error) {
         refused @ StoreError::Unsuitable { .. } => refused,
@@ -155,8 +158,13 @@ pub(super) fn give_name(
 }
 
 /// Gives a file that must not have the final name its old one again, for whoever is writing it. Where that is somebody
-/// else's by now, the file loses its name.
-fn take_back(directory: &Directory, name: &str, from: &str) {
+/// else's by now, the file loses its name. `moved` is what was under `from`; anything else that has the final name by now is
+/// somebody's who gave it that name later.
+fn take_back(directory: &Directory, name: &str, from: &str, moved: Option<Identity>) {
+    let is_it = || moved.is_some() && directory.identity(name).is_ok_and(|found| found == moved);
+    if !is_it() {
+        return;
+    }
     let handle = directory.handle();
     let exclusively =
         retry_on_intr(|| rustix::fs::renameat_with(handle, name, handle, from, RenameFlags::NOREPLACE));
@@ -169,7 +177,7 @@ fn take_back(directory: &Directory, name: &str, from: &str) {
         }
         done => done,
     };
-    if taken_back.is_err() {
+    if taken_back.is_err() && is_it() {
         let _ = directory.remove(name);
     }
 }
@@ -196,22 +204,23 @@ fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreErr
     }
 }
 
-/// What tests do between the last look at a file and the rename.
+/// What tests do between the last look at a file and the rename, and between the rename and the look after it.
 #[cfg(test)]
 pub(super) mod interruption {
-    use std::cell::Cell;
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
 
     thread_local! {
-        static WORK: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+        static WORK: RefCell<VecDeque<Box<dyn FnOnce()>>> = RefCell::default();
     }
 
-    /// Has this happen before the next rename of this thread.
+    /// Has this happen before the next rename of this thread; planned a second time, after it.
     pub(crate) fn plan(work: impl FnOnce() + 'static) {
-        WORK.set(Some(Box::new(work)));
+        WORK.with_borrow_mut(|planned| planned.push_back(Box::new(work)));
     }
 
     pub(super) fn happen() {
-        if let Some(work) = WORK.take() {
+        if let Some(work) = WORK.with_borrow_mut(VecDeque::pop_front) {
             work();
         }
     }

@@ -311,6 +311,21 @@ fn fault_82_what_takes_a_part_s_name_between_the_last_look_and_the_rename_loses_
 }
 
 #[test]
+fn fault_82_what_somebody_has_put_under_the_final_name_since_the_rename_stays_there() {
+    let place = Place::new();
+    let model = model(CONTENT);
+    let part = Arc::new(place.open(&model));
+    write(&part, 0..43, CONTENT);
+    let (theirs, name) = (place.file("d/theirs"), place.file("d/x"));
+    fs::write(&theirs, b"theirs").unwrap();
+    interruption::plan(rival(&place, &model));
+    interruption::plan(move || fs::rename(theirs, name).unwrap());
+    let error = part.verify().unwrap().install().unwrap_err();
+    assert!(matches!(error, StoreError::PartReplaced { .. }), "{error}");
+    assert_eq!(fs::read(place.file("d/x")).unwrap(), b"theirs");
+}
+
+#[test]
 fn fault_82_what_another_run_has_installed_meanwhile_keeps_the_name() {
     let place = Place::new();
     let model = model(CONTENT);
