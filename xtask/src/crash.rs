@@ -3,7 +3,8 @@
 //! Four parts: the process killed at a call (`kills`), a call that fails (`errors`), the machine losing its power
 //! (`power`: a file system in an image, cloned while the job runs), and eight processes on one destination (`writers`).
 //! After every strike the invariants I1 to I3 are checked by looking at the files, with the bytes known beforehand, and
-//! a run without trouble has to finish the job without fetching a byte too many.
+//! a run without trouble has to finish the job. It may ask for no byte that was held: counted is what its requests ask for,
+//! each byte once, since connections that take over what others have left of a claim ask for it again.
 //!
 //! The first thing that is wrong ends the command, with what repeats it. docs/crash.md says what is struck and what is
 //! not.

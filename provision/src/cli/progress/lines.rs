@@ -63,7 +63,7 @@ impl Lines {
             Event::Waiting { holder } => {
                 Some(format!("waiting for another run that holds {}", clean(holder)))
             }
-            Event::Acquired => Some("the other run has ended, going on".to_owned()),
+            Event::Acquired => Some("the wait is over, going on".to_owned()),
             Event::Opened { destination, free } if self.style == Style::Words => {
                 Some(format!("models in {}, {} free", clean(destination), human::bytes(*free)))
             }

@@ -73,11 +73,7 @@ fn events_are_objects_with_their_time_and_people_get_lines() {
 {"at":1.334,"event":"received","file":1,"bytes":7}
 "#
     );
-    assert!(
-        people.text().starts_with("the other run has ended, going on\n2 files, 1.01 kB: "),
-        "{}",
-        people.text()
-    );
+    assert!(people.text().starts_with("the wait is over, going on\n2 files, 1.01 kB: "), "{}", people.text());
 }
 
 #[test]
