@@ -451,9 +451,9 @@ fn of_two_starts_on_one_volume_one_works_and_the_other_waits() {
     assert!(second.err.contains("waiting for another run that holds"), "{}", second.err);
     assert!(second.err.contains("nothing to do: marker"), "{}", second.err);
     assert_eq!(first.end().code, Some(0));
-    // On a busy machine a crawling connection may be replaced, and what it had on its way comes twice.
+    // On a busy machine a claim may be taken over, and what was on its way comes twice: two seconds' worth at most.
     let sent = world.origin.counters().body_bytes_sent;
-    assert!(sent < 4_400_000, "{sent} bytes were sent for 4,000,000");
+    assert!(sent <= 6_000_000, "{sent} bytes were sent for 4,000,000");
     world.assert_installed();
 }
 
