@@ -438,12 +438,11 @@ fn warn_of_pickles(models: &[&Model], observer: &dyn Observer) {
     if pickles.is_empty() {
         return;
     }
-    let mut names = pickles[..pickles.len().min(NAMED)].join(", ");
-    if pickles.len() > NAMED {
-        names += &format!(" and {} more", pickles.len() - NAMED);
-    }
+    let names = pickles[..pickles.len().min(NAMED)].join(", ");
+    let more = pickles.len() - pickles.len().min(NAMED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
     let message = format!(
-        "{names}: files of this kind are usually pickles, and loading a pickle runs the code in it; use safetensors if you can"
+        "{names}{rest}: files of this kind are usually pickles, and loading a pickle runs the code in it; use safetensors if you can"
     );
     observer.observe(&Event::Warning { message });
 }

@@ -482,8 +482,8 @@ mod tests {
         let place = Place::new();
         place.left_by_a_dead_holder();
         let (mut application, began) = (Application::default(), Instant::now());
-        assert!(place.watch(&mut application, began, SILENCE - ASK).is_none());
-        assert!(place.watch(&mut application, began + SILENCE - ASK, ASK).is_some());
+        assert!(place.watch(&mut application, began, SILENCE / 4 * 3).is_none());
+        assert!(place.watch(&mut application, began + SILENCE / 4 * 3, SILENCE / 4).is_some());
     }
 
     #[test]
