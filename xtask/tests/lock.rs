@@ -435,3 +435,25 @@ fn a_lock_that_cannot_be_written_hides_no_other_failure() {
     let (_, err) = world.run(7, &["lock", "add", &read, good]);
     has(&err, &["is a symlink to a file that does not exist"]);
 }
+
+#[test]
+fn a_lock_at_an_address_is_listed_and_checked_by_its_digest_and_not_written() {
+    let world = World::new();
+    world.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
+    world.run(0, &["lock", "add", "hf:o/r/vae/x.safetensors"]);
+    let text = Content::bytes(world.lock());
+    std::fs::remove_file(world.path("models.lock")).unwrap();
+    world.site.put("/team.lock", text.clone());
+    let (url, pin) = (world.site.url("/team.lock"), text.sha256_hex());
+    for verb in ["list", "check"] {
+        let (out, _) = world.run(0, &["lock", verb, "--lock", &url, "--lock-sha256", &pin]);
+        has(&out, &["vae/x.safetensors"]);
+        world.run(3, &["lock", verb, "--lock", &url, "--lock-sha256", &"0".repeat(64)]);
+        let (_, err) = world.run(2, &["lock", verb, "--lock", &url]);
+        has(&err, &["--lock-sha256"]);
+    }
+    for verb in [&["add", "hf:o/r/vae/x.safetensors"][..], &["update"], &["remove", "x"]] {
+        let args = [&["lock"][..], verb, &["--lock", &url]].concat();
+        has(&world.run(2, &args).1, &["this changes one lock, and that is a file"]);
+    }
+}
