@@ -70,7 +70,7 @@ pub(crate) struct CrashArgs {
     /// Only this strike, twenty times: what a failure prints
     #[arg(long, value_name = "JOB:N:ACTION")]
     pub(crate) strike: Option<Strike>,
-    /// The program is there, as `cargo test --workspace` has built it: for whoever has just run that
+    /// The program as `cargo test --workspace` builds it: for whoever has just run that, nothing is compiled
     #[arg(long, hide = true)]
     pub(crate) built: bool,
     /// This process has a mount table of its own: how it starts itself
@@ -185,6 +185,17 @@ fn with_own_mounts() -> anyhow::Error {
     anyhow::Error::new(command.exec()).context(why)
 }
 
+/// What makes the program. Whatever the caller says has been built may have been edited since: a strike at an old program would prove
+/// nothing of the new one. The tests' build is no work where it is fresh; one for the program alone has other features in its
+/// dependencies, and so would be compiled beside it.
+fn build(with_tests: bool) -> &'static [&'static str] {
+    if with_tests {
+        &["test", "--quiet", "--locked", "--workspace", "--no-run"]
+    } else {
+        &["build", "--quiet", "--locked", "--package", "provision", "--bin", "provision"]
+    }
+}
+
 pub(crate) fn run(args: &CrashArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
@@ -193,9 +204,8 @@ pub(crate) fn run(args: &CrashArgs) -> Result<()> {
     if args.mounts() && !args.own_mounts {
         return Err(with_own_mounts());
     }
-    if !args.built {
-        cmd!(sh, "cargo build --quiet --locked -p provision --bin provision").run()?;
-    }
+    let build = build(args.built);
+    cmd!(sh, "cargo {build...}").run()?;
     let workshop = Workshop::new(&sh, args.keep_going)?;
     println!("seed {}; the program: {}", args.seed, workshop.program);
     if let Some(strike) = &args.strike {
@@ -242,6 +252,14 @@ mod tests {
             strike: None,
             own_mounts: false,
         }
+    }
+
+    #[test]
+    fn a_program_that_is_said_to_be_built_is_built_all_the_same() {
+        for with_tests in [true, false] {
+            assert!(["build", "test"].contains(&build(with_tests)[0]), "cargo looks whether it is fresh");
+        }
+        assert!(build(true).contains(&"--no-run"));
     }
 
     #[test]

@@ -15,7 +15,11 @@ mod write;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Subcommand};
+use provision::cli::arguments::Locks;
+use provision::cli::environment::Network;
 use provision::cli::exit::{Code, Failure};
+use provision::cli::lock;
+use provision::lockfile::Lockfile;
 use provision_lock::edit::EditError;
 use provision_lock::file::FileError;
 
@@ -44,6 +48,12 @@ enum LockCommand {
     List(list::ListArgs),
     /// Take models out of the lock; what is installed stays where it is
     Remove(remove::RemoveArgs),
+}
+
+/// The locks of a verb that reads: as with every reader, several are one set, and one may be an address.
+fn read(locks: &Locks) -> Result<Lockfile, Failure> {
+    let mut network = Network::default();
+    lock::read_locks(locks, None, &project::lock(), &mut lock::Asking::with(&mut network))?.join()
 }
 
 /// Which lock.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use provision_testbed::faces::hub::Hub;
-use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig};
+use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, When};
 
 struct World {
     site: BlockingOrigin,
@@ -393,4 +393,67 @@ fn a_check_tells_who_did_not_answer_from_who_lost_a_file() {
     let (out, err) = world.run(4, &["lock", "check"]);
     has(&out, &["unreachable"]);
     has(&err, &["answers again at", "3600 s"]);
+}
+
+#[test]
+fn what_was_read_is_in_the_lock_before_the_next_is_asked_for() {
+    let world = World::new();
+    let content = Content::generated(1, 300_000);
+    world.site.put("/vae/a.bin", content.clone());
+    world.site.put("/vae/b.bin", content.clone());
+    // The probe, then a body that does not come to an end.
+    world.site.misbehave("/vae/b.bin", Fault::Stall(1000).when(When::After(1)));
+    let [a, b] = ["/vae/a.bin", "/vae/b.bin"].map(|path| world.site.url(path));
+    std::fs::write(world.path("list"), format!("{a}\n{b}\n")).unwrap();
+    for args in [&["lock", "add", &a, &b][..], &["lock", "import", "list"]] {
+        let mut command = world.command(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        has(&line, &["added      vae/a.bin"]);
+        has(&world.lock(), &["vae/a.bin", &content.sha256_hex()]);
+        std::fs::remove_file(world.path("models.lock")).unwrap();
+    }
+}
+
+#[test]
+fn a_lock_that_cannot_be_written_hides_no_other_failure() {
+    let world = World::new();
+    world.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
+    world.site.put("/vae/a.bin", Content::generated(2, 1000));
+    std::os::unix::fs::symlink(world.path("nowhere"), world.path("models.lock")).unwrap();
+    let (good, refused) = ("hf:o/r/vae/x.safetensors", "hf:o/none/vae/y.safetensors");
+    let (_, err) = world.run(6, &["lock", "add", refused, good]);
+    has(&err, &["2 failures", "HF_TOKEN", "is a symlink to a file that does not exist"]);
+    std::fs::write(world.path("list"), format!("{good}\nsome prose here\n{refused}\n")).unwrap();
+    let (_, err) = world.run(6, &["lock", "import", "list"]);
+    has(&err, &["3 failures", "list:2", "list:3", "is a symlink to a file that does not exist"]);
+    // What is read for nothing is not read.
+    let read = world.site.url("/vae/a.bin");
+    let (_, err) = world.run(7, &["lock", "add", &read, good]);
+    has(&err, &["is a symlink to a file that does not exist"]);
+}
+
+#[test]
+fn a_lock_at_an_address_is_listed_and_checked_by_its_digest_and_not_written() {
+    let world = World::new();
+    world.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
+    world.run(0, &["lock", "add", "hf:o/r/vae/x.safetensors"]);
+    let text = Content::bytes(world.lock());
+    std::fs::remove_file(world.path("models.lock")).unwrap();
+    world.site.put("/team.lock", text.clone());
+    let (url, pin) = (world.site.url("/team.lock"), text.sha256_hex());
+    for verb in ["list", "check"] {
+        let (out, _) = world.run(0, &["lock", verb, "--lock", &url, "--lock-sha256", &pin]);
+        has(&out, &["vae/x.safetensors"]);
+        world.run(3, &["lock", verb, "--lock", &url, "--lock-sha256", &"0".repeat(64)]);
+        let (_, err) = world.run(2, &["lock", verb, "--lock", &url]);
+        has(&err, &["--lock-sha256"]);
+    }
+    for verb in [&["add", "hf:o/r/vae/x.safetensors"][..], &["update"], &["remove", "x"]] {
+        let args = [&["lock"][..], verb, &["--lock", &url]].concat();
+        has(&world.run(2, &args).1, &["this changes one lock, and that is a file"]);
+    }
 }

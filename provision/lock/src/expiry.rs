@@ -4,6 +4,10 @@
 //! signature was meant to last; no value of the query is ever shown (invariant I6). A parameter that merely sounds like
 //! one (`expires=never` of somebody's wiki) does not count: there is a signature beside it, or it is a name that only one
 //! system uses.
+//!
+//! A token that ends by itself is such a signature, too, under whatever name: Akamai's has its end in it (`__token__=exp=…`), and
+//! Bunny's stands beside a time (`token=…&expires=1700000000`). [`ends_by_itself`] tells them from tokens that are somebody's for
+//! good, which no lock may have.
 
 use std::fmt;
 
@@ -61,12 +65,14 @@ const ENDS: [&str; 14] = [
 const SIGNATURES: [&str; 8] = ["hmac", "mac", "md5", "sig", "sign", "signature", "st", "x-signature"];
 
 /// Names that only one system uses, each for something that ends.
-const ALONE: [&str; 8] = [
+const ALONE: [&str; 9] = [
     "auth_key",
     "hdnea",
     "hdntl",
     "hdnts",
     "q-signature",
+    // SharePoint's, for an hour or so.
+    "tempauth",
     "x-cos-security-token",
     "x-obs-signature",
     "x-tos-signature",
@@ -100,9 +106,10 @@ impl Expiry {
             (Signer::CloudFront, None)
         } else if has("awsaccesskeyid") && signature {
             (Signer::S3, None)
-        } else if has("sig") && has("se") {
+        } else if has("sig") && (has("se") || has("si")) {
+            // `si` names a policy at the storage, which has the end.
             (Signer::Azure, None)
-        } else if ALONE.into_iter().any(has) {
+        } else if ALONE.into_iter().any(has) || pairs.iter().any(|pair| ends_by_itself(pair, &pairs)) {
             (Signer::Other, None)
         } else if pairs.iter().any(|(_, value)| is_token(value)) {
             (Signer::Token, None)
@@ -114,6 +121,16 @@ impl Expiry {
             return None;
         };
         Some(Self { signer, seconds })
+    }
+}
+
+/// Whether one of a query's `pairs` (names in small letters) is called a token and is a signature with an end.
+pub(crate) fn ends_by_itself((name, value): &(String, String), pairs: &[(String, String)]) -> bool {
+    let is_time = |value: &str| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    match name.as_str() {
+        "__token__" => value.contains("exp="),
+        "token" | "bcdn_token" => pairs.iter().any(|(name, value)| name == "expires" && is_time(value)),
+        _ => false,
     }
 }
 
@@ -182,6 +199,14 @@ mod tests {
             ("hdnts=exp%3D1~hmac%3Dcanary", Signer::Other, None),
             ("expiration=1&signature=canary", Signer::Other, None),
             ("expires_at=1&x-signature=canary", Signer::Other, None),
+            // The end is in a policy at the storage, in the token itself, or beside it.
+            ("sv=2020&si=policy&sr=b&sig=canary", Signer::Azure, None),
+            ("tempauth=canary", Signer::Other, None),
+            ("__token__=exp%3D1~acl%3D%2F*~hmac%3Dcanary", Signer::Other, None),
+            ("__token__=exp=1~acl=/*~hmac=canary", Signer::Other, None),
+            ("token=canary&expires=1700000000", Signer::Other, None),
+            ("token=canary&expires=1700000000&token_path=%2F", Signer::Other, None),
+            ("X-Amz-Expires=3600&X-Amz-Signature=canary&token=1", Signer::S3, Some(3600)),
             // An encoded name is a name.
             ("X%2DAmz%2DExpires=7&X%2DAmz%2DSignature=canary", Signer::S3, Some(7)),
             ("%65xpires=1&si%67=canary", Signer::Other, None),
@@ -206,6 +231,9 @@ mod tests {
             "?v=eyJ.x",
             "?se=1",
             "?md5=x",
+            "?si=x",
+            "?token=x&expires=never",
+            "?__token__=x",
         ] {
             assert_eq!(of(&format!("https://h.example/x{query}")), None, "{query}");
         }

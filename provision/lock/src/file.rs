@@ -273,20 +273,34 @@ fn make(path: &Utf8Path, more: OFlags) -> Result<File, Errno> {
 
 /// The draft at `path`, made where there is none; and whether it may be written.
 fn open(path: &Utf8Path) -> Result<(File, bool), Errno> {
-    loop {
-        match make(path, OFlags::empty()) {
+    let read = || {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(path.as_std_path(), flags, Mode::empty()).map(File::from)
+    };
+    open_by(|| make(path, OFlags::empty()), read, || can_write_beside(path))
+}
+
+/// The same by these ways to make it, to read it, and to look whether one may be made.
+fn open_by(
+    mut make: impl FnMut() -> Result<File, Errno>,
+    mut read: impl FnMut() -> Result<File, Errno>,
+    can_write: impl Fn() -> bool,
+) -> Result<(File, bool), Errno> {
+    for _ in 0..ATTEMPTS {
+        match make() {
             // It has its mode already, which is a read-only lock's; or it is somebody else's.
             Err(Errno::ACCESS) => {}
             made => return made.map(|file| (file, true)),
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::open(path.as_std_path(), flags, Mode::empty()) {
-            Ok(file) => return Ok((file.into(), false)),
+        match read() {
+            Ok(file) => return Ok((file, false)),
             // It has become the lock meanwhile.
-            Err(Errno::NOENT) if can_write_beside(path) => {}
+            Err(Errno::NOENT) if can_write() => {}
             Err(_) => return Err(Errno::ACCESS),
         }
     }
+    // access(2) is asked for a name that open(2) refuses each time: a server, or a policy, with other rules for each.
+    Err(Errno::ACCESS)
 }
 
 /// Whether a file may be made beside `path`: where not, that is why there is no draft.

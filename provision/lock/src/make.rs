@@ -1,5 +1,7 @@
 //! From what is wanted to entries of a lock: resolved, placed, and read where nobody says the digest.
 
+use std::ops::ControlFlow;
+
 use provision::digest::Sha256;
 use provision::model_path::ModelPath;
 
@@ -131,9 +133,20 @@ impl MakeError {
                 Some(Kind::Differs)
             }
             Self::Stream { error: StreamError::Host(error), .. } => Some(Kind::of(error)),
+            // As with a page in place of a file.
+            Self::Stream { error: StreamError::Empty { .. }, .. } => Some(Kind::Unreachable),
             Self::Layout { .. } | Self::Expiring { .. } | Self::Several { .. } | Self::Stream { .. } => None,
         }
     }
+}
+
+/// An entry that was made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// It.
+    pub entry: Entry,
+    /// Its bytes were read for it.
+    pub was_read: bool,
 }
 
 /// Makes entries.
@@ -150,6 +163,22 @@ pub struct Maker {
 impl Maker {
     /// The entries that `order` comes to: one, or one for each file that a glob means.
     pub async fn make(&mut self, order: &Order) -> Result<Vec<Entry>, MakeError> {
+        let mut entries = Vec::new();
+        let all = self.make_each(order, |made| {
+            entries.push(made.entry);
+            ControlFlow::Continue(())
+        });
+        all.await?;
+        Ok(entries)
+    }
+
+    /// The same, each as soon as it is known: one whose bytes were read has been paid for, and what comes after it may take hours
+    /// or fail. Ends where `done` breaks.
+    pub async fn make_each(
+        &mut self,
+        order: &Order,
+        mut done: impl FnMut(Made) -> ControlFlow<()>,
+    ) -> Result<(), MakeError> {
         for source in std::iter::once(&order.source).chain(&order.mirrors) {
             self.check_expiry(source)?;
         }
@@ -173,12 +202,16 @@ impl Maker {
                 return several("give --path a directory that ends with `/`, or name the file");
             }
         }
-        let mut entries = Vec::with_capacity(found.len());
         for found in &found {
             let path = place(order, &found.source, found.name.as_deref(), found.civitai_type.as_deref())?;
-            entries.push(self.entry(order, found, path).await?);
+            let read = self.reader.files_read();
+            let entry = self.entry(order, found, path).await?;
+            let was_read = self.reader.files_read() > read;
+            if done(Made { entry, was_read }).is_break() {
+                break;
+            }
         }
-        Ok(entries)
+        Ok(())
     }
 
     async fn entry(&mut self, order: &Order, found: &Found, path: ModelPath) -> Result<Entry, MakeError> {
@@ -190,7 +223,7 @@ impl Maker {
         }
         let sha256 = match sha256 {
             Some(sha256) => sha256,
-            None => self.digest(found, &path).await?,
+            None => self.digest(found, &path, None).await?,
         };
         // A mirror's host may say a digest where the first one says none.
         for mirror in &mirrors {
@@ -225,9 +258,14 @@ impl Maker {
         Ok(mirror)
     }
 
-    /// The digest of what was found, by reading it.
-    pub async fn digest(&mut self, found: &Found, path: &ModelPath) -> Result<Sha256, MakeError> {
-        let read = self.reader.read(found, path).await;
+    /// The digest of what was found, by reading it; what turns out to be `known` is not kept.
+    async fn digest(
+        &mut self,
+        found: &Found,
+        path: &ModelPath,
+        known: Option<Sha256>,
+    ) -> Result<Sha256, MakeError> {
+        let read = self.reader.read(found, path, known).await;
         read.map_err(|error| MakeError::Stream { what: found.source.to_string(), error })
     }
 
@@ -240,18 +278,24 @@ impl Maker {
     }
 
     /// What the lock's entry comes to when its source is followed to what it is now; `None` where it is what it was. The
-    /// bytes are read where their digest is not said and the address is another one, or one that does not pin them.
-    pub async fn follow(&mut self, entry: &Entry, source: &Source) -> Result<Option<Entry>, MakeError> {
+    /// bytes are read where their digest is not said and the address or the size is another one; and for who has named the model
+    /// (`is_named`) also where both are the same and the address does not pin the bytes.
+    pub async fn follow(
+        &mut self,
+        entry: &Entry,
+        source: &Source,
+        is_named: bool,
+    ) -> Result<Option<Entry>, MakeError> {
         let found = self.resolver.resolve(source).await?;
         let [found] = &found[..] else {
             let option = "the lock's `source` has to be one file's";
             return Err(MakeError::Several { what: source.to_string(), files: found.len(), option });
         };
-        let is_same_address = found.url == entry.url && Source::of_url(&found.url).is_pinned();
+        let is_same_address = found.url == entry.url && (!is_named || Source::of_url(&found.url).is_pinned());
         let sha256 = match found.sha256 {
             Some(sha256) => sha256,
             None if is_same_address && found.size == entry.size => entry.sha256,
-            None => self.digest(found, &entry.path).await?,
+            None => self.digest(found, &entry.path, Some(entry.sha256)).await?,
         };
         // Mirrors have what they had.
         let mirrors = if sha256 == entry.sha256 { entry.mirrors.clone() } else { Vec::new() };

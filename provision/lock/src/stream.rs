@@ -7,7 +7,9 @@
 //! Nothing else proves these bytes: what is read here becomes the digest. So bytes of two versions must never come together. What
 //! was read goes on only where a validator says that it is the same file, and else from the first byte. The part is named by that
 //! validator, always: where it changes midway the part goes, and the new version gets a part of its own. So whatever a later
-//! command finds is of one version, also where a host has gone back to an older one meanwhile.
+//! command finds is of one version, also where a host has gone back to an older one meanwhile. What a host's listing says of a
+//! file is not enough for that: the bytes come from elsewhere, and may be others while the listing is the same. So the validator
+//! of the answer that has the bytes is in the name, too, and where there is none, a later command begins at the first byte.
 //!
 //! For the same reason the last block is written only when the body has ended with it: a host that said too short a length would
 //! be given the digest of a beginning, and a part that is whole is not asked for again.
@@ -41,8 +43,10 @@ const NOTE_EVERY: Duration = Duration::from_millis(250);
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 /// A connection on which nothing came for this long has failed.
 const STALL: Duration = Duration::from_secs(30);
-/// How much is read at once, in bytes.
+/// How much is read at once, in bytes. What is no longer is not worth being gone on with by a later command.
 const BLOCK: usize = 1 << 20;
+/// How much is looked at for a web page, in bytes.
+const HEAD: usize = 1 << 10;
 
 /// A file that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +70,16 @@ pub enum StreamError {
         /// What it says now; `None` where it says nothing and sends more.
         sent: Option<u64>,
     },
+    /// There is nothing to read.
+    #[error(
+        "{url}: the host says that the file has 0 bytes, which no model has; nothing is recorded. Give --sha256 {} where it is \
+         meant to be empty",
+        Sha256::of(b"")
+    )]
+    Empty {
+        /// Where it is.
+        url: SourceUrl,
+    },
     /// The disk.
     #[error("{}", .0.reason())]
     Store(#[from] StoreError),
@@ -86,6 +100,8 @@ pub struct Reader {
     observer: Arc<dyn Observer>,
     /// Opened, and ours, from the first file on.
     place: Option<(Destination, DestinationLock)>,
+    /// How many files were read to their end.
+    files_read: usize,
 }
 
 impl std::fmt::Debug for Reader {
@@ -103,12 +119,25 @@ impl Reader {
         destination: Utf8PathBuf,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { origin, retry, on_wait, destination, observer, place: None }
+        Self { origin, retry, on_wait, destination, observer, place: None, files_read: 0 }
     }
 
-    /// Reads what was found, which is to become `path`; its digest.
-    pub async fn read(&mut self, found: &Found, path: &ModelPath) -> Result<Sha256, StreamError> {
+    /// How many files have been read to their end so far.
+    pub fn files_read(&self) -> usize {
+        self.files_read
+    }
+
+    /// Reads what was found, which is to become `path`; its digest. What turns out to be `known` is not kept.
+    pub async fn read(
+        &mut self,
+        found: &Found,
+        path: &ModelPath,
+        known: Option<Sha256>,
+    ) -> Result<Sha256, StreamError> {
         if found.size == 0 {
+            if is_plain_address(found) {
+                return Err(StreamError::Empty { url: found.url.clone() });
+            }
             return Ok(Sha256::of(b""));
         }
         if self.place.is_none() {
@@ -117,7 +146,15 @@ impl Reader {
             self.place = Some((destination, lock));
         }
         let Some((destination, _)) = &self.place else { unreachable!("it was just opened") };
-        let mut reading = Reading::open(destination, found, path, self.observer.clone())?;
+        let mut patience = Metadata::new(&self.origin, self.retry.clone(), self.on_wait.clone());
+        let header = if is_plain_address(found) {
+            found.etag.clone()
+        } else if found.size > BLOCK as u64 {
+            patience.probe(&found.url).await?.etag.filter(|etag| is_strong(etag))
+        } else {
+            None
+        };
+        let mut reading = Reading::open(destination, found, path, header, self.observer.clone())?;
         let (held, free) = (reading.part.held(), destination.free_space()?);
         let needed = found.size - held;
         let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
@@ -129,7 +166,6 @@ impl Reader {
         }
         let began = Instant::now();
         self.observer.observe(&Event::Started { file: 0, source: found.url.to_string() });
-        let patience = Metadata::new(&self.origin, self.retry.clone(), self.on_wait.clone());
         let read = reading.finish(self.origin.connection(), patience, &self.retry).await;
         if let Err(error) = read {
             // What cannot be gone on with is of no use to anybody, and neither is what is of no version.
@@ -140,6 +176,11 @@ impl Reader {
             return Err(error);
         }
         let sha256 = reading.part.name_by_own_digest(&reading.model)?;
+        if known == Some(sha256) {
+            // Nobody will ask for it: it is what the lock had all the time.
+            forget(destination, &reading.model, sha256)?;
+        }
+        self.files_read += 1;
         let elapsed = began.elapsed();
         let outcome = Outcome::Fetched;
         self.observer.observe(&Event::Finished { file: 0, outcome, fetched: needed, elapsed });
@@ -181,7 +222,7 @@ struct Reading<'a> {
     /// The file as its part is named.
     model: Model,
     part: Arc<PartFile>,
-    /// What the part's name was made of: what a later command goes on under, if it is something.
+    /// What the part's name was made of, a header's value among it: what a later command goes on under, if it is something.
     validator: Option<String>,
     /// The validator, as a header has it, of what was read so far in this run.
     etag: Option<String>,
@@ -226,9 +267,13 @@ impl<'a> Reading<'a> {
         destination: &'a Destination,
         found: &'a Found,
         path: &ModelPath,
+        header: Option<String>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, StoreError> {
-        let validator = found.etag.clone();
+        let validator = header.as_ref().map(|header| match &found.etag {
+            Some(listed) if !is_plain_address(found) => format!("{listed}\n{header}"),
+            _ => header.clone(),
+        });
         let model = stand_in(found, validator.as_ref(), path);
         let part = open_part(destination, &model, validator.is_some())?;
         let now = Instant::now();
@@ -238,8 +283,7 @@ impl<'a> Reading<'a> {
             observer,
             model,
             part,
-            // Of other hosts it is no header's value: there the address is pinned, or names a file that is never another.
-            etag: validator.clone().filter(|_| is_plain_address(found)),
+            etag: header,
             validator,
             is_plain: false,
             dropped: 0,
@@ -324,6 +368,10 @@ impl<'a> Reading<'a> {
 
     /// Asks for what is missing first, and takes what comes of it.
     async fn go_on(&mut self, connection: &mut Connection) -> Result<(), ReadError> {
+        if self.etag.is_none() && self.part.held() > 0 {
+            // Whatever comes, ranges or all of it: nothing could say that it is of the same version.
+            self.part.reset()?;
+        }
         let Some(mut gap) = self.part.missing().first().copied() else { return Ok(()) };
         let size = self.found.size;
         let whole = gap.start == 0 && gap.end == size;
@@ -347,8 +395,14 @@ impl<'a> Reading<'a> {
         let mut block = vec![0; BLOCK];
         while at < end {
             let most = BLOCK.min((end - at) as usize);
-            let read = tokio::time::timeout(STALL, answer.read(&mut block[..most])).await;
-            let read = read.map_err(|_| RequestError::stalled(answer.resolved.url(), STALL))??;
+            let mut read = read_some(&mut answer, &mut block[..most]).await?;
+            // A page may come in pieces, each of which is none.
+            while at == 0 && (1..most.min(HEAD)).contains(&read) {
+                match read_some(&mut answer, &mut block[read..most]).await? {
+                    0 => break,
+                    more => read += more,
+                }
+            }
             if read == 0 {
                 return Err(RequestError::cut_short(answer.resolved.url(), at, end).into());
             }
@@ -397,6 +451,25 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// What comes next of a body; nothing at its end.
+async fn read_some(answer: &mut Answer<'_>, block: &mut [u8]) -> Result<usize, RequestError> {
+    match tokio::time::timeout(STALL, answer.read(block)).await {
+        Ok(read) => read,
+        Err(_) => Err(RequestError::stalled(answer.resolved.url(), STALL)),
+    }
+}
+
+/// Removes the part that has got its own digest for a name.
+fn forget(destination: &Destination, model: &Model, sha256: Sha256) -> Result<(), StoreError> {
+    let model = Model { sha256, ..model.clone() };
+    PartFile::open(destination, &model, &Naming::Shared, || true)?.remove()
+}
+
+/// A weak validator says nothing about bytes (RFC 9110 section 8.8.1).
+fn is_strong(etag: &str) -> bool {
+    etag.starts_with('"') && etag.len() > 2 && etag.len() < 512
+}
+
 /// Whether the validator that was found is a header's.
 fn is_plain_address(found: &Found) -> bool {
     matches!(found.source, Source::Url(_))
@@ -415,8 +488,41 @@ fn is_page(bytes: &[u8], path: &ModelPath) -> bool {
     if is_named("html") || is_named("htm") {
         return false;
     }
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    let bytes = &bytes[..bytes.len().min(HEAD)];
+    let mut text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    // A prolog and comments may come before it (XHTML 1.0 section 3.1.1).
+    while let Some(end) = [("<?xml", "?>"), ("<!--", "-->")]
+        .into_iter()
+        .find_map(|(begin, end)| text.starts_with(begin.as_bytes()).then_some(end))
+    {
+        let Some(at) = text.windows(end.len()).position(|here| here == end.as_bytes()) else { return false };
+        text = text[at + end.len()..].trim_ascii_start();
+    }
     let begins =
         |mark: &str| text.get(..mark.len()).is_some_and(|start| start.eq_ignore_ascii_case(mark.as_bytes()));
     begins("<!doctype html") || begins("<html")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_seen_behind_its_prolog_and_comments_and_nothing_else_is_one() {
+        let page = |text: &str, path: &str| is_page(text.as_bytes(), &path.parse().unwrap());
+        for text in [
+            "<!DOCTYPE html>",
+            "\u{feff} \n<HTML lang=en>",
+            "<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"x\">",
+            "<!-- a --><!-- <b> -->\n<html>",
+            "<?xml version=\"1.0\"?><!-- a -->\n<html xmlns=\"x\">",
+        ] {
+            assert!(page(text, "vae/x.bin"), "{text}");
+            assert!(!page(text, "vae/x.html"), "{text}");
+        }
+        let long = format!("<!-- {} --><html>", "a".repeat(HEAD));
+        for text in ["", "<", "<!--", "<?xml version=\"1.0\"?><model/>", "<!-- a -->", "a<html>", &long] {
+            assert!(!page(text, "vae/x.bin"), "{text}");
+        }
+    }
 }

@@ -175,6 +175,11 @@ impl Metadata {
         Self { connection: origin.connection(), retry, on_wait }
     }
 
+    /// Whether `url` is had from somewhere else, which was given in place of its host.
+    pub fn is_replaced(&self, url: &SourceUrl) -> bool {
+        self.connection.origin.effective(url) != *url
+    }
+
     /// Whether a request to `url` carries a login.
     pub fn has_login(&self, url: &SourceUrl) -> bool {
         let origin = &self.connection.origin;
@@ -280,7 +285,8 @@ impl Connection {
                     let elsewhere = "the next page is on another host".to_owned();
                     return Err(refused(RedirectError::Location(elsewhere)).into());
                 }
-                Some(next)
+                // A failure of the next page shows its address.
+                Some(next.with_path_shown(|path| told.conceal(path)))
             }
             None => None,
         };
@@ -345,7 +351,7 @@ impl Hop {
             let value = value.strip_prefix("W/").unwrap_or(value).trim_matches('"');
             let is_word =
                 !value.is_empty() && value.len() <= 128 && value.bytes().all(|b| b.is_ascii_graphic());
-            is_word.then(|| value.to_owned()).and_then(|value| told.harmless(value))
+            is_word.then(|| value.to_owned()).and_then(|value| told.harmless_digest(value))
         };
         Self {
             url: url.clone(),

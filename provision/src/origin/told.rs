@@ -3,7 +3,8 @@
 //! A refusal, a page, an error in words, a redirect may repeat the request that it answers: by accident, to be helpful, or
 //! so that a secret stands in somebody's log. How a secret looks says nothing: a password is a word. So what is shown of
 //! a server's words is searched for what it was really told, in capitals or not, and also where it is percent-encoded
-//! (RFC 3986 section 2.1), twice if need be. Who writes a secret backwards gets it through; it is his own message then.
+//! (RFC 3986 section 2.1) or escaped as JSON does (RFC 8259 section 7), twice if need be. Who writes a
+//! secret backwards gets it through; it is his own message then.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -69,7 +70,7 @@ impl Told {
     pub(super) fn add_queries<'u>(&mut self, urls: impl Iterator<Item = &'u SourceUrl>) {
         let urls: Vec<&SourceUrl> = urls.collect();
         for query in urls.iter().filter_map(|url| url.as_url().query()) {
-            let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
+            let values = query.split(['&', ';']).filter_map(|pair| Some(pair.split_once('=')?.1));
             for value in std::iter::once(query).chain(values) {
                 let decoded = decoded(value);
                 let spaced = decoded.replace('+', " ");
@@ -115,6 +116,17 @@ impl Told {
         matches!(self.conceal(&text), Cow::Borrowed(_)).then_some(text)
     }
 
+    /// The name of a commit or the digest of a file, if it is no credential. An address may name in its query what is asked for,
+    /// and then its host has to say it.
+    pub(super) fn harmless_digest(&self, text: String) -> Option<String> {
+        let is_digest = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_digest {
+            return self.harmless(text);
+        }
+        let credentials = self.0.iter().filter(|hidden| hidden.kind != Kind::Query).cloned().collect();
+        Self(credentials).harmless(text)
+    }
+
     /// Whether a long text has a token in it.
     pub(super) fn has_token(&self, text: &[u8]) -> bool {
         self.has(text, |kind| kind == Kind::Token)
@@ -127,9 +139,22 @@ impl Told {
 
     fn has(&self, text: &[u8], counts: impl Fn(Kind) -> bool) -> bool {
         let secrets = self.0.iter().filter(|hidden| counts(hidden.kind)).map(|hidden| hidden.text.as_bytes());
-        let long = secrets.filter(|secret| secret.len() >= SHORTEST_TOKEN);
-        long.into_iter()
-            .any(|secret| text.windows(secret.len()).any(|here| here.eq_ignore_ascii_case(secret)))
+        let long: Vec<&[u8]> = secrets.filter(|secret| secret.len() >= SHORTEST_TOKEN).collect();
+        let is_in = |text: &[u8]| {
+            let is_here =
+                |secret: &&[u8]| text.windows(secret.len()).any(|here| here.eq_ignore_ascii_case(secret));
+            long.iter().any(is_here)
+        };
+        // Without the places: a listing may have megabytes. Most have no escape.
+        let mut level = Cow::Borrowed(text);
+        for _ in 0..LEVELS {
+            if long.is_empty() || is_in(&level) {
+                break;
+            }
+            let Some(next) = plain(&level) else { return false };
+            level = Cow::Owned(next);
+        }
+        is_in(&level)
     }
 }
 
@@ -152,26 +177,66 @@ impl Hidden {
 
 /// The text with each `%41` as the byte that it stands for.
 pub(super) fn decoded(text: &str) -> String {
-    let level: Vec<(u8, usize)> = text.bytes().zip(0..).collect();
-    let bytes = unescaped(&level).unwrap_or(level).into_iter().map(|(byte, _)| byte).collect::<Vec<_>>();
+    let text = text.as_bytes();
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        // No other escape: a backslash is a character of a password.
+        let escaped = (*byte == b'%').then(|| escape(|at| text.get(at).copied(), at)).flatten();
+        let (byte, length) = escaped.unwrap_or((*byte, 1));
+        bytes.push(byte);
+        at += length;
+    }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The same of a level; `None` where there is none.
+/// A level with each escape as the byte that it stands for; `None` where there is none.
 fn unescaped(level: &[(u8, usize)]) -> Option<Vec<(u8, usize)>> {
-    let digit = |at: usize| level.get(at).and_then(|(byte, _)| char::from(*byte).to_digit(16));
+    let byte_at = |at: usize| level.get(at).map(|(byte, _)| *byte);
     let mut next = Vec::with_capacity(level.len());
     let mut at = 0;
     while let Some((byte, start)) = level.get(at) {
-        if let (b'%', Some(high), Some(low)) = (byte, digit(at + 1), digit(at + 2)) {
-            next.push(((high << 4 | low) as u8, *start));
-            at += 3;
-        } else {
-            next.push((*byte, *start));
-            at += 1;
-        }
+        let (byte, length) = escape(byte_at, at).unwrap_or((*byte, 1));
+        next.push((byte, *start));
+        at += length;
     }
     (next.len() < level.len()).then_some(next)
+}
+
+/// The same of bytes whose places do not matter.
+fn plain(text: &[u8]) -> Option<Vec<u8>> {
+    let byte_at = |at: usize| text.get(at).copied();
+    // Of what is not copied yet.
+    let (mut from, mut at) = (0, 0);
+    let mut next = Vec::new();
+    while let Some(found) = text[at..].iter().position(|byte| matches!(byte, b'%' | b'\\')) {
+        at += found;
+        match escape(byte_at, at) {
+            Some((byte, length)) => {
+                next.extend_from_slice(&text[from..at]);
+                next.push(byte);
+                at += length;
+                from = at;
+            }
+            None => at += 1,
+        }
+    }
+    next.extend_from_slice(&text[from..]);
+    (next.len() < text.len()).then_some(next)
+}
+
+/// The byte that an escape at `at` stands for, and the escape's length. Beyond ASCII, JSON's stand for no byte, and no token has one.
+fn escape(byte: impl Fn(usize) -> Option<u8>, at: usize) -> Option<(u8, usize)> {
+    let hex = |at: usize, digits: usize| {
+        (at..at + digits).try_fold(0, |value, at| Some(value << 4 | char::from(byte(at)?).to_digit(16)?))
+    };
+    let (value, length) = match (byte(at)?, byte(at + 1)?) {
+        (b'%', _) => (hex(at + 1, 2)?, 3),
+        (b'\\', b'u') => (hex(at + 2, 4).filter(|value| *value < 0x80)?, 6),
+        (b'\\', b'/') => (u32::from(b'/'), 2),
+        _ => return None,
+    };
+    Some((value as u8, length))
 }
 
 #[cfg(test)]
@@ -201,6 +266,8 @@ mod tests {
             ("lettersonlytokenlettersonlytoken", "…"),
             ("?t=%6cettersonly%74oken&x", "?t=…&x"),
             ("%256cettersonlytoken", "…"),
+            ("a \\u006cettersonly\\u0074oken.", "a …."),
+            ("\\u00e9 \\n \\", "\\u00e9 \\n \\"),
             ("%6Cettersonly", "%6Cettersonly"),
             ("Basic dXNlcjpwYXNz==", "Basic …=="),
             ("of a%20word%2bmore.", "of …."),
@@ -213,6 +280,10 @@ mod tests {
             assert_eq!(told.conceal(said), shown, "{said}");
         }
         assert!(told.has_token(b"{\"a\": \"LETTERSonlytoken\"}") && !told.has_token(b"a long password"));
+        for escaped in ["%6cettersonlytoken", "\\u006Cettersonlytoken", "\\\\ \\u006cettersonly%74oken é"] {
+            assert!(told.has_token(escaped.as_bytes()), "{escaped}");
+        }
+        assert!(!told.has_token(b"\\u006cetters %") && !Told::default().has_token(b"%41"));
         assert!(told.is_in_name("x.lettersonlytoken.example") && told.is_in_name("a long password"));
         assert!(!told.is_in_name("abc.example"));
     }
@@ -235,7 +306,21 @@ mod tests {
         ] {
             assert_eq!(told.conceal(said), shown, "{said}");
         }
+        assert_eq!(decoded("%41\\u0041\\/%4"), "A\\u0041\\/%4");
+        let semicolons = self::told(&[], &[], &["https://h/x?a=b;Signature=letters%2Bonly"]);
+        assert_eq!(semicolons.conceal("of letters+only."), "of ….");
         assert_eq!(told.harmless("0123abcd".to_owned()).as_deref(), Some("0123abcd"));
         assert_eq!(told.harmless("another".to_owned()), None);
+    }
+
+    #[test]
+    fn fault_53_a_digest_that_is_asked_for_may_be_said_and_a_token_that_looks_like_one_may_not() {
+        let (digest, token) = ("0a".repeat(32), "1b".repeat(20));
+        let told = told(&[&token], &[], &[&format!("https://h/x?sha256={digest}&word=letters")]);
+        assert_eq!(told.harmless_digest(digest.clone()), Some(digest.clone()));
+        assert_eq!(told.harmless_digest(digest.to_uppercase()), Some(digest.to_uppercase()));
+        assert_eq!(told.harmless_digest(token), None);
+        assert_eq!(told.harmless_digest("letters".to_owned()), None);
+        assert_eq!(told.harmless(digest), None);
     }
 }

@@ -210,3 +210,26 @@ fn a_registrys_token_is_asked_for_and_used_by_a_fetch_too() {
     let probe = block_on(metadata.probe(&url(&blob))).unwrap();
     assert_eq!(probe.size, Some(content.size()));
 }
+
+#[test]
+fn fault_53_a_next_page_with_the_token_in_its_path_is_not_shown() {
+    let site = start();
+    let token = "lettersonlytoken";
+    let mut config = OriginConfig::default();
+    config.credentials.add(Credential::bearer("127.0.0.1", Some(site.addr().port()), token));
+    let mut metadata = asking(config, |_| {});
+    site.put("/tree", Content::bytes("[]"));
+    let link = format!("<{}>; rel=\"next\"", site.url(&format!("/tree/{token}/2")));
+    site.misbehave("/tree", Fault::Headers(vec![("Link".to_owned(), link)]));
+    let first = block_on(metadata.ask(&url(&site.url("/tree")))).unwrap();
+    let next = first.next.unwrap();
+    assert!(next.as_url().path().contains(token), "it is asked for as it was said");
+    let said = block_on(metadata.ask(&next)).unwrap_err().to_string();
+    assert!(said.contains("/tree/…/2") && !said.contains(token), "{said}");
+
+    // Nor is a listing believed that has it in an escape.
+    site.behave("/tree");
+    site.put("/tree", Content::bytes("[\"vae/letters\\u006fnlytoken\"]"));
+    let said = block_on(metadata.ask(&url(&site.url("/tree")))).unwrap_err().to_string();
+    assert!(said.contains("repeats a secret"), "{said}");
+}

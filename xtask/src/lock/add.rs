@@ -1,5 +1,7 @@
 //! `cargo xtask lock add`.
 
+use std::ops::ControlFlow;
+
 use clap::Args;
 use provision::cli::exit::{Code, Failure};
 use provision::digest::{DigestError, Sha256};
@@ -66,7 +68,9 @@ pub(crate) fn run(args: &AddArgs) -> Result<(), Failure> {
     readable(&path)?;
     let asking = Asking::start()?;
     let mut maker = asking.maker(&args.parts, args.allow_expiring);
-    let (mut entries, mut failures) = (Vec::new(), Failures::default());
+    let mut failures = Failures::default();
+    let mut writing = write::Writing::new(&asking, &path);
+    let mut goes_on = ControlFlow::Continue(());
     for source in sources {
         let order = Order {
             mirrors: mirrors.clone(),
@@ -75,12 +79,18 @@ pub(crate) fn run(args: &AddArgs) -> Result<(), Failure> {
             groups: args.groups.clone(),
             ..Order::of(source)
         };
-        match asking.wait_for(maker.make(&order)) {
-            Ok(made) => made.into_iter().for_each(|entry| write::collect(&mut entries, entry, &mut failures)),
-            Err(error) => failures.add_make(&error),
+        let made = asking.wait_for(maker.make_each(&order, |made| {
+            goes_on = writing.take(made, &mut failures);
+            goes_on
+        }));
+        if let Err(error) = made {
+            failures.add_make(&error);
+        }
+        if goes_on.is_break() {
+            break;
         }
     }
-    write::put(&path, &entries, &mut failures)?;
+    let _ = writing.flush(&mut failures);
     failures.conclude("not added")
 }
 

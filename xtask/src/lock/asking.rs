@@ -62,8 +62,13 @@ impl Asking {
     /// Waits for an answer. Progress that is on the screen is finished then.
     pub(super) fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
         let answer = self.runtime.block_on(future);
-        self.drawn.finish();
+        self.finish_drawing();
         answer
+    }
+
+    /// Takes progress off the screen, for what is to be said.
+    pub(super) fn finish_drawing(&self) {
+        self.drawn.finish();
     }
 }
 

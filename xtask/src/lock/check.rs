@@ -3,13 +3,13 @@
 #![expect(clippy::print_stdout, reason = "what the hosts say is what was asked for")]
 
 use clap::Args;
+use provision::cli::arguments::Locks;
 use provision::cli::exit::Failure;
 use provision::cli::{human, lock};
 use provision::lockfile::Selection;
 use provision_lock::check::{Verdict, check};
 use provision_lock::resolve::Kind;
 
-use super::LockFile;
 use super::asking::{Asking, Failures, code_of};
 
 /// Options of `lock check`.
@@ -18,9 +18,9 @@ pub(crate) struct CheckArgs {
     /// Only these models: a path, a file stem, or a glob over paths
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
-    /// Which lock; `-` reads standard input.
+    /// Which locks.
     #[command(flatten)]
-    file: LockFile,
+    locks: Locks,
 }
 
 /// One word for a model, of what its addresses came to.
@@ -36,7 +36,7 @@ fn word(verdicts: &[Verdict]) -> &'static str {
 }
 
 pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let lock = lock::read(&args.file.path())?;
+    let lock = super::read(&args.locks)?;
     let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
     let models = lock::select(&lock, &selection)?;
     let asking = Asking::start()?;

@@ -8,6 +8,7 @@
 
 use std::collections::HashSet;
 use std::io::Read as _;
+use std::ops::ControlFlow;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
@@ -103,26 +104,32 @@ pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
     add::readable(&path)?;
     let asking = Asking::start()?;
     let mut maker = asking.maker(&args.parts, args.allow_expiring);
-    let (mut entries, mut failures) = (Vec::new(), Failures::default());
+    let mut failures = Failures::default();
+    let mut writing = write::Writing::new(&asking, &path);
+    let mut goes_on = ControlFlow::Continue(());
     for wanted in &imported.wanted {
         let order = Order { groups: args.groups.clone(), ..Order::from(wanted) };
-        match asking.wait_for(maker.make(&order)) {
-            Ok(made) => made.into_iter().for_each(|entry| write::collect(&mut entries, entry, &mut failures)),
-            Err(error) => {
-                let why = match &error {
-                    // The folders are told once, by the command that takes one.
-                    MakeError::Layout { what, error: LayoutError::Unknown { .. } } => format!(
-                        "{what}: where it goes is not to be seen from the list or from where it comes from; add it by \
-                         `cargo xtask lock add {what} --path FOLDER/`"
-                    ),
-                    error => error.to_string(),
-                };
-                let code = super::asking::code_of_make(&error);
-                failures.add(code, Shown(format_args!("{}: {why}", wanted.place)));
-            }
+        let made = asking.wait_for(maker.make_each(&order, |made| {
+            goes_on = writing.take(made, &mut failures);
+            goes_on
+        }));
+        if let Err(error) = made {
+            let why = match &error {
+                // The folders are told once, by the command that takes one.
+                MakeError::Layout { what, error: LayoutError::Unknown { .. } } => format!(
+                    "{what}: where it goes is not to be seen from the list or from where it comes from; add it by \
+                     `cargo xtask lock add {what} --path FOLDER/`"
+                ),
+                error => error.to_string(),
+            };
+            let code = super::asking::code_of_make(&error);
+            failures.add(code, Shown(format_args!("{}: {why}", wanted.place)));
+        }
+        if goes_on.is_break() {
+            break;
         }
     }
-    write::put(&path, &entries, &mut failures)?;
+    let _ = writing.flush(&mut failures);
     let mut without_address = Vec::new();
     for unused in &imported.unused {
         match Loss::of(&unused.why) {

@@ -3,11 +3,9 @@
 use std::io::{IsTerminal as _, Write as _};
 
 use clap::Args;
+use provision::cli::arguments::Locks;
 use provision::cli::exit::Failure;
-use provision::cli::lock;
 use provision_lock::listing::{json, rows, table};
-
-use super::LockFile;
 
 /// Options of `lock list`.
 #[derive(Debug, Clone, Args)]
@@ -15,9 +13,9 @@ pub(crate) struct ListArgs {
     /// As JSON, for programs
     #[arg(long)]
     json: bool,
-    /// Which lock; `-` reads standard input.
+    /// Which locks.
     #[command(flatten)]
-    file: LockFile,
+    locks: Locks,
 }
 
 /// The terminal's width, where it is one.
@@ -28,7 +26,7 @@ fn columns() -> Option<usize> {
 }
 
 pub(crate) fn run(args: &ListArgs) -> Result<(), Failure> {
-    let rows = rows(&lock::read(&args.file.path())?);
+    let rows = rows(&super::read(&args.locks)?);
     let text = if args.json { format!("{:#}\n", json(&rows)) } else { table(&rows, columns()) };
     // A reader that has seen enough, such as `head`, is no failure.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());

@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "what became of each model is what a person looks for")]
 
+use camino::Utf8Path;
 use clap::Args;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::lock;
@@ -64,8 +65,9 @@ pub(crate) fn run(args: &UpdateArgs) -> Result<(), Failure> {
     let mut maker = asking.maker(&args.parts, true);
     let mut failures = Failures::default();
     let mut changed: Vec<(Entry, Entry)> = Vec::new();
+    let is_named = !args.models.is_empty();
     for model in models {
-        let source = match followed(model, !args.models.is_empty()) {
+        let source = match followed(model, is_named) {
             Ok(Followed::Source(source)) => source,
             Ok(Followed::Pinned) => {
                 println!("pinned     {}", model.path);
@@ -84,34 +86,52 @@ pub(crate) fn run(args: &UpdateArgs) -> Result<(), Failure> {
             }
         };
         let before = Entry::from(model);
-        match asking.wait_for(maker.follow(&before, &source)) {
+        let read = maker.reader.files_read();
+        match asking.wait_for(maker.follow(&before, &source, is_named)) {
             Ok(Some(now)) => changed.push((before, now)),
             Ok(None) => write::say(&before, &Outcome::Unchanged),
             Err(error) => {
                 failures.add(super::asking::code_of_make(&error), format!("{}: {error}", model.path));
             }
         }
-    }
-    if !changed.is_empty() {
-        let edited = edit::<_, EditFailure>(&path, write::turn(), |document| {
-            let is_as_read =
-                |(before, _): &&(Entry, Entry)| document.get(&before.path).as_ref() == Some(before);
-            let (ours, others): (Vec<_>, Vec<_>) = changed.iter().partition(is_as_read);
-            for (_, now) in &ours {
-                document.put(now)?;
-            }
-            Ok((
-                ours.into_iter().cloned().collect::<Vec<_>>(),
-                others.into_iter().map(|(before, _)| before.path.clone()).collect::<Vec<_>>(),
-            ))
-        });
-        let (ours, others) = edited.map_err(|EditFailure(failure)| failure)?.value;
-        for (before, now) in ours {
-            write::say(&now, &Outcome::Updated(Box::new(before)));
-        }
-        for path in others {
-            failures.add(Code::Busy, format!("{path} was changed in the lock meanwhile; run again"));
+        // What was read has been paid for, and it may be hours until the next is known.
+        if maker.reader.files_read() > read && !put(&path, &std::mem::take(&mut changed), &mut failures) {
+            break;
         }
     }
+    put(&path, &changed, &mut failures);
     failures.conclude("not updated")
+}
+
+/// Puts what models have become in place of what they were, and says so; whether the lock could be written. Where not, that is one of
+/// the failures: the others are said, too.
+fn put(path: &Utf8Path, changed: &[(Entry, Entry)], failures: &mut Failures) -> bool {
+    if changed.is_empty() {
+        return true;
+    }
+    let edited = edit::<_, EditFailure>(path, write::turn(), |document| {
+        let is_as_read = |(before, _): &&(Entry, Entry)| document.get(&before.path).as_ref() == Some(before);
+        let (ours, others): (Vec<_>, Vec<_>) = changed.iter().partition(is_as_read);
+        for (_, now) in &ours {
+            document.put(now)?;
+        }
+        Ok((
+            ours.into_iter().cloned().collect::<Vec<_>>(),
+            others.into_iter().map(|(before, _)| before.path.clone()).collect::<Vec<_>>(),
+        ))
+    });
+    let (ours, others) = match edited {
+        Ok(edited) => edited.value,
+        Err(EditFailure(failure)) => {
+            failures.add(failure.code, failure.message);
+            return false;
+        }
+    };
+    for (before, now) in ours {
+        write::say(&now, &Outcome::Updated(Box::new(before)));
+    }
+    for path in others {
+        failures.add(Code::Busy, format!("{path} was changed in the lock meanwhile; run again"));
+    }
+    true
 }

@@ -6,6 +6,8 @@
     reason = "what became of each model is what a person looks for"
 )]
 
+use std::ops::ControlFlow;
+
 use camino::Utf8Path;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::human;
@@ -13,19 +15,58 @@ use provision::source_url::SourceUrl;
 use provision_lock::edit::{EditError, Outcome};
 use provision_lock::entry::Entry;
 use provision_lock::file::{Turn, edit};
+use provision_lock::make::Made;
 use provision_lock::shown::Shown;
 use provision_lock::source::Source;
 
 use super::EditFailure;
-use super::asking::Failures;
+use super::asking::{Asking, Failures};
 
 /// How these commands wait for another one: who it is, is said.
 pub(super) fn turn() -> Turn<'static> {
     Turn::saying(&|holder| eprintln!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)"))
 }
 
+/// What is on its way into a lock.
+pub(super) struct Writing<'a> {
+    asking: &'a Asking,
+    path: &'a Utf8Path,
+    entries: Vec<Entry>,
+    /// How many of them have been written, or tried.
+    written: usize,
+}
+
+impl<'a> Writing<'a> {
+    pub(super) fn new(asking: &'a Asking, path: &'a Utf8Path) -> Self {
+        Self { asking, path, entries: Vec::new(), written: 0 }
+    }
+
+    /// Takes what was made. With one that has been read, all that is there is written at once: its bytes have been paid for, and
+    /// it may be hours until the next is known. Breaks where nothing can be written, so that nothing more is read for it.
+    pub(super) fn take(&mut self, made: Made, failures: &mut Failures) -> ControlFlow<()> {
+        collect(&mut self.entries, made.entry, failures);
+        if !made.was_read {
+            return ControlFlow::Continue(());
+        }
+        self.asking.finish_drawing();
+        self.flush(failures)
+    }
+
+    /// Writes what is not written yet. A lock that cannot be written is one of the failures: the others are said, too.
+    pub(super) fn flush(&mut self, failures: &mut Failures) -> ControlFlow<()> {
+        let entries = &self.entries[std::mem::replace(&mut self.written, self.entries.len())..];
+        match put(self.path, entries, failures) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(failure) => {
+                failures.add(failure.code, failure.message);
+                ControlFlow::Break(())
+            }
+        }
+    }
+}
+
 /// Puts `entries` into the lock at `path`, each by itself, and says what became of them.
-pub(super) fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<(), Failure> {
+fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<(), Failure> {
     if entries.is_empty() {
         return Ok(());
     }
@@ -131,7 +172,7 @@ fn commit(entry: &Entry) -> Option<&str> {
 }
 
 /// Puts an entry to the others, if its path is not taken by other bytes.
-pub(super) fn collect(entries: &mut Vec<Entry>, entry: Entry, failures: &mut Failures) {
+fn collect(entries: &mut Vec<Entry>, entry: Entry, failures: &mut Failures) {
     match entries.iter().find(|known| known.path == entry.path) {
         None => entries.push(entry),
         Some(known) if known.sha256 == entry.sha256 => {}

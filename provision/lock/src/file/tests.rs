@@ -248,3 +248,22 @@ fn what_is_no_lock_and_what_fails_is_not_written() {
     assert!(matches!(&missing, Failed::File(error) if error.to_string().contains("--lock")), "{missing:?}");
     assert!(read(&world.path("none")).unwrap_err().to_string().contains("--lock"));
 }
+
+#[test]
+fn a_volume_on_which_access_and_open_disagree_is_given_up() {
+    let mut made = 0;
+    let make = || {
+        made += 1;
+        Err(Errno::ACCESS)
+    };
+    let opened = open_by(make, || Err(Errno::NOENT), || true);
+    assert_eq!(opened.unwrap_err(), Errno::ACCESS);
+    assert_eq!(made, ATTEMPTS);
+    // A draft that becomes the lock at the wrong moment, once.
+    let mut calls = 0;
+    let make = || {
+        calls += 1;
+        if calls == 1 { Err(Errno::ACCESS) } else { File::open("/dev/null").map_err(|_| Errno::IO) }
+    };
+    assert!(open_by(make, || Err(Errno::NOENT), || true).unwrap().1);
+}

@@ -2,10 +2,13 @@
 //!
 //! A private repository's releases are shown to a token, and so are its assets' bytes, but only by the API: the address that a
 //! person downloads from wants a browser's session. Nothing in a release says that it is private, so who comes with a token tries
-//! that address first, and what is not there for everybody is locked by its number at the API.
+//! that address first, and what is not there for everybody is locked by its number at the API. So is what is there and has another
+//! length: a page to log in on, or a file of somebody else. And where another server is given for the API, the public host has
+//! another repository of that name, or none.
 
 use std::rc::Rc;
 
+use provision::digest::Sha256;
 use provision::origin::RequestError;
 use provision::origin::metadata::MetadataError;
 use provision::source_url::SourceUrl;
@@ -37,6 +40,12 @@ struct Asset {
     updated_at: Option<String>,
 }
 
+impl Asset {
+    fn sha256(&self) -> Option<Sha256> {
+        self.digest.as_deref()?.strip_prefix("sha256:").and_then(digest)
+    }
+}
+
 impl Resolver {
     pub(super) async fn github(&mut self, asset: &ReleaseAsset) -> Result<Found, ResolveError> {
         let source = Source::GitHub(asset.clone());
@@ -48,13 +57,12 @@ impl Resolver {
         };
         // The newest release is another one tomorrow; the address names this one.
         let pinned = ReleaseAsset { tag: Some(release.tag_name.clone()), ..asset.clone() };
-        let url = self.reachable(asset, Source::GitHub(pinned).address(), found.id).await;
+        let url = self.reachable(asset, Source::GitHub(pinned).address(), found).await;
         let url = url.map_err(|error| ResolveError::host(&source, error))?;
-        let sha256 = found.digest.as_deref().and_then(|digest| digest.strip_prefix("sha256:"));
         Ok(Found {
             url,
             size: found.size,
-            sha256: sha256.and_then(digest),
+            sha256: found.sha256(),
             name: None,
             civitai_type: None,
             etag: found.updated_at.clone(),
@@ -67,18 +75,24 @@ impl Resolver {
         &mut self,
         asset: &ReleaseAsset,
         public: SourceUrl,
-        id: Option<u64>,
+        found: &Asset,
     ) -> Result<SourceUrl, MetadataError> {
-        let Some(id) = id.map(|id| id.to_string()) else { return Ok(public) };
+        let Some(id) = found.id.map(|id| id.to_string()) else { return Ok(public) };
         let repository = ["repos"].into_iter().chain(asset.repo.split('/'));
         let at_api = api(API, repository.chain(["releases", "assets", &id]), &[]);
+        if self.metadata.is_replaced(&at_api) && !self.metadata.is_replaced(&public) {
+            return Ok(at_api);
+        }
         if !self.metadata.has_login(&at_api) {
             return Ok(public);
         }
         match self.metadata.probe(&public).await {
-            Ok(_) => Ok(public),
-            Err(MetadataError::Request(RequestError::Missing { .. })) => Ok(at_api),
-            Err(error) => Err(error),
+            Ok(probe) if probe.size == Some(found.size) => Ok(public),
+            Ok(_) | Err(MetadataError::Request(RequestError::Missing { .. })) => Ok(at_api),
+            // It has to be read, so who does not answer now cannot be done without.
+            Err(error) if found.sha256().is_none() => Err(error),
+            // The API is right whether the repository is private or not.
+            Err(_) => Ok(at_api),
         }
     }
 

@@ -242,9 +242,9 @@ fn a_plain_address_that_is_followed_is_read_anew() {
     world.site.put("/vae/y.bin", old.clone());
     let source: Source = world.site.url("/vae/y.bin").parse().unwrap();
     let entry = world.make(&Order::of(source.clone())).unwrap().remove(0);
-    assert!(block_on(world.maker().follow(&entry, &source)).unwrap().is_none());
+    assert!(block_on(world.maker().follow(&entry, &source, true)).unwrap().is_none());
     world.site.put("/vae/y.bin", new.clone());
-    let now = block_on(world.maker().follow(&entry, &source)).unwrap().unwrap();
+    let now = block_on(world.maker().follow(&entry, &source, true)).unwrap().unwrap();
     assert_eq!((now.sha256, now.size), (sha(&new), 30_000));
 }
 
@@ -450,14 +450,14 @@ fn an_update_follows_a_branch_and_leaves_what_is_pinned() {
     let config = world.make(&order("hf:o/r@main/configs/c.json")).unwrap().remove(0);
     let followed: Source = entry.source.as_deref().unwrap().parse().unwrap();
     assert_eq!(followed.to_string(), "hf:o/r@main/vae/a.safetensors");
-    assert!(block_on(world.maker().follow(&entry, &followed)).unwrap().is_none(), "nothing moved");
+    assert!(block_on(world.maker().follow(&entry, &followed, false)).unwrap().is_none(), "nothing moved");
     let asked = world.requests_to("/resolve/");
     let follows: Source = config.source.as_deref().unwrap().parse().unwrap();
-    assert!(block_on(world.maker().follow(&config, &follows)).unwrap().is_none());
+    assert!(block_on(world.maker().follow(&config, &follows, true)).unwrap().is_none());
     assert_eq!(world.requests_to("/resolve/"), asked + 1, "an unmoved small file is not read again");
 
     let after = hub.commit("o/r", "main", &[("vae/a.safetensors", new.clone())]);
-    let now = block_on(world.maker().follow(&entry, &followed)).unwrap().unwrap();
+    let now = block_on(world.maker().follow(&entry, &followed, false)).unwrap().unwrap();
     assert_eq!((now.sha256, now.size, &now.path), (sha(&new), 2000, &entry.path));
     assert!(entry.url.as_url().path().contains(&before) && now.url.as_url().path().contains(&after));
     assert_eq!(now.source, entry.source);

@@ -5,7 +5,7 @@ use provision_lock::resolve::Kind;
 use provision_testbed::faces::github::GitHub;
 use provision_testbed::{Content, Fault, When};
 
-use crate::world::{World, order, sha};
+use crate::world::{World, block_on, fetch, order, sha};
 
 const PATH: &str = "/vae/y.bin";
 
@@ -199,6 +199,72 @@ fn a_page_to_log_in_on_is_not_digested_whatever_it_calls_itself() {
     assert_eq!(bytes_sent(&world), 1, "one byte was asked for");
 }
 
+/// The store behind an asset answers a probe, breaks off a body in its middle, and then sends nothing for as long as a command
+/// lasts; with this validator.
+fn interrupt_an_asset(world: &World, etag: &str) {
+    let etag = || Fault::Etag(etag.to_owned());
+    world.store.misbehave("*", etag().when(When::First(1)));
+    world.store.misbehave("*", Fault::All(vec![etag(), Fault::CutBody(1_200_000)]).when(When::First(2)));
+    world.store.misbehave("*", Fault::HangUp.when(When::First(4)));
+    world.store.misbehave("*", etag());
+}
+
+#[test]
+fn what_a_listing_says_does_not_join_bytes_of_two_versions() {
+    let (old, new) = (Content::generated(1, 2_000_000), Content::generated(2, 2_000_000));
+    for (first, second) in [("\"one\"", "\"two\""), ("W/\"weak\"", "W/\"weak\""), ("\"one\"", "W/\"weak\"")] {
+        let world = World::new();
+        let github = GitHub::mount(&world.site, &world.store);
+        github.upload("o/r", "v1", "x.onnx", &old, false);
+        let mut wanted = order("github:o/r@v1/x.onnx");
+        wanted.explicit = Some("vae/".to_owned());
+        interrupt_an_asset(&world, first);
+        world.make(&wanted).unwrap_err();
+        // The release says what it said, and the store has other bytes.
+        world.store.behave("*");
+        let other = vec![Fault::OtherContent(new.clone()), Fault::Etag(second.to_owned())];
+        world.store.misbehave("*", Fault::All(other));
+        assert_eq!(world.make(&wanted).unwrap()[0].sha256, sha(&new), "{first} {second}");
+    }
+}
+
+#[test]
+fn an_asset_without_a_digest_is_read_again_only_where_it_is_named_and_is_not_kept_where_it_is_the_same() {
+    let world = World::new();
+    let content = Content::generated(1, 2_000_000);
+    let github = GitHub::mount(&world.site, &world.store);
+    github.upload("o/r", "v1", "x.onnx", &content, false);
+    let mut wanted = order("github:o/r@v1/x.onnx");
+    wanted.explicit = Some("vae/".to_owned());
+    let entry = world.make(&wanted).unwrap().remove(0);
+    fetch(&world, std::slice::from_ref(&entry));
+    let installed = left(&world);
+    let sent = world.store.counters().body_bytes_sent;
+    let follow = |is_named| block_on(world.maker().follow(&entry, &wanted.source, is_named)).unwrap();
+    assert_eq!(follow(false), None);
+    assert_eq!(world.store.counters().body_bytes_sent, sent, "nothing was read");
+    assert_eq!(follow(true), None);
+    assert!(world.store.counters().body_bytes_sent > sent + 1_999_999, "it was read");
+    assert_eq!(left(&world), installed, "no part of a file that is there");
+    // Another length is another file, whoever asks.
+    let longer = Content::generated(2, 2_000_001);
+    github.upload("o/r", "v1", "x.onnx", &longer, false);
+    assert_eq!(follow(false).unwrap().sha256, sha(&longer));
+}
+
+#[test]
+fn an_empty_file_is_refused_unless_its_digest_is_given() {
+    let world = World::new();
+    world.site.put(PATH, Content::bytes(""));
+    let error = add(&world).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("0 bytes") && said.contains("--sha256 e3b0c442"), "{said}");
+    assert_eq!(error.kind(), Some(Kind::Unreachable));
+    let mut given = order(&world.site.url(PATH));
+    given.sha256 = Some(provision::digest::Sha256::of(b""));
+    assert_eq!(world.make(&given).unwrap()[0].size, 0);
+}
+
 #[test]
 fn an_asset_is_gone_on_with_until_it_is_replaced() {
     let (old, new) = (Content::generated(1, 2_000_000), Content::generated(2, 2_000_000));
@@ -209,13 +275,7 @@ fn an_asset_is_gone_on_with_until_it_is_replaced() {
         let mut wanted = order("github:o/r@v1/x.onnx");
         wanted.explicit = Some("vae/".to_owned());
         // The store's own validator says nothing.
-        world.store.misbehave(
-            "*",
-            Fault::All(vec![Fault::Etag("\"same\"".to_owned()), Fault::CutBody(1_200_000)])
-                .when(When::First(1)),
-        );
-        world.store.misbehave("*", Fault::HangUp.when(When::First(3)));
-        world.store.misbehave("*", Fault::Etag("\"same\"".to_owned()));
+        interrupt_an_asset(&world, "\"same\"");
         world.make(&wanted).unwrap_err();
         let before = world.store.counters().body_bytes_sent;
         if is_replaced {

@@ -253,6 +253,37 @@ fn a_private_releases_asset_is_locked_and_fetched_where_the_token_opens_it() {
 }
 
 #[test]
+fn a_release_is_locked_at_the_api_where_the_public_address_is_not_its() {
+    let mut world = World::new();
+    let github = GitHub::mount(&world.site, &world.store);
+    let content = Content::generated(1, 70_000);
+    github.upload("o/r", "v1", "x.onnx", &content, true);
+    github.upload("o/r", "v1", "old.onnx", &content, false);
+    let public = |name: &str| format!("/o/r/releases/download/v1/{name}");
+    let address = |world: &World| world.one("github:o/r@v1/x.onnx").url.as_url().to_string();
+    let at_api = "https://api.github.com/repos/o/r/releases/assets/1";
+    world.token = Some("ghp");
+    // What is there is another file.
+    world.store.misbehave("*", Fault::OtherContent(Content::generated(2, 71_000)));
+    assert_eq!(address(&world), at_api);
+    world.store.behave("*");
+    // Nobody answers. Where nobody says the digest, either, the bytes are needed.
+    for status in [429, 503] {
+        let fault = Fault::RetryAfter { status, value: "3600".to_owned() };
+        for name in ["x.onnx", "old.onnx"] {
+            world.site.misbehave(&public(name), fault.clone());
+        }
+        assert_eq!(address(&world), at_api, "{status}");
+        world.refused("github:o/r@v1/old.onnx");
+    }
+    // Another server in place of the API, with a token and without: the public host is not its.
+    world.public_github = true;
+    assert_eq!(address(&world), at_api);
+    world.token = None;
+    assert_eq!(address(&world), at_api);
+}
+
+#[test]
 fn a_file_of_modelscope_is_listed_as_moving() {
     let world = World::new();
     let modelscope = ModelScope::mount(&world.site);

@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) store: BlockingOrigin,
     pub(crate) directory: tempfile::TempDir,
     pub(crate) token: Option<&'static str>,
+    /// Only GitHub's API is the testbed's: `github.com` is the real one, and not asked.
+    pub(crate) public_github: bool,
     pub(crate) waits: Arc<Mutex<Vec<Wait>>>,
 }
 
@@ -34,6 +36,7 @@ impl World {
             store: start(),
             directory: tempfile::tempdir().unwrap(),
             token: None,
+            public_github: false,
             waits: Arc::default(),
         }
     }
@@ -54,6 +57,9 @@ impl World {
             ],
             ..OriginConfig::default()
         };
+        if self.public_github {
+            config.endpoints.retain(|(host, _)| host != "github.com");
+        }
         if let Some(token) = self.token {
             config.credentials.add(Credential::bearer("127.0.0.1", Some(self.site.addr().port()), token));
         }
