@@ -132,9 +132,9 @@ pub(super) fn give_name(
 ) -> Result<(), StoreError> {
     let path = directory.path().join(name);
     let replaced = check_replaceable(directory, name)?;
+    let moved = directory.identity(from)?;
     #[cfg(test)]
     interruption::happen();
-    let moved = directory.identity(from)?;
     retry_on_intr(|| rustix::fs::renameat(directory.handle(), from, directory.handle(), name)).map_err(
         |error| {
             StoreError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
@@ -158,10 +158,15 @@ pub(super) fn give_name(
 }
 
 /// Gives a file that must not have the final name its old one again, for whoever is writing it. Where that is somebody
-/// else's by now, the file loses its name. `moved` is what was under `from`; anything else that has the final name by now is
-/// somebody's who gave it that name later.
+/// else's by now, the file loses its name. `moved` is what was under `from` right before the rename. Another file there came
+/// between that look and the rename, and has not been proven by anybody; or a run has given it the final name since, and
+/// then it has the time of an installed file.
 fn take_back(directory: &Directory, name: &str, from: &str, moved: Option<Identity>) {
-    let is_it = || moved.is_some() && directory.identity(name).is_ok_and(|found| found == moved);
+    let is_it = || {
+        Looks::at(directory, name)
+            .is_ok_and(|Looks(found, like)| Some(found) == moved || like.mtime != (INSTALLED_MTIME, 0))
+            && directory.find(name).is_ok_and(|found| matches!(found, Found::File(_) | Found::Symlink))
+    };
     if !is_it() {
         return;
     }

@@ -310,14 +310,21 @@ fn fault_82_what_takes_a_part_s_name_between_the_last_look_and_the_rename_loses_
     assert_eq!(fs::read(place.part(&model, "part")).unwrap(), CONTENT[..20], "its owner goes on with it");
 }
 
+fn set_installed_time(path: &std::path::Path) {
+    let installed = std::time::SystemTime::UNIX_EPOCH
+        + std::time::Duration::from_secs(INSTALLED_MTIME_FOR_TEST.unsigned_abs());
+    File::options().write(true).open(path).unwrap().set_modified(installed).unwrap();
+}
+
 #[test]
-fn fault_82_what_somebody_has_put_under_the_final_name_since_the_rename_stays_there() {
+fn fault_82_what_a_run_has_given_the_final_name_since_the_rename_stays_there() {
     let place = Place::new();
     let model = model(CONTENT);
     let part = Arc::new(place.open(&model));
     write(&part, 0..43, CONTENT);
     let (theirs, name) = (place.file("d/theirs"), place.file("d/x"));
     fs::write(&theirs, b"theirs").unwrap();
+    set_installed_time(&theirs);
     interruption::plan(rival(&place, &model));
     interruption::plan(move || fs::rename(theirs, name).unwrap());
     let error = part.verify().unwrap().install().unwrap_err();
@@ -333,9 +340,7 @@ fn fault_82_what_another_run_has_installed_meanwhile_keeps_the_name() {
     write(&part, 0..43, CONTENT);
     let (other, name) = (place.file("d/other"), place.part(&model, "part"));
     fs::write(&other, CONTENT).unwrap();
-    let installed = std::time::SystemTime::UNIX_EPOCH
-        + std::time::Duration::from_secs(INSTALLED_MTIME_FOR_TEST.unsigned_abs());
-    File::options().write(true).open(&other).unwrap().set_modified(installed).unwrap();
+    set_installed_time(&other);
     interruption::plan(move || fs::rename(other, name).unwrap());
     part.verify().unwrap().install().unwrap();
     assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
