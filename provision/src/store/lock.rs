@@ -302,8 +302,8 @@ impl DestinationLock {
 impl Drop for DestinationLock {
     fn drop(&mut self) {
         self.pulse.take();
-        // Another machine that took this holder for dead has its own there; and where locks do nothing it may be anybody's.
-        if self.exclusive && is_named(&self.file, &self.directory) == Ok(true) {
+        // Another machine that took this holder for dead has its own there. Where locks do nothing, nobody goes by the file.
+        if !self.exclusive || is_named(&self.file, &self.directory) == Ok(true) {
             // Failing to remove it is harmless: the next holder uses it again.
             let _ = self.directory.remove(NAME);
         }
