@@ -56,5 +56,5 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
             }
         }
     }
-    failures.conclude("not as the lock says")
+    failures.conclude("not confirmed")
 }
