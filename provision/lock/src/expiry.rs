@@ -6,7 +6,7 @@
 //! system uses.
 //!
 //! A token that ends by itself is such a signature, too, under whatever name: Akamai's has its end in it (`__token__=exp=…`), and
-//! Bunny's stands beside a time (`token=…&expires=1700000000`). [`ends_by_itself`] tells them from tokens that are somebody's for
+//! Bunny's stands beside a time (`token=…&expires=1700000000`). `ends_by_itself` tells them from tokens that are somebody's for
 //! good, which no lock may have.
 
 use std::fmt;
