@@ -131,8 +131,7 @@ fn prove(sh: &Shell, step: Step, args: &CiArgs) -> Result<Done> {
         Step::Faces => faces::run()?,
         Step::Static => return static_binary::run(&StaticBinaryArgs::default()),
         Step::Crash => {
-            // The tests' build has it, and is made again where something was edited since. One for the program alone has other features in once_cell and toml_parser: cargo would
-            // compile once more what depends on them, rustls and the program itself among it.
+            // The tests have just built it.
             let built = args.results.is_some().then_some("--built");
             cmd!(sh, "cargo xtask crash --sample {built...}").run()?;
         }

@@ -190,12 +190,11 @@ impl Reader {
 
 /// Gets the destination's lock. Nobody is waited for, but until it is known whether a holder on another machine lives.
 async fn acquire(destination: &Destination) -> Result<DestinationLock, StreamError> {
-    const ASK: Duration = Duration::from_millis(200);
     let mut application = Application::default();
     loop {
         match application.ask(destination)? {
             Acquire::Acquired(lock) => return Ok(lock),
-            Acquire::Held(_) if application.is_watching() => tokio::time::sleep(ASK).await,
+            Acquire::Held(_) if application.is_watching() => tokio::time::sleep(Application::PAUSE).await,
             Acquire::Held(holder) => return Err(StreamError::Busy { holder }),
         }
     }

@@ -40,9 +40,6 @@ use super::tenure::{self, NAME, PULSE, Pulse, SILENCE, Tenure, is_named};
 use super::{Destination, Directory, Identity, StoreError};
 use crate::digest::Sha256;
 
-/// How often those who wait ask for the lock.
-const ASK: Duration = Duration::from_millis(200);
-
 /// A look counts for no more silence than this, however long ago the one before it was: in between, the volume may have
 /// answered nobody.
 const LOOK: Duration = Duration::from_secs(1);
@@ -141,6 +138,9 @@ impl Volume {
 }
 
 impl Application {
+    /// How long those who watch a holder let go by between two looks.
+    pub const PAUSE: Duration = Duration::from_millis(200);
+
     /// Asks for the lock, without waiting.
     pub fn ask(&mut self, destination: &Destination) -> Result<Acquire, StoreError> {
         self.ask_at(destination, &Volume::of(destination.root()), Instant::now())
@@ -289,7 +289,7 @@ impl DestinationLock {
             if matches!(answer, Acquire::Acquired(_)) || !application.is_watching() {
                 return Ok(answer);
             }
-            std::thread::park_timeout(ASK);
+            std::thread::park_timeout(Application::PAUSE);
         }
     }
 
@@ -367,7 +367,7 @@ mod tests {
             from: Instant,
             span: Duration,
         ) -> Option<DestinationLock> {
-            let asks = (0..).map(|n| ASK * n).take_while(|after| *after <= span);
+            let asks = (0..).map(|n| Application::PAUSE * n).take_while(|after| *after <= span);
             asks.into_iter().find_map(|after| self.ask(application, &on("here"), from + after))
         }
 
@@ -415,10 +415,12 @@ mod tests {
         assert!(place.watch(&mut application, began, SILENCE / 2).is_none());
         let another = tenure::open(place.destination.root(), OFlags::empty()).unwrap().unwrap();
         rustix::fs::flock(&another, FlockOperation::NonBlockingLockExclusive).unwrap();
-        assert!(place.watch(&mut application, began + SILENCE / 2, SILENCE / 2 + ASK).is_none());
+        assert!(
+            place.watch(&mut application, began + SILENCE / 2, SILENCE / 2 + Application::PAUSE).is_none()
+        );
         assert!(application.is_watching(), "it gave up on the way");
         rustix::fs::flock(&another, FlockOperation::Unlock).unwrap();
-        assert!(place.ask(&mut application, &on("here"), began + SILENCE + ASK * 2).is_some());
+        assert!(place.ask(&mut application, &on("here"), began + SILENCE + Application::PAUSE * 2).is_some());
     }
 
     #[test]

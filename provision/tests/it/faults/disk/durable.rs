@@ -121,15 +121,21 @@ fn part(world: &World, path: &str, ending: &str) -> PathBuf {
     ))
 }
 
+/// A slow origin, and what an interrupted run left of its one file.
+fn interrupted() -> World {
+    let mut world = World::new();
+    world.file("d/x", &Content::generated(1, 8_000_000));
+    world.origin.shape(Shape::rate(4_000_000));
+    world.fetch_and_interrupt_at(3_000_000);
+    world
+}
+
 #[test]
 fn fault_70_a_part_that_a_resume_cannot_sync_is_not_believed_by_the_run_after_it() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let mut world = World::new();
-    world.file("d/x", &Content::generated(1, 8_000_000));
-    world.origin.shape(Shape::rate(4_000_000));
-    world.fetch_and_interrupt_at(3_000_000);
+    let world = interrupted();
     assert!(world.held() > 0);
     let mut run = Stracing::new(&world, "fetch", "fdatasync");
     run.inject("fdatasync:error=EIO").about(part(&world, "d/x", "part"));
@@ -147,10 +153,7 @@ fn fault_70_a_journal_whose_name_cannot_be_made_durable_keeps_what_it_claims() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let mut world = World::new();
-    world.file("d/x", &Content::generated(1, 8_000_000));
-    world.origin.shape(Shape::rate(4_000_000));
-    world.fetch_and_interrupt_at(3_000_000);
+    let world = interrupted();
     let held = world.held();
     assert!(held > 0);
     let mut run = Stracing::new(&world, "fetch", "fsync");
