@@ -26,8 +26,9 @@ COPY provision/src provision/src
 COPY provision/lock/Cargo.toml provision/lock/
 COPY provision/testbed/Cargo.toml provision/testbed/
 COPY xtask/Cargo.toml xtask/
-RUN mkdir provision/lock/src provision/testbed/src xtask/src \
-    && touch provision/lock/src/lib.rs provision/testbed/src/lib.rs xtask/src/main.rs
+COPY lab/Cargo.toml lab/
+RUN mkdir provision/lock/src provision/testbed/src xtask/src lab/src \
+    && touch provision/lock/src/lib.rs provision/testbed/src/lib.rs xtask/src/main.rs lab/src/main.rs
 # One place for every image, whatever it has set: below it the crates are kept from build to build.
 ENV CARGO_HOME=/var/cache/cargo
 # - Static, so that the binary runs in any image, `scratch` included. `cargo xtask dist` does the same and checks it; it

@@ -8,7 +8,7 @@
 //!   The order of the calls around them is written down a second time: it is checked, not proven to be the program's.
 //! - [`real`] has the real [`PartFile`](super::PartFile) in a real directory, so that the order is the program's own, for
 //!   fewer schedules: two owners, one fault, stopped between calls of `PartFile` and not within them. What a kill does at
-//!   each system call of the program, and what a power cut leaves on a real file system, `cargo xtask crash` tries.
+//!   each system call of the program, and what a power cut leaves on a real file system, `cargo lab crash` tries.
 //!
 //! Time stands still in the model: claims are not split for speed here (the schedule's own tests do that), and a stalled
 //! claim is one that is delivered last. One file of three claims; a claim is four bytes on the model's disk, which are a

@@ -1,0 +1,45 @@
+//! The command line as plain data.
+
+use clap::{Parser, Subcommand};
+
+use crate::bench::BenchArgs;
+use crate::crash::CrashArgs;
+use crate::faults::FaultsArgs;
+use crate::fuzz::FuzzArgs;
+use crate::readme::ReadmeArgs;
+use crate::real::RealInputArgs;
+use crate::simulate::SimulateArgs;
+use crate::static_binary::StaticBinaryArgs;
+
+/// Proofs and measurements of the program
+#[derive(Parser)]
+#[command(name = "cargo lab", bin_name = "cargo lab")]
+pub(crate) struct Lab {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Measure this program beside aria2c, curl and others: time, processor time, peak memory
+    Bench(BenchArgs),
+    /// Kill the real binary at its system calls, fail them, cut its power, and check the files that are left
+    Crash(CrashArgs),
+    /// Check the fault catalogue: a passing test for each case, and what other tools do with it
+    Faults(FaultsArgs),
+    /// Fuzz the parsers of outside text: the lock, headers, the journal, the marker
+    Fuzz(FuzzArgs),
+    /// Check the Dockerfile and its images with a Docker engine
+    Containers,
+    /// Fetch a real model from nginx, with kills, resumes and failures
+    Real(RealInputArgs),
+    /// Compare the testbed's emulated hosts with the hosts' own clients and a real registry
+    Hosts,
+    /// Run the static binary in roots without a C library
+    Static(StaticBinaryArgs),
+    /// Run the README's commands as written
+    Readme(ReadmeArgs),
+    /// Run the schedule against simulated hosts and print the term that limits it
+    Simulate(SimulateArgs),
+}
