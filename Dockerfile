@@ -21,6 +21,10 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY provision/Cargo.toml provision/
 COPY provision/src provision/src
+COPY provision/core provision/core
+COPY provision/http provision/http
+COPY provision/disk provision/disk
+COPY provision/engine provision/engine
 # Cargo wants the manifest of each member, and something to build in each. What these really have changes often and is
 # no part of the binary.
 COPY provision/lock/Cargo.toml provision/lock/
@@ -38,7 +42,7 @@ ENV CARGO_HOME=/var/cache/cargo
 # - What lies in a cache mount is in no layer, so the result is copied out of it.
 RUN --mount=type=cache,id=provision-cargo,target=/var/cache/cargo \
     --mount=type=cache,id=provision-target,target=/src/target,sharing=locked \
-    find provision/src -exec touch {} + \
+    find provision -exec touch {} + \
     && target="$(rustc --print host-tuple)" \
     && RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' \
        cargo build --locked --profile dist --package provision --target "$target" \

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use provision::byte_range::ByteRange;
-use provision::schedule::{Claim, Connection, FileId, Limits, Schedule, SlotId};
+use provision_core::byte_range::ByteRange;
+use provision_core::schedule::{Claim, Connection, FileId, Limits, Schedule, SlotId};
 
 /// Runs the schedule against simulated hosts and says which term limits it
 #[derive(Debug, Clone, Args)]

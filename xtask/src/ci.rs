@@ -53,8 +53,6 @@ enum Step {
     Deny,
     /// Clippy reports nothing in any crate
     Clippy,
-    /// The library builds without the command line, and clippy reports nothing
-    Library,
     /// The documentation builds without a warning
     Doc,
     /// The README's commands work as written
@@ -110,9 +108,6 @@ impl Step {
                 Some(["cargo-deny", "cargo install cargo-deny --locked"]),
             ),
             Self::Clippy => ("cargo clippy --locked --workspace --all-targets -- -D warnings", None),
-            Self::Library => {
-                ("cargo clippy --locked -p provision --no-default-features --lib -- -D warnings", None)
-            }
             Self::Doc => ("RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps", None),
             Self::Readme => ("cargo lab readme", None),
             Self::Demo => ("cargo xtask fetch-models --demo", None),

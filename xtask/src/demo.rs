@@ -11,8 +11,8 @@ use provision::cli::arguments::FetchArgs;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::progress::Verbosity;
 use provision::cli::{fetch, human};
-use provision::lockfile::{Lockfile, Selection};
-use provision::origin::OriginConfig;
+use provision_core::lockfile::{Lockfile, Selection};
+use provision_http::OriginConfig;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig, Shape};
 
 /// The real set's paths and sizes, in bytes.
@@ -57,7 +57,7 @@ pub(crate) fn run(args: &FetchArgs) -> Result<(), Failure> {
     fetch::conclude(&args, &report)?;
 
     let second = Instant::now();
-    let stopped_at_marker = provision::fetch::marker_covers(&args.place.dest, &lock, &models);
+    let stopped_at_marker = provision_engine::fetch::marker_covers(&args.place.dest, &lock, &models);
     let again = second.elapsed();
     if !stopped_at_marker || origin.counters().requests != requests {
         return Err(Failure::new(Code::Unexpected, "the second run did not stop at the marker"));

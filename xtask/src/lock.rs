@@ -19,7 +19,7 @@ use provision::cli::arguments::Locks;
 use provision::cli::environment::Network;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::lock;
-use provision::lockfile::Lockfile;
+use provision_core::lockfile::Lockfile;
 use provision_lock::edit::EditError;
 use provision_lock::file::FileError;
 

@@ -1,8 +1,8 @@
 //! `Content-Range`, alone and in an answer's head: what is taken lies within what was asked and within the file.
 
-use provision::byte_range::{ByteRange, ContentRange};
-use provision::fuzzing::judge;
-use provision::origin::{Asked, Shape};
+use provision_core::byte_range::{ByteRange, ContentRange};
+use provision_http::fuzzing::judge;
+use provision_http::{Asked, Shape};
 
 use crate::text;
 

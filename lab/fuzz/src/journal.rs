@@ -1,8 +1,8 @@
 //! The journal: whatever it claims lies within the file, and no byte is claimed twice.
 
-use provision::byte_range::{ByteRange, RangeSet};
-use provision::digest::Sha256;
-use provision::fuzzing::{journal_header, journal_parse, journal_records};
+use provision_core::byte_range::{ByteRange, RangeSet};
+use provision_core::digest::Sha256;
+use provision_core::journal::{self, Reach, Record};
 
 use crate::text;
 
@@ -13,26 +13,27 @@ pub fn check(data: &[u8]) {
     let size = if first & 0x40 == 0 { u64::from(first & 0x3f) } else { u64::MAX - u64::from(first & 0x3f) };
     let sha256 = Sha256::of(b"x");
     let bytes =
-        if first & 0x80 == 0 { rest.to_vec() } else { sealed(&journal_header(&sha256, size), text(rest)) };
-    let records = journal_parse(&bytes, &sha256, size);
+        if first & 0x80 == 0 { rest.to_vec() } else { sealed(&journal::header(&sha256, size), text(rest)) };
+    let records = journal::parse(&bytes, &sha256, size);
     let mut held = RangeSet::new();
-    for (_, range, _) in &records {
+    for Record { range, .. } in &records {
         assert!(!range.is_empty() && range.end <= size, "{range:?} of {size}");
         assert!(!held.overlaps(*range), "{range:?} is claimed twice");
         held.insert(*range);
     }
     if !records.is_empty() {
         assert!(
-            bytes.starts_with(journal_header(&sha256, size).as_bytes()),
+            bytes.starts_with(journal::header(&sha256, size).as_bytes()),
             "a journal of other bytes is believed"
         );
     }
-    let again = journal_header(&sha256, size) + &journal_records(&records);
-    assert_eq!(journal_parse(again.as_bytes(), &sha256, size), records, "written again");
+    let line = |record: &Record| journal::records(record.reach, [(record.range, record.crc)]);
+    let again = journal::header(&sha256, size) + &records.iter().map(line).collect::<String>();
+    assert_eq!(journal::parse(again.as_bytes(), &sha256, size), records, "written again");
     // A torn end costs records, and makes none.
-    let torn = journal_parse(&bytes[..bytes.len() - bytes.len().min(3)], &sha256, size);
-    let others = |range: &ByteRange| !records.iter().any(|(_, other, _)| other == range);
-    let made = torn.iter().filter(|(is_durable, range, _)| *is_durable && others(range)).count();
+    let torn = journal::parse(&bytes[..bytes.len() - bytes.len().min(3)], &sha256, size);
+    let others = |range: &ByteRange| !records.iter().any(|other| other.range == *range);
+    let made = torn.iter().filter(|record| record.reach == Reach::Durable && others(&record.range)).count();
     assert_eq!(made, 0, "{torn:?} of {records:?}");
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
-use provision::lockfile::{Lockfile, Model, quoted};
+use provision_core::lockfile::{Lockfile, Model, quoted};
 
 use crate::{model_path, text};
 

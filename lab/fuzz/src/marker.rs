@@ -1,6 +1,6 @@
 //! The marker: garbage is none, and what is one says the same when it is written again.
 
-use provision::fuzzing::marker;
+use provision_engine::written_again as marker;
 
 use crate::model_path;
 

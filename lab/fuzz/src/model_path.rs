@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path};
 
-use provision::model_path::{ModelPath, NAME_MAX};
+use provision_core::model_path::{ModelPath, NAME_MAX};
 
 use crate::text;
 

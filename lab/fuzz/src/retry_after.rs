@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use provision::backoff::{RetryPolicy, rate_limit, retry_after};
+use provision_core::backoff::{RetryPolicy, rate_limit, retry_after};
 
 use crate::text;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-use provision::lockfile::Lockfile;
+use provision_core::lockfile::Lockfile;
 use xshell::Shell;
 
 use super::world::CANARY;

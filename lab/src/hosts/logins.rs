@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use camino::Utf8Path;
-use provision::backoff::RetryPolicy;
-use provision::digest::Sha256;
-use provision::origin::{Asked, Credential, Origin, OriginConfig, Shape};
+use provision_core::backoff::RetryPolicy;
+use provision_core::digest::Sha256;
+use provision_http::{Asked, Credential, Origin, OriginConfig, Shape};
 use provision_lock::resolve::{Kind, ResolveError, Resolver};
 use provision_lock::source::Source;
 use provision_testbed::{BlockingOrigin, Content};

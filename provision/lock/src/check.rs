@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use provision::lockfile::Model;
+use provision_core::lockfile::Model;
 
 use crate::resolve::{Kind, ResolveError, Resolver, Said};
 use crate::source::Source;

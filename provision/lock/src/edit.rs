@@ -19,8 +19,8 @@
 mod list;
 mod spans;
 
-use provision::lockfile::{Lockfile, LockfileError, Model, quoted};
-use provision::model_path::ModelPath;
+use provision_core::lockfile::{Lockfile, LockfileError, Model, quoted};
+use provision_core::model_path::ModelPath;
 
 use crate::entry::Entry;
 use spans::{KeySpan, ModelSpan, Spans};

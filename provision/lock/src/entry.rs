@@ -1,9 +1,9 @@
 //! [`Entry`]: what is written for one model. A [`Model`] is what a fetch reads; this is what a command wants to be there.
 
-use provision::digest::Sha256;
-use provision::lockfile::Model;
-use provision::model_path::ModelPath;
-use provision::source_url::SourceUrl;
+use provision_core::digest::Sha256;
+use provision_core::lockfile::Model;
+use provision_core::model_path::ModelPath;
+use provision_core::source_url::SourceUrl;
 
 /// One `[[model]]`, as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]

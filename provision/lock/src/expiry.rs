@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use provision::source_url::SourceUrl;
+use provision_core::source_url::SourceUrl;
 
 /// Why an address will stop working.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

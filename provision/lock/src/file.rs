@@ -28,7 +28,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use provision::lockfile::{LockfileError, LockfileErrorKind, MAX_BYTES};
+use provision_core::lockfile::{LockfileError, LockfileErrorKind, MAX_BYTES};
 use rustix::fs::{Access, AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 

@@ -29,8 +29,8 @@ mod workflow;
 use std::fmt;
 use std::str::FromStr;
 
-use provision::digest::{DigestError, Sha256};
-use provision::model_path::ModelPath;
+use provision_core::digest::{DigestError, Sha256};
+use provision_core::model_path::ModelPath;
 use serde_json::Value;
 
 pub use join::{Imported, join};

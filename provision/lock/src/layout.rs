@@ -11,7 +11,7 @@
 //! 4. The repository's own layout: from the first component on that is one of the folders
 //!    (`split_files/vae/x` → `vae/x`).
 
-use provision::model_path::{ModelPath, ModelPathError};
+use provision_core::model_path::{ModelPath, ModelPathError};
 
 use crate::shown::Shown;
 

@@ -7,8 +7,8 @@
 
 use std::fmt::Write as _;
 
-use provision::digest::Sha256;
-use provision::lockfile::{Lockfile, Model};
+use provision_core::digest::Sha256;
+use provision_core::lockfile::{Lockfile, Model};
 use serde_json::{Value, json};
 
 use crate::shown::Shown;

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use provision::digest::Sha256;
-use provision::model_path::ModelPath;
+use provision_core::digest::Sha256;
+use provision_core::model_path::ModelPath;
 
 use crate::entry::Entry;
 use crate::expiry::Expiry;

@@ -26,11 +26,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use provision::backoff::RetryPolicy;
-use provision::digest::Sha256;
-use provision::origin::Origin;
-use provision::origin::metadata::{Metadata, OnWait};
-use provision::source_url::SourceUrl;
+use provision_core::backoff::RetryPolicy;
+use provision_core::digest::Sha256;
+use provision_core::source_url::SourceUrl;
+use provision_http::Origin;
+use provision_http::metadata::{Metadata, OnWait};
 use url::Url;
 
 pub use error::{Kind, ResolveError, Said};

@@ -32,7 +32,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
-use provision::source_url::SourceUrl;
+use provision_core::source_url::SourceUrl;
 use url::Url;
 
 pub use civitai::CivitaiVersion;

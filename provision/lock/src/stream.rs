@@ -21,18 +21,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
-use provision::backoff::RetryPolicy;
-use provision::byte_range::ByteRange;
-use provision::digest::Sha256;
-use provision::event::{Event, Observer, Outcome, Planned, PlannedFile};
-use provision::lockfile::Model;
-use provision::model_path::ModelPath;
-use provision::origin::metadata::{Metadata, MetadataError, OnWait};
-use provision::origin::{
-    Answer, Asked, Beginning, Connection, Origin, Remedy, RequestError, Shape, Unusable,
-};
-use provision::source_url::SourceUrl;
-use provision::store::{Acquire, Application, Destination, DestinationLock, Naming, PartFile, StoreError};
+use provision_core::backoff::RetryPolicy;
+use provision_core::byte_range::ByteRange;
+use provision_core::digest::Sha256;
+use provision_core::event::{Event, Observer, Outcome, Planned, PlannedFile};
+use provision_core::lockfile::Model;
+use provision_core::model_path::ModelPath;
+use provision_core::source_url::SourceUrl;
+use provision_disk::{Acquire, Application, Destination, DestinationLock, Naming, PartFile, StoreError};
+use provision_http::metadata::{Metadata, MetadataError, OnWait};
+use provision_http::{Answer, Asked, Beginning, Connection, Origin, Remedy, RequestError, Shape, Unusable};
 
 use crate::resolve::Found;
 use crate::source::Source;

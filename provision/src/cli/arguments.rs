@@ -8,12 +8,12 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::human;
 use super::progress::{Mode, Verbosity};
-use crate::backoff::RetryPolicy;
-use crate::digest::Sha256;
-use crate::fetch::{Baked, BakedMode, FetchConfig, Verify};
-use crate::lockfile::Selection;
-use crate::schedule::Limits;
-use crate::transfer::TransferConfig;
+use provision_core::backoff::RetryPolicy;
+use provision_core::digest::Sha256;
+use provision_core::lockfile::Selection;
+use provision_core::schedule::Limits;
+use provision_engine::fetch::{Baked, BakedMode, FetchConfig, Verify};
+use provision_engine::transfer::TransferConfig;
 
 /// Where locks are.
 #[derive(Args, Debug, Clone, Default)]

@@ -9,9 +9,9 @@ use super::environment::Network;
 use super::exit::{Code, Failure};
 use super::lock::Asking;
 use super::{human, lock, say, tell};
-use crate::cache::{Bounds, Cache, Entry};
-use crate::lockfile::Lockfile;
-use crate::store::{Acquire, DestinationLock};
+use provision_core::lockfile::Lockfile;
+use provision_disk::{Acquire, DestinationLock};
+use provision_engine::cache::{Bounds, Cache, Entry};
 
 /// Does what `args` ask for.
 ///

@@ -8,8 +8,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustls_pki_types::CertificateDer;
 
 use super::exit::{Code, Failure};
-use crate::origin::{Credential, Credentials, OriginConfig, Proxies, Roots};
-use crate::source_url::SourceUrl;
+use provision_core::source_url::SourceUrl;
+use provision_http::{Credential, Credentials, OriginConfig, Proxies, Roots};
 
 /// The Hub's own hosts.
 const HUB: [&str; 2] = ["huggingface.co", "hf.co"];

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use crate::fetch::FetchError;
-use crate::lockfile::{JoinError, LockfileError};
-use crate::store::StoreError;
-use crate::transfer::FileError;
+use provision_core::lockfile::{JoinError, LockfileError};
+use provision_disk::StoreError;
+use provision_engine::fetch::FetchError;
+use provision_engine::transfer::FileError;
 
 /// What a program ends with. Scripts may rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,11 +13,11 @@ use super::lock::{Asking, Texts};
 use super::progress::{self, Progress, Settings, Verbosity};
 use super::signals::{self, Caught};
 use super::{environment, human, lock, report, say, tell};
-use crate::event::{Event, Outcome, Planned};
-use crate::fetch::{self, Baked, FetchError, Job, Local, Report, Verify};
-use crate::lockfile::{Lockfile, Model};
-use crate::origin::{Origin, OriginConfig};
-use crate::store::StoreError;
+use provision_core::event::{Event, Outcome, Planned};
+use provision_core::lockfile::{Lockfile, Model};
+use provision_disk::StoreError;
+use provision_engine::fetch::{self, Baked, FetchError, Job, Local, Report, Verify};
+use provision_http::{Origin, OriginConfig};
 
 /// Fetches what `args` ask for.
 ///
@@ -185,7 +185,7 @@ fn interrupted(result: Result<Report, FetchError>, caught: &Caught) -> Result<Re
     }
 }
 
-fn observer(progress: &Arc<dyn Progress>) -> Arc<dyn crate::event::Observer> {
+fn observer(progress: &Arc<dyn Progress>) -> Arc<dyn provision_core::event::Observer> {
     progress.clone()
 }
 

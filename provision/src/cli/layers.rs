@@ -6,9 +6,9 @@ use super::arguments::FetchArgs;
 use super::exit::{Code, Failure};
 use super::progress::Verbosity;
 use super::{human, lock, say};
-use crate::lockfile::Lockfile;
-use crate::marker::Marker;
-use crate::store::{self, Destination};
+use provision_core::lockfile::Lockfile;
+use provision_disk::{self, Destination};
+use provision_engine::marker::Marker;
 
 /// Checks that nothing is where the trees will be, before everything is fetched.
 ///
@@ -16,7 +16,7 @@ use crate::store::{self, Destination};
 /// Where a tree is there already: two sets would mix.
 pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), Failure> {
     for model in lock::select(lock, &args.choice.clone().into())? {
-        let tree = into.join(store::layer_of(model));
+        let tree = into.join(provision_disk::layer_of(model));
         if tree.symlink_metadata().is_ok() {
             let why =
                 format!("--layers: {tree} is there already; remove it, or give a directory that is empty");
@@ -40,7 +40,7 @@ pub fn lay_out(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(),
     if let Some(opened) = Destination::open(&destination)? {
         Marker::remove(&opened, lock.marker())?;
     }
-    for layer in store::lay_out(&destination, &models, &into)? {
+    for layer in provision_disk::lay_out(&destination, &models, &into)? {
         if args.output.verbosity() > Verbosity::Quiet {
             let (files, bytes) = (human::count(layer.files, "file"), human::bytes(layer.bytes));
             say(format_args!("layer {}: {files}, {bytes} in {}", layer.name, layer.tree));

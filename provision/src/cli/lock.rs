@@ -11,7 +11,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use super::arguments::{Locks, Place};
 use super::exit::{Code, Failure};
-use crate::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model, SelectError, Selection};
+use provision_core::lockfile::{
+    Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model, SelectError, Selection,
+};
 
 pub use remote::Asking;
 use remote::{Kept, Remote};

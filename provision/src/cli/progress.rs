@@ -11,13 +11,13 @@
 //! The environment is not read here: whether standard error is a terminal and whether colour is wanted is the
 //! caller's to say.
 //!
-//! [`Event::Received`]: crate::event::Event::Received
+//! [`Event::Received`]: provision_core::event::Event::Received
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::event::Observer;
+use provision_core::event::Observer;
 
 mod bars;
 mod json;

@@ -16,9 +16,9 @@ use camino::Utf8Path;
 use serde::Serialize;
 
 use super::exit::{Code, Failure};
-use crate::event::Outcome;
-use crate::fetch::{FileReport, Report};
-use crate::store::Destination;
+use provision_core::event::Outcome;
+use provision_disk::Destination;
+use provision_engine::fetch::{FileReport, Report};
 
 #[derive(Serialize)]
 struct Text<'a> {
@@ -110,7 +110,7 @@ fn one(file: &FileReport) -> File<'_> {
         seconds: seconds(file.elapsed),
         connections: file.connections,
         retries: file.retries,
-        error: file.result.as_ref().err().map(crate::transfer::FileError::reason),
+        error: file.result.as_ref().err().map(provision_engine::transfer::FileError::reason),
     }
 }
 

@@ -4,9 +4,9 @@ use super::arguments::StatusArgs;
 use super::exit::Failure;
 use super::lock::Asking;
 use super::{human, lock, tell};
-use crate::lockfile::Model;
-use crate::marker::Marker;
-use crate::store::{Destination, Found, PartFile};
+use provision_core::lockfile::Model;
+use provision_disk::{Destination, Found, PartFile};
+use provision_engine::marker::Marker;
 
 /// Says what is where.
 ///

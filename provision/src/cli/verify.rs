@@ -8,10 +8,10 @@ use super::exit::{Code, Failure};
 use super::lock::Asking;
 use super::progress::Verbosity;
 use super::{human, lock, say, tell};
-use crate::event::Silent;
-use crate::inspect::{self, Condition};
-use crate::marker::Marker;
-use crate::store::Destination;
+use provision_core::event::Silent;
+use provision_disk::Destination;
+use provision_engine::inspect::{self, Condition};
+use provision_engine::marker::Marker;
 
 /// Hashes every file that `args` name, on all cores.
 ///

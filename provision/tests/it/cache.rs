@@ -3,10 +3,10 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use camino::Utf8PathBuf;
-use provision::cache::{Bounds, Cache};
-use provision::event::{Event, Outcome};
-use provision::fetch::Report;
-use provision::store::{Acquire, Destination, DestinationLock, PartFile};
+use provision_core::event::{Event, Outcome};
+use provision_disk::{Acquire, Destination, DestinationLock, PartFile};
+use provision_engine::cache::{Bounds, Cache};
+use provision_engine::fetch::Report;
 use provision_testbed::Content;
 
 use crate::world::World;
@@ -193,9 +193,9 @@ fn pruning_removes_what_was_used_longest_ago_and_what_is_partial_by_its_age() {
     let old = filetime(&object(&world, "loras/a"), 1_000_000_000);
     assert_eq!(old, 1_000_000_000);
     let mut other = Cache::object(&world.lock().models()[1]);
-    other.sha256 = provision::digest::Sha256::of(b"never fetched");
+    other.sha256 = provision_core::digest::Sha256::of(b"never fetched");
     let other = Cache::object(&other);
-    drop(PartFile::open(cache.place(), &other, &provision::store::Naming::Shared, || true).unwrap());
+    drop(PartFile::open(cache.place(), &other, &provision_disk::Naming::Shared, || true).unwrap());
     let entries = cache.entries().unwrap();
     assert_eq!(entries.len(), 3);
     assert_eq!(entries.iter().filter(|entry| entry.is_partial).count(), 1);

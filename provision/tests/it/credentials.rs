@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use camino::Utf8Path;
-use provision::event::Event;
-use provision::origin::{Credential, Origin};
+use provision_core::event::Event;
+use provision_http::{Credential, Origin};
 use provision_testbed::{Content, Fault, SIGNATURE_PREFIX, Shape, When};
 
 use crate::program::{program, run};

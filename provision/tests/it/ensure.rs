@@ -4,8 +4,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use camino::Utf8PathBuf;
-use provision::event::{Event, Outcome};
-use provision::fetch::{Baked, BakedMode, FetchError, Report};
+use provision_core::event::{Event, Outcome};
+use provision_engine::fetch::{Baked, BakedMode, FetchError, Report};
 use provision_testbed::Content;
 
 use crate::world::World;

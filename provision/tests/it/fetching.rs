@@ -1,7 +1,7 @@
 //! The plain job: fetch, install, marker, and what a second run does.
 
-use provision::event::{Event, Outcome, Planned};
-use provision::fetch::Verify;
+use provision_core::event::{Event, Outcome, Planned};
+use provision_engine::fetch::Verify;
 use provision_testbed::{Content, Shape};
 
 use crate::world::World;

@@ -1,8 +1,8 @@
 //! A file behind a branch of the Hub: what its redirect says is held against the lock whenever it is asked for, first and
 //! after a signed address has expired (fault 35).
 
-use provision::event::Event;
-use provision::transfer::SourceError;
+use provision_core::event::Event;
+use provision_engine::transfer::SourceError;
 use provision_testbed::faces::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, Shape};
 

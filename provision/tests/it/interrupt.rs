@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use provision::fetch::FetchError;
+use provision_engine::fetch::FetchError;
 use provision_testbed::{Content, Fault, Shape};
 use tokio::sync::watch;
 

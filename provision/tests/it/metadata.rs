@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use provision::backoff::RetryPolicy;
-use provision::origin::metadata::{Metadata, MetadataError, Wait};
-use provision::origin::{Credential, Origin, OriginConfig, RequestError};
-use provision::source_url::SourceUrl;
+use provision_core::backoff::RetryPolicy;
+use provision_core::source_url::SourceUrl;
+use provision_http::metadata::{Metadata, MetadataError, Wait};
+use provision_http::{Credential, Origin, OriginConfig, RequestError};
 use provision_testbed::faces::github::{GitHub, Limit};
 use provision_testbed::faces::hub::Hub;
 use provision_testbed::faces::oci::Registry;

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
-use provision::store::{Destination, Naming, PartFile};
+use provision_disk::{Destination, Naming, PartFile};
 use provision_testbed::{Content, Fault, Shape};
 use rustix::process::{Pid, Signal, kill_process};
 

@@ -1,8 +1,8 @@
 //! What a run finds of earlier ones, when nothing is wrong with it: parts and installed files (faults 21, 64). What
 //! others planted or broke is in `faults::disk::left_behind`.
 
-use provision::event::{Event, Planned};
-use provision::store::{Destination, Naming, PartFile};
+use provision_core::event::{Event, Planned};
+use provision_disk::{Destination, Naming, PartFile};
 use provision_testbed::{Content, Fault, Shape, When};
 
 use crate::world::World;

@@ -278,8 +278,8 @@ pub(crate) fn in_environment(command: &mut Command, netrc: &Path, hosts: &[&str]
 mod tests {
     use std::io::Write as _;
 
-    use provision::event::{Event, Observer as _};
-    use provision::origin::Origin;
+    use provision_core::event::{Event, Observer as _};
+    use provision_http::Origin;
     use provision_testbed::{Content, Fault, Shape, When};
 
     use super::*;

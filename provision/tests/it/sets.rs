@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use provision::digest::Sha256;
+use provision_core::digest::Sha256;
 use provision_testbed::{Content, Fault, When};
 
 use crate::program::{Ended, program, run};

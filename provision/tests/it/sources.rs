@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use provision::event::Event;
-use provision::schedule::Limits;
+use provision_core::event::Event;
+use provision_core::schedule::Limits;
 use provision_testbed::{Content, Control, Fault, Shape, When};
 
 use crate::world::{PATIENCE, World, start_origin};

@@ -7,14 +7,14 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use provision::backoff::RetryPolicy;
-use provision::event::{Event, Observer};
-use provision::fetch::{self, FetchConfig, FetchError, Job, Local, Report, Verify};
-use provision::lockfile::{Lockfile, Model, Selection};
-use provision::origin::{Credential, Origin, OriginConfig};
-use provision::schedule::Limits;
-use provision::store::{Destination, Found, PartFile};
-use provision::transfer::TransferConfig;
+use provision_core::backoff::RetryPolicy;
+use provision_core::event::{Event, Observer};
+use provision_core::lockfile::{Lockfile, Model, Selection};
+use provision_core::schedule::Limits;
+use provision_disk::{Destination, Found, PartFile};
+use provision_engine::fetch::{self, FetchConfig, FetchError, Job, Local, Report, Verify};
+use provision_engine::transfer::TransferConfig;
+use provision_http::{Credential, Origin, OriginConfig};
 use provision_testbed::{BlockingOrigin, Content, Control, OriginConfig as TestbedConfig, Tls};
 use tokio::sync::watch;
 
@@ -320,7 +320,7 @@ impl World {
     pub(crate) fn assert_installed(&self) {
         for (path, entry) in &self.models {
             let bytes = std::fs::read(self.path(path)).unwrap();
-            assert_eq!(provision::digest::Sha256::of(&bytes).to_string(), entry.sha256, "{path}");
+            assert_eq!(provision_core::digest::Sha256::of(&bytes).to_string(), entry.sha256, "{path}");
         }
         let mut found = self.listing();
         // The lock's file may outlive a run that was killed; whoever comes next uses it again.
@@ -333,7 +333,7 @@ impl World {
         for (path, entry) in &self.models {
             if let Ok(bytes) = std::fs::read(self.path(path)) {
                 assert_eq!(
-                    provision::digest::Sha256::of(&bytes).to_string(),
+                    provision_core::digest::Sha256::of(&bytes).to_string(),
                     entry.sha256,
                     "{path} is wrong"
                 );
@@ -362,7 +362,7 @@ impl World {
     }
 
     /// Fetches and expects the one file of the lock to be given up; returns why.
-    pub(crate) fn fetch_refused(&self) -> provision::transfer::FileError {
+    pub(crate) fn fetch_refused(&self) -> provision_engine::transfer::FileError {
         let report = self.fetch().unwrap();
         self.assert_nothing_wrong();
         assert_polite(&self.origin);

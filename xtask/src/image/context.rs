@@ -8,7 +8,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
-use provision::digest::Sha256;
+use provision_core::digest::Sha256;
 
 use crate::project;
 

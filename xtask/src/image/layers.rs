@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use provision::lockfile::Lockfile;
+use provision_core::lockfile::Lockfile;
 
 /// The layer of models that lie right below the destination, as `provision fetch --layers` names it.
 const ROOT: &str = "_";

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use clap::Args;
 use provision::cli::exit::{Code, Failure};
-use provision::digest::{DigestError, Sha256};
+use provision_core::digest::{DigestError, Sha256};
 use provision_lock::make::Order;
 use provision_lock::source::Source;
 

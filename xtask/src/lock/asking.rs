@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::Utf8PathBuf;
 use clap::Args;
-use provision::backoff::RetryPolicy;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::progress::{self, Mode, Progress, Settings, Verbosity};
 use provision::cli::{environment, human};
-use provision::event::{Event, Observer};
-use provision::origin::Origin;
-use provision::origin::metadata::{OnWait, Wait};
+use provision_core::backoff::RetryPolicy;
+use provision_core::event::{Event, Observer};
+use provision_http::Origin;
+use provision_http::metadata::{OnWait, Wait};
 use provision_lock::make::{MakeError, Maker};
 use provision_lock::resolve::{Kind, Resolver};
 use provision_lock::shown::Shown;

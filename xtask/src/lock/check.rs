@@ -6,7 +6,7 @@ use clap::Args;
 use provision::cli::arguments::Locks;
 use provision::cli::exit::Failure;
 use provision::cli::{human, lock};
-use provision::lockfile::Selection;
+use provision_core::lockfile::Selection;
 use provision_lock::check::{Verdict, check};
 use provision_lock::resolve::Kind;
 

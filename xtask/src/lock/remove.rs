@@ -5,8 +5,8 @@
 use clap::Args;
 use provision::cli::exit::Failure;
 use provision::cli::lock;
-use provision::lockfile::{Model, Selection};
-use provision::model_path::ModelPath;
+use provision_core::lockfile::{Model, Selection};
+use provision_core::model_path::ModelPath;
 use provision_lock::file::edit;
 
 use super::{EditFailure, LockFile, write};

@@ -17,7 +17,7 @@ fn models_are_removed_by_path_stem_or_glob_and_the_rest_stays_as_it_is() {
     let (_directory, path) = lock();
     let named = ["qwen_image_vae".to_owned(), "loras/*".to_owned()];
     let removed = remove::remove(&path, &named).unwrap();
-    let removed: Vec<&str> = removed.iter().map(provision::model_path::ModelPath::as_str).collect();
+    let removed: Vec<&str> = removed.iter().map(provision_core::model_path::ModelPath::as_str).collect();
     assert_eq!(
         removed,
         ["loras/Qwen-Image-Lightning-4steps-V1.0.safetensors", "vae/qwen_image_vae.safetensors"]

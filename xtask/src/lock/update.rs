@@ -6,7 +6,7 @@ use camino::Utf8Path;
 use clap::Args;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::lock;
-use provision::lockfile::{Model, Selection};
+use provision_core::lockfile::{Model, Selection};
 use provision_lock::edit::Outcome;
 use provision_lock::entry::Entry;
 use provision_lock::file::edit;

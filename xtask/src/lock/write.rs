@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use camino::Utf8Path;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::human;
-use provision::source_url::SourceUrl;
+use provision_core::source_url::SourceUrl;
 use provision_lock::edit::{EditError, Outcome};
 use provision_lock::entry::Entry;
 use provision_lock::file::{Turn, edit};

@@ -2,7 +2,7 @@ use std::cell::{Cell, RefCell};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::time::Duration;
 
-use provision::digest::Sha256;
+use provision_core::digest::Sha256;
 
 use super::*;
 use crate::edit::EditError;

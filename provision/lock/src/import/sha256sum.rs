@@ -1,7 +1,7 @@
 //! `sha256sum`'s output: digest, a space, a mark (space for text, `*` for binary), name. A line that begins with a
 //! backslash has escapes in its name. With `--tag`, and from other systems' `sha256`: `SHA256 (NAME) = DIGEST`.
 
-use provision::digest::Sha256;
+use provision_core::digest::Sha256;
 
 use super::{Format, LineProblem, List, Place, Sum, digest, lines};
 

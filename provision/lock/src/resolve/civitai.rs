@@ -5,9 +5,9 @@
 
 use std::rc::Rc;
 
-use provision::digest::Sha256;
-use provision::origin::metadata::MetadataError;
-use provision::origin::{RequestError, Unusable};
+use provision_core::digest::Sha256;
+use provision_http::metadata::MetadataError;
+use provision_http::{RequestError, Unusable};
 use serde::Deserialize;
 
 use super::{Found, ResolveError, Resolver, api, digest, some_of};

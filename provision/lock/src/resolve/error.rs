@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use provision::digest::Sha256;
-use provision::origin::RequestError;
-use provision::origin::metadata::MetadataError;
+use provision_core::digest::Sha256;
+use provision_http::RequestError;
+use provision_http::metadata::MetadataError;
 
 use crate::source::Source;
 

@@ -8,10 +8,10 @@
 
 use std::rc::Rc;
 
-use provision::digest::Sha256;
-use provision::origin::RequestError;
-use provision::origin::metadata::MetadataError;
-use provision::source_url::SourceUrl;
+use provision_core::digest::Sha256;
+use provision_core::source_url::SourceUrl;
+use provision_http::RequestError;
+use provision_http::metadata::MetadataError;
 use serde::Deserialize;
 
 use super::{Found, ResolveError, Resolver, api, digest, some_of};

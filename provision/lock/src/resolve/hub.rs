@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use provision::origin::metadata::MetadataError;
+use provision_http::metadata::MetadataError;
 use serde::Deserialize;
 
 use super::{Found, ResolveError, Resolver, Said, api, digest, some_of};

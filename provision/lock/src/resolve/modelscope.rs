@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use provision::origin::metadata::MetadataError;
+use provision_http::metadata::MetadataError;
 use serde::Deserialize;
 
 use super::{Found, ResolveError, Resolver, api, digest, some_of};

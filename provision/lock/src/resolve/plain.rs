@@ -1,6 +1,6 @@
 //! Addresses that no rule knows more about.
 
-use provision::source_url::SourceUrl;
+use provision_core::source_url::SourceUrl;
 
 use super::{Found, ResolveError, Resolver, Said, digest};
 use crate::source::Source;

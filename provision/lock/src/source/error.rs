@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use provision::digest::DigestError;
-use provision::source_url::SourceUrlError;
+use provision_core::digest::DigestError;
+use provision_core::source_url::SourceUrlError;
 
 use crate::shown::Shown;
 

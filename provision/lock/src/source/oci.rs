@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use provision::digest::Sha256;
-use provision::source_url::SourceUrl;
+use provision_core::digest::Sha256;
+use provision_core::source_url::SourceUrl;
 use url::Url;
 
 use super::{Form, SourceError, Wrong};

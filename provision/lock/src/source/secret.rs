@@ -9,7 +9,7 @@
 //! A signature is a credential, too, but one that ends: [`Expiry`] speaks of it, and may be overruled. Only what belongs to such a
 //! signature is left to it.
 
-use provision::source_url::SourceUrl;
+use provision_core::source_url::SourceUrl;
 
 use crate::expiry::{Expiry, ends_by_itself};
 

@@ -1,4 +1,4 @@
-use provision::digest::Sha256;
+use provision_core::digest::Sha256;
 
 use super::*;
 

@@ -9,11 +9,11 @@ mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use provision::backoff::RetryPolicy;
-use provision::digest::Sha256;
-use provision::event::Silent;
-use provision::lockfile::Model;
-use provision::origin::metadata::OnWait;
+use provision_core::backoff::RetryPolicy;
+use provision_core::digest::Sha256;
+use provision_core::event::Silent;
+use provision_core::lockfile::Model;
+use provision_http::metadata::OnWait;
 use provision_lock::check::{Verdict, check};
 use provision_lock::entry::Entry;
 use provision_lock::make::{MakeError, Order};

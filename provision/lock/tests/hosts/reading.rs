@@ -10,7 +10,7 @@ use crate::world::{World, block_on, fetch, order, sha};
 const PATH: &str = "/vae/y.bin";
 
 /// What `lock add` of the file at [`PATH`] comes to.
-fn add(world: &World) -> Result<provision::digest::Sha256, MakeError> {
+fn add(world: &World) -> Result<provision_core::digest::Sha256, MakeError> {
     world.make(&order(&world.site.url(PATH))).map(|entries| entries[0].sha256)
 }
 
@@ -261,7 +261,7 @@ fn an_empty_file_is_refused_unless_its_digest_is_given() {
     assert!(said.contains("0 bytes") && said.contains("--sha256 e3b0c442"), "{said}");
     assert_eq!(error.kind(), Some(Kind::Unreachable));
     let mut given = order(&world.site.url(PATH));
-    given.sha256 = Some(provision::digest::Sha256::of(b""));
+    given.sha256 = Some(provision_core::digest::Sha256::of(b""));
     assert_eq!(world.make(&given).unwrap()[0].size, 0);
 }
 

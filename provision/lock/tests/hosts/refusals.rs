@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use provision::origin::metadata::OnWait;
+use provision_http::metadata::OnWait;
 use provision_lock::check::check;
 use provision_lock::listing::{rows, table};
 use provision_lock::resolve::{Kind, Resolver};

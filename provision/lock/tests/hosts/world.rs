@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use provision::backoff::RetryPolicy;
-use provision::digest::Sha256;
-use provision::event::Silent;
-use provision::lockfile::Lockfile;
-use provision::origin::metadata::{OnWait, Wait};
-use provision::origin::{Credential, Origin, OriginConfig};
+use provision_core::backoff::RetryPolicy;
+use provision_core::digest::Sha256;
+use provision_core::event::Silent;
+use provision_core::lockfile::Lockfile;
+use provision_http::metadata::{OnWait, Wait};
+use provision_http::{Credential, Origin, OriginConfig};
 use provision_lock::edit::Document;
 use provision_lock::entry::Entry;
 use provision_lock::make::{MakeError, Maker, Order};
@@ -131,14 +131,14 @@ pub(crate) fn lock_of(entries: &[Entry]) -> Lockfile {
 pub(crate) fn fetch(world: &World, entries: &[Entry]) {
     let lock = lock_of(entries);
     let (stop, interrupted) = tokio::sync::watch::channel(false);
-    let job = provision::fetch::Job {
+    let job = provision_engine::fetch::Job {
         models: lock.models().iter().collect(),
         lock: &lock,
         destination: world.destination(),
-        local: provision::fetch::Local::default(),
-        config: provision::fetch::FetchConfig {
-            transfer: provision::transfer::TransferConfig::default(),
-            verify: provision::fetch::Verify::Marker,
+        local: provision_engine::fetch::Local::default(),
+        config: provision_engine::fetch::FetchConfig {
+            transfer: provision_engine::transfer::TransferConfig::default(),
+            verify: provision_engine::fetch::Verify::Marker,
             force: false,
             dry_run: false,
             offline: false,
@@ -150,7 +150,7 @@ pub(crate) fn fetch(world: &World, entries: &[Entry]) {
         interrupted,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let report = runtime.block_on(provision::fetch::run(job)).unwrap();
+    let report = runtime.block_on(provision_engine::fetch::run(job)).unwrap();
     drop(stop);
     assert!(report.is_complete(), "{:?}", report.files);
 }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use camino::Utf8Path;
 
 use super::{Code, Failure, Text};
-use crate::backoff::RetryPolicy;
 use crate::cli::environment::Network;
 use crate::cli::{human, say};
-use crate::digest::Sha256;
-use crate::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model};
-use crate::origin::{Origin, Remedy, RequestError, Unusable};
-use crate::source_url::SourceUrl;
-use crate::store::Destination;
+use provision_core::backoff::RetryPolicy;
+use provision_core::digest::Sha256;
+use provision_core::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model};
+use provision_core::source_url::SourceUrl;
+use provision_disk::Destination;
+use provision_http::{Origin, Remedy, RequestError, Unusable};
 
 /// Whether a host may be asked.
 #[derive(Debug)]
@@ -262,6 +262,6 @@ mod tests {
         let kept = |url: &str| Kept::of(&url.parse().unwrap()).0;
         assert_eq!(kept("https://h/models.lock?sig=1"), kept("https://h/models.lock?sig=2"));
         assert_ne!(kept("https://h/models.lock"), kept("https://h/other.lock"));
-        assert!(kept("https://h/models.lock").parse::<crate::model_path::ModelPath>().is_err());
+        assert!(kept("https://h/models.lock").parse::<provision_core::model_path::ModelPath>().is_err());
     }
 }

@@ -19,7 +19,7 @@ use super::tally::{File, Tally, Totals};
 use super::ticker::Ticker;
 use super::{Clock, Progress, lock, text};
 use crate::cli::human;
-use crate::event::{Event, FileIndex, Observer};
+use provision_core::event::{Event, FileIndex, Observer};
 
 mod frame;
 

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::plain::Plain;
 use super::text::is_harmful;
 use super::{Clock, Progress, lock};
-use crate::event::{Event, FileIndex, Observer};
+use provision_core::event::{Event, FileIndex, Observer};
 
 /// Between two `received` of a file.
 const BETWEEN: Duration = Duration::from_millis(100);

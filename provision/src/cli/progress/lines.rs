@@ -8,7 +8,7 @@ use super::Verbosity;
 use super::tally::Tally;
 use super::text::{Paint, clean};
 use crate::cli::human;
-use crate::event::{Event, FileIndex, Outcome, Planned, PlannedFile};
+use provision_core::event::{Event, FileIndex, Outcome, Planned, PlannedFile};
 
 /// How a file's beginning and end are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

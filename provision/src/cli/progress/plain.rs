@@ -12,7 +12,7 @@ use super::tally::Tally;
 use super::ticker::Ticker;
 use super::{Clock, Progress, lock};
 use crate::cli::human;
-use crate::event::{Event, Observer};
+use provision_core::event::{Event, Observer};
 
 /// Between two lines with the sums.
 const INTERVAL: Duration = Duration::from_secs(10);

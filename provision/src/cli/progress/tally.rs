@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 use std::sync::{Mutex, OnceLock};
 
 use super::{lock, text};
-use crate::event::{Event, FileIndex, Planned, PlannedFile};
+use provision_core::event::{Event, FileIndex, Planned, PlannedFile};
 
 /// A plan with more files to work on than this is shown in sums, not file by file.
 const MANY: usize = 20;
@@ -296,7 +296,7 @@ mod tests {
 
     use super::super::testing::{planned, received, started};
     use super::*;
-    use crate::event::Outcome;
+    use provision_core::event::Outcome;
 
     fn tally() -> Tally {
         let tally = Tally::default();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::{Clock, lock};
-use crate::event::{Event, FileIndex, Observer, Outcome, Planned, PlannedFile};
+use provision_core::event::{Event, FileIndex, Observer, Outcome, Planned, PlannedFile};
 
 pub(super) const SOURCE: &str = "https://h.example/m";
 

@@ -5,7 +5,7 @@ mod large;
 mod refused;
 mod running;
 
-use provision::event::Event;
+use provision_core::event::Event;
 use provision_testbed::Content;
 
 use crate::world::World;

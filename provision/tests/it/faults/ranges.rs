@@ -5,7 +5,7 @@ mod versions;
 
 use std::sync::Mutex;
 
-use provision::event::{Event, Outcome};
+use provision_core::event::{Event, Outcome};
 use provision_testbed::{Claim, Content, Fault, Recorded, When};
 
 use crate::world::World;

@@ -6,7 +6,7 @@ mod private;
 mod proxies;
 mod repeated;
 
-use provision::origin::Credential;
+use provision_http::Credential;
 use provision_testbed::{Content, Control, Fault};
 
 use crate::world::{World, assert_polite, start_origin};

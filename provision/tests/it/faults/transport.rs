@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use provision::event::Event;
-use provision::schedule::Limits;
+use provision_core::event::Event;
+use provision_core::schedule::Limits;
 use provision_testbed::{Content, Fault, OverLimit, ResetAt, Shape, When};
 use tokio::sync::watch;
 

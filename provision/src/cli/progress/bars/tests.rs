@@ -4,7 +4,7 @@ use super::super::Verbosity;
 use super::super::testing::*;
 use super::super::text::{Paint, is_harmful};
 use super::*;
-use crate::event::Planned;
+use provision_core::event::Planned;
 
 impl Screenful for InMemoryTerm {
     fn size(&self) -> (usize, usize) {

@@ -6,7 +6,7 @@ use super::super::testing::*;
 use super::super::text::Paint;
 use super::super::{Verbosity, clock};
 use super::*;
-use crate::event::Planned;
+use provision_core::event::Planned;
 
 fn json(to: impl Write + Send + 'static, clock: &FakeClock) -> (Json, Written) {
     let people = Written::default();

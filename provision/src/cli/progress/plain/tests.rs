@@ -3,7 +3,7 @@ use super::super::text::Paint;
 use super::super::text::is_harmful;
 use super::super::{Verbosity, clock};
 use super::*;
-use crate::event::{Outcome, Planned};
+use provision_core::event::{Outcome, Planned};
 
 fn plain(verbosity: Verbosity, colour: bool) -> (Plain, FakeClock, Written) {
     let (clock, out) = (FakeClock::default(), Written::default());

@@ -6,9 +6,9 @@
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use provision::fetch::FetchError;
-use provision::schedule::Limits;
-use provision::store::StoreError;
+use provision_core::schedule::Limits;
+use provision_disk::StoreError;
+use provision_engine::fetch::FetchError;
 use provision_testbed::{Content, Shape};
 
 use super::durable::Stracing;

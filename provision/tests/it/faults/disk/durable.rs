@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use provision::cache::{Bounds, Cache};
-use provision::event::Outcome;
-use provision::lockfile::Model;
-use provision::store::{Acquire, DestinationLock};
+use provision_core::event::Outcome;
+use provision_core::lockfile::Model;
+use provision_disk::{Acquire, DestinationLock};
+use provision_engine::cache::{Bounds, Cache};
 use provision_testbed::{Content, Shape};
 use rustix::process::{Pid, Signal, kill_process_group};
 

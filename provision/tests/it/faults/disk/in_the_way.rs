@@ -3,9 +3,9 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::time::{Duration, Instant};
 
-use provision::event::Event;
-use provision::fetch::FetchError;
-use provision::store::{Acquire, Destination, DestinationLock};
+use provision_core::event::Event;
+use provision_disk::{Acquire, Destination, DestinationLock};
+use provision_engine::fetch::FetchError;
 use provision_testbed::{Content, Shape};
 use rustix::fs::{FileType, Mode};
 

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
-use provision::event::Event;
+use provision_core::event::Event;
 use provision_testbed::Content;
 
 use crate::program::{Ended, fetch, program, run};

@@ -203,7 +203,7 @@ fn fault_72_descriptors_that_run_out_among_many_connections_are_said_so() {
 fn fault_72_a_connection_without_a_descriptor_names_the_limit_and_the_way_out() {
     let world = small();
     world.origin.put("/models.lock", Content::bytes(world.lock_text()));
-    let digest = provision::digest::Sha256::of(world.lock_text().as_bytes()).to_string();
+    let digest = provision_core::digest::Sha256::of(world.lock_text().as_bytes()).to_string();
     let mut named = 0;
     for descriptors in 4..20 {
         let mut remote = program(&world);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use provision::digest::Sha256;
+use provision_core::digest::Sha256;
 use provision_testbed::{Content, Shape};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 

@@ -1,6 +1,6 @@
 //! A lock can be of the wrong bytes: they are installed, and said to be what no loader will take.
 
-use provision::event::Event;
+use provision_core::event::Event;
 use provision_testbed::Content;
 
 use crate::program::{program, run};
@@ -39,7 +39,7 @@ fn a_right_header_is_no_warning_and_a_wrong_one_is_installed_with_one() {
     assert!(said[0].contains("d/cut.safetensors: it has the SHA-256 that the lock names"), "{said:?}");
     assert!(said[0].contains("up to 200") && said[0].contains("150 are there"), "{said:?}");
     // Said once, when it comes.
-    world.config.verify = provision::fetch::Verify::Full;
+    world.config.verify = provision_engine::fetch::Verify::Full;
     world.fetch_all();
     assert_eq!(warnings(&world).len(), 2);
 }

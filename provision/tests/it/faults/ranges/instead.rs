@@ -2,9 +2,9 @@
 //! 26). Each has its own message.
 
 use provision::cli::exit::{Code, code_of};
-use provision::event::Event;
-use provision::schedule::Limits;
-use provision::transfer::FileError;
+use provision_core::event::Event;
+use provision_core::schedule::Limits;
+use provision_engine::transfer::FileError;
 use provision_testbed::{Content, Fault, LOGIN_PAGE, When};
 
 use super::{SIZE, requests, world};

@@ -1,7 +1,7 @@
 //! Files that change while they are fetched, and what says so (faults 15 to 18).
 
-use provision::event::Event;
-use provision::schedule::Limits;
+use provision_core::event::Event;
+use provision_core::schedule::Limits;
 use provision_testbed::{Content, Fault, When};
 
 use super::{SIZE, requests, sent, world};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use provision::origin::{Credential, Roots};
+use provision_http::{Credential, Roots};
 use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, Tls, authority};
 
 use super::{CANARY, authorizations};

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use provision::backoff::RetryPolicy;
-use provision::origin::metadata::{Metadata, MetadataError};
-use provision::origin::{Credential, Origin};
+use provision_core::backoff::RetryPolicy;
+use provision_http::metadata::{Metadata, MetadataError};
+use provision_http::{Credential, Origin};
 use provision_testbed::{Content, Fault};
 
 use crate::secrets::{self, MARK};

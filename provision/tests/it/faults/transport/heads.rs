@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use provision::event::Event;
+use provision_core::event::Event;
 use provision_testbed::{Content, Fault, When};
 
 use super::{SIZE, alone, world};

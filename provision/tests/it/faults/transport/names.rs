@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use provision::event::Event;
-use provision::origin::Hosts;
+use provision_core::event::Event;
+use provision_http::Hosts;
 use provision_testbed::{Content, Fault};
 
 use super::SIZE;

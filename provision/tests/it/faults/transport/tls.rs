@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use provision::cli::exit::{Code, code_of};
-use provision::event::Event;
-use provision::origin::Roots;
+use provision_core::event::Event;
+use provision_http::Roots;
 use provision_testbed::{Certificate, Content, Fault, Tls, When, authority};
 use rustls_pki_types::CertificateDer;
 

@@ -1,0 +1,15 @@
+//! Values and rules that every part of the program shares: the lock, digests, ranges, the schedule, the journal's text.
+//!
+//! Nothing here does I/O, reads a clock or an environment variable, or is async.
+
+pub mod backoff;
+pub mod byte_range;
+pub mod digest;
+pub mod event;
+pub mod journal;
+pub mod lockfile;
+pub mod model_path;
+pub mod redact;
+pub mod safetensors;
+pub mod schedule;
+pub mod source_url;

@@ -1,0 +1,229 @@
+//! `models.lock`, version 1: which bytes belong where, and where they can be had.
+//!
+//! ```toml
+//! version = 1
+//! marker = ".qwen_models_downloaded"          # optional; default ".models-installed"
+//!
+//! [[model]]
+//! path = "vae/qwen_image_vae.safetensors"     # below the destination
+//! url = "https://…"                           # the first source
+//! mirrors = ["https://…"]                     # optional, tried in order after it
+//! size = 253806246                            # bytes
+//! sha256 = "a70580…"                          # 64 lower-case hex digits
+//! groups = ["image-edit"]                     # optional, for --only
+//! source = "hf:Comfy-Org/Qwen-Image@main/…"   # optional: what `cargo xtask lock update` follows
+//! ```
+//!
+//! Text becomes [`Lockfile`] in one place and completely: once a value exists, every path in it is safe, no two
+//! paths are one file on any file system, no path lies under another, and the sizes add up in 64 bits. What is
+//! wrong is shown with its line. `raw` below is the shape of the text, the rest is its meaning; they are kept apart
+//! so that the format can grow without the meaning changing.
+
+mod error;
+mod join;
+mod raw;
+mod redaction;
+mod select;
+mod shape;
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+pub use error::{LockfileError, LockfileErrorKind, Place};
+pub use join::JoinError;
+pub use select::{SelectError, Selection};
+
+use crate::digest::{Hasher, Sha256};
+use crate::model_path::ModelPath;
+use crate::source_url::SourceUrl;
+
+/// The name of the marker where the lock gives none.
+pub const DEFAULT_MARKER: &str = ".models-installed";
+
+/// The largest lock that is read, in bytes: 30,000 models or so. More is a mistake or an attack.
+pub const MAX_BYTES: u64 = 8 << 20;
+
+/// A lock that has been checked as a whole.
+#[derive(Debug, Clone)]
+pub struct Lockfile {
+    /// As it is named; `None` where it is not.
+    marker: Option<String>,
+    models: Vec<Model>,
+    /// The digest of its text, or of all of them.
+    text: Sha256,
+}
+
+/// One file: its bytes, its place, its sources.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Where it goes, below the destination.
+    pub path: ModelPath,
+    /// Where it can be had: the first source, then the mirrors. Never empty.
+    pub sources: Vec<SourceUrl>,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The digest of all its bytes.
+    pub sha256: Sha256,
+    /// The groups it belongs to.
+    pub groups: Vec<String>,
+    /// What the addresses were made from, for the commands that edit a lock. A fetch does not look at it, so it is
+    /// kept as it is written.
+    pub source: Option<String>,
+}
+
+impl Model {
+    /// Whether loading such a file can run code: pickles execute what they contain.
+    pub fn is_pickle(&self) -> bool {
+        matches!(self.path.extension().as_deref(), Some("ckpt" | "pt" | "pth" | "bin" | "pkl"))
+    }
+}
+
+impl Lockfile {
+    /// Parses and checks `text`; `name` is what messages call it (a path, or `standard input`).
+    ///
+    /// # Errors
+    /// Whatever is wrong first, with its place in the text.
+    pub fn parse(name: &str, text: &str) -> Result<Self, LockfileError> {
+        Self::check(text).map_err(|(span, kind)| LockfileError::new(name, text, span, kind))
+    }
+
+    /// The marker's file name, right below the destination.
+    pub fn marker(&self) -> &str {
+        self.marker.as_deref().unwrap_or(DEFAULT_MARKER)
+    }
+
+    /// The models, sorted by path.
+    pub fn models(&self) -> &[Model] {
+        &self.models
+    }
+
+    /// The digest of the text, as it is written.
+    pub fn text_digest(&self) -> Sha256 {
+        self.text
+    }
+
+    /// The marker's name and the digest of the text, for the lock that `texts` are together, without looking at their
+    /// models; `None` where that cannot be told, and parsing the whole will say why. Keys of the lock itself come before
+    /// the first `[[model]]` (TOML 1.0, "Table").
+    pub fn peek(texts: &[&str]) -> Option<(String, Sha256)> {
+        let mut marker = None;
+        for text in texts {
+            let named = raw::peek(head(text))?.marker;
+            let named = named.map(|name| check_marker(&name)).transpose().ok()?;
+            marker = marker.or(named);
+        }
+        let digest = join::digest_of_texts(texts.iter().map(|text| Sha256::of(text.as_bytes())));
+        Some((marker.unwrap_or_else(|| DEFAULT_MARKER.to_owned()), digest))
+    }
+
+    /// The digest of what the lock says about bytes: path, size and digest of each model, in order. Addresses,
+    /// groups, comments and formatting do not change it, so a new mirror does not make an installed set unknown.
+    pub fn content_digest(&self) -> Sha256 {
+        let mut hasher = Hasher::new();
+        for model in &self.models {
+            hasher.update(format!("{} {} {}\n", model.sha256, model.size, model.path).as_bytes());
+        }
+        hasher.finish()
+    }
+
+    fn check(text: &str) -> Result<Self, error::Located> {
+        if shape::is_too_much(text) {
+            return Err((None, LockfileErrorKind::TooMuch));
+        }
+        let raw = raw::parse(text)?;
+        let marker = match raw.marker {
+            None => None,
+            Some(name) => Some(check_marker(name.get_ref()).map_err(|kind| (Some(name.span()), kind))?),
+        };
+        let mut models = Vec::with_capacity(raw.model.len());
+        let mut places = Places::new(marker.as_deref().unwrap_or(DEFAULT_MARKER));
+        let mut total = 0;
+        for raw in raw.model {
+            let span = raw.path.span();
+            let model = raw.into_model()?;
+            places.claim(&model.path).map_err(|kind| (Some(span.clone()), kind))?;
+            check_total(&mut total, model.size).map_err(|kind| (Some(span), kind))?;
+            models.push(model);
+        }
+        models.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Self { marker, models, text: Sha256::of(text.as_bytes()) })
+    }
+}
+
+/// A text as a lock has it: a basic string (TOML 1.0), always on one line.
+pub fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                let _ = write!(quoted, "\\u{:04X}", u32::from(c));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Adds a model's size to the others'.
+fn check_total(total: &mut u128, size: u64) -> Result<(), LockfileErrorKind> {
+    *total += u128::from(size);
+    if *total > i64::MAX as u128 {
+        return Err(LockfileErrorKind::TotalTooLarge { total: *total });
+    }
+    Ok(())
+}
+
+/// The lines before the first that begins with a bracket: the keys of the lock itself.
+fn head(text: &str) -> &str {
+    let lines = text.split_inclusive('\n').take_while(|line| !line.trim_start().starts_with('['));
+    &text[..lines.map(str::len).sum()]
+}
+
+fn check_marker(name: &str) -> Result<String, LockfileErrorKind> {
+    let path: ModelPath = name.parse().map_err(LockfileErrorKind::Path)?;
+    if name.contains('/') { Err(LockfileErrorKind::MarkerInDirectory) } else { Ok(path.to_string()) }
+}
+
+/// The names that are taken: each file's, and each directory's above it.
+struct Places {
+    /// collision key → the path as written, and whether it is a directory
+    taken: HashMap<String, (String, bool)>,
+}
+
+impl Places {
+    fn new(marker: &str) -> Self {
+        let key = marker.parse::<ModelPath>().map(|path| path.collision_key()).unwrap_or_default();
+        Self { taken: HashMap::from([(key, (marker.to_owned(), false))]) }
+    }
+
+    fn claim(&mut self, path: &ModelPath) -> Result<(), LockfileErrorKind> {
+        let key = path.collision_key();
+        if let Some((other, is_directory)) = self.taken.get(&key) {
+            return Err(match (other == path.as_str(), is_directory) {
+                (_, true) => LockfileErrorKind::Nested { outer: path.to_string(), inner: other.clone() },
+                (true, false) => LockfileErrorKind::Duplicate { path: path.to_string() },
+                (false, false) => {
+                    LockfileErrorKind::LookAlike { path: path.to_string(), other: other.clone() }
+                }
+            });
+        }
+        for (at, _) in key.match_indices('/') {
+            let directory =
+                self.taken.entry(key[..at].to_owned()).or_insert_with(|| (path.to_string(), true));
+            if !directory.1 {
+                return Err(LockfileErrorKind::Nested {
+                    outer: directory.0.clone(),
+                    inner: path.to_string(),
+                });
+            }
+        }
+        self.taken.insert(key, (path.to_string(), false));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

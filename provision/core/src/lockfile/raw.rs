@@ -1,0 +1,87 @@
+//! The text's own shape, as serde sees it: names and types, no meaning.
+
+use std::ops::Range;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::error::{Located, LockfileErrorKind};
+use super::{Model, redaction};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Lock {
+    version: Spanned<i64>,
+    pub(super) marker: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) model: Vec<RawModel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    pub(super) path: Spanned<String>,
+    url: Spanned<String>,
+    #[serde(default)]
+    mirrors: Vec<Spanned<String>>,
+    size: Spanned<i64>,
+    sha256: Spanned<String>,
+    #[serde(default)]
+    groups: Vec<String>,
+    source: Option<String>,
+}
+
+/// The version alone: a lock of another version may have other keys, and then the version is the message.
+#[derive(Deserialize)]
+struct Head {
+    version: Spanned<toml::Value>,
+}
+
+/// What comes before the models.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Beginning {
+    version: i64,
+    pub(super) marker: Option<String>,
+}
+
+/// The keys of a lock of this version that is written in `head` up to its first model.
+pub(super) fn peek(head: &str) -> Option<Beginning> {
+    let beginning: Beginning = toml::from_str(head).ok()?;
+    (beginning.version == 1).then_some(beginning)
+}
+
+pub(super) fn parse(text: &str) -> Result<Lock, Located> {
+    let located =
+        |error: toml::de::Error| (error.span(), LockfileErrorKind::Toml(redaction::message(error.message())));
+    let other = |span: Range<usize>| {
+        let found = redaction::number(&text[span.clone()]);
+        Err((Some(span), LockfileErrorKind::Version { found }))
+    };
+    // Not the whole text twice: it takes a second where there are tens of thousands of models.
+    if let Ok(Head { version }) = toml::from_str(super::head(text))
+        && version.get_ref().as_integer() != Some(1)
+    {
+        return other(version.span());
+    }
+    let lock: Lock = toml::from_str(text).map_err(located)?;
+    if *lock.version.get_ref() == 1 { Ok(lock) } else { other(lock.version.span()) }
+}
+
+impl RawModel {
+    pub(super) fn into_model(self) -> Result<Model, Located> {
+        let path = self.path.get_ref().parse();
+        let path = path.map_err(|error| (Some(self.path.span()), LockfileErrorKind::Path(error)))?;
+        let mut sources = Vec::with_capacity(1 + self.mirrors.len());
+        for url in std::iter::once(&self.url).chain(&self.mirrors) {
+            let parsed = url.get_ref().parse();
+            sources.push(parsed.map_err(|error| (Some(url.span()), LockfileErrorKind::Url(error)))?);
+        }
+        let size = *self.size.get_ref();
+        let size = u64::try_from(size)
+            .map_err(|_| (Some(self.size.span()), LockfileErrorKind::NegativeSize { found: size }))?;
+        let sha256 = self.sha256.get_ref().parse();
+        let sha256 = sha256.map_err(|error| (Some(self.sha256.span()), LockfileErrorKind::Digest(error)))?;
+        Ok(Model { path, sources, size, sha256, groups: self.groups, source: self.source })
+    }
+}

@@ -1,0 +1,152 @@
+//! Speeds, and the lengths that follow from them.
+
+use std::time::Duration;
+
+/// The shortest claim, in bytes, where a file has that much left: below it, requests cost more than they carry.
+pub const MIN_CLAIM: u64 = 1 << 20;
+
+/// The least that is worth a request of its own when a claim is split, in bytes.
+const MIN_SPLIT: u64 = 128 << 10;
+
+/// What an owner is not asked to end by itself after a split, in bytes.
+const CRUMB: f64 = 4096.0;
+
+/// A claim is this much of its connection's time.
+const CLAIM_SECONDS: f64 = 2.0;
+
+/// The least that a split must save: this, and this share of the run so far. A split costs a connection, and what its
+/// origin had already sent; at the end of a long run a moment is not worth that.
+const MIN_SAVING_SECONDS: f64 = 0.05;
+const MIN_SAVING_SHARE: f64 = 0.01;
+
+/// How far below the median a connection may be before it is replaced.
+const CRAWL: f64 = 1.0 / 6.0;
+
+/// How long a connection is watched before it is called slow.
+const CRAWL_AFTER: Duration = Duration::from_millis(1500);
+
+/// How long a speed is measured before it is believed.
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// The length of the next claim: `CLAIM_SECONDS` at `rate`, but no more than half of an even share of what the
+/// host's files have left, so that the shares get shorter towards the end.
+pub(super) fn claim_len(rate: Option<f64>, gap: u64, unclaimed: u64, connections: usize) -> u64 {
+    let by_speed = rate.map_or(MIN_CLAIM, |rate| (rate * CLAIM_SECONDS) as u64);
+    let fair = unclaimed / (2 * connections.max(1) as u64);
+    let len = by_speed.min(fair).max(MIN_CLAIM);
+    // A crumb left over would cost a request of its own.
+    if gap < len + MIN_CLAIM / 2 { gap } else { len }
+}
+
+/// How many of the last `left` bytes of a claim another connection should take, so that both end together: the
+/// owner goes on at `owner` bytes/s, the newcomer starts after `latency` seconds at `newcomer` bytes/s. `None` where
+/// it is not worth it, `elapsed` seconds into the run.
+pub(super) fn split(left: u64, owner: f64, newcomer: f64, latency: f64, elapsed: f64) -> Option<u64> {
+    if newcomer <= 0.0 || left == 0 {
+        return None;
+    }
+    let owner = owner.max(1.0);
+    let alone = left as f64 / owner;
+    let share = ((alone - latency) / (1.0 / newcomer + 1.0 / owner)).floor();
+    if share < 1.0 {
+        return None;
+    }
+    // An owner that would be left with a crumb is left with nothing: a stalled one would never end it.
+    let share = if left as f64 - share < CRUMB { left } else { share as u64 };
+    let saved = alone - (latency + share as f64 / newcomer);
+    let worth = share >= MIN_SPLIT || (share == left && alone > 1.0);
+    (worth && saved >= MIN_SAVING_SECONDS.max(elapsed * MIN_SAVING_SHARE)).then_some(share)
+}
+
+/// Whether a connection is so far below its siblings that a new one would end the claim sooner.
+pub(super) fn is_crawling(rate: f64, median: f64, left: u64, age: Duration, latency: Duration) -> bool {
+    age > CRAWL_AFTER.max(latency * 4)
+        && rate < median * CRAWL
+        && left as f64 / rate.max(1.0) > 1.0 + 2.0 * (latency.as_secs_f64() + left as f64 / median)
+}
+
+/// Bytes per second of one connection, smoothed, over the time in which it had something to receive.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Meter {
+    /// The last look, while an answer is being received.
+    last: Option<Duration>,
+    elapsed: Duration,
+    bytes: u64,
+    rate: Option<f64>,
+}
+
+impl Meter {
+    /// A request was made, or its first byte is here: the wait before it is latency, not speed.
+    pub(super) fn start(&mut self, now: Duration) {
+        self.last = Some(now);
+    }
+
+    /// The answer ended.
+    pub(super) fn stop(&mut self) {
+        self.last = None;
+    }
+
+    pub(super) fn add(&mut self, now: Duration, bytes: u64) {
+        let Some(last) = self.last.replace(now) else { return };
+        self.elapsed += now.saturating_sub(last);
+        self.bytes += bytes;
+        if self.elapsed >= WINDOW && self.bytes > 0 {
+            let seen = self.bytes as f64 / self.elapsed.as_secs_f64();
+            self.rate = Some(self.rate.map_or(seen, |rate| rate.midpoint(seen)));
+            (self.elapsed, self.bytes) = (Duration::ZERO, 0);
+        }
+    }
+
+    /// The smoothed speed; before a whole window has been seen, what a fifth of one shows.
+    pub(super) fn rate(&self) -> Option<f64> {
+        let early = || {
+            (self.elapsed >= WINDOW / 5 && self.bytes > 0)
+                .then(|| self.bytes as f64 / self.elapsed.as_secs_f64())
+        };
+        self.rate.or_else(early)
+    }
+
+    /// The speed now: what a silence has left of the smoothed one. A connection that has not been watched for
+    /// long enough is taken to be as good as `usual`.
+    pub(super) fn current_rate(&self, usual: f64) -> f64 {
+        let seen = self.bytes as f64 / self.elapsed.as_secs_f64().max(0.001);
+        let silent = self.elapsed > WINDOW * 5;
+        match self.rate {
+            Some(rate) if silent => rate.min(seen),
+            Some(rate) => rate,
+            None if silent => seen,
+            None => usual,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_two_seconds_of_speed_until_the_end_comes_near() {
+        assert_eq!(claim_len(None, 1 << 40, 1 << 40, 64), MIN_CLAIM);
+        assert_eq!(claim_len(Some(4e6), 1 << 40, 1 << 40, 64), 8_000_000);
+        assert_eq!(claim_len(Some(4e6), 1 << 40, 256 << 20, 64), 2 << 20);
+        assert_eq!(claim_len(Some(4e6), 1 << 40, 1 << 20, 64), MIN_CLAIM);
+        assert_eq!(claim_len(Some(4e6), 100, 1 << 40, 64), 100);
+    }
+
+    #[test]
+    fn a_split_lets_both_end_together() {
+        let share = split(10_000_000, 1e6, 1e6, 0.0, 0.0).unwrap();
+        assert_eq!(share, 5_000_000);
+        let share = split(10_000_000, 1e6, 9e6, 0.0, 0.0).unwrap();
+        assert_eq!(share, 9_000_000);
+        assert_eq!(split(10_000_000, 1e6, 1e6, 0.0, 600.0), None);
+        assert_eq!(split(10_000, 1e6, 1e6, 0.0, 0.0), None);
+        assert_eq!(split(1_000_000, 1e6, 1e6, 2.0, 0.0), None);
+    }
+
+    #[test]
+    fn everything_is_taken_from_a_stalled_claim() {
+        let share = split(1000, 0.0, 1e6, 0.1, 0.0).unwrap();
+        assert_eq!(share, 1000);
+    }
+}

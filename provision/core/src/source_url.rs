@@ -1,0 +1,192 @@
+//! [`SourceUrl`]: an address that bytes can be had from, and that never shows its secrets.
+//!
+//! A signed address carries its signature in the query, and people put tokens there too. So `Display` and `Debug`
+//! leave the query's values out (invariant I6); the whole text is only reachable through [`SourceUrl::as_url`],
+//! which the origin alone calls.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use url::{Host, Url};
+
+/// An `http` or `https` address without user information or fragment.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct SourceUrl {
+    url: Url,
+    /// The path as it is shown, where it has a secret in it.
+    shown_path: Option<Box<str>>,
+}
+
+/// Why a text cannot be a [`SourceUrl`]. The text itself is not repeated: it may hold a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SourceUrlError {
+    /// It is not a URL at all.
+    #[error("not an absolute URL: {0}")]
+    Syntax(url::ParseError),
+    /// Neither http nor https.
+    #[error("the scheme is {scheme:?}; only https and http are fetched")]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+    },
+    /// `user:password@` in front of the host.
+    #[error("the address carries a user name or password; put them into a netrc file")]
+    UserInfo,
+    /// Control characters or white space, which URL parsers drop silently.
+    #[error("the address has white space or control characters in it")]
+    Characters,
+}
+
+impl SourceUrl {
+    /// Takes a parsed URL that keeps the rules.
+    pub fn from_url(mut url: Url) -> Result<Self, SourceUrlError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            // What stands in front of the first colon of a text that is no address may be a user's name, or a token.
+            let scheme = url.scheme();
+            let is_one = scheme.len() <= 10 && scheme.bytes().all(|b| b.is_ascii_lowercase());
+            return Err(SourceUrlError::Scheme { scheme: if is_one { scheme } else { "…" }.to_owned() });
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(SourceUrlError::UserInfo);
+        }
+        url.set_fragment(None);
+        Ok(Self { url, shown_path: None })
+    }
+
+    /// The same address, whose path is shown as `conceal` makes it: a server that redirects may put there what it was told.
+    #[must_use]
+    pub fn with_path_shown(mut self, conceal: impl FnOnce(&str) -> Cow<'_, str>) -> Self {
+        if let Cow::Owned(shown) = conceal(self.url.path()) {
+            self.shown_path = Some(shown.into());
+        }
+        self
+    }
+
+    /// The address with its secrets, for a request.
+    pub fn as_url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The host's name or address, as text, without brackets around IPv6.
+    pub fn host(&self) -> String {
+        match self.url.host() {
+            Some(Host::Ipv6(address)) => address.to_string(),
+            Some(host) => host.to_string(),
+            None => String::new(),
+        }
+    }
+
+    /// `host:port`, the unit that connections are counted by.
+    pub fn authority(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        format!("{host}:{}", self.port())
+    }
+
+    /// The port, given or the scheme's own.
+    pub fn port(&self) -> u16 {
+        self.url.port_or_known_default().unwrap_or_default()
+    }
+
+    /// Whether the connection is encrypted.
+    pub fn is_https(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    /// The host as an address, if it is written as one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self.url.host()? {
+            Host::Ipv4(address) => Some(address.into()),
+            Host::Ipv6(address) => Some(address.into()),
+            Host::Domain(_) => None,
+        }
+    }
+
+    /// Whether the host is this machine: a loopback address or `localhost`.
+    pub fn is_loopback(&self) -> bool {
+        match self.ip() {
+            Some(address) => address.to_canonical().is_loopback(),
+            None => matches!(self.url.host(), Some(Host::Domain("localhost"))),
+        }
+    }
+
+    /// Whether scheme, host and port are the same: the web's "same origin" (RFC 6454).
+    pub fn is_same_origin(&self, other: &Self) -> bool {
+        self.url.origin() == other.url.origin()
+    }
+}
+
+impl FromStr for SourceUrl {
+    type Err = SourceUrlError;
+
+    fn from_str(text: &str) -> Result<Self, SourceUrlError> {
+        if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+            return Err(SourceUrlError::Characters);
+        }
+        Self::from_url(Url::parse(text).map_err(SourceUrlError::Syntax)?)
+    }
+}
+
+impl fmt::Display for SourceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.url.scheme(), self.url.host_str().unwrap_or_default())?;
+        if let Some(port) = self.url.port() {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(self.shown_path.as_deref().unwrap_or(self.url.path()))?;
+        if self.url.query().is_some() { f.write_str("?…") } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for SourceUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fault_53_a_signed_query_is_shown_nowhere() {
+        let url: SourceUrl =
+            "https://cdn.example/a/b?X-Amz-Signature=canary&token=canary#canary".parse().unwrap();
+        assert_eq!(url.to_string(), "https://cdn.example/a/b?…");
+        assert!(!format!("{url:?}").contains("canary"));
+        assert!(url.as_url().as_str().contains("Signature=canary"));
+    }
+
+    #[test]
+    fn other_schemes_user_information_and_white_space_are_refused_without_an_echo() {
+        for text in [
+            "ftp://h/x",
+            "file:///etc/passwd",
+            "data:,x",
+            "https://u:canary@h/x",
+            "https://canary@h/",
+            "/x",
+            "https://h/a b",
+            "https://h/\r\nX: y",
+            "https://",
+        ] {
+            let error = text.parse::<SourceUrl>().unwrap_err();
+            assert!(!error.to_string().contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_recognised_in_every_spelling() {
+        for text in [
+            "http://127.0.0.1:80/",
+            "http://127.9.9.9/",
+            "http://[::1]:8/",
+            "http://localhost/",
+            "http://[::ffff:127.0.0.1]/",
+        ] {
+            assert!(text.parse::<SourceUrl>().unwrap().is_loopback(), "{text}");
+        }
+        assert!(!"http://localhost.evil/".parse::<SourceUrl>().unwrap().is_loopback());
+    }
+}

@@ -1,0 +1,154 @@
+//! From a file that is already on this machine to a model under its final name, without copying a byte.
+//!
+//! A hard link is for the cache: both names are one file, whose mode and mtime are those of every installed file. A
+//! symlink is for directories baked into an image, which no link can reach and no run can write to.
+//!
+//! What was proven is an open file, and its path may lead to another one by now: so the link is made from the handle where
+//! the system lets us, and looked at afterwards.
+
+use std::os::fd::AsRawFd as _;
+
+use rustix::fs::{AtFlags, CWD};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::install::{Looks, Right, fix_metadata, give_name};
+use crate::part::Names;
+use crate::{
+    BringError, Destination, Directory, INSTALLED_MTIME, Identity, Installed, Naming, Original, Stamp,
+    StoreError,
+};
+use provision_core::lockfile::Model;
+
+/// Gives `original` the model's final name too; `None` where the file systems do not allow that, and a copy has to do.
+/// The bytes are proven first. `go_on` is asked before each block.
+pub fn install_hard_link(
+    (destination, naming): (&Destination, &Naming),
+    model: &Model,
+    original: &Original,
+    go_on: impl FnMut() -> bool,
+) -> Result<Option<Installed>, BringError> {
+    let directory = make_parent(destination, model)?;
+    let temporary = Names::new(model, naming).temporary;
+    let link = || {
+        directory.remove(&temporary)?;
+        Ok(link_to(original, &directory, &temporary).is_ok())
+    };
+    // Whether it can be had is cheaper to find out than whether it is right. The link is not kept for the proof, which
+    // may take long enough to be killed in.
+    if !link().map_err(BringError::Part)? {
+        return Ok(None);
+    }
+    directory.remove(&temporary).map_err(BringError::Part)?;
+    original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
+    if !link().map_err(BringError::Part)? {
+        return Ok(None);
+    }
+    let result = finish_hard_link(&directory, &temporary, model, original);
+    // Gone where it was renamed; still there where the final name was a link to the same file already (rename(2)).
+    directory.remove(&temporary).map_err(BringError::Part)?;
+    result
+}
+
+/// Gives the open file one more name. By its handle: the kernel lets whoever opened it do so since Linux 6.10, and
+/// whoever may read everything before; else by the handle's name in /proc. Where there is no /proc only the path is left,
+/// and the caller looks at what that led to.
+fn link_to(original: &Original, directory: &Directory, name: &str) -> Result<(), Errno> {
+    let link = |from: &std::path::Path, flags| {
+        retry_on_intr(|| rustix::fs::linkat(&original.file, from, directory.handle(), name, flags))
+    };
+    let descriptor = format!("/proc/self/fd/{}", original.file.as_raw_fd());
+    let ways = [
+        (std::path::Path::new(""), AtFlags::EMPTY_PATH),
+        (std::path::Path::new(&descriptor), AtFlags::SYMLINK_FOLLOW),
+    ];
+    for (from, flags) in ways {
+        match link(from, flags) {
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {}
+            result => return result,
+        }
+    }
+    let from = original.path().as_std_path();
+    retry_on_intr(|| rustix::fs::linkat(CWD, from, directory.handle(), name, AtFlags::SYMLINK_FOLLOW))
+}
+
+/// The bytes have been proven; `temporary` is a link that has just been made.
+fn finish_hard_link(
+    directory: &Directory,
+    temporary: &str,
+    model: &Model,
+    original: &Original,
+) -> Result<Option<Installed>, BringError> {
+    let path = directory.path().join(model.path.file_name());
+    let part = |doing| StoreError::at::<Errno>(doing, &path);
+    let named = rustix::fs::statat(directory.handle(), temporary, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| BringError::Part(part("looking at it")(error)))?;
+    let held =
+        rustix::fs::fstat(&original.file).map_err(|error| BringError::Part(part("looking at it")(error)))?;
+    if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino) {
+        // Somebody has put another file under the original's name since it was opened.
+        return Ok(None);
+    }
+    if held.st_uid != rustix::process::geteuid().as_raw() && held.st_uid != 0 {
+        // Its owner could change it when it has been proven and installed.
+        return Ok(None);
+    }
+    let stamp = Stamp { size: model.size, mtime: (INSTALLED_MTIME, 0) };
+    if (Stamp::of(&held) != stamp || held.st_mode & 0o7777 != 0o644)
+        && fix_metadata(&original.file, &path).is_err()
+    {
+        // Another user's file.
+        return Ok(None);
+    }
+    retry_on_intr(|| rustix::fs::fsync(&original.file))
+        .map_err(|error| BringError::Part(part("syncing it")(error)))?;
+    let held =
+        rustix::fs::fstat(&original.file).map_err(|error| BringError::Part(part("looking at it")(error)))?;
+    rename(directory, temporary, model, &Right::File(Looks::of(&held)))?;
+    let identity = Some(Identity::of(&held));
+    Ok(Some(Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity, link: None }))
+}
+
+/// Makes the model's final name a symlink to `original`, whose path is absolute. The bytes are proven first. `go_on` is
+/// asked before each block.
+pub fn install_symlink(
+    (destination, naming): (&Destination, &Naming),
+    model: &Model,
+    original: &Original,
+    go_on: impl FnMut() -> bool,
+) -> Result<Installed, BringError> {
+    original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
+    // A marker will vouch for it, and it may have been put there a moment ago.
+    original.make_durable().map_err(BringError::of_original)?;
+    let directory = make_parent(destination, model)?;
+    let temporary = Names::new(model, naming).temporary;
+    directory.remove(&temporary).map_err(BringError::Part)?;
+    let path = directory.path().join(model.path.file_name());
+    retry_on_intr(|| {
+        rustix::fs::symlinkat(original.path().as_std_path(), directory.handle(), temporary.as_str())
+    })
+    .map_err(|error| BringError::Part(StoreError::of("making the symlink", &path, error)))?;
+    let looks = Looks::at(&directory, &temporary)
+        .map_err(|error| BringError::Part(StoreError::of("looking at it", &path, error)))?;
+    rename(&directory, &temporary, model, &Right::Link(looks, original.path().to_string()))?;
+    Ok(Installed {
+        path: model.path.clone(),
+        stamp: original.stamp(),
+        sha256: model.sha256,
+        identity: Some(original.identity()),
+        link: Some(original.path().to_owned()),
+    })
+}
+
+fn make_parent(destination: &Destination, model: &Model) -> Result<std::sync::Arc<Directory>, BringError> {
+    let missing = || StoreError::of("making the directory", destination.root().path(), Errno::NOENT);
+    let parent = destination.parent(&model.path, true).and_then(|parent| parent.ok_or_else(missing));
+    parent.map_err(BringError::Part)
+}
+
+fn rename(directory: &Directory, temporary: &str, model: &Model, right: &Right) -> Result<(), BringError> {
+    let named = give_name(directory, temporary, model.path.file_name(), right);
+    if named.is_err() {
+        let _ = directory.remove(temporary);
+    }
+    named.map_err(BringError::Part)
+}

@@ -1,0 +1,167 @@
+//! From a file that is already on this machine into a part, by the cheapest way that the file systems have, and proven
+//! like any other bytes.
+//!
+//! A reflink shares the blocks; `copy_file_range` lets the kernel (or a file server) do the copying; else bytes are read
+//! and written. What the kernel brought is read back *from the part* and hashed: what is installed has been seen. The
+//! journal is kept as for a download, so that an interrupted copy is resumed.
+
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::{Naming, PartFile};
+use crate::{BLOCK, Destination, Installed, Original, StoreError};
+use provision_core::byte_range::ByteRange;
+use provision_core::lockfile::Model;
+
+/// Between two words in the journal, in bytes.
+pub(super) const NOTE_EVERY: u64 = 64 << 20;
+
+/// How bytes came to be where they are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The blocks are shared (`FICLONE`).
+    Reflink,
+    /// The kernel copied (`copy_file_range`).
+    Kernel,
+    /// Read and written.
+    ReadWrite,
+}
+
+/// Why bytes could not be brought.
+#[derive(Debug, thiserror::Error)]
+pub enum BringError {
+    /// The original is at fault: its bytes are wrong, or cannot be read. They may be had elsewhere.
+    #[error(transparent)]
+    Original(StoreError),
+    /// The place where they should go is at fault.
+    #[error(transparent)]
+    Part(StoreError),
+}
+
+impl BringError {
+    /// A failure while the original was read; being told to stop is nobody's fault.
+    pub(crate) fn of_original(error: StoreError) -> Self {
+        if matches!(error, StoreError::Interrupted { .. }) {
+            Self::Part(error)
+        } else {
+            Self::Original(error)
+        }
+    }
+}
+
+/// Copies `original` to the model's final name, by the protocol of every install. `step` is told before each block how
+/// many bytes have come since it was asked last, and says whether to go on.
+pub fn install_copy(
+    (destination, naming): (&Destination, &Naming),
+    model: &Model,
+    original: &Original,
+    mut step: impl FnMut(u64) -> bool,
+) -> Result<(Installed, Way), BringError> {
+    let part = PartFile::resume(destination, model, naming, || step(0)).map_err(BringError::Part)?;
+    let part = Arc::new(part);
+    let mut mixed = part.held() > 0;
+    loop {
+        let way = part.bring(original, &mut step)?;
+        match part.clone().verify() {
+            Ok(verified) => return Ok((verified.install().map_err(BringError::Part)?, way)),
+            // Bytes of an earlier run were among them: nobody knows whose are wrong.
+            Err(StoreError::Mismatch { .. }) if mixed => part.reset().map_err(BringError::Part)?,
+            Err(StoreError::Mismatch { expected, found, .. }) => {
+                part.remove().map_err(BringError::Part)?;
+                let path = original.path().to_owned();
+                return Err(BringError::Original(StoreError::Mismatch { path, expected, found }));
+            }
+            Err(error) => return Err(BringError::Part(error)),
+        }
+        mixed = false;
+    }
+}
+
+impl PartFile {
+    /// Fills the part from a file that should have the same bytes. What is there already is not copied again.
+    fn bring(&self, original: &Original, step: &mut impl FnMut(u64) -> bool) -> Result<Way, BringError> {
+        let whole = self.held() == 0 && original.stamp().size == self.size;
+        let mut way = if whole && self.clone_from_file(original) { Way::Reflink } else { Way::Kernel };
+        let mut told = 0;
+        let mut unnoted = 0;
+        for range in self.missing() {
+            let mut at = range.start;
+            while at < range.end {
+                if !step(std::mem::take(&mut told)) {
+                    return Err(BringError::Part(self.leave()));
+                }
+                let block = ByteRange::new(at, range.end.min(at + BLOCK as u64));
+                self.bring_block(original, block, &mut way)?;
+                at = block.end;
+                told += block.len();
+                unnoted += block.len();
+                if unnoted >= NOTE_EVERY {
+                    self.note().map_err(BringError::Part)?;
+                    unnoted = 0;
+                }
+            }
+        }
+        step(told);
+        Ok(way)
+    }
+
+    /// Shares the original's blocks, where the file system can. A file that has grown since it was opened is left out.
+    fn clone_from_file(&self, original: &Original) -> bool {
+        rustix::fs::ioctl_ficlone(&self.file, &original.file).is_ok()
+            && rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_size as u64 == self.size)
+    }
+
+    /// Makes what was brought count for the next run.
+    pub(super) fn leave(&self) -> StoreError {
+        let interrupted = StoreError::Interrupted { path: self.path() };
+        self.note().and_then(|()| self.checkpoint()).map_or_else(|error| error, |_| interrupted)
+    }
+
+    fn bring_block(&self, original: &Original, block: ByteRange, way: &mut Way) -> Result<(), BringError> {
+        if *way == Way::Kernel {
+            self.check_tenure().map_err(BringError::Part)?;
+            match self.copy_in_kernel(original, block) {
+                Ok(true) => {}
+                Ok(false) => *way = Way::ReadWrite,
+                Err(error) => return Err(BringError::Part(error)),
+            }
+        }
+        let mut bytes = vec![0; block.len() as usize];
+        if *way == Way::ReadWrite {
+            original.file.read_exact_at(&mut bytes, block.start).map_err(|error| {
+                BringError::Original(StoreError::of("reading it", original.path(), error))
+            })?;
+            self.write(block.start, &bytes).map_err(BringError::Part)?;
+            return self.hash(block.start, &bytes).map_err(BringError::Part);
+        }
+        let read = self.file.read_exact_at(&mut bytes, block.start);
+        read.map_err(|error| BringError::Part(self.error("reading it back", error)))?;
+        self.record(block.start, &bytes);
+        self.hash(block.start, &bytes).map_err(BringError::Part)
+    }
+
+    /// False where the kernel cannot: reading and writing will find out why, if there is a reason.
+    fn copy_in_kernel(&self, original: &Original, block: ByteRange) -> Result<bool, StoreError> {
+        let (mut from, mut to) = (block.start, block.start);
+        while to < block.end {
+            let left = (block.end - to) as usize;
+            match rustix::fs::copy_file_range(
+                &original.file,
+                Some(&mut from),
+                &self.file,
+                Some(&mut to),
+                left,
+            ) {
+                Ok(0) => return Ok(false),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
+                    return Err(self.error("copying into it", error));
+                }
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}

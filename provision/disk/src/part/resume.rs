@@ -1,0 +1,101 @@
+//! Whose a part is, and what its journal claims held against what is in it.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::Names;
+use crate::{BLOCK, Directory, StoreError};
+use provision_core::byte_range::{ByteRange, RangeSet};
+use provision_core::digest::Hasher;
+use provision_core::journal;
+use provision_core::lockfile::Model;
+
+/// What of a part its journal could prove.
+#[derive(Debug, Default)]
+pub(super) struct Proven {
+    pub(super) written: RangeSet,
+    pub(super) pieces: Vec<(ByteRange, u32)>,
+    pub(super) hasher: Hasher,
+    pub(super) hashed: u64,
+}
+
+/// Reads what the journal claims, hashes it again and keeps what is so.
+pub(super) fn prove(
+    file: &File,
+    directory: &Directory,
+    names: &Names,
+    model: &Model,
+    mut go_on: impl FnMut() -> bool,
+) -> Result<Proven, StoreError> {
+    let mut proven = Proven::default();
+    let Some(bytes) = directory.read_small(&names.journal, journal::MAX_BYTES)? else { return Ok(proven) };
+    let mut records = journal::parse(&bytes, &model.sha256, model.size);
+    records.sort_by_key(|record| record.range);
+    let mut block = vec![0; BLOCK];
+    for record in records {
+        let mut crc = crc32fast::Hasher::new();
+        let mut at = record.range.start;
+        // The hash goes along where it is contiguous, on a copy: a piece that proves false is not in it.
+        let mut hasher = (at == proven.hashed).then(|| proven.hasher.clone());
+        while at < record.range.end {
+            if !go_on() {
+                return Err(StoreError::Interrupted { path: directory.path().join(&names.part) });
+            }
+            let n = BLOCK.min((record.range.end - at) as usize);
+            if file.read_exact_at(&mut block[..n], at).is_err() {
+                break;
+            }
+            crc.update(&block[..n]);
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&block[..n]);
+            }
+            at += n as u64;
+        }
+        if at == record.range.end && crc.finalize() == record.crc {
+            proven.written.insert(record.range);
+            proven.pieces.push((record.range, record.crc));
+            if let Some(hasher) = hasher {
+                (proven.hasher, proven.hashed) = (hasher, record.range.end);
+            }
+        }
+    }
+    Ok(proven)
+}
+
+/// Opens or makes a part and locks it. What is under the name and is not a plain file of one name is replaced.
+pub(super) fn open_exclusively(directory: &Directory, name: &str) -> Result<File, StoreError> {
+    let path = directory.path().join(name);
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    loop {
+        let opened =
+            retry_on_intr(|| rustix::fs::openat(directory.handle(), name, flags, Mode::from_raw_mode(0o600)));
+        let file = match opened {
+            Ok(file) => File::from(file),
+            Err(Errno::LOOP | Errno::NXIO) => {
+                directory.remove(name)?;
+                continue;
+            }
+            Err(Errno::ISDIR) => return Err(StoreError::NotAFile { path, what: "a directory" }),
+            Err(error) => return Err(StoreError::of("opening it", &path, error)),
+        };
+        let held = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
+        if FileType::from_raw_mode(held.st_mode) != FileType::RegularFile || held.st_nlink > 1 {
+            directory.remove(name)?;
+            continue;
+        }
+        match retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {}
+            Err(Errno::WOULDBLOCK) => return Err(StoreError::PartBusy { path }),
+            Err(error) => return Err(StoreError::of("locking it", &path, error)),
+        }
+        // Between open and lock its owner may have installed or removed it.
+        match rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => return Ok(file),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(StoreError::of("looking at it", &path, error)),
+        }
+    }
+}

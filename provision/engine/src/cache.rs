@@ -1,0 +1,183 @@
+//! The cache: bytes by their digest, shared by projects and builds.
+//!
+//! | name | what |
+//! |---|---|
+//! | `sha256/a7/a70580f0…` | an object: the file with that digest, as it was proven when it came |
+//! | `sha256/a7/.a70580f0….part` and `.journal` | one that is being fetched |
+//! | `.provision.lock` | held while objects are fetched or removed |
+//!
+//! What is fetched with a cache is collected there and then given its final name in the destination: by a hard link or a
+//! reflink where both lie on one file system, else by a copy. So a Docker build whose layer is thrown away, or a CI job
+//! whose workspace is, goes on from what it had. An object is proven again by whoever uses it: other users may write
+//! here, and a hard link is the same file as the destination's.
+//!
+//! An object's access time says when it was used last.
+
+use std::sync::Arc;
+
+use camino::Utf8Path;
+
+use provision_core::digest::Sha256;
+use provision_core::lockfile::Model;
+use provision_core::model_path::ModelPath;
+use provision_disk::{Acquire, Destination, DestinationLock, Directory, Found, Original, StoreError};
+
+/// A cache directory, held open.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    place: Arc<Destination>,
+}
+
+/// A file of the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The digest of the object's bytes.
+    pub sha256: Sha256,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// When it was used, or written to, last; in seconds since 1970.
+    pub used: i64,
+    /// Not all of its bytes have come.
+    pub is_partial: bool,
+    /// Files elsewhere that are this one: removing it frees nothing while they exist.
+    pub links: u64,
+    /// Its names.
+    names: Vec<String>,
+}
+
+/// What may stay in a cache.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bounds {
+    /// Bytes in all; what was used longest ago goes first.
+    pub bytes: Option<u64>,
+    /// Nothing that was used last before this time, in seconds since 1970.
+    pub used_since: Option<i64>,
+}
+
+impl Cache {
+    /// Opens the cache at `path`, making it if there is none.
+    pub fn open(path: &Utf8Path) -> Result<Self, StoreError> {
+        Destination::create(path).map(|place| Self { place: Arc::new(place) })
+    }
+
+    /// Opens the cache at `path`; `None` where there is none.
+    pub fn open_existing(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
+        Ok(Destination::open(path)?.map(|place| Self { place: Arc::new(place) }))
+    }
+
+    /// Its directory: objects are fetched into it like models into a destination.
+    pub fn place(&self) -> &Arc<Destination> {
+        &self.place
+    }
+
+    /// `model` under the name that its bytes have in a cache.
+    pub fn object(model: &Model) -> Model {
+        Model { path: path_of(&model.sha256), ..model.clone() }
+    }
+
+    /// The object with a model's bytes, unproven; `None` where there is none of its length.
+    pub fn find(&self, model: &Model) -> Result<Option<Original>, StoreError> {
+        let path = path_of(&model.sha256);
+        match self.place.find(&path)? {
+            Found::File(stamp) if stamp.size == model.size => Original::in_place(&self.place, &path),
+            _ => Ok(None),
+        }
+    }
+
+    /// Notes that an object was used.
+    pub fn touch(&self, sha256: &Sha256) -> Result<(), StoreError> {
+        let path = path_of(sha256);
+        match self.place.parent(&path, false)? {
+            Some(directory) => directory.touch(path.file_name()),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes an object whose bytes proved wrong, unless a run is working here: that may have replaced it, or will. Who
+    /// is reading it goes on reading it.
+    pub fn discard(&self, wrong: &Original, sha256: &Sha256) -> Result<(), StoreError> {
+        let path = path_of(sha256);
+        let Acquire::Acquired(_lock) = DestinationLock::try_acquire(&self.place)? else { return Ok(()) };
+        match (Original::in_place(&self.place, &path)?, self.place.parent(&path, false)?) {
+            (Some(found), Some(directory)) if found.identity() == wrong.identity() => {
+                directory.remove(path.file_name()).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything in it, what was used longest ago first.
+    pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = Vec::new();
+        for first in 0..=u8::MAX {
+            let any = Sha256::from_bytes(std::array::from_fn(|at| if at == 0 { first } else { 0 }));
+            if let Some(directory) = self.place.parent(&path_of(&any), false)? {
+                read(&directory, &mut entries)?;
+            }
+        }
+        entries.sort_by_key(|entry| (entry.used, entry.sha256));
+        Ok(entries)
+    }
+
+    /// What exceeds `bounds`.
+    pub fn excess(&self, bounds: Bounds) -> Result<Vec<Entry>, StoreError> {
+        let entries = self.entries()?;
+        let mut left: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        let mut exceeds = |entry: &Entry| {
+            let is_old = bounds.used_since.is_some_and(|since| entry.used < since);
+            // An empty part is more than nothing.
+            let is_too_much = bounds.bytes.is_some_and(|most| left > most || most == 0);
+            if is_old || is_too_much {
+                left -= entry.bytes;
+            }
+            is_old || is_too_much
+        };
+        Ok(entries.into_iter().filter(|entry| exceeds(entry)).collect())
+    }
+
+    /// Removes what exceeds `bounds`, and returns it. The caller holds the cache's lock.
+    pub fn prune(&self, bounds: Bounds) -> Result<Vec<Entry>, StoreError> {
+        let excess = self.excess(bounds)?;
+        for entry in &excess {
+            if let Some(directory) = self.place.parent(&path_of(&entry.sha256), false)? {
+                entry.names.iter().try_for_each(|name| directory.remove(name).map(drop))?;
+            }
+        }
+        Ok(excess)
+    }
+}
+
+/// Where an object lies, below the cache's directory.
+fn path_of(sha256: &Sha256) -> ModelPath {
+    let digest = sha256.to_string();
+    let path = format!("sha256/{}/{digest}", &digest[..2]);
+    path.parse().unwrap_or_else(|_| unreachable!("hex digits are portable"))
+}
+
+fn read(directory: &Directory, entries: &mut Vec<Entry>) -> Result<(), StoreError> {
+    let mut names = directory.names()?;
+    names.sort();
+    for name in &names {
+        let stem = name.strip_suffix(".part");
+        // A journal without its part is what a run left that was killed while it gave an object its name.
+        let stray = name.strip_suffix(".journal").filter(|stem| !names.contains(&format!("{stem}.part")));
+        let digest = stem.or(stray).map_or(name.as_str(), |stem| stem.trim_start_matches('.'));
+        let is_object = digest.len() == 64;
+        let is_partial = stem.or(stray).is_some();
+        let Some(Ok(sha256)) = digest.get(..64).map(str::parse) else { continue };
+        if !is_object && !is_partial {
+            continue;
+        }
+        let Some(usage) = directory.usage(name)? else { continue };
+        let journal = stem.map(|stem| format!("{stem}.journal")).filter(|journal| names.contains(journal));
+        entries.push(Entry {
+            sha256,
+            bytes: usage.bytes,
+            used: if is_partial { usage.written } else { usage.used },
+            is_partial,
+            links: usage.names - 1,
+            names: std::iter::once(name.clone()).chain(journal).collect(),
+        });
+    }
+    Ok(())
+}

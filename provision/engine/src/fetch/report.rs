@@ -1,0 +1,89 @@
+//! What a run did, file by file.
+
+use std::time::{Duration, Instant};
+
+use crate::transfer::FileError;
+use provision_core::event::{Outcome, Planned, PlannedFile};
+use provision_core::lockfile::Model;
+use provision_core::model_path::ModelPath;
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Report {
+    /// Each file, in the lock's order.
+    pub files: Vec<FileReport>,
+    /// Wall time.
+    pub elapsed: Duration,
+    /// The plan, as it was told.
+    pub plan: Vec<PlannedFile>,
+    /// Bytes free at the destination when the plan was made.
+    pub free: u64,
+    /// The marker vouched for everything.
+    pub by_marker: bool,
+    /// The run was told to stop before it was done.
+    pub interrupted: bool,
+}
+
+/// What became of one file.
+#[derive(Debug)]
+pub struct FileReport {
+    /// Its path.
+    pub path: ModelPath,
+    /// Its length in bytes.
+    pub size: u64,
+    /// How it came to be right; `None` if it is not there.
+    pub result: Result<Option<Outcome>, FileError>,
+    /// The source of its last bytes, without its query, if any was asked.
+    pub source: Option<String>,
+    /// Bytes received in this run and kept.
+    pub fetched: u64,
+    /// Bytes held from earlier runs.
+    pub resumed: u64,
+    /// From its first request to its end.
+    pub elapsed: Duration,
+    /// The most connections that it had at once.
+    pub connections: usize,
+    /// Failures that were tried again.
+    pub retries: u32,
+}
+
+impl Report {
+    /// Every file was there; `by_marker` where nothing but the marker was asked.
+    pub fn all_present(models: &[&Model], started: Instant, by_marker: bool) -> Self {
+        let present = |model: &&Model| PlannedFile {
+            path: model.path.clone(),
+            size: model.size,
+            held: model.size,
+            plan: Planned::Present,
+        };
+        Self {
+            files: models.iter().map(|model| FileReport::of(model, Ok(Some(Outcome::Present)))).collect(),
+            elapsed: started.elapsed(),
+            plan: models.iter().map(present).collect(),
+            free: 0,
+            by_marker,
+            interrupted: false,
+        }
+    }
+
+    /// Whether every file is right.
+    pub fn is_complete(&self) -> bool {
+        self.files.iter().all(|file| matches!(file.result, Ok(Some(_))))
+    }
+}
+
+impl FileReport {
+    pub(super) fn of(model: &Model, result: Result<Option<Outcome>, FileError>) -> Self {
+        Self {
+            path: model.path.clone(),
+            size: model.size,
+            result,
+            source: None,
+            fetched: 0,
+            resumed: 0,
+            elapsed: Duration::ZERO,
+            connections: 0,
+            retries: 0,
+        }
+    }
+}

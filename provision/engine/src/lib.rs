@@ -1,0 +1,12 @@
+//! The job: from a lock to installed, verified files and a marker.
+
+pub mod cache;
+pub mod fetch;
+pub mod inspect;
+pub mod marker;
+pub mod transfer;
+mod workers;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use marker::written_again;

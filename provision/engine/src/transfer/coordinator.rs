@@ -1,0 +1,534 @@
+//! The one who decides: hears how every task ended, asks `policy` what follows from it, and has that done.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinSet};
+
+use super::claim::{self, ClaimEnd, Order};
+use super::handle::Handle;
+use super::policy::{Circumstances, Decision, FileError, FilePolicy, Step};
+use super::target::Target;
+use super::{Fetched, Shared, TransferConfig};
+use provision_core::byte_range::ByteRange;
+use provision_core::event::{Event, Outcome};
+use provision_core::schedule::{self, ClaimId, FileId, SlotId};
+use provision_disk::{Installed, PartFile, StoreError};
+use provision_http::sniff::{self, Instead};
+use provision_http::{Connection, Origin, RequestError};
+
+/// How long written bytes may go without a word in the journal.
+const NOTE_EVERY: Duration = Duration::from_millis(250);
+/// How long they may go without being durable.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
+
+/// What a task of the coordinator's ended with.
+pub(super) enum Ended {
+    Claim(Box<ClaimEnd>),
+    /// With what the first bytes look like, where they are not those of the lock.
+    Installed(FileId, Result<Installed, StoreError>, Option<Instead>),
+    Reset(FileId, Result<(), StoreError>),
+    /// With the files that failed.
+    Noted(Vec<(FileId, StoreError)>),
+    Checkpoint(Vec<(FileId, StoreError)>),
+}
+
+pub(super) enum Phase {
+    Transferring,
+    /// Waiting for revoked claims to end before this is done.
+    Draining(Step),
+    /// A job of ours has the part.
+    Busy,
+    Done(Result<Option<Installed>, FileError>),
+}
+
+pub(super) struct FileState {
+    pub(super) target: Arc<Target>,
+    pub(super) policy: FilePolicy,
+    pub(super) phase: Phase,
+    pub(super) resumed: u64,
+    pub(super) began: Option<Duration>,
+    pub(super) elapsed: Duration,
+    pub(super) shown: usize,
+    pub(super) connections: usize,
+    pub(super) retries: u32,
+}
+
+pub(super) struct Flight {
+    handle: Arc<Handle>,
+    /// What had moved when the stall clock last started, and when that was.
+    moved: u64,
+    since: Duration,
+}
+
+pub(super) struct Coordinator {
+    pub(super) shared: Arc<Shared>,
+    pub(super) origin: Arc<Origin>,
+    pub(super) config: TransferConfig,
+    pub(super) files: Vec<FileState>,
+    /// Files that are not done.
+    pub(super) unfinished: usize,
+    /// Files that have connections, or had some when that was last shown.
+    pub(super) live: BTreeSet<FileId>,
+    pub(super) flights: HashMap<ClaimId, Flight>,
+    /// Connections that wait for their slot's next claim, and whether they have served one.
+    pub(super) idle: HashMap<SlotId, (Connection, bool)>,
+    pub(super) tasks: JoinSet<Ended>,
+    pub(super) noting: bool,
+    pub(super) noted: Duration,
+    pub(super) checkpointing: bool,
+    pub(super) checkpointed: Duration,
+    pub(super) stopping: bool,
+}
+
+impl Coordinator {
+    pub(super) fn is_done(&self) -> bool {
+        let interrupted =
+            || self.files.iter().all(|file| matches!(file.phase, Phase::Done(_) | Phase::Transferring));
+        let idle = self.flights.is_empty() && !self.checkpointing && !self.noting;
+        idle && (self.unfinished == 0 || (self.stopping && interrupted()))
+    }
+
+    /// Gives every connection that the schedule allows something to do.
+    pub(super) fn launch(&mut self) {
+        while !self.stopping {
+            let now = self.shared.now();
+            let Some(claim) = self.shared.schedule().next(now) else { return };
+            let idle = self.idle.remove(&claim.slot);
+            let (connection, served) = idle.unwrap_or_else(|| (self.origin.connection(), false));
+            self.live.insert(claim.file);
+            let file = &mut self.files[claim.file.0];
+            if file.began.is_none() {
+                file.began = Some(now);
+                let source = file.policy.source().to_string();
+                self.shared.observer.observe(&Event::Started { file: file.target.index, source });
+            }
+            let handle = Arc::new(Handle::default());
+            let order = Order {
+                claim,
+                source: file.policy.source().clone(),
+                ask_range: file.policy.may_ask_ranges(),
+                served,
+                began: now,
+                handle: handle.clone(),
+            };
+            self.flights.insert(claim.id, Flight { handle, moved: 0, since: now });
+            self.shared.buffers.share_among(self.flights.len());
+            let (shared, target) = (self.shared.clone(), file.target.clone());
+            self.tasks.spawn(async move {
+                Ended::Claim(Box::new(claim::fetch(shared, target, order, connection).await))
+            });
+        }
+    }
+
+    pub(super) fn ended(&mut self, ended: Result<Ended, JoinError>) {
+        match ended {
+            Ok(Ended::Claim(end)) => self.claim_ended(*end),
+            Ok(Ended::Installed(file, result, came)) => self.installed(file, result, came),
+            Ok(Ended::Reset(id, result)) => {
+                let file = &mut self.files[id.0];
+                match result {
+                    Ok(()) => self.restart(id),
+                    Err(error) => {
+                        let error = file.policy.store_failed(error);
+                        self.fail(id, error);
+                    }
+                }
+            }
+            Ok(Ended::Noted(failed)) => {
+                (self.noting, self.noted) = (false, self.shared.now());
+                self.disk_failed(failed);
+            }
+            Ok(Ended::Checkpoint(failed)) => {
+                self.checkpointing = false;
+                self.checkpointed = self.shared.now();
+                self.disk_failed(failed);
+            }
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => unreachable!("no task is aborted"),
+            },
+        }
+    }
+
+    fn disk_failed(&mut self, failed: Vec<(FileId, StoreError)>) {
+        for (file, error) in failed {
+            self.decide(file, Decision::Then(Step::FailStore(error)));
+        }
+    }
+
+    fn claim_ended(&mut self, end: ClaimEnd) {
+        let ClaimEnd { order, connection, kept, gained, received, result } = end;
+        let now = self.shared.now();
+        let id = order.claim.file;
+        self.flights.remove(&order.claim.id);
+        {
+            let mut schedule = self.shared.schedule();
+            schedule.observe(now, order.claim.id, received);
+            let connection = if kept { schedule::Connection::Kept } else { schedule::Connection::Closed };
+            schedule.finish(order.claim.id, connection);
+        }
+        if kept {
+            self.idle.insert(order.claim.slot, (connection, true));
+        }
+        let file = &mut self.files[id.0];
+        if !matches!(file.phase, Phase::Transferring) {
+            return self.drained(id);
+        }
+        let incomplete_stream = order.claim.plain && result.is_err();
+        let circumstances = Circumstances {
+            now,
+            began: order.began,
+            gained: file.target.gained.load(Ordering::Relaxed),
+            served: order.served && received == 0,
+            answered: file.target.has_answered(),
+            from_host: self.shared.schedule().received_from_host(id),
+            random: fastrand::f64(),
+        };
+        let decision = match result {
+            Ok(()) | Err(claim::ClaimError::Revoked)
+                if received == 0 && !order.claim.plain && !self.stopping =>
+            {
+                let error = RequestError::stalled(file.policy.source(), self.config.stall);
+                let decision = file.policy.fruitless(error, &circumstances, self.config.stall);
+                if matches!(decision, Decision::Wait { .. }) {
+                    // Where the source led to hangs; the source may name another place now.
+                    file.target.forget_place();
+                }
+                decision
+            }
+            Ok(()) => {
+                file.policy.progress();
+                Decision::GoOn
+            }
+            Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
+            Err(claim::ClaimError::Store(error)) => Decision::Then(Step::FailStore(error)),
+            Err(claim::ClaimError::NotRanges) => file.policy.whole_body_came(),
+            Err(claim::ClaimError::Instead { url, came, written }) => {
+                file.policy.something_else_came(url, came, written)
+            }
+            Err(claim::ClaimError::Request(error)) => {
+                let refused = gained == 0 && received == 0 && error.is_connection_refused();
+                if refused && !order.served {
+                    self.shared.schedule().refused(id, now);
+                }
+                if received == 0 && error.is_transport() {
+                    // The host that the source led to may be the trouble: the source is asked again where its bytes are.
+                    file.target.forget_place();
+                }
+                file.policy.request_failed(error, &circumstances)
+            }
+        };
+        if incomplete_stream && !matches!(decision, Decision::Then(_)) {
+            // A stream's claim spans bytes that were held before it; only the part knows which.
+            self.refill(id);
+        }
+        self.decide(id, decision);
+    }
+
+    fn decide(&mut self, id: FileId, decision: Decision) {
+        let now = self.shared.now();
+        let file = &mut self.files[id.0];
+        // A job that has the part finds out for itself what is wrong with the disk, and says so.
+        if !matches!(file.phase, Phase::Transferring) {
+            return;
+        }
+        match decision {
+            Decision::GoOn => {}
+            Decision::Resolve => file.target.forget_place(),
+            Decision::Wait { wait, throttled, reason, failures } => {
+                file.retries += 1;
+                let mut schedule = self.shared.schedule();
+                if throttled {
+                    schedule.throttle(id, now, now + wait);
+                }
+                schedule.pause_file(id, now + wait);
+                drop(schedule);
+                self.shared.observer.observe(&Event::Retry {
+                    file: file.target.index,
+                    source: file.policy.source().to_string(),
+                    reason,
+                    failures,
+                    limit: self.config.retry.retries,
+                    wait,
+                });
+            }
+            Decision::Then(step) => {
+                file.phase = Phase::Draining(step);
+                let revoked = self.shared.schedule().revoke(id);
+                self.tell(&revoked);
+                return self.drained(id);
+            }
+        }
+        self.finish_if_complete(id);
+    }
+
+    /// Goes on with what a file waited for, once none of its claims is in flight.
+    fn drained(&mut self, id: FileId) {
+        if self.shared.schedule().active(id) > 0 {
+            return;
+        }
+        let file = &mut self.files[id.0];
+        if !matches!(file.phase, Phase::Draining(_)) {
+            return;
+        }
+        let Phase::Draining(step) = std::mem::replace(&mut file.phase, Phase::Transferring) else { return };
+        // What the disk has lost is not there for the next run to go on from: that is said also of a run that is stopped.
+        if self.stopping && !matches!(step, Step::FailStore(_)) {
+            return;
+        }
+        let index = file.target.index;
+        match step {
+            Step::FailStore(error) => {
+                let error = file.policy.store_failed(error);
+                self.fail(id, error);
+            }
+            Step::Fail(error) => self.fail(id, *error),
+            Step::Restart => self.restart(id),
+            Step::StartOver { reason } => {
+                let dropped = file.target.part.get().map_or(0, |part| part.held());
+                self.shared.observer.observe(&Event::Dropped { file: index, bytes: dropped, reason });
+                file.target.gained.store(0, Ordering::Relaxed);
+                file.resumed = 0;
+                self.reset(id);
+            }
+            Step::NextSource { reason, from, start_over } => {
+                let next = Some(file.policy.source().to_string());
+                self.shared.observer.observe(&Event::SourceEnded {
+                    file: index,
+                    source: from.to_string(),
+                    reason: reason.clone(),
+                    next,
+                });
+                if start_over {
+                    file.target.gained.store(0, Ordering::Relaxed);
+                    let dropped = file.target.part.get().map_or(0, |part| part.held());
+                    self.shared.observer.observe(&Event::Dropped { file: index, bytes: dropped, reason });
+                    file.resumed = 0;
+                    self.reset(id);
+                } else {
+                    self.restart(id);
+                }
+            }
+        }
+    }
+
+    /// The file's missing bytes are wanted, from the source that the policy names now.
+    fn restart(&mut self, id: FileId) {
+        let file = &mut self.files[id.0];
+        file.phase = Phase::Transferring;
+        file.target.forget_answers();
+        let host = self.shared.host(file.policy.source());
+        let mut schedule = self.shared.schedule();
+        schedule.set_plain(id, file.policy.is_plain());
+        schedule.set_host(id, host);
+        drop(schedule);
+        self.refill(id);
+        self.finish_if_complete(id);
+    }
+
+    /// What the part does not hold is wanted. No claim of the file may be in flight.
+    fn refill(&mut self, id: FileId) {
+        let file = &self.files[id.0];
+        let whole = || vec![ByteRange::new(0, file.target.model.size)];
+        let missing = file.target.part.get().map_or_else(whole, |part| part.missing());
+        self.shared.schedule().restart(id, missing);
+    }
+
+    fn reset(&mut self, id: FileId) {
+        let file = &mut self.files[id.0];
+        let Some(part) = file.target.part.get() else { return self.restart(id) };
+        file.phase = Phase::Busy;
+        self.shared.hashing.forget(&part);
+        self.tasks.spawn_blocking(move || Ended::Reset(id, part.reset()));
+    }
+
+    fn fail(&mut self, id: FileId, error: FileError) {
+        let now = self.shared.now();
+        self.shared.schedule().close(id);
+        let file = &mut self.files[id.0];
+        file.elapsed = now.saturating_sub(file.began.unwrap_or(now));
+        // Wrong bytes are worth nothing to the next run, and neither is an empty part.
+        if let Some(part) = file.target.part.get() {
+            self.shared.hashing.forget(&part);
+            if error.condemns_bytes() || part.held() == 0 {
+                let _ = part.remove();
+            } else if error.store.is_none() {
+                let noted = move || part.note().err().map(|error| (id, error));
+                self.tasks.spawn_blocking(move || Ended::Noted(noted().into_iter().collect()));
+            }
+        }
+        self.shared.observer.observe(&Event::Failed { file: file.target.index, reason: error.reason() });
+        file.phase = Phase::Done(Err(error));
+        self.unfinished -= 1;
+    }
+
+    pub(super) fn finish_complete(&mut self) {
+        (0..self.files.len()).for_each(|at| self.finish_if_complete(FileId(at)));
+    }
+
+    /// Starts the job that proves and installs a file whose bytes are all written.
+    fn finish_if_complete(&mut self, id: FileId) {
+        let file = &mut self.files[id.0];
+        if !matches!(file.phase, Phase::Transferring) || !self.shared.schedule().is_complete(id) {
+            return;
+        }
+        file.began.get_or_insert_with(|| self.shared.now());
+        file.phase = Phase::Busy;
+        let (target, shared, origin) = (file.target.clone(), self.shared.clone(), self.origin.clone());
+        self.tasks.spawn_blocking(move || {
+            let installed = target.open().and_then(|part| {
+                shared.hashing.finish(&part);
+                part.verify()?.install()
+            });
+            let came = match (&installed, target.part.get()) {
+                (Err(StoreError::Mismatch { .. }), Some(part)) => {
+                    let told = target.told(&origin);
+                    sniff::recognise(&part.beginning(sniff::LOOK), &target.model, &told)
+                }
+                _ => None,
+            };
+            Ended::Installed(id, installed.and_then(|installed| target.deliver(installed)), came)
+        });
+    }
+
+    fn installed(&mut self, id: FileId, result: Result<Installed, StoreError>, came: Option<Instead>) {
+        let now = self.shared.now();
+        let file = &mut self.files[id.0];
+        match result {
+            Ok(installed) => {
+                file.elapsed = now.saturating_sub(file.began.unwrap_or(now));
+                file.phase = Phase::Done(Ok(Some(installed)));
+                self.unfinished -= 1;
+                let _ = self.shared.schedule().close(id);
+                self.shared.observer.observe(&Event::Finished {
+                    file: file.target.index,
+                    outcome: Outcome::Fetched,
+                    fetched: file.target.gained.load(Ordering::Relaxed),
+                    elapsed: file.elapsed,
+                });
+                // Ten thousand finished files must not hold ten thousand descriptors.
+                file.target.part.take();
+            }
+            // Only what comes after the install can be told to stop; the next run does it.
+            Err(StoreError::Interrupted { .. }) => file.phase = Phase::Transferring,
+            Err(StoreError::Mismatch { expected, found, .. }) => {
+                file.phase = Phase::Transferring;
+                let decision = file.policy.wrong_digest(expected, found, came);
+                self.decide(id, decision);
+            }
+            Err(error) => {
+                let error = file.policy.store_failed(error);
+                self.fail(id, error);
+            }
+        }
+    }
+
+    pub(super) fn tick(&mut self) {
+        let now = self.shared.now();
+        let look = {
+            let mut schedule = self.shared.schedule();
+            for (id, flight) in &self.flights {
+                schedule.observe(now, *id, flight.handle.received.load(Ordering::Relaxed));
+            }
+            schedule.tick(now)
+        };
+        self.tell(&look);
+        for flight in self.flights.values_mut() {
+            let moved = flight.handle.moved.load(Ordering::Relaxed);
+            let enough = ((self.config.slowest as f64 * self.config.stall.as_secs_f64()) as u64).max(1);
+            if moved - flight.moved >= enough || flight.handle.is_waiting() {
+                (flight.moved, flight.since) = (moved, now);
+            } else if now.saturating_sub(flight.since) >= self.config.stall {
+                flight.handle.stall();
+                flight.since = now;
+            }
+        }
+        self.show_connections();
+        let dirty = self.shared.dirty.load(Ordering::Relaxed) > 0;
+        if dirty && !self.noting && now.saturating_sub(self.noted) >= NOTE_EVERY {
+            self.noting = true;
+            self.with_parts(Ended::Noted, PartFile::note);
+        }
+        if dirty && !self.checkpointing && now.saturating_sub(self.checkpointed) >= CHECKPOINT_EVERY {
+            self.checkpoint();
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        self.checkpointing = true;
+        self.shared.dirty.store(0, Ordering::Relaxed);
+        self.with_parts(Ended::Checkpoint, |part| part.checkpoint().map(drop));
+    }
+
+    /// Does something with every part that is being written, in a job of its own; one that fails does not cost the
+    /// others theirs. Files of a single claim are left out: what a kill would cost them is less than the journal.
+    fn with_parts(
+        &mut self,
+        ended: impl FnOnce(Vec<(FileId, StoreError)>) -> Ended + Send + 'static,
+        work: impl Fn(&PartFile) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        let parts: Vec<_> = self
+            .live
+            .iter()
+            .filter(|id| matches!(self.files[id.0].phase, Phase::Transferring | Phase::Draining(_)))
+            .filter(|id| self.files[id.0].target.model.size > schedule::MIN_CLAIM)
+            .filter_map(|id| Some((*id, self.files[id.0].target.part.get()?)))
+            .collect();
+        self.tasks.spawn_blocking(move || {
+            ended(parts.iter().filter_map(|(id, part)| Some((*id, work(part).err()?))).collect())
+        });
+    }
+
+    fn show_connections(&mut self) {
+        let schedule = self.shared.schedule();
+        self.live.retain(|id| {
+            let (file, count) = (&mut self.files[id.0], schedule.active(*id));
+            file.connections = file.connections.max(count);
+            if count != file.shown {
+                file.shown = count;
+                self.shared.observer.observe(&Event::Connections { file: file.target.index, count });
+            }
+            count > 0 || !matches!(file.phase, Phase::Done(_))
+        });
+    }
+
+    fn tell(&self, claims: &[ClaimId]) {
+        claims.iter().filter_map(|id| self.flights.get(id)).for_each(|flight| flight.handle.look());
+    }
+
+    /// Ends every claim with what it has received: nothing new is launched.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        self.flights.values().for_each(|flight| flight.handle.stop());
+    }
+
+    /// Makes what is unfinished durable, and says what became of each file.
+    pub(super) async fn close(mut self) -> Vec<Fetched> {
+        if self.files.iter().any(|file| !matches!(file.phase, Phase::Done(_))) {
+            self.checkpoint();
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            self.ended(ended);
+        }
+        self.shared.hashing.close();
+        self.files
+            .into_iter()
+            .map(|file| Fetched {
+                index: file.target.index,
+                result: match file.phase {
+                    Phase::Done(result) => result,
+                    _ => Ok(None),
+                },
+                source: file.policy.source().clone(),
+                fetched: file.target.gained.load(Ordering::Relaxed),
+                resumed: file.resumed,
+                elapsed: file.elapsed,
+                connections: file.connections,
+                retries: file.retries,
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,93 @@
+//! Where an answer sends us, and whether we go.
+
+use url::Url;
+
+use provision_core::source_url::{SourceUrl, SourceUrlError};
+
+/// The most hops from a source to its bytes.
+pub(super) const MAX_HOPS: usize = 10;
+
+/// A redirect that is not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RedirectError {
+    /// From https to http.
+    #[error("it redirects from https to http, which is never followed")]
+    Downgrade,
+    /// A redirect status without a usable `Location`.
+    #[error("it redirects, but to no usable address: {0}")]
+    Location(String),
+    /// A public host leads into a private network.
+    #[error("a public host redirects to a private address ({host}), which is never followed")]
+    Private {
+        /// The host that it leads to.
+        host: String,
+    },
+    /// More than ten hops, or in a circle.
+    #[error("it redirects more than {MAX_HOPS} times")]
+    TooMany,
+}
+
+/// The address that `location`, found at `from`, leads to (RFC 9110 section 10.2.2: it may be relative).
+pub(super) fn follow(from: &SourceUrl, location: Option<&[u8]>) -> Result<SourceUrl, RedirectError> {
+    let unusable = |why: &str| RedirectError::Location(why.to_owned());
+    let location = location.ok_or_else(|| unusable("there is none"))?;
+    let location = std::str::from_utf8(location).map_err(|_| unusable("it is not text"))?;
+    if location.is_empty() || location.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err(unusable("it has white space or control characters"));
+    }
+    let url: Url = from.as_url().join(location).map_err(|error| unusable(&error.to_string()))?;
+    let next = SourceUrl::from_url(url).map_err(|error| match error {
+        SourceUrlError::Scheme { scheme } => unusable(&format!("its scheme is {scheme:?}")),
+        error => unusable(&error.to_string()),
+    })?;
+    if from.is_https() && !next.is_https() {
+        return Err(RedirectError::Downgrade);
+    }
+    Ok(next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn go(from: &str, to: &str) -> Result<String, RedirectError> {
+        follow(&from.parse().unwrap(), Some(to.as_bytes())).map(|url| url.as_url().to_string())
+    }
+
+    #[test]
+    fn relative_and_absolute_locations_are_followed_with_their_query() {
+        assert_eq!(go("https://h/a/b?x", "/c?sig=1").unwrap(), "https://h/c?sig=1");
+        assert_eq!(go("https://h/a/b", "c").unwrap(), "https://h/a/c");
+        assert_eq!(go("http://h/a", "https://cdn/x").unwrap(), "https://cdn/x");
+        assert_eq!(go("https://h/a", "//cdn/x").unwrap(), "https://cdn/x");
+    }
+
+    #[test]
+    fn fault_45_https_never_becomes_http() {
+        assert_eq!(go("https://h/a", "http://h/a"), Err(RedirectError::Downgrade));
+    }
+
+    #[test]
+    fn fault_46_other_schemes_are_refused() {
+        for to in ["file:///etc/passwd", "ftp://h/x", "data:text/plain,x", "javascript:1"] {
+            assert!(matches!(go("http://h/a", to), Err(RedirectError::Location(_))), "{to}");
+        }
+    }
+
+    #[test]
+    fn fault_49_unusable_locations_are_refused() {
+        assert!(follow(&"http://h/".parse().unwrap(), None).is_err());
+        for to in [
+            "",
+            "http://h/\r\nX: y",
+            "http://u:p@h/",
+            "http://u@h/",
+            "http://a%2Fb/",
+            "http://",
+            "http://h /",
+        ] {
+            assert!(matches!(go("http://h/a", to), Err(RedirectError::Location(_))), "{to}");
+        }
+        assert!(follow(&"http://h/".parse().unwrap(), Some(b"\xff\xfe")).is_err());
+    }
+}

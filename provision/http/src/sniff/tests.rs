@@ -1,0 +1,74 @@
+use super::*;
+use provision_core::lockfile::Lockfile;
+
+fn model(path: &str) -> Model {
+    let text = format!(
+        "version = 1\n\n[[model]]\npath = {path:?}\nurl = \"https://h.example/x\"\nsize = 5000\nsha256 = \"{}\"\n",
+        Sha256::of(b"model")
+    );
+    Lockfile::parse("models.lock", &text).unwrap().models()[0].clone()
+}
+
+fn came(body: &str) -> Option<Instead> {
+    recognise(body.as_bytes(), &model("x.safetensors"), &Told::default())
+}
+
+fn pointer_to(oid: Sha256, size: u64) -> String {
+    format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n")
+}
+
+#[test]
+fn a_pointer_says_what_it_stands_for_and_whether_that_is_ours() {
+    let ours = came(&pointer_to(Sha256::of(b"model"), 5000)).unwrap();
+    assert!(ours.to_string().contains("the very file that the lock names"), "{ours}");
+    assert!(ours.to_string().contains("5000 bytes") && ours.to_string().contains("git lfs"), "{ours}");
+    let other = came(&pointer_to(Sha256::of(b"other"), 5000)).unwrap();
+    assert!(other.to_string().contains("another file than the lock names"), "{other}");
+    let cut = came("version https://git-lfs.github.com/spec/v1\noid sha256:12").unwrap();
+    assert_eq!(cut, Instead::Pointer { oid: None, size: None, is_ours: false });
+    assert!(is_never(&cut, &model("x")));
+    assert!(came(&pointer_to(Sha256::of(b"x"), 1).replace("git-lfs", "hawser")).is_some());
+    assert_eq!(came("version https://git-lfs.github.com/spec/v2\n"), None);
+}
+
+#[test]
+fn a_page_has_a_title_in_one_line_without_secrets() {
+    let title = |page: &str| match came(page) {
+        Some(Instead::Page { title }) => title,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        title("<!DOCTYPE html>\n<html><TITLE lang=x>Sign\u{1b}[31m\n in</TITLE>").unwrap(),
+        "Sign [31m in"
+    );
+    assert_eq!(title("\u{feff} <!-- x --><html>"), None);
+    let secret = "<html><title>No hf_abcdefGHIJ1234567 at /x?sig=12 for you@example</title>";
+    assert_eq!(title(secret).unwrap(), "No … at … for …");
+    assert_eq!(title(&format!("<html><title>{}</title>", "wörd ".repeat(100))).unwrap().chars().count(), 120);
+    assert_eq!(recognise(b"<html>", &model("page.html"), &Told::default()), None);
+    assert_eq!(came("<svg>"), None);
+}
+
+#[test]
+fn errors_in_json_and_xml_are_quoted_and_files_of_either_are_not() {
+    let said = |body: &str| match came(body) {
+        Some(Instead::Error { text }) => text,
+        other => panic!("{other:?}"),
+    };
+    let s3 = "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message>\
+              <RequestId>X</RequestId></Error>";
+    assert_eq!(said(s3), "AccessDenied: Access Denied");
+    assert_eq!(said(r#"{"error": "Entry not found"}"#), "Entry not found");
+    assert_eq!(said(r#"{"error": {"code": "x", "message": "no"}}"#), "x: no");
+    assert_eq!(said(r#"{"message": "gone", "documentation_url": "https://x"}"#), "gone");
+    for file in [
+        r#"{"version": "1.0", "model": {}}"#,
+        r#"{"error": "cut"#,
+        "<?xml version=\"1.0\"?><mei/>",
+        "{",
+        "",
+        "\0",
+    ] {
+        assert_eq!(came(file), None, "{file}");
+    }
+}
