@@ -12,7 +12,7 @@ use provision::cli::exit::{Code, Failure};
 use provision::cli::progress::Verbosity;
 use provision::cli::{fetch, human};
 use provision_core::lockfile::{Lockfile, Selection};
-use provision_http::OriginConfig;
+use provision_http::ClientConfig;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig, Shape};
 
 /// The real set's paths and sizes, in bytes.
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &FetchArgs) -> Result<(), Failure> {
     }
 
     // No token, no proxy, no certificate of the environment has any business here.
-    let report = fetch::fetch(&args, None, &lock, models.clone(), OriginConfig::default())?;
+    let report = fetch::fetch(&args, None, &lock, models.clone(), ClientConfig::default())?;
     let requests = origin.counters().requests;
     fetch::conclude(&args, &report)?;
 

@@ -2,7 +2,7 @@
 
 use provision_core::byte_range::{ByteRange, ContentRange};
 use provision_http::fuzzing::judge;
-use provision_http::{Asked, Shape};
+use provision_http::{ExpectedBody, BodyKind};
 
 use crate::text;
 
@@ -22,8 +22,8 @@ pub fn check(data: &[u8]) {
     let range = (!wanted.is_empty()).then_some(wanted);
     let status = [206, 200, 416, 204][usize::from(status) % 4];
     let headers: Vec<(&str, &[u8])> = HEADERS.into_iter().zip(rest.split(|b| *b == b'\n')).collect();
-    match judge(status, &headers, Asked { range, size, sha256: None }) {
-        Ok(Shape::Part { range: taken, .. }) => {
+    match judge(status, &headers, ExpectedBody { range, size, sha256: None }) {
+        Ok(BodyKind::Part { range: taken, .. }) => {
             let wanted = range.expect("a part is taken only where one was asked for");
             assert_eq!(status, 206);
             assert!(!taken.is_empty(), "{taken:?} has no byte");
@@ -37,7 +37,7 @@ pub fn check(data: &[u8]) {
                 other => panic!("a part is taken on the word of {other:?}"),
             }
         }
-        Ok(Shape::Whole) => assert_eq!(status, 200),
+        Ok(BodyKind::Whole) => assert_eq!(status, 200),
         Err(_) => {}
     }
 }

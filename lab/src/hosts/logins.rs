@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use camino::Utf8Path;
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
-use provision_http::{Asked, Credential, Origin, OriginConfig, Shape};
+use provision_http::{BodyKind, ClientConfig, Credential, ExpectedBody, HttpClient};
 use provision_lock::resolve::{Kind, ResolveError, Resolver};
 use provision_lock::source::Source;
 use provision_testbed::{BlockingOrigin, Content};
@@ -57,11 +57,11 @@ impl TokenService {
 
 /// The blob by our client, with the login or without.
 fn blob(port: u16, content: &Content, with_login: bool) -> Result<Result<Vec<u8>, ResolveError>> {
-    let mut config = OriginConfig::default();
+    let mut config = ClientConfig::default();
     if with_login {
         config.credentials.add(Credential::basic("127.0.0.1", LOGIN, PASSWORD));
     }
-    let origin = Origin::new(config)?;
+    let origin = HttpClient::new(config)?;
     let hex = content.sha256_hex();
     let source: Source = format!("oci:127.0.0.1:{port}/models/vae@sha256:{hex}").parse()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -74,9 +74,9 @@ fn blob(port: u16, content: &Content, with_login: bool) -> Result<Result<Vec<u8>
         };
         let [found] = &found[..] else { bail!("a blob is one file") };
         let mut connection = origin.connection();
-        let asked = Asked { range: None, size: found.size, sha256: found.sha256 };
+        let asked = ExpectedBody { range: None, size: found.size, sha256: found.sha256 };
         let mut answer = connection.get(&found.url, None, asked).await?;
-        ensure!(answer.shape == Shape::Whole, "a whole blob was asked for");
+        ensure!(answer.shape == BodyKind::Whole, "a whole blob was asked for");
         let (mut bytes, mut block) = (Vec::new(), vec![0; 64 << 10]);
         loop {
             match answer.read(&mut block).await? {

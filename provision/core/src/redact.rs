@@ -20,7 +20,7 @@ const LEVELS: usize = 2;
 
 /// Everything that must not be repeated of one request, and of those that led to it.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Told(Vec<Hidden>);
+pub struct Redactor(Vec<Hidden>);
 
 #[derive(Clone, PartialEq, Eq)]
 struct Hidden {
@@ -40,13 +40,13 @@ enum Kind {
     Query,
 }
 
-impl fmt::Debug for Told {
+impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Told({})", self.0.len())
     }
 }
 
-impl Told {
+impl Redactor {
     /// A token, or what stands for one: `Bearer` and `Basic` send it as it is.
     pub fn add_token(&mut self, text: &str) {
         self.add(text, Kind::Token);
@@ -243,8 +243,8 @@ fn escape(byte: impl Fn(usize) -> Option<u8>, at: usize) -> Option<(u8, usize)> 
 mod tests {
     use super::*;
 
-    fn told(tokens: &[&str], passwords: &[&str], urls: &[&str]) -> Told {
-        let mut told = Told::default();
+    fn told(tokens: &[&str], passwords: &[&str], urls: &[&str]) -> Redactor {
+        let mut told = Redactor::default();
         for token in tokens {
             told.add_token(token);
         }
@@ -283,7 +283,7 @@ mod tests {
         for escaped in ["%6cettersonlytoken", "\\u006Cettersonlytoken", "\\\\ \\u006cettersonly%74oken é"] {
             assert!(told.has_token(escaped.as_bytes()), "{escaped}");
         }
-        assert!(!told.has_token(b"\\u006cetters %") && !Told::default().has_token(b"%41"));
+        assert!(!told.has_token(b"\\u006cetters %") && !Redactor::default().has_token(b"%41"));
         assert!(told.is_in_name("x.lettersonlytoken.example") && told.is_in_name("a long password"));
         assert!(!told.is_in_name("abc.example"));
     }

@@ -15,7 +15,7 @@
 //! - When nothing is unclaimed, an idle connection takes its fair share from the claim that would end last.
 //! - Bytes are *reserved* before they are written, under the same lock that splits claims. Every byte is reserved
 //!   exactly once, so no two connections ever write the same place, whatever is split, revoked or given back.
-//! - How many connections a host gets is found by [`Climb`], not configured.
+//! - How many connections a host gets is found by [`ConnectionRamp`], not configured.
 
 mod choice;
 mod climb;
@@ -24,7 +24,7 @@ mod sizing;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-pub use climb::Climb;
+pub use climb::ConnectionRamp;
 pub use sizing::MIN_CLAIM;
 
 use crate::byte_range::{ByteRange, RangeSet};
@@ -91,13 +91,13 @@ pub struct Schedule {
     hosts: Vec<Host>,
     files: Vec<File>,
     slots: Vec<Slot>,
-    flights: BTreeMap<ClaimId, Flight>,
+    flights: BTreeMap<ClaimId, InFlight>,
     claims_made: u64,
 }
 
 #[derive(Debug, Clone)]
 struct Host {
-    climb: Climb,
+    climb: ConnectionRamp,
     active: usize,
     not_before: Duration,
     /// Files of this host that no connection has touched, largest first.
@@ -107,7 +107,7 @@ struct Host {
     /// Unclaimed bytes of all its files.
     unclaimed: u64,
     /// The median speed of its connections when there last was one.
-    usual_rate: Option<f64>,
+    median_rate: Option<f64>,
 }
 
 #[derive(Debug, Clone)]
@@ -136,7 +136,7 @@ struct Slot {
 }
 
 #[derive(Debug, Clone)]
-struct Flight {
+struct InFlight {
     claim: Claim,
     host: HostId,
     /// The first byte that nobody has reserved yet.
@@ -148,7 +148,7 @@ struct Flight {
     revoked: bool,
 }
 
-impl Flight {
+impl InFlight {
     /// The first byte that has neither been received nor reserved.
     fn position(&self) -> u64 {
         (self.claim.range.start + self.received).clamp(self.reserved, self.end)
@@ -172,13 +172,13 @@ impl Schedule {
     /// Adds a host.
     pub fn add_host(&mut self) -> HostId {
         self.hosts.push(Host {
-            climb: Climb::new(self.limits.per_host.min(self.limits.connections)),
+            climb: ConnectionRamp::new(self.limits.per_host.min(self.limits.connections)),
             active: 0,
             not_before: Duration::ZERO,
             waiting: VecDeque::new(),
             open: Vec::new(),
             unclaimed: 0,
-            usual_rate: None,
+            median_rate: None,
         });
         HostId(self.hosts.len() - 1)
     }
@@ -248,7 +248,7 @@ impl Schedule {
         for at in 0..self.hosts.len() {
             // A connection that has served a claim flows, though the next answer's first byte is not there yet: of many
             // small files most are always waited for.
-            let flows = |f: &&Flight| f.received > 0 || self.slots[f.claim.slot.0].host == Some(f.host);
+            let flows = |f: &&InFlight| f.received > 0 || self.slots[f.claim.slot.0].host == Some(f.host);
             let flowing = self.flights.values().filter(|f| f.host.0 == at).filter(flows).count();
             let host = &mut self.hosts[at];
             let starved = host.unclaimed == 0;

@@ -18,7 +18,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 /// Who walks a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Walk {
+pub(super) enum ResolveMode {
     /// The kernel, where it can.
     Kernel,
     /// We do, name by name.
@@ -36,8 +36,8 @@ static CANNOT: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// `NOENT` where a name is missing, `NOTDIR` or `LOOP` where one is no directory or a symlink, `XDEV` where the path
 /// would lead out.
-pub(super) fn open_directory(walk: Walk, from: &File, path: &str) -> Result<File, Errno> {
-    if walk == Walk::Kernel
+pub(super) fn open_directory(walk: ResolveMode, from: &File, path: &str) -> Result<File, Errno> {
+    if walk == ResolveMode::Kernel
         && !CANNOT.load(Ordering::Relaxed)
         && let Some(opened) = ask_kernel(&CANNOT, || openat2(from, path))
     {
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    const WALKS: [Walk; 2] = [Walk::Kernel, Walk::Names];
+    const WALKS: [ResolveMode; 2] = [ResolveMode::Kernel, ResolveMode::Names];
 
     struct Tree {
         root: tempfile::TempDir,
@@ -113,7 +113,7 @@ mod tests {
             self.root.path().join(path)
         }
 
-        fn open(&self, walk: Walk, path: &str) -> Result<u64, Errno> {
+        fn open(&self, walk: ResolveMode, path: &str) -> Result<u64, Errno> {
             open_directory(walk, &self.handle, path).map(|file| file.metadata().unwrap().ino())
         }
     }

@@ -12,21 +12,21 @@ use camino::Utf8Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::confined::{self, Walk};
+use crate::confined::{self, ResolveMode};
 use crate::directory::make_directory;
-use crate::lock::lease::Tenure;
-use crate::{ChangeTime, Directory, Found, Identity, Stamp, StoreError};
+use crate::lock::lease::LockLease;
+use crate::{ChangeTime, Directory, FileId, Found, Stamp, StoreError};
 use provision_core::model_path::ModelPath;
 
 /// The directory that a lock's paths are below. Its own path may be, or lead through, a symlink; nothing below may.
 #[derive(Debug)]
 pub struct Destination {
     root: Arc<Directory>,
-    walk: Walk,
+    walk: ResolveMode,
     /// Directories that were opened, by path below the root.
     opened: Mutex<HashMap<String, Arc<Directory>>>,
     /// For how long it is this process's, where another machine may take it.
-    tenure: Mutex<Option<Arc<Tenure>>>,
+    tenure: Mutex<Option<Arc<LockLease>>>,
 }
 
 impl Destination {
@@ -38,11 +38,11 @@ impl Destination {
 
     /// Opens the directory; `None` where there is none.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
-        Self::open_to_walk(path, Walk::Kernel)
+        Self::open_to_walk(path, ResolveMode::Kernel)
     }
 
     /// As [`Destination::open`]; says who walks the paths below it.
-    pub(super) fn open_to_walk(path: &Utf8Path, walk: Walk) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open_to_walk(path: &Utf8Path, walk: ResolveMode) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
             Ok(handle) => {
@@ -66,11 +66,11 @@ impl Destination {
     }
 
     /// Says by which lock this process works here.
-    pub(super) fn hold(&self, tenure: Option<Arc<Tenure>>) {
+    pub(super) fn hold(&self, tenure: Option<Arc<LockLease>>) {
         *self.tenure.lock().unwrap_or_else(PoisonError::into_inner) = tenure;
     }
 
-    pub(super) fn held(&self) -> Option<Arc<Tenure>> {
+    pub(super) fn held(&self) -> Option<Arc<LockLease>> {
         self.tenure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -117,7 +117,7 @@ impl Destination {
         let at = |doing| StoreError::at::<Errno>(doing, self.root.path());
         let held = rustix::fs::fstat(self.root.handle()).map_err(at("looking at it"))?;
         match rustix::fs::stat(self.root.path().as_std_path()) {
-            Ok(named) => Ok(Identity::of(&named) == Identity::of(&held)),
+            Ok(named) => Ok(FileId::of(&named) == FileId::of(&held)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
             Err(error) => Err(at("looking at it")(error)),
         }
@@ -159,7 +159,7 @@ impl Destination {
     /// Whether both are one directory.
     pub fn is_same_as(&self, other: &Self) -> bool {
         let identity =
-            |place: &Self| rustix::fs::fstat(place.root.handle()).map(|stat| Identity::of(&stat)).ok();
+            |place: &Self| rustix::fs::fstat(place.root.handle()).map(|stat| FileId::of(&stat)).ok();
         identity(self).is_some() && identity(self) == identity(other)
     }
 

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::StoreError;
-use crate::confined::{self, Walk};
+use crate::confined::{self, ResolveMode};
 
 /// A directory, held open.
 #[derive(Debug)]
@@ -43,12 +43,12 @@ impl Stamp {
 
 /// Which file it is, whatever it is called: its device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub struct FileId {
     device: u64,
     inode: u64,
 }
 
-impl Identity {
+impl FileId {
     pub(super) fn of(stat: &Stat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino }
     }
@@ -159,7 +159,7 @@ impl Directory {
     pub(super) fn subdirectory(&self, name: &str, make: bool) -> Result<Option<Self>, StoreError> {
         let path = self.path.join(name);
         loop {
-            match confined::open_directory(Walk::Names, &self.handle, name) {
+            match confined::open_directory(ResolveMode::Names, &self.handle, name) {
                 Ok(handle) => return Ok(Some(Self::new(handle, path))),
                 Err(Errno::NOENT) if !make => return Ok(None),
                 Err(Errno::NOENT) => {
@@ -197,9 +197,9 @@ impl Directory {
     }
 
     /// Which file is under `name`; `None` where there is none.
-    pub(super) fn identity(&self, name: &str) -> Result<Option<Identity>, StoreError> {
+    pub(super) fn identity(&self, name: &str) -> Result<Option<FileId>, StoreError> {
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(Identity::of(&stat))),
+            Ok(stat) => Ok(Some(FileId::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
         }

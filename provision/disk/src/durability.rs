@@ -15,13 +15,13 @@ use std::collections::{BTreeSet, HashMap};
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::{Destination, Directory, Identity, Installed, Original, Stamp, StoreError};
+use crate::{Destination, Directory, FileId, Installed, SourceFile, Stamp, StoreError};
 use provision_core::model_path::ModelPath;
 
 impl Destination {
     /// Makes the bytes of a file durable that was found under its final name and has just been proven. Where that fails
     /// the file loses its name: nobody knows what is on the disk, and reading it again would say that all is well.
-    pub fn settle(&self, path: &ModelPath, found: &Original) -> Result<(), StoreError> {
+    pub fn settle(&self, path: &ModelPath, found: &SourceFile) -> Result<(), StoreError> {
         let Err(error) = retry_on_intr(|| rustix::fs::fsync(&found.file)) else { return Ok(()) };
         let error = StoreError::of_volume("syncing it", found.path(), error);
         if matches!(error, StoreError::Unsuitable { .. } | StoreError::ReadOnly { .. }) {
@@ -120,7 +120,7 @@ impl<'a> Looking<'a> {
                 if !is_file || Stamp::of(&stat) != file.stamp {
                     return Ok(Look::Gone);
                 }
-                let is_same = file.identity.is_none_or(|known| known == Identity::of(&stat));
+                let is_same = file.identity.is_none_or(|known| known == FileId::of(&stat));
                 Ok(if is_same { Look::Same } else { Look::LooksAlike })
             }
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Look::Gone),
@@ -133,8 +133,8 @@ impl<'a> Looking<'a> {
         let destination = self.destination;
         let Some(directory) = self.directory(&file.path)? else { return Ok(false) };
         let opened = match &file.link {
-            None => Original::in_directory(directory, file.path.file_name())?,
-            Some(target) => Original::open(target)?,
+            None => SourceFile::in_directory(directory, file.path.file_name())?,
+            Some(target) => SourceFile::open(target)?,
         };
         let Some(found) = opened else { return Ok(false) };
         match found.prove(file.sha256, || true) {

@@ -5,7 +5,7 @@
 //!
 //! # A name is not a handle
 //! What was proven is an open file, and what a rename moves is whatever has a name at that moment: Linux has no rename by
-//! handle. So the file under the name is held against the handle before the rename and after it ([`Looks`]). A file that
+//! handle. So the file under the name is held against the handle before the rename and after it ([`FileStat`]). A file that
 //! somebody has put there in between loses the final name again. One of the same size and mtime keeps it: no part under way
 //! has the mtime of an installed file, so it is what another run has proven and installed after us, where locks do nothing;
 //! before a marker vouches for it, its bytes are read (`settled`).
@@ -22,7 +22,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, Mode, RenameFlags, Stat, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::{Directory, Found, INSTALLED_MTIME, Identity, PartFile, Stamp, StoreError};
+use crate::{Directory, FileId, Found, INSTALLED_MTIME, PartFile, Stamp, StoreError};
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 
@@ -42,7 +42,7 @@ pub struct Installed {
     /// Its digest.
     pub sha256: Sha256,
     /// Which file it is; of the file at its end, where it is a symlink. `None` where only a marker says that it is right.
-    pub identity: Option<Identity>,
+    pub identity: Option<FileId>,
     /// Where the name leads, if it is a symlink that was made by [`install_symlink`](super::install_symlink).
     pub link: Option<Utf8PathBuf>,
 }
@@ -63,13 +63,13 @@ impl Verified {
             return Err(StoreError::of_volume("syncing it", &path, error));
         }
         let held = rustix::fs::fstat(file).map_err(StoreError::at("looking at it", &path))?;
-        let (identity, looks) = (Identity::of(&held), Looks::of(&held));
-        let is_named = Looks::at(directory, &names.part).is_ok_and(|Looks(named, _)| named == identity);
+        let (identity, looks) = (FileId::of(&held), FileStat::of(&held));
+        let is_named = FileStat::at(directory, &names.part).is_ok_and(|FileStat(named, _)| named == identity);
         if !is_named || held.st_size as u64 != size {
             return Err(StoreError::PartReplaced { path });
         }
         self.part.check_tenure()?;
-        give_name(directory, &names.part, model.file_name(), &Right::File(looks))?;
+        give_name(directory, &names.part, model.file_name(), &ExpectedFile::File(looks))?;
         directory.remove(&names.journal)?;
         let stamp = Stamp { size, mtime: (INSTALLED_MTIME, 0) };
         Ok(Installed { path: model.clone(), stamp, sha256, identity: Some(identity), link: None })
@@ -79,11 +79,11 @@ impl Verified {
 /// What a file is known by before and after it gets another name: which it is, its size and its mtime. A rename changes the
 /// change time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Looks(Identity, Stamp);
+pub(super) struct FileStat(FileId, Stamp);
 
-impl Looks {
+impl FileStat {
     pub(super) fn of(stat: &Stat) -> Self {
-        Self(Identity::of(stat), Stamp::of(stat))
+        Self(FileId::of(stat), Stamp::of(stat))
     }
 
     /// Of what is under `name`, symlinks not followed.
@@ -94,15 +94,15 @@ impl Looks {
 
 /// What may be under a final name.
 #[derive(Debug)]
-pub(super) enum Right {
+pub(super) enum ExpectedFile {
     /// This file, or one that looks as every other run has installed it.
-    File(Looks),
+    File(FileStat),
     /// A symlink that leads there.
-    Link(Looks, String),
+    Link(FileStat, String),
 }
 
-impl Right {
-    fn looks(&self) -> Looks {
+impl ExpectedFile {
+    fn looks(&self) -> FileStat {
         let (Self::File(looks) | Self::Link(looks, _)) = self;
         *looks
     }
@@ -110,9 +110,9 @@ impl Right {
     /// Whether that is under `name`.
     fn is_under(&self, directory: &Directory, name: &str) -> bool {
         match self {
-            Self::File(Looks(identity, stamp)) => {
-                let found = Looks::at(directory, name);
-                found.is_ok_and(|Looks(which, like)| which == *identity || like == *stamp)
+            Self::File(FileStat(identity, stamp)) => {
+                let found = FileStat::at(directory, name);
+                found.is_ok_and(|FileStat(which, like)| which == *identity || like == *stamp)
             }
             Self::Link(_, target) => {
                 directory.read_link(name).is_ok_and(|found| found.as_ref() == Some(target))
@@ -128,7 +128,7 @@ pub(super) fn give_name(
     directory: &Directory,
     from: &str,
     name: &str,
-    right: &Right,
+    right: &ExpectedFile,
 ) -> Result<(), StoreError> {
     let path = directory.path().join(name);
     let replaced = check_replaceable(directory, name)?;
@@ -148,7 +148,7 @@ pub(super) fn give_name(
         return Err(StoreError::PartReplaced { path: directory.path().join(from) });
     }
     let Err(error) = retry_on_intr(|| rustix::fs::fsync(directory.handle())) else { return Ok(()) };
-    if !replaced && Looks::at(directory, name) == Ok(right.looks()) {
+    if !replaced && FileStat::at(directory, name) == Ok(right.looks()) {
         take_back(directory, name, from, moved);
     }
     Err(match StoreError::of_volume("syncing its directory", &path, error) {
@@ -161,10 +161,10 @@ pub(super) fn give_name(
 /// else's by now, the file loses its name. `moved` is what was under `from` right before the rename. Another file there came
 /// between that look and the rename, and has not been proven by anybody; or a run has given it the final name since, and
 /// then it has the time of an installed file.
-fn take_back(directory: &Directory, name: &str, from: &str, moved: Option<Identity>) {
+fn take_back(directory: &Directory, name: &str, from: &str, moved: Option<FileId>) {
     let is_it = || {
-        Looks::at(directory, name)
-            .is_ok_and(|Looks(found, like)| Some(found) == moved || like.mtime != (INSTALLED_MTIME, 0))
+        FileStat::at(directory, name)
+            .is_ok_and(|FileStat(found, like)| Some(found) == moved || like.mtime != (INSTALLED_MTIME, 0))
             && directory.find(name).is_ok_and(|found| matches!(found, Found::File(_) | Found::Symlink))
     };
     if !is_it() {
@@ -176,7 +176,7 @@ fn take_back(directory: &Directory, name: &str, from: &str, moved: Option<Identi
     let taken_back = match exclusively {
         // Network volumes cannot rename so.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
-            if Looks::at(directory, from) == Err(Errno::NOENT) =>
+            if FileStat::at(directory, from) == Err(Errno::NOENT) =>
         {
             retry_on_intr(|| rustix::fs::renameat(handle, name, handle, from))
         }

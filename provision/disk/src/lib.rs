@@ -40,14 +40,14 @@ mod source_file;
 
 pub use destination::Destination;
 pub use destination::free_space_near;
-pub use directory::{ChangeTime, Directory, Found, Identity, Stamp, Usage};
+pub use directory::{ChangeTime, Directory, FileId, Found, Stamp, Usage};
 pub use error::{Lacking, StoreError};
 pub use install::{Installed, Verified};
 pub use layer_tree::{Layer, lay_out, layer_of};
 pub use link::{install_hard_link, install_symlink};
-pub use lock::{Acquire, Application, DestinationLock};
-pub use part::{BringError, Lease, Naming, PartFile, Way, Written, install_copy};
-pub use source_file::{Original, Reading};
+pub use lock::{Acquire, DestinationLock, LockAttempt};
+pub use part::{CopyError, CopyMethod, HasherGuard, PartFile, PartNames, Written, install_copy};
+pub use source_file::{HashedRead, SourceFile};
 
 /// The mtime of every installed file: 2000-01-01T00:00:00Z, in seconds since 1970. The same bytes make the same
 /// image layer only if their metadata is the same too.

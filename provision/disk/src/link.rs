@@ -11,10 +11,10 @@ use std::os::fd::AsRawFd as _;
 use rustix::fs::{AtFlags, CWD};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::install::{Looks, Right, fix_metadata, give_name};
+use crate::install::{ExpectedFile, FileStat, fix_metadata, give_name};
 use crate::part::Names;
 use crate::{
-    BringError, Destination, Directory, INSTALLED_MTIME, Identity, Installed, Naming, Original, Stamp,
+    CopyError, Destination, Directory, FileId, INSTALLED_MTIME, Installed, PartNames, SourceFile, Stamp,
     StoreError,
 };
 use provision_core::lockfile::Model;
@@ -22,11 +22,11 @@ use provision_core::lockfile::Model;
 /// Gives `original` the model's final name too; `None` where the file systems do not allow that, and a copy has to do.
 /// The bytes are proven first. `go_on` is asked before each block.
 pub fn install_hard_link(
-    (destination, naming): (&Destination, &Naming),
+    (destination, naming): (&Destination, &PartNames),
     model: &Model,
-    original: &Original,
+    original: &SourceFile,
     go_on: impl FnMut() -> bool,
-) -> Result<Option<Installed>, BringError> {
+) -> Result<Option<Installed>, CopyError> {
     let directory = make_parent(destination, model)?;
     let temporary = Names::new(model, naming).temporary;
     let link = || {
@@ -35,24 +35,24 @@ pub fn install_hard_link(
     };
     // Whether it can be had is cheaper to find out than whether it is right. The link is not kept for the proof, which
     // may take long enough to be killed in.
-    if !link().map_err(BringError::Part)? {
+    if !link().map_err(CopyError::Part)? {
         return Ok(None);
     }
-    directory.remove(&temporary).map_err(BringError::Part)?;
-    original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
-    if !link().map_err(BringError::Part)? {
+    directory.remove(&temporary).map_err(CopyError::Part)?;
+    original.prove(model.sha256, go_on).map_err(CopyError::of_original)?;
+    if !link().map_err(CopyError::Part)? {
         return Ok(None);
     }
     let result = finish_hard_link(&directory, &temporary, model, original);
     // Gone where it was renamed; still there where the final name was a link to the same file already (rename(2)).
-    directory.remove(&temporary).map_err(BringError::Part)?;
+    directory.remove(&temporary).map_err(CopyError::Part)?;
     result
 }
 
 /// Gives the open file one more name. By its handle: the kernel lets whoever opened it do so since Linux 6.10, and
 /// whoever may read everything before; else by the handle's name in /proc. Where there is no /proc only the path is left,
 /// and the caller looks at what that led to.
-fn link_to(original: &Original, directory: &Directory, name: &str) -> Result<(), Errno> {
+fn link_to(original: &SourceFile, directory: &Directory, name: &str) -> Result<(), Errno> {
     let link = |from: &std::path::Path, flags| {
         retry_on_intr(|| rustix::fs::linkat(&original.file, from, directory.handle(), name, flags))
     };
@@ -76,14 +76,14 @@ fn finish_hard_link(
     directory: &Directory,
     temporary: &str,
     model: &Model,
-    original: &Original,
-) -> Result<Option<Installed>, BringError> {
+    original: &SourceFile,
+) -> Result<Option<Installed>, CopyError> {
     let path = directory.path().join(model.path.file_name());
     let part = |doing| StoreError::at::<Errno>(doing, &path);
     let named = rustix::fs::statat(directory.handle(), temporary, AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(|error| BringError::Part(part("looking at it")(error)))?;
+        .map_err(|error| CopyError::Part(part("looking at it")(error)))?;
     let held =
-        rustix::fs::fstat(&original.file).map_err(|error| BringError::Part(part("looking at it")(error)))?;
+        rustix::fs::fstat(&original.file).map_err(|error| CopyError::Part(part("looking at it")(error)))?;
     if (named.st_dev, named.st_ino) != (held.st_dev, held.st_ino) {
         // Somebody has put another file under the original's name since it was opened.
         return Ok(None);
@@ -100,36 +100,36 @@ fn finish_hard_link(
         return Ok(None);
     }
     retry_on_intr(|| rustix::fs::fsync(&original.file))
-        .map_err(|error| BringError::Part(part("syncing it")(error)))?;
+        .map_err(|error| CopyError::Part(part("syncing it")(error)))?;
     let held =
-        rustix::fs::fstat(&original.file).map_err(|error| BringError::Part(part("looking at it")(error)))?;
-    rename(directory, temporary, model, &Right::File(Looks::of(&held)))?;
-    let identity = Some(Identity::of(&held));
+        rustix::fs::fstat(&original.file).map_err(|error| CopyError::Part(part("looking at it")(error)))?;
+    rename(directory, temporary, model, &ExpectedFile::File(FileStat::of(&held)))?;
+    let identity = Some(FileId::of(&held));
     Ok(Some(Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity, link: None }))
 }
 
 /// Makes the model's final name a symlink to `original`, whose path is absolute. The bytes are proven first. `go_on` is
 /// asked before each block.
 pub fn install_symlink(
-    (destination, naming): (&Destination, &Naming),
+    (destination, naming): (&Destination, &PartNames),
     model: &Model,
-    original: &Original,
+    original: &SourceFile,
     go_on: impl FnMut() -> bool,
-) -> Result<Installed, BringError> {
-    original.prove(model.sha256, go_on).map_err(BringError::of_original)?;
+) -> Result<Installed, CopyError> {
+    original.prove(model.sha256, go_on).map_err(CopyError::of_original)?;
     // A marker will vouch for it, and it may have been put there a moment ago.
-    original.make_durable().map_err(BringError::of_original)?;
+    original.make_durable().map_err(CopyError::of_original)?;
     let directory = make_parent(destination, model)?;
     let temporary = Names::new(model, naming).temporary;
-    directory.remove(&temporary).map_err(BringError::Part)?;
+    directory.remove(&temporary).map_err(CopyError::Part)?;
     let path = directory.path().join(model.path.file_name());
     retry_on_intr(|| {
         rustix::fs::symlinkat(original.path().as_std_path(), directory.handle(), temporary.as_str())
     })
-    .map_err(|error| BringError::Part(StoreError::of("making the symlink", &path, error)))?;
-    let looks = Looks::at(&directory, &temporary)
-        .map_err(|error| BringError::Part(StoreError::of("looking at it", &path, error)))?;
-    rename(&directory, &temporary, model, &Right::Link(looks, original.path().to_string()))?;
+    .map_err(|error| CopyError::Part(StoreError::of("making the symlink", &path, error)))?;
+    let looks = FileStat::at(&directory, &temporary)
+        .map_err(|error| CopyError::Part(StoreError::of("looking at it", &path, error)))?;
+    rename(&directory, &temporary, model, &ExpectedFile::Link(looks, original.path().to_string()))?;
     Ok(Installed {
         path: model.path.clone(),
         stamp: original.stamp(),
@@ -139,16 +139,21 @@ pub fn install_symlink(
     })
 }
 
-fn make_parent(destination: &Destination, model: &Model) -> Result<std::sync::Arc<Directory>, BringError> {
+fn make_parent(destination: &Destination, model: &Model) -> Result<std::sync::Arc<Directory>, CopyError> {
     let missing = || StoreError::of("making the directory", destination.root().path(), Errno::NOENT);
     let parent = destination.parent(&model.path, true).and_then(|parent| parent.ok_or_else(missing));
-    parent.map_err(BringError::Part)
+    parent.map_err(CopyError::Part)
 }
 
-fn rename(directory: &Directory, temporary: &str, model: &Model, right: &Right) -> Result<(), BringError> {
+fn rename(
+    directory: &Directory,
+    temporary: &str,
+    model: &Model,
+    right: &ExpectedFile,
+) -> Result<(), CopyError> {
     let named = give_name(directory, temporary, model.path.file_name(), right);
     if named.is_err() {
         let _ = directory.remove(temporary);
     }
-    named.map_err(BringError::Part)
+    named.map_err(CopyError::Part)
 }

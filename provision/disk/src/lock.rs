@@ -5,14 +5,14 @@
 //! the lock of a removed file notices (the name leads to another inode, or to none) and tries again.
 //!
 //! Some network volumes answer "locked" to everybody. That is found out by locking the file a second time through
-//! another handle; then parts get names of their own for each process ([`Naming::Private`](crate::Naming)).
+//! another handle; then parts get names of their own for each process ([`PartNames::Private`](crate::Naming)).
 //!
 //! # A lock that holds within one machine
 //! On a network volume `flock` may do that (NFS with `local_lock`, FUSE without locks of its own), and nothing on one machine
 //! tells. Two that think they have the lock would share a part: one hashes what it wrote, the other writes over it, and what
 //! is installed is not what was proven. Names of their own for all would be safe, and wrong: then every restart copies
 //! what the run before it left, forty gigabytes on a volume that is slow and has not room for twice that, and network
-//! volumes are where restarts happen. So on the kinds of volumes that several machines can have ([`SPANNING`]), names stay
+//! volumes are where restarts happen. So on the kinds of volumes that several machines can have ([`NETWORK_FILESYSTEMS`]), names stay
 //! shared, and the file itself is a second lock:
 //!
 //! - whoever finds none makes it (`O_EXCL`, which servers decide), and touches it every two seconds while it works;
@@ -38,8 +38,8 @@ use rustix::io::{Errno, retry_on_intr};
 
 pub(crate) mod lease;
 
-use crate::{Destination, Directory, Identity, StoreError};
-use lease::{NAME, PULSE, Pulse, SILENCE, Tenure, is_named};
+use crate::{Destination, Directory, FileId, StoreError};
+use lease::{HEARTBEAT_INTERVAL, Heartbeat, LEASE_TIMEOUT, LockLease, NAME, is_named};
 use provision_core::digest::Sha256;
 
 /// A look counts for no more silence than this, however long ago the one before it was: in between, the volume may have
@@ -52,7 +52,7 @@ const SCOPE: &str = "system ";
 /// File systems that several machines can have at once and whose `flock` may not hold between them, by their numbers in
 /// statfs(2): NFS, FUSE, the three of SMB, Ceph, Lustre, 9p, the two of AFS, GPFS, `BeeGFS`, `OrangeFS`,
 /// `vboxsf`. Those that are made for clusters (GFS2, OCFS2) lock for all machines.
-const SPANNING: [u32; 14] = [
+const NETWORK_FILESYSTEMS: [u32; 14] = [
     0x6969,
     0x6573_5546,
     0x517B,
@@ -75,7 +75,7 @@ pub struct DestinationLock {
     file: Arc<File>,
     directory: Arc<Directory>,
     exclusive: bool,
-    pulse: Option<Pulse>,
+    pulse: Option<Heartbeat>,
 }
 
 /// What an attempt to get the lock found.
@@ -89,14 +89,14 @@ pub enum Acquire {
 
 /// Somebody who asks for the lock until it can be had, and remembers what was seen of a holder on another machine.
 #[derive(Debug, Default)]
-pub struct Application {
-    watch: Option<Watch>,
+pub struct LockAttempt {
+    watch: Option<HolderWatch>,
 }
 
 /// What is known of a holder whose `flock` may not be seen here.
 #[derive(Debug)]
-struct Watch {
-    sign: Sign,
+struct HolderWatch {
+    sign: HolderState,
     /// When it was looked at.
     looked: Instant,
     /// For how long the sign has been seen to stay the same.
@@ -107,8 +107,8 @@ struct Watch {
 
 /// What there is to see of a holder.
 #[derive(Debug, PartialEq, Eq)]
-struct Sign {
-    identity: Identity,
+struct HolderState {
+    identity: FileId,
     touched: (i64, u32),
     text: String,
 }
@@ -129,7 +129,7 @@ impl Volume {
         let system = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .unwrap_or_else(|_| rustix::system::uname().nodename().to_string_lossy().into_owned());
         let scope = Sha256::of(format!("{system} {device}").as_bytes()).short();
-        Self { spans_machines: kind.is_ok_and(|kind| SPANNING.contains(&kind)), scope }
+        Self { spans_machines: kind.is_ok_and(|kind| NETWORK_FILESYSTEMS.contains(&kind)), scope }
     }
 
     /// Whether the `flock` of whoever wrote this may not be seen here.
@@ -139,7 +139,7 @@ impl Volume {
     }
 }
 
-impl Application {
+impl LockAttempt {
     /// How long those who watch a holder let go by between two looks.
     pub const PAUSE: Duration = Duration::from_millis(200);
 
@@ -152,7 +152,9 @@ impl Application {
     /// to live. What is known of a dead one is some time in coming into effect where several watch it, since each keeps the
     /// others out while it looks.
     pub fn is_watching(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| !watch.has_moved && watch.silent < SILENCE + PULSE)
+        self.watch
+            .as_ref()
+            .is_some_and(|watch| !watch.has_moved && watch.silent < LEASE_TIMEOUT + HEARTBEAT_INTERVAL)
     }
 
     fn ask_at(
@@ -259,9 +261,9 @@ impl Application {
         }
         let file = Arc::new(file);
         let tenure = (exclusive && volume.spans_machines)
-            .then(|| Arc::new(Tenure::new(file.clone(), directory.clone())));
+            .then(|| Arc::new(LockLease::new(file.clone(), directory.clone())));
         destination.hold(tenure.clone());
-        let pulse = tenure.and_then(Pulse::of);
+        let pulse = tenure.and_then(Heartbeat::of);
         Ok(Some(Acquire::Acquired(DestinationLock { file, directory, exclusive, pulse })))
     }
 
@@ -269,15 +271,15 @@ impl Application {
     fn look(&mut self, file: &File, text: String, now: Instant) -> Result<bool, Errno> {
         let stat = rustix::fs::fstat(file)?;
         let touched = (stat.st_mtime, stat.st_mtime_nsec as u32);
-        let sign = Sign { identity: Identity::of(&stat), touched, text };
+        let sign = HolderState { identity: FileId::of(&stat), touched, text };
         let watch = match self.watch.take() {
-            Some(Watch { sign: before, looked, silent, has_moved }) if before == sign => {
+            Some(HolderWatch { sign: before, looked, silent, has_moved }) if before == sign => {
                 let silent = silent + now.saturating_duration_since(looked).min(LOOK);
-                Watch { sign, looked: now, silent, has_moved }
+                HolderWatch { sign, looked: now, silent, has_moved }
             }
-            before => Watch { sign, looked: now, silent: Duration::ZERO, has_moved: before.is_some() },
+            before => HolderWatch { sign, looked: now, silent: Duration::ZERO, has_moved: before.is_some() },
         };
-        Ok(self.watch.insert(watch).silent < SILENCE)
+        Ok(self.watch.insert(watch).silent < LEASE_TIMEOUT)
     }
 }
 
@@ -285,13 +287,13 @@ impl DestinationLock {
     /// Tries to get the lock. Waits for nobody, but where it takes some seconds to know whether a holder on another
     /// machine lives, for that.
     pub fn try_acquire(destination: &Destination) -> Result<Acquire, StoreError> {
-        let mut application = Application::default();
+        let mut application = LockAttempt::default();
         loop {
             let answer = application.ask(destination)?;
             if matches!(answer, Acquire::Acquired(_)) || !application.is_watching() {
                 return Ok(answer);
             }
-            std::thread::park_timeout(Application::PAUSE);
+            std::thread::park_timeout(LockAttempt::PAUSE);
         }
     }
 
@@ -329,7 +331,7 @@ fn is_stale(error: &StoreError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Naming, PartFile};
+    use crate::{PartFile, PartNames};
 
     const HOUR: Duration = Duration::from_hours(1);
 
@@ -348,7 +350,7 @@ mod tests {
 
         fn ask(
             &self,
-            application: &mut Application,
+            application: &mut LockAttempt,
             volume: &Volume,
             now: Instant,
         ) -> Option<DestinationLock> {
@@ -365,11 +367,11 @@ mod tests {
         /// Asks again and again, as who waits does.
         fn watch(
             &self,
-            application: &mut Application,
+            application: &mut LockAttempt,
             from: Instant,
             span: Duration,
         ) -> Option<DestinationLock> {
-            let asks = (0..).map(|n| Application::PAUSE * n).take_while(|after| *after <= span);
+            let asks = (0..).map(|n| LockAttempt::PAUSE * n).take_while(|after| *after <= span);
             asks.into_iter().find_map(|after| self.ask(application, &on("here"), from + after))
         }
 
@@ -387,24 +389,24 @@ mod tests {
     fn fault_80_a_lock_that_holds_on_another_machine_only_is_held_while_its_holder_lives() {
         let place = Place::new();
         let began = Instant::now();
-        let lock = place.ask(&mut Application::default(), &on("there"), began).unwrap();
+        let lock = place.ask(&mut LockAttempt::default(), &on("there"), began).unwrap();
         // From here on as it looks on another machine.
         rustix::fs::flock(&lock.file, FlockOperation::Unlock).unwrap();
-        let mut other = Application::default();
-        assert!(place.watch(&mut other, began, SILENCE / 2).is_none());
+        let mut other = LockAttempt::default();
+        assert!(place.watch(&mut other, began, LEASE_TIMEOUT / 2).is_none());
         assert!(other.is_watching());
         for hours in 1..4 {
             lease::touch(&lock.file).unwrap();
-            assert!(place.watch(&mut other, began + HOUR * hours, SILENCE / 2).is_none(), "{hours}");
+            assert!(place.watch(&mut other, began + HOUR * hours, LEASE_TIMEOUT / 2).is_none(), "{hours}");
             assert!(!other.is_watching(), "whoever does not want to wait would wait for it for ever");
         }
         // It dies without a word. While the volume answers nobody, nothing is seen of anybody.
         assert!(place.ask(&mut other, &on("here"), began + HOUR * 4).is_none());
-        let taken = place.watch(&mut other, began + HOUR * 4, SILENCE).unwrap();
+        let taken = place.watch(&mut other, began + HOUR * 4, LEASE_TIMEOUT).unwrap();
         // It only slept: what is there is not its own any more.
         drop(lock);
         assert!(place.directory.path().join(NAME).exists(), "the lock of another was removed");
-        assert!(place.ask(&mut Application::default(), &on("there"), began).is_none());
+        assert!(place.ask(&mut LockAttempt::default(), &on("there"), began).is_none());
         drop(taken);
         assert!(!place.directory.path().join(NAME).exists());
     }
@@ -413,16 +415,22 @@ mod tests {
     fn fault_81_those_who_look_at_a_dead_holder_at_once_do_not_hold_each_other_up() {
         let place = Place::new();
         place.left_by_a_dead_holder();
-        let (mut application, began) = (Application::default(), Instant::now());
-        assert!(place.watch(&mut application, began, SILENCE / 2).is_none());
+        let (mut application, began) = (LockAttempt::default(), Instant::now());
+        assert!(place.watch(&mut application, began, LEASE_TIMEOUT / 2).is_none());
         let another = lease::open(place.destination.root(), OFlags::empty()).unwrap().unwrap();
         rustix::fs::flock(&another, FlockOperation::NonBlockingLockExclusive).unwrap();
         assert!(
-            place.watch(&mut application, began + SILENCE / 2, SILENCE / 2 + Application::PAUSE).is_none()
+            place
+                .watch(&mut application, began + LEASE_TIMEOUT / 2, LEASE_TIMEOUT / 2 + LockAttempt::PAUSE)
+                .is_none()
         );
         assert!(application.is_watching(), "it gave up on the way");
         rustix::fs::flock(&another, FlockOperation::Unlock).unwrap();
-        assert!(place.ask(&mut application, &on("here"), began + SILENCE + Application::PAUSE * 2).is_some());
+        assert!(
+            place
+                .ask(&mut application, &on("here"), began + LEASE_TIMEOUT + LockAttempt::PAUSE * 2)
+                .is_some()
+        );
     }
 
     #[test]
@@ -436,8 +444,9 @@ mod tests {
             groups: vec![],
             source: None,
         };
-        let open = |model: &_| PartFile::open(&place.destination, model, &Naming::Shared, || true).unwrap();
-        let lock = place.ask(&mut Application::default(), &on("there"), Instant::now()).unwrap();
+        let open =
+            |model: &_| PartFile::open(&place.destination, model, &PartNames::Shared, || true).unwrap();
+        let lock = place.ask(&mut LockAttempt::default(), &on("there"), Instant::now()).unwrap();
         let whole = Arc::new(open(&model));
         whole.write(0, b"abcd").unwrap();
         model.path = "y".parse().unwrap();
@@ -471,12 +480,12 @@ mod tests {
     #[test]
     fn a_holder_on_such_a_volume_shows_that_it_lives() {
         let place = Place::new();
-        let lock = place.ask(&mut Application::default(), &on("there"), Instant::now()).unwrap();
+        let lock = place.ask(&mut LockAttempt::default(), &on("there"), Instant::now()).unwrap();
         let touched =
             || rustix::fs::fstat(&lock.file).map(|stat| (stat.st_mtime, stat.st_mtime_nsec)).unwrap();
         let (before, began) = (touched(), Instant::now());
         while touched() == before {
-            assert!(began.elapsed() < PULSE * 8, "nothing was seen of it");
+            assert!(began.elapsed() < HEARTBEAT_INTERVAL * 8, "nothing was seen of it");
             std::thread::park_timeout(Duration::from_millis(20));
         }
     }
@@ -485,9 +494,9 @@ mod tests {
     fn fault_81_a_holder_that_died_on_another_machine_holds_nobody_up_for_long() {
         let place = Place::new();
         place.left_by_a_dead_holder();
-        let (mut application, began) = (Application::default(), Instant::now());
-        assert!(place.watch(&mut application, began, SILENCE / 4 * 3).is_none());
-        assert!(place.watch(&mut application, began + SILENCE / 4 * 3, SILENCE / 4).is_some());
+        let (mut application, began) = (LockAttempt::default(), Instant::now());
+        assert!(place.watch(&mut application, began, LEASE_TIMEOUT / 4 * 3).is_none());
+        assert!(place.watch(&mut application, began + LEASE_TIMEOUT / 4 * 3, LEASE_TIMEOUT / 4).is_some());
     }
 
     #[test]
@@ -495,9 +504,9 @@ mod tests {
         let place = Place::new();
         place.left_by_a_dead_holder();
         let local = Volume { spans_machines: false, scope: "here".to_owned() };
-        assert!(place.ask(&mut Application::default(), &local, Instant::now()).is_some());
+        assert!(place.ask(&mut LockAttempt::default(), &local, Instant::now()).is_some());
         // On this very mount: the kernel would say so.
         place.left_by_a_dead_holder();
-        assert!(place.ask(&mut Application::default(), &on("elsewhere"), Instant::now()).is_some());
+        assert!(place.ask(&mut LockAttempt::default(), &on("elsewhere"), Instant::now()).is_some());
     }
 }

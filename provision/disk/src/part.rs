@@ -36,17 +36,17 @@ use camino::Utf8PathBuf;
 use rustix::fs::FlockOperation;
 use rustix::io::{Errno, retry_on_intr};
 
-pub use copy::{BringError, Way, install_copy};
-pub use hasher::Lease;
+pub use copy::{CopyError, CopyMethod, install_copy};
+pub use hasher::HasherGuard;
 pub(super) use names::Names;
-pub use names::Naming;
+pub use names::PartNames;
 use records::{JOURNAL_BYTES, Records};
-use resume::{Proven, open_exclusively, prove};
+use resume::{ResumeState, open_exclusively, prove};
 
 use crate::crc_ranges::{Pieces, checksum};
 use crate::install::Verified;
-use crate::lock::lease::Tenure;
-use crate::{Destination, Directory, Identity, StoreError};
+use crate::lock::lease::LockLease;
+use crate::{Destination, Directory, FileId, StoreError};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::journal::{self, Reach};
@@ -72,7 +72,7 @@ pub struct Written {
 pub struct PartFile {
     file: File,
     directory: Arc<Directory>,
-    tenure: Option<Arc<Tenure>>,
+    tenure: Option<Arc<LockLease>>,
     names: Names,
     model: ModelPath,
     size: u64,
@@ -125,7 +125,7 @@ impl PartFile {
     pub fn open(
         destination: &Destination,
         model: &Model,
-        naming: &Naming,
+        naming: &PartNames,
         go_on: impl FnMut() -> bool,
     ) -> Result<Self, StoreError> {
         let directory = destination
@@ -138,8 +138,11 @@ impl PartFile {
         if length > model.size {
             file.set_len(model.size).map_err(|error| StoreError::of_volume("cutting it", &path, error))?;
         }
-        let proven =
-            if length == 0 { Proven::default() } else { prove(&file, &directory, &names, model, go_on)? };
+        let proven = if length == 0 {
+            ResumeState::default()
+        } else {
+            prove(&file, &directory, &names, model, go_on)?
+        };
         let part = Self {
             file,
             directory,
@@ -185,11 +188,11 @@ impl PartFile {
     pub fn resume(
         destination: &Destination,
         model: &Model,
-        naming: &Naming,
+        naming: &PartNames,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Self, StoreError> {
         let part = Self::open(destination, model, naming, &mut go_on)?;
-        if *naming != Naming::Shared {
+        if *naming != PartNames::Shared {
             part.adopt_orphans(model, go_on)?;
         }
         Ok(part)
@@ -203,7 +206,7 @@ impl PartFile {
         go_on: impl FnMut() -> bool,
     ) -> Result<u64, StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
-        let names = Names::new(model, &Naming::Shared);
+        let names = Names::new(model, &PartNames::Shared);
         let Some((file, _)) = directory.open_file(&names.part)? else { return Ok(0) };
         Ok(prove(&file, &directory, &names, model, go_on)?.written.len())
     }
@@ -211,7 +214,7 @@ impl PartFile {
     /// What the journal of `model` claims, unproven: for a quick look.
     pub fn claimed(destination: &Destination, model: &Model) -> Result<u64, StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
-        let names = Names::new(model, &Naming::Shared);
+        let names = Names::new(model, &PartNames::Shared);
         if directory.find(&names.part)? == crate::Found::Nothing {
             return Ok(0);
         }
@@ -222,7 +225,7 @@ impl PartFile {
     /// Removes the part of `model`, if there is one and nobody has it.
     pub fn discard(destination: &Destination, model: &Model) -> Result<(), StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
-        let names = Names::new(model, &Naming::Shared);
+        let names = Names::new(model, &PartNames::Shared);
         directory.remove(&names.temporary)?;
         directory.remove(&names.journal)?;
         directory.remove(&names.part)?;
@@ -372,7 +375,7 @@ impl PartFile {
         self.check_not_lost()?;
         self.check_tenure()?;
         let held = rustix::fs::fstat(&self.file).map_err(StoreError::at("looking at it", &self.path()))?;
-        if self.directory.identity(&self.names.part)? != Some(Identity::of(&held)) {
+        if self.directory.identity(&self.names.part)? != Some(FileId::of(&held)) {
             // Another may have installed it while this process stood still: then it is a file that is in use.
             return Err(StoreError::PartReplaced { path: self.path() });
         }

@@ -9,22 +9,22 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::{BLOCK, Destination, Directory, Identity, Installed, Stamp, StoreError};
+use crate::{BLOCK, Destination, Directory, FileId, Installed, Stamp, StoreError};
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::model_path::ModelPath;
 
 /// A regular file, open for reading.
 #[derive(Debug)]
-pub struct Original {
+pub struct SourceFile {
     pub(super) file: File,
     path: Utf8PathBuf,
     stamp: Stamp,
-    identity: Identity,
+    identity: FileId,
     /// The digest that this run has proven and made durable.
     proven: Option<Sha256>,
 }
 
-impl Original {
+impl SourceFile {
     /// Opens the file at `path`, symlinks followed (baked directories may be made of them); `None` where there is none.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -37,7 +37,7 @@ impl Original {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StoreError::NotAFile { path: path.to_owned(), what: "something else" });
         }
-        let (stamp, identity) = (Stamp::of(&stat), Identity::of(&stat));
+        let (stamp, identity) = (Stamp::of(&stat), FileId::of(&stat));
         Ok(Some(Self { file, path: path.to_owned(), stamp, identity, proven: None }))
     }
 
@@ -52,7 +52,7 @@ impl Original {
         let Some((file, stamp)) = directory.open_file(name)? else { return Ok(None) };
         let path = directory.path().join(name);
         let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
-        Ok(Some(Self { file, path, stamp, identity: Identity::of(&stat), proven: None }))
+        Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), proven: None }))
     }
 
     /// Opens a file that this run has just installed, and so proven; `None` where it has changed since.
@@ -74,7 +74,7 @@ impl Original {
     }
 
     /// Which file it is.
-    pub fn identity(&self) -> Identity {
+    pub fn identity(&self) -> FileId {
         self.identity
     }
 
@@ -111,7 +111,7 @@ impl Original {
         let found = if let Some(found) = self.proven {
             found
         } else {
-            let mut reading = Reading::new(self);
+            let mut reading = HashedRead::new(self);
             while reading.read(&mut go_on)? {
                 reading.hash();
             }
@@ -124,7 +124,7 @@ impl Original {
 
 /// A file that is being read and hashed, block by block.
 #[derive(Debug)]
-pub struct Reading<O> {
+pub struct HashedRead<O> {
     original: O,
     hasher: Hasher,
     at: u64,
@@ -133,7 +133,7 @@ pub struct Reading<O> {
     filled: usize,
 }
 
-impl<O: Borrow<Original>> Reading<O> {
+impl<O: Borrow<SourceFile>> HashedRead<O> {
     /// At its first byte.
     pub fn new(original: O) -> Self {
         let it = original.borrow();
@@ -144,7 +144,7 @@ impl<O: Borrow<Original>> Reading<O> {
 
     /// Reads the next block, unless `go_on` says no; false at the file's end.
     pub fn read(&mut self, go_on: &mut impl FnMut() -> bool) -> Result<bool, StoreError> {
-        let Original { file, path, .. } = self.original.borrow();
+        let SourceFile { file, path, .. } = self.original.borrow();
         if !go_on() {
             return Err(StoreError::Interrupted { path: path.clone() });
         }

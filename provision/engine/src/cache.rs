@@ -20,7 +20,7 @@ use camino::Utf8Path;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
-use provision_disk::{Acquire, Destination, DestinationLock, Directory, Found, Original, StoreError};
+use provision_disk::{Acquire, Destination, DestinationLock, Directory, Found, SourceFile, StoreError};
 
 /// A cache directory, held open.
 #[derive(Debug, Clone)]
@@ -76,10 +76,10 @@ impl Cache {
     }
 
     /// The object with a model's bytes, unproven; `None` where there is none of its length.
-    pub fn find(&self, model: &Model) -> Result<Option<Original>, StoreError> {
+    pub fn find(&self, model: &Model) -> Result<Option<SourceFile>, StoreError> {
         let path = path_of(&model.sha256);
         match self.place.find(&path)? {
-            Found::File(stamp) if stamp.size == model.size => Original::in_place(&self.place, &path),
+            Found::File(stamp) if stamp.size == model.size => SourceFile::in_place(&self.place, &path),
             _ => Ok(None),
         }
     }
@@ -95,10 +95,10 @@ impl Cache {
 
     /// Removes an object whose bytes proved wrong, unless a run is working here: that may have replaced it, or will. Who
     /// is reading it goes on reading it.
-    pub fn discard(&self, wrong: &Original, sha256: &Sha256) -> Result<(), StoreError> {
+    pub fn discard(&self, wrong: &SourceFile, sha256: &Sha256) -> Result<(), StoreError> {
         let path = path_of(sha256);
         let Acquire::Acquired(_lock) = DestinationLock::try_acquire(&self.place)? else { return Ok(()) };
-        match (Original::in_place(&self.place, &path)?, self.place.parent(&path, false)?) {
+        match (SourceFile::in_place(&self.place, &path)?, self.place.parent(&path, false)?) {
             (Some(found), Some(directory)) if found.identity() == wrong.identity() => {
                 directory.remove(path.file_name()).map(drop)
             }

@@ -31,8 +31,8 @@ use crate::transfer::{self, Transfer, TransferConfig};
 use provision_core::event::{Event, Observer, Outcome};
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::safetensors;
-use provision_disk::{Acquire, Application, Destination, DestinationLock, Installed, Naming, StoreError};
-use provision_http::Origin;
+use provision_disk::{Acquire, Destination, DestinationLock, Installed, LockAttempt, PartNames, StoreError};
+use provision_http::HttpClient;
 
 use downloads::Collector;
 use dry_run::Shown;
@@ -86,7 +86,7 @@ pub struct Job<'a> {
     /// How.
     pub config: FetchConfig,
     /// Where connections come from; made when the first is needed.
-    pub origin: Arc<Origin>,
+    pub origin: Arc<HttpClient>,
     /// Who is told.
     pub observer: Arc<dyn Observer>,
     /// Turns true when the run is to stop.
@@ -387,8 +387,8 @@ fn refuse_to_fetch(missing: Vec<(&Model, u64)>) -> Result<(), FetchError> {
     Err(FetchError::Offline { count: missing.len(), names })
 }
 
-fn naming(guard: &DestinationLock) -> Naming {
-    if guard.is_exclusive() { Naming::Shared } else { Naming::private() }
+fn naming(guard: &DestinationLock) -> PartNames {
+    if guard.is_exclusive() { PartNames::Shared } else { PartNames::private() }
 }
 
 /// Waits for the destination's lock.
@@ -402,7 +402,7 @@ async fn acquire(
     const ASK: Duration = Duration::from_millis(100);
     let started = Instant::now();
     let mut told = false;
-    let mut application = Application::default();
+    let mut application = LockAttempt::default();
     loop {
         let holder = match application.ask(destination)? {
             Acquire::Acquired(lock) => {

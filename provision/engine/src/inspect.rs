@@ -7,7 +7,7 @@ use crate::workers::{self, Queue};
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
-use provision_disk::{Destination, Found, Identity, Original, Reading, Stamp, StoreError};
+use provision_disk::{Destination, FileId, Found, HashedRead, SourceFile, Stamp, StoreError};
 
 /// What a file is like.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Seen {
     /// Its size and mtime.
     pub stamp: Stamp,
     /// Which file it was; the one at the end, where it was a symlink.
-    pub identity: Identity,
+    pub identity: FileId,
 }
 
 impl Condition {
@@ -81,7 +81,7 @@ pub(crate) fn conditions(
     threads: usize,
     observer: &dyn Observer,
     go_on: impl Fn() -> bool + Sync,
-    settle: impl Fn(&Subject<'_>, &Original) -> Result<(), StoreError> + Sync,
+    settle: impl Fn(&Subject<'_>, &SourceFile) -> Result<(), StoreError> + Sync,
 ) -> Vec<Condition> {
     workers::each_in_pairs(
         subjects,
@@ -94,7 +94,7 @@ pub(crate) fn conditions(
 /// A file of the queue that is being hashed.
 struct Lane {
     at: usize,
-    reading: Reading<Original>,
+    reading: HashedRead<SourceFile>,
 }
 
 /// Takes files off the queue until it is empty, and keeps two of them going.
@@ -103,7 +103,7 @@ fn hash_in_pairs(
     queue: &Queue<'_, Subject<'_>, Condition>,
     observer: &dyn Observer,
     go_on: &impl Fn() -> bool,
-    settle: &impl Fn(&Subject<'_>, &Original) -> Result<(), StoreError>,
+    settle: &impl Fn(&Subject<'_>, &SourceFile) -> Result<(), StoreError>,
 ) {
     let next = || {
         while let Some((at, subject)) = queue.take() {
@@ -111,7 +111,7 @@ fn hash_in_pairs(
                 Ok(original) => {
                     let (path, size) = (subject.model.path.clone(), subject.model.size);
                     observer.observe(&Event::Checking { path, size });
-                    return Some(Lane { at, reading: Reading::new(original) });
+                    return Some(Lane { at, reading: HashedRead::new(original) });
                 }
                 Err(condition) => queue.done(at, condition),
             }
@@ -134,7 +134,7 @@ fn hash_in_pairs(
     loop {
         (a, b) = (advance(a), advance(b));
         match (&mut a, &mut b) {
-            (Some(a), Some(b)) => Reading::hash_two([&mut a.reading, &mut b.reading]),
+            (Some(a), Some(b)) => HashedRead::hash_two([&mut a.reading, &mut b.reading]),
             (Some(one), None) | (None, Some(one)) => one.reading.hash(),
             (None, None) => return,
         }
@@ -142,7 +142,7 @@ fn hash_in_pairs(
 }
 
 /// The file that is to be hashed, or what can be said without.
-fn open(destination: &Destination, subject: &Subject<'_>) -> Result<Original, Condition> {
+fn open(destination: &Destination, subject: &Subject<'_>) -> Result<SourceFile, Condition> {
     let Subject { model, link } = subject;
     let unreadable = Condition::Unreadable;
     if let Some(target) = link
@@ -151,7 +151,7 @@ fn open(destination: &Destination, subject: &Subject<'_>) -> Result<Original, Co
         if stamp.size != model.size {
             return Err(Condition::WrongSize { found: stamp.size });
         }
-        return Original::open(target).map_err(unreadable)?.ok_or(Condition::Missing);
+        return SourceFile::open(target).map_err(unreadable)?.ok_or(Condition::Missing);
     }
     match destination.find(&model.path).map_err(unreadable)? {
         Found::Nothing => Err(Condition::Missing),
@@ -159,15 +159,15 @@ fn open(destination: &Destination, subject: &Subject<'_>) -> Result<Original, Co
         Found::Other(what) => Err(Condition::NotAFile(what)),
         Found::File(stamp) if stamp.size != model.size => Err(Condition::WrongSize { found: stamp.size }),
         Found::File(_) => {
-            Original::in_place(destination, &model.path).map_err(unreadable)?.ok_or(Condition::Missing)
+            SourceFile::in_place(destination, &model.path).map_err(unreadable)?.ok_or(Condition::Missing)
         }
     }
 }
 
 fn judge(
     subject: &Subject<'_>,
-    reading: Reading<Original>,
-    settle: impl Fn(&Subject<'_>, &Original) -> Result<(), StoreError>,
+    reading: HashedRead<SourceFile>,
+    settle: impl Fn(&Subject<'_>, &SourceFile) -> Result<(), StoreError>,
 ) -> Condition {
     let model = subject.model;
     match reading.finish() {

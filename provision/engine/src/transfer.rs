@@ -35,8 +35,8 @@ use provision_core::event::{FileIndex, Observer};
 use provision_core::lockfile::Model;
 use provision_core::schedule::{HostId, Limits, Schedule};
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, Installed, Naming, PartFile, StoreError};
-use provision_http::Origin;
+use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError};
+use provision_http::HttpClient;
 
 use buffers::Buffers;
 use coordinator::{Coordinator, FileState, Phase};
@@ -44,7 +44,7 @@ use hashing::Hashing;
 use limiter::Limiter;
 use policy::FilePolicy;
 pub use policy::{Attempt, FileError, SourceError};
-pub use provision_http::sniff::Instead;
+pub use provision_http::sniff::SniffedContent;
 use target::Target;
 
 /// How often time passes for the schedule.
@@ -89,7 +89,7 @@ pub struct Wanted {
     /// Where its bytes are collected, and what `model` is the path in.
     pub place: Arc<Destination>,
     /// What its part is called.
-    pub naming: Naming,
+    pub naming: PartNames,
     /// Its part, if one was there; else it is made with the first byte.
     pub part: Option<PartFile>,
     /// What is still to be done when it is installed there.
@@ -129,7 +129,7 @@ pub struct Fetched {
 /// What a run works with.
 pub struct Transfer {
     /// Where connections come from.
-    pub origin: Arc<Origin>,
+    pub origin: Arc<HttpClient>,
     /// How to behave.
     pub config: TransferConfig,
     /// Who is told.

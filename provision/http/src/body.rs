@@ -8,14 +8,14 @@ use http::header::{self, HeaderMap};
 use tokio::time::Instant;
 
 use crate::client::Connection;
-use crate::error::{RequestError, TransportError, Unusable};
+use crate::error::{RequestError, ResponseError, TransportError};
 use provision_core::source_url::SourceUrl;
 
 impl Connection {
     /// The body that is on its way from `url`, of `most` bytes at most.
     ///
     /// # Errors
-    /// [`Unusable::Oversized`] where it is longer, as soon as that is said or seen; and whatever else is not the whole.
+    /// [`ResponseError::Oversized`] where it is longer, as soon as that is said or seen; and whatever else is not the whole.
     pub(super) async fn body(
         &mut self,
         url: &SourceUrl,
@@ -35,7 +35,7 @@ impl Connection {
         length: Option<u64>,
         most: u64,
     ) -> Result<Vec<u8>, RequestError> {
-        let oversized = || RequestError::unusable(url, Unusable::Oversized { most });
+        let oversized = || RequestError::unusable(url, ResponseError::Oversized { most });
         if length.is_some_and(|length| length > most) {
             return Err(oversized());
         }

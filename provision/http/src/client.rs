@@ -14,18 +14,18 @@ use url::Url;
 use crate::auth::bearer::{Challenge, Tokens};
 use crate::auth::credentials::{Credentials, Secret};
 use crate::dns::{Hosts, Names};
-use crate::error::{Beginning, RequestError, TransportError, Unusable};
+use crate::error::{BodyPrefix, RequestError, ResponseError, TransportError};
 use crate::hub_headers;
 use crate::public_ip::is_public;
 use crate::redirect::{MAX_HOPS, RedirectError, follow};
-use crate::response::{Asked, judge, strong_etag};
+use crate::response::{ExpectedBody, judge, strong_etag};
 use crate::tls::{Roots, RootsError, client_config};
 use crate::wire::connect::{Connector, Line};
 use crate::wire::http1::{Head, Request};
 use crate::wire::proxy::{Proxies, ProxyError, ProxyTable};
 use provision_core::backoff;
 use provision_core::byte_range::ByteRange;
-use provision_core::redact::Told;
+use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 pub use reading::{Answer, End};
 
@@ -33,11 +33,11 @@ pub use reading::{Answer, End};
 const IDLE: Duration = Duration::from_secs(20);
 
 /// How long the rest of a short body, or the end of one whose bytes are all there, is waited for.
-const MOMENT: Duration = Duration::from_millis(200);
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// What every request of a run shares.
 #[derive(Debug, Clone)]
-pub struct OriginConfig {
+pub struct ClientConfig {
     /// Which secret goes to which host.
     pub credentials: Credentials,
     /// Proxies, as the environment names them.
@@ -58,7 +58,7 @@ pub struct OriginConfig {
     pub private_redirects: bool,
 }
 
-impl Default for OriginConfig {
+impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             credentials: Credentials::none(),
@@ -76,7 +76,7 @@ impl Default for OriginConfig {
 
 /// An origin that cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum OriginError {
+pub enum ClientError {
     /// The certificates.
     #[error(transparent)]
     Roots(#[from] RootsError),
@@ -86,14 +86,14 @@ pub enum OriginError {
 }
 
 /// Makes connections that share one configuration.
-pub struct Origin {
-    pub(super) config: OriginConfig,
+pub struct HttpClient {
+    pub(super) config: ClientConfig,
     connector: Connector,
     /// What registries' token services gave.
     tokens: Tokens,
 }
 
-impl std::fmt::Debug for Origin {
+impl std::fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Origin").field("config", &self.config).finish_non_exhaustive()
     }
@@ -101,7 +101,7 @@ impl std::fmt::Debug for Origin {
 
 /// One TCP stream at a time, kept open from request to request.
 pub struct Connection {
-    pub(super) origin: Arc<Origin>,
+    pub(super) origin: Arc<HttpClient>,
     live: Option<Live>,
 }
 
@@ -141,7 +141,7 @@ pub struct Resolved {
 
 /// What a request asks for, beside its address.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wish {
+pub(super) struct RequestHeaders {
     /// `Range`.
     pub(super) range: Option<ByteRange>,
     /// `Accept`.
@@ -170,9 +170,9 @@ impl Resolved {
     }
 }
 
-impl Origin {
+impl HttpClient {
     /// Checks the configuration; no network is touched.
-    pub fn new(config: OriginConfig) -> Result<Arc<Self>, OriginError> {
+    pub fn new(config: ClientConfig) -> Result<Arc<Self>, ClientError> {
         let connector = Connector {
             tls: Arc::new(client_config(&config.roots)?),
             proxies: ProxyTable::new(&config.proxies)?,
@@ -190,8 +190,8 @@ impl Origin {
     }
 
     /// What the hosts at these addresses were told, so that it is not shown where they repeat it.
-    pub fn told<'u>(&self, addresses: impl Iterator<Item = &'u SourceUrl>) -> Told {
-        let mut told = Told::default();
+    pub fn told<'u>(&self, addresses: impl Iterator<Item = &'u SourceUrl>) -> Redactor {
+        let mut told = Redactor::default();
         self.config.credentials.tell(&mut told);
         self.config.proxies.tell(&mut told);
         self.tokens.tell(&mut told);
@@ -231,18 +231,18 @@ impl Connection {
         &mut self,
         source: &SourceUrl,
         resolved: Option<&Resolved>,
-        asked: Asked,
+        asked: ExpectedBody,
     ) -> Result<Answer<'_>, RequestError> {
         let first = self.origin.effective(source);
         let mut at = resolved.cloned().unwrap_or_else(|| Resolved::first(first));
-        let wish = Wish { range: asked.range, accept: accept(source) };
+        let wish = RequestHeaders { range: asked.range, accept: accept(source) };
         for _ in 0..=MAX_HOPS {
             let (head, peer) = self.send(&at, wish).await?;
             if !is_redirect(head.status) {
                 return self.check(&head, at, asked, resolved.is_some()).await;
             }
             hub_headers::check(&head.headers, asked).map_err(|mut what| {
-                if let Unusable::Replaced(replaced) = &mut what {
+                if let ResponseError::FileChanged(replaced) = &mut what {
                     let told = self.origin.told(at.addresses());
                     replaced.commit = replaced.commit.take().and_then(|commit| told.harmless(commit));
                 }
@@ -292,7 +292,11 @@ impl Connection {
 
     /// Sends the request, over the connection that stands if it leads there, and waits for the answer's head. A
     /// registry's demand for a token is met on the way.
-    pub(super) async fn send(&mut self, to: &Resolved, wish: Wish) -> Result<(Head, IpAddr), RequestError> {
+    pub(super) async fn send(
+        &mut self,
+        to: &Resolved,
+        wish: RequestHeaders,
+    ) -> Result<(Head, IpAddr), RequestError> {
         let token = if to.same_origin { self.origin.tokens.of(&to.url) } else { None };
         let (head, peer) = self.send_with(to, wish, token.as_ref()).await?;
         let challenge = to.same_origin.then(|| Challenge::of(head.status, &head.headers, &to.url)).flatten();
@@ -317,7 +321,7 @@ impl Connection {
     pub(super) async fn send_with(
         &mut self,
         to: &Resolved,
-        wish: Wish,
+        wish: RequestHeaders,
         token: Option<&Secret>,
     ) -> Result<(Head, IpAddr), RequestError> {
         let wait = self.origin.config.head_timeout;
@@ -330,7 +334,7 @@ impl Connection {
     async fn send_without_limit(
         &mut self,
         to: &Resolved,
-        wish: Wish,
+        wish: RequestHeaders,
         token: Option<&Secret>,
     ) -> Result<(Head, IpAddr), RequestError> {
         let origin = self.origin.clone();
@@ -386,7 +390,7 @@ impl Connection {
     pub(super) async fn drain(&mut self) {
         let mut rest = vec![0; 16 << 10];
         let mut read = 0;
-        let drained = tokio::time::timeout(MOMENT, async {
+        let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {
             while read < rest.len() {
                 match self.read(&mut rest[read..]).await {
                     Ok(more) if more > 0 => read += more,
@@ -403,10 +407,10 @@ impl Connection {
     }
 
     /// How a body that is not used begins, as far as it comes within a moment.
-    async fn beginning(&mut self, told: Told) -> Beginning {
+    async fn beginning(&mut self, told: Redactor) -> BodyPrefix {
         let mut bytes = vec![0; 4 << 10];
         let mut read = 0;
-        let reading = tokio::time::timeout(MOMENT, async {
+        let reading = tokio::time::timeout(DRAIN_TIMEOUT, async {
             while read < bytes.len() {
                 match self.read(&mut bytes[read..]).await {
                     Ok(more) if more > 0 => read += more,
@@ -416,14 +420,14 @@ impl Connection {
         });
         let _ = reading.await;
         bytes.truncate(read);
-        Beginning { bytes, told }
+        BodyPrefix { bytes, told }
     }
 
     async fn check(
         &mut self,
         head: &Head,
         at: Resolved,
-        asked: Asked,
+        asked: ExpectedBody,
         resolved_earlier: bool,
     ) -> Result<Answer<'_>, RequestError> {
         if let Some(error) = self.failure(head, &at, resolved_earlier) {
@@ -435,14 +439,14 @@ impl Connection {
             Err(what) => {
                 let is_from_the_start =
                     status == StatusCode::OK || asked.range.is_none_or(|range| range.start == 0);
-                let is_another_file = matches!(what, Unusable::Html | Unusable::WrongSize { .. });
+                let is_another_file = matches!(what, ResponseError::Html | ResponseError::WrongSize { .. });
                 let is_body_of_it = status.is_success() && is_from_the_start && is_another_file;
                 let began = if is_body_of_it {
                     self.beginning(self.origin.told(at.addresses())).await
                 } else {
-                    Beginning::default()
+                    BodyPrefix::default()
                 };
-                Err(RequestError::Unusable { url: at.url, what, began })
+                Err(RequestError::ResponseError { url: at.url, what, began })
             }
         }
     }

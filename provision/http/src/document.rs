@@ -6,8 +6,8 @@
 use http::StatusCode;
 use http::header::HeaderMap;
 
-use crate::client::{Connection, Resolved, Wish, is_redirect};
-use crate::error::{RequestError, Unusable};
+use crate::client::{Connection, RequestHeaders, Resolved, is_redirect};
+use crate::error::{RequestError, ResponseError};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::encoding;
 use provision_core::source_url::SourceUrl;
@@ -20,7 +20,7 @@ impl Connection {
     pub async fn document(&mut self, source: &SourceUrl, most: u64) -> Result<Vec<u8>, RequestError> {
         let mut at = Resolved::first(self.origin.effective(source));
         for _ in 0..=MAX_HOPS {
-            let (head, peer) = self.send(&at, Wish { range: None, accept: "*/*" }).await?;
+            let (head, peer) = self.send(&at, RequestHeaders { range: None, accept: "*/*" }).await?;
             if is_redirect(head.status) {
                 at = self.next(&head, &at, peer)?;
                 self.drain().await;
@@ -37,12 +37,12 @@ impl Connection {
 }
 
 /// Whether the head is one of a document that is to be read.
-fn look(status: StatusCode, headers: &HeaderMap) -> Result<(), Unusable> {
+fn look(status: StatusCode, headers: &HeaderMap) -> Result<(), ResponseError> {
     if status != StatusCode::OK {
-        return Err(Unusable::Status { status: status.as_u16() });
+        return Err(ResponseError::Status { status: status.as_u16() });
     }
     match encoding(headers) {
-        Some(encoding) => Err(Unusable::Encoded { encoding }),
+        Some(encoding) => Err(ResponseError::Encoded { encoding }),
         None => Ok(()),
     }
 }
@@ -53,7 +53,7 @@ mod tests {
 
     use super::*;
 
-    fn ask(status: u16, head: &[(&str, &str)]) -> Result<(), Unusable> {
+    fn ask(status: u16, head: &[(&str, &str)]) -> Result<(), ResponseError> {
         let mut headers = HeaderMap::new();
         for (name, value) in head {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
@@ -64,8 +64,8 @@ mod tests {
     #[test]
     fn a_document_is_a_200_as_it_is() {
         assert_eq!(ask(200, &[("content-length", "100"), ("content-encoding", "identity")]), Ok(()));
-        assert_eq!(ask(206, &[]), Err(Unusable::Status { status: 206 }));
-        assert!(matches!(ask(200, &[("content-encoding", "gzip")]), Err(Unusable::Encoded { .. })));
+        assert_eq!(ask(206, &[]), Err(ResponseError::Status { status: 206 }));
+        assert!(matches!(ask(200, &[("content-encoding", "gzip")]), Err(ResponseError::Encoded { .. })));
     }
 
     #[test]

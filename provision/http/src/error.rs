@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::RedirectError;
-use crate::hub_headers::Replaced;
+use crate::hub_headers::FileChanged;
 use crate::wire::connect::ConnectError;
-use provision_core::redact::Told;
+use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
 /// The Hub's `X-Error-Code` for a repository that is not there, or not for whoever asks.
@@ -82,26 +82,26 @@ pub enum RequestError {
     },
     /// An answer that is not what was asked for.
     #[error("{url}: {what}")]
-    Unusable {
+    ResponseError {
         /// The address.
         url: SourceUrl,
         /// What is wrong with it.
-        what: Unusable,
+        what: ResponseError,
         /// How its body begins, where that is the beginning of a file of another kind or length.
-        began: Beginning,
+        began: BodyPrefix,
     },
 }
 
 /// The first bytes of a body, or none. For whoever can tell what they are; not to be shown as they stand.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Beginning {
+pub struct BodyPrefix {
     /// The bytes.
     pub bytes: Vec<u8>,
     /// What must not be shown of them.
-    pub told: Told,
+    pub told: Redactor,
 }
 
-impl std::fmt::Debug for Beginning {
+impl std::fmt::Debug for BodyPrefix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Beginning({} bytes)", self.bytes.len())
     }
@@ -175,7 +175,7 @@ pub enum TransportError {
 
 /// How an answer is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum ResponseError {
     /// The origin cannot do ranges, or not properly.
     #[error("{0}")]
     NoRanges(&'static str),
@@ -218,7 +218,7 @@ pub enum Unusable {
     },
     /// The host says, before a byte comes, that another file is there now.
     #[error("{0}")]
-    Replaced(Box<Replaced>),
+    FileChanged(Box<FileChanged>),
     /// A document that is larger than any that is wanted.
     #[error("what is there is larger than {} MiB", most >> 20)]
     Oversized {
@@ -270,17 +270,19 @@ impl RequestError {
             Self::Busy { status, wait, .. } => {
                 Remedy::Retry { wait: *wait, throttled: matches!(status, 429 | 503) }
             }
-            Self::Unusable { what, .. } => match what {
-                Unusable::NoRanges(_) => Remedy::Plain,
-                Unusable::OtherStart { .. } => Remedy::RetryThenPlain,
-                Unusable::WrongLength | Unusable::Changed => Remedy::Retry { wait: None, throttled: false },
-                Unusable::WrongSize { .. }
-                | Unusable::Replaced(_)
-                | Unusable::Oversized { .. }
-                | Unusable::Encoded { .. }
-                | Unusable::Html
-                | Unusable::NoToken
-                | Unusable::Status { .. } => Remedy::NextSource,
+            Self::ResponseError { what, .. } => match what {
+                ResponseError::NoRanges(_) => Remedy::Plain,
+                ResponseError::OtherStart { .. } => Remedy::RetryThenPlain,
+                ResponseError::WrongLength | ResponseError::Changed => {
+                    Remedy::Retry { wait: None, throttled: false }
+                }
+                ResponseError::WrongSize { .. }
+                | ResponseError::FileChanged(_)
+                | ResponseError::Oversized { .. }
+                | ResponseError::Encoded { .. }
+                | ResponseError::Html
+                | ResponseError::NoToken
+                | ResponseError::Status { .. } => Remedy::NextSource,
             },
         }
     }
@@ -293,7 +295,7 @@ impl RequestError {
             | Self::Refused { url, .. }
             | Self::Busy { url, .. }
             | Self::Missing { url, .. }
-            | Self::Unusable { url, .. } => Some(url),
+            | Self::ResponseError { url, .. } => Some(url),
         }
     }
 
@@ -357,8 +359,8 @@ impl RequestError {
     }
 
     /// An answer of `url` that cannot be used, whatever its body is.
-    pub(super) fn unusable(url: &SourceUrl, what: Unusable) -> Self {
-        Self::Unusable { url: url.clone(), what, began: Beginning::default() }
+    pub(super) fn unusable(url: &SourceUrl, what: ResponseError) -> Self {
+        Self::ResponseError { url: url.clone(), what, began: BodyPrefix::default() }
     }
 
     /// The transport failed towards `url`.

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::error::Unusable;
+use crate::error::ResponseError;
 use crate::redirect::{self, RedirectError};
-use crate::response::{self, Asked, Shape};
+use crate::response::{self, BodyKind, ExpectedBody};
 use provision_core::source_url::SourceUrl;
 
 /// The most hops from a source to its bytes.
@@ -24,7 +24,7 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 /// Judges an answer's head. Headers that HTTP does not allow are left out, as the reader of heads does.
-pub fn judge(status: u16, headers: &[(&str, &[u8])], asked: Asked) -> Result<Shape, Unusable> {
+pub fn judge(status: u16, headers: &[(&str, &[u8])], asked: ExpectedBody) -> Result<BodyKind, ResponseError> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let name = HeaderName::from_bytes(name.as_bytes());

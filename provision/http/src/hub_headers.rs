@@ -10,8 +10,8 @@ use std::fmt;
 
 use http::header::HeaderMap;
 
-use crate::error::Unusable;
-use crate::response::Asked;
+use crate::error::ResponseError;
+use crate::response::ExpectedBody;
 use provision_core::digest::Sha256;
 
 /// The longest name of a commit that is shown (git: 40 digits, or 64).
@@ -19,25 +19,25 @@ const LONGEST_COMMIT: usize = 64;
 
 /// Another file is behind an address than the lock says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replaced {
+pub struct FileChanged {
     /// What the lock says.
-    pub was: Identity,
+    pub was: ContentId,
     /// What the host says.
-    pub is: Identity,
+    pub is: ContentId,
     /// The commit that the address stands for now.
     pub commit: Option<String>,
 }
 
 /// What a file is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Identity {
+pub enum ContentId {
     /// The digest of its bytes.
     Sha256(Sha256),
     /// Its length in bytes.
     Size(u64),
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sha256(digest) => write!(f, "SHA-256 {digest}"),
@@ -46,7 +46,7 @@ impl fmt::Display for Identity {
     }
 }
 
-impl fmt::Display for Replaced {
+impl fmt::Display for FileChanged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { was, is, commit } = self;
         write!(f, "the file at this address is another one now: it was {was} (the lock), it is {is}")?;
@@ -61,21 +61,22 @@ impl fmt::Display for Replaced {
 }
 
 /// Whether a redirect leads to what was asked for, as far as it says.
-pub(super) fn check(headers: &HeaderMap, asked: Asked) -> Result<(), Unusable> {
+pub(super) fn check(headers: &HeaderMap, asked: ExpectedBody) -> Result<(), ResponseError> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let commit = || {
         let is_one =
             |name: &&str| name.len() <= LONGEST_COMMIT && name.bytes().all(|b| b.is_ascii_hexdigit());
         text("x-repo-commit").filter(|name| !name.is_empty()).filter(is_one).map(str::to_owned)
     };
-    let replaced = |was, is| Err(Unusable::Replaced(Box::new(Replaced { was, is, commit: commit() })));
+    let replaced =
+        |was, is| Err(ResponseError::FileChanged(Box::new(FileChanged { was, is, commit: commit() })));
     if let (Some(was), Some(is)) = (asked.sha256, text("x-linked-etag").and_then(digest))
         && was != is
     {
-        return replaced(Identity::Sha256(was), Identity::Sha256(is));
+        return replaced(ContentId::Sha256(was), ContentId::Sha256(is));
     }
     match text("x-linked-size").and_then(|size| size.parse().ok()) {
-        Some(size) if size != asked.size => replaced(Identity::Size(asked.size), Identity::Size(size)),
+        Some(size) if size != asked.size => replaced(ContentId::Size(asked.size), ContentId::Size(size)),
         _ => Ok(()),
     }
 }
@@ -94,12 +95,12 @@ mod tests {
     const SIZE: u64 = 100;
     const OURS: [u8; 32] = [7; 32];
 
-    fn ask(head: &[(&str, &str)]) -> Result<(), Unusable> {
+    fn ask(head: &[(&str, &str)]) -> Result<(), ResponseError> {
         let mut headers = HeaderMap::new();
         for (name, value) in head {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
-        check(&headers, Asked { range: None, size: SIZE, sha256: Some(Sha256::from_bytes(OURS)) })
+        check(&headers, ExpectedBody { range: None, size: SIZE, sha256: Some(Sha256::from_bytes(OURS)) })
     }
 
     fn quoted(digest: [u8; 32]) -> String {
@@ -111,14 +112,14 @@ mod tests {
         let commit = "0123456789abcdef0123456789abcdef01234567";
         let other =
             [("x-linked-etag", &*quoted([8; 32])), ("x-linked-size", "100"), ("x-repo-commit", commit)];
-        let Err(Unusable::Replaced(replaced)) = ask(&other) else { panic!("it was taken") };
-        assert_eq!(replaced.was, Identity::Sha256(Sha256::from_bytes(OURS)));
-        assert_eq!(replaced.is, Identity::Sha256(Sha256::from_bytes([8; 32])));
+        let Err(ResponseError::FileChanged(replaced)) = ask(&other) else { panic!("it was taken") };
+        assert_eq!(replaced.was, ContentId::Sha256(Sha256::from_bytes(OURS)));
+        assert_eq!(replaced.is, ContentId::Sha256(Sha256::from_bytes([8; 32])));
         let text = replaced.to_string();
         assert!(text.contains(commit) && text.contains("lock update") && text.contains("pin"), "{text}");
         let shorter = ask(&[("x-linked-etag", &*quoted(OURS)), ("x-linked-size", "99")]);
         assert!(
-            matches!(&shorter, Err(Unusable::Replaced(is)) if is.is == Identity::Size(99)),
+            matches!(&shorter, Err(ResponseError::FileChanged(is)) if is.is == ContentId::Size(99)),
             "{shorter:?}"
         );
     }
@@ -146,7 +147,7 @@ mod tests {
     fn a_commit_that_moved_is_no_other_file_and_what_is_no_commit_is_not_shown() {
         let same = quoted(OURS);
         assert_eq!(ask(&[("x-linked-etag", &same), ("x-repo-commit", "0123abc")]), Ok(()));
-        let Err(Unusable::Replaced(replaced)) =
+        let Err(ResponseError::FileChanged(replaced)) =
             ask(&[("x-linked-size", "1"), ("x-repo-commit", "<b>main</b>")])
         else {
             panic!("it was taken")

@@ -1,6 +1,6 @@
 //! HTTP: everything between an address and its bytes.
 //!
-//! An [`Origin`] holds what every request of a run shares (credentials, proxies, certificates, timeouts) and makes
+//! An [`HttpClient`] holds what every request of a run shares (credentials, proxies, certificates, timeouts) and makes
 //! [`Connection`]s. A connection is one TCP stream at a time, so the schedule knows whose speed it measures. An
 //! answer is never believed: `answer` checks its head against what was asked before a byte of it is used.
 //!
@@ -27,11 +27,11 @@ mod tls;
 mod wire;
 
 pub use auth::credentials::{Credential, Credentials, Secret};
-pub use client::{Answer, Connection, End, Origin, OriginConfig, OriginError, Resolved};
+pub use client::{Answer, ClientConfig, ClientError, Connection, End, HttpClient, Resolved};
 pub use dns::Hosts;
-pub use error::{Beginning, Remedy, RequestError, TransportError, Unusable};
-pub use hub_headers::{Identity, Replaced};
+pub use error::{BodyPrefix, Remedy, RequestError, ResponseError, TransportError};
+pub use hub_headers::{ContentId, FileChanged};
 pub use redirect::RedirectError;
-pub use response::{Asked, Shape};
+pub use response::{BodyKind, ExpectedBody};
 pub use tls::{Roots, RootsError};
 pub use wire::proxy::{Proxies, ProxyError};

@@ -14,14 +14,14 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
-use crate::client::{Connection, Origin, Resolved, Wish, accept, is_redirect, wall_clock};
-use crate::error::{Remedy, RequestError, Unusable};
+use crate::client::{Connection, HttpClient, RequestHeaders, Resolved, accept, is_redirect, wall_clock};
+use crate::error::{Remedy, RequestError, ResponseError};
 use crate::redirect::{MAX_HOPS, RedirectError, follow};
 use crate::response::encoding;
 use crate::wire::http1::Head;
 use provision_core::backoff::RetryPolicy;
 use provision_core::byte_range::{ByteRange, ContentRange};
-use provision_core::redact::Told;
+use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
 /// The longest document, in bytes. A listing of a repository with ten thousand files has three million; the next page is
@@ -99,7 +99,7 @@ pub struct Document {
     /// Where the next page is (`Link: <…>; rel="next"`), always on the same host.
     pub next: Option<SourceUrl>,
     /// What must not be shown of it.
-    told: Told,
+    told: Redactor,
 }
 
 impl Document {
@@ -171,7 +171,7 @@ impl fmt::Debug for Metadata {
 
 impl Metadata {
     /// Asks through `origin`; `on_wait` is told before each wait.
-    pub fn new(origin: &Arc<Origin>, retry: RetryPolicy, on_wait: OnWait) -> Self {
+    pub fn new(origin: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
         Self { connection: origin.connection(), retry, on_wait }
     }
 
@@ -241,7 +241,7 @@ impl Connection {
     async fn follow(
         &mut self,
         url: &SourceUrl,
-        wish: Wish,
+        wish: RequestHeaders,
         hops: &mut Vec<Hop>,
     ) -> Result<(Head, Resolved), RequestError> {
         let mut at = Resolved::first(self.origin.effective(url));
@@ -262,11 +262,11 @@ impl Connection {
     }
 
     async fn json(&mut self, url: &SourceUrl) -> Result<Document, MetadataError> {
-        let wish = Wish { range: None, accept: "application/json" };
+        let wish = RequestHeaders { range: None, accept: "application/json" };
         let (head, at) = self.follow(url, wish, &mut Vec::new()).await?;
         check(&head, &at.url, StatusCode::OK)?;
         let body = match self.body(&at.url, &head.headers, MAX_DOCUMENT as u64).await {
-            Err(RequestError::Unusable { url, what: Unusable::Oversized { .. }, .. }) => {
+            Err(RequestError::ResponseError { url, what: ResponseError::Oversized { .. }, .. }) => {
                 return Err(MetadataError::TooLarge { url });
             }
             body => body?,
@@ -294,7 +294,7 @@ impl Connection {
     }
 
     async fn probe(&mut self, url: &SourceUrl) -> Result<Probe, RequestError> {
-        let wish = Wish { range: Some(ByteRange::new(0, 1)), accept: accept(url) };
+        let wish = RequestHeaders { range: Some(ByteRange::new(0, 1)), accept: accept(url) };
         let mut hops = Vec::new();
         let (head, at) = self.follow(url, wish, &mut hops).await?;
         let headers = &head.headers;
@@ -333,11 +333,11 @@ fn check(head: &Head, url: &SourceUrl, status: StatusCode) -> Result<(), Request
     let is_html =
         text(header::CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
     let what = if head.status != status {
-        Unusable::Status { status: head.status.as_u16() }
+        ResponseError::Status { status: head.status.as_u16() }
     } else if is_html {
-        Unusable::Html
+        ResponseError::Html
     } else if let Some(encoding) = encoding(&head.headers) {
-        Unusable::Encoded { encoding }
+        ResponseError::Encoded { encoding }
     } else {
         return Ok(());
     };
@@ -345,7 +345,7 @@ fn check(head: &Head, url: &SourceUrl, status: StatusCode) -> Result<(), Request
 }
 
 impl Hop {
-    fn of(headers: &HeaderMap, url: &SourceUrl, told: &Told) -> Self {
+    fn of(headers: &HeaderMap, url: &SourceUrl, told: &Redactor) -> Self {
         let text = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?.trim();
             let value = value.strip_prefix("W/").unwrap_or(value).trim_matches('"');
@@ -423,7 +423,7 @@ mod tests {
         headers.insert("x-linked-etag", "W/\"abc\"".parse().unwrap());
         headers.insert("x-linked-size", "12".parse().unwrap());
         headers.insert("x-repo-commit", "a b".parse().unwrap());
-        let hop = Hop::of(&headers, &"https://h/x".parse().unwrap(), &Told::default());
+        let hop = Hop::of(&headers, &"https://h/x".parse().unwrap(), &Redactor::default());
         assert_eq!((hop.linked_etag.as_deref(), hop.linked_size, hop.commit), (Some("abc"), Some(12), None));
     }
 }

@@ -2,18 +2,18 @@
 //!
 //! The origin is hostile until checked. A range answer must be a 206 with the start that was asked for and the
 //! lock's total; any other 2xx is not "the range". What may be wrong and what follows from it is in
-//! [`Unusable`](crate::Unusable); the numbers are the fault catalogue's.
+//! [`ResponseError`](crate::Unusable); the numbers are the fault catalogue's.
 
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
-use crate::error::Unusable;
+use crate::error::ResponseError;
 use provision_core::byte_range::{ByteRange, ContentRange};
 use provision_core::digest::Sha256;
 
 /// What was asked of the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
+pub struct ExpectedBody {
     /// The bytes; `None` for the whole file without a `Range` header.
     pub range: Option<ByteRange>,
     /// The file's length, as the lock says.
@@ -24,7 +24,7 @@ pub struct Asked {
 
 /// What the body is going to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum BodyKind {
     /// These bytes of the file; they start where they were asked for and may end earlier. `exact` where the body is
     /// framed to end with them, so that the connection can be used again.
     Part {
@@ -38,64 +38,68 @@ pub enum Shape {
 }
 
 /// Judges a 2xx or 416 answer.
-pub(super) fn judge(status: StatusCode, headers: &HeaderMap, asked: Asked) -> Result<Shape, Unusable> {
+pub(super) fn judge(
+    status: StatusCode,
+    headers: &HeaderMap,
+    asked: ExpectedBody,
+) -> Result<BodyKind, ResponseError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let content_type = text(header::CONTENT_TYPE).unwrap_or("").to_ascii_lowercase();
     if let Some(encoding) = encoding(headers) {
-        return Err(Unusable::Encoded { encoding });
+        return Err(ResponseError::Encoded { encoding });
     }
     let length = text(header::CONTENT_LENGTH).and_then(|value| value.parse::<u64>().ok());
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
     match status {
         StatusCode::PARTIAL_CONTENT => {
             if content_type.starts_with("multipart/") {
-                return Err(Unusable::NoRanges("it answers one range in several parts"));
+                return Err(ResponseError::NoRanges("it answers one range in several parts"));
             }
             let content_range = text(header::CONTENT_RANGE).and_then(ContentRange::parse);
             let Some(ContentRange::Part { range, total }) = content_range else {
-                return Err(Unusable::NoRanges("it answers 206 without saying which bytes"));
+                return Err(ResponseError::NoRanges("it answers 206 without saying which bytes"));
             };
             let Some(wanted) = asked.range else {
-                return Err(Unusable::NoRanges("it answers 206 although no range was asked for"));
+                return Err(ResponseError::NoRanges("it answers 206 although no range was asked for"));
             };
             if let Some(total) = total.filter(|total| *total != asked.size) {
-                return Err(Unusable::WrongSize { found: Some(total), expected: asked.size });
+                return Err(ResponseError::WrongSize { found: Some(total), expected: asked.size });
             }
             if range.start != wanted.start {
-                return Err(Unusable::OtherStart { asked: wanted.start, found: range.start });
+                return Err(ResponseError::OtherStart { asked: wanted.start, found: range.start });
             }
             if range.end > asked.size {
-                return Err(Unusable::WrongSize { found: None, expected: asked.size });
+                return Err(ResponseError::WrongSize { found: None, expected: asked.size });
             }
             if length.is_some_and(|length| !chunked && length != range.len()) {
-                return Err(Unusable::WrongLength);
+                return Err(ResponseError::WrongLength);
             }
             let taken = ByteRange::new(range.start, range.end.min(wanted.end));
             // Length and chunked together is how answers are smuggled: take what fits, trust nothing after it.
             let exact = taken == range && !chunked;
-            Ok(Shape::Part { range: taken, exact })
+            Ok(BodyKind::Part { range: taken, exact })
         }
         StatusCode::OK => {
             if content_type.starts_with("text/html") {
-                return Err(Unusable::Html);
+                return Err(ResponseError::Html);
             }
             if asked.range.is_some() && headers.contains_key(header::CONTENT_RANGE) {
-                return Err(Unusable::NoRanges("it answers 200 with a Content-Range"));
+                return Err(ResponseError::NoRanges("it answers 200 with a Content-Range"));
             }
             match length.filter(|length| !chunked && *length != asked.size) {
-                Some(found) => Err(Unusable::WrongSize { found: Some(found), expected: asked.size }),
-                None => Ok(Shape::Whole),
+                Some(found) => Err(ResponseError::WrongSize { found: Some(found), expected: asked.size }),
+                None => Ok(BodyKind::Whole),
             }
         }
         StatusCode::RANGE_NOT_SATISFIABLE => {
             match text(header::CONTENT_RANGE).and_then(ContentRange::parse) {
                 Some(ContentRange::Unsatisfied { total }) if total != asked.size => {
-                    Err(Unusable::WrongSize { found: Some(total), expected: asked.size })
+                    Err(ResponseError::WrongSize { found: Some(total), expected: asked.size })
                 }
-                _ => Err(Unusable::NoRanges("it answers 416 to a range that lies within the file")),
+                _ => Err(ResponseError::NoRanges("it answers 416 to a range that lies within the file")),
             }
         }
-        status => Err(Unusable::Status { status: status.as_u16() }),
+        status => Err(ResponseError::Status { status: status.as_u16() }),
     }
 }
 
@@ -123,18 +127,26 @@ mod tests {
 
     const SIZE: u64 = 100;
 
-    fn answer(status: u16, range: Option<(u64, u64)>, head: &[(&str, &str)]) -> Result<Shape, Unusable> {
+    fn answer(
+        status: u16,
+        range: Option<(u64, u64)>,
+        head: &[(&str, &str)],
+    ) -> Result<BodyKind, ResponseError> {
         let mut headers = HeaderMap::new();
         for (name, value) in head {
             headers.append(header::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         let range = range.map(|(start, end)| ByteRange::new(start, end));
-        judge(StatusCode::from_u16(status).unwrap(), &headers, Asked { range, size: SIZE, sha256: None })
+        judge(
+            StatusCode::from_u16(status).unwrap(),
+            &headers,
+            ExpectedBody { range, size: SIZE, sha256: None },
+        )
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "compared with results")]
-    fn part(start: u64, end: u64, exact: bool) -> Result<Shape, Unusable> {
-        Ok(Shape::Part { range: ByteRange::new(start, end), exact })
+    fn part(start: u64, end: u64, exact: bool) -> Result<BodyKind, ResponseError> {
+        Ok(BodyKind::Part { range: ByteRange::new(start, end), exact })
     }
 
     #[test]
@@ -152,31 +164,31 @@ mod tests {
                 .into_iter()
                 .enumerate()
         {
-            assert_eq!(answer(200, Some((10, 20)), head), Ok(Shape::Whole), "fault {}", n + 1);
+            assert_eq!(answer(200, Some((10, 20)), head), Ok(BodyKind::Whole), "fault {}", n + 1);
         }
         let both =
             answer(200, Some((10, 20)), &[("content-range", "bytes 10-19/100"), ("content-length", "10")]);
-        assert!(matches!(both, Err(Unusable::NoRanges(_))));
+        assert!(matches!(both, Err(ResponseError::NoRanges(_))));
     }
 
     #[test]
     fn faults_4_5_8_9_10_what_a_206_must_say() {
         let ask = |head: &[(&str, &str)]| answer(206, Some((10, 20)), head);
-        assert!(matches!(ask(&[]), Err(Unusable::NoRanges(_))));
-        assert!(matches!(ask(&[("content-range", "bytes ten")]), Err(Unusable::NoRanges(_))));
+        assert!(matches!(ask(&[]), Err(ResponseError::NoRanges(_))));
+        assert!(matches!(ask(&[("content-range", "bytes ten")]), Err(ResponseError::NoRanges(_))));
         assert_eq!(
             ask(&[("content-range", "bytes 11-20/100")]),
-            Err(Unusable::OtherStart { asked: 10, found: 11 })
+            Err(ResponseError::OtherStart { asked: 10, found: 11 })
         );
         assert_eq!(
             ask(&[("content-range", "bytes 10-19/99")]),
-            Err(Unusable::WrongSize { found: Some(99), expected: SIZE })
+            Err(ResponseError::WrongSize { found: Some(99), expected: SIZE })
         );
         assert_eq!(ask(&[("content-range", "bytes 10-19/*")]), part(10, 20, true));
-        assert!(matches!(ask(&[("content-range", "bytes 10-199/*")]), Err(Unusable::WrongSize { .. })));
+        assert!(matches!(ask(&[("content-range", "bytes 10-199/*")]), Err(ResponseError::WrongSize { .. })));
         assert!(matches!(
             ask(&[("content-type", "multipart/byteranges; boundary=x")]),
-            Err(Unusable::NoRanges(_))
+            Err(ResponseError::NoRanges(_))
         ));
     }
 
@@ -190,7 +202,7 @@ mod tests {
         );
         assert_eq!(
             ask(&[("content-range", "bytes 10-19/100"), ("content-length", "9")]),
-            Err(Unusable::WrongLength)
+            Err(ResponseError::WrongLength)
         );
         let both = ask(&[
             ("content-range", "bytes 10-19/100"),
@@ -205,26 +217,29 @@ mod tests {
         let ask = |encoding| {
             answer(206, Some((0, 10)), &[("content-range", "bytes 0-9/100"), ("content-encoding", encoding)])
         };
-        assert!(matches!(ask("gzip"), Err(Unusable::Encoded { .. })));
+        assert!(matches!(ask("gzip"), Err(ResponseError::Encoded { .. })));
         assert_eq!(ask("identity"), part(0, 10, true));
     }
 
     #[test]
     fn faults_22_23_and_other_statuses() {
-        assert!(matches!(answer(416, Some((0, 10)), &[]), Err(Unusable::NoRanges(_))));
+        assert!(matches!(answer(416, Some((0, 10)), &[]), Err(ResponseError::NoRanges(_))));
         assert!(matches!(
             answer(416, Some((0, 10)), &[("content-range", "bytes */7")]),
-            Err(Unusable::WrongSize { .. })
+            Err(ResponseError::WrongSize { .. })
         ));
-        assert_eq!(answer(200, None, &[("content-type", "text/html; charset=utf-8")]), Err(Unusable::Html));
+        assert_eq!(
+            answer(200, None, &[("content-type", "text/html; charset=utf-8")]),
+            Err(ResponseError::Html)
+        );
         assert_eq!(
             answer(200, None, &[("content-length", "99")]),
-            Err(Unusable::WrongSize { found: Some(99), expected: 100 })
+            Err(ResponseError::WrongSize { found: Some(99), expected: 100 })
         );
-        assert_eq!(answer(204, None, &[]), Err(Unusable::Status { status: 204 }));
+        assert_eq!(answer(204, None, &[]), Err(ResponseError::Status { status: 204 }));
         assert!(matches!(
             answer(206, None, &[("content-range", "bytes 0-9/100")]),
-            Err(Unusable::NoRanges(_))
+            Err(ResponseError::NoRanges(_))
         ));
     }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
-use provision_core::redact::Told;
+use provision_core::redact::Redactor;
 
 /// How many bytes are worth looking at.
 pub const LOOK: usize = 4 << 10;
@@ -28,7 +28,7 @@ const POINTERS: [&str; 2] =
 
 /// What came instead of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Instead {
+pub enum SniffedContent {
     /// A Git LFS pointer: what a repository holds in the file's place.
     Pointer {
         /// The digest of the file that it stands for.
@@ -50,14 +50,14 @@ pub enum Instead {
     },
 }
 
-impl Instead {
+impl SniffedContent {
     /// Whether the address holds other bytes for good: nothing has gone wrong on the way, and nobody has to log in.
     pub fn is_integrity(&self) -> bool {
         matches!(self, Self::Pointer { .. })
     }
 }
 
-impl fmt::Display for Instead {
+impl fmt::Display for SniffedContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pointer { oid, size, is_ours } => {
@@ -97,7 +97,7 @@ impl fmt::Display for Instead {
 
 /// What `body`, which is not `model` but begins where it should begin, is. `None` where it cannot be said. `told` is what
 /// must not be shown of it.
-pub fn recognise(body: &[u8], model: &Model, told: &Told) -> Option<Instead> {
+pub fn recognise(body: &[u8], model: &Model, told: &Redactor) -> Option<SniffedContent> {
     let body = &body[..body.len().min(LOOK)];
     // Of nearly every file its first byte tells that it is none of these, and small files come by the thousand.
     let begins = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
@@ -114,7 +114,7 @@ pub fn recognise(body: &[u8], model: &Model, told: &Told) -> Option<Instead> {
         model.path.file_name().rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case(ending))
     };
     if !ends("html") && !ends("htm") && is_page(text) {
-        return Some(Instead::Page {
+        return Some(SniffedContent::Page {
             title: between(text, "<title", "</title>").and_then(|title| printable(title, told)),
         });
     }
@@ -123,19 +123,19 @@ pub fn recognise(body: &[u8], model: &Model, told: &Told) -> Option<Instead> {
         b'<' => said_in_xml(text),
         _ => None,
     };
-    Some(Instead::Error { text: printable(&said?, told)? })
+    Some(SniffedContent::Error { text: printable(&said?, told)? })
 }
 
 /// Whether a body that begins like this cannot be `model`, whatever follows.
-pub fn is_never(came: &Instead, model: &Model) -> bool {
-    matches!(came, Instead::Pointer { .. }) && model.size > LONGEST_POINTER
+pub fn is_never(came: &SniffedContent, model: &Model) -> bool {
+    matches!(came, SniffedContent::Pointer { .. }) && model.size > LONGEST_POINTER
 }
 
-fn pointer(rest: &str, model: &Model) -> Instead {
+fn pointer(rest: &str, model: &Model) -> SniffedContent {
     let value = |key: &str| rest.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     let oid = value("oid").and_then(|oid| oid.trim().strip_prefix("sha256:")?.parse::<Sha256>().ok());
     let size = value("size").and_then(|size| size.trim().parse::<u64>().ok());
-    Instead::Pointer { oid, size, is_ours: oid == Some(model.sha256) && size == Some(model.size) }
+    SniffedContent::Pointer { oid, size, is_ours: oid == Some(model.sha256) && size == Some(model.size) }
 }
 
 fn is_page(text: &str) -> bool {
@@ -188,7 +188,7 @@ fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
 
 /// A server's words in one line, without what it was told. A word that may be a token, a signature or an address with one
 /// is left out, too: the server may have it from somebody else.
-fn printable(text: &str, told: &Told) -> Option<String> {
+fn printable(text: &str, told: &Redactor) -> Option<String> {
     let text = told.conceal(text);
     let is_secret = |word: &str| {
         let has = |test: fn(&char) -> bool| word.chars().any(|c| test(&c));

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::source_url::SourceUrl;
-use provision_http::Origin;
+use provision_http::HttpClient;
 use provision_http::metadata::{Metadata, OnWait};
 use url::Url;
 
@@ -81,7 +81,7 @@ pub struct Resolver {
 
 impl Resolver {
     /// Asks through `origin`; `on_wait` is told before each wait.
-    pub fn new(origin: &Arc<Origin>, retry: RetryPolicy, on_wait: OnWait) -> Self {
+    pub fn new(origin: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
         Self {
             metadata: Metadata::new(origin, retry, on_wait),
             trees: HashMap::new(),

@@ -28,9 +28,11 @@ use provision_core::event::{Event, Observer, Outcome, Planned, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Acquire, Application, Destination, DestinationLock, Naming, PartFile, StoreError};
+use provision_disk::{Acquire, Destination, DestinationLock, LockAttempt, PartFile, PartNames, StoreError};
 use provision_http::metadata::{Metadata, MetadataError, OnWait};
-use provision_http::{Answer, Asked, Beginning, Connection, Origin, Remedy, RequestError, Shape, Unusable};
+use provision_http::{
+    Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, HttpClient, Remedy, RequestError, ResponseError,
+};
 
 use crate::resolve::Found;
 use crate::source::Source;
@@ -91,7 +93,7 @@ pub enum StreamError {
 
 /// Reads files into a destination's parts.
 pub struct Reader {
-    origin: Arc<Origin>,
+    origin: Arc<HttpClient>,
     retry: RetryPolicy,
     on_wait: OnWait,
     destination: Utf8PathBuf,
@@ -111,7 +113,7 @@ impl std::fmt::Debug for Reader {
 impl Reader {
     /// Reads into `destination`, which is made when there is something to read; `observer` is told how it goes.
     pub fn new(
-        origin: Arc<Origin>,
+        origin: Arc<HttpClient>,
         retry: RetryPolicy,
         on_wait: OnWait,
         destination: Utf8PathBuf,
@@ -188,11 +190,11 @@ impl Reader {
 
 /// Gets the destination's lock. Nobody is waited for, but until it is known whether a holder on another machine lives.
 async fn acquire(destination: &Destination) -> Result<DestinationLock, StreamError> {
-    let mut application = Application::default();
+    let mut application = LockAttempt::default();
     loop {
         match application.ask(destination)? {
             Acquire::Acquired(lock) => return Ok(lock),
-            Acquire::Held(_) if application.is_watching() => tokio::time::sleep(Application::PAUSE).await,
+            Acquire::Held(_) if application.is_watching() => tokio::time::sleep(LockAttempt::PAUSE).await,
             Acquire::Held(holder) => return Err(StreamError::Busy { holder }),
         }
     }
@@ -252,7 +254,7 @@ impl From<StoreError> for ReadError {
 
 /// The part of `model`, with what may be gone on with.
 fn open_part(destination: &Destination, model: &Model, lasts: bool) -> Result<Arc<PartFile>, StoreError> {
-    let part = PartFile::open(destination, model, &Naming::Shared, || true)?;
+    let part = PartFile::open(destination, model, &PartNames::Shared, || true)?;
     if !lasts && part.held() > 0 {
         part.reset()?;
     }
@@ -308,7 +310,12 @@ impl<'a> Reading<'a> {
                 Err(ReadError::Stream(error)) => return Err(error),
                 Err(ReadError::Host(error)) => error,
             };
-            if let RequestError::Unusable { url, what: Unusable::WrongSize { found, expected }, .. } = error {
+            if let RequestError::ResponseError {
+                url,
+                what: ResponseError::WrongSize { found, expected },
+                ..
+            } = error
+            {
                 return Err(StreamError::OtherSize { url, said: expected, sent: found });
             }
             let had_bytes = self.part.held() > 0;
@@ -372,12 +379,12 @@ impl<'a> Reading<'a> {
         let Some(mut gap) = self.part.missing().first().copied() else { return Ok(()) };
         let size = self.found.size;
         let whole = gap.start == 0 && gap.end == size;
-        let asked = Asked { range: (!whole).then_some(gap), size, sha256: None };
+        let asked = ExpectedBody { range: (!whole).then_some(gap), size, sha256: None };
         let mut answer = connection.get(&self.found.url, None, asked).await?;
         let (mut at, end) = match answer.shape {
-            Shape::Part { range, .. } => (range.start, range.end),
+            BodyKind::Part { range, .. } => (range.start, range.end),
             // Ranges are not to be had: what is held is read over.
-            Shape::Whole => (0, size),
+            BodyKind::Whole => (0, size),
         };
         if self.etag.is_some() && answer.etag != self.etag {
             let changed = answer.changed();
@@ -406,7 +413,11 @@ impl<'a> Reading<'a> {
             let bytes = &block[..read];
             if at == 0 && is_page(bytes, &self.model.path) {
                 let url = answer.resolved.url().clone();
-                let page = RequestError::Unusable { url, what: Unusable::Html, began: Beginning::default() };
+                let page = RequestError::ResponseError {
+                    url,
+                    what: ResponseError::Html,
+                    began: BodyPrefix::default(),
+                };
                 return Err(page.into());
             }
             let end_of_bytes = at + read as u64;
@@ -459,7 +470,7 @@ async fn read_some(answer: &mut Answer<'_>, block: &mut [u8]) -> Result<usize, R
 /// Removes the part that has got its own digest for a name.
 fn forget(destination: &Destination, model: &Model, sha256: Sha256) -> Result<(), StoreError> {
     let model = Model { sha256, ..model.clone() };
-    PartFile::open(destination, &model, &Naming::Shared, || true)?.remove()
+    PartFile::open(destination, &model, &PartNames::Shared, || true)?.remove()
 }
 
 /// A weak validator says nothing about bytes (RFC 9110 section 8.8.1).

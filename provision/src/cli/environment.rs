@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::exit::{Code, Failure};
 use provision_core::source_url::SourceUrl;
-use provision_http::{Credential, Credentials, OriginConfig, Proxies, Roots};
+use provision_http::{ClientConfig, Credential, Credentials, Proxies, Roots};
 
 /// The Hub's own hosts.
 const HUB: [&str; 2] = ["huggingface.co", "hf.co"];
@@ -51,7 +51,7 @@ pub fn wants_colour() -> bool {
 ///
 /// # Errors
 /// Usage errors, before any network: a value that cannot be meant is not passed over. Secrets are not repeated.
-pub fn origin() -> Result<(OriginConfig, Vec<String>), Failure> {
+pub fn origin() -> Result<(ClientConfig, Vec<String>), Failure> {
     let endpoints = [
         (&HUB[..1], endpoint("HF_ENDPOINT")?),
         (&[GITHUB_API][..], endpoint("GITHUB_API_URL")?),
@@ -63,26 +63,26 @@ pub fn origin() -> Result<(OriginConfig, Vec<String>), Failure> {
         let endpoint = endpoint.iter();
         endpoint.flat_map(|url| hosts.iter().map(|host| ((*host).to_owned(), url.clone())))
     });
-    let config = OriginConfig {
+    let config = ClientConfig {
         credentials: credentials([hub, github, modelscope], &mut warnings)?,
         proxies: proxies(),
         roots: roots()?,
         endpoints: replaced.collect(),
-        ..OriginConfig::default()
+        ..ClientConfig::default()
     };
     Ok((config, warnings))
 }
 
 /// What requests need to know, read when the first of them is made; what people should know about that is said once.
 #[derive(Debug, Default)]
-pub struct Network(Option<OriginConfig>);
+pub struct Network(Option<ClientConfig>);
 
 impl Network {
     /// The same as [`origin`].
     ///
     /// # Errors
     /// As [`origin`].
-    pub fn config(&mut self) -> Result<OriginConfig, Failure> {
+    pub fn config(&mut self) -> Result<ClientConfig, Failure> {
         if let Some(config) = &self.0 {
             return Ok(config.clone());
         }
@@ -129,7 +129,7 @@ fn credentials(
                 credentials.add(Credential::basic(host, &login, &password));
             }
         }
-        Netrc::Unusable(why) => {
+        Netrc::ResponseError(why) => {
             warnings.push(format!("{why}; the logins in it are not used"));
             credentials.set_unread(why);
         }
@@ -181,7 +181,7 @@ enum Netrc {
     /// Host, login, password.
     Logins(Vec<(String, String, String)>),
     /// Nobody has named the file, and it cannot be used: why. Most locks need no login, and one that does will say so.
-    Unusable(String),
+    ResponseError(String),
 }
 
 /// Logins by host. The `default` entry is left out: it would send a password to every host in a lock.
@@ -196,7 +196,7 @@ fn netrc() -> Result<Netrc, Failure> {
         None => (format!("the netrc file {path}"), false),
     };
     let unusable = |why: String| {
-        if usage { Err(Failure::new(Code::Usage, why)) } else { Ok(Netrc::Unusable(why)) }
+        if usage { Err(Failure::new(Code::Usage, why)) } else { Ok(Netrc::ResponseError(why)) }
     };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,

@@ -17,7 +17,7 @@ use provision_core::event::{Event, Outcome, Planned};
 use provision_core::lockfile::{Lockfile, Model};
 use provision_disk::StoreError;
 use provision_engine::fetch::{self, Baked, FetchError, Job, Local, Report, Verify};
-use provision_http::{Origin, OriginConfig};
+use provision_http::{ClientConfig, HttpClient};
 
 /// Fetches what `args` ask for.
 ///
@@ -100,7 +100,7 @@ fn install(
         }
         return Ok(());
     }
-    let origin = if config.offline || config.dry_run { OriginConfig::default() } else { network.config()? };
+    let origin = if config.offline || config.dry_run { ClientConfig::default() } else { network.config()? };
     let report = fetch(args, baked, &lock, models, origin)?;
     conclude(args, &report)
 }
@@ -120,9 +120,9 @@ pub fn fetch(
     baked: Option<Baked>,
     lock: &Lockfile,
     models: Vec<&Model>,
-    origin: OriginConfig,
+    origin: ClientConfig,
 ) -> Result<Report, Failure> {
-    let origin = Origin::new(origin).map_err(|error| Failure::new(Code::Usage, error))?;
+    let origin = HttpClient::new(origin).map_err(|error| Failure::new(Code::Usage, error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(super::arguments::threads().clamp(2, 4))
         .max_blocking_threads(16)

@@ -195,7 +195,7 @@ fn pruning_removes_what_was_used_longest_ago_and_what_is_partial_by_its_age() {
     let mut other = Cache::object(&world.lock().models()[1]);
     other.sha256 = provision_core::digest::Sha256::of(b"never fetched");
     let other = Cache::object(&other);
-    drop(PartFile::open(cache.place(), &other, &provision_disk::Naming::Shared, || true).unwrap());
+    drop(PartFile::open(cache.place(), &other, &provision_disk::PartNames::Shared, || true).unwrap());
     let entries = cache.entries().unwrap();
     assert_eq!(entries.len(), 3);
     assert_eq!(entries.iter().filter(|entry| entry.is_partial).count(), 1);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 use provision_core::event::Event;
-use provision_http::{Credential, Origin};
+use provision_http::{Credential, HttpClient};
 use provision_testbed::{Content, Fault, SIGNATURE_PREFIX, Shape, When};
 
 use crate::program::{program, run};
@@ -102,7 +102,7 @@ fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes()
     }
     assert_no_secret(&world.events.text());
     assert_no_secret(&format!("{:?}", world.http));
-    let origin = Origin::new(world.http.clone()).unwrap();
+    let origin = HttpClient::new(world.http.clone()).unwrap();
     assert_no_secret(&format!("{origin:?} {:?}", origin.connection()));
     assert_no_secret(&format!("{:?}", world.lock()));
 }
@@ -144,7 +144,7 @@ fn fault_54_a_proxy_is_used_with_its_password_which_is_never_shown() {
     // Base64 of `user:canary-token`.
     let expected = Some("Basic dXNlcjpjYW5hcnktdG9rZW4=");
     assert!(requests.iter().all(|request| request.header("proxy-authorization") == expected));
-    let origin = Origin::new(world.http.clone()).unwrap();
+    let origin = HttpClient::new(world.http.clone()).unwrap();
     let said = format!("{report:?} {:?} {origin:?} {:?}", world.http, origin.connection());
     for secret in [CANARY, "dXNlcjpj"] {
         assert!(!said.contains(secret) && !world.events.text().contains(secret), "{said}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use provision_core::backoff::RetryPolicy;
 use provision_core::source_url::SourceUrl;
 use provision_http::metadata::{Metadata, MetadataError, Wait};
-use provision_http::{Credential, Origin, OriginConfig, RequestError};
+use provision_http::{ClientConfig, Credential, HttpClient, RequestError};
 use provision_testbed::faces::github::{GitHub, Limit};
 use provision_testbed::faces::hub::Hub;
 use provision_testbed::faces::oci::Registry;
@@ -23,8 +23,8 @@ fn policy() -> RetryPolicy {
 }
 
 /// Asks with `config`; `on_wait` hears of waits.
-fn asking(config: OriginConfig, on_wait: impl Fn(&Wait) + Send + Sync + 'static) -> Metadata {
-    Metadata::new(&Origin::new(config).unwrap(), policy(), Arc::new(on_wait))
+fn asking(config: ClientConfig, on_wait: impl Fn(&Wait) + Send + Sync + 'static) -> Metadata {
+    Metadata::new(&HttpClient::new(config).unwrap(), policy(), Arc::new(on_wait))
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -41,7 +41,7 @@ fn a_document_names_its_next_page_and_says_that_it_wants_json() {
     let hub = Hub::mount(&site, &store);
     hub.commit("o/r", "main", &[("a.bin", Content::generated(1, 9)), ("b.bin", Content::generated(2, 9))]);
     hub.page(1);
-    let mut metadata = asking(OriginConfig::default(), |_| {});
+    let mut metadata = asking(ClientConfig::default(), |_| {});
     let tree = url(&site.url("/api/models/o/r/tree/main"));
     let first = block_on(metadata.ask(&tree)).unwrap();
     let second = block_on(metadata.ask(first.next.as_ref().unwrap())).unwrap();
@@ -61,7 +61,7 @@ fn a_probe_is_one_byte_and_remembers_what_the_redirect_said() {
     let hub = Hub::mount(&site, &store);
     let content = Content::generated(1, 5_000_000);
     let commit = hub.commit("o/r", "main", &[("x.bin", content.clone())]);
-    let mut metadata = asking(OriginConfig::default(), |_| {});
+    let mut metadata = asking(ClientConfig::default(), |_| {});
     let probe = block_on(metadata.probe(&url(&site.url("/o/r/resolve/main/x.bin")))).unwrap();
     assert_eq!(probe.commit(), Some(commit.as_str()));
     assert_eq!(probe.linked(), Some((content.sha256_hex().as_str(), Some(content.size()))));
@@ -88,7 +88,7 @@ fn a_wait_that_a_host_asks_for_is_told_and_honoured() {
     hub.limit_api(0, 1);
     let told = Arc::new(Mutex::new(Vec::new()));
     let (heard, limited) = (told.clone(), hub.clone());
-    let mut metadata = asking(OriginConfig::default(), move |wait| {
+    let mut metadata = asking(ClientConfig::default(), move |wait| {
         heard.lock().unwrap().push(wait.clone());
         limited.unlimit();
     });
@@ -106,7 +106,7 @@ fn what_is_told_to_wait_too_long_is_told_until_when() {
     let github = GitHub::mount(&site, &store);
     github.upload("o/r", "v1", "x.onnx", &Content::generated(1, 9), true);
     github.limit(Some(Limit::Primary(4_102_444_800)));
-    let mut metadata = asking(OriginConfig::default(), |_| panic!("nobody waits that long"));
+    let mut metadata = asking(ClientConfig::default(), |_| panic!("nobody waits that long"));
     let api = url(&site.url("/api/v3/repos/o/r/releases/tags/v1"));
     let error = block_on(metadata.ask(&api)).unwrap_err();
     let said = error.to_string();
@@ -114,14 +114,14 @@ fn what_is_told_to_wait_too_long_is_told_until_when() {
     assert!(said.contains("GITHUB_TOKEN") && said.contains("2100"), "{said}");
     github.limit(Some(Limit::Primary(1)));
     let limited = github.clone();
-    let mut metadata = asking(OriginConfig::default(), move |_| limited.limit(None));
+    let mut metadata = asking(ClientConfig::default(), move |_| limited.limit(None));
     block_on(metadata.ask(&api)).unwrap();
 }
 
 #[test]
 fn what_fails_for_good_is_not_asked_again() {
     let site = start();
-    let mut metadata = asking(OriginConfig::default(), |wait| panic!("{wait}"));
+    let mut metadata = asking(ClientConfig::default(), |wait| panic!("{wait}"));
     for status in [401, 404, 410] {
         site.misbehave("/x", Fault::status(status));
         let error = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err();
@@ -137,7 +137,7 @@ fn what_fails_for_good_is_not_asked_again() {
     assert_eq!(site.counters().requests, 3);
     site.put("/x", Content::bytes("{}"));
     site.misbehave("/x", Fault::status(502).when(When::First(2)));
-    let mut metadata = asking(OriginConfig::default(), |wait| assert!(!wait.is_asked));
+    let mut metadata = asking(ClientConfig::default(), |wait| assert!(!wait.is_asked));
     block_on(metadata.ask(&url(&site.url("/x")))).unwrap();
 }
 
@@ -151,12 +151,12 @@ fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
     site.put("/x", Content::bytes(vec![b' '; 1000]));
     let drip = || Fault::Trickle { every: Duration::from_millis(50) };
     site.misbehave("/x", drip());
-    let config = OriginConfig {
+    let config = ClientConfig {
         head_timeout: Duration::from_millis(700),
         document_timeout: Duration::from_millis(900),
-        ..OriginConfig::default()
+        ..ClientConfig::default()
     };
-    let origin = Origin::new(config.clone()).unwrap();
+    let origin = HttpClient::new(config.clone()).unwrap();
     let once = RetryPolicy { retries: 1, ..policy() };
     let mut metadata = Metadata::new(&origin, once, Arc::new(|_| {}));
     let began = std::time::Instant::now();
@@ -201,10 +201,10 @@ fn a_registrys_token_is_asked_for_and_used_by_a_fetch_too() {
     assert!(store.requests().iter().all(|request| request.header("authorization").is_none()));
 
     registry.guard_with("models/vae", "Basic dTpw");
-    let mut metadata = asking(OriginConfig::default(), |_| {});
+    let mut metadata = asking(ClientConfig::default(), |_| {});
     let error = block_on(metadata.probe(&url(&blob))).unwrap_err();
     assert!(error.to_string().contains("/token") && error.to_string().contains("netrc"), "{error}");
-    let mut config = OriginConfig::default();
+    let mut config = ClientConfig::default();
     config.credentials.add(Credential::basic("127.0.0.1", "u", "p"));
     let mut metadata = asking(config, |_| {});
     let probe = block_on(metadata.probe(&url(&blob))).unwrap();
@@ -215,7 +215,7 @@ fn a_registrys_token_is_asked_for_and_used_by_a_fetch_too() {
 fn fault_53_a_next_page_with_the_token_in_its_path_is_not_shown() {
     let site = start();
     let token = "lettersonlytoken";
-    let mut config = OriginConfig::default();
+    let mut config = ClientConfig::default();
     config.credentials.add(Credential::bearer("127.0.0.1", Some(site.addr().port()), token));
     let mut metadata = asking(config, |_| {});
     site.put("/tree", Content::bytes("[]"));

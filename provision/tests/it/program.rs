@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
-use provision_disk::{Destination, Naming, PartFile};
+use provision_disk::{Destination, PartFile, PartNames};
 use provision_testbed::{Content, Fault, Shape};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -279,7 +279,7 @@ fn offline_never_asks_even_where_a_complete_part_proves_wrong() {
     let content = Content::generated(1, 3_000_000);
     world.file("x", &content);
     let destination = Destination::create(&world.destination()).unwrap();
-    let part = PartFile::open(&destination, &world.lock().models()[0], &Naming::Shared, || true).unwrap();
+    let part = PartFile::open(&destination, &world.lock().models()[0], &PartNames::Shared, || true).unwrap();
     let _ = part.write(0, &content.flipped(7, 1).to_vec()).unwrap();
     part.checkpoint().unwrap();
     drop(part);

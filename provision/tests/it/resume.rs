@@ -2,7 +2,7 @@
 //! others planted or broke is in `faults::disk::left_behind`.
 
 use provision_core::event::{Event, Planned};
-use provision_disk::{Destination, Naming, PartFile};
+use provision_disk::{Destination, PartFile, PartNames};
 use provision_testbed::{Content, Fault, Shape, When};
 
 use crate::world::World;
@@ -41,7 +41,7 @@ pub(crate) fn only(world: &World, ending: &str) -> std::path::PathBuf {
 pub(crate) fn plant_part(world: &World, content: &Content, held: u64) {
     let destination = Destination::create(&world.destination()).unwrap();
     let lock = world.lock();
-    let part = PartFile::open(&destination, &lock.models()[0], &Naming::Shared, || true).unwrap();
+    let part = PartFile::open(&destination, &lock.models()[0], &PartNames::Shared, || true).unwrap();
     let _ = part.write(0, &content.slice(0..held)).unwrap();
     part.checkpoint().unwrap();
 }

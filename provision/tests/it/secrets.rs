@@ -279,7 +279,7 @@ mod tests {
     use std::io::Write as _;
 
     use provision_core::event::{Event, Observer as _};
-    use provision_http::Origin;
+    use provision_http::HttpClient;
     use provision_testbed::{Content, Fault, Shape, When};
 
     use super::*;
@@ -545,7 +545,7 @@ mod tests {
         world.http.proxies.http = Some(format!("http://user:{MARK}@p.example"));
         world.file("x", &Content::generated(1, 100_000));
         let (http, lock) = (world.http_with_token(), world.lock());
-        let origin = Origin::new(http.clone()).unwrap();
+        let origin = HttpClient::new(http.clone()).unwrap();
         panic!("{http:#?} {lock:#?} {origin:#?} {:#?}", origin.connection());
     }
 

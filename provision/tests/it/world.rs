@@ -14,7 +14,7 @@ use provision_core::schedule::Limits;
 use provision_disk::{Destination, Found, PartFile};
 use provision_engine::fetch::{self, FetchConfig, FetchError, Job, Local, Report, Verify};
 use provision_engine::transfer::TransferConfig;
-use provision_http::{Credential, Origin, OriginConfig};
+use provision_http::{ClientConfig, Credential, HttpClient};
 use provision_testbed::{BlockingOrigin, Content, Control, OriginConfig as TestbedConfig, Tls};
 use tokio::sync::watch;
 
@@ -30,7 +30,7 @@ pub(crate) struct World {
     models: BTreeMap<String, Entry>,
     pub(crate) config: FetchConfig,
     pub(crate) local: Local,
-    pub(crate) http: OriginConfig,
+    pub(crate) http: ClientConfig,
     /// Runs have the token of the world's origin.
     pub(crate) has_token: bool,
     pub(crate) events: Arc<Recorder>,
@@ -140,10 +140,10 @@ impl World {
                 threads: 2,
             },
             local: Local::default(),
-            http: OriginConfig {
+            http: ClientConfig {
                 connect_timeout: Duration::from_secs(5),
                 head_timeout: Duration::from_millis(1500),
-                ..OriginConfig::default()
+                ..ClientConfig::default()
             },
             has_token: true,
             events,
@@ -240,7 +240,7 @@ impl World {
     /// Fetches until told to stop.
     pub(crate) fn fetch_until(&self, interrupted: watch::Receiver<bool>) -> Result<Report, FetchError> {
         let lock = self.lock();
-        let origin = Origin::new(self.http_with_token()).unwrap();
+        let origin = HttpClient::new(self.http_with_token()).unwrap();
         secrets::assert_none("debug output", &format!("{origin:?} {:?} {lock:?}", origin.connection()));
         let job = Job {
             lock: &lock,
@@ -268,7 +268,7 @@ impl World {
     }
 
     /// What a run is given.
-    pub(crate) fn http_with_token(&self) -> OriginConfig {
+    pub(crate) fn http_with_token(&self) -> ClientConfig {
         let mut http = self.http.clone();
         if self.has_token {
             let (addr, token) = (self.origin.addr(), secrets::token(&self.origin));

@@ -12,7 +12,7 @@ use provision::cli::progress::{self, Mode, Progress, Settings, Verbosity};
 use provision::cli::{environment, human};
 use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
-use provision_http::Origin;
+use provision_http::HttpClient;
 use provision_http::metadata::{OnWait, Wait};
 use provision_lock::make::{MakeError, Maker};
 use provision_lock::resolve::{Kind, Resolver};
@@ -30,7 +30,7 @@ pub(super) struct Parts {
 /// A way to ask hosts.
 pub(super) struct Asking {
     runtime: tokio::runtime::Runtime,
-    origin: Arc<Origin>,
+    origin: Arc<HttpClient>,
     drawn: Arc<Drawn>,
 }
 
@@ -40,7 +40,7 @@ impl Asking {
         for warning in warnings {
             eprintln!("warning: {warning}");
         }
-        let origin = Origin::new(config).map_err(|error| Failure::new(Code::Usage, error))?;
+        let origin = HttpClient::new(config).map_err(|error| Failure::new(Code::Usage, error))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Claim, ClaimId, FileId, Flight, HostId, Schedule, Slot, SlotId, sizing};
+use super::{Claim, ClaimId, FileId, HostId, InFlight, Schedule, Slot, SlotId, sizing};
 use crate::byte_range::{ByteRange, RangeSet};
 
 /// How many files are given connections at the same time, while each has bytes that nobody claimed.
@@ -104,7 +104,7 @@ impl Schedule {
         let place = &mut self.slots[slot.0];
         (place.busy, place.last) = (true, self.claims_made);
         place.meter.start(now);
-        let flight = Flight {
+        let flight = InFlight {
             claim,
             host,
             reserved: range.start,
@@ -143,7 +143,7 @@ impl Schedule {
 
     /// What a claim's connection gives now. One that has not answered yet is taken to be as good as it was, or as
     /// `usual`, until it has been silent for several times what this host takes to answer.
-    fn rate_of(&self, flight: &Flight, now: Duration, usual: f64) -> f64 {
+    fn rate_of(&self, flight: &InFlight, now: Duration, usual: f64) -> f64 {
         let meter = &self.slots[flight.claim.slot.0].meter;
         let patience = (self.hosts[flight.host.0].climb.latency() * 4).max(Duration::from_secs(2));
         match flight.received {
@@ -166,7 +166,7 @@ impl Schedule {
                 self.slots.iter().filter(|s| s.host == Some(host)).filter_map(|s| s.meter.rate()).collect();
         }
         rates.sort_by(f64::total_cmp);
-        rates.get(rates.len() / 2).copied().or(self.hosts[host.0].usual_rate)
+        rates.get(rates.len() / 2).copied().or(self.hosts[host.0].median_rate)
     }
 
     /// A connection far below its siblings is given up: the rest of its claim goes back, and with it goes the
@@ -174,7 +174,7 @@ impl Schedule {
     pub(super) fn shorten_crawling(&mut self, now: Duration) {
         for at in 0..self.hosts.len() {
             let Some(median) = self.median_rate(HostId(at)) else { continue };
-            self.hosts[at].usual_rate = Some(median);
+            self.hosts[at].median_rate = Some(median);
             let latency = self.hosts[at].climb.latency();
             let crawling: Vec<ClaimId> = self
                 .flights

@@ -41,7 +41,7 @@ const LOOK_AGAIN_AT_MOST: Duration = Duration::from_mins(1);
 
 /// The connection count for one host.
 #[derive(Debug, Clone)]
-pub struct Climb {
+pub struct ConnectionRamp {
     ceiling: usize,
     target: usize,
     state: State,
@@ -96,7 +96,7 @@ impl Samples {
     }
 }
 
-impl Climb {
+impl ConnectionRamp {
     /// A climb that never goes above `ceiling`.
     pub fn new(ceiling: usize) -> Self {
         let ceiling = ceiling.max(1);
@@ -244,7 +244,7 @@ mod tests {
 
     /// Runs a climb against a host whose total speed is `total(connections)`; returns the counts after each second.
     fn climb(seconds: u64, latency: Duration, total: impl Fn(usize) -> f64) -> Vec<usize> {
-        let mut climb = Climb::new(64);
+        let mut climb = ConnectionRamp::new(64);
         climb.first_byte(latency);
         let mut counts = Vec::new();
         let mut now = Duration::ZERO;
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_host_that_begins_with_a_burst_is_looked_at_again_when_it_is_over() {
-        let mut climb = Climb::new(64);
+        let mut climb = ConnectionRamp::new(64);
         climb.first_byte(Duration::from_millis(2));
         let mut now = Duration::ZERO;
         let mut counts = Vec::new();
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn a_cap_that_comes_in_lumps_ends_at_the_ceiling_too() {
         for offset in 0..10 {
-            let mut climb = Climb::new(64);
+            let mut climb = ConnectionRamp::new(64);
             climb.first_byte(Duration::from_millis(2));
             let mut now = Duration::ZERO;
             for step in 1..=1200u64 {
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn fault_40_a_refusal_shrinks_and_is_remembered() {
-        let mut climb = Climb::new(64);
+        let mut climb = ConnectionRamp::new(64);
         climb.back_off(STEP, 2);
         assert_eq!(climb.target(), 2);
         climb.tick(STEP * 2, 2, 2, false);
@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn the_ceiling_is_never_passed() {
         for ceiling in [1, 2, 3, 5, 64] {
-            let mut climb = Climb::new(ceiling);
+            let mut climb = ConnectionRamp::new(ceiling);
             let mut now = Duration::ZERO;
             for _ in 0..1000 {
                 now += STEP;

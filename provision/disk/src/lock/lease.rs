@@ -2,7 +2,7 @@
 //!
 //! A holder that stood still (a machine that was suspended, a process that was stopped) and goes on does not know that it was
 //! taken for dead, and whoever took over works on the same parts. So a holder looks whether its lock has its name before
-//! each touch, and whoever writes looks too where the last look is older than [`SILENCE`], by a clock that goes on in a
+//! each touch, and whoever writes looks too where the last look is older than [`LEASE_TIMEOUT`], by a clock that goes on in a
 //! suspended machine. The lock of a dead holder is removed before another is made: a name that is not its own any more says
 //! all. It is looked for by opening it, since a volume may answer for a mere name from memory.
 
@@ -17,20 +17,20 @@ use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{Directory, Identity};
+use crate::{Directory, FileId};
 
 /// The lock's file name.
 pub(crate) const NAME: &str = ".provision.lock";
 
 /// How often a holder shows that it lives.
-pub(crate) const PULSE: Duration = Duration::from_secs(2);
+pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A holder of whom nothing was seen for so long is dead. Volumes show a change late: some cache times for seconds.
-pub(crate) const SILENCE: Duration = Duration::from_secs(12);
+pub(crate) const LEASE_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// What a holder knows of its lock.
 #[derive(Debug)]
-pub(crate) struct Tenure {
+pub(crate) struct LockLease {
     file: Arc<File>,
     directory: Arc<Directory>,
     /// When it was last found to be its holder's, in milliseconds since the system's start.
@@ -38,7 +38,7 @@ pub(crate) struct Tenure {
     is_over: AtomicBool,
 }
 
-impl Tenure {
+impl LockLease {
     /// Of a lock that was just had.
     pub(crate) fn new(file: Arc<File>, directory: Arc<Directory>) -> Self {
         Self { file, directory, looked: AtomicU64::new(now()), is_over: AtomicBool::new(false) }
@@ -50,7 +50,7 @@ impl Tenure {
             return false;
         }
         let silence = now().saturating_sub(self.looked.load(Ordering::Acquire));
-        u128::from(silence) < SILENCE.as_millis() || self.renew()
+        u128::from(silence) < LEASE_TIMEOUT.as_millis() || self.renew()
     }
 
     /// Looks whether the lock is still its holder's, and touches it then.
@@ -78,23 +78,26 @@ impl Tenure {
 
 /// What a holder does to be seen.
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct Heartbeat {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Pulse {
+impl Heartbeat {
     /// `None` where no thread can be had: then nobody sees that this holder lives, as if the volume had no such lock.
-    pub(crate) fn of(tenure: Arc<Tenure>) -> Option<Self> {
+    pub(crate) fn of(tenure: Arc<LockLease>) -> Option<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
-        let beat =
-            move || while stopped.recv_timeout(PULSE) == Err(RecvTimeoutError::Timeout) && tenure.renew() {};
+        let beat = move || {
+            while stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout) && tenure.renew()
+            {
+            }
+        };
         let thread = std::thread::Builder::new().name("lock-pulse".to_owned()).spawn(beat).ok()?;
         Some(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
-impl Drop for Pulse {
+impl Drop for Heartbeat {
     fn drop(&mut self) {
         self.stop.take();
         let _ = self.thread.take().map(JoinHandle::join);
@@ -136,7 +139,7 @@ pub(crate) fn text(file: &File) -> Result<String, Errno> {
 /// in what stands in them, or the old one is stale.
 pub(crate) fn is_named(file: &File, directory: &Directory) -> Result<bool, Errno> {
     let Some(named) = open(directory, OFlags::empty())? else { return Ok(false) };
-    let look = |file: &File| Ok((Identity::of(&rustix::fs::fstat(file)?), text(file)?));
+    let look = |file: &File| Ok((FileId::of(&rustix::fs::fstat(file)?), text(file)?));
     let there = look(&named)?;
     match look(file) {
         Ok(held) => Ok(held == there),

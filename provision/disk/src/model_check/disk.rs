@@ -11,7 +11,7 @@ use super::PAGE;
 /// A file, by number.
 pub(super) type Inode = usize;
 
-/// What files are called. The number is the part's own: see `Naming`.
+/// What files are called. The number is the part's own: see `PartNames`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Name {
     Part(u8),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use camino::Utf8Path;
 
 use super::{CONTENT, PAGE, WRONG};
-use crate::{Destination, Naming, PartFile, StoreError};
+use crate::{Destination, PartFile, PartNames, StoreError};
 use provision_core::byte_range::ByteRange;
 use provision_core::lockfile::Model;
 
@@ -54,7 +54,7 @@ enum Act {
 
 /// An owner of the part: a process, but for its memory.
 struct Owner {
-    naming: Naming,
+    naming: PartNames,
     part: Option<Arc<PartFile>>,
     synced: bool,
     runs: usize,
@@ -115,7 +115,7 @@ impl Owner {
         }
         self.runs += 1;
         if !shared {
-            self.naming = Naming::Private(format!("{name}-{}", self.runs));
+            self.naming = PartNames::Private(format!("{name}-{}", self.runs));
         }
         match PartFile::resume(destination, model, &self.naming, || true) {
             Ok(part) => self.part = Some(Arc::new(part)),
@@ -154,7 +154,7 @@ fn run(choices: &mut Choices, shared: bool) -> usize {
         source: None,
         groups: vec![],
     };
-    let new = || Owner { naming: Naming::Shared, part: None, synced: false, runs: 0, done: false };
+    let new = || Owner { naming: PartNames::Shared, part: None, synced: false, runs: 0, done: false };
     let mut owners = [new(), new()];
     let mut faults_left = 1;
     let mut steps = 0;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::{Naming, PartFile};
-use crate::{BLOCK, Destination, Installed, Original, StoreError};
+use super::{PartFile, PartNames};
+use crate::{BLOCK, Destination, Installed, SourceFile, StoreError};
 use provision_core::byte_range::ByteRange;
 use provision_core::lockfile::Model;
 
@@ -20,7 +20,7 @@ pub(super) const NOTE_EVERY: u64 = 64 << 20;
 
 /// How bytes came to be where they are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum CopyMethod {
     /// The blocks are shared (`FICLONE`).
     Reflink,
     /// The kernel copied (`copy_file_range`).
@@ -31,22 +31,22 @@ pub enum Way {
 
 /// Why bytes could not be brought.
 #[derive(Debug, thiserror::Error)]
-pub enum BringError {
+pub enum CopyError {
     /// The original is at fault: its bytes are wrong, or cannot be read. They may be had elsewhere.
     #[error(transparent)]
-    Original(StoreError),
+    SourceFile(StoreError),
     /// The place where they should go is at fault.
     #[error(transparent)]
     Part(StoreError),
 }
 
-impl BringError {
+impl CopyError {
     /// A failure while the original was read; being told to stop is nobody's fault.
     pub(crate) fn of_original(error: StoreError) -> Self {
         if matches!(error, StoreError::Interrupted { .. }) {
             Self::Part(error)
         } else {
-            Self::Original(error)
+            Self::SourceFile(error)
         }
     }
 }
@@ -54,26 +54,26 @@ impl BringError {
 /// Copies `original` to the model's final name, by the protocol of every install. `step` is told before each block how
 /// many bytes have come since it was asked last, and says whether to go on.
 pub fn install_copy(
-    (destination, naming): (&Destination, &Naming),
+    (destination, naming): (&Destination, &PartNames),
     model: &Model,
-    original: &Original,
+    original: &SourceFile,
     mut step: impl FnMut(u64) -> bool,
-) -> Result<(Installed, Way), BringError> {
-    let part = PartFile::resume(destination, model, naming, || step(0)).map_err(BringError::Part)?;
+) -> Result<(Installed, CopyMethod), CopyError> {
+    let part = PartFile::resume(destination, model, naming, || step(0)).map_err(CopyError::Part)?;
     let part = Arc::new(part);
     let mut mixed = part.held() > 0;
     loop {
         let way = part.bring(original, &mut step)?;
         match part.clone().verify() {
-            Ok(verified) => return Ok((verified.install().map_err(BringError::Part)?, way)),
+            Ok(verified) => return Ok((verified.install().map_err(CopyError::Part)?, way)),
             // Bytes of an earlier run were among them: nobody knows whose are wrong.
-            Err(StoreError::Mismatch { .. }) if mixed => part.reset().map_err(BringError::Part)?,
+            Err(StoreError::Mismatch { .. }) if mixed => part.reset().map_err(CopyError::Part)?,
             Err(StoreError::Mismatch { expected, found, .. }) => {
-                part.remove().map_err(BringError::Part)?;
+                part.remove().map_err(CopyError::Part)?;
                 let path = original.path().to_owned();
-                return Err(BringError::Original(StoreError::Mismatch { path, expected, found }));
+                return Err(CopyError::SourceFile(StoreError::Mismatch { path, expected, found }));
             }
-            Err(error) => return Err(BringError::Part(error)),
+            Err(error) => return Err(CopyError::Part(error)),
         }
         mixed = false;
     }
@@ -81,16 +81,21 @@ pub fn install_copy(
 
 impl PartFile {
     /// Fills the part from a file that should have the same bytes. What is there already is not copied again.
-    fn bring(&self, original: &Original, step: &mut impl FnMut(u64) -> bool) -> Result<Way, BringError> {
+    fn bring(
+        &self,
+        original: &SourceFile,
+        step: &mut impl FnMut(u64) -> bool,
+    ) -> Result<CopyMethod, CopyError> {
         let whole = self.held() == 0 && original.stamp().size == self.size;
-        let mut way = if whole && self.clone_from_file(original) { Way::Reflink } else { Way::Kernel };
+        let mut way =
+            if whole && self.clone_from_file(original) { CopyMethod::Reflink } else { CopyMethod::Kernel };
         let mut told = 0;
         let mut unnoted = 0;
         for range in self.missing() {
             let mut at = range.start;
             while at < range.end {
                 if !step(std::mem::take(&mut told)) {
-                    return Err(BringError::Part(self.leave()));
+                    return Err(CopyError::Part(self.leave()));
                 }
                 let block = ByteRange::new(at, range.end.min(at + BLOCK as u64));
                 self.bring_block(original, block, &mut way)?;
@@ -98,7 +103,7 @@ impl PartFile {
                 told += block.len();
                 unnoted += block.len();
                 if unnoted >= NOTE_EVERY {
-                    self.note().map_err(BringError::Part)?;
+                    self.note().map_err(CopyError::Part)?;
                     unnoted = 0;
                 }
             }
@@ -108,7 +113,7 @@ impl PartFile {
     }
 
     /// Shares the original's blocks, where the file system can. A file that has grown since it was opened is left out.
-    fn clone_from_file(&self, original: &Original) -> bool {
+    fn clone_from_file(&self, original: &SourceFile) -> bool {
         rustix::fs::ioctl_ficlone(&self.file, &original.file).is_ok()
             && rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_size as u64 == self.size)
     }
@@ -119,31 +124,36 @@ impl PartFile {
         self.note().and_then(|()| self.checkpoint()).map_or_else(|error| error, |_| interrupted)
     }
 
-    fn bring_block(&self, original: &Original, block: ByteRange, way: &mut Way) -> Result<(), BringError> {
-        if *way == Way::Kernel {
-            self.check_tenure().map_err(BringError::Part)?;
+    fn bring_block(
+        &self,
+        original: &SourceFile,
+        block: ByteRange,
+        way: &mut CopyMethod,
+    ) -> Result<(), CopyError> {
+        if *way == CopyMethod::Kernel {
+            self.check_tenure().map_err(CopyError::Part)?;
             match self.copy_in_kernel(original, block) {
                 Ok(true) => {}
-                Ok(false) => *way = Way::ReadWrite,
-                Err(error) => return Err(BringError::Part(error)),
+                Ok(false) => *way = CopyMethod::ReadWrite,
+                Err(error) => return Err(CopyError::Part(error)),
             }
         }
         let mut bytes = vec![0; block.len() as usize];
-        if *way == Way::ReadWrite {
+        if *way == CopyMethod::ReadWrite {
             original.file.read_exact_at(&mut bytes, block.start).map_err(|error| {
-                BringError::Original(StoreError::of("reading it", original.path(), error))
+                CopyError::SourceFile(StoreError::of("reading it", original.path(), error))
             })?;
-            self.write(block.start, &bytes).map_err(BringError::Part)?;
-            return self.hash(block.start, &bytes).map_err(BringError::Part);
+            self.write(block.start, &bytes).map_err(CopyError::Part)?;
+            return self.hash(block.start, &bytes).map_err(CopyError::Part);
         }
         let read = self.file.read_exact_at(&mut bytes, block.start);
-        read.map_err(|error| BringError::Part(self.error("reading it back", error)))?;
+        read.map_err(|error| CopyError::Part(self.error("reading it back", error)))?;
         self.record(block.start, &bytes);
-        self.hash(block.start, &bytes).map_err(BringError::Part)
+        self.hash(block.start, &bytes).map_err(CopyError::Part)
     }
 
     /// False where the kernel cannot: reading and writing will find out why, if there is a reason.
-    fn copy_in_kernel(&self, original: &Original, block: ByteRange) -> Result<bool, StoreError> {
+    fn copy_in_kernel(&self, original: &SourceFile, block: ByteRange) -> Result<bool, StoreError> {
         let (mut from, mut to) = (block.start, block.start);
         while to < block.end {
             let left = (block.end - to) as usize;

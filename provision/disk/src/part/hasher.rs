@@ -12,7 +12,7 @@ use provision_core::digest::Hasher;
 
 /// The hasher of a part, away from home. It comes home when this is dropped.
 #[derive(Debug)]
-pub struct Lease<'a> {
+pub struct HasherGuard<'a> {
     part: &'a PartFile,
     hasher: Hasher,
     at: u64,
@@ -22,14 +22,14 @@ pub struct Lease<'a> {
 
 impl PartFile {
     /// Takes the hasher, where it is at home and has bytes to take.
-    pub fn lease(&self) -> Option<Lease<'_>> {
+    pub fn lease(&self) -> Option<HasherGuard<'_>> {
         let mut state = self.state();
         let ready = state.ready();
         if ready == 0 {
             return None;
         }
         let hasher = state.hasher.take()?;
-        Some(Lease { part: self, hasher, at: state.hashed, ready, generation: state.generation })
+        Some(HasherGuard { part: self, hasher, at: state.hashed, ready, generation: state.generation })
     }
 
     /// Hashes what is contiguous and not hashed yet, reading it back. Returns when it has caught up, or at once
@@ -46,7 +46,7 @@ impl PartFile {
     }
 }
 
-impl Lease<'_> {
+impl HasherGuard<'_> {
     /// The first byte that the hasher has not taken.
     pub fn at(&self) -> u64 {
         self.at
@@ -93,7 +93,7 @@ impl Lease<'_> {
     }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for HasherGuard<'_> {
     fn drop(&mut self) {
         self.part.state().hasher = Some(std::mem::take(&mut self.hasher));
         self.part.home.notify_all();

@@ -13,14 +13,14 @@ use provision_core::model_path::NAME_MAX;
 
 /// What a part file is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Naming {
+pub enum PartNames {
     /// One name for all processes; the `flock` keeps others out.
     Shared,
     /// A name of this process's own, where locks do nothing.
     Private(String),
 }
 
-impl Naming {
+impl PartNames {
     /// A name that no other process has, now or later.
     pub fn private() -> Self {
         // Where the system does not say which space this is, it is like no other.
@@ -46,7 +46,7 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// Of the part whose name begins so; `None` where that is no name of [`Naming::private`].
+    /// Of the part whose name begins so; `None` where that is no name of [`PartNames::private`].
     pub(super) fn of(model: &Model, stem: &str) -> Option<Self> {
         let own = stem.strip_prefix(&Names::stem(model))?.strip_prefix('.')?;
         let is_hex = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
@@ -72,11 +72,11 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) fn new(model: &Model, naming: &Naming) -> Self {
+    pub(crate) fn new(model: &Model, naming: &PartNames) -> Self {
         let stem = Self::stem(model);
         let stem = match naming {
-            Naming::Shared => stem,
-            Naming::Private(own) => format!("{stem}.{own}"),
+            PartNames::Shared => stem,
+            PartNames::Private(own) => format!("{stem}.{own}"),
         };
         Self::of(&stem)
     }

@@ -15,7 +15,7 @@ use provision_core::lockfile::Model;
 
 /// What of a part its journal could prove.
 #[derive(Debug, Default)]
-pub(super) struct Proven {
+pub(super) struct ResumeState {
     pub(super) written: RangeSet,
     pub(super) pieces: Vec<(ByteRange, u32)>,
     pub(super) hasher: Hasher,
@@ -29,8 +29,8 @@ pub(super) fn prove(
     names: &Names,
     model: &Model,
     mut go_on: impl FnMut() -> bool,
-) -> Result<Proven, StoreError> {
-    let mut proven = Proven::default();
+) -> Result<ResumeState, StoreError> {
+    let mut proven = ResumeState::default();
     let Some(bytes) = directory.read_small(&names.journal, journal::MAX_BYTES)? else { return Ok(proven) };
     let mut records = journal::parse(&bytes, &model.sha256, model.size);
     records.sort_by_key(|record| record.range);

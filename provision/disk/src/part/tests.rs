@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use rustix::fs::{FileType, Mode};
 
 use super::*;
-use crate::confined::Walk;
+use crate::confined::ResolveMode;
 use crate::install::interruption;
-use crate::{BLOCK, Original, install_hard_link, install_symlink};
+use crate::{BLOCK, SourceFile, install_hard_link, install_symlink};
 
 const CONTENT: &[u8] = b"the quick brown fox jumps over the lazy dog";
 
@@ -25,7 +25,7 @@ impl Place {
         Self { directory, destination }
     }
 
-    fn to_walk(walk: Walk) -> Self {
+    fn to_walk(walk: ResolveMode) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(directory.path()).unwrap();
         let destination = Destination::open_to_walk(path, walk).unwrap().unwrap();
@@ -33,7 +33,7 @@ impl Place {
     }
 
     fn open(&self, model: &Model) -> PartFile {
-        PartFile::open(&self.destination, model, &Naming::Shared, || true).unwrap()
+        PartFile::open(&self.destination, model, &PartNames::Shared, || true).unwrap()
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
@@ -246,7 +246,7 @@ fn fault_73_anything_but_a_regular_file_under_the_final_name_is_refused_and_unto
 
 #[test]
 fn fault_74_a_directory_that_is_a_symlink_leads_nowhere() {
-    for walk in [Walk::Kernel, Walk::Names] {
+    for walk in [ResolveMode::Kernel, ResolveMode::Names] {
         for path in ["d/x", "d/e/x", "c/d/x", "c/d/e/x"] {
             let place = Place::to_walk(walk);
             let outside = tempfile::tempdir().unwrap();
@@ -255,7 +255,7 @@ fn fault_74_a_directory_that_is_a_symlink_leads_nowhere() {
             let link = &path[..=path.find('d').unwrap()];
             symlink(outside.path(), place.file(link)).unwrap();
             let model = Model { path: path.parse().unwrap(), ..model(CONTENT) };
-            let error = PartFile::open(&place.destination, &model, &Naming::Shared, || true).unwrap_err();
+            let error = PartFile::open(&place.destination, &model, &PartNames::Shared, || true).unwrap_err();
             let StoreError::NotADirectory { path: at, what: "a symlink" } = &error else {
                 panic!("{walk:?} {path}: {error}")
             };
@@ -272,7 +272,7 @@ fn fault_81_a_part_has_one_owner_and_a_dead_owner_is_none() {
     let place = Place::new();
     let model = model(CONTENT);
     let owner = place.open(&model);
-    let second = PartFile::open(&place.destination, &model, &Naming::Shared, || true);
+    let second = PartFile::open(&place.destination, &model, &PartNames::Shared, || true);
     assert!(matches!(second, Err(StoreError::PartBusy { .. })));
     drop(owner);
     place.open(&model);
@@ -366,20 +366,20 @@ fn fault_82_what_takes_a_link_s_name_between_the_last_look_and_the_rename_loses_
         fs::create_dir(place.file("d")).unwrap();
         fs::write(place.file("original"), CONTENT).unwrap();
         let path = Utf8PathBuf::from_path_buf(place.file("original")).unwrap();
-        let original = Original::open(&path).unwrap().unwrap();
+        let original = SourceFile::open(&path).unwrap().unwrap();
         let temporary = place.part(&model, "tmp");
         interruption::plan(move || {
             fs::remove_file(&temporary).unwrap();
             fs::write(&temporary, b"evil").unwrap();
         });
-        let to = (&place.destination, &Naming::Shared);
+        let to = (&place.destination, &PartNames::Shared);
         let failed = if kind == "symlink" {
             install_symlink(to, &model, &original, || true).map(drop)
         } else {
             install_hard_link(to, &model, &original, || true).map(drop)
         };
         assert!(
-            matches!(failed, Err(BringError::Part(StoreError::PartReplaced { .. }))),
+            matches!(failed, Err(CopyError::Part(StoreError::PartReplaced { .. }))),
             "{kind}: {failed:?}"
         );
         assert_eq!(fs::read_dir(place.file("d")).unwrap().count(), 0, "{kind}");
@@ -392,10 +392,10 @@ fn a_hard_link_is_to_the_file_that_was_proven_whatever_is_under_its_path_by_now(
     let model = model(CONTENT);
     fs::write(place.file("original"), CONTENT).unwrap();
     let path = Utf8PathBuf::from_path_buf(place.file("original")).unwrap();
-    let original = Original::open(&path).unwrap().unwrap();
+    let original = SourceFile::open(&path).unwrap().unwrap();
     fs::rename(&path, place.file("elsewhere")).unwrap();
     fs::write(&path, b"evil").unwrap();
-    let linked = install_hard_link((&place.destination, &Naming::Shared), &model, &original, || true);
+    let linked = install_hard_link((&place.destination, &PartNames::Shared), &model, &original, || true);
     assert!(linked.unwrap().is_some(), "it was linked by its handle");
     assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
 }
@@ -406,11 +406,12 @@ fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
     let model = model(CONTENT);
     {
         let orphan =
-            PartFile::open(&place.destination, &model, &Naming::Private("1-a".into()), || true).unwrap();
+            PartFile::open(&place.destination, &model, &PartNames::Private("1-a".into()), || true).unwrap();
         write(&orphan, 5..25, CONTENT);
         orphan.checkpoint().unwrap();
     }
-    let part = PartFile::open(&place.destination, &model, &Naming::Private("2-b".into()), || true).unwrap();
+    let part =
+        PartFile::open(&place.destination, &model, &PartNames::Private("2-b".into()), || true).unwrap();
     part.adopt_orphans(&model, || true).unwrap();
     assert_eq!(part.missing(), [ByteRange::new(0, 5), ByteRange::new(25, 43)]);
     write(&part, 0..5, CONTENT);
@@ -420,7 +421,7 @@ fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
 
 /// A part as a run leaves it that was killed where locks do nothing.
 fn orphan(place: &Place, model: &Model, own: &str, hours_ago: u64) -> std::path::PathBuf {
-    let naming = Naming::Private(own.to_owned());
+    let naming = PartNames::Private(own.to_owned());
     let part = PartFile::open(&place.destination, model, &naming, || true).unwrap();
     write(&part, 0..10, CONTENT);
     part.checkpoint().unwrap();
@@ -437,7 +438,7 @@ fn orphan(place: &Place, model: &Model, own: &str, hours_ago: u64) -> std::path:
 fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_are_adopted() {
     let place = Place::new();
     let model = model(CONTENT);
-    let Naming::Private(mine) = Naming::private() else { unreachable!() };
+    let PartNames::Private(mine) = PartNames::private() else { unreachable!() };
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     let own = std::process::id().to_string();
@@ -461,7 +462,7 @@ fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_ar
         Utf8Path::from_path(&being_installed).unwrap(),
     )
     .unwrap();
-    let part = PartFile::resume(&place.destination, &model, &Naming::private(), || true).unwrap();
+    let part = PartFile::resume(&place.destination, &model, &PartNames::private(), || true).unwrap();
     assert_eq!(part.held(), 10);
     assert_eq!(part.unrecorded(), 0, "adopted bytes are in the journal before what they came from goes");
     for gone in [dead, old] {
@@ -479,7 +480,7 @@ fn fault_81_an_adoption_that_is_interrupted_keeps_what_it_has_copied() {
     let place = Place::new();
     let content: Vec<u8> = (0..3 * BLOCK as u32 + 7).map(|n| (n % 251) as u8).collect();
     let model = model(&content);
-    let naming = |own: &str| Naming::Private(own.to_owned());
+    let naming = |own: &str| PartNames::Private(own.to_owned());
     let other = PartFile::open(&place.destination, &model, &naming("other"), || true).unwrap();
     write(&other, 0..content.len(), &content);
     other.checkpoint().unwrap();
@@ -496,7 +497,7 @@ fn fault_81_an_adoption_that_is_interrupted_keeps_what_it_has_copied() {
 fn fault_81_an_orphan_that_cannot_be_read_is_left_and_ends_no_run() {
     let place = Place::new();
     let model = model(CONTENT);
-    let Naming::Private(mine) = Naming::private() else { unreachable!() };
+    let PartNames::Private(mine) = PartNames::private() else { unreachable!() };
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     let dead = mine.replace(&format!("-{}-", std::process::id()), &format!("-{}-", child.id()));
@@ -504,7 +505,7 @@ fn fault_81_an_orphan_that_cannot_be_read_is_left_and_ends_no_run() {
     // Its journal cannot be read as a file.
     fs::remove_file(orphan.with_extension("journal")).unwrap();
     fs::create_dir(orphan.with_extension("journal")).unwrap();
-    let part = PartFile::resume(&place.destination, &model, &Naming::private(), || true).unwrap();
+    let part = PartFile::resume(&place.destination, &model, &PartNames::private(), || true).unwrap();
     assert_eq!(part.held(), 0);
     assert!(orphan.exists(), "what was not adopted was removed");
 }
@@ -629,7 +630,7 @@ fn fault_70_a_part_whose_sync_failed_is_not_proven_noted_or_synced_again() {
 
 #[test]
 fn fault_74_a_directory_that_is_moved_away_is_noticed_before_a_marker_is_written() {
-    for walk in [Walk::Kernel, Walk::Names] {
+    for walk in [ResolveMode::Kernel, ResolveMode::Names] {
         for kind in ["moved", "symlink", "another directory", "another file", "a copy of the destination"] {
             let place = Place::to_walk(walk);
             let part = Arc::new(place.open(&model(CONTENT)));

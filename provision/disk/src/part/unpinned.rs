@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Names, Naming, PartFile, SYNCING};
+use super::{Names, PartFile, PartNames, SYNCING};
 use crate::StoreError;
 use provision_core::digest::Sha256;
 use provision_core::journal;
@@ -29,7 +29,7 @@ impl PartFile {
         }
         let sha256 = state.hasher.clone().unwrap_or_default().finish();
         drop(state);
-        let names = Names::new(&Model { sha256, ..model.clone() }, &Naming::Shared);
+        let names = Names::new(&Model { sha256, ..model.clone() }, &PartNames::Shared);
         let written = self.directory.read_small(&self.names.journal, journal::MAX_BYTES)?.unwrap_or_default();
         let records = journal::parse(&written, &self.sha256, self.size);
         let records = records.into_iter().map(|record| (record.range, record.crc));
@@ -73,7 +73,7 @@ mod tests {
         let destination =
             Destination::create(camino::Utf8Path::from_path(directory.path()).unwrap()).unwrap();
         let unknown = model(Sha256::of(b"stands in"));
-        let open = |model: &Model| PartFile::open(&destination, model, &Naming::Shared, || true).unwrap();
+        let open = |model: &Model| PartFile::open(&destination, model, &PartNames::Shared, || true).unwrap();
         let part = Arc::new(open(&unknown));
         part.write(0, b"abc").unwrap();
         assert!(part.clone().name_by_own_digest(&unknown).is_err(), "not whole");

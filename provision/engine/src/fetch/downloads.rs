@@ -15,13 +15,13 @@ use crate::transfer::{Then, Wanted};
 use provision_core::event::{Event, FileIndex, Observer};
 use provision_core::lockfile::Model;
 use provision_disk::{
-    self, BringError, Destination, DestinationLock, Installed, Naming, Original, PartFile, StoreError,
+    self, CopyError, Destination, DestinationLock, Installed, PartFile, PartNames, SourceFile, StoreError,
 };
 
 /// Makes a plan's missing files what the transfer wants.
 pub(super) struct Collector<'a> {
     pub(super) destination: &'a Arc<Destination>,
-    pub(super) naming: &'a Naming,
+    pub(super) naming: &'a PartNames,
     /// The cache and the right to work in it.
     pub(super) cache: Option<(&'a Cache, &'a DestinationLock)>,
     pub(super) observer: &'a Arc<dyn Observer>,
@@ -77,7 +77,7 @@ impl Collector<'_> {
         if self.force {
             PartFile::discard(cache.place(), &object)?;
         }
-        let has_part = PartFile::claimed(cache.place(), &object)? > 0 || naming != Naming::Shared;
+        let has_part = PartFile::claimed(cache.place(), &object)? > 0 || naming != PartNames::Shared;
         let part = if has_part {
             let go_on = || !*self.interrupted.borrow();
             Some(PartFile::resume(cache.place(), &object, &naming, go_on)?).filter(|part| part.held() > 0)
@@ -96,7 +96,7 @@ impl Collector<'_> {
         let (destination, naming) = (self.destination.clone(), self.naming.clone());
         let interrupted = self.interrupted.clone();
         Then(Box::new(move |installed| {
-            let object = Original::of_installed(cache.place(), &installed)?;
+            let object = SourceFile::of_installed(cache.place(), &installed)?;
             let object = object.ok_or_else(|| StoreError::Missing {
                 path: cache.place().root().path().join(installed.path.as_str()),
             })?;
@@ -107,12 +107,12 @@ impl Collector<'_> {
     }
 
     /// From the destination to the cache, which is a courtesy: it fails nothing.
-    fn fill(&self, model: &Model, cache: &Cache, naming: Naming) -> Then {
+    fn fill(&self, model: &Model, cache: &Cache, naming: PartNames) -> Then {
         let (cache, object) = (cache.clone(), Cache::object(model));
         let destination = self.destination.clone();
         let (interrupted, observer) = (self.interrupted.clone(), self.observer.clone());
         Then(Box::new(move |installed| {
-            let filled = match Original::of_installed(&destination, &installed) {
+            let filled = match SourceFile::of_installed(&destination, &installed) {
                 Ok(Some(file)) => give(&file, (cache.place(), &naming), &object, &interrupted).map(drop),
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
@@ -133,8 +133,8 @@ impl Collector<'_> {
 
 /// One more name for the file, or a copy of it where the file systems want that.
 fn give(
-    file: &Original,
-    (place, naming): (&Destination, &Naming),
+    file: &SourceFile,
+    (place, naming): (&Destination, &PartNames),
     model: &Model,
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Installed, StoreError> {
@@ -147,6 +147,6 @@ fn give(
         Err(error) => Err(error),
     };
     copied.map_err(|error| match error {
-        BringError::Original(error) | BringError::Part(error) => error,
+        CopyError::SourceFile(error) | CopyError::Part(error) => error,
     })
 }

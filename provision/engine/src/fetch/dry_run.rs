@@ -14,7 +14,7 @@ use crate::marker::Marker;
 use crate::transfer::FileError;
 use provision_core::event::{Observer, Outcome};
 use provision_core::lockfile::{Lockfile, Model};
-use provision_disk::{self, Destination, Naming};
+use provision_disk::{self, Destination, PartNames};
 
 /// A plan that is only shown.
 pub(super) struct Shown<'a> {
@@ -52,7 +52,7 @@ impl Shown<'_> {
                     destination,
                     marker: &Marker::load_or_proven(destination, self.lock.marker()),
                     config: self.config,
-                    naming: &Naming::Shared,
+                    naming: &PartNames::Shared,
                     sources,
                     observer,
                     interrupted,

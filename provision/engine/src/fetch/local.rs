@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::cache::Cache;
 use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
-use provision_disk::{self, BringError, Destination, Installed, Naming, Original, PartFile, StoreError};
+use provision_disk::{self, CopyError, Destination, Installed, PartFile, PartNames, SourceFile, StoreError};
 
 /// Where bytes may be on this machine.
 #[derive(Debug, Clone, Default)]
@@ -74,7 +74,7 @@ impl LocalSources<'_> {
     pub(super) fn candidates(&self, model: &Model, observer: &dyn Observer) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         if let (Some(baked), Some(path)) = (self.baked, self.baked_path(model)) {
-            match Original::open(&path) {
+            match SourceFile::open(&path) {
                 Ok(None) => {}
                 Ok(Some(original)) if original.stamp().size == model.size => {
                     candidates.push(Candidate { path, kind: Kind::Baked(baked.mode) });
@@ -115,7 +115,7 @@ pub(super) enum Brought {
 /// Installs models from candidates.
 pub(super) struct Bringer<'a> {
     pub(super) destination: &'a Destination,
-    pub(super) naming: &'a Naming,
+    pub(super) naming: &'a PartNames,
     pub(super) cache: Option<&'a Cache>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
@@ -130,7 +130,7 @@ impl Bringer<'_> {
             }
             let opened = match (candidate.kind, self.cache) {
                 (Kind::Cache, Some(cache)) => cache.find(model),
-                _ => Original::open(&candidate.path),
+                _ => SourceFile::open(&candidate.path),
             };
             let original = match opened {
                 Ok(Some(original)) => original,
@@ -156,9 +156,9 @@ impl Bringer<'_> {
                     self.observer.observe(&Event::Finished { file: index, outcome, fetched: 0, elapsed });
                     return Brought::Installed(installed, outcome);
                 }
-                Err(BringError::Part(StoreError::Interrupted { .. })) => return Brought::Interrupted,
-                Err(BringError::Part(error)) => return Brought::Failed(error),
-                Err(BringError::Original(error)) => {
+                Err(CopyError::Part(StoreError::Interrupted { .. })) => return Brought::Interrupted,
+                Err(CopyError::Part(error)) => return Brought::Failed(error),
+                Err(CopyError::SourceFile(error)) => {
                     if let (Kind::Cache, StoreError::Mismatch { .. }, Some(cache)) =
                         (candidate.kind, &error, self.cache)
                     {
@@ -173,7 +173,7 @@ impl Bringer<'_> {
 
     /// A link leaves the part of an interrupted copy or fetch where it was. Where locks do nothing it may be somebody's.
     fn tidy(&self, model: &Model, outcome: Outcome) {
-        if matches!(outcome, Outcome::Linked | Outcome::Cached) && *self.naming == Naming::Shared {
+        if matches!(outcome, Outcome::Linked | Outcome::Cached) && *self.naming == PartNames::Shared {
             // In the way of nothing but room: the next run that copies or fetches the file finds it.
             let _ = PartFile::discard(self.destination, model);
         }
@@ -195,17 +195,17 @@ impl Bringer<'_> {
                 self.observer.observe(&Event::Finished { file: index, outcome, fetched: 0, elapsed });
                 Brought::Installed(installed, outcome)
             }
-            Err(BringError::Part(StoreError::Interrupted { .. })) => Brought::Interrupted,
-            Err(BringError::Part(error) | BringError::Original(error)) => Brought::Failed(error),
+            Err(CopyError::Part(StoreError::Interrupted { .. })) => Brought::Interrupted,
+            Err(CopyError::Part(error) | CopyError::SourceFile(error)) => Brought::Failed(error),
         }
     }
 
     /// The file of another model of the run; where that is a symlink into the baked directory, the file at its end.
-    fn open_copied(&self, from: &Model) -> Result<Option<Original>, StoreError> {
+    fn open_copied(&self, from: &Model) -> Result<Option<SourceFile>, StoreError> {
         let Some(directory) = self.destination.parent(&from.path, false)? else { return Ok(None) };
         match directory.read_link(from.path.file_name())? {
-            Some(target) => Original::open(target.as_ref()),
-            None => Original::in_place(self.destination, &from.path),
+            Some(target) => SourceFile::open(target.as_ref()),
+            None => SourceFile::in_place(self.destination, &from.path),
         }
     }
 
@@ -214,8 +214,8 @@ impl Bringer<'_> {
         index: FileIndex,
         model: &Model,
         candidate: &Candidate,
-        original: &Original,
-    ) -> Result<(Installed, Outcome), BringError> {
+        original: &SourceFile,
+    ) -> Result<(Installed, Outcome), CopyError> {
         let go_on = || !*self.interrupted.borrow();
         let (installed, outcome) = match candidate.kind {
             Kind::Baked(BakedMode::Symlink) => {
@@ -240,8 +240,8 @@ impl Bringer<'_> {
         &self,
         index: FileIndex,
         model: &Model,
-        original: &Original,
-    ) -> Result<Installed, BringError> {
+        original: &SourceFile,
+    ) -> Result<Installed, CopyError> {
         /// Bytes between two events: a copy within memory would flood whoever listens.
         const OFTEN: u64 = 8 << 20;
         let mut untold = 0;

@@ -16,7 +16,7 @@ use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_disk::{
-    Destination, Directory, Found, Installed, Naming, Original, PartFile, Stamp, StoreError,
+    Destination, Directory, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError,
 };
 
 /// What is to be done for one file.
@@ -90,7 +90,7 @@ pub(super) struct Planner<'a> {
     pub(super) destination: &'a Destination,
     pub(super) marker: &'a Marker,
     pub(super) config: &'a FetchConfig,
-    pub(super) naming: &'a Naming,
+    pub(super) naming: &'a PartNames,
     pub(super) sources: LocalSources<'a>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
@@ -142,7 +142,7 @@ impl Planner<'_> {
 
     /// Makes a file durable that was found and is right: a marker will vouch for it, and only its bytes in memory were
     /// seen.
-    fn settle(&self, subject: &Subject<'_>, found: &Original) -> Result<(), StoreError> {
+    fn settle(&self, subject: &Subject<'_>, found: &SourceFile) -> Result<(), StoreError> {
         match subject.link {
             _ if self.config.dry_run => Ok(()),
             Some(_) => found.make_durable(),
@@ -277,7 +277,7 @@ impl Planner<'_> {
             PartFile::discard(self.destination, model)?;
             return Ok(None);
         }
-        if *self.naming != Naming::Shared {
+        if *self.naming != PartNames::Shared {
             let part = PartFile::resume(self.destination, model, self.naming, self.go_on())?;
             return Ok((part.held() > 0).then(|| Box::new(part)));
         }

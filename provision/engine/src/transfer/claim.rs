@@ -12,12 +12,12 @@ use super::handle::{Handle, STALLED, WAITING};
 use super::target::Target;
 use provision_core::byte_range::ByteRange;
 use provision_core::event::Event;
-use provision_core::redact::Told;
+use provision_core::redact::Redactor;
 use provision_core::schedule::Claim;
 use provision_core::source_url::SourceUrl;
 use provision_disk::{PartFile, StoreError};
-use provision_http::sniff::{self, Instead};
-use provision_http::{Answer, Asked, Connection, End, RequestError, Shape, Unusable};
+use provision_http::sniff::{self, SniffedContent};
+use provision_http::{Answer, BodyKind, Connection, End, ExpectedBody, RequestError, ResponseError};
 
 /// What a claim's task is given.
 pub(super) struct Order {
@@ -55,7 +55,7 @@ pub(super) enum ClaimError {
     /// A whole body came for a range.
     NotRanges,
     /// Something else than the file came, from there; some of it may have been written.
-    Instead { url: SourceUrl, came: Instead, written: bool },
+    SniffedContent { url: SourceUrl, came: SniffedContent, written: bool },
     /// Another connection tried to find out where the source leads, and failed.
     Unresolved,
 }
@@ -99,11 +99,11 @@ struct Sink {
     /// The answer is the whole file, by its own account: where its bytes are not, it is something else.
     whole: bool,
     /// What its first bytes look like, if not like a model.
-    suspect: Option<Instead>,
+    suspect: Option<SniffedContent>,
     /// Where it comes from, where its first bytes are the file's.
     place: Option<SourceUrl>,
     /// What must not be shown of it.
-    told: Told,
+    told: Redactor,
 }
 
 impl Sink {
@@ -122,15 +122,17 @@ impl Sink {
             whole: false,
             suspect: None,
             place: None,
-            told: Told::default(),
+            told: Redactor::default(),
         }
     }
 
     /// What came, where the body of an answer that cannot be used says it.
     fn explained(&self, error: ClaimError) -> ClaimError {
-        let ClaimError::Request(RequestError::Unusable { url, began, .. }) = &error else { return error };
+        let ClaimError::Request(RequestError::ResponseError { url, began, .. }) = &error else {
+            return error;
+        };
         match sniff::recognise(&began.bytes, &self.target.model, &began.told) {
-            Some(came) => ClaimError::Instead { url: url.clone(), came, written: false },
+            Some(came) => ClaimError::SniffedContent { url: url.clone(), came, written: false },
             None => error,
         }
     }
@@ -146,9 +148,9 @@ impl Sink {
     }
 
     /// The failure of a body that is something else. What is buffered of it is not written any more.
-    fn instead(&self, came: Instead) -> ClaimError {
+    fn instead(&self, came: SniffedContent) -> ClaimError {
         let url = self.place.clone().unwrap_or_else(|| self.target.model.sources[0].clone());
-        ClaimError::Instead { url, came, written: self.gained > 0 || self.writing.is_some() }
+        ClaimError::SniffedContent { url, came, written: self.gained > 0 || self.writing.is_some() }
     }
 
     /// The body has ended, before the file's end.
@@ -173,20 +175,20 @@ impl Sink {
             }
             Claim { .. } => None,
         };
-        let mut answer = self.ask(order, connection, Asked { range, size, sha256 }).await?;
+        let mut answer = self.ask(order, connection, ExpectedBody { range, size, sha256 }).await?;
         if !claim.plain && !self.target.is_same_version(answer.etag.as_ref()) {
             return Err(ClaimError::Request(answer.changed()));
         }
         let host = self.shared.host(answer.resolved.url());
         self.shared.schedule().set_host(claim.file, host);
         self.open().await?;
-        self.whole = answer.shape == Shape::Whole;
+        self.whole = answer.shape == BodyKind::Whole;
         if self.whole || claim.range.start == 0 {
             self.place = Some(answer.resolved.url().clone());
             self.told = answer.told();
         }
         match answer.shape {
-            Shape::Part { range, exact } => {
+            BodyKind::Part { range, exact } => {
                 let whole = self.read(&mut answer, range.start, range.end).await?;
                 if whole && range.end < claim.range.end {
                     // Shorter than asked, which is legal: the rest is asked for again.
@@ -195,7 +197,7 @@ impl Sink {
                 }
                 Ok(whole && exact && answer.end().await == End::Clean)
             }
-            Shape::Whole if claim.plain || claim.range == ByteRange::new(0, size) => {
+            BodyKind::Whole if claim.plain || claim.range == ByteRange::new(0, size) => {
                 let whole = self.read(&mut answer, 0, size).await?;
                 if !whole {
                     return Ok(false);
@@ -208,7 +210,7 @@ impl Sink {
                     End::Unknown => Ok(false),
                 }
             }
-            Shape::Whole => Err(ClaimError::NotRanges),
+            BodyKind::Whole => Err(ClaimError::NotRanges),
         }
     }
 
@@ -217,7 +219,7 @@ impl Sink {
         &mut self,
         order: &Order,
         connection: &'c mut Connection,
-        asked: Asked,
+        asked: ExpectedBody,
     ) -> Result<Answer<'c>, ClaimError> {
         let target = self.target.clone();
         let get = async {
@@ -433,17 +435,19 @@ impl Sink {
 }
 
 /// Whether it is only known that the file there has another length: what was asked for lies behind its end, or within it.
-fn is_blind(error: &RequestError, asked: Asked) -> bool {
-    let RequestError::Unusable { what: Unusable::WrongSize { .. }, began, .. } = error else { return false };
+fn is_blind(error: &RequestError, asked: ExpectedBody) -> bool {
+    let RequestError::ResponseError { what: ResponseError::WrongSize { .. }, began, .. } = error else {
+        return false;
+    };
     began.bytes.is_empty() && asked.range.is_some_and(|range| range.start > 0)
 }
 
 /// The failure that its first bytes give: it may be no model at all, and which claim comes first must not decide what is
 /// said of it.
-async fn look(connection: &mut Connection, source: &SourceUrl, asked: Asked) -> Option<RequestError> {
+async fn look(connection: &mut Connection, source: &SourceUrl, asked: ExpectedBody) -> Option<RequestError> {
     let beginning = ByteRange::new(0, asked.size.min(sniff::LOOK as u64));
-    let error = connection.get(source, None, Asked { range: Some(beginning), ..asked }).await.err()?;
-    matches!(error, RequestError::Unusable { .. }).then_some(error)
+    let error = connection.get(source, None, ExpectedBody { range: Some(beginning), ..asked }).await.err()?;
+    matches!(error, RequestError::ResponseError { .. }).then_some(error)
 }
 
 /// Passes on the panic of a blocking job.

@@ -16,8 +16,8 @@ use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId};
 use provision_disk::{Installed, PartFile, StoreError};
-use provision_http::sniff::{self, Instead};
-use provision_http::{Connection, Origin, RequestError};
+use provision_http::sniff::{self, SniffedContent};
+use provision_http::{Connection, HttpClient, RequestError};
 
 /// How long written bytes may go without a word in the journal.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
@@ -28,7 +28,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
 pub(super) enum Ended {
     Claim(Box<ClaimEnd>),
     /// With what the first bytes look like, where they are not those of the lock.
-    Installed(FileId, Result<Installed, StoreError>, Option<Instead>),
+    Installed(FileId, Result<Installed, StoreError>, Option<SniffedContent>),
     Reset(FileId, Result<(), StoreError>),
     /// With the files that failed.
     Noted(Vec<(FileId, StoreError)>),
@@ -65,7 +65,7 @@ pub(super) struct Flight {
 
 pub(super) struct Coordinator {
     pub(super) shared: Arc<Shared>,
-    pub(super) origin: Arc<Origin>,
+    pub(super) origin: Arc<HttpClient>,
     pub(super) config: TransferConfig,
     pub(super) files: Vec<FileState>,
     /// Files that are not done.
@@ -206,7 +206,7 @@ impl Coordinator {
             Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
             Err(claim::ClaimError::Store(error)) => Decision::Then(Step::FailStore(error)),
             Err(claim::ClaimError::NotRanges) => file.policy.whole_body_came(),
-            Err(claim::ClaimError::Instead { url, came, written }) => {
+            Err(claim::ClaimError::SniffedContent { url, came, written }) => {
                 file.policy.something_else_came(url, came, written)
             }
             Err(claim::ClaimError::Request(error)) => {
@@ -394,7 +394,7 @@ impl Coordinator {
         });
     }
 
-    fn installed(&mut self, id: FileId, result: Result<Installed, StoreError>, came: Option<Instead>) {
+    fn installed(&mut self, id: FileId, result: Result<Installed, StoreError>, came: Option<SniffedContent>) {
         let now = self.shared.now();
         let file = &mut self.files[id.0];
         match result {

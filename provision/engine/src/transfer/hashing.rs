@@ -10,7 +10,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffers::Buffer;
-use provision_disk::{Lease, PartFile, Written};
+use provision_disk::{HasherGuard, PartFile, Written};
 
 /// The most that is kept in memory for its turn, in bytes.
 const KEPT: usize = 4 << 20;
@@ -48,7 +48,7 @@ struct Kept {
 /// A file whose hasher this thread has, and what it takes next.
 struct Lane<'a> {
     part: &'a Arc<PartFile>,
-    lease: Lease<'a>,
+    lease: HasherGuard<'a>,
     bytes: Bytes,
     /// How many of `bytes` have been taken.
     taken: usize,
@@ -90,7 +90,7 @@ impl State {
     }
 
     /// What is kept of the bytes that a lease takes next, and how many of them come before.
-    fn kept(&mut self, part: &Arc<PartFile>, lease: &Lease<'_>) -> Option<(Buffer, usize)> {
+    fn kept(&mut self, part: &Arc<PartFile>, lease: &HasherGuard<'_>) -> Option<(Buffer, usize)> {
         let next = |kept: &Kept| {
             let range = kept.at..kept.at + kept.bytes.len() as u64;
             Arc::ptr_eq(&kept.part, part)
@@ -211,7 +211,7 @@ impl Hashing {
 
     /// The next bytes that a lease takes, from memory or else from the file; `None` where there are none, or the file
     /// cannot be read, which comes up again when it is proven.
-    fn bytes(&self, part: &Arc<PartFile>, lease: &Lease<'_>) -> Option<(Bytes, usize)> {
+    fn bytes(&self, part: &Arc<PartFile>, lease: &HasherGuard<'_>) -> Option<(Bytes, usize)> {
         if let Some((kept, taken)) = self.state().kept(part, lease) {
             return Some((Bytes::Kept(kept), taken));
         }
@@ -224,7 +224,7 @@ impl Hashing {
     fn hash_two<'l>(&self, mut a: Lane<'l>, mut b: Lane<'l>) {
         loop {
             let len = a.rest().len().min(b.rest().len());
-            Lease::take_two(
+            HasherGuard::take_two(
                 [&mut a.lease, &mut b.lease],
                 [&a.bytes[a.taken..a.taken + len], &b.bytes[b.taken..b.taken + len]],
             );

@@ -7,9 +7,9 @@ use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 use provision_disk::StoreError;
-use provision_http::{Remedy, RequestError, TransportError, Unusable};
+use provision_http::{Remedy, RequestError, ResponseError, TransportError};
 
-use provision_http::sniff::Instead;
+use provision_http::sniff::SniffedContent;
 
 /// A file that was given up: what every source it was tried from had to say.
 #[derive(Debug, thiserror::Error)]
@@ -53,15 +53,15 @@ pub enum SourceError {
         /// The digest of what came.
         found: Sha256,
         /// What its first bytes look like.
-        instead: Option<Instead>,
+        instead: Option<SniffedContent>,
     },
     /// It has something else in the file's place.
     #[error("{url}: {came}")]
-    Instead {
+    SniffedContent {
         /// Where the source led.
         url: SourceUrl,
         /// What it is.
-        came: Instead,
+        came: SniffedContent,
         /// Some of it has been written.
         written: bool,
     },
@@ -82,9 +82,12 @@ impl FileError {
     pub fn is_integrity(&self) -> bool {
         self.attempts.iter().any(|attempt| match &attempt.error {
             SourceError::WrongDigest { .. } => true,
-            SourceError::Instead { came, .. } => came.is_integrity(),
-            SourceError::Request(RequestError::Unusable { what, .. }) => {
-                matches!(what, Unusable::WrongSize { .. } | Unusable::Replaced(_) | Unusable::Changed)
+            SourceError::SniffedContent { came, .. } => came.is_integrity(),
+            SourceError::Request(RequestError::ResponseError { what, .. }) => {
+                matches!(
+                    what,
+                    ResponseError::WrongSize { .. } | ResponseError::FileChanged(_) | ResponseError::Changed
+                )
             }
             SourceError::Request(_) => false,
         })
@@ -97,7 +100,7 @@ impl FileError {
             && self.attempts.last().is_some_and(|last| {
                 matches!(
                     last.error,
-                    SourceError::WrongDigest { .. } | SourceError::Instead { written: true, .. }
+                    SourceError::WrongDigest { .. } | SourceError::SniffedContent { written: true, .. }
                 )
             })
     }
@@ -127,7 +130,7 @@ impl FileError {
             .attempts
             .iter()
             .map(|attempt| match &attempt.error {
-                error @ (SourceError::Request(_) | SourceError::Instead { .. }) => error.to_string(),
+                error @ (SourceError::Request(_) | SourceError::SniffedContent { .. }) => error.to_string(),
                 error @ SourceError::WrongDigest { .. } => format!("{}: {error}", attempt.source),
             })
             .collect();
@@ -382,13 +385,18 @@ impl FilePolicy {
             self.plain = true;
             self.ask_ranges = false;
         }
-        Decision::Then(Step::StartOver { reason: Unusable::Changed.to_string() })
+        Decision::Then(Step::StartOver { reason: ResponseError::Changed.to_string() })
     }
 
     /// Something else came from `url`. Asking again brings the same; what has been `written` of it may be anywhere
     /// among the bytes that are held, so all of them go.
-    pub(super) fn something_else_came(&mut self, url: SourceUrl, came: Instead, written: bool) -> Decision {
-        self.next_source(SourceError::Instead { url, came, written }, written)
+    pub(super) fn something_else_came(
+        &mut self,
+        url: SourceUrl,
+        came: SniffedContent,
+        written: bool,
+    ) -> Decision {
+        self.next_source(SourceError::SniffedContent { url, came, written }, written)
     }
 
     /// Every byte is there, and they are not those that the lock names.
@@ -396,7 +404,7 @@ impl FilePolicy {
         &mut self,
         expected: Sha256,
         found: Sha256,
-        instead: Option<Instead>,
+        instead: Option<SniffedContent>,
     ) -> Decision {
         let error = SourceError::WrongDigest { expected, found, instead };
         let reason = error.to_string();
@@ -462,7 +470,7 @@ impl FilePolicy {
 }
 
 fn is_change(error: &RequestError) -> bool {
-    matches!(error, RequestError::Unusable { what: Unusable::Changed, .. })
+    matches!(error, RequestError::ResponseError { what: ResponseError::Changed, .. })
 }
 
 #[cfg(test)]

@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Then, Wanted};
 use provision_core::event::FileIndex;
 use provision_core::lockfile::Model;
-use provision_core::redact::Told;
-use provision_disk::{Destination, Installed, Naming, PartFile, StoreError};
-use provision_http::{Origin, Resolved};
+use provision_core::redact::Redactor;
+use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError};
+use provision_http::{HttpClient, Resolved};
 
 /// A file that claims write to.
 pub(super) struct Target {
     pub(super) index: FileIndex,
     pub(super) model: Model,
     place: Arc<Destination>,
-    naming: Naming,
+    naming: PartNames,
     pub(super) part: PartCell,
     then: Option<Then>,
     /// Where the source led. Under the lock of `resolving`, so that a file is resolved once and not by every
@@ -112,7 +112,7 @@ impl Target {
     }
 
     /// What must not be shown where the bytes that have come repeat it.
-    pub(super) fn told(&self, origin: &Origin) -> Told {
+    pub(super) fn told(&self, origin: &HttpClient) -> Redactor {
         let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
         origin.told(self.model.sources.iter().chain(resolved.iter().flat_map(Resolved::addresses)))
     }

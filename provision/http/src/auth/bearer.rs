@@ -18,9 +18,9 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::auth::credentials::Secret;
-use crate::client::{Connection, Resolved, Wish};
-use crate::error::{RequestError, Unusable};
-use provision_core::redact::Told;
+use crate::client::{Connection, RequestHeaders, Resolved};
+use crate::error::{RequestError, ResponseError};
+use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
 /// The longest answer of a token service, in bytes.
@@ -55,7 +55,7 @@ impl Tokens {
     }
 
     /// What registries are told, and must not be quoted with.
-    pub(crate) fn tell(&self, told: &mut Told) {
+    pub(crate) fn tell(&self, told: &mut Redactor) {
         for token in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
             told.add_token(token.reveal().rsplit(' ').next().unwrap_or_default());
         }
@@ -146,22 +146,24 @@ struct Given {
 impl Connection {
     /// Asks a token service. Redirects are not followed: the realm is where the token is.
     pub(crate) async fn obtain_token(&mut self, service: &Resolved) -> Result<Secret, RequestError> {
-        let wish = Wish { range: None, accept: "application/json" };
+        let wish = RequestHeaders { range: None, accept: "application/json" };
         let (head, _) = self.send_with(service, wish, None).await?;
         if let Some(error) = self.failure(&head, service, false) {
             return Err(error);
         }
         let unusable = |what| RequestError::unusable(&service.url, what);
         if head.status != StatusCode::OK {
-            return Err(unusable(Unusable::Status { status: head.status.as_u16() }));
+            return Err(unusable(ResponseError::Status { status: head.status.as_u16() }));
         }
         let body = self.body(&service.url, &head.headers, MAX_TOKEN).await?;
-        let given: Given = serde_json::from_slice(&body).map_err(|_| unusable(Unusable::NoToken))?;
+        let given: Given = serde_json::from_slice(&body).map_err(|_| unusable(ResponseError::NoToken))?;
         let token = given
             .token
             .or(given.access_token)
             .filter(|token| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()));
-        token.map(|token| Secret::new(format!("Bearer {token}"))).ok_or_else(|| unusable(Unusable::NoToken))
+        token
+            .map(|token| Secret::new(format!("Bearer {token}")))
+            .ok_or_else(|| unusable(ResponseError::NoToken))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::NO_REPOSITORY;
-use provision_core::redact::Told;
+use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
 /// A text that is never shown.
@@ -78,7 +78,7 @@ impl Credentials {
     }
 
     /// What a server may have been told by them, and must not be quoted with.
-    pub(crate) fn tell(&self, told: &mut Told) {
+    pub(crate) fn tell(&self, told: &mut Redactor) {
         for Credential { authorization, login, .. } in &self.entries {
             told.add_token(authorization.reveal().rsplit(' ').next().unwrap_or_default());
             for text in login.iter().flatten() {
@@ -259,7 +259,7 @@ mod tests {
         let mut credentials = Credentials::none();
         credentials.add(Credential::bearer("huggingface.co", None, "canary-token"));
         credentials.add(Credential::basic("h.example", "user", "canary"));
-        let mut told = Told::default();
+        let mut told = Redactor::default();
         credentials.tell(&mut told);
         told.add_queries([&asked].into_iter());
         let said = "Bearer canary-token may not GET /x?X-Amz-Date=1&X-Amz-Signature=canary-signature, \

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Connection, MOMENT, Resolved};
-use crate::error::{Beginning, RequestError, TransportError, Unusable};
-use crate::response::Shape;
-use provision_core::redact::Told;
+use super::{Connection, DRAIN_TIMEOUT, Resolved};
+use crate::error::{BodyPrefix, RequestError, ResponseError, TransportError};
+use crate::response::BodyKind;
+use provision_core::redact::Redactor;
 
 /// An answer whose head has been checked, and its body.
 #[derive(Debug)]
 pub struct Answer<'a> {
     pub(super) connection: &'a mut Connection,
     /// What the body is.
-    pub shape: Shape,
+    pub shape: BodyKind,
     /// A strong validator, if it came with one.
     pub etag: Option<String>,
     /// Where it came from.
@@ -40,7 +40,7 @@ impl Answer<'_> {
 
     /// Looks for the end of a body whose bytes have all been taken, so that its connection can be used again.
     pub async fn end(self) -> End {
-        match tokio::time::timeout(MOMENT, self.connection.read(&mut [0])).await {
+        match tokio::time::timeout(DRAIN_TIMEOUT, self.connection.read(&mut [0])).await {
             Ok(Ok(0)) if self.connection.live.as_ref().is_some_and(|live| live.line.exchange.is_over()) => {
                 End::Clean
             }
@@ -50,7 +50,7 @@ impl Answer<'_> {
     }
 
     /// What must not be shown where the body repeats it.
-    pub fn told(&self) -> Told {
+    pub fn told(&self) -> Redactor {
         self.connection.origin.told(self.resolved.addresses())
     }
 
@@ -66,10 +66,10 @@ impl Answer<'_> {
 
     /// The failure of a file that changed between two ranges.
     pub fn changed(&self) -> RequestError {
-        RequestError::Unusable {
+        RequestError::ResponseError {
             url: self.resolved.url.clone(),
-            what: Unusable::Changed,
-            began: Beginning::default(),
+            what: ResponseError::Changed,
+            began: BodyPrefix::default(),
         }
     }
 }

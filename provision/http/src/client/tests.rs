@@ -3,7 +3,7 @@ use super::*;
 const PUBLIC: &str = "93.184.215.14:443";
 
 fn connection(private_redirects: bool) -> Connection {
-    Origin::new(OriginConfig { private_redirects, ..OriginConfig::default() }).unwrap().connection()
+    HttpClient::new(ClientConfig { private_redirects, ..ClientConfig::default() }).unwrap().connection()
 }
 
 fn at(url: &str, public_only: bool) -> Resolved {
@@ -54,7 +54,7 @@ async fn fault_47_a_name_that_resolves_to_a_private_address_is_not_connected_to(
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://localhost:{}/x", listener.local_addr().unwrap().port());
     let source = "http://public.example/x".parse().unwrap();
-    let asked = Asked { range: None, size: 1, sha256: None };
+    let asked = ExpectedBody { range: None, size: 1, sha256: None };
     let error = connection(false).get(&source, Some(&at(&url, true)), asked).await.unwrap_err();
     assert!(
         matches!(error, RequestError::Redirect { error: RedirectError::Private { .. }, .. }),

@@ -9,8 +9,8 @@ fn model(path: &str) -> Model {
     Lockfile::parse("models.lock", &text).unwrap().models()[0].clone()
 }
 
-fn came(body: &str) -> Option<Instead> {
-    recognise(body.as_bytes(), &model("x.safetensors"), &Told::default())
+fn came(body: &str) -> Option<SniffedContent> {
+    recognise(body.as_bytes(), &model("x.safetensors"), &Redactor::default())
 }
 
 fn pointer_to(oid: Sha256, size: u64) -> String {
@@ -25,7 +25,7 @@ fn a_pointer_says_what_it_stands_for_and_whether_that_is_ours() {
     let other = came(&pointer_to(Sha256::of(b"other"), 5000)).unwrap();
     assert!(other.to_string().contains("another file than the lock names"), "{other}");
     let cut = came("version https://git-lfs.github.com/spec/v1\noid sha256:12").unwrap();
-    assert_eq!(cut, Instead::Pointer { oid: None, size: None, is_ours: false });
+    assert_eq!(cut, SniffedContent::Pointer { oid: None, size: None, is_ours: false });
     assert!(is_never(&cut, &model("x")));
     assert!(came(&pointer_to(Sha256::of(b"x"), 1).replace("git-lfs", "hawser")).is_some());
     assert_eq!(came("version https://git-lfs.github.com/spec/v2\n"), None);
@@ -34,7 +34,7 @@ fn a_pointer_says_what_it_stands_for_and_whether_that_is_ours() {
 #[test]
 fn a_page_has_a_title_in_one_line_without_secrets() {
     let title = |page: &str| match came(page) {
-        Some(Instead::Page { title }) => title,
+        Some(SniffedContent::Page { title }) => title,
         other => panic!("{other:?}"),
     };
     assert_eq!(
@@ -45,14 +45,14 @@ fn a_page_has_a_title_in_one_line_without_secrets() {
     let secret = "<html><title>No hf_abcdefGHIJ1234567 at /x?sig=12 for you@example</title>";
     assert_eq!(title(secret).unwrap(), "No … at … for …");
     assert_eq!(title(&format!("<html><title>{}</title>", "wörd ".repeat(100))).unwrap().chars().count(), 120);
-    assert_eq!(recognise(b"<html>", &model("page.html"), &Told::default()), None);
+    assert_eq!(recognise(b"<html>", &model("page.html"), &Redactor::default()), None);
     assert_eq!(came("<svg>"), None);
 }
 
 #[test]
 fn errors_in_json_and_xml_are_quoted_and_files_of_either_are_not() {
     let said = |body: &str| match came(body) {
-        Some(Instead::Error { text }) => text,
+        Some(SniffedContent::Error { text }) => text,
         other => panic!("{other:?}"),
     };
     let s3 = "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message>\

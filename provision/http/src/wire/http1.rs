@@ -47,7 +47,7 @@ enum State {
     /// Nothing is on its way: the next request can be sent.
     Idle,
     /// A request was begun, and its answer's head is not here.
-    Asked,
+    ExpectedBody,
     /// The rest of a body.
     Body(Framing),
     /// An answer did not end as it had to.
@@ -142,7 +142,7 @@ impl Exchange {
 
     /// Sends a request and waits for the head of its answer.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<Head, TransportError> {
-        self.state = State::Asked;
+        self.state = State::ExpectedBody;
         self.io.write_all(request).await.map_err(|error| broken(&error))?;
         self.io.flush().await.map_err(|error| broken(&error))?;
         let mut passed_over = 0;

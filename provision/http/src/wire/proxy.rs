@@ -13,7 +13,7 @@ use url::Url;
 use crate::auth::credentials::base64;
 use crate::error::TransportError;
 use crate::wire::http1::{Exchange, Socket};
-use provision_core::redact::{Told, decoded};
+use provision_core::redact::{Redactor, decoded};
 use provision_core::source_url::SourceUrl;
 
 /// Proxies by the scheme of what is asked for. A password in them is used and never shown.
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Proxies {
 
 impl Proxies {
     /// What a proxy is told, and must not be quoted with.
-    pub(crate) fn tell(&self, told: &mut Told) {
+    pub(crate) fn tell(&self, told: &mut Redactor) {
         for text in self.http.iter().chain(&self.https) {
             let text = if text.contains("://") { text.clone() } else { format!("http://{text}") };
             let Ok(url) = text.parse::<Url>() else { continue };

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use provision_core::digest::Sha256;
 use provision_http::metadata::MetadataError;
-use provision_http::{RequestError, Unusable};
+use provision_http::{RequestError, ResponseError};
 use serde::Deserialize;
 
 use super::{Found, ResolveError, Resolver, api, digest, some_of};
@@ -124,7 +124,9 @@ impl Resolver {
         let probe = match self.metadata.probe(&url).await {
             Ok(probe) => probe,
             // Whoever has no token is led to a page to log in on, which is a success by its status.
-            Err(MetadataError::Request(RequestError::Unusable { what: Unusable::Html, .. })) => {
+            Err(MetadataError::Request(RequestError::ResponseError {
+                what: ResponseError::Html, ..
+            })) => {
                 return Err(ResolveError::Login { what: source.to_string(), advice: LOGIN });
             }
             Err(error) => return Err(ResolveError::host(&source, error)),

@@ -9,7 +9,7 @@ use provision_core::digest::Sha256;
 use provision_core::event::Silent;
 use provision_core::lockfile::Lockfile;
 use provision_http::metadata::{OnWait, Wait};
-use provision_http::{Credential, Origin, OriginConfig};
+use provision_http::{ClientConfig, Credential, HttpClient};
 use provision_lock::edit::Document;
 use provision_lock::entry::Entry;
 use provision_lock::make::{MakeError, Maker, Order};
@@ -45,9 +45,9 @@ impl World {
         Utf8Path::from_path(self.directory.path()).unwrap().join("models")
     }
 
-    pub(crate) fn origin(&self) -> Arc<Origin> {
+    pub(crate) fn origin(&self) -> Arc<HttpClient> {
         let at = |path: &str| self.site.url(path).parse().unwrap();
-        let mut config = OriginConfig {
+        let mut config = ClientConfig {
             endpoints: vec![
                 ("huggingface.co".to_owned(), at("")),
                 ("civitai.com".to_owned(), at("")),
@@ -55,7 +55,7 @@ impl World {
                 ("api.github.com".to_owned(), at("/api/v3")),
                 ("modelscope.cn".to_owned(), at("")),
             ],
-            ..OriginConfig::default()
+            ..ClientConfig::default()
         };
         if self.public_github {
             config.endpoints.retain(|(host, _)| host != "github.com");
@@ -63,7 +63,7 @@ impl World {
         if let Some(token) = self.token {
             config.credentials.add(Credential::bearer("127.0.0.1", Some(self.site.addr().port()), token));
         }
-        Origin::new(config).unwrap()
+        HttpClient::new(config).unwrap()
     }
 
     pub(crate) fn retry() -> RetryPolicy {

@@ -17,7 +17,7 @@ use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model};
 use provision_core::source_url::SourceUrl;
 use provision_disk::Destination;
-use provision_http::{Origin, Remedy, RequestError, Unusable};
+use provision_http::{HttpClient, Remedy, RequestError, ResponseError};
 
 /// Whether a host may be asked.
 #[derive(Debug)]
@@ -168,7 +168,7 @@ impl Remote {
             );
             return Err(Failure::new(Code::Network, why));
         };
-        let origin = Origin::new(network.config()?).map_err(|error| Failure::new(Code::Usage, error))?;
+        let origin = HttpClient::new(network.config()?).map_err(|error| Failure::new(Code::Usage, error))?;
         let bytes = self.fetch(&origin, retry)?;
         let found = Sha256::of(&bytes);
         if found != *pin {
@@ -182,7 +182,7 @@ impl Remote {
         Ok(Text { kept: Some(kept), ..Text::new(&name, bytes)? })
     }
 
-    fn fetch(&self, origin: &Arc<Origin>, retry: &RetryPolicy) -> Result<Vec<u8>, Failure> {
+    fn fetch(&self, origin: &Arc<HttpClient>, retry: &RetryPolicy) -> Result<Vec<u8>, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(Code::Unexpected, error))?;
         let fetched = runtime.block_on(async {
@@ -207,7 +207,7 @@ impl Remote {
     }
 
     fn failure(&self, error: &RequestError) -> Failure {
-        if let RequestError::Unusable { what: Unusable::Oversized { .. }, .. } = error {
+        if let RequestError::ResponseError { what: ResponseError::Oversized { .. }, .. } = error {
             return LockfileError::of_file(&self.url.to_string(), LockfileErrorKind::TooLarge).into();
         }
         let code = match error {

@@ -4,7 +4,7 @@ use super::super::buffers::Buffers;
 use super::*;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
-use provision_disk::{Destination, Naming};
+use provision_disk::{Destination, PartNames};
 
 const MIB: usize = 1 << 20;
 
@@ -29,7 +29,7 @@ impl Place {
             groups: vec![],
             source: None,
         };
-        Arc::new(PartFile::open(&self.destination, &model, &Naming::Shared, || true).unwrap())
+        Arc::new(PartFile::open(&self.destination, &model, &PartNames::Shared, || true).unwrap())
     }
 }
 

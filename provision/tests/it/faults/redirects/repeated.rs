@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use provision_core::backoff::RetryPolicy;
 use provision_http::metadata::{Metadata, MetadataError};
-use provision_http::{Credential, Origin};
+use provision_http::{Credential, HttpClient};
 use provision_testbed::{Content, Fault};
 
 use crate::secrets::{self, MARK};
@@ -167,7 +167,7 @@ fn fault_53_a_listing_that_repeats_a_token_is_not_read() {
     let [secret, _] = secrets();
     let world = world(&secret);
     world.origin.put("/api", Content::bytes(format!("[{{\"path\": \"{MARK}Letters\"}}]")));
-    let origin = Origin::new(world.http.clone()).unwrap();
+    let origin = HttpClient::new(world.http.clone()).unwrap();
     let mut metadata = Metadata::new(&origin, RetryPolicy::default(), Arc::new(|_| {}));
     let url = world.origin.url("/api").parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
