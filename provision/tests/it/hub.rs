@@ -3,7 +3,7 @@
 
 use provision::event::Event;
 use provision::transfer::SourceError;
-use provision_testbed::faces::hub::Hub;
+use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, Shape};
 
 use crate::program::{fetch, run};
