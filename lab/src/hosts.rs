@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-use provision_testbed::faces::hub::Hub;
-use provision_testbed::faces::oci::Registry;
+use provision_testbed::hosts::hub::Hub;
+use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig};
 use xshell::{Shell, cmd};
 

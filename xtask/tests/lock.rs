@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use provision_testbed::faces::hub::Hub;
+use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, When};
 
 struct World {
@@ -389,7 +389,7 @@ fn a_check_tells_who_did_not_answer_from_who_lost_a_file() {
     let (out, err) = world.run(6, &["lock", "check"]);
     has(&out, &["refused"]);
     has(&err, &["no such repository", "private", "HF_TOKEN"]);
-    world.site.misbehave("*", Fault::RetryAfter { status: 429, value: "3600".to_owned() });
+    world.site.inject("*", Fault::RetryAfter { status: 429, value: "3600".to_owned() });
     let (out, err) = world.run(4, &["lock", "check"]);
     has(&out, &["unreachable"]);
     has(&err, &["answers again at", "3600 s"]);
@@ -402,7 +402,7 @@ fn what_was_read_is_in_the_lock_before_the_next_is_asked_for() {
     world.site.put("/vae/a.bin", content.clone());
     world.site.put("/vae/b.bin", content.clone());
     // The probe, then a body that does not come to an end.
-    world.site.misbehave("/vae/b.bin", Fault::Stall(1000).when(When::After(1)));
+    world.site.inject("/vae/b.bin", Fault::Stall(1000).when(When::After(1)));
     let [a, b] = ["/vae/a.bin", "/vae/b.bin"].map(|path| world.site.url(path));
     std::fs::write(world.path("list"), format!("{a}\n{b}\n")).unwrap();
     for args in [&["lock", "add", &a, &b][..], &["lock", "import", "list"]] {

@@ -6,7 +6,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
-use provision_testbed::faces::hub::Hub;
+use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig};
 use serde_json::{Value, json};
 use xshell::{Shell, cmd};

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use crate::answer::{Answer, Asked, Close, Resource, honest};
 use crate::content::Content;
 use crate::counters::{Counters, Tally, lock};
-use crate::faces::Face;
-use crate::fault::{Fault, Misbehaviour, Rules};
-use crate::hub::{Entry, Signer, TokenRule};
+use crate::fault::{Fault, Injection, Rules};
+use crate::hosts::Host;
+use crate::hosts::signing::{Entry, Signer, TokenRule};
 use crate::request::{Recorded, percent_encode};
 use crate::shape::Shape;
 
@@ -28,7 +28,7 @@ pub(crate) struct Shared {
     pub(crate) routes: Mutex<HashMap<String, Route>>,
     pub(crate) tokens: Mutex<Vec<TokenRule>>,
     /// Asked in their order about what no route serves.
-    pub(crate) faces: Mutex<Vec<Arc<dyn Face>>>,
+    pub(crate) hosts: Mutex<Vec<Arc<dyn Host>>>,
     pub(crate) signer: Arc<Signer>,
     pub(crate) tally: Arc<Tally>,
     rules: Rules,
@@ -49,7 +49,7 @@ impl Control {
             encrypted,
             routes: Mutex::default(),
             tokens: Mutex::default(),
-            faces: Mutex::default(),
+            hosts: Mutex::default(),
             signer: Arc::default(),
             tally: Arc::default(),
             rules: Rules::default(),
@@ -99,14 +99,14 @@ impl Control {
         }
     }
 
-    /// Lets answers for `path` (`*`: for every path) go wrong. Several misbehaviours may be set for a path: the first
+    /// Lets answers for `path` (`*`: for every path) go wrong. Several injections may be set for a path: the first
     /// that wants the request gets it, those of the path before those of `*`. The path need not serve anything.
-    pub fn misbehave(&self, path: &str, misbehaviour: impl Into<Misbehaviour>) {
-        self.0.rules.add(path, misbehaviour.into());
+    pub fn inject(&self, path: &str, injection: impl Into<Injection>) {
+        self.0.rules.add(path, injection.into());
     }
 
-    /// Takes back every misbehaviour that was set for exactly this `path` (or `*`).
-    pub fn behave(&self, path: &str) {
+    /// Takes back every injection that was set for exactly this `path` (or `*`).
+    pub fn clear_faults(&self, path: &str) {
         self.0.rules.clear(path);
     }
 
@@ -144,10 +144,10 @@ impl Shared {
     /// The answer to a request that is served at all.
     pub(crate) fn answer(&self, request: &Recorded) -> Answer {
         let chosen = self.rules.choose(request);
-        let fault = chosen.as_deref().map(|misbehaviour| &misbehaviour.fault);
+        let fault = chosen.as_deref().map(|injection| &injection.fault);
         let mut answer = self.route(request, fault);
         if let Some(fault) = fault {
-            fault.distort(&mut answer);
+            fault.corrupt(&mut answer);
         }
         answer
     }
@@ -166,7 +166,7 @@ impl Shared {
         let route = lock(&self.routes).get(&request.path).cloned();
         match route {
             None => self
-                .answer_by_face(request)
+                .answer_by_host(request)
                 .unwrap_or_else(|| Answer::text(404, "text/plain", "no such file\n")),
             Some(Route::Entry(entry)) => entry.answer(),
             Some(Route::File { mut resource, signed }) => {
@@ -185,9 +185,9 @@ impl Shared {
         }
     }
 
-    fn answer_by_face(&self, request: &Recorded) -> Option<Answer> {
+    fn answer_by_host(&self, request: &Recorded) -> Option<Answer> {
         // Not under the mutex: a face may look at this origin.
-        let faces = lock(&self.faces).clone();
-        faces.iter().find_map(|face| face.answer(request))
+        let hosts = lock(&self.hosts).clone();
+        hosts.iter().find_map(|host| host.answer(request))
     }
 }

@@ -1,4 +1,4 @@
-//! Misbehaviour: a [`Fault`], and [`When`] it happens.
+//! Injection: a [`Fault`], and [`When`] it happens.
 //!
 //! Numbers are those of the project's fault catalogue. Faults about ranges leave an answer alone that is not a 206,
 //! faults about the file one that holds no file; faults of the transport change any answer.
@@ -197,7 +197,7 @@ pub enum ResetAt {
 /// The condition of [`When::Custom`]: a request and its number.
 pub type Condition = Arc<dyn Fn(&Recorded, usize) -> bool + Send + Sync>;
 
-/// Which requests go wrong. Requests are counted by path from when the misbehaviour was set.
+/// Which requests go wrong. Requests are counted by path from when the injection was set.
 #[derive(Clone)]
 pub enum When {
     /// All.
@@ -255,21 +255,21 @@ impl fmt::Debug for When {
 
 /// A fault and when it happens. A bare [`Fault`] happens always.
 #[derive(Clone, Debug)]
-pub struct Misbehaviour {
+pub struct Injection {
     /// How answers go wrong.
     pub fault: Fault,
     /// Which ones.
     pub when: When,
 }
 
-impl Misbehaviour {
+impl Injection {
     /// A fault and when it happens.
     pub fn new(fault: Fault, when: When) -> Self {
         Self { fault, when }
     }
 }
 
-impl From<Fault> for Misbehaviour {
+impl From<Fault> for Injection {
     fn from(fault: Fault) -> Self {
         Self::new(fault, When::Always)
     }
@@ -277,8 +277,8 @@ impl From<Fault> for Misbehaviour {
 
 impl Fault {
     /// This fault for the requests that `when` chooses.
-    pub fn when(self, when: When) -> Misbehaviour {
-        Misbehaviour::new(self, when)
+    pub fn when(self, when: When) -> Injection {
+        Injection::new(self, when)
     }
 
     /// [`Fault::Status`] with a short body and no headers.
@@ -295,18 +295,18 @@ impl Fault {
 /// The path that stands for all paths.
 pub(crate) const ANY_PATH: &str = "*";
 
-/// The misbehaviours of an origin, by path.
+/// The injections of an origin, by path.
 #[derive(Debug, Default)]
 pub(crate) struct Rules(Mutex<HashMap<String, Vec<Rule>>>);
 
 #[derive(Debug)]
 struct Rule {
-    what: Arc<Misbehaviour>,
+    what: Arc<Injection>,
     seen: usize,
 }
 
 impl Rules {
-    pub(crate) fn add(&self, path: &str, what: Misbehaviour) {
+    pub(crate) fn add(&self, path: &str, what: Injection) {
         let rule = Rule { what: Arc::new(what), seen: 0 };
         lock(&self.0).entry(path.to_owned()).or_default().push(rule);
     }
@@ -316,7 +316,7 @@ impl Rules {
     }
 
     /// Counts the request with every rule for its path and returns the first that matches.
-    pub(crate) fn choose(&self, request: &Recorded) -> Option<Arc<Misbehaviour>> {
+    pub(crate) fn choose(&self, request: &Recorded) -> Option<Arc<Injection>> {
         let mut candidates = Vec::new();
         let mut rules = lock(&self.0);
         for path in [request.path.as_str(), ANY_PATH] {
@@ -325,7 +325,7 @@ impl Rules {
                 rule.seen += 1;
             }
         }
-        // A custom condition may well set another misbehaviour.
+        // A custom condition may well set another injection.
         drop(rules);
         candidates
             .into_iter()

@@ -19,7 +19,7 @@ pub struct Recorded {
     pub method: String,
     /// The target as sent: path and query, or a whole URL when a client takes the origin for a proxy.
     pub target: String,
-    /// The target's path, percent-decoded. Contents, misbehaviours and counters go by it.
+    /// The target's path, percent-decoded. Contents, injections and counters go by it.
     pub path: String,
     /// The target's query without the question mark, as sent.
     pub query: Option<String>,

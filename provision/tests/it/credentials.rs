@@ -45,9 +45,9 @@ fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes()
     cdn.shape(Shape::rate(4 << 20));
     let signed = provision_testbed::Control::signed_path("/o/r/resolve/main/x.safetensors");
     // Some of everything goes wrong on the way.
-    cdn.misbehave(&signed, Fault::CutBody(300_000).when(When::Nth(1)));
-    cdn.misbehave(&signed, Fault::status(503).when(When::Nth(3)));
-    cdn.misbehave(&signed, Fault::OtherStart { shift: 3 }.when(When::Nth(5)));
+    cdn.inject(&signed, Fault::CutBody(300_000).when(When::Nth(1)));
+    cdn.inject(&signed, Fault::status(503).when(When::Nth(3)));
+    cdn.inject(&signed, Fault::OtherStart { shift: 3 }.when(When::Nth(5)));
 
     // Interrupted: the journal and the part are there.
     let (stop, stopped) = tokio::sync::watch::channel(false);
@@ -89,8 +89,8 @@ fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes()
     world.config.transfer.retry.retries = 1;
     cdn.shape(Shape::default());
     for fault in faults {
-        cdn.behave(&signed);
-        cdn.misbehave(&signed, fault.clone());
+        cdn.clear_faults(&signed);
+        cdn.inject(&signed, fault.clone());
         let report = world.fetch().unwrap();
         let error = report.files[0].result.as_ref().unwrap_err();
         assert_no_secret(&format!("{error} {error:?} {report:?}"));
@@ -166,7 +166,7 @@ fn fault_54_a_refusal_by_the_proxy_stops_the_file_and_names_the_proxy() {
     let content = Content::generated(1, 3_000_000);
     let sources = ["http://models.example/x", "http://mirror.example/x"].map(str::to_owned);
     world.model("x", &content, &sources);
-    proxy.misbehave("/x", Fault::status(407));
+    proxy.inject("/x", Fault::status(407));
     let error = world.fetch_refused().to_string();
     assert!(error.contains("407") && error.contains("proxy"), "{error}");
     assert!(!error.contains("netrc") && !error.contains(CANARY), "{error}");
@@ -221,7 +221,7 @@ fn a_netrc_file_that_cannot_be_used_is_a_warning_until_a_host_wants_a_login() {
 
         let mut world = with_bad_netrc(garbage);
         world.file("x", &Content::generated(1, 1000));
-        world.origin.misbehave("/x", Fault::status(401));
+        world.origin.inject("/x", Fault::status(401));
         let ended = run(&mut at_home(&world));
         assert_eq!(ended.code, Some(6), "{}", ended.err);
         assert!(ended.err.contains("if it needs a login that is in your netrc file: "), "{}", ended.err);

@@ -3,7 +3,7 @@
 
 use provision_core::event::Event;
 use provision_engine::transfer::SourceError;
-use provision_testbed::faces::hub::Hub;
+use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, Shape};
 
 use crate::program::{fetch, run};

@@ -53,7 +53,7 @@ fn fault_85_a_stop_is_obeyed_at_once_whatever_the_connections_wait_for() {
     for fault in [Fault::NoAnswer, Fault::Stall(0), Fault::Stall(500_000), Fault::status(503)] {
         let mut world = World::new();
         world.file("x", &Content::generated(1, 8_000_000));
-        world.origin.misbehave("/x", fault.clone());
+        world.origin.inject("/x", fault.clone());
         world.config.transfer.stall = Duration::from_secs(30);
         world.config.transfer.retry.base = Duration::from_secs(20);
         world.config.transfer.retry.longest = Duration::from_secs(20);
@@ -95,7 +95,7 @@ fn fault_85_an_origin_without_ranges_is_gone_on_with_too() {
     let mut world = World::new();
     let size = 12_000_000;
     world.file("x", &Content::generated(1, size));
-    world.origin.misbehave("/x", Fault::IgnoreRange { accept_ranges: false });
+    world.origin.inject("/x", Fault::IgnoreRange { accept_ranges: false });
     world.origin.shape(Shape::rate(6_000_000));
     let report = world.fetch_and_interrupt_at(6_000_000);
     assert!(report.interrupted);

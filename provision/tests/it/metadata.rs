@@ -7,9 +7,9 @@ use provision_core::backoff::RetryPolicy;
 use provision_core::source_url::SourceUrl;
 use provision_http::metadata::{Metadata, MetadataError, Wait};
 use provision_http::{ClientConfig, Credential, HttpClient, RequestError};
-use provision_testbed::faces::github::{GitHub, Limit};
-use provision_testbed::faces::hub::Hub;
-use provision_testbed::faces::oci::Registry;
+use provision_testbed::hosts::github::{GitHub, Limit};
+use provision_testbed::hosts::hub::Hub;
+use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig as TestbedConfig, When};
 
 use crate::world::World;
@@ -51,7 +51,7 @@ fn a_document_names_its_next_page_and_says_that_it_wants_json() {
     assert_eq!(site.requests()[0].header("accept"), Some("application/json"));
     assert!(matches!(second.parse::<u8>(), Err(MetadataError::Shape { .. })));
 
-    site.misbehave("/api/models/o/r/tree/main", Fault::redirect("https://elsewhere.invalid/"));
+    site.inject("/api/models/o/r/tree/main", Fault::redirect("https://elsewhere.invalid/"));
     assert!(block_on(metadata.ask(&tree)).is_err());
 }
 
@@ -71,7 +71,7 @@ fn a_probe_is_one_byte_and_remembers_what_the_redirect_said() {
 
     // Without ranges the whole would come: the length is known from the head, and that is all.
     let stored = Hub::stored_path(&content);
-    store.misbehave(&stored, Fault::IgnoreRange { accept_ranges: false });
+    store.inject(&stored, Fault::IgnoreRange { accept_ranges: false });
     let probe = block_on(metadata.probe(&url(&site.url("/o/r/resolve/main/x.bin")))).unwrap();
     assert_eq!((probe.size, probe.has_ranges), (Some(content.size()), false));
 
@@ -123,7 +123,7 @@ fn what_fails_for_good_is_not_asked_again() {
     let site = start();
     let mut metadata = asking(ClientConfig::default(), |wait| panic!("{wait}"));
     for status in [401, 404, 410] {
-        site.misbehave("/x", Fault::status(status));
+        site.inject("/x", Fault::status(status));
         let error = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err();
         assert!(
             matches!(
@@ -132,7 +132,7 @@ fn what_fails_for_good_is_not_asked_again() {
             ),
             "{error}"
         );
-        site.behave("/x");
+        site.clear_faults("/x");
     }
     assert_eq!(site.counters().requests, 3);
     site.put("/x", Content::bytes("{}"));
@@ -162,7 +162,7 @@ fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
     let began = std::time::Instant::now();
     let listing = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err().to_string();
     let lock = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err().to_string();
-    site.misbehave("/token", Fault::All(vec![Fault::OtherContent(Content::bytes(vec![b' '; 1000])), drip()]));
+    site.inject("/token", Fault::All(vec![Fault::OtherContent(Content::bytes(vec![b' '; 1000])), drip()]));
     let blob = url(&site.url(&format!("/v2/m/blobs/{digest}")));
     let token = block_on(metadata.probe(&blob)).unwrap_err().to_string();
     for said in [listing, lock, token] {
@@ -171,13 +171,13 @@ fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 
     // What stands still is told from what drips; what is longer than allowed is not read to its end.
-    site.behave("/x");
-    site.misbehave("/x", Fault::Stall(10));
+    site.clear_faults("/x");
+    site.inject("/x", Fault::Stall(10));
     let error = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err();
     assert!(error.to_string().ends_with("nothing came for 0.7 s"), "{error}");
     for fault in [Fault::Endless { chunked: true }, Fault::Endless { chunked: false }] {
-        site.behave("/x");
-        site.misbehave("/x", fault);
+        site.clear_faults("/x");
+        site.inject("/x", fault);
         let error = block_on(origin.connection().document(&url(&site.url("/x")), 1 << 20)).unwrap_err();
         assert!(error.to_string().ends_with("larger than 1 MiB"), "{error}");
         let error = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err();
@@ -220,7 +220,7 @@ fn fault_53_a_next_page_with_the_token_in_its_path_is_not_shown() {
     let mut metadata = asking(config, |_| {});
     site.put("/tree", Content::bytes("[]"));
     let link = format!("<{}>; rel=\"next\"", site.url(&format!("/tree/{token}/2")));
-    site.misbehave("/tree", Fault::Headers(vec![("Link".to_owned(), link)]));
+    site.inject("/tree", Fault::Headers(vec![("Link".to_owned(), link)]));
     let first = block_on(metadata.ask(&url(&site.url("/tree")))).unwrap();
     let next = first.next.unwrap();
     assert!(next.as_url().path().contains(token), "it is asked for as it was said");
@@ -228,7 +228,7 @@ fn fault_53_a_next_page_with_the_token_in_its_path_is_not_shown() {
     assert!(said.contains("/tree/…/2") && !said.contains(token), "{said}");
 
     // Nor is a listing believed that has it in an escape.
-    site.behave("/tree");
+    site.clear_faults("/tree");
     site.put("/tree", Content::bytes("[\"vae/letters\\u006fnlytoken\"]"));
     let said = block_on(metadata.ask(&url(&site.url("/tree")))).unwrap_err().to_string();
     assert!(said.contains("repeats a secret"), "{said}");

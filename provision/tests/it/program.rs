@@ -253,7 +253,7 @@ fn failures_have_their_exit_codes_and_name_the_file() {
         let mut world = World::new();
         world.file(name, &content).file("good", &Content::generated(9, 1000));
         if let Some(fault) = fault {
-            world.origin.misbehave(&format!("/{name}"), fault);
+            world.origin.inject(&format!("/{name}"), fault);
         }
         let ended = run(&mut fetch(&world, &["--retries", "1"]));
         assert_eq!(ended.code, Some(code), "{name}: {}", ended.err);

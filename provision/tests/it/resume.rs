@@ -89,14 +89,14 @@ fn fault_64_the_marker_is_gone_before_a_file_that_it_vouches_for_is_replaced() {
         sink.lock().unwrap().push(marker.exists());
         true
     });
-    world.origin.misbehave("/x", Fault::status(404).when(look));
+    world.origin.inject("/x", Fault::status(404).when(look));
     let report = world.fetch().unwrap();
     assert!(report.files[0].result.is_err());
     let seen = std::mem::take(&mut *seen.lock().unwrap());
     assert!(!seen.is_empty() && seen.iter().all(|exists| !exists), "{seen:?}");
     assert_eq!(std::fs::read(world.path("x")).unwrap(), old.to_vec(), "the old version is untouched");
     assert!(!world.path(MARKER).exists());
-    world.origin.behave("/x");
+    world.origin.clear_faults("/x");
     let report = world.fetch_all();
     assert_eq!(report.files[1].fetched, 0, "the other file stays");
 }

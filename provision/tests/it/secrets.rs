@@ -488,9 +488,9 @@ mod tests {
         let signed = Control::signed_path("/o/r/resolve/main/x");
         let report = world.beside("report.json");
         for fault in faults {
-            cdn.behave(&signed);
+            cdn.clear_faults(&signed);
             if let Some(fault) = &fault {
-                cdn.misbehave(&signed, fault.clone());
+                cdn.inject(&signed, fault.clone());
             }
             for way in ways {
                 let mut command = program(&world);
@@ -505,7 +505,7 @@ mod tests {
                 }
             }
         }
-        cdn.behave(&signed);
+        cdn.clear_faults(&signed);
         cdn.shape(Shape::default());
     }
 
@@ -514,7 +514,7 @@ mod tests {
     fn fault_53_bars_on_a_terminal_show_no_secret() {
         let mut world = World::new();
         world.file("x", &Content::generated(1, 300_000)).file("y", &Content::generated(2, 1000));
-        world.origin.misbehave("/y", Fault::status(403));
+        world.origin.inject("/y", Fault::status(403));
         let plain = program(&world);
         // util-linux's `script` runs a command on a terminal of its own.
         let mut command = Command::new("script");
@@ -577,11 +577,10 @@ mod tests {
             ("X-Error-Code".to_owned(), token.clone()),
         ];
         for code in [400, 401, 403, 404, 429, 500] {
-            world.origin.behave("/x");
-            world.origin.misbehave(
-                "/x",
-                Fault::Status { code, headers: headers.clone(), body: token.clone().into() },
-            );
+            world.origin.clear_faults("/x");
+            world
+                .origin
+                .inject("/x", Fault::Status { code, headers: headers.clone(), body: token.clone().into() });
             world.config.transfer.retry.retries = 1;
             assert!(world.fetch_refused().to_string().contains("may not get"), "{code}");
         }

@@ -264,16 +264,16 @@ fn a_lock_that_cannot_be_had_says_why_and_a_host_that_falters_is_asked_again() {
         (Fault::status(403), 6, "answered 403"),
         (Fault::CutBody(20), 4, "cut short"),
     ] {
-        origin.misbehave("/models.lock", fault);
+        origin.inject("/models.lock", fault);
         let ended = two.run("ensure", &locks);
         assert_eq!(ended.code, Some(code), "{}", ended.err);
         assert!(ended.err.contains(expected) && ended.err.contains("cannot be fetched"), "{}", ended.err);
-        origin.behave("/models.lock");
+        origin.clear_faults("/models.lock");
     }
     let offline = two.run("ensure", &[&locks[..], &["--offline"]].concat());
     assert_eq!(offline.code, Some(4), "{}", offline.err);
     assert!(offline.err.contains("is not kept in"), "{}", offline.err);
-    origin.misbehave("/models.lock", Fault::status(500).when(When::First(2)));
+    origin.inject("/models.lock", Fault::status(500).when(When::First(2)));
     let ended = two.run("ensure", &locks);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
 }
@@ -285,16 +285,16 @@ fn a_lock_at_an_address_has_the_limits_of_any_lock() {
     two.world.origin.put("/models.lock", huge.clone());
     let url = two.world.origin.url("/models.lock");
     for fault in [None, Some(Fault::Chunked), Some(Fault::Endless { chunked: true })] {
-        two.world.origin.behave("/models.lock");
+        two.world.origin.clear_faults("/models.lock");
         if let Some(fault) = fault {
-            two.world.origin.misbehave("/models.lock", fault);
+            two.world.origin.inject("/models.lock", fault);
         }
         let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &huge.sha256_hex()]);
         assert_eq!(ended.code, Some(3), "{}", ended.err);
         assert!(ended.err.contains("larger than 8 MiB"), "{}", ended.err);
     }
     let noise = Content::bytes(vec![0xff; 10]);
-    two.world.origin.behave("/models.lock");
+    two.world.origin.clear_faults("/models.lock");
     two.world.origin.put("/models.lock", noise.clone());
     let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &noise.sha256_hex()]);
     assert!(ended.code == Some(3) && ended.err.contains("not UTF-8"), "{}", ended.err);

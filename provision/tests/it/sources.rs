@@ -15,8 +15,8 @@ fn mirrors_are_taken_in_order_and_no_further_than_needed() {
     for path in ["/1", "/2", "/3", "/4"] {
         world.origin.put(path, content.clone());
     }
-    world.origin.misbehave("/1", Fault::status(404));
-    world.origin.misbehave("/2", Fault::status(500));
+    world.origin.inject("/1", Fault::status(404));
+    world.origin.inject("/2", Fault::status(500));
     let sources = ["/1", "/2", "/3", "/4"].map(|path| world.origin.url(path));
     world.model("x", &content, &sources);
     let report = world.fetch_all();
@@ -31,8 +31,8 @@ fn mirrors_are_taken_in_order_and_no_further_than_needed() {
 fn when_every_source_fails_each_has_its_say() {
     let mut world = World::new();
     let content = Content::generated(1, 3_000_000);
-    world.origin.misbehave("/2", Fault::LoginPage);
-    world.origin.misbehave("/3", Fault::status(502));
+    world.origin.inject("/2", Fault::LoginPage);
+    world.origin.inject("/3", Fault::status(502));
     let sources = ["/1", "/2", "/3"].map(|path| world.origin.url(path));
     world.model("x", &content, &sources);
     let error = world.fetch_refused();
@@ -49,7 +49,7 @@ fn bytes_of_the_first_source_are_kept_when_the_second_takes_over() {
     let mirror = start_origin("127.0.0.2");
     mirror.put("/x", content.clone());
     world.origin.put("/x", content.clone());
-    world.origin.misbehave("/x", Fault::status(410).when(When::After(4)));
+    world.origin.inject("/x", Fault::status(410).when(When::After(4)));
     let sources = [world.origin.url("/x"), mirror.url("/x")];
     world.model("x", &content, &sources);
     let report = world.fetch_all();
@@ -65,7 +65,7 @@ fn wrong_bytes_of_the_first_source_do_not_condemn_the_second() {
     mirror.put("/x", content.clone());
     // The first gives four wrong claims and then nothing: the mixture is wrong, and the mirror gets its chance.
     world.origin.put("/x", Content::generated(2, 6_000_000));
-    world.origin.misbehave("/x", Fault::status(404).when(When::After(3)));
+    world.origin.inject("/x", Fault::status(404).when(When::After(3)));
     let sources = [world.origin.url("/x"), mirror.url("/x")];
     world.model("x", &content, &sources);
     let report = world.fetch_all();
@@ -78,7 +78,7 @@ fn a_mirror_with_another_file_does_not_cost_what_the_first_source_brought() {
     let mut world = World::new();
     let content = Content::generated(1, 8_000_000);
     world.file("x", &content);
-    world.origin.misbehave("/x", Fault::status(410).when(When::After(4)));
+    world.origin.inject("/x", Fault::status(410).when(When::After(4)));
     world.origin.put("/mirror", Content::generated(2, 8_000_001));
     let sources = [world.origin.url("/x"), world.origin.url("/mirror")];
     world.model("x", &content, &sources).config.transfer.limits = Limits { connections: 1, per_host: 1 };
@@ -86,7 +86,7 @@ fn a_mirror_with_another_file_does_not_cost_what_the_first_source_brought() {
     assert!(error.to_string().contains("8000001 bytes"), "{error}");
     let held = world.held();
     assert!(held >= 3 << 20, "{held} bytes are held");
-    world.origin.behave("/x");
+    world.origin.clear_faults("/x");
     assert_eq!(world.fetch_all().files[0].resumed, held);
 }
 
@@ -141,7 +141,7 @@ fn fault_35_many_connections_that_find_the_signature_expired_renew_it_once() {
     let Hub { world, cdn, .. } = hub(32 << 20, Some(6 << 20));
     // The fifth to the twentieth request: all in flight together when the first of them is refused.
     let signed = Control::signed_path("/o/r/resolve/main/x");
-    cdn.misbehave(
+    cdn.inject(
         &signed,
         Fault::status(403)
             .when(When::custom(|request, n| n >= 4 && request.query_value("sig") == Some("SECRETSIG-0-0"))),
@@ -154,7 +154,7 @@ fn fault_35_many_connections_that_find_the_signature_expired_renew_it_once() {
 fn fault_35_a_refusal_that_stays_ends_the_source() {
     let Hub { world, cdn, .. } = hub(16 << 20, None);
     let signed = Control::signed_path("/o/r/resolve/main/x");
-    cdn.misbehave(&signed, Fault::status(403).when(When::After(3)));
+    cdn.inject(&signed, Fault::status(403).when(When::After(3)));
     let error = world.fetch_refused();
     assert!(error.is_refusal(), "{error}");
     assert!(world.origin.counters().requests <= 8, "{}", world.origin.counters().requests);
@@ -165,7 +165,7 @@ fn fault_35_a_refusal_that_stays_ends_the_source() {
 fn fault_35_a_refusal_without_a_redirect_is_asked_for_once_more_and_no_oftener() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 6_000_000));
-    world.origin.misbehave("/x", Fault::status(401).when(When::After(2)));
+    world.origin.inject("/x", Fault::status(401).when(When::After(2)));
     let error = world.fetch_refused();
     assert!(error.is_refusal(), "{error}");
     assert!(world.origin.counters().requests <= 14, "{}", world.origin.counters().requests);
@@ -188,7 +188,7 @@ fn a_cdn_that_dies_is_left_for_the_one_that_the_hub_names_now() {
 #[test]
 fn resolving_that_hangs_is_not_waited_for_by_one_connection_after_the_other() {
     let Hub { mut world, .. } = hub(16 << 20, None);
-    world.origin.misbehave("/o/r/resolve/main/x", Fault::NoAnswer);
+    world.origin.inject("/o/r/resolve/main/x", Fault::NoAnswer);
     world.config.transfer.retry.retries = 2;
     let started = std::time::Instant::now();
     let error = world.fetch_refused().to_string();

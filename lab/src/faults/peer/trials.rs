@@ -9,7 +9,7 @@ mod transport;
 
 use std::sync::Mutex;
 
-use provision_testbed::{Claim, Content, Fault, Misbehaviour, Recorded, Shape, When};
+use provision_testbed::{Claim, Content, Fault, Injection, Recorded, Shape, When};
 
 use super::scene::{PATH, Scene};
 
@@ -58,10 +58,10 @@ fn held(seed: u64) -> Start {
 
 impl Trial {
     /// The file's origin goes wrong like this, from nothing on.
-    fn new(case: u8, label: &str, what: impl Into<Misbehaviour>) -> Self {
+    fn new(case: u8, label: &str, what: impl Into<Injection>) -> Self {
         let what = what.into();
         Self::prepared(case, label, move |scene| {
-            scene.origin.misbehave(PATH, what.clone());
+            scene.origin.inject(PATH, what.clone());
             vec![scene.origin.url(PATH)]
         })
     }
@@ -91,7 +91,7 @@ impl Trial {
 }
 
 /// From nothing, and from a part.
-fn both(case: u8, label: &str, what: impl Into<Misbehaviour>) -> [Trial; 2] {
+fn both(case: u8, label: &str, what: impl Into<Injection>) -> [Trial; 2] {
     let what = what.into();
     let part = Trial::new(case, label, what.clone()).going_on(held(1), "going on from a part");
     [Trial::new(case, label, what), part]
@@ -169,7 +169,7 @@ fn changed() -> Vec<Trial> {
 /// 16: the first address ends, the second has another `ETag`.
 fn mirrors() -> Trial {
     let prepare = |scene: &Scene| {
-        scene.origin.misbehave(PATH, Fault::status(404).when(When::After(3)));
+        scene.origin.inject(PATH, Fault::status(404).when(When::After(3)));
         scene.host.set_etag(PATH, "\"another\"");
         vec![scene.origin.url(PATH), scene.host.url(PATH)]
     };
@@ -232,7 +232,7 @@ fn flipped() -> Trial {
             let covers = start <= AT && AT <= last;
             covers && seen.lock().is_ok_and(|mut seen| !std::mem::replace(&mut *seen, true))
         };
-        scene.origin.misbehave(PATH, Fault::FlippedBit { at: AT, bit: 3 }.when(When::custom(first_over_it)));
+        scene.origin.inject(PATH, Fault::FlippedBit { at: AT, bit: 3 }.when(When::custom(first_over_it)));
         vec![scene.origin.url(PATH)]
     })
 }
@@ -246,7 +246,7 @@ fn endless() -> Vec<Trial> {
             if !ranges {
                 faults.insert(0, Fault::IgnoreRange { accept_ranges: false });
             }
-            scene.origin.misbehave(PATH, Fault::All(faults));
+            scene.origin.inject(PATH, Fault::All(faults));
             vec![scene.origin.url(PATH)]
         })
     };

@@ -20,11 +20,11 @@ use provision_lock::make::{MakeError, Order};
 use provision_lock::resolve::{Kind, Resolver};
 use provision_lock::source::Source;
 use provision_lock::stream::Reader;
-use provision_testbed::faces::civitai::{Civitai, File, Version};
-use provision_testbed::faces::github::{GitHub, Limit};
-use provision_testbed::faces::hub::Hub;
-use provision_testbed::faces::modelscope::ModelScope;
-use provision_testbed::faces::oci::Registry;
+use provision_testbed::hosts::civitai::{Civitai, File, Version};
+use provision_testbed::hosts::github::{GitHub, Limit};
+use provision_testbed::hosts::hub::Hub;
+use provision_testbed::hosts::modelscope::ModelScope;
+use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{Content, Fault, When};
 
 use crate::world::{World, block_on, fetch, lock_of, order, sha};
@@ -95,9 +95,9 @@ fn a_tree_and_a_redirect_that_disagree_are_both_shown_and_nothing_is_made() {
     let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", content.clone())]);
     let path = format!("/o/r/resolve/{commit}/vae/a.safetensors");
     let misled = |headers: Vec<(&str, String)>| {
-        world.site.behave(&path);
+        world.site.clear_faults(&path);
         let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        world.site.misbehave(&path, Fault::Headers(headers));
+        world.site.inject(&path, Fault::Headers(headers));
     };
     misled(vec![("X-Linked-Etag", format!("\"{}\"", other.sha256_hex()))]);
     let (kind, said) = world.refused("hf:o/r/vae/a.safetensors");
@@ -164,7 +164,7 @@ fn a_file_whose_digest_nobody_says_is_paid_for_once() {
     let commit = hub.commit("o/r", "main", &[("configs/x.json", Content::bytes(text.clone()))]);
     world.site.put("/files/vae/y.safetensors", plain.clone());
     // It breaks off midway, and is gone on with.
-    world.site.misbehave("/files/vae/y.safetensors", Fault::CutBody(1_000_000).when(When::Nth(1)));
+    world.site.inject("/files/vae/y.safetensors", Fault::CutBody(1_000_000).when(When::Nth(1)));
     let small = world.make(&order("hf:o/r/configs/x.json")).unwrap();
     assert_eq!(small[0].sha256, Sha256::of(text.as_bytes()));
     assert!(small[0].url.as_url().path().contains(&commit));
@@ -192,7 +192,7 @@ fn a_read_that_was_interrupted_goes_on_in_the_next_command() {
     world.site.put("/vae/y.bin", content.clone());
     let url = world.site.url("/vae/y.bin");
     // The probe, then nothing but breaks.
-    world.site.misbehave("/vae/y.bin", Fault::CutBody(900_000).when(When::custom(|_, number| number > 0)));
+    world.site.inject("/vae/y.bin", Fault::CutBody(900_000).when(When::custom(|_, number| number > 0)));
     let mut maker = world.maker();
     let retry = RetryPolicy { retries: 1, ..World::retry() };
     let silent = Arc::new(Silent);
@@ -200,7 +200,7 @@ fn a_read_that_was_interrupted_goes_on_in_the_next_command() {
     let error = block_on(maker.make(&order(&url))).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Unreachable), "{error}");
     drop(maker);
-    world.site.behave("/vae/y.bin");
+    world.site.clear_faults("/vae/y.bin");
     let before = world.site.counters().path("/vae/y.bin").body_bytes;
     let entries = world.make(&order(&url)).unwrap();
     assert_eq!(entries[0].sha256, sha(&content));
@@ -216,14 +216,14 @@ fn bytes_of_two_versions_never_make_one_digest() {
     // No validator: what broke off is read from its beginning again.
     world.site.put("/vae/y.bin", old.clone());
     world.site.set_etag("/vae/y.bin", "W/\"weak\"");
-    world.site.misbehave("/vae/y.bin", Fault::CutBody(1_000_000).when(When::Nth(1)));
+    world.site.inject("/vae/y.bin", Fault::CutBody(1_000_000).when(When::Nth(1)));
     assert_eq!(world.make(&order(&url)).unwrap()[0].sha256, sha(&old));
     let ranges: Vec<_> = world.site.requests().iter().map(|request| request.range.clone()).collect();
     assert_eq!(ranges, [Some("bytes=0-0".to_owned()), None, None]);
 
     // Another file under the address while it is read: all of it is the new one.
     let (site, replaced) = (world.site.control(), new.clone());
-    world.site.behave("/vae/y.bin");
+    world.site.clear_faults("/vae/y.bin");
     world.site.put("/vae/y.bin", old.clone());
     let replace = When::custom(move |_, number| {
         if number == 2 {
@@ -231,7 +231,7 @@ fn bytes_of_two_versions_never_make_one_digest() {
         }
         number == 1
     });
-    world.site.misbehave("/vae/y.bin", Fault::CutBody(1_000_000).when(replace));
+    world.site.inject("/vae/y.bin", Fault::CutBody(1_000_000).when(replace));
     assert_eq!(world.make(&order(&url)).unwrap()[0].sha256, sha(&new));
 }
 

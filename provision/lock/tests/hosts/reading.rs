@@ -2,7 +2,7 @@
 
 use provision_lock::make::MakeError;
 use provision_lock::resolve::Kind;
-use provision_testbed::faces::github::GitHub;
+use provision_testbed::hosts::github::GitHub;
 use provision_testbed::{Content, Fault, When};
 
 use crate::world::{World, block_on, fetch, order, sha};
@@ -36,11 +36,11 @@ fn replaced_midway(old: &Content, new: &Content) -> World {
         // The probe is the first.
         number == 1 || number == 3
     });
-    world.site.misbehave(PATH, Fault::CutBody(1_200_000).when(cut));
-    world.site.misbehave(PATH, Fault::HangUp.when(When::After(4)));
+    world.site.inject(PATH, Fault::CutBody(1_200_000).when(cut));
+    world.site.inject(PATH, Fault::HangUp.when(When::After(4)));
     let error = add(&world).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Unreachable), "{error}");
-    world.site.behave(PATH);
+    world.site.clear_faults(PATH);
     world
 }
 
@@ -77,7 +77,7 @@ fn a_body_that_goes_on_is_longer_than_the_host_said() {
         let world = World::new();
         world.site.put(PATH, content.clone());
         world.site.set_etag(PATH, "\"same\"");
-        world.site.misbehave(PATH, fault.clone().when(When::custom(|request, _| request.range.is_none())));
+        world.site.inject(PATH, fault.clone().when(When::custom(|request, _| request.range.is_none())));
         let error = add(&world).unwrap_err();
         let said = error.to_string();
         assert!(said.contains("longer than the 1500000 bytes that the host said"), "{fault:?}: {said}");
@@ -92,7 +92,7 @@ fn an_honest_body_without_a_length_is_read() {
     for fault in [Fault::Chunked, Fault::NoLength] {
         let world = World::new();
         world.site.put(PATH, content.clone());
-        world.site.misbehave(PATH, fault.when(When::custom(|request, _| request.range.is_none())));
+        world.site.inject(PATH, fault.when(When::custom(|request, _| request.range.is_none())));
         assert_eq!(add(&world).unwrap(), sha(&content));
     }
 }
@@ -110,8 +110,8 @@ fn an_answer_of_another_length_than_the_probes_is_an_end() {
     ] {
         let world = World::new();
         world.site.put(PATH, content.clone());
-        world.site.misbehave(PATH, fault.clone().when(when));
-        world.site.misbehave(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
+        world.site.inject(PATH, fault.clone().when(when));
+        world.site.inject(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
         let error = add(&world).unwrap_err();
         let said = error.to_string();
         assert!(said.contains("has 1500007 bytes now, and the host said 1500000"), "{fault:?}: {said}");
@@ -133,15 +133,15 @@ fn where_ranges_are_not_to_be_had_midway_all_of_it_is_read_once() {
     ] {
         let world = World::new();
         world.site.put(PATH, content.clone());
-        world.site.misbehave(PATH, fault.clone().when(When::RangesNotFromZero));
-        world.site.misbehave(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
+        world.site.inject(PATH, fault.clone().when(When::RangesNotFromZero));
+        world.site.inject(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
         assert_eq!(add(&world).unwrap_or_else(|error| panic!("{fault:?}: {error}")), sha(&content));
     }
     // And where that is cut each time, too, it ends, and leaves nothing that nobody can go on with.
     let world = World::new();
     world.site.put(PATH, content.clone());
-    world.site.misbehave(PATH, Fault::NoContentRange.when(When::RangesNotFromZero));
-    world.site.misbehave(PATH, Fault::CutBody(1_000_000).when(When::After(1)));
+    world.site.inject(PATH, Fault::NoContentRange.when(When::RangesNotFromZero));
+    world.site.inject(PATH, Fault::CutBody(1_000_000).when(When::After(1)));
     let error = add(&world).unwrap_err();
     assert!(error.to_string().contains("broke off"), "{error}");
     assert_eq!(left(&world), Vec::<String>::new());
@@ -153,8 +153,8 @@ fn a_host_that_cannot_decide_on_a_version_is_given_up() {
     world.site.put(PATH, Content::generated(3, 1_500_000));
     // Two servers behind one name, each with a validator of its own, and every body breaks off.
     let other = || Fault::All(vec![Fault::Etag("\"other\"".to_owned()), Fault::CutBody(500_000)]);
-    world.site.misbehave(PATH, other().when(When::Every(2)));
-    world.site.misbehave(PATH, Fault::CutBody(500_000).when(When::After(1)));
+    world.site.inject(PATH, other().when(When::Every(2)));
+    world.site.inject(PATH, Fault::CutBody(500_000).when(When::After(1)));
     let error = add(&world).unwrap_err();
     assert!(error.to_string().contains("changed while it was being fetched"), "{error}");
     assert!(world.site.counters().requests < 20, "{}", world.site.counters().requests);
@@ -165,7 +165,7 @@ fn another_validator_than_the_probes_is_no_failure_where_nothing_was_read_yet() 
     let world = World::new();
     let content = Content::generated(3, 1_500_000);
     world.site.put(PATH, content.clone());
-    world.site.misbehave(PATH, Fault::Etag("\"other\"".to_owned()).when(When::After(1)));
+    world.site.inject(PATH, Fault::Etag("\"other\"".to_owned()).when(When::After(1)));
     assert_eq!(add(&world).unwrap(), sha(&content));
     assert_eq!(world.site.counters().requests, 2, "the probe and the file");
     assert!(world.waits.lock().unwrap().is_empty());
@@ -185,7 +185,7 @@ fn a_page_to_log_in_on_is_not_digested_whatever_it_calls_itself() {
         let world = World::new();
         world.site.put(path, Content::bytes(format!("\n {page}")));
         if let Some(fault) = fault.clone() {
-            world.site.misbehave(path, fault);
+            world.site.inject(path, fault);
         }
         let error = add(&world).unwrap_err();
         assert!(error.to_string().contains("a web page (HTML) came instead"), "{fault:?}: {error}");
@@ -193,7 +193,7 @@ fn a_page_to_log_in_on_is_not_digested_whatever_it_calls_itself() {
     }
     let world = World::new();
     world.site.put(PATH, Content::generated(3, 1_500_000));
-    world.site.misbehave(PATH, Fault::ContentEncoding("gzip".to_owned()));
+    world.site.inject(PATH, Fault::ContentEncoding("gzip".to_owned()));
     let error = add(&world).unwrap_err();
     assert!(error.to_string().contains("sends the body as gzip"), "{error}");
     assert!(bytes_sent(&world) <= 1, "one byte was asked for");
@@ -203,10 +203,10 @@ fn a_page_to_log_in_on_is_not_digested_whatever_it_calls_itself() {
 /// lasts; with this validator.
 fn interrupt_an_asset(world: &World, etag: &str) {
     let etag = || Fault::Etag(etag.to_owned());
-    world.store.misbehave("*", etag().when(When::First(1)));
-    world.store.misbehave("*", Fault::All(vec![etag(), Fault::CutBody(1_200_000)]).when(When::First(2)));
-    world.store.misbehave("*", Fault::HangUp.when(When::First(4)));
-    world.store.misbehave("*", etag());
+    world.store.inject("*", etag().when(When::First(1)));
+    world.store.inject("*", Fault::All(vec![etag(), Fault::CutBody(1_200_000)]).when(When::First(2)));
+    world.store.inject("*", Fault::HangUp.when(When::First(4)));
+    world.store.inject("*", etag());
 }
 
 #[test]
@@ -221,9 +221,9 @@ fn what_a_listing_says_does_not_join_bytes_of_two_versions() {
         interrupt_an_asset(&world, first);
         world.make(&wanted).unwrap_err();
         // The release says what it said, and the store has other bytes.
-        world.store.behave("*");
+        world.store.clear_faults("*");
         let other = vec![Fault::OtherContent(new.clone()), Fault::Etag(second.to_owned())];
-        world.store.misbehave("*", Fault::All(other));
+        world.store.inject("*", Fault::All(other));
         assert_eq!(world.make(&wanted).unwrap()[0].sha256, sha(&new), "{first} {second}");
     }
 }
@@ -293,7 +293,7 @@ fn an_interruption_of_the_last_byte_costs_nothing_but_it() {
     let world = World::new();
     let content = Content::generated(3, 1_500_000);
     world.site.put(PATH, content.clone());
-    world.site.misbehave(PATH, Fault::CutBody(1_499_999).when(When::Nth(1)));
+    world.site.inject(PATH, Fault::CutBody(1_499_999).when(When::Nth(1)));
     assert_eq!(add(&world).unwrap(), sha(&content));
     assert_eq!(bytes_sent(&world), content.size() + 1, "and the probe's one");
 }

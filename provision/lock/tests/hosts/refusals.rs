@@ -7,10 +7,10 @@ use provision_http::metadata::OnWait;
 use provision_lock::check::check;
 use provision_lock::listing::{rows, table};
 use provision_lock::resolve::{Kind, Resolver};
-use provision_testbed::faces::civitai::{Civitai, File, Version};
-use provision_testbed::faces::github::{GitHub, Limit};
-use provision_testbed::faces::hub::Hub;
-use provision_testbed::faces::modelscope::ModelScope;
+use provision_testbed::hosts::civitai::{Civitai, File, Version};
+use provision_testbed::hosts::github::{GitHub, Limit};
+use provision_testbed::hosts::hub::Hub;
+use provision_testbed::hosts::modelscope::ModelScope;
 use provision_testbed::{Content, Fault};
 
 use crate::world::{World, block_on, fetch, lock_of, order, sha};
@@ -51,7 +51,7 @@ fn a_repository_that_is_gone_is_told_from_one_that_may_be_private_by_a_token() {
         ("X-Error-Message", "Invalid credentials in Authorization header"),
     ];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    world.site.misbehave("*", Fault::Status { code: 401, headers, body: "{}".into() });
+    world.site.inject("*", Fault::Status { code: 401, headers, body: "{}".into() });
     assert_eq!(world.refused("hf:o/r/vae/a.safetensors").0, Kind::Refused);
 }
 
@@ -72,10 +72,10 @@ fn nobody_who_gives_no_answer_is_said_to_have_lost_a_file() {
         (Fault::status(404), Kind::Gone),
         (Fault::status(403), Kind::Refused),
     ] {
-        world.site.misbehave("*", fault.clone());
+        world.site.inject("*", fault.clone());
         let verdicts = block_on(check(&mut world.resolver(), &lock.models()[0]));
         assert_eq!(verdicts[0].kind(), Some(kind), "{fault:?}: {}", verdicts[0]);
-        world.site.behave("*");
+        world.site.clear_faults("*");
     }
 }
 
@@ -98,9 +98,7 @@ fn a_wait_longer_than_anybody_waits_is_an_error_that_says_until_when() {
     // Where bytes have to be read, too.
     world.site.put("/vae/y.bin", Content::generated(1, 10));
     let whole = provision_testbed::When::custom(|request, _| request.range.is_none());
-    world
-        .site
-        .misbehave("/vae/y.bin", Fault::RetryAfter { status: 429, value: "3600".to_owned() }.when(whole));
+    world.site.inject("/vae/y.bin", Fault::RetryAfter { status: 429, value: "3600".to_owned() }.when(whole));
     let error = world.make(&order(&world.site.url("/vae/y.bin"))).unwrap_err();
     assert!(error.to_string().contains("answers again at"), "{error}");
     assert!(world.waits.lock().unwrap().is_empty(), "nobody waited");
@@ -113,15 +111,15 @@ fn a_listing_without_an_end_is_not_read_for_ever() {
     let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
     let path = format!("/api/models/o/r/tree/{commit}");
     let next = format!("<{}?recursive=true>; rel=\"next\"", world.site.url(&path));
-    world.site.misbehave(&path, Fault::Headers(vec![("Link".to_owned(), next)]));
+    world.site.inject(&path, Fault::Headers(vec![("Link".to_owned(), next)]));
     let (kind, said) = world.refused("hf:o/r/vae/a.safetensors");
     assert!(kind == Kind::Unreachable && said.contains("next page is this one"), "{said}");
     assert!(world.requests_to("/tree/") < 5, "{}", world.requests_to("/tree/"));
 
-    world.site.behave(&path);
+    world.site.clear_faults(&path);
     let entry = "{\"type\":\"file\",\"path\":\"x\"},";
     let listing = format!("[{}{}]", entry.repeat(200_000), entry.trim_end_matches(','));
-    world.site.misbehave(&path, Fault::Status { code: 200, headers: Vec::new(), body: listing.into() });
+    world.site.inject(&path, Fault::Status { code: 200, headers: Vec::new(), body: listing.into() });
     let (kind, said) = world.refused("hf:o/r/vae/a.safetensors");
     assert!(kind == Kind::Unreachable && said.contains("more than 200000 entries"), "{said}");
 }
@@ -134,7 +132,7 @@ fn the_next_page_on_another_host_is_not_asked_for_and_gets_no_token() {
     let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
     let path = format!("/api/models/o/r/tree/{commit}");
     let elsewhere = format!("<{}>; rel=\"next\"", world.store.url("/tree?cursor=1"));
-    world.site.misbehave(&path, Fault::Headers(vec![("Link".to_owned(), elsewhere)]));
+    world.site.inject(&path, Fault::Headers(vec![("Link".to_owned(), elsewhere)]));
     let (_, said) = world.refused("hf:o/r/vae/a.safetensors");
     assert!(said.contains("next page is on another host"), "{said}");
     assert_eq!(world.store.counters().requests, 0);
@@ -144,9 +142,9 @@ fn the_next_page_on_another_host_is_not_asked_for_and_gets_no_token() {
         headers: vec![("Link".to_owned(), format!("<{}>; rel=\"next\"", world.store.url("/more")))],
         body: "[]".into(),
     };
-    world.store.misbehave("/listing", listing);
-    world.site.behave(&path);
-    world.site.misbehave(&path, Fault::redirect(world.store.url("/listing")));
+    world.store.inject("/listing", listing);
+    world.site.clear_faults(&path);
+    world.site.inject(&path, Fault::redirect(world.store.url("/listing")));
     let (_, said) = world.refused("hf:o/r/vae/a.safetensors");
     assert!(said.contains("next page is on another host"), "{said}");
     let asked = world.store.requests();
@@ -176,19 +174,19 @@ fn a_download_that_is_another_of_a_versions_files_is_seen_by_its_length() {
     // The site hands out the other one.
     world.store.put("/elsewhere", half.clone());
     let download = "/api/download/models/42";
-    world.site.misbehave(download, Fault::redirect(world.store.url("/elsewhere")));
+    world.site.inject(download, Fault::redirect(world.store.url("/elsewhere")));
     let (kind, said) = world.refused("civitai:42");
     assert_eq!(kind, Kind::Differs, "{said}");
     for part in ["\"a.safetensors\"", "325.48828125 KB", "150000 bytes", "?fp=", "\"b.safetensors\""] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    world.site.behave(download);
+    world.site.clear_faults(download);
     // Two that are as long as each other: whose digest is it? The bytes say it.
     let twin = Content::generated(9, full.size());
     publish(&twin);
     assert_eq!(world.one("civitai:42").sha256, None);
     world.store.put("/elsewhere", twin.clone());
-    world.site.misbehave(download, Fault::redirect(world.store.url("/elsewhere")));
+    world.site.inject(download, Fault::redirect(world.store.url("/elsewhere")));
     assert_eq!(world.make(&order("civitai:42")).unwrap()[0].sha256, sha(&twin));
 }
 
@@ -264,14 +262,14 @@ fn a_release_is_locked_at_the_api_where_the_public_address_is_not_its() {
     let at_api = "https://api.github.com/repos/o/r/releases/assets/1";
     world.token = Some("ghp");
     // What is there is another file.
-    world.store.misbehave("*", Fault::OtherContent(Content::generated(2, 71_000)));
+    world.store.inject("*", Fault::OtherContent(Content::generated(2, 71_000)));
     assert_eq!(address(&world), at_api);
-    world.store.behave("*");
+    world.store.clear_faults("*");
     // Nobody answers. Where nobody says the digest, either, the bytes are needed.
     for status in [429, 503] {
         let fault = Fault::RetryAfter { status, value: "3600".to_owned() };
         for name in ["x.onnx", "old.onnx"] {
-            world.site.misbehave(&public(name), fault.clone());
+            world.site.inject(&public(name), fault.clone());
         }
         assert_eq!(address(&world), at_api, "{status}");
         world.refused("github:o/r@v1/old.onnx");

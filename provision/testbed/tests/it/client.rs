@@ -114,7 +114,7 @@ pub(crate) async fn get(origin: &Origin, target: &str, headers: &str) -> Reply {
 /// A range of [`PATH`] from an origin with this fault.
 pub(crate) async fn faulty(fault: Fault, first: u64, last: u64) -> Reply {
     let origin = origin().await;
-    origin.misbehave(PATH, fault);
+    origin.inject(PATH, fault);
     get(&origin, PATH, &format!("Range: bytes={first}-{last}\r\n")).await
 }
 

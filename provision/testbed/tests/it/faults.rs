@@ -96,14 +96,14 @@ async fn fault_12_to_14_framing() {
 async fn fault_15_to_18_etags() {
     let origin = origin().await;
     origin.set_etag(PATH, "\"mirror\"");
-    origin.misbehave(PATH, Fault::Etag("\"new\"".to_owned()).when(When::After(2)));
+    origin.inject(PATH, Fault::Etag("\"new\"".to_owned()).when(When::After(2)));
     let range = "Range: bytes=1-2\r\nIf-Range: \"mirror\"\r\n";
     for (status, etag) in [(206, "\"mirror\""), (206, "\"mirror\""), (200, "\"new\""), (200, "\"new\"")] {
         let reply = get(&origin, PATH, range).await;
         assert_eq!((reply.status, reply.header("etag")), (status, Some(etag)));
     }
-    origin.behave(PATH);
-    origin.misbehave(PATH, Fault::IgnoreIfRange);
+    origin.clear_faults(PATH);
+    origin.inject(PATH, Fault::IgnoreIfRange);
     assert_eq!(get(&origin, PATH, range).await.status, 200);
     assert_eq!(get(&origin, PATH, "Range: bytes=1-2\r\n").await.status, 206);
     let reply = faulty(Fault::WeakEtag, 1, 2).await;
@@ -163,11 +163,11 @@ async fn fault_32_to_35_and_43_to_49_refusals_and_redirects() {
 #[tokio::test]
 async fn when_chooses_and_the_first_match_wins() {
     let origin = origin().await;
-    origin.misbehave(PATH, Fault::status(500).when(When::First(1)));
-    origin.misbehave(PATH, Fault::status(501).when(When::Nth(1)));
-    origin.misbehave(PATH, Fault::status(502).when(When::Every(3)));
-    origin.misbehave(PATH, Fault::status(503).when(When::RangesNotFromZero));
-    origin.misbehave(
+    origin.inject(PATH, Fault::status(500).when(When::First(1)));
+    origin.inject(PATH, Fault::status(501).when(When::Nth(1)));
+    origin.inject(PATH, Fault::status(502).when(When::Every(3)));
+    origin.inject(PATH, Fault::status(503).when(When::RangesNotFromZero));
+    origin.inject(
         "*",
         Fault::status(504)
             .when(When::custom(|request, number| request.header("x-please").is_some() && number > 0)),
@@ -187,8 +187,8 @@ async fn when_chooses_and_the_first_match_wins() {
     }
     assert_eq!(statuses, [500, 501, 502, 200, 206, 502, 503, 504]);
     assert_eq!(get(&origin, "/nothing/there", "X-Please: 1\r\n").await.status, 504);
-    origin.behave(PATH);
-    origin.behave("*");
+    origin.clear_faults(PATH);
+    origin.clear_faults("*");
     assert_eq!(get(&origin, PATH, "X-Please: 1\r\n").await.status, 200);
 }
 

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests, not their helpers")]
 
 mod client;
-mod faces;
 mod faults;
 mod honest;
-mod hub;
+mod hosts;
 mod shape;
+mod signing;
 mod tls;
 mod transport;

@@ -14,7 +14,7 @@ async fn answer(tls: Tls, name: &'static str, fault: Option<Fault>) -> std::io::
     origin.put("/x", Content::bytes("hello"));
     assert!(origin.url("/x").starts_with("https://127.0.0.1:"));
     if let Some(fault) = fault {
-        origin.misbehave("/x", fault);
+        origin.inject("/x", fault);
     }
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(authority())).unwrap();

@@ -13,7 +13,7 @@ async fn fault_28_a_body_without_end() {
         [(false, "", 200), (true, "", 200), (false, "Range: bytes=10-19\r\n", 206)]
     {
         let origin = origin().await;
-        origin.misbehave(PATH, Fault::Endless { chunked });
+        origin.inject(PATH, Fault::Endless { chunked });
         let mut stream = connect(origin.addr()).await;
         ask(&mut stream, "GET", PATH, range).await;
         let mut some = vec![0; 300_000];
@@ -36,7 +36,7 @@ async fn fault_29_resets() {
     assert!(reply.head.starts_with("HTTP/1.1 206"), "{}", reply.head);
     for (at, sent) in [(ResetAt::Body(0), 0), (ResetAt::Body(4), 4), (ResetAt::LastByte, 9)] {
         let origin = origin().await;
-        origin.misbehave(PATH, Fault::Reset(at));
+        origin.inject(PATH, Fault::Reset(at));
         let reply = get(&origin, PATH, "Range: bytes=10-19\r\n").await;
         assert_eq!((reply.end, origin.counters().body_bytes_sent), (End::Reset, sent), "{at:?}");
     }
@@ -47,9 +47,9 @@ async fn fault_29_resets() {
 #[tokio::test]
 async fn fault_30_trickle_and_stall() {
     let origin = origin().await;
-    origin.misbehave(PATH, Fault::Trickle { every: Duration::from_millis(1) }.when(When::Nth(0)));
-    origin.misbehave(PATH, Fault::Stall(4).when(When::Nth(1)));
-    origin.misbehave(PATH, Fault::NoAnswer.when(When::Nth(2)));
+    origin.inject(PATH, Fault::Trickle { every: Duration::from_millis(1) }.when(When::Nth(0)));
+    origin.inject(PATH, Fault::Stall(4).when(When::Nth(1)));
+    origin.inject(PATH, Fault::NoAnswer.when(When::Nth(2)));
     let mut stream = connect(origin.addr()).await;
     ask(&mut stream, "GET", PATH, "Range: bytes=10-19\r\n").await;
     assert_eq!(read(&mut stream, false).await.body, bytes(10, 19));
@@ -69,7 +69,7 @@ async fn fault_30_trickle_and_stall() {
 #[tokio::test]
 async fn fault_30_a_slow_body_ends_with_its_client() {
     let origin = origin().await;
-    origin.misbehave(PATH, Fault::Trickle { every: Duration::from_hours(1) });
+    origin.inject(PATH, Fault::Trickle { every: Duration::from_hours(1) });
     let mut stream = connect(origin.addr()).await;
     ask(&mut stream, "GET", PATH, "").await;
     origin.wait_for(|counters| counters.requests == 1).await;
@@ -83,7 +83,7 @@ async fn fault_31_headers_without_measure() {
     assert!(reply.head.len() > 500_000);
     assert_eq!(reply.body, bytes(10, 19));
     let origin = origin().await;
-    origin.misbehave(PATH, Fault::EndlessHeader);
+    origin.inject(PATH, Fault::EndlessHeader);
     let mut stream = connect(origin.addr()).await;
     ask(&mut stream, "GET", PATH, "").await;
     let mut some = vec![0; 1 << 20];
@@ -96,7 +96,7 @@ async fn fault_31_headers_without_measure() {
 #[tokio::test]
 async fn fault_39_closed_between_requests() {
     let origin = origin().await;
-    origin.misbehave(PATH, Fault::CloseAfter.when(When::Every(2)));
+    origin.inject(PATH, Fault::CloseAfter.when(When::Every(2)));
     let mut stream = connect(origin.addr()).await;
     for _ in 0..2 {
         ask(&mut stream, "GET", PATH, "Range: bytes=10-19\r\n").await;
@@ -105,8 +105,8 @@ async fn fault_39_closed_between_requests() {
     }
     assert_eq!(read(&mut stream, true).await.end, End::Fin);
 
-    origin.behave(PATH);
-    origin.misbehave(PATH, Fault::HangUp);
+    origin.clear_faults(PATH);
+    origin.inject(PATH, Fault::HangUp);
     let reply = get(&origin, PATH, "").await;
     assert_eq!((reply.end, reply.head.len() + reply.body.len()), (End::Fin, 0));
 }

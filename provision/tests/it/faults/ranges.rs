@@ -17,7 +17,7 @@ fn world(fault: Fault, when: When) -> (World, Content) {
     let mut world = World::new();
     let content = Content::generated(1, SIZE);
     world.file("x", &content);
-    world.origin.misbehave("/x", fault.when(when));
+    world.origin.inject("/x", fault.when(when));
     (world, content)
 }
 
@@ -332,7 +332,7 @@ fn an_origin_without_ranges_is_read_again_and_what_is_held_is_passed_over() {
         is_stream(request) && *cuts <= 3
     };
     let (world, _) = world(cut, When::custom(first_three));
-    world.origin.misbehave("/x", Fault::IgnoreRange { accept_ranges: false });
+    world.origin.inject("/x", Fault::IgnoreRange { accept_ranges: false });
     let report = world.fetch_all();
     assert_eq!(report.files[0].fetched, SIZE, "no byte counts twice");
     assert_eq!(report.files[0].retries, 3);
@@ -345,7 +345,7 @@ fn a_stream_that_breaks_is_resumed_by_range_where_that_is_allowed() {
     // Ranges are answered by the whole body at first, and properly when the stream is to go on.
     let early = When::custom(|request, _| request.range_start().is_some_and(|start| start < 4_000_000));
     let (world, _) = world(Fault::IgnoreRange { accept_ranges: true }, early);
-    world.origin.misbehave("/x", Fault::CutBody(4_000_000).when(When::custom(|r, _| r.range.is_none())));
+    world.origin.inject("/x", Fault::CutBody(4_000_000).when(When::custom(|r, _| r.range.is_none())));
     let report = world.fetch_all();
     assert_eq!(report.files[0].fetched, SIZE);
     let last = requests(&world).pop().unwrap();

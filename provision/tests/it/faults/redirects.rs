@@ -17,7 +17,7 @@ const CANARY: &str = "canary-token";
 fn world(location: impl Into<String>) -> World {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 2_000_000));
-    world.origin.misbehave("/x", Fault::redirect(location));
+    world.origin.inject("/x", Fault::redirect(location));
     world.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
     world
 }
@@ -28,8 +28,8 @@ fn authorizations(origin: &Control) -> usize {
 
 fn refused(location: Option<&str>, words: &str) {
     let world = world("");
-    world.origin.behave("/x");
-    world.origin.misbehave("/x", Fault::Redirect { status: 302, location: location.map(str::to_owned) });
+    world.origin.clear_faults("/x");
+    world.origin.inject("/x", Fault::Redirect { status: 302, location: location.map(str::to_owned) });
     let error = world.fetch_refused().to_string();
     assert!(error.contains(words), "{location:?}: {error}");
     assert!(!error.contains(CANARY), "{error}");
@@ -53,7 +53,7 @@ fn fault_43_a_credential_does_not_come_back_after_a_detour() {
     let elsewhere = start_origin("127.0.0.2");
     let world = world(elsewhere.url("/y"));
     world.origin.put("/z", Content::generated(1, 2_000_000));
-    elsewhere.misbehave("/y", Fault::redirect(world.origin.url("/z")));
+    elsewhere.inject("/y", Fault::redirect(world.origin.url("/z")));
     world.fetch_all();
     let after = world.origin.requests().into_iter().filter(|request| request.path == "/z");
     assert!(after.clone().count() > 0);
@@ -89,11 +89,11 @@ fn fault_44_another_port_of_the_same_host_gets_no_credential() {
 fn a_redirect_within_the_host_keeps_the_credential() {
     for status in [301, 302, 303, 307, 308] {
         let world = world("");
-        world.origin.behave("/x");
+        world.origin.clear_faults("/x");
         world.origin.put("/private/y", Content::generated(1, 2_000_000));
         world.origin.require_token("/private", CANARY, "GatedRepo");
         let location = Some("/private/y".to_owned());
-        world.origin.misbehave("/x", Fault::Redirect { status, location });
+        world.origin.inject("/x", Fault::Redirect { status, location });
         world.fetch_all();
     }
 }
@@ -116,7 +116,7 @@ fn fault_48_a_loop_and_an_eleventh_hop_are_refused() {
         let world = world(if hops == 1 { "/end" } else { "/hop1" });
         for hop in 1..hops {
             let next = if hop + 1 == hops { "/end".to_owned() } else { format!("/hop{}", hop + 1) };
-            world.origin.misbehave(&format!("/hop{hop}"), Fault::redirect(next));
+            world.origin.inject(&format!("/hop{hop}"), Fault::redirect(next));
         }
         world.origin.put("/end", Content::generated(1, 2_000_000));
         if is_fine {
@@ -130,7 +130,7 @@ fn fault_48_a_loop_and_an_eleventh_hop_are_refused() {
 #[test]
 fn fault_51_nobody_is_told_where_a_redirect_was_found() {
     let elsewhere = start_origin("127.0.0.2");
-    elsewhere.misbehave("/y", Fault::redirect("/z"));
+    elsewhere.inject("/y", Fault::redirect("/z"));
     elsewhere.put("/z", Content::generated(1, 2_000_000));
     let world = world(elsewhere.url("/y"));
     world.fetch_all();
@@ -162,7 +162,7 @@ fn fault_50_a_realm_elsewhere_is_not_answered() {
     world.http.credentials.add(Credential::basic("127.0.0.2", "user", CANARY));
     let challenge = format!("Basic realm=\"{}\"", elsewhere.url("/"));
     let headers = vec![("WWW-Authenticate".to_owned(), challenge)];
-    world.origin.misbehave("/x", Fault::Status { code: 401, headers, body: "no".into() });
+    world.origin.inject("/x", Fault::Status { code: 401, headers, body: "no".into() });
     let error = world.fetch_refused();
     assert!(error.is_refusal() && error.to_string().contains("netrc"), "{error}");
     assert_eq!(elsewhere.counters().connections_accepted, 0);

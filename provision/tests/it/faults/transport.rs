@@ -21,7 +21,7 @@ const SIZE: u64 = 6_000_007;
 fn world(fault: Fault, when: When) -> World {
     let mut world = World::new();
     world.file("x", &Content::generated(1, SIZE));
-    world.origin.misbehave("/x", fault.when(when));
+    world.origin.inject("/x", fault.when(when));
     world
 }
 
@@ -105,7 +105,7 @@ fn fault_30_a_place_that_always_stalls_ends_the_source_and_keeps_the_rest() {
         assert!(world.origin.counters().requests <= 60, "{}", world.origin.counters().requests);
         assert!(world.held() >= 3_000_000, "{} are held", world.held());
         // The next run has only the rest to fetch.
-        world.origin.behave("/x");
+        world.origin.clear_faults("/x");
         let before = world.origin.counters().body_bytes_sent;
         world.fetch_all();
         assert!(world.origin.counters().body_bytes_sent - before < SIZE - 2_500_000);
@@ -172,7 +172,7 @@ fn fault_33_a_burst_of_refusals_is_one_refusal() {
     world.origin.shape(Shape::rate(4 << 20));
     // Once sixteen connections are there, each of them is refused once.
     let refused = Mutex::new(HashSet::new());
-    world.origin.misbehave(
+    world.origin.inject(
         "/x",
         Fault::RetryAfter { status: 503, value: "0".to_owned() }.when(When::custom(
             move |request, number| {
@@ -239,11 +239,11 @@ fn fault_42_one_file_fails_the_others_are_installed_and_there_is_no_marker() {
     for n in 0..5u64 {
         world.file(&format!("d/{n}"), &Content::generated(n, 1_500_000));
     }
-    world.origin.misbehave("/d/3", Fault::status(500));
+    world.origin.inject("/d/3", Fault::status(500));
     let error = world.fetch_refused().to_string();
     assert!(error.contains("500"), "{error}");
     assert_eq!(world.listing(), [".provision.journal", "d/0", "d/1", "d/2", "d/4"]);
-    world.origin.behave("/d/3");
+    world.origin.clear_faults("/d/3");
     let before = world.origin.counters().body_bytes_sent;
     world.fetch_all();
     assert!(
@@ -265,7 +265,7 @@ fn five_failures_in_a_row_end_a_source() {
 fn five_failures_of_one_file_end_its_source_although_the_host_sends_others() {
     let mut world = World::new();
     world.file("bad", &Content::generated(1, 4_000_000)).file("good", &Content::generated(2, 40 << 20));
-    world.origin.misbehave("/bad", Fault::status(500));
+    world.origin.inject("/bad", Fault::status(500));
     world.origin.shape(Shape::rate(2 << 20));
     let error = world.fetch_refused().to_string();
     assert!(error.contains("/bad?… answered 500"), "{error}");
@@ -278,7 +278,7 @@ fn a_host_that_refuses_one_file_for_long_is_asked_ever_less_often() {
     // A 503 may mean "one connection too many" while others receive, so it does not end the source; but it backs off.
     let mut world = World::new();
     world.file("bad", &Content::generated(1, 4_000_000)).file("good", &Content::generated(2, 8 << 20));
-    world.origin.misbehave("/bad", Fault::status(503));
+    world.origin.inject("/bad", Fault::status(503));
     world.origin.shape(Shape::rate(1 << 20));
     world.config.transfer.retry.longest = Duration::from_millis(400);
     world.fetch_refused();
@@ -299,7 +299,7 @@ fn failures_that_strike_together_count_once() {
 fn progress_resets_the_count_of_failures() {
     let mut small = alone(World::new());
     small.file("x", &Content::generated(1, 20_000));
-    small.origin.misbehave("/x", Fault::CutBody(1000));
+    small.origin.inject("/x", Fault::CutBody(1000));
     let report = small.fetch_all();
     assert_eq!(small.origin.counters().requests, 20);
     assert_eq!(small.origin.counters().body_bytes_sent, 20_000);

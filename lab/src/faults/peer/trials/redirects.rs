@@ -8,7 +8,7 @@ use crate::faults::peer::scene::{PATH, Scene};
 /// The file's origin leads there.
 fn leads(case: u8, label: &str, to: impl Fn(&Scene) -> Option<String> + Send + Sync + 'static) -> Trial {
     let prepare = move |scene: &Scene| {
-        scene.origin.misbehave(PATH, Fault::Redirect { status: 302, location: to(scene) });
+        scene.origin.inject(PATH, Fault::Redirect { status: 302, location: to(scene) });
         vec![scene.origin.url(PATH)]
     };
     Trial::prepared(case, label, prepare)
@@ -44,7 +44,7 @@ pub(super) fn all(has_public_address: bool) -> Vec<Trial> {
             trespass: |scene| went(scene.host.counters().requests > 0, "asked loopback"),
             ..Trial::prepared(47, "to 127.0.0.2", |scene| {
                 let Some(public) = &scene.public else { return Vec::new() };
-                public.misbehave(PATH, Fault::redirect(scene.host.url(PATH)));
+                public.inject(PATH, Fault::redirect(scene.host.url(PATH)));
                 vec![public.url(PATH)]
             })
         });
@@ -76,7 +76,7 @@ fn went(is_so: bool, words: &'static str) -> Vec<&'static str> {
 fn eleven_hops(scene: &Scene) -> String {
     for hop in 1..11 {
         let next = if hop == 10 { "/end".to_owned() } else { format!("/hop{}", hop + 1) };
-        scene.origin.misbehave(&format!("/hop{hop}"), Fault::redirect(next));
+        scene.origin.inject(&format!("/hop{hop}"), Fault::redirect(next));
     }
     scene.origin.put("/end", scene.content.clone());
     "/hop1".to_owned()
@@ -88,7 +88,7 @@ fn challenge() -> Trial {
         let realm = format!("Bearer realm=\"{}\"", scene.host.url("/token"));
         let headers = vec![("WWW-Authenticate".to_owned(), realm)];
         let fault = Fault::Status { code: 401, headers, body: "no".into() };
-        scene.origin.misbehave(PATH, fault.when(When::Always));
+        scene.origin.inject(PATH, fault.when(When::Always));
         vec![scene.origin.url(PATH)]
     };
     Trial {

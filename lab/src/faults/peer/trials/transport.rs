@@ -50,6 +50,6 @@ fn expiring(scene: &Scene) -> Vec<String> {
         number == 0
     });
     let path = provision_testbed::Control::signed_path(&format!("/o/r/resolve/main/{FILE}"));
-    scene.host.misbehave(&path, Fault::CutBody(300_000).when(expires));
+    scene.host.inject(&path, Fault::CutBody(300_000).when(expires));
     vec![url]
 }

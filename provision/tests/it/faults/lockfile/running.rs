@@ -65,7 +65,7 @@ fn changed() -> (World, Content) {
 fn fault_64_the_marker_is_gone_while_the_old_file_is_still_there() {
     let (mut world, first) = changed();
     world.config.transfer.stall = Duration::from_secs(30);
-    world.origin.misbehave("/x", Fault::Stall(1000));
+    world.origin.inject("/x", Fault::Stall(1000));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let report = std::thread::scope(|scope| {
         let run = scope.spawn(|| world.fetch_until(stopped));
@@ -76,7 +76,7 @@ fn fault_64_the_marker_is_gone_while_the_old_file_is_still_there() {
         run.join().unwrap().unwrap()
     });
     assert!(report.interrupted);
-    world.origin.behave("/x");
+    world.origin.clear_faults("/x");
     world.fetch_all();
 }
 

@@ -111,7 +111,7 @@ fn fault_23_a_page_without_a_length_leaves_what_was_held_before() {
     assert!(error.to_string().contains("web page (HTML)"), "{error}");
     let held = world.held();
     assert!(held >= 1 << 20, "{held} are held");
-    world.origin.behave("/x");
+    world.origin.clear_faults("/x");
     let before = world.origin.counters().body_bytes_sent;
     world.fetch_all();
     assert!(world.origin.counters().body_bytes_sent - before < SIZE - (1 << 19), "only the rest is fetched");

@@ -21,7 +21,7 @@ fn replaced(wanted: &Content, versions: &[Content], at: &'static [usize]) -> Wor
         }
         false
     };
-    world.origin.misbehave("/x", Fault::status(500).when(When::custom(replace)));
+    world.origin.inject("/x", Fault::status(500).when(When::custom(replace)));
     world
 }
 

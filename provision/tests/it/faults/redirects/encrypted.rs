@@ -43,7 +43,7 @@ fn fault_44_another_scheme_of_the_same_host_gets_no_credential() {
     let mut world = world(&encrypted);
     world.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
     world.file("x", &content);
-    world.origin.misbehave("/x", Fault::redirect(encrypted.url("/y")));
+    world.origin.inject("/x", Fault::redirect(encrypted.url("/y")));
     world.fetch_all();
     assert!(authorizations(&world.origin) > 0);
     assert!(encrypted.counters().requests > 0);
@@ -56,7 +56,7 @@ fn fault_45_from_https_nothing_leads_to_http() {
     let mut world = world(&encrypted);
     let content = Content::generated(1, 2_000_000);
     world.origin.put("/y", content.clone());
-    encrypted.misbehave("/x", Fault::redirect(world.origin.url("/y")));
+    encrypted.inject("/x", Fault::redirect(world.origin.url("/y")));
     world.model("x", &content, &[encrypted.url("/x")]);
     let error = world.fetch_refused().to_string();
     assert!(error.contains("from https to http"), "{error}");
@@ -84,7 +84,7 @@ fn fault_52_a_look_alike_gets_no_token_and_its_own_host_does() {
         assert_eq!(authorizations(&hub), 0, "{source}");
     }
     // Nor by a redirect that says the name somewhere.
-    hub.misbehave("/away", Fault::redirect(hub.url_at("huggingface.co.evil", "/x")));
+    hub.inject("/away", Fault::redirect(hub.url_at("huggingface.co.evil", "/x")));
     for (path, expected) in [("/away", false), ("/x", true)] {
         let mut world = world(&hub);
         world.http.credentials.add(Credential::bearer("huggingface.co", None, CANARY));

@@ -130,8 +130,8 @@ fn in_a_network_of_its_own() {
         }
     };
     for location in &locations {
-        public.behave("/x");
-        public.misbehave("/x", Fault::redirect(location.clone()));
+        public.clear_faults("/x");
+        public.inject("/x", Fault::redirect(location.clone()));
         let mut world = world(&public, &content);
         world.http.hosts = hosts();
         let error = world.fetch_refused().to_string();
@@ -141,17 +141,17 @@ fn in_a_network_of_its_own() {
 
     // By way of another public one.
     let other = start_origin(OTHER_PUBLIC);
-    public.behave("/x");
-    public.misbehave("/x", Fault::redirect(other.url("/hop")));
-    other.misbehave("/hop", Fault::redirect(here.url("/y")));
+    public.clear_faults("/x");
+    public.inject("/x", Fault::redirect(other.url("/hop")));
+    other.inject("/hop", Fault::redirect(here.url("/y")));
     let error = world(&public, &content).fetch_refused().to_string();
     assert!(error.contains("private"), "{error}");
     not_connected();
 
     // A name with an address of either kind leads to the public one.
     let beside = format!("http://both.example:{}/y", neighbours[0].addr().port());
-    public.behave("/x");
-    public.misbehave("/x", Fault::redirect(beside));
+    public.clear_faults("/x");
+    public.inject("/x", Fault::redirect(beside));
     let mut mixed = world(&public, &content);
     mixed.http.hosts = hosts();
     mixed.config.transfer.retry.retries = 1;
@@ -160,17 +160,17 @@ fn in_a_network_of_its_own() {
 
     // A public one may lead to another, and whoever is allowed to may go anywhere.
     other.put("/y", content.clone());
-    public.behave("/x");
-    public.misbehave("/x", Fault::redirect(other.url("/y")));
+    public.clear_faults("/x");
+    public.inject("/x", Fault::redirect(other.url("/y")));
     world(&public, &content).fetch_all();
-    public.behave("/x");
-    public.misbehave("/x", Fault::redirect(neighbours[0].url("/y")));
+    public.clear_faults("/x");
+    public.inject("/x", Fault::redirect(neighbours[0].url("/y")));
     let mut allowed = world(&public, &content);
     allowed.http.private_redirects = true;
     allowed.fetch_all();
 
     // A lock that is about a private network may stay in it.
-    here.misbehave("/x", Fault::redirect(neighbours[1].url("/y")));
+    here.inject("/x", Fault::redirect(neighbours[1].url("/y")));
     let mut within = World::new();
     within.model("x", &content, &[here.url("/x")]);
     within.fetch_all();

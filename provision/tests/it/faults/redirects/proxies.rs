@@ -29,7 +29,7 @@ fn fetch(world: &World, proxy: &BlockingOrigin, more: &[(&str, &str)]) -> crate:
 fn fault_54_a_proxy_that_wants_a_login_is_a_refusal_in_the_clear_and_through_a_tunnel() {
     for scheme in ["http", "https"] {
         let (world, proxy) = world(scheme);
-        proxy.misbehave("*", Fault::status(407));
+        proxy.inject("*", Fault::status(407));
         let ended = fetch(&world, &proxy, &[]);
         assert_eq!(ended.code, Some(6), "{scheme}: {}", ended.err);
         assert!(ended.err.contains("proxy") && ended.err.contains("password"), "{scheme}: {}", ended.err);

@@ -92,13 +92,13 @@ fn fault_53_what_a_head_repeats_is_not_shown() {
             for code in [400, 401, 403, 429, 500] {
                 let world = world(&secret);
                 let fault = Fault::Status { code, headers: headers.clone(), body: spelling.clone().into() };
-                world.origin.misbehave("/x", fault);
+                world.origin.inject("/x", fault);
                 assert!(refused(&world, spelling).contains("of …."), "{code}");
             }
             let reason = format!("HTTP/1.1 403 {spelling}\r\nContent-Length: 0\r\n\r\n");
             for fault in [Fault::ContentEncoding(spelling.clone()), Fault::Raw(reason.into_bytes().into())] {
                 let world = world(&secret);
-                world.origin.misbehave("/x", fault);
+                world.origin.inject("/x", fault);
                 refused(&world, spelling);
             }
         }
@@ -119,8 +119,8 @@ fn fault_53_what_a_redirect_repeats_is_not_shown() {
                 format!("http://user:{spelling}@h.invalid/x"),
                 format!("{spelling}:x"),
             ] {
-                world.origin.behave("/x");
-                world.origin.misbehave("/x", Fault::redirect(&location));
+                world.origin.clear_faults("/x");
+                world.origin.inject("/x", Fault::redirect(&location));
                 refused(&world, spelling);
             }
         }
@@ -131,7 +131,7 @@ fn fault_53_what_a_redirect_repeats_is_not_shown() {
 fn fault_53_a_host_s_name_with_a_token_in_it_is_not_looked_up() {
     let [secret, _] = secrets();
     let world = world(&secret);
-    world.origin.misbehave("/x", Fault::redirect(format!("http://{MARK}Letters.invalid/x")));
+    world.origin.inject("/x", Fault::redirect(format!("http://{MARK}Letters.invalid/x")));
     let error = refused(&world, MARK);
     assert!(error.contains("the host's name has a secret in it"), "{error}");
 }
@@ -155,8 +155,8 @@ fn fault_53_a_token_that_looks_like_a_scheme_or_a_commit_is_not_shown() {
         (Fault::redirect(format!("{token}:x")), "its scheme is"),
         (replaced, "the file at this address is another"),
     ] {
-        world.origin.behave("/x");
-        world.origin.misbehave("/x", fault);
+        world.origin.clear_faults("/x");
+        world.origin.inject("/x", fault);
         let error = world.fetch_refused().to_string();
         assert!(error.contains(words) && !error.contains(token), "{error}");
     }

@@ -66,7 +66,7 @@ fn fault_36_a_name_that_fails_at_first_and_then_resolves_is_tried_again() {
 fn fault_36_a_name_that_fails_now_and_then_costs_nothing_that_is_held() {
     let world = flapping(|n| n % 3 == 2);
     // Each request needs a connection, and each connection a lookup.
-    world.origin.misbehave("/x", Fault::CloseAfter);
+    world.origin.inject("/x", Fault::CloseAfter);
     let report = world.fetch_all();
     assert_eq!(report.files[0].fetched, SIZE);
     let sent = world.origin.counters().body_bytes_sent;

@@ -84,7 +84,7 @@ fn fault_37_a_certificate_for_another_name_is_bad_although_its_address_is_right(
 /// A world whose origin closes encrypted connections without saying so.
 fn rude(fault: Fault, when: When) -> World {
     let world = encrypted(Tls { close_notify: false, ..Tls::default() });
-    world.origin.misbehave("/x", fault.when(when));
+    world.origin.inject("/x", fault.when(when));
     world
 }
 

@@ -1,4 +1,4 @@
-//! The Hugging Face Hub: repositories with branches and commits, their listings, and the way to their files.
+//! The Hugging Host Hub: repositories with branches and commits, their listings, and the way to their files.
 //!
 //! Imitated, as of 2026:
 //! - `GET /api/models/REPO/tree/REV[/DIR]?recursive=&limit=&cursor=`: a page of the listing; `Link: <…>; rel="next"`
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
-use super::{Face, has_token, query};
+use super::{Host, has_token, query};
 use crate::answer::{Answer, Asked, Resource, honest};
 use crate::content::{Content, hex};
 use crate::control::Control;
@@ -112,9 +112,9 @@ impl Hub {
     pub fn mount(hub: &Control, store: &Control) -> Self {
         let state = State { repositories: BTreeMap::new(), page: 1000, limits: BTreeMap::new() };
         let shared = Shared { hub: hub.clone(), store: store.clone(), state: Mutex::new(state) };
-        let face = Self(Arc::new(shared));
-        lock(&hub.shared().faces).push(Arc::clone(&face.0) as Arc<dyn Face>);
-        face
+        let host = Self(Arc::new(shared));
+        lock(&hub.shared().hosts).push(Arc::clone(&host.0) as Arc<dyn Host>);
+        host
     }
 
     /// Puts files into a model repository's branch as a new commit, beside what the branch already has; returns the
@@ -196,7 +196,7 @@ impl Hub {
         lock(&self.0.state).limits.clear();
     }
 
-    /// The path on the store under which the bytes of a large file lie: where to set misbehaviours, read counters.
+    /// The path on the store under which the bytes of a large file lie: where to set injections, read counters.
     pub fn stored_path(content: &Content) -> String {
         Control::signed_path(&xet_path(content))
     }
@@ -243,7 +243,7 @@ fn is_small(path: &str) -> bool {
     [".json", ".txt", ".md", ".py", ".yaml", ".gitattributes"].iter().any(|ending| path.ends_with(ending))
 }
 
-impl Face for Shared {
+impl Host for Shared {
     fn answer(&self, request: &Recorded) -> Option<Answer> {
         let path = request.path.strip_prefix('/')?;
         if let Some(rest) = path.strip_prefix("api/resolve-cache/") {

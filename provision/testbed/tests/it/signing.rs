@@ -26,7 +26,7 @@ async fn fault_35_a_signature_expires_and_is_made_anew() {
         assert!(String::from_utf8(reply.body).unwrap().contains("Request has expired"));
     }
     assert_eq!(get(&origin, "/signed/model", "").await.status, 403);
-    origin.misbehave(&Control::signed_path("/model"), Fault::status(401));
+    origin.inject(&Control::signed_path("/model"), Fault::status(401));
     assert_eq!(get(&origin, "/signed/model", "").await.status, 401);
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use super::{Face, has_token, query};
+use super::{Host, has_token, query};
 use crate::answer::{Answer, Asked, Resource, honest};
 use crate::content::{Content, hex};
 use crate::control::Control;
@@ -40,9 +40,9 @@ impl Registry {
     /// Lets `site` answer as a registry does. With a store, blobs lie there behind signed URLs.
     pub fn mount(site: &Control, store: Option<&Control>) -> Self {
         let shared = Shared { site: site.clone(), store: store.cloned(), state: Mutex::default() };
-        let face = Self(Arc::new(shared));
-        lock(&site.shared().faces).push(Arc::clone(&face.0) as Arc<dyn Face>);
-        face
+        let host = Self(Arc::new(shared));
+        lock(&site.shared().hosts).push(Arc::clone(&host.0) as Arc<dyn Host>);
+        host
     }
 
     /// Puts a blob into a repository; returns its digest, `sha256:…`.
@@ -70,7 +70,7 @@ fn stored(digest: &str) -> String {
     format!("/blobs/{digest}")
 }
 
-impl Face for Shared {
+impl Host for Shared {
     fn answer(&self, request: &Recorded) -> Option<Answer> {
         if request.path == "/token" {
             return Some(self.token(request));

@@ -124,7 +124,7 @@ impl Control {
         self.url(&entry)
     }
 
-    /// The path under which a signed file itself is served: where to set its misbehaviours and read its counters.
+    /// The path under which a signed file itself is served: where to set its injections and read its counters.
     pub fn signed_path(path: &str) -> String {
         format!("/signed{path}")
     }

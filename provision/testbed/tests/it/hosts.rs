@@ -1,10 +1,10 @@
 //! The faces of known hosts: what their clients rely on, as `endpoints` of the real ones are described.
 
-use provision_testbed::faces::civitai::{Civitai, File, Version};
-use provision_testbed::faces::github::{GitHub, Limit};
-use provision_testbed::faces::hub::{Hub, Kind};
-use provision_testbed::faces::modelscope::ModelScope;
-use provision_testbed::faces::oci::Registry;
+use provision_testbed::hosts::civitai::{Civitai, File, Version};
+use provision_testbed::hosts::github::{GitHub, Limit};
+use provision_testbed::hosts::hub::{Hub, Kind};
+use provision_testbed::hosts::modelscope::ModelScope;
+use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{Content, Origin};
 use serde_json::{Value, json};
 

@@ -12,6 +12,7 @@ pub mod github;
 pub mod hub;
 pub mod modelscope;
 pub mod oci;
+pub(crate) mod signing;
 
 use std::fmt;
 
@@ -21,7 +22,7 @@ use crate::answer::Answer;
 use crate::request::Recorded;
 
 /// A host's behaviour beyond single files.
-pub(crate) trait Face: fmt::Debug + Send + Sync {
+pub(crate) trait Host: fmt::Debug + Send + Sync {
     /// The answer; `None` where the request is none of this host's.
     fn answer(&self, request: &Recorded) -> Option<Answer>;
 }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
-use super::{Face, has_token, query};
+use super::{Host, has_token, query};
 use crate::answer::{Answer, Asked, Resource, honest};
 use crate::content::{Content, hex};
 use crate::control::Control;
@@ -39,9 +39,9 @@ struct Model {
 impl ModelScope {
     /// Lets `site` answer as `ModelScope` does.
     pub fn mount(site: &Control) -> Self {
-        let face = Self(Arc::new(Shared { models: Mutex::default() }));
-        lock(&site.shared().faces).push(Arc::clone(&face.0) as Arc<dyn Face>);
-        face
+        let host = Self(Arc::new(Shared { models: Mutex::default() }));
+        lock(&site.shared().hosts).push(Arc::clone(&host.0) as Arc<dyn Host>);
+        host
     }
 
     /// Puts a file into a model's branch.
@@ -57,7 +57,7 @@ impl ModelScope {
     }
 }
 
-impl Face for Shared {
+impl Host for Shared {
     fn answer(&self, request: &Recorded) -> Option<Answer> {
         if let Some(rest) = request.path.strip_prefix("/api/v1/models/") {
             let name = rest.strip_suffix("/repo/files")?;

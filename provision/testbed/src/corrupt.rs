@@ -1,7 +1,7 @@
 //! How a [`Fault`] changes an answer.
 //!
 //! Two pure steps: `prepare` changes what the request and the file seem to be before the honest answer is made, so that
-//! the answer is consistent in itself (a changed `ETag` is also the one that `If-Range` is judged by); `distort` changes
+//! the answer is consistent in itself (a changed `ETag` is also the one that `If-Range` is judged by); `corrupt` changes
 //! the answer that was made.
 
 use crate::answer::{Answer, Asked, Close, Ending, Framing, HeadFault, Part, Resource, content_range};
@@ -25,7 +25,7 @@ impl Fault {
     }
 
     /// Changes the answer. Kinds that replace it do so whatever it was.
-    pub(crate) fn distort(&self, answer: &mut Answer) {
+    pub(crate) fn corrupt(&self, answer: &mut Answer) {
         match self {
             Self::IgnoreRange { accept_ranges: false } => answer.remove("Accept-Ranges"),
             Self::ContentEncoding(name) => answer.set("Content-Encoding", name.clone()),
@@ -56,18 +56,18 @@ impl Fault {
                     answer.set("Location", location.clone());
                 }
             }
-            Self::All(faults) => faults.iter().for_each(|fault| fault.distort(answer)),
+            Self::All(faults) => faults.iter().for_each(|fault| fault.corrupt(answer)),
             _ => {
                 if let Some(part) = answer.file.clone() {
-                    self.distort_file(answer, part);
+                    self.corrupt_file(answer, part);
                 }
-                self.distort_transport(answer);
+                self.corrupt_transport(answer);
             }
         }
     }
 
     /// What is wrong about a file's answer: `part` is what it honestly holds.
-    fn distort_file(&self, answer: &mut Answer, mut part: Part) {
+    fn corrupt_file(&self, answer: &mut Answer, mut part: Part) {
         let (length, size) = (part.length(), part.content.size());
         match self {
             Self::OkWithContentRange { whole } if answer.status == 206 => {
@@ -127,7 +127,7 @@ impl Fault {
         }
     }
 
-    fn distort_transport(&self, answer: &mut Answer) {
+    fn corrupt_transport(&self, answer: &mut Answer) {
         match self {
             Self::CutBody(at) => answer.stop = Some((*at, Ending::Fin)),
             Self::LengthAndChunked { delta } => {

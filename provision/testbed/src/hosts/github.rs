@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::{Face, has_token};
+use super::{Host, has_token};
 use crate::answer::Answer;
 use crate::content::Content;
 use crate::control::Control;
@@ -73,9 +73,9 @@ impl GitHub {
     /// Lets `site` answer as GitHub does, with the assets behind signed URLs on `store`.
     pub fn mount(site: &Control, store: &Control) -> Self {
         let shared = Shared { site: site.clone(), store: store.clone(), state: Mutex::default() };
-        let face = Self(Arc::new(shared));
-        lock(&site.shared().faces).push(Arc::clone(&face.0) as Arc<dyn Face>);
-        face
+        let host = Self(Arc::new(shared));
+        lock(&site.shared().hosts).push(Arc::clone(&host.0) as Arc<dyn Host>);
+        host
     }
 
     /// Uploads an asset to a release, in place of one of that name. `has_digest`: whether the API knows its SHA-256.
@@ -108,7 +108,7 @@ fn missing() -> Answer {
     super::json(404, &json!({"message": "Not Found", "status": "404"}))
 }
 
-impl Face for Shared {
+impl Host for Shared {
     fn answer(&self, request: &Recorded) -> Option<Answer> {
         let path = request.path.strip_prefix('/')?;
         let rest = path.strip_prefix("api/v3/repos/");

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::{Face, has_token, query};
+use super::{Host, has_token, query};
 use crate::answer::Answer;
 use crate::content::Content;
 use crate::control::Control;
@@ -62,9 +62,9 @@ impl Civitai {
     pub fn mount(site: &Control, store: &Control) -> Self {
         let shared =
             Shared { site: site.clone(), store: store.clone(), versions: Mutex::new(BTreeMap::new()) };
-        let face = Self(Arc::new(shared));
-        lock(&site.shared().faces).push(Arc::clone(&face.0) as Arc<dyn Face>);
-        face
+        let host = Self(Arc::new(shared));
+        lock(&site.shared().hosts).push(Arc::clone(&host.0) as Arc<dyn Host>);
+        host
     }
 
     /// Publishes a version.
@@ -85,7 +85,7 @@ fn stored(id: u64, name: &str) -> String {
     format!("/civitai/{id}/{name}")
 }
 
-impl Face for Shared {
+impl Host for Shared {
     fn answer(&self, request: &Recorded) -> Option<Answer> {
         if request.path == "/login" {
             return Some(Answer::text(200, "text/html; charset=utf-8", LOGIN_PAGE));
