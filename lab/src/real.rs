@@ -2,12 +2,8 @@
 //! the command as built, from outside. Digests are by `sha256sum`, certificates by `openssl`, what was asked by nginx's
 //! access log: nothing that is on trial judges itself.
 
-pub(crate) mod access_log;
 mod checks;
-pub(crate) mod client;
-pub(crate) mod lock;
-pub(crate) mod wheel;
-pub(crate) mod world;
+mod world;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;

@@ -5,7 +5,6 @@
 //! nowhere. This process enters it by starting itself again.
 
 mod checks;
-pub(crate) mod name_server;
 mod root;
 mod trace;
 mod world;

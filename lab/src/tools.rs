@@ -1,8 +1,14 @@
 //! Programs and servers that several commands use: web server, certificates, build of the program under test.
 
+pub(crate) mod access_log;
 pub(crate) mod certificates;
+pub(crate) mod files;
+pub(crate) mod lock_text;
+pub(crate) mod name_server;
 pub(crate) mod nginx;
+pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod programs;
 pub(crate) mod steps;
 pub(crate) mod wait;
+pub(crate) mod wheel;

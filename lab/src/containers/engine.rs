@@ -13,7 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
 use super::dockerfile::CACHE;
-use crate::real::client::{Ended, Run};
+use crate::tools::process::{Ended, Run};
 
 const LABEL: &str = "provision.check=containers";
 

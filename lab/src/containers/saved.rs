@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use crate::real::world::files_below;
+use crate::tools::files::files_below;
 
 /// Saved images, unpacked: a directory of layers and JSON.
 #[derive(Debug)]

@@ -9,10 +9,10 @@ use xshell::Shell;
 
 use super::world::CANARY;
 use crate::project;
-use crate::real::access_log::{self, AccessLog, SYNC};
-use crate::real::lock::{Entry, Lock};
-use crate::real::wheel::{self, Asset, Assets};
+use crate::tools::access_log::{self, AccessLog, SYNC};
+use crate::tools::lock_text::{Entry, Lock};
 use crate::tools::nginx::{self, Nginx};
+use crate::tools::wheel::{self, Asset, Assets};
 
 /// A path on the Hub that wants the token.
 pub(super) const GATED: &str = "gated";

@@ -9,8 +9,8 @@ use super::engine::{self, Engine};
 use super::site::{self, Site};
 use super::{dockerfile, saved};
 use crate::project;
-use crate::real::access_log::{Mark, Request};
-use crate::real::client::Ended;
+use crate::tools::access_log::{Mark, Request};
+use crate::tools::process::Ended;
 use crate::tools::program;
 
 pub(super) const BAKED: &str = "provision:runtime-baked";

@@ -8,12 +8,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 use xshell::{Shell, cmd};
 
-use super::access_log::{self, AccessLog, SYNC};
-use super::client::{self, Run};
-use super::lock::{FOLDER, Lock};
-use super::wheel::{self, Assets};
+use crate::tools::access_log::{self, AccessLog, SYNC};
 use crate::tools::certificates::Certificates;
+use crate::tools::files::files_below;
+use crate::tools::lock_text::{FOLDER, Lock};
 use crate::tools::nginx::{self, Nginx};
+use crate::tools::process::{self, Run};
+use crate::tools::wheel::{self, Assets};
 
 /// The signature in the redirects of the imitated hub: a secret, as a token is.
 pub(crate) const SIGNATURE: &str = "sig_canary_0123456789abcdef";
@@ -169,7 +170,7 @@ impl World {
     pub(crate) fn right(&self, lock: &Lock, destination: &Utf8Path) -> Result<()> {
         let _there = self.sh.push_dir(destination);
         let sums = cmd!(self.sh, "sha256sum --check --strict --quiet -").quiet().stdin(lock.sums());
-        client::succeeded("sha256sum --check", &sums.ignore_status().output()?)
+        process::succeeded("sha256sum --check", &sums.ignore_status().output()?)
     }
 
     /// Wants of every file of the lock that it is right or not there.
@@ -202,14 +203,6 @@ impl World {
 
 /// The marker's default name.
 pub(crate) const MARKER: &str = ".models-installed";
-
-/// The paths of the regular files below, sorted.
-pub(crate) fn files_below(sh: &Shell, directory: &Utf8Path) -> Result<Vec<String>> {
-    let found = cmd!(sh, "find {directory} -type f -printf %P\\n").quiet().read()?;
-    let mut paths: Vec<_> = found.lines().map(str::to_owned).collect();
-    paths.sort();
-    Ok(paths)
-}
 
 /// Whether the file's own name begins with a dot, and it is none of the model's.
 fn is_hidden(path: &str) -> bool {

@@ -10,12 +10,12 @@ use provision_testbed::Content;
 use tempfile::TempDir;
 use xshell::{Shell, cmd};
 
-use super::name_server::NameServer;
 use super::root::{Kind, Root};
 use super::trace;
-use crate::real::client::{Ended, Run};
 use crate::tools::certificates::Certificates;
+use crate::tools::name_server::NameServer;
 use crate::tools::nginx::{self, Nginx};
+use crate::tools::process::{Ended, Run};
 
 /// The web server's name, which only the name server knows.
 pub(super) const HOST: &str = "models.lan.test";

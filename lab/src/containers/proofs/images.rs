@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::containers::site::GATED;
 use crate::containers::world::{BAKED, CANARY, MODELS, RUNTIME, WITH_TOKEN, World};
 use crate::containers::{dockerfile, saved};
-use crate::real::access_log;
+use crate::tools::access_log;
 use crate::tools::steps::Done;
 
 pub(super) fn build(world: &mut World) -> Result<Done> {

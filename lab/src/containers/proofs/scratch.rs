@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 
 use crate::containers::world::{COMPILED, DESTINATION, SCRATCH, World};
-use crate::static_binary::name_server::NameServer;
 use crate::tools::certificates::Certificates;
+use crate::tools::name_server::NameServer;
 use crate::tools::nginx::{self, Nginx};
 use crate::tools::steps::Done;
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::containers::site::Pace;
 use crate::containers::world::{BAKED, DESTINATION, RUNTIME, World};
 use crate::containers::{engine, indented};
-use crate::real::access_log;
+use crate::tools::access_log;
 use crate::tools::steps::Done;
 
 /// A start with nothing to do may take this long, with the shell and on a busy machine.

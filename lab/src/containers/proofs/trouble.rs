@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use crate::containers::site::Pace;
 use crate::containers::world::{BAKED, DESTINATION, RUNTIME, World};
 use crate::containers::{engine, indented};
-use crate::real::access_log;
+use crate::tools::access_log;
 use crate::tools::steps::Done;
 use crate::tools::wait;
 

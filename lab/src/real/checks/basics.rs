@@ -8,11 +8,11 @@ use anyhow::{Result, ensure};
 use camino::Utf8Path;
 
 use super::World;
-use crate::real::access_log;
-use crate::real::lock::FOLDER;
-use crate::real::wheel::MODEL;
 use crate::real::world::{MARKER, Route};
+use crate::tools::access_log;
+use crate::tools::lock_text::FOLDER;
 use crate::tools::steps::Done;
+use crate::tools::wheel::MODEL;
 
 pub(super) fn http(world: &World) -> Result<Done> {
     let (lock, destination) = (world.lock(Route::Plain), world.destination());

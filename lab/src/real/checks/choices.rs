@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::World;
-use crate::real::lock::FOLDER;
-use crate::real::wheel::MODEL;
-use crate::real::world::{Route, files_below};
+use crate::real::world::Route;
+use crate::tools::files::files_below;
+use crate::tools::lock_text::FOLDER;
 use crate::tools::steps::Done;
+use crate::tools::wheel::MODEL;
 
 pub(super) fn dry_run(world: &World) -> Result<Done> {
     let (lock, destination) = (world.lock(Route::Plain), world.destination());

@@ -5,10 +5,11 @@ use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
 use super::World;
-use crate::real::access_log;
-use crate::real::wheel::MODEL;
-use crate::real::world::{MARKER, Route, files_below};
+use crate::real::world::{MARKER, Route};
+use crate::tools::access_log;
+use crate::tools::files::files_below;
 use crate::tools::steps::Done;
+use crate::tools::wheel::MODEL;
 
 pub(super) fn unknown_authority(world: &World) -> Result<Done> {
     let destination = world.destination();

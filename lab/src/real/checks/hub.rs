@@ -3,8 +3,8 @@
 use anyhow::{Result, ensure};
 
 use super::World;
-use crate::real::lock::Lock;
 use crate::real::world::{REPOSITORY, SIGNATURE};
+use crate::tools::lock_text::Lock;
 use crate::tools::steps::Done;
 
 const TOKEN: &str = "hf_canary_4e1f7a90b2c35d68";

@@ -11,10 +11,10 @@ use camino::Utf8Path;
 use serde_json::Value;
 
 use super::World;
-use crate::real::access_log;
-use crate::real::client::{Ended, Running};
-use crate::real::lock::FOLDER;
 use crate::real::world::Route;
+use crate::tools::access_log;
+use crate::tools::lock_text::FOLDER;
+use crate::tools::process::{Ended, Running};
 use crate::tools::steps::Done;
 use crate::tools::wait;
 

@@ -5,8 +5,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
 use super::World;
-use crate::real::access_log;
 use crate::real::world::Route;
+use crate::tools::access_log;
 use crate::tools::steps::Done;
 
 /// Another project, an interrupted one, a volume that was thrown away: with a cache nothing is paid for twice.

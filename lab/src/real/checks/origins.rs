@@ -3,10 +3,10 @@
 use anyhow::{Result, ensure};
 
 use super::World;
-use crate::real::access_log;
-use crate::real::wheel::MODEL;
 use crate::real::world::Route;
+use crate::tools::access_log;
 use crate::tools::steps::Done;
+use crate::tools::wheel::MODEL;
 
 pub(super) fn mirror(world: &World) -> Result<Done> {
     let (mut lock, destination) = (world.lock(Route::Plain), world.destination());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::wheel::{Asset, MODEL};
+use crate::tools::wheel::{Asset, MODEL};
 
 /// The directory that the lock's paths begin with.
 pub(crate) const FOLDER: &str = "minilm";
