@@ -136,7 +136,7 @@ fn what_fails_for_good_is_not_asked_again() {
     }
     assert_eq!(site.counters().requests, 3);
     site.put("/x", Content::bytes("{}"));
-    site.misbehave("/x", Fault::status(502).when(When::First(2)));
+    site.inject("/x", Fault::status(502).when(When::First(2)));
     let mut metadata = asking(ClientConfig::default(), |wait| assert!(!wait.is_asked));
     block_on(metadata.ask(&url(&site.url("/x")))).unwrap();
 }
@@ -150,7 +150,7 @@ fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
     registry.guard("m");
     site.put("/x", Content::bytes(vec![b' '; 1000]));
     let drip = || Fault::Trickle { every: Duration::from_millis(50) };
-    site.misbehave("/x", drip());
+    site.inject("/x", drip());
     let config = ClientConfig {
         head_timeout: Duration::from_millis(700),
         document_timeout: Duration::from_millis(900),
