@@ -25,14 +25,14 @@ COPY provision/core provision/core
 COPY provision/http provision/http
 COPY provision/disk provision/disk
 COPY provision/engine provision/engine
+COPY provision/lock provision/lock
 # Cargo wants the manifest of each member, and something to build in each. What these really have changes often and is
 # no part of the binary.
-COPY provision/lock/Cargo.toml provision/lock/
 COPY provision/testbed/Cargo.toml provision/testbed/
 COPY xtask/Cargo.toml xtask/
 COPY lab/Cargo.toml lab/
-RUN mkdir provision/lock/src provision/testbed/src xtask/src lab/src \
-    && touch provision/lock/src/lib.rs provision/testbed/src/lib.rs xtask/src/main.rs lab/src/main.rs
+RUN mkdir provision/testbed/src xtask/src lab/src \
+    && touch provision/testbed/src/lib.rs xtask/src/main.rs lab/src/main.rs
 # One place for every image, whatever it has set: below it the crates are kept from build to build.
 ENV CARGO_HOME=/var/cache/cargo
 # - Static, so that the binary runs in any image, `scratch` included. `cargo xtask dist` does the same and checks it; it

@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod human;
 pub mod layers;
 pub mod lock;
+pub mod locks;
 pub mod process;
 pub mod progress;
 pub mod report;

@@ -6,7 +6,7 @@ use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs,
 use crate::ci::CiArgs;
 use crate::dist::DistArgs;
 use crate::image::ImageArgs;
-use crate::lock::LockArgs;
+use provision::cli::lock::LockArgs;
 
 /// The project's commands
 #[derive(Parser)]

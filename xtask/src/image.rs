@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
 use provision::cli::exit::{Code, Failure};
-use provision::cli::{human, lock};
+use provision::cli::{human, locks};
 use xshell::{Shell, cmd};
 
 use crate::project;
@@ -72,13 +72,13 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failure> {
     if args.target == Target::RuntimeBaked {
         let dockerfile = std::fs::read_to_string(&file)
             .map_err(|error| Failure::new(Code::Usage, format!("{file} cannot be read: {error}")))?;
-        let expected = layers::fitting(&lock::read(&path)?, &dockerfile)
+        let expected = layers::fitting(&locks::read(&path)?, &dockerfile)
             .map_err(|mismatch| Failure::new(Code::Usage, mismatch))?;
         let total = expected.iter().map(|layer| layer.size).sum();
         println!("{path}: {} in {}", human::bytes(total), human::count(expected.len(), "layer"));
         show(&expected);
     } else {
-        lock::read(&path)?;
+        locks::read(&path)?;
     }
     build(&sh, args, &path, &file).map_err(unexpected)
 }

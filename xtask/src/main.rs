@@ -6,14 +6,13 @@ mod dist;
 mod fetch_models;
 mod flags;
 mod image;
-mod lock;
 mod project;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use provision::cli::exit::{Code, Failure};
-use provision::cli::{cache, fetch, status, verify};
+use provision::cli::{cache, fetch, lock, status, verify};
 
 use flags::{Command, Xtask};
 
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args, &project::lock()),
         Command::Status(args) => status::run(&args, &project::lock()),
         Command::Cache(args) => cache::run(&args, &project::lock()),
-        Command::Lock(args) => lock::run(&args),
+        Command::Lock(args) => lock::run(&args, &project::lock()),
         Command::Image(args) => image::run(&args),
         Command::Dist(args) => dist::run(&args).map_err(|error| unexpected(&error)),
         Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),

@@ -7,8 +7,8 @@ use camino::Utf8Path;
 use super::arguments::{CacheArgs, CacheBounds, CacheCommand, CachePlace};
 use super::environment::Network;
 use super::exit::{Code, Failure};
-use super::lock::Asking;
-use super::{human, lock, say, tell};
+use super::locks::Asking;
+use super::{human, locks, say, tell};
 use provision_core::lockfile::Lockfile;
 use provision_disk::{Acquire, DestinationLock};
 use provision_engine::cache::{Bounds, Cache, Entry};
@@ -119,7 +119,7 @@ impl Names {
             return Ok(Self(None));
         }
         let mut network = Network::default();
-        let texts = lock::read_locks(&place.locks, None, default_lock, &mut Asking::with(&mut network))?;
+        let texts = locks::read_locks(&place.locks, None, default_lock, &mut Asking::with(&mut network))?;
         Ok(Self(Some(texts.join()?)))
     }
 

@@ -9,10 +9,10 @@ use camino::Utf8Path;
 use super::arguments::{EnsureArgs, FetchArgs, LayersArg};
 use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
-use super::lock::{Asking, Texts};
+use super::locks::{Asking, Texts};
 use super::progress::{self, Progress, Settings, Verbosity};
 use super::signals::{self, Caught};
-use super::{environment, human, lock, report, say, tell};
+use super::{environment, human, locks, report, say, tell};
 use provision_core::event::{Event, Outcome, Planned};
 use provision_core::lockfile::{Lockfile, Model};
 use provision_disk::StoreError;
@@ -51,7 +51,7 @@ pub fn ensure(args: &EnsureArgs, default_lock: &str) -> Result<(), Failure> {
 fn read(args: &FetchArgs, default_lock: &str, network: &mut Network) -> Result<Texts, Failure> {
     let mut asking = if args.offline { Asking::Never } else { Asking::with(network) };
     asking.retry(args.config().transfer.retry);
-    lock::read_all(&args.place, default_lock, &mut asking)
+    locks::read_all(&args.place, default_lock, &mut asking)
 }
 
 /// Does the job. Afterwards locks that came from elsewhere are kept beside the models.
@@ -88,8 +88,8 @@ fn install(
         return Ok(());
     }
     let lock = texts.join()?;
-    let models = lock::select(&lock, &args.choice.clone().into())?;
-    lock::check_destination(&args.place)?;
+    let models = locks::select(&lock, &args.choice.clone().into())?;
+    locks::check_destination(&args.place)?;
     if let Some(path) = &args.report {
         report::check(path)?;
     }

@@ -5,7 +5,7 @@ use camino::Utf8Path;
 use super::arguments::FetchArgs;
 use super::exit::{Code, Failure};
 use super::progress::Verbosity;
-use super::{human, lock, say};
+use super::{human, locks, say};
 use provision_core::lockfile::Lockfile;
 use provision_disk::{self, Destination};
 use provision_engine::marker::Marker;
@@ -15,7 +15,7 @@ use provision_engine::marker::Marker;
 /// # Errors
 /// Where a tree is there already: two sets would mix.
 pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), Failure> {
-    for model in lock::select(lock, &args.choice.clone().into())? {
+    for model in locks::select(lock, &args.choice.clone().into())? {
         let tree = into.join(provision_disk::layer_of(model));
         if tree.symlink_metadata().is_ok() {
             let why =
@@ -31,7 +31,7 @@ pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), F
 /// # Errors
 /// Where the two places are not on one file system, or a tree is there already.
 pub fn lay_out(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), Failure> {
-    let models = lock::select(lock, &args.choice.clone().into())?;
+    let models = locks::select(lock, &args.choice.clone().into())?;
     let path = |path: &Utf8Path| {
         camino::absolute_utf8(path).map_err(|error| Failure::new(Code::Usage, format!("{path}: {error}")))
     };

@@ -1,189 +1,131 @@
-//! Reading the locks, once: what is edited later does not change a run.
+//! `cargo xtask lock`: the verbs that change models.lock, and one that shows it.
 //!
-//! A lock is a file, standard input, or a text at an address (`remote`). Several are one set.
+//! What a lock is, how its text is changed and what hosts say is `provision-lock`'s; here are the options, what is shown, and what
+//! each failure ends with. What was asked for goes to standard output, one line a model; waits, progress and failures go to
+//! standard error.
 
-mod remote;
+mod add;
+mod asking;
+mod check;
+mod import;
+mod list;
+mod remove;
+mod update;
+mod write;
 
-use std::fs::File;
-use std::io::Read;
+use crate::cli::arguments::Locks;
+use crate::cli::environment::Network;
+use crate::cli::exit::{Code, Failure};
+use crate::cli::locks;
+use camino::Utf8PathBuf;
+use clap::{Args, Subcommand};
+use provision_core::lockfile::Lockfile;
+use provision_lock::edit::EditError;
+use provision_lock::file::FileError;
 
-use camino::{Utf8Path, Utf8PathBuf};
-
-use super::arguments::{Locks, Place};
-use super::exit::{Code, Failure};
-use provision_core::lockfile::{
-    Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model, SelectError, Selection,
-};
-
-pub use remote::Asking;
-use remote::{Kept, Remote};
-
-/// What stands for standard input.
-const STDIN: &str = "-";
-
-/// A lock's text and what messages call it.
-#[derive(Debug)]
-pub struct Text {
-    name: String,
-    /// As it is written, not looked at yet.
-    written: String,
-    /// Where it is to be kept, if it came from elsewhere just now.
-    kept: Option<Kept>,
+/// Shows and edits models.lock
+#[derive(Debug, Clone, Args)]
+pub struct LockArgs {
+    /// What to do.
+    #[command(subcommand)]
+    command: LockCommand,
 }
 
-/// The texts of a run's locks, in the order in which they were given.
-#[derive(Debug)]
-pub struct Texts(Vec<Text>);
-
-impl Text {
-    fn parse(&self) -> Result<Lockfile, Failure> {
-        Ok(Lockfile::parse(&self.name, &self.written)?)
-    }
-
-    fn new(name: &str, bytes: Vec<u8>) -> Result<Self, Failure> {
-        let written = String::from_utf8(bytes);
-        let written = written.map_err(|_| LockfileError::of_file(name, LockfileErrorKind::NotText))?;
-        Ok(Self { name: name.to_owned(), written, kept: None })
-    }
+/// What to do with a lock.
+#[derive(Debug, Clone, Subcommand)]
+enum LockCommand {
+    /// Put models into the lock: address pinned, size and digest as their hosts say
+    Add(add::AddArgs),
+    /// Add what lists in other tools' formats name: workflows, model lists, aria2, pget, addresses, sha256sum
+    Import(import::ImportArgs),
+    /// Follow branches and tags to what they are now; show old → new
+    Update(update::UpdateArgs),
+    /// Ask the hosts whether they still have what the lock says; nothing is written or fetched
+    Check(check::CheckArgs),
+    /// Path, size, groups and source of each model, and whether its address is pinned or moving
+    List(list::ListArgs),
+    /// Take models out of the lock; what is installed stays where it is
+    Remove(remove::RemoveArgs),
 }
 
-impl Texts {
-    /// Checks them, each for itself and together.
-    pub fn join(&self) -> Result<Lockfile, Failure> {
-        let parsed = self.0.iter().map(|text| Ok((text.name.clone(), text.parse()?)));
-        Ok(Lockfile::join(parsed.collect::<Result<_, Failure>>()?)?)
+/// The locks of a verb that reads: as with every reader, several are one set, and one may be an address.
+fn read(locks: &Locks, default: &str) -> Result<Lockfile, Failure> {
+    let mut network = Network::default();
+    locks::read_locks(locks, None, default, &mut locks::Asking::with(&mut network))?.join()
+}
+
+/// Which lock.
+#[derive(Debug, Clone, Args)]
+struct LockFile {
+    /// The lockfile [default: models.lock at the workspace root]
+    #[arg(long, value_name = "PATH", env = "PROVISION_LOCK", hide_env_values = true)]
+    lock: Option<Utf8PathBuf>,
+}
+
+impl LockFile {
+    fn path(&self, default: &str) -> Utf8PathBuf {
+        self.lock.clone().unwrap_or_else(|| default.into())
     }
 
-    /// As they are written.
-    pub fn texts(&self) -> Vec<&str> {
-        self.0.iter().map(|text| text.written.as_str()).collect()
-    }
-
-    /// Keeps what was fetched, so that the next start needs no network for it. That saves time and fails nothing.
-    pub fn keep(&self, destination: &Utf8Path) {
-        for text in &self.0 {
-            if let Some(kept) = &text.kept {
-                kept.write(destination, &text.name, &text.written);
-            }
+    /// The path of a lock that can be written.
+    fn writable(&self, default: &str) -> Result<Utf8PathBuf, Failure> {
+        let path = self.path(default);
+        if path == "-" {
+            return Err(Failure::new(Code::Usage, "standard input cannot be changed: give --lock a file"));
         }
-    }
-}
-
-/// Reads and checks the lock at `path`; `-` is standard input. For commands that take one file.
-pub fn read(path: &Utf8Path) -> Result<Lockfile, Failure> {
-    if is_address(path.as_str()) {
-        // It is not repeated: it may be signed.
-        let why = "--lock is an address, and this command takes a file; fetch it first, or give another lock";
-        return Err(Failure::new(Code::Usage, why));
-    }
-    read_text(path)?.parse()
-}
-
-/// Reads the locks of a run; `default` is the one where none was given.
-pub fn read_all(place: &Place, default: &str, asking: &mut Asking<'_>) -> Result<Texts, Failure> {
-    read_locks(&place.locks, Some(&place.dest), default, asking)
-}
-
-/// Reads `locks`; what came from elsewhere earlier may be kept in `destination`.
-pub fn read_locks(
-    locks: &Locks,
-    destination: Option<&Utf8Path>,
-    default: &str,
-    asking: &mut Asking<'_>,
-) -> Result<Texts, Failure> {
-    // All of them are looked at before one is read.
-    let sources = sources(locks, default)?;
-    let read = |source| match source {
-        Source::File(path) => read_text(&path),
-        Source::Remote(remote) => remote.read(destination, asking),
-    };
-    sources.into_iter().map(read).collect::<Result<_, _>>().map(Texts)
-}
-
-/// Where a lock is.
-enum Source {
-    /// A path, or `-`.
-    File(Utf8PathBuf),
-    Remote(Remote),
-}
-
-/// Whether it is meant as an address: no path looks like one.
-fn is_address(text: &str) -> bool {
-    text.contains("://")
-}
-
-fn sources(locks: &Locks, default: &str) -> Result<Vec<Source>, Failure> {
-    let usage = |why: String| Failure::new(Code::Usage, why);
-    if locks.lock.iter().filter(|lock| *lock == STDIN).count() > 1 {
-        return Err(usage("--lock - reads standard input, which can be read once; give it once".to_owned()));
-    }
-    let mut pins = locks.lock_sha256.iter();
-    let source = |lock: &String| {
-        if !is_address(lock) {
-            return Ok(Source::File(lock.into()));
+        if path.as_str().contains("://") || path.as_str().contains(',') {
+            // Not repeated: an address may be signed.
+            let why = "this changes one lock, and that is a file: give --lock a path (PROVISION_LOCK may name several)";
+            return Err(Failure::new(Code::Usage, why));
         }
-        Remote::new(lock, pins.next()).map(Source::Remote)
-    };
-    let mut sources = locks.lock.iter().map(source).collect::<Result<Vec<_>, _>>()?;
-    let left = pins.len();
-    if left > 0 {
-        return Err(usage(format!(
-            "--lock-sha256 (or PROVISION_LOCK_SHA256) is given {} times and {} of the locks are addresses; give it once \
-             for each address, in their order",
-            locks.lock_sha256.len(),
-            locks.lock_sha256.len() - left
-        )));
+        Ok(path)
     }
-    if sources.is_empty() {
-        sources.push(Source::File(default.into()));
-    }
-    Ok(sources)
 }
 
-fn read_text(path: &Utf8Path) -> Result<Text, Failure> {
-    let name = if path == STDIN { "standard input" } else { path.as_str() };
-    let cannot = |error: std::io::Error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => "; give the lock's path with --lock",
-            _ => "",
+/// Runs a verb; `default` is the lock where none is given.
+pub fn run(args: &LockArgs, default: &str) -> Result<(), Failure> {
+    match &args.command {
+        LockCommand::Add(args) => add::run(args, default),
+        LockCommand::Import(args) => import::run(args, default),
+        LockCommand::Update(args) => update::run(args, default),
+        LockCommand::Check(args) => check::run(args, default),
+        LockCommand::List(args) => list::run(args, default),
+        LockCommand::Remove(args) => remove::run(args, default),
+    }
+}
+
+/// A failure of an edit, with what the program ends with for it. The failure itself is made elsewhere, and so are the
+/// errors; what they have in common is here.
+#[derive(Debug)]
+struct EditFailure(Failure);
+
+impl From<FileError> for EditFailure {
+    fn from(error: FileError) -> Self {
+        let code = match &error {
+            FileError::Lock(_) => Code::Lock,
+            FileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Code::Usage,
+            FileError::Io { .. } | FileError::Dangling { .. } => Code::Disk,
+            FileError::Restless { .. } | FileError::Busy { .. } => Code::Busy,
         };
-        Failure::new(Code::Usage, format!("the lock {name} cannot be read: {error}{hint}"))
-    };
-    let too_large = || LockfileError::of_file(name, LockfileErrorKind::TooLarge);
-    let mut bytes = Vec::new();
-    let mut source: Box<dyn Read> = if path == STDIN {
-        Box::new(std::io::stdin())
-    } else {
-        let file = File::open(path).map_err(cannot)?;
-        // Before a byte is read; what has no size (a pipe) is cut below.
-        if file.metadata().is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
-            return Err(too_large().into());
-        }
-        Box::new(file)
-    };
-    source.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(too_large().into());
+        Self(Failure::new(code, error))
     }
-    Text::new(name, bytes)
 }
 
-/// The models of `lock` that were asked for.
-pub fn select<'a>(lock: &'a Lockfile, selection: &Selection) -> Result<Vec<&'a Model>, Failure> {
-    lock.select(selection).map_err(|error: SelectError| Failure::new(Code::Usage, error))
+impl From<EditError> for EditFailure {
+    fn from(error: EditError) -> Self {
+        let code = match &error {
+            EditError::Invalid(_) | EditError::Inline { .. } => Code::Lock,
+            EditError::Missing { .. } | EditError::Twice { .. } => Code::Usage,
+        };
+        Self(Failure::new(code, error))
+    }
 }
 
-/// Checks that the destination can be one: a directory, or nothing yet.
-pub fn check_destination(place: &Place) -> Result<(), Failure> {
-    let path = &place.dest;
-    if path.as_str().is_empty() {
-        return Err(Failure::new(Code::Usage, "--dest is empty; give the directory that the models go to"));
+impl From<Failure> for EditFailure {
+    fn from(failure: Failure) -> Self {
+        Self(failure)
     }
-    if path.exists() && !path.is_dir() {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("--dest {path} is not a directory; give one, or a path that does not exist yet"),
-        ));
-    }
-    Ok(())
 }
+
+#[cfg(test)]
+mod tests;

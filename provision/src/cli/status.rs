@@ -2,8 +2,8 @@
 
 use super::arguments::StatusArgs;
 use super::exit::Failure;
-use super::lock::Asking;
-use super::{human, lock, tell};
+use super::locks::Asking;
+use super::{human, locks, tell};
 use provision_core::lockfile::Model;
 use provision_disk::{Destination, Found, PartFile};
 use provision_engine::marker::Marker;
@@ -13,10 +13,10 @@ use provision_engine::marker::Marker;
 /// # Errors
 /// Where the lock or the destination cannot be read; missing models are not an error.
 pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
-    let texts = lock::read_all(&args.place, default_lock, &mut Asking::Never)?;
+    let texts = locks::read_all(&args.place, default_lock, &mut Asking::Never)?;
     let lock = texts.join()?;
-    let models = lock::select(&lock, &args.choice.clone().into())?;
-    lock::check_destination(&args.place)?;
+    let models = locks::select(&lock, &args.choice.clone().into())?;
+    locks::check_destination(&args.place)?;
     let destination = Destination::open(&args.place.dest)?;
     let marker = destination.as_ref().map(|place| Marker::load(place, lock.marker())).unwrap_or_default();
     let mut installed = 0;

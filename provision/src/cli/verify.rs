@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::arguments::{VerifyArgs, threads};
 use super::environment::Network;
 use super::exit::{Code, Failure};
-use super::lock::Asking;
+use super::locks::Asking;
 use super::progress::Verbosity;
-use super::{human, lock, say, tell};
+use super::{human, locks, say, tell};
 use provision_core::event::Silent;
 use provision_disk::Destination;
 use provision_engine::inspect::{self, Condition};
@@ -19,10 +19,10 @@ use provision_engine::marker::Marker;
 /// [`Code::Integrity`] where anything is missing or wrong.
 pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let started = Instant::now();
-    let texts = lock::read_all(&args.place, default_lock, &mut Asking::with(&mut Network::default()))?;
+    let texts = locks::read_all(&args.place, default_lock, &mut Asking::with(&mut Network::default()))?;
     let lock = texts.join()?;
-    let models = lock::select(&lock, &args.choice.clone().into())?;
-    lock::check_destination(&args.place)?;
+    let models = locks::select(&lock, &args.choice.clone().into())?;
+    locks::check_destination(&args.place)?;
     let conditions = match Destination::open(&args.place.dest)? {
         Some(destination) => {
             let marker = Marker::load(&destination, lock.marker());

@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use crate::cli::exit::{Code, Failure};
 use clap::Args;
-use provision::cli::exit::{Code, Failure};
 use provision_core::digest::{DigestError, Sha256};
 use provision_lock::make::Order;
 use provision_lock::source::Source;
@@ -54,8 +54,8 @@ fn source(text: &str) -> Result<Source, Failure> {
     text.parse().map_err(|error| Failure::new(Code::Usage, error))
 }
 
-pub(crate) fn run(args: &AddArgs) -> Result<(), Failure> {
-    let path = args.file.writable()?;
+pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
+    let path = args.file.writable(default)?;
     let sources = args.sources.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
     let mirrors = args.mirrors.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
     if sources.len() > 1 {

@@ -10,9 +10,9 @@ use std::collections::HashSet;
 use std::io::Read as _;
 use std::ops::ControlFlow;
 
+use crate::cli::exit::{Code, Failure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
-use provision::cli::exit::{Code, Failure};
 use provision_lock::import::{Format, Unused, Why, join, read};
 use provision_lock::layout::LayoutError;
 use provision_lock::make::{MakeError, Order};
@@ -92,8 +92,8 @@ impl Loss {
     }
 }
 
-pub(crate) fn run(args: &ImportArgs) -> Result<(), Failure> {
-    let path = args.file.writable()?;
+pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
+    let path = args.file.writable(default)?;
     let usage = |error| Failure::new(Code::Usage, error);
     let mut lists = Vec::with_capacity(args.files.len());
     for file in &args.files {

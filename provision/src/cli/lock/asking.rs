@@ -5,11 +5,11 @@
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::cli::exit::{Code, Failure};
+use crate::cli::progress::{self, Mode, Progress, Settings, Verbosity};
+use crate::cli::{environment, human};
 use camino::Utf8PathBuf;
 use clap::Args;
-use provision::cli::exit::{Code, Failure};
-use provision::cli::progress::{self, Mode, Progress, Settings, Verbosity};
-use provision::cli::{environment, human};
 use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
 use provision_http::HttpClient;

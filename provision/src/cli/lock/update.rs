@@ -2,10 +2,10 @@
 
 #![expect(clippy::print_stdout, reason = "what became of each model is what a person looks for")]
 
+use crate::cli::exit::{Code, Failure};
+use crate::cli::locks;
 use camino::Utf8Path;
 use clap::Args;
-use provision::cli::exit::{Code, Failure};
-use provision::cli::lock;
 use provision_core::lockfile::{Model, Selection};
 use provision_lock::edit::Outcome;
 use provision_lock::entry::Entry;
@@ -55,11 +55,11 @@ fn followed(model: &Model, is_named: bool) -> Result<Followed, Failure> {
     Ok(if source.is_pinned() && source == by_address { Followed::Pinned } else { Followed::Source(source) })
 }
 
-pub(crate) fn run(args: &UpdateArgs) -> Result<(), Failure> {
-    let path = args.file.writable()?;
-    let lock = lock::read(&path)?;
+pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
+    let path = args.file.writable(default)?;
+    let lock = locks::read(&path)?;
     let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
-    let models = lock::select(&lock, &selection)?;
+    let models = locks::select(&lock, &selection)?;
     let asking = Asking::start()?;
     // What is in the lock was let in already.
     let mut maker = asking.maker(&args.parts, true);

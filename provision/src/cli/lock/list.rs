@@ -2,9 +2,9 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use crate::cli::arguments::Locks;
+use crate::cli::exit::Failure;
 use clap::Args;
-use provision::cli::arguments::Locks;
-use provision::cli::exit::Failure;
 use provision_lock::listing::{json, rows, table};
 
 /// Options of `lock list`.
@@ -25,8 +25,8 @@ fn columns() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-pub(crate) fn run(args: &ListArgs) -> Result<(), Failure> {
-    let rows = rows(&super::read(&args.locks)?);
+pub(crate) fn run(args: &ListArgs, default: &str) -> Result<(), Failure> {
+    let rows = rows(&super::read(&args.locks, default)?);
     let text = if args.json { format!("{:#}\n", json(&rows)) } else { table(&rows, columns()) };
     // A reader that has seen enough, such as `head`, is no failure.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());

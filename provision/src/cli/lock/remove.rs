@@ -2,9 +2,9 @@
 
 #![expect(clippy::print_stdout, reason = "what was removed is what a person looks for")]
 
+use crate::cli::exit::Failure;
+use crate::cli::locks;
 use clap::Args;
-use provision::cli::exit::Failure;
-use provision::cli::lock;
 use provision_core::lockfile::{Model, Selection};
 use provision_core::model_path::ModelPath;
 use provision_lock::file::edit;
@@ -22,10 +22,10 @@ pub(crate) struct RemoveArgs {
     file: LockFile,
 }
 
-pub(crate) fn run(args: &RemoveArgs) -> Result<(), Failure> {
-    let path = args.file.writable()?;
+pub(crate) fn run(args: &RemoveArgs, default: &str) -> Result<(), Failure> {
+    let path = args.file.writable(default)?;
     // A lock that is not there has nothing to take out, and is not to be made for that.
-    lock::read(&path)?;
+    locks::read(&path)?;
     for removed in remove(&path, &args.models)? {
         println!("removed {removed}");
     }
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &RemoveArgs) -> Result<(), Failure> {
 pub(super) fn remove(path: &camino::Utf8Path, models: &[String]) -> Result<Vec<ModelPath>, Failure> {
     let selection = Selection { patterns: models.to_vec(), groups: Vec::new() };
     let edited = edit::<_, EditFailure>(path, write::turn(), |document| {
-        let chosen: Vec<&Model> = lock::select(document.lock(), &selection)?;
+        let chosen: Vec<&Model> = locks::select(document.lock(), &selection)?;
         let paths: Vec<ModelPath> = chosen.into_iter().map(|model| model.path.clone()).collect();
         document.remove_all(&paths)?;
         Ok(paths)

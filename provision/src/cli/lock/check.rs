@@ -2,10 +2,10 @@
 
 #![expect(clippy::print_stdout, reason = "what the hosts say is what was asked for")]
 
+use crate::cli::arguments::Locks;
+use crate::cli::exit::Failure;
+use crate::cli::{human, locks};
 use clap::Args;
-use provision::cli::arguments::Locks;
-use provision::cli::exit::Failure;
-use provision::cli::{human, lock};
 use provision_core::lockfile::Selection;
 use provision_lock::check::{Verdict, check};
 use provision_lock::resolve::Kind;
@@ -35,10 +35,10 @@ fn word(verdicts: &[Verdict]) -> &'static str {
     }
 }
 
-pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
-    let lock = super::read(&args.locks)?;
+pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
+    let lock = super::read(&args.locks, default)?;
     let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
-    let models = lock::select(&lock, &selection)?;
+    let models = locks::select(&lock, &selection)?;
     let asking = Asking::start()?;
     let mut resolver = asking.resolver();
     let mut failures = Failures::default();

@@ -8,9 +8,9 @@
 
 use std::ops::ControlFlow;
 
+use crate::cli::exit::{Code, Failure};
+use crate::cli::human;
 use camino::Utf8Path;
-use provision::cli::exit::{Code, Failure};
-use provision::cli::human;
 use provision_core::source_url::SourceUrl;
 use provision_lock::edit::{EditError, Outcome};
 use provision_lock::entry::Entry;

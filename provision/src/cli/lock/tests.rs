@@ -1,9 +1,9 @@
+use crate::cli::exit::Code;
 use camino::Utf8PathBuf;
-use provision::cli::exit::Code;
 
 use super::*;
 
-const LOCK: &str = include_str!("../../../models.lock");
+const LOCK: &str = include_str!("../../../../models.lock");
 
 fn lock() -> (tempfile::TempDir, Utf8PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -44,6 +44,6 @@ fn what_is_not_there_is_not_removed_and_nothing_else_is() {
 #[test]
 fn standard_input_is_read_and_not_written() {
     let file = LockFile { lock: Some("-".into()) };
-    assert_eq!(file.writable().unwrap_err().code as u8, Code::Usage as u8);
-    assert_eq!(LockFile { lock: None }.writable().unwrap(), project::lock());
+    assert_eq!(file.writable("models.lock").unwrap_err().code as u8, Code::Usage as u8);
+    assert_eq!(LockFile { lock: None }.writable("models.lock").unwrap(), "models.lock");
 }

@@ -1,0 +1,189 @@
+//! Reading the locks, once: what is edited later does not change a run.
+//!
+//! A lock is a file, standard input, or a text at an address (`remote`). Several are one set.
+
+mod remote;
+
+use std::fs::File;
+use std::io::Read;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::arguments::{Locks, Place};
+use super::exit::{Code, Failure};
+use provision_core::lockfile::{
+    Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model, SelectError, Selection,
+};
+
+pub use remote::Asking;
+use remote::{Kept, Remote};
+
+/// What stands for standard input.
+const STDIN: &str = "-";
+
+/// A lock's text and what messages call it.
+#[derive(Debug)]
+pub struct Text {
+    name: String,
+    /// As it is written, not looked at yet.
+    written: String,
+    /// Where it is to be kept, if it came from elsewhere just now.
+    kept: Option<Kept>,
+}
+
+/// The texts of a run's locks, in the order in which they were given.
+#[derive(Debug)]
+pub struct Texts(Vec<Text>);
+
+impl Text {
+    fn parse(&self) -> Result<Lockfile, Failure> {
+        Ok(Lockfile::parse(&self.name, &self.written)?)
+    }
+
+    fn new(name: &str, bytes: Vec<u8>) -> Result<Self, Failure> {
+        let written = String::from_utf8(bytes);
+        let written = written.map_err(|_| LockfileError::of_file(name, LockfileErrorKind::NotText))?;
+        Ok(Self { name: name.to_owned(), written, kept: None })
+    }
+}
+
+impl Texts {
+    /// Checks them, each for itself and together.
+    pub fn join(&self) -> Result<Lockfile, Failure> {
+        let parsed = self.0.iter().map(|text| Ok((text.name.clone(), text.parse()?)));
+        Ok(Lockfile::join(parsed.collect::<Result<_, Failure>>()?)?)
+    }
+
+    /// As they are written.
+    pub fn texts(&self) -> Vec<&str> {
+        self.0.iter().map(|text| text.written.as_str()).collect()
+    }
+
+    /// Keeps what was fetched, so that the next start needs no network for it. That saves time and fails nothing.
+    pub fn keep(&self, destination: &Utf8Path) {
+        for text in &self.0 {
+            if let Some(kept) = &text.kept {
+                kept.write(destination, &text.name, &text.written);
+            }
+        }
+    }
+}
+
+/// Reads and checks the lock at `path`; `-` is standard input. For commands that take one file.
+pub fn read(path: &Utf8Path) -> Result<Lockfile, Failure> {
+    if is_address(path.as_str()) {
+        // It is not repeated: it may be signed.
+        let why = "--lock is an address, and this command takes a file; fetch it first, or give another lock";
+        return Err(Failure::new(Code::Usage, why));
+    }
+    read_text(path)?.parse()
+}
+
+/// Reads the locks of a run; `default` is the one where none was given.
+pub fn read_all(place: &Place, default: &str, asking: &mut Asking<'_>) -> Result<Texts, Failure> {
+    read_locks(&place.locks, Some(&place.dest), default, asking)
+}
+
+/// Reads `locks`; what came from elsewhere earlier may be kept in `destination`.
+pub fn read_locks(
+    locks: &Locks,
+    destination: Option<&Utf8Path>,
+    default: &str,
+    asking: &mut Asking<'_>,
+) -> Result<Texts, Failure> {
+    // All of them are looked at before one is read.
+    let sources = sources(locks, default)?;
+    let read = |source| match source {
+        Source::File(path) => read_text(&path),
+        Source::Remote(remote) => remote.read(destination, asking),
+    };
+    sources.into_iter().map(read).collect::<Result<_, _>>().map(Texts)
+}
+
+/// Where a lock is.
+enum Source {
+    /// A path, or `-`.
+    File(Utf8PathBuf),
+    Remote(Remote),
+}
+
+/// Whether it is meant as an address: no path looks like one.
+fn is_address(text: &str) -> bool {
+    text.contains("://")
+}
+
+fn sources(locks: &Locks, default: &str) -> Result<Vec<Source>, Failure> {
+    let usage = |why: String| Failure::new(Code::Usage, why);
+    if locks.lock.iter().filter(|lock| *lock == STDIN).count() > 1 {
+        return Err(usage("--lock - reads standard input, which can be read once; give it once".to_owned()));
+    }
+    let mut pins = locks.lock_sha256.iter();
+    let source = |lock: &String| {
+        if !is_address(lock) {
+            return Ok(Source::File(lock.into()));
+        }
+        Remote::new(lock, pins.next()).map(Source::Remote)
+    };
+    let mut sources = locks.lock.iter().map(source).collect::<Result<Vec<_>, _>>()?;
+    let left = pins.len();
+    if left > 0 {
+        return Err(usage(format!(
+            "--lock-sha256 (or PROVISION_LOCK_SHA256) is given {} times and {} of the locks are addresses; give it once \
+             for each address, in their order",
+            locks.lock_sha256.len(),
+            locks.lock_sha256.len() - left
+        )));
+    }
+    if sources.is_empty() {
+        sources.push(Source::File(default.into()));
+    }
+    Ok(sources)
+}
+
+fn read_text(path: &Utf8Path) -> Result<Text, Failure> {
+    let name = if path == STDIN { "standard input" } else { path.as_str() };
+    let cannot = |error: std::io::Error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::NotFound => "; give the lock's path with --lock",
+            _ => "",
+        };
+        Failure::new(Code::Usage, format!("the lock {name} cannot be read: {error}{hint}"))
+    };
+    let too_large = || LockfileError::of_file(name, LockfileErrorKind::TooLarge);
+    let mut bytes = Vec::new();
+    let mut source: Box<dyn Read> = if path == STDIN {
+        Box::new(std::io::stdin())
+    } else {
+        let file = File::open(path).map_err(cannot)?;
+        // Before a byte is read; what has no size (a pipe) is cut below.
+        if file.metadata().is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
+            return Err(too_large().into());
+        }
+        Box::new(file)
+    };
+    source.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(too_large().into());
+    }
+    Text::new(name, bytes)
+}
+
+/// The models of `lock` that were asked for.
+pub fn select<'a>(lock: &'a Lockfile, selection: &Selection) -> Result<Vec<&'a Model>, Failure> {
+    lock.select(selection).map_err(|error: SelectError| Failure::new(Code::Usage, error))
+}
+
+/// Checks that the destination can be one: a directory, or nothing yet.
+pub fn check_destination(place: &Place) -> Result<(), Failure> {
+    let path = &place.dest;
+    if path.as_str().is_empty() {
+        return Err(Failure::new(Code::Usage, "--dest is empty; give the directory that the models go to"));
+    }
+    if path.exists() && !path.is_dir() {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("--dest {path} is not a directory; give one, or a path that does not exist yet"),
+        ));
+    }
+    Ok(())
+}
