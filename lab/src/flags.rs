@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Real(RealInputArgs),
     /// Compare the testbed's emulated hosts with the hosts' own clients and a real registry
     Hosts,
+    /// Check that no files of a crate import each other in a circle
+    Imports,
     /// Run the static binary in roots without a C library
     Static(StaticBinaryArgs),
     /// Run the README's commands as written

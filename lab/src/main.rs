@@ -7,6 +7,7 @@ mod faults;
 mod flags;
 mod fuzz;
 mod hosts;
+mod imports;
 mod project;
 mod readme;
 mod real;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Containers => containers::run().map(passed),
         Command::Real(args) => real::run(&args).map(passed),
         Command::Hosts => hosts::run().map(passed),
+        Command::Imports => imports::run().map(passed),
         Command::Static(args) => static_binary::run(&args),
         Command::Readme(args) => readme::run(&args).map(passed),
         Command::Simulate(args) => simulate::run(&args).map(passed),

@@ -53,6 +53,8 @@ enum Step {
     Deny,
     /// Clippy reports nothing in any crate
     Clippy,
+    /// No files of a crate import each other in a circle
+    Imports,
     /// The documentation builds without a warning
     Doc,
     /// The README's commands work as written
@@ -109,6 +111,7 @@ impl Step {
             ),
             Self::Clippy => ("cargo clippy --locked --workspace --all-targets -- -D warnings", None),
             Self::Doc => ("RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps", None),
+            Self::Imports => ("cargo lab imports", None),
             Self::Readme => ("cargo lab readme", None),
             Self::Demo => ("cargo xtask fetch-models --demo", None),
             Self::Real => ("cargo lab real", None),

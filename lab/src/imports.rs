@@ -1,0 +1,197 @@
+//! `cargo lab imports`: no circle of imports between the files of a crate. Cargo refuses circles between crates only.
+//!
+//! A file imports another when a `use` or a path in its code, tests left out, leads into that file's module. A module
+//! and the files of its own folder count as one room: `fetch.rs` may use `fetch/plan.rs`, which may use it in turn.
+
+#![expect(clippy::print_stdout, reason = "the result is what the command is run for")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
+use syn::visit::Visit;
+use xshell::{Shell, cmd};
+
+use crate::project;
+
+/// A module's path from the crate's root, which is empty.
+type Module = Vec<String>;
+
+pub(crate) fn run() -> Result<()> {
+    let sh = Shell::new()?;
+    sh.change_dir(project::root());
+    let listed = cmd!(sh, "git ls-files --cached --others --exclude-standard -- *.rs").quiet().read()?;
+    let mut crates = BTreeMap::<Utf8PathBuf, Vec<Utf8PathBuf>>::new();
+    for path in listed.lines().map(Utf8PathBuf::from).filter(|path| project::root().join(path).exists()) {
+        if let Some((root, _)) = path.as_str().split_once("/src/") {
+            crates.entry(root.into()).or_default().push(path);
+        }
+    }
+    let mut circles = Vec::new();
+    for (root, files) in &crates {
+        let mut modules = BTreeMap::new();
+        for file in files {
+            let text =
+                std::fs::read_to_string(project::root().join(file)).with_context(|| file.to_string())?;
+            modules.insert(
+                module_of(&root.join("src"), file),
+                syn::parse_file(&text).with_context(|| file.to_string())?,
+            );
+        }
+        circles
+            .extend(circles_of(&imports_of(&modules)).into_iter().map(|circle| format!("{root}: {circle}")));
+    }
+    println!("{} crates, {} circles", crates.len(), circles.len());
+    if circles.is_empty() {
+        Ok(())
+    } else {
+        bail!("files import each other in a circle:\n  {}", circles.join("\n  "))
+    }
+}
+
+fn module_of(source: &Utf8Path, file: &Utf8Path) -> Module {
+    let path = file.strip_prefix(source).unwrap_or(file).with_extension("");
+    path.components()
+        .map(|part| part.as_str().to_owned())
+        .filter(|name| !matches!(name.as_str(), "lib" | "main" | "mod"))
+        .collect()
+}
+
+/// For each module, the modules of the same crate that its code names.
+fn imports_of(modules: &BTreeMap<Module, syn::File>) -> BTreeMap<Module, BTreeSet<Module>> {
+    let mut imports = BTreeMap::new();
+    for (module, file) in modules {
+        let mut paths = Paths { module, found: Vec::new() };
+        paths.visit_file(file);
+        let resolve = |path: Module| {
+            (0..=path.len()).rev().map(|n| path[..n].to_vec()).find(|path| modules.contains_key(path))
+        };
+        let named = paths.found.into_iter().filter_map(resolve);
+        let apart = |other: &Module| !other.starts_with(module) && !module.starts_with(other);
+        imports.insert(module.clone(), named.filter(apart).collect());
+    }
+    imports
+}
+
+/// Collects the crate's own paths, from its root.
+struct Paths<'m> {
+    module: &'m Module,
+    found: Vec<Module>,
+}
+
+impl Paths<'_> {
+    fn add(&mut self, path: &[String]) {
+        let above = path.iter().take_while(|name| *name == "super").count();
+        let absolute = match path.first().map(String::as_str) {
+            Some("crate") => path[1..].to_vec(),
+            Some("self") => [self.module, &path[1..]].concat(),
+            Some("super") if above <= self.module.len() => {
+                [&self.module[..self.module.len() - above], &path[above..]].concat()
+            }
+            _ => return,
+        };
+        self.found.push(absolute);
+    }
+
+    fn add_tree(&mut self, mut path: Vec<String>, tree: &syn::UseTree) {
+        match tree {
+            syn::UseTree::Path(next) => {
+                path.push(next.ident.to_string());
+                self.add_tree(path, &next.tree);
+            }
+            syn::UseTree::Group(group) => {
+                group.items.iter().for_each(|tree| self.add_tree(path.clone(), tree));
+            }
+            syn::UseTree::Name(name) => {
+                path.push(name.ident.to_string());
+                self.add(&path);
+            }
+            syn::UseTree::Rename(name) => {
+                path.push(name.ident.to_string());
+                self.add(&path);
+            }
+            syn::UseTree::Glob(_) => self.add(&path),
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Paths<'_> {
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        self.add_tree(Vec::new(), &item.tree);
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.add(&path.segments.iter().map(|segment| segment.ident.to_string()).collect::<Vec<_>>());
+        syn::visit::visit_path(self, path);
+    }
+
+    fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
+        let is_test = item.attrs.iter().any(|attribute| {
+            attribute.path().is_ident("cfg")
+                && attribute.parse_args::<syn::Ident>().is_ok_and(|condition| condition == "test")
+        });
+        if !is_test {
+            syn::visit::visit_item_mod(self, item);
+        }
+    }
+}
+
+/// The circles, each as the list of its modules: those that reach each other.
+fn circles_of(imports: &BTreeMap<Module, BTreeSet<Module>>) -> Vec<String> {
+    let reach = |from: &Module| {
+        let (mut reached, mut left) = (BTreeSet::new(), vec![from]);
+        while let Some(module) = left.pop() {
+            left.extend(
+                imports.get(module).into_iter().flatten().filter(|next| reached.insert((*next).clone())),
+            );
+        }
+        reached
+    };
+    let reached: BTreeMap<&Module, BTreeSet<Module>> =
+        imports.keys().map(|module| (module, reach(module))).collect();
+    let mut circles = BTreeSet::new();
+    for module in imports.keys().filter(|module| reached[module].contains(*module)) {
+        let together = imports
+            .keys()
+            .filter(|other| reached[module].contains(*other) && reached[other].contains(module));
+        circles.insert(together.map(|module| module.join("/")).collect::<Vec<_>>().join(" ↔ "));
+    }
+    circles.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn circles(files: &[(&str, &str)]) -> Vec<String> {
+        let parse = |(path, text): &(&str, &str)| {
+            (
+                module_of("c/src".into(), &Utf8PathBuf::from(format!("c/src/{path}"))),
+                syn::parse_file(text).unwrap(),
+            )
+        };
+        circles_of(&imports_of(&files.iter().map(parse).collect()))
+    }
+
+    #[test]
+    fn a_circle_is_found_through_groups_renames_and_paths() {
+        let found = circles(&[
+            ("lib.rs", "mod a; mod b; mod c; mod d;"),
+            ("a.rs", "use crate::{b::B as X, d};"),
+            ("b.rs", "use super::c::f;"),
+            ("c.rs", "pub fn f() { crate::a::g(); }"),
+            ("d.rs", "pub fn h() {}"),
+        ]);
+        assert_eq!(found, ["a ↔ b ↔ c"]);
+    }
+
+    #[test]
+    fn a_module_with_its_folder_and_a_test_are_no_circle() {
+        let found = circles(&[
+            ("a.rs", "mod b; use b::B;"),
+            ("a/b.rs", "use super::A; use crate::c::C;"),
+            ("c.rs", "pub struct C; #[cfg(test)] mod tests { use crate::a::A; }"),
+        ]);
+        assert!(found.is_empty(), "{found:?}");
+    }
+}
