@@ -1,14 +1,14 @@
-//! How long to wait after a failure: the policy as data, and the headers that overrule it.
+//! Retry policy: the delay after a failure, and the headers that overrule it.
 //!
 //! Exponential backoff with full jitter (Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015):
-//! the delay after the n-th failure in a row is uniform in `0..min(longest, base × 2ⁿ⁻¹)`. An origin that says when
-//! to come back is believed, up to a cap: a header must not be able to park a run for ten years.
+//! the delay after the n-th failure in a row is uniform in `0..min(longest, base × 2ⁿ⁻¹)`. `Retry-After` and `RateLimit`
+//! overrule it up to a cap, [`RetryPolicy::longest_asked`]: a header cannot stop a run for ten years.
 //!
 //! Nothing here sleeps or reads a clock; the caller passes the random number and the wall time.
 
 use std::time::{Duration, SystemTime};
 
-/// When to try again, and when to give up.
+/// Delays between attempts, and the number of failures that ends a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Failures in a row, without a byte gained, that end a source.
@@ -33,9 +33,9 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// The delay after `failures` in a row (1 is the first). `random` is uniform in `0.0..1.0`; `asked` is what the
-    /// origin wants, which is never shortened by jitter and lengthened by up to a tenth, so that many clients told
-    /// the same do not come back in the same moment.
+    /// The delay after `failures` in a row (1 is the first). `random` is uniform in `0.0..1.0`; `asked` is the
+    /// wait that the origin asks for. Jitter only lengthens it, by up to a tenth, so that many clients with the same
+    /// answer do not return at the same moment.
     pub fn delay(&self, failures: u32, random: f64, asked: Option<Duration>) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let bound = self.base.saturating_mul(1 << doublings).min(self.longest);
@@ -46,7 +46,7 @@ impl RetryPolicy {
         }
     }
 
-    /// Whether that many failures in a row end a source.
+    /// Returns true if that many failures in a row end a source.
     pub fn is_spent(&self, failures: u32) -> bool {
         failures >= self.retries.max(1)
     }
@@ -57,7 +57,7 @@ impl RetryPolicy {
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // More digits than u64 has are still "very long"; the policy caps it.
+        // A number beyond u64 is a very long wait; the policy caps it.
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
     }
     let date = httpdate::parse_http_date(value).ok()?;
@@ -90,7 +90,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn delays_double_up_to_the_longest_and_jitter_fills_the_whole_span() {
+    fn delays_double_up_to_the_longest_with_full_jitter() {
         let policy = RetryPolicy::default();
         assert_eq!(policy.delay(1, 0.0, None), Duration::ZERO);
         assert_eq!(policy.delay(1, 1.0, None), SECOND / 2);

@@ -1,7 +1,7 @@
 //! Half-open byte ranges, sets of them, and the `Content-Range` header.
 //!
-//! HTTP counts both ends of a range (RFC 9110 section 14.1.2), this project counts the end out, like every slice.
-//! The conversion happens here and nowhere else.
+//! HTTP ranges include their last byte (RFC 9110 section 14.1.2); this project excludes it, as slices do. All conversion
+//! happens here.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,17 +21,17 @@ impl ByteRange {
         Self { start, end: if end < start { start } else { end } }
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     pub const fn len(&self) -> u64 {
         self.end - self.start
     }
 
-    /// Whether there are none.
+    /// Returns true if it has no bytes.
     pub const fn is_empty(&self) -> bool {
         self.end == self.start
     }
 
-    /// The value of a `Range` header that asks for it: `bytes=0-0` is one byte. The range must not be empty.
+    /// The value of a `Range` header for it: `bytes=0-0` is one byte. The range must not be empty.
     pub fn to_header(self) -> String {
         debug_assert!(!self.is_empty(), "HTTP has no empty range");
         format!("bytes={}-{}", self.start, self.end - 1)
@@ -44,7 +44,7 @@ impl fmt::Debug for ByteRange {
     }
 }
 
-/// What a `Content-Range` header says (RFC 9110 section 14.4).
+/// The value of a `Content-Range` header (RFC 9110 section 14.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentRange {
     /// `bytes 0-9/100`, or with `*` for an unknown total.
@@ -54,7 +54,7 @@ pub enum ContentRange {
         /// The length of the whole, where the origin tells.
         total: Option<u64>,
     },
-    /// `bytes */100`: what a 416 says.
+    /// `bytes */100`, as a 416 has it.
     Unsatisfied {
         /// The length of the whole.
         total: u64,
@@ -121,24 +121,24 @@ impl RangeSet {
         self.ranges.insert(start, end);
     }
 
-    /// Whether a byte of `range` is in it.
+    /// Returns true if it has a byte of `range`.
     pub fn overlaps(&self, range: ByteRange) -> bool {
         !range.is_empty()
             && self.ranges.range(..range.end).next_back().is_some_and(|(_, &end)| end > range.start)
     }
 
-    /// Whether every byte of `range` is in it.
+    /// Returns true if it has every byte of `range`.
     pub fn contains(&self, range: ByteRange) -> bool {
         range.is_empty()
             || self.ranges.range(..=range.start).next_back().is_some_and(|(_, &end)| end >= range.end)
     }
 
-    /// How many bytes.
+    /// The number of bytes.
     pub fn len(&self) -> u64 {
         self.ranges.iter().map(|(start, end)| end - start).sum()
     }
 
-    /// Whether there are none.
+    /// Returns true if it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
@@ -148,7 +148,7 @@ impl RangeSet {
         self.ranges.iter().map(|(&start, &end)| ByteRange { start, end })
     }
 
-    /// What of `0..size` is not in it, ascending.
+    /// The parts of `0..size` that it lacks, ascending.
     pub fn missing(&self, size: u64) -> Vec<ByteRange> {
         let mut missing = Vec::new();
         let mut at = 0;

@@ -1,4 +1,4 @@
-//! SHA-256 digests: the name by which bytes are known.
+//! SHA-256 digests, the names of bytes.
 //!
 //! [`Sha256`] is 32 bytes; as text it is 64 lower-case hex digits, and nothing else parses (an upper-case or
 //! shortened digest in a lock is a mistake worth seeing). [`Hasher`] is incremental, so that it can follow a
@@ -17,13 +17,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256([u8; 32]);
 
-/// What is wrong with a text that should be a digest.
+/// A text that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DigestError {
     /// Not 64 characters.
     #[error("a SHA-256 has 64 hex digits, this has {found}")]
     Length {
-        /// How many characters there are.
+        /// The number of characters.
         found: usize,
     },
     /// A character outside `0-9a-f`.
@@ -40,7 +40,7 @@ impl Sha256 {
         Self(bytes)
     }
 
-    /// The digest of `bytes`, which are all there is.
+    /// The digest of `bytes` as a whole message.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new();
         hasher.update(bytes);
@@ -130,7 +130,7 @@ impl Hasher {
         self.keep(rest);
     }
 
-    /// Takes the next bytes of two messages, at little more than the price of one where the processor allows it.
+    /// Takes the next bytes of two messages. With SHA instructions that costs little more than one message.
     pub fn update_two(hashers: [&mut Self; 2], bytes: [&[u8]; 2]) {
         let ([a, b], [for_a, for_b]) = (hashers, bytes);
         let ((blocks_a, rest_a), (blocks_b, rest_b)) = (a.fill(for_a).as_chunks(), b.fill(for_b).as_chunks());
@@ -160,7 +160,7 @@ impl Hasher {
         Sha256(digest)
     }
 
-    /// Completes the block that was begun, and returns the bytes that are left.
+    /// Completes a partial block and returns the bytes that are left.
     fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let used = (self.len % 64) as usize;
         if used == 0 {
@@ -180,7 +180,7 @@ impl Hasher {
         self.len += blocks.len() as u64 * 64;
     }
 
-    /// Begins a block with less than one.
+    /// Keeps the bytes of a partial block.
     fn keep(&mut self, rest: &[u8]) {
         if !rest.is_empty() {
             self.rest[..rest.len()].copy_from_slice(rest);

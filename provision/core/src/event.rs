@@ -1,8 +1,8 @@
-//! What happened, as data, and who is told.
+//! Events of a run, and the observer that receives them.
 //!
-//! The library prints nothing (invariant I4): it tells an [`Observer`], and the shell draws bars, lines or JSON from
-//! the same events. An event never carries a secret: addresses are [`SourceUrl`](crate::source_url::SourceUrl)s by
-//! the time they become text here, which leaves their queries out.
+//! The library crates print nothing (invariant I4): they call an [`Observer`], and the program draws bars, lines or JSON
+//! from the same events. An event never carries a secret: URLs become text through
+//! [`SourceUrl`](crate::source_url::SourceUrl), which leaves their queries out.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use crate::model_path::ModelPath;
 /// A file of the run: its position in [`Event::Planned`]'s list.
 pub type FileIndex = usize;
 
-/// What the plan says of one file.
+/// The plan's decision for one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Planned {
-    /// It is there and right.
+    /// The file is installed and valid.
     Present,
-    /// Some of its bytes are there and proven.
+    /// Some of its bytes are held and verified.
     Resume,
-    /// Nothing usable is there.
+    /// No usable byte is held.
     Fetch,
     /// Its bytes are on this machine: in another file of the run, in the baked directory, in the cache.
     Copy,
@@ -36,17 +36,17 @@ pub struct PlannedFile {
     pub path: ModelPath,
     /// Its length in bytes.
     pub size: u64,
-    /// Bytes that need not be fetched.
+    /// Bytes that are held and need not be fetched.
     pub held: u64,
-    /// What will be done.
+    /// The decision.
     pub plan: Planned,
 }
 
-/// How a file came to be right.
+/// The way in which a file became valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It was there.
+    /// It was installed already.
     Present,
     /// It was fetched.
     Fetched,
@@ -60,7 +60,7 @@ pub enum Outcome {
     Cached,
 }
 
-/// Something that happened. `file` is a [`FileIndex`].
+/// Something that happened in a run. `file` is a [`FileIndex`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -85,7 +85,7 @@ pub enum Event {
         /// Its length in bytes.
         size: u64,
     },
-    /// What there is to do; comes once, before the first byte.
+    /// The plan; sent once, before the first byte.
     Planned {
         /// Every file of the run.
         files: Vec<PlannedFile>,
@@ -96,7 +96,7 @@ pub enum Event {
         /// Bytes free there, for this user.
         free: u64,
     },
-    /// A file's first request is about to be made, or its first after another source ended.
+    /// The first request for a file, or the first after another source ended.
     Started {
         /// The file.
         file: FileIndex,
@@ -107,7 +107,7 @@ pub enum Event {
     Received {
         /// The file.
         file: FileIndex,
-        /// How many, since the last such event.
+        /// Their number, since the last such event.
         bytes: u64,
     },
     /// A file's bytes are about to be taken from another file on this machine.
@@ -116,43 +116,43 @@ pub enum Event {
         file: FileIndex,
         /// The other one's path.
         from: String,
-        /// They stay there: the other one is proven, and a symlink leads to it.
+        /// The bytes stay there: the other file is verified, and a symlink leads to it.
         as_link: bool,
     },
     /// Bytes were copied from another file on this machine.
     Brought {
         /// The file.
         file: FileIndex,
-        /// How many, since the last such event.
+        /// Their number, since the last such event.
         bytes: u64,
     },
     /// Bytes that had been received are not used after all; they will be fetched again.
     Dropped {
         /// The file.
         file: FileIndex,
-        /// How many.
+        /// Their number.
         bytes: u64,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// How many connections are open for a file. The run's number is the sum.
+    /// The number of connections open for a file. The run's number is the sum over its files.
     Connections {
         /// The file.
         file: FileIndex,
         /// The number.
         count: usize,
     },
-    /// Something went wrong that is tried again.
+    /// A request failed and is tried again.
     Retry {
         /// The file.
         file: FileIndex,
         /// The address, without its query.
         source: String,
-        /// What happened.
+        /// The failure.
         reason: String,
         /// Failures in a row, without a byte gained.
         failures: u32,
-        /// How many end the source.
+        /// The number of failures that ends the source.
         limit: u32,
         /// The wait before the next try.
         #[serde(serialize_with = "as_seconds")]
@@ -164,7 +164,7 @@ pub enum Event {
         file: FileIndex,
         /// The address, without its query.
         source: String,
-        /// Why.
+        /// The cause.
         reason: String,
         /// The next source, if there is one.
         next: Option<String>,
@@ -173,7 +173,7 @@ pub enum Event {
     Finished {
         /// The file.
         file: FileIndex,
-        /// How it came to be.
+        /// The way in which it became valid.
         outcome: Outcome,
         /// Bytes received for it in this run.
         fetched: u64,
@@ -185,12 +185,12 @@ pub enum Event {
     Failed {
         /// The file.
         file: FileIndex,
-        /// What happened and the way out.
+        /// The failure and the way out.
         reason: String,
     },
-    /// Something that the user should know and that stops nothing.
+    /// A message to the user that stops nothing.
     Warning {
-        /// What.
+        /// The message.
         message: String,
     },
     /// The marker is written: the set is complete.
@@ -198,11 +198,11 @@ pub enum Event {
         /// Its file name.
         name: String,
     },
-    /// A valid marker says that there is nothing to do.
+    /// A valid marker: there is nothing to do.
     MarkerValid {
         /// Its file name.
         name: String,
-        /// How many files it vouches for.
+        /// The number of files that it lists.
         files: usize,
     },
 }
@@ -211,13 +211,13 @@ fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Resul
     serializer.serialize_f64((duration.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
-/// Who is told. Called from many threads; it must not block for long.
+/// Receives the events of a run. Called from many threads; it must not block for long.
 pub trait Observer: Send + Sync {
-    /// Something happened.
+    /// Receives an event.
     fn observe(&self, event: &Event);
 }
 
-/// Tells nobody.
+/// An observer that ignores every event.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 

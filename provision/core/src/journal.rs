@@ -1,7 +1,7 @@
-//! The journal: which bytes of a part file the next run need not fetch.
+//! The journal's text: the ranges of a part file that the next run need not fetch.
 //!
-//! Text, one record a line, each with a checksum of its own, so that a torn or flipped record is dropped and the
-//! others stay:
+//! Text, one record a line. Each record has its own checksum, so a torn or flipped record is dropped and the others
+//! stay:
 //!
 //! ```text
 //! provision-journal 1 a70580f0…023d1f 253806246 5d3c9a01     version, digest, size, CRC-32 of the line before it
@@ -9,12 +9,12 @@
 //! durable 0 65536 1c291ca3 7c0d2f11
 //! ```
 //!
-//! `durable` is appended only after `fdatasync` of the bytes that it names: it holds after a power cut (I3).
-//! `written` is appended every few moments without waiting for the disk: it holds after a kill, since the page cache
-//! outlives the process, and it is why a kill costs milliseconds of a transfer and not the seconds between two
-//! syncs. Neither is believed: the bytes are read and their CRC compared before they count, so a `written` that a
-//! power cut made false costs its range and nothing else. A header that does not fit (another version, digest or
-//! size) makes the whole journal worth nothing.
+//! A `durable` record is appended only after `fdatasync` of its bytes: it holds after a power cut (I3). A `written` record
+//! is appended every few moments without waiting for the disk. It holds after a kill, since the page cache outlives the
+//! process, so a kill costs milliseconds of a transfer instead of the seconds between two syncs.
+//!
+//! Neither record is trusted: a resume reads the bytes and compares their CRC first. A `written` record that a power cut
+//! made false costs its range only. A header with another version, digest or size makes the whole journal void.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,7 @@ use crate::digest::Sha256;
 /// The longest journal that is read. Records join, so a real one has a few thousand lines.
 pub const MAX_BYTES: u64 = 64 << 20;
 
-/// How far bytes had come when their record was made.
+/// The storage that bytes had reached when their record was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
     /// Into the page cache.
@@ -33,10 +33,10 @@ pub enum Reach {
     Durable,
 }
 
-/// A claim: these bytes were there and had this CRC-32.
+/// A statement that these bytes were stored with this CRC-32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// Whether the bytes survive a power cut.
+    /// The storage they had reached.
     pub reach: Reach,
     /// The bytes, by position in the file.
     pub range: ByteRange,
@@ -70,7 +70,7 @@ pub fn parse(bytes: &[u8], sha256: &Sha256, size: u64) -> Vec<Record> {
     }
     let mut all: Vec<Record> =
         lines.filter_map(record).filter(|r| !r.range.is_empty() && r.range.end <= size).collect();
-    // What is durable is there as `written` too, in smaller pieces.
+    // Durable bytes were recorded as `written` before, in smaller ranges.
     all.sort_by_key(|record| record.reach == Reach::Written);
     let mut held = crate::byte_range::RangeSet::new();
     all.retain(|record| {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_and_then_durable_counts_once_and_a_torn_durable_leaves_the_written() {
+    fn a_range_counts_once_and_a_torn_durable_leaves_the_written() {
         let sha = Sha256::of(b"x");
         let range = ByteRange::new;
         let written = records(Reach::Written, [(range(0, 10), 1), (range(10, 20), 2), (range(30, 40), 3)]);

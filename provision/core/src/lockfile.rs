@@ -1,4 +1,4 @@
-//! `models.lock`, version 1: which bytes belong where, and where they can be had.
+//! `models.lock`, version 1: each model file with its path, digest, size and sources.
 //!
 //! ```toml
 //! version = 1
@@ -14,10 +14,9 @@
 //! source = "hf:Comfy-Org/Qwen-Image@main/…"   # optional: what `cargo xtask lock update` follows
 //! ```
 //!
-//! Text becomes [`Lockfile`] in one place and completely: once a value exists, every path in it is safe, no two
-//! paths are one file on any file system, no path lies under another, and the sizes add up in 64 bits. What is
-//! wrong is shown with its line. `raw` below is the shape of the text, the rest is its meaning; they are kept apart
-//! so that the format can grow without the meaning changing.
+//! Parsing checks a lock completely: in a [`Lockfile`] every path is safe, no two paths are one file on any file system,
+//! no path lies below another, and the sizes add up in 64 bits. An error shows its line. `raw` has the shape of the
+//! text and the other modules its meaning, so that the format can grow without a change of meaning.
 
 mod error;
 mod join;
@@ -29,7 +28,7 @@ mod shape;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-pub use error::{LockfileError, LockfileErrorKind, Place};
+pub use error::{Location, LockfileError, LockfileErrorKind};
 pub use join::JoinError;
 pub use select::{SelectError, Selection};
 
@@ -46,19 +45,19 @@ pub const MAX_BYTES: u64 = 8 << 20;
 /// A lock that has been checked as a whole.
 #[derive(Debug, Clone)]
 pub struct Lockfile {
-    /// As it is named; `None` where it is not.
+    /// The marker's name as written, if the lock gives one.
     marker: Option<String>,
     models: Vec<Model>,
-    /// The digest of its text, or of all of them.
+    /// The digest of its text, or of the texts of joined locks.
     text: Sha256,
 }
 
-/// One file: its bytes, its place, its sources.
+/// One file: its path, bytes and sources.
 #[derive(Debug, Clone)]
 pub struct Model {
-    /// Where it goes, below the destination.
+    /// Its path below the destination.
     pub path: ModelPath,
-    /// Where it can be had: the first source, then the mirrors. Never empty.
+    /// The first source, then the mirrors. Never empty.
     pub sources: Vec<SourceUrl>,
     /// Its length in bytes.
     pub size: u64,
@@ -66,23 +65,23 @@ pub struct Model {
     pub sha256: Sha256,
     /// The groups it belongs to.
     pub groups: Vec<String>,
-    /// What the addresses were made from, for the commands that edit a lock. A fetch does not look at it, so it is
-    /// kept as it is written.
+    /// The source that the URLs were resolved from, for the commands that edit a lock. A fetch does not use it; it is
+    /// kept as written.
     pub source: Option<String>,
 }
 
 impl Model {
-    /// Whether loading such a file can run code: pickles execute what they contain.
+    /// Returns true if loading the file can run code: pickles execute their content.
     pub fn is_pickle(&self) -> bool {
         matches!(self.path.extension().as_deref(), Some("ckpt" | "pt" | "pth" | "bin" | "pkl"))
     }
 }
 
 impl Lockfile {
-    /// Parses and checks `text`; `name` is what messages call it (a path, or `standard input`).
+    /// Parses and checks `text`. Messages call it `name` (a path, or `standard input`).
     ///
     /// # Errors
-    /// Whatever is wrong first, with its place in the text.
+    /// The first problem, with its location in the text.
     pub fn parse(name: &str, text: &str) -> Result<Self, LockfileError> {
         Self::check(text).map_err(|(span, kind)| LockfileError::new(name, text, span, kind))
     }
@@ -102,9 +101,9 @@ impl Lockfile {
         self.text
     }
 
-    /// The marker's name and the digest of the text, for the lock that `texts` are together, without looking at their
-    /// models; `None` where that cannot be told, and parsing the whole will say why. Keys of the lock itself come before
-    /// the first `[[model]]` (TOML 1.0, "Table").
+    /// The marker's name and the text digest of the joined `texts`, without parsing their models. `None` if a head does not
+    /// parse; a whole parse then reports the error. Keys of the lock itself precede the first `[[model]]` (TOML 1.0,
+    /// "Table").
     pub fn peek(texts: &[&str]) -> Option<(String, Sha256)> {
         let mut marker = None;
         for text in texts {
@@ -116,8 +115,8 @@ impl Lockfile {
         Some((marker.unwrap_or_else(|| DEFAULT_MARKER.to_owned()), digest))
     }
 
-    /// The digest of what the lock says about bytes: path, size and digest of each model, in order. Addresses,
-    /// groups, comments and formatting do not change it, so a new mirror does not make an installed set unknown.
+    /// The digest of path, size and digest of each model, in order. URLs, groups, comments and formatting do not change it,
+    /// so a new mirror does not make an installed set unknown.
     pub fn content_digest(&self) -> Sha256 {
         let mut hasher = Hasher::new();
         for model in &self.models {
@@ -136,12 +135,12 @@ impl Lockfile {
             Some(name) => Some(check_marker(name.get_ref()).map_err(|kind| (Some(name.span()), kind))?),
         };
         let mut models = Vec::with_capacity(raw.model.len());
-        let mut places = Places::new(marker.as_deref().unwrap_or(DEFAULT_MARKER));
+        let mut names = UsedNames::new(marker.as_deref().unwrap_or(DEFAULT_MARKER));
         let mut total = 0;
         for raw in raw.model {
             let span = raw.path.span();
             let model = raw.into_model()?;
-            places.claim(&model.path).map_err(|kind| (Some(span.clone()), kind))?;
+            names.add(&model.path).map_err(|kind| (Some(span.clone()), kind))?;
             check_total(&mut total, model.size).map_err(|kind| (Some(span), kind))?;
             models.push(model);
         }
@@ -150,7 +149,7 @@ impl Lockfile {
     }
 }
 
-/// A text as a lock has it: a basic string (TOML 1.0), always on one line.
+/// The text as a basic string (TOML 1.0), always on one line.
 pub fn quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
@@ -167,7 +166,7 @@ pub fn quoted(text: &str) -> String {
     quoted
 }
 
-/// Adds a model's size to the others'.
+/// Adds a model's size to the total.
 fn check_total(total: &mut u128, size: u64) -> Result<(), LockfileErrorKind> {
     *total += u128::from(size);
     if *total > i64::MAX as u128 {
@@ -187,19 +186,19 @@ fn check_marker(name: &str) -> Result<String, LockfileErrorKind> {
     if name.contains('/') { Err(LockfileErrorKind::MarkerInDirectory) } else { Ok(path.to_string()) }
 }
 
-/// The names that are taken: each file's, and each directory's above it.
-struct Places {
+/// The names in use: each file's, and each directory's above it.
+struct UsedNames {
     /// collision key → the path as written, and whether it is a directory
     taken: HashMap<String, (String, bool)>,
 }
 
-impl Places {
+impl UsedNames {
     fn new(marker: &str) -> Self {
         let key = marker.parse::<ModelPath>().map(|path| path.collision_key()).unwrap_or_default();
         Self { taken: HashMap::from([(key, (marker.to_owned(), false))]) }
     }
 
-    fn claim(&mut self, path: &ModelPath) -> Result<(), LockfileErrorKind> {
+    fn add(&mut self, path: &ModelPath) -> Result<(), LockfileErrorKind> {
         let key = path.collision_key();
         if let Some((other, is_directory)) = self.taken.get(&key) {
             return Err(match (other == path.as_str(), is_directory) {

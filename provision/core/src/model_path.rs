@@ -1,9 +1,9 @@
 //! [`ModelPath`]: a relative path that means the same file everywhere, and never one outside the destination.
 //!
-//! Components are separated by `/`. What is refused is refused here, once, before any I/O: traversal, absolute and
-//! home paths, drive letters and the other characters that some file system gives a meaning to, control
-//! characters, names that Windows reserves, names too long for a directory entry, and the names that the store
-//! itself uses for its working files. A lock that works on one machine then works on all.
+//! Components are separated by `/`. Parsing refuses, before any I/O: traversal, absolute and home paths, drive letters
+//! and other characters with a meaning on some file system, control characters, names that Windows reserves, names too
+//! long for a directory entry, and the names of the program's own working files. A lock that works on one machine then
+//! works on all.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,10 +19,10 @@ const PATH_MAX: usize = 3072;
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelPath(Box<str>);
 
-/// Why a text cannot be a [`ModelPath`].
+/// A text that is no [`ModelPath`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ModelPathError {
-    /// Nothing there.
+    /// No characters.
     #[error("the path is empty")]
     Empty,
     /// Begins with `/`.
@@ -69,7 +69,7 @@ pub enum ModelPathError {
         /// The component.
         component: String,
     },
-    /// A name that the store keeps for its own working files.
+    /// A name of the program's own working files.
     #[error("{component:?} is a name that part files, journals and locks use")]
     WorkingFile {
         /// The component.
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_57_reserved_names_are_refused_and_look_alikes_share_a_key() {
+    fn fault_57_reserved_names_fail_and_look_alikes_share_a_key() {
         for text in ["CON", "nul.safetensors", "a/com1", "lpt9.x/y", "x.", "x ", " x"] {
             assert!(parse(text).is_err(), "{text:?} was taken");
         }

@@ -1,72 +1,71 @@
-//! What a server was told, so that nothing of it is repeated from what the server says (I6).
+//! [`Redactor`]: removes every credential that was sent from text that the server returns (I6).
 //!
-//! A refusal, a page, an error in words, a redirect may repeat the request that it answers: by accident, to be helpful, or
-//! so that a secret stands in somebody's log. How a secret looks says nothing: a password is a word. So what is shown of
-//! a server's words is searched for what it was really told, in capitals or not, and also where it is percent-encoded
-//! (RFC 3986 section 2.1) or escaped as JSON does (RFC 8259 section 7), twice if need be. Who writes a
-//! secret backwards gets it through; it is his own message then.
+//! A refusal, an error page or a redirect may repeat the request that it answers. The look of a word does not tell
+//! whether it is secret: a password can be any word. So the redactor searches for the exact secrets of the request,
+//! in upper or lower case, percent-encoded (RFC 3986 section 2.1) or escaped as in JSON (RFC 8259 section 7), up to
+//! two escapes deep. A server that encodes a secret in another way is not covered.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use crate::source_url::SourceUrl;
 
-/// What is shorter is no secret in a query, and may be part of any word.
+/// The shortest query value that counts as a secret, in bytes. Shorter ones are part of ordinary words.
 const SHORTEST: usize = 6;
-/// What is shorter may be part of a long text, or of a name, by chance.
+/// The shortest secret that is searched for in long texts and host names. Shorter ones occur there by chance.
 const SHORTEST_TOKEN: usize = 12;
-/// How often an escape may be escaped.
+/// The number of nested escapes that are undone.
 const LEVELS: usize = 2;
 
-/// Everything that must not be repeated of one request, and of those that led to it.
+/// The secrets of one request and of the requests that led to it.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Redactor(Vec<Hidden>);
+pub struct Redactor(Vec<Secret>);
 
 #[derive(Clone, PartialEq, Eq)]
-struct Hidden {
+struct Secret {
     text: String,
     kind: Kind,
-    /// It is hidden only where it is a word: it is short.
+    /// A short secret: removed only where it stands as a word of its own.
     is_word: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A credential's own text, which no word of a language is.
+    /// A credential's own text, never a word of a language.
     Token,
-    /// Of a login: any text.
+    /// A password: any text.
     Password,
-    /// Of an address: a secret or not.
+    /// A value of a URL's query, which may be a secret.
     Query,
 }
 
 impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Told({})", self.0.len())
+        write!(f, "Redactor({})", self.0.len())
     }
 }
 
 impl Redactor {
-    /// A token, or what stands for one: `Bearer` and `Basic` send it as it is.
+    /// Adds a token, or the encoded login that `Basic` sends in its place.
     pub fn add_token(&mut self, text: &str) {
         self.add(text, Kind::Token);
     }
 
-    /// A user's password: any text.
+    /// Adds a password.
     pub fn add_password(&mut self, text: &str) {
         self.add(text, Kind::Password);
     }
 
     fn add(&mut self, text: &str, kind: Kind) {
-        // Padding is left out by some.
+        // Some servers repeat base64 without its padding.
         let text = text.trim_end_matches('=');
         if !text.is_empty() {
-            self.0.push(Hidden { text: text.to_owned(), kind, is_word: text.len() < SHORTEST });
+            self.0.push(Secret { text: text.to_owned(), kind, is_word: text.len() < SHORTEST });
         }
     }
 
-    /// What the queries of these addresses have, in their order. What stands in the first one's path, too, is shown anyway;
-    /// in the others a host may have put it there.
+    /// Adds the query values of these URLs, in their order. Values that also stand in the first URL's path are public.
+    /// The later URLs come from a host, which may have copied a secret into their path.
     pub fn add_queries<'u>(&mut self, urls: impl Iterator<Item = &'u SourceUrl>) {
         let urls: Vec<&SourceUrl> = urls.collect();
         for query in urls.iter().filter_map(|url| url.as_url().query()) {
@@ -75,19 +74,21 @@ impl Redactor {
                 let decoded = decoded(value);
                 let spaced = decoded.replace('+', " ");
                 for text in [value, &decoded, &spaced] {
-                    let is_shown = || urls.first().is_some_and(|url| url.as_url().path().contains(text));
-                    if text.len() >= SHORTEST && !self.0.iter().any(|known| known.text == text) && !is_shown()
+                    let is_public = || urls.first().is_some_and(|url| url.as_url().path().contains(text));
+                    if text.len() >= SHORTEST
+                        && !self.0.iter().any(|known| known.text == text)
+                        && !is_public()
                     {
-                        self.0.push(Hidden { text: text.to_owned(), kind: Kind::Query, is_word: false });
+                        self.0.push(Secret { text: text.to_owned(), kind: Kind::Query, is_word: false });
                     }
                 }
             }
         }
     }
 
-    /// The text without what was told.
-    pub fn conceal<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        // Each byte, and where it begins; an escape is one byte of the next level.
+    /// The text with every secret replaced by `…`.
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        // Each byte with its position in the text; an escape becomes one byte of the next level.
         let mut level: Vec<(u8, usize)> = text.bytes().zip(0..).collect();
         let mut hidden = vec![false; text.len()];
         for _ in 0..=LEVELS {
@@ -111,29 +112,29 @@ impl Redactor {
         Cow::Owned(String::from_utf8_lossy(&shown).into_owned())
     }
 
-    /// The text, if it repeats nothing of what was told.
-    pub fn harmless(&self, text: String) -> Option<String> {
-        matches!(self.conceal(&text), Cow::Borrowed(_)).then_some(text)
+    /// The text, if it contains no secret.
+    pub fn clean(&self, text: String) -> Option<String> {
+        matches!(self.redact(&text), Cow::Borrowed(_)).then_some(text)
     }
 
-    /// The name of a commit or the digest of a file, if it is no credential. An address may name in its query what is asked for,
-    /// and then its host has to say it.
-    pub fn harmless_digest(&self, text: String) -> Option<String> {
+    /// A commit or a file's digest, if it is no credential. A URL's query may name the digest, and the host's answer then
+    /// repeats it legitimately.
+    pub fn clean_digest(&self, text: String) -> Option<String> {
         let is_digest = matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_digest {
-            return self.harmless(text);
+            return self.clean(text);
         }
         let credentials = self.0.iter().filter(|hidden| hidden.kind != Kind::Query).cloned().collect();
-        Self(credentials).harmless(text)
+        Self(credentials).clean(text)
     }
 
-    /// Whether a long text has a token in it.
-    pub fn has_token(&self, text: &[u8]) -> bool {
+    /// Returns true if a long text contains a token.
+    pub fn contains_token(&self, text: &[u8]) -> bool {
         self.has(text, |kind| kind == Kind::Token)
     }
 
-    /// Whether a host's name has a token or a password in it.
-    pub fn is_in_name(&self, host: &str) -> bool {
+    /// Returns true if a host name contains a token or a password.
+    pub fn contains_secret(&self, host: &str) -> bool {
         self.has(host.as_bytes(), |kind| kind != Kind::Query)
     }
 
@@ -145,7 +146,7 @@ impl Redactor {
                 |secret: &&[u8]| text.windows(secret.len()).any(|here| here.eq_ignore_ascii_case(secret));
             long.iter().any(is_here)
         };
-        // Without the places: a listing may have megabytes. Most have no escape.
+        // Positions are not tracked: a listing may have megabytes, and most have no escape.
         let mut level = Cow::Borrowed(text);
         for _ in 0..LEVELS {
             if long.is_empty() || is_in(&level) {
@@ -158,8 +159,8 @@ impl Redactor {
     }
 }
 
-impl Hidden {
-    /// Marks every place in a level of a text of `length` bytes where it is.
+impl Secret {
+    /// Marks every occurrence in one level of a text of `length` bytes.
     fn hide_in(&self, level: &[(u8, usize)], length: usize, hidden: &mut [bool]) {
         let secret = self.text.as_bytes();
         let is_letter = |at: Option<usize>| {
@@ -175,13 +176,13 @@ impl Hidden {
     }
 }
 
-/// The text with each `%41` as the byte that it stands for.
+/// The text with percent-encoding undone.
 pub fn decoded(text: &str) -> String {
     let text = text.as_bytes();
     let mut bytes = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(byte) = text.get(at) {
-        // No other escape: a backslash is a character of a password.
+        // Only percent-encoding: a backslash may be a character of a password.
         let escaped = (*byte == b'%').then(|| escape(|at| text.get(at).copied(), at)).flatten();
         let (byte, length) = escaped.unwrap_or((*byte, 1));
         bytes.push(byte);
@@ -190,7 +191,7 @@ pub fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A level with each escape as the byte that it stands for; `None` where there is none.
+/// The level with each escape undone; `None` if it has no escape.
 fn unescaped(level: &[(u8, usize)]) -> Option<Vec<(u8, usize)>> {
     let byte_at = |at: usize| level.get(at).map(|(byte, _)| *byte);
     let mut next = Vec::with_capacity(level.len());
@@ -203,10 +204,10 @@ fn unescaped(level: &[(u8, usize)]) -> Option<Vec<(u8, usize)>> {
     (next.len() < level.len()).then_some(next)
 }
 
-/// The same of bytes whose places do not matter.
+/// As [`unescaped`], for bytes whose positions do not matter.
 fn plain(text: &[u8]) -> Option<Vec<u8>> {
     let byte_at = |at: usize| text.get(at).copied();
-    // Of what is not copied yet.
+    // `from` is the first byte that is not copied yet.
     let (mut from, mut at) = (0, 0);
     let mut next = Vec::new();
     while let Some(found) = text[at..].iter().position(|byte| matches!(byte, b'%' | b'\\')) {
@@ -225,7 +226,8 @@ fn plain(text: &[u8]) -> Option<Vec<u8>> {
     (next.len() < text.len()).then_some(next)
 }
 
-/// The byte that an escape at `at` stands for, and the escape's length. Beyond ASCII, JSON's stand for no byte, and no token has one.
+/// The byte that an escape at `at` stands for, and the escape's length. JSON escapes beyond ASCII are left alone: no
+/// token contains such a character.
 fn escape(byte: impl Fn(usize) -> Option<u8>, at: usize) -> Option<(u8, usize)> {
     let hex = |at: usize, digits: usize| {
         (at..at + digits).try_fold(0, |value, at| Some(value << 4 | char::from(byte(at)?).to_digit(16)?))
@@ -243,23 +245,23 @@ fn escape(byte: impl Fn(usize) -> Option<u8>, at: usize) -> Option<(u8, usize)> 
 mod tests {
     use super::*;
 
-    fn told(tokens: &[&str], passwords: &[&str], urls: &[&str]) -> Redactor {
-        let mut told = Redactor::default();
+    fn redactor(tokens: &[&str], passwords: &[&str], urls: &[&str]) -> Redactor {
+        let mut redactor = Redactor::default();
         for token in tokens {
-            told.add_token(token);
+            redactor.add_token(token);
         }
         for password in passwords {
-            told.add_password(password);
+            redactor.add_password(password);
         }
         let urls: Vec<SourceUrl> = urls.iter().map(|url| url.parse().unwrap()).collect();
-        told.add_queries(urls.iter());
-        told
+        redactor.add_queries(urls.iter());
+        redactor
     }
 
     #[test]
-    fn fault_53_what_was_told_is_hidden_in_every_spelling() {
-        let told =
-            told(&["lettersonlytoken", "dXNlcjpwYXNz"], &["a word+more", "abc", "a long password"], &[]);
+    fn fault_53_secrets_are_redacted_in_every_spelling() {
+        let redactor =
+            redactor(&["lettersonlytoken", "dXNlcjpwYXNz"], &["a word+more", "abc", "a long password"], &[]);
         for (said, shown) in [
             ("no lettersonlytoken here", "no … here"),
             ("LettersOnlyToken", "…"),
@@ -277,20 +279,26 @@ mod tests {
             ("%e2%28", "%e2%28"),
             ("", ""),
         ] {
-            assert_eq!(told.conceal(said), shown, "{said}");
+            assert_eq!(redactor.redact(said), shown, "{said}");
         }
-        assert!(told.has_token(b"{\"a\": \"LETTERSonlytoken\"}") && !told.has_token(b"a long password"));
+        assert!(
+            redactor.contains_token(b"{\"a\": \"LETTERSonlytoken\"}")
+                && !redactor.contains_token(b"a long password")
+        );
         for escaped in ["%6cettersonlytoken", "\\u006Cettersonlytoken", "\\\\ \\u006cettersonly%74oken é"] {
-            assert!(told.has_token(escaped.as_bytes()), "{escaped}");
+            assert!(redactor.contains_token(escaped.as_bytes()), "{escaped}");
         }
-        assert!(!told.has_token(b"\\u006cetters %") && !Redactor::default().has_token(b"%41"));
-        assert!(told.is_in_name("x.lettersonlytoken.example") && told.is_in_name("a long password"));
-        assert!(!told.is_in_name("abc.example"));
+        assert!(!redactor.contains_token(b"\\u006cetters %") && !Redactor::default().contains_token(b"%41"));
+        assert!(
+            redactor.contains_secret("x.lettersonlytoken.example")
+                && redactor.contains_secret("a long password")
+        );
+        assert!(!redactor.contains_secret("abc.example"));
     }
 
     #[test]
-    fn fault_53_of_queries_everything_is_hidden_that_is_long_enough_and_not_shown_anyway() {
-        let told = told(
+    fn fault_53_long_query_values_are_redacted_unless_public() {
+        let redactor = redactor(
             &[],
             &[],
             &[
@@ -304,23 +312,23 @@ mod tests {
             ("/y?Key=another", "/y?…"),
             ("letters only", "…"),
         ] {
-            assert_eq!(told.conceal(said), shown, "{said}");
+            assert_eq!(redactor.redact(said), shown, "{said}");
         }
         assert_eq!(decoded("%41\\u0041\\/%4"), "A\\u0041\\/%4");
-        let semicolons = self::told(&[], &[], &["https://h/x?a=b;Signature=letters%2Bonly"]);
-        assert_eq!(semicolons.conceal("of letters+only."), "of ….");
-        assert_eq!(told.harmless("0123abcd".to_owned()).as_deref(), Some("0123abcd"));
-        assert_eq!(told.harmless("another".to_owned()), None);
+        let semicolons = self::redactor(&[], &[], &["https://h/x?a=b;Signature=letters%2Bonly"]);
+        assert_eq!(semicolons.redact("of letters+only."), "of ….");
+        assert_eq!(redactor.clean("0123abcd".to_owned()).as_deref(), Some("0123abcd"));
+        assert_eq!(redactor.clean("another".to_owned()), None);
     }
 
     #[test]
-    fn fault_53_a_digest_that_is_asked_for_may_be_said_and_a_token_that_looks_like_one_may_not() {
+    fn fault_53_a_requested_digest_is_clean_a_token_like_it_is_not() {
         let (digest, token) = ("0a".repeat(32), "1b".repeat(20));
-        let told = told(&[&token], &[], &[&format!("https://h/x?sha256={digest}&word=letters")]);
-        assert_eq!(told.harmless_digest(digest.clone()), Some(digest.clone()));
-        assert_eq!(told.harmless_digest(digest.to_uppercase()), Some(digest.to_uppercase()));
-        assert_eq!(told.harmless_digest(token), None);
-        assert_eq!(told.harmless_digest("letters".to_owned()), None);
-        assert_eq!(told.harmless(digest), None);
+        let redactor = redactor(&[&token], &[], &[&format!("https://h/x?sha256={digest}&word=letters")]);
+        assert_eq!(redactor.clean_digest(digest.clone()), Some(digest.clone()));
+        assert_eq!(redactor.clean_digest(digest.to_uppercase()), Some(digest.to_uppercase()));
+        assert_eq!(redactor.clean_digest(token), None);
+        assert_eq!(redactor.clean_digest("letters".to_owned()), None);
+        assert_eq!(redactor.clean(digest), None);
     }
 }

@@ -1,13 +1,13 @@
-//! Whether a file that calls itself safetensors has the header of one.
+//! Check of a safetensors file's header.
 //!
-//! The lock has the last word: a file whose digest is right is installed, whatever is in it. But a lock can be made of
-//! the wrong bytes, and the loader that trips over them later, on another machine, does not say which file is to blame.
-//! So the header is looked at once a file is there, and what does not parse is a warning.
+//! The lock has the last word: a file with the right digest is installed, whatever it contains. But a lock can be made
+//! from wrong bytes, and the loader that fails on them later does not name the file. So the program checks the header
+//! of each installed file and warns about one that does not parse.
 //!
 //! The format (huggingface/safetensors, README, "Format"): eight bytes, the header's length N, little-endian; N bytes of
 //! JSON that begin with `{` and may end with spaces; then the tensors' bytes. The JSON names each tensor with `dtype`,
 //! `shape` and `data_offsets`, the latter relative to the header's end, without holes or overlaps; `__metadata__` is free
-//! text. The format's own limit on N is 100 MB. What is kept of a header while it is read is two numbers for each tensor.
+//! text. The format limits N to 100 MB. The check keeps two numbers for each tensor in memory.
 
 use std::fmt;
 use std::io::{BufReader, Read};
@@ -16,13 +16,13 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Vi
 
 /// The longest header that the format allows, in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
-/// The key that is no tensor.
+/// The key of free text, which is no tensor.
 const METADATA: &str = "__metadata__";
 
-/// What is wrong with a header.
+/// A header that does not parse.
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
-    /// Not even the header's length is there.
+    /// The file is too short for the header's length.
     #[error("it has {size} bytes, and the length of its header alone takes 8")]
     NoLength {
         /// The file's length.
@@ -33,7 +33,7 @@ pub enum HeaderError {
         "its header would have {length} bytes, and the file has {size}, of which a header takes 100 MB at most"
     )]
     Length {
-        /// What the first eight bytes say.
+        /// The length in the first eight bytes.
         length: u64,
         /// The file's length.
         size: u64,
@@ -49,7 +49,7 @@ pub enum HeaderError {
     /// The tensors do not fill the rest of the file, one after the other.
     #[error("its tensors take the bytes up to {expected} after the header, and {found} are there")]
     Extent {
-        /// Where they end, or where the first gap or overlap is.
+        /// The end of the last tensor, or the position of the first gap or overlap.
         expected: u64,
         /// Bytes after the header.
         found: u64,
@@ -75,7 +75,7 @@ pub fn check(mut file: impl Read, size: u64) -> Result<(), HeaderError> {
     header.check_extents(rest - length)
 }
 
-/// Where each tensor begins and ends.
+/// First byte and end of each tensor.
 struct Header(Vec<(u64, u64)>);
 
 impl Header {
@@ -101,7 +101,7 @@ struct Tensor {
     data_offsets: (u64, u64),
 }
 
-/// A data type's name: new ones come, so any is taken.
+/// A data type's name. The format gains new ones, so any name is accepted.
 struct Kind;
 
 impl<'de> Deserialize<'de> for Kind {

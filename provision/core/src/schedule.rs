@@ -1,35 +1,75 @@
-//! Which connection takes which bytes next: a pure state machine.
+//! [`Schedule`]: a pure state machine that assigns byte ranges to connections.
 //!
-//! No I/O, no clock, no randomness: the caller says what time it is (a [`Duration`] since the run began) and what
-//! arrived, and is told what to do. So the whole policy is simulated in tests, over speeds and failures that no
-//! test server could hold still for.
+//! It has no I/O, clock or randomness. The caller passes the time (a [`Duration`] since the run began) and what arrived,
+//! and receives the next claim. So tests simulate the whole policy over any speed and failure.
 //!
-//! # The rules
-//! - One budget of connections serves every file. While a byte of any file is unclaimed, no allowed connection
-//!   idles.
-//! - A *claim* is a contiguous range that one connection fetches with one request. Its length is two seconds' worth
-//!   of that connection's measured speed, at least [`MIN_CLAIM`], and falls towards the end of the set (guided
-//!   self-scheduling: Polychronopoulos and Kuck, 1987), so that connections run out of work together.
+//! # Glossary
+//! | term | meaning |
+//! |---|---|
+//! | file | a download of the run; its *gaps* are the ranges that no connection has claimed |
+//! | host | the authority that serves a file; it limits connections and may ask for a pause |
+//! | slot | a place for one connection, kept open from claim to claim, with the measured speed |
+//! | claim | a contiguous range that one slot fetches with one request |
+//! | in flight | a claim that was handed out and has not ended |
+//! | reserved | bytes of a claim that its owner may write; every byte is reserved once |
+//!
+//! # Rules
+//! - All files share one budget of connections. While a byte is unclaimed, no allowed connection idles.
+//! - A claim's length is two seconds of its connection's measured speed, at least [`MIN_CLAIM`]. It falls towards the end
+//!   of the set, so that connections run out of work together (guided self-scheduling: Polychronopoulos and Kuck, 1987).
 //! - Claims of one file ascend, so that a hash can follow the contiguous prefix closely.
-//! - A few files are worked on at once, the largest first; each gets connections in proportion to what it has left.
-//! - When nothing is unclaimed, an idle connection takes its fair share from the claim that would end last.
-//! - Bytes are *reserved* before they are written, under the same lock that splits claims. Every byte is reserved
-//!   exactly once, so no two connections ever write the same place, whatever is split, revoked or given back.
-//! - How many connections a host gets is found by [`ConnectionRamp`], not configured.
+//! - A few files are worked on at once, the largest first. Each gets connections in proportion to its unclaimed bytes.
+//! - When nothing is unclaimed, an idle connection takes its fair share of the claim that would end last.
+//! - Bytes are reserved before they are written, under the same lock that splits claims. So no two connections write the
+//!   same place, whatever is split, revoked or given back.
+//! - [`ConnectionRamp`] finds the number of connections to a host by measurement.
+//!
+//! # Example
+//! One file of 3 MiB on one host. Two connections share it, and the second takes over when the first one fails:
+//!
+//! ```
+//! use std::time::Duration;
+//! use provision_core::byte_range::ByteRange;
+//! use provision_core::schedule::{Connection, Limits, Schedule};
+//!
+//! const MIB: u64 = 1 << 20;
+//! let start = Duration::ZERO;
+//! let mut schedule = Schedule::new(Limits::default());
+//! let host = schedule.add_host();
+//! let file = schedule.add_file(host, [ByteRange::new(0, 3 * MIB)]);
+//!
+//! // A new host gets two connections. Their speed is unknown, so each claim is short.
+//! let first = schedule.next(start).unwrap();
+//! let second = schedule.next(start).unwrap();
+//! assert_eq!(first.range, ByteRange::new(0, MIB));
+//! assert_eq!(second.range, ByteRange::new(MIB, 2 * MIB));
+//! assert!(schedule.next(start).is_none()); // the ramp allows no third yet
+//!
+//! // The first connection writes 100 bytes and fails: the rest of its claim is unclaimed again.
+//! assert_eq!(schedule.reserve(first.id, 100), 100);
+//! schedule.finish(first.id, Connection::Closed);
+//! assert_eq!(schedule.unclaimed(file), 2 * MIB - 100);
+//!
+//! // The second connection ends its claim, stays open, and takes the lowest unclaimed range.
+//! schedule.reserve(second.id, MIB);
+//! schedule.finish(second.id, Connection::Kept);
+//! let rest = schedule.next(start).unwrap();
+//! assert_eq!((rest.slot, rest.range), (second.slot, ByteRange::new(100, MIB)));
+//! ```
 
 mod choice;
-mod climb;
+mod ramp;
 mod sizing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-pub use climb::ConnectionRamp;
+pub use ramp::ConnectionRamp;
 pub use sizing::MIN_CLAIM;
 
 use crate::byte_range::{ByteRange, RangeSet};
 
-/// What the caller allows.
+/// Ceilings for connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Connections in the whole run.
@@ -44,11 +84,11 @@ impl Default for Limits {
     }
 }
 
-/// A file of the run, by number.
+/// The number of a file in the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileId(pub usize);
 
-/// A host of the run, by number.
+/// The number of a host in the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub usize);
 
@@ -56,11 +96,11 @@ pub struct HostId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub usize);
 
-/// A claim in flight.
+/// The number of a claim in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClaimId(u64);
 
-/// An order to fetch: these bytes of this file, over this slot's connection.
+/// A range of a file to fetch over a slot's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// Its number.
@@ -69,22 +109,22 @@ pub struct Claim {
     pub slot: SlotId,
     /// The file.
     pub file: FileId,
-    /// The bytes. Its end may come closer later: see [`Schedule::reserve`].
+    /// The bytes. A split can move the end closer later: see [`Schedule::reserve`].
     pub range: ByteRange,
-    /// The file is fetched as one plain stream, because its origin cannot do ranges.
+    /// The file comes as one stream, because its origin does not support ranges.
     pub plain: bool,
 }
 
-/// How a claim ended, for what the slot can do next.
+/// The state of a slot's connection after a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connection {
-    /// The answer was read to its end: the connection serves the next claim, at the speed it has shown.
+    /// The response was read to its end: the connection serves the next claim, and its speed is known.
     Kept,
-    /// It was closed; the next claim opens a new one, whose speed is unknown.
+    /// The connection is closed. The next claim opens a new one of unknown speed.
     Closed,
 }
 
-/// The state machine. See the module's documentation.
+/// The state machine; see the module's documentation.
 #[derive(Debug, Clone)]
 pub struct Schedule {
     limits: Limits,
@@ -97,16 +137,16 @@ pub struct Schedule {
 
 #[derive(Debug, Clone)]
 struct Host {
-    climb: ConnectionRamp,
+    ramp: ConnectionRamp,
     active: usize,
     not_before: Duration,
-    /// Files of this host that no connection has touched, largest first.
+    /// Files of this host that are not started, largest first.
     waiting: VecDeque<FileId>,
-    /// Files of this host that have been started and have unclaimed bytes.
+    /// Started files of this host with unclaimed bytes.
     open: Vec<FileId>,
     /// Unclaimed bytes of all its files.
     unclaimed: u64,
-    /// The median speed of its connections when there last was one.
+    /// The last known median speed of its connections.
     median_rate: Option<f64>,
 }
 
@@ -119,7 +159,7 @@ struct File {
     active: usize,
     plain: bool,
     closed: bool,
-    /// Its claims were revoked: nothing is claimed until it is started again.
+    /// Its claims were revoked: no claim is made until it is restarted.
     held: bool,
     not_before: Duration,
 }
@@ -127,11 +167,11 @@ struct File {
 #[derive(Debug, Clone, Default)]
 struct Slot {
     busy: bool,
-    /// The host that it has an open connection to.
+    /// The host of its open connection.
     host: Option<HostId>,
     /// The speed of this connection.
     meter: sizing::Meter,
-    /// The number of the last claim it had.
+    /// The number of its last claim.
     last: u64,
 }
 
@@ -139,17 +179,17 @@ struct Slot {
 struct InFlight {
     claim: Claim,
     host: HostId,
-    /// The first byte that nobody has reserved yet.
+    /// The first byte that is not reserved.
     reserved: u64,
     end: u64,
     began: Duration,
-    /// Received since the claim began, as last observed; ahead of `reserved` by what is buffered.
+    /// Bytes received since the claim began, as last observed. Buffered bytes are received and not yet reserved.
     received: u64,
     revoked: bool,
 }
 
 impl InFlight {
-    /// The first byte that has neither been received nor reserved.
+    /// The first byte that is neither received nor reserved.
     fn position(&self) -> u64 {
         (self.claim.range.start + self.received).clamp(self.reserved, self.end)
     }
@@ -172,7 +212,7 @@ impl Schedule {
     /// Adds a host.
     pub fn add_host(&mut self) -> HostId {
         self.hosts.push(Host {
-            climb: ConnectionRamp::new(self.limits.per_host.min(self.limits.connections)),
+            ramp: ConnectionRamp::new(self.limits.per_host.min(self.limits.connections)),
             active: 0,
             not_before: Duration::ZERO,
             waiting: VecDeque::new(),
@@ -183,7 +223,7 @@ impl Schedule {
         HostId(self.hosts.len() - 1)
     }
 
-    /// Adds a file of which `gaps` are wanted. A file without gaps is complete from the start.
+    /// Adds a file that lacks `gaps`. A file without gaps is complete from the start.
     pub fn add_file(&mut self, host: HostId, gaps: impl IntoIterator<Item = ByteRange>) -> FileId {
         let id = FileId(self.files.len());
         self.files.push(File {
@@ -208,8 +248,8 @@ impl Schedule {
         self.claim_unclaimed(now).or_else(|| self.split_slowest(now))
     }
 
-    /// Takes the next `len` bytes of a claim for writing and returns how many of them are the owner's: fewer where
-    /// the claim has been shortened, none where it was revoked or is unknown. What is reserved must be written.
+    /// Reserves the next `len` bytes of a claim and returns the number that its owner may write: fewer after a split, none
+    /// after a revocation or for an unknown claim. The owner must write all reserved bytes.
     pub fn reserve(&mut self, id: ClaimId, len: u64) -> u64 {
         let Some(flight) = self.flights.get_mut(&id) else { return 0 };
         let granted = len.min(flight.end - flight.reserved);
@@ -217,42 +257,41 @@ impl Schedule {
         granted
     }
 
-    /// The first byte past a claim, as it stands now; `None` once it has been revoked.
+    /// The current end of a claim; `None` once it is revoked.
     pub fn end_of(&self, id: ClaimId) -> Option<u64> {
         self.flights.get(&id).filter(|flight| !flight.revoked).map(|flight| flight.end)
     }
 
-    /// Tells how many bytes a claim has received since it began. Called often, for speeds.
+    /// Records the bytes that a claim has received since it began. Frequent calls give good speeds.
     pub fn observe(&mut self, now: Duration, id: ClaimId, received: u64) {
         let Some(flight) = self.flights.get_mut(&id) else { return };
         let news = received.saturating_sub(flight.received);
         if flight.received == 0 && news == 0 {
-            // The wait for an answer is latency, not a slow connection.
+            // The wait for a response is latency, not a slow connection.
             return;
         }
         let meter = &mut self.slots[flight.claim.slot.0].meter;
         if flight.received == 0 {
-            self.hosts[flight.host.0].climb.first_byte(now.saturating_sub(flight.began));
+            self.hosts[flight.host.0].ramp.first_byte(now.saturating_sub(flight.began));
             meter.start(now);
         } else {
             meter.add(now, news);
         }
         flight.received += news;
-        self.hosts[flight.host.0].climb.add(news);
+        self.hosts[flight.host.0].ramp.add(news);
     }
 
-    /// Lets time pass: connection counts climb, connections that crawl far below their siblings lose the rest of
-    /// their claims. Returns the claims whose owners must look again at [`Schedule::end_of`] without waiting for
-    /// their next bytes.
+    /// Advances the time: the ramps adjust, and connections far slower than their siblings lose the rest of their claims.
+    /// Returns the claims whose owners must read [`Schedule::end_of`] again without waiting for their next bytes.
     pub fn tick(&mut self, now: Duration) -> Vec<ClaimId> {
         for at in 0..self.hosts.len() {
-            // A connection that has served a claim flows, though the next answer's first byte is not there yet: of many
-            // small files most are always waited for.
+            // A connection that has served a claim counts as flowing before the next response's first byte: with many small
+            // files most connections wait for one.
             let flows = |f: &&InFlight| f.received > 0 || self.slots[f.claim.slot.0].host == Some(f.host);
             let flowing = self.flights.values().filter(|f| f.host.0 == at).filter(flows).count();
             let host = &mut self.hosts[at];
             let starved = host.unclaimed == 0;
-            host.climb.tick(now, host.active, flowing, starved);
+            host.ramp.tick(now, host.active, flowing, starved);
         }
         self.shorten_crawling(now);
         self.flights
@@ -262,7 +301,7 @@ impl Schedule {
             .collect()
     }
 
-    /// Ends a claim. What it has not reserved is unclaimed again.
+    /// Ends a claim. Its unreserved bytes are unclaimed again.
     pub fn finish(&mut self, id: ClaimId, connection: Connection) {
         let Some(flight) = self.flights.remove(&id) else { return };
         self.hosts[flight.host.0].active -= 1;
@@ -281,30 +320,30 @@ impl Schedule {
         }
     }
 
-    /// No claim of this file is made before `until`.
+    /// Makes no claim of this file before `until`.
     pub fn pause_file(&mut self, file: FileId, until: Duration) {
         let file = &mut self.files[file.0];
         file.not_before = file.not_before.max(until);
     }
 
-    /// The host asked for quiet (429, 503): no claim before `until`, and half the connections after that.
+    /// The host asked for a pause (429, 503): no claim before `until`, and half the connections after it.
     pub fn throttle(&mut self, file: FileId, now: Duration, until: Duration) {
         let host = &mut self.hosts[self.files[file.0].host.0];
         host.not_before = host.not_before.max(until);
-        host.climb.throttle(now);
+        host.ramp.throttle(now);
     }
 
-    /// The host refused a connection while others of this run stood: that many are what it allows.
+    /// The host refused a connection while others of this run were open: their number is its limit.
     pub fn refused(&mut self, file: FileId, now: Duration) {
         let host = self.files[file.0].host;
         let standing = self.flights.values().filter(|f| f.host == host && f.received > 0).count();
         if standing > 0 {
-            self.hosts[host.0].climb.back_off(now, standing);
+            self.hosts[host.0].ramp.back_off(now, standing);
         }
     }
 
-    /// Takes every claim of a file away from its owners, whose buffered bytes are not wanted. No new one is made
-    /// until [`Schedule::restart`]: whoever waits for the revoked ones to end must not wait for ever.
+    /// Revokes every claim of a file; buffered bytes are discarded. No new claim is made until [`Schedule::restart`], so that
+    /// waiting for the revoked claims comes to an end.
     pub fn revoke(&mut self, file: FileId) -> Vec<ClaimId> {
         self.files[file.0].held = true;
         let mut revoked = Vec::new();
@@ -326,12 +365,12 @@ impl Schedule {
         revoked
     }
 
-    /// From now on the file is one plain stream: a single claim at a time, over everything that is left.
+    /// Fetches the file as one stream from now on: one claim at a time, over all that is left.
     pub fn set_plain(&mut self, file: FileId, plain: bool) {
         self.files[file.0].plain = plain;
     }
 
-    /// The file's bytes come from another host now (a mirror, or where a redirect led); so do its claims in flight.
+    /// Moves the file and its claims in flight to another host (a mirror, or the end of a redirect).
     pub fn set_host(&mut self, file: FileId, host: HostId) {
         let old = self.files[file.0].host;
         if old == host {
@@ -349,7 +388,7 @@ impl Schedule {
         self.list(file);
     }
 
-    /// Starts a file over: `gaps` are wanted. It must have no claim in flight.
+    /// Starts a file again with these `gaps`. It must have no claim in flight.
     pub fn restart(&mut self, file: FileId, gaps: impl IntoIterator<Item = ByteRange>) {
         debug_assert_eq!(self.files[file.0].active, 0, "claims are revoked and ended before a restart");
         self.drop_unclaimed(file);
@@ -358,35 +397,35 @@ impl Schedule {
         self.fill(file, gaps);
     }
 
-    /// Nothing more is wanted of a file; its claims are revoked.
+    /// Ends a file and revokes its claims.
     pub fn close(&mut self, file: FileId) -> Vec<ClaimId> {
         self.drop_unclaimed(file);
         self.files[file.0].closed = true;
         self.revoke(file)
     }
 
-    /// Claims in flight for a file.
+    /// The number of a file's claims in flight.
     pub fn active(&self, file: FileId) -> usize {
         self.files[file.0].active
     }
 
     /// Bytes received from the host of a file, over the whole run and all its files.
     pub fn received_from_host(&self, file: FileId) -> u64 {
-        self.hosts[self.files[file.0].host.0].climb.received()
+        self.hosts[self.files[file.0].host.0].ramp.received()
     }
 
-    /// Whether every byte of a file has been reserved and no claim is in flight.
+    /// Returns true if every byte of a file is reserved and no claim is in flight.
     pub fn is_complete(&self, file: FileId) -> bool {
         let file = &self.files[file.0];
         !file.closed && file.unclaimed == 0 && file.active == 0
     }
 
-    /// Claims in flight.
+    /// The number of claims in flight.
     pub fn in_flight(&self) -> usize {
         self.flights.len()
     }
 
-    /// Bytes of a file that no connection has claimed.
+    /// The number of a file's unclaimed bytes.
     pub fn unclaimed(&self, file: FileId) -> u64 {
         self.files[file.0].unclaimed
     }
@@ -409,7 +448,7 @@ impl Schedule {
         file.gaps = RangeSet::new();
     }
 
-    /// Puts a file with unclaimed bytes where `next` looks.
+    /// Adds a file with unclaimed bytes to its host's list of work.
     fn list(&mut self, id: FileId) {
         let file = &self.files[id.0];
         if file.closed || file.unclaimed == 0 {
@@ -439,7 +478,7 @@ impl Schedule {
     }
 
     fn host_is_ready(&self, host: &Host, now: Duration) -> bool {
-        host.not_before <= now && host.active < host.climb.target().min(self.limits.per_host)
+        host.not_before <= now && host.active < host.ramp.target().min(self.limits.per_host)
     }
 }
 

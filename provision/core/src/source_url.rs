@@ -1,8 +1,7 @@
-//! [`SourceUrl`]: an address that bytes can be had from, and that never shows its secrets.
+//! [`SourceUrl`]: a URL to download from, which never shows its secrets.
 //!
-//! A signed address carries its signature in the query, and people put tokens there too. So `Display` and `Debug`
-//! leave the query's values out (invariant I6); the whole text is only reachable through [`SourceUrl::as_url`],
-//! which the origin alone calls.
+//! A signed URL carries its signature in the query, and people put tokens there too. So `Display` and `Debug` leave the
+//! query out (invariant I6). Only [`SourceUrl::as_url`] gives the whole text, and only the HTTP client calls it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,11 +14,11 @@ use url::{Host, Url};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SourceUrl {
     url: Url,
-    /// The path as it is shown, where it has a secret in it.
+    /// The redacted path, if the path contains a secret.
     shown_path: Option<Box<str>>,
 }
 
-/// Why a text cannot be a [`SourceUrl`]. The text itself is not repeated: it may hold a secret.
+/// A text that is no [`SourceUrl`]. The error does not repeat the text, which may contain a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceUrlError {
     /// It is not a URL at all.
@@ -43,7 +42,7 @@ impl SourceUrl {
     /// Takes a parsed URL that keeps the rules.
     pub fn from_url(mut url: Url) -> Result<Self, SourceUrlError> {
         if !matches!(url.scheme(), "http" | "https") {
-            // What stands in front of the first colon of a text that is no address may be a user's name, or a token.
+            // The text before the first colon may be a user name or a token.
             let scheme = url.scheme();
             let is_one = scheme.len() <= 10 && scheme.bytes().all(|b| b.is_ascii_lowercase());
             return Err(SourceUrlError::Scheme { scheme: if is_one { scheme } else { "…" }.to_owned() });
@@ -55,10 +54,10 @@ impl SourceUrl {
         Ok(Self { url, shown_path: None })
     }
 
-    /// The same address, whose path is shown as `conceal` makes it: a server that redirects may put there what it was told.
+    /// The same URL with its shown path redacted: a redirect may repeat a secret of the request there.
     #[must_use]
-    pub fn with_path_shown(mut self, conceal: impl FnOnce(&str) -> Cow<'_, str>) -> Self {
-        if let Cow::Owned(shown) = conceal(self.url.path()) {
+    pub fn with_path_shown(mut self, redact: impl FnOnce(&str) -> Cow<'_, str>) -> Self {
+        if let Cow::Owned(shown) = redact(self.url.path()) {
             self.shown_path = Some(shown.into());
         }
         self
@@ -89,7 +88,7 @@ impl SourceUrl {
         self.url.port_or_known_default().unwrap_or_default()
     }
 
-    /// Whether the connection is encrypted.
+    /// Returns true if the connection is encrypted.
     pub fn is_https(&self) -> bool {
         self.url.scheme() == "https"
     }
@@ -103,7 +102,7 @@ impl SourceUrl {
         }
     }
 
-    /// Whether the host is this machine: a loopback address or `localhost`.
+    /// Returns true if the host is this machine: a loopback address or `localhost`.
     pub fn is_loopback(&self) -> bool {
         match self.ip() {
             Some(address) => address.to_canonical().is_loopback(),
@@ -111,7 +110,7 @@ impl SourceUrl {
         }
     }
 
-    /// Whether scheme, host and port are the same: the web's "same origin" (RFC 6454).
+    /// Returns true if scheme, host and port are equal: the web's "same origin" (RFC 6454).
     pub fn is_same_origin(&self, other: &Self) -> bool {
         self.url.origin() == other.url.origin()
     }
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn other_schemes_user_information_and_white_space_are_refused_without_an_echo() {
+    fn refused_urls_are_not_repeated_in_the_error() {
         for text in [
             "ftp://h/x",
             "file:///etc/passwd",

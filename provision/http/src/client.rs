@@ -244,7 +244,7 @@ impl Connection {
             hub_headers::check(&head.headers, asked).map_err(|mut what| {
                 if let ResponseError::FileChanged(replaced) = &mut what {
                     let told = self.origin.told(at.addresses());
-                    replaced.commit = replaced.commit.take().and_then(|commit| told.harmless(commit));
+                    replaced.commit = replaced.commit.take().and_then(|commit| told.clean(commit));
                 }
                 RequestError::unusable(&at.url, what)
             })?;
@@ -261,7 +261,7 @@ impl Connection {
         let error = match next {
             Ok(next) => return Ok(next),
             Err(RedirectError::Location(why)) => {
-                RedirectError::Location(self.origin.told(at.addresses()).conceal(&why).into_owned())
+                RedirectError::Location(self.origin.told(at.addresses()).redact(&why).into_owned())
             }
             Err(error) => error,
         };
@@ -276,7 +276,7 @@ impl Connection {
         peer: IpAddr,
     ) -> Result<Resolved, RedirectError> {
         let told = self.origin.told(from.addresses());
-        if told.is_in_name(&next.host()) {
+        if told.contains_secret(&next.host()) {
             // Whoever is asked for that name would be told it.
             return Err(RedirectError::Location("the host's name has a secret in it".to_owned()));
         }
@@ -285,7 +285,7 @@ impl Connection {
             return Err(RedirectError::Private { host: next.host() });
         }
         let same_origin = from.same_origin && next.is_same_origin(&from.url);
-        let next = next.with_path_shown(|path| told.conceal(path));
+        let next = next.with_path_shown(|path| told.redact(path));
         let past = from.addresses().cloned().collect();
         Ok(Resolved { url: next, same_origin, public_only, past })
     }
@@ -459,7 +459,7 @@ impl Connection {
         let told = || self.origin.told(at.addresses());
         // For what is done; what is shown goes another way.
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let said = |name: &str| text(name).map(|value| printable(&told().conceal(value)));
+        let said = |name: &str| text(name).map(|value| printable(&told().redact(value)));
         let message = || said("x-error-message");
         let status = head.status.as_u16();
         match status {
@@ -477,7 +477,7 @@ impl Connection {
                     407 => "the proxy wants a login: check the user and password in the proxy variable"
                         .to_owned(),
                     // It names a page of the host's, whose address may have come from the host.
-                    _ => told().conceal(&credentials.advice(&at.url, code.as_deref())).into_owned(),
+                    _ => told().redact(&credentials.advice(&at.url, code.as_deref())).into_owned(),
                 };
                 let message = message();
                 Some(RequestError::Refused {

@@ -105,7 +105,7 @@ pub struct Document {
 impl Document {
     /// Words of it for a message: one short line, without what the host was told.
     pub fn words(&self, text: &str) -> String {
-        self.told.conceal(text).chars().filter(|c| !c.is_control()).take(200).collect()
+        self.told.redact(text).chars().filter(|c| !c.is_control()).take(200).collect()
     }
 
     /// As a value of some type.
@@ -272,7 +272,7 @@ impl Connection {
             body => body?,
         };
         let told = self.origin.told(at.addresses());
-        if told.has_token(&body) {
+        if told.contains_token(&body) {
             // What it lists is shown, and written into a lock.
             let problem = "it repeats a secret of the request".to_owned();
             return Err(MetadataError::Shape { url: at.url, problem });
@@ -286,7 +286,7 @@ impl Connection {
                     return Err(refused(RedirectError::Location(elsewhere)).into());
                 }
                 // A failure of the next page shows its address.
-                Some(next.with_path_shown(|path| told.conceal(path)))
+                Some(next.with_path_shown(|path| told.redact(path)))
             }
             None => None,
         };
@@ -351,7 +351,7 @@ impl Hop {
             let value = value.strip_prefix("W/").unwrap_or(value).trim_matches('"');
             let is_word =
                 !value.is_empty() && value.len() <= 128 && value.bytes().all(|b| b.is_ascii_graphic());
-            is_word.then(|| value.to_owned()).and_then(|value| told.harmless_digest(value))
+            is_word.then(|| value.to_owned()).and_then(|value| told.clean_digest(value))
         };
         Self {
             url: url.clone(),

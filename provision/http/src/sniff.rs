@@ -189,7 +189,7 @@ fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
 /// A server's words in one line, without what it was told. A word that may be a token, a signature or an address with one
 /// is left out, too: the server may have it from somebody else.
 fn printable(text: &str, told: &Redactor) -> Option<String> {
-    let text = told.conceal(text);
+    let text = told.redact(text);
     let is_secret = |word: &str| {
         let has = |test: fn(&char) -> bool| word.chars().any(|c| test(&c));
         word.contains(['?', '=', '&', '%', '@'])

@@ -1,12 +1,12 @@
 //! The SHA-256 compression function (FIPS 180-4, 6.2.2) over two independent messages at once.
 //!
-//! One round of the SHA extensions waits some cycles for its result and could start every one or two: a single message
-//! leaves most of the unit idle. Two messages whose rounds alternate take hardly longer than one. Elsewhere, two
-//! messages are compressed one after the other by the `sha2` crate, which the tests also compare with.
+//! A round of the SHA extensions has a latency of several cycles, and a new one can start every one or two. A single
+//! message leaves most of the unit idle; two messages with alternating rounds take hardly longer than one. Processors
+//! without these instructions compress one message after the other with the `sha2` crate, the reference of the tests.
 
 /// The state between blocks: the eight working words `a` to `h`.
 pub(super) type State = [u32; 8];
-/// What a step takes, in bytes.
+/// One message block: 64 bytes.
 pub(super) type Block = [u8; 64];
 
 /// Compresses `first` into the first state and `second` into the second. Both have as many blocks.

@@ -1,4 +1,4 @@
-//! What can be wrong with a lock, and the picture of the line where it is.
+//! Errors of a lock, shown with the line that they are about.
 
 use std::fmt;
 use std::ops::Range;
@@ -8,37 +8,37 @@ use crate::digest::DigestError;
 use crate::model_path::ModelPathError;
 use crate::source_url::SourceUrlError;
 
-/// The longest line that is shown, in bytes; the numbers of line and column tell where it is.
+/// The longest line that is shown, in bytes. For longer ones the numbers of line and column are enough.
 const LONGEST_LINE: usize = 4096;
 
-/// A problem and the bytes of the text that it is about, before the text is at hand.
+/// A problem and its byte range in the text. The caller adds the text.
 pub(super) type Located = (Option<Range<usize>>, LockfileErrorKind);
 
-/// A lock that cannot be used: where and why.
+/// A lock that cannot be used, with the location of the problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockfileError(Box<Inner>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Inner {
     name: String,
-    place: Option<Place>,
+    location: Option<Location>,
     kind: LockfileErrorKind,
 }
 
-/// A place in a text. Lines and columns count from 1, columns in characters.
+/// A location in a text. Lines and columns count from 1, columns in characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The line's number.
     pub line: usize,
-    /// The first column that is meant.
+    /// The first column of the problem.
     pub column: usize,
-    /// How many columns are meant.
+    /// The number of its columns.
     pub width: usize,
-    /// The line itself, cut at 120 characters, with everything blanked that may be a secret.
+    /// The line itself, cut at 120 characters, with possible secrets blanked.
     pub text: String,
 }
 
-/// What is wrong.
+/// A problem in a lock.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockfileErrorKind {
     /// Not TOML, or not the shape of a lock: an unknown key, a missing one, a value of another type.
@@ -59,7 +59,7 @@ pub enum LockfileErrorKind {
     /// An address that cannot be fetched from.
     #[error("{0}")]
     Url(SourceUrlError),
-    /// A digest that is none.
+    /// A text that is no digest.
     #[error("{0}")]
     Digest(DigestError),
     /// A size below zero.
@@ -93,7 +93,7 @@ pub enum LockfileErrorKind {
     /// The sizes do not fit into 63 bits.
     #[error("the sizes up to here add up to {total} bytes, and no disk has more than 2^63")]
     TotalTooLarge {
-        /// What they add up to.
+        /// Their sum.
         total: u128,
     },
     /// A text larger than any lock.
@@ -108,7 +108,7 @@ pub enum LockfileErrorKind {
 }
 
 impl LockfileErrorKind {
-    /// The path that gets into the way of `path`, where it is about two.
+    /// The path that conflicts with `path`, for problems of two paths.
     pub(super) fn other(&self, path: &str) -> Option<&str> {
         let (one, two) = match self {
             Self::LookAlike { path, other } => (path, other),
@@ -122,26 +122,30 @@ impl LockfileErrorKind {
 impl LockfileError {
     /// An error about `span` of `text`, or about the whole of it.
     pub(super) fn new(name: &str, text: &str, span: Option<Range<usize>>, kind: LockfileErrorKind) -> Self {
-        Self(Box::new(Inner { name: name.to_owned(), place: span.map(|span| Place::of(text, span)), kind }))
+        Self(Box::new(Inner {
+            name: name.to_owned(),
+            location: span.map(|span| Location::of(text, span)),
+            kind,
+        }))
     }
 
-    /// An error about the file as a whole, found before there was a text.
+    /// An error about the file as a whole, without a text.
     pub fn of_file(name: &str, kind: LockfileErrorKind) -> Self {
-        Self(Box::new(Inner { name: name.to_owned(), place: None, kind }))
+        Self(Box::new(Inner { name: name.to_owned(), location: None, kind }))
     }
 
-    /// Where it is, if it is about a place.
-    pub fn place(&self) -> Option<&Place> {
-        self.0.place.as_ref()
+    /// Its location, if it is about one line.
+    pub fn location(&self) -> Option<&Location> {
+        self.0.location.as_ref()
     }
 
-    /// What is wrong.
+    /// The problem.
     pub fn kind(&self) -> &LockfileErrorKind {
         &self.0.kind
     }
 }
 
-impl Place {
+impl Location {
     fn of(text: &str, span: Range<usize>) -> Self {
         let floor =
             |at: usize| (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
@@ -168,8 +172,8 @@ impl Place {
 
 impl fmt::Display for LockfileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { name, place, kind } = &*self.0;
-        let Some(Place { line, column, width, text }) = place else {
+        let Inner { name, location, kind } = &*self.0;
+        let Some(Location { line, column, width, text }) = location else {
             return write!(f, "{name}: {kind}");
         };
         writeln!(f, "{name}:{line}:{column}: {kind}")?;

@@ -1,21 +1,20 @@
-//! Several locks as one: what is wanted is what any of them lists.
+//! Union of several locks.
 //!
-//! A file that two of them list is one file, with the sources and the groups of both; if they mean other bytes by the same
-//! path, neither can be had, and that is said with the names of both. The rules that hold within a lock hold across them: no
-//! two paths that some file system takes for one, none below another. The marker is the first one that a lock names, since a
-//! list that is added to a project's own should not rename what other programs look for.
+//! A file in two locks is one file with the sources and groups of both. One path with two digests is an error that names
+//! both locks. The rules of one lock hold across all: no two paths that some file system takes for one, and none below
+//! another. The first lock that names a marker decides its name, since other programs look for a project's own marker.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::{DEFAULT_MARKER, Lockfile, LockfileErrorKind, Model, Places, check_total};
+use super::{DEFAULT_MARKER, Lockfile, LockfileErrorKind, Model, UsedNames, check_total};
 use crate::digest::{Hasher, Sha256};
 use crate::model_path::ModelPath;
 
-/// Locks that cannot be one.
+/// Locks that cannot be joined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// One path, two files.
+    /// One path with two digests.
     #[error(
         "{path} is two different files: in {first} it has {}, in {second} it has {}; remove it from one of them, or \
          fetch them into two directories",
@@ -34,7 +33,7 @@ pub enum JoinError {
         /// Length and digest in that.
         other: (u64, Sha256),
     },
-    /// Each is a lock, and together they break a rule of locks.
+    /// Each lock is valid, and together they break a rule.
     #[error("{first} and {second} cannot be used together: {kind}")]
     Clash {
         /// One.
@@ -54,10 +53,10 @@ fn said((size, sha256): &(u64, Sha256)) -> String {
 type Listed = (Model, usize);
 
 impl Lockfile {
-    /// All of `locks`, each with what messages call it, as one. One alone stays as it is; none is an empty one.
+    /// Joins `locks`, each with its name for messages. A single lock stays as it is; no lock gives an empty one.
     ///
     /// # Errors
-    /// Where one path means two files, or two paths one.
+    /// One path with two digests, or two paths that are one file.
     pub fn join(locks: Vec<(String, Self)>) -> Result<Self, JoinError> {
         let (names, locks): (Vec<String>, Vec<Self>) = locks.into_iter().unzip();
         let text = digest_of_texts(locks.iter().map(|lock| lock.text));
@@ -85,15 +84,15 @@ impl Lockfile {
             }
         }
         let clash = |path: &str, own: usize, kind: LockfileErrorKind| {
-            // Whoever is not a model is the marker.
+            // A path of no model is the marker.
             let other = kind.other(path).and_then(|other| Some(models.get(&other.parse().ok()?)?.1));
             let (first, second) = (names[own].clone(), names[other.unwrap_or(marks)].clone());
             JoinError::Clash { first, second, kind }
         };
-        let mut places = Places::new(marker.as_deref().unwrap_or(DEFAULT_MARKER));
+        let mut used = UsedNames::new(marker.as_deref().unwrap_or(DEFAULT_MARKER));
         let mut total = 0;
         for (path, (model, at)) in &models {
-            places.claim(path).map_err(|kind| clash(path.as_str(), *at, kind))?;
+            used.add(path).map_err(|kind| clash(path.as_str(), *at, kind))?;
             check_total(&mut total, model.size).map_err(|kind| clash(path.as_str(), *at, kind))?;
         }
         let models = models.into_values().map(|(model, _)| model).collect();
@@ -101,7 +100,7 @@ impl Lockfile {
     }
 }
 
-/// Gives `known` the sources and groups of the same model in another lock; returns that where it is not the same.
+/// Adds the sources and groups of `other` to `known`. Returns `other` if its bytes differ.
 fn add(known: &mut Model, other: Model) -> Result<(), Model> {
     if (known.size, known.sha256) != (other.size, other.sha256) {
         return Err(other);
@@ -119,7 +118,7 @@ fn add(known: &mut Model, other: Model) -> Result<(), Model> {
     Ok(())
 }
 
-/// What several texts are known by: one by its own digest, more by that of their digests, in their order.
+/// The digest of one text, or of the digests of several texts in their order.
 pub(super) fn digest_of_texts(texts: impl ExactSizeIterator<Item = Sha256>) -> Sha256 {
     let is_one = texts.len() == 1;
     let mut hasher = Hasher::new();
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_in_both_is_one_with_the_sources_and_groups_of_both() {
+    fn a_model_in_both_has_the_sources_and_groups_of_both() {
         let a = sha256(A);
         let first =
             lock("", &[("x", "https://h/x", &format!("{a}\ngroups = [\"g\"]")), ("z", "https://h/z", &a)]);
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn one_path_with_two_digests_names_both_locks_and_both_digests() {
+    fn one_path_with_two_digests_names_both_locks_and_digests() {
         let locks = [A, B].map(|digest| lock("", &[("vae/x", "https://h/x", &sha256(digest))]));
         let error = join(&locks).unwrap_err();
         assert!(matches!(error, JoinError::Differs { .. }));
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_one_file_on_some_file_system_is_refused_across_locks_too() {
+    fn paths_that_are_one_file_are_refused_across_locks() {
         let a = sha256(A);
         for (one, two) in [("vae/X", "vae/x"), ("vae", "vae/x"), ("vae/x", "vae"), ("y", ".m")] {
             let first = lock("marker = \".m\"", &[(one, "https://h/x", &a)]);
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn one_lock_alone_keeps_its_digest_and_several_have_one_of_their_own_and_order() {
+    fn one_lock_keeps_its_digest_several_depend_on_their_order() {
         let a = sha256(A);
         let [x, y] = ["x", "y"].map(|path| lock("", &[(path, "https://h/x", &a)]));
         assert_eq!(join(std::slice::from_ref(&x)).unwrap().text_digest(), x.text_digest());

@@ -1,4 +1,4 @@
-//! The text's own shape, as serde sees it: names and types, no meaning.
+//! The lock's text as serde reads it: keys and types, no meaning.
 
 use std::ops::Range;
 
@@ -31,24 +31,24 @@ pub(super) struct RawModel {
     source: Option<String>,
 }
 
-/// The version alone: a lock of another version may have other keys, and then the version is the message.
+/// The version alone: a lock of another version may have other keys, and the error is then about the version.
 #[derive(Deserialize)]
-struct Head {
+struct VersionOnly {
     version: Spanned<toml::Value>,
 }
 
-/// What comes before the models.
+/// The keys before the first model.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Beginning {
+pub(super) struct Head {
     version: i64,
     pub(super) marker: Option<String>,
 }
 
 /// The keys of a lock of this version that is written in `head` up to its first model.
-pub(super) fn peek(head: &str) -> Option<Beginning> {
-    let beginning: Beginning = toml::from_str(head).ok()?;
-    (beginning.version == 1).then_some(beginning)
+pub(super) fn peek(head: &str) -> Option<Head> {
+    let head: Head = toml::from_str(head).ok()?;
+    (head.version == 1).then_some(head)
 }
 
 pub(super) fn parse(text: &str) -> Result<Lock, Located> {
@@ -58,8 +58,8 @@ pub(super) fn parse(text: &str) -> Result<Lock, Located> {
         let found = redaction::number(&text[span.clone()]);
         Err((Some(span), LockfileErrorKind::Version { found }))
     };
-    // Not the whole text twice: it takes a second where there are tens of thousands of models.
-    if let Ok(Head { version }) = toml::from_str(super::head(text))
+    // Only the head: parsing tens of thousands of models twice takes a second.
+    if let Ok(VersionOnly { version }) = toml::from_str(super::head(text))
         && version.get_ref().as_integer() != Some(1)
     {
         return other(version.span());

@@ -1,43 +1,42 @@
-//! What of a lock may be shown to somebody who reads a log.
+//! Redaction of a lock's lines for error messages (I6).
 //!
-//! An error about a lock shows the line where it is, and a lock holds signed queries, passwords in front of hosts, and
-//! whatever people have put under a key that there is not. A line that is wrong is exactly the line that no parser has
-//! understood: a quote is missing, a string goes on over lines, a key has another name. So nothing is taken out of the
-//! line; rather, everything is blanked but what is known to be harmless where it stands: the names of keys, a path, a
-//! number, the digits of a digest, and of an address its scheme, host and path, as far as nothing in it looks like a
-//! query. A blank is as wide as what it stands for, so that the caret below the line is in its place.
+//! An error shows its line, and a lock may hold signed queries, passwords before hosts, and anything under an unknown
+//! key. A wrong line is one that no parser understood: a quote is missing, a string spans lines, a key is misspelt. So
+//! the redaction blanks everything except parts that are safe where they stand: names of keys, a path, a number, the
+//! digits of a digest, and scheme, host and path of a URL as far as nothing in it looks like a query. Each blank is as
+//! wide as the character it replaces, so that the caret below the line stays in place.
 //!
-//! The parser's own messages quote the text, too, and go through [`message`].
+//! The parser's messages quote the text, too: [`message`] redacts them.
 
 use std::ops::Range;
 
-/// What stands for a character that is not shown.
+/// The character in place of a hidden one.
 const BLANK: char = '·';
 
-/// The longest name of an unknown key that is shown: a misspelt one is short, a token is not.
+/// The longest name of an unknown key that is shown: a misspelt key is short, a token is long.
 const LONGEST_KEY: usize = 20;
 
-/// What a lock's keys are called.
+/// The keys of a lock.
 const KEYS: [&str; 10] =
     ["version", "marker", "model", "path", "url", "mirrors", "size", "sha256", "groups", "source"];
 
-/// Keys whose value is shown as it is, as long as it looks like a path.
+/// Keys whose value is shown if it looks like a path.
 const NAMES: [&str; 3] = ["path", "marker", "groups"];
 /// Keys whose value is a number.
 const NUMBERS: [&str; 2] = ["version", "size"];
-/// Keys whose value is an address, or several.
+/// Keys whose value is one URL or several.
 const ADDRESSES: [&str; 2] = ["url", "mirrors"];
 
-/// The line with everything blanked that may be a secret.
+/// The line with possible secrets blanked.
 pub(super) fn line(line: &str) -> String {
-    let mut shown = Shown { line: line.chars().collect(), open: Vec::new() };
+    let mut shown = MaskedLine { line: line.chars().collect(), open: Vec::new() };
     shown.open = vec![false; shown.line.len()];
-    shown.look();
+    shown.unmask();
     let pick = |(c, open): (&char, &bool)| if *open || c.is_whitespace() { *c } else { BLANK };
     shown.line.iter().zip(&shown.open).map(pick).collect()
 }
 
-/// A parser's message without the text that it quotes.
+/// A parser's message without the quoted text.
 pub(super) fn message(message: &str) -> String {
     // serde's words: `invalid type: string "…", expected i64`, `unknown field `…`, expected one of …`.
     for kind in ["invalid type: ", "invalid value: "] {
@@ -54,14 +53,14 @@ pub(super) fn message(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field `")
         && let Some((key, expected)) = rest.rsplit_once("`, expected ")
     {
-        return if is_harmless_key(key) {
+        return if is_safe_key(key) {
             message.to_owned()
         } else {
             format!("unknown field, expected {expected}")
         };
     }
-    // What is left are fixed sentences; one that quotes is none. In backquotes they have TOML's own signs (`=`, `0x`) and
-    // the keys of a lock; any other word there is the text's.
+    // The other messages are fixed sentences. In backquotes they have TOML's own signs (`=`, `0x`) and a lock's keys; any
+    // other quoted word comes from the text.
     let quotes = message.contains('"') && !message.contains("`\"`");
     let mut quoted = message.split('`').skip(1).step_by(2);
     let is_ours = |word: &str| KEYS.contains(&word) || word.len() <= 3;
@@ -71,7 +70,7 @@ pub(super) fn message(message: &str) -> String {
     message.to_owned()
 }
 
-/// A value that should be a number, to be repeated in a message.
+/// A value that should be a number, for a message.
 pub(super) fn number(text: &str) -> String {
     if is_number(text.chars()) { text.to_owned() } else { "no number".to_owned() }
 }
@@ -81,23 +80,23 @@ fn is_number(text: impl Iterator<Item = char>) -> bool {
     text.inspect(|_| length += 1).all(|c| c.is_ascii_digit() || "+-._eE\"' ".contains(c)) && length <= 40
 }
 
-fn is_harmless_key(key: &str) -> bool {
-    let harmless = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
-    !key.is_empty() && key.len() <= LONGEST_KEY && key.chars().all(harmless)
+fn is_safe_key(key: &str) -> bool {
+    let safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+    !key.is_empty() && key.len() <= LONGEST_KEY && key.chars().all(safe)
 }
 
-/// A line, and which of its characters may be seen.
-struct Shown {
+/// A line, and a flag for each character that may be shown.
+struct MaskedLine {
     line: Vec<char>,
     open: Vec<bool>,
 }
 
-impl Shown {
-    fn look(&mut self) {
+impl MaskedLine {
+    fn unmask(&mut self) {
         let start = self.skip_space(0);
         match self.at(start) {
             Some('[') => return self.header(start),
-            // A list that is written over lines.
+            // An element of a list that spans lines.
             Some('"' | '\'') => return self.strings(start, ADDRESSES[1]),
             _ => {}
         }
@@ -107,7 +106,7 @@ impl Shown {
             return;
         }
         let key: String = self.line[start..end].iter().collect();
-        if !is_harmless_key(&key) {
+        if !is_safe_key(&key) {
             return;
         }
         self.open[start..=equals].fill(true);
@@ -122,19 +121,19 @@ impl Shown {
         }
     }
 
-    /// `[[model]]`, or another table's name where it is a harmless one.
+    /// `[[model]]`, or another table with a safe name.
     fn header(&mut self, start: usize) {
         let name = self.while_at(start, |c| c == '[');
         let end = self.while_at(name, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
         let key: String = self.line[name..end].iter().collect();
         self.open[start..name].fill(true);
-        if is_harmless_key(&key) && self.at(end) == Some(']') {
+        if is_safe_key(&key) && self.at(end) == Some(']') {
             let close = self.while_at(end, |c| c == ']');
             self.open[name..close].fill(true);
         }
     }
 
-    /// The strings of a value: one, or a list of them.
+    /// The strings of a value: one or a list.
     fn strings(&mut self, mut at: usize, key: &str) {
         while let Some(c) = self.at(at) {
             match c {
@@ -159,18 +158,18 @@ impl Shown {
         }
     }
 
-    /// What of a string without its quotes may be seen: nobody knows where it ends, or what it is.
+    /// The safe part of a string without a closing quote, whose end and kind are unknown.
     fn open_string(&mut self, start: usize) {
         let end = self.while_at(start, |c| !matches!(c, '"' | '\'' | ','));
         let text: String = self.line[start..end].iter().collect();
-        // A host that nothing follows may be a user with a password.
+        // A host without a path may be a user with a password.
         let has_path = text.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
         if has_path {
             self.address(start, &text);
         }
     }
 
-    /// What of a string that is written from `start` to `end` may be seen.
+    /// The safe part of a string that is written from `start` to `end`.
     fn string(&mut self, start: usize, end: usize, key: &str) {
         let text: String = self.line[start..end].iter().collect();
         if ADDRESSES.contains(&key) || text.contains("://") {
@@ -185,9 +184,9 @@ impl Shown {
         }
     }
 
-    /// What of an address that is written at `start` may be seen.
+    /// The safe part of a URL that is written at `start`.
     fn address(&mut self, start: usize, text: &str) {
-        for part in harmless_parts(text).into_iter().flatten() {
+        for part in safe_parts(text).into_iter().flatten() {
             self.open[start + part.start..start + part.end].fill(true);
         }
     }
@@ -205,13 +204,13 @@ impl Shown {
     }
 }
 
-/// Whether a secret may follow: a query, a parameter, a fragment, or something that is written in an escape.
+/// Returns true if a secret may follow: a query, a parameter, a fragment or an escape.
 fn begins_a_query(c: char) -> bool {
     matches!(c, '?' | '#' | '=' | '&' | ';' | '@' | '\\' | '%')
 }
 
-/// Where, in characters, an address has its scheme, and its host and its path as far as they look like ones.
-fn harmless_parts(text: &str) -> Option<[Range<usize>; 2]> {
+/// The position of a URL's scheme, and of its host and path as far as they look like ones, in characters.
+fn safe_parts(text: &str) -> Option<[Range<usize>; 2]> {
     let (scheme, rest) = text.split_once("://")?;
     if scheme.is_empty() || scheme.len() > 8 || !scheme.bytes().all(|b| b.is_ascii_alphabetic()) {
         return None;

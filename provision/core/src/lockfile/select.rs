@@ -1,8 +1,8 @@
-//! Which of a lock's models a run is about.
+//! Selection of a lock's models by name and group.
 
 use super::{Lockfile, Model};
 
-/// What was asked for; empty means everything.
+/// Patterns and groups from the command line; empty selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Paths, file stems or globs over paths. A model that any of them names is in.
@@ -11,23 +11,23 @@ pub struct Selection {
     pub groups: Vec<String>,
 }
 
-/// A selection that cannot be meant.
+/// A selection that matches nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SelectError {
-    /// A pattern that names nothing.
+    /// A pattern that matches no model.
     #[error("no model in the lock is called {pattern:?}; there are: {known}")]
     NoModel {
         /// The pattern.
         pattern: String,
-        /// The paths there are, the first few.
+        /// The first paths of the lock.
         known: String,
     },
-    /// A group that nothing belongs to.
+    /// A group without models.
     #[error("no model in the lock belongs to the group {group:?}; there are: {known}")]
     NoGroup {
         /// The group.
         group: String,
-        /// The groups there are.
+        /// The lock's groups.
         known: String,
     },
     /// Patterns and groups that exclude each other.
@@ -36,10 +36,10 @@ pub enum SelectError {
 }
 
 impl Lockfile {
-    /// The models that `selection` means, in the lock's order.
+    /// The selected models, in the lock's order.
     ///
     /// # Errors
-    /// Where a pattern or group names nothing: a typing mistake must not pass for "all present".
+    /// A pattern or group that matches nothing: a misspelt name must not pass for "all present".
     pub fn select(&self, selection: &Selection) -> Result<Vec<&Model>, SelectError> {
         let mut named = vec![selection.patterns.is_empty(); self.models().len()];
         for pattern in &selection.patterns {

@@ -19,7 +19,7 @@ fn parse_with(models: &str) -> Result<Lockfile, LockfileError> {
 /// The error's kind, after checking that it shows line and caret.
 fn kind(text: &str, line: usize) -> LockfileErrorKind {
     let error = parse(text).expect_err(text);
-    assert_eq!(error.place().map(|place| place.line), Some(line), "{error}");
+    assert_eq!(error.location().map(|place| place.line), Some(line), "{error}");
     assert!(error.to_string().contains('^'), "{error}");
     error.kind().clone()
 }
@@ -114,7 +114,7 @@ fn fault_61_missing_and_unknown_keys_and_versions_are_refused() {
         let without: String =
             entry("a").split_inclusive('\n').filter(|line| !line.starts_with(key)).collect();
         let error = parse_with(&without).unwrap_err();
-        assert!(error.to_string().contains(key) && error.place().is_some(), "{error}");
+        assert!(error.to_string().contains(key) && error.location().is_some(), "{error}");
     }
     let unknown = kind(&format!("version = 1\n{}shasum = \"x\"\n", entry("a")), 7);
     assert!(unknown.to_string().contains("shasum"));
@@ -133,7 +133,7 @@ fn an_error_never_shows_a_query() {
 }
 
 #[test]
-fn an_error_never_shows_a_password_and_a_quote_does_not_end_a_query() {
+fn an_error_shows_no_password_and_no_query_after_a_quote() {
     for url in ["https://user:canary@h.example/a", "ftp://h/a?sig=a'canary", "https://canary@h/x"] {
         let text = format!("version = 1\n{}", entry("a").replace("https://h.example/a", url));
         let error = parse(&text).unwrap_err();
@@ -196,23 +196,23 @@ mod secrets {
 
     const CANARY: &str = "hf_CANARYsecret0123";
 
-    /// Everything that an error says or holds.
+    /// All text that an error prints or holds.
     fn said(text: &str) -> Option<String> {
         let error = parse(text).err()?;
-        if let Some(place) = error.place() {
+        if let Some(place) = error.location() {
             let start = format!("models.lock:{}:{}: ", place.line, place.column);
             assert!(error.to_string().starts_with(&start), "{error}");
         }
         Some(format!("{error}\n{error:?}"))
     }
 
-    fn assert_concealed(text: &str) {
+    fn assert_redacted(text: &str) {
         if let Some(said) = said(text) {
             assert!(!said.to_lowercase().contains("canary"), "of\n{text}\n{said}");
         }
     }
 
-    /// Locks with a secret wherever people have them.
+    /// Locks with a secret in each place that people use.
     fn locks() -> Vec<String> {
         let addresses = [
             format!("https://h.example/p/x?X-Amz-Date=1&X-Amz-Signature={CANARY}"),
@@ -308,7 +308,7 @@ mod secrets {
     #[test]
     fn fault_53_no_lock_with_a_secret_shows_it() {
         for lock in locks() {
-            assert_concealed(&lock);
+            assert_redacted(&lock);
         }
     }
 
@@ -317,7 +317,7 @@ mod secrets {
 
         #[test]
         fn fault_53_no_lock_that_is_broken_anywhere_shows_a_secret(text in mangled()) {
-            assert_concealed(&text);
+            assert_redacted(&text);
         }
     }
 

@@ -1,16 +1,16 @@
-//! Who takes what next: the file, the place, the length; and what is taken from whom for that.
+//! Choice of the next claim: its file, its slot, its length, and the claim to split when nothing is unclaimed.
 
 use std::time::Duration;
 
 use super::{Claim, ClaimId, FileId, HostId, InFlight, Schedule, Slot, SlotId, sizing};
 use crate::byte_range::{ByteRange, RangeSet};
 
-/// How many files are given connections at the same time, while each has bytes that nobody claimed.
+/// The number of files with unclaimed bytes that get connections at the same time.
 const FILES_AT_ONCE: usize = 4;
 
 impl Schedule {
-    /// Opens waiting files up to the few that are worked on at once, then picks the one with most to do for each
-    /// connection that it would have.
+    /// Opens waiting files up to [`FILES_AT_ONCE`], then picks the one with most unclaimed bytes for each connection that it
+    /// would have.
     fn pick(&mut self, now: Duration) -> Option<FileId> {
         let mut best: Option<(f64, FileId)> = None;
         for at in 0..self.hosts.len() {
@@ -46,12 +46,12 @@ impl Schedule {
         let slot = self.idle_slot(host);
         let gap = self.files[id.0].gaps.iter().next()?;
         let len = if self.files[id.0].plain {
-            // One stream to the end; what is already held on the way is skipped, not asked for in pieces.
+            // One stream to the end: held bytes on the way are skipped.
             self.files[id.0].gaps.iter().last().map_or(gap.end, |last| last.end) - gap.start
         } else {
             let rate = self.slots[slot.0].meter.rate().or_else(|| self.median_rate(host));
             let state = &self.hosts[host.0];
-            let connections = state.climb.target().max(state.active + 1);
+            let connections = state.ramp.target().max(state.active + 1);
             sizing::claim_len(rate, gap.len(), state.unclaimed, connections)
         };
         let range = ByteRange::new(gap.start, gap.start + len);
@@ -80,7 +80,7 @@ impl Schedule {
                 let newcomer = usual[flight.host.0]?;
                 let owner = self.rate_of(flight, now, newcomer);
                 let left = flight.end - flight.position();
-                let latency = host.climb.latency().as_secs_f64();
+                let latency = host.ramp.latency().as_secs_f64();
                 let share = sizing::split(left, owner, newcomer, latency, now.as_secs_f64())?;
                 Some((flight.claim.id, share, left as f64 / owner.max(1.0)))
             })
@@ -101,9 +101,9 @@ impl Schedule {
             Claim { id: ClaimId(self.claims_made), slot, file, range, plain: self.files[file.0].plain };
         self.files[file.0].active += 1;
         self.hosts[host.0].active += 1;
-        let place = &mut self.slots[slot.0];
-        (place.busy, place.last) = (true, self.claims_made);
-        place.meter.start(now);
+        let slot = &mut self.slots[slot.0];
+        (slot.busy, slot.last) = (true, self.claims_made);
+        slot.meter.start(now);
         let flight = InFlight {
             claim,
             host,
@@ -117,7 +117,7 @@ impl Schedule {
         claim
     }
 
-    /// A free place: one with a connection to this host if there is one, the fastest first; else one without any.
+    /// An idle slot: the fastest with a connection to this host, else one without a connection.
     fn idle_slot(&mut self, host: HostId) -> SlotId {
         let idle = self.slots.iter().enumerate().filter(|(_, slot)| !slot.busy);
         let best = idle.max_by(|(_, a), (_, b)| {
@@ -141,11 +141,11 @@ impl Schedule {
         id
     }
 
-    /// What a claim's connection gives now. One that has not answered yet is taken to be as good as it was, or as
-    /// `usual`, until it has been silent for several times what this host takes to answer.
+    /// The current speed of a claim's connection. Without a response it counts as its earlier speed, or `usual`, until it has
+    /// been silent for several of the host's latencies.
     fn rate_of(&self, flight: &InFlight, now: Duration, usual: f64) -> f64 {
         let meter = &self.slots[flight.claim.slot.0].meter;
-        let patience = (self.hosts[flight.host.0].climb.latency() * 4).max(Duration::from_secs(2));
+        let patience = (self.hosts[flight.host.0].ramp.latency() * 4).max(Duration::from_secs(2));
         match flight.received {
             0 if now.saturating_sub(flight.began) > patience => 0.0,
             0 => meter.rate().unwrap_or(usual),
@@ -153,7 +153,7 @@ impl Schedule {
         }
     }
 
-    /// What a connection to this host usually gives.
+    /// The median speed of the connections to this host.
     fn median_rate(&self, host: HostId) -> Option<f64> {
         let mut rates: Vec<f64> = self
             .flights
@@ -169,13 +169,13 @@ impl Schedule {
         rates.get(rates.len() / 2).copied().or(self.hosts[host.0].median_rate)
     }
 
-    /// A connection far below its siblings is given up: the rest of its claim goes back, and with it goes the
-    /// connection, since its answer is not read to the end.
+    /// Takes the rest of its claim from a connection far slower than its siblings. The connection closes, since its response
+    /// is not read to the end.
     pub(super) fn shorten_crawling(&mut self, now: Duration) {
         for at in 0..self.hosts.len() {
             let Some(median) = self.median_rate(HostId(at)) else { continue };
             self.hosts[at].median_rate = Some(median);
-            let latency = self.hosts[at].climb.latency();
+            let latency = self.hosts[at].ramp.latency();
             let crawling: Vec<ClaimId> = self
                 .flights
                 .values()
@@ -202,7 +202,7 @@ impl Schedule {
     }
 }
 
-/// What of `range` lies at or after `at`.
+/// The part of `range` at or after `at`.
 fn after(range: ByteRange, at: u64) -> Option<ByteRange> {
     (range.end > at).then(|| ByteRange::new(range.start.max(at), range.end))
 }

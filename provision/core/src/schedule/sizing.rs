@@ -1,46 +1,46 @@
-//! Speeds, and the lengths that follow from them.
+//! Speeds of connections, and the claim lengths that follow from them.
 
 use std::time::Duration;
 
-/// The shortest claim, in bytes, where a file has that much left: below it, requests cost more than they carry.
+/// The shortest claim in bytes, unless a file has less left. Shorter requests cost more than they carry.
 pub const MIN_CLAIM: u64 = 1 << 20;
 
-/// The least that is worth a request of its own when a claim is split, in bytes.
+/// The least part of a split claim that is worth a request, in bytes.
 const MIN_SPLIT: u64 = 128 << 10;
 
-/// What an owner is not asked to end by itself after a split, in bytes.
-const CRUMB: f64 = 4096.0;
+/// A rest of a split claim below which the owner keeps nothing, in bytes.
+const SMALL_REST: f64 = 4096.0;
 
-/// A claim is this much of its connection's time.
+/// The length of a claim in seconds of its connection's time.
 const CLAIM_SECONDS: f64 = 2.0;
 
-/// The least that a split must save: this, and this share of the run so far. A split costs a connection, and what its
-/// origin had already sent; at the end of a long run a moment is not worth that.
+/// The least saving of a split: this time, and this share of the run so far. A split costs a connection and the bytes
+/// that the origin had already sent; at the end of a long run a moment is not worth that.
 const MIN_SAVING_SECONDS: f64 = 0.05;
 const MIN_SAVING_SHARE: f64 = 0.01;
 
-/// How far below the median a connection may be before it is replaced.
+/// The share of the median speed below which a connection is replaced.
 const CRAWL: f64 = 1.0 / 6.0;
 
-/// How long a connection is watched before it is called slow.
+/// The time before a connection can count as slow.
 const CRAWL_AFTER: Duration = Duration::from_millis(1500);
 
-/// How long a speed is measured before it is believed.
+/// The time over which a speed is measured.
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// The length of the next claim: `CLAIM_SECONDS` at `rate`, but no more than half of an even share of what the
-/// host's files have left, so that the shares get shorter towards the end.
+/// The length of the next claim: `CLAIM_SECONDS` at `rate`, but at most half of an even share of the host's unclaimed
+/// bytes, so that claims get shorter towards the end.
 pub(super) fn claim_len(rate: Option<f64>, gap: u64, unclaimed: u64, connections: usize) -> u64 {
     let by_speed = rate.map_or(MIN_CLAIM, |rate| (rate * CLAIM_SECONDS) as u64);
     let fair = unclaimed / (2 * connections.max(1) as u64);
     let len = by_speed.min(fair).max(MIN_CLAIM);
-    // A crumb left over would cost a request of its own.
+    // A small rest would cost a request of its own.
     if gap < len + MIN_CLAIM / 2 { gap } else { len }
 }
 
-/// How many of the last `left` bytes of a claim another connection should take, so that both end together: the
-/// owner goes on at `owner` bytes/s, the newcomer starts after `latency` seconds at `newcomer` bytes/s. `None` where
-/// it is not worth it, `elapsed` seconds into the run.
+/// The share of a claim's last `left` bytes for another connection, so that both end together. The owner goes on at
+/// `owner` bytes/s; the newcomer starts after `latency` seconds at `newcomer` bytes/s. `None` if the split saves too
+/// little, `elapsed` seconds into the run.
 pub(super) fn split(left: u64, owner: f64, newcomer: f64, latency: f64, elapsed: f64) -> Option<u64> {
     if newcomer <= 0.0 || left == 0 {
         return None;
@@ -51,14 +51,14 @@ pub(super) fn split(left: u64, owner: f64, newcomer: f64, latency: f64, elapsed:
     if share < 1.0 {
         return None;
     }
-    // An owner that would be left with a crumb is left with nothing: a stalled one would never end it.
-    let share = if left as f64 - share < CRUMB { left } else { share as u64 };
+    // A small rest goes to the newcomer, too: a stalled owner would never end it.
+    let share = if left as f64 - share < SMALL_REST { left } else { share as u64 };
     let saved = alone - (latency + share as f64 / newcomer);
     let worth = share >= MIN_SPLIT || (share == left && alone > 1.0);
     (worth && saved >= MIN_SAVING_SECONDS.max(elapsed * MIN_SAVING_SHARE)).then_some(share)
 }
 
-/// Whether a connection is so far below its siblings that a new one would end the claim sooner.
+/// Returns true if a connection is so slow that a new one would end the claim sooner.
 pub(super) fn is_crawling(rate: f64, median: f64, left: u64, age: Duration, latency: Duration) -> bool {
     age > CRAWL_AFTER.max(latency * 4)
         && rate < median * CRAWL
@@ -68,7 +68,7 @@ pub(super) fn is_crawling(rate: f64, median: f64, left: u64, age: Duration, late
 /// Bytes per second of one connection, smoothed, over the time in which it had something to receive.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Meter {
-    /// The last look, while an answer is being received.
+    /// The last sample, while a response is being received.
     last: Option<Duration>,
     elapsed: Duration,
     bytes: u64,
@@ -76,12 +76,12 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// A request was made, or its first byte is here: the wait before it is latency, not speed.
+    /// A request was made, or its first byte arrived: the wait before it is latency, not speed.
     pub(super) fn start(&mut self, now: Duration) {
         self.last = Some(now);
     }
 
-    /// The answer ended.
+    /// The response ended.
     pub(super) fn stop(&mut self) {
         self.last = None;
     }
@@ -97,7 +97,7 @@ impl Meter {
         }
     }
 
-    /// The smoothed speed; before a whole window has been seen, what a fifth of one shows.
+    /// The smoothed speed; before a whole window, the speed over at least a fifth of one.
     pub(super) fn rate(&self) -> Option<f64> {
         let early = || {
             (self.elapsed >= WINDOW / 5 && self.bytes > 0)
@@ -106,8 +106,7 @@ impl Meter {
         self.rate.or_else(early)
     }
 
-    /// The speed now: what a silence has left of the smoothed one. A connection that has not been watched for
-    /// long enough is taken to be as good as `usual`.
+    /// The current speed: the smoothed speed, lowered by a silence. A connection without a measurement counts as `usual`.
     pub(super) fn current_rate(&self, usual: f64) -> f64 {
         let seen = self.bytes as f64 / self.elapsed.as_secs_f64().max(0.001);
         let silent = self.elapsed > WINDOW * 5;

@@ -37,7 +37,7 @@ impl Simulation {
         Self { schedule, sizes: sizes.to_vec(), written, wires: Vec::new(), now: Duration::ZERO, latency }
     }
 
-    /// Reserves what `wire` has received and checks that nobody wrote it before. True when the claim is done.
+    /// Reserves what `wire` has received and checks that none of it was written before. True when the claim is done.
     fn flush(schedule: &mut Schedule, written: &mut [RangeSet], wire: &mut Wire, all: bool) -> bool {
         loop {
             let buffered = wire.received as u64 - wire.reserved;
@@ -121,7 +121,7 @@ fn qwen(latency: Duration) -> (Simulation, f64) {
 }
 
 #[test]
-fn with_64_equal_connections_the_qwen_set_ends_within_5_percent_of_the_ideal() {
+fn the_qwen_set_on_64_connections_ends_5_percent_from_ideal() {
     let (mut simulation, bytes) = qwen(Duration::from_millis(50));
     let makespan = simulation.run(&|_| 10e6);
     let ideal = bytes / (64.0 * 10e6);
@@ -129,7 +129,7 @@ fn with_64_equal_connections_the_qwen_set_ends_within_5_percent_of_the_ideal() {
 }
 
 #[test]
-fn with_every_eighth_connection_ten_times_slower_it_ends_within_15_percent() {
+fn one_slow_connection_in_eight_costs_at_most_15_percent() {
     let (mut simulation, bytes) = qwen(Duration::from_millis(50));
     let rate = |slot: SlotId| if slot.0 % 8 == 7 { 1e6 } else { 10e6 };
     let makespan = simulation.run(&rate);
@@ -147,7 +147,7 @@ fn at_a_twentieth_of_the_size_the_tail_is_still_short() {
 }
 
 #[test]
-fn ten_thousand_small_files_are_scheduled_in_order_of_size_and_soon() {
+fn ten_thousand_small_files_are_scheduled_by_size_and_soon() {
     let sizes: Vec<u64> = (0..10_000).map(|n| 1000 + n).collect();
     let mut simulation = Simulation::new(Limits::default(), &sizes, Duration::ZERO);
     let first = simulation.schedule.next(Duration::ZERO).unwrap();
@@ -172,7 +172,7 @@ fn claims_of_a_file_ascend() {
 }
 
 #[test]
-fn a_stalled_connection_loses_the_rest_of_its_claim_and_the_set_still_ends() {
+fn a_stalled_connection_loses_the_rest_of_its_claim() {
     let sizes = [64 << 20];
     let mut simulation = Simulation::new(Limits { connections: 4, per_host: 4 }, &sizes, Duration::ZERO);
     let makespan = simulation.run(&|slot| if slot.0 == 0 { 0.0 } else { 10e6 });

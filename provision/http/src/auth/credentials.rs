@@ -264,10 +264,10 @@ mod tests {
         told.add_queries([&asked].into_iter());
         let said = "Bearer canary-token may not GET /x?X-Amz-Date=1&X-Amz-Signature=canary-signature, \
                     canary-signature is over, user:canary (dXNlcjpjYW5hcnk=) is unknown";
-        let shown = told.conceal(said);
+        let shown = told.redact(said);
         assert!(!shown.contains("canary") && !shown.contains("dXNl"), "{shown}");
         assert!(shown.contains("may not GET /x?"), "{shown}");
-        assert_eq!(told.conceal("Access to 1 is restricted"), "Access to 1 is restricted");
+        assert_eq!(told.redact("Access to 1 is restricted"), "Access to 1 is restricted");
     }
 
     #[test]
