@@ -13,3 +13,4 @@ pub mod redact;
 pub mod safetensors;
 pub mod schedule;
 pub mod source_url;
+pub mod terminal_text;

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::terminal_text;
 use unicode_normalization::UnicodeNormalization as _;
 
 /// The longest directory entry that common file systems take (`NAME_MAX` on Linux), in bytes.
@@ -143,10 +144,8 @@ impl FromStr for ModelPath {
 }
 
 fn is_portable(c: char) -> bool {
-    // Bidirectional controls are refused with the rest: they make a name read as another.
-    !c.is_control()
-        && !matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
-        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    // Bidirectional controls would make a name read as another.
+    !terminal_text::is_unsafe(c) && !matches!(c, '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|')
 }
 
 fn check_component(component: &str) -> Result<(), ModelPathError> {
@@ -240,6 +239,7 @@ mod tests {
             "a\nb",
             "a\u{7f}b",
             "a\u{202e}b",
+            "a\u{61c}b",
             "x*",
             "x?",
         ] {

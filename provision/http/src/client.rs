@@ -27,6 +27,7 @@ use provision_core::backoff;
 use provision_core::byte_range::ByteRange;
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
+use provision_core::terminal_text;
 pub use reading::{Answer, End};
 
 /// How long a connection may lie idle and still be used: many servers close theirs after this, or a little later.
@@ -536,7 +537,7 @@ pub(super) fn is_redirect(status: StatusCode) -> bool {
 
 /// A server's words, made safe to print: no control characters, not longer than a line or two.
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    text.chars().filter(|c| !terminal_text::is_unsafe(*c)).take(200).collect()
 }
 
 #[expect(

@@ -15,6 +15,7 @@ use serde_json::Value;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::redact::Redactor;
+use provision_core::terminal_text::is_unsafe;
 
 /// How many bytes are worth looking at.
 pub const LOOK: usize = 4 << 10;
@@ -196,7 +197,7 @@ fn printable(text: &str, told: &Redactor) -> Option<String> {
             || word.len() > 32
             || (word.len() >= 12 && has(char::is_ascii_digit) && has(char::is_ascii_alphabetic))
     };
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    let words = text.split(|c: char| c.is_whitespace() || is_unsafe(c)).filter(|word| !word.is_empty());
     let words: Vec<&str> = words.map(|word| if is_secret(word) { "…" } else { word }).collect();
     let line: String = words.join(" ").chars().take(120).collect();
     (!line.is_empty()).then_some(line)

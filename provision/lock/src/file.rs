@@ -33,7 +33,7 @@ use rustix::fs::{Access, AtFlags, FlockOperation, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::edit::Document;
-use crate::shown::Shown;
+use provision_core::terminal_text::TerminalText;
 
 pub use turn::{LONGEST, Turn};
 
@@ -319,7 +319,7 @@ fn holder(draft: &File) -> String {
     let n = draft.read_at(&mut said, 0).unwrap_or(0);
     let said = String::from_utf8_lossy(&said[..n]);
     let whose = said.lines().next().and_then(|line| line.strip_prefix(WHOSE));
-    whose.map_or_else(|| "another process".to_owned(), |whose| Shown(whose).to_string())
+    whose.map_or_else(|| "another process".to_owned(), |whose| TerminalText(whose).to_string())
 }
 
 /// Whether `path` still leads to `file`.

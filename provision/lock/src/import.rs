@@ -16,7 +16,7 @@
 //! is an error. Sizes that are rounded for people are no sizes.
 //!
 //! Values of lists may be secrets (`header=Authorization: …`, a token in a query); messages name options and files, and
-//! show addresses without their queries (invariant I6). What they do show is [`Shown`]: a list comes from anybody.
+//! show addresses without their queries (invariant I6). What they do show is [`TerminalText`]: a list comes from anybody.
 
 mod aria2;
 mod columns;
@@ -36,8 +36,8 @@ use serde_json::Value;
 pub use join::{Imported, join};
 
 use crate::layout::{self, Hints, LayoutError};
-use crate::shown::Shown;
 use crate::source::{Source, SourceError};
+use provision_core::terminal_text::TerminalText;
 
 /// The formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,7 +202,7 @@ pub enum ImportError {
         problem: String,
     },
     /// JSON of another kind than was said.
-    #[error("{} is no {format}", Shown(list))]
+    #[error("{} is no {format}", TerminalText(list))]
     Shape {
         /// What the list is called.
         list: String,
@@ -213,7 +213,7 @@ pub enum ImportError {
     #[error(
         "{} is a workflow in API format, which does not say where its models come from; save it with \
          \"Save\" or \"Export\" instead of \"Export (API)\"",
-        Shown(list)
+        TerminalText(list)
     )]
     ApiWorkflow {
         /// What the list is called.
@@ -222,7 +222,7 @@ pub enum ImportError {
     /// No format fits.
     #[error(
         "{} is in none of the formats that are read ({}); say which one is meant with --format",
-        Shown(list),
+        TerminalText(list),
         Format::ALL.map(Format::name).join(", ")
     )]
     Unknown {
@@ -230,7 +230,7 @@ pub enum ImportError {
         list: String,
     },
     /// Nothing in it.
-    #[error("{} has nothing in it", Shown(list))]
+    #[error("{} has nothing in it", TerminalText(list))]
     Empty {
         /// What the list is called.
         list: String,
@@ -238,7 +238,7 @@ pub enum ImportError {
     /// Two digests for one path.
     #[error(
         "{}: {first} and {second} give it different digests; one of the lists is wrong, or they mean two files",
-        Shown(path)
+        TerminalText(path)
     )]
     Conflict {
         /// The path.
@@ -417,15 +417,15 @@ impl fmt::Display for Format {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
-            At::Line(line) => write!(f, "{}:{line}", Shown(&self.list)),
-            At::Entry(entry) => write!(f, "{}, {}", Shown(&self.list), Shown(entry)),
+            At::Line(line) => write!(f, "{}:{line}", TerminalText(&self.list)),
+            At::Entry(entry) => write!(f, "{}, {}", TerminalText(&self.list), TerminalText(entry)),
         }
     }
 }
 
 impl fmt::Display for Unused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.place, Shown(&self.what), Shown(&self.why))
+        write!(f, "{}: {}: {}", self.place, TerminalText(&self.what), TerminalText(&self.why))
     }
 }
 

@@ -13,7 +13,7 @@
 
 use provision_core::model_path::{ModelPath, ModelPathError};
 
-use crate::shown::Shown;
+use provision_core::terminal_text::TerminalText;
 
 /// `ComfyUI`'s folders below `models`. `clip` and `unet` are the older names of `text_encoders` and `diffusion_models`, and
 /// still looked into.
@@ -81,7 +81,7 @@ pub enum LayoutError {
         pattern: String,
     },
     /// A directory, and no name for the file in it.
-    #[error("the source does not tell the file's name; give --path {}NAME", Shown(directory))]
+    #[error("the source does not tell the file's name; give --path {}NAME", TerminalText(directory))]
     NoName {
         /// The directory.
         directory: String,

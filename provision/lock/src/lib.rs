@@ -8,8 +8,6 @@
 //!
 //! Modules are listed from what knows least to what knows most; each may use those above it only.
 
-pub mod shown;
-
 pub mod entry;
 pub mod expiry;
 pub mod source;

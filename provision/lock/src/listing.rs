@@ -11,8 +11,8 @@ use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, Model};
 use serde_json::{Value, json};
 
-use crate::shown::Shown;
 use crate::source::Source;
+use provision_core::terminal_text::TerminalText;
 
 /// One model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub fn table(rows: &[Row], columns: Option<usize>) -> String {
     let cells = |row: &Row| {
         let groups = if row.groups.is_empty() { "-".to_owned() } else { row.groups.join(",") };
         [row.path.clone(), row.size.to_string(), groups, row.state().to_owned(), row.source.clone()]
-            .map(|cell| Shown(cell).to_string())
+            .map(|cell| TerminalText(cell).to_string())
     };
     let head = ["PATH", "BYTES", "GROUPS", "STATE", "SOURCE"].map(str::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();

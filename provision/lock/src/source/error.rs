@@ -5,7 +5,7 @@ use std::fmt;
 use provision_core::digest::DigestError;
 use provision_core::source_url::SourceUrlError;
 
-use crate::shown::Shown;
+use provision_core::terminal_text::TerminalText;
 
 /// Why a text is no [`Source`](super::Source).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum SourceError {
         wrong: Wrong,
     },
     /// A page for people, which has no one file behind it.
-    #[error("this is the page of {what}, not a file; {}", Shown(instead))]
+    #[error("this is the page of {what}, not a file; {}", TerminalText(instead))]
     Page {
         /// What it shows.
         what: &'static str,

@@ -12,11 +12,11 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
+use provision_core::terminal_text::TerminalText;
 use provision_http::HttpClient;
 use provision_http::metadata::{OnWait, Wait};
 use provision_lock::make::{MakeError, Maker};
 use provision_lock::resolve::{Kind, Resolver};
-use provision_lock::shown::Shown;
 use provision_lock::stream::{Reader, StreamError};
 
 /// Where bytes are kept that have to be read.
@@ -144,7 +144,7 @@ impl Failures {
     }
 
     pub(super) fn add_make(&mut self, error: &MakeError) {
-        self.add(code_of_make(error), Shown(error));
+        self.add(code_of_make(error), TerminalText(error));
     }
 
     /// Ends with the worst of them, as a fetch does: integrity before refusal before disk before network.

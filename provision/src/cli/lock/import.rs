@@ -13,10 +13,10 @@ use std::ops::ControlFlow;
 use crate::cli::exit::{Code, Failure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
+use provision_core::terminal_text::TerminalText;
 use provision_lock::import::{Format, Unused, Why, join, read};
 use provision_lock::layout::LayoutError;
 use provision_lock::make::{MakeError, Order};
-use provision_lock::shown::Shown;
 
 use super::asking::{Asking, Failures, Parts};
 use super::{LockFile, add, write};
@@ -123,7 +123,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
                 error => error.to_string(),
             };
             let code = super::asking::code_of_make(&error);
-            failures.add(code, Shown(format_args!("{}: {why}", wanted.place)));
+            failures.add(code, TerminalText(format_args!("{}: {why}", wanted.place)));
         }
         if goes_on.is_break() {
             break;
@@ -163,6 +163,6 @@ fn note(lock: &Utf8Path, without_address: &[&Unused]) {
         "note: not in the lock, since the lists give no address (`cargo xtask lock add SOURCE` takes one):"
     );
     for unused in missing {
-        eprintln!("  {}: {}", unused.place, Shown(&unused.what));
+        eprintln!("  {}: {}", unused.place, TerminalText(&unused.what));
     }
 }

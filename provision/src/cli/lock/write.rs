@@ -12,11 +12,11 @@ use crate::cli::exit::{Code, Failure};
 use crate::cli::human;
 use camino::Utf8Path;
 use provision_core::source_url::SourceUrl;
+use provision_core::terminal_text::TerminalText;
 use provision_lock::edit::{EditError, Outcome};
 use provision_lock::entry::Entry;
 use provision_lock::file::{Turn, edit};
 use provision_lock::make::Made;
-use provision_lock::shown::Shown;
 use provision_lock::source::Source;
 
 use super::EditFailure;
@@ -116,11 +116,11 @@ pub(super) fn say(entry: &Entry, outcome: &Outcome) {
             // As `lock list` says it: another file may come to be there, and then `check` and a fetch say so.
             let is_pinned = Source::of_url(&entry.url).is_pinned();
             let moving = if is_pinned { "" } else { "  (moving)" };
-            println!("added      {}  {size}  {}{moving}", entry.path, Shown(from(entry)));
+            println!("added      {}  {size}  {}{moving}", entry.path, TerminalText(from(entry)));
         }
         Outcome::Unchanged => println!("unchanged  {}  {size}", entry.path),
         Outcome::Updated(before) => {
-            println!("updated    {}  {}", entry.path, Shown(change(before, entry)));
+            println!("updated    {}  {}", entry.path, TerminalText(change(before, entry)));
             let is_gone = |mirror: &&SourceUrl| **mirror != entry.url && !entry.mirrors.contains(mirror);
             for mirror in before.mirrors.iter().filter(is_gone) {
                 eprintln!(
@@ -181,8 +181,8 @@ fn collect(entries: &mut Vec<Entry>, entry: Entry, failures: &mut Failures) {
             format!(
                 "{} is wanted twice, from {} and from {}; give one of them another --path",
                 entry.path,
-                Shown(from(known)),
-                Shown(from(&entry))
+                TerminalText(from(known)),
+                TerminalText(from(&entry))
             ),
         ),
     }

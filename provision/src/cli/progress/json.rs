@@ -15,9 +15,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::plain::Plain;
-use super::text::is_harmful;
 use super::{Clock, Progress, lock};
 use provision_core::event::{Event, FileIndex, Observer};
+use provision_core::terminal_text::is_unsafe;
 
 /// Between two `received` of a file.
 const BETWEEN: Duration = Duration::from_millis(100);
@@ -94,7 +94,7 @@ impl Json {
         }
         let at = (self.clock)().as_millis() as f64 / 1000.0;
         let Ok(mut line) = serde_json::to_string(&Line { at, event }) else { return };
-        if line.contains(is_harmful) {
+        if line.contains(is_unsafe) {
             line = escaped(&line);
         }
         line.push('\n');
@@ -164,7 +164,7 @@ fn file_of(event: &Event) -> Option<FileIndex> {
 fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + 16);
     for c in json.chars() {
-        if is_harmful(c) {
+        if is_unsafe(c) {
             // All of them are in the basic plane: one code unit.
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {

@@ -3,6 +3,7 @@
 //! Widths are those of [`unicode_width`] per character, which is also how indicatif counts: the two must agree, or
 //! lines wrap that were thought to fit.
 
+use provision_core::terminal_text::is_unsafe;
 use unicode_width::UnicodeWidthChar as _;
 
 /// No reason that is worth reading is longer; a server's error page is.
@@ -29,7 +30,7 @@ pub(super) fn clean(text: &str) -> String {
                     length += 1;
                 }
             }
-            c if is_harmful(c) => {}
+            c if is_unsafe(c) => {}
             c => {
                 out.push(c);
                 length += 1;
@@ -38,15 +39,6 @@ pub(super) fn clean(text: &str) -> String {
     }
     out.truncate(out.trim_end().len());
     out
-}
-
-/// Whether a character can do something to a terminal, or to the reading order of what follows.
-pub(super) fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
-        )
 }
 
 /// What follows an escape sequence (ECMA-48), of which the ESC is already taken.
@@ -264,7 +256,7 @@ mod tests {
         #[test]
         fn nothing_harmful_comes_through(text in "([\\x00-\\x9f]|\\x1b[\\[\\]P(]|\\PC|\u{202e}){0,40}") {
             let shown = clean(&text);
-            prop_assert!(!shown.chars().any(is_harmful), "{text:?} as {shown:?}");
+            prop_assert!(!shown.chars().any(is_unsafe), "{text:?} as {shown:?}");
             prop_assert_eq!(clean(&shown), shown);
         }
 

@@ -2,9 +2,10 @@ use indicatif::{InMemoryTerm, TermLike as _};
 
 use super::super::Verbosity;
 use super::super::testing::*;
-use super::super::text::{Paint, is_harmful};
+use super::super::text::Paint;
 use super::*;
 use provision_core::event::Planned;
+use provision_core::terminal_text::is_unsafe;
 
 impl Screenful for InMemoryTerm {
     fn size(&self) -> (usize, usize) {
@@ -225,7 +226,7 @@ fn names_and_reasons_cannot_reach_the_terminal() {
             fixture.screen.tick();
         }
         let contents = fixture.term.contents();
-        assert!(!contents.chars().any(|c| is_harmful(c) && c != '\n'), "{contents:?}");
+        assert!(!contents.chars().any(|c| is_unsafe(c) && c != '\n'), "{contents:?}");
         assert!(contents.starts_with("waiting for another run that holds x warning: forged"));
         let moves = fixture.term.moves_since_last_check();
         assert!(!moves.contains("[2J") && !moves.contains("owned"), "{moves}");

@@ -1,9 +1,9 @@
 use super::super::testing::*;
 use super::super::text::Paint;
-use super::super::text::is_harmful;
 use super::super::{Verbosity, clock};
 use super::*;
 use provision_core::event::{Outcome, Planned};
+use provision_core::terminal_text::is_unsafe;
 
 fn plain(verbosity: Verbosity, colour: bool) -> (Plain, FakeClock, Written) {
     let (clock, out) = (FakeClock::default(), Written::default());
@@ -237,7 +237,7 @@ fn names_and_reasons_cannot_reach_the_terminal_or_forge_a_line() {
     let events = hostile();
     tell(&plain, &events);
     let text = out.text();
-    assert!(!text.chars().any(|c| is_harmful(c) && c != '\n'), "{text:?}");
+    assert!(!text.chars().any(|c| is_unsafe(c) && c != '\n'), "{text:?}");
     assert!(!text.lines().any(|line| line.starts_with("warning: forged")), "{text}");
     // All but the one that says nothing.
     assert_eq!(text.lines().count(), events.len() - 1);
