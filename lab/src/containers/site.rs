@@ -114,7 +114,7 @@ impl Site {
     }
 
     pub(super) fn complaints(&self) -> String {
-        self.nginx.as_ref().map(Nginx::complaints).unwrap_or_default()
+        self.nginx.as_ref().map(Nginx::log).unwrap_or_default()
     }
 
     /// Bytes of all the files.
@@ -139,7 +139,6 @@ fn lock(assets: &Assets, base: &str) -> Result<Lock> {
     let entry = |((directory, _), file): ((&str, u64), &&Asset)| Entry {
         path: format!("{directory}/{}", Utf8Path::new(&file.path).file_name().unwrap_or_default()),
         url: format!("{base}/{}", file.path),
-        mirrors: Vec::new(),
         size: file.size,
         sha256: file.sha256.clone(),
         group: "image-edit",

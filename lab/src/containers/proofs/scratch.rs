@@ -58,7 +58,7 @@ pub(super) fn run(world: &mut World) -> Result<Done> {
         .exited(0)?
         .says(&["done: "])?;
     world.complete(&volume)?;
-    let asked = names.asked(HOST)?;
+    let asked = names.queries(HOST)?;
     ensure!(asked > 0, "nobody asked the name server for {HOST}:\n{}", names.log());
     world.engine.container(&volume, &[SCRATCH, "verify"])?.exited(0)?;
     world
