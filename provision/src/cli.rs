@@ -1,8 +1,7 @@
-//! The shell around the library: arguments, environment, progress, messages, exit codes.
+//! The command line around the library crates: arguments, environment, progress, messages, exit codes.
 //!
-//! Shared by both binaries (`provision` and `cargo xtask`), so that an option means the same in CI, in a Dockerfile
-//! and at container start. Everything that reads the environment is in [`environment`]; everything that is drawn is
-//! in [`progress`].
+//! Both binaries (`provision` and `cargo xtask`) use it, so an option means the same in CI, in a Dockerfile and at container
+//! start. [`environment`] alone reads environment variables; [`progress`] alone draws.
 
 pub mod arguments;
 pub mod cache;
@@ -22,12 +21,12 @@ pub mod verify;
 
 use std::io::Write as _;
 
-/// Says something to the person at standard error. A closed one is no reason to fail.
+/// Writes a message to standard error. A closed stream is no failure.
 pub(crate) fn say(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }
 
-/// Writes a line of what was asked for to standard output.
+/// Writes a result line to standard output.
 pub(crate) fn tell(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

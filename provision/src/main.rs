@@ -1,4 +1,4 @@
-//! `provision`: the runtime binary. Parses, calls the shell, maps errors to exit codes.
+//! `provision`: the runtime binary. It parses arguments, calls the command, and maps errors to exit codes.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use provision::cli::arguments::{EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
 use provision::cli::{fetch, status, verify};
 
-/// Puts model files where a container needs them: fast, proven, and never half there
+/// Puts model files where a container needs them: fast, verified, and never half there
 #[derive(Parser)]
 #[command(name = "provision", version)]
 struct Program {
@@ -16,9 +16,9 @@ struct Program {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Fetch the models of a lock, prove them, install them
+    /// Fetch the models of a lock, verify and install them
     Fetch(Box<FetchCommand>),
-    /// What a container calls at its start: marker, baked copies, then a fetch of what is missing
+    /// Container start: check the marker, copy baked models, fetch the missing ones
     Ensure(Box<EnsureArgs>),
     /// Hash every model and list what is wrong
     Verify(VerifyArgs),
@@ -26,7 +26,7 @@ enum Command {
     Status(StatusArgs),
 }
 
-/// The lock where none is given.
+/// The default lock.
 const LOCK: &str = "models.lock";
 
 fn main() -> ExitCode {

@@ -15,12 +15,12 @@ use provision_core::schedule::Limits;
 use provision_engine::fetch::{Baked, BakedMode, FetchConfig, Verify};
 use provision_engine::transfer::TransferConfig;
 
-/// Where locks are.
+/// The locks of a run.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Locks {
-    /// The lockfile, a path or an https address; `-` reads standard input. Repeatable: what any of them lists is wanted
+    /// The lockfile, a path or an https address; `-` reads standard input. Repeatable: several locks are one set
     /// [default: models.lock, for cargo xtask at the workspace root]
-    // Not shown with its value in the environment: an address may be signed.
+    // Help does not show the variable's value: an address may be signed.
     #[arg(
         long,
         value_name = "PATH|URL",
@@ -29,12 +29,12 @@ pub struct Locks {
         hide_env_values = true
     )]
     pub lock: Vec<String>,
-    /// The SHA-256 that the lock at an address has to have; once for each address, in their order
+    /// The SHA-256 of the lock at an address; once for each address, in their order
     #[arg(long, value_name = "HEX", env = "PROVISION_LOCK_SHA256", value_delimiter = ',')]
     pub lock_sha256: Vec<Sha256>,
 }
 
-/// Where the locks are and where the models are.
+/// The locks and the destination.
 #[derive(Args, Debug, Clone)]
 pub struct Place {
     /// The locks.
@@ -45,7 +45,7 @@ pub struct Place {
     pub dest: Utf8PathBuf,
 }
 
-/// Which of the lock's models.
+/// A choice of the lock's models.
 #[derive(Args, Debug, Clone, Default)]
 pub struct Choice {
     /// Only these models: a path, a file stem, or a glob over paths
@@ -57,7 +57,7 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Whether nothing is left out.
+    /// Returns true if it leaves nothing out.
     pub fn is_everything(&self) -> bool {
         self.models.is_empty() && self.groups.is_empty()
     }
@@ -69,7 +69,7 @@ impl From<Choice> for Selection {
     }
 }
 
-/// How much is said.
+/// Verbosity.
 #[derive(Args, Debug, Clone, Copy)]
 pub struct Output {
     /// Say more: connections, checks, two lines for each file
@@ -91,10 +91,10 @@ impl Output {
     }
 }
 
-/// What counts as present.
+/// The check that makes a file count as present.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyMode {
-    /// What the marker vouches for by size and mtime; the rest by digest
+    /// Files that the marker lists, by size and mtime; all others by digest
     Marker,
     /// Every file of the right size
     Quick,
@@ -102,18 +102,18 @@ pub enum VerifyMode {
     Full,
 }
 
-/// How long a fetch waits for another run.
+/// The default wait of a fetch for another run.
 const WAIT: Duration = Duration::from_mins(10);
-/// How long a container's start does: the other one may be fetching everything, and then there is nothing left to do.
+/// The default wait of a container start: the other run may be fetching everything, and then nothing is left to do.
 const WAIT_AT_START: Duration = Duration::from_hours(6);
 
 /// Options of a fetch.
 #[derive(Args, Debug, Clone)]
 pub struct FetchArgs {
-    /// Which models.
+    /// The models.
     #[command(flatten)]
     pub choice: Choice,
-    /// From where to where.
+    /// Locks and destination.
     #[command(flatten)]
     pub place: Place,
     /// Ceiling for the connections of the whole run
@@ -128,10 +128,10 @@ pub struct FetchArgs {
     /// Failures in a row, without a byte gained, that end a source
     #[arg(long, value_name = "N", env = "PROVISION_RETRIES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub retries: u32,
-    /// What counts as present
+    /// The check that makes a file count as present
     #[arg(long, value_name = "WHAT", env = "PROVISION_VERIFY", value_enum, default_value_t = VerifyMode::Marker, hide_possible_values = false)]
     pub verify: VerifyMode,
-    /// Fetch again whatever is there
+    /// Fetch again, whatever is installed
     #[arg(long, env = "PROVISION_FORCE", value_parser = FalseyValueParser::new())]
     pub force: bool,
     /// Print the plan and stop: per file present, resume or fetch, bytes to go, free space
@@ -140,26 +140,26 @@ pub struct FetchArgs {
     /// Never touch the network; fail if something is missing
     #[arg(long, env = "PROVISION_OFFLINE", value_parser = FalseyValueParser::new())]
     pub offline: bool,
-    /// A store of files by digest, shared by projects and builds: looked into first, filled by what is fetched
+    /// A directory of files by digest, shared by projects and builds: read first, filled by each download
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
     pub cache: Option<Utf8PathBuf>,
     /// The longest wait for another run in the same destination, such as 30m [default: 10m, for
     /// ensure 6h]
     #[arg(long, value_name = "TIME", env = "PROVISION_WAIT", value_parser = human::parse_duration)]
     pub wait: Option<Duration>,
-    /// How progress is shown; auto: bars on a terminal, plain lines elsewhere
+    /// Progress display; auto: bars on a terminal, plain lines elsewhere
     #[arg(long, value_name = "HOW", env = "PROVISION_PROGRESS", value_enum, default_value_t = Mode::Auto)]
     pub progress: Mode,
     /// Write the run's report as JSON: per file source, bytes, seconds, connections, retries; totals
     #[arg(long, value_name = "PATH", env = "PROVISION_REPORT")]
     pub report: Option<Utf8PathBuf>,
-    /// How much is said.
+    /// Verbosity.
     #[command(flatten)]
     pub output: Output,
 }
 
 impl FetchArgs {
-    /// What the library is told.
+    /// The configuration for the engine.
     pub fn config(&self) -> FetchConfig {
         FetchConfig {
             transfer: TransferConfig {
@@ -185,10 +185,10 @@ impl FetchArgs {
     }
 }
 
-/// What is done with a complete set, for a build.
+/// The use of a complete set, for a build.
 #[derive(Args, Debug, Clone, Default)]
 pub struct LayersArg {
-    /// When all is right, move each top directory of the models to a tree of its own below DIR, for image layers
+    /// Once the set is complete, move each top directory of the models to a tree of its own below DIR, for image layers
     #[arg(long, value_name = "DIR", env = "PROVISION_LAYERS")]
     pub layers: Option<Utf8PathBuf>,
 }
@@ -196,45 +196,44 @@ pub struct LayersArg {
 /// Options of `provision fetch`.
 #[derive(Args, Debug, Clone)]
 pub struct FetchCommand {
-    /// What and how.
+    /// The fetch itself.
     #[command(flatten)]
     pub fetch: FetchArgs,
-    /// What then.
+    /// The step after it.
     #[command(flatten)]
     pub layers: LayersArg,
 }
 
-/// How a baked file gets to the destination.
+/// The way of a baked file into the destination.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BakedModeArg {
-    /// It is copied (sharing its blocks where the file system can)
+    /// Copy it (sharing blocks where the file system can)
     Copy,
-    /// It stays where it is, and a symlink leads to it
+    /// Leave it in place and make a symlink to it
     Symlink,
 }
 
 /// Options of `ensure`.
 #[derive(Args, Debug, Clone)]
 pub struct EnsureArgs {
-    /// A directory of models that came with the image, laid out like the destination; what is right in it is not
-    /// fetched
+    /// A directory of models in the image, laid out like the destination; valid files in it are not fetched
     #[arg(long, value_name = "DIR", env = "PROVISION_BAKED")]
     pub baked: Option<Utf8PathBuf>,
-    /// How baked files get to the destination
+    /// The way of baked files into the destination
     #[arg(long, value_name = "HOW", env = "PROVISION_BAKED_MODE", value_enum, default_value_t = BakedModeArg::Copy)]
     pub baked_mode: BakedModeArg,
-    /// Everything that a fetch takes.
+    /// All options of a fetch.
     #[command(flatten)]
     pub fetch: FetchArgs,
 }
 
 impl EnsureArgs {
-    /// The fetch's options, with what is different at a container's start.
+    /// The fetch's options, with the defaults of a container start.
     pub fn fetch(&self) -> FetchArgs {
         FetchArgs { wait: self.fetch.wait.or(Some(WAIT_AT_START)), ..self.fetch.clone() }
     }
 
-    /// The baked directory, as an absolute path: symlinks in the destination lead to it from elsewhere.
+    /// The baked directory as an absolute path, since symlinks in the destination lead to it.
     pub fn baked(&self) -> std::io::Result<Option<Baked>> {
         let Some(directory) = &self.baked else { return Ok(None) };
         let mode = match self.baked_mode {
@@ -248,22 +247,22 @@ impl EnsureArgs {
 /// Options of `cache`.
 #[derive(Args, Debug, Clone)]
 pub struct CacheArgs {
-    /// What to do with it.
+    /// The action.
     #[command(subcommand)]
     pub command: CacheCommand,
 }
 
-/// What to do with a cache.
+/// An action on a cache.
 #[derive(Subcommand, Debug, Clone)]
 pub enum CacheCommand {
-    /// What is in it: digest, size, when it was used last, and its names in the lock at hand
+    /// List its files: digest, size, last use, and their names in the given lock
     List(CachePlace),
-    /// Remove what exceeds the bounds, what was used longest ago first
+    /// Remove files beyond the bounds, least recently used first
     Prune {
-        /// Where it is.
+        /// The cache.
         #[command(flatten)]
         place: CachePlace,
-        /// What may stay.
+        /// The bounds.
         #[command(flatten)]
         bounds: CacheBounds,
         /// Only say what would be removed
@@ -272,14 +271,14 @@ pub enum CacheCommand {
     },
 }
 
-/// What may stay in a cache.
+/// The bounds of a cache.
 #[derive(Args, Debug, Clone)]
 #[group(required = true, multiple = true)]
 pub struct CacheBounds {
-    /// Bytes that may stay, such as 100G (K, M, G are decimal)
+    /// Bytes to keep, such as 100G (K, M, G are decimal)
     #[arg(long, value_name = "SIZE", value_parser = human::parse_size)]
     pub max_size: Option<u64>,
-    /// Remove what was not used for this long, such as 30d
+    /// Remove files unused for this long, such as 30d
     #[arg(long, value_name = "TIME", value_parser = human::parse_duration)]
     pub unused_for: Option<Duration>,
     /// Remove everything
@@ -287,13 +286,13 @@ pub struct CacheBounds {
     pub all: bool,
 }
 
-/// Where a cache is.
+/// The location of a cache.
 #[derive(Args, Debug, Clone)]
 pub struct CachePlace {
     /// The cache's directory
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
     pub cache: Utf8PathBuf,
-    /// Locks that know the files' names.
+    /// Locks that give the files their names.
     #[command(flatten)]
     pub locks: Locks,
 }
@@ -301,13 +300,13 @@ pub struct CachePlace {
 /// Options of `verify`.
 #[derive(Args, Debug, Clone)]
 pub struct VerifyArgs {
-    /// Which models.
+    /// The models.
     #[command(flatten)]
     pub choice: Choice,
-    /// Where they are.
+    /// Locks and destination.
     #[command(flatten)]
     pub place: Place,
-    /// How much is said.
+    /// Verbosity.
     #[command(flatten)]
     pub output: Output,
 }
@@ -315,15 +314,15 @@ pub struct VerifyArgs {
 /// Options of `status`.
 #[derive(Args, Debug, Clone)]
 pub struct StatusArgs {
-    /// Which models.
+    /// The models.
     #[command(flatten)]
     pub choice: Choice,
-    /// Where they are.
+    /// Locks and destination.
     #[command(flatten)]
     pub place: Place,
 }
 
-/// How many threads hash.
+/// The number of hashing threads.
 pub fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

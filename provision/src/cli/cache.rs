@@ -13,10 +13,10 @@ use provision_core::lockfile::Lockfile;
 use provision_disk::{Acquire, DestinationLock};
 use provision_engine::cache::{Bounds, Cache, Entry};
 
-/// Does what `args` ask for.
+/// Runs the command.
 ///
 /// # Errors
-/// Where the cache cannot be read, or a run is fetching into it and nothing may be removed.
+/// The cache cannot be read, or a run is fetching into it and nothing may be removed.
 pub fn run(args: &CacheArgs, default_lock: &str) -> Result<(), Failure> {
     match &args.command {
         CacheCommand::List(place) => list(place, default_lock),
@@ -50,7 +50,7 @@ fn prune(place: &CachePlace, bounds: &CacheBounds, dry_run: bool, default_lock: 
     let removed = if dry_run {
         cache.excess(limits)?
     } else {
-        // Parts must not be taken from under a run.
+        // A running fetch uses its parts: nothing may be removed under it.
         let _lock = match DestinationLock::try_acquire(cache.place())? {
             Acquire::Acquired(lock) => lock,
             Acquire::Held(holder) => {
@@ -109,11 +109,11 @@ fn now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// What a lock calls the files of a cache.
+/// The names that locks give to the files of a cache.
 struct Names(Option<Lockfile>);
 
 impl Names {
-    /// Names only make the list easier to read: no lock is no error, unless it was named.
+    /// Names only make the list easier to read: a missing default lock is no error.
     fn of(place: &CachePlace, default_lock: &str) -> Result<Self, Failure> {
         if place.locks.lock.is_empty() && !Utf8Path::new(default_lock).exists() {
             return Ok(Self(None));

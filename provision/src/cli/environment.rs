@@ -1,4 +1,4 @@
-//! What the environment says: tokens, proxies, certificates. The only place that reads it.
+//! The environment: tokens, proxies, certificates. No other module reads it (I4).
 
 #![expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
 
@@ -13,25 +13,25 @@ use provision_http::{ClientConfig, Credential, Credentials, Proxies, Roots};
 
 /// The Hub's own hosts.
 const HUB: [&str; 2] = ["huggingface.co", "hf.co"];
-/// GitHub's own host for its API, and `ModelScope`'s own ones.
+/// The own hosts of GitHub's API and of `ModelScope`.
 const GITHUB_API: &str = "api.github.com";
 const MODELSCOPE: [&str; 2] = ["modelscope.cn", "www.modelscope.cn"];
 /// Civitai's own host.
 const CIVITAI: &str = "civitai.com";
 
-/// A variable's value; `None` where it is unset, empty or not text.
+/// A variable's value; `None` if it is unset, empty or not text.
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// Takes an option's variable that is set to nothing for one that is not set: that is how files for containers unset one.
-/// To be called before there are threads.
+/// Unsets each option's variable that is empty: environment files for containers unset a variable that way. Call it
+/// before any thread starts.
 pub fn forget_empty() {
     let is_empty = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
         value.is_empty() && name.to_string_lossy().starts_with("PROVISION_")
     };
     for (name, _) in std::env::vars_os().filter(is_empty) {
-        // SAFETY: nobody else reads the environment yet.
+        // SAFETY: no other thread exists that could read the environment.
         unsafe { std::env::remove_var(name) };
     }
 }
@@ -40,17 +40,17 @@ fn either(lower: &str, upper: &str) -> Option<String> {
     variable(lower).or_else(|| variable(upper))
 }
 
-/// Whether standard error is a terminal that wants colour (<https://no-color.org>).
+/// Returns true if standard error is a terminal that wants colour (<https://no-color.org>).
 pub fn wants_colour() -> bool {
     std::io::stderr().is_terminal()
         && variable("NO_COLOR").is_none()
         && variable("TERM").as_deref() != Some("dumb")
 }
 
-/// Everything that requests need to know, and what people should know about that.
+/// The HTTP configuration, and warnings for the user.
 ///
 /// # Errors
-/// Usage errors, before any network: a value that cannot be meant is not passed over. Secrets are not repeated.
+/// Usage errors, before any network: an invalid value is never ignored. Errors do not repeat secrets.
 pub fn origin() -> Result<(ClientConfig, Vec<String>), Failure> {
     let endpoints = [
         (&HUB[..1], endpoint("HF_ENDPOINT")?),
@@ -73,7 +73,7 @@ pub fn origin() -> Result<(ClientConfig, Vec<String>), Failure> {
     Ok((config, warnings))
 }
 
-/// What requests need to know, read when the first of them is made; what people should know about that is said once.
+/// The HTTP configuration, read when the first request is made. Its warnings are printed once.
 #[derive(Debug, Default)]
 pub struct Network(Option<ClientConfig>);
 
@@ -100,7 +100,7 @@ fn endpoint(name: &str) -> Result<Option<SourceUrl>, Failure> {
     text.trim().parse().map(Some).map_err(unusable)
 }
 
-/// `endpoints`: what replaces the Hub, GitHub's API and `ModelScope`.
+/// `endpoints`: the addresses in place of the Hub, GitHub's API and `ModelScope`.
 fn credentials(
     [hub, github, modelscope]: [Option<&SourceUrl>; 3],
     warnings: &mut Vec<String>,
@@ -137,7 +137,7 @@ fn credentials(
     Ok(credentials)
 }
 
-/// A token goes into a header; what cannot is a mistake (a whole file pasted, say) and would be sent to nobody.
+/// A token goes into a header. A value that cannot (a whole pasted file, say) is a mistake and is refused.
 fn check_token(source: &str, token: String) -> Result<String, Failure> {
     if token.bytes().all(|b| b.is_ascii_graphic()) {
         return Ok(token);
@@ -152,8 +152,8 @@ fn token_of(name: &str) -> Result<Option<String>, Failure> {
     variable(name).map(|token| check_token(name, token.trim().to_owned())).transpose()
 }
 
-/// `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `$HF_HOME/token`, as the Hub's own client has it. A file that is
-/// not there is no token: a secret that was not passed to a build is not an error.
+/// `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `$HF_HOME/token`, as the Hub's own client reads them. A missing file
+/// means no token: a build without the secret is no error.
 fn hub_token() -> Result<Option<String>, Failure> {
     if let Some(token) = token_of("HF_TOKEN")? {
         return Ok(Some(token));
@@ -176,15 +176,15 @@ fn hub_token() -> Result<Option<String>, Failure> {
     }
 }
 
-/// What the netrc file says.
+/// The logins of a netrc file.
 enum Netrc {
     /// Host, login, password.
     Logins(Vec<(String, String, String)>),
-    /// Nobody has named the file, and it cannot be used: why. Most locks need no login, and one that does will say so.
+    /// The default file cannot be used, with the cause. Most locks need no login, and the error of one that does says so.
     ResponseError(String),
 }
 
-/// Logins by host. The `default` entry is left out: it would send a password to every host in a lock.
+/// Logins by host. The `default` entry is ignored: it would send a password to every host in a lock.
 fn netrc() -> Result<Netrc, Failure> {
     let named = variable("NETRC").map(Utf8PathBuf::from);
     let Some(path) = named.clone().or_else(|| Some(Utf8PathBuf::from(variable("HOME")?).join(".netrc")))
@@ -205,7 +205,7 @@ fn netrc() -> Result<Netrc, Failure> {
         }
         Err(error) => return unusable(format!("{what} cannot be read: {error}")),
     };
-    // The parser's own message may quote the file, and the file holds passwords.
+    // The parser's message may quote the file, which holds passwords.
     let Ok(parsed) = text.parse::<netrc::Netrc>() else {
         return unusable(format!(
             "{what} cannot be understood; its lines look like `machine HOST login NAME password WORD`"
@@ -215,7 +215,7 @@ fn netrc() -> Result<Netrc, Failure> {
     Ok(Netrc::Logins(parsed.hosts.into_iter().filter(|(host, _)| host != "default").map(entry).collect()))
 }
 
-/// The usual variables. `HTTP_PROXY` in capitals is not read where a web server may have set it from a request's
+/// The usual proxy variables. `HTTP_PROXY` in capitals is ignored where a web server may have set it from a request's
 /// header (CVE-2016-5385).
 fn proxies() -> Proxies {
     let all = either("all_proxy", "ALL_PROXY");
@@ -229,7 +229,7 @@ fn proxies() -> Proxies {
     }
 }
 
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` if they are set, else the system's store, else the bundled one.
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` if set, else the system's store, else the bundled one.
 fn roots() -> Result<Roots, Failure> {
     let (file, directory) = (variable("SSL_CERT_FILE"), variable("SSL_CERT_DIR"));
     if file.is_none() && directory.is_none() {
@@ -247,7 +247,7 @@ fn roots() -> Result<Roots, Failure> {
     Ok(Roots::Only(certificates))
 }
 
-/// All certificates there; none is an error, since whoever sets the variable does not mean any others.
+/// All certificates in the directories. Finding none is an error: the variable asks for these and no others.
 fn certificates_at(
     variable: &str,
     file: Option<&Utf8Path>,

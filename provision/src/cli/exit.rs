@@ -8,13 +8,13 @@ use provision_disk::StoreError;
 use provision_engine::fetch::FetchError;
 use provision_engine::transfer::FileError;
 
-/// What a program ends with. Scripts may rely on the numbers.
+/// The exit codes. Scripts may rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
-    /// Something that should not happen.
+    /// An unexpected failure.
     Unexpected = 1,
-    /// Arguments that make no sense.
+    /// Invalid arguments.
     Usage = 2,
     /// `models.lock` is invalid.
     Lock = 3,
@@ -22,9 +22,9 @@ pub enum Code {
     Network = 4,
     /// Every source had wrong bytes, or files on disk are wrong.
     Integrity = 5,
-    /// A source wants a token or a permission.
+    /// A source needs a token or a permission.
     Refused = 6,
-    /// The disk.
+    /// The disk failed or is full.
     Disk = 7,
     /// Another run holds the destination.
     Busy = 8,
@@ -45,9 +45,9 @@ impl From<Code> for ExitCode {
 /// A failure that ends the program.
 #[derive(Debug)]
 pub struct Failure {
-    /// What it ends with.
+    /// Its exit code.
     pub code: Code,
-    /// What to say; empty where everything has been said.
+    /// The message; empty if it was printed already.
     pub message: String,
 }
 
@@ -104,13 +104,13 @@ impl From<FetchError> for Failure {
     }
 }
 
-/// The code for files that failed: integrity before refusal before disk before network.
+/// The code for failed files: integrity before refusal before disk before network.
 pub fn code_of<'a>(failures: impl IntoIterator<Item = &'a FileError>) -> Code {
     let rank = |error: &FileError| match error {
         FileError { store: None, .. } if error.is_integrity() => (3, Code::Integrity),
         FileError { store: None, .. } if error.is_refusal() => (2, Code::Refused),
         FileError { store: Some(_), .. } => (1, Code::Disk),
-        // What is short is this process's, as where a file cannot be opened.
+        // This process lacks descriptors, as when a file cannot be opened.
         FileError { .. } if error.is_out_of_descriptors() => (1, Code::Disk),
         FileError { .. } => (0, Code::Network),
     };

@@ -19,10 +19,10 @@ use provision_disk::StoreError;
 use provision_engine::fetch::{self, Baked, FetchError, Job, Local, Report, Verify};
 use provision_http::{ClientConfig, HttpClient};
 
-/// Fetches what `args` ask for.
+/// Fetches the models.
 ///
 /// # Errors
-/// Whatever ends the program with another code than 0.
+/// Every failure that ends the program with another code than 0.
 pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(), Failure> {
     let mut network = Network::default();
     let texts = read(args, default_lock, &mut network)?;
@@ -37,10 +37,10 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     super::layers::lay_out(args, &lock, layers)
 }
 
-/// `provision ensure`: a fetch that looks into the baked directory first.
+/// `provision ensure`: a fetch that reads the baked directory first.
 ///
 /// # Errors
-/// Whatever ends the program with another code than 0.
+/// Every failure that ends the program with another code than 0.
 pub fn ensure(args: &EnsureArgs, default_lock: &str) -> Result<(), Failure> {
     let baked = args.baked().map_err(|error| Failure::new(Code::Usage, format!("--baked: {error}")))?;
     let (args, mut network) = (args.fetch(), Network::default());
@@ -54,7 +54,7 @@ fn read(args: &FetchArgs, default_lock: &str, network: &mut Network) -> Result<T
     locks::read_all(&args.place, default_lock, &mut asking)
 }
 
-/// Does the job. Afterwards locks that came from elsewhere are kept beside the models.
+/// Runs the job, then keeps locks from an address beside the models.
 fn provide(
     args: &FetchArgs,
     baked: Option<Baked>,
@@ -82,8 +82,7 @@ fn install(
         && args.report.is_none()
         && let Some((files, marker)) = fetch::marker_covers_texts(&args.place.dest, &texts.texts())
     {
-        // Nothing is set up, not even the lock is parsed, for a run that has nothing to do: a container starts in
-        // milliseconds.
+        // A complete set needs no setup, not even a parsed lock: a container then starts in milliseconds.
         up_to_date(args, marker, files);
         return Ok(());
     }
@@ -111,10 +110,10 @@ fn up_to_date(args: &FetchArgs, name: String, files: usize) {
     progress.finish();
 }
 
-/// Runs the engine, drawn as `args` say, until it is done or told to stop. Both the real job and the demo do this.
+/// Runs the engine with progress as `args` say, until it is done or told to stop. The demo uses it, too.
 ///
 /// # Errors
-/// Where no file could be worked on; failures of single files are in the report.
+/// The run as a whole failed. Failures of single files are in the report.
 pub fn fetch(
     args: &FetchArgs,
     baked: Option<Baked>,
@@ -151,14 +150,14 @@ pub fn fetch(
     };
     let report = interrupted(result, &caught);
     if let (Err(failure), true) = (&written, report.as_ref().map_or(true, |report| !report.is_complete())) {
-        // The run's own failure is what the exit code is about.
+        // The run's own failure decides the exit code.
         say(format_args!("warning: the report was not written: {failure}"));
         return report;
     }
     written.and(report)
 }
 
-/// What the threads and the signals need could not be had. Descriptors may be short, as for a file.
+/// Threads or signal handlers could not be set up, for example for lack of descriptors.
 fn not_started(error: std::io::Error) -> Failure {
     const SHORT: [i32; 2] = [libc::EMFILE, libc::ENFILE];
     if error.raw_os_error().is_some_and(|number| SHORT.contains(&number)) {
@@ -174,7 +173,7 @@ fn interrupted(result: Result<Report, FetchError>, caught: &Caught) -> Result<Re
         Ok(report) if report.interrupted => {
             let kept: u64 = report.files.iter().map(|file| file.fetched + file.resumed).sum();
             let kept = match kept {
-                // What was copied from this machine is not counted, and need not be.
+                // Bytes copied from this machine are not counted.
                 0 => String::new(),
                 kept => format!(" with {} on disk", human::bytes(kept)),
             };
@@ -199,10 +198,10 @@ fn draw(args: &FetchArgs) -> Arc<dyn Progress> {
     })
 }
 
-/// Says what became of it, and ends with the right code.
+/// Prints the result and returns its code.
 ///
 /// # Errors
-/// Where a file is not installed.
+/// A file is not installed.
 pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
     if args.dry_run {
         return show_plan(args, report);
@@ -230,7 +229,7 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
     Err(Failure::new(code, message))
 }
 
-/// One line: how many files, how they came to be, how long it took.
+/// One line: the number of files, their outcomes, the time.
 pub fn summary(report: &Report) -> String {
     const WORDS: [(Outcome, &str); 6] = [
         (Outcome::Fetched, "fetched"),
@@ -278,7 +277,7 @@ pub fn summary(report: &Report) -> String {
     line
 }
 
-/// The plan, on standard output: it is what was asked for.
+/// The plan goes to standard output, since it is the command's result.
 fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
     let (mut to_fetch, mut needed) = (0, 0);
     for (file, result) in report.plan.iter().zip(&report.files) {

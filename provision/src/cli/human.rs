@@ -1,8 +1,7 @@
-//! Numbers as people read and write them: bytes, rates and durations.
+//! Numbers as text for people: bytes, rates and durations, printed and parsed.
 //!
-//! Units are decimal (1 GB is 10⁹ bytes), as disks and networks are sold; what is shown has three significant digits.
-//! What is printed can be typed back: the parsers take every text that the printers here make, so a user can copy a
-//! rate from the progress into `--limit-rate`.
+//! Units are decimal (1 GB is 10⁹ bytes), as disks and networks are sold, with three significant digits. The parsers
+//! accept every text that the printers make, so a user can copy a rate from the progress into `--limit-rate`.
 
 use std::time::Duration;
 
@@ -15,21 +14,21 @@ pub fn bytes(count: u64) -> String {
     format!("{number} {}", UNITS[power as usize])
 }
 
-/// Bytes a second: `1.02 GB/s`. What is no number, or less than nothing, is shown as `0 B/s`.
+/// Bytes a second: `1.02 GB/s`. NaN and negative values are shown as `0 B/s`.
 pub fn rate(bytes_per_second: f64) -> String {
-    // A cast from f64 saturates, and takes NaN for 0.
+    // A cast from f64 saturates, and gives 0 for NaN.
     format!("{}/s", bytes(bytes_per_second.round() as u64))
 }
 
-/// A part and the whole in the whole's unit, so that the part does not jump between units while it grows, and with
-/// the same decimals: `("12.3", "31.8 GB")`, `("0.5", "24.0 GB")`.
+/// A part and the whole in the whole's unit and decimals, so that the part keeps its unit while it grows:
+/// `("12.3", "31.8 GB")`, `("0.5", "24.0 GB")`.
 pub fn part_of(part: u64, whole: u64) -> (String, String) {
     let (power, decimals) = scale(whole);
     let number = |count: u64| format!("{:.decimals$}", count as f64 / 1000_f64.powi(power));
     (number(part.min(whole)), format!("{} {}", number(whole), UNITS[power as usize]))
 }
 
-/// Whole percent, rounded down: 100 means that nothing is missing.
+/// Whole percent, rounded down: 100 only if nothing is missing.
 pub fn percent(part: u64, whole: u64) -> u64 {
     if part >= whole {
         return 100;
@@ -86,7 +85,7 @@ fn scale(count: u64) -> (i32, usize) {
     let mut scaled = count as f64;
     for power in 1.. {
         scaled /= 1000.0;
-        // The limits are where rounding would add a digit: 9.996 is shown as 10.0, not as 10.00.
+        // The limits at which rounding would add a digit: 9.996 is shown as 10.0.
         for (limit, decimals) in [(9.995, 2), (99.95, 1), (999.5, 0)] {
             if scaled < limit {
                 return (power, decimals);
@@ -104,7 +103,7 @@ fn trimmed(mut number: String) -> String {
     number
 }
 
-/// Why a text is no rate.
+/// A text that is no rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RateError {
     /// Not a number with a known unit.
@@ -112,7 +111,7 @@ pub enum RateError {
         "{text:?} is no rate; expected bytes a second such as 50M, 1.5G, 800k or 1000000 (K, M and G are decimal)"
     )]
     Syntax {
-        /// What was given.
+        /// The text.
         text: String,
     },
     /// Less than a byte a second.
@@ -121,7 +120,7 @@ pub enum RateError {
     /// More than 2⁶⁴ − 1.
     #[error("{text:?} is more bytes a second than can be counted; expected a rate such as 50M, 1.5G or 800k")]
     TooLarge {
-        /// What was given.
+        /// The text.
         text: String,
     },
 }
@@ -150,7 +149,7 @@ pub fn parse_rate(text: &str) -> Result<u64, RateError> {
         }
         rate as u64
     } else {
-        // Digits only: the one thing that can be wrong is how many there are.
+        // The text has digits only, so there are too many of them.
         number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).ok_or_else(too_large)?
     };
     if rate == 0 { Err(RateError::Zero) } else { Ok(rate) }
@@ -164,7 +163,7 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     parse_rate(text).map_err(|_| format!("{text:?} is no size; expected one such as 100G, 1.5T or 500M"))
 }
 
-/// Why a text is no duration.
+/// A text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     /// Not numbers with units, the largest unit first.
@@ -172,24 +171,24 @@ pub enum DurationError {
         "{text:?} is no duration; expected one such as 10m, 90s, 1h30m, 500ms or 0 (units: d, h, m, s, ms)"
     )]
     Syntax {
-        /// What was given.
+        /// The text.
         text: String,
     },
     /// A number without its unit.
     #[error("{text:?} lacks its unit; expected a duration such as {text}s, {text}m or {text}h")]
     NoUnit {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// More than can be counted.
+    /// A value beyond the range.
     #[error("{text:?} is too long; expected a duration such as 10m, 90s or 1h")]
     TooLong {
-        /// What was given.
+        /// The text.
         text: String,
     },
 }
 
-/// A duration from `10m`, `90s`, `1h30m`, `1.5h`, `500ms`, `0`, `2 min 05 s`. Each unit at most once, the largest first.
+/// A duration such as `10m`, `90s`, `1h30m`, `1.5h`, `500ms`, `0`, `2 min 05 s`. Each unit at most once, the largest first.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let syntax = || DurationError::Syntax { text: text.to_owned() };
     let too_long = || DurationError::TooLong { text: text.to_owned() };
@@ -403,7 +402,7 @@ mod tests {
         #[test]
         fn what_is_shown_can_be_typed_back(count in 1_u64.., nanoseconds in any::<u64>()) {
             let (shown, exact) = (bytes(count), count as f64);
-            // 18.4 EB, the largest, is below u64::MAX: nothing shown is too large.
+            // 18.4 EB, the largest printed value, is below u64::MAX.
             let back = parse_rate(&format!("{shown}/s")).unwrap() as f64;
             prop_assert!((back - exact).abs() <= exact * 0.005_001, "{count} as {shown}");
             prop_assert!(shown.len() <= "9.99 GB".len(), "{shown}");

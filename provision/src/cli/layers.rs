@@ -1,4 +1,4 @@
-//! `--layers`: a complete set, laid out for image layers.
+//! `--layers`: moves a complete set into trees for image layers.
 
 use camino::Utf8Path;
 
@@ -10,10 +10,10 @@ use provision_core::lockfile::Lockfile;
 use provision_disk::{self, Destination};
 use provision_engine::marker::Marker;
 
-/// Checks that nothing is where the trees will be, before everything is fetched.
+/// Checks before the fetch that the trees do not exist yet.
 ///
 /// # Errors
-/// Where a tree is there already: two sets would mix.
+/// A tree exists: two sets would mix.
 pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), Failure> {
     for model in locks::select(lock, &args.choice.clone().into())? {
         let tree = into.join(provision_disk::layer_of(model));
@@ -26,17 +26,17 @@ pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), F
     Ok(())
 }
 
-/// Moves the models of `lock` that `args` chose, all of which are right, into trees below `into`.
+/// Moves the chosen models of `lock`, all valid, into trees below `into`.
 ///
 /// # Errors
-/// Where the two places are not on one file system, or a tree is there already.
+/// The two directories are on different file systems, or a tree exists already.
 pub fn lay_out(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), Failure> {
     let models = locks::select(lock, &args.choice.clone().into())?;
     let path = |path: &Utf8Path| {
         camino::absolute_utf8(path).map_err(|error| Failure::new(Code::Usage, format!("{path}: {error}")))
     };
     let (destination, into) = (path(&args.place.dest)?, path(into)?);
-    // It would vouch for files that have gone.
+    // The marker would list files that have moved away.
     if let Some(opened) = Destination::open(&destination)? {
         Marker::remove(&opened, lock.marker())?;
     }

@@ -1,8 +1,7 @@
-//! `cargo xtask lock`: the verbs that change models.lock, and one that shows it.
+//! `lock`: the commands that edit models.lock, and one that lists it.
 //!
-//! What a lock is, how its text is changed and what hosts say is `provision-lock`'s; here are the options, what is shown, and what
-//! each failure ends with. What was asked for goes to standard output, one line a model; waits, progress and failures go to
-//! standard error.
+//! The crate `provision-lock` knows sources, edits and hosts; this module has options, output and exit codes. Results go to
+//! standard output, one line a model; waits, progress and failures go to standard error.
 
 mod add;
 mod asking;
@@ -26,35 +25,35 @@ use provision_lock::file::FileError;
 /// Shows and edits models.lock
 #[derive(Debug, Clone, Args)]
 pub struct LockArgs {
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     command: LockCommand,
 }
 
-/// What to do with a lock.
+/// A verb on a lock.
 #[derive(Debug, Clone, Subcommand)]
 enum LockCommand {
-    /// Put models into the lock: address pinned, size and digest as their hosts say
+    /// Add models: address pinned, size and digest as their hosts say
     Add(add::AddArgs),
-    /// Add what lists in other tools' formats name: workflows, model lists, aria2, pget, addresses, sha256sum
+    /// Add the models of other tools' lists: workflows, model lists, aria2, pget, addresses, sha256sum
     Import(import::ImportArgs),
-    /// Follow branches and tags to what they are now; show old → new
+    /// Follow branches and tags to their current commits; show old → new
     Update(update::UpdateArgs),
-    /// Ask the hosts whether they still have what the lock says; nothing is written or fetched
+    /// Ask the hosts for the files of the lock; nothing is written or fetched
     Check(check::CheckArgs),
-    /// Path, size, groups and source of each model, and whether its address is pinned or moving
+    /// List path, size, groups and source of each model, and if its address is pinned or moving
     List(list::ListArgs),
-    /// Take models out of the lock; what is installed stays where it is
+    /// Remove models from the lock; installed files stay
     Remove(remove::RemoveArgs),
 }
 
-/// The locks of a verb that reads: as with every reader, several are one set, and one may be an address.
+/// The locks of a verb that reads: several are one set, and each may be an address.
 fn read(locks: &Locks, default: &str) -> Result<Lockfile, Failure> {
     let mut network = Network::default();
     locks::read_locks(locks, None, default, &mut locks::Asking::with(&mut network))?.join()
 }
 
-/// Which lock.
+/// The lock to edit.
 #[derive(Debug, Clone, Args)]
 struct LockFile {
     /// The lockfile [default: models.lock at the workspace root]
@@ -74,7 +73,7 @@ impl LockFile {
             return Err(Failure::new(Code::Usage, "standard input cannot be changed: give --lock a file"));
         }
         if path.as_str().contains("://") || path.as_str().contains(',') {
-            // Not repeated: an address may be signed.
+            // The message does not repeat the address, which may be signed.
             let why = "this changes one lock, and that is a file: give --lock a path (PROVISION_LOCK may name several)";
             return Err(Failure::new(Code::Usage, why));
         }
@@ -82,7 +81,7 @@ impl LockFile {
     }
 }
 
-/// Runs a verb; `default` is the lock where none is given.
+/// Runs a verb; `default` is the lock if none is given.
 pub fn run(args: &LockArgs, default: &str) -> Result<(), Failure> {
     match &args.command {
         LockCommand::Add(args) => add::run(args, default),
@@ -94,8 +93,7 @@ pub fn run(args: &LockArgs, default: &str) -> Result<(), Failure> {
     }
 }
 
-/// A failure of an edit, with what the program ends with for it. The failure itself is made elsewhere, and so are the
-/// errors; what they have in common is here.
+/// A failed edit with its exit code.
 #[derive(Debug)]
 struct EditFailure(Failure);
 

@@ -1,6 +1,6 @@
-//! Reading the locks, once: what is edited later does not change a run.
+//! Reads the locks of a run, each once, so that a later edit does not change the run.
 //!
-//! A lock is a file, standard input, or a text at an address (`remote`). Several are one set.
+//! A lock is a file, standard input, or a text at an address (`remote`). Several locks are one set.
 
 mod remote;
 
@@ -18,20 +18,20 @@ use provision_core::lockfile::{
 pub use remote::Asking;
 use remote::{Kept, Remote};
 
-/// What stands for standard input.
+/// The name of standard input.
 const STDIN: &str = "-";
 
-/// A lock's text and what messages call it.
+/// A lock's text with its name for messages.
 #[derive(Debug)]
 pub struct Text {
     name: String,
-    /// As it is written, not looked at yet.
+    /// The text as read, not parsed yet.
     written: String,
-    /// Where it is to be kept, if it came from elsewhere just now.
+    /// The file to keep it in, if it was just fetched from an address.
     kept: Option<Kept>,
 }
 
-/// The texts of a run's locks, in the order in which they were given.
+/// The texts of a run's locks, in the given order.
 #[derive(Debug)]
 pub struct Texts(Vec<Text>);
 
@@ -48,18 +48,18 @@ impl Text {
 }
 
 impl Texts {
-    /// Checks them, each for itself and together.
+    /// Checks each lock, then joins them.
     pub fn join(&self) -> Result<Lockfile, Failure> {
         let parsed = self.0.iter().map(|text| Ok((text.name.clone(), text.parse()?)));
         Ok(Lockfile::join(parsed.collect::<Result<_, Failure>>()?)?)
     }
 
-    /// As they are written.
+    /// The texts as written.
     pub fn texts(&self) -> Vec<&str> {
         self.0.iter().map(|text| text.written.as_str()).collect()
     }
 
-    /// Keeps what was fetched, so that the next start needs no network for it. That saves time and fails nothing.
+    /// Keeps the texts that were fetched, so that the next start needs no network. A failure to keep one is only a warning.
     pub fn keep(&self, destination: &Utf8Path) {
         for text in &self.0 {
             if let Some(kept) = &text.kept {
@@ -72,26 +72,26 @@ impl Texts {
 /// Reads and checks the lock at `path`; `-` is standard input. For commands that take one file.
 pub fn read(path: &Utf8Path) -> Result<Lockfile, Failure> {
     if is_address(path.as_str()) {
-        // It is not repeated: it may be signed.
+        // The message does not repeat the address, which may be signed.
         let why = "--lock is an address, and this command takes a file; fetch it first, or give another lock";
         return Err(Failure::new(Code::Usage, why));
     }
     read_text(path)?.parse()
 }
 
-/// Reads the locks of a run; `default` is the one where none was given.
+/// Reads the locks of a run; `default` is read if none was given.
 pub fn read_all(place: &Place, default: &str, asking: &mut Asking<'_>) -> Result<Texts, Failure> {
     read_locks(&place.locks, Some(&place.dest), default, asking)
 }
 
-/// Reads `locks`; what came from elsewhere earlier may be kept in `destination`.
+/// Reads `locks`. `destination` may have kept texts from an earlier run.
 pub fn read_locks(
     locks: &Locks,
     destination: Option<&Utf8Path>,
     default: &str,
     asking: &mut Asking<'_>,
 ) -> Result<Texts, Failure> {
-    // All of them are looked at before one is read.
+    // All names are checked before the first lock is read.
     let sources = sources(locks, default)?;
     let read = |source| match source {
         Source::File(path) => read_text(&path),
@@ -100,14 +100,14 @@ pub fn read_locks(
     sources.into_iter().map(read).collect::<Result<_, _>>().map(Texts)
 }
 
-/// Where a lock is.
+/// The place of a lock.
 enum Source {
     /// A path, or `-`.
     File(Utf8PathBuf),
     Remote(Remote),
 }
 
-/// Whether it is meant as an address: no path looks like one.
+/// Returns true if the text is an address; no path looks like one.
 fn is_address(text: &str) -> bool {
     text.contains("://")
 }
@@ -155,7 +155,7 @@ fn read_text(path: &Utf8Path) -> Result<Text, Failure> {
         Box::new(std::io::stdin())
     } else {
         let file = File::open(path).map_err(cannot)?;
-        // Before a byte is read; what has no size (a pipe) is cut below.
+        // A file's size is checked before reading; the limit below covers pipes.
         if file.metadata().is_ok_and(|metadata| metadata.len() > MAX_BYTES) {
             return Err(too_large().into());
         }
@@ -168,12 +168,12 @@ fn read_text(path: &Utf8Path) -> Result<Text, Failure> {
     Text::new(name, bytes)
 }
 
-/// The models of `lock` that were asked for.
+/// The chosen models of `lock`.
 pub fn select<'a>(lock: &'a Lockfile, selection: &Selection) -> Result<Vec<&'a Model>, Failure> {
     lock.select(selection).map_err(|error: SelectError| Failure::new(Code::Usage, error))
 }
 
-/// Checks that the destination can be one: a directory, or nothing yet.
+/// Checks that the destination is a directory or does not exist yet.
 pub fn check_destination(place: &Place) -> Result<(), Failure> {
     let path = &place.dest;
     if path.as_str().is_empty() {

@@ -1,15 +1,14 @@
-//! What the process is told before it does anything: how to keep memory, how many files it may have open, and that what
-//! it makes is its own.
+//! Settings of the process: memory pools, the limit on open files, the umask.
 
-/// To be called before there are threads.
+/// Applies all settings. Call it before any thread starts.
 pub fn prepare() {
     use_one_pool();
     raise_file_limit();
     keep_own_rights();
 }
 
-/// The umask may take rights from others, not from whoever runs this: what one run makes, it has to open again, and so
-/// has the next. Under `umask 0777` the file of the destination's lock could be opened by root alone, once and for ever.
+/// Gives the owner all rights in the umask: a run must be able to open again the files that it makes. Under `umask 0777` only
+/// root could ever open the destination's lock file.
 fn keep_own_rights() {
     use rustix::fs::Mode;
     use rustix::process::umask;
@@ -17,18 +16,18 @@ fn keep_own_rights() {
     umask(inherited - Mode::RWXU);
 }
 
-/// Keeps memory in one pool. glibc gives threads pools of their own, up to eight times as many as there are cores, and
-/// each keeps what it once needed; here bytes are received by one thread and let go by another, in few and large pieces,
-/// so that many pools cost memory (a third of it, measured) and gain nothing.
+/// Keeps memory in one pool. glibc gives threads up to eight pools a core, and each keeps its peak. Here one thread
+/// receives bytes and another frees them, in few and large pieces. More pools cost memory (a third of it, measured) and
+/// gain nothing.
 fn use_one_pool() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it sets a number; there is one thread.
+    // SAFETY: it sets a number, and there is one thread.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
 
-/// Many connections and many files: as many descriptors as the system lets this process have.
+/// Raises the limit of open files to the maximum: a run has many connections and many files.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);

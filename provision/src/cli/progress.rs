@@ -1,15 +1,14 @@
-//! Who is told, in the shell: bars for a person at a terminal, lines for a log, JSON for a program.
+//! Progress of a run: bars on a terminal, lines in a log, JSON for a program.
 //!
-//! Everything goes to standard error but JSON, which is what its reader asked for and goes to standard output. All
-//! of them count in one place (`tally`) and use the same words (`lines`). The library calls [`Observer::observe`]
-//! up to thousands of times a second from many threads, nearly always with [`Event::Received`]: that adds to atomics
-//! and returns; what is drawn is drawn by a thread of its own (`ticker`).
+//! JSON goes to standard output, since it is the result that its reader asked for; everything else goes to standard error.
+//! All modes count in one place (`counters`) and use the same words (`messages`). The engine calls [`Observer::observe`]
+//! up to thousands of times a second from many threads, nearly always with [`Event::Received`]. That adds to atomics and
+//! returns; a separate thread draws (`ticker`).
 //!
-//! Names come from a lock that somebody wrote, and reasons may quote what a server sent: everything that is shown
-//! passes `text::clean`, so that neither can send escape sequences to a terminal or forge a line of a log.
+//! Names come from a lock, and reasons may quote a server. All shown text passes `text::clean`, so neither can send escape
+//! sequences to a terminal or forge a line of a log.
 //!
-//! The environment is not read here: whether standard error is a terminal and whether colour is wanted is the
-//! caller's to say.
+//! The caller says if standard error is a terminal and if colour is wanted: the environment is not read here.
 //!
 //! [`Event::Received`]: provision_core::event::Event::Received
 
@@ -29,13 +28,13 @@ mod testing;
 mod text;
 mod ticker;
 
-/// How progress is shown.
+/// The display of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Mode {
     /// Bars where standard error is a terminal, plain lines elsewhere.
     #[default]
     Auto,
-    /// Bars that are redrawn; plain lines where standard error is no terminal.
+    /// Bars that are redrawn; plain lines if standard error is no terminal.
     Bars,
     /// Lines that are never redrawn, for logs.
     Plain,
@@ -45,12 +44,12 @@ pub enum Mode {
     None,
 }
 
-/// How much is said. JSON is always complete; this is about what people read.
+/// Verbosity for people. JSON is always complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Verbosity {
     /// Warnings and failures.
     Quiet,
-    /// What a person who waits wants to know.
+    /// The progress that a waiting person needs.
     #[default]
     Normal,
     /// Also connections, checks of files, and two lines for each of many files.
@@ -66,26 +65,25 @@ pub fn clock() -> Clock {
     Arc::new(move || start.elapsed())
 }
 
-/// What [`observer`] needs to know.
+/// Settings of [`observer`].
 #[derive(Clone)]
 pub struct Settings {
-    /// How progress is shown.
+    /// The display.
     pub mode: Mode,
-    /// How much is said.
+    /// The verbosity.
     pub verbosity: Verbosity,
-    /// Colour on standard error. The caller has looked at `NO_COLOR` and whether there is a terminal.
+    /// Colour on standard error. The caller has checked `NO_COLOR` and the terminal.
     pub colour: bool,
-    /// Whether standard error is a terminal.
+    /// True if standard error is a terminal.
     pub terminal: bool,
-    /// Where time comes from; JSON's `at` is what it says.
+    /// The source of time, also of JSON's `at`.
     pub clock: Clock,
 }
 
 /// An observer that draws.
 pub trait Progress: Observer {
-    /// Writes what is still held back, takes bars off the screen and ends the drawing thread. Returns when that is
-    /// done, without waiting for the next redraw. To be called once the run is over and before anything else is
-    /// printed; again is no harm, and dropping does the same.
+    /// Writes held-back output, removes the bars and ends the drawing thread, without waiting for the next redraw. Call it
+    /// after the run and before any other output. Further calls and dropping are harmless.
     fn finish(&self);
 }
 
@@ -103,7 +101,7 @@ pub fn observer(settings: &Settings) -> Arc<dyn Progress> {
         Mode::Auto | Mode::Bars if terminal && verbosity > Verbosity::Quiet => {
             match bars::Bars::on_stderr(lines::Lines::marks(verbosity, paint), Arc::clone(clock)) {
                 Some(bars) => Arc::new(bars),
-                // A terminal that cannot move its cursor (`TERM=dumb`).
+                // A terminal without cursor movement (`TERM=dumb`).
                 None => Arc::new(plain(verbosity)),
             }
         }
@@ -111,7 +109,7 @@ pub fn observer(settings: &Settings) -> Arc<dyn Progress> {
     }
 }
 
-/// Locks, also after a panic elsewhere: progress that is a little wrong is better than a second panic.
+/// Locks, also after a panic elsewhere: slightly wrong progress is better than a second panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -139,7 +137,7 @@ mod tests {
                 let progress = observer(&settings);
                 progress.finish();
                 progress.finish();
-                // What the library takes.
+                // As the engine takes it.
                 let _: Arc<dyn Observer> = progress;
             }
         }

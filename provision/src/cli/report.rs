@@ -75,7 +75,7 @@ pub fn write(path: &Utf8Path, report: &Report) -> Result<(), Failure> {
     Ok(directory.root().write_small(name, &bytes)?)
 }
 
-/// Checks that a report can be written to `path`, before the run that it is about.
+/// Checks before the run that a report can be written to `path`.
 pub fn check(path: &Utf8Path) -> Result<(Destination, &str), Failure> {
     let name = path
         .file_name()

@@ -1,8 +1,8 @@
-//! Signals: the first asks the run to stop where it can go on later, the second ends it at once.
+//! Signals: the first one stops the run so that it can resume, the second one ends it at once.
 //!
-//! What asks for one stop may send two signals: `timeout` signals the process and its group, a terminal's hang-up comes
-//! from the shell and from the kernel, and some supervisors send SIGTERM to every process of a container and to the
-//! first of it. So a signal that follows the first within half a second says the same thing again.
+//! One request to stop may arrive as two signals. `timeout` signals the process and its group, a hang-up comes from the
+//! shell and from the kernel, and some supervisors send SIGTERM to every process of a container. So a signal within half
+//! a second of the first one counts as the same request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,21 +13,21 @@ use tokio::sync::watch;
 
 use super::exit::Code;
 
-/// How long after the first signal another one is taken for the same wish.
+/// The time within which a second signal counts as the same request.
 const ONE_WISH: Duration = Duration::from_millis(500);
 
-/// What a signal asks for.
+/// The request of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
-    /// To stop where it can go on later.
+    /// Stop so that a later run can resume.
     Stop,
-    /// Nothing that was not said before.
+    /// The same request again.
     Same,
-    /// To end at once.
+    /// End at once.
     End,
 }
 
-/// What a signal asks for that comes at `now`, where the first one came at `first`.
+/// The request of a signal at `now`, after a first one at `first`.
 fn wish(first: Option<Instant>, now: Instant) -> Wish {
     match first {
         None => Wish::Stop,
@@ -36,12 +36,12 @@ fn wish(first: Option<Instant>, now: Instant) -> Wish {
     }
 }
 
-/// Which signal came first, if any.
+/// The first signal that came, if any.
 #[derive(Debug, Clone, Default)]
 pub struct Caught(Arc<AtomicU8>);
 
 impl Caught {
-    /// The exit code for the signal that came.
+    /// The exit code of the first signal.
     pub fn code(&self) -> Option<Code> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
@@ -52,9 +52,9 @@ impl Caught {
     }
 }
 
-/// Listens from now on, on the runtime that it is called in. The receiver turns true with the first signal.
+/// Starts listening on the current runtime. The receiver turns true with the first signal.
 pub fn listen() -> std::io::Result<(watch::Receiver<bool>, Caught)> {
-    /// Raised by a write past the file size limit; caught, so that the write fails with an error instead.
+    /// A write past the file size limit raises it. It is caught, so that the write fails with an error instead.
     const SIGXFSZ: i32 = 25;
     let (stop, stopped) = watch::channel(false);
     let caught = Caught::default();

@@ -1,4 +1,4 @@
-//! `status`: what is installed, missing, partial. Reads names and sizes only; no network, no hashing.
+//! `status`: lists installed, missing and partial files. Reads names and sizes only; no network, no hashing.
 
 use super::arguments::StatusArgs;
 use super::exit::Failure;
@@ -8,10 +8,10 @@ use provision_core::lockfile::Model;
 use provision_disk::{Destination, Found, PartFile};
 use provision_engine::marker::Marker;
 
-/// Says what is where.
+/// Prints the state of each model.
 ///
 /// # Errors
-/// Where the lock or the destination cannot be read; missing models are not an error.
+/// The lock or the destination cannot be read. Missing models are no error.
 pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     let texts = locks::read_all(&args.place, default_lock, &mut Asking::Never)?;
     let lock = texts.join()?;

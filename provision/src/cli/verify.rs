@@ -1,4 +1,4 @@
-//! `verify`: hash everything, say what is wrong.
+//! `verify`: hashes every file and lists the wrong ones.
 
 use std::time::Instant;
 
@@ -13,10 +13,10 @@ use provision_disk::Destination;
 use provision_engine::inspect::{self, Condition};
 use provision_engine::marker::Marker;
 
-/// Hashes every file that `args` name, on all cores.
+/// Hashes the chosen files on all cores.
 ///
 /// # Errors
-/// [`Code::Integrity`] where anything is missing or wrong.
+/// [`Code::Integrity`] if a file is missing or wrong.
 pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let started = Instant::now();
     let texts = locks::read_all(&args.place, default_lock, &mut Asking::with(&mut Network::default()))?;
@@ -69,7 +69,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let unreadable =
         |condition: &Condition| matches!(condition, Condition::Unreadable(_) | Condition::Right(_));
     Err(Failure::new(
-        // What cannot be read may be right.
+        // An unreadable file may be right.
         if conditions.iter().all(unreadable) { Code::Disk } else { Code::Integrity },
         format!(
             "{wrong} of {} in {place} not as the lock says; fetch with --verify full to replace what is wrong",

@@ -21,26 +21,26 @@ pub(crate) struct AddArgs {
                 modelscope:OWNER/REPO[@REV]/PATH, github:OWNER/REPO[@TAG]/ASSET, oci:REGISTRY/NAME@sha256:HEX"
     )]
     sources: Vec<String>,
-    /// Where it goes below the destination; a directory where it ends with `/` [default: the folder that the source's own layout
-    /// or type names]
+    /// Its path below the destination; a directory if it ends with `/` [default: the folder that the source's layout or type
+    /// names]
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
     /// A group that it belongs to (repeatable)
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
-    /// Where else the same bytes are (repeatable); a source in any of the forms
+    /// Another source of the same bytes (repeatable), in any of the forms
     #[arg(long = "mirror", value_name = "SOURCE")]
     mirrors: Vec<String>,
-    /// Its digest, where you know it and the host does not say it
+    /// Its digest, if you know it and the host does not say it
     #[arg(long, value_name = "HEX", value_parser = digest)]
     sha256: Option<Sha256>,
-    /// Take addresses that expire, such as signed ones
+    /// Accept addresses that expire, such as signed ones
     #[arg(long)]
     allow_expiring: bool,
-    /// Where bytes go that have to be read.
+    /// The directory for bytes that must be read.
     #[command(flatten)]
     parts: Parts,
-    /// Which lock.
+    /// The lock.
     #[command(flatten)]
     file: LockFile,
 }
@@ -50,7 +50,7 @@ fn digest(text: &str) -> Result<Sha256, DigestError> {
 }
 
 fn source(text: &str) -> Result<Source, Failure> {
-    // Not the text itself: it may hold a secret.
+    // The error does not repeat the text, which may contain a secret.
     text.parse().map_err(|error| Failure::new(Code::Usage, error))
 }
 
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     failures.conclude("not added")
 }
 
-/// Finds out that a lock cannot be edited before any host is asked. One that is not there will be made.
+/// Finds out before any request that a lock cannot be edited. A missing lock will be created.
 pub(super) fn readable(path: &camino::Utf8Path) -> Result<(), Failure> {
     if !path.exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! What the verbs that ask hosts share: the connection to the world, what is said of waits, and what failures end with.
+//! Session with the hosts, shared by the lock verbs: the HTTP client, messages about waits, exit codes of failures.
 
 #![expect(clippy::print_stderr, reason = "who waits wants to know why")]
 
@@ -19,15 +19,15 @@ use provision_lock::make::{MakeError, Maker};
 use provision_lock::resolve::{Kind, Resolver};
 use provision_lock::stream::{Reader, StreamError};
 
-/// Where bytes are kept that have to be read.
+/// The directory for bytes that must be read.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Parts {
-    /// Where files are collected whose digest no host says, for the next fetch to go on from; the same as fetch-models'
+    /// The directory that collects files without a digest from their host, for the next fetch to resume; as fetch-models' --dest
     #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
     dest: Utf8PathBuf,
 }
 
-/// A way to ask hosts.
+/// A session with hosts.
 pub(super) struct Asking {
     runtime: tokio::runtime::Runtime,
     origin: Arc<HttpClient>,
@@ -59,14 +59,14 @@ impl Asking {
         Maker { resolver: self.resolver(), reader, allow_expiring }
     }
 
-    /// Waits for an answer. Progress that is on the screen is finished then.
+    /// Waits for a result, then finishes the progress display.
     pub(super) fn wait_for<T>(&self, future: impl Future<Output = T>) -> T {
         let answer = self.runtime.block_on(future);
         self.finish_drawing();
         answer
     }
 
-    /// Takes progress off the screen, for what is to be said.
+    /// Removes progress from the screen before other output.
     pub(super) fn finish_drawing(&self) {
         self.drawn.finish();
     }
@@ -76,7 +76,7 @@ fn on_wait() -> OnWait {
     Arc::new(|wait: &Wait| eprintln!("{wait}"))
 }
 
-/// Draws one file after another: each is a run of its own to what draws.
+/// Draws one file after another, each as a run of its own.
 #[derive(Default)]
 struct Drawn(Mutex<Option<Arc<dyn Progress>>>);
 
@@ -109,7 +109,7 @@ impl Observer for Drawn {
     }
 }
 
-/// The code for what a host's answer means.
+/// The exit code for a host's answer.
 pub(super) fn code_of(kind: Kind) -> Code {
     match kind {
         Kind::Unreachable | Kind::Gone => Code::Network,
@@ -118,7 +118,7 @@ pub(super) fn code_of(kind: Kind) -> Code {
     }
 }
 
-/// The code for an entry that could not be made.
+/// The exit code for an entry that could not be made.
 pub(super) fn code_of_make(error: &MakeError) -> Code {
     match (error.kind(), error) {
         (Some(kind), _) => code_of(kind),
@@ -128,7 +128,7 @@ pub(super) fn code_of_make(error: &MakeError) -> Code {
     }
 }
 
-/// What went wrong with some of what was asked for.
+/// The failures of single models.
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     all: Vec<(Code, String)>,
@@ -147,7 +147,7 @@ impl Failures {
         self.add(code_of_make(error), TerminalText(error));
     }
 
-    /// Ends with the worst of them, as a fetch does: integrity before refusal before disk before network.
+    /// Ends with the worst failure, as a fetch does: integrity before refusal before disk before network.
     pub(super) fn conclude(self, what: &str) -> Result<(), Failure> {
         let rank = |code: &Code| match code {
             Code::Integrity => 7,

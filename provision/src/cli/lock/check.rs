@@ -18,12 +18,12 @@ pub(crate) struct CheckArgs {
     /// Only these models: a path, a file stem, or a glob over paths
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
-    /// Which locks.
+    /// The locks.
     #[command(flatten)]
     locks: Locks,
 }
 
-/// One word for a model, of what its addresses came to.
+/// One word for the state of a model's addresses.
 fn word(verdicts: &[Verdict]) -> &'static str {
     match verdicts.iter().filter_map(Verdict::kind).max() {
         Some(Kind::Differs) => "differs",

@@ -1,8 +1,8 @@
 //! `cargo xtask lock import`.
 //!
-//! What a list names and gives no address for is a note and no failure: in most workflows a widget names one of the files that
-//! `properties.models` does not, and `import … && fetch-models` has to work for them. What has an address and did not get
-//! into the lock is a failure, and so is a list of which nothing did.
+//! A model without an address in the list is a note, not a failure: in most workflows a widget names a file that
+//! `properties.models` does not, and `import … && fetch-models` has to work. A model with an address that did not get into
+//! the lock is a failure, and so is a list that added nothing.
 
 #![expect(clippy::print_stderr, reason = "what nothing came of is said")]
 
@@ -27,19 +27,19 @@ pub(crate) struct ImportArgs {
     /// The lists; `-` is standard input. Output of sha256sum gives digests to what the others name
     #[arg(value_name = "FILE", required = true)]
     files: Vec<Utf8PathBuf>,
-    /// What the lists are [default: seen from each]: workflow, manager, aria2, pget, urls, sha256sum
+    /// The format of the lists [default: detected for each]: workflow, manager, aria2, pget, urls, sha256sum
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
-    /// A group that all of them belong to (repeatable)
+    /// A group for all of them (repeatable)
     #[arg(long = "group", value_name = "GROUP")]
     groups: Vec<String>,
-    /// Take addresses that expire, such as signed ones
+    /// Accept addresses that expire, such as signed ones
     #[arg(long)]
     allow_expiring: bool,
-    /// Where bytes go that have to be read.
+    /// The directory for bytes that must be read.
     #[command(flatten)]
     parts: Parts,
-    /// Which lock.
+    /// The lock.
     #[command(flatten)]
     file: LockFile,
 }
@@ -63,13 +63,13 @@ fn text(path: &Utf8PathBuf) -> Result<(String, String), Failure> {
     Ok((name.to_owned(), text))
 }
 
-/// What it means that nothing came of something.
+/// The meaning of a model that is not in the lock.
 enum Loss {
-    /// A file is not in the lock that the list has an address for, or a line of it says something that is not understood.
+    /// The list has an address for it, or a line that cannot be parsed.
     Failure,
-    /// A file is not in the lock that the list has no address for.
+    /// The list has no address for it.
     NoAddress,
-    /// Every file is there.
+    /// Every model is in the lock.
     Remark,
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
         }));
         if let Err(error) = made {
             let why = match &error {
-                // The folders are told once, by the command that takes one.
+                // The command below names the folders once.
                 MakeError::Layout { what, error: LayoutError::Unknown { .. } } => format!(
                     "{what}: where it goes is not to be seen from the list or from where it comes from; add it by \
                      `cargo xtask lock add {what} --path FOLDER/`"
@@ -148,7 +148,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     failures.conclude("not imported")
 }
 
-/// Says which files lack an address, as far as they are not in the lock by another way.
+/// Prints the models without an address that are not in the lock otherwise.
 fn note(lock: &Utf8Path, without_address: &[&Unused]) {
     let document = lock.exists().then(|| provision_lock::file::read(lock).ok()).flatten();
     let models = document.as_ref().map_or(&[][..], |document| document.lock().models());

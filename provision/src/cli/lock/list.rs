@@ -13,12 +13,12 @@ pub(crate) struct ListArgs {
     /// As JSON, for programs
     #[arg(long)]
     json: bool,
-    /// Which locks.
+    /// The locks.
     #[command(flatten)]
     locks: Locks,
 }
 
-/// The terminal's width, where it is one.
+/// The terminal's width, if there is a terminal.
 fn columns() -> Option<usize> {
     let out = std::io::stdout();
     let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out).ok()).flatten()?;
@@ -28,7 +28,7 @@ fn columns() -> Option<usize> {
 pub(crate) fn run(args: &ListArgs, default: &str) -> Result<(), Failure> {
     let rows = rows(&super::read(&args.locks, default)?);
     let text = if args.json { format!("{:#}\n", json(&rows)) } else { table(&rows, columns()) };
-    // A reader that has seen enough, such as `head`, is no failure.
+    // A reader that closes early, such as `head`, is no failure.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
     Ok(())
 }

@@ -17,14 +17,14 @@ pub(crate) struct RemoveArgs {
     /// The models: a path, a file stem, or a glob over paths
     #[arg(value_name = "MODEL", required = true)]
     models: Vec<String>,
-    /// Which lock.
+    /// The lock.
     #[command(flatten)]
     file: LockFile,
 }
 
 pub(crate) fn run(args: &RemoveArgs, default: &str) -> Result<(), Failure> {
     let path = args.file.writable(default)?;
-    // A lock that is not there has nothing to take out, and is not to be made for that.
+    // A missing lock has nothing to remove and must not be created.
     locks::read(&path)?;
     for removed in remove(&path, &args.models)? {
         println!("removed {removed}");
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &RemoveArgs, default: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes out what is named, all of it or nothing; what that was.
+/// Removes the named models, all or none, and returns their paths.
 pub(super) fn remove(path: &camino::Utf8Path, models: &[String]) -> Result<Vec<ModelPath>, Failure> {
     let selection = Selection { patterns: models.to_vec(), groups: Vec::new() };
     let edited = edit::<_, EditFailure>(path, write::turn(), |document| {

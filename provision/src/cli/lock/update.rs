@@ -18,24 +18,23 @@ use super::{EditFailure, LockFile, write};
 /// Options of `lock update`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UpdateArgs {
-    /// Only these models: a path, a file stem, or a glob over paths. One with a plain address is read anew only where it is
-    /// named
+    /// Only these models: a path, a file stem, or a glob over paths. A plain address is read again only if it is named
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
-    /// Where bytes go that have to be read.
+    /// The directory for bytes that must be read.
     #[command(flatten)]
     parts: Parts,
-    /// Which lock.
+    /// The lock.
     #[command(flatten)]
     file: LockFile,
 }
 
-/// What a model's entry follows.
+/// The source that a model's entry follows.
 enum Followed {
     Source(Source),
-    /// Nothing: its address names these bytes for ever.
+    /// None: its address names these bytes for ever.
     Pinned,
-    /// Nothing that a host has a name for.
+    /// None that a host has a name for.
     Plain,
 }
 
@@ -51,7 +50,7 @@ fn followed(model: &Model, is_named: bool) -> Result<Followed, Failure> {
     let source: Source = text
         .parse()
         .map_err(|error| Failure::new(Code::Usage, format!("{}: its `source`: {error}", model.path)))?;
-    // The same may be written as a moving source by hand.
+    // A moving source can be written by hand the same way.
     Ok(if source.is_pinned() && source == by_address { Followed::Pinned } else { Followed::Source(source) })
 }
 
@@ -61,7 +60,7 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
     let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
     let models = locks::select(&lock, &selection)?;
     let asking = Asking::start()?;
-    // What is in the lock was let in already.
+    // The lock already accepted it.
     let mut maker = asking.maker(&args.parts, true);
     let mut failures = Failures::default();
     let mut changed: Vec<(Entry, Entry)> = Vec::new();
@@ -94,7 +93,7 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
                 failures.add(super::asking::code_of_make(&error), format!("{}: {error}", model.path));
             }
         }
-        // What was read has been paid for, and it may be hours until the next is known.
+        // Written at once: its bytes have been read, and the next result may take hours.
         if maker.reader.files_read() > read && !put(&path, &std::mem::take(&mut changed), &mut failures) {
             break;
         }
@@ -103,8 +102,8 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
     failures.conclude("not updated")
 }
 
-/// Puts what models have become in place of what they were, and says so; whether the lock could be written. Where not, that is one of
-/// the failures: the others are said, too.
+/// Replaces the entries of models, prints the changes, and returns false if the lock could not be written. That is one of the
+/// failures; the others are printed, too.
 fn put(path: &Utf8Path, changed: &[(Entry, Entry)], failures: &mut Failures) -> bool {
     if changed.is_empty() {
         return true;

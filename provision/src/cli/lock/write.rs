@@ -1,4 +1,4 @@
-//! Entries into the lock's file, and a line for each.
+//! Writes entries into the lock, and prints a line for each.
 
 #![expect(
     clippy::print_stdout,
@@ -22,17 +22,17 @@ use provision_lock::source::Source;
 use super::EditFailure;
 use super::asking::{Asking, Failures};
 
-/// How these commands wait for another one: who it is, is said.
+/// The wait for another editor, with a message that names it.
 pub(super) fn turn() -> Turn<'static> {
     Turn::saying(&|holder| eprintln!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)"))
 }
 
-/// What is on its way into a lock.
+/// Entries to be written into a lock.
 pub(super) struct Writing<'a> {
     asking: &'a Asking,
     path: &'a Utf8Path,
     entries: Vec<Entry>,
-    /// How many of them have been written, or tried.
+    /// The number of entries written or tried.
     written: usize,
 }
 
@@ -41,8 +41,8 @@ impl<'a> Writing<'a> {
         Self { asking, path, entries: Vec::new(), written: 0 }
     }
 
-    /// Takes what was made. With one that has been read, all that is there is written at once: its bytes have been paid for, and
-    /// it may be hours until the next is known. Breaks where nothing can be written, so that nothing more is read for it.
+    /// Adds an entry. If its bytes were read, all entries are written at once, since the next result may take hours. Breaks if the
+    /// lock cannot be written, so that no more bytes are read in vain.
     pub(super) fn take(&mut self, made: Made, failures: &mut Failures) -> ControlFlow<()> {
         collect(&mut self.entries, made.entry, failures);
         if !made.was_read {
@@ -52,7 +52,7 @@ impl<'a> Writing<'a> {
         self.flush(failures)
     }
 
-    /// Writes what is not written yet. A lock that cannot be written is one of the failures: the others are said, too.
+    /// Writes the entries that are not written yet. A lock that cannot be written is one of the failures.
     pub(super) fn flush(&mut self, failures: &mut Failures) -> ControlFlow<()> {
         let entries = &self.entries[std::mem::replace(&mut self.written, self.entries.len())..];
         match put(self.path, entries, failures) {
@@ -65,7 +65,7 @@ impl<'a> Writing<'a> {
     }
 }
 
-/// Puts `entries` into the lock at `path`, each by itself, and says what became of them.
+/// Writes `entries` one by one into the lock at `path`, and prints the results.
 fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<(), Failure> {
     if entries.is_empty() {
         return Ok(());
@@ -77,7 +77,7 @@ fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<()
             if let Some(older) = document.get(&entry.path) {
                 let followed = entry.source.take();
                 entry.keep_from(&older);
-                // What is added now is what is followed from now on; another way to write the same is no change.
+                // The new source is followed from now on; another spelling of the same source is no change.
                 entry.source = match (&older.source, followed) {
                     (Some(older), Some(now)) if !is_same(older, &now) => Some(now),
                     (Some(older), Some(_)) => Some(older.clone()),
@@ -100,7 +100,7 @@ fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<()
     Ok(())
 }
 
-/// Whether two texts mean one source.
+/// Returns true if two texts name the same source.
 fn is_same(a: &str, b: &str) -> bool {
     match (a.parse::<Source>(), b.parse::<Source>()) {
         (Ok(a), Ok(b)) => a.is_same(&b),
@@ -108,12 +108,12 @@ fn is_same(a: &str, b: &str) -> bool {
     }
 }
 
-/// One line for what became of an entry.
+/// The result line of an entry.
 pub(super) fn say(entry: &Entry, outcome: &Outcome) {
     let size = human::bytes(entry.size);
     match outcome {
         Outcome::Added => {
-            // As `lock list` says it: another file may come to be there, and then `check` and a fetch say so.
+            // As `lock list` prints it: the file behind the address can change, and `check` and a fetch then say so.
             let is_pinned = Source::of_url(&entry.url).is_pinned();
             let moving = if is_pinned { "" } else { "  (moving)" };
             println!("added      {}  {size}  {}{moving}", entry.path, TerminalText(from(entry)));
@@ -133,12 +133,12 @@ pub(super) fn say(entry: &Entry, outcome: &Outcome) {
     }
 }
 
-/// Where an entry's bytes come from, without a query.
+/// The source of an entry, without a query.
 fn from(entry: &Entry) -> String {
     entry.source.clone().unwrap_or_else(|| Source::of_url(&entry.url).to_string())
 }
 
-/// What is another than before.
+/// The fields that changed.
 fn change(before: &Entry, now: &Entry) -> String {
     let mut parts = Vec::new();
     if before.sha256 == now.sha256 {
@@ -171,7 +171,7 @@ fn commit(entry: &Entry) -> Option<&str> {
     parts.find(|part| part.len() == 40 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Puts an entry to the others, if its path is not taken by other bytes.
+/// Adds an entry to the others unless its path has other bytes.
 fn collect(entries: &mut Vec<Entry>, entry: Entry, failures: &mut Failures) {
     match entries.iter().find(|known| known.path == entry.path) {
         None => entries.push(entry),

@@ -1,9 +1,8 @@
-//! A lock at an address. What decides over every file may not be whatever somebody put there since: it counts only with the
-//! digest that was given with the address.
+//! A lock at an address, used only with the digest that was given with the address: a lock decides over every file.
 //!
-//! Its text is kept in the destination, beside the marker, under a name that is made of the address (without its query, which
-//! changes with every signature). A text with the right digest is the right text wherever it lies, so a container that has
-//! started once starts without a network, and without asking anybody. A text in which an address has a query is not kept.
+//! The destination keeps its text beside the marker, under a name made of the address without its query, which changes
+//! with every signature. A text with the right digest is valid wherever it lies, so a container that has started once
+//! starts without a network. A text with a URL that has a query is not kept.
 
 use std::sync::Arc;
 
@@ -19,22 +18,22 @@ use provision_core::source_url::SourceUrl;
 use provision_disk::Destination;
 use provision_http::{HttpClient, Remedy, RequestError, ResponseError};
 
-/// Whether a host may be asked.
+/// Permission to ask a host.
 #[derive(Debug)]
 pub enum Asking<'a> {
-    /// Not a socket is opened.
+    /// No connection is made.
     Never,
-    /// With these credentials, and so often.
+    /// Requests use these credentials and this retry policy.
     With(&'a mut Network, RetryPolicy),
 }
 
 impl<'a> Asking<'a> {
-    /// A host may be asked, as often as usual.
+    /// Requests use the default retry policy.
     pub fn with(network: &'a mut Network) -> Self {
         Self::With(network, RetryPolicy::default())
     }
 
-    /// When it is asked again.
+    /// The retry policy.
     pub fn retry(&mut self, retry: RetryPolicy) {
         if let Self::With(_, policy) = self {
             *policy = retry;
@@ -42,14 +41,14 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// An address and what has to be there.
+/// An address and the digest of its text.
 #[derive(Debug)]
 pub(super) struct Remote {
     url: SourceUrl,
     pin: Sha256,
 }
 
-/// Where a text is kept.
+/// The file that keeps a text.
 #[derive(Debug)]
 pub(super) struct Kept(String);
 
@@ -58,7 +57,7 @@ impl Kept {
         let mut address = url.as_url().clone();
         address.set_query(None);
         let digest = Sha256::of(address.as_str().as_bytes()).to_string();
-        // No model may be called like this.
+        // No model path can have this name.
         Self(format!(".provision.{}.lock", &digest[..16]))
     }
 
@@ -66,8 +65,8 @@ impl Kept {
         Destination::open(destination).ok()??.root().read_small(&self.0, MAX_BYTES).ok()?
     }
 
-    /// Where there is a destination, and nothing in the text that may be a secret. A failure is said: the next start needs
-    /// the network then.
+    /// Writes the text if there is a destination and the text cannot contain a secret. A failure is a warning: the next start
+    /// then needs the network.
     pub(super) fn write(&self, destination: &Utf8Path, name: &str, text: &str) {
         if may_hold_secret(text) {
             return;
@@ -80,9 +79,8 @@ impl Kept {
     }
 }
 
-/// Whether there is an address with a query or a login in it, wherever: that may be a signature or a token, which belongs to
-/// nobody who can read the models. What counts is what the addresses come to, however the text writes them; and a comment may
-/// have one in any form.
+/// Returns true if a URL with a query or a login occurs anywhere in the text. Its signature or token must not reach all
+/// readers of the models. The check decodes the text as TOML does, and covers comments in any form.
 fn may_hold_secret(text: &str) -> bool {
     let is_bare = |model: &Model| {
         let sources = model.sources.iter().all(|url| url.as_url().query().is_none());
@@ -93,9 +91,9 @@ fn may_hold_secret(text: &str) -> bool {
     !lock.models().iter().all(is_bare) || words.any(is_with_more)
 }
 
-/// Whether a word is an address with something in front of its host or behind its path.
+/// Returns true if a word is a URL with a login, a query or a fragment.
 fn is_with_more(word: &str) -> bool {
-    // Encoded within another one, an address has its signs encoded as well, perhaps twice.
+    // A URL within another one has its separators encoded, perhaps twice.
     let word = decoded(&decoded(word.as_bytes())).to_ascii_lowercase();
     let word = String::from_utf8_lossy(&word).into_owned();
     let Some((_, rest)) = word.split_once("http").and_then(|(_, rest)| rest.split_once(':')) else {
@@ -105,7 +103,7 @@ fn is_with_more(word: &str) -> bool {
     rest.contains('?') || host.contains('@')
 }
 
-/// With `%XX` as the byte that it stands for.
+/// The text with `%XX` decoded.
 fn decoded(bytes: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -126,7 +124,7 @@ impl Remote {
     /// Takes an address and its digest.
     ///
     /// # Errors
-    /// Usage errors, which do not repeat an address that is none: it may hold a secret.
+    /// Usage errors, which do not repeat an invalid address: it may contain a secret.
     pub(super) fn new(text: &str, pin: Option<&Sha256>) -> Result<Self, Failure> {
         let usage = |why: String| Failure::new(Code::Usage, why);
         let url: SourceUrl = text
@@ -148,7 +146,7 @@ impl Remote {
         Ok(Self { url, pin: *pin })
     }
 
-    /// Its text: the one that is kept in `destination`, else the one that is there.
+    /// The text: the copy in `destination`, else a fetch from the address.
     pub(super) fn read(
         self,
         destination: Option<&Utf8Path>,

@@ -1,11 +1,10 @@
-//! Bars for a person at a terminal: a line for each of the files that are being fetched, up to [`FILE_LINES`], and
-//! below them one for the whole run. What has happened (a file's end, a retry, a warning) scrolls up above them.
+//! Bars for a person at a terminal: a line for each file in progress, up to [`FILE_LINES`], and one for the whole run.
+//! Messages (a finished file, a retry, a warning) scroll up above them.
 //!
-//! Drawn ten times a second by a thread of its own, from the tally; `observe` only counts, and queues lines that the
-//! next drawing puts above the bars. All bars are one indicatif bar of several lines whose text is made by `frame`:
-//! one drawing draws all of them, so nothing tears, and thousands of files cost nothing. An indicatif bar per
-//! file (its `MultiProgress`) was rejected: it draws at every change of every bar, knows one width per column, and
-//! its speed counts resumed bytes.
+//! A separate thread draws ten times a second from the counters. `observe` only counts and queues lines for the next
+//! drawing. All bars are one indicatif bar of several lines, whose text `frame` makes: one drawing draws all, so nothing
+//! tears and thousands of files cost nothing. indicatif's `MultiProgress` was rejected: it draws at every change of every
+//! bar, knows one width for each column, and its speed counts resumed bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -25,13 +24,13 @@ mod frame;
 
 use frame::{Frame, Row, Speed};
 
-/// Files that have a line.
+/// The number of files with a line.
 const FILE_LINES: usize = 8;
 /// Drawings a second.
 const HERTZ: u8 = 10;
-/// What speeds are the mean of.
+/// The time over which speeds are averaged.
 const WINDOW: Duration = Duration::from_secs(4);
-/// Less than this gives no speed that is worth showing.
+/// The shortest time that gives a speed worth showing.
 const SHORTEST: Duration = Duration::from_millis(500);
 
 /// The observer.
@@ -40,12 +39,12 @@ pub(super) struct Bars {
     ticker: Ticker,
 }
 
-/// The part of a terminal that indicatif does not lend.
+/// The part of a terminal that indicatif does not provide.
 trait Screenful: Send + Sync {
     /// Its columns and rows.
     fn size(&self) -> (usize, usize);
 
-    /// Writes lines, each with its end, where the cursor is.
+    /// Writes lines, each with its line end, at the cursor.
     fn write(&self, lines: &str);
 }
 
@@ -53,7 +52,7 @@ trait Screenful: Send + Sync {
 struct Stderr;
 
 impl Screenful for Stderr {
-    /// As indicatif asks and falls back: the two must agree.
+    /// As indicatif measures and falls back: both must agree.
     fn size(&self) -> (usize, usize) {
         match rustix::termios::tcgetwinsize(io::stderr()) {
             Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
@@ -72,25 +71,25 @@ struct Screen {
     clock: Clock,
     terminal: Box<dyn Screenful>,
     bar: ProgressBar,
-    /// What the bar shows.
+    /// The text of the bars.
     shown: Arc<Mutex<String>>,
-    /// What is to be put above the bars.
+    /// Lines to print above the bars.
     queue: Mutex<Vec<String>>,
     view: Mutex<View>,
 }
 
-/// What is drawn, and how fast it moves.
+/// The content of the bars and their speeds.
 #[derive(Default)]
 struct View {
     files: Vec<(FileIndex, Meter)>,
     total: Meter,
-    /// The widest name of the plan, once there is one: the columns must not move when a file ends.
+    /// The widest name of the plan: the columns must not move when a file ends.
     widest: Option<usize>,
     is_drawn: bool,
     is_finished: bool,
 }
 
-/// Measures a speed: the mean over [`WINDOW`], so that it falls to zero when nothing comes any more.
+/// Measures a speed: the mean over [`WINDOW`], which falls to zero when nothing arrives.
 #[derive(Default)]
 struct Meter(VecDeque<(Duration, u64)>);
 
@@ -102,7 +101,7 @@ impl Meter {
         }
     }
 
-    /// Bytes a second; `None` before there is enough to tell.
+    /// Bytes a second; `None` before there are enough samples.
     fn speed(&self) -> Option<f64> {
         let (first, last) = (self.0.front()?, self.0.back()?);
         let elapsed = last.0.saturating_sub(first.0);
@@ -111,7 +110,7 @@ impl Meter {
 }
 
 impl Bars {
-    /// Draws on standard error; `None` where that is no terminal, or one that cannot move its cursor.
+    /// Draws on standard error; `None` if it is no terminal, or one without cursor movement.
     pub(super) fn on_stderr(lines: Lines, clock: Clock) -> Option<Self> {
         let target = ProgressDrawTarget::stderr_with_hz(HERTZ);
         if target.is_hidden() {
@@ -180,7 +179,7 @@ impl Screen {
     }
 
     fn draw(&self, view: &mut View) {
-        // Taken first: a file whose end is in the queue has no line in the frame below it.
+        // Taken first: a file that ends in the queue has no line in the frame below it.
         let above = std::mem::take(&mut *lock(&self.queue));
         let frame = self.frame(view);
         if above.is_empty() && frame.is_empty() && !view.is_drawn {
@@ -198,14 +197,13 @@ impl Screen {
             lines.push_str(&text::wrap(&line, columns));
             lines.push('\n');
         }
-        // Not indicatif's `println`: that fills lines with spaces instead of ending them, and a terminal that is made
-        // wider joins them.
+        // indicatif's `println` fills lines with spaces instead of ending them, and a terminal that is made wider joins them.
         self.bar.suspend(|| self.terminal.write(&lines));
     }
 
     fn frame(&self, view: &mut View) -> String {
         let (columns, rows) = self.terminal.size();
-        // A full line would put the cursor on the next one.
+        // A full line would move the cursor to the next one.
         let columns = columns.saturating_sub(1);
         if !self.tally.is_planned() {
             return self.tally.checking().map_or_else(String::new, |checked| {
@@ -231,11 +229,11 @@ impl Screen {
         Frame { files: &files, total: &total, widest, paint: self.lines.paint }.draw(columns)
     }
 
-    /// A file that has a line keeps it until its end; a line that is free goes to the file that has waited longest.
+    /// A file keeps its line until its end; a free line goes to the file that has waited longest.
     fn choose(&self, view: &mut View, rows: usize) {
         let active = self.tally.active();
         view.files.retain(|(index, _)| active.contains(index));
-        // One for the sums, one so that something is seen of what is above.
+        // One row for the sums, one for the messages above.
         view.files.truncate(FILE_LINES.min(rows.saturating_sub(2)));
         for index in active {
             if view.files.len() >= FILE_LINES.min(rows.saturating_sub(2)) {
@@ -249,7 +247,7 @@ impl Screen {
 
     fn finish(&self) {
         let mut view = lock(&self.view);
-        // Also what was said after the end.
+        // Also messages after the end.
         if view.is_drawn || !lock(&self.queue).is_empty() {
             self.draw(&mut view);
             self.bar.finish_and_clear();
@@ -264,14 +262,14 @@ fn file_row(file: &File, meter: &Meter) -> Row {
         labels: vec![file.name.clone(), without_ending(&file.name).to_owned()],
         position,
         size: file.size,
-        // All bytes are there: what lasts is to prove and to install them.
+        // All bytes are there; the file is being verified and installed.
         speed: if position == file.size { Speed::Finishing } else { meter.speed().into() },
         left: file.size - position,
         connections: file.connections(),
     }
 }
 
-/// The name without an ending as long as `.safetensors`: where a name is cut, that would be what is left of it.
+/// The name without a long ending such as `.safetensors`, which would fill a cut name.
 fn without_ending(name: &str) -> &str {
     match name.rsplit_once('.') {
         Some((stem, ending)) if ending.len() > 4 && !ending.contains('/') && !stem.is_empty() => stem,

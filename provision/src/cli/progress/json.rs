@@ -1,10 +1,9 @@
-//! One JSON object per line on standard output: the event as it is, and `at`, the seconds since the start.
+//! One JSON object a line on standard output: the event, and `at`, the seconds since the start.
 //!
-//! [`Event::Received`] comes far more often than anyone wants to read it: per file it is written at most every
-//! [`BETWEEN`], with the bytes of those that were held back. No byte is lost, and none is late for what it belongs
-//! to: before any other event of a file its remainder is written, and all remainders at the end.
+//! [`Event::Received`] is frequent, so it is written at most every [`BETWEEN`] for a file, with the sum of the bytes held
+//! back. No byte is lost: the remainder of a file is written before any other event of it, and all remainders at the end.
 //!
-//! JSON escapes the control characters that ASCII has; the others that could reach a terminal are escaped here.
+//! serde escapes the ASCII control characters; this module escapes the others that are unsafe in a terminal.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -32,15 +31,15 @@ pub(super) struct Json {
 
 struct Out {
     to: Box<dyn Write + Send>,
-    /// Nobody reads any more.
+    /// The reader has closed the pipe.
     is_closed: bool,
 }
 
-/// What was received of a file and not yet written.
+/// Received bytes of a file that are not written yet.
 #[derive(Default)]
 struct HeldBack {
     bytes: AtomicU64,
-    /// When the next line may come, in milliseconds.
+    /// The earliest time of the next line, in milliseconds.
     due: AtomicU64,
 }
 
@@ -52,7 +51,7 @@ struct Line<'a> {
 }
 
 impl Json {
-    /// Writes objects to `to`, and leaves what people read to `plain`.
+    /// Writes objects to `to`, and leaves output for people to `plain`.
     pub(super) fn new(to: Box<dyn Write + Send>, plain: Plain, clock: Clock) -> Self {
         let out = Mutex::new(Out { to, is_closed: false });
         Self { plain, clock, out, held_back: OnceLock::new() }
@@ -68,7 +67,7 @@ impl Json {
         if now < due {
             return;
         }
-        // Where another thread writes, the bytes wait for the next chance: a slow reader must not slow a transfer.
+        // If another thread is writing, the bytes wait: a slow reader must not slow a transfer.
         let mut out = match self.out.try_lock() {
             Ok(out) => out,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -79,7 +78,7 @@ impl Json {
         }
     }
 
-    /// Writes what is held back of a file. Under the lock, so that nothing of it comes after a later event.
+    /// Writes the held-back bytes of a file, under the lock, so that they precede later events.
     fn flush(&self, out: &mut Out, file: FileIndex) {
         let Some(held_back) = self.held_back.get().and_then(|files| files.get(file)) else { return };
         let bytes = held_back.bytes.swap(0, Relaxed);
@@ -160,12 +159,12 @@ fn file_of(event: &Event) -> Option<FileIndex> {
     }
 }
 
-/// Harmful characters as `\u….`. They can only stand inside strings, where that means the same.
+/// Unsafe characters as `\u….`. They occur only inside strings, where both forms mean the same.
 fn escaped(json: &str) -> String {
     let mut out = String::with_capacity(json.len() + 16);
     for c in json.chars() {
         if is_unsafe(c) {
-            // All of them are in the basic plane: one code unit.
+            // All of them are one UTF-16 code unit.
             let _ = write!(out, "\\u{:04x}", u32::from(c));
         } else {
             out.push(c);

@@ -1,6 +1,6 @@
-//! Events as lines of text: the words that plain output and bars share, and which of them are wanted.
+//! Events as lines of text, shared by plain output and bars.
 //!
-//! A line is one line, whatever its parts hold, and has no end of line of its own.
+//! A line never contains a line break, whatever its parts hold.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::text::{Paint, clean};
 use crate::cli::human;
 use provision_core::event::{Event, FileIndex, Outcome, Planned, PlannedFile};
 
-/// How a file's beginning and end are shown.
+/// The form of a file's first and last line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
-    /// As words, ASCII but for what names and reasons hold. Many files are not shown one by one.
+    /// Words, in ASCII except for names and reasons. Many files are not listed one by one.
     Words,
-    /// As `✓` and `✗`; a beginning is shown by its bar.
+    /// `✓` and `✗`; the bar itself shows the beginning.
     Marks,
 }
 
@@ -37,17 +37,17 @@ impl Lines {
         Self { verbosity, paint, style: Style::Marks }
     }
 
-    /// Whether more than warnings and failures is wanted.
+    /// Returns true if more than warnings and failures is wanted.
     pub(super) fn is_talkative(&self) -> bool {
         self.verbosity > Verbosity::Quiet
     }
 
-    /// Whether files are shown in sums only.
+    /// Returns true if files are shown in sums only.
     pub(super) fn are_grouped(&self, tally: &Tally) -> bool {
         self.style == Style::Words && self.verbosity < Verbosity::Verbose && tally.has_many_files()
     }
 
-    /// The line for an event, if it is to have one. The tally has counted the event already.
+    /// The line of an event, if it has one. The counters have counted the event already.
     pub(super) fn line(&self, event: &Event, tally: &Tally) -> Option<String> {
         match event {
             Event::Received { .. } | Event::Brought { .. } => return None,
@@ -106,7 +106,7 @@ impl Lines {
                 Some(format!("{}: {}", tally.name(*file), human::count(*count, "connection")))
             }
             Event::MarkerWritten { name } if verbose => Some(format!("marker {} written", clean(name))),
-            // The whole run's only line.
+            // The only line of the whole run.
             Event::MarkerValid { name, files } => Some(format!(
                 "nothing to do: marker {} is valid for {}",
                 clean(name),
@@ -132,7 +132,7 @@ impl Lines {
     fn started(&self, index: FileIndex, source: &str, tally: &Tally) -> Option<String> {
         let file = tally.file(index)?;
         let verbose = self.verbosity == Verbosity::Verbose;
-        // The end of the source before has said that it goes on with this one.
+        // The message about the previous source has named this one.
         let is_news = self.style == Style::Words && file.starts() < 2 && !self.are_grouped(tally);
         if !verbose && !is_news {
             return None;

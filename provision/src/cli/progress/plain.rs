@@ -1,7 +1,7 @@
 //! Lines that are never redrawn, for `docker logs`, CI and files.
 //!
-//! While bytes move there is a line with the sums every ten seconds. A slow or closed standard error does not matter
-//! to the run: errors in writing are ignored.
+//! While bytes arrive, a line with the sums appears every ten seconds. A slow or closed standard error does not affect the
+//! run: write errors are ignored.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -14,11 +14,11 @@ use super::{Clock, Progress, lock};
 use crate::cli::human;
 use provision_core::event::{Event, Observer};
 
-/// Between two lines with the sums.
+/// The time between two lines with the sums.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// How often is looked whether the time has come. It counts from the plan, which comes when it comes.
+/// The interval at which the time is checked. It counts from the plan.
 const LOOK: Duration = Duration::from_secs(1);
-/// A time that is further away is a guess about nothing.
+/// The longest estimate that is shown.
 const FAR: f64 = 100.0 * 3600.0;
 
 /// The observer.
@@ -35,7 +35,7 @@ struct Log {
     last: Mutex<Last>,
 }
 
-/// The moment that the next line with the sums counts from.
+/// The start of the current interval.
 #[derive(Default)]
 struct Last {
     at: Duration,
@@ -85,7 +85,7 @@ impl Progress for Plain {
 impl Log {
     fn write(&self, mut line: String) {
         line.push('\n');
-        // In one piece: other processes write to the same log.
+        // In one write, since other processes write to the same log.
         let mut out = lock(&self.out);
         let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
     }

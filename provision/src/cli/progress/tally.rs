@@ -1,7 +1,7 @@
-//! What has happened so far, in numbers.
+//! Counters of a run.
 //!
-//! [`Event::Received`] touches four atomics and no lock. The numbers are read while they change, so a sum may be off
-//! by what arrived in between; what is shown is clamped.
+//! [`Event::Received`] touches four atomics and no lock. Readers see the numbers while they change, so a sum may lack
+//! bytes that arrive in between; shown values are clamped.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
@@ -9,18 +9,18 @@ use std::sync::{Mutex, OnceLock};
 use super::{lock, text};
 use provision_core::event::{Event, FileIndex, Planned, PlannedFile};
 
-/// A plan with more files to work on than this is shown in sums, not file by file.
+/// The most files to work on that are shown one by one.
 const MANY: usize = 20;
 
 /// One file of the plan.
 pub(super) struct File {
-    /// Its path, fit for a terminal.
+    /// Its path, safe for a terminal.
     pub(super) name: String,
     /// Its length.
     pub(super) size: u64,
-    /// Bytes that are there: held, and received since, less what was dropped.
+    /// Bytes held, and received since, less those dropped.
     position: AtomicU64,
-    /// Bytes received in this run, never less than before: what speed is made of.
+    /// Bytes received in this run, never decreasing: the base of the speed.
     received: AtomicU64,
     connections: AtomicUsize,
     starts: AtomicU32,
@@ -68,7 +68,7 @@ impl File {
         self.connections.load(Relaxed)
     }
 
-    /// How many sources have been begun.
+    /// The number of sources begun.
     pub(super) fn starts(&self) -> u32 {
         self.starts.load(Relaxed)
     }
@@ -77,11 +77,11 @@ impl File {
 /// Files that were read before the plan.
 #[derive(Clone, Default)]
 pub(super) struct Checked {
-    /// How many, with the last one.
+    /// Their number, including the last one.
     pub(super) files: usize,
-    /// Their lengths.
+    /// Their total length.
     pub(super) bytes: u64,
-    /// The last one's path, fit for a terminal.
+    /// The last one's path, safe for a terminal.
     pub(super) last: String,
 }
 
@@ -92,9 +92,9 @@ pub(super) struct Totals {
     pub(super) done: usize,
     pub(super) failed: usize,
     pub(super) size: u64,
-    /// Bytes that are there.
+    /// Bytes held.
     pub(super) position: u64,
-    /// Bytes that are still to come, without those of failed files.
+    /// Bytes to come, without those of failed files.
     pub(super) left: u64,
     /// Bytes received in this run.
     pub(super) received: u64,
@@ -116,14 +116,14 @@ pub(super) struct Tally {
     position: AtomicU64,
     received: AtomicU64,
     connections: AtomicUsize,
-    /// Bytes that failed files lack.
+    /// Bytes missing from failed files.
     abandoned: AtomicU64,
     done: AtomicUsize,
     failed: AtomicUsize,
-    /// Files that are being fetched, the one that began first in front.
+    /// Files in progress, in the order of their start.
     active: Mutex<Vec<FileIndex>>,
     checked: Mutex<Checked>,
-    /// So that the end of the checks need not be looked for under a lock.
+    /// Lets readers see the end of the checks without a lock.
     planned: AtomicBool,
 }
 
@@ -152,7 +152,7 @@ impl Tally {
             Event::Started { file: index, .. } => {
                 let Some(file) = self.file(*index) else { return };
                 if file.starts.fetch_add(1, Relaxed) == 0 && file.is_copied.swap(false, Relaxed) {
-                    // The copy could not be made.
+                    // The copy failed.
                     self.move_to(file, |_| 0);
                 }
                 self.activate(*index);
@@ -160,7 +160,7 @@ impl Tally {
             Event::Copying { file: index, .. } => {
                 let Some(file) = self.file(*index) else { return };
                 if file.is_copied.swap(true, Relaxed) {
-                    // From another file, since the first was not the right one.
+                    // From another file, since the first one was not right.
                     self.move_to(file, |_| 0);
                 }
                 self.activate(*index);
@@ -202,11 +202,11 @@ impl Tally {
         }
     }
 
-    /// Sets a file's position, and the run's with it.
+    /// Sets a file's position and adjusts the run's.
     fn move_to(&self, file: &File, to: impl Fn(u64) -> u64) {
         let before = file.position.load(Relaxed);
         let before = file.position.fetch_update(Relaxed, Relaxed, |now| Some(to(now))).unwrap_or(before);
-        // Wrapping, as atomics are: the sum comes out right whichever is the larger.
+        // Wrapping, as atomics are: the sum is right whichever value is larger.
         self.position.fetch_add(to(before).wrapping_sub(before), Relaxed);
     }
 
@@ -240,22 +240,22 @@ impl Tally {
         self.files().get(index)
     }
 
-    /// The files of the plan, none before there is one.
+    /// The files of the plan; none before the plan.
     pub(super) fn files(&self) -> &[File] {
         self.plan.get().map_or(&[], |plan| &plan.files)
     }
 
-    /// A file's name, fit for a terminal.
+    /// A file's name, safe for a terminal.
     pub(super) fn name(&self, index: FileIndex) -> &str {
         self.file(index).map_or("?", |file| &file.name)
     }
 
-    /// The files that are being fetched, the one that began first in front.
+    /// Files in progress, in the order of their start.
     pub(super) fn active(&self) -> Vec<FileIndex> {
         lock(&self.active).clone()
     }
 
-    /// What was checked, until there is a plan.
+    /// The checked files, until there is a plan.
     pub(super) fn checking(&self) -> Option<Checked> {
         if self.planned.load(Relaxed) {
             return None;
@@ -263,12 +263,12 @@ impl Tally {
         Some(lock(&self.checked).clone()).filter(|checked| checked.files > 0)
     }
 
-    /// Whether there is a plan.
+    /// Returns true once there is a plan.
     pub(super) fn is_planned(&self) -> bool {
         self.planned.load(Relaxed)
     }
 
-    /// Whether there is too much to do for a line per file. Files that are already there do not count.
+    /// Returns true if there are too many files for a line each. Installed files do not count.
     pub(super) fn has_many_files(&self) -> bool {
         self.plan.get().is_some_and(|plan| plan.work > MANY)
     }
@@ -322,7 +322,7 @@ mod tests {
         let file = tally.file(1).unwrap();
         assert_eq!((file.position(), file.received()), (20, 50));
         assert_eq!((tally.totals().position, tally.totals().received), (120, 50));
-        // More than there is.
+        // More than the total.
         tally.observe(&Event::Dropped { file: 1, bytes: 999, reason: String::new() });
         assert_eq!((tally.file(1).unwrap().position(), tally.totals().position), (0, 100));
     }

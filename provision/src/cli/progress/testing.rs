@@ -1,4 +1,4 @@
-//! What the tests of all modes use: events in short, a clock that is set, a writer that is read.
+//! Fixtures for the tests of all modes: short events, a clock set by hand, a writer that is read.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -60,7 +60,7 @@ pub(super) fn qwen() -> Event {
     ])
 }
 
-/// A clock that stands until it is moved.
+/// A clock that moves only on request.
 #[derive(Clone, Default)]
 pub(super) struct FakeClock(Arc<AtomicU64>);
 
@@ -75,7 +75,7 @@ impl FakeClock {
     }
 }
 
-/// A writer that keeps what it is given.
+/// A writer that keeps its input.
 #[derive(Clone, Default)]
 pub(super) struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -84,7 +84,7 @@ impl Written {
         String::from_utf8(lock(&self.0).clone()).unwrap()
     }
 
-    /// What was written since the last call.
+    /// The text written since the last call.
     pub(super) fn take(&self) -> String {
         String::from_utf8(std::mem::take(&mut *lock(&self.0))).unwrap()
     }
@@ -101,7 +101,7 @@ impl Write for Written {
     }
 }
 
-/// A pipe whose reader has gone.
+/// A pipe whose reader is gone.
 pub(super) struct Closed;
 
 impl Write for Closed {
@@ -114,7 +114,7 @@ impl Write for Closed {
     }
 }
 
-/// One of every event that says something, with text that would take over a terminal.
+/// One event of each kind with text, whose text would control a terminal.
 pub(super) fn hostile() -> Vec<Event> {
     let evil = || "\u{1b}[2J\u{1b}]0;owned\u{7}x\r\nwarning: forged\u{9b}31m\u{202e}".to_owned();
     vec![

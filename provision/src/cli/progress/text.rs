@@ -1,15 +1,14 @@
-//! Text from elsewhere made fit for a terminal, and cut and padded to its columns.
+//! Text from outside, made safe for a terminal and fitted to columns.
 //!
-//! Widths are those of [`unicode_width`] per character, which is also how indicatif counts: the two must agree, or
-//! lines wrap that were thought to fit.
+//! Widths are [`unicode_width`]'s for each character, as indicatif counts them. Both must agree, or lines wrap.
 
 use provision_core::terminal_text::is_unsafe;
 use unicode_width::UnicodeWidthChar as _;
 
-/// No reason that is worth reading is longer; a server's error page is.
+/// The longest message in characters. A server's error page is longer.
 const LONGEST: usize = 2000;
 
-/// Without escape sequences, control characters and what changes the direction of writing; on one line.
+/// The text on one line, without escape sequences and unsafe characters.
 pub(super) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len().min(LONGEST));
     let mut rest = text;
@@ -23,7 +22,7 @@ pub(super) fn clean(text: &str) -> String {
         match c {
             '\u{1b}' => rest = after_escape(rest),
             '\u{9b}' => rest = after_csi(rest),
-            // New lines could pretend to be lines of the log's own.
+            // A line break could forge a line of the log.
             c if c.is_whitespace() => {
                 if !out.ends_with(' ') && !out.is_empty() {
                     out.push(' ');
@@ -41,14 +40,14 @@ pub(super) fn clean(text: &str) -> String {
     out
 }
 
-/// What follows an escape sequence (ECMA-48), of which the ESC is already taken.
+/// The text after an escape sequence (ECMA-48) whose ESC is already taken.
 fn after_escape(text: &str) -> &str {
     let Some(c) = text.chars().next() else { return text };
     let after = &text[c.len_utf8()..];
     match c {
         '[' => after_csi(after),
-        // Strings: OSC, DCS, SOS, PM, APC. They end with BEL or ESC \; one without an end is not taken for one, since
-        // the rest of the text would go with it.
+        // Strings: OSC, DCS, SOS, PM, APC. They end with BEL or ESC \. A string without an end is kept as text, since the rest
+        // of the text would go with it.
         ']' | 'P' | 'X' | '^' | '_' => match after.find(['\u{7}', '\u{1b}', '\u{9c}']) {
             Some(end) => after[end..]
                 .strip_prefix("\u{1b}\\")
@@ -70,28 +69,28 @@ fn after_csi(text: &str) -> &str {
     text.strip_prefix(|c| matches!(c, '@'..='~')).unwrap_or(text)
 }
 
-/// The columns that a text without control characters takes.
+/// The columns of a text without control characters.
 pub(super) fn width(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// At most `columns` wide, with `…` in the middle for what is left out: of a path, the folder and the ending stay.
+/// At most `columns` wide, with `…` in place of the middle: the folder and the ending of a path stay.
 pub(super) fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
     let Some(room) = columns.checked_sub(1) else { return String::new() };
-    // The end of a path says more than its beginning.
+    // The end of a path is more specific than its beginning.
     let head = fitting(text.chars(), room * 2 / 5);
     let tail = fitting(text.chars().rev(), room - room * 2 / 5);
     let from = text.char_indices().rev().nth(tail.saturating_sub(1)).map_or(0, |(at, _)| at);
     let tail = if tail == 0 { "" } else { &text[from..] };
-    // A mark that combined with a character which is gone would sit on the `…`.
+    // A combining mark whose base is cut would combine with the `…`.
     let tail = tail.trim_start_matches(|c: char| c.width() == Some(0));
     text.chars().take(head).chain(['…']).chain(tail.chars()).collect()
 }
 
-/// How many of the characters fit.
+/// The number of characters that fit.
 fn fitting(chars: impl Iterator<Item = char>, columns: usize) -> usize {
     let mut used = 0;
     chars
@@ -118,8 +117,8 @@ pub(super) fn right(text: &str, columns: usize) -> String {
     out
 }
 
-/// Breaks a line between words, where that makes its parts fit into `columns`; what is not the beginning is indented.
-/// A word that fits on no line is left to the terminal. Colours take no room.
+/// Breaks a line between words if its parts then fit into `columns`; later parts are indented. A word that fits on no
+/// line is left to the terminal. Colours take no columns.
 pub(super) fn wrap(text: &str, columns: usize) -> String {
     const INDENT: &str = "  ";
     let mut out = String::with_capacity(text.len() + 8);
@@ -148,7 +147,7 @@ pub(super) fn wrap(text: &str, columns: usize) -> String {
 /// Colours, or none.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Paint {
-    /// Whether there are any.
+    /// True if colours are used.
     pub(super) colour: bool,
 }
 

@@ -1,7 +1,6 @@
-//! A thread that does something again and again, and ends the moment it is told to.
+//! A thread that calls a function periodically and ends as soon as it is told to.
 //!
-//! It waits on a channel with a timeout. A sleeping thread would hold up the program's exit, or be killed while it
-//! draws.
+//! It waits on a channel with a timeout. A sleeping thread would delay the program's exit, or be killed while it draws.
 
 use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -14,8 +13,8 @@ use super::lock;
 pub(super) struct Ticker(Mutex<Option<(Sender<()>, JoinHandle<()>)>>);
 
 impl Ticker {
-    /// Calls `tick` every `period`, for the first time after one. Where no thread can be had there are no ticks:
-    /// progress is no reason to fail.
+    /// Calls `tick` every `period`, first after one period. If no thread can be started there are no ticks: progress is no
+    /// reason to fail.
     pub(super) fn start(period: Duration, tick: impl Fn() + Send + 'static) -> Self {
         let (stop, stopped) = channel();
         let thread = Builder::new().name("progress".to_owned()).spawn(move || {
@@ -26,17 +25,17 @@ impl Ticker {
         Self(Mutex::new(thread.ok().map(|thread| (stop, thread))))
     }
 
-    /// Without a thread: for who has nothing to draw between events, and for tests, which tick themselves.
+    /// Without a thread, for displays that draw only at events, and for tests.
     pub(super) fn none() -> Self {
         Self(Mutex::new(None))
     }
 
-    /// Ends the thread and waits for a tick that is under way.
+    /// Ends the thread and waits for a running tick.
     pub(super) fn stop(&self) {
         let running = lock(&self.0).take();
         if let Some((stop, thread)) = running {
             drop(stop);
-            // A tick that panicked has said so.
+            // The panic hook has reported a tick that panicked.
             let _ = thread.join();
         }
     }

@@ -1,7 +1,7 @@
-//! The bars as text, for a number of columns. Pure: what is drawn where, with which of the columns.
+//! The bars as text for a number of columns. Pure.
 //!
-//! A wide terminal has name, bar, bytes, speed, time left and connections. In a narrow one the last columns go
-//! first, and bytes become percent; a name is cut in the middle.
+//! A wide terminal shows name, bar, bytes, speed, time left and connections. In a narrow one the last columns go first,
+//! and bytes become percent; a name is cut in the middle.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ const PERCENT: usize = 5;
 const SPEED: usize = 9;
 /// `1:03:12`.
 const LEFT: usize = 7;
-/// No bar is longer: beyond, it only takes the eye longer to come from the name to the numbers.
+/// The longest bar. A longer one separates the name from the numbers.
 const LONGEST_BAR: usize = 40;
 
-/// How fast a row moves.
+/// The speed of a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Speed {
     /// Not known yet.
@@ -36,16 +36,16 @@ impl From<Option<f64>> for Speed {
     }
 }
 
-/// A line.
+/// A row.
 #[derive(Debug)]
 pub(super) struct Row {
-    /// What it is about; the first that fits is shown, or the last, cut.
+    /// Its names, longest first: the first that fits is shown, or the last one, cut.
     pub(super) labels: Vec<String>,
-    /// Bytes that are there.
+    /// Bytes held.
     pub(super) position: u64,
-    /// Bytes that there will be.
+    /// Bytes in all.
     pub(super) size: u64,
-    /// How fast it moves.
+    /// Its speed.
     pub(super) speed: Speed,
     /// Bytes to come.
     pub(super) left: u64,
@@ -53,23 +53,23 @@ pub(super) struct Row {
     pub(super) connections: usize,
 }
 
-/// All lines.
+/// All rows.
 pub(super) struct Frame<'a> {
-    /// Those of files.
+    /// The rows of files.
     pub(super) files: &'a [Row],
-    /// That of the run.
+    /// The row of the run.
     pub(super) total: &'a Row,
-    /// The width of the widest name that can come.
+    /// The width of the widest possible name.
     pub(super) widest: usize,
     /// Colours.
     pub(super) paint: Paint,
 }
 
-/// Which columns there are, and the width of those that are not fixed.
+/// The visible columns, and the width of those that vary.
 struct Columns {
     name: usize,
     bar: usize,
-    /// Bytes; percent where there is no room.
+    /// Bytes; percent if there is no room.
     has_amount: bool,
     has_speed: bool,
     has_left: bool,
@@ -78,7 +78,7 @@ struct Columns {
 }
 
 impl Frame<'_> {
-    /// Lines of at most `columns`, with line ends between them.
+    /// The rows as lines of at most `columns`.
     pub(super) fn draw(&self, columns: usize) -> String {
         let layout = self.layout(columns);
         let files = self.files.iter().map(|row| layout.line(row, false, self.paint));
@@ -89,7 +89,7 @@ impl Frame<'_> {
     fn layout(&self, columns: usize) -> Columns {
         let connections =
             self.files.iter().chain([self.total]).map(|row| width(&connections(row))).max().unwrap_or(0);
-        // Also while no file has a connection: most of the time some have.
+        // Shown also while no file has a connection, which is rare.
         let connections = if columns >= 72 { connections.max("64 conn".len()) } else { 0 };
         let (has_amount, has_left, has_speed) = (columns >= 56, columns >= 44, columns >= 32);
         let mut fixed = if has_amount { AMOUNT } else { PERCENT } + 1;
@@ -99,13 +99,13 @@ impl Frame<'_> {
             }
         }
         let room = columns.saturating_sub(fixed);
-        // Too narrow for a bar that says anything: the percent must do.
+        // Too narrow for a bar: percent remains.
         let has_bar = room >= 14;
         let room = if has_bar { room - 1 } else { room };
         let bar = if has_bar { (room * 3 / 10).clamp(5, LONGEST_BAR) } else { 0 };
         let total = self.total.labels.first().map_or(0, |label| width(label));
         let name = (room - bar).min(self.widest.max(total));
-        // What short names leave.
+        // The room that short names leave.
         let bar = if has_bar { (room - name).min(LONGEST_BAR) } else { 0 };
         Columns { name, bar, has_amount, has_speed, has_left, connections }
     }
@@ -151,7 +151,7 @@ fn connections(row: &Row) -> String {
 fn time_left(row: &Row) -> String {
     match row.speed {
         Speed::Known(speed) if row.left > 0 => {
-            // Nothing comes: no time is the right one.
+            // No bytes arrive: no estimate is possible.
             let seconds = row.left as f64 / speed;
             Duration::try_from_secs_f64(seconds.ceil()).map_or_else(|_| "-:--".to_owned(), human::clock)
         }
@@ -160,7 +160,7 @@ fn time_left(row: &Row) -> String {
     }
 }
 
-/// `━━━━━╸─────`. Full only when nothing is missing.
+/// `━━━━━╸─────`. Full only if nothing is missing.
 fn bar(position: u64, size: u64, columns: usize, is_total: bool, paint: Paint) -> String {
     let halves = if position >= size {
         columns * 2

@@ -43,7 +43,7 @@ impl Fixture {
         }
     }
 
-    /// Lets time pass, with 412 MB/s for the first file.
+    /// Advances the time, with 412 MB/s for the first file.
     fn fetch(&self, tenths: u64) {
         for _ in 0..tenths {
             self.clock.forward(100);
@@ -52,7 +52,7 @@ impl Fixture {
         }
     }
 
-    /// The lines at the end of the screen.
+    /// The last lines of the screen.
     fn end(&self, lines: usize) -> String {
         let contents = self.term.contents();
         let all: Vec<_> = contents.lines().collect();
@@ -60,7 +60,7 @@ impl Fixture {
     }
 }
 
-/// Two files under way and one done, two seconds after the start.
+/// Two files in progress and one done, two seconds after the start.
 fn two_seconds(columns: u16) -> Fixture {
     let fixture = fixture(columns, 24, false);
     let connections = |file, count| Event::Connections { file, count };
@@ -189,7 +189,7 @@ fn the_end_leaves_what_happened_and_no_bar() {
 ✓ text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors  9.42 GB, of which 1.42 GB
   fetched in 21 s (67.4 MB/s)";
     assert_eq!(fixture.term.contents(), left);
-    // What the caller prints comes right below.
+    // The caller's output follows directly below.
     fixture.term.write_line("done").unwrap();
     assert_eq!(fixture.term.contents(), format!("{left}\ndone"));
 }
@@ -235,7 +235,7 @@ fn names_and_reasons_cannot_reach_the_terminal() {
 
 #[test]
 fn hidden_terminals_are_not_drawn_on() {
-    // Where the tests run, standard error may or may not be a terminal; neither may panic or hang.
+    // Standard error may or may not be a terminal in tests; neither may panic or hang.
     let lines = Lines::marks(Verbosity::Normal, Paint { colour: false });
     if let Some(bars) = Bars::on_stderr(lines, FakeClock::default().clock()) {
         bars.finish();
