@@ -75,7 +75,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) ours: Option<Utf8PathBuf>,
 
-    /// An older `provision` or `xtask` binary that takes turns with ours, as "before"
+    /// An older `provision` or `xtask` binary that takes turns with ours, as "before"; other peers only as --peer says
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) against: Option<Utf8PathBuf>,
 
@@ -164,8 +164,11 @@ fn find_programs(args: &BenchArgs, sh: &Shell) -> Result<(Vec<Program>, Vec<Miss
     programs.extend(args.against.iter().map(|path| given(Tool::Before, path)));
     let mut missing = Vec::new();
     for &tool in Tool::value_variants() {
-        let is_chosen =
-            if args.quick { tool == Tool::Aria2c } else { args.peer.is_empty() || args.peer.contains(&tool) };
+        let is_chosen = match args.peer.as_slice() {
+            _ if args.quick => tool == Tool::Aria2c,
+            [] => args.against.is_none(),
+            peers => peers.contains(&tool),
+        };
         match Program::find(sh, tool) {
             _ if !is_chosen => {}
             Some(program) => programs.push(program),

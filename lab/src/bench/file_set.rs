@@ -72,7 +72,7 @@ impl FileSet {
     }
 
     pub(super) fn description(&self) -> String {
-        format!("{} files, {:.2} GB", self.0.len(), self.total() as f64 / 1e9)
+        format!("{}, {:.2} GB", counted(self.0.len(), "file"), self.total() as f64 / 1e9)
     }
 
     pub(super) fn total(&self) -> u64 {
@@ -127,9 +127,25 @@ impl FileSet {
     }
 }
 
+/// A number of things in words: "1 file", "10,000 files".
+pub(super) fn counted(number: usize, unit: &str) -> String {
+    match number {
+        1 => format!("1 {unit}"),
+        0..1_000 => format!("{number} {unit}s"),
+        _ => format!("{},{:03} {unit}s", number / 1_000, number % 1_000),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_counted_in_words() {
+        assert_eq!(counted(1, "file"), "1 file");
+        assert_eq!(counted(256, "connection"), "256 connections");
+        assert_eq!(counted(10_000, "file"), "10,000 files");
+    }
 
     #[test]
     fn sizes_are_as_described_at_the_usual_scale() {

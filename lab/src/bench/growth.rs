@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::file_set::FileSet;
+use super::file_set::{FileSet, counted};
 use super::machine;
 use super::origin::{CAP, Origin, OriginKind};
 use super::report::{Check, Outcome};
@@ -55,7 +55,7 @@ fn case(
     let mut lanes = bench.lanes(transfer, programs);
     lanes.retain(|lane| lane.rows[0].check == Check::Itself);
     for row in lanes.iter_mut().flat_map(|lane| &mut lane.rows) {
-        row.case = Some(format!("{x} {unit}{}", if x == 1 { "" } else { "s" }));
+        row.case = Some(counted(x.into(), unit));
         row.x = Some(x.into());
         row.ideal_seconds = kind.rate(x.into()).map(|rate| set.total() as f64 / rate);
     }

@@ -17,7 +17,10 @@ const CAP: u64 = 12_000_000;
 
 pub(super) fn run(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
     outcome.metric = Metric::PeakMemory;
-    outcome.setting = String::from("testbed, one file, onto a disk; one round each");
+    let cap = CAP / 1_000_000;
+    outcome.setting = format!(
+        "testbed, one file, onto a disk; capped: {cap} MB/s for each of 64 connections; one round each"
+    );
     let room = machine::disk_room(bench.disk)?;
     for wanted in [1_000_000_000, 20_000_000_000].map(|usual| bench.scale.of(usual)) {
         let size = wanted.min(room);
@@ -26,9 +29,7 @@ pub(super) fn run(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
             outcome.notes.push(format!("{sizes}: the disk has no room for more"));
         }
         let set = FileSet::equal(1, size);
-        for (shape, connections) in
-            [(Shape::default(), "no cap"), (Shape::rate(CAP), "64 capped connections")]
-        {
+        for (shape, connections) in [(Shape::default(), "no cap"), (Shape::rate(CAP), "capped")] {
             let origin = testbed(shape, &set)?;
             let (base, destination) = (format!("http://{}", origin.addr()), bench.disk.join("destination"));
             let transfer = bench.transfer(&set, &base, &destination);

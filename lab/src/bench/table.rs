@@ -23,7 +23,9 @@ const COLUMNS: [Column; 13] = [
     ("peak MB", |_, row| Some(format!("{:.1}", row.summary.peak_bytes as f64 / 1e6))),
     ("ours ÷ theirs", |_, row| row.ours.map(|ratio| format!("**{:.2}**", ratio.wall))),
     ("ours ÷ before, CPU", |_, row| {
-        row.ours.filter(|_| row.tool == Tool::Before.name()).map(|ratio| format!("**{:.3}**", ratio.cpu))
+        // GNU time counts by hundredths of a second.
+        let is_exact = row.tool == Tool::Before.name() && row.summary.cpu_seconds >= 0.1;
+        row.ours.filter(|_| is_exact).map(|ratio| format!("**{:.3}**", ratio.cpu))
     }),
     ("× ideal", |outcome, row| {
         outcome.ideal(row).map(|ideal| format!("{:.2}", row.summary.wall_seconds / ideal))

@@ -216,3 +216,21 @@ pub(super) fn write_lock(path: &Utf8Path, set: &FileSet, base: &str) -> io::Resu
 fn wheels() -> Utf8PathBuf {
     project::root().join("target/bench/peers")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_xtask_fetches_by_its_own_command() {
+        for (path, command) in [
+            ("target/release/provision", "fetch"),
+            ("xtask", "fetch-models"),
+            ("/tmp/xtask-9d83281", "fetch-models"),
+        ] {
+            let program = Program { tool: Tool::Before, path: path.into(), version: String::new() };
+            let fetch = program.fetch(Utf8Path::new("models.lock"), Utf8Path::new("models"));
+            assert_eq!(fetch.get_args().next(), Some(command.as_ref()), "{path}");
+        }
+    }
+}
