@@ -1,56 +1,52 @@
-//! `cargo lab bench`: this program beside the tools that people would take instead, on the same set from the same
-//! origin, in one run.
+//! `cargo lab bench`: this program beside other downloaders, on the same set from the same origin, in one run.
 //!
-//! All verify SHA-256, by themselves or by `sha256sum` on all cores afterwards, and what they take unverified is said as
-//! well. Rounds alternate, so that a machine that gets slower gets slower for all; the first round of each warms up, is
-//! checked by `sha256sum`, and does not count. Quote the ratios of one run, not times of several.
+//! All programs verify SHA-256, by themselves or by `sha256sum` on all cores afterwards; a peer's unverified time is a
+//! row of its own. Rounds are interleaved, and the first one warms up. Quote the ratios of one run, not times of several.
+//! `--against` lets an older binary of ours take part, for a comparison before and after a change.
 //!
-//! Code map: `scenario` names the questions; `race`, `resume`, `noop`, `verify`, `memory` and `growth` answer them on a
-//! `stage`; `tool` knows the programs, `origin` and `set` what they fetch; `measure` runs commands; `report` is the
-//! result, `table` and `draw` show it. Nothing here sleeps, and nothing but `measure` decides what a cost is.
+//! Code map, downwards: `quick`; `scenario` names the questions; `races`, `growth`, `resume`, `memory` and `local` answer
+//! them; `rounds` interleaves; `tool` knows the programs, `origin` and `file_set` what they fetch; `meter` measures.
+//! `report` holds the results, `table` and `bars` render them. Only `meter` decides what a cost is.
 
-#![expect(clippy::print_stdout, reason = "the result is what it is run for")]
+#![expect(clippy::print_stdout, reason = "the command's result")]
 
+mod bars;
+mod chart;
 mod checksum;
-mod draw;
+mod file_set;
 mod growth;
-mod invocation;
+mod local;
 mod machine;
-mod measure;
 mod memory;
-mod noop;
+mod meter;
 mod origin;
 mod quick;
-mod race;
+mod races;
 mod report;
 mod resume;
-mod scale;
+mod rounds;
 mod scenario;
-mod set;
-mod stage;
-mod statistics;
 mod table;
 mod tool;
-mod tree;
-mod verify;
 
 use std::cell::OnceCell;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum as _};
+use tempfile::TempDir;
 use xshell::{Shell, cmd};
 
 use crate::project;
+use crate::tools::program;
 use crate::tools::programs::{self, NGINX, OPENSSL, TIME};
-use measure::Meter;
-use race::Race;
-use report::{Machine, Missing, Outcome, Report, Version};
-use scale::Scale;
+use file_set::Scale;
+use machine::Machine;
+use meter::Meter;
+use report::{Missing, Report, Version};
+use rounds::Bench;
 use scenario::Scenario;
-use stage::Stage;
-use tool::{Found, Tool};
+use tool::{Program, Tool};
 
 /// Measures this program beside aria2c, curl and others: time, processor time, peak memory
 #[derive(Debug, Clone, Default, Args)]
@@ -63,21 +59,25 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, value_name = "NAME")]
     pub(crate) peer: Vec<Tool>,
 
-    /// How often each program runs, after one round that does not count [default: 5]
+    /// Rounds of each program, after one that does not count [default: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
 
-    /// The files are this many times smaller than the real ones [default: 20]
+    /// The factor by which the files are smaller than the real ones [default: 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) scale: Option<u64>,
 
-    /// A minute's check for CI: loopback and capped against aria2c, small, one round; fails on a gross loss
+    /// A minute's check for CI: loopback and capped against aria2c, small files, one round; fails on a gross loss
     #[arg(long, conflicts_with_all = ["scenario", "peer", "rounds"])]
     pub(crate) quick: bool,
 
-    /// A `provision` binary to measure instead of this very program
+    /// A `provision` or `xtask` binary to measure instead of this checkout's
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) ours: Option<Utf8PathBuf>,
+
+    /// An older `provision` or `xtask` binary that takes turns with ours, as "before"; other peers only as --peer says
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) against: Option<Utf8PathBuf>,
 
     /// A directory in memory, for sources and destinations [default: /dev/shm]
     #[arg(long, value_name = "DIR")]
@@ -90,10 +90,7 @@ pub(crate) struct BenchArgs {
 
 const ROUNDS: u32 = 5;
 
-/// Longer than the slowest tool takes for anything here.
-const LIMIT: Duration = Duration::from_mins(5);
-
-/// Where results go, below the workspace's root.
+/// The folder of the results, below the workspace's root.
 const RESULTS: &str = "target/bench";
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
@@ -105,128 +102,106 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     sh.create_dir(&results)?;
     let memory = scratch(args.dir.as_deref().unwrap_or(Utf8Path::new("/dev/shm")))?;
     let disk = scratch(args.disk.as_deref().unwrap_or(&results))?;
-    let (memory, disk) = (path(&memory)?, path(&disk)?);
-    let lists = memory.join("lists");
-    sh.create_dir(&lists)?;
+    let memory = Utf8Path::from_path(memory.path()).context("the path of --dir is not UTF-8")?;
+    let disk = Utf8Path::from_path(disk.path()).context("the path of --disk is not UTF-8")?;
+    let folder = memory.join("lists");
+    sh.create_dir(&folder)?;
 
-    let mut machine = Machine::look(&sh);
-    let (peers, missing) = find(args, &sh);
-    let ours = Found::ours(&sh, args.ours.as_deref(), commit(&sh))?;
-    let stage = Stage {
+    let machine = Machine::describe();
+    let (programs, missing) = find_programs(args, &sh)?;
+    for Missing { tool, hint } in &missing {
+        println!("{tool} was not found and does not take part; to install it: {hint}");
+    }
+    let bench = Bench {
         sh: &sh,
         memory,
         disk,
-        meter: Meter { path: sh.var("PATH")?, folder: lists, limit: LIMIT },
+        meter: Meter { path: sh.var("PATH")?, folder },
         scale: Scale(args.scale.unwrap_or(if args.quick { quick::SCALE } else { Scale::USUAL })),
-        rounds: args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS }),
-        warm_up: !args.quick,
-        cores: machine::cores(),
-        ours,
-        peers,
+        rounds: if args.quick { 1..=1 } else { 0..=args.rounds.unwrap_or(ROUNDS) },
+        cores: machine.cores,
+        programs,
         qwen: OnceCell::new(),
     };
-    let mut report = Report::new(command(), machine.clone(), versions(&stage), missing);
-    for missing in &report.missing {
-        println!("{} was not found, and does not take part: {}", missing.tool, missing.hint);
-    }
+    let command = ["cargo", "lab"].into_iter().map(str::to_owned).chain(std::env::args().skip(1));
+    let versions = versions(&sh, &bench.programs);
+    let mut report = Report {
+        schema: 1,
+        command: command.collect::<Vec<_>>().join(" "),
+        machine,
+        versions,
+        missing,
+        outcomes: Vec::new(),
+    };
     if args.quick {
-        report.outcomes = quick::run(&stage)?;
+        report.outcomes = quick::run(&bench)?;
     } else {
-        for &scenario in Scenario::value_variants() {
-            if !args.scenario.is_empty() && !args.scenario.contains(&scenario) {
-                continue;
-            }
-            println!("\n--- bench: {}", scenario.name());
-            for outcome in
-                measure_one(&stage, scenario).with_context(|| format!("bench: {}", scenario.name()))?
-            {
-                println!("\n{}", table::outcome(&outcome));
-                report.outcomes.push(outcome);
-            }
+        let is_chosen = |scenario: &&Scenario| args.scenario.is_empty() || args.scenario.contains(scenario);
+        for scenario in Scenario::value_variants().iter().filter(is_chosen) {
+            println!("\n--- bench: {scenario}");
+            let outcome = scenario.run(&bench)?;
+            println!("\n{}", table::outcome(&outcome));
+            report.outcomes.push(outcome);
         }
     }
-    machine.look_again(&sh);
-    report.machine = machine;
+    report.machine.load_after = machine::load();
     save(&sh, &results, &report)
 }
 
-fn measure_one(stage: &Stage<'_>, scenario: Scenario) -> Result<Vec<Outcome>> {
-    if let Some(race) = Race::of(scenario) {
-        return Ok(vec![race.run(stage)?]);
-    }
-    match scenario {
-        Scenario::Resume => Ok(vec![resume::run(stage)?]),
-        Scenario::Noop => Ok(vec![noop::run(stage)?]),
-        Scenario::Verify => Ok(vec![verify::run(stage)?]),
-        Scenario::Memory => Ok(vec![memory::run(stage)?]),
-        Scenario::Growth => Ok(vec![growth::files(stage)?, growth::connections(stage)?]),
-        // Those that are races, as above.
-        _ => Ok(Vec::new()),
-    }
+fn scratch(parent: &Utf8Path) -> Result<TempDir> {
+    let made = tempfile::Builder::new().prefix("provision-bench-").tempdir_in(parent);
+    made.with_context(|| format!("creating a directory in {parent}; choose another --dir or --disk"))
 }
 
-fn scratch(below: &Utf8Path) -> Result<tempfile::TempDir> {
-    let made = tempfile::Builder::new().prefix("provision-bench-").tempdir_in(below);
-    made.with_context(|| format!("making a directory below {below}"))
-}
-
-fn path(directory: &tempfile::TempDir) -> Result<&Utf8Path> {
-    Utf8Path::from_path(directory.path()).context("the path of --dir or --disk is not UTF-8")
-}
-
-/// The peers that are there, and those that are not.
-fn find(args: &BenchArgs, sh: &Shell) -> (Vec<Found>, Vec<Missing>) {
-    let mut peers = Vec::new();
+/// Ours, the one of `--against`, and the peers that are installed; and the peers that are not.
+fn find_programs(args: &BenchArgs, sh: &Shell) -> Result<(Vec<Program>, Vec<Missing>)> {
+    let given = |tool, path: &Utf8PathBuf| Program { tool, path: path.clone(), version: path.to_string() };
+    let ours = match &args.ours {
+        Some(path) => given(Tool::Ours, path),
+        None => Program { tool: Tool::Ours, path: program::release(sh)?, version: commit(sh) },
+    };
+    let mut programs = vec![ours];
+    programs.extend(args.against.iter().map(|path| given(Tool::Before, path)));
     let mut missing = Vec::new();
     for &tool in Tool::value_variants() {
-        let is_wanted =
-            if args.quick { tool == Tool::Aria2c } else { args.peer.is_empty() || args.peer.contains(&tool) };
-        if is_wanted {
-            match tool.find(sh, project::root()) {
-                Some(found) => peers.push(found),
-                None => missing.push(Missing { tool: tool.name(), hint: tool.hint() }),
-            }
+        let is_chosen = match args.peer.as_slice() {
+            _ if args.quick => tool == Tool::Aria2c,
+            [] => args.against.is_none(),
+            peers => peers.contains(&tool),
+        };
+        match Program::find(sh, tool) {
+            _ if !is_chosen => {}
+            Some(program) => programs.push(program),
+            None => missing.push(Missing { tool: tool.name(), hint: tool.install_hint() }),
         }
     }
-    (peers, missing)
+    Ok((programs, missing))
 }
 
-/// What was typed.
-fn command() -> String {
-    let words = ["cargo".to_owned(), "lab".to_owned()].into_iter().chain(std::env::args().skip(1));
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// The commit that ours is of.
+/// The commit of this checkout.
 fn commit(sh: &Shell) -> String {
     let described = cmd!(sh, "git describe --always --dirty").quiet().ignore_stderr().read();
     described.map_or_else(|_| "unknown".to_owned(), |commit| format!("commit {commit}"))
 }
 
-fn versions(stage: &Stage<'_>) -> Vec<Version> {
-    let of = |found: &Found| Version { tool: found.tool.name(), version: found.version.clone() };
-    let mut versions: Vec<_> = [&stage.ours].into_iter().chain(&stage.peers).map(of).collect();
-    let sh = stage.sh;
-    // nginx says it on standard error.
-    let nginx = cmd!(sh, "nginx -v").quiet().output().map(|output| output.stderr).unwrap_or_default();
-    let nginx = String::from_utf8_lossy(&nginx).trim().trim_start_matches("nginx version: ").to_owned();
-    versions.push(Version { tool: "nginx", version: nginx });
-    let rustc = cmd!(sh, "rustc --version").quiet().read().unwrap_or_default();
-    versions.push(Version { tool: "rustc", version: rustc });
-    let sha256sum = cmd!(sh, "sha256sum --version").quiet().read().unwrap_or_default();
-    versions.push(Version {
-        tool: "sha256sum",
-        version: sha256sum.lines().next().unwrap_or_default().to_owned(),
-    });
-    versions
+fn versions(sh: &Shell, programs: &[Program]) -> Vec<Version> {
+    let of = |program: &Program| Version { tool: program.tool.name(), version: program.version.clone() };
+    let helpers = [
+        // nginx prints it on standard error.
+        ("nginx", cmd!(sh, "nginx -v").quiet().ignore_stdout().read_stderr()),
+        ("rustc", cmd!(sh, "rustc --version").quiet().read()),
+        ("sha256sum", cmd!(sh, "sha256sum --version").quiet().read()),
+    ];
+    let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
+    let helpers = helpers.map(|(tool, said)| Version { tool, version: first_line(said.unwrap_or_default()) });
+    programs.iter().map(of).chain(helpers).collect()
 }
 
 /// Writes the report in all its forms.
 fn save(sh: &Shell, results: &Utf8Path, report: &Report) -> Result<()> {
     let json = serde_json::to_string_pretty(report)? + "\n";
     let mut files = vec![("report.json", json), ("report.md", table::report(report))];
-    files.extend(draw::bars(report).map(|picture| ("chart.svg", picture)));
-    files.extend(draw::curves(report).map(|picture| ("growth.svg", picture)));
+    files.extend(bars::draw(report).map(|picture| ("chart.svg", picture)));
     for (name, text) in files {
         sh.write_file(results.join(name), text)?;
         println!("{RESULTS}/{name} written");

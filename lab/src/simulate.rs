@@ -1,12 +1,11 @@
 //! `cargo lab simulate`: the schedule alone, against hosts that no machine here has. No socket, no disk, no clock.
 //!
-//! The model: a pipe of so many bytes a second, shared by all connections that flow; each gets at most a window for each
-//! round trip; an answer's first byte comes a round trip after its request, two more where the connection is new (TCP
-//! and TLS 1.3). SHA-256 takes so many bytes a second of one file, and as many again of another at the same time on
-//! another core; a file's verdict waits for it. Then one term after the other is taken away: what the time falls by is
-//! what that term costs.
+//! The model: all connections share a pipe of so many bytes a second; each gets at most a window for each round trip. A
+//! response begins one round trip after its request, and three on a new connection (TCP and TLS 1.3). SHA-256 takes so
+//! many bytes a second of one file, and as many of another on a second core; a file is complete when it is hashed. Then
+//! one term after the other is taken away: the time that this saves is the cost of the term.
 
-#![expect(clippy::print_stdout, reason = "what was asked for")]
+#![expect(clippy::print_stdout, reason = "the command's result")]
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -25,20 +24,20 @@ pub(crate) struct SimulateArgs {
 }
 
 const STEP: Duration = Duration::from_millis(1);
-/// How often time passes for the schedule, as in a real run.
+/// The interval of `Schedule::tick`, as in a real run.
 const TICK: Duration = Duration::from_millis(20);
-/// What a claim collects before it asks whether that is still its own, in bytes.
+/// The bytes that a connection collects before it reserves them.
 const FLUSH: f64 = 262_144.0;
-/// No run may be longer.
+/// A longer run has a fault.
 const LONGEST: Duration = Duration::from_mins(10);
-/// What Linux lets a connection have in flight by default, in bytes (`tcp_rmem`'s largest).
+/// The bytes that Linux lets a connection have in flight by default (the largest of `tcp_rmem`).
 const WINDOW: f64 = 6_291_456.0;
-/// Of one file on one core, in bytes a second; measured on the machine of docs/performance.md.
+/// Bytes a second of one file on one core; measured on the machine of docs/performance.md.
 const HASH: f64 = 1.3e9;
 /// Cores that hash.
 const CORES: f64 = 2.0;
 
-/// A host, and what is fetched from it.
+/// A host and the files on it.
 #[derive(Debug, Clone, Copy)]
 struct Host {
     name: &'static str,
@@ -53,76 +52,50 @@ struct Host {
     size: u64,
 }
 
+impl Host {
+    const fn new(name: &'static str, pipe: f64, round_trip_ms: u64, files: usize, size: u64) -> Self {
+        let round_trip = Duration::from_millis(round_trip_ms);
+        Self { name, pipe, round_trip, window: WINDOW, hash: HASH, files, size }
+    }
+}
+
 const HOSTS: [Host; 3] = [
-    Host {
-        name: "10 Gbit/s, 40 ms, 1,000 files of 10 MB",
-        pipe: 1.25e9,
-        round_trip: Duration::from_millis(40),
-        window: WINDOW,
-        hash: HASH,
-        files: 1000,
-        size: 10_000_000,
-    },
-    Host {
-        name: "10 Gbit/s, 40 ms, 10,000 files of 1 MB",
-        pipe: 1.25e9,
-        round_trip: Duration::from_millis(40),
-        window: WINDOW,
-        hash: HASH,
-        files: 10_000,
-        size: 1_000_000,
-    },
-    Host {
-        name: "25 Gbit/s, 10 ms, one file of 40 GB",
-        pipe: 3.125e9,
-        round_trip: Duration::from_millis(10),
-        window: WINDOW,
-        hash: HASH,
-        files: 1,
-        size: 40_000_000_000,
-    },
+    Host::new("10 Gbit/s, 40 ms, 1,000 files of 10 MB", 1.25e9, 40, 1_000, 10_000_000),
+    Host::new("10 Gbit/s, 40 ms, 10,000 files of 1 MB", 1.25e9, 40, 10_000, 1_000_000),
+    Host::new("25 Gbit/s, 10 ms, one file of 40 GB", 3.125e9, 10, 1, 40_000_000_000),
 ];
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
-    let limits = Limits { connections: args.connections, per_host: args.connections };
+    let ceiling = args.connections;
     for host in HOSTS {
-        let bytes = host.files as f64 * host.size as f64;
-        let ideal = bytes / host.pipe;
-        println!("{}; {} connections at most", host.name, args.connections);
-        let whole = Simulation::run(host, limits)?;
-        println!("  {:<44} {:>7.2} s", "the pipe alone would take", ideal);
+        let ideal = host.files as f64 * host.size as f64 / host.pipe;
+        let whole = Simulation::run(host, ceiling)?;
+        let seconds = whole.now.as_secs_f64();
+        println!("{}; {ceiling} connections at most", host.name);
+        println!("  {:<44} {ideal:>7.2} s", "the pipe alone would take");
         println!(
-            "  {:<44} {:>7.2} s  {:.2} times that, {} connections at most, {} requests",
+            "  {:<44} {seconds:>7.2} s  {:.2} times that, {} connections at most, {} requests",
             "simulated",
-            whole.seconds,
-            whole.seconds / ideal,
-            whole.connections,
+            seconds / ideal,
+            whole.most_open,
             whole.requests
         );
-        let without = |name: &str, host: Host, limits: Limits| -> Result<()> {
-            let other = Simulation::run(host, limits)?;
-            println!("  {name:<44} {:>7.2} s  {:+.2} s", other.seconds, other.seconds - whole.seconds);
-            Ok(())
-        };
-        without("without round trips", Host { round_trip: Duration::ZERO, ..host }, limits)?;
-        without("without a window", Host { window: f64::INFINITY, ..host }, limits)?;
-        without("with a hash that costs nothing", Host { hash: f64::INFINITY, ..host }, limits)?;
-        let more = Limits { connections: limits.connections * 4, per_host: limits.per_host * 4 };
-        without("with four times the connections", host, more)?;
+        for (change, host, ceiling) in [
+            ("without round trips", Host { round_trip: Duration::ZERO, ..host }, ceiling),
+            ("without a window", Host { window: f64::INFINITY, ..host }, ceiling),
+            ("with a hash that costs nothing", Host { hash: f64::INFINITY, ..host }, ceiling),
+            ("with four times the connections", host, 4 * ceiling),
+        ] {
+            let changed = Simulation::run(host, ceiling)?.now.as_secs_f64();
+            println!("  {change:<44} {changed:>7.2} s  {:+.2} s", changed - seconds);
+        }
         println!();
     }
     Ok(())
 }
 
-/// What a run took.
-struct Outcome {
-    seconds: f64,
-    connections: usize,
-    requests: usize,
-}
-
-/// A connection that is fetching.
-struct Wire {
+/// A claim and the bytes of it that have arrived.
+struct InFlight {
     claim: Claim,
     flows_at: Duration,
     received: f64,
@@ -133,18 +106,19 @@ struct Simulation {
     host: Host,
     schedule: Schedule,
     now: Duration,
-    wires: Vec<Wire>,
-    /// Connections that are open.
+    in_flight: Vec<InFlight>,
+    /// The slots with an open connection.
     open: HashSet<SlotId>,
-    /// Bytes of each file that are there and not hashed.
+    /// Reserved bytes of each file that are not hashed.
     unhashed: Vec<f64>,
-    connections: usize,
+    most_open: usize,
     requests: usize,
 }
 
 impl Simulation {
-    fn run(host: Host, limits: Limits) -> Result<Outcome> {
-        let mut schedule = Schedule::new(limits);
+    /// Runs to the end.
+    fn run(host: Host, connections: usize) -> Result<Self> {
+        let mut schedule = Schedule::new(Limits { connections, per_host: connections });
         let at = schedule.add_host();
         for _ in 0..host.files {
             schedule.add_file(at, [ByteRange::new(0, host.size)]);
@@ -153,22 +127,21 @@ impl Simulation {
             host,
             schedule,
             now: Duration::ZERO,
-            wires: Vec::new(),
+            in_flight: Vec::new(),
             open: HashSet::new(),
             unhashed: vec![0.0; host.files],
-            connections: 0,
+            most_open: 0,
             requests: 0,
         };
         while !simulation.is_done() {
-            ensure!(simulation.now < LONGEST, "{}: it does not end", host.name);
+            ensure!(simulation.now < LONGEST, "{}: no end after {} s", host.name, LONGEST.as_secs());
             simulation.step();
         }
-        let (connections, requests) = (simulation.connections, simulation.requests);
-        Ok(Outcome { seconds: simulation.now.as_secs_f64(), connections, requests })
+        Ok(simulation)
     }
 
     fn is_done(&self) -> bool {
-        self.wires.is_empty()
+        self.in_flight.is_empty()
             && self.unhashed.iter().all(|bytes| *bytes < 1.0)
             && (0..self.host.files).all(|file| self.schedule.is_complete(FileId(file)))
     }
@@ -177,13 +150,12 @@ impl Simulation {
         self.now += STEP;
         self.launch();
         self.receive();
-        let is_tick = self.now.as_millis().is_multiple_of(TICK.as_millis());
-        let told = if is_tick { self.schedule.tick(self.now) } else { Vec::new() };
-        for id in told {
-            if let Some(at) = self.wires.iter().position(|wire| wire.claim.id == id) {
-                let mut wire = self.wires.swap_remove(at);
-                if !self.flush(&mut wire, true) {
-                    self.wires.push(wire);
+        if self.now.as_millis().is_multiple_of(TICK.as_millis()) {
+            let revoked = self.schedule.tick(self.now);
+            for id in revoked {
+                if let Some(at) = self.in_flight.iter().position(|flight| flight.claim.id == id) {
+                    let flight = self.in_flight.swap_remove(at);
+                    self.flush(flight, true);
                 }
             }
         }
@@ -194,57 +166,57 @@ impl Simulation {
         while let Some(claim) = self.schedule.next(self.now) {
             let trips = if self.open.insert(claim.slot) { 3 } else { 1 };
             let flows_at = self.now + self.host.round_trip * trips;
-            self.wires.push(Wire { claim, flows_at, received: 0.0, reserved: 0 });
+            self.in_flight.push(InFlight { claim, flows_at, received: 0.0, reserved: 0 });
             self.requests += 1;
         }
-        self.connections = self.connections.max(self.open.len());
+        self.most_open = self.most_open.max(self.open.len());
     }
 
-    /// What the pipe has for this step, in equal shares; what one connection may not take is the others'.
+    /// Shares the pipe equally, up to the window of each connection.
     fn receive(&mut self) {
         let seconds = STEP.as_secs_f64();
         let round_trip = self.host.round_trip.as_secs_f64();
         let most = if round_trip > 0.0 { self.host.window / round_trip * seconds } else { f64::INFINITY };
-        let flowing = self.wires.iter().filter(|wire| wire.flows_at <= self.now).count();
+        let flowing = self.in_flight.iter().filter(|flight| flight.flows_at <= self.now).count();
         let share = (self.host.pipe * seconds / flowing.max(1) as f64).min(most);
-        for mut wire in std::mem::take(&mut self.wires) {
-            if wire.flows_at <= self.now {
-                wire.received = (wire.received + share).min(wire.claim.range.len() as f64);
-                self.schedule.observe(self.now, wire.claim.id, wire.received as u64);
+        for mut flight in std::mem::take(&mut self.in_flight) {
+            if flight.flows_at <= self.now {
+                flight.received = (flight.received + share).min(flight.claim.range.len() as f64);
+                self.schedule.observe(self.now, flight.claim.id, flight.received as u64);
             }
-            if !self.flush(&mut wire, false) {
-                self.wires.push(wire);
-            }
+            self.flush(flight, false);
         }
     }
 
-    /// Reserves what a connection has received. True when its claim is over.
-    fn flush(&mut self, wire: &mut Wire, all: bool) -> bool {
-        let Some(end) = self.schedule.end_of(wire.claim.id) else {
-            self.finish(wire, false);
-            return true;
+    /// Reserves the received bytes, and ends the claim or leaves it in flight.
+    fn flush(&mut self, mut flight: InFlight, all: bool) {
+        let InFlight { claim, received, reserved, .. } = &mut flight;
+        let Some(end) = self.schedule.end_of(claim.id) else {
+            self.finish(claim, false);
+            return;
         };
-        let rest = end.saturating_sub(wire.claim.range.start + wire.reserved);
-        let buffered = (wire.received as u64).saturating_sub(wire.reserved).min(rest);
+        let rest = end.saturating_sub(claim.range.start + *reserved);
+        let buffered = (*received as u64).saturating_sub(*reserved).min(rest);
         if buffered > 0 && (all || buffered == rest || buffered as f64 >= FLUSH) {
-            let granted = self.schedule.reserve(wire.claim.id, buffered);
-            wire.reserved += granted;
-            self.unhashed[wire.claim.file.0] += granted as f64;
+            let granted = self.schedule.reserve(claim.id, buffered);
+            *reserved += granted;
+            self.unhashed[claim.file.0] += granted as f64;
         }
-        let is_over = wire.claim.range.start + wire.reserved >= end;
-        if is_over {
-            self.finish(wire, wire.reserved == wire.claim.range.len());
+        if claim.range.start + *reserved >= end {
+            let is_whole = *reserved == claim.range.len();
+            self.finish(claim, is_whole);
+        } else {
+            self.in_flight.push(flight);
         }
-        is_over
     }
 
-    /// A claim that was cut short leaves bytes on their way: its connection is closed.
-    fn finish(&mut self, wire: &Wire, is_whole: bool) {
+    /// A claim that was cut short leaves bytes in flight, so its connection is closed.
+    fn finish(&mut self, claim: &Claim, is_whole: bool) {
         let connection = if is_whole { Connection::Kept } else { Connection::Closed };
         if !is_whole {
-            self.open.remove(&wire.claim.slot);
+            self.open.remove(&claim.slot);
         }
-        self.schedule.finish(wire.claim.id, connection);
+        self.schedule.finish(claim.id, connection);
     }
 
     fn hash(&mut self) {

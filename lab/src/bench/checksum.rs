@@ -1,58 +1,50 @@
-//! Verification by the tools that everybody has, at its best: as many at once as there are cores, each with an equal
-//! part of the bytes. Unlike a table of sums that a person looks at, these fail when a file is not right.
+//! Verification by common tools at their best: one process a core, each with an equal share of the bytes.
 
-use std::fs;
+use std::process::Command;
+use std::{fs, io};
 
-use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::invocation::Invocation;
-use super::set::{self, File, Set};
+use super::file_set::FileSet;
 
-/// Compares the set below `destination` with its digests. Lists go to `folder`.
+/// Compares the set below `destination` with its digests by `sha256sum`. Lists go to `folder`.
 pub(super) fn sha256sum(
-    set: &Set,
+    set: &FileSet,
     destination: &Utf8Path,
     folder: &Utf8Path,
     cores: usize,
-) -> Result<Invocation> {
-    let lists = write_parts(set, folder, cores, |sha256, path| format!("{sha256}  {destination}/{path}\n"))?;
-    let all = folder.join("sums.lists");
-    let lists: Vec<_> = lists.iter().map(|list| list.as_str()).collect();
-    fs::write(&all, lists.join("\n"))?;
-    let at_once = lists.len().to_string();
-    Ok(Invocation::new("xargs", ["--arg-file", all.as_str(), "-P", &at_once, "-n", "1"]).with([
-        "sha256sum",
-        "--check",
-        "--strict",
-        "--quiet",
-    ]))
-}
-
-/// Hashes the set. openssl cannot compare: it is let off that.
-pub(super) fn openssl(
-    set: &Set,
-    destination: &Utf8Path,
-    folder: &Utf8Path,
-    cores: usize,
-) -> Result<Invocation> {
-    let list = folder.join("openssl.list");
-    fs::write(&list, set::list(&set.files, |file| format!("{destination}/{}", file.path)))?;
-    Ok(Invocation::new("xargs", ["--arg-file", list.as_str(), "-P", &cores.to_string(), "-n", "1"])
-        .with(["openssl", "dgst", "-sha256"]))
-}
-
-fn write_parts(
-    set: &Set,
-    folder: &Utf8Path,
-    parts: usize,
-    line: impl Fn(&str, &str) -> String,
-) -> Result<Vec<Utf8PathBuf>> {
-    let write = |(number, part): (usize, Vec<&File>)| {
+) -> io::Result<Command> {
+    let write = |(number, part): (usize, FileSet)| {
         let list = folder.join(format!("sums.{number}"));
-        let text: String = part.iter().map(|file| line(&file.content.sha256_hex(), &file.path)).collect();
-        fs::write(&list, text)?;
+        let sum = part.list(|file| format!("{}  {destination}/{}\n", file.content.sha256_hex(), file.path));
+        fs::write(&list, sum)?;
         Ok(list)
     };
-    set.parts(parts).into_iter().enumerate().map(write).collect()
+    let lists = set.split(cores).into_iter().enumerate().map(write).collect::<io::Result<Vec<_>>>()?;
+    parallel(&folder.join("sums.lists"), &lists, cores, &["sha256sum", "--check", "--strict", "--quiet"])
+}
+
+/// Hashes the set by `openssl dgst`, which cannot compare.
+pub(super) fn openssl(
+    set: &FileSet,
+    destination: &Utf8Path,
+    folder: &Utf8Path,
+    cores: usize,
+) -> io::Result<Command> {
+    let files: Vec<_> = set.0.iter().map(|file| destination.join(&file.path)).collect();
+    parallel(&folder.join("openssl.list"), &files, cores, &["openssl", "dgst", "-sha256"])
+}
+
+/// Runs `program` once for each argument, `cores` at a time.
+fn parallel(
+    list: &Utf8Path,
+    arguments: &[Utf8PathBuf],
+    cores: usize,
+    program: &[&str],
+) -> io::Result<Command> {
+    let lines: Vec<_> = arguments.iter().map(|argument| argument.as_str()).collect();
+    fs::write(list, lines.join("\n"))?;
+    let mut command = Command::new("xargs");
+    command.args(["--arg-file", list.as_str(), "-P", &cores.to_string(), "-n", "1"]).args(program);
+    Ok(command)
 }

@@ -1,95 +1,96 @@
-//! What the machine is, as far as the system tells.
+//! The machine: its description for the report, and checks that a scenario has room on it.
 
-use std::thread::available_parallelism;
+use std::{fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
-use xshell::{Shell, cmd};
+use serde::Serialize;
 
-use super::report::Machine;
-
-/// For the programs, the server, and whatever else the machine does.
+/// Bytes for the programs, the server, and whatever else the machine does.
 const RESERVE: u64 = 300_000_000;
 
+/// `TMPFS_MAGIC` of linux/magic.h.
+const TMPFS: u64 = 0x0102_1994;
+
+/// Where the benchmark ran.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Machine {
+    pub(super) cores: usize,
+    pub(super) processor: String,
+    pub(super) kernel: String,
+    pub(super) memory_bytes: u64,
+    /// Load averages over 1, 5 and 15 minutes.
+    pub(super) load_before: [f64; 3],
+    pub(super) load_after: [f64; 3],
+}
+
 impl Machine {
-    pub(super) fn look(sh: &Shell) -> Self {
-        let read = |path| sh.read_file(path).unwrap_or_default();
+    pub(super) fn describe() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
         Self {
-            cores: cores(),
-            processor: processor(&read("/proc/cpuinfo")),
-            kernel: cmd!(sh, "uname -r").quiet().read().unwrap_or_default(),
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            processor: processor(&read("/proc/cpuinfo")).unwrap_or("unknown").to_owned(),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             memory_bytes: memory(&read("/proc/meminfo"), "MemTotal:").unwrap_or_default(),
-            load_before: load(&read("/proc/loadavg")),
-            load_after: [0.0; 3],
+            load_before: load(),
+            load_after: load(),
         }
     }
-
-    /// To be called when all is measured.
-    pub(super) fn look_again(&mut self, sh: &Shell) {
-        self.load_after = load(&sh.read_file("/proc/loadavg").unwrap_or_default());
-    }
 }
 
-pub(super) fn cores() -> usize {
-    available_parallelism().map_or(1, usize::from)
+pub(super) fn load() -> [f64; 3] {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let mut averages = text.split(' ').map(|average| average.parse().unwrap_or_default());
+    std::array::from_fn(|_| averages.next().unwrap_or_default())
 }
 
-fn processor(cpuinfo: &str) -> String {
-    let line = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"));
-    line.map_or("unknown", |line| line.trim_start_matches([' ', '\t', ':'])).to_owned()
-}
-
-fn load(loadavg: &str) -> [f64; 3] {
-    let mut words = loadavg.split_whitespace().map(|word| word.parse().unwrap_or_default());
-    std::array::from_fn(|_| words.next().unwrap_or_default())
+fn processor(cpuinfo: &str) -> Option<&str> {
+    let line = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"))?;
+    Some(line.trim_start_matches([' ', '\t', ':']))
 }
 
 fn memory(meminfo: &str, name: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kibibytes * 1024)
 }
 
-/// What the file system of a folder is, and its free bytes.
-fn file_system(sh: &Shell, folder: &Utf8Path) -> Result<(String, u64)> {
-    let output = cmd!(sh, "df --block-size=1 --output=fstype,avail {folder}").quiet().read()?;
-    let mut words = output.split_whitespace().skip(2);
-    let (kind, free) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    Ok((kind.to_owned(), free.parse().with_context(|| format!("df said {output:?}"))?))
+/// The free bytes of a folder's file system, and whether that is in memory.
+fn free_space(folder: &Utf8Path) -> Result<(u64, bool)> {
+    let found = rustix::fs::statfs(folder.as_str()).with_context(|| format!("statfs {folder}"))?;
+    Ok((found.f_bavail * found.f_bsize.cast_unsigned(), found.f_type.cast_unsigned() == TMPFS))
 }
 
-/// How many bytes there is room for in a folder.
-pub(super) fn room(sh: &Shell, folder: &Utf8Path) -> Result<u64> {
-    Ok(file_system(sh, folder)?.1.saturating_sub(RESERVE))
+/// The bytes that there is room for in `folder`, which must be on a disk.
+pub(super) fn disk_room(folder: &Utf8Path) -> Result<u64> {
+    let (free, in_memory) = free_space(folder)?;
+    ensure!(!in_memory, "{folder} is in memory, not on a disk; choose another --disk");
+    Ok(free.saturating_sub(RESERVE))
 }
 
-/// Wants room for `bytes` in `folder`, which has to be in memory, and the memory itself: a benchmark that makes the
-/// machine swap measures the swapping.
-pub(super) fn require_memory(sh: &Shell, folder: &Utf8Path, bytes: u64) -> Result<()> {
-    let (kind, free) = file_system(sh, folder)?;
-    ensure!(kind == "tmpfs", "{folder} is on {kind}, not on a tmpfs; choose another --dir");
+/// Fails unless a scenario fits onto the disk.
+pub(super) fn require_disk(folder: &Utf8Path, bytes: u64) -> Result<()> {
+    let room = disk_room(folder)?;
     ensure!(
-        free >= bytes,
-        "{folder} has {free} bytes free and {bytes} are needed; choose a larger --scale, another --dir, or a larger \
-         tmpfs (docker run --shm-size)"
-    );
-    let available = memory(&sh.read_file("/proc/meminfo")?, "MemAvailable:")
-        .context("/proc/meminfo has no MemAvailable")?;
-    let needed = bytes + RESERVE;
-    ensure!(
-        available >= needed,
-        "{needed} bytes of memory are needed and {available} are free; choose a larger --scale"
+        room >= bytes,
+        "{folder} has no room for {bytes} bytes; choose a larger --scale or another --disk"
     );
     Ok(())
 }
 
-/// Wants room for `bytes` in `folder`, which has to be on a disk.
-pub(super) fn require_disk(sh: &Shell, folder: &Utf8Path, bytes: u64) -> Result<()> {
-    let (kind, free) = file_system(sh, folder)?;
-    ensure!(kind != "tmpfs", "{folder} is in memory, not on a disk; choose another --disk");
+/// Fails unless a scenario fits into memory. A benchmark that makes the machine swap measures the swapping.
+pub(super) fn require_memory(folder: &Utf8Path, bytes: u64) -> Result<()> {
+    let (free, in_memory) = free_space(folder)?;
+    ensure!(in_memory, "{folder} is not on a tmpfs; choose another --dir");
     ensure!(
-        free >= bytes + RESERVE,
-        "{folder} has {free} bytes free and {bytes} are needed; choose another --disk"
+        free >= bytes,
+        "{folder} has no room for {bytes} bytes; choose a larger --scale or a larger tmpfs (docker run --shm-size)"
+    );
+    let meminfo = fs::read_to_string("/proc/meminfo")?;
+    let available = memory(&meminfo, "MemAvailable:").context("/proc/meminfo has no MemAvailable")?;
+    ensure!(
+        available >= bytes + RESERVE,
+        "too little free memory for {bytes} bytes; choose a larger --scale"
     );
     Ok(())
 }
@@ -99,13 +100,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_systems_files_are_read_as_they_are() {
+    fn memory_and_processor_are_read_from_proc() {
         let text = "MemTotal:       24586264 kB\nMemFree:  1 kB\nMemAvailable:   24115192 kB\n";
         assert_eq!(memory(text, "MemAvailable:"), Some(24_115_192 * 1024));
         assert_eq!(memory("MemTotal: 1 kB\n", "MemAvailable:"), None);
-        assert_eq!(processor("vendor_id\t: X\nmodel name\t: A Processor 9\n"), "A Processor 9");
-        assert_eq!(processor(""), "unknown");
-        let load = load("0.50 1.25 2.00 1/234 5678\n");
-        assert!(load.iter().zip([0.5, 1.25, 2.0]).all(|(found, expected)| (found - expected).abs() < 1e-9));
+        assert_eq!(processor("vendor_id\t: X\nmodel name\t: A Processor 9\n"), Some("A Processor 9"));
+        assert_eq!(processor(""), None);
     }
 }

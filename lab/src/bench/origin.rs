@@ -1,54 +1,43 @@
-//! Where a set is fetched from.
+//! The origins that serve a file set: nginx without a limit, or the testbed with a limited rate.
 
+use std::any::Any;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use provision_testbed::{BlockingOrigin, OriginConfig, Shape};
 use xshell::Shell;
 
-use super::set::Set;
+use super::file_set::FileSet;
 use crate::tools::certificates::Certificates;
 use crate::tools::nginx::{self, Config, Nginx};
 
-/// How many connections ours has by default, and four files of aria2c's.
+/// The default number of connections of ours, and that of aria2c for four files.
 pub(super) const CONNECTIONS: u64 = 64;
 
-/// What each connection gets where it is capped, in bytes per second: about what a CDN gives.
+/// Bytes per second for each capped connection: about what a CDN gives.
 pub(super) const CAP: u64 = 4_000_000;
-/// Every so many connections …
+/// Every connection of this number …
 const SLOW_EVERY: u64 = 8;
-/// … get only this.
+/// … gets only so many bytes per second.
 const SLOW: u64 = CAP / 10;
 
-/// What an origin is like.
+/// The kind of an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum OriginKind {
     /// nginx without a limit, the files in memory.
     Nginx,
     /// The same over https.
     NginxTls,
-    /// Each connection has [`CAP`].
+    /// The testbed with [`CAP`] for each connection.
     Capped,
-    /// [`CAP`], 50 ms before each answer, and some are ten times slower.
+    /// The same, 50 ms before each response, and some connections ten times slower.
     Stragglers,
 }
 
-impl Kind {
-    fn shape(self) -> Option<Shape> {
-        match self {
-            Self::Nginx | Self::NginxTls => None,
-            Self::Capped => Some(Shape::rate(CAP)),
-            Self::Stragglers => Some(Shape {
-                first_byte_delay: Duration::from_millis(50),
-                every_nth_slow: Some((SLOW_EVERY as usize, SLOW)),
-                ..Shape::rate(CAP)
-            }),
-        }
-    }
-
-    /// Bytes per second over so many connections, where that is limited.
-    pub(super) fn speed(self, connections: u64) -> Option<f64> {
+impl OriginKind {
+    /// Bytes per second over this number of connections, if the origin limits them.
+    pub(super) fn rate(self, connections: u64) -> Option<f64> {
         let slow = connections / SLOW_EVERY;
         match self {
             Self::Nginx | Self::NginxTls => None,
@@ -57,97 +46,74 @@ impl Kind {
         }
     }
 
-    /// Bytes per second of the slowest connection, where there is a limit.
-    pub(super) fn slowest(self) -> Option<u64> {
-        match self {
-            Self::Nginx | Self::NginxTls => None,
-            Self::Capped => Some(CAP),
-            Self::Stragglers => Some(SLOW),
-        }
-    }
-
-    pub(super) fn words(self) -> String {
+    pub(super) fn description(self) -> String {
         let cap = CAP / 1_000_000;
         match self {
             Self::Nginx => "nginx without a limit, http".to_owned(),
             Self::NginxTls => "nginx without a limit, https".to_owned(),
             Self::Capped => format!("testbed, {cap} MB/s for each connection"),
             Self::Stragglers => format!(
-                "testbed, {cap} MB/s for each connection but {} MB/s for every {SLOW_EVERY}th, 50 ms before each answer",
+                "testbed, {cap} MB/s for each connection but {} MB/s for every {SLOW_EVERY}th, 50 ms before each response",
                 SLOW as f64 / 1e6
             ),
         }
     }
 }
 
-/// An origin that serves a set. It stops, and its files go, when it is dropped.
+/// A running origin. Its drop stops it and removes its files.
 #[derive(Debug)]
 pub(super) struct Origin {
-    server: Server,
+    /// Kept for its drop.
+    _server: Box<dyn Any>,
     pub(super) base: String,
+    /// The certificate authority that clients must trust.
     pub(super) authority: Option<Utf8PathBuf>,
 }
 
-#[derive(Debug)]
-enum Server {
-    /// With the directory that it serves.
-    Nginx(#[expect(dead_code, reason = "kept for its drop")] Nginx, Utf8PathBuf),
-    Testbed(#[expect(dead_code, reason = "kept for its drop")] BlockingOrigin),
-}
-
 impl Origin {
-    /// Starts one; what it needs goes below `folder`, which is in memory.
-    pub(super) fn start(sh: &Shell, kind: Kind, set: &Set, folder: &Utf8Path) -> Result<Self> {
-        match kind.shape() {
-            Some(shape) => {
-                let origin = testbed(shape, set)?;
-                let base = format!("http://{}", origin.addr());
-                Ok(Self { server: Server::Testbed(origin), base, authority: None })
-            }
-            None => Self::nginx(sh, kind == Kind::NginxTls, set, folder),
-        }
+    /// Starts an origin that keeps its files below `folder`.
+    pub(super) fn start(sh: &Shell, kind: OriginKind, set: &FileSet, folder: &Utf8Path) -> Result<Self> {
+        let shape = match kind {
+            OriginKind::Nginx | OriginKind::NginxTls => return Self::nginx(sh, kind, set, folder),
+            OriginKind::Capped => Shape::rate(CAP),
+            OriginKind::Stragglers => Shape {
+                first_byte_delay: Duration::from_millis(50),
+                every_nth_slow: Some((SLOW_EVERY as usize, SLOW)),
+                ..Shape::rate(CAP)
+            },
+        };
+        let origin = testbed(shape, set)?;
+        let base = format!("http://{}", origin.addr());
+        Ok(Self { _server: Box::new(origin), base, authority: None })
     }
 
-    fn nginx(sh: &Shell, tls: bool, set: &Set, folder: &Utf8Path) -> Result<Self> {
-        let source = folder.join("source");
-        sh.create_dir(&source)?;
-        set.write(&source)?;
+    fn nginx(sh: &Shell, kind: OriginKind, set: &FileSet, folder: &Utf8Path) -> Result<Self> {
+        // It is in memory, which the next scenario may need: it goes with the server.
+        let source = tempfile::tempdir_in(folder)?;
+        let root = Utf8Path::from_path(source.path()).context("the path of --dir is not UTF-8")?;
+        set.write(root)?;
         let [port] = nginx::free_ports()?;
-        let (scheme, host, listen, authority) = if tls {
+        let (base, tls, authority) = if kind == OriginKind::NginxTls {
+            let names = "DNS:localhost, IP:127.0.0.1";
             let Certificates { authority, server, server_key } =
-                Certificates::make(sh, &folder.join("certificates"), "DNS:localhost, IP:127.0.0.1")?;
-            let listen = format!(
-                "listen 127.0.0.1:{port} ssl; ssl_certificate {server}; ssl_certificate_key {server_key};"
-            );
-            // A name, as a real origin has: not every tool compares an address with the certificate.
-            ("https", "localhost", listen, Some(authority))
+                Certificates::make(sh, &folder.join("certificates"), names)?;
+            let tls = format!(" ssl; ssl_certificate {server}; ssl_certificate_key {server_key}");
+            // A name, as of a real origin: not every tool compares an address with the certificate.
+            (format!("https://localhost:{port}"), tls, Some(authority))
         } else {
-            ("http", "127.0.0.1", format!("listen 127.0.0.1:{port};"), None)
+            (format!("http://127.0.0.1:{port}"), String::new(), None)
         };
-        let http = format!("access_log off;\nserver {{ {listen} root {source}; }}");
+        let http = format!("access_log off;\nserver {{ listen 127.0.0.1:{port}{tls}; root {root}; }}");
         let config = Config { workers: "auto", ports: vec![port], http };
         let nginx = Nginx::start(sh, &folder.join("nginx"), &config)?;
-        Ok(Self {
-            server: Server::Nginx(nginx, source),
-            base: format!("{scheme}://{host}:{port}"),
-            authority,
-        })
+        Ok(Self { _server: Box::new((nginx, source)), base, authority })
     }
 }
 
-impl Drop for Origin {
-    fn drop(&mut self) {
-        if let Server::Nginx(_, source) = &self.server {
-            // Memory that the next scenario may want; the folder as a whole goes in the end.
-            let _ = std::fs::remove_dir_all(source);
-        }
-    }
-}
-
-/// An origin in this process that serves a set.
-pub(super) fn testbed(shape: Shape, set: &Set) -> Result<BlockingOrigin> {
+/// A testbed origin in this process.
+pub(super) fn testbed(shape: Shape, set: &FileSet) -> Result<BlockingOrigin> {
     let origin = BlockingOrigin::start(OriginConfig { shape, threads: 2, ..OriginConfig::default() })?;
-    for file in &set.files {
+    for file in &set.0 {
         origin.put(&format!("/{}", file.path), file.content.clone());
     }
     Ok(origin)
@@ -158,9 +124,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_speed_of_all_connections_is_the_sum_of_theirs() {
-        assert_eq!(Kind::Nginx.speed(64), None);
-        assert_eq!(Kind::Capped.speed(64), Some(256e6));
-        assert_eq!(Kind::Stragglers.speed(64), Some(56.0 * 4e6 + 8.0 * 0.4e6));
+    fn the_rate_of_an_origin_is_the_sum_of_its_connections() {
+        assert_eq!(OriginKind::Nginx.rate(64), None);
+        assert_eq!(OriginKind::Capped.rate(64), Some(256e6));
+        assert_eq!(OriginKind::Stragglers.rate(64), Some(56.0 * 4e6 + 8.0 * 0.4e6));
     }
 }

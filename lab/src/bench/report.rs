@@ -1,45 +1,45 @@
-//! What a run found out, as data.
+//! The results of a run, as data.
 //!
 //! `target/bench/report.json` is this [`Report`]:
 //!
 //! ```text
-//! schema            1; another number means that something below has changed its meaning
-//! command           what was typed
+//! schema            1; another number means that a field below has changed its meaning
+//! command           the command line
 //! machine           cores, processor, kernel, memory_bytes, load_before, load_after (1, 5, 15 minutes)
-//! versions[]        tool, version: of everything that took part
-//! missing[]         tool, hint: peers that were not found, and how to get them
+//! versions[]        tool, version: of every program that took part
+//! missing[]         tool, hint: peers that were not found, and how to install them
 //! outcomes[]        one for each scenario, in the order in which they ran
 //!   scenario        its name
-//!   setting         origin, set, destination, in words
-//!   ideal_seconds   the shortest time that the origin allows, where it limits; for all rows
+//!   setting         origin, set and destination in words
+//!   ideal_seconds   the shortest time that the origin allows, if it limits; for all rows
 //!   rows[]
-//!     tool          its name
+//!     tool          its name; "before" is the program of --against
 //!     check         "itself", "afterwards" (sha256sum on all cores) or "none"
-//!     case          what distinguishes rows of one tool, or nothing
-//!     x             the case as a number, where it is one on an axis
-//!     files, bytes  what was fetched or hashed
-//!     ideal_seconds where it differs from row to row
-//!     rounds[]      wall_seconds, cpu_seconds, peak_bytes: each round as measured; warm-ups are left out
+//!     case          distinguishes rows of one tool
+//!     x             the case as a number, if it is one on an axis
+//!     files, bytes  the size of the set
+//!     ideal_seconds if it differs from row to row
+//!     rounds[]      wall_seconds, cpu_seconds, peak_bytes: each round as measured, without warm-ups
 //!     summary       the medians of the times, and the largest peak
-//!     ours          ours divided by this row, of the same case: wall, cpu, peak; not for ours
-//!     fetched_again share of the bytes that came twice (resume)
-//!     sockets       how many the command opened (noop)
-//!   notes[]         who did not take part, and why; what was made smaller
+//!     ours          ours divided by this row of the same case: wall, cpu, peak; not for ours
+//!     fetched_again share of the bytes that were sent twice (resume)
+//!     sockets       number of sockets that the command opened (noop)
+//!   notes[]         tools that did not take part, with the reason; sets that were made smaller
 //! ```
 //!
-//! Whatever does not apply is absent. There is no date in it: a report is as good as its machine and versions.
+//! A field that does not apply is absent. There is no date: a report is as good as its machine and versions.
 
 use serde::Serialize;
 
-use super::measure::Measurement;
-use super::scenario::Scenario;
-use super::statistics;
+use super::file_set::FileSet;
+use super::machine::Machine;
+use super::meter::Measurement;
 use super::tool::Tool;
 
-/// A run.
+/// The results of a run.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
-    schema: u32,
+    pub(super) schema: u32,
     pub(super) command: String,
     pub(super) machine: Machine,
     pub(super) versions: Vec<Version>,
@@ -47,64 +47,56 @@ pub(super) struct Report {
     pub(super) outcomes: Vec<Outcome>,
 }
 
-impl Report {
-    pub(super) fn new(
-        command: String,
-        machine: Machine,
-        versions: Vec<Version>,
-        missing: Vec<Missing>,
-    ) -> Self {
-        Self { schema: 1, command, machine, versions, missing, outcomes: Vec::new() }
-    }
-}
-
-/// Where it ran.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Machine {
-    pub(super) cores: usize,
-    pub(super) processor: String,
-    pub(super) kernel: String,
-    pub(super) memory_bytes: u64,
-    pub(super) load_before: [f64; 3],
-    pub(super) load_after: [f64; 3],
-}
-
+/// The version of a program that took part.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Version {
     pub(super) tool: &'static str,
     pub(super) version: String,
 }
 
+/// A peer that was not found.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Missing {
     pub(super) tool: &'static str,
     pub(super) hint: &'static str,
 }
 
-/// A scenario's answer.
-#[derive(Debug, Serialize)]
+/// The result of a scenario.
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Outcome {
-    pub(super) scenario: &'static str,
+    pub(super) scenario: String,
     pub(super) setting: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ideal_seconds: Option<f64>,
     pub(super) rows: Vec<Row>,
     pub(super) notes: Vec<String>,
+    /// The quantity that the chart shows.
+    #[serde(skip)]
+    pub(super) metric: Metric,
 }
 
-/// Who compared the digests.
+/// A quantity that is compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Metric {
+    #[default]
+    WallTime,
+    PeakMemory,
+    FetchedAgain,
+}
+
+/// The verification that a row's cost includes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Check {
-    /// The tool, while it fetched or after.
+    /// By the tool, while it fetches or after.
     Itself,
-    /// `sha256sum` on all cores when the tool was done; its cost is in the numbers.
+    /// By `sha256sum` on all cores, after the tool.
     Afterwards,
-    /// Nobody: what the tool does is less than what ours does.
+    /// None: the tool does less than ours.
     None,
 }
 
-/// A tool's numbers in one case.
+/// The measurements of a tool in one case.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
     pub(super) tool: &'static str,
@@ -127,7 +119,7 @@ pub(super) struct Row {
     pub(super) sockets: Option<usize>,
 }
 
-/// Ours divided by theirs.
+/// Ours divided by another row.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Ratio {
     pub(super) wall: f64,
@@ -136,23 +128,17 @@ pub(super) struct Ratio {
 }
 
 impl Row {
-    pub(super) fn new(
-        tool: &'static str,
-        check: Check,
-        (files, bytes): (usize, u64),
-        rounds: Vec<Measurement>,
-    ) -> Self {
-        let summary = statistics::summary(&rounds);
+    pub(super) fn new(tool: &'static str, check: Check, set: &FileSet) -> Self {
         Self {
             tool,
             check,
             case: None,
             x: None,
-            files,
-            bytes,
+            files: set.0.len(),
+            bytes: set.total(),
             ideal_seconds: None,
-            rounds,
-            summary,
+            rounds: Vec::new(),
+            summary: Measurement::default(),
             ours: None,
             fetched_again: None,
             sockets: None,
@@ -163,7 +149,11 @@ impl Row {
         self.tool == Tool::Ours.name()
     }
 
-    /// The tool, and what has to be known to compare it.
+    pub(super) fn is_own(&self) -> bool {
+        [Tool::Ours, Tool::Before].iter().any(|tool| self.tool == tool.name())
+    }
+
+    /// The tool and its verification.
     pub(super) fn label(&self) -> String {
         match self.check {
             Check::Itself => self.tool.to_owned(),
@@ -171,16 +161,17 @@ impl Row {
             Check::None => format!("{}, unverified", self.tool),
         }
     }
-
-    pub(super) fn megabytes_per_second(&self) -> f64 {
-        self.bytes as f64 / self.summary.wall_seconds / 1e6
-    }
 }
 
 impl Outcome {
-    pub(super) fn new(scenario: Scenario, setting: String, mut rows: Vec<Row>, notes: Vec<String>) -> Self {
-        let ours: Vec<_> = rows.iter().filter(|row| row.is_ours()).cloned().collect();
-        for row in rows.iter_mut().filter(|row| !row.is_ours()) {
+    /// Summarizes the rounds, and divides ours by the other rows.
+    pub(super) fn summarize(&mut self) {
+        for row in &mut self.rows {
+            row.summary = Measurement::summary(&row.rounds);
+            row.fetched_again = row.summary.fetched_again;
+        }
+        let ours: Vec<_> = self.rows.iter().filter(|row| row.is_ours()).cloned().collect();
+        for row in self.rows.iter_mut().filter(|row| !row.is_ours()) {
             let ours = ours.iter().find(|ours| ours.case == row.case).map(|ours| ours.summary);
             row.ours = ours.map(|ours| Ratio {
                 wall: ours.wall_seconds / row.summary.wall_seconds,
@@ -188,75 +179,89 @@ impl Outcome {
                 peak: ours.peak_bytes as f64 / row.summary.peak_bytes as f64,
             });
         }
-        Self { scenario: scenario.name(), setting, ideal_seconds: None, rows, notes }
     }
 
-    /// The ideal for a row.
+    /// The shortest possible time of a row.
     pub(super) fn ideal(&self, row: &Row) -> Option<f64> {
         row.ideal_seconds.or(self.ideal_seconds)
     }
 
-    /// Ours divided by the tool's time, where it verifies by itself.
+    /// Our time divided by that of a tool that verifies by itself.
     pub(super) fn ratio(&self, tool: Tool) -> Option<f64> {
         let row = self.rows.iter().find(|row| row.tool == tool.name() && row.check == Check::Itself);
         row.and_then(|row| row.ours).map(|ratio| ratio.wall)
     }
 }
 
-/// A report with one of everything, for the tests of what is made from it.
+/// A report with one of everything, for the tests of its renderings.
 #[cfg(test)]
 pub(super) fn example() -> Report {
-    let of = |wall_seconds, cpu_seconds, peak_bytes| Measurement { wall_seconds, cpu_seconds, peak_bytes };
-    let machine = Machine {
-        cores: 2,
-        processor: "A <fast> processor".to_owned(),
-        kernel: "6.1.0".to_owned(),
-        memory_bytes: 24_000_000_000,
-        load_before: [0.0, 0.1, 0.2],
-        load_after: [2.0, 1.0, 0.5],
+    let cost = |wall_seconds, cpu_seconds, peak_bytes| Measurement {
+        wall_seconds,
+        cpu_seconds,
+        peak_bytes,
+        fetched_again: None,
     };
-    let set = (4, 1_500_000_000);
+    let row = |tool, check, rounds| {
+        let set = FileSet(Vec::new());
+        Row { files: 4, bytes: 1_500_000_000, rounds, ..Row::new(tool, check, &set) }
+    };
     let rows = vec![
-        Row::new("ours", Check::Itself, set, vec![of(1.0, 2.0, 30_000_000), of(1.5, 2.2, 31_000_000)]),
-        Row::new("aria2c", Check::Itself, set, vec![of(2.5, 3.0, 40_000_000)]),
-        Row::new("curl", Check::None, set, vec![of(1.0, 1.0, 10_000_000)]),
+        row("ours", Check::Itself, vec![cost(1.0, 2.0, 30_000_000), cost(1.5, 2.2, 31_000_000)]),
+        row("before", Check::Itself, vec![cost(1.25, 1.75, 31_000_000)]),
+        row("aria2c", Check::Itself, vec![cost(2.5, 3.0, 40_000_000)]),
+        row("curl", Check::None, vec![cost(1.0, 1.0, 10_000_000)]),
     ];
-    let notes = vec!["wget did not take part: it <broke>".to_owned()];
-    let mut capped = Outcome::new(Scenario::Capped, "4 MB/s for each connection".to_owned(), rows, notes);
-    capped.ideal_seconds = Some(1.25);
+    let capped = Outcome {
+        scenario: "capped".to_owned(),
+        setting: "4 MB/s for each connection".to_owned(),
+        ideal_seconds: Some(1.25),
+        rows,
+        notes: vec!["hf-transfer did not take part: it <broke>".to_owned()],
+        ..Outcome::default()
+    };
     let growth = [(1.0, "1 file"), (10.0, "10 files"), (100.0, "100 files")];
     let rows = growth.into_iter().flat_map(|(x, case)| {
         ["ours", "aria2c"].map(|tool| {
             let wall = if tool == "ours" { 1.0 } else { 2.0 } + x / 100.0;
-            let mut row =
-                Row::new(tool, Check::Itself, (x as usize, 1_000_000), vec![of(wall, 1.0, 20_000_000)]);
-            row.case = Some(case.to_owned());
-            row.x = Some(x);
-            row
+            let rounds = vec![cost(wall, 1.0, 20_000_000)];
+            Row { case: Some(case.to_owned()), x: Some(x), ..row(tool, Check::Itself, rounds) }
         })
     });
-    let growth =
-        Outcome::new(Scenario::Growth, "files of equal total size".to_owned(), rows.collect(), Vec::new());
-    let version = Version { tool: "ours", version: "abc1234".to_owned() };
-    let missing = Missing { tool: "wget2", hint: "apt-get install wget2" };
-    let mut report = Report::new("cargo lab bench".to_owned(), machine, vec![version], vec![missing]);
-    report.outcomes = vec![capped, growth];
-    report
+    let growth = Outcome {
+        scenario: "growth".to_owned(),
+        setting: "files of equal total size".to_owned(),
+        rows: rows.collect(),
+        ..Outcome::default()
+    };
+    let mut outcomes = vec![capped, growth];
+    outcomes.iter_mut().for_each(Outcome::summarize);
+    Report {
+        schema: 1,
+        command: "cargo lab bench".to_owned(),
+        machine: Machine {
+            cores: 2,
+            processor: "A <fast> processor".to_owned(),
+            kernel: "6.1.0".to_owned(),
+            memory_bytes: 24_000_000_000,
+            load_before: [0.0, 0.1, 0.2],
+            load_after: [2.0, 1.0, 0.5],
+        },
+        versions: vec![Version { tool: "ours", version: "abc1234".to_owned() }],
+        missing: vec![Missing { tool: "aria2c", hint: "apt-get install aria2" }],
+        outcomes,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn close(a: Option<f64>, b: f64) -> bool {
-        a.is_some_and(|a| (a - b).abs() < 1e-9)
-    }
-
     #[test]
-    fn ours_is_divided_by_theirs_of_the_same_case() {
+    fn ratios_are_ours_by_theirs_of_the_same_case() {
         let report = example();
-        assert!(close(report.outcomes[0].ratio(Tool::Aria2c), 0.5));
-        assert!(report.outcomes[0].ratio(Tool::Wget).is_none());
+        assert!(report.outcomes[0].ratio(Tool::Aria2c).is_some_and(|ratio| (ratio - 0.5).abs() < 1e-9));
+        assert!(report.outcomes[0].ratio(Tool::HfTransfer).is_none());
         let ratios: Vec<_> = report.outcomes[1]
             .rows
             .iter()
@@ -266,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_what_its_description_says_and_leaves_out_what_does_not_apply() {
+    fn json_has_the_described_fields_and_no_empty_ones() {
         let json = serde_json::to_value(example()).unwrap();
         assert_eq!(json["schema"], 1);
         let capped = &json["outcomes"][0];
@@ -274,8 +279,9 @@ mod tests {
         assert_eq!(capped["ideal_seconds"], 1.25);
         assert_eq!(capped["rows"][0]["rounds"][1]["wall_seconds"], 1.5);
         assert_eq!(capped["rows"][0]["summary"]["peak_bytes"], 31_000_000);
-        assert_eq!(capped["rows"][2]["check"], "none");
-        assert_eq!(capped["rows"][1]["ours"]["wall"], 0.5);
+        assert_eq!(capped["rows"][1]["ours"]["cpu"], 1.2);
+        assert_eq!(capped["rows"][2]["ours"]["wall"], 0.5);
+        assert_eq!(capped["rows"][3]["check"], "none");
         for absent in ["case", "x", "sockets", "fetched_again", "ours"] {
             assert!(capped["rows"][0].get(absent).is_none(), "{absent}");
         }

@@ -1,29 +1,40 @@
-//! What can be measured, by name.
+//! The scenarios by name, and what each of them runs.
 
+use std::fmt;
+
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
+
+use super::file_set::FileSet;
+use super::origin::OriginKind::{Capped, Nginx, NginxTls, Stragglers};
+use super::races::Medium::{Disk, Memory};
+use super::report::Outcome;
+use super::rounds::Bench;
+use super::{growth, local, memory, races, resume};
 
 /// A question that the benchmark answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// nginx without a limit, memory to memory: what the program itself costs
+    /// nginx without a limit, memory to memory: the cost of the program itself
     Loopback,
     /// The same over https
     Tls,
-    /// The same onto a real disk
+    /// The same onto a disk
     Disk,
-    /// 4 MB/s for each connection, as a CDN does: what the schedule is worth
+    /// 4 MB/s for each connection, as from a CDN: the worth of the schedule
     Capped,
-    /// The same with 50 ms before each answer, and every eighth connection ten times slower
+    /// The same with 50 ms before each response, and every eighth connection ten times slower
     Stragglers,
     /// 5,000 files of 20 to 200 KB
     Small,
-    /// One file of 2 GB onto a real disk
+    /// One file of 2 GB onto a disk
     Single,
-    /// Killed at half: how much is fetched again
+    /// Killed at half: the share that is fetched again
     Resume,
     /// Everything is there: 4 and 10,000 files, by the marker alone
     Noop,
-    /// Four files of 400 MB, hashed where they are
+    /// Four files of 400 MB, hashed in place
     Verify,
     /// Peak memory for 1 GB and for 20 GB
     Memory,
@@ -32,36 +43,33 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// As it is typed, and as it stands in every output.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Loopback => "loopback",
-            Self::Tls => "tls",
-            Self::Disk => "disk",
-            Self::Capped => "capped",
-            Self::Stragglers => "stragglers",
-            Self::Small => "small",
-            Self::Single => "single",
-            Self::Resume => "resume",
-            Self::Noop => "noop",
-            Self::Verify => "verify",
-            Self::Memory => "memory",
-            Self::Growth => "growth",
-        }
+    pub(super) fn run(self, bench: &Bench<'_>) -> Result<Outcome> {
+        let mut outcome = Outcome { scenario: self.to_string(), ..Outcome::default() };
+        let to = &mut outcome;
+        let measured = match self {
+            Self::Loopback => races::run(bench, Nginx, &bench.qwen(), Memory, to),
+            Self::Tls => races::run(bench, NginxTls, &bench.qwen(), Memory, to),
+            Self::Disk => races::run(bench, Nginx, &bench.qwen(), Disk, to),
+            Self::Capped => races::run(bench, Capped, &bench.qwen(), Memory, to),
+            Self::Stragglers => races::run(bench, Stragglers, &bench.qwen(), Memory, to),
+            Self::Small => races::run(bench, Nginx, &FileSet::small(bench.scale), Memory, to),
+            Self::Single => races::run(bench, Nginx, &FileSet::single(bench.scale), Disk, to),
+            Self::Resume => resume::run(bench, to),
+            Self::Noop => local::noop(bench, to),
+            Self::Verify => local::verify(bench, to),
+            Self::Memory => memory::run(bench, to),
+            Self::Growth => growth::run(bench, to),
+        };
+        measured.with_context(|| format!("bench: {self}"))?;
+        outcome.summarize();
+        Ok(outcome)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::builder::PossibleValue;
-
-    use super::*;
-
-    #[test]
-    fn every_scenario_is_typed_as_it_is_printed() {
-        for scenario in Scenario::value_variants() {
-            let typed = scenario.to_possible_value();
-            assert_eq!(typed.as_ref().map(PossibleValue::get_name), Some(scenario.name()));
-        }
+impl fmt::Display for Scenario {
+    /// The name that is typed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", PossibleValue::get_name))
     }
 }

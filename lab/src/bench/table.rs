@@ -1,22 +1,32 @@
-//! Tables as Markdown that is legible as it stands: on a terminal, and pasted into a document.
+//! Markdown tables that are aligned for a terminal, too.
 
 use std::fmt::Write as _;
 
 use super::report::{Outcome, Report, Row};
+use super::tool::Tool;
 
-/// A column: its head, and what a row has in it.
+/// The head of a column, and its cell for a row.
 type Column = (&'static str, fn(&Outcome, &Row) -> Option<String>);
 
-/// In their order. One where no row has anything is left out.
-const COLUMNS: [Column; 11] = [
+/// The columns in order. A column without any cell is left out.
+const COLUMNS: [Column; 13] = [
+    ("tool", |_, row| Some(row.label())),
     ("case", |_, row| row.case.clone()),
     ("wall s", |_, row| Some(seconds(row.summary.wall_seconds))),
     ("min", |_, row| extreme(row, f64::min)),
     ("max", |_, row| extreme(row, f64::max)),
-    ("MB/s", |_, row| (row.bytes > 10_000_000).then(|| format!("{:.0}", row.megabytes_per_second()))),
+    ("MB/s", |_, row| {
+        let rate = row.bytes as f64 / row.summary.wall_seconds / 1e6;
+        (row.bytes > 10_000_000).then(|| format!("{rate:.0}"))
+    }),
     ("CPU s", |_, row| Some(format!("{:.2}", row.summary.cpu_seconds))),
     ("peak MB", |_, row| Some(format!("{:.1}", row.summary.peak_bytes as f64 / 1e6))),
     ("ours ÷ theirs", |_, row| row.ours.map(|ratio| format!("**{:.2}**", ratio.wall))),
+    ("ours ÷ before, CPU", |_, row| {
+        // GNU time counts by hundredths of a second.
+        let is_exact = row.tool == Tool::Before.name() && row.summary.cpu_seconds >= 0.1;
+        row.ours.filter(|_| is_exact).map(|ratio| format!("**{:.3}**", ratio.cpu))
+    }),
     ("× ideal", |outcome, row| {
         outcome.ideal(row).map(|ideal| format!("{:.2}", row.summary.wall_seconds / ideal))
     }),
@@ -24,102 +34,73 @@ const COLUMNS: [Column; 11] = [
     ("sockets", |_, row| row.sockets.map(|number| number.to_string())),
 ];
 
-/// Times of a second and more by hundredths, shorter ones by tenths of a millisecond.
+/// Short times by tenths of a millisecond, others by hundredths of a second.
 pub(super) fn seconds(seconds: f64) -> String {
     if seconds < 0.1 { format!("{seconds:.4}") } else { format!("{seconds:.2}") }
 }
 
+/// The shortest or the longest of several rounds.
 fn extreme(row: &Row, choose: fn(f64, f64) -> f64) -> Option<String> {
-    // Of one round there is no range.
     let walls = row.rounds.iter().map(|round| round.wall_seconds);
     (row.rounds.len() > 1).then(|| walls.reduce(choose).map(seconds)).flatten()
 }
 
-/// A scenario.
+/// A section for a scenario.
 pub(super) fn outcome(outcome: &Outcome) -> String {
-    let mut heads = vec!["tool"];
-    let mut rows: Vec<Vec<String>> = outcome.rows.iter().map(|row| vec![row.label()]).collect();
-    for (head, cell) in COLUMNS {
+    let cells = |(head, cell): &Column| {
         let cells: Vec<_> = outcome.rows.iter().map(|row| cell(outcome, row)).collect();
-        if cells.iter().any(Option::is_some) {
-            heads.push(head);
-            for (row, cell) in rows.iter_mut().zip(cells) {
-                row.push(cell.unwrap_or_default());
-            }
-        }
-    }
-    let mut text = format!("### {}\n\n{}\n\n{}", outcome.scenario, outcome.setting, grid(&heads, &rows));
+        let has_any = cells.iter().any(Option::is_some);
+        has_any.then(|| (*head, cells.into_iter().map(Option::unwrap_or_default).collect()))
+    };
+    let table = grid(&COLUMNS.iter().filter_map(cells).collect::<Vec<_>>());
+    let mut text = format!("### {}\n\n{}\n\n{table}", outcome.scenario, outcome.setting);
     if let Some(ideal) = outcome.ideal_seconds {
-        let _ = writeln!(text, "\nThe least time that this origin allows: {} s.", seconds(ideal));
+        let _ = writeln!(text, "\nThe shortest time that this origin allows: {} s.", seconds(ideal));
     }
-    for (number, note) in outcome.notes.iter().enumerate() {
-        let before = if number == 0 { "\n" } else { "" };
-        let _ = writeln!(text, "{before}- {note}");
+    if !outcome.notes.is_empty() {
+        let _ = writeln!(text, "\n- {}", outcome.notes.join("\n- "));
     }
     text
 }
 
-/// The whole of it.
+/// The whole report.
 pub(super) fn report(report: &Report) -> String {
     let machine = &report.machine;
-    let list = |numbers: [f64; 3]| numbers.map(|number| format!("{number:.2}")).join(", ");
-    let versions: Vec<_> =
-        report.versions.iter().map(|version| format!("{}: {}", version.tool, version.version)).collect();
-    let rows = [
+    let load = |averages: [f64; 3]| averages.map(|average| format!("{average:.2}")).join(", ");
+    let (before, after) = (load(machine.load_before), load(machine.load_after));
+    let versions = report.versions.iter().map(|program| format!("{}: {}", program.tool, program.version));
+    let mut rows = vec![
         ("machine", format!("{} cores of {}", machine.cores, machine.processor)),
         ("memory", format!("{:.1} GB", machine.memory_bytes as f64 / 1e9)),
         ("kernel", machine.kernel.clone()),
-        (
-            "load",
-            format!(
-                "{} before, {} after (1, 5, 15 minutes)",
-                list(machine.load_before),
-                list(machine.load_after)
-            ),
-        ),
-        ("versions", versions.join("; ")),
+        ("load", format!("{before} before, {after} after (1, 5, 15 minutes)")),
+        ("versions", versions.collect::<Vec<_>>().join("; ")),
         ("command", format!("`{}`", report.command)),
     ];
+    rows.extend(report.missing.iter().map(|peer| ("not found", format!("{}: `{}`", peer.tool, peer.hint))));
     let mut text = String::from("| | |\n|---|---|\n");
     for (name, value) in rows {
         let _ = writeln!(text, "| {name} | {value} |");
     }
-    for missing in &report.missing {
-        let _ = writeln!(text, "| not found | {}: `{}` |", missing.tool, missing.hint);
-    }
-    for one in &report.outcomes {
-        let _ = write!(text, "\n{}", outcome(one));
-    }
-    text
+    report.outcomes.iter().fold(text, |text, one| text + "\n" + &outcome(one))
 }
 
-/// Columns are as wide as their widest cell; numbers are to the right.
-fn grid(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |text: &str| text.chars().count();
-    let widths: Vec<_> = heads
-        .iter()
-        .enumerate()
-        .map(|(at, head)| {
-            rows.iter().map(|row| width(&row[at])).chain([width(head)]).max().unwrap_or_default()
-        })
-        .collect();
-    let is_text = |at: usize| at == 0 || heads[at] == "case";
-    let line = |cells: Vec<&str>| {
-        let cells = cells.into_iter().zip(&widths).enumerate().map(|(at, (cell, &width))| {
-            if is_text(at) { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
-    };
-    let mut text = line(heads.to_vec());
-    let rules = widths
-        .iter()
-        .enumerate()
-        .map(|(at, &width)| if is_text(at) { "-".repeat(width + 2) } else { "-".repeat(width + 1) + ":" });
-    let _ = writeln!(text, "|{}|", rules.collect::<Vec<_>>().join("|"));
-    for row in rows {
-        text.push_str(&line(row.iter().map(String::as_str).collect()));
+/// Columns as wide as their widest cell, numbers to the right.
+fn grid(columns: &[(&str, Vec<String>)]) -> String {
+    let mut lines = vec![String::new(); 2 + columns.first().map_or(0, |(_, cells)| cells.len())];
+    for (head, cells) in columns {
+        let is_text = matches!(*head, "tool" | "case");
+        let column = || [*head].into_iter().chain(cells.iter().map(String::as_str));
+        let width = column().map(|cell| cell.chars().count()).max().unwrap_or_default();
+        let rule = if is_text { "-".repeat(width + 2) } else { "-".repeat(width + 1) + ":" };
+        let _ = write!(lines[1], "|{rule}");
+        for (at, cell) in column().enumerate() {
+            let line = &mut lines[if at == 0 { 0 } else { at + 1 }];
+            let _ =
+                if is_text { write!(line, "| {cell:<width$} ") } else { write!(line, "| {cell:>width$} ") };
+        }
     }
-    text
+    lines.into_iter().map(|line| line + "|\n").collect()
 }
 
 #[cfg(test)]
@@ -128,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_aligned_and_has_only_the_columns_that_have_something() {
+    fn a_table_is_aligned_and_has_no_empty_column() {
         assert_eq!(
             outcome(&example().outcomes[0]),
             "\
@@ -136,31 +117,32 @@ mod tests {
 
 4 MB/s for each connection
 
-| tool             | wall s |  min |  max | MB/s | CPU s | peak MB | ours ÷ theirs | × ideal |
-|------------------|-------:|-----:|-----:|-----:|------:|--------:|--------------:|--------:|
-| ours             |   1.25 | 1.00 | 1.50 | 1200 |  2.10 |    31.0 |               |    1.00 |
-| aria2c           |   2.50 |      |      |  600 |  3.00 |    40.0 |      **0.50** |    2.00 |
-| curl, unverified |   1.00 |      |      | 1500 |  1.00 |    10.0 |      **1.25** |    0.80 |
+| tool             | wall s |  min |  max | MB/s | CPU s | peak MB | ours ÷ theirs | ours ÷ before, CPU | × ideal |
+|------------------|-------:|-----:|-----:|-----:|------:|--------:|--------------:|-------------------:|--------:|
+| ours             |   1.25 | 1.00 | 1.50 | 1200 |  2.10 |    31.0 |               |                    |    1.00 |
+| before           |   1.25 |      |      | 1200 |  1.75 |    31.0 |      **1.00** |          **1.200** |    1.00 |
+| aria2c           |   2.50 |      |      |  600 |  3.00 |    40.0 |      **0.50** |                    |    2.00 |
+| curl, unverified |   1.00 |      |      | 1500 |  1.00 |    10.0 |      **1.25** |                    |    0.80 |
 
-The least time that this origin allows: 1.25 s.
+The shortest time that this origin allows: 1.25 s.
 
-- wget did not take part: it <broke>
+- hf-transfer did not take part: it <broke>
 "
         );
     }
 
     #[test]
-    fn the_report_says_on_what_and_how() {
+    fn the_report_describes_machine_and_command() {
         let text = report(&example());
-        assert!(text.contains("| machine | 2 cores of A <fast> processor |\n"), "{text}");
-        assert!(
-            text.contains("| load | 0.00, 0.10, 0.20 before, 2.00, 1.00, 0.50 after (1, 5, 15 minutes) |\n")
-        );
-        assert!(text.contains("| command | `cargo lab bench` |\n"));
-        assert!(text.contains("| not found | wget2: `apt-get install wget2` |\n"));
-        assert!(
-            text.contains("\n### growth\n") && text.contains("| ours   | 100 files |   2.00 |"),
-            "{text}"
-        );
+        for part in [
+            "| machine | 2 cores of A <fast> processor |\n",
+            "| load | 0.00, 0.10, 0.20 before, 2.00, 1.00, 0.50 after (1, 5, 15 minutes) |\n",
+            "| command | `cargo lab bench` |\n",
+            "| not found | aria2c: `apt-get install aria2` |\n",
+            "\n### growth\n",
+            "| ours   | 100 files |   2.00 |",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
     }
 }
