@@ -8,7 +8,6 @@ pub mod cache;
 pub mod environment;
 pub mod exit;
 pub mod fetch;
-pub mod human;
 pub mod layers;
 pub mod lock;
 pub mod locks;
@@ -17,6 +16,7 @@ pub mod progress;
 pub mod report;
 pub mod signals;
 pub mod status;
+pub mod units;
 pub mod verify;
 
 use std::io::Write as _;

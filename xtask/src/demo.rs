@@ -10,7 +10,7 @@ use camino::Utf8Path;
 use provision::cli::arguments::FetchArgs;
 use provision::cli::exit::{Code, Failure};
 use provision::cli::progress::Verbosity;
-use provision::cli::{fetch, human};
+use provision::cli::{fetch, units};
 use provision_core::lockfile::{Lockfile, Selection};
 use provision_http::ClientConfig;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig, Shape};
@@ -45,9 +45,9 @@ pub(crate) fn run(args: &FetchArgs) -> Result<(), Failure> {
         eprintln!(
             "demo: an origin at {}, {} for each connection; {} shaped like the Qwen set at 1/{SCALE}, {}",
             origin.addr(),
-            human::rate(CAP as f64),
-            human::count(models.len(), "file"),
-            human::bytes(total),
+            units::rate(CAP as f64),
+            units::count(models.len(), "file"),
+            units::bytes(total),
         );
     }
 
@@ -65,10 +65,10 @@ pub(crate) fn run(args: &FetchArgs) -> Result<(), Failure> {
     if talks {
         let run = report.elapsed;
         eprintln!();
-        eprintln!("  one connection would have taken   {}", human::duration(one_connection));
+        eprintln!("  one connection would have taken   {}", units::duration(one_connection));
         eprintln!(
             "  this run took                     {} ({:.0} times as fast; {} connections, all proven)",
-            human::duration(run),
+            units::duration(run),
             one_connection.as_secs_f64() / run.as_secs_f64(),
             origin.counters().peak_open.min(u64::from(args.connections)),
         );

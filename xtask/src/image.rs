@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
 use provision::cli::exit::{Code, Failure};
-use provision::cli::{human, locks};
+use provision::cli::{locks, units};
 use xshell::{Shell, cmd};
 
 use crate::project;
@@ -75,7 +75,7 @@ pub(crate) fn run(args: &ImageArgs) -> Result<(), Failure> {
         let expected = layers::fitting(&locks::read(&path)?, &dockerfile)
             .map_err(|mismatch| Failure::new(Code::Usage, mismatch))?;
         let total = expected.iter().map(|layer| layer.size).sum();
-        println!("{path}: {} in {}", human::bytes(total), human::count(expected.len(), "layer"));
+        println!("{path}: {} in {}", units::bytes(total), units::count(expected.len(), "layer"));
         show(&expected);
     } else {
         locks::read(&path)?;
@@ -143,7 +143,7 @@ fn report(sh: &Shell, tag: &str) -> anyhow::Result<()> {
 fn show(layers: &[Layer]) {
     let width = layers.iter().map(|layer| layer.name.len()).max().unwrap_or_default();
     for Layer { name, size } in layers {
-        println!("  {name:<width$}  {:>8}", human::bytes(*size));
+        println!("  {name:<width$}  {:>8}", units::bytes(*size));
     }
     for advice in registry::advice(layers) {
         println!("warning: {advice}");

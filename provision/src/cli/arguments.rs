@@ -6,8 +6,8 @@ use camino::Utf8PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::human;
 use super::progress::{Mode, Verbosity};
+use super::units;
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Selection;
@@ -123,7 +123,7 @@ pub struct FetchArgs {
     #[arg(long, value_name = "N", env = "PROVISION_CONNECTIONS_PER_HOST", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub connections_per_host: u16,
     /// Total bandwidth in bytes/s, such as 50M (K, M, G are decimal) [default: no limit]
-    #[arg(long, value_name = "RATE", env = "PROVISION_LIMIT_RATE", value_parser = human::parse_rate)]
+    #[arg(long, value_name = "RATE", env = "PROVISION_LIMIT_RATE", value_parser = units::parse_rate)]
     pub limit_rate: Option<u64>,
     /// Failures in a row, without a byte gained, that end a source
     #[arg(long, value_name = "N", env = "PROVISION_RETRIES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -145,7 +145,7 @@ pub struct FetchArgs {
     pub cache: Option<Utf8PathBuf>,
     /// The longest wait for another run in the same destination, such as 30m [default: 10m, for
     /// ensure 6h]
-    #[arg(long, value_name = "TIME", env = "PROVISION_WAIT", value_parser = human::parse_duration)]
+    #[arg(long, value_name = "TIME", env = "PROVISION_WAIT", value_parser = units::parse_duration)]
     pub wait: Option<Duration>,
     /// Progress display; auto: bars on a terminal, plain lines elsewhere
     #[arg(long, value_name = "HOW", env = "PROVISION_PROGRESS", value_enum, default_value_t = Mode::Auto)]
@@ -276,10 +276,10 @@ pub enum CacheCommand {
 #[group(required = true, multiple = true)]
 pub struct CacheBounds {
     /// Bytes to keep, such as 100G (K, M, G are decimal)
-    #[arg(long, value_name = "SIZE", value_parser = human::parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_size)]
     pub max_size: Option<u64>,
     /// Remove files unused for this long, such as 30d
-    #[arg(long, value_name = "TIME", value_parser = human::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
     pub unused_for: Option<Duration>,
     /// Remove everything
     #[arg(long)]

@@ -7,8 +7,8 @@ use camino::Utf8Path;
 use super::arguments::{CacheArgs, CacheBounds, CacheCommand, CachePlace};
 use super::environment::Network;
 use super::exit::{Code, Failure};
-use super::locks::Asking;
-use super::{human, locks, say, tell};
+use super::locks::Access;
+use super::{locks, say, tell, units};
 use provision_core::lockfile::Lockfile;
 use provision_disk::{Acquire, DestinationLock};
 use provision_engine::cache::{Bounds, Cache, Entry};
@@ -85,14 +85,14 @@ fn line(verb: &str, entry: &Entry, names: &Names) -> String {
     let digest = &entry.sha256.to_string()[..12];
     let mut line = format!(
         "{verb}{digest}  {}, used {} ago",
-        human::bytes(entry.bytes),
-        human::duration(Duration::from_secs(age))
+        units::bytes(entry.bytes),
+        units::duration(Duration::from_secs(age))
     );
     if entry.is_partial {
         line += ", partial";
     }
     if entry.links > 0 {
-        line = format!("{line}, also {} elsewhere", human::count(entry.links as usize, "name"));
+        line = format!("{line}, also {} elsewhere", units::count(entry.links as usize, "name"));
     }
     let known = names.of_entry(entry);
     if known.is_empty() { line } else { format!("{line}: {}", known.join(", ")) }
@@ -100,7 +100,7 @@ fn line(verb: &str, entry: &Entry, names: &Names) -> String {
 
 fn sum(entries: &[Entry]) -> String {
     let bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
-    format!("{}, {}", human::count(entries.len(), "file"), human::bytes(bytes))
+    format!("{}, {}", units::count(entries.len(), "file"), units::bytes(bytes))
 }
 
 #[expect(clippy::disallowed_methods, reason = "an age needs the time")]
@@ -119,7 +119,7 @@ impl Names {
             return Ok(Self(None));
         }
         let mut network = Network::default();
-        let texts = locks::read_locks(&place.locks, None, default_lock, &mut Asking::with(&mut network))?;
+        let texts = locks::read_locks(&place.locks, None, default_lock, &mut Access::with(&mut network))?;
         Ok(Self(Some(texts.join()?)))
     }
 

@@ -208,7 +208,7 @@ fn netrc() -> Result<Netrc, Failure> {
     // The parser's message may quote the file, which holds passwords.
     let Ok(parsed) = text.parse::<netrc::Netrc>() else {
         return unusable(format!(
-            "{what} cannot be understood; its lines look like `machine HOST login NAME password WORD`"
+            "{what} does not parse; its lines look like `machine HOST login NAME password WORD`"
         ));
     };
     let entry = |(host, login): (String, netrc::Authenticator)| (host, login.login, login.password);
@@ -263,8 +263,7 @@ fn certificates_at(
     }
     if loaded.certs.is_empty() {
         let value = file.map_or_else(|| directories.join(":"), ToString::to_string);
-        let why =
-            loaded.errors.first().map_or("there is no certificate in it".to_owned(), ToString::to_string);
+        let why = loaded.errors.first().map_or("it contains no certificate".to_owned(), ToString::to_string);
         return Err(Failure::new(Code::Usage, format!("{variable} {value} cannot be used: {why}")));
     }
     Ok(loaded.certs)

@@ -9,10 +9,10 @@ use camino::Utf8Path;
 use super::arguments::{EnsureArgs, FetchArgs, LayersArg};
 use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
-use super::locks::{Asking, Texts};
+use super::locks::{Access, Texts};
 use super::progress::{self, Progress, Settings, Verbosity};
 use super::signals::{self, Caught};
-use super::{environment, human, locks, report, say, tell};
+use super::{environment, locks, report, say, tell, units};
 use provision_core::event::{Event, Outcome, Planned};
 use provision_core::lockfile::{Lockfile, Model};
 use provision_disk::StoreError;
@@ -28,7 +28,7 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     let texts = read(args, default_lock, &mut network)?;
     let Some(layers) = &layers.layers else { return provide(args, None, &texts, &mut network) };
     if args.dry_run {
-        let why = "--layers moves what has been fetched, and --dry-run fetches nothing; give one of them";
+        let why = "--layers moves fetched files, and --dry-run fetches none; give one of them";
         return Err(Failure::new(Code::Usage, why));
     }
     let lock = texts.join()?;
@@ -49,7 +49,7 @@ pub fn ensure(args: &EnsureArgs, default_lock: &str) -> Result<(), Failure> {
 }
 
 fn read(args: &FetchArgs, default_lock: &str, network: &mut Network) -> Result<Texts, Failure> {
-    let mut asking = if args.offline { Asking::Never } else { Asking::with(network) };
+    let mut asking = if args.offline { Access::Never } else { Access::with(network) };
     asking.retry(args.config().transfer.retry);
     locks::read_all(&args.place, default_lock, &mut asking)
 }
@@ -175,9 +175,9 @@ fn interrupted(result: Result<Report, FetchError>, caught: &Caught) -> Result<Re
             let kept = match kept {
                 // Bytes copied from this machine are not counted.
                 0 => String::new(),
-                kept => format!(" with {} on disk", human::bytes(kept)),
+                kept => format!(" with {} on disk", units::bytes(kept)),
             };
-            Err(Failure::new(code, format!("interrupted{kept}; run again to go on from there")))
+            Err(Failure::new(code, format!("interrupted{kept}; rerun to resume")))
         }
         Err(error @ FetchError::Interrupted) => Err(Failure::new(code, error)),
         result => Ok(result?),
@@ -212,7 +212,7 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         if !report.is_complete() {
             return Err(Failure::new(
                 Code::Unexpected,
-                "not every file was installed, and none says why; run again",
+                "not every file was installed, without an error; run again",
             ));
         }
         if args.output.verbosity() > Verbosity::Quiet && !report.by_marker {
@@ -221,7 +221,7 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         return Ok(());
     }
     let mut message =
-        format!("{} of {} not installed:", failures.len(), human::count(report.files.len(), "file"));
+        format!("{} of {} not installed:", failures.len(), units::count(report.files.len(), "file"));
     for (path, error) in &failures {
         message = format!("{message}\n  {path}: {}", error.reason());
     }
@@ -257,22 +257,22 @@ pub fn summary(report: &Report) -> String {
     let seconds = report.elapsed.as_secs_f64().max(0.001);
     let mut line = format!(
         "done: {}, {} ({})",
-        human::count(report.files.len(), "file"),
-        human::bytes(bytes),
+        units::count(report.files.len(), "file"),
+        units::bytes(bytes),
         parts.join(", ")
     );
     if fetched > 0 {
         line = format!(
             "{line}; {} received in {} ({})",
-            human::bytes(fetched),
-            human::duration(report.elapsed),
-            human::rate(fetched as f64 / seconds)
+            units::bytes(fetched),
+            units::duration(report.elapsed),
+            units::rate(fetched as f64 / seconds)
         );
     } else {
-        line = format!("{line} in {}", human::duration(report.elapsed));
+        line = format!("{line} in {}", units::duration(report.elapsed));
     }
     if resumed > 0 {
-        line = format!("{line}, {} were there from an earlier run", human::bytes(resumed));
+        line = format!("{line}, {} were there from an earlier run", units::bytes(resumed));
     }
     line
 }
@@ -283,14 +283,14 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
     for (file, result) in report.plan.iter().zip(&report.files) {
         let rest = file.size - file.held;
         let (word, size) = match (&result.result, file.plan) {
-            (Err(_), _) => ("refused", human::bytes(file.size)),
-            (_, Planned::Present) => ("present", human::bytes(file.size)),
-            (_, Planned::Copy) => ("copy", human::bytes(file.size)),
-            (_, Planned::Link) => ("link", human::bytes(file.size)),
+            (Err(_), _) => ("refused", units::bytes(file.size)),
+            (_, Planned::Present) => ("present", units::bytes(file.size)),
+            (_, Planned::Copy) => ("copy", units::bytes(file.size)),
+            (_, Planned::Link) => ("link", units::bytes(file.size)),
             (_, Planned::Resume) => {
-                ("resume", format!("{} of {} to go", human::bytes(rest), human::bytes(file.size)))
+                ("resume", format!("{} of {} to go", units::bytes(rest), units::bytes(file.size)))
             }
-            (_, Planned::Fetch) => ("fetch", human::bytes(file.size)),
+            (_, Planned::Fetch) => ("fetch", units::bytes(file.size)),
         };
         tell(format_args!("{word:<8} {}  {size}", file.path));
         if let Err(error) = &result.result {
@@ -307,9 +307,9 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
     let place: &Utf8Path = &args.place.dest;
     tell(format_args!(
         "{} to fetch, {} needed in {place}, {} free",
-        human::bytes(to_fetch),
-        human::bytes(needed),
-        human::bytes(report.free)
+        units::bytes(to_fetch),
+        units::bytes(needed),
+        units::bytes(report.free)
     ));
     if needed > report.free {
         let error = StoreError::NotEnoughSpace {

@@ -5,7 +5,7 @@ use camino::Utf8Path;
 use super::arguments::FetchArgs;
 use super::exit::{Code, Failure};
 use super::progress::Verbosity;
-use super::{human, locks, say};
+use super::{locks, say, units};
 use provision_core::lockfile::Lockfile;
 use provision_disk::{self, Destination};
 use provision_engine::marker::Marker;
@@ -18,8 +18,7 @@ pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), F
     for model in locks::select(lock, &args.choice.clone().into())? {
         let tree = into.join(provision_disk::layer_of(model));
         if tree.symlink_metadata().is_ok() {
-            let why =
-                format!("--layers: {tree} is there already; remove it, or give a directory that is empty");
+            let why = format!("--layers: {tree} exists already; remove it, or give an empty directory");
             return Err(Failure::new(Code::Usage, why));
         }
     }
@@ -42,7 +41,7 @@ pub fn lay_out(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(),
     }
     for layer in provision_disk::lay_out(&destination, &models, &into)? {
         if args.output.verbosity() > Verbosity::Quiet {
-            let (files, bytes) = (human::count(layer.files, "file"), human::bytes(layer.bytes));
+            let (files, bytes) = (units::count(layer.files, "file"), units::bytes(layer.bytes));
             say(format_args!("layer {}: {files}, {bytes} in {}", layer.name, layer.tree));
         }
     }

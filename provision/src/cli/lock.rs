@@ -4,11 +4,11 @@
 //! standard output, one line a model; waits, progress and failures go to standard error.
 
 mod add;
-mod asking;
 mod check;
 mod import;
 mod list;
 mod remove;
+mod session;
 mod update;
 mod write;
 
@@ -50,7 +50,7 @@ enum LockCommand {
 /// The locks of a verb that reads: several are one set, and each may be an address.
 fn read(locks: &Locks, default: &str) -> Result<Lockfile, Failure> {
     let mut network = Network::default();
-    locks::read_locks(locks, None, default, &mut locks::Asking::with(&mut network))?.join()
+    locks::read_locks(locks, None, default, &mut locks::Access::with(&mut network))?.join()
 }
 
 /// The lock to edit.
@@ -70,11 +70,12 @@ impl LockFile {
     fn writable(&self, default: &str) -> Result<Utf8PathBuf, Failure> {
         let path = self.path(default);
         if path == "-" {
-            return Err(Failure::new(Code::Usage, "standard input cannot be changed: give --lock a file"));
+            return Err(Failure::new(Code::Usage, "standard input cannot be edited: give --lock a file"));
         }
         if path.as_str().contains("://") || path.as_str().contains(',') {
             // The message does not repeat the address, which may be signed.
-            let why = "this changes one lock, and that is a file: give --lock a path (PROVISION_LOCK may name several)";
+            let why =
+                "this command edits one lock file: give --lock a path (PROVISION_LOCK may name several)";
             return Err(Failure::new(Code::Usage, why));
         }
         Ok(path)

@@ -15,7 +15,7 @@ use provision_core::lockfile::{
     Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model, SelectError, Selection,
 };
 
-pub use remote::Asking;
+pub use remote::Access;
 use remote::{Kept, Remote};
 
 /// The name of standard input.
@@ -80,7 +80,7 @@ pub fn read(path: &Utf8Path) -> Result<Lockfile, Failure> {
 }
 
 /// Reads the locks of a run; `default` is read if none was given.
-pub fn read_all(place: &Place, default: &str, asking: &mut Asking<'_>) -> Result<Texts, Failure> {
+pub fn read_all(place: &Place, default: &str, asking: &mut Access<'_>) -> Result<Texts, Failure> {
     read_locks(&place.locks, Some(&place.dest), default, asking)
 }
 
@@ -89,7 +89,7 @@ pub fn read_locks(
     locks: &Locks,
     destination: Option<&Utf8Path>,
     default: &str,
-    asking: &mut Asking<'_>,
+    asking: &mut Access<'_>,
 ) -> Result<Texts, Failure> {
     // All names are checked before the first lock is read.
     let sources = sources(locks, default)?;

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 use provision_core::event::Observer;
 
 mod bars;
+mod counters;
 mod json;
-mod lines;
+mod messages;
 mod plain;
-mod tally;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -92,14 +92,14 @@ pub fn observer(settings: &Settings) -> Arc<dyn Progress> {
     let Settings { mode, verbosity, colour, terminal, ref clock } = *settings;
     let paint = text::Paint { colour };
     let plain = |verbosity| {
-        plain::Plain::new(lines::Lines::words(verbosity, paint), Box::new(io::stderr()), Arc::clone(clock))
+        plain::Plain::new(messages::Lines::words(verbosity, paint), Box::new(io::stderr()), Arc::clone(clock))
     };
     match mode {
         Mode::None => Arc::new(plain(Verbosity::Quiet)),
         Mode::Json => Arc::new(json::Json::new(Box::new(io::stdout()), plain(verbosity), Arc::clone(clock))),
         // Warnings and failures need no bars.
         Mode::Auto | Mode::Bars if terminal && verbosity > Verbosity::Quiet => {
-            match bars::Bars::on_stderr(lines::Lines::marks(verbosity, paint), Arc::clone(clock)) {
+            match bars::Bars::on_stderr(messages::Lines::marks(verbosity, paint), Arc::clone(clock)) {
                 Some(bars) => Arc::new(bars),
                 // A terminal without cursor movement (`TERM=dumb`).
                 None => Arc::new(plain(verbosity)),

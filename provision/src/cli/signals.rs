@@ -77,7 +77,7 @@ pub fn listen() -> std::io::Result<(watch::Receiver<bool>, Caught)> {
                 Wish::Stop => {
                     first = Some(now);
                     noted.0.store(number, Ordering::Relaxed);
-                    super::say("stopping; what has arrived is kept (again to stop at once)");
+                    super::say("stopping; received bytes are kept (repeat to stop at once)");
                     let _ = stop.send(true);
                 }
                 Wish::Same => {}

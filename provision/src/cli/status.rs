@@ -2,8 +2,8 @@
 
 use super::arguments::StatusArgs;
 use super::exit::Failure;
-use super::locks::Asking;
-use super::{human, locks, tell};
+use super::locks::Access;
+use super::{locks, tell, units};
 use provision_core::lockfile::Model;
 use provision_disk::{Destination, Found, PartFile};
 use provision_engine::marker::Marker;
@@ -13,7 +13,7 @@ use provision_engine::marker::Marker;
 /// # Errors
 /// The lock or the destination cannot be read. Missing models are no error.
 pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
-    let texts = locks::read_all(&args.place, default_lock, &mut Asking::Never)?;
+    let texts = locks::read_all(&args.place, default_lock, &mut Access::Never)?;
     let lock = texts.join()?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
     locks::check_destination(&args.place)?;
@@ -24,7 +24,7 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     for model in &models {
         let (word, bytes, detail) = match &destination {
             Some(destination) => look(destination, &marker, model)?,
-            None => ("missing", 0, human::bytes(model.size)),
+            None => ("missing", 0, units::bytes(model.size)),
         };
         tell(format_args!("{word:<10} {}  {detail}", model.path));
         installed += usize::from(word == "installed");
@@ -33,13 +33,13 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     let marked = match &destination {
         Some(destination) if marker.covers(destination, models.iter().copied()) => "vouches for all of them",
         _ if marker.is_empty() => "is not there",
-        _ => "does not vouch for all of them",
+        _ => "does not list all of them",
     };
     tell(format_args!(
         "{installed} of {} installed, {} of {}; the marker {} {marked}",
-        human::count(models.len(), "file"),
-        human::bytes(there),
-        human::bytes(total),
+        units::count(models.len(), "file"),
+        units::bytes(there),
+        units::bytes(total),
         lock.marker(),
     ));
     Ok(())
@@ -50,7 +50,7 @@ fn look(
     marker: &Marker,
     model: &Model,
 ) -> Result<(&'static str, u64, String), Failure> {
-    let size = human::bytes(model.size);
+    let size = units::bytes(model.size);
     if let Some(installed) = marker.vouched(destination, model) {
         let detail = match installed.link {
             Some(target) => format!("{size}, a symlink to {target}"),
@@ -60,14 +60,14 @@ fn look(
     }
     Ok(match destination.find(&model.path)? {
         Found::File(stamp) if stamp.size == model.size => {
-            ("unverified", model.size, format!("{size}, right size, not proven by the marker"))
+            ("unverified", model.size, format!("{size}, right size, not listed by the marker"))
         }
         Found::File(stamp) => ("wrong", 0, format!("{} bytes, the lock says {}", stamp.size, model.size)),
-        Found::Symlink => ("wrong", 0, "a symlink that the marker does not know".to_owned()),
+        Found::Symlink => ("wrong", 0, "a symlink that the marker does not list".to_owned()),
         Found::Other(what) => ("wrong", 0, format!("{what}, not a file")),
         Found::Nothing => match PartFile::claimed(destination, model)? {
             0 => ("missing", 0, size),
-            held => ("partial", held, format!("{} of {size}", human::bytes(held))),
+            held => ("partial", held, format!("{} of {size}", units::bytes(held))),
         },
     })
 }

@@ -5,9 +5,9 @@ use std::time::Instant;
 use super::arguments::{VerifyArgs, threads};
 use super::environment::Network;
 use super::exit::{Code, Failure};
-use super::locks::Asking;
+use super::locks::Access;
 use super::progress::Verbosity;
-use super::{human, locks, say, tell};
+use super::{locks, say, tell, units};
 use provision_core::event::Silent;
 use provision_disk::Destination;
 use provision_engine::inspect::{self, Condition};
@@ -19,7 +19,7 @@ use provision_engine::marker::Marker;
 /// [`Code::Integrity`] if a file is missing or wrong.
 pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let started = Instant::now();
-    let texts = locks::read_all(&args.place, default_lock, &mut Asking::with(&mut Network::default()))?;
+    let texts = locks::read_all(&args.place, default_lock, &mut Access::with(&mut Network::default()))?;
     let lock = texts.join()?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
     locks::check_destination(&args.place)?;
@@ -56,12 +56,12 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     if wrong == 0 {
         if args.output.verbosity() > Verbosity::Quiet {
             let took = started.elapsed();
-            let rate = human::rate(bytes as f64 / took.as_secs_f64().max(0.001));
+            let rate = units::rate(bytes as f64 / took.as_secs_f64().max(0.001));
             say(format_args!(
-                "all right: {}, {} in {place}, hashed in {} ({rate})",
-                human::count(models.len(), "file"),
-                human::bytes(bytes),
-                human::duration(took)
+                "verified: {}, {} in {place}, hashed in {} ({rate})",
+                units::count(models.len(), "file"),
+                units::bytes(bytes),
+                units::duration(took)
             ));
         }
         return Ok(());
@@ -73,7 +73,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
         if conditions.iter().all(unreadable) { Code::Disk } else { Code::Integrity },
         format!(
             "{wrong} of {} in {place} not as the lock says; fetch with --verify full to replace what is wrong",
-            human::count(models.len(), "file")
+            units::count(models.len(), "file")
         ),
     ))
 }

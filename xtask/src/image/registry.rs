@@ -4,7 +4,7 @@
 //! AWS quotas of ECR (52,000 MiB a layer) and ECR Public (10,000 MiB). Weights hardly compress: a layer's size is what
 //! a registry sees of it.
 
-use provision::cli::human;
+use provision::cli::units;
 
 use super::layers::Layer;
 
@@ -36,8 +36,8 @@ pub(crate) fn advice(layers: &[Layer]) -> Vec<String> {
             "ghcr.io ends an upload after 10 minutes: {} ({}) has to go there at {} or more; on a slow line choose another \
              registry, and push uncompressed layers (compression=uncompressed): gzip costs time and gains nothing on weights",
             slow.name,
-            human::bytes(slow.size),
-            human::rate(upload(slow) as f64),
+            units::bytes(slow.size),
+            units::rate(upload(slow) as f64),
         ));
     }
     advice
@@ -50,7 +50,7 @@ fn too_large(layer: &Layer) -> Option<String> {
         return None;
     }
     let named = |registries: Vec<&Registry>| {
-        let name = |registry: &Registry| format!("{} ({})", registry.name, human::bytes(registry.layer));
+        let name = |registry: &Registry| format!("{} ({})", registry.name, units::bytes(registry.layer));
         registries.into_iter().map(name).collect::<Vec<_>>().join(" or ")
     };
     let elsewhere = if take.is_empty() {
@@ -62,7 +62,7 @@ fn too_large(layer: &Layer) -> Option<String> {
         "{} ({}) is more than a layer may have at {}: {elsewhere}, or build --target runtime, whose models come to a \
          volume at start",
         layer.name,
-        human::bytes(layer.size),
+        units::bytes(layer.size),
         named(refuse),
     ))
 }

@@ -8,7 +8,7 @@ use provision_core::digest::{DigestError, Sha256};
 use provision_lock::make::Order;
 use provision_lock::source::Source;
 
-use super::asking::{Asking, Failures, Parts};
+use super::session::{Failures, HostSession, Parts};
 use super::{EditFailure, LockFile, write};
 
 /// Options of `lock add`.
@@ -61,15 +61,15 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     if sources.len() > 1 {
         let one_file = args.path.as_deref().is_some_and(|path| !path.ends_with('/'));
         if args.sha256.is_some() || !mirrors.is_empty() || one_file {
-            let why = "--sha256, --mirror and a --path that is no directory are one file's: give one SOURCE with them";
+            let why = "--sha256, --mirror and a --path that is no directory apply to one file: give one SOURCE with them";
             return Err(Failure::new(Code::Usage, why));
         }
     }
     readable(&path)?;
-    let asking = Asking::start()?;
-    let mut maker = asking.maker(&args.parts, args.allow_expiring);
+    let session = HostSession::start()?;
+    let mut maker = session.maker(&args.parts, args.allow_expiring);
     let mut failures = Failures::default();
-    let mut writing = write::Writing::new(&asking, &path);
+    let mut writing = write::Writing::new(&session, &path);
     let mut goes_on = ControlFlow::Continue(());
     for source in sources {
         let order = Order {
@@ -79,7 +79,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
             groups: args.groups.clone(),
             ..Order::of(source)
         };
-        let made = asking.wait_for(maker.make_each(&order, |made| {
+        let made = session.wait_for(maker.make_each(&order, |made| {
             goes_on = writing.take(made, &mut failures);
             goes_on
         }));

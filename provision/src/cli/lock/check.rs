@@ -4,13 +4,13 @@
 
 use crate::cli::arguments::Locks;
 use crate::cli::exit::Failure;
-use crate::cli::{human, locks};
+use crate::cli::{locks, units};
 use clap::Args;
 use provision_core::lockfile::Selection;
 use provision_lock::check::{Verdict, check};
 use provision_lock::resolve::Kind;
 
-use super::asking::{Asking, Failures, code_of};
+use super::session::{Failures, HostSession, code_of};
 
 /// Options of `lock check`.
 #[derive(Debug, Clone, Args)]
@@ -39,17 +39,17 @@ pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
     let lock = super::read(&args.locks, default)?;
     let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
     let models = locks::select(&lock, &selection)?;
-    let asking = Asking::start()?;
-    let mut resolver = asking.resolver();
+    let session = HostSession::start()?;
+    let mut resolver = session.resolver();
     let mut failures = Failures::default();
     for model in models {
-        let verdicts = asking.wait_for(check(&mut resolver, model));
-        let sources = human::count(verdicts.len(), "source");
+        let verdicts = session.wait_for(check(&mut resolver, model));
+        let sources = units::count(verdicts.len(), "source");
         let note = match word(&verdicts) {
             "there" => ", of the right size; not every host says the digest",
             _ => "",
         };
-        println!("{:<11}  {}  {}  {sources}{note}", word(&verdicts), model.path, human::bytes(model.size));
+        println!("{:<11}  {}  {}  {sources}{note}", word(&verdicts), model.path, units::bytes(model.size));
         for (url, verdict) in model.sources.iter().zip(&verdicts) {
             if let Some(kind) = verdict.kind() {
                 failures.add(code_of(kind), format!("{}: {url}: {verdict}", model.path));

@@ -18,7 +18,7 @@ use provision_lock::import::{Format, Unused, Why, join, read};
 use provision_lock::layout::LayoutError;
 use provision_lock::make::{MakeError, Order};
 
-use super::asking::{Asking, Failures, Parts};
+use super::session::{Failures, HostSession, Parts};
 use super::{LockFile, add, write};
 
 /// Options of `lock import`.
@@ -102,14 +102,14 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     }
     let imported = join(lists).map_err(usage)?;
     add::readable(&path)?;
-    let asking = Asking::start()?;
-    let mut maker = asking.maker(&args.parts, args.allow_expiring);
+    let session = HostSession::start()?;
+    let mut maker = session.maker(&args.parts, args.allow_expiring);
     let mut failures = Failures::default();
-    let mut writing = write::Writing::new(&asking, &path);
+    let mut writing = write::Writing::new(&session, &path);
     let mut goes_on = ControlFlow::Continue(());
     for wanted in &imported.wanted {
         let order = Order { groups: args.groups.clone(), ..Order::from(wanted) };
-        let made = asking.wait_for(maker.make_each(&order, |made| {
+        let made = session.wait_for(maker.make_each(&order, |made| {
             goes_on = writing.take(made, &mut failures);
             goes_on
         }));
@@ -117,12 +117,12 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
             let why = match &error {
                 // The command below names the folders once.
                 MakeError::Layout { what, error: LayoutError::Unknown { .. } } => format!(
-                    "{what}: where it goes is not to be seen from the list or from where it comes from; add it by \
+                    "{what}: neither the list nor the source names its folder; add it by \
                      `cargo xtask lock add {what} --path FOLDER/`"
                 ),
                 error => error.to_string(),
             };
-            let code = super::asking::code_of_make(&error);
+            let code = super::session::code_of_make(&error);
             failures.add(code, TerminalText(format_args!("{}: {why}", wanted.place)));
         }
         if goes_on.is_break() {
@@ -140,10 +140,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     }
     note(&path, &without_address);
     if imported.wanted.is_empty() && failures.is_empty() {
-        failures.add(
-            Code::Usage,
-            "no list gives a file with its address, so there is nothing to put into the lock",
-        );
+        failures.add(Code::Usage, "no list has a file with an address: nothing to add to the lock");
     }
     failures.conclude("not imported")
 }

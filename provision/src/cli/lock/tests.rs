@@ -13,7 +13,7 @@ fn lock() -> (tempfile::TempDir, Utf8PathBuf) {
 }
 
 #[test]
-fn models_are_removed_by_path_stem_or_glob_and_the_rest_stays_as_it_is() {
+fn models_are_removed_by_path_stem_or_glob_the_rest_stays() {
     let (_directory, path) = lock();
     let named = ["qwen_image_vae".to_owned(), "loras/*".to_owned()];
     let removed = remove::remove(&path, &named).unwrap();

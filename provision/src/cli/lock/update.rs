@@ -12,7 +12,7 @@ use provision_lock::entry::Entry;
 use provision_lock::file::edit;
 use provision_lock::source::Source;
 
-use super::asking::{Asking, Failures, Parts};
+use super::session::{Failures, HostSession, Parts};
 use super::{EditFailure, LockFile, write};
 
 /// Options of `lock update`.
@@ -59,9 +59,9 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
     let lock = locks::read(&path)?;
     let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
     let models = locks::select(&lock, &selection)?;
-    let asking = Asking::start()?;
+    let session = HostSession::start()?;
     // The lock already accepted it.
-    let mut maker = asking.maker(&args.parts, true);
+    let mut maker = session.maker(&args.parts, true);
     let mut failures = Failures::default();
     let mut changed: Vec<(Entry, Entry)> = Vec::new();
     let is_named = !args.models.is_empty();
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
             }
             Ok(Followed::Plain) => {
                 println!(
-                    "plain      {}  an address without branch or tag; name it to have it read anew",
+                    "plain      {}  an address without branch or tag; name it to read it again",
                     model.path
                 );
                 continue;
@@ -86,11 +86,11 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
         };
         let before = Entry::from(model);
         let read = maker.reader.files_read();
-        match asking.wait_for(maker.follow(&before, &source, is_named)) {
+        match session.wait_for(maker.follow(&before, &source, is_named)) {
             Ok(Some(now)) => changed.push((before, now)),
             Ok(None) => write::say(&before, &Outcome::Unchanged),
             Err(error) => {
-                failures.add(super::asking::code_of_make(&error), format!("{}: {error}", model.path));
+                failures.add(super::session::code_of_make(&error), format!("{}: {error}", model.path));
             }
         }
         // Written at once: its bytes have been read, and the next result may take hours.

@@ -9,7 +9,7 @@
 use std::ops::ControlFlow;
 
 use crate::cli::exit::{Code, Failure};
-use crate::cli::human;
+use crate::cli::units;
 use camino::Utf8Path;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
@@ -20,7 +20,7 @@ use provision_lock::make::Made;
 use provision_lock::source::Source;
 
 use super::EditFailure;
-use super::asking::{Asking, Failures};
+use super::session::{Failures, HostSession};
 
 /// The wait for another editor, with a message that names it.
 pub(super) fn turn() -> Turn<'static> {
@@ -29,7 +29,7 @@ pub(super) fn turn() -> Turn<'static> {
 
 /// Entries to be written into a lock.
 pub(super) struct Writing<'a> {
-    asking: &'a Asking,
+    session: &'a HostSession,
     path: &'a Utf8Path,
     entries: Vec<Entry>,
     /// The number of entries written or tried.
@@ -37,8 +37,8 @@ pub(super) struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    pub(super) fn new(asking: &'a Asking, path: &'a Utf8Path) -> Self {
-        Self { asking, path, entries: Vec::new(), written: 0 }
+    pub(super) fn new(session: &'a HostSession, path: &'a Utf8Path) -> Self {
+        Self { session, path, entries: Vec::new(), written: 0 }
     }
 
     /// Adds an entry. If its bytes were read, all entries are written at once, since the next result may take hours. Breaks if the
@@ -48,7 +48,7 @@ impl<'a> Writing<'a> {
         if !made.was_read {
             return ControlFlow::Continue(());
         }
-        self.asking.finish_drawing();
+        self.session.finish_drawing();
         self.flush(failures)
     }
 
@@ -110,7 +110,7 @@ fn is_same(a: &str, b: &str) -> bool {
 
 /// The result line of an entry.
 pub(super) fn say(entry: &Entry, outcome: &Outcome) {
-    let size = human::bytes(entry.size);
+    let size = units::bytes(entry.size);
     match outcome {
         Outcome::Added => {
             // As `lock list` prints it: the file behind the address can change, and `check` and a fetch then say so.
@@ -124,8 +124,8 @@ pub(super) fn say(entry: &Entry, outcome: &Outcome) {
             let is_gone = |mirror: &&SourceUrl| **mirror != entry.url && !entry.mirrors.contains(mirror);
             for mirror in before.mirrors.iter().filter(is_gone) {
                 eprintln!(
-                    "note: {mirror} is no mirror of {} any more: it is of the bytes from before. Where it has the new ones, \
-                     `lock add` takes it again with --mirror",
+                    "note: {mirror} is no longer a mirror of {}: it has the old bytes. If it has the new ones, add it again: \
+                     `lock add` with --mirror",
                     entry.path
                 );
             }
@@ -145,7 +145,7 @@ fn change(before: &Entry, now: &Entry) -> String {
         parts.push("same bytes".to_owned());
     } else {
         parts.push(format!("{} → {}", before.sha256.short(), now.sha256.short()));
-        parts.push(format!("{} → {}", human::bytes(before.size), human::bytes(now.size)));
+        parts.push(format!("{} → {}", units::bytes(before.size), units::bytes(now.size)));
     }
     if before.url != now.url {
         parts.push(match (commit(before), commit(now)) {
@@ -154,7 +154,7 @@ fn change(before: &Entry, now: &Entry) -> String {
         });
     }
     if before.mirrors != now.mirrors {
-        parts.push(format!("{} → {}", before.mirrors.len(), human::count(now.mirrors.len(), "mirror")));
+        parts.push(format!("{} → {}", before.mirrors.len(), units::count(now.mirrors.len(), "mirror")));
     }
     if before.groups != now.groups {
         parts.push(format!("groups {}", now.groups.join(",")));
@@ -179,7 +179,7 @@ fn collect(entries: &mut Vec<Entry>, entry: Entry, failures: &mut Failures) {
         Some(known) => failures.add(
             Code::Usage,
             format!(
-                "{} is wanted twice, from {} and from {}; give one of them another --path",
+                "{} is listed twice, from {} and from {}; give one of them another --path",
                 entry.path,
                 TerminalText(from(known)),
                 TerminalText(from(&entry))

@@ -10,7 +10,7 @@ use camino::Utf8Path;
 
 use super::{Code, Failure, Text};
 use crate::cli::environment::Network;
-use crate::cli::{human, say};
+use crate::cli::{say, units};
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model};
@@ -20,14 +20,14 @@ use provision_http::{HttpClient, Remedy, RequestError, ResponseError};
 
 /// Permission to ask a host.
 #[derive(Debug)]
-pub enum Asking<'a> {
+pub enum Access<'a> {
     /// No connection is made.
     Never,
     /// Requests use these credentials and this retry policy.
     With(&'a mut Network, RetryPolicy),
 }
 
-impl<'a> Asking<'a> {
+impl<'a> Access<'a> {
     /// Requests use the default retry policy.
     pub fn with(network: &'a mut Network) -> Self {
         Self::With(network, RetryPolicy::default())
@@ -138,7 +138,7 @@ impl Remote {
         }
         let Some(pin) = pin else {
             return Err(usage(format!(
-                "the lock {url} is at an address, where anybody who can change it decides what is installed; give the \
+                "the lock {url} is at an address, where its owner decides what is installed; give the \
                  SHA-256 of the one that you have read: --lock-sha256 HEX, or PROVISION_LOCK_SHA256 (sha256sum FILE \
                  says it)"
             )));
@@ -150,7 +150,7 @@ impl Remote {
     pub(super) fn read(
         self,
         destination: Option<&Utf8Path>,
-        asking: &mut Asking<'_>,
+        asking: &mut Access<'_>,
     ) -> Result<Text, Failure> {
         let Self { url, pin } = &self;
         let (name, kept) = (url.to_string(), Kept::of(url));
@@ -158,9 +158,9 @@ impl Remote {
         if let Some(bytes) = destination.and_then(|path| kept.read(path)).filter(is_right) {
             return Text::new(&name, bytes);
         }
-        let Asking::With(network, retry) = asking else {
+        let Access::With(network, retry) = asking else {
             let why = format!(
-                "the lock {name} is not kept in {} as it is pinned, and the network is not to be touched; fetch once \
+                "the lock {name} is not kept in {}, and --offline forbids the network; fetch once \
                  with the network, or give --lock a file",
                 destination.unwrap_or(Utf8Path::new("the destination"))
             );
@@ -171,7 +171,7 @@ impl Remote {
         let found = Sha256::of(&bytes);
         if found != *pin {
             let why = format!(
-                "the lock {name} is not the one that was pinned: it has SHA-256 {found}, --lock-sha256 says {pin}. \
+                "the lock {name} does not match its digest: it has SHA-256 {found}, --lock-sha256 says {pin}. \
                  Nothing was changed. Read what is there now before you pin it, or give an address that does not move, \
                  such as one with a commit in it"
             );
@@ -196,7 +196,7 @@ impl Remote {
                     return Err(error);
                 }
                 let wait = retry.delay(failures, fastrand::f64(), wait);
-                let after = human::duration(wait);
+                let after = units::duration(wait);
                 say(format_args!("warning: the lock {}: {error}; again in {after}", self.url));
                 tokio::time::sleep(wait).await;
             }
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_53_an_address_with_a_query_may_hold_a_secret_wherever_it_stands_and_however_it_is_written() {
+    fn fault_53_a_query_anywhere_in_a_lock_counts_as_secret() {
         let lock = |url: &str, more: &str| {
             let sha256 = "0".repeat(64);
             format!(

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::lines::Lines;
-use super::tally::{File, Tally, Totals};
+use super::counters::{Counters, File, Totals};
+use super::messages::Lines;
 use super::ticker::Ticker;
 use super::{Clock, Progress, lock, text};
-use crate::cli::human;
+use crate::cli::units;
 use provision_core::event::{Event, FileIndex, Observer};
 
 mod frame;
@@ -40,7 +40,7 @@ pub(super) struct Bars {
 }
 
 /// The part of a terminal that indicatif does not provide.
-trait Screenful: Send + Sync {
+trait Terminal: Send + Sync {
     /// Its columns and rows.
     fn size(&self) -> (usize, usize);
 
@@ -51,7 +51,7 @@ trait Screenful: Send + Sync {
 /// Standard error.
 struct Stderr;
 
-impl Screenful for Stderr {
+impl Terminal for Stderr {
     /// As indicatif measures and falls back: both must agree.
     fn size(&self) -> (usize, usize) {
         match rustix::termios::tcgetwinsize(io::stderr()) {
@@ -67,9 +67,9 @@ impl Screenful for Stderr {
 
 struct Screen {
     lines: Lines,
-    tally: Tally,
+    counters: Counters,
     clock: Clock,
-    terminal: Box<dyn Screenful>,
+    terminal: Box<dyn Terminal>,
     bar: ProgressBar,
     /// The text of the bars.
     shown: Arc<Mutex<String>>,
@@ -143,7 +143,7 @@ impl Drop for Bars {
 }
 
 impl Screen {
-    fn new(lines: Lines, clock: Clock, target: ProgressDrawTarget, terminal: Box<dyn Screenful>) -> Self {
+    fn new(lines: Lines, clock: Clock, target: ProgressDrawTarget, terminal: Box<dyn Terminal>) -> Self {
         let shown = Arc::new(Mutex::new(String::new()));
         let text = Arc::clone(&shown);
         let style = ProgressStyle::with_template("{frame}")
@@ -154,7 +154,7 @@ impl Screen {
         let bar = ProgressBar::with_draw_target(None, target).with_style(style);
         Self {
             lines,
-            tally: Tally::default(),
+            counters: Counters::default(),
             clock,
             terminal,
             bar,
@@ -165,8 +165,8 @@ impl Screen {
     }
 
     fn observe(&self, event: &Event) {
-        self.tally.observe(event);
-        if let Some(line) = self.lines.line(event, &self.tally) {
+        self.counters.observe(event);
+        if let Some(line) = self.lines.line(event, &self.counters) {
             lock(&self.queue).push(line);
         }
     }
@@ -205,25 +205,28 @@ impl Screen {
         let (columns, rows) = self.terminal.size();
         // A full line would move the cursor to the next one.
         let columns = columns.saturating_sub(1);
-        if !self.tally.is_planned() {
-            return self.tally.checking().map_or_else(String::new, |checked| {
-                let (files, bytes) = (human::count(checked.files, "file"), human::bytes(checked.bytes));
-                text::cut(&format!("checking what is there: {files}, {bytes}, now {}", checked.last), columns)
+        if !self.counters.is_planned() {
+            return self.counters.checking().map_or_else(String::new, |checked| {
+                let (files, bytes) = (units::count(checked.files, "file"), units::bytes(checked.bytes));
+                text::cut(
+                    &format!("checking installed files: {files}, {bytes}, now {}", checked.last),
+                    columns,
+                )
             });
         }
-        let totals = self.tally.totals();
+        let totals = self.counters.totals();
         let now = (self.clock)();
         view.total.record(now, totals.received);
         self.choose(view, rows);
         let mut files = Vec::with_capacity(view.files.len());
         for (index, meter) in &mut view.files {
-            if let Some(file) = self.tally.file(*index) {
+            if let Some(file) = self.counters.file(*index) {
                 meter.record(now, file.received());
                 files.push(file_row(file, meter));
             }
         }
         let widest = *view.widest.get_or_insert_with(|| {
-            self.tally.files().iter().map(|file| text::width(&file.name)).max().unwrap_or(0)
+            self.counters.files().iter().map(|file| text::width(&file.name)).max().unwrap_or(0)
         });
         let total = total_row(&totals, &view.total);
         Frame { files: &files, total: &total, widest, paint: self.lines.paint }.draw(columns)
@@ -231,7 +234,7 @@ impl Screen {
 
     /// A file keeps its line until its end; a free line goes to the file that has waited longest.
     fn choose(&self, view: &mut View, rows: usize) {
-        let active = self.tally.active();
+        let active = self.counters.active();
         view.files.retain(|(index, _)| active.contains(index));
         // One row for the sums, one for the messages above.
         view.files.truncate(FILE_LINES.min(rows.saturating_sub(2)));
@@ -280,7 +283,7 @@ fn without_ending(name: &str) -> &str {
 fn total_row(totals: &Totals, meter: &Meter) -> Row {
     let &Totals { files, done, failed, .. } = totals;
     let failed = if failed == 0 { String::new() } else { format!(", {failed} failed") };
-    let noun = human::count(files, "file");
+    let noun = units::count(files, "file");
     Row {
         labels: vec![
             format!("total: {done} of {noun}{failed}"),

@@ -7,11 +7,11 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::lines::Lines;
-use super::tally::Tally;
+use super::counters::Counters;
+use super::messages::Lines;
 use super::ticker::Ticker;
 use super::{Clock, Progress, lock};
-use crate::cli::human;
+use crate::cli::units;
 use provision_core::event::{Event, Observer};
 
 /// The time between two lines with the sums.
@@ -29,7 +29,7 @@ pub(super) struct Plain {
 
 struct Log {
     lines: Lines,
-    tally: Tally,
+    counters: Counters,
     clock: Clock,
     out: Mutex<Box<dyn Write + Send>>,
     last: Mutex<Last>,
@@ -58,15 +58,16 @@ impl Plain {
 
     fn without_ticker(lines: Lines, out: Box<dyn Write + Send>, clock: Clock) -> Self {
         let last = Last { at: clock(), ..Last::default() };
-        let log = Log { lines, tally: Tally::default(), clock, out: Mutex::new(out), last: Mutex::new(last) };
+        let log =
+            Log { lines, counters: Counters::default(), clock, out: Mutex::new(out), last: Mutex::new(last) };
         Self { log: Arc::new(log), ticker: Ticker::none() }
     }
 }
 
 impl Observer for Plain {
     fn observe(&self, event: &Event) {
-        self.log.tally.observe(event);
-        let line = self.log.lines.line(event, &self.log.tally);
+        self.log.counters.observe(event);
+        let line = self.log.lines.line(event, &self.log.counters);
         if let Some(line) = line {
             self.log.write(line);
         }
@@ -100,8 +101,8 @@ impl Log {
         if elapsed < INTERVAL {
             return;
         }
-        let totals = self.tally.totals();
-        let checking = self.tally.checking();
+        let totals = self.counters.totals();
+        let checking = self.counters.checking();
         let checked = checking.as_ref().map_or(0, |checked| checked.files);
         let ended = totals.done + totals.failed;
         let before =
@@ -109,12 +110,15 @@ impl Log {
         drop(last);
         if let Some(checking) = checking {
             if checked != before.checked {
-                let (files, bytes) = (human::count(checking.files, "file"), human::bytes(checking.bytes));
-                self.write(format!("checking what is there: {files}, {bytes} so far, now {}", checking.last));
+                let (files, bytes) = (units::count(checking.files, "file"), units::bytes(checking.bytes));
+                self.write(format!(
+                    "checking installed files: {files}, {bytes} so far, now {}",
+                    checking.last
+                ));
             }
             return;
         }
-        let grouped = self.lines.are_grouped(&self.tally);
+        let grouped = self.lines.are_grouped(&self.counters);
         if totals.received != before.received || grouped && ended != before.ended {
             self.write(self.sums(elapsed, totals.received - before.received, grouped));
         }
@@ -122,23 +126,23 @@ impl Log {
 
     /// `12.3 of 31.8 GB (38 %), 412 MB/s, 47 s left, 64 connections`.
     fn sums(&self, elapsed: Duration, received: u64, grouped: bool) -> String {
-        let totals = self.tally.totals();
-        let (part, whole) = human::part_of(totals.position, totals.size);
+        let totals = self.counters.totals();
+        let (part, whole) = units::part_of(totals.position, totals.size);
         let speed = received as f64 / elapsed.as_secs_f64();
         let mut parts = vec![
-            format!("{part} of {whole} ({} %)", human::percent(totals.position, totals.size)),
-            human::rate(speed),
+            format!("{part} of {whole} ({} %)", units::percent(totals.position, totals.size)),
+            units::rate(speed),
         ];
         let left = totals.left as f64 / speed;
         if totals.left > 0 && left < FAR {
             // Whole seconds: it is an estimate.
-            parts.push(format!("{} left", human::duration(Duration::from_secs(left.ceil() as u64))));
+            parts.push(format!("{} left", units::duration(Duration::from_secs(left.ceil() as u64))));
         }
         if totals.connections > 0 {
-            parts.push(human::count(totals.connections, "connection"));
+            parts.push(units::count(totals.connections, "connection"));
         }
         if grouped {
-            parts.push(format!("{} of {}", totals.done, human::count(totals.files, "file")));
+            parts.push(format!("{} of {}", totals.done, units::count(totals.files, "file")));
             if totals.failed > 0 {
                 parts.push(format!("{} failed", totals.failed));
             }

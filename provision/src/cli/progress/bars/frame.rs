@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::super::text::{Paint, left, right, width};
-use crate::cli::human;
+use crate::cli::units;
 
 /// `12.3/31.8 GB`, `9.99/9.99 GB`.
 const AMOUNT: usize = 12;
@@ -120,15 +120,15 @@ impl Columns {
             cells.push(bar(row.position, row.size, self.bar, is_total, paint));
         }
         cells.push(if self.has_amount {
-            let (part, whole) = human::part_of(row.position, row.size);
+            let (part, whole) = units::part_of(row.position, row.size);
             right(&format!("{part}/{whole}"), AMOUNT)
         } else {
-            right(&format!("{} %", human::percent(row.position, row.size)), PERCENT)
+            right(&format!("{} %", units::percent(row.position, row.size)), PERCENT)
         });
         if self.has_speed {
             cells.push(match row.speed {
                 Speed::Unknown => right("", SPEED),
-                Speed::Known(speed) => right(&human::rate(speed), SPEED),
+                Speed::Known(speed) => right(&units::rate(speed), SPEED),
                 Speed::Finishing => paint.dim(&right("finishing", SPEED)),
             });
         }
@@ -153,7 +153,7 @@ fn time_left(row: &Row) -> String {
         Speed::Known(speed) if row.left > 0 => {
             // No bytes arrive: no estimate is possible.
             let seconds = row.left as f64 / speed;
-            Duration::try_from_secs_f64(seconds.ceil()).map_or_else(|_| "-:--".to_owned(), human::clock)
+            Duration::try_from_secs_f64(seconds.ceil()).map_or_else(|_| "-:--".to_owned(), units::clock)
         }
         Speed::Unknown if row.left > 0 => "-:--".to_owned(),
         _ => String::new(),

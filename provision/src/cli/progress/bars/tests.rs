@@ -7,7 +7,7 @@ use super::*;
 use provision_core::event::Planned;
 use provision_core::terminal_text::is_unsafe;
 
-impl Screenful for InMemoryTerm {
+impl Terminal for InMemoryTerm {
     fn size(&self) -> (usize, usize) {
         (self.width().into(), self.height().into())
     }
@@ -210,7 +210,7 @@ fn a_check_before_the_plan_is_shown_and_goes_away() {
     fixture.screen.tick();
     fixture.tell(&[Event::Acquired, Event::Checking { path, size: 9_418 * MB }]);
     fixture.screen.tick();
-    assert!(fixture.end(1).starts_with("checking what is there"), "{}", fixture.term.contents());
+    assert!(fixture.end(1).starts_with("checking installed files"), "{}", fixture.term.contents());
     assert!(fixture.end(1).contains('…'));
     fixture.tell(&[qwen()]);
     fixture.screen.tick();

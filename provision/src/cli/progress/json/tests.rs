@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use super::super::lines::Lines;
+use super::super::messages::Lines;
 use super::super::testing::*;
 use super::super::text::Paint;
 use super::super::{Verbosity, clock};
@@ -73,7 +73,11 @@ fn events_are_objects_with_their_time_and_people_get_lines() {
 {"at":1.334,"event":"received","file":1,"bytes":7}
 "#
     );
-    assert!(people.text().starts_with("the wait is over, going on\n2 files, 1.01 kB: "), "{}", people.text());
+    assert!(
+        people.text().starts_with("acquired the lock, continuing\n2 files, 1.01 kB: "),
+        "{}",
+        people.text()
+    );
 }
 
 #[test]
@@ -92,7 +96,7 @@ fn a_file_has_ten_received_a_second_and_no_byte_is_lost() {
 }
 
 #[test]
-fn many_threads_lose_no_byte_and_nothing_comes_after_a_files_end() {
+fn many_threads_lose_no_byte_and_a_files_end_comes_last() {
     let out = Written::default();
     let plain = Plain::new(
         Lines::words(Verbosity::Quiet, Paint { colour: false }),
@@ -124,7 +128,7 @@ fn many_threads_lose_no_byte_and_nothing_comes_after_a_files_end() {
 }
 
 #[test]
-fn what_could_reach_a_terminal_is_escaped_and_nothing_is_lost_by_it() {
+fn unsafe_characters_are_escaped_without_loss() {
     let (clock, out) = (FakeClock::default(), Written::default());
     let (json, people) = json(out.clone(), &clock);
     let events = hostile();

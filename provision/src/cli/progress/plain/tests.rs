@@ -137,7 +137,7 @@ fn verbose_has_connections_checks_and_what_is_present() {
 }
 
 #[test]
-fn without_colour_there_is_no_escape_and_with_it_words_are_coloured() {
+fn escapes_are_written_only_with_colour() {
     for colour in [false, true] {
         let (plain, clock, out) = plain(Verbosity::Verbose, colour);
         run(&plain, &clock);
@@ -201,7 +201,7 @@ fn a_long_check_before_the_plan_is_not_silent() {
     assert_eq!(out.take(), "");
     clock.forward(10_000);
     plain.log.tick();
-    assert_eq!(out.take(), "checking what is there: 1 file, 20 GB so far, now a\n");
+    assert_eq!(out.take(), "checking installed files: 1 file, 20 GB so far, now a\n");
     clock.forward(10_000);
     plain.log.tick();
     assert_eq!(out.take(), "");

@@ -111,7 +111,7 @@ struct Plan {
 
 /// The numbers of a run.
 #[derive(Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     plan: OnceLock<Plan>,
     position: AtomicU64,
     received: AtomicU64,
@@ -127,7 +127,7 @@ pub(super) struct Tally {
     planned: AtomicBool,
 }
 
-impl Tally {
+impl Counters {
     /// Counts.
     pub(super) fn observe(&self, event: &Event) {
         match event {
@@ -298,89 +298,89 @@ mod tests {
     use super::*;
     use provision_core::event::Outcome;
 
-    fn tally() -> Tally {
-        let tally = Tally::default();
-        tally.observe(&planned(&[
+    fn counters() -> Counters {
+        let counters = Counters::default();
+        counters.observe(&planned(&[
             ("a", 100, 100, Planned::Present),
             ("b", 100, 40, Planned::Resume),
             ("c", 100, 0, Planned::Fetch),
             ("d", 100, 0, Planned::Copy),
         ]));
-        tally
+        counters
     }
 
     #[test]
     fn held_bytes_are_position_but_not_speed_and_drops_go_back() {
-        let tally = tally();
-        let totals = tally.totals();
+        let counters = counters();
+        let totals = counters.totals();
         assert_eq!((totals.size, totals.position, totals.left, totals.received), (400, 140, 260, 0));
         assert_eq!((totals.files, totals.done, totals.failed), (4, 1, 0));
 
-        tally.observe(&started(1));
-        tally.observe(&received(1, 50));
-        tally.observe(&Event::Dropped { file: 1, bytes: 70, reason: String::new() });
-        let file = tally.file(1).unwrap();
+        counters.observe(&started(1));
+        counters.observe(&received(1, 50));
+        counters.observe(&Event::Dropped { file: 1, bytes: 70, reason: String::new() });
+        let file = counters.file(1).unwrap();
         assert_eq!((file.position(), file.received()), (20, 50));
-        assert_eq!((tally.totals().position, tally.totals().received), (120, 50));
+        assert_eq!((counters.totals().position, counters.totals().received), (120, 50));
         // More than the total.
-        tally.observe(&Event::Dropped { file: 1, bytes: 999, reason: String::new() });
-        assert_eq!((tally.file(1).unwrap().position(), tally.totals().position), (0, 100));
+        counters.observe(&Event::Dropped { file: 1, bytes: 999, reason: String::new() });
+        assert_eq!((counters.file(1).unwrap().position(), counters.totals().position), (0, 100));
     }
 
     #[test]
     fn a_files_end_settles_its_numbers() {
-        let tally = tally();
+        let counters = counters();
         for file in [1, 2] {
-            tally.observe(&started(file));
-            tally.observe(&Event::Connections { file, count: 8 });
+            counters.observe(&started(file));
+            counters.observe(&Event::Connections { file, count: 8 });
         }
-        tally.observe(&Event::Connections { file: 1, count: 3 });
-        assert_eq!(tally.totals().connections, 11);
-        assert_eq!(tally.active(), [1, 2]);
+        counters.observe(&Event::Connections { file: 1, count: 3 });
+        assert_eq!(counters.totals().connections, 11);
+        assert_eq!(counters.active(), [1, 2]);
 
         let finished =
             |file| Event::Finished { file, outcome: Outcome::Fetched, fetched: 60, elapsed: Duration::ZERO };
-        tally.observe(&received(1, 75));
-        tally.observe(&finished(1));
-        tally.observe(&finished(1));
-        tally.observe(&finished(0));
-        tally.observe(&Event::Failed { file: 2, reason: String::new() });
-        let totals = tally.totals();
+        counters.observe(&received(1, 75));
+        counters.observe(&finished(1));
+        counters.observe(&finished(1));
+        counters.observe(&finished(0));
+        counters.observe(&Event::Failed { file: 2, reason: String::new() });
+        let totals = counters.totals();
         assert_eq!((totals.done, totals.failed, totals.connections), (2, 1, 0));
         assert_eq!((totals.position, totals.left), (200, 100));
-        assert!(tally.active().is_empty());
+        assert!(counters.active().is_empty());
     }
 
     #[test]
-    fn a_copy_that_must_be_had_elsewhere_after_all_starts_from_nothing() {
-        let tally = tally();
+    fn a_copy_that_becomes_a_download_starts_from_zero() {
+        let counters = counters();
         let copying = |from: &str| Event::Copying { file: 3, from: from.to_owned(), as_link: false };
-        tally.observe(&copying("/baked/d"));
-        assert_eq!(tally.active(), [3]);
-        tally.observe(&Event::Brought { file: 3, bytes: 70 });
-        assert_eq!((tally.totals().position, tally.totals().left), (210, 190));
-        tally.observe(&copying("/cache/d"));
-        assert_eq!((tally.totals().position, tally.totals().left), (140, 260));
-        tally.observe(&Event::Brought { file: 3, bytes: 30 });
-        tally.observe(&started(3));
-        assert_eq!((tally.totals().position, tally.totals().left), (140, 260));
+        counters.observe(&copying("/baked/d"));
+        assert_eq!(counters.active(), [3]);
+        counters.observe(&Event::Brought { file: 3, bytes: 70 });
+        assert_eq!((counters.totals().position, counters.totals().left), (210, 190));
+        counters.observe(&copying("/cache/d"));
+        assert_eq!((counters.totals().position, counters.totals().left), (140, 260));
+        counters.observe(&Event::Brought { file: 3, bytes: 30 });
+        counters.observe(&started(3));
+        assert_eq!((counters.totals().position, counters.totals().left), (140, 260));
     }
 
     #[test]
     fn a_copy_that_failed_is_not_there() {
-        let tally = tally();
-        tally.observe(&Event::Failed { file: 3, reason: String::new() });
-        let totals = tally.totals();
+        let counters = counters();
+        counters.observe(&Event::Failed { file: 3, reason: String::new() });
+        let totals = counters.totals();
         assert_eq!((totals.position, totals.left, totals.failed), (140, 160, 1));
     }
 
     #[test]
     fn events_that_make_no_sense_are_survived() {
-        let tally = Tally::default();
-        tally.observe(&received(7, 1));
-        tally.observe(&started(7));
-        tally.observe(&Event::Failed { file: 7, reason: String::new() });
-        assert_eq!(tally.totals().failed, 0);
-        assert_eq!(tally.name(7), "?");
+        let counters = Counters::default();
+        counters.observe(&received(7, 1));
+        counters.observe(&started(7));
+        counters.observe(&Event::Failed { file: 7, reason: String::new() });
+        assert_eq!(counters.totals().failed, 0);
+        assert_eq!(counters.name(7), "?");
     }
 }

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_that_are_none_are_refused_and_the_error_says_what_is_expected() {
+    fn an_invalid_rate_is_refused_with_the_expected_form() {
         for text in ["0", "0M", "0.0", "0.1"] {
             assert_eq!(parse_rate(text), Err(RateError::Zero), "{text}");
         }

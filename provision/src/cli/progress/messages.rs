@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use super::Verbosity;
-use super::tally::Tally;
+use super::counters::Counters;
 use super::text::{Paint, clean};
-use crate::cli::human;
+use crate::cli::units;
 use provision_core::event::{Event, FileIndex, Outcome, Planned, PlannedFile};
 
 /// The form of a file's first and last line.
@@ -43,48 +43,48 @@ impl Lines {
     }
 
     /// Returns true if files are shown in sums only.
-    pub(super) fn are_grouped(&self, tally: &Tally) -> bool {
-        self.style == Style::Words && self.verbosity < Verbosity::Verbose && tally.has_many_files()
+    pub(super) fn are_grouped(&self, counters: &Counters) -> bool {
+        self.style == Style::Words && self.verbosity < Verbosity::Verbose && counters.has_many_files()
     }
 
     /// The line of an event, if it has one. The counters have counted the event already.
-    pub(super) fn line(&self, event: &Event, tally: &Tally) -> Option<String> {
+    pub(super) fn line(&self, event: &Event, counters: &Counters) -> Option<String> {
         match event {
             Event::Received { .. } | Event::Brought { .. } => return None,
             Event::Warning { message } => {
                 return Some(format!("{} {}", self.paint.yellow("warning:"), clean(message)));
             }
-            Event::Failed { file, reason } => return Some(self.failed(tally.name(*file), &clean(reason))),
+            Event::Failed { file, reason } => return Some(self.failed(counters.name(*file), &clean(reason))),
             _ if !self.is_talkative() => return None,
             _ => {}
         }
         let verbose = self.verbosity == Verbosity::Verbose;
         match event {
             Event::Waiting { holder } => {
-                Some(format!("waiting for another run that holds {}", clean(holder)))
+                Some(format!("waiting for another run, which holds {}", clean(holder)))
             }
-            Event::Acquired => Some("the wait is over, going on".to_owned()),
+            Event::Acquired => Some("acquired the lock, continuing".to_owned()),
             Event::Opened { destination, free } if self.style == Style::Words => {
-                Some(format!("models in {}, {} free", clean(destination), human::bytes(*free)))
+                Some(format!("models in {}, {} free", clean(destination), units::bytes(*free)))
             }
-            Event::Copying { file, from, as_link } => self.copying(*file, from, *as_link, tally),
+            Event::Copying { file, from, as_link } => self.copying(*file, from, *as_link, counters),
             Event::Planned { files, to_fetch, free, .. } => Some(plan(files, *to_fetch, *free)),
-            Event::Started { file, source } => self.started(*file, source, tally),
+            Event::Started { file, source } => self.started(*file, source, counters),
             Event::Finished { file, outcome, fetched, elapsed } => {
-                self.finished(*file, *outcome, *fetched, *elapsed, tally)
+                self.finished(*file, *outcome, *fetched, *elapsed, counters)
             }
             Event::Retry { file, source, reason, failures, limit, wait } => Some(format!(
                 "{} {}: {}; failure {failures} of {limit}, next try {} ({})",
                 self.paint.yellow("retry:"),
-                tally.name(*file),
+                counters.name(*file),
                 clean(reason),
-                if wait.is_zero() { "now".to_owned() } else { format!("in {}", human::duration(*wait)) },
+                if wait.is_zero() { "now".to_owned() } else { format!("in {}", units::duration(*wait)) },
                 clean(source),
             )),
             Event::SourceEnded { file, source, reason, next } => Some(format!(
                 "{} {}: {} is given up: {}; {}",
                 self.paint.yellow("source:"),
-                tally.name(*file),
+                counters.name(*file),
                 clean(source),
                 clean(reason),
                 match next {
@@ -95,33 +95,33 @@ impl Lines {
             Event::Dropped { file, bytes, reason } if *bytes > 0 => Some(format!(
                 "{} {}: {} again: {}",
                 self.paint.yellow("fetching"),
-                tally.name(*file),
-                human::bytes(*bytes),
+                counters.name(*file),
+                units::bytes(*bytes),
                 clean(reason),
             )),
             Event::Checking { path, size } if verbose => {
-                Some(format!("checking {}, {}", clean(path.as_str()), human::bytes(*size)))
+                Some(format!("checking {}, {}", clean(path.as_str()), units::bytes(*size)))
             }
             Event::Connections { file, count } if verbose && self.style == Style::Words => {
-                Some(format!("{}: {}", tally.name(*file), human::count(*count, "connection")))
+                Some(format!("{}: {}", counters.name(*file), units::count(*count, "connection")))
             }
             Event::MarkerWritten { name } if verbose => Some(format!("marker {} written", clean(name))),
             // The only line of the whole run.
             Event::MarkerValid { name, files } => Some(format!(
                 "nothing to do: marker {} is valid for {}",
                 clean(name),
-                human::count(*files, "file")
+                units::count(*files, "file")
             )),
             _ => None,
         }
     }
 
-    fn copying(&self, index: FileIndex, from: &str, as_link: bool, tally: &Tally) -> Option<String> {
-        let file = tally.file(index)?;
-        if self.style == Style::Marks || self.are_grouped(tally) {
+    fn copying(&self, index: FileIndex, from: &str, as_link: bool, counters: &Counters) -> Option<String> {
+        let file = counters.file(index)?;
+        if self.style == Style::Marks || self.are_grouped(counters) {
             return None;
         }
-        let (size, from) = (human::bytes(file.size), clean(from));
+        let (size, from) = (units::bytes(file.size), clean(from));
         Some(if as_link {
             format!("linking {} to {from}, {size} to check", file.name)
         } else {
@@ -129,20 +129,20 @@ impl Lines {
         })
     }
 
-    fn started(&self, index: FileIndex, source: &str, tally: &Tally) -> Option<String> {
-        let file = tally.file(index)?;
+    fn started(&self, index: FileIndex, source: &str, counters: &Counters) -> Option<String> {
+        let file = counters.file(index)?;
         let verbose = self.verbosity == Verbosity::Verbose;
         // The message about the previous source has named this one.
-        let is_news = self.style == Style::Words && file.starts() < 2 && !self.are_grouped(tally);
+        let is_news = self.style == Style::Words && file.starts() < 2 && !self.are_grouped(counters);
         if !verbose && !is_news {
             return None;
         }
         let name = &file.name;
         let source = clean(source);
         Some(match file.position() {
-            0 => format!("fetching {name}, {}, from {source}", human::bytes(file.size)),
+            0 => format!("fetching {name}, {}, from {source}", units::bytes(file.size)),
             position => {
-                let (part, whole) = human::part_of(position, file.size);
+                let (part, whole) = units::part_of(position, file.size);
                 format!("resuming {name} at {part} of {whole} from {source}")
             }
         })
@@ -154,13 +154,13 @@ impl Lines {
         outcome: Outcome,
         fetched: u64,
         elapsed: Duration,
-        tally: &Tally,
+        counters: &Counters,
     ) -> Option<String> {
-        let file = tally.file(index)?;
-        if self.are_grouped(tally) || outcome == Outcome::Present && self.verbosity < Verbosity::Verbose {
+        let file = counters.file(index)?;
+        if self.are_grouped(counters) || outcome == Outcome::Present && self.verbosity < Verbosity::Verbose {
             return None;
         }
-        let (size, took) = (human::bytes(file.size), human::duration(elapsed));
+        let (size, took) = (units::bytes(file.size), units::duration(elapsed));
         let (verb, what) = match outcome {
             Outcome::Present => ("present", size),
             Outcome::Linked => ("linked", size),
@@ -171,13 +171,13 @@ impl Lines {
             Outcome::Fetched => {
                 let seconds = elapsed.as_secs_f64();
                 let rate = match fetched {
-                    1.. if seconds > 0.0 => format!(" ({})", human::rate(fetched as f64 / seconds)),
+                    1.. if seconds > 0.0 => format!(" ({})", units::rate(fetched as f64 / seconds)),
                     _ => String::new(),
                 };
                 let of_it = if fetched == file.size {
                     String::new()
                 } else {
-                    format!(", of which {} fetched", human::bytes(fetched))
+                    format!(", of which {} fetched", units::bytes(fetched))
                 };
                 let of_it = if fetched > file.size { of_it.replace("of which ", "") } else { of_it };
                 ("fetched", format!("{size}{of_it} in {took}{rate}"))
@@ -218,9 +218,9 @@ fn plan(files: &[PlannedFile], to_fetch: u64, free: u64) -> String {
     let go = if to_fetch == 0 {
         "nothing to fetch".to_owned()
     } else {
-        format!("{} to go, {} free", human::bytes(to_fetch), human::bytes(free))
+        format!("{} to go, {} free", units::bytes(to_fetch), units::bytes(free))
     };
-    let (count, size) = (human::count(files.len(), "file"), human::bytes(size));
+    let (count, size) = (units::count(files.len(), "file"), units::bytes(size));
     if parts.is_empty() {
         format!("{count}; {go}")
     } else {

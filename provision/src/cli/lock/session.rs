@@ -1,13 +1,13 @@
 //! Session with the hosts, shared by the lock verbs: the HTTP client, messages about waits, exit codes of failures.
 
-#![expect(clippy::print_stderr, reason = "who waits wants to know why")]
+#![expect(clippy::print_stderr, reason = "a waiting person needs the cause")]
 
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cli::exit::{Code, Failure};
 use crate::cli::progress::{self, Mode, Progress, Settings, Verbosity};
-use crate::cli::{environment, human};
+use crate::cli::{environment, units};
 use camino::Utf8PathBuf;
 use clap::Args;
 use provision_core::backoff::RetryPolicy;
@@ -28,13 +28,13 @@ pub(super) struct Parts {
 }
 
 /// A session with hosts.
-pub(super) struct Asking {
+pub(super) struct HostSession {
     runtime: tokio::runtime::Runtime,
     origin: Arc<HttpClient>,
     drawn: Arc<Drawn>,
 }
 
-impl Asking {
+impl HostSession {
     pub(super) fn start() -> Result<Self, Failure> {
         let (config, warnings) = environment::origin()?;
         for warning in warnings {
@@ -163,7 +163,7 @@ impl Failures {
         if let [(_, message)] = &self.all[..] {
             return Err(Failure::new(worst, format!("{what}: {message}")));
         }
-        let mut message = format!("{what}: {}", human::count(self.all.len(), "failure"));
+        let mut message = format!("{what}: {}", units::count(self.all.len(), "failure"));
         for (_, one) in &self.all {
             message = format!("{message}\n  {one}");
         }
