@@ -190,23 +190,17 @@ fn word(state: u64) -> u64 {
 }
 
 fn generate(seed: u64, offset: u64, out: &mut [u8]) {
-    let mut state = seed.wrapping_add((offset / 8).wrapping_add(1).wrapping_mul(GOLDEN));
+    let word = |index: u64| word(seed.wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN))).to_le_bytes();
     let skip = (offset % 8) as usize;
-    let mut out = out;
-    if skip != 0 {
-        let head;
-        let length = (8 - skip).min(out.len());
-        (head, out) = out.split_at_mut(length);
-        head.copy_from_slice(&word(state).to_le_bytes()[skip..skip + length]);
-        state = state.wrapping_add(GOLDEN);
-    }
-    let (words, tail) = out.as_chunks_mut::<8>();
+    let (head, rest) = out.split_at_mut(((8 - skip) % 8).min(out.len()));
+    head.copy_from_slice(&word(offset / 8)[skip..skip + head.len()]);
+    let (words, tail) = rest.as_chunks_mut::<8>();
+    let mut index = offset.div_ceil(8);
     for chunk in words {
-        *chunk = word(state).to_le_bytes();
-        state = state.wrapping_add(GOLDEN);
+        *chunk = word(index);
+        index += 1;
     }
-    let length = tail.len();
-    tail.copy_from_slice(&word(state).to_le_bytes()[..length]);
+    tail.copy_from_slice(&word(index)[..tail.len()]);
 }
 
 #[cfg(test)]

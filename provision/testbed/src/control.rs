@@ -148,8 +148,10 @@ impl Control {
     }
 
     /// Lets `host` answer if no route matches.
-    pub(crate) fn mount(&self, host: Arc<dyn Host>) {
-        lock(&self.0.hosts).push(host);
+    pub(crate) fn mount<H: Host + 'static>(&self, host: H) -> Arc<H> {
+        let host = Arc::new(host);
+        lock(&self.0.hosts).push(Arc::clone(&host) as _);
+        host
     }
 }
 

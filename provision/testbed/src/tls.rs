@@ -7,7 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpStream;
@@ -50,30 +50,23 @@ pub enum Certificate {
 
 /// The certificate (DER) of the authority that signs a [`Certificate::Good`]. Each process has its own.
 pub fn authority() -> Vec<u8> {
-    known_authority().certificate.to_vec()
+    known_authority().der().to_vec()
 }
 
-struct Authority {
-    certificate: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-}
+type Authority = CertifiedIssuer<'static, KeyPair>;
 
-impl Authority {
-    fn new(name: &str) -> Result<Self, rcgen::Error> {
-        let mut params = CertificateParams::new(Vec::new())?;
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let key = KeyPair::generate()?;
-        let certificate = params.self_signed(&key)?.der().clone();
-        Ok(Self { certificate, issuer: Issuer::new(params, key) })
-    }
+fn make_authority(name: &str) -> Result<Authority, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    CertifiedIssuer::self_signed(params, KeyPair::generate()?)
 }
 
 /// Panics on a machine without randomness, where TLS cannot work at all.
 fn known_authority() -> &'static Authority {
     static KNOWN: OnceLock<Authority> = OnceLock::new();
-    KNOWN.get_or_init(|| Authority::new("Testbed").expect("keys can be made"))
+    KNOWN.get_or_init(|| make_authority("Testbed").expect("keys can be made"))
 }
 
 /// The handshake of an origin at `address`.
@@ -115,9 +108,9 @@ fn certify(tls: Tls, address: IpAddr) -> Result<(CertificateDer<'static>, KeyPai
     let key = KeyPair::generate()?;
     let certificate = match tls.certificate {
         Certificate::SelfSigned => params.self_signed(&key)?,
-        Certificate::UnknownAuthority => params.signed_by(&key, &Authority::new("Unknown")?.issuer)?,
+        Certificate::UnknownAuthority => params.signed_by(&key, &*make_authority("Unknown")?)?,
         Certificate::Good | Certificate::Expired | Certificate::OtherName => {
-            params.signed_by(&key, &known_authority().issuer)?
+            params.signed_by(&key, known_authority())?
         }
     };
     Ok((certificate.der().clone(), key))

@@ -60,10 +60,8 @@ pub struct File {
 impl Civitai {
     /// Mounts Civitai on `site`, with the files behind signed URLs on `store`.
     pub fn mount(site: &Control, store: &Control) -> Self {
-        let shared =
-            Arc::new(Shared { site: site.clone(), store: store.clone(), versions: Mutex::default() });
-        site.mount(Arc::clone(&shared) as _);
-        Self(shared)
+        let shared = Shared { site: site.clone(), store: store.clone(), versions: Mutex::default() };
+        Self(site.mount(shared))
     }
 
     /// Publishes a version.
@@ -111,10 +109,8 @@ impl Shared {
                     _ => String::new(),
                 };
                 let mut described = json!({
-                    "id": id * 100 + number as u64,
-                    "name": file.name,
+                    "id": id * 100 + number as u64, "name": file.name, "type": "Model",
                     "sizeKB": file.content.size() as f64 / 1024.0,
-                    "type": "Model",
                     "metadata": {"format": "SafeTensor", "size": "pruned", "fp": file.precision},
                     "hashes": {},
                     "downloadUrl": format!("{url}{query}"),
@@ -130,14 +126,9 @@ impl Shared {
             })
             .collect();
         let described = json!({
-            "id": id,
-            "modelId": id / 10,
-            "name": "v1.0",
-            "status": "Published",
-            "baseModel": "Qwen",
+            "id": id, "modelId": id / 10, "name": "v1.0", "status": "Published", "baseModel": "Qwen",
             "model": {"name": version.name, "type": version.kind, "nsfw": false},
-            "files": files,
-            "downloadUrl": url,
+            "files": files, "downloadUrl": url,
         });
         Ok(Answer::json(200, &described))
     }

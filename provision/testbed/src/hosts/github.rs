@@ -73,9 +73,8 @@ pub enum Limit {
 impl GitHub {
     /// Mounts GitHub on `site`, with the assets behind signed URLs on `store`.
     pub fn mount(site: &Control, store: &Control) -> Self {
-        let shared = Arc::new(Shared { site: site.clone(), store: store.clone(), state: Mutex::default() });
-        site.mount(Arc::clone(&shared) as _);
-        Self(shared)
+        let shared = Shared { site: site.clone(), store: store.clone(), state: Mutex::default() };
+        Self(site.mount(shared))
     }
 
     /// Uploads an asset to a release, in place of one with that name. `has_digest`: the API knows its SHA-256.
@@ -166,12 +165,8 @@ impl Shared {
         let digest = asset.has_digest.then(|| format!("sha256:{}", asset.content.sha256_hex()));
         json!({
             "url": self.site.url(&format!("/api/v3/repos/{repository}/releases/assets/{}", asset.id)),
-            "id": asset.id,
-            "name": asset.name,
-            "state": "uploaded",
-            "content_type": "application/octet-stream",
-            "size": asset.content.size(),
-            "digest": digest,
+            "id": asset.id, "name": asset.name, "size": asset.content.size(), "digest": digest,
+            "state": "uploaded", "content_type": "application/octet-stream",
             "updated_at": format!("2026-01-01T00:{:02}:{:02}Z", asset.id / 60, asset.id % 60),
             "browser_download_url": self.site.url(&path),
         })

@@ -82,9 +82,8 @@ impl Hub {
     /// Mounts the Hub on `hub`, with the large files behind signed URLs on `store`.
     pub fn mount(hub: &Control, store: &Control) -> Self {
         let state = State { page: 1000, ..State::default() };
-        let shared = Arc::new(Shared { hub: hub.clone(), store: store.clone(), state: Mutex::new(state) });
-        hub.mount(Arc::clone(&shared) as _);
-        Self(shared)
+        let shared = Shared { hub: hub.clone(), store: store.clone(), state: Mutex::new(state) };
+        Self(hub.mount(shared))
     }
 
     /// Adds files to a repository's branch, as a new commit; returns the commit. Files with the extension of a text are
@@ -392,17 +391,10 @@ fn info(request: &Recorded, name: &str, repository: &Repository, commit: &str) -
         .collect();
     let is_gated = matches!(repository.access, Access::Gated(_));
     let described = json!({
-        "_id": &commit[..24],
-        "id": name,
-        "modelId": name,
-        "author": name.split('/').next(),
-        "sha": commit,
+        "_id": &commit[..24], "id": name, "modelId": name, "author": name.split('/').next(), "sha": commit,
         "private": matches!(repository.access, Access::Private(_)),
         "gated": if is_gated { Value::from("auto") } else { false.into() },
-        "disabled": false,
-        "tags": [],
-        "downloads": 0,
-        "likes": 0,
+        "disabled": false, "tags": [], "downloads": 0, "likes": 0,
         "siblings": siblings,
     });
     Answer::json(200, &described).with("X-Repo-Commit", commit)

@@ -39,9 +39,7 @@ struct Model {
 impl ModelScope {
     /// Mounts `ModelScope` on `site`.
     pub fn mount(site: &Control) -> Self {
-        let shared = Arc::<Shared>::default();
-        site.mount(Arc::clone(&shared) as _);
-        Self(shared)
+        Self(site.mount(Shared::default()))
     }
 
     /// Puts a file into a model's branch.
@@ -88,12 +86,8 @@ fn list(name: &str, files: &Files) -> Answer {
         .iter()
         .map(|(path, content)| {
             json!({
-                "Type": "blob",
-                "Path": path,
-                "Name": path.rsplit('/').next(),
-                "Size": content.size(),
-                "Sha256": content.sha256_hex(),
-                "IsLFS": true,
+                "Type": "blob", "Path": path, "Name": path.rsplit('/').next(),
+                "Size": content.size(), "Sha256": content.sha256_hex(), "IsLFS": true,
                 "Revision": hex(&Sha1::digest(format!("{name}/{path} {}", content.sha256_hex()))),
             })
         })

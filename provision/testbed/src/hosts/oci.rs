@@ -40,9 +40,8 @@ struct State {
 impl Registry {
     /// Mounts a registry on `site`. With a store, blobs lie there behind signed URLs.
     pub fn mount(site: &Control, store: Option<&Control>) -> Self {
-        let shared = Arc::new(Shared { site: site.clone(), store: store.cloned(), state: Mutex::default() });
-        site.mount(Arc::clone(&shared) as _);
-        Self(shared)
+        let shared = Shared { site: site.clone(), store: store.cloned(), state: Mutex::default() };
+        Self(site.mount(shared))
     }
 
     /// Puts a blob into a repository; returns its digest, `sha256:…`.
