@@ -1,5 +1,6 @@
 //! An origin for code that is not async.
 
+use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::time::Duration;
@@ -10,35 +11,34 @@ use crate::control::Control;
 use crate::counters::Counters;
 use crate::origin::{Origin, OriginConfig};
 
-/// An [`Origin`] with a runtime of its own. All that can be done with it is in [`Control`]. It stops when it is
-/// dropped, without waiting; [`BlockingOrigin::stop`] waits.
+/// An [`Origin`] with a runtime of its own. It derefs to [`Control`]. Dropping it stops it without waiting;
+/// [`BlockingOrigin::stop`] waits.
 #[derive(Debug)]
 pub struct BlockingOrigin {
-    // Both are there until they are taken to stop.
-    origin: Option<Origin>,
-    runtime: Option<Runtime>,
     control: Control,
+    /// `None` only while it stops.
+    running: Option<(Origin, Runtime)>,
 }
 
-/// [`BlockingOrigin::wait_for`] waited in vain.
+/// [`BlockingOrigin::wait_for`] timed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WaitedInVain {
-    /// How long.
+pub struct WaitTimeout {
+    /// The time waited.
     pub timeout: Duration,
-    /// What the counters were in the end.
+    /// The counters at the end.
     pub counters: Counters,
 }
 
-impl std::fmt::Display for WaitedInVain {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "not within {:?}: {:?}", self.timeout, self.counters)
+impl fmt::Display for WaitTimeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the origin's counters are not as expected after {:?}: {:?}", self.timeout, self.counters)
     }
 }
 
-impl std::error::Error for WaitedInVain {}
+impl std::error::Error for WaitTimeout {}
 
 impl BlockingOrigin {
-    /// Binds and begins to serve on [`OriginConfig::threads`] threads.
+    /// Binds the address and begins to serve on [`OriginConfig::threads`] threads.
     pub fn start(config: OriginConfig) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(config.threads.max(1))
@@ -46,29 +46,27 @@ impl BlockingOrigin {
             .enable_all()
             .build()?;
         let origin = runtime.block_on(Origin::start(config))?;
-        let control = origin.control();
-        Ok(Self { origin: Some(origin), runtime: Some(runtime), control })
+        Ok(Self { control: origin.control(), running: Some((origin, runtime)) })
     }
 
-    /// Stops: when this returns, nobody listens and every connection is closed. Not to be called from async code.
+    /// Stops. When this returns, the port is free and every connection is closed. Panics in async code.
     pub fn stop(mut self) {
-        if let (Some(origin), Some(runtime)) = (self.origin.take(), self.runtime.take()) {
+        if let Some((origin, runtime)) = self.running.take() {
             runtime.block_on(origin.stop());
             runtime.shutdown_timeout(Duration::from_secs(5));
         }
     }
 
-    /// Waits until the counters satisfy `done` and returns those. Not to be called from async code.
+    /// Waits until the counters satisfy `done`, and returns them. Panics in async code.
     pub fn wait_for(
         &self,
         timeout: Duration,
         done: impl FnMut(&Counters) -> bool,
-    ) -> Result<Counters, WaitedInVain> {
-        let in_vain = || WaitedInVain { timeout, counters: self.control.counters() };
-        let Some(runtime) = &self.runtime else { return Err(in_vain()) };
-        let waited =
-            runtime.block_on(async { tokio::time::timeout(timeout, self.control.wait_for(done)).await });
-        waited.map_err(|_| in_vain())
+    ) -> Result<Counters, WaitTimeout> {
+        let timed_out = || WaitTimeout { timeout, counters: self.control.counters() };
+        let (_, runtime) = self.running.as_ref().ok_or_else(timed_out)?;
+        let waiting = async { tokio::time::timeout(timeout, self.control.wait_for(done)).await };
+        runtime.block_on(waiting).map_err(|_| timed_out())
     }
 
     /// A handle for other threads and callbacks.
@@ -87,9 +85,9 @@ impl Deref for BlockingOrigin {
 
 impl Drop for BlockingOrigin {
     fn drop(&mut self) {
-        self.origin.take();
-        if let Some(runtime) = self.runtime.take() {
-            // The only way that is allowed inside another runtime, too.
+        if let Some((origin, runtime)) = self.running.take() {
+            drop(origin);
+            // Dropping a runtime inside another one panics; this does not.
             runtime.shutdown_background();
         }
     }

@@ -1,8 +1,8 @@
-//! One connection: read a request, send the answer's script, again.
+//! One connection: reads a request, sends the answer's script, and starts again.
 //!
-//! Hand-written over TCP because wrong bytes must be possible on the wire. Bodies go out in large writes from one
-//! buffer per connection; each write is counted by what the kernel took. While the connection pauses (latency, rate,
-//! stall) it watches for the client to leave; a client that closes only its sending side counts as gone, too.
+//! A body goes out in large writes from one buffer per connection, and each write is counted as the kernel takes it. While
+//! the connection pauses (latency, rate, stall) it watches for the client to leave. A client that closes only its sending
+//! side counts as gone, too.
 
 use std::io;
 use std::sync::Arc;
@@ -13,15 +13,14 @@ use tokio::time::{sleep, timeout};
 
 use crate::answer::{Answer, Close, Ending, Framing, HeadFault};
 use crate::control::Shared;
-use crate::counters::PathTally;
 use crate::request::{self, MAX_REQUEST_HEAD, Recorded};
 use crate::shape::Pacer;
-use crate::tls::Stream;
+use crate::stream::Stream;
 
-/// Large enough that system calls do not matter, small enough that 64 connections stay in the cache's reach.
+/// Large enough that system calls do not matter, small enough that the buffers of 64 connections fit into the cache.
 const BUFFER: usize = 128 << 10;
 
-/// How long a refused client's remaining input is read, so that closing does not destroy the refusal on its way.
+/// The longest wait for the rest of a refused client's input.
 const LINGER: Duration = Duration::from_millis(500);
 
 pub(crate) struct Connection {
@@ -29,17 +28,10 @@ pub(crate) struct Connection {
     number: u64,
     shared: Arc<Shared>,
     pacer: Pacer,
-    /// Input not yet used.
+    /// Input not yet parsed.
     input: Vec<u8>,
-    /// Output being made; empty until the first body.
+    /// The piece of a body that is being sent; empty until the first body.
     output: Vec<u8>,
-}
-
-enum Head {
-    Whole(Vec<u8>),
-    TooLong,
-    /// The client has nothing more to ask.
-    End,
 }
 
 impl Connection {
@@ -49,28 +41,33 @@ impl Connection {
         Self { stream, number, shared, pacer, input: Vec::new(), output: Vec::new() }
     }
 
-    /// Serves requests until either side has enough.
+    /// Serves requests until one side closes.
     pub(crate) async fn serve(mut self) -> io::Result<()> {
         loop {
             let Some(mut request) = self.next_request().await? else { return Ok(()) };
             let shape = self.shared.current_shape();
             let mut answer = self.shared.answer(&request);
-            if !request.wants_more() && answer.close == Close::No {
+            if !request.keeps_open() && answer.close == Close::No {
                 answer.close = Close::Announced;
             }
             request.status = answer.status;
-            let is_head = request.is_head();
-            let path = self.shared.tally.request(request);
+            let (path, is_head) = (request.path.clone(), request.is_head());
+            self.shared.tally.request(request);
             self.pacer.set_rate(shape.rate_of(self.number), Instant::now());
             if !shape.first_byte_delay.is_zero() {
                 self.pause(shape.first_byte_delay).await?;
             }
             let ending = self.send(&answer, is_head, &path).await?;
-            // An encrypted stream may hold back what the network did not take at once.
-            self.stream.flush().await?;
+            // TLS may still hold bytes that the network did not take at once.
+            self.stream.transport.flush().await?;
             match ending {
                 None if answer.close == Close::No => {}
-                ending => return self.end(ending.unwrap_or(Ending::Fin)).await,
+                None | Some(Ending::Fin) => return self.stream.finish().await,
+                Some(Ending::Reset) => return self.stream.transport.tcp().set_zero_linger(),
+                Some(Ending::Stall) => {
+                    self.drain().await;
+                    return Ok(());
+                }
             }
         }
     }
@@ -83,95 +80,79 @@ impl Connection {
         self.turn_away(503, "too many connections\n").await
     }
 
-    /// The next request; `None` when there is none to answer.
+    /// The next request; `None` if the client sent none, or one that was turned away.
     async fn next_request(&mut self) -> io::Result<Option<Recorded>> {
-        let head = match self.read_head().await? {
-            Head::Whole(head) => head,
-            Head::End => return Ok(None),
-            Head::TooLong => {
-                self.turn_away(431, "the request's head is over 32 KiB\n").await?;
-                return Ok(None);
+        let length = loop {
+            match request::head_length(&self.input) {
+                Some(length) if length <= MAX_REQUEST_HEAD => break length,
+                None if self.input.len() <= MAX_REQUEST_HEAD => {
+                    if self.stream.transport.read_buf(&mut self.input).await? == 0 {
+                        return Ok(None);
+                    }
+                }
+                _ => {
+                    self.turn_away(431, "the request's head is over 32 KiB\n").await?;
+                    return Ok(None);
+                }
             }
         };
-        let request = request::parse(&head, self.number, self.stream.tcp().peer_addr()?);
+        let rest = self.input.split_off(length);
+        let head = std::mem::replace(&mut self.input, rest);
+        let request = request::parse(&head, self.number);
         if request.is_none() {
             self.turn_away(400, "not HTTP/1\n").await?;
         }
         Ok(request)
     }
 
-    async fn read_head(&mut self) -> io::Result<Head> {
-        loop {
-            if let Some(length) = request::head_length(&self.input) {
-                let rest = self.input.split_off(length);
-                let head = std::mem::replace(&mut self.input, rest);
-                return Ok(if length > MAX_REQUEST_HEAD { Head::TooLong } else { Head::Whole(head) });
-            }
-            if self.input.len() > MAX_REQUEST_HEAD {
-                return Ok(Head::TooLong);
-            }
-            if self.stream.read_buf(&mut self.input).await? == 0 {
-                return Ok(Head::End);
-            }
-        }
-    }
-
     async fn turn_away(&mut self, status: u16, text: &'static str) -> io::Result<()> {
         let mut answer = Answer::text(status, "text/plain", text);
         answer.close = Close::Announced;
         let bytes = [answer.head().as_slice(), text.as_bytes()].concat();
-        self.stream.write_all(&bytes).await?;
+        self.stream.transport.write_all(&bytes).await?;
         self.stream.finish().await?;
-        // Closing with unread input would send a reset, and a reset may overtake the answer.
-        let _ = timeout(LINGER, self.read_to_end()).await;
+        // A close with unread input would send a reset, and the reset could overtake the answer.
+        let _ = timeout(LINGER, self.drain()).await;
         Ok(())
     }
 
-    async fn read_to_end(&mut self) {
+    /// Reads and drops input until the client closes.
+    async fn drain(&mut self) {
         loop {
             self.input.clear();
-            match self.stream.read_buf(&mut self.input).await {
-                Ok(0) | Err(_) => return,
-                Ok(_) => {}
+            if !matches!(self.stream.transport.read_buf(&mut self.input).await, Ok(1..)) {
+                return;
             }
         }
     }
 
-    async fn end(mut self, ending: Ending) -> io::Result<()> {
-        match ending {
-            Ending::Fin => self.stream.finish().await?,
-            Ending::Reset => self.stream.tcp().set_zero_linger()?,
-            Ending::Stall => self.read_to_end().await,
-        }
-        Ok(())
-    }
-
-    /// Sends an answer. `Some`: the script says how the connection ends.
-    async fn send(&mut self, answer: &Answer, is_head: bool, path: &PathTally) -> io::Result<Option<Ending>> {
+    /// Sends an answer. `Some` is the ending that its script demands.
+    async fn send(&mut self, answer: &Answer, is_head: bool, path: &str) -> io::Result<Option<Ending>> {
         let head = answer.head();
+        let transport = &mut self.stream.transport;
         match &answer.head_fault {
-            None => self.stream.write_all(&head).await?,
+            None => transport.write_all(&head).await?,
             Some(HeadFault::Cut { after, ending }) => {
                 let length = (*after).min(head.len() / 2);
-                self.stream.write_all(&head[..length]).await?;
+                transport.write_all(&head[..length]).await?;
                 return Ok(Some(*ending));
             }
             Some(HeadFault::Endless) => {
-                self.stream.write_all(&head[..head.len() - 2]).await?;
-                self.stream.write_all(b"X-Endless: ").await?;
+                transport.write_all(&head[..head.len() - 2]).await?;
+                transport.write_all(b"X-Endless: ").await?;
                 let letters = vec![b'e'; 16 << 10];
                 loop {
-                    self.stream.write_all(&letters).await?;
+                    transport.write_all(&letters).await?;
                 }
             }
             Some(HeadFault::Slow { every }) => {
                 for byte in &head {
                     self.pause(*every).await?;
-                    self.stream.write_all(&[*byte]).await?;
+                    self.stream.transport.write_all(&[*byte]).await?;
                 }
             }
             Some(HeadFault::Raw(bytes)) => {
-                self.stream.write_all(bytes).await?;
+                transport.write_all(bytes).await?;
                 return Ok(Some(Ending::Fin));
             }
         }
@@ -181,19 +162,19 @@ impl Connection {
         let length = answer.body_length();
         let stop = answer.stop.filter(|(at, _)| *at <= length);
         self.send_body(answer, stop.map_or(length, |(at, _)| at), path).await?;
-        if let Some((_, ending)) = stop {
-            return Ok(Some(ending));
-        }
-        match answer.framing {
-            Framing::Chunked { last_chunk: true } => self.stream.write_all(b"0\r\n\r\n").await?,
-            Framing::Chunked { last_chunk: false } => return Ok(Some(Ending::Fin)),
-            Framing::Plain => {}
+        match (stop, answer.framing) {
+            (Some((_, ending)), _) => return Ok(Some(ending)),
+            (None, Framing::Chunked { last_chunk: false }) => return Ok(Some(Ending::Fin)),
+            (None, Framing::Chunked { last_chunk: true }) => {
+                self.stream.transport.write_all(b"0\r\n\r\n").await?;
+            }
+            (None, Framing::Plain) => {}
         }
         Ok(None)
     }
 
     /// Sends the first `length` bytes of the body.
-    async fn send_body(&mut self, answer: &Answer, length: u64, path: &PathTally) -> io::Result<()> {
+    async fn send_body(&mut self, answer: &Answer, length: u64, path: &str) -> io::Result<()> {
         let chunked = answer.framing != Framing::Plain;
         let mut left = length;
         if length > 0 && self.output.is_empty() {
@@ -206,11 +187,11 @@ impl Connection {
                 let piece = self.permit(wanted, answer.trickle).await?;
                 part.content.fill(at, &mut self.output[..piece]);
                 if chunked {
-                    self.stream.write_all(format!("{piece:x}\r\n").as_bytes()).await?;
+                    self.stream.transport.write_all(format!("{piece:x}\r\n").as_bytes()).await?;
                 }
                 self.write_counted(piece, path).await?;
                 if chunked {
-                    self.stream.write_all(b"\r\n").await?;
+                    self.stream.transport.write_all(b"\r\n").await?;
                 }
                 at += piece as u64;
                 left -= piece as u64;
@@ -233,11 +214,11 @@ impl Connection {
         }
     }
 
-    /// Writes the first bytes of the output buffer, counting what the kernel takes as it takes it.
-    async fn write_counted(&mut self, length: usize, path: &PathTally) -> io::Result<()> {
+    /// Writes the first bytes of the output buffer, and counts them as the kernel takes them.
+    async fn write_counted(&mut self, length: usize, path: &str) -> io::Result<()> {
         let mut done = 0;
         while done < length {
-            let written = self.stream.write(&self.output[done..length]).await?;
+            let written = self.stream.transport.write(&self.output[done..length]).await?;
             if written == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
@@ -249,17 +230,17 @@ impl Connection {
     }
 
     /// Waits, unless the client leaves.
-    async fn pause(&self, time: Duration) -> io::Result<()> {
+    async fn pause(&mut self, time: Duration) -> io::Result<()> {
+        let tcp = self.stream.transport.tcp();
+        let client_left = async {
+            // An end behind pipelined input cannot be seen.
+            if let Ok(1..) = tcp.peek(&mut [0]).await {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = sleep(time) => Ok(()),
-            () = self.client_gone() => Err(io::ErrorKind::ConnectionAborted.into()),
-        }
-    }
-
-    async fn client_gone(&self) {
-        // Pipelined input is no reason to stop; its end would be, but cannot be seen behind it.
-        if let Ok(1..) = self.stream.tcp().peek(&mut [0]).await {
-            std::future::pending::<()>().await;
+            () = client_left => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 }

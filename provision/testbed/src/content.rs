@@ -1,11 +1,10 @@
-//! Bytes that cost no memory.
+//! File contents that take no memory.
 //!
-//! [`Content`] is random access to a deterministic file. Generated content is a function of `(seed, word index)`, so
-//! any part of a 20 GB file is made when it is sent and checked without storing it. Each 8-byte word is the output of
-//! a bijection of its index: no two aligned words of one file are equal, and a block written at the wrong offset can
-//! never look right.
+//! [`Content`] is random access to a deterministic file. Generated content is a function of `(seed, word index)`, so any
+//! range of a 20 GB file is computed when it is sent or checked. Each 8-byte word is a bijection of its index. So no two
+//! aligned words of a file are equal, and a block at the wrong offset always differs.
 //!
-//! Damage (a flipped bit, a piece of error text) is content over content, so the answers know only one kind of body.
+//! Damage (a flipped bit, a piece of error text) is content over content, so answers know only one kind of body.
 
 use std::fmt;
 use std::ops::Range;
@@ -17,7 +16,7 @@ use sha2::{Digest, Sha256};
 /// The odd constant of splitmix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A file's bytes: generated, literal, or another content with damage. Cloning is cheap.
+/// The bytes of a file: generated, literal, or another content with damage. A clone is cheap.
 #[derive(Clone)]
 pub struct Content(Arc<Inner>);
 
@@ -30,19 +29,18 @@ enum Kind {
     Generated { seed: u64, size: u64 },
     Literal(Bytes),
     Replaced { base: Content, at: u64, with: Bytes },
-    Flipped { base: Content, at: u64, mask: u8 },
 }
 
 impl Content {
-    /// `size` bytes that depend on nothing but `seed`. The first bytes of two sizes of one seed are the same.
+    /// `size` bytes that depend on `seed` only. The shorter of two sizes is a prefix of the longer one.
     pub fn generated(seed: u64, size: u64) -> Self {
         Self::new(Kind::Generated { seed, size })
     }
 
-    /// As [`Content::generated`], with the header of a safetensors file: one tensor of bytes that fills the rest.
+    /// As [`Content::generated`], with the header of a safetensors file: one tensor of bytes fills the rest.
     ///
     /// # Panics
-    /// When `size` has no room for the header, which takes 128 bytes.
+    /// If `size` is less than the header's 128 bytes.
     #[must_use]
     pub fn safetensors(seed: u64, size: u64) -> Self {
         const HEADER: u64 = 128;
@@ -56,40 +54,44 @@ impl Content {
         Self::generated(seed, size).replaced(0, header)
     }
 
-    /// Exactly these bytes.
+    /// These bytes.
     pub fn bytes(bytes: impl Into<Bytes>) -> Self {
         Self::new(Kind::Literal(bytes.into()))
     }
 
-    /// This content with `with` written over it at `at`; what would pass the end is cut off, the size stays.
+    /// This content with `with` written over it at `at`. The size stays: bytes past the end are cut off.
     #[must_use]
     pub fn replaced(&self, at: u64, with: impl Into<Bytes>) -> Self {
         Self::new(Kind::Replaced { base: self.clone(), at, with: with.into() })
     }
 
-    /// This content with bit `bit` (0–7, 0 the lowest) of the byte at `at` inverted.
+    /// This content with bit `bit` (0–7, 0 the lowest) of the byte at `at` inverted; unchanged if `at` is past the end.
     #[must_use]
     pub fn flipped(&self, at: u64, bit: u8) -> Self {
-        Self::new(Kind::Flipped { base: self.clone(), at, mask: 1 << (bit & 7) })
+        if at >= self.size() {
+            return self.clone();
+        }
+        let byte = self.slice(at..at + 1)[0] ^ (1 << (bit & 7));
+        self.replaced(at, vec![byte])
     }
 
     fn new(kind: Kind) -> Self {
         Self(Arc::new(Inner { kind, digest: OnceLock::new() }))
     }
 
-    /// How many bytes there are.
+    /// The number of bytes.
     pub fn size(&self) -> u64 {
         match &self.0.kind {
             Kind::Generated { size, .. } => *size,
             Kind::Literal(bytes) => bytes.len() as u64,
-            Kind::Replaced { base, .. } | Kind::Flipped { base, .. } => base.size(),
+            Kind::Replaced { base, .. } => base.size(),
         }
     }
 
-    /// Writes the bytes from `offset` on into the whole of `out`.
+    /// Fills `out` with the bytes from `offset` on.
     ///
     /// # Panics
-    /// When that reaches past the end.
+    /// If that reaches past the end.
     pub fn fill(&self, offset: u64, out: &mut [u8]) {
         let end = offset.checked_add(out.len() as u64).filter(|end| *end <= self.size());
         assert!(end.is_some(), "{} bytes at {offset} reach past the end of {} bytes", out.len(), self.size());
@@ -101,17 +103,11 @@ impl Content {
             }
             Kind::Replaced { base, at, with } => {
                 base.fill(offset, out);
-                let patch = *at..at.saturating_add(with.len() as u64);
-                if let Some(common) = intersect(&patch, offset, out.len()) {
-                    let source = (common.start - at) as usize..(common.end - at) as usize;
-                    let target = (common.start - offset) as usize..(common.end - offset) as usize;
-                    out[target].copy_from_slice(&with[source]);
-                }
-            }
-            Kind::Flipped { base, at, mask } => {
-                base.fill(offset, out);
-                if let Some(common) = intersect(&(*at..at.saturating_add(1)), offset, out.len()) {
-                    out[(common.start - offset) as usize] ^= mask;
+                let start = offset.max(*at);
+                let end = at.saturating_add(with.len() as u64).min(offset + out.len() as u64);
+                if start < end {
+                    let within = |base: u64| (start - base) as usize..(end - base) as usize;
+                    out[within(offset)].copy_from_slice(&with[within(*at)]);
                 }
             }
         }
@@ -120,19 +116,19 @@ impl Content {
     /// The bytes of a range, in memory.
     ///
     /// # Panics
-    /// When the range reaches past the end.
+    /// If the range reaches past the end.
     pub fn slice(&self, range: Range<u64>) -> Vec<u8> {
         let mut out = vec![0; range.end.saturating_sub(range.start) as usize];
         self.fill(range.start, &mut out);
         out
     }
 
-    /// All the bytes, in memory.
+    /// All bytes, in memory.
     pub fn to_vec(&self) -> Vec<u8> {
         self.slice(0..self.size())
     }
 
-    /// SHA-256 of all the bytes. The first call hashes them (most of a second per gigabyte), later ones do not.
+    /// The SHA-256 of all bytes. Only the first call hashes them, which takes most of a second per gigabyte.
     pub fn sha256(&self) -> [u8; 32] {
         *self.0.digest.get_or_init(|| {
             let mut hasher = Sha256::new();
@@ -148,12 +144,12 @@ impl Content {
         })
     }
 
-    /// [`Self::sha256`] as 64 lower-case hex digits.
+    /// [`Content::sha256`] as 64 lower-case hex digits.
     pub fn sha256_hex(&self) -> String {
         hex(&self.sha256())
     }
 
-    /// A strong `ETag`, quotes included: equal for equal content, and made without reading a generated file.
+    /// A strong `ETag` with its quotes: equal for equal content, and made without a read of a generated file.
     pub fn etag(&self) -> String {
         format!("\"{}\"", self.tag())
     }
@@ -162,8 +158,9 @@ impl Content {
         match &self.0.kind {
             Kind::Generated { seed, size } => format!("gen-{seed:x}-{size:x}"),
             Kind::Literal(_) => self.sha256_hex()[..32].to_owned(),
-            Kind::Replaced { base, at, with } => format!("{}-r{at:x}-{:x}", base.tag(), with.len()),
-            Kind::Flipped { base, at, mask } => format!("{}-f{at:x}-{mask:x}", base.tag()),
+            Kind::Replaced { base, at, with } => {
+                format!("{}-r{at:x}-{}", base.tag(), hex(&Sha256::digest(with)[..8]))
+            }
         }
     }
 }
@@ -183,12 +180,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn intersect(range: &Range<u64>, offset: u64, length: usize) -> Option<Range<u64>> {
-    let common = range.start.max(offset)..range.end.min(offset + length as u64);
-    (common.start < common.end).then_some(common)
-}
-
-/// splitmix64's output function at state `seed + (index + 1) * GOLDEN`, that is: its `index`-th output.
+/// The output function of splitmix64; at state `seed + (index + 1) * GOLDEN` it gives the `index`-th output.
 #[inline]
 fn word(state: u64) -> u64 {
     let mut z = state;
@@ -198,23 +190,17 @@ fn word(state: u64) -> u64 {
 }
 
 fn generate(seed: u64, offset: u64, out: &mut [u8]) {
-    let mut state = seed.wrapping_add((offset / 8).wrapping_add(1).wrapping_mul(GOLDEN));
+    let word = |index: u64| word(seed.wrapping_add(index.wrapping_add(1).wrapping_mul(GOLDEN))).to_le_bytes();
     let skip = (offset % 8) as usize;
-    let mut out = out;
-    if skip != 0 {
-        let head;
-        let length = (8 - skip).min(out.len());
-        (head, out) = out.split_at_mut(length);
-        head.copy_from_slice(&word(state).to_le_bytes()[skip..skip + length]);
-        state = state.wrapping_add(GOLDEN);
-    }
-    let (words, tail) = out.as_chunks_mut::<8>();
+    let (head, rest) = out.split_at_mut(((8 - skip) % 8).min(out.len()));
+    head.copy_from_slice(&word(offset / 8)[skip..skip + head.len()]);
+    let (words, tail) = rest.as_chunks_mut::<8>();
+    let mut index = offset.div_ceil(8);
     for chunk in words {
-        *chunk = word(state).to_le_bytes();
-        state = state.wrapping_add(GOLDEN);
+        *chunk = word(index);
+        index += 1;
     }
-    let length = tail.len();
-    tail.copy_from_slice(&word(state).to_le_bytes()[..length]);
+    tail.copy_from_slice(&word(index)[..tail.len()]);
 }
 
 #[cfg(test)]
@@ -222,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_unaligned_part_equals_the_same_part_of_the_whole() {
+    fn an_unaligned_range_equals_that_range_of_the_whole() {
         let content = Content::generated(7, 100);
         let whole = content.to_vec();
         for start in 0..100_usize {
@@ -233,14 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_are_those_of_splitmix64_and_stay_so() {
+    fn generated_bytes_are_those_of_splitmix64() {
         // First output of the reference implementation for seed 0.
         assert_eq!(Content::generated(0, 8).to_vec(), 0xE220_A839_7B1D_CDAF_u64.to_le_bytes());
         assert_ne!(Content::generated(1, 64).to_vec(), Content::generated(2, 64).to_vec());
     }
 
     #[test]
-    fn far_offsets_of_a_file_larger_than_memory() {
+    fn a_file_larger_than_memory_can_be_read_at_its_end() {
         let content = Content::generated(3, 20 << 30);
         let a = content.slice((20 << 30) - 13..20 << 30);
         let b = content.slice((20 << 30) - 16..20 << 30);
@@ -248,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_safetensors_file_says_how_long_its_header_is_and_fills_the_rest() {
+    fn a_safetensors_file_has_a_header_and_fills_the_rest() {
         let content = Content::safetensors(7, 1000);
         let bytes = content.to_vec();
         assert_eq!(bytes[..8], 120_u64.to_le_bytes());
@@ -258,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_touches_only_its_own_bytes() {
+    fn damage_changes_only_its_own_bytes() {
         let good = Content::generated(7, 64);
         let whole = good.to_vec();
         let flipped = good.flipped(10, 3).to_vec();
@@ -272,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_of_nothing_and_of_abc() {
+    fn digests_of_nothing_and_of_abc() {
         let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Content::generated(1, 0).sha256_hex(), empty);
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -281,7 +267,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "reach past the end")]
-    fn past_the_end_is_a_bug_of_the_caller() {
+    fn a_read_past_the_end_panics() {
         Content::generated(1, 10).fill(5, &mut [0; 6]);
     }
 }

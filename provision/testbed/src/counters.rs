@@ -1,23 +1,22 @@
-//! What was asked of an origin and what it gave, for tests to assert on and to wait for.
+//! Counts of an origin's requests and bytes, for tests to assert on and to wait for.
 //!
-//! Hot paths touch atomics only; a snapshot is put together when somebody looks. Whoever waits is woken by each
-//! change, so no test has to sleep. A request is in the log before it is counted: who waited for a count finds it.
+//! Every change wakes the waiters, so no test has to sleep. A request is in the log before it is counted, so a test that
+//! waited for a count finds its request.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::request::Recorded;
 
-/// How many requests the log holds; older ones are forgotten first.
+/// The number of requests that the log holds; it drops the oldest first.
 pub const LOG_LIMIT: usize = 100_000;
 
-/// A snapshot of what an origin has done since it started.
+/// A snapshot of an origin's counts since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Connections accepted, those above the limit included.
+    /// Connections accepted, including those above the limit.
     pub connections_accepted: u64,
     /// Connections above [`Shape::max_connections`](crate::Shape::max_connections).
     pub connections_refused: u64,
@@ -25,15 +24,15 @@ pub struct Counters {
     pub connections_open: u64,
     /// The most connections that were served at once.
     pub peak_open: u64,
-    /// Requests read, whatever was answered.
+    /// Requests read, with any answer.
     pub requests: u64,
-    /// Body bytes handed to the kernel; no heads, no chunk framing.
+    /// Body bytes handed to the kernel, without heads and chunk framing.
     pub body_bytes_sent: u64,
-    /// The same by decoded path.
+    /// Requests and body bytes by decoded path.
     pub paths: BTreeMap<String, PathCounters>,
 }
 
-/// What one path was asked for.
+/// The counts of one path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PathCounters {
     /// Requests read.
@@ -43,7 +42,7 @@ pub struct PathCounters {
 }
 
 impl Counters {
-    /// The counters of a decoded path; zeros for one never asked for.
+    /// The counts of a decoded path; zeros for a path that was never requested.
     pub fn path(&self, path: &str) -> PathCounters {
         self.paths.get(path).copied().unwrap_or_default()
     }
@@ -52,112 +51,83 @@ impl Counters {
 /// The live counters of an origin.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    accepted: AtomicU64,
-    refused: AtomicU64,
-    open: AtomicU64,
-    peak: AtomicU64,
-    requests: AtomicU64,
-    body_bytes: AtomicU64,
-    // A std Mutex: held for a lookup, never across an await.
-    paths: Mutex<BTreeMap<String, Arc<PathTally>>>,
-    log: Mutex<VecDeque<Recorded>>,
+    state: Mutex<State>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct PathTally {
-    requests: AtomicU64,
-    body_bytes: AtomicU64,
+struct State {
+    counters: Counters,
+    log: VecDeque<Recorded>,
 }
 
-/// Counts one open connection for as long as it lives.
+/// Counts one open connection until it is dropped.
 pub(crate) struct OpenGuard(Arc<Tally>);
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-        self.0.changed.notify_waiters();
+        self.0.change(|state| state.counters.connections_open -= 1);
     }
 }
 
 impl Tally {
-    /// The number of the connection just accepted, from 0.
-    pub(crate) fn accepted(&self) -> u64 {
-        self.accepted.fetch_add(1, Relaxed)
-    }
-
-    pub(crate) fn refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let value = change(&mut lock(&self.state));
         self.changed.notify_waiters();
+        value
     }
 
-    pub(crate) fn open_now(&self) -> u64 {
-        self.open.load(Relaxed)
+    /// Counts a new connection. Returns its number, from 0, and a guard unless `limit` connections are open.
+    pub(crate) fn accept(self: &Arc<Self>, limit: Option<usize>) -> (u64, Option<OpenGuard>) {
+        self.change(|State { counters, .. }| {
+            counters.connections_accepted += 1;
+            let is_over = limit.is_some_and(|limit| counters.connections_open >= limit as u64);
+            if is_over {
+                counters.connections_refused += 1;
+            } else {
+                counters.connections_open += 1;
+                counters.peak_open = counters.peak_open.max(counters.connections_open);
+            }
+            (counters.connections_accepted - 1, (!is_over).then(|| OpenGuard(Arc::clone(self))))
+        })
     }
 
-    pub(crate) fn open(self: &Arc<Self>) -> OpenGuard {
-        let open = self.open.fetch_add(1, Relaxed) + 1;
-        self.peak.fetch_max(open, Relaxed);
-        self.changed.notify_waiters();
-        OpenGuard(Arc::clone(self))
+    pub(crate) fn request(&self, recorded: Recorded) {
+        self.change(|State { counters, log }| {
+            counters.requests += 1;
+            counters.paths.entry(recorded.path.clone()).or_default().requests += 1;
+            if log.len() == LOG_LIMIT {
+                log.pop_front();
+            }
+            log.push_back(recorded);
+        });
     }
 
-    pub(crate) fn request(&self, recorded: Recorded) -> Arc<PathTally> {
-        let path = Arc::clone(lock(&self.paths).entry(recorded.path.clone()).or_default());
-        let mut log = lock(&self.log);
-        if log.len() == LOG_LIMIT {
-            log.pop_front();
-        }
-        log.push_back(recorded);
-        self.requests.fetch_add(1, Relaxed);
-        drop(log);
-        path.requests.fetch_add(1, Relaxed);
-        self.changed.notify_waiters();
-        path
+    /// Counts body bytes for the path of a request that was counted.
+    pub(crate) fn body(&self, path: &str, bytes: u64) {
+        self.change(|State { counters, .. }| {
+            counters.body_bytes_sent += bytes;
+            if let Some(path) = counters.paths.get_mut(path) {
+                path.body_bytes += bytes;
+            }
+        });
     }
 
-    pub(crate) fn body(&self, path: &PathTally, bytes: u64) {
-        path.body_bytes.fetch_add(bytes, Relaxed);
-        self.body_bytes.fetch_add(bytes, Relaxed);
-        self.changed.notify_waiters();
-    }
-
-    pub(crate) fn log(&self) -> Vec<Recorded> {
-        self.log_since(0)
-    }
-
-    /// Without the first `seen` requests that there were.
+    /// The log, without the first `seen` requests since the origin started.
     pub(crate) fn log_since(&self, seen: u64) -> Vec<Recorded> {
-        let log = lock(&self.log);
-        // Counted while the log is locked, too.
-        let forgotten = self.requests.load(Relaxed) - log.len() as u64;
-        let known = usize::try_from(seen.saturating_sub(forgotten)).unwrap_or(usize::MAX);
-        log.iter().skip(known).cloned().collect()
+        let state = lock(&self.state);
+        let dropped = state.counters.requests - state.log.len() as u64;
+        state.log.iter().skip(seen.saturating_sub(dropped) as usize).cloned().collect()
     }
 
     pub(crate) fn snapshot(&self) -> Counters {
-        let paths = lock(&self.paths)
-            .iter()
-            .map(|(path, tally)| {
-                let (requests, body_bytes) = (tally.requests.load(Relaxed), tally.body_bytes.load(Relaxed));
-                (path.clone(), PathCounters { requests, body_bytes })
-            })
-            .collect();
-        Counters {
-            connections_accepted: self.accepted.load(Relaxed),
-            connections_refused: self.refused.load(Relaxed),
-            connections_open: self.open.load(Relaxed),
-            peak_open: self.peak.load(Relaxed),
-            requests: self.requests.load(Relaxed),
-            body_bytes_sent: self.body_bytes.load(Relaxed),
-            paths,
-        }
+        lock(&self.state).counters.clone()
     }
 
     /// Returns the first snapshot that satisfies `done`.
     pub(crate) async fn wait_for(&self, mut done: impl FnMut(&Counters) -> bool) -> Counters {
         loop {
-            // Registered before looking, so that a change in between is not missed.
+            // Registered before the look, so that a change in between is not missed.
             let mut changed = std::pin::pin!(self.changed.notified());
             changed.as_mut().enable();
             let counters = self.snapshot();
@@ -169,7 +139,7 @@ impl Tally {
     }
 }
 
-/// Locks, also after a panic elsewhere: everything behind these mutexes is whole between any two statements.
+/// Locks a mutex even if a thread panicked while it held it: no statement leaves the data behind these mutexes broken.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

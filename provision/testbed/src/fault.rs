@@ -1,7 +1,7 @@
-//! Injection: a [`Fault`], and [`When`] it happens.
+//! Faults that can be injected into answers: a [`Fault`], and the requests that it applies [`When`].
 //!
-//! Numbers are those of the project's fault catalogue. Faults about ranges leave an answer alone that is not a 206,
-//! faults about the file one that holds no file; faults of the transport change any answer.
+//! Numbers are those of the project's fault catalogue. A fault of ranges changes only a 206, and a fault of files only an
+//! answer with a file. A fault of the transport changes any answer.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,37 +18,37 @@ use crate::request::Recorded;
 pub const LOGIN_PAGE: &str = "<!doctype html>\n<html><head><title>Sign in</title></head>\
     <body><form action=\"/login\" method=\"post\"><input name=\"user\"></form></body></html>\n";
 
-/// One way for an answer to go wrong.
+/// A fault in an answer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Fault {
-    /// 1, 2: the whole body with 200 to a range request.
+    /// 1, 2: 200 with the whole body to a range request.
     IgnoreRange {
-        /// Whether `Accept-Ranges: bytes` promises otherwise (2).
+        /// Declare `Accept-Ranges: bytes` nevertheless (2).
         accept_ranges: bool,
     },
     /// 3: 200 with the `Content-Range` that a 206 would have had.
     OkWithContentRange {
-        /// Whether the body is the whole file; else it is the range.
+        /// Send the whole file; else only the range.
         whole: bool,
     },
     /// 4: 206 without `Content-Range`.
     NoContentRange,
-    /// 5: 206 for a range that starts elsewhere, said openly.
+    /// 5: 206 for a range with another start, declared as such.
     OtherStart {
-        /// How far from the start asked for; kept within the file.
+        /// The distance from the requested start; kept within the file.
         shift: i64,
     },
-    /// 6: 206 with the first bytes of the range only, said openly.
+    /// 6: 206 with the first bytes of the range only, declared as such.
     ShorterRange {
-        /// At most so many bytes.
+        /// The most bytes sent.
         length: u64,
     },
-    /// 7: a body longer than asked.
+    /// 7: a body longer than requested.
     LongerRange {
-        /// How many bytes too many.
+        /// The number of bytes too many.
         extra: u64,
-        /// What the headers say about it.
+        /// The length that the headers declare.
         claim: Claim,
     },
     /// 8: another total in `Content-Range`.
@@ -57,79 +57,79 @@ pub enum Fault {
     UnknownTotal,
     /// 10: 206 with `multipart/byteranges`.
     Multipart,
-    /// 11: `Content-Length` differs from the range. A shorter one is kept to; a longer one ends in a FIN.
+    /// 11: another `Content-Length` than the range's. The body keeps a shorter one; a longer one ends in a FIN.
     WrongLength {
         /// Added to the honest length; the result is at least 0.
         delta: i64,
     },
     /// 12: FIN after so many body bytes.
     CutBody(u64),
-    /// 13: chunked, and a `Content-Length` too.
+    /// 13: chunked, with a `Content-Length` as well.
     LengthAndChunked {
         /// Added to the honest length.
         delta: i64,
     },
-    /// 14: chunked; FIN after so many body bytes, without the last chunk. A shorter body is sent wholly.
+    /// 14: chunked; FIN after so many body bytes (or after the body), without the last chunk.
     ChunkedCut(u64),
     /// Honest but chunked, without `Content-Length`.
     Chunked,
     /// No `Content-Length`: the body ends with the connection.
     NoLength,
-    /// 15 (with [`When::After`]), 16: this `ETag`, verbatim; `If-Range` is judged by it.
+    /// 15 (with [`When::After`]), 16: this `ETag`, verbatim; `If-Range` is compared with it.
     Etag(String),
     /// 18: the `ETag` becomes a weak one.
     WeakEtag,
     /// 17: `If-Range` is never satisfied, so 200.
     IgnoreIfRange,
-    /// 19 (`gzip`), 20 (`identity`): a `Content-Encoding` over the unencoded bytes.
+    /// 19 (`gzip`), 20 (`identity`): a `Content-Encoding` header on unencoded bytes.
     ContentEncoding(String),
-    /// 21, 22: 416 with this `Content-Range`, or none.
+    /// 21, 22: 416.
     RangeNotSatisfiable {
-        /// Verbatim, such as `bytes */100`.
+        /// The `Content-Range`, verbatim, such as `bytes */100`; `None` leaves it out.
         content_range: Option<String>,
     },
     /// 23: [`LOGIN_PAGE`] as 200.
     LoginPage,
-    /// 24: text in place of the file's bytes.
+    /// 24: an error text within the file's bytes.
     ErrorText {
-        /// The offset in the file, whichever range is asked for.
+        /// The offset in the file, for any requested range.
         at: u64,
-        /// What stands there.
+        /// The text.
         text: String,
     },
     /// 25: one inverted bit.
     FlippedBit {
-        /// The offset in the file, whichever range is asked for.
+        /// The offset in the file, for any requested range.
         at: u64,
         /// 0 to 7, 0 the lowest.
         bit: u8,
     },
-    /// 26: other bytes under the same `ETag`; as many, unless a test is about the size.
+    /// 26: other bytes under the same `ETag`; of the same size, unless a test is about the size.
     OtherContent(Content),
-    /// 28: a body without end and without `Content-Length`: the right bytes, then noise. 200 or 206 as asked.
+    /// 28: an endless body without `Content-Length`: the right bytes, then noise. 200 or 206 as requested.
     Endless {
-        /// Chunked; else delimited by the end that never comes.
+        /// Send chunks; else the end of the connection, which never comes, delimits the body.
         chunked: bool,
     },
-    /// 29: RST. What the client has not yet taken from its end of the network may be lost with it.
+    /// 29: RST. Bytes that the client has not read yet may be lost with it.
     Reset(ResetAt),
     /// 30: one body byte in this time.
     Trickle {
         /// The time between two bytes.
         every: Duration,
     },
-    /// 30: after so many body bytes nothing more, until the client closes. No effect on a shorter body.
+    /// 30: nothing more after so many body bytes, until the client closes. Has no effect on a shorter body.
     Stall(u64),
     /// 30: no answer at all, until the client closes.
     NoAnswer,
-    /// 31: so many header lines of 100 bytes before an honest body.
+    /// 31: many header lines of 100 bytes before an honest body.
     HeaderFlood {
         /// The number of lines.
         lines: usize,
     },
-    /// 31: a header line without end.
+    /// 31: an endless header line.
     EndlessHeader,
-    /// 31: an honest answer whose head comes one byte in this time.
+    /// 31: an honest answer whose head is sent byte by byte.
     SlowHead {
         /// The time between two bytes.
         every: Duration,
@@ -138,7 +138,7 @@ pub enum Fault {
     RetryAfter {
         /// Usually 429 or 503.
         status: u16,
-        /// Verbatim: seconds, a date, or garbage.
+        /// The `Retry-After`, verbatim: seconds, a date, or garbage.
         value: String,
     },
     /// 33, 34, 35: any status. `Content-Length` is added.
@@ -150,61 +150,69 @@ pub enum Fault {
         /// The body.
         body: Bytes,
     },
-    /// An honest answer but for these headers, verbatim: a redirect that says something else of the file than the
-    /// repository does.
+    /// An honest answer with these headers in place of its own, verbatim. A redirect can so contradict the repository.
     Headers(Vec<(String, String)>),
     /// 43 to 49: a redirect.
     Redirect {
         /// Usually 301, 302, 303, 307 or 308.
         status: u16,
-        /// Verbatim, whatever it is (CR and LF too); `None` leaves the header out (49).
+        /// The `Location`, verbatim, even with CR and LF; `None` leaves it out (49).
         location: Option<String>,
     },
-    /// 39: an honest answer that seems to keep the connection alive, then FIN.
+    /// 39: an honest answer that promises to keep the connection open, then FIN.
     CloseAfter,
-    /// 39: FIN instead of an answer, as when a kept-alive connection is closed while a request is on its way.
+    /// 39: FIN in place of an answer, as if the connection was closed while the request was on its way.
     HangUp,
-    /// These bytes instead of any answer, then FIN.
+    /// These bytes in place of any answer, then FIN.
     Raw(Bytes),
     /// All of these, in order.
     All(Vec<Fault>),
 }
 
-/// What the headers say when a body is longer than asked.
+/// The length that the headers of a longer body declare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// `Content-Range` and `Content-Length` tell of the longer range, which ends with the file at the latest.
+    /// `Content-Range` and `Content-Length` declare the longer range, which ends with the file at the latest.
     Honest,
-    /// `Content-Length` tells, `Content-Range` is as asked.
+    /// Only `Content-Length` declares it; `Content-Range` is as requested.
     LengthOnly,
-    /// Both are as asked; the bytes come nevertheless, then FIN.
+    /// Both are as requested; the bytes come nevertheless, then FIN.
     Nothing,
 }
 
-/// Where [`Fault::Reset`] strikes.
+/// The place of a [`Fault::Reset`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetAt {
     /// Before the first byte of the answer.
     FirstByte,
     /// In the middle of the head.
     Head,
-    /// After so many body bytes. No effect on a shorter body.
+    /// After so many body bytes. Has no effect on a shorter body.
     Body(u64),
     /// Before the last byte of the body.
     LastByte,
 }
 
-/// The condition of [`When::Custom`]: a request and its number.
-pub type Condition = Arc<dyn Fn(&Recorded, usize) -> bool + Send + Sync>;
-
-/// Which requests go wrong. Requests are counted by path from when the injection was set.
+/// The condition of [`When::Custom`], on a request and its number.
 #[derive(Clone)]
+pub struct Condition(Arc<Predicate>);
+
+type Predicate = dyn Fn(&Recorded, usize) -> bool + Send + Sync;
+
+impl fmt::Debug for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
+/// The requests whose answers a fault breaks. Each injection counts the requests for its path from 0.
+#[derive(Clone, Debug)]
 pub enum When {
     /// All.
     Always,
     /// The first so many.
     First(usize),
-    /// The one with this number, from 0.
+    /// The one with this number.
     Nth(usize),
     /// All but the first so many.
     After(usize),
@@ -214,14 +222,14 @@ pub enum When {
     Ranges,
     /// Those with a `Range` that starts after byte 0.
     RangesNotFromZero,
-    /// Those that this says yes to, given the request and its number from 0.
+    /// Those that satisfy a condition.
     Custom(Condition),
 }
 
 impl When {
     /// [`When::Custom`].
     pub fn custom(matches: impl Fn(&Recorded, usize) -> bool + Send + Sync + 'static) -> Self {
-        Self::Custom(Arc::new(matches))
+        Self::Custom(Condition(Arc::new(matches)))
     }
 
     fn matches(&self, request: &Recorded, number: usize) -> bool {
@@ -233,52 +241,30 @@ impl When {
             Self::Every(n) => *n > 0 && (number + 1).is_multiple_of(*n),
             Self::Ranges => request.range.is_some(),
             Self::RangesNotFromZero => request.range.is_some() && request.range_start() != Some(0),
-            Self::Custom(matches) => matches(request, number),
+            Self::Custom(condition) => (condition.0)(request, number),
         }
     }
 }
 
-impl fmt::Debug for When {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Always => f.write_str("Always"),
-            Self::First(n) => write!(f, "First({n})"),
-            Self::Nth(n) => write!(f, "Nth({n})"),
-            Self::After(n) => write!(f, "After({n})"),
-            Self::Every(n) => write!(f, "Every({n})"),
-            Self::Ranges => f.write_str("Ranges"),
-            Self::RangesNotFromZero => f.write_str("RangesNotFromZero"),
-            Self::Custom(_) => f.write_str("Custom(..)"),
-        }
-    }
-}
-
-/// A fault and when it happens. A bare [`Fault`] happens always.
+/// A fault and its condition. A bare [`Fault`] applies always.
 #[derive(Clone, Debug)]
 pub struct Injection {
-    /// How answers go wrong.
+    /// The fault.
     pub fault: Fault,
-    /// Which ones.
+    /// The requests whose answers it breaks.
     pub when: When,
-}
-
-impl Injection {
-    /// A fault and when it happens.
-    pub fn new(fault: Fault, when: When) -> Self {
-        Self { fault, when }
-    }
 }
 
 impl From<Fault> for Injection {
     fn from(fault: Fault) -> Self {
-        Self::new(fault, When::Always)
+        fault.when(When::Always)
     }
 }
 
 impl Fault {
-    /// This fault for the requests that `when` chooses.
+    /// This fault for the requests that `when` selects.
     pub fn when(self, when: When) -> Injection {
-        Injection::new(self, when)
+        Injection { fault: self, when }
     }
 
     /// [`Fault::Status`] with a short body and no headers.
@@ -292,22 +278,20 @@ impl Fault {
     }
 }
 
-/// The path that stands for all paths.
-pub(crate) const ANY_PATH: &str = "*";
-
 /// The injections of an origin, by path.
 #[derive(Debug, Default)]
 pub(crate) struct Rules(Mutex<HashMap<String, Vec<Rule>>>);
 
 #[derive(Debug)]
 struct Rule {
-    what: Arc<Injection>,
+    injection: Arc<Injection>,
+    /// The requests counted so far.
     seen: usize,
 }
 
 impl Rules {
-    pub(crate) fn add(&self, path: &str, what: Injection) {
-        let rule = Rule { what: Arc::new(what), seen: 0 };
+    pub(crate) fn add(&self, path: &str, injection: Injection) {
+        let rule = Rule { injection: Arc::new(injection), seen: 0 };
         lock(&self.0).entry(path.to_owned()).or_default().push(rule);
     }
 
@@ -315,21 +299,20 @@ impl Rules {
         lock(&self.0).remove(path);
     }
 
-    /// Counts the request with every rule for its path and returns the first that matches.
+    /// Counts the request with every rule for its path, and returns the first one that matches.
     pub(crate) fn choose(&self, request: &Recorded) -> Option<Arc<Injection>> {
         let mut candidates = Vec::new();
         let mut rules = lock(&self.0);
-        for path in [request.path.as_str(), ANY_PATH] {
+        for path in [request.path.as_str(), "*"] {
             for rule in rules.get_mut(path).into_iter().flatten() {
-                candidates.push((Arc::clone(&rule.what), rule.seen));
+                candidates.push((Arc::clone(&rule.injection), rule.seen));
                 rule.seen += 1;
             }
         }
-        // A custom condition may well set another injection.
+        // A condition runs without the mutex: it may inject another fault.
         drop(rules);
-        candidates
-            .into_iter()
-            .find(|(what, number)| what.when.matches(request, *number))
-            .map(|(what, _)| what)
+        let chosen =
+            candidates.into_iter().find(|(injection, number)| injection.when.matches(request, *number));
+        chosen.map(|(injection, _)| injection)
     }
 }

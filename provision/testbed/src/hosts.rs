@@ -1,42 +1,40 @@
-//! Known hosts, imitated whole: what they say of their files without handing them out, and how they hand them out.
+//! Emulated model hosts: their APIs, and their ways to a file.
 //!
-//! A face is mounted on an origin and answers what no route of that origin serves. It is faithful to what clients of
-//! the real hosts rely on: paths, redirect kinds, headers, paging, gates, refusals, limits. Large files lie on a
-//! second origin, the store, behind URLs that are signed and expire, as they do in life; so a test can take the store's
-//! signatures away midway, or let the store misbehave, without the host noticing.
+//! A host is mounted on an origin and answers the requests that no route of that origin serves. It is faithful to
+//! everything that clients of the real host rely on: paths, redirects, headers, paging, gates, refusals, limits
+//! (`cargo lab hosts` checks it with the hosts' own clients). Large files lie on a second origin, the store, behind
+//! signed URLs that expire. So a test can expire them or inject faults there, and the host does not notice.
 //!
-//! What is not imitated: accounts, writing, search, web pages.
+//! Accounts, uploads, search and web pages are not emulated.
 
 pub mod civitai;
 pub mod github;
 pub mod hub;
 pub mod modelscope;
 pub mod oci;
-pub(crate) mod signing;
+mod signing;
 
-use std::fmt;
+use crate::answer::{Answer, Asked, Resource, honest};
+use crate::content::Content;
+use crate::request::{Recorded, percent_decode};
 
-use serde_json::Value;
-
-use crate::answer::Answer;
-use crate::request::Recorded;
-
-/// A host's behaviour beyond single files.
-pub(crate) trait Host: fmt::Debug + Send + Sync {
-    /// The answer; `None` where the request is none of this host's.
-    fn answer(&self, request: &Recorded) -> Option<Answer>;
-}
-
-fn json(status: u16, value: &Value) -> Answer {
-    Answer::text(status, "application/json; charset=utf-8", value.to_string())
-}
-
-/// Whether the request carries exactly this bearer token.
-fn has_token(request: &Recorded, token: &str) -> bool {
-    request.header("authorization").and_then(|value| value.strip_prefix("Bearer ")) == Some(token)
+/// The request carries this bearer token, or no token is required.
+fn is_admitted(request: &Recorded, token: Option<&String>) -> bool {
+    let sent = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    token.is_none_or(|token| sent == Some(token))
 }
 
 /// The value of one `name=value` of the query, percent-decoded.
 fn query(request: &Recorded, name: &str) -> Option<String> {
-    request.query_value(name).map(|value| crate::request::percent_decode(&value.replace('+', " ")))
+    request.query_value(name).map(|value| percent_decode(&value.replace('+', " ")))
+}
+
+/// The value of a boolean of the query, false if it is missing.
+fn flag(request: &Recorded, name: &str) -> bool {
+    query(request, name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+}
+
+/// A file's bytes, as requested, from the host itself.
+fn serve(request: &Recorded, content: &Content, etag: String) -> Answer {
+    honest(&Asked::of(request), &Resource { content: content.clone(), etag })
 }

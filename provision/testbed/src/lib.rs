@@ -1,8 +1,8 @@
 //! An HTTP/1.1 origin on loopback for tests, demonstrations and benchmarks of a downloader.
 //!
-//! It serves generated files with honest ranges and strong `ETag`s, as fast or as slowly as its [`Shape`] says, and
-//! goes wrong on demand: a [`Fault`] set for a path with [`Control::inject`]. It counts what was asked of it
-//! ([`Counters`], [`Recorded`]), and a test can wait for what it is about to count.
+//! It serves generated files with honest ranges and strong `ETag`s. A [`Shape`] sets its speed and limits, and a
+//! [`Fault`] set by [`Control::inject`] breaks the answers for a path. The origin counts its requests and bytes
+//! ([`Counters`]) and keeps its requests ([`Recorded`]); a test can wait for a count instead of sleeping.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,11 +18,10 @@
 //! # }
 //! ```
 //!
-//! Code map: `request` reads, `control` decides with `answer` (honest) and `corrupt` (not so), `connection` sends,
-//! `shape` paces, `tls` encrypts, `counters` remembers, `origin` accepts and stops, `hub` signs URLs and asks for tokens,
-//! and `hosts` imitates known hosts whole: what they say of their files, and how they hand them out. The parts that
-//! decide are pure; only `connection` and `origin` touch sockets. No HTTP library takes part: wrong bytes must be
-//! possible.
+//! Code map: `request` parses; `control` decides with `answer` (honest) and `corrupt` (not so); `connection` sends, paced
+//! by `shape`; `stream` is TCP or, with the feature `tls`, TLS; `counters` remembers; `origin` accepts and stops;
+//! `hosts` emulates model hosts, whose signed URLs `signatures` checks. Only `connection` and `origin` touch sockets; the
+//! parts that decide are pure. HTTP is written by hand: a library would refuse to send two framings or a cut chunk.
 
 mod answer;
 mod blocking;
@@ -36,15 +35,19 @@ pub mod hosts;
 mod origin;
 mod request;
 mod shape;
+mod signatures;
+mod stream;
+#[cfg(feature = "tls")]
 mod tls;
 
-pub use blocking::{BlockingOrigin, WaitedInVain};
+pub use blocking::{BlockingOrigin, WaitTimeout};
 pub use content::Content;
 pub use control::Control;
 pub use counters::{Counters, LOG_LIMIT, PathCounters};
 pub use fault::{Claim, Condition, Fault, Injection, LOGIN_PAGE, ResetAt, When};
-pub use hosts::signing::SIGNATURE_PREFIX;
 pub use origin::{Origin, OriginConfig};
 pub use request::{MAX_REQUEST_HEAD, Recorded};
 pub use shape::{OverLimit, Shape};
+pub use signatures::SIGNATURE_PREFIX;
+#[cfg(feature = "tls")]
 pub use tls::{Certificate, Tls, authority};

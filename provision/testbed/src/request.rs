@@ -1,45 +1,42 @@
-//! A request, read from the wire and remembered.
+//! A request, parsed from the wire.
 //!
-//! Parsing is pure and lenient where a test may want to be odd (any method, absolute-form targets as a proxy gets
-//! them), strict where the rest relies on it (three words in the first line, a colon in each header).
+//! Parsing is pure. It is lenient where a test may be odd: any method, and absolute-form targets as a proxy gets them. It
+//! is strict where other files rely on it: three words in the first line, a colon in each header.
 
-use std::net::SocketAddr;
+use percent_encoding::{percent_decode_str, percent_encode_byte};
 
-/// The largest request head that is read; a longer one is answered by 431.
+/// The longest request head that is read; a longer one is answered by 431.
 pub const MAX_REQUEST_HEAD: usize = 32 << 10;
 
-/// One request as it came, and the status that it was answered with.
+/// One request, and the status of its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// The number of the connection that it came over, from 0 in the order of acceptance.
+    /// The number of its connection, from 0 in the order of acceptance.
     pub connection: u64,
-    /// The other end of that connection.
-    pub peer: SocketAddr,
     /// The method as sent.
     pub method: String,
-    /// The target as sent: path and query, or a whole URL when a client takes the origin for a proxy.
+    /// The target as sent: path and query, or a whole URL if the client uses the origin as a proxy.
     pub target: String,
-    /// The target's path, percent-decoded. Contents, injections and counters go by it.
+    /// The target's path, percent-decoded: the key of files, faults and counters.
     pub path: String,
     /// The target's query without the question mark, as sent.
     pub query: Option<String>,
     /// All header lines in order; names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The `Range` header's text.
+    /// The text of the `Range` header.
     pub range: Option<String>,
-    /// The status sent, before any fault on the wire; 0 while a [`When::Custom`](crate::When::Custom) looks at it.
+    /// The status sent, before any fault on the wire; 0 while a [`When::Custom`](crate::When::Custom) is asked.
     pub status: u16,
-    /// False for HTTP/1.0.
-    pub(crate) keeps_alive: bool,
+    is_http_1_0: bool,
 }
 
 impl Recorded {
-    /// The first value of a header; `name` in lower case.
+    /// The first value of a header, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The first byte that the `Range` header asks for: `None` without one, or for a suffix range.
+    /// The first byte of the `Range` header; `None` without the header, and for a suffix range.
     pub fn range_start(&self) -> Option<u64> {
         self.range.as_deref()?.strip_prefix("bytes=")?.split('-').next()?.parse().ok()
     }
@@ -54,20 +51,20 @@ impl Recorded {
         self.method == "HEAD"
     }
 
-    /// Whether the client wants to go on after this answer.
-    pub(crate) fn wants_more(&self) -> bool {
+    /// Keep the connection open after the answer.
+    pub(crate) fn keeps_open(&self) -> bool {
         let asked = self.header("connection").unwrap_or_default().to_ascii_lowercase();
-        if self.keeps_alive { !asked.contains("close") } else { asked.contains("keep-alive") }
+        if self.is_http_1_0 { asked.contains("keep-alive") } else { !asked.contains("close") }
     }
 }
 
-/// Where the head ends: the length up to and including the empty line.
+/// The length of a head, up to and including the empty line.
 pub(crate) fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// Reads a head that [`head_length`] has delimited. `None`: not HTTP/1.
-pub(crate) fn parse(head: &[u8], connection: u64, peer: SocketAddr) -> Option<Recorded> {
+/// Parses a head of [`head_length`] bytes; `None` if it is not HTTP/1.
+pub(crate) fn parse(head: &[u8], connection: u64) -> Option<Recorded> {
     let text = String::from_utf8_lossy(head);
     let mut lines = text.split("\r\n");
     let mut words = lines.next()?.split(' ');
@@ -83,27 +80,22 @@ pub(crate) fn parse(head: &[u8], connection: u64, peer: SocketAddr) -> Option<Re
         })
         .collect::<Option<Vec<_>>>()?;
     let local = origin_form(target);
-    let (path, query) = match local.split_once('?') {
-        Some((path, query)) => (path, Some(query.to_owned())),
-        None => (local, None),
-    };
-    let mut recorded = Recorded {
+    let (path, query) = local.split_once('?').map_or((local, None), |(path, query)| (path, Some(query)));
+    let range = headers.iter().find(|(name, _)| name == "range").map(|(_, value)| value.clone());
+    Some(Recorded {
         connection,
-        peer,
         method: method.to_owned(),
         target: target.to_owned(),
         path: percent_decode(path),
-        query,
+        query: query.map(str::to_owned),
         headers,
-        range: None,
+        range,
         status: 0,
-        keeps_alive: version != "HTTP/1.0",
-    };
-    recorded.range = recorded.header("range").map(str::to_owned);
-    Some(recorded)
+        is_http_1_0: version == "HTTP/1.0",
+    })
 }
 
-/// `http://host/path?query` as a proxy gets it, without scheme and host.
+/// Removes scheme and host from `http://host/path?query`, the target that a proxy gets.
 fn origin_form(target: &str) -> &str {
     match target.split_once("://") {
         Some((scheme, rest)) if !scheme.contains('/') => rest.find('/').map_or("/", |at| &rest[at..]),
@@ -111,32 +103,22 @@ fn origin_form(target: &str) -> &str {
     }
 }
 
-/// Decodes `%XX`; what is not valid stays as it is.
+/// Decodes `%XX`; invalid escapes stay as they are.
 pub(crate) fn percent_decode(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digits = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
-        let decoded =
-            digits.filter(|_| bytes[at] == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        out.push(decoded.unwrap_or(bytes[at]));
-        at += if decoded.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// Encodes what may not stand in a path; slashes stay.
+/// Encodes every byte that a path may not contain; slashes stay.
 pub(crate) fn percent_encode(path: &str) -> String {
-    path.bytes().fold(String::with_capacity(path.len()), |mut out, byte| {
+    let mut out = String::with_capacity(path.len());
+    for byte in path.bytes() {
         if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push('%');
-            out.push_str(&crate::content::hex(&[byte]).to_ascii_uppercase());
+            out.push_str(percent_encode_byte(byte));
         }
-        out
-    })
+    }
+    out
 }
 
 #[cfg(test)]
@@ -144,11 +126,11 @@ mod tests {
     use super::*;
 
     fn parsed(head: &str) -> Option<Recorded> {
-        parse(head.as_bytes(), 3, "127.0.0.1:9".parse().unwrap())
+        parse(head.as_bytes(), 3)
     }
 
     #[test]
-    fn a_request_is_taken_apart() {
+    fn a_request_is_parsed() {
         let head = "GET /a%20b/c?sig=1&x=2 HTTP/1.1\r\nHost: h\r\nRANGE:  bytes=5-9 \r\n\r\n";
         assert_eq!(head_length(format!("{head}GET").as_bytes()), Some(head.len()));
         let request = parsed(head).unwrap();
@@ -157,23 +139,23 @@ mod tests {
         assert_eq!(request.query_value("x"), Some("2"));
         assert_eq!(request.range.as_deref(), Some("bytes=5-9"));
         assert_eq!(request.range_start(), Some(5));
-        assert!(request.wants_more());
+        assert!(request.keeps_open());
     }
 
     #[test]
-    fn connection_and_version_decide_on_more() {
-        assert!(!parsed("GET / HTTP/1.0\r\n\r\n").unwrap().wants_more());
-        assert!(!parsed("GET / HTTP/1.1\r\nConnection: Close\r\n\r\n").unwrap().wants_more());
+    fn connection_and_version_decide_on_keep_alive() {
+        assert!(!parsed("GET / HTTP/1.0\r\n\r\n").unwrap().keeps_open());
+        assert!(!parsed("GET / HTTP/1.1\r\nConnection: Close\r\n\r\n").unwrap().keeps_open());
     }
 
     #[test]
-    fn a_proxy_request_loses_its_host() {
+    fn a_proxy_target_is_reduced_to_its_path() {
         assert_eq!(parsed("GET http://h:1/p?q HTTP/1.1\r\n\r\n").unwrap().path, "/p");
         assert_eq!(parsed("GET http://h HTTP/1.1\r\n\r\n").unwrap().path, "/");
     }
 
     #[test]
-    fn what_is_no_request_is_refused() {
+    fn malformed_heads_are_rejected() {
         for head in
             ["GET /\r\n\r\n", "GET / x HTTP/1.1\r\n\r\n", "GET / SPDY\r\n\r\n", "GET / HTTP/1.1\r\nx\r\n\r\n"]
         {
@@ -182,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn percent_both_ways() {
+    fn percent_encoding_in_both_directions() {
         assert_eq!(percent_decode("/%C3%A9%2f%zz%4"), "/é/%zz%4");
         assert_eq!(percent_encode("/é b?"), "/%C3%A9%20b%3F");
     }

@@ -1,32 +1,32 @@
-//! How fast an honest origin is: rate, latency, connection limit.
+//! The speed of an origin: rate, latency, connection limit.
 //!
-//! The rate is an allowance over a connection's life, `rate × time since accept`: a connection kept alive does not
-//! start afresh with each request, as a real bottleneck would not. The arithmetic is pure; the connection sleeps.
+//! The rate is an allowance over a connection's life, `rate × time since accept`. It does not start again with each
+//! request, as a real bottleneck would not. The arithmetic is pure; the connection sleeps.
 
 use std::time::{Duration, Instant};
 
-/// How an origin serves. The default is as fast as it can, without limits.
+/// The speed and the limits of an origin. The default has no limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     /// Body bytes per second for each connection, over its whole life.
     pub rate_per_connection: Option<u64>,
-    /// How long each answer waits before its first byte.
+    /// The wait before the first byte of each answer.
     pub first_byte_delay: Duration,
     /// `(n, rate)`: every `n`-th connection (numbers `n - 1`, `2n - 1`, …) has this rate instead.
     pub every_nth_slow: Option<(usize, u64)>,
-    /// How many connections are served at once (fault 40).
+    /// The most connections that are served at once (fault 40).
     pub max_connections: Option<usize>,
-    /// What happens to those above [`Self::max_connections`].
+    /// The treatment of connections above [`Shape::max_connections`].
     pub over_limit: OverLimit,
 }
 
-/// What a connection above the limit gets.
+/// The treatment of a connection above the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OverLimit {
-    /// A reset right after it is accepted.
+    /// A reset on accept.
     #[default]
     Refuse,
-    /// 503 to its first request, then it is closed.
+    /// 503 to its first request, then FIN.
     Unavailable,
 }
 
@@ -63,16 +63,16 @@ impl Pacer {
         Self { rate, since: accepted, sent: 0 }
     }
 
-    /// Takes over a rate that may have been changed; a changed one counts from now.
+    /// Sets the rate. A changed one counts from now.
     pub(crate) fn set_rate(&mut self, rate: Option<u64>, now: Instant) {
         if self.rate != rate {
             *self = Self::new(rate, now);
         }
     }
 
-    /// How much of `wanted` may be sent now, or how long to wait before asking again.
+    /// The part of `wanted` that may be sent now, or the wait before the next call.
     ///
-    /// Pieces are a fiftieth of a second's worth, at least 4 KiB: speed looks smooth, and system calls stay few.
+    /// A piece is what the rate gives in 20 ms, and at least 4 KiB: so the speed is smooth, and system calls stay few.
     pub(crate) fn allow(&self, wanted: usize, now: Instant) -> Result<usize, Duration> {
         let Some(rate) = self.rate else { return Ok(wanted) };
         let earned = (rate as f64 * (now - self.since).as_secs_f64()) as u64;
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_allowance_grows_over_the_life_of_the_connection() {
+    fn the_allowance_grows_over_the_connections_life() {
         let start = Instant::now();
         let mut pacer = Pacer::new(Some(1_000_000), start);
         assert_eq!(pacer.allow(100_000, start), Err(Duration::from_millis(20)));
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn no_rate_no_wait_and_a_new_rate_starts_now() {
+    fn no_rate_means_no_wait_and_a_new_rate_counts_from_now() {
         let start = Instant::now();
         let mut pacer = Pacer::new(None, start);
         assert_eq!(pacer.allow(usize::MAX, start), Ok(usize::MAX));
@@ -121,13 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_nothing_waits() {
+    fn a_rate_of_zero_waits() {
         let start = Instant::now();
         assert_eq!(Pacer::new(Some(0), start).allow(1, start), Err(Duration::from_hours(1)));
     }
 
     #[test]
-    fn every_nth_is_slow() {
+    fn every_nth_connection_is_slow() {
         let shape = Shape { every_nth_slow: Some((3, 10)), ..Shape::rate(100) };
         let rates: Vec<_> = (0..6).filter_map(|id| shape.rate_of(id)).collect();
         assert_eq!(rates, [100, 100, 10, 100, 100, 10]);

@@ -1,30 +1,29 @@
-//! TLS for an origin: certificates of a throw-away authority, right ones and wrong ones.
+//! TLS for an origin (feature `tls`): valid and invalid certificates from an authority made at run time.
 //!
-//! The authority and its keys are made when they are first needed and exist in this process only, so there is nothing
-//! that could be trusted by mistake elsewhere, and no certificate in the repository runs out.
+//! The authority and its keys are made on first use and exist in this process only. No other program can trust them by
+//! mistake, and no certificate in the repository expires.
 
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// How an origin speaks TLS.
+use crate::stream::{Handshake, Stream, Transport};
+
+/// The TLS setup of an origin.
 #[derive(Clone, Copy, Debug)]
 pub struct Tls {
-    /// How good its certificate is (fault 37).
+    /// The certificate (fault 37).
     pub certificate: Certificate,
-    /// The names that the certificate is for, besides `localhost` and the address that is listened on.
+    /// Names in the certificate, besides `localhost` and the address that the origin listens on.
     pub names: &'static [&'static str],
-    /// Whether a connection that is closed says so first; without, its end may be anybody's doing (fault 38).
+    /// Send `close_notify` before the end; without it a client cannot tell an end from a cut (fault 38).
     pub close_notify: bool,
 }
 
@@ -34,51 +33,44 @@ impl Default for Tls {
     }
 }
 
-/// What a certificate proves.
+/// The certificate that an origin shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Certificate {
-    /// All of it: signed by [`authority`], valid now, for the right names.
+    /// Signed by [`authority`], valid now, for the right names.
     Good,
-    /// It was good until the year 2001.
+    /// Expired in the year 2001.
     Expired,
-    /// It is good for another host.
+    /// Made for another host.
     OtherName,
-    /// An authority signed it that nobody has heard of.
+    /// Signed by an authority that no client trusts.
     UnknownAuthority,
-    /// It was signed by its own key.
+    /// Signed by its own key.
     SelfSigned,
 }
 
-/// The certificate, in DER, of the authority that signs what is [`Certificate::Good`]. One for each process.
+/// The certificate (DER) of the authority that signs a [`Certificate::Good`]. Each process has its own.
 pub fn authority() -> Vec<u8> {
-    known_authority().certificate.to_vec()
+    known_authority().der().to_vec()
 }
 
-struct Authority {
-    certificate: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn make_authority(name: &str) -> Result<Authority, rcgen::Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    CertifiedIssuer::self_signed(params, KeyPair::generate()?)
 }
 
-impl Authority {
-    fn new(name: &str) -> Result<Self, rcgen::Error> {
-        let mut params = CertificateParams::new(Vec::new())?;
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let key = KeyPair::generate()?;
-        let certificate = params.self_signed(&key)?.der().clone();
-        Ok(Self { certificate, issuer: Issuer::new(params, key) })
-    }
-}
-
-/// A machine on which it cannot be made has no randomness: nothing works there.
+/// Panics on a machine without randomness, where TLS cannot work at all.
 fn known_authority() -> &'static Authority {
     static KNOWN: OnceLock<Authority> = OnceLock::new();
-    KNOWN.get_or_init(|| Authority::new("Testbed").expect("keys can be made"))
+    KNOWN.get_or_init(|| make_authority("Testbed").expect("keys can be made"))
 }
 
-/// What accepts connections of an origin at `address`.
-pub(crate) fn acceptor(tls: Tls, address: IpAddr) -> io::Result<TlsAcceptor> {
+/// The handshake of an origin at `address`.
+pub(crate) fn handshake(tls: Tls, address: IpAddr) -> io::Result<Handshake> {
     let (certificate, key) = certify(tls, address).map_err(io::Error::other)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -86,7 +78,18 @@ pub(crate) fn acceptor(tls: Tls, address: IpAddr) -> io::Result<TlsAcceptor> {
         .with_safe_default_protocol_versions()
         .and_then(|config| config.with_no_client_auth().with_single_cert(vec![certificate], key))
         .map_err(io::Error::other)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let close_notify = tls.close_notify;
+    Ok(Arc::new(move |tcp| {
+        let accepting = acceptor.accept(tcp);
+        Box::pin(async move { Ok(Stream { transport: Box::new(accepting.await?), close_notify }) })
+    }))
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn tcp(&mut self) -> &mut TcpStream {
+        self.get_mut().0
+    }
 }
 
 fn certify(tls: Tls, address: IpAddr) -> Result<(CertificateDer<'static>, KeyPair), rcgen::Error> {
@@ -105,78 +108,10 @@ fn certify(tls: Tls, address: IpAddr) -> Result<(CertificateDer<'static>, KeyPai
     let key = KeyPair::generate()?;
     let certificate = match tls.certificate {
         Certificate::SelfSigned => params.self_signed(&key)?,
-        Certificate::UnknownAuthority => params.signed_by(&key, &Authority::new("Nobody")?.issuer)?,
+        Certificate::UnknownAuthority => params.signed_by(&key, &*make_authority("Unknown")?)?,
         Certificate::Good | Certificate::Expired | Certificate::OtherName => {
-            params.signed_by(&key, &known_authority().issuer)?
+            params.signed_by(&key, known_authority())?
         }
     };
     Ok((certificate.der().clone(), key))
-}
-
-/// A connection, in the clear or not.
-pub(crate) enum Stream {
-    Plain(TcpStream),
-    Encrypted {
-        tls: Box<TlsStream<TcpStream>>,
-        /// See [`Tls::close_notify`].
-        says_goodbye: bool,
-    },
-}
-
-impl Stream {
-    /// The TCP connection under it.
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Encrypted { tls, .. } => tls.get_ref().0,
-        }
-    }
-
-    /// Sends what has been written, and nothing after it.
-    pub(crate) async fn finish(&mut self) -> io::Result<()> {
-        match self {
-            Self::Plain(tcp) => tcp.shutdown().await,
-            Self::Encrypted { tls, says_goodbye: true } => tls.shutdown().await,
-            Self::Encrypted { tls, says_goodbye: false } => {
-                tls.flush().await?;
-                tls.get_mut().0.shutdown().await
-            }
-        }
-    }
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        into: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(context, into),
-            Self::Encrypted { tls, .. } => Pin::new(&mut **tls).poll_read(context, into),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
-            Self::Encrypted { tls, .. } => Pin::new(&mut **tls).poll_write(context, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(context),
-            Self::Encrypted { tls, .. } => Pin::new(&mut **tls).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
-            Self::Encrypted { tls, .. } => Pin::new(&mut **tls).poll_shutdown(context),
-        }
-    }
 }

@@ -1,21 +1,21 @@
-//! Civitai: model versions by number, their files with hashes, and downloads that want a known client.
+//! Civitai: model versions by number, the digests of their files, and downloads for known clients.
 //!
-//! Imitated, as of 2026:
-//! - `GET /api/v1/model-versions/ID`: the version, its model's type, its files with `hashes.SHA256` in upper case and
+//! Emulated, as of 2026:
+//! - `GET /api/v1/model-versions/ID`: the version, its model's type, and its files with `hashes.SHA256` in upper case and
 //!   `sizeKB` as a fraction.
-//! - `GET /api/download/models/ID?type=&format=&size=&fp=`: 307 to a signed URL on the store; without the token that a
-//!   version wants, 307 to a login page that ends in 200 and HTML; 401 to HEAD whatever the token; 403 to a client
-//!   without a name or with a library's.
+//! - `GET /api/download/models/ID?type=&format=&size=&fp=`: 307 to a signed URL on the store. Without a required token: 307
+//!   to a login page that ends in 200 and HTML. To HEAD: 401, with any token. To a client without a name, or with a
+//!   library's: 403.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::{Host, has_token, query};
+use super::{is_admitted, query};
 use crate::answer::Answer;
 use crate::content::Content;
-use crate::control::Control;
+use crate::control::{Control, Host};
 use crate::counters::lock;
 use crate::fault::LOGIN_PAGE;
 use crate::request::Recorded;
@@ -34,13 +34,13 @@ struct Shared {
 /// A version of a model.
 #[derive(Clone, Debug)]
 pub struct Version {
-    /// As the site names it: `Checkpoint`, `LORA`, `VAE`, ….
+    /// The site's word for the model's type: `Checkpoint`, `LORA`, `VAE`, ….
     pub kind: String,
     /// The model's name.
     pub name: String,
     /// Its files; the first is the primary one.
     pub files: Vec<File>,
-    /// What a download wants.
+    /// The token that a download requires.
     pub token: Option<String>,
 }
 
@@ -51,20 +51,17 @@ pub struct File {
     pub name: String,
     /// Its bytes.
     pub content: Content,
-    /// `fp16`, `fp32`, … where files differ by it.
+    /// `fp16`, `fp32`, …, if the files differ by it.
     pub precision: Option<String>,
-    /// Whether the site has hashed it yet.
+    /// The site has computed its hashes.
     pub is_hashed: bool,
 }
 
 impl Civitai {
-    /// Lets `site` answer as Civitai does, with the files behind signed URLs on `store`.
+    /// Mounts Civitai on `site`, with the files behind signed URLs on `store`.
     pub fn mount(site: &Control, store: &Control) -> Self {
-        let shared =
-            Shared { site: site.clone(), store: store.clone(), versions: Mutex::new(BTreeMap::new()) };
-        let host = Self(Arc::new(shared));
-        lock(&site.shared().hosts).push(Arc::clone(&host.0) as Arc<dyn Host>);
-        host
+        let shared = Shared { site: site.clone(), store: store.clone(), versions: Mutex::default() };
+        Self(site.mount(shared))
     }
 
     /// Publishes a version.
@@ -74,11 +71,6 @@ impl Civitai {
         }
         lock(&self.0.versions).insert(id, version);
     }
-
-    /// Takes a version away.
-    pub fn withdraw(&self, id: u64) {
-        lock(&self.0.versions).remove(&id);
-    }
 }
 
 fn stored(id: u64, name: &str) -> String {
@@ -86,9 +78,9 @@ fn stored(id: u64, name: &str) -> String {
 }
 
 impl Host for Shared {
-    fn answer(&self, request: &Recorded) -> Option<Answer> {
+    fn answer(&self, request: &Recorded) -> Option<Result<Answer, Answer>> {
         if request.path == "/login" {
-            return Some(Answer::text(200, "text/html; charset=utf-8", LOGIN_PAGE));
+            return Some(Ok(Answer::text(200, "text/html; charset=utf-8", LOGIN_PAGE)));
         }
         if let Some(id) = request.path.strip_prefix("/api/v1/model-versions/") {
             return Some(self.describe(id));
@@ -99,26 +91,29 @@ impl Host for Shared {
 }
 
 impl Shared {
-    fn describe(&self, id: &str) -> Answer {
-        let versions = lock(&self.versions);
-        let missing = || super::json(404, &json!({"error": format!("No model version with id {id}")}));
-        let Some((id, version)) = id.parse().ok().and_then(|id: u64| Some((id, versions.get(&id)?))) else {
-            return missing();
-        };
-        let link = |query: &str| self.site.url(&format!("/api/download/models/{id}")) + query;
+    fn version(&self, id: &str) -> Result<(u64, Version), Answer> {
+        let found = id.parse().ok().and_then(|id| Some((id, lock(&self.versions).get(&id)?.clone())));
+        found.ok_or_else(|| missing(&format!("No model version with id {id}")))
+    }
+
+    fn describe(&self, id: &str) -> Result<Answer, Answer> {
+        let (id, version) = self.version(id)?;
+        let url = self.site.url(&format!("/api/download/models/{id}"));
         let files: Vec<Value> = version
             .files
             .iter()
             .enumerate()
             .map(|(number, file)| {
+                let query = match &file.precision {
+                    Some(fp) if number > 0 => format!("?type=Model&format=SafeTensor&size=pruned&fp={fp}"),
+                    _ => String::new(),
+                };
                 let mut described = json!({
-                    "id": id * 100 + number as u64,
-                    "name": file.name,
+                    "id": id * 100 + number as u64, "name": file.name, "type": "Model",
                     "sizeKB": file.content.size() as f64 / 1024.0,
-                    "type": "Model",
                     "metadata": {"format": "SafeTensor", "size": "pruned", "fp": file.precision},
                     "hashes": {},
-                    "downloadUrl": link(&file.query(number == 0)),
+                    "downloadUrl": format!("{url}{query}"),
                 });
                 if file.is_hashed {
                     let sha256 = file.content.sha256_hex().to_ascii_uppercase();
@@ -130,50 +125,33 @@ impl Shared {
                 described
             })
             .collect();
-        super::json(
-            200,
-            &json!({
-                "id": id,
-                "modelId": id / 10,
-                "name": "v1.0",
-                "status": "Published",
-                "baseModel": "Qwen",
-                "model": {"name": version.name, "type": version.kind, "nsfw": false},
-                "files": files,
-                "downloadUrl": link(""),
-            }),
-        )
+        let described = json!({
+            "id": id, "modelId": id / 10, "name": "v1.0", "status": "Published", "baseModel": "Qwen",
+            "model": {"name": version.name, "type": version.kind, "nsfw": false},
+            "files": files, "downloadUrl": url,
+        });
+        Ok(Answer::json(200, &described))
     }
 
-    fn download(&self, request: &Recorded, id: &str) -> Answer {
+    fn download(&self, request: &Recorded, id: &str) -> Result<Answer, Answer> {
         let agent = request.header("user-agent").unwrap_or_default();
         if agent.is_empty() || agent.starts_with("python-requests/") || agent.starts_with("reqwest/") {
-            return Answer::text(403, "text/html", "<html><title>Attention Required!</title></html>");
+            return Err(Answer::text(403, "text/html", "<html><title>Attention Required!</title></html>"));
         }
         if request.is_head() {
-            return super::json(401, &json!({"error": "Unauthorized"}));
+            return Err(Answer::json(401, &json!({"error": "Unauthorized"})));
         }
-        let versions = lock(&self.versions);
-        let found = id.parse().ok().and_then(|id: u64| Some((id, versions.get(&id)?)));
-        let Some((id, version)) = found else {
-            return super::json(404, &json!({"error": "Model not found"}));
-        };
-        if version.token.as_ref().is_some_and(|token| !has_token(request, token)) {
-            return Answer::empty(307).with("Location", "/login?returnUrl=/&reason=download-auth");
+        let (id, version) = self.version(id)?;
+        if !is_admitted(request, version.token.as_ref()) {
+            return Err(Answer::empty(307).with("Location", "/login?returnUrl=/&reason=download-auth"));
         }
         let fp = query(request, "fp");
         let file = version.files.iter().find(|file| fp.is_none() || file.precision == fp);
-        let Some(file) = file else { return super::json(404, &json!({"error": "File not found"})) };
-        let target = self.store.url(&Control::signed_path(&stored(id, &file.name)));
-        Answer::empty(307).with("Location", self.store.sign(&target))
+        let file = file.ok_or_else(|| missing("File not found"))?;
+        Ok(self.store.redirect_to_signed(307, &stored(id, &file.name)))
     }
 }
 
-impl File {
-    fn query(&self, is_primary: bool) -> String {
-        match &self.precision {
-            Some(fp) if !is_primary => format!("?type=Model&format=SafeTensor&size=pruned&fp={fp}"),
-            _ => String::new(),
-        }
-    }
+fn missing(error: &str) -> Answer {
+    Answer::json(404, &json!({"error": error}))
 }

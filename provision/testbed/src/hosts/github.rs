@@ -1,28 +1,28 @@
-//! GitHub's releases: what the API says of their assets, and the redirect to their bytes.
+//! GitHub's releases: the descriptions of their assets, and the redirects to their bytes.
 //!
-//! Imitated, as of 2026:
-//! - `GET /api/v3/repos/OWNER/REPO/releases/tags/TAG`, as an enterprise server has it (the public host has a name of its own
-//!   for the API, where the same begins with `/repos`): the assets with `size`, `digest` (`sha256:…`, or null for one
-//!   that was uploaded before June 2025) and `browser_download_url`.
-//! - `GET /api/v3/repos/OWNER/REPO/releases/latest`: the same of the newest one, which here is the one whose tag sorts last.
-//! - `GET /api/v3/repos/OWNER/REPO/releases/assets/ID`: the asset's description; its bytes (302 to a signed URL on the store) to
-//!   whoever accepts `application/octet-stream` and nothing else. An asset that replaces another has an id and an `updated_at` of
-//!   its own.
-//! - 403 with `X-RateLimit-Remaining: 0` and `X-RateLimit-Reset`, the time in seconds since 1970; for what is asked too fast, 403
-//!   or 429 with `Retry-After` while something remains.
+//! Emulated, as of 2026, with the paths of an enterprise server (the public API has a host of its own and begins with
+//! `/repos`):
+//! - `GET /api/v3/repos/OWNER/REPO/releases/tags/TAG`: the assets with `size`, `digest` (`sha256:…`, or null if uploaded
+//!   before June 2025) and `browser_download_url`.
+//! - `GET /api/v3/repos/OWNER/REPO/releases/latest`: the newest release, here the one with the tag that sorts last.
+//! - `GET /api/v3/repos/OWNER/REPO/releases/assets/ID`: the asset's description; to a request that accepts
+//!   `application/octet-stream` only, 302 to a signed URL on the store. An asset that replaces another has an id and an
+//!   `updated_at` of its own.
+//! - 403 with `X-RateLimit-Remaining: 0` and `X-RateLimit-Reset` in seconds since 1970; the secondary limit is 403 or 429
+//!   with `Retry-After` while requests remain.
 //! - `/OWNER/REPO/releases/download/TAG/ASSET`: 302 to a signed URL on the store.
-//! - A private repository is a 404 to whoever has no token, and its download addresses are one to everybody: a browser's session
-//!   opens them, a token does not.
+//! - A private repository is 404 without a token. Its download URLs are 404 even with one: they require a browser's
+//!   session.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use super::{Host, has_token};
+use super::is_admitted;
 use crate::answer::Answer;
 use crate::content::Content;
-use crate::control::Control;
+use crate::control::{Control, Host};
 use crate::counters::lock;
 use crate::request::Recorded;
 
@@ -39,11 +39,12 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By `OWNER/REPO` and tag.
+    /// The assets of each release, by `OWNER/REPO` and tag.
     releases: BTreeMap<(String, String), Vec<Asset>>,
+    /// The tokens of private repositories.
     private: BTreeMap<String, String>,
     limit: Option<Limit>,
-    /// How many assets there ever were.
+    /// The number of assets ever uploaded, which is the id of the last one.
     uploads: u64,
 }
 
@@ -55,30 +56,28 @@ struct Asset {
     has_digest: bool,
 }
 
-/// How the API refuses when it was asked too often.
+/// A rate limit of the API, and its refusal.
 #[derive(Clone, Debug)]
 pub enum Limit {
     /// 403 with `X-RateLimit-Reset`: seconds since 1970.
     Primary(u64),
-    /// 403 or 429 with `Retry-After`: seconds.
+    /// 403 or 429 with `Retry-After`.
     Secondary {
-        /// Which of the two.
+        /// The status.
         status: u16,
-        /// How long to wait.
+        /// The wait.
         seconds: u64,
     },
 }
 
 impl GitHub {
-    /// Lets `site` answer as GitHub does, with the assets behind signed URLs on `store`.
+    /// Mounts GitHub on `site`, with the assets behind signed URLs on `store`.
     pub fn mount(site: &Control, store: &Control) -> Self {
         let shared = Shared { site: site.clone(), store: store.clone(), state: Mutex::default() };
-        let host = Self(Arc::new(shared));
-        lock(&site.shared().hosts).push(Arc::clone(&host.0) as Arc<dyn Host>);
-        host
+        Self(site.mount(shared))
     }
 
-    /// Uploads an asset to a release, in place of one of that name. `has_digest`: whether the API knows its SHA-256.
+    /// Uploads an asset to a release, in place of one with that name. `has_digest`: the API knows its SHA-256.
     pub fn upload(&self, repository: &str, tag: &str, name: &str, content: &Content, has_digest: bool) {
         self.0.store.store_signed(&stored(repository, tag, name), content.clone());
         let mut state = lock(&self.0.state);
@@ -89,12 +88,12 @@ impl GitHub {
         assets.push(Asset { id, name: name.to_owned(), content: content.clone(), has_digest });
     }
 
-    /// This repository does not exist for whoever comes without this token.
+    /// Makes a repository private: it is 404 without this token.
     pub fn hide(&self, repository: &str, token: &str) {
         lock(&self.0.state).private.insert(repository.to_owned(), token.to_owned());
     }
 
-    /// From now on the API refuses like this; `None`: it answers again.
+    /// Lets the API refuse like this from now on; `None` lifts the limit.
     pub fn limit(&self, limit: Option<Limit>) {
         lock(&self.0.state).limit = limit;
     }
@@ -104,115 +103,108 @@ fn stored(repository: &str, tag: &str, name: &str) -> String {
     format!("/github/{repository}/{tag}/{name}")
 }
 
-fn missing() -> Answer {
-    super::json(404, &json!({"message": "Not Found", "status": "404"}))
-}
-
 impl Host for Shared {
-    fn answer(&self, request: &Recorded) -> Option<Answer> {
+    fn answer(&self, request: &Recorded) -> Option<Result<Answer, Answer>> {
         let path = request.path.strip_prefix('/')?;
-        let rest = path.strip_prefix("api/v3/repos/");
-        if let Some((repository, tag)) = rest.and_then(|rest| rest.split_once("/releases/tags/")) {
-            return Some(self.describe(request, repository, tag));
-        }
-        if let Some(repository) = rest.and_then(|rest| rest.strip_suffix("/releases/latest")) {
-            let tag = lock(&self.state).newest(repository);
-            return Some(self.describe(request, repository, &tag));
-        }
-        if let Some((repository, id)) = rest.and_then(|rest| rest.split_once("/releases/assets/")) {
+        let (repository, rest) = path.split_once("/releases/")?;
+        let Some(repository) = repository.strip_prefix("api/v3/repos/") else {
+            return Some(self.download(repository, rest.strip_prefix("download/")?));
+        };
+        if let Some(id) = rest.strip_prefix("assets/") {
             return Some(self.asset(request, repository, id));
         }
-        let (repository, rest) = path.split_once("/releases/download/")?;
-        let (tag, name) = rest.rsplit_once('/')?;
-        let state = lock(&self.state);
-        let is_open = !state.private.contains_key(repository);
-        let assets = state.releases.get(&(repository.to_owned(), tag.to_owned()));
-        let found = is_open && assets.is_some_and(|assets| assets.iter().any(|asset| asset.name == name));
-        if !found {
-            return Some(Answer::text(404, "text/plain", "Not Found"));
-        }
-        let target = self.store.url(&Control::signed_path(&stored(repository, tag, name)));
-        Some(Answer::empty(302).with("Location", self.store.sign(&target)))
+        let tag = if rest == "latest" { None } else { Some(rest.strip_prefix("tags/")?) };
+        Some(self.release(request, repository, tag))
     }
 }
 
 impl Shared {
-    fn describe(&self, request: &Recorded, repository: &str, tag: &str) -> Answer {
+    fn download(&self, repository: &str, rest: &str) -> Result<Answer, Answer> {
         let state = lock(&self.state);
-        let message = "API rate limit exceeded. (But here's the good news: Authenticated requests get a higher rate limit.)";
-        match state.limit {
-            Some(Limit::Primary(reset)) => {
-                return super::json(403, &json!({"message": message}))
-                    .with("X-RateLimit-Limit", "60")
-                    .with("X-RateLimit-Remaining", "0")
-                    .with("X-RateLimit-Reset", reset.to_string());
-            }
-            Some(Limit::Secondary { status, seconds }) => {
-                let message = "You have exceeded a secondary rate limit. Please wait before you try again.";
-                return super::json(status, &json!({"message": message}))
-                    .with("X-RateLimit-Remaining", "57")
-                    .with("Retry-After", seconds.to_string());
-            }
-            None => {}
+        let found = rest.rsplit_once('/').filter(|(tag, name)| {
+            let assets = state.releases.get(&(repository.to_owned(), (*tag).to_owned()));
+            !state.private.contains_key(repository)
+                && assets.is_some_and(|assets| assets.iter().any(|asset| asset.name == *name))
+        });
+        let (tag, name) = found.ok_or_else(|| Answer::text(404, "text/plain", "Not Found"))?;
+        Ok(self.store.redirect_to_signed(302, &stored(repository, tag, name)))
+    }
+
+    /// The release with a tag, or the newest one.
+    fn release(&self, request: &Recorded, repository: &str, tag: Option<&str>) -> Result<Answer, Answer> {
+        let state = lock(&self.state);
+        if let Some(limit) = &state.limit {
+            return Err(limit.refusal());
         }
-        let Some(assets) = state.release(request, repository, tag) else { return missing() };
-        let described: Vec<Value> =
-            assets.iter().map(|asset| self.described(repository, tag, asset)).collect();
+        let assets = state.assets(request, repository)?;
+        let newest = || assets.iter().map(|(tag, _)| *tag).max();
+        let tag = tag.or_else(newest).ok_or_else(missing)?;
+        let mut of_tag = assets.iter().filter(|(of, _)| *of == tag).peekable();
+        of_tag.peek().ok_or_else(missing)?;
+        let described: Vec<Value> = of_tag.map(|(_, asset)| self.described(repository, tag, asset)).collect();
         let release = json!({
             "id": 1, "tag_name": tag, "target_commitish": "main", "draft": false, "prerelease": false,
             "assets": described,
         });
-        super::json(200, &release).with("X-RateLimit-Limit", "60").with("X-RateLimit-Remaining", "59")
+        Ok(Answer::json(200, &release).with("X-RateLimit-Limit", "60").with("X-RateLimit-Remaining", "59"))
     }
-}
 
-impl Shared {
+    fn asset(&self, request: &Recorded, repository: &str, id: &str) -> Result<Answer, Answer> {
+        let state = lock(&self.state);
+        let assets = state.assets(request, repository)?;
+        let found = assets.into_iter().find(|(_, asset)| asset.id.to_string() == id);
+        let (tag, asset) = found.ok_or_else(missing)?;
+        if request.header("accept") != Some("application/octet-stream") {
+            return Ok(Answer::json(200, &self.described(repository, tag, asset)));
+        }
+        Ok(self.store.redirect_to_signed(302, &stored(repository, tag, &asset.name)))
+    }
+
     fn described(&self, repository: &str, tag: &str, asset: &Asset) -> Value {
         let path = format!("/{repository}/releases/download/{tag}/{}", asset.name);
         let digest = asset.has_digest.then(|| format!("sha256:{}", asset.content.sha256_hex()));
         json!({
             "url": self.site.url(&format!("/api/v3/repos/{repository}/releases/assets/{}", asset.id)),
-            "id": asset.id,
-            "name": asset.name,
-            "state": "uploaded",
-            "content_type": "application/octet-stream",
-            "size": asset.content.size(),
-            "digest": digest,
+            "id": asset.id, "name": asset.name, "size": asset.content.size(), "digest": digest,
+            "state": "uploaded", "content_type": "application/octet-stream",
             "updated_at": format!("2026-01-01T00:{:02}:{:02}Z", asset.id / 60, asset.id % 60),
             "browser_download_url": self.site.url(&path),
         })
     }
-
-    /// One asset, by its number.
-    fn asset(&self, request: &Recorded, repository: &str, id: &str) -> Answer {
-        let state = lock(&self.state);
-        if state.private.get(repository).is_some_and(|token| !has_token(request, token)) {
-            return missing();
-        }
-        let of_repository = state.releases.iter().filter(|((name, _), _)| name == repository);
-        let mut assets = of_repository.flat_map(|((_, tag), assets)| assets.iter().map(move |a| (tag, a)));
-        let Some((tag, asset)) = assets.find(|(_, asset)| asset.id.to_string() == id) else {
-            return missing();
-        };
-        if request.header("accept") != Some("application/octet-stream") {
-            return super::json(200, &self.described(repository, tag, asset));
-        }
-        let target = self.store.url(&Control::signed_path(&stored(repository, tag, &asset.name)));
-        Answer::empty(302).with("Location", self.store.sign(&target))
-    }
 }
 
 impl State {
-    /// The tag that sorts last.
-    fn newest(&self, repository: &str) -> String {
-        let tags = self.releases.keys().filter(|(name, _)| name == repository);
-        tags.map(|(_, tag)| tag.clone()).max().unwrap_or_default()
-    }
-
-    fn release(&self, request: &Recorded, repository: &str, tag: &str) -> Option<&[Asset]> {
-        if self.private.get(repository).is_some_and(|token| !has_token(request, token)) {
-            return None;
+    /// The assets of a repository with their tags, if the request may see it.
+    fn assets(&self, request: &Recorded, repository: &str) -> Result<Vec<(&str, &Asset)>, Answer> {
+        if !is_admitted(request, self.private.get(repository)) {
+            return Err(missing());
         }
-        self.releases.get(&(repository.to_owned(), tag.to_owned())).map(Vec::as_slice)
+        let releases = self.releases.iter().filter(|((name, _), _)| name == repository);
+        Ok(releases.flat_map(|((_, tag), assets)| assets.iter().map(move |a| (tag.as_str(), a))).collect())
     }
+}
+
+impl Limit {
+    fn refusal(&self) -> Answer {
+        let refused = |status, message: &str| Answer::json(status, &json!({"message": message}));
+        match self {
+            Self::Primary(reset) => refused(
+                403,
+                "API rate limit exceeded. (But here's the good news: Authenticated requests get a higher rate limit.)",
+            )
+            .with("X-RateLimit-Limit", "60")
+            .with("X-RateLimit-Remaining", "0")
+            .with("X-RateLimit-Reset", reset.to_string()),
+            Self::Secondary { status, seconds } => refused(
+                *status,
+                "You have exceeded a secondary rate limit. Please wait before you try again.",
+            )
+            .with("X-RateLimit-Remaining", "57")
+            .with("Retry-After", seconds.to_string()),
+        }
+    }
+}
+
+fn missing() -> Answer {
+    Answer::json(404, &json!({"message": "Not Found", "status": "404"}))
 }

@@ -1,58 +1,27 @@
-//! The Hugging Host Hub: repositories with branches and commits, their listings, and the way to their files.
+//! The Hugging Face Hub: model repositories with branches and commits, their listings, and the way to their files.
 //!
-//! Imitated, as of 2026:
-//! - `GET /api/models/REPO/tree/REV[/DIR]?recursive=&limit=&cursor=`: a page of the listing; `Link: <…>; rel="next"`
-//!   leads to the next one. `/api/datasets/…` and `/api/spaces/…` are the same.
+//! Emulated, as of 2026:
+//! - `GET /api/models/REPO/tree/REV[/DIR]?recursive=&limit=&cursor=`: a page of the listing; `Link: <…>; rel="next"` leads to
+//!   the next one.
 //! - `GET /api/models/REPO[/revision/REV]?blobs=true`: the repository, with every file's size and digest.
-//! - `/REPO/resolve/REV/PATH` (`/datasets/REPO/resolve/…`): a large file is a 302 to a signed URL on the store and the
-//!   redirect alone carries `X-Repo-Commit`, `X-Linked-Etag` (quoted SHA-256), `X-Linked-Size` and `X-Xet-Hash`; a small
-//!   one is a 307 with a relative `Location` whose query belongs to it.
-//! - 401 and 403 with `X-Error-Code` and `X-Error-Message`; a private repository is "not found" to strangers.
+//! - `/REPO/resolve/REV/PATH`: a large file is a 302 to a signed URL on the store. Only this redirect carries
+//!   `X-Repo-Commit`, `X-Linked-Etag` (quoted SHA-256), `X-Linked-Size` and `X-Xet-Hash`. A small file is a 307 with a
+//!   relative `Location`, whose query is part of the address.
+//! - 401 and 403 with `X-Error-Code` and `X-Error-Message`; a private repository is "not found" without a token.
 //! - 429 with `RateLimit` and `RateLimit-Policy`, separately for the API and for `resolve`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use sha1::{Digest as _, Sha1};
 
-use super::{Host, has_token, query};
-use crate::answer::{Answer, Asked, Resource, honest};
+use super::{flag, is_admitted, query, serve};
+use crate::answer::Answer;
 use crate::content::{Content, hex};
-use crate::control::Control;
+use crate::control::{Control, Host};
 use crate::counters::lock;
 use crate::request::{Recorded, percent_encode};
-
-/// What kind of repository.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// `OWNER/NAME`.
-    Model,
-    /// `datasets/OWNER/NAME`.
-    Dataset,
-    /// `spaces/OWNER/NAME`.
-    Space,
-}
-
-impl Kind {
-    fn plural(self) -> &'static str {
-        match self {
-            Self::Model => "models",
-            Self::Dataset => "datasets",
-            Self::Space => "spaces",
-        }
-    }
-
-    /// What stands before the name in a web address.
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Model => "",
-            Self::Dataset => "datasets/",
-            Self::Space => "spaces/",
-        }
-    }
-}
 
 /// A handle to a mounted Hub.
 #[derive(Clone, Debug)]
@@ -60,20 +29,21 @@ pub struct Hub(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Where the Hub itself answers.
+    /// The origin of the Hub itself.
     hub: Control,
     store: Control,
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    repositories: BTreeMap<(Kind, String), Repository>,
+    repositories: BTreeMap<String, Repository>,
+    /// The most entries on a page of a listing.
     page: usize,
     limits: BTreeMap<&'static str, Limit>,
 }
 
-/// How many requests of a kind are still answered, and what the refusal then says.
+/// The requests of a kind that are still answered, and the wait that the refusal then declares.
 #[derive(Debug)]
 struct Limit {
     left: u64,
@@ -82,422 +52,329 @@ struct Limit {
 
 #[derive(Debug, Default)]
 struct Repository {
-    /// Branches and tags.
+    /// The commits of branches.
     references: BTreeMap<String, String>,
-    commits: BTreeMap<String, BTreeMap<String, Stored>>,
+    commits: BTreeMap<String, Files>,
     access: Access,
 }
+
+type Files = BTreeMap<String, Stored>;
 
 #[derive(Debug, Default)]
 enum Access {
     #[default]
     Public,
-    /// Its listing is public, its files want the token of somebody who accepted the licence.
+    /// The listing is public; the files require this token, of a user who accepted the licence.
     Gated(String),
-    /// It does not exist for whoever has no such token.
+    /// The repository does not exist without this token.
     Private(String),
 }
 
 #[derive(Clone, Debug)]
 struct Stored {
     content: Content,
-    /// The git object's name: of the content, or of its pointer.
+    /// The name of the git object: of the content, or of a large file's pointer.
     oid: String,
-    /// The store's URL without a signature, for a large file.
-    target: Option<String>,
+    is_large: bool,
 }
 
 impl Hub {
-    /// Lets `hub` answer as the Hub does, with the large files behind signed URLs on `store`.
+    /// Mounts the Hub on `hub`, with the large files behind signed URLs on `store`.
     pub fn mount(hub: &Control, store: &Control) -> Self {
-        let state = State { repositories: BTreeMap::new(), page: 1000, limits: BTreeMap::new() };
+        let state = State { page: 1000, ..State::default() };
         let shared = Shared { hub: hub.clone(), store: store.clone(), state: Mutex::new(state) };
-        let host = Self(Arc::new(shared));
-        lock(&hub.shared().hosts).push(Arc::clone(&host.0) as Arc<dyn Host>);
-        host
+        Self(hub.mount(shared))
     }
 
-    /// Puts files into a model repository's branch as a new commit, beside what the branch already has; returns the
-    /// commit. Files with the endings of text are small ones.
-    pub fn commit(&self, repository: &str, branch: &str, files: &[(&str, Content)]) -> String {
-        self.commit_to(Kind::Model, repository, branch, files)
+    /// Adds files to a repository's branch, as a new commit; returns the commit. Files with the extension of a text are
+    /// small ones.
+    pub fn commit(&self, name: &str, branch: &str, files: &[(&str, Content)]) -> String {
+        self.change(name, branch, |tree| {
+            for (path, content) in files {
+                tree.insert((*path).to_owned(), self.store(path, content));
+            }
+        })
     }
 
-    /// [`Hub::commit`] for any kind of repository.
-    pub fn commit_to(&self, kind: Kind, name: &str, branch: &str, files: &[(&str, Content)]) -> String {
+    /// Removes a file from a branch, as a new commit.
+    pub fn remove(&self, name: &str, branch: &str, path: &str) {
+        self.change(name, branch, |tree| {
+            tree.remove(path);
+        });
+    }
+
+    fn change(&self, name: &str, branch: &str, change: impl FnOnce(&mut Files)) -> String {
         let mut state = lock(&self.0.state);
-        let repository = state.repositories.entry((kind, name.to_owned())).or_default();
+        let repository = state.repositories.entry(name.to_owned()).or_default();
         let parent = repository.references.get(branch).cloned().unwrap_or_default();
         let mut tree = repository.commits.get(&parent).cloned().unwrap_or_default();
-        for (path, content) in files {
-            tree.insert((*path).to_owned(), self.store(path, content));
-        }
-        let mut listing = String::new();
-        for (path, file) in &tree {
-            let _ = writeln!(listing, "{path} {}", file.oid);
-        }
-        let commit = hex(&Sha1::digest(format!("{}{name} {parent}\n{listing}", kind.prefix())));
+        change(&mut tree);
+        let listing: Vec<String> = tree.iter().map(|(path, file)| format!("{path} {}\n", file.oid)).collect();
+        let commit = hex(&Sha1::digest(format!("{name} {parent}\n{}", listing.concat())));
         repository.references.insert(branch.to_owned(), commit.clone());
         repository.commits.insert(commit.clone(), tree);
         commit
     }
 
-    /// Removes a file from a branch, as a new commit.
-    pub fn remove(&self, name: &str, branch: &str, path: &str) {
-        let mut state = lock(&self.0.state);
-        let Some(repository) = state.repositories.get_mut(&(Kind::Model, name.to_owned())) else { return };
-        let parent = repository.references.get(branch).cloned().unwrap_or_default();
-        let mut tree = repository.commits.get(&parent).cloned().unwrap_or_default();
-        tree.remove(path);
-        let commit = hex(&Sha1::digest(format!("{name} {parent} without {path}")));
-        repository.references.insert(branch.to_owned(), commit.clone());
-        repository.commits.insert(commit, tree);
-    }
-
-    /// Names a commit of a model repository.
-    pub fn tag(&self, name: &str, tag: &str, commit: &str) {
-        if let Some(repository) = lock(&self.0.state).repositories.get_mut(&(Kind::Model, name.to_owned())) {
-            repository.references.insert(tag.to_owned(), commit.to_owned());
-        }
-    }
-
-    /// The files of this model repository want the token of somebody who has accepted its licence.
+    /// Gates a repository: its files require this token, of a user who accepted the licence.
     pub fn gate(&self, name: &str, token: &str) {
         self.restrict(name, Access::Gated(token.to_owned()));
     }
 
-    /// This model repository does not exist for whoever comes without this token.
+    /// Makes a repository private: it does not exist without this token.
     pub fn hide(&self, name: &str, token: &str) {
         self.restrict(name, Access::Private(token.to_owned()));
     }
 
     fn restrict(&self, name: &str, access: Access) {
-        let mut state = lock(&self.0.state);
-        state.repositories.entry((Kind::Model, name.to_owned())).or_default().access = access;
+        lock(&self.0.state).repositories.entry(name.to_owned()).or_default().access = access;
     }
 
-    /// How many entries a page of a listing has at most; 1000 unless said.
+    /// Sets the most entries on a page of a listing; 1000 by default.
     pub fn page(&self, entries: usize) {
         lock(&self.0.state).page = entries.max(1);
     }
 
-    /// After so many more requests to the API, 429 with this wait in seconds, until [`Hub::unlimit`].
+    /// After `left` more requests to the API, answers 429 with this wait in seconds, until [`Hub::unlimit`].
     pub fn limit_api(&self, left: u64, seconds: u64) {
         lock(&self.0.state).limits.insert("api", Limit { left, seconds });
     }
 
-    /// After so many more requests for files, 429 with this wait in seconds, until [`Hub::unlimit`].
+    /// After `left` more requests for files, answers 429 with this wait in seconds, until [`Hub::unlimit`].
     pub fn limit_resolvers(&self, left: u64, seconds: u64) {
         lock(&self.0.state).limits.insert("resolvers", Limit { left, seconds });
     }
 
-    /// No limits any more.
+    /// Lifts the limits.
     pub fn unlimit(&self) {
         lock(&self.0.state).limits.clear();
     }
 
-    /// The path on the store under which the bytes of a large file lie: where to set injections, read counters.
+    /// The path of a large file's bytes on the store: the key of their faults and counters.
     pub fn stored_path(content: &Content) -> String {
         Control::signed_path(&xet_path(content))
     }
 
     fn store(&self, path: &str, content: &Content) -> Stored {
-        if is_small(path) {
-            let bytes = content.to_vec();
-            return Stored { content: content.clone(), oid: blob_name(&bytes), target: None };
+        let small = [".json", ".txt", ".md", ".py", ".yaml", ".gitattributes"];
+        let is_large = !small.iter().any(|extension| path.ends_with(extension));
+        // The git object of a large file is its pointer.
+        let object = if is_large { pointer(content).into_bytes() } else { content.to_vec() };
+        if is_large {
+            self.0.store.store_signed(&xet_path(content), content.clone());
         }
-        // The file's git object is a pointer, and that is what its name is computed of.
-        let pointer = pointer(content);
-        let target = self.0.store.store_signed(&xet_path(content), content.clone());
-        Stored { content: content.clone(), oid: blob_name(pointer.as_bytes()), target: Some(target) }
+        let blob = [format!("blob {}\0", object.len()).into_bytes(), object].concat();
+        Stored { content: content.clone(), oid: hex(&Sha1::digest(blob)), is_large }
     }
 }
 
 /// The text that git holds in place of a large file.
 fn pointer(content: &Content) -> String {
-    format!(
-        "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n",
-        content.sha256_hex(),
-        content.size()
-    )
-}
-
-/// The name of a git object with these bytes.
-fn blob_name(bytes: &[u8]) -> String {
-    let mut hasher = Sha1::new();
-    hasher.update(format!("blob {}\0", bytes.len()));
-    hasher.update(bytes);
-    hex(&hasher.finalize())
+    let (sha256, size) = (content.sha256_hex(), content.size());
+    format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n")
 }
 
 fn xet_path(content: &Content) -> String {
     format!("/xet/{}", xet_hash(content))
 }
 
-/// Like a digest to look at, and not the file's SHA-256: clients have taken one for the other.
+/// Looks like the file's SHA-256 and is not: a client has to tell them apart.
 fn xet_hash(content: &Content) -> String {
     content.sha256_hex().chars().rev().collect()
 }
 
-fn is_small(path: &str) -> bool {
-    [".json", ".txt", ".md", ".py", ".yaml", ".gitattributes"].iter().any(|ending| path.ends_with(ending))
-}
-
 impl Host for Shared {
-    fn answer(&self, request: &Recorded) -> Option<Answer> {
+    fn answer(&self, request: &Recorded) -> Option<Result<Answer, Answer>> {
         let path = request.path.strip_prefix('/')?;
-        if let Some(rest) = path.strip_prefix("api/resolve-cache/") {
+        if let Some(rest) = path.strip_prefix("api/resolve-cache/models/") {
             return Some(self.cached(request, rest));
         }
-        if let Some(rest) = path.strip_prefix("api/") {
-            return self.api(request, rest);
+        if let Some(rest) = path.strip_prefix("api/models/") {
+            let mut words = rest.splitn(3, '/');
+            let name = format!("{}/{}", words.next()?, words.next()?);
+            return Some(self.api(request, &name, words.next().unwrap_or("revision/main")));
         }
-        let (kind, rest) = [Kind::Dataset, Kind::Space]
-            .into_iter()
-            .find_map(|kind| Some((kind, path.strip_prefix(kind.prefix())?)))
-            .unwrap_or((Kind::Model, path));
-        let (name, rest) = rest.split_once("/resolve/")?;
-        Some(self.resolve(request, kind, name, rest))
+        let (name, rest) = path.split_once("/resolve/")?;
+        Some(self.resolve(request, name, rest))
     }
 }
 
 impl Shared {
-    fn api(&self, request: &Recorded, rest: &str) -> Option<Answer> {
-        let kinds = [Kind::Model, Kind::Dataset, Kind::Space];
-        let (kind, rest) = kinds
-            .into_iter()
-            .find_map(|kind| Some((kind, rest.strip_prefix(kind.plural())?.strip_prefix('/')?)))?;
-        if let Some(refusal) = self.refusal("api") {
-            return Some(refusal);
-        }
-        let mut words = rest.splitn(3, '/');
-        let name = format!("{}/{}", words.next()?, words.next()?);
-        let rest = words.next().unwrap_or("revision/main");
-        let state = lock(&self.state);
-        let repository = match state.find(request, kind, &name, false) {
-            Ok(repository) => repository,
-            Err(answer) => return Some(answer),
-        };
+    fn api(&self, request: &Recorded, name: &str, rest: &str) -> Result<Answer, Answer> {
+        let mut state = lock(&self.state);
+        state.count("api")?;
+        let repository = state.find(request, name)?;
         if let Some(rest) = rest.strip_prefix("tree/") {
-            Some(match repository.locate(rest) {
-                Ok((commit, directory)) => self.tree(request, state.page, repository, &commit, directory),
-                Err(answer) => answer,
-            })
+            let (commit, directory) = repository.locate(rest)?;
+            self.tree(request, state.page, &repository.commits[&commit], directory)
+        } else if let Some(revision) = rest.strip_prefix("revision/") {
+            let (commit, _) = repository.locate(revision)?;
+            Ok(info(request, name, repository, &commit))
         } else {
-            let revision = rest.strip_prefix("revision/")?;
-            Some(match repository.locate(revision) {
-                Ok((commit, _)) => info(request, &name, repository, &commit),
-                Err(answer) => answer,
-            })
+            Err(refusal(404, "EntryNotFound", "Entry not found"))
         }
     }
 
-    /// A page of a listing. The cursor is opaque to clients; here it is the first entry's number.
+    /// A page of a listing. The cursor, opaque to clients, is the number of the first entry.
     fn tree(
         &self,
         request: &Recorded,
         page: usize,
-        repository: &Repository,
-        commit: &str,
+        files: &Files,
         directory: &str,
-    ) -> Answer {
-        let is_deep = query(request, "recursive").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let files = &repository.commits[commit];
-        let mut entries: BTreeMap<String, Value> = BTreeMap::new();
+    ) -> Result<Answer, Answer> {
+        let is_deep = flag(request, "recursive");
         let below = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        let mut entries: BTreeMap<&str, Value> = BTreeMap::new();
         for (path, file) in files.iter().filter(|(path, _)| path.starts_with(&below)) {
-            let inner = &path[below.len()..];
-            let mut folder = below.clone();
-            let mut words: Vec<&str> = inner.split('/').collect();
-            words.pop();
-            for word in words.iter().take(if is_deep { words.len() } else { 1 }) {
-                folder.push_str(word);
-                let oid = hex(&Sha1::digest(&folder));
-                let entry = json!({"type": "directory", "oid": oid, "size": 0, "path": folder});
-                entries.insert(folder.clone(), entry);
-                folder.push('/');
+            let slashes = path.match_indices('/').map(|(at, _)| at).filter(|at| *at >= below.len());
+            for folder in slashes.map(|at| &path[..at]).take(if is_deep { usize::MAX } else { 1 }) {
+                let oid = hex(&Sha1::digest(folder));
+                entries.insert(folder, json!({"type": "directory", "oid": oid, "size": 0, "path": folder}));
             }
-            if is_deep || words.is_empty() {
-                entries.insert(path.clone(), file.listed(path));
+            if is_deep || !path[below.len()..].contains('/') {
+                entries.insert(path, file.listed(path));
             }
         }
         if entries.is_empty() && !directory.is_empty() {
-            return refused(404, "EntryNotFound", "Entry not found");
+            return Err(refusal(404, "EntryNotFound", "Entry not found"));
         }
-        let from = query(request, "cursor").and_then(|cursor| cursor.parse::<usize>().ok()).unwrap_or(0);
-        let limit = query(request, "limit").and_then(|limit| limit.parse().ok()).unwrap_or(page).min(page);
+        let number = |name| query(request, name).and_then(|value| value.parse::<usize>().ok());
+        let (from, limit) = (number("cursor").unwrap_or(0), number("limit").unwrap_or(page).min(page));
         let total = entries.len();
         let shown: Vec<Value> = entries.into_values().skip(from).take(limit).collect();
-        let mut answer = super::json(200, &Value::Array(shown));
+        let mut answer = Answer::json(200, &Value::Array(shown));
         if from + limit < total {
-            let mut next = format!("{}?", self.hub.url(&request.path));
-            for (name, value) in request
-                .query
-                .iter()
-                .flat_map(|query| query.split('&'))
-                .filter_map(|pair| pair.split_once('='))
-            {
-                if name != "cursor" {
-                    let _ = write!(next, "{name}={value}&");
-                }
-            }
-            let _ = write!(next, "cursor={}", from + limit);
-            answer.set("Link", format!("<{next}>; rel=\"next\""));
+            let pairs = request.query.iter().flat_map(|query| query.split('&'));
+            let kept: Vec<&str> = pairs.filter(|pair| !pair.starts_with("cursor=")).collect();
+            let cursor = format!("cursor={}", from + limit);
+            let query = [kept.as_slice(), &[cursor.as_str()]].concat().join("&");
+            answer.set("Link", format!("<{}?{query}>; rel=\"next\"", self.hub.url(&request.path)));
         }
-        answer
+        Ok(answer)
     }
 
-    fn resolve(&self, request: &Recorded, kind: Kind, name: &str, rest: &str) -> Answer {
-        if let Some(refusal) = self.refusal("resolvers") {
-            return refusal;
-        }
-        let state = lock(&self.state);
-        let repository = match state.find(request, kind, name, true) {
-            Ok(repository) => repository,
-            Err(answer) => return answer,
-        };
-        let (commit, path) = match repository.locate(rest) {
-            Ok(found) => found,
-            Err(answer) => return answer,
-        };
-        let Some(file) = repository.commits[&commit].get(path) else {
-            return refused(404, "EntryNotFound", "Entry not found").with("X-Repo-Commit", commit);
-        };
-        let answer = Answer::empty(if file.target.is_some() { 302 } else { 307 })
-            .with("X-Repo-Commit", commit.clone())
-            .with("Accept-Ranges", "bytes");
+    fn resolve(&self, request: &Recorded, name: &str, rest: &str) -> Result<Answer, Answer> {
+        let mut state = lock(&self.state);
+        state.count("resolvers")?;
+        let repository = state.find_files(request, name)?;
+        let (commit, path) = repository.locate(rest)?;
+        let file = repository.commits[&commit]
+            .get(path)
+            .ok_or_else(|| refusal(404, "EntryNotFound", "Entry not found").with("X-Repo-Commit", &commit))?;
         let size = file.content.size().to_string();
-        match &file.target {
-            Some(target) => answer
-                .with("X-Linked-Size", size)
-                .with("X-Linked-Etag", format!("\"{}\"", file.content.sha256_hex()))
+        let answer = if file.is_large {
+            let linked = format!("\"{}\"", file.content.sha256_hex());
+            self.store
+                .redirect_to_signed(302, &xet_path(&file.content))
+                .with("X-Linked-Etag", linked)
                 .with("X-Xet-Hash", xet_hash(&file.content))
-                .with("Location", self.store.sign(target)),
-            None => answer
-                .with("X-Linked-Size", size)
-                .with("X-Linked-Etag", format!("\"{}\"", file.oid))
-                .with("ETag", format!("\"{}\"", file.oid))
-                .with(
-                    "Location",
-                    percent_encode(&format!("/api/resolve-cache/{}/{name}/{commit}/{path}", kind.plural()))
-                        + "?"
-                        + &format!("etag=%22{}%22", file.oid),
-                ),
-        }
+        } else {
+            let path = percent_encode(&format!("/api/resolve-cache/models/{name}/{commit}/{path}"));
+            Answer::empty(307)
+                .with("X-Linked-Etag", file.etag())
+                .with("ETag", file.etag())
+                .with("Location", format!("{path}?etag=%22{}%22", file.oid))
+        };
+        Ok(answer.with("X-Repo-Commit", commit).with("X-Linked-Size", size).with("Accept-Ranges", "bytes"))
     }
 
-    /// A small file's bytes: `models/OWNER/NAME/COMMIT/PATH`, and the query is part of the address.
-    fn cached(&self, request: &Recorded, rest: &str) -> Answer {
-        let missing = || refused(404, "EntryNotFound", "Entry not found");
-        let mut words = rest.splitn(5, '/');
-        let found = (|| {
-            let plural = words.next()?;
-            let kind =
-                [Kind::Model, Kind::Dataset, Kind::Space].into_iter().find(|kind| kind.plural() == plural)?;
-            let name = format!("{}/{}", words.next()?, words.next()?);
-            Some((kind, name, words.next()?, words.next()?))
-        })();
-        let Some((kind, name, commit, path)) = found else { return missing() };
+    /// The bytes of a small file: `OWNER/NAME/COMMIT/PATH`, and the query is part of the address.
+    fn cached(&self, request: &Recorded, rest: &str) -> Result<Answer, Answer> {
+        let missing = || refusal(404, "EntryNotFound", "Entry not found");
+        let words: Vec<&str> = rest.splitn(4, '/').collect();
+        let [owner, name, commit, path] = words[..] else { return Err(missing()) };
         let state = lock(&self.state);
-        let repository = match state.find(request, kind, &name, true) {
-            Ok(repository) => repository,
-            Err(answer) => return answer,
-        };
+        let repository = state.find_files(request, &format!("{owner}/{name}"))?;
         let file = repository.commits.get(commit).and_then(|files| files.get(path));
         let etag = query(request, "etag");
-        let Some(file) = file.filter(|file| etag == Some(format!("\"{}\"", file.oid))) else {
-            return missing();
-        };
-        let resource = Resource { content: file.content.clone(), etag: format!("\"{}\"", file.oid) };
-        let asked = Asked {
-            range: request.range.clone().filter(|_| !request.is_head()),
-            if_range: request.header("if-range").map(str::to_owned),
-        };
-        honest(&asked, &resource).with("X-Repo-Commit", commit)
-    }
-
-    fn refusal(&self, what: &'static str) -> Option<Answer> {
-        let mut state = lock(&self.state);
-        let limit = state.limits.get_mut(what)?;
-        if limit.left > 0 {
-            limit.left -= 1;
-            return None;
-        }
-        let message = "You have reached the rate limit. Log in or retry later.";
-        Some(
-            super::json(429, &json!({"error": message}))
-                .with("RateLimit", format!("\"{what}\";r=0;t={}", limit.seconds))
-                .with("RateLimit-Policy", format!("\"fixed window\";\"{what}\";q=3000;w=300")),
-        )
+        let file = file.filter(|file| etag == Some(file.etag())).ok_or_else(missing)?;
+        Ok(serve(request, &file.content, file.etag()).with("X-Repo-Commit", commit))
     }
 }
 
 impl State {
-    /// The repository, for whoever may see it; its files, too, if that is asked for.
-    fn find(
-        &self,
-        request: &Recorded,
-        kind: Kind,
-        name: &str,
-        wants_files: bool,
-    ) -> Result<&Repository, Answer> {
-        let hidden =
-            || refused(401, "RepoNotFound", "Repository not found, or it is private: log in to see it.");
-        let repository = self.repositories.get(&(kind, name.to_owned())).ok_or_else(hidden)?;
-        match &repository.access {
-            Access::Private(token) if !has_token(request, token) => Err(hidden()),
-            Access::Gated(token) if wants_files && !has_token(request, token) => {
-                let is_stranger = request.header("authorization").is_none();
-                let message = if is_stranger {
-                    format!("Access to model {name} is restricted. You must be authenticated to access it.")
-                } else {
-                    format!("Access to model {name} is restricted and you are not in the authorized list.")
-                };
-                Err(refused(if is_stranger { 401 } else { 403 }, "GatedRepo", &message))
-            }
-            _ => Ok(repository),
+    /// Counts a request against a limit.
+    fn count(&mut self, kind: &'static str) -> Result<(), Answer> {
+        let Some(limit) = self.limits.get_mut(kind) else { return Ok(()) };
+        if limit.left > 0 {
+            limit.left -= 1;
+            return Ok(());
         }
+        let message = "You have reached the rate limit. Log in or retry later.";
+        Err(Answer::json(429, &json!({"error": message}))
+            .with("RateLimit", format!("\"{kind}\";r=0;t={}", limit.seconds))
+            .with("RateLimit-Policy", format!("\"fixed window\";\"{kind}\";q=3000;w=300")))
+    }
+
+    /// The repository, if the request may see it.
+    fn find(&self, request: &Recorded, name: &str) -> Result<&Repository, Answer> {
+        let found = self.repositories.get(name).filter(|repository| match &repository.access {
+            Access::Private(token) => is_admitted(request, Some(token)),
+            Access::Public | Access::Gated(_) => true,
+        });
+        let message = "Repository not found, or it is private: log in to see it.";
+        found.ok_or_else(|| refusal(401, "RepoNotFound", message))
+    }
+
+    /// The repository, if the request may have its files.
+    fn find_files(&self, request: &Recorded, name: &str) -> Result<&Repository, Answer> {
+        let repository = self.find(request, name)?;
+        let Access::Gated(token) = &repository.access else { return Ok(repository) };
+        if is_admitted(request, Some(token)) {
+            return Ok(repository);
+        }
+        let (status, reason) = match request.header("authorization") {
+            None => (401, "You must be authenticated to access it."),
+            Some(_) => (403, "You are not in the authorized list."),
+        };
+        let message = format!("Access to model {name} is restricted. {reason}");
+        Err(refusal(status, "GatedRepo", &message))
     }
 }
 
 impl Repository {
-    /// The commit that a revision stands for, and what follows the revision. A branch's name may have slashes, as they are
-    /// or encoded: the longest one that fits is meant.
+    /// The commit of the revision that `rest` begins with, and the path after it. A branch's name may contain slashes, so the
+    /// longest one that fits is taken.
     fn locate<'a>(&self, rest: &'a str) -> Result<(String, &'a str), Answer> {
-        let split = |name: &str| {
+        let after = |name: &str| {
             let after = rest.strip_prefix(name)?;
             if after.is_empty() { Some("") } else { after.strip_prefix('/') }
         };
-        let by_reference =
-            self.references.iter().filter_map(|(name, commit)| Some((name, commit, split(name)?)));
-        if let Some((_, commit, path)) = by_reference.max_by_key(|(name, ..)| name.len()) {
-            return Ok((commit.clone(), path));
-        }
-        self.commits
-            .keys()
-            .find_map(|commit| Some((commit.clone(), split(commit)?)))
-            .ok_or_else(|| refused(404, "RevisionNotFound", "Invalid rev id"))
+        let references = self.references.iter();
+        let revisions = references.chain(self.commits.keys().map(|commit| (commit, commit)));
+        revisions
+            .filter_map(|(name, commit)| Some((name.len(), commit.clone(), after(name)?)))
+            .max_by_key(|(length, ..)| *length)
+            .map(|(_, commit, path)| (commit, path))
+            .ok_or_else(|| refusal(404, "RevisionNotFound", "Invalid rev id"))
     }
 }
 
 impl Stored {
-    /// The entry of a listing.
+    fn etag(&self) -> String {
+        format!("\"{}\"", self.oid)
+    }
+
+    /// The entry in a listing.
     fn listed(&self, path: &str) -> Value {
         let mut entry = json!({"type": "file", "oid": self.oid, "size": self.content.size(), "path": path});
-        if self.target.is_some() {
-            entry["lfs"] = json!({
-                "oid": self.content.sha256_hex(),
-                "size": self.content.size(),
-                "pointerSize": pointer(&self.content).len(),
-            });
+        if self.is_large {
+            entry["lfs"] = self.lfs("oid");
             entry["xetHash"] = xet_hash(&self.content).into();
         }
         entry
     }
+
+    /// The description of a large file, with its digest under this key.
+    fn lfs(&self, digest: &str) -> Value {
+        let (sha256, size) = (self.content.sha256_hex(), self.content.size());
+        json!({digest: sha256, "size": size, "pointerSize": pointer(&self.content).len()})
+    }
 }
 
 fn info(request: &Recorded, name: &str, repository: &Repository, commit: &str) -> Answer {
-    let has_blobs = query(request, "blobs").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let has_blobs = flag(request, "blobs");
     let siblings: Vec<Value> = repository.commits[commit]
         .iter()
         .map(|(path, file)| {
@@ -505,41 +382,26 @@ fn info(request: &Recorded, name: &str, repository: &Repository, commit: &str) -
             if has_blobs {
                 sibling["size"] = file.content.size().into();
                 sibling["blobId"] = file.oid.clone().into();
-                if file.target.is_some() {
-                    sibling["lfs"] = json!({
-                        "sha256": file.content.sha256_hex(),
-                        "size": file.content.size(),
-                        "pointerSize": pointer(&file.content).len(),
-                    });
+                if file.is_large {
+                    sibling["lfs"] = file.lfs("sha256");
                 }
             }
             sibling
         })
         .collect();
-    let gated: Value =
-        if matches!(repository.access, Access::Gated(_)) { "auto".into() } else { false.into() };
-    super::json(
-        200,
-        &json!({
-            "_id": &commit[..24],
-            "id": name,
-            "modelId": name,
-            "author": name.split('/').next(),
-            "sha": commit,
-            "private": matches!(repository.access, Access::Private(_)),
-            "gated": gated,
-            "disabled": false,
-            "tags": [],
-            "downloads": 0,
-            "likes": 0,
-            "siblings": siblings,
-        }),
-    )
-    .with("X-Repo-Commit", commit)
+    let is_gated = matches!(repository.access, Access::Gated(_));
+    let described = json!({
+        "_id": &commit[..24], "id": name, "modelId": name, "author": name.split('/').next(), "sha": commit,
+        "private": matches!(repository.access, Access::Private(_)),
+        "gated": if is_gated { Value::from("auto") } else { false.into() },
+        "disabled": false, "tags": [], "downloads": 0, "likes": 0,
+        "siblings": siblings,
+    });
+    Answer::json(200, &described).with("X-Repo-Commit", commit)
 }
 
-fn refused(status: u16, code: &str, message: &str) -> Answer {
-    super::json(status, &json!({"error": message}))
+fn refusal(status: u16, code: &str, message: &str) -> Answer {
+    Answer::json(status, &json!({"error": message}))
         .with("X-Error-Code", code)
         .with("X-Error-Message", message)
 }

@@ -1,8 +1,8 @@
-//! A registry of the OCI distribution specification, as far as blobs go.
+//! A registry of the OCI distribution specification: its blobs, and its tokens.
 //!
-//! - `GET /v2/NAME/blobs/sha256:HEX` and HEAD: the bytes with ranges, or a 307 to a signed URL on the store.
-//! - 401 with `WWW-Authenticate: Bearer realm="…",service="…",scope="repository:NAME:pull"` where a repository wants it, and
-//!   `GET /token?service=&scope=` that gives a token for it: to anybody, or to whoever knows the name and the password.
+//! - `GET` and `HEAD /v2/NAME/blobs/sha256:HEX`: the bytes with ranges, or 307 to a signed URL on the store.
+//! - A guarded repository: 401 with `WWW-Authenticate: Bearer realm="…",service="…",scope="repository:NAME:pull"`. Its token
+//!   comes from `GET /token?service=&scope=`, for every client or only with a name and a password.
 //! - 404 with `{"errors":[{"code":"BLOB_UNKNOWN"}]}`.
 
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use super::{Host, has_token, query};
-use crate::answer::{Answer, Asked, Resource, honest};
+use super::{is_admitted, query, serve};
+use crate::answer::Answer;
 use crate::content::{Content, hex};
-use crate::control::Control;
+use crate::control::{Control, Host};
 use crate::counters::lock;
 use crate::request::Recorded;
 
@@ -24,25 +24,24 @@ pub struct Registry(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     site: Control,
-    /// Where blobs are redirected to; served by the registry itself without one.
+    /// The origin that blobs are redirected to; without one the registry serves them itself.
     store: Option<Control>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// The blobs by repository and digest.
     blobs: BTreeMap<(String, String), Content>,
-    /// Repositories that want a token, and the `Authorization` that the token service wants for it, if any.
+    /// The repositories that require a token, and the `Authorization` that the token service requires, if any.
     guarded: BTreeMap<String, Option<String>>,
 }
 
 impl Registry {
-    /// Lets `site` answer as a registry does. With a store, blobs lie there behind signed URLs.
+    /// Mounts a registry on `site`. With a store, blobs lie there behind signed URLs.
     pub fn mount(site: &Control, store: Option<&Control>) -> Self {
         let shared = Shared { site: site.clone(), store: store.cloned(), state: Mutex::default() };
-        let host = Self(Arc::new(shared));
-        lock(&site.shared().hosts).push(Arc::clone(&host.0) as Arc<dyn Host>);
-        host
+        Self(site.mount(shared))
     }
 
     /// Puts a blob into a repository; returns its digest, `sha256:…`.
@@ -55,12 +54,12 @@ impl Registry {
         digest
     }
 
-    /// Requests for this repository want a token, which the registry's own service gives to anybody.
+    /// Requires a token for this repository. The registry's own service gives it to every client.
     pub fn guard(&self, repository: &str) {
         lock(&self.0.state).guarded.insert(repository.to_owned(), None);
     }
 
-    /// As [`Registry::guard`], but only to whoever sends this `Authorization`.
+    /// As [`Registry::guard`], but the service requires this `Authorization`.
     pub fn guard_with(&self, repository: &str, authorization: &str) {
         lock(&self.0.state).guarded.insert(repository.to_owned(), Some(authorization.to_owned()));
     }
@@ -71,65 +70,59 @@ fn stored(digest: &str) -> String {
 }
 
 impl Host for Shared {
-    fn answer(&self, request: &Recorded) -> Option<Answer> {
+    fn answer(&self, request: &Recorded) -> Option<Result<Answer, Answer>> {
         if request.path == "/token" {
             return Some(self.token(request));
         }
         let rest = request.path.strip_prefix("/v2/")?;
         let answer = if rest.is_empty() {
-            super::json(200, &json!({}))
+            Ok(Answer::json(200, &json!({})))
         } else {
             let (name, digest) = rest.split_once("/blobs/")?;
             self.blob(request, name, digest)
         };
-        Some(answer.with("Docker-Distribution-Api-Version", "registry/2.0"))
+        let versioned = |answer: Answer| answer.with("Docker-Distribution-Api-Version", "registry/2.0");
+        Some(answer.map(versioned).map_err(versioned))
     }
 }
 
 impl Shared {
-    fn blob(&self, request: &Recorded, name: &str, digest: &str) -> Answer {
+    fn blob(&self, request: &Recorded, name: &str, digest: &str) -> Result<Answer, Answer> {
         let state = lock(&self.state);
-        if state.guarded.contains_key(name) && !has_token(request, &token_for(&scope(name))) {
+        let scope = format!("repository:{name}:pull");
+        let token = state.guarded.contains_key(name).then(|| token_for(&scope));
+        if !is_admitted(request, token.as_ref()) {
             let realm = self.site.url("/token");
-            let challenge = format!("Bearer realm=\"{realm}\",service=\"testbed\",scope=\"{}\"", scope(name));
-            return errors(401, "UNAUTHORIZED", "authentication required")
-                .with("WWW-Authenticate", challenge);
+            let challenge = format!("Bearer realm=\"{realm}\",service=\"testbed\",scope=\"{scope}\"");
+            return Err(unauthorized().with("WWW-Authenticate", challenge));
         }
-        let Some(content) = state.blobs.get(&(name.to_owned(), digest.to_owned())) else {
-            return errors(404, "BLOB_UNKNOWN", "blob unknown to registry");
-        };
-        if let Some(store) = &self.store {
-            let target = store.url(&Control::signed_path(&stored(digest)));
-            return Answer::empty(307).with("Location", store.sign(&target));
-        }
-        let asked = Asked {
-            range: request.range.clone().filter(|_| !request.is_head()),
-            if_range: request.header("if-range").map(str::to_owned),
-        };
-        honest(&asked, &Resource { content: content.clone(), etag: format!("\"{digest}\"") })
-            .with("Docker-Content-Digest", digest)
+        let content = state.blobs.get(&(name.to_owned(), digest.to_owned()));
+        let content = content.ok_or_else(|| errors(404, "BLOB_UNKNOWN", "blob unknown to registry"))?;
+        Ok(match &self.store {
+            Some(store) => store.redirect_to_signed(307, &stored(digest)),
+            None => serve(request, content, format!("\"{digest}\"")).with("Docker-Content-Digest", digest),
+        })
     }
 
-    fn token(&self, request: &Recorded) -> Answer {
+    fn token(&self, request: &Recorded) -> Result<Answer, Answer> {
         let scope = query(request, "scope").unwrap_or_default();
         let state = lock(&self.state);
-        let name = scope.split(':').nth(1).unwrap_or_default();
-        let wanted = state.guarded.get(name).cloned().flatten();
-        if wanted.is_some() && request.header("authorization") != wanted.as_deref() {
-            return errors(401, "UNAUTHORIZED", "authentication required");
+        let required = scope.split(':').nth(1).and_then(|name| state.guarded.get(name)?.as_deref());
+        if required.is_some() && request.header("authorization") != required {
+            return Err(unauthorized());
         }
-        super::json(200, &json!({"token": token_for(&scope), "expires_in": 300}))
+        Ok(Answer::json(200, &json!({"token": token_for(&scope), "expires_in": 300})))
     }
-}
-
-fn scope(name: &str) -> String {
-    format!("repository:{name}:pull")
 }
 
 fn token_for(scope: &str) -> String {
     format!("TOKEN-{}", hex(scope.as_bytes()))
 }
 
+fn unauthorized() -> Answer {
+    errors(401, "UNAUTHORIZED", "authentication required")
+}
+
 fn errors(status: u16, code: &str, message: &str) -> Answer {
-    super::json(status, &json!({"errors": [{"code": code, "message": message, "detail": null}]}))
+    Answer::json(status, &json!({"errors": [{"code": code, "message": message, "detail": null}]}))
 }

@@ -1,4 +1,4 @@
-//! A client that judges nothing: it shows what came over the wire and how it ended.
+//! A client without checks: it returns the bytes from the wire and their ending.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use provision_testbed::{Content, Fault, Origin, OriginConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// The file that the tests ask for.
+/// The path of the tests' file.
 pub(crate) const PATH: &str = "/a/file.bin";
 pub(crate) const SIZE: u64 = 1000;
 
@@ -22,7 +22,7 @@ pub(crate) async fn origin() -> Origin {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// As many bytes as `Content-Length` says; the connection is still there.
+    /// As many bytes as `Content-Length` declares; the connection is still open.
     Complete,
     Fin,
     Reset,
@@ -30,9 +30,9 @@ pub(crate) enum End {
 
 #[derive(Debug)]
 pub(crate) struct Reply {
-    /// 0 without a whole head.
+    /// 0 if the head is incomplete.
     pub(crate) status: u16,
-    /// What came of it, if not all.
+    /// The head, as far as it came.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
     pub(crate) end: End,
@@ -46,7 +46,7 @@ impl Reply {
         })
     }
 
-    /// The bodies of the chunks, and whether the last chunk came.
+    /// The bodies of the chunks, and true if the last chunk came.
     pub(crate) fn unchunk(&self) -> (Vec<u8>, bool) {
         let (mut rest, mut out) = (self.body.as_slice(), Vec::new());
         while let Some(at) = rest.windows(2).position(|window| window == b"\r\n") {
@@ -89,7 +89,7 @@ pub(crate) async fn read(stream: &mut TcpStream, to_the_end: bool) -> Reply {
             reply.end = end;
             return reply;
         }
-        // Of a head that is still coming, the value may be cut.
+        // The header of an incomplete head may be cut.
         let length = reply.header("content-length").filter(|_| head.is_some());
         let claimed: Option<usize> = length.map(|length| length.parse().unwrap());
         if !to_the_end && claimed == Some(reply.body.len()) {
@@ -104,14 +104,14 @@ pub(crate) async fn read(stream: &mut TcpStream, to_the_end: bool) -> Reply {
     }
 }
 
-/// One request on a connection of its own that ends with the answer.
+/// One request on a connection of its own, which ends with the answer.
 pub(crate) async fn get(origin: &Origin, target: &str, headers: &str) -> Reply {
     let mut stream = connect(origin.addr()).await;
     ask(&mut stream, "GET", target, &format!("{headers}Connection: close\r\n")).await;
     read(&mut stream, true).await
 }
 
-/// A range of [`PATH`] from an origin with this fault.
+/// The answer to a range of [`PATH`] from an origin with this fault.
 pub(crate) async fn faulty(fault: Fault, first: u64, last: u64) -> Reply {
     let origin = origin().await;
     origin.inject(PATH, fault);

@@ -21,7 +21,7 @@ async fn fault_1_to_3_a_range_answered_by_200() {
 }
 
 #[tokio::test]
-async fn fault_4_to_6_no_other_or_shorter_range() {
+async fn fault_4_to_6_no_range_another_one_or_a_shorter_one() {
     let reply = faulty(Fault::NoContentRange, 10, 19).await;
     assert_eq!((reply.status, reply.header("content-range")), (206, None));
     assert_eq!(reply.body, bytes(10, 19));
@@ -34,7 +34,7 @@ async fn fault_4_to_6_no_other_or_shorter_range() {
 }
 
 #[tokio::test]
-async fn fault_7_longer_than_asked() {
+async fn fault_7_a_body_longer_than_requested() {
     for (claim, range, length) in [
         (Claim::Honest, "bytes 10-24/1000", "15"),
         (Claim::LengthOnly, "bytes 10-19/1000", "15"),
@@ -45,7 +45,7 @@ async fn fault_7_longer_than_asked() {
         assert_eq!(reply.header("content-length"), Some(length), "{claim:?}");
         assert_eq!(reply.body, bytes(10, 24), "{claim:?}");
     }
-    // Past the end of the file there is noise.
+    // Past the end of the file the bytes are noise.
     let reply = faulty(Fault::LongerRange { extra: 5, claim: Claim::LengthOnly }, 990, 999).await;
     assert_eq!(reply.body.len(), 15);
 }
@@ -161,7 +161,7 @@ async fn fault_32_to_35_and_43_to_49_refusals_and_redirects() {
 }
 
 #[tokio::test]
-async fn when_chooses_and_the_first_match_wins() {
+async fn the_first_injection_that_matches_is_applied() {
     let origin = origin().await;
     origin.inject(PATH, Fault::status(500).when(When::First(1)));
     origin.inject(PATH, Fault::status(501).when(When::Nth(1)));
@@ -193,7 +193,7 @@ async fn when_chooses_and_the_first_match_wins() {
 }
 
 #[tokio::test]
-async fn faults_add_up() {
+async fn faults_can_be_combined() {
     let all = Fault::All(vec![Fault::WeakEtag, Fault::UnknownTotal, Fault::CutBody(1)]);
     let reply = faulty(all, 10, 19).await;
     assert!(reply.header("etag").unwrap().starts_with("W/"));

@@ -1,4 +1,4 @@
-//! Without faults.
+//! Honest answers.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -51,7 +51,7 @@ async fn range_head_404_and_416_over_one_connection() {
 }
 
 #[tokio::test]
-async fn odd_paths_are_compared_decoded() {
+async fn paths_are_compared_decoded() {
     let origin = origin().await;
     origin.put("/é x?", Content::bytes("body"));
     let target = origin.url("/é x?").split_off(origin.url("").len());
@@ -80,7 +80,7 @@ async fn fault_27_an_empty_file() {
 }
 
 #[tokio::test]
-async fn requests_that_are_none() {
+async fn malformed_requests_are_refused() {
     let origin = origin().await;
     let reply = get(&origin, PATH, &format!("X-Long: {}\r\n", "x".repeat(40_000))).await;
     assert_eq!(reply.status, 431);
@@ -122,7 +122,7 @@ async fn stopping_closes_everything() {
 }
 
 #[test]
-fn from_code_that_is_not_async() {
+fn a_blocking_origin_serves_code_that_is_not_async() {
     let origin = BlockingOrigin::start(OriginConfig::default()).unwrap();
     origin.put(PATH, content());
     let mut stream = std::net::TcpStream::connect(origin.addr()).unwrap();

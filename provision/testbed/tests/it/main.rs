@@ -1,6 +1,6 @@
-//! The testbed against a raw socket: what is on the wire, byte by byte, for each group of faults.
+//! The testbed on a raw socket: the bytes on the wire, for each group of faults.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes only test functions for tests, not their helpers")]
+#![allow(clippy::unwrap_used, reason = "clippy exempts only test functions, not their helpers")]
 
 mod client;
 mod faults;
@@ -8,5 +8,6 @@ mod honest;
 mod hosts;
 mod shape;
 mod signing;
+#[cfg(feature = "tls")]
 mod tls;
 mod transport;

@@ -7,7 +7,7 @@ use provision_testbed::{Content, OverLimit, Shape};
 use crate::client::{End, PATH, ask, connect, get, origin, read};
 
 #[tokio::test]
-async fn the_rate_is_one_over_all_requests_of_a_connection() {
+async fn all_requests_of_a_connection_share_its_rate() {
     let origin = origin().await;
     origin.put("/file", Content::generated(1, 50_000));
     origin.shape(Shape::rate(500_000));
@@ -17,7 +17,7 @@ async fn the_rate_is_one_over_all_requests_of_a_connection() {
         ask(&mut stream, "GET", "/file", "").await;
         assert_eq!(read(&mut stream, false).await.body.len(), 50_000);
     }
-    // 150,000 bytes of allowance cannot have been earned earlier.
+    // The allowance reaches 150,000 bytes then, and not earlier.
     assert!(began.elapsed() >= Duration::from_millis(299), "{:?}", began.elapsed());
 }
 
@@ -33,7 +33,7 @@ async fn every_second_connection_is_slow() {
 }
 
 #[tokio::test]
-async fn the_first_byte_waits_and_a_client_that_leaves_ends_it() {
+async fn the_first_byte_waits_until_the_client_leaves() {
     let origin = origin().await;
     origin.shape(Shape { first_byte_delay: Duration::from_millis(50), ..Shape::default() });
     let began = Instant::now();
@@ -48,7 +48,7 @@ async fn the_first_byte_waits_and_a_client_that_leaves_ends_it() {
 }
 
 #[tokio::test]
-async fn fault_40_few_connections() {
+async fn fault_40_connections_above_the_limit() {
     let origin = origin().await;
     origin.shape(Shape::at_most(1, OverLimit::Refuse));
     let mut first = connect(origin.addr()).await;

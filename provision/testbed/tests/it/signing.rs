@@ -1,20 +1,24 @@
-//! Faces of known hosts.
+//! Signed URLs, and the small Hub that redirects to them.
 
 use provision_testbed::{Content, Control, Fault, SIGNATURE_PREFIX};
 
 use crate::client::{ask, connect, get, origin, read};
 
 #[tokio::test]
-async fn fault_35_a_signature_expires_and_is_made_anew() {
+async fn fault_35_a_signature_expires_and_a_new_one_is_issued() {
     let origin = origin().await;
     let content = Content::generated(1, 100);
-    origin.put_signed("/model", content.clone());
+    origin.put_hub("o/r", "main", "model", content.clone());
+    let (path, signed) = ("/o/r/resolve/main/model", "/signed/o/r/resolve/main/model");
     let mut targets = Vec::new();
     for _ in 0..2 {
-        let entry = get(&origin, "/model", "").await;
+        let entry = get(&origin, path, "").await;
         assert_eq!(entry.status, 302);
         let target = entry.header("location").unwrap().strip_prefix(&origin.url("")).unwrap().to_owned();
-        assert!(target.starts_with("/signed/model?sig=") && target.contains(SIGNATURE_PREFIX), "{target}");
+        assert!(
+            target.starts_with(&format!("{signed}?sig=")) && target.contains(SIGNATURE_PREFIX),
+            "{target}"
+        );
         assert_eq!(get(&origin, &target, "Range: bytes=5-9\r\n").await.body, content.slice(5..10));
         targets.push(target);
         origin.expire_signatures();
@@ -25,13 +29,13 @@ async fn fault_35_a_signature_expires_and_is_made_anew() {
         assert_eq!(reply.status, 403);
         assert!(String::from_utf8(reply.body).unwrap().contains("Request has expired"));
     }
-    assert_eq!(get(&origin, "/signed/model", "").await.status, 403);
-    origin.inject(&Control::signed_path("/model"), Fault::status(401));
-    assert_eq!(get(&origin, "/signed/model", "").await.status, 401);
+    assert_eq!(get(&origin, signed, "").await.status, 403);
+    origin.inject(&Control::signed_path(path), Fault::status(401));
+    assert_eq!(get(&origin, signed, "").await.status, 401);
 }
 
 #[tokio::test]
-async fn a_hub_redirects_to_another_host_that_wants_no_token() {
+async fn a_hub_redirects_to_a_host_that_rejects_its_token() {
     let (hub, cdn) = (origin().await, origin().await);
     let content = Content::generated(2, 50);
     let url = hub.put_hub_on(&cdn, "org/repo", "main", "vae/x.safetensors", content.clone());

@@ -1,4 +1,4 @@
-//! TLS: whom a client that verifies believes, and how a connection ends.
+//! TLS: the certificates that a verifying client accepts, and the end of a connection.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsConnector;
 
-/// A whole answer from an origin with this TLS, asked for under this name.
+/// The whole answer of an origin with this TLS setup, requested under this name.
 async fn answer(tls: Tls, name: &'static str, fault: Option<Fault>) -> std::io::Result<(String, bool)> {
     let origin = Origin::start(OriginConfig { tls: Some(tls), ..OriginConfig::default() }).await?;
     origin.put("/x", Content::bytes("hello"));
@@ -31,7 +31,7 @@ async fn answer(tls: Tls, name: &'static str, fault: Option<Fault>) -> std::io::
 }
 
 #[tokio::test]
-async fn a_good_certificate_is_believed_for_its_names_and_no_others() {
+async fn a_good_certificate_is_accepted_for_its_names_only() {
     let tls = Tls { names: &["models.example"], ..Tls::default() };
     for name in ["models.example", "127.0.0.1", "localhost"] {
         let (text, clean) = answer(tls, name, None).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_good_certificate_is_believed_for_its_names_and_no_others() {
 }
 
 #[tokio::test]
-async fn fault_37_every_bad_certificate_is_refused_by_a_client_that_verifies() {
+async fn fault_37_a_verifying_client_refuses_bad_certificates() {
     use Certificate::{Expired, OtherName, SelfSigned, UnknownAuthority};
     for certificate in [Expired, OtherName, UnknownAuthority, SelfSigned] {
         let refused = answer(Tls { certificate, ..Tls::default() }, "localhost", None).await;
@@ -50,10 +50,10 @@ async fn fault_37_every_bad_certificate_is_refused_by_a_client_that_verifies() {
 }
 
 #[tokio::test]
-async fn fault_38_a_connection_may_end_without_saying_so() {
-    let rude = Tls { close_notify: false, ..Tls::default() };
-    let (text, clean) = answer(rude, "localhost", None).await.unwrap();
+async fn fault_38_a_connection_can_end_without_close_notify() {
+    let silent = Tls { close_notify: false, ..Tls::default() };
+    let (text, clean) = answer(silent, "localhost", None).await.unwrap();
     assert!(!clean && text.ends_with("\r\n\r\nhello"), "{text}");
-    let (text, clean) = answer(rude, "localhost", Some(Fault::CutBody(2))).await.unwrap();
+    let (text, clean) = answer(silent, "localhost", Some(Fault::CutBody(2))).await.unwrap();
     assert!(!clean && text.ends_with("\r\n\r\nhe"), "{text}");
 }

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use crate::client::{End, PATH, ask, bytes, connect, faulty, get, origin, read};
 
 #[tokio::test]
-async fn fault_28_a_body_without_end() {
+async fn fault_28_an_endless_body() {
     for (chunked, range, status) in
         [(false, "", 200), (true, "", 200), (false, "Range: bytes=10-19\r\n", 206)]
     {
@@ -41,7 +41,7 @@ async fn fault_29_resets() {
         assert_eq!((reply.end, origin.counters().body_bytes_sent), (End::Reset, sent), "{at:?}");
     }
     let reply = faulty(Fault::Reset(ResetAt::Body(11)), 10, 19).await;
-    assert_eq!((reply.end, reply.body), (End::Fin, bytes(10, 19)), "a shorter body is left alone");
+    assert_eq!((reply.end, reply.body), (End::Fin, bytes(10, 19)), "a shorter body is not changed");
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn fault_30_a_slow_body_ends_with_its_client() {
 }
 
 #[tokio::test]
-async fn fault_31_headers_without_measure() {
+async fn fault_31_oversized_headers() {
     let reply = faulty(Fault::HeaderFlood { lines: 5000 }, 10, 19).await;
     assert!(reply.head.len() > 500_000);
     assert_eq!(reply.body, bytes(10, 19));
@@ -112,13 +112,13 @@ async fn fault_39_closed_between_requests() {
 }
 
 #[tokio::test]
-async fn raw_bytes() {
+async fn raw_bytes_replace_the_answer() {
     let reply = faulty(Fault::Raw("HTTP/9 what\r\n".into()), 0, 1).await;
     assert_eq!((reply.head.as_str(), reply.end), ("HTTP/9 what\r\n", End::Fin));
 }
 
 #[tokio::test]
-async fn an_endless_file_costs_the_client_only_what_it_reads() {
+async fn a_range_of_a_huge_file_is_made_alone() {
     let origin = origin().await;
     origin.put("/2-pow-60", Content::generated(1, 1 << 60));
     let reply = get(&origin, "/2-pow-60", "Range: bytes=-9\r\n").await;
