@@ -208,10 +208,7 @@ impl Screen {
         if !self.counters.is_planned() {
             return self.counters.checking().map_or_else(String::new, |checked| {
                 let (files, bytes) = (units::count(checked.files, "file"), units::bytes(checked.bytes));
-                text::cut(
-                    &format!("checking installed files: {files}, {bytes}, now {}", checked.last),
-                    columns,
-                )
+                text::cut(&format!("checking files on disk: {files}, {bytes}, now {}", checked.last), columns)
             });
         }
         let totals = self.counters.totals();

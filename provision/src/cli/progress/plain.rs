@@ -111,10 +111,7 @@ impl Log {
         if let Some(checking) = checking {
             if checked != before.checked {
                 let (files, bytes) = (units::count(checking.files, "file"), units::bytes(checking.bytes));
-                self.write(format!(
-                    "checking installed files: {files}, {bytes} so far, now {}",
-                    checking.last
-                ));
+                self.write(format!("checking files on disk: {files}, {bytes} so far, now {}", checking.last));
             }
             return;
         }

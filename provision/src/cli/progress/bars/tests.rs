@@ -210,7 +210,7 @@ fn a_check_before_the_plan_is_shown_and_goes_away() {
     fixture.screen.tick();
     fixture.tell(&[Event::Acquired, Event::Checking { path, size: 9_418 * MB }]);
     fixture.screen.tick();
-    assert!(fixture.end(1).starts_with("checking installed files"), "{}", fixture.term.contents());
+    assert!(fixture.end(1).starts_with("checking files on disk"), "{}", fixture.term.contents());
     assert!(fixture.end(1).contains('…'));
     fixture.tell(&[qwen()]);
     fixture.screen.tick();
@@ -227,7 +227,7 @@ fn names_and_reasons_cannot_reach_the_terminal() {
         }
         let contents = fixture.term.contents();
         assert!(!contents.chars().any(|c| is_unsafe(c) && c != '\n'), "{contents:?}");
-        assert!(contents.starts_with("waiting for another run that holds x warning: forged"));
+        assert!(contents.starts_with("waiting for another run, which holds x warning: forged"));
         let moves = fixture.term.moves_since_last_check();
         assert!(!moves.contains("[2J") && !moves.contains("owned"), "{moves}");
     }

@@ -201,7 +201,7 @@ fn a_long_check_before_the_plan_is_not_silent() {
     assert_eq!(out.take(), "");
     clock.forward(10_000);
     plain.log.tick();
-    assert_eq!(out.take(), "checking installed files: 1 file, 20 GB so far, now a\n");
+    assert_eq!(out.take(), "checking files on disk: 1 file, 20 GB so far, now a\n");
     clock.forward(10_000);
     plain.log.tick();
     assert_eq!(out.take(), "");
