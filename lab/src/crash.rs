@@ -11,21 +11,21 @@
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
+mod concurrent;
+mod context;
+mod disk_image;
 mod errors;
+mod injection;
+mod invariants;
 mod job;
 mod journal;
 mod kills;
-mod look;
+mod models;
 mod power;
-mod run;
-mod set;
-mod stage;
-mod strike;
-mod tally;
+mod process;
+mod sandbox;
+mod summary;
 mod tracer;
-mod volume;
-mod workshop;
-mod writers;
 
 use std::os::unix::process::CommandExt as _;
 
@@ -36,8 +36,8 @@ use xshell::{Shell, cmd};
 use crate::project;
 use crate::tools::programs;
 use crate::tools::steps::{Done, Steps};
-use strike::Strike;
-use workshop::Workshop;
+use context::CrashContext;
+use injection::Injection;
 
 /// Strikes the real binary at its system calls, cuts its power, sets it against itself, and checks what is left
 #[derive(Debug, Clone, Args)]
@@ -69,7 +69,7 @@ pub(crate) struct CrashArgs {
     pub(crate) prove_red: bool,
     /// Only this strike, twenty times: what a failure prints
     #[arg(long, value_name = "JOB:N:ACTION")]
-    pub(crate) strike: Option<Strike>,
+    pub(crate) strike: Option<Injection>,
     /// The program as `cargo test --workspace` builds it: for whoever has just run that, nothing is compiled
     #[arg(long, hide = true)]
     pub(crate) built: bool,
@@ -206,13 +206,13 @@ pub(crate) fn run(args: &CrashArgs) -> Result<()> {
     }
     let build = build(args.built);
     cmd!(sh, "cargo {build...}").run()?;
-    let workshop = Workshop::new(&sh, args.keep_going)?;
-    println!("seed {}; the program: {}", args.seed, workshop.program);
+    let context = CrashContext::new(&sh, args.keep_going)?;
+    println!("seed {}; the program: {}", args.seed, context.program);
     if let Some(strike) = &args.strike {
-        return strike.again(&workshop, args.seed);
+        return strike.again(&context, args.seed);
     }
     if args.prove_red {
-        return power::prove_red(&sh, &workshop, args);
+        return power::prove_red(&sh, &context, args);
     }
     let mut steps = Steps::new("crash");
     for &part in Part::value_variants() {
@@ -223,10 +223,10 @@ pub(crate) fn run(args: &CrashArgs) -> Result<()> {
         let repeat = format!("to run it alone: cargo lab crash --only {name} --seed {}", args.seed);
         steps
             .run(&name, || match part {
-                Part::Kills => kills::run(&workshop, args).map(|()| Done::Passed),
-                Part::Errors => errors::run(&workshop, args).map(|()| Done::Passed),
-                Part::Power => power::run(&sh, &workshop, args),
-                Part::Writers => writers::run(&workshop, args).map(|()| Done::Passed),
+                Part::Kills => kills::run(&context, args).map(|()| Done::Passed),
+                Part::Errors => errors::run(&context, args).map(|()| Done::Passed),
+                Part::Power => power::run(&sh, &context, args),
+                Part::Writers => concurrent::run(&context, args).map(|()| Done::Passed),
             })
             .context(repeat)?;
     }

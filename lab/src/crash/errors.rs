@@ -11,14 +11,14 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Result, bail, ensure};
 use fastrand::Rng;
 
-use super::job::{Job, Place};
+use super::context::CrashContext;
+use super::injection::{Action, Errno, Injection, spread};
+use super::invariants::After;
+use super::job::{Job, JobDir};
 use super::kills::{describe, in_parallel, lock, record_all};
-use super::look::After;
-use super::stage::Stage;
-use super::strike::{Action, Errno, Strike, spread};
-use super::tally::Tally;
+use super::sandbox::CrashSandbox;
+use super::summary::Summary;
 use super::tracer::{Call, End, Options, Trace};
-use super::workshop::Workshop;
 use super::{CrashArgs, Extent, Part};
 
 const MARGIN: u64 = 8;
@@ -64,9 +64,9 @@ const WAYS_OUT: [&str; 9] = [
     "next run will check",
 ];
 
-pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
-    let strikes = strikes(workshop, args)?;
-    let (by_call, by_action) = strike_all(workshop, strikes)?;
+pub(super) fn run(context: &CrashContext, args: &CrashArgs) -> Result<()> {
+    let strikes = strikes(context, args)?;
+    let (by_call, by_action) = strike_all(context, strikes)?;
     println!("{}\n\n{}", by_action.table("error"), by_call.table("call"));
     println!("{} errors; what was there stayed, and each next run finished the job", by_call.total());
     println!("calls that may fail in a run that succeeds:");
@@ -78,7 +78,7 @@ pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
     args.enough(Part::Errors, by_call.total())
 }
 
-fn strikes(workshop: &Workshop, args: &CrashArgs) -> Result<Vec<Strike>> {
+fn strikes(context: &CrashContext, args: &CrashArgs) -> Result<Vec<Injection>> {
     let count = args.count(Part::Errors);
     let mut rng = Rng::with_seed(args.seed ^ 0xE0);
     let singles = Errno::ALL.map(Action::Fail);
@@ -86,19 +86,19 @@ fn strikes(workshop: &Workshop, args: &CrashArgs) -> Result<Vec<Strike>> {
     let lasting = [Errno::Enospc, Errno::Eio, Errno::Erofs].map(Action::FailOn);
     let actions: Vec<_> = singles.into_iter().chain(lasting).chain([Action::Short]).collect();
     let mut strikes = Vec::new();
-    for (job, calls) in record_all(workshop)? {
+    for (job, calls) in record_all(context)? {
         if args.extent() == Extent::Exhaustive && args.count.is_none() {
             let last = calls.len() as u64 + MARGIN;
-            let each = |at| actions.iter().map(move |action| Strike { job, at, action: *action });
+            let each = |at| actions.iter().map(move |action| Injection { job, at, action: *action });
             strikes.extend((1..=last).flat_map(each));
         } else {
             let share = count.div_ceil(Job::ALL.len());
             let mut next = rng.usize(..actions.len());
             // As often through the calls as it takes: with another error each time.
-            while strikes.iter().filter(|strike: &&Strike| strike.job == job).count() < share {
+            while strikes.iter().filter(|strike: &&Injection| strike.job == job).count() < share {
                 let left = share - strikes.iter().filter(|strike| strike.job == job).count();
                 for at in spread(&calls, left, &mut rng) {
-                    strikes.push(Strike { job, at, action: actions[next] });
+                    strikes.push(Injection { job, at, action: actions[next] });
                     next = (next + 1) % actions.len();
                 }
             }
@@ -108,24 +108,24 @@ fn strikes(workshop: &Workshop, args: &CrashArgs) -> Result<Vec<Strike>> {
 }
 
 /// Strikes and checks; what became of it by call, and by error.
-pub(super) fn strike_all(workshop: &Workshop, strikes: Vec<Strike>) -> Result<(Tally, Tally)> {
-    let tallies = Mutex::new((Tally::default(), Tally::default()));
-    in_parallel(workshop, strikes, |stage, strike| {
-        let (call, end) = one(stage, *strike)?;
+pub(super) fn strike_all(context: &CrashContext, strikes: Vec<Injection>) -> Result<(Summary, Summary)> {
+    let summaries = Mutex::new((Summary::default(), Summary::default()));
+    in_parallel(context, strikes, |sandbox, strike| {
+        let (call, end) = one(sandbox, *strike)?;
         let Some(call) = call else { return Ok(()) };
-        let mut tallies = lock(&tallies);
-        tallies.0.add(call.kind(), format!("exit {end}"));
-        tallies.1.add(strike.action.to_string(), format!("exit {end}"));
+        let mut summaries = lock(&summaries);
+        summaries.0.add(call.kind(), format!("exit {end}"));
+        summaries.1.add(strike.action.to_string(), format!("exit {end}"));
         Ok(())
     })?;
-    Ok(tallies.into_inner().unwrap_or_default())
+    Ok(summaries.into_inner().unwrap_or_default())
 }
 
-fn one(stage: &Stage<'_>, strike: Strike) -> Result<(Option<Call>, i32)> {
-    let place = stage.place();
-    let Strike { job, at, action } = strike;
-    job.prepare(stage.workshop, &place)?;
-    let trace = stage.trace(job, &place, Options { strike: Some((at, action)), ..Options::default() })?;
+fn one(sandbox: &CrashSandbox<'_>, strike: Injection) -> Result<(Option<Call>, i32)> {
+    let place = sandbox.place();
+    let Injection { job, at, action } = strike;
+    job.prepare(sandbox.context, &place)?;
+    let trace = sandbox.trace(job, &place, Options { strike: Some((at, action)), ..Options::default() })?;
     let End::Code(code) = trace.end else { bail!("it ended with {}: {}", trace.end, trace.said) };
     let judged = match &trace.struck {
         None => {
@@ -135,7 +135,7 @@ fn one(stage: &Stage<'_>, strike: Strike) -> Result<(Option<Call>, i32)> {
         Some(call) => judge(call, action, code, &trace, &place),
     };
     judged.with_context(|| describe(trace.struck.as_ref(), &place.root))?;
-    let checked = stage.recover(job, &place, After::Death);
+    let checked = sandbox.recover(job, &place, After::Death);
     checked.with_context(|| {
         format!("{}\n  (it had said: {})", describe(trace.struck.as_ref(), &place.root), trace.said)
     })?;
@@ -143,7 +143,7 @@ fn one(stage: &Stage<'_>, strike: Strike) -> Result<(Option<Call>, i32)> {
 }
 
 /// Whether that is the right end.
-fn judge(call: &Call, action: Action, code: i32, trace: &Trace, place: &Place) -> Result<()> {
+fn judge(call: &Call, action: Action, code: i32, trace: &Trace, place: &JobDir) -> Result<()> {
     let kind = call.kind();
     let said = &trace.said;
     match (action, code) {
@@ -176,7 +176,7 @@ fn judge(call: &Call, action: Action, code: i32, trace: &Trace, place: &Place) -
     }
 }
 
-fn is_dispensable(call: &Call, place: &Place) -> bool {
+fn is_dispensable(call: &Call, place: &JobDir) -> bool {
     let kind = call.kind();
     DISPENSABLE.iter().any(|(known, _)| *known == kind)
         || call.what.starts_with(place.cache().as_str())

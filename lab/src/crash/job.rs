@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 
-use super::workshop::Workshop;
+use super::context::CrashContext;
 
 /// A job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,11 +63,11 @@ impl Job {
     }
 
     /// Puts there what it begins with.
-    pub(super) fn prepare(self, workshop: &Workshop, place: &Place) -> Result<()> {
+    pub(super) fn prepare(self, context: &CrashContext, place: &JobDir) -> Result<()> {
         if place.root.exists() {
             fs::remove_dir_all(&place.root)?;
         }
-        match workshop.template(self) {
+        match context.template(self) {
             None => fs::create_dir_all(&place.root)?,
             Some(template) => copy_tree(&template, &place.root)?,
         }
@@ -75,8 +75,8 @@ impl Job {
     }
 
     /// Its arguments.
-    pub(super) fn arguments(self, workshop: &Workshop, place: &Place, lock: &Utf8Path) -> Vec<String> {
-        let baked = ["--baked", workshop.baked.as_str()];
+    pub(super) fn arguments(self, context: &CrashContext, place: &JobDir, lock: &Utf8Path) -> Vec<String> {
+        let baked = ["--baked", context.baked.as_str()];
         let (cache, layers) = (place.cache(), place.layers());
         let mut words = match self {
             Self::Ensure => [&["ensure"], &baked[..]].concat(),
@@ -94,11 +94,11 @@ impl Job {
 
 /// Where a job is done.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct JobDir {
     pub(super) root: Utf8PathBuf,
 }
 
-impl Place {
+impl JobDir {
     pub(super) fn at(root: impl Into<Utf8PathBuf>) -> Self {
         Self { root: root.into() }
     }

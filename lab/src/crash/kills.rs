@@ -7,13 +7,13 @@ use std::sync::Mutex;
 use anyhow::{Context as _, Error, Result, ensure};
 use fastrand::Rng;
 
+use super::context::CrashContext;
+use super::injection::{Action, Injection, spread};
+use super::invariants::{After, listing};
 use super::job::Job;
-use super::look::{After, listing};
-use super::stage::Stage;
-use super::strike::{Action, Strike, spread};
-use super::tally::Tally;
+use super::sandbox::CrashSandbox;
+use super::summary::Summary;
 use super::tracer::{Call, End, Options};
-use super::workshop::Workshop;
 use super::{CrashArgs, Extent, Part};
 
 const ACTIONS: [Action; 2] = [Action::Kill, Action::KillAfter];
@@ -27,66 +27,66 @@ const TOP_UPS: usize = 4;
 /// The paced job waits most of the time: more workers than processors.
 const WORKERS: usize = 4;
 
-pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
-    let recorded = record_all(workshop)?;
+pub(super) fn run(context: &CrashContext, args: &CrashArgs) -> Result<()> {
+    let recorded = record_all(context)?;
     let mut rng = Rng::with_seed(args.seed);
     let strikes = strikes(args, &recorded, &mut rng);
     let mut wanted = strikes.len();
     println!("    {wanted} strikes");
-    let mut tally = strike_all(workshop, strikes)?;
+    let mut summary = strike_all(context, strikes)?;
     for _ in 0..TOP_UPS {
-        let lacking = args.least(Part::Kills).saturating_sub(kills(&tally));
+        let lacking = args.least(Part::Kills).saturating_sub(kills(&summary));
         if lacking == 0 {
             break;
         }
         let more = chosen(&recorded, lacking + lacking / 4 + Job::ALL.len(), &mut rng);
         wanted += more.len();
         println!("    {lacking} kills are lacking: {} more strikes", more.len());
-        tally.merge(strike_all(workshop, more)?);
+        summary.merge(strike_all(context, more)?);
     }
-    println!("{}", tally.table("call"));
-    let kills = kills(&tally);
+    println!("{}", summary.table("call"));
+    let kills = kills(&summary);
     println!("{kills} kills of {wanted} tries; I1 to I3 held, and each next run finished the job");
     ensure!(kills * 10 >= wanted * 7, "most of the strikes did not kill: the tracer misses the calls");
     args.enough(Part::Kills, kills)
 }
 
-fn kills(tally: &Tally) -> usize {
-    tally.total() - MISSES.map(|miss| tally.column(miss)).iter().sum::<usize>()
+fn kills(summary: &Summary) -> usize {
+    summary.total() - MISSES.map(|miss| summary.column(miss)).iter().sum::<usize>()
 }
 
-fn strikes(args: &CrashArgs, recorded: &[(Job, Vec<Call>)], rng: &mut Rng) -> Vec<Strike> {
+fn strikes(args: &CrashArgs, recorded: &[(Job, Vec<Call>)], rng: &mut Rng) -> Vec<Injection> {
     if args.extent() != Extent::Exhaustive || args.count.is_some() {
         return chosen(recorded, args.count(Part::Kills), rng);
     }
     let of_job = |(job, calls): &(Job, Vec<Call>)| {
         let (job, last) = (*job, calls.len() as u64 + MARGIN);
-        (1..=last).flat_map(move |at| ACTIONS.map(|action| Strike { job, at, action }))
+        (1..=last).flat_map(move |at| ACTIONS.map(|action| Injection { job, at, action }))
     };
     recorded.iter().flat_map(of_job).collect()
 }
 
 /// About `count` strikes, as many for each job.
-fn chosen(recorded: &[(Job, Vec<Call>)], count: usize, rng: &mut Rng) -> Vec<Strike> {
+fn chosen(recorded: &[(Job, Vec<Call>)], count: usize, rng: &mut Rng) -> Vec<Injection> {
     let share = count.div_ceil(Job::ALL.len());
     let mut strikes = Vec::new();
     for (job, calls) in recorded {
         for at in spread(calls, share, rng) {
-            strikes.push(Strike { job: *job, at, action: ACTIONS[rng.usize(..2)] });
+            strikes.push(Injection { job: *job, at, action: ACTIONS[rng.usize(..2)] });
         }
     }
     strikes
 }
 
 /// Each job's calls in a run that nobody strikes.
-pub(super) fn record_all(workshop: &Workshop) -> Result<Vec<(Job, Vec<Call>)>> {
-    let stage = Stage::new(workshop, "recording")?;
+pub(super) fn record_all(context: &CrashContext) -> Result<Vec<(Job, Vec<Call>)>> {
+    let sandbox = CrashSandbox::new(context, "recording")?;
     let record = |job: Job| {
-        let place = stage.place();
-        job.prepare(workshop, &place)?;
-        let trace = stage.trace(job, &place, Options::default())?;
+        let place = sandbox.place();
+        job.prepare(context, &place)?;
+        let trace = sandbox.trace(job, &place, Options::default())?;
         ensure!(trace.end == End::Code(0), "it ended with {}: {}", trace.end, trace.said);
-        super::look::complete(&workshop.set, job, &place, &[])?;
+        super::invariants::complete(&context.set, job, &place, &[])?;
         println!("    {}: {} calls", job.name(), trace.calls.len());
         Ok((job, trace.calls))
     };
@@ -94,23 +94,23 @@ pub(super) fn record_all(workshop: &Workshop) -> Result<Vec<(Job, Vec<Call>)>> {
 }
 
 /// Strikes and checks, on several threads; the first thing wrong ends all. Kills by call and job.
-pub(super) fn strike_all(workshop: &Workshop, strikes: Vec<Strike>) -> Result<Tally> {
-    let tally = Mutex::new(Tally::default());
-    in_parallel(workshop, strikes, |stage, strike| {
-        let (call, outcome) = one(stage, *strike)?;
+pub(super) fn strike_all(context: &CrashContext, strikes: Vec<Injection>) -> Result<Summary> {
+    let summary = Mutex::new(Summary::default());
+    in_parallel(context, strikes, |sandbox, strike| {
+        let (call, outcome) = one(sandbox, *strike)?;
         let call = call.map_or_else(|| "none so late".to_owned(), |call| call.kind());
         let column = if outcome == KILLED { strike.job.name() } else { outcome };
-        lock(&tally).add(call, column);
+        lock(&summary).add(call, column);
         Ok(())
     })?;
-    Ok(tally.into_inner().unwrap_or_default())
+    Ok(summary.into_inner().unwrap_or_default())
 }
 
-fn one(stage: &Stage<'_>, strike: Strike) -> Result<(Option<Call>, &'static str)> {
-    let place = stage.place();
-    let Strike { job, at, action } = strike;
-    job.prepare(stage.workshop, &place)?;
-    let trace = stage.trace(job, &place, Options { strike: Some((at, action)), ..Options::default() })?;
+fn one(sandbox: &CrashSandbox<'_>, strike: Injection) -> Result<(Option<Call>, &'static str)> {
+    let place = sandbox.place();
+    let Injection { job, at, action } = strike;
+    job.prepare(sandbox.context, &place)?;
+    let trace = sandbox.trace(job, &place, Options { strike: Some((at, action)), ..Options::default() })?;
     let outcome = match (trace.end, &trace.struck) {
         (End::Signal(9), Some(_)) => KILLED,
         // What comes after it may be the end.
@@ -118,7 +118,7 @@ fn one(stage: &Stage<'_>, strike: Strike) -> Result<(Option<Call>, &'static str)
         (End::Code(0), None) => MISSES[1],
         (end, _) => anyhow::bail!("it ended with {end}: {}", trace.said),
     };
-    let checked = stage.recover(job, &place, After::Death);
+    let checked = sandbox.recover(job, &place, After::Death);
     checked.with_context(|| describe(trace.struck.as_ref(), &place.root))?;
     Ok((trace.struck, outcome))
 }
@@ -131,23 +131,23 @@ pub(super) fn describe(struck: Option<&Call>, root: &camino::Utf8Path) -> String
 
 /// Does `work` for every strike. A failure carries what repeats it.
 pub(super) fn in_parallel(
-    workshop: &Workshop,
-    mut strikes: Vec<Strike>,
-    work: impl Fn(&Stage<'_>, &Strike) -> Result<()> + Sync,
+    context: &CrashContext,
+    mut strikes: Vec<Injection>,
+    work: impl Fn(&CrashSandbox<'_>, &Injection) -> Result<()> + Sync,
 ) -> Result<()> {
     // The longest first: nobody waits for a slow one at the end.
     strikes.sort_by_key(|strike| strike.job == Job::Paced);
     let (queue, failures) = (Mutex::new(strikes), Mutex::new(Vec::<Error>::new()));
-    let is_over = || !workshop.keep_going && !lock(&failures).is_empty();
+    let is_over = || !context.keep_going && !lock(&failures).is_empty();
     std::thread::scope(|scope| {
         for number in 0..WORKERS {
             let (queue, failures, is_over, work) = (&queue, &failures, &is_over, &work);
-            scope.spawn(move || match Stage::new(workshop, &format!("worker-{number}")) {
-                Ok(stage) => {
+            scope.spawn(move || match CrashSandbox::new(context, &format!("worker-{number}")) {
+                Ok(sandbox) => {
                     while !is_over()
                         && let Some(strike) = { lock(queue).pop() }
                     {
-                        if let Err(error) = work(&stage, &strike).with_context(|| strike.repeat()) {
+                        if let Err(error) = work(&sandbox, &strike).with_context(|| strike.repeat()) {
                             lock(failures).push(error);
                         }
                     }

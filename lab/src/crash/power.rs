@@ -19,15 +19,15 @@ use camino::Utf8PathBuf;
 use fastrand::Rng;
 use xshell::Shell;
 
-use super::job::{Job, Place};
+use super::context::CrashContext;
+use super::disk_image::{DiskImages, FileSystem};
+use super::injection::spread;
+use super::invariants::{self, After, Violation, listing};
+use super::job::{Job, JobDir};
 use super::kills::record_all;
-use super::look::{self, After, Violation, listing};
-use super::stage::Stage;
-use super::strike::spread;
-use super::tally::Tally;
+use super::sandbox::CrashSandbox;
+use super::summary::Summary;
 use super::tracer::{Call, End, Options};
-use super::volume::{FileSystem, Holder};
-use super::workshop::Workshop;
 use super::{CrashArgs, Extent, Part};
 use crate::tools::steps::Done;
 
@@ -48,16 +48,16 @@ struct Moments {
     random: usize,
 }
 
-pub(super) fn run(sh: &Shell, workshop: &Workshop, args: &CrashArgs) -> Result<Done> {
+pub(super) fn run(sh: &Shell, context: &CrashContext, args: &CrashArgs) -> Result<Done> {
     if args.no_mounts {
         return Ok(Done::Skipped("--no-mounts: what a power cut leaves was NOT looked at".to_owned()));
     }
-    let holder = Holder::new(sh, workshop)?;
-    let stage = Stage::new(workshop, "power")?;
+    let holder = DiskImages::new(sh, context)?;
+    let sandbox = CrashSandbox::new(context, "power")?;
     let mut rng = Rng::with_seed(args.seed ^ 0xB0);
-    red(&holder, &stage, FileSystem::Ext4)?;
-    let recorded = record_all(workshop)?;
-    let mut tally = Tally::default();
+    red(&holder, &sandbox, FileSystem::Ext4)?;
+    let recorded = record_all(context)?;
+    let mut summary = Summary::default();
     for kind in FileSystem::ALL {
         if args.extent() == Extent::Sample && kind != FileSystem::Ext4 {
             continue;
@@ -68,7 +68,7 @@ pub(super) fn run(sh: &Shell, workshop: &Workshop, args: &CrashArgs) -> Result<D
             continue;
         }
         if kind != FileSystem::Ext4 {
-            red(&holder, &stage, kind)?;
+            red(&holder, &sandbox, kind)?;
         }
         let count = match kind {
             FileSystem::Ext4 => args.count(Part::Power),
@@ -87,7 +87,7 @@ pub(super) fn run(sh: &Shell, workshop: &Workshop, args: &CrashArgs) -> Result<D
             };
             let moments = moments(*job, calls, share, &mut rng);
             let name = kind.name();
-            cut(&holder, &stage, kind, *job, &moments, &mut rng, &mut tally).with_context(|| {
+            cut(&holder, &sandbox, kind, *job, &moments, &mut rng, &mut summary).with_context(|| {
                 format!(
                     "{} on {name}; to repeat: cargo lab crash --only power --seed {}",
                     job.name(),
@@ -96,47 +96,47 @@ pub(super) fn run(sh: &Shell, workshop: &Workshop, args: &CrashArgs) -> Result<D
             })?;
         }
     }
-    top_up(&holder, &stage, args, &recorded, &mut rng, &mut tally)?;
-    println!("{}", tally.table("job"));
-    args.enough(Part::Power, tally.total())?;
-    println!("{} clones of the disk; I1 to I3 held, and a run on each finished the job", tally.total());
+    top_up(&holder, &sandbox, args, &recorded, &mut rng, &mut summary)?;
+    println!("{}", summary.table("job"));
+    args.enough(Part::Power, summary.total())?;
+    println!("{} clones of the disk; I1 to I3 held, and a run on each finished the job", summary.total());
     Ok(Done::Passed)
 }
 
 /// Calls that a run did not come to and moments after its end have left some clones out: others are made, each time at least
 /// the one after the end.
 fn top_up(
-    holder: &Holder,
-    stage: &Stage<'_>,
+    holder: &DiskImages,
+    sandbox: &CrashSandbox<'_>,
     args: &CrashArgs,
     recorded: &[(Job, Vec<Call>)],
     rng: &mut Rng,
-    tally: &mut Tally,
+    summary: &mut Summary,
 ) -> Result<()> {
     /// More clones at once would take too much of the disk that holds them.
     const AT_ONCE: usize = 30;
     let fetch = recorded.iter().filter(|(job, _)| *job == Job::Fetch);
     for (job, calls) in fetch.cycle() {
-        let lacking = args.least(Part::Power).saturating_sub(tally.total());
+        let lacking = args.least(Part::Power).saturating_sub(summary.total());
         if lacking == 0 {
             break;
         }
         println!("    {lacking} clones are lacking: more of {}", job.name());
         let moments = moments(*job, calls, lacking.min(AT_ONCE), rng);
-        cut(holder, stage, FileSystem::Ext4, *job, &moments, rng, tally)
+        cut(holder, sandbox, FileSystem::Ext4, *job, &moments, rng, summary)
             .with_context(|| format!("{}, clones that were lacking", job.name()))?;
     }
     Ok(())
 }
 
 /// Only the proof, for every file system that there is.
-pub(super) fn prove_red(sh: &Shell, workshop: &Workshop, _args: &CrashArgs) -> Result<()> {
-    let holder = Holder::new(sh, workshop)?;
-    let stage = Stage::new(workshop, "power")?;
+pub(super) fn prove_red(sh: &Shell, context: &CrashContext, _args: &CrashArgs) -> Result<()> {
+    let holder = DiskImages::new(sh, context)?;
+    let sandbox = CrashSandbox::new(context, "power")?;
     for kind in FileSystem::ALL {
         match holder.lacks(kind) {
             Some(why) => println!("    {} is left out: {why}", kind.name()),
-            None => red(&holder, &stage, kind)?,
+            None => red(&holder, &sandbox, kind)?,
         }
     }
     Ok(())
@@ -151,16 +151,16 @@ fn moments(job: Job, calls: &[Call], share: usize, rng: &mut Rng) -> Moments {
 
 /// Does the job on a new disk and returns its clones, the last of them made when it had ended.
 fn clones(
-    holder: &Holder,
-    stage: &Stage<'_>,
+    holder: &DiskImages,
+    sandbox: &CrashSandbox<'_>,
     (kind, job): (FileSystem, Job),
     (moments, no_sync): (&Moments, Option<&str>),
     rng: &mut Rng,
 ) -> Result<Vec<Clone>> {
-    let place = Place::at(holder.at().join("place"));
+    let place = JobDir::at(holder.at().join("place"));
     let (mut clones, cloner) = (Vec::new(), holder.cloner());
     let disk = holder.disk(kind)?;
-    job.prepare(stage.workshop, &place)?;
+    job.prepare(sandbox.context, &place)?;
     disk.sync()?;
     let mut before_each = |call: &Call| {
         if moments.calls.contains(&call.number) || moments.names.contains(&call.name.as_str()) {
@@ -169,7 +169,7 @@ fn clones(
         }
         Ok(())
     };
-    let trace = stage.trace(
+    let trace = sandbox.trace(
         job,
         &place,
         Options { no_sync, before_each: Some(&mut before_each), ..Options::default() },
@@ -179,22 +179,22 @@ fn clones(
     clones.push(Clone { image, moment: "after it had ended with exit 0".to_owned() });
     if moments.random > 0 {
         drop(disk);
-        clones.splice(0..0, at_random(holder, stage, (kind, job), moments.random, rng)?);
+        clones.splice(0..0, at_random(holder, sandbox, (kind, job), moments.random, rng)?);
     }
     Ok(clones)
 }
 
 /// As [`clones`], in a run that nothing holds up.
 fn at_random(
-    holder: &Holder,
-    stage: &Stage<'_>,
+    holder: &DiskImages,
+    sandbox: &CrashSandbox<'_>,
     (kind, job): (FileSystem, Job),
     count: usize,
     rng: &mut Rng,
 ) -> Result<Vec<Clone>> {
-    let place = Place::at(holder.at().join("place"));
+    let place = JobDir::at(holder.at().join("place"));
     let disk = holder.disk(kind)?;
-    job.prepare(stage.workshop, &place)?;
+    job.prepare(sandbox.context, &place)?;
     disk.sync()?;
     let waits: Vec<_> = (0..count).map(|_| Duration::from_millis(rng.u64(0..2400 / count as u64))).collect();
     let cloner = holder.cloner();
@@ -212,7 +212,7 @@ fn at_random(
             }
             Ok::<_, anyhow::Error>(clones)
         });
-        let trace = stage.trace(job, &place, Options::default());
+        let trace = sandbox.trace(job, &place, Options::default());
         drop(end);
         let clones = thread.join().ok().context("the thread that clones")??;
         let trace = trace?;
@@ -223,24 +223,24 @@ fn at_random(
 
 /// Cuts the power at these moments and checks what is left.
 fn cut(
-    holder: &Holder,
-    stage: &Stage<'_>,
+    holder: &DiskImages,
+    sandbox: &CrashSandbox<'_>,
     kind: FileSystem,
     job: Job,
     moments: &Moments,
     rng: &mut Rng,
-    tally: &mut Tally,
+    summary: &mut Summary,
 ) -> Result<()> {
-    let place = Place::at(holder.at().join("place"));
-    let clones = clones(holder, stage, (kind, job), (moments, None), rng)?;
+    let place = JobDir::at(holder.at().join("place"));
+    let clones = clones(holder, sandbox, (kind, job), (moments, None), rng)?;
     let last = clones.len() - 1;
     for (number, Clone { image, moment }) in clones.into_iter().enumerate() {
         let mounted = holder.mount_clone(&image).with_context(|| format!("mounting the clone {moment}"))?;
         if number == last && job == Job::Layers {
-            let why = look::laid_out(&stage.workshop.set, &place)?;
+            let why = invariants::laid_out(&sandbox.context.set, &place)?;
             ensure!(why.is_none(), "it had ended with exit 0, and its trees were not durable: {why:?}");
         }
-        let found = stage.recover(job, &place, After::PowerCut);
+        let found = sandbox.recover(job, &place, After::PowerCut);
         let found =
             found.with_context(|| format!("{moment}; now there are\n{}\n  and", listing(&place.root)))?;
         if number == last {
@@ -256,10 +256,10 @@ fn cut(
         }
         let outcome = match (found.is_complete, found.to_fetch) {
             (true, _) => "complete",
-            (false, rest) if rest < stage.workshop.set.new.size() => "partial",
+            (false, rest) if rest < sandbox.context.set.new.size() => "partial",
             (false, _) => "nothing yet",
         };
-        tally.add(format!("{} {}", kind.name(), job.name()), outcome);
+        summary.add(format!("{} {}", kind.name(), job.name()), outcome);
         drop(mounted);
         std::fs::remove_file(&image)?;
     }
@@ -267,16 +267,18 @@ fn cut(
 }
 
 /// With a wrong order of writes a marker over a wrong file has to be found: else nothing here proves anything.
-fn red(holder: &Holder, stage: &Stage<'_>, kind: FileSystem) -> Result<()> {
-    let place = Place::at(holder.at().join("place"));
+fn red(holder: &DiskImages, sandbox: &CrashSandbox<'_>, kind: FileSystem) -> Result<()> {
+    let place = JobDir::at(holder.at().join("place"));
     let moments = Moments { names: &["renameat", "unlinkat"], ..Moments::default() };
     let clones =
-        clones(holder, stage, (kind, Job::Fetch), (&moments, Some(".part")), &mut Rng::with_seed(0))?;
+        clones(holder, sandbox, (kind, Job::Fetch), (&moments, Some(".part")), &mut Rng::with_seed(0))?;
     let (mut files, mut markers, mut example) = (0, 0, None);
     let all = clones.len();
     for Clone { image, moment } in clones {
         let mounted = holder.mount_clone(&image)?;
-        for violation in look::look(&stage.workshop.set, Job::Fetch, &place, After::PowerCut)?.violations {
+        for violation in
+            invariants::look(&sandbox.context.set, Job::Fetch, &place, After::PowerCut)?.violations
+        {
             match violation {
                 Violation::Marker(_) => {
                     markers += 1;

@@ -12,8 +12,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
 
-use super::run::{self, Command, LONGEST};
-use super::strike::Action;
+use super::injection::Action;
+use super::process::{self, Command, LONGEST};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,17 +159,17 @@ pub(super) fn run(tracer: &Utf8Path, command: &Command, mut options: Options<'_>
             },
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                let portrait = run::portrait(pid);
+                let portrait = process::portrait(pid);
                 drop(guard);
-                let said = run::said(&command.output);
+                let said = process::said(&command.output);
                 bail!("it hangs, after {} calls:\n{portrait}\n{said}", calls.len());
             }
         }
     }
     drop(guard);
     let _ = reader.join();
-    let end = end.with_context(|| format!("the tracer ended early; {}", run::said(&command.output)))?;
-    Ok(Trace { calls, struck, end, said: run::said(&command.output) })
+    let end = end.with_context(|| format!("the tracer ended early; {}", process::said(&command.output)))?;
+    Ok(Trace { calls, struck, end, said: process::said(&command.output) })
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
-use super::workshop::Workshop;
+use super::context::CrashContext;
 use crate::tools::programs::{self, MKFS_BTRFS, MKFS_EXT4, MKFS_XFS, Program};
 use crate::tools::wait;
 
@@ -94,7 +94,7 @@ impl Drop for Mount {
 
 /// Where images lie, and where one of them is mounted.
 #[derive(Debug)]
-pub(super) struct Holder {
+pub(super) struct DiskImages {
     // Before its directory goes.
     _mount: Mount,
     images: Utf8PathBuf,
@@ -102,10 +102,10 @@ pub(super) struct Holder {
     sh: Shell,
 }
 
-impl Holder {
-    pub(super) fn new(sh: &Shell, workshop: &Workshop) -> Result<Self> {
+impl DiskImages {
+    pub(super) fn new(sh: &Shell, context: &CrashContext) -> Result<Self> {
         programs::require(sh, "crash --only power", &[MKFS_EXT4, MKFS_XFS])?;
-        let folder = workshop.directory("volumes")?;
+        let folder = context.directory("volumes")?;
         let image = folder.join("holder.img");
         FileSystem::Xfs.make(sh, &image, 3 << 30)?;
         let images = folder.join("images");

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 /// Counts by row and column.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Tally {
+pub(super) struct Summary {
     cells: BTreeMap<(String, String), usize>,
 }
 
-impl Tally {
+impl Summary {
     pub(super) fn add(&mut self, row: impl Into<String>, column: impl Into<String>) {
         *self.cells.entry((row.into(), column.into())).or_default() += 1;
     }
@@ -61,12 +61,12 @@ mod tests {
 
     #[test]
     fn a_table_has_every_cell_and_its_sums() {
-        let mut tally = Tally::default();
-        tally.add("fetch", "exit 0");
-        tally.add("fetch", "exit 7");
-        tally.add("link", "exit 7");
+        let mut summary = Summary::default();
+        summary.add("fetch", "exit 0");
+        summary.add("fetch", "exit 7");
+        summary.add("link", "exit 7");
         assert_eq!(
-            tally.table("job"),
+            summary.table("job"),
             "| job | exit 0 | exit 7 | all |\n|---|--:|--:|--:|\n| fetch | 1 | 1 | 2 |\n| link |  | 1 | 1 |\n| all | 1 | 2 | 3 |"
         );
     }

@@ -30,12 +30,12 @@ pub(super) struct Version {
 
 /// Both versions.
 #[derive(Debug, Clone)]
-pub(super) struct Set {
+pub(super) struct ModelSet {
     pub(super) new: Version,
     pub(super) old: Version,
 }
 
-impl Set {
+impl ModelSet {
     pub(super) fn new() -> Self {
         Self { new: Version::new("new", 100), old: Version::new("old", 200) }
     }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_twice_counts_once_and_a_whole_file_as_all_of_it() {
-        let set = Set::new();
+        let set = ModelSet::new();
         let origin = BlockingOrigin::start(OriginConfig::default()).unwrap();
         set.new.serve(&origin);
         let ask = |path: &str, range: &str| {

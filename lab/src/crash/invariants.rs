@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
-use super::job::{Job, Place};
+use super::job::{Job, JobDir};
 use super::journal;
-use super::set::{File, Set};
+use super::models::{File, ModelSet};
 
 /// The marker's default name.
 pub(super) const MARKER: &str = ".models-installed";
@@ -72,7 +72,7 @@ impl Look {
 }
 
 /// Looks at everything.
-pub(super) fn look(set: &Set, job: Job, place: &Place, after: After) -> Result<Look> {
+pub(super) fn look(set: &ModelSet, job: Job, place: &JobDir, after: After) -> Result<Look> {
     let mut look = Look { violations: final_names(set, job, place)?, ..Look::default() };
     look.is_complete = marker(set, place, &mut look.violations)?;
     proven(set, place, &mut look.violations)?;
@@ -93,7 +93,7 @@ pub(super) fn look(set: &Set, job: Job, place: &Place, after: After) -> Result<L
 }
 
 /// Final names that have other bytes than they may (I1).
-pub(super) fn final_names(set: &Set, job: Job, place: &Place) -> Result<Vec<Violation>> {
+pub(super) fn final_names(set: &ModelSet, job: Job, place: &JobDir) -> Result<Vec<Violation>> {
     let mut violations = Vec::new();
     for (new, old) in set.new.files.iter().zip(&set.old.files) {
         for path in place.homes(new.path) {
@@ -115,7 +115,7 @@ pub(super) fn final_names(set: &Set, job: Job, place: &Place) -> Result<Vec<Viol
 
 /// Everything as it should be when a run has ended well: exact, with fixed metadata, vouched for, and nothing left over.
 /// What is in `either_way` may be there or not.
-pub(super) fn complete(set: &Set, job: Job, place: &Place, either_way: &[Utf8PathBuf]) -> Result<()> {
+pub(super) fn complete(set: &ModelSet, job: Job, place: &JobDir, either_way: &[Utf8PathBuf]) -> Result<()> {
     let look = look(set, job, place, After::Death)?.sound()?;
     let mut expected = BTreeSet::new();
     for file in &set.new.files {
@@ -146,7 +146,7 @@ pub(super) fn complete(set: &Set, job: Job, place: &Place, either_way: &[Utf8Pat
 }
 
 /// What is not as it should be in the trees of image layers.
-pub(super) fn laid_out(set: &Set, place: &Place) -> Result<Option<String>> {
+pub(super) fn laid_out(set: &ModelSet, place: &JobDir) -> Result<Option<String>> {
     for file in &set.new.files {
         let [home, layer] = place.homes(file.path);
         match read(&layer)? {
@@ -166,7 +166,7 @@ pub(super) fn laid_out(set: &Set, place: &Place) -> Result<Option<String>> {
 /// And a known gap: the journal of a file that was installed right before the end. Its name says that it belongs to a
 /// part, and there is none. In a cache neither the next run nor pruning looks at it. In a destination it stays where the
 /// marker is complete, which only a power cut can bring about: the journal's removal is not waited for.
-pub(super) fn harmless(set: &Set, look: &Look, place: &Place) -> Result<Vec<Utf8PathBuf>> {
+pub(super) fn harmless(set: &ModelSet, look: &Look, place: &JobDir) -> Result<Vec<Utf8PathBuf>> {
     let (destination, cache) = (place.destination(), place.cache());
     let mut paths = vec![cache.join(LOCK)];
     let of_nothing =
@@ -190,7 +190,7 @@ fn describe(path: &Utf8Path, bytes: &[u8], wanted: &File) -> String {
     )
 }
 
-fn is_there(file: &File, place: &Place) -> Result<bool> {
+fn is_there(file: &File, place: &JobDir) -> Result<bool> {
     let [home, _] = place.homes(file.path);
     let is_it =
         |path: Utf8PathBuf| Ok::<_, anyhow::Error>(read(&path)?.is_some_and(|bytes| bytes == *file.bytes));
@@ -198,12 +198,12 @@ fn is_there(file: &File, place: &Place) -> Result<bool> {
 }
 
 /// Where a cache has the file's bytes.
-fn object(place: &Place, file: &File) -> Utf8PathBuf {
+fn object(place: &JobDir, file: &File) -> Utf8PathBuf {
     place.cache().join("sha256").join(&file.sha256[..2]).join(&file.sha256)
 }
 
 /// The marker (I2). Returns whether it vouches for all new files.
-fn marker(set: &Set, place: &Place, violations: &mut Vec<Violation>) -> Result<bool> {
+fn marker(set: &ModelSet, place: &JobDir, violations: &mut Vec<Violation>) -> Result<bool> {
     let mut right = BTreeSet::new();
     for entry in entries(&place.destination().join(MARKER))? {
         let path = place.destination().join(&entry.path);
@@ -225,7 +225,7 @@ fn marker(set: &Set, place: &Place, violations: &mut Vec<Violation>) -> Result<b
 }
 
 /// What a run that did not complete the set has written down: it counts where size and time are as it says.
-fn proven(set: &Set, place: &Place, violations: &mut Vec<Violation>) -> Result<()> {
+fn proven(set: &ModelSet, place: &JobDir, violations: &mut Vec<Violation>) -> Result<()> {
     for entry in entries(&place.destination().join(PROVEN))? {
         let path = place.destination().join(&entry.path);
         let Ok(metadata) = fs::metadata(&path) else { continue };
@@ -267,7 +267,7 @@ fn entries(path: &Utf8Path) -> Result<Vec<Entry>> {
 
 /// A journal's claims (I3), and what of the part they prove.
 fn journal(
-    set: &Set,
+    set: &ModelSet,
     path: &Utf8Path,
     after: After,
     held: &mut BTreeMap<String, u64>,
@@ -345,9 +345,9 @@ pub(super) fn listing(directory: &Utf8Path) -> String {
 mod tests {
     use super::*;
 
-    fn place() -> (tempfile::TempDir, Place) {
+    fn place() -> (tempfile::TempDir, JobDir) {
         let scratch = tempfile::tempdir().unwrap();
-        let place = Place::at(Utf8PathBuf::from_path_buf(scratch.path().to_owned()).unwrap());
+        let place = JobDir::at(Utf8PathBuf::from_path_buf(scratch.path().to_owned()).unwrap());
         (scratch, place)
     }
 
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_wrong_file_a_wrong_marker_and_a_wrong_journal_are_found() {
-        let set = Set::new();
+        let set = ModelSet::new();
         let (_scratch, place) = place();
         let file = &set.new.files[2];
         let sum = |look: &Look| look.violations.len();

@@ -9,22 +9,22 @@ use provision_testbed::Shape;
 use tempfile::TempDir;
 use xshell::{Shell, cmd};
 
-use super::job::{Job, Place};
-use super::run::Command;
-use super::set::Set;
-use super::stage::Stage;
+use super::job::{Job, JobDir};
+use super::models::ModelSet;
+use super::process::Command;
+use super::sandbox::CrashSandbox;
 use super::tracer::End;
 use crate::project;
 use crate::tools::program;
 
 /// See the module's documentation. Its directory goes with it.
 #[derive(Debug)]
-pub(super) struct Workshop {
+pub(super) struct CrashContext {
     pub(super) program: Utf8PathBuf,
     pub(super) tracer: Utf8PathBuf,
     /// A library that makes locks lie.
     pub(super) no_flock: Utf8PathBuf,
-    pub(super) set: Set,
+    pub(super) set: ModelSet,
     /// A directory with all files, as an image has it.
     pub(super) baked: Utf8PathBuf,
     /// The first thing wrong does not end it.
@@ -33,7 +33,7 @@ pub(super) struct Workshop {
     _scratch: TempDir,
 }
 
-impl Workshop {
+impl CrashContext {
     pub(super) fn new(sh: &Shell, keep_going: bool) -> Result<Self> {
         let scratch = tempfile::Builder::new().prefix("crash-").tempdir()?;
         let folder = Utf8PathBuf::from_path_buf(scratch.path().to_owned())
@@ -49,18 +49,18 @@ impl Workshop {
         let built = program::target(sh).join("debug/provision");
         let program = folder.join("provision");
         fs::copy(&built, &program).with_context(|| format!("copying {built}"))?;
-        let workshop = Self {
+        let context = Self {
             program,
             tracer,
             no_flock,
-            set: Set::new(),
+            set: ModelSet::new(),
             baked: folder.join("baked"),
             keep_going,
             folder,
             _scratch: scratch,
         };
-        workshop.prepare().context("preparing what the jobs begin with")?;
-        Ok(workshop)
+        context.prepare().context("preparing what the jobs begin with")?;
+        Ok(context)
     }
 
     /// A directory of this name, made.
@@ -85,32 +85,32 @@ impl Workshop {
         for file in &self.set.new.files {
             write_below(&self.baked, file.path, &file.bytes)?;
         }
-        let stage = Stage::new(self, "preparing")?;
-        let place = |job| self.template(job).map(Place::at).context("a job without a template");
+        let sandbox = CrashSandbox::new(self, "preparing")?;
+        let place = |job| self.template(job).map(JobDir::at).context("a job without a template");
 
         let old = place(Job::Replace)?;
-        stage.command(Job::Fetch, &old, &stage.old_lock).ends(self, 0)?;
+        sandbox.command(Job::Fetch, &old, &sandbox.old_lock).ends(self, 0)?;
 
         let filled = place(Job::Link)?;
-        stage.command(Job::Cache, &filled, &stage.lock).ends(self, 0)?;
+        sandbox.command(Job::Cache, &filled, &sandbox.lock).ends(self, 0)?;
         fs::remove_dir_all(filled.destination())?;
 
-        self.interrupt_midway(&stage, &place(Job::Resume)?)
+        self.interrupt_midway(&sandbox, &place(Job::Resume)?)
     }
 
     /// Leaves half of the bytes with their journals: a run that is told to stop.
-    fn interrupt_midway(&self, stage: &Stage<'_>, half: &Place) -> Result<()> {
-        stage.origin.shape(Shape::rate(2_000_000));
-        let before = stage.origin.counters().body_bytes_sent;
-        let running = stage.command(Job::Fetch, half, &stage.lock).start(&[])?;
+    fn interrupt_midway(&self, sandbox: &CrashSandbox<'_>, half: &JobDir) -> Result<()> {
+        sandbox.origin.shape(Shape::rate(2_000_000));
+        let before = sandbox.origin.counters().body_bytes_sent;
+        let running = sandbox.command(Job::Fetch, half, &sandbox.lock).start(&[])?;
         let enough = before + self.set.new.size() / 2;
-        stage
+        sandbox
             .origin
-            .wait_for(super::run::LONGEST, |counters| counters.body_bytes_sent > enough)
+            .wait_for(super::process::LONGEST, |counters| counters.body_bytes_sent > enough)
             .context("half of the bytes")?;
         running.signal(rustix::process::Signal::TERM)?;
         let ended = running.wait()?;
-        stage.origin.shape(Shape::default());
+        sandbox.origin.shape(Shape::default());
         ensure!(ended.end == End::Code(143), "told to stop, it ended with {}: {}", ended.end, ended.said);
         Ok(())
     }
@@ -124,7 +124,7 @@ fn write_below(directory: &Utf8Path, path: &str, bytes: &[u8]) -> Result<()> {
 
 impl Command {
     /// Runs it to its end, which has to be this exit code.
-    pub(super) fn ends(&self, _workshop: &Workshop, code: i32) -> Result<()> {
+    pub(super) fn ends(&self, _workshop: &CrashContext, code: i32) -> Result<()> {
         let ended = self.start(&[])?.wait()?;
         ensure!(ended.end == End::Code(code), "{self} ended with {}: {}", ended.end, ended.said);
         Ok(())

@@ -10,9 +10,9 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, bail};
 use fastrand::Rng;
 
+use super::context::CrashContext;
 use super::job::Job;
 use super::tracer::Call;
-use super::workshop::Workshop;
 use super::{errors, kills};
 
 /// A system's word for what failed, with its number on Linux.
@@ -101,20 +101,20 @@ impl FromStr for Action {
 
 /// A strike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Strike {
+pub(crate) struct Injection {
     pub(super) job: Job,
     /// The call's number, over all threads, from 1.
     pub(super) at: u64,
     pub(super) action: Action,
 }
 
-impl fmt::Display for Strike {
+impl fmt::Display for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.job.name(), self.at, self.action)
     }
 }
 
-impl FromStr for Strike {
+impl FromStr for Injection {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
@@ -132,7 +132,7 @@ impl FromStr for Strike {
     }
 }
 
-impl Strike {
+impl Injection {
     /// What repeats it.
     pub(super) fn repeat(&self) -> String {
         format!(
@@ -141,13 +141,13 @@ impl Strike {
     }
 
     /// This strike, twenty times.
-    pub(super) fn again(&self, workshop: &Workshop, seed: u64) -> Result<()> {
+    pub(super) fn again(&self, context: &CrashContext, seed: u64) -> Result<()> {
         let strikes = vec![*self; 20];
-        let tally = match self.action {
-            Action::Kill | Action::KillAfter => kills::strike_all(workshop, strikes)?,
-            _ => errors::strike_all(workshop, strikes)?.1,
+        let summary = match self.action {
+            Action::Kill | Action::KillAfter => kills::strike_all(context, strikes)?,
+            _ => errors::strike_all(context, strikes)?.1,
         };
-        println!("{}\n(seed {seed})", tally.table("call"));
+        println!("{}\n(seed {seed})", summary.table("call"));
         Ok(())
     }
 }
@@ -181,11 +181,11 @@ mod tests {
         for text in
             ["fetch:17:kill", "layers:1:kill-after", "link:3:EIO", "cache:9:ENOSPC+", "resume:2:short"]
         {
-            assert_eq!(text.parse::<Strike>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<Injection>().unwrap().to_string(), text);
         }
-        assert!("fetch:17".parse::<Strike>().is_err());
-        assert!("nothing:17:kill".parse::<Strike>().is_err());
-        assert!("fetch:17:EPERM".parse::<Strike>().is_err());
+        assert!("fetch:17".parse::<Injection>().is_err());
+        assert!("nothing:17:kill".parse::<Injection>().is_err());
+        assert!("fetch:17:EPERM".parse::<Injection>().is_err());
     }
 
     #[test]

@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use fastrand::Rng;
 use rustix::process::Signal;
 
-use super::job::{Job, Place};
-use super::look::{self, Look, listing};
-use super::run::{Ended, LONGEST, Running};
-use super::stage::Stage;
-use super::strike::spread;
-use super::tally::Tally;
+use super::context::CrashContext;
+use super::injection::spread;
+use super::invariants::{self, Look, listing};
+use super::job::{Job, JobDir};
+use super::process::{Ended, LONGEST, Running};
+use super::sandbox::CrashSandbox;
+use super::summary::Summary;
 use super::tracer::{End, Options};
-use super::workshop::Workshop;
 use super::{CrashArgs, Part};
 use crate::tools::wait;
 
@@ -52,11 +52,11 @@ impl Kind {
     }
 }
 
-pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
+pub(super) fn run(context: &CrashContext, args: &CrashArgs) -> Result<()> {
     let rounds = args.count(Part::Writers);
     let mut rng = Rng::with_seed(args.seed ^ 0xA0);
-    let stage = Stage::new(workshop, "writers")?;
-    let mut tally = Tally::default();
+    let sandbox = CrashSandbox::new(context, "writers")?;
+    let mut summary = Summary::default();
     let mut kinds = Vec::new();
     for number in 0..rounds {
         let job = if number % 8 < 4 { Job::Fetch } else { Job::Replace };
@@ -65,16 +65,16 @@ pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
         kinds.push((job, kind));
     }
     for job in [Job::Fetch, Job::Replace, Job::Ensure] {
-        let place = stage.place();
-        job.prepare(workshop, &place)?;
-        let calls = stage.trace(job, &place, Options::default())?.calls;
+        let place = sandbox.place();
+        job.prepare(context, &place)?;
+        let calls = sandbox.trace(job, &place, Options::default())?.calls;
         let share = (rounds / 3).max(4);
         let numbers = spread(&calls, share, &mut rng);
         kinds.extend(numbers.into_iter().map(|before| (job, Kind::Asleep { before })));
     }
     let (all, mut of_eight) = (kinds.len(), 0);
     for (number, (job, kind)) in kinds.into_iter().enumerate() {
-        let result = round(&stage, job, kind, &mut rng, &mut tally);
+        let result = round(&sandbox, job, kind, &mut rng, &mut summary);
         result.with_context(|| {
             format!(
                 "round {number}, {}, {kind:?}; to repeat: cargo lab crash --only writers --seed {} --count {rounds}",
@@ -84,20 +84,26 @@ pub(super) fn run(workshop: &Workshop, args: &CrashArgs) -> Result<()> {
         })?;
         of_eight += usize::from(!matches!(kind, Kind::Asleep { .. }));
     }
-    println!("{}", tally.table("processes"));
+    println!("{}", summary.table("processes"));
     println!("{all} rounds; nothing wrong was ever under a final name, and at the end everything was exact");
     args.enough(Part::Writers, of_eight)
 }
 
-fn round(stage: &Stage<'_>, job: Job, kind: Kind, rng: &mut Rng, tally: &mut Tally) -> Result<()> {
-    let place = stage.place();
-    job.prepare(stage.workshop, &place)?;
+fn round(
+    sandbox: &CrashSandbox<'_>,
+    job: Job,
+    kind: Kind,
+    rng: &mut Rng,
+    summary: &mut Summary,
+) -> Result<()> {
+    let place = sandbox.place();
+    job.prepare(sandbox.context, &place)?;
     let ended = match kind {
-        Kind::Asleep { before } => asleep(stage, job, &place, before),
-        Kind::Together { .. } => together(stage, job, &place, kind, None),
+        Kind::Asleep { before } => asleep(sandbox, job, &place, before),
+        Kind::Together { .. } => together(sandbox, job, &place, kind, None),
         Kind::Stopped { .. } => {
             let moment = Duration::from_micros(rng.u64(0..120_000));
-            together(stage, job, &place, kind, Some(moment))
+            together(sandbox, job, &place, kind, Some(moment))
         }
     };
     let here = || format!("there are\n{}\n  and", listing(&place.root));
@@ -107,29 +113,29 @@ fn round(stage: &Stage<'_>, job: Job, kind: Kind, rng: &mut Rng, tally: &mut Tal
         let may_be_busy = kind == Kind::Stopped { locks_lie: false } && writer > 0;
         let is_right = *end == End::Code(0) || (may_be_busy && *end == End::Code(8));
         ensure!(is_right, "process {writer} ended with {end}: {said}\n{}", here());
-        tally.add(kind.name(), end.to_string());
+        summary.add(kind.name(), end.to_string());
     }
-    look::complete(&stage.workshop.set, job, &place, &[]).with_context(here)
+    invariants::complete(&sandbox.context.set, job, &place, &[]).with_context(here)
 }
 
-fn environment<'a>(stage: &'a Stage<'_>, kind: Kind) -> Vec<(&'a str, &'a str)> {
-    if kind.locks_lie() { vec![("LD_PRELOAD", stage.workshop.no_flock.as_str())] } else { Vec::new() }
+fn environment<'a>(sandbox: &'a CrashSandbox<'_>, kind: Kind) -> Vec<(&'a str, &'a str)> {
+    if kind.locks_lie() { vec![("LD_PRELOAD", sandbox.context.no_flock.as_str())] } else { Vec::new() }
 }
 
 /// All at once; the first is stopped `after` a while.
 fn together(
-    stage: &Stage<'_>,
+    sandbox: &CrashSandbox<'_>,
     job: Job,
-    place: &Place,
+    place: &JobDir,
     kind: Kind,
     after: Option<Duration>,
 ) -> Result<Vec<Ended>> {
     let start = |number: usize| {
-        let mut command = stage.command_as(job, place, &stage.lock, &number.to_string());
+        let mut command = sandbox.command_as(job, place, &sandbox.lock, &number.to_string());
         if let (Kind::Stopped { locks_lie: false }, Some(wait)) = (kind, command.arguments.last_mut()) {
             "1s".clone_into(wait);
         }
-        command.start(&environment(stage, kind))
+        command.start(&environment(sandbox, kind))
     };
     let started = Instant::now();
     let mut running = (0..WRITERS).map(start).collect::<Result<Vec<Running>>>()?;
@@ -155,7 +161,7 @@ fn together(
                 running[0].signal(Signal::CONT)?;
             }
         }
-        let violations = look::final_names(&stage.workshop.set, job, place)?;
+        let violations = invariants::final_names(&sandbox.context.set, job, place)?;
         Look { violations, ..Look::default() }.sound()?;
         Ok(ended.iter().all(Option::is_some).then_some(()))
     })?;
@@ -163,13 +169,13 @@ fn together(
 }
 
 /// One waits before a call, and another does the whole job meanwhile.
-fn asleep(stage: &Stage<'_>, job: Job, place: &Place, before: u64) -> Result<Vec<Ended>> {
-    let environment = environment(stage, Kind::Asleep { before });
+fn asleep(sandbox: &CrashSandbox<'_>, job: Job, place: &JobDir, before: u64) -> Result<Vec<Ended>> {
+    let environment = environment(sandbox, Kind::Asleep { before });
     let mut other = None;
     let mut sleep = |call: &super::tracer::Call| {
         if call.number == before {
-            let ended = stage.command_as(job, place, &stage.lock, "1").start(&environment)?.wait()?;
-            let violations = look::final_names(&stage.workshop.set, job, place)?;
+            let ended = sandbox.command_as(job, place, &sandbox.lock, "1").start(&environment)?.wait()?;
+            let violations = invariants::final_names(&sandbox.context.set, job, place)?;
             Look { violations, ..Look::default() }
                 .sound()
                 .with_context(|| format!("asleep before {call}"))?;
@@ -178,7 +184,7 @@ fn asleep(stage: &Stage<'_>, job: Job, place: &Place, before: u64) -> Result<Vec
         Ok(())
     };
     let options = Options { before_each: Some(&mut sleep), environment: &environment, ..Options::default() };
-    let trace = stage.trace(job, place, options)?;
+    let trace = sandbox.trace(job, place, options)?;
     let sleeper = Ended { end: trace.end, said: trace.said };
     let Some((other, call)) = other else { return Ok(vec![sleeper]) };
     let codes = [sleeper.end, other.end];
