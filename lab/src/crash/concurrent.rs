@@ -1,201 +1,174 @@
-//! Eight processes on one destination: with locks that hold, with locks that do nothing and say that they do, and with one
-//! process that is stopped and wakes when another has installed.
+//! Concurrent processes in one destination: eight at once, eight of which one is stopped until another has installed,
+//! and one that sleeps before a call while another does the whole job. Locks hold, or `flock` does nothing and succeeds.
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use fastrand::Rng;
 use rustix::process::Signal;
 
+use super::call::{Call, spread};
 use super::context::CrashContext;
-use super::injection::spread;
-use super::invariants::{self, Look, listing};
+use super::extent::Extent;
+use super::invariants::{self, listing};
 use super::job::{Job, JobDir};
-use super::process::{Ended, LONGEST, Running};
+use super::process::{Ended, Running, TIME_LIMIT};
 use super::sandbox::CrashSandbox;
 use super::summary::Summary;
-use super::tracer::{End, Options};
-use super::{CrashArgs, Part};
+use super::tracer::Options;
 use crate::tools::wait;
 
 const WRITERS: usize = 8;
 
-/// What a round is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// All at once.
-    Together { locks_lie: bool },
-    /// One is stopped at a random moment, and goes on when another has ended.
-    Stopped { locks_lie: bool },
-    /// One waits before a call while another does the whole job; locks do nothing.
-    Asleep { before: u64 },
+    /// Eight at once.
+    Together,
+    /// Eight, the first of which is stopped after a while. It continues when another has ended.
+    Stopped(Duration),
+    /// One waits before this call while another does the whole job.
+    Asleep(u64),
 }
 
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Together { locks_lie: false } => "8 at once, locks hold",
-            Self::Together { locks_lie: true } => "8 at once, locks lie",
-            Self::Stopped { locks_lie: false } => "8, one stopped, locks hold",
-            Self::Stopped { locks_lie: true } => "8, one stopped, locks lie",
-            Self::Asleep { .. } => "1 asleep at a call, locks lie",
-        }
-    }
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    job: Job,
+    kind: Kind,
+    /// `flock` does nothing and succeeds.
+    locks_lie: bool,
+}
 
-    fn locks_lie(self) -> bool {
-        match self {
-            Self::Together { locks_lie } | Self::Stopped { locks_lie } => locks_lie,
-            Self::Asleep { .. } => true,
-        }
+impl fmt::Display for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Together => "8 at once",
+            Kind::Stopped(_) => "8, one stopped",
+            Kind::Asleep(_) => "1 asleep at a call",
+        };
+        write!(f, "{kind}, locks {}", if self.locks_lie { "lie" } else { "hold" })
     }
 }
 
-pub(super) fn run(context: &CrashContext, args: &CrashArgs) -> Result<()> {
-    let rounds = args.count(Part::Writers);
-    let mut rng = Rng::with_seed(args.seed ^ 0xA0);
+/// Returns the number of rounds of eight.
+pub(super) fn run(
+    context: &CrashContext,
+    recorded: &[(Job, Vec<Call>)],
+    extent: Extent,
+    mut rng: Rng,
+) -> Result<usize> {
     let sandbox = CrashSandbox::new(context, "writers")?;
-    let mut summary = Summary::default();
-    let mut kinds = Vec::new();
-    for number in 0..rounds {
+    let mut rounds = Vec::new();
+    for number in 0..extent.count {
         let job = if number % 8 < 4 { Job::Fetch } else { Job::Replace };
-        let locks_lie = number % 2 == 1;
-        let kind = if number % 4 < 2 { Kind::Together { locks_lie } } else { Kind::Stopped { locks_lie } };
-        kinds.push((job, kind));
+        let moment = Duration::from_micros(rng.u64(0..120_000));
+        let kind = if number % 4 < 2 { Kind::Together } else { Kind::Stopped(moment) };
+        rounds.push(Round { job, kind, locks_lie: number % 2 == 1 });
     }
-    for job in [Job::Fetch, Job::Replace, Job::Ensure] {
-        let place = sandbox.place();
-        job.prepare(context, &place)?;
-        let calls = sandbox.trace(job, &place, Options::default())?.calls;
-        let share = (rounds / 3).max(4);
-        let numbers = spread(&calls, share, &mut rng);
-        kinds.extend(numbers.into_iter().map(|before| (job, Kind::Asleep { before })));
+    for (job, calls) in recorded {
+        if [Job::Fetch, Job::Replace, Job::Ensure].contains(job) {
+            let asleep = |before| Round { job: *job, kind: Kind::Asleep(before), locks_lie: true };
+            rounds.extend(spread(calls, (extent.count / 3).max(4), &mut rng).into_iter().map(asleep));
+        }
     }
-    let (all, mut of_eight) = (kinds.len(), 0);
-    for (number, (job, kind)) in kinds.into_iter().enumerate() {
-        let result = round(&sandbox, job, kind, &mut rng, &mut summary);
-        result.with_context(|| {
-            format!(
-                "round {number}, {}, {kind:?}; to repeat: cargo lab crash --only writers --seed {} --count {rounds}",
-                job.name(),
-                args.seed
-            )
-        })?;
-        of_eight += usize::from(!matches!(kind, Kind::Asleep { .. }));
+    let mut summary = Summary::default();
+    for (number, round) in rounds.iter().enumerate() {
+        let repeat = || format!("round {number}, {round:?}; to repeat, add --count {}", extent.count);
+        round.check(&sandbox, &mut summary).with_context(repeat)?;
     }
     println!("{}", summary.table("processes"));
-    println!("{all} rounds; nothing wrong was ever under a final name, and at the end everything was exact");
-    args.enough(Part::Writers, of_eight)
+    println!(
+        "{} rounds; final names were right at all times, and at the end everything was exact",
+        rounds.len()
+    );
+    Ok(extent.count)
 }
 
-fn round(
-    sandbox: &CrashSandbox<'_>,
-    job: Job,
-    kind: Kind,
-    rng: &mut Rng,
-    summary: &mut Summary,
-) -> Result<()> {
-    let place = sandbox.place();
-    job.prepare(sandbox.context, &place)?;
-    let ended = match kind {
-        Kind::Asleep { before } => asleep(sandbox, job, &place, before),
-        Kind::Together { .. } => together(sandbox, job, &place, kind, None),
-        Kind::Stopped { .. } => {
-            let moment = Duration::from_micros(rng.u64(0..120_000));
-            together(sandbox, job, &place, kind, Some(moment))
+impl Round {
+    fn check(&self, sandbox: &CrashSandbox<'_>, summary: &mut Summary) -> Result<()> {
+        let dir = sandbox.dir();
+        sandbox.reset(self.job, &dir)?;
+        let listing = || format!("there are\n{}\n  and", listing(&dir.root));
+        let ended = match self.kind {
+            Kind::Asleep(before) => self.asleep(sandbox, &dir, before),
+            Kind::Together | Kind::Stopped(_) => self.together(sandbox, &dir),
+        };
+        for (process, ended) in ended.with_context(listing)?.iter().enumerate() {
+            // A process that waits for a stopped lock holder gives up with 8 (busy).
+            let may_be_busy = matches!(self.kind, Kind::Stopped(_)) && !self.locks_lie && process > 0;
+            match ended.status.code() {
+                Some(code) if code == 0 || (code == 8 && may_be_busy) => {
+                    summary.add(self.to_string(), format!("exit {code}"));
+                }
+                _ => {
+                    return ended.ensure_code(0).with_context(|| format!("process {process}, {}", listing()));
+                }
+            }
         }
-    };
-    let here = || format!("there are\n{}\n  and", listing(&place.root));
-    let ended = ended.with_context(here)?;
-    for (writer, Ended { end, said }) in ended.iter().enumerate() {
-        // Whoever waits for a stopped process that has the lock gives up: busy.
-        let may_be_busy = kind == Kind::Stopped { locks_lie: false } && writer > 0;
-        let is_right = *end == End::Code(0) || (may_be_busy && *end == End::Code(8));
-        ensure!(is_right, "process {writer} ended with {end}: {said}\n{}", here());
-        summary.add(kind.name(), end.to_string());
+        invariants::ensure_complete(&sandbox.context.models, self.job, &dir, &[]).with_context(listing)
     }
-    invariants::complete(&sandbox.context.set, job, &place, &[]).with_context(here)
-}
 
-fn environment<'a>(sandbox: &'a CrashSandbox<'_>, kind: Kind) -> Vec<(&'a str, &'a str)> {
-    if kind.locks_lie() { vec![("LD_PRELOAD", sandbox.context.no_flock.as_str())] } else { Vec::new() }
-}
+    fn environment<'a>(&self, sandbox: &CrashSandbox<'a>) -> Vec<(&'static str, &'a str)> {
+        self.locks_lie.then_some(("LD_PRELOAD", sandbox.context.no_flock.as_str())).into_iter().collect()
+    }
 
-/// All at once; the first is stopped `after` a while.
-fn together(
-    sandbox: &CrashSandbox<'_>,
-    job: Job,
-    place: &JobDir,
-    kind: Kind,
-    after: Option<Duration>,
-) -> Result<Vec<Ended>> {
-    let start = |number: usize| {
-        let mut command = sandbox.command_as(job, place, &sandbox.lock, &number.to_string());
-        if let (Kind::Stopped { locks_lie: false }, Some(wait)) = (kind, command.arguments.last_mut()) {
+    fn start(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir, number: usize) -> Result<Running> {
+        let mut command = sandbox.command(self.job, dir);
+        command.output.set_extension(number.to_string());
+        // The last argument is the time to wait for a lock.
+        if let (Kind::Stopped(_), false, Some(wait)) =
+            (self.kind, self.locks_lie, command.arguments.last_mut())
+        {
             "1s".clone_into(wait);
         }
-        command.start(&environment(sandbox, kind))
-    };
-    let started = Instant::now();
-    let mut running = (0..WRITERS).map(start).collect::<Result<Vec<Running>>>()?;
-    let mut ended: Vec<Option<Ended>> = running.iter().map(|_| None).collect();
-    let (mut to_stop, mut stopped) = (after, false);
-    wait::until("all writers to end", LONGEST * 2, || {
-        if to_stop.is_some_and(|after| started.elapsed() >= after) {
-            to_stop = None;
-            if ended[0].is_none() {
-                running[0].signal(Signal::STOP)?;
-                stopped = true;
-            }
-        }
-        for (process, ended) in running.iter_mut().zip(&mut ended).filter(|(_, ended)| ended.is_none()) {
-            *ended = process.poll()?;
-        }
-        let others = ended[1..].iter().filter(|ended| ended.is_some()).count();
-        let may_wake = if kind.locks_lie() { others > 0 } else { others == WRITERS - 1 };
-        if stopped && may_wake {
-            stopped = false;
-            // It may have ended before the signal that was to stop it.
-            if ended[0].is_none() {
-                running[0].signal(Signal::CONT)?;
-            }
-        }
-        let violations = invariants::final_names(&sandbox.context.set, job, place)?;
-        Look { violations, ..Look::default() }.sound()?;
-        Ok(ended.iter().all(Option::is_some).then_some(()))
-    })?;
-    Ok(ended.into_iter().flatten().collect())
-}
-
-/// One waits before a call, and another does the whole job meanwhile.
-fn asleep(sandbox: &CrashSandbox<'_>, job: Job, place: &JobDir, before: u64) -> Result<Vec<Ended>> {
-    let environment = environment(sandbox, Kind::Asleep { before });
-    let mut other = None;
-    let mut sleep = |call: &super::tracer::Call| {
-        if call.number == before {
-            let ended = sandbox.command_as(job, place, &sandbox.lock, "1").start(&environment)?.wait()?;
-            let violations = invariants::final_names(&sandbox.context.set, job, place)?;
-            Look { violations, ..Look::default() }
-                .sound()
-                .with_context(|| format!("asleep before {call}"))?;
-            other = Some((ended, call.to_string()));
-        }
-        Ok(())
-    };
-    let options = Options { before_each: Some(&mut sleep), environment: &environment, ..Options::default() };
-    let trace = sandbox.trace(job, place, options)?;
-    let sleeper = Ended { end: trace.end, said: trace.said };
-    let Some((other, call)) = other else { return Ok(vec![sleeper]) };
-    let codes = [sleeper.end, other.end];
-    if codes != [End::Code(0); 2] {
-        bail!(
-            "asleep before {call}: the sleeper ended with {}, the other with {}: {} | {}",
-            codes[0],
-            codes[1],
-            sleeper.said,
-            other.said
-        );
+        command.start(&self.environment(sandbox))
     }
-    Ok(vec![sleeper, other])
+
+    fn together(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir) -> Result<Vec<Ended>> {
+        let started = Instant::now();
+        let start = |number| self.start(sandbox, dir, number);
+        let mut running = (0..WRITERS).map(start).collect::<Result<Vec<Running>>>()?;
+        let mut ended: Vec<Option<Ended>> = running.iter().map(|_| None).collect();
+        let mut stop_after = if let Kind::Stopped(moment) = self.kind { Some(moment) } else { None };
+        let mut is_stopped = false;
+        wait::until("all writers to end", TIME_LIMIT * 2, || {
+            if ended[0].is_none() && stop_after.take_if(|moment| started.elapsed() >= *moment).is_some() {
+                running[0].signal(Signal::STOP)?;
+                is_stopped = true;
+            }
+            for (process, ended) in running.iter_mut().zip(&mut ended).filter(|(_, ended)| ended.is_none()) {
+                *ended = process.poll()?;
+            }
+            let others = ended[1..].iter().flatten().count();
+            if is_stopped && others >= if self.locks_lie { 1 } else { WRITERS - 1 } {
+                is_stopped = false;
+                // It may have ended before it was stopped.
+                if ended[0].is_none() {
+                    running[0].signal(Signal::CONT)?;
+                }
+            }
+            invariants::ensure_final_names(&sandbox.context.models, self.job, dir)?;
+            Ok(ended.iter().all(Option::is_some).then_some(()))
+        })?;
+        Ok(ended.into_iter().flatten().collect())
+    }
+
+    fn asleep(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir, before: u64) -> Result<Vec<Ended>> {
+        let mut other = None;
+        let mut before_each = |call: &Call| {
+            if call.number == before {
+                other = Some(self.start(sandbox, dir, 1)?.wait()?);
+                invariants::ensure_final_names(&sandbox.context.models, self.job, dir)
+                    .with_context(|| format!("asleep before {call}"))?;
+            }
+            Ok(())
+        };
+        let environment = self.environment(sandbox);
+        let options =
+            Options { before_each: Some(&mut before_each), environment: &environment, ..Options::default() };
+        let sleeper = sandbox.trace(self.job, dir, options)?.ended;
+        Ok([Some(sleeper), other].into_iter().flatten().collect())
+    }
 }

@@ -1,33 +1,28 @@
-//! What all parts work with: the binary, the tracer, the files, and what earlier runs left for the jobs that begin with
-//! something.
+//! What all parts share: the program, the tracer, the model files, and the templates that jobs start from.
 
 use std::fs;
 
-use anyhow::{Context as _, Result, ensure};
-use camino::{Utf8Path, Utf8PathBuf};
-use provision_testbed::Shape;
+use anyhow::{Context as _, Result};
+use camino::Utf8PathBuf;
 use tempfile::TempDir;
 use xshell::{Shell, cmd};
 
-use super::job::{Job, JobDir};
+use super::job::Job;
 use super::models::ModelSet;
-use super::process::Command;
-use super::sandbox::CrashSandbox;
-use super::tracer::End;
 use crate::project;
 use crate::tools::program;
 
-/// See the module's documentation. Its directory goes with it.
+/// See the module's documentation. Its directory is removed with it.
 #[derive(Debug)]
 pub(super) struct CrashContext {
     pub(super) program: Utf8PathBuf,
     pub(super) tracer: Utf8PathBuf,
-    /// A library that makes locks lie.
+    /// A library under which `flock` does nothing.
     pub(super) no_flock: Utf8PathBuf,
-    pub(super) set: ModelSet,
-    /// A directory with all files, as an image has it.
+    pub(super) models: ModelSet,
+    /// A directory with all files, as in an image.
     pub(super) baked: Utf8PathBuf,
-    /// The first thing wrong does not end it.
+    /// Failures are collected and do not end the command.
     pub(super) keep_going: bool,
     folder: Utf8PathBuf,
     _scratch: TempDir,
@@ -36,97 +31,33 @@ pub(super) struct CrashContext {
 impl CrashContext {
     pub(super) fn new(sh: &Shell, keep_going: bool) -> Result<Self> {
         let scratch = tempfile::Builder::new().prefix("crash-").tempdir()?;
-        let folder = Utf8PathBuf::from_path_buf(scratch.path().to_owned())
-            .ok()
-            .context("the temporary directory's path is not UTF-8")?;
-        // In an image of a test the temporary directory may be a symlink, and the kernel's paths are resolved ones.
-        let folder = folder.canonicalize_utf8()?;
+        // The tracer reads resolved paths from the kernel, and the temporary directory may be a symlink.
+        let folder = Utf8PathBuf::try_from(scratch.path().canonicalize()?)?;
         let sources = project::root().join("lab/src/crash");
         let (tracer, no_flock) = (folder.join("tracer"), folder.join("no_flock.so"));
         cmd!(sh, "cc -O2 -o {tracer} {sources}/tracer.c").quiet().run()?;
         cmd!(sh, "cc -O2 -shared -fPIC -o {no_flock} {sources}/no_flock.c").quiet().run()?;
-        // A copy: a build meanwhile must not replace the program on trial.
-        let built = program::target(sh).join("debug/provision");
-        let program = folder.join("provision");
+        // A copy: a build meanwhile must not replace the program under test.
+        let (built, program) = (program::target(sh).join("debug/provision"), folder.join("provision"));
         fs::copy(&built, &program).with_context(|| format!("copying {built}"))?;
-        let context = Self {
-            program,
-            tracer,
-            no_flock,
-            set: ModelSet::new(),
-            baked: folder.join("baked"),
-            keep_going,
-            folder,
-            _scratch: scratch,
-        };
-        context.prepare().context("preparing what the jobs begin with")?;
-        Ok(context)
+        let (models, baked) = (ModelSet::new(), folder.join("baked"));
+        for file in &models.new.files {
+            let path = baked.join(file.path);
+            fs::create_dir_all(path.parent().unwrap_or(&baked))?;
+            fs::write(path, &*file.bytes)?;
+        }
+        Ok(Self { program, tracer, no_flock, models, baked, keep_going, folder, _scratch: scratch })
     }
 
-    /// A directory of this name, made.
+    /// Creates a directory of this name.
     pub(super) fn directory(&self, name: &str) -> Result<Utf8PathBuf> {
         let path = self.folder.join(name);
         fs::create_dir_all(&path)?;
         Ok(path)
     }
 
-    /// What `job` begins with; `None` where that is nothing.
-    pub(super) fn template(&self, job: Job) -> Option<Utf8PathBuf> {
-        let name = match job {
-            Job::Resume => "half",
-            Job::Replace => "old",
-            Job::Link => "filled",
-            _ => return None,
-        };
-        Some(self.folder.join("templates").join(name))
-    }
-
-    fn prepare(&self) -> Result<()> {
-        for file in &self.set.new.files {
-            write_below(&self.baked, file.path, &file.bytes)?;
-        }
-        let sandbox = CrashSandbox::new(self, "preparing")?;
-        let place = |job| self.template(job).map(JobDir::at).context("a job without a template");
-
-        let old = place(Job::Replace)?;
-        sandbox.command(Job::Fetch, &old, &sandbox.old_lock).ends(self, 0)?;
-
-        let filled = place(Job::Link)?;
-        sandbox.command(Job::Cache, &filled, &sandbox.lock).ends(self, 0)?;
-        fs::remove_dir_all(filled.destination())?;
-
-        self.interrupt_midway(&sandbox, &place(Job::Resume)?)
-    }
-
-    /// Leaves half of the bytes with their journals: a run that is told to stop.
-    fn interrupt_midway(&self, sandbox: &CrashSandbox<'_>, half: &JobDir) -> Result<()> {
-        sandbox.origin.shape(Shape::rate(2_000_000));
-        let before = sandbox.origin.counters().body_bytes_sent;
-        let running = sandbox.command(Job::Fetch, half, &sandbox.lock).start(&[])?;
-        let enough = before + self.set.new.size() / 2;
-        sandbox
-            .origin
-            .wait_for(super::process::LONGEST, |counters| counters.body_bytes_sent > enough)
-            .context("half of the bytes")?;
-        running.signal(rustix::process::Signal::TERM)?;
-        let ended = running.wait()?;
-        sandbox.origin.shape(Shape::default());
-        ensure!(ended.end == End::Code(143), "told to stop, it ended with {}: {}", ended.end, ended.said);
-        Ok(())
-    }
-}
-
-fn write_below(directory: &Utf8Path, path: &str, bytes: &[u8]) -> Result<()> {
-    let path = directory.join(path);
-    fs::create_dir_all(path.parent().unwrap_or(directory))?;
-    Ok(fs::write(path, bytes)?)
-}
-
-impl Command {
-    /// Runs it to its end, which has to be this exit code.
-    pub(super) fn ends(&self, _workshop: &CrashContext, code: i32) -> Result<()> {
-        let ended = self.start(&[])?.wait()?;
-        ensure!(ended.end == End::Code(code), "{self} ended with {}: {}", ended.end, ended.said);
-        Ok(())
+    /// The directory that `job` starts from; there is none for a job that starts from nothing.
+    pub(super) fn template(&self, job: Job) -> Utf8PathBuf {
+        self.folder.join("templates").join(job.to_string())
     }
 }

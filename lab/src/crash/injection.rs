@@ -1,77 +1,61 @@
-//! What is struck: a job, the number of a call in it, and what happens there. As text, so that a failure can say how to
-//! repeat it.
+//! An injection: a job, the number of one of its calls, and what happens there. Its text form repeats it.
 
-#![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
-
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context as _, Result, bail};
-use fastrand::Rng;
+use clap::ValueEnum as _;
 
-use super::context::CrashContext;
 use super::job::Job;
-use super::tracer::Call;
-use super::{errors, kills};
 
-/// A system's word for what failed, with its number on Linux.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Errno {
-    Enospc,
-    Eio,
-    Edquot,
-    Erofs,
-    Eacces,
-    Eintr,
-}
+/// An error of the kernel: its name, and its number on Linux.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Errno(&'static str, i32);
 
-impl Errno {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Enospc, Self::Eio, Self::Edquot, Self::Erofs, Self::Eacces, Self::Eintr];
-
-    pub(super) fn number(self) -> i32 {
-        match self {
-            Self::Enospc => 28,
-            Self::Eio => 5,
-            Self::Edquot => 122,
-            Self::Erofs => 30,
-            Self::Eacces => 13,
-            Self::Eintr => 4,
-        }
-    }
-}
-
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", format!("{self:?}").to_uppercase())
-    }
-}
+/// A call that was interrupted has to be made again.
+pub(super) const EINTR: Errno = Errno("EINTR", 4);
+const ERRNOS: [Errno; 6] = [
+    Errno("ENOSPC", 28),
+    Errno("EIO", 5),
+    Errno("EROFS", 30),
+    Errno("EDQUOT", 122),
+    Errno("EACCES", 13),
+    EINTR,
+];
+/// How many of these, from the first, can last. An interruption does not.
+const LASTING: usize = 3;
 
 /// What happens at the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// SIGKILL before it is executed.
+    /// SIGKILL before the call.
     Kill,
     /// SIGKILL after it.
     KillAfter,
-    /// It fails.
-    Fail(Errno),
-    /// It fails, and so does every later one.
-    FailOn(Errno),
-    /// Half of what is to be written is.
+    /// Half of a write is done.
     Short,
+    /// The call fails.
+    Fail(Errno),
+    /// The call and all later ones fail.
+    FailOn(Errno),
 }
 
 impl Action {
-    /// For the tracer.
-    pub(super) fn word(self) -> String {
+    pub(super) fn kills() -> Vec<Self> {
+        vec![Self::Kill, Self::KillAfter]
+    }
+
+    pub(super) fn failures() -> Vec<Self> {
+        let lasting = ERRNOS.into_iter().take(LASTING).map(Self::FailOn);
+        ERRNOS.into_iter().map(Self::Fail).chain(lasting).chain([Self::Short]).collect()
+    }
+
+    /// The tracer's word for it.
+    pub(super) fn tracer_word(self) -> String {
         match self {
-            Self::Kill => "kill".to_owned(),
-            Self::KillAfter => "kill-after".to_owned(),
-            Self::Fail(errno) => format!("error={}", errno.number()),
-            Self::FailOn(errno) => format!("errors={}", errno.number()),
-            Self::Short => "short".to_owned(),
+            Self::Fail(Errno(_, number)) => format!("error={number}"),
+            Self::FailOn(Errno(_, number)) => format!("errors={number}"),
+            action => action.to_string(),
         }
     }
 }
@@ -79,27 +63,16 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Fail(errno) => write!(f, "{errno}"),
-            Self::FailOn(errno) => write!(f, "{errno}+"),
-            action => f.write_str(&action.word()),
+            Self::Kill => f.write_str("kill"),
+            Self::KillAfter => f.write_str("kill-after"),
+            Self::Short => f.write_str("short"),
+            Self::Fail(Errno(name, _)) => f.write_str(name),
+            Self::FailOn(Errno(name, _)) => write!(f, "{name}+"),
         }
     }
 }
 
-impl FromStr for Action {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let all = [Self::Kill, Self::KillAfter, Self::Short]
-            .into_iter()
-            .chain(Errno::ALL.map(Self::Fail))
-            .chain(Errno::ALL.map(Self::FailOn));
-        let found = all.into_iter().find(|action| action.to_string() == text);
-        found.with_context(|| format!("no action {text}: kill, kill-after, short, ENOSPC, ENOSPC+, …"))
-    }
-}
-
-/// A strike.
+/// See the module's documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Injection {
     pub(super) job: Job,
@@ -110,7 +83,7 @@ pub(crate) struct Injection {
 
 impl fmt::Display for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.job.name(), self.at, self.action)
+        write!(f, "{}:{}:{}", self.job, self.at, self.action)
     }
 }
 
@@ -118,58 +91,22 @@ impl FromStr for Injection {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let mut parts = text.splitn(3, ':');
-        let (Some(job), Some(at), Some(action)) = (parts.next(), parts.next(), parts.next()) else {
-            bail!("a strike is JOB:N:ACTION, such as fetch:17:kill")
+        let [job, at, action] = text.splitn(3, ':').collect::<Vec<_>>()[..] else {
+            bail!("an injection is JOB:N:ACTION, such as fetch:17:kill")
         };
-        let job = Job::ALL.into_iter().find(|known| known.name() == job);
-        Ok(Self {
-            job: job
-                .with_context(|| format!("no such job; there are {}", Job::ALL.map(Job::name).join(", ")))?,
-            at: at.parse()?,
-            action: action.parse()?,
-        })
-    }
-}
-
-impl Injection {
-    /// What repeats it.
-    pub(super) fn repeat(&self) -> String {
-        format!(
-            "to repeat: cargo lab crash --strike {self} (threads take turns differently: it may take several)"
-        )
-    }
-
-    /// This strike, twenty times.
-    pub(super) fn again(&self, context: &CrashContext, seed: u64) -> Result<()> {
-        let strikes = vec![*self; 20];
-        let summary = match self.action {
-            Action::Kill | Action::KillAfter => kills::strike_all(context, strikes)?,
-            _ => errors::strike_all(context, strikes)?.1,
+        let Ok(job) = Job::from_str(job, false) else {
+            bail!(
+                "no job {job}; there are {}",
+                Job::value_variants().iter().map(Job::to_string).collect::<Vec<_>>().join(", ")
+            )
         };
-        println!("{}\n(seed {seed})", summary.table("call"));
-        Ok(())
+        let actions = [Action::kills(), Action::failures()].concat();
+        let lasting = ERRNOS.into_iter().map(Action::FailOn);
+        let action = actions.into_iter().chain(lasting).find(|known| known.to_string() == action);
+        let action =
+            action.context("no such action; there are kill, kill-after, short, ENOSPC, ENOSPC+, …")?;
+        Ok(Self { job, at: at.parse()?, action })
     }
-}
-
-/// `count` of the calls' numbers: round after round one of each kind of call, so that what is rare is struck, too.
-pub(super) fn spread(calls: &[Call], count: usize, rng: &mut Rng) -> Vec<u64> {
-    let mut kinds: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for call in calls {
-        kinds.entry(call.kind()).or_default().push(call.number);
-    }
-    let mut kinds: Vec<Vec<u64>> = kinds.into_values().collect();
-    let mut chosen = Vec::new();
-    for numbers in &mut kinds {
-        rng.shuffle(numbers);
-    }
-    while chosen.len() < count && kinds.iter().any(|numbers| !numbers.is_empty()) {
-        // Another order each time: where the count ends midway, no kind is always the one that is left out.
-        rng.shuffle(&mut kinds);
-        chosen.extend(kinds.iter_mut().filter_map(Vec::pop));
-    }
-    chosen.truncate(count);
-    chosen
 }
 
 #[cfg(test)]
@@ -177,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_strike_is_read_as_it_is_written() {
+    fn an_injection_parses_from_its_own_text() {
         for text in
             ["fetch:17:kill", "layers:1:kill-after", "link:3:EIO", "cache:9:ENOSPC+", "resume:2:short"]
         {
@@ -186,19 +123,5 @@ mod tests {
         assert!("fetch:17".parse::<Injection>().is_err());
         assert!("nothing:17:kill".parse::<Injection>().is_err());
         assert!("fetch:17:EPERM".parse::<Injection>().is_err());
-    }
-
-    #[test]
-    fn every_kind_is_chosen_before_any_is_chosen_twice_and_a_seed_decides() {
-        let call = |number, name: &str| Call { number, name: name.to_owned(), what: "/d/.x.part".to_owned() };
-        let calls: Vec<_> = (1..=90)
-            .map(|number| call(number, "pwrite64"))
-            .chain([call(91, "fsync"), call(92, "mkdirat")])
-            .collect();
-        let chosen = spread(&calls, 5, &mut Rng::with_seed(7));
-        assert!(chosen.contains(&91) && chosen.contains(&92), "{chosen:?}");
-        assert_eq!(chosen.len(), 5);
-        assert_eq!(chosen, spread(&calls, 5, &mut Rng::with_seed(7)));
-        assert_eq!(spread(&calls, 1000, &mut Rng::with_seed(7)).len(), 92, "each once");
     }
 }

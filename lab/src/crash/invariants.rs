@@ -1,273 +1,243 @@
-//! What lies there after a strike, held against the invariants: by the bytes, which are known, and without the code on
-//! trial.
+//! The invariants I1 to I3, checked on the files that a run leaves: by their known bytes, without the code under test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::Value;
+use serde::Deserialize;
 
 use super::job::{Job, JobDir};
 use super::journal;
-use super::models::{File, ModelSet};
+use super::models::{ModelFile, ModelSet};
 
 /// The marker's default name.
-pub(super) const MARKER: &str = ".models-installed";
-/// What an incomplete run has proven; a marker's text.
-const PROVEN: &str = ".provision.journal";
+const MARKER: &str = ".models-installed";
+/// The files that an incomplete run has verified, in the marker's format.
+const VERIFIED: &str = ".provision.journal";
 /// Held while a run works in a directory.
 const LOCK: &str = ".provision.lock";
 /// The mtime of every installed file, in seconds since 1970.
 const INSTALLED_MTIME: i64 = 946_684_800;
 
-/// What the machine went through.
+/// What has ended the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum After {
-    /// The process died, and the system lives: what was written is there.
+    /// The process died. The system keeps everything that was written.
     Death,
-    /// Everything that was not durable may be gone.
+    /// Everything that was not durable may be lost.
     PowerCut,
 }
 
-/// What must not be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Violation {
-    /// I1: a final name with other bytes than the lock's.
-    FinalName(String),
-    /// I2: a marker that vouches for something that is not there.
-    Marker(String),
-    /// I3: a journal's claim that the part does not bear out.
-    Journal(String),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Invariant {
+    /// A file under its final name has the lock's bytes.
+    I1,
+    /// Every file that the marker lists is there.
+    I2,
+    /// The part has the bytes that the journal's records claim.
+    I3,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Violation(pub(super) Invariant, String);
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::FinalName(what) => write!(f, "I1 broken: {what}"),
-            Self::Marker(what) => write!(f, "I2 broken: {what}"),
-            Self::Journal(what) => write!(f, "I3 broken: {what}"),
-        }
+        write!(f, "{:?} broken: {}", self.0, self.1)
     }
 }
 
-/// What was found.
+/// The result of an inspection.
 #[derive(Debug, Default)]
-pub(super) struct Look {
+pub(super) struct Findings {
     pub(super) violations: Vec<Violation>,
-    /// Bytes that a next run has to fetch, at most.
+    /// Bytes that the next run may fetch, at most.
     pub(super) to_fetch: u64,
-    /// The marker is there and vouches for all new files.
+    /// The marker lists all new files.
     pub(super) is_complete: bool,
 }
 
-impl Look {
-    pub(super) fn sound(self) -> Result<Self> {
-        let broken: Vec<String> = self.violations.iter().map(ToString::to_string).collect();
-        ensure!(broken.is_empty(), "{}", broken.join("\n"));
-        Ok(self)
-    }
-}
-
-/// Looks at everything.
-pub(super) fn look(set: &ModelSet, job: Job, place: &JobDir, after: After) -> Result<Look> {
-    let mut look = Look { violations: final_names(set, job, place)?, ..Look::default() };
-    look.is_complete = marker(set, place, &mut look.violations)?;
-    proven(set, place, &mut look.violations)?;
-    let mut held = BTreeMap::<String, u64>::new();
-    for path in files_below(&place.root)? {
-        if path.file_name() != Some(PROVEN) && path.extension() == Some("journal") {
-            journal(set, &path, after, &mut held, &mut look.violations)?;
+/// Checks all invariants.
+pub(super) fn inspect(models: &ModelSet, job: Job, dir: &JobDir, after: After) -> Result<Findings> {
+    let mut findings = Findings { violations: final_names(models, job, dir)?, ..Findings::default() };
+    let listed = listed(models, dir, MARKER, &mut findings.violations)?;
+    findings.is_complete = models.new.files.iter().all(|file| listed.contains(&file.sha256));
+    self::listed(models, dir, VERIFIED, &mut findings.violations)?;
+    let mut held = BTreeMap::new();
+    for path in files_below(&dir.root)? {
+        if path.file_name() != Some(VERIFIED) && path.extension() == Some("journal") {
+            journal(models, &path, after, &mut held, &mut findings.violations)?;
         }
     }
-    for file in &set.new.files {
-        if job.is_local() || is_there(file, place)? {
-            continue;
+    for file in models.new.files.iter().filter(|_| !job.is_local()) {
+        let [in_destination, _] = dir.final_names(file.path);
+        if !has_bytes(&in_destination, file)? && !has_bytes(&object(dir, file), file)? {
+            findings.to_fetch += file.bytes.len() as u64 - held.get(&file.sha256).copied().unwrap_or(0);
         }
-        let held = held.get(&file.sha256).copied().unwrap_or(0);
-        look.to_fetch += file.bytes.len() as u64 - held;
     }
-    Ok(look)
+    Ok(findings)
 }
 
-/// Final names that have other bytes than they may (I1).
-pub(super) fn final_names(set: &ModelSet, job: Job, place: &JobDir) -> Result<Vec<Violation>> {
+pub(super) fn ensure_none(violations: &[Violation]) -> Result<()> {
+    let broken: Vec<_> = violations.iter().map(ToString::to_string).collect();
+    ensure!(broken.is_empty(), "{}", broken.join("\n"));
+    Ok(())
+}
+
+/// Checks I1 alone.
+pub(super) fn ensure_final_names(models: &ModelSet, job: Job, dir: &JobDir) -> Result<()> {
+    ensure_none(&final_names(models, job, dir)?)
+}
+
+fn final_names(models: &ModelSet, job: Job, dir: &JobDir) -> Result<Vec<Violation>> {
     let mut violations = Vec::new();
-    for (new, old) in set.new.files.iter().zip(&set.old.files) {
-        for path in place.homes(new.path) {
+    for (new, old) in models.new.files.iter().zip(&models.old.files) {
+        let object = object(dir, new);
+        for path in dir.final_names(new.path).into_iter().chain([object.clone()]) {
             let Some(bytes) = read(&path)? else { continue };
-            let is_right = bytes == *new.bytes || (job == Job::Replace && bytes == *old.bytes);
-            if !is_right {
-                violations.push(Violation::FinalName(describe(&path, &bytes, new)));
+            let is_old = job == Job::Replace && path != object && bytes == *old.bytes;
+            if bytes != *new.bytes && !is_old {
+                violations.push(Violation(Invariant::I1, describe(&path, &bytes, new)));
             }
-        }
-        let object = object(place, new);
-        if let Some(bytes) = read(&object)?
-            && bytes != *new.bytes
-        {
-            violations.push(Violation::FinalName(describe(&object, &bytes, new)));
         }
     }
     Ok(violations)
 }
 
-/// Everything as it should be when a run has ended well: exact, with fixed metadata, vouched for, and nothing left over.
-/// What is in `either_way` may be there or not.
-pub(super) fn complete(set: &ModelSet, job: Job, place: &JobDir, either_way: &[Utf8PathBuf]) -> Result<()> {
-    let look = look(set, job, place, After::Death)?.sound()?;
+/// Checks the directory after a run that succeeded: exact files with fixed metadata, a marker, and nothing left over.
+/// The paths in `tolerated` may be there or not.
+pub(super) fn ensure_complete(
+    models: &ModelSet,
+    job: Job,
+    dir: &JobDir,
+    tolerated: &[Utf8PathBuf],
+) -> Result<()> {
+    let findings = inspect(models, job, dir, After::Death)?;
+    ensure_none(&findings.violations)?;
+    ensure!(findings.is_complete || job == Job::Layers, "there is no marker that lists all files");
     let mut expected = BTreeSet::new();
-    for file in &set.new.files {
-        let [home, layer] = place.homes(file.path);
-        let path = if job == Job::Layers { layer } else { home };
+    for file in &models.new.files {
+        let path = dir.final_name(job, file.path);
         let metadata = fs::symlink_metadata(&path).with_context(|| format!("{path} is not there"))?;
         if job != Job::Symlink {
             ensure!(metadata.is_file(), "{path} is no file");
             let (mode, time) = (metadata.mode() & 0o7777, metadata.mtime());
-            ensure!(mode == 0o644, "{path} has the mode {mode:o}");
-            ensure!(time == INSTALLED_MTIME, "{path} has the time {time}");
+            ensure!(mode == 0o644 && time == INSTALLED_MTIME, "{path} has mode {mode:o} and time {time}");
         }
         expected.insert(path);
         if matches!(job, Job::Cache | Job::Link) {
-            expected.insert(object(place, file));
+            expected.insert(object(dir, file));
         }
     }
     if job != Job::Layers {
-        ensure!(look.is_complete, "there is no marker that vouches for everything");
-        expected.insert(place.destination().join(MARKER));
+        expected.insert(dir.destination().join(MARKER));
     }
-    let found: BTreeSet<_> = files_below(&place.root)?.into_iter().collect();
-    let missing: Vec<_> = expected.difference(&found).filter(|path| !either_way.contains(path)).collect();
-    ensure!(missing.is_empty(), "not there: {missing:?}");
-    let left: Vec<_> = found.difference(&expected).filter(|path| !either_way.contains(path)).collect();
-    ensure!(left.is_empty(), "left over: {left:?}");
+    let found: BTreeSet<_> = files_below(&dir.root)?.into_iter().collect();
+    let wrong: Vec<_> =
+        expected.symmetric_difference(&found).filter(|path| !tolerated.contains(path)).collect();
+    ensure!(wrong.is_empty(), "missing, or left over: {wrong:?}");
     Ok(())
 }
 
-/// What is not as it should be in the trees of image layers.
-pub(super) fn laid_out(set: &ModelSet, place: &JobDir) -> Result<Option<String>> {
-    for file in &set.new.files {
-        let [home, layer] = place.homes(file.path);
-        match read(&layer)? {
-            Some(bytes) if bytes == *file.bytes => {}
-            Some(bytes) => return Ok(Some(describe(&layer, &bytes, file))),
-            None if home.exists() => return Ok(Some(format!("{home} was not moved"))),
-            None => return Ok(Some(format!("{layer} is nowhere"))),
-        }
+/// Checks that exit code 0 came after everything was durable: each file under its final name only, and the marker.
+pub(super) fn ensure_durable(models: &ModelSet, job: Job, dir: &JobDir) -> Result<()> {
+    for file in &models.new.files {
+        let path = dir.final_name(job, file.path);
+        ensure!(has_bytes(&path, file)?, "{path} was not durable");
+        let [in_destination, _] = dir.final_names(file.path);
+        ensure!(path == in_destination || !in_destination.exists(), "{in_destination} is there again");
     }
-    Ok(None)
+    let is_complete = inspect(models, job, dir, After::PowerCut)?.is_complete;
+    ensure!(is_complete || job == Job::Layers, "the marker was not durable");
+    Ok(())
 }
 
-/// What may be there or not when a run has found nothing to do there: files of a dead one that say nothing to anybody. A
-/// lock that nobody holds is used again; what was proven counts for less than the marker, and goes with it; a cache is
-/// not filled from a destination that is complete.
+/// The paths that the next run may leave as they are, because it has nothing to do there: a free lock, the record of
+/// verified files beside a complete marker, and the cache of a complete destination.
 ///
-/// And a known gap: the journal of a file that was installed right before the end. Its name says that it belongs to a
-/// part, and there is none. In a cache neither the next run nor pruning looks at it. In a destination it stays where the
-/// marker is complete, which only a power cut can bring about: the journal's removal is not waited for.
-pub(super) fn harmless(set: &ModelSet, look: &Look, place: &JobDir) -> Result<Vec<Utf8PathBuf>> {
-    let (destination, cache) = (place.destination(), place.cache());
-    let mut paths = vec![cache.join(LOCK)];
-    let of_nothing =
+/// A known gap is the journal of a file that was installed right before the end. It has no part. The next run does not
+/// look at it in a cache, nor in a destination whose marker is complete; a power cut brings the latter about, since
+/// the run does not wait for the removal of the journal.
+pub(super) fn tolerated(models: &ModelSet, findings: &Findings, dir: &JobDir) -> Result<Vec<Utf8PathBuf>> {
+    let (destination, cache) = (dir.destination(), dir.cache());
+    let has_no_part =
         |path: &Utf8PathBuf| path.extension() == Some("journal") && !journal::part_of(path).exists();
-    paths.extend(files_below(&cache)?.into_iter().filter(of_nothing));
-    if look.is_complete {
-        paths.extend([destination.join(LOCK), destination.join(PROVEN)]);
-        paths.extend(set.new.files.iter().map(|file| object(place, file)));
-        paths.extend(files_below(&destination)?.into_iter().filter(of_nothing));
+    let mut paths = vec![cache.join(LOCK)];
+    paths.extend(files_below(&cache)?.into_iter().filter(has_no_part));
+    if findings.is_complete {
+        paths.extend([destination.join(LOCK), destination.join(VERIFIED)]);
+        paths.extend(models.new.files.iter().map(|file| object(dir, file)));
+        paths.extend(files_below(&destination)?.into_iter().filter(has_no_part));
     }
     Ok(paths)
 }
 
-fn describe(path: &Utf8Path, bytes: &[u8], wanted: &File) -> String {
-    let wrong = bytes.iter().zip(wanted.bytes.iter()).position(|(a, b)| a != b);
-    format!(
-        "{path} has {} of {} bytes, the first wrong one {}",
-        bytes.len(),
-        wanted.bytes.len(),
-        wrong.map_or_else(|| "beyond them".to_owned(), |at| format!("at {at}"))
-    )
+fn describe(path: &Utf8Path, bytes: &[u8], wanted: &ModelFile) -> String {
+    let (length, of) = (bytes.len(), wanted.bytes.len());
+    let wrong = bytes.iter().zip(wanted.bytes.iter()).position(|(a, b)| a != b).unwrap_or(length.min(of));
+    format!("{path} has {length} of {of} bytes, and the first wrong one is {wrong}")
 }
 
-fn is_there(file: &File, place: &JobDir) -> Result<bool> {
-    let [home, _] = place.homes(file.path);
-    let is_it =
-        |path: Utf8PathBuf| Ok::<_, anyhow::Error>(read(&path)?.is_some_and(|bytes| bytes == *file.bytes));
-    Ok(is_it(home)? || is_it(object(place, file))?)
+fn has_bytes(path: &Utf8Path, file: &ModelFile) -> Result<bool> {
+    Ok(read(path)?.is_some_and(|bytes| bytes == *file.bytes))
 }
 
-/// Where a cache has the file's bytes.
-fn object(place: &JobDir, file: &File) -> Utf8PathBuf {
-    place.cache().join("sha256").join(&file.sha256[..2]).join(&file.sha256)
+/// The path of the file's bytes in the cache.
+fn object(dir: &JobDir, file: &ModelFile) -> Utf8PathBuf {
+    dir.cache().join("sha256").join(&file.sha256[..2]).join(&file.sha256)
 }
 
-/// The marker (I2). Returns whether it vouches for all new files.
-fn marker(set: &ModelSet, place: &JobDir, violations: &mut Vec<Violation>) -> Result<bool> {
-    let mut right = BTreeSet::new();
-    for entry in entries(&place.destination().join(MARKER))? {
-        let path = place.destination().join(&entry.path);
-        let bytes = read(&path)?;
-        let wrong = match (set.find(&entry.path, &entry.sha256), bytes) {
-            (None, _) => format!("it lists {entry:?}, which nobody asked for"),
-            (Some(_), None) => format!("it lists {path}, which is not there"),
-            (Some(file), Some(bytes)) if bytes != *file.bytes => {
-                format!("it lists {}", describe(&path, &bytes, file))
-            }
-            (Some(file), Some(_)) => {
-                right.insert(file.sha256.clone());
-                continue;
-            }
-        };
-        violations.push(Violation::Marker(wrong));
-    }
-    Ok(set.new.files.iter().all(|file| right.contains(&file.sha256)))
+#[derive(Deserialize)]
+struct Marker {
+    files: Vec<Entry>,
 }
 
-/// What a run that did not complete the set has written down: it counts where size and time are as it says.
-fn proven(set: &ModelSet, place: &JobDir, violations: &mut Vec<Violation>) -> Result<()> {
-    for entry in entries(&place.destination().join(PROVEN))? {
-        let path = place.destination().join(&entry.path);
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        let counts = metadata.len() == entry.size && metadata.mtime() == entry.seconds;
-        let is_right = || {
-            let file = set.find(&entry.path, &entry.sha256);
-            Ok::<_, anyhow::Error>(read(&path)?.zip(file).is_some_and(|(bytes, file)| bytes == *file.bytes))
-        };
-        if counts && !is_right()? {
-            violations.push(Violation::Marker(format!("{PROVEN} lists {path}, which has other bytes")));
-        }
-    }
-    Ok(())
-}
-
-/// What a marker says of a file.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 struct Entry {
     path: String,
     size: u64,
-    seconds: i64,
+    /// Seconds and nanoseconds.
+    mtime: (i64, u32),
     sha256: String,
 }
 
-/// The entries of a marker; none where it is not one, since then it counts as none.
-fn entries(path: &Utf8Path) -> Result<Vec<Entry>> {
-    let text = read(path)?.unwrap_or_default();
-    let Ok(value) = serde_json::from_slice::<Value>(&text) else { return Ok(Vec::new()) };
-    let files = value["files"].as_array().cloned().unwrap_or_default();
-    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let entry = |file: &Value| Entry {
-        path: word(&file["path"]),
-        size: file["size"].as_u64().unwrap_or_default(),
-        seconds: file["mtime"][0].as_i64().unwrap_or_default(),
-        sha256: word(&file["sha256"]),
-    };
-    Ok(files.iter().map(entry).collect())
+/// Checks the entries of a marker (I2), and returns the digests of those that are right. A text that is not a marker
+/// lists nothing. An entry of the record of verified files counts only if size and time are still the file's.
+fn listed(
+    models: &ModelSet,
+    dir: &JobDir,
+    name: &str,
+    violations: &mut Vec<Violation>,
+) -> Result<BTreeSet<String>> {
+    let text = read(&dir.destination().join(name))?.unwrap_or_default();
+    let mut digests = BTreeSet::new();
+    for entry in serde_json::from_slice::<Marker>(&text).map(|marker| marker.files).unwrap_or_default() {
+        let path = dir.destination().join(&entry.path);
+        let is_entry_of = |found: fs::Metadata| found.len() == entry.size && found.mtime() == entry.mtime.0;
+        if name == VERIFIED && !fs::metadata(&path).is_ok_and(is_entry_of) {
+            continue;
+        }
+        let wrong = match (models.find(&entry.path, &entry.sha256), read(&path)?) {
+            (Some(file), Some(bytes)) if bytes == *file.bytes => {
+                digests.insert(entry.sha256);
+                continue;
+            }
+            (Some(file), Some(bytes)) => describe(&path, &bytes, file),
+            (Some(_), None) => format!("{path}, which is not there"),
+            (None, _) => format!("{entry:?}, which is in no lock"),
+        };
+        violations.push(Violation(Invariant::I2, format!("{name} lists {wrong}")));
+    }
+    Ok(digests)
 }
 
-/// A journal's claims (I3), and what of the part they prove.
+/// Checks the records of a journal (I3), and adds to `held` how many bytes of a digest they hold.
 fn journal(
-    set: &ModelSet,
+    models: &ModelSet,
     path: &Utf8Path,
     after: After,
     held: &mut BTreeMap<String, u64>,
@@ -276,19 +246,13 @@ fn journal(
     let part_path = journal::part_of(path);
     let (Some(text), Some(part)) = (read(path)?, read(&part_path)?) else { return Ok(()) };
     let Some((digest, records)) = journal::parse(&text) else { return Ok(()) };
-    let file = set.new.files.iter().find(|file| file.sha256 == digest);
-    for record in &records {
-        if !record.durable && after == After::PowerCut {
-            continue;
-        }
+    let file = models.new.files.iter().find(|file| file.sha256 == digest);
+    for record in records.iter().filter(|record| record.durable || after == After::Death) {
         let range = record.start as usize..record.end as usize;
-        let is_right = record.holds(&part)
-            && file.is_some_and(|file| file.bytes.get(range.clone()) == part.get(range.clone()));
-        if !is_right {
-            violations.push(Violation::Journal(format!(
-                "{path} says of {part_path} (now {} bytes): {record:?}",
-                part.len()
-            )));
+        let is_right = |file: &ModelFile| file.bytes.get(range.clone()) == part.get(range.clone());
+        if !record.holds(&part) || !file.is_some_and(is_right) {
+            let what = format!("{path} says of {part_path} (now {} bytes): {record:?}", part.len());
+            violations.push(Violation(Invariant::I3, what));
         }
     }
     let most = held.entry(digest).or_default();
@@ -296,59 +260,49 @@ fn journal(
     Ok(())
 }
 
-/// The bytes of a file, `None` where there is none; through symlinks.
+/// The bytes of a file, through symlinks; `None` if there is no file.
 fn read(path: &Utf8Path) -> Result<Option<Vec<u8>>> {
     match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error)
-            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error).with_context(|| format!("reading {path}")),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        bytes => bytes.map(Some).with_context(|| format!("reading {path}")),
     }
 }
 
-/// Everything below that is no directory, sorted.
-pub(super) fn files_below(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
-    let mut found = Vec::new();
-    let mut open = vec![directory.to_owned()];
+/// Everything below that is not a directory, sorted.
+fn files_below(directory: &Utf8Path) -> Result<Vec<Utf8PathBuf>> {
+    let (mut found, mut open) = (Vec::new(), vec![directory.to_owned()]);
     while let Some(directory) = open.pop() {
         if !directory.is_dir() {
             continue;
         }
         for entry in directory.read_dir_utf8().with_context(|| format!("listing {directory}"))? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open.push(entry.into_path());
-            } else {
-                found.push(entry.into_path());
-            }
+            let list = if entry.file_type()?.is_dir() { &mut open } else { &mut found };
+            list.push(entry.into_path());
         }
     }
     found.sort();
     Ok(found)
 }
 
-/// The files below with their lengths, for a failure.
+/// The files below with their lengths and times, for a failure.
 pub(super) fn listing(directory: &Utf8Path) -> String {
     let line = |path: &Utf8PathBuf| {
-        let metadata = fs::symlink_metadata(path);
-        let (size, time) = metadata.map_or((0, 0), |metadata| (metadata.len(), metadata.mtime()));
+        let facts = fs::symlink_metadata(path).map(|found| (found.len(), found.mtime()));
+        let (size, time) = facts.unwrap_or_default();
         format!("    {path}  {size} bytes, time {time}")
     };
-    let found = files_below(directory).unwrap_or_default();
-    found.iter().map(line).collect::<Vec<_>>().join("\n")
+    files_below(directory).unwrap_or_default().iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn place() -> (tempfile::TempDir, JobDir) {
+    fn dir() -> (tempfile::TempDir, JobDir) {
         let scratch = tempfile::tempdir().unwrap();
-        let place = JobDir::at(Utf8PathBuf::from_path_buf(scratch.path().to_owned()).unwrap());
-        (scratch, place)
+        let dir = JobDir::at(Utf8PathBuf::from_path_buf(scratch.path().to_owned()).unwrap());
+        (scratch, dir)
     }
 
     fn put(path: &Utf8Path, bytes: &[u8]) {
@@ -357,18 +311,18 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_a_wrong_marker_and_a_wrong_journal_are_found() {
-        let set = ModelSet::new();
-        let (_scratch, place) = place();
-        let file = &set.new.files[2];
-        let sum = |look: &Look| look.violations.len();
-        let see = |job, after| look(&set, job, &place, after).unwrap();
-        assert_eq!(sum(&see(Job::Fetch, After::Death)), 0, "nothing is there");
-        assert_eq!(see(Job::Fetch, After::Death).to_fetch, set.new.size());
+    fn wrong_files_markers_and_journals_are_found() {
+        let models = ModelSet::new();
+        let (_scratch, dir) = dir();
+        let file = &models.new.files[2];
+        let sum = |found: &Findings| found.violations.len();
+        let check = |job, after| inspect(&models, job, &dir, after).unwrap();
+        assert_eq!(sum(&check(Job::Fetch, After::Death)), 0, "nothing is there");
+        assert_eq!(check(Job::Fetch, After::Death).to_fetch, models.new.size());
 
-        put(&place.homes(file.path)[0], &set.old.files[2].bytes);
-        assert_eq!(sum(&see(Job::Replace, After::Death)), 0, "the old version");
-        assert!(matches!(see(Job::Fetch, After::Death).violations[..], [Violation::FinalName(_)]));
+        put(&dir.final_names(file.path)[0], &models.old.files[2].bytes);
+        assert_eq!(sum(&check(Job::Replace, After::Death)), 0, "the old version");
+        assert!(matches!(check(Job::Fetch, After::Death).violations[..], [Violation(Invariant::I1, _)]));
 
         let entry = format!(
             r#"{{"version":1,"files":[{{"path":"{}","size":{},"mtime":[0,0],"sha256":"{}"}}]}}"#,
@@ -376,25 +330,25 @@ mod tests {
             file.bytes.len(),
             file.sha256
         );
-        put(&place.destination().join(MARKER), entry.as_bytes());
-        assert!(matches!(see(Job::Replace, After::Death).violations[..], [Violation::Marker(_)]));
-        put(&place.homes(file.path)[0], &file.bytes);
-        assert_eq!(sum(&see(Job::Fetch, After::Death)), 0, "now it is right");
+        put(&dir.destination().join(MARKER), entry.as_bytes());
+        assert!(matches!(check(Job::Replace, After::Death).violations[..], [Violation(Invariant::I2, _)]));
+        put(&dir.final_names(file.path)[0], &file.bytes);
+        assert_eq!(sum(&check(Job::Fetch, After::Death)), 0, "now it is right");
 
-        let other = &set.new.files[0];
+        let other = &models.new.files[0];
         let sealed = |body: String| format!("{body} {:08x}\n", crc32fast::hash(body.as_bytes()));
         let crc = crc32fast::hash(&other.bytes[..100]);
         let head = sealed(format!("provision-journal 1 {} {}", other.sha256, other.bytes.len()));
-        let stem = place.destination().join("loras/deep/.y.safetensors.00000000");
+        let stem = dir.destination().join("loras/deep/.y.safetensors.00000000");
         let journal = |word: &str| head.clone() + &sealed(format!("{word} 0 100 {crc:08x}"));
         put(&stem.with_extension("00000000.part"), &other.bytes[..100]);
         put(&stem.with_extension("00000000.journal"), journal("durable").as_bytes());
-        let held = see(Job::Fetch, After::PowerCut);
-        assert_eq!((sum(&held), held.to_fetch), (0, set.new.size() - file.bytes.len() as u64 - 100));
+        let held = check(Job::Fetch, After::PowerCut);
+        assert_eq!((sum(&held), held.to_fetch), (0, models.new.size() - file.bytes.len() as u64 - 100));
         put(&stem.with_extension("00000000.part"), &other.bytes[..99]);
-        assert!(matches!(see(Job::Fetch, After::PowerCut).violations[..], [Violation::Journal(_)]));
+        assert!(matches!(check(Job::Fetch, After::PowerCut).violations[..], [Violation(Invariant::I3, _)]));
         put(&stem.with_extension("00000000.journal"), journal("written").as_bytes());
-        assert_eq!(sum(&see(Job::Fetch, After::PowerCut)), 0, "it did not say that it is durable");
-        assert_eq!(sum(&see(Job::Fetch, After::Death)), 1, "and a death loses nothing");
+        assert_eq!(sum(&check(Job::Fetch, After::PowerCut)), 0, "a written record promises nothing");
+        assert_eq!(sum(&check(Job::Fetch, After::Death)), 1, "a death loses nothing");
     }
 }

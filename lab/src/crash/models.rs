@@ -1,20 +1,19 @@
-//! The files that the jobs are about, with their bytes known beforehand.
+//! The model files of all jobs, in two versions with known bytes.
 //!
-//! Old and new versions have the same sizes, and every installed file has the same time: nothing but the bytes tells them
-//! apart.
+//! Old and new versions have the same sizes, and every installed file has the same time: only the bytes differ.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use provision_testbed::{BlockingOrigin, Content, Recorded};
 
-/// Paths and sizes: of several segments, of several and an odd one, of less than one.
+/// Paths and sizes: several segments, several and an odd one, less than one.
 const FILES: [(&str, u64); 3] =
     [("loras/deep/y.safetensors", 2_700_001), ("vae/x.safetensors", 3_400_000), ("z.safetensors", 40_000)];
 
 /// A model file.
 #[derive(Debug, Clone)]
-pub(super) struct File {
+pub(super) struct ModelFile {
     pub(super) path: &'static str,
     pub(super) sha256: String,
     pub(super) bytes: Arc<Vec<u8>>,
@@ -25,7 +24,7 @@ pub(super) struct File {
 #[derive(Debug, Clone)]
 pub(super) struct Version {
     name: &'static str,
-    pub(super) files: Vec<File>,
+    pub(super) files: Vec<ModelFile>,
 }
 
 /// Both versions.
@@ -40,8 +39,7 @@ impl ModelSet {
         Self { new: Version::new("new", 100), old: Version::new("old", 200) }
     }
 
-    /// The file with this path and digest.
-    pub(super) fn find(&self, path: &str, sha256: &str) -> Option<&File> {
+    pub(super) fn find(&self, path: &str, sha256: &str) -> Option<&ModelFile> {
         let mut all = self.new.files.iter().chain(&self.old.files);
         all.find(|file| file.path == path && file.sha256 == sha256)
     }
@@ -49,63 +47,66 @@ impl ModelSet {
 
 impl Version {
     fn new(name: &'static str, seed: u64) -> Self {
-        let file = |(number, (path, size)): (usize, (&'static str, u64))| {
-            let content = Content::generated(seed + number as u64, size);
-            File { path, sha256: content.sha256_hex(), bytes: Arc::new(content.to_vec()), content }
+        let file = |(seed, (path, size))| {
+            let content = Content::generated(seed, size);
+            ModelFile { path, sha256: content.sha256_hex(), bytes: Arc::new(content.to_vec()), content }
         };
-        Self { name, files: FILES.into_iter().enumerate().map(file).collect() }
+        Self { name, files: (seed..).zip(FILES).map(file).collect() }
     }
 
-    /// Serves it.
     pub(super) fn serve(&self, origin: &BlockingOrigin) {
         for file in &self.files {
-            origin.put(&self.path_of(file), file.content.clone());
+            origin.put(&self.url_path(file), file.content.clone());
         }
     }
 
-    /// Where the origin has one of its files.
-    fn path_of(&self, file: &File) -> String {
+    fn url_path(&self, file: &ModelFile) -> String {
         format!("/{}/{}", self.name, file.path)
     }
 
-    /// How many bytes of its files were asked for; what was asked for twice counts once.
-    pub(super) fn asked_for(&self, requests: &[Recorded]) -> u64 {
-        let of = |file: &File| {
-            let (path, size) = (self.path_of(file), file.bytes.len() as u64);
-            let of_it = requests.iter().filter(|request| request.path == path);
-            let mut ranges: Vec<(u64, u64)> = of_it
-                .map(|request| {
-                    let range = request.range.as_deref().and_then(|range| range.strip_prefix("bytes="));
-                    let (first, last) = range.and_then(|range| range.split_once('-')).unwrap_or_default();
-                    let end = last.parse::<u64>().map_or(size, |last| last + 1);
-                    (first.parse().unwrap_or(0), end.min(size))
-                })
-                .collect();
-            ranges.sort_unstable();
-            let count = |(sum, reached): (u64, u64), (start, end): (u64, u64)| {
-                (sum + end.saturating_sub(start.max(reached)), reached.max(end))
+    /// How many bytes of the files `requests` ask for, each byte once.
+    pub(super) fn requested_bytes(&self, requests: &[Recorded]) -> u64 {
+        let of_file = |file: &ModelFile| {
+            let (path, size) = (self.url_path(file), file.bytes.len() as u64);
+            let range = |request: &Recorded| {
+                let range = request.range.as_deref().and_then(|range| range.strip_prefix("bytes="));
+                let (first, last) = range.and_then(|range| range.split_once('-')).unwrap_or_default();
+                let end = last.parse::<u64>().map_or(size, |last| last + 1);
+                (first.parse().unwrap_or(0), end.min(size))
             };
-            ranges.into_iter().fold((0, 0), count).0
+            covered(requests.iter().filter(|request| request.path == path).map(range))
         };
-        self.files.iter().map(of).sum()
+        self.files.iter().map(of_file).sum()
     }
 
-    /// The lock that names it.
+    /// The text of the lock that lists the files.
     pub(super) fn lock(&self, origin: &BlockingOrigin) -> String {
         let mut text = "version = 1\n".to_owned();
         for file in &self.files {
-            let File { path, sha256, bytes, .. } = file;
-            let url = origin.url(&format!("/{}/{path}", self.name));
-            let _ = writeln!(text, "\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"");
-            let _ = writeln!(text, "size = {}\nsha256 = \"{sha256}\"", bytes.len());
+            let ModelFile { path, sha256, bytes, .. } = file;
+            let (url, size) = (origin.url(&self.url_path(file)), bytes.len());
+            let _ = writeln!(
+                text,
+                "\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = {size}\nsha256 = \"{sha256}\""
+            );
         }
         text
     }
 
-    /// All bytes.
+    /// The size of all files.
     pub(super) fn size(&self) -> u64 {
         self.files.iter().map(|file| file.bytes.len() as u64).sum()
     }
+}
+
+/// How many bytes are in at least one of these ranges.
+pub(super) fn covered(ranges: impl Iterator<Item = (u64, u64)>) -> u64 {
+    let mut ranges: Vec<_> = ranges.collect();
+    ranges.sort_unstable();
+    let add = |(sum, reached): (u64, u64), (start, end): (u64, u64)| {
+        (sum + end.saturating_sub(start.max(reached)), reached.max(end))
+    };
+    ranges.into_iter().fold((0, 0), add).0
 }
 
 #[cfg(test)]
@@ -118,10 +119,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_asked_for_twice_counts_once_and_a_whole_file_as_all_of_it() {
-        let set = ModelSet::new();
+    fn requested_bytes_count_once_across_requests() {
+        let models = ModelSet::new();
         let origin = BlockingOrigin::start(OriginConfig::default()).unwrap();
-        set.new.serve(&origin);
+        models.new.serve(&origin);
         let ask = |path: &str, range: &str| {
             let mut line = TcpStream::connect(origin.addr()).unwrap();
             write!(line, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{range}\r\n").unwrap();
@@ -132,8 +133,8 @@ mod tests {
         ask("/new/vae/x.safetensors", "Range: bytes=250-399\r\n");
         ask("/new/vae/x.safetensors", "Range: bytes=3000000-\r\n");
         ask("/elsewhere", "");
-        assert_eq!(set.new.asked_for(&origin.requests()), 40_000 + 300 + 400_000);
-        assert_eq!(set.new.asked_for(&origin.requests_since(2)), 150 + 400_000);
-        assert_eq!(set.new.asked_for(&origin.requests_since(5)), 0);
+        assert_eq!(models.new.requested_bytes(&origin.requests()), 40_000 + 300 + 400_000);
+        assert_eq!(models.new.requested_bytes(&origin.requests_since(2)), 150 + 400_000);
+        assert_eq!(models.new.requested_bytes(&origin.requests_since(5)), 0);
     }
 }

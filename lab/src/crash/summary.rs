@@ -1,6 +1,6 @@
-//! What became of the strikes, as tables.
+//! Counts of outcomes, printed as Markdown tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Counts by row and column.
 #[derive(Debug, Default, Clone)]
@@ -13,13 +13,6 @@ impl Summary {
         *self.cells.entry((row.into(), column.into())).or_default() += 1;
     }
 
-    /// Adds what is in another one.
-    pub(super) fn merge(&mut self, other: Self) {
-        for (cell, count) in other.cells {
-            *self.cells.entry(cell).or_default() += count;
-        }
-    }
-
     pub(super) fn total(&self) -> usize {
         self.cells.values().sum()
     }
@@ -28,29 +21,22 @@ impl Summary {
         self.cells.iter().filter(|((_, column), _)| column == wanted).map(|(_, count)| count).sum()
     }
 
-    /// A Markdown table with sums.
+    /// A table with sums.
     pub(super) fn table(&self, title: &str) -> String {
-        let mut columns: Vec<&str> = self.cells.keys().map(|(_, column)| column.as_str()).collect();
-        columns.sort_unstable();
-        columns.dedup();
-        let mut rows: Vec<&str> = self.cells.keys().map(|(row, _)| row.as_str()).collect();
-        rows.dedup();
-        let mut lines = vec![
-            format!("| {title} | {} | all |", columns.join(" | ")),
-            format!("|---|{}--:|", "--:|".repeat(columns.len())),
-        ];
+        let rows: BTreeSet<_> = self.cells.keys().map(|(row, _)| row).collect();
+        let columns: BTreeSet<_> = self.cells.keys().map(|(_, column)| column).collect();
+        let line =
+            |name: &str, cells: Vec<String>, sum: &str| format!("| {name} | {} | {sum} |", cells.join(" | "));
+        let mut lines = vec![line(title, columns.iter().map(ToString::to_string).collect(), "all")];
+        lines.push(format!("|---|{}--:|", "--:|".repeat(columns.len())));
         for row in rows {
-            let count = |column: &&str| self.cells.get(&(row.to_owned(), (*column).to_owned())).copied();
-            let counts: Vec<_> = columns.iter().map(count).collect();
-            let cells: Vec<_> = counts.iter().map(|n| n.map(|n| n.to_string()).unwrap_or_default()).collect();
-            lines.push(format!(
-                "| {row} | {} | {} |",
-                cells.join(" | "),
-                counts.iter().flatten().sum::<usize>()
-            ));
+            let count = |column: &&String| self.cells.get(&(row.clone(), (*column).clone()));
+            let cell = |column| count(column).map(ToString::to_string).unwrap_or_default();
+            let sum: usize = columns.iter().filter_map(count).sum();
+            lines.push(line(row, columns.iter().map(cell).collect(), &sum.to_string()));
         }
-        let sums: Vec<_> = columns.iter().map(|column| self.column(column).to_string()).collect();
-        lines.push(format!("| all | {} | {} |", sums.join(" | "), self.total()));
+        let sums = columns.iter().map(|column| self.column(column).to_string()).collect();
+        lines.push(line("all", sums, &self.total().to_string()));
         lines.join("\n")
     }
 }
