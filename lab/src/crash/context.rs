@@ -1,4 +1,4 @@
-//! What all parts share: the program, the tracer, the model files, and the templates that jobs start from.
+//! The context that all parts share: the program, the tracer, the model files, and the templates that jobs start from.
 
 use std::fs;
 

@@ -16,16 +16,16 @@ pub(crate) enum Part {
     Writers,
 }
 
-/// How much a part does.
+/// The extent of a part.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     part: Part,
-    /// How many injections, clones or rounds are tried. Some hit nothing, since runs differ in their calls.
+    /// The number of injections, clones or rounds to try. Some hit nothing, since runs differ in their calls.
     pub(super) count: usize,
     /// Every call is tried instead.
     pub(super) is_exhaustive: bool,
     pub(super) is_sample: bool,
-    /// How many have to hit.
+    /// The number that has to hit.
     pub(super) least: usize,
 }
 

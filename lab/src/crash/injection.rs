@@ -22,10 +22,10 @@ const ERRNOS: [Errno; 6] = [
     Errno("EACCES", 13),
     EINTR,
 ];
-/// How many of these, from the first, can last. An interruption does not.
+/// The first of these can last. An interruption cannot.
 const LASTING: usize = 3;
 
-/// What happens at the call.
+/// The disturbance at the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     /// SIGKILL before the call.

@@ -23,7 +23,7 @@ const LOCK: &str = ".provision.lock";
 /// The mtime of every installed file, in seconds since 1970.
 const INSTALLED_MTIME: i64 = 946_684_800;
 
-/// What has ended the run.
+/// The end of the run that left the files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum After {
     /// The process died. The system keeps everything that was written.

@@ -52,7 +52,7 @@ fn record(body: &str) -> Option<Record> {
     Some(Record { durable, start, end, crc: u32::from_str_radix(words.next()?, 16).ok()? })
 }
 
-/// How many bytes of `part` the records hold, each byte once.
+/// The number of bytes of `part` that the records hold, each byte once.
 pub(super) fn held(records: &[Record], part: &[u8]) -> u64 {
     let holding = records.iter().filter(|record| record.holds(part));
     covered(holding.map(|record| (record.start, record.end)))

@@ -64,7 +64,7 @@ impl Version {
         format!("/{}/{}", self.name, file.path)
     }
 
-    /// How many bytes of the files `requests` ask for, each byte once.
+    /// The number of bytes that `requests` ask for, each byte once.
     pub(super) fn requested_bytes(&self, requests: &[Recorded]) -> u64 {
         let of_file = |file: &ModelFile| {
             let (path, size) = (self.url_path(file), file.bytes.len() as u64);
@@ -99,7 +99,7 @@ impl Version {
     }
 }
 
-/// How many bytes are in at least one of these ranges.
+/// The number of bytes in at least one of these ranges.
 pub(super) fn covered(ranges: impl Iterator<Item = (u64, u64)>) -> u64 {
     let mut ranges: Vec<_> = ranges.collect();
     ranges.sort_unstable();

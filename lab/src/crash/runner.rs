@@ -20,7 +20,7 @@ use super::verdict::{self, KILLED, MISSES};
 
 /// Runs differ in their number of calls; so many numbers beyond the recorded ones are tried.
 const MARGIN: u64 = 8;
-/// How often injections are added if too few have hit a call.
+/// Rounds of further injections, if too few have hit a call.
 const TOP_UPS: usize = 4;
 /// More than processors, since the paced job waits most of the time.
 const WORKERS: usize = 4;
@@ -93,7 +93,7 @@ fn chosen(recorded: &[(Job, Vec<Call>)], actions: &[Action], count: usize, rng: 
     injections
 }
 
-/// What the workers share.
+/// The state that the workers share.
 #[derive(Debug, Default)]
 struct Progress {
     queue: Vec<Injection>,
@@ -167,8 +167,8 @@ fn inject(sandbox: &CrashSandbox<'_>, injection: Injection) -> Result<(String, &
     let outcome = verdict::check(action, &trace, &dir);
     let recovered = outcome.and_then(|outcome| sandbox.recover(job, &dir, After::Death).map(|_| outcome));
     let outcome = recovered.with_context(|| {
-        let (hit, files) = (trace.hit.as_ref().map(Call::to_string), listing(&dir.root));
-        format!("the run, hit at {hit:?}, ended with {}; now there are\n{files}\n  and", trace.ended)
+        let hit = trace.hit.as_ref().map_or_else(|| "no call".to_owned(), Call::to_string);
+        format!("{action} at {hit}, {}; now there are\n{}\n  and", trace.ended, listing(&dir.root))
     })?;
     Ok((trace.hit.map_or_else(|| outcome.to_owned(), |hit| hit.kind()), outcome))
 }

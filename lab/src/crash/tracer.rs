@@ -25,7 +25,7 @@ pub(super) struct Trace {
 /// A callback before a call.
 type BeforeEach<'a> = &'a mut dyn FnMut(&Call) -> Result<()>;
 
-/// What to trace with.
+/// The options of a traced run.
 #[derive(Default)]
 pub(super) struct Options<'a> {
     /// The number of a call, and what happens to it.
