@@ -1,193 +1,115 @@
-//! `cargo lab crash`: the real binary, struck at its file-changing system calls, and what it leaves behind.
+//! `cargo lab crash`: the real binary, disturbed at its file-changing system calls, and the files that it leaves.
 //!
-//! Four parts: the process killed at a call (`kills`), a call that fails (`errors`), the machine losing its power
-//! (`power`: a file system in an image, cloned while the job runs), and eight processes on one destination (`writers`).
-//! After every strike the invariants I1 to I3 are checked by looking at the files, with the bytes known beforehand, and
-//! a run without trouble has to finish the job. It may ask for no byte that was held: counted is what its requests ask for,
-//! each byte once, since connections that take over what others have left of a claim ask for it again.
+//! Four parts: the process is killed at a call (`kills`), a call fails (`errors`), the machine loses its power (`power`:
+//! a file system in an image, cloned while the job runs), and eight processes share a destination (`writers`). After
+//! each the invariants I1 to I3 are checked by the files' known bytes, and an undisturbed run has to finish the job. That
+//! run may request no byte that was held. Requested bytes count once each: a connection that takes over the rest of a
+//! claim requests it again.
 //!
-//! The first thing that is wrong ends the command, with what repeats it. docs/crash.md says what is struck and what is
-//! not.
+//! The first failure ends the command and prints how to repeat it. docs/crash.md lists what is covered and what is not.
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
-mod errors;
+mod call;
+mod concurrent;
+mod context;
+mod disk_image;
+mod extent;
+mod injection;
+mod invariants;
 mod job;
 mod journal;
-mod kills;
-mod look;
+mod models;
 mod power;
-mod run;
-mod set;
-mod stage;
-mod strike;
-mod tally;
+mod process;
+mod runner;
+mod sandbox;
+mod summary;
 mod tracer;
-mod volume;
-mod workshop;
-mod writers;
+mod verdict;
 
 use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum as _};
+use fastrand::Rng;
 use xshell::{Shell, cmd};
 
 use crate::project;
 use crate::tools::programs;
 use crate::tools::steps::{Done, Steps};
-use strike::Strike;
-use workshop::Workshop;
+use call::Call;
+use context::CrashContext;
+use disk_image::{FILE_SYSTEMS, NO_MOUNTS};
+use extent::{Extent, Part};
+use injection::{Action, Injection};
+use job::Job;
+use power::PowerCut;
 
-/// Strikes the real binary at its system calls, cuts its power, sets it against itself, and checks what is left
+/// Disturbs the real binary at its system calls, cuts its power, runs it concurrently, and checks the files
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "a flag of the command line each")]
 pub(crate) struct CrashArgs {
     /// Every call of every job, killed before and after it and failed in every way: two hours
     #[arg(long, conflicts_with = "sample")]
     pub(crate) exhaustive: bool,
-    /// What CI runs: some of everything, in about three minutes
+    /// A sample of each part, as CI runs it, in about three minutes
     #[arg(long)]
     pub(crate) sample: bool,
     /// Only this part (repeatable)
     #[arg(long, value_name = "PART", value_enum)]
     pub(crate) only: Vec<Part>,
-    /// For what is chosen at random; a run prints its own
+    /// The seed of random choices; a run prints its own
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// How many kills, errors, snapshots or rounds, each, instead of the part's own number
+    /// The number of kills, errors, clones or rounds of each part, instead of its own
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<usize>,
-    /// Leave out what mounts file systems; without this a machine that cannot mount fails
+    /// Leave out the part that mounts file systems; without this, a machine that cannot mount fails
     #[arg(long)]
     pub(crate) no_mounts: bool,
-    /// Go on after something wrong, and list it all at the end
+    /// Continue after a failure, and list all failures of a part at its end
     #[arg(long)]
     pub(crate) keep_going: bool,
-    /// Only the proof that the power cut finds a wrong order of writes
+    /// Only check that the power cut finds a wrong order of writes
     #[arg(long, conflicts_with_all = ["only", "no_mounts"])]
     pub(crate) prove_red: bool,
-    /// Only this strike, twenty times: what a failure prints
+    /// Only this injection, twenty times; a failure prints it
     #[arg(long, value_name = "JOB:N:ACTION")]
-    pub(crate) strike: Option<Strike>,
-    /// The program as `cargo test --workspace` builds it: for whoever has just run that, nothing is compiled
+    pub(crate) strike: Option<Injection>,
+    /// Build the program as `cargo test --workspace` does: after that command nothing is compiled
     #[arg(long, hide = true)]
     pub(crate) built: bool,
-    /// This process has a mount table of its own: how it starts itself
+    /// Set by the command itself when it starts again with its own mount table
     #[arg(long, hide = true)]
     pub(crate) own_mounts: bool,
 }
 
-/// The parts, in the order in which they run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Part {
-    /// SIGKILL at a call
-    Kills,
-    /// A call that fails, or writes half
-    Errors,
-    /// Clones of the disk at every call
-    Power,
-    /// Eight processes at once, locks that lie, a writer that sleeps
-    Writers,
-}
-
-/// How much is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Extent {
-    Sample,
-    Full,
-    Exhaustive,
-}
-
 impl CrashArgs {
-    /// Whether file systems will be mounted.
-    fn mounts(&self) -> bool {
-        let has_power = self.only.is_empty() || self.only.contains(&Part::Power);
-        self.prove_red || (has_power && !self.no_mounts && self.strike.is_none())
+    fn includes(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
     }
 
-    fn extent(&self) -> Extent {
-        match (self.exhaustive, self.sample) {
-            (true, _) => Extent::Exhaustive,
-            (_, true) => Extent::Sample,
-            _ => Extent::Full,
-        }
-    }
-
-    /// How many of a part's strikes are tried: what was asked for, or the part's own number.
-    fn count(&self, part: Part) -> usize {
-        self.count.unwrap_or(part.numbers(self.extent()).tried)
-    }
-
-    /// How many there have to be in the end; no number where a person has given one.
-    fn least(&self, part: Part) -> usize {
-        if self.count.is_some() { 0 } else { part.numbers(self.extent()).least }
-    }
-
-    /// Too few would prove too little: a count in CI has to be real.
-    fn enough(&self, part: Part, done: usize) -> Result<()> {
-        let (least, what) = (self.least(part), part.strikes());
-        ensure!(done >= least, "{done} {what} are too few: {least} are the least that is to be proved");
-        Ok(())
+    fn needs_mounts(&self) -> bool {
+        self.prove_red || (self.includes(Part::Power) && !self.no_mounts && self.strike.is_none())
     }
 }
 
-/// How much a part does.
-#[derive(Debug, Clone, Copy)]
-struct Numbers {
-    /// Runs differ in their calls: some of these strike nothing.
-    tried: usize,
-    least: usize,
-}
-
-impl Part {
-    fn numbers(self, extent: Extent) -> Numbers {
-        let (tried, least) = match (self, extent) {
-            (Self::Kills, Extent::Sample) => (340, 300),
-            (Self::Kills, _) => (1500, 300),
-            (Self::Errors, Extent::Sample) => (240, 200),
-            (Self::Errors, _) => (1500, 200),
-            // On ext4; what the others have comes on top.
-            (Self::Power, Extent::Sample) => (28, 20),
-            (Self::Power, _) => (270, 200),
-            (Self::Writers, Extent::Sample) => (12, 12),
-            (Self::Writers, _) => (200, 200),
-        };
-        Numbers { tried, least }
-    }
-
-    fn strikes(self) -> &'static str {
-        match self {
-            Self::Kills => "kills",
-            Self::Errors => "errors",
-            Self::Power => "clones of the disk",
-            Self::Writers => "rounds",
-        }
-    }
-}
-
-/// Starts this command again with a mount table of its own: however it ends, its mounts end with it. Returns only where
-/// that cannot be.
-fn with_own_mounts() -> anyhow::Error {
-    let why = "file systems cannot be mounted here, so nothing says what a power cut leaves; --no-mounts leaves that out";
-    let separate = ["--mount", "--propagation", "private", "--"];
-    let tried = std::process::Command::new("unshare").args(separate).arg("true").status();
-    if !tried.is_ok_and(|status| status.success()) {
-        return anyhow::Error::msg(why);
-    }
-    let program = match std::env::current_exe() {
-        Ok(program) => program,
-        Err(error) => return error.into(),
+/// Starts this command again with its own mount table: its mounts end with it in any case. Returns only on failure.
+fn restart_with_own_mounts() -> Result<()> {
+    let unshare = || {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "--"]);
+        command
     };
-    let mut command = std::process::Command::new("unshare");
-    command.args(separate).arg(program);
-    command.args(std::env::args_os().skip(1)).arg("--own-mounts");
-    anyhow::Error::new(command.exec()).context(why)
+    ensure!(unshare().arg("true").status().is_ok_and(|status| status.success()), NO_MOUNTS);
+    let arguments = std::env::args_os().skip(1);
+    let error = unshare().arg(std::env::current_exe()?).args(arguments).arg("--own-mounts").exec();
+    Err(error).context(NO_MOUNTS)
 }
 
-/// What makes the program. Whatever the caller says has been built may have been edited since: a strike at an old program would prove
-/// nothing of the new one. The tests' build is no work where it is fresh; one for the program alone has other features in its
-/// dependencies, and so would be compiled beside it.
+/// The cargo command that builds the program. It runs even after a build, since an old program would hide a failure of
+/// the new one. A build of the program alone has other features, and would be compiled beside the tests' build.
 fn build(with_tests: bool) -> &'static [&'static str] {
     if with_tests {
         &["test", "--quiet", "--locked", "--workspace", "--no-run"]
@@ -201,95 +123,61 @@ pub(crate) fn run(args: &CrashArgs) -> Result<()> {
     sh.change_dir(project::root());
     programs::extend_path(&sh);
     programs::require(&sh, "crash", &[programs::CC])?;
-    if args.mounts() && !args.own_mounts {
-        return Err(with_own_mounts());
+    if args.needs_mounts() && !args.own_mounts {
+        return restart_with_own_mounts();
     }
     let build = build(args.built);
     cmd!(sh, "cargo {build...}").run()?;
-    let workshop = Workshop::new(&sh, args.keep_going)?;
-    println!("seed {}; the program: {}", args.seed, workshop.program);
-    if let Some(strike) = &args.strike {
-        return strike.again(&workshop, args.seed);
+    let context = CrashContext::new(&sh, args.keep_going)?;
+    sandbox::prepare_templates(&context).context("preparing the directories that jobs start from")?;
+    println!("seed {}; the program: {}", args.seed, context.program);
+    if let Some(injection) = args.strike {
+        return runner::repeat(&context, injection);
     }
     if args.prove_red {
-        return power::prove_red(&sh, &workshop, args);
+        return PowerCut::new(&sh, &context, Rng::new())?.check_itself(&FILE_SYSTEMS).map(drop);
     }
+    let recorded = sandbox::record_all(&context)?;
     let mut steps = Steps::new("crash");
-    for &part in Part::value_variants() {
-        if !args.only.is_empty() && !args.only.contains(&part) {
-            continue;
-        }
-        let name = part.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    for &part in Part::value_variants().iter().filter(|part| args.includes(**part)) {
+        let name = format!("{part:?}").to_lowercase();
         let repeat = format!("to run it alone: cargo lab crash --only {name} --seed {}", args.seed);
-        steps
-            .run(&name, || match part {
-                Part::Kills => kills::run(&workshop, args).map(|()| Done::Passed),
-                Part::Errors => errors::run(&workshop, args).map(|()| Done::Passed),
-                Part::Power => power::run(&sh, &workshop, args),
-                Part::Writers => writers::run(&workshop, args).map(|()| Done::Passed),
-            })
-            .context(repeat)?;
+        steps.run(&name, || run_part(&sh, &context, &recorded, (part, args))).context(repeat)?;
     }
     steps.finish();
     Ok(())
+}
+
+fn run_part(
+    sh: &Shell,
+    context: &CrashContext,
+    recorded: &[(Job, Vec<Call>)],
+    (part, args): (Part, &CrashArgs),
+) -> Result<Done> {
+    let extent = Extent::new(part, args.exhaustive, args.sample, args.count);
+    let rng = Rng::with_seed(args.seed ^ ((part as u64) << 32));
+    let hits = match part {
+        Part::Kills => runner::run(context, recorded, &Action::kills(), extent, rng)?,
+        Part::Errors => runner::run(context, recorded, &Action::failures(), extent, rng)?,
+        Part::Power if args.no_mounts => {
+            return Ok(Done::Skipped("--no-mounts: power cuts were NOT checked".to_owned()));
+        }
+        Part::Power => PowerCut::new(sh, context, rng)?.run(recorded, extent)?,
+        Part::Writers => concurrent::run(context, recorded, extent, rng)?,
+    };
+    extent.ensure_enough(hits)?;
+    Ok(Done::Passed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn args(extent: Extent, count: Option<usize>) -> CrashArgs {
-        CrashArgs {
-            exhaustive: extent == Extent::Exhaustive,
-            sample: extent == Extent::Sample,
-            only: Vec::new(),
-            seed: 1,
-            count,
-            no_mounts: false,
-            built: false,
-            keep_going: false,
-            prove_red: false,
-            strike: None,
-            own_mounts: false,
-        }
-    }
-
     #[test]
-    fn a_program_that_is_said_to_be_built_is_built_all_the_same() {
+    fn the_program_is_built_even_after_a_build() {
         for with_tests in [true, false] {
             assert!(["build", "test"].contains(&build(with_tests)[0]), "cargo looks whether it is fresh");
         }
         assert!(build(true).contains(&"--no-run"));
-    }
-
-    #[test]
-    fn too_few_strikes_fail_the_command_and_say_so() {
-        for (extent, part, least) in [
-            (Extent::Sample, Part::Kills, 300),
-            (Extent::Full, Part::Kills, 300),
-            (Extent::Sample, Part::Power, 20),
-            (Extent::Full, Part::Power, 200),
-            (Extent::Exhaustive, Part::Power, 200),
-            (Extent::Full, Part::Writers, 200),
-        ] {
-            let args = args(extent, None);
-            let error = args.enough(part, least - 1).unwrap_err().to_string();
-            assert!(error.contains(&format!("{least} are the least")), "{extent:?} {part:?}: {error}");
-            assert!(error.starts_with(&format!("{} {}", least - 1, part.strikes())), "{error}");
-            args.enough(part, least).unwrap();
-        }
-        args(Extent::Sample, Some(3)).enough(Part::Kills, 2).unwrap();
-    }
-
-    #[test]
-    fn more_is_tried_than_has_to_be_proved() {
-        for &part in Part::value_variants() {
-            for extent in [Extent::Sample, Extent::Full, Extent::Exhaustive] {
-                let Numbers { tried, least } = part.numbers(extent);
-                assert!(tried >= least, "{part:?} {extent:?}");
-                assert_eq!(args(extent, None).count(part), tried);
-                assert_eq!(args(extent, Some(7)).count(part), 7);
-            }
-        }
     }
 }

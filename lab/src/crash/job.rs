@@ -1,22 +1,22 @@
-//! What the program is asked to do when it is struck.
+//! The jobs: command lines of the program, each with its own directory and start.
 
+use std::fmt;
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-
-use super::workshop::Workshop;
+use clap::ValueEnum;
 
 /// A job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Job {
-    /// Three files from an origin, into nothing.
+    /// Three files from an origin, into an empty directory.
     Fetch,
-    /// The same, slowly: the journal is written, and the parts are made durable on the way.
+    /// The same, slowly: the journal is written, and parts are synced before the end.
     Paced,
     /// The same, from what an interrupted run left.
     Resume,
-    /// Other bytes of the same length under the same names, which a marker vouches for.
+    /// Other bytes of the same lengths under the same names, which a marker lists.
     Replace,
     /// A container's start with baked copies.
     Ensure,
@@ -30,77 +30,58 @@ pub(crate) enum Job {
     Layers,
 }
 
-impl Job {
-    pub(super) const ALL: [Self; 9] = [
-        Self::Fetch,
-        Self::Paced,
-        Self::Resume,
-        Self::Replace,
-        Self::Ensure,
-        Self::Symlink,
-        Self::Cache,
-        Self::Link,
-        Self::Layers,
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Fetch => "fetch",
-            Self::Paced => "paced",
-            Self::Resume => "resume",
-            Self::Replace => "replace",
-            Self::Ensure => "ensure",
-            Self::Symlink => "symlink",
-            Self::Cache => "cache",
-            Self::Link => "link",
-            Self::Layers => "layers",
-        }
+impl fmt::Display for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{self:?}").to_lowercase())
     }
+}
 
-    /// Whether every byte is on the machine already.
+impl Job {
+    /// Every byte is on the machine already.
     pub(super) fn is_local(self) -> bool {
         matches!(self, Self::Ensure | Self::Symlink | Self::Link)
     }
 
-    /// Puts there what it begins with.
-    pub(super) fn prepare(self, workshop: &Workshop, place: &Place) -> Result<()> {
-        if place.root.exists() {
-            fs::remove_dir_all(&place.root)?;
-        }
-        match workshop.template(self) {
-            None => fs::create_dir_all(&place.root)?,
-            Some(template) => copy_tree(&template, &place.root)?,
-        }
-        Ok(())
-    }
-
-    /// Its arguments.
-    pub(super) fn arguments(self, workshop: &Workshop, place: &Place, lock: &Utf8Path) -> Vec<String> {
-        let baked = ["--baked", workshop.baked.as_str()];
-        let (cache, layers) = (place.cache(), place.layers());
+    /// The program's arguments.
+    pub(super) fn arguments(self, baked: &Utf8Path, dir: &JobDir, lock: &Utf8Path) -> Vec<String> {
+        let (cache, layers, destination) = (dir.cache(), dir.layers(), dir.destination());
         let mut words = match self {
-            Self::Ensure => [&["ensure"], &baked[..]].concat(),
-            Self::Symlink => [&["ensure"], &baked[..], &["--baked-mode", "symlink"]].concat(),
+            Self::Ensure => vec!["ensure", "--baked", baked.as_str()],
+            Self::Symlink => vec!["ensure", "--baked", baked.as_str(), "--baked-mode", "symlink"],
             Self::Cache | Self::Link => vec!["fetch", "--cache", cache.as_str()],
             Self::Layers => vec!["fetch", "--layers", layers.as_str()],
             Self::Fetch | Self::Paced | Self::Resume | Self::Replace => vec!["fetch"],
         };
-        let destination = place.destination();
         words.extend(["--lock", lock.as_str(), "--dest", destination.as_str()]);
         words.extend(["--progress", "none", "--connections", "4", "--wait", "30s"]);
         words.into_iter().map(str::to_owned).collect()
     }
 }
 
-/// Where a job is done.
+/// The directory in which a job runs.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct JobDir {
     pub(super) root: Utf8PathBuf,
 }
 
-impl Place {
+impl JobDir {
     pub(super) fn at(root: impl Into<Utf8PathBuf>) -> Self {
         Self { root: root.into() }
+    }
+
+    /// Empties the directory, and copies `template` into it, with times and holes: a marker compares times.
+    pub(super) fn reset(&self, template: &Utf8Path) -> Result<()> {
+        let root = &self.root;
+        if root.exists() {
+            fs::remove_dir_all(root)?;
+        }
+        if !template.exists() {
+            return fs::create_dir_all(root).with_context(|| format!("creating {root}"));
+        }
+        let options = ["--archive", "--sparse=always", "--no-target-directory"];
+        let status = std::process::Command::new("cp").args(options).args([template, root]).status();
+        ensure!(status.context("cp")?.success(), "copying {template} to {root} failed");
+        Ok(())
     }
 
     pub(super) fn destination(&self) -> Utf8PathBuf {
@@ -115,21 +96,17 @@ impl Place {
         self.root.join("layers")
     }
 
-    /// Where a file of the job can be: under its final name, or in its layer.
-    pub(super) fn homes(&self, path: &str) -> [Utf8PathBuf; 2] {
+    /// The final names of a file: in the destination, and in its layer.
+    pub(super) fn final_names(&self, path: &str) -> [Utf8PathBuf; 2] {
         let destination = self.destination();
         let layer = path.split_once('/').map_or("_", |(top, _)| top);
-        let below_root = destination.as_str().trim_start_matches('/').to_owned();
+        let below_root = destination.as_str().trim_start_matches('/');
         [destination.join(path), self.layers().join(layer).join(below_root).join(path)]
     }
-}
 
-/// With times, holes and links as they are: a marker compares times.
-fn copy_tree(from: &Utf8Path, to: &Utf8Path) -> Result<()> {
-    let status = std::process::Command::new("cp")
-        .args(["--archive", "--sparse=always", "--no-target-directory", from.as_str(), to.as_str()])
-        .status()
-        .context("cp")?;
-    ensure!(status.success(), "copying {from} to {to} failed");
-    Ok(())
+    /// The final name of a file after `job`.
+    pub(super) fn final_name(&self, job: Job, path: &str) -> Utf8PathBuf {
+        let [destination, layer] = self.final_names(path);
+        if job == Job::Layers { layer } else { destination }
+    }
 }

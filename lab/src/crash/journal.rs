@@ -1,11 +1,13 @@
-//! What a journal claims, read without the code on trial.
+//! A reader of journals that shares no code with the program under test.
 
 use camino::Utf8Path;
 
-/// A claim: bytes `start..end` are in the part.
+use super::models::covered;
+
+/// A record says that bytes `start..end` are in the part file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Record {
-    /// It claims that they survive a power cut.
+    /// The bytes survive a power cut.
     pub(super) durable: bool,
     pub(super) start: u64,
     pub(super) end: u64,
@@ -13,17 +15,17 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Whether `bytes`, the whole part file, has what it claims.
-    pub(super) fn holds(&self, bytes: &[u8]) -> bool {
+    /// The part file has the bytes that the record claims.
+    pub(super) fn holds(&self, part: &[u8]) -> bool {
         let range = usize::try_from(self.start).ok().zip(usize::try_from(self.end).ok());
-        let claimed = range.and_then(|(start, end)| bytes.get(start..end));
+        let claimed = range.and_then(|(start, end)| part.get(start..end));
         claimed.is_some_and(|claimed| crc32fast::hash(claimed) == self.crc)
     }
 }
 
-/// The digest that the journal is for, and its whole records; `None` where it does not begin as one.
+/// The digest of the journal's file, and the records whose lines are intact. `None` if the text is not a journal.
 pub(super) fn parse(text: &[u8]) -> Option<(String, Vec<Record>)> {
-    let mut lines = text.split_inclusive(|byte| *byte == b'\n').map(whole);
+    let mut lines = text.split_inclusive(|byte| *byte == b'\n').map(intact);
     let head = lines.next()??;
     let mut words = head.split(' ');
     if (words.next(), words.next()) != (Some("provision-journal"), Some("1")) {
@@ -33,8 +35,8 @@ pub(super) fn parse(text: &[u8]) -> Option<(String, Vec<Record>)> {
     Some((digest, lines.flatten().filter_map(record).collect()))
 }
 
-/// A line without its checksum, if that is right.
-fn whole(line: &[u8]) -> Option<&str> {
+/// A line without its checksum, if the checksum is right.
+fn intact(line: &[u8]) -> Option<&str> {
     let (body, crc) = std::str::from_utf8(line).ok()?.strip_suffix('\n')?.rsplit_once(' ')?;
     (u32::from_str_radix(crc, 16).ok()? == crc32fast::hash(body.as_bytes())).then_some(body)
 }
@@ -50,21 +52,13 @@ fn record(body: &str) -> Option<Record> {
     Some(Record { durable, start, end, crc: u32::from_str_radix(words.next()?, 16).ok()? })
 }
 
-/// How many bytes `records` hold together that are in `part` as claimed.
+/// The number of bytes of `part` that the records hold, each byte once.
 pub(super) fn held(records: &[Record], part: &[u8]) -> u64 {
-    let mut ranges: Vec<_> =
-        records.iter().filter(|record| record.holds(part)).map(|record| (record.start, record.end)).collect();
-    ranges.sort_unstable();
-    let (mut sum, mut reached) = (0, 0);
-    for (start, end) in ranges {
-        let start = start.max(reached);
-        sum += end.saturating_sub(start);
-        reached = reached.max(end);
-    }
-    sum
+    let holding = records.iter().filter(|record| record.holds(part));
+    covered(holding.map(|record| (record.start, record.end)))
 }
 
-/// The part that a journal is about.
+/// The part file of a journal.
 pub(super) fn part_of(journal: &Utf8Path) -> camino::Utf8PathBuf {
     journal.with_extension("part")
 }
@@ -78,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_are_read_and_torn_ones_dropped() {
+    fn intact_lines_are_read_and_torn_ones_dropped() {
         let crc = crc32fast::hash(b"abcd");
         let text = line("provision-journal 1 aa 10")
             + &line(&format!("written 0 4 {crc:08x}"))
@@ -90,12 +84,12 @@ mod tests {
         assert!(records[1].holds(b"abcdxxxx"));
         assert!(!records[1].holds(b"abc"), "shorter than it claims");
         assert!(!records[1].holds(b"abcexxxx"));
-        assert_eq!(held(&records, b"abcdxxxx"), 4, "said twice, counted once");
+        assert_eq!(held(&records, b"abcdxxxx"), 4, "two records, counted once");
         assert_eq!(held(&records, b"xbcdxxxx"), 0);
     }
 
     #[test]
-    fn what_is_no_journal_claims_nothing() {
+    fn other_texts_are_not_journals() {
         assert!(parse(b"").is_none());
         assert!(parse(&[0; 100]).is_none());
         assert!(parse(line("provision-journal 2 aa 10").as_bytes()).is_none());

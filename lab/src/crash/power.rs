@@ -1,302 +1,219 @@
-//! The power goes: what is on the disk then?
+//! Power cuts: the state of a disk at chosen moments of a job, mounted and checked.
 //!
-//! The job runs on a file system in an image. Before a chosen call, the call waits and the image is cloned; other clones
-//! are made at random moments, and one when the program has ended well and everything has to be there. Nothing is synced.
-//! Each clone is then mounted (the file system recovers its journal), held against the invariants, and a run without
-//! trouble finishes the job on it.
+//! The job runs on a file system in an image. Before a chosen call the call waits and the image is cloned. Other clones
+//! are made at random moments, and one after exit code 0, which has to hold everything. Nothing is synced. Each clone is
+//! then mounted, so that the file system recovers its journal, and checked; an undisturbed run finishes the job on it.
 //!
-//! That this finds anything is proved first: with `fsync` of the parts made a no-op a marker has to be found over a wrong
-//! file.
+//! First the part checks itself: with `fsync` of the parts disabled, a marker over a wrong file has to be found.
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use camino::Utf8PathBuf;
 use fastrand::Rng;
 use xshell::Shell;
 
-use super::job::{Job, Place};
-use super::kills::record_all;
-use super::look::{self, After, Violation, listing};
-use super::stage::Stage;
-use super::strike::spread;
-use super::tally::Tally;
-use super::tracer::{Call, End, Options};
-use super::volume::{FileSystem, Holder};
-use super::workshop::Workshop;
-use super::{CrashArgs, Extent, Part};
-use crate::tools::steps::Done;
+use super::call::{Call, spread};
+use super::context::CrashContext;
+use super::disk_image::{DiskImages, EXT4, FILE_SYSTEMS, FileSystem, clone_image};
+use super::extent::Extent;
+use super::invariants::{self, After, Invariant, listing};
+use super::job::{Job, JobDir};
+use super::sandbox::CrashSandbox;
+use super::summary::Summary;
+use super::tracer::Options;
 
-/// A clone of the disk, and the moment of which it is.
+/// More clones at once would fill the disk that holds them.
+const TOP_UP: usize = 30;
+/// The last random moment is so many milliseconds after the start, at most.
+const RANDOM_SPAN: u64 = 2400;
+
+/// A clone of the disk, and its moment.
 struct Clone {
     image: Utf8PathBuf,
     moment: String,
 }
 
-/// When clones are made.
-#[derive(Debug, Default)]
-struct Moments {
-    /// Before these calls.
-    calls: BTreeSet<u64>,
-    /// Before all calls of these names.
-    names: &'static [&'static str],
-    /// So many besides, at random, in a run that nothing holds up.
-    random: usize,
+/// The moments of the clones.
+struct Moments<'a> {
+    before: &'a dyn Fn(&Call) -> bool,
+    /// Milliseconds from one random moment to the next.
+    random: Vec<u64>,
 }
 
-pub(super) fn run(sh: &Shell, workshop: &Workshop, args: &CrashArgs) -> Result<Done> {
-    if args.no_mounts {
-        return Ok(Done::Skipped("--no-mounts: what a power cut leaves was NOT looked at".to_owned()));
+pub(super) struct PowerCut<'a> {
+    images: DiskImages,
+    sandbox: CrashSandbox<'a>,
+    dir: JobDir,
+    rng: Rng,
+    summary: Summary,
+}
+
+impl<'a> PowerCut<'a> {
+    pub(super) fn new(sh: &Shell, context: &'a CrashContext, rng: Rng) -> Result<Self> {
+        let images = DiskImages::new(sh, &context.directory("images")?)?;
+        let (sandbox, dir) = (CrashSandbox::new(context, "power")?, JobDir::at(images.at.join("place")));
+        Ok(Self { images, sandbox, dir, rng, summary: Summary::default() })
     }
-    let holder = Holder::new(sh, workshop)?;
-    let stage = Stage::new(workshop, "power")?;
-    let mut rng = Rng::with_seed(args.seed ^ 0xB0);
-    red(&holder, &stage, FileSystem::Ext4)?;
-    let recorded = record_all(workshop)?;
-    let mut tally = Tally::default();
-    for kind in FileSystem::ALL {
-        if args.extent() == Extent::Sample && kind != FileSystem::Ext4 {
-            continue;
+
+    /// Cuts the power until there are enough clones. Returns how many there are.
+    pub(super) fn run(&mut self, recorded: &[(Job, Vec<Call>)], extent: Extent) -> Result<usize> {
+        let is_in =
+            |job| !extent.is_sample || [Job::Fetch, Job::Paced, Job::Replace, Job::Cache].contains(job);
+        let recorded: Vec<_> = recorded.iter().filter(|(job, _)| is_in(job)).collect();
+        let kinds = self.check_itself(if extent.is_sample { &[EXT4] } else { &FILE_SYSTEMS })?;
+        for kind in kinds {
+            for (job, calls) in &recorded {
+                // File systems other than ext4 get a third.
+                let count = if kind.name == EXT4.name { extent.count } else { extent.count.div_ceil(3) };
+                let share = if extent.is_exhaustive { calls.len() } else { count.div_ceil(recorded.len()) };
+                self.cut(kind, *job, calls, share)?;
+            }
         }
-        if let Some(why) = holder.lacks(kind) {
-            ensure!(kind != FileSystem::Ext4, "{why}");
-            println!("    {} is left out: {why}", kind.name());
-            continue;
+        // A run may end before a chosen call or moment. Each top-up has at least the clone after the end.
+        let (job, calls) = recorded[0];
+        while self.summary.total() < extent.least {
+            let lacking = extent.least - self.summary.total();
+            println!("    {lacking} clones are lacking: more of {job}");
+            self.cut(EXT4, *job, calls, lacking.min(TOP_UP))?;
         }
-        if kind != FileSystem::Ext4 {
-            red(&holder, &stage, kind)?;
-        }
-        let count = match kind {
-            FileSystem::Ext4 => args.count(Part::Power),
-            _ => args.count.unwrap_or(90),
-        };
-        let jobs: &[Job] = if args.extent() == Extent::Sample {
-            &[Job::Fetch, Job::Paced, Job::Replace, Job::Cache]
-        } else {
-            &Job::ALL
-        };
-        for (job, calls) in recorded.iter().filter(|(job, _)| jobs.contains(job)) {
-            let share = if args.extent() == Extent::Exhaustive && args.count.is_none() {
-                calls.len()
-            } else {
-                count.div_ceil(jobs.len())
-            };
-            let moments = moments(*job, calls, share, &mut rng);
-            let name = kind.name();
-            cut(&holder, &stage, kind, *job, &moments, &mut rng, &mut tally).with_context(|| {
-                format!(
-                    "{} on {name}; to repeat: cargo lab crash --only power --seed {}",
-                    job.name(),
-                    args.seed
-                )
-            })?;
-        }
+        println!("{}", self.summary.table("job"));
+        let total = self.summary.total();
+        println!("{total} clones of the disk; I1 to I3 held, and a run on each finished the job");
+        Ok(total)
     }
-    top_up(&holder, &stage, args, &recorded, &mut rng, &mut tally)?;
-    println!("{}", tally.table("job"));
-    args.enough(Part::Power, tally.total())?;
-    println!("{} clones of the disk; I1 to I3 held, and a run on each finished the job", tally.total());
-    Ok(Done::Passed)
-}
 
-/// Calls that a run did not come to and moments after its end have left some clones out: others are made, each time at least
-/// the one after the end.
-fn top_up(
-    holder: &Holder,
-    stage: &Stage<'_>,
-    args: &CrashArgs,
-    recorded: &[(Job, Vec<Call>)],
-    rng: &mut Rng,
-    tally: &mut Tally,
-) -> Result<()> {
-    /// More clones at once would take too much of the disk that holds them.
-    const AT_ONCE: usize = 30;
-    let fetch = recorded.iter().filter(|(job, _)| *job == Job::Fetch);
-    for (job, calls) in fetch.cycle() {
-        let lacking = args.least(Part::Power).saturating_sub(tally.total());
-        if lacking == 0 {
-            break;
+    /// Checks that a wrong order of writes is found, and returns the file systems that this machine has.
+    pub(super) fn check_itself(&self, kinds: &[FileSystem]) -> Result<Vec<FileSystem>> {
+        let mut present = Vec::new();
+        for &kind in kinds {
+            if let Some(why) = self.images.lacks(kind) {
+                ensure!(kind.name != EXT4.name, "{why}");
+                println!("    {} is left out: {why}", kind.name);
+                continue;
+            }
+            self.find_wrong_order(kind)?;
+            present.push(kind);
         }
-        println!("    {lacking} clones are lacking: more of {}", job.name());
-        let moments = moments(*job, calls, lacking.min(AT_ONCE), rng);
-        cut(holder, stage, FileSystem::Ext4, *job, &moments, rng, tally)
-            .with_context(|| format!("{}, clones that were lacking", job.name()))?;
+        Ok(present)
     }
-    Ok(())
-}
 
-/// Only the proof, for every file system that there is.
-pub(super) fn prove_red(sh: &Shell, workshop: &Workshop, _args: &CrashArgs) -> Result<()> {
-    let holder = Holder::new(sh, workshop)?;
-    let stage = Stage::new(workshop, "power")?;
-    for kind in FileSystem::ALL {
-        match holder.lacks(kind) {
-            Some(why) => println!("    {} is left out: {why}", kind.name()),
-            None => red(&holder, &stage, kind)?,
-        }
-    }
-    Ok(())
-}
-
-/// One of the share is the moment after the end; a third of those of a paced job are at random.
-fn moments(job: Job, calls: &[Call], share: usize, rng: &mut Rng) -> Moments {
-    let random = if job == Job::Paced { share / 3 } else { 0 };
-    let calls = spread(calls, share.saturating_sub(random + 1), rng);
-    Moments { calls: calls.into_iter().collect(), random, ..Moments::default() }
-}
-
-/// Does the job on a new disk and returns its clones, the last of them made when it had ended.
-fn clones(
-    holder: &Holder,
-    stage: &Stage<'_>,
-    (kind, job): (FileSystem, Job),
-    (moments, no_sync): (&Moments, Option<&str>),
-    rng: &mut Rng,
-) -> Result<Vec<Clone>> {
-    let place = Place::at(holder.at().join("place"));
-    let (mut clones, cloner) = (Vec::new(), holder.cloner());
-    let disk = holder.disk(kind)?;
-    job.prepare(stage.workshop, &place)?;
-    disk.sync()?;
-    let mut before_each = |call: &Call| {
-        if moments.calls.contains(&call.number) || moments.names.contains(&call.name.as_str()) {
-            let image = cloner.clone_disk(&format!("call-{}.img", call.number))?;
-            clones.push(Clone { image, moment: format!("before {call}") });
+    /// Clones the disk at moments of a job and checks the clones.
+    fn cut(&mut self, kind: FileSystem, job: Job, calls: &[Call], share: usize) -> Result<()> {
+        let row = format!("{} {job}", kind.name);
+        // One of the share is the moment after the end; a third of the paced job's are at random.
+        let random = if job == Job::Paced { share / 3 } else { 0 };
+        let numbers: BTreeSet<u64> =
+            spread(calls, share.saturating_sub(random + 1), &mut self.rng).into_iter().collect();
+        let random = (0..random).map(|_| self.rng.u64(0..RANDOM_SPAN / random as u64)).collect();
+        let moments = Moments { before: &|call| numbers.contains(&call.number), random };
+        let clones = self.clones(kind, job, &moments, None).with_context(|| row.clone())?;
+        let last = clones.len() - 1;
+        for (number, Clone { image, moment }) in clones.into_iter().enumerate() {
+            let outcome =
+                self.check(&image, job, number == last).with_context(|| format!("{row}, {moment}"))?;
+            self.summary.add(row.clone(), outcome);
         }
         Ok(())
-    };
-    let trace = stage.trace(
-        job,
-        &place,
-        Options { no_sync, before_each: Some(&mut before_each), ..Options::default() },
-    )?;
-    let image = cloner.clone_disk("end.img")?;
-    ensure!(trace.end == End::Code(0), "it ended with {}: {}", trace.end, trace.said);
-    clones.push(Clone { image, moment: "after it had ended with exit 0".to_owned() });
-    if moments.random > 0 {
-        drop(disk);
-        clones.splice(0..0, at_random(holder, stage, (kind, job), moments.random, rng)?);
     }
-    Ok(clones)
-}
 
-/// As [`clones`], in a run that nothing holds up.
-fn at_random(
-    holder: &Holder,
-    stage: &Stage<'_>,
-    (kind, job): (FileSystem, Job),
-    count: usize,
-    rng: &mut Rng,
-) -> Result<Vec<Clone>> {
-    let place = Place::at(holder.at().join("place"));
-    let disk = holder.disk(kind)?;
-    job.prepare(stage.workshop, &place)?;
-    disk.sync()?;
-    let waits: Vec<_> = (0..count).map(|_| Duration::from_millis(rng.u64(0..2400 / count as u64))).collect();
-    let cloner = holder.cloner();
-    let (end, ended) = channel::<()>();
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(move || {
-            let mut clones = Vec::new();
-            for (number, wait) in waits.into_iter().enumerate() {
-                // A timer that the end of the run cuts short.
-                if ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
-                    break;
-                }
-                let image = cloner.clone_disk(&format!("random-{number}.img"))?;
-                clones.push(Clone { image, moment: format!("random moment {number}") });
-            }
-            Ok::<_, anyhow::Error>(clones)
-        });
-        let trace = stage.trace(job, &place, Options::default());
-        drop(end);
-        let clones = thread.join().ok().context("the thread that clones")??;
-        let trace = trace?;
-        ensure!(trace.end == End::Code(0), "it ended with {}: {}", trace.end, trace.said);
-        Ok(clones)
-    })
-}
-
-/// Cuts the power at these moments and checks what is left.
-fn cut(
-    holder: &Holder,
-    stage: &Stage<'_>,
-    kind: FileSystem,
-    job: Job,
-    moments: &Moments,
-    rng: &mut Rng,
-    tally: &mut Tally,
-) -> Result<()> {
-    let place = Place::at(holder.at().join("place"));
-    let clones = clones(holder, stage, (kind, job), (moments, None), rng)?;
-    let last = clones.len() - 1;
-    for (number, Clone { image, moment }) in clones.into_iter().enumerate() {
-        let mounted = holder.mount_clone(&image).with_context(|| format!("mounting the clone {moment}"))?;
-        if number == last && job == Job::Layers {
-            let why = look::laid_out(&stage.workshop.set, &place)?;
-            ensure!(why.is_none(), "it had ended with exit 0, and its trees were not durable: {why:?}");
+    /// Checks a clone and finishes the job on it. Returns how far the job was.
+    fn check(&self, image: &Utf8PathBuf, job: Job, is_last: bool) -> Result<&'static str> {
+        let _mounted = self.images.mount(image).context("mounting the clone")?;
+        fs::remove_file(image)?;
+        let models = &self.sandbox.context.models;
+        if is_last {
+            invariants::ensure_durable(models, job, &self.dir).context("it had ended with exit code 0")?;
         }
-        let found = stage.recover(job, &place, After::PowerCut);
+        let recovered = self.sandbox.recover(job, &self.dir, After::PowerCut);
         let found =
-            found.with_context(|| format!("{moment}; now there are\n{}\n  and", listing(&place.root)))?;
-        if number == last {
-            ensure!(
-                found.is_complete || job == Job::Layers,
-                "it had ended with exit 0, and its marker was not durable"
-            );
-            ensure!(
-                found.to_fetch == 0 || job == Job::Layers,
-                "it had ended with exit 0, and {} bytes were not durable",
-                found.to_fetch
-            );
-        }
-        let outcome = match (found.is_complete, found.to_fetch) {
+            recovered.with_context(|| format!("now there are\n{}\n  and", listing(&self.dir.root)))?;
+        Ok(match (found.is_complete, found.to_fetch) {
             (true, _) => "complete",
-            (false, rest) if rest < stage.workshop.set.new.size() => "partial",
+            (false, rest) if rest < models.new.size() => "partial",
             (false, _) => "nothing yet",
-        };
-        tally.add(format!("{} {}", kind.name(), job.name()), outcome);
-        drop(mounted);
-        std::fs::remove_file(&image)?;
+        })
     }
-    Ok(())
-}
 
-/// With a wrong order of writes a marker over a wrong file has to be found: else nothing here proves anything.
-fn red(holder: &Holder, stage: &Stage<'_>, kind: FileSystem) -> Result<()> {
-    let place = Place::at(holder.at().join("place"));
-    let moments = Moments { names: &["renameat", "unlinkat"], ..Moments::default() };
-    let clones =
-        clones(holder, stage, (kind, Job::Fetch), (&moments, Some(".part")), &mut Rng::with_seed(0))?;
-    let (mut files, mut markers, mut example) = (0, 0, None);
-    let all = clones.len();
-    for Clone { image, moment } in clones {
-        let mounted = holder.mount_clone(&image)?;
-        for violation in look::look(&stage.workshop.set, Job::Fetch, &place, After::PowerCut)?.violations {
-            match violation {
-                Violation::Marker(_) => {
-                    markers += 1;
-                    example.get_or_insert(format!("{moment}: {violation}"));
+    /// Runs the job on a new disk and returns its clones, the one after the end last.
+    fn clones(
+        &self,
+        kind: FileSystem,
+        job: Job,
+        moments: &Moments<'_>,
+        no_sync: Option<&str>,
+    ) -> Result<Vec<Clone>> {
+        let disk = self.images.disk(kind)?;
+        self.sandbox.reset(job, &self.dir)?;
+        disk.sync()?;
+        let image = self.images.image();
+        let clone = |name: String, moment: String| {
+            Ok::<_, anyhow::Error>(Clone { image: clone_image(&image, &name)?, moment })
+        };
+        let mut clones = Vec::new();
+        let mut before_each = |call: &Call| {
+            if (moments.before)(call) {
+                clones.push(clone(format!("call-{}.img", call.number), format!("before {call}"))?);
+            }
+            Ok(())
+        };
+        let (clone, random) = (&clone, &moments.random);
+        let (running, ended) = channel::<()>();
+        let (trace, random) = std::thread::scope(|scope| {
+            let timer = scope.spawn(move || {
+                let waits = random.iter().map(|millis| Duration::from_millis(*millis));
+                // The end of the run cuts the wait short.
+                let reached =
+                    waits.take_while(|wait| ended.recv_timeout(*wait) == Err(RecvTimeoutError::Timeout));
+                let at =
+                    |(number, _)| clone(format!("random-{number}.img"), format!("random moment {number}"));
+                reached.enumerate().map(at).collect::<Result<Vec<_>>>()
+            });
+            let options = Options { no_sync, before_each: Some(&mut before_each), ..Options::default() };
+            let trace = self.sandbox.trace(job, &self.dir, options);
+            drop(running);
+            (trace, timer.join())
+        });
+        trace?.ended.ensure_code(0)?;
+        clones.extend(random.ok().context("the thread that clones")??);
+        clones.push(clone("end.img".to_owned(), "after exit code 0".to_owned())?);
+        Ok(clones)
+    }
+
+    /// Finds a marker over a wrong file where `fsync` of the parts does nothing.
+    fn find_wrong_order(&self, kind: FileSystem) -> Result<()> {
+        let before = |call: &Call| ["renameat", "unlinkat"].contains(&call.name.as_str());
+        let moments = Moments { before: &before, random: Vec::new() };
+        let clones = self.clones(kind, Job::Fetch, &moments, Some(".part"))?;
+        let (name, count) = (kind.name, clones.len());
+        let (mut files, mut markers) = (0, Vec::new());
+        for Clone { image, moment } in clones {
+            let _mounted = self.images.mount(&image)?;
+            fs::remove_file(&image)?;
+            let models = &self.sandbox.context.models;
+            for violation in invariants::inspect(models, Job::Fetch, &self.dir, After::PowerCut)?.violations {
+                if violation.0 == Invariant::I2 {
+                    markers.push(format!("{moment}: {violation}"));
+                } else {
+                    files += 1;
                 }
-                Violation::FinalName(_) | Violation::Journal(_) => files += 1,
             }
         }
-        drop(mounted);
-        std::fs::remove_file(&image)?;
+        let found =
+            format!("{count} clones, {files} wrong files, {} wrong entries of a marker", markers.len());
+        ensure!(
+            !markers.is_empty(),
+            "{name}, without fsync of the parts: {found}: this part finds nothing here"
+        );
+        println!(
+            "    {name}, red as it has to be without fsync of the parts: {found}; the first {}",
+            markers[0]
+        );
+        Ok(())
     }
-    let name = kind.name();
-    let Some(example) = example else {
-        bail!(
-            "{name}: without fsync of the parts no marker was found over a wrong file ({files} wrong files in {all} \
-             clones): this part proves nothing here"
-        )
-    };
-    println!(
-        "    {name}, red as it has to be without fsync of the parts: in {all} clones {files} wrong files, {markers} wrong entries of a marker; the first {example}"
-    );
-    Ok(())
 }

@@ -1,20 +1,22 @@
-/* Runs a program and strikes at one of its file-changing system calls, counted over all of its threads.
+/* Runs a program, counts its file-changing system calls over all of its threads, and disturbs one of them.
  *
- *   tracer --output FILE [--strike N --do ACTION] [--pause] [--no-sync SUFFIX] -- PROGRAM ARGUMENT...
+ *   tracer -o FILE [-n N -a ACTION] [-p] [-s SUFFIX] PROGRAM ARGUMENT...
  *
- * ACTION: kill (SIGKILL before the call is executed), kill-after (after it), error=ERRNO (the call is not executed and
- * returns that), errors=ERRNO (that call and every later one), short (half of a write). With --pause the call waits until
- * a byte comes on standard input. --no-sync: fsync and fdatasync of files whose name ends so return 0 and do nothing.
+ * -o  The program's standard output and error go to FILE.
+ * -n  The number of the call that ACTION happens to, from 1.
+ * -a  kill (SIGKILL before the call is executed), kill-after (after it), error=ERRNO (the call is not executed and
+ *     returns that), errors=ERRNO (that call and every later one), short (half of a write).
+ * -p  Each call waits for a byte on standard input.
+ * -s  fsync and fdatasync of files whose name ends with SUFFIX do nothing and return 0.
  *
- * Standard output, a line each: "pid PID", "call N NAME WHAT", "struck N NAME WHAT", "exit CODE" or "signal NUMBER".
- * What the program itself says goes to FILE.
+ * Standard output has a line for each event: "pid PID", "call N NAME PATH", "hit N NAME PATH" where the action happens,
+ * "end STATUS" as wait(2) returns it, and "hang" after a minute.
  *
  * A seccomp filter stops the program at those calls only; all others run at full speed. Linux on x86-64.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/fs.h>
 #include <linux/openat2.h>
@@ -27,7 +29,6 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,55 +36,30 @@
 #if !defined(__x86_64__)
 #error "the tracer knows the registers of x86-64 only"
 #endif
-
 #ifndef __NR_fchmodat2
 #define __NR_fchmodat2 452
 #endif
 #define PATH_SIZE 4096
+#define NONE (-1)
+#define CALL(name, fd, path) {__NR_##name, #name, fd, path}
 
-/* How a call's arguments say which file it is about. */
-enum about { FD, AT, AT_SECOND, PATH, PATH_SECOND, WRITE, OPEN };
-
+/* The arguments that name the file: a descriptor (NONE: the working directory) and a path (NONE: the descriptor alone). */
 static const struct call {
     long number;
     const char *name;
-    enum about about;
-    /* The argument that has the descriptor, or the path where there is none. */
-    int at;
+    int fd, path;
 } calls[] = {
-    {__NR_openat, "openat", OPEN, 0},
-    {__NR_openat2, "openat2", OPEN, 0},
-    {__NR_pwrite64, "pwrite64", WRITE, 0},
-    {__NR_write, "write", WRITE, 0},
-    {__NR_writev, "writev", WRITE, 0},
-    {__NR_pwritev, "pwritev", WRITE, 0},
-    {__NR_pwritev2, "pwritev2", WRITE, 0},
-    {__NR_fdatasync, "fdatasync", FD, 0},
-    {__NR_fsync, "fsync", FD, 0},
-    {__NR_sync_file_range, "sync_file_range", FD, 0},
-    {__NR_syncfs, "syncfs", FD, 0},
-    {__NR_rename, "rename", PATH, 0},
-    {__NR_renameat, "renameat", AT, 0},
-    {__NR_renameat2, "renameat2", AT, 0},
-    {__NR_unlink, "unlink", PATH, 0},
-    {__NR_rmdir, "rmdir", PATH, 0},
-    {__NR_unlinkat, "unlinkat", AT, 0},
-    {__NR_ftruncate, "ftruncate", FD, 0},
-    {__NR_truncate, "truncate", PATH, 0},
-    {__NR_fallocate, "fallocate", FD, 0},
-    {__NR_chmod, "chmod", PATH, 0},
-    {__NR_fchmod, "fchmod", FD, 0},
-    {__NR_fchmodat, "fchmodat", AT, 0},
-    {__NR_fchmodat2, "fchmodat2", AT, 0},
-    {__NR_utimensat, "utimensat", AT, 0},
-    {__NR_mkdir, "mkdir", PATH, 0},
-    {__NR_mkdirat, "mkdirat", AT, 0},
-    {__NR_link, "link", PATH_SECOND, 0},
-    {__NR_linkat, "linkat", AT_SECOND, 2},
-    {__NR_symlink, "symlink", PATH_SECOND, 0},
-    {__NR_symlinkat, "symlinkat", AT_SECOND, 1},
-    {__NR_copy_file_range, "copy_file_range", FD, 2},
-    {__NR_ioctl, "FICLONE", FD, 0},
+    CALL(openat, 0, 1), CALL(openat2, 0, 1),
+    CALL(write, 0, NONE), CALL(pwrite64, 0, NONE),
+    CALL(writev, 0, NONE), CALL(pwritev, 0, NONE), CALL(pwritev2, 0, NONE),
+    CALL(copy_file_range, 2, NONE), {__NR_ioctl, "FICLONE", 0, NONE},
+    CALL(fdatasync, 0, NONE), CALL(fsync, 0, NONE), CALL(syncfs, 0, NONE), CALL(sync_file_range, 0, NONE),
+    CALL(rename, NONE, 0), CALL(renameat, 0, 1), CALL(renameat2, 0, 1),
+    CALL(unlink, NONE, 0), CALL(unlinkat, 0, 1), CALL(rmdir, NONE, 0),
+    CALL(truncate, NONE, 0), CALL(ftruncate, 0, NONE), CALL(fallocate, 0, NONE),
+    CALL(chmod, NONE, 0), CALL(fchmod, 0, NONE), CALL(fchmodat, 0, 1), CALL(fchmodat2, 0, 1),
+    CALL(utimensat, 0, 1), CALL(mkdir, NONE, 0), CALL(mkdirat, 0, 1),
+    CALL(link, NONE, 1), CALL(linkat, 2, 3), CALL(symlink, NONE, 1), CALL(symlinkat, 1, 2),
 };
 #define CALLS (sizeof calls / sizeof *calls)
 
@@ -92,123 +68,70 @@ static void fail(const char *what) {
     exit(125);
 }
 
+#define LOAD(field) filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define SKIP_UNLESS(test, value, count) \
+    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | (test) | BPF_K, (unsigned)(value), 0, count)
+#define RETURN(what) filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, what)
+
 static void install_filter(void) {
-    struct sock_filter filter[2 * CALLS + 16];
+    struct sock_filter filter[2 * CALLS + 12];
     unsigned short n = 0;
-    const unsigned nr = offsetof(struct seccomp_data, nr);
-    const unsigned arch = offsetof(struct seccomp_data, arch);
-#define ARG(i) (unsigned)(offsetof(struct seccomp_data, args) + 8 * (i))
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, arch);
-    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0);
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, nr);
+    LOAD(nr);
     /* openat only where it may make a file, ioctl only where it clones one. */
-    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_openat, 0, 4);
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARG(2));
-    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, O_CREAT, 0, 1);
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_ioctl, 0, 4);
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARG(1));
-    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)FICLONE, 0, 1);
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    SKIP_UNLESS(BPF_JEQ, __NR_openat, 4);
+    LOAD(args[2]);
+    SKIP_UNLESS(BPF_JSET, O_CREAT, 1);
+    RETURN(SECCOMP_RET_TRACE);
+    RETURN(SECCOMP_RET_ALLOW);
+    SKIP_UNLESS(BPF_JEQ, __NR_ioctl, 4);
+    LOAD(args[1]);
+    SKIP_UNLESS(BPF_JEQ, FICLONE, 1);
+    RETURN(SECCOMP_RET_TRACE);
+    RETURN(SECCOMP_RET_ALLOW);
     for (size_t i = 0; i < CALLS; i++) {
-        if (calls[i].number == __NR_openat || calls[i].number == __NR_ioctl)
-            continue;
-        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i].number, 0, 1);
-        filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
+        SKIP_UNLESS(BPF_JEQ, calls[i].number, 1);
+        RETURN(SECCOMP_RET_TRACE);
     }
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    RETURN(SECCOMP_RET_ALLOW);
     struct sock_fprog program = {n, filter};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
         fail("installing the filter");
 }
 
-/* What a descriptor of the thread is open on. */
-static void name_of(pid_t thread, int fd, char *out) {
-    char link[64];
-    if (fd == AT_FDCWD)
-        snprintf(link, sizeof link, "/proc/%d/cwd", thread);
-    else
-        snprintf(link, sizeof link, "/proc/%d/fd/%d", thread, fd);
-    ssize_t n = readlink(link, out, PATH_SIZE - 1);
-    out[n < 0 ? 0 : n] = 0;
+/* Copies out of the thread's memory, up to the first page that is not mapped. */
+static void read_memory(pid_t thread, unsigned long long at, void *out, size_t size) {
+    char name[64];
+    snprintf(name, sizeof name, "/proc/%d/mem", thread);
+    int memory = open(name, O_RDONLY | O_CLOEXEC);
+    if (memory < 0 || pread(memory, out, size, (off_t)at) < 0)
+        *(char *)out = 0;
+    close(memory);
 }
 
-/* Copies out of the thread's memory, as far as it goes. */
-static size_t read_memory(pid_t thread, unsigned long long at, void *out, size_t size) {
-    size_t done = 0;
-    while (done < size) {
-        size_t step = 4096 - (at + done) % 4096;
-        if (step > size - done)
-            step = size - done;
-        struct iovec here = {(char *)out + done, step}, there = {(void *)(at + done), step};
-        if (process_vm_readv(thread, &here, 1, &there, 1, 0) != (ssize_t)step)
-            break;
-        if (memchr((char *)out + done, 0, step) && size == PATH_SIZE)
-            return size;
-        done += step;
+/* Stores the path of the file that the call changes. Returns 0 if it changes none. */
+static int changed_file(pid_t thread, const struct call *call, const struct user_regs_struct *r, char *path) {
+    const unsigned long long arguments[] = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
+    if (call->number == __NR_openat2) {
+        struct open_how how = {0};
+        read_memory(thread, arguments[2], &how, sizeof how);
+        if (!(how.flags & O_CREAT))
+            return 0;
     }
-    return done;
-}
-
-static void join(pid_t thread, int fd, unsigned long long path, char *out) {
-    char text[PATH_SIZE] = "";
-    if (path)
-        read_memory(thread, path, text, PATH_SIZE);
-    text[PATH_SIZE - 1] = 0;
-    if (text[0] == '/') {
-        strcpy(out, text);
-        return;
-    }
-    name_of(thread, fd, out);
-    size_t n = strlen(out);
-    if (text[0] && n + 1 < 2 * PATH_SIZE) {
-        out[n] = '/';
-        strcpy(out + n + 1, text);
-    }
-}
-
-static unsigned long long argument(const struct user_regs_struct *r, int i) {
-    const unsigned long long all[] = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
-    return all[i];
-}
-
-/* Whether the call changes a file, and which. */
-static int describe(pid_t thread, const struct call *call, const struct user_regs_struct *r, char *what) {
-    what[0] = 0;
-    switch (call->about) {
-    case FD:
-        name_of(thread, (int)argument(r, call->at), what);
-        return 1;
-    case WRITE:
-        name_of(thread, (int)argument(r, 0), what);
-        /* Sockets, pipes, eventfds and terminals are none. */
-        return what[0] == '/' && strncmp(what, "/dev/", 5) && (int)argument(r, 0) > 2;
-    case OPEN:
-        if (call->number == __NR_openat2) {
-            struct open_how how = {0};
-            read_memory(thread, argument(r, 2), &how, sizeof how);
-            if (!(how.flags & O_CREAT))
-                return 0;
-        }
-        join(thread, (int)argument(r, 0), argument(r, 1), what);
-        return 1;
-    case AT:
-        join(thread, (int)argument(r, call->at), argument(r, call->at + 1), what);
-        return 1;
-    case AT_SECOND:
-        join(thread, (int)argument(r, call->at), argument(r, call->at + 1), what);
-        return 1;
-    case PATH:
-        join(thread, AT_FDCWD, argument(r, call->at), what);
-        return 1;
-    case PATH_SECOND:
-        join(thread, AT_FDCWD, argument(r, 1), what);
+    char name[PATH_SIZE] = "", link[64];
+    if (call->path != NONE)
+        read_memory(thread, arguments[call->path], name, PATH_SIZE - 1);
+    if (name[0] == '/') {
+        strcpy(path, name);
         return 1;
     }
-    return 0;
+    int fd = call->fd == NONE ? AT_FDCWD : (int)arguments[call->fd];
+    snprintf(link, sizeof link, fd == AT_FDCWD ? "/proc/%d/cwd" : "/proc/%d/fd/%d", thread, fd);
+    ssize_t n = readlink(link, path, PATH_SIZE - 1);
+    path[n < 0 ? 0 : n] = 0;
+    if (name[0])
+        strcat(strcat(path, "/"), name);
+    /* Sockets, pipes, eventfds, terminals, standard output and error are no files of the job. */
+    return call->path != NONE || (fd > 2 && path[0] == '/' && strncmp(path, "/dev/", 5));
 }
 
 static int ends_with(const char *text, const char *end) {
@@ -216,110 +139,88 @@ static int ends_with(const char *text, const char *end) {
     return n >= m && !strcmp(text + n - m, end);
 }
 
-/* Returns `value` to the program, and does not execute the call. */
-static void answer(pid_t thread, struct user_regs_struct *r, long long value) {
+/* Skips the call and returns `value` to the program. */
+static void skip_call(pid_t thread, struct user_regs_struct *r, long long value) {
     r->orig_rax = (unsigned long long)-1;
     r->rax = (unsigned long long)value;
     ptrace(PTRACE_SETREGS, thread, 0, r);
 }
 
+/* Comes again each second: one that arrives outside of waitpid has no effect. */
+static void on_alarm(int signal) {
+    (void)signal;
+    alarm(1);
+}
+
+static void run_program(int go, const char *output, char **program) {
+    char byte;
+    if (read(go, &byte, 1) != 1)
+        _exit(125);
+    if (!freopen("/dev/null", "r", stdin) || !freopen(output, "w", stdout) || dup2(1, 2) < 0)
+        fail(output);
+    install_filter();
+    execv(program[0], program);
+    fail(program[0]);
+}
+
 int main(int argc, char **argv) {
     const char *output = NULL, *action = "", *no_sync = NULL;
-    long strike = 0;
-    int pause_each = 0, i = 1;
-    for (; i < argc && strcmp(argv[i], "--"); i++) {
-        if (!strcmp(argv[i], "--pause"))
-            pause_each = 1;
-        else if (i + 1 < argc && !strcmp(argv[i], "--output"))
-            output = argv[++i];
-        else if (i + 1 < argc && !strcmp(argv[i], "--strike"))
-            strike = atol(argv[++i]);
-        else if (i + 1 < argc && !strcmp(argv[i], "--do"))
-            action = argv[++i];
-        else if (i + 1 < argc && !strcmp(argv[i], "--no-sync"))
-            no_sync = argv[++i];
-        else {
-            fprintf(stderr, "tracer: what is %s?\n", argv[i]);
-            return 125;
+    long chosen = 0, count = 0;
+    int waits = 0, option, go[2];
+    while ((option = getopt(argc, argv, "+o:n:a:ps:")) != -1) {
+        switch (option) {
+        case 'o': output = optarg; break;
+        case 'n': chosen = atol(optarg); break;
+        case 'a': action = optarg; break;
+        case 'p': waits = 1; break;
+        case 's': no_sync = optarg; break;
+        default: return 125;
         }
     }
-    if (i + 1 >= argc || !output) {
-        fprintf(stderr, "tracer: --output FILE [...] -- PROGRAM ARGUMENT...\n");
-        return 125;
-    }
+    if (!output || optind >= argc || pipe2(go, O_CLOEXEC))
+        fail("-o FILE [...] PROGRAM ARGUMENT...");
     setvbuf(stdout, NULL, _IOLBF, 0);
-    int gate[2];
-    if (pipe2(gate, O_CLOEXEC))
-        fail("pipe");
     pid_t child = fork();
     if (child < 0)
         fail("fork");
     if (!child) {
-        char byte;
-        close(gate[1]);
-        if (read(gate[0], &byte, 1) != 1)
-            _exit(125);
-        int null = open("/dev/null", O_RDONLY), out = open(output, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-        if (null < 0 || out < 0)
-            fail(output);
-        dup2(null, 0);
-        dup2(out, 1);
-        dup2(out, 2);
-        if (null > 2)
-            close(null);
-        if (out > 2)
-            close(out);
-        install_filter();
-        execv(argv[i + 1], argv + i + 1);
-        fail(argv[i + 1]);
+        close(go[1]);
+        run_program(go[0], output, argv + optind);
     }
-    close(gate[0]);
+    close(go[0]);
     const long options = PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
                          PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL;
-    if (ptrace(PTRACE_SEIZE, child, 0, options))
+    if (ptrace(PTRACE_SEIZE, child, 0, options) || write(go[1], "g", 1) != 1)
         fail("PTRACE_SEIZE");
-    if (write(gate[1], "g", 1) != 1)
-        fail("starting it");
     printf("pid %d\n", child);
+    const struct sigaction interrupts = {.sa_handler = on_alarm};
+    sigaction(SIGALRM, &interrupts, NULL);
+    alarm(60);
 
-    long count = 0;
-    static char what[2 * PATH_SIZE + 2];
-    pid_t waits_to_die = 0;
+    const char *number = strchr(action, '=');
+    static char path[2 * PATH_SIZE + 2];
+    pid_t dies_after_call = 0;
     for (;;) {
         int status;
         pid_t thread = waitpid(-1, &status, __WALL);
         if (thread < 0) {
-            if (errno == EINTR)
-                continue;
-            fail("waitpid");
+            if (errno != EINTR)
+                fail("waitpid");
+            printf("hang\n");
+            continue;
         }
-        if (WIFEXITED(status) || WIFSIGNALED(status)) {
+        if (!WIFSTOPPED(status)) {
             if (thread != child)
                 continue;
-            if (WIFEXITED(status))
-                printf("exit %d\n", WEXITSTATUS(status));
-            else
-                printf("signal %d\n", WTERMSIG(status));
+            printf("end %d\n", status);
             return 0;
         }
-        if (!WIFSTOPPED(status))
-            continue;
         int signal = WSTOPSIG(status), event = status >> 16;
-        if (signal == (SIGTRAP | 0x80)) {
-            if (thread == waits_to_die) {
-                kill(child, SIGKILL);
-                waits_to_die = 0;
-            }
-            ptrace(PTRACE_CONT, thread, 0, 0);
-            continue;
-        }
-        if (event == PTRACE_EVENT_STOP) {
-            int is_group_stop = signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
-            ptrace(is_group_stop ? PTRACE_LISTEN : PTRACE_CONT, thread, 0, 0);
-            continue;
-        }
         if (event != PTRACE_EVENT_SECCOMP) {
-            ptrace(PTRACE_CONT, thread, 0, event ? 0 : signal);
+            int after_call = signal == (SIGTRAP | 0x80);
+            if (after_call && thread == dies_after_call)
+                kill(child, SIGKILL);
+            ptrace(PTRACE_CONT, thread, 0, event || after_call ? 0 : signal);
             continue;
         }
         struct user_regs_struct r;
@@ -328,35 +229,31 @@ int main(int argc, char **argv) {
             for (size_t c = 0; c < CALLS; c++)
                 if (calls[c].number == (long)r.orig_rax)
                     call = &calls[c];
-        if (!call || !describe(thread, call, &r, what)) {
+        if (!call || !changed_file(thread, call, &r, path)) {
             ptrace(PTRACE_CONT, thread, 0, 0);
             continue;
         }
         count++;
-        int strikes = strike && (count == strike || (count > strike && !strncmp(action, "errors=", 7)));
-        printf("%s %ld %s %s\n", strikes ? "struck" : "call", count, call->name, what);
-        if (pause_each) {
-            char byte;
-            while (read(0, &byte, 1) < 0 && errno == EINTR) {
-            }
-        }
+        int is_hit = chosen && (count == chosen || (count > chosen && !strncmp(action, "errors=", 7)));
+        printf("%s %ld %s %s\n", is_hit ? "hit" : "call", count, call->name, path);
+        char byte;
+        while (waits && read(0, &byte, 1) < 0 && errno == EINTR)
+            ;
         int is_sync = call->number == __NR_fsync || call->number == __NR_fdatasync;
-        if (no_sync && is_sync && ends_with(what, no_sync)) {
-            answer(thread, &r, 0);
-        } else if (strikes && !strcmp(action, "kill")) {
+        if (no_sync && is_sync && ends_with(path, no_sync)) {
+            skip_call(thread, &r, 0);
+        } else if (is_hit && !strcmp(action, "kill")) {
             kill(child, SIGKILL);
             continue;
-        } else if (strikes && !strcmp(action, "kill-after")) {
-            waits_to_die = thread;
+        } else if (is_hit && !strcmp(action, "kill-after")) {
+            dies_after_call = thread;
             ptrace(PTRACE_SYSCALL, thread, 0, 0);
             continue;
-        } else if (strikes && !strncmp(action, "error", 5) && strchr(action, '=')) {
-            answer(thread, &r, -atol(strchr(action, '=') + 1));
-        } else if (strikes && !strcmp(action, "short")) {
-            if ((call->number == __NR_pwrite64 || call->number == __NR_write) && r.rdx > 1) {
-                r.rdx /= 2;
-                ptrace(PTRACE_SETREGS, thread, 0, &r);
-            }
+        } else if (is_hit && number) {
+            skip_call(thread, &r, -atol(number + 1));
+        } else if (is_hit && (call->number == __NR_pwrite64 || call->number == __NR_write) && r.rdx > 1) {
+            r.rdx /= 2;
+            ptrace(PTRACE_SETREGS, thread, 0, &r);
         }
         ptrace(PTRACE_CONT, thread, 0, 0);
     }

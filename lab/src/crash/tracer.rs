@@ -1,203 +1,110 @@
-//! The tracer's other half: starts it, reads what it says, and answers it.
+//! Runs a command under `tracer.c`: reads the events that it prints, and lets calls go on.
 //!
-//! strace can do what it does for one thread: `inject=…:when=N` counts the calls of each thread by itself, and this
-//! program has a dozen. So that every call of a run is struck once, they have to be counted together.
+//! strace cannot do this: `inject=…:when=N` counts the calls of each thread apart, and the program has a dozen threads.
 
-use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Instant;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
 
-use super::run::{self, Command, LONGEST};
-use super::strike::Action;
-
-/// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    Code(i32),
-    Signal(i32),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit {code}"),
-            Self::Signal(signal) => write!(f, "signal {signal}"),
-        }
-    }
-}
-
-/// A call that changes a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Call {
-    /// Over all threads, from 1.
-    pub(super) number: u64,
-    pub(super) name: String,
-    /// The path of the file.
-    pub(super) what: String,
-}
-
-impl Call {
-    /// The call and the kind of file.
-    pub(super) fn kind(&self) -> String {
-        format!("{} {}", self.name, file_kind(&self.what))
-    }
-}
-
-impl fmt::Display for Call {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "call {}, {} on {}", self.number, self.name, self.what)
-    }
-}
-
-/// What a file is to the program, by its name.
-fn file_kind(path: &str) -> &'static str {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let is_digest = name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if name == ".provision.lock" {
-        return "lock";
-    } else if name.contains(".provision.journal") {
-        return "record of what is proven";
-    } else if name.contains(".models-installed") {
-        return "marker";
-    }
-    match name.rsplit_once('.').map_or("", |(_, ending)| ending) {
-        "part" => "part",
-        "journal" => "journal",
-        "tmp" => "temporary",
-        "safetensors" => "file",
-        _ if is_digest => "object",
-        _ => "directory",
-    }
-}
+use super::call::Call;
+use super::injection::Action;
+use super::process::{Command, Ended, Running, describe_hang, said};
 
 /// A traced run.
 #[derive(Debug)]
 pub(super) struct Trace {
     pub(super) calls: Vec<Call>,
-    /// The first call that was struck.
-    pub(super) struck: Option<Call>,
-    pub(super) end: End,
-    pub(super) said: String,
+    /// The first call that the action happened to.
+    pub(super) hit: Option<Call>,
+    pub(super) ended: Ended,
 }
 
-/// What is done before a call.
+/// A callback before a call.
 type BeforeEach<'a> = &'a mut dyn FnMut(&Call) -> Result<()>;
 
-/// How to trace.
+/// The options of a traced run.
 #[derive(Default)]
 pub(super) struct Options<'a> {
-    pub(super) strike: Option<(u64, Action)>,
-    /// `fsync` and `fdatasync` of files whose names end so do nothing.
+    /// The number of a call, and what happens to it.
+    pub(super) action: Option<(u64, Action)>,
+    /// `fsync` and `fdatasync` do nothing on files whose names end with this.
     pub(super) no_sync: Option<&'a str>,
-    /// More of it.
+    /// Variables for the program.
     pub(super) environment: &'a [(&'a str, &'a str)],
-    /// Each call waits until this has returned.
+    /// Each call waits until this returns.
     pub(super) before_each: Option<BeforeEach<'a>>,
 }
 
-/// Kills the tracer, and with it the program.
-struct Guard(Child);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Runs `command` under the tracer.
 pub(super) fn run(tracer: &Utf8Path, command: &Command, mut options: Options<'_>) -> Result<Trace> {
-    let mut process = command.prepare(&tracer.to_owned());
-    process.envs(options.environment.iter().copied());
-    process.args(["--output", command.output.as_str()]);
-    if let Some((at, action)) = options.strike {
-        process.args(["--strike", &at.to_string(), "--do", &action.word()]);
+    let mut process = command.process(tracer);
+    process.envs(options.environment.iter().copied()).args(["-o", command.output.as_str()]);
+    if let Some((at, action)) = options.action {
+        process.args(["-n", &at.to_string(), "-a", &action.tracer_word()]);
     }
-    if let Some(names) = options.no_sync {
-        process.args(["--no-sync", names]);
+    if let Some(suffix) = options.no_sync {
+        process.args(["-s", suffix]);
     }
     if options.before_each.is_some() {
-        process.arg("--pause");
+        process.arg("-p");
     }
-    process.arg("--").arg(&command.program).args(&command.arguments);
-    let child = process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
-    let mut guard = Guard(child.context("starting the tracer")?);
-    let lines = guard.0.stdout.take().context("the tracer's output")?;
-    let mut answers = guard.0.stdin.take().context("the tracer's input")?;
-    let (sender, receiver) = channel();
-    let reader = std::thread::spawn(move || {
-        for line in BufReader::new(lines).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    let started = Instant::now();
-    let (mut pid, mut calls, mut struck, mut end) = (0, Vec::new(), None, None);
-    loop {
-        match receiver.recv_timeout(LONGEST.saturating_sub(started.elapsed())) {
-            Ok(line) => match read(&line) {
-                Line::Pid(number) => pid = number,
-                Line::End(how) => end = Some(how),
-                Line::Call(call, is_struck) => {
-                    if is_struck && struck.is_none() {
-                        struck = Some(call.clone());
-                    }
-                    if let Some(before) = &mut options.before_each {
-                        before(&call)?;
-                        // Where it has just been killed nobody reads this.
-                        let _ = answers.write_all(b"g");
-                    }
-                    calls.push(call);
+    process.arg(&command.program).args(&command.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = Running::spawn(&mut process, &command.output)?;
+    let lines = running.child.stdout.take().context("the tracer's output")?;
+    let mut answers = running.child.stdin.take().context("the tracer's input")?;
+    let (mut pid, mut calls, mut hit) = (0, Vec::new(), None);
+    for line in BufReader::new(lines).lines() {
+        let line = line?;
+        match parse(&line).with_context(|| format!("unknown line of the tracer: {line}"))? {
+            Line::Pid(number) => pid = number,
+            Line::Call(call, is_hit) => {
+                if is_hit && hit.is_none() {
+                    hit = Some(call.clone());
                 }
-                Line::Other => bail!("the tracer says: {line}"),
-            },
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {
-                let portrait = run::portrait(pid);
-                drop(guard);
-                let said = run::said(&command.output);
-                bail!("it hangs, after {} calls:\n{portrait}\n{said}", calls.len());
+                if let Some(before) = &mut options.before_each {
+                    before(&call)?;
+                    // Fails if the tracer has ended since.
+                    let _ = answers.write_all(b"g");
+                }
+                calls.push(call);
+            }
+            Line::Hang => {
+                let (threads, said) = (describe_hang(pid), said(&command.output));
+                bail!("the run hangs after {} calls:\n{threads}\n{said}", calls.len());
+            }
+            Line::End(status) => {
+                return Ok(Trace { calls, hit, ended: Ended { status, said: said(&command.output) } });
             }
         }
     }
-    drop(guard);
-    let _ = reader.join();
-    let end = end.with_context(|| format!("the tracer ended early; {}", run::said(&command.output)))?;
-    Ok(Trace { calls, struck, end, said: run::said(&command.output) })
+    bail!("the tracer ended early: {}", said(&command.output))
 }
 
+/// An event.
 #[derive(Debug, PartialEq, Eq)]
 enum Line {
     Pid(u32),
+    /// A call; the action happened to it.
     Call(Call, bool),
-    End(End),
-    Other,
+    End(ExitStatus),
+    Hang,
 }
 
-/// Reads a line of the tracer's.
-fn read(line: &str) -> Line {
-    let parsed = || {
-        let (word, rest) = line.split_once(' ')?;
-        Some(match word {
-            "pid" => Line::Pid(rest.parse().ok()?),
-            "exit" => Line::End(End::Code(rest.parse().ok()?)),
-            "signal" => Line::End(End::Signal(rest.parse().ok()?)),
-            "call" | "struck" => {
-                let mut words = rest.splitn(3, ' ');
-                let (number, name) = (words.next()?.parse().ok()?, words.next()?.to_owned());
-                let what = words.next().unwrap_or_default().to_owned();
-                Line::Call(Call { number, name, what }, word == "struck")
-            }
-            _ => return None,
-        })
-    };
-    parsed().unwrap_or(Line::Other)
+fn parse(line: &str) -> Option<Line> {
+    let mut words = line.splitn(4, ' ');
+    let event = words.next()?;
+    Some(match event {
+        "pid" => Line::Pid(words.next()?.parse().ok()?),
+        "call" | "hit" => {
+            let (number, name) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+            Line::Call(Call { number, name, path: words.next()?.to_owned() }, event == "hit")
+        }
+        "end" => Line::End(ExitStatus::from_raw(words.next()?.parse().ok()?)),
+        "hang" => Line::Hang,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -205,32 +112,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_read() {
-        assert_eq!(read("pid 17"), Line::Pid(17));
-        assert_eq!(read("exit 7"), Line::End(End::Code(7)));
-        assert_eq!(read("signal 9"), Line::End(End::Signal(9)));
-        let call = Call { number: 3, name: "fsync".to_owned(), what: "/a b/c".to_owned() };
-        assert_eq!(read("call 3 fsync /a b/c"), Line::Call(call.clone(), false));
-        assert_eq!(read("struck 3 fsync /a b/c"), Line::Call(call, true));
-        assert_eq!(read("call x fsync /a"), Line::Other);
-        assert_eq!(read("nonsense"), Line::Other);
-    }
-
-    #[test]
-    fn files_are_told_apart_by_their_names() {
-        for (path, kind) in [
-            ("/d/.provision.lock", "lock"),
-            ("/d/.provision.journal", "record of what is proven"),
-            ("/d/..provision.journal.0a1b2c3d.tmp", "record of what is proven"),
-            ("/d/..models-installed.0a1b2c3d.tmp", "marker"),
-            ("/d/vae/.x.safetensors.a70580f0.part", "part"),
-            ("/d/vae/.x.safetensors.a70580f0.journal", "journal"),
-            ("/d/vae/.x.safetensors.a70580f0.tmp", "temporary"),
-            ("/d/vae/x.safetensors", "file"),
-            ("/d/vae", "directory"),
-            ("/d/layers/vae/tmp", "directory"),
-        ] {
-            assert_eq!(file_kind(path), kind, "{path}");
-        }
+    fn events_parse_and_other_lines_do_not() {
+        assert_eq!(parse("pid 17"), Some(Line::Pid(17)));
+        assert_eq!(parse("hang"), Some(Line::Hang));
+        let end = |line: &str| match parse(line) {
+            Some(Line::End(status)) => (status.code(), status.signal()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(end("end 1792"), (Some(7), None));
+        assert_eq!(end("end 9"), (None, Some(9)));
+        let call = Call { number: 3, name: "fsync".to_owned(), path: "/a b/c".to_owned() };
+        assert_eq!(parse("call 3 fsync /a b/c"), Some(Line::Call(call.clone(), false)));
+        assert_eq!(parse("hit 3 fsync /a b/c"), Some(Line::Call(call, true)));
+        assert_eq!(parse("call x fsync /a"), None);
+        assert_eq!(parse("nonsense"), None);
     }
 }

@@ -1,0 +1,140 @@
+//! The model files of all jobs, in two versions with known bytes.
+//!
+//! Old and new versions have the same sizes, and every installed file has the same time: only the bytes differ.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use provision_testbed::{BlockingOrigin, Content, Recorded};
+
+/// Paths and sizes: several segments, several and an odd one, less than one.
+const FILES: [(&str, u64); 3] =
+    [("loras/deep/y.safetensors", 2_700_001), ("vae/x.safetensors", 3_400_000), ("z.safetensors", 40_000)];
+
+/// A model file.
+#[derive(Debug, Clone)]
+pub(super) struct ModelFile {
+    pub(super) path: &'static str,
+    pub(super) sha256: String,
+    pub(super) bytes: Arc<Vec<u8>>,
+    content: Content,
+}
+
+/// One version of all files.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    name: &'static str,
+    pub(super) files: Vec<ModelFile>,
+}
+
+/// Both versions.
+#[derive(Debug, Clone)]
+pub(super) struct ModelSet {
+    pub(super) new: Version,
+    pub(super) old: Version,
+}
+
+impl ModelSet {
+    pub(super) fn new() -> Self {
+        Self { new: Version::new("new", 100), old: Version::new("old", 200) }
+    }
+
+    pub(super) fn find(&self, path: &str, sha256: &str) -> Option<&ModelFile> {
+        let mut all = self.new.files.iter().chain(&self.old.files);
+        all.find(|file| file.path == path && file.sha256 == sha256)
+    }
+}
+
+impl Version {
+    fn new(name: &'static str, seed: u64) -> Self {
+        let file = |(seed, (path, size))| {
+            let content = Content::generated(seed, size);
+            ModelFile { path, sha256: content.sha256_hex(), bytes: Arc::new(content.to_vec()), content }
+        };
+        Self { name, files: (seed..).zip(FILES).map(file).collect() }
+    }
+
+    pub(super) fn serve(&self, origin: &BlockingOrigin) {
+        for file in &self.files {
+            origin.put(&self.url_path(file), file.content.clone());
+        }
+    }
+
+    fn url_path(&self, file: &ModelFile) -> String {
+        format!("/{}/{}", self.name, file.path)
+    }
+
+    /// The number of bytes that `requests` ask for, each byte once.
+    pub(super) fn requested_bytes(&self, requests: &[Recorded]) -> u64 {
+        let of_file = |file: &ModelFile| {
+            let (path, size) = (self.url_path(file), file.bytes.len() as u64);
+            let range = |request: &Recorded| {
+                let range = request.range.as_deref().and_then(|range| range.strip_prefix("bytes="));
+                let (first, last) = range.and_then(|range| range.split_once('-')).unwrap_or_default();
+                let end = last.parse::<u64>().map_or(size, |last| last + 1);
+                (first.parse().unwrap_or(0), end.min(size))
+            };
+            covered(requests.iter().filter(|request| request.path == path).map(range))
+        };
+        self.files.iter().map(of_file).sum()
+    }
+
+    /// The text of the lock that lists the files.
+    pub(super) fn lock(&self, origin: &BlockingOrigin) -> String {
+        let mut text = "version = 1\n".to_owned();
+        for file in &self.files {
+            let ModelFile { path, sha256, bytes, .. } = file;
+            let (url, size) = (origin.url(&self.url_path(file)), bytes.len());
+            let _ = writeln!(
+                text,
+                "\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = {size}\nsha256 = \"{sha256}\""
+            );
+        }
+        text
+    }
+
+    /// The size of all files.
+    pub(super) fn size(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes.len() as u64).sum()
+    }
+}
+
+/// The number of bytes in at least one of these ranges.
+pub(super) fn covered(ranges: impl Iterator<Item = (u64, u64)>) -> u64 {
+    let mut ranges: Vec<_> = ranges.collect();
+    ranges.sort_unstable();
+    let add = |(sum, reached): (u64, u64), (start, end): (u64, u64)| {
+        (sum + end.saturating_sub(start.max(reached)), reached.max(end))
+    };
+    ranges.into_iter().fold((0, 0), add).0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use provision_testbed::OriginConfig;
+
+    use super::*;
+
+    #[test]
+    fn requested_bytes_count_once_across_requests() {
+        let models = ModelSet::new();
+        let origin = BlockingOrigin::start(OriginConfig::default()).unwrap();
+        models.new.serve(&origin);
+        let ask = |path: &str, range: &str| {
+            let mut line = TcpStream::connect(origin.addr()).unwrap();
+            write!(line, "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n{range}\r\n").unwrap();
+            line.read_to_end(&mut Vec::new()).unwrap();
+        };
+        ask("/new/z.safetensors", "");
+        ask("/new/vae/x.safetensors", "Range: bytes=100-299\r\n");
+        ask("/new/vae/x.safetensors", "Range: bytes=250-399\r\n");
+        ask("/new/vae/x.safetensors", "Range: bytes=3000000-\r\n");
+        ask("/elsewhere", "");
+        assert_eq!(models.new.requested_bytes(&origin.requests()), 40_000 + 300 + 400_000);
+        assert_eq!(models.new.requested_bytes(&origin.requests_since(2)), 150 + 400_000);
+        assert_eq!(models.new.requested_bytes(&origin.requests_since(5)), 0);
+    }
+}
