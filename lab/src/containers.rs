@@ -5,13 +5,14 @@
 //! The Dockerfile is the shipped one but for what [`dockerfile`] says. The web server is reached by `--network host`:
 //! that is the only thing that a command in the README lacks, and [`engine`] adds it.
 
+mod checks;
 mod dockerfile;
+mod docs;
 mod engine;
-mod proofs;
-mod readme;
-mod saved;
-mod site;
-mod world;
+mod env;
+mod image_archive;
+mod model_server;
+mod names;
 
 use anyhow::{Context as _, Result};
 use xshell::Shell;
@@ -19,13 +20,13 @@ use xshell::Shell;
 use crate::project;
 use crate::tools::programs::{self, DOCKER, NGINX, PIP, PYTHON};
 use crate::tools::steps::{Done, Steps};
-use proofs::PROOFS;
-use world::World;
+use checks::CHECKS;
+use env::ContainerEnv;
 
 /// One thing that has to hold.
-struct Proof {
+struct Check {
     name: &'static str,
-    prove: fn(&mut World) -> Result<Done>,
+    run: fn(&mut ContainerEnv) -> Result<Done>,
 }
 
 pub(crate) fn run() -> Result<()> {
@@ -34,16 +35,16 @@ pub(crate) fn run() -> Result<()> {
     programs::extend_path(&sh);
     programs::require(&sh, "cargo lab containers", &[DOCKER, NGINX, PIP, PYTHON])?;
     let mut steps = Steps::new("containers");
-    let mut world = None;
+    let mut env = None;
     steps.run("an engine that answers, and a real model behind nginx", || {
-        world = Some(World::start(&sh)?);
+        env = Some(ContainerEnv::start(&sh)?);
         Ok(Done::Passed)
     })?;
-    if let Some(world) = &mut world {
-        for proof in PROOFS {
+    if let Some(env) = &mut env {
+        for check in CHECKS {
             steps
-                .run(proof.name, || (proof.prove)(world))
-                .with_context(|| format!("nginx says:\n{}", world.complaints()))?;
+                .run(check.name, || (check.run)(env))
+                .with_context(|| format!("nginx says:\n{}", env.complaints()))?;
         }
     }
     steps.finish();

@@ -13,6 +13,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
 use super::dockerfile::CACHE;
+use super::names;
 use crate::tools::process::{Ended, Run};
 
 const LABEL: &str = "provision.check=containers";
@@ -108,16 +109,16 @@ impl Engine {
 
     /// The README's names must not be somebody's.
     fn names_are_free(&mut self) -> Result<()> {
-        for image in super::world::IMAGES {
+        for image in names::IMAGES {
             ensure!(
                 self.read(&["image", "ls", "--quiet", image])?.is_empty(),
                 "there is an image {image}, which the checks would replace; to go on: docker image rm {image}"
             );
         }
-        let name = super::readme::CONTAINER;
+        let name = names::CONTAINER;
         let there = self.read(&["ps", "--all", "--quiet", "--filter", &format!("name=^{name}$")])?;
         ensure!(there.is_empty(), "there is a container {name}; to go on: docker rm --force {name}");
-        for name in super::readme::VOLUMES {
+        for name in names::VOLUMES {
             let there = self.read(&["volume", "ls", "--quiet", "--filter", &format!("name=^{name}$")])?;
             ensure!(there.is_empty(), "there is a volume {name}; to go on: docker volume rm {name}");
         }
@@ -163,7 +164,7 @@ impl Drop for Engine {
 
 /// `--volume`'s value: a volume where `ComfyUI` has its models.
 pub(super) fn mount(volume: &str) -> String {
-    format!("{volume}:{}", super::world::DESTINATION)
+    format!("{volume}:{}", names::DESTINATION)
 }
 
 /// Waits until no other check uses an engine. The lock goes with the process.

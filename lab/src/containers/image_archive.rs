@@ -11,12 +11,12 @@ use crate::tools::files::files_below;
 
 /// Saved images, unpacked: a directory of layers and JSON.
 #[derive(Debug)]
-pub(super) struct Images {
+pub(super) struct ImageArchive {
     folder: Utf8PathBuf,
     sh: Shell,
 }
 
-impl Images {
+impl ImageArchive {
     pub(super) fn unpack(sh: &Shell, archive: &Utf8Path, folder: &Utf8Path) -> Result<Self> {
         sh.remove_path(folder)?;
         sh.create_dir(folder)?;

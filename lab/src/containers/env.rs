@@ -1,68 +1,51 @@
-//! What every proof works with: the engine, the web server, and the images under their README names.
+//! What every check works with: the engine, the web server, and the images under their README names.
 
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 use xshell::Shell;
 
+use super::dockerfile;
 use super::engine::{self, Engine};
-use super::site::{self, Site};
-use super::{dockerfile, saved};
+use super::image_archive::ImageArchive;
+use super::model_server::{self, ModelServer};
+use super::names::{CANARY, COMPILED, DESTINATION, RUNTIME};
 use crate::project;
 use crate::tools::access_log::{Mark, Request};
 use crate::tools::process::Ended;
 use crate::tools::program;
 
-pub(super) const BAKED: &str = "provision:runtime-baked";
-pub(super) const RUNTIME: &str = "provision:runtime";
-/// Has the binary.
-pub(super) const COMPILED: &str = "provision-check:build";
-/// Was built with models that want the token.
-pub(super) const WITH_TOKEN: &str = "provision-check:token";
-/// Has nothing but the binary.
-pub(super) const SCRATCH: &str = "provision-check:scratch";
-/// Every name that an image gets here.
-pub(super) const IMAGES: [&str; 5] = [BAKED, RUNTIME, COMPILED, WITH_TOKEN, SCRATCH];
-
-/// Where `ComfyUI` has its models in the images.
-pub(super) const DESTINATION: &str = "/workspace/ComfyUI/models";
-/// Where the models are in the baked image.
-pub(super) const MODELS: &str = "/opt/models";
-
-/// The token that must be nowhere.
-pub(super) const CANARY: &str = "hf_canary_0123456789abcdefghijklmnop";
-
 /// The stage. Everything goes when it is dropped.
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct ContainerEnv {
     // Dropped in this order: what uses the scratch directory before the directory.
     pub(super) engine: Engine,
-    pub(super) site: Site,
+    pub(super) server: ModelServer,
     /// `cargo xtask`.
     program: Utf8PathBuf,
     pub(super) root: Utf8PathBuf,
     _scratch: TempDir,
 }
 
-impl World {
+impl ContainerEnv {
     pub(super) fn start(sh: &Shell) -> Result<Self> {
-        sh.create_dir(site::cache())?;
-        let scratch = tempfile::Builder::new().prefix("containers-").tempdir_in(site::cache())?;
+        sh.create_dir(model_server::cache())?;
+        let scratch = tempfile::Builder::new().prefix("containers-").tempdir_in(model_server::cache())?;
         let root = Utf8PathBuf::from_path_buf(scratch.path().to_owned())
             .ok()
             .context("the project's path is not UTF-8")?;
         let program = program::xtask(sh)?;
         let engine = Engine::start(sh, root.join("engine"))?;
-        let site = Site::start(sh, &root)?;
-        let world = Self { engine, site, program, root, _scratch: scratch };
-        sh.write_file(world.lock_path(), world.site.lock.text())?;
+        let server = ModelServer::start(sh, &root)?;
+        let env = Self { engine, server, program, root, _scratch: scratch };
+        sh.write_file(env.lock_path(), env.server.lock.text())?;
         let shipped = sh.read_file(project::root().join("Dockerfile"))?;
-        sh.write_file(world.dockerfile_path(), dockerfile::adapted(&shipped)?)?;
-        Ok(world)
+        sh.write_file(env.dockerfile_path(), dockerfile::adapted(&shipped)?)?;
+        Ok(env)
     }
 
     pub(super) fn complaints(&self) -> String {
-        self.site.complaints()
+        self.server.complaints()
     }
 
     pub(super) fn lock_path(&self) -> Utf8PathBuf {
@@ -98,13 +81,13 @@ impl World {
 
     /// What was asked of the web server since then.
     pub(super) fn requests(&self, mark: Mark) -> Result<Vec<Request>> {
-        self.site.log.since(mark)
+        self.server.log.since(mark)
     }
 
     /// Wants every file of the lock on the volume, right by `sha256sum`, and nothing besides but the marker.
     pub(super) fn complete(&mut self, volume: &str) -> Result<()> {
-        let mut names: Vec<_> = self.site.lock.entries.iter().map(|entry| entry.path.clone()).collect();
-        names.extend(self.site.lock.marker.clone());
+        let mut names: Vec<_> = self.server.lock.entries.iter().map(|entry| entry.path.clone()).collect();
+        names.extend(self.server.lock.marker.clone());
         self.right(Some(volume), RUNTIME, DESTINATION, names)
     }
 
@@ -125,7 +108,7 @@ impl World {
             "cd {directory} && sha256sum --check --strict --quiet - && find . -type f -printf '%P\\n'"
         );
         arguments.extend([image, "sh", "-c", &script]);
-        let sums = self.site.lock.sums();
+        let sums = self.server.lock.sums();
         let run = self.engine.run("docker".into())?.args(&arguments).input(&sums)?;
         let ended = run.exits(0)?;
         let mut found: Vec<_> = ended.stdout.lines().collect();
@@ -139,17 +122,17 @@ impl World {
     pub(super) fn model_layers(&mut self, image: &str) -> Result<Vec<String>> {
         let text = self.engine.read(&["image", "inspect", "--format", "{{json .RootFS.Layers}}", image])?;
         let layers: Vec<String> = serde_json::from_str(&text).context(text)?;
-        let models = self.site.lock.entries.len();
+        let models = self.server.lock.entries.len();
         ensure!(layers.len() > models, "{image} has {} layers only", layers.len());
         Ok(layers[layers.len() - models..].to_vec())
     }
 
     /// The images as a tar, unpacked.
-    pub(super) fn save(&mut self, images: &[&str]) -> Result<saved::Images> {
+    pub(super) fn save(&mut self, images: &[&str]) -> Result<ImageArchive> {
         let archive = self.root.join("saved.tar");
         let mut arguments = vec!["save", "--output", archive.as_str()];
         arguments.extend(images);
         self.engine.docker(&arguments)?.exited(0)?;
-        saved::Images::unpack(self.engine.shell(), &archive, &self.root.join("saved"))
+        ImageArchive::unpack(self.engine.shell(), &archive, &self.root.join("saved"))
     }
 }

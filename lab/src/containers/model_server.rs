@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::lockfile::Lockfile;
 use xshell::Shell;
 
-use super::world::CANARY;
+use super::names::CANARY;
 use crate::project;
 use crate::tools::access_log::{self, AccessLog, SYNC};
 use crate::tools::lock_text::{Entry, Lock};
@@ -19,7 +19,7 @@ pub(super) const GATED: &str = "gated";
 
 /// The web server and what it has. It stops when this is dropped.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct ModelServer {
     /// `None` once it has been taken away.
     nginx: Option<Nginx>,
     pub(super) log: AccessLog,
@@ -52,7 +52,7 @@ impl Pace {
     }
 }
 
-impl Site {
+impl ModelServer {
     pub(super) fn start(sh: &Shell, scratch: &Utf8Path) -> Result<Self> {
         let assets = Assets::unpack(sh, scratch)?;
         let [port] = nginx::free_ports()?;
@@ -99,7 +99,7 @@ impl Site {
         })
     }
 
-    /// From now on answers keep this pace, until [`Site::speed_up`].
+    /// From now on answers keep this pace, until [`ModelServer::speed_up`].
     pub(super) fn slow_down(&self, pace: Pace) -> Result<()> {
         Ok(std::fs::write(self.paces.join(pace.name()), "")?)
     }

@@ -6,16 +6,13 @@
 use anyhow::{Result, ensure};
 use xshell::cmd;
 
-use super::world::{CANARY, World};
+use super::env::ContainerEnv;
+use super::names::{CANARY, VOLUMES};
 use crate::project;
 use crate::readme::{self, Treatment};
 use crate::tools::steps::Done;
 
-/// The names that the README's commands use.
-pub(super) const CONTAINER: &str = "comfy";
-pub(super) const VOLUMES: [&str; 2] = ["comfy-baked", "comfy-models"];
-
-pub(super) fn run(world: &mut World) -> Result<Done> {
+pub(super) fn run(env: &mut ContainerEnv) -> Result<Done> {
     let blocks = readme::blocks()?;
     let mine: Vec<_> = blocks.iter().filter(|block| block.treatment == Treatment::Containers).collect();
     ensure!(
@@ -24,12 +21,12 @@ pub(super) fn run(world: &mut World) -> Result<Done> {
     );
     // Labelled, so that they go at the end.
     for volume in VOLUMES {
-        world.engine.volume(volume)?;
+        env.engine.volume(volume)?;
     }
-    let sh = world.engine.shell().clone();
+    let sh = env.engine.shell().clone();
     sh.change_dir(project::root());
-    sh.set_var("PROVISION_LOCK", world.lock_path());
-    sh.set_var("PROVISION_DOCKERFILE", world.built_dockerfile()?);
+    sh.set_var("PROVISION_LOCK", env.lock_path());
+    sh.set_var("PROVISION_DOCKERFILE", env.built_dockerfile()?);
     sh.set_var("HF_TOKEN", CANARY);
     // Else docker draws, and a failure's log is full of it.
     sh.set_var("BUILDKIT_PROGRESS", "plain");
@@ -38,7 +35,7 @@ pub(super) fn run(world: &mut World) -> Result<Done> {
         for command in &block.commands {
             println!("    $ {command}");
         }
-        let script = world.root.join("readme.sh");
+        let script = env.root.join("readme.sh");
         sh.write_file(&script, format!("set -eux -o pipefail\n{}\n", block.commands.join("\n")))?;
         // In a terminal of its own: `docker exec -it` wants one.
         let command = format!("bash {script}");

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use crate::containers::world::{COMPILED, DESTINATION, SCRATCH, World};
+use crate::containers::env::ContainerEnv;
+use crate::containers::names::{COMPILED, DESTINATION, SCRATCH};
 use crate::tools::certificates::Certificates;
 use crate::tools::name_server::NameServer;
 use crate::tools::nginx::{self, Nginx};
@@ -14,11 +15,11 @@ const HOST: &str = "models.lan.test";
 const NAME_SERVER: &str = "127.53.53.53";
 
 /// Fetches over https, by a name and with an authority that only this image has.
-pub(super) fn run(world: &mut World) -> Result<Done> {
+pub(super) fn run(env: &mut ContainerEnv) -> Result<Done> {
     // Has the binary.
-    world.built_dockerfile()?;
-    let sh = world.engine.shell().clone();
-    let folder = world.root.join("scratch");
+    env.built_dockerfile()?;
+    let sh = env.engine.shell().clone();
+    let folder = env.root.join("scratch");
     sh.create_dir(&folder)?;
     let certificates = Certificates::make(&sh, &folder.join("certificates"), &format!("DNS:{HOST}"))?;
     let [port] = nginx::free_ports()?;
@@ -28,14 +29,14 @@ pub(super) fn run(world: &mut World) -> Result<Done> {
         http: format!(
             "access_log off; server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {}; \
              location /files/ {{ alias {}/; }} }}",
-            certificates.server, certificates.server_key, world.site.folder
+            certificates.server, certificates.server_key, env.server.folder
         ),
     };
     let _web_server = Nginx::start(&sh, &folder.join("nginx"), &config)?;
     let names = NameServer::start(&sh, &folder, NAME_SERVER, &[HOST])?;
 
     let context = folder.join("context");
-    let lock = world.site.lock.text().replace(&world.site.base, &format!("https://{HOST}:{port}/files"));
+    let lock = env.server.lock.text().replace(&env.server.base, &format!("https://{HOST}:{port}/files"));
     sh.write_file(context.join("models.lock"), lock)?;
     sh.write_file(context.join("ca.pem"), sh.read_file(&certificates.authority)?)?;
     sh.write_file(
@@ -46,25 +47,17 @@ pub(super) fn run(world: &mut World) -> Result<Done> {
              ENTRYPOINT [\"/provision\"]\n"
         ),
     )?;
-    world.engine.docker(&["build", "--quiet", "--tag", SCRATCH, context.as_str()])?.exited(0)?;
+    env.engine.docker(&["build", "--quiet", "--tag", SCRATCH, context.as_str()])?.exited(0)?;
 
-    let volume = world.engine.volume("provision-check-scratch")?;
+    let volume = env.engine.volume("provision-check-scratch")?;
     let resolv = folder.join("resolv.conf");
     sh.write_file(&resolv, format!("nameserver {NAME_SERVER}\n"))?;
     let resolv = format!("{resolv}:/etc/resolv.conf:ro");
-    world
-        .engine
-        .container(&volume, &["--volume", &resolv, SCRATCH, "ensure"])?
-        .exited(0)?
-        .says(&["done: "])?;
-    world.complete(&volume)?;
+    env.engine.container(&volume, &["--volume", &resolv, SCRATCH, "ensure"])?.exited(0)?.says(&["done: "])?;
+    env.complete(&volume)?;
     let asked = names.asked(HOST)?;
     ensure!(asked > 0, "nobody asked the name server for {HOST}:\n{}", names.log());
-    world.engine.container(&volume, &[SCRATCH, "verify"])?.exited(0)?;
-    world
-        .engine
-        .container(&volume, &[SCRATCH, "ensure", "--offline"])?
-        .exited(0)?
-        .says(&["nothing to do"])?;
+    env.engine.container(&volume, &[SCRATCH, "verify"])?.exited(0)?;
+    env.engine.container(&volume, &[SCRATCH, "ensure", "--offline"])?.exited(0)?.says(&["nothing to do"])?;
     Ok(Done::Passed)
 }
