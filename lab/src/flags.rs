@@ -7,7 +7,7 @@ use crate::crash::CrashArgs;
 use crate::faults::FaultsArgs;
 use crate::fuzz::FuzzArgs;
 use crate::readme::ReadmeArgs;
-use crate::real::RealInputArgs;
+use crate::real::RealArgs;
 use crate::simulate::SimulateArgs;
 use crate::static_binary::StaticBinaryArgs;
 
@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// Check the Dockerfile and its images with a Docker engine
     Containers,
     /// Fetch a real model from nginx, with kills, resumes and failures
-    Real(RealInputArgs),
+    Real(RealArgs),
     /// Compare the testbed's emulated hosts with the hosts' own clients and a real registry
     Hosts,
     /// Check that no files of a crate import each other in a circle

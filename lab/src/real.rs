@@ -1,9 +1,10 @@
-//! The real-input check: a real model, a real web server over http and https, and what goes wrong with them, against
-//! the command as built, from outside. Digests are by `sha256sum`, certificates by `openssl`, what was asked by nginx's
-//! access log: nothing that is on trial judges itself.
+//! `cargo lab real`: the built command downloads a real model from a real web server.
+//!
+//! Independent tools judge the result: `sha256sum` the digests, openssl the certificates, nginx's access log the
+//! requests.
 
 mod checks;
-mod world;
+mod fixture;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -14,66 +15,51 @@ use crate::tools::program;
 use crate::tools::programs::{self, NGINX, OPENSSL, PIP, PYTHON};
 use crate::tools::steps::{Done, Steps};
 use checks::CHECKS;
-use world::World;
+use fixture::RealFixture;
 
-/// Fetches a real model from a real web server, and everything that can go wrong with that
+/// Downloads a real model from nginx, with kills, resumes and failures
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct RealInputArgs {
-    /// Only the checks whose names contain this (repeatable)
+pub(crate) struct RealArgs {
+    /// Run only the checks whose names contain this (repeatable)
     #[arg(long, value_name = "PART OF A NAME")]
     pub(crate) only: Vec<String>,
 
-    /// Only list the checks
+    /// List the checks and exit
     #[arg(long)]
     pub(crate) list: bool,
 }
 
-/// One thing that has to hold.
+/// A check and its name.
 struct Check {
     name: &'static str,
-    prove: fn(&World) -> Result<Done>,
+    run: fn(&RealFixture) -> Result<Done>,
 }
 
-pub(crate) fn run(args: &RealInputArgs) -> Result<()> {
-    let chosen: Vec<_> = CHECKS
-        .iter()
-        .filter(|check| {
-            args.only.is_empty() || args.only.iter().any(|part| check.name.contains(part.as_str()))
-        })
-        .collect();
-    ensure!(!chosen.is_empty(), "no check has a name like that; see --list");
+#[expect(clippy::print_stdout, reason = "--list prints the names")]
+pub(crate) fn run(args: &RealArgs) -> Result<()> {
+    let is_chosen =
+        |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part.as_str()));
+    let chosen: Vec<_> = CHECKS.iter().filter(|check| is_chosen(check.name)).collect();
+    ensure!(!chosen.is_empty(), "no check's name contains what --only asks for; --list prints the names");
     if args.list {
-        return list(&chosen);
+        chosen.iter().for_each(|check| println!("{}", check.name));
+        return Ok(());
     }
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     programs::extend_path(&sh);
-    programs::require(&sh, "the real-input check", &[NGINX, OPENSSL, PIP, PYTHON])?;
+    programs::require(&sh, "cargo lab real", &[NGINX, OPENSSL, PIP, PYTHON])?;
     let program = program::xtask(&sh)?;
 
     let mut steps = Steps::new("real input");
-    let mut world = None;
-    steps.run("a real model from a wheel, behind nginx", || {
-        world = Some(World::start(sh, &program)?);
-        Ok(Done::Passed)
-    })?;
-    if let Some(world) = &world {
-        for check in chosen {
-            steps
-                .run(check.name, || (check.prove)(world))
-                .with_context(|| format!("nginx says:\n{}", world.complaints()))
-                .with_context(|| format!("to run it alone: cargo lab real --only '{}'", check.name))?;
-        }
+    let start = || RealFixture::start(sh, program);
+    let fixture = steps.prepare("a real model from a wheel, behind nginx", start)?;
+    for check in chosen {
+        steps
+            .run(check.name, || (check.run)(&fixture))
+            .with_context(|| format!("nginx's log:\n{}", fixture.complaints()))
+            .with_context(|| format!("to repeat this check: cargo lab real --only '{}'", check.name))?;
     }
     steps.finish();
-    Ok(())
-}
-
-#[expect(clippy::print_stdout, reason = "a person asked for the list")]
-#[expect(clippy::unnecessary_wraps, reason = "the caller returns it")]
-fn list(checks: &[&Check]) -> Result<()> {
-    for check in checks {
-        println!("{}", check.name);
-    }
     Ok(())
 }

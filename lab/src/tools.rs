@@ -1,4 +1,4 @@
-//! Programs and servers that several commands use: web server, certificates, build of the program under test.
+//! Helpers that several commands share: programs, servers, certificates, test data, and builds of the programs under test.
 
 pub(crate) mod access_log;
 pub(crate) mod certificates;
@@ -9,6 +9,7 @@ pub(crate) mod nginx;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod programs;
+pub(crate) mod scratch;
 pub(crate) mod steps;
 pub(crate) mod wait;
 pub(crate) mod wheel;

@@ -139,7 +139,6 @@ fn lock(assets: &Assets, base: &str) -> Result<Lock> {
     let entry = |((directory, _), file): ((&str, u64), &&Asset)| Entry {
         path: format!("{directory}/{}", Utf8Path::new(&file.path).file_name().unwrap_or_default()),
         url: format!("{base}/{}", file.path),
-        mirrors: Vec::new(),
         size: file.size,
         sha256: file.sha256.clone(),
         group: "image-edit",

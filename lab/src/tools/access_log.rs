@@ -1,4 +1,7 @@
-//! What nginx was asked, by its own access log.
+//! nginx's access log: each request that a check caused, as the server saw it.
+//!
+//! A server with one worker writes the log in the order in which responses end, which may be after the client has
+//! disconnected. [`AccessLog`] therefore waits until the log is complete before it reads it.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,13 +14,13 @@ use serde::Deserialize;
 
 use crate::tools::wait;
 
-/// The log's format, one JSON object a line.
+/// The log's format: one JSON object per line.
 pub(crate) const FORMAT: &str = r#"log_format seen escape=json '{"port":$server_port,"path":"$uri","query":"$args","status":$status,"authorization":"$http_authorization","referer":"$http_referer","bytes":$body_bytes_sent,"connection":$connection}';"#;
 
-/// The path of the requests that [`AccessLog`] makes itself.
+/// The path of the requests that [`AccessLog`] sends itself. The server must answer it with 204.
 pub(crate) const SYNC: &str = "/sync";
 
-/// A request and its answer.
+/// A request and its response.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Request {
     pub(crate) port: u16,
@@ -35,11 +38,11 @@ pub(crate) struct Request {
 #[derive(Debug)]
 pub(crate) struct AccessLog {
     path: Utf8PathBuf,
-    /// A port that answers [`SYNC`].
+    /// A port on which the server answers [`SYNC`].
     port: u16,
 }
 
-/// A place in the log.
+/// A position in the log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mark(usize);
 
@@ -48,33 +51,28 @@ impl AccessLog {
         Self { path, port }
     }
 
-    /// The end of the log, after everything that was asked so far.
+    /// The end of the log, after every request so far.
     pub(crate) fn mark(&self) -> Result<Mark> {
-        Ok(Mark(self.settled()?.len()))
+        Ok(Mark(self.complete_text()?.len()))
     }
 
-    /// The requests since then.
+    /// The requests after `mark`.
     pub(crate) fn since(&self, mark: Mark) -> Result<Vec<Request>> {
-        let text = self.settled()?;
-        let mut requests = Vec::new();
-        for line in text[mark.0..].lines() {
-            let request: Request =
-                serde_json::from_str(line).with_context(|| format!("access log: {line}"))?;
-            if request.path != SYNC {
-                requests.push(request);
-            }
-        }
-        Ok(requests)
+        let text = self.complete_text()?;
+        let parse = |line| serde_json::from_str(line).with_context(|| format!("access log: {line}"));
+        let requests = text[mark.0..].lines().map(parse).collect::<Result<Vec<Request>>>()?;
+        Ok(requests.into_iter().filter(|request| request.path != SYNC).collect())
     }
 
-    /// The log's text once it is complete. nginx writes a line when an answer has ended, which a client that is gone
-    /// does not wait for. The worker handles events in rounds: when a second request, made after the first was
-    /// answered, is in the log, so is all that had happened before the first.
-    fn settled(&self) -> Result<String> {
+    /// The log's text with every response that ended before this call.
+    ///
+    /// The worker handles events in rounds. When the second of two successive requests is in the log, so is every
+    /// response that ended before the first.
+    fn complete_text(&self) -> Result<String> {
         let lines = |text: &str| text.matches(SYNC).count();
         let before = lines(&self.text());
-        self.ask()?;
-        self.ask()?;
+        self.request_sync()?;
+        self.request_sync()?;
         wait::until("nginx's access log", Duration::from_secs(10), || {
             Ok(Some(self.text()).filter(|text| lines(text) >= before + 2 && text.ends_with('\n')))
         })
@@ -84,13 +82,13 @@ impl AccessLog {
         fs::read_to_string(&self.path).unwrap_or_default()
     }
 
-    fn ask(&self) -> Result<()> {
+    fn request_sync(&self) -> Result<()> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         write!(stream, "GET {SYNC} HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        ensure!(answer.starts_with("HTTP/1.1 204"), "nginx answered {answer:?} to {SYNC}");
+        let mut response = String::new();
+        stream.read_to_string(&mut response)?;
+        ensure!(response.starts_with("HTTP/1.1 204"), "nginx answered {response:?} to {SYNC}");
         Ok(())
     }
 }

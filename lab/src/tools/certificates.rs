@@ -1,10 +1,10 @@
-//! A certificate authority for an afternoon, and a server certificate by it.
+//! A throw-away certificate authority and a server certificate that it signed, made with openssl.
 
 use anyhow::{Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Cmd, Shell, cmd};
 
-/// Without a configuration of its own, openssl takes the system's, and what that adds differs by machine.
+/// openssl reads the system's configuration unless it gets one, and that differs by machine.
 const REQUEST: &str = "\
 [req]
 prompt = no
@@ -18,7 +18,7 @@ prompt = no
 distinguished_name = name
 x509_extensions = authority
 [name]
-CN = throw-away CA of cargo xtask
+CN = throw-away CA of cargo lab
 [authority]
 basicConstraints = critical, CA:TRUE
 keyUsage = critical, keyCertSign, cRLSign
@@ -30,20 +30,20 @@ keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectAltName = ";
 
-/// The files, in PEM.
+/// The PEM files.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    /// For the client: `SSL_CERT_FILE`.
+    /// The client's `SSL_CERT_FILE`.
     pub(crate) authority: Utf8PathBuf,
     pub(crate) server: Utf8PathBuf,
     pub(crate) server_key: Utf8PathBuf,
 }
 
 impl Certificates {
-    /// For these names, as openssl has them: `DNS:localhost, IP:127.0.0.1`.
+    /// Makes the files for `names` in openssl's notation: `DNS:localhost, IP:127.0.0.1`.
     pub(crate) fn make(sh: &Shell, folder: &Utf8Path, names: &str) -> Result<Self> {
         sh.create_dir(folder)?;
-        let _there = sh.push_dir(folder);
+        let _pushed = sh.push_dir(folder);
         sh.write_file("authority.cnf", AUTHORITY)?;
         sh.write_file("request.cnf", REQUEST)?;
         sh.write_file("server.cnf", format!("{SERVER}{names}\n"))?;
@@ -63,7 +63,7 @@ impl Certificates {
     }
 }
 
-/// It talks on standard error even when all is well; that is shown only when it is not.
+/// Runs openssl and shows its standard error only if it fails: it reports progress there, too.
 fn openssl(command: Cmd<'_>) -> Result<()> {
     let command = command.quiet().ignore_status();
     let output = command.output()?;

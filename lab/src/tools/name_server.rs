@@ -1,4 +1,4 @@
-//! A name server: dnsmasq, which knows the names that it is told and denies all others.
+//! A name server for the checks: dnsmasq with fixed names, which denies every other name.
 
 use std::net::UdpSocket;
 use std::process::{Child, Command, Stdio};
@@ -18,10 +18,10 @@ pub(crate) struct NameServer {
 }
 
 impl NameServer {
-    /// Answers at `address` for `names`, all by 127.0.0.1.
+    /// Serves at `address` and resolves each of `names` to 127.0.0.1.
     pub(crate) fn start(sh: &Shell, folder: &Utf8Path, address: &str, names: &[&str]) -> Result<Self> {
         let log = folder.join("dnsmasq.log");
-        // Should this process be killed, the kernel ends the server, too.
+        // The kernel kills the server if this process is killed.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", "dnsmasq", "--keep-in-foreground"]);
         command.args(["--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--pid-file=", "--user=root"]);
@@ -35,26 +35,27 @@ impl NameServer {
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(folder.join("dnsmasq.err"))?)
             .spawn()
-            .context("starting dnsmasq by setpriv (of util-linux)")?;
+            .context("starting dnsmasq with setpriv (package util-linux)")?;
         let mut server = Self { child, log };
         wait::until("dnsmasq to listen", Duration::from_secs(10), || {
             if let Some(status) = server.child.try_wait()? {
-                bail!("dnsmasq ended at once ({status}): {}", sh.read_file(folder.join("dnsmasq.err"))?);
+                let errors = sh.read_file(folder.join("dnsmasq.err"))?;
+                bail!("dnsmasq could not start ({status}): {errors}");
             }
-            // It has the port when nobody else can have it.
+            // dnsmasq has bound the port when another bind fails.
             Ok(UdpSocket::bind((address, 53)).is_err().then_some(()))
         })?;
         Ok(server)
     }
 
-    /// How often it was asked for this name so far.
+    /// The number of queries for `name` so far.
     pub(crate) fn asked(&self, name: &str) -> Result<usize> {
         let log = std::fs::read_to_string(&self.log)?;
-        let (v4, v6) = (format!("query[A] {name} from"), format!("query[AAAA] {name} from"));
-        Ok(log.lines().filter(|line| line.contains(&v4) || line.contains(&v6)).count())
+        let queries = ["A", "AAAA"].map(|kind| format!("query[{kind}] {name} from"));
+        Ok(log.lines().filter(|line| queries.iter().any(|query| line.contains(query))).count())
     }
 
-    /// What it has written.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

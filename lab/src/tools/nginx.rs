@@ -1,8 +1,7 @@
-//! A real web server for checks and benchmarks: nginx with a prefix of its own, on loopback, gone with its guard.
+//! A real web server for checks and benchmarks: nginx on loopback, below its own prefix.
 //!
-//! Nothing of the system's nginx takes part: neither its configuration nor its directories nor its ports. However this
-//! process ends, the server ends: by the guard's drop; by the signal that a terminal sends to both; and by the kernel
-//! (`setpriv --pdeathsig`) when this process is killed.
+//! The server is independent of the system's nginx: it uses other configuration, directories and ports. It always ends
+//! with this process: by [`Nginx`]'s drop, by a terminal's signal to both, or by `setpriv --pdeathsig` after a kill.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,20 +21,20 @@ pub(crate) struct Nginx {
     prefix: Utf8PathBuf,
 }
 
-/// What to serve, and how.
+/// The part of the configuration that differs by check.
 #[derive(Debug)]
 pub(crate) struct Config {
     /// `worker_processes`.
     pub(crate) workers: &'static str,
-    /// The ports that `http` listens on: it is up when all of them answer.
+    /// The ports that `http` listens on. The server has started when all of them accept connections.
     pub(crate) ports: Vec<u16>,
-    /// The inside of the `http` block. Relative paths are below the prefix.
+    /// The content of the `http` block. Relative paths are below the prefix.
     pub(crate) http: String,
 }
 
-/// That many ports of 127.0.0.1 that are free now.
+/// `N` free ports of 127.0.0.1.
 pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    // All are held before the first is let go: no port comes twice.
+    // All listeners are open at once, so no port is given twice.
     let listeners: Vec<_> =
         (0..N).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
     let mut ports = [0; N];
@@ -46,11 +45,11 @@ pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
 }
 
 impl Nginx {
-    /// Starts in the foreground below `prefix`, which must exist, and waits until it answers.
+    /// Starts the server below `prefix` and waits until it accepts connections.
     pub(crate) fn start(sh: &Shell, prefix: &Utf8Path, config: &Config) -> Result<Self> {
         sh.create_dir(prefix.join("logs"))?;
         let path = prefix.join("nginx.conf");
-        sh.write_file(&path, whole(sh, config)?)?;
+        sh.write_file(&path, configuration(sh, config)?)?;
         let path_variable = sh.var("PATH")?;
         let master = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "--", "nginx", "-e", "logs/error.log", "-p"])
@@ -62,7 +61,7 @@ impl Nginx {
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(prefix.join("logs/stderr.log"))?)
             .spawn()
-            .context("starting nginx by setpriv (of util-linux)")?;
+            .context("starting nginx with setpriv (package util-linux)")?;
         let mut nginx = Self { master, prefix: prefix.to_owned() };
         for &port in &config.ports {
             nginx.wait_for(port)?;
@@ -72,16 +71,16 @@ impl Nginx {
 
     fn wait_for(&mut self, port: u16) -> Result<()> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        wait::until("nginx to answer", Duration::from_secs(20), || {
+        wait::until("nginx to listen", Duration::from_secs(20), || {
             if let Some(status) = self.master.try_wait()? {
-                bail!("nginx ended at once ({status}):\n{}", self.complaints());
+                bail!("nginx could not start ({status}):\n{}", self.complaints());
             }
             Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok())
         })?;
         Ok(())
     }
 
-    /// What it has written about its troubles.
+    /// Its standard error and its error log.
     pub(crate) fn complaints(&self) -> String {
         ["logs/stderr.log", "logs/error.log"].into_iter().fold(String::new(), |mut text, name| {
             let log = std::fs::read_to_string(self.prefix.join(name)).unwrap_or_default();
@@ -93,18 +92,19 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // The master has to be asked: killed, it would leave its workers behind.
+        // SIGTERM lets the master end its workers. After SIGKILL they would go on.
         let pid = self.master.id().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success());
-        if !asked {
+        let terminated =
+            Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success());
+        if !terminated {
             let _ = self.master.kill();
         }
         let _ = self.master.wait();
     }
 }
 
-fn whole(sh: &Shell, config: &Config) -> Result<String> {
-    // As root, nginx would give its workers another user, who may not read a private scratch directory.
+fn configuration(sh: &Shell, config: &Config) -> Result<String> {
+    // As root, nginx runs its workers as another user, who cannot read the scratch directory.
     let user = if cmd!(sh, "id -u").quiet().read()? == "0" { "user root;" } else { "" };
     Ok(format!(
         "\

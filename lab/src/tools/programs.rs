@@ -1,10 +1,10 @@
-//! Programs that the checks and benchmarks run and that a machine may lack.
+//! External programs that the checks and benchmarks need, with the Debian packages that ship them.
 
 use anyhow::{Result, bail};
 use camino::Utf8Path;
 use xshell::Shell;
 
-/// A program and the Debian package that has it.
+/// A program and its Debian package.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Program {
     name: &'static str,
@@ -25,25 +25,25 @@ pub(crate) const OPENSSL: Program = Program { name: "openssl", package: "openssl
 pub(crate) const PIP: Program = Program { name: "pip", package: "python3-pip" };
 pub(crate) const PYTHON: Program = Program { name: "python3", package: "python3" };
 pub(crate) const STRACE: Program = Program { name: "strace", package: "strace" };
-/// GNU time, the program: the shell's keyword of that name cannot tell peak memory.
+/// GNU time: the shell keyword `time` does not measure peak memory.
 pub(crate) const TIME: Program = Program { name: "time", package: "time" };
 
 impl Program {
     pub(crate) fn is_there(self, sh: &Shell) -> bool {
-        // Not asked of the shell: `time` is a keyword of some.
+        // `command -v time` would find the shell's keyword.
         let path = sh.var("PATH").unwrap_or_default();
         path.split(':').any(|directory| Utf8Path::new(directory).join(self.name).is_file())
     }
 }
 
-/// Puts the directories that Debian keeps daemons in on the search path: nginx is there, and only root looks there.
+/// Adds the directories of Debian's daemons to `PATH`. nginx is there, and only root's `PATH` has them.
 pub(crate) fn extend_path(sh: &Shell) {
     let path = sh.var("PATH").unwrap_or_default();
     sh.set_var("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"));
 }
 
-/// Fails unless all of them are there, and says how to install those that are not.
-pub(crate) fn require(sh: &Shell, what_for: &str, programs: &[Program]) -> Result<()> {
+/// Fails if a program is missing. The error names the packages to install. `purpose` is what needs them.
+pub(crate) fn require(sh: &Shell, purpose: &str, programs: &[Program]) -> Result<()> {
     let missing: Vec<_> = programs.iter().filter(|program| !program.is_there(sh)).collect();
     if missing.is_empty() {
         return Ok(());
@@ -51,7 +51,7 @@ pub(crate) fn require(sh: &Shell, what_for: &str, programs: &[Program]) -> Resul
     let names: Vec<_> = missing.iter().map(|program| program.name).collect();
     let packages: Vec<_> = missing.iter().map(|program| program.package).collect();
     bail!(
-        "{what_for} needs {}, not found on PATH; on Debian: apt-get update && apt-get install --no-install-recommends {}",
+        "{purpose} needs {}, not found on PATH; on Debian: apt-get update && apt-get install --no-install-recommends {}",
         names.join(", "),
         packages.join(" ")
     );

@@ -1,46 +1,45 @@
-//! Named steps with their times, one after another, until one fails.
+//! A sequence of named steps with their times. It ends at the first failure.
 
-#![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
+#![expect(clippy::print_stdout, reason = "the steps are the command's output")]
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-/// How a step ended that did not fail.
+/// The outcome of a step that did not fail.
 #[derive(Debug)]
 pub(crate) enum Done {
-    /// What it is for has been proved.
+    /// The step has checked what it is for.
     Passed,
-    /// It proved nothing, and why.
+    /// The step could not check anything, for this reason.
     Skipped(String),
 }
 
 impl Done {
-    /// Says what a command of its own did not prove.
+    /// Prints why a command was skipped.
     pub(crate) fn say(self) {
-        if let Self::Skipped(why) = self {
-            println!("skipped: {why}");
+        if let Self::Skipped(reason) = self {
+            println!("skipped: {reason}");
         }
     }
 }
 
-/// What was run so far.
+/// The steps so far.
 #[derive(Debug)]
 pub(crate) struct Steps {
     title: &'static str,
     started: Instant,
-    passed: usize,
-    times: Vec<(String, Duration)>,
+    passed: Vec<(String, Duration)>,
     skipped: Vec<String>,
 }
 
 impl Steps {
     pub(crate) fn new(title: &'static str) -> Self {
-        Self { title, started: Instant::now(), passed: 0, times: Vec::new(), skipped: Vec::new() }
+        Self { title, started: Instant::now(), passed: Vec::new(), skipped: Vec::new() }
     }
 
-    /// Runs a step; its failure carries its name and time.
+    /// Runs a step. An error gets the step's name and time as context.
     pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Result<Done>) -> Result<()> {
         println!("--- {}: {name}", self.title);
         flush();
@@ -50,44 +49,45 @@ impl Steps {
         let seconds = took.as_secs_f64();
         match result.with_context(|| format!("{}: {name} failed after {seconds:.1} s", self.title))? {
             Done::Passed => {
-                self.passed += 1;
-                self.times.push((name.to_owned(), took));
+                self.passed.push((name.to_owned(), took));
                 println!("    ok, {seconds:.1} s");
             }
-            Done::Skipped(why) => {
+            Done::Skipped(reason) => {
                 self.skipped.push(name.to_owned());
-                println!("    skipped: {why}");
+                println!("    skipped: {reason}");
             }
         }
         flush();
         Ok(())
     }
 
-    /// Says what was proved, what was not, and what took longest.
+    /// Runs a step that makes what later steps need.
+    pub(crate) fn prepare<T>(&mut self, name: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut made = None;
+        self.run(name, || {
+            made = Some(step()?);
+            Ok(Done::Passed)
+        })?;
+        made.context("the step made nothing")
+    }
+
+    /// Prints the counts, the skipped steps and the three longest.
     pub(crate) fn finish(mut self) {
+        let (passed, skipped) = (self.passed.len(), self.skipped.len());
         let total = self.started.elapsed().as_secs_f64();
-        print!(
-            "=== {}: {} passed, 0 failed, {} skipped, {total:.0} s",
-            self.title,
-            self.passed,
-            self.skipped.len()
-        );
-        if !self.skipped.is_empty() {
+        print!("=== {}: {passed} passed, 0 failed, {skipped} skipped, {total:.0} s", self.title);
+        if skipped > 0 {
             print!(" (skipped: {})", self.skipped.join(", "));
         }
-        self.times.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
-        let longest: Vec<_> = self
-            .times
-            .iter()
-            .take(3)
-            .map(|(name, took)| format!("{name} {:.0} s", took.as_secs_f64()))
-            .collect();
+        self.passed.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
+        let time = |(name, took): &(String, Duration)| format!("{name} {:.0} s", took.as_secs_f64());
+        let longest: Vec<_> = self.passed.iter().take(3).map(time).collect();
         println!("; longest: {}", longest.join(", "));
         flush();
     }
 }
 
-/// The commands of a step write to the same place; without this their lines come before its name in a log.
+/// Writes out the step's name before the output of the commands that it runs.
 fn flush() {
     let _ = std::io::stdout().flush();
 }

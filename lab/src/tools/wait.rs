@@ -1,14 +1,11 @@
-//! Waiting for another process to get somewhere.
+//! A polling wait for another process.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
-/// Asks `probe` again and again until it has an answer. `what` completes "waited in vain for …".
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a process that is not ours wakes nobody: it has to be asked again"
-)]
+/// Calls `probe` every 10 ms until it returns a value. `what` completes "timed out after N s waiting for …".
+#[expect(clippy::disallowed_methods, reason = "another process sends no event that this one could wait for")]
 pub(crate) fn until<T>(
     what: &str,
     limit: Duration,
@@ -16,12 +13,10 @@ pub(crate) fn until<T>(
 ) -> Result<T> {
     let started = Instant::now();
     loop {
-        if let Some(answer) = probe()? {
-            return Ok(answer);
+        if let Some(value) = probe()? {
+            return Ok(value);
         }
-        if started.elapsed() > limit {
-            bail!("waited {} s in vain for {what}", limit.as_secs());
-        }
+        ensure!(started.elapsed() <= limit, "timed out after {} s waiting for {what}", limit.as_secs());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

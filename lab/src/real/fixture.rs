@@ -1,0 +1,185 @@
+//! The fixture of the checks: the real files, an nginx that serves them over http and https, and the command under test.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use xshell::Shell;
+
+use crate::tools::access_log::{self, AccessLog, Mark, SYNC};
+use crate::tools::certificates::Certificates;
+use crate::tools::files::{files_below, verify_sums};
+use crate::tools::lock_text::Lock;
+use crate::tools::nginx::{self, Nginx};
+use crate::tools::process::Run;
+use crate::tools::scratch::Scratch;
+use crate::tools::wheel::{self, Assets};
+
+/// The repository on the imitated hub.
+pub(super) const REPOSITORY: &str = "canary/minilm";
+
+/// The signature in the hub's redirects: a secret, as a token is.
+pub(super) const SIGNATURE: &str = "sig_canary_0123456789abcdef";
+
+/// The marker's default name.
+pub(super) const MARKER: &str = ".models-installed";
+
+/// The server, its files and the command. The server stops and its files are removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct RealFixture {
+    // Dropped in this order: the server before its directory.
+    nginx: Nginx,
+    pub(super) log: AccessLog,
+    pub(super) assets: Assets,
+    /// The value of `SSL_CERT_FILE` with which the client trusts the https server.
+    pub(super) authority: Utf8PathBuf,
+    pub(super) ports: Ports,
+    program: Utf8PathBuf,
+    pub(super) sh: Shell,
+    scratch: Scratch,
+}
+
+/// The server's ports on 127.0.0.1.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ports {
+    pub(super) http: u16,
+    /// The target of the hub's redirects: another origin, which must not see the token.
+    pub(super) cdn: u16,
+    pub(super) https: u16,
+}
+
+impl RealFixture {
+    pub(super) fn start(sh: Shell, program: Utf8PathBuf) -> Result<Self> {
+        sh.create_dir(wheel::cache())?;
+        let scratch = Scratch::create(wheel::cache(), "run-")?;
+        let assets = Assets::unpack(&sh, scratch.path())?;
+        let names = "DNS:localhost, IP:127.0.0.1";
+        let certificates = Certificates::make(&sh, &scratch.path().join("certificates"), names)?;
+        let [http, cdn, https] = nginx::free_ports()?;
+        let ports = Ports { http, cdn, https };
+        let config = nginx::Config {
+            // Several workers would write the log in any order.
+            workers: "1",
+            ports: vec![http, cdn, https],
+            http: configuration(&assets.folder, &certificates, ports),
+        };
+        let prefix = scratch.path().join("nginx");
+        let nginx = Nginx::start(&sh, &prefix, &config)?;
+        let log = AccessLog::new(prefix.join("logs/access.log"), http);
+        let authority = certificates.authority;
+        Ok(Self { nginx, log, assets, authority, ports, program, sh, scratch })
+    }
+
+    /// nginx's messages, for a check that failed.
+    pub(super) fn complaints(&self) -> String {
+        self.nginx.complaints()
+    }
+
+    /// A lock of all files, over http.
+    pub(super) fn lock(&self) -> Lock {
+        Lock::new(&self.assets.files, &format!("http://127.0.0.1:{}/files", self.ports.http))
+    }
+
+    /// A lock of all files, over http with 1 MB/s for each request.
+    pub(super) fn slow_lock(&self) -> Lock {
+        Lock::new(&self.assets.files, &format!("http://127.0.0.1:{}/slow", self.ports.http))
+    }
+
+    /// A lock of all files, over https.
+    pub(super) fn https_lock(&self) -> Lock {
+        Lock::new(&self.assets.files, &format!("https://localhost:{}/files", self.ports.https))
+    }
+
+    /// The path of a directory that does not exist.
+    pub(super) fn destination(&self) -> Utf8PathBuf {
+        self.scratch.fresh("dest")
+    }
+
+    /// `cargo xtask ARGUMENTS…`.
+    pub(super) fn run(&self, arguments: &[&str]) -> Result<Run> {
+        Ok(Run::new(&self.program, &self.sh.var("PATH")?, self.scratch.fresh("run"))?.args(arguments))
+    }
+
+    /// `cargo xtask COMMAND --lock … --dest …`.
+    pub(super) fn run_on(&self, command: &str, lock: &Lock, destination: &Utf8Path) -> Result<Run> {
+        let path = self.scratch.fresh("lock");
+        fs::write(&path, lock.text())?;
+        self.run(&[command, "--lock", path.as_str(), "--dest", destination.as_str()])
+    }
+
+    /// `cargo xtask fetch-models --lock … --dest …`.
+    pub(super) fn fetch(&self, lock: &Lock, destination: &Utf8Path) -> Result<Run> {
+        self.run_on("fetch-models", lock, destination)
+    }
+
+    /// Requires every file of the lock with its digest, the marker, and no other file.
+    pub(super) fn assert_complete(&self, lock: &Lock, destination: &Utf8Path) -> Result<()> {
+        verify_sums(&self.sh, destination, &lock.sums())?;
+        let mut expected: Vec<_> = lock.entries.iter().map(|entry| entry.path.clone()).collect();
+        expected.push(MARKER.to_owned());
+        expected.sort();
+        let found = files_below(&self.sh, destination)?;
+        ensure!(found == expected, "expected in {destination}:\n{expected:#?}\nfound:\n{found:#?}");
+        Ok(())
+    }
+
+    /// Requires that every file under a final name has its digest.
+    pub(super) fn assert_right_or_absent(&self, lock: &Lock, destination: &Utf8Path) -> Result<()> {
+        let mut installed = lock.clone();
+        installed.entries.retain(|entry| destination.join(&entry.path).exists());
+        if installed.entries.is_empty() {
+            return Ok(());
+        }
+        verify_sums(&self.sh, destination, &installed.sums())
+    }
+
+    /// Requires that the server got no request after `mark`.
+    pub(super) fn assert_no_request(&self, mark: Mark) -> Result<()> {
+        let requests = self.log.since(mark)?;
+        ensure!(requests.is_empty(), "the server should get no request, and got: {requests:#?}");
+        Ok(())
+    }
+}
+
+fn configuration(folder: &Utf8Path, certificates: &Certificates, ports: Ports) -> String {
+    let Ports { http, cdn, https } = ports;
+    let Certificates { server, server_key, .. } = certificates;
+    let format = access_log::FORMAT;
+    let files = format!("location /files/ {{ alias {folder}/; }}");
+    format!(
+        r"
+    {format}
+    access_log logs/access.log seen;
+    absolute_redirect off;
+
+    server {{
+        listen 127.0.0.1:{http};
+        location = {SYNC} {{ return 204; }}
+        {files}
+        location /slow/ {{ alias {folder}/; limit_rate 1m; }}
+
+        # The hub redirects large files to a signed URL on another server, small files to a relative URL with a query.
+        location = /{REPOSITORY}/resolve/main/model.safetensors {{
+            return 302 http://127.0.0.1:{cdn}/files/model.safetensors?X-Amz-Signature={SIGNATURE};
+        }}
+        location ~ ^/{REPOSITORY}/resolve/main/(?<name>.+)$ {{
+            return 307 /api/resolve-cache/$name?etag={SIGNATURE};
+        }}
+        location /api/resolve-cache/ {{
+            if ($arg_etag != {SIGNATURE}) {{ return 403; }}
+            alias {folder}/;
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:{cdn};
+        {files}
+    }}
+    server {{
+        listen 127.0.0.1:{https} ssl;
+        ssl_certificate {server};
+        ssl_certificate_key {server_key};
+        {files}
+    }}
+"
+    )
+}
