@@ -9,9 +9,9 @@ use crate::fuzz::FuzzArgs;
 use crate::readme::ReadmeArgs;
 use crate::real::RealArgs;
 use crate::simulate::SimulateArgs;
-use crate::static_binary::StaticBinaryArgs;
+use crate::static_binary::StaticArgs;
 
-/// Proofs and measurements of the program
+/// Checks and measurements of the built program
 #[derive(Parser)]
 #[command(name = "cargo lab", bin_name = "cargo lab")]
 pub(crate) struct Lab {
@@ -22,24 +22,24 @@ pub(crate) struct Lab {
 /// The commands.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Measure this program beside aria2c, curl and others: time, processor time, peak memory
+    /// Measure time, processor time and peak memory beside aria2c, curl and others
     Bench(BenchArgs),
-    /// Kill the real binary at its system calls, fail them, cut its power, and check the files that are left
+    /// Kill the real binary at its system calls, fail the calls, cut the power, and check the files that are left
     Crash(CrashArgs),
-    /// Check the fault catalogue: a passing test for each case, and what other tools do with it
+    /// Check the fault catalogue: a passing test for each case, and the results of other tools
     Faults(FaultsArgs),
-    /// Fuzz the parsers of outside text: the lock, headers, the journal, the marker
+    /// Fuzz the parsers of untrusted text: the lock, headers, the journal, the marker
     Fuzz(FuzzArgs),
     /// Check the Dockerfile and its images with a Docker engine
     Containers,
-    /// Fetch a real model from nginx, with kills, resumes and failures
+    /// Download a real model from nginx, with kills, resumes and failures
     Real(RealArgs),
     /// Compare the testbed's emulated hosts with the hosts' own clients and a real registry
     Hosts,
     /// Check that no files of a crate import each other in a circle
     Imports,
     /// Run the static binary in roots without a C library
-    Static(StaticBinaryArgs),
+    Static(StaticArgs),
     /// Run the README's commands as written
     Readme(ReadmeArgs),
     /// Run the schedule against simulated hosts and print the term that limits it

@@ -1,4 +1,4 @@
-//! `cargo lab`: proofs and measurements of the program. This file only dispatches.
+//! `cargo lab`: checks and measurements of the built program. This file only dispatches.
 
 mod bench;
 mod containers;
@@ -22,11 +22,11 @@ use clap::Parser as _;
 use flags::{Command, Lab};
 use tools::steps::Done;
 
-/// The command could not check anything on this machine. Test drivers read 77 as "skipped" (automake, "Scripts-based
-/// Testsuites").
+/// The exit code of a command that could not check anything on this machine. Test drivers read 77 as "skipped"
+/// (automake, "Scripts-based Testsuites").
 const SKIPPED: u8 = 77;
 
-#[expect(clippy::print_stderr, reason = "the failure of a command")]
+#[expect(clippy::print_stderr, reason = "the error of a command")]
 fn main() -> ExitCode {
     let passed = |()| Done::Passed;
     let result = match Lab::parse().command {

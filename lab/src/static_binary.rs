@@ -1,16 +1,18 @@
-//! The static binary in roots where nothing of its own world is: empty, with another C library, and with name service
-//! modules that must not be loaded. It fetches over https by a name that only a name server here knows.
+//! `cargo lab static`: the static binary runs in roots that lack everything a dynamic one needs.
 //!
-//! All of it happens in a network namespace of its own: port 53 is free there, and what is asked of anybody else goes
-//! nowhere. This process enters it by starting itself again.
+//! The roots are empty, have another C library, or name name-service modules that must not be loaded. The binary
+//! downloads over https, from a host that only a name server of this check knows.
+//!
+//! The check runs in an empty network namespace: port 53 is free there, and queries to other servers go nowhere. This
+//! process enters the namespace by starting itself again with `--inside`.
 
 mod checks;
+mod fixture;
 mod root;
 mod trace;
-mod world;
 
 use anyhow::{Context as _, Result, ensure};
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use clap::Args;
 use xshell::{Shell, cmd};
 
@@ -19,54 +21,47 @@ use crate::tools::program;
 use crate::tools::programs::{self, BUSYBOX, DNSMASQ, MUSL, NGINX, OPENSSL, STRACE};
 use crate::tools::steps::{Done, Steps};
 use checks::CHECKS;
-use world::World;
+use fixture::StaticFixture;
 
-/// Builds the static binary and proves it in roots without a C library
+/// Builds the static binary and runs it in roots without a C library
 #[derive(Debug, Clone, Default, Args)]
-pub(crate) struct StaticBinaryArgs {
-    /// The binary on trial, in this process's own network: how it starts itself
+pub(crate) struct StaticArgs {
+    /// Check this binary in this process's network namespace, which must be empty
     #[arg(long, value_name = "PATH", hide = true)]
     pub(crate) inside: Option<Utf8PathBuf>,
 }
 
-/// One thing that has to hold.
-struct Check {
-    name: &'static str,
-    prove: fn(&World) -> Result<()>,
-}
-
-pub(crate) fn run(args: &StaticBinaryArgs) -> Result<Done> {
+pub(crate) fn run(args: &StaticArgs) -> Result<Done> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     programs::extend_path(&sh);
     if let Some(binary) = &args.inside {
-        prove(sh, binary)?;
-        return Ok(Done::Passed);
+        return run_checks(sh, binary.clone());
     }
-    programs::require(&sh, "the static binary's check", &[NGINX, OPENSSL, DNSMASQ, BUSYBOX, MUSL, STRACE])?;
+    programs::require(&sh, "cargo lab static", &[NGINX, OPENSSL, DNSMASQ, BUSYBOX, MUSL, STRACE])?;
     let binary = program::dist(&sh)?;
     if cmd!(sh, "unshare --net chroot / true").quiet().ignore_stderr().run().is_err() {
-        return Ok(Done::Skipped(
-            "built, not proved: no network namespace or chroot here (not root?)".to_owned(),
-        ));
+        let reason = "built, but not checked: no network namespace or chroot here (not root?)";
+        return Ok(Done::Skipped(reason.to_owned()));
     }
     let this = std::env::current_exe()?;
     cmd!(sh, "unshare --net {this} static --inside {binary}").quiet().run()?;
     Ok(Done::Passed)
 }
 
-fn prove(sh: Shell, binary: &Utf8Path) -> Result<()> {
-    // Also the guard against a call by hand: in the machine's own network there would be other names.
+fn run_checks(sh: Shell, binary: Utf8PathBuf) -> Result<Done> {
+    // In the machine's own network the names would resolve differently.
     let addresses = sh.read_file("/proc/net/fib_trie")?;
-    ensure!(!addresses.contains("LOCAL"), "--inside is for a network namespace that is empty");
+    ensure!(
+        !addresses.contains("LOCAL"),
+        "--inside needs an empty network namespace; run `cargo lab static`"
+    );
     cmd!(sh, "busybox ip link set lo up").quiet().run()?;
     let mut steps = Steps::new("static binary");
-    let world = World::start(sh, binary)?;
-    for check in CHECKS {
-        steps
-            .run(check.name, || (check.prove)(&world).map(|()| Done::Passed))
-            .with_context(|| world.complaints())?;
+    let fixture = StaticFixture::start(sh, binary)?;
+    for (name, check) in CHECKS {
+        steps.run(name, || check(&fixture).map(|()| Done::Passed)).with_context(|| fixture.complaints())?;
     }
     steps.finish();
-    Ok(())
+    Ok(Done::Passed)
 }
