@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Done::Passed) => ExitCode::SUCCESS,
         Ok(done) => {
-            done.say();
+            done.print_reason();
             ExitCode::from(SKIPPED)
         }
         Err(error) => {

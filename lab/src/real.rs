@@ -42,7 +42,9 @@ pub(crate) fn run(args: &RealArgs) -> Result<()> {
     let chosen: Vec<_> = CHECKS.iter().filter(|check| is_chosen(check.name)).collect();
     ensure!(!chosen.is_empty(), "no check's name contains what --only asks for; --list prints the names");
     if args.list {
-        chosen.iter().for_each(|check| println!("{}", check.name));
+        for check in chosen {
+            println!("{}", check.name);
+        }
         return Ok(());
     }
     let sh = Shell::new()?;
@@ -57,7 +59,7 @@ pub(crate) fn run(args: &RealArgs) -> Result<()> {
     for check in chosen {
         steps
             .run(check.name, || (check.run)(&fixture))
-            .with_context(|| format!("nginx's log:\n{}", fixture.complaints()))
+            .with_context(|| format!("nginx's log:\n{}", fixture.server_log()))
             .with_context(|| format!("to repeat this check: cargo lab real --only '{}'", check.name))?;
     }
     steps.finish();

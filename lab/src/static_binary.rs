@@ -60,7 +60,7 @@ fn run_checks(sh: Shell, binary: Utf8PathBuf) -> Result<Done> {
     let mut steps = Steps::new("static binary");
     let fixture = StaticFixture::start(sh, binary)?;
     for (name, check) in CHECKS {
-        steps.run(name, || check(&fixture).map(|()| Done::Passed)).with_context(|| fixture.complaints())?;
+        steps.run(name, || check(&fixture).map(|()| Done::Passed)).with_context(|| fixture.server_logs())?;
     }
     steps.finish();
     Ok(Done::Passed)

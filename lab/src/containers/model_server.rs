@@ -114,7 +114,7 @@ impl ModelServer {
     }
 
     pub(super) fn complaints(&self) -> String {
-        self.nginx.as_ref().map(Nginx::complaints).unwrap_or_default()
+        self.nginx.as_ref().map(Nginx::log).unwrap_or_default()
     }
 
     /// Bytes of all the files.

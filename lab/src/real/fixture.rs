@@ -70,9 +70,9 @@ impl RealFixture {
         Ok(Self { nginx, log, assets, authority, ports, program, sh, scratch })
     }
 
-    /// nginx's messages, for a check that failed.
-    pub(super) fn complaints(&self) -> String {
-        self.nginx.complaints()
+    /// nginx's log, for a check that failed.
+    pub(super) fn server_log(&self) -> String {
+        self.nginx.log()
     }
 
     /// A lock of all files, over http.

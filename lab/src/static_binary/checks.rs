@@ -26,14 +26,14 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn all_commands(fixture: &StaticFixture, kind: Kind) -> Result<()> {
     let root = fixture.root(kind, HOST, &[("resolv.conf", RESOLV_CONF)])?;
-    let before = fixture.name_server.asked(HOST)?;
+    let before = fixture.name_server.queries(HOST)?;
     fixture.fetch(&root)?;
-    let after = fixture.name_server.asked(HOST)?;
+    let after = fixture.name_server.queries(HOST)?;
     ensure!(after > before, "the name server got no query");
     fixture.run(&root, "verify", &[], 0)?;
     fixture.run(&root, "status", &[], 0)?.says(&[MODEL])?;
     fixture.run(&root, "fetch", &[], 0)?;
-    ensure!(fixture.name_server.asked(HOST)? == after, "a run with nothing to do resolved a name");
+    ensure!(fixture.name_server.queries(HOST)? == after, "a run with nothing to do resolved a name");
     Ok(())
 }
 
@@ -41,7 +41,7 @@ fn hosts_file(fixture: &StaticFixture) -> Result<()> {
     let hosts = format!("127.0.0.1 {HOSTS_FILE_HOST} alias\n");
     let etc = [("resolv.conf", RESOLV_CONF), ("hosts", hosts.as_str())];
     fixture.fetch(&fixture.root(Kind::Empty, HOSTS_FILE_HOST, &etc)?)?;
-    let queries = fixture.name_server.asked(HOSTS_FILE_HOST)?;
+    let queries = fixture.name_server.queries(HOSTS_FILE_HOST)?;
     ensure!(queries == 0, "the name server got {queries} queries for a name in /etc/hosts");
     Ok(())
 }
@@ -49,7 +49,7 @@ fn hosts_file(fixture: &StaticFixture) -> Result<()> {
 fn search_domain(fixture: &StaticFixture) -> Result<()> {
     let resolv = format!("{RESOLV_CONF}search none.test lan.test\n");
     fixture.fetch(&fixture.root(Kind::Empty, HOST_IN_DOMAIN, &[("resolv.conf", &resolv)])?)?;
-    let tried = fixture.name_server.asked(&format!("{HOST_IN_DOMAIN}.none.test"))?;
+    let tried = fixture.name_server.queries(&format!("{HOST_IN_DOMAIN}.none.test"))?;
     ensure!(tried > 0, "the first search domain was not tried");
     Ok(())
 }

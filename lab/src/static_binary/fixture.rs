@@ -75,8 +75,8 @@ impl StaticFixture {
     }
 
     /// The servers' messages, for a check that failed.
-    pub(super) fn complaints(&self) -> String {
-        format!("nginx's log:\n{}\ndnsmasq's log:\n{}", self.nginx.complaints(), self.name_server.log())
+    pub(super) fn server_logs(&self) -> String {
+        format!("nginx's log:\n{}\ndnsmasq's log:\n{}", self.nginx.log(), self.name_server.log())
     }
 
     /// A root of this kind with the binary, a lock for `host`, the authority, and the files `etc` in /etc.

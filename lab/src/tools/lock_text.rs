@@ -52,6 +52,7 @@ impl Lock {
 
     /// Input for `sha256sum --check`.
     pub(crate) fn sums(&self) -> String {
-        self.entries.iter().map(|entry| format!("{}  {}\n", entry.sha256, entry.path)).collect()
+        let line = |entry: &Entry| format!("{}  {}", entry.sha256, entry.path);
+        self.entries.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }

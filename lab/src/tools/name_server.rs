@@ -49,10 +49,10 @@ impl NameServer {
     }
 
     /// The number of queries for `name` so far.
-    pub(crate) fn asked(&self, name: &str) -> Result<usize> {
+    pub(crate) fn queries(&self, name: &str) -> Result<usize> {
         let log = std::fs::read_to_string(&self.log)?;
-        let queries = ["A", "AAAA"].map(|kind| format!("query[{kind}] {name} from"));
-        Ok(log.lines().filter(|line| queries.iter().any(|query| line.contains(query))).count())
+        let patterns = ["A", "AAAA"].map(|kind| format!("query[{kind}] {name} from"));
+        Ok(log.lines().filter(|line| patterns.iter().any(|pattern| line.contains(pattern))).count())
     }
 
     /// The log so far.

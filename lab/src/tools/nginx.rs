@@ -73,7 +73,7 @@ impl Nginx {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         wait::until("nginx to listen", Duration::from_secs(20), || {
             if let Some(status) = self.master.try_wait()? {
-                bail!("nginx could not start ({status}):\n{}", self.complaints());
+                bail!("nginx could not start ({status}):\n{}", self.log());
             }
             Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok())
         })?;
@@ -81,7 +81,7 @@ impl Nginx {
     }
 
     /// Its standard error and its error log.
-    pub(crate) fn complaints(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         ["logs/stderr.log", "logs/error.log"].into_iter().fold(String::new(), |mut text, name| {
             let log = std::fs::read_to_string(self.prefix.join(name)).unwrap_or_default();
             let _ = write!(text, "{log}");

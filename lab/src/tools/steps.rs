@@ -18,7 +18,7 @@ pub(crate) enum Done {
 
 impl Done {
     /// Prints why a command was skipped.
-    pub(crate) fn say(self) {
+    pub(crate) fn print_reason(self) {
         if let Self::Skipped(reason) = self {
             println!("skipped: {reason}");
         }

@@ -55,7 +55,7 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<Done> {
     let resolv = format!("{resolv}:/etc/resolv.conf:ro");
     env.engine.container(&volume, &["--volume", &resolv, SCRATCH, "ensure"])?.exited(0)?.says(&["done: "])?;
     env.complete(&volume)?;
-    let asked = names.asked(HOST)?;
+    let asked = names.queries(HOST)?;
     ensure!(asked > 0, "nobody asked the name server for {HOST}:\n{}", names.log());
     env.engine.container(&volume, &[SCRATCH, "verify"])?.exited(0)?;
     env.engine.container(&volume, &[SCRATCH, "ensure", "--offline"])?.exited(0)?.says(&["nothing to do"])?;
