@@ -1,48 +1,45 @@
-//! The README's commands about containers, as written: the same images, the same server, one block after another.
-//! Their `docker` is ours ([`super::engine`]), and the lock and the Dockerfile come from the environment.
+//! The documented commands about containers, run as written, one block after another.
+//!
+//! Their `docker` is the wrapper of [`super::engine`]. Lock and Dockerfile come from environment variables.
 
-#![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
+#![expect(clippy::print_stdout, reason = "a log needs the commands that ran")]
 
 use anyhow::{Result, ensure};
 use xshell::cmd;
 
 use super::env::ContainerEnv;
-use super::names::{CANARY, VOLUMES};
+use super::names::{CANARY, DOCS_VOLUMES};
 use crate::project;
 use crate::readme::{self, Treatment};
-use crate::tools::steps::Done;
 
-pub(super) fn run(env: &mut ContainerEnv) -> Result<Done> {
-    let blocks = readme::blocks()?;
-    let mine: Vec<_> = blocks.iter().filter(|block| block.treatment == Treatment::Containers).collect();
+pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
+    let mut blocks = readme::blocks()?;
+    blocks.retain(|block| block.treatment == Treatment::Containers);
     ensure!(
-        !mine.is_empty(),
-        "README.md has no block for this check: mark one with <!-- ci: run by cargo lab containers -->"
+        !blocks.is_empty(),
+        "README.md and docs/*.md have no block <!-- ci: run by cargo lab containers -->"
     );
-    // Labelled, so that they go at the end.
-    for volume in VOLUMES {
-        env.engine.volume(volume)?;
+    // Created here, the volumes have the label by which they are removed.
+    for volume in DOCS_VOLUMES {
+        env.volume(volume)?;
     }
     let sh = env.engine.shell().clone();
     sh.change_dir(project::root());
-    sh.set_var("PROVISION_LOCK", env.lock_path());
-    sh.set_var("PROVISION_DOCKERFILE", env.built_dockerfile()?);
+    sh.set_var("PROVISION_LOCK", &env.lock);
+    sh.set_var("PROVISION_DOCKERFILE", &env.prebuilt);
     sh.set_var("HF_TOKEN", CANARY);
-    // Else docker draws, and a failure's log is full of it.
+    // The other progress of docker fills a log with redrawn lines.
     sh.set_var("BUILDKIT_PROGRESS", "plain");
-    for block in mine {
-        println!("    README.md:{}", block.line);
-        for command in &block.commands {
-            println!("    $ {command}");
-        }
-        let script = env.root.join("readme.sh");
+    for block in blocks {
+        println!("{block}");
+        let script = env.engine.scratch.fresh("docs.sh");
         sh.write_file(&script, format!("set -eux -o pipefail\n{}\n", block.commands.join("\n")))?;
-        // In a terminal of its own: `docker exec -it` wants one.
-        let command = format!("bash {script}");
+        // `docker exec -it` needs a terminal, which script(1) makes.
+        let command = format!("bash '{script}'");
         let terminal = cmd!(sh, "script --quiet --return --command {command} /dev/null");
         let output = terminal.quiet().ignore_status().ignore_stderr().output()?;
-        let shown = String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n");
-        ensure!(output.status.success(), "README.md:{}: these commands failed:\n{shown}", block.line);
+        let text = String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n");
+        ensure!(output.status.success(), "{}: these commands failed:\n{text}", block.place);
     }
-    Ok(Done::Passed)
+    Ok(())
 }

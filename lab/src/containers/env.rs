@@ -1,138 +1,138 @@
-//! What every check works with: the engine, the web server, and the images under their README names.
+//! The environment of a check: the engine, the model server, the lock and the Dockerfile.
 
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-use tempfile::TempDir;
-use xshell::Shell;
+use xshell::{Shell, cmd};
 
-use super::dockerfile;
 use super::engine::{self, Engine};
-use super::image_archive::ImageArchive;
-use super::model_server::{self, ModelServer};
-use super::names::{CANARY, COMPILED, DESTINATION, RUNTIME};
+use super::model_server::ModelServer;
+use super::names::{CANARY, COMPILED, DESTINATION, MARKER, RUNTIME};
+use super::{dockerfile, image_archive};
 use crate::project;
-use crate::tools::access_log::{Mark, Request};
 use crate::tools::process::Ended;
-use crate::tools::program;
+use crate::tools::scratch::Scratch;
+use crate::tools::{program, wheel};
 
-/// The stage. Everything goes when it is dropped.
+/// The environment. The server stops and the engine is cleaned up when it is dropped.
 #[derive(Debug)]
 pub(super) struct ContainerEnv {
-    // Dropped in this order: what uses the scratch directory before the directory.
-    pub(super) engine: Engine,
+    // Dropped before the engine, which has the scratch directory.
     pub(super) server: ModelServer,
-    /// `cargo xtask`.
-    program: Utf8PathBuf,
-    pub(super) root: Utf8PathBuf,
-    _scratch: TempDir,
+    pub(super) engine: Engine,
+    /// The program behind `cargo xtask`.
+    xtask: Utf8PathBuf,
+    /// The path of [`ModelServer::lock`].
+    pub(super) lock: Utf8PathBuf,
+    /// The path of the adapted Dockerfile.
+    pub(super) dockerfile: Utf8PathBuf,
+    /// The adapted Dockerfile with the binary of [`ContainerEnv::compile`], so that builds without cache do not compile.
+    pub(super) prebuilt: Utf8PathBuf,
+    /// Input for `sha256sum --check`.
+    sums: Utf8PathBuf,
 }
 
 impl ContainerEnv {
     pub(super) fn start(sh: &Shell) -> Result<Self> {
-        sh.create_dir(model_server::cache())?;
-        let scratch = tempfile::Builder::new().prefix("containers-").tempdir_in(model_server::cache())?;
-        let root = Utf8PathBuf::from_path_buf(scratch.path().to_owned())
-            .ok()
-            .context("the project's path is not UTF-8")?;
-        let program = program::xtask(sh)?;
-        let engine = Engine::start(sh, root.join("engine"))?;
-        let server = ModelServer::start(sh, &root)?;
-        let env = Self { engine, server, program, root, _scratch: scratch };
-        sh.write_file(env.lock_path(), env.server.lock.text())?;
+        sh.create_dir(wheel::cache())?;
+        let scratch = Scratch::create(wheel::cache(), "containers-")?;
+        let xtask = program::xtask(sh)?;
+        let engine = Engine::start(sh, scratch)?;
+        let folder = engine.scratch.path();
+        let server = ModelServer::start(sh, folder)?;
+        let file = |name: &str, text: String| {
+            let path = folder.join(name);
+            sh.write_file(&path, text).map(|()| path)
+        };
+        let lock = file("check.lock", server.lock.text())?;
+        let sums = file("sums", server.lock.sums())?;
         let shipped = sh.read_file(project::root().join("Dockerfile"))?;
-        sh.write_file(env.dockerfile_path(), dockerfile::adapted(&shipped)?)?;
-        Ok(env)
+        let dockerfile = file("Dockerfile", dockerfile::adapted(&shipped)?)?;
+        let prebuilt = folder.join("Dockerfile.prebuilt");
+        Ok(Self { server, engine, xtask, lock, dockerfile, prebuilt, sums })
     }
 
-    pub(super) fn complaints(&self) -> String {
-        self.server.complaints()
+    /// Builds [`COMPILED`] and writes the Dockerfile that uses it.
+    pub(super) fn compile(&self) -> Result<()> {
+        let (sh, file, root) = (self.engine.shell(), &self.dockerfile, project::root());
+        let build = cmd!(sh, "docker build --quiet --target build --tag {COMPILED} --file {file} {root}");
+        self.engine.succeeds(build)?;
+        let text = dockerfile::with_binary_of(&sh.read_file(file)?, COMPILED)?;
+        Ok(sh.write_file(&self.prebuilt, text)?)
     }
 
-    pub(super) fn lock_path(&self) -> Utf8PathBuf {
-        self.root.join("check.lock")
+    /// `cargo xtask image` with a token.
+    pub(super) fn build_image(&self, file: &Utf8Path, arguments: &[&str]) -> Result<Ended> {
+        let run = self.engine.program(&self.xtask)?.args(&["image"]).args(arguments).env("HF_TOKEN", CANARY);
+        let run = run.env("PROVISION_LOCK", &self.lock).env("PROVISION_DOCKERFILE", file);
+        run.start()?.end_within(engine::TIMEOUT)?.exited(0)
     }
 
-    pub(super) fn dockerfile_path(&self) -> Utf8PathBuf {
-        self.root.join("Dockerfile")
+    /// A run of an image with a volume at the destination: options, image, command.
+    pub(super) fn container(&self, volume: &str, arguments: &[&str]) -> Result<Ended> {
+        let sh = self.engine.shell();
+        self.engine.run(cmd!(sh, "docker run --rm --volume {volume}:{DESTINATION} {arguments...}"))
     }
 
-    /// The Dockerfile with the binary that the first build made: a build without cache then repeats what is on trial,
-    /// and not minutes of compiling.
-    pub(super) fn built_dockerfile(&mut self) -> Result<Utf8PathBuf> {
-        let (whole, built) = (self.dockerfile_path(), self.root.join("Dockerfile.built"));
-        if !built.exists() {
-            let options =
-                ["build", "--quiet", "--target", "build", "--tag", COMPILED, "--file", whole.as_str()];
-            let context = project::root().as_str();
-            self.engine.docker(&[&options[..], &[context]].concat())?.exited(0)?;
-            let text = std::fs::read_to_string(&whole)?;
-            std::fs::write(&built, dockerfile::with_binary_of(&text, COMPILED)?)?;
-        }
-        Ok(built)
+    /// Creates an empty volume.
+    pub(super) fn volume(&self, name: &'static str) -> Result<&'static str> {
+        let sh = self.engine.shell();
+        self.engine.succeeds(cmd!(sh, "docker volume create {name}"))?;
+        Ok(name)
     }
 
-    /// `cargo xtask image`, with a token.
-    pub(super) fn image(&mut self, arguments: &[&str], file: &Utf8Path) -> Result<Ended> {
-        let program = self.program.clone();
-        let run = self.engine.run(&program)?.args(&["image"]).args(arguments);
-        let run = run.env("HF_TOKEN", CANARY).env("PROVISION_LOCK", self.lock_path());
-        run.env("PROVISION_DOCKERFILE", file).start()?.end_within(engine::LONGEST)?.exited(0)
+    /// Requires every file of the lock and the marker on the volume, and nothing else.
+    pub(super) fn verify_volume(&self, volume: &str) -> Result<()> {
+        self.verify_files(&["--volume", &format!("{volume}:{DESTINATION}"), RUNTIME], DESTINATION, &[MARKER])
     }
 
-    /// What was asked of the web server since then.
-    pub(super) fn requests(&self, mark: Mark) -> Result<Vec<Request>> {
-        self.server.log.since(mark)
-    }
-
-    /// Wants every file of the lock on the volume, right by `sha256sum`, and nothing besides but the marker.
-    pub(super) fn complete(&mut self, volume: &str) -> Result<()> {
-        let mut names: Vec<_> = self.server.lock.entries.iter().map(|entry| entry.path.clone()).collect();
-        names.extend(self.server.lock.marker.clone());
-        self.right(Some(volume), RUNTIME, DESTINATION, names)
-    }
-
-    /// Wants every file of the lock in a directory of an image, right by `sha256sum`, and nothing besides `names`.
-    pub(super) fn right(
-        &mut self,
-        volume: Option<&str>,
-        image: &str,
-        directory: &str,
-        mut names: Vec<String>,
-    ) -> Result<()> {
-        let mount = volume.map(engine::mount);
-        let mut arguments = vec!["run", "--rm", "--interactive"];
-        if let Some(mount) = &mount {
-            arguments.extend(["--volume", mount]);
-        }
+    /// Requires every file of the lock and `others` in a directory of an image, and nothing else. `sha256sum` in the
+    /// image compares the digests.
+    pub(super) fn verify_files(&self, image: &[&str], directory: &str, others: &[&str]) -> Result<()> {
+        let (sh, sums) = (self.engine.shell(), &self.sums);
         let script = format!(
-            "cd {directory} && sha256sum --check --strict --quiet - && find . -type f -printf '%P\\n'"
+            "cd {directory} && sha256sum --check --strict --quiet /sums && find . -type f -printf '%P\\n'"
         );
-        arguments.extend([image, "sh", "-c", &script]);
-        let sums = self.server.lock.sums();
-        let run = self.engine.run("docker".into())?.args(&arguments).input(&sums)?;
-        let ended = run.exits(0)?;
-        let mut found: Vec<_> = ended.stdout.lines().collect();
+        let run = cmd!(sh, "docker run --rm --volume {sums}:/sums:ro {image...} sh -c {script}");
+        let output = self.engine.read(run)?;
+        let mut found: Vec<_> = output.lines().collect();
+        let paths = self.server.lock.entries.iter().map(|entry| entry.path.as_str());
+        let mut expected: Vec<_> = paths.chain(others.iter().copied()).collect();
         found.sort_unstable();
-        names.sort();
-        ensure!(found == names, "expected in {directory} of {image}:\n{names:#?}\nfound:\n{found:#?}");
+        expected.sort_unstable();
+        ensure!(
+            found == expected,
+            "expected in {directory} of {image:?}:\n{expected:#?}\nfound:\n{found:#?}"
+        );
         Ok(())
     }
 
-    /// The digests of an image's layers for models: its last ones.
-    pub(super) fn model_layers(&mut self, image: &str) -> Result<Vec<String>> {
-        let text = self.engine.read(&["image", "inspect", "--format", "{{json .RootFS.Layers}}", image])?;
-        let layers: Vec<String> = serde_json::from_str(&text).context(text)?;
-        let models = self.server.lock.entries.len();
-        ensure!(layers.len() > models, "{image} has {} layers only", layers.len());
-        Ok(layers[layers.len() - models..].to_vec())
+    /// The digests of the model layers, which are the last ones of an image.
+    pub(super) fn model_layers(&self, image: &str) -> Result<Vec<String>> {
+        let (sh, format) = (self.engine.shell(), "{{json .RootFS.Layers}}");
+        let text = self.engine.read(cmd!(sh, "docker image inspect --format {format} {image}"))?;
+        let mut layers: Vec<String> = serde_json::from_str(&text).context(text)?;
+        let others = layers.len().checked_sub(self.server.lock.entries.len());
+        Ok(layers.split_off(others.with_context(|| format!("{image} has too few layers: {layers:?}"))?))
     }
 
-    /// The images as a tar, unpacked.
-    pub(super) fn save(&mut self, images: &[&str]) -> Result<ImageArchive> {
-        let archive = self.root.join("saved.tar");
-        let mut arguments = vec!["save", "--output", archive.as_str()];
-        arguments.extend(images);
-        self.engine.docker(&arguments)?.exited(0)?;
-        ImageArchive::unpack(self.engine.shell(), &archive, &self.root.join("saved"))
+    /// Searches images, their history and their configuration for the token. Returns the directory of their archive.
+    pub(super) fn verify_no_token(&self, images: &[&str]) -> Result<Utf8PathBuf> {
+        let sh = self.engine.shell();
+        let (tar, folder) = (self.engine.scratch.fresh("tar"), self.engine.scratch.fresh("archive"));
+        self.engine.succeeds(cmd!(sh, "docker save --output {tar} {images...}"))?;
+        image_archive::unpack(sh, &tar, &folder)?;
+        // The lock is in every image. A search that misses it would miss the token, too.
+        let sha256 = &self.server.lock.entries[0].sha256;
+        let is_found = !image_archive::containing(sh, &folder, sha256)?.is_empty();
+        ensure!(is_found, "the search does not find {sha256} of the lock in the archive");
+        let leaks = image_archive::containing(sh, &folder, CANARY)?;
+        ensure!(leaks.is_empty(), "the token is in {leaks:?}");
+        for image in images {
+            for command in [&["history", "--no-trunc"][..], &["image", "inspect"]] {
+                let output = self.engine.read(cmd!(sh, "docker {command...} {image}"))?;
+                ensure!(!output.contains(CANARY), "the token is in docker {command:?} {image}:\n{output}");
+            }
+        }
+        Ok(folder)
     }
 }

@@ -1,89 +1,37 @@
-//! What `docker save` writes: every byte of an image, its layers and its configuration.
+//! An archive of `docker save`: every byte of an image, its layers and its configuration.
 
-use std::io::Read as _;
-
-use anyhow::{Context as _, Result, bail, ensure};
-use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::Value;
+use anyhow::{Result, ensure};
+use camino::Utf8Path;
 use xshell::{Shell, cmd};
 
 use crate::tools::files::files_below;
 
-/// Saved images, unpacked: a directory of layers and JSON.
-#[derive(Debug)]
-pub(super) struct ImageArchive {
-    folder: Utf8PathBuf,
-    sh: Shell,
+/// Unpacks the archive into `folder`, and decompresses its layers.
+pub(super) fn unpack(sh: &Shell, archive: &Utf8Path, folder: &Utf8Path) -> Result<()> {
+    sh.create_dir(folder)?;
+    cmd!(sh, "tar --extract --file {archive} --directory {folder}").quiet().run()?;
+    sh.remove_path(archive)?;
+    // With --force gzip copies a file that is not compressed.
+    let unzip = r#"for file; do gzip -dc --force "$file" > "$file.plain" && mv "$file.plain" "$file"; done"#;
+    Ok(cmd!(sh, "find {folder} -type f -exec sh -e -c {unzip} sh '{}' +").quiet().run()?)
 }
 
-impl ImageArchive {
-    pub(super) fn unpack(sh: &Shell, archive: &Utf8Path, folder: &Utf8Path) -> Result<Self> {
-        sh.remove_path(folder)?;
-        sh.create_dir(folder)?;
-        cmd!(sh, "tar --extract --file {archive} --directory {folder}").quiet().run()?;
-        sh.remove_path(archive)?;
-        let images = Self { folder: folder.to_owned(), sh: sh.clone() };
-        images.decompress()?;
-        Ok(images)
-    }
+/// The files that contain this text.
+pub(super) fn containing(sh: &Shell, folder: &Utf8Path, text: &str) -> Result<Vec<String>> {
+    let flags = ["--recursive", "--text", "--fixed-strings", "--files-with-matches"];
+    let output = cmd!(sh, "grep {flags...} -e {text} {folder}").quiet().ignore_status().output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    // grep exits with 1 when it finds nothing, and with more when it cannot search.
+    ensure!(matches!(output.status.code(), Some(0 | 1)), "grep in {folder} failed: {error}");
+    Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
+}
 
-    /// Layers may be compressed, and a search would look at the compressed bytes.
-    fn decompress(&self) -> Result<()> {
-        for path in files_below(&self.sh, &self.folder)? {
-            let path = self.folder.join(path);
-            let mut magic = Vec::new();
-            std::fs::File::open(&path)?.take(4).read_to_end(&mut magic)?;
-            match magic.as_slice() {
-                [0x1f, 0x8b, ..] => {
-                    let plain = Utf8PathBuf::from(format!("{path}.plain"));
-                    let target = std::fs::File::create(&plain)?;
-                    let status = std::process::Command::new("gzip")
-                        .args(["-dc"])
-                        .arg(&path)
-                        .stdout(target)
-                        .status()?;
-                    ensure!(status.success(), "gzip -dc {path}: {status}");
-                    std::fs::rename(plain, &path)?;
-                }
-                [0x28, 0xb5, 0x2f, 0xfd] => {
-                    bail!("{path} is compressed by zstd, which this check cannot look into")
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// The files that have this text in them.
-    pub(super) fn containing(&self, text: &str) -> Result<Vec<String>> {
-        let sh = &self.sh;
-        let folder = &self.folder;
-        let search =
-            cmd!(sh, "grep --recursive --text --fixed-strings --files-with-matches -e {text} {folder}");
-        let output = search.quiet().ignore_status().output()?;
-        // 1 is "not found"; more is a failure to search.
-        ensure!(
-            matches!(output.status.code(), Some(0 | 1)),
-            "grep: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
-    }
-
-    /// What each layer of an image holds, the lowest first: paths as in a tar, directories with a slash at the end.
-    pub(super) fn layers(&self, image: &str) -> Result<Vec<Vec<String>>> {
-        let sh = &self.sh;
-        let manifest: Value = serde_json::from_str(&sh.read_file(self.folder.join("manifest.json"))?)?;
-        let has_name =
-            |entry: &&Value| entry["RepoTags"].as_array().is_some_and(|tags| tags.contains(&image.into()));
-        let entry = manifest.as_array().and_then(|entries| entries.iter().find(has_name));
-        let layers = entry.and_then(|entry| entry["Layers"].as_array());
-        let layers = layers.with_context(|| format!("{image} is not in the manifest: {manifest:#}"))?;
-        let list = |layer: &Value| {
-            let path = self.folder.join(layer.as_str().unwrap_or_default());
-            let listed = cmd!(sh, "tar --list --file {path}").quiet().read()?;
-            Ok(listed.lines().map(|line| line.trim_start_matches("./").to_owned()).collect())
-        };
-        layers.iter().map(list).collect()
-    }
+/// The paths in each layer. Directories end with a slash.
+pub(super) fn layers(sh: &Shell, folder: &Utf8Path) -> Result<Vec<Vec<String>>> {
+    let paths = |path: String| {
+        // tar fails for the configuration in JSON, which is no layer.
+        let list = cmd!(sh, "tar --list --file {folder}/{path}").quiet().ignore_status().ignore_stderr();
+        Ok(list.read()?.lines().map(|line| line.trim_start_matches("./").to_owned()).collect())
+    };
+    files_below(sh, folder)?.into_iter().map(paths).collect()
 }

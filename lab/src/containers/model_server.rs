@@ -1,153 +1,118 @@
-//! The models of the checks: four real files in the directories of the project's own lock, behind nginx.
+//! nginx with the models of the checks: four real files in the directories of the project's lock.
 
-use std::collections::BTreeMap;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
-use provision_core::lockfile::Lockfile;
 use xshell::Shell;
 
-use super::names::CANARY;
-use crate::project;
+use super::names::{CANARY, MARKER};
 use crate::tools::access_log::{self, AccessLog, SYNC};
 use crate::tools::lock_text::{Entry, Lock};
 use crate::tools::nginx::{self, Nginx};
-use crate::tools::wheel::{self, Asset, Assets};
+use crate::tools::wheel::{Asset, Assets};
 
-/// A path on the Hub that wants the token.
+/// The path on the server for which it requires the token, as the Hub does.
 pub(super) const GATED: &str = "gated";
 
-/// The web server and what it has. It stops when this is dropped.
+/// The directories of the project's lock, the largest first. The Dockerfile has a layer for each.
+const DIRECTORIES: [&str; 4] = ["diffusion_models", "text_encoders", "loras", "vae"];
+
+/// A rate for each response, in nginx's notation. Responses then end often, so that the access log follows a download.
+pub(super) const SLOW: &str = "1m";
+/// A rate at which the set takes seconds over one connection.
+pub(super) const MEDIUM: &str = "20m";
+
+/// The web server. It stops when it is dropped.
 #[derive(Debug)]
 pub(super) struct ModelServer {
-    /// `None` once it has been taken away.
+    /// `None` after [`ModelServer::stop`].
     nginx: Option<Nginx>,
     pub(super) log: AccessLog,
     pub(super) lock: Lock,
-    /// The address of what stands for the Hub.
+    /// The URL that stands for the Hub's.
     pub(super) hub: String,
-    /// What the lock's addresses begin with.
-    pub(super) base: String,
-    /// What lies there.
-    pub(super) folder: Utf8PathBuf,
-    /// Has a file for each [`Pace`] that is kept.
-    paces: Utf8PathBuf,
-}
-
-/// How slow an answer is.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Pace {
-    /// 1 MB/s: requests are small and end often, so that the log follows the fetch.
-    Crawl,
-    /// 20 MB/s: seconds for the set over one connection.
-    Walk,
-}
-
-impl Pace {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Crawl => "crawl",
-            Self::Walk => "walk",
-        }
-    }
+    /// A file named like a rate sets it.
+    rates: Utf8PathBuf,
 }
 
 impl ModelServer {
     pub(super) fn start(sh: &Shell, scratch: &Utf8Path) -> Result<Self> {
-        let assets = Assets::unpack(sh, scratch)?;
+        let Assets { folder, files } = Assets::unpack(sh, scratch)?;
         let [port] = nginx::free_ports()?;
-        let prefix = scratch.join("nginx");
-        let paces = scratch.join("paces");
-        sh.create_dir(&paces)?;
-        let config = nginx::Config {
-            // One, so that the order of the log says something.
-            workers: "1",
-            ports: vec![port],
-            http: format!(
-                "
+        let rates = scratch.join("rates");
+        sh.create_dir(&rates)?;
+        let limits =
+            [SLOW, MEDIUM].map(|rate| format!("if (-f {rates}/{rate}) {{ set $limit_rate {rate}; }}"));
+        let http = format!(
+            "
     {format}
     access_log logs/access.log seen;
     server {{
         listen 127.0.0.1:{port};
         location = {SYNC} {{ return 204; }}
-        # The Hub, as far as a token goes.
         location /{GATED}/ {{
             if ($http_authorization != 'Bearer {CANARY}') {{ return 401; }}
             alias {folder}/;
         }}
         location /files/ {{
-            if (-f {paces}/crawl) {{ set $limit_rate 1m; }}
-            if (-f {paces}/walk) {{ set $limit_rate 20m; }}
+            {limits}
             alias {folder}/;
         }}
     }}
 ",
-                format = access_log::FORMAT,
-                folder = assets.folder,
-            ),
-        };
-        let nginx = Nginx::start(sh, &prefix, &config)?;
-        let base = format!("http://127.0.0.1:{port}/files");
+            format = access_log::FORMAT,
+            limits = limits.join("\n"),
+        );
+        let prefix = scratch.join("nginx");
+        // The access log is complete and ordered only with one worker.
+        let nginx = Nginx::start(sh, &prefix, &nginx::Config { workers: "1", ports: vec![port], http })?;
+        let hub = format!("http://127.0.0.1:{port}");
         Ok(Self {
             nginx: Some(nginx),
-            hub: format!("http://127.0.0.1:{port}"),
             log: AccessLog::new(prefix.join("logs/access.log"), port),
-            lock: lock(&assets, &base)?,
-            base,
-            folder: assets.folder.clone(),
-            paces,
+            lock: lock(files, &format!("{hub}/files")),
+            hub,
+            rates,
         })
     }
 
-    /// From now on answers keep this pace, until [`ModelServer::speed_up`].
-    pub(super) fn slow_down(&self, pace: Pace) -> Result<()> {
-        Ok(std::fs::write(self.paces.join(pace.name()), "")?)
+    /// The common start of the URLs in the lock.
+    pub(super) fn base(&self) -> String {
+        format!("{}/files", self.hub)
     }
 
-    pub(super) fn speed_up(&self, pace: Pace) -> Result<()> {
-        Ok(std::fs::remove_file(self.paces.join(pace.name()))?)
+    /// Limits the responses until [`ModelServer::unlimit`].
+    pub(super) fn limit(&self, rate: &str) -> Result<()> {
+        Ok(std::fs::write(self.rates.join(rate), "")?)
     }
 
-    /// Takes the server away.
+    pub(super) fn unlimit(&self, rate: &str) -> Result<()> {
+        Ok(std::fs::remove_file(self.rates.join(rate))?)
+    }
+
     pub(super) fn stop(&mut self) {
         self.nginx = None;
     }
 
-    pub(super) fn complaints(&self) -> String {
+    pub(super) fn error_log(&self) -> String {
         self.nginx.as_ref().map(Nginx::log).unwrap_or_default()
     }
 
-    /// Bytes of all the files.
+    /// The size of all files together.
     pub(super) fn total(&self) -> u64 {
         self.lock.entries.iter().map(|entry| entry.size).sum()
     }
 }
 
-/// A file for each directory of the project's lock: the largest file where that has most.
-fn lock(assets: &Assets, base: &str) -> Result<Lock> {
-    let path = project::lock();
-    let project = Lockfile::parse("models.lock", &std::fs::read_to_string(&path).context(path)?)?;
-    let mut sizes = BTreeMap::<_, u64>::new();
-    for model in project.models() {
-        *sizes.entry(model.path.components().next().unwrap_or_default()).or_default() += model.size;
-    }
-    let mut directories: Vec<_> = sizes.into_iter().collect();
-    directories.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
-    let mut files: Vec<&Asset> = assets.files.iter().collect();
+/// A lock with one file in each directory, the largest file in the first.
+fn lock(mut files: Vec<Asset>, base: &str) -> Lock {
     files.sort_by_key(|file| std::cmp::Reverse(file.size));
-    ensure!(files.len() >= directories.len(), "the wheel has {} files only", files.len());
-    let entry = |((directory, _), file): ((&str, u64), &&Asset)| Entry {
-        path: format!("{directory}/{}", Utf8Path::new(&file.path).file_name().unwrap_or_default()),
+    let entry = |(directory, file): (&str, Asset)| Entry {
+        path: format!("{directory}/{}", file.path.rsplit('/').next().unwrap_or_default()),
         url: format!("{base}/{}", file.path),
         size: file.size,
-        sha256: file.sha256.clone(),
+        sha256: file.sha256,
         group: "image-edit",
     };
-    let entries = directories.into_iter().zip(&files).map(entry).collect();
-    Ok(Lock { marker: Some(project.marker().to_owned()), entries })
-}
-
-/// Where the wheel is kept and where the scratch directory is made.
-pub(super) fn cache() -> Utf8PathBuf {
-    wheel::cache()
+    let entries = DIRECTORIES.into_iter().zip(files).map(entry).collect();
+    Lock { marker: Some(MARKER.to_owned()), entries }
 }

@@ -1,107 +1,95 @@
-//! Starts that are cut short, that find damage, and that cannot be.
+//! Container starts that are killed, that find damage, or that cannot succeed.
 
-#![expect(clippy::print_stdout, reason = "what a person would see belongs into the log")]
+#![expect(clippy::print_stdout, reason = "a log needs the messages that a user would see")]
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use xshell::cmd;
 
+use super::indented;
 use crate::containers::env::ContainerEnv;
-use crate::containers::model_server::Pace;
-use crate::containers::names::{BAKED, DESTINATION, RUNTIME};
-use crate::containers::{engine, indented};
-use crate::tools::access_log;
-use crate::tools::steps::Done;
-use crate::tools::wait;
+use crate::containers::model_server::SLOW;
+use crate::containers::names::{BAKED, DESTINATION, MARKER, RUNTIME};
+use crate::tools::{access_log, wait};
 
-/// The volume that the third proof fills and the fourth and last go on with.
+/// [`killed`] fills this volume; [`damaged`] and [`no_origin`] use it.
 const VOLUME: &str = "provision-check-fetched";
 
-pub(super) fn killed(env: &mut ContainerEnv) -> Result<Done> {
+pub(super) fn killed(env: &mut ContainerEnv) -> Result<()> {
     const NAME: &str = "provision-check-killed";
-    let volume = env.engine.volume(VOLUME)?;
-    let mount = engine::mount(&volume);
-    let total = env.server.total();
+    let (sh, engine, total) = (env.engine.shell(), &env.engine, env.server.total());
+    let volume = env.volume(VOLUME)?;
     let mark = env.server.log.mark()?;
-    env.server.slow_down(Pace::Crawl)?;
-    let options = ["--name", NAME, "--volume", &mount, "--env", "PROVISION_CONNECTIONS=8"];
-    env.engine.read(&[&["run", "--detach"][..], &options, &[RUNTIME, "/pre_start.sh"]].concat())?;
-    // An orchestrator that gives up, and a host that does: the first is heard and answered.
-    for (verb, code, percent) in [("stop", "143", 15), ("kill", "137", 40)] {
-        wait::until("the fetch to get on", Duration::from_mins(2), || {
-            Ok(Some(access_log::bytes(&env.requests(mark)?)).filter(|sent| *sent >= total * percent / 100))
-        })?;
-        env.engine.read(&[verb, NAME])?;
-        let ended = env.engine.read(&["wait", NAME])?;
-        ensure!(ended == code, "after docker {verb} it ended with {ended}, and not {code}");
-        if verb == "stop" {
-            env.engine.read(&["start", NAME])?;
-        }
-    }
-    let sent_before = access_log::bytes(&env.requests(mark)?);
-    env.server.speed_up(Pace::Crawl)?;
+    let sent = |mark| Ok::<_, anyhow::Error>(access_log::bytes(&env.server.log.since(mark)?));
+    let progress = |percent| {
+        wait::until("progress of the download", Duration::from_mins(2), || {
+            Ok(Some(sent(mark)?).filter(|sent| *sent >= total * percent / 100))
+        })
+    };
+    env.server.limit(SLOW)?;
+    let options = ["--volume", &format!("{volume}:{DESTINATION}"), "--env", "PROVISION_CONNECTIONS=8"];
+    let start =
+        engine.start_command(cmd!(sh, "docker run --name {NAME} {options...} {RUNTIME} /pre_start.sh"))?;
+    progress(15)?;
+    engine.succeeds(cmd!(sh, "docker stop {NAME}"))?;
+    start.end()?.exited(143)?;
+    let start = engine.start_command(cmd!(sh, "docker start --attach {NAME}"))?;
+    progress(40)?;
+    engine.succeeds(cmd!(sh, "docker kill {NAME}"))?;
+    start.end()?.exited(137)?;
+    let before = sent(mark)?;
+    env.server.unlimit(SLOW)?;
 
     let mark = env.server.log.mark()?;
-    env.engine.read(&["start", NAME])?;
-    let code = env.engine.read(&["wait", NAME])?;
-    let logs = env.engine.docker(&["logs", NAME])?;
-    ensure!(code == "0", "after the kill it ended with {code}:\n{logs}");
-    println!("{}", indented(&logs.stderr));
-    env.complete(&volume)?;
-    let sent = access_log::bytes(&env.requests(mark)?);
-    println!("    sent before the kill: {sent_before}, after it: {sent}, the set: {total}");
-    // What was in flight is lost, and no more.
-    ensure!(sent <= total * 3 / 4, "after the kill {sent} of {total} bytes were sent");
-    Ok(Done::Passed)
+    println!("{}", indented(&engine.succeeds(cmd!(sh, "docker start --attach {NAME}"))?.stderr));
+    env.verify_volume(volume)?;
+    let after = sent(mark)?;
+    println!("    sent before the kill: {before}, after it: {after}, the set: {total}");
+    // Only ranges in flight are lost.
+    ensure!(after <= total * 3 / 4, "after the kill {after} of {total} bytes were sent");
+    Ok(())
 }
 
-pub(super) fn damaged(env: &mut ContainerEnv) -> Result<Done> {
-    let entry = env.server.lock.entries[1].clone();
-    let marker = env.server.lock.marker.clone().unwrap_or_default();
+pub(super) fn damaged(env: &mut ContainerEnv) -> Result<()> {
+    let entry = &env.server.lock.entries[1];
+    let (path, middle) = (&entry.path, entry.size / 2);
     let damage = format!(
-        "cd {DESTINATION} && rm {marker} && printf '\\377' | dd of={} bs=1 seek={} conv=notrunc status=none",
-        entry.path,
-        entry.size / 2
+        "cd {DESTINATION} && rm {MARKER} && printf '\\377' | dd of={path} bs=1 seek={middle} conv=notrunc status=none"
     );
-    env.engine.container(VOLUME, &[RUNTIME, "sh", "-c", &damage])?.exited(0)?;
+    env.container(VOLUME, &[RUNTIME, "sh", "-c", &damage])?.exited(0)?;
     let mark = env.server.log.mark()?;
-    let ended = env.engine.container(VOLUME, &[RUNTIME, "/pre_start.sh"])?.exited(0)?;
+    let ended = env.container(VOLUME, &[RUNTIME, "/pre_start.sh"])?.exited(0)?;
     println!("{}", indented(&ended.stderr));
-    env.complete(VOLUME)?;
-    let requests = env.requests(mark)?;
+    env.verify_volume(VOLUME)?;
+    let requests = env.server.log.since(mark)?;
     ensure!(!requests.is_empty(), "the damaged file was not fetched:\n{ended}");
     ensure!(
         requests.iter().all(|request| entry.url.ends_with(&request.path)),
-        "more than {} was asked for: {requests:#?}",
-        entry.path
+        "requests for more than {path}: {requests:#?}"
     );
-    Ok(Done::Passed)
+    Ok(())
 }
 
-pub(super) fn no_origin(env: &mut ContainerEnv) -> Result<Done> {
+pub(super) fn no_origin(env: &mut ContainerEnv) -> Result<()> {
     env.server.stop();
-    env.engine.container(VOLUME, &[RUNTIME, "/pre_start.sh"])?.exited(0)?;
-    let empty = env.engine.volume("provision-check-empty")?;
-    let start = ["--env", "PROVISION_RETRIES=1", RUNTIME, "/pre_start.sh"];
-    let ended = env.engine.container(&empty, &start)?.exited(4)?;
+    env.container(VOLUME, &[RUNTIME, "/pre_start.sh"])?.exited(0)?;
+    let empty = env.volume("provision-check-empty")?;
+    let retries = ["--env", "PROVISION_RETRIES=1"];
+    let ended = env.container(empty, &[&retries[..], &[RUNTIME, "/pre_start.sh"]].concat())?.exited(4)?;
     println!("{}", indented(&ended.stderr));
-    let first = env.server.lock.entries[0].path.clone();
-    let ended = ended.complains(&[&first, "INCOMPLETE", "check the network", "PROVISION_REQUIRED=0"])?;
-    ensure!(ended.stdout.is_empty(), "failures belong on standard error:\n{ended}");
+    let path = &env.server.lock.entries[0].path;
+    let ended = ended.complains(&[path, "INCOMPLETE", "check the network", "PROVISION_REQUIRED=0"])?;
+    ensure!(ended.stdout.is_empty(), "the failure is not on standard error:\n{ended}");
 
-    // Sourced, it stops the script that sources it, or lets it go on.
-    let start = ". /pre_start.sh; echo ComfyUI starts";
-    let options = ["--env", "PROVISION_RETRIES=1"];
-    let required = [&options[..], &[RUNTIME, "sh", "-c", start]].concat();
-    let ended = env.engine.container(&empty, &required)?.exited(4)?;
+    // Sourced, the script ends the script that sources it, or lets it go on.
+    let start = [RUNTIME, "sh", "-c", ". /pre_start.sh; echo ComfyUI starts"];
+    let ended = env.container(empty, &[&retries[..], &start].concat())?.exited(4)?;
     ensure!(ended.stdout.is_empty(), "the start went on without the models:\n{ended}");
-    let tolerated = [&options[..], &["--env", "PROVISION_REQUIRED=0", RUNTIME, "sh", "-c", start]].concat();
-    env.engine
-        .container(&empty, &tolerated)?
-        .exited(0)?
-        .says(&["ComfyUI starts", "starting without them"])?;
+    let tolerant = ["--env", "PROVISION_REQUIRED=0"];
+    let ended = env.container(empty, &[&retries[..], &tolerant, &start].concat())?.exited(0)?;
+    ended.says(&["ComfyUI starts", "starting without them"])?;
 
-    env.engine.container(&empty, &[BAKED, "/pre_start.sh"])?.exited(0)?;
-    env.complete(&empty)?;
-    Ok(Done::Passed)
+    env.container(empty, &[BAKED, "/pre_start.sh"])?.exited(0)?;
+    env.verify_volume(empty)
 }

@@ -1,90 +1,84 @@
-//! Starts that go well.
+//! Container starts that succeed.
 
-#![expect(clippy::print_stdout, reason = "how long a start takes belongs into the log")]
+#![expect(clippy::print_stdout, reason = "a log needs the duration of a start")]
 
 use anyhow::{Context as _, Result, ensure};
+use xshell::cmd;
 
+use super::indented;
 use crate::containers::env::ContainerEnv;
-use crate::containers::model_server::Pace;
-use crate::containers::names::{BAKED, DESTINATION, RUNTIME};
-use crate::containers::{engine, indented};
+use crate::containers::model_server::MEDIUM;
+use crate::containers::names::{BAKED, DESTINATION, MODELS, RUNTIME};
 use crate::tools::access_log;
-use crate::tools::steps::Done;
 
-/// A start with nothing to do may take this long, with the shell and on a busy machine.
+/// The limit for a start with nothing to do, with the shell and on a busy machine.
 const NOTHING_TO_DO_MS: u128 = 500;
 
-pub(super) fn baked(env: &mut ContainerEnv) -> Result<Done> {
-    let volume = env.engine.volume("provision-check-baked")?;
+pub(super) fn baked(env: &mut ContainerEnv) -> Result<()> {
+    let volume = env.volume("provision-check-baked")?;
     let mark = env.server.log.mark()?;
-    let ended = env.engine.container(&volume, &[BAKED, "/pre_start.sh"])?.exited(0)?;
+    let ended = env.container(volume, &[BAKED, "/pre_start.sh"])?.exited(0)?;
     println!("{}", indented(&ended.stderr));
     ended.says(&["copied"])?;
-    env.complete(&volume)?;
+    env.verify_volume(volume)?;
 
-    let before = identities(env, &volume)?;
+    // A file that is written again has another inode or change time.
+    let list = format!("find {DESTINATION} -printf '%i %C@ %p\\n' | sort");
+    let files =
+        || Ok::<_, anyhow::Error>(env.container(volume, &[RUNTIME, "sh", "-c", &list])?.exited(0)?.stdout);
+    let before = files()?;
     let timed = "date +%s%N && . /pre_start.sh && date +%s%N";
-    let ended = env.engine.container(&volume, &[BAKED, "sh", "-c", timed])?.exited(0)?;
+    let ended = env.container(volume, &[BAKED, "sh", "-c", timed])?.exited(0)?;
     let times: Vec<u128> = ended.stdout.lines().filter_map(|line| line.parse().ok()).collect();
-    let &[began, done] = times.as_slice() else { anyhow::bail!("two times were expected:\n{ended}") };
-    let took = done.checked_sub(began).context("a clock that goes backwards")? / 1_000_000;
+    let &[start, end] = times.as_slice() else { anyhow::bail!("expected two times:\n{ended}") };
+    let took = end.checked_sub(start).context("the clock went backwards")? / 1_000_000;
     println!("    the second start's pre_start.sh: {took} ms");
     ensure!(took <= NOTHING_TO_DO_MS, "a start with nothing to do took {took} ms");
-    let after = identities(env, &volume)?;
-    ensure!(before == after, "the second start wrote:\n{before}\n{after}");
-    let requests = env.requests(mark)?;
-    ensure!(requests.is_empty(), "a baked image asked for {requests:#?}");
-    Ok(Done::Passed)
+    let after = files()?;
+    ensure!(before == after, "the second start wrote files:\n{before}\n{after}");
+    requires_no_request(env, mark)
 }
 
-pub(super) fn linked(env: &mut ContainerEnv) -> Result<Done> {
-    let volume = env.engine.volume("provision-check-linked")?;
+pub(super) fn linked(env: &mut ContainerEnv) -> Result<()> {
+    let volume = env.volume("provision-check-linked")?;
     let mark = env.server.log.mark()?;
     let start = ["--env", "PROVISION_BAKED_MODE=symlink", BAKED, "/pre_start.sh"];
-    env.engine.container(&volume, &start)?.exited(0)?.says(&["linked"])?;
-    let count = format!("find {DESTINATION} -type l -lname '/opt/models/*' | wc -l");
-    let links = env.engine.container(&volume, &[BAKED, "sh", "-c", &count])?.exited(0)?;
+    env.container(volume, &start)?.exited(0)?.says(&["linked"])?;
+    let count = format!("find {DESTINATION} -type l -lname '{MODELS}/*' | wc -l");
+    let links = env.container(volume, &[BAKED, "sh", "-c", &count])?.exited(0)?;
     ensure!(links.stdout.trim() == env.server.lock.entries.len().to_string(), "{links}");
-    env.engine.container(&volume, &start)?.exited(0)?.says(&["nothing to do"])?;
-    let requests = env.requests(mark)?;
-    ensure!(requests.is_empty(), "a baked image asked for {requests:#?}");
-    // Where the layers are not, the links lead to nothing, and files take their places.
-    env.engine.container(&volume, &[RUNTIME, "/pre_start.sh"])?.exited(0)?.says(&["fetched"])?;
-    env.complete(&volume)?;
-    Ok(Done::Passed)
+    env.container(volume, &start)?.exited(0)?.says(&["nothing to do"])?;
+    requires_no_request(env, mark)?;
+    // In an image without the models the links dangle, and files replace them.
+    env.container(volume, &[RUNTIME, "/pre_start.sh"])?.exited(0)?.says(&["fetched"])?;
+    env.verify_volume(volume)
 }
 
-/// Inode and time of change of everything on the volume: what was written again has others.
-fn identities(env: &mut ContainerEnv, volume: &str) -> Result<String> {
-    let list = format!("find {DESTINATION} -printf '%i %C@ %p\\n' | sort");
-    Ok(env.engine.container(volume, &[RUNTIME, "sh", "-c", &list])?.exited(0)?.stdout)
+fn requires_no_request(env: &ContainerEnv, mark: access_log::Mark) -> Result<()> {
+    let requests = env.server.log.since(mark)?;
+    ensure!(requests.is_empty(), "a baked image sent {requests:#?}");
+    Ok(())
 }
 
-pub(super) fn together(env: &mut ContainerEnv) -> Result<Done> {
-    let volume = env.engine.volume("provision-check-together")?;
-    let mount = engine::mount(&volume);
+pub(super) fn together(env: &mut ContainerEnv) -> Result<()> {
+    let volume = env.volume("provision-check-together")?;
     let mark = env.server.log.mark()?;
-    // So slow that the second comes while the first is at work. Over one connection, so that nothing is sent but what
-    // was asked for: where slow requests are shared among idle connections, a server has sent ahead.
-    env.server.slow_down(Pace::Walk)?;
-    let names = ["provision-check-one", "provision-check-two"];
-    for name in names {
-        let options =
-            ["run", "--detach", "--name", name, "--volume", &mount, "--env", "PROVISION_CONNECTIONS=1"];
-        env.engine.read(&[&options[..], &[RUNTIME, "/pre_start.sh"]].concat())?;
-    }
+    // The rate lets the second container start while the first one downloads. With more connections the first would
+    // take over ranges of slow ones, and the server would have sent a few bytes twice.
+    env.server.limit(MEDIUM)?;
+    let (sh, options) = (env.engine.shell(), ["--rm", "--env", "PROVISION_CONNECTIONS=1"]);
+    let start = || {
+        let mount = format!("{volume}:{DESTINATION}");
+        env.engine.start_command(cmd!(sh, "docker run {options...} --volume {mount} {RUNTIME} /pre_start.sh"))
+    };
     let mut waited = 0;
-    for name in names {
-        let code = env.engine.read(&["wait", name])?;
-        let logs = env.engine.docker(&["logs", name])?;
-        ensure!(code == "0", "{name} ended with {code}:\n{logs}");
-        waited += usize::from(logs.stderr.contains("waiting"));
+    for container in [start()?, start()?] {
+        waited += usize::from(container.end()?.exited(0)?.stderr.contains("waiting"));
     }
-    env.server.speed_up(Pace::Walk)?;
-    ensure!(waited == 1, "one of the two has to wait for the other; {waited} did");
-    env.complete(&volume)?;
-    let (sent, total) = (access_log::bytes(&env.requests(mark)?), env.server.total());
-    println!("    {sent} bytes sent for a set of {total}");
+    env.server.unlimit(MEDIUM)?;
+    ensure!(waited == 1, "one of two containers must wait for the other; {waited} did");
+    env.verify_volume(volume)?;
+    let (sent, total) = (access_log::bytes(&env.server.log.since(mark)?), env.server.total());
     ensure!(sent == total, "{sent} bytes were sent for a set of {total}");
-    Ok(Done::Passed)
+    Ok(())
 }
