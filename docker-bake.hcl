@@ -1,11 +1,11 @@
-# `docker buildx bake`: the images of the Dockerfile; `docker buildx bake runtime` only one of them.
+# `docker buildx bake` builds both images of the Dockerfile, and `docker buildx bake runtime` one of them.
 #
-# Variables come from the environment: TAG=v1 MODELS_LOCK=other.lock docker buildx bake
+# The environment sets the variables: TAG=v1 MODELS_LOCK=other.lock docker buildx bake
 
 variable "IMAGE" {
   default = "provision"
 }
-# "runtime" and "runtime-baked" follow it where it is set: v1-runtime-baked.
+# The first part of the image's tag: v1-runtime-baked.
 variable "TAG" {
   default = ""
 }
@@ -47,6 +47,6 @@ target "runtime-baked" {
   inherits = ["_common"]
   target   = "runtime-baked"
   tags     = [TAG == "" ? "${IMAGE}:runtime-baked" : "${IMAGE}:${TAG}-runtime-baked"]
-  # The variable HF_TOKEN, where it is set. It is mounted for the fetch and is in no layer.
+  # HF_TOKEN, if it is set. It is mounted while models are fetched, and is in no layer.
   secret = ["type=env,id=hf_token,env=HF_TOKEN"]
 }

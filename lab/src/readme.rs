@@ -1,21 +1,21 @@
-//! The README's commands, run as written.
+//! `cargo lab readme`: runs the commands of README.md and `docs/*.md` as written.
 //!
-//! A line before each fenced block of commands (`console`, `sh`, `bash`, `shell`) says what is done with it:
+//! A line before each fenced block of commands (`console`, `sh`, `bash`, `shell`) says how the block is treated:
 //!
 //! ```text
-//! <!-- ci: run -->                 run here, in the workspace's root, by `bash -e`
+//! <!-- ci: run -->                 run in the workspace's root by `bash -e`
 //! <!-- ci: run against the testbed's Hub -->
-//!                                  run here, in a directory with a workflow.json, the Hub being the testbed's (`hub`)
-//! <!-- ci: run by .ci/run -->      not run here: that file runs it, and the commands stand in it, word for word
+//!                                  run in a directory with a workflow.json, with the testbed's Hub (`hub`)
+//! <!-- ci: run by .ci/run -->      run by that file, which has to contain the commands word for word
 //! <!-- ci: run by cargo lab containers -->
-//!                                  not run here: it needs a Docker engine, and that command runs it
+//!                                  run by that command with a Docker engine
 //! <!-- ci: example -->             not run: it needs a network, a token, or a day
 //! ```
 //!
-//! A block without such a line is an error, so that none is forgotten. The commands of a block are its lines that
-//! begin with `$ `, with those that a backslash at the end continues; other lines are what they print.
+//! A block without such a line is an error, so that no block is forgotten. The commands of a block are its lines that
+//! begin with `$ `, with their continuations after a backslash. Other lines are output.
 
-#![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
+#![expect(clippy::print_stdout, reason = "the commands and their treatment are the command's output")]
 
 mod hub;
 
@@ -28,37 +28,38 @@ use xshell::{Shell, cmd};
 
 use crate::project;
 
-/// The tag of [`Treatment::Containers`].
-const CONTAINERS: &str = "run by cargo lab containers";
+/// The tags of the treatments. The documents must have a block for each.
+const TAGS: [(&str, Treatment); 5] = [
+    ("run", Treatment::Run),
+    ("run against the testbed's Hub", Treatment::Hub),
+    ("run by .ci/run", Treatment::CiScript),
+    ("run by cargo lab containers", Treatment::Containers),
+    ("example", Treatment::Example),
+];
 
-/// The tag of [`Treatment::Hub`].
-const HUB: &str = "run against the testbed's Hub";
-
-/// Runs the README's commands as written
+/// Runs the commands of README.md and docs/*.md as written
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ReadmeArgs {
-    /// Only list them, with what would be done
+    /// Only list them with their treatment
     #[arg(long)]
-    pub(crate) list: bool,
+    list: bool,
 }
 
-/// What is done with a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The treatment of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Treatment {
     Run,
-    /// With the testbed's Hub, in a directory that has a workflow.
     Hub,
-    /// By the container checks.
+    CiScript,
     Containers,
-    RunBy(String),
     Example,
 }
 
 /// A fenced block of commands.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Block {
-    /// The fence's line, from 1.
-    pub(crate) line: usize,
+    /// The file and the line of the fence: `README.md:12`.
+    pub(crate) place: String,
     pub(crate) treatment: Treatment,
     pub(crate) commands: Vec<String>,
 }
@@ -67,50 +68,58 @@ pub(crate) fn run(args: &ReadmeArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     let blocks = blocks()?;
-    ensure!(
-        blocks.iter().any(|block| block.treatment == Treatment::Run),
-        "README.md has no block of commands to run: mark one with <!-- ci: run -->"
-    );
-    for block in &blocks {
-        println!("README.md:{}: {}", block.line, block.treatment);
-        for command in &block.commands {
-            println!("    $ {command}");
-        }
+    for (tag, treatment) in TAGS {
+        let is_used = blocks.iter().any(|block| block.treatment == treatment);
+        ensure!(
+            is_used,
+            "README.md and docs/*.md have no block with <!-- ci: {tag} -->: one was lost, or its tag is wrong"
+        );
+    }
+    for block in blocks {
+        println!("{block}");
         if !args.list {
-            block.prove(&sh).with_context(|| format!("README.md:{}", block.line))?;
+            block.check(&sh).with_context(|| block.place.clone())?;
         }
     }
     Ok(())
 }
 
-/// The README's blocks of commands.
+/// The blocks of README.md and `docs/*.md`.
 pub(crate) fn blocks() -> Result<Vec<Block>> {
-    let path = project::root().join("README.md");
-    parse(&std::fs::read_to_string(&path)?).context(path)
+    let mut files = vec!["README.md".to_owned()];
+    for entry in project::root().join("docs").read_dir_utf8()? {
+        let entry = entry?;
+        if entry.path().extension() == Some("md") {
+            files.push(format!("docs/{}", entry.file_name()));
+        }
+    }
+    files.sort();
+    let mut blocks = Vec::new();
+    for file in files {
+        blocks.extend(parse(&file, &std::fs::read_to_string(project::root().join(&file))?)?);
+    }
+    Ok(blocks)
 }
 
 impl Block {
-    fn prove(&self, sh: &Shell) -> Result<()> {
-        match &self.treatment {
+    fn check(&self, sh: &Shell) -> Result<()> {
+        let script = self.commands.join("\n");
+        match self.treatment {
             Treatment::Example | Treatment::Containers => Ok(()),
-            Treatment::RunBy(path) => {
-                let text = sh.read_file(path)?;
-                match self.commands.iter().find(|command| !text.contains(command.as_str())) {
-                    None => Ok(()),
-                    Some(command) => bail!("`{command}` should be run by {path}, which does not contain it"),
-                }
+            Treatment::CiScript => {
+                let text = sh.read_file(".ci/run")?;
+                let missing = self.commands.iter().find(|command| !text.contains(command.as_str()));
+                ensure!(missing.is_none(), ".ci/run does not contain the command {missing:?}");
+                Ok(())
             }
             Treatment::Run => {
-                let script = self.commands.join("\n");
-                let output =
-                    cmd!(sh, "bash -e -u -o pipefail -c {script}").quiet().ignore_status().output()?;
-                succeeded(&script, &output)
+                let bash = cmd!(sh, "bash -e -u -o pipefail -c {script}").quiet().ignore_status();
+                succeeded(&script, &bash.output()?)
             }
             Treatment::Hub => {
-                let script = self.commands.join("\n");
-                let bench = hub::Bench::new()?;
-                succeeded(&script, &bench.run(sh, &script)?)?;
-                bench.check()
+                let fixture = hub::HubFixture::new()?;
+                succeeded(&script, &fixture.run(sh, &script)?)?;
+                fixture.verify(sh)
             }
         }
     }
@@ -127,27 +136,25 @@ fn succeeded(script: &str, output: &Output) -> Result<()> {
     Ok(())
 }
 
-impl fmt::Display for Treatment {
+impl fmt::Display for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Run => f.write_str("run"),
-            Self::RunBy(path) => write!(f, "run by {path}"),
-            Self::Hub => f.write_str(HUB),
-            Self::Containers => f.write_str(CONTAINERS),
-            Self::Example => f.write_str("an example, not run"),
-        }
+        let tag = TAGS.iter().find(|(_, treatment)| *treatment == self.treatment).map_or("", |(tag, _)| tag);
+        write!(f, "{}: {tag}", self.place)?;
+        self.commands.iter().try_for_each(|command| write!(f, "\n    $ {command}"))
     }
 }
 
-fn parse(text: &str) -> Result<Vec<Block>> {
+/// The blocks of a document.
+fn parse(file: &str, text: &str) -> Result<Vec<Block>> {
     let mut blocks = Vec::new();
     let mut treatment = None;
     let mut lines = text.lines().enumerate();
-    while let Some((number, line)) = lines.next() {
-        let line_number = number + 1;
-        let line = line.trim();
+    while let Some((index, line)) = lines.next() {
+        let (place, line) = (format!("{file}:{}", index + 1), line.trim());
         if let Some(tag) = line.strip_prefix("<!-- ci:").and_then(|rest| rest.strip_suffix("-->")) {
-            treatment = Some(parse_tag(tag.trim()).with_context(|| format!("line {line_number}"))?);
+            let known = TAGS.iter().find(|(known, _)| *known == tag.trim());
+            let (_, known) = known.with_context(|| format!("{place}: `ci:{tag}` is none of {TAGS:?}"))?;
+            treatment = Some(*known);
         } else if let Some(language) = line.strip_prefix("```") {
             let body: Vec<_> =
                 lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```").collect();
@@ -157,15 +164,15 @@ fn parse(text: &str) -> Result<Vec<Block>> {
             }
             let Some(treatment) = treatment else {
                 bail!(
-                    "line {line_number}: say above this block whether CI runs it: <!-- ci: run -->, <!-- ci: example -->"
+                    "{place}: add a tag above this block, such as <!-- ci: run --> or <!-- ci: example -->"
                 );
             };
             let commands = commands(&body);
             ensure!(
                 !commands.is_empty() || treatment == Treatment::Example,
-                "line {line_number}: no line of this block begins with `$ `, so there is nothing to run"
+                "{place}: no line of this block begins with `$ `, so there is nothing to run"
             );
-            blocks.push(Block { line: line_number, treatment, commands });
+            blocks.push(Block { place, treatment, commands });
         } else if !line.is_empty() {
             treatment = None;
         }
@@ -173,34 +180,15 @@ fn parse(text: &str) -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-fn parse_tag(tag: &str) -> Result<Treatment> {
-    match tag {
-        "run" => Ok(Treatment::Run),
-        HUB => Ok(Treatment::Hub),
-        CONTAINERS => Ok(Treatment::Containers),
-        "example" => Ok(Treatment::Example),
-        _ => match tag.strip_prefix("run by ") {
-            Some(path) => Ok(Treatment::RunBy(path.trim().to_owned())),
-            None => {
-                bail!("`ci: {tag}` is none of `run`, `{HUB}`, `run by PATH`, `{CONTAINERS}` and `example`")
-            }
-        },
-    }
-}
-
+/// The lines of a block that begin with `$ `, with their continuations.
 fn commands(body: &[&str]) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     let mut continues = false;
     for line in body {
-        if continues {
-            if let Some(command) = commands.last_mut() {
-                command.push('\n');
-                command.push_str(line);
-            }
-        } else if let Some(command) = line.strip_prefix("$ ") {
-            commands.push(command.to_owned());
-        } else {
-            continue;
+        match (line.strip_prefix("$ "), commands.last_mut()) {
+            (_, Some(command)) if continues => command.extend(["\n", line]),
+            (Some(command), _) => commands.push(command.to_owned()),
+            _ => continue,
         }
         continues = line.ends_with('\\');
     }
@@ -218,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn each_block_has_the_treatment_right_above_it() {
+    fn a_block_has_the_treatment_of_the_tag_right_above_it() {
         let text = "\
 <!-- ci: run -->
 
@@ -245,15 +233,15 @@ version = 1
 nothing
 ```
 ";
-        let blocks = parse(text).unwrap();
-        let treatments: Vec<_> = blocks.iter().map(|block| (block.line, block.treatment.clone())).collect();
+        let blocks = parse("f", text).unwrap();
+        let treatments: Vec<_> = blocks.iter().map(|block| (block.place.as_str(), block.treatment)).collect();
         assert_eq!(
             treatments,
             [
-                (3, Treatment::Run),
-                (8, Treatment::RunBy(".ci/run".to_owned())),
-                (13, Treatment::Hub),
-                (22, Treatment::Example)
+                ("f:3", Treatment::Run),
+                ("f:8", Treatment::CiScript),
+                ("f:13", Treatment::Hub),
+                ("f:22", Treatment::Example)
             ]
         );
     }
@@ -267,7 +255,7 @@ nothing
             "<!-- ci: rnu -->\n```console\n$ true\n```\n",
             "<!-- ci: run -->\n```console\ntrue\n```\n",
         ] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(parse("f", text).is_err(), "{text}");
         }
     }
 }

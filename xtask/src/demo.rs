@@ -1,21 +1,22 @@
-//! `cargo xtask fetch-models --demo`: the whole job, with the engine that the real job uses, against an origin in
-//! this process. A set shaped like the four Qwen files at 1/100 scale; each connection is capped, as a CDN does.
+//! `cargo xtask fetch-models --demo`: a fetch by the real engine from an origin in this process.
+//!
+//! The set has the paths of the four Qwen files at 1/100 of their size. The origin caps each connection, as a CDN does.
 
-#![expect(clippy::print_stderr, reason = "it talks to a person")]
+#![expect(clippy::print_stderr, reason = "the comparison is for the person who runs the demo")]
 
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, ensure};
 use camino::Utf8Path;
 use provision::cli::arguments::FetchArgs;
-use provision::cli::exit::{Code, Failure};
 use provision::cli::progress::Verbosity;
 use provision::cli::{fetch, units};
 use provision_core::lockfile::{Lockfile, Selection};
 use provision_http::ClientConfig;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig, Shape};
 
-/// The real set's paths and sizes, in bytes.
+/// The paths and sizes of the real set, in bytes.
 const QWEN: [(&str, u64); 4] = [
     ("diffusion_models/qwen_image_edit_2509_fp8_e4m3fn.safetensors", 20_430_698_424),
     ("loras/Qwen-Image-Lightning-4steps-V1.0.safetensors", 1_698_951_104),
@@ -23,25 +24,20 @@ const QWEN: [(&str, u64); 4] = [
     ("vae/qwen_image_vae.safetensors", 253_806_246),
 ];
 const SCALE: u64 = 100;
-/// What one connection gets, in bytes per second.
+/// The rate of one connection, in bytes a second.
 const CAP: u64 = 2_000_000;
 
-/// Runs the demo.
-pub(crate) fn run(args: &FetchArgs) -> Result<(), Failure> {
-    let unexpected = |error: std::io::Error| Failure::new(Code::Unexpected, error);
+pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
     let config = TestbedConfig { threads: 2, shape: Shape::rate(CAP), ..TestbedConfig::default() };
-    let origin = BlockingOrigin::start(config).map_err(unexpected)?;
+    let origin = BlockingOrigin::start(config)?;
     let lock = Lockfile::parse("the demo's lock", &serve(&origin))?;
-    let models = lock.select(&Selection::default()).map_err(|error| Failure::new(Code::Unexpected, error))?;
+    let models = lock.select(&Selection::default())?;
     let total: u64 = models.iter().map(|model| model.size).sum();
-
-    let directory = tempfile::tempdir().map_err(unexpected)?;
+    let directory = tempfile::tempdir()?;
     let mut args = args.clone();
-    args.place.dest =
-        Utf8Path::from_path(directory.path()).unwrap_or(Utf8Path::new("demo-models")).join("models");
-    let talks = args.output.verbosity() > Verbosity::Quiet;
-    let one_connection = std::time::Duration::from_secs_f64(total as f64 / CAP as f64);
-    if talks {
+    args.place.dest = Utf8Path::from_path(directory.path()).context("TMPDIR is not UTF-8")?.join("models");
+    let is_quiet = args.output.verbosity() <= Verbosity::Quiet;
+    if !is_quiet {
         eprintln!(
             "demo: an origin at {}, {} for each connection; {} shaped like the Qwen set at 1/{SCALE}, {}",
             origin.addr(),
@@ -51,31 +47,31 @@ pub(crate) fn run(args: &FetchArgs) -> Result<(), Failure> {
         );
     }
 
-    // No token, no proxy, no certificate of the environment has any business here.
+    // The default configuration: tokens, proxies and certificates of the environment do not apply here.
     let report = fetch::fetch(&args, None, &lock, models.clone(), ClientConfig::default())?;
     let requests = origin.counters().requests;
     fetch::conclude(&args, &report)?;
 
     let second = Instant::now();
     let stopped_at_marker = provision_engine::fetch::marker_covers(&args.place.dest, &lock, &models);
-    let again = second.elapsed();
-    if !stopped_at_marker || origin.counters().requests != requests {
-        return Err(Failure::new(Code::Unexpected, "the second run did not stop at the marker"));
-    }
-    if talks {
-        let run = report.elapsed;
-        eprintln!();
-        eprintln!("  one connection would have taken   {}", units::duration(one_connection));
+    let milliseconds = second.elapsed().as_secs_f64() * 1000.0;
+    ensure!(
+        stopped_at_marker && origin.counters().requests == requests,
+        "the second run did not stop at the marker"
+    );
+    if !is_quiet {
+        let one_connection = Duration::from_secs_f64(total as f64 / CAP as f64);
         eprintln!(
-            "  this run took                     {} ({:.0} times as fast; {} connections, all proven)",
-            units::duration(run),
-            one_connection.as_secs_f64() / run.as_secs_f64(),
+            "
+  one connection would have taken   {}
+  this run took                     {} ({:.0} times as fast; {} connections, every file verified)
+  a second run stops at the marker  {milliseconds:.1} ms, no request
+
+`cargo xtask fetch-models` fetches the real set: the four files of models.lock, 31.8 GB, into ./models.",
+            units::duration(one_connection),
+            units::duration(report.elapsed),
+            one_connection.as_secs_f64() / report.elapsed.as_secs_f64(),
             origin.counters().peak_open.min(u64::from(args.connections)),
-        );
-        eprintln!("  a second run stops at the marker  {:.1} ms, no request", again.as_secs_f64() * 1000.0);
-        eprintln!();
-        eprintln!(
-            "The real job is `cargo xtask fetch-models`: the four files in models.lock, 31.8 GB, into ./models."
         );
     }
     Ok(())

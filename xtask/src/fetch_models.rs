@@ -1,17 +1,15 @@
-//! `cargo xtask fetch-models`.
+//! `cargo xtask fetch-models`: the program's `fetch` with the project's lock, or the demo.
 
 use provision::cli::arguments::FetchCommand;
-use provision::cli::exit::Failure;
 use provision::cli::fetch;
 
 use crate::flags::FetchModels;
 use crate::{demo, project};
 
-/// The real job, or the demo.
-pub(crate) fn run(args: &FetchModels) -> Result<(), Failure> {
+pub(crate) fn run(args: &FetchModels) -> anyhow::Result<()> {
     if args.demo {
         return demo::run(&args.command.fetch);
     }
     let FetchCommand { fetch: options, layers } = &args.command;
-    fetch::run(options, layers, &project::lock())
+    Ok(fetch::run(options, layers, &project::lock())?)
 }

@@ -20,20 +20,20 @@ fn main() -> ExitCode {
     provision::cli::process::prepare();
     provision::cli::environment::forget_empty();
     let result = match Xtask::parse().command {
-        Command::FetchModels(args) => fetch_models::run(&args),
+        Command::FetchModels(args) => fetch_models::run(&args).map_err(failure),
         Command::Ensure(args) => fetch::ensure(&args, &project::lock()),
         Command::Verify(args) => verify::run(&args, &project::lock()),
         Command::Status(args) => status::run(&args, &project::lock()),
         Command::Cache(args) => cache::run(&args, &project::lock()),
         Command::Lock(args) => lock::run(&args, &project::lock()),
-        Command::Image(args) => image::run(&args),
-        Command::Dist(args) => dist::run(&args).map_err(|error| unexpected(&error)),
-        Command::Ci(args) => ci::run(&args).map_err(|error| unexpected(&error)),
+        Command::Image(args) => image::run(&args).map_err(failure),
+        Command::Dist(args) => dist::run(&args).map_err(failure),
+        Command::Ci(args) => ci::run(&args).map_err(failure),
     };
     result.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }
 
-/// The failure of a command that checks or builds: the chain of causes, outermost first.
-fn unexpected(error: &anyhow::Error) -> Failure {
-    Failure::new(Code::Unexpected, format!("{error:#}"))
+/// A [`Failure`] keeps its exit code. Any other error gets code 1, and its causes in one line, the outermost first.
+fn failure(error: anyhow::Error) -> Failure {
+    error.downcast().unwrap_or_else(|error| Failure::new(Code::Unexpected, format!("{error:#}")))
 }

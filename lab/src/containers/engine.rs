@@ -1,153 +1,133 @@
-//! The Docker engine, and everything that the checks make in it.
+//! The Docker engine, and the removal of everything that the checks create in it.
 //!
-//! All calls go through a `docker` of ours, first on the search path, which adds two things to `run` and `build`:
-//! `--network host`, because the models' server listens on loopback, and a label, by which all is found and removed:
-//! at the end, and at the next start, should this one be killed.
+//! All calls go through a wrapper named `docker`, first on the search path. It adds `--network host`, because the model
+//! server listens on loopback, and a label, by which everything is removed: at the end, and at the next start after a
+//! kill.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use camino::{Utf8Path, Utf8PathBuf};
-use xshell::{Shell, cmd};
+use anyhow::{Result, ensure};
+use camino::Utf8Path;
+use xshell::{Cmd, Shell, cmd};
 
 use super::dockerfile::CACHE;
-use crate::tools::process::{Ended, Run};
+use super::names::{DOCS_CONTAINERS, DOCS_VOLUMES, IMAGES};
+use crate::tools::process::{Ended, Run, Running};
+use crate::tools::scratch::Scratch;
 
 const LABEL: &str = "provision.check=containers";
 
-/// The first build compiles for minutes.
-pub(super) const LONGEST: Duration = Duration::from_mins(20);
+/// The limit for one command. The first build compiles for minutes.
+pub(super) const TIMEOUT: Duration = Duration::from_mins(20);
 
-/// What docker's client takes from the environment.
+/// The environment variables of docker's client.
 const VARIABLES: [&str; 6] =
     ["HOME", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"];
 
-/// The engine. What the checks made in it goes when it is dropped.
+/// The commands that list and remove containers, volumes and images.
+const KINDS: [[&[&str]; 2]; 3] = [
+    [&["ps", "--all"], &["rm", "--force", "--volumes"]],
+    [&["volume", "ls"], &["volume", "rm", "--force"]],
+    [&["image", "ls"], &["image", "rm", "--force"]],
+];
+
+/// The engine. Its drop removes everything that the checks created.
 #[derive(Debug)]
 pub(super) struct Engine {
     sh: Shell,
-    folder: Utf8PathBuf,
-    runs: u32,
-    /// One check at a time: the README's commands have fixed names.
-    _turn: File,
+    /// Holds the files of runs and checks.
+    pub(super) scratch: Scratch,
+    /// One run at a time: the documented commands have fixed names.
+    _lock: File,
 }
 
 impl Engine {
-    /// `folder` is for what the runs leave behind.
-    pub(super) fn start(sh: &Shell, folder: Utf8PathBuf) -> Result<Self> {
-        let answers = cmd!(sh, "docker version").quiet().ignore_status().output()?;
-        ensure!(
-            answers.status.success(),
-            "no Docker engine answers: start one, or say where it is with DOCKER_HOST\n{}",
-            String::from_utf8_lossy(&answers.stderr)
-        );
-        let turn = take_turn()?;
-        let programs = folder.join("bin");
-        sh.create_dir(&programs)?;
+    pub(super) fn start(sh: &Shell, scratch: Scratch) -> Result<Self> {
+        let version = cmd!(sh, "docker version").quiet().ignore_status().output()?;
+        let error = String::from_utf8_lossy(&version.stderr);
+        ensure!(version.status.success(), "no Docker engine answers: start one, or set DOCKER_HOST\n{error}");
+        let lock = wait_for_lock()?;
+        let wrapper = scratch.path().join("bin/docker");
         let path = sh.var("PATH")?;
-        let real = path
-            .split(':')
-            .map(|directory| Utf8Path::new(directory).join("docker"))
-            .find(|candidate| candidate.is_file())
-            .context("docker is not on PATH")?;
-        let ours = programs.join("docker");
-        sh.write_file(&ours, wrapper(&real))?;
-        std::fs::set_permissions(&ours, std::fs::Permissions::from_mode(0o755))?;
+        sh.write_file(&wrapper, wrapper_script(&path))?;
+        std::fs::set_permissions(&wrapper, Permissions::from_mode(0o755))?;
         let sh = sh.clone();
-        sh.set_var("PATH", format!("{programs}:{path}"));
-        let mut engine = Self { sh, folder, runs: 0, _turn: turn };
-        engine.clean();
-        engine.names_are_free()?;
+        sh.set_var("PATH", format!("{}/bin:{path}", scratch.path()));
+        let engine = Self { sh, scratch, _lock: lock };
+        engine.remove_labelled();
+        for ([list, remove], names) in KINDS.into_iter().zip([&DOCS_CONTAINERS[..], &DOCS_VOLUMES, &IMAGES]) {
+            for name in names {
+                let by_name = format!("name=^{name}$");
+                let filter = if list[0] == "image" { format!("reference={name}") } else { by_name };
+                let exists = !engine.list(list, &filter).is_empty();
+                let remove = remove.join(" ");
+                ensure!(!exists, "the checks would replace {name}; to remove it: docker {remove} {name}");
+            }
+        }
         engine.empty_cache()?;
         Ok(engine)
     }
 
-    /// A shell whose `docker` is ours.
+    /// A shell whose `docker` is the wrapper.
     pub(super) fn shell(&self) -> &Shell {
         &self.sh
     }
 
-    /// A program in the environment that docker needs.
-    pub(super) fn run(&mut self, program: &Utf8Path) -> Result<Run> {
-        self.runs += 1;
-        let folder = self.folder.join(format!("run-{}", self.runs));
-        let run = Run::new(program, &self.sh.var("PATH")?, folder)?;
-        let mut run = run.env("DOCKER_BUILDKIT", "1");
-        for name in VARIABLES {
-            if let Ok(value) = self.sh.var(name) {
-                run = run.env(name, value);
-            }
-        }
-        Ok(run)
+    /// A run of `program` with docker's environment.
+    pub(super) fn program(&self, program: &Utf8Path) -> Result<Run> {
+        let run = Run::new(program, &self.sh.var("PATH")?, self.scratch.fresh("run"))?;
+        let variables = VARIABLES.iter().filter_map(|name| Some((name, self.sh.var(name).ok()?)));
+        Ok(variables.fold(run.env("DOCKER_BUILDKIT", "1"), |run, (name, value)| run.env(name, value)))
     }
 
-    /// `docker ARGUMENTS…`, to its end.
-    pub(super) fn docker(&mut self, arguments: &[&str]) -> Result<Ended> {
-        self.run("docker".into())?.args(arguments).start()?.end_within(LONGEST)
+    /// Starts a docker command.
+    pub(super) fn start_command(&self, command: Cmd<'_>) -> Result<Running> {
+        let command = Command::from(command);
+        let arguments: Vec<_> = command.get_args().filter_map(OsStr::to_str).collect();
+        self.program("docker".into())?.args(&arguments).start()
     }
 
-    /// The same, which has to end well; what it printed.
-    pub(super) fn read(&mut self, arguments: &[&str]) -> Result<String> {
-        Ok(self.docker(arguments)?.exited(0)?.stdout.trim_end().to_owned())
+    /// Runs a docker command to its end.
+    pub(super) fn run(&self, command: Cmd<'_>) -> Result<Ended> {
+        self.start_command(command)?.end_within(TIMEOUT)
     }
 
-    /// An empty volume.
-    pub(super) fn volume(&mut self, name: &str) -> Result<String> {
-        self.read(&["volume", "create", name])
+    /// Runs a docker command, which must succeed.
+    pub(super) fn succeeds(&self, command: Cmd<'_>) -> Result<Ended> {
+        self.run(command)?.exited(0)
     }
 
-    /// Runs an image to its end: `options`, image, command.
-    pub(super) fn container(&mut self, volume: &str, arguments: &[&str]) -> Result<Ended> {
-        let mount = mount(volume);
-        let mut all = vec!["run", "--rm", "--volume", &mount];
-        all.extend(arguments);
-        self.docker(&all)
+    /// The output of a docker command, which must succeed.
+    pub(super) fn read(&self, command: Cmd<'_>) -> Result<String> {
+        Ok(self.succeeds(command)?.stdout.trim_end().to_owned())
     }
 
-    /// The README's names must not be somebody's.
-    fn names_are_free(&mut self) -> Result<()> {
-        for image in super::world::IMAGES {
-            ensure!(
-                self.read(&["image", "ls", "--quiet", image])?.is_empty(),
-                "there is an image {image}, which the checks would replace; to go on: docker image rm {image}"
-            );
-        }
-        let name = super::readme::CONTAINER;
-        let there = self.read(&["ps", "--all", "--quiet", "--filter", &format!("name=^{name}$")])?;
-        ensure!(there.is_empty(), "there is a container {name}; to go on: docker rm --force {name}");
-        for name in super::readme::VOLUMES {
-            let there = self.read(&["volume", "ls", "--quiet", "--filter", &format!("name=^{name}$")])?;
-            ensure!(there.is_empty(), "there is a volume {name}; to go on: docker volume rm {name}");
-        }
-        Ok(())
-    }
-
-    /// Empties the cache mount of the models' stage: a cache mount can be named in a build only.
-    pub(super) fn empty_cache(&mut self) -> Result<()> {
-        let context = self.folder.join("empty-cache");
-        self.sh.create_dir(&context)?;
+    /// Empties the cache mount of the models' stage. Only a build can reach a cache mount.
+    fn empty_cache(&self) -> Result<()> {
+        let context = self.scratch.fresh("empty-cache");
         let mount = format!("--mount=type=cache,id={CACHE},target=/cache");
         let text = format!("FROM debian:bookworm-slim\nRUN {mount} find /cache -mindepth 1 -delete\n");
-        self.sh.write_file(context.join("Dockerfile"), text)?;
-        self.read(&["build", "--quiet", "--no-cache", context.as_str()]).map(drop)
+        let sh = &self.sh;
+        sh.write_file(context.join("Dockerfile"), text)?;
+        self.succeeds(cmd!(sh, "docker build --quiet --no-cache {context}")).map(drop)
     }
 
-    /// Removes everything that has the label.
-    fn clean(&mut self) {
-        let filter = format!("label={LABEL}");
-        for (list, remove) in [
-            (&["ps", "--all", "--quiet"][..], &["rm", "--force", "--volumes"][..]),
-            (&["volume", "ls", "--quiet"], &["volume", "rm", "--force"]),
-            (&["image", "ls", "--quiet"], &["image", "rm", "--force"]),
-        ] {
-            let sh = &self.sh;
-            let found = cmd!(sh, "docker {list...} --filter {filter}").quiet().read().unwrap_or_default();
-            let mut found: Vec<_> = found.lines().collect();
-            found.dedup();
-            if !found.is_empty() {
-                let command = cmd!(sh, "docker {remove...} {found...}").quiet().ignore_status();
+    fn list(&self, list: &[&str], filter: &str) -> Vec<String> {
+        let sh = &self.sh;
+        let ids = cmd!(sh, "docker {list...} --quiet --filter {filter}").quiet().read().unwrap_or_default();
+        ids.lines().map(str::to_owned).collect()
+    }
+
+    fn remove_labelled(&self) {
+        for [list, remove] in KINDS {
+            let ids = self.list(list, &format!("label={LABEL}"));
+            if !ids.is_empty() {
+                let sh = &self.sh;
+                let command = cmd!(sh, "docker {remove...} {ids...}").quiet().ignore_status();
                 let _ = command.ignore_stdout().ignore_stderr().run();
             }
         }
@@ -157,45 +137,39 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         let _ = self.empty_cache();
-        self.clean();
+        self.remove_labelled();
     }
 }
 
-/// `--volume`'s value: a volume where `ComfyUI` has its models.
-pub(super) fn mount(volume: &str) -> String {
-    format!("{volume}:{}", super::world::DESTINATION)
-}
-
-/// Waits until no other check uses an engine. The lock goes with the process.
-#[expect(clippy::print_stdout, reason = "who waits should know for what")]
-fn take_turn() -> Result<File> {
+/// Waits until no other run of the checks uses an engine. The kernel releases the lock with the process.
+#[expect(clippy::print_stdout, reason = "a silent wait looks like a hang")]
+fn wait_for_lock() -> Result<File> {
     let path = std::env::temp_dir().join("provision-check-containers.lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
     if file.try_lock().is_err() {
-        println!("    waiting for another run of these checks ({})", path.display());
+        println!("    waiting for another run of these checks, which holds {}", path.display());
         file.lock()?;
     }
     Ok(file)
 }
 
-fn wrapper(docker: &Utf8Path) -> String {
+fn wrapper_script(path: &str) -> String {
     format!(
         r#"#!/bin/sh
-# By `cargo lab containers`: the models' server is on loopback, and what the checks make has a label.
-case ${{1-}} in
-    build | run)
+# By `cargo lab containers`: reaches the model server on loopback, and labels what the checks must remove.
+PATH='{path}'
+case "$1 ${{2-}}" in
+    "build "* | "run "*)
         verb=$1
         shift
-        exec {docker} "$verb" --network host --label {LABEL} "$@"
+        set -- "$verb" --network host --label {LABEL} "$@"
         ;;
-    volume)
-        if [ "${{2-}}" = create ]; then
-            shift 2
-            exec {docker} volume create --label {LABEL} "$@"
-        fi
+    "volume create")
+        shift 2
+        set -- volume create --label {LABEL} "$@"
         ;;
 esac
-exec {docker} "$@"
+exec docker "$@"
 "#
     )
 }

@@ -1,8 +1,8 @@
-"""Drives a Hub with the Hub's own client: HF_ENDPOINT says which, the arguments what is there.
+"""Drives the Hub at HF_ENDPOINT with the Hub's own client. The arguments describe its content.
 
     hub.py REPOSITORY COMMIT LARGE_PATH SHA256 SIZE SMALL_PATH SMALL_TEXT GATED_REPOSITORY TOKEN ENTRIES
 
-Each line of the output is a check that held; the first that does not ends it with a traceback.
+Each line of output is a check that passed. The first failure ends the script with a traceback.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def refuses(what, error, call):
 
 print(f"    huggingface_hub {__version__}")
 info = api.model_info(repository, files_metadata=True)
-holds("model_info names the commit", info.sha == commit)
+holds("model_info has the commit", info.sha == commit)
 by_name = {sibling.rfilename: sibling for sibling in info.siblings}
 holds("model_info has the size and the digest of a large file", by_name[large].size == size and by_name[large].lfs["sha256"] == sha256)
 holds("model_info has no LFS entry for a small file", by_name[small].lfs is None and by_name[small].size == len(text))
@@ -55,7 +55,7 @@ by_commit = list(api.list_repo_tree(repository, recursive=True, revision=commit)
 holds("a commit lists the same", [entry.path for entry in by_commit] == [entry.path for entry in tree])
 
 metadata = get_hf_file_metadata(hf_hub_url(repository, large, endpoint=endpoint), token=False)
-holds("the redirect's headers say commit, digest and size", (metadata.commit_hash, metadata.etag, metadata.size) == (commit, sha256, size))
+holds("the redirect's headers have commit, digest and size", (metadata.commit_hash, metadata.etag, metadata.size) == (commit, sha256, size))
 holds("the redirect leads to another host", not metadata.location.startswith(endpoint + "/"))
 
 with tempfile.TemporaryDirectory() as folder:
@@ -69,11 +69,11 @@ with tempfile.TemporaryDirectory() as folder:
     path = snapshot_download(repository, cache_dir=folder, endpoint=endpoint, token=False, allow_patterns=[small])
     holds("snapshot_download is at the commit", path.endswith(commit))
 
-refuses("an unknown repository", RepositoryNotFoundError, lambda: api.model_info("nobody/nothing"))
-refuses("an unknown revision", RevisionNotFoundError, lambda: api.model_info(repository, revision="nope"))
-refuses("an unknown file", EntryNotFoundError, lambda: hf_hub_download(repository, "nope.bin", endpoint=endpoint, token=False))
-refuses("a gate", GatedRepoError, lambda: hf_hub_download(gated, large, endpoint=endpoint, token=False))
-refuses("a gate, with another's token", GatedRepoError, lambda: hf_hub_download(gated, large, endpoint=endpoint, token="hf_other"))
+refuses("an unknown repository is refused", RepositoryNotFoundError, lambda: api.model_info("absent/absent"))
+refuses("an unknown revision is refused", RevisionNotFoundError, lambda: api.model_info(repository, revision="nope"))
+refuses("an unknown file is refused", EntryNotFoundError, lambda: hf_hub_download(repository, "nope.bin", endpoint=endpoint, token=False))
+refuses("a gated file without a token is refused", GatedRepoError, lambda: hf_hub_download(gated, large, endpoint=endpoint, token=False))
+refuses("a gated file with a wrong token is refused", GatedRepoError, lambda: hf_hub_download(gated, large, endpoint=endpoint, token="hf_other"))
 with tempfile.TemporaryDirectory() as folder:
     path = hf_hub_download(gated, large, cache_dir=folder, endpoint=endpoint, token=token)
     holds("the token opens the gate", os.path.getsize(path) == size)

@@ -1,118 +1,108 @@
-//! Our own client and a real registry that wants a login: a password, or a token that another service signs.
+//! The project's own commands and real registries that require a login: a password, or a token of another service.
 //!
-//! The registry's face imitates the exchange, but both sides of it are ours. Here the registry decides.
+//! The testbed emulates this exchange, but then both sides are the project's. Here the registry decides.
 
-use std::sync::Arc;
+#![expect(clippy::print_stdout, reason = "the checks are the command's output")]
 
-use anyhow::{Context as _, Result, bail, ensure};
-use camino::Utf8Path;
-use provision_core::backoff::RetryPolicy;
-use provision_core::digest::Sha256;
-use provision_http::{BodyKind, ClientConfig, Credential, ExpectedBody, HttpClient};
-use provision_lock::resolve::{Kind, ResolveError, Resolver};
-use provision_lock::source::Source;
+use anyhow::{Result, ensure};
+use camino::Utf8PathBuf;
 use provision_testbed::{BlockingOrigin, Content};
 use xshell::{Shell, cmd};
 
-/// Who may read.
-pub(super) const LOGIN: &str = "someone";
-/// By this.
-pub(super) const PASSWORD: &str = "registry-password";
-/// The registry's file of both: bcrypt, the one kind that it reads.
-pub(super) const HTPASSWD: &str = "someone:$2y$05$abcdefghijklmnopqrstuux7DVfxfgfXTmp/9Tsk6HzX2QQGjxePG\n";
+use super::REPOSITORY;
+use crate::tools::process::{Ended, Run};
+use crate::tools::program;
+use crate::tools::scratch::Scratch;
 
-/// A service that hands out one token, to whoever comes; what it was asked is checked afterwards.
-pub(super) struct TokenService(BlockingOrigin);
+/// The login as a netrc file.
+const NETRC: &str = "machine 127.0.0.1 login someone password registry-password\n";
+/// The login as the registry's password file, in bcrypt, which is the only hash that the registry supports.
+const HTPASSWD: &str = "someone:$2y$05$abcdefghijklmnopqrstuux7DVfxfgfXTmp/9Tsk6HzX2QQGjxePG\n";
+
+/// A token service that gives every client the same token, and records the requests.
+pub(super) struct TokenService {
+    origin: BlockingOrigin,
+    certificate: Utf8PathBuf,
+}
 
 impl TokenService {
-    pub(super) fn start() -> Result<Self> {
-        Ok(Self(super::start()?))
+    /// Starts the service with a new key and a token for [`REPOSITORY`].
+    pub(super) fn start(sh: &Shell, scratch: &Scratch) -> Result<Self> {
+        let (key, certificate) = (scratch.fresh("key"), scratch.fresh("certificate"));
+        let options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=testbed", "-days", "2"];
+        cmd!(sh, "openssl req {options...} -keyout {key} -out {certificate}")
+            .quiet()
+            .ignore_stderr()
+            .run()?;
+        let script = super::script(scratch, "token.py", include_str!("token.py"))?;
+        let token =
+            cmd!(sh, "python3 {script} {key} {certificate} testbed testbed {REPOSITORY}").quiet().read()?;
+        let origin = super::start_origin()?;
+        origin.put("/token", Content::bytes(serde_json::json!({ "token": token }).to_string()));
+        Ok(Self { origin, certificate })
     }
 
-    /// The registry's configuration that sends clients here.
-    pub(super) fn auth(&self, certificate: &Utf8Path) -> String {
-        let realm = self.0.url("/token");
+    /// The configuration of a registry that accepts this service's tokens.
+    pub(super) fn configuration(&self) -> String {
+        let (realm, certificate) = (self.origin.url("/token"), &self.certificate);
         format!(
             "auth:\n  token:\n    realm: {realm}\n    service: testbed\n    issuer: testbed\n    rootcertbundle: \
              {certificate}\n"
         )
     }
+}
 
-    /// From now on it has a token for `repository`.
-    pub(super) fn sign(
-        &self,
-        sh: &Shell,
-        scratch: &Utf8Path,
-        repository: &str,
-        key: &Utf8Path,
-        certificate: &Utf8Path,
-    ) -> Result<()> {
-        let script = super::script(scratch, "token.py", include_str!("token.py"))?;
-        let token =
-            cmd!(sh, "python3 {script} {key} {certificate} testbed testbed {repository}").quiet().read()?;
-        self.0.put("/token", Content::bytes(serde_json::json!({ "token": token }).to_string()));
+/// The configuration of a registry that requires the password.
+pub(super) fn htpasswd(scratch: &Scratch) -> Result<String> {
+    let path = super::script(scratch, "htpasswd", HTPASSWD)?;
+    Ok(format!("auth:\n  htpasswd:\n    realm: testbed\n    path: {path}\n"))
+}
+
+/// Checks the registries at the ports `password` and `token`.
+pub(super) fn check(
+    sh: &Shell,
+    scratch: &Scratch,
+    password: u16,
+    token: u16,
+    service: &TokenService,
+    blob: &Content,
+) -> Result<()> {
+    let (program, path) = (program::xtask(sh)?, sh.var("PATH")?);
+    let netrc = super::script(scratch, "netrc", NETRC)?;
+    let empty = super::script(scratch, "empty", "")?;
+    let run = |netrc: &Utf8PathBuf, arguments: &[&str]| -> Result<Ended> {
+        Run::new(&program, &path, scratch.fresh("run"))?.env("NETRC", netrc).args(arguments).start()?.end()
+    };
+    let add = |netrc, port: u16, lock: &str| {
+        let source = format!("oci:127.0.0.1:{port}/{REPOSITORY}@sha256:{}", blob.sha256_hex());
+        run(netrc, &["lock", "add", &source, "--path", "blob", "--lock", lock])
+    };
+    // Adds the blob to a lock and downloads it, in two processes.
+    let download = |port| {
+        let (lock, models) = (scratch.fresh("lock"), scratch.fresh("models"));
+        add(&netrc, port, lock.as_str())?.exited(0)?;
+        let arguments = ["fetch-models", "--lock", lock.as_str(), "--dest", models.as_str()];
+        run(&netrc, &arguments)?.exited(0)?;
+        ensure!(std::fs::read(models.join("blob"))? == blob.to_vec(), "the downloaded blob has other bytes");
         Ok(())
-    }
-}
+    };
 
-/// The blob by our client, with the login or without.
-fn blob(port: u16, content: &Content, with_login: bool) -> Result<Result<Vec<u8>, ResolveError>> {
-    let mut config = ClientConfig::default();
-    if with_login {
-        config.credentials.add(Credential::basic("127.0.0.1", LOGIN, PASSWORD));
+    add(&empty, password, scratch.fresh("lock").as_str())?.exited(6)?.complains(&["netrc"])?;
+    println!("    without a login: refused, and the message names the netrc file");
+    download(password)?;
+    println!("    Basic: a login of the netrc file opens the blob");
+    download(token)?;
+    println!("    Bearer: the registry takes the token that its service signed");
+    let requests = service.origin.requests();
+    ensure!(requests.len() == 2, "each process must request one token: {requests:?}");
+    for request in &requests {
+        ensure!(request.query_value("service") == Some("testbed"), "{request:?}");
+        ensure!(request.query_value("scope") == Some("repository%3Amodels%2Fvae%3Apull"), "{request:?}");
+        let login = request.header("authorization").unwrap_or_default();
+        ensure!(login.starts_with("Basic "), "the service did not get the login of its host");
     }
-    let origin = HttpClient::new(config)?;
-    let hex = content.sha256_hex();
-    let source: Source = format!("oci:127.0.0.1:{port}/models/vae@sha256:{hex}").parse()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let retry = RetryPolicy { retries: 1, ..RetryPolicy::default() };
-        let mut resolver = Resolver::new(&origin, retry, Arc::new(|_| {}));
-        let found = match resolver.resolve(&source).await {
-            Ok(found) => found,
-            Err(error) => return Ok(Err(error)),
-        };
-        let [found] = &found[..] else { bail!("a blob is one file") };
-        let mut connection = origin.connection();
-        let asked = ExpectedBody { range: None, size: found.size, sha256: found.sha256 };
-        let mut answer = connection.get(&found.url, None, asked).await?;
-        ensure!(answer.shape == BodyKind::Whole, "a whole blob was asked for");
-        let (mut bytes, mut block) = (Vec::new(), vec![0; 64 << 10]);
-        loop {
-            match answer.read(&mut block).await? {
-                0 => return Ok(Ok(bytes)),
-                read => bytes.extend_from_slice(&block[..read]),
-            }
-        }
-    })
-}
-
-/// Checks both: `password` is the port of a registry with [`HTPASSWD`], `token` of one with [`TokenService::auth`].
-pub(super) fn check(password: u16, token: u16, service: &TokenService, content: &Content) -> Result<()> {
-    let sha256: Sha256 = content.sha256_hex().parse()?;
-    let is_right = |bytes: &[u8]| Sha256::of(bytes) == sha256;
-    match blob(password, content, false)? {
-        Err(error) => {
-            ensure!(error.kind() == Kind::Refused, "{error}");
-            ensure!(error.to_string().contains("netrc"), "the way out is not said: {error}");
-        }
-        Ok(_) => bail!("the registry wants a password and gave the blob without one"),
-    }
-    super::holds("without a login: refused, and the netrc file is named");
-    let bytes = blob(password, content, true)?.context("with the password")?;
-    ensure!(is_right(&bytes), "other bytes came");
-    super::holds("Basic: a login of the netrc file opens the blob");
-
-    let bytes = blob(token, content, true)?.context("with a token")?;
-    ensure!(is_right(&bytes), "other bytes came");
-    super::holds("Bearer: the registry takes the token that its service signed");
-    let asked = service.0.requests();
-    ensure!(asked.len() == 1, "one token is for all of a repository: {asked:?}");
-    let value = |name| asked[0].query_value(name);
-    ensure!(value("service") == Some("testbed"), "{asked:?}");
-    ensure!(value("scope") == Some("repository%3Amodels%2Fvae%3Apull"), "{asked:?}");
-    let login = asked[0].header("authorization").unwrap_or_default();
-    ensure!(login.starts_with("Basic "), "the service was not told the login of its host");
-    super::holds("the service is asked once, for this repository, to pull, with the login of its host");
+    println!(
+        "    the service gets one request a process, to pull from this repository, with the login of its host"
+    );
     Ok(())
 }

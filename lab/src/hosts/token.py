@@ -1,4 +1,4 @@
-"""A token as a registry's token service signs it (distribution: "Token Authentication Implementation").
+"""Prints a signed token of a registry's token service (distribution: "Token Authentication Implementation").
 
     token.py KEY CERTIFICATE ISSUER SERVICE REPOSITORY
 """

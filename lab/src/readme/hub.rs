@@ -1,100 +1,86 @@
-//! A block of the README that wants the Hub, run as written against the testbed's Hub.
+//! A fixture for documented commands that need the Hub: the testbed's Hub and a workflow.
 //!
-//! The commands stand in a directory of their own below `target`, where cargo still finds the workspace and its alias. There
-//! is a `workflow.json`, as a person has one: a file with its address, one in a subgraph, and one that a widget only names.
-//! Afterwards every file with an address has to be somewhere below that directory, byte for byte.
+//! The commands run in a directory below `target`, where cargo finds the workspace and its aliases. The directory has a
+//! `workflow.json` with a model at its top, one in a subgraph, and one that a widget only names. Afterwards every model
+//! with a URL must be below the directory, byte for byte.
+
+use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
-use camino::Utf8Path;
 use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig};
 use serde_json::{Value, json};
 use xshell::{Shell, cmd};
 
 use crate::project;
+use crate::tools::files::files_below;
+use crate::tools::scratch::Scratch;
 
-/// The repository's files and the folders of `ComfyUI` that they go into.
-const FILES: [(&str, &str); 2] = [("vae", "x.safetensors"), ("loras", "y.safetensors")];
+/// The folders of `ComfyUI` and the models that belong there.
+const MODELS: [&str; 2] = ["vae/x.safetensors", "loras/y.safetensors"];
 
-/// A shell for the block, and what it is to bring.
-pub(super) struct Bench {
-    folder: tempfile::TempDir,
+/// The Hub, its file store, and the directory with the workflow.
+pub(super) struct HubFixture {
+    scratch: Scratch,
     contents: [Content; 2],
-    site: BlockingOrigin,
+    hub: BlockingOrigin,
     _store: BlockingOrigin,
 }
 
-impl Bench {
+impl HubFixture {
     pub(super) fn new() -> Result<Self> {
         let start = || BlockingOrigin::start(OriginConfig::default()).context("starting an origin");
-        let (site, store) = (start()?, start()?);
+        let (hub, store) = (start()?, start()?);
         let contents = [3, 4].map(|seed| Content::safetensors(seed, 1_500_000));
-        let paths = FILES.map(|(folder, name)| format!("split_files/{folder}/{name}"));
-        let files: Vec<(&str, Content)> =
-            paths.iter().map(String::as_str).zip(contents.iter().cloned()).collect();
-        Hub::mount(&site, &store).commit("owner/repo", "main", &files);
+        let paths = MODELS.map(|path| format!("split_files/{path}"));
+        let files: Vec<_> = paths.iter().map(String::as_str).zip(contents.iter().cloned()).collect();
+        Hub::mount(&hub, &store).commit("owner/repo", "main", &files);
         let parent = project::root().join("target/readme");
         std::fs::create_dir_all(&parent)?;
-        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&parent)?;
-        std::fs::write(folder.path().join("workflow.json"), workflow().to_string())?;
-        Ok(Self { folder, contents, site, _store: store })
+        let scratch = Scratch::create(&parent, "run-")?;
+        std::fs::write(scratch.path().join("workflow.json"), workflow().to_string())?;
+        Ok(Self { scratch, contents, hub, _store: store })
     }
 
-    /// Runs it; what the process ended with and said.
-    pub(super) fn run(&self, sh: &Shell, script: &str) -> Result<std::process::Output> {
-        let _there = sh.push_dir(self.folder.path());
+    /// Runs a script in the directory.
+    pub(super) fn run(&self, sh: &Shell, script: &str) -> Result<Output> {
+        let _pushed = sh.push_dir(self.scratch.path());
         let command = cmd!(sh, "bash -e -u -o pipefail -c {script}")
-            .env("HF_ENDPOINT", self.site.url(""))
+            .env("HF_ENDPOINT", self.hub.url(""))
             .env_remove("PROVISION_LOCK")
             .env_remove("PROVISION_DEST")
             .env_remove("HF_TOKEN");
         Ok(command.quiet().ignore_status().output()?)
     }
 
-    /// Whether all that the workflow gives an address for is there.
-    pub(super) fn check(&self) -> Result<()> {
-        let folder = Utf8Path::from_path(self.folder.path()).context("a path that is not UTF-8")?;
-        for ((directory, name), content) in FILES.iter().zip(&self.contents) {
-            let end = format!("{directory}/{name}");
-            let found = below(folder)?.into_iter().find(|path| path.ends_with(&end));
-            let found = found.with_context(|| format!("{end} is not there afterwards"))?;
-            ensure!(std::fs::read(&found)? == content.to_vec(), "{found} has other bytes");
+    /// Requires every model for which the workflow has a URL.
+    pub(super) fn verify(&self, sh: &Shell) -> Result<()> {
+        let folder = self.scratch.path();
+        let found = files_below(sh, folder)?;
+        for (model, content) in MODELS.iter().zip(&self.contents) {
+            let path = found.iter().find(|path| path.ends_with(model));
+            let path = path.with_context(|| format!("the commands brought no {model}"))?;
+            ensure!(std::fs::read(folder.join(path))? == content.to_vec(), "{path} has other bytes");
         }
         Ok(())
     }
 }
 
-/// As `ComfyUI` saves it, as far as an import looks.
+/// A workflow with the keys of `ComfyUI` that an import reads.
 fn workflow() -> Value {
-    let node = |id: usize, (folder, name): (&str, &str)| {
-        let url = format!(
-            "https://huggingface.co/owner/repo/resolve/main/split_files/{folder}/{name}?download=true"
-        );
-        json!({"id": id, "type": "Loader", "widgets_values": [name], "properties": {
+    let [top, subgraph] = MODELS.map(|path| {
+        let (folder, name) = path.split_once('/').unwrap_or_default();
+        let url = format!("https://huggingface.co/owner/repo/resolve/main/split_files/{path}?download=true");
+        json!({"id": 1, "type": "Loader", "widgets_values": [name], "properties": {
             "models": [{"name": name, "url": url, "directory": folder}]
         }})
-    };
+    });
+    let named =
+        json!({"id": 2, "type": "UpscaleModelLoader", "properties": {}, "widgets_values": ["4x.pth"]});
     json!({
-        "nodes": [
-            node(1, FILES[0]),
-            {"id": 2, "type": "UpscaleModelLoader", "properties": {}, "widgets_values": ["4x.pth"]},
-        ],
+        "nodes": [top, named],
         "links": [],
-        "definitions": {"subgraphs": [{"nodes": [node(1, FILES[1])]}]},
+        "definitions": {"subgraphs": [{"nodes": [subgraph]}]},
         "version": 0.4,
     })
-}
-
-/// All files below a directory.
-fn below(directory: &Utf8Path) -> Result<Vec<camino::Utf8PathBuf>> {
-    let mut files = Vec::new();
-    for entry in directory.read_dir_utf8()? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files.extend(below(entry.path())?);
-        } else {
-            files.push(entry.into_path());
-        }
-    }
-    Ok(files)
 }

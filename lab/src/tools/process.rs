@@ -65,14 +65,6 @@ impl Run {
         self
     }
 
-    /// Sets the text of standard input.
-    pub(crate) fn input(mut self, text: &str) -> Result<Self> {
-        let path = self.folder.join("stdin");
-        fs::write(&path, text)?;
-        self.command.stdin(File::open(path)?);
-        Ok(self)
-    }
-
     pub(crate) fn start(mut self) -> Result<Running> {
         // Files do not fill up as pipes do, so the run never waits for a reader.
         self.command.stdout(File::create(self.folder.join("stdout"))?);

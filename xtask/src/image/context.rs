@@ -1,8 +1,8 @@
-//! The lock as the build sees it.
+//! The lock inside the build context.
 //!
-//! `.dockerignore` lets the locks through that lie at the workspace's root. Any other is copied there for the length
-//! of the build, under a name made of its content: Docker's key for the models' stage has the name in it, and the same
-//! lock must find its layers again.
+//! `.dockerignore` lets only locks at the workspace's root pass. Another lock is copied there while the build runs. The
+//! copy's name is made of its content: docker's key for the models' stage contains the name, so that the same lock
+//! finds its layers again.
 
 use std::fs;
 
@@ -12,10 +12,10 @@ use provision_core::digest::Sha256;
 
 use crate::project;
 
-/// A lock in the build's context. A copy goes when it is dropped.
+/// A lock in the build context. A copy is removed on drop.
 #[derive(Debug)]
 pub(crate) struct LockInContext {
-    /// Relative to the context.
+    /// The path relative to the context.
     pub(crate) name: String,
     copy: Option<Utf8PathBuf>,
 }
@@ -32,7 +32,8 @@ impl LockInContext {
         let text = fs::read(&real).with_context(|| path.to_string())?;
         let name = format!(".image-{}.lock", Sha256::of(&text).short());
         let copy = root.join(&name);
-        fs::write(&copy, text).with_context(|| format!("copying {path} into the build's context"))?;
+        fs::write(&copy, text)
+            .with_context(|| format!("cannot copy {path} into the build context {root}"))?;
         Ok(Self { name, copy: Some(copy) })
     }
 }

@@ -1,18 +1,16 @@
-//! What the Dockerfile makes layers of, against what the lock has.
+//! The layers that the Dockerfile makes, compared with the directories of the lock.
 //!
-//! A layer is a line `COPY --from=models /layers/NAME/ /`, and `NAME` a directory that the paths of the lock begin
-//! with. Docker would notice a line too many at the end of a long build, and a line too few never: the image would
-//! only lack models.
+//! A layer is a line `COPY --from=models /layers/NAME/ /`, and `NAME` the first directory of paths in the lock. For a
+//! superfluous line docker fails at the end of a long build. For a missing line it never fails: the image lacks models.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use provision_core::lockfile::Lockfile;
 
-/// The layer of models that lie right below the destination, as `provision fetch --layers` names it.
+/// The layer of models right below the destination, as `provision fetch --layers` names it.
 const ROOT: &str = "_";
 
-/// Where the `models` stage lays out a tree for each layer.
+/// The `models` stage has a tree for each layer below this directory.
 const TREES: &str = "/layers/";
 
 /// A directory of models that becomes a layer.
@@ -23,27 +21,24 @@ pub(crate) struct Layer {
     pub(crate) size: u64,
 }
 
-/// Why Dockerfile and lock do not fit together.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Mismatch {
-    /// Directories of the lock without a line.
-    missing: Vec<String>,
-    /// Lines without a directory in the lock.
-    dangling: Vec<String>,
-}
-
-/// The layers that the lock asks for, the largest first, if the Dockerfile makes exactly these.
-pub(crate) fn fitting(lock: &Lockfile, dockerfile: &str) -> Result<Vec<Layer>, Mismatch> {
+/// The layers that the lock needs, the largest first. The Dockerfile must make exactly these; otherwise the error
+/// lists the lines to add and to remove.
+pub(crate) fn expected(lock: &Lockfile, dockerfile: &str) -> Result<Vec<Layer>, String> {
     let mut sizes = BTreeMap::new();
     for model in lock.models() {
         let name = model.path.as_str().split_once('/').map_or(ROOT, |(top, _)| top);
         *sizes.entry(name.to_owned()).or_default() += model.size;
     }
-    let lines = copied(dockerfile);
-    let missing: Vec<_> = sizes.keys().filter(|name| !lines.contains(name)).cloned().collect();
-    let dangling: Vec<_> = lines.into_iter().filter(|name| !sizes.contains_key(name)).collect();
-    if !(missing.is_empty() && dangling.is_empty()) {
-        return Err(Mismatch { missing, dangling });
+    let copied = copied(dockerfile);
+    let missing = sizes.keys().filter(|name| !copied.contains(name)).map(|name| {
+        format!("\n  the image would lack {name}/: add `COPY --link --from=models {TREES}{name}/ /`")
+    });
+    let superfluous = copied.iter().filter(|name| !sizes.contains_key(*name)).map(|name| {
+        format!("\n  the lock has no model in {name}/: remove the line that copies {TREES}{name}/")
+    });
+    let differences: String = missing.chain(superfluous).collect();
+    if !differences.is_empty() {
+        return Err(format!("the Dockerfile and the lock do not agree:{differences}"));
     }
     let mut layers: Vec<_> = sizes.into_iter().map(|(name, size)| Layer { name, size }).collect();
     layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
@@ -51,52 +46,33 @@ pub(crate) fn fitting(lock: &Lockfile, dockerfile: &str) -> Result<Vec<Layer>, M
 }
 
 /// The directories that the Dockerfile copies from the `models` stage, in its order.
-pub(crate) fn copied(dockerfile: &str) -> Vec<String> {
-    dockerfile.lines().filter_map(copied_by).collect()
+fn copied(dockerfile: &str) -> Vec<String> {
+    let name = |line: &str| {
+        let mut words = line.split_whitespace();
+        let is_copy = words.next()?.eq_ignore_ascii_case("COPY");
+        let (flags, paths): (Vec<_>, Vec<_>) = words.partition(|word| word.starts_with("--"));
+        let &[source, "/"] = paths.as_slice() else { return None };
+        (is_copy && flags.contains(&"--from=models")).then(|| tree(source))?
+    };
+    dockerfile.lines().filter_map(name).collect()
 }
 
-fn copied_by(line: &str) -> Option<String> {
-    let mut words = line.split_whitespace();
-    let is_copy = words.next()?.eq_ignore_ascii_case("COPY");
-    let (flags, places): (Vec<_>, Vec<_>) = words.partition(|word| word.starts_with("--"));
-    let &[source, "/"] = places.as_slice() else { return None };
-    (is_copy && flags.contains(&"--from=models")).then(|| tree(source))?
-}
-
-/// The directory whose tree lies at this place of the `models` stage.
-fn tree(source: &str) -> Option<String> {
-    let name = source.strip_prefix(TREES)?.trim_end_matches('/');
+/// The layer's name in a path of the `models` stage.
+fn tree(path: &str) -> Option<String> {
+    let name = path.strip_prefix(TREES)?.trim_end_matches('/');
     (!name.is_empty() && !name.contains('/')).then(|| name.to_owned())
 }
 
-/// The layers of a built image, the lowest first, by what `docker history` says that made them: `SIZE CREATED_BY`.
+/// The model layers of a built image, the lowest first, from `docker history` with lines of `SIZE CREATED_BY`.
 pub(crate) fn built(history: &str) -> Vec<Layer> {
     let layer = |line: &str| {
         let mut words = line.split_whitespace();
         let size = words.next()?.parse().ok()?;
-        let name = words.find(|word| word.starts_with(TREES)).and_then(tree)?;
+        let name = words.find_map(tree)?;
         Some(Layer { name, size })
     };
     history.lines().rev().filter_map(layer).collect()
 }
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the Dockerfile and the lock do not fit together:")?;
-        for name in &self.missing {
-            write!(
-                f,
-                "\n  {name}/ of the lock would not be in the image: add `COPY --link --from=models {TREES}{name}/ /`"
-            )?;
-        }
-        for name in &self.dangling {
-            write!(f, "\n  {TREES}{name}/ is copied, and the lock has no model in {name}/: remove the line")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Mismatch {}
 
 #[cfg(test)]
 mod tests {
@@ -119,23 +95,23 @@ mod tests {
     }
 
     #[test]
-    fn every_directory_of_the_projects_lock_has_its_line_the_largest_first() {
+    fn the_project_has_a_layer_for_each_directory_largest_first() {
         let lock = Lockfile::parse("models.lock", &project_file("models.lock")).unwrap();
         let dockerfile = project_file("Dockerfile");
-        let layers = fitting(&lock, &dockerfile).unwrap_or_else(|mismatch| panic!("{mismatch}"));
+        let layers = expected(&lock, &dockerfile).unwrap();
         assert_eq!(copied(&dockerfile), layers.into_iter().map(|layer| layer.name).collect::<Vec<_>>());
     }
 
     #[test]
-    fn a_layer_is_as_large_as_its_files() {
+    fn a_layer_has_the_size_of_its_files() {
         let lock = lock(&[("a/one", 1), ("a/two/three", 2), ("b/four", 4)]);
         let text = "COPY --from=models /layers/b/ /\nCOPY --link --from=models /layers/a/ /\n";
         let layer = |name: &str, size| Layer { name: name.to_owned(), size };
-        assert_eq!(fitting(&lock, text), Ok(vec![layer("b", 4), layer("a", 3)]));
+        assert_eq!(expected(&lock, text), Ok(vec![layer("b", 4), layer("a", 3)]));
     }
 
     #[test]
-    fn a_line_too_few_and_a_line_too_many_are_told_with_the_remedy() {
+    fn missing_and_superfluous_lines_are_listed_with_the_fix() {
         let lock = lock(&[("a/one", 1), ("b/two", 2), ("three", 3)]);
         let text = "\
 # COPY --link --from=models /layers/b/ /
@@ -143,7 +119,7 @@ COPY --from=build /layers/b/ /
 COPY --link --from=models /layers/a/ /
 copy --from=models --link /layers/c /
 ";
-        let message = fitting(&lock, text).unwrap_err().to_string();
+        let message = expected(&lock, text).unwrap_err();
         assert!(message.contains("add `COPY --link --from=models /layers/b/ /`"), "{message}");
         assert!(message.contains("the lock has no model in c/"), "{message}");
         assert!(message.contains("/layers/_/ /"), "{message}");
@@ -151,7 +127,7 @@ copy --from=models --link /layers/c /
     }
 
     #[test]
-    fn a_built_image_says_what_its_layers_are() {
+    fn a_built_image_lists_its_model_layers() {
         let history = "\
 253806246 COPY /layers/vae/ / # buildkit
 1698951104 COPY /layers/loras/ / # buildkit

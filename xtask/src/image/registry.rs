@@ -1,75 +1,62 @@
-//! What registries take, and what to do with a layer that is too large for one.
+//! The limits of container registries, and the way out for a layer that exceeds one.
 //!
 //! Sources, as of 2026: GitHub's "Working with the Container registry" (10 GB a layer, ten minutes an upload) and the
-//! AWS quotas of ECR (52,000 MiB a layer) and ECR Public (10,000 MiB). Weights hardly compress: a layer's size is what
-//! a registry sees of it.
+//! AWS quotas of ECR (52,000 MiB a layer) and ECR Public (10,000 MiB). Weights hardly compress, so a layer's size is
+//! also the size of its upload.
 
 use provision::cli::units;
 
 use super::layers::Layer;
 
 const MIB: u64 = 1 << 20;
+const GHCR_LAYER: u64 = 10_000_000_000;
 
-/// A registry's largest layer.
-struct Registry {
-    name: &'static str,
-    layer: u64,
-}
+/// The registries and the largest layer that each accepts, in bytes.
+const LIMITS: [(&str, u64); 3] =
+    [("ghcr.io", GHCR_LAYER), ("ECR Public", 10_000 * MIB), ("ECR private", 52_000 * MIB)];
 
-const REGISTRIES: [Registry; 3] = [
-    Registry { name: "ghcr.io", layer: 10_000_000_000 },
-    Registry { name: "ECR Public", layer: 10_000 * MIB },
-    Registry { name: "ECR private", layer: 52_000 * MIB },
-];
-
-/// The longest upload of a layer to ghcr.io.
+/// The longest upload of a layer to ghcr.io, in seconds.
 const GHCR_SECONDS: u64 = 10 * 60;
-/// An upload that has to be faster is worth a word: half of it is what a good office line gives.
+
+/// An upload to ghcr.io that needs more than this rate gets a warning: half of what a good office line gives.
 const FAST_UPLOAD: u64 = 5_000_000;
 
-/// What a push of these layers has to reckon with, a line each.
-pub(crate) fn advice(layers: &[Layer]) -> Vec<String> {
-    let mut advice: Vec<_> = layers.iter().filter_map(too_large).collect();
-    let fits_ghcr = layers.iter().filter(|layer| layer.size <= REGISTRIES[0].layer);
-    if let Some(slow) = fits_ghcr.max_by_key(|layer| layer.size).filter(|layer| upload(layer) > FAST_UPLOAD) {
-        advice.push(format!(
-            "ghcr.io ends an upload after 10 minutes: {} ({}) has to go there at {} or more; on a slow line choose another \
-             registry, and push uncompressed layers (compression=uncompressed): gzip costs time and gains nothing on weights",
-            slow.name,
-            units::bytes(slow.size),
-            units::rate(upload(slow) as f64),
+/// The warnings for a push of these layers.
+pub(crate) fn warnings(layers: &[Layer]) -> Vec<String> {
+    let mut warnings: Vec<_> = layers.iter().filter_map(too_large).collect();
+    let largest = layers.iter().filter(|layer| layer.size <= GHCR_LAYER).max_by_key(|layer| layer.size);
+    if let Some(Layer { name, size }) = largest
+        && size / GHCR_SECONDS > FAST_UPLOAD
+    {
+        warnings.push(format!(
+            "ghcr.io ends an upload after 10 minutes: {name} ({}) needs {} or more; on a slower line choose another \
+             registry, and push uncompressed layers (compression=uncompressed): gzip does not make weights smaller",
+            units::bytes(*size),
+            units::rate((size / GHCR_SECONDS) as f64),
         ));
     }
-    advice
+    warnings
 }
 
 fn too_large(layer: &Layer) -> Option<String> {
-    let (refuse, take): (Vec<_>, Vec<_>) =
-        REGISTRIES.iter().partition(|registry| registry.layer < layer.size);
-    if refuse.is_empty() {
-        return None;
-    }
-    let named = |registries: Vec<&Registry>| {
-        let name = |registry: &Registry| format!("{} ({})", registry.name, units::bytes(registry.layer));
-        registries.into_iter().map(name).collect::<Vec<_>>().join(" or ")
+    let names = |accepts: bool| {
+        let registries = LIMITS.iter().filter(|(_, limit)| (layer.size <= *limit) == accepts);
+        let names = registries.map(|(name, limit)| format!("{name} ({})", units::bytes(*limit)));
+        names.collect::<Vec<_>>().join(" or ")
     };
-    let elsewhere = if take.is_empty() {
-        "push to a registry of your own".to_owned()
-    } else {
-        format!("push elsewhere, such as to {}", named(take))
+    let (refuse, accept) = (names(false), names(true));
+    let elsewhere = match accept.as_str() {
+        "" => "push to a registry of your own".to_owned(),
+        accept => format!("push to another registry, such as {accept}"),
     };
-    Some(format!(
-        "{} ({}) is more than a layer may have at {}: {elsewhere}, or build --target runtime, whose models come to a \
-         volume at start",
-        layer.name,
-        units::bytes(layer.size),
-        named(refuse),
-    ))
-}
-
-/// Bytes a second that ghcr.io wants for this layer.
-fn upload(layer: &Layer) -> u64 {
-    layer.size / GHCR_SECONDS
+    (!refuse.is_empty()).then(|| {
+        format!(
+            "{} ({}) exceeds the largest layer of {refuse}: {elsewhere}, or build --target runtime, which downloads \
+             the models at container start",
+            layer.name,
+            units::bytes(layer.size),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -81,28 +68,28 @@ mod tests {
     }
 
     #[test]
-    fn small_layers_are_not_worth_a_word() {
-        assert_eq!(advice(&[layer(1 << 30), layer(0)]), Vec::<String>::new());
+    fn small_layers_give_no_warning() {
+        assert_eq!(warnings(&[layer(1 << 30), layer(0)]), Vec::<String>::new());
     }
 
     #[test]
-    fn at_the_limit_it_fits_and_a_byte_more_does_not() {
-        assert!(!advice(&[layer(10_000_000_000)])[0].contains("more than a layer may have"));
-        let over = &advice(&[layer(10_000_000_001)])[0];
-        assert!(over.contains("may have at ghcr.io (10 GB): push elsewhere"), "{over}");
-        let over = &advice(&[layer(10_000 * MIB + 1)])[0];
+    fn a_layer_at_the_limit_fits_and_a_byte_more_does_not() {
+        assert!(!warnings(&[layer(GHCR_LAYER)])[0].contains("exceeds"));
+        let over = &warnings(&[layer(GHCR_LAYER + 1)])[0];
+        assert!(over.contains("largest layer of ghcr.io (10 GB): push to another registry"), "{over}");
+        let over = &warnings(&[layer(10_000 * MIB + 1)])[0];
         assert!(
-            over.contains("ECR Public (10.5 GB): push elsewhere, such as to ECR private (54.5 GB)"),
+            over.contains("ECR Public (10.5 GB): push to another registry, such as ECR private (54.5 GB)"),
             "{over}"
         );
-        let over = &advice(&[layer(52_000 * MIB + 1)])[0];
+        let over = &warnings(&[layer(52_000 * MIB + 1)])[0];
         assert!(over.contains("a registry of your own"), "{over}");
     }
 
     #[test]
-    fn a_long_upload_is_told_with_the_speed_that_it_needs() {
-        let advice = advice(&[layer(20_000_000_000), layer(9_000_000_000), layer(8_000_000_000)]);
-        assert_eq!(advice.len(), 2, "{advice:?}");
-        assert!(advice[1].contains("15 MB/s"), "{}", advice[1]);
+    fn a_long_upload_gives_a_warning_with_its_rate() {
+        let warnings = warnings(&[layer(20_000_000_000), layer(9_000_000_000), layer(8_000_000_000)]);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[1].contains("15 MB/s"), "{}", warnings[1]);
     }
 }

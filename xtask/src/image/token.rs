@@ -1,16 +1,18 @@
-//! The Hub's token for the build, found where `provision` itself looks for it (README: "Tokens").
+//! The Hub's token for `docker build --secret`, in the places and the order in which `provision` looks for it.
 
 use camino::Utf8PathBuf;
 
-/// Where the token is: what `docker build --secret` is told. Its bytes are not read here.
+/// The token's place. The token itself is never read: docker reads it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// In this process's environment, under `HF_TOKEN`.
+    /// The variable `HF_TOKEN` of this process.
     Variable,
+    /// An absolute path.
     File(Utf8PathBuf),
 }
 
-/// `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else the Hub client's own file. A file that is not there is no token.
+/// Looks in `HF_TOKEN`, then in the file `HF_TOKEN_PATH`, else in the Hub client's own file. A missing file counts as
+/// no token.
 pub(crate) fn find(variable: impl Fn(&str) -> Option<String>) -> Option<Token> {
     let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
     let path = |name: &str| variable(name).map(Utf8PathBuf::from);
@@ -20,12 +22,11 @@ pub(crate) fn find(variable: impl Fn(&str) -> Option<String>) -> Option<Token> {
     let cache = || path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache")));
     let home = || path("HF_HOME").or_else(|| Some(cache()?.join("huggingface")));
     let file = path("HF_TOKEN_PATH").or_else(|| Some(home()?.join("token")))?;
-    // Absolute, so that it means the same to docker.
     file.is_file().then(|| file.canonicalize_utf8().ok().map(Token::File))?
 }
 
 impl Token {
-    /// The value of `--secret`: a place, never the token.
+    /// The value of `--secret`.
     pub(crate) fn secret(&self) -> String {
         match self {
             Self::Variable => "id=hf_token,env=HF_TOKEN".to_owned(),
@@ -33,7 +34,7 @@ impl Token {
         }
     }
 
-    /// For people.
+    /// The place, for messages.
     pub(crate) fn place(&self) -> String {
         match self {
             Self::Variable => "HF_TOKEN".to_owned(),
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_place_that_has_one_counts() {
+    fn the_first_place_with_a_token_wins() {
         let folder = tempfile::tempdir().unwrap();
         let home = Utf8PathBuf::from_path_buf(folder.path().canonicalize().unwrap()).unwrap();
         let hub = home.join(".cache/huggingface");

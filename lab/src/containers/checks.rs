@@ -1,0 +1,30 @@
+//! The checks, in an order that matters: later ones use the images of the first, and the last stops the server.
+
+mod failures;
+mod images;
+mod start;
+
+use anyhow::Result;
+
+use super::docs;
+use super::env::ContainerEnv;
+
+pub(super) type Check = fn(&mut ContainerEnv) -> Result<()>;
+
+pub(super) const CHECKS: [(&str, Check); 10] = [
+    ("1: the images have the models, a layer for each directory, and no token", images::build),
+    ("2: a baked image fills an empty volume once", start::baked),
+    ("2: a baked image can link its models instead", start::linked),
+    ("3: a start after a kill resumes", failures::killed),
+    ("4: a damaged file is fetched again, and no other", failures::damaged),
+    ("5: two containers on one volume fetch each byte once", start::together),
+    ("7: a build without cache makes the same model layers", images::reproducible),
+    ("1: a token reaches the Hub from a build and is in no image", images::token),
+    ("the documented commands work as written", docs::run),
+    ("6: without the origin, a full volume starts and an empty one explains why not", failures::no_origin),
+];
+
+/// A program's output, indented below the name of its check.
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    | {line}")).collect::<Vec<_>>().join("\n")
+}

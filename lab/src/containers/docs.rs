@@ -1,0 +1,45 @@
+//! The documented commands about containers, run as written, one block after another.
+//!
+//! Their `docker` is the wrapper of [`super::engine`]. Lock and Dockerfile come from environment variables.
+
+#![expect(clippy::print_stdout, reason = "a log needs the commands that ran")]
+
+use anyhow::{Result, ensure};
+use xshell::cmd;
+
+use super::env::ContainerEnv;
+use super::names::{CANARY, DOCS_VOLUMES};
+use crate::project;
+use crate::readme::{self, Treatment};
+
+pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
+    let mut blocks = readme::blocks()?;
+    blocks.retain(|block| block.treatment == Treatment::Containers);
+    ensure!(
+        !blocks.is_empty(),
+        "README.md and docs/*.md have no block <!-- ci: run by cargo lab containers -->"
+    );
+    // Created here, the volumes have the label by which they are removed.
+    for volume in DOCS_VOLUMES {
+        env.volume(volume)?;
+    }
+    let sh = env.engine.shell().clone();
+    sh.change_dir(project::root());
+    sh.set_var("PROVISION_LOCK", &env.lock);
+    sh.set_var("PROVISION_DOCKERFILE", &env.prebuilt);
+    sh.set_var("HF_TOKEN", CANARY);
+    // The other progress of docker fills a log with redrawn lines.
+    sh.set_var("BUILDKIT_PROGRESS", "plain");
+    for block in blocks {
+        println!("{block}");
+        let script = env.engine.scratch.fresh("docs.sh");
+        sh.write_file(&script, format!("set -eux -o pipefail\n{}\n", block.commands.join("\n")))?;
+        // `docker exec -it` needs a terminal, which script(1) makes.
+        let command = format!("bash '{script}'");
+        let terminal = cmd!(sh, "script --quiet --return --command {command} /dev/null");
+        let output = terminal.quiet().ignore_status().ignore_stderr().output()?;
+        let text = String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n");
+        ensure!(output.status.success(), "{}: these commands failed:\n{text}", block.place);
+    }
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! Names that several parts of the checks use: images, volumes, paths, and the secret.
+
+pub(super) const BAKED: &str = "provision:runtime-baked";
+pub(super) const RUNTIME: &str = "provision:runtime";
+/// The Dockerfile's `build` stage, which has the binary.
+pub(super) const COMPILED: &str = "provision-check:build";
+/// A baked image whose models needed the token.
+pub(super) const WITH_TOKEN: &str = "provision-check:token";
+pub(super) const IMAGES: [&str; 4] = [BAKED, RUNTIME, COMPILED, WITH_TOKEN];
+
+/// The containers and the volumes of the documented commands.
+pub(super) const DOCS_CONTAINERS: [&str; 1] = ["comfy"];
+pub(super) const DOCS_VOLUMES: [&str; 2] = ["comfy-baked", "comfy-models"];
+
+/// The directory from which `ComfyUI` reads its models.
+pub(super) const DESTINATION: &str = "/workspace/ComfyUI/models";
+/// The directory of the models in the baked image.
+pub(super) const MODELS: &str = "/opt/models";
+/// The marker's name in the lock of the checks and in the documented commands.
+pub(super) const MARKER: &str = ".qwen_models_downloaded";
+
+/// The Hub's token. Its text must occur in no image, log or request to another host.
+pub(super) const CANARY: &str = "hf_canary_0123456789abcdefghijklmnop";
