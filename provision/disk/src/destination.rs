@@ -113,7 +113,7 @@ impl Destination {
     }
 
     /// Whether the destination's own path still leads to it.
-    pub(super) fn is_in_place(&self) -> Result<bool, StoreError> {
+    pub(super) fn root_is_in_place(&self) -> Result<bool, StoreError> {
         let at = |doing| StoreError::at::<Errno>(doing, self.root.path());
         let held = rustix::fs::fstat(self.root.handle()).map_err(at("looking at it"))?;
         match rustix::fs::stat(self.root.path().as_std_path()) {

@@ -82,7 +82,7 @@ pub enum Found {
 
 impl Found {
     /// What it is, in words, where it is something that a file must not replace.
-    pub fn in_the_way(self) -> Option<&'static str> {
+    pub fn obstacle(self) -> Option<&'static str> {
         match self {
             Self::Nothing | Self::File(_) => None,
             Self::Symlink => Some("a symlink"),
@@ -170,7 +170,7 @@ impl Directory {
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
                     let what = match self.find(name)? {
                         Found::File(_) => "a file",
-                        found => found.in_the_way().unwrap_or("nothing"),
+                        found => found.obstacle().unwrap_or("nothing"),
                     };
                     return Err(StoreError::NotADirectory { path, what });
                 }

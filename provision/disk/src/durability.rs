@@ -21,7 +21,7 @@ use provision_core::model_path::ModelPath;
 impl Destination {
     /// Makes the bytes of a file durable that was found under its final name and has just been proven. Where that fails
     /// the file loses its name: nobody knows what is on the disk, and reading it again would say that all is well.
-    pub fn settle(&self, path: &ModelPath, found: &SourceFile) -> Result<(), StoreError> {
+    pub fn sync_existing(&self, path: &ModelPath, found: &SourceFile) -> Result<(), StoreError> {
         let Err(error) = retry_on_intr(|| rustix::fs::fsync(&found.file)) else { return Ok(()) };
         let error = StoreError::of_volume("syncing it", found.path(), error);
         if matches!(error, StoreError::Unsuitable { .. } | StoreError::ReadOnly { .. }) {
@@ -38,16 +38,19 @@ impl Destination {
     }
 
     /// Whether `file` is where it is said to be, looked at anew.
-    pub fn still_has(&self, file: &Installed) -> Result<bool, StoreError> {
-        Ok(self.is_in_place()? && Looking::new(self).at(file)? == Look::Same)
+    pub fn is_in_place(&self, file: &Installed) -> Result<bool, StoreError> {
+        Ok(self.root_is_in_place()? && Looking::new(self).at(file)? == Look::Same)
     }
 
     /// Makes sure that all of `files` are where they are said to be, and their names durable.
     ///
     /// # Errors
     /// [`StoreError::Moved`] where one is not.
-    pub fn confirm<'a>(&self, files: impl IntoIterator<Item = &'a Installed>) -> Result<(), StoreError> {
-        if !self.is_in_place()? {
+    pub fn verify_in_place<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a Installed>,
+    ) -> Result<(), StoreError> {
+        if !self.root_is_in_place()? {
             return Err(StoreError::Moved { path: self.root().path().to_owned() });
         }
         let mut looking = Looking::new(self);
@@ -137,9 +140,9 @@ impl<'a> Looking<'a> {
             Some(target) => SourceFile::open(target)?,
         };
         let Some(found) = opened else { return Ok(false) };
-        match found.prove(file.sha256, || true) {
+        match found.verify(file.sha256, || true) {
             Ok(()) if file.link.is_some() => found.make_durable().map(|()| true),
-            Ok(()) => destination.settle(&file.path, &found).map(|()| true),
+            Ok(()) => destination.sync_existing(&file.path, &found).map(|()| true),
             Err(StoreError::Mismatch { .. }) => Ok(false),
             Err(error) => Err(error),
         }

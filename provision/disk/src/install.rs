@@ -203,7 +203,7 @@ fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreErr
     if found == Found::Symlink && directory.may_replace_link(name)? {
         return Ok(true);
     }
-    match found.in_the_way() {
+    match found.obstacle() {
         Some(what) => Err(StoreError::NotAFile { path: directory.path().join(name), what }),
         None => Ok(found != Found::Nothing),
     }

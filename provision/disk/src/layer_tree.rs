@@ -95,7 +95,7 @@ fn in_tree(layer: &str, below_root: &[&str], model: &Model) -> String {
 fn in_the_way(found: Found) -> Option<&'static str> {
     match found {
         Found::File(_) => Some("a file"),
-        found => found.in_the_way(),
+        found => found.obstacle(),
     }
 }
 

@@ -39,7 +39,7 @@ pub fn install_hard_link(
         return Ok(None);
     }
     directory.remove(&temporary).map_err(CopyError::Part)?;
-    original.prove(model.sha256, go_on).map_err(CopyError::of_original)?;
+    original.verify(model.sha256, go_on).map_err(CopyError::of_original)?;
     if !link().map_err(CopyError::Part)? {
         return Ok(None);
     }
@@ -116,7 +116,7 @@ pub fn install_symlink(
     original: &SourceFile,
     go_on: impl FnMut() -> bool,
 ) -> Result<Installed, CopyError> {
-    original.prove(model.sha256, go_on).map_err(CopyError::of_original)?;
+    original.verify(model.sha256, go_on).map_err(CopyError::of_original)?;
     // A marker will vouch for it, and it may have been put there a moment ago.
     original.make_durable().map_err(CopyError::of_original)?;
     let directory = make_parent(destination, model)?;

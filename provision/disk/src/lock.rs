@@ -5,7 +5,7 @@
 //! the lock of a removed file notices (the name leads to another inode, or to none) and tries again.
 //!
 //! Some network volumes answer "locked" to everybody. That is found out by locking the file a second time through
-//! another handle; then parts get names of their own for each process ([`PartNames::Private`](crate::Naming)).
+//! another handle; then parts get names of their own for each process ([`PartNames::PerProcess`](crate::PartNames::PerProcess)).
 //!
 //! # A lock that holds within one machine
 //! On a network volume `flock` may do that (NFS with `local_lock`, FUSE without locks of its own), and nothing on one machine
@@ -141,11 +141,11 @@ impl Volume {
 
 impl LockAttempt {
     /// How long those who watch a holder let go by between two looks.
-    pub const PAUSE: Duration = Duration::from_millis(200);
+    pub const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
     /// Asks for the lock, without waiting.
-    pub fn ask(&mut self, destination: &Destination) -> Result<Acquire, StoreError> {
-        self.ask_at(destination, &Volume::of(destination.root()), Instant::now())
+    pub fn try_acquire(&mut self, destination: &Destination) -> Result<Acquire, StoreError> {
+        self.try_acquire_at(destination, &Volume::of(destination.root()), Instant::now())
     }
 
     /// Whether a holder on another machine may be dead, and that is known in a few seconds. False as soon as it has been seen
@@ -157,7 +157,7 @@ impl LockAttempt {
             .is_some_and(|watch| !watch.has_moved && watch.silent < LEASE_TIMEOUT + HEARTBEAT_INTERVAL)
     }
 
-    fn ask_at(
+    fn try_acquire_at(
         &mut self,
         destination: &Destination,
         volume: &Volume,
@@ -167,7 +167,7 @@ impl LockAttempt {
         const TRIES: u32 = 20;
         let mut stale = None;
         for _ in 0..TRIES {
-            match self.ask_once(destination, volume, now) {
+            match self.try_once(destination, volume, now) {
                 Ok(Some(answer)) => return Ok(answer),
                 Ok(None) => {}
                 // NFS says so of a file that another machine has removed.
@@ -180,7 +180,7 @@ impl LockAttempt {
     }
 
     /// `None` where the file has lost its name meanwhile.
-    fn ask_once(
+    fn try_once(
         &mut self,
         destination: &Destination,
         volume: &Volume,
@@ -287,13 +287,13 @@ impl DestinationLock {
     /// Tries to get the lock. Waits for nobody, but where it takes some seconds to know whether a holder on another
     /// machine lives, for that.
     pub fn try_acquire(destination: &Destination) -> Result<Acquire, StoreError> {
-        let mut application = LockAttempt::default();
+        let mut attempt = LockAttempt::default();
         loop {
-            let answer = application.ask(destination)?;
-            if matches!(answer, Acquire::Acquired(_)) || !application.is_watching() {
+            let answer = attempt.try_acquire(destination)?;
+            if matches!(answer, Acquire::Acquired(_)) || !attempt.is_watching() {
                 return Ok(answer);
             }
-            std::thread::park_timeout(LockAttempt::PAUSE);
+            std::thread::park_timeout(LockAttempt::POLL_INTERVAL);
         }
     }
 
@@ -348,13 +348,8 @@ mod tests {
             Self { directory, destination }
         }
 
-        fn ask(
-            &self,
-            application: &mut LockAttempt,
-            volume: &Volume,
-            now: Instant,
-        ) -> Option<DestinationLock> {
-            match application.ask_at(&self.destination, volume, now).unwrap() {
+        fn ask(&self, attempt: &mut LockAttempt, volume: &Volume, now: Instant) -> Option<DestinationLock> {
+            match attempt.try_acquire_at(&self.destination, volume, now).unwrap() {
                 Acquire::Acquired(lock) => Some(lock),
                 Acquire::Held(holder) => {
                     assert!(holder.contains("held by process"), "{holder}");
@@ -365,14 +360,9 @@ mod tests {
         }
 
         /// Asks again and again, as who waits does.
-        fn watch(
-            &self,
-            application: &mut LockAttempt,
-            from: Instant,
-            span: Duration,
-        ) -> Option<DestinationLock> {
-            let asks = (0..).map(|n| LockAttempt::PAUSE * n).take_while(|after| *after <= span);
-            asks.into_iter().find_map(|after| self.ask(application, &on("here"), from + after))
+        fn watch(&self, attempt: &mut LockAttempt, from: Instant, span: Duration) -> Option<DestinationLock> {
+            let asks = (0..).map(|n| LockAttempt::POLL_INTERVAL * n).take_while(|after| *after <= span);
+            asks.into_iter().find_map(|after| self.ask(attempt, &on("here"), from + after))
         }
 
         fn left_by_a_dead_holder(&self) {
@@ -415,20 +405,24 @@ mod tests {
     fn fault_81_those_who_look_at_a_dead_holder_at_once_do_not_hold_each_other_up() {
         let place = Place::new();
         place.left_by_a_dead_holder();
-        let (mut application, began) = (LockAttempt::default(), Instant::now());
-        assert!(place.watch(&mut application, began, LEASE_TIMEOUT / 2).is_none());
+        let (mut attempt, began) = (LockAttempt::default(), Instant::now());
+        assert!(place.watch(&mut attempt, began, LEASE_TIMEOUT / 2).is_none());
         let another = lease::open(place.destination.root(), OFlags::empty()).unwrap().unwrap();
         rustix::fs::flock(&another, FlockOperation::NonBlockingLockExclusive).unwrap();
         assert!(
             place
-                .watch(&mut application, began + LEASE_TIMEOUT / 2, LEASE_TIMEOUT / 2 + LockAttempt::PAUSE)
+                .watch(
+                    &mut attempt,
+                    began + LEASE_TIMEOUT / 2,
+                    LEASE_TIMEOUT / 2 + LockAttempt::POLL_INTERVAL
+                )
                 .is_none()
         );
-        assert!(application.is_watching(), "it gave up on the way");
+        assert!(attempt.is_watching(), "it gave up on the way");
         rustix::fs::flock(&another, FlockOperation::Unlock).unwrap();
         assert!(
             place
-                .ask(&mut application, &on("here"), began + LEASE_TIMEOUT + LockAttempt::PAUSE * 2)
+                .ask(&mut attempt, &on("here"), began + LEASE_TIMEOUT + LockAttempt::POLL_INTERVAL * 2)
                 .is_some()
         );
     }
@@ -463,7 +457,7 @@ mod tests {
         tenure.stand_still();
         let refused = [
             half.write(3, b"d").map(drop),
-            half.note(),
+            half.journal_written(),
             half.checkpoint().map(drop),
             half.reset(),
             half.remove(),
@@ -494,9 +488,9 @@ mod tests {
     fn fault_81_a_holder_that_died_on_another_machine_holds_nobody_up_for_long() {
         let place = Place::new();
         place.left_by_a_dead_holder();
-        let (mut application, began) = (LockAttempt::default(), Instant::now());
-        assert!(place.watch(&mut application, began, LEASE_TIMEOUT / 4 * 3).is_none());
-        assert!(place.watch(&mut application, began + LEASE_TIMEOUT / 4 * 3, LEASE_TIMEOUT / 4).is_some());
+        let (mut attempt, began) = (LockAttempt::default(), Instant::now());
+        assert!(place.watch(&mut attempt, began, LEASE_TIMEOUT / 4 * 3).is_none());
+        assert!(place.watch(&mut attempt, began + LEASE_TIMEOUT / 4 * 3, LEASE_TIMEOUT / 4).is_some());
     }
 
     #[test]

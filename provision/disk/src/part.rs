@@ -200,7 +200,7 @@ impl PartFile {
 
     /// What the part of `model` holds, proven by reading it, without changing anything: for a plan that is only
     /// shown. Zero where there is none.
-    pub fn peek(
+    pub fn resumable_bytes(
         destination: &Destination,
         model: &Model,
         go_on: impl FnMut() -> bool,
@@ -212,7 +212,7 @@ impl PartFile {
     }
 
     /// What the journal of `model` claims, unproven: for a quick look.
-    pub fn claimed(destination: &Destination, model: &Model) -> Result<u64, StoreError> {
+    pub fn journaled_bytes(destination: &Destination, model: &Model) -> Result<u64, StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
         let names = Names::new(model, &PartNames::Shared);
         if directory.find(&names.part)? == crate::Found::Nothing {
@@ -255,7 +255,7 @@ impl PartFile {
     }
 
     /// Bytes written that no record of the journal names.
-    pub fn unrecorded(&self) -> u64 {
+    pub fn unjournaled(&self) -> u64 {
         self.state().fresh_bytes
     }
 
@@ -270,7 +270,7 @@ impl PartFile {
     }
 
     /// Its first bytes, as many as `most` and there are: for a message about what they are. None where it cannot be read.
-    pub fn beginning(&self, most: usize) -> Vec<u8> {
+    pub fn read_prefix(&self, most: usize) -> Vec<u8> {
         let mut bytes = vec![0; most.min(self.size as usize)];
         let read = self.file.read_at(&mut bytes, 0).unwrap_or(0);
         bytes.truncate(read);
@@ -308,10 +308,10 @@ impl PartFile {
 
     /// Hashes `bytes`, which have just been written at `at`, and whatever follows them.
     fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        if let Some(mut lease) = self.lease().filter(|lease| lease.at() == at) {
-            lease.take(bytes);
+        if let Some(mut lease) = self.take_hasher().filter(|lease| lease.at() == at) {
+            lease.update(bytes);
         }
-        self.follow()
+        self.hash_ready()
     }
 
     /// Makes what has been written durable and then says so in the journal. Returns how many bytes that were.
@@ -404,7 +404,7 @@ impl PartFile {
     /// [`StoreError::Mismatch`] where the digest is another; the bytes stay until [`PartFile::reset`] or
     /// [`PartFile::remove`]. The sync's failure where one has failed: the part is gone then.
     pub fn verify(self: Arc<Self>) -> Result<Verified, StoreError> {
-        self.follow()?;
+        self.hash_ready()?;
         // Nobody may be writing; whoever tries to is told so from here on.
         let mut closed = self.sealed.write().unwrap_or_else(PoisonError::into_inner);
         // A checkpoint that is under way ends first, and none begins afterwards: it would write a journal for a part
@@ -417,7 +417,7 @@ impl PartFile {
         while state.hashed < state.contiguous() {
             // Whoever had the hasher brings it home after each block, before the last bytes are in it.
             drop(state);
-            self.follow()?;
+            self.hash_ready()?;
             state = self.state_with_hasher();
         }
         debug_assert_eq!(state.hashed, self.size, "verified before it was complete");

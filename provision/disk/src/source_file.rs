@@ -42,7 +42,7 @@ impl SourceFile {
     }
 
     /// Opens the file at `path` below `place`, no symlink followed; `None` where there is none.
-    pub fn in_place(place: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
+    pub fn open_below(place: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
         let Some(directory) = place.parent(path, false)? else { return Ok(None) };
         Self::in_directory(&directory, path.file_name())
     }
@@ -56,8 +56,8 @@ impl SourceFile {
     }
 
     /// Opens a file that this run has just installed, and so proven; `None` where it has changed since.
-    pub fn of_installed(place: &Destination, installed: &Installed) -> Result<Option<Self>, StoreError> {
-        let opened = Self::in_place(place, &installed.path)?;
+    pub fn open_installed(place: &Destination, installed: &Installed) -> Result<Option<Self>, StoreError> {
+        let opened = Self::open_below(place, &installed.path)?;
         let is_same = |original: &Self| installed.identity.is_none_or(|known| known == original.identity);
         let unchanged = opened.filter(|original| original.stamp == installed.stamp && is_same(original));
         Ok(unchanged.map(|original| Self { proven: Some(installed.sha256), ..original }))
@@ -107,7 +107,7 @@ impl SourceFile {
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] where it has others.
-    pub fn prove(&self, expected: Sha256, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
+    pub fn verify(&self, expected: Sha256, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
         let found = if let Some(found) = self.proven {
             found
         } else {

@@ -103,7 +103,7 @@ impl Owner {
                 let from = if act == Act::Lie { WRONG } else { CONTENT };
                 let range = ByteRange::new(gap.start, end);
                 part.write(range.start, &from[range.start as usize..range.end as usize]).unwrap();
-                part.note().unwrap();
+                part.journal_written().unwrap();
             }
         }
     }
@@ -115,7 +115,7 @@ impl Owner {
         }
         self.runs += 1;
         if !shared {
-            self.naming = PartNames::Private(format!("{name}-{}", self.runs));
+            self.naming = PartNames::PerProcess(format!("{name}-{}", self.runs));
         }
         match PartFile::resume(destination, model, &self.naming, || true) {
             Ok(part) => self.part = Some(Arc::new(part)),

@@ -34,7 +34,7 @@ pub enum CopyMethod {
 pub enum CopyError {
     /// The original is at fault: its bytes are wrong, or cannot be read. They may be had elsewhere.
     #[error(transparent)]
-    SourceFile(StoreError),
+    Source(StoreError),
     /// The place where they should go is at fault.
     #[error(transparent)]
     Part(StoreError),
@@ -43,11 +43,7 @@ pub enum CopyError {
 impl CopyError {
     /// A failure while the original was read; being told to stop is nobody's fault.
     pub(crate) fn of_original(error: StoreError) -> Self {
-        if matches!(error, StoreError::Interrupted { .. }) {
-            Self::Part(error)
-        } else {
-            Self::SourceFile(error)
-        }
+        if matches!(error, StoreError::Interrupted { .. }) { Self::Part(error) } else { Self::Source(error) }
     }
 }
 
@@ -71,7 +67,7 @@ pub fn install_copy(
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 part.remove().map_err(CopyError::Part)?;
                 let path = original.path().to_owned();
-                return Err(CopyError::SourceFile(StoreError::Mismatch { path, expected, found }));
+                return Err(CopyError::Source(StoreError::Mismatch { path, expected, found }));
             }
             Err(error) => return Err(CopyError::Part(error)),
         }
@@ -103,7 +99,7 @@ impl PartFile {
                 told += block.len();
                 unnoted += block.len();
                 if unnoted >= NOTE_EVERY {
-                    self.note().map_err(CopyError::Part)?;
+                    self.journal_written().map_err(CopyError::Part)?;
                     unnoted = 0;
                 }
             }
@@ -121,7 +117,7 @@ impl PartFile {
     /// Makes what was brought count for the next run.
     pub(super) fn leave(&self) -> StoreError {
         let interrupted = StoreError::Interrupted { path: self.path() };
-        self.note().and_then(|()| self.checkpoint()).map_or_else(|error| error, |_| interrupted)
+        self.journal_written().and_then(|()| self.checkpoint()).map_or_else(|error| error, |_| interrupted)
     }
 
     fn bring_block(
@@ -140,9 +136,10 @@ impl PartFile {
         }
         let mut bytes = vec![0; block.len() as usize];
         if *way == CopyMethod::ReadWrite {
-            original.file.read_exact_at(&mut bytes, block.start).map_err(|error| {
-                CopyError::SourceFile(StoreError::of("reading it", original.path(), error))
-            })?;
+            original
+                .file
+                .read_exact_at(&mut bytes, block.start)
+                .map_err(|error| CopyError::Source(StoreError::of("reading it", original.path(), error)))?;
             self.write(block.start, &bytes).map_err(CopyError::Part)?;
             return self.hash(block.start, &bytes).map_err(CopyError::Part);
         }

@@ -22,7 +22,7 @@ pub struct HasherGuard<'a> {
 
 impl PartFile {
     /// Takes the hasher, where it is at home and has bytes to take.
-    pub fn lease(&self) -> Option<HasherGuard<'_>> {
+    pub fn take_hasher(&self) -> Option<HasherGuard<'_>> {
         let mut state = self.state();
         let ready = state.ready();
         if ready == 0 {
@@ -34,12 +34,12 @@ impl PartFile {
 
     /// Hashes what is contiguous and not hashed yet, reading it back. Returns when it has caught up, or at once
     /// where somebody else is hashing.
-    pub fn follow(&self) -> Result<(), StoreError> {
+    pub fn hash_ready(&self) -> Result<(), StoreError> {
         let mut block = Vec::new();
-        while let Some(mut lease) = self.lease() {
+        while let Some(mut lease) = self.take_hasher() {
             while lease.ready() > 0 {
                 lease.read_back(&mut block, BLOCK)?;
-                lease.take(&block);
+                lease.update(&block);
             }
         }
         Ok(())
@@ -70,14 +70,14 @@ impl HasherGuard<'_> {
     }
 
     /// Takes the next bytes, which are in the file.
-    pub fn take(&mut self, bytes: &[u8]) {
+    pub fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.advance(bytes.len());
     }
 
     /// Takes the next bytes of two parts.
-    pub fn take_two(leases: [&mut Self; 2], bytes: [&[u8]; 2]) {
-        let [first, second] = leases;
+    pub fn update_two(guards: [&mut Self; 2], bytes: [&[u8]; 2]) {
+        let [first, second] = guards;
         Hasher::update_two([&mut first.hasher, &mut second.hasher], bytes);
         first.advance(bytes[0].len());
         second.advance(bytes[1].len());

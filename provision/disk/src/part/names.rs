@@ -17,15 +17,15 @@ pub enum PartNames {
     /// One name for all processes; the `flock` keeps others out.
     Shared,
     /// A name of this process's own, where locks do nothing.
-    Private(String),
+    PerProcess(String),
 }
 
 impl PartNames {
     /// A name that no other process has, now or later.
-    pub fn private() -> Self {
+    pub fn per_process() -> Self {
         // Where the system does not say which space this is, it is like no other.
         let space = space().unwrap_or_else(|| format!("{:08x}", fastrand::u32(..)));
-        Self::Private(format!("{space}-{}-{:08x}", std::process::id(), fastrand::u32(..)))
+        Self::PerProcess(format!("{space}-{}-{:08x}", std::process::id(), fastrand::u32(..)))
     }
 }
 
@@ -76,7 +76,7 @@ impl Names {
         let stem = Self::stem(model);
         let stem = match naming {
             PartNames::Shared => stem,
-            PartNames::Private(own) => format!("{stem}.{own}"),
+            PartNames::PerProcess(own) => format!("{stem}.{own}"),
         };
         Self::of(&stem)
     }

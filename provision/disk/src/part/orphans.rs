@@ -99,7 +99,7 @@ impl PartFile {
                     at += block.len() as u64;
                     unnoted += block.len() as u64;
                     if unnoted >= NOTE_EVERY {
-                        self.note()?;
+                        self.journal_written()?;
                         unnoted = 0;
                     }
                 }

@@ -29,13 +29,13 @@ pub(super) struct Records {
 impl PartFile {
     /// How much room the journal of `rest` bytes more may take: it has a line for what each connection brought between two
     /// notes. None of a file that is fetched by one request.
-    pub fn journal_room(size: u64, rest: u64) -> u64 {
+    pub fn max_journal_bytes(size: u64, rest: u64) -> u64 {
         if size > provision_core::schedule::MIN_CLAIM { (rest / 256).min(JOURNAL_BYTES) } else { 0 }
     }
 
     /// Notes in the journal what has been written, without waiting for the disk: enough for the next run after a
     /// kill, not after a power cut.
-    pub fn note(&self) -> Result<(), StoreError> {
+    pub fn journal_written(&self) -> Result<(), StoreError> {
         self.check_tenure()?;
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let text = {

@@ -114,10 +114,10 @@ fn what_was_checkpointed_is_held_after_reopening_and_the_rest_is_not() {
         write(&part, 20..30, CONTENT);
         assert_eq!(part.checkpoint().unwrap(), 20);
         write(&part, 30..35, CONTENT);
-        assert_eq!(part.unrecorded(), 5);
+        assert_eq!(part.unjournaled(), 5);
     }
-    assert_eq!(PartFile::claimed(&place.destination, &model).unwrap(), 20);
-    assert_eq!(PartFile::peek(&place.destination, &model, || true).unwrap(), 20);
+    assert_eq!(PartFile::journaled_bytes(&place.destination, &model).unwrap(), 20);
+    assert_eq!(PartFile::resumable_bytes(&place.destination, &model, || true).unwrap(), 20);
     let part = Arc::new(place.open(&model));
     assert_eq!(part.missing(), [ByteRange::new(10, 20), ByteRange::new(30, 43)]);
     write(&part, 10..20, CONTENT);
@@ -134,11 +134,11 @@ fn what_was_only_noted_is_held_too_and_then_made_durable() {
     {
         let part = place.open(&model);
         write(&part, 0..10, CONTENT);
-        part.note().unwrap();
+        part.journal_written().unwrap();
         write(&part, 10..20, CONTENT);
         part.checkpoint().unwrap();
         write(&part, 20..30, CONTENT);
-        part.note().unwrap();
+        part.journal_written().unwrap();
     }
     let journal = || fs::read_to_string(place.part(&model, "journal")).unwrap();
     assert!(journal().contains("\nwritten 0 10 ") && journal().contains("\ndurable 0 20 "), "{}", journal());
@@ -157,7 +157,7 @@ fn fault_66_a_journal_that_gets_long_is_written_anew_and_loses_nothing() {
         let part = place.open(&model);
         for at in 0..SIZE {
             part.write(at as u64, &content[at..=at]).unwrap();
-            part.note().unwrap();
+            part.journal_written().unwrap();
             if at % 5_000 == 0 {
                 part.checkpoint().unwrap();
                 assert!(journal().len() as u64 <= JOURNAL_BYTES, "{} bytes at {at}", journal().len());
@@ -406,12 +406,13 @@ fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
     let model = model(CONTENT);
     {
         let orphan =
-            PartFile::open(&place.destination, &model, &PartNames::Private("1-a".into()), || true).unwrap();
+            PartFile::open(&place.destination, &model, &PartNames::PerProcess("1-a".into()), || true)
+                .unwrap();
         write(&orphan, 5..25, CONTENT);
         orphan.checkpoint().unwrap();
     }
     let part =
-        PartFile::open(&place.destination, &model, &PartNames::Private("2-b".into()), || true).unwrap();
+        PartFile::open(&place.destination, &model, &PartNames::PerProcess("2-b".into()), || true).unwrap();
     part.adopt_orphans(&model, || true).unwrap();
     assert_eq!(part.missing(), [ByteRange::new(0, 5), ByteRange::new(25, 43)]);
     write(&part, 0..5, CONTENT);
@@ -421,7 +422,7 @@ fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
 
 /// A part as a run leaves it that was killed where locks do nothing.
 fn orphan(place: &Place, model: &Model, own: &str, hours_ago: u64) -> std::path::PathBuf {
-    let naming = PartNames::Private(own.to_owned());
+    let naming = PartNames::PerProcess(own.to_owned());
     let part = PartFile::open(&place.destination, model, &naming, || true).unwrap();
     write(&part, 0..10, CONTENT);
     part.checkpoint().unwrap();
@@ -438,7 +439,7 @@ fn orphan(place: &Place, model: &Model, own: &str, hours_ago: u64) -> std::path:
 fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_are_adopted() {
     let place = Place::new();
     let model = model(CONTENT);
-    let PartNames::Private(mine) = PartNames::private() else { unreachable!() };
+    let PartNames::PerProcess(mine) = PartNames::per_process() else { unreachable!() };
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     let own = std::process::id().to_string();
@@ -462,9 +463,9 @@ fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_ar
         Utf8Path::from_path(&being_installed).unwrap(),
     )
     .unwrap();
-    let part = PartFile::resume(&place.destination, &model, &PartNames::private(), || true).unwrap();
+    let part = PartFile::resume(&place.destination, &model, &PartNames::per_process(), || true).unwrap();
     assert_eq!(part.held(), 10);
-    assert_eq!(part.unrecorded(), 0, "adopted bytes are in the journal before what they came from goes");
+    assert_eq!(part.unjournaled(), 0, "adopted bytes are in the journal before what they came from goes");
     for gone in [dead, old] {
         assert!(!gone.exists(), "{}", gone.display());
         assert!(!gone.with_extension("journal").exists(), "{}", gone.display());
@@ -480,7 +481,7 @@ fn fault_81_an_adoption_that_is_interrupted_keeps_what_it_has_copied() {
     let place = Place::new();
     let content: Vec<u8> = (0..3 * BLOCK as u32 + 7).map(|n| (n % 251) as u8).collect();
     let model = model(&content);
-    let naming = |own: &str| PartNames::Private(own.to_owned());
+    let naming = |own: &str| PartNames::PerProcess(own.to_owned());
     let other = PartFile::open(&place.destination, &model, &naming("other"), || true).unwrap();
     write(&other, 0..content.len(), &content);
     other.checkpoint().unwrap();
@@ -497,7 +498,7 @@ fn fault_81_an_adoption_that_is_interrupted_keeps_what_it_has_copied() {
 fn fault_81_an_orphan_that_cannot_be_read_is_left_and_ends_no_run() {
     let place = Place::new();
     let model = model(CONTENT);
-    let PartNames::Private(mine) = PartNames::private() else { unreachable!() };
+    let PartNames::PerProcess(mine) = PartNames::per_process() else { unreachable!() };
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     let dead = mine.replace(&format!("-{}-", std::process::id()), &format!("-{}-", child.id()));
@@ -505,7 +506,7 @@ fn fault_81_an_orphan_that_cannot_be_read_is_left_and_ends_no_run() {
     // Its journal cannot be read as a file.
     fs::remove_file(orphan.with_extension("journal")).unwrap();
     fs::create_dir(orphan.with_extension("journal")).unwrap();
-    let part = PartFile::resume(&place.destination, &model, &PartNames::private(), || true).unwrap();
+    let part = PartFile::resume(&place.destination, &model, &PartNames::per_process(), || true).unwrap();
     assert_eq!(part.held(), 0);
     assert!(orphan.exists(), "what was not adopted was removed");
 }
@@ -565,7 +566,7 @@ fn a_file_is_proven_whole_although_somebody_else_is_still_hashing_it() {
         let _ = part.write(half as u64, &bytes[half..]).unwrap();
         let _ = part.write(0, &bytes[..half]).unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| part.follow().unwrap());
+            scope.spawn(|| part.hash_ready().unwrap());
             while part.state().hasher.is_some() && part.state().hashed < part.size {
                 std::thread::yield_now();
             }
@@ -588,7 +589,7 @@ fn fault_82_a_part_that_is_proven_or_installed_cannot_be_written_any_more() {
     // It is the part's own inode that has the final name now.
     assert!(matches!(late.write(0, b"evil"), Err(StoreError::Sealed { .. })), "after the install");
     assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
-    assert!(place.destination.still_has(&installed).unwrap());
+    assert!(place.destination.is_in_place(&installed).unwrap());
 }
 
 #[test]
@@ -621,7 +622,7 @@ fn fault_70_a_part_whose_sync_failed_is_not_proven_noted_or_synced_again() {
     fs::remove_file(place.part(&model, "part")).unwrap();
     let is_the_sync = |error: &StoreError| matches!(error, StoreError::Io { doing: SYNCING, .. });
     assert!(is_the_sync(&part.checkpoint().unwrap_err()));
-    part.note().unwrap();
+    part.journal_written().unwrap();
     assert!(!place.part(&model, "journal").exists(), "a journal for nothing");
     assert!(is_the_sync(&part.reset().unwrap_err()));
     let error = part.verify().unwrap_err();
@@ -636,7 +637,7 @@ fn fault_74_a_directory_that_is_moved_away_is_noticed_before_a_marker_is_written
             let part = Arc::new(place.open(&model(CONTENT)));
             write(&part, 0..43, CONTENT);
             let installed = part.verify().unwrap().install().unwrap();
-            place.destination.confirm([&installed]).unwrap();
+            place.destination.verify_in_place([&installed]).unwrap();
             let (at, away) = (place.file("d"), place.file("away"));
             match kind {
                 "moved" => fs::rename(&at, &away).unwrap(),
@@ -661,9 +662,9 @@ fn fault_74_a_directory_that_is_moved_away_is_noticed_before_a_marker_is_written
                     fs::create_dir_all(&at).unwrap();
                 }
             }
-            let error = place.destination.confirm([&installed]).unwrap_err();
+            let error = place.destination.verify_in_place([&installed]).unwrap_err();
             assert!(matches!(error, StoreError::Moved { .. }), "{walk:?}, {kind}: {error}");
-            assert!(!place.destination.still_has(&installed).unwrap(), "{walk:?}, {kind}");
+            assert!(!place.destination.is_in_place(&installed).unwrap(), "{walk:?}, {kind}");
             fs::remove_dir_all(place.directory.path().with_extension("away")).ok();
         }
     }
@@ -679,6 +680,6 @@ fn what_looks_like_another_file_counts_if_it_has_the_same_bytes() {
     fs::rename(place.file("d/x"), place.file("d/y")).unwrap();
     fs::copy(place.file("d/y"), place.file("d/x")).unwrap();
     super::super::install::fix_metadata(&File::open(place.file("d/x")).unwrap(), "x".into()).unwrap();
-    assert!(!place.destination.still_has(&installed).unwrap(), "not without reading it");
-    place.destination.confirm([&installed]).unwrap();
+    assert!(!place.destination.is_in_place(&installed).unwrap(), "not without reading it");
+    place.destination.verify_in_place([&installed]).unwrap();
 }

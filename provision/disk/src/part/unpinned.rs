@@ -20,7 +20,7 @@ impl PartFile {
     /// # Errors
     /// [`StoreError::Sealed`] where bytes are missing; nothing has changed then.
     pub fn name_by_own_digest(self: Arc<Self>, model: &Model) -> Result<Sha256, StoreError> {
-        self.follow()?;
+        self.hash_ready()?;
         self.checkpoint()?;
         let state = self.state_with_hasher();
         if state.hashed != self.size {
