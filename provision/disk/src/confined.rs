@@ -20,9 +20,9 @@ use rustix::io::{Errno, retry_on_intr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ResolveMode {
     /// The kernel, where it can.
-    Kernel,
+    Openat2,
     /// We do, name by name.
-    Names,
+    PerComponent,
 }
 
 /// How often the kernel is asked again that could not tell whether a rename was used to lead it out (EAGAIN).
@@ -36,14 +36,14 @@ static CANNOT: AtomicBool = AtomicBool::new(false);
 /// # Errors
 /// `NOENT` where a name is missing, `NOTDIR` or `LOOP` where one is no directory or a symlink, `XDEV` where the path
 /// would lead out.
-pub(super) fn open_directory(walk: ResolveMode, from: &File, path: &str) -> Result<File, Errno> {
-    if walk == ResolveMode::Kernel
+pub(super) fn open_directory(mode: ResolveMode, from: &File, path: &str) -> Result<File, Errno> {
+    if mode == ResolveMode::Openat2
         && !CANNOT.load(Ordering::Relaxed)
-        && let Some(opened) = ask_kernel(&CANNOT, || openat2(from, path))
+        && let Some(opened) = try_openat2(&CANNOT, || openat2(from, path))
     {
         return opened;
     }
-    by_names(from, path)
+    per_component(from, path)
 }
 
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -54,7 +54,7 @@ fn openat2(from: &File, path: &str) -> Result<File, Errno> {
 }
 
 /// What the kernel says; `None` where it cannot be relied on to say it.
-fn ask_kernel(cannot: &AtomicBool, ask: impl Fn() -> Result<File, Errno>) -> Option<Result<File, Errno>> {
+fn try_openat2(cannot: &AtomicBool, ask: impl Fn() -> Result<File, Errno>) -> Option<Result<File, Errno>> {
     for _ in 0..TRIES {
         match ask() {
             Err(Errno::AGAIN) => {}
@@ -69,14 +69,14 @@ fn ask_kernel(cannot: &AtomicBool, ask: impl Fn() -> Result<File, Errno>) -> Opt
     None
 }
 
-fn by_names(from: &File, path: &str) -> Result<File, Errno> {
+fn per_component(from: &File, path: &str) -> Result<File, Errno> {
     let mut names = path.split('/');
     let first = names.next().unwrap_or_default();
-    names.try_fold(by_name(from, first)?, |at, name| by_name(&at, name))
+    names.try_fold(open_component(from, first)?, |at, name| open_component(&at, name))
 }
 
 /// Opens the directory called `name`, which is one component, in `from`.
-fn by_name(from: &File, name: &str) -> Result<File, Errno> {
+fn open_component(from: &File, name: &str) -> Result<File, Errno> {
     match name {
         // An absolute path begins with an empty name.
         "" | ".." => Err(Errno::XDEV),
@@ -91,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    const WALKS: [ResolveMode; 2] = [ResolveMode::Kernel, ResolveMode::Names];
+    const MODES: [ResolveMode; 2] = [ResolveMode::Openat2, ResolveMode::PerComponent];
 
     struct Tree {
         root: tempfile::TempDir,
@@ -113,8 +113,8 @@ mod tests {
             self.root.path().join(path)
         }
 
-        fn open(&self, walk: ResolveMode, path: &str) -> Result<u64, Errno> {
-            open_directory(walk, &self.handle, path).map(|file| file.metadata().unwrap().ino())
+        fn open(&self, mode: ResolveMode, path: &str) -> Result<u64, Errno> {
+            open_directory(mode, &self.handle, path).map(|file| file.metadata().unwrap().ino())
         }
     }
 
@@ -122,12 +122,12 @@ mod tests {
     fn a_directory_is_opened_however_deep() {
         let tree = Tree::new();
         let inode = fs::metadata(tree.at("root/a/b/c")).unwrap().ino();
-        for walk in WALKS {
-            assert_eq!(tree.open(walk, "a/b/c"), Ok(inode), "{walk:?}");
-            assert_eq!(tree.open(walk, "a/b/none"), Err(Errno::NOENT), "{walk:?}");
-            assert_eq!(tree.open(walk, "a/none/c"), Err(Errno::NOENT), "{walk:?}");
-            assert_eq!(tree.open(walk, "a/file"), Err(Errno::NOTDIR), "{walk:?}");
-            assert_eq!(tree.open(walk, "a/file/c"), Err(Errno::NOTDIR), "{walk:?}");
+        for mode in MODES {
+            assert_eq!(tree.open(mode, "a/b/c"), Ok(inode), "{mode:?}");
+            assert_eq!(tree.open(mode, "a/b/none"), Err(Errno::NOENT), "{mode:?}");
+            assert_eq!(tree.open(mode, "a/none/c"), Err(Errno::NOENT), "{mode:?}");
+            assert_eq!(tree.open(mode, "a/file"), Err(Errno::NOTDIR), "{mode:?}");
+            assert_eq!(tree.open(mode, "a/file/c"), Err(Errno::NOTDIR), "{mode:?}");
         }
     }
 
@@ -142,11 +142,11 @@ mod tests {
             ("root", "/proc/self/root"),
         ] {
             symlink(target, tree.at("root").join(name)).unwrap();
-            for walk in WALKS {
+            for mode in MODES {
                 for path in [name.to_owned(), format!("{name}/c")] {
-                    let opened = tree.open(walk, &path);
+                    let opened = tree.open(mode, &path);
                     let refused = matches!(opened, Err(Errno::LOOP | Errno::NOTDIR));
-                    assert!(refused, "{walk:?} {path}: {opened:?}");
+                    assert!(refused, "{mode:?} {path}: {opened:?}");
                 }
             }
         }
@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn fault_56_a_path_that_climbs_is_refused() {
         let tree = Tree::new();
-        for walk in WALKS {
+        for mode in MODES {
             for path in ["..", "../outside", "a/../../outside", "/etc", "/"] {
-                assert_eq!(tree.open(walk, path), Err(Errno::XDEV), "{walk:?} {path}");
+                assert_eq!(tree.open(mode, path), Err(Errno::XDEV), "{mode:?} {path}");
             }
         }
     }
@@ -179,8 +179,8 @@ mod tests {
                 }
             });
             let leads_out =
-                |walk| (0..3000).any(|_| tree.open(walk, "a/b/c").is_ok_and(|inode| inode != own));
-            let led_out = WALKS.map(leads_out);
+                |mode| (0..3000).any(|_| tree.open(mode, "a/b/c").is_ok_and(|inode| inode != own));
+            let led_out = MODES.map(leads_out);
             done.store(true, Ordering::Relaxed);
             assert_eq!(led_out, [false; 2]);
         });
@@ -191,7 +191,7 @@ mod tests {
         let tree = Tree::new();
         for no in [Errno::NOSYS, Errno::PERM, Errno::TOOBIG] {
             let cannot = AtomicBool::new(false);
-            assert!(ask_kernel(&cannot, || Err(no)).is_none());
+            assert!(try_openat2(&cannot, || Err(no)).is_none());
             assert!(cannot.load(Ordering::Relaxed), "{no}");
         }
         let (cannot, asked) = (AtomicBool::new(false), std::cell::Cell::new(0));
@@ -199,11 +199,11 @@ mod tests {
             asked.set(asked.get() + 1);
             if asked.get() < free { Err(Errno::AGAIN) } else { Ok(tree.handle.try_clone().unwrap()) }
         };
-        assert!(matches!(ask_kernel(&cannot, || busy_until(3)), Some(Ok(_))));
+        assert!(matches!(try_openat2(&cannot, || busy_until(3)), Some(Ok(_))));
         asked.set(0);
-        assert!(ask_kernel(&cannot, || busy_until(100)).is_none(), "the names decide then");
+        assert!(try_openat2(&cannot, || busy_until(100)).is_none(), "the names decide then");
         assert_eq!(asked.get(), TRIES);
         assert!(!cannot.load(Ordering::Relaxed), "it is asked again the next time");
-        assert!(matches!(ask_kernel(&cannot, || Err(Errno::LOOP)), Some(Err(Errno::LOOP))));
+        assert!(matches!(try_openat2(&cannot, || Err(Errno::LOOP)), Some(Err(Errno::LOOP))));
     }
 }

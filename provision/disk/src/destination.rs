@@ -22,11 +22,11 @@ use provision_core::model_path::ModelPath;
 #[derive(Debug)]
 pub struct Destination {
     root: Arc<Directory>,
-    walk: ResolveMode,
+    mode: ResolveMode,
     /// Directories that were opened, by path below the root.
     opened: Mutex<HashMap<String, Arc<Directory>>>,
     /// For how long it is this process's, where another machine may take it.
-    tenure: Mutex<Option<Arc<LockLease>>>,
+    lease: Mutex<Option<Arc<LockLease>>>,
 }
 
 impl Destination {
@@ -38,20 +38,20 @@ impl Destination {
 
     /// Opens the directory; `None` where there is none.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
-        Self::open_to_walk(path, ResolveMode::Kernel)
+        Self::open_with(path, ResolveMode::Openat2)
     }
 
     /// As [`Destination::open`]; says who walks the paths below it.
-    pub(super) fn open_to_walk(path: &Utf8Path, walk: ResolveMode) -> Result<Option<Self>, StoreError> {
+    pub(super) fn open_with(path: &Utf8Path, mode: ResolveMode) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
             Ok(handle) => {
                 let root = Directory::new(handle.into(), path.to_owned());
                 Ok(Some(Self {
                     root: Arc::new(root),
-                    walk,
+                    mode,
                     opened: Mutex::default(),
-                    tenure: Mutex::default(),
+                    lease: Mutex::default(),
                 }))
             }
             Err(Errno::NOENT) => Ok(None),
@@ -66,12 +66,12 @@ impl Destination {
     }
 
     /// Says by which lock this process works here.
-    pub(super) fn hold(&self, tenure: Option<Arc<LockLease>>) {
-        *self.tenure.lock().unwrap_or_else(PoisonError::into_inner) = tenure;
+    pub(super) fn set_lease(&self, lease: Option<Arc<LockLease>>) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
     }
 
-    pub(super) fn held(&self) -> Option<Arc<LockLease>> {
-        self.tenure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn lease(&self) -> Option<Arc<LockLease>> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The directory that `path`'s file lies in; `None` where it is missing and not to be made.
@@ -96,7 +96,7 @@ impl Destination {
 
     /// Opens the directory at `path`, whatever was opened there before.
     pub(super) fn open_directory(&self, path: &str, make: bool) -> Result<Option<Directory>, StoreError> {
-        match confined::open_directory(self.walk, self.root.handle(), path) {
+        match confined::open_directory(self.mode, self.root.handle(), path) {
             Ok(handle) => return Ok(Some(Directory::new(handle, self.root.path().join(path)))),
             Err(Errno::NOENT) if !make => return Ok(None),
             // Name by name: what is missing is made, and what is in the way can be named.
@@ -115,11 +115,11 @@ impl Destination {
     /// Whether the destination's own path still leads to it.
     pub(super) fn root_is_in_place(&self) -> Result<bool, StoreError> {
         let at = |doing| StoreError::at::<Errno>(doing, self.root.path());
-        let held = rustix::fs::fstat(self.root.handle()).map_err(at("looking at it"))?;
+        let held = rustix::fs::fstat(self.root.handle()).map_err(at("reading its metadata"))?;
         match rustix::fs::stat(self.root.path().as_std_path()) {
             Ok(named) => Ok(FileId::of(&named) == FileId::of(&held)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
-            Err(error) => Err(at("looking at it")(error)),
+            Err(error) => Err(at("reading its metadata")(error)),
         }
     }
 
@@ -147,7 +147,7 @@ impl Destination {
                 Ok(Some((Stamp::of(&stat), (stat.st_ctime, stat.st_ctime_nsec as u32))))
             }
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(error) => Err(StoreError::of("looking at it", target, error)),
+            Err(error) => Err(StoreError::of("reading its metadata", target, error)),
         }
     }
 

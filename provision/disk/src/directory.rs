@@ -101,7 +101,7 @@ pub(super) fn make_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Resu
         Err(Errno::NOTDIR) => {
             return Err(StoreError::NotADirectory { path: path.to_owned(), what: "below a file" });
         }
-        Err(error) => return Err(StoreError::of("making the directory", path, error)),
+        Err(error) => return Err(StoreError::of("creating the directory", path, error)),
     }
     // By handle: the name may be a symlink by now. The umask may have taken the right to open it, but not to point at
     // it; then its mode is set through the handle's name in /proc, which leads to nothing else.
@@ -159,7 +159,7 @@ impl Directory {
     pub(super) fn subdirectory(&self, name: &str, make: bool) -> Result<Option<Self>, StoreError> {
         let path = self.path.join(name);
         loop {
-            match confined::open_directory(ResolveMode::Names, &self.handle, name) {
+            match confined::open_directory(ResolveMode::PerComponent, &self.handle, name) {
                 Ok(handle) => return Ok(Some(Self::new(handle, path))),
                 Err(Errno::NOENT) if !make => return Ok(None),
                 Err(Errno::NOENT) => {
@@ -192,7 +192,7 @@ impl Directory {
                 FileType::Unknown => Found::Other("of an unknown kind"),
             }),
             Err(Errno::NOENT) => Ok(Found::Nothing),
-            Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
+            Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
         }
     }
 
@@ -201,7 +201,7 @@ impl Directory {
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileId::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
+            Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
         }
     }
 
@@ -215,7 +215,7 @@ impl Directory {
                 names: stat.st_nlink,
             })),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
+            Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
         }
     }
 
@@ -227,7 +227,7 @@ impl Directory {
             last_modification: time(rustix::fs::UTIME_OMIT),
         };
         retry_on_intr(|| rustix::fs::utimensat(&self.handle, name, &times, AtFlags::SYMLINK_NOFOLLOW))
-            .map_err(StoreError::at("setting its time", &self.path.join(name)))
+            .map_err(StoreError::at("setting its modification time", &self.path.join(name)))
     }
 
     /// Opens a regular file for reading; `None` where there is none.
@@ -241,7 +241,7 @@ impl Directory {
             Err(Errno::LOOP) => return Err(StoreError::NotAFile { path, what: "a symlink" }),
             Err(error) => return Err(StoreError::of("opening it", &path, error)),
         };
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
+        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StoreError::NotAFile { path, what: "something else" });
         }
@@ -332,7 +332,7 @@ impl Directory {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
         let file = retry_on_intr(|| rustix::fs::openat(&self.handle, temporary, flags, mode));
-        let file = File::from(file.map_err(StoreError::at("making it", path))?);
+        let file = File::from(file.map_err(StoreError::at("creating it", path))?);
         file.write_all_at(bytes, 0).map_err(|error| StoreError::of_volume("writing it", path, error))?;
         retry_on_intr(|| rustix::fs::fchmod(&file, mode))
             .map_err(StoreError::at("setting its mode", path))?;
@@ -359,7 +359,7 @@ impl Directory {
 
     pub(super) fn free_space(&self) -> Result<u64, StoreError> {
         let stat = rustix::fs::fstatvfs(&self.handle)
-            .map_err(StoreError::at("asking for its free space", &self.path))?;
+            .map_err(StoreError::at("reading its free space", &self.path))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }

@@ -39,7 +39,7 @@ impl Destination {
 
     /// Whether `file` is where it is said to be, looked at anew.
     pub fn is_in_place(&self, file: &Installed) -> Result<bool, StoreError> {
-        Ok(self.root_is_in_place()? && Looking::new(self).at(file)? == Look::Same)
+        Ok(self.root_is_in_place()? && PathChecker::new(self).check(file)? == PathCheck::SameFile)
     }
 
     /// Makes sure that all of `files` are where they are said to be, and their names durable.
@@ -53,39 +53,39 @@ impl Destination {
         if !self.root_is_in_place()? {
             return Err(StoreError::Moved { path: self.root().path().to_owned() });
         }
-        let mut looking = Looking::new(self);
+        let mut checker = PathChecker::new(self);
         for file in files {
-            let is_there = match looking.at(file)? {
-                Look::Same => true,
-                Look::LooksAlike => looking.prove(file)?,
-                Look::Gone => false,
+            let is_there = match checker.check(file)? {
+                PathCheck::SameFile => true,
+                PathCheck::SameStat => checker.verify(file)?,
+                PathCheck::Missing => false,
             };
             if !is_there {
                 return Err(StoreError::Moved { path: self.root().path().join(file.path.as_str()) });
             }
         }
-        looking.sync()
+        checker.sync()
     }
 }
 
 /// What is at a file's path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
+enum PathCheck {
     /// The file.
-    Same,
+    SameFile,
     /// A file of its size and mtime, which may be another.
-    LooksAlike,
+    SameStat,
     /// Something else, or nothing.
-    Gone,
+    Missing,
 }
 
 /// A look at many files, by directory.
-struct Looking<'a> {
+struct PathChecker<'a> {
     destination: &'a Destination,
     directories: HashMap<String, Option<Directory>>,
 }
 
-impl<'a> Looking<'a> {
+impl<'a> PathChecker<'a> {
     fn new(destination: &'a Destination) -> Self {
         Self { destination, directories: HashMap::new() }
     }
@@ -107,32 +107,32 @@ impl<'a> Looking<'a> {
         Ok(self.directories.get(parent).and_then(Option::as_ref))
     }
 
-    fn at(&mut self, file: &Installed) -> Result<Look, StoreError> {
-        let Some(directory) = self.directory(&file.path)? else { return Ok(Look::Gone) };
+    fn check(&mut self, file: &Installed) -> Result<PathCheck, StoreError> {
+        let Some(directory) = self.directory(&file.path)? else { return Ok(PathCheck::Missing) };
         let name = file.path.file_name();
         let found = match &file.link {
             None => rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW),
             Some(target) if directory.read_link(name)?.as_deref() == Some(target.as_str()) => {
                 rustix::fs::stat(target.as_std_path())
             }
-            Some(_) => return Ok(Look::Gone),
+            Some(_) => return Ok(PathCheck::Missing),
         };
         match found {
             Ok(stat) => {
                 let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
                 if !is_file || Stamp::of(&stat) != file.stamp {
-                    return Ok(Look::Gone);
+                    return Ok(PathCheck::Missing);
                 }
                 let is_same = file.identity.is_none_or(|known| known == FileId::of(&stat));
-                Ok(if is_same { Look::Same } else { Look::LooksAlike })
+                Ok(if is_same { PathCheck::SameFile } else { PathCheck::SameStat })
             }
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Look::Gone),
-            Err(error) => Err(StoreError::of("looking at it", &directory.path().join(name), error)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(PathCheck::Missing),
+            Err(error) => Err(StoreError::of("checker at it", &directory.path().join(name), error)),
         }
     }
 
     /// Whether what looks like the file has its bytes; if so, they are made durable.
-    fn prove(&mut self, file: &Installed) -> Result<bool, StoreError> {
+    fn verify(&mut self, file: &Installed) -> Result<bool, StoreError> {
         let destination = self.destination;
         let Some(directory) = self.directory(&file.path)? else { return Ok(false) };
         let opened = match &file.link {

@@ -55,21 +55,21 @@ impl Verified {
         let (model, size, sha256) = self.part.model();
         let (file, directory, names) = self.part.parts();
         let path = self.part.path();
-        self.part.check_tenure()?;
-        fix_metadata(file, &path)?;
+        self.part.check_lease()?;
+        normalize_metadata(file, &path)?;
         if let Err(error) = retry_on_intr(|| rustix::fs::fsync(file)) {
             // The kernel may have dropped the pages: this part is not to be believed, now or later.
             let _ = self.part.remove();
             return Err(StoreError::of_volume("syncing it", &path, error));
         }
-        let held = rustix::fs::fstat(file).map_err(StoreError::at("looking at it", &path))?;
+        let held = rustix::fs::fstat(file).map_err(StoreError::at("reading its metadata", &path))?;
         let (identity, looks) = (FileId::of(&held), FileStat::of(&held));
         let is_named = FileStat::at(directory, &names.part).is_ok_and(|FileStat(named, _)| named == identity);
         if !is_named || held.st_size as u64 != size {
             return Err(StoreError::PartReplaced { path });
         }
-        self.part.check_tenure()?;
-        give_name(directory, &names.part, model.file_name(), &ExpectedFile::File(looks))?;
+        self.part.check_lease()?;
+        rename_durably(directory, &names.part, model.file_name(), &ExpectedFile::File(looks))?;
         directory.remove(&names.journal)?;
         let stamp = Stamp { size, mtime: (INSTALLED_MTIME, 0) };
         Ok(Installed { path: model.clone(), stamp, sha256, identity: Some(identity), link: None })
@@ -124,7 +124,7 @@ impl ExpectedFile {
 /// Renames what is under `from` to its final name, durably. Where the directory cannot be synced, the name is taken back,
 /// unless it took the place of an older file: that is gone, and this one is better than none. It is taken back in any case
 /// where what was under `from` turns out to be something else.
-pub(super) fn give_name(
+pub(super) fn rename_durably(
     directory: &Directory,
     from: &str,
     name: &str,
@@ -134,22 +134,22 @@ pub(super) fn give_name(
     let replaced = check_replaceable(directory, name)?;
     let moved = directory.identity(from)?;
     #[cfg(test)]
-    interruption::happen();
+    failpoint::hit();
     retry_on_intr(|| rustix::fs::renameat(directory.handle(), from, directory.handle(), name)).map_err(
         |error| {
             StoreError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
         },
     )?;
     #[cfg(test)]
-    interruption::happen();
+    failpoint::hit();
     if !right.is_under(directory, name) {
-        take_back(directory, name, from, moved);
+        undo_rename(directory, name, from, moved);
         let _ = directory.sync();
         return Err(StoreError::PartReplaced { path: directory.path().join(from) });
     }
     let Err(error) = retry_on_intr(|| rustix::fs::fsync(directory.handle())) else { return Ok(()) };
     if !replaced && FileStat::at(directory, name) == Ok(right.looks()) {
-        take_back(directory, name, from, moved);
+        undo_rename(directory, name, from, moved);
     }
     Err(match StoreError::of_volume("syncing its directory", &path, error) {
         refused @ StoreError::Unsuitable { .. } => refused,
@@ -161,7 +161,7 @@ pub(super) fn give_name(
 /// else's by now, the file loses its name. `moved` is what was under `from` right before the rename. Another file there came
 /// between that look and the rename, and has not been proven by anybody; or a run has given it the final name since, and
 /// then it has the time of an installed file.
-fn take_back(directory: &Directory, name: &str, from: &str, moved: Option<FileId>) {
+fn undo_rename(directory: &Directory, name: &str, from: &str, moved: Option<FileId>) {
     let is_it = || {
         FileStat::at(directory, name)
             .is_ok_and(|FileStat(found, like)| Some(found) == moved || like.mtime != (INSTALLED_MTIME, 0))
@@ -188,12 +188,12 @@ fn take_back(directory: &Directory, name: &str, from: &str, moved: Option<FileId
 }
 
 /// The mode and mtime of every installed file: the same bytes make the same image layer only if these are the same.
-pub(super) fn fix_metadata(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
+pub(super) fn normalize_metadata(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
     let fixed = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
     retry_on_intr(|| rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)))
         .map_err(StoreError::at("setting its mode", path))?;
     retry_on_intr(|| rustix::fs::futimens(file, &Timestamps { last_access: fixed, last_modification: fixed }))
-        .map_err(StoreError::at("setting its time", path))
+        .map_err(StoreError::at("setting its modification time", path))
 }
 
 /// A regular file may be replaced, and a symlink that is known to be ours; anything else is somebody's, and stays.
@@ -211,7 +211,7 @@ fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreErr
 
 /// What tests do between the last look at a file and the rename, and between the rename and the look after it.
 #[cfg(test)]
-pub(super) mod interruption {
+pub(super) mod failpoint {
     use std::cell::RefCell;
     use std::collections::VecDeque;
 
@@ -220,11 +220,11 @@ pub(super) mod interruption {
     }
 
     /// Has this happen before the next rename of this thread; planned a second time, after it.
-    pub(crate) fn plan(work: impl FnOnce() + 'static) {
+    pub(crate) fn set(work: impl FnOnce() + 'static) {
         WORK.with_borrow_mut(|planned| planned.push_back(Box::new(work)));
     }
 
-    pub(super) fn happen() {
+    pub(super) fn hit() {
         if let Some(work) = WORK.with_borrow_mut(VecDeque::pop_front) {
             work();
         }

@@ -128,6 +128,6 @@ fn fix(directory: &Directory) -> Result<(), StoreError> {
     retry_on_intr(|| {
         rustix::fs::futimens(directory.handle(), &Timestamps { last_access: fixed, last_modification: fixed })
     })
-    .map_err(StoreError::at("setting the directory's time", directory.path()))?;
+    .map_err(StoreError::at("setting the directory's modification time", directory.path()))?;
     directory.sync()
 }

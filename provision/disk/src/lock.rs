@@ -22,7 +22,7 @@
 //!
 //! Only what was seen counts as silence: while the server answers nobody, nobody dies. That costs twelve seconds after a run
 //! that was killed on another machine, and nothing else. A holder that stood still for longer and goes on finds that out
-//! (`tenure`), and writes no more.
+//! (`lease`), and writes no more.
 //!
 //! What it does not keep out: two machines that remove a dead one's file within the same few milliseconds, for the two
 //! seconds until the one whose file that was notices; and volumes on which a touch does nothing or is seen later than that
@@ -75,7 +75,7 @@ pub struct DestinationLock {
     file: Arc<File>,
     directory: Arc<Directory>,
     exclusive: bool,
-    pulse: Option<Heartbeat>,
+    heartbeat: Option<Heartbeat>,
 }
 
 /// What an attempt to get the lock found.
@@ -190,7 +190,7 @@ impl LockAttempt {
         let path = directory.path().join(NAME);
         let open =
             |more| lease::open(&directory, more).map_err(|error| StoreError::of("opening it", &path, error));
-        let looking = |error| StoreError::of("looking at it", &path, error);
+        let looking = |error| StoreError::of("reading its metadata", &path, error);
         // In containers every process has the same small number: the host's name tells them apart.
         let host = rustix::system::uname();
         let process = rustix::process::getpid().as_raw_nonzero();
@@ -227,9 +227,9 @@ impl LockAttempt {
             }
             Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {
                 self.watch = None;
-                destination.hold(None);
+                destination.set_lease(None);
                 let file = Arc::new(file);
-                let lock = DestinationLock { file, directory, exclusive: false, pulse: None };
+                let lock = DestinationLock { file, directory, exclusive: false, heartbeat: None };
                 return Ok(Some(Acquire::Acquired(lock)));
             }
             Err(error) => return Err(StoreError::of("locking it", &path, error)),
@@ -260,11 +260,11 @@ impl LockAttempt {
             say(&file)?;
         }
         let file = Arc::new(file);
-        let tenure = (exclusive && volume.spans_machines)
+        let lease = (exclusive && volume.spans_machines)
             .then(|| Arc::new(LockLease::new(file.clone(), directory.clone())));
-        destination.hold(tenure.clone());
-        let pulse = tenure.and_then(Heartbeat::of);
-        Ok(Some(Acquire::Acquired(DestinationLock { file, directory, exclusive, pulse })))
+        destination.set_lease(lease.clone());
+        let heartbeat = lease.and_then(Heartbeat::of);
+        Ok(Some(Acquire::Acquired(DestinationLock { file, directory, exclusive, heartbeat })))
     }
 
     /// Whether the holder has been seen to live not long ago. At first everybody has.
@@ -305,7 +305,7 @@ impl DestinationLock {
 
 impl Drop for DestinationLock {
     fn drop(&mut self) {
-        self.pulse.take();
+        self.heartbeat.take();
         // Another machine that took this holder for dead has its own there. Where locks do nothing, nobody goes by the file.
         if !self.exclusive || is_named(&self.file, &self.directory) == Ok(true) {
             // Failing to remove it is harmless: the next holder uses it again.
@@ -446,15 +446,15 @@ mod tests {
         model.path = "y".parse().unwrap();
         let half = open(&model);
         half.write(0, b"ab").unwrap();
-        let tenure = place.destination.held().unwrap();
+        let lease = place.destination.lease().unwrap();
         // However long nothing of it ran: nobody has taken over.
-        tenure.stand_still();
+        lease.expire_for_test();
         half.write(2, b"c").unwrap();
         let verified = whole.verify().unwrap();
 
         std::fs::remove_file(place.directory.path().join(NAME)).unwrap();
         place.left_by_a_dead_holder();
-        tenure.stand_still();
+        lease.expire_for_test();
         let refused = [
             half.write(3, b"d").map(drop),
             half.journal_written(),

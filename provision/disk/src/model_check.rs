@@ -4,7 +4,7 @@
 //! # What is real here, and what is a model
 //! - [`search`] walks a *model*: [`disk`] is a disk in memory with a page cache, and [`process`] does, one system call at
 //!   a time, what `fetch`, `PartFile` and `Verified` do. In it the real [`Schedule`](provision_core::schedule::Schedule) hands out
-//!   the claims, the real `journal` writes and reads the records, the real `Pieces` join them, the real SHA-256 decides.
+//!   the claims, the real `journal` writes and reads the records, the real `CrcRanges` join them, the real SHA-256 decides.
 //!   The order of the calls around them is written down a second time: it is checked, not proven to be the program's.
 //! - [`real`] has the real [`PartFile`](crate::PartFile) in a real directory, so that the order is the program's own, for
 //!   fewer schedules: two owners, one fault, stopped between calls of `PartFile` and not within them. What a kill does at

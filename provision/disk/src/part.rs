@@ -5,19 +5,19 @@
 //! the journal, and the hash of the contiguous prefix.
 //!
 //! # The hash follows
-//! The contiguous prefix is hashed while the rest is still on its way: see `lease`.
+//! The contiguous prefix is hashed while the rest is still on its way: see `guard`.
 //!
 //! # Ownership
 //! An exclusive `flock` on the part, held for life, and taken on a file that still has its name: a slow process
 //! that wakes up after another has installed holds a lock on nothing. What is installed is the part's own inode, so
 //! nobody may be able to write to it any more: other processes cannot, since the lock is kept until the handle is
-//! closed, or their parts have other names; the threads of this one cannot, since a proven part is sealed.
+//! closed, or their parts have other names; the threads of this one cannot, since a resumed part is sealed.
 //!
 //! Where the destination's lock may be taken by another machine, whoever changes part or journal asks first whether that has
-//! happened (`tenure`).
+//! happened (`guard`).
 //!
 //! # A sync that failed
-//! The kernel says once that it lost pages, and may call them clean then. So the part is given up where that
+//! The kernel says once that it sync_error pages, and may call them clean then. So the part is given up where that
 //! happens: its journal goes, then its name, and whoever still holds it is told the same failure.
 
 mod copy;
@@ -38,12 +38,12 @@ use rustix::io::{Errno, retry_on_intr};
 
 pub use copy::{CopyError, CopyMethod, install_copy};
 pub use hasher::HasherGuard;
-pub(super) use names::Names;
+pub(super) use names::FileNames;
 pub use names::PartNames;
-use records::{JOURNAL_BYTES, Records};
-use resume::{ResumeState, open_exclusively, prove};
+use records::{JOURNAL_BYTES, JournalFile};
+use resume::{ResumeState, open_locked, verify_journal};
 
-use crate::crc_ranges::{Pieces, checksum};
+use crate::crc_ranges::{CrcRanges, checksum};
 use crate::install::Verified;
 use crate::lock::lease::LockLease;
 use crate::{Destination, Directory, FileId, StoreError};
@@ -72,18 +72,18 @@ pub struct Written {
 pub struct PartFile {
     file: File,
     directory: Arc<Directory>,
-    tenure: Option<Arc<LockLease>>,
-    names: Names,
+    lease: Option<Arc<LockLease>>,
+    names: FileNames,
     model: ModelPath,
     size: u64,
     sha256: Sha256,
     state: Mutex<State>,
     /// Told when the hasher comes home.
-    home: Condvar,
+    hasher_returned: Condvar,
     /// Held for the whole of a checkpoint, so that there is one at a time. Taken before `journal`.
     syncing: Mutex<()>,
     /// Taken before `state`.
-    journal: Mutex<Records>,
+    journal: Mutex<JournalFile>,
     /// True once nothing may be written any more. Read for the whole of a write. Taken before `syncing`.
     sealed: RwLock<bool>,
 }
@@ -92,10 +92,10 @@ pub struct PartFile {
 struct State {
     written: RangeSet,
     /// Written and not in the journal.
-    fresh: Pieces,
-    fresh_bytes: u64,
+    unjournaled: CrcRanges,
+    unjournaled_bytes: u64,
     /// In the journal as written, not as durable.
-    noted: Pieces,
+    journaled: CrcRanges,
     /// At home, or with whoever hashes.
     hasher: Option<Hasher>,
     /// How many bytes from the start the hasher has taken.
@@ -104,7 +104,7 @@ struct State {
     generation: u64,
     sealed: bool,
     /// What a sync failed with.
-    lost: Option<Errno>,
+    sync_error: Option<Errno>,
 }
 
 impl State {
@@ -121,60 +121,60 @@ impl State {
 
 impl PartFile {
     /// Opens the part of `model`, making it if there is none, and proves what its journal claims by reading it.
-    /// `go_on` is asked before each block.
+    /// `keep_going` is asked before each block.
     pub fn open(
         destination: &Destination,
         model: &Model,
-        naming: &PartNames,
-        go_on: impl FnMut() -> bool,
+        part_names: &PartNames,
+        keep_going: impl FnMut() -> bool,
     ) -> Result<Self, StoreError> {
-        let directory = destination
-            .parent(&model.path, true)?
-            .ok_or_else(|| StoreError::of("making the directory", destination.root().path(), Errno::NOENT))?;
-        let names = Names::new(model, naming);
-        let file = open_exclusively(&directory, &names.part)?;
+        let directory = destination.parent(&model.path, true)?.ok_or_else(|| {
+            StoreError::of("creating the directory", destination.root().path(), Errno::NOENT)
+        })?;
+        let names = FileNames::new(model, part_names);
+        let file = open_locked(&directory, &names.part)?;
         let path = directory.path().join(&names.part);
-        let length = file.metadata().map_err(StoreError::at("looking at it", &path))?.len();
+        let length = file.metadata().map_err(StoreError::at("reading its metadata", &path))?.len();
         if length > model.size {
-            file.set_len(model.size).map_err(|error| StoreError::of_volume("cutting it", &path, error))?;
+            file.set_len(model.size).map_err(|error| StoreError::of_volume("truncating it", &path, error))?;
         }
-        let proven = if length == 0 {
+        let resumed = if length == 0 {
             ResumeState::default()
         } else {
-            prove(&file, &directory, &names, model, go_on)?
+            verify_journal(&file, &directory, &names, model, keep_going)?
         };
         let part = Self {
             file,
             directory,
-            tenure: destination.held(),
+            lease: destination.lease(),
             names,
             model: model.path.clone(),
             size: model.size,
             sha256: model.sha256,
             state: Mutex::new(State {
-                written: proven.written,
-                fresh: Pieces::default(),
-                fresh_bytes: 0,
-                noted: Pieces::default(),
-                hasher: Some(proven.hasher),
-                hashed: proven.hashed,
+                written: resumed.written,
+                unjournaled: CrcRanges::default(),
+                unjournaled_bytes: 0,
+                journaled: CrcRanges::default(),
+                hasher: Some(resumed.hasher),
+                hashed: resumed.hashed,
                 generation: 0,
                 sealed: false,
-                lost: None,
+                sync_error: None,
             }),
-            home: Condvar::new(),
+            hasher_returned: Condvar::new(),
             syncing: Mutex::new(()),
             journal: Mutex::default(),
             sealed: RwLock::new(false),
         };
-        if proven.pieces.is_empty() {
+        if resumed.ranges.is_empty() {
             part.directory.remove(&part.names.temporary)?;
             part.directory.remove(&part.names.journal)?;
         } else {
             // What is false, torn or overtaken must not be read again next time.
             part.sync_data()?;
             let mut journal = part.journal.lock().unwrap_or_else(PoisonError::into_inner);
-            for (range, crc) in proven.pieces {
+            for (range, crc) in resumed.ranges {
                 journal.durable.insert(range, crc32fast::Hasher::new_with_initial_len(crc, range.len()));
             }
             part.rewrite(&mut journal)?;
@@ -188,33 +188,33 @@ impl PartFile {
     pub fn resume(
         destination: &Destination,
         model: &Model,
-        naming: &PartNames,
-        mut go_on: impl FnMut() -> bool,
+        part_names: &PartNames,
+        mut keep_going: impl FnMut() -> bool,
     ) -> Result<Self, StoreError> {
-        let part = Self::open(destination, model, naming, &mut go_on)?;
-        if *naming != PartNames::Shared {
-            part.adopt_orphans(model, go_on)?;
+        let part = Self::open(destination, model, part_names, &mut keep_going)?;
+        if *part_names != PartNames::Shared {
+            part.adopt_orphans(model, keep_going)?;
         }
         Ok(part)
     }
 
-    /// What the part of `model` holds, proven by reading it, without changing anything: for a plan that is only
+    /// What the part of `model` holds, resumed by reading it, without changing anything: for a plan that is only
     /// shown. Zero where there is none.
     pub fn resumable_bytes(
         destination: &Destination,
         model: &Model,
-        go_on: impl FnMut() -> bool,
+        keep_going: impl FnMut() -> bool,
     ) -> Result<u64, StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
-        let names = Names::new(model, &PartNames::Shared);
+        let names = FileNames::new(model, &PartNames::Shared);
         let Some((file, _)) = directory.open_file(&names.part)? else { return Ok(0) };
-        Ok(prove(&file, &directory, &names, model, go_on)?.written.len())
+        Ok(verify_journal(&file, &directory, &names, model, keep_going)?.written.len())
     }
 
     /// What the journal of `model` claims, unproven: for a quick look.
     pub fn journaled_bytes(destination: &Destination, model: &Model) -> Result<u64, StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
-        let names = Names::new(model, &PartNames::Shared);
+        let names = FileNames::new(model, &PartNames::Shared);
         if directory.find(&names.part)? == crate::Found::Nothing {
             return Ok(0);
         }
@@ -225,7 +225,7 @@ impl PartFile {
     /// Removes the part of `model`, if there is one and nobody has it.
     pub fn discard(destination: &Destination, model: &Model) -> Result<(), StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
-        let names = Names::new(model, &PartNames::Shared);
+        let names = FileNames::new(model, &PartNames::Shared);
         directory.remove(&names.temporary)?;
         directory.remove(&names.journal)?;
         directory.remove(&names.part)?;
@@ -256,7 +256,7 @@ impl PartFile {
 
     /// Bytes written that no record of the journal names.
     pub fn unjournaled(&self) -> u64 {
-        self.state().fresh_bytes
+        self.state().unjournaled_bytes
     }
 
     /// How many bytes are in the file from the first on that no hash has taken.
@@ -280,7 +280,7 @@ impl PartFile {
     /// Writes `bytes` at `at`. Nobody may have written there before: the schedule hands out every byte once.
     ///
     /// # Errors
-    /// [`StoreError::Sealed`] where the part has been proven or removed, [`StoreError::TakenOver`] where it is another run's
+    /// [`StoreError::Sealed`] where the part has been resumed or removed, [`StoreError::TakenOver`] where it is another run's
     /// by now: nothing is written then.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<Written, StoreError> {
         debug_assert!(at + bytes.len() as u64 <= self.size, "the schedule hands out nothing past the end");
@@ -288,28 +288,28 @@ impl PartFile {
         if *sealed {
             return Err(StoreError::Sealed { path: self.path() });
         }
-        self.check_tenure()?;
+        self.check_lease()?;
         self.file.write_all_at(bytes, at).map_err(|error| self.error("writing it", error))?;
-        Ok(self.record(at, bytes))
+        Ok(self.track_write(at, bytes))
     }
 
     /// Keeps the books for `bytes`, which are in the file at `at`.
-    fn record(&self, at: u64, bytes: &[u8]) -> Written {
+    fn track_write(&self, at: u64, bytes: &[u8]) -> Written {
         let len = bytes.len() as u64;
         let crc = checksum(bytes);
         let range = ByteRange::new(at, at + len);
         let mut state = self.state();
         debug_assert!(!state.sealed, "a sealed part is not written");
         state.written.insert(range);
-        state.fresh.insert(range, crc);
-        state.fresh_bytes += len;
+        state.unjournaled.insert(range, crc);
+        state.unjournaled_bytes += len;
         Written { hashed: state.hashed, ready: state.ready(), generation: state.generation }
     }
 
     /// Hashes `bytes`, which have just been written at `at`, and whatever follows them.
     fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        if let Some(mut lease) = self.take_hasher().filter(|lease| lease.at() == at) {
-            lease.update(bytes);
+        if let Some(mut guard) = self.take_hasher().filter(|guard| guard.at() == at) {
+            guard.update(bytes);
         }
         self.hash_ready()
     }
@@ -317,29 +317,29 @@ impl PartFile {
     /// Makes what has been written durable and then says so in the journal. Returns how many bytes that were.
     pub fn checkpoint(&self) -> Result<u64, StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check_tenure()?;
-        let pieces = {
+        self.check_lease()?;
+        let ranges = {
             let mut state = self.state();
             if state.sealed {
                 return Ok(0);
             }
-            if let Some(lost) = state.lost {
+            if let Some(sync_error) = state.sync_error {
                 drop(state);
-                return Err(self.error(SYNCING, lost));
+                return Err(self.error(SYNCING, sync_error));
             }
-            state.fresh_bytes = 0;
-            let mut pieces = std::mem::take(&mut state.noted);
-            pieces.append(std::mem::take(&mut state.fresh));
-            pieces
+            state.unjournaled_bytes = 0;
+            let mut ranges = std::mem::take(&mut state.journaled);
+            ranges.append(std::mem::take(&mut state.unjournaled));
+            ranges
         };
-        if pieces.is_empty() {
+        if ranges.is_empty() {
             return Ok(0);
         }
         self.sync_data()?;
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = journal::records(Reach::Durable, pieces.iter());
-        let len = pieces.len();
-        journal.durable.append(pieces);
+        let text = journal::records(Reach::Durable, ranges.iter());
+        let len = ranges.len();
+        journal.durable.append(ranges);
         if journal.bytes + text.len() as u64 > JOURNAL_BYTES {
             self.rewrite(&mut journal)?;
             return Ok(len);
@@ -360,8 +360,8 @@ impl PartFile {
         let Err(error) = retry_on_intr(|| rustix::fs::fdatasync(&self.file)) else { return Ok(()) };
         // The kernel may have dropped the pages and will not say so twice: none of this part can be believed.
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        self.state().lost = Some(error);
-        self.check_tenure()?;
+        self.state().sync_error = Some(error);
+        self.check_lease()?;
         let _ = self.directory.remove(&self.names.journal);
         let _ = self.directory.remove(&self.names.part);
         drop(journal);
@@ -372,27 +372,28 @@ impl PartFile {
     pub fn reset(&self) -> Result<(), StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check_not_lost()?;
-        self.check_tenure()?;
-        let held = rustix::fs::fstat(&self.file).map_err(StoreError::at("looking at it", &self.path()))?;
+        self.check_sync_error()?;
+        self.check_lease()?;
+        let held =
+            rustix::fs::fstat(&self.file).map_err(StoreError::at("reading its metadata", &self.path()))?;
         if self.directory.identity(&self.names.part)? != Some(FileId::of(&held)) {
             // Another may have installed it while this process stood still: then it is a file that is in use.
             return Err(StoreError::PartReplaced { path: self.path() });
         }
-        *journal = Records::default();
+        *journal = JournalFile::default();
         self.directory.remove(&self.names.journal)?;
-        self.file.set_len(0).map_err(|error| self.error("emptying it", error))?;
+        self.file.set_len(0).map_err(|error| self.error("truncating it", error))?;
         let mut state = self.state_with_hasher();
         *state = State {
             written: RangeSet::new(),
-            fresh: Pieces::default(),
-            fresh_bytes: 0,
-            noted: Pieces::default(),
+            unjournaled: CrcRanges::default(),
+            unjournaled_bytes: 0,
+            journaled: CrcRanges::default(),
             hasher: Some(Hasher::new()),
             hashed: 0,
             generation: state.generation + 1,
             sealed: false,
-            lost: None,
+            sync_error: None,
         };
         Ok(())
     }
@@ -411,8 +412,8 @@ impl PartFile {
         // that has become the file.
         let syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        self.check_not_lost()?;
-        self.check_tenure()?;
+        self.check_sync_error()?;
+        self.check_lease()?;
         let mut state = self.state_with_hasher();
         while state.hashed < state.contiguous() {
             // Whoever had the hasher brings it home after each block, before the last bytes are in it.
@@ -439,13 +440,13 @@ impl PartFile {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let _journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.state().sealed = true;
-        self.check_tenure()?;
+        self.check_lease()?;
         self.directory.remove(&self.names.journal)?;
         self.directory.remove(&self.names.part)?;
         Ok(())
     }
 
-    pub(super) fn parts(&self) -> (&File, &Arc<Directory>, &Names) {
+    pub(super) fn parts(&self) -> (&File, &Arc<Directory>, &FileNames) {
         (&self.file, &self.directory, &self.names)
     }
 
@@ -461,14 +462,14 @@ impl PartFile {
         StoreError::of_volume(doing, &self.path(), source).needing(self.size - self.held())
     }
 
-    fn check_not_lost(&self) -> Result<(), StoreError> {
-        let lost = self.state().lost;
-        lost.map_or(Ok(()), |lost| Err(self.error(SYNCING, lost)))
+    fn check_sync_error(&self) -> Result<(), StoreError> {
+        let sync_error = self.state().sync_error;
+        sync_error.map_or(Ok(()), |sync_error| Err(self.error(SYNCING, sync_error)))
     }
 
     /// What is another run's by now is left to it.
-    pub(super) fn check_tenure(&self) -> Result<(), StoreError> {
-        let lasts = self.tenure.as_ref().is_none_or(|tenure| tenure.lasts());
+    pub(super) fn check_lease(&self) -> Result<(), StoreError> {
+        let lasts = self.lease.as_ref().is_none_or(|lease| lease.is_held());
         if lasts { Ok(()) } else { Err(StoreError::TakenOver { path: self.path() }) }
     }
 
@@ -477,7 +478,7 @@ impl PartFile {
     }
 
     fn state_with_hasher(&self) -> MutexGuard<'_, State> {
-        self.home
+        self.hasher_returned
             .wait_while(self.state(), |state| state.hasher.is_none())
             .unwrap_or_else(PoisonError::into_inner)
     }

@@ -33,7 +33,7 @@ impl SourceFile {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(StoreError::of("opening it", path, error)),
         };
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", path))?;
+        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StoreError::NotAFile { path: path.to_owned(), what: "something else" });
         }
@@ -51,7 +51,7 @@ impl SourceFile {
     pub(super) fn in_directory(directory: &Directory, name: &str) -> Result<Option<Self>, StoreError> {
         let Some((file, stamp)) = directory.open_file(name)? else { return Ok(None) };
         let path = directory.path().join(name);
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
+        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
         Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), proven: None }))
     }
 
@@ -92,7 +92,8 @@ impl SourceFile {
         };
         retry_on_intr(|| rustix::fs::fsync(&self.file)).or_else(refused)?;
         // The directory that the file itself is in: names above it may be symlinks.
-        let real = self.path.canonicalize_utf8().map_err(StoreError::at("looking at it", &self.path))?;
+        let real =
+            self.path.canonicalize_utf8().map_err(StoreError::at("reading its metadata", &self.path))?;
         let directory = real.parent().unwrap_or(Utf8Path::new("/"));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry_on_intr(|| rustix::fs::open(directory.as_std_path(), flags, Mode::empty())) {
@@ -103,16 +104,16 @@ impl SourceFile {
         }
     }
 
-    /// Proves that it has these bytes, by reading it where this run has not done so. `go_on` is asked before each block.
+    /// Proves that it has these bytes, by reading it where this run has not done so. `keep_going` is asked before each block.
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] where it has others.
-    pub fn verify(&self, expected: Sha256, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
+    pub fn verify(&self, expected: Sha256, mut keep_going: impl FnMut() -> bool) -> Result<(), StoreError> {
         let found = if let Some(found) = self.proven {
             found
         } else {
             let mut reading = HashedRead::new(self);
-            while reading.read(&mut go_on)? {
+            while reading.read(&mut keep_going)? {
                 reading.hash();
             }
             reading.finish().2
@@ -142,10 +143,10 @@ impl<O: Borrow<SourceFile>> HashedRead<O> {
         Self { original, hasher: Hasher::new(), at: 0, block, filled: 0 }
     }
 
-    /// Reads the next block, unless `go_on` says no; false at the file's end.
-    pub fn read(&mut self, go_on: &mut impl FnMut() -> bool) -> Result<bool, StoreError> {
+    /// Reads the next block, unless `keep_going` says no; false at the file's end.
+    pub fn read(&mut self, keep_going: &mut impl FnMut() -> bool) -> Result<bool, StoreError> {
         let SourceFile { file, path, .. } = self.original.borrow();
-        if !go_on() {
+        if !keep_going() {
             return Err(StoreError::Interrupted { path: path.clone() });
         }
         self.filled = loop {

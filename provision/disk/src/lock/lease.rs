@@ -4,7 +4,7 @@
 //! taken for dead, and whoever took over works on the same parts. So a holder looks whether its lock has its name before
 //! each touch, and whoever writes looks too where the last look is older than [`LEASE_TIMEOUT`], by a clock that goes on in a
 //! suspended machine. The lock of a dead holder is removed before another is made: a name that is not its own any more says
-//! all. It is looked for by opening it, since a volume may answer for a mere name from memory.
+//! all. It is renewed_at for by opening it, since a volume may answer for a mere name from memory.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -34,45 +34,45 @@ pub(crate) struct LockLease {
     file: Arc<File>,
     directory: Arc<Directory>,
     /// When it was last found to be its holder's, in milliseconds since the system's start.
-    looked: AtomicU64,
-    is_over: AtomicBool,
+    renewed_at: AtomicU64,
+    is_lost: AtomicBool,
 }
 
 impl LockLease {
     /// Of a lock that was just had.
     pub(crate) fn new(file: Arc<File>, directory: Arc<Directory>) -> Self {
-        Self { file, directory, looked: AtomicU64::new(now()), is_over: AtomicBool::new(false) }
+        Self { file, directory, renewed_at: AtomicU64::new(now()), is_lost: AtomicBool::new(false) }
     }
 
     /// Whether nobody else can have taken the lock.
-    pub(crate) fn lasts(&self) -> bool {
-        if self.is_over.load(Ordering::Acquire) {
+    pub(crate) fn is_held(&self) -> bool {
+        if self.is_lost.load(Ordering::Acquire) {
             return false;
         }
-        let silence = now().saturating_sub(self.looked.load(Ordering::Acquire));
+        let silence = now().saturating_sub(self.renewed_at.load(Ordering::Acquire));
         u128::from(silence) < LEASE_TIMEOUT.as_millis() || self.renew()
     }
 
     /// Looks whether the lock is still its holder's, and touches it then.
     pub(crate) fn renew(&self) -> bool {
         let began = now();
-        // What cannot be looked at now is looked at again.
+        // What cannot be renewed_at at now is renewed_at at again.
         match is_named(&self.file, &self.directory) {
             Ok(true) => {
                 // Where it fails, others think that this holder is dead, and the next look says so.
                 let _ = touch(&self.file);
-                self.looked.store(began, Ordering::Release);
+                self.renewed_at.store(began, Ordering::Release);
             }
-            Ok(false) => self.is_over.store(true, Ordering::Release),
+            Ok(false) => self.is_lost.store(true, Ordering::Release),
             Err(_) => {}
         }
-        !self.is_over.load(Ordering::Acquire)
+        !self.is_lost.load(Ordering::Acquire)
     }
 
     /// As if nothing of its process had run for long.
     #[cfg(test)]
-    pub(crate) fn stand_still(&self) {
-        self.looked.store(0, Ordering::Release);
+    pub(crate) fn expire_for_test(&self) {
+        self.renewed_at.store(0, Ordering::Release);
     }
 }
 
@@ -85,14 +85,14 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     /// `None` where no thread can be had: then nobody sees that this holder lives, as if the volume had no such lock.
-    pub(crate) fn of(tenure: Arc<LockLease>) -> Option<Self> {
+    pub(crate) fn of(lease: Arc<LockLease>) -> Option<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let beat = move || {
-            while stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout) && tenure.renew()
+            while stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout) && lease.renew()
             {
             }
         };
-        let thread = std::thread::Builder::new().name("lock-pulse".to_owned()).spawn(beat).ok()?;
+        let thread = std::thread::Builder::new().name("lock-heartbeat".to_owned()).spawn(beat).ok()?;
         Some(Self { stop: Some(stop), thread: Some(thread) })
     }
 }

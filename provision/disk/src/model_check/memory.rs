@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::disk::{Disk, Inode, Name};
 use super::{CONTENT, Rules, SCALE, prove};
-use crate::crc_ranges::{Pieces, checksum};
+use crate::crc_ranges::{CrcRanges, checksum};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::schedule::{Claim, FileId, Limits, Schedule};
 
@@ -38,7 +38,7 @@ impl Act {
 #[derive(Debug, Clone)]
 pub(super) struct Syncing {
     pub(super) stage: u8,
-    pub(super) pieces: Pieces,
+    pub(super) pieces: CrcRanges,
 }
 
 /// What a process has open and knows while it works.
@@ -49,8 +49,8 @@ pub(super) struct Memory {
     /// Its claims, and the first byte of each that was not written.
     pub(super) flights: Vec<(Claim, u64)>,
     pub(super) written: RangeSet,
-    pub(super) fresh: Pieces,
-    pub(super) noted: Pieces,
+    pub(super) fresh: CrcRanges,
+    pub(super) noted: CrcRanges,
     pub(super) syncing: Option<Syncing>,
     /// A checkpoint was begun in this run.
     pub(super) has_synced: bool,
@@ -70,8 +70,8 @@ impl Memory {
             file,
             flights: Vec::new(),
             written: held.clone(),
-            fresh: Pieces::default(),
-            noted: Pieces::default(),
+            fresh: CrcRanges::default(),
+            noted: CrcRanges::default(),
             syncing: None,
             has_synced: false,
             hashed: Vec::new(),

@@ -1,6 +1,6 @@
 //! One process, system call by system call: the order in which `fetch`, `PartFile` and `Verified` do things.
 //!
-//! What decides is real: `Schedule`, the journal's text, `Pieces`, SHA-256. What is rewritten is who calls what when,
+//! What decides is real: `Schedule`, the journal's text, `CrcRanges`, SHA-256. What is rewritten is who calls what when,
 //! since a `PartFile` cannot be stopped between two of its system calls, nor be cloned.
 
 use std::hash::{Hash, Hasher};

@@ -54,7 +54,7 @@ enum Act {
 
 /// An owner of the part: a process, but for its memory.
 struct Owner {
-    naming: PartNames,
+    part_names: PartNames,
     part: Option<Arc<PartFile>>,
     synced: bool,
     runs: usize,
@@ -115,9 +115,9 @@ impl Owner {
         }
         self.runs += 1;
         if !shared {
-            self.naming = PartNames::PerProcess(format!("{name}-{}", self.runs));
+            self.part_names = PartNames::PerProcess(format!("{name}-{}", self.runs));
         }
-        match PartFile::resume(destination, model, &self.naming, || true) {
+        match PartFile::resume(destination, model, &self.part_names, || true) {
             Ok(part) => self.part = Some(Arc::new(part)),
             Err(StoreError::PartBusy { .. }) if shared => {}
             Err(error) => panic!("{error}"),
@@ -154,7 +154,7 @@ fn run(choices: &mut Choices, shared: bool) -> usize {
         source: None,
         groups: vec![],
     };
-    let new = || Owner { naming: PartNames::Shared, part: None, synced: false, runs: 0, done: false };
+    let new = || Owner { part_names: PartNames::Shared, part: None, synced: false, runs: 0, done: false };
     let mut owners = [new(), new()];
     let mut faults_left = 1;
     let mut steps = 0;

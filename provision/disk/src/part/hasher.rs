@@ -36,10 +36,10 @@ impl PartFile {
     /// where somebody else is hashing.
     pub fn hash_ready(&self) -> Result<(), StoreError> {
         let mut block = Vec::new();
-        while let Some(mut lease) = self.take_hasher() {
-            while lease.ready() > 0 {
-                lease.read_back(&mut block, BLOCK)?;
-                lease.update(&block);
+        while let Some(mut guard) = self.take_hasher() {
+            while guard.ready() > 0 {
+                guard.read_back(&mut block, BLOCK)?;
+                guard.update(&block);
             }
         }
         Ok(())
@@ -96,6 +96,6 @@ impl HasherGuard<'_> {
 impl Drop for HasherGuard<'_> {
     fn drop(&mut self) {
         self.part.state().hasher = Some(std::mem::take(&mut self.hasher));
-        self.part.home.notify_all();
+        self.part.hasher_returned.notify_all();
     }
 }

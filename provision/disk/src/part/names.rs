@@ -48,7 +48,7 @@ pub(super) enum Owner {
 impl Owner {
     /// Of the part whose name begins so; `None` where that is no name of [`PartNames::private`].
     pub(super) fn of(model: &Model, stem: &str) -> Option<Self> {
-        let own = stem.strip_prefix(&Names::stem(model))?.strip_prefix('.')?;
+        let own = stem.strip_prefix(&FileNames::stem(model))?.strip_prefix('.')?;
         let is_hex = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
         let (rest, random) = own.rsplit_once('-')?;
         // Earlier versions named no space.
@@ -64,17 +64,17 @@ impl Owner {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Names {
+pub(crate) struct FileNames {
     pub(crate) part: String,
     pub(crate) journal: String,
     /// What a new journal is called until it is whole, and a link until it has its final name.
     pub(crate) temporary: String,
 }
 
-impl Names {
-    pub(crate) fn new(model: &Model, naming: &PartNames) -> Self {
+impl FileNames {
+    pub(crate) fn new(model: &Model, part_names: &PartNames) -> Self {
         let stem = Self::stem(model);
-        let stem = match naming {
+        let stem = match part_names {
             PartNames::Shared => stem,
             PartNames::PerProcess(own) => format!("{stem}.{own}"),
         };

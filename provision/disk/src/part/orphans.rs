@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use super::copy::NOTE_EVERY;
+use super::copy::JOURNAL_INTERVAL;
 use super::names::Owner;
-use super::resume::prove;
-use super::{Names, PartFile};
+use super::resume::verify_journal;
+use super::{FileNames, PartFile};
 use crate::{BLOCK, INSTALLED_MTIME, StoreError};
 use provision_core::lockfile::Model;
 
@@ -22,17 +22,18 @@ impl PartFile {
     /// dead owner, and that in which nothing has happened for [`ABANDONED`]. A living owner loses its work by that, and
     /// says so; nothing wrong can come of it, since this part is another file.
     ///
-    /// What cannot be read is left where it is: its bytes can be had elsewhere. `go_on` is asked before each block, and the
+    /// What cannot be read is left where it is: its bytes can be had elsewhere. `keep_going` is asked before each block, and the
     /// journal is kept as for a download, so that an interrupted adoption is gone on with.
     pub(super) fn adopt_orphans(
         &self,
         model: &Model,
-        mut go_on: impl FnMut() -> bool,
+        mut keep_going: impl FnMut() -> bool,
     ) -> Result<(), StoreError> {
-        let stem = Names::stem(model);
+        let stem = FileNames::stem(model);
         // By the volume's own clock: this part was made just now.
-        let now =
-            rustix::fs::fstat(&self.file).map_err(StoreError::at("looking at it", &self.path()))?.st_mtime;
+        let now = rustix::fs::fstat(&self.file)
+            .map_err(StoreError::at("reading its metadata", &self.path()))?
+            .st_mtime;
         let mut abandoned = Vec::new();
         for name in self.directory.names()? {
             let Some(other) = name.strip_suffix(".part").filter(|other| other.starts_with(&stem)) else {
@@ -41,7 +42,7 @@ impl PartFile {
             if name == self.names.part {
                 continue;
             }
-            let names = Names::of(other);
+            let names = FileNames::of(other);
             let Ok(Some((file, stamp))) = self.directory.open_file(&names.part) else { continue };
             let Ok(usage) = self.directory.usage(&names.journal) else { continue };
             let journalled = usage.map_or(i64::MIN, |usage| usage.written);
@@ -49,7 +50,7 @@ impl PartFile {
             let changed = rustix::fs::fstat(&file).map_or(now, |stat| stat.st_ctime);
             let written = if stamp.mtime.0 == INSTALLED_MTIME { changed } else { stamp.mtime.0 };
             let is_silent = now.saturating_sub(written.max(journalled)) > ABANDONED;
-            if self.held() < self.size && !self.adopt(&file, &names, model, &mut go_on)? {
+            if self.held() < self.size && !self.adopt(&file, &names, model, &mut keep_going)? {
                 continue;
             }
             match Owner::of(model, other) {
@@ -62,33 +63,33 @@ impl PartFile {
             // What was theirs outlives a power cut before they go.
             self.checkpoint()?;
         }
-        for Names { part, journal, temporary } in abandoned {
-            // What cannot be removed is in the way of nothing but room.
+        for FileNames { part, journal, temporary } in abandoned {
+            // What cannot be removed is in the method of nothing but room.
             let _ = [temporary, journal, part].map(|name| self.directory.remove(&name));
         }
         Ok(())
     }
 
-    /// Copies what is proven of another part and missing here; false where that could not be read to its end.
+    /// Copies what is resumed of another part and missing here; false where that could not be read to its end.
     fn adopt(
         &self,
         from: &File,
-        names: &Names,
+        names: &FileNames,
         model: &Model,
-        go_on: &mut impl FnMut() -> bool,
+        keep_going: &mut impl FnMut() -> bool,
     ) -> Result<bool, StoreError> {
-        let proven = match prove(from, &self.directory, names, model, &mut *go_on) {
-            Ok(proven) => proven,
+        let resumed = match verify_journal(from, &self.directory, names, model, &mut *keep_going) {
+            Ok(resumed) => resumed,
             Err(error @ StoreError::Interrupted { .. }) => return Err(error),
             Err(_) => return Ok(false),
         };
-        let mut unnoted = 0;
+        let mut since_record = 0;
         for missing in self.missing() {
-            for (piece, _) in &proven.pieces {
+            for (piece, _) in &resumed.ranges {
                 let (mut at, end) = (piece.start.max(missing.start), piece.end.min(missing.end));
                 while at < end {
-                    if !go_on() {
-                        return Err(self.leave());
+                    if !keep_going() {
+                        return Err(self.checkpoint_interrupted());
                     }
                     let mut block = vec![0; BLOCK.min((end - at) as usize)];
                     if from.read_exact_at(&mut block, at).is_err() {
@@ -97,10 +98,10 @@ impl PartFile {
                     self.write(at, &block)?;
                     self.hash(at, &block)?;
                     at += block.len() as u64;
-                    unnoted += block.len() as u64;
-                    if unnoted >= NOTE_EVERY {
+                    since_record += block.len() as u64;
+                    if since_record >= JOURNAL_INTERVAL {
                         self.journal_written()?;
-                        unnoted = 0;
+                        since_record = 0;
                     }
                 }
             }

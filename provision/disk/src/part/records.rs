@@ -9,7 +9,7 @@ use rustix::io::retry_on_intr;
 
 use super::PartFile;
 use crate::StoreError;
-use crate::crc_ranges::Pieces;
+use crate::crc_ranges::CrcRanges;
 use provision_core::journal::{self, Reach};
 
 /// A journal longer than this is written anew at the next checkpoint, in bytes. With 64 connections to one file it gets that
@@ -18,12 +18,12 @@ pub(super) const JOURNAL_BYTES: u64 = 1 << 20;
 
 /// The journal as it is on disk.
 #[derive(Debug, Default)]
-pub(super) struct Records {
+pub(super) struct JournalFile {
     /// Once there is something to append.
     pub(super) file: Option<File>,
     pub(super) bytes: u64,
     /// What it calls durable, joined: what it is when it is written anew.
-    pub(super) durable: Pieces,
+    pub(super) durable: CrcRanges,
 }
 
 impl PartFile {
@@ -36,34 +36,34 @@ impl PartFile {
     /// Notes in the journal what has been written, without waiting for the disk: enough for the next run after a
     /// kill, not after a power cut.
     pub fn journal_written(&self) -> Result<(), StoreError> {
-        self.check_tenure()?;
+        self.check_lease()?;
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let text = {
             let mut state = self.state();
-            if state.sealed || state.lost.is_some() || state.fresh_bytes == 0 {
+            if state.sealed || state.sync_error.is_some() || state.unjournaled_bytes == 0 {
                 return Ok(());
             }
-            state.fresh_bytes = 0;
-            let fresh = std::mem::take(&mut state.fresh);
-            let text = journal::records(Reach::Written, fresh.iter());
-            state.noted.append(fresh);
+            state.unjournaled_bytes = 0;
+            let unjournaled = std::mem::take(&mut state.unjournaled);
+            let text = journal::records(Reach::Written, unjournaled.iter());
+            state.journaled.append(unjournaled);
             text
         };
         self.append(&mut journal, &text)
     }
 
-    /// Writes the journal anew: what is durable in as few records as there can be, and what was noted since.
-    pub(super) fn rewrite(&self, journal: &mut Records) -> Result<(), StoreError> {
+    /// Writes the journal anew: what is durable in as few records as there can be, and what was journaled since.
+    pub(super) fn rewrite(&self, journal: &mut JournalFile) -> Result<(), StoreError> {
         let text = journal::header(&self.sha256, self.size)
             + &journal::records(Reach::Durable, journal.durable.iter())
-            + &journal::records(Reach::Written, self.state().noted.iter());
+            + &journal::records(Reach::Written, self.state().journaled.iter());
         journal.file = None;
         self.directory.write_small_through(&self.names.temporary, &self.names.journal, text.as_bytes())?;
         journal.bytes = text.len() as u64;
         Ok(())
     }
 
-    pub(super) fn append(&self, journal: &mut Records, text: &str) -> Result<(), StoreError> {
+    pub(super) fn append(&self, journal: &mut JournalFile, text: &str) -> Result<(), StoreError> {
         let path = self.directory.path().join(&self.names.journal);
         if journal.file.is_none() {
             journal.file = Some(self.open_journal().map_err(StoreError::at("opening it", &path))?);

@@ -8,7 +8,7 @@ use rustix::fs::{FileType, Mode};
 
 use super::*;
 use crate::confined::ResolveMode;
-use crate::install::interruption;
+use crate::install::failpoint;
 use crate::{BLOCK, SourceFile, install_hard_link, install_symlink};
 
 const CONTENT: &[u8] = b"the quick brown fox jumps over the lazy dog";
@@ -25,10 +25,10 @@ impl Place {
         Self { directory, destination }
     }
 
-    fn to_walk(walk: ResolveMode) -> Self {
+    fn with_mode(mode: ResolveMode) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(directory.path()).unwrap();
-        let destination = Destination::open_to_walk(path, walk).unwrap().unwrap();
+        let destination = Destination::open_with(path, mode).unwrap().unwrap();
         Self { directory, destination }
     }
 
@@ -168,7 +168,7 @@ fn fault_66_a_journal_that_gets_long_is_written_anew_and_loses_nothing() {
         let records = journal::parse(text.as_bytes(), &model.sha256, model.size);
         records.iter().map(|record| record.range.len()).sum()
     };
-    assert_eq!(held(&journal()), model.size, "also what was noted after it was written anew");
+    assert_eq!(held(&journal()), model.size, "also what was journaled after it was written anew");
     let part = Arc::new(place.open(&model));
     assert_eq!(part.held(), model.size);
     part.verify().unwrap().install().unwrap();
@@ -246,9 +246,9 @@ fn fault_73_anything_but_a_regular_file_under_the_final_name_is_refused_and_unto
 
 #[test]
 fn fault_74_a_directory_that_is_a_symlink_leads_nowhere() {
-    for walk in [ResolveMode::Kernel, ResolveMode::Names] {
+    for mode in [ResolveMode::Openat2, ResolveMode::PerComponent] {
         for path in ["d/x", "d/e/x", "c/d/x", "c/d/e/x"] {
-            let place = Place::to_walk(walk);
+            let place = Place::with_mode(mode);
             let outside = tempfile::tempdir().unwrap();
             fs::create_dir(outside.path().join("e")).unwrap();
             fs::create_dir(place.file("c")).unwrap();
@@ -257,11 +257,11 @@ fn fault_74_a_directory_that_is_a_symlink_leads_nowhere() {
             let model = Model { path: path.parse().unwrap(), ..model(CONTENT) };
             let error = PartFile::open(&place.destination, &model, &PartNames::Shared, || true).unwrap_err();
             let StoreError::NotADirectory { path: at, what: "a symlink" } = &error else {
-                panic!("{walk:?} {path}: {error}")
+                panic!("{mode:?} {path}: {error}")
             };
             assert!(at.ends_with(link), "it names the symlink: {error}");
             let left: Vec<_> = fs::read_dir(outside.path()).unwrap().map(|entry| entry.unwrap()).collect();
-            assert_eq!(left.len(), 1, "{walk:?} {path}: {left:?}");
+            assert_eq!(left.len(), 1, "{mode:?} {path}: {left:?}");
             assert_eq!(fs::read_dir(outside.path().join("e")).unwrap().count(), 0);
         }
     }
@@ -303,7 +303,7 @@ fn fault_82_what_takes_a_part_s_name_between_the_last_look_and_the_rename_loses_
     let model = model(CONTENT);
     let part = Arc::new(place.open(&model));
     write(&part, 0..43, CONTENT);
-    interruption::plan(rival(&place, &model));
+    failpoint::set(rival(&place, &model));
     let error = part.verify().unwrap().install().unwrap_err();
     assert!(matches!(error, StoreError::PartReplaced { .. }), "{error}");
     assert!(!place.file("d/x").exists(), "bytes that nobody has proven are under the final name");
@@ -325,8 +325,8 @@ fn fault_82_what_a_run_has_given_the_final_name_since_the_rename_stays_there() {
     let (theirs, name) = (place.file("d/theirs"), place.file("d/x"));
     fs::write(&theirs, b"theirs").unwrap();
     set_installed_time(&theirs);
-    interruption::plan(rival(&place, &model));
-    interruption::plan(move || fs::rename(theirs, name).unwrap());
+    failpoint::set(rival(&place, &model));
+    failpoint::set(move || fs::rename(theirs, name).unwrap());
     let error = part.verify().unwrap().install().unwrap_err();
     assert!(matches!(error, StoreError::PartReplaced { .. }), "{error}");
     assert_eq!(fs::read(place.file("d/x")).unwrap(), b"theirs");
@@ -341,7 +341,7 @@ fn fault_82_what_another_run_has_installed_meanwhile_keeps_the_name() {
     let (other, name) = (place.file("d/other"), place.part(&model, "part"));
     fs::write(&other, CONTENT).unwrap();
     set_installed_time(&other);
-    interruption::plan(move || fs::rename(other, name).unwrap());
+    failpoint::set(move || fs::rename(other, name).unwrap());
     part.verify().unwrap().install().unwrap();
     assert_eq!(fs::read(place.file("d/x")).unwrap(), CONTENT);
 }
@@ -368,7 +368,7 @@ fn fault_82_what_takes_a_link_s_name_between_the_last_look_and_the_rename_loses_
         let path = Utf8PathBuf::from_path_buf(place.file("original")).unwrap();
         let original = SourceFile::open(&path).unwrap().unwrap();
         let temporary = place.part(&model, "tmp");
-        interruption::plan(move || {
+        failpoint::set(move || {
             fs::remove_file(&temporary).unwrap();
             fs::write(&temporary, b"evil").unwrap();
         });
@@ -422,8 +422,8 @@ fn where_locks_do_nothing_an_orphan_is_adopted_by_copy() {
 
 /// A part as a run leaves it that was killed where locks do nothing.
 fn orphan(place: &Place, model: &Model, own: &str, hours_ago: u64) -> std::path::PathBuf {
-    let naming = PartNames::PerProcess(own.to_owned());
-    let part = PartFile::open(&place.destination, model, &naming, || true).unwrap();
+    let part_names = PartNames::PerProcess(own.to_owned());
+    let part = PartFile::open(&place.destination, model, &part_names, || true).unwrap();
     write(&part, 0..10, CONTENT);
     part.checkpoint().unwrap();
     #[expect(clippy::disallowed_methods, reason = "the file system's clock is the system's")]
@@ -458,7 +458,7 @@ fn fault_81_what_a_dead_owner_left_where_locks_do_nothing_goes_once_its_bytes_ar
     // A living owner is just giving it its final name.
     let being_installed = orphan(&place, &model, &elsewhere.replace("-0000000", "-2000000"), 0);
     fs::remove_file(being_installed.with_extension("journal")).unwrap();
-    super::super::install::fix_metadata(
+    super::super::install::normalize_metadata(
         &File::open(&being_installed).unwrap(),
         Utf8Path::from_path(&being_installed).unwrap(),
     )
@@ -481,16 +481,16 @@ fn fault_81_an_adoption_that_is_interrupted_keeps_what_it_has_copied() {
     let place = Place::new();
     let content: Vec<u8> = (0..3 * BLOCK as u32 + 7).map(|n| (n % 251) as u8).collect();
     let model = model(&content);
-    let naming = |own: &str| PartNames::PerProcess(own.to_owned());
-    let other = PartFile::open(&place.destination, &model, &naming("other"), || true).unwrap();
+    let part_names = |own: &str| PartNames::PerProcess(own.to_owned());
+    let other = PartFile::open(&place.destination, &model, &part_names("other"), || true).unwrap();
     write(&other, 0..content.len(), &content);
     other.checkpoint().unwrap();
     drop(other);
     let is_begun = || fs::metadata(place.part(&model, "mine.part")).is_ok_and(|part| part.len() > 0);
-    let stopped = PartFile::resume(&place.destination, &model, &naming("mine"), || !is_begun());
+    let stopped = PartFile::resume(&place.destination, &model, &part_names("mine"), || !is_begun());
     assert!(matches!(stopped, Err(StoreError::Interrupted { .. })), "{stopped:?}");
     fs::remove_file(place.part(&model, "other.part")).unwrap();
-    let part = PartFile::resume(&place.destination, &model, &naming("mine"), || true).unwrap();
+    let part = PartFile::resume(&place.destination, &model, &part_names("mine"), || true).unwrap();
     assert_eq!(part.held(), BLOCK as u64);
 }
 
@@ -617,8 +617,8 @@ fn fault_70_a_part_whose_sync_failed_is_not_proven_noted_or_synced_again() {
     let model = model(CONTENT);
     let part = Arc::new(place.open(&model));
     write(&part, 0..43, CONTENT);
-    // What `sync_data` does when the kernel says that it lost pages.
-    part.state().lost = Some(Errno::IO);
+    // What `sync_data` does when the kernel says that it sync_error pages.
+    part.state().sync_error = Some(Errno::IO);
     fs::remove_file(place.part(&model, "part")).unwrap();
     let is_the_sync = |error: &StoreError| matches!(error, StoreError::Io { doing: SYNCING, .. });
     assert!(is_the_sync(&part.checkpoint().unwrap_err()));
@@ -631,9 +631,9 @@ fn fault_70_a_part_whose_sync_failed_is_not_proven_noted_or_synced_again() {
 
 #[test]
 fn fault_74_a_directory_that_is_moved_away_is_noticed_before_a_marker_is_written() {
-    for walk in [ResolveMode::Kernel, ResolveMode::Names] {
+    for mode in [ResolveMode::Openat2, ResolveMode::PerComponent] {
         for kind in ["moved", "symlink", "another directory", "another file", "a copy of the destination"] {
-            let place = Place::to_walk(walk);
+            let place = Place::with_mode(mode);
             let part = Arc::new(place.open(&model(CONTENT)));
             write(&part, 0..43, CONTENT);
             let installed = part.verify().unwrap().install().unwrap();
@@ -654,7 +654,7 @@ fn fault_74_a_directory_that_is_moved_away_is_noticed_before_a_marker_is_written
                     fs::create_dir(&at).unwrap();
                     let planted = File::create(at.join("x")).unwrap();
                     (&planted).write_all(&CONTENT.to_ascii_uppercase()).unwrap();
-                    super::super::install::fix_metadata(&planted, "x".into()).unwrap();
+                    super::super::install::normalize_metadata(&planted, "x".into()).unwrap();
                 }
                 _ => {
                     fs::rename(place.directory.path(), place.directory.path().with_extension("away"))
@@ -663,8 +663,8 @@ fn fault_74_a_directory_that_is_moved_away_is_noticed_before_a_marker_is_written
                 }
             }
             let error = place.destination.verify_in_place([&installed]).unwrap_err();
-            assert!(matches!(error, StoreError::Moved { .. }), "{walk:?}, {kind}: {error}");
-            assert!(!place.destination.is_in_place(&installed).unwrap(), "{walk:?}, {kind}");
+            assert!(matches!(error, StoreError::Moved { .. }), "{mode:?}, {kind}: {error}");
+            assert!(!place.destination.is_in_place(&installed).unwrap(), "{mode:?}, {kind}");
             fs::remove_dir_all(place.directory.path().with_extension("away")).ok();
         }
     }
@@ -679,7 +679,7 @@ fn what_looks_like_another_file_counts_if_it_has_the_same_bytes() {
     // As on a volume that numbers its files anew: size, time and bytes are the same.
     fs::rename(place.file("d/x"), place.file("d/y")).unwrap();
     fs::copy(place.file("d/y"), place.file("d/x")).unwrap();
-    super::super::install::fix_metadata(&File::open(place.file("d/x")).unwrap(), "x".into()).unwrap();
+    super::super::install::normalize_metadata(&File::open(place.file("d/x")).unwrap(), "x".into()).unwrap();
     assert!(!place.destination.is_in_place(&installed).unwrap(), "not without reading it");
     place.destination.verify_in_place([&installed]).unwrap();
 }

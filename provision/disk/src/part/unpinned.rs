@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Names, PartFile, PartNames, SYNCING};
+use super::{FileNames, PartFile, PartNames, SYNCING};
 use crate::StoreError;
 use provision_core::digest::Sha256;
 use provision_core::journal;
@@ -29,7 +29,7 @@ impl PartFile {
         }
         let sha256 = state.hasher.clone().unwrap_or_default().finish();
         drop(state);
-        let names = Names::new(&Model { sha256, ..model.clone() }, &PartNames::Shared);
+        let names = FileNames::new(&Model { sha256, ..model.clone() }, &PartNames::Shared);
         let written = self.directory.read_small(&self.names.journal, journal::MAX_BYTES)?.unwrap_or_default();
         let records = journal::parse(&written, &self.sha256, self.size);
         let records = records.into_iter().map(|record| (record.range, record.crc));
