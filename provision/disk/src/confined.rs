@@ -1,14 +1,15 @@
-//! Opening directories below another one so that no symlink can lead out.
+//! Opens directories below another one so that no symlink can lead out.
 //!
-//! Where the kernel has it, one `openat2` walks the whole path and refuses every symlink, magic link and `..` on it
-//! itself, so nothing can be swapped between two steps (`RESOLVE_BENEATH`, Linux 5.6). Elsewhere, and where a seccomp
-//! filter forbids the call, each name is opened from the handle of the one before it with `O_NOFOLLOW`: what is
-//! swapped then is either not yet looked at, and refused, or already open, and no longer asked for by name.
+//! There are two modes, and the tests compare them:
+//! - [`ResolveMode::Openat2`]: one call resolves the whole path and refuses each symlink, magic link and `..`
+//!   (`RESOLVE_BENEATH`, Linux 5.6). Nothing can be replaced between two steps.
+//! - [`ResolveMode::PerComponent`]: each component is opened with `O_NOFOLLOW` from the handle of the one before. A
+//!   component that is replaced meanwhile is either not opened yet, and refused, or open already, and no longer looked
+//!   up by name.
 //!
-//! Files need neither: they are opened by a single name, with `O_NOFOLLOW`, from the handle of their directory.
+//! The program uses `openat2` until the kernel reports that it is missing, or a seccomp filter refuses it.
 //!
-//! Both ways say the same of the same trees, and the tests hold them to it. Which way it is can be given, for them;
-//! the program takes the kernel's until that has once said that it has none.
+//! Files need neither: they are opened by a single name with `O_NOFOLLOW`, from the handle of their directory.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,34 +17,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-/// Who walks a path.
+/// The way in which a path is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ResolveMode {
-    /// The kernel, where it can.
+pub(crate) enum ResolveMode {
+    /// By one `openat2` call, if the system allows it.
     Openat2,
-    /// We do, name by name.
+    /// One component at a time.
     PerComponent,
 }
 
-/// How often the kernel is asked again that could not tell whether a rename was used to lead it out (EAGAIN).
+/// The number of attempts with `openat2` while it fails with EAGAIN: a rename during the call kept the kernel from
+/// checking the path.
 const TRIES: usize = 4;
 
-/// The kernel has said that it cannot: it is not asked again in this process.
-static CANNOT: AtomicBool = AtomicBool::new(false);
+/// Set once `openat2` is known to be unavailable to this process.
+static UNAVAILABLE: AtomicBool = AtomicBool::new(false);
 
-/// Opens the directory at `path`, names joined by `/`, below `from`.
+/// Opens the directory at `path`, components joined by `/`, below `from`.
 ///
 /// # Errors
-/// `NOENT` where a name is missing, `NOTDIR` or `LOOP` where one is no directory or a symlink, `XDEV` where the path
-/// would lead out.
-pub(super) fn open_directory(mode: ResolveMode, from: &File, path: &str) -> Result<File, Errno> {
+/// `NOENT` if a component is missing, `NOTDIR` or `LOOP` if one is no directory or a symlink, `XDEV` if the path would
+/// lead out.
+pub(crate) fn open_directory(mode: ResolveMode, from: &File, path: &str) -> Result<File, Errno> {
     if mode == ResolveMode::Openat2
-        && !CANNOT.load(Ordering::Relaxed)
-        && let Some(opened) = try_openat2(&CANNOT, || openat2(from, path))
+        && !UNAVAILABLE.load(Ordering::Relaxed)
+        && let Some(opened) = try_openat2(&UNAVAILABLE, || openat2(from, path))
     {
         return opened;
     }
-    per_component(from, path)
+    open_per_component(from, path)
 }
 
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -53,14 +55,17 @@ fn openat2(from: &File, path: &str) -> Result<File, Errno> {
     retry_on_intr(|| rustix::fs::openat2(from, path, FLAGS, Mode::empty(), within)).map(File::from)
 }
 
-/// What the kernel says; `None` where it cannot be relied on to say it.
-fn try_openat2(cannot: &AtomicBool, ask: impl Fn() -> Result<File, Errno>) -> Option<Result<File, Errno>> {
+/// The result of `openat2`. `None` if the call is unavailable, or keeps failing with EAGAIN.
+fn try_openat2(
+    unavailable: &AtomicBool,
+    openat2: impl Fn() -> Result<File, Errno>,
+) -> Option<Result<File, Errno>> {
     for _ in 0..TRIES {
-        match ask() {
+        match openat2() {
             Err(Errno::AGAIN) => {}
-            // An older kernel, a filter around the container, a structure that it does not know.
+            // An older kernel, a seccomp filter, an unknown structure.
             Err(Errno::NOSYS | Errno::PERM | Errno::TOOBIG) => {
-                cannot.store(true, Ordering::Relaxed);
+                unavailable.store(true, Ordering::Relaxed);
                 return None;
             }
             result => return Some(result),
@@ -69,16 +74,16 @@ fn try_openat2(cannot: &AtomicBool, ask: impl Fn() -> Result<File, Errno>) -> Op
     None
 }
 
-fn per_component(from: &File, path: &str) -> Result<File, Errno> {
-    let mut names = path.split('/');
-    let first = names.next().unwrap_or_default();
-    names.try_fold(open_component(from, first)?, |at, name| open_component(&at, name))
+fn open_per_component(from: &File, path: &str) -> Result<File, Errno> {
+    let mut components = path.split('/');
+    let first = components.next().unwrap_or_default();
+    components.try_fold(open_component(from, first)?, |at, name| open_component(&at, name))
 }
 
-/// Opens the directory called `name`, which is one component, in `from`.
+/// Opens the directory `name`, a single component, in `from`.
 fn open_component(from: &File, name: &str) -> Result<File, Errno> {
     match name {
-        // An absolute path begins with an empty name.
+        // An absolute path begins with an empty component.
         "" | ".." => Err(Errno::XDEV),
         name => retry_on_intr(|| rustix::fs::openat(from, name, FLAGS, Mode::empty())).map(File::from),
     }
@@ -119,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_opened_however_deep() {
+    fn a_nested_directory_is_opened() {
         let tree = Tree::new();
         let inode = fs::metadata(tree.at("root/a/b/c")).unwrap().ino();
         for mode in MODES {
@@ -132,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_74_no_symlink_on_the_way_is_followed_wherever_it_leads() {
+    fn fault_74_no_symlink_in_a_path_is_followed() {
         let tree = Tree::new();
         for (name, target) in [
             ("out", "../outside"),
@@ -153,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_56_a_path_that_climbs_is_refused() {
+    fn fault_56_a_path_with_dot_dot_or_a_leading_slash_is_refused() {
         let tree = Tree::new();
         for mode in MODES {
             for path in ["..", "../outside", "a/../../outside", "/etc", "/"] {
@@ -163,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_74_a_directory_that_is_swapped_for_a_symlink_all_the_time_never_leads_out() {
+    fn fault_74_a_directory_swapped_for_a_symlink_never_leads_out() {
         let tree = Tree::new();
         let (inside, outside) = (tree.at("root/a/b"), tree.at("outside"));
         let own = fs::metadata(inside.join("c")).unwrap().ino();
@@ -187,23 +192,23 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_cannot_is_not_asked_again_and_one_that_cannot_tell_is() {
+    fn openat2_is_given_up_if_missing_and_retried_if_busy() {
         let tree = Tree::new();
         for no in [Errno::NOSYS, Errno::PERM, Errno::TOOBIG] {
-            let cannot = AtomicBool::new(false);
-            assert!(try_openat2(&cannot, || Err(no)).is_none());
-            assert!(cannot.load(Ordering::Relaxed), "{no}");
+            let unavailable = AtomicBool::new(false);
+            assert!(try_openat2(&unavailable, || Err(no)).is_none());
+            assert!(unavailable.load(Ordering::Relaxed), "{no}");
         }
-        let (cannot, asked) = (AtomicBool::new(false), std::cell::Cell::new(0));
+        let (unavailable, asked) = (AtomicBool::new(false), std::cell::Cell::new(0));
         let busy_until = |free: usize| {
             asked.set(asked.get() + 1);
             if asked.get() < free { Err(Errno::AGAIN) } else { Ok(tree.handle.try_clone().unwrap()) }
         };
-        assert!(matches!(try_openat2(&cannot, || busy_until(3)), Some(Ok(_))));
+        assert!(matches!(try_openat2(&unavailable, || busy_until(3)), Some(Ok(_))));
         asked.set(0);
-        assert!(try_openat2(&cannot, || busy_until(100)).is_none(), "the names decide then");
+        assert!(try_openat2(&unavailable, || busy_until(100)).is_none(), "resolves per component then");
         assert_eq!(asked.get(), TRIES);
-        assert!(!cannot.load(Ordering::Relaxed), "it is asked again the next time");
-        assert!(matches!(try_openat2(&cannot, || Err(Errno::LOOP)), Some(Err(Errno::LOOP))));
+        assert!(!unavailable.load(Ordering::Relaxed), "the next path tries it again");
+        assert!(matches!(try_openat2(&unavailable, || Err(Errno::LOOP)), Some(Err(Errno::LOOP))));
     }
 }

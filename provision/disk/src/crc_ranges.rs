@@ -1,9 +1,8 @@
-//! Written ranges with a checksum each, joined where they touch.
+//! Written ranges with a checksum each. Adjacent ranges are joined.
 //!
-//! CRC-32 is there against accidents (torn writes, zero pages after a power cut, a part file that is not ours), not
-//! against malice: whatever a journal claims, the digest of the whole file decides. It was chosen over a second
-//! SHA-256 because it costs a tenth and because the checksums of two adjacent ranges combine into that of both
-//! without reading a byte again.
+//! CRC-32 detects accidents: torn writes, zero pages after a power cut, a foreign part file. It need not withstand an
+//! attacker, because the digest of the whole file decides. CRC-32 costs a tenth of SHA-256, and the checksums of two
+//! adjacent ranges combine into one without reading a byte again.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +10,16 @@ use crc32fast::Hasher;
 
 use provision_core::byte_range::ByteRange;
 
-/// Disjoint ranges that do not touch, each with the CRC-32 of its bytes.
+/// Disjoint, non-adjacent ranges, each with the CRC-32 of its bytes.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CrcRanges {
+pub(crate) struct CrcRanges {
     /// start → (end, checksum)
     ranges: BTreeMap<u64, (u64, Hasher)>,
 }
 
 impl CrcRanges {
-    /// Adds a range that overlaps none of those there.
-    pub(super) fn insert(&mut self, range: ByteRange, mut crc: Hasher) {
+    /// Adds a range that overlaps no other.
+    pub(crate) fn insert(&mut self, range: ByteRange, mut crc: Hasher) {
         let (mut start, mut end) = (range.start, range.end);
         if let Some((_, (right_end, right))) = self.ranges.remove_entry(&end) {
             crc.combine(&right);
@@ -37,29 +36,29 @@ impl CrcRanges {
     }
 
     /// The ranges with their checksums, ascending.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (ByteRange, u32)> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ByteRange, u32)> + '_ {
         self.ranges.iter().map(|(&start, (end, crc))| (ByteRange::new(start, *end), crc.clone().finalize()))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
 
-    /// Adds all of `other`, which overlaps none of those there.
-    pub(super) fn append(&mut self, other: Self) {
+    /// Adds all ranges of `other`, which overlap no other.
+    pub(crate) fn append(&mut self, other: Self) {
         for (start, (end, crc)) in other.ranges {
             self.insert(ByteRange::new(start, end), crc);
         }
     }
 
-    /// How many bytes.
-    pub(super) fn len(&self) -> u64 {
+    /// The number of bytes.
+    pub(crate) fn len(&self) -> u64 {
         self.ranges.iter().map(|(start, (end, _))| end - start).sum()
     }
 }
 
 /// The checksum of bytes.
-pub(super) fn checksum(bytes: &[u8]) -> Hasher {
+pub(crate) fn checksum(bytes: &[u8]) -> Hasher {
     let mut crc = Hasher::new();
     crc.update(bytes);
     crc
@@ -70,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn adjacent_pieces_join_in_any_order_and_their_checksums_combine() {
+    fn adjacent_ranges_join_in_any_order() {
         let bytes: Vec<u8> = (0..100u8).collect();
         for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
             let mut ranges = CrcRanges::default();

@@ -1,4 +1,4 @@
-//! Whose a part is, and what its journal claims held against what is in it.
+//! Resumes a part: opens and locks it, and verifies the ranges that its journal lists.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -6,23 +6,28 @@ use std::os::unix::fs::FileExt as _;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::FileNames;
-use crate::{BLOCK, Directory, StoreError};
+use super::names::FileNames;
+use crate::directory::Directory;
+use crate::error::StoreError;
+use crate::file_stat::FileId;
+use crate::source_file::BLOCK;
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Hasher;
 use provision_core::journal;
 use provision_core::lockfile::Model;
 
-/// What of a part its journal could verify_journal.
+/// The verified content of a part.
 #[derive(Debug, Default)]
 pub(super) struct ResumeState {
     pub(super) written: RangeSet,
+    /// The journal's records that matched.
     pub(super) ranges: Vec<(ByteRange, u32)>,
+    /// The digest of the contiguous prefix, and its length.
     pub(super) hasher: Hasher,
     pub(super) hashed: u64,
 }
 
-/// Reads what the journal claims, hashes it again and keeps what is so.
+/// Reads what the journal lists, and keeps the records whose checksum matches.
 pub(super) fn verify_journal(
     file: &File,
     directory: &Directory,
@@ -38,7 +43,7 @@ pub(super) fn verify_journal(
     for record in records {
         let mut crc = crc32fast::Hasher::new();
         let mut at = record.range.start;
-        // The hash goes along where it is contiguous, on a copy: a piece that proves false is not in it.
+        // Hashes a contiguous record on a copy: the bytes of a record that does not match must not count.
         let mut hasher = (at == resumed.hashed).then(|| resumed.hasher.clone());
         while at < record.range.end {
             if !keep_going() {
@@ -65,7 +70,7 @@ pub(super) fn verify_journal(
     Ok(resumed)
 }
 
-/// Opens or makes a part and locks it. What is under the name and is not a plain file of one name is replaced.
+/// Opens or creates a part and locks it. Replaces a symlink, a FIFO or a file with several names.
 pub(super) fn open_locked(directory: &Directory, name: &str) -> Result<File, StoreError> {
     let path = directory.path().join(name);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -91,9 +96,9 @@ pub(super) fn open_locked(directory: &Directory, name: &str) -> Result<File, Sto
             Err(Errno::WOULDBLOCK) => return Err(StoreError::PartBusy { path }),
             Err(error) => return Err(StoreError::of("locking it", &path, error)),
         }
-        // Between open and lock its owner may have installed or removed it.
+        // Its owner may have installed or removed it between open and lock.
         match rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => return Ok(file),
+            Ok(named) if FileId::of(&named) == FileId::of(&held) => return Ok(file),
             Ok(_) | Err(Errno::NOENT) => {}
             Err(error) => return Err(StoreError::of("reading its metadata", &path, error)),
         }
