@@ -26,15 +26,17 @@
 //! No handle is trusted after a failed `fsync`: Linux reports a lost page once.
 //!
 //! # The order of imports
-//! A file imports from files to its left or above only:
+//! An arrow leads from a file to the files that import it. No import leads back.
 //!
 //! ```text
-//! error  file_stat  crc_ranges  confined
-//! directory → lock/lease → destination → source_file
-//! lock/network_fs → lock/flock
-//! part/names → resume, journal_file → part_file → hasher → verified, copy → orphans; unpinned
-//! install → local_install
-//! durability  layer_tree
+//! error, file_stat, crc_ranges, confined
+//!   → directory → lock/lease → destination → source_file
+//!   → part/names → part/resume, part/journal_file → part/part_file → part/hasher
+//!       → part/verified → install → local_install
+//!       → part/copy → part/orphans, local_install
+//!       → part/unpinned
+//! directory → lock/network_fs;  lock/lease, lock/network_fs, destination → lock/flock
+//! destination, source_file → durability, layer_tree
 //! ```
 
 mod confined;

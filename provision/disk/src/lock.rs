@@ -23,8 +23,8 @@
 //! was killed on another machine. A holder that was suspended for longer finds out before its next write ([`lease`]).
 //!
 //! # Limits
-//! - Two machines that remove an expired file within the same few milliseconds both hold the lock, until the one whose
-//!   file was removed notices at its next heartbeat.
+//! - Two machines that remove an expired file within the same few milliseconds both hold the lock. At its next heartbeat,
+//!   the one whose file was removed notices.
 //! - Where a touch has no effect, or is visible only after twelve seconds (object stores through FUSE), a living
 //!   holder's lease expires.
 //!

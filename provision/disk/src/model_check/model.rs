@@ -37,19 +37,13 @@ impl Step {
 }
 
 /// A state of the model.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(super) struct Model {
     pub(super) disk: Disk,
     pub(super) processes: [Process; 2],
     /// The holder of the destination's lock.
     pub(super) holder: Option<usize>,
     faults_left: u8,
-}
-
-impl Hash for Model {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        (&self.disk, &self.processes, self.holder, self.faults_left).hash(hasher);
-    }
 }
 
 impl Model {

@@ -48,6 +48,13 @@ impl Fixture {
         PartFile::open(&self.destination, model, &PartNames::Shared, || true).unwrap()
     }
 
+    /// A part with all bytes of `CONTENT`, not verified.
+    fn complete_part(&self) -> Arc<PartFile> {
+        let part = Arc::new(self.open(&model(CONTENT)));
+        write(&part, 0..43, CONTENT);
+        part
+    }
+
     fn file(&self, name: &str) -> std::path::PathBuf {
         self.directory.path().join(name)
     }
@@ -93,8 +100,7 @@ fn ranges_written_in_any_order_become_the_file() {
 #[test]
 fn fault_86_mode_and_mtime_are_fixed_whatever_the_umask() {
     let fixture = Fixture::new();
-    let part = Arc::new(fixture.open(&model(CONTENT)));
-    write(&part, 0..43, CONTENT);
+    let part = fixture.complete_part();
     part.verify().unwrap().install().unwrap();
     let file = fs::metadata(fixture.file("d/x")).unwrap();
     assert_eq!((file.permissions().mode() & 0o7777, file.mtime()), (0o644, INSTALLED_MTIME));
@@ -246,8 +252,7 @@ fn fault_73_a_final_name_of_another_kind_is_refused() {
             )
             .unwrap(),
         }
-        let part = Arc::new(fixture.open(&model(CONTENT)));
-        write(&part, 0..43, CONTENT);
+        let part = fixture.complete_part();
         let error = part.verify().unwrap().install().unwrap_err();
         assert!(matches!(error, StoreError::NotAFile { .. }), "{kind}: {error}");
         assert_eq!(fs::read(fixture.file("victim")).unwrap(), b"precious");
@@ -293,8 +298,7 @@ fn fault_81_a_part_has_one_living_owner() {
 fn a_part_that_was_replaced_is_not_installed() {
     let fixture = Fixture::new();
     let model = model(CONTENT);
-    let part = Arc::new(fixture.open(&model));
-    write(&part, 0..43, CONTENT);
+    let part = fixture.complete_part();
     fs::remove_file(fixture.part(&model, "part")).unwrap();
     fs::write(fixture.part(&model, "part"), b"evil").unwrap();
     assert!(matches!(part.verify().unwrap().install(), Err(StoreError::PartReplaced { .. })));
@@ -312,8 +316,7 @@ fn rival(fixture: &Fixture, model: &Model) -> impl FnOnce() + 'static {
 fn fault_82_a_rival_part_renamed_by_mistake_is_renamed_back() {
     let fixture = Fixture::new();
     let model = model(CONTENT);
-    let part = Arc::new(fixture.open(&model));
-    write(&part, 0..43, CONTENT);
+    let part = fixture.complete_part();
     failpoint::set(rival(&fixture, &model));
     let error = part.verify().unwrap().install().unwrap_err();
     assert!(matches!(error, StoreError::PartReplaced { .. }), "{error}");
@@ -331,8 +334,7 @@ fn set_installed_time(path: &std::path::Path) {
 fn fault_82_a_file_installed_after_the_rename_stays() {
     let fixture = Fixture::new();
     let model = model(CONTENT);
-    let part = Arc::new(fixture.open(&model));
-    write(&part, 0..43, CONTENT);
+    let part = fixture.complete_part();
     let (theirs, name) = (fixture.file("d/theirs"), fixture.file("d/x"));
     fs::write(&theirs, b"theirs").unwrap();
     set_installed_time(&theirs);
@@ -347,8 +349,7 @@ fn fault_82_a_file_installed_after_the_rename_stays() {
 fn fault_82_another_runs_installed_file_counts_as_installed() {
     let fixture = Fixture::new();
     let model = model(CONTENT);
-    let part = Arc::new(fixture.open(&model));
-    write(&part, 0..43, CONTENT);
+    let part = fixture.complete_part();
     let (other, name) = (fixture.file("d/other"), fixture.part(&model, "part"));
     fs::write(&other, CONTENT).unwrap();
     set_installed_time(&other);
@@ -590,9 +591,7 @@ fn verify_waits_for_a_thread_that_has_the_hasher() {
 #[test]
 fn fault_82_a_verified_or_installed_part_refuses_writes() {
     let fixture = Fixture::new();
-    let model = model(CONTENT);
-    let part = Arc::new(fixture.open(&model));
-    write(&part, 0..43, CONTENT);
+    let part = fixture.complete_part();
     let late = part.clone();
     let verified = part.verify().unwrap();
     assert!(matches!(late.write(0, b"evil"), Err(StoreError::Sealed { .. })), "between verify and install");
@@ -626,8 +625,7 @@ fn fault_82_verify_waits_for_a_write_in_progress() {
 fn fault_70_a_part_whose_sync_failed_is_given_up() {
     let fixture = Fixture::new();
     let model = model(CONTENT);
-    let part = Arc::new(fixture.open(&model));
-    write(&part, 0..43, CONTENT);
+    let part = fixture.complete_part();
     // What `sync_data` does when the kernel says that it sync_error pages.
     part.state().sync_error = Some(Errno::IO);
     fs::remove_file(fixture.part(&model, "part")).unwrap();
@@ -645,8 +643,7 @@ fn fault_74_a_moved_directory_is_noticed_before_the_marker() {
     for mode in [ResolveMode::Openat2, ResolveMode::PerComponent] {
         for kind in ["moved", "symlink", "another directory", "another file", "a copy of the destination"] {
             let fixture = Fixture::with_mode(mode);
-            let part = Arc::new(fixture.open(&model(CONTENT)));
-            write(&part, 0..43, CONTENT);
+            let part = fixture.complete_part();
             let installed = part.verify().unwrap().install().unwrap();
             fixture.destination.verify_in_place([&installed]).unwrap();
             let (at, away) = (fixture.file("d"), fixture.file("away"));
@@ -684,8 +681,7 @@ fn fault_74_a_moved_directory_is_noticed_before_the_marker() {
 #[test]
 fn another_inode_counts_if_it_has_the_same_bytes() {
     let fixture = Fixture::new();
-    let part = Arc::new(fixture.open(&model(CONTENT)));
-    write(&part, 0..43, CONTENT);
+    let part = fixture.complete_part();
     let installed = part.verify().unwrap().install().unwrap();
     // As on a volume that renumbers its files: size, mtime and bytes are equal.
     fs::rename(fixture.file("d/x"), fixture.file("d/y")).unwrap();
