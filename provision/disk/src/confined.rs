@@ -1,14 +1,15 @@
-//! Opening directories below another one so that no symlink can lead out.
+//! Opens directories below another one so that no symlink can lead out.
 //!
-//! Where the kernel has it, one `openat2` walks the whole path and refuses every symlink, magic link and `..` on it
-//! itself, so nothing can be swapped between two steps (`RESOLVE_BENEATH`, Linux 5.6). Elsewhere, and where a seccomp
-//! filter forbids the call, each name is opened from the handle of the one before it with `O_NOFOLLOW`: what is
-//! swapped then is either not yet looked at, and refused, or already open, and no longer asked for by name.
+//! There are two modes, and the tests compare them:
+//! - [`ResolveMode::Openat2`]: one call resolves the whole path and refuses each symlink, magic link and `..`
+//!   (`RESOLVE_BENEATH`, Linux 5.6). Nothing can be replaced between two steps.
+//! - [`ResolveMode::PerComponent`]: each component is opened with `O_NOFOLLOW` from the handle of the one before. A
+//!   component that is replaced meanwhile is either not opened yet, and refused, or open already, and no longer looked
+//!   up by name.
 //!
-//! Files need neither: they are opened by a single name, with `O_NOFOLLOW`, from the handle of their directory.
+//! The program uses `openat2` until the kernel reports that it is missing, or a seccomp filter refuses it.
 //!
-//! Both ways say the same of the same trees, and the tests hold them to it. Which way it is can be given, for them;
-//! the program takes the kernel's until that has once said that it has none.
+//! Files need neither: they are opened by a single name with `O_NOFOLLOW`, from the handle of their directory.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,34 +17,35 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-/// Who walks a path.
+/// The way in which a path is resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ResolveMode {
-    /// The kernel, where it can.
-    Kernel,
-    /// We do, name by name.
-    Names,
+pub(crate) enum ResolveMode {
+    /// By one `openat2` call, if the system allows it.
+    Openat2,
+    /// One component at a time.
+    PerComponent,
 }
 
-/// How often the kernel is asked again that could not tell whether a rename was used to lead it out (EAGAIN).
+/// The number of attempts with `openat2` while it fails with EAGAIN: a rename during the call kept the kernel from
+/// checking the path.
 const TRIES: usize = 4;
 
-/// The kernel has said that it cannot: it is not asked again in this process.
-static CANNOT: AtomicBool = AtomicBool::new(false);
+/// Set once `openat2` is known to be unavailable to this process.
+static UNAVAILABLE: AtomicBool = AtomicBool::new(false);
 
-/// Opens the directory at `path`, names joined by `/`, below `from`.
+/// Opens the directory at `path`, components joined by `/`, below `from`.
 ///
 /// # Errors
-/// `NOENT` where a name is missing, `NOTDIR` or `LOOP` where one is no directory or a symlink, `XDEV` where the path
-/// would lead out.
-pub(super) fn open_directory(walk: ResolveMode, from: &File, path: &str) -> Result<File, Errno> {
-    if walk == ResolveMode::Kernel
-        && !CANNOT.load(Ordering::Relaxed)
-        && let Some(opened) = ask_kernel(&CANNOT, || openat2(from, path))
+/// `NOENT` if a component is missing, `NOTDIR` or `LOOP` if one is no directory or a symlink, `XDEV` if the path would
+/// lead out.
+pub(crate) fn open_directory(mode: ResolveMode, from: &File, path: &str) -> Result<File, Errno> {
+    if mode == ResolveMode::Openat2
+        && !UNAVAILABLE.load(Ordering::Relaxed)
+        && let Some(opened) = try_openat2(&UNAVAILABLE, || openat2(from, path))
     {
         return opened;
     }
-    by_names(from, path)
+    open_per_component(from, path)
 }
 
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -53,14 +55,17 @@ fn openat2(from: &File, path: &str) -> Result<File, Errno> {
     retry_on_intr(|| rustix::fs::openat2(from, path, FLAGS, Mode::empty(), within)).map(File::from)
 }
 
-/// What the kernel says; `None` where it cannot be relied on to say it.
-fn ask_kernel(cannot: &AtomicBool, ask: impl Fn() -> Result<File, Errno>) -> Option<Result<File, Errno>> {
+/// The result of `openat2`. `None` if the call is unavailable, or keeps failing with EAGAIN.
+fn try_openat2(
+    unavailable: &AtomicBool,
+    openat2: impl Fn() -> Result<File, Errno>,
+) -> Option<Result<File, Errno>> {
     for _ in 0..TRIES {
-        match ask() {
+        match openat2() {
             Err(Errno::AGAIN) => {}
-            // An older kernel, a filter around the container, a structure that it does not know.
+            // An older kernel, a seccomp filter, an unknown structure.
             Err(Errno::NOSYS | Errno::PERM | Errno::TOOBIG) => {
-                cannot.store(true, Ordering::Relaxed);
+                unavailable.store(true, Ordering::Relaxed);
                 return None;
             }
             result => return Some(result),
@@ -69,16 +74,16 @@ fn ask_kernel(cannot: &AtomicBool, ask: impl Fn() -> Result<File, Errno>) -> Opt
     None
 }
 
-fn by_names(from: &File, path: &str) -> Result<File, Errno> {
-    let mut names = path.split('/');
-    let first = names.next().unwrap_or_default();
-    names.try_fold(by_name(from, first)?, |at, name| by_name(&at, name))
+fn open_per_component(from: &File, path: &str) -> Result<File, Errno> {
+    let mut components = path.split('/');
+    let first = components.next().unwrap_or_default();
+    components.try_fold(open_component(from, first)?, |at, name| open_component(&at, name))
 }
 
-/// Opens the directory called `name`, which is one component, in `from`.
-fn by_name(from: &File, name: &str) -> Result<File, Errno> {
+/// Opens the directory `name`, a single component, in `from`.
+fn open_component(from: &File, name: &str) -> Result<File, Errno> {
     match name {
-        // An absolute path begins with an empty name.
+        // An absolute path begins with an empty component.
         "" | ".." => Err(Errno::XDEV),
         name => retry_on_intr(|| rustix::fs::openat(from, name, FLAGS, Mode::empty())).map(File::from),
     }
@@ -91,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    const WALKS: [ResolveMode; 2] = [ResolveMode::Kernel, ResolveMode::Names];
+    const MODES: [ResolveMode; 2] = [ResolveMode::Openat2, ResolveMode::PerComponent];
 
     struct Tree {
         root: tempfile::TempDir,
@@ -113,26 +118,26 @@ mod tests {
             self.root.path().join(path)
         }
 
-        fn open(&self, walk: ResolveMode, path: &str) -> Result<u64, Errno> {
-            open_directory(walk, &self.handle, path).map(|file| file.metadata().unwrap().ino())
+        fn open(&self, mode: ResolveMode, path: &str) -> Result<u64, Errno> {
+            open_directory(mode, &self.handle, path).map(|file| file.metadata().unwrap().ino())
         }
     }
 
     #[test]
-    fn a_directory_is_opened_however_deep() {
+    fn a_nested_directory_is_opened() {
         let tree = Tree::new();
         let inode = fs::metadata(tree.at("root/a/b/c")).unwrap().ino();
-        for walk in WALKS {
-            assert_eq!(tree.open(walk, "a/b/c"), Ok(inode), "{walk:?}");
-            assert_eq!(tree.open(walk, "a/b/none"), Err(Errno::NOENT), "{walk:?}");
-            assert_eq!(tree.open(walk, "a/none/c"), Err(Errno::NOENT), "{walk:?}");
-            assert_eq!(tree.open(walk, "a/file"), Err(Errno::NOTDIR), "{walk:?}");
-            assert_eq!(tree.open(walk, "a/file/c"), Err(Errno::NOTDIR), "{walk:?}");
+        for mode in MODES {
+            assert_eq!(tree.open(mode, "a/b/c"), Ok(inode), "{mode:?}");
+            assert_eq!(tree.open(mode, "a/b/none"), Err(Errno::NOENT), "{mode:?}");
+            assert_eq!(tree.open(mode, "a/none/c"), Err(Errno::NOENT), "{mode:?}");
+            assert_eq!(tree.open(mode, "a/file"), Err(Errno::NOTDIR), "{mode:?}");
+            assert_eq!(tree.open(mode, "a/file/c"), Err(Errno::NOTDIR), "{mode:?}");
         }
     }
 
     #[test]
-    fn fault_74_no_symlink_on_the_way_is_followed_wherever_it_leads() {
+    fn fault_74_no_symlink_in_a_path_is_followed() {
         let tree = Tree::new();
         for (name, target) in [
             ("out", "../outside"),
@@ -142,28 +147,28 @@ mod tests {
             ("root", "/proc/self/root"),
         ] {
             symlink(target, tree.at("root").join(name)).unwrap();
-            for walk in WALKS {
+            for mode in MODES {
                 for path in [name.to_owned(), format!("{name}/c")] {
-                    let opened = tree.open(walk, &path);
+                    let opened = tree.open(mode, &path);
                     let refused = matches!(opened, Err(Errno::LOOP | Errno::NOTDIR));
-                    assert!(refused, "{walk:?} {path}: {opened:?}");
+                    assert!(refused, "{mode:?} {path}: {opened:?}");
                 }
             }
         }
     }
 
     #[test]
-    fn fault_56_a_path_that_climbs_is_refused() {
+    fn fault_56_a_path_with_dot_dot_or_a_leading_slash_is_refused() {
         let tree = Tree::new();
-        for walk in WALKS {
+        for mode in MODES {
             for path in ["..", "../outside", "a/../../outside", "/etc", "/"] {
-                assert_eq!(tree.open(walk, path), Err(Errno::XDEV), "{walk:?} {path}");
+                assert_eq!(tree.open(mode, path), Err(Errno::XDEV), "{mode:?} {path}");
             }
         }
     }
 
     #[test]
-    fn fault_74_a_directory_that_is_swapped_for_a_symlink_all_the_time_never_leads_out() {
+    fn fault_74_a_directory_swapped_for_a_symlink_never_leads_out() {
         let tree = Tree::new();
         let (inside, outside) = (tree.at("root/a/b"), tree.at("outside"));
         let own = fs::metadata(inside.join("c")).unwrap().ino();
@@ -179,31 +184,31 @@ mod tests {
                 }
             });
             let leads_out =
-                |walk| (0..3000).any(|_| tree.open(walk, "a/b/c").is_ok_and(|inode| inode != own));
-            let led_out = WALKS.map(leads_out);
+                |mode| (0..3000).any(|_| tree.open(mode, "a/b/c").is_ok_and(|inode| inode != own));
+            let led_out = MODES.map(leads_out);
             done.store(true, Ordering::Relaxed);
             assert_eq!(led_out, [false; 2]);
         });
     }
 
     #[test]
-    fn a_kernel_that_cannot_is_not_asked_again_and_one_that_cannot_tell_is() {
+    fn openat2_is_given_up_if_missing_and_retried_if_busy() {
         let tree = Tree::new();
         for no in [Errno::NOSYS, Errno::PERM, Errno::TOOBIG] {
-            let cannot = AtomicBool::new(false);
-            assert!(ask_kernel(&cannot, || Err(no)).is_none());
-            assert!(cannot.load(Ordering::Relaxed), "{no}");
+            let unavailable = AtomicBool::new(false);
+            assert!(try_openat2(&unavailable, || Err(no)).is_none());
+            assert!(unavailable.load(Ordering::Relaxed), "{no}");
         }
-        let (cannot, asked) = (AtomicBool::new(false), std::cell::Cell::new(0));
+        let (unavailable, asked) = (AtomicBool::new(false), std::cell::Cell::new(0));
         let busy_until = |free: usize| {
             asked.set(asked.get() + 1);
             if asked.get() < free { Err(Errno::AGAIN) } else { Ok(tree.handle.try_clone().unwrap()) }
         };
-        assert!(matches!(ask_kernel(&cannot, || busy_until(3)), Some(Ok(_))));
+        assert!(matches!(try_openat2(&unavailable, || busy_until(3)), Some(Ok(_))));
         asked.set(0);
-        assert!(ask_kernel(&cannot, || busy_until(100)).is_none(), "the names decide then");
+        assert!(try_openat2(&unavailable, || busy_until(100)).is_none(), "resolves per component then");
         assert_eq!(asked.get(), TRIES);
-        assert!(!cannot.load(Ordering::Relaxed), "it is asked again the next time");
-        assert!(matches!(ask_kernel(&cannot, || Err(Errno::LOOP)), Some(Err(Errno::LOOP))));
+        assert!(!unavailable.load(Ordering::Relaxed), "the next path tries it again");
+        assert!(matches!(try_openat2(&unavailable, || Err(Errno::LOOP)), Some(Err(Errno::LOOP))));
     }
 }

@@ -1,8 +1,7 @@
-//! The destination directory and the directories below it, by handle.
+//! The destination directory and the directories below it, opened once.
 //!
-//! A handle is what everything is done through, so that a name that is swapped while a run works leads nobody astray.
-//! What it cannot tell is whether the directory is still where its path says: that is asked before a marker is
-//! written (`settled`).
+//! Every operation goes through a handle, so a name that is replaced during a run leads nowhere else. A handle does
+//! not show whether the directory is still at its path: `durability` checks that before a marker is written.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,45 +12,47 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::confined::{self, ResolveMode};
-use crate::directory::make_directory;
+use crate::directory::{Directory, Found, create_directory};
+use crate::error::StoreError;
+use crate::file_stat::{ChangeTime, FileId, Stamp};
 use crate::lock::lease::LockLease;
-use crate::{ChangeTime, Directory, FileId, Found, Stamp, StoreError};
 use provision_core::model_path::ModelPath;
 
-/// The directory that a lock's paths are below. Its own path may be, or lead through, a symlink; nothing below may.
+/// The directory that the paths of `models.lock` are relative to. Its own path may be or contain a symlink; no path
+/// below it may.
 #[derive(Debug)]
 pub struct Destination {
     root: Arc<Directory>,
-    walk: ResolveMode,
-    /// Directories that were opened, by path below the root.
+    mode: ResolveMode,
+    /// The opened directories, by their path below the root.
     opened: Mutex<HashMap<String, Arc<Directory>>>,
-    /// For how long it is this process's, where another machine may take it.
-    tenure: Mutex<Option<Arc<LockLease>>>,
+    /// The lease on the destination's lock, where another machine can take it over.
+    lease: Mutex<Option<Arc<LockLease>>>,
 }
 
 impl Destination {
-    /// Opens the directory, making it and those above it where they are missing.
+    /// Opens the directory. Creates it and its parents if they are missing.
     pub fn create(path: &Utf8Path) -> Result<Self, StoreError> {
-        make_all(path)?;
+        create_all(path)?;
         Self::open(path)?.ok_or_else(|| StoreError::of("opening the destination", path, Errno::NOENT))
     }
 
-    /// Opens the directory; `None` where there is none.
+    /// Opens the directory. `None` if it does not exist.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
-        Self::open_to_walk(path, ResolveMode::Kernel)
+        Self::open_with(path, ResolveMode::Openat2)
     }
 
-    /// As [`Destination::open`]; says who walks the paths below it.
-    pub(super) fn open_to_walk(path: &Utf8Path, walk: ResolveMode) -> Result<Option<Self>, StoreError> {
+    /// Opens the directory with the given [`ResolveMode`] for paths below it.
+    pub(crate) fn open_with(path: &Utf8Path, mode: ResolveMode) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
             Ok(handle) => {
                 let root = Directory::new(handle.into(), path.to_owned());
                 Ok(Some(Self {
                     root: Arc::new(root),
-                    walk,
+                    mode,
                     opened: Mutex::default(),
-                    tenure: Mutex::default(),
+                    lease: Mutex::default(),
                 }))
             }
             Err(Errno::NOENT) => Ok(None),
@@ -65,22 +66,22 @@ impl Destination {
         &self.root
     }
 
-    /// Says by which lock this process works here.
-    pub(super) fn hold(&self, tenure: Option<Arc<LockLease>>) {
-        *self.tenure.lock().unwrap_or_else(PoisonError::into_inner) = tenure;
+    /// Sets the lease that parts check before a write.
+    pub(crate) fn set_lease(&self, lease: Option<Arc<LockLease>>) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
     }
 
-    pub(super) fn held(&self) -> Option<Arc<LockLease>> {
-        self.tenure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn lease(&self) -> Option<Arc<LockLease>> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The directory that `path`'s file lies in; `None` where it is missing and not to be made.
-    pub fn parent(&self, path: &ModelPath, make: bool) -> Result<Option<Arc<Directory>>, StoreError> {
-        self.directory(path.parent(), make)
+    /// The directory of the file at `path`. If it is missing, `create` decides between creating it and `None`.
+    pub fn parent(&self, path: &ModelPath, create: bool) -> Result<Option<Arc<Directory>>, StoreError> {
+        self.directory(path.parent(), create)
     }
 
-    /// The directory at `path`, names joined by `/`; `None` where it is missing and not to be made.
-    pub(super) fn directory(&self, path: &str, make: bool) -> Result<Option<Arc<Directory>>, StoreError> {
+    /// The directory at `path`, as for [`Destination::parent`].
+    pub(crate) fn directory(&self, path: &str, create: bool) -> Result<Option<Arc<Directory>>, StoreError> {
         if path.is_empty() {
             return Ok(Some(self.root.clone()));
         }
@@ -88,23 +89,23 @@ impl Destination {
         if let Some(directory) = opened.get(path) {
             return Ok(Some(directory.clone()));
         }
-        let Some(directory) = self.open_directory(path, make)? else { return Ok(None) };
+        let Some(directory) = self.open_directory(path, create)? else { return Ok(None) };
         let directory = Arc::new(directory);
         opened.insert(path.to_owned(), directory.clone());
         Ok(Some(directory))
     }
 
-    /// Opens the directory at `path`, whatever was opened there before.
-    pub(super) fn open_directory(&self, path: &str, make: bool) -> Result<Option<Directory>, StoreError> {
-        match confined::open_directory(self.walk, self.root.handle(), path) {
+    /// Opens the directory at `path` anew.
+    pub(crate) fn open_directory(&self, path: &str, create: bool) -> Result<Option<Directory>, StoreError> {
+        match confined::open_directory(self.mode, self.root.handle(), path) {
             Ok(handle) => return Ok(Some(Directory::new(handle, self.root.path().join(path)))),
-            Err(Errno::NOENT) if !make => return Ok(None),
-            // Name by name: what is missing is made, and what is in the way can be named.
+            Err(Errno::NOENT) if !create => return Ok(None),
+            // One component at a time: creates what is missing, and can name an obstacle.
             Err(_) => {}
         }
         let mut at: Option<Directory> = None;
         for name in path.split('/') {
-            match at.as_ref().unwrap_or(&self.root).subdirectory(name, make)? {
+            match at.as_ref().unwrap_or(&self.root).subdirectory(name, create)? {
                 Some(sub) => at = Some(sub),
                 None => return Ok(None),
             }
@@ -112,18 +113,18 @@ impl Destination {
         Ok(at)
     }
 
-    /// Whether the destination's own path still leads to it.
-    pub(super) fn is_in_place(&self) -> Result<bool, StoreError> {
+    /// True if the destination's own path still leads to this directory.
+    pub(crate) fn root_is_in_place(&self) -> Result<bool, StoreError> {
         let at = |doing| StoreError::at::<Errno>(doing, self.root.path());
-        let held = rustix::fs::fstat(self.root.handle()).map_err(at("looking at it"))?;
+        let held = rustix::fs::fstat(self.root.handle()).map_err(at("reading its metadata"))?;
         match rustix::fs::stat(self.root.path().as_std_path()) {
             Ok(named) => Ok(FileId::of(&named) == FileId::of(&held)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
-            Err(error) => Err(at("looking at it")(error)),
+            Err(error) => Err(at("reading its metadata")(error)),
         }
     }
 
-    /// What is at `path`.
+    /// The kind of file at `path`.
     pub fn find(&self, path: &ModelPath) -> Result<Found, StoreError> {
         match self.parent(path, false)? {
             Some(directory) => directory.find(path.file_name()),
@@ -131,8 +132,7 @@ impl Destination {
         }
     }
 
-    /// What the file at the end of the symlink at `path` is like, where there is a symlink to exactly `target` and a
-    /// regular file at its end.
+    /// The stamp and change time of `target`, if `path` is a symlink to exactly `target` and that is a regular file.
     pub fn find_linked(
         &self,
         path: &ModelPath,
@@ -147,29 +147,28 @@ impl Destination {
                 Ok(Some((Stamp::of(&stat), (stat.st_ctime, stat.st_ctime_nsec as u32))))
             }
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-            Err(error) => Err(StoreError::of("looking at it", target, error)),
+            Err(error) => Err(StoreError::of("reading its metadata", target, error)),
         }
     }
 
-    /// Bytes that this user may still write here.
+    /// The bytes that this user can still write here.
     pub fn free_space(&self) -> Result<u64, StoreError> {
         self.root.free_space()
     }
 
-    /// Whether both are one directory.
+    /// True if both are the same directory.
     pub fn is_same_as(&self, other: &Self) -> bool {
-        let identity =
-            |place: &Self| rustix::fs::fstat(place.root.handle()).map(|stat| FileId::of(&stat)).ok();
-        identity(self).is_some() && identity(self) == identity(other)
+        let id = |at: &Self| rustix::fs::fstat(at.root.handle()).map(|stat| FileId::of(&stat)).ok();
+        id(self).is_some() && id(self) == id(other)
     }
 
-    /// Whether one file may have a name in each: one file system, and one mount of it (link(2), EXDEV). Where the kernel
-    /// does not number its mounts, only the file system is compared.
+    /// True if a file can have a hard link in each: both are on one mount of one file system (link(2), EXDEV).
+    /// Compares only the file system if the kernel does not number its mounts.
     pub fn shares_disk_with(&self, other: &Self) -> bool {
-        let mount = |place: &Self| {
-            let device = rustix::fs::fstat(place.root.handle()).map(|stat| stat.st_dev).ok()?;
+        let mount = |at: &Self| {
+            let device = rustix::fs::fstat(at.root.handle()).map(|stat| stat.st_dev).ok()?;
             let flags = rustix::fs::StatxFlags::MNT_ID;
-            let statx = rustix::fs::statx(place.root.handle(), "", AtFlags::EMPTY_PATH, flags);
+            let statx = rustix::fs::statx(at.root.handle(), "", AtFlags::EMPTY_PATH, flags);
             let number =
                 statx.ok().filter(|statx| statx.stx_mask & flags.bits() != 0).map(|statx| statx.stx_mnt_id);
             Some((device, number))
@@ -178,7 +177,7 @@ impl Destination {
     }
 }
 
-/// Bytes that this user may still write at `path`, or where its nearest existing ancestor is.
+/// The bytes that this user can still write at `path`, or at its nearest existing ancestor.
 pub fn free_space_near(path: &Utf8Path) -> Result<u64, StoreError> {
     let mut at = path;
     loop {
@@ -193,16 +192,16 @@ pub fn free_space_near(path: &Utf8Path) -> Result<u64, StoreError> {
     }
 }
 
-/// Makes `path` and the directories above it, durably.
-pub(super) fn make_all(path: &Utf8Path) -> Result<(), StoreError> {
+/// Creates `path` and the directories above it, durably.
+fn create_all(path: &Utf8Path) -> Result<(), StoreError> {
     if path.as_str().is_empty() || path.as_std_path().is_dir() {
         return Ok(());
     }
     let parent = path.parent().filter(|parent| !parent.as_str().is_empty());
     if let Some(parent) = parent {
-        make_all(parent)?;
+        create_all(parent)?;
     }
-    make_directory(CWD, path.as_str(), path)?;
+    create_directory(CWD, path.as_str(), path)?;
     let above = parent.unwrap_or(Utf8Path::new("."));
     File::open(above).and_then(|dir| dir.sync_all()).map_err(StoreError::at("syncing the directory", above))
 }

@@ -1,4 +1,4 @@
-//! One directory, by handle, and what can be done with a name in it. No symlink is followed.
+//! An open directory and the operations on names in it. None of them follows a symlink.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -7,82 +7,51 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::{Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::StoreError;
 use crate::confined::{self, ResolveMode};
+use crate::error::StoreError;
+use crate::file_stat::{FileId, Stamp};
 
-/// A directory, held open.
+/// An open directory.
 #[derive(Debug)]
 pub struct Directory {
     handle: File,
     path: Utf8PathBuf,
-    /// Names of symlinks that are ours and may be replaced, and where they lead.
+    /// The symlinks that earlier runs made and an install may replace: name and target.
     links: Mutex<HashMap<String, Utf8PathBuf>>,
 }
 
-/// Size and modification time: what a marker compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// Length in bytes.
-    pub size: u64,
-    /// Seconds and nanoseconds since 1970.
-    pub mtime: (i64, u32),
-}
-
-/// When a file was last changed in any way, by the system's own book-keeping: seconds and nanoseconds since 1970. Two
-/// files that this program installed have one mtime; the change time of one that was put in the other's place differs.
-pub type ChangeTime = (i64, u32);
-
-impl Stamp {
-    pub(super) fn of(stat: &Stat) -> Self {
-        Self { size: stat.st_size as u64, mtime: (stat.st_mtime, stat.st_mtime_nsec as u32) }
-    }
-}
-
-/// Which file it is, whatever it is called: its device and inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileId {
-    device: u64,
-    inode: u64,
-}
-
-impl FileId {
-    pub(super) fn of(stat: &Stat) -> Self {
-        Self { device: stat.st_dev, inode: stat.st_ino }
-    }
-}
-
-/// What a file takes, and when it was used.
+/// A file's disk usage and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes on the disk; a sparse file takes less than its length.
+    /// Bytes on the disk. A sparse file takes less than its length.
     pub bytes: u64,
     /// The access time, in seconds since 1970.
     pub used: i64,
     /// The modification time, in seconds since 1970.
     pub written: i64,
-    /// How many names the file has.
+    /// The number of hard links.
     pub names: u64,
 }
 
-/// What is under a name.
+/// The kind of file under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
-    /// Nothing.
+    /// No file has the name.
     Nothing,
     /// A regular file.
     File(Stamp),
-    /// A symlink, wherever it leads.
+    /// A symlink, whatever its target.
     Symlink,
-    /// Something else, in words ("a directory").
+    /// Another kind, in words ("a directory").
     Other(&'static str),
 }
 
 impl Found {
-    /// What it is, in words, where it is something that a file must not replace.
-    pub fn in_the_way(self) -> Option<&'static str> {
+    /// The kind in words, if an install must not replace it.
+    pub fn obstacle(self) -> Option<&'static str> {
         match self {
             Self::Nothing | Self::File(_) => None,
             Self::Symlink => Some("a symlink"),
@@ -91,9 +60,8 @@ impl Found {
     }
 }
 
-/// Makes a directory with the mode that every one has, whatever the umask; false where something has its name
-/// already. `path` is for messages.
-pub(super) fn make_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, StoreError> {
+/// Creates a directory with mode 0755, whatever the umask. Returns false if the name is taken. `path` is for messages.
+pub(crate) fn create_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, StoreError> {
     const MODE: Mode = Mode::from_raw_mode(0o755);
     match retry_on_intr(|| rustix::fs::mkdirat(&at, name, MODE)) {
         Ok(()) => {}
@@ -101,10 +69,10 @@ pub(super) fn make_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Resu
         Err(Errno::NOTDIR) => {
             return Err(StoreError::NotADirectory { path: path.to_owned(), what: "below a file" });
         }
-        Err(error) => return Err(StoreError::of("making the directory", path, error)),
+        Err(error) => return Err(StoreError::of("creating the directory", path, error)),
     }
-    // By handle: the name may be a symlink by now. The umask may have taken the right to open it, but not to point at
-    // it; then its mode is set through the handle's name in /proc, which leads to nothing else.
+    // By handle: the name may be a symlink by now. The umask may forbid to open the directory for reading, but never as
+    // O_PATH. The mode is then set through the handle's name in /proc.
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let failed = |error| StoreError::of("setting the directory's mode", path, error);
     let made = retry_on_intr(|| rustix::fs::openat(&at, name, flags, Mode::empty())).map_err(failed)?;
@@ -122,10 +90,10 @@ pub(super) fn make_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Resu
     Ok(true)
 }
 
-/// What temporary names end with.
+/// The end of temporary names.
 const TEMPORARY: &str = ".tmp";
 
-/// What the temporary names for `name` begin with.
+/// The start of the temporary names for `name`.
 fn temporary_prefix(name: &str) -> String {
     format!(".{}.", &name[..name.floor_char_boundary(200)])
 }
@@ -136,41 +104,42 @@ impl Directory {
         &self.path
     }
 
-    pub(super) fn new(handle: File, path: Utf8PathBuf) -> Self {
+    pub(crate) fn new(handle: File, path: Utf8PathBuf) -> Self {
         Self { handle, path, links: Mutex::default() }
     }
 
-    /// Allows an install to replace the symlink under `name`, for as long as it leads to exactly `target`.
+    /// Allows an install to replace the symlink `name`, as long as its target is exactly `target`.
     pub fn allow_replacing(&self, name: &str, target: &Utf8Path) {
         let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         links.insert(name.to_owned(), target.to_owned());
     }
 
-    /// Whether an install may replace the symlink under `name`.
-    pub(super) fn may_replace_link(&self, name: &str) -> Result<bool, StoreError> {
+    /// True if an install may replace the symlink `name`.
+    pub(crate) fn may_replace_link(&self, name: &str) -> Result<bool, StoreError> {
         let target = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         Ok(target.is_some() && self.read_link(name)? == target.map(String::from))
     }
 
-    pub(super) fn handle(&self) -> &File {
+    pub(crate) fn handle(&self) -> &File {
         &self.handle
     }
 
-    pub(super) fn subdirectory(&self, name: &str, make: bool) -> Result<Option<Self>, StoreError> {
+    /// Opens a subdirectory. If it is missing, `create` decides between creating it and `None`.
+    pub(crate) fn subdirectory(&self, name: &str, create: bool) -> Result<Option<Self>, StoreError> {
         let path = self.path.join(name);
         loop {
-            match confined::open_directory(ResolveMode::Names, &self.handle, name) {
+            match confined::open_directory(ResolveMode::PerComponent, &self.handle, name) {
                 Ok(handle) => return Ok(Some(Self::new(handle, path))),
-                Err(Errno::NOENT) if !make => return Ok(None),
+                Err(Errno::NOENT) if !create => return Ok(None),
                 Err(Errno::NOENT) => {
-                    if make_directory(&self.handle, name, &path)? {
+                    if create_directory(&self.handle, name, &path)? {
                         self.sync()?;
                     }
                 }
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => {
                     let what = match self.find(name)? {
                         Found::File(_) => "a file",
-                        found => found.in_the_way().unwrap_or("nothing"),
+                        found => found.obstacle().unwrap_or("nothing"),
                     };
                     return Err(StoreError::NotADirectory { path, what });
                 }
@@ -179,7 +148,7 @@ impl Directory {
         }
     }
 
-    /// What is under `name`, symlinks not followed.
+    /// The kind of file under `name`.
     pub fn find(&self, name: &str) -> Result<Found, StoreError> {
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
@@ -192,20 +161,20 @@ impl Directory {
                 FileType::Unknown => Found::Other("of an unknown kind"),
             }),
             Err(Errno::NOENT) => Ok(Found::Nothing),
-            Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
+            Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
         }
     }
 
-    /// Which file is under `name`; `None` where there is none.
-    pub(super) fn identity(&self, name: &str) -> Result<Option<FileId>, StoreError> {
+    /// Device and inode of `name`. `None` if there is no file.
+    pub(crate) fn identity(&self, name: &str) -> Result<Option<FileId>, StoreError> {
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(FileId::of(&stat))),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
+            Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
         }
     }
 
-    /// What the file under `name` takes; `None` where there is none.
+    /// Disk usage and times of `name`. `None` if there is no file.
     pub fn usage(&self, name: &str) -> Result<Option<Usage>, StoreError> {
         match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Usage {
@@ -215,11 +184,11 @@ impl Directory {
                 names: stat.st_nlink,
             })),
             Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(StoreError::of("looking at it", &self.path.join(name), error)),
+            Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
         }
     }
 
-    /// Sets the access time of the file under `name` to now, whatever the mount options say of reads.
+    /// Sets the access time of `name` to now, also on mounts that do not record reads.
     pub fn touch(&self, name: &str) -> Result<(), StoreError> {
         let time = |tv_nsec| rustix::fs::Timespec { tv_sec: 0, tv_nsec };
         let times = rustix::fs::Timestamps {
@@ -227,10 +196,10 @@ impl Directory {
             last_modification: time(rustix::fs::UTIME_OMIT),
         };
         retry_on_intr(|| rustix::fs::utimensat(&self.handle, name, &times, AtFlags::SYMLINK_NOFOLLOW))
-            .map_err(StoreError::at("setting its time", &self.path.join(name)))
+            .map_err(StoreError::at("setting its access time", &self.path.join(name)))
     }
 
-    /// Opens a regular file for reading; `None` where there is none.
+    /// Opens a regular file for reading. `None` if there is no file.
     pub fn open_file(&self, name: &str) -> Result<Option<(File, Stamp)>, StoreError> {
         let path = self.path.join(name);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -241,14 +210,14 @@ impl Directory {
             Err(Errno::LOOP) => return Err(StoreError::NotAFile { path, what: "a symlink" }),
             Err(error) => return Err(StoreError::of("opening it", &path, error)),
         };
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
+        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StoreError::NotAFile { path, what: "something else" });
         }
         Ok(Some((file, Stamp::of(&stat))))
     }
 
-    /// The first `limit` bytes of a small file; `None` where there is none or it is longer.
+    /// Reads a small file. `None` if there is no file, or if it is longer than `limit`.
     pub fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let Some((file, stamp)) = self.open_file(name)? else { return Ok(None) };
         if stamp.size > limit {
@@ -259,7 +228,7 @@ impl Directory {
         Ok(Some(bytes))
     }
 
-    /// Where a symlink leads, as it is written; `None` where there is no symlink, or one whose target is not text.
+    /// The target of a symlink, as written. `None` if there is no symlink, or if its target is not UTF-8.
     pub fn read_link(&self, name: &str) -> Result<Option<String>, StoreError> {
         match rustix::fs::readlinkat(&self.handle, name, Vec::new()) {
             Ok(target) => Ok(target.into_string().ok()),
@@ -268,13 +237,13 @@ impl Directory {
         }
     }
 
-    /// Makes names in this directory durable.
+    /// Makes the names in this directory durable.
     pub fn sync(&self) -> Result<(), StoreError> {
         retry_on_intr(|| rustix::fs::fsync(&self.handle))
             .map_err(|error| StoreError::of_volume("syncing the directory", &self.path, error))
     }
 
-    /// Removes a file's name; fine where there is none.
+    /// Removes a name. Returns false if there is none.
     pub fn remove(&self, name: &str) -> Result<bool, StoreError> {
         match retry_on_intr(|| rustix::fs::unlinkat(&self.handle, name, AtFlags::empty())) {
             Ok(()) => Ok(true),
@@ -283,20 +252,21 @@ impl Directory {
         }
     }
 
-    /// Writes a small file so that it is there whole and durable, or not at all: a temporary name made exclusively,
-    /// data, `fsync`, rename, `fsync` of the directory. A kill midway leaves the temporary, see
-    /// [`Directory::remove_temporaries`].
+    /// Writes a small file atomically and durably: a new temporary file, data, `fsync`, rename, `fsync` of the
+    /// directory. A kill in between leaves the temporary file for [`Directory::remove_temporaries`].
     pub fn write_small(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let temporary = format!("{}{:08x}{TEMPORARY}", temporary_prefix(name), fastrand::u32(..));
         self.replace_small(&temporary, name, bytes)?;
-        // What could be gone after a power cut is not left to be believed until then.
+        // A file that a power cut may remove must not be trusted until then.
         self.sync().inspect_err(|_| drop(self.remove(name)))
     }
 
-    /// As [`Directory::write_small`], through a temporary name that is the caller's alone: what an earlier owner left
-    /// under it is replaced. The file stays where only its name cannot be made durable: for journals, which claim nothing
-    /// that was not durable before, so that it does not matter which of two a power cut leaves.
-    pub(super) fn write_small_through(
+    /// Writes a small file as [`Directory::write_small`] does, through a temporary name that only the caller uses.
+    /// Replaces a temporary file that an earlier owner left.
+    ///
+    /// The file stays if the directory cannot be synced. This is for journals: old and new list only durable bytes, so
+    /// either may survive a power cut.
+    pub(crate) fn write_small_through(
         &self,
         temporary: &str,
         name: &str,
@@ -312,7 +282,7 @@ impl Directory {
         written.inspect_err(|_| drop(self.remove(temporary)))
     }
 
-    /// Removes what killed runs left of writing `name`. Nobody else may be writing it.
+    /// Removes the temporary files that killed runs left for `name`. No other process may be writing it.
     pub fn remove_temporaries(&self, name: &str) -> Result<(), StoreError> {
         let prefix = temporary_prefix(name);
         let is_one = |other: &String| {
@@ -332,7 +302,7 @@ impl Directory {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o644);
         let file = retry_on_intr(|| rustix::fs::openat(&self.handle, temporary, flags, mode));
-        let file = File::from(file.map_err(StoreError::at("making it", path))?);
+        let file = File::from(file.map_err(StoreError::at("creating it", path))?);
         file.write_all_at(bytes, 0).map_err(|error| StoreError::of_volume("writing it", path, error))?;
         retry_on_intr(|| rustix::fs::fchmod(&file, mode))
             .map_err(StoreError::at("setting its mode", path))?;
@@ -343,7 +313,7 @@ impl Directory {
         })
     }
 
-    /// The names in it.
+    /// Lists the names in this directory.
     pub fn names(&self) -> Result<Vec<String>, StoreError> {
         let entries =
             rustix::fs::Dir::read_from(&self.handle).map_err(StoreError::at("listing it", &self.path))?;
@@ -357,9 +327,9 @@ impl Directory {
         Ok(names)
     }
 
-    pub(super) fn free_space(&self) -> Result<u64, StoreError> {
+    pub(crate) fn free_space(&self) -> Result<u64, StoreError> {
         let stat = rustix::fs::fstatvfs(&self.handle)
-            .map_err(StoreError::at("asking for its free space", &self.path))?;
+            .map_err(StoreError::at("reading its free space", &self.path))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }

@@ -1,31 +1,35 @@
-//! What must be so before a marker vouches for a file (I2).
+//! Durability before a marker (I2): each file that it lists is at its path, and its name and bytes are durable.
 //!
-//! Everything was done through handles, and a handle goes along when its directory is moved: so before a marker is
-//! written, each file that it will list is looked for once more, by its path, from the destination on, and the
-//! destination by its own. Then the directories on the way are synced: they may have been made by others.
+//! All work goes through handles, and a handle stays valid when its directory is moved. So before a marker is written,
+//! each file is looked up again by its path from the destination, and the destination by its own path. Then the
+//! directories on the way are synced: other programs may have created them.
 //!
-//! A file is known by its inode. Some network volumes give a file another number once nobody has it open: what looks like
-//! another file of the same size and time is read again then, and its bytes decide.
+//! A file is identified by its inode. Some network volumes give a closed file a new inode number: a file with another
+//! number but the same size and mtime is read again, and its digest decides.
 //!
-//! A file that this run only found is as little durable as a stranger's can be: its bytes were proven by reading them,
-//! which a page cache answers that was never written back.
+//! A file that this run found in place may not be durable: verifying reads the page cache, which may not be written
+//! back. It is synced before it counts as installed.
 
 use std::collections::{BTreeSet, HashMap};
 
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::{Destination, Directory, FileId, Installed, SourceFile, Stamp, StoreError};
+use crate::destination::Destination;
+use crate::directory::Directory;
+use crate::error::StoreError;
+use crate::file_stat::{FileId, Installed, Stamp};
+use crate::source_file::SourceFile;
 use provision_core::model_path::ModelPath;
 
 impl Destination {
-    /// Makes the bytes of a file durable that was found under its final name and has just been proven. Where that fails
-    /// the file loses its name: nobody knows what is on the disk, and reading it again would say that all is well.
-    pub fn settle(&self, path: &ModelPath, found: &SourceFile) -> Result<(), StoreError> {
+    /// Syncs a file that was found under its final name and has just been verified. Removes it if the sync fails: the
+    /// bytes on the disk are unknown then, and the page cache would verify again.
+    pub fn sync_existing(&self, path: &ModelPath, found: &SourceFile) -> Result<(), StoreError> {
         let Err(error) = retry_on_intr(|| rustix::fs::fsync(&found.file)) else { return Ok(()) };
         let error = StoreError::of_volume("syncing it", found.path(), error);
         if matches!(error, StoreError::Unsuitable { .. } | StoreError::ReadOnly { .. }) {
-            // The volume does not sync anything; that says nothing about this file.
+            // The volume syncs no file at all: this one is not at fault.
             return Err(error);
         }
         if let Some(directory) = self.parent(path, false)?
@@ -37,57 +41,60 @@ impl Destination {
         Err(error)
     }
 
-    /// Whether `file` is where it is said to be, looked at anew.
-    pub fn still_has(&self, file: &Installed) -> Result<bool, StoreError> {
-        Ok(self.is_in_place()? && Looking::new(self).at(file)? == Look::Same)
+    /// True if `file` is at its path, looked up anew.
+    pub fn is_in_place(&self, file: &Installed) -> Result<bool, StoreError> {
+        Ok(self.root_is_in_place()? && PathChecker::new(self).check(file)? == PathCheck::SameFile)
     }
 
-    /// Makes sure that all of `files` are where they are said to be, and their names durable.
+    /// Verifies that all `files` are at their paths, and makes their names durable.
     ///
     /// # Errors
-    /// [`StoreError::Moved`] where one is not.
-    pub fn confirm<'a>(&self, files: impl IntoIterator<Item = &'a Installed>) -> Result<(), StoreError> {
-        if !self.is_in_place()? {
+    /// [`StoreError::Moved`] if one is not.
+    pub fn verify_in_place<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a Installed>,
+    ) -> Result<(), StoreError> {
+        if !self.root_is_in_place()? {
             return Err(StoreError::Moved { path: self.root().path().to_owned() });
         }
-        let mut looking = Looking::new(self);
+        let mut checker = PathChecker::new(self);
         for file in files {
-            let is_there = match looking.at(file)? {
-                Look::Same => true,
-                Look::LooksAlike => looking.prove(file)?,
-                Look::Gone => false,
+            let is_there = match checker.check(file)? {
+                PathCheck::SameFile => true,
+                PathCheck::SameStat => checker.verify(file)?,
+                PathCheck::Missing => false,
             };
             if !is_there {
                 return Err(StoreError::Moved { path: self.root().path().join(file.path.as_str()) });
             }
         }
-        looking.sync()
+        checker.sync()
     }
 }
 
-/// What is at a file's path.
+/// The result of looking up a file by its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Look {
-    /// The file.
-    Same,
-    /// A file of its size and mtime, which may be another.
-    LooksAlike,
-    /// Something else, or nothing.
-    Gone,
+enum PathCheck {
+    /// The same inode.
+    SameFile,
+    /// Another inode with the same size and mtime.
+    SameStat,
+    /// No file, or a different one.
+    Missing,
 }
 
-/// A look at many files, by directory.
-struct Looking<'a> {
+/// Looks up files by path. Opens each directory once.
+struct PathChecker<'a> {
     destination: &'a Destination,
     directories: HashMap<String, Option<Directory>>,
 }
 
-impl<'a> Looking<'a> {
+impl<'a> PathChecker<'a> {
     fn new(destination: &'a Destination) -> Self {
         Self { destination, directories: HashMap::new() }
     }
 
-    /// The directory that the file at `path` should be in.
+    /// The directory of the file at `path`. `None` if it is missing.
     fn directory(&mut self, path: &ModelPath) -> Result<Option<&Directory>, StoreError> {
         let parent = path.parent();
         if parent.is_empty() {
@@ -95,7 +102,7 @@ impl<'a> Looking<'a> {
         }
         if !self.directories.contains_key(parent) {
             let opened = match self.destination.open_directory(parent, false) {
-                // Something else has the name now.
+                // Another kind of file has the name now.
                 Err(StoreError::NotADirectory { .. }) => None,
                 opened => opened?,
             };
@@ -104,32 +111,32 @@ impl<'a> Looking<'a> {
         Ok(self.directories.get(parent).and_then(Option::as_ref))
     }
 
-    fn at(&mut self, file: &Installed) -> Result<Look, StoreError> {
-        let Some(directory) = self.directory(&file.path)? else { return Ok(Look::Gone) };
+    fn check(&mut self, file: &Installed) -> Result<PathCheck, StoreError> {
+        let Some(directory) = self.directory(&file.path)? else { return Ok(PathCheck::Missing) };
         let name = file.path.file_name();
         let found = match &file.link {
             None => rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW),
             Some(target) if directory.read_link(name)?.as_deref() == Some(target.as_str()) => {
                 rustix::fs::stat(target.as_std_path())
             }
-            Some(_) => return Ok(Look::Gone),
+            Some(_) => return Ok(PathCheck::Missing),
         };
         match found {
             Ok(stat) => {
                 let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
                 if !is_file || Stamp::of(&stat) != file.stamp {
-                    return Ok(Look::Gone);
+                    return Ok(PathCheck::Missing);
                 }
                 let is_same = file.identity.is_none_or(|known| known == FileId::of(&stat));
-                Ok(if is_same { Look::Same } else { Look::LooksAlike })
+                Ok(if is_same { PathCheck::SameFile } else { PathCheck::SameStat })
             }
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Look::Gone),
-            Err(error) => Err(StoreError::of("looking at it", &directory.path().join(name), error)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(PathCheck::Missing),
+            Err(error) => Err(StoreError::of("reading its metadata", &directory.path().join(name), error)),
         }
     }
 
-    /// Whether what looks like the file has its bytes; if so, they are made durable.
-    fn prove(&mut self, file: &Installed) -> Result<bool, StoreError> {
+    /// Reads the file at the path. If it has the right digest, makes it durable and returns true.
+    fn verify(&mut self, file: &Installed) -> Result<bool, StoreError> {
         let destination = self.destination;
         let Some(directory) = self.directory(&file.path)? else { return Ok(false) };
         let opened = match &file.link {
@@ -137,15 +144,15 @@ impl<'a> Looking<'a> {
             Some(target) => SourceFile::open(target)?,
         };
         let Some(found) = opened else { return Ok(false) };
-        match found.prove(file.sha256, || true) {
+        match found.verify(file.sha256, || true) {
             Ok(()) if file.link.is_some() => found.make_durable().map(|()| true),
-            Ok(()) => destination.settle(&file.path, &found).map(|()| true),
+            Ok(()) => destination.sync_existing(&file.path, &found).map(|()| true),
             Err(StoreError::Mismatch { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes the names on the way to every file durable, the deepest first.
+    /// Syncs all directories on the way to the files, the deepest first.
     fn sync(&self) -> Result<(), StoreError> {
         let above =
             |path: &'_ str| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect::<Vec<_>>();

@@ -1,78 +1,78 @@
-//! What a disk can refuse, and what to do about it.
+//! Errors of the disk: what failed, on which path, and what to do.
 
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::io::Errno;
 
-/// A failure of the disk or of what was found on it. Every message names the path and the way out.
+/// A failed disk operation, or an unexpected file. Every message names the path and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No room for more bytes: on the file system, or in what its user may have of it.
+    /// The file system is full, or the user's quota is.
     #[error(
         "{path}: {} while {doing}{}; {} or choose another --dest, then run again (it resumes)",
         lacking.what(),
-        more(*needed),
-        lacking.way_out(*free)
+        in_words(*needed),
+        lacking.advice(*free)
     )]
     Full {
         /// The file.
         path: Utf8PathBuf,
-        /// What was being done.
+        /// The failed operation, as in "writing it".
         doing: &'static str,
-        /// What there is no more of.
+        /// The exhausted resource.
         lacking: Lacking,
-        /// Bytes that the file still needs, where that is known.
+        /// Bytes that the file still needs, if known.
         needed: Option<u64>,
-        /// Bytes free in its directory, quota or not, as far as that can be told.
+        /// Free bytes of the file system, regardless of a quota. Zero if unknown.
         free: u64,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// No room for one more name, whatever is free.
+    /// The file system has no free inode.
     #[error(
-        "{path}: no room left while {doing}: the file system has no inode for one more file; remove some files or choose \
+        "{path}: no room left while {doing}: the file system has no free inode; remove some files or choose \
          another --dest, then run again (it resumes)"
     )]
     NoInodes {
         /// The file.
         path: Utf8PathBuf,
-        /// What was being done.
+        /// The failed operation, as in "writing it".
         doing: &'static str,
     },
-    /// A file larger than allowed.
+    /// The file exceeds a size limit.
     #[error(
-        "{path}: the file is larger than files may be here{}; raise `ulimit -f`, or choose another --dest if its file \
-         system has such a limit (FAT32: 4 GiB), then run again (it resumes)",
-        more(*needed)
+        "{path}: the file exceeds the size limit for files here{}; raise `ulimit -f`, or choose another --dest if the file \
+         system has a limit (FAT32: 4 GiB), then run again (it resumes)",
+        in_words(*needed)
     )]
     TooLarge {
         /// The file.
         path: Utf8PathBuf,
-        /// Bytes that the file still needs, where that is known.
+        /// Bytes that the file still needs, if known.
         needed: Option<u64>,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A volume that lacks what whole files are made with.
+    /// The volume lacks operations that an install needs.
     #[error(
-        "{path}: the volume at {volume} refuses {doing}; it has no atomic rename, random writes or syncing, as object \
-         stores that look like directories have not: choose a --dest on another volume"
+        "{path}: the volume at {volume} refuses {doing}; it lacks atomic renames, random writes or syncing, as mounted \
+         object stores do: choose a --dest on another volume"
     )]
     Unsuitable {
         /// The file.
         path: Utf8PathBuf,
-        /// Where the volume is mounted, as far as that can be told.
+        /// The volume's mount point, as far as it can be found.
         volume: Utf8PathBuf,
-        /// What was being done.
+        /// The failed operation, as in "writing it".
         doing: &'static str,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The plan needs more than there is.
+    /// The plan needs more space than is free.
     #[error(
         "{path}: {needed} bytes are needed and {free} are free; free {} more or choose another {option}",
         needed - free
@@ -87,34 +87,34 @@ pub enum StoreError {
         /// The option that names the directory.
         option: &'static str,
     },
-    /// A read-only file system.
+    /// The file system is mounted read-only.
     #[error("{path}: the file system is read-only; mount it writable or choose another --dest")]
     ReadOnly {
         /// The file.
         path: Utf8PathBuf,
     },
-    /// No permission.
+    /// The operation is not permitted.
     #[error(
         "{path}: no permission while {doing}; check the owner and mode, or run as a user who may write here"
     )]
     Denied {
         /// The file.
         path: Utf8PathBuf,
-        /// What was being done.
+        /// The failed operation, as in "writing it".
         doing: &'static str,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// Something else than a regular file where a file belongs.
+    /// Another kind of file has the path of a regular file.
     #[error("{path} is {what}, not a regular file; nothing was changed: move it away and run again")]
     NotAFile {
         /// The path.
         path: Utf8PathBuf,
-        /// What it is.
+        /// The kind, as in "a symlink".
         what: &'static str,
     },
-    /// Something else than a directory where a directory belongs.
+    /// Another kind of file has the path of a directory.
     #[error(
         "{path} is {what}, not a directory; nothing was changed: move it away and run again (only the destination \
          itself may be a symlink)"
@@ -122,131 +122,132 @@ pub enum StoreError {
     NotADirectory {
         /// The path.
         path: Utf8PathBuf,
-        /// What it is.
+        /// The kind, as in "a symlink".
         what: &'static str,
     },
-    /// The run was told to stop while a file was being read.
+    /// The run was cancelled while it read a file.
     #[error("{path}: interrupted while reading it")]
     Interrupted {
         /// The file.
         path: Utf8PathBuf,
     },
-    /// A file that was there a moment ago.
-    #[error("{path} is gone; something else works in this directory: run again")]
+    /// A file that was there before is missing.
+    #[error("{path} has disappeared; let no other program work in this directory, then run again")]
     Missing {
         /// The path.
         path: Utf8PathBuf,
     },
-    /// Another process has the part file.
+    /// Another process has the part's lock.
     #[error("{path} is being written by another process; wait for it, or stop it")]
     PartBusy {
         /// The part file.
         path: Utf8PathBuf,
     },
-    /// A part file that is no longer the one that was written.
+    /// The part's name leads to another file than the one that was written.
     #[error(
-        "{path} was replaced while it was being written; something else works in this directory: run again"
+        "{path} was replaced while it was being written; let no other program work in this directory, then run again"
     )]
     PartReplaced {
         /// The part file.
         path: Utf8PathBuf,
     },
-    /// The destination's lock is another's by now.
+    /// The lease on the destination's lock has expired, and another run holds the lock.
     #[error(
-        "{path}: this run stood still for so long that another took it for dead and works here now; nothing more was \
-         written: let that one end, then run again"
+        "{path}: this run was suspended until its lock expired, and another run works here now; nothing more was \
+         written: wait for that run to end, then run again"
     )]
     TakenOver {
         /// The part file.
         path: Utf8PathBuf,
     },
-    /// A rename across file systems. Never made up for by a copy: a name would be there before its bytes are.
+    /// A rename would cross file systems. A copy is no substitute: the final name would exist before the bytes are
+    /// complete.
     #[error(
-        "{from} cannot become {to}: that is on another file system or mount, and a file gets its name in one step or not \
-         at all; choose another --dest, or unmount what is mounted there"
+        "{from} cannot be renamed to {to}: it is on another file system or mount, and only a rename is atomic; choose \
+         another --dest, or unmount the file system there"
     )]
     CrossDevice {
-        /// What was to be renamed.
+        /// The current path.
         from: Utf8PathBuf,
-        /// What it was to be called.
+        /// The intended path.
         to: Utf8PathBuf,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A name that a power cut may undo.
+    /// The directory could not be synced after a rename.
     #[error(
-        "{path} got its name, but its directory could not be synced, so a power cut might undo that; {}; check the disk, \
-         then run again",
-        if *replaced { "the older file of that name is replaced, and this one is whole" } else { "the name was taken back" }
+        "{path} was renamed, but its directory could not be synced, so a power cut might undo the rename; {}; check the \
+         disk, then run again",
+        if *replaced { "it has replaced an older file, and is complete" } else { "the rename was undone" }
     )]
     NotDurable {
         /// The file.
         path: Utf8PathBuf,
-        /// It took the place of an older file.
+        /// True if it replaced an older file.
         replaced: bool,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A file that is not where this run put it or found it.
+    /// A file is not at the path where this run installed or found it.
     #[error(
-        "{path} is not where it was a moment ago: it, or a directory above it, was moved or replaced while this ran; no \
-         marker is written: let nothing else work in this directory and run again"
+        "{path} is not where it was a moment ago: it or a directory above it was moved or replaced during this run; no \
+         marker is written: let no other program work in this directory, then run again"
     )]
     Moved {
         /// The path.
         path: Utf8PathBuf,
     },
-    /// Bytes were to be written into a part that has been proven.
-    #[error("{path} was proven and cannot be written any more; this should not happen: run again")]
+    /// A write into a part that is verified or removed.
+    #[error("{path} is verified and cannot be written any more; this should not happen: run again")]
     Sealed {
         /// The part file.
         path: Utf8PathBuf,
     },
-    /// Too many open files.
+    /// The process or the system has no free file descriptor.
     #[error("{path}: no file descriptor left; raise `ulimit -n` or lower --connections")]
     TooManyFiles {
         /// The path.
         path: Utf8PathBuf,
     },
-    /// The bytes that were read do not have the digest that they should.
+    /// The file does not have the expected digest.
     #[error("{path} has SHA-256 {found}, expected {expected}")]
     Mismatch {
         /// The file.
         path: Utf8PathBuf,
-        /// The digest that the lock names.
+        /// The digest that the lock lists.
         expected: provision_core::digest::Sha256,
-        /// The digest of what is there.
+        /// The digest of the bytes that were read.
         found: provision_core::digest::Sha256,
     },
-    /// A copy of bytes that had been proven.
+    /// A copy of verified bytes has another digest.
     #[error(
-        "{path}: what was copied there reads back as something else; its disk or the machine's memory may be failing"
+        "{path}: the copied bytes read back differently; the disk or the machine's memory may be failing, check both"
     )]
     CopyDiffers {
         /// The copy.
         path: Utf8PathBuf,
     },
-    /// Anything else.
+    /// Another system error.
     #[error("{path}: {doing} failed; check the disk and its volume, then run again (it resumes)")]
     Io {
         /// The file.
         path: Utf8PathBuf,
-        /// What was being done.
+        /// The failed operation, as in "writing it".
         doing: &'static str,
-        /// The system's word.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
 }
 
-/// What there is no more of where bytes do not fit.
+/// The resource that is exhausted when bytes do not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lacking {
-    /// Space on the file system.
+    /// The file system's space.
     Space,
-    /// What the user may have of it.
+    /// The user's quota.
     Quota,
 }
 
@@ -258,7 +259,7 @@ impl Lacking {
         }
     }
 
-    fn way_out(self, free: u64) -> String {
+    fn advice(self, free: u64) -> String {
         match self {
             Self::Space => format!("{free} bytes are free: free some space"),
             Self::Quota => format!(
@@ -269,7 +270,7 @@ impl Lacking {
 }
 
 impl StoreError {
-    /// What happened, with the system's word on it.
+    /// The message, followed by the messages of its causes.
     pub fn reason(&self) -> String {
         let mut reason = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -280,8 +281,8 @@ impl StoreError {
         reason
     }
 
-    /// The error for a system call on `path` that failed while `doing`.
-    pub(super) fn of(doing: &'static str, path: &Utf8Path, source: impl Into<io::Error>) -> Self {
+    /// The error for a failed system call on `path`. `doing` names the operation, as in "writing it".
+    pub(crate) fn of(doing: &'static str, path: &Utf8Path, source: impl Into<io::Error>) -> Self {
         let (path, source) = (path.to_owned(), source.into());
         match Errno::from_io_error(&source) {
             Some(Errno::NOSPC) if has_no_inodes(&path) => Self::NoInodes { path, doing },
@@ -298,9 +299,9 @@ impl StoreError {
         }
     }
 
-    /// As [`StoreError::of`], for what any volume that is fit for files can do on an open file: a refusal is the
-    /// volume's own.
-    pub(super) fn of_volume(doing: &'static str, path: &Utf8Path, source: impl Into<io::Error>) -> Self {
+    /// The error for an operation on an open file that every suitable volume supports: if the volume refuses it,
+    /// [`StoreError::Unsuitable`]; otherwise as [`StoreError::of`].
+    pub(crate) fn of_volume(doing: &'static str, path: &Utf8Path, source: impl Into<io::Error>) -> Self {
         let source = source.into();
         match Errno::from_io_error(&source) {
             Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE | Errno::PERM) => {
@@ -312,48 +313,48 @@ impl StoreError {
     }
 
     /// The error for a rename that failed.
-    pub(super) fn of_rename(doing: &'static str, from: &Utf8Path, to: &Utf8Path, source: Errno) -> Self {
+    pub(crate) fn of_rename(doing: &'static str, from: &Utf8Path, to: &Utf8Path, source: Errno) -> Self {
         match source {
             Errno::XDEV => {
                 Self::CrossDevice { from: from.to_owned(), to: to.to_owned(), source: source.into() }
             }
-            // Somebody else's file, where only its owner may replace it (the sticky bit).
+            // Another user's file in a sticky directory: only its owner may replace it.
             Errno::PERM if is_sticky(to) => Self::of(doing, to, source),
             _ => Self::of_volume(doing, to, source),
         }
     }
 
-    /// Says how many bytes more the file needs, where room is what is lacking.
-    pub(super) fn needing(mut self, bytes: u64) -> Self {
+    /// Adds the number of bytes that the file still needs, if space is exhausted.
+    pub(crate) fn needing(mut self, bytes: u64) -> Self {
         if let Self::Full { needed, .. } | Self::TooLarge { needed, .. } = &mut self {
             *needed = Some(bytes);
         }
         self
     }
 
-    /// For `map_err`.
-    pub(super) fn at<E: Into<io::Error>>(doing: &'static str, path: &Utf8Path) -> impl FnOnce(E) -> Self {
+    /// As [`StoreError::of`], for `map_err`.
+    pub(crate) fn at<E: Into<io::Error>>(doing: &'static str, path: &Utf8Path) -> impl FnOnce(E) -> Self {
         move |source| Self::of(doing, path, source)
     }
 }
 
-/// How much more a file needs, in words.
-fn more(needed: Option<u64>) -> String {
+/// The needed bytes, in words.
+fn in_words(needed: Option<u64>) -> String {
     needed.map_or_else(String::new, |needed| format!(" (it needs {needed} bytes more)"))
 }
 
-/// The directory that `path` lies in, for what is only said in a message.
+/// The directory of `path`, for a message.
 fn directory_of(path: &Utf8Path) -> &Utf8Path {
     path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."))
 }
 
-/// Bytes free where `path` lies: 0 where that cannot be told.
+/// The free bytes in the directory of `path`. Zero if unknown.
 fn free_space_of(path: &Utf8Path) -> u64 {
     let stat = rustix::fs::statvfs(directory_of(path).as_std_path());
     stat.map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// Whether it is inodes that are lacking. File systems without a number of them say 0 of 0.
+/// True if the file system has no free inode. File systems without a limit report 0 of 0.
 fn has_no_inodes(path: &Utf8Path) -> bool {
     let stat = rustix::fs::statvfs(directory_of(path).as_std_path());
     stat.is_ok_and(|stat| stat.f_files > 0 && stat.f_favail == 0)
@@ -364,7 +365,7 @@ fn is_sticky(path: &Utf8Path) -> bool {
     stat.is_ok_and(|stat| stat.st_mode & 0o1000 != 0)
 }
 
-/// Where the volume that `path` lies on is mounted: the last directory upwards that is on the same device.
+/// The mount point of the volume of `path`: the topmost directory on the same device.
 fn volume_of(path: &Utf8Path) -> Utf8PathBuf {
     let directory = if path.is_dir() { path } else { directory_of(path) };
     let directory = directory.canonicalize_utf8().unwrap_or_else(|_| directory.to_owned());
@@ -379,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_69_no_room_no_quota_and_too_large_are_three_messages_with_their_numbers() {
+    fn fault_69_full_quota_and_too_large_have_their_own_messages() {
         let path = Utf8Path::new("/dev/shm/x");
         let text = |errno: Errno| StoreError::of("writing it", path, errno).needing(1234).to_string();
         let free = free_space_of(path).to_string();
@@ -388,7 +389,7 @@ mod tests {
         {
             let text = text(errno);
             assert!(text.contains(word) && text.contains("needs 1234 bytes more"), "{text}");
-            assert!(text.contains("--dest") && text.contains("it resumes"), "the way out: {text}");
+            assert!(text.contains("--dest") && text.contains("it resumes"), "what to do: {text}");
         }
         let quota = text(Errno::DQUOT);
         let of_space = text(Errno::NOSPC);
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_84_a_volume_that_cannot_is_named() {
+    fn fault_84_the_message_names_an_unsuitable_volume() {
         let path = Utf8Path::new("/dev/shm/x");
         for errno in [Errno::INVAL, Errno::OPNOTSUPP, Errno::NOSYS, Errno::PERM] {
             let text = StoreError::of_volume("writing it", path, errno).to_string();
@@ -406,14 +407,14 @@ mod tests {
             assert!(text.contains("choose a --dest on another volume"), "{text}");
         }
         let text = StoreError::of_rename("renaming it", path, path, Errno::INVAL).to_string();
-        assert!(text.contains("atomic rename"), "{text}");
-        // /dev/shm is sticky: that is somebody else's file.
+        assert!(text.contains("atomic renames"), "{text}");
+        // /dev/shm is sticky: another user's file.
         let error = StoreError::of_rename("renaming it", path, path, Errno::PERM);
         assert!(matches!(error, StoreError::Denied { .. }), "{error}");
     }
 
     #[test]
-    fn fault_83_a_rename_across_file_systems_names_both() {
+    fn fault_83_the_message_names_both_paths_of_a_failed_rename() {
         let (from, to) = (Utf8Path::new("/a/x.part"), Utf8Path::new("/b/x"));
         let text = StoreError::of_rename("renaming it", from, to, Errno::XDEV).to_string();
         assert!(text.contains("/a/x.part") && text.contains("/b/x"), "{text}");

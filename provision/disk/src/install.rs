@@ -1,118 +1,216 @@
-//! From a proven part to the file under its final name.
+//! Installs a verified part under its final name, so that the name always leads to the right bytes or to none (I1).
 //!
-//! [`Verified`] can only be made by [`PartFile::verify`], and nothing else can be installed: "verified" is a type,
-//! not a flag (I5).
+//! [`Verified::install`] is the only way from a part to a final name, and only `PartFile::verify` creates a
+//! [`Verified`] (I5). The system calls, in this order:
 //!
-//! # A name is not a handle
-//! What was proven is an open file, and what a rename moves is whatever has a name at that moment: Linux has no rename by
-//! handle. So the file under the name is held against the handle before the rename and after it ([`FileStat`]). A file that
-//! somebody has put there in between loses the final name again. One of the same size and mtime keeps it: no part under way
-//! has the mtime of an installed file, so it is what another run has proven and installed after us, where locks do nothing;
-//! before a marker vouches for it, its bytes are read (`settled`).
+//! 1. `fchmod` and `futimens` on the part: every installed file has one mode and one mtime ([`normalize_metadata`]);
+//! 2. `fsync` of the part: data and metadata are durable before the name is;
+//! 3. `fstat` and `fstatat`: the part's name still leads to the open file, at the full size;
+//! 4. `renameat` to the final name: replaces a regular file in one step ([`rename_durably`]);
+//! 5. `fstatat`: the final name leads to the file that was verified;
+//! 6. `fsync` of the directory: only now is the file installed, and a marker may list it (I2).
 //!
-//! Exchanging the names (`RENAME_EXCHANGE`) would bring an older version back then. But it leaves that version under the
-//! part's name until it is removed; after a kill the next run would write into it, and a process may have it mapped. Giving
-//! the final name by a link from the handle cannot go wrong, but only where nothing has the name yet and the file system
-//! has links, and NFS keeps the part under a name of its own then.
+//! # Why the name is checked twice
+//! The verified part is an open file, but Linux has no rename by handle: step 4 moves whatever has the part's name at
+//! that moment. Where locks do nothing, another process can put its own part there. Step 3 finds that before the
+//! rename and step 5 after it. If step 5 finds another file, the rename is undone.
+//!
+//! One other file is accepted in step 5: one with the size and mtime of the installed file. A part in progress never
+//! has that mtime, so another run verified and installed this file. Its bytes are read before a marker lists it
+//! (`durability`).
+//!
+//! # If step 6 fails
+//! The rename is undone, and the next run resumes from the part. If the rename replaced an older file, the new one
+//! stays: the older file is lost already.
+//!
+//! Exchanging the names and linking from the handle were rejected: see decision 9 in `docs/decisions.md`.
 
 use std::fs::File;
-use std::sync::Arc;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use rustix::fs::{AtFlags, Mode, RenameFlags, Stat, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::{Directory, FileId, Found, INSTALLED_MTIME, PartFile, Stamp, StoreError};
-use provision_core::digest::Sha256;
-use provision_core::model_path::ModelPath;
-
-/// A part whose bytes are exactly those that the lock names.
-#[derive(Debug)]
-pub struct Verified {
-    pub(super) part: Arc<PartFile>,
-}
-
-/// A file that is whole, right and durable under its final name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Installed {
-    /// Its path below the destination.
-    pub path: ModelPath,
-    /// Its size and mtime; of the file at its end, where it is a symlink.
-    pub stamp: Stamp,
-    /// Its digest.
-    pub sha256: Sha256,
-    /// Which file it is; of the file at its end, where it is a symlink. `None` where only a marker says that it is right.
-    pub identity: Option<FileId>,
-    /// Where the name leads, if it is a symlink that was made by [`install_symlink`](super::install_symlink).
-    pub link: Option<Utf8PathBuf>,
-}
+use crate::directory::{Directory, Found};
+use crate::error::StoreError;
+use crate::file_stat::{FileId, INSTALLED_MTIME, Installed, Stamp};
+use crate::part::{PartFile, Verified};
 
 impl Verified {
-    /// Gives the file its final name: mode and mtime, `fsync`, rename, `fsync` of the directory. Whatever regular
-    /// file had the name before is replaced in one step; anything else is left alone and refused. Where the directory
-    /// cannot be synced the name is taken back: the part is what it was, and the next run goes on from it.
+    /// Gives the part its final name. See the module's documentation for the protocol.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAFile`] if something other than a regular file has the final name; it stays untouched.
+    /// [`StoreError::PartReplaced`] if another file took the part's name. [`StoreError::NotDurable`] if the directory
+    /// could not be synced.
     pub fn install(self) -> Result<Installed, StoreError> {
-        let (model, size, sha256) = self.part.model();
-        let (file, directory, names) = self.part.parts();
-        let path = self.part.path();
-        self.part.check_tenure()?;
-        fix_metadata(file, &path)?;
-        if let Err(error) = retry_on_intr(|| rustix::fs::fsync(file)) {
-            // The kernel may have dropped the pages: this part is not to be believed, now or later.
-            let _ = self.part.remove();
-            return Err(StoreError::of_volume("syncing it", &path, error));
-        }
-        let held = rustix::fs::fstat(file).map_err(StoreError::at("looking at it", &path))?;
-        let (identity, looks) = (FileId::of(&held), FileStat::of(&held));
-        let is_named = FileStat::at(directory, &names.part).is_ok_and(|FileStat(named, _)| named == identity);
-        if !is_named || held.st_size as u64 != size {
-            return Err(StoreError::PartReplaced { path });
-        }
-        self.part.check_tenure()?;
-        give_name(directory, &names.part, model.file_name(), &ExpectedFile::File(looks))?;
+        let part = self.part();
+        let (model, size, sha256) = part.model();
+        let (file, directory, names) = part.parts();
+        let path = part.path();
+        part.check_lease()?;
+        normalize_metadata(file, &path)?;
+        sync_part(part)?;
+        let stat = stat_named_part(part)?;
+        part.check_lease()?;
+        rename_durably(directory, &names.part, model.file_name(), &ExpectedFile::File(stat))?;
         directory.remove(&names.journal)?;
-        let stamp = Stamp { size, mtime: (INSTALLED_MTIME, 0) };
-        Ok(Installed { path: model.clone(), stamp, sha256, identity: Some(identity), link: None })
+        let stamp = Stamp::installed(size);
+        Ok(Installed { path: model.clone(), stamp, sha256, identity: Some(stat.id), link: None })
     }
 }
 
-/// What a file is known by before and after it gets another name: which it is, its size and its mtime. A rename changes the
-/// change time.
+/// Sets the mode and mtime of an installed file. Equal bytes make an equal image layer only if these are equal too.
+pub(crate) fn normalize_metadata(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
+    let mtime = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
+    retry_on_intr(|| rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)))
+        .map_err(StoreError::at("setting its mode", path))?;
+    retry_on_intr(|| rustix::fs::futimens(file, &Timestamps { last_access: mtime, last_modification: mtime }))
+        .map_err(StoreError::at("setting its modification time", path))
+}
+
+/// Syncs the part. If that fails, the kernel may have dropped pages and reports it only once: the part is removed.
+fn sync_part(part: &PartFile) -> Result<(), StoreError> {
+    let (file, ..) = part.parts();
+    retry_on_intr(|| rustix::fs::fsync(file)).map_err(|error| {
+        let _ = part.remove();
+        StoreError::of_volume("syncing it", &part.path(), error)
+    })
+}
+
+/// Reads the part's metadata and checks that its name leads to it.
+fn stat_named_part(part: &PartFile) -> Result<FileStat, StoreError> {
+    let (file, directory, names) = part.parts();
+    let (_, size, _) = part.model();
+    let path = part.path();
+    let held = rustix::fs::fstat(file).map_err(StoreError::at("reading its metadata", &path))?;
+    let held = FileStat::of(&held);
+    let is_named = FileStat::at(directory, &names.part).is_ok_and(|named| named.id == held.id);
+    if is_named && held.stamp.size == size { Ok(held) } else { Err(StoreError::PartReplaced { path }) }
+}
+
+/// Renames `from` to the final `name`, durably: steps 4 to 6 of the module's documentation.
+///
+/// Undoes the rename if the final name does not lead to `expected`, or if the directory fsync fails and no older file
+/// was replaced.
+pub(crate) fn rename_durably(
+    directory: &Directory,
+    from: &str,
+    name: &str,
+    expected: &ExpectedFile,
+) -> Result<(), StoreError> {
+    let path = directory.path().join(name);
+    let replaces = check_replaceable(directory, name)?;
+    let moved = directory.identity(from)?;
+    #[cfg(test)]
+    failpoint::hit();
+    retry_on_intr(|| rustix::fs::renameat(directory.handle(), from, directory.handle(), name)).map_err(
+        |error| {
+            StoreError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
+        },
+    )?;
+    #[cfg(test)]
+    failpoint::hit();
+    if !expected.is_at(directory, name) {
+        undo_rename(directory, name, from, moved);
+        let _ = directory.sync();
+        return Err(StoreError::PartReplaced { path: directory.path().join(from) });
+    }
+    let Err(error) = retry_on_intr(|| rustix::fs::fsync(directory.handle())) else { return Ok(()) };
+    if !replaces && FileStat::at(directory, name) == Ok(expected.stat()) {
+        undo_rename(directory, name, from, moved);
+    }
+    Err(match StoreError::of_volume("syncing its directory", &path, error) {
+        refused @ StoreError::Unsuitable { .. } => refused,
+        _ => StoreError::NotDurable { path, replaced: replaces, source: error.into() },
+    })
+}
+
+/// Checks that an install may replace what is at `name`: a regular file, or a symlink that an earlier run made. Returns
+/// true if there is something to replace.
+fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreError> {
+    let found = directory.find(name)?;
+    if found == Found::Symlink && directory.may_replace_link(name)? {
+        return Ok(true);
+    }
+    match found.obstacle() {
+        Some(what) => Err(StoreError::NotAFile { path: directory.path().join(name), what }),
+        None => Ok(found != Found::Nothing),
+    }
+}
+
+/// Gives a file that must not have the final name its old name back, for the process that writes it. If another file
+/// has the old name by now, the final name is removed.
+///
+/// `moved` is the file that was at `from` right before the rename. A different file at `name` is one of two:
+/// - it took the part's name after that check: unverified, and undone too;
+/// - another run has installed it since: it has the mtime of an installed file, and keeps the name.
+fn undo_rename(directory: &Directory, name: &str, from: &str, moved: Option<FileId>) {
+    let must_go = || {
+        let is_unverified = |stat: FileStat| {
+            Some(stat.id) == moved || stat.stamp.mtime != Stamp::installed(stat.stamp.size).mtime
+        };
+        FileStat::at(directory, name).is_ok_and(is_unverified)
+            && directory.find(name).is_ok_and(|found| matches!(found, Found::File(_) | Found::Symlink))
+    };
+    if !must_go() {
+        return;
+    }
+    let handle = directory.handle();
+    let exclusively =
+        retry_on_intr(|| rustix::fs::renameat_with(handle, name, handle, from, RenameFlags::NOREPLACE));
+    let undone = match exclusively {
+        // Network volumes lack RENAME_NOREPLACE.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+            if FileStat::at(directory, from) == Err(Errno::NOENT) =>
+        {
+            retry_on_intr(|| rustix::fs::renameat(handle, name, handle, from))
+        }
+        done => done,
+    };
+    if undone.is_err() && must_go() {
+        let _ = directory.remove(name);
+    }
+}
+
+/// A file's identity, size and mtime: the same before and after a rename. The change time is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileStat(FileId, Stamp);
+pub(crate) struct FileStat {
+    id: FileId,
+    stamp: Stamp,
+}
 
 impl FileStat {
-    pub(super) fn of(stat: &Stat) -> Self {
-        Self(FileId::of(stat), Stamp::of(stat))
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self { id: FileId::of(stat), stamp: Stamp::of(stat) }
     }
 
-    /// Of what is under `name`, symlinks not followed.
-    pub(super) fn at(directory: &Directory, name: &str) -> Result<Self, Errno> {
+    /// Reads the metadata of `name`. Does not follow a symlink.
+    pub(crate) fn at(directory: &Directory, name: &str) -> Result<Self, Errno> {
         rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| Self::of(&stat))
     }
 }
 
-/// What may be under a final name.
+/// The file that a final name must lead to after the rename.
 #[derive(Debug)]
-pub(super) enum ExpectedFile {
-    /// This file, or one that looks as every other run has installed it.
+pub(crate) enum ExpectedFile {
+    /// This file, or one with its size and mtime, which another run has installed.
     File(FileStat),
-    /// A symlink that leads there.
+    /// A symlink with this target.
     Link(FileStat, String),
 }
 
 impl ExpectedFile {
-    fn looks(&self) -> FileStat {
-        let (Self::File(looks) | Self::Link(looks, _)) = self;
-        *looks
+    fn stat(&self) -> FileStat {
+        let (Self::File(stat) | Self::Link(stat, _)) = self;
+        *stat
     }
 
-    /// Whether that is under `name`.
-    fn is_under(&self, directory: &Directory, name: &str) -> bool {
+    fn is_at(&self, directory: &Directory, name: &str) -> bool {
         match self {
-            Self::File(FileStat(identity, stamp)) => {
+            Self::File(expected) => {
                 let found = FileStat::at(directory, name);
-                found.is_ok_and(|FileStat(which, like)| which == *identity || like == *stamp)
+                found.is_ok_and(|found| found.id == expected.id || found.stamp == expected.stamp)
             }
             Self::Link(_, target) => {
                 directory.read_link(name).is_ok_and(|found| found.as_ref() == Some(target))
@@ -121,112 +219,24 @@ impl ExpectedFile {
     }
 }
 
-/// Renames what is under `from` to its final name, durably. Where the directory cannot be synced, the name is taken back,
-/// unless it took the place of an older file: that is gone, and this one is better than none. It is taken back in any case
-/// where what was under `from` turns out to be something else.
-pub(super) fn give_name(
-    directory: &Directory,
-    from: &str,
-    name: &str,
-    right: &ExpectedFile,
-) -> Result<(), StoreError> {
-    let path = directory.path().join(name);
-    let replaced = check_replaceable(directory, name)?;
-    let moved = directory.identity(from)?;
-    #[cfg(test)]
-    interruption::happen();
-    retry_on_intr(|| rustix::fs::renameat(directory.handle(), from, directory.handle(), name)).map_err(
-        |error| {
-            StoreError::of_rename("renaming it to its final name", &directory.path().join(from), &path, error)
-        },
-    )?;
-    #[cfg(test)]
-    interruption::happen();
-    if !right.is_under(directory, name) {
-        take_back(directory, name, from, moved);
-        let _ = directory.sync();
-        return Err(StoreError::PartReplaced { path: directory.path().join(from) });
-    }
-    let Err(error) = retry_on_intr(|| rustix::fs::fsync(directory.handle())) else { return Ok(()) };
-    if !replaced && FileStat::at(directory, name) == Ok(right.looks()) {
-        take_back(directory, name, from, moved);
-    }
-    Err(match StoreError::of_volume("syncing its directory", &path, error) {
-        refused @ StoreError::Unsuitable { .. } => refused,
-        _ => StoreError::NotDurable { path, replaced, source: error.into() },
-    })
-}
-
-/// Gives a file that must not have the final name its old one again, for whoever is writing it. Where that is somebody
-/// else's by now, the file loses its name. `moved` is what was under `from` right before the rename. Another file there came
-/// between that look and the rename, and has not been proven by anybody; or a run has given it the final name since, and
-/// then it has the time of an installed file.
-fn take_back(directory: &Directory, name: &str, from: &str, moved: Option<FileId>) {
-    let is_it = || {
-        FileStat::at(directory, name)
-            .is_ok_and(|FileStat(found, like)| Some(found) == moved || like.mtime != (INSTALLED_MTIME, 0))
-            && directory.find(name).is_ok_and(|found| matches!(found, Found::File(_) | Found::Symlink))
-    };
-    if !is_it() {
-        return;
-    }
-    let handle = directory.handle();
-    let exclusively =
-        retry_on_intr(|| rustix::fs::renameat_with(handle, name, handle, from, RenameFlags::NOREPLACE));
-    let taken_back = match exclusively {
-        // Network volumes cannot rename so.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
-            if FileStat::at(directory, from) == Err(Errno::NOENT) =>
-        {
-            retry_on_intr(|| rustix::fs::renameat(handle, name, handle, from))
-        }
-        done => done,
-    };
-    if taken_back.is_err() && is_it() {
-        let _ = directory.remove(name);
-    }
-}
-
-/// The mode and mtime of every installed file: the same bytes make the same image layer only if these are the same.
-pub(super) fn fix_metadata(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
-    let fixed = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
-    retry_on_intr(|| rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)))
-        .map_err(StoreError::at("setting its mode", path))?;
-    retry_on_intr(|| rustix::fs::futimens(file, &Timestamps { last_access: fixed, last_modification: fixed }))
-        .map_err(StoreError::at("setting its time", path))
-}
-
-/// A regular file may be replaced, and a symlink that is known to be ours; anything else is somebody's, and stays.
-/// Says whether there is something to be replaced.
-fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreError> {
-    let found = directory.find(name)?;
-    if found == Found::Symlink && directory.may_replace_link(name)? {
-        return Ok(true);
-    }
-    match found.in_the_way() {
-        Some(what) => Err(StoreError::NotAFile { path: directory.path().join(name), what }),
-        None => Ok(found != Found::Nothing),
-    }
-}
-
-/// What tests do between the last look at a file and the rename, and between the rename and the look after it.
+/// Lets a test act right before the next rename of its thread, and right after it.
 #[cfg(test)]
-pub(super) mod interruption {
+pub(crate) mod failpoint {
     use std::cell::RefCell;
     use std::collections::VecDeque;
 
     thread_local! {
-        static WORK: RefCell<VecDeque<Box<dyn FnOnce()>>> = RefCell::default();
+        static ACTIONS: RefCell<VecDeque<Box<dyn FnOnce()>>> = RefCell::default();
     }
 
-    /// Has this happen before the next rename of this thread; planned a second time, after it.
-    pub(crate) fn plan(work: impl FnOnce() + 'static) {
-        WORK.with_borrow_mut(|planned| planned.push_back(Box::new(work)));
+    /// Queues an action. The first runs before the rename, the second after it.
+    pub(crate) fn set(action: impl FnOnce() + 'static) {
+        ACTIONS.with_borrow_mut(|actions| actions.push_back(Box::new(action)));
     }
 
-    pub(super) fn happen() {
-        if let Some(work) = WORK.with_borrow_mut(VecDeque::pop_front) {
-            work();
+    pub(super) fn hit() {
+        if let Some(action) = ACTIONS.with_borrow_mut(VecDeque::pop_front) {
+            action();
         }
     }
 }

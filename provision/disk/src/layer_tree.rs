@@ -1,9 +1,9 @@
-//! Files laid out for image layers: each top directory of the models in a tree of its own, from the root on.
+//! Trees for image layers: each top directory of the models gets a tree of its own, from the root on.
 //!
-//! For `vae/x.safetensors` in the destination `/opt/models`: `INTO/vae/opt/models/vae/x.safetensors`. Such a tree is
-//! copied onto `/` of an image, and so becomes a layer that holds nothing else, parents included: where only
-//! `/opt/models/vae` was copied, a builder would make `/opt/models` itself and give it the time of the build. With mode
-//! and mtime of every file and directory fixed, the same bytes make the same layer.
+//! For `vae/x.safetensors` in the destination `/opt/models`, the tree has `INTO/vae/opt/models/vae/x.safetensors`. A
+//! builder copies the tree onto `/` of an image as one layer. The tree includes the parents: a builder would create a
+//! missing `/opt/models` with the time of the build. Mode and mtime of every file and directory are fixed, so equal
+//! bytes make an equal layer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,34 +11,37 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use rustix::fs::{Mode, Timespec, Timestamps};
 use rustix::io::retry_on_intr;
 
-use crate::{Destination, Directory, Found, INSTALLED_MTIME, StoreError};
+use crate::destination::Destination;
+use crate::directory::{Directory, Found};
+use crate::error::StoreError;
+use crate::file_stat::INSTALLED_MTIME;
 use provision_core::lockfile::Model;
 
-/// The layer of models that lie right below the destination.
+/// The layer of models directly below the destination.
 const ROOT: &str = "_";
 
-/// What becomes one layer.
+/// The content of one image layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layer {
-    /// The models' top directory; `_` for those that have none.
+    /// The models' top directory; `_` for models without one.
     pub name: String,
-    /// The tree that is to be copied onto the image's root.
+    /// The tree to copy onto the image's root.
     pub tree: Utf8PathBuf,
-    /// Its files.
+    /// The number of files.
     pub files: usize,
-    /// Their bytes.
+    /// The files' size in bytes.
     pub bytes: u64,
 }
 
-/// The name of the layer that a model belongs to.
+/// The name of a model's layer.
 pub fn layer_of(model: &Model) -> &str {
     model.path.as_str().split_once('/').map_or(ROOT, |(top, _)| top)
 }
 
-/// Moves `models`, which are installed in `destination` (an absolute path), into trees below `into`. Both lie on one file
-/// system.
+/// Moves `models` from `destination`, an absolute path where they are installed, into trees below `into`. Both must be
+/// on one file system.
 pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Result<Vec<Layer>, StoreError> {
-    let place = Destination::create(into)?;
+    let trees = Destination::create(into)?;
     let missing = |path: Utf8PathBuf| StoreError::Missing { path };
     let source = Destination::open(destination)?.ok_or_else(|| missing(destination.to_owned()))?;
     let below_root = below_root(destination);
@@ -46,7 +49,7 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
     for model in models {
         let name = layer_of(model);
         if !layers.contains_key(name) {
-            if let Some(what) = in_the_way(place.root().find(name)?) {
+            if let Some(what) = obstacle(trees.root().find(name)?) {
                 return Err(StoreError::NotAFile { path: into.join(name), what });
             }
             let tree = into.join(name);
@@ -58,15 +61,15 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         let path = destination.join(model.path.as_str());
         let from = source.parent(&model.path, false)?.ok_or_else(|| missing(path.clone()))?;
         let directory = in_tree(name, &below_root, model);
-        let to = place.directory(&directory, true)?.ok_or_else(|| missing(into.join(directory)))?;
+        let to = trees.directory(&directory, true)?.ok_or_else(|| missing(into.join(directory)))?;
         let name = model.path.file_name();
         retry_on_intr(|| rustix::fs::renameat(from.handle(), name, to.handle(), name)).map_err(|error| {
             StoreError::of_rename("moving it into its layer", &path, &to.path().join(name), error)
         })?;
     }
-    fix_directories(&place, layers.values(), &below_root, models)?;
-    // A name is new in its tree before it is gone from the destination: a power cut may show a file twice, never nowhere.
-    place.root().sync()?;
+    normalize_directories(&trees, layers.values(), &below_root, models)?;
+    // The new name is durable before the removal of the old one: a power cut may leave both, never neither.
+    trees.root().sync()?;
     let mut seen = BTreeSet::new();
     for model in models.iter().filter(|model| seen.insert(model.path.parent())) {
         if let Some(directory) = source.parent(&model.path, false)? {
@@ -76,7 +79,7 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
     Ok(layers.into_values().collect())
 }
 
-/// The names that lead from the root to the destination.
+/// The components of the destination's path.
 fn below_root(destination: &Utf8Path) -> Vec<&str> {
     destination
         .components()
@@ -85,23 +88,23 @@ fn below_root(destination: &Utf8Path) -> Vec<&str> {
         .collect()
 }
 
-/// The directory of a model's file in its layer, below the directory of all layers.
+/// The directory of a model's file in its layer, relative to the directory of all layers.
 fn in_tree(layer: &str, below_root: &[&str], model: &Model) -> String {
     let parent = model.path.parent();
     let names = std::iter::once(layer).chain(below_root.iter().copied());
     names.chain((!parent.is_empty()).then_some(parent)).collect::<Vec<_>>().join("/")
 }
 
-fn in_the_way(found: Found) -> Option<&'static str> {
+fn obstacle(found: Found) -> Option<&'static str> {
     match found {
         Found::File(_) => Some("a file"),
-        found => found.in_the_way(),
+        found => found.obstacle(),
     }
 }
 
-/// Gives every directory of the trees its mode and mtime, after the last name in it was made, and makes it durable.
-fn fix_directories<'a>(
-    place: &Destination,
+/// Sets mode and mtime of every directory of the trees and syncs it. No name may be created there afterwards.
+fn normalize_directories<'a>(
+    trees: &Destination,
     layers: impl Iterator<Item = &'a Layer>,
     below_root: &[&str],
     models: &[&Model],
@@ -114,20 +117,22 @@ fn fix_directories<'a>(
             directories.insert(path);
         }
         for path in directories {
-            let directory = place.directory(&path, false)?;
-            fix(&*directory.ok_or_else(|| StoreError::Missing { path: place.root().path().join(path) })?)?;
+            let directory = trees.directory(&path, false)?;
+            normalize(
+                &*directory.ok_or_else(|| StoreError::Missing { path: trees.root().path().join(path) })?,
+            )?;
         }
     }
     Ok(())
 }
 
-fn fix(directory: &Directory) -> Result<(), StoreError> {
-    let fixed = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
+fn normalize(directory: &Directory) -> Result<(), StoreError> {
+    let mtime = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
     retry_on_intr(|| rustix::fs::fchmod(directory.handle(), Mode::from_raw_mode(0o755)))
         .map_err(StoreError::at("setting the directory's mode", directory.path()))?;
     retry_on_intr(|| {
-        rustix::fs::futimens(directory.handle(), &Timestamps { last_access: fixed, last_modification: fixed })
+        rustix::fs::futimens(directory.handle(), &Timestamps { last_access: mtime, last_modification: mtime })
     })
-    .map_err(StoreError::at("setting the directory's time", directory.path()))?;
+    .map_err(StoreError::at("setting the directory's modification time", directory.path()))?;
     directory.sync()
 }

@@ -1,27 +1,43 @@
-//! The disk: the only place that names the file system.
+//! The disk: part files, journals, installs and locks. No other crate names the file system of the destination.
 //!
-//! A [`Destination`] is a directory that is opened once; everything below it is reached from that handle without
-//! following a symlink (`confined`), so that no name in it can lead out. A [`PartFile`] collects a
-//! file's bytes beside its target, a journal remembers which of them are durable, and only a
-//! [`Verified`] part can be installed under the final name.
+//! A [`Destination`] is a directory that is opened once. Everything below it is reached from that handle without
+//! following a symlink (`confined`), so no name in it can lead out. A [`PartFile`] collects a file's bytes beside its
+//! target, and its journal lists the durable ones. Only a [`Verified`] part can be installed under the final name
+//! (I5).
 //!
 //! # Names on disk
 //! For `vae/x.safetensors` with a digest that begins with `a70580f0`:
 //!
-//! | name | what |
+//! | name | content |
 //! |---|---|
-//! | `vae/.x.safetensors.a70580f0.part` | the bytes so far; sparse where none have come |
-//! | `vae/.x.safetensors.a70580f0.journal` | which of them are durable |
-//! | `vae/x.safetensors` | the file, whole and right, or absent |
-//! | `.provision.lock` | held while a run works here |
-//! | `.provision.journal` | what an incomplete run has proven (the engine's `marker` writes it) |
-//! | `.provision.5d0c8c1f2a3b4c5d.lock` | the text of a lock that lies at an address, as it was pinned |
+//! | `vae/.x.safetensors.a70580f0.part` | the bytes so far; sparse where bytes are missing |
+//! | `vae/.x.safetensors.a70580f0.journal` | the ranges that are on disk |
+//! | `vae/x.safetensors` | the complete and verified file, or nothing |
+//! | `.provision.lock` | the lock of a run that works here |
+//! | `.provision.journal` | the files that an incomplete run has verified (written by the engine's `marker`) |
+//! | `.provision.5d0c8c1f2a3b4c5d.lock` | the pinned text of a lock that was read from a URL |
 //!
 //! # The order of writes
-//! Data, `fdatasync(part)`, then the journal record (I3). Mode and mtime, `fsync(part)`, rename, `fsync(directory)`,
-//! and only then may a marker be written (I1, I2): after each file that it lists was looked for once more by its path
-//! (`durability`). A file that was only found is synced before. Nothing here trusts a handle after an `fsync` failed on it:
-//! Linux reports a lost page once.
+//! 1. Data, `fdatasync` of the part, `durable` record in the journal (I3).
+//! 2. Mode and mtime, `fsync` of the part, rename, `fsync` of the directory (I1; `install`).
+//! 3. Each file is looked up by its path again, then a marker may list it (I2; `durability`). A file that was only
+//!    found is synced before.
+//!
+//! No handle is trusted after a failed `fsync`: Linux reports a lost page once.
+//!
+//! # The order of imports
+//! An arrow leads from a file to the files that import it. No import leads back.
+//!
+//! ```text
+//! error, file_stat, crc_ranges, confined
+//!   → directory → lock/lease → destination → source_file
+//!   → part/names → part/resume, part/journal_file → part/part_file → part/hasher
+//!       → part/verified → install → local_install
+//!       → part/copy → part/orphans, local_install
+//!       → part/unpinned
+//! directory → lock/network_fs;  lock/lease, lock/network_fs, destination → lock/flock
+//! destination, source_file → durability, layer_tree
+//! ```
 
 mod confined;
 mod crc_ranges;
@@ -29,29 +45,22 @@ mod destination;
 mod directory;
 mod durability;
 mod error;
+mod file_stat;
 mod install;
 mod layer_tree;
-mod link;
+mod local_install;
 mod lock;
 #[cfg(test)]
 mod model_check;
 mod part;
 mod source_file;
 
-pub use destination::Destination;
-pub use destination::free_space_near;
-pub use directory::{ChangeTime, Directory, FileId, Found, Stamp, Usage};
+pub use destination::{Destination, free_space_near};
+pub use directory::{Directory, Found, Usage};
 pub use error::{Lacking, StoreError};
-pub use install::{Installed, Verified};
+pub use file_stat::{ChangeTime, FileId, INSTALLED_MTIME, Installed, Stamp};
 pub use layer_tree::{Layer, lay_out, layer_of};
-pub use link::{install_hard_link, install_symlink};
+pub use local_install::{install_copy, install_hard_link, install_symlink};
 pub use lock::{Acquire, DestinationLock, LockAttempt};
-pub use part::{CopyError, CopyMethod, HasherGuard, PartFile, PartNames, Written, install_copy};
+pub use part::{CopyError, CopyMethod, HasherGuard, PartFile, PartNames, Verified, Written};
 pub use source_file::{HashedRead, SourceFile};
-
-/// The mtime of every installed file: 2000-01-01T00:00:00Z, in seconds since 1970. The same bytes make the same
-/// image layer only if their metadata is the same too.
-pub const INSTALLED_MTIME: i64 = 946_684_800;
-
-/// How much is read or written at once where a whole file passes through, in bytes.
-const BLOCK: usize = 1 << 20;

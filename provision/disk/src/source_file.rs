@@ -1,31 +1,37 @@
-//! A file that is already on this machine and should have the bytes of a model: baked into the image, in the cache, or
-//! elsewhere in the destination. It is believed as little as an origin: whatever is made of it is proven by digest.
+//! A file on this machine that should have a model's bytes: baked into the image, in the cache, or elsewhere in the
+//! destination. Like an origin, it is not trusted: its bytes are verified before a model is made from them.
 
 use std::borrow::Borrow;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::{BLOCK, Destination, Directory, FileId, Installed, Stamp, StoreError};
+use crate::destination::Destination;
+use crate::directory::Directory;
+use crate::error::StoreError;
+use crate::file_stat::{FileId, Installed, Stamp};
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::model_path::ModelPath;
+
+/// The block size for reading or copying a whole file, in bytes.
+pub(crate) const BLOCK: usize = 1 << 20;
 
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct SourceFile {
-    pub(super) file: File,
+    pub(crate) file: File,
     path: Utf8PathBuf,
     stamp: Stamp,
     identity: FileId,
-    /// The digest that this run has proven and made durable.
-    proven: Option<Sha256>,
+    /// The digest that this run has verified and made durable.
+    verified: Option<Sha256>,
 }
 
 impl SourceFile {
-    /// Opens the file at `path`, symlinks followed (baked directories may be made of them); `None` where there is none.
+    /// Opens the file at `path`. Follows symlinks: baked directories may consist of them. `None` if there is no file.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file: File = match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
@@ -33,37 +39,40 @@ impl SourceFile {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(StoreError::of("opening it", path, error)),
         };
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", path))?;
+        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", path))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(StoreError::NotAFile { path: path.to_owned(), what: "something else" });
         }
         let (stamp, identity) = (Stamp::of(&stat), FileId::of(&stat));
-        Ok(Some(Self { file, path: path.to_owned(), stamp, identity, proven: None }))
+        Ok(Some(Self { file, path: path.to_owned(), stamp, identity, verified: None }))
     }
 
-    /// Opens the file at `path` below `place`, no symlink followed; `None` where there is none.
-    pub fn in_place(place: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
-        let Some(directory) = place.parent(path, false)? else { return Ok(None) };
+    /// Opens the file at `path` below `destination`. Follows no symlink. `None` if there is no file.
+    pub fn open_below(destination: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
+        let Some(directory) = destination.parent(path, false)? else { return Ok(None) };
         Self::in_directory(&directory, path.file_name())
     }
 
-    /// Opens the file called `name`, no symlink followed; `None` where there is none.
-    pub(super) fn in_directory(directory: &Directory, name: &str) -> Result<Option<Self>, StoreError> {
+    /// Opens `name` in `directory`. Follows no symlink. `None` if there is no file.
+    pub(crate) fn in_directory(directory: &Directory, name: &str) -> Result<Option<Self>, StoreError> {
         let Some((file, stamp)) = directory.open_file(name)? else { return Ok(None) };
         let path = directory.path().join(name);
-        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
-        Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), proven: None }))
+        let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
+        Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), verified: None }))
     }
 
-    /// Opens a file that this run has just installed, and so proven; `None` where it has changed since.
-    pub fn of_installed(place: &Destination, installed: &Installed) -> Result<Option<Self>, StoreError> {
-        let opened = Self::in_place(place, &installed.path)?;
-        let is_same = |original: &Self| installed.identity.is_none_or(|known| known == original.identity);
-        let unchanged = opened.filter(|original| original.stamp == installed.stamp && is_same(original));
-        Ok(unchanged.map(|original| Self { proven: Some(installed.sha256), ..original }))
+    /// Opens a file that this run has installed, and therefore verified. `None` if it has changed since.
+    pub fn open_installed(
+        destination: &Destination,
+        installed: &Installed,
+    ) -> Result<Option<Self>, StoreError> {
+        let opened = Self::open_below(destination, &installed.path)?;
+        let is_same = |file: &Self| installed.identity.is_none_or(|known| known == file.identity);
+        let unchanged = opened.filter(|file| file.stamp == installed.stamp && is_same(file));
+        Ok(unchanged.map(|file| Self { verified: Some(installed.sha256), ..file }))
     }
 
-    /// Where it lies.
+    /// The path under which it was opened.
     pub fn path(&self) -> &Utf8Path {
         &self.path
     }
@@ -73,79 +82,80 @@ impl SourceFile {
         self.stamp
     }
 
-    /// Which file it is.
+    /// Its device and inode.
     pub fn identity(&self) -> FileId {
         self.identity
     }
 
-    /// Makes it durable, and its name: for a file that somebody else has made, at the end of a symlink of ours. A file
-    /// system that is mounted read-only may refuse, and need not be asked: nothing on it is on its way.
+    /// Makes the file and its name durable, for the target of a symlink, which other programs have written. A file
+    /// system that is mounted read-only may refuse: it has nothing left to write.
     pub fn make_durable(&self) -> Result<(), StoreError> {
-        let is_fixed = || {
+        let is_read_only = || {
             let flags = rustix::fs::fstatvfs(&self.file).map(|stat| stat.f_flag);
-            flags.is_ok_and(|flags| flags.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+            flags.is_ok_and(|flags| flags.contains(StatVfsMountFlags::RDONLY))
         };
-        let refused = |error: Errno| match error {
+        let check_refusal = |error: Errno| match error {
             Errno::ROFS => Ok(()),
-            Errno::INVAL | Errno::OPNOTSUPP if is_fixed() => Ok(()),
+            Errno::INVAL | Errno::OPNOTSUPP if is_read_only() => Ok(()),
             error => Err(StoreError::of_volume("syncing it", &self.path, error)),
         };
-        retry_on_intr(|| rustix::fs::fsync(&self.file)).or_else(refused)?;
-        // The directory that the file itself is in: names above it may be symlinks.
-        let real = self.path.canonicalize_utf8().map_err(StoreError::at("looking at it", &self.path))?;
+        retry_on_intr(|| rustix::fs::fsync(&self.file)).or_else(check_refusal)?;
+        // The directory that has the file itself: names above it may be symlinks.
+        let real = self.path.canonicalize_utf8().map_err(StoreError::at("resolving its path", &self.path))?;
         let directory = real.parent().unwrap_or(Utf8Path::new("/"));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry_on_intr(|| rustix::fs::open(directory.as_std_path(), flags, Mode::empty())) {
-            Ok(directory) => retry_on_intr(|| rustix::fs::fsync(&directory)).or_else(refused),
-            // One that may be passed through and not read.
-            Err(Errno::ACCESS) => retry_on_intr(|| rustix::fs::syncfs(&self.file)).or_else(refused),
+            Ok(directory) => retry_on_intr(|| rustix::fs::fsync(&directory)).or_else(check_refusal),
+            // A directory that may be searched but not read.
+            Err(Errno::ACCESS) => retry_on_intr(|| rustix::fs::syncfs(&self.file)).or_else(check_refusal),
             Err(error) => Err(StoreError::of("opening the directory", directory, error)),
         }
     }
 
-    /// Proves that it has these bytes, by reading it where this run has not done so. `go_on` is asked before each block.
+    /// Verifies its digest: reads the file, unless this run has verified it already. Before each block, `keep_going`
+    /// says whether to go on.
     ///
     /// # Errors
-    /// [`StoreError::Mismatch`] where it has others.
-    pub fn prove(&self, expected: Sha256, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
-        let found = if let Some(found) = self.proven {
+    /// [`StoreError::Mismatch`] if the digest differs.
+    pub fn verify(&self, expected: Sha256, mut keep_going: impl FnMut() -> bool) -> Result<(), StoreError> {
+        let found = if let Some(found) = self.verified {
             found
         } else {
-            let mut reading = HashedRead::new(self);
-            while reading.read(&mut go_on)? {
-                reading.hash();
+            let mut read = HashedRead::new(self);
+            while read.read(&mut keep_going)? {
+                read.hash();
             }
-            reading.finish().2
+            read.finish().2
         };
         let path = self.path.clone();
         if found == expected { Ok(()) } else { Err(StoreError::Mismatch { path, expected, found }) }
     }
 }
 
-/// A file that is being read and hashed, block by block.
+/// Reads and hashes a file block by block.
 #[derive(Debug)]
-pub struct HashedRead<O> {
-    original: O,
+pub struct HashedRead<S> {
+    source: S,
     hasher: Hasher,
     at: u64,
     block: Vec<u8>,
-    /// How much of `block` was read and is not hashed.
+    /// The length of the block that was read and is not hashed.
     filled: usize,
 }
 
-impl<O: Borrow<SourceFile>> HashedRead<O> {
-    /// At its first byte.
-    pub fn new(original: O) -> Self {
-        let it = original.borrow();
-        let _ = rustix::fs::fadvise(&it.file, 0, None, rustix::fs::Advice::Sequential);
-        let block = vec![0; BLOCK.min(it.stamp.size as usize + 1)];
-        Self { original, hasher: Hasher::new(), at: 0, block, filled: 0 }
+impl<S: Borrow<SourceFile>> HashedRead<S> {
+    /// Starts at the file's first byte.
+    pub fn new(source: S) -> Self {
+        let file = source.borrow();
+        let _ = rustix::fs::fadvise(&file.file, 0, None, rustix::fs::Advice::Sequential);
+        let block = vec![0; BLOCK.min(file.stamp.size as usize + 1)];
+        Self { source, hasher: Hasher::new(), at: 0, block, filled: 0 }
     }
 
-    /// Reads the next block, unless `go_on` says no; false at the file's end.
-    pub fn read(&mut self, go_on: &mut impl FnMut() -> bool) -> Result<bool, StoreError> {
-        let SourceFile { file, path, .. } = self.original.borrow();
-        if !go_on() {
+    /// Reads the next block, unless `keep_going` says no. Returns false at the file's end.
+    pub fn read(&mut self, keep_going: &mut impl FnMut() -> bool) -> Result<bool, StoreError> {
+        let SourceFile { file, path, .. } = self.source.borrow();
+        if !keep_going() {
             return Err(StoreError::Interrupted { path: path.clone() });
         }
         self.filled = loop {
@@ -159,20 +169,20 @@ impl<O: Borrow<SourceFile>> HashedRead<O> {
         Ok(self.filled > 0)
     }
 
-    /// Hashes what was read.
+    /// Hashes the block that was read.
     pub fn hash(&mut self) {
         self.hasher.update(&self.block[..self.filled]);
     }
 
-    /// Hashes what was read of two files, side by side.
+    /// Hashes the blocks of two files side by side.
     pub fn hash_two([a, b]: [&mut Self; 2]) {
         let bytes = [&a.block[..a.filled], &b.block[..b.filled]];
         Hasher::update_two([&mut a.hasher, &mut b.hasher], bytes);
     }
 
-    /// The file, what it is like (its length as it was read), and its digest.
-    pub fn finish(self) -> (O, Stamp, Sha256) {
-        let stamp = Stamp { size: self.at, ..self.original.borrow().stamp };
-        (self.original, stamp, self.hasher.finish())
+    /// Returns the file, its stamp with the length that was read, and its digest.
+    pub fn finish(self) -> (S, Stamp, Sha256) {
+        let stamp = Stamp { size: self.at, ..self.source.borrow().stamp };
+        (self.source, stamp, self.hasher.finish())
     }
 }

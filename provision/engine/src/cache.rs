@@ -79,7 +79,7 @@ impl Cache {
     pub fn find(&self, model: &Model) -> Result<Option<SourceFile>, StoreError> {
         let path = path_of(&model.sha256);
         match self.place.find(&path)? {
-            Found::File(stamp) if stamp.size == model.size => SourceFile::in_place(&self.place, &path),
+            Found::File(stamp) if stamp.size == model.size => SourceFile::open_below(&self.place, &path),
             _ => Ok(None),
         }
     }
@@ -98,7 +98,7 @@ impl Cache {
     pub fn discard(&self, wrong: &SourceFile, sha256: &Sha256) -> Result<(), StoreError> {
         let path = path_of(sha256);
         let Acquire::Acquired(_lock) = DestinationLock::try_acquire(&self.place)? else { return Ok(()) };
-        match (SourceFile::in_place(&self.place, &path)?, self.place.parent(&path, false)?) {
+        match (SourceFile::open_below(&self.place, &path)?, self.place.parent(&path, false)?) {
             (Some(found), Some(directory)) if found.identity() == wrong.identity() => {
                 directory.remove(path.file_name()).map(drop)
             }

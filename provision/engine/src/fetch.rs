@@ -388,7 +388,7 @@ fn refuse_to_fetch(missing: Vec<(&Model, u64)>) -> Result<(), FetchError> {
 }
 
 fn naming(guard: &DestinationLock) -> PartNames {
-    if guard.is_exclusive() { PartNames::Shared } else { PartNames::private() }
+    if guard.is_exclusive() { PartNames::Shared } else { PartNames::per_process() }
 }
 
 /// Waits for the destination's lock.
@@ -404,7 +404,7 @@ async fn acquire(
     let mut told = false;
     let mut application = LockAttempt::default();
     loop {
-        let holder = match application.ask(destination)? {
+        let holder = match application.try_acquire(destination)? {
             Acquire::Acquired(lock) => {
                 if told {
                     observer.observe(&Event::Acquired);

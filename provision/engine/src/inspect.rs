@@ -159,7 +159,7 @@ fn open(destination: &Destination, subject: &Subject<'_>) -> Result<SourceFile, 
         Found::Other(what) => Err(Condition::NotAFile(what)),
         Found::File(stamp) if stamp.size != model.size => Err(Condition::WrongSize { found: stamp.size }),
         Found::File(_) => {
-            SourceFile::in_place(destination, &model.path).map_err(unreadable)?.ok_or(Condition::Missing)
+            SourceFile::open_below(destination, &model.path).map_err(unreadable)?.ok_or(Condition::Missing)
         }
     }
 }

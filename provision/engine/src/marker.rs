@@ -162,7 +162,7 @@ impl Marker {
         installed: &[Installed],
     ) -> Result<(), StoreError> {
         let files = self.files_of(destination, lock, installed);
-        destination.confirm(&files)?;
+        destination.verify_in_place(&files)?;
         write_as(lock.marker(), destination, lock, files)?;
         destination.root().remove(PROVEN).map(drop)
     }
@@ -176,7 +176,7 @@ impl Marker {
         installed: &[Installed],
     ) -> Result<(), StoreError> {
         let mut files = self.files_of(destination, lock, installed);
-        files.retain(|file| destination.still_has(file).unwrap_or(false));
+        files.retain(|file| destination.is_in_place(file).unwrap_or(false));
         write_as(PROVEN, destination, lock, files)
     }
 

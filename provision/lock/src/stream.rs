@@ -192,9 +192,11 @@ impl Reader {
 async fn acquire(destination: &Destination) -> Result<DestinationLock, StreamError> {
     let mut application = LockAttempt::default();
     loop {
-        match application.ask(destination)? {
+        match application.try_acquire(destination)? {
             Acquire::Acquired(lock) => return Ok(lock),
-            Acquire::Held(_) if application.is_watching() => tokio::time::sleep(LockAttempt::PAUSE).await,
+            Acquire::Held(_) if application.is_watching() => {
+                tokio::time::sleep(LockAttempt::POLL_INTERVAL).await
+            }
             Acquire::Held(holder) => return Err(StreamError::Busy { holder }),
         }
     }
@@ -442,13 +444,13 @@ impl<'a> Reading<'a> {
 
     fn take(&mut self, start: u64, bytes: &[u8]) -> Result<(), StoreError> {
         self.part.write(start, bytes)?;
-        match self.part.lease().filter(|lease| lease.at() == start) {
-            Some(mut lease) => lease.take(bytes),
-            None => self.part.follow()?,
+        match self.part.take_hasher().filter(|lease| lease.at() == start) {
+            Some(mut lease) => lease.update(bytes),
+            None => self.part.hash_ready()?,
         }
         self.observer.observe(&Event::Received { file: 0, bytes: bytes.len() as u64 });
         if self.noted.elapsed() > NOTE_EVERY {
-            self.part.note()?;
+            self.part.journal_written()?;
             self.noted = Instant::now();
         }
         if self.checkpointed.elapsed() > CHECKPOINT_EVERY {

@@ -84,7 +84,7 @@ pub fn check(path: &Utf8Path) -> Result<(Destination, &str), Failure> {
     let directory = Destination::open(directory)?.ok_or_else(|| {
         Failure::new(Code::Usage, format!("--report: the directory {directory} does not exist"))
     })?;
-    match directory.root().find(name)?.in_the_way() {
+    match directory.root().find(name)?.obstacle() {
         Some(what) => Err(Failure::new(Code::Usage, format!("--report {path} is {what}, not a file"))),
         None => Ok((directory, name)),
     }

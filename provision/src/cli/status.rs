@@ -65,7 +65,7 @@ fn look(
         Found::File(stamp) => ("wrong", 0, format!("{} bytes, the lock says {}", stamp.size, model.size)),
         Found::Symlink => ("wrong", 0, "a symlink that the marker does not list".to_owned()),
         Found::Other(what) => ("wrong", 0, format!("{what}, not a file")),
-        Found::Nothing => match PartFile::claimed(destination, model)? {
+        Found::Nothing => match PartFile::journaled_bytes(destination, model)? {
             0 => ("missing", 0, size),
             held => ("partial", held, format!("{} of {size}", units::bytes(held))),
         },

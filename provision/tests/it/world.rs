@@ -215,7 +215,7 @@ impl World {
         let Some(destination) = Destination::open(&self.destination()).unwrap() else { return 0 };
         let held = |model: &Model| match destination.find(&model.path).unwrap() {
             Found::File(stamp) => stamp.size,
-            _ => PartFile::peek(&destination, model, || true).unwrap(),
+            _ => PartFile::resumable_bytes(&destination, model, || true).unwrap(),
         };
         self.lock().models().iter().map(held).sum()
     }

@@ -1,10 +1,11 @@
-//! Whether a destination's lock is still its holder's, on a volume where another machine may have taken that for dead.
+//! The lease on a destination's lock file, for network volumes, where another machine can take the lock over.
 //!
-//! A holder that stood still (a machine that was suspended, a process that was stopped) and goes on does not know that it was
-//! taken for dead, and whoever took over works on the same parts. So a holder looks whether its lock has its name before
-//! each touch, and whoever writes looks too where the last look is older than [`LEASE_TIMEOUT`], by a clock that goes on in a
-//! suspended machine. The lock of a dead holder is removed before another is made: a name that is not its own any more says
-//! all. It is looked for by opening it, since a volume may answer for a mere name from memory.
+//! A suspended holder can wake up after its lease has expired, when another run works on the same parts. So the holder
+//! checks that the lock file still has its name: before each heartbeat, and before a write if the last renewal is
+//! older than [`LEASE_TIMEOUT`]. The clock includes the time in which the system was suspended.
+//!
+//! An expired lock file is removed before another one is created. So a name that no longer leads to the holder's file
+//! means that the lease is lost. The check opens the file, since a volume may answer for a mere name from a cache.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -17,82 +18,83 @@ use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{Directory, FileId};
+use crate::directory::Directory;
+use crate::file_stat::FileId;
 
-/// The lock's file name.
-pub(crate) const NAME: &str = ".provision.lock";
+/// The name of the lock file.
+pub(super) const NAME: &str = ".provision.lock";
 
-/// How often a holder shows that it lives.
-pub(crate) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// The interval between two renewals of a lease.
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A holder of whom nothing was seen for so long is dead. Volumes show a change late: some cache times for seconds.
-pub(crate) const LEASE_TIMEOUT: Duration = Duration::from_secs(12);
+/// A lease expires when its file has not changed for this long. It allows for volumes that cache times for seconds.
+pub(super) const LEASE_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What a holder knows of its lock.
+/// The holder's side of a lease.
 #[derive(Debug)]
 pub(crate) struct LockLease {
     file: Arc<File>,
     directory: Arc<Directory>,
-    /// When it was last found to be its holder's, in milliseconds since the system's start.
-    looked: AtomicU64,
-    is_over: AtomicBool,
+    /// The time of the last check that found the name in place, in milliseconds since the system's start.
+    renewed_at: AtomicU64,
+    is_lost: AtomicBool,
 }
 
 impl LockLease {
-    /// Of a lock that was just had.
-    pub(crate) fn new(file: Arc<File>, directory: Arc<Directory>) -> Self {
-        Self { file, directory, looked: AtomicU64::new(now()), is_over: AtomicBool::new(false) }
+    /// The lease of a lock that was just acquired.
+    pub(super) fn new(file: Arc<File>, directory: Arc<Directory>) -> Self {
+        Self { file, directory, renewed_at: AtomicU64::new(now()), is_lost: AtomicBool::new(false) }
     }
 
-    /// Whether nobody else can have taken the lock.
-    pub(crate) fn lasts(&self) -> bool {
-        if self.is_over.load(Ordering::Acquire) {
+    /// True if this process still holds the lock. Renews the lease if it may have expired.
+    pub(crate) fn is_held(&self) -> bool {
+        if self.is_lost.load(Ordering::Acquire) {
             return false;
         }
-        let silence = now().saturating_sub(self.looked.load(Ordering::Acquire));
-        u128::from(silence) < LEASE_TIMEOUT.as_millis() || self.renew()
+        let age = now().saturating_sub(self.renewed_at.load(Ordering::Acquire));
+        u128::from(age) < LEASE_TIMEOUT.as_millis() || self.renew()
     }
 
-    /// Looks whether the lock is still its holder's, and touches it then.
-    pub(crate) fn renew(&self) -> bool {
+    /// Touches the lock file if it still has its name. Returns false if the lease is lost.
+    fn renew(&self) -> bool {
         let began = now();
-        // What cannot be looked at now is looked at again.
+        // If the check fails, the next call repeats it.
         match is_named(&self.file, &self.directory) {
             Ok(true) => {
-                // Where it fails, others think that this holder is dead, and the next look says so.
+                // If the touch fails, the lease expires for others, and the next check reports it.
                 let _ = touch(&self.file);
-                self.looked.store(began, Ordering::Release);
+                self.renewed_at.store(began, Ordering::Release);
             }
-            Ok(false) => self.is_over.store(true, Ordering::Release),
+            Ok(false) => self.is_lost.store(true, Ordering::Release),
             Err(_) => {}
         }
-        !self.is_over.load(Ordering::Acquire)
+        !self.is_lost.load(Ordering::Acquire)
     }
 
-    /// As if nothing of its process had run for long.
+    /// Acts as if the process had been suspended since the system's start.
     #[cfg(test)]
-    pub(crate) fn stand_still(&self) {
-        self.looked.store(0, Ordering::Release);
+    pub(super) fn expire_for_test(&self) {
+        self.renewed_at.store(0, Ordering::Release);
     }
 }
 
-/// What a holder does to be seen.
+/// A thread that renews the lease. Dropping it stops the thread.
 #[derive(Debug)]
-pub(crate) struct Heartbeat {
+pub(super) struct Heartbeat {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Heartbeat {
-    /// `None` where no thread can be had: then nobody sees that this holder lives, as if the volume had no such lock.
-    pub(crate) fn of(tenure: Arc<LockLease>) -> Option<Self> {
+    /// Returns `None` if the thread cannot be started. The lease then expires for other machines.
+    pub(super) fn start(lease: Arc<LockLease>) -> Option<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let beat = move || {
-            while stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout) && tenure.renew()
+            while stopped.recv_timeout(HEARTBEAT_INTERVAL) == Err(RecvTimeoutError::Timeout) && lease.renew()
             {
             }
         };
-        let thread = std::thread::Builder::new().name("lock-pulse".to_owned()).spawn(beat).ok()?;
+        let thread = std::thread::Builder::new().name("lock-heartbeat".to_owned()).spawn(beat).ok()?;
         Some(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -104,20 +106,20 @@ impl Drop for Heartbeat {
     }
 }
 
-/// Milliseconds since the system's start, those in which it was suspended too.
+/// Milliseconds since the system's start, suspended time included.
 fn now() -> u64 {
     let now = clock_gettime(ClockId::Boottime);
     now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
 }
 
-/// By the volume's clock.
-pub(crate) fn touch(file: &File) -> Result<(), Errno> {
+/// Sets the file's times to now, by the volume's clock.
+pub(super) fn touch(file: &File) -> Result<(), Errno> {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     retry_on_intr(|| rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now }))
 }
 
-/// Opens the lock's file; with `EXCL` makes it. `None` where there is none, or one already.
-pub(crate) fn open(directory: &Directory, more: OFlags) -> Result<Option<File>, Errno> {
+/// Opens the lock file; with `CREATE | EXCL` creates it. Returns `None` if there is none to open, or one in the way.
+pub(super) fn open(directory: &Directory, more: OFlags) -> Result<Option<File>, Errno> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
     let mode = Mode::from_raw_mode(0o644);
     match retry_on_intr(|| rustix::fs::openat(directory.handle(), NAME, flags, mode)) {
@@ -128,21 +130,21 @@ pub(crate) fn open(directory: &Directory, more: OFlags) -> Result<Option<File>, 
     }
 }
 
-/// What stands in the lock's file.
-pub(crate) fn text(file: &File) -> Result<String, Errno> {
-    let mut said = [0; 200];
-    let n = retry_on_intr(|| rustix::io::pread(file, &mut said, 0))?;
-    Ok(String::from_utf8_lossy(&said[..n]).into_owned())
+/// Reads the lock file's text.
+pub(super) fn text(file: &File) -> Result<String, Errno> {
+    let mut text = [0; 200];
+    let n = retry_on_intr(|| rustix::io::pread(file, &mut text, 0))?;
+    Ok(String::from_utf8_lossy(&text[..n]).into_owned())
 }
 
-/// Whether the lock's name leads to this file. A server may give a new file the number of one that was removed: they differ
-/// in what stands in them, or the old one is stale.
-pub(crate) fn is_named(file: &File, directory: &Directory) -> Result<bool, Errno> {
+/// True if the lock's name leads to this file. A server may reuse the inode of a removed file: then the texts differ,
+/// or the handle is stale.
+pub(super) fn is_named(file: &File, directory: &Directory) -> Result<bool, Errno> {
     let Some(named) = open(directory, OFlags::empty())? else { return Ok(false) };
-    let look = |file: &File| Ok((FileId::of(&rustix::fs::fstat(file)?), text(file)?));
-    let there = look(&named)?;
-    match look(file) {
-        Ok(held) => Ok(held == there),
+    let describe = |file: &File| Ok((FileId::of(&rustix::fs::fstat(file)?), text(file)?));
+    let named = describe(&named)?;
+    match describe(file) {
+        Ok(held) => Ok(held == named),
         Err(Errno::STALE) => Ok(false),
         Err(error) => Err(error),
     }

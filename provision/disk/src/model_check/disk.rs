@@ -1,17 +1,17 @@
-//! A disk in memory: what the page cache shows, what the disk has, and every way in which a power cut may join them.
+//! A disk in memory: the page cache, the durable state, and every state that a power cut may leave.
 //!
-//! Contents and names become durable independently of each other, as with delayed allocation: a new name may lead to an
-//! empty file. Within one directory the changes become durable in their order, each whole (a rename is one change), as
-//! on the journalling file systems that the program is for. Two directories know nothing of each other.
+//! Contents and names become durable independently, as with delayed allocation: a new name may lead to an empty file.
+//! Within one directory, changes become durable in order and each as a whole (a rename is one change), as on
+//! journalling file systems. Two directories are independent.
 
 use std::collections::BTreeMap;
 
-use super::PAGE;
+use super::rules::PAGE;
 
 /// A file, by number.
 pub(super) type Inode = usize;
 
-/// What files are called. The number is the part's own: see `PartNames`.
+/// The name of a file. The number distinguishes part names: see `PartNames`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Name {
     Part(u8),
@@ -21,7 +21,7 @@ pub(super) enum Name {
     Marker,
 }
 
-/// Where a name is: the marker lies in the destination, all else in a directory below it.
+/// The directory of a name: the marker is in the destination, every other file in a directory below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Place {
     Below,
@@ -45,7 +45,7 @@ enum Change {
 struct Directory {
     now: BTreeMap<Name, Inode>,
     durable: BTreeMap<Name, Inode>,
-    /// What the one has and the other has not, in order.
+    /// The changes that are not durable, in order.
     pending: Vec<Change>,
 }
 
@@ -53,11 +53,11 @@ struct Directory {
 struct Content {
     now: Vec<u8>,
     durable: Vec<u8>,
-    /// Appended to: torn anywhere. Others are torn between pages.
+    /// An appended file: a power cut tears it anywhere. Others are torn between pages.
     is_text: bool,
-    /// Who has the lock on it.
+    /// The process that has its `flock`.
     owner: Option<usize>,
-    /// Its journal was removed and its bytes were given up on purpose, and the removal is not durable.
+    /// The part was emptied on purpose, and the removal of its journal is not durable yet.
     is_given_up: bool,
 }
 
@@ -116,7 +116,7 @@ impl Disk {
         self.inodes[inode].now.extend_from_slice(text.as_bytes());
     }
 
-    /// Empties a part whose journal has just been removed.
+    /// Empties a part after the removal of its journal.
     pub(super) fn give_up(&mut self, inode: Inode) {
         self.inodes[inode].now.clear();
         self.inodes[inode].is_given_up = true;
@@ -142,7 +142,7 @@ impl Disk {
         }
     }
 
-    /// `flock`; false where another has it.
+    /// `flock`. Returns false if another process has it.
     pub(super) fn lock(&mut self, inode: Inode, process: usize) -> bool {
         let owner = &mut self.inodes[inode].owner;
         let is_free = owner.is_none_or(|owner| owner == process);
@@ -152,13 +152,13 @@ impl Disk {
         is_free
     }
 
-    /// What the kernel does when a process ends.
+    /// Releases the locks of a process that ended.
     pub(super) fn unlock_all(&mut self, process: usize) {
         self.inodes.iter_mut().filter(|content| content.owner == Some(process)).for_each(|c| c.owner = None);
     }
 
-    /// Numbers the files in the order in which they are reached, so that equal disks are equal, and forgets those that
-    /// nothing leads to. `handles` are those that are open.
+    /// Renumbers the files in the order in which they are reached, so that equal disks compare equal. Drops unreachable
+    /// files. `handles` are the open files.
     pub(super) fn renumber<'a>(&mut self, handles: impl Iterator<Item = &'a mut Inode>) {
         let mut numbers: Vec<Option<Inode>> = vec![None; self.inodes.len()];
         let mut order = Vec::with_capacity(self.inodes.len());
@@ -183,8 +183,8 @@ impl Disk {
         self.inodes = order.into_iter().filter_map(|at| old[at].take()).collect();
     }
 
-    /// The disks that a power cut may leave. With `torn`, every page and every change of a directory may be there or
-    /// not; without, all that is not durable is lost, or nothing is.
+    /// The disks that a power cut may leave. With `torn`, any subset of the unsynced pages and changes survives;
+    /// without, all or none.
     pub(super) fn after_power_cut(&self, torn: bool) -> Vec<Self> {
         let mut disks = vec![self.clone()];
         for at in 0..self.inodes.len() {
@@ -262,7 +262,7 @@ impl Content {
             let durable = self.durable.len();
             let half = durable + self.now.len().saturating_sub(durable) / 2;
             outcomes.push(self.now[..half.min(self.now.len())].to_vec());
-            // The length is there and the bytes are not.
+            // The length survives, the bytes do not.
             let mut zeros = self.durable.clone();
             zeros.resize(self.now.len().max(durable), 0);
             outcomes.push(zeros);

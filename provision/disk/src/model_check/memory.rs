@@ -1,29 +1,28 @@
-//! What a process knows while it works, and what it can do then: its claims, what it has written and what it has hashed. All
-//! of it is gone with a kill.
+//! The memory of a working process: claims, written ranges and the running digest. A kill loses all of it.
 
 use std::time::Duration;
 
 use super::disk::{Disk, Inode, Name};
-use super::{CONTENT, Rules, SCALE, prove};
-use crate::crc_ranges::{Pieces, checksum};
+use super::rules::{CONTENT, Rules, SCALE, SIZE};
+use crate::crc_ranges::{CrcRanges, checksum};
 use provision_core::byte_range::{ByteRange, RangeSet};
+use provision_core::digest::Sha256;
+use provision_core::journal::{self, Reach};
 use provision_core::schedule::{Claim, FileId, Limits, Schedule};
 
-pub(super) const SIZE: u64 = CONTENT.len() as u64;
-
-/// What a process can do next.
+/// A possible step of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Act {
-    /// The next step, where there is only one.
-    GoOn,
-    /// The rest of a claim's bytes arrive and are written.
+    /// The only possible step.
+    NextCall,
+    /// The rest of a claim arrives and is written.
     Deliver(usize),
-    /// A fault: the connection ends in the middle.
+    /// A fault: the connection ends early.
     Short(usize),
-    /// A fault: other bytes arrive.
+    /// A fault: wrong bytes arrive.
     Lie(usize),
-    /// `PartFile::note`.
-    Note,
+    /// `PartFile::journal_written`.
+    JournalWritten,
     /// The next step of `PartFile::checkpoint`.
     Checkpoint,
 }
@@ -34,27 +33,28 @@ impl Act {
     }
 }
 
-/// Where a checkpoint is, and what it took.
+/// A checkpoint in progress.
 #[derive(Debug, Clone)]
-pub(super) struct Syncing {
+pub(super) struct Checkpoint {
+    /// The number of completed steps.
     pub(super) stage: u8,
-    pub(super) pieces: Pieces,
+    pub(super) ranges: CrcRanges,
 }
 
-/// What a process has open and knows while it works.
+/// See the module's documentation.
 #[derive(Debug, Clone)]
 pub(super) struct Memory {
     pub(super) schedule: Schedule,
     pub(super) file: FileId,
-    /// Its claims, and the first byte of each that was not written.
-    pub(super) flights: Vec<(Claim, u64)>,
+    /// The claims in flight, each with its first byte that is not written.
+    pub(super) in_flight: Vec<(Claim, u64)>,
     pub(super) written: RangeSet,
-    pub(super) fresh: Pieces,
-    pub(super) noted: Pieces,
-    pub(super) syncing: Option<Syncing>,
-    /// A checkpoint was begun in this run.
-    pub(super) has_synced: bool,
-    /// The bytes that the hash has taken.
+    pub(super) unjournaled: CrcRanges,
+    pub(super) journaled: CrcRanges,
+    pub(super) checkpoint: Option<Checkpoint>,
+    /// This run has started a checkpoint.
+    pub(super) has_checkpointed: bool,
+    /// The hashed bytes.
     pub(super) hashed: Vec<u8>,
 }
 
@@ -68,17 +68,17 @@ impl Memory {
         Self {
             schedule,
             file,
-            flights: Vec::new(),
+            in_flight: Vec::new(),
             written: held.clone(),
-            fresh: Pieces::default(),
-            noted: Pieces::default(),
-            syncing: None,
-            has_synced: false,
+            unjournaled: CrcRanges::default(),
+            journaled: CrcRanges::default(),
+            checkpoint: None,
+            has_checkpointed: false,
             hashed: Vec::new(),
         }
     }
 
-    /// Starts over with what is missing now, and makes the first claims.
+    /// Schedules the missing ranges and makes the first claims.
     pub(super) fn begin(&mut self) -> Result<(), &'static str> {
         let gaps = self.written.missing(SIZE);
         let gaps = gaps.iter().map(|gap| ByteRange::new(gap.start * SCALE, gap.end * SCALE));
@@ -86,7 +86,7 @@ impl Memory {
         self.launch()
     }
 
-    /// As the coordinator does: whenever a claim can be made, it is.
+    /// Makes every possible claim, as the coordinator does.
     pub(super) fn launch(&mut self) -> Result<(), &'static str> {
         while let Some(claim) = self.schedule.next(Duration::ZERO) {
             let overlaps = |(other, at): &(Claim, u64)| {
@@ -94,36 +94,36 @@ impl Memory {
                 claim.range.start < end && *at < claim.range.end
             };
             let bytes = ByteRange::new(claim.range.start / SCALE, claim.range.end / SCALE);
-            if self.flights.iter().any(overlaps) || self.written.overlaps(bytes) {
+            if self.in_flight.iter().any(overlaps) || self.written.overlaps(bytes) {
                 return Err("two claims overlap");
             }
-            self.flights.push((claim, claim.range.start));
+            self.in_flight.push((claim, claim.range.start));
         }
         Ok(())
     }
 
-    /// A journal is for those who come after a fault: where none can come any more, none is written.
+    /// The possible steps. No journal is written once no fault can happen: nothing would read it.
     pub(super) fn acts(&self, rules: &Rules, can_fail: bool) -> Vec<Act> {
-        let flights = 0..self.flights.len();
-        let mut acts: Vec<Act> = flights.clone().map(Act::Deliver).collect();
-        acts.extend(flights.clone().map(Act::Short));
-        acts.extend(flights.map(Act::Lie));
-        if can_fail && rules.notes && !self.fresh.is_empty() {
-            acts.push(Act::Note);
+        let in_flight = 0..self.in_flight.len();
+        let mut acts: Vec<Act> = in_flight.clone().map(Act::Deliver).collect();
+        acts.extend(in_flight.clone().map(Act::Short));
+        acts.extend(in_flight.map(Act::Lie));
+        if can_fail && rules.journals_written && !self.unjournaled.is_empty() {
+            acts.push(Act::JournalWritten);
         }
-        let may_sync = can_fail && (rules.lock_works || !self.has_synced);
-        let has_news = may_sync && (!self.fresh.is_empty() || !self.noted.is_empty());
-        if self.syncing.is_some() || rules.checkpoints && has_news {
+        let may_checkpoint = can_fail && (rules.lock_works || !self.has_checkpointed);
+        let has_news = may_checkpoint && (!self.unjournaled.is_empty() || !self.journaled.is_empty());
+        if self.checkpoint.is_some() || rules.checkpoints && has_news {
             acts.push(Act::Checkpoint);
         }
-        // A checkpoint that is under way ends first.
-        if self.schedule.is_complete(self.file) && self.syncing.is_none() {
-            acts.push(Act::GoOn);
+        // A checkpoint in progress ends first.
+        if self.schedule.is_complete(self.file) && self.checkpoint.is_none() {
+            acts.push(Act::NextCall);
         }
         acts
     }
 
-    /// `PartFile::write`: nobody may have written there.
+    /// `PartFile::write`: the place must be empty.
     pub(super) fn write(
         &mut self,
         disk: &mut Disk,
@@ -137,16 +137,16 @@ impl Memory {
         let bytes = &from[range.start as usize..range.end as usize];
         disk.write(part, range.start as usize, bytes);
         self.written.insert(range);
-        self.fresh.insert(range, checksum(bytes));
-        // From memory where it follows, else from the file.
+        self.unjournaled.insert(range, checksum(bytes));
+        // Hashed from memory if contiguous, otherwise from the file.
         if self.hashed.len() as u64 == range.start {
             self.hashed.extend_from_slice(bytes);
         }
-        self.follow(disk, part);
+        self.hash_ready(disk, part);
         Ok(())
     }
 
-    pub(super) fn follow(&mut self, disk: &Disk, part: Inode) {
+    pub(super) fn hash_ready(&mut self, disk: &Disk, part: Inode) {
         let contiguous =
             self.written.iter().next().filter(|first| first.start == 0).map_or(0, |first| first.end);
         let rest = self.hashed.len()..contiguous as usize;
@@ -156,14 +156,14 @@ impl Memory {
         }
     }
 
-    /// What others left is copied, never written in place: its owner may only be slow.
+    /// `PartFile::adopt_orphans`.
     pub(super) fn adopt(&mut self, disk: &mut Disk, part: Inode, own: u8) {
         for name in disk.names() {
             let Name::Part(other) = name else { continue };
             let Some(orphan) = disk.find(name).filter(|_| other != own) else { continue };
-            let (pieces, bytes) = prove(disk, orphan, other);
+            let (ranges, bytes) = verify_journal(disk, orphan, other);
             for missing in self.written.missing(SIZE) {
-                for (piece, _) in &pieces {
+                for (piece, _) in &ranges {
                     let wanted = ByteRange::new(piece.start.max(missing.start), piece.end.min(missing.end));
                     if !wanted.is_empty() {
                         let _ = self.write(disk, part, wanted, &bytes);
@@ -172,4 +172,31 @@ impl Memory {
             }
         }
     }
+}
+
+pub(super) fn digest(bytes: &[u8]) -> Sha256 {
+    Sha256::of(bytes)
+}
+
+/// The records of a part's journal that match, and the part's bytes.
+pub(super) fn verify_journal(disk: &Disk, part: Inode, own: u8) -> (Vec<(ByteRange, u32)>, Vec<u8>) {
+    let bytes = disk.read(part).to_vec();
+    let text = disk.find(Name::Journal(own)).map(|journal| disk.read(journal)).unwrap_or_default();
+    let mut records = journal::parse(text, &digest(&CONTENT), SIZE);
+    records.sort_by_key(|record| record.range);
+    let matches = |record: &journal::Record| {
+        let there = bytes.get(record.range.start as usize..record.range.end as usize);
+        there.is_some_and(|bytes| crc32fast::hash(bytes) == record.crc)
+    };
+    (
+        records.iter().filter(|record| matches(record)).map(|record| (record.range, record.crc)).collect(),
+        bytes,
+    )
+}
+
+/// The ranges that a journal lists as durable.
+pub(super) fn durable_records(text: &[u8]) -> Vec<(std::ops::Range<usize>, u32)> {
+    let records = journal::parse(text, &digest(&CONTENT), SIZE);
+    let durable = records.iter().filter(|record| record.reach == Reach::Durable);
+    durable.map(|record| (record.range.start as usize..record.range.end as usize, record.crc)).collect()
 }

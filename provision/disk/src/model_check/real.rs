@@ -1,20 +1,23 @@
-//! The real `PartFile`, two owners of it in one real directory: every order of their calls, with one fault.
+//! The real `PartFile`: two owners in one real directory, every order of their calls, one fault.
 //!
-//! There is no state to go back to on a real disk, so each order is run from its beginning: a run asks a [`Choices`] for
-//! every decision, and the next run decides differently as late as possible. Dropping a `PartFile` is all that a kill does
-//! between two of its calls: memory and lock are gone, what was written stays.
+//! A real disk cannot return to an earlier state, so each order runs from the start. [`Choices`] makes every decision
+//! of a run, and the next run decides differently as late as possible. Dropping a `PartFile` has the effect of a kill
+//! between two calls: memory and lock are lost, written bytes stay.
 
 use std::fs;
 use std::sync::Arc;
 
 use camino::Utf8Path;
 
-use super::{CONTENT, PAGE, WRONG};
-use crate::{Destination, PartFile, PartNames, StoreError};
+use super::rules::{CONTENT, PAGE, WRONG};
+use crate::destination::Destination;
+use crate::error::StoreError;
+use crate::part::{PartFile, PartNames};
 use provision_core::byte_range::ByteRange;
+use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 
-/// The decisions of a run, and how many there were to choose from at each.
+/// The decisions of a run, each with its number of options.
 #[derive(Debug, Default)]
 struct Choices {
     made: Vec<(usize, usize)>,
@@ -30,7 +33,7 @@ impl Choices {
         self.made[self.at - 1].0
     }
 
-    /// To the next run; false where there is none.
+    /// Prepares the next run. Returns false after the last one.
     fn next(&mut self) -> bool {
         self.at = 0;
         while let Some((chosen, many)) = self.made.pop() {
@@ -45,18 +48,18 @@ impl Choices {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
-    GoOn,
+    Continue,
     Checkpoint,
     Short,
     Lie,
     Kill,
 }
 
-/// An owner of the part: a process, but for its memory.
+/// An owner of a part: stands for a process.
 struct Owner {
-    naming: PartNames,
+    part_names: PartNames,
     part: Option<Arc<PartFile>>,
-    synced: bool,
+    checkpointed: bool,
     runs: usize,
     done: bool,
 }
@@ -66,18 +69,18 @@ impl Owner {
         if self.done {
             return Vec::new();
         }
-        let mut acts = vec![Act::GoOn];
+        let mut acts = vec![Act::Continue];
         let Some(part) = self.part.as_ref().filter(|_| can_fail) else { return acts };
         acts.push(Act::Kill);
         let left = part.missing().len();
         if left > 0 {
             acts.push(Act::Short);
         }
-        // Where both work at once there are too many orders for a lie at each place: the last bytes are the wrong ones.
+        // Two owners at work have too many orders for a lie at each place: only the last page can be wrong.
         if left > 0 && (shared || part.held() >= CONTENT.len() as u64 - PAGE as u64) {
             acts.push(Act::Lie);
         }
-        if shared && !self.synced && part.held() > 0 {
+        if shared && !self.checkpointed && part.held() > 0 {
             acts.push(Act::Checkpoint);
         }
         acts
@@ -93,17 +96,17 @@ impl Owner {
             }
             Act::Checkpoint => {
                 part.checkpoint().unwrap();
-                self.synced = true;
+                self.checkpointed = true;
             }
-            Act::GoOn if part.missing().is_empty() => self.finish(part),
-            Act::GoOn | Act::Short | Act::Lie => {
+            Act::Continue if part.missing().is_empty() => self.finish(part),
+            Act::Continue | Act::Short | Act::Lie => {
                 let gap = part.missing()[0];
                 let end = gap.end.min((gap.start / PAGE as u64 + 1) * PAGE as u64);
                 let end = if act == Act::Short { u64::midpoint(gap.start, end) } else { end };
                 let from = if act == Act::Lie { WRONG } else { CONTENT };
                 let range = ByteRange::new(gap.start, end);
                 part.write(range.start, &from[range.start as usize..range.end as usize]).unwrap();
-                part.note().unwrap();
+                part.journal_written().unwrap();
             }
         }
     }
@@ -115,9 +118,9 @@ impl Owner {
         }
         self.runs += 1;
         if !shared {
-            self.naming = PartNames::Private(format!("{name}-{}", self.runs));
+            self.part_names = PartNames::PerProcess(format!("{name}-{}", self.runs));
         }
-        match PartFile::resume(destination, model, &self.naming, || true) {
+        match PartFile::resume(destination, model, &self.part_names, || true) {
             Ok(part) => self.part = Some(Arc::new(part)),
             Err(StoreError::PartBusy { .. }) if shared => {}
             Err(error) => panic!("{error}"),
@@ -140,9 +143,9 @@ impl Owner {
     }
 }
 
-/// Runs one order to its end and says how long it was.
+/// Runs one order to its end. Returns its length.
 fn run(choices: &mut Choices, shared: bool) -> usize {
-    // In memory where there is such a place: what a disk does is not what is asked here.
+    // In memory if possible: the disk's behaviour is not tested here.
     let memory = Utf8Path::new("/dev/shm");
     let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     let destination = Destination::create(Utf8Path::from_path(directory.path()).unwrap()).unwrap();
@@ -150,21 +153,22 @@ fn run(choices: &mut Choices, shared: bool) -> usize {
         path: "d/x".parse().unwrap(),
         sources: vec!["http://h/x".parse().unwrap()],
         size: CONTENT.len() as u64,
-        sha256: super::digest(&CONTENT),
+        sha256: Sha256::of(&CONTENT),
         source: None,
         groups: vec![],
     };
-    let new = || Owner { naming: PartNames::Shared, part: None, synced: false, runs: 0, done: false };
+    let new =
+        || Owner { part_names: PartNames::Shared, part: None, checkpointed: false, runs: 0, done: false };
     let mut owners = [new(), new()];
     let mut faults_left = 1;
     let mut steps = 0;
     while owners.iter().any(|owner| !owner.done) {
         steps += 1;
-        assert!(steps < 100, "it never ends: {choices:?}");
+        assert!(steps < 100, "the run does not end: {choices:?}");
         let mut acts: Vec<(usize, Act)> = Vec::new();
         for (at, owner) in owners.iter().enumerate() {
             let other = &owners[1 - at];
-            // Trying again while another has it changes nothing; and while neither has begun they are the same.
+            // A retry while the other owner has the part changes nothing. Before either has started, they are equal.
             let waits =
                 owner.part.is_none() && (shared && other.part.is_some() || at == 1 && other.runs == 0);
             if !waits {
@@ -197,11 +201,11 @@ fn all(name: &str, shared: bool) {
 }
 
 #[test]
-fn two_owners_of_a_real_part_under_a_lock_end_with_the_file() {
+fn two_owners_of_one_real_part_end_with_the_file() {
     all("a real part, with a lock", true);
 }
 
 #[test]
-fn two_owners_of_real_parts_with_names_of_their_own_end_with_the_file() {
+fn two_owners_with_own_real_parts_end_with_the_file() {
     all("real parts, without a lock", false);
 }

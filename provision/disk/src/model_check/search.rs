@@ -1,59 +1,59 @@
-//! Every state that can be reached, once each, and what must hold of all of them together.
+//! The search: visits every reachable state once and checks what must hold in each of them, and of all together.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
-use super::Rules;
-use super::world::{Step, World};
+use super::model::{Model, Step};
+use super::rules::Rules;
 
-/// More states than any of the searches here should have: a rule that lets them grow without bound is found soon.
+/// The limit on states: a rule that lets them grow without bound fails soon.
 const MOST: usize = 1_500_000;
 
-/// What a search has seen.
+/// The extent of a search.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     pub(super) states: usize,
     pub(super) steps: usize,
-    /// Disks that a power cut left.
+    /// The disks after power cuts.
     pub(super) cuts: usize,
 }
 
-/// A way to something that must not be.
+/// A violated rule, and the steps that lead there.
 #[derive(Debug)]
 pub(super) struct Violation {
     pub(super) what: &'static str,
-    pub(super) way: Vec<Step>,
+    pub(super) path: Vec<Step>,
 }
 
-/// Depth first, over the states' digests: 128 bits, so that no two of a few million are taken for one.
+/// Depth first, over 128-bit digests of the states: a collision among a few million is improbable.
 #[derive(Default)]
 struct Search {
     known: HashMap<u128, u32>,
-    /// How each state was reached first.
+    /// The first step that reached each state, and from where.
     origins: Vec<(u32, Step)>,
-    /// Where each state leads without a fault.
+    /// The successors of each state without a fault.
     onwards: Vec<Vec<u32>>,
     ended: Vec<bool>,
     steps: usize,
     cuts: usize,
 }
 
-/// Takes every step in every state, faults as far as `rules` allow. Then: from each state, whatever order the steps come
-/// in, a world without further faults ends, with the file installed. With `sought` only that is a violation: from whatever
-/// else must not be the search does not go on.
+/// Takes every step in every state, with as many faults as `rules` allow. Then checks that from each state, without
+/// further faults, every order of steps ends with the file installed. With `sought`, only that violation counts; the
+/// search does not continue from another one.
 pub(super) fn search(rules: &Rules, sought: Option<&str>) -> Result<Seen, Violation> {
     let is_sought = |what: &str| sought.is_none_or(|sought| sought == what);
     let mut search = Search::default();
-    let world = World::new(rules);
-    let mut stack = vec![(search.number(&world, (0, Step::Start)).0, world)];
-    while let Some((at, world)) = stack.pop() {
-        for step in world.steps(rules) {
-            let worlds = match world.after(step, rules) {
-                Ok(worlds) => worlds,
+    let model = Model::new(rules);
+    let mut stack = vec![(search.number(&model, (0, Step::Start)).0, model)];
+    while let Some((at, model)) = stack.pop() {
+        for step in model.steps(rules) {
+            let states = match model.after(step, rules) {
+                Ok(states) => states,
                 Err(what) if is_sought(what) => return Err(search.violation(what, at, step)),
                 Err(_) => continue,
             };
-            for (next, is_cut) in worlds {
+            for (next, is_cut) in states {
                 search.steps += 1;
                 search.cuts += usize::from(is_cut);
                 match next.holds(rules) {
@@ -71,7 +71,7 @@ pub(super) fn search(rules: &Rules, sought: Option<&str>) -> Result<Seen, Violat
             }
         }
         if search.origins.len() > MOST {
-            return Err(search.violation("there is no end of states", at, Step::Start));
+            return Err(search.violation("the number of states has no bound", at, Step::Start));
         }
     }
     search.ends().or_else(|violation| if is_sought(violation.what) { Err(violation) } else { Ok(()) })?;
@@ -79,11 +79,11 @@ pub(super) fn search(rules: &Rules, sought: Option<&str>) -> Result<Seen, Violat
 }
 
 impl Search {
-    fn number(&mut self, world: &World, origin: (u32, Step)) -> (u32, bool) {
+    fn number(&mut self, model: &Model, origin: (u32, Step)) -> (u32, bool) {
         let digest = |salt: u8| {
             let mut hasher = DefaultHasher::new();
             salt.hash(&mut hasher);
-            world.hash(&mut hasher);
+            model.hash(&mut hasher);
             hasher.finish()
         };
         let key = u128::from(digest(0)) << 64 | u128::from(digest(1));
@@ -92,20 +92,20 @@ impl Search {
         if number == next {
             self.origins.push(origin);
             self.onwards.push(Vec::new());
-            self.ended.push(world.has_ended());
+            self.ended.push(model.has_ended());
         }
         (number, number == next)
     }
 
-    /// No circle without a fault, and no way that stops before the end.
+    /// Checks that no path without a fault is circular or stops before the end.
     fn ends(&self) -> Result<(), Violation> {
-        // 0: not seen, 1: on the way, 2: known to end.
+        // 0: new, 1: on the current path, 2: known to end.
         let mut colour = vec![0u8; self.onwards.len()];
         for root in 0..self.onwards.len() {
-            let mut way = vec![(root, 0)];
-            while let Some((at, taken)) = way.last_mut() {
+            let mut path = vec![(root, 0)];
+            while let Some((at, taken)) = path.last_mut() {
                 if *taken == 0 && colour[*at] == 2 {
-                    way.pop();
+                    path.pop();
                     continue;
                 }
                 colour[*at] = 1;
@@ -113,9 +113,9 @@ impl Search {
                     *taken += 1;
                     let next = *next as usize;
                     match colour[next] {
-                        0 => way.push((next, 0)),
+                        0 => path.push((next, 0)),
                         1 => {
-                            return Err(self.violation("it goes round in circles", next as u32, Step::Start));
+                            return Err(self.violation("the steps are circular", next as u32, Step::Start));
                         }
                         _ => {}
                     }
@@ -124,7 +124,7 @@ impl Search {
                         return Err(self.violation("it stops before the end", *at as u32, Step::Start));
                     }
                     colour[*at] = 2;
-                    way.pop();
+                    path.pop();
                 }
             }
         }
@@ -132,14 +132,14 @@ impl Search {
     }
 
     fn violation(&self, what: &'static str, at: u32, last: Step) -> Violation {
-        let mut way = vec![last];
+        let mut path = vec![last];
         let mut at = at;
         while at != 0 {
             let (before, step) = self.origins[at as usize];
-            way.push(step);
+            path.push(step);
             at = before;
         }
-        way.reverse();
-        Violation { what, way }
+        path.reverse();
+        Violation { what, path }
     }
 }

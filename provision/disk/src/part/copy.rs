@@ -1,24 +1,22 @@
-//! From a file that is already on this machine into a part, by the cheapest way that the file systems have, and proven
-//! like any other bytes.
+//! Fills a part from a file on this machine, by the cheapest method that the file systems have.
 //!
-//! A reflink shares the blocks; `copy_file_range` lets the kernel (or a file server) do the copying; else bytes are read
-//! and written. What the kernel brought is read back *from the part* and hashed: what is installed has been seen. The
-//! journal is kept as for a download, so that an interrupted copy is resumed.
+//! A reflink shares the blocks; with `copy_file_range` the kernel or a file server copies; otherwise bytes are read
+//! and written. After a reflink or `copy_file_range` the part is read back and hashed, so only bytes that this process
+//! has read are installed. The journal is kept as for a download: an interrupted copy is resumed.
 
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::{PartFile, PartNames};
-use crate::{BLOCK, Destination, Installed, SourceFile, StoreError};
+use super::part_file::PartFile;
+use crate::error::StoreError;
+use crate::source_file::{BLOCK, SourceFile};
 use provision_core::byte_range::ByteRange;
-use provision_core::lockfile::Model;
 
-/// Between two words in the journal, in bytes.
-pub(super) const NOTE_EVERY: u64 = 64 << 20;
+/// The number of copied bytes between two `written` records.
+pub(super) const JOURNAL_INTERVAL: u64 = 64 << 20;
 
-/// How bytes came to be where they are wanted.
+/// The method by which bytes were copied into a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyMethod {
     /// The blocks are shared (`FICLONE`).
@@ -29,141 +27,102 @@ pub enum CopyMethod {
     ReadWrite,
 }
 
-/// Why bytes could not be brought.
+/// A failed copy, by the side that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The original is at fault: its bytes are wrong, or cannot be read. They may be had elsewhere.
+    /// The source cannot be read, or has the wrong bytes. Another source may have the right ones.
     #[error(transparent)]
-    SourceFile(StoreError),
-    /// The place where they should go is at fault.
+    Source(StoreError),
+    /// The target cannot be written.
     #[error(transparent)]
     Part(StoreError),
 }
 
 impl CopyError {
-    /// A failure while the original was read; being told to stop is nobody's fault.
-    pub(crate) fn of_original(error: StoreError) -> Self {
-        if matches!(error, StoreError::Interrupted { .. }) {
-            Self::Part(error)
-        } else {
-            Self::SourceFile(error)
-        }
-    }
-}
-
-/// Copies `original` to the model's final name, by the protocol of every install. `step` is told before each block how
-/// many bytes have come since it was asked last, and says whether to go on.
-pub fn install_copy(
-    (destination, naming): (&Destination, &PartNames),
-    model: &Model,
-    original: &SourceFile,
-    mut step: impl FnMut(u64) -> bool,
-) -> Result<(Installed, CopyMethod), CopyError> {
-    let part = PartFile::resume(destination, model, naming, || step(0)).map_err(CopyError::Part)?;
-    let part = Arc::new(part);
-    let mut mixed = part.held() > 0;
-    loop {
-        let way = part.bring(original, &mut step)?;
-        match part.clone().verify() {
-            Ok(verified) => return Ok((verified.install().map_err(CopyError::Part)?, way)),
-            // Bytes of an earlier run were among them: nobody knows whose are wrong.
-            Err(StoreError::Mismatch { .. }) if mixed => part.reset().map_err(CopyError::Part)?,
-            Err(StoreError::Mismatch { expected, found, .. }) => {
-                part.remove().map_err(CopyError::Part)?;
-                let path = original.path().to_owned();
-                return Err(CopyError::SourceFile(StoreError::Mismatch { path, expected, found }));
-            }
-            Err(error) => return Err(CopyError::Part(error)),
-        }
-        mixed = false;
+    /// The error for a failed read of the source. An interruption is not the source's fault.
+    pub(crate) fn of_source(error: StoreError) -> Self {
+        if matches!(error, StoreError::Interrupted { .. }) { Self::Part(error) } else { Self::Source(error) }
     }
 }
 
 impl PartFile {
-    /// Fills the part from a file that should have the same bytes. What is there already is not copied again.
-    fn bring(
+    /// Copies the missing ranges from a file that should have the same bytes. Before each block, `step` gets the
+    /// number of bytes copied since its last call and says whether to go on.
+    pub(crate) fn fill_from(
         &self,
-        original: &SourceFile,
+        source: &SourceFile,
         step: &mut impl FnMut(u64) -> bool,
     ) -> Result<CopyMethod, CopyError> {
-        let whole = self.held() == 0 && original.stamp().size == self.size;
-        let mut way =
-            if whole && self.clone_from_file(original) { CopyMethod::Reflink } else { CopyMethod::Kernel };
-        let mut told = 0;
-        let mut unnoted = 0;
+        let whole = self.held() == 0 && source.stamp().size == self.size();
+        let mut method =
+            if whole && self.clone_from_file(source) { CopyMethod::Reflink } else { CopyMethod::Kernel };
+        let mut unreported = 0;
+        let mut since_record = 0;
         for range in self.missing() {
             let mut at = range.start;
             while at < range.end {
-                if !step(std::mem::take(&mut told)) {
-                    return Err(CopyError::Part(self.leave()));
+                if !step(std::mem::take(&mut unreported)) {
+                    return Err(CopyError::Part(self.checkpoint_interrupted()));
                 }
                 let block = ByteRange::new(at, range.end.min(at + BLOCK as u64));
-                self.bring_block(original, block, &mut way)?;
+                self.copy_block(source, block, &mut method)?;
                 at = block.end;
-                told += block.len();
-                unnoted += block.len();
-                if unnoted >= NOTE_EVERY {
-                    self.note().map_err(CopyError::Part)?;
-                    unnoted = 0;
+                unreported += block.len();
+                since_record += block.len();
+                if since_record >= JOURNAL_INTERVAL {
+                    self.journal_written().map_err(CopyError::Part)?;
+                    since_record = 0;
                 }
             }
         }
-        step(told);
-        Ok(way)
+        step(unreported);
+        Ok(method)
     }
 
-    /// Shares the original's blocks, where the file system can. A file that has grown since it was opened is left out.
-    fn clone_from_file(&self, original: &SourceFile) -> bool {
-        rustix::fs::ioctl_ficlone(&self.file, &original.file).is_ok()
-            && rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_size as u64 == self.size)
+    /// Shares the source's blocks, if the file system can. Rejects a source that has grown since it was opened.
+    fn clone_from_file(&self, source: &SourceFile) -> bool {
+        rustix::fs::ioctl_ficlone(&self.file, &source.file).is_ok()
+            && rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_size as u64 == self.size())
     }
 
-    /// Makes what was brought count for the next run.
-    pub(super) fn leave(&self) -> StoreError {
+    /// Checkpoints the copied bytes for the next run. Returns the error that ends this one.
+    pub(super) fn checkpoint_interrupted(&self) -> StoreError {
         let interrupted = StoreError::Interrupted { path: self.path() };
-        self.note().and_then(|()| self.checkpoint()).map_or_else(|error| error, |_| interrupted)
+        self.journal_written().and_then(|()| self.checkpoint()).map_or_else(|error| error, |_| interrupted)
     }
 
-    fn bring_block(
+    fn copy_block(
         &self,
-        original: &SourceFile,
+        source: &SourceFile,
         block: ByteRange,
-        way: &mut CopyMethod,
+        method: &mut CopyMethod,
     ) -> Result<(), CopyError> {
-        if *way == CopyMethod::Kernel {
-            self.check_tenure().map_err(CopyError::Part)?;
-            match self.copy_in_kernel(original, block) {
-                Ok(true) => {}
-                Ok(false) => *way = CopyMethod::ReadWrite,
-                Err(error) => return Err(CopyError::Part(error)),
+        if *method == CopyMethod::Kernel {
+            self.check_lease().map_err(CopyError::Part)?;
+            if !self.copy_in_kernel(source, block).map_err(CopyError::Part)? {
+                *method = CopyMethod::ReadWrite;
             }
         }
         let mut bytes = vec![0; block.len() as usize];
-        if *way == CopyMethod::ReadWrite {
-            original.file.read_exact_at(&mut bytes, block.start).map_err(|error| {
-                CopyError::SourceFile(StoreError::of("reading it", original.path(), error))
-            })?;
+        if *method == CopyMethod::ReadWrite {
+            let read = source.file.read_exact_at(&mut bytes, block.start);
+            read.map_err(|error| CopyError::Source(StoreError::of("reading it", source.path(), error)))?;
             self.write(block.start, &bytes).map_err(CopyError::Part)?;
-            return self.hash(block.start, &bytes).map_err(CopyError::Part);
+        } else {
+            self.read_back(&mut bytes, block.start).map_err(CopyError::Part)?;
+            self.track_write(block.start, &bytes);
         }
-        let read = self.file.read_exact_at(&mut bytes, block.start);
-        read.map_err(|error| CopyError::Part(self.error("reading it back", error)))?;
-        self.record(block.start, &bytes);
         self.hash(block.start, &bytes).map_err(CopyError::Part)
     }
 
-    /// False where the kernel cannot: reading and writing will find out why, if there is a reason.
-    fn copy_in_kernel(&self, original: &SourceFile, block: ByteRange) -> Result<bool, StoreError> {
+    /// Returns false if the kernel cannot copy. If there is a lasting reason, reading and writing will report it.
+    fn copy_in_kernel(&self, source: &SourceFile, block: ByteRange) -> Result<bool, StoreError> {
         let (mut from, mut to) = (block.start, block.start);
         while to < block.end {
             let left = (block.end - to) as usize;
-            match rustix::fs::copy_file_range(
-                &original.file,
-                Some(&mut from),
-                &self.file,
-                Some(&mut to),
-                left,
-            ) {
+            let copied =
+                rustix::fs::copy_file_range(&source.file, Some(&mut from), &self.file, Some(&mut to), left);
+            match copied {
                 Ok(0) => return Ok(false),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {

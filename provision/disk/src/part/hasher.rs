@@ -1,16 +1,15 @@
-//! The hash that follows: who takes the next bytes of a part into it.
+//! The running digest of a part: threads hash the contiguous prefix while the rest arrives.
 //!
-//! A part's hasher is a token. Whoever finds it at home and has bytes to take leases it, hashes outside the lock, and
-//! brings it back; then it looks for the next bytes once more, because who wrote them meanwhile found it away. So no
-//! byte is ever left for nobody to hash. Two leases can be served at once, at little more than the price of one.
+//! A part has one hasher behind a mutex. A thread takes it out, hashes without the mutex, puts it back, and checks for
+//! bytes written meanwhile: their writer found the hasher taken. So every written byte is hashed by some thread. Two
+//! parts can be hashed side by side, at little more than the price of one.
 
-use std::os::unix::fs::FileExt as _;
-
-use super::PartFile;
-use crate::{BLOCK, StoreError};
+use super::part_file::PartFile;
+use crate::error::StoreError;
+use crate::source_file::BLOCK;
 use provision_core::digest::Hasher;
 
-/// The hasher of a part, away from home. It comes home when this is dropped.
+/// The hasher of a part while a thread has it. Dropping the guard puts it back: the hasher is idle again.
 #[derive(Debug)]
 pub struct HasherGuard<'a> {
     part: &'a PartFile,
@@ -21,8 +20,8 @@ pub struct HasherGuard<'a> {
 }
 
 impl PartFile {
-    /// Takes the hasher, where it is at home and has bytes to take.
-    pub fn lease(&self) -> Option<HasherGuard<'_>> {
+    /// Takes the hasher out, if it is idle and has bytes to hash.
+    pub fn take_hasher(&self) -> Option<HasherGuard<'_>> {
         let mut state = self.state();
         let ready = state.ready();
         if ready == 0 {
@@ -32,32 +31,40 @@ impl PartFile {
         Some(HasherGuard { part: self, hasher, at: state.hashed, ready, generation: state.generation })
     }
 
-    /// Hashes what is contiguous and not hashed yet, reading it back. Returns when it has caught up, or at once
-    /// where somebody else is hashing.
-    pub fn follow(&self) -> Result<(), StoreError> {
+    /// Reads the contiguous bytes back and hashes them. Returns once the hasher has caught up, or at once if another
+    /// thread has it.
+    pub fn hash_ready(&self) -> Result<(), StoreError> {
         let mut block = Vec::new();
-        while let Some(mut lease) = self.lease() {
-            while lease.ready() > 0 {
-                lease.read_back(&mut block, BLOCK)?;
-                lease.take(&block);
+        while let Some(mut guard) = self.take_hasher() {
+            while guard.ready() > 0 {
+                guard.read_back(&mut block, BLOCK)?;
+                guard.update(&block);
             }
         }
         Ok(())
     }
+
+    /// Hashes `bytes`, which were just written at `at`, and the contiguous bytes after them.
+    pub(super) fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        if let Some(mut guard) = self.take_hasher().filter(|guard| guard.at() == at) {
+            guard.update(bytes);
+        }
+        self.hash_ready()
+    }
 }
 
 impl HasherGuard<'_> {
-    /// The first byte that the hasher has not taken.
+    /// The first byte that is not hashed.
     pub fn at(&self) -> u64 {
         self.at
     }
 
-    /// How many bytes from there on are in the file.
+    /// The number of bytes from there that are in the file.
     pub fn ready(&self) -> u64 {
         self.ready
     }
 
-    /// Which of the part's beginnings this is: see [`Written::generation`](super::Written::generation).
+    /// The part's generation: see [`Written::generation`](super::Written::generation).
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -65,19 +72,18 @@ impl HasherGuard<'_> {
     /// Reads the next bytes from the file, `len` at most.
     pub fn read_back(&self, block: &mut Vec<u8>, len: usize) -> Result<(), StoreError> {
         block.resize(len.min(usize::try_from(self.ready).unwrap_or(len)), 0);
-        let read = self.part.file.read_exact_at(block, self.at);
-        read.map_err(|error| self.part.error("reading it back", error))
+        self.part.read_back(block, self.at)
     }
 
-    /// Takes the next bytes, which are in the file.
-    pub fn take(&mut self, bytes: &[u8]) {
+    /// Hashes the next bytes, which are in the file.
+    pub fn update(&mut self, bytes: &[u8]) {
         self.hasher.update(bytes);
         self.advance(bytes.len());
     }
 
-    /// Takes the next bytes of two parts.
-    pub fn take_two(leases: [&mut Self; 2], bytes: [&[u8]; 2]) {
-        let [first, second] = leases;
+    /// Hashes the next bytes of two parts side by side.
+    pub fn update_two(guards: [&mut Self; 2], bytes: [&[u8]; 2]) {
+        let [first, second] = guards;
         Hasher::update_two([&mut first.hasher, &mut second.hasher], bytes);
         first.advance(bytes[0].len());
         second.advance(bytes[1].len());
@@ -86,8 +92,8 @@ impl HasherGuard<'_> {
     fn advance(&mut self, len: usize) {
         self.at += len as u64;
         let mut state = self.part.state();
-        // Not what was ready when it was last looked: more may have been written since, and handed over in memory.
-        debug_assert!(self.at <= state.contiguous(), "only what is in the file is hashed");
+        // `self.ready` may be outdated: a writer may have added bytes since and handed them over in memory.
+        debug_assert!(self.at <= state.contiguous(), "only bytes in the file are hashed");
         state.hashed = self.at;
         self.ready = state.ready();
     }
@@ -95,7 +101,6 @@ impl HasherGuard<'_> {
 
 impl Drop for HasherGuard<'_> {
     fn drop(&mut self) {
-        self.part.state().hasher = Some(std::mem::take(&mut self.hasher));
-        self.part.home.notify_all();
+        self.part.put_hasher_back(std::mem::take(&mut self.hasher));
     }
 }

@@ -1,8 +1,8 @@
-//! What a part, its journal and its temporary are called.
+//! Names of a part, its journal and its temporary file.
 //!
-//! Where locks do nothing, a part's name says whose it is: `.NAME.DIGEST.SPACE-PROCESS-RANDOM.part`. The space is where the
-//! process's number means something: this system since its start, and this container. So a run can tell that an owner is
-//! dead, in the same container; of any other it cannot.
+//! On volumes without locks, the name of a part identifies its owner: `.NAME.DIGEST.SPACE-PROCESS-RANDOM.part`. SPACE
+//! stands for the PID namespace: this boot of this system, and this container. Within it, a run can tell that an owner
+//! is dead. About an owner in another namespace it knows nothing.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
@@ -11,82 +11,84 @@ use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::model_path::NAME_MAX;
 
-/// What a part file is called.
+/// The naming scheme of part files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartNames {
-    /// One name for all processes; the `flock` keeps others out.
+    /// One name for all processes. The `flock` on the part keeps other processes out.
     Shared,
     /// A name of this process's own, where locks do nothing.
-    Private(String),
+    PerProcess(String),
 }
 
 impl PartNames {
-    /// A name that no other process has, now or later.
-    pub fn private() -> Self {
-        // Where the system does not say which space this is, it is like no other.
-        let space = space().unwrap_or_else(|| format!("{:08x}", fastrand::u32(..)));
-        Self::Private(format!("{space}-{}-{:08x}", std::process::id(), fastrand::u32(..)))
+    /// A scheme that no other process has, now or later.
+    pub fn per_process() -> Self {
+        // A system that does not tell its namespace gets a random one.
+        let space = pid_namespace().unwrap_or_else(|| format!("{:08x}", fastrand::u32(..)));
+        Self::PerProcess(format!("{space}-{}-{:08x}", std::process::id(), fastrand::u32(..)))
     }
 }
 
-/// Where process numbers mean something.
-fn space() -> Option<String> {
-    let system = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let numbers = std::fs::read_link("/proc/self/ns/pid").ok()?;
-    Some(Sha256::of(format!("{system}{}", numbers.display()).as_bytes()).short())
+/// Identifies the PID namespace of this process.
+fn pid_namespace() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(Sha256::of(format!("{boot}{}", namespace.display()).as_bytes()).short())
 }
 
-/// What is known of the owner of a part by its name.
+/// The state of a part's owner, as far as its name tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// A process of this space that is no more.
+    /// A process of this PID namespace that has ended.
     Dead,
-    /// One that lives, or that cannot be known of here.
+    /// A living process, or one of another namespace.
     Unknown,
 }
 
 impl Owner {
-    /// Of the part whose name begins so; `None` where that is no name of [`PartNames::private`].
+    /// The owner of the part with this stem; `None` if [`PartNames::per_process`] does not make such names.
     pub(super) fn of(model: &Model, stem: &str) -> Option<Self> {
-        let own = stem.strip_prefix(&Names::stem(model))?.strip_prefix('.')?;
+        let own = stem.strip_prefix(&FileNames::stem(model))?.strip_prefix('.')?;
         let is_hex = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
         let (rest, random) = own.rsplit_once('-')?;
-        // Earlier versions named no space.
-        let (of, process) = rest.split_once('-').map_or((None, rest), |(of, process)| (Some(of), process));
+        // Earlier versions had no namespace in the name.
+        let (space, process) =
+            rest.split_once('-').map_or((None, rest), |(space, process)| (Some(space), process));
         let process = process.parse().ok().and_then(Pid::from_raw)?;
-        if !is_hex(random) || of.is_some_and(|of| !is_hex(of)) {
+        if !is_hex(random) || space.is_some_and(|space| !is_hex(space)) {
             return None;
         }
-        let is_here = of.is_some() && of == space().as_deref();
+        let is_here = space.is_some() && space == pid_namespace().as_deref();
         let is_dead = is_here && test_kill_process(process) == Err(Errno::SRCH);
         Some(if is_dead { Self::Dead } else { Self::Unknown })
     }
 }
 
+/// The file names that belong to one part.
 #[derive(Debug, Clone)]
-pub(crate) struct Names {
+pub(crate) struct FileNames {
     pub(crate) part: String,
     pub(crate) journal: String,
-    /// What a new journal is called until it is whole, and a link until it has its final name.
+    /// A new journal before its rename, and a link before it gets its final name.
     pub(crate) temporary: String,
 }
 
-impl Names {
-    pub(crate) fn new(model: &Model, naming: &PartNames) -> Self {
+impl FileNames {
+    pub(crate) fn new(model: &Model, part_names: &PartNames) -> Self {
         let stem = Self::stem(model);
-        let stem = match naming {
+        let stem = match part_names {
             PartNames::Shared => stem,
-            PartNames::Private(own) => format!("{stem}.{own}"),
+            PartNames::PerProcess(own) => format!("{stem}.{own}"),
         };
         Self::of(&stem)
     }
 
     pub(super) fn of(stem: &str) -> Self {
-        let name = |ending| format!("{stem}.{ending}");
+        let name = |extension| format!("{stem}.{extension}");
         Self { part: name("part"), journal: name("journal"), temporary: name("tmp") }
     }
 
-    /// What all the parts of this model begin with. A name too long for a longer one is replaced by its digest.
+    /// The common start of all part names of this model. A digest stands for a name that leaves no room for more.
     pub(super) fn stem(model: &Model) -> String {
         let name = model.path.file_name();
         let stem = format!(".{name}.{}", model.sha256.short());

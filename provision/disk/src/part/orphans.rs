@@ -1,38 +1,59 @@
-//! What other processes left of a part, where locks do nothing and each has names of its own.
+//! Orphans: parts that other processes left, where locks do nothing and each process has part names of its own.
+//!
+//! A run copies an orphan's verified bytes into its own part. It never writes into the orphan: the owner may only be
+//! slow.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use super::copy::NOTE_EVERY;
-use super::names::Owner;
-use super::resume::prove;
-use super::{Names, PartFile};
-use crate::{BLOCK, INSTALLED_MTIME, StoreError};
+use super::copy::JOURNAL_INTERVAL;
+use super::names::{FileNames, Owner, PartNames};
+use super::part_file::PartFile;
+use super::resume::verify_journal;
+use crate::destination::Destination;
+use crate::error::StoreError;
+use crate::file_stat::INSTALLED_MTIME;
+use crate::source_file::BLOCK;
 use provision_core::lockfile::Model;
 
-/// Where locks do nothing, a part in which nothing has happened for so long is nobody's, in seconds. A run notes four times
-/// a second what has come; but a part may wait its turn behind hours of others.
-const ABANDONED: i64 = 24 * 60 * 60;
+/// An orphan of an unknown owner that has not changed for this long is removed, in seconds. A run writes its journal
+/// four times a second, but a part may wait for hours until other files are done.
+const ABANDONED_AFTER: i64 = 24 * 60 * 60;
 
 impl PartFile {
-    /// Where locks do nothing, a part left by a process that is gone is copied, never written in place: its owner
-    /// may only be slow. To be called before anything is claimed of this part.
+    /// Opens the part of `model` as [`PartFile::open`] does, and adopts the parts that earlier runs left under other
+    /// names. Must be called before any range of the part is claimed.
+    pub fn resume(
+        destination: &Destination,
+        model: &Model,
+        part_names: &PartNames,
+        mut keep_going: impl FnMut() -> bool,
+    ) -> Result<Self, StoreError> {
+        let part = Self::open(destination, model, part_names, &mut keep_going)?;
+        if *part_names != PartNames::Shared {
+            part.adopt_orphans(model, keep_going)?;
+        }
+        Ok(part)
+    }
+
+    /// Copies the verified bytes of all orphans of `model`.
     ///
-    /// What is nobody's any more is removed then, or each run that is killed would leave all its bytes for ever: that of a
-    /// dead owner, and that in which nothing has happened for [`ABANDONED`]. A living owner loses its work by that, and
-    /// says so; nothing wrong can come of it, since this part is another file.
+    /// Removes an orphan afterwards if its owner is dead, or if it has not changed for [`ABANDONED_AFTER`]: otherwise
+    /// each killed run would leave all its bytes for ever. A living owner loses its work by that and reports it; its
+    /// part is another file than this one, so no wrong byte can result.
     ///
-    /// What cannot be read is left where it is: its bytes can be had elsewhere. `go_on` is asked before each block, and the
-    /// journal is kept as for a download, so that an interrupted adoption is gone on with.
+    /// Leaves an orphan that cannot be read: another source may have its bytes. Keeps the journal as for a download,
+    /// so an interrupted adoption is resumed.
     pub(super) fn adopt_orphans(
         &self,
         model: &Model,
-        mut go_on: impl FnMut() -> bool,
+        mut keep_going: impl FnMut() -> bool,
     ) -> Result<(), StoreError> {
-        let stem = Names::stem(model);
-        // By the volume's own clock: this part was made just now.
-        let now =
-            rustix::fs::fstat(&self.file).map_err(StoreError::at("looking at it", &self.path()))?.st_mtime;
+        let stem = FileNames::stem(model);
+        // The volume's clock: this part was created just now.
+        let now = rustix::fs::fstat(&self.file)
+            .map_err(StoreError::at("reading its metadata", &self.path()))?
+            .st_mtime;
         let mut abandoned = Vec::new();
         for name in self.directory.names()? {
             let Some(other) = name.strip_suffix(".part").filter(|other| other.starts_with(&stem)) else {
@@ -41,66 +62,67 @@ impl PartFile {
             if name == self.names.part {
                 continue;
             }
-            let names = Names::of(other);
+            let names = FileNames::of(other);
             let Ok(Some((file, stamp))) = self.directory.open_file(&names.part) else { continue };
             let Ok(usage) = self.directory.usage(&names.journal) else { continue };
-            let journalled = usage.map_or(i64::MIN, |usage| usage.written);
-            // A part that is about to get its final name has the mtime of an installed file already.
-            let changed = rustix::fs::fstat(&file).map_or(now, |stat| stat.st_ctime);
-            let written = if stamp.mtime.0 == INSTALLED_MTIME { changed } else { stamp.mtime.0 };
-            let is_silent = now.saturating_sub(written.max(journalled)) > ABANDONED;
-            if self.held() < self.size && !self.adopt(&file, &names, model, &mut go_on)? {
+            let journal_mtime = usage.map_or(i64::MIN, |usage| usage.written);
+            // A part whose install has begun has the mtime of an installed file.
+            let ctime = rustix::fs::fstat(&file).map_or(now, |stat| stat.st_ctime);
+            let part_mtime = if stamp.mtime.0 == INSTALLED_MTIME { ctime } else { stamp.mtime.0 };
+            let is_unchanged = now.saturating_sub(part_mtime.max(journal_mtime)) > ABANDONED_AFTER;
+            if self.held() < self.size() && !self.adopt(&file, &names, model, &mut keep_going)? {
                 continue;
             }
             match Owner::of(model, other) {
                 Some(Owner::Dead) => abandoned.push(names),
-                Some(Owner::Unknown) if is_silent => abandoned.push(names),
+                Some(Owner::Unknown) if is_unchanged => abandoned.push(names),
                 _ => {}
             }
         }
         if !abandoned.is_empty() {
-            // What was theirs outlives a power cut before they go.
+            // The copied bytes must survive a power cut before the orphans are removed.
             self.checkpoint()?;
         }
-        for Names { part, journal, temporary } in abandoned {
-            // What cannot be removed is in the way of nothing but room.
+        for FileNames { part, journal, temporary } in abandoned {
+            // An orphan that cannot be removed takes room and does no other harm.
             let _ = [temporary, journal, part].map(|name| self.directory.remove(&name));
         }
         Ok(())
     }
 
-    /// Copies what is proven of another part and missing here; false where that could not be read to its end.
+    /// Copies the verified bytes of an orphan that are missing here. Returns false if the orphan cannot be read to its
+    /// end.
     fn adopt(
         &self,
-        from: &File,
-        names: &Names,
+        orphan: &File,
+        names: &FileNames,
         model: &Model,
-        go_on: &mut impl FnMut() -> bool,
+        keep_going: &mut impl FnMut() -> bool,
     ) -> Result<bool, StoreError> {
-        let proven = match prove(from, &self.directory, names, model, &mut *go_on) {
-            Ok(proven) => proven,
+        let resumed = match verify_journal(orphan, &self.directory, names, model, &mut *keep_going) {
+            Ok(resumed) => resumed,
             Err(error @ StoreError::Interrupted { .. }) => return Err(error),
             Err(_) => return Ok(false),
         };
-        let mut unnoted = 0;
+        let mut since_record = 0;
         for missing in self.missing() {
-            for (piece, _) in &proven.pieces {
-                let (mut at, end) = (piece.start.max(missing.start), piece.end.min(missing.end));
+            for (range, _) in &resumed.ranges {
+                let (mut at, end) = (range.start.max(missing.start), range.end.min(missing.end));
                 while at < end {
-                    if !go_on() {
-                        return Err(self.leave());
+                    if !keep_going() {
+                        return Err(self.checkpoint_interrupted());
                     }
                     let mut block = vec![0; BLOCK.min((end - at) as usize)];
-                    if from.read_exact_at(&mut block, at).is_err() {
+                    if orphan.read_exact_at(&mut block, at).is_err() {
                         return Ok(false);
                     }
                     self.write(at, &block)?;
                     self.hash(at, &block)?;
                     at += block.len() as u64;
-                    unnoted += block.len() as u64;
-                    if unnoted >= NOTE_EVERY {
-                        self.note()?;
-                        unnoted = 0;
+                    since_record += block.len() as u64;
+                    if since_record >= JOURNAL_INTERVAL {
+                        self.journal_written()?;
+                        since_record = 0;
                     }
                 }
             }

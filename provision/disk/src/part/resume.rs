@@ -1,4 +1,4 @@
-//! Whose a part is, and what its journal claims held against what is in it.
+//! Resumes a part: opens and locks it, and verifies the ranges that its journal lists.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -6,42 +6,47 @@ use std::os::unix::fs::FileExt as _;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::Names;
-use crate::{BLOCK, Directory, StoreError};
+use super::names::FileNames;
+use crate::directory::Directory;
+use crate::error::StoreError;
+use crate::file_stat::FileId;
+use crate::source_file::BLOCK;
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Hasher;
 use provision_core::journal;
 use provision_core::lockfile::Model;
 
-/// What of a part its journal could prove.
+/// The verified content of a part.
 #[derive(Debug, Default)]
 pub(super) struct ResumeState {
     pub(super) written: RangeSet,
-    pub(super) pieces: Vec<(ByteRange, u32)>,
+    /// The journal's records that matched.
+    pub(super) ranges: Vec<(ByteRange, u32)>,
+    /// The digest of the contiguous prefix, and its length.
     pub(super) hasher: Hasher,
     pub(super) hashed: u64,
 }
 
-/// Reads what the journal claims, hashes it again and keeps what is so.
-pub(super) fn prove(
+/// Reads what the journal lists, and keeps the records whose checksum matches.
+pub(super) fn verify_journal(
     file: &File,
     directory: &Directory,
-    names: &Names,
+    names: &FileNames,
     model: &Model,
-    mut go_on: impl FnMut() -> bool,
+    mut keep_going: impl FnMut() -> bool,
 ) -> Result<ResumeState, StoreError> {
-    let mut proven = ResumeState::default();
-    let Some(bytes) = directory.read_small(&names.journal, journal::MAX_BYTES)? else { return Ok(proven) };
+    let mut resumed = ResumeState::default();
+    let Some(bytes) = directory.read_small(&names.journal, journal::MAX_BYTES)? else { return Ok(resumed) };
     let mut records = journal::parse(&bytes, &model.sha256, model.size);
     records.sort_by_key(|record| record.range);
     let mut block = vec![0; BLOCK];
     for record in records {
         let mut crc = crc32fast::Hasher::new();
         let mut at = record.range.start;
-        // The hash goes along where it is contiguous, on a copy: a piece that proves false is not in it.
-        let mut hasher = (at == proven.hashed).then(|| proven.hasher.clone());
+        // Hashes a contiguous record on a copy: the bytes of a record that does not match must not count.
+        let mut hasher = (at == resumed.hashed).then(|| resumed.hasher.clone());
         while at < record.range.end {
-            if !go_on() {
+            if !keep_going() {
                 return Err(StoreError::Interrupted { path: directory.path().join(&names.part) });
             }
             let n = BLOCK.min((record.range.end - at) as usize);
@@ -55,18 +60,18 @@ pub(super) fn prove(
             at += n as u64;
         }
         if at == record.range.end && crc.finalize() == record.crc {
-            proven.written.insert(record.range);
-            proven.pieces.push((record.range, record.crc));
+            resumed.written.insert(record.range);
+            resumed.ranges.push((record.range, record.crc));
             if let Some(hasher) = hasher {
-                (proven.hasher, proven.hashed) = (hasher, record.range.end);
+                (resumed.hasher, resumed.hashed) = (hasher, record.range.end);
             }
         }
     }
-    Ok(proven)
+    Ok(resumed)
 }
 
-/// Opens or makes a part and locks it. What is under the name and is not a plain file of one name is replaced.
-pub(super) fn open_exclusively(directory: &Directory, name: &str) -> Result<File, StoreError> {
+/// Opens or creates a part and locks it. Replaces a symlink, a FIFO or a file with several names.
+pub(super) fn open_locked(directory: &Directory, name: &str) -> Result<File, StoreError> {
     let path = directory.path().join(name);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     loop {
@@ -81,7 +86,7 @@ pub(super) fn open_exclusively(directory: &Directory, name: &str) -> Result<File
             Err(Errno::ISDIR) => return Err(StoreError::NotAFile { path, what: "a directory" }),
             Err(error) => return Err(StoreError::of("opening it", &path, error)),
         };
-        let held = rustix::fs::fstat(&file).map_err(StoreError::at("looking at it", &path))?;
+        let held = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
         if FileType::from_raw_mode(held.st_mode) != FileType::RegularFile || held.st_nlink > 1 {
             directory.remove(name)?;
             continue;
@@ -91,11 +96,11 @@ pub(super) fn open_exclusively(directory: &Directory, name: &str) -> Result<File
             Err(Errno::WOULDBLOCK) => return Err(StoreError::PartBusy { path }),
             Err(error) => return Err(StoreError::of("locking it", &path, error)),
         }
-        // Between open and lock its owner may have installed or removed it.
+        // Its owner may have installed or removed it between open and lock.
         match rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) if (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino) => return Ok(file),
+            Ok(named) if FileId::of(&named) == FileId::of(&held) => return Ok(file),
             Ok(_) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(StoreError::of("looking at it", &path, error)),
+            Err(error) => return Err(StoreError::of("reading its metadata", &path, error)),
         }
     }
 }

@@ -77,7 +77,7 @@ impl Collector<'_> {
         if self.force {
             PartFile::discard(cache.place(), &object)?;
         }
-        let has_part = PartFile::claimed(cache.place(), &object)? > 0 || naming != PartNames::Shared;
+        let has_part = PartFile::journaled_bytes(cache.place(), &object)? > 0 || naming != PartNames::Shared;
         let part = if has_part {
             let go_on = || !*self.interrupted.borrow();
             Some(PartFile::resume(cache.place(), &object, &naming, go_on)?).filter(|part| part.held() > 0)
@@ -96,7 +96,7 @@ impl Collector<'_> {
         let (destination, naming) = (self.destination.clone(), self.naming.clone());
         let interrupted = self.interrupted.clone();
         Then(Box::new(move |installed| {
-            let object = SourceFile::of_installed(cache.place(), &installed)?;
+            let object = SourceFile::open_installed(cache.place(), &installed)?;
             let object = object.ok_or_else(|| StoreError::Missing {
                 path: cache.place().root().path().join(installed.path.as_str()),
             })?;
@@ -112,7 +112,7 @@ impl Collector<'_> {
         let destination = self.destination.clone();
         let (interrupted, observer) = (self.interrupted.clone(), self.observer.clone());
         Then(Box::new(move |installed| {
-            let filled = match SourceFile::of_installed(&destination, &installed) {
+            let filled = match SourceFile::open_installed(&destination, &installed) {
                 Ok(Some(file)) => give(&file, (cache.place(), &naming), &object, &interrupted).map(drop),
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
@@ -147,6 +147,6 @@ fn give(
         Err(error) => Err(error),
     };
     copied.map_err(|error| match error {
-        CopyError::SourceFile(error) | CopyError::Part(error) => error,
+        CopyError::Source(error) | CopyError::Part(error) => error,
     })
 }

@@ -158,7 +158,7 @@ impl Bringer<'_> {
                 }
                 Err(CopyError::Part(StoreError::Interrupted { .. })) => return Brought::Interrupted,
                 Err(CopyError::Part(error)) => return Brought::Failed(error),
-                Err(CopyError::SourceFile(error)) => {
+                Err(CopyError::Source(error)) => {
                     if let (Kind::Cache, StoreError::Mismatch { .. }, Some(cache)) =
                         (candidate.kind, &error, self.cache)
                     {
@@ -196,7 +196,7 @@ impl Bringer<'_> {
                 Brought::Installed(installed, outcome)
             }
             Err(CopyError::Part(StoreError::Interrupted { .. })) => Brought::Interrupted,
-            Err(CopyError::Part(error) | CopyError::SourceFile(error)) => Brought::Failed(error),
+            Err(CopyError::Part(error) | CopyError::Source(error)) => Brought::Failed(error),
         }
     }
 
@@ -205,7 +205,7 @@ impl Bringer<'_> {
         let Some(directory) = self.destination.parent(&from.path, false)? else { return Ok(None) };
         match directory.read_link(from.path.file_name())? {
             Some(target) => SourceFile::open(target.as_ref()),
-            None => SourceFile::in_place(self.destination, &from.path),
+            None => SourceFile::open_below(self.destination, &from.path),
         }
     }
 

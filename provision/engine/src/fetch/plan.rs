@@ -146,7 +146,7 @@ impl Planner<'_> {
         match subject.link {
             _ if self.config.dry_run => Ok(()),
             Some(_) => found.make_durable(),
-            None => self.destination.settle(&subject.model.path, found),
+            None => self.destination.sync_existing(&subject.model.path, found),
         }
     }
 
@@ -175,7 +175,7 @@ impl Planner<'_> {
         if !self.config.force {
             let candidates = self.sources.candidates(model, self.observer);
             if !candidates.is_empty() {
-                let copied = PartFile::claimed(self.destination, model).unwrap_or(0);
+                let copied = PartFile::journaled_bytes(self.destination, model).unwrap_or(0);
                 return Item { copied, ..Item::new(Plan::Local(candidates)) };
             }
         }
@@ -193,7 +193,7 @@ impl Planner<'_> {
         if self.config.force {
             return Ok(0);
         }
-        match PartFile::peek(self.destination, model, self.go_on())? {
+        match PartFile::resumable_bytes(self.destination, model, self.go_on())? {
             0 => Ok(self.claimed_in_cache(model)),
             held => Ok(held),
         }
@@ -202,7 +202,7 @@ impl Planner<'_> {
     /// What a journal in the cache claims: it is proven when the cache is ours.
     fn claimed_in_cache(&self, model: &Model) -> u64 {
         let Some(cache) = self.sources.cache.filter(|_| !self.config.force) else { return 0 };
-        PartFile::claimed(cache.place(), &Cache::object(model)).unwrap_or(0)
+        PartFile::journaled_bytes(cache.place(), &Cache::object(model)).unwrap_or(0)
     }
 
     fn go_on(&self) -> impl Fn() -> bool + '_ {
@@ -281,7 +281,7 @@ impl Planner<'_> {
             let part = PartFile::resume(self.destination, model, self.naming, self.go_on())?;
             return Ok((part.held() > 0).then(|| Box::new(part)));
         }
-        let claimed = PartFile::claimed(self.destination, model)?;
+        let claimed = PartFile::journaled_bytes(self.destination, model)?;
         if claimed == 0 {
             // A part that no journal vouches for is worth nothing, and may be what fills the disk.
             PartFile::discard(self.destination, model)?;
@@ -349,7 +349,7 @@ impl Needs {
     /// Adds what one file needs.
     pub(super) fn add(&mut self, item: &Item, model: &Model, sources: &LocalSources<'_>) {
         let rest = model.size - item.held(model.size);
-        let journal = PartFile::journal_room(model.size, rest);
+        let journal = PartFile::max_journal_bytes(model.size, rest);
         match &item.plan {
             Plan::Fetch(_) | Plan::WouldFetch(_) => {
                 self.to_fetch += rest;

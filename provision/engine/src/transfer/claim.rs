@@ -473,8 +473,8 @@ fn write(
     for range in &wanted {
         hash = Some(part.write(range.start, &bytes[(range.start - at) as usize..(range.end - at) as usize])?);
     }
-    if part.unrecorded() >= shared.note {
-        part.note()?;
+    if part.unjournaled() >= shared.note {
+        part.journal_written()?;
     }
     let kept = (wanted == [here]).then_some(bytes);
     if hash.is_some_and(|hash| shared.hashing.offer(part, at, kept, hash)) {

@@ -356,7 +356,7 @@ impl Coordinator {
             if error.condemns_bytes() || part.held() == 0 {
                 let _ = part.remove();
             } else if error.store.is_none() {
-                let noted = move || part.note().err().map(|error| (id, error));
+                let noted = move || part.journal_written().err().map(|error| (id, error));
                 self.tasks.spawn_blocking(move || Ended::Noted(noted().into_iter().collect()));
             }
         }
@@ -386,7 +386,7 @@ impl Coordinator {
             let came = match (&installed, target.part.get()) {
                 (Err(StoreError::Mismatch { .. }), Some(part)) => {
                     let told = target.told(&origin);
-                    sniff::recognise(&part.beginning(sniff::LOOK), &target.model, &told)
+                    sniff::recognise(&part.read_prefix(sniff::LOOK), &target.model, &told)
                 }
                 _ => None,
             };
@@ -450,7 +450,7 @@ impl Coordinator {
         let dirty = self.shared.dirty.load(Ordering::Relaxed) > 0;
         if dirty && !self.noting && now.saturating_sub(self.noted) >= NOTE_EVERY {
             self.noting = true;
-            self.with_parts(Ended::Noted, PartFile::note);
+            self.with_parts(Ended::Noted, PartFile::journal_written);
         }
         if dirty && !self.checkpointing && now.saturating_sub(self.checkpointed) >= CHECKPOINT_EVERY {
             self.checkpoint();

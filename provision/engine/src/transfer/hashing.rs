@@ -204,7 +204,7 @@ impl Hashing {
 
     /// The hasher of a file and its next bytes, unless it has none or another thread has it.
     fn lane<'a>(&self, part: &'a Arc<PartFile>) -> Option<Lane<'a>> {
-        let lease = part.lease()?;
+        let lease = part.take_hasher()?;
         let (bytes, taken) = self.bytes(part, &lease)?;
         Some(Lane { part, lease, bytes, taken })
     }
@@ -224,7 +224,7 @@ impl Hashing {
     fn hash_two<'l>(&self, mut a: Lane<'l>, mut b: Lane<'l>) {
         loop {
             let len = a.rest().len().min(b.rest().len());
-            HasherGuard::take_two(
+            HasherGuard::update_two(
                 [&mut a.lease, &mut b.lease],
                 [&a.bytes[a.taken..a.taken + len], &b.bytes[b.taken..b.taken + len]],
             );
@@ -264,7 +264,7 @@ impl Hashing {
 
 /// Hashes what a lane has at hand.
 fn hash_one(mut lane: Lane<'_>) {
-    lane.lease.take(&lane.bytes[lane.taken..]);
+    lane.lease.update(&lane.bytes[lane.taken..]);
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ fn a_file_whose_hasher_another_has_is_left_to_it() {
     let contents = [bytes(1, 3 * MIB), bytes(2, MIB)];
     let parts = [place.part("a", &contents[0]), place.part("b", &contents[1])];
     write(&hashing, &parts[0], &contents[0], 0..MIB, true);
-    let elsewhere = parts[0].lease().unwrap();
+    let elsewhere = parts[0].take_hasher().unwrap();
     assert!(write(&hashing, &parts[1], &contents[1], 0..MIB, true));
     hashing.work();
     assert_eq!((elsewhere.ready(), parts[1].ready()), (MIB as u64, 0));
@@ -140,11 +140,11 @@ fn bytes_that_come_while_a_file_is_hashed_are_taken_from_memory_at_once() {
     let content = bytes(1, 2 * MIB);
     let part = place.part("a", &content);
     write(&hashing, &part, &content, 0..MIB, false);
-    let mut lease = part.lease().unwrap();
-    lease.take(&content[..MIB]);
+    let mut lease = part.take_hasher().unwrap();
+    lease.update(&content[..MIB]);
     assert_eq!(lease.ready(), 0);
     write(&hashing, &part, &content, MIB..2 * MIB, false);
-    lease.take(&content[MIB..]);
+    lease.update(&content[MIB..]);
     drop(lease);
     part.verify().unwrap();
 }

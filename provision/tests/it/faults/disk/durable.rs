@@ -303,8 +303,8 @@ fn fault_70_a_name_that_cannot_be_made_durable_is_taken_back() {
         run.assert_injected();
         assert_eq!(code, Some(7), "{said}");
         assert!(said.contains("d/x") && said.contains("Input/output error"), "{said}");
-        assert_eq!(said.contains("the name was taken back"), !old, "{said}");
-        assert_eq!(said.contains("the older file of that name is replaced"), old, "{said}");
+        assert_eq!(said.contains("the rename was undone"), !old, "{said}");
+        assert_eq!(said.contains("it has replaced an older file"), old, "{said}");
         assert_eq!(world.path("d/x").exists(), old);
         world.assert_nothing_wrong();
         assert!(!world.path(MARKER).exists());

@@ -1,0 +1,189 @@
+//! Installs a model from a file on this machine: as a copy, a hard link or a symlink.
+//!
+//! A hard link is for the cache: both names share one file with the mode and mtime of every installed file. A symlink
+//! is for directories baked into an image: no hard link can reach them, and no run can write to them.
+//!
+//! The verified file is an open handle, and its path may lead to another file by now. So a hard link is made from the
+//! handle where the system allows that, and the result is checked.
+
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, CWD};
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::destination::Destination;
+use crate::directory::Directory;
+use crate::error::StoreError;
+use crate::file_stat::{FileId, Installed, Stamp};
+use crate::install::{ExpectedFile, FileStat, normalize_metadata, rename_durably};
+use crate::part::{CopyError, CopyMethod, FileNames, PartFile, PartNames};
+use crate::source_file::SourceFile;
+use provision_core::lockfile::Model;
+
+/// Copies `source` to the model's final name, with the protocol of every install. Before each block, `step` gets the
+/// number of bytes copied since its last call and says whether to go on.
+pub fn install_copy(
+    (destination, part_names): (&Destination, &PartNames),
+    model: &Model,
+    source: &SourceFile,
+    mut step: impl FnMut(u64) -> bool,
+) -> Result<(Installed, CopyMethod), CopyError> {
+    let part = PartFile::resume(destination, model, part_names, || step(0)).map_err(CopyError::Part)?;
+    let part = Arc::new(part);
+    let mut is_mixed = part.held() > 0;
+    loop {
+        let method = part.fill_from(source, &mut step)?;
+        match part.clone().verify() {
+            Ok(verified) => return Ok((verified.install().map_err(CopyError::Part)?, method)),
+            // The part had bytes of an earlier run: either side may be wrong. Copy all from the source.
+            Err(StoreError::Mismatch { .. }) if is_mixed => part.reset().map_err(CopyError::Part)?,
+            Err(StoreError::Mismatch { expected, found, .. }) => {
+                part.remove().map_err(CopyError::Part)?;
+                let path = source.path().to_owned();
+                return Err(CopyError::Source(StoreError::Mismatch { path, expected, found }));
+            }
+            Err(error) => return Err(CopyError::Part(error)),
+        }
+        is_mixed = false;
+    }
+}
+
+/// Gives `source` the model's final name as a second name. Verifies its bytes first; before each block, `keep_going`
+/// says whether to go on. Returns `None` if the file systems do not allow the link: the caller copies instead.
+pub fn install_hard_link(
+    (destination, part_names): (&Destination, &PartNames),
+    model: &Model,
+    source: &SourceFile,
+    keep_going: impl FnMut() -> bool,
+) -> Result<Option<Installed>, CopyError> {
+    let directory = create_parent(destination, model)?;
+    let temporary = FileNames::new(model, part_names).temporary;
+    let link = || {
+        directory.remove(&temporary)?;
+        Ok(link_from_handle(source, &directory, &temporary).is_ok())
+    };
+    // Trying the link is cheaper than verifying. The first link is not kept meanwhile: verifying takes long, and a
+    // kill would leave it behind.
+    if !link().map_err(CopyError::Part)? {
+        return Ok(None);
+    }
+    directory.remove(&temporary).map_err(CopyError::Part)?;
+    source.verify(model.sha256, keep_going).map_err(CopyError::of_source)?;
+    if !link().map_err(CopyError::Part)? {
+        return Ok(None);
+    }
+    let result = finish_hard_link(&directory, &temporary, model, source);
+    // rename(2) leaves the temporary name if the final name is a link to the same file already.
+    directory.remove(&temporary).map_err(CopyError::Part)?;
+    result
+}
+
+/// Gives the open file one more name, by the first method that works:
+/// 1. from the handle (`AT_EMPTY_PATH`): allowed to the opener since Linux 6.10, before that to privileged processes;
+/// 2. from the handle's name in /proc;
+/// 3. from the path, where there is no /proc. The caller checks which file that was.
+fn link_from_handle(source: &SourceFile, directory: &Directory, name: &str) -> Result<(), Errno> {
+    let link = |from: &Path, flags| {
+        retry_on_intr(|| rustix::fs::linkat(&source.file, from, directory.handle(), name, flags))
+    };
+    let descriptor = format!("/proc/self/fd/{}", source.file.as_raw_fd());
+    let methods = [(Path::new(""), AtFlags::EMPTY_PATH), (Path::new(&descriptor), AtFlags::SYMLINK_FOLLOW)];
+    for (from, flags) in methods {
+        match link(from, flags) {
+            Err(Errno::NOENT | Errno::INVAL | Errno::NOSYS) => {}
+            result => return result,
+        }
+    }
+    let from = source.path().as_std_path();
+    retry_on_intr(|| rustix::fs::linkat(CWD, from, directory.handle(), name, AtFlags::SYMLINK_FOLLOW))
+}
+
+/// Renames the new link `temporary` to the final name. The bytes are verified.
+fn finish_hard_link(
+    directory: &Directory,
+    temporary: &str,
+    model: &Model,
+    source: &SourceFile,
+) -> Result<Option<Installed>, CopyError> {
+    let path = directory.path().join(model.path.file_name());
+    let failed = |doing| {
+        let path = path.clone();
+        move |error: Errno| CopyError::Part(StoreError::of(doing, &path, error))
+    };
+    let named = rustix::fs::statat(directory.handle(), temporary, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(failed("reading its metadata"))?;
+    let held = rustix::fs::fstat(&source.file).map_err(failed("reading its metadata"))?;
+    if FileId::of(&named) != FileId::of(&held) {
+        // Another file has the source's path since it was opened.
+        return Ok(None);
+    }
+    if held.st_uid != rustix::process::geteuid().as_raw() && held.st_uid != 0 {
+        // Its owner could change it after the install.
+        return Ok(None);
+    }
+    let stamp = Stamp::installed(model.size);
+    if (Stamp::of(&held) != stamp || held.st_mode & 0o7777 != 0o644)
+        && normalize_metadata(&source.file, &path).is_err()
+    {
+        // Another user's file.
+        return Ok(None);
+    }
+    retry_on_intr(|| rustix::fs::fsync(&source.file)).map_err(failed("syncing it"))?;
+    let held = rustix::fs::fstat(&source.file).map_err(failed("reading its metadata"))?;
+    rename_or_remove(directory, temporary, model, &ExpectedFile::File(FileStat::of(&held)))?;
+    let identity = Some(FileId::of(&held));
+    Ok(Some(Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity, link: None }))
+}
+
+/// Makes the model's final name a symlink to `source`, whose path is absolute. Verifies its bytes first; before each
+/// block, `keep_going` says whether to go on.
+pub fn install_symlink(
+    (destination, part_names): (&Destination, &PartNames),
+    model: &Model,
+    source: &SourceFile,
+    keep_going: impl FnMut() -> bool,
+) -> Result<Installed, CopyError> {
+    source.verify(model.sha256, keep_going).map_err(CopyError::of_source)?;
+    // A marker will list it, and it may have been written a moment ago.
+    source.make_durable().map_err(CopyError::of_source)?;
+    let directory = create_parent(destination, model)?;
+    let temporary = FileNames::new(model, part_names).temporary;
+    directory.remove(&temporary).map_err(CopyError::Part)?;
+    let path = directory.path().join(model.path.file_name());
+    retry_on_intr(|| {
+        rustix::fs::symlinkat(source.path().as_std_path(), directory.handle(), temporary.as_str())
+    })
+    .map_err(|error| CopyError::Part(StoreError::of("creating the symlink", &path, error)))?;
+    let stat = FileStat::at(&directory, &temporary)
+        .map_err(|error| CopyError::Part(StoreError::of("reading its metadata", &path, error)))?;
+    rename_or_remove(&directory, &temporary, model, &ExpectedFile::Link(stat, source.path().to_string()))?;
+    Ok(Installed {
+        path: model.path.clone(),
+        stamp: source.stamp(),
+        sha256: model.sha256,
+        identity: Some(source.identity()),
+        link: Some(source.path().to_owned()),
+    })
+}
+
+fn create_parent(destination: &Destination, model: &Model) -> Result<Arc<Directory>, CopyError> {
+    let missing = || StoreError::of("creating the directory", destination.root().path(), Errno::NOENT);
+    let parent = destination.parent(&model.path, true).and_then(|parent| parent.ok_or_else(missing));
+    parent.map_err(CopyError::Part)
+}
+
+/// Renames `temporary` to the final name, or removes it.
+fn rename_or_remove(
+    directory: &Directory,
+    temporary: &str,
+    model: &Model,
+    expected: &ExpectedFile,
+) -> Result<(), CopyError> {
+    let renamed = rename_durably(directory, temporary, model.path.file_name(), expected);
+    if renamed.is_err() {
+        let _ = directory.remove(temporary);
+    }
+    renamed.map_err(CopyError::Part)
+}

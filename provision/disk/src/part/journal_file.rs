@@ -1,0 +1,98 @@
+//! The journal of a part on disk: appended records, and the rewrite that keeps it short.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::retry_on_intr;
+
+use super::names::FileNames;
+use crate::crc_ranges::CrcRanges;
+use crate::directory::Directory;
+use crate::error::StoreError;
+use provision_core::digest::Sha256;
+use provision_core::journal::{self, Reach};
+
+/// A checkpoint rewrites a journal that is longer than this, in bytes. With 64 connections to one file that takes a
+/// minute or two. A journal longer than [`journal::MAX_BYTES`] would not be read.
+pub(super) const MAX_JOURNAL_BYTES: u64 = 1 << 20;
+
+/// The journal file of one part.
+#[derive(Debug)]
+pub(super) struct JournalFile {
+    directory: Arc<Directory>,
+    names: FileNames,
+    size: u64,
+    sha256: Sha256,
+    /// Opened by the first append.
+    file: Option<File>,
+    bytes: u64,
+    /// The ranges that it lists as durable, joined: the content after a rewrite.
+    pub(super) durable: CrcRanges,
+}
+
+impl JournalFile {
+    pub(super) fn new(directory: Arc<Directory>, names: FileNames, size: u64, sha256: Sha256) -> Self {
+        Self { directory, names, size, sha256, file: None, bytes: 0, durable: CrcRanges::default() }
+    }
+
+    pub(super) fn path(&self) -> Utf8PathBuf {
+        self.directory.path().join(&self.names.journal)
+    }
+
+    /// True if `text` would make it longer than [`MAX_JOURNAL_BYTES`].
+    pub(super) fn has_no_room_for(&self, text: &str) -> bool {
+        self.bytes + text.len() as u64 > MAX_JOURNAL_BYTES
+    }
+
+    /// Replaces the journal by the shortest equivalent one: the durable ranges, and `written` ranges that are not
+    /// durable yet.
+    pub(super) fn rewrite(&mut self, written: &CrcRanges) -> Result<(), StoreError> {
+        let text = journal::header(&self.sha256, self.size)
+            + &journal::records(Reach::Durable, self.durable.iter())
+            + &journal::records(Reach::Written, written.iter());
+        self.file = None;
+        self.directory.write_small_through(&self.names.temporary, &self.names.journal, text.as_bytes())?;
+        self.bytes = text.len() as u64;
+        Ok(())
+    }
+
+    /// Appends records. `missing` is the number of bytes that the part lacks, for the message about a full disk.
+    pub(super) fn append(&mut self, text: &str, missing: u64) -> Result<(), StoreError> {
+        let path = self.path();
+        if self.file.is_none() {
+            self.file = Some(self.open().map_err(StoreError::at("opening it", &path))?);
+        }
+        let written = self.file.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()));
+        self.bytes += text.len() as u64;
+        written.map_err(|error| StoreError::of_volume("writing the journal", &path, error).needing(missing))
+    }
+
+    /// Makes appended records durable, and the names of part and journal with them.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        retry_on_intr(|| rustix::fs::fdatasync(file))
+            .map_err(|error| StoreError::of_volume("syncing the journal", &self.path(), error))?;
+        self.directory.sync()
+    }
+
+    /// Removes it. The next append starts a new one.
+    pub(super) fn remove(&mut self) -> Result<(), StoreError> {
+        (self.file, self.bytes, self.durable) = (None, 0, CrcRanges::default());
+        self.directory.remove(&self.names.journal).map(drop)
+    }
+
+    fn open(&self) -> std::io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let mut file = File::from(retry_on_intr(|| {
+            rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)
+        })?);
+        if file.metadata()?.len() == 0 {
+            file.write_all(journal::header(&self.sha256, self.size).as_bytes())?;
+        }
+        Ok(file)
+    }
+}

@@ -1,0 +1,439 @@
+//! An open part file: writes, bookkeeping, checkpoints and removal.
+//!
+//! Its methods keep the order of writes: data, `fdatasync`, then the journal's `durable` record (I3).
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+
+use camino::Utf8PathBuf;
+use rustix::fs::FlockOperation;
+use rustix::io::{Errno, retry_on_intr};
+
+use super::journal_file::{JournalFile, MAX_JOURNAL_BYTES};
+use super::names::{FileNames, PartNames};
+use super::resume::{ResumeState, open_locked, verify_journal};
+use crate::crc_ranges::{CrcRanges, checksum};
+use crate::destination::Destination;
+use crate::directory::{Directory, Found};
+use crate::error::StoreError;
+use crate::file_stat::FileId;
+use crate::lock::lease::LockLease;
+use provision_core::byte_range::{ByteRange, RangeSet};
+use provision_core::digest::{Hasher, Sha256};
+use provision_core::journal::{self, Reach};
+use provision_core::lockfile::Model;
+use provision_core::model_path::ModelPath;
+
+pub(super) const SYNCING: &str = "syncing it";
+
+/// The state of the running digest after a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The first byte that is not hashed.
+    pub hashed: u64,
+    /// The number of bytes from there that are in the file.
+    pub ready: u64,
+    /// Counts the calls of [`PartFile::reset`]. Bytes kept in memory from an earlier generation must not be hashed.
+    pub generation: u64,
+}
+
+/// An open part file with its journal. See the header of `part.rs`.
+#[derive(Debug)]
+pub struct PartFile {
+    pub(super) file: File,
+    pub(super) directory: Arc<Directory>,
+    lease: Option<Arc<LockLease>>,
+    pub(super) names: FileNames,
+    model: ModelPath,
+    size: u64,
+    sha256: Sha256,
+    state: Mutex<State>,
+    /// Signals that the hasher is idle again.
+    hasher_returned: Condvar,
+    /// Held during a checkpoint, so that one runs at a time. Locked before `journal`.
+    pub(super) syncing: Mutex<()>,
+    /// Locked before `state`.
+    pub(super) journal: Mutex<JournalFile>,
+    /// True once writes are refused. Read-locked during a write. Locked before `syncing`.
+    pub(super) sealed: RwLock<bool>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    written: RangeSet,
+    /// Written, but not in the journal.
+    unjournaled: CrcRanges,
+    unjournaled_bytes: u64,
+    /// In the journal as written, not as durable.
+    journaled: CrcRanges,
+    /// `None` while a thread has it.
+    pub(super) hasher: Option<Hasher>,
+    /// The number of hashed bytes from the start.
+    pub(super) hashed: u64,
+    /// Counts resets.
+    pub(super) generation: u64,
+    pub(super) sealed: bool,
+    /// The error of the sync that failed.
+    pub(super) sync_error: Option<Errno>,
+}
+
+impl State {
+    fn new(resumed: &ResumeState, generation: u64) -> Self {
+        Self {
+            written: resumed.written.clone(),
+            unjournaled: CrcRanges::default(),
+            unjournaled_bytes: 0,
+            journaled: CrcRanges::default(),
+            hasher: Some(resumed.hasher.clone()),
+            hashed: resumed.hashed,
+            generation,
+            sealed: false,
+            sync_error: None,
+        }
+    }
+
+    /// The length of the written prefix.
+    pub(super) fn contiguous(&self) -> u64 {
+        self.written.iter().next().filter(|first| first.start == 0).map_or(0, |first| first.end)
+    }
+
+    /// The number of bytes that can be hashed now.
+    pub(super) fn ready(&self) -> u64 {
+        self.contiguous().saturating_sub(self.hashed)
+    }
+}
+
+impl PartFile {
+    /// Opens the part of `model`, or creates it. Reads what its journal lists and keeps what matches. Before each
+    /// block, `keep_going` says whether to go on.
+    pub fn open(
+        destination: &Destination,
+        model: &Model,
+        part_names: &PartNames,
+        keep_going: impl FnMut() -> bool,
+    ) -> Result<Self, StoreError> {
+        let directory = destination.parent(&model.path, true)?.ok_or_else(|| {
+            StoreError::of("creating the directory", destination.root().path(), Errno::NOENT)
+        })?;
+        let names = FileNames::new(model, part_names);
+        let file = open_locked(&directory, &names.part)?;
+        let path = directory.path().join(&names.part);
+        let length = file.metadata().map_err(StoreError::at("reading its metadata", &path))?.len();
+        if length > model.size {
+            file.set_len(model.size).map_err(|error| StoreError::of_volume("truncating it", &path, error))?;
+        }
+        let resumed = if length == 0 {
+            ResumeState::default()
+        } else {
+            verify_journal(&file, &directory, &names, model, keep_going)?
+        };
+        let journal = JournalFile::new(directory.clone(), names.clone(), model.size, model.sha256);
+        let part = Self {
+            file,
+            directory,
+            lease: destination.lease(),
+            names,
+            model: model.path.clone(),
+            size: model.size,
+            sha256: model.sha256,
+            state: Mutex::new(State::new(&resumed, 0)),
+            hasher_returned: Condvar::new(),
+            syncing: Mutex::new(()),
+            journal: Mutex::new(journal),
+            sealed: RwLock::new(false),
+        };
+        if resumed.ranges.is_empty() {
+            part.directory.remove(&part.names.temporary)?;
+            part.directory.remove(&part.names.journal)?;
+        } else {
+            // Records that are wrong, torn or obsolete must not be read again.
+            part.sync_data()?;
+            let mut journal = part.lock_journal();
+            for (range, crc) in resumed.ranges {
+                journal.durable.insert(range, crc32fast::Hasher::new_with_initial_len(crc, range.len()));
+            }
+            journal.rewrite(&CrcRanges::default())?;
+            drop(journal);
+        }
+        Ok(part)
+    }
+
+    /// The number of bytes that a run could resume from. Verifies them by reading and changes nothing, for a dry run.
+    /// Zero if there is no part.
+    pub fn resumable_bytes(
+        destination: &Destination,
+        model: &Model,
+        keep_going: impl FnMut() -> bool,
+    ) -> Result<u64, StoreError> {
+        let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
+        let names = FileNames::new(model, &PartNames::Shared);
+        let Some((file, _)) = directory.open_file(&names.part)? else { return Ok(0) };
+        Ok(verify_journal(&file, &directory, &names, model, keep_going)?.written.len())
+    }
+
+    /// The number of bytes that the journal of `model` lists, unverified.
+    pub fn journaled_bytes(destination: &Destination, model: &Model) -> Result<u64, StoreError> {
+        let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
+        let names = FileNames::new(model, &PartNames::Shared);
+        if directory.find(&names.part)? == Found::Nothing {
+            return Ok(0);
+        }
+        let bytes = directory.read_small(&names.journal, journal::MAX_BYTES)?.unwrap_or_default();
+        Ok(journal::parse(&bytes, &model.sha256, model.size).iter().map(|record| record.range.len()).sum())
+    }
+
+    /// An upper limit for the journal's size while `rest` bytes are downloaded. The journal gets a line for each
+    /// connection at each interval; a file that is downloaded by one request gets none.
+    pub fn max_journal_bytes(size: u64, rest: u64) -> u64 {
+        if size > provision_core::schedule::MIN_CLAIM { (rest / 256).min(MAX_JOURNAL_BYTES) } else { 0 }
+    }
+
+    /// Removes the part of `model`, if there is one. No process may have it open.
+    pub fn discard(destination: &Destination, model: &Model) -> Result<(), StoreError> {
+        let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
+        let names = FileNames::new(model, &PartNames::Shared);
+        directory.remove(&names.temporary)?;
+        directory.remove(&names.journal)?;
+        directory.remove(&names.part)?;
+        Ok(())
+    }
+
+    /// The number of bytes in the part.
+    pub fn held(&self) -> u64 {
+        self.state().written.len()
+    }
+
+    /// The missing ranges, ascending.
+    pub fn missing(&self) -> Vec<ByteRange> {
+        self.state().written.missing(self.size)
+    }
+
+    /// The missing ranges within `range`, ascending.
+    pub fn missing_of(&self, range: ByteRange) -> Vec<ByteRange> {
+        let gaps = self.missing().into_iter();
+        let within = gaps.filter(|gap| gap.start < range.end && range.start < gap.end);
+        within.map(|gap| ByteRange::new(gap.start.max(range.start), gap.end.min(range.end))).collect()
+    }
+
+    /// True if the part has all bytes of `range`.
+    pub fn contains(&self, range: ByteRange) -> bool {
+        self.state().written.contains(range)
+    }
+
+    /// The number of written bytes that no record of the journal lists.
+    pub fn unjournaled(&self) -> u64 {
+        self.state().unjournaled_bytes
+    }
+
+    /// The number of contiguous bytes from the start that are not hashed.
+    pub fn ready(&self) -> u64 {
+        self.state().ready()
+    }
+
+    /// The size of the complete file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads the first bytes, `most` at most, to sniff their content. Empty if they cannot be read.
+    pub fn read_prefix(&self, most: usize) -> Vec<u8> {
+        let mut bytes = vec![0; most.min(self.size as usize)];
+        let read = self.file.read_at(&mut bytes, 0).unwrap_or(0);
+        bytes.truncate(read);
+        bytes
+    }
+
+    /// Writes `bytes` at `at`. The place must be empty: the schedule hands out each byte once.
+    ///
+    /// # Errors
+    /// [`StoreError::Sealed`] if the part is verified or removed, [`StoreError::TakenOver`] if another run has taken
+    /// the destination over. Nothing is written then.
+    pub fn write(&self, at: u64, bytes: &[u8]) -> Result<Written, StoreError> {
+        debug_assert!(at + bytes.len() as u64 <= self.size, "the schedule hands out no byte past the end");
+        let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
+        if *sealed {
+            return Err(StoreError::Sealed { path: self.path() });
+        }
+        self.check_lease()?;
+        self.file.write_all_at(bytes, at).map_err(|error| self.error("writing it", error))?;
+        Ok(self.track_write(at, bytes))
+    }
+
+    /// Updates the bookkeeping for `bytes`, which are in the file at `at`.
+    pub(super) fn track_write(&self, at: u64, bytes: &[u8]) -> Written {
+        let len = bytes.len() as u64;
+        let crc = checksum(bytes);
+        let range = ByteRange::new(at, at + len);
+        let mut state = self.state();
+        debug_assert!(!state.sealed, "a sealed part is not written");
+        state.written.insert(range);
+        state.unjournaled.insert(range, crc);
+        state.unjournaled_bytes += len;
+        Written { hashed: state.hashed, ready: state.ready(), generation: state.generation }
+    }
+
+    /// Fills `block` with the part's bytes at `at`.
+    pub(super) fn read_back(&self, block: &mut [u8], at: u64) -> Result<(), StoreError> {
+        self.file.read_exact_at(block, at).map_err(|error| self.error("reading it back", error))
+    }
+
+    /// Appends `written` records for the new bytes to the journal, without a sync. A run after a kill can use them; a
+    /// run after a power cut may find them false.
+    pub fn journal_written(&self) -> Result<(), StoreError> {
+        self.check_lease()?;
+        let mut journal = self.lock_journal();
+        let text = {
+            let mut state = self.state();
+            if state.sealed || state.sync_error.is_some() || state.unjournaled_bytes == 0 {
+                return Ok(());
+            }
+            state.unjournaled_bytes = 0;
+            let ranges = std::mem::take(&mut state.unjournaled);
+            let text = journal::records(Reach::Written, ranges.iter());
+            state.journaled.append(ranges);
+            text
+        };
+        journal.append(&text, self.size - self.held())
+    }
+
+    /// Syncs the written bytes, then appends `durable` records to the journal. Returns how many bytes became durable.
+    pub fn checkpoint(&self) -> Result<u64, StoreError> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_lease()?;
+        let ranges = {
+            let mut state = self.state();
+            if state.sealed {
+                return Ok(0);
+            }
+            if let Some(error) = state.sync_error {
+                drop(state);
+                return Err(self.error(SYNCING, error));
+            }
+            state.unjournaled_bytes = 0;
+            let mut ranges = std::mem::take(&mut state.journaled);
+            ranges.append(std::mem::take(&mut state.unjournaled));
+            ranges
+        };
+        if ranges.is_empty() {
+            return Ok(0);
+        }
+        self.sync_data()?;
+        let mut journal = self.lock_journal();
+        let text = journal::records(Reach::Durable, ranges.iter());
+        let len = ranges.len();
+        journal.durable.append(ranges);
+        if journal.has_no_room_for(&text) {
+            let journaled = self.state().journaled.clone();
+            journal.rewrite(&journaled)?;
+        } else {
+            journal.append(&text, self.size - self.held())?;
+            journal.sync()?;
+        }
+        Ok(len)
+    }
+
+    /// Syncs the data, or gives the part up. The caller holds `syncing` or the only reference.
+    fn sync_data(&self) -> Result<(), StoreError> {
+        let Err(error) = retry_on_intr(|| rustix::fs::fdatasync(&self.file)) else { return Ok(()) };
+        // The kernel may have dropped pages and does not report it again: no byte of this part can be trusted.
+        let mut journal = self.lock_journal();
+        self.state().sync_error = Some(error);
+        self.check_lease()?;
+        let _ = journal.remove();
+        let _ = self.directory.remove(&self.names.part);
+        drop(journal);
+        Err(self.error(SYNCING, error))
+    }
+
+    /// Empties the part and its journal. No write may be in progress.
+    pub fn reset(&self) -> Result<(), StoreError> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = self.lock_journal();
+        self.check_sync_error()?;
+        self.check_lease()?;
+        let held =
+            rustix::fs::fstat(&self.file).map_err(StoreError::at("reading its metadata", &self.path()))?;
+        if self.directory.identity(&self.names.part)? != Some(FileId::of(&held)) {
+            // Another run may have installed it while this process was suspended: the file is in use.
+            return Err(StoreError::PartReplaced { path: self.path() });
+        }
+        journal.remove()?;
+        self.file.set_len(0).map_err(|error| self.error("truncating it", error))?;
+        let mut state = self.state_with_hasher();
+        *state = State::new(&ResumeState::default(), state.generation + 1);
+        Ok(())
+    }
+
+    /// Removes the part and its journal. Later writes fail, later checkpoints do nothing.
+    pub fn remove(&self) -> Result<(), StoreError> {
+        *self.sealed.write().unwrap_or_else(PoisonError::into_inner) = true;
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = self.lock_journal();
+        self.state().sealed = true;
+        self.check_lease()?;
+        journal.remove()?;
+        self.directory.remove(&self.names.part)?;
+        Ok(())
+    }
+
+    pub(crate) fn parts(&self) -> (&File, &Arc<Directory>, &FileNames) {
+        (&self.file, &self.directory, &self.names)
+    }
+
+    pub(crate) fn model(&self) -> (&ModelPath, u64, Sha256) {
+        (&self.model, self.size, self.sha256)
+    }
+
+    pub(crate) fn path(&self) -> Utf8PathBuf {
+        self.directory.path().join(&self.names.part)
+    }
+
+    /// The path of the installed file.
+    pub(super) fn final_path(&self) -> Utf8PathBuf {
+        self.directory.path().join(self.model.file_name())
+    }
+
+    pub(super) fn error(&self, doing: &'static str, source: impl Into<std::io::Error>) -> StoreError {
+        StoreError::of_volume(doing, &self.path(), source).needing(self.size - self.held())
+    }
+
+    pub(super) fn check_sync_error(&self) -> Result<(), StoreError> {
+        let sync_error = self.state().sync_error;
+        sync_error.map_or(Ok(()), |error| Err(self.error(SYNCING, error)))
+    }
+
+    /// Fails if another run has taken the destination over: the part is that run's now.
+    pub(crate) fn check_lease(&self) -> Result<(), StoreError> {
+        let is_held = self.lease.as_ref().is_none_or(|lease| lease.is_held());
+        if is_held { Ok(()) } else { Err(StoreError::TakenOver { path: self.path() }) }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the hasher is idle.
+    pub(super) fn state_with_hasher(&self) -> MutexGuard<'_, State> {
+        self.hasher_returned
+            .wait_while(self.state(), |state| state.hasher.is_none())
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn put_hasher_back(&self, hasher: Hasher) {
+        self.state().hasher = Some(hasher);
+        self.hasher_returned.notify_all();
+    }
+
+    fn lock_journal(&self) -> MutexGuard<'_, JournalFile> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        // Closing alone is too late while another thread starts a process: until its exec, the child has a copy of
+        // every descriptor, and the lock lives as long.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
+    }
+}
