@@ -76,7 +76,7 @@ fn blob(port: u16, content: &Content, with_login: bool) -> Result<Result<Vec<u8>
         let mut connection = origin.connection();
         let asked = ExpectedBody { range: None, size: found.size, sha256: found.sha256 };
         let mut answer = connection.get(&found.url, None, asked).await?;
-        ensure!(answer.shape == BodyKind::Whole, "a whole blob was asked for");
+        ensure!(answer.kind == BodyKind::Whole, "a whole blob was asked for");
         let (mut bytes, mut block) = (Vec::new(), vec![0; 64 << 10]);
         loop {
             match answer.read(&mut block).await? {

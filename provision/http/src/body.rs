@@ -35,7 +35,7 @@ impl Connection {
         length: Option<u64>,
         most: u64,
     ) -> Result<Vec<u8>, RequestError> {
-        let oversized = || RequestError::unusable(url, ResponseError::Oversized { most });
+        let oversized = || RequestError::response(url, ResponseError::Oversized { most });
         if length.is_some_and(|length| length > most) {
             return Err(oversized());
         }

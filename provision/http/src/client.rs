@@ -27,7 +27,7 @@ use provision_core::backoff;
 use provision_core::byte_range::ByteRange;
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
-pub use reading::{Answer, End};
+pub use reading::{Answer, BodyEnd};
 
 /// How long a connection may lie idle and still be used: many servers close theirs after this, or a little later.
 const IDLE: Duration = Duration::from_secs(20);
@@ -160,7 +160,7 @@ impl Resolved {
     }
 
     /// Every address on the way, and the last.
-    pub fn addresses(&self) -> impl Iterator<Item = &SourceUrl> {
+    pub fn urls(&self) -> impl Iterator<Item = &SourceUrl> {
         self.past.iter().chain([&self.url])
     }
 
@@ -190,7 +190,7 @@ impl HttpClient {
     }
 
     /// What the hosts at these addresses were told, so that it is not shown where they repeat it.
-    pub fn told<'u>(&self, addresses: impl Iterator<Item = &'u SourceUrl>) -> Redactor {
+    pub fn redactor<'u>(&self, addresses: impl Iterator<Item = &'u SourceUrl>) -> Redactor {
         let mut told = Redactor::default();
         self.config.credentials.tell(&mut told);
         self.config.proxies.tell(&mut told);
@@ -243,10 +243,10 @@ impl Connection {
             }
             hub_headers::check(&head.headers, asked).map_err(|mut what| {
                 if let ResponseError::FileChanged(replaced) = &mut what {
-                    let told = self.origin.told(at.addresses());
+                    let told = self.origin.redactor(at.urls());
                     replaced.commit = replaced.commit.take().and_then(|commit| told.harmless(commit));
                 }
-                RequestError::unusable(&at.url, what)
+                RequestError::response(&at.url, what)
             })?;
             at = self.next(&head, &at, peer)?;
             self.drain().await;
@@ -261,7 +261,7 @@ impl Connection {
         let error = match next {
             Ok(next) => return Ok(next),
             Err(RedirectError::Location(why)) => {
-                RedirectError::Location(self.origin.told(at.addresses()).conceal(&why).into_owned())
+                RedirectError::Location(self.origin.redactor(at.urls()).conceal(&why).into_owned())
             }
             Err(error) => error,
         };
@@ -275,7 +275,7 @@ impl Connection {
         next: SourceUrl,
         peer: IpAddr,
     ) -> Result<Resolved, RedirectError> {
-        let told = self.origin.told(from.addresses());
+        let told = self.origin.redactor(from.urls());
         if told.is_in_name(&next.host()) {
             // Whoever is asked for that name would be told it.
             return Err(RedirectError::Location("the host's name has a secret in it".to_owned()));
@@ -286,7 +286,7 @@ impl Connection {
         }
         let same_origin = from.same_origin && next.is_same_origin(&from.url);
         let next = next.with_path_shown(|path| told.conceal(path));
-        let past = from.addresses().cloned().collect();
+        let past = from.urls().cloned().collect();
         Ok(Resolved { url: next, same_origin, public_only, past })
     }
 
@@ -420,7 +420,7 @@ impl Connection {
         });
         let _ = reading.await;
         bytes.truncate(read);
-        BodyPrefix { bytes, told }
+        BodyPrefix { bytes, redactor: told }
     }
 
     async fn check(
@@ -435,18 +435,20 @@ impl Connection {
         }
         let (status, headers) = (head.status, &head.headers);
         match judge(status, headers, asked) {
-            Ok(shape) => Ok(Answer { shape, etag: strong_etag(headers), resolved: at, connection: self }),
+            Ok(shape) => {
+                Ok(Answer { kind: shape, etag: strong_etag(headers), resolved: at, connection: self })
+            }
             Err(what) => {
                 let is_from_the_start =
                     status == StatusCode::OK || asked.range.is_none_or(|range| range.start == 0);
                 let is_another_file = matches!(what, ResponseError::Html | ResponseError::WrongSize { .. });
                 let is_body_of_it = status.is_success() && is_from_the_start && is_another_file;
                 let began = if is_body_of_it {
-                    self.beginning(self.origin.told(at.addresses())).await
+                    self.beginning(self.origin.redactor(at.urls())).await
                 } else {
                     BodyPrefix::default()
                 };
-                Err(RequestError::ResponseError { url: at.url, what, began })
+                Err(RequestError::Response { url: at.url, error: what, prefix: began })
             }
         }
     }
@@ -456,7 +458,7 @@ impl Connection {
         let headers = &head.headers;
         let url = || at.url.clone();
         let credentials = &self.origin.config.credentials;
-        let told = || self.origin.told(at.addresses());
+        let told = || self.origin.redactor(at.urls());
         // For what is done; what is shown goes another way.
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         let said = |name: &str| text(name).map(|value| printable(&told().conceal(value)));

@@ -29,7 +29,7 @@ impl Connection {
             if let Some(error) = self.failure(&head, &at, false) {
                 return Err(error);
             }
-            look(head.status, &head.headers).map_err(|what| RequestError::unusable(&at.url, what))?;
+            look(head.status, &head.headers).map_err(|what| RequestError::response(&at.url, what))?;
             return self.body(&at.url, &head.headers, most).await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })

@@ -81,14 +81,14 @@ pub enum RequestError {
         message: Option<String>,
     },
     /// An answer that is not what was asked for.
-    #[error("{url}: {what}")]
-    ResponseError {
+    #[error("{url}: {error}")]
+    Response {
         /// The address.
         url: SourceUrl,
         /// What is wrong with it.
-        what: ResponseError,
+        error: ResponseError,
         /// How its body begins, where that is the beginning of a file of another kind or length.
-        began: BodyPrefix,
+        prefix: BodyPrefix,
     },
 }
 
@@ -98,12 +98,12 @@ pub struct BodyPrefix {
     /// The bytes.
     pub bytes: Vec<u8>,
     /// What must not be shown of them.
-    pub told: Redactor,
+    pub redactor: Redactor,
 }
 
 impl std::fmt::Debug for BodyPrefix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Beginning({} bytes)", self.bytes.len())
+        write!(f, "BodyPrefix({} bytes)", self.bytes.len())
     }
 }
 
@@ -181,7 +181,7 @@ pub enum ResponseError {
     NoRanges(&'static str),
     /// A 206 that starts elsewhere.
     #[error("asked for bytes from {asked}, it answered with bytes from {found}")]
-    OtherStart {
+    WrongStart {
         /// What was asked for.
         asked: u64,
         /// What came.
@@ -270,9 +270,9 @@ impl RequestError {
             Self::Busy { status, wait, .. } => {
                 Remedy::Retry { wait: *wait, throttled: matches!(status, 429 | 503) }
             }
-            Self::ResponseError { what, .. } => match what {
+            Self::Response { error, .. } => match error {
                 ResponseError::NoRanges(_) => Remedy::Plain,
-                ResponseError::OtherStart { .. } => Remedy::RetryThenPlain,
+                ResponseError::WrongStart { .. } => Remedy::RetryThenPlain,
                 ResponseError::WrongLength | ResponseError::Changed => {
                     Remedy::Retry { wait: None, throttled: false }
                 }
@@ -295,7 +295,7 @@ impl RequestError {
             | Self::Refused { url, .. }
             | Self::Busy { url, .. }
             | Self::Missing { url, .. }
-            | Self::ResponseError { url, .. } => Some(url),
+            | Self::Response { url, .. } => Some(url),
         }
     }
 
@@ -359,8 +359,8 @@ impl RequestError {
     }
 
     /// An answer of `url` that cannot be used, whatever its body is.
-    pub(super) fn unusable(url: &SourceUrl, what: ResponseError) -> Self {
-        Self::ResponseError { url: url.clone(), what, began: BodyPrefix::default() }
+    pub(super) fn response(url: &SourceUrl, error: ResponseError) -> Self {
+        Self::Response { url: url.clone(), error, prefix: BodyPrefix::default() }
     }
 
     /// The transport failed towards `url`.

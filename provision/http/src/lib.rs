@@ -27,7 +27,7 @@ mod tls;
 mod wire;
 
 pub use auth::credentials::{Credential, Credentials, Secret};
-pub use client::{Answer, ClientConfig, ClientError, Connection, End, HttpClient, Resolved};
+pub use client::{Answer, BodyEnd, ClientConfig, ClientError, Connection, HttpClient, Resolved};
 pub use dns::Hosts;
 pub use error::{BodyPrefix, Remedy, RequestError, ResponseError, TransportError};
 pub use hub_headers::{ContentId, FileChanged};

@@ -104,7 +104,7 @@ pub struct Document {
 
 impl Document {
     /// Words of it for a message: one short line, without what the host was told.
-    pub fn words(&self, text: &str) -> String {
+    pub fn redacted(&self, text: &str) -> String {
         self.told.conceal(text).chars().filter(|c| !c.is_control()).take(200).collect()
     }
 
@@ -247,7 +247,7 @@ impl Connection {
         let mut at = Resolved::first(self.origin.effective(url));
         for _ in 0..=MAX_HOPS {
             let (head, peer) = self.send(&at, wish).await?;
-            hops.push(Hop::of(&head.headers, &at.url, &self.origin.told(at.addresses())));
+            hops.push(Hop::of(&head.headers, &at.url, &self.origin.redactor(at.urls())));
             if !is_redirect(head.status) {
                 if let Some(error) = self.failure(&head, &at, false) {
                     self.drain().await;
@@ -266,12 +266,12 @@ impl Connection {
         let (head, at) = self.follow(url, wish, &mut Vec::new()).await?;
         check(&head, &at.url, StatusCode::OK)?;
         let body = match self.body(&at.url, &head.headers, MAX_DOCUMENT as u64).await {
-            Err(RequestError::ResponseError { url, what: ResponseError::Oversized { .. }, .. }) => {
+            Err(RequestError::Response { url, error: ResponseError::Oversized { .. }, .. }) => {
                 return Err(MetadataError::TooLarge { url });
             }
             body => body?,
         };
-        let told = self.origin.told(at.addresses());
+        let told = self.origin.redactor(at.urls());
         if told.has_token(&body) {
             // What it lists is shown, and written into a lock.
             let problem = "it repeats a secret of the request".to_owned();
@@ -341,7 +341,7 @@ fn check(head: &Head, url: &SourceUrl, status: StatusCode) -> Result<(), Request
     } else {
         return Ok(());
     };
-    Err(RequestError::unusable(url, what))
+    Err(RequestError::response(url, what))
 }
 
 impl Hop {

@@ -66,7 +66,7 @@ pub(super) fn judge(
                 return Err(ResponseError::WrongSize { found: Some(total), expected: asked.size });
             }
             if range.start != wanted.start {
-                return Err(ResponseError::OtherStart { asked: wanted.start, found: range.start });
+                return Err(ResponseError::WrongStart { asked: wanted.start, found: range.start });
             }
             if range.end > asked.size {
                 return Err(ResponseError::WrongSize { found: None, expected: asked.size });
@@ -178,7 +178,7 @@ mod tests {
         assert!(matches!(ask(&[("content-range", "bytes ten")]), Err(ResponseError::NoRanges(_))));
         assert_eq!(
             ask(&[("content-range", "bytes 11-20/100")]),
-            Err(ResponseError::OtherStart { asked: 10, found: 11 })
+            Err(ResponseError::WrongStart { asked: 10, found: 11 })
         );
         assert_eq!(
             ask(&[("content-range", "bytes 10-19/99")]),

@@ -17,7 +17,7 @@ use provision_core::lockfile::Model;
 use provision_core::redact::Redactor;
 
 /// How many bytes are worth looking at.
-pub const LOOK: usize = 4 << 10;
+pub const SNIFF_LENGTH: usize = 4 << 10;
 
 /// A pointer is shorter than this (Git LFS specification).
 const LONGEST_POINTER: u64 = 1024;
@@ -97,8 +97,8 @@ impl fmt::Display for SniffedContent {
 
 /// What `body`, which is not `model` but begins where it should begin, is. `None` where it cannot be said. `told` is what
 /// must not be shown of it.
-pub fn recognise(body: &[u8], model: &Model, told: &Redactor) -> Option<SniffedContent> {
-    let body = &body[..body.len().min(LOOK)];
+pub fn sniff(body: &[u8], model: &Model, told: &Redactor) -> Option<SniffedContent> {
+    let body = &body[..body.len().min(SNIFF_LENGTH)];
     // Of nearly every file its first byte tells that it is none of these, and small files come by the thousand.
     let begins = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
     if !matches!(begins.first()?, b'v' | b'<' | b'{') {
@@ -127,7 +127,7 @@ pub fn recognise(body: &[u8], model: &Model, told: &Redactor) -> Option<SniffedC
 }
 
 /// Whether a body that begins like this cannot be `model`, whatever follows.
-pub fn is_never(came: &SniffedContent, model: &Model) -> bool {
+pub fn rules_out(came: &SniffedContent, model: &Model) -> bool {
     matches!(came, SniffedContent::Pointer { .. }) && model.size > LONGEST_POINTER
 }
 

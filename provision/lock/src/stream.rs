@@ -310,10 +310,8 @@ impl<'a> Reading<'a> {
                 Err(ReadError::Stream(error)) => return Err(error),
                 Err(ReadError::Host(error)) => error,
             };
-            if let RequestError::ResponseError {
-                url,
-                what: ResponseError::WrongSize { found, expected },
-                ..
+            if let RequestError::Response {
+                url, error: ResponseError::WrongSize { found, expected }, ..
             } = error
             {
                 return Err(StreamError::OtherSize { url, said: expected, sent: found });
@@ -381,7 +379,7 @@ impl<'a> Reading<'a> {
         let whole = gap.start == 0 && gap.end == size;
         let asked = ExpectedBody { range: (!whole).then_some(gap), size, sha256: None };
         let mut answer = connection.get(&self.found.url, None, asked).await?;
-        let (mut at, end) = match answer.shape {
+        let (mut at, end) = match answer.kind {
             BodyKind::Part { range, .. } => (range.start, range.end),
             // Ranges are not to be had: what is held is read over.
             BodyKind::Whole => (0, size),
@@ -413,11 +411,8 @@ impl<'a> Reading<'a> {
             let bytes = &block[..read];
             if at == 0 && is_page(bytes, &self.model.path) {
                 let url = answer.resolved.url().clone();
-                let page = RequestError::ResponseError {
-                    url,
-                    what: ResponseError::Html,
-                    began: BodyPrefix::default(),
-                };
+                let page =
+                    RequestError::Response { url, error: ResponseError::Html, prefix: BodyPrefix::default() };
                 return Err(page.into());
             }
             let end_of_bytes = at + read as u64;

@@ -151,7 +151,7 @@ impl Connection {
         if let Some(error) = self.failure(&head, service, false) {
             return Err(error);
         }
-        let unusable = |what| RequestError::unusable(&service.url, what);
+        let unusable = |what| RequestError::response(&service.url, what);
         if head.status != StatusCode::OK {
             return Err(unusable(ResponseError::Status { status: head.status.as_u16() }));
         }

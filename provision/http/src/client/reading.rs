@@ -12,7 +12,7 @@ use provision_core::redact::Redactor;
 pub struct Answer<'a> {
     pub(super) connection: &'a mut Connection,
     /// What the body is.
-    pub shape: BodyKind,
+    pub kind: BodyKind,
     /// A strong validator, if it came with one.
     pub etag: Option<String>,
     /// Where it came from.
@@ -21,7 +21,7 @@ pub struct Answer<'a> {
 
 /// How a body whose bytes have all been taken ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum BodyEnd {
     /// There: the connection can be used again.
     Clean,
     /// It goes on.
@@ -39,19 +39,19 @@ impl Answer<'_> {
     }
 
     /// Looks for the end of a body whose bytes have all been taken, so that its connection can be used again.
-    pub async fn end(self) -> End {
+    pub async fn end(self) -> BodyEnd {
         match tokio::time::timeout(DRAIN_TIMEOUT, self.connection.read(&mut [0])).await {
             Ok(Ok(0)) if self.connection.live.as_ref().is_some_and(|live| live.line.exchange.is_over()) => {
-                End::Clean
+                BodyEnd::Clean
             }
-            Ok(Ok(1..)) => End::More,
-            _ => End::Unknown,
+            Ok(Ok(1..)) => BodyEnd::More,
+            _ => BodyEnd::Unknown,
         }
     }
 
     /// What must not be shown where the body repeats it.
-    pub fn told(&self) -> Redactor {
-        self.connection.origin.told(self.resolved.addresses())
+    pub fn redactor(&self) -> Redactor {
+        self.connection.origin.redactor(self.resolved.urls())
     }
 
     /// The failure of a body in which nothing moved for `wait`.
@@ -66,10 +66,10 @@ impl Answer<'_> {
 
     /// The failure of a file that changed between two ranges.
     pub fn changed(&self) -> RequestError {
-        RequestError::ResponseError {
+        RequestError::Response {
             url: self.resolved.url.clone(),
-            what: ResponseError::Changed,
-            began: BodyPrefix::default(),
+            error: ResponseError::Changed,
+            prefix: BodyPrefix::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ fn model(path: &str) -> Model {
 }
 
 fn came(body: &str) -> Option<SniffedContent> {
-    recognise(body.as_bytes(), &model("x.safetensors"), &Redactor::default())
+    sniff(body.as_bytes(), &model("x.safetensors"), &Redactor::default())
 }
 
 fn pointer_to(oid: Sha256, size: u64) -> String {
@@ -26,7 +26,7 @@ fn a_pointer_says_what_it_stands_for_and_whether_that_is_ours() {
     assert!(other.to_string().contains("another file than the lock names"), "{other}");
     let cut = came("version https://git-lfs.github.com/spec/v1\noid sha256:12").unwrap();
     assert_eq!(cut, SniffedContent::Pointer { oid: None, size: None, is_ours: false });
-    assert!(is_never(&cut, &model("x")));
+    assert!(rules_out(&cut, &model("x")));
     assert!(came(&pointer_to(Sha256::of(b"x"), 1).replace("git-lfs", "hawser")).is_some());
     assert_eq!(came("version https://git-lfs.github.com/spec/v2\n"), None);
 }
@@ -45,7 +45,7 @@ fn a_page_has_a_title_in_one_line_without_secrets() {
     let secret = "<html><title>No hf_abcdefGHIJ1234567 at /x?sig=12 for you@example</title>";
     assert_eq!(title(secret).unwrap(), "No … at … for …");
     assert_eq!(title(&format!("<html><title>{}</title>", "wörd ".repeat(100))).unwrap().chars().count(), 120);
-    assert_eq!(recognise(b"<html>", &model("page.html"), &Redactor::default()), None);
+    assert_eq!(sniff(b"<html>", &model("page.html"), &Redactor::default()), None);
     assert_eq!(came("<svg>"), None);
 }
 

@@ -124,9 +124,7 @@ impl Resolver {
         let probe = match self.metadata.probe(&url).await {
             Ok(probe) => probe,
             // Whoever has no token is led to a page to log in on, which is a success by its status.
-            Err(MetadataError::Request(RequestError::ResponseError {
-                what: ResponseError::Html, ..
-            })) => {
+            Err(MetadataError::Request(RequestError::Response { error: ResponseError::Html, .. })) => {
                 return Err(ResolveError::Login { what: source.to_string(), advice: LOGIN });
             }
             Err(error) => return Err(ResolveError::host(&source, error)),

@@ -82,7 +82,7 @@ impl Resolver {
         let listing: Listing = document.parse()?;
         let Some(Files { files }) = listing.data else {
             let problem =
-                format!("it lists no files: {:?}", document.words(&listing.message.unwrap_or_default()));
+                format!("it lists no files: {:?}", document.redacted(&listing.message.unwrap_or_default()));
             return Err(MetadataError::Shape { url: document.at, problem });
         };
         let is_named = |listed: &Listed| crate::source::check_path(&listed.path).is_ok();
