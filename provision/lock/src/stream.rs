@@ -29,7 +29,7 @@ use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 use provision_disk::{Acquire, Destination, DestinationLock, LockAttempt, PartFile, PartNames, StoreError};
-use provision_http::metadata::{Metadata, MetadataError, OnWait};
+use provision_http::metadata::{MetadataClient, MetadataError, OnWait};
 use provision_http::{
     Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, HttpClient, Remedy, RequestError, ResponseError,
 };
@@ -146,7 +146,7 @@ impl Reader {
             self.place = Some((destination, lock));
         }
         let Some((destination, _)) = &self.place else { unreachable!("it was just opened") };
-        let mut patience = Metadata::new(&self.origin, self.retry.clone(), self.on_wait.clone());
+        let mut patience = MetadataClient::new(&self.origin, self.retry.clone(), self.on_wait.clone());
         let header = if is_plain_address(found) {
             found.etag.clone()
         } else if found.size > BLOCK as u64 {
@@ -299,7 +299,7 @@ impl<'a> Reading<'a> {
     async fn finish(
         &mut self,
         mut connection: Connection,
-        mut patience: Metadata,
+        mut patience: MetadataClient,
         retry: &RetryPolicy,
     ) -> Result<(), StreamError> {
         let mut failures = 0;

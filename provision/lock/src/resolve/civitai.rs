@@ -155,7 +155,7 @@ impl Resolver {
             return Ok(version.clone());
         }
         let url = api(CIVITAI, ["api", "v1", "model-versions", &id.to_string()], &[]);
-        let version: Version = self.metadata.ask(&url).await?.parse()?;
+        let version: Version = self.metadata.json(&url).await?.parse()?;
         let version = Rc::new(version);
         self.versions.insert(id, version.clone());
         Ok(version)
