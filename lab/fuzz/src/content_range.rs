@@ -1,7 +1,7 @@
 //! `Content-Range`, alone and in an answer's head: what is taken lies within what was asked and within the file.
 
 use provision_core::byte_range::{ByteRange, ContentRange};
-use provision_http::fuzzing::judge;
+use provision_http::fuzzing::validate;
 use provision_http::{ExpectedBody, BodyKind};
 
 use crate::text;
@@ -22,7 +22,7 @@ pub fn check(data: &[u8]) {
     let range = (!wanted.is_empty()).then_some(wanted);
     let status = [206, 200, 416, 204][usize::from(status) % 4];
     let headers: Vec<(&str, &[u8])> = HEADERS.into_iter().zip(rest.split(|b| *b == b'\n')).collect();
-    match judge(status, &headers, ExpectedBody { range, size, sha256: None }) {
+    match validate(status, &headers, ExpectedBody { range, size, sha256: None }) {
         Ok(BodyKind::Part { range: taken, .. }) => {
             let wanted = range.expect("a part is taken only where one was asked for");
             assert_eq!(status, 206);

@@ -1,4 +1,4 @@
-//! Credentials: tokens per host, netrc entries and the tokens that registries issue.
+//! Authentication: credentials per host, and the bearer tokens that registries issue.
 
 pub(crate) mod bearer;
 pub mod credentials;

@@ -1,92 +1,145 @@
-//! The body of a short document, whole: a lock, a listing, a token.
+//! Bodies of model files: a request for a range or a whole file, its validated answer, and the body's bytes.
 //!
-//! Nothing is known of it but what the host says, so it has three limits: its length, how long no byte comes, and how long
-//! all of it takes. The last one is against a host that sends a byte now and then: each is in time, and the end never
-//! comes. After a failure the connection is given up, since nobody knows what is still on its way.
+//! [`Connection::get`] follows the redirects and validates the head before a byte of the body is used. [`Answer`] then reads
+//! the body straight into the caller's buffer. The connection can be used again only if [`Answer::end`] finds the body's end.
 
-use http::header::{self, HeaderMap};
-use tokio::time::Instant;
+use std::time::Duration;
 
-use crate::client::Connection;
-use crate::error::{RequestError, ResponseError, TransportError};
+use http::StatusCode;
+
+use crate::client::{Connection, DRAIN_TIMEOUT, RequestHeaders, Resolved, is_redirect};
+use crate::error::{BodyPrefix, RequestError};
+use crate::host_rules::accept;
+use crate::hub_headers;
+use crate::redirect::{MAX_HOPS, RedirectError};
+use crate::response::{BodyKind, ExpectedBody, ResponseError, strong_etag, validate};
+use crate::transport::TransportError;
+use crate::wire::http1::Head;
+use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
+/// The bytes of a rejected body that are kept for `sniff`.
+const PREFIX_LENGTH: usize = 4 << 10;
+
+/// An answer with a valid head, and its body.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    connection: &'a mut Connection,
+    /// The body that the answer brings.
+    pub kind: BodyKind,
+    /// The strong validator, if there is one.
+    pub etag: Option<String>,
+    /// The end of the redirect chain.
+    pub resolved: Resolved,
+}
+
+/// The state of a body after the last byte that the caller wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// The body has ended, and the connection can be used again.
+    Clean,
+    /// The body has more bytes.
+    More,
+    /// The end did not come within [`DRAIN_TIMEOUT`], or the connection is or will be closed.
+    Unknown,
+}
+
 impl Connection {
-    /// The body that is on its way from `url`, of `most` bytes at most.
+    /// Requests a body of the file at `source`, or at `resolved`, where an earlier request found it. Follows redirects,
+    /// validates the head, and leaves the body unread.
     ///
     /// # Errors
-    /// [`ResponseError::Oversized`] where it is longer, as soon as that is said or seen; and whatever else is not the whole.
-    pub(super) async fn body(
+    /// Every failure up to a valid head; [`remedy`](RequestError::remedy) is the next step.
+    pub async fn get(
         &mut self,
-        url: &SourceUrl,
-        headers: &HeaderMap,
-        most: u64,
-    ) -> Result<Vec<u8>, RequestError> {
-        let body = self.body_in_time(url, length(headers), most).await;
-        if body.is_err() {
-            self.hang_up();
-        }
-        body
-    }
-
-    async fn body_in_time(
-        &mut self,
-        url: &SourceUrl,
-        length: Option<u64>,
-        most: u64,
-    ) -> Result<Vec<u8>, RequestError> {
-        let oversized = || RequestError::unusable(url, ResponseError::Oversized { most });
-        if length.is_some_and(|length| length > most) {
-            return Err(oversized());
-        }
-        let (stall, longest) = (self.origin.config.head_timeout, self.origin.config.document_timeout);
-        let end = Instant::now() + longest;
-        let mut bytes = Vec::new();
-        let mut room = vec![0; 64 << 10];
-        loop {
-            let until = (Instant::now() + stall).min(end);
-            match tokio::time::timeout_at(until, self.read(&mut room)).await {
-                Err(_) if until == end => {
-                    return Err(RequestError::transport(url, TransportError::Slow(longest)));
+        source: &SourceUrl,
+        resolved: Option<&Resolved>,
+        expected: ExpectedBody,
+    ) -> Result<Answer<'_>, RequestError> {
+        let mut at = resolved.cloned().unwrap_or_else(|| Resolved::first(self.client.effective(source)));
+        let headers = RequestHeaders { range: expected.range, accept: accept(source) };
+        for _ in 0..=MAX_HOPS {
+            let (head, peer) = self.send(&at, headers).await?;
+            if !is_redirect(head.status) {
+                return self.answer(&head, at, expected, resolved.is_some()).await;
+            }
+            hub_headers::check(&head.headers, expected).map_err(|mut error| {
+                if let ResponseError::FileChanged(changed) = &mut error {
+                    let redactor = self.client.redactor(at.urls());
+                    changed.commit = changed.commit.take().and_then(|commit| redactor.clean(commit));
                 }
-                Err(_) => return Err(RequestError::stalled(url, stall)),
-                Ok(Ok(0)) => break,
-                Ok(Ok(read)) => bytes.extend_from_slice(&room[..read]),
-                Ok(Err(TransportError::Broken)) if length.is_some() => break,
-                Ok(Err(kind)) => return Err(RequestError::transport(url, kind)),
-            }
-            if bytes.len() as u64 > most {
-                return Err(oversized());
-            }
+                RequestError::response(&at.url, error)
+            })?;
+            at = self.next(&head, &at, peer)?;
+            self.drain().await;
         }
-        let came = bytes.len() as u64;
-        match length.filter(|length| *length != came) {
-            Some(of) => Err(RequestError::cut_short(url, came, of)),
-            None => Ok(bytes),
+        Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
+    }
+
+    /// Validates the head that ends a redirect chain.
+    async fn answer(
+        &mut self,
+        head: &Head,
+        at: Resolved,
+        expected: ExpectedBody,
+        resolved_earlier: bool,
+    ) -> Result<Answer<'_>, RequestError> {
+        if let Some(error) = self.failure(head, &at, resolved_earlier) {
+            return Err(error);
+        }
+        let (status, headers) = (head.status, &head.headers);
+        match validate(status, headers, expected) {
+            Ok(kind) => Ok(Answer { kind, etag: strong_etag(headers), resolved: at, connection: self }),
+            Err(error) => {
+                let starts_at_zero =
+                    status == StatusCode::OK || expected.range.is_none_or(|range| range.start == 0);
+                let is_other_file = matches!(error, ResponseError::Html | ResponseError::WrongSize { .. });
+                let prefix = if status.is_success() && starts_at_zero && is_other_file {
+                    let bytes = self.read_prefix(PREFIX_LENGTH).await;
+                    BodyPrefix { bytes, redactor: self.client.redactor(at.urls()) }
+                } else {
+                    BodyPrefix::default()
+                };
+                Err(RequestError::Response { url: at.url, error, prefix })
+            }
         }
     }
 }
 
-/// What the head says of the body's length. With a transfer coding it is none (RFC 9112 section 6.3).
-fn length(headers: &HeaderMap) -> Option<u64> {
-    let is_framed_otherwise = headers.contains_key(header::TRANSFER_ENCODING);
-    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok();
-    length.filter(|_| !is_framed_otherwise)
-}
+impl Answer<'_> {
+    /// Reads the next bytes of the body into `into`, which must not be empty, and returns their number; 0 at the end. A
+    /// dropped future loses no byte.
+    pub async fn read(&mut self, into: &mut [u8]) -> Result<usize, RequestError> {
+        let read = self.connection.read(into).await;
+        read.map_err(|kind| RequestError::transport(&self.resolved.url, kind))
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Reads the end of a body whose bytes have all been taken, so that its connection can be used again.
+    pub async fn end(self) -> BodyEnd {
+        match tokio::time::timeout(DRAIN_TIMEOUT, self.connection.read(&mut [0])).await {
+            Ok(Ok(0)) if self.connection.is_over() => BodyEnd::Clean,
+            Ok(Ok(1..)) => BodyEnd::More,
+            _ => BodyEnd::Unknown,
+        }
+    }
 
-    #[test]
-    fn a_length_counts_where_nothing_else_frames_the_body() {
-        let said = |head: &[(header::HeaderName, &str)]| {
-            length(&head.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect())
-        };
-        let content_length = |value| (header::CONTENT_LENGTH, value);
-        assert_eq!(said(&[content_length("100")]), Some(100));
-        assert_eq!(said(&[]), None);
-        assert_eq!(said(&[content_length("many")]), None);
-        assert_eq!(said(&[content_length("1000"), (header::TRANSFER_ENCODING, "chunked")]), None);
+    /// The redactor for text from the body.
+    pub fn redactor(&self) -> Redactor {
+        self.connection.client.redactor(self.resolved.urls())
+    }
+
+    /// The failure of a body without data for `wait`.
+    pub fn stalled(&self, wait: Duration) -> RequestError {
+        RequestError::stalled(&self.resolved.url, wait)
+    }
+
+    /// The failure of a body that is longer than the file.
+    pub fn too_long(&self) -> RequestError {
+        RequestError::transport(&self.resolved.url, TransportError::TooLong)
+    }
+
+    /// The failure of a file that changed between two ranges.
+    pub fn changed(&self) -> RequestError {
+        RequestError::response(&self.resolved.url, ResponseError::Changed)
     }
 }

@@ -1,29 +1,20 @@
-//! Names to addresses: by the system's resolver, and in a static binary by our own.
+//! Name resolution: the caller's own names (`given`), then the system's resolver (`system`) or, in a static binary, our own
+//! (`stub`).
 //!
-//! glibc's `getaddrinfo` loads the modules that /etc/nsswitch.conf names, also in a static binary: shared objects of
-//! whatever root the program was copied into, built for another glibc, run inside this process. So a static build
-//! never calls it (`own`). Every other build keeps it: there, a name means what it means to all other programs of
-//! the machine, be it by mDNS, a VPN or a directory. Before either, names that the caller knows (`given`).
+//! In a static binary, glibc's `getaddrinfo` would load the modules that /etc/nsswitch.conf names: shared objects that were
+//! built for another glibc, run inside this process. So a static build never calls it. Every other build does: there a name
+//! means the same as for the machine's other programs, also by mDNS, a VPN or a directory.
 
 mod given;
+mod lookup_error;
 #[cfg(any(test, all(target_feature = "crt-static", target_env = "gnu")))]
 mod stub;
 #[cfg(not(all(target_feature = "crt-static", target_env = "gnu")))]
 mod system;
 
 pub use given::Hosts;
+pub(crate) use lookup_error::LookupError;
 #[cfg(all(target_feature = "crt-static", target_env = "gnu"))]
 pub(crate) use stub::Names;
 #[cfg(not(all(target_feature = "crt-static", target_env = "gnu")))]
 pub(crate) use system::Names;
-
-/// A name without an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum LookupError {
-    /// There is no such name, or it has no address.
-    #[error("the name does not resolve")]
-    Absent,
-    /// Whether there is one, nobody said.
-    #[error("no name server answered")]
-    Unanswered,
-}

@@ -1,22 +1,26 @@
-//! HTTP: everything between an address and its bytes.
+//! HTTP: requests, answers and bodies.
 //!
-//! An [`HttpClient`] holds what every request of a run shares (credentials, proxies, certificates, timeouts) and makes
-//! [`Connection`]s. A connection is one TCP stream at a time, so the schedule knows whose speed it measures. An
-//! answer is never believed: `answer` checks its head against what was asked before a byte of it is used.
+//! An [`HttpClient`] holds what all requests of a run share: credentials, proxies, certificates, time limits. A [`Connection`]
+//! is one TCP stream at a time, so the schedule knows whose speed it measures. `response` validates an answer's head against
+//! the request before a byte of the body is used.
 //!
-//! HTTP/1.1 on purpose: many streams in one HTTP/2 connection share one window and one core. `If-Range` is never
-//! sent: an answer carries its validator anyway, and all that `If-Range` adds is a way to turn a usable part into a
-//! whole body (faults 17 and 18).
+//! HTTP/1.1 only: the streams of one HTTP/2 connection share one window and one core. `If-Range` is never sent: the
+//! answer has a validator anyway, and `If-Range` would only turn a usable part into a whole body (faults 17 and 18).
+//!
+//! Imports run down this list: `api`, `body`, `metadata` (whole exchanges), `client` (one request), `wire/` (connections and
+//! HTTP/1.1), `error`, `auth/`, `response`, `host_rules`, `dns/`, `transport`. [`RequestError::remedy`] is the one decision about a
+//! failure; the retries are the engine's.
 
+mod api;
 pub mod auth;
 mod body;
 mod client;
 mod dns;
-mod document;
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
+mod host_rules;
 mod hub_headers;
 pub mod metadata;
 mod public_ip;
@@ -24,14 +28,16 @@ mod redirect;
 mod response;
 pub mod sniff;
 mod tls;
+mod transport;
 mod wire;
 
 pub use auth::credentials::{Credential, Credentials, Secret};
-pub use client::{Answer, ClientConfig, ClientError, Connection, End, HttpClient, Resolved};
+pub use body::{Answer, BodyEnd};
+pub use client::{ClientConfig, ClientError, Connection, HttpClient, Resolved};
 pub use dns::Hosts;
-pub use error::{BodyPrefix, Remedy, RequestError, ResponseError, TransportError};
-pub use hub_headers::{ContentId, FileChanged};
+pub use error::{BodyPrefix, Remedy, RequestError};
 pub use redirect::RedirectError;
-pub use response::{BodyKind, ExpectedBody};
+pub use response::{BodyKind, ContentId, ExpectedBody, FileChanged, ResponseError};
 pub use tls::{Roots, RootsError};
+pub use transport::TransportError;
 pub use wire::proxy::{Proxies, ProxyError};

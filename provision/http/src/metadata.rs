@@ -1,11 +1,11 @@
-//! Questions about files: small documents, and what a host says of a file before a byte of it is fetched.
+//! Host metadata: JSON documents, and what a host says about a file without sending it.
 //!
-//! A [`Metadata`] asks over one connection, with the redirects, credentials and checks of every other request. HEAD is
-//! never used: signed addresses are bound to GET, and some hosts answer HEAD with 401 whatever the token. So a [`Probe`] is a
-//! GET of the first byte. What a redirect says of the file is on the redirect only, so each hop is remembered.
+//! A [`MetadataClient`] uses one connection, with the redirects, credentials and checks of every other request. It never sends
+//! HEAD: signed URLs are bound to GET, and some hosts answer HEAD with 401 for any token. So a [`Probe`] is a GET of the
+//! first byte. The Hub's headers are on the redirect only, so the probe keeps every [`Hop`].
 //!
-//! A host that wants a wait gets it, up to the policy's longest, and whoever waits is told. A longer one is an error that
-//! says until when.
+//! A wait that a host asks for is kept, up to the policy's longest, and reported first. A longer one is an error that names
+//! the time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,114 +14,120 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
-use crate::client::{Connection, HttpClient, RequestHeaders, Resolved, accept, is_redirect, wall_clock};
-use crate::error::{Remedy, RequestError, ResponseError};
+use crate::client::{Connection, HttpClient, RequestHeaders, Resolved, is_redirect, wall_clock};
+use crate::error::{Remedy, RequestError};
+use crate::host_rules::{self, accept};
 use crate::redirect::{MAX_HOPS, RedirectError, follow};
-use crate::response::encoding;
+use crate::response::{ResponseError, encoding};
 use crate::wire::http1::Head;
 use provision_core::backoff::RetryPolicy;
 use provision_core::byte_range::{ByteRange, ContentRange};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
-/// The longest document, in bytes. A listing of a repository with ten thousand files has three million; the next page is
-/// another document.
+/// The longest document in bytes. The listing of a repository with ten thousand files has three million, and each page is a
+/// document of its own.
 pub const MAX_DOCUMENT: usize = 32 << 20;
 
-/// A question that was not answered.
+/// A failed question to a host.
 #[derive(Debug, thiserror::Error)]
 pub enum MetadataError {
     /// The request failed.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// The host wants a longer wait than is waited.
-    #[error("{host} was asked too often and answers again at {until} (in {} s){hint}", wait.as_secs())]
+    /// The host asks for a longer wait than the policy allows.
+    #[error("{host} limits requests and answers again at {until} (in {} s){hint}", wait.as_secs())]
     Limited {
         /// The host.
         host: String,
-        /// The time, in words.
+        /// The end of the wait, as an HTTP date.
         until: String,
-        /// The same as a wait.
+        /// The wait.
         wait: Duration,
-        /// What would raise the limit.
+        /// The advice, as the end of the sentence.
         hint: &'static str,
     },
-    /// A document that is larger than any that is wanted.
-    #[error("{url}: the answer is larger than {} MiB, which no listing is", MAX_DOCUMENT >> 20)]
+    /// A document that is larger than [`MAX_DOCUMENT`].
+    #[error("{url}: the answer is larger than {} MiB, the limit for a listing", MAX_DOCUMENT >> 20)]
     TooLarge {
-        /// The address.
+        /// The URL.
         url: SourceUrl,
     },
-    /// Not JSON, or JSON of another shape.
-    #[error("{url}: the answer is not what this host's documentation says: {problem}")]
-    Shape {
-        /// The address.
+    /// A document that is not JSON, or has other fields than expected.
+    #[error("{url}: the answer does not match the host's documentation: {problem}")]
+    Malformed {
+        /// The URL.
         url: SourceUrl,
-        /// What is wrong with it.
+        /// The mismatch.
         problem: String,
     },
 }
 
-/// A wait that is about to begin.
+/// A wait before the next attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    /// Whose answer is waited for.
+    /// The host.
     pub host: String,
-    /// What happened.
+    /// The failure.
     pub reason: String,
-    /// How long.
+    /// Its length.
     pub wait: Duration,
-    /// The host asked for it.
-    pub is_asked: bool,
+    /// The host asked for the wait.
+    pub is_requested: bool,
 }
 
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.wait.as_secs_f64();
-        if self.is_asked {
+        if self.is_requested {
             write!(f, "{} asks to wait {seconds:.0} s ({})", self.host, self.reason)
         } else {
-            write!(f, "{}; trying again in {seconds:.1} s", self.reason)
+            write!(f, "{}; retrying in {seconds:.1} s", self.reason)
         }
     }
 }
 
-/// Told of waits.
+/// A callback before each wait.
 pub type OnWait = Arc<dyn Fn(&Wait) + Send + Sync>;
 
 /// A JSON document.
 #[derive(Debug)]
 pub struct Document {
-    /// Where it came from.
+    /// The URL that answered.
     pub at: SourceUrl,
-    /// Its text.
+    /// The text.
     pub body: Vec<u8>,
-    /// Where the next page is (`Link: <…>; rel="next"`), always on the same host.
+    /// The URL of the next page (`Link: <…>; rel="next"`), always on the same host.
     pub next: Option<SourceUrl>,
-    /// What must not be shown of it.
-    told: Redactor,
+    /// Removes the secrets of the request from the text.
+    redactor: Redactor,
 }
 
 impl Document {
-    /// Words of it for a message: one short line, without what the host was told.
-    pub fn words(&self, text: &str) -> String {
-        self.told.redact(text).chars().filter(|c| !c.is_control()).take(200).collect()
+    /// Text of the document for a message: one short line without the secrets of the request.
+    pub fn redacted(&self, text: &str) -> String {
+        self.redactor
+            .redact(text)
+            .chars()
+            .filter(|c| !provision_core::terminal_text::is_unsafe(*c))
+            .take(200)
+            .collect()
     }
 
-    /// As a value of some type.
+    /// The document as a value.
     pub fn parse<T: serde::de::DeserializeOwned>(&self) -> Result<T, MetadataError> {
-        // The parser's message may quote the text, which is a stranger's: its place is enough.
-        serde_json::from_slice(&self.body).map_err(|error| MetadataError::Shape {
+        // The parser's message may quote the document, so only the place is reported.
+        serde_json::from_slice(&self.body).map_err(|error| MetadataError::Malformed {
             url: self.at.clone(),
             problem: format!("line {}, column {}", error.line(), error.column()),
         })
     }
 }
 
-/// What an answer said of the file on the way to it.
+/// The headers of one answer of a redirect chain that describe the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hop {
-    /// Who said it.
+    /// The URL that answered.
     pub url: SourceUrl,
     /// `X-Repo-Commit`.
     pub commit: Option<String>,
@@ -131,63 +137,63 @@ pub struct Hop {
     pub linked_size: Option<u64>,
 }
 
-/// What is known of a file without having fetched it.
+/// A file's description, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probe {
-    /// The answers, from the source's own to the one with the bytes.
+    /// The answers, from the source's own URL to the one with the bytes.
     pub hops: Vec<Hop>,
-    /// The file's length, where it is said.
+    /// The size, if the host says it.
     pub size: Option<u64>,
-    /// Whether a part of it can be had.
+    /// The host supports ranges.
     pub has_ranges: bool,
-    /// The validator of what answers in the end.
+    /// The validator of the last answer.
     pub etag: Option<String>,
 }
 
 impl Probe {
-    /// The first commit that was named.
+    /// The first commit in the chain.
     pub fn commit(&self) -> Option<&str> {
         self.hops.iter().find_map(|hop| hop.commit.as_deref())
     }
 
-    /// The first linked validator and length.
+    /// The first linked validator in the chain, with its size.
     pub fn linked(&self) -> Option<(&str, Option<u64>)> {
         self.hops.iter().find_map(|hop| Some((hop.linked_etag.as_deref()?, hop.linked_size)))
     }
 }
 
-/// Asks, over a connection of its own.
-pub struct Metadata {
+/// A client for documents and probes, with its own connection and retries.
+pub struct MetadataClient {
     connection: Connection,
     retry: RetryPolicy,
     on_wait: OnWait,
 }
 
-impl fmt::Debug for Metadata {
+impl fmt::Debug for MetadataClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metadata").field("retry", &self.retry).finish_non_exhaustive()
+        f.debug_struct("MetadataClient").field("retry", &self.retry).finish_non_exhaustive()
     }
 }
 
-impl Metadata {
-    /// Asks through `origin`; `on_wait` is told before each wait.
-    pub fn new(origin: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
-        Self { connection: origin.connection(), retry, on_wait }
+impl MetadataClient {
+    /// A client that calls `on_wait` before each wait.
+    pub fn new(client: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
+        Self { connection: client.connection(), retry, on_wait }
     }
 
-    /// Whether `url` is had from somewhere else, which was given in place of its host.
+    /// True if the configuration replaces the host of `url`.
     pub fn is_replaced(&self, url: &SourceUrl) -> bool {
-        self.connection.origin.effective(url) != *url
+        self.connection.client.effective(url) != *url
     }
 
-    /// Whether a request to `url` carries a login.
+    /// True if a request to `url` carries a credential.
     pub fn has_login(&self, url: &SourceUrl) -> bool {
-        let origin = &self.connection.origin;
-        origin.config.credentials.authorization(&origin.effective(url)).is_some()
+        let client = &self.connection.client;
+        client.config.credentials.authorization(&client.effective(url)).is_some()
     }
 
     /// The JSON document at `url`.
-    pub async fn ask(&mut self, url: &SourceUrl) -> Result<Document, MetadataError> {
+    pub async fn json(&mut self, url: &SourceUrl) -> Result<Document, MetadataError> {
         let mut failures = 0;
         loop {
             match self.connection.json(url).await {
@@ -197,7 +203,7 @@ impl Metadata {
         }
     }
 
-    /// What is known of the file at `url`.
+    /// The description of the file at `url`.
     pub async fn probe(&mut self, url: &SourceUrl) -> Result<Probe, MetadataError> {
         let mut failures = 0;
         loop {
@@ -208,46 +214,47 @@ impl Metadata {
         }
     }
 
-    /// Waits as a failure wants, or returns it where that is no use. `failures` counts those in a row.
+    /// Waits after a failure that a retry may cure, and returns any other. `failures` counts the failures in a row.
     pub async fn wait_after(
         &mut self,
         error: MetadataError,
         failures: &mut u32,
     ) -> Result<(), MetadataError> {
         let MetadataError::Request(request) = &error else { return Err(error) };
-        let Remedy::Retry { wait: asked, .. } = request.remedy() else { return Err(error) };
+        let Remedy::Retry { wait: requested, .. } = request.remedy() else { return Err(error) };
         let url = request.url();
         let host = url.map_or_else(|| "the host".to_owned(), SourceUrl::host);
-        if let Some(wait) = asked.filter(|asked| *asked > self.retry.longest_asked) {
-            let credentials = &self.connection.origin.config.credentials;
-            let hint = url.map_or("", |url| credentials.limit_advice(url));
+        if let Some(wait) = requested.filter(|requested| *requested > self.retry.longest_asked) {
+            let credentials = &self.connection.client.config.credentials;
+            let hint =
+                url.map_or("", |url| host_rules::limit_advice(url, credentials.authorization(url).is_some()));
             let until = wall_clock().checked_add(wait);
-            let until = until.map_or_else(|| "a time far off".to_owned(), httpdate::fmt_http_date);
+            let until = until.map_or_else(|| "a distant time".to_owned(), httpdate::fmt_http_date);
             return Err(MetadataError::Limited { host, until, wait, hint });
         }
         *failures += 1;
         if self.retry.is_spent(*failures) {
             return Err(error);
         }
-        let wait = self.retry.delay(*failures, fastrand::f64(), asked);
-        (self.on_wait)(&Wait { host, reason: error.to_string(), wait, is_asked: asked.is_some() });
+        let wait = self.retry.delay(*failures, fastrand::f64(), requested);
+        (self.on_wait)(&Wait { host, reason: error.to_string(), wait, is_requested: requested.is_some() });
         tokio::time::sleep(wait).await;
         Ok(())
     }
 }
 
 impl Connection {
-    /// Follows `url` to an answer that is no redirect and no failure; what was said on the way is put into `hops`.
+    /// Follows `url` to an answer that is neither a redirect nor a failure. Every answer is added to `hops`.
     async fn follow(
         &mut self,
         url: &SourceUrl,
-        wish: RequestHeaders,
+        headers: RequestHeaders,
         hops: &mut Vec<Hop>,
     ) -> Result<(Head, Resolved), RequestError> {
-        let mut at = Resolved::first(self.origin.effective(url));
+        let mut at = Resolved::first(self.client.effective(url));
         for _ in 0..=MAX_HOPS {
-            let (head, peer) = self.send(&at, wish).await?;
-            hops.push(Hop::of(&head.headers, &at.url, &self.origin.told(at.addresses())));
+            let (head, peer) = self.send(&at, headers).await?;
+            hops.push(Hop::of(&head.headers, &at.url, &self.client.redactor(at.urls())));
             if !is_redirect(head.status) {
                 if let Some(error) = self.failure(&head, &at, false) {
                     self.drain().await;
@@ -261,42 +268,44 @@ impl Connection {
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
     }
 
+    /// The JSON document at `url`, without retries.
     async fn json(&mut self, url: &SourceUrl) -> Result<Document, MetadataError> {
-        let wish = RequestHeaders { range: None, accept: "application/json" };
-        let (head, at) = self.follow(url, wish, &mut Vec::new()).await?;
+        let headers = RequestHeaders { range: None, accept: "application/json" };
+        let (head, at) = self.follow(url, headers, &mut Vec::new()).await?;
         check(&head, &at.url, StatusCode::OK)?;
-        let body = match self.body(&at.url, &head.headers, MAX_DOCUMENT as u64).await {
-            Err(RequestError::ResponseError { url, what: ResponseError::Oversized { .. }, .. }) => {
+        let body = match self.read_document(&at.url, &head.headers, MAX_DOCUMENT as u64).await {
+            Err(RequestError::Response { url, error: ResponseError::Oversized { .. }, .. }) => {
                 return Err(MetadataError::TooLarge { url });
             }
             body => body?,
         };
-        let told = self.origin.told(at.addresses());
-        if told.contains_token(&body) {
-            // What it lists is shown, and written into a lock.
+        let redactor = self.client.redactor(at.urls());
+        if redactor.contains_token(&body) {
+            // The document's content is shown and written into a lock.
             let problem = "it repeats a secret of the request".to_owned();
-            return Err(MetadataError::Shape { url: at.url, problem });
+            return Err(MetadataError::Malformed { url: at.url, problem });
         }
         let next = match next_page(&head.headers) {
             Some(link) => {
                 let refused = |error| RequestError::Redirect { url: at.url.clone(), error };
                 let next = follow(&at.url, Some(link.as_bytes())).map_err(refused)?;
-                if !at.is_same_origin() || !next.is_same_origin(&at.url) {
-                    let elsewhere = "the next page is on another host".to_owned();
-                    return Err(refused(RedirectError::Location(elsewhere)).into());
+                if !at.same_origin || !next.is_same_origin(&at.url) {
+                    let why = "the next page is on another host".to_owned();
+                    return Err(refused(RedirectError::Location(why)).into());
                 }
-                // A failure of the next page shows its address.
-                Some(next.with_path_shown(|path| told.redact(path)))
+                // An error about the next page shows its URL.
+                Some(next.with_path_shown(|path| redactor.redact(path)))
             }
             None => None,
         };
-        Ok(Document { at: at.url, body, next, told })
+        Ok(Document { at: at.url, body, next, redactor })
     }
 
+    /// The description of the file at `url`, without retries.
     async fn probe(&mut self, url: &SourceUrl) -> Result<Probe, RequestError> {
-        let wish = RequestHeaders { range: Some(ByteRange::new(0, 1)), accept: accept(url) };
+        let headers = RequestHeaders { range: Some(ByteRange::new(0, 1)), accept: accept(url) };
         let mut hops = Vec::new();
-        let (head, at) = self.follow(url, wish, &mut hops).await?;
+        let (head, at) = self.follow(url, headers, &mut hops).await?;
         let headers = &head.headers;
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let etag = text(header::ETAG).map(str::to_owned);
@@ -306,7 +315,7 @@ impl Connection {
                 check(&head, &at.url, StatusCode::PARTIAL_CONTENT)?;
                 (total, true)
             }
-            // Nothing is what an empty file has.
+            // An empty file has no first byte.
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(ContentRange::Unsatisfied { total: 0 })) => {
                 (Some(0), true)
             }
@@ -320,19 +329,19 @@ impl Connection {
         if has_ranges {
             self.drain().await;
         } else {
-            self.hang_up();
+            self.close();
         }
         Ok(Probe { hops, size, has_ranges, etag })
     }
 }
 
-/// What makes an answer unusable whatever it is about. A page to log in on is one in parts, too: where nobody else says the
-/// digest, it would become the file.
+/// Checks status, type and encoding of an answer. A login page is refused also as a part: if no host publishes the digest, the
+/// page would be taken for the file.
 fn check(head: &Head, url: &SourceUrl, status: StatusCode) -> Result<(), RequestError> {
     let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let is_html =
         text(header::CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
-    let what = if head.status != status {
+    let error = if head.status != status {
         ResponseError::Status { status: head.status.as_u16() }
     } else if is_html {
         ResponseError::Html
@@ -341,17 +350,18 @@ fn check(head: &Head, url: &SourceUrl, status: StatusCode) -> Result<(), Request
     } else {
         return Ok(());
     };
-    Err(RequestError::unusable(url, what))
+    Err(RequestError::response(url, error))
 }
 
 impl Hop {
-    fn of(headers: &HeaderMap, url: &SourceUrl, told: &Redactor) -> Self {
+    /// The headers of the answer of `url`. A value that repeats a secret is left out.
+    fn of(headers: &HeaderMap, url: &SourceUrl, redactor: &Redactor) -> Self {
         let text = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?.trim();
             let value = value.strip_prefix("W/").unwrap_or(value).trim_matches('"');
             let is_word =
                 !value.is_empty() && value.len() <= 128 && value.bytes().all(|b| b.is_ascii_graphic());
-            is_word.then(|| value.to_owned()).and_then(|value| told.clean_digest(value))
+            is_word.then(|| value.to_owned()).and_then(|value| redactor.clean_digest(value))
         };
         Self {
             url: url.clone(),
@@ -362,7 +372,7 @@ impl Hop {
     }
 }
 
-/// The address of `Link: <…>; rel="next"` (RFC 8288).
+/// The target of `Link: <…>; rel="next"` (RFC 8288).
 fn next_page(headers: &HeaderMap) -> Option<String> {
     let lines = headers.get_all(header::LINK).iter().filter_map(|value| value.to_str().ok());
     lines
@@ -371,13 +381,14 @@ fn next_page(headers: &HeaderMap) -> Option<String> {
         .map(|(link, _)| link)
 }
 
+/// True for a parameter that is `rel` with the word `next`.
 fn is_next(parameter: &str) -> bool {
     let Some((name, value)) = parameter.split_once('=') else { return false };
     let mut words = value.trim().trim_matches('"').split_ascii_whitespace();
     name.trim().eq_ignore_ascii_case("rel") && words.any(|word| word.eq_ignore_ascii_case("next"))
 }
 
-/// The links of a field's line, each with its parameters. An address may have commas and semicolons in it.
+/// The links of a field's line, each with its parameters. A URL may contain commas and semicolons.
 fn links(line: &str) -> Vec<(String, Vec<String>)> {
     let mut found = Vec::new();
     let mut rest = line;
@@ -395,7 +406,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_is_found_among_links() {
+    fn the_link_to_the_next_page_is_found() {
         let next = |line: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::LINK, line.parse().unwrap());
@@ -418,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_redirect_says_is_taken_without_its_quotes() {
+    fn linked_headers_are_taken_without_quotes() {
         let mut headers = HeaderMap::new();
         headers.insert("x-linked-etag", "W/\"abc\"".parse().unwrap());
         headers.insert("x-linked-size", "12".parse().unwrap());

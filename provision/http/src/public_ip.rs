@@ -1,12 +1,12 @@
-//! Which addresses a public origin may redirect to.
+//! Public addresses: the ones to which a public host may redirect.
 //!
-//! A redirect from the outside must not be able to reach what only this machine can: its metadata service, its
-//! loopback, its neighbours (fault 47). What counts is the address that is connected to, not the name.
+//! A redirect from outside must not reach services that trust this machine: its metadata service, its loopback, its neighbours
+//! (fault 47). The client checks the address that it connects to, not the name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address belongs to the public internet (IANA special-purpose registries, RFC 6890).
-pub(super) fn is_public(address: IpAddr) -> bool {
+/// True for an address of the public internet (IANA special-purpose registries, RFC 6890).
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => is_public_v6(v6),
@@ -33,7 +33,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let embedded =
         |high: u16, low: u16| is_public_v4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
     match (first, second) {
-        // 6to4 and NAT64 lead to the IPv4 address inside.
+        // 6to4 and NAT64 addresses lead to the IPv4 address inside.
         (0x2002, _) => embedded(segments[1], segments[2]),
         (0x64, 0xff9b) => embedded(high, low),
         _ => (0x2000..0x4000).contains(&first) && (first, second) != (0x2001, 0xdb8),
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_47_private_addresses_are_recognised_in_every_form() {
+    fn fault_47_private_addresses_are_recognised_in_any_form() {
         for private in [
             "127.0.0.1",
             "10.1.2.3",

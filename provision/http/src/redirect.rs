@@ -1,39 +1,41 @@
-//! Where an answer sends us, and whether we go.
+//! Redirects: the URL that a `Location` leads to, and the reasons to refuse it. Pure.
+//!
+//! https never becomes http, and other schemes are refused. The rules that need the peer's address are in `client`.
 
 use url::Url;
 
 use provision_core::source_url::{SourceUrl, SourceUrlError};
 
-/// The most hops from a source to its bytes.
-pub(super) const MAX_HOPS: usize = 10;
+/// The longest redirect chain.
+pub(crate) const MAX_HOPS: usize = 10;
 
-/// A redirect that is not followed.
+/// A redirect that the client does not follow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectError {
-    /// From https to http.
+    /// It leads from https to http.
     #[error("it redirects from https to http, which is never followed")]
     Downgrade,
-    /// A redirect status without a usable `Location`.
-    #[error("it redirects, but to no usable address: {0}")]
+    /// It has no usable `Location`.
+    #[error("it redirects, but to no usable URL: {0}")]
     Location(String),
-    /// A public host leads into a private network.
+    /// It leads from a public address to a private one.
     #[error("a public host redirects to a private address ({host}), which is never followed")]
     Private {
-        /// The host that it leads to.
+        /// The private host.
         host: String,
     },
-    /// More than ten hops, or in a circle.
+    /// The chain is longer than [`MAX_HOPS`], or a circle.
     #[error("it redirects more than {MAX_HOPS} times")]
     TooMany,
 }
 
-/// The address that `location`, found at `from`, leads to (RFC 9110 section 10.2.2: it may be relative).
-pub(super) fn follow(from: &SourceUrl, location: Option<&[u8]>) -> Result<SourceUrl, RedirectError> {
+/// The URL that `location` in an answer of `from` leads to; it may be relative (RFC 9110 section 10.2.2).
+pub(crate) fn follow(from: &SourceUrl, location: Option<&[u8]>) -> Result<SourceUrl, RedirectError> {
     let unusable = |why: &str| RedirectError::Location(why.to_owned());
-    let location = location.ok_or_else(|| unusable("there is none"))?;
-    let location = std::str::from_utf8(location).map_err(|_| unusable("it is not text"))?;
+    let location = location.ok_or_else(|| unusable("its Location is missing"))?;
+    let location = std::str::from_utf8(location).map_err(|_| unusable("its Location is not text"))?;
     if location.is_empty() || location.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(unusable("it has white space or control characters"));
+        return Err(unusable("its Location has white space or control characters"));
     }
     let url: Url = from.as_url().join(location).map_err(|error| unusable(&error.to_string()))?;
     let next = SourceUrl::from_url(url).map_err(|error| match error {
@@ -50,27 +52,27 @@ pub(super) fn follow(from: &SourceUrl, location: Option<&[u8]>) -> Result<Source
 mod tests {
     use super::*;
 
-    fn go(from: &str, to: &str) -> Result<String, RedirectError> {
+    fn location(from: &str, to: &str) -> Result<String, RedirectError> {
         follow(&from.parse().unwrap(), Some(to.as_bytes())).map(|url| url.as_url().to_string())
     }
 
     #[test]
-    fn relative_and_absolute_locations_are_followed_with_their_query() {
-        assert_eq!(go("https://h/a/b?x", "/c?sig=1").unwrap(), "https://h/c?sig=1");
-        assert_eq!(go("https://h/a/b", "c").unwrap(), "https://h/a/c");
-        assert_eq!(go("http://h/a", "https://cdn/x").unwrap(), "https://cdn/x");
-        assert_eq!(go("https://h/a", "//cdn/x").unwrap(), "https://cdn/x");
+    fn relative_and_absolute_locations_keep_their_query() {
+        assert_eq!(location("https://h/a/b?x", "/c?sig=1").unwrap(), "https://h/c?sig=1");
+        assert_eq!(location("https://h/a/b", "c").unwrap(), "https://h/a/c");
+        assert_eq!(location("http://h/a", "https://cdn/x").unwrap(), "https://cdn/x");
+        assert_eq!(location("https://h/a", "//cdn/x").unwrap(), "https://cdn/x");
     }
 
     #[test]
     fn fault_45_https_never_becomes_http() {
-        assert_eq!(go("https://h/a", "http://h/a"), Err(RedirectError::Downgrade));
+        assert_eq!(location("https://h/a", "http://h/a"), Err(RedirectError::Downgrade));
     }
 
     #[test]
     fn fault_46_other_schemes_are_refused() {
         for to in ["file:///etc/passwd", "ftp://h/x", "data:text/plain,x", "javascript:1"] {
-            assert!(matches!(go("http://h/a", to), Err(RedirectError::Location(_))), "{to}");
+            assert!(matches!(location("http://h/a", to), Err(RedirectError::Location(_))), "{to}");
         }
     }
 
@@ -86,7 +88,7 @@ mod tests {
             "http://",
             "http://h /",
         ] {
-            assert!(matches!(go("http://h/a", to), Err(RedirectError::Location(_))), "{to}");
+            assert!(matches!(location("http://h/a", to), Err(RedirectError::Location(_))), "{to}");
         }
         assert!(follow(&"http://h/".parse().unwrap(), Some(b"\xff\xfe")).is_err());
     }

@@ -1,47 +1,153 @@
-//! What an answer's head says, held against what was asked. Pure: no socket, no clock.
+//! Response validation: the head of an answer, checked against the request. Pure: no socket, no clock.
 //!
-//! The origin is hostile until checked. A range answer must be a 206 with the start that was asked for and the
-//! lock's total; any other 2xx is not "the range". What may be wrong and what follows from it is in
-//! [`ResponseError`](crate::Unusable); the numbers are the fault catalogue's.
+//! The origin is hostile until checked. A range is a 206 that starts at the requested byte and whose total is the lock's
+//! size; no other 2xx is taken for the range. [`ResponseError`] lists the mismatches, and
+//! [`RequestError::remedy`](crate::RequestError::remedy) the next step after each. Fault numbers are the catalogue's.
+
+use std::fmt;
 
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
-use crate::error::ResponseError;
 use provision_core::byte_range::{ByteRange, ContentRange};
 use provision_core::digest::Sha256;
 
-/// What was asked of the origin.
+/// The body that a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpectedBody {
-    /// The bytes; `None` for the whole file without a `Range` header.
+    /// The range; `None` for the whole file without a `Range` header.
     pub range: Option<ByteRange>,
-    /// The file's length, as the lock says.
+    /// The file's size in bytes, from the lock.
     pub size: u64,
-    /// The digest of all its bytes, as the lock says; `None` where nothing is known of it.
+    /// The file's digest, from the lock; `None` if it is not known.
     pub sha256: Option<Sha256>,
 }
 
-/// What the body is going to be.
+/// The body that a valid answer brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyKind {
-    /// These bytes of the file; they start where they were asked for and may end earlier. `exact` where the body is
-    /// framed to end with them, so that the connection can be used again.
+    /// A part of the file. It starts at the requested byte and may end before the requested end.
     Part {
-        /// The bytes to take from the body, never past what was asked.
+        /// The bytes to take from the body, never past the requested end.
         range: ByteRange,
-        /// The body ends where the range does.
+        /// The body ends where the range does, so the connection can be used again.
         exact: bool,
     },
     /// The whole file from its first byte.
     Whole,
 }
 
-/// Judges a 2xx or 416 answer.
-pub(super) fn judge(
+/// A mismatch between an answer and its request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResponseError {
+    /// The origin does not support ranges, or not correctly.
+    #[error("{0}")]
+    NoRanges(&'static str),
+    /// A 206 that starts at another byte.
+    #[error("its answer starts at byte {found}, although bytes from {requested} were requested")]
+    WrongStart {
+        /// The requested first byte.
+        requested: u64,
+        /// The first byte of the answer.
+        found: u64,
+    },
+    /// The host's file has another size.
+    #[error(
+        "the file there has {} bytes, the lock says {expected}: it is another file, or the lock is out of date",
+        found.map_or("more".to_owned(), |found| found.to_string())
+    )]
+    WrongSize {
+        /// The host's size, if it is known.
+        found: Option<u64>,
+        /// The lock's size.
+        expected: u64,
+    },
+    /// The `Content-Length` is not the length of the range.
+    #[error("its Content-Length is not the length of the range")]
+    WrongLength,
+    /// A compressed body, although the request accepts `identity` only.
+    #[error("it sends the body as {encoding}, although the request accepts no encoding")]
+    Encoded {
+        /// The encoding.
+        encoding: String,
+    },
+    /// A web page.
+    #[error("a web page (HTML) came instead of the model: a login or error page, or a link to a page")]
+    Html,
+    /// A status without a meaning for a download.
+    #[error("it answered {status}")]
+    Status {
+        /// The status.
+        status: u16,
+    },
+    /// The redirect announces another file than the lock's.
+    #[error("{0}")]
+    FileChanged(Box<FileChanged>),
+    /// A document that is larger than the limit.
+    #[error("the document there is larger than {} MiB", most >> 20)]
+    Oversized {
+        /// The limit in bytes.
+        most: u64,
+    },
+    /// The answer of a registry's token service has no token.
+    #[error("the registry's token service answered without a token")]
+    NoToken,
+    /// The validator changed between two ranges.
+    #[error("the file there changed while it was being fetched")]
+    Changed,
+}
+
+/// The host's file is not the lock's: the host says so in the headers of a redirect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChanged {
+    /// The lock's file.
+    pub expected: ContentId,
+    /// The host's file.
+    pub found: ContentId,
+    /// The commit that the URL leads to now.
+    pub commit: Option<String>,
+}
+
+/// An identity of a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentId {
+    /// The digest.
+    Sha256(Sha256),
+    /// The size in bytes.
+    Size(u64),
+}
+
+impl fmt::Display for ContentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sha256(digest) => write!(f, "SHA-256 {digest}"),
+            Self::Size(bytes) => write!(f, "{bytes} bytes"),
+        }
+    }
+}
+
+impl fmt::Display for FileChanged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expected, found, commit } = self;
+        write!(f, "the file at this URL has changed: the lock says {expected}, the host says {found}")?;
+        if let Some(commit) = commit {
+            write!(f, " at commit {commit}")?;
+        }
+        f.write_str(
+            "; to take the new file, run `cargo xtask lock update`; to keep the old one, pin the URL in the lock to the \
+             commit that has it",
+        )
+    }
+}
+
+/// Checks the head of a 2xx or 416 answer against the request.
+///
+/// # Errors
+/// The first mismatch; the body must not be used.
+pub(crate) fn validate(
     status: StatusCode,
     headers: &HeaderMap,
-    asked: ExpectedBody,
+    expected: ExpectedBody,
 ) -> Result<BodyKind, ResponseError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let content_type = text(header::CONTENT_TYPE).unwrap_or("").to_ascii_lowercase();
@@ -53,29 +159,31 @@ pub(super) fn judge(
     match status {
         StatusCode::PARTIAL_CONTENT => {
             if content_type.starts_with("multipart/") {
-                return Err(ResponseError::NoRanges("it answers one range in several parts"));
+                return Err(ResponseError::NoRanges(
+                    "its 206 is multipart, although one range was requested",
+                ));
             }
             let content_range = text(header::CONTENT_RANGE).and_then(ContentRange::parse);
             let Some(ContentRange::Part { range, total }) = content_range else {
-                return Err(ResponseError::NoRanges("it answers 206 without saying which bytes"));
+                return Err(ResponseError::NoRanges("its 206 has no usable Content-Range"));
             };
-            let Some(wanted) = asked.range else {
-                return Err(ResponseError::NoRanges("it answers 206 although no range was asked for"));
+            let Some(requested) = expected.range else {
+                return Err(ResponseError::NoRanges("it answers 206, although no range was requested"));
             };
-            if let Some(total) = total.filter(|total| *total != asked.size) {
-                return Err(ResponseError::WrongSize { found: Some(total), expected: asked.size });
+            if let Some(total) = total.filter(|total| *total != expected.size) {
+                return Err(ResponseError::WrongSize { found: Some(total), expected: expected.size });
             }
-            if range.start != wanted.start {
-                return Err(ResponseError::OtherStart { asked: wanted.start, found: range.start });
+            if range.start != requested.start {
+                return Err(ResponseError::WrongStart { requested: requested.start, found: range.start });
             }
-            if range.end > asked.size {
-                return Err(ResponseError::WrongSize { found: None, expected: asked.size });
+            if range.end > expected.size {
+                return Err(ResponseError::WrongSize { found: None, expected: expected.size });
             }
             if length.is_some_and(|length| !chunked && length != range.len()) {
                 return Err(ResponseError::WrongLength);
             }
-            let taken = ByteRange::new(range.start, range.end.min(wanted.end));
-            // Length and chunked together is how answers are smuggled: take what fits, trust nothing after it.
+            let taken = ByteRange::new(range.start, range.end.min(requested.end));
+            // Both framings together are the mark of response smuggling: the client takes the range and closes the connection.
             let exact = taken == range && !chunked;
             Ok(BodyKind::Part { range: taken, exact })
         }
@@ -83,28 +191,29 @@ pub(super) fn judge(
             if content_type.starts_with("text/html") {
                 return Err(ResponseError::Html);
             }
-            if asked.range.is_some() && headers.contains_key(header::CONTENT_RANGE) {
+            if expected.range.is_some() && headers.contains_key(header::CONTENT_RANGE) {
                 return Err(ResponseError::NoRanges("it answers 200 with a Content-Range"));
             }
-            match length.filter(|length| !chunked && *length != asked.size) {
-                Some(found) => Err(ResponseError::WrongSize { found: Some(found), expected: asked.size }),
+            match length.filter(|length| !chunked && *length != expected.size) {
+                Some(found) => Err(ResponseError::WrongSize { found: Some(found), expected: expected.size }),
                 None => Ok(BodyKind::Whole),
             }
         }
         StatusCode::RANGE_NOT_SATISFIABLE => {
             match text(header::CONTENT_RANGE).and_then(ContentRange::parse) {
-                Some(ContentRange::Unsatisfied { total }) if total != asked.size => {
-                    Err(ResponseError::WrongSize { found: Some(total), expected: asked.size })
+                Some(ContentRange::Unsatisfied { total }) if total != expected.size => {
+                    Err(ResponseError::WrongSize { found: Some(total), expected: expected.size })
                 }
-                _ => Err(ResponseError::NoRanges("it answers 416 to a range that lies within the file")),
+                _ => Err(ResponseError::NoRanges("it answers 416, although the range lies within the file")),
             }
         }
         status => Err(ResponseError::Status { status: status.as_u16() }),
     }
 }
 
-/// How the body is encoded, if it is, in a name that can be shown: the header's value is the host's to choose.
-pub(super) fn encoding(headers: &HeaderMap) -> Option<String> {
+/// The body's encoding, if it has one, as text that is safe to show. An unknown name is not repeated: the host could put a
+/// secret of the request there.
+pub(crate) fn encoding(headers: &HeaderMap) -> Option<String> {
     const KNOWN: [&str; 8] =
         ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "aws-chunked"];
     let value = headers.get(header::CONTENT_ENCODING)?.to_str().unwrap_or("?").trim().to_ascii_lowercase();
@@ -115,8 +224,8 @@ pub(super) fn encoding(headers: &HeaderMap) -> Option<String> {
     Some(if is_known && value.len() <= 40 { value } else { "something unknown".to_owned() })
 }
 
-/// A strong validator, or none: a weak one says nothing about bytes (RFC 9110 section 8.8.1).
-pub(super) fn strong_etag(headers: &HeaderMap) -> Option<String> {
+/// The strong validator, if there is one. A weak validator does not identify bytes (RFC 9110 section 8.8.1).
+pub(crate) fn strong_etag(headers: &HeaderMap) -> Option<String> {
     let etag = headers.get(header::ETAG)?.to_str().ok()?.trim();
     (etag.starts_with('"') && etag.len() > 2 && etag.len() < 512).then(|| etag.to_owned())
 }
@@ -137,7 +246,7 @@ mod tests {
             headers.append(header::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
         let range = range.map(|(start, end)| ByteRange::new(start, end));
-        judge(
+        validate(
             StatusCode::from_u16(status).unwrap(),
             &headers,
             ExpectedBody { range, size: SIZE, sha256: None },
@@ -150,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_range_that_was_asked_for_is_taken() {
+    fn the_requested_range_is_accepted() {
         assert_eq!(
             answer(206, Some((10, 20)), &[("content-range", "bytes 10-19/100"), ("content-length", "10")]),
             part(10, 20, true)
@@ -158,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_1_to_3_a_200_is_never_the_range() {
+    fn faults_1_to_3_a_200_is_never_taken_for_the_range() {
         for (n, head) in
             [&[("content-length", "100")][..], &[("content-length", "100"), ("accept-ranges", "bytes")]]
                 .into_iter()
@@ -172,13 +281,13 @@ mod tests {
     }
 
     #[test]
-    fn faults_4_5_8_9_10_what_a_206_must_say() {
+    fn faults_4_5_8_9_10_content_range_is_checked() {
         let ask = |head: &[(&str, &str)]| answer(206, Some((10, 20)), head);
         assert!(matches!(ask(&[]), Err(ResponseError::NoRanges(_))));
         assert!(matches!(ask(&[("content-range", "bytes ten")]), Err(ResponseError::NoRanges(_))));
         assert_eq!(
             ask(&[("content-range", "bytes 11-20/100")]),
-            Err(ResponseError::OtherStart { asked: 10, found: 11 })
+            Err(ResponseError::WrongStart { requested: 10, found: 11 })
         );
         assert_eq!(
             ask(&[("content-range", "bytes 10-19/99")]),
@@ -193,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_6_7_11_13_lengths() {
+    fn faults_6_7_11_13_content_length_is_checked() {
         let ask = |head: &[(&str, &str)]| answer(206, Some((10, 20)), head);
         assert_eq!(ask(&[("content-range", "bytes 10-14/100"), ("content-length", "5")]), part(10, 15, true));
         assert_eq!(
@@ -213,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_19_20_encodings() {
+    fn faults_19_20_an_encoded_body_is_refused() {
         let ask = |encoding| {
             answer(206, Some((0, 10)), &[("content-range", "bytes 0-9/100"), ("content-encoding", encoding)])
         };
@@ -222,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_22_23_and_other_statuses() {
+    fn faults_22_23_other_statuses_and_pages_are_refused() {
         assert!(matches!(answer(416, Some((0, 10)), &[]), Err(ResponseError::NoRanges(_))));
         assert!(matches!(
             answer(416, Some((0, 10)), &[("content-range", "bytes */7")]),
@@ -244,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_18_a_weak_validator_is_none() {
+    fn fault_18_a_weak_validator_is_ignored() {
         let etag = |value: &str| strong_etag(&HeaderMap::from_iter([(header::ETAG, value.parse().unwrap())]));
         assert_eq!(etag("\"x\"").as_deref(), Some("\"x\""));
         for weak in ["W/\"x\"", "x", "", "\"\""] {

@@ -1,12 +1,11 @@
-//! What came instead of a file: a pointer, a page, an error in words.
+//! Content sniffing: recognises a Git LFS pointer, a web page or an error document that came instead of a file. Pure.
 //!
-//! Pure: the first bytes of a body that cannot be the file, or is not, and what the lock wants. It decides nothing about
-//! bytes that may be right: a body is looked at only where its length, its digest or its end says that it is another,
-//! with one exception. A Git LFS pointer is shorter than 1 KiB by its specification, so whatever begins like one and is to
-//! be longer is none of it, and is not even written.
+//! It looks at the first bytes of a body whose length, digest or end says that it is not the model; bytes that may be right are
+//! not its business. The one exception is a Git LFS pointer. By its specification a pointer is shorter than 1 KiB, so the
+//! beginning of one is never the beginning of a longer model, and is not even written.
 //!
-//! What a server wrote goes into a message, so it is cut to a line, and what may be a secret is left out (I6): what it was
-//! really told, and what looks like one.
+//! Text of a server goes into a message, so it is cut to one line. The secrets of the request, and words that look like
+//! secrets, are removed (I6).
 
 use std::fmt;
 
@@ -17,42 +16,42 @@ use provision_core::lockfile::Model;
 use provision_core::redact::Redactor;
 use provision_core::terminal_text::is_unsafe;
 
-/// How many bytes are worth looking at.
-pub const LOOK: usize = 4 << 10;
+/// The number of bytes that [`sniff`] looks at.
+pub const SNIFF_LENGTH: usize = 4 << 10;
 
-/// A pointer is shorter than this (Git LFS specification).
+/// The size below which every pointer is (Git LFS specification).
 const LONGEST_POINTER: u64 = 1024;
 
-/// The first line of a pointer; older ones name the specification by another host.
+/// The first line of a pointer, with the specification's present and former host.
 const POINTERS: [&str; 2] =
     ["version https://git-lfs.github.com/spec/v1\n", "version https://hawser.github.com/spec/v1\n"];
 
-/// What came instead of a file.
+/// The content that came instead of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SniffedContent {
-    /// A Git LFS pointer: what a repository holds in the file's place.
+    /// A Git LFS pointer, which a repository holds in the file's place.
     Pointer {
-        /// The digest of the file that it stands for.
+        /// The digest of the pointer's file.
         oid: Option<Sha256>,
-        /// Its length in bytes.
+        /// The size of the pointer's file in bytes.
         size: Option<u64>,
-        /// Both are the lock's.
-        is_ours: bool,
+        /// Digest and size are the lock's.
+        is_locked_file: bool,
     },
     /// A web page.
     Page {
-        /// What it is called.
+        /// The title.
         title: Option<String>,
     },
-    /// An error in JSON or XML.
+    /// An error document in JSON or XML.
     Error {
-        /// What it says.
+        /// The message.
         text: String,
     },
 }
 
 impl SniffedContent {
-    /// Whether the address holds other bytes for good: nothing has gone wrong on the way, and nobody has to log in.
+    /// True if the URL leads to other bytes for good: neither a retry nor a login would help.
     pub fn is_integrity(&self) -> bool {
         matches!(self, Self::Pointer { .. })
     }
@@ -61,22 +60,22 @@ impl SniffedContent {
 impl fmt::Display for SniffedContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pointer { oid, size, is_ours } => {
+            Self::Pointer { oid, size, is_locked_file } => {
                 f.write_str("a Git LFS pointer came instead of the file")?;
                 match (oid, size) {
-                    (Some(oid), Some(size)) if *is_ours => write!(
+                    (Some(oid), Some(size)) if *is_locked_file => write!(
                         f,
-                        "; it points to the very file that the lock names (SHA-256 {oid}, {size} bytes)"
+                        "; it points to the file that the lock lists (SHA-256 {oid}, {size} bytes)"
                     )?,
                     (Some(oid), Some(size)) => write!(
                         f,
-                        "; it points to another file than the lock names (SHA-256 {oid}, {size} bytes)"
+                        "; it points to another file than the lock lists (SHA-256 {oid}, {size} bytes)"
                     )?,
                     _ => {}
                 }
                 f.write_str(
-                    ". The repository holds a pointer there: take the address that the host serves the file itself \
-                     under (/resolve/ on the Hub, media.githubusercontent.com/media/ on GitHub), or fetch it with git lfs",
+                    ". The repository holds a pointer there: use the URL of the file itself (/resolve/ on the Hub, \
+                     media.githubusercontent.com/media/ on GitHub), or fetch it with git lfs",
                 )
             }
             Self::Page { title } => {
@@ -87,20 +86,17 @@ impl fmt::Display for SniffedContent {
                 f.write_str(": a login or error page, or a link to a page")
             }
             Self::Error { text } => {
-                write!(
-                    f,
-                    "an error message came instead of the model, with a status that says all is well: {text}"
-                )
+                write!(f, "an error message came instead of the model, with a success status: {text}")
             }
         }
     }
 }
 
-/// What `body`, which is not `model` but begins where it should begin, is. `None` where it cannot be said. `told` is what
-/// must not be shown of it.
-pub fn recognise(body: &[u8], model: &Model, told: &Redactor) -> Option<SniffedContent> {
-    let body = &body[..body.len().min(LOOK)];
-    // Of nearly every file its first byte tells that it is none of these, and small files come by the thousand.
+/// The content of `body`, which came instead of `model` and begins at the file's first byte. `None` if it is not recognised.
+/// `redactor` removes the secrets of the request from its text.
+pub fn sniff(body: &[u8], model: &Model, redactor: &Redactor) -> Option<SniffedContent> {
+    let body = &body[..body.len().min(SNIFF_LENGTH)];
+    // The first byte excludes nearly every file, and small files come by the thousand.
     let begins = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body).trim_ascii_start();
     if !matches!(begins.first()?, b'v' | b'<' | b'{') {
         return None;
@@ -110,38 +106,44 @@ pub fn recognise(body: &[u8], model: &Model, told: &Redactor) -> Option<SniffedC
     if let Some(rest) = POINTERS.iter().find_map(|first| text.strip_prefix(first)) {
         return Some(pointer(rest, model));
     }
-    // Neither is told by a name that ends like one.
-    let ends = |ending: &str| {
-        model.path.file_name().rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case(ending))
+    // A page whose model is named `.html` is not recognised: it may be the model.
+    let has_extension = |extension: &str| {
+        model.path.file_name().rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case(extension))
     };
-    if !ends("html") && !ends("htm") && is_page(text) {
+    if !has_extension("html") && !has_extension("htm") && is_page(text) {
         return Some(SniffedContent::Page {
-            title: between(text, "<title", "</title>").and_then(|title| printable(title, told)),
+            title: between(text, "<title", "</title>").and_then(|title| one_line(title, redactor)),
         });
     }
-    let said = match text.as_bytes().first()? {
-        b'{' => said_in_json(text),
-        b'<' => said_in_xml(text),
+    let message = match text.as_bytes().first()? {
+        b'{' => json_error(text),
+        b'<' => xml_error(text),
         _ => None,
     };
-    Some(SniffedContent::Error { text: printable(&said?, told)? })
+    Some(SniffedContent::Error { text: one_line(&message?, redactor)? })
 }
 
-/// Whether a body that begins like this cannot be `model`, whatever follows.
-pub fn is_never(came: &SniffedContent, model: &Model) -> bool {
-    matches!(came, SniffedContent::Pointer { .. }) && model.size > LONGEST_POINTER
+/// True if a body with this beginning cannot be `model`, whatever follows.
+pub fn rules_out(content: &SniffedContent, model: &Model) -> bool {
+    matches!(content, SniffedContent::Pointer { .. }) && model.size > LONGEST_POINTER
 }
 
+/// The pointer with these lines after its first.
 fn pointer(rest: &str, model: &Model) -> SniffedContent {
     let value = |key: &str| rest.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     let oid = value("oid").and_then(|oid| oid.trim().strip_prefix("sha256:")?.parse::<Sha256>().ok());
     let size = value("size").and_then(|size| size.trim().parse::<u64>().ok());
-    SniffedContent::Pointer { oid, size, is_ours: oid == Some(model.sha256) && size == Some(model.size) }
+    SniffedContent::Pointer {
+        oid,
+        size,
+        is_locked_file: oid == Some(model.sha256) && size == Some(model.size),
+    }
 }
 
+/// True for the beginning of an HTML page.
 fn is_page(text: &str) -> bool {
     let start: String = text.chars().take(256).collect::<String>().to_ascii_lowercase();
-    // A comment may stand before either.
+    // A comment may precede both.
     let start = match start.strip_prefix("<!--") {
         Some(comment) => comment.split_once("-->").map_or("", |(_, rest)| rest.trim_start()),
         None => &start,
@@ -149,48 +151,49 @@ fn is_page(text: &str) -> bool {
     start.starts_with("<!doctype html") || start.starts_with("<html")
 }
 
-/// What an object of JSON that is an error says; all of it has to be here.
-fn said_in_json(text: &str) -> Option<String> {
+/// The message of a JSON error document, which has to be complete.
+fn json_error(text: &str) -> Option<String> {
     let Ok(Value::Object(object)) = serde_json::from_str(text) else { return None };
-    let words = |object: &serde_json::Map<String, Value>| {
-        let said = ["code", "error", "message", "detail", "error_description"].into_iter();
-        let said: Vec<String> = said.filter_map(|key| object.get(key)?.as_str().map(str::to_owned)).collect();
-        (!said.is_empty()).then(|| said.join(": "))
+    let message = |object: &serde_json::Map<String, Value>| {
+        let keys = ["code", "error", "message", "detail", "error_description"].into_iter();
+        let texts: Vec<String> =
+            keys.filter_map(|key| object.get(key)?.as_str().map(str::to_owned)).collect();
+        (!texts.is_empty()).then(|| texts.join(": "))
     };
     match object.get("error") {
-        Some(Value::Object(inner)) => words(inner),
-        Some(Value::String(_)) => words(&object),
-        _ if object.contains_key("message") || object.contains_key("detail") => words(&object),
+        Some(Value::Object(inner)) => message(inner),
+        Some(Value::String(_)) => message(&object),
+        _ if object.contains_key("message") || object.contains_key("detail") => message(&object),
         _ => None,
     }
 }
 
-/// What the error documents of object stores say.
-fn said_in_xml(text: &str) -> Option<String> {
+/// The message of an object store's error document.
+fn xml_error(text: &str) -> Option<String> {
     if !text.contains("<Error>") && !text.contains("<Error ") {
         return None;
     }
-    let said: Vec<&str> = [("<Code", "</Code>"), ("<Message", "</Message>")]
+    let texts: Vec<&str> = [("<Code", "</Code>"), ("<Message", "</Message>")]
         .into_iter()
         .filter_map(|(start, end)| between(text, start, end))
         .collect();
-    (!said.is_empty()).then(|| said.join(": "))
+    (!texts.is_empty()).then(|| texts.join(": "))
 }
 
-/// What stands in an element, whatever attributes it has.
+/// The text of an element, with any attributes.
 fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
-    // Letters beyond ASCII keep their lengths.
-    let small = text.to_ascii_lowercase();
-    let at = small.find(&start.to_ascii_lowercase())?;
-    let from = at + small[at..].find('>')? + 1;
-    let to = from + small[from..].find(&end.to_ascii_lowercase())?;
+    // Only ASCII letters change, so the offsets stay the same.
+    let lower = text.to_ascii_lowercase();
+    let at = lower.find(&start.to_ascii_lowercase())?;
+    let from = at + lower[at..].find('>')? + 1;
+    let to = from + lower[from..].find(&end.to_ascii_lowercase())?;
     Some(&text[from..to])
 }
 
-/// A server's words in one line, without what it was told. A word that may be a token, a signature or an address with one
-/// is left out, too: the server may have it from somebody else.
-fn printable(text: &str, told: &Redactor) -> Option<String> {
-    let text = told.redact(text);
+/// A server's text in one line without the secrets of the request. A word that looks like a token, a signature or a signed URL
+/// is removed as well: it may be another client's secret.
+fn one_line(text: &str, redactor: &Redactor) -> Option<String> {
+    let text = redactor.redact(text);
     let is_secret = |word: &str| {
         let has = |test: fn(&char) -> bool| word.chars().any(|c| test(&c));
         word.contains(['?', '=', '&', '%', '@'])

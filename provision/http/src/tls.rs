@@ -1,36 +1,38 @@
-//! Certificates: whom to believe that a host is who it says.
+//! TLS setup: the certificate authorities that the client trusts.
+//!
+//! The machine's own certificate store is not read: a container may have none, and then nothing could be verified.
 
 use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 
-/// The certificate authorities to trust.
+/// The trusted certificate authorities.
 #[derive(Debug, Clone, Default)]
 pub enum Roots {
-    /// Mozilla's, as bundled in the program: a machine without a CA bundle can still verify.
+    /// Mozilla's, which are part of the program.
     #[default]
     Bundled,
-    /// These, and no others.
+    /// These only.
     Only(Vec<CertificateDer<'static>>),
 }
 
 /// Certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
-    /// None of the certificates is one.
-    #[error("there is no usable certificate among the {found} given")]
+    /// None of the certificates is usable.
+    #[error("none of the {found} given certificates is usable")]
     NoneUsable {
-        /// How many there were.
+        /// The number of given certificates.
         found: usize,
     },
-    /// The TLS library refuses its own settings.
+    /// The TLS library refuses the settings.
     #[error("TLS cannot be set up")]
     Tls(#[source] rustls::Error),
 }
 
-/// The TLS settings of a run. Sessions are resumed across its connections, since clones share the store.
-pub(super) fn client_config(roots: &Roots) -> Result<ClientConfig, RootsError> {
+/// The TLS settings of a run. All connections share one session store, so sessions are resumed across them.
+pub(crate) fn client_config(roots: &Roots) -> Result<ClientConfig, RootsError> {
     let store = match roots {
         Roots::Bundled => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
         Roots::Only(certificates) => {

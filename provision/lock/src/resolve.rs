@@ -30,7 +30,7 @@ use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::source_url::SourceUrl;
 use provision_http::HttpClient;
-use provision_http::metadata::{Metadata, OnWait};
+use provision_http::metadata::{MetadataClient, OnWait};
 use url::Url;
 
 pub use error::{Kind, ResolveError, Said};
@@ -72,7 +72,7 @@ impl Found {
 /// Asks hosts, and remembers what they said.
 #[derive(Debug)]
 pub struct Resolver {
-    metadata: Metadata,
+    metadata: MetadataClient,
     trees: HashMap<(RepoKind, String, String), Rc<hub::Tree>>,
     listings: HashMap<(String, String), Rc<Vec<modelscope::Listed>>>,
     releases: HashMap<(String, Option<String>), Rc<github::Release>>,
@@ -83,7 +83,7 @@ impl Resolver {
     /// Asks through `origin`; `on_wait` is told before each wait.
     pub fn new(origin: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
         Self {
-            metadata: Metadata::new(origin, retry, on_wait),
+            metadata: MetadataClient::new(origin, retry, on_wait),
             trees: HashMap::new(),
             listings: HashMap::new(),
             releases: HashMap::new(),

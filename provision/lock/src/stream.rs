@@ -29,7 +29,7 @@ use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 use provision_disk::{Acquire, Destination, DestinationLock, LockAttempt, PartFile, PartNames, StoreError};
-use provision_http::metadata::{Metadata, MetadataError, OnWait};
+use provision_http::metadata::{MetadataClient, MetadataError, OnWait};
 use provision_http::{
     Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, HttpClient, Remedy, RequestError, ResponseError,
 };
@@ -146,7 +146,7 @@ impl Reader {
             self.place = Some((destination, lock));
         }
         let Some((destination, _)) = &self.place else { unreachable!("it was just opened") };
-        let mut patience = Metadata::new(&self.origin, self.retry.clone(), self.on_wait.clone());
+        let mut patience = MetadataClient::new(&self.origin, self.retry.clone(), self.on_wait.clone());
         let header = if is_plain_address(found) {
             found.etag.clone()
         } else if found.size > BLOCK as u64 {
@@ -301,7 +301,7 @@ impl<'a> Reading<'a> {
     async fn finish(
         &mut self,
         mut connection: Connection,
-        mut patience: Metadata,
+        mut patience: MetadataClient,
         retry: &RetryPolicy,
     ) -> Result<(), StreamError> {
         let mut failures = 0;
@@ -312,10 +312,8 @@ impl<'a> Reading<'a> {
                 Err(ReadError::Stream(error)) => return Err(error),
                 Err(ReadError::Host(error)) => error,
             };
-            if let RequestError::ResponseError {
-                url,
-                what: ResponseError::WrongSize { found, expected },
-                ..
+            if let RequestError::Response {
+                url, error: ResponseError::WrongSize { found, expected }, ..
             } = error
             {
                 return Err(StreamError::OtherSize { url, said: expected, sent: found });
@@ -383,7 +381,7 @@ impl<'a> Reading<'a> {
         let whole = gap.start == 0 && gap.end == size;
         let asked = ExpectedBody { range: (!whole).then_some(gap), size, sha256: None };
         let mut answer = connection.get(&self.found.url, None, asked).await?;
-        let (mut at, end) = match answer.shape {
+        let (mut at, end) = match answer.kind {
             BodyKind::Part { range, .. } => (range.start, range.end),
             // Ranges are not to be had: what is held is read over.
             BodyKind::Whole => (0, size),
@@ -415,11 +413,8 @@ impl<'a> Reading<'a> {
             let bytes = &block[..read];
             if at == 0 && is_page(bytes, &self.model.path) {
                 let url = answer.resolved.url().clone();
-                let page = RequestError::ResponseError {
-                    url,
-                    what: ResponseError::Html,
-                    began: BodyPrefix::default(),
-                };
+                let page =
+                    RequestError::Response { url, error: ResponseError::Html, prefix: BodyPrefix::default() };
                 return Err(page.into());
             }
             let end_of_bytes = at + read as u64;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use provision_core::backoff::RetryPolicy;
 use provision_core::source_url::SourceUrl;
-use provision_http::metadata::{Metadata, MetadataError, Wait};
+use provision_http::metadata::{MetadataClient, MetadataError, Wait};
 use provision_http::{ClientConfig, Credential, HttpClient, RequestError};
 use provision_testbed::hosts::github::{GitHub, Limit};
 use provision_testbed::hosts::hub::Hub;
@@ -23,8 +23,8 @@ fn policy() -> RetryPolicy {
 }
 
 /// Asks with `config`; `on_wait` hears of waits.
-fn asking(config: ClientConfig, on_wait: impl Fn(&Wait) + Send + Sync + 'static) -> Metadata {
-    Metadata::new(&HttpClient::new(config).unwrap(), policy(), Arc::new(on_wait))
+fn asking(config: ClientConfig, on_wait: impl Fn(&Wait) + Send + Sync + 'static) -> MetadataClient {
+    MetadataClient::new(&HttpClient::new(config).unwrap(), policy(), Arc::new(on_wait))
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -43,16 +43,16 @@ fn a_document_names_its_next_page_and_says_that_it_wants_json() {
     hub.page(1);
     let mut metadata = asking(ClientConfig::default(), |_| {});
     let tree = url(&site.url("/api/models/o/r/tree/main"));
-    let first = block_on(metadata.ask(&tree)).unwrap();
-    let second = block_on(metadata.ask(first.next.as_ref().unwrap())).unwrap();
+    let first = block_on(metadata.json(&tree)).unwrap();
+    let second = block_on(metadata.json(first.next.as_ref().unwrap())).unwrap();
     assert!(second.next.is_none());
     let entries: Vec<serde_json::Value> = second.parse().unwrap();
     assert_eq!(entries[0]["path"], "b.bin");
     assert_eq!(site.requests()[0].header("accept"), Some("application/json"));
-    assert!(matches!(second.parse::<u8>(), Err(MetadataError::Shape { .. })));
+    assert!(matches!(second.parse::<u8>(), Err(MetadataError::Malformed { .. })));
 
     site.inject("/api/models/o/r/tree/main", Fault::redirect("https://elsewhere.invalid/"));
-    assert!(block_on(metadata.ask(&tree)).is_err());
+    assert!(block_on(metadata.json(&tree)).is_err());
 }
 
 #[test]
@@ -93,10 +93,10 @@ fn a_wait_that_a_host_asks_for_is_told_and_honoured() {
         limited.unlimit();
     });
     let began = std::time::Instant::now();
-    block_on(metadata.ask(&url(&site.url("/api/models/o/r/tree/main")))).unwrap();
+    block_on(metadata.json(&url(&site.url("/api/models/o/r/tree/main")))).unwrap();
     assert!(began.elapsed() >= Duration::from_secs(1));
     let told = told.lock().unwrap();
-    assert!(told[0].is_asked && told[0].wait >= Duration::from_secs(1));
+    assert!(told[0].is_requested && told[0].wait >= Duration::from_secs(1));
     assert!(told[0].to_string().starts_with("127.0.0.1 asks to wait 1 s"), "{}", told[0]);
 }
 
@@ -108,14 +108,14 @@ fn what_is_told_to_wait_too_long_is_told_until_when() {
     github.limit(Some(Limit::Primary(4_102_444_800)));
     let mut metadata = asking(ClientConfig::default(), |_| panic!("nobody waits that long"));
     let api = url(&site.url("/api/v3/repos/o/r/releases/tags/v1"));
-    let error = block_on(metadata.ask(&api)).unwrap_err();
+    let error = block_on(metadata.json(&api)).unwrap_err();
     let said = error.to_string();
     assert!(matches!(error, MetadataError::Limited { .. }), "{said}");
     assert!(said.contains("GITHUB_TOKEN") && said.contains("2100"), "{said}");
     github.limit(Some(Limit::Primary(1)));
     let limited = github.clone();
     let mut metadata = asking(ClientConfig::default(), move |_| limited.limit(None));
-    block_on(metadata.ask(&api)).unwrap();
+    block_on(metadata.json(&api)).unwrap();
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn what_fails_for_good_is_not_asked_again() {
     let mut metadata = asking(ClientConfig::default(), |wait| panic!("{wait}"));
     for status in [401, 404, 410] {
         site.inject("/x", Fault::status(status));
-        let error = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err();
+        let error = block_on(metadata.json(&url(&site.url("/x")))).unwrap_err();
         assert!(
             matches!(
                 error,
@@ -137,8 +137,8 @@ fn what_fails_for_good_is_not_asked_again() {
     assert_eq!(site.counters().requests, 3);
     site.put("/x", Content::bytes("{}"));
     site.inject("/x", Fault::status(502).when(When::First(2)));
-    let mut metadata = asking(ClientConfig::default(), |wait| assert!(!wait.is_asked));
-    block_on(metadata.ask(&url(&site.url("/x")))).unwrap();
+    let mut metadata = asking(ClientConfig::default(), |wait| assert!(!wait.is_requested));
+    block_on(metadata.json(&url(&site.url("/x")))).unwrap();
 }
 
 /// A body that comes a byte now and then: each is in time, and the whole never is.
@@ -158,15 +158,15 @@ fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
     };
     let origin = HttpClient::new(config.clone()).unwrap();
     let once = RetryPolicy { retries: 1, ..policy() };
-    let mut metadata = Metadata::new(&origin, once, Arc::new(|_| {}));
+    let mut metadata = MetadataClient::new(&origin, once, Arc::new(|_| {}));
     let began = std::time::Instant::now();
-    let listing = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err().to_string();
+    let listing = block_on(metadata.json(&url(&site.url("/x")))).unwrap_err().to_string();
     let lock = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err().to_string();
     site.inject("/token", Fault::All(vec![Fault::OtherContent(Content::bytes(vec![b' '; 1000])), drip()]));
     let blob = url(&site.url(&format!("/v2/m/blobs/{digest}")));
     let token = block_on(metadata.probe(&blob)).unwrap_err().to_string();
     for said in [listing, lock, token] {
-        assert!(said.ends_with("the whole of it did not come within 0.9 s"), "{said}");
+        assert!(said.ends_with("the document was not complete after 0.9 s"), "{said}");
     }
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 
@@ -174,13 +174,13 @@ fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
     site.clear_faults("/x");
     site.inject("/x", Fault::Stall(10));
     let error = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err();
-    assert!(error.to_string().ends_with("nothing came for 0.7 s"), "{error}");
+    assert!(error.to_string().ends_with("no data for 0.7 s"), "{error}");
     for fault in [Fault::Endless { chunked: true }, Fault::Endless { chunked: false }] {
         site.clear_faults("/x");
         site.inject("/x", fault);
         let error = block_on(origin.connection().document(&url(&site.url("/x")), 1 << 20)).unwrap_err();
         assert!(error.to_string().ends_with("larger than 1 MiB"), "{error}");
-        let error = block_on(metadata.ask(&url(&site.url("/x")))).unwrap_err();
+        let error = block_on(metadata.json(&url(&site.url("/x")))).unwrap_err();
         assert!(matches!(error, MetadataError::TooLarge { .. }), "{error}");
     }
 }
@@ -221,15 +221,15 @@ fn fault_53_a_next_page_with_the_token_in_its_path_is_not_shown() {
     site.put("/tree", Content::bytes("[]"));
     let link = format!("<{}>; rel=\"next\"", site.url(&format!("/tree/{token}/2")));
     site.inject("/tree", Fault::Headers(vec![("Link".to_owned(), link)]));
-    let first = block_on(metadata.ask(&url(&site.url("/tree")))).unwrap();
+    let first = block_on(metadata.json(&url(&site.url("/tree")))).unwrap();
     let next = first.next.unwrap();
     assert!(next.as_url().path().contains(token), "it is asked for as it was said");
-    let said = block_on(metadata.ask(&next)).unwrap_err().to_string();
+    let said = block_on(metadata.json(&next)).unwrap_err().to_string();
     assert!(said.contains("/tree/…/2") && !said.contains(token), "{said}");
 
     // Nor is a listing believed that has it in an escape.
     site.clear_faults("/tree");
     site.put("/tree", Content::bytes("[\"vae/letters\\u006fnlytoken\"]"));
-    let said = block_on(metadata.ask(&url(&site.url("/tree")))).unwrap_err().to_string();
+    let said = block_on(metadata.json(&url(&site.url("/tree")))).unwrap_err().to_string();
     assert!(said.contains("repeats a secret"), "{said}");
 }

@@ -17,7 +17,7 @@ use provision_core::schedule::Claim;
 use provision_core::source_url::SourceUrl;
 use provision_disk::{PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
-use provision_http::{Answer, BodyKind, Connection, End, ExpectedBody, RequestError, ResponseError};
+use provision_http::{Answer, BodyEnd, BodyKind, Connection, ExpectedBody, RequestError, ResponseError};
 
 /// What a claim's task is given.
 pub(super) struct Order {
@@ -128,10 +128,10 @@ impl Sink {
 
     /// What came, where the body of an answer that cannot be used says it.
     fn explained(&self, error: ClaimError) -> ClaimError {
-        let ClaimError::Request(RequestError::ResponseError { url, began, .. }) = &error else {
+        let ClaimError::Request(RequestError::Response { url, prefix, .. }) = &error else {
             return error;
         };
-        match sniff::recognise(&began.bytes, &self.target.model, &began.told) {
+        match sniff::sniff(&prefix.bytes, &self.target.model, &prefix.redactor) {
             Some(came) => ClaimError::SniffedContent { url: url.clone(), came, written: false },
             None => error,
         }
@@ -140,8 +140,8 @@ impl Sink {
     /// Looks at the file's first bytes, which are about to be written. A pointer is not; what else may be no model is
     /// remembered until its end says what it is.
     fn inspect(&mut self) -> Result<(), ClaimError> {
-        self.suspect = sniff::recognise(&self.buffer, &self.target.model, &self.told);
-        match self.suspect.take_if(|came| sniff::is_never(came, &self.target.model)) {
+        self.suspect = sniff::sniff(&self.buffer, &self.target.model, &self.told);
+        match self.suspect.take_if(|came| sniff::rules_out(came, &self.target.model)) {
             Some(came) => Err(self.instead(came)),
             None => Ok(()),
         }
@@ -157,7 +157,7 @@ impl Sink {
     fn ended(&mut self, answer: &Answer<'_>, came: u64, of: u64) -> ClaimError {
         if self.whole && self.position == self.buffer.len() as u64 {
             // Nothing of it has been looked at.
-            self.suspect = sniff::recognise(&self.buffer, &self.target.model, &self.told);
+            self.suspect = sniff::sniff(&self.buffer, &self.target.model, &self.told);
         }
         match self.suspect.take().filter(|_| self.whole) {
             Some(came) => self.instead(came),
@@ -182,20 +182,20 @@ impl Sink {
         let host = self.shared.host(answer.resolved.url());
         self.shared.schedule().set_host(claim.file, host);
         self.open().await?;
-        self.whole = answer.shape == BodyKind::Whole;
+        self.whole = answer.kind == BodyKind::Whole;
         if self.whole || claim.range.start == 0 {
             self.place = Some(answer.resolved.url().clone());
-            self.told = answer.told();
+            self.told = answer.redactor();
         }
-        match answer.shape {
+        match answer.kind {
             BodyKind::Part { range, exact } => {
                 let whole = self.read(&mut answer, range.start, range.end).await?;
                 if whole && range.end < claim.range.end {
                     // Shorter than asked, which is legal: the rest is asked for again.
                     self.flush(true).await?;
-                    return Ok(exact && answer.end().await == End::Clean);
+                    return Ok(exact && answer.end().await == BodyEnd::Clean);
                 }
-                Ok(whole && exact && answer.end().await == End::Clean)
+                Ok(whole && exact && answer.end().await == BodyEnd::Clean)
             }
             BodyKind::Whole if claim.plain || claim.range == ByteRange::new(0, size) => {
                 let whole = self.read(&mut answer, 0, size).await?;
@@ -205,9 +205,9 @@ impl Sink {
                 // A body without a length may go on: then it is not this file.
                 let too_long = answer.too_long();
                 match answer.end().await {
-                    End::Clean => Ok(true),
-                    End::More => Err(ClaimError::Request(too_long)),
-                    End::Unknown => Ok(false),
+                    BodyEnd::Clean => Ok(true),
+                    BodyEnd::More => Err(ClaimError::Request(too_long)),
+                    BodyEnd::Unknown => Ok(false),
                 }
             }
             BodyKind::Whole => Err(ClaimError::NotRanges),
@@ -350,7 +350,7 @@ impl Sink {
             };
             if at == 0 && self.whole && self.position > 0 {
                 // They are passed over.
-                self.suspect = sniff::recognise(&self.buffer.room()[..read], &self.target.model, &self.told);
+                self.suspect = sniff::sniff(&self.buffer.room()[..read], &self.target.model, &self.told);
             }
             self.handle.moved.fetch_add(read as u64, Ordering::Relaxed);
             let taken = self.take(at, read, target);
@@ -436,18 +436,18 @@ impl Sink {
 
 /// Whether it is only known that the file there has another length: what was asked for lies behind its end, or within it.
 fn is_blind(error: &RequestError, asked: ExpectedBody) -> bool {
-    let RequestError::ResponseError { what: ResponseError::WrongSize { .. }, began, .. } = error else {
+    let RequestError::Response { error: ResponseError::WrongSize { .. }, prefix, .. } = error else {
         return false;
     };
-    began.bytes.is_empty() && asked.range.is_some_and(|range| range.start > 0)
+    prefix.bytes.is_empty() && asked.range.is_some_and(|range| range.start > 0)
 }
 
 /// The failure that its first bytes give: it may be no model at all, and which claim comes first must not decide what is
 /// said of it.
 async fn look(connection: &mut Connection, source: &SourceUrl, asked: ExpectedBody) -> Option<RequestError> {
-    let beginning = ByteRange::new(0, asked.size.min(sniff::LOOK as u64));
+    let beginning = ByteRange::new(0, asked.size.min(sniff::SNIFF_LENGTH as u64));
     let error = connection.get(source, None, ExpectedBody { range: Some(beginning), ..asked }).await.err()?;
-    matches!(error, RequestError::ResponseError { .. }).then_some(error)
+    matches!(error, RequestError::Response { .. }).then_some(error)
 }
 
 /// Passes on the panic of a blocking job.

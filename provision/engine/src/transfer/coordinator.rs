@@ -386,7 +386,7 @@ impl Coordinator {
             let came = match (&installed, target.part.get()) {
                 (Err(StoreError::Mismatch { .. }), Some(part)) => {
                     let told = target.told(&origin);
-                    sniff::recognise(&part.read_prefix(sniff::LOOK), &target.model, &told)
+                    sniff::sniff(&part.read_prefix(sniff::SNIFF_LENGTH), &target.model, &told)
                 }
                 _ => None,
             };

@@ -83,9 +83,9 @@ impl FileError {
         self.attempts.iter().any(|attempt| match &attempt.error {
             SourceError::WrongDigest { .. } => true,
             SourceError::SniffedContent { came, .. } => came.is_integrity(),
-            SourceError::Request(RequestError::ResponseError { what, .. }) => {
+            SourceError::Request(RequestError::Response { error, .. }) => {
                 matches!(
-                    what,
+                    error,
                     ResponseError::WrongSize { .. } | ResponseError::FileChanged(_) | ResponseError::Changed
                 )
             }
@@ -470,7 +470,7 @@ impl FilePolicy {
 }
 
 fn is_change(error: &RequestError) -> bool {
-    matches!(error, RequestError::ResponseError { what: ResponseError::Changed, .. })
+    matches!(error, RequestError::Response { error: ResponseError::Changed, .. })
 }
 
 #[cfg(test)]

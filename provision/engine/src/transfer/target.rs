@@ -114,7 +114,7 @@ impl Target {
     /// What must not be shown where the bytes that have come repeat it.
     pub(super) fn told(&self, origin: &HttpClient) -> Redactor {
         let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        origin.told(self.model.sources.iter().chain(resolved.iter().flat_map(Resolved::addresses)))
+        origin.redactor(self.model.sources.iter().chain(resolved.iter().flat_map(Resolved::urls)))
     }
 
     /// Whether an answer's validator is the one seen before. The first is remembered.

@@ -1,4 +1,6 @@
 use super::*;
+use crate::error::Remedy;
+use crate::response::ExpectedBody;
 
 const PUBLIC: &str = "93.184.215.14:443";
 
@@ -10,7 +12,7 @@ fn at(url: &str, public_only: bool) -> Resolved {
     Resolved { public_only, ..Resolved::first(url.parse().unwrap()) }
 }
 
-/// Whether a redirect answered from `peer` is followed to `to`, and if so, whether only to public addresses.
+/// The `public_only` of the hop to `to` after an answer from `peer`, or the refusal.
 fn permitted(connection: &Connection, from: &Resolved, to: &str, peer: &str) -> Result<bool, RedirectError> {
     let next =
         connection.permit(from, to.parse().unwrap(), peer.parse::<std::net::SocketAddr>().unwrap().ip());
@@ -18,7 +20,7 @@ fn permitted(connection: &Connection, from: &Resolved, to: &str, peer: &str) -> 
 }
 
 #[test]
-fn fault_47_a_public_origin_leads_to_no_private_address() {
+fn fault_47_no_redirect_from_public_to_private() {
     let connection = connection(false);
     let from = at("https://public.example/x", false);
     for to in [
@@ -33,15 +35,15 @@ fn fault_47_a_public_origin_leads_to_no_private_address() {
         assert!(matches!(refused, Err(RedirectError::Private { .. })), "{to}: {refused:?}");
     }
     assert_eq!(permitted(&connection, &from, "https://1.1.1.1/", PUBLIC), Ok(true));
-    // A name is judged by the address that it resolves to, when it is connected to.
+    // A name is checked when the client connects, by the address that it resolves to.
     assert_eq!(permitted(&connection, &from, "https://name.example/", PUBLIC), Ok(true));
-    // The second hop is no better than the first.
+    // The restriction stays for the next hop.
     let second = at("https://name.example/", true);
     assert!(permitted(&connection, &second, "https://10.0.0.1/", PUBLIC).is_err());
 }
 
 #[test]
-fn fault_47_a_lock_whose_own_address_is_private_may_stay_there_and_so_may_who_is_allowed() {
+fn fault_47_a_private_source_or_the_setting_allows_private() {
     let from = at("http://10.0.0.5/x", false);
     assert_eq!(permitted(&connection(false), &from, "http://10.0.0.6/", "10.0.0.5:80"), Ok(false));
     let from = at("https://public.example/x", false);
@@ -49,23 +51,23 @@ fn fault_47_a_lock_whose_own_address_is_private_may_stay_there_and_so_may_who_is
 }
 
 #[tokio::test]
-async fn fault_47_a_name_that_resolves_to_a_private_address_is_not_connected_to() {
+async fn fault_47_no_connection_to_a_name_with_a_private_address() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let url = format!("http://localhost:{}/x", listener.local_addr().unwrap().port());
     let source = "http://public.example/x".parse().unwrap();
-    let asked = ExpectedBody { range: None, size: 1, sha256: None };
-    let error = connection(false).get(&source, Some(&at(&url, true)), asked).await.unwrap_err();
+    let expected = ExpectedBody { range: None, size: 1, sha256: None };
+    let error = connection(false).get(&source, Some(&at(&url, true)), expected).await.unwrap_err();
     assert!(
         matches!(error, RequestError::Redirect { error: RedirectError::Private { .. }, .. }),
         "{error:?}"
     );
-    assert_eq!(error.remedy(), crate::Remedy::Stop);
-    assert!(listener.accept().is_err(), "it was not connected to");
+    assert_eq!(error.remedy(), Remedy::Stop);
+    assert!(listener.accept().is_err(), "the client connected");
 }
 
 #[tokio::test]
-async fn fault_47_a_resolved_address_keeps_its_restriction() {
+async fn fault_47_a_cached_redirect_keeps_its_restriction() {
     let resolved = at("http://127.0.0.1:9/x", true);
     let next =
         connection(false).permit(&resolved, "http://10.0.0.1/".parse().unwrap(), [127, 0, 0, 1].into());

@@ -1,31 +1,30 @@
-//! Names that the library's caller answers itself.
+//! Names that the library's caller resolves itself.
 //!
-//! For tests and for programs with a resolver of their own: no argument, variable or file of the command line's leads
-//! here. It changes where a name leads, and nothing else: certificates, credentials and the rule that a public origin
-//! redirects to no private address go by the name and by the address connected to, as ever.
+//! For tests, and for programs with a resolver of their own; no argument, variable or file of the command line sets them. They
+//! change a name's addresses and nothing else: certificates and credentials still go by the name, and the rule against
+//! private addresses by the address.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What is asked for a name before the system's resolver. Knows no name by default.
+/// A lookup before the system's resolver. The default knows no name.
 ///
-/// Made of a table, or of a function for names whose addresses change from one lookup to the next.
+/// It is built from a table, or from a function for names whose addresses change between lookups.
 #[derive(Clone, Default)]
 pub struct Hosts(Option<Lookup>);
 
 type Lookup = Arc<dyn Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync>;
 
 impl Hosts {
-    /// Asks `lookup`, once for each connection that is made. `None` leaves a name to the system's resolver; no address
-    /// at all says that the name does not resolve. Names come as they stand in the address: in small letters, without
-    /// a port. It must not block.
+    /// Calls `lookup` once for each new connection. `None` leaves the name to the system's resolver; an empty list means that
+    /// it does not resolve. Names are in lower case and without a port. `lookup` must not block.
     pub fn answered_by(lookup: impl Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(lookup)))
     }
 
-    /// The addresses of `host`, if it is a name that is known here.
+    /// The addresses of `host`, if the caller knows the name.
     pub(crate) fn lookup(&self, host: &str) -> Option<Vec<IpAddr>> {
         self.0.as_ref().and_then(|lookup| lookup(host))
     }

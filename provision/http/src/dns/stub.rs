@@ -1,13 +1,14 @@
-//! A resolver that loads nothing: /etc/hosts, then the name servers of /etc/resolv.conf, with the rules of glibc's
-//! `files` and `dns` (hosts(5), resolv.conf(5)): search domains, servers in their order, TCP where an answer is
-//! truncated. The messages are hickory's. Its resolver is not used: it asks servers at the same time, takes one server's
-//! SERVFAIL for all, leaves a dotted name out of the search list, and brings half a megabyte.
+//! The stub resolver of a static binary: /etc/hosts, then the name servers of /etc/resolv.conf.
 //!
-//! Nothing is kept between lookups: a name that appears while a run retries has to be found, and a CDN's names lead
-//! elsewhere by the minute. There is no other name server than those configured, so that no name leaves the network
-//! that it belongs to: without any, the one on this machine is asked, as glibc does.
+//! It follows the rules of glibc's `files` and `dns` (hosts(5), resolv.conf(5)): search domains, servers in their order, and TCP
+//! for a truncated answer. `hickory-proto` encodes the messages. hickory's resolver is not used: it asks servers in parallel,
+//! takes one server's SERVFAIL for all, skips the search list for a dotted name, and adds half a megabyte.
 //!
-//! Not here: /etc/nsswitch.conf (an image may name what it has not), `RES_OPTIONS` and `LOCALDOMAIN` (I4).
+//! Nothing is cached. A name that appears while a run retries must be found, and a CDN's addresses change by the minute. No
+//! server is asked but the configured ones, so that an internal name stays in its network. Without any, the server on
+//! this machine is asked, as glibc does.
+//!
+//! Not supported: /etc/nsswitch.conf (an image may name modules that it does not have), `RES_OPTIONS` and `LOCALDOMAIN` (I4).
 
 mod hosts;
 mod name_server;
@@ -19,18 +20,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use super::LookupError;
+use super::lookup_error::LookupError;
 use hosts::Hosts;
 use name_server::{Answer, NameServer};
 use resolv_conf::ResolvConf;
 
-/// What the files say, read with the first lookup: a run that asks for no name reads neither.
+/// The resolver. It reads its files at the first lookup, so a run without names reads none.
 #[derive(Debug)]
 pub(crate) struct Names {
     limit: Duration,
     configuration: OnceLock<Configuration>,
 }
 
+/// The content of both files.
 #[derive(Debug)]
 struct Configuration {
     hosts: Hosts,
@@ -39,8 +41,9 @@ struct Configuration {
 }
 
 impl Configuration {
+    /// The system's files.
     fn of_system() -> Self {
-        // What cannot be read is as good as absent: there may be one of the two files, or none.
+        // A file that cannot be read counts as empty: an image may have only one of them, or none.
         let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let resolv = ResolvConf::parse(&read("/etc/resolv.conf"), &hostname);
@@ -56,22 +59,22 @@ impl Configuration {
 }
 
 impl Names {
-    /// A lookup ends after `limit` at the latest, however many servers and domains there are to try.
+    /// A new resolver. A lookup takes `limit` at most, for any number of servers and domains.
     pub(crate) fn new(limit: Duration) -> Self {
         Self { limit, configuration: OnceLock::new() }
     }
 
-    /// The addresses of `host`, in the order in which to try them; never none.
+    /// The addresses of `host`, in the order in which they are tried; never empty.
     pub(crate) async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         let configuration = self.configuration.get_or_init(Configuration::of_system);
         let mut addresses = configuration.hosts.addresses(host);
         if addresses.is_empty() && is_localhost(host) {
-            // Never asked of a server (RFC 6761 section 6.3), and an empty root has no /etc/hosts.
+            // No server is asked for it (RFC 6761 section 6.3), and an empty root has no /etc/hosts.
             addresses = vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()];
         }
         if addresses.is_empty() {
-            let asked = tokio::time::timeout(self.limit, configuration.ask(host));
-            addresses = asked.await.unwrap_or(Err(LookupError::Unanswered))?;
+            let answer = tokio::time::timeout(self.limit, configuration.query(host));
+            addresses = answer.await.unwrap_or(Err(LookupError::Unanswered))?;
         }
         addresses.sort_by_key(|address| !is_usable(*address));
         Ok(addresses)
@@ -79,40 +82,42 @@ impl Names {
 }
 
 impl Configuration {
-    async fn ask(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
+    /// The first addresses that the servers have for a name that `host` may stand for.
+    async fn query(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         let mut error = LookupError::Absent;
         for name in self.resolv.candidates(host) {
-            match self.ask_servers(&name).await {
+            match self.query_servers(&name).await {
                 Answer::Addresses(addresses) => return Ok(addresses),
                 Answer::Absent => {}
-                // One search domain whose servers fail does not hide the others.
-                Answer::None => error = LookupError::Unanswered,
+                // A failure in one search domain does not hide a name in the next.
+                Answer::Failed => error = LookupError::Unanswered,
             }
         }
         Err(error)
     }
 
-    /// One after the other: the first may know names of its own network that the second denies.
-    async fn ask_servers(&self, name: &str) -> Answer {
+    /// Asks the servers one after the other: the first may know internal names that the second denies.
+    async fn query_servers(&self, name: &str) -> Answer {
         for _ in 0..self.resolv.attempts {
             for server in &self.servers {
-                match server.ask(name).await {
-                    Answer::None => {}
+                match server.query(name).await {
+                    Answer::Failed => {}
                     answer => return answer,
                 }
             }
         }
-        Answer::None
+        Answer::Failed
     }
 }
 
+/// True for `localhost` and the names below it.
 fn is_localhost(host: &str) -> bool {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     host == "localhost" || host.ends_with(".localhost")
 }
 
-/// Whether this machine has a route to it (RFC 6724, rule 1): most containers have none for IPv6. A datagram socket's
-/// `connect` asks the routing table and sends nothing.
+/// True if this machine has a route to the address (RFC 6724, rule 1); most containers have none for IPv6. `connect` on a
+/// datagram socket looks into the routing table and sends nothing.
 fn is_usable(address: IpAddr) -> bool {
     let any: IpAddr =
         if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

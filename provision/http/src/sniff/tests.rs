@@ -9,8 +9,8 @@ fn model(path: &str) -> Model {
     Lockfile::parse("models.lock", &text).unwrap().models()[0].clone()
 }
 
-fn came(body: &str) -> Option<SniffedContent> {
-    recognise(body.as_bytes(), &model("x.safetensors"), &Redactor::default())
+fn content(body: &str) -> Option<SniffedContent> {
+    sniff(body.as_bytes(), &model("x.safetensors"), &Redactor::default())
 }
 
 fn pointer_to(oid: Sha256, size: u64) -> String {
@@ -18,22 +18,22 @@ fn pointer_to(oid: Sha256, size: u64) -> String {
 }
 
 #[test]
-fn a_pointer_says_what_it_stands_for_and_whether_that_is_ours() {
-    let ours = came(&pointer_to(Sha256::of(b"model"), 5000)).unwrap();
-    assert!(ours.to_string().contains("the very file that the lock names"), "{ours}");
-    assert!(ours.to_string().contains("5000 bytes") && ours.to_string().contains("git lfs"), "{ours}");
-    let other = came(&pointer_to(Sha256::of(b"other"), 5000)).unwrap();
-    assert!(other.to_string().contains("another file than the lock names"), "{other}");
-    let cut = came("version https://git-lfs.github.com/spec/v1\noid sha256:12").unwrap();
-    assert_eq!(cut, SniffedContent::Pointer { oid: None, size: None, is_ours: false });
-    assert!(is_never(&cut, &model("x")));
-    assert!(came(&pointer_to(Sha256::of(b"x"), 1).replace("git-lfs", "hawser")).is_some());
-    assert_eq!(came("version https://git-lfs.github.com/spec/v2\n"), None);
+fn a_pointer_names_its_file_and_whether_it_is_the_locks() {
+    let listed = content(&pointer_to(Sha256::of(b"model"), 5000)).unwrap();
+    assert!(listed.to_string().contains("the file that the lock lists"), "{listed}");
+    assert!(listed.to_string().contains("5000 bytes") && listed.to_string().contains("git lfs"), "{listed}");
+    let other = content(&pointer_to(Sha256::of(b"other"), 5000)).unwrap();
+    assert!(other.to_string().contains("another file than the lock lists"), "{other}");
+    let cut = content("version https://git-lfs.github.com/spec/v1\noid sha256:12").unwrap();
+    assert_eq!(cut, SniffedContent::Pointer { oid: None, size: None, is_locked_file: false });
+    assert!(rules_out(&cut, &model("x")));
+    assert!(content(&pointer_to(Sha256::of(b"x"), 1).replace("git-lfs", "hawser")).is_some());
+    assert_eq!(content("version https://git-lfs.github.com/spec/v2\n"), None);
 }
 
 #[test]
-fn a_page_has_a_title_in_one_line_without_secrets() {
-    let title = |page: &str| match came(page) {
+fn the_title_of_a_page_is_one_line_without_secrets() {
+    let title = |page: &str| match content(page) {
         Some(SniffedContent::Page { title }) => title,
         other => panic!("{other:?}"),
     };
@@ -45,22 +45,22 @@ fn a_page_has_a_title_in_one_line_without_secrets() {
     let secret = "<html><title>No hf_abcdefGHIJ1234567 at /x?sig=12 for you@example</title>";
     assert_eq!(title(secret).unwrap(), "No … at … for …");
     assert_eq!(title(&format!("<html><title>{}</title>", "wörd ".repeat(100))).unwrap().chars().count(), 120);
-    assert_eq!(recognise(b"<html>", &model("page.html"), &Redactor::default()), None);
-    assert_eq!(came("<svg>"), None);
+    assert_eq!(sniff(b"<html>", &model("page.html"), &Redactor::default()), None);
+    assert_eq!(content("<svg>"), None);
 }
 
 #[test]
-fn errors_in_json_and_xml_are_quoted_and_files_of_either_are_not() {
-    let said = |body: &str| match came(body) {
+fn json_and_xml_errors_are_quoted_and_other_files_are_not() {
+    let message = |body: &str| match content(body) {
         Some(SniffedContent::Error { text }) => text,
         other => panic!("{other:?}"),
     };
     let s3 = "<?xml version=\"1.0\"?>\n<Error><Code>AccessDenied</Code><Message>Access Denied</Message>\
               <RequestId>X</RequestId></Error>";
-    assert_eq!(said(s3), "AccessDenied: Access Denied");
-    assert_eq!(said(r#"{"error": "Entry not found"}"#), "Entry not found");
-    assert_eq!(said(r#"{"error": {"code": "x", "message": "no"}}"#), "x: no");
-    assert_eq!(said(r#"{"message": "gone", "documentation_url": "https://x"}"#), "gone");
+    assert_eq!(message(s3), "AccessDenied: Access Denied");
+    assert_eq!(message(r#"{"error": "Entry not found"}"#), "Entry not found");
+    assert_eq!(message(r#"{"error": {"code": "x", "message": "no"}}"#), "x: no");
+    assert_eq!(message(r#"{"message": "gone", "documentation_url": "https://x"}"#), "gone");
     for file in [
         r#"{"version": "1.0", "model": {}}"#,
         r#"{"error": "cut"#,
@@ -69,6 +69,6 @@ fn errors_in_json_and_xml_are_quoted_and_files_of_either_are_not() {
         "",
         "\0",
     ] {
-        assert_eq!(came(file), None, "{file}");
+        assert_eq!(content(file), None, "{file}");
     }
 }

@@ -1,4 +1,7 @@
-//! A connection to a host: its addresses, TCP to the first that answers, the proxy between, TLS over it.
+//! Connections: the addresses of a host, TCP to the first that answers, the proxy, and TLS.
+//!
+//! The rule against private addresses is applied here to the addresses that a name resolves to, just before TCP connects. A
+//! check by name, or at an earlier lookup, could be passed by a name whose address changes in between.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,55 +10,70 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::dns::{Hosts, LookupError, Names};
-use crate::error::TransportError;
 use crate::public_ip::is_public;
-use crate::wire::http1::{Exchange, Form, Socket};
+use crate::transport::{ConnectError, TransportError};
+use crate::wire::http1::{Exchange, RequestTarget, Socket};
 use crate::wire::proxy::{Proxy, ProxyKind, ProxyTable};
 use provision_core::source_url::SourceUrl;
 
-/// How long one address has before the next is tried beside it (RFC 8305 section 5).
+/// The time after which the next address is tried beside a silent one (RFC 8305 section 5).
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
-/// An idle peer that is gone is noticed after this.
+/// The interval of TCP keepalive probes, which find a peer that is gone.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// The longest idle time of a connection that is used again; many servers close theirs at this time or later.
+const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// Makes connections.
 pub(crate) struct Connector {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) proxies: ProxyTable,
-    /// Asked before `names`.
+    /// The caller's own names, looked up before `names`.
     pub(crate) hosts: Hosts,
     pub(crate) names: Names,
-    /// The longest for all of it.
+    /// The time limit from the lookup to the end of the TLS handshake.
     pub(crate) timeout: Duration,
 }
 
-/// A connection to a host, ready for a request.
-pub(crate) struct Line {
+/// An open connection to a host.
+pub(crate) struct OpenConnection {
     pub(crate) exchange: Exchange,
-    /// How addresses are written on it.
-    pub(crate) form: Form,
-    /// Who is at the other end of the TCP stream: the host, or a proxy.
+    /// The form of the request target on this connection.
+    pub(crate) target: RequestTarget,
+    /// The other end of the TCP stream: the host, or a proxy.
     pub(crate) peer: SocketAddr,
-    /// A proxy is between, and reads what is not encrypted.
-    pub(crate) proxied: bool,
+    /// A proxy is in between, and reads everything that is not encrypted.
+    pub(crate) is_proxied: bool,
+    /// The time of the last request; the caller sets it.
+    pub(crate) last_used: Instant,
+    destination: Destination,
 }
 
-/// Why there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ConnectError {
-    /// The host has none but private addresses, where only public ones are allowed (fault 47).
-    NotPublic,
-    /// Anything else.
-    Failed(TransportError),
+/// The destination of a connection. Another request may use the connection only if its destination is equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Destination {
+    is_encrypted: bool,
+    authority: String,
+    public_only: bool,
 }
 
-impl From<TransportError> for ConnectError {
-    fn from(error: TransportError) -> Self {
-        Self::Failed(error)
+impl Destination {
+    fn new(url: &SourceUrl, public_only: bool) -> Self {
+        Self { is_encrypted: url.is_https(), authority: url.authority(), public_only }
+    }
+}
+
+impl OpenConnection {
+    /// True if the connection can take a request for `url`: same destination, not idle for too long, and not closed.
+    pub(crate) fn can_serve(&mut self, url: &SourceUrl, public_only: bool) -> bool {
+        self.destination == Destination::new(url, public_only)
+            && self.last_used.elapsed() < MAX_IDLE
+            && self.exchange.is_ready()
     }
 }
 
@@ -69,9 +87,13 @@ impl From<LookupError> for ConnectError {
 }
 
 impl Connector {
-    /// Connects to the host of `url`. With `public_only`, to no address of a private network; what a proxy connects to
-    /// is its own decision.
-    pub(crate) async fn connect(&self, url: &SourceUrl, public_only: bool) -> Result<Line, ConnectError> {
+    /// Connects to the host of `url`. With `public_only`, it connects to public addresses only; a proxy chooses the host's
+    /// address itself.
+    pub(crate) async fn connect(
+        &self,
+        url: &SourceUrl,
+        public_only: bool,
+    ) -> Result<OpenConnection, ConnectError> {
         let connecting = self.connect_without_limit(url, public_only);
         match tokio::time::timeout(self.timeout, connecting).await {
             Ok(connected) => connected,
@@ -79,28 +101,36 @@ impl Connector {
         }
     }
 
-    async fn connect_without_limit(&self, url: &SourceUrl, public_only: bool) -> Result<Line, ConnectError> {
+    async fn connect_without_limit(
+        &self,
+        url: &SourceUrl,
+        public_only: bool,
+    ) -> Result<OpenConnection, ConnectError> {
+        let opened = |io, target, peer, is_proxied| OpenConnection {
+            exchange: Exchange::new(io),
+            target,
+            peer,
+            is_proxied,
+            last_used: Instant::now(),
+            destination: Destination::new(url, public_only),
+        };
         let (host, port) = (url.host(), url.port());
         let Some(proxy) = self.proxies.proxy(url) else {
             let (tcp, peer) = self.tcp(&host, port, public_only).await?;
             let io = if url.is_https() { self.tls(&host, tcp).await? } else { tcp };
-            return Ok(Line { exchange: Exchange::new(io), form: Form::Origin, peer, proxied: false });
+            return Ok(opened(io, RequestTarget::Origin, peer, false));
         };
         let (tcp, peer) = self.tcp(&proxy.host, proxy.port, false).await?;
         let io = if proxy.kind == ProxyKind::Https { self.tls(&proxy.host, tcp).await? } else { tcp };
         if proxy.reads_requests() && !url.is_https() {
-            return Ok(Line {
-                exchange: Exchange::new(io),
-                form: Form::Absolute(proxy.login()),
-                peer,
-                proxied: true,
-            });
+            return Ok(opened(io, RequestTarget::Absolute(proxy.login()), peer, true));
         }
         let io = self.through(&proxy, io, &host, port).await?;
         let io = if url.is_https() { self.tls(&host, io).await? } else { io };
-        Ok(Line { exchange: Exchange::new(io), form: Form::Origin, peer, proxied: true })
+        Ok(opened(io, RequestTarget::Origin, peer, true))
     }
 
+    /// A stream to the host through the proxy.
     async fn through(
         &self,
         proxy: &Proxy,
@@ -111,11 +141,15 @@ impl Connector {
         if proxy.reads_requests() {
             return Ok(proxy.tunnel(io, host, port).await?);
         }
-        let local = proxy.kind == ProxyKind::Socks5Local;
-        let address = if local { self.addresses(host).await?.first().copied() } else { None };
+        let address = if proxy.kind == ProxyKind::Socks5Local {
+            self.addresses(host).await?.first().copied()
+        } else {
+            None
+        };
         Ok(proxy.socks(io, host, address, port).await?)
     }
 
+    /// The addresses of `host`, in the order in which they are tried; never empty.
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
@@ -127,6 +161,7 @@ impl Connector {
         }
     }
 
+    /// A TCP stream to the host, or to a proxy.
     async fn tcp(
         &self,
         host: &str,
@@ -141,7 +176,7 @@ impl Connector {
             }
         }
         let (stream, peer) = first_to_answer(addresses, port).await?;
-        // Nothing here is worth failing for: these only make a good connection better.
+        // Errors are ignored: the connection works without these options.
         let _ = stream.set_nodelay(true);
         let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
         let _ = rustix::net::sockopt::set_tcp_keepidle(&stream, KEEPALIVE);
@@ -149,6 +184,7 @@ impl Connector {
         Ok((Box::new(stream), peer))
     }
 
+    /// TLS over a stream.
     async fn tls(&self, host: &str, io: Box<dyn Socket>) -> Result<Box<dyn Socket>, TransportError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TransportError::Tls)?;
         let connector = TlsConnector::from(self.tls.clone());
@@ -159,18 +195,18 @@ impl Connector {
     }
 }
 
-/// A stream to the first address that answers. One after the other, but none waits for one that is silent, and the
-/// families alternate: in many networks one of them leads nowhere (fault 36; RFC 8305).
+/// A stream to the first address that answers (RFC 8305). The addresses are tried in order; a silent one delays the next by
+/// [`NEXT_ADDRESS`] only. The families alternate, because in many networks one of them has no route (fault 36).
 async fn first_to_answer(
     addresses: Vec<IpAddr>,
     port: u16,
 ) -> Result<(TcpStream, SocketAddr), TransportError> {
-    let mut left = alternating(addresses).into_iter();
+    let mut remaining = alternating(addresses).into_iter();
     let mut attempts = JoinSet::new();
     let mut failure = TransportError::Connect;
     loop {
-        // The first, the next after one that failed, and the next beside one that is silent.
-        if let Some(address) = left.next() {
+        // The first address, the next one after a failure, or the next one beside a silent attempt.
+        if let Some(address) = remaining.next() {
             let address = SocketAddr::new(address, port);
             attempts.spawn(async move { TcpStream::connect(address).await.map(|stream| (stream, address)) });
         }
@@ -182,19 +218,19 @@ async fn first_to_answer(
                 Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => {
                     let kind = TransportError::of_io(&error).unwrap_or(TransportError::Connect);
-                    // A host that refuses is there; that another address of it has no route says less.
+                    // A refusal says more than a missing route: the host exists.
                     if failure != TransportError::ConnectRefused {
                         failure = kind;
                     }
                 }
                 Err(_) => {}
             },
-            () = tokio::time::sleep(NEXT_ADDRESS), if left.len() > 0 => {}
+            () = tokio::time::sleep(NEXT_ADDRESS), if remaining.len() > 0 => {}
         }
     }
 }
 
-/// The same addresses, in their order but for the families, which take turns.
+/// The addresses in an order in which the families alternate; within a family the order stays.
 fn alternating(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
     let first_is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =
@@ -219,18 +255,18 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_and_the_first_stays_first() {
+    fn address_families_alternate_and_the_first_stays_first() {
         let found = alternating(ips(&["::1", "::2", "::3", "1.1.1.1", "1.1.1.2"]));
         assert_eq!(found, ips(&["::1", "1.1.1.1", "::2", "1.1.1.2", "::3"]));
         assert_eq!(alternating(ips(&["1.1.1.1"])), ips(&["1.1.1.1"]));
     }
 
     #[tokio::test]
-    async fn a_name_that_the_caller_answers_is_not_asked_of_the_system() {
+    async fn a_name_that_the_caller_resolves_skips_the_system_resolver() {
         let hosts = [("known.invalid", ips(&["127.0.0.9", "::1"])), ("gone.invalid", Vec::new())];
         let connector = Connector {
-            tls: Arc::new(crate::tls::client_config(&crate::Roots::Bundled).unwrap()),
-            proxies: ProxyTable::new(&crate::Proxies::default()).unwrap(),
+            tls: Arc::new(crate::tls::client_config(&crate::tls::Roots::Bundled).unwrap()),
+            proxies: ProxyTable::new(&crate::wire::proxy::Proxies::default()).unwrap(),
             hosts: hosts.into_iter().collect(),
             names: Names::new(Duration::from_secs(5)),
             timeout: Duration::from_secs(5),
@@ -241,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fault_36_an_address_that_refuses_does_not_hide_the_next() {
+    async fn fault_36_a_refused_address_does_not_hide_the_next() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (_, peer) = first_to_answer(ips(&["127.0.0.9", "127.0.0.1"]), port).await.unwrap();
@@ -250,9 +286,9 @@ mod tests {
         assert_eq!(refused.err(), Some(TransportError::ConnectRefused));
     }
 
-    /// 240.0.0.0/4 has no route or no answer; which of the two differs from machine to machine.
+    /// 240.0.0.0/4 has no route or no answer, depending on the machine.
     #[tokio::test]
-    async fn fault_36_a_black_hole_costs_a_moment() {
+    async fn fault_36_a_silent_address_does_not_delay_the_next() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (_, peer) = first_to_answer(ips(&["100::1", "240.0.0.1", "127.0.0.1"]), port).await.unwrap();

@@ -1,4 +1,6 @@
-//! Proxies: which of them a request goes through, and the way through it.
+//! Proxies: the choice of a proxy for a URL, and the stream through it (HTTP, HTTPS, SOCKS 4 and 5).
+//!
+//! A proxy variable that cannot be used is an error. Without that, the requests would go past the proxy.
 
 use std::net::IpAddr;
 
@@ -11,19 +13,19 @@ use tokio_socks::tcp::{Socks4Stream, Socks5Stream};
 use url::Url;
 
 use crate::auth::credentials::base64;
-use crate::error::TransportError;
+use crate::transport::TransportError;
 use crate::wire::http1::{Exchange, Socket};
 use provision_core::redact::{Redactor, decoded};
 use provision_core::source_url::SourceUrl;
 
-/// Proxies by the scheme of what is asked for. A password in them is used and never shown.
+/// The proxies of a run, by the scheme of the requested URL. `Debug` shows no password in them.
 #[derive(Clone, Default)]
 pub struct Proxies {
-    /// For `http` addresses.
+    /// For `http` URLs.
     pub http: Option<String>,
-    /// For `https` addresses.
+    /// For `https` URLs.
     pub https: Option<String>,
-    /// Hosts that are asked directly, in the form of `NO_PROXY`.
+    /// Hosts that need no proxy, in the form of `NO_PROXY`.
     pub except: Option<String>,
 }
 
@@ -35,59 +37,61 @@ impl std::fmt::Debug for Proxies {
 }
 
 impl Proxies {
-    /// What a proxy is told, and must not be quoted with.
-    pub(crate) fn tell(&self, told: &mut Redactor) {
+    /// Adds the passwords to a redactor, as they are written and as they are sent.
+    pub(crate) fn add_to(&self, redactor: &mut Redactor) {
         for text in self.http.iter().chain(&self.https) {
             let text = if text.contains("://") { text.clone() } else { format!("http://{text}") };
             let Ok(url) = text.parse::<Url>() else { continue };
             let user = decoded(url.username());
             let Some(password) = url.password() else { continue };
             let (written, password) = (password, decoded(password));
-            told.add_token(&base64(format!("{user}:{password}").as_bytes()));
-            told.add_password(written);
-            told.add_password(&password);
+            redactor.add_token(&base64(format!("{user}:{password}").as_bytes()));
+            redactor.add_password(written);
+            redactor.add_password(&password);
         }
     }
 }
 
-/// A proxy variable that cannot be used; its value may hold a password and is not repeated.
+/// A proxy variable that cannot be used. Its value may hold a password, so the message does not repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the proxy for {scheme} is not an address that can be used; it looks like http://host:port")]
+#[error("the proxy variable for {scheme} is not a usable URL; the form is http://host:port")]
 pub struct ProxyError {
-    /// The scheme that it is for.
+    /// The scheme of the variable.
     pub scheme: &'static str,
 }
 
-/// The configured proxies, understood.
+/// The parsed proxies.
 pub(crate) struct ProxyTable(Matcher);
 
-/// The proxy that a request goes through.
+/// A proxy for a request.
 #[derive(Clone)]
 pub(crate) struct Proxy {
     pub(crate) kind: ProxyKind,
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// `Proxy-Authorization`.
+    /// The `Proxy-Authorization` value.
     login: Option<HeaderValue>,
     /// User and password, for SOCKS.
     user: Option<(String, String)>,
 }
 
-/// How a proxy is talked to.
+/// The protocol of a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProxyKind {
+    /// HTTP.
     Http,
     /// HTTP over TLS.
     Https,
-    /// With version 4; the proxy looks the name up.
+    /// SOCKS 4; the proxy resolves the name.
     Socks4,
-    /// With version 5; the proxy looks the name up.
+    /// SOCKS 5; the proxy resolves the name.
     Socks5,
-    /// With version 5; the name is looked up here.
+    /// SOCKS 5; the client resolves the name.
     Socks5Local,
 }
 
 impl ProxyKind {
+    /// The protocol and its default port.
     fn of(scheme: &str) -> Option<(Self, u16)> {
         Some(match scheme {
             "http" => (Self::Http, 80),
@@ -101,16 +105,17 @@ impl ProxyKind {
 }
 
 impl ProxyTable {
+    /// Parses the variables.
     pub(crate) fn new(proxies: &Proxies) -> Result<Self, ProxyError> {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        // The matcher passes over what it cannot use, and a run past a proxy is not what was asked for.
+        // The matcher ignores a value that it cannot use; the run would then go past the proxy.
         for (scheme, value) in [("http", &proxies.http), ("https", &proxies.https)] {
             let alone = Matcher::builder().http(text(value)).https(text(value)).build();
             if value.is_some() && proxy(&alone, &format!("{scheme}://probe.invalid/")).is_none() {
                 return Err(ProxyError { scheme });
             }
         }
-        // `*` excepts every host; the matcher takes it for names alone.
+        // `*` excepts every host; the matcher applies it to names only.
         if text(&proxies.except).split(',').any(|host| host.trim() == "*") {
             return Ok(Self(Matcher::builder().build()));
         }
@@ -118,7 +123,7 @@ impl ProxyTable {
         Ok(Self(Matcher::builder().http(http).https(https).no(text(&proxies.except)).build()))
     }
 
-    /// The proxy for `url`; `None` where it is asked directly.
+    /// The proxy for `url`; `None` for a direct connection.
     pub(crate) fn proxy(&self, url: &SourceUrl) -> Option<Proxy> {
         let scheme = if url.is_https() { "https" } else { "http" };
         proxy(&self.0, &format!("{scheme}://{}/", url.authority()))
@@ -139,17 +144,17 @@ fn proxy(matcher: &Matcher, url: &str) -> Option<Proxy> {
 }
 
 impl Proxy {
-    /// What it wants to be told with each request that it reads.
+    /// The `Proxy-Authorization` value for each request that the proxy reads.
     pub(crate) fn login(&self) -> Option<HeaderValue> {
         self.login.clone()
     }
 
-    /// Whether requests to `http` hosts are read by it, rather than passed on unread.
+    /// True if the proxy reads requests to `http` hosts; a SOCKS proxy forwards bytes only.
     pub(crate) fn reads_requests(&self) -> bool {
         matches!(self.kind, ProxyKind::Http | ProxyKind::Https)
     }
 
-    /// Has an HTTP proxy connect `io` to `host` (RFC 9110 section 9.3.6).
+    /// A stream to `host` through an HTTP proxy at `io`, by CONNECT (RFC 9110 section 9.3.6).
     pub(crate) async fn tunnel(
         &self,
         io: Box<dyn Socket>,
@@ -165,16 +170,16 @@ impl Proxy {
         }
         request.extend_from_slice(b"\r\n");
         let mut exchange = Exchange::new(io);
-        let head = exchange.ask(&request).await?;
+        let head = exchange.send(&request).await?;
         match head.status.as_u16() {
             200..=299 => exchange.into_tunnel().ok_or(TransportError::NotHttp),
-            // It is busy, or does not reach the host just now.
+            // The proxy is busy or cannot reach the host at the moment.
             408 | 429 | 500..=599 => Err(TransportError::Connect),
             _ => Err(TransportError::Proxy),
         }
     }
 
-    /// Has a SOCKS proxy connect `io` to `host`, or to `address` where the name was looked up here.
+    /// A stream to `host` through a SOCKS proxy at `io`, or to `address` if the client resolved the name.
     pub(crate) async fn socks(
         &self,
         io: Box<dyn Socket>,
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_54_every_kind_of_proxy_is_understood_and_nothing_else() {
+    fn fault_54_known_proxy_schemes_are_accepted_and_no_other() {
         for (text, kind, port) in [
             ("http://p.example", ProxyKind::Http, 80),
             ("https://p.example:8443", ProxyKind::Https, 8443),
@@ -248,13 +253,13 @@ mod tests {
         }
         for text in ["ftp://user:hunter2@p.example", "http://", "http://a b/", "://"] {
             let proxies = Proxies { http: Some(text.to_owned()), ..Proxies::default() };
-            let error = ProxyTable::new(&proxies).err().unwrap_or_else(|| panic!("{text:?} was taken"));
+            let error = ProxyTable::new(&proxies).err().unwrap_or_else(|| panic!("{text:?} was accepted"));
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 
     #[test]
-    fn fault_54_hosts_that_are_excepted_are_asked_directly() {
+    fn fault_54_excepted_hosts_are_reached_directly() {
         let inside = table("http://p.example:3128", "localhost,.inside.example,10.0.0.0/8");
         for direct in ["http://localhost:8080/", "https://a.inside.example/", "http://10.1.2.3/"] {
             assert_eq!(found(&inside, direct), None, "{direct}");
@@ -267,25 +272,25 @@ mod tests {
         assert!(found(&inside, "http://11.1.2.3/").is_some());
     }
 
-    /// What the proxy was told, when it answers `answer`, and what came of it.
+    /// The bytes that the proxy receives when it answers `answer`, and the result.
     async fn tunnelled(answer: &str) -> (String, Result<(), TransportError>) {
         let table = table("http://user:word@p.example", "");
         let proxy = table.proxy(&"https://h.example/x".parse().unwrap()).unwrap();
         let (near, mut far): (DuplexStream, DuplexStream) = duplex(4096);
         far.write_all(answer.as_bytes()).await.unwrap();
         let result = proxy.tunnel(Box::new(near), "::1", 443).await.map(drop);
-        let mut told = String::new();
-        far.read_to_string(&mut told).await.unwrap();
-        (told, result)
+        let mut received = String::new();
+        far.read_to_string(&mut received).await.unwrap();
+        (received, result)
     }
 
     #[tokio::test]
-    async fn fault_54_a_tunnel_is_asked_for_with_the_login_and_a_refusal_is_one() {
-        let (told, result) = tunnelled("HTTP/1.1 200 Connection established\r\n\r\n").await;
+    async fn fault_54_connect_sends_the_login_and_reports_a_refusal() {
+        let (received, result) = tunnelled("HTTP/1.1 200 Connection established\r\n\r\n").await;
         assert_eq!(result, Ok(()));
-        assert!(told.starts_with("CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n"), "{told}");
+        assert!(received.starts_with("CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n"), "{received}");
         // Base64 of `user:word`.
-        assert!(told.contains("\r\nProxy-Authorization: Basic dXNlcjp3b3Jk\r\n"), "{told}");
+        assert!(received.contains("\r\nProxy-Authorization: Basic dXNlcjp3b3Jk\r\n"), "{received}");
         for (answer, error) in [
             ("HTTP/1.1 407 x\r\n\r\n", TransportError::Proxy),
             ("HTTP/1.1 403 x\r\n\r\n", TransportError::Proxy),
@@ -298,20 +303,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socks_proxy_is_given_the_name_and_carries_the_bytes() {
+    async fn a_socks_proxy_gets_the_name_and_carries_the_bytes() {
         let table = table("socks5h://user:word@p.example", "");
         let proxy = table.proxy(&"http://h.example/x".parse().unwrap()).unwrap();
         let (near, mut far): (DuplexStream, DuplexStream) = duplex(4096);
-        // Method 2 (RFC 1929) is wanted, the login is right, the connection stands (RFC 1928).
+        // Method 2 (RFC 1929), login accepted, connection established (RFC 1928).
         far.write_all(&[5, 2, 1, 0, 5, 0, 0, 1, 127, 0, 0, 1, 0, 80]).await.unwrap();
         let mut io = proxy.socks(Box::new(near), "h.example", None, 80).await.unwrap();
         io.write_all(b"hello").await.unwrap();
         drop(io);
-        let mut told = Vec::new();
-        far.read_to_end(&mut told).await.unwrap();
-        let told = String::from_utf8_lossy(&told).into_owned();
-        assert!(told.contains("user") && told.contains("word") && told.contains("h.example"), "{told:?}");
-        assert!(told.ends_with("hello"), "{told:?}");
+        let mut received = Vec::new();
+        far.read_to_end(&mut received).await.unwrap();
+        let received = String::from_utf8_lossy(&received).into_owned();
+        assert!(
+            received.contains("user") && received.contains("word") && received.contains("h.example"),
+            "{received:?}"
+        );
+        assert!(received.ends_with("hello"), "{received:?}");
         let (near, mut far): (DuplexStream, DuplexStream) = duplex(4096);
         far.write_all(&[5, 2, 1, 1]).await.unwrap();
         let refused = proxy.socks(Box::new(near), "h.example", None, 80).await.err();

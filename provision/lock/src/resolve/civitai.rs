@@ -124,9 +124,7 @@ impl Resolver {
         let probe = match self.metadata.probe(&url).await {
             Ok(probe) => probe,
             // Whoever has no token is led to a page to log in on, which is a success by its status.
-            Err(MetadataError::Request(RequestError::ResponseError {
-                what: ResponseError::Html, ..
-            })) => {
+            Err(MetadataError::Request(RequestError::Response { error: ResponseError::Html, .. })) => {
                 return Err(ResolveError::Login { what: source.to_string(), advice: LOGIN });
             }
             Err(error) => return Err(ResolveError::host(&source, error)),
@@ -157,7 +155,7 @@ impl Resolver {
             return Ok(version.clone());
         }
         let url = api(CIVITAI, ["api", "v1", "model-versions", &id.to_string()], &[]);
-        let version: Version = self.metadata.ask(&url).await?.parse()?;
+        let version: Version = self.metadata.json(&url).await?.parse()?;
         let version = Rc::new(version);
         self.versions.insert(id, version.clone());
         Ok(version)

@@ -107,7 +107,7 @@ impl Resolver {
         };
         let repository = ["repos"].into_iter().chain(asset.repo.split('/'));
         let url = api(API, repository.chain(["releases"]).chain(which.iter().copied()), &[]);
-        let release: Release = self.metadata.ask(&url).await?.parse()?;
+        let release: Release = self.metadata.json(&url).await?.parse()?;
         let release = Rc::new(release);
         self.releases.insert(key, release.clone());
         Ok(release)

@@ -146,11 +146,11 @@ impl Resolver {
             let repository = ["api", hub.kind.collection()].into_iter().chain(hub.file.repo.split('/'));
             api(HUB, repository.chain(segments.iter().copied()), query)
         };
-        let described = self.metadata.ask(&below(&["revision", &revision], &[])).await.map_err(host)?;
+        let described = self.metadata.json(&below(&["revision", &revision], &[])).await.map_err(host)?;
         let Revision { sha: commit } = described.parse().map_err(host)?;
         if commit.len() != 40 || !commit.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
             let problem = "the revision's sha is no commit".to_owned();
-            return Err(host(MetadataError::Shape { url: described.at, problem }));
+            return Err(host(MetadataError::Malformed { url: described.at, problem }));
         }
         let mut files = BTreeMap::new();
         let mut next = Some(below(&["tree", &commit], &[("recursive", "true")]));
@@ -160,10 +160,10 @@ impl Resolver {
             if pages == MAX_PAGES {
                 return endless(MAX_PAGES, "pages");
             }
-            let page = self.metadata.ask(&url).await.map_err(host)?;
+            let page = self.metadata.json(&url).await.map_err(host)?;
             if page.next.as_ref() == Some(&url) {
                 let problem = "its next page is this one".to_owned();
-                return Err(host(MetadataError::Shape { url, problem }));
+                return Err(host(MetadataError::Malformed { url, problem }));
             }
             let listed: Vec<Listed> = page.parse().map_err(host)?;
             (pages, entries, bytes) = (pages + 1, entries + listed.len(), bytes + page.body.len());
@@ -182,7 +182,7 @@ impl Resolver {
                     Some((Some(sha256), size)) => Said { sha256: Some(sha256), size: Some(size) },
                     Some((None, _)) => {
                         let problem = format!("the lfs.oid of {:?} is no SHA-256", listed.path);
-                        return Err(host(MetadataError::Shape { url: page.at, problem }));
+                        return Err(host(MetadataError::Malformed { url: page.at, problem }));
                     }
                     None => Said { sha256: None, size: Some(listed.size) },
                 };

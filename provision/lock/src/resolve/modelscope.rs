@@ -78,12 +78,12 @@ impl Resolver {
         let segments =
             ["api", "v1", "models"].into_iter().chain(file.repo.split('/')).chain(["repo", "files"]);
         let url = api(MODELSCOPE, segments, &[("Revision", revision), ("Recursive", "true")]);
-        let document = self.metadata.ask(&url).await?;
+        let document = self.metadata.json(&url).await?;
         let listing: Listing = document.parse()?;
         let Some(Files { files }) = listing.data else {
             let problem =
-                format!("it lists no files: {:?}", document.words(&listing.message.unwrap_or_default()));
-            return Err(MetadataError::Shape { url: document.at, problem });
+                format!("it lists no files: {:?}", document.redacted(&listing.message.unwrap_or_default()));
+            return Err(MetadataError::Malformed { url: document.at, problem });
         };
         let is_named = |listed: &Listed| crate::source::check_path(&listed.path).is_ok();
         let listing = Rc::new(files.into_iter().filter(is_named).collect::<Vec<_>>());

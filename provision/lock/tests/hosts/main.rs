@@ -152,7 +152,7 @@ fn a_limit_on_the_way_is_waited_out_and_told() {
     block_on(resolver.resolve(&"hf:o/r/vae/a.safetensors".parse().unwrap())).unwrap();
     let waits = world.waits.lock().unwrap();
     assert_eq!(waits.len(), 1);
-    assert!(waits[0].is_asked && waits[0].wait >= Duration::from_secs(1), "{waits:?}");
+    assert!(waits[0].is_requested && waits[0].wait >= Duration::from_secs(1), "{waits:?}");
 }
 
 #[test]

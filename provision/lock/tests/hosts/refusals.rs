@@ -206,7 +206,7 @@ fn githubs_secondary_limit_is_waited_out_whichever_status_it_has() {
         block_on(resolver.resolve(&"github:o/r@v1/x.onnx".parse().unwrap())).unwrap();
         let waits = world.waits.lock().unwrap().clone();
         assert!(
-            waits.len() == 1 && waits[0].is_asked && waits[0].wait >= Duration::from_secs(1),
+            waits.len() == 1 && waits[0].is_requested && waits[0].wait >= Duration::from_secs(1),
             "{waits:?}"
         );
         github.limit(Some(Limit::Secondary { status, seconds: 900 }));

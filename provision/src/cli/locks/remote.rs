@@ -205,7 +205,7 @@ impl Remote {
     }
 
     fn failure(&self, error: &RequestError) -> Failure {
-        if let RequestError::ResponseError { what: ResponseError::Oversized { .. }, .. } = error {
+        if let RequestError::Response { error: ResponseError::Oversized { .. }, .. } = error {
             return LockfileError::of_file(&self.url.to_string(), LockfileErrorKind::TooLarge).into();
         }
         let code = match error {

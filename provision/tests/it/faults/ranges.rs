@@ -308,7 +308,7 @@ fn fault_28_a_body_without_end_is_cut() {
         ranged.fetch_all();
         // Without, the first byte too many ends the source.
         let fault = Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, Fault::Endless { chunked }]);
-        assert_next_source(&fault, &["goes on past the file's length"], 9);
+        assert_next_source(&fault, &["longer than the file's size in the lock"], 9);
     }
 }
 

@@ -143,13 +143,13 @@ fn fault_51_nobody_is_told_where_a_redirect_was_found() {
 
 #[test]
 fn fault_49_a_location_that_is_none_is_refused() {
-    refused(None, "no usable address");
-    refused(Some(""), "no usable address");
+    refused(None, "no usable URL");
+    refused(Some(""), "no usable URL");
     refused(Some("http://user:canary@127.0.0.1/y"), "user name or password");
-    refused(Some("http://a%2Fb/y"), "no usable address");
-    refused(Some("http://127.0.0.1:99999/y"), "no usable address");
+    refused(Some("http://a%2Fb/y"), "no usable URL");
+    refused(Some("http://127.0.0.1:99999/y"), "no usable URL");
     refused(Some("http://127.0.0.1/a b"), "white space");
-    refused(Some("http://127.0.0.1/y\rX-Injected: 1"), "not a usable HTTP answer");
+    refused(Some("http://127.0.0.1/y\rX-Injected: 1"), "the answer is not valid HTTP");
     refused(Some("http://127.0.0.1/\ty"), "white space");
 }
 

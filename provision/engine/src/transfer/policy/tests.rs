@@ -136,10 +136,10 @@ fn fault_26_each_source_gets_its_turn_and_the_failure_names_them_all() {
 
 #[test]
 fn fault_15_the_second_change_of_the_validator_leads_to_one_stream() {
-    let changed = || RequestError::ResponseError {
+    let changed = || RequestError::Response {
         url: "http://h/x".parse().unwrap(),
-        what: ResponseError::Changed,
-        began: provision_http::BodyPrefix::default(),
+        error: ResponseError::Changed,
+        prefix: provision_http::BodyPrefix::default(),
     };
     let mut policy = policy(1, false);
     assert!(matches!(policy.request_failed(changed(), &at(1, 0)), Decision::Then(Step::StartOver { .. })));

@@ -1,13 +1,13 @@
-//! /etc/hosts: `ADDRESS NAME...`, a line each (hosts(5)).
+//! /etc/hosts: lines of `ADDRESS NAME...` (hosts(5)).
 
 use std::net::IpAddr;
 
-/// Its lines.
+/// The lines of the file.
 #[derive(Debug, Default)]
 pub(super) struct Hosts(Vec<(IpAddr, Vec<String>)>);
 
 impl Hosts {
-    /// What cannot be understood is passed over, as glibc does: it is not ours to repair.
+    /// Parses the file. Malformed lines are ignored, as glibc does.
     pub(super) fn parse(text: &str) -> Self {
         let line = |line: &str| {
             let mut words = line.split('#').next()?.split_whitespace();
@@ -17,11 +17,11 @@ impl Hosts {
         Self(text.lines().filter_map(line).collect())
     }
 
-    /// All addresses of a name, in the file's order; none where it is not listed.
+    /// All addresses of a name, in the order of the file; empty if it is not listed.
     pub(super) fn addresses(&self, host: &str) -> Vec<IpAddr> {
         let host = host.trim_end_matches('.');
-        let names_it = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case(host));
-        self.0.iter().filter(|(_, names)| names_it(names)).map(|(address, _)| *address).collect()
+        let has_name = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case(host));
+        self.0.iter().filter(|(_, names)| has_name(names)).map(|(address, _)| *address).collect()
     }
 }
 
@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_aliases_lead_to_all_their_addresses_in_any_case() {
+    fn names_and_aliases_match_all_lines_in_any_case() {
         let hosts = Hosts::parse(
             "# a comment\n\n127.0.0.1\tlocalhost\n::1 localhost ip6-localhost # another\n10.0.0.1 a.example Alias\n\
              not-an-address b.example\nfe80::1%eth0 c.example\n10.0.0.2\n",

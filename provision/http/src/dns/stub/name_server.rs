@@ -1,7 +1,7 @@
-//! One name server: a question over UDP, again over TCP where the answer does not fit (RFC 1035, RFC 7766).
+//! Queries to one name server: over UDP, and over TCP if the answer is truncated (RFC 1035, RFC 7766).
 //!
-//! Each question has a socket, a port and a number of its own, and the kernel lets only the server's datagrams into a
-//! connected socket: an answer from elsewhere has to guess all three.
+//! Each query has its own socket, port and ID, and the kernel gives a connected socket only the server's datagrams. A forged
+//! answer would have to guess all three.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,58 +12,59 @@ use hickory_proto::rr::{Name, RecordType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
-/// What a server, or all of them, had to say about a name.
+/// The answer of one server, or of all, about a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Where it leads: IPv6 first (RFC 6724), never none.
+    /// The name's addresses: IPv6 first (RFC 6724), never empty.
     Addresses(Vec<IpAddr>),
-    /// Nowhere.
+    /// The name does not exist, or has no address.
     Absent,
-    /// Nothing, or that it cannot tell.
-    None,
+    /// No answer, or an error such as SERVFAIL.
+    Failed,
 }
 
-/// Where it is, and how it is asked.
+/// A name server, and the way to query it.
 #[derive(Debug)]
 pub(super) struct NameServer {
     pub(super) address: SocketAddr,
-    /// For an answer, over UDP and TCP each.
+    /// The time limit for an answer, for UDP and TCP each.
     pub(super) timeout: Duration,
-    /// Never over UDP.
+    /// Queries never go over UDP.
     pub(super) tcp_only: bool,
 }
 
 impl NameServer {
-    /// Asks for both kinds of addresses at the same time.
-    pub(super) async fn ask(&self, name: &str) -> Answer {
-        // What DNS cannot express is not in it.
+    /// Queries the IPv6 and IPv4 addresses of a name at the same time.
+    pub(super) async fn query(&self, name: &str) -> Answer {
+        // A name that DNS cannot express does not exist in it.
         let Ok(name) = Name::from_ascii(name) else { return Answer::Absent };
         let (v6, v4) = tokio::join!(
             self.addresses(Query::query(name.clone(), RecordType::AAAA)),
             self.addresses(Query::query(name, RecordType::A)),
         );
-        let denied = [&v6, &v4].iter().all(|addresses| addresses.is_some());
+        let all_answered = [&v6, &v4].iter().all(|addresses| addresses.is_some());
         let addresses: Vec<IpAddr> = [v6, v4].into_iter().flatten().flatten().collect();
-        match (addresses.is_empty(), denied) {
+        match (addresses.is_empty(), all_answered) {
             (false, _) => Answer::Addresses(addresses),
             (true, true) => Answer::Absent,
-            (true, false) => Answer::None,
+            (true, false) => Answer::Failed,
         }
     }
 
-    /// `None` where the server does not answer, or not with yes or no.
+    /// The addresses of one family; `None` if the server does not answer, or with an error.
     async fn addresses(&self, query: Query) -> Option<Vec<IpAddr>> {
-        let mut question = Message::new(number()?, MessageType::Query, OpCode::Query);
+        let mut question = Message::new(random_id()?, MessageType::Query, OpCode::Query);
         question.metadata.recursion_desired = true;
         question.add_query(query);
         let answer = self.exchange(&question).await.ok()?;
         if !matches!(answer.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) {
             return None;
         }
-        // Also those at the end of a chain of aliases, which a server that is asked to recurse sends along.
+        // A recursive server also sends the addresses at the end of a chain of aliases.
         Some(answer.answers.iter().filter_map(|record| record.data.ip_addr()).collect())
     }
 
+    /// Sends a query, and returns its answer.
     async fn exchange(&self, question: &Message) -> io::Result<Message> {
         let packet = question.to_vec().map_err(io::Error::other)?;
         if !self.tcp_only {
@@ -81,11 +82,11 @@ impl NameServer {
         let socket = UdpSocket::bind((any, 0)).await?;
         socket.connect(self.address).await?;
         socket.send(packet).await?;
-        // More than any answer may have without an extension that is not asked for (RFC 1035 section 4.2.1).
+        // Larger than any answer without EDNS, which the query does not offer (RFC 1035 section 4.2.1).
         let mut buffer = [0; 4096];
         loop {
             let length = socket.recv(&mut buffer).await?;
-            // What is no answer to this question may be somebody's guess; the right one may follow.
+            // Other datagrams may be forged; the real answer may follow.
             if let Some(answer) = answer_to(question, &buffer[..length]) {
                 return Ok(answer);
             }
@@ -102,18 +103,19 @@ impl NameServer {
     }
 }
 
-/// From the TLS library, which asks the kernel. hickory's own asks a random number crate that, in a static binary,
-/// finds no `getrandom` to link with, opens /dev/urandom instead, and panics in a root without one.
-fn number() -> Option<u16> {
+/// A random query ID from the TLS library, which asks the kernel. hickory's generator finds no `getrandom` to link with in a
+/// static binary, opens /dev/urandom instead, and panics in a root without it.
+fn random_id() -> Option<u16> {
     let mut bytes = [0; 2];
     rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes).ok()?;
     Some(u16::from_le_bytes(bytes))
 }
 
+/// The message in `packet`, if it answers `question`.
 fn answer_to(question: &Message, packet: &[u8]) -> Option<Message> {
     let answer = Message::from_vec(packet).ok()?;
-    let is_for_it = answer.metadata.message_type == MessageType::Response
+    let is_answer = answer.metadata.message_type == MessageType::Response
         && answer.metadata.id == question.metadata.id
         && answer.queries == question.queries;
-    is_for_it.then_some(answer)
+    is_answer.then_some(answer)
 }

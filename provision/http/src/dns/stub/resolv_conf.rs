@@ -1,31 +1,31 @@
-//! /etc/resolv.conf (resolv.conf(5)), with glibc's limits and defaults.
+//! /etc/resolv.conf (resolv.conf(5)), with the limits and defaults of glibc.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-/// The most name servers that are used (`MAXNS`).
+/// The most name servers that glibc uses (`MAXNS`).
 const MAX_SERVERS: usize = 3;
 
-/// Whom to ask, and for what.
+/// The configuration of the resolver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ResolvConf {
-    /// In the order in which they are asked; never none.
+    /// The name servers in the order in which they are asked; never empty.
     pub(super) servers: Vec<IpAddr>,
-    /// Domains to try a name in.
+    /// The search domains.
     pub(super) search: Vec<String>,
-    /// A name with at least so many dots is tried as it is first.
+    /// A name with at least this many dots is tried as it is before the search domains.
     pub(super) ndots: usize,
-    /// How long a server has for an answer.
+    /// The time limit for a server's answer.
     pub(super) timeout: Duration,
-    /// How often each server is asked.
+    /// The number of queries to each server.
     pub(super) attempts: u32,
-    /// Over TCP from the start (`use-vc`).
+    /// Queries go over TCP only (`use-vc`).
     pub(super) tcp_only: bool,
 }
 
 impl ResolvConf {
-    /// What cannot be understood is passed over, as glibc does. Without a `search` or `domain` line, names are tried
-    /// in the domain of `hostname`.
+    /// Parses the file. Malformed lines are ignored, as glibc does. Without a `search` or `domain` line, the search domain is
+    /// the domain of `hostname`.
     pub(super) fn parse(text: &str, hostname: &str) -> Self {
         let mut conf = Self {
             servers: Vec::new(),
@@ -42,7 +42,7 @@ impl ResolvConf {
                     let address = words.next().and_then(|word| word.parse::<IpAddr>().ok());
                     conf.servers.extend(address);
                 }
-                // The last of these lines counts.
+                // The last `search` or `domain` line counts.
                 Some("search") => conf.search = words.map(str::to_owned).collect(),
                 Some("domain") => conf.search = words.take(1).map(str::to_owned).collect(),
                 Some("options") => words.for_each(|word| conf.option(word)),
@@ -56,6 +56,7 @@ impl ResolvConf {
         conf
     }
 
+    /// Applies one word of an `options` line.
     fn option(&mut self, word: &str) {
         let (name, value) = word.split_once(':').unwrap_or((word, ""));
         match (name, value.parse::<u32>()) {
@@ -67,7 +68,7 @@ impl ResolvConf {
         }
     }
 
-    /// The full names that `host` may stand for, in the order in which to try them.
+    /// The full names that `host` may stand for, in the order in which they are tried.
     pub(super) fn candidates(&self, host: &str) -> Vec<String> {
         if host.ends_with('.') {
             return vec![host.to_owned()];
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_name_server_it_is_the_one_on_this_machine_and_nobody_elses() {
+    fn without_a_name_server_the_local_one_is_asked() {
         for text in [
             "",
             "search a.example\n",
@@ -115,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn options_have_glibcs_defaults_and_limits() {
+    fn options_have_the_defaults_and_limits_of_glibc() {
         let conf = ResolvConf::parse("", "host");
         assert_eq!((conf.ndots, conf.timeout.as_secs(), conf.attempts, conf.tcp_only), (1, 5, 2, false));
         let conf = ResolvConf::parse("options ndots:5 timeout:2 rotate\noptions attempts:3 use-vc\n", "host");
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_tried_in_the_search_domains_before_or_after_itself_by_its_dots() {
+    fn the_number_of_dots_decides_whether_search_domains_come_first() {
         let conf = ResolvConf::parse("domain x.example\nsearch a.example b.example.\n", "host");
         assert_eq!(conf.candidates("models"), ["models.a.example.", "models.b.example.", "models."]);
         assert_eq!(conf.candidates("cdn.c"), ["cdn.c.", "cdn.c.a.example.", "cdn.c.b.example."]);
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_own_domain_is_searched_unless_the_file_says_otherwise() {
+    fn the_domain_of_the_hostname_is_the_default_search_domain() {
         assert_eq!(ResolvConf::parse("", "h.lan.example").search, ["lan.example"]);
         assert_eq!(ResolvConf::parse("", "h").search, [""; 0]);
         assert_eq!(ResolvConf::parse("domain a.example\n", "h.lan.example").search, ["a.example"]);

@@ -1,4 +1,4 @@
-//! Against name servers on loopback that answer as they are told.
+//! The stub resolver against scripted name servers on loopback.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use tokio::net::{TcpListener, UdpSocket as TokioUdpSocket};
 
 use super::*;
 
-/// What a server does.
+/// The behaviour of a server.
 #[derive(Debug, Clone, Copy)]
-enum Says {
-    /// Knows this one name, by this address; denies every other.
+enum Behaviour {
+    /// It has one name with one address, and denies every other.
     Knows(&'static str, &'static str),
-    /// The same, over TCP; over UDP only that it does not fit.
+    /// The same over TCP; over UDP the answer is truncated.
     Truncated(&'static str, &'static str),
-    /// Cannot tell.
+    /// It answers SERVFAIL.
     Fails,
-    /// Nothing.
-    Nothing,
+    /// It does not answer.
+    Silent,
 }
 
-/// A name server, until its runtime ends.
+/// A name server; it stops with its runtime.
 struct Server {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
 }
 
 impl Server {
-    async fn start(says: Says) -> Self {
-        // The same port for both, as a name server has it.
+    async fn start(behaviour: Behaviour) -> Self {
+        // One port for both protocols.
         let (udp, tcp) = loop {
             let udp = TokioUdpSocket::bind("127.0.0.1:0").await.unwrap();
             if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
@@ -47,7 +47,7 @@ impl Server {
             let mut packet = [0; 1500];
             while let Ok((length, from)) = udp.recv_from(&mut packet).await {
                 count.fetch_add(1, Ordering::SeqCst);
-                if let Some(answer) = answer(&packet[..length], says, false) {
+                if let Some(answer) = answer(&packet[..length], behaviour, false) {
                     udp.send_to(&answer, from).await.unwrap();
                 }
             }
@@ -58,7 +58,7 @@ impl Server {
                     while let Ok(length) = stream.read_u16().await {
                         let mut packet = vec![0; length.into()];
                         stream.read_exact(&mut packet).await.unwrap();
-                        if let Some(answer) = answer(&packet, says, true) {
+                        if let Some(answer) = answer(&packet, behaviour, true) {
                             stream.write_u16(answer.len() as u16).await.unwrap();
                             stream.write_all(&answer).await.unwrap();
                         }
@@ -74,15 +74,15 @@ impl Server {
     }
 }
 
-fn answer(packet: &[u8], says: Says, tcp: bool) -> Option<Vec<u8>> {
+fn answer(packet: &[u8], behaviour: Behaviour, tcp: bool) -> Option<Vec<u8>> {
     let request = Message::from_vec(packet).unwrap();
     let query = request.queries[0].clone();
     let mut answer = request.into_response();
-    match says {
-        Says::Nothing => return None,
-        Says::Fails => answer.metadata.response_code = ResponseCode::ServFail,
-        Says::Truncated(..) if !tcp => answer.metadata.truncation = true,
-        Says::Knows(name, address) | Says::Truncated(name, address) => {
+    match behaviour {
+        Behaviour::Silent => return None,
+        Behaviour::Fails => answer.metadata.response_code = ResponseCode::ServFail,
+        Behaviour::Truncated(..) if !tcp => answer.metadata.truncation = true,
+        Behaviour::Knows(name, address) | Behaviour::Truncated(name, address) => {
             let address: IpAddr = address.parse().unwrap();
             let kind = if address.is_ipv4() { RecordType::A } else { RecordType::AAAA };
             if !query.name().to_ascii().eq_ignore_ascii_case(name) {
@@ -95,7 +95,7 @@ fn answer(packet: &[u8], says: Says, tcp: bool) -> Option<Vec<u8>> {
     Some(answer.to_vec().unwrap())
 }
 
-/// Names by these servers, with these lines in resolv.conf and in hosts.
+/// A resolver with these servers and these lines in resolv.conf and hosts.
 fn names(servers: &[&Server], resolv: &str, hosts: &str) -> Names {
     let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
     let resolv = ResolvConf::parse(&format!("{resolv}\noptions timeout:1 attempts:1\n"), "host");
@@ -108,8 +108,8 @@ async fn look_up(names: &Names, host: &str) -> Result<Vec<String>, LookupError> 
 }
 
 #[tokio::test]
-async fn a_server_is_asked_and_believed() {
-    let server = Server::start(Says::Knows("models.example.", "127.0.0.7")).await;
+async fn a_server_answers_with_an_address() {
+    let server = Server::start(Behaviour::Knows("models.example.", "127.0.0.7")).await;
     let names = names(&[&server], "", "");
     assert_eq!(look_up(&names, "models.example").await.unwrap(), ["127.0.0.7"]);
     assert_eq!(look_up(&names, "Models.Example.").await.unwrap(), ["127.0.0.7"]);
@@ -117,16 +117,16 @@ async fn a_server_is_asked_and_believed() {
 }
 
 #[tokio::test]
-async fn a_name_that_exists_without_an_address_is_absent() {
-    let server = Server::start(Says::Knows("models.example.", "::1")).await;
+async fn a_name_with_one_address_family_resolves() {
+    let server = Server::start(Behaviour::Knows("models.example.", "::1")).await;
     let names = names(&[&server], "", "");
-    // IPv6 only: the answer for IPv4 is empty, and that is no failure.
+    // The empty IPv4 answer is not a failure.
     assert_eq!(look_up(&names, "models.example").await.unwrap(), ["::1"]);
 }
 
 #[tokio::test]
-async fn hosts_come_first_and_nobody_is_asked() {
-    let server = Server::start(Says::Knows("models.example.", "127.0.0.7")).await;
+async fn the_hosts_file_comes_first_and_no_server_is_asked() {
+    let server = Server::start(Behaviour::Knows("models.example.", "127.0.0.7")).await;
     let names = names(&[&server], "", "127.0.0.8 models.example\n");
     assert_eq!(look_up(&names, "models.example").await.unwrap(), ["127.0.0.8"]);
     assert_eq!(look_up(&names, "localhost").await.unwrap().last().unwrap(), "127.0.0.1");
@@ -134,50 +134,50 @@ async fn hosts_come_first_and_nobody_is_asked() {
 }
 
 #[tokio::test]
-async fn search_domains_complete_a_name() {
-    let server = Server::start(Says::Knows("models.b.example.", "127.0.0.7")).await;
+async fn a_short_name_is_found_in_a_search_domain() {
+    let server = Server::start(Behaviour::Knows("models.b.example.", "127.0.0.7")).await;
     let names = names(&[&server], "search a.example b.example", "");
     assert_eq!(look_up(&names, "models").await.unwrap(), ["127.0.0.7"]);
     assert_eq!(look_up(&names, "models.").await, Err(LookupError::Absent));
 }
 
 #[tokio::test]
-async fn the_next_server_is_asked_when_one_fails_or_is_silent() {
-    let good = Server::start(Says::Knows("models.example.", "127.0.0.7")).await;
-    for says in [Says::Fails, Says::Nothing] {
-        let bad = Server::start(says).await;
+async fn the_next_server_is_asked_after_a_failed_or_silent_one() {
+    let good = Server::start(Behaviour::Knows("models.example.", "127.0.0.7")).await;
+    for behaviour in [Behaviour::Fails, Behaviour::Silent] {
+        let bad = Server::start(behaviour).await;
         let names = names(&[&bad, &good], "", "");
-        assert_eq!(look_up(&names, "models.example").await.unwrap(), ["127.0.0.7"], "{says:?}");
+        assert_eq!(look_up(&names, "models.example").await.unwrap(), ["127.0.0.7"], "{behaviour:?}");
         assert!(bad.asked() > 0, "servers are asked in their order");
     }
 }
 
 #[tokio::test]
-async fn the_first_answer_counts_also_when_it_is_no() {
-    let first = Server::start(Says::Knows("a.example.", "127.0.0.7")).await;
-    let second = Server::start(Says::Knows("b.example.", "127.0.0.8")).await;
+async fn the_first_answer_counts_even_if_it_is_absent() {
+    let first = Server::start(Behaviour::Knows("a.example.", "127.0.0.7")).await;
+    let second = Server::start(Behaviour::Knows("b.example.", "127.0.0.8")).await;
     let names = names(&[&first, &second], "", "");
     assert_eq!(look_up(&names, "b.example").await, Err(LookupError::Absent));
     assert_eq!(second.asked(), 0);
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_fit_comes_over_tcp() {
-    let server = Server::start(Says::Truncated("models.example.", "127.0.0.7")).await;
+async fn a_truncated_answer_is_fetched_over_tcp() {
+    let server = Server::start(Behaviour::Truncated("models.example.", "127.0.0.7")).await;
     assert_eq!(look_up(&names(&[&server], "", ""), "models.example").await.unwrap(), ["127.0.0.7"]);
 }
 
 #[tokio::test]
-async fn with_use_vc_nothing_goes_over_udp() {
-    let server = Server::start(Says::Knows("models.example.", "127.0.0.7")).await;
+async fn use_vc_sends_nothing_over_udp() {
+    let server = Server::start(Behaviour::Knows("models.example.", "127.0.0.7")).await;
     let names = names(&[&server], "options use-vc", "");
     assert_eq!(look_up(&names, "models.example").await.unwrap(), ["127.0.0.7"]);
     assert_eq!(server.asked(), 0);
 }
 
 #[tokio::test]
-async fn servers_that_say_nothing_are_not_a_name_that_does_not_exist_and_take_bounded_time() {
-    let silent = Server::start(Says::Nothing).await;
+async fn silent_servers_take_bounded_time_and_are_unanswered() {
+    let silent = Server::start(Behaviour::Silent).await;
     let domains = "search a.example b.example c.example d.example e.example f.example";
     let mut names = names(&[&silent, &silent, &silent], domains, "");
     names.limit = Duration::from_secs(2);
@@ -187,14 +187,14 @@ async fn servers_that_say_nothing_are_not_a_name_that_does_not_exist_and_take_bo
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_is_no_answer_at_once() {
+async fn a_server_that_does_not_exist_fails_at_once() {
     let gone = TokioUdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let server = Server { address: gone, asked: Arc::default() };
     assert_eq!(look_up(&names(&[&server], "", ""), "models.example").await, Err(LookupError::Unanswered));
 }
 
 #[tokio::test]
-async fn the_systems_files_can_be_read_whatever_they_say() {
+async fn the_files_of_this_machine_can_be_read() {
     let names = Names::new(Duration::from_secs(1));
     assert!(look_up(&names, "localhost").await.unwrap().contains(&"127.0.0.1".to_owned()));
 }

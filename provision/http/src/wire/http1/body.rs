@@ -1,55 +1,61 @@
-//! A body's bytes out of what frames them (RFC 9112 sections 6 and 7).
+//! Body framing: the bytes of a body, by length, by chunks or to the end of the connection (RFC 9112 sections 6 and 7).
+//!
+//! A body that ends before its framing says is [`TransportError::Broken`], never a shorter body.
 
 use tokio::io::AsyncReadExt as _;
 
-use super::{Ahead, READ_AHEAD, Socket, broken};
-use crate::error::TransportError;
+use super::read_ahead::{READ_AHEAD, ReadAhead, Socket, broken};
+use crate::transport::TransportError;
 
-/// The longest line between chunks, and the longest trailer section, in bytes.
+/// The longest line between chunks, in bytes.
 const MAX_LINE: usize = 4 << 10;
+
+/// The longest trailer section, in bytes.
 const MAX_TRAILERS: usize = 16 << 10;
 
-/// What is left of a body.
+/// The rest of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes.
+    /// This many bytes.
     Length(u64),
-    /// Chunks, each with its length.
+    /// Chunks.
     Chunks(Chunk),
-    /// All until the connection is closed.
+    /// Everything until the connection is closed.
     ToClose,
-    /// Until the connection was closed, which it is.
+    /// Nothing: the connection was closed, which ended the body.
     Closed,
 }
 
-/// Where between its chunks a body is.
+/// The next element of a chunked body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chunk {
-    /// A chunk's length is next.
+    /// The line with a chunk's length.
     Size,
-    /// So many of its bytes are next.
+    /// This many bytes of a chunk.
     Data(u64),
-    /// The end of its line is next.
+    /// The line end after a chunk.
     DataEnd,
-    /// Trailer fields are next, of which so many bytes have been read.
+    /// The trailer section, of which this many bytes have been read.
     Trailers(usize),
-    /// Nothing is.
+    /// Nothing: the body is complete.
     Over,
 }
 
 impl Framing {
+    /// A chunked body from its start.
     pub(super) fn chunked() -> Self {
         Self::Chunks(Chunk::Size)
     }
 
+    /// True if the end of the body has been read.
     pub(super) fn is_over(self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunks(Chunk::Over) | Self::Closed)
     }
 
-    /// The next bytes; 0 at the end.
+    /// Reads the next bytes; 0 at the end.
     pub(super) async fn read(
         &mut self,
-        ahead: &mut Ahead,
+        ahead: &mut ReadAhead,
         io: &mut dyn Socket,
         into: &mut [u8],
     ) -> Result<usize, TransportError> {
@@ -78,15 +84,20 @@ impl Framing {
     }
 }
 
+/// The first `left` bytes of `into`, or all of it.
 fn limited(into: &mut [u8], left: u64) -> &mut [u8] {
     let len = into.len().min(usize::try_from(left).unwrap_or(usize::MAX));
     &mut into[..len]
 }
 
-/// What was read ahead, then what the socket has.
-async fn direct(ahead: &mut Ahead, io: &mut dyn Socket, into: &mut [u8]) -> Result<usize, TransportError> {
+/// Reads from the read-ahead buffer, or straight from the socket if the buffer is empty.
+async fn direct(
+    ahead: &mut ReadAhead,
+    io: &mut dyn Socket,
+    into: &mut [u8],
+) -> Result<usize, TransportError> {
     if !ahead.is_empty() {
-        return Ok(ahead.copy_to(into));
+        return Ok(ahead.move_to(into));
     }
     io.read(into).await.map_err(|error| broken(&error))
 }
@@ -94,7 +105,7 @@ async fn direct(ahead: &mut Ahead, io: &mut dyn Socket, into: &mut [u8]) -> Resu
 impl Chunk {
     async fn read(
         &mut self,
-        ahead: &mut Ahead,
+        ahead: &mut ReadAhead,
         io: &mut dyn Socket,
         into: &mut [u8],
     ) -> Result<usize, TransportError> {
@@ -103,7 +114,7 @@ impl Chunk {
                 Self::Over => return Ok(0),
                 Self::Data(left) => {
                     let into = limited(into, *left);
-                    // Of short chunks, several are read at once.
+                    // One read of the socket fetches several short chunks.
                     if ahead.is_empty() && *left < READ_AHEAD as u64 && ahead.fill(io, READ_AHEAD).await? == 0
                     {
                         return Err(TransportError::Broken);
@@ -120,13 +131,13 @@ impl Chunk {
                 }
                 Self::Size => {
                     let line = line(ahead, io).await?;
-                    let size = parse_size(&ahead.waiting()[..line])?;
+                    let size = parse_size(&ahead.bytes()[..line])?;
                     ahead.take(line);
                     *self = if size == 0 { Self::Trailers(0) } else { Self::Data(size) };
                 }
                 Self::DataEnd => {
                     let line = line(ahead, io).await?;
-                    if !is_blank(&ahead.waiting()[..line]) {
+                    if !is_blank(&ahead.bytes()[..line]) {
                         return Err(TransportError::Broken);
                     }
                     ahead.take(line);
@@ -134,7 +145,7 @@ impl Chunk {
                 }
                 Self::Trailers(before) => {
                     let line = line(ahead, io).await?;
-                    let blank = is_blank(&ahead.waiting()[..line]);
+                    let blank = is_blank(&ahead.bytes()[..line]);
                     ahead.take(line);
                     let so_far = *before + line;
                     if so_far > MAX_TRAILERS {
@@ -147,13 +158,13 @@ impl Chunk {
     }
 }
 
-/// The length of the line that is next, its end included.
-async fn line(ahead: &mut Ahead, io: &mut dyn Socket) -> Result<usize, TransportError> {
+/// The length of the next line, with its end.
+async fn line(ahead: &mut ReadAhead, io: &mut dyn Socket) -> Result<usize, TransportError> {
     loop {
-        if let Some(end) = ahead.waiting().iter().take(MAX_LINE).position(|byte| *byte == b'\n') {
+        if let Some(end) = ahead.bytes().iter().take(MAX_LINE).position(|byte| *byte == b'\n') {
             return Ok(end + 1);
         }
-        if ahead.waiting().len() >= MAX_LINE || ahead.fill(io, READ_AHEAD).await? == 0 {
+        if ahead.bytes().len() >= MAX_LINE || ahead.fill(io, READ_AHEAD).await? == 0 {
             return Err(TransportError::Broken);
         }
     }
@@ -163,11 +174,11 @@ fn is_blank(line: &[u8]) -> bool {
     matches!(line, b"\r\n" | b"\n")
 }
 
-/// `1*HEXDIG [ chunk-ext ] CRLF`.
+/// The length in a chunk's first line: `1*HEXDIG [ chunk-ext ] CRLF`.
 fn parse_size(line: &[u8]) -> Result<u64, TransportError> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    let follows = line[digits..].first();
-    if digits == 0 || digits > 15 || !matches!(follows, Some(b'\r' | b'\n' | b';' | b' ' | b'\t')) {
+    let next = line[digits..].first();
+    if digits == 0 || digits > 15 || !matches!(next, Some(b'\r' | b'\n' | b';' | b' ' | b'\t')) {
         return Err(TransportError::Broken);
     }
     let value = |digit: u8| u64::from((digit as char).to_digit(16).unwrap_or_default());

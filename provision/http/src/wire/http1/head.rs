@@ -1,32 +1,35 @@
-//! The head of an answer, and how its body is framed (RFC 9112 sections 4 and 6.3).
+//! The head of an answer: status, fields, and the framing of the body (RFC 9112 sections 4 and 6.3).
+//!
+//! Two different lengths are an error. A length beside a transfer coding, which response smuggling needs, ends the connection
+//! after this answer (fault 13).
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 
 use super::body::Framing;
-use crate::error::TransportError;
+use crate::transport::TransportError;
 
-/// More fields than this are no answer of a file server (fault 31).
+/// The most fields of a head; file servers send far fewer (fault 31).
 const MAX_FIELDS: usize = 100;
 
-/// Status, fields, and what follows them.
+/// A parsed head.
 #[derive(Debug)]
 pub(crate) struct Head {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(super) framing: Framing,
-    /// The connection stays open after the body.
+    /// The peer keeps the connection open after the body.
     pub(super) persistent: bool,
 }
 
 impl Head {
-    /// 100 to 199: another answer follows.
+    /// True for 100 to 199: another answer follows.
     pub(super) fn is_informational(&self) -> bool {
         self.status.is_informational()
     }
 }
 
-/// Reads a head from the start of `bytes`: it and its length, or `None` where its end is not there yet.
+/// Parses the head at the start of `bytes`. Returns it with its length, or `None` if it is incomplete.
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, TransportError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut answer = httparse::Response::new(&mut fields);
@@ -51,13 +54,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, TransportErro
     Ok(Some((Head { status, headers, framing, persistent }, len)))
 }
 
-/// How long the body is: RFC 9112 section 6.3, in its order.
+/// The framing of the body, by the rules of RFC 9112 section 6.3 in their order.
 fn framing(status: StatusCode, version: Version, headers: &HeaderMap) -> Result<Framing, TransportError> {
     if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok(Framing::Length(0));
     }
     if headers.contains_key(header::TRANSFER_ENCODING) {
-        // HTTP/1.0 has no transfer codings: whoever sends one is not to be believed about its end.
+        // HTTP/1.0 has no transfer codings, so the end of such a body is the end of the connection.
         let chunked =
             tokens(headers, &header::TRANSFER_ENCODING).last().is_some_and(|last| last == "chunked");
         return Ok(if chunked && version == Version::HTTP_11 {
@@ -77,20 +80,21 @@ fn framing(status: StatusCode, version: Version, headers: &HeaderMap) -> Result<
     Ok(length.map_or(Framing::ToClose, Framing::Length))
 }
 
-/// Both lengths at once is how answers are smuggled past somebody (RFC 9112 section 6.3, fault 13).
+/// True for a head with both framings, the mark of response smuggling (RFC 9112 section 6.3, fault 13).
 fn is_ambiguous(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH)
 }
 
+/// True if the peer keeps the connection open, by its `Connection` field and version.
 fn persists(version: Version, headers: &HeaderMap) -> bool {
-    let says = |word: &str| tokens(headers, &header::CONNECTION).any(|token| token == word);
-    if version == Version::HTTP_10 { says("keep-alive") && !says("close") } else { !says("close") }
+    let has = |word: &str| tokens(headers, &header::CONNECTION).any(|token| token == word);
+    if version == Version::HTTP_10 { has("keep-alive") && !has("close") } else { !has("close") }
 }
 
-/// The comma-separated words of a field, over all its lines, in small letters.
+/// The comma-separated words of a field, over all its lines, in lower case.
 fn tokens<'a>(headers: &'a HeaderMap, name: &'a HeaderName) -> impl Iterator<Item = String> + 'a {
     headers.get_all(name).iter().flat_map(|value| {
-        // A value that is no text is no word that anything is compared with.
+        // A value that is not text matches no word.
         let text = value.to_str().unwrap_or("?");
         text.split(',').map(|token| token.trim().to_ascii_lowercase()).collect::<Vec<_>>()
     })
@@ -111,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_not_read_before_its_end_is_there() {
+    fn an_incomplete_head_is_not_parsed() {
         let text = "HTTP/1.1 206 Partial Content\r\nContent-Length: 5\r\n\r\n";
         for end in 0..text.len() {
             assert!(parse(&text.as_bytes()[..end]).unwrap().is_none(), "{end}");
@@ -122,17 +126,22 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_one_number_however_often_it_is_said() {
+    fn content_length_is_one_number_even_if_repeated() {
         assert_eq!(framed("Content-Length: 5\r\n"), Ok((Framing::Length(5), true)));
         assert_eq!(framed("Content-Length: 5\r\nContent-Length: 5\r\n"), Ok((Framing::Length(5), true)));
         assert_eq!(framed("Content-Length: 5, 5\r\n"), Ok((Framing::Length(5), true)));
-        for lie in ["5\r\nContent-Length: 6", "5, 6", "+5", "-5", "5 5", "", "0x5", "99999999999999999999"] {
-            assert_eq!(framed(&format!("Content-Length: {lie}\r\n")), Err(TransportError::NotHttp), "{lie}");
+        for value in ["5\r\nContent-Length: 6", "5, 6", "+5", "-5", "5 5", "", "0x5", "99999999999999999999"]
+        {
+            assert_eq!(
+                framed(&format!("Content-Length: {value}\r\n")),
+                Err(TransportError::NotHttp),
+                "{value}"
+            );
         }
     }
 
     #[test]
-    fn fault_13_chunks_win_over_a_length_and_end_the_connection() {
+    fn fault_13_chunks_override_a_length_and_end_the_connection() {
         assert_eq!(framed("Transfer-Encoding: chunked\r\n"), Ok((Framing::chunked(), true)));
         let both = "Content-Length: 5\r\nTransfer-Encoding: Chunked\r\n";
         assert_eq!(framed(both), Ok((Framing::chunked(), false)));
@@ -142,14 +151,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_without_a_length_ends_with_its_connection() {
+    fn a_body_without_a_length_ends_with_the_connection() {
         assert_eq!(framed(""), Ok((Framing::ToClose, false)));
         let empty = head("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n").unwrap();
         assert_eq!((empty.framing, empty.persistent), (Framing::Length(0), true));
     }
 
     #[test]
-    fn who_keeps_a_connection() {
+    fn connection_field_and_version_decide_persistence() {
         assert_eq!(framed("Content-Length: 5\r\nConnection: Close\r\n"), Ok((Framing::Length(5), false)));
         assert_eq!(framed("Content-Length: 5\r\nConnection: x, close\r\n"), Ok((Framing::Length(5), false)));
         let old = |fields: &str| {
@@ -160,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_31_what_is_no_head_is_refused() {
+    fn fault_31_malformed_heads_are_refused() {
         for text in ["220 ready\r\n\r\n", "HTTP/2 200\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "<html>\r\n\r\n"] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }

@@ -1,35 +1,38 @@
-//! A request's head.
+//! Requests: the bytes of a GET.
+//!
+//! A request has no `Referer` and no cookie, and accepts `identity` only: for any other encoding CDNs have compressed the body
+//! and dropped the range.
 
 use http::header::HeaderValue;
 use url::{Position, Url};
 
-/// Who is asked, and how the address is written for it (RFC 9112 section 3.2). Not to be shown: it may hold a login.
+/// The form of the request target (RFC 9112 section 3.2). It may hold a login, so it has no `Debug`.
 #[derive(Clone)]
-pub(crate) enum Form {
-    /// The host itself: path and query.
+pub(crate) enum RequestTarget {
+    /// Path and query, for the host itself.
     Origin,
-    /// A proxy: the whole address, and the login that the proxy wants.
+    /// The whole URL, for a proxy, and the `Proxy-Authorization` value.
     Absolute(Option<HeaderValue>),
 }
 
 /// A GET.
 pub(crate) struct Request<'a> {
     pub(crate) url: &'a Url,
-    pub(crate) form: &'a Form,
+    pub(crate) target: &'a RequestTarget,
     /// `Accept`.
     pub(crate) accept: &'a str,
     /// `Range`.
     pub(crate) range: Option<String>,
+    /// `Authorization`.
     pub(crate) authorization: Option<&'a HeaderValue>,
 }
 
 impl Request<'_> {
-    /// As it is sent. No `Referer`, no cookie, and nothing but `identity` is accepted: with anything else, CDNs have
-    /// compressed and dropped the range.
+    /// The bytes to send.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let target = match self.form {
-            Form::Origin => &self.url[Position::BeforePath..Position::AfterQuery],
-            Form::Absolute(_) => &self.url[..Position::AfterQuery],
+        let target = match self.target {
+            RequestTarget::Origin => &self.url[Position::BeforePath..Position::AfterQuery],
+            RequestTarget::Absolute(_) => &self.url[..Position::AfterQuery],
         };
         let mut bytes = Vec::with_capacity(512);
         let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| bytes.extend_from_slice(part));
@@ -43,7 +46,7 @@ impl Request<'_> {
         if let Some(value) = self.authorization {
             put(&[b"\r\nAuthorization: ", value.as_bytes()]);
         }
-        if let Form::Absolute(Some(value)) = self.form {
+        if let RequestTarget::Absolute(Some(value)) = self.target {
             put(&[b"\r\nProxy-Authorization: ", value.as_bytes()]);
         }
         put(&[b"\r\n\r\n"]);
@@ -55,10 +58,10 @@ impl Request<'_> {
 mod tests {
     use super::*;
 
-    fn sent(url: &str, form: &Form) -> String {
+    fn sent(url: &str, target: &RequestTarget) -> String {
         let request = Request {
             url: &Url::parse(url).unwrap(),
-            form,
+            target,
             accept: "*/*",
             range: Some("bytes=0-9".to_owned()),
             authorization: Some(&HeaderValue::from_static("Bearer x")),
@@ -67,25 +70,25 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_sent_the_path_and_a_proxy_the_whole_address() {
+    fn a_host_gets_the_path_and_a_proxy_the_whole_url() {
         let url = "http://h.example:8080/a%20b?c=d#e";
-        let direct = sent(url, &Form::Origin);
+        let direct = sent(url, &RequestTarget::Origin);
         assert!(direct.starts_with("GET /a%20b?c=d HTTP/1.1\r\nHost: h.example:8080\r\n"), "{direct}");
         assert!(direct.contains("\r\nRange: bytes=0-9\r\nAuthorization: Bearer x\r\n"), "{direct}");
         assert!(direct.ends_with("\r\n\r\n") && !direct.contains("Proxy-"), "{direct}");
-        let proxied = sent(url, &Form::Absolute(Some(HeaderValue::from_static("Basic y"))));
+        let proxied = sent(url, &RequestTarget::Absolute(Some(HeaderValue::from_static("Basic y"))));
         assert!(proxied.starts_with("GET http://h.example:8080/a%20b?c=d HTTP/1.1\r\nHost: h.example"));
         assert!(proxied.contains("\r\nProxy-Authorization: Basic y\r\n"), "{proxied}");
     }
 
     #[test]
-    fn a_standard_port_is_left_out_and_ipv6_keeps_its_brackets() {
-        assert!(sent("https://h.example:443/", &Form::Origin).contains("\r\nHost: h.example\r\n"));
-        assert!(sent("http://[::1]:81/", &Form::Origin).contains("\r\nHost: [::1]:81\r\n"));
+    fn default_ports_are_omitted_and_ipv6_keeps_brackets() {
+        assert!(sent("https://h.example:443/", &RequestTarget::Origin).contains("\r\nHost: h.example\r\n"));
+        assert!(sent("http://[::1]:81/", &RequestTarget::Origin).contains("\r\nHost: [::1]:81\r\n"));
     }
 
     #[test]
     fn fault_51_no_referer_is_sent() {
-        assert!(!sent("http://h.example/", &Form::Origin).to_ascii_lowercase().contains("referer"));
+        assert!(!sent("http://h.example/", &RequestTarget::Origin).to_ascii_lowercase().contains("referer"));
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use provision_core::backoff::RetryPolicy;
-use provision_http::metadata::{Metadata, MetadataError};
+use provision_http::metadata::{MetadataClient, MetadataError};
 use provision_http::{Credential, HttpClient};
 use provision_testbed::{Content, Fault};
 
@@ -133,7 +133,7 @@ fn fault_53_a_host_s_name_with_a_token_in_it_is_not_looked_up() {
     let world = world(&secret);
     world.origin.inject("/x", Fault::redirect(format!("http://{MARK}Letters.invalid/x")));
     let error = refused(&world, MARK);
-    assert!(error.contains("the host's name has a secret in it"), "{error}");
+    assert!(error.contains("the host name contains a secret of this request"), "{error}");
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn fault_53_a_token_that_looks_like_a_scheme_or_a_commit_is_not_shown() {
     ]);
     for (fault, words) in [
         (Fault::redirect(format!("{token}:x")), "its scheme is"),
-        (replaced, "the file at this address is another"),
+        (replaced, "the file at this URL has changed"),
     ] {
         world.origin.clear_faults("/x");
         world.origin.inject("/x", fault);
@@ -168,17 +168,17 @@ fn fault_53_a_listing_that_repeats_a_token_is_not_read() {
     let world = world(&secret);
     world.origin.put("/api", Content::bytes(format!("[{{\"path\": \"{MARK}Letters\"}}]")));
     let origin = HttpClient::new(world.http.clone()).unwrap();
-    let mut metadata = Metadata::new(&origin, RetryPolicy::default(), Arc::new(|_| {}));
+    let mut metadata = MetadataClient::new(&origin, RetryPolicy::default(), Arc::new(|_| {}));
     let url = world.origin.url("/api").parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let error = runtime.block_on(metadata.ask(&url)).unwrap_err();
-    assert!(matches!(error, MetadataError::Shape { .. }), "{error}");
+    let error = runtime.block_on(metadata.json(&url)).unwrap_err();
+    assert!(matches!(error, MetadataError::Malformed { .. }), "{error}");
     secrets::assert_none("an error about a listing", &secrets::said(&error));
 
     // Of what is read, words are quoted without what the address had.
     secrets::belongs_to(&world.origin, &format!("{MARK}Query"));
     world.origin.put("/api", Content::bytes("{}"));
     let url = format!("{url}?token={MARK}Query", url = world.origin.url("/api")).parse().unwrap();
-    let document = runtime.block_on(metadata.ask(&url)).unwrap();
-    assert_eq!(document.words(&format!("no\n{MARK}Query here")), "no… here");
+    let document = runtime.block_on(metadata.json(&url)).unwrap();
+    assert_eq!(document.redacted(&format!("no\n{MARK}Query here")), "no… here");
 }
