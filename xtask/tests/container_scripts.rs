@@ -50,7 +50,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn pre_start_calls_ensure_with_the_images_places_or_the_users() {
+fn pre_start_calls_ensure_with_default_or_given_directories() {
     let programs = provision(ECHO);
     for shell in shells() {
         let path = script("pre_start.sh");
@@ -64,7 +64,7 @@ fn pre_start_calls_ensure_with_the_images_places_or_the_users() {
 }
 
 #[test]
-fn sourced_it_lets_a_strict_script_go_on_and_leaves_nothing_behind() {
+fn sourcing_it_keeps_a_strict_script_running_and_unchanged() {
     let programs = provision(ECHO);
     let path = script("pre_start.sh");
     let start = format!("set -eu; . {}; echo \"started ${{PROVISION_DEST-}}\"; trap", path.display());
@@ -103,7 +103,7 @@ fn a_failure_stops_the_start_with_its_code_or_is_a_warning() {
 }
 
 #[test]
-fn a_terminated_start_terminates_provision_and_has_its_code() {
+fn a_terminated_start_ends_provision_and_keeps_its_exit_code() {
     // It tells the script's process to end, as the engine would, and waits for the signal to come back, but not for
     // ever. The signal may come before the script knows its child.
     let programs = provision(
@@ -122,7 +122,7 @@ fn a_terminated_start_terminates_provision_and_has_its_code() {
 }
 
 #[test]
-fn who_is_told_to_stop_does_not_go_on_without_models_nor_when_all_is_done() {
+fn a_start_told_to_stop_never_goes_on() {
     let path = script("pre_start.sh");
     let start = format!(". {}; echo started", path.display());
     // The second is done when the signal comes, and ends well.
@@ -144,7 +144,7 @@ fn who_is_told_to_stop_does_not_go_on_without_models_nor_when_all_is_done() {
 }
 
 #[test]
-fn the_manual_trigger_passes_models_and_force_on_and_nothing_else() {
+fn the_manual_trigger_passes_only_models_and_force() {
     let programs = provision(ECHO);
     let path = script("download_qwen_models.sh");
     let path = path.to_str().unwrap();

@@ -102,7 +102,7 @@ fn from_a_workflow_to_a_verified_folder_in_two_commands() {
 }
 
 #[test]
-fn a_workflow_with_a_file_without_an_address_is_imported_and_the_file_is_named() {
+fn a_workflow_import_names_files_without_a_url() {
     let world = World::new();
     world.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 300_000))]);
     let with_address = serde_json::json!({"id": 1, "type": "VAELoader", "widgets_values": ["x.safetensors"],
@@ -143,7 +143,7 @@ fn a_workflow_with_a_file_without_an_address_is_imported_and_the_file_is_named()
 }
 
 #[test]
-fn a_line_that_is_not_understood_keeps_no_other_out() {
+fn an_invalid_line_does_not_keep_others_out() {
     let world = World::new();
     let content = Content::generated(1, 300_000);
     world.hub.commit(
@@ -163,7 +163,7 @@ fn a_line_that_is_not_understood_keeps_no_other_out() {
 }
 
 #[test]
-fn mirrors_go_with_the_bytes_that_they_have() {
+fn mirrors_are_added_only_for_equal_bytes() {
     let world = World::new();
     let (old, new) = (Content::generated(1, 300_000), Content::generated(2, 400_000));
     let (source, path) = ("hf:o/r/vae/x.safetensors", "vae/x.safetensors");
@@ -198,7 +198,7 @@ fn mirrors_go_with_the_bytes_that_they_have() {
 }
 
 #[test]
-fn writers_that_wait_for_one_another_say_so_and_lose_no_entry() {
+fn concurrent_writers_report_their_wait_and_lose_no_entry() {
     const WRITERS: usize = 5;
     let world = World::new();
     let path = |writer: usize, n: usize| format!("vae/w{writer}-{n}");
@@ -237,7 +237,7 @@ fn writers_that_wait_for_one_another_say_so_and_lose_no_entry() {
 
 /// Root may open a draft of any mode; people may not.
 #[test]
-fn a_read_only_lock_is_changed_by_somebody_without_rights_and_stays_read_only() {
+fn a_read_only_lock_is_edited_and_stays_read_only() {
     if !needs_root_and_setpriv() {
         return;
     }
@@ -325,7 +325,7 @@ fn a_model_is_added_updated_and_checked() {
 }
 
 #[test]
-fn what_cannot_be_added_is_said_with_its_code_and_the_lock_stays() {
+fn a_failed_add_has_its_exit_code_and_keeps_the_lock() {
     let world = World::new();
     let signed = world.site.url("/vae/x.bin") + "?X-Amz-Expires=3600&X-Amz-Signature=canary-signature";
     for (code, args, parts) in [
@@ -345,7 +345,7 @@ fn what_cannot_be_added_is_said_with_its_code_and_the_lock_stays() {
 }
 
 #[test]
-fn what_a_list_names_is_written_as_far_as_it_resolves_and_the_rest_is_listed() {
+fn a_list_is_imported_as_far_as_it_resolves() {
     let world = World::new();
     let content = Content::generated(1, 300_000);
     world.hub.commit("o/r", "main", &[("vae/x.safetensors", content.clone())]);
@@ -372,7 +372,7 @@ fn what_a_list_names_is_written_as_far_as_it_resolves_and_the_rest_is_listed() {
 }
 
 #[test]
-fn a_check_tells_who_did_not_answer_from_who_lost_a_file() {
+fn a_check_tells_an_unreachable_host_from_a_missing_file() {
     let world = World::new();
     world.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
     world.run(0, &["lock", "add", "hf:o/r@main/vae/x.safetensors"]);
@@ -396,7 +396,7 @@ fn a_check_tells_who_did_not_answer_from_who_lost_a_file() {
 }
 
 #[test]
-fn what_was_read_is_in_the_lock_before_the_next_is_asked_for() {
+fn each_resolved_entry_is_written_before_the_next_request() {
     let world = World::new();
     let content = Content::generated(1, 300_000);
     world.site.put("/vae/a.bin", content.clone());
@@ -419,7 +419,7 @@ fn what_was_read_is_in_the_lock_before_the_next_is_asked_for() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_written_hides_no_other_failure() {
+fn an_unwritable_lock_hides_no_other_failure() {
     let world = World::new();
     world.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
     world.site.put("/vae/a.bin", Content::generated(2, 1000));
@@ -437,7 +437,7 @@ fn a_lock_that_cannot_be_written_hides_no_other_failure() {
 }
 
 #[test]
-fn a_lock_at_an_address_is_listed_and_checked_by_its_digest_and_not_written() {
+fn a_remote_lock_is_listed_and_checked_but_never_written() {
     let world = World::new();
     world.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
     world.run(0, &["lock", "add", "hf:o/r/vae/x.safetensors"]);

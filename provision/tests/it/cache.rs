@@ -56,7 +56,7 @@ fn start_over(world: &World) {
 }
 
 #[test]
-fn what_was_fetched_once_is_not_fetched_again() {
+fn a_cached_file_is_not_fetched_again() {
     let world = world();
     assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
     let requests = world.origin.counters().requests;
@@ -71,7 +71,7 @@ fn what_was_fetched_once_is_not_fetched_again() {
 }
 
 #[test]
-fn on_another_file_system_the_bytes_are_copied_and_proven() {
+fn on_another_file_system_the_bytes_are_copied_and_verified() {
     let (world, _memory) = far_world();
     assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
     start_over(&world);
@@ -80,7 +80,7 @@ fn on_another_file_system_the_bytes_are_copied_and_proven() {
 }
 
 #[test]
-fn an_object_with_wrong_bytes_is_reported_removed_and_fetched_again() {
+fn a_cache_object_with_wrong_bytes_is_removed_and_refetched() {
     for (world, _memory) in [(world(), None), {
         let (world, memory) = far_world();
         (world, Some(memory))
@@ -109,7 +109,7 @@ fn an_object_of_another_length_is_no_candidate() {
 }
 
 #[test]
-fn an_interrupted_fetch_leaves_its_part_in_the_cache_and_goes_on_from_there() {
+fn an_interrupted_fetch_resumes_from_its_part_in_the_cache() {
     for (world, _memory) in [(world(), None), {
         let (world, memory) = far_world();
         (world, Some(memory))
@@ -129,7 +129,7 @@ fn an_interrupted_fetch_leaves_its_part_in_the_cache_and_goes_on_from_there() {
 }
 
 #[test]
-fn a_part_beside_its_target_is_finished_there_and_fills_the_cache() {
+fn a_part_beside_its_target_is_completed_and_fills_the_cache() {
     let mut world = world();
     let path = world.local.cache.take();
     world.origin.shape(provision_testbed::Shape::rate(4 << 20));
@@ -143,7 +143,7 @@ fn a_part_beside_its_target_is_finished_there_and_fills_the_cache() {
 }
 
 #[test]
-fn a_run_that_waited_for_the_cache_takes_what_the_other_fetched() {
+fn a_run_that_waited_for_the_cache_uses_the_fetched_objects() {
     let (first, mut second) = (world(), World::new());
     second.model("other/name", &content(2), &[second.origin.url("/nowhere")]);
     second.local = first.local.clone();
@@ -186,7 +186,7 @@ fn force_fetches_although_it_is_cached() {
 }
 
 #[test]
-fn pruning_removes_what_was_used_longest_ago_and_what_is_partial_by_its_age() {
+fn pruning_removes_the_least_recently_used_and_old_parts() {
     let world = world();
     world.fetch_all();
     let cache = cache(&world);
@@ -230,7 +230,7 @@ fn a_cache_that_is_the_destination_is_refused() {
 }
 
 #[test]
-fn what_another_user_owns_is_copied_and_not_linked() {
+fn an_object_of_another_user_is_copied_and_not_linked() {
     let world = world();
     world.fetch_all();
     start_over(&world);
@@ -245,7 +245,7 @@ fn what_another_user_owns_is_copied_and_not_linked() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_used_costs_nothing_but_time() {
+fn an_unusable_cache_is_a_warning_and_the_fetch_succeeds() {
     let mut world = world();
     let refused =
         |event: &Event| matches!(event, Event::Warning { message } if message.contains("is not used"));

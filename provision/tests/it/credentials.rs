@@ -34,7 +34,7 @@ fn assert_no_secret(text: &str) {
 }
 
 #[test]
-fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes() {
+fn fault_53_no_token_or_signature_is_printed_or_written() {
     let cdn = start_origin("127.0.0.2");
     let mut world = World::new();
     world.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
@@ -108,7 +108,7 @@ fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes()
 }
 
 #[test]
-fn a_token_that_is_missing_or_refused_is_said_so_and_is_no_loop() {
+fn a_missing_or_refused_token_is_reported_without_a_loop() {
     let mut world = World::new();
     world.has_token = false;
     let content = Content::generated(1, 100_000);
@@ -136,7 +136,7 @@ fn through_proxy(password: &str) -> (World, provision_testbed::BlockingOrigin) {
 }
 
 #[test]
-fn fault_54_a_proxy_is_used_with_its_password_which_is_never_shown() {
+fn fault_54_the_proxy_password_is_used_and_never_shown() {
     let (world, proxy) = through_proxy(CANARY);
     let report = world.fetch_all();
     let requests = proxy.requests();
@@ -152,7 +152,7 @@ fn fault_54_a_proxy_is_used_with_its_password_which_is_never_shown() {
 }
 
 #[test]
-fn fault_54_no_proxy_goes_around_it() {
+fn fault_54_no_proxy_bypasses_the_proxy() {
     let (mut world, proxy) = through_proxy(CANARY);
     world.file("x", &Content::generated(1, 3_000_000));
     world.http.proxies.except = Some("localhost,127.0.0.1".to_owned());
@@ -161,7 +161,7 @@ fn fault_54_no_proxy_goes_around_it() {
 }
 
 #[test]
-fn fault_54_a_refusal_by_the_proxy_stops_the_file_and_names_the_proxy() {
+fn fault_54_a_proxy_refusal_stops_the_file_and_names_the_proxy() {
     let (mut world, proxy) = through_proxy(CANARY);
     let content = Content::generated(1, 3_000_000);
     let sources = ["http://models.example/x", "http://mirror.example/x"].map(str::to_owned);
@@ -174,7 +174,7 @@ fn fault_54_a_refusal_by_the_proxy_stops_the_file_and_names_the_proxy() {
 }
 
 #[test]
-fn fault_54_a_proxy_that_is_not_there_is_said_so() {
+fn fault_54_an_unreachable_proxy_is_reported() {
     let (mut world, proxy) = through_proxy(CANARY);
     world.config.transfer.retry.retries = 2;
     proxy.stop();
@@ -206,7 +206,7 @@ fn at_home(world: &World) -> std::process::Command {
 }
 
 #[test]
-fn a_netrc_file_that_cannot_be_used_is_a_warning_until_a_host_wants_a_login() {
+fn an_unusable_netrc_is_a_warning_until_a_login_is_needed() {
     for garbage in [true, false] {
         let mut world = with_bad_netrc(garbage);
         world.file("x", &Content::generated(1, 1000));

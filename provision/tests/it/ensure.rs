@@ -53,7 +53,7 @@ fn warnings(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn what_is_baked_is_copied_and_nothing_is_asked() {
+fn baked_files_are_copied_without_a_request() {
     let world = world(BakedMode::Copy);
     bake_all(&world);
     let report = world.fetch_all();
@@ -72,7 +72,7 @@ fn metadata(path: &Path) -> std::fs::Metadata {
 }
 
 #[test]
-fn what_is_not_baked_is_fetched_and_what_is_there_is_kept() {
+fn files_that_are_not_baked_are_fetched_and_others_kept() {
     let world = world(BakedMode::Copy);
     bake(&world, "vae/b", &content(1).to_vec());
     std::fs::create_dir_all(world.path("vae")).unwrap();
@@ -128,7 +128,7 @@ fn symlinks_lead_to_the_baked_files_and_the_marker_knows_them() {
 }
 
 #[test]
-fn without_its_marker_a_symlink_to_the_baked_file_is_proven_again() {
+fn without_a_marker_a_symlink_to_a_baked_file_is_hashed_again() {
     let world = world(BakedMode::Symlink);
     bake_all(&world);
     world.fetch().unwrap();
@@ -149,7 +149,7 @@ fn a_symlink_whose_layer_has_gone_is_replaced() {
 }
 
 #[test]
-fn a_symlink_of_somebody_else_is_left_alone() {
+fn a_foreign_symlink_is_left_alone() {
     let world = world(BakedMode::Symlink);
     bake_all(&world);
     std::fs::create_dir_all(world.path("vae")).unwrap();
@@ -163,7 +163,7 @@ fn a_symlink_of_somebody_else_is_left_alone() {
 }
 
 #[test]
-fn offline_takes_what_is_baked_and_then_says_what_is_missing() {
+fn offline_copies_baked_files_and_lists_the_missing_ones() {
     let mut world = world(BakedMode::Copy);
     bake(&world, "vae/b", &content(1).to_vec());
     world.config.offline = true;
@@ -192,7 +192,7 @@ fn an_interrupted_copy_is_resumed() {
 }
 
 #[test]
-fn a_part_of_an_earlier_download_is_completed_from_the_baked_file() {
+fn a_part_of_an_earlier_download_is_filled_from_baked_bytes() {
     let world = world(BakedMode::Copy);
     bake_all(&world);
     let baked = world.beside("baked");
@@ -213,7 +213,7 @@ fn force_fetches_although_it_is_baked() {
 }
 
 #[test]
-fn a_plan_that_is_shown_counts_what_is_baked_and_copies_nothing() {
+fn a_dry_run_counts_baked_files_and_copies_nothing() {
     let mut world = world(BakedMode::Copy);
     bake(&world, "vae/b", &content(1).to_vec());
     world.config.dry_run = true;
@@ -235,7 +235,7 @@ fn checked(world: &World) -> usize {
 }
 
 #[test]
-fn what_an_interrupted_copy_has_takes_no_room_a_second_time() {
+fn bytes_of_an_interrupted_copy_are_not_counted_twice() {
     let mut world = World::new();
     let content = Content::generated(9, 40_000_000);
     world.file("vae/big", &content);
@@ -249,7 +249,7 @@ fn what_an_interrupted_copy_has_takes_no_room_a_second_time() {
 }
 
 #[test]
-fn a_symlink_is_not_vouched_for_when_its_end_was_replaced_by_a_look_alike() {
+fn a_symlink_whose_target_was_replaced_is_not_trusted() {
     let world = world(BakedMode::Symlink);
     bake_all(&world);
     world.fetch().unwrap();
@@ -268,7 +268,7 @@ fn a_symlink_is_not_vouched_for_when_its_end_was_replaced_by_a_look_alike() {
 }
 
 #[test]
-fn a_marker_that_lists_nothing_of_what_is_missing_stays() {
+fn a_marker_that_lists_no_missing_file_stays() {
     let mut world = world(BakedMode::Copy);
     world.fetch_all();
     world.file("vae/new", &content(5));
@@ -282,7 +282,7 @@ fn a_marker_that_lists_nothing_of_what_is_missing_stays() {
 }
 
 #[test]
-fn what_an_incomplete_run_has_proven_is_not_read_again() {
+fn files_verified_by_an_incomplete_run_are_not_hashed_again() {
     let mut world = world(BakedMode::Copy);
     bake_all(&world);
     std::fs::remove_file(world.beside("baked/vae/b")).unwrap();
@@ -300,7 +300,7 @@ fn what_an_incomplete_run_has_proven_is_not_read_again() {
 }
 
 #[test]
-fn force_takes_a_working_symlink_away_only_for_a_file() {
+fn force_replaces_a_working_symlink_only_by_a_file() {
     let mut world = world(BakedMode::Symlink);
     bake_all(&world);
     world.fetch().unwrap();

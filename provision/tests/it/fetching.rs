@@ -7,7 +7,7 @@ use provision_testbed::{Content, Shape};
 use crate::world::World;
 
 #[test]
-fn files_of_every_size_arrive_whole_and_a_second_run_stops_at_the_marker() {
+fn files_of_every_size_arrive_and_a_second_run_does_nothing() {
     let mut world = World::new();
     for (n, size) in [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 20_000_003].into_iter().enumerate() {
         world.file(&format!("d{}/file{n}.bin", n % 3), &Content::generated(n as u64, size));
@@ -21,7 +21,7 @@ fn files_of_every_size_arrive_whole_and_a_second_run_stops_at_the_marker() {
 }
 
 #[test]
-fn many_connections_share_one_large_file_and_every_byte_is_sent_about_once() {
+fn many_connections_share_a_large_file_without_sending_twice() {
     let mut world = World::new();
     let content = Content::generated(1, 48 << 20);
     world.file("large.bin", &content);
@@ -45,7 +45,7 @@ fn five_hundred_small_files() {
 }
 
 #[test]
-fn fault_59_one_digest_under_two_paths_is_fetched_once_and_installed_twice() {
+fn fault_59_one_digest_under_two_paths_is_fetched_once() {
     let mut world = World::new();
     let content = Content::generated(5, 3_000_000);
     world.file("a/x", &content).file("b/y", &content);
@@ -56,7 +56,7 @@ fn fault_59_one_digest_under_two_paths_is_fetched_once_and_installed_twice() {
 }
 
 #[test]
-fn a_right_file_without_a_marker_is_kept_and_a_wrong_one_replaced() {
+fn without_a_marker_a_valid_file_is_kept_and_others_replaced() {
     let mut world = World::new();
     let (right, wrong) = (Content::generated(1, 100_000), Content::generated(2, 100_000));
     world.file("right", &right).file("wrong", &wrong);
@@ -69,7 +69,7 @@ fn a_right_file_without_a_marker_is_kept_and_a_wrong_one_replaced() {
 }
 
 #[test]
-fn fault_79_the_same_size_and_mtime_with_other_bytes_is_caught_by_full() {
+fn fault_79_other_bytes_with_equal_size_and_mtime_fail_full() {
     let mut world = World::new();
     let content = Content::generated(1, 100_000);
     world.file("x", &content);
@@ -83,7 +83,7 @@ fn fault_79_the_same_size_and_mtime_with_other_bytes_is_caught_by_full() {
 }
 
 #[test]
-fn quick_believes_a_size_but_no_marker_vouches_for_it() {
+fn quick_trusts_a_size_but_writes_no_marker_entry_for_it() {
     let mut world = World::new();
     let content = Content::generated(1, 100_000);
     world.file("x", &content);
@@ -97,7 +97,7 @@ fn quick_believes_a_size_but_no_marker_vouches_for_it() {
 }
 
 #[test]
-fn what_a_kill_between_rename_and_clean_up_leaves_is_tidied_by_the_next_run() {
+fn leftovers_of_a_kill_after_the_rename_are_removed() {
     let mut world = World::new();
     let content = Content::generated(1, 100_000);
     world.file("d/x", &content);

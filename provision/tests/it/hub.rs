@@ -56,7 +56,7 @@ impl Branch {
 }
 
 #[test]
-fn fault_35_an_expired_address_is_renewed_although_the_branch_went_on_without_this_file() {
+fn fault_35_an_expired_url_is_renewed_although_the_branch_moved() {
     let Branch { world, store, hub, content, .. } = &Branch::new();
     let report = std::thread::scope(|scope| {
         let run = scope.spawn(|| world.fetch_all());
@@ -71,7 +71,7 @@ fn fault_35_an_expired_address_is_renewed_although_the_branch_went_on_without_th
 }
 
 #[test]
-fn a_file_that_was_replaced_behind_its_branch_is_not_fetched_at_all() {
+fn a_file_replaced_on_its_branch_is_not_fetched() {
     let branch = Branch::new();
     let commit = branch.replace();
     let error = branch.world.fetch_refused();
@@ -86,7 +86,7 @@ fn a_file_that_was_replaced_behind_its_branch_is_not_fetched_at_all() {
 }
 
 #[test]
-fn a_file_that_is_replaced_midway_stops_its_source_and_keeps_what_is_right() {
+fn a_file_replaced_midway_ends_its_source_and_keeps_bytes() {
     let branch = Branch::new();
     let error = branch.midway(
         || branch.world.fetch_refused(),
@@ -107,7 +107,7 @@ fn a_file_that_is_replaced_midway_stops_its_source_and_keeps_what_is_right() {
 }
 
 #[test]
-fn a_mirror_takes_over_where_a_branch_went_on() {
+fn a_mirror_takes_over_where_a_branch_has_moved() {
     let mut branch = Branch::new();
     let mirror = start_origin("127.0.0.3");
     mirror.put("/x", branch.content.clone());
@@ -126,7 +126,7 @@ fn a_mirror_takes_over_where_a_branch_went_on() {
 }
 
 #[test]
-fn the_program_ends_with_5_for_a_replaced_file_and_installs_nothing() {
+fn a_replaced_file_exits_with_5_and_installs_nothing() {
     for is_midway in [false, true] {
         let branch = Branch::new();
         let ended = if is_midway {
@@ -149,7 +149,7 @@ fn the_program_ends_with_5_for_a_replaced_file_and_installs_nothing() {
 }
 
 #[test]
-fn another_length_is_enough_where_the_hub_says_no_digest() {
+fn without_a_hub_digest_another_length_means_replaced() {
     let mut world = World::new();
     let store = start_origin("127.0.0.2");
     let hub = Hub::mount(&world.origin, &store);

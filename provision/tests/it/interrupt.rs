@@ -20,7 +20,7 @@ fn set() -> World {
 }
 
 #[test]
-fn fault_85_a_run_that_is_stopped_keeps_what_came_and_the_next_goes_on() {
+fn fault_85_a_stopped_run_keeps_its_bytes_for_the_next_run() {
     let world = set();
     let mut lost = 0;
     let mut sent = 0;
@@ -49,7 +49,7 @@ fn fault_85_a_run_that_is_stopped_keeps_what_came_and_the_next_goes_on() {
 }
 
 #[test]
-fn fault_85_a_stop_is_obeyed_at_once_whatever_the_connections_wait_for() {
+fn fault_85_a_stop_ends_every_kind_of_wait_at_once() {
     for fault in [Fault::NoAnswer, Fault::Stall(0), Fault::Stall(500_000), Fault::status(503)] {
         let mut world = World::new();
         world.file("x", &Content::generated(1, 8_000_000));
@@ -72,7 +72,7 @@ fn fault_85_a_stop_is_obeyed_at_once_whatever_the_connections_wait_for() {
 }
 
 #[test]
-fn fault_85_a_run_that_was_stopped_before_it_began_opens_no_socket() {
+fn fault_85_a_run_stopped_before_its_start_opens_no_socket() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 1000));
     let (_stop, stopped) = watch::channel(true);
@@ -82,7 +82,7 @@ fn fault_85_a_run_that_was_stopped_before_it_began_opens_no_socket() {
 }
 
 #[test]
-fn a_caller_that_has_no_more_to_say_does_not_stop_the_run() {
+fn a_caller_that_drops_its_stop_handle_does_not_stop_the_run() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 3_000_000));
     let (stop, stopped) = watch::channel(false);
@@ -91,7 +91,7 @@ fn a_caller_that_has_no_more_to_say_does_not_stop_the_run() {
 }
 
 #[test]
-fn fault_85_an_origin_without_ranges_is_gone_on_with_too() {
+fn fault_85_a_stopped_stream_without_ranges_is_resumed() {
     let mut world = World::new();
     let size = 12_000_000;
     world.file("x", &Content::generated(1, size));

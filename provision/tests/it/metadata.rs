@@ -56,7 +56,7 @@ fn a_document_names_its_next_page_and_says_that_it_wants_json() {
 }
 
 #[test]
-fn a_probe_is_one_byte_and_remembers_what_the_redirect_said() {
+fn a_probe_reads_one_byte_and_keeps_the_redirect_headers() {
     let (site, store) = (start(), start());
     let hub = Hub::mount(&site, &store);
     let content = Content::generated(1, 5_000_000);
@@ -81,7 +81,7 @@ fn a_probe_is_one_byte_and_remembers_what_the_redirect_said() {
 }
 
 #[test]
-fn a_wait_that_a_host_asks_for_is_told_and_honoured() {
+fn retry_after_is_reported_and_honoured() {
     let (site, store) = (start(), start());
     let hub = Hub::mount(&site, &store);
     hub.commit("o/r", "main", &[("x.bin", Content::generated(1, 9))]);
@@ -101,7 +101,7 @@ fn a_wait_that_a_host_asks_for_is_told_and_honoured() {
 }
 
 #[test]
-fn what_is_told_to_wait_too_long_is_told_until_when() {
+fn a_retry_after_that_is_too_long_is_an_error_with_its_length() {
     let (site, store) = (start(), start());
     let github = GitHub::mount(&site, &store);
     github.upload("o/r", "v1", "x.onnx", &Content::generated(1, 9), true);
@@ -119,7 +119,7 @@ fn what_is_told_to_wait_too_long_is_told_until_when() {
 }
 
 #[test]
-fn what_fails_for_good_is_not_asked_again() {
+fn a_permanent_failure_is_not_retried() {
     let site = start();
     let mut metadata = asking(ClientConfig::default(), |wait| panic!("{wait}"));
     for status in [401, 404, 410] {
@@ -143,7 +143,7 @@ fn what_fails_for_good_is_not_asked_again() {
 
 /// A body that comes a byte now and then: each is in time, and the whole never is.
 #[test]
-fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
+fn fault_30_a_document_that_trickles_times_out() {
     let site = start();
     let registry = Registry::mount(&site, None);
     let digest = registry.push("m", &Content::generated(1, 9));
@@ -186,7 +186,7 @@ fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
 }
 
 #[test]
-fn a_registrys_token_is_asked_for_and_used_by_a_fetch_too() {
+fn a_registry_token_is_requested_once_and_used_by_a_fetch() {
     let mut world = World::new();
     world.has_token = false;
     let (site, store) = (start(), start());

@@ -142,7 +142,7 @@ fn capped() -> World {
 }
 
 #[test]
-fn a_fetch_says_what_it_does_and_the_second_one_stops_at_the_marker() {
+fn a_fetch_reports_its_work_and_a_second_one_does_nothing() {
     let mut world = World::new();
     world.file("vae/x.safetensors", &Content::generated(1, 3_000_000));
     let first = run(&mut fetch(&world, &[]));
@@ -158,7 +158,7 @@ fn a_fetch_says_what_it_does_and_the_second_one_stops_at_the_marker() {
 }
 
 #[test]
-fn usage_errors_say_what_is_expected_and_exit_with_2() {
+fn usage_errors_name_the_expected_value_and_exit_with_2() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 10));
     std::fs::create_dir_all(world.destination()).unwrap();
@@ -214,7 +214,7 @@ fn a_broken_lock_exits_with_3_and_shows_the_line() {
 }
 
 #[test]
-fn the_lock_can_come_from_standard_input_and_options_from_the_environment() {
+fn the_lock_is_read_from_stdin_and_options_from_variables() {
     let mut world = World::new();
     world.file("a/x", &Content::generated(1, 1000)).file("b/y", &Content::generated(2, 1000));
     let mut command = program(&world);
@@ -274,7 +274,7 @@ fn offline_fails_without_a_request_where_something_is_missing() {
 }
 
 #[test]
-fn offline_never_asks_even_where_a_complete_part_proves_wrong() {
+fn offline_sends_no_request_even_when_a_part_is_wrong() {
     let mut world = World::new();
     let content = Content::generated(1, 3_000_000);
     world.file("x", &content);
@@ -290,7 +290,7 @@ fn offline_never_asks_even_where_a_complete_part_proves_wrong() {
 }
 
 #[test]
-fn a_dry_copyingprints_the_plan_and_changes_nothing() {
+fn a_dry_run_prints_the_plan_and_changes_nothing() {
     let mut world = World::new();
     world.file("a", &Content::generated(1, 2_000_000)).file("b", &Content::generated(2, 1000));
     std::fs::create_dir_all(world.destination()).unwrap();
@@ -308,7 +308,7 @@ fn a_dry_copyingprints_the_plan_and_changes_nothing() {
 }
 
 #[test]
-fn force_fetches_again_what_is_there() {
+fn force_fetches_installed_files_again() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 1000));
     assert_eq!(run(&mut fetch(&world, &[])).code, Some(0));
@@ -318,7 +318,7 @@ fn force_fetches_again_what_is_there() {
 }
 
 #[test]
-fn the_report_says_where_every_byte_came_from() {
+fn the_report_lists_the_source_of_every_byte() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 3_000_000));
     std::fs::create_dir_all(world.destination()).unwrap();
@@ -366,7 +366,7 @@ fn status_tells_installed_partial_and_missing_apart() {
 }
 
 #[test]
-fn a_second_copyingwaits_for_the_first_and_finds_the_work_done() {
+fn a_second_run_waits_for_the_first_and_has_nothing_to_do() {
     let world = capped();
     let first = start(&mut fetch(&world, &["--connections", "8"]));
     world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
@@ -398,7 +398,7 @@ fn bake(world: &World, path: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn ensure_reads_well_in_a_log_and_the_second_start_is_one_line() {
+fn ensure_logs_its_steps_and_a_second_start_logs_one_line() {
     let mut world = World::new();
     let (baked, missing) = (Content::generated(1, 3_000_000), Content::generated(2, 2_000_000));
     world.file("vae/x.safetensors", &baked).file("loras/y.safetensors", &missing);
@@ -422,7 +422,7 @@ fn ensure_reads_well_in_a_log_and_the_second_start_is_one_line() {
 }
 
 #[test]
-fn a_start_that_is_given_up_leaves_what_was_copied_for_the_next() {
+fn an_aborted_start_leaves_its_copied_bytes_for_the_next() {
     let mut world = World::new();
     let content = Content::generated(1, 300_000_000);
     world.file("vae/x", &content);
@@ -440,7 +440,7 @@ fn a_start_that_is_given_up_leaves_what_was_copied_for_the_next() {
 }
 
 #[test]
-fn of_two_starts_on_one_volume_one_works_and_the_other_waits() {
+fn of_two_starts_on_one_volume_one_copies_and_one_waits() {
     let mut world = World::new();
     world.file("vae/x", &Content::generated(1, 4_000_000));
     world.origin.shape(Shape::rate(1_000_000));
@@ -458,7 +458,7 @@ fn of_two_starts_on_one_volume_one_works_and_the_other_waits() {
 }
 
 #[test]
-fn layers_have_fixed_metadata_and_nothing_of_the_destination_stays() {
+fn layers_have_fixed_metadata_and_the_destination_is_removed() {
     use std::os::unix::fs::MetadataExt as _;
     let mut world = World::new();
     let content = Content::generated(1, 1_000_000);

@@ -47,7 +47,7 @@ pub(crate) fn plant_part(world: &World, content: &Content, held: u64) {
 }
 
 #[test]
-fn fault_21_a_file_of_which_every_byte_is_held_is_hashed_and_not_asked_for() {
+fn fault_21_a_complete_part_is_hashed_without_a_request() {
     let (world, content) = world();
     plant_part(&world, &content, SIZE);
     let report = world.fetch_all();
@@ -56,7 +56,7 @@ fn fault_21_a_file_of_which_every_byte_is_held_is_hashed_and_not_asked_for() {
 }
 
 #[test]
-fn fault_21_a_full_part_of_wrong_bytes_is_dropped_and_fetched_again() {
+fn fault_21_a_complete_part_of_wrong_bytes_is_refetched() {
     let (world, content) = world();
     plant_part(&world, &content.flipped(SIZE / 2, 1), SIZE);
     let report = world.fetch_all();
@@ -66,7 +66,7 @@ fn fault_21_a_full_part_of_wrong_bytes_is_dropped_and_fetched_again() {
 }
 
 #[test]
-fn a_part_is_gone_on_with_and_only_the_rest_is_asked_for() {
+fn a_part_is_resumed_and_only_the_rest_is_requested() {
     let (world, content) = world();
     plant_part(&world, &content, 6_000_000);
     let report = world.fetch_all();
@@ -76,7 +76,7 @@ fn a_part_is_gone_on_with_and_only_the_rest_is_asked_for() {
 }
 
 #[test]
-fn fault_64_the_marker_is_gone_before_a_file_that_it_vouches_for_is_replaced() {
+fn fault_64_the_marker_is_removed_before_a_listed_file_changes() {
     let (mut world, old) = world();
     world.file("y", &Content::generated(5, 1000));
     world.fetch_all();

@@ -288,7 +288,7 @@ mod tests {
 
     /// A secret that is planted is found, in each place; then it is taken away, so that the world may go.
     #[test]
-    fn fault_53_the_search_finds_what_is_planted() {
+    fn fault_53_the_search_finds_planted_secrets() {
         let mut world = World::new();
         world.file("x", &Content::generated(1, 100_000));
         world.fetch_all();
@@ -354,7 +354,7 @@ mod tests {
 
     /// The same on a volume of its own, and elsewhere.
     #[test]
-    fn fault_53_the_search_goes_wherever_a_destination_is() {
+    fn fault_53_the_search_covers_every_destination() {
         let elsewhere = tempfile::tempdir().unwrap();
         let path = camino::Utf8Path::from_path(elsewhere.path()).unwrap().join("models");
         let mut world = World::at(path.clone());
@@ -366,7 +366,7 @@ mod tests {
 
     /// Whatever the program says, however the test waits for its end.
     #[test]
-    fn fault_53_the_search_hears_what_is_said() {
+    fn fault_53_the_search_reads_all_output() {
         let shell = |script: &str| {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", script]);
@@ -407,7 +407,7 @@ mod tests {
 
     /// The program is started where what it says is looked through, and nowhere else.
     #[test]
-    fn fault_53_no_test_starts_the_program_by_itself() {
+    fn fault_53_every_test_starts_the_program_through_the_search() {
         /// What may start a process itself: the helper, this, and what starts something else than the program.
         const OTHERS: [&str; 5] = [
             "program.rs",
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_53_base64_is_found_whatever_stands_before() {
+    fn fault_53_base64_is_found_at_any_alignment() {
         for before in ["", "u", "us", "use"] {
             assert!(find(&encode(&format!("{before}{MARK}-and-more"))).is_some(), "{before}");
         }
@@ -568,7 +568,7 @@ mod tests {
 
     /// A refusal that repeats the request, as some do.
     #[test]
-    fn fault_53_what_a_server_repeats_of_the_request_is_not_shown() {
+    fn fault_53_request_secrets_echoed_by_a_server_are_redacted() {
         let mut world = World::new();
         world.file("x", &Content::generated(1, 100_000));
         let [token, signature] = [token(&world.origin), signature(&world.origin)];

@@ -88,7 +88,7 @@ fn digest(text: &str) -> String {
 }
 
 #[test]
-fn what_any_lock_lists_is_installed_and_the_second_start_looks_at_the_marker_only() {
+fn several_locks_are_one_set_with_one_marker() {
     let two = Two::new();
     let (one, other) = (two.write("one.toml", &two.own(0)), two.write("two.toml", &two.own(1)));
     let locks = ["--lock", &one, "--lock", &other];
@@ -109,7 +109,7 @@ fn what_any_lock_lists_is_installed_and_the_second_start_looks_at_the_marker_onl
 }
 
 #[test]
-fn one_path_with_two_digests_is_an_error_that_names_both_files_and_touches_nothing() {
+fn one_path_with_two_digests_is_an_error_naming_both_locks() {
     let two = Two::new();
     let one = two.write("one.toml", &two.own(0));
     let other = two.write("two.toml", &two.text("", 0, &two.contents[1]));
@@ -125,7 +125,7 @@ fn one_path_with_two_digests_is_an_error_that_names_both_files_and_touches_nothi
 }
 
 #[test]
-fn the_names_that_a_lock_gives_are_said_without_what_a_terminal_obeys() {
+fn names_from_a_lock_are_printed_without_terminal_controls() {
     let two = Two::new();
     let groups = two.own(0) + "groups = [\"\\u001b[2Jred\"]\n";
     let lock = two.write("one.toml", &groups);
@@ -135,7 +135,7 @@ fn the_names_that_a_lock_gives_are_said_without_what_a_terminal_obeys() {
 }
 
 #[test]
-fn a_model_in_both_locks_is_one_and_the_second_ones_address_is_a_mirror() {
+fn a_model_in_two_locks_is_fetched_once_from_either_url() {
     let two = Two::new();
     let broken = two.own(0).replace("/vae/x\"\nsize", "/gone\"\nsize");
     let (one, other) = (two.write("one.toml", &broken), two.write("two.toml", &two.own(0)));
@@ -146,7 +146,7 @@ fn a_model_in_both_locks_is_one_and_the_second_ones_address_is_a_mirror() {
 }
 
 #[test]
-fn the_marker_of_several_is_the_first_that_is_named() {
+fn a_run_of_several_locks_uses_the_marker_of_the_first() {
     let two = Two::new();
     let one = two.write("one.toml", &two.own(0));
     let other = two.write("two.toml", &two.text("marker = \".second\"\n", 1, &two.contents[1]));
@@ -162,7 +162,7 @@ fn the_marker_of_several_is_the_first_that_is_named() {
 }
 
 #[test]
-fn a_lock_at_an_address_is_used_if_it_is_the_pinned_one_and_then_kept() {
+fn a_remote_lock_that_matches_its_pin_is_used_and_kept() {
     let two = Two::new();
     let text = two.own(0);
     let url = two.serve("/lists/models.lock", &text);
@@ -195,7 +195,7 @@ fn a_lock_at_an_address_is_used_if_it_is_the_pinned_one_and_then_kept() {
 }
 
 #[test]
-fn fault_53_a_lock_whose_addresses_may_be_signed_is_not_kept() {
+fn fault_53_a_remote_lock_that_may_hold_signed_urls_is_not_kept() {
     let two = Two::new();
     let address = two.world.origin.url("/vae/x");
     let text = two.own(0).replace(&address, &secrets::signed(&address, &two.world.origin));
@@ -212,7 +212,7 @@ fn fault_53_a_lock_whose_addresses_may_be_signed_is_not_kept() {
 }
 
 #[test]
-fn another_text_than_the_pinned_one_is_refused_with_both_digests() {
+fn a_remote_lock_with_another_digest_than_its_pin_is_refused() {
     let two = Two::new();
     let (pinned, text) = (two.own(0), two.own(1));
     let url = two.serve("/lists/models.lock", &text);
@@ -226,7 +226,7 @@ fn another_text_than_the_pinned_one_is_refused_with_both_digests() {
 }
 
 #[test]
-fn addresses_and_pins_that_do_not_fit_are_usage_errors_without_a_request() {
+fn mismatched_lock_urls_and_pins_are_usage_errors() {
     let two = Two::new();
     let (file, pin) = (two.write("one.toml", &two.own(0)), digest("x"));
     let url = two.serve("/models.lock", &two.own(0));
@@ -252,7 +252,7 @@ fn addresses_and_pins_that_do_not_fit_are_usage_errors_without_a_request() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_had_says_why_and_a_host_that_falters_is_asked_again() {
+fn an_unavailable_remote_lock_is_retried_and_then_explained() {
     let two = Two::new();
     let text = two.own(0);
     let url = two.serve("/models.lock", &text);
@@ -279,7 +279,7 @@ fn a_lock_that_cannot_be_had_says_why_and_a_host_that_falters_is_asked_again() {
 }
 
 #[test]
-fn a_lock_at_an_address_has_the_limits_of_any_lock() {
+fn a_remote_lock_has_the_size_limits_of_a_local_one() {
     let two = Two::new();
     let huge = Content::generated(9, 9 << 20);
     two.world.origin.put("/models.lock", huge.clone());

@@ -28,7 +28,7 @@ fn mirrors_are_taken_in_order_and_no_further_than_needed() {
 }
 
 #[test]
-fn when_every_source_fails_each_has_its_say() {
+fn when_every_source_fails_the_error_lists_each() {
     let mut world = World::new();
     let content = Content::generated(1, 3_000_000);
     world.origin.inject("/2", Fault::LoginPage);
@@ -43,7 +43,7 @@ fn when_every_source_fails_each_has_its_say() {
 }
 
 #[test]
-fn bytes_of_the_first_source_are_kept_when_the_second_takes_over() {
+fn bytes_of_the_first_source_survive_a_switch_to_the_second() {
     let mut world = World::new();
     let content = Content::generated(1, 8_000_000);
     let mirror = start_origin("127.0.0.2");
@@ -74,7 +74,7 @@ fn wrong_bytes_of_the_first_source_do_not_condemn_the_second() {
 }
 
 #[test]
-fn a_mirror_with_another_file_does_not_cost_what_the_first_source_brought() {
+fn a_mirror_with_wrong_bytes_keeps_those_of_the_first_source() {
     let mut world = World::new();
     let content = Content::generated(1, 8_000_000);
     world.file("x", &content);
@@ -118,7 +118,7 @@ fn a_file_is_resolved_once_however_many_connections_it_has() {
 }
 
 #[test]
-fn fault_35_signatures_that_expire_midway_are_renewed_without_starting_over() {
+fn fault_35_signatures_that_expire_midway_are_renewed() {
     let Hub { world, cdn, content } = hub(32 << 20, Some(3 << 20));
     let report = std::thread::scope(|scope| {
         let run = scope.spawn(|| world.fetch_all());
@@ -137,7 +137,7 @@ fn fault_35_signatures_that_expire_midway_are_renewed_without_starting_over() {
 }
 
 #[test]
-fn fault_35_many_connections_that_find_the_signature_expired_renew_it_once() {
+fn fault_35_many_connections_renew_an_expired_signature_once() {
     let Hub { world, cdn, .. } = hub(32 << 20, Some(6 << 20));
     // The fifth to the twentieth request: all in flight together when the first of them is refused.
     let signed = Control::signed_path("/o/r/resolve/main/x");
@@ -162,7 +162,7 @@ fn fault_35_a_refusal_that_stays_ends_the_source() {
 }
 
 #[test]
-fn fault_35_a_refusal_without_a_redirect_is_asked_for_once_more_and_no_oftener() {
+fn fault_35_a_refusal_without_a_redirect_is_retried_once() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 6_000_000));
     world.origin.inject("/x", Fault::status(401).when(When::After(2)));
@@ -172,7 +172,7 @@ fn fault_35_a_refusal_without_a_redirect_is_asked_for_once_more_and_no_oftener()
 }
 
 #[test]
-fn a_cdn_that_dies_is_left_for_the_one_that_the_hub_names_now() {
+fn a_dead_cdn_is_left_for_the_one_that_the_hub_names_next() {
     let Hub { world, cdn, content } = hub(16 << 20, Some(2 << 20));
     let other = start_origin("127.0.0.3");
     std::thread::scope(|scope| {
@@ -186,7 +186,7 @@ fn a_cdn_that_dies_is_left_for_the_one_that_the_hub_names_now() {
 }
 
 #[test]
-fn resolving_that_hangs_is_not_waited_for_by_one_connection_after_the_other() {
+fn a_hanging_url_renewal_is_awaited_once_for_all_connections() {
     let Hub { mut world, .. } = hub(16 << 20, None);
     world.origin.inject("/o/r/resolve/main/x", Fault::NoAnswer);
     world.config.transfer.retry.retries = 2;

@@ -93,7 +93,7 @@ fn fault_04_a_206_that_does_not_say_which_bytes_is_not_used() {
 }
 
 #[test]
-fn fault_05_another_start_is_forgiven_once_and_then_one_stream_is_taken() {
+fn fault_05_a_wrong_start_is_retried_once_then_one_stream() {
     let (once, _) = world(Fault::OtherStart { shift: 100 }, When::First(1));
     once.fetch_all();
     assert!(requests(&once).iter().all(|request| request.range.is_some()), "ranges go on being used");
@@ -273,7 +273,7 @@ fn fault_25_the_same_wrong_bit_twice_is_the_file() {
 }
 
 #[test]
-fn fault_26_every_source_wrong_is_an_integrity_error_and_leaves_no_bytes() {
+fn fault_26_wrong_bytes_everywhere_are_an_integrity_error() {
     let (mut world, content) = world(Fault::OtherContent(Content::generated(2, SIZE)), When::Always);
     world.origin.put("/second", Content::generated(3, SIZE));
     world.origin.put("/third", Content::generated(4, SIZE + 1));
@@ -313,7 +313,7 @@ fn fault_28_a_body_without_end_is_cut() {
 }
 
 #[test]
-fn fault_28_a_body_that_has_all_its_bytes_and_no_end_is_not_waited_for() {
+fn fault_28_a_complete_body_is_used_without_waiting_for_its_end() {
     let fault = vec![Fault::IgnoreRange { accept_ranges: false }, Fault::Chunked, Fault::Stall(SIZE)];
     let (world, _) = world(Fault::All(fault), When::Always);
     world.fetch_all();
@@ -321,7 +321,7 @@ fn fault_28_a_body_that_has_all_its_bytes_and_no_end_is_not_waited_for() {
 }
 
 #[test]
-fn an_origin_without_ranges_is_read_again_and_what_is_held_is_passed_over() {
+fn without_ranges_a_resume_reads_again_and_skips_held_bytes() {
     let cut = Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, Fault::CutBody(4_000_000)]);
     let cuts = Mutex::new(0);
     let is_stream = |request: &Recorded| request.range.is_none() || request.range_start() == Some(4_000_000);
@@ -341,7 +341,7 @@ fn an_origin_without_ranges_is_read_again_and_what_is_held_is_passed_over() {
 }
 
 #[test]
-fn a_stream_that_breaks_is_resumed_by_range_where_that_is_allowed() {
+fn a_broken_stream_resumes_by_range_where_ranges_work() {
     // Ranges are answered by the whole body at first, and properly when the stream is to go on.
     let early = When::custom(|request, _| request.range_start().is_some_and(|start| start < 4_000_000));
     let (world, _) = world(Fault::IgnoreRange { accept_ranges: true }, early);
@@ -353,7 +353,7 @@ fn a_stream_that_breaks_is_resumed_by_range_where_that_is_allowed() {
 }
 
 #[test]
-fn a_stream_that_always_breaks_at_one_place_ends_by_the_count_of_failures() {
+fn a_stream_that_always_breaks_at_one_offset_ends_its_source() {
     let fault = vec![Fault::IgnoreRange { accept_ranges: false }, Fault::CutBody(2_000_000)];
     let (world, _) = world(Fault::All(fault), When::Always);
     let error = world.fetch_refused().to_string();

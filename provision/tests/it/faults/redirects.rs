@@ -49,7 +49,7 @@ fn fault_43_another_host_gets_no_credential() {
 }
 
 #[test]
-fn fault_43_a_credential_does_not_come_back_after_a_detour() {
+fn fault_43_a_credential_is_not_sent_again_after_a_detour() {
     let elsewhere = start_origin("127.0.0.2");
     let world = world(elsewhere.url("/y"));
     world.origin.put("/z", Content::generated(1, 2_000_000));
@@ -62,7 +62,7 @@ fn fault_43_a_credential_does_not_come_back_after_a_detour() {
 
 /// What a request says at most: whatever else there was would be somebody's.
 #[test]
-fn fault_43_another_host_gets_no_header_but_what_a_request_needs() {
+fn fault_43_another_host_gets_only_the_required_headers() {
     let elsewhere = start_origin("127.0.0.2");
     elsewhere.put("/y", Content::generated(1, 2_000_000));
     let world = world(elsewhere.url("/y"));
@@ -128,7 +128,7 @@ fn fault_48_a_loop_and_an_eleventh_hop_are_refused() {
 }
 
 #[test]
-fn fault_51_nobody_is_told_where_a_redirect_was_found() {
+fn fault_51_no_request_carries_a_referer() {
     let elsewhere = start_origin("127.0.0.2");
     elsewhere.inject("/y", Fault::redirect("/z"));
     elsewhere.put("/z", Content::generated(1, 2_000_000));
@@ -142,7 +142,7 @@ fn fault_51_nobody_is_told_where_a_redirect_was_found() {
 }
 
 #[test]
-fn fault_49_a_location_that_is_none_is_refused() {
+fn fault_49_an_invalid_location_is_refused() {
     refused(None, "no usable address");
     refused(Some(""), "no usable address");
     refused(Some("http://user:canary@127.0.0.1/y"), "user name or password");
@@ -154,7 +154,7 @@ fn fault_49_a_location_that_is_none_is_refused() {
 }
 
 #[test]
-fn fault_50_a_realm_elsewhere_is_not_answered() {
+fn fault_50_a_token_realm_on_another_host_gets_no_request() {
     let elsewhere = start_origin("127.0.0.2");
     let mut world = World::new();
     world.has_token = false;

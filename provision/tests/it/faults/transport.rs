@@ -35,7 +35,7 @@ fn alone(mut world: World) -> World {
 }
 
 #[test]
-fn fault_29_a_reset_anywhere_is_tried_again_from_where_it_struck() {
+fn fault_29_a_reset_at_any_point_is_resumed_from_there() {
     for at in [ResetAt::FirstByte, ResetAt::Head, ResetAt::Body(300_000), ResetAt::LastByte] {
         let world = world(Fault::Reset(at), When::Every(3));
         let report = world.fetch_all();
@@ -47,7 +47,7 @@ fn fault_29_a_reset_anywhere_is_tried_again_from_where_it_struck() {
 }
 
 #[test]
-fn fault_29_resets_without_end_end_the_source() {
+fn fault_29_repeated_resets_end_the_source() {
     for at in [ResetAt::FirstByte, ResetAt::Head] {
         let world = world(Fault::Reset(at), When::Always);
         let error = world.fetch_refused().to_string();
@@ -68,7 +68,7 @@ fn fault_30_a_trickle_counts_as_a_failure() {
 }
 
 #[test]
-fn fault_30_a_stall_is_ended_and_the_rest_fetched_again() {
+fn fault_30_a_stalled_request_is_ended_and_its_rest_refetched() {
     for fault in [Fault::Stall(100_000), Fault::NoAnswer] {
         let world = world(fault, When::First(2));
         let report = world.fetch_all();
@@ -94,7 +94,7 @@ fn beyond_three_million() -> When {
 }
 
 #[test]
-fn fault_30_a_place_that_always_stalls_ends_the_source_and_keeps_the_rest() {
+fn fault_30_an_offset_that_always_stalls_ends_the_source() {
     for fault in [Fault::Stall(0), Fault::NoAnswer] {
         let mut world = world(fault, beyond_three_million());
         world.config.transfer.retry.retries = 2;
@@ -136,12 +136,12 @@ fn handed_on(fault: Fault) {
 }
 
 #[test]
-fn fault_30_a_place_that_always_stalls_is_not_handed_on_for_ever() {
+fn fault_30_a_stalling_range_is_not_reassigned_forever() {
     handed_on(Fault::Stall(0));
 }
 
 #[test]
-fn fault_30_a_place_that_is_never_answered_is_not_handed_on_for_ever() {
+fn fault_30_an_unanswered_range_is_not_reassigned_forever() {
     handed_on(Fault::NoAnswer);
 }
 
@@ -156,7 +156,7 @@ fn an_answer_that_was_late_is_not_a_stall_afterwards() {
 }
 
 #[test]
-fn fault_33_statuses_of_a_bad_moment_are_tried_again() {
+fn fault_33_transient_statuses_are_retried() {
     for code in [408, 425, 429, 500, 502, 503, 504] {
         let world = world(Fault::status(code), When::First(4));
         let report = world.fetch_all();
@@ -166,7 +166,7 @@ fn fault_33_statuses_of_a_bad_moment_are_tried_again() {
 }
 
 #[test]
-fn fault_33_a_burst_of_refusals_is_one_refusal() {
+fn fault_33_a_burst_of_refusals_counts_as_one() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 40 << 20));
     world.origin.shape(Shape::rate(4 << 20));
@@ -188,7 +188,7 @@ fn fault_33_a_burst_of_refusals_is_one_refusal() {
 }
 
 #[test]
-fn fault_34_what_is_not_there_is_asked_for_once() {
+fn fault_34_a_missing_file_is_requested_once() {
     for code in [400, 404, 410] {
         let mut world = world(Fault::status(code), When::Always);
         let error = world.fetch_refused().to_string();
@@ -202,7 +202,7 @@ fn fault_34_what_is_not_there_is_asked_for_once() {
 }
 
 #[test]
-fn fault_39_a_connection_closed_between_requests_is_nobodys_failure() {
+fn fault_39_a_connection_closed_between_requests_is_no_failure() {
     let closed = world(Fault::CloseAfter, When::Always);
     assert_eq!(closed.fetch_all().files[0].retries, 0);
     // Each connection serves one request and is closed, or reset, as the second arrives.
@@ -218,7 +218,7 @@ fn fault_39_a_connection_closed_between_requests_is_nobodys_failure() {
 }
 
 #[test]
-fn fault_40_an_origin_that_allows_one_or_two_connections_is_enough() {
+fn fault_40_an_origin_with_one_or_two_connections_works() {
     for limit in [1, 2] {
         for over in [OverLimit::Refuse, OverLimit::Unavailable] {
             let mut world = World::new();
@@ -234,7 +234,7 @@ fn fault_40_an_origin_that_allows_one_or_two_connections_is_enough() {
 }
 
 #[test]
-fn fault_42_one_file_fails_the_others_are_installed_and_there_is_no_marker() {
+fn fault_42_one_failed_file_leaves_the_others_and_no_marker() {
     let mut world = World::new();
     for n in 0..5u64 {
         world.file(&format!("d/{n}"), &Content::generated(n, 1_500_000));
@@ -262,7 +262,7 @@ fn five_failures_in_a_row_end_a_source() {
 }
 
 #[test]
-fn five_failures_of_one_file_end_its_source_although_the_host_sends_others() {
+fn five_failures_of_one_file_end_its_source_on_a_working_host() {
     let mut world = World::new();
     world.file("bad", &Content::generated(1, 4_000_000)).file("good", &Content::generated(2, 40 << 20));
     world.origin.inject("/bad", Fault::status(500));
@@ -274,7 +274,7 @@ fn five_failures_of_one_file_end_its_source_although_the_host_sends_others() {
 }
 
 #[test]
-fn a_host_that_refuses_one_file_for_long_is_asked_ever_less_often() {
+fn a_host_that_keeps_refusing_is_asked_ever_less_often() {
     // A 503 may mean "one connection too many" while others receive, so it does not end the source; but it backs off.
     let mut world = World::new();
     world.file("bad", &Content::generated(1, 4_000_000)).file("good", &Content::generated(2, 8 << 20));
@@ -287,7 +287,7 @@ fn a_host_that_refuses_one_file_for_long_is_asked_ever_less_often() {
 }
 
 #[test]
-fn failures_that_strike_together_count_once() {
+fn simultaneous_failures_count_once() {
     // Once the address is known, connections ask side by side: eight are refused, two rounds of them.
     let mut world = world(Fault::status(500), When::custom(|_, number| (4..12).contains(&number)));
     world.origin.shape(Shape::rate(2 << 20));
@@ -310,7 +310,7 @@ fn progress_resets_the_count_of_failures() {
 }
 
 #[test]
-fn every_eighth_connection_slow_does_not_hold_up_the_end() {
+fn one_slow_connection_in_eight_does_not_delay_the_end() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 48 << 20));
     world.origin.shape(Shape { every_nth_slow: Some((8, 64 << 10)), ..Shape::rate(4 << 20) });
@@ -359,7 +359,7 @@ fn a_low_rate_is_not_a_stall() {
 }
 
 #[test]
-fn an_origin_that_is_slow_to_answer_is_not_asked_again_and_again() {
+fn an_origin_that_answers_slowly_is_not_asked_repeatedly() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 12 << 20));
     world.config.transfer.stall = Duration::from_secs(5);

@@ -42,7 +42,7 @@ fn assert_untouched(world: &World, outside: &std::path::Path) {
 }
 
 #[test]
-fn fault_74_a_parent_directory_swapped_for_a_symlink_while_the_fetch_runs_leads_nobody_out() {
+fn fault_74_a_directory_swapped_for_a_symlink_cannot_be_escaped() {
     let (world, outside) = slow();
     let error = std::thread::scope(|scope| {
         let run = scope.spawn(|| world.fetch());
@@ -68,7 +68,7 @@ fn fault_74_a_parent_directory_swapped_for_a_symlink_while_the_fetch_runs_leads_
 }
 
 #[test]
-fn fault_74_with_the_kernel_s_walk_and_without_it_comes_to_the_same() {
+fn fault_74_both_resolve_modes_accept_and_refuse_the_same_paths() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -96,7 +96,7 @@ fn fault_74_with_the_kernel_s_walk_and_without_it_comes_to_the_same() {
 }
 
 #[test]
-fn fault_74_a_destination_that_is_replaced_by_another_directory_gets_no_marker() {
+fn fault_74_a_replaced_destination_gets_no_marker() {
     let (world, _) = slow();
     let error = std::thread::scope(|scope| {
         let run = scope.spawn(|| world.fetch());
@@ -113,7 +113,7 @@ fn fault_74_a_destination_that_is_replaced_by_another_directory_gets_no_marker()
 }
 
 #[test]
-fn fault_74_the_destination_itself_may_be_a_symlink_and_what_is_below_it_may_not() {
+fn fault_74_only_the_destination_itself_may_be_a_symlink() {
     let mut world = World::new();
     world.file("sub/x", &Content::generated(1, 100_000));
     let real = world.beside("real");

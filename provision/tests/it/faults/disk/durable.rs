@@ -131,7 +131,7 @@ fn interrupted() -> World {
 }
 
 #[test]
-fn fault_70_a_part_that_a_resume_cannot_sync_is_not_believed_by_the_run_after_it() {
+fn fault_70_a_part_that_failed_to_sync_is_not_trusted_later() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -149,7 +149,7 @@ fn fault_70_a_part_that_a_resume_cannot_sync_is_not_believed_by_the_run_after_it
 }
 
 #[test]
-fn fault_70_a_journal_whose_name_cannot_be_made_durable_keeps_what_it_claims() {
+fn fault_70_a_journal_with_a_failed_directory_sync_keeps_ranges() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -167,7 +167,7 @@ fn fault_70_a_journal_whose_name_cannot_be_made_durable_keeps_what_it_claims() {
 }
 
 #[test]
-fn fault_70_a_sync_that_fails_is_said_so_also_when_every_byte_has_come() {
+fn fault_70_a_failed_sync_of_a_complete_part_is_reported() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -187,7 +187,7 @@ fn fault_70_a_sync_that_fails_is_said_so_also_when_every_byte_has_come() {
 }
 
 #[test]
-fn fault_70_a_file_that_was_only_found_is_synced_before_a_marker_vouches_for_it() {
+fn fault_70_a_found_file_is_synced_before_the_marker_lists_it() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -221,7 +221,7 @@ fn fault_70_a_file_that_was_only_found_is_synced_before_a_marker_vouches_for_it(
 }
 
 #[test]
-fn fault_67_the_end_of_a_symlink_is_durable_before_the_marker_and_not_used_where_it_cannot_be() {
+fn fault_67_a_symlink_target_is_durable_before_the_marker() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -263,7 +263,7 @@ fn fault_67_the_end_of_a_symlink_is_durable_before_the_marker_and_not_used_where
 }
 
 #[test]
-fn fault_70_one_file_s_failing_sync_does_not_cost_the_others_their_checkpoint_at_a_stop() {
+fn fault_70_one_failed_sync_keeps_the_checkpoints_of_others() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -287,7 +287,7 @@ fn fault_70_one_file_s_failing_sync_does_not_cost_the_others_their_checkpoint_at
 }
 
 #[test]
-fn fault_70_a_name_that_cannot_be_made_durable_is_taken_back() {
+fn fault_70_a_rename_with_a_failed_directory_sync_is_undone() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -313,7 +313,7 @@ fn fault_70_a_name_that_cannot_be_made_durable_is_taken_back() {
 }
 
 #[test]
-fn fault_70_a_marker_whose_name_cannot_be_made_durable_is_none() {
+fn fault_70_a_marker_with_a_failed_directory_sync_is_removed() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -353,7 +353,7 @@ fn fault_84_a_volume_that_cannot_sync_is_refused_by_name() {
 }
 
 #[test]
-fn fault_68_a_full_disk_says_how_much_more_the_file_needs_and_how_much_is_free() {
+fn fault_68_a_full_disk_reports_needed_and_free_space() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -371,7 +371,7 @@ fn fault_68_a_full_disk_says_how_much_more_the_file_needs_and_how_much_is_free()
 }
 
 #[test]
-fn fault_85_a_stop_that_is_asked_for_twice_at_once_is_one_stop() {
+fn fault_85_two_stop_requests_at_once_are_one_stop() {
     let mut world = World::new();
     world.file("d/x", &Content::generated(1, 20_000_000));
     world.origin.shape(Shape::rate(1_000_000));
@@ -387,7 +387,7 @@ fn fault_85_a_stop_that_is_asked_for_twice_at_once_is_one_stop() {
 }
 
 #[test]
-fn fault_80_nothing_of_a_cache_is_removed_while_a_run_works_in_it() {
+fn fault_80_no_cache_object_is_removed_while_a_run_uses_it() {
     let mut world = small();
     world.local.cache = Some(world.beside("cache").to_str().unwrap().into());
     let cache = Cache::open(world.local.cache.as_deref().unwrap()).unwrap();
@@ -413,7 +413,7 @@ fn fault_80_nothing_of_a_cache_is_removed_while_a_run_works_in_it() {
 }
 
 #[test]
-fn fault_66_a_journal_that_a_kill_left_in_the_cache_can_be_pruned() {
+fn fault_66_a_journal_left_in_the_cache_by_a_kill_is_pruned() {
     let world = small();
     let cache = Cache::open(world.beside("cache").to_str().unwrap().into()).unwrap();
     let sha256 = world.lock().models()[0].sha256;

@@ -56,7 +56,7 @@ fn finish(world: &World) -> (u64, u64) {
 }
 
 #[test]
-fn fault_68_a_disk_that_fills_up_midway_keeps_what_came_and_the_next_run_fetches_the_rest() {
+fn fault_68_a_disk_that_fills_up_keeps_bytes_for_the_next_run() {
     let Some(volume) = Volume::tmpfs("size=20m") else { return };
     let world = slow(volume.world());
     let child = start(&mut fetch(&world, &["--connections", "4"]));
@@ -84,7 +84,7 @@ fn fault_68_a_disk_that_fills_up_midway_keeps_what_came_and_the_next_run_fetches
 }
 
 #[test]
-fn fault_68_no_room_for_the_journal_is_said_so_and_costs_nothing_that_was_journalled() {
+fn fault_68_no_room_for_the_journal_loses_no_journaled_byte() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -110,7 +110,7 @@ fn fault_68_no_room_for_the_journal_is_said_so_and_costs_nothing_that_was_journa
 }
 
 #[test]
-fn fault_68_no_room_for_the_marker_leaves_the_files_and_no_marker() {
+fn fault_68_no_room_for_the_marker_leaves_files_without_it() {
     // The lock's file takes one page of 256, the models all the others; the marker is one too many. They are too small
     // for journals, which would take a page while there are any.
     let Some(mut volume) = Volume::tmpfs("size=1m") else { return };
@@ -129,7 +129,7 @@ fn fault_68_no_room_for_the_marker_leaves_the_files_and_no_marker() {
 }
 
 #[test]
-fn fault_68_no_room_for_a_directory_entry_is_said_so() {
+fn fault_68_no_room_for_a_directory_entry_is_an_error() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -145,7 +145,7 @@ fn fault_68_no_room_for_a_directory_entry_is_said_so() {
 }
 
 #[test]
-fn fault_69_a_spent_quota_is_no_room_and_the_next_run_goes_on() {
+fn fault_69_a_spent_quota_is_no_space_and_the_next_run_resumes() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -161,7 +161,7 @@ fn fault_69_a_spent_quota_is_no_room_and_the_next_run_goes_on() {
 }
 
 #[test]
-fn fault_69_the_largest_file_size_ends_the_file_and_not_the_process() {
+fn fault_69_the_file_size_limit_fails_the_file_not_the_process() {
     let world = slow(World::new());
     // Not a whole number of writes: the one at the limit is cut short before the next fails.
     let blocks = 4_000_000 / 512 + 1;
@@ -173,7 +173,7 @@ fn fault_69_the_largest_file_size_ends_the_file_and_not_the_process() {
 }
 
 #[test]
-fn fault_71_reads_and_writes_that_are_cut_short_or_interrupted_are_completed() {
+fn fault_71_short_or_interrupted_reads_and_writes_are_completed() {
     let mut world = World::new();
     world.file("d/x", &Content::generated(1, 3_000_000)).file("y", &Content::generated(2, 10_000));
     let Some(shim) = shim(&world, "short", include_str!("short_and_interrupted.c")) else { return };
@@ -203,7 +203,7 @@ fn fault_71_reads_and_writes_that_are_cut_short_or_interrupted_are_completed() {
 }
 
 #[test]
-fn fault_72_inodes_that_run_out_anywhere_are_no_room_and_the_next_run_finishes() {
+fn fault_72_running_out_of_inodes_is_no_space_and_resumable() {
     let Some(mut volume) = Volume::tmpfs("size=20m,nr_inodes=2") else { return };
     let mut world = volume.world();
     world.file("d/e/x", &Content::generated(1, 3_000_000)).file("y", &Content::generated(2, 1000));

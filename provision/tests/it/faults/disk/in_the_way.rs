@@ -15,7 +15,7 @@ use crate::requirement::needs_root;
 use crate::world::{PATIENCE, World};
 
 #[test]
-fn fault_73_what_is_no_file_under_a_final_name_is_left_alone() {
+fn fault_73_a_final_name_that_is_no_file_is_left_alone() {
     let victim_bytes = b"precious";
     for kind in ["symlink", "directory", "fifo"] {
         let mut world = World::new();
@@ -45,7 +45,7 @@ fn fault_73_what_is_no_file_under_a_final_name_is_left_alone() {
 }
 
 #[test]
-fn fault_73_a_symlink_that_appears_while_the_file_is_fetched_is_not_followed() {
+fn fault_73_a_symlink_created_during_the_fetch_is_not_followed() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 8_000_000));
     world.origin.shape(Shape::rate(2_000_000));
@@ -63,7 +63,7 @@ fn fault_73_a_symlink_that_appears_while_the_file_is_fetched_is_not_followed() {
 }
 
 #[test]
-fn fault_73_the_program_names_what_is_in_the_way_and_leaves_it_alone() {
+fn fault_73_the_program_names_an_obstacle_and_leaves_it_alone() {
     for kind in ["symlink", "dangling symlink", "directory", "FIFO", "socket", "device"] {
         let mut world = World::new();
         world.file("x", &Content::generated(1, 100_000)).file("y", &Content::generated(2, 1000));
@@ -101,7 +101,7 @@ fn fault_73_the_program_names_what_is_in_the_way_and_leaves_it_alone() {
 }
 
 #[test]
-fn fault_81_a_dead_owners_lock_holds_nobody_up() {
+fn fault_81_the_lock_of_a_dead_process_blocks_no_run() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 1000));
     std::fs::create_dir_all(world.destination()).unwrap();
@@ -113,7 +113,7 @@ fn fault_81_a_dead_owners_lock_holds_nobody_up() {
 }
 
 #[test]
-fn a_second_run_waits_and_finds_the_work_done() {
+fn a_second_run_waits_and_has_nothing_to_do() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 12_000_000));
     world.origin.shape(Shape::rate(3_000_000));
@@ -133,7 +133,7 @@ fn a_second_run_waits_and_finds_the_work_done() {
 }
 
 #[test]
-fn a_destination_that_stays_busy_is_said_so_after_the_wait() {
+fn a_destination_that_stays_busy_is_an_error_after_the_wait() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 1000));
     world.config.wait = Duration::from_millis(300);
@@ -153,7 +153,7 @@ fn a_destination_that_stays_busy_is_said_so_after_the_wait() {
 }
 
 #[test]
-fn fault_86_an_odd_umask_does_not_show() {
+fn fault_86_the_umask_does_not_affect_installed_modes() {
     for umask in ["0777", "0077", "0000"] {
         let mut world = World::new();
         world.file("deep/er/x", &Content::generated(1, 2_000_000));

@@ -22,7 +22,7 @@ fn run_well(world: &World, arguments: &[&str]) -> (Ended, u64, u64) {
 }
 
 #[test]
-fn fault_75_a_planted_or_sparse_part_counts_for_nothing() {
+fn fault_75_a_planted_or_sparse_part_is_dropped() {
     for length in [0, 5, SIZE, SIZE + 1000] {
         let (world, _) = world();
         std::fs::create_dir_all(world.destination()).unwrap();
@@ -36,7 +36,7 @@ fn fault_75_a_planted_or_sparse_part_counts_for_nothing() {
 }
 
 #[test]
-fn fault_75_a_part_whose_bytes_were_changed_under_a_true_journal_is_caught() {
+fn fault_75_changed_part_bytes_under_a_valid_journal_are_caught() {
     let world = halfway();
     let part = only(&world, ".part");
     let mut bytes = std::fs::read(&part).unwrap();
@@ -50,7 +50,7 @@ fn fault_75_a_part_whose_bytes_were_changed_under_a_true_journal_is_caught() {
 }
 
 #[test]
-fn fault_75_a_part_that_is_no_file_of_ours_is_not_written_through() {
+fn fault_75_a_part_that_is_a_link_is_not_written_through() {
     let (world, content) = world();
     plant_part(&world, &content, 1000);
     let part = only(&world, ".part");
@@ -77,7 +77,7 @@ fn fault_75_a_part_that_is_no_file_of_ours_is_not_written_through() {
 type Break = fn(Vec<u8>) -> Vec<u8>;
 
 #[test]
-fn fault_76_of_a_broken_journal_only_what_proves_right_counts() {
+fn fault_76_only_verified_ranges_of_a_broken_journal_count() {
     let breaks: [(&str, Break); 5] = [
         ("zeroed", |bytes| vec![0; bytes.len()]),
         ("cut", |mut bytes| {
@@ -106,7 +106,7 @@ fn fault_76_of_a_broken_journal_only_what_proves_right_counts() {
 }
 
 #[test]
-fn fault_66_what_a_kill_left_of_small_files_that_were_being_written_is_cleared_away() {
+fn fault_66_temporary_files_of_a_killed_run_are_removed() {
     let leave = |world: &World, journal: &std::path::Path| {
         std::fs::write(journal.with_extension("tmp"), b"half a jour").unwrap();
         std::fs::write(world.path("..models-installed.0badcafe.tmp"), b"half a mark").unwrap();
@@ -124,7 +124,7 @@ fn fault_66_what_a_kill_left_of_small_files_that_were_being_written_is_cleared_a
 }
 
 #[test]
-fn fault_76_a_journal_that_claims_everything_proves_nothing() {
+fn fault_76_a_journal_that_lists_everything_is_verified() {
     let (world, content) = world();
     plant_part(&world, &content, SIZE);
     // A true journal, over a part whose second half is zeros.
@@ -137,7 +137,7 @@ fn fault_76_a_journal_that_claims_everything_proves_nothing() {
 }
 
 #[test]
-fn fault_77_a_marker_that_is_none_is_ignored() {
+fn fault_77_an_invalid_marker_is_ignored() {
     let (world, _) = world();
     world.fetch_all();
     let good = std::fs::read(world.path(MARKER)).unwrap();
@@ -167,7 +167,7 @@ fn fault_77_a_marker_that_is_none_is_ignored() {
 }
 
 #[test]
-fn fault_77_a_marker_that_is_a_directory_is_said_so() {
+fn fault_77_a_marker_that_is_a_directory_is_an_error() {
     let (world, _) = world();
     std::fs::create_dir_all(world.path(MARKER)).unwrap();
     let error = world.fetch().unwrap_err().to_string();
@@ -175,7 +175,7 @@ fn fault_77_a_marker_that_is_a_directory_is_said_so() {
 }
 
 #[test]
-fn fault_77_a_marker_of_another_lock_vouches_for_nothing_that_differs() {
+fn fault_77_a_marker_of_another_lock_covers_only_equal_entries() {
     let (mut world, _) = world();
     world.fetch_all();
     let new = Content::generated(2, SIZE);
@@ -186,7 +186,7 @@ fn fault_77_a_marker_of_another_lock_vouches_for_nothing_that_differs() {
 }
 
 #[test]
-fn fault_78_under_a_fine_marker_a_file_that_is_missing_shorter_or_newer_is_seen() {
+fn fault_78_a_missing_or_changed_file_is_seen_despite_a_marker() {
     let mut world = World::new();
     let contents = [1, 2, 3].map(|seed| Content::generated(seed, 1_500_000));
     for (name, content) in ["missing", "newer", "shorter"].iter().zip(&contents) {
@@ -207,7 +207,7 @@ fn fault_78_under_a_fine_marker_a_file_that_is_missing_shorter_or_newer_is_seen(
 }
 
 #[test]
-fn fault_75_the_program_drops_a_sparse_part_that_nothing_vouches_for() {
+fn fault_75_the_program_drops_a_sparse_part_despite_a_journal() {
     let (world, content) = world();
     plant_part(&world, &content, 1000);
     let part = only(&world, ".part");
@@ -219,7 +219,7 @@ fn fault_75_the_program_drops_a_sparse_part_that_nothing_vouches_for() {
 }
 
 #[test]
-fn fault_76_the_program_counts_what_a_broken_journal_can_prove_and_fetches_the_rest() {
+fn fault_76_the_program_keeps_verified_ranges_only() {
     let world = halfway();
     let journal = only(&world, ".journal");
     let whole = world.held();
@@ -232,7 +232,7 @@ fn fault_76_the_program_counts_what_a_broken_journal_can_prove_and_fetches_the_r
 }
 
 #[test]
-fn fault_77_the_program_checks_files_again_under_a_marker_that_is_none() {
+fn fault_77_the_program_hashes_files_under_an_invalid_marker() {
     let (world, _) = world();
     run_well(&world, &[]);
     let requests = world.origin.counters().requests;
@@ -253,7 +253,7 @@ fn fault_77_the_program_checks_files_again_under_a_marker_that_is_none() {
 }
 
 #[test]
-fn fault_78_the_program_sees_what_a_fine_marker_no_longer_fits() {
+fn fault_78_the_program_sees_files_that_a_marker_no_longer_fits() {
     let mut world = World::new();
     for (seed, name) in [(1, "missing"), (2, "newer"), (3, "shorter"), (4, "untouched")] {
         world.file(name, &Content::generated(seed, 1_500_000));
@@ -268,7 +268,7 @@ fn fault_78_the_program_sees_what_a_fine_marker_no_longer_fits() {
 }
 
 #[test]
-fn fault_79_a_look_alike_passes_the_marker_and_neither_verify_nor_verify_full() {
+fn fault_79_equal_size_and_mtime_pass_the_marker_but_not_verify() {
     let (world, content) = world();
     run_well(&world, &[]);
     let path = world.path("x");

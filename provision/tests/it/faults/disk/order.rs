@@ -47,7 +47,7 @@ fn parse(log: &str) -> Vec<Call> {
 }
 
 #[test]
-fn fault_67_bytes_are_durable_before_the_journal_the_name_and_the_marker_say_so() {
+fn fault_67_bytes_are_durable_before_journal_name_and_marker() {
     if !needs_tool("strace", "-V") {
         return;
     }

@@ -48,7 +48,7 @@ fn assert_finishes(world: &World) {
 }
 
 #[test]
-fn fault_70_bytes_that_could_not_be_synced_are_given_up_and_fetched_again() {
+fn fault_70_bytes_that_failed_to_sync_are_dropped_and_refetched() {
     const SIZE: u64 = 12_000_000;
     if !needs_tool("strace", "-V") {
         return;
@@ -74,7 +74,7 @@ fn fault_70_bytes_that_could_not_be_synced_are_given_up_and_fetched_again() {
 }
 
 #[test]
-fn fault_71_writes_that_are_interrupted_before_they_begin_are_repeated() {
+fn fault_71_writes_interrupted_at_their_start_are_retried() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -93,7 +93,7 @@ fn fault_71_writes_that_are_interrupted_before_they_begin_are_repeated() {
 }
 
 #[test]
-fn fault_72_a_read_only_volume_is_said_so_and_a_complete_set_on_it_is_fine() {
+fn fault_72_a_read_only_volume_only_works_with_a_complete_set() {
     let Some(mut volume) = Volume::tmpfs("size=20m") else { return };
     let mut world = volume.world();
     world.file("d/x", &Content::generated(1, 3_000_000));
@@ -136,7 +136,7 @@ fn as_nobody(world: &World, command: &Command) -> Command {
 }
 
 #[test]
-fn fault_72_no_permission_is_said_so_with_what_to_do() {
+fn fault_72_missing_permission_is_reported_with_a_remedy() {
     if !needs_root() || !needs_tool("setpriv", "--version") {
         return;
     }
@@ -162,7 +162,7 @@ fn fault_72_no_permission_is_said_so_with_what_to_do() {
 }
 
 #[test]
-fn fault_72_too_few_descriptors_are_said_so() {
+fn fault_72_too_few_descriptors_are_reported() {
     let mut refused = 0;
     for descriptors in 8..40 {
         let world = small();
@@ -181,7 +181,7 @@ fn fault_72_too_few_descriptors_are_said_so() {
 }
 
 #[test]
-fn fault_72_descriptors_that_run_out_among_many_connections_are_said_so() {
+fn fault_72_running_out_of_descriptors_midway_is_reported() {
     for descriptors in [18, 40] {
         let mut world = World::new();
         for seed in 0..6 {
@@ -200,7 +200,7 @@ fn fault_72_descriptors_that_run_out_among_many_connections_are_said_so() {
 
 /// A lock at an address is fetched when nothing else is open yet, so the connection is the first to lack a descriptor.
 #[test]
-fn fault_72_a_connection_without_a_descriptor_names_the_limit_and_the_way_out() {
+fn fault_72_a_connection_without_a_descriptor_names_the_limit() {
     let world = small();
     world.origin.put("/models.lock", Content::bytes(world.lock_text()));
     let digest = provision_core::digest::Sha256::of(world.lock_text().as_bytes()).to_string();
@@ -222,7 +222,7 @@ fn fault_72_a_connection_without_a_descriptor_names_the_limit_and_the_way_out() 
 }
 
 #[test]
-fn fault_83_a_rename_across_file_systems_is_refused_and_never_becomes_a_copy() {
+fn fault_83_a_rename_across_file_systems_is_refused_not_copied() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -234,7 +234,7 @@ fn fault_83_a_rename_across_file_systems_is_refused_and_never_becomes_a_copy() {
 }
 
 #[test]
-fn fault_84_a_volume_without_atomic_rename_or_random_writes_is_refused_by_name() {
+fn fault_84_no_atomic_rename_or_random_writes_is_refused() {
     if !needs_tool("strace", "-V") {
         return;
     }

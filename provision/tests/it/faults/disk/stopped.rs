@@ -31,7 +31,7 @@ fn set(rate: u64) -> World {
 }
 
 #[test]
-fn fault_66_kill_9_at_fifty_random_moments_never_leaves_a_wrong_byte_and_always_resumes() {
+fn fault_66_fifty_random_kills_leave_no_wrong_byte_and_resume() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut runs, mut kills, mut worst) = (0, 0, 0);
@@ -92,7 +92,7 @@ fn durable(world: &World) -> u64 {
 }
 
 #[test]
-fn fault_85_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on() {
+fn fault_85_a_signal_keeps_received_bytes_for_the_next_run() {
     for (number, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let world = set(2_000_000);
         let report = world.beside("report.json");
@@ -125,7 +125,7 @@ fn fault_85_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on() {
 }
 
 #[test]
-fn fault_85_two_signals_at_once_cost_no_more_than_a_kill() {
+fn fault_85_two_signals_lose_no_more_than_a_kill() {
     let world = set(2_000_000);
     let child = start(&mut fetch(&world, &["--connections", "8"]));
     world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6_000_000).unwrap();
@@ -156,7 +156,7 @@ fn as_nobody(world: &World, before: &str, command: &Command) -> Command {
 }
 
 #[test]
-fn fault_86_a_run_that_was_stopped_under_an_odd_umask_is_gone_on_with() {
+fn fault_86_a_run_stopped_under_an_odd_umask_is_resumed() {
     if !needs_root() || !needs_tool("setpriv", "--version") {
         return;
     }

@@ -59,7 +59,7 @@ fn identity(path: &Path) -> (u64, i64, i64) {
 }
 
 #[test]
-fn fault_80_eight_writers_whose_locks_do_nothing_all_end_well() {
+fn fault_80_eight_writers_without_working_locks_all_succeed() {
     let world = set();
     let Some(shim) = flock_that_lies(&world) else { return };
     let writer = || start(&mut with(Some(&shim), fetch(&world, &["--connections", "2"])));
@@ -76,7 +76,7 @@ fn fault_80_eight_writers_whose_locks_do_nothing_all_end_well() {
 }
 
 #[test]
-fn fault_80_eight_writers_whose_locks_hold_fetch_everything_once() {
+fn fault_80_eight_writers_with_working_locks_fetch_once() {
     let world = set();
     let children: Vec<Run> = (0..8).map(|_| start(&mut fetch(&world, &[]))).collect();
     ended_well(children);
@@ -86,7 +86,7 @@ fn fault_80_eight_writers_whose_locks_hold_fetch_everything_once() {
 }
 
 #[test]
-fn fault_81_a_run_that_was_killed_holds_nobody_up_and_what_it_left_is_gone_on_with() {
+fn fault_81_a_killed_run_blocks_no_other_and_is_resumed() {
     for lies in [false, true] {
         let world = set();
         let shim = if lies { flock_that_lies(&world) } else { None };
@@ -118,7 +118,7 @@ fn fault_81_a_run_that_was_killed_holds_nobody_up_and_what_it_left_is_gone_on_wi
 }
 
 #[test]
-fn fault_82_a_sleeping_writer_keeps_its_lock_and_others_are_told_who_has_it() {
+fn fault_82_a_suspended_writer_keeps_its_lock_and_is_named() {
     let world = set();
     let sleeper = asleep(&world, None);
     let ended = run(&mut fetch(&world, &["--wait", "200ms"]));
@@ -140,7 +140,7 @@ fn tidy_up(world: &World) {
 }
 
 #[test]
-fn fault_82_a_writer_that_wakes_cannot_install_what_another_is_writing_under_its_part_s_name() {
+fn fault_82_a_resumed_writer_cannot_install_the_part_of_another() {
     let world = set();
     let first = asleep(&world, None);
     tidy_up(&world);
@@ -157,7 +157,7 @@ fn fault_82_a_writer_that_wakes_cannot_install_what_another_is_writing_under_its
 }
 
 #[test]
-fn fault_82_a_writer_that_wakes_after_the_install_cannot_touch_the_installed_files() {
+fn fault_82_a_resumed_writer_cannot_change_installed_files() {
     let world = set();
     let sleeper = asleep(&world, None);
     tidy_up(&world);
@@ -181,7 +181,7 @@ fn fault_82_a_writer_that_wakes_after_the_install_cannot_touch_the_installed_fil
 }
 
 #[test]
-fn fault_82_a_writer_that_wakes_where_locks_do_nothing_replaces_files_by_the_same_bytes_only() {
+fn fault_82_without_locks_a_resumed_writer_installs_equal_bytes() {
     let world = set();
     let Some(shim) = flock_that_lies(&world) else { return };
     let sleeper = asleep(&world, Some(&shim));

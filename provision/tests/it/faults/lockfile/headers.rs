@@ -23,7 +23,7 @@ fn warnings(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn a_right_header_is_no_warning_and_a_wrong_one_is_installed_with_one() {
+fn only_a_wrong_safetensors_header_is_warned_about() {
     let mut world = World::new();
     world.file("good.safetensors", &safetensors(GOOD, 200)).file("other.gguf", &safetensors("{", 10));
     world.fetch_all();

@@ -40,7 +40,7 @@ fn refused(world: &World, text: &str, says: &str) {
 }
 
 #[test]
-fn fault_62_a_lock_of_a_gigabyte_is_refused_unread() {
+fn fault_62_a_gigabyte_lock_is_refused_unread() {
     let world = world();
     let path = world.beside("models.lock");
     std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
@@ -51,7 +51,7 @@ fn fault_62_a_lock_of_a_gigabyte_is_refused_unread() {
 }
 
 #[test]
-fn fault_62_a_lock_without_end_on_standard_input_is_cut() {
+fn fault_62_an_endless_lock_on_standard_input_is_cut() {
     let world = world();
     let mut command = program(&world);
     command.args(["fetch", "--lock", "-", "--dest"]).arg(world.destination());
@@ -102,7 +102,7 @@ fn fault_62_a_million_keys_are_refused() {
 }
 
 #[test]
-fn fault_62_text_that_is_all_punctuation_is_refused() {
+fn fault_62_a_lock_of_punctuation_only_is_refused() {
     let world = world();
     for text in [",", "\n", "a ", "a,", "\"", "[]", "1,\n", ". "] {
         refused(

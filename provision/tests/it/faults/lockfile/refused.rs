@@ -43,7 +43,7 @@ pub(super) fn nothing_done(world: &World) {
 }
 
 #[test]
-fn fault_56_a_path_that_could_leave_the_destination_ends_the_program() {
+fn fault_56_a_path_that_could_leave_the_destination_is_refused() {
     let world = world();
     let long = format!("\"{}\"", "n".repeat(256));
     for (path, says) in [
@@ -69,7 +69,7 @@ fn fault_56_a_path_that_could_leave_the_destination_ends_the_program() {
 }
 
 #[test]
-fn fault_57_names_that_are_not_one_file_everywhere_end_the_program() {
+fn fault_57_paths_that_collide_on_some_systems_are_refused() {
     let world = world();
     for (path, says) in [
         ("\"CON\"", "reserved"),
@@ -102,7 +102,7 @@ fn fault_57_names_that_are_not_one_file_everywhere_end_the_program() {
 }
 
 #[test]
-fn fault_58_a_digest_that_is_none_ends_the_program() {
+fn fault_58_an_invalid_digest_is_refused() {
     let world = world();
     let sha256 = Content::generated(1, 5).sha256_hex();
     for (bad, says) in [
@@ -119,14 +119,14 @@ fn fault_58_a_digest_that_is_none_ends_the_program() {
 }
 
 #[test]
-fn fault_59_one_path_twice_ends_the_program() {
+fn fault_59_a_duplicate_path_is_refused() {
     let world = world();
     let twice = entry(&world, "\"x\"", "5").repeat(2);
     refused(&world, &format!("version = 1\n{twice}"), 8, "\"x\" is listed twice");
 }
 
 #[test]
-fn fault_60_sizes_that_are_none_end_the_program_with_their_numbers() {
+fn fault_60_invalid_sizes_are_refused_with_their_numbers() {
     let world = world();
     for (size, says) in [
         ("-5", "-5 is below zero"),
@@ -146,7 +146,7 @@ fn fault_60_sizes_that_are_none_end_the_program_with_their_numbers() {
 }
 
 #[test]
-fn fault_60_more_than_the_disk_has_is_refused_with_the_numbers_before_the_first_byte() {
+fn fault_60_a_set_larger_than_the_disk_is_refused_up_front() {
     let world = world();
     // 4 EiB: no disk that a test runs on has that.
     let text = format!("version = 1\n{}", entry(&world, "\"x\"", "4611686018427387904"));
@@ -158,7 +158,7 @@ fn fault_60_more_than_the_disk_has_is_refused_with_the_numbers_before_the_first_
 }
 
 #[test]
-fn fault_61_what_is_missing_or_unknown_ends_the_program_with_its_line() {
+fn fault_61_missing_or_unknown_keys_are_refused_with_their_line() {
     let world = world();
     let good = entry(&world, "\"x\"", "5");
     let without = |key: &str| {

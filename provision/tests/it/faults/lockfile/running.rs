@@ -17,7 +17,7 @@ fn fetch(world: &World) -> Command {
 }
 
 #[test]
-fn fault_63_a_lock_that_is_edited_while_a_run_works_changes_nothing_for_it() {
+fn fault_63_a_lock_edited_during_a_run_does_not_affect_it() {
     let (first, second) = (Content::generated(1, 4_000_000), Content::generated(2, 3_000_000));
     let mut world = World::new();
     world.file("x", &first);
@@ -62,7 +62,7 @@ fn changed() -> (World, Content) {
 }
 
 #[test]
-fn fault_64_the_marker_is_gone_while_the_old_file_is_still_there() {
+fn fault_64_the_marker_is_removed_before_the_old_file() {
     let (mut world, first) = changed();
     world.config.transfer.stall = Duration::from_secs(30);
     world.origin.inject("/x", Fault::Stall(1000));
@@ -81,7 +81,7 @@ fn fault_64_the_marker_is_gone_while_the_old_file_is_still_there() {
 }
 
 #[test]
-fn fault_64_the_marker_is_removed_durably_before_anything_else_changes() {
+fn fault_64_the_marker_removal_is_durable_before_any_change() {
     if !needs_tool("strace", "-V") {
         return;
     }

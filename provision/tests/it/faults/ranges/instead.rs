@@ -67,7 +67,7 @@ fn fault_23_a_git_lfs_pointer_is_named_however_it_is_sent() {
 }
 
 #[test]
-fn fault_23_a_pointer_to_something_else_says_so_and_the_mirror_takes_over() {
+fn fault_23_an_lfs_pointer_to_another_file_leads_to_a_mirror() {
     let other = pointer().replace(&format!("size {SIZE}"), "size 7");
     let (error, code) = refused(&serving(other.clone(), &[]));
     assert!(error.to_string().contains("another file than the lock names"), "{error}");
@@ -84,7 +84,7 @@ fn fault_23_a_pointer_to_something_else_says_so_and_the_mirror_takes_over() {
 }
 
 #[test]
-fn fault_23_a_page_is_a_page_whatever_its_type_and_length() {
+fn fault_23_html_is_detected_whatever_its_type_and_length() {
     let long = format!("{LOGIN_PAGE}{}", "<p>once more</p>\n".repeat(20_000));
     for page in [LOGIN_PAGE, &long] {
         for how in ways() {
@@ -103,7 +103,7 @@ fn fault_23_a_page_is_a_page_whatever_its_type_and_length() {
 }
 
 #[test]
-fn fault_23_a_page_without_a_length_leaves_what_was_held_before() {
+fn fault_23_html_without_a_length_keeps_the_bytes_held_before() {
     let page = Fault::OtherContent(Content::bytes(LOGIN_PAGE));
     let how = vec![Fault::IgnoreRange { accept_ranges: false }, page, Fault::Chunked];
     let (world, _) = world(Fault::All(how), When::After(3));
@@ -118,7 +118,7 @@ fn fault_23_a_page_without_a_length_leaves_what_was_held_before() {
 }
 
 #[test]
-fn fault_24_an_error_in_words_with_a_status_that_says_all_is_well_is_quoted() {
+fn fault_24_an_error_document_with_status_200_is_quoted() {
     let xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code><Message>Access \
                Denied</Message></Error>";
     let json = r#"{"error": {"code": "RateLimited", "message": "slow down"}}"#;
@@ -135,7 +135,7 @@ fn fault_24_an_error_in_words_with_a_status_that_says_all_is_well_is_quoted() {
 }
 
 #[test]
-fn fault_12_a_body_that_is_always_cut_at_one_place_says_where() {
+fn fault_12_a_body_always_cut_at_one_offset_reports_the_offset() {
     for end in [vec![], vec![Fault::NoLength]] {
         let how = [vec![Fault::IgnoreRange { accept_ranges: false }], end, vec![Fault::CutBody(1_000_000)]]
             .concat();
@@ -153,7 +153,7 @@ fn fault_12_a_body_that_is_always_cut_at_one_place_says_where() {
 }
 
 #[test]
-fn fault_26_other_bytes_are_told_by_their_digest_and_what_they_begin_with() {
+fn fault_26_wrong_bytes_are_reported_by_digest_and_prefix() {
     let (right, other) = (Content::generated(1, SIZE), Content::generated(2, SIZE));
     let page = right.replaced(0, LOGIN_PAGE);
     for (found, because) in [

@@ -30,7 +30,7 @@ fn dropped(world: &World) -> usize {
 }
 
 #[test]
-fn fault_15_what_the_old_validator_vouched_for_is_dropped() {
+fn fault_15_bytes_of_the_old_validator_are_dropped() {
     let old = Content::generated(99, SIZE);
     let (world, _) =
         world(Fault::All(vec![Fault::OtherContent(old), Fault::Etag("\"old\"".to_owned())]), When::First(2));
@@ -56,7 +56,7 @@ fn fault_15_a_validator_that_keeps_changing_leads_to_one_stream() {
 }
 
 #[test]
-fn fault_15_of_a_file_that_really_changed_no_old_byte_is_kept() {
+fn fault_15_no_old_byte_of_a_changed_file_is_kept() {
     let (old, new) = (Content::generated(99, SIZE), Content::generated(1, SIZE));
     let world = replaced(&new, &[old, new.clone()], &[3]);
     let report = world.fetch_all();
@@ -82,7 +82,7 @@ fn fault_15_a_second_change_of_the_file_leads_to_one_stream() {
 }
 
 #[test]
-fn fault_15_a_file_that_changes_for_good_is_an_integrity_error() {
+fn fault_15_a_permanently_changed_file_is_an_integrity_error() {
     let (old, new) = (Content::generated(1, SIZE), Content::generated(99, SIZE));
     let world = replaced(&old, &[old.clone(), new], &[2]);
     let error = world.fetch_refused();
@@ -107,7 +107,7 @@ fn fault_16_mirrors_may_differ_in_their_validators() {
 }
 
 #[test]
-fn fault_17_if_range_is_not_sent_to_an_origin_that_answers_it_with_the_whole_body() {
+fn fault_17_if_range_is_not_sent_where_it_yields_the_whole_body() {
     let (world, _) = world(Fault::IgnoreIfRange, When::Always);
     // `fetch_all` looks at every request for `If-Range`.
     let report = world.fetch_all();
@@ -117,7 +117,7 @@ fn fault_17_if_range_is_not_sent_to_an_origin_that_answers_it_with_the_whole_bod
 }
 
 #[test]
-fn fault_18_a_weak_validator_is_not_sent_and_its_change_says_nothing() {
+fn fault_18_a_weak_validator_is_not_sent_and_may_change() {
     for (fault, when) in [
         (Fault::WeakEtag, When::Always),
         (Fault::WeakEtag, When::Every(2)),

@@ -55,7 +55,7 @@ fn fetch(world: &World, variables: &[(&str, String)]) -> Ended {
 }
 
 #[test]
-fn fault_55_certificates_that_cannot_be_read_end_a_run_before_any_network() {
+fn fault_55_unreadable_certificates_end_a_run_at_its_start() {
     let (world, origin) = world();
     let at = |name: &str| world.beside(name).to_str().unwrap().to_owned();
     for (name, value) in [
@@ -81,7 +81,7 @@ fn fault_55_certificates_that_cannot_be_read_end_a_run_before_any_network() {
 }
 
 #[test]
-fn fault_55_several_directories_of_certificates_are_looked_into() {
+fn fault_55_several_certificate_directories_are_read() {
     let (world, _origin) = world();
     let at = |name: &str| world.beside(name).to_str().unwrap().to_owned();
     for (name, value) in [

@@ -16,7 +16,7 @@ const OTHER_PUBLIC: &str = "93.184.215.15";
 const PRIVATE: [&str; 3] = ["10.1.2.3", "192.168.7.7", "169.254.169.254"];
 
 #[test]
-fn fault_47_a_public_origin_leads_to_no_private_address_however_it_is_spelt() {
+fn fault_47_a_private_address_is_refused_in_any_spelling() {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture"]);
     command.arg("faults::redirects::private::in_a_network_of_its_own");

@@ -26,7 +26,7 @@ fn fetch(world: &World, proxy: &BlockingOrigin, more: &[(&str, &str)]) -> crate:
 }
 
 #[test]
-fn fault_54_a_proxy_that_wants_a_login_is_a_refusal_in_the_clear_and_through_a_tunnel() {
+fn fault_54_a_proxy_that_wants_a_login_ends_the_source() {
     for scheme in ["http", "https"] {
         let (world, proxy) = world(scheme);
         proxy.inject("*", Fault::status(407));
@@ -68,7 +68,7 @@ fn fault_54_no_proxy_of_the_environment_is_honoured() {
 }
 
 #[test]
-fn fault_54_a_proxy_that_cannot_be_meant_is_refused_without_an_echo() {
+fn fault_54_an_invalid_proxy_url_is_refused_without_echoing_it() {
     let (world, proxy) = world("http");
     let bad = format!("ftp://user:{MARK}@proxy.example");
     let ended = fetch(&world, &proxy, &[("http_proxy", &bad)]);

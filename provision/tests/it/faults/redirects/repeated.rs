@@ -63,7 +63,7 @@ fn refused(world: &World, spelling: &str) -> String {
 }
 
 #[test]
-fn fault_53_what_a_body_repeats_that_came_instead_of_the_file_is_not_shown() {
+fn fault_53_secrets_echoed_in_an_unexpected_body_are_redacted() {
     for secret in secrets() {
         for spelling in &secret.spellings {
             for body in [
@@ -84,7 +84,7 @@ fn fault_53_what_a_body_repeats_that_came_instead_of_the_file_is_not_shown() {
 }
 
 #[test]
-fn fault_53_what_a_head_repeats_is_not_shown() {
+fn fault_53_secrets_echoed_in_response_headers_are_redacted() {
     for secret in secrets() {
         for spelling in &secret.spellings {
             let header = |name: &str| (name.to_owned(), format!("of {spelling}."));
@@ -106,7 +106,7 @@ fn fault_53_what_a_head_repeats_is_not_shown() {
 }
 
 #[test]
-fn fault_53_what_a_redirect_repeats_is_not_shown() {
+fn fault_53_secrets_echoed_in_a_redirect_are_redacted() {
     for secret in secrets() {
         for spelling in &secret.spellings {
             let at = |world: &World, path: &str| world.origin.url(path);
@@ -128,7 +128,7 @@ fn fault_53_what_a_redirect_repeats_is_not_shown() {
 }
 
 #[test]
-fn fault_53_a_host_s_name_with_a_token_in_it_is_not_looked_up() {
+fn fault_53_a_host_name_that_contains_a_token_is_not_resolved() {
     let [secret, _] = secrets();
     let world = world(&secret);
     world.origin.inject("/x", Fault::redirect(format!("http://{MARK}Letters.invalid/x")));
@@ -137,7 +137,7 @@ fn fault_53_a_host_s_name_with_a_token_in_it_is_not_looked_up() {
 }
 
 #[test]
-fn fault_53_a_token_that_looks_like_a_scheme_or_a_commit_is_not_shown() {
+fn fault_53_a_token_like_a_scheme_or_a_commit_is_redacted() {
     // Too short for the mark: what some hosts give is hexadecimal.
     let token = "abcdefabcd";
     let mut world = World::new();
@@ -163,7 +163,7 @@ fn fault_53_a_token_that_looks_like_a_scheme_or_a_commit_is_not_shown() {
 }
 
 #[test]
-fn fault_53_a_listing_that_repeats_a_token_is_not_read() {
+fn fault_53_a_listing_that_echoes_a_token_is_refused() {
     let [secret, _] = secrets();
     let world = world(&secret);
     world.origin.put("/api", Content::bytes(format!("[{{\"path\": \"{MARK}Letters\"}}]")));

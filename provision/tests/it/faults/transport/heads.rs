@@ -8,7 +8,7 @@ use provision_testbed::{Content, Fault, When};
 use super::{SIZE, alone, world};
 
 #[test]
-fn fault_31_a_head_without_end_ends_the_source() {
+fn fault_31_an_endless_head_ends_the_source() {
     for fault in [Fault::HeaderFlood { lines: 5000 }, Fault::EndlessHeader] {
         let mut world = world(fault, When::Always);
         let error = world.fetch_refused().to_string();
@@ -46,7 +46,7 @@ fn fault_32_retry_after_is_honoured_and_capped() {
 }
 
 #[test]
-fn fault_31_a_head_that_comes_byte_by_byte_is_ended_by_the_limit_for_heads() {
+fn fault_31_a_head_sent_byte_by_byte_hits_the_head_timeout() {
     let slow = Fault::SlowHead { every: Duration::from_millis(100) };
     let mut always = world(slow.clone(), When::Always);
     always.config.transfer.retry.retries = 2;
@@ -64,7 +64,7 @@ fn fault_31_a_head_that_comes_byte_by_byte_is_ended_by_the_limit_for_heads() {
 }
 
 #[test]
-fn fault_31_a_mirror_takes_over_from_a_flood_after_a_few_requests() {
+fn fault_31_a_mirror_takes_over_after_a_few_oversized_heads() {
     for fault in
         [Fault::HeaderFlood { lines: 101 }, Fault::HeaderFlood { lines: 50_000 }, Fault::EndlessHeader]
     {
@@ -80,7 +80,7 @@ fn fault_31_a_mirror_takes_over_from_a_flood_after_a_few_requests() {
 }
 
 #[test]
-fn fault_32_what_the_rate_limit_header_says_is_honoured_and_capped() {
+fn fault_32_the_rate_limit_header_is_honoured_and_capped() {
     for (value, at_least) in [
         ("\"resolvers\";r=0;t=1", 300),
         ("\"api\";r=7;t=9, \"resolvers\";r=0;t=315360000", 300),

@@ -13,7 +13,7 @@ use crate::requirement::needs;
 use crate::world::World;
 
 #[test]
-fn fault_36_a_name_that_does_not_resolve_and_an_unreachable_address_lead_to_the_mirror() {
+fn fault_36_an_unresolvable_name_leads_to_the_mirror() {
     for address in ["http://nowhere.invalid:9/x", "http://[100::1]:9/x", "http://127.0.0.1:1/x"] {
         let mut world = World::new();
         let content = Content::generated(1, 100_000);
@@ -54,7 +54,7 @@ fn flapping(fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> World {
 }
 
 #[test]
-fn fault_36_a_name_that_fails_at_first_and_then_resolves_is_tried_again() {
+fn fault_36_a_name_that_first_fails_to_resolve_is_retried() {
     let world = flapping(|n| n < 2);
     let report = world.fetch_all();
     assert!((1..=2).contains(&report.files[0].retries), "{}", world.events.text());
@@ -63,7 +63,7 @@ fn fault_36_a_name_that_fails_at_first_and_then_resolves_is_tried_again() {
 }
 
 #[test]
-fn fault_36_a_name_that_fails_now_and_then_costs_nothing_that_is_held() {
+fn fault_36_intermittent_name_failures_lose_no_bytes() {
     let world = flapping(|n| n % 3 == 2);
     // Each request needs a connection, and each connection a lookup.
     world.origin.inject("/x", Fault::CloseAfter);
@@ -74,7 +74,7 @@ fn fault_36_a_name_that_fails_now_and_then_costs_nothing_that_is_held() {
 }
 
 #[test]
-fn fault_36_a_name_that_never_resolves_ends_the_source_after_its_failures() {
+fn fault_36_a_name_that_never_resolves_ends_the_source() {
     let world = flapping(|_| true);
     let error = world.fetch_refused().to_string();
     assert!(error.contains("flaps.example") && error.contains("does not resolve"), "{error}");
@@ -97,7 +97,7 @@ fn black_hole(address: SocketAddr) -> std::io::Result<(tokio::net::TcpListener, 
 }
 
 #[test]
-fn fault_36_an_address_that_swallows_everything_costs_a_moment_and_no_failure() {
+fn fault_36_a_silent_address_costs_a_moment_and_no_failure() {
     for hole in ["::1", "127.0.0.9"] {
         let mut world = World::new();
         let content = Content::generated(1, SIZE);

@@ -25,7 +25,7 @@ fn bad() -> [Certificate; 4] {
 }
 
 #[test]
-fn fault_37_a_good_certificate_is_believed() {
+fn fault_37_a_valid_certificate_is_accepted() {
     let mut world = encrypted(Tls { names: &["models.example"], ..Tls::default() });
     world.fetch_all();
     let content = Content::generated(2, SIZE);
@@ -36,7 +36,7 @@ fn fault_37_a_good_certificate_is_believed() {
 }
 
 #[test]
-fn fault_37_a_bad_certificate_stops_the_file_and_nothing_is_asked_of_it() {
+fn fault_37_a_bad_certificate_stops_the_file_before_a_request() {
     for certificate in bad() {
         let world = encrypted(Tls { certificate, ..Tls::default() });
         let error = world.fetch_refused();
@@ -56,7 +56,7 @@ fn fault_37_a_bad_certificate_stops_the_file_and_nothing_is_asked_of_it() {
 }
 
 #[test]
-fn fault_37_a_bad_certificate_stops_the_file_although_there_is_a_mirror() {
+fn fault_37_a_bad_certificate_stops_the_file_despite_a_mirror() {
     // Somebody is between, or somebody has forgotten something: a person is to look, and not the next source.
     for certificate in bad() {
         let mut world = encrypted(Tls { certificate, ..Tls::default() });
@@ -72,7 +72,7 @@ fn fault_37_a_bad_certificate_stops_the_file_although_there_is_a_mirror() {
 }
 
 #[test]
-fn fault_37_a_certificate_for_another_name_is_bad_although_its_address_is_right() {
+fn fault_37_a_certificate_for_another_name_is_refused() {
     let mut world = encrypted(Tls { names: &["models.example"], ..Tls::default() });
     world.http.hosts = [("other.example", vec![IpAddr::from([127, 0, 0, 1])])].into_iter().collect();
     let url = world.origin.url_at("other.example", "/x");
@@ -89,7 +89,7 @@ fn rude(fault: Fault, when: When) -> World {
 }
 
 #[test]
-fn fault_38_an_unclean_end_is_fine_where_every_byte_is_there() {
+fn fault_38_an_unclean_end_after_the_last_byte_is_accepted() {
     let whole = Fault::IgnoreRange { accept_ranges: false };
     for fault in [Fault::CloseAfter, Fault::NoLength, Fault::All(vec![whole, Fault::NoLength])] {
         let world = rude(fault.clone(), When::Always);
@@ -101,7 +101,7 @@ fn fault_38_an_unclean_end_is_fine_where_every_byte_is_there() {
 }
 
 #[test]
-fn fault_38_an_unclean_end_before_the_last_byte_is_tried_again_from_there() {
+fn fault_38_an_unclean_end_before_the_last_byte_is_resumed() {
     for fault in [Fault::CutBody(300_000), Fault::ChunkedCut(300_000)] {
         let world = rude(fault.clone(), When::Every(2));
         let report = world.fetch_all();
@@ -112,7 +112,7 @@ fn fault_38_an_unclean_end_before_the_last_byte_is_tried_again_from_there() {
 }
 
 #[test]
-fn fault_38_a_body_that_says_no_length_is_not_complete_because_it_ended() {
+fn fault_38_a_body_without_a_length_may_end_too_early() {
     let whole = Fault::IgnoreRange { accept_ranges: false };
     let fault = Fault::All(vec![whole, Fault::NoLength, Fault::CutBody(2_000_000)]);
     let world = rude(fault, When::Always);
