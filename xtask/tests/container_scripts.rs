@@ -1,4 +1,4 @@
-//! The image's scripts, in every shell that is here, with a `provision` that only says how it was called.
+//! The image's scripts, in every shell that is installed, with a `provision` that only prints its arguments.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// What `/bin/sh` is on Debian, Alpine and elsewhere.
+/// The shells that `/bin/sh` is on Debian, Alpine and other systems.
 const SHELLS: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];
 
 fn script(name: &str) -> PathBuf {
@@ -33,7 +33,7 @@ fn provision(text: &str) -> TempDir {
     folder
 }
 
-/// Says its arguments and places, and ends with `$CODE`.
+/// Prints its arguments and directories, and ends with `$CODE`.
 const ECHO: &str = "echo \"[$*]\" \"$PROVISION_LOCK $PROVISION_DEST $PROVISION_BAKED\"; exit ${CODE:-0}";
 /// [`ECHO`]'s line for the defaults.
 const DEFAULTS: &str = "[ensure] /opt/provision/models.lock /workspace/ComfyUI/models /opt/models\n";
@@ -70,7 +70,7 @@ fn sourcing_it_keeps_a_strict_script_running_and_unchanged() {
     let start = format!("set -eu; . {}; echo \"started ${{PROVISION_DEST-}}\"; trap", path.display());
     for shell in shells() {
         let output = run(shell, &programs, &["-c", &start], &[]);
-        // Bash lists what the tests themselves were started with, too: under nohup, or in the background.
+        // Bash lists the signal settings of the test process, too: under nohup, or in the background.
         let inherited = ["HUP", "INT", "QUIT"].map(|signal| format!("trap -- '' SIG{signal}\n"));
         let said = inherited.iter().fold(text(&output.stdout), |said, line| said.replace(line, ""));
         assert_eq!(said, format!("{DEFAULTS}started \n"), "{shell:?} {}", text(&output.stderr));
@@ -104,8 +104,8 @@ fn a_failure_stops_the_start_with_its_code_or_is_a_warning() {
 
 #[test]
 fn a_terminated_start_ends_provision_and_keeps_its_exit_code() {
-    // It tells the script's process to end, as the engine would, and waits for the signal to come back, but not for
-    // ever. The signal may come before the script knows its child.
+    // It tells the script's process to end, as the container engine would. Then it waits for the signal to come back,
+    // for a limited time: the signal may come before the script knows its child.
     let programs = provision(
         "trap 'echo told; exit 143' TERM\nkill -TERM \"$PPID\"\ni=0\n\
          while [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done",
@@ -125,7 +125,7 @@ fn a_terminated_start_ends_provision_and_keeps_its_exit_code() {
 fn a_start_told_to_stop_never_goes_on() {
     let path = script("pre_start.sh");
     let start = format!(". {}; echo started", path.display());
-    // The second is done when the signal comes, and ends well.
+    // The second one is done when the signal comes, and succeeds.
     for code in ["143", "0"] {
         let programs = provision(&format!(
             "trap 'exit {code}' TERM\nkill -TERM \"$PPID\"\ni=0\n\

@@ -1,4 +1,4 @@
-//! `cargo xtask lock` as a person runs it: the binary, the Hub's face behind `HF_ENDPOINT`, and a lock on disk.
+//! `cargo xtask lock` through the binary, with an emulated Hub behind `HF_ENDPOINT` and a lock on disk.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -37,9 +37,9 @@ impl World {
         self.command_of(Command::new(env!("CARGO_BIN_EXE_xtask")), args)
     }
 
-    /// The same by another program, such as one that gives its rights away first.
+    /// As `command`, through another program, such as one that drops its rights first.
     fn command_of(&self, mut command: Command, args: &[&str]) -> Command {
-        // Whatever tokens, proxies and options this machine has are none of the test's business.
+        // The machine's own tokens, proxies and options must not affect the test.
         command.env_clear();
         command.env("HOME", self.directory.path()).env("HF_ENDPOINT", self.site.url(""));
         command.env("PROVISION_LOCK", self.path("models.lock")).env("PROVISION_DEST", self.path("models"));
@@ -47,7 +47,7 @@ impl World {
         command
     }
 
-    /// Runs it; standard output and standard error of what has to end with `code`.
+    /// Runs it; asserts the exit code and returns standard output and standard error.
     fn run(&self, code: i32, args: &[&str]) -> (String, String) {
         said(&self.command(args).output().unwrap(), code, args)
     }
@@ -118,7 +118,7 @@ fn a_workflow_import_names_files_without_a_url() {
     world.run(0, &["fetch-models", "--progress", "none"]);
     assert!(world.path("models/vae/x.safetensors").exists());
 
-    // One that is there by other means is no longer missing.
+    // A file that is present in another way is no longer missing.
     world.site.put("/4x.pth", Content::generated(2, 1000));
     world.run(0, &["lock", "add", &world.site.url("/4x.pth"), "--path", "upscale_models/"]);
     let before = std::fs::metadata(world.path("models.lock")).unwrap();
@@ -132,7 +132,7 @@ fn a_workflow_import_names_files_without_a_url() {
         "nothing is rewritten"
     );
 
-    // Where nothing has an address, nothing can be fetched: that is a failure.
+    // A lock without any URL cannot be fetched: that is a failure.
     std::fs::remove_file(world.path("models.lock")).unwrap();
     for text in [workflow(&[&without]), workflow(&[])] {
         std::fs::write(world.path("w.json"), text).unwrap();
@@ -191,7 +191,7 @@ fn mirrors_are_added_only_for_equal_bytes() {
     has(&out, &["2 → 0 mirrors"]);
     has(&err, &[&one, &two]);
     assert!(!world.lock().contains("mirrors"), "{}", world.lock());
-    // Other groups are no other bytes.
+    // Other groups do not change the bytes.
     world.run(0, &["lock", "add", source, "--mirror", &two]);
     assert_eq!(world.run(0, &["lock", "add", source, "--group", "g"]).1, "");
     has(&world.lock(), &[&two]);
@@ -206,7 +206,7 @@ fn concurrent_writers_report_their_wait_and_lose_no_entry() {
     let files: Vec<(&str, Content)> =
         paths.iter().zip(0..).map(|(path, seed)| (path.as_str(), Content::generated(seed, 1_000))).collect();
     world.hub.commit("o/r", "main", &files);
-    // A writer that was stopped in the middle.
+    // A writer that was stopped midway.
     let draft = world.path(".models.lock.tmp");
     std::fs::write(&draft, "# a draft of process 7 on elsewhere\u{7}\n").unwrap();
     let held = std::fs::File::open(&draft).unwrap();
@@ -235,7 +235,7 @@ fn concurrent_writers_report_their_wait_and_lose_no_entry() {
     assert!(!draft.exists());
 }
 
-/// Root may open a draft of any mode; people may not.
+/// Root may open a temporary file of any mode; other users may not.
 #[test]
 fn a_read_only_lock_is_edited_and_stays_read_only() {
     if !needs_root_and_setpriv() {
@@ -250,7 +250,7 @@ fn a_read_only_lock_is_edited_and_stays_read_only() {
         format!("\n[[model]]\npath = \"{path}\"\nurl = \"http://h/x\"\nsize = 1\nsha256 = \"{sha}\"\n")
     };
     std::fs::write(world.path("models.lock"), format!("version = 1\n{}{}", model("a"), model("b"))).unwrap();
-    // What a writer left behind that was killed right before the rename.
+    // The temporary file of a writer that was killed right before the rename.
     std::fs::write(world.path(".models.lock.tmp"), "version = 1\n").unwrap();
     for name in ["models.lock", ".models.lock.tmp"] {
         std::fs::set_permissions(world.path(name), std::fs::Permissions::from_mode(0o444)).unwrap();
@@ -267,14 +267,14 @@ fn a_read_only_lock_is_edited_and_stays_read_only() {
     assert!(!world.path(".models.lock.tmp").exists());
 }
 
-/// Whether the test can be run; where every test has to prove something (`CI` is set) it must be.
+/// Returns true if the test can run; with `CI` set it must.
 fn needs_root_and_setpriv() -> bool {
     let has_setpriv = Command::new("setpriv").arg("--version").stdout(Stdio::null()).status().is_ok();
     let there = rustix::process::geteuid().is_root() && has_setpriv;
     #[expect(clippy::disallowed_methods, reason = "only a test's own behaviour follows from it")]
     let must = std::env::var_os("CI").is_some();
     assert!(there || !must, "CI must have root and setpriv: this test must not be passed over there");
-    #[expect(clippy::print_stderr, reason = "nobody is to take it for proven")]
+    #[expect(clippy::print_stderr, reason = "a skipped test must not look like a passed one")]
     if !there {
         eprintln!("skipped: needs root and setpriv");
     }
@@ -307,7 +307,7 @@ fn a_model_is_added_updated_and_checked() {
     has(&out, &["updated    vae/x.safetensors", &digests, "1 MB → 2 MB", &commits]);
     has(&world.lock(), &[&new.sha256_hex(), &second, "size = 2000000"]);
 
-    // By branch, as people write it: replaced, gone, refused.
+    // By branch, as users write it: replaced, missing, refused.
     let moving = world.lock().replace(&second, "main");
     std::fs::write(world.path("models.lock"), &moving).unwrap();
     world.run(0, &["lock", "check"]);
@@ -363,7 +363,7 @@ fn a_list_is_imported_as_far_as_it_resolves() {
     has(&err, &["standard input:3", "none.safetensors", "standard input:4", "2 failures"]);
     has(&world.lock(), &["vae/x.safetensors", "vae/y.bin"]);
 
-    // What was read for its digest is not asked for again.
+    // A file that was read for its digest is not requested again.
     let requests = world.site.counters().path("/f/vae/y.bin").requests;
     world.run(0, &["fetch-models", "y", "--progress", "none"]);
     assert_eq!(world.site.counters().path("/f/vae/y.bin").requests, requests);
@@ -385,7 +385,7 @@ fn a_check_tells_an_unreachable_host_from_a_missing_file() {
     has(&err, &["no such repository"]);
     has(&with_token(&["lock", "update"], 4).1, &["no such repository"]);
     has(&with_token(&["lock", "add", "hf:o/none/vae/x.safetensors"], 4).1, &["no such repository"]);
-    // Without one nobody can tell.
+    // Without a token the check cannot tell a private repository from a missing one.
     let (out, err) = world.run(6, &["lock", "check"]);
     has(&out, &["refused"]);
     has(&err, &["no such repository", "private", "HF_TOKEN"]);
@@ -401,7 +401,7 @@ fn each_resolved_entry_is_written_before_the_next_request() {
     let content = Content::generated(1, 300_000);
     world.site.put("/vae/a.bin", content.clone());
     world.site.put("/vae/b.bin", content.clone());
-    // The probe, then a body that does not come to an end.
+    // The probe, then a body that does not end.
     world.site.inject("/vae/b.bin", Fault::Stall(1000).when(When::After(1)));
     let [a, b] = ["/vae/a.bin", "/vae/b.bin"].map(|path| world.site.url(path));
     std::fs::write(world.path("list"), format!("{a}\n{b}\n")).unwrap();
@@ -430,7 +430,7 @@ fn an_unwritable_lock_hides_no_other_failure() {
     std::fs::write(world.path("list"), format!("{good}\nsome prose here\n{refused}\n")).unwrap();
     let (_, err) = world.run(6, &["lock", "import", "list"]);
     has(&err, &["3 failures", "list:2", "list:3", "is a symlink to a file that does not exist"]);
-    // What is read for nothing is not read.
+    // The lock cannot be written, so no body is read for its digest.
     let read = world.site.url("/vae/a.bin");
     let (_, err) = world.run(7, &["lock", "add", &read, good]);
     has(&err, &["is a symlink to a file that does not exist"]);

@@ -1,4 +1,4 @@
-//! The cache: bytes are paid for once.
+//! The cache: each file is downloaded once.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -15,12 +15,12 @@ fn content(n: u64) -> Content {
     Content::generated(n, 3_000_000 + n)
 }
 
-/// A world with two files and a cache on the destination's file system.
+/// A fixture with two files and a cache on the destination's file system.
 fn world() -> World {
     with_cache_at(|world| world.beside("cache").to_str().unwrap().into())
 }
 
-/// A world whose cache is on another file system: no link leads from it to the destination.
+/// A fixture whose cache is on another file system, where hard links are impossible.
 fn far_world() -> (World, tempfile::TempDir) {
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     let path: Utf8PathBuf = memory.path().join("cache").to_str().unwrap().into();
@@ -50,7 +50,7 @@ fn object(world: &World, path: &str) -> std::path::PathBuf {
     world.local.cache.as_ref().unwrap().join(Cache::object(model).path.as_str()).into()
 }
 
-/// Another project that needs the same bytes.
+/// As another project that needs the same bytes.
 fn start_over(world: &World) {
     std::fs::remove_dir_all(world.destination()).unwrap();
 }
@@ -60,7 +60,7 @@ fn a_cached_file_is_not_fetched_again() {
     let world = world();
     assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
     let requests = world.origin.counters().requests;
-    // One file with two names: the cache costs no room.
+    // One file with two names: the cache takes no extra space.
     assert_eq!(
         std::fs::metadata(object(&world, "vae/b")).unwrap().ino(),
         std::fs::metadata(world.path("vae/b")).unwrap().ino()
@@ -116,7 +116,7 @@ fn an_interrupted_fetch_resumes_from_its_part_in_the_cache() {
     }] {
         world.origin.shape(provision_testbed::Shape::rate(4 << 20));
         world.fetch_and_interrupt_at(2_500_000);
-        // A build's layer is thrown away with the build.
+        // As a build that discards its layer.
         std::fs::remove_dir_all(world.destination()).unwrap();
         world.origin.shape(provision_testbed::Shape::default());
         let sent = world.origin.counters().body_bytes_sent;
@@ -152,7 +152,7 @@ fn a_run_that_waited_for_the_cache_uses_the_fetched_objects() {
     let report = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| second.fetch().unwrap());
         second.events.wait_for(|event| matches!(event, Event::Waiting { .. }));
-        // What the holder would do.
+        // The lock holder's work.
         let model = first.lock().models()[1].clone();
         let object = Cache::object(&model);
         let path = place.root().path().join(object.path.as_str());
@@ -205,7 +205,7 @@ fn pruning_removes_the_least_recently_used_and_old_parts() {
     let removed = cache.prune(bounds).unwrap();
     assert_eq!(removed.len(), 1);
     assert!(!object(&world, "loras/a").exists());
-    // Its other name is nobody's business.
+    // The hard link in the destination stays.
     assert!(world.path("loras/a").exists());
 
     let removed = cache.prune(Bounds { bytes: Some(0), ..Bounds::default() }).unwrap();
@@ -249,13 +249,13 @@ fn an_unusable_cache_is_a_warning_and_the_fetch_succeeds() {
     let mut world = world();
     let refused =
         |event: &Event| matches!(event, Event::Warning { message } if message.contains("is not used"));
-    // A file where the directory should be.
+    // A file in place of the directory.
     std::fs::write(world.beside("cache"), b"").unwrap();
     assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
     assert!(world.events.count(refused) > 0);
     start_over(&world);
 
-    // Another run has it for longer than this one waits.
+    // Another run holds it for longer than this one waits.
     std::fs::remove_file(world.beside("cache")).unwrap();
     world.config.wait = std::time::Duration::from_millis(300);
     let place = Destination::create(world.local.cache.as_deref().unwrap()).unwrap();

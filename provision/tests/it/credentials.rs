@@ -1,4 +1,4 @@
-//! Secrets stay where they belong (faults 52 to 54).
+//! Credentials: each secret reaches its own host only, and no output (faults 52 to 54).
 
 use std::time::Duration;
 
@@ -44,12 +44,12 @@ fn fault_53_no_token_or_signature_is_printed_or_written() {
     world.model("x.safetensors", &content, &[format!("{hub}?download=canary-query")]);
     cdn.shape(Shape::rate(4 << 20));
     let signed = provision_testbed::Control::signed_path("/o/r/resolve/main/x.safetensors");
-    // Some of everything goes wrong on the way.
+    // Several failures occur on the way.
     cdn.inject(&signed, Fault::CutBody(300_000).when(When::Nth(1)));
     cdn.inject(&signed, Fault::status(503).when(When::Nth(3)));
     cdn.inject(&signed, Fault::OtherStart { shift: 3 }.when(When::Nth(5)));
 
-    // Interrupted: the journal and the part are there.
+    // Interrupted: the journal and the part exist.
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let report = std::thread::scope(|scope| {
         let run = scope.spawn(|| world.fetch_until(stopped));
@@ -62,7 +62,7 @@ fn fault_53_no_token_or_signature_is_printed_or_written() {
     assert_no_secret(&traces(&world));
     assert_no_secret(&format!("{report:?}"));
 
-    // Finished, over expired signatures.
+    // Complete, with renewed signatures.
     cdn.expire_signatures();
     let report = world.fetch_all();
     assert_no_secret(&traces(&world));
@@ -72,7 +72,7 @@ fn fault_53_no_token_or_signature_is_printed_or_written() {
     assert!(cdn.requests().iter().all(|request| request.header("authorization").is_none()));
     assert!(world.origin.requests().iter().all(|request| request.header("authorization").is_some()));
 
-    // And every way to fail.
+    // Then every kind of failure.
     let faults = [
         Fault::status(404),
         Fault::status(403),
@@ -183,7 +183,7 @@ fn fault_54_an_unreachable_proxy_is_reported() {
     assert!(error.contains("refused"), "{error}");
 }
 
-/// A home whose netrc file is no file, or no netrc.
+/// A home directory whose netrc is not a file, or is malformed.
 fn with_bad_netrc(garbage: bool) -> World {
     let world = World::new();
     let netrc = world.beside("home").join(".netrc");
@@ -191,7 +191,7 @@ fn with_bad_netrc(garbage: bool) -> World {
     if garbage {
         std::fs::write(netrc, "machine\nmachine models.example login\n password").unwrap();
     } else {
-        // Nobody can read a directory, not even root.
+        // A directory is unreadable even for root.
         std::fs::create_dir(netrc).unwrap();
     }
     world
@@ -226,7 +226,7 @@ fn an_unusable_netrc_is_a_warning_until_a_login_is_needed() {
         assert_eq!(ended.code, Some(6), "{}", ended.err);
         assert!(ended.err.contains("if it needs a login that is in your netrc file: "), "{}", ended.err);
 
-        // Whoever names the file means it.
+        // A file that is named explicitly must be usable.
         let named = world.beside("home").join(".netrc");
         let ended = run(at_home(&world).env("NETRC", named));
         assert_eq!(ended.code, Some(2), "{}", ended.err);

@@ -1,4 +1,4 @@
-//! A container's start: what is baked into the image is copied or linked, what is missing is fetched.
+//! Container start: baked files are copied or linked, missing ones are fetched.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use provision_testbed::Content;
 
 use crate::world::World;
 
-/// A world with three files, and a baked directory.
+/// A fixture with three files, and a baked directory.
 fn world(mode: BakedMode) -> World {
     let mut world = World::new();
     for (n, path) in ["loras/a", "vae/b", "vae/c"].into_iter().enumerate() {
@@ -118,7 +118,7 @@ fn symlinks_lead_to_the_baked_files_and_the_marker_knows_them() {
     assert_eq!(std::fs::read_link(world.path("vae/b")).unwrap(), world.beside("baked/vae/b"));
     assert!(world.fetch().unwrap().by_marker);
 
-    // A baked file that has changed is not vouched for any more; it is fetched in the symlink's place.
+    // The marker does not cover a baked file that changed; it is fetched in the symlink's place.
     bake(&world, "vae/b", b"changed");
     let report = world.fetch().unwrap();
     assert_eq!(outcomes(&report), [Outcome::Present, Outcome::Fetched, Outcome::Present]);
@@ -182,7 +182,7 @@ fn an_interrupted_copy_is_resumed() {
     let directory = Utf8PathBuf::from_path_buf(world.beside("baked")).unwrap();
     world.local.baked = Some(Baked { directory, mode: BakedMode::Copy });
     bake(&world, "vae/big", &content.to_vec());
-    // The copy's first word is told after some of it has been made.
+    // The first progress event of a copy follows its first bytes.
     let report = world.fetch_and_interrupt_when(|event| matches!(event, Event::Brought { .. }));
     assert!(report.interrupted);
     assert!(world.held() > 0);
@@ -229,7 +229,7 @@ fn needed(world: &World) -> u64 {
     *world.events.filter_map(needed).last().unwrap()
 }
 
-/// How many files were read to see what is in them.
+/// The number of files that were hashed.
 fn checked(world: &World) -> usize {
     world.events.count(|event| matches!(event, Event::Checking { .. }))
 }
@@ -257,7 +257,7 @@ fn a_symlink_whose_target_was_replaced_is_not_trusted() {
     let times = std::fs::metadata(&path).unwrap().modified().unwrap();
     let mut other = content(1).to_vec();
     other[7] ^= 1;
-    // As another image's layer would have it: another file, of the same size and time.
+    // As in another image's layer: another file, of the same size and time.
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, other).unwrap();
     std::fs::File::options().write(true).open(&path).unwrap().set_modified(times).unwrap();
@@ -292,7 +292,7 @@ fn files_verified_by_an_incomplete_run_are_not_hashed_again() {
     let before = checked(&world);
     assert!(world.fetch().is_err());
     assert_eq!(checked(&world), before);
-    // Of a file that has changed nothing is known.
+    // A changed file loses its digest.
     std::fs::write(world.path("vae/c"), b"changed").unwrap();
     world.config.offline = false;
     world.fetch_all();

@@ -1,4 +1,4 @@
-//! The plain job: fetch, install, marker, and what a second run does.
+//! The plain job: fetch, install, marker, and a second run.
 
 use provision_core::event::{Event, Outcome, Planned};
 use provision_engine::fetch::Verify;

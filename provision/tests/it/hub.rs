@@ -1,5 +1,5 @@
-//! A file behind a branch of the Hub: what its redirect says is held against the lock whenever it is asked for, first and
-//! after a signed address has expired (fault 35).
+//! A file behind a branch of the Hub. Each redirect is compared with the lock: the first one, and those after a signed
+//! URL has expired (fault 35).
 
 use provision_core::event::Event;
 use provision_engine::transfer::SourceError;
@@ -12,13 +12,13 @@ use crate::world::{PATIENCE, World, start_origin};
 const SIZE: u64 = 32 << 20;
 const PATH: &str = "vae/x.safetensors";
 
-/// A lock with one file behind the branch `main`, whose bytes lie on a store that caps each connection.
+/// A lock with one file behind the branch `main`; the origin of its bytes caps each connection.
 struct Branch {
     world: World,
     store: BlockingOrigin,
     hub: Hub,
     content: Content,
-    /// What somebody puts in its place: as long, so that only its digest tells.
+    /// The replacement: of the same length, so that only its digest differs.
     other: Content,
 }
 
@@ -39,7 +39,7 @@ impl Branch {
         self.hub.commit("org/repo", "main", &[(PATH, self.other.clone())])
     }
 
-    /// Does `run`, and `midway` once a quarter of the bytes has been sent.
+    /// Runs `run`, and `midway` once a quarter of the bytes has been sent.
     fn midway<T: Send>(&self, run: impl FnOnce() -> T + Send, midway: impl FnOnce()) -> T {
         std::thread::scope(|scope| {
             let run = scope.spawn(run);
@@ -49,7 +49,7 @@ impl Branch {
         })
     }
 
-    /// Requests for the bytes of the file that took the other's place.
+    /// Requests for the bytes of the replacement.
     fn asked_for_other(&self) -> u64 {
         self.store.counters().path(&Hub::stored_path(&self.other)).requests
     }
@@ -99,7 +99,7 @@ fn a_file_replaced_midway_ends_its_source_and_keeps_bytes() {
     assert!(error.is_integrity() && matches!(last, Some(SourceError::Request(_))), "{error:?}");
     assert!(error.to_string().contains(&branch.other.sha256_hex()), "{error}");
     assert_eq!(branch.asked_for_other(), 0);
-    // The branch gets its file back: what had come is not paid for twice.
+    // The branch gets its file back: held bytes are not fetched twice.
     let held = branch.world.held();
     assert!(held > 0);
     branch.hub.commit("org/repo", "main", &[(PATH, branch.content.clone())]);

@@ -1,4 +1,4 @@
-//! Runs that are told to stop, and what the next run does (fault 85).
+//! Runs that are stopped, and the runs that follow (fault 85).
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Questions about files: documents, probes, waits, and a registry's tokens.
+//! Documents, probes, waits, and a registry's tokens.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +22,7 @@ fn policy() -> RetryPolicy {
     RetryPolicy { retries: 3, base: Duration::from_millis(2), ..RetryPolicy::default() }
 }
 
-/// Asks with `config`; `on_wait` hears of waits.
+/// A client with `config`; `on_wait` receives waits.
 fn asking(config: ClientConfig, on_wait: impl Fn(&Wait) + Send + Sync + 'static) -> Metadata {
     Metadata::new(&HttpClient::new(config).unwrap(), policy(), Arc::new(on_wait))
 }
@@ -69,7 +69,7 @@ fn a_probe_reads_one_byte_and_keeps_the_redirect_headers() {
     assert_eq!(store.counters().body_bytes_sent, 1);
     assert!(site.requests().iter().chain(&store.requests()).all(|request| request.method == "GET"));
 
-    // Without ranges the whole would come: the length is known from the head, and that is all.
+    // Without ranges the whole body would come; the probe reads the length from the head and stops.
     let stored = Hub::stored_path(&content);
     store.inject(&stored, Fault::IgnoreRange { accept_ranges: false });
     let probe = block_on(metadata.probe(&url(&site.url("/o/r/resolve/main/x.bin")))).unwrap();
@@ -106,7 +106,7 @@ fn a_retry_after_that_is_too_long_is_an_error_with_its_length() {
     let github = GitHub::mount(&site, &store);
     github.upload("o/r", "v1", "x.onnx", &Content::generated(1, 9), true);
     github.limit(Some(Limit::Primary(4_102_444_800)));
-    let mut metadata = asking(ClientConfig::default(), |_| panic!("nobody waits that long"));
+    let mut metadata = asking(ClientConfig::default(), |_| panic!("the wait is too long to be started"));
     let api = url(&site.url("/api/v3/repos/o/r/releases/tags/v1"));
     let error = block_on(metadata.ask(&api)).unwrap_err();
     let said = error.to_string();
@@ -141,7 +141,7 @@ fn a_permanent_failure_is_not_retried() {
     block_on(metadata.ask(&url(&site.url("/x")))).unwrap();
 }
 
-/// A body that comes a byte now and then: each is in time, and the whole never is.
+/// A body that comes a byte at a time: each byte is in time, the whole body is not.
 #[test]
 fn fault_30_a_document_that_trickles_times_out() {
     let site = start();
@@ -170,7 +170,7 @@ fn fault_30_a_document_that_trickles_times_out() {
     }
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 
-    // What stands still is told from what drips; what is longer than allowed is not read to its end.
+    // A stalled body and a trickling one have different errors. A body over the limit is not read to its end.
     site.clear_faults("/x");
     site.inject("/x", Fault::Stall(10));
     let error = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err();
@@ -227,7 +227,7 @@ fn fault_53_a_next_page_with_the_token_in_its_path_is_not_shown() {
     let said = block_on(metadata.ask(&next)).unwrap_err().to_string();
     assert!(said.contains("/tree/…/2") && !said.contains(token), "{said}");
 
-    // Nor is a listing believed that has it in an escape.
+    // A listing that holds the token behind an escape is refused, too.
     site.clear_faults("/tree");
     site.put("/tree", Content::bytes("[\"vae/letters\\u006fnlytoken\"]"));
     let said = block_on(metadata.ask(&url(&site.url("/tree")))).unwrap_err().to_string();

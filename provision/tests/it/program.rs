@@ -14,7 +14,7 @@ use crate::world::World;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The binary, in an environment of its own that is full of secrets.
+/// The binary, in a clean environment that is full of secrets.
 pub(crate) fn program(world: &World) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_provision"));
     command.env_clear().env("HOME", world.destination()).env("PATH", "/usr/bin:/bin");
@@ -23,7 +23,7 @@ pub(crate) fn program(world: &World) -> Command {
     command
 }
 
-/// `provision fetch` for the world's lock, which is written beside the destination.
+/// `provision fetch` for the fixture's lock, which is written beside the destination.
 pub(crate) fn fetch(world: &World, arguments: &[&str]) -> Command {
     let mut command = program(world);
     command
@@ -55,23 +55,23 @@ pub(crate) fn run(command: &mut Command) -> Ended {
     start(command).end()
 }
 
-/// Starts the program, alone or under another. No test starts it in another way: all that it says is looked through,
-/// whatever the test does with it.
+/// Starts the program, alone or under another. Every test starts it here, so that all its output is searched for
+/// secrets, even if the test ignores it.
 pub(crate) fn start(command: &mut Command) -> Run {
     Run::of(command.stdin(Stdio::null()))
 }
 
-/// The same, and what is written goes to its standard input.
+/// As `start`, with a pipe to its standard input.
 pub(crate) fn start_with_input(command: &mut Command) -> (Run, ChildStdin) {
     let mut run = Run::of(command.stdin(Stdio::piped()));
     let input = run.child.as_mut().and_then(|child| child.stdin.take()).unwrap();
     (run, input)
 }
 
-/// The program while it runs; killed where a test ends before it does.
+/// The running program; killed if a test ends before it does.
 pub(crate) struct Run {
     child: Option<Child>,
-    /// Its standard output, as far as a test has waited for something in it.
+    /// Its standard output, as far as a test has read it.
     out: Option<BufReader<ChildStdout>>,
     read: String,
 }
@@ -82,7 +82,7 @@ impl Run {
         Self { child: Some(child), out: None, read: String::new() }
     }
 
-    /// Waits until a line of its standard output has this in it.
+    /// Waits until a line of its standard output contains this text.
     pub(crate) fn wait_for_line(&mut self, wanted: &str) {
         let child = self.child.as_mut().unwrap();
         let out = self.out.get_or_insert_with(|| BufReader::new(child.stdout.take().unwrap()));
@@ -129,7 +129,7 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// A world with a capped set of 96 MB in three files.
+/// A fixture with a rate-limited set of 96 MB in three files.
 fn capped() -> World {
     let mut world = World::in_memory();
     for (name, seed, size) in
@@ -186,7 +186,7 @@ fn usage_errors_name_the_expected_value_and_exit_with_2() {
     assert_eq!(world.origin.counters().requests, 0);
 }
 
-/// As `fetch`, without what `arguments` give themselves.
+/// As `fetch`, without the options that `arguments` hold.
 fn fetch_overriding(world: &World, arguments: &[&str]) -> Command {
     let mut command = program(world);
     command.arg("fetch").args(arguments);
@@ -258,7 +258,7 @@ fn failures_have_their_exit_codes_and_name_the_file() {
         let ended = run(&mut fetch(&world, &["--retries", "1"]));
         assert_eq!(ended.code, Some(code), "{name}: {}", ended.err);
         assert!(ended.err.contains(name) && ended.err.contains(says), "{name}: {}", ended.err);
-        // The other file, and that it was proven; nothing else.
+        // The other file, and its verification; nothing else.
         assert_eq!(world.listing(), [".provision.journal", "good"], "{name}");
     }
 }
@@ -383,7 +383,7 @@ fn a_second_run_waits_for_the_first_and_has_nothing_to_do() {
     assert!(sent < 96_000_000 + 96_000_000 / 10, "{sent} bytes were sent for 96,000,000");
 }
 
-/// `provision ensure` for the world's lock, with the baked directory beside the destination.
+/// `provision ensure` for the fixture's lock, with the baked directory beside the destination.
 fn ensure(world: &World, arguments: &[&str]) -> Command {
     let mut command = program(world);
     command.arg("ensure").arg("--lock").arg(world.write_lock()).arg("--dest").arg(world.destination());
@@ -428,7 +428,7 @@ fn an_aborted_start_leaves_its_copied_bytes_for_the_next() {
     world.file("vae/x", &content);
     bake(&world, "vae/x", &content.to_vec());
     let mut copying = start(&mut ensure(&world, &["--progress", "json"]));
-    // The first event of the copy's bytes is the moment.
+    // The stop comes at the first progress event of the copy.
     copying.wait_for_line("\"brought\"");
     signal(&copying, Signal::TERM);
     assert_eq!(copying.end().code, Some(143));
@@ -451,7 +451,7 @@ fn of_two_starts_on_one_volume_one_copies_and_one_waits() {
     assert!(second.err.contains("waiting for another run that holds"), "{}", second.err);
     assert!(second.err.contains("nothing to do: marker"), "{}", second.err);
     assert_eq!(first.end().code, Some(0));
-    // On a busy machine a claim may be taken over, and what was on its way comes twice: two seconds' worth at most.
+    // On a busy machine a claim may be taken over, and its bytes in flight come twice: two seconds' worth at most.
     let sent = world.origin.counters().body_bytes_sent;
     assert!(sent <= 6_000_000, "{sent} bytes were sent for 4,000,000");
     world.assert_installed();
@@ -479,7 +479,7 @@ fn layers_have_fixed_metadata_and_the_destination_is_removed() {
     }
     assert!(layers.join("loras").is_dir());
 
-    // A second time would mix two sets.
+    // A second run into it would mix two sets.
     let again = run(&mut fetch(&world, &["--layers", layers.to_str().unwrap()]));
     assert_eq!(again.code, Some(2), "{}", again.err);
     assert!(again.err.contains("layers/loras is there already"), "{}", again.err);

@@ -1,5 +1,5 @@
-//! What a run finds of earlier ones, when nothing is wrong with it: parts and installed files (faults 21, 64). What
-//! others planted or broke is in `faults::disk::left_behind`.
+//! Parts and installed files of earlier runs, all valid (faults 21, 64). Planted and broken ones are in
+//! `faults::disk::leftovers`.
 
 use provision_core::event::{Event, Planned};
 use provision_disk::{Destination, PartFile, PartNames};
@@ -7,12 +7,12 @@ use provision_testbed::{Content, Fault, Shape, When};
 
 use crate::world::World;
 
-/// How large the one file is.
+/// The size of the only file.
 pub(crate) const SIZE: u64 = 8_000_000;
-/// What the marker is called.
+/// The marker's name.
 pub(crate) const MARKER: &str = ".models-installed";
 
-/// A world with one file of that size.
+/// A fixture with one file of that size.
 pub(crate) fn world() -> (World, Content) {
     let mut world = World::new();
     let content = Content::generated(1, SIZE);
@@ -20,7 +20,7 @@ pub(crate) fn world() -> (World, Content) {
     (world, content)
 }
 
-/// A world that was stopped halfway.
+/// A fixture that was stopped halfway.
 pub(crate) fn halfway() -> World {
     let (world, _) = world();
     world.origin.shape(Shape::rate(1_000_000));
@@ -29,7 +29,7 @@ pub(crate) fn halfway() -> World {
     world
 }
 
-/// The one file below the destination whose name ends like this.
+/// The only file below the destination with this ending.
 pub(crate) fn only(world: &World, ending: &str) -> std::path::PathBuf {
     let mut names = world.listing();
     names.retain(|name| name.ends_with(ending));
@@ -37,7 +37,7 @@ pub(crate) fn only(world: &World, ending: &str) -> std::path::PathBuf {
     world.path(&names[0])
 }
 
-/// Puts a part with a true journal for the first `held` bytes where an earlier run would have left it.
+/// Writes a part with a valid journal for the first `held` bytes, as an earlier run would have left it.
 pub(crate) fn plant_part(world: &World, content: &Content, held: u64) {
     let destination = Destination::create(&world.destination()).unwrap();
     let lock = world.lock();

@@ -1,11 +1,11 @@
-//! Canaries in every test, and who looks for them (I6, fault 53).
+//! Canary secrets in every test, and the search for them (I6, fault 53).
 //!
-//! Each origin of a test has a token and a signature of its own, and each begins with [`MARK`]. Every lock of a
-//! [`World`](crate::world::World) carries signatures in its addresses, every run has the token of the world's own origin,
-//! and every run of the program has more of them in its environment. None may be seen: not in what a run says, returns,
-//! or leaves on the disk, not in what a panic prints, and no origin may be told what belongs to another. A world looks
-//! when a run has ended and when it goes; and the program is started in one place, [`crate::program::start`], which looks
-//! through all that it says. A test below holds the others to that.
+//! Each origin of a test has its own token and signature, and each begins with [`MARK`]. Every lock of a
+//! [`World`](crate::world::World) has signatures in its URLs, every run has the token of the fixture's origin, and every
+//! process of the program has more of them in its environment. The search covers output, returned errors, files on
+//! disk and panic messages, and each origin may receive only its own secrets. A fixture searches after each run and
+//! when it is dropped. The program is started in one place, [`crate::program::start`], which searches all its output;
+//! a test below enforces that.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use provision_testbed::{Control, SIGNATURE_PREFIX};
 use crate::requirement::needs;
 use crate::world::Recorder;
 
-/// What every canary begins with.
+/// The prefix of every canary.
 pub(crate) const MARK: &str = "CanaryNeverShown";
 /// The password in the netrc file.
 const NETRC: &str = "CanaryNeverShown-netrc";
@@ -54,13 +54,13 @@ pub(crate) fn encode(text: &str) -> String {
     digits(&bits)
 }
 
-/// What the mark looks like in Base64, as in `Basic …`: it depends on what stands before it, and these are the digits
-/// that hold bits of the mark alone.
+/// The mark in Base64, as in `Basic …`. Its form depends on the preceding bytes; these digits hold bits of the mark
+/// alone.
 fn encoded() -> [String; 3] {
     [0, 4, 2].map(|skipped| digits(&bits(MARK)[skipped..]))
 }
 
-/// The first secret in `text`, with what stands around it.
+/// The first secret in `text`, with its surroundings.
 fn find(text: &str) -> Option<String> {
     let marks = [MARK.to_owned(), MARK.to_lowercase(), SIGNATURE_PREFIX.to_owned()];
     let at = marks.iter().chain(&encoded()).find_map(|mark| text.find(mark.as_str()))?;
@@ -76,7 +76,7 @@ pub(crate) fn assert_none(what: &str, text: &str) {
     }
 }
 
-/// An error, and every one that it came of, in each way in which somebody may print it.
+/// An error and its sources, in each format that a caller may print.
 pub(crate) fn said(error: &dyn std::error::Error) -> String {
     let mut text = format!("{error}\n{error:?}\n{error:#?}\n");
     let mut cause = error.source();
@@ -94,32 +94,32 @@ thread_local! {
 
 struct Origin {
     control: Control,
-    /// It passes on what others are told, and is told it.
+    /// It forwards requests to other hosts, so it receives their secrets.
     is_proxy: bool,
-    /// What it may be told, too.
+    /// Additional secrets that it may receive.
     own: Vec<String>,
 }
 
-/// Has the origin looked at in the end.
+/// Adds the origin to the search at the end of the test.
 pub(crate) fn watch(control: Control, is_proxy: bool) {
     ORIGINS.with_borrow_mut(|origins| origins.push(Origin { control, is_proxy, own: Vec::new() }));
 }
 
-/// Something else that this origin may be told.
+/// Adds a secret that this origin may receive.
 pub(crate) fn belongs_to(origin: &Control, secret: &str) {
     ORIGINS.with_borrow_mut(|origins| {
-        // The last: one that is gone may have had the same port.
+        // The last one: an earlier origin may have had the same port.
         let known = origins.iter_mut().rev().find(|known| known.control.addr() == origin.addr());
         known.unwrap().own.push(secret.to_owned());
     });
 }
 
-/// The address with a signature in its query: that of the origin that it leads to, or else of `own`.
+/// The URL with a signature in its query: that of the origin that it leads to, or else that of `own`.
 pub(crate) fn signed(url: &str, own: &Control) -> String {
     if url.contains('?') {
         return url.to_owned();
     }
-    // Under its address, or else under a name, with its port.
+    // By its address, or else by its port under any name.
     let by_address = |origin: &&Origin| url.contains(&format!("//{}/", origin.control.addr()));
     let by_port = |origin: &&Origin| url.contains(&format!(":{}/", origin.control.addr().port()));
     let signature = ORIGINS.with_borrow(|origins| {
@@ -129,19 +129,19 @@ pub(crate) fn signed(url: &str, own: &Control) -> String {
     format!("{url}?X-Amz-Date=20260101&X-Amz-Signature={signature}")
 }
 
-/// The same addresses without what [`signed`] added.
+/// The target without the query that [`signed`] added.
 pub(crate) fn unsigned(target: &str) -> &str {
     target.split_once("?X-Amz-Date=").map_or(target, |(target, _)| target)
 }
 
-/// What origins were told that is not theirs.
+/// Secrets that an origin received although they belong to another.
 fn told_to_others() -> Vec<String> {
     let mut found = Vec::new();
     ORIGINS.with_borrow(|origins| {
         for Origin { control, own: more, .. } in origins.iter().filter(|origin| !origin.is_proxy) {
             let mut own = [&more[..], &[token(control), signature(control)]].concat();
             if control.addr().ip() == Ipv4Addr::LOCALHOST {
-                // A netrc file knows hosts, no ports.
+                // A netrc file has hosts, but no ports.
                 own.push(encode(&format!("user:{NETRC}")));
             }
             for request in control.requests() {
@@ -161,11 +161,11 @@ fn told_to_others() -> Vec<String> {
     found
 }
 
-/// Looks when a world goes.
+/// Searches for secrets when a fixture is dropped.
 pub(crate) struct Watch {
     roots: Vec<PathBuf>,
     events: Arc<Recorder>,
-    /// Lengths of models in the world's locks.
+    /// Lengths of models in the fixture's locks.
     models: BTreeSet<u64>,
 }
 
@@ -174,17 +174,17 @@ impl Watch {
         Self { roots: vec![root.to_owned()], events, models: BTreeSet::new() }
     }
 
-    /// Looks below this path, too.
+    /// Adds a directory to the search.
     pub(crate) fn also(&mut self, root: PathBuf) {
         self.roots.push(root);
     }
 
-    /// A large file of this length is a model, which a test has generated.
+    /// Declares that a large file of this length is a model, which a test has generated.
     pub(crate) fn knows_model_of(&mut self, size: u64) {
         self.models.insert(size);
     }
 
-    /// Every secret that can be found where none may be.
+    /// Every secret that is found in a forbidden place.
     fn leaks(&self) -> Vec<String> {
         let mut found = told_to_others();
         let events = self.events.filter_map(|event| {
@@ -198,9 +198,9 @@ impl Watch {
         found
     }
 
-    /// Looks into every file below `at` but locks and large models, and at every name.
+    /// Searches every file below `at` except locks and large models, and every name.
     fn look(&self, root: &Path, at: &Path, found: &mut Vec<String>) {
-        // What a test has made unreadable was not written by a run.
+        // A file that a test has made unreadable was not written by a run.
         for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
             let path = entry.path();
             let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
@@ -231,13 +231,13 @@ impl Watch {
     }
 }
 
-/// What is longer is read only where it is no model: a generated one holds nothing, and reading them all takes minutes.
+/// Longer files are read only if they are no models: generated ones hold no secret, and reading them all takes minutes.
 const LARGE: u64 = 4 << 20;
-/// How much of a file is searched at once, and how much of it once more with the next: longer than any mark.
+/// The size of a search step, and the overlap with the next one: longer than any mark.
 const BLOCK: usize = 1 << 20;
 const OVERLAP: usize = 256;
 
-/// The first secret in a file, however long that is.
+/// The first secret in a file of any length.
 fn find_in(path: &Path) -> Option<String> {
     let mut file = std::fs::File::open(path).ok()?;
     let mut block = Vec::new();
@@ -263,7 +263,7 @@ impl Drop for Watch {
     }
 }
 
-/// A `program` with secrets wherever the environment may hold one. `netrc` is written, for the hosts that are named.
+/// A `program` with secrets in every variable that may hold one. `netrc` is written for the given hosts.
 pub(crate) fn in_environment(command: &mut Command, netrc: &Path, hosts: &[&str]) {
     let line = |host: &&str| format!("machine {host} login user password {NETRC}\n");
     std::fs::write(netrc, hosts.iter().map(line).collect::<String>()).unwrap();
@@ -286,7 +286,7 @@ mod tests {
     use crate::program::{program, run, start, start_with_input};
     use crate::world::{World, start_origin};
 
-    /// A secret that is planted is found, in each place; then it is taken away, so that the world may go.
+    /// Plants a secret in each place, checks that the search finds it, and removes it again.
     #[test]
     fn fault_53_the_search_finds_planted_secrets() {
         let mut world = World::new();
@@ -306,7 +306,7 @@ mod tests {
             finds(&watch, ".models-installed");
         }
         std::fs::write(&marker, before).unwrap();
-        // A journal, a report, a small part, and what is too long to be held in memory: at its end, and over a border.
+        // A journal, a report, a small part, and files larger than the buffer: at the end, and across a border.
         for (name, before) in [
             (".x.0123abcd.journal", 0),
             (".x.0123abcd.part", 100),
@@ -352,7 +352,7 @@ mod tests {
         forget();
     }
 
-    /// The same on a volume of its own, and elsewhere.
+    /// The same for a destination outside the fixture's directory.
     #[test]
     fn fault_53_the_search_covers_every_destination() {
         let elsewhere = tempfile::tempdir().unwrap();
@@ -364,7 +364,7 @@ mod tests {
         assert_reported(|| drop(world), "in .models-installed: CanaryNeverShown");
     }
 
-    /// Whatever the program says, however the test waits for its end.
+    /// All output of the program, for each way in which a test waits for its end.
     #[test]
     fn fault_53_the_search_reads_all_output() {
         let shell = |script: &str| {
@@ -376,7 +376,7 @@ mod tests {
         assert_reported(|| drop(run(&mut shell(&out))), "in standard output");
         assert_reported(|| drop(run(&mut shell(&err))), "in standard error");
         assert_reported(|| drop(start(&mut shell(&err)).end()), "in standard error");
-        // A run that a test waits for a line of and forgets: by its end it has said both.
+        // A run whose first line a test awaits and that it then drops: both lines are searched.
         for (said, place) in [(out, "in standard output"), (err, "in standard error")] {
             let mut command = shell(&format!("{said}; echo ready; read never"));
             let (mut forgotten, input) = start_with_input(&mut command);
@@ -386,7 +386,7 @@ mod tests {
         }
     }
 
-    /// What a run in this process returns, and what a panic prints.
+    /// Errors that a run in this process returns, and panic messages.
     #[test]
     fn fault_53_the_search_reads_errors_and_their_causes() {
         #[derive(Debug, thiserror::Error)]
@@ -398,17 +398,17 @@ mod tests {
         assert_reported(|| assert_none("a panic", &format!("panicked at {error:?}")), "in a panic");
     }
 
-    /// Fails unless `what` ends in a panic that says that a secret was found there.
+    /// Fails unless `what` panics with a message that reports a secret in that place.
     fn assert_reported(what: impl FnOnce(), place: &str) {
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)).unwrap_err();
         let said = panic.downcast_ref::<String>().unwrap();
         assert!(said.contains(place) && said.contains(MARK), "{said}");
     }
 
-    /// The program is started where what it says is looked through, and nowhere else.
+    /// Only the searching helper starts the program.
     #[test]
     fn fault_53_every_test_starts_the_program_through_the_search() {
-        /// What may start a process itself: the helper, this, and what starts something else than the program.
+        /// Files that may start a process: the helper, this file, and files that start other programs.
         const OTHERS: [&str; 5] = [
             "program.rs",
             "secrets.rs",
@@ -459,7 +459,7 @@ mod tests {
         assert!(find("no secret").is_none());
     }
 
-    /// What a run of the program says, at every verbosity, when all is well and when it is not.
+    /// Output at every verbosity, of successful and failing runs.
     #[test]
     fn fault_53_the_program_shows_no_secret_at_any_verbosity() {
         let ways: [&[&str]; 8] = [
@@ -496,7 +496,7 @@ mod tests {
                 let mut command = program(&world);
                 command.args(["fetch", "--force", "--retries", "1", "--report"]).arg(&report).arg("--lock");
                 command.arg(world.write_lock()).arg("--dest").arg(world.destination()).args(way);
-                // It looks at both streams.
+                // `run` searches both streams.
                 let ended = run(&mut command);
                 let is_well = fault.is_none() || way == ["--dry-run"];
                 assert!(!is_well || ended.code == Some(0), "{way:?} {}", ended.err);
@@ -509,14 +509,14 @@ mod tests {
         cdn.shape(Shape::default());
     }
 
-    /// A terminal is drawn on: bars, in the colours that there are.
+    /// Terminal output: bars, in colour.
     #[test]
     fn fault_53_bars_on_a_terminal_show_no_secret() {
         let mut world = World::new();
         world.file("x", &Content::generated(1, 300_000)).file("y", &Content::generated(2, 1000));
         world.origin.inject("/y", Fault::status(403));
         let plain = program(&world);
-        // util-linux's `script` runs a command on a terminal of its own.
+        // util-linux's `script` runs a command on a pseudo-terminal.
         let mut command = Command::new("script");
         for (name, value) in plain.get_envs().filter_map(|(name, value)| Some((name, value?))) {
             command.env(name, value);
@@ -537,7 +537,7 @@ mod tests {
         assert_none("what is drawn", &text);
     }
 
-    /// The inside of the next test, in a process of its own.
+    /// The body of the next test, in its own process.
     #[test]
     #[ignore = "panics; the next test runs it"]
     fn a_panic_while_every_secret_is_held() {
@@ -566,7 +566,7 @@ mod tests {
         assert_none("a panic", &text);
     }
 
-    /// A refusal that repeats the request, as some do.
+    /// A refusal that echoes the request.
     #[test]
     fn fault_53_request_secrets_echoed_by_a_server_are_redacted() {
         let mut world = World::new();

@@ -1,4 +1,4 @@
-//! Several locks as one, and locks that lie at an address: what they are held to, and what is kept of them.
+//! Several locks as one set, and remote locks: their pins, their limits, and the kept copies.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::program::{Ended, program, run};
 use crate::secrets;
 use crate::world::World;
 
-/// A world with two files, each in a lock of its own.
+/// A fixture with two files, each in its own lock.
 struct Two {
     world: World,
     contents: [Content; 2],
@@ -48,7 +48,7 @@ impl Two {
         path.to_str().unwrap().to_owned()
     }
 
-    /// Serves a lock; its address has a signature.
+    /// Serves a lock; its URL has a signature.
     fn serve(&self, path: &str, text: &str) -> String {
         self.world.origin.put(path, Content::bytes(text.to_owned()));
         secrets::signed(&self.world.origin.url(path), &self.world.origin)
@@ -68,14 +68,14 @@ impl Two {
         self.world.origin.counters().requests
     }
 
-    /// What lies right below the destination and is no model.
+    /// Entries directly below the destination that are no models.
     fn beside_models(&self) -> Vec<String> {
         let mut names = self.world.listing();
         names.retain(|name| !name.contains('/'));
         names
     }
 
-    /// Texts of locks that are kept.
+    /// The kept texts of locks.
     fn kept(&self) -> Vec<String> {
         let is_one = |name: &&str| name.starts_with(".provision.") && name.len() > ".provision.lock".len();
         let names = self.beside_models();
@@ -104,7 +104,7 @@ fn several_locks_are_one_set_with_one_marker() {
     let status = two.run("status", &locks).out;
     assert!(status.contains("2 of 2 files installed") && status.contains("vouches for all"), "{status}");
     assert_eq!(two.requests(), requests);
-    // A marker of both vouches for each.
+    // A marker of both locks covers each of them.
     assert_eq!(two.run("ensure", &["--lock", &one, "--offline"]).code, Some(0));
 }
 
@@ -171,7 +171,7 @@ fn a_remote_lock_that_matches_its_pin_is_used_and_kept() {
     let first = two.run("ensure", &locks);
     assert_eq!(first.code, Some(0), "{}", first.err);
     let requests = two.requests();
-    // Whatever is there now: what is pinned is kept, and nobody is asked.
+    // The kept copy matches the pin, so no request is sent, whatever the URL serves now.
     two.world.origin.put("/lists/models.lock", Content::bytes("version = 1\n"));
     let mut by_environment = two.command("ensure", &[]);
     by_environment.env("PROVISION_LOCK", &url).env("PROVISION_LOCK_SHA256", &pin);
@@ -187,7 +187,7 @@ fn a_remote_lock_that_matches_its_pin_is_used_and_kept() {
     assert_eq!(two.requests(), requests);
     let kept = two.kept();
     assert_eq!(kept.len(), 1);
-    // A kept text that somebody changed is not believed: the address is asked, which has another one now.
+    // A kept copy that was changed is not used: the URL is requested, which now serves another text.
     std::fs::write(two.world.path(&kept[0]), text.replace("vae/x", "vae/z")).unwrap();
     let changed = two.run("ensure", &locks);
     assert_eq!(changed.code, Some(3), "{}", changed.err);

@@ -1,4 +1,4 @@
-//! Sources in order, and a hub that redirects to signed addresses (faults 16, 35, 36).
+//! Sources in order, and a hub that redirects to signed URLs (faults 16, 35, 36).
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn wrong_bytes_of_the_first_source_do_not_condemn_the_second() {
     let content = Content::generated(1, 6_000_000);
     let mirror = start_origin("127.0.0.2");
     mirror.put("/x", content.clone());
-    // The first gives four wrong claims and then nothing: the mixture is wrong, and the mirror gets its chance.
+    // The first source serves four wrong claims and then nothing. The mixture is wrong, and the mirror is used.
     world.origin.put("/x", Content::generated(2, 6_000_000));
     world.origin.inject("/x", Fault::status(404).when(When::After(3)));
     let sources = [world.origin.url("/x"), mirror.url("/x")];
@@ -139,7 +139,7 @@ fn fault_35_signatures_that_expire_midway_are_renewed() {
 #[test]
 fn fault_35_many_connections_renew_an_expired_signature_once() {
     let Hub { world, cdn, .. } = hub(32 << 20, Some(6 << 20));
-    // The fifth to the twentieth request: all in flight together when the first of them is refused.
+    // The fifth to the twentieth request: all in flight when the first of them is refused.
     let signed = Control::signed_path("/o/r/resolve/main/x");
     cdn.inject(
         &signed,

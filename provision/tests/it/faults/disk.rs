@@ -1,4 +1,4 @@
-//! What disks, kills and other processes do (faults 66 to 86).
+//! Disks, kills and concurrent processes (faults 66 to 86).
 
 mod beneath;
 mod durable;

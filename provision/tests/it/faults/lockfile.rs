@@ -1,4 +1,4 @@
-//! Locks that say what no lock should (faults 56 to 65).
+//! Locks with invalid, hostile or changing content (faults 56 to 65).
 
 mod headers;
 mod large;

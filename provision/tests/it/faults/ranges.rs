@@ -1,4 +1,4 @@
-//! Origins that answer ranges wrongly, or with the wrong bytes (faults 1 to 28).
+//! Origins that answer ranges wrongly, or send wrong bytes (faults 1 to 28).
 
 mod instead;
 mod versions;
@@ -12,7 +12,7 @@ use crate::world::World;
 
 const SIZE: u64 = 6_000_007;
 
-/// A world with one file, `x`, at whose address this goes wrong.
+/// A fixture with one file, `x`, whose path has this fault.
 fn world(fault: Fault, when: When) -> (World, Content) {
     let mut world = World::new();
     let content = Content::generated(1, SIZE);
@@ -21,7 +21,7 @@ fn world(fault: Fault, when: When) -> (World, Content) {
     (world, content)
 }
 
-/// As `world`, with a mirror that behaves.
+/// As `world`, with a mirror that has no fault.
 fn mirrored(fault: Fault, when: When) -> World {
     let (mut world, content) = world(fault, when);
     world.origin.put("/mirror", content.clone());
@@ -34,7 +34,7 @@ fn requests(world: &World) -> Vec<Recorded> {
     world.origin.requests().into_iter().filter(|request| request.path == "/x").collect()
 }
 
-/// The file arrived by one stream of the whole body, after no more than `most` requests.
+/// The file came in one stream of the whole body, after no more than `most` requests.
 fn assert_plain(world: &World, most: usize) {
     world.fetch_all();
     let requests = requests(world);
@@ -43,8 +43,8 @@ fn assert_plain(world: &World, most: usize) {
     assert_eq!(whole, 1, "one stream is asked for");
 }
 
-/// The first source is given up for a reason that says `words`, within `most` requests, and the mirror takes over;
-/// without a mirror the file fails for the same reason.
+/// The first source is dropped for a reason that contains `words`, within `most` requests, and the mirror takes over.
+/// Without a mirror the file fails for the same reason.
 fn assert_next_source(fault: &Fault, words: &[&str], most: u64) {
     let world = mirrored(fault.clone(), When::Always);
     let report = world.fetch_all();
@@ -61,7 +61,7 @@ fn assert_next_source(fault: &Fault, words: &[&str], most: u64) {
     assert!(!world.path("x").exists());
 }
 
-/// How many bytes were sent for each byte of the file.
+/// The number of bytes sent for each byte of the file.
 fn sent(world: &World) -> f64 {
     world.origin.counters().body_bytes_sent as f64 / SIZE as f64
 }
@@ -74,7 +74,7 @@ fn fault_01_a_whole_body_is_never_written_at_an_offset() {
 #[test]
 fn fault_02_a_promise_of_ranges_is_worth_nothing() {
     assert_plain(&world(Fault::IgnoreRange { accept_ranges: true }, When::Always).0, 9);
-    // Even where the first answers kept it.
+    // Even if the first answers kept it.
     let (world, _) = world(Fault::IgnoreRange { accept_ranges: true }, When::RangesNotFromZero);
     world.fetch_all();
     assert!(requests(&world).len() <= 12);
@@ -120,14 +120,14 @@ fn fault_07_a_longer_range_is_cut_at_the_end_of_the_claim() {
         let requests = requests(&world);
         assert!(requests.len() <= 12, "{claim:?}");
         for (n, request) in requests.iter().enumerate() {
-            // The last range of the file cannot be longer where that is said openly.
+            // The last range of the file cannot be longer if the header states its length.
             let end =
                 request.range.as_deref().and_then(|range| range.rsplit_once('-')?.1.parse::<u64>().ok());
             let again = requests[n + 1..].iter().any(|later| later.connection == request.connection);
             assert!(!again || end == Some(SIZE - 1), "{claim:?}: its connection is dropped: {request:?}");
         }
     }
-    // A length that is not the range's is no honest answer: it is not even begun to be read.
+    // A length that differs from the range's is an error before the body is read.
     let (world, _) = world(Fault::LongerRange { extra: 9, claim: Claim::LengthOnly }, When::First(3));
     world.fetch_all();
 }
@@ -287,7 +287,7 @@ fn fault_26_wrong_bytes_everywhere_are_an_integrity_error() {
     }
     assert!(error.to_string().contains(&content.sha256_hex()[..16]), "{error}");
     assert!(world.listing().is_empty());
-    // Two of them are read to the end; the third is known by its size.
+    // Two of them are read to the end; the size rules out the third.
     assert!(world.origin.counters().body_bytes_sent < 4 * SIZE);
 }
 
@@ -306,7 +306,7 @@ fn fault_28_a_body_without_end_is_cut() {
         // With ranges every claim is cut at its end.
         let (ranged, _) = world(Fault::Endless { chunked }, When::Always);
         ranged.fetch_all();
-        // Without, the first byte too many ends the source.
+        // Without ranges, the first extra byte ends the source.
         let fault = Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, Fault::Endless { chunked }]);
         assert_next_source(&fault, &["goes on past the file's length"], 9);
     }
@@ -325,7 +325,7 @@ fn without_ranges_a_resume_reads_again_and_skips_held_bytes() {
     let cut = Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, Fault::CutBody(4_000_000)]);
     let cuts = Mutex::new(0);
     let is_stream = |request: &Recorded| request.range.is_none() || request.range_start() == Some(4_000_000);
-    // The stream breaks, and so do the first two that are to go on where it broke.
+    // The stream breaks, and so do the first two that should resume it.
     let first_three = move |request: &Recorded, _: usize| {
         let mut cuts = cuts.lock().unwrap();
         *cuts += usize::from(is_stream(request));
@@ -342,7 +342,7 @@ fn without_ranges_a_resume_reads_again_and_skips_held_bytes() {
 
 #[test]
 fn a_broken_stream_resumes_by_range_where_ranges_work() {
-    // Ranges are answered by the whole body at first, and properly when the stream is to go on.
+    // Ranges first get the whole body, and proper answers once the stream is to be resumed.
     let early = When::custom(|request, _| request.range_start().is_some_and(|start| start < 4_000_000));
     let (world, _) = world(Fault::IgnoreRange { accept_ranges: true }, early);
     world.origin.inject("/x", Fault::CutBody(4_000_000).when(When::custom(|r, _| r.range.is_none())));

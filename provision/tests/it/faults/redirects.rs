@@ -1,4 +1,4 @@
-//! Where answers lead, and where they may not (faults 43 to 51).
+//! Redirects and credentials: the hosts that a request may reach and the headers it may carry (faults 43 to 51).
 
 mod certificates;
 mod encrypted;
@@ -13,7 +13,7 @@ use crate::world::{World, assert_polite, start_origin};
 
 const CANARY: &str = "canary-token";
 
-/// A world whose file `x` is redirected to `location`; the first host has a credential.
+/// A fixture whose file `x` is redirected to `location`; the first host has a credential.
 fn world(location: impl Into<String>) -> World {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 2_000_000));
@@ -60,7 +60,7 @@ fn fault_43_a_credential_is_not_sent_again_after_a_detour() {
     assert!(after.into_iter().all(|request| request.header("authorization").is_none()));
 }
 
-/// What a request says at most: whatever else there was would be somebody's.
+/// The only headers that another host may receive: any other could carry a credential.
 #[test]
 fn fault_43_another_host_gets_only_the_required_headers() {
     let elsewhere = start_origin("127.0.0.2");

@@ -1,4 +1,4 @@
-//! Connections that break, stall, refuse, or are asked to wait (faults 29 to 42).
+//! Connections that break, stall, are refused, or are told to wait (faults 29 to 42).
 
 mod clock;
 mod heads;
@@ -40,7 +40,7 @@ fn fault_29_a_reset_at_any_point_is_resumed_from_there() {
         let world = world(Fault::Reset(at), When::Every(3));
         let report = world.fetch_all();
         assert_eq!(report.files[0].fetched, SIZE, "{at:?}");
-        // What is in flight when a reset strikes is lost with it.
+        // Bytes in flight at a reset are lost with the connection.
         assert!(sent(&world) < 1.8, "{at:?}: {}", sent(&world));
         assert!(world.origin.counters().requests < 40, "{at:?}");
     }
@@ -88,7 +88,7 @@ fn fault_30_no_answer_ever_ends_the_source_in_a_few_stalls() {
     assert!(world.origin.counters().requests <= 20, "{}", world.origin.counters().requests);
 }
 
-/// Every range that starts there, but for the very first request, which finds out for all where the source leads.
+/// Every range that starts there, except the first request, which resolves the URL for all others.
 fn beyond_three_million() -> When {
     When::custom(|request, number| number > 0 && request.range_start() >= Some(3_000_000))
 }
@@ -104,7 +104,7 @@ fn fault_30_an_offset_that_always_stalls_ends_the_source() {
         assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
         assert!(world.origin.counters().requests <= 60, "{}", world.origin.counters().requests);
         assert!(world.held() >= 3_000_000, "{} are held", world.held());
-        // The next run has only the rest to fetch.
+        // The next run fetches only the rest.
         world.origin.clear_faults("/x");
         let before = world.origin.counters().body_bytes_sent;
         world.fetch_all();
@@ -112,7 +112,7 @@ fn fault_30_an_offset_that_always_stalls_ends_the_source() {
     }
 }
 
-/// Before the stall rule would end such a claim, another connection takes it over, and gets no byte either.
+/// Another connection takes the claim over before the stall rule would end it, and gets no byte either.
 fn handed_on(fault: Fault) {
     let mut world = world(fault, beyond_three_million());
     world.origin.shape(Shape::rate(2 << 20));
@@ -170,7 +170,7 @@ fn fault_33_a_burst_of_refusals_counts_as_one() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, 40 << 20));
     world.origin.shape(Shape::rate(4 << 20));
-    // Once sixteen connections are there, each of them is refused once.
+    // Once sixteen connections are open, each of them is refused once.
     let refused = Mutex::new(HashSet::new());
     world.origin.inject(
         "/x",
@@ -205,7 +205,7 @@ fn fault_34_a_missing_file_is_requested_once() {
 fn fault_39_a_connection_closed_between_requests_is_no_failure() {
     let closed = world(Fault::CloseAfter, When::Always);
     assert_eq!(closed.fetch_all().files[0].retries, 0);
-    // Each connection serves one request and is closed, or reset, as the second arrives.
+    // Each connection serves one request; it is closed, or reset, when the second arrives.
     for race in [Fault::HangUp, Fault::Reset(ResetAt::FirstByte)] {
         let seen = Mutex::new(HashSet::new());
         let second = When::custom(move |request, _| !seen.lock().unwrap().insert(request.connection));
@@ -288,7 +288,7 @@ fn a_host_that_keeps_refusing_is_asked_ever_less_often() {
 
 #[test]
 fn simultaneous_failures_count_once() {
-    // Once the address is known, connections ask side by side: eight are refused, two rounds of them.
+    // Once the URL is resolved, connections send requests in parallel: eight are refused, two rounds of them.
     let mut world = world(Fault::status(500), When::custom(|_, number| (4..12).contains(&number)));
     world.origin.shape(Shape::rate(2 << 20));
     world.config.transfer.retry.retries = 4;
@@ -338,8 +338,8 @@ fn the_rate_holds_for_files_of_a_single_read_too() {
     assert_rate(&world, 2.0);
 }
 
-/// A run takes the `expected` seconds that its rate asks for, give or take 15 %. A machine that is busy with other
-/// tests makes up for no lost time, so the upper bound leaves room.
+/// A run takes the `expected` seconds that its rate implies, within 15 %. The upper bound leaves more room: a machine
+/// that is busy with other tests cannot make up for lost time.
 fn assert_rate(world: &World, expected: f64) {
     let started = Instant::now();
     world.fetch_all();

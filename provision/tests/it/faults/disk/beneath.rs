@@ -1,7 +1,7 @@
-//! Directories that are swapped while a run works (fault 74): nothing leads out of the destination, and nobody is told
-//! that files are there which are not.
+//! Directories that are swapped during a run (fault 74): no write leaves the destination, and no marker covers a file
+//! that is not there.
 //!
-//! What the kernel has for it, and what is done where it has not, must come to the same: the program is run both ways.
+//! The kernel's `openat2` and the walk by components must agree, so the program runs in both modes.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use crate::world::{PATIENCE, World};
 
 const MARKER: &str = ".models-installed";
 
-/// A world whose file comes slowly, and a directory outside it that looks as the one inside.
+/// A fixture whose file comes slowly, and a directory outside it with the same layout.
 fn slow() -> (World, PathBuf) {
     let mut world = World::new();
     world.file("sub/deep/x", &Content::generated(1, 5_000_000));
@@ -28,7 +28,7 @@ fn slow() -> (World, PathBuf) {
     (world, outside)
 }
 
-/// Moves `sub` away once bytes are coming, and puts a symlink to the outside in its place.
+/// Moves `sub` away once bytes arrive, and puts a symlink to the outside directory in its place.
 fn swap(world: &World, outside: &std::path::Path) {
     world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
     std::fs::rename(world.path("sub"), world.beside("kept")).unwrap();
@@ -53,14 +53,14 @@ fn fault_74_a_directory_swapped_for_a_symlink_cannot_be_escaped() {
     assert!(error.to_string().contains("sub/deep/x"), "{error}");
     assert_untouched(&world, &outside);
 
-    // The symlink is refused by the next run, by its name, before the first byte.
+    // The next run refuses the symlink by its name, before the first byte.
     let requests = world.origin.counters().requests;
     let error = world.fetch_refused().reason();
     assert!(error.contains("models/sub is a symlink, not a directory"), "{error}");
     assert_untouched(&world, &outside);
     assert_eq!(world.origin.counters().requests, requests);
 
-    // And when all is as it was, what came is there.
+    // With the directory back, the file is there.
     std::fs::remove_file(world.path("sub")).unwrap();
     std::fs::rename(world.beside("kept"), world.path("sub")).unwrap();
     world.origin.shape(Shape::default());
@@ -121,7 +121,7 @@ fn fault_74_only_the_destination_itself_may_be_a_symlink() {
     symlink(&real, world.destination()).unwrap();
     world.fetch_all();
     assert!(real.join("sub/x").is_file());
-    // A symlink within, to a directory within: also what is right there is not reached through it.
+    // A symlink inside, to a directory inside: even a valid file is not reached through it.
     std::fs::rename(real.join("sub"), real.join("other")).unwrap();
     symlink("other", real.join("sub")).unwrap();
     let error = world.fetch().unwrap().files.remove(0).result.unwrap_err().reason();

@@ -1,7 +1,7 @@
-//! Disks that fail where bytes are to become durable (faults 68 to 70 and 84), and what a marker may say after that.
+//! Disks that fail to sync (faults 68 to 70 and 84), and the markers of the runs that follow.
 //!
-//! The program runs under strace, which answers single system calls with an error. A machine without strace cannot
-//! tell; CI must have it.
+//! The program runs under strace, which makes single system calls fail. A machine without strace skips these tests;
+//! CI must have it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,7 @@ use crate::requirement::needs_tool;
 use crate::world::{PATIENCE, World};
 
 const MARKER: &str = ".models-installed";
-/// Less than one claim: no checkpoint is ever made of it, so that every sync is one of the install's.
+/// Less than one claim: it gets no checkpoint, so every sync belongs to the install.
 const SMALL: u64 = 200_000;
 
 /// A run of the program whose system calls fail.
@@ -30,7 +30,7 @@ pub(super) struct Stracing {
 }
 
 impl Stracing {
-    /// `provision VERB` for the world's lock and destination; `calls` go to the log.
+    /// `provision VERB` for the fixture's lock and destination; `calls` are logged.
     pub(super) fn new(world: &World, verb: &str, calls: &str) -> Self {
         let log = world.beside(&format!("strace-{:08x}.log", fastrand::u32(..)));
         let mut command = Command::new("strace");
@@ -49,13 +49,13 @@ impl Stracing {
         Self { command, after, log }
     }
 
-    /// Has calls fail, in strace's words.
+    /// Makes calls fail, in strace's syntax.
     pub(super) fn inject(&mut self, what: &str) -> &mut Self {
         self.command.args(["-e", &format!("inject={what}")]);
         self
     }
 
-    /// Only calls about this path are looked at.
+    /// Limits the failures to calls about this path.
     fn about(&mut self, path: impl AsRef<Path>) -> &mut Self {
         self.command.arg("-P").arg(path.as_ref());
         self
@@ -87,13 +87,13 @@ impl Stracing {
 pub(super) struct Running(Run);
 
 impl Running {
-    /// Its exit code and what it said.
+    /// Its exit code and its output.
     pub(super) fn end(self) -> (Option<i32>, String) {
         let ended = self.0.end();
         (ended.code, ended.err)
     }
 
-    /// The program's own; strace keeps what it gets to itself.
+    /// The program's own process; strace keeps a signal that it receives to itself.
     fn signal(&self, signal: Signal) {
         kill_process_group(Pid::from_child(&self.0), signal).unwrap();
     }
@@ -109,7 +109,7 @@ fn model<'a>(models: &'a [Model], path: &str) -> &'a Model {
     models.iter().find(|model| model.path.as_str() == path).unwrap()
 }
 
-/// Where a file's part is, or its journal.
+/// The path of a file's part or journal.
 fn part(world: &World, path: &str, ending: &str) -> PathBuf {
     let lock = world.lock();
     let model = model(lock.models(), path);
@@ -121,7 +121,7 @@ fn part(world: &World, path: &str, ending: &str) -> PathBuf {
     ))
 }
 
-/// A slow origin, and what an interrupted run left of its one file.
+/// A slow origin, and the part that an interrupted run left of its only file.
 fn interrupted() -> World {
     let mut world = World::new();
     world.file("d/x", &Content::generated(1, 8_000_000));
@@ -143,7 +143,7 @@ fn fault_70_a_part_that_failed_to_sync_is_not_trusted_later() {
     run.assert_injected();
     assert_eq!(code, Some(7), "{said}");
     assert!(said.contains("syncing it") && said.contains("Input/output error"), "{said}");
-    assert_eq!(world.listing(), Vec::<String>::new(), "part and journal are given up");
+    assert_eq!(world.listing(), Vec::<String>::new(), "part and journal are removed");
     world.origin.shape(Shape::default());
     assert_eq!(world.fetch_all().files[0].resumed, 0);
 }
@@ -171,7 +171,7 @@ fn fault_70_a_failed_sync_of_a_complete_part_is_reported() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    // The checkpoint is held up until the last byte has come and the proof waits for it.
+    // The checkpoint is delayed until the last byte has come and the verification waits for it.
     let mut world = World::new();
     world.file("d/x", &Content::generated(1, 6_000_000));
     world.origin.shape(Shape::rate(2_000_000));
@@ -216,7 +216,7 @@ fn fault_70_a_found_file_is_synced_before_the_marker_lists_it() {
     run.assert_injected();
     assert_eq!(code, Some(7), "{said}");
     assert!(said.contains("d/x") && said.contains("syncing it"), "{said}");
-    assert_eq!(world.listing(), Vec::<String>::new(), "it was never durable, and loses its name");
+    assert_eq!(world.listing(), Vec::<String>::new(), "it was never durable, so it is removed");
     world.fetch_all();
 }
 
@@ -244,7 +244,7 @@ fn fault_67_a_symlink_target_is_durable_before_the_marker() {
     let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in {log}"));
     let linked = at("symlinkat(");
     assert!(at("/baked/d/x>") < linked && at("/baked/d>") < linked, "{log}");
-    // Found without a marker, it is a stranger's file again.
+    // Without a marker the file is a foreign one again.
     std::fs::remove_file(world.path(MARKER)).unwrap();
     let mut run = ensure(&world, "fsync,renameat");
     assert_eq!(run.run().0, Some(0));
@@ -280,7 +280,7 @@ fn fault_70_one_failed_sync_keeps_the_checkpoints_of_others() {
     let (code, said) = child.end();
     run.assert_injected();
     assert_eq!(code, Some(143), "{said}");
-    assert!(said.contains("a/x") && said.contains("syncing it"), "the loss is said: {said}");
+    assert!(said.contains("a/x") && said.contains("syncing it"), "the loss is reported: {said}");
     assert!(!part(&world, "a/x", "part").exists() && !part(&world, "a/x", "journal").exists());
     let journal = std::fs::read_to_string(part(&world, "b/y", "journal")).unwrap();
     assert!(journal.contains("\ndurable "), "{journal}");
@@ -400,12 +400,12 @@ fn fault_80_no_cache_object_is_removed_while_a_run_uses_it() {
     let wrong = vec![0; SMALL as usize];
     std::fs::write(&object, &wrong).unwrap();
     let Acquire::Acquired(guard) = DestinationLock::try_acquire(cache.place()).unwrap() else {
-        panic!("nobody has it")
+        panic!("the lock should be free")
     };
     world.config.wait = std::time::Duration::ZERO;
     let report = world.fetch().unwrap();
     assert!(matches!(report.files[0].result, Ok(Some(Outcome::Fetched))));
-    assert_eq!(std::fs::read(&object).unwrap(), wrong, "whoever has the lock may be replacing it");
+    assert_eq!(std::fs::read(&object).unwrap(), wrong, "the lock holder may be replacing it");
     drop(guard);
     std::fs::remove_dir_all(world.destination()).unwrap();
     world.fetch_all();

@@ -1,8 +1,7 @@
-//! No room: blocks, inodes, quotas, a largest file size (faults 68, 69, 72), and calls that do half of what they were
-//! asked for (fault 71).
+//! No space: blocks, inodes, quotas, the file size limit (faults 68, 69, 72), and short reads and writes (fault 71).
 //!
-//! Each is fatal to the file and to nothing else: exit code 7, the path and the way out in the message, no wrong byte
-//! under a final name, no marker; and the next run goes on once there is room.
+//! Each failure is fatal to its file only. The exit code is 7, and the message has the path and the remedy. No wrong
+//! byte gets a final name and no marker is written; the next run resumes once there is space.
 
 use provision_testbed::{Content, Shape};
 
@@ -21,7 +20,7 @@ fn slow(mut world: World) -> World {
     world
 }
 
-/// What a part of the file above is called.
+/// The name of that file's part.
 fn part_of(world: &World, ending: &str) -> String {
     format!("d/.x.{}.{ending}", world.lock().models()[0].sha256.short())
 }
@@ -43,7 +42,7 @@ fn assert_nothing_final(world: &World) {
     assert!(!world.path(MARKER).exists(), "a marker was written");
 }
 
-/// A run that has to come to its end; returns how many bytes it resumed and fetched.
+/// A run that must succeed; returns how many bytes it resumed and fetched.
 fn finish(world: &World) -> (u64, u64) {
     world.origin.shape(Shape::default());
     let report = world.beside("report.json");
@@ -67,7 +66,7 @@ fn fault_68_a_disk_that_fills_up_keeps_bytes_for_the_next_run() {
     let held = world.held();
     assert!(held > 1_000_000 && held < SIZE, "{held} of {SIZE} bytes are held");
 
-    // Too little room is known before the first byte, in numbers: the bytes that are missing, and a 256th of them for the
+    // Missing space is reported before the first byte, in numbers: the missing bytes, and a 256th of them for the
     // journal.
     filler.leave(1 << 20);
     let requests = world.origin.counters().requests;
@@ -94,7 +93,7 @@ fn fault_68_no_room_for_the_journal_loses_no_journaled_byte() {
     let log = world.beside("strace.log");
     let full = ["-P", path.to_str().unwrap(), "-e", "trace=write", "-e", "inject=write:error=ENOSPC:when=1+"];
 
-    // The journal's first words.
+    // The first record of the journal.
     let ended = run(&mut strace(&fetch(&world, &[]), &log, &full));
     assert_full(&world, &ended, &journal);
     assert_eq!(world.held(), 0);
@@ -111,8 +110,8 @@ fn fault_68_no_room_for_the_journal_loses_no_journaled_byte() {
 
 #[test]
 fn fault_68_no_room_for_the_marker_leaves_files_without_it() {
-    // The lock's file takes one page of 256, the models all the others; the marker is one too many. They are too small
-    // for journals, which would take a page while there are any.
+    // The lock file takes one of 256 pages, the models all others; the marker is one too many. The models are too small
+    // for journals, which would take a page meanwhile.
     let Some(mut volume) = Volume::tmpfs("size=1m") else { return };
     let mut world = volume.world();
     let names: Vec<String> = (10..27).map(|n| format!("d/x{n}")).collect();
@@ -163,7 +162,7 @@ fn fault_69_a_spent_quota_is_no_space_and_the_next_run_resumes() {
 #[test]
 fn fault_69_the_file_size_limit_fails_the_file_not_the_process() {
     let world = slow(World::new());
-    // Not a whole number of writes: the one at the limit is cut short before the next fails.
+    // Not a multiple of the write size: the write at the limit is cut short before the next one fails.
     let blocks = 4_000_000 / 512 + 1;
     let ended = run(&mut after(&format!("ulimit -f {blocks}"), &fetch(&world, &["--connections", "2"])));
     assert_resumable(&world, &ended, &[&part_of(&world, "part"), "File too large"]);
@@ -187,7 +186,7 @@ fn fault_71_short_or_interrupted_reads_and_writes_are_completed() {
     disturbed(&world, &[]);
     world.assert_installed();
     let fetched = world.origin.counters().body_bytes_sent;
-    // And what reads: hashing what is there, and going on with a part.
+    // Reads, too: hashing an installed file, and resuming a part.
     disturbed(&world, &["--verify", "full"]);
     assert_eq!(world.origin.counters().body_bytes_sent, fetched);
     world.file("z", &Content::generated(3, SIZE));

@@ -1,4 +1,4 @@
-//! What is in the way on the disk, and other runs in the same directory (faults 73, 81, 86).
+//! Obstacles under final names, and other runs in the same directory (faults 73, 81, 86).
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ fn fault_73_the_program_names_an_obstacle_and_leaves_it_alone() {
             "directory" => std::fs::create_dir(&path).unwrap(),
             "FIFO" => make(FileType::Fifo, 0),
             "socket" => make(FileType::Socket, 0),
-            // The null device: what is written there is lost without a word.
+            // The null device: bytes written to it are lost silently.
             _ if needs_root() => make(FileType::CharacterDevice, rustix::fs::makedev(1, 3)),
             _ => continue,
         }
@@ -139,7 +139,7 @@ fn a_destination_that_stays_busy_is_an_error_after_the_wait() {
     world.config.wait = Duration::from_millis(300);
     let destination = Destination::create(&world.destination()).unwrap();
     let Acquire::Acquired(lock) = DestinationLock::try_acquire(&destination).unwrap() else {
-        panic!("nobody has it")
+        panic!("the lock should be free")
     };
     let started = Instant::now();
     let error = world.fetch().unwrap_err();

@@ -1,5 +1,5 @@
-//! What others planted, broke or left behind: parts (fault 75), journals (76), markers (77), installed files (78, 79),
-//! and what a kill leaves (66).
+//! Planted, broken and leftover files: parts (fault 75), journals (76), markers (77), installed files (78, 79), and
+//! temporary files of a killed run (66).
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
 
@@ -10,7 +10,7 @@ use crate::program::{Ended, fetch, program, run};
 use crate::resume::{MARKER, SIZE, halfway, only, plant_part, world};
 use crate::world::World;
 
-/// A run of the program that has to end well; how many bytes it resumed and fetched.
+/// A run of the program that must succeed; returns how many bytes it resumed and fetched.
 fn run_well(world: &World, arguments: &[&str]) -> (Ended, u64, u64) {
     let path = world.beside("report.json");
     let ended = run(fetch(world, arguments).arg("--report").arg(&path));
@@ -61,7 +61,7 @@ fn fault_75_a_part_that_is_a_link_is_not_written_through() {
     world.fetch_all();
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
 
-    // And a hard link.
+    // The same with a hard link.
     let (world, content) = crate::resume::world();
     plant_part(&world, &content, 1000);
     let part = only(&world, ".part");
@@ -73,7 +73,7 @@ fn fault_75_a_part_that_is_a_link_is_not_written_through() {
     assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
 }
 
-/// What happens to a journal's bytes.
+/// A change to a journal's bytes.
 type Break = fn(Vec<u8>) -> Vec<u8>;
 
 #[test]
@@ -113,7 +113,7 @@ fn fault_66_temporary_files_of_a_killed_run_are_removed() {
     };
     let world = halfway();
     leave(&world, &only(&world, ".journal"));
-    // `fetch_all` looks at what else is there in the end.
+    // `fetch_all` checks that no other file is left in the end.
     assert!(world.fetch_all().files[0].resumed > 0);
 
     let world = halfway();
@@ -127,7 +127,7 @@ fn fault_66_temporary_files_of_a_killed_run_are_removed() {
 fn fault_76_a_journal_that_lists_everything_is_verified() {
     let (world, content) = world();
     plant_part(&world, &content, SIZE);
-    // A true journal, over a part whose second half is zeros.
+    // A valid journal, over a part whose second half is zeros.
     let part = only(&world, ".part");
     let mut bytes = std::fs::read(&part).unwrap();
     bytes[SIZE as usize / 2..].fill(0);
@@ -151,7 +151,7 @@ fn fault_77_an_invalid_marker_is_ignored() {
         assert!(!report.by_marker, "{:?}", String::from_utf8_lossy(bad));
         assert!(world.fetch().unwrap().by_marker, "it was written anew");
     }
-    // A symlink, even to a good one.
+    // A symlink, even to a valid marker.
     let elsewhere = world.beside("marker");
     std::fs::write(&elsewhere, &good).unwrap();
     std::fs::remove_file(world.path(MARKER)).unwrap();
@@ -211,7 +211,7 @@ fn fault_75_the_program_drops_a_sparse_part_despite_a_journal() {
     let (world, content) = world();
     plant_part(&world, &content, 1000);
     let part = only(&world, ".part");
-    // The right length, no byte of it written, and a journal that claims what only it says.
+    // The right length without a written byte, and a journal whose record is false.
     std::fs::File::create(&part).unwrap().set_len(SIZE).unwrap();
     assert_eq!(std::fs::metadata(&part).unwrap().blocks(), 0, "it is sparse");
     let (_, resumed, fetched) = run_well(&world, &[]);
@@ -261,7 +261,7 @@ fn fault_78_the_program_sees_files_that_a_marker_no_longer_fits() {
     run_well(&world, &[]);
     std::fs::remove_file(world.path("missing")).unwrap();
     std::fs::OpenOptions::new().write(true).open(world.path("shorter")).unwrap().set_len(1000).unwrap();
-    // Other bytes of the same length, and a time of their own.
+    // Other bytes of the same length, with another mtime.
     std::fs::write(world.path("newer"), Content::generated(9, 1_500_000).to_vec()).unwrap();
     let (_, _, fetched) = run_well(&world, &[]);
     assert_eq!(fetched, 3 * 1_500_000, "what is untouched is not fetched");
@@ -287,7 +287,7 @@ fn fault_79_equal_size_and_mtime_pass_the_marker_but_not_verify() {
     let (_, _, fetched) = run_well(&world, &["--verify", "full"]);
     assert_eq!(fetched, SIZE);
     assert_eq!(run(&mut verify).code, Some(0));
-    // And full reads what is right without fetching it.
+    // Level `full` hashes the valid file and fetches nothing.
     let (_, _, fetched) = run_well(&world, &["--verify", "full"]);
     assert_eq!(fetched, 0);
 }

@@ -1,6 +1,6 @@
-//! The order of writes (fault 67): what a power cut at any moment would find depends on it and on nothing else.
+//! The order of writes (fault 67), which alone decides what a power cut leaves.
 //!
-//! The program runs under strace, and the log is read. A machine without strace cannot tell; CI must have it.
+//! The program runs under strace, and the test reads the log. A machine without strace skips it; CI must have it.
 
 use provision_testbed::{Content, Shape};
 
@@ -22,7 +22,7 @@ impl Call {
     }
 }
 
-/// Joins the two halves of calls that others interrupted.
+/// Joins the two halves of calls that were logged in parts.
 fn parse(log: &str) -> Vec<Call> {
     let mut open: Vec<(&str, usize, String)> = Vec::new();
     let mut calls = Vec::new();
@@ -66,7 +66,7 @@ fn fault_67_bytes_are_durable_before_journal_name_and_marker() {
     let all =
         |name: &str, argument: &str| calls.iter().filter(|call| call.is(name, argument)).collect::<Vec<_>>();
 
-    // I3: between any write of data that a record names and the record lies a sync of the part.
+    // I3: the part is synced between any write of data and the record that lists it.
     let durable: Vec<&Call> =
         all("write", ".x.bin.").into_iter().filter(|call| call.text.contains("\"durable ")).collect();
     assert!(!durable.is_empty(), "there was no checkpoint");
@@ -80,7 +80,7 @@ fn fault_67_bytes_are_durable_before_journal_name_and_marker() {
         last = record.ended;
     }
 
-    // I1: every byte, then fsync of the part, then the name, then fsync of the directory.
+    // I1: every byte, then fsync of the part, then the rename, then fsync of the directory.
     let mut named = 0;
     for (directory, name) in [("d", "x.bin"), ("e", "y.bin")] {
         let renames = all("renameat", &format!("\"{name}\""));
@@ -99,7 +99,7 @@ fn fault_67_bytes_are_durable_before_journal_name_and_marker() {
         named = named.max(named_at.unwrap_or_else(|| panic!("{directory} was not synced after the rename")));
     }
 
-    // I2: the marker is renamed into place after all of that, durable itself, and its name is synced.
+    // I2: the durable marker is renamed into place after all of that, then its directory is synced.
     let markers = all("renameat", "\".models-installed\"");
     let [marker] = markers.as_slice() else { panic!("{} markers", markers.len()) };
     assert!(marker.began > named, "the marker came before a file's name was durable");

@@ -1,5 +1,5 @@
-//! What a disk or the system refuses: a read-only volume, no permission, no descriptors (fault 72), a broken disk
-//! (fault 70), a rename across file systems (fault 83), volumes that lack what an install needs (fault 84).
+//! Refusals by a disk or the system: a read-only volume, no permission, no descriptors (fault 72), a broken disk (70), a
+//! rename across file systems (83), and volumes that lack what an install needs (84).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -23,7 +23,7 @@ fn part_of(world: &World) -> String {
     format!("d/.x.{}.part", world.lock().models()[0].sha256.short())
 }
 
-/// Runs under strace, which makes `call` fail with `error` wherever it is about `path`, if there is one.
+/// Runs under strace, which makes `call` fail with `error`, for `path` only if there is one.
 fn failing(world: &World, arguments: &[&str], call: &str, error: &str, path: Option<&str>) -> Ended {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}:when=1+"));
     let mut options = vec!["-e", &trace, "-e", &inject];
@@ -53,7 +53,7 @@ fn fault_70_bytes_that_failed_to_sync_are_dropped_and_refetched() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    // Of a checkpoint on the way, and of the install: "d/x" is long enough for the first.
+    // The sync of a checkpoint on the way, and that of the install: "d/x" is long enough for the first.
     for call in ["fdatasync", "fsync"] {
         let mut world = World::new();
         world.file("d/x", &Content::generated(1, SIZE));
@@ -63,7 +63,7 @@ fn fault_70_bytes_that_failed_to_sync_are_dropped_and_refetched() {
         let ended = failing(&world, &["--connections", "2"], call, "EIO", path.to_str());
         assert_refused(&world, &ended, &[&part, "syncing it", "Input/output error"]);
         assert_eq!(world.listing(), Vec::<String>::new(), "{call}: nothing of it is believed again");
-        // Never a second time on the same bytes.
+        // The same bytes are never synced a second time.
         let log = std::fs::read_to_string(world.beside("strace.log")).unwrap();
         assert_eq!(log.matches("INJECTED").count(), 1, "{log}");
         let before = world.origin.wait_for(PATIENCE, |counters| counters.connections_open == 0).unwrap();
@@ -81,7 +81,7 @@ fn fault_71_writes_interrupted_at_their_start_are_retried() {
     let world = small();
     let calls = "pwrite64,write,pread64,read";
     let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error=EINTR:when=2+3"));
-    // Of files below the destination: the runtime's own pipes are not what this is about.
+    // Only files below the destination: the runtime's own pipes are not under test.
     let models = [world.path(&part_of(&world)), world.path(&part_of(&world).replace(".part", ".journal"))];
     let mut options = vec!["-e", &trace, "-e", &inject];
     options.extend(models.iter().flat_map(|path| ["-P", path.to_str().unwrap()]));
@@ -102,7 +102,7 @@ fn fault_72_a_read_only_volume_only_works_with_a_complete_set() {
         let ended = run(&mut fetch(world, &[]));
         assert_refused(world, &ended, &[destination.as_str(), "read-only", "mount it writable"]);
     };
-    // A bind mount that is read-only, as a container's volumes are.
+    // A bind mount that is read-only, like a container's volume.
     let read_only = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"";
     let writable = "umount \"$1\"";
     assert!(volume.order(read_only));
@@ -121,7 +121,7 @@ fn fault_72_a_read_only_volume_only_works_with_a_complete_set() {
     assert!(ended.err.contains("nothing to do"), "{}", ended.err);
 }
 
-/// `command` as somebody without rights, who may come to where the world lies.
+/// `command` as the user `nobody`, which may reach the fixture's directory.
 fn as_nobody(world: &World, command: &Command) -> Command {
     let program = world.beside("provision");
     if !program.exists() {
@@ -141,7 +141,7 @@ fn fault_72_missing_permission_is_reported_with_a_remedy() {
         return;
     }
     let nobody = Some(65534);
-    // Which directory belongs to somebody else: the one above, the destination, one within it.
+    // The directory that root owns: the one above the destination, the destination, or one within it.
     for foreign in ["", "models", "models/d"] {
         let world = small();
         for directory in ["", "models", "models/d"] {
@@ -190,7 +190,7 @@ fn fault_72_running_out_of_descriptors_midway_is_reported() {
         world.origin.shape(Shape::rate(1_500_000));
         let many = fetch(&world, &["--connections", "64"]);
         let ended = run(&mut after(&format!("ulimit -n {descriptors}"), &many));
-        // With good luck the connections are never so many.
+        // The limit may not be reached, since the number of connections depends on timing.
         if ended.code != Some(0) {
             assert_refused(&world, &ended, &["ulimit -n"]);
         }
@@ -198,7 +198,7 @@ fn fault_72_running_out_of_descriptors_midway_is_reported() {
     }
 }
 
-/// A lock at an address is fetched when nothing else is open yet, so the connection is the first to lack a descriptor.
+/// The run fetches a remote lock before it opens any other file, so the connection is the first to lack a descriptor.
 #[test]
 fn fault_72_a_connection_without_a_descriptor_names_the_limit() {
     let world = small();

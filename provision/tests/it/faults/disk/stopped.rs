@@ -1,5 +1,4 @@
-//! Kills and signals: what a run keeps when it is ended at any moment, and what the next one makes of it (faults 66, 85,
-//! 86).
+//! Kills and signals: the bytes that a run keeps at any moment, and the run that follows (faults 66, 85, 86).
 
 use std::process::Command;
 
@@ -11,14 +10,14 @@ use crate::program::{PATIENCE, fetch, run, signal, start};
 use crate::requirement::{needs_root, needs_tool};
 use crate::world::World;
 
-/// How large the set is that is ended.
+/// The size of the set.
 const SET: u64 = 24_000_000;
-/// What a kill may cost: two per cent of a hundred megabytes.
+/// The most that a kill may lose: two per cent of a hundred megabytes.
 const LOST: u64 = 2_000_000;
-/// What eight connections have in memory at most: one buffer being filled, one being written, each.
+/// The most that eight connections buffer: for each, one buffer being filled and one being written.
 const IN_MEMORY: u64 = 8 * 2 * (64 << 10);
 
-/// A set in three files, at so many bytes a second for each connection.
+/// A set in three files, with this rate in bytes per second for each connection.
 fn set(rate: u64) -> World {
     let mut world = World::in_memory();
     for (name, seed, size) in
@@ -37,7 +36,7 @@ fn fault_66_fifty_random_kills_leave_no_wrong_byte_and_resume() {
     let (mut runs, mut kills, mut worst) = (0, 0, 0);
     while kills < 50 {
         let world = set(16_000_000);
-        // Each world is killed many times on its way, so that resumed runs are killed too.
+        // Each fixture is killed many times, so that resumed runs are killed too.
         let mut held = 0;
         while kills < 50 && held < SET {
             runs += 1;
@@ -61,7 +60,7 @@ fn fault_66_fifty_random_kills_leave_no_wrong_byte_and_resume() {
             kills += 1;
             world.origin.wait_for(PATIENCE, |counters| counters.connections_open == 0).unwrap();
             held = world.held();
-            // Measured on the disk: what the origin has sent may still have been in the sockets.
+            // Measured on the disk, since bytes that the origin has sent may still be in the sockets.
             let lost = world.on_disk().saturating_sub(held) + IN_MEMORY;
             worst = worst.max(lost);
             assert!(lost <= LOST, "seed {seed}: {lost} bytes are lost by one kill, {held} are held");
@@ -74,7 +73,7 @@ fn fault_66_fifty_random_kills_leave_no_wrong_byte_and_resume() {
     println!("{kills} kills in {runs} runs; the worst lost {worst} bytes");
 }
 
-/// Bytes that are installed, or that a journal says are durable.
+/// Bytes that are installed, or that a journal lists as durable.
 fn durable(world: &World) -> u64 {
     let of_record = |line: &str| {
         let mut fields = line.strip_prefix("durable ")?.split(' ').map(|field| field.parse::<u64>().ok());
@@ -141,7 +140,7 @@ fn fault_85_two_signals_lose_no_more_than_a_kill() {
     world.assert_installed();
 }
 
-/// Somebody without rights: root may open what has no mode at all.
+/// `command` as the user `nobody`: root may open a file of any mode.
 fn as_nobody(world: &World, before: &str, command: &Command) -> Command {
     let program = world.beside("provision");
     if !program.exists() {

@@ -1,4 +1,4 @@
-//! Several runs in one directory: with locks that hold, with locks that do nothing, with owners that died or sleep
+//! Several runs in one directory: with working locks, with locks that do nothing, with dead or suspended lock holders
 //! (faults 80, 81, 82).
 
 use std::io::Read as _;
@@ -41,7 +41,7 @@ fn ended_well(children: Vec<Run>) {
     }
 }
 
-/// A run that was stopped midway, by SIGSTOP: it is seen to have stopped before this returns.
+/// A run that is suspended midway by SIGSTOP; returns once it has stopped.
 fn asleep(world: &World, shim: Option<&Path>) -> Run {
     let before = world.origin.counters().body_bytes_sent;
     let child = start(&mut with(shim, fetch(world, &["--connections", "4"])));
@@ -52,7 +52,7 @@ fn asleep(world: &World, shim: Option<&Path>) -> Run {
     child
 }
 
-/// Whose file it is, and when it was last changed in any way.
+/// A file's inode and its ctime.
 fn identity(path: &Path) -> (u64, i64, i64) {
     let found = std::fs::symlink_metadata(path).unwrap();
     (found.ino(), found.ctime(), found.ctime_nsec())
@@ -65,7 +65,7 @@ fn fault_80_eight_writers_without_working_locks_all_succeed() {
     let writer = || start(&mut with(Some(&shim), fetch(&world, &["--connections", "2"])));
     let children: Vec<Run> = (0..8).map(|_| writer()).collect();
     ended_well(children);
-    // Whole and right, one marker, and no part, journal or temporary of any of the eight.
+    // Complete and valid, one marker, and no part, journal or temporary file of any of the eight.
     world.assert_installed();
     assert!(
         world.origin.counters().body_bytes_sent > 8_008_000,
@@ -112,7 +112,7 @@ fn fault_81_a_killed_run_blocks_no_other_and_is_resumed() {
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
         let resumed = report["totals"]["resumed"].as_u64().unwrap();
         assert!(resumed > 500_000, "only {resumed} bytes of the dead owner's were used, lies: {lies}");
-        // And nothing of it is left over, under whatever name.
+        // Nothing else is left, under any name.
         world.assert_installed();
     }
 }
@@ -129,7 +129,7 @@ fn fault_82_a_suspended_writer_keeps_its_lock_and_is_named() {
     world.assert_installed();
 }
 
-/// What somebody does who is sure that nobody works here any more.
+/// Removes locks, parts and journals, as a user does who believes that no run is active.
 fn tidy_up(world: &World) {
     for name in world.listing() {
         let ending = name.rsplit('.').next();
@@ -149,7 +149,7 @@ fn fault_82_a_resumed_writer_cannot_install_the_part_of_another() {
     let ended = first.end();
     assert_eq!(ended.code, Some(7), "{}", ended.err);
     assert!(ended.err.contains("replaced while"), "{}", ended.err);
-    // The second's part is half empty, and has the name that the first gave to its own.
+    // The second run's part is half empty, and has the name of the first run's part.
     world.assert_nothing_wrong();
     signal(&second, Signal::CONT);
     ended_well(vec![second]);
@@ -170,7 +170,7 @@ fn fault_82_a_resumed_writer_cannot_change_installed_files() {
 
     signal(&sleeper, Signal::CONT);
     let ended = sleeper.end();
-    // What it wrote has no name any more: it says so, or finds the work done.
+    // Its part has no name any more: the run reports that, or finds the files installed.
     assert!(matches!(ended.code, Some(0 | 7)), "{:?} {}", ended.code, ended.err);
     world.assert_nothing_wrong();
     let after = paths.each_ref().map(|path| identity(path));
@@ -189,7 +189,7 @@ fn fault_82_without_locks_a_resumed_writer_installs_equal_bytes() {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     world.assert_nothing_wrong();
     assert!(world.path(MARKER).exists());
-    // Whoever has the installed file open goes on reading it: no byte of it changes.
+    // A process that has the installed file open goes on reading the same bytes.
     let mut open = std::fs::File::open(world.path("a/large")).unwrap();
     let before = open.metadata().unwrap();
 

@@ -1,4 +1,4 @@
-//! A lock can be of the wrong bytes: they are installed, and said to be what no loader will take.
+//! Locks that pin broken safetensors files: they are installed, with a warning that no loader will accept them.
 
 use provision_core::event::Event;
 use provision_testbed::Content;
@@ -38,7 +38,7 @@ fn only_a_wrong_safetensors_header_is_warned_about() {
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].contains("d/cut.safetensors: it has the SHA-256 that the lock names"), "{said:?}");
     assert!(said[0].contains("up to 200") && said[0].contains("150 are there"), "{said:?}");
-    // Said once, when it comes.
+    // The warning is printed only when the file is fetched.
     world.config.verify = provision_engine::fetch::Verify::Full;
     world.fetch_all();
     assert_eq!(warnings(&world).len(), 2);

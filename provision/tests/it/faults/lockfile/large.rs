@@ -1,4 +1,4 @@
-//! Locks that are made to cost time and memory (fault 62).
+//! Locks that are built to cost time and memory (fault 62).
 
 use std::io::Write as _;
 use std::process::Command;
@@ -8,12 +8,12 @@ use super::refused::{nothing_done, world};
 use crate::program::{Ended, program, run, start_with_input};
 use crate::world::World;
 
-/// Far more than it takes, on a machine that does other things: what grows as the square of the text is not done.
+/// Far more than a run takes, even on a busy machine: work that grows with the square of the text would exceed it.
 const SECONDS: Duration = Duration::from_mins(1);
-/// Address space, in KiB, the program's own and its threads' included.
+/// The limit of the address space, in KiB, with the program's and its threads' own.
 const MEMORY: u64 = 3 << 20;
 
-/// Runs the program on the lock at `path`, with bounded memory.
+/// Runs the program on the lock at `path`, with limited memory.
 fn fetch(world: &World, path: &std::path::Path) -> Ended {
     let plain = program(world);
     let mut command = Command::new("/bin/sh");
@@ -67,7 +67,7 @@ fn fault_62_an_endless_lock_on_standard_input_is_cut() {
     assert!(ended.err.contains("larger than"), "{}", ended.err);
 }
 
-/// A text of so many lines.
+/// A text of this many lines.
 fn lines(count: u32, line: impl Fn(u32) -> String) -> String {
     (0..count).fold(String::new(), |mut text, n| {
         text.push_str(&line(n));
@@ -84,7 +84,7 @@ fn fault_62_a_million_entries_are_refused() {
     });
     refused(&world, &format!("version = 1\n{whole}"), "larger than");
     refused(&world, &format!("version = 1\n{}", "[[model]]\n".repeat(800_000)), "more keys and values");
-    // As many as go into a lock.
+    // The largest number that a lock may have.
     refused(&world, &format!("version = 1\n{}", "[[model]]\n".repeat(200_000)), "missing field");
 }
 
@@ -133,7 +133,7 @@ fn fault_62_deep_nesting_is_refused() {
             deep("\""),
             format!("x = \"{}", deep("a")),
         ] {
-            // That they are refused at the first of many levels is the parser's word; that nothing falls over is the point.
+            // The parser refuses the first of many levels. The test is that the program survives them.
             refused(&world, &format!("version = 1\n{text}"), "");
         }
     }

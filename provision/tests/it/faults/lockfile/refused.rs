@@ -1,18 +1,18 @@
-//! Locks that the program refuses: exit code 3, the line, and nothing done (faults 56 to 61).
+//! Locks that the program refuses: exit code 3, the line, and no effect (faults 56 to 61).
 
 use provision_testbed::Content;
 
 use crate::program::{Ended, program, run};
 use crate::world::World;
 
-/// A world that serves what the locks here ask for, should anybody come.
+/// A fixture that serves the URLs of these locks, so that a request would be seen.
 pub(super) fn world() -> World {
     let world = World::new();
     world.origin.put("/x", Content::generated(1, 5));
     world
 }
 
-/// An entry that is right, but for what is given.
+/// A valid entry, except for the given keys.
 pub(super) fn entry(world: &World, path: &str, size: &str) -> String {
     let (url, sha256) = (world.origin.url("/x"), Content::generated(1, 5).sha256_hex());
     format!("[[model]]\npath = {path}\nurl = \"{url}\"\nsize = {size}\nsha256 = \"{sha256}\"\n")
@@ -26,7 +26,8 @@ pub(super) fn fetch(world: &World, text: &[u8]) -> Ended {
     run(&mut command)
 }
 
-/// The lock ends the program with 3, shows that line and says that; nobody was asked, and nothing is there.
+/// The lock ends the program with 3 and a message that has the line and these words. No request is sent, and no file
+/// is created.
 pub(super) fn refused(world: &World, text: &str, line: usize, says: &str) -> String {
     let ended = fetch(world, text.as_bytes());
     assert_eq!(ended.code, Some(3), "{text}\n{}", ended.err);
@@ -82,7 +83,7 @@ fn fault_57_paths_that_collide_on_some_systems_are_refused() {
     ] {
         refused(&world, &format!("version = 1\n{}", entry(&world, path, "5")), 3, says);
     }
-    // Case; composed and decomposed; case of the decomposed; a sharp s is nobody's but its own; a file for a directory.
+    // Case; composed and decomposed; case of the decomposed; a sharp s matches only itself; a file and a directory.
     for (first, second, says) in [
         ("\"vae/X\"", "\"VAE/x\"", "are one file"),
         ("\"é\"", "\"e\\u0301\"", "are one file"),
@@ -148,7 +149,7 @@ fn fault_60_invalid_sizes_are_refused_with_their_numbers() {
 #[test]
 fn fault_60_a_set_larger_than_the_disk_is_refused_up_front() {
     let world = world();
-    // 4 EiB: no disk that a test runs on has that.
+    // 4 EiB: no disk of a test machine is that large.
     let text = format!("version = 1\n{}", entry(&world, "\"x\"", "4611686018427387904"));
     let ended = fetch(&world, text.as_bytes());
     assert_eq!(ended.code, Some(7), "{}", ended.err);

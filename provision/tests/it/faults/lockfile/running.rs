@@ -1,4 +1,4 @@
-//! A lock that changes while a run works on it, and one that names other bytes for what is there (faults 63 and 64).
+//! Locks that change during a run, and locks with another digest for an installed file (faults 63 and 64).
 
 use std::process::Command;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn fault_63_a_lock_edited_during_a_run_does_not_affect_it() {
     let running = start(&mut fetch(&world));
     world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 100_000).unwrap();
 
-    // Other bytes under the same path, another file, and in place, not by a new file of that name.
+    // Another digest under the same path, another file, and an edit in place rather than a rename.
     let mut edited = World::new();
     edited.file("x", &second).file("y", &second);
     std::fs::write(world.beside("models.lock"), edited.lock_text()).unwrap();
@@ -35,7 +35,7 @@ fn fault_63_a_lock_edited_during_a_run_does_not_affect_it() {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     world.assert_installed();
 
-    // The marker is about the lock as it was read.
+    // The marker describes the lock as it was read.
     let dry_run = |text: &str| {
         std::fs::write(world.beside("models.lock"), text).unwrap();
         run(fetch(&world).arg("--dry-run")).out
@@ -50,7 +50,7 @@ fn fault_63_a_lock_edited_during_a_run_does_not_affect_it() {
     assert_eq!(world.origin.counters().requests, requests);
 }
 
-/// A world where `x` is installed and the lock now names other bytes for it.
+/// A fixture where `x` is installed and the lock now names another digest for it.
 fn changed() -> (World, Content) {
     let (first, second) = (Content::generated(1, 1_000_000), Content::generated(2, 1_500_000));
     let mut world = World::new();

@@ -1,4 +1,4 @@
-//! Something else in a file's place: pages, pointers, errors in words, bodies cut short, other bytes (faults 12, 23 to
+//! Other content in a file's place: pages, pointers, error documents, bodies cut short, wrong bytes (faults 12, 23 to
 //! 26). Each has its own message.
 
 use provision::cli::exit::{Code, code_of};
@@ -10,7 +10,7 @@ use provision_testbed::{Content, Fault, LOGIN_PAGE, When};
 use super::{SIZE, requests, world};
 use crate::world::World;
 
-/// A world whose lock names a model, and at whose address is `body` instead, sent in this way.
+/// A fixture with a model whose URL serves `body` instead, sent in this way.
 fn serving(body: impl Into<Vec<u8>>, how: &[Fault]) -> World {
     let (world, _) = world(Fault::All(how.to_vec()), When::Always);
     world.origin.put("/x", Content::bytes(body.into()));
@@ -22,7 +22,7 @@ fn pointer() -> String {
     format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {SIZE}\n", model.sha256_hex())
 }
 
-/// Every way in which a body of the wrong length can come: said or not, as a range or whole.
+/// Every way to send a body of the wrong length: with or without a length, as a range or whole.
 fn ways() -> Vec<Vec<Fault>> {
     let whole = Fault::IgnoreRange { accept_ranges: false };
     vec![
@@ -34,7 +34,7 @@ fn ways() -> Vec<Vec<Fault>> {
     ]
 }
 
-/// The file is given up after a few requests, and nothing of what came is kept.
+/// The file fails after a few requests, and no byte of the body is kept.
 fn refused(world: &World) -> (FileError, Code) {
     let error = world.fetch_refused();
     let asked = requests(world).len();
@@ -50,7 +50,7 @@ fn fault_23_a_git_lfs_pointer_is_named_however_it_is_sent() {
     let unknown_total = vec![Fault::UnknownTotal];
     for how in ways().into_iter().chain([unknown_total]) {
         let mut world = serving(pointer(), &how);
-        // A second connection would find out by a 416 that the file has another length, and may be the first to say so.
+        // A second connection would get a 416, which shows another length of the file, and could be first to report it.
         world.config.transfer.limits = Limits { connections: 1, per_host: 1 };
         let (error, code) = refused(&world);
         assert_eq!(code, Code::Integrity, "{how:?}");
@@ -95,7 +95,7 @@ fn fault_23_html_is_detected_whatever_its_type_and_length() {
             assert_eq!(code, Code::Network, "{how:?}");
         }
     }
-    // The type alone says it, too.
+    // The content type alone suffices, too.
     let (world, _) = world(Fault::LoginPage, When::Always);
     let (error, code) = refused(&world);
     assert!(error.to_string().contains("titled \"Sign in\""), "{error}");

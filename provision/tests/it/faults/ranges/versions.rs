@@ -1,4 +1,4 @@
-//! Files that change while they are fetched, and what says so (faults 15 to 18).
+//! Files that change during a fetch, and the validators that show it (faults 15 to 18).
 
 use provision_core::event::Event;
 use provision_core::schedule::Limits;
@@ -7,8 +7,8 @@ use provision_testbed::{Content, Fault, When};
 use super::{SIZE, requests, sent, world};
 use crate::world::{World, start_origin};
 
-/// A world whose lock names `wanted`. At its address are `versions`, one after the other: the next takes the place of
-/// the one before when the request comes whose number is in `at`. One connection, so that requests have an order.
+/// A fixture whose lock names `wanted`. Its URL serves `versions` in turn: the next one replaces the one before at each
+/// request whose number is in `at`. One connection, so that requests have an order.
 fn replaced(wanted: &Content, versions: &[Content], at: &'static [usize]) -> World {
     let mut world = World::new();
     world.file("x", wanted);
@@ -109,7 +109,7 @@ fn fault_16_mirrors_may_differ_in_their_validators() {
 #[test]
 fn fault_17_if_range_is_not_sent_where_it_yields_the_whole_body() {
     let (world, _) = world(Fault::IgnoreIfRange, When::Always);
-    // `fetch_all` looks at every request for `If-Range`.
+    // `fetch_all` checks every request for `If-Range`.
     let report = world.fetch_all();
     assert!(requests(&world).iter().all(|request| request.status == 206));
     assert_eq!((dropped(&world), report.files[0].retries), (0, 0));

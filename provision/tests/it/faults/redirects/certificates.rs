@@ -1,4 +1,4 @@
-//! Certificates that the environment names (fault 55), by the program.
+//! Certificate variables of the environment (fault 55), through the program.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -74,7 +74,7 @@ fn fault_55_unreadable_certificates_end_a_run_at_its_start() {
         assert!(ended.err.contains(name) && ended.err.contains(&value), "{name}={value}: {}", ended.err);
         assert!(world.listing().is_empty(), "{name}={value}");
     }
-    // One that is good does not make up for one that is not.
+    // A valid one does not make up for an invalid one.
     let both = [("SSL_CERT_FILE", at("with/authority.crt")), ("SSL_CERT_DIR", at("empty"))];
     assert_eq!(fetch(&world, &both).code, Some(2));
     assert_eq!(origin.counters().connections_accepted, 0);

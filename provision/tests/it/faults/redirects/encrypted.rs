@@ -1,4 +1,4 @@
-//! Schemes and names, with certificates that are right: a token may go to its own host there, and goes to no other.
+//! Schemes and host names over TLS with valid certificates: a token reaches its own host and no other.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use super::{CANARY, authorizations};
 use crate::secrets;
 use crate::world::World;
 
-/// The hosts that are one host here.
+/// Names that all resolve to one origin.
 const NAMES: [&str; 6] = [
     "huggingface.co",
     "huggingface.co.evil",
@@ -27,7 +27,7 @@ fn start(address: &str) -> BlockingOrigin {
     origin
 }
 
-/// A world that believes the testbed's authority and finds every name at `origin`.
+/// A fixture that trusts the testbed's authority and resolves every name to `origin`.
 fn world(origin: &BlockingOrigin) -> World {
     let mut world = World::new();
     world.http.roots = Roots::Only(vec![authority().into()]);
@@ -83,7 +83,7 @@ fn fault_52_a_look_alike_gets_no_token_and_its_own_host_does() {
         assert!(hub.counters().requests > before);
         assert_eq!(authorizations(&hub), 0, "{source}");
     }
-    // Nor by a redirect that says the name somewhere.
+    // Nor does a redirect that has the name in another place.
     hub.inject("/away", Fault::redirect(hub.url_at("huggingface.co.evil", "/x")));
     for (path, expected) in [("/away", false), ("/x", true)] {
         let mut world = world(&hub);

@@ -1,5 +1,5 @@
-//! A public origin that leads into a private network (fault 47). What counts is the address that is connected to, so
-//! there has to be a public address: the test runs in a network of its own whose loopback has one.
+//! Redirects from a public origin into a private network (fault 47). The rule looks at the address that is connected to,
+//! so the test needs a public one: it runs in a network namespace whose loopback has one.
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
@@ -33,14 +33,14 @@ fn fault_47_a_private_address_is_refused_in_any_spelling() {
     }
 }
 
-/// Leaves the machine's network for one that has nothing but a loopback with these addresses.
+/// Moves to a network namespace that has only a loopback, with these addresses.
 fn enter_a_network() -> std::io::Result<()> {
     let check = |result: libc::c_int| {
         if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
     };
-    // SAFETY: each call gets what it asks for, and what they point to lives on this function's stack.
+    // SAFETY: each call gets arguments of its type, and what they point to lives in this function.
     unsafe {
-        // Root may have one as it is; where even root may not, and for everybody else, only in a user namespace too.
+        // Root may create one directly; where it may not, and for all other users, a user namespace is needed, too.
         if libc::geteuid() != 0 || check(libc::unshare(libc::CLONE_NEWNET)).is_err() {
             check(libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET))?;
         }
@@ -74,7 +74,7 @@ fn interface(name: [u8; 4]) -> libc::ifreq {
     request
 }
 
-/// A world whose model `x` is at a public origin.
+/// A fixture whose model `x` is at a public origin.
 fn world(public: &BlockingOrigin, content: &Content) -> World {
     let mut world = World::new();
     world.model("x", content, &[public.url("/x")]);
@@ -139,7 +139,7 @@ fn in_a_network_of_its_own() {
         not_connected();
     }
 
-    // By way of another public one.
+    // By way of another public host.
     let other = start_origin(OTHER_PUBLIC);
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(other.url("/hop")));
@@ -158,7 +158,7 @@ fn in_a_network_of_its_own() {
     mixed.fetch_refused();
     not_connected();
 
-    // A public one may lead to another, and whoever is allowed to may go anywhere.
+    // A public host may lead to another; with `private_redirects` it may lead anywhere.
     other.put("/y", content.clone());
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(other.url("/y")));
@@ -169,7 +169,7 @@ fn in_a_network_of_its_own() {
     allowed.http.private_redirects = true;
     allowed.fetch_all();
 
-    // A lock that is about a private network may stay in it.
+    // A lock with private URLs may stay in its network.
     here.inject("/x", Fault::redirect(neighbours[1].url("/y")));
     let mut within = World::new();
     within.model("x", &content, &[here.url("/x")]);

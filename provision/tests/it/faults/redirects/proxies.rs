@@ -1,4 +1,4 @@
-//! Proxies that the environment names, with a password (fault 54), by the program.
+//! Proxies that the environment names, with a password (fault 54), through the program.
 
 use provision_testbed::{BlockingOrigin, Content, Fault};
 

@@ -1,5 +1,5 @@
-//! What a host repeats of a request in its own words (fault 53). The secrets here are of letters only: they look like any
-//! word, so only whoever knows that they were sent can leave them out.
+//! Secrets that a host echoes (fault 53). The secrets here consist of letters only and look like any word, so only the
+//! client that sent them can redact them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::world::World;
 
 const SIZE: u64 = 100_000;
 
-/// What the host is told, and how it could repeat it.
+/// A credential, and the spellings in which a host could echo it.
 struct Secret {
     credential: Credential,
     spellings: Vec<String>,
@@ -39,7 +39,7 @@ fn secrets() -> [Secret; 2] {
     ]
 }
 
-/// A world whose origin is told the secret.
+/// A fixture whose origin receives the secret.
 fn world(secret: &Secret) -> World {
     let mut world = World::new();
     world.has_token = false;
@@ -52,7 +52,7 @@ fn world(secret: &Secret) -> World {
     world
 }
 
-/// The file is given up, and why does not say the secret; which has been sent.
+/// The file fails, the secret was sent, and the error does not contain it.
 #[track_caller]
 fn refused(world: &World, spelling: &str) -> String {
     let error = world.fetch_refused().to_string();
@@ -70,7 +70,7 @@ fn fault_53_secrets_echoed_in_an_unexpected_body_are_redacted() {
                 format!("{{\"error\": \"{spelling} may not read it\"}}"),
                 format!("<Error><Code>Denied</Code><Message>{spelling} may not read it</Message></Error>"),
                 format!("<html><title>{spelling} may not read it</title></html>"),
-                // As long as the file: it is told by its digest.
+                // Of the file's length: the digest decides.
                 format!("<html><title>{spelling} may not read it</title>{}", " ".repeat(SIZE as usize)),
             ] {
                 let world = world(&secret);
@@ -138,7 +138,7 @@ fn fault_53_a_host_name_that_contains_a_token_is_not_resolved() {
 
 #[test]
 fn fault_53_a_token_like_a_scheme_or_a_commit_is_redacted() {
-    // Too short for the mark: what some hosts give is hexadecimal.
+    // Too short for the mark: some hosts have hexadecimal tokens.
     let token = "abcdefabcd";
     let mut world = World::new();
     world.has_token = false;
@@ -175,7 +175,7 @@ fn fault_53_a_listing_that_echoes_a_token_is_refused() {
     assert!(matches!(error, MetadataError::Shape { .. }), "{error}");
     secrets::assert_none("an error about a listing", &secrets::said(&error));
 
-    // Of what is read, words are quoted without what the address had.
+    // Quoted words of a document are redacted, with the secrets of its URL.
     secrets::belongs_to(&world.origin, &format!("{MARK}Query"));
     world.origin.put("/api", Content::bytes("{}"));
     let url = format!("{url}?token={MARK}Query", url = world.origin.url("/api")).parse().unwrap();

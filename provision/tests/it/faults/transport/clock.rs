@@ -1,8 +1,8 @@
-//! A wall clock that jumps by years while files are fetched (fault 41).
+//! A wall clock that jumps by years during a fetch (fault 41).
 //!
-//! The system's clock is everybody's, so a process of its own gets a false one: this test program runs itself once more,
-//! with a library before the C library whose wall clock is ten years ahead or behind, by turns, each time that it is
-//! asked. The monotonic clock stays right.
+//! The system's clock is shared, so a child process gets a false one: this test program runs itself again, with a
+//! library before the C library. At each call its wall clock is ten years ahead or behind, in turn; the monotonic
+//! clock stays right.
 
 use std::path::Path;
 use std::process::Command;
@@ -83,7 +83,7 @@ fn under_a_clock_that_jumps() {
     a_date_to_come_back_at_is_capped();
 }
 
-/// A slow origin: no limit strikes because the wall clock says that years have gone by.
+/// A slow origin: no limit strikes because the wall clock says that years have passed.
 fn nothing_stalls_that_flows() {
     let mut world = World::new();
     world.file("x", &Content::generated(1, SIZE));
@@ -92,7 +92,7 @@ fn nothing_stalls_that_flows() {
     assert_eq!(report.files[0].retries, 0, "{}", world.events.text());
 }
 
-/// A stall ends by its limit: no wait is longer because the wall clock has gone back.
+/// A stall ends at its limit: no wait is longer because the wall clock went back.
 fn what_stalls_is_ended() {
     for fault in [Fault::Stall(100_000), Fault::NoAnswer] {
         let world = world(fault, When::First(2));
@@ -102,7 +102,7 @@ fn what_stalls_is_ended() {
     }
 }
 
-/// Retry-After may be a date, which only the wall clock can be compared with: however wrong that is, the wait is capped.
+/// Retry-After may be a date, which only the wall clock can be compared with: the wait is capped even if that is wrong.
 fn a_date_to_come_back_at_is_capped() {
     for value in
         ["Fri, 01 Jan 2038 00:00:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", "Wed, 25 Nov 2026 12:00:00 GMT"]

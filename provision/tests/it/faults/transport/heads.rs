@@ -1,4 +1,4 @@
-//! Heads that are no heads, come too slowly, or ask to wait (faults 31 and 32).
+//! Response heads that are malformed, come too slowly, or ask to wait (faults 31 and 32).
 
 use std::time::{Duration, Instant};
 

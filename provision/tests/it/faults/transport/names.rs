@@ -1,4 +1,4 @@
-//! Names that do not resolve, or not always, and addresses that lead nowhere (fault 36).
+//! Names that fail to resolve, always or at times, and addresses that do not answer (fault 36).
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,7 +37,7 @@ fn fault_36_the_message_says_that_the_name_does_not_resolve() {
     assert!(error.contains("nowhere.invalid") && error.contains("does not resolve"), "{error}");
 }
 
-/// A world whose file is at a name that the `lookup` with such a number does not find.
+/// A fixture whose file is at a name that fails to resolve at the lookups with these numbers.
 fn flapping(fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> World {
     let mut world = World::new();
     let content = Content::generated(1, SIZE);
@@ -81,8 +81,8 @@ fn fault_36_a_name_that_never_resolves_ends_the_source() {
     assert_eq!(world.origin.counters().connections_accepted, 0);
 }
 
-/// Makes `address` swallow every attempt to connect: somebody listens and accepts nobody, and the queue is full. Holds
-/// for as long as what is returned. To be called within a runtime.
+/// Makes `address` ignore every connection attempt: a listener never accepts, and its queue is full. Lasts as long as
+/// the returned values. Must be called within a runtime.
 fn black_hole(address: SocketAddr) -> std::io::Result<(tokio::net::TcpListener, Vec<TcpStream>)> {
     let socket =
         if address.is_ipv6() { tokio::net::TcpSocket::new_v6() } else { tokio::net::TcpSocket::new_v4() }?;

@@ -1,4 +1,4 @@
-//! Certificates that prove nothing, and encrypted connections that end without a word (faults 37 and 38).
+//! Invalid certificates, and TLS connections that end without a close (faults 37 and 38).
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use rustls_pki_types::CertificateDer;
 use super::SIZE;
 use crate::world::{World, start_encrypted_origin};
 
-/// A world whose origin speaks TLS like this; the testbed's authority is trusted, and no other.
+/// A fixture whose origin has this TLS setup; the testbed's authority is the only one that is trusted.
 fn encrypted(tls: Tls) -> World {
     let mut world = World::new();
     world.origin = start_encrypted_origin("127.0.0.1", tls);
@@ -48,7 +48,7 @@ fn fault_37_a_bad_certificate_stops_the_file_before_a_request() {
         assert!(text.starts_with(&world.origin.addr().to_string()), "it names the host: {text}");
         assert_eq!(code_of([&error]), Code::Network, "{certificate:?}");
         let counters = world.origin.counters();
-        assert_eq!(counters.requests, 0, "{certificate:?}: a request was sent to whoever it is");
+        assert_eq!(counters.requests, 0, "{certificate:?}: a request was sent to an unverified host");
         assert!(counters.connections_accepted <= 4, "{certificate:?}: {counters:?}");
         assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 0, "{certificate:?}");
         assert!(world.listing().is_empty(), "{:?}", world.listing());
@@ -57,7 +57,7 @@ fn fault_37_a_bad_certificate_stops_the_file_before_a_request() {
 
 #[test]
 fn fault_37_a_bad_certificate_stops_the_file_despite_a_mirror() {
-    // Somebody is between, or somebody has forgotten something: a person is to look, and not the next source.
+    // An attack or a mistake in the configuration: a person has to look, so no other source is used.
     for certificate in bad() {
         let mut world = encrypted(Tls { certificate, ..Tls::default() });
         let mirror = start_encrypted_origin("127.0.0.2", Tls::default());
@@ -81,7 +81,7 @@ fn fault_37_a_certificate_for_another_name_is_refused() {
     assert_eq!(world.origin.counters().requests, 0);
 }
 
-/// A world whose origin closes encrypted connections without saying so.
+/// A fixture whose origin closes TLS connections without `close_notify`.
 fn rude(fault: Fault, when: When) -> World {
     let world = encrypted(Tls { close_notify: false, ..Tls::default() });
     world.origin.inject("/x", fault.when(when));
