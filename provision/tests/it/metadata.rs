@@ -12,7 +12,7 @@ use provision_testbed::hosts::hub::Hub;
 use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig as TestbedConfig, When};
 
-use crate::world::World;
+use crate::fixture::Fixture;
 
 fn start() -> BlockingOrigin {
     BlockingOrigin::start(TestbedConfig::default()).unwrap()
@@ -187,17 +187,17 @@ fn fault_30_a_document_that_trickles_times_out() {
 
 #[test]
 fn a_registry_token_is_requested_once_and_used_by_a_fetch() {
-    let mut world = World::new();
-    world.has_token = false;
+    let mut fixture = Fixture::new();
+    fixture.has_token = false;
     let (site, store) = (start(), start());
     let registry = Registry::mount(&site, Some(&store));
     let content = Content::generated(1, 3 << 20);
     let digest = registry.push("models/vae", &content);
     registry.guard("models/vae");
     let blob = site.url(&format!("/v2/models/vae/blobs/{digest}"));
-    world.model("vae/x.safetensors", &content, std::slice::from_ref(&blob));
-    world.fetch_all();
-    assert_eq!(std::fs::read(world.path("vae/x.safetensors")).unwrap(), content.to_vec());
+    fixture.model("vae/x.safetensors", &content, std::slice::from_ref(&blob));
+    fixture.fetch_all();
+    assert_eq!(std::fs::read(fixture.path("vae/x.safetensors")).unwrap(), content.to_vec());
     assert!(store.requests().iter().all(|request| request.header("authorization").is_none()));
 
     registry.guard_with("models/vae", "Basic dTpw");

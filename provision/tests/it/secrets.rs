@@ -1,7 +1,7 @@
 //! Canary secrets in every test, and the search for them (I6, fault 53).
 //!
 //! Each origin of a test has its own token and signature, and each begins with [`MARK`]. Every lock of a
-//! [`World`](crate::world::World) has signatures in its URLs, every run has the token of the fixture's origin, and every
+//! [`Fixture`](crate::fixture::Fixture) has signatures in its URLs, every run has the token of the fixture's origin, and every
 //! process of the program has more of them in its environment. The search covers output, returned errors, files on
 //! disk and panic messages, and each origin may receive only its own secrets. A fixture searches after each run and
 //! when it is dropped. The program is started in one place, [`crate::program::start`], which searches all its output;
@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use provision_testbed::{Control, SIGNATURE_PREFIX};
 
-use crate::requirement::needs;
-use crate::world::Recorder;
+use crate::fixture::Recorder;
+use crate::skip::needs;
 
 /// The prefix of every canary.
 pub(crate) const MARK: &str = "CanaryNeverShown";
@@ -283,23 +283,23 @@ mod tests {
     use provision_testbed::{Content, Fault, Shape, When};
 
     use super::*;
+    use crate::fixture::{Fixture, start_origin};
     use crate::program::{program, run, start, start_with_input};
-    use crate::world::{World, start_origin};
 
     /// Plants a secret in each place, checks that the search finds it, and removes it again.
     #[test]
     fn fault_53_the_search_finds_planted_secrets() {
-        let mut world = World::new();
-        world.file("x", &Content::generated(1, 100_000));
-        world.fetch_all();
-        let watch = Watch::new(&world.beside(""), Arc::default());
+        let mut fixture = Fixture::new();
+        fixture.file("x", &Content::generated(1, 100_000));
+        fixture.fetch_all();
+        let watch = Watch::new(&fixture.beside(""), Arc::default());
         assert_eq!(watch.leaks(), Vec::<String>::new());
         let finds = |watch: &Watch, where_: &str| {
             let leaks = watch.leaks();
             assert!(leaks.len() == 1 && leaks[0].contains(where_), "{where_}: {leaks:?}");
         };
 
-        let marker = world.path(".models-installed");
+        let marker = fixture.path(".models-installed");
         let before = std::fs::read(&marker).unwrap();
         for text in [format!("a {MARK}-b"), MARK.to_lowercase(), encode(&format!("u:{MARK}"))] {
             std::fs::write(&marker, text).unwrap();
@@ -314,16 +314,16 @@ mod tests {
             ("log", LARGE as usize + 1_000_003),
             ("log", 2 * BLOCK - 7),
         ] {
-            let planted = world.path(name);
+            let planted = fixture.path(name);
             std::fs::write(&planted, [vec![b' '; before], MARK.into()].concat()).unwrap();
             finds(&watch, name);
             std::fs::remove_file(&planted).unwrap();
         }
-        let link = world.path("link");
+        let link = fixture.path("link");
         std::os::unix::fs::symlink(format!("/nowhere/{MARK}"), &link).unwrap();
         finds(&watch, "link leads");
         std::fs::remove_file(&link).unwrap();
-        let named = world.path(&format!("{MARK}.part"));
+        let named = fixture.path(&format!("{MARK}.part"));
         std::fs::write(&named, "").unwrap();
         finds(&watch, "name");
         std::fs::remove_file(&named).unwrap();
@@ -333,7 +333,7 @@ mod tests {
         std::mem::forget(watch);
 
         let foreign = start_origin("127.0.0.2");
-        let watch = Watch::new(&world.beside(""), Arc::default());
+        let watch = Watch::new(&fixture.beside(""), Arc::default());
         let mut told = std::net::TcpStream::connect(foreign.addr()).unwrap();
         write!(
             told,
@@ -345,7 +345,7 @@ mod tests {
         told.read_to_end(&mut Vec::new()).unwrap();
         assert_eq!(watch.leaks(), Vec::<String>::new(), "its own are its own");
         let mut told = std::net::TcpStream::connect(foreign.addr()).unwrap();
-        write!(told, "GET / HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", token(&world.origin)).unwrap();
+        write!(told, "GET / HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", token(&fixture.origin)).unwrap();
         told.read_to_end(&mut Vec::new()).unwrap();
         finds(&watch, "127.0.0.2");
         std::mem::forget(watch);
@@ -357,11 +357,11 @@ mod tests {
     fn fault_53_the_search_covers_every_destination() {
         let elsewhere = tempfile::tempdir().unwrap();
         let path = camino::Utf8Path::from_path(elsewhere.path()).unwrap().join("models");
-        let mut world = World::at(path.clone());
-        world.file("d/x", &Content::generated(1, 100_000));
-        world.fetch_all();
+        let mut fixture = Fixture::at(path.clone());
+        fixture.file("d/x", &Content::generated(1, 100_000));
+        fixture.fetch_all();
         std::fs::write(path.join(".models-installed"), MARK).unwrap();
-        assert_reported(|| drop(world), "in .models-installed: CanaryNeverShown");
+        assert_reported(|| drop(fixture), "in .models-installed: CanaryNeverShown");
     }
 
     /// All output of the program, for each way in which a test waits for its end.
@@ -409,13 +409,8 @@ mod tests {
     #[test]
     fn fault_53_every_test_starts_the_program_through_the_search() {
         /// Files that may start a process: the helper, this file, and files that start other programs.
-        const OTHERS: [&str; 5] = [
-            "program.rs",
-            "secrets.rs",
-            "requirement.rs",
-            "faults/disk/machine.rs",
-            "faults/redirects/private.rs",
-        ];
+        const OTHERS: [&str; 5] =
+            ["program.rs", "secrets.rs", "skip.rs", "faults/disk/machine.rs", "faults/redirects/private.rs"];
         fn sources(at: &Path, found: &mut Vec<PathBuf>) {
             for entry in std::fs::read_dir(at).unwrap() {
                 let path = entry.unwrap().path();
@@ -480,22 +475,22 @@ mod tests {
             Some(Fault::FlippedBit { at: 5, bit: 1 }.into()),
             Some(Fault::LoginPage.into()),
         ];
-        let mut world = World::new();
+        let mut fixture = Fixture::new();
         let content = Content::generated(1, 300_000);
         let cdn = start_origin("127.0.0.2");
-        let hub = world.origin.put_hub_on(&cdn, "o/r", "main", "x", content.clone());
-        world.model("x", &content, &[hub]);
+        let hub = fixture.origin.put_hub_on(&cdn, "o/r", "main", "x", content.clone());
+        fixture.model("x", &content, &[hub]);
         let signed = Control::signed_path("/o/r/resolve/main/x");
-        let report = world.beside("report.json");
+        let report = fixture.beside("report.json");
         for fault in faults {
             cdn.clear_faults(&signed);
             if let Some(fault) = &fault {
                 cdn.inject(&signed, fault.clone());
             }
             for way in ways {
-                let mut command = program(&world);
+                let mut command = program(&fixture);
                 command.args(["fetch", "--force", "--retries", "1", "--report"]).arg(&report).arg("--lock");
-                command.arg(world.write_lock()).arg("--dest").arg(world.destination()).args(way);
+                command.arg(fixture.write_lock()).arg("--dest").arg(fixture.destination()).args(way);
                 // `run` searches both streams.
                 let ended = run(&mut command);
                 let is_well = fault.is_none() || way == ["--dry-run"];
@@ -512,10 +507,10 @@ mod tests {
     /// Terminal output: bars, in colour.
     #[test]
     fn fault_53_bars_on_a_terminal_show_no_secret() {
-        let mut world = World::new();
-        world.file("x", &Content::generated(1, 300_000)).file("y", &Content::generated(2, 1000));
-        world.origin.inject("/y", Fault::status(403));
-        let plain = program(&world);
+        let mut fixture = Fixture::new();
+        fixture.file("x", &Content::generated(1, 300_000)).file("y", &Content::generated(2, 1000));
+        fixture.origin.inject("/y", Fault::status(403));
+        let plain = program(&fixture);
         // util-linux's `script` runs a command on a pseudo-terminal.
         let mut command = Command::new("script");
         for (name, value) in plain.get_envs().filter_map(|(name, value)| Some((name, value?))) {
@@ -524,8 +519,8 @@ mod tests {
         let line = format!(
             "{} fetch -v --progress bars --lock {} --dest {}",
             env!("CARGO_BIN_EXE_provision"),
-            world.write_lock().display(),
-            world.destination()
+            fixture.write_lock().display(),
+            fixture.destination()
         );
         command.env("TERM", "xterm").args(["-qec", &line, "/dev/null"]);
         let Ok(output) = command.output() else {
@@ -541,10 +536,10 @@ mod tests {
     #[test]
     #[ignore = "panics; the next test runs it"]
     fn a_panic_while_every_secret_is_held() {
-        let mut world = World::new();
-        world.http.proxies.http = Some(format!("http://user:{MARK}@p.example"));
-        world.file("x", &Content::generated(1, 100_000));
-        let (http, lock) = (world.http_with_token(), world.lock());
+        let mut fixture = Fixture::new();
+        fixture.http.proxies.http = Some(format!("http://user:{MARK}@p.example"));
+        fixture.file("x", &Content::generated(1, 100_000));
+        let (http, lock) = (fixture.http_with_token(), fixture.lock());
         let origin = HttpClient::new(http.clone()).unwrap();
         panic!("{http:#?} {lock:#?} {origin:#?} {:#?}", origin.connection());
     }
@@ -569,20 +564,20 @@ mod tests {
     /// A refusal that echoes the request.
     #[test]
     fn fault_53_request_secrets_echoed_by_a_server_are_redacted() {
-        let mut world = World::new();
-        world.file("x", &Content::generated(1, 100_000));
-        let [token, signature] = [token(&world.origin), signature(&world.origin)];
+        let mut fixture = Fixture::new();
+        fixture.file("x", &Content::generated(1, 100_000));
+        let [token, signature] = [token(&fixture.origin), signature(&fixture.origin)];
         let headers = vec![
             ("X-Error-Message".to_owned(), format!("{token} may not get /x?X-Amz-Signature={signature}")),
             ("X-Error-Code".to_owned(), token.clone()),
         ];
         for code in [400, 401, 403, 404, 429, 500] {
-            world.origin.clear_faults("/x");
-            world
+            fixture.origin.clear_faults("/x");
+            fixture
                 .origin
                 .inject("/x", Fault::Status { code, headers: headers.clone(), body: token.clone().into() });
-            world.config.transfer.retry.retries = 1;
-            assert!(world.fetch_refused().to_string().contains("may not get"), "{code}");
+            fixture.config.transfer.retry.retries = 1;
+            assert!(fixture.fetch_refused().to_string().contains("may not get"), "{code}");
         }
     }
 }

@@ -5,13 +5,13 @@ use std::process::Command;
 use provision_core::digest::Sha256;
 use provision_testbed::{Content, Fault, When};
 
+use crate::fixture::Fixture;
 use crate::program::{Ended, program, run};
 use crate::secrets;
-use crate::world::World;
 
 /// A fixture with two files, each in its own lock.
 struct Two {
-    world: World,
+    fixture: Fixture,
     contents: [Content; 2],
 }
 
@@ -19,17 +19,17 @@ const PATHS: [&str; 2] = ["vae/x", "loras/y"];
 
 impl Two {
     fn new() -> Self {
-        let mut world = World::new();
+        let mut fixture = Fixture::new();
         let contents = [1, 2].map(|seed| Content::generated(seed, 300_000));
         for (path, content) in PATHS.iter().zip(&contents) {
-            world.file(path, content);
+            fixture.file(path, content);
         }
-        Self { world, contents }
+        Self { fixture, contents }
     }
 
     /// The text of a lock with one of the two.
     fn text(&self, head: &str, at: usize, content: &Content) -> String {
-        let url = self.world.origin.url(&format!("/{}", PATHS[at]));
+        let url = self.fixture.origin.url(&format!("/{}", PATHS[at]));
         format!(
             "version = 1\n{head}\n[[model]]\npath = {:?}\nurl = {url:?}\nsize = {}\nsha256 = {:?}\n",
             PATHS[at],
@@ -43,20 +43,20 @@ impl Two {
     }
 
     fn write(&self, name: &str, text: &str) -> String {
-        let path = self.world.beside(name);
+        let path = self.fixture.beside(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
     /// Serves a lock; its URL has a signature.
     fn serve(&self, path: &str, text: &str) -> String {
-        self.world.origin.put(path, Content::bytes(text.to_owned()));
-        secrets::signed(&self.world.origin.url(path), &self.world.origin)
+        self.fixture.origin.put(path, Content::bytes(text.to_owned()));
+        secrets::signed(&self.fixture.origin.url(path), &self.fixture.origin)
     }
 
     fn command(&self, name: &str, arguments: &[&str]) -> Command {
-        let mut command = program(&self.world);
-        command.arg(name).arg("--dest").arg(self.world.destination()).args(arguments);
+        let mut command = program(&self.fixture);
+        command.arg(name).arg("--dest").arg(self.fixture.destination()).args(arguments);
         command
     }
 
@@ -65,12 +65,12 @@ impl Two {
     }
 
     fn requests(&self) -> u64 {
-        self.world.origin.counters().requests
+        self.fixture.origin.counters().requests
     }
 
     /// Entries directly below the destination that are no models.
     fn beside_models(&self) -> Vec<String> {
-        let mut names = self.world.listing();
+        let mut names = self.fixture.listing();
         names.retain(|name| !name.contains('/'));
         names
     }
@@ -94,9 +94,9 @@ fn several_locks_are_one_set_with_one_marker() {
     let locks = ["--lock", &one, "--lock", &other];
     let first = two.run("ensure", &locks);
     assert_eq!(first.code, Some(0), "{}", first.err);
-    two.world.assert_installed();
+    two.fixture.assert_installed();
     let requests = two.requests();
-    let mut again = two.command("fetch", &["--report", two.world.beside("report").to_str().unwrap()]);
+    let mut again = two.command("fetch", &["--report", two.fixture.beside("report").to_str().unwrap()]);
     again.env("PROVISION_LOCK", format!("{one},{other}"));
     for ended in [two.run("ensure", &locks), run(&mut again), two.run("verify", &locks)] {
         assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -121,7 +121,7 @@ fn one_path_with_two_digests_is_an_error_naming_both_locks() {
         }
     }
     assert_eq!(two.requests(), 0);
-    assert!(!two.world.destination().exists());
+    assert!(!two.fixture.destination().exists());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn a_model_in_two_locks_is_fetched_once_from_either_url() {
     let ended = two.run("fetch", &["--lock", &one, "--lock", &other]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.err.contains("done: 1 file"), "{}", ended.err);
-    assert_eq!(std::fs::read(two.world.path("vae/x")).unwrap(), two.contents[0].to_vec());
+    assert_eq!(std::fs::read(two.fixture.path("vae/x")).unwrap(), two.contents[0].to_vec());
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn a_remote_lock_that_matches_its_pin_is_used_and_kept() {
     assert_eq!(first.code, Some(0), "{}", first.err);
     let requests = two.requests();
     // The kept copy matches the pin, so no request is sent, whatever the URL serves now.
-    two.world.origin.put("/lists/models.lock", Content::bytes("version = 1\n"));
+    two.fixture.origin.put("/lists/models.lock", Content::bytes("version = 1\n"));
     let mut by_environment = two.command("ensure", &[]);
     by_environment.env("PROVISION_LOCK", &url).env("PROVISION_LOCK_SHA256", &pin);
     let again = [
@@ -188,7 +188,7 @@ fn a_remote_lock_that_matches_its_pin_is_used_and_kept() {
     let kept = two.kept();
     assert_eq!(kept.len(), 1);
     // A kept copy that was changed is not used: the URL is requested, which now serves another text.
-    std::fs::write(two.world.path(&kept[0]), text.replace("vae/x", "vae/z")).unwrap();
+    std::fs::write(two.fixture.path(&kept[0]), text.replace("vae/x", "vae/z")).unwrap();
     let changed = two.run("ensure", &locks);
     assert_eq!(changed.code, Some(3), "{}", changed.err);
     assert!(two.requests() > requests);
@@ -197,8 +197,8 @@ fn a_remote_lock_that_matches_its_pin_is_used_and_kept() {
 #[test]
 fn fault_53_a_remote_lock_that_may_hold_signed_urls_is_not_kept() {
     let two = Two::new();
-    let address = two.world.origin.url("/vae/x");
-    let text = two.own(0).replace(&address, &secrets::signed(&address, &two.world.origin));
+    let address = two.fixture.origin.url("/vae/x");
+    let text = two.own(0).replace(&address, &secrets::signed(&address, &two.fixture.origin));
     assert!(text.contains(secrets::MARK));
     let url = two.serve("/models.lock", &text);
     let locks = ["--lock", &url, "--lock-sha256", &digest(&text)];
@@ -221,7 +221,7 @@ fn a_remote_lock_with_another_digest_than_its_pin_is_refused() {
     for part in ["/lists/models.lock?…", &digest(&pinned), &digest(&text), "Read what is there"] {
         assert!(ended.err.contains(part), "{part} is missing: {}", ended.err);
     }
-    assert!(!two.world.destination().exists());
+    assert!(!two.fixture.destination().exists());
     assert_eq!(two.requests(), 1);
 }
 
@@ -258,7 +258,7 @@ fn an_unavailable_remote_lock_is_retried_and_then_explained() {
     let url = two.serve("/models.lock", &text);
     let pin = digest(&text);
     let locks = ["--lock", &url, "--lock-sha256", &pin, "--retries", "3"];
-    let origin = &two.world.origin;
+    let origin = &two.fixture.origin;
     for (fault, code, expected) in [
         (Fault::status(404), 4, "answered 404"),
         (Fault::status(403), 6, "answered 403"),
@@ -282,20 +282,20 @@ fn an_unavailable_remote_lock_is_retried_and_then_explained() {
 fn a_remote_lock_has_the_size_limits_of_a_local_one() {
     let two = Two::new();
     let huge = Content::generated(9, 9 << 20);
-    two.world.origin.put("/models.lock", huge.clone());
-    let url = two.world.origin.url("/models.lock");
+    two.fixture.origin.put("/models.lock", huge.clone());
+    let url = two.fixture.origin.url("/models.lock");
     for fault in [None, Some(Fault::Chunked), Some(Fault::Endless { chunked: true })] {
-        two.world.origin.clear_faults("/models.lock");
+        two.fixture.origin.clear_faults("/models.lock");
         if let Some(fault) = fault {
-            two.world.origin.inject("/models.lock", fault);
+            two.fixture.origin.inject("/models.lock", fault);
         }
         let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &huge.sha256_hex()]);
         assert_eq!(ended.code, Some(3), "{}", ended.err);
         assert!(ended.err.contains("larger than 8 MiB"), "{}", ended.err);
     }
     let noise = Content::bytes(vec![0xff; 10]);
-    two.world.origin.clear_faults("/models.lock");
-    two.world.origin.put("/models.lock", noise.clone());
+    two.fixture.origin.clear_faults("/models.lock");
+    two.fixture.origin.put("/models.lock", noise.clone());
     let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &noise.sha256_hex()]);
     assert!(ended.code == Some(3) && ended.err.contains("not UTF-8"), "{}", ended.err);
 }

@@ -13,8 +13,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use camino::Utf8PathBuf;
 
-use crate::requirement::{needs, needs_root, needs_tool};
-use crate::world::World;
+use crate::fixture::Fixture;
+use crate::skip::{needs, needs_root, needs_tool};
 
 /// A file system of its own; see the module's documentation.
 pub(super) struct Volume {
@@ -61,8 +61,8 @@ impl Volume {
     }
 
     /// A fixture whose destination lies on the volume.
-    pub(super) fn world(&self) -> World {
-        World::at(Utf8PathBuf::from_path_buf(self.at.join("models")).unwrap())
+    pub(super) fn fixture(&self) -> Fixture {
+        Fixture::at(Utf8PathBuf::from_path_buf(self.at.join("models")).unwrap())
     }
 
     /// Writes a file until the volume is full.
@@ -109,11 +109,11 @@ impl Filler {
 }
 
 /// Compiles a shim beside the destination; `None` if the test is skipped.
-pub(super) fn shim(world: &World, name: &str, source: &str) -> Option<PathBuf> {
+pub(super) fn shim(fixture: &Fixture, name: &str, source: &str) -> Option<PathBuf> {
     if !needs_tool("cc", "--version") {
         return None;
     }
-    let (code, built) = (world.beside(&format!("{name}.c")), world.beside(&format!("{name}.so")));
+    let (code, built) = (fixture.beside(&format!("{name}.c")), fixture.beside(&format!("{name}.so")));
     std::fs::write(&code, source).unwrap();
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&built).arg(&code).output();
     let compiled = compiled.unwrap();
@@ -123,8 +123,8 @@ pub(super) fn shim(world: &World, name: &str, source: &str) -> Option<PathBuf> {
 
 /// Makes `flock` a no-op that reports success, as on some network volumes. The program makes its system calls directly,
 /// so the shim installs a kernel filter instead of wrapping the C library's function.
-pub(super) fn flock_that_lies(world: &World) -> Option<PathBuf> {
-    shim(world, "flock", include_str!("flock_that_lies.c"))
+pub(super) fn flock_that_lies(fixture: &Fixture) -> Option<PathBuf> {
+    shim(fixture, "flock", include_str!("flock_that_lies.c"))
 }
 
 /// `command` under strace with these arguments.

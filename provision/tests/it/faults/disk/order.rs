@@ -5,9 +5,9 @@
 use provision_testbed::{Content, Shape};
 
 use super::machine::strace;
+use crate::fixture::Fixture;
 use crate::program::{fetch, run};
-use crate::requirement::needs_tool;
-use crate::world::World;
+use crate::skip::needs_tool;
 
 /// A system call that succeeded, with the lines at which it began and ended: threads overlap.
 struct Call {
@@ -51,17 +51,17 @@ fn fault_67_bytes_are_durable_before_journal_name_and_marker() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let mut world = World::new();
-    world
+    let mut fixture = Fixture::new();
+    fixture
         .file("d/x.bin", &Content::generated(1, 24_000_000))
         .file("e/y.bin", &Content::generated(2, 3_000_000));
     // Slow enough for a checkpoint or two on the way.
-    world.origin.shape(Shape::rate(2_000_000));
-    let log = world.beside("strace.log");
+    fixture.origin.shape(Shape::rate(2_000_000));
+    let log = fixture.beside("strace.log");
     let calls = ["-e", "trace=write,pwrite64,fdatasync,fsync,renameat,renameat2"];
-    let ended = run(&mut strace(&fetch(&world, &["--connections", "4"]), &log, &calls));
+    let ended = run(&mut strace(&fetch(&fixture, &["--connections", "4"]), &log, &calls));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    world.assert_installed();
+    fixture.assert_installed();
     let calls = parse(&std::fs::read_to_string(log).unwrap());
     let all =
         |name: &str, argument: &str| calls.iter().filter(|call| call.is(name, argument)).collect::<Vec<_>>();

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use provision_testbed::{BlockingOrigin, Content, Fault};
 
+use crate::fixture::{Fixture, start_origin};
 use crate::program::end;
-use crate::requirement::needs;
-use crate::world::{World, start_origin};
+use crate::skip::needs;
 
 const PUBLIC: &str = "93.184.215.14";
 const OTHER_PUBLIC: &str = "93.184.215.15";
@@ -75,10 +75,10 @@ fn interface(name: [u8; 4]) -> libc::ifreq {
 }
 
 /// A fixture whose model `x` is at a public origin.
-fn world(public: &BlockingOrigin, content: &Content) -> World {
-    let mut world = World::new();
-    world.model("x", content, &[public.url("/x")]);
-    world
+fn fixture(public: &BlockingOrigin, content: &Content) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.model("x", content, &[public.url("/x")]);
+    fixture
 }
 
 #[test]
@@ -132,9 +132,9 @@ fn in_a_network_of_its_own() {
     for location in &locations {
         public.clear_faults("/x");
         public.inject("/x", Fault::redirect(location.clone()));
-        let mut world = world(&public, &content);
-        world.http.hosts = hosts();
-        let error = world.fetch_refused().to_string();
+        let mut fixture = fixture(&public, &content);
+        fixture.http.hosts = hosts();
+        let error = fixture.fetch_refused().to_string();
         assert!(error.contains("a public host redirects to a private address"), "{location}: {error}");
         not_connected();
     }
@@ -144,7 +144,7 @@ fn in_a_network_of_its_own() {
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(other.url("/hop")));
     other.inject("/hop", Fault::redirect(here.url("/y")));
-    let error = world(&public, &content).fetch_refused().to_string();
+    let error = fixture(&public, &content).fetch_refused().to_string();
     assert!(error.contains("private"), "{error}");
     not_connected();
 
@@ -152,7 +152,7 @@ fn in_a_network_of_its_own() {
     let beside = format!("http://both.example:{}/y", neighbours[0].addr().port());
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(beside));
-    let mut mixed = world(&public, &content);
+    let mut mixed = fixture(&public, &content);
     mixed.http.hosts = hosts();
     mixed.config.transfer.retry.retries = 1;
     mixed.fetch_refused();
@@ -162,16 +162,16 @@ fn in_a_network_of_its_own() {
     other.put("/y", content.clone());
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(other.url("/y")));
-    world(&public, &content).fetch_all();
+    fixture(&public, &content).fetch_all();
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(neighbours[0].url("/y")));
-    let mut allowed = world(&public, &content);
+    let mut allowed = fixture(&public, &content);
     allowed.http.private_redirects = true;
     allowed.fetch_all();
 
     // A lock with private URLs may stay in its network.
     here.inject("/x", Fault::redirect(neighbours[1].url("/y")));
-    let mut within = World::new();
+    let mut within = Fixture::new();
     within.model("x", &content, &[here.url("/x")]);
     within.fetch_all();
 }

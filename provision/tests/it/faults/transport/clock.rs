@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use provision_testbed::{Content, Fault, Shape, When};
 
-use super::{SIZE, alone, world};
+use super::{SIZE, alone, fixture};
+use crate::fixture::Fixture;
 use crate::program::run;
-use crate::requirement::needs;
-use crate::world::World;
+use crate::skip::needs;
 
 const FALSE_CLOCK: &str = r"
 #include <sys/syscall.h>
@@ -85,19 +85,19 @@ fn under_a_clock_that_jumps() {
 
 /// A slow origin: no limit strikes because the wall clock says that years have passed.
 fn nothing_stalls_that_flows() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, SIZE));
-    world.origin.shape(Shape { first_byte_delay: Duration::from_millis(400), ..Shape::rate(500_000) });
-    let report = world.fetch_all();
-    assert_eq!(report.files[0].retries, 0, "{}", world.events.text());
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, SIZE));
+    fixture.origin.shape(Shape { first_byte_delay: Duration::from_millis(400), ..Shape::rate(500_000) });
+    let report = fixture.fetch_all();
+    assert_eq!(report.files[0].retries, 0, "{}", fixture.events.text());
 }
 
 /// A stall ends at its limit: no wait is longer because the wall clock went back.
 fn what_stalls_is_ended() {
     for fault in [Fault::Stall(100_000), Fault::NoAnswer] {
-        let world = world(fault, When::First(2));
+        let fixture = fixture(fault, When::First(2));
         let started = Instant::now();
-        world.fetch_all();
+        fixture.fetch_all();
         assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     }
 }
@@ -108,9 +108,9 @@ fn a_date_to_come_back_at_is_capped() {
         ["Fri, 01 Jan 2038 00:00:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", "Wed, 25 Nov 2026 12:00:00 GMT"]
     {
         let fault = Fault::RetryAfter { status: 503, value: value.to_owned() };
-        let world = alone(world(fault, When::First(2)));
+        let fixture = alone(fixture(fault, When::First(2)));
         let started = Instant::now();
-        let report = world.fetch_all();
+        let report = fixture.fetch_all();
         assert_eq!(report.files[0].retries, 2);
         assert!(started.elapsed() < Duration::from_secs(5), "{value}: {:?}", started.elapsed());
     }

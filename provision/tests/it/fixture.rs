@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::secrets::{self, Watch};
 
 /// An origin, a directory, and a lock that grows.
-pub(crate) struct World {
+pub(crate) struct Fixture {
     /// Declared before `directory`: it searches the directory when both are dropped.
     watch: Watch,
     pub(crate) origin: BlockingOrigin,
@@ -82,7 +82,7 @@ impl Recorder {
     }
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn new() -> Self {
         Self::within(tempfile::tempdir().unwrap())
     }
@@ -99,9 +99,9 @@ impl World {
 
     /// A fixture whose destination is elsewhere, such as on its own volume.
     pub(crate) fn at(destination: Utf8PathBuf) -> Self {
-        let mut world = Self::new();
-        world.watch_also(&destination);
-        Self { destination, ..world }
+        let mut fixture = Self::new();
+        fixture.watch_also(&destination);
+        Self { destination, ..fixture }
     }
 
     /// Adds a path to the search for secrets at the end of the test: a run writes to it.

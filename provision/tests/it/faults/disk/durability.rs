@@ -14,9 +14,9 @@ use provision_testbed::{Content, Shape};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::machine::environment;
+use crate::fixture::{Fixture, PATIENCE};
 use crate::program::{Ended, Run, fetch, program, start};
-use crate::requirement::needs_tool;
-use crate::world::{PATIENCE, World};
+use crate::skip::needs_tool;
 
 const MARKER: &str = ".models-installed";
 /// Less than one claim: it gets no checkpoint, so every sync belongs to the install.
@@ -31,20 +31,20 @@ pub(super) struct Stracing {
 
 impl Stracing {
     /// `provision VERB` for the fixture's lock and destination; `calls` are logged.
-    pub(super) fn new(world: &World, verb: &str, calls: &str) -> Self {
-        let log = world.beside(&format!("strace-{:08x}.log", fastrand::u32(..)));
+    pub(super) fn new(fixture: &Fixture, verb: &str, calls: &str) -> Self {
+        let log = fixture.beside(&format!("strace-{:08x}.log", fastrand::u32(..)));
         let mut command = Command::new("strace");
         command.args(["-f", "-y", "-s", "80", "-o"]).arg(&log).arg("-e").arg(format!("trace={calls}"));
-        let plain = program(world);
+        let plain = program(fixture);
         command.env_clear().envs(environment(&plain));
         let place = |path: &dyn AsRef<Path>| path.as_ref().to_str().unwrap().to_owned();
         let after = vec![
             plain.get_program().to_str().unwrap().to_owned(),
             verb.to_owned(),
             "--lock".to_owned(),
-            place(&world.write_lock()),
+            place(&fixture.write_lock()),
             "--dest".to_owned(),
-            place(&world.destination()),
+            place(&fixture.destination()),
         ];
         Self { command, after, log }
     }
@@ -99,10 +99,10 @@ impl Running {
     }
 }
 
-fn small() -> World {
-    let mut world = World::new();
-    world.file("d/x", &Content::generated(1, SMALL));
-    world
+fn small() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &Content::generated(1, SMALL));
+    fixture
 }
 
 fn model<'a>(models: &'a [Model], path: &str) -> &'a Model {
@@ -110,10 +110,10 @@ fn model<'a>(models: &'a [Model], path: &str) -> &'a Model {
 }
 
 /// The path of a file's part or journal.
-fn part(world: &World, path: &str, ending: &str) -> PathBuf {
-    let lock = world.lock();
+fn part(fixture: &Fixture, path: &str, ending: &str) -> PathBuf {
+    let lock = fixture.lock();
     let model = model(lock.models(), path);
-    world.path(&format!(
+    fixture.path(&format!(
         "{}/.{}.{}.{ending}",
         model.path.parent(),
         model.path.file_name(),
@@ -122,12 +122,12 @@ fn part(world: &World, path: &str, ending: &str) -> PathBuf {
 }
 
 /// A slow origin, and the part that an interrupted run left of its only file.
-fn interrupted() -> World {
-    let mut world = World::new();
-    world.file("d/x", &Content::generated(1, 8_000_000));
-    world.origin.shape(Shape::rate(4_000_000));
-    world.fetch_and_interrupt_at(3_000_000);
-    world
+fn interrupted() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &Content::generated(1, 8_000_000));
+    fixture.origin.shape(Shape::rate(4_000_000));
+    fixture.fetch_and_interrupt_at(3_000_000);
+    fixture
 }
 
 #[test]
@@ -135,17 +135,17 @@ fn fault_70_a_part_that_failed_to_sync_is_not_trusted_later() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let world = interrupted();
-    assert!(world.held() > 0);
-    let mut run = Stracing::new(&world, "fetch", "fdatasync");
-    run.inject("fdatasync:error=EIO").about(part(&world, "d/x", "part"));
+    let fixture = interrupted();
+    assert!(fixture.held() > 0);
+    let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
+    run.inject("fdatasync:error=EIO").about(part(&fixture, "d/x", "part"));
     let (code, said) = run.run();
     run.assert_injected();
     assert_eq!(code, Some(7), "{said}");
     assert!(said.contains("syncing it") && said.contains("Input/output error"), "{said}");
-    assert_eq!(world.listing(), Vec::<String>::new(), "part and journal are removed");
-    world.origin.shape(Shape::default());
-    assert_eq!(world.fetch_all().files[0].resumed, 0);
+    assert_eq!(fixture.listing(), Vec::<String>::new(), "part and journal are removed");
+    fixture.origin.shape(Shape::default());
+    assert_eq!(fixture.fetch_all().files[0].resumed, 0);
 }
 
 #[test]
@@ -153,17 +153,17 @@ fn fault_70_a_journal_with_a_failed_directory_sync_keeps_ranges() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let world = interrupted();
-    let held = world.held();
+    let fixture = interrupted();
+    let held = fixture.held();
     assert!(held > 0);
-    let mut run = Stracing::new(&world, "fetch", "fsync");
-    run.inject("fsync:error=EIO").about(world.path("d"));
+    let mut run = Stracing::new(&fixture, "fetch", "fsync");
+    run.inject("fsync:error=EIO").about(fixture.path("d"));
     let (code, said) = run.run();
     run.assert_injected();
     assert_eq!(code, Some(7), "{said}");
     assert!(said.contains("syncing the directory"), "{said}");
-    world.origin.shape(Shape::default());
-    assert!(world.fetch_all().files[0].resumed >= held);
+    fixture.origin.shape(Shape::default());
+    assert!(fixture.fetch_all().files[0].resumed >= held);
 }
 
 #[test]
@@ -172,18 +172,18 @@ fn fault_70_a_failed_sync_of_a_complete_part_is_reported() {
         return;
     }
     // The checkpoint is delayed until the last byte has come and the verification waits for it.
-    let mut world = World::new();
-    world.file("d/x", &Content::generated(1, 6_000_000));
-    world.origin.shape(Shape::rate(2_000_000));
-    let mut run = Stracing::new(&world, "fetch", "fdatasync");
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &Content::generated(1, 6_000_000));
+    fixture.origin.shape(Shape::rate(2_000_000));
+    let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
     run.with(&["--connections", "1"]);
-    run.inject("fdatasync:error=EIO:delay_enter=4000000:when=1").about(part(&world, "d/x", "part"));
+    run.inject("fdatasync:error=EIO:delay_enter=4000000:when=1").about(part(&fixture, "d/x", "part"));
     let (code, said) = run.run();
     run.assert_injected();
     assert_eq!(code, Some(7), "{said}");
     assert!(said.contains("syncing it") && said.contains("Input/output error"), "{said}");
     assert!(!said.contains("replaced"), "{said}");
-    assert_eq!(world.listing(), Vec::<String>::new());
+    assert_eq!(fixture.listing(), Vec::<String>::new());
 }
 
 #[test]
@@ -192,13 +192,13 @@ fn fault_70_a_found_file_is_synced_before_the_marker_lists_it() {
         return;
     }
     let content = Content::generated(1, SMALL);
-    let found = |world: &World| {
-        std::fs::create_dir_all(world.path("d")).unwrap();
-        std::fs::write(world.path("d/x"), content.to_vec()).unwrap();
+    let found = |fixture: &Fixture| {
+        std::fs::create_dir_all(fixture.path("d")).unwrap();
+        std::fs::write(fixture.path("d/x"), content.to_vec()).unwrap();
     };
-    let world = small();
-    found(&world);
-    let mut run = Stracing::new(&world, "fetch", "fsync,renameat");
+    let fixture = small();
+    found(&fixture);
+    let mut run = Stracing::new(&fixture, "fetch", "fsync,renameat");
     let (code, said) = run.run();
     assert_eq!(code, Some(0), "{said}");
     let log = run.log();
@@ -206,18 +206,18 @@ fn fault_70_a_found_file_is_synced_before_the_marker_lists_it() {
     let marker = at(&format!("\"{MARKER}\""));
     assert!(at("/models/d/x>") < marker, "the file: {log}");
     assert!(at("/models/d>") < marker, "its directory: {log}");
-    assert_eq!(world.origin.counters().requests, 0);
+    assert_eq!(fixture.origin.counters().requests, 0);
 
-    let world = small();
-    found(&world);
-    let mut run = Stracing::new(&world, "fetch", "fsync");
-    run.inject("fsync:error=EIO").about(world.path("d/x"));
+    let fixture = small();
+    found(&fixture);
+    let mut run = Stracing::new(&fixture, "fetch", "fsync");
+    run.inject("fsync:error=EIO").about(fixture.path("d/x"));
     let (code, said) = run.run();
     run.assert_injected();
     assert_eq!(code, Some(7), "{said}");
     assert!(said.contains("d/x") && said.contains("syncing it"), "{said}");
-    assert_eq!(world.listing(), Vec::<String>::new(), "it was never durable, so it is removed");
-    world.fetch_all();
+    assert_eq!(fixture.listing(), Vec::<String>::new(), "it was never durable, so it is removed");
+    fixture.fetch_all();
 }
 
 #[test]
@@ -225,41 +225,41 @@ fn fault_67_a_symlink_target_is_durable_before_the_marker() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let baked = |world: &World| {
-        std::fs::create_dir_all(world.beside("baked/d")).unwrap();
-        std::fs::write(world.beside("baked/d/x"), Content::generated(1, SMALL).to_vec()).unwrap();
+    let baked = |fixture: &Fixture| {
+        std::fs::create_dir_all(fixture.beside("baked/d")).unwrap();
+        std::fs::write(fixture.beside("baked/d/x"), Content::generated(1, SMALL).to_vec()).unwrap();
     };
-    let ensure = |world: &World, calls: &str| {
-        let mut run = Stracing::new(world, "ensure", calls);
-        run.with(&["--baked-mode", "symlink", "--baked", world.beside("baked").to_str().unwrap()]);
+    let ensure = |fixture: &Fixture, calls: &str| {
+        let mut run = Stracing::new(fixture, "ensure", calls);
+        run.with(&["--baked-mode", "symlink", "--baked", fixture.beside("baked").to_str().unwrap()]);
         run
     };
-    let world = small();
-    baked(&world);
-    let mut run = ensure(&world, "fsync,renameat,symlinkat");
+    let fixture = small();
+    baked(&fixture);
+    let mut run = ensure(&fixture, "fsync,renameat,symlinkat");
     let (code, said) = run.run();
     assert_eq!(code, Some(0), "{said}");
-    assert!(std::fs::symlink_metadata(world.path("d/x")).unwrap().is_symlink());
+    assert!(std::fs::symlink_metadata(fixture.path("d/x")).unwrap().is_symlink());
     let log = run.log();
     let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in {log}"));
     let linked = at("symlinkat(");
     assert!(at("/baked/d/x>") < linked && at("/baked/d>") < linked, "{log}");
     // Without a marker the file is a foreign one again.
-    std::fs::remove_file(world.path(MARKER)).unwrap();
-    let mut run = ensure(&world, "fsync,renameat");
+    std::fs::remove_file(fixture.path(MARKER)).unwrap();
+    let mut run = ensure(&fixture, "fsync,renameat");
     assert_eq!(run.run().0, Some(0));
     assert!(run.log().find("/baked/d/x>").unwrap() < run.log().find(&format!("\"{MARKER}\"")).unwrap());
 
-    let world = small();
-    baked(&world);
-    let mut run = ensure(&world, "fsync");
-    run.inject("fsync:error=EIO").about(world.beside("baked/d/x"));
+    let fixture = small();
+    baked(&fixture);
+    let mut run = ensure(&fixture, "fsync");
+    run.inject("fsync:error=EIO").about(fixture.beside("baked/d/x"));
     let (code, said) = run.run();
     run.assert_injected();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("baked/d/x is not used"), "{said}");
-    world.assert_installed();
-    assert!(!std::fs::symlink_metadata(world.path("d/x")).unwrap().is_symlink(), "it was fetched");
+    fixture.assert_installed();
+    assert!(!std::fs::symlink_metadata(fixture.path("d/x")).unwrap().is_symlink(), "it was fetched");
 }
 
 #[test]
@@ -267,22 +267,22 @@ fn fault_70_one_failed_sync_keeps_the_checkpoints_of_others() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let mut world = World::new();
-    world.file("a/x", &Content::generated(1, 20_000_000)).file("b/y", &Content::generated(2, 20_000_000));
-    world.origin.shape(Shape::rate(1_000_000));
-    let mut run = Stracing::new(&world, "fetch", "fdatasync");
+    let mut fixture = Fixture::new();
+    fixture.file("a/x", &Content::generated(1, 20_000_000)).file("b/y", &Content::generated(2, 20_000_000));
+    fixture.origin.shape(Shape::rate(1_000_000));
+    let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
     run.with(&["--connections", "4"]);
-    run.inject("fdatasync:error=EIO").about(part(&world, "a/x", "part"));
+    run.inject("fdatasync:error=EIO").about(part(&fixture, "a/x", "part"));
     let child = run.start();
-    let wanted = |path: &str| world.origin.counters().path(path).body_bytes > 300_000;
-    world.origin.wait_for(PATIENCE, |_| wanted("/a/x") && wanted("/b/y")).unwrap();
+    let wanted = |path: &str| fixture.origin.counters().path(path).body_bytes > 300_000;
+    fixture.origin.wait_for(PATIENCE, |_| wanted("/a/x") && wanted("/b/y")).unwrap();
     child.signal(Signal::TERM);
     let (code, said) = child.end();
     run.assert_injected();
     assert_eq!(code, Some(143), "{said}");
     assert!(said.contains("a/x") && said.contains("syncing it"), "the loss is reported: {said}");
-    assert!(!part(&world, "a/x", "part").exists() && !part(&world, "a/x", "journal").exists());
-    let journal = std::fs::read_to_string(part(&world, "b/y", "journal")).unwrap();
+    assert!(!part(&fixture, "a/x", "part").exists() && !part(&fixture, "a/x", "journal").exists());
+    let journal = std::fs::read_to_string(part(&fixture, "b/y", "journal")).unwrap();
     assert!(journal.contains("\ndurable "), "{journal}");
 }
 
@@ -292,23 +292,23 @@ fn fault_70_a_rename_with_a_failed_directory_sync_is_undone() {
         return;
     }
     for old in [false, true] {
-        let world = small();
-        std::fs::create_dir_all(world.path("d")).unwrap();
+        let fixture = small();
+        std::fs::create_dir_all(fixture.path("d")).unwrap();
         if old {
-            std::fs::write(world.path("d/x"), "an older version").unwrap();
+            std::fs::write(fixture.path("d/x"), "an older version").unwrap();
         }
-        let mut run = Stracing::new(&world, "fetch", "fsync");
-        run.inject("fsync:error=EIO").about(world.path("d"));
+        let mut run = Stracing::new(&fixture, "fetch", "fsync");
+        run.inject("fsync:error=EIO").about(fixture.path("d"));
         let (code, said) = run.run();
         run.assert_injected();
         assert_eq!(code, Some(7), "{said}");
         assert!(said.contains("d/x") && said.contains("Input/output error"), "{said}");
         assert_eq!(said.contains("the rename was undone"), !old, "{said}");
         assert_eq!(said.contains("it has replaced an older file"), old, "{said}");
-        assert_eq!(world.path("d/x").exists(), old);
-        world.assert_nothing_wrong();
-        assert!(!world.path(MARKER).exists());
-        world.fetch_all();
+        assert_eq!(fixture.path("d/x").exists(), old);
+        fixture.assert_nothing_wrong();
+        assert!(!fixture.path(MARKER).exists());
+        fixture.fetch_all();
     }
 }
 
@@ -317,19 +317,19 @@ fn fault_70_a_marker_with_a_failed_directory_sync_is_removed() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let world = small();
-    std::fs::create_dir_all(world.path("d")).unwrap();
-    let mut run = Stracing::new(&world, "fetch", "fsync,renameat");
+    let fixture = small();
+    std::fs::create_dir_all(fixture.path("d")).unwrap();
+    let mut run = Stracing::new(&fixture, "fetch", "fsync,renameat");
     // The first sync of the destination is the one before the marker, the second the one after it.
-    run.inject("fsync:error=EIO:when=2").about(world.destination());
+    run.inject("fsync:error=EIO:when=2").about(fixture.destination());
     let (code, said) = run.run();
     let log = run.log();
     let failed = log.find("(INJECTED)").unwrap_or_else(|| panic!("{log}"));
     assert!(log.find(&format!("\"{MARKER}\"")).unwrap() < failed, "{log}");
     assert_eq!(code, Some(7), "{said}");
     assert!(said.contains("syncing the directory"), "{said}");
-    assert!(!world.path(MARKER).exists());
-    world.fetch_all();
+    assert!(!fixture.path(MARKER).exists());
+    fixture.fetch_all();
 }
 
 #[test]
@@ -337,10 +337,10 @@ fn fault_84_a_volume_that_cannot_sync_is_refused_by_name() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let world = small();
-    std::fs::create_dir_all(world.path("d")).unwrap();
-    let mut run = Stracing::new(&world, "fetch", "fsync");
-    run.inject("fsync:error=EINVAL").about(part(&world, "d/x", "part"));
+    let fixture = small();
+    std::fs::create_dir_all(fixture.path("d")).unwrap();
+    let mut run = Stracing::new(&fixture, "fetch", "fsync");
+    run.inject("fsync:error=EINVAL").about(part(&fixture, "d/x", "part"));
     let (code, said) = run.run();
     run.assert_injected();
     assert_eq!(code, Some(7), "{said}");
@@ -348,8 +348,8 @@ fn fault_84_a_volume_that_cannot_sync_is_refused_by_name() {
         said.contains("refuses syncing it") && said.contains("choose a --dest on another volume"),
         "{said}"
     );
-    assert!(!world.path("d/x").exists() && !world.path(MARKER).exists());
-    world.fetch_all();
+    assert!(!fixture.path("d/x").exists() && !fixture.path(MARKER).exists());
+    fixture.fetch_all();
 }
 
 #[test]
@@ -357,9 +357,9 @@ fn fault_68_a_full_disk_reports_needed_and_free_space() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let world = small();
-    let mut run = Stracing::new(&world, "fetch", "pwrite64");
-    run.inject("pwrite64:error=ENOSPC").about(part(&world, "d/x", "part"));
+    let fixture = small();
+    let mut run = Stracing::new(&fixture, "fetch", "pwrite64");
+    run.inject("pwrite64:error=ENOSPC").about(part(&fixture, "d/x", "part"));
     let (code, said) = run.run();
     run.assert_injected();
     assert_eq!(code, Some(7), "{said}");
@@ -367,34 +367,34 @@ fn fault_68_a_full_disk_reports_needed_and_free_space() {
         said.contains(&format!("it needs {SMALL} bytes more")) && said.contains("bytes are free"),
         "{said}"
     );
-    world.fetch_all();
+    fixture.fetch_all();
 }
 
 #[test]
 fn fault_85_two_stop_requests_at_once_are_one_stop() {
-    let mut world = World::new();
-    world.file("d/x", &Content::generated(1, 20_000_000));
-    world.origin.shape(Shape::rate(1_000_000));
-    let child = start(&mut fetch(&world, &[]));
-    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_500_000).unwrap();
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &Content::generated(1, 20_000_000));
+    fixture.origin.shape(Shape::rate(1_000_000));
+    let child = start(&mut fetch(&fixture, &[]));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_500_000).unwrap();
     for number in [Signal::TERM, Signal::HUP, Signal::TERM] {
         rustix::process::kill_process(Pid::from_child(&child), number).unwrap();
     }
     let Ended { code, err, .. } = child.end();
     assert!(matches!(code, Some(143 | 129)), "{code:?}: {err}");
     assert!(err.contains("run again to go on") && !err.contains("stopped at once"), "{err}");
-    assert!(world.held() > 0);
+    assert!(fixture.held() > 0);
 }
 
 #[test]
 fn fault_80_no_cache_object_is_removed_while_a_run_uses_it() {
-    let mut world = small();
-    world.local.cache = Some(world.beside("cache").to_str().unwrap().into());
-    let cache = Cache::open(world.local.cache.as_deref().unwrap()).unwrap();
+    let mut fixture = small();
+    fixture.local.cache = Some(fixture.beside("cache").to_str().unwrap().into());
+    let cache = Cache::open(fixture.local.cache.as_deref().unwrap()).unwrap();
     let object = {
-        let lock = world.lock();
+        let lock = fixture.lock();
         let path = Cache::object(&lock.models()[0]).path;
-        world.beside("cache").join(path.as_str())
+        fixture.beside("cache").join(path.as_str())
     };
     std::fs::create_dir_all(object.parent().unwrap()).unwrap();
     let wrong = vec![0; SMALL as usize];
@@ -402,22 +402,22 @@ fn fault_80_no_cache_object_is_removed_while_a_run_uses_it() {
     let Acquire::Acquired(guard) = DestinationLock::try_acquire(cache.place()).unwrap() else {
         panic!("the lock should be free")
     };
-    world.config.wait = std::time::Duration::ZERO;
-    let report = world.fetch().unwrap();
+    fixture.config.wait = std::time::Duration::ZERO;
+    let report = fixture.fetch().unwrap();
     assert!(matches!(report.files[0].result, Ok(Some(Outcome::Fetched))));
     assert_eq!(std::fs::read(&object).unwrap(), wrong, "the lock holder may be replacing it");
     drop(guard);
-    std::fs::remove_dir_all(world.destination()).unwrap();
-    world.fetch_all();
+    std::fs::remove_dir_all(fixture.destination()).unwrap();
+    fixture.fetch_all();
     assert_ne!(std::fs::read(&object).unwrap(), wrong);
 }
 
 #[test]
 fn fault_66_a_journal_left_in_the_cache_by_a_kill_is_pruned() {
-    let world = small();
-    let cache = Cache::open(world.beside("cache").to_str().unwrap().into()).unwrap();
-    let sha256 = world.lock().models()[0].sha256;
-    let directory = world.beside("cache").join("sha256").join(&sha256.to_string()[..2]);
+    let fixture = small();
+    let cache = Cache::open(fixture.beside("cache").to_str().unwrap().into()).unwrap();
+    let sha256 = fixture.lock().models()[0].sha256;
+    let directory = fixture.beside("cache").join("sha256").join(&sha256.to_string()[..2]);
     std::fs::create_dir_all(&directory).unwrap();
     let stray = directory.join(format!(".{sha256}.{}.journal", sha256.short()));
     std::fs::write(&stray, "left behind").unwrap();

@@ -11,60 +11,60 @@ use provision_disk::StoreError;
 use provision_engine::fetch::FetchError;
 use provision_testbed::{Content, Shape};
 
-use super::durable::Stracing;
-use crate::requirement::needs_tool;
-use crate::world::{PATIENCE, World};
+use super::durability::Stracing;
+use crate::fixture::{Fixture, PATIENCE};
+use crate::skip::needs_tool;
 
 const MARKER: &str = ".models-installed";
 
 /// A fixture whose file comes slowly, and a directory outside it with the same layout.
-fn slow() -> (World, PathBuf) {
-    let mut world = World::new();
-    world.file("sub/deep/x", &Content::generated(1, 5_000_000));
-    world.origin.shape(Shape::rate(1_250_000));
-    world.config.transfer.limits = Limits { connections: 1, per_host: 1 };
-    let outside = world.beside("outside");
+fn slow() -> (Fixture, PathBuf) {
+    let mut fixture = Fixture::new();
+    fixture.file("sub/deep/x", &Content::generated(1, 5_000_000));
+    fixture.origin.shape(Shape::rate(1_250_000));
+    fixture.config.transfer.limits = Limits { connections: 1, per_host: 1 };
+    let outside = fixture.beside("outside");
     std::fs::create_dir_all(outside.join("deep")).unwrap();
-    (world, outside)
+    (fixture, outside)
 }
 
 /// Moves `sub` away once bytes arrive, and puts a symlink to the outside directory in its place.
-fn swap(world: &World, outside: &std::path::Path) {
-    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
-    std::fs::rename(world.path("sub"), world.beside("kept")).unwrap();
-    symlink(outside, world.path("sub")).unwrap();
+fn swap(fixture: &Fixture, outside: &std::path::Path) {
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
+    std::fs::rename(fixture.path("sub"), fixture.beside("kept")).unwrap();
+    symlink(outside, fixture.path("sub")).unwrap();
 }
 
-fn assert_untouched(world: &World, outside: &std::path::Path) {
+fn assert_untouched(fixture: &Fixture, outside: &std::path::Path) {
     assert_eq!(std::fs::read_dir(outside.join("deep")).unwrap().count(), 0, "something was written outside");
     assert_eq!(std::fs::read_dir(outside).unwrap().count(), 1, "something was written outside");
-    assert!(!world.path(MARKER).exists(), "a marker over a file that is not there");
+    assert!(!fixture.path(MARKER).exists(), "a marker over a file that is not there");
 }
 
 #[test]
 fn fault_74_a_directory_swapped_for_a_symlink_cannot_be_escaped() {
-    let (world, outside) = slow();
+    let (fixture, outside) = slow();
     let error = std::thread::scope(|scope| {
-        let run = scope.spawn(|| world.fetch());
-        swap(&world, &outside);
+        let run = scope.spawn(|| fixture.fetch());
+        swap(&fixture, &outside);
         run.join().unwrap().unwrap_err()
     });
     assert!(matches!(error, FetchError::Store(StoreError::Moved { .. })), "{error}");
     assert!(error.to_string().contains("sub/deep/x"), "{error}");
-    assert_untouched(&world, &outside);
+    assert_untouched(&fixture, &outside);
 
     // The next run refuses the symlink by its name, before the first byte.
-    let requests = world.origin.counters().requests;
-    let error = world.fetch_refused().reason();
+    let requests = fixture.origin.counters().requests;
+    let error = fixture.fetch_refused().reason();
     assert!(error.contains("models/sub is a symlink, not a directory"), "{error}");
-    assert_untouched(&world, &outside);
-    assert_eq!(world.origin.counters().requests, requests);
+    assert_untouched(&fixture, &outside);
+    assert_eq!(fixture.origin.counters().requests, requests);
 
     // With the directory back, the file is there.
-    std::fs::remove_file(world.path("sub")).unwrap();
-    std::fs::rename(world.beside("kept"), world.path("sub")).unwrap();
-    world.origin.shape(Shape::default());
-    assert_eq!(world.fetch_all().files[0].fetched, 0);
+    std::fs::remove_file(fixture.path("sub")).unwrap();
+    std::fs::rename(fixture.beside("kept"), fixture.path("sub")).unwrap();
+    fixture.origin.shape(Shape::default());
+    assert_eq!(fixture.fetch_all().files[0].fetched, 0);
 }
 
 #[test]
@@ -73,18 +73,18 @@ fn fault_74_both_resolve_modes_accept_and_refuse_the_same_paths() {
         return;
     }
     let both_ways = |failing: Option<&str>| {
-        let (world, outside) = slow();
-        let mut run = Stracing::new(&world, "fetch", "openat2");
+        let (fixture, outside) = slow();
+        let mut run = Stracing::new(&fixture, "fetch", "openat2");
         run.with(&["--connections", "1"]);
         if let Some(errno) = failing {
             run.inject(&format!("openat2:error={errno}"));
         }
         let child = run.start();
-        swap(&world, &outside);
+        swap(&fixture, &outside);
         let (code, said) = child.end();
         assert_eq!(code, Some(7), "{failing:?}: {said}");
         assert!(said.contains("sub/deep/x is not where it was"), "{failing:?}: {said}");
-        assert_untouched(&world, &outside);
+        assert_untouched(&fixture, &outside);
         let asked = run.log().matches("openat2(").count();
         assert!(asked > 0 && (failing.is_none() || asked == 1), "{failing:?}: asked {asked} times");
         assert!(failing.is_some() || run.log().contains("RESOLVE_BENEATH"), "{}", run.log());
@@ -97,33 +97,33 @@ fn fault_74_both_resolve_modes_accept_and_refuse_the_same_paths() {
 
 #[test]
 fn fault_74_a_replaced_destination_gets_no_marker() {
-    let (world, _) = slow();
+    let (fixture, _) = slow();
     let error = std::thread::scope(|scope| {
-        let run = scope.spawn(|| world.fetch());
-        world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
-        std::fs::rename(world.destination(), world.beside("moved")).unwrap();
-        std::fs::create_dir(world.destination()).unwrap();
+        let run = scope.spawn(|| fixture.fetch());
+        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
+        std::fs::rename(fixture.destination(), fixture.beside("moved")).unwrap();
+        std::fs::create_dir(fixture.destination()).unwrap();
         run.join().unwrap().unwrap_err()
     });
     assert!(matches!(error, FetchError::Store(StoreError::Moved { .. })), "{error}");
-    assert!(error.to_string().contains(world.destination().as_str()), "{error}");
-    assert!(!world.path(MARKER).exists() && !world.beside("moved").join(MARKER).exists());
-    world.origin.shape(Shape::default());
-    world.fetch_all();
+    assert!(error.to_string().contains(fixture.destination().as_str()), "{error}");
+    assert!(!fixture.path(MARKER).exists() && !fixture.beside("moved").join(MARKER).exists());
+    fixture.origin.shape(Shape::default());
+    fixture.fetch_all();
 }
 
 #[test]
 fn fault_74_only_the_destination_itself_may_be_a_symlink() {
-    let mut world = World::new();
-    world.file("sub/x", &Content::generated(1, 100_000));
-    let real = world.beside("real");
+    let mut fixture = Fixture::new();
+    fixture.file("sub/x", &Content::generated(1, 100_000));
+    let real = fixture.beside("real");
     std::fs::create_dir(&real).unwrap();
-    symlink(&real, world.destination()).unwrap();
-    world.fetch_all();
+    symlink(&real, fixture.destination()).unwrap();
+    fixture.fetch_all();
     assert!(real.join("sub/x").is_file());
     // A symlink inside, to a directory inside: even a valid file is not reached through it.
     std::fs::rename(real.join("sub"), real.join("other")).unwrap();
     symlink("other", real.join("sub")).unwrap();
-    let error = world.fetch().unwrap().files.remove(0).result.unwrap_err().reason();
+    let error = fixture.fetch().unwrap().files.remove(0).result.unwrap_err().reason();
     assert!(error.contains("is a symlink, not a directory"), "{error}");
 }

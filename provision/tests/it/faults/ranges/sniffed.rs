@@ -7,14 +7,14 @@ use provision_core::schedule::Limits;
 use provision_engine::transfer::FileError;
 use provision_testbed::{Content, Fault, LOGIN_PAGE, When};
 
-use super::{SIZE, requests, world};
-use crate::world::World;
+use super::{SIZE, fixture, requests};
+use crate::fixture::Fixture;
 
 /// A fixture with a model whose URL serves `body` instead, sent in this way.
-fn serving(body: impl Into<Vec<u8>>, how: &[Fault]) -> World {
-    let (world, _) = world(Fault::All(how.to_vec()), When::Always);
-    world.origin.put("/x", Content::bytes(body.into()));
-    world
+fn serving(body: impl Into<Vec<u8>>, how: &[Fault]) -> Fixture {
+    let (fixture, _) = fixture(Fault::All(how.to_vec()), When::Always);
+    fixture.origin.put("/x", Content::bytes(body.into()));
+    fixture
 }
 
 fn pointer() -> String {
@@ -35,12 +35,12 @@ fn ways() -> Vec<Vec<Fault>> {
 }
 
 /// The file fails after a few requests, and no byte of the body is kept.
-fn refused(world: &World) -> (FileError, Code) {
-    let error = world.fetch_refused();
-    let asked = requests(world).len();
+fn refused(fixture: &Fixture) -> (FileError, Code) {
+    let error = fixture.fetch_refused();
+    let asked = requests(fixture).len();
     assert!(asked <= 9, "{asked} requests: {error}");
-    assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 0, "{error}");
-    assert!(world.listing().is_empty(), "{:?}: {error}", world.listing());
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Retry { .. })), 0, "{error}");
+    assert!(fixture.listing().is_empty(), "{:?}: {error}", fixture.listing());
     let code = code_of([&error]);
     (error, code)
 }
@@ -49,10 +49,10 @@ fn refused(world: &World) -> (FileError, Code) {
 fn fault_23_a_git_lfs_pointer_is_named_however_it_is_sent() {
     let unknown_total = vec![Fault::UnknownTotal];
     for how in ways().into_iter().chain([unknown_total]) {
-        let mut world = serving(pointer(), &how);
+        let mut fixture = serving(pointer(), &how);
         // A second connection would get a 416, which shows another length of the file, and could be first to report it.
-        world.config.transfer.limits = Limits { connections: 1, per_host: 1 };
-        let (error, code) = refused(&world);
+        fixture.config.transfer.limits = Limits { connections: 1, per_host: 1 };
+        let (error, code) = refused(&fixture);
         assert_eq!(code, Code::Integrity, "{how:?}");
         let model = Content::generated(1, SIZE).sha256_hex();
         let expected = format!(
@@ -60,7 +60,7 @@ fn fault_23_a_git_lfs_pointer_is_named_however_it_is_sent() {
              {model}, {SIZE} bytes). The repository holds a pointer there: take the address that the host serves the \
              file itself under (/resolve/ on the Hub, media.githubusercontent.com/media/ on GitHub), or fetch it with \
              git lfs",
-            world.origin.url("/x")
+            fixture.origin.url("/x")
         );
         assert_eq!(error.to_string(), expected, "{how:?}");
     }
@@ -73,13 +73,13 @@ fn fault_23_an_lfs_pointer_to_another_file_leads_to_a_mirror() {
     assert!(error.to_string().contains("another file than the lock names"), "{error}");
     assert_eq!(code, Code::Integrity);
     for how in ways() {
-        let mut world = serving(other.clone(), &how);
+        let mut fixture = serving(other.clone(), &how);
         let content = Content::generated(1, SIZE);
-        world.origin.put("/mirror", content.clone());
-        let sources = [world.origin.url("/x"), world.origin.url("/mirror")];
-        let report = world.model("x", &content, &sources).fetch_all();
+        fixture.origin.put("/mirror", content.clone());
+        let sources = [fixture.origin.url("/x"), fixture.origin.url("/mirror")];
+        let report = fixture.model("x", &content, &sources).fetch_all();
         assert_eq!(report.files[0].fetched, SIZE);
-        assert!(requests(&world).len() <= 9, "{how:?}");
+        assert!(requests(&fixture).len() <= 9, "{how:?}");
     }
 }
 
@@ -96,8 +96,8 @@ fn fault_23_html_is_detected_whatever_its_type_and_length() {
         }
     }
     // The content type alone suffices, too.
-    let (world, _) = world(Fault::LoginPage, When::Always);
-    let (error, code) = refused(&world);
+    let (fixture, _) = fixture(Fault::LoginPage, When::Always);
+    let (error, code) = refused(&fixture);
     assert!(error.to_string().contains("titled \"Sign in\""), "{error}");
     assert_eq!(code, Code::Network);
 }
@@ -106,15 +106,18 @@ fn fault_23_html_is_detected_whatever_its_type_and_length() {
 fn fault_23_html_without_a_length_keeps_the_bytes_held_before() {
     let page = Fault::OtherContent(Content::bytes(LOGIN_PAGE));
     let how = vec![Fault::IgnoreRange { accept_ranges: false }, page, Fault::Chunked];
-    let (world, _) = world(Fault::All(how), When::After(3));
-    let error = world.fetch_refused();
+    let (fixture, _) = fixture(Fault::All(how), When::After(3));
+    let error = fixture.fetch_refused();
     assert!(error.to_string().contains("web page (HTML)"), "{error}");
-    let held = world.held();
+    let held = fixture.held();
     assert!(held >= 1 << 20, "{held} are held");
-    world.origin.clear_faults("/x");
-    let before = world.origin.counters().body_bytes_sent;
-    world.fetch_all();
-    assert!(world.origin.counters().body_bytes_sent - before < SIZE - (1 << 19), "only the rest is fetched");
+    fixture.origin.clear_faults("/x");
+    let before = fixture.origin.counters().body_bytes_sent;
+    fixture.fetch_all();
+    assert!(
+        fixture.origin.counters().body_bytes_sent - before < SIZE - (1 << 19),
+        "only the rest is fetched"
+    );
 }
 
 #[test]
@@ -139,16 +142,16 @@ fn fault_12_a_body_always_cut_at_one_offset_reports_the_offset() {
     for end in [vec![], vec![Fault::NoLength]] {
         let how = [vec![Fault::IgnoreRange { accept_ranges: false }], end, vec![Fault::CutBody(1_000_000)]]
             .concat();
-        let (world, _) = world(Fault::All(how), When::Always);
-        let error = world.fetch_refused();
+        let (fixture, _) = fixture(Fault::All(how), When::Always);
+        let error = fixture.fetch_refused();
         let expected = format!(
             "{}: the body was cut short: it broke off after 1000000 of {SIZE} bytes",
-            world.origin.addr()
+            fixture.origin.addr()
         );
         assert_eq!(error.to_string(), expected);
         assert_eq!(code_of([&error]), Code::Network);
-        assert!(requests(&world).len() <= 16, "{} requests", requests(&world).len());
-        assert!(world.held() >= 900_000, "what came is right, for all that is known: {}", world.held());
+        assert!(requests(&fixture).len() <= 16, "{} requests", requests(&fixture).len());
+        assert!(fixture.held() >= 900_000, "what came is right, for all that is known: {}", fixture.held());
     }
 }
 
@@ -164,17 +167,17 @@ fn fault_26_wrong_bytes_are_reported_by_digest_and_prefix() {
              page, or a link to a page",
         ),
     ] {
-        let (world, _) = world(Fault::OtherContent(found.clone()), When::Always);
-        let error = world.fetch_refused();
+        let (fixture, _) = fixture(Fault::OtherContent(found.clone()), When::Always);
+        let error = fixture.fetch_refused();
         let expected = format!(
             "{}?…: the bytes have SHA-256 {}, the lock says {}; they were deleted. {because}",
-            world.origin.url("/x"),
+            fixture.origin.url("/x"),
             found.sha256_hex(),
             right.sha256_hex()
         );
         assert_eq!(error.to_string(), expected);
         assert_eq!(code_of([&error]), Code::Integrity);
-        assert!(requests(&world).len() <= 30, "{} requests", requests(&world).len());
-        assert!(world.listing().is_empty(), "{:?}", world.listing());
+        assert!(requests(&fixture).len() <= 30, "{} requests", requests(&fixture).len());
+        assert!(fixture.listing().is_empty(), "{:?}", fixture.listing());
     }
 }
