@@ -1,4 +1,4 @@
-//! The image's scripts, in every shell that is here, with a `provision` that only says how it was called.
+//! The image's scripts, in every shell that is installed, with a `provision` that only prints its arguments.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// What `/bin/sh` is on Debian, Alpine and elsewhere.
+/// The shells that `/bin/sh` is on Debian, Alpine and other systems.
 const SHELLS: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];
 
 fn script(name: &str) -> PathBuf {
@@ -33,7 +33,7 @@ fn provision(text: &str) -> TempDir {
     folder
 }
 
-/// Says its arguments and places, and ends with `$CODE`.
+/// Prints its arguments and directories, and ends with `$CODE`.
 const ECHO: &str = "echo \"[$*]\" \"$PROVISION_LOCK $PROVISION_DEST $PROVISION_BAKED\"; exit ${CODE:-0}";
 /// [`ECHO`]'s line for the defaults.
 const DEFAULTS: &str = "[ensure] /opt/provision/models.lock /workspace/ComfyUI/models /opt/models\n";
@@ -50,7 +50,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn pre_start_calls_ensure_with_the_images_places_or_the_users() {
+fn pre_start_calls_ensure_with_default_or_given_directories() {
     let programs = provision(ECHO);
     for shell in shells() {
         let path = script("pre_start.sh");
@@ -64,13 +64,13 @@ fn pre_start_calls_ensure_with_the_images_places_or_the_users() {
 }
 
 #[test]
-fn sourced_it_lets_a_strict_script_go_on_and_leaves_nothing_behind() {
+fn sourcing_it_keeps_a_strict_script_running_and_unchanged() {
     let programs = provision(ECHO);
     let path = script("pre_start.sh");
     let start = format!("set -eu; . {}; echo \"started ${{PROVISION_DEST-}}\"; trap", path.display());
     for shell in shells() {
         let output = run(shell, &programs, &["-c", &start], &[]);
-        // Bash lists what the tests themselves were started with, too: under nohup, or in the background.
+        // Bash lists the signal settings of the test process, too: under nohup, or in the background.
         let inherited = ["HUP", "INT", "QUIT"].map(|signal| format!("trap -- '' SIG{signal}\n"));
         let said = inherited.iter().fold(text(&output.stdout), |said, line| said.replace(line, ""));
         assert_eq!(said, format!("{DEFAULTS}started \n"), "{shell:?} {}", text(&output.stderr));
@@ -103,9 +103,9 @@ fn a_failure_stops_the_start_with_its_code_or_is_a_warning() {
 }
 
 #[test]
-fn a_terminated_start_terminates_provision_and_has_its_code() {
-    // It tells the script's process to end, as the engine would, and waits for the signal to come back, but not for
-    // ever. The signal may come before the script knows its child.
+fn a_terminated_start_ends_provision_and_keeps_its_exit_code() {
+    // It tells the script's process to end, as the container engine would. Then it waits for the signal to come back,
+    // for a limited time: the signal may come before the script knows its child.
     let programs = provision(
         "trap 'echo told; exit 143' TERM\nkill -TERM \"$PPID\"\ni=0\n\
          while [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done",
@@ -122,10 +122,10 @@ fn a_terminated_start_terminates_provision_and_has_its_code() {
 }
 
 #[test]
-fn who_is_told_to_stop_does_not_go_on_without_models_nor_when_all_is_done() {
+fn a_start_told_to_stop_never_goes_on() {
     let path = script("pre_start.sh");
     let start = format!(". {}; echo started", path.display());
-    // The second is done when the signal comes, and ends well.
+    // The second one is done when the signal comes, and succeeds.
     for code in ["143", "0"] {
         let programs = provision(&format!(
             "trap 'exit {code}' TERM\nkill -TERM \"$PPID\"\ni=0\n\
@@ -144,7 +144,7 @@ fn who_is_told_to_stop_does_not_go_on_without_models_nor_when_all_is_done() {
 }
 
 #[test]
-fn the_manual_trigger_passes_models_and_force_on_and_nothing_else() {
+fn the_manual_trigger_passes_only_models_and_force() {
     let programs = provision(ECHO);
     let path = script("download_qwen_models.sh");
     let path = path.to_str().unwrap();

@@ -1,4 +1,4 @@
-//! The cache: bytes are paid for once.
+//! The cache: each file is downloaded once.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -9,142 +9,142 @@ use provision_engine::cache::{Bounds, Cache};
 use provision_engine::fetch::Report;
 use provision_testbed::Content;
 
-use crate::world::World;
+use crate::fixture::Fixture;
 
 fn content(n: u64) -> Content {
     Content::generated(n, 3_000_000 + n)
 }
 
-/// A world with two files and a cache on the destination's file system.
-fn world() -> World {
-    with_cache_at(|world| world.beside("cache").to_str().unwrap().into())
+/// A fixture with two files and a cache on the destination's file system.
+fn fixture() -> Fixture {
+    with_cache_at(|fixture| fixture.beside("cache").to_str().unwrap().into())
 }
 
-/// A world whose cache is on another file system: no link leads from it to the destination.
-fn far_world() -> (World, tempfile::TempDir) {
+/// A fixture whose cache is on another file system, where hard links are impossible.
+fn distant_fixture() -> (Fixture, tempfile::TempDir) {
     let memory = tempfile::tempdir_in("/dev/shm").unwrap();
     let path: Utf8PathBuf = memory.path().join("cache").to_str().unwrap().into();
-    let mut world = with_cache_at(|_| path.clone());
-    world.watch_also(memory.path());
-    (world, memory)
+    let mut fixture = with_cache_at(|_| path.clone());
+    fixture.watch_also(memory.path());
+    (fixture, memory)
 }
 
-fn with_cache_at(path: impl Fn(&World) -> Utf8PathBuf) -> World {
-    let mut world = World::new();
-    world.file("loras/a", &content(1)).file("vae/b", &content(2));
-    world.local.cache = Some(path(&world));
-    world
+fn with_cache_at(path: impl Fn(&Fixture) -> Utf8PathBuf) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.file("loras/a", &content(1)).file("vae/b", &content(2));
+    fixture.local.cache = Some(path(&fixture));
+    fixture
 }
 
-fn cache(world: &World) -> Cache {
-    Cache::open(world.local.cache.as_deref().unwrap()).unwrap()
+fn cache(fixture: &Fixture) -> Cache {
+    Cache::open(fixture.local.cache.as_deref().unwrap()).unwrap()
 }
 
 fn outcomes(report: &Report) -> Vec<Outcome> {
     report.files.iter().map(|file| file.result.as_ref().unwrap().unwrap()).collect()
 }
 
-fn object(world: &World, path: &str) -> std::path::PathBuf {
-    let lock = world.lock();
+fn object(fixture: &Fixture, path: &str) -> std::path::PathBuf {
+    let lock = fixture.lock();
     let model = lock.models().iter().find(|model| model.path.as_str() == path).unwrap();
-    world.local.cache.as_ref().unwrap().join(Cache::object(model).path.as_str()).into()
+    fixture.local.cache.as_ref().unwrap().join(Cache::object(model).path.as_str()).into()
 }
 
-/// Another project that needs the same bytes.
-fn start_over(world: &World) {
-    std::fs::remove_dir_all(world.destination()).unwrap();
+/// As another project that needs the same bytes.
+fn start_over(fixture: &Fixture) {
+    std::fs::remove_dir_all(fixture.destination()).unwrap();
 }
 
 #[test]
-fn what_was_fetched_once_is_not_fetched_again() {
-    let world = world();
-    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
-    let requests = world.origin.counters().requests;
-    // One file with two names: the cache costs no room.
+fn a_cached_file_is_not_fetched_again() {
+    let fixture = fixture();
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched; 2]);
+    let requests = fixture.origin.counters().requests;
+    // One file with two names: the cache takes no extra space.
     assert_eq!(
-        std::fs::metadata(object(&world, "vae/b")).unwrap().ino(),
-        std::fs::metadata(world.path("vae/b")).unwrap().ino()
+        std::fs::metadata(object(&fixture, "vae/b")).unwrap().ino(),
+        std::fs::metadata(fixture.path("vae/b")).unwrap().ino()
     );
-    start_over(&world);
-    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Cached; 2]);
-    assert_eq!(world.origin.counters().requests, requests);
+    start_over(&fixture);
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Cached; 2]);
+    assert_eq!(fixture.origin.counters().requests, requests);
 }
 
 #[test]
-fn on_another_file_system_the_bytes_are_copied_and_proven() {
-    let (world, _memory) = far_world();
-    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
-    start_over(&world);
-    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Cached; 2]);
-    assert_eq!(std::fs::metadata(object(&world, "vae/b")).unwrap().nlink(), 1);
+fn on_another_file_system_the_bytes_are_copied_and_verified() {
+    let (fixture, _memory) = distant_fixture();
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched; 2]);
+    start_over(&fixture);
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Cached; 2]);
+    assert_eq!(std::fs::metadata(object(&fixture, "vae/b")).unwrap().nlink(), 1);
 }
 
 #[test]
-fn an_object_with_wrong_bytes_is_reported_removed_and_fetched_again() {
-    for (world, _memory) in [(world(), None), {
-        let (world, memory) = far_world();
-        (world, Some(memory))
+fn a_cache_object_with_wrong_bytes_is_removed_and_refetched() {
+    for (fixture, _memory) in [(fixture(), None), {
+        let (fixture, memory) = distant_fixture();
+        (fixture, Some(memory))
     }] {
-        world.fetch_all();
-        start_over(&world);
-        let path = object(&world, "vae/b");
+        fixture.fetch_all();
+        start_over(&fixture);
+        let path = object(&fixture, "vae/b");
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[1_000_000] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(outcomes(&world.fetch_all()), [Outcome::Cached, Outcome::Fetched]);
+        assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Cached, Outcome::Fetched]);
         let refused =
             |event: &Event| matches!(event, Event::Warning { message } if message.contains("is not used"));
-        assert!(world.events.count(refused) > 0);
+        assert!(fixture.events.count(refused) > 0);
         assert_eq!(std::fs::read(&path).unwrap(), content(2).to_vec());
     }
 }
 
 #[test]
 fn an_object_of_another_length_is_no_candidate() {
-    let world = world();
-    world.fetch_all();
-    start_over(&world);
-    std::fs::write(object(&world, "loras/a"), b"short").unwrap();
-    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched, Outcome::Cached]);
+    let fixture = fixture();
+    fixture.fetch_all();
+    start_over(&fixture);
+    std::fs::write(object(&fixture, "loras/a"), b"short").unwrap();
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched, Outcome::Cached]);
 }
 
 #[test]
-fn an_interrupted_fetch_leaves_its_part_in_the_cache_and_goes_on_from_there() {
-    for (world, _memory) in [(world(), None), {
-        let (world, memory) = far_world();
-        (world, Some(memory))
+fn an_interrupted_fetch_resumes_from_its_part_in_the_cache() {
+    for (fixture, _memory) in [(fixture(), None), {
+        let (fixture, memory) = distant_fixture();
+        (fixture, Some(memory))
     }] {
-        world.origin.shape(provision_testbed::Shape::rate(4 << 20));
-        world.fetch_and_interrupt_at(2_500_000);
-        // A build's layer is thrown away with the build.
-        std::fs::remove_dir_all(world.destination()).unwrap();
-        world.origin.shape(provision_testbed::Shape::default());
-        let sent = world.origin.counters().body_bytes_sent;
-        let report = world.fetch_all();
+        fixture.origin.shape(provision_testbed::Shape::rate(4 << 20));
+        fixture.fetch_and_interrupt_at(2_500_000);
+        // As a build that discards its layer.
+        std::fs::remove_dir_all(fixture.destination()).unwrap();
+        fixture.origin.shape(provision_testbed::Shape::default());
+        let sent = fixture.origin.counters().body_bytes_sent;
+        let report = fixture.fetch_all();
         assert!(report.files.iter().map(|file| file.resumed).sum::<u64>() > 0);
-        let again = world.origin.counters().body_bytes_sent - sent;
+        let again = fixture.origin.counters().body_bytes_sent - sent;
         assert!(again < 6_000_003 - 1_000_000, "{again} bytes again");
-        assert!(cache(&world).entries().unwrap().iter().all(|entry| !entry.is_partial));
+        assert!(cache(&fixture).entries().unwrap().iter().all(|entry| !entry.is_partial));
     }
 }
 
 #[test]
-fn a_part_beside_its_target_is_finished_there_and_fills_the_cache() {
-    let mut world = world();
-    let path = world.local.cache.take();
-    world.origin.shape(provision_testbed::Shape::rate(4 << 20));
-    world.fetch_and_interrupt_at(2_500_000);
-    world.origin.shape(provision_testbed::Shape::default());
-    world.local.cache = path;
-    let report = world.fetch_all();
+fn a_part_beside_its_target_is_completed_and_fills_the_cache() {
+    let mut fixture = fixture();
+    let path = fixture.local.cache.take();
+    fixture.origin.shape(provision_testbed::Shape::rate(4 << 20));
+    fixture.fetch_and_interrupt_at(2_500_000);
+    fixture.origin.shape(provision_testbed::Shape::default());
+    fixture.local.cache = path;
+    let report = fixture.fetch_all();
     assert!(report.files.iter().map(|file| file.resumed).sum::<u64>() > 0);
-    start_over(&world);
-    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Cached; 2]);
+    start_over(&fixture);
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Cached; 2]);
 }
 
 #[test]
-fn a_run_that_waited_for_the_cache_takes_what_the_other_fetched() {
-    let (first, mut second) = (world(), World::new());
+fn a_run_that_waited_for_the_cache_uses_the_fetched_objects() {
+    let (first, mut second) = (fixture(), Fixture::new());
     second.model("other/name", &content(2), &[second.origin.url("/nowhere")]);
     second.local = first.local.clone();
     let place = Destination::create(second.local.cache.as_deref().unwrap()).unwrap();
@@ -152,7 +152,7 @@ fn a_run_that_waited_for_the_cache_takes_what_the_other_fetched() {
     let report = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| second.fetch().unwrap());
         second.events.wait_for(|event| matches!(event, Event::Waiting { .. }));
-        // What the holder would do.
+        // The lock holder's work.
         let model = first.lock().models()[1].clone();
         let object = Cache::object(&model);
         let path = place.root().path().join(object.path.as_str());
@@ -167,32 +167,32 @@ fn a_run_that_waited_for_the_cache_takes_what_the_other_fetched() {
 
 #[test]
 fn a_source_with_wrong_bytes_leaves_nothing_in_the_cache() {
-    let mut world = world();
-    world.origin.put("/vae/b", content(2).flipped(1_000_000, 0));
-    world.config.transfer.retry.retries = 1;
-    let report = world.fetch().unwrap();
+    let mut fixture = fixture();
+    fixture.origin.put("/vae/b", content(2).flipped(1_000_000, 0));
+    fixture.config.transfer.retry.retries = 1;
+    let report = fixture.fetch().unwrap();
     assert!(report.files[1].result.as_ref().unwrap_err().is_integrity());
-    assert!(!object(&world, "vae/b").exists());
-    assert_eq!(cache(&world).entries().unwrap().len(), 1);
-    world.assert_nothing_wrong();
+    assert!(!object(&fixture, "vae/b").exists());
+    assert_eq!(cache(&fixture).entries().unwrap().len(), 1);
+    fixture.assert_nothing_wrong();
 }
 
 #[test]
 fn force_fetches_although_it_is_cached() {
-    let mut world = world();
-    world.fetch_all();
-    world.config.force = true;
-    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
+    let mut fixture = fixture();
+    fixture.fetch_all();
+    fixture.config.force = true;
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched; 2]);
 }
 
 #[test]
-fn pruning_removes_what_was_used_longest_ago_and_what_is_partial_by_its_age() {
-    let world = world();
-    world.fetch_all();
-    let cache = cache(&world);
-    let old = filetime(&object(&world, "loras/a"), 1_000_000_000);
+fn pruning_removes_the_least_recently_used_and_old_parts() {
+    let fixture = fixture();
+    fixture.fetch_all();
+    let cache = cache(&fixture);
+    let old = filetime(&object(&fixture, "loras/a"), 1_000_000_000);
     assert_eq!(old, 1_000_000_000);
-    let mut other = Cache::object(&world.lock().models()[1]);
+    let mut other = Cache::object(&fixture.lock().models()[1]);
     other.sha256 = provision_core::digest::Sha256::of(b"never fetched");
     let other = Cache::object(&other);
     drop(PartFile::open(cache.place(), &other, &provision_disk::PartNames::Shared, || true).unwrap());
@@ -204,9 +204,9 @@ fn pruning_removes_what_was_used_longest_ago_and_what_is_partial_by_its_age() {
     let bounds = Bounds { used_since: Some(1_500_000_000), ..Bounds::default() };
     let removed = cache.prune(bounds).unwrap();
     assert_eq!(removed.len(), 1);
-    assert!(!object(&world, "loras/a").exists());
-    // Its other name is nobody's business.
-    assert!(world.path("loras/a").exists());
+    assert!(!object(&fixture, "loras/a").exists());
+    // The hard link in the destination stays.
+    assert!(fixture.path("loras/a").exists());
 
     let removed = cache.prune(Bounds { bytes: Some(0), ..Bounds::default() }).unwrap();
     assert_eq!(removed.len(), 2);
@@ -223,45 +223,45 @@ fn filetime(path: &std::path::Path, seconds: u64) -> u64 {
 
 #[test]
 fn a_cache_that_is_the_destination_is_refused() {
-    let mut world = world();
-    world.local.cache = Some(world.destination());
-    let error = world.fetch().unwrap_err().to_string();
+    let mut fixture = fixture();
+    fixture.local.cache = Some(fixture.destination());
+    let error = fixture.fetch().unwrap_err().to_string();
     assert!(error.contains("cannot be both"), "{error}");
 }
 
 #[test]
-fn what_another_user_owns_is_copied_and_not_linked() {
-    let world = world();
-    world.fetch_all();
-    start_over(&world);
-    if std::os::unix::fs::chown(object(&world, "vae/b"), Some(12345), None).is_err() {
-        crate::requirement::needs("the right to give files away", false);
+fn an_object_of_another_user_is_copied_and_not_linked() {
+    let fixture = fixture();
+    fixture.fetch_all();
+    start_over(&fixture);
+    if std::os::unix::fs::chown(object(&fixture, "vae/b"), Some(12345), None).is_err() {
+        crate::skip::needs("the right to give files away", false);
         return;
     }
-    world.fetch_all();
+    fixture.fetch_all();
     let inode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().ino();
-    assert_ne!(inode(object(&world, "vae/b")), inode(world.path("vae/b")));
-    assert_eq!(inode(object(&world, "loras/a")), inode(world.path("loras/a")));
+    assert_ne!(inode(object(&fixture, "vae/b")), inode(fixture.path("vae/b")));
+    assert_eq!(inode(object(&fixture, "loras/a")), inode(fixture.path("loras/a")));
 }
 
 #[test]
-fn a_cache_that_cannot_be_used_costs_nothing_but_time() {
-    let mut world = world();
+fn an_unusable_cache_is_a_warning_and_the_fetch_succeeds() {
+    let mut fixture = fixture();
     let refused =
         |event: &Event| matches!(event, Event::Warning { message } if message.contains("is not used"));
-    // A file where the directory should be.
-    std::fs::write(world.beside("cache"), b"").unwrap();
-    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
-    assert!(world.events.count(refused) > 0);
-    start_over(&world);
+    // A file in place of the directory.
+    std::fs::write(fixture.beside("cache"), b"").unwrap();
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched; 2]);
+    assert!(fixture.events.count(refused) > 0);
+    start_over(&fixture);
 
-    // Another run has it for longer than this one waits.
-    std::fs::remove_file(world.beside("cache")).unwrap();
-    world.config.wait = std::time::Duration::from_millis(300);
-    let place = Destination::create(world.local.cache.as_deref().unwrap()).unwrap();
+    // Another run holds it for longer than this one waits.
+    std::fs::remove_file(fixture.beside("cache")).unwrap();
+    fixture.config.wait = std::time::Duration::from_millis(300);
+    let place = Destination::create(fixture.local.cache.as_deref().unwrap()).unwrap();
     let Acquire::Acquired(guard) = DestinationLock::try_acquire(&place).unwrap() else { panic!("held") };
-    let before = world.events.count(refused);
-    assert_eq!(outcomes(&world.fetch_all()), [Outcome::Fetched; 2]);
-    assert!(world.events.count(refused) > before);
+    let before = fixture.events.count(refused);
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched; 2]);
+    assert!(fixture.events.count(refused) > before);
     drop(guard);
 }

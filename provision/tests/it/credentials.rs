@@ -1,4 +1,4 @@
-//! Secrets stay where they belong (faults 52 to 54).
+//! Credentials: each secret reaches its own host only, and no output (faults 52 to 54).
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use provision_core::event::Event;
 use provision_http::{Credential, HttpClient};
 use provision_testbed::{Content, Fault, SIGNATURE_PREFIX, Shape, When};
 
+use crate::fixture::{Fixture, PATIENCE, start_origin, start_proxy};
 use crate::program::{program, run};
 use crate::secrets::unsigned;
-use crate::world::{PATIENCE, World, start_origin, start_proxy};
 
 const CANARY: &str = "canary-token";
 
 /// Every text that a run leaves behind: files below the destination that are not models.
-fn traces(world: &World) -> String {
+fn traces(fixture: &Fixture) -> String {
     let mut text = String::new();
-    for name in world.listing() {
-        let path = world.path(&name);
+    for name in fixture.listing() {
+        let path = fixture.path(&name);
         let path = Utf8Path::from_path(&path).unwrap();
         text += &name;
         if name.contains("journal") || name.contains("installed") || name.contains("lock") {
@@ -34,45 +34,45 @@ fn assert_no_secret(text: &str) {
 }
 
 #[test]
-fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes() {
+fn fault_53_no_token_or_signature_is_printed_or_written() {
     let cdn = start_origin("127.0.0.2");
-    let mut world = World::new();
-    world.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
+    let mut fixture = Fixture::new();
+    fixture.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
     let content = Content::generated(1, 24 << 20);
-    let hub = world.origin.put_hub_on(&cdn, "o/r", "main", "x.safetensors", content.clone());
-    world.origin.require_token("/o/r", CANARY, "GatedRepo");
-    world.model("x.safetensors", &content, &[format!("{hub}?download=canary-query")]);
+    let hub = fixture.origin.put_hub_on(&cdn, "o/r", "main", "x.safetensors", content.clone());
+    fixture.origin.require_token("/o/r", CANARY, "GatedRepo");
+    fixture.model("x.safetensors", &content, &[format!("{hub}?download=canary-query")]);
     cdn.shape(Shape::rate(4 << 20));
     let signed = provision_testbed::Control::signed_path("/o/r/resolve/main/x.safetensors");
-    // Some of everything goes wrong on the way.
+    // Several failures occur on the way.
     cdn.inject(&signed, Fault::CutBody(300_000).when(When::Nth(1)));
     cdn.inject(&signed, Fault::status(503).when(When::Nth(3)));
     cdn.inject(&signed, Fault::OtherStart { shift: 3 }.when(When::Nth(5)));
 
-    // Interrupted: the journal and the part are there.
+    // Interrupted: the journal and the part exist.
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let report = std::thread::scope(|scope| {
-        let run = scope.spawn(|| world.fetch_until(stopped));
+        let run = scope.spawn(|| fixture.fetch_until(stopped));
         cdn.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6 << 20).unwrap();
         stop.send(true).unwrap();
         run.join().unwrap().unwrap()
     });
     assert!(report.interrupted);
-    assert!(traces(&world).contains("journal"), "{:?}", world.listing());
-    assert_no_secret(&traces(&world));
+    assert!(traces(&fixture).contains("journal"), "{:?}", fixture.listing());
+    assert_no_secret(&traces(&fixture));
     assert_no_secret(&format!("{report:?}"));
 
-    // Finished, over expired signatures.
+    // Complete, with renewed signatures.
     cdn.expire_signatures();
-    let report = world.fetch_all();
-    assert_no_secret(&traces(&world));
+    let report = fixture.fetch_all();
+    assert_no_secret(&traces(&fixture));
     assert_no_secret(&format!("{report:?}"));
-    assert_no_secret(&world.events.text());
-    assert!(world.events.count(|event| matches!(event, Event::Retry { .. })) > 0);
+    assert_no_secret(&fixture.events.text());
+    assert!(fixture.events.count(|event| matches!(event, Event::Retry { .. })) > 0);
     assert!(cdn.requests().iter().all(|request| request.header("authorization").is_none()));
-    assert!(world.origin.requests().iter().all(|request| request.header("authorization").is_some()));
+    assert!(fixture.origin.requests().iter().all(|request| request.header("authorization").is_some()));
 
-    // And every way to fail.
+    // Then every kind of failure.
     let faults = [
         Fault::status(404),
         Fault::status(403),
@@ -85,13 +85,13 @@ fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes()
         Fault::redirect("ftp://canary-token@h/SECRETSIG"),
         Fault::FlippedBit { at: 0, bit: 0 },
     ];
-    world.config.force = true;
-    world.config.transfer.retry.retries = 1;
+    fixture.config.force = true;
+    fixture.config.transfer.retry.retries = 1;
     cdn.shape(Shape::default());
     for fault in faults {
         cdn.clear_faults(&signed);
         cdn.inject(&signed, fault.clone());
-        let report = world.fetch().unwrap();
+        let report = fixture.fetch().unwrap();
         let error = report.files[0].result.as_ref().unwrap_err();
         assert_no_secret(&format!("{error} {error:?} {report:?}"));
         let mut cause = std::error::Error::source(error);
@@ -100,135 +100,135 @@ fn fault_53_no_token_and_no_signature_is_in_anything_that_a_run_says_or_writes()
             cause = error.source();
         }
     }
-    assert_no_secret(&world.events.text());
-    assert_no_secret(&format!("{:?}", world.http));
-    let origin = HttpClient::new(world.http.clone()).unwrap();
+    assert_no_secret(&fixture.events.text());
+    assert_no_secret(&format!("{:?}", fixture.http));
+    let origin = HttpClient::new(fixture.http.clone()).unwrap();
     assert_no_secret(&format!("{origin:?} {:?}", origin.connection()));
-    assert_no_secret(&format!("{:?}", world.lock()));
+    assert_no_secret(&format!("{:?}", fixture.lock()));
 }
 
 #[test]
-fn a_token_that_is_missing_or_refused_is_said_so_and_is_no_loop() {
-    let mut world = World::new();
-    world.has_token = false;
+fn a_missing_or_refused_token_is_reported_without_a_loop() {
+    let mut fixture = Fixture::new();
+    fixture.has_token = false;
     let content = Content::generated(1, 100_000);
-    let url = world.origin.put_hub("o/r", "main", "x", content.clone());
-    world.origin.require_token("/o/r", CANARY, "GatedRepo");
-    world.model("x", &content, &[url]);
-    let error = world.fetch_refused();
+    let url = fixture.origin.put_hub("o/r", "main", "x", content.clone());
+    fixture.origin.require_token("/o/r", CANARY, "GatedRepo");
+    fixture.model("x", &content, &[url]);
+    let error = fixture.fetch_refused();
     assert!(error.is_refusal());
     assert!(error.to_string().contains("HF_TOKEN") && error.to_string().contains("licence"), "{error}");
-    world.http.credentials.add(Credential::bearer("127.0.0.1", None, "another"));
-    let error = world.fetch_refused().to_string();
+    fixture.http.credentials.add(Credential::bearer("127.0.0.1", None, "another"));
+    let error = fixture.fetch_refused().to_string();
     assert!(error.contains("accept the licence") && !error.contains("another"), "{error}");
-    assert!(world.origin.counters().requests <= 2);
+    assert!(fixture.origin.counters().requests <= 2);
 }
 
-fn through_proxy(password: &str) -> (World, provision_testbed::BlockingOrigin) {
+fn through_proxy(password: &str) -> (Fixture, provision_testbed::BlockingOrigin) {
     let proxy = start_proxy("127.0.0.2");
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 3_000_000);
     proxy.put("/x", content.clone());
-    world.model("x", &content, &["http://models.example/x".to_owned()]);
-    world.http.proxies.http = Some(format!("http://user:{password}@{}", proxy.addr()));
-    world.http.connect_timeout = Duration::from_millis(500);
-    (world, proxy)
+    fixture.model("x", &content, &["http://models.example/x".to_owned()]);
+    fixture.http.proxies.http = Some(format!("http://user:{password}@{}", proxy.addr()));
+    fixture.http.connect_timeout = Duration::from_millis(500);
+    (fixture, proxy)
 }
 
 #[test]
-fn fault_54_a_proxy_is_used_with_its_password_which_is_never_shown() {
-    let (world, proxy) = through_proxy(CANARY);
-    let report = world.fetch_all();
+fn fault_54_the_proxy_password_is_used_and_never_shown() {
+    let (fixture, proxy) = through_proxy(CANARY);
+    let report = fixture.fetch_all();
     let requests = proxy.requests();
     assert!(requests.iter().all(|request| unsigned(&request.target) == "http://models.example/x"));
     // Base64 of `user:canary-token`.
     let expected = Some("Basic dXNlcjpjYW5hcnktdG9rZW4=");
     assert!(requests.iter().all(|request| request.header("proxy-authorization") == expected));
-    let origin = HttpClient::new(world.http.clone()).unwrap();
-    let said = format!("{report:?} {:?} {origin:?} {:?}", world.http, origin.connection());
+    let origin = HttpClient::new(fixture.http.clone()).unwrap();
+    let said = format!("{report:?} {:?} {origin:?} {:?}", fixture.http, origin.connection());
     for secret in [CANARY, "dXNlcjpj"] {
-        assert!(!said.contains(secret) && !world.events.text().contains(secret), "{said}");
+        assert!(!said.contains(secret) && !fixture.events.text().contains(secret), "{said}");
     }
 }
 
 #[test]
-fn fault_54_no_proxy_goes_around_it() {
-    let (mut world, proxy) = through_proxy(CANARY);
-    world.file("x", &Content::generated(1, 3_000_000));
-    world.http.proxies.except = Some("localhost,127.0.0.1".to_owned());
-    world.fetch_all();
+fn fault_54_no_proxy_bypasses_the_proxy() {
+    let (mut fixture, proxy) = through_proxy(CANARY);
+    fixture.file("x", &Content::generated(1, 3_000_000));
+    fixture.http.proxies.except = Some("localhost,127.0.0.1".to_owned());
+    fixture.fetch_all();
     assert_eq!(proxy.counters().connections_accepted, 0);
 }
 
 #[test]
-fn fault_54_a_refusal_by_the_proxy_stops_the_file_and_names_the_proxy() {
-    let (mut world, proxy) = through_proxy(CANARY);
+fn fault_54_a_proxy_refusal_stops_the_file_and_names_the_proxy() {
+    let (mut fixture, proxy) = through_proxy(CANARY);
     let content = Content::generated(1, 3_000_000);
     let sources = ["http://models.example/x", "http://mirror.example/x"].map(str::to_owned);
-    world.model("x", &content, &sources);
+    fixture.model("x", &content, &sources);
     proxy.inject("/x", Fault::status(407));
-    let error = world.fetch_refused().to_string();
+    let error = fixture.fetch_refused().to_string();
     assert!(error.contains("407") && error.contains("proxy"), "{error}");
     assert!(!error.contains("netrc") && !error.contains(CANARY), "{error}");
     assert!(proxy.counters().requests <= 4, "the mirror is behind the same proxy");
 }
 
 #[test]
-fn fault_54_a_proxy_that_is_not_there_is_said_so() {
-    let (mut world, proxy) = through_proxy(CANARY);
-    world.config.transfer.retry.retries = 2;
+fn fault_54_an_unreachable_proxy_is_reported() {
+    let (mut fixture, proxy) = through_proxy(CANARY);
+    fixture.config.transfer.retry.retries = 2;
     proxy.stop();
-    let error = world.fetch_refused().to_string();
+    let error = fixture.fetch_refused().to_string();
     assert!(!error.contains(CANARY), "{error}");
     assert!(error.contains("refused"), "{error}");
 }
 
-/// A home whose netrc file is no file, or no netrc.
-fn with_bad_netrc(garbage: bool) -> World {
-    let world = World::new();
-    let netrc = world.beside("home").join(".netrc");
-    std::fs::create_dir(world.beside("home")).unwrap();
+/// A home directory whose netrc is not a file, or is malformed.
+fn with_bad_netrc(garbage: bool) -> Fixture {
+    let fixture = Fixture::new();
+    let netrc = fixture.beside("home").join(".netrc");
+    std::fs::create_dir(fixture.beside("home")).unwrap();
     if garbage {
         std::fs::write(netrc, "machine\nmachine models.example login\n password").unwrap();
     } else {
-        // Nobody can read a directory, not even root.
+        // A directory is unreadable even for root.
         std::fs::create_dir(netrc).unwrap();
     }
-    world
+    fixture
 }
 
-fn at_home(world: &World) -> std::process::Command {
-    let mut command = program(world);
-    command.env_remove("NETRC").env("HOME", world.beside("home"));
-    command.args(["fetch", "--retries", "1", "--lock"]).arg(world.write_lock());
-    command.arg("--dest").arg(world.destination());
+fn at_home(fixture: &Fixture) -> std::process::Command {
+    let mut command = program(fixture);
+    command.env_remove("NETRC").env("HOME", fixture.beside("home"));
+    command.args(["fetch", "--retries", "1", "--lock"]).arg(fixture.write_lock());
+    command.arg("--dest").arg(fixture.destination());
     command
 }
 
 #[test]
-fn a_netrc_file_that_cannot_be_used_is_a_warning_until_a_host_wants_a_login() {
+fn an_unusable_netrc_is_a_warning_until_a_login_is_needed() {
     for garbage in [true, false] {
-        let mut world = with_bad_netrc(garbage);
-        world.file("x", &Content::generated(1, 1000));
-        let ended = run(&mut at_home(&world));
+        let mut fixture = with_bad_netrc(garbage);
+        fixture.file("x", &Content::generated(1, 1000));
+        let ended = run(&mut at_home(&fixture));
         assert_eq!(ended.code, Some(0), "{}", ended.err);
         assert!(
             ended.err.contains("warning: the netrc file ") && ended.err.contains("/home/.netrc"),
             "{}",
             ended.err
         );
-        world.assert_installed();
+        fixture.assert_installed();
 
-        let mut world = with_bad_netrc(garbage);
-        world.file("x", &Content::generated(1, 1000));
-        world.origin.inject("/x", Fault::status(401));
-        let ended = run(&mut at_home(&world));
+        let mut fixture = with_bad_netrc(garbage);
+        fixture.file("x", &Content::generated(1, 1000));
+        fixture.origin.inject("/x", Fault::status(401));
+        let ended = run(&mut at_home(&fixture));
         assert_eq!(ended.code, Some(6), "{}", ended.err);
         assert!(ended.err.contains("if it needs a login that is in your netrc file: "), "{}", ended.err);
 
-        // Whoever names the file means it.
-        let named = world.beside("home").join(".netrc");
-        let ended = run(at_home(&world).env("NETRC", named));
+        // A file that is named explicitly must be usable.
+        let named = fixture.beside("home").join(".netrc");
+        let ended = run(at_home(&fixture).env("NETRC", named));
         assert_eq!(ended.code, Some(2), "{}", ended.err);
     }
 }

@@ -1,4 +1,4 @@
-//! The fault catalogue, in its groups: a test that proves a case begins with its number.
+//! The fault catalogue, in its groups: a test of a case begins with its number.
 
 mod disk;
 mod lockfile;

@@ -1,33 +1,33 @@
-//! The plain job: fetch, install, marker, and what a second run does.
+//! The plain job: fetch, install, marker, and a second run.
 
 use provision_core::event::{Event, Outcome, Planned};
 use provision_engine::fetch::Verify;
 use provision_testbed::{Content, Shape};
 
-use crate::world::World;
+use crate::fixture::Fixture;
 
 #[test]
-fn files_of_every_size_arrive_whole_and_a_second_run_stops_at_the_marker() {
-    let mut world = World::new();
+fn files_of_every_size_arrive_and_a_second_run_does_nothing() {
+    let mut fixture = Fixture::new();
     for (n, size) in [0, 1, 4096, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 20_000_003].into_iter().enumerate() {
-        world.file(&format!("d{}/file{n}.bin", n % 3), &Content::generated(n as u64, size));
+        fixture.file(&format!("d{}/file{n}.bin", n % 3), &Content::generated(n as u64, size));
     }
-    let report = world.fetch_all();
+    let report = fixture.fetch_all();
     assert!(report.files.iter().all(|file| matches!(file.result, Ok(Some(Outcome::Fetched)))));
-    let requests = world.origin.counters().requests;
-    let again = world.fetch_all();
+    let requests = fixture.origin.counters().requests;
+    let again = fixture.fetch_all();
     assert!(again.by_marker);
-    assert_eq!(world.origin.counters().requests, requests, "the marker needs no request");
+    assert_eq!(fixture.origin.counters().requests, requests, "the marker needs no request");
 }
 
 #[test]
-fn many_connections_share_one_large_file_and_every_byte_is_sent_about_once() {
-    let mut world = World::new();
+fn many_connections_share_a_large_file_without_sending_twice() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 48 << 20);
-    world.file("large.bin", &content);
-    world.origin.shape(Shape { rate_per_connection: Some(4 << 20), ..Shape::default() });
-    let report = world.fetch_all();
-    let counters = world.origin.counters();
+    fixture.file("large.bin", &content);
+    fixture.origin.shape(Shape { rate_per_connection: Some(4 << 20), ..Shape::default() });
+    let report = fixture.fetch_all();
+    let counters = fixture.origin.counters();
     assert!(report.files[0].connections >= 8, "{} connections", report.files[0].connections);
     assert!(report.files[0].connections <= 16);
     let sent = counters.body_bytes_sent as f64 / content.size() as f64;
@@ -36,74 +36,74 @@ fn many_connections_share_one_large_file_and_every_byte_is_sent_about_once() {
 
 #[test]
 fn five_hundred_small_files() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     for n in 0..500u64 {
-        world.file(&format!("d{}/f{n}", n % 7), &Content::generated(n, 100 + n * 37));
+        fixture.file(&format!("d{}/f{n}", n % 7), &Content::generated(n, 100 + n * 37));
     }
-    world.fetch_all();
-    assert_eq!(world.origin.counters().requests, 500);
+    fixture.fetch_all();
+    assert_eq!(fixture.origin.counters().requests, 500);
 }
 
 #[test]
-fn fault_59_one_digest_under_two_paths_is_fetched_once_and_installed_twice() {
-    let mut world = World::new();
+fn fault_59_one_digest_under_two_paths_is_fetched_once() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(5, 3_000_000);
-    world.file("a/x", &content).file("b/y", &content);
-    let report = world.fetch_all();
-    assert_eq!(world.origin.counters().path("/b/y").requests, 0);
+    fixture.file("a/x", &content).file("b/y", &content);
+    let report = fixture.fetch_all();
+    assert_eq!(fixture.origin.counters().path("/b/y").requests, 0);
     assert!(matches!(report.files[1].result, Ok(Some(Outcome::Copied))));
     assert_eq!(report.plan[1].plan, Planned::Copy);
 }
 
 #[test]
-fn a_right_file_without_a_marker_is_kept_and_a_wrong_one_replaced() {
-    let mut world = World::new();
+fn without_a_marker_a_valid_file_is_kept_and_others_replaced() {
+    let mut fixture = Fixture::new();
     let (right, wrong) = (Content::generated(1, 100_000), Content::generated(2, 100_000));
-    world.file("right", &right).file("wrong", &wrong);
-    std::fs::create_dir_all(world.destination()).unwrap();
-    std::fs::write(world.path("right"), right.to_vec()).unwrap();
-    std::fs::write(world.path("wrong"), wrong.flipped(50_000, 3).to_vec()).unwrap();
-    world.fetch_all();
-    assert_eq!(world.origin.counters().path("/right").requests, 0);
-    assert_eq!(world.events.count(|event| matches!(event, Event::Checking { .. })), 2);
+    fixture.file("right", &right).file("wrong", &wrong);
+    std::fs::create_dir_all(fixture.destination()).unwrap();
+    std::fs::write(fixture.path("right"), right.to_vec()).unwrap();
+    std::fs::write(fixture.path("wrong"), wrong.flipped(50_000, 3).to_vec()).unwrap();
+    fixture.fetch_all();
+    assert_eq!(fixture.origin.counters().path("/right").requests, 0);
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Checking { .. })), 2);
 }
 
 #[test]
-fn fault_79_the_same_size_and_mtime_with_other_bytes_is_caught_by_full() {
-    let mut world = World::new();
+fn fault_79_other_bytes_with_equal_size_and_mtime_fail_full() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 100_000);
-    world.file("x", &content);
-    world.fetch_all();
-    let mtime = std::fs::metadata(world.path("x")).unwrap().modified().unwrap();
-    std::fs::write(world.path("x"), content.flipped(7, 0).to_vec()).unwrap();
-    std::fs::File::open(world.path("x")).unwrap().set_modified(mtime).unwrap();
-    assert!(world.fetch().unwrap().by_marker, "the marker cannot see it");
-    world.config.verify = Verify::Full;
-    world.fetch_all();
+    fixture.file("x", &content);
+    fixture.fetch_all();
+    let mtime = std::fs::metadata(fixture.path("x")).unwrap().modified().unwrap();
+    std::fs::write(fixture.path("x"), content.flipped(7, 0).to_vec()).unwrap();
+    std::fs::File::open(fixture.path("x")).unwrap().set_modified(mtime).unwrap();
+    assert!(fixture.fetch().unwrap().by_marker, "the marker cannot see it");
+    fixture.config.verify = Verify::Full;
+    fixture.fetch_all();
 }
 
 #[test]
-fn quick_believes_a_size_but_no_marker_vouches_for_it() {
-    let mut world = World::new();
+fn quick_trusts_a_size_but_writes_no_marker_entry_for_it() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 100_000);
-    world.file("x", &content);
-    std::fs::create_dir_all(world.destination()).unwrap();
-    std::fs::write(world.path("x"), content.flipped(7, 0).to_vec()).unwrap();
-    world.config.verify = Verify::Quick;
-    assert!(world.fetch().unwrap().is_complete());
-    assert_eq!(world.listing(), ["x"]);
-    world.config.verify = Verify::Marker;
-    world.fetch_all();
+    fixture.file("x", &content);
+    std::fs::create_dir_all(fixture.destination()).unwrap();
+    std::fs::write(fixture.path("x"), content.flipped(7, 0).to_vec()).unwrap();
+    fixture.config.verify = Verify::Quick;
+    assert!(fixture.fetch().unwrap().is_complete());
+    assert_eq!(fixture.listing(), ["x"]);
+    fixture.config.verify = Verify::Marker;
+    fixture.fetch_all();
 }
 
 #[test]
-fn what_a_kill_between_rename_and_clean_up_leaves_is_tidied_by_the_next_run() {
-    let mut world = World::new();
+fn leftovers_of_a_kill_after_the_rename_are_removed() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 100_000);
-    world.file("d/x", &content);
-    world.fetch_all();
+    fixture.file("d/x", &content);
+    fixture.fetch_all();
     let journal = format!("d/.x.{}.journal", &content.sha256_hex()[..8]);
-    std::fs::write(world.path(&journal), b"provision-journal 1").unwrap();
-    std::fs::remove_file(world.path(".models-installed")).unwrap();
-    world.fetch_all();
+    std::fs::write(fixture.path(&journal), b"provision-journal 1").unwrap();
+    std::fs::remove_file(fixture.path(".models-installed")).unwrap();
+    fixture.fetch_all();
 }

@@ -1,24 +1,24 @@
-//! A file behind a branch of the Hub: what its redirect says is held against the lock whenever it is asked for, first and
-//! after a signed address has expired (fault 35).
+//! A file behind a branch of the Hub. Each redirect is compared with the lock: the first one, and those after a signed
+//! URL has expired (fault 35).
 
 use provision_core::event::Event;
 use provision_engine::transfer::SourceError;
 use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, Shape};
 
+use crate::fixture::{Fixture, PATIENCE, start_origin};
 use crate::program::{fetch, run};
-use crate::world::{PATIENCE, World, start_origin};
 
 const SIZE: u64 = 32 << 20;
 const PATH: &str = "vae/x.safetensors";
 
-/// A lock with one file behind the branch `main`, whose bytes lie on a store that caps each connection.
+/// A lock with one file behind the branch `main`; the origin of its bytes caps each connection.
 struct Branch {
-    world: World,
+    fixture: Fixture,
     store: BlockingOrigin,
     hub: Hub,
     content: Content,
-    /// What somebody puts in its place: as long, so that only its digest tells.
+    /// The replacement: of the same length, so that only its digest differs.
     other: Content,
 }
 
@@ -26,20 +26,20 @@ impl Branch {
     fn new() -> Self {
         let store = start_origin("127.0.0.2");
         store.shape(Shape { rate_per_connection: Some(3 << 20), ..Shape::default() });
-        let mut world = World::new();
-        let hub = Hub::mount(&world.origin, &store);
+        let mut fixture = Fixture::new();
+        let hub = Hub::mount(&fixture.origin, &store);
         let (content, other) = (Content::generated(1, SIZE), Content::generated(2, SIZE));
         hub.commit("org/repo", "main", &[(PATH, content.clone())]);
-        let branch = world.origin.url(&format!("/org/repo/resolve/main/{PATH}"));
-        world.model(PATH, &content, &[branch]);
-        Self { world, store, hub, content, other }
+        let branch = fixture.origin.url(&format!("/org/repo/resolve/main/{PATH}"));
+        fixture.model(PATH, &content, &[branch]);
+        Self { fixture, store, hub, content, other }
     }
 
     fn replace(&self) -> String {
         self.hub.commit("org/repo", "main", &[(PATH, self.other.clone())])
     }
 
-    /// Does `run`, and `midway` once a quarter of the bytes has been sent.
+    /// Runs `run`, and `midway` once a quarter of the bytes has been sent.
     fn midway<T: Send>(&self, run: impl FnOnce() -> T + Send, midway: impl FnOnce()) -> T {
         std::thread::scope(|scope| {
             let run = scope.spawn(run);
@@ -49,32 +49,32 @@ impl Branch {
         })
     }
 
-    /// Requests for the bytes of the file that took the other's place.
+    /// Requests for the bytes of the replacement.
     fn asked_for_other(&self) -> u64 {
         self.store.counters().path(&Hub::stored_path(&self.other)).requests
     }
 }
 
 #[test]
-fn fault_35_an_expired_address_is_renewed_although_the_branch_went_on_without_this_file() {
-    let Branch { world, store, hub, content, .. } = &Branch::new();
+fn fault_35_an_expired_url_is_renewed_although_the_branch_moved() {
+    let Branch { fixture, store, hub, content, .. } = &Branch::new();
     let report = std::thread::scope(|scope| {
-        let run = scope.spawn(|| world.fetch_all());
+        let run = scope.spawn(|| fixture.fetch_all());
         store.wait_for(PATIENCE, |counters| counters.body_bytes_sent > SIZE / 4).unwrap();
         hub.commit("org/repo", "main", &[("README.md", Content::bytes("news"))]);
         store.expire_signatures();
         run.join().unwrap()
     });
     assert_eq!(report.files[0].fetched, content.size());
-    assert_eq!(world.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
-    assert!(world.origin.counters().requests >= 2, "it was not asked again");
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
+    assert!(fixture.origin.counters().requests >= 2, "it was not asked again");
 }
 
 #[test]
-fn a_file_that_was_replaced_behind_its_branch_is_not_fetched_at_all() {
+fn a_file_replaced_on_its_branch_is_not_fetched() {
     let branch = Branch::new();
     let commit = branch.replace();
-    let error = branch.world.fetch_refused();
+    let error = branch.fixture.fetch_refused();
     assert!(error.is_integrity(), "{error}");
     let text = error.to_string();
     let (was, is) = (branch.content.sha256_hex(), branch.other.sha256_hex());
@@ -82,14 +82,14 @@ fn a_file_that_was_replaced_behind_its_branch_is_not_fetched_at_all() {
         assert!(text.contains(part), "{part} is missing: {text}");
     }
     assert_eq!(branch.store.counters().requests, 0);
-    assert_eq!(branch.world.origin.counters().requests, 1, "it will not change by asking again");
+    assert_eq!(branch.fixture.origin.counters().requests, 1, "it will not change by asking again");
 }
 
 #[test]
-fn a_file_that_is_replaced_midway_stops_its_source_and_keeps_what_is_right() {
+fn a_file_replaced_midway_ends_its_source_and_keeps_bytes() {
     let branch = Branch::new();
     let error = branch.midway(
-        || branch.world.fetch_refused(),
+        || branch.fixture.fetch_refused(),
         || {
             branch.replace();
             branch.store.expire_signatures();
@@ -99,22 +99,22 @@ fn a_file_that_is_replaced_midway_stops_its_source_and_keeps_what_is_right() {
     assert!(error.is_integrity() && matches!(last, Some(SourceError::Request(_))), "{error:?}");
     assert!(error.to_string().contains(&branch.other.sha256_hex()), "{error}");
     assert_eq!(branch.asked_for_other(), 0);
-    // The branch gets its file back: what had come is not paid for twice.
-    let held = branch.world.held();
+    // The branch gets its file back: held bytes are not fetched twice.
+    let held = branch.fixture.held();
     assert!(held > 0);
     branch.hub.commit("org/repo", "main", &[(PATH, branch.content.clone())]);
-    assert_eq!(branch.world.fetch_all().files[0].resumed, held);
+    assert_eq!(branch.fixture.fetch_all().files[0].resumed, held);
 }
 
 #[test]
-fn a_mirror_takes_over_where_a_branch_went_on() {
+fn a_mirror_takes_over_where_a_branch_has_moved() {
     let mut branch = Branch::new();
     let mirror = start_origin("127.0.0.3");
     mirror.put("/x", branch.content.clone());
-    let sources = [branch.world.origin.url(&format!("/org/repo/resolve/main/{PATH}")), mirror.url("/x")];
-    branch.world.model(PATH, &branch.content, &sources);
+    let sources = [branch.fixture.origin.url(&format!("/org/repo/resolve/main/{PATH}")), mirror.url("/x")];
+    branch.fixture.model(PATH, &branch.content, &sources);
     branch.midway(
-        || branch.world.fetch_all(),
+        || branch.fixture.fetch_all(),
         || {
             branch.replace();
             branch.store.expire_signatures();
@@ -126,37 +126,37 @@ fn a_mirror_takes_over_where_a_branch_went_on() {
 }
 
 #[test]
-fn the_program_ends_with_5_for_a_replaced_file_and_installs_nothing() {
+fn a_replaced_file_exits_with_5_and_installs_nothing() {
     for is_midway in [false, true] {
         let branch = Branch::new();
         let ended = if is_midway {
-            let run = || run(&mut fetch(&branch.world, &["--connections", "8"]));
+            let run = || run(&mut fetch(&branch.fixture, &["--connections", "8"]));
             branch.midway(run, || {
                 branch.replace();
                 branch.store.expire_signatures();
             })
         } else {
             branch.replace();
-            run(&mut fetch(&branch.world, &[]))
+            run(&mut fetch(&branch.fixture, &[]))
         };
         assert_eq!(ended.code, Some(5), "midway: {is_midway}: {}", ended.err);
         assert!(ended.err.contains("cargo xtask lock update"), "{}", ended.err);
-        branch.world.assert_nothing_wrong();
-        let left = branch.world.listing();
+        branch.fixture.assert_nothing_wrong();
+        let left = branch.fixture.listing();
         let is_wrong = |name: &String| name == PATH || name == ".models-installed";
         assert!(!left.iter().any(is_wrong), "{left:?}");
     }
 }
 
 #[test]
-fn another_length_is_enough_where_the_hub_says_no_digest() {
-    let mut world = World::new();
+fn without_a_hub_digest_another_length_means_replaced() {
+    let mut fixture = Fixture::new();
     let store = start_origin("127.0.0.2");
-    let hub = Hub::mount(&world.origin, &store);
+    let hub = Hub::mount(&fixture.origin, &store);
     hub.commit("org/repo", "main", &[("config.json", Content::bytes("{\"longer\": 1}"))]);
-    let url = world.origin.url("/org/repo/resolve/main/config.json");
-    world.model("config.json", &Content::bytes("{}"), &[url]);
-    let error = world.fetch_refused();
+    let url = fixture.origin.url("/org/repo/resolve/main/config.json");
+    fixture.model("config.json", &Content::bytes("{}"), &[url]);
+    let error = fixture.fetch_refused();
     assert!(error.is_integrity() && error.to_string().contains("it was 2 bytes"), "{error}");
-    assert_eq!(world.origin.counters().requests, 1);
+    assert_eq!(fixture.origin.counters().requests, 1);
 }

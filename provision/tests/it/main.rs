@@ -1,5 +1,5 @@
-//! The library's behaviour: real sockets, real directories. A file per subject; a test that proves a case of the
-//! fault catalogue begins with its number.
+//! Integration tests over real sockets and real directories, a file per subject. A test of a case of the fault
+//! catalogue begins with its number.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -8,13 +8,13 @@ mod credentials;
 mod ensure;
 mod faults;
 mod fetching;
+mod fixture;
 mod hub;
 mod interrupt;
 mod metadata;
 mod program;
-mod requirement;
 mod resume;
 mod secrets;
 mod sets;
+mod skip;
 mod sources;
-mod world;

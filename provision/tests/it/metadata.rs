@@ -1,4 +1,4 @@
-//! Questions about files: documents, probes, waits, and a registry's tokens.
+//! Documents, probes, waits, and a registry's tokens.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use provision_testbed::hosts::hub::Hub;
 use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig as TestbedConfig, When};
 
-use crate::world::World;
+use crate::fixture::Fixture;
 
 fn start() -> BlockingOrigin {
     BlockingOrigin::start(TestbedConfig::default()).unwrap()
@@ -22,7 +22,7 @@ fn policy() -> RetryPolicy {
     RetryPolicy { retries: 3, base: Duration::from_millis(2), ..RetryPolicy::default() }
 }
 
-/// Asks with `config`; `on_wait` hears of waits.
+/// A client with `config`; `on_wait` receives waits.
 fn asking(config: ClientConfig, on_wait: impl Fn(&Wait) + Send + Sync + 'static) -> MetadataClient {
     MetadataClient::new(&HttpClient::new(config).unwrap(), policy(), Arc::new(on_wait))
 }
@@ -56,7 +56,7 @@ fn a_document_names_its_next_page_and_says_that_it_wants_json() {
 }
 
 #[test]
-fn a_probe_is_one_byte_and_remembers_what_the_redirect_said() {
+fn a_probe_reads_one_byte_and_keeps_the_redirect_headers() {
     let (site, store) = (start(), start());
     let hub = Hub::mount(&site, &store);
     let content = Content::generated(1, 5_000_000);
@@ -69,7 +69,7 @@ fn a_probe_is_one_byte_and_remembers_what_the_redirect_said() {
     assert_eq!(store.counters().body_bytes_sent, 1);
     assert!(site.requests().iter().chain(&store.requests()).all(|request| request.method == "GET"));
 
-    // Without ranges the whole would come: the length is known from the head, and that is all.
+    // Without ranges the whole body would come; the probe reads the length from the head and stops.
     let stored = Hub::stored_path(&content);
     store.inject(&stored, Fault::IgnoreRange { accept_ranges: false });
     let probe = block_on(metadata.probe(&url(&site.url("/o/r/resolve/main/x.bin")))).unwrap();
@@ -81,7 +81,7 @@ fn a_probe_is_one_byte_and_remembers_what_the_redirect_said() {
 }
 
 #[test]
-fn a_wait_that_a_host_asks_for_is_told_and_honoured() {
+fn retry_after_is_reported_and_honoured() {
     let (site, store) = (start(), start());
     let hub = Hub::mount(&site, &store);
     hub.commit("o/r", "main", &[("x.bin", Content::generated(1, 9))]);
@@ -101,12 +101,12 @@ fn a_wait_that_a_host_asks_for_is_told_and_honoured() {
 }
 
 #[test]
-fn what_is_told_to_wait_too_long_is_told_until_when() {
+fn a_retry_after_that_is_too_long_is_an_error_with_its_length() {
     let (site, store) = (start(), start());
     let github = GitHub::mount(&site, &store);
     github.upload("o/r", "v1", "x.onnx", &Content::generated(1, 9), true);
     github.limit(Some(Limit::Primary(4_102_444_800)));
-    let mut metadata = asking(ClientConfig::default(), |_| panic!("nobody waits that long"));
+    let mut metadata = asking(ClientConfig::default(), |_| panic!("the wait is too long to be started"));
     let api = url(&site.url("/api/v3/repos/o/r/releases/tags/v1"));
     let error = block_on(metadata.json(&api)).unwrap_err();
     let said = error.to_string();
@@ -119,7 +119,7 @@ fn what_is_told_to_wait_too_long_is_told_until_when() {
 }
 
 #[test]
-fn what_fails_for_good_is_not_asked_again() {
+fn a_permanent_failure_is_not_retried() {
     let site = start();
     let mut metadata = asking(ClientConfig::default(), |wait| panic!("{wait}"));
     for status in [401, 404, 410] {
@@ -141,9 +141,9 @@ fn what_fails_for_good_is_not_asked_again() {
     block_on(metadata.json(&url(&site.url("/x")))).unwrap();
 }
 
-/// A body that comes a byte now and then: each is in time, and the whole never is.
+/// A body that comes a byte at a time: each byte is in time, the whole body is not.
 #[test]
-fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
+fn fault_30_a_document_that_trickles_times_out() {
     let site = start();
     let registry = Registry::mount(&site, None);
     let digest = registry.push("m", &Content::generated(1, 9));
@@ -170,7 +170,7 @@ fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
     }
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 
-    // What stands still is told from what drips; what is longer than allowed is not read to its end.
+    // A stalled body and a trickling one have different errors. A body over the limit is not read to its end.
     site.clear_faults("/x");
     site.inject("/x", Fault::Stall(10));
     let error = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err();
@@ -186,18 +186,18 @@ fn fault_30_a_document_that_drips_is_given_up_whoever_reads_it() {
 }
 
 #[test]
-fn a_registrys_token_is_asked_for_and_used_by_a_fetch_too() {
-    let mut world = World::new();
-    world.has_token = false;
+fn a_registry_token_is_requested_once_and_used_by_a_fetch() {
+    let mut fixture = Fixture::new();
+    fixture.has_token = false;
     let (site, store) = (start(), start());
     let registry = Registry::mount(&site, Some(&store));
     let content = Content::generated(1, 3 << 20);
     let digest = registry.push("models/vae", &content);
     registry.guard("models/vae");
     let blob = site.url(&format!("/v2/models/vae/blobs/{digest}"));
-    world.model("vae/x.safetensors", &content, std::slice::from_ref(&blob));
-    world.fetch_all();
-    assert_eq!(std::fs::read(world.path("vae/x.safetensors")).unwrap(), content.to_vec());
+    fixture.model("vae/x.safetensors", &content, std::slice::from_ref(&blob));
+    fixture.fetch_all();
+    assert_eq!(std::fs::read(fixture.path("vae/x.safetensors")).unwrap(), content.to_vec());
     assert!(store.requests().iter().all(|request| request.header("authorization").is_none()));
 
     registry.guard_with("models/vae", "Basic dTpw");
@@ -227,7 +227,7 @@ fn fault_53_a_next_page_with_the_token_in_its_path_is_not_shown() {
     let said = block_on(metadata.json(&next)).unwrap_err().to_string();
     assert!(said.contains("/tree/…/2") && !said.contains(token), "{said}");
 
-    // Nor is a listing believed that has it in an escape.
+    // A listing that holds the token behind an escape is refused, too.
     site.clear_faults("/tree");
     site.put("/tree", Content::bytes("[\"vae/letters\\u006fnlytoken\"]"));
     let said = block_on(metadata.json(&url(&site.url("/tree")))).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! The program as a process: arguments, exit codes, messages. Signals and kill -9 are in `faults::disk::stopped`.
+//! The program as a process: arguments, exit codes, messages. Signals and kill -9 are in `faults::disk::kills`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::ops::Deref;
@@ -9,29 +9,29 @@ use provision_disk::{Destination, PartFile, PartNames};
 use provision_testbed::{Content, Fault, Shape};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::fixture::Fixture;
 use crate::secrets;
-use crate::world::World;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The binary, in an environment of its own that is full of secrets.
-pub(crate) fn program(world: &World) -> Command {
+/// The binary, in a clean environment that is full of secrets.
+pub(crate) fn program(fixture: &Fixture) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_provision"));
-    command.env_clear().env("HOME", world.destination()).env("PATH", "/usr/bin:/bin");
+    command.env_clear().env("HOME", fixture.destination()).env("PATH", "/usr/bin:/bin");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    secrets::in_environment(&mut command, &world.beside("netrc"), &["127.0.0.1", "models.example"]);
+    secrets::in_environment(&mut command, &fixture.beside("netrc"), &["127.0.0.1", "models.example"]);
     command
 }
 
-/// `provision fetch` for the world's lock, which is written beside the destination.
-pub(crate) fn fetch(world: &World, arguments: &[&str]) -> Command {
-    let mut command = program(world);
+/// `provision fetch` for the fixture's lock, which is written beside the destination.
+pub(crate) fn fetch(fixture: &Fixture, arguments: &[&str]) -> Command {
+    let mut command = program(fixture);
     command
         .arg("fetch")
         .arg("--lock")
-        .arg(world.write_lock())
+        .arg(fixture.write_lock())
         .arg("--dest")
-        .arg(world.destination())
+        .arg(fixture.destination())
         .args(arguments);
     command
 }
@@ -55,23 +55,23 @@ pub(crate) fn run(command: &mut Command) -> Ended {
     start(command).end()
 }
 
-/// Starts the program, alone or under another. No test starts it in another way: all that it says is looked through,
-/// whatever the test does with it.
+/// Starts the program, alone or under another. Every test starts it here, so that all its output is searched for
+/// secrets, even if the test ignores it.
 pub(crate) fn start(command: &mut Command) -> Run {
     Run::of(command.stdin(Stdio::null()))
 }
 
-/// The same, and what is written goes to its standard input.
+/// As `start`, with a pipe to its standard input.
 pub(crate) fn start_with_input(command: &mut Command) -> (Run, ChildStdin) {
     let mut run = Run::of(command.stdin(Stdio::piped()));
     let input = run.child.as_mut().and_then(|child| child.stdin.take()).unwrap();
     (run, input)
 }
 
-/// The program while it runs; killed where a test ends before it does.
+/// The running program; killed if a test ends before it does.
 pub(crate) struct Run {
     child: Option<Child>,
-    /// Its standard output, as far as a test has waited for something in it.
+    /// Its standard output, as far as a test has read it.
     out: Option<BufReader<ChildStdout>>,
     read: String,
 }
@@ -82,7 +82,7 @@ impl Run {
         Self { child: Some(child), out: None, read: String::new() }
     }
 
-    /// Waits until a line of its standard output has this in it.
+    /// Waits until a line of its standard output contains this text.
     pub(crate) fn wait_for_line(&mut self, wanted: &str) {
         let child = self.child.as_mut().unwrap();
         let out = self.out.get_or_insert_with(|| BufReader::new(child.stdout.take().unwrap()));
@@ -129,41 +129,41 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// A world with a capped set of 96 MB in three files.
-fn capped() -> World {
-    let mut world = World::in_memory();
+/// A fixture with a rate-limited set of 96 MB in three files.
+fn capped() -> Fixture {
+    let mut fixture = Fixture::in_memory();
     for (name, seed, size) in
         [("a/large", 1, 64_000_000), ("b/middle", 2, 24_000_000), ("c/small", 3, 8_000_000)]
     {
-        world.file(name, &Content::generated(seed, size));
+        fixture.file(name, &Content::generated(seed, size));
     }
-    world.origin.shape(Shape::rate(8_000_000));
-    world
+    fixture.origin.shape(Shape::rate(8_000_000));
+    fixture
 }
 
 #[test]
-fn a_fetch_says_what_it_does_and_the_second_one_stops_at_the_marker() {
-    let mut world = World::new();
-    world.file("vae/x.safetensors", &Content::generated(1, 3_000_000));
-    let first = run(&mut fetch(&world, &[]));
+fn a_fetch_reports_its_work_and_a_second_one_does_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.file("vae/x.safetensors", &Content::generated(1, 3_000_000));
+    let first = run(&mut fetch(&fixture, &[]));
     assert_eq!(first.code, Some(0), "{}", first.err);
     assert!(first.err.contains("vae/x.safetensors") && first.err.contains("done: 1 file"), "{}", first.err);
     assert_eq!(first.out, "");
     assert!(!first.err.contains('\r') && !first.err.contains('\x1b'), "{:?}", first.err);
-    world.assert_installed();
-    let requests = world.origin.counters().requests;
-    let second = run(&mut fetch(&world, &[]));
+    fixture.assert_installed();
+    let requests = fixture.origin.counters().requests;
+    let second = run(&mut fetch(&fixture, &[]));
     assert_eq!(second.code, Some(0));
-    assert_eq!(world.origin.counters().requests, requests);
+    assert_eq!(fixture.origin.counters().requests, requests);
 }
 
 #[test]
-fn usage_errors_say_what_is_expected_and_exit_with_2() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 10));
-    std::fs::create_dir_all(world.destination()).unwrap();
-    std::fs::write(world.path("a-file"), b"").unwrap();
-    let a_file = world.path("a-file");
+fn usage_errors_name_the_expected_value_and_exit_with_2() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 10));
+    std::fs::create_dir_all(fixture.destination()).unwrap();
+    std::fs::write(fixture.path("a-file"), b"").unwrap();
+    let a_file = fixture.path("a-file");
     for (arguments, expected) in [
         (&["--limit-rate", "fast"][..], "50M"),
         (&["--limit-rate", "0"], "at least 1"),
@@ -179,53 +179,53 @@ fn usage_errors_say_what_is_expected_and_exit_with_2() {
         (&["--lock", "/nowhere/models.lock"], "--lock"),
         (&["--report", "/nowhere/report.json"], "--report"),
     ] {
-        let ended = run(&mut fetch_overriding(&world, arguments));
+        let ended = run(&mut fetch_overriding(&fixture, arguments));
         assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.err);
         assert!(ended.err.contains(expected), "{arguments:?}: {}", ended.err);
     }
-    assert_eq!(world.origin.counters().requests, 0);
+    assert_eq!(fixture.origin.counters().requests, 0);
 }
 
-/// As `fetch`, without what `arguments` give themselves.
-fn fetch_overriding(world: &World, arguments: &[&str]) -> Command {
-    let mut command = program(world);
+/// As `fetch`, without the options that `arguments` hold.
+fn fetch_overriding(fixture: &Fixture, arguments: &[&str]) -> Command {
+    let mut command = program(fixture);
     command.arg("fetch").args(arguments);
     if !arguments.contains(&"--lock") {
-        command.arg("--lock").arg(world.write_lock());
+        command.arg("--lock").arg(fixture.write_lock());
     }
     if !arguments.contains(&"--dest") {
-        command.arg("--dest").arg(world.destination());
+        command.arg("--dest").arg(fixture.destination());
     }
     command
 }
 
 #[test]
 fn a_broken_lock_exits_with_3_and_shows_the_line() {
-    let world = World::new();
-    let mut command = program(&world);
-    command.args(["fetch", "--lock", "-", "--dest"]).arg(world.destination());
+    let fixture = Fixture::new();
+    let mut command = program(&fixture);
+    command.args(["fetch", "--lock", "-", "--dest"]).arg(fixture.destination());
     let (run, mut input) = start_with_input(&mut command);
     input.write_all(b"version = 1\n[[model]]\npath = \"../x\"\n").unwrap();
     drop(input);
     let ended = run.end();
     assert_eq!(ended.code, Some(3), "{}", ended.err);
     assert!(ended.err.contains("standard input:") && ended.err.contains('^'), "{}", ended.err);
-    assert!(!world.destination().exists(), "nothing was touched");
+    assert!(!fixture.destination().exists(), "nothing was touched");
 }
 
 #[test]
-fn the_lock_can_come_from_standard_input_and_options_from_the_environment() {
-    let mut world = World::new();
-    world.file("a/x", &Content::generated(1, 1000)).file("b/y", &Content::generated(2, 1000));
-    let mut command = program(&world);
-    command.args(["fetch", "--lock", "-", "b/*"]).env("PROVISION_DEST", world.destination());
+fn the_lock_is_read_from_stdin_and_options_from_variables() {
+    let mut fixture = Fixture::new();
+    fixture.file("a/x", &Content::generated(1, 1000)).file("b/y", &Content::generated(2, 1000));
+    let mut command = program(&fixture);
+    command.args(["fetch", "--lock", "-", "b/*"]).env("PROVISION_DEST", fixture.destination());
     command.env("PROVISION_PROGRESS", "json");
     let (run, mut input) = start_with_input(&mut command);
-    input.write_all(world.lock_text().as_bytes()).unwrap();
+    input.write_all(fixture.lock_text().as_bytes()).unwrap();
     drop(input);
     let ended = run.end();
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(world.path("b/y").exists() && !world.path("a/x").exists());
+    assert!(fixture.path("b/y").exists() && !fixture.path("a/x").exists());
     for line in ended.out.lines() {
         let event: serde_json::Value = serde_json::from_str(line).expect(line);
         assert!(event["event"].is_string() && event["at"].is_number(), "{line}");
@@ -250,52 +250,53 @@ fn failures_have_their_exit_codes_and_name_the_file() {
         ),
     ];
     for (name, fault, content, code, says) in cases {
-        let mut world = World::new();
-        world.file(name, &content).file("good", &Content::generated(9, 1000));
+        let mut fixture = Fixture::new();
+        fixture.file(name, &content).file("good", &Content::generated(9, 1000));
         if let Some(fault) = fault {
-            world.origin.inject(&format!("/{name}"), fault);
+            fixture.origin.inject(&format!("/{name}"), fault);
         }
-        let ended = run(&mut fetch(&world, &["--retries", "1"]));
+        let ended = run(&mut fetch(&fixture, &["--retries", "1"]));
         assert_eq!(ended.code, Some(code), "{name}: {}", ended.err);
         assert!(ended.err.contains(name) && ended.err.contains(says), "{name}: {}", ended.err);
-        // The other file, and that it was proven; nothing else.
-        assert_eq!(world.listing(), [".provision.journal", "good"], "{name}");
+        // The other file, and its verification; nothing else.
+        assert_eq!(fixture.listing(), [".provision.journal", "good"], "{name}");
     }
 }
 
 #[test]
 fn offline_fails_without_a_request_where_something_is_missing() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 1000));
-    let ended = run(&mut fetch(&world, &["--offline"]));
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 1000));
+    let ended = run(&mut fetch(&fixture, &["--offline"]));
     assert_eq!(ended.code, Some(4), "{}", ended.err);
     assert!(ended.err.contains("--offline") && ended.err.contains('x'), "{}", ended.err);
-    assert_eq!(world.origin.counters().connections_accepted, 0);
+    assert_eq!(fixture.origin.counters().connections_accepted, 0);
 }
 
 #[test]
-fn offline_never_asks_even_where_a_complete_part_proves_wrong() {
-    let mut world = World::new();
+fn offline_sends_no_request_even_when_a_part_is_wrong() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 3_000_000);
-    world.file("x", &content);
-    let destination = Destination::create(&world.destination()).unwrap();
-    let part = PartFile::open(&destination, &world.lock().models()[0], &PartNames::Shared, || true).unwrap();
+    fixture.file("x", &content);
+    let destination = Destination::create(&fixture.destination()).unwrap();
+    let part =
+        PartFile::open(&destination, &fixture.lock().models()[0], &PartNames::Shared, || true).unwrap();
     let _ = part.write(0, &content.flipped(7, 1).to_vec()).unwrap();
     part.checkpoint().unwrap();
     drop(part);
-    let ended = run(&mut fetch(&world, &["--offline"]));
+    let ended = run(&mut fetch(&fixture, &["--offline"]));
     assert_eq!(ended.code, Some(5), "{}", ended.err);
-    assert_eq!(world.origin.counters().connections_accepted, 0);
-    assert!(world.listing().is_empty(), "{:?}", world.listing());
+    assert_eq!(fixture.origin.counters().connections_accepted, 0);
+    assert!(fixture.listing().is_empty(), "{:?}", fixture.listing());
 }
 
 #[test]
-fn a_dry_copyingprints_the_plan_and_changes_nothing() {
-    let mut world = World::new();
-    world.file("a", &Content::generated(1, 2_000_000)).file("b", &Content::generated(2, 1000));
-    std::fs::create_dir_all(world.destination()).unwrap();
-    std::fs::write(world.path("b"), Content::generated(2, 1000).to_vec()).unwrap();
-    let ended = run(&mut fetch(&world, &["--dry-run"]));
+fn a_dry_run_prints_the_plan_and_changes_nothing() {
+    let mut fixture = Fixture::new();
+    fixture.file("a", &Content::generated(1, 2_000_000)).file("b", &Content::generated(2, 1000));
+    std::fs::create_dir_all(fixture.destination()).unwrap();
+    std::fs::write(fixture.path("b"), Content::generated(2, 1000).to_vec()).unwrap();
+    let ended = run(&mut fetch(&fixture, &["--dry-run"]));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(
         ended.out.contains("fetch    a  2 MB") && ended.out.contains("present  b  1 kB"),
@@ -303,27 +304,27 @@ fn a_dry_copyingprints_the_plan_and_changes_nothing() {
         ended.out
     );
     assert!(ended.out.contains("free"), "{}", ended.out);
-    assert_eq!(world.listing(), ["b"]);
-    assert_eq!(world.origin.counters().connections_accepted, 0);
+    assert_eq!(fixture.listing(), ["b"]);
+    assert_eq!(fixture.origin.counters().connections_accepted, 0);
 }
 
 #[test]
-fn force_fetches_again_what_is_there() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 1000));
-    assert_eq!(run(&mut fetch(&world, &[])).code, Some(0));
-    assert_eq!(run(&mut fetch(&world, &["--force"])).code, Some(0));
-    assert_eq!(world.origin.counters().path("/x").body_bytes, 2000);
-    world.assert_installed();
+fn force_fetches_installed_files_again() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 1000));
+    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    assert_eq!(run(&mut fetch(&fixture, &["--force"])).code, Some(0));
+    assert_eq!(fixture.origin.counters().path("/x").body_bytes, 2000);
+    fixture.assert_installed();
 }
 
 #[test]
-fn the_report_says_where_every_byte_came_from() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 3_000_000));
-    std::fs::create_dir_all(world.destination()).unwrap();
-    let path = world.beside("report.json");
-    assert_eq!(run(&mut fetch(&world, &["--report", path.to_str().unwrap()])).code, Some(0));
+fn the_report_lists_the_source_of_every_byte() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 3_000_000));
+    std::fs::create_dir_all(fixture.destination()).unwrap();
+    let path = fixture.beside("report.json");
+    assert_eq!(run(&mut fetch(&fixture, &["--report", path.to_str().unwrap()])).code, Some(0));
     let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     assert_eq!(report["complete"], true);
     assert_eq!(report["files"][0]["outcome"], "fetched");
@@ -335,30 +336,35 @@ fn the_report_says_where_every_byte_came_from() {
 
 #[test]
 fn verify_exits_with_5_and_lists_what_is_wrong() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 100_000);
-    world.file("x", &content).file("y", &Content::generated(2, 5));
-    assert_eq!(run(&mut fetch(&world, &[])).code, Some(0));
-    let verify = |world: &World| {
-        let mut command = program(world);
-        command.arg("verify").arg("--lock").arg(world.write_lock()).arg("--dest").arg(world.destination());
+    fixture.file("x", &content).file("y", &Content::generated(2, 5));
+    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    let verify = |fixture: &Fixture| {
+        let mut command = program(fixture);
+        command
+            .arg("verify")
+            .arg("--lock")
+            .arg(fixture.write_lock())
+            .arg("--dest")
+            .arg(fixture.destination());
         run(&mut command)
     };
-    assert_eq!(verify(&world).code, Some(0));
-    std::fs::write(world.path("x"), content.flipped(9, 1).to_vec()).unwrap();
-    std::fs::remove_file(world.path("y")).unwrap();
-    let ended = verify(&world);
+    assert_eq!(verify(&fixture).code, Some(0));
+    std::fs::write(fixture.path("x"), content.flipped(9, 1).to_vec()).unwrap();
+    std::fs::remove_file(fixture.path("y")).unwrap();
+    let ended = verify(&fixture);
     assert_eq!(ended.code, Some(5), "{}", ended.err);
     assert!(ended.out.contains("x: has SHA-256") && ended.out.contains("y: missing"), "{}", ended.out);
 }
 
 #[test]
 fn status_tells_installed_partial_and_missing_apart() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 1000)).file("y", &Content::generated(2, 1000));
-    assert_eq!(run(&mut fetch(&world, &["x"])).code, Some(0));
-    let mut command = program(&world);
-    command.arg("status").arg("--lock").arg(world.write_lock()).arg("--dest").arg(world.destination());
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 1000)).file("y", &Content::generated(2, 1000));
+    assert_eq!(run(&mut fetch(&fixture, &["x"])).code, Some(0));
+    let mut command = program(&fixture);
+    command.arg("status").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
     let ended = run(&mut command);
     assert_eq!(ended.code, Some(0));
     assert!(ended.out.contains("installed  x") && ended.out.contains("missing    y"), "{}", ended.out);
@@ -366,44 +372,44 @@ fn status_tells_installed_partial_and_missing_apart() {
 }
 
 #[test]
-fn a_second_copyingwaits_for_the_first_and_finds_the_work_done() {
-    let world = capped();
-    let first = start(&mut fetch(&world, &["--connections", "8"]));
-    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
-    let second = start(&mut fetch(&world, &[]));
-    let hurried = run(&mut fetch(&world, &["--wait", "0"]));
+fn a_second_run_waits_for_the_first_and_has_nothing_to_do() {
+    let fixture = capped();
+    let first = start(&mut fetch(&fixture, &["--connections", "8"]));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+    let second = start(&mut fetch(&fixture, &[]));
+    let hurried = run(&mut fetch(&fixture, &["--wait", "0"]));
     assert_eq!(hurried.code, Some(8), "{}", hurried.err);
     assert!(hurried.err.contains("held by process"), "{}", hurried.err);
     assert_eq!(first.end().code, Some(0));
     let second = second.end();
     assert_eq!(second.code, Some(0), "{}", second.err);
     assert!(second.err.contains("wait"), "{}", second.err);
-    world.assert_installed();
-    let sent = world.origin.counters().body_bytes_sent;
+    fixture.assert_installed();
+    let sent = fixture.origin.counters().body_bytes_sent;
     assert!(sent < 96_000_000 + 96_000_000 / 10, "{sent} bytes were sent for 96,000,000");
 }
 
-/// `provision ensure` for the world's lock, with the baked directory beside the destination.
-fn ensure(world: &World, arguments: &[&str]) -> Command {
-    let mut command = program(world);
-    command.arg("ensure").arg("--lock").arg(world.write_lock()).arg("--dest").arg(world.destination());
-    command.arg("--baked").arg(world.beside("baked")).args(arguments);
+/// `provision ensure` for the fixture's lock, with the baked directory beside the destination.
+fn ensure(fixture: &Fixture, arguments: &[&str]) -> Command {
+    let mut command = program(fixture);
+    command.arg("ensure").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
+    command.arg("--baked").arg(fixture.beside("baked")).args(arguments);
     command
 }
 
-fn bake(world: &World, path: &str, bytes: &[u8]) {
-    let path = world.beside("baked").join(path);
+fn bake(fixture: &Fixture, path: &str, bytes: &[u8]) {
+    let path = fixture.beside("baked").join(path);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, bytes).unwrap();
 }
 
 #[test]
-fn ensure_reads_well_in_a_log_and_the_second_start_is_one_line() {
-    let mut world = World::new();
+fn ensure_logs_its_steps_and_a_second_start_logs_one_line() {
+    let mut fixture = Fixture::new();
     let (baked, missing) = (Content::generated(1, 3_000_000), Content::generated(2, 2_000_000));
-    world.file("vae/x.safetensors", &baked).file("loras/y.safetensors", &missing);
-    bake(&world, "vae/x.safetensors", &baked.to_vec());
-    let first = run(&mut ensure(&world, &[]));
+    fixture.file("vae/x.safetensors", &baked).file("loras/y.safetensors", &missing);
+    bake(&fixture, "vae/x.safetensors", &baked.to_vec());
+    let first = run(&mut ensure(&fixture, &[]));
     assert_eq!(first.code, Some(0), "{}", first.err);
     let lines: Vec<_> = first.err.lines().collect();
     assert!(lines[0].starts_with("models in ") && lines[0].ends_with(" free"), "{}", first.err);
@@ -412,65 +418,65 @@ fn ensure_reads_well_in_a_log_and_the_second_start_is_one_line() {
     assert!(lines[3].starts_with("copied vae/x.safetensors: 3 MB in "), "{}", first.err);
     assert!(lines[4].starts_with("fetching loras/y.safetensors, 2 MB, from http"), "{}", first.err);
     assert!(lines.last().unwrap().starts_with("done: 2 files, 5 MB (1 fetched, 1 copied from the baked"));
-    world.assert_installed();
+    fixture.assert_installed();
 
-    let requests = world.origin.counters().requests;
-    let second = run(&mut ensure(&world, &[]));
+    let requests = fixture.origin.counters().requests;
+    let second = run(&mut ensure(&fixture, &[]));
     assert_eq!(second.code, Some(0));
     assert_eq!(second.err, "nothing to do: marker .models-installed is valid for 2 files\n");
-    assert_eq!(world.origin.counters().requests, requests);
+    assert_eq!(fixture.origin.counters().requests, requests);
 }
 
 #[test]
-fn a_start_that_is_given_up_leaves_what_was_copied_for_the_next() {
-    let mut world = World::new();
+fn an_aborted_start_leaves_its_copied_bytes_for_the_next() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 300_000_000);
-    world.file("vae/x", &content);
-    bake(&world, "vae/x", &content.to_vec());
-    let mut copying = start(&mut ensure(&world, &["--progress", "json"]));
-    // The first event of the copy's bytes is the moment.
+    fixture.file("vae/x", &content);
+    bake(&fixture, "vae/x", &content.to_vec());
+    let mut copying = start(&mut ensure(&fixture, &["--progress", "json"]));
+    // The stop comes at the first progress event of the copy.
     copying.wait_for_line("\"brought\"");
     signal(&copying, Signal::TERM);
     assert_eq!(copying.end().code, Some(143));
-    world.assert_nothing_wrong();
-    let held = world.held();
+    fixture.assert_nothing_wrong();
+    let held = fixture.held();
     assert!(held > 0 && held < content.size(), "{held}");
-    assert_eq!(run(&mut ensure(&world, &["--offline"])).code, Some(0));
-    world.assert_installed();
+    assert_eq!(run(&mut ensure(&fixture, &["--offline"])).code, Some(0));
+    fixture.assert_installed();
 }
 
 #[test]
-fn of_two_starts_on_one_volume_one_works_and_the_other_waits() {
-    let mut world = World::new();
-    world.file("vae/x", &Content::generated(1, 4_000_000));
-    world.origin.shape(Shape::rate(1_000_000));
-    let first = start(&mut ensure(&world, &[]));
-    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 0).unwrap();
-    let second = run(&mut ensure(&world, &[]));
+fn of_two_starts_on_one_volume_one_copies_and_one_waits() {
+    let mut fixture = Fixture::new();
+    fixture.file("vae/x", &Content::generated(1, 4_000_000));
+    fixture.origin.shape(Shape::rate(1_000_000));
+    let first = start(&mut ensure(&fixture, &[]));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 0).unwrap();
+    let second = run(&mut ensure(&fixture, &[]));
     assert_eq!(second.code, Some(0), "{}", second.err);
     assert!(second.err.contains("waiting for another run that holds"), "{}", second.err);
     assert!(second.err.contains("nothing to do: marker"), "{}", second.err);
     assert_eq!(first.end().code, Some(0));
-    // On a busy machine a claim may be taken over, and what was on its way comes twice: two seconds' worth at most.
-    let sent = world.origin.counters().body_bytes_sent;
+    // On a busy machine a claim may be taken over, and its bytes in flight come twice: two seconds' worth at most.
+    let sent = fixture.origin.counters().body_bytes_sent;
     assert!(sent <= 6_000_000, "{sent} bytes were sent for 4,000,000");
-    world.assert_installed();
+    fixture.assert_installed();
 }
 
 #[test]
-fn layers_have_fixed_metadata_and_nothing_of_the_destination_stays() {
+fn layers_have_fixed_metadata_and_the_destination_is_removed() {
     use std::os::unix::fs::MetadataExt as _;
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 1_000_000);
-    world.file("vae/sub/x.safetensors", &content).file("loras/y.safetensors", &Content::generated(2, 10));
-    let layers = world.beside("layers");
-    let mut command = fetch(&world, &["--layers", layers.to_str().unwrap()]);
+    fixture.file("vae/sub/x.safetensors", &content).file("loras/y.safetensors", &Content::generated(2, 10));
+    let layers = fixture.beside("layers");
+    let mut command = fetch(&fixture, &["--layers", layers.to_str().unwrap()]);
     let ended = run(&mut command);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.err.contains("layer vae: 1 file, 1 MB in "), "{}", ended.err);
-    assert_eq!(world.listing(), Vec::<String>::new());
+    assert_eq!(fixture.listing(), Vec::<String>::new());
     let tree = layers.join("vae");
-    let file = tree.join(world.path("vae/sub/x.safetensors").strip_prefix("/").unwrap());
+    let file = tree.join(fixture.path("vae/sub/x.safetensors").strip_prefix("/").unwrap());
     assert_eq!(std::fs::read(&file).unwrap(), content.to_vec());
     for at in file.ancestors().take_while(|at| at.starts_with(&tree)) {
         let found = std::fs::symlink_metadata(at).unwrap();
@@ -479,8 +485,8 @@ fn layers_have_fixed_metadata_and_nothing_of_the_destination_stays() {
     }
     assert!(layers.join("loras").is_dir());
 
-    // A second time would mix two sets.
-    let again = run(&mut fetch(&world, &["--layers", layers.to_str().unwrap()]));
+    // A second run into it would mix two sets.
+    let again = run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()]));
     assert_eq!(again.code, Some(2), "{}", again.err);
     assert!(again.err.contains("layers/loras is there already"), "{}", again.err);
 }

@@ -1,11 +1,11 @@
-//! Canaries in every test, and who looks for them (I6, fault 53).
+//! Canary secrets in every test, and the search for them (I6, fault 53).
 //!
-//! Each origin of a test has a token and a signature of its own, and each begins with [`MARK`]. Every lock of a
-//! [`World`](crate::world::World) carries signatures in its addresses, every run has the token of the world's own origin,
-//! and every run of the program has more of them in its environment. None may be seen: not in what a run says, returns,
-//! or leaves on the disk, not in what a panic prints, and no origin may be told what belongs to another. A world looks
-//! when a run has ended and when it goes; and the program is started in one place, [`crate::program::start`], which looks
-//! through all that it says. A test below holds the others to that.
+//! Each origin of a test has its own token and signature, and each begins with [`MARK`]. Every lock of a
+//! [`Fixture`](crate::fixture::Fixture) has signatures in its URLs, every run has the token of the fixture's origin, and every
+//! process of the program has more of them in its environment. The search covers output, returned errors, files on
+//! disk and panic messages, and each origin may receive only its own secrets. A fixture searches after each run and
+//! when it is dropped. The program is started in one place, [`crate::program::start`], which searches all its output;
+//! a test below enforces that.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -19,10 +19,10 @@ use std::sync::Arc;
 
 use provision_testbed::{Control, SIGNATURE_PREFIX};
 
-use crate::requirement::needs;
-use crate::world::Recorder;
+use crate::fixture::Recorder;
+use crate::skip::needs;
 
-/// What every canary begins with.
+/// The prefix of every canary.
 pub(crate) const MARK: &str = "CanaryNeverShown";
 /// The password in the netrc file.
 const NETRC: &str = "CanaryNeverShown-netrc";
@@ -54,13 +54,13 @@ pub(crate) fn encode(text: &str) -> String {
     digits(&bits)
 }
 
-/// What the mark looks like in Base64, as in `Basic …`: it depends on what stands before it, and these are the digits
-/// that hold bits of the mark alone.
+/// The mark in Base64, as in `Basic …`. Its form depends on the preceding bytes; these digits hold bits of the mark
+/// alone.
 fn encoded() -> [String; 3] {
     [0, 4, 2].map(|skipped| digits(&bits(MARK)[skipped..]))
 }
 
-/// The first secret in `text`, with what stands around it.
+/// The first secret in `text`, with its surroundings.
 fn find(text: &str) -> Option<String> {
     let marks = [MARK.to_owned(), MARK.to_lowercase(), SIGNATURE_PREFIX.to_owned()];
     let at = marks.iter().chain(&encoded()).find_map(|mark| text.find(mark.as_str()))?;
@@ -76,7 +76,7 @@ pub(crate) fn assert_none(what: &str, text: &str) {
     }
 }
 
-/// An error, and every one that it came of, in each way in which somebody may print it.
+/// An error and its sources, in each format that a caller may print.
 pub(crate) fn said(error: &dyn std::error::Error) -> String {
     let mut text = format!("{error}\n{error:?}\n{error:#?}\n");
     let mut cause = error.source();
@@ -94,32 +94,32 @@ thread_local! {
 
 struct Origin {
     control: Control,
-    /// It passes on what others are told, and is told it.
+    /// It forwards requests to other hosts, so it receives their secrets.
     is_proxy: bool,
-    /// What it may be told, too.
+    /// Additional secrets that it may receive.
     own: Vec<String>,
 }
 
-/// Has the origin looked at in the end.
+/// Adds the origin to the search at the end of the test.
 pub(crate) fn watch(control: Control, is_proxy: bool) {
     ORIGINS.with_borrow_mut(|origins| origins.push(Origin { control, is_proxy, own: Vec::new() }));
 }
 
-/// Something else that this origin may be told.
+/// Adds a secret that this origin may receive.
 pub(crate) fn belongs_to(origin: &Control, secret: &str) {
     ORIGINS.with_borrow_mut(|origins| {
-        // The last: one that is gone may have had the same port.
+        // The last one: an earlier origin may have had the same port.
         let known = origins.iter_mut().rev().find(|known| known.control.addr() == origin.addr());
         known.unwrap().own.push(secret.to_owned());
     });
 }
 
-/// The address with a signature in its query: that of the origin that it leads to, or else of `own`.
+/// The URL with a signature in its query: that of the origin that it leads to, or else that of `own`.
 pub(crate) fn signed(url: &str, own: &Control) -> String {
     if url.contains('?') {
         return url.to_owned();
     }
-    // Under its address, or else under a name, with its port.
+    // By its address, or else by its port under any name.
     let by_address = |origin: &&Origin| url.contains(&format!("//{}/", origin.control.addr()));
     let by_port = |origin: &&Origin| url.contains(&format!(":{}/", origin.control.addr().port()));
     let signature = ORIGINS.with_borrow(|origins| {
@@ -129,19 +129,19 @@ pub(crate) fn signed(url: &str, own: &Control) -> String {
     format!("{url}?X-Amz-Date=20260101&X-Amz-Signature={signature}")
 }
 
-/// The same addresses without what [`signed`] added.
+/// The target without the query that [`signed`] added.
 pub(crate) fn unsigned(target: &str) -> &str {
     target.split_once("?X-Amz-Date=").map_or(target, |(target, _)| target)
 }
 
-/// What origins were told that is not theirs.
+/// Secrets that an origin received although they belong to another.
 fn told_to_others() -> Vec<String> {
     let mut found = Vec::new();
     ORIGINS.with_borrow(|origins| {
         for Origin { control, own: more, .. } in origins.iter().filter(|origin| !origin.is_proxy) {
             let mut own = [&more[..], &[token(control), signature(control)]].concat();
             if control.addr().ip() == Ipv4Addr::LOCALHOST {
-                // A netrc file knows hosts, no ports.
+                // A netrc file has hosts, but no ports.
                 own.push(encode(&format!("user:{NETRC}")));
             }
             for request in control.requests() {
@@ -161,11 +161,11 @@ fn told_to_others() -> Vec<String> {
     found
 }
 
-/// Looks when a world goes.
+/// Searches for secrets when a fixture is dropped.
 pub(crate) struct Watch {
     roots: Vec<PathBuf>,
     events: Arc<Recorder>,
-    /// Lengths of models in the world's locks.
+    /// Lengths of models in the fixture's locks.
     models: BTreeSet<u64>,
 }
 
@@ -174,17 +174,17 @@ impl Watch {
         Self { roots: vec![root.to_owned()], events, models: BTreeSet::new() }
     }
 
-    /// Looks below this path, too.
+    /// Adds a directory to the search.
     pub(crate) fn also(&mut self, root: PathBuf) {
         self.roots.push(root);
     }
 
-    /// A large file of this length is a model, which a test has generated.
+    /// Declares that a large file of this length is a model, which a test has generated.
     pub(crate) fn knows_model_of(&mut self, size: u64) {
         self.models.insert(size);
     }
 
-    /// Every secret that can be found where none may be.
+    /// Every secret that is found in a forbidden place.
     fn leaks(&self) -> Vec<String> {
         let mut found = told_to_others();
         let events = self.events.filter_map(|event| {
@@ -198,9 +198,9 @@ impl Watch {
         found
     }
 
-    /// Looks into every file below `at` but locks and large models, and at every name.
+    /// Searches every file below `at` except locks and large models, and every name.
     fn look(&self, root: &Path, at: &Path, found: &mut Vec<String>) {
-        // What a test has made unreadable was not written by a run.
+        // A file that a test has made unreadable was not written by a run.
         for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
             let path = entry.path();
             let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
@@ -231,13 +231,13 @@ impl Watch {
     }
 }
 
-/// What is longer is read only where it is no model: a generated one holds nothing, and reading them all takes minutes.
+/// Longer files are read only if they are no models: generated ones hold no secret, and reading them all takes minutes.
 const LARGE: u64 = 4 << 20;
-/// How much of a file is searched at once, and how much of it once more with the next: longer than any mark.
+/// The size of a search step, and the overlap with the next one: longer than any mark.
 const BLOCK: usize = 1 << 20;
 const OVERLAP: usize = 256;
 
-/// The first secret in a file, however long that is.
+/// The first secret in a file of any length.
 fn find_in(path: &Path) -> Option<String> {
     let mut file = std::fs::File::open(path).ok()?;
     let mut block = Vec::new();
@@ -263,7 +263,7 @@ impl Drop for Watch {
     }
 }
 
-/// A `program` with secrets wherever the environment may hold one. `netrc` is written, for the hosts that are named.
+/// A `program` with secrets in every variable that may hold one. `netrc` is written for the given hosts.
 pub(crate) fn in_environment(command: &mut Command, netrc: &Path, hosts: &[&str]) {
     let line = |host: &&str| format!("machine {host} login user password {NETRC}\n");
     std::fs::write(netrc, hosts.iter().map(line).collect::<String>()).unwrap();
@@ -283,30 +283,30 @@ mod tests {
     use provision_testbed::{Content, Fault, Shape, When};
 
     use super::*;
+    use crate::fixture::{Fixture, start_origin};
     use crate::program::{program, run, start, start_with_input};
-    use crate::world::{World, start_origin};
 
-    /// A secret that is planted is found, in each place; then it is taken away, so that the world may go.
+    /// Plants a secret in each place, checks that the search finds it, and removes it again.
     #[test]
-    fn fault_53_the_search_finds_what_is_planted() {
-        let mut world = World::new();
-        world.file("x", &Content::generated(1, 100_000));
-        world.fetch_all();
-        let watch = Watch::new(&world.beside(""), Arc::default());
+    fn fault_53_the_search_finds_planted_secrets() {
+        let mut fixture = Fixture::new();
+        fixture.file("x", &Content::generated(1, 100_000));
+        fixture.fetch_all();
+        let watch = Watch::new(&fixture.beside(""), Arc::default());
         assert_eq!(watch.leaks(), Vec::<String>::new());
         let finds = |watch: &Watch, where_: &str| {
             let leaks = watch.leaks();
             assert!(leaks.len() == 1 && leaks[0].contains(where_), "{where_}: {leaks:?}");
         };
 
-        let marker = world.path(".models-installed");
+        let marker = fixture.path(".models-installed");
         let before = std::fs::read(&marker).unwrap();
         for text in [format!("a {MARK}-b"), MARK.to_lowercase(), encode(&format!("u:{MARK}"))] {
             std::fs::write(&marker, text).unwrap();
             finds(&watch, ".models-installed");
         }
         std::fs::write(&marker, before).unwrap();
-        // A journal, a report, a small part, and what is too long to be held in memory: at its end, and over a border.
+        // A journal, a report, a small part, and files larger than the buffer: at the end, and across a border.
         for (name, before) in [
             (".x.0123abcd.journal", 0),
             (".x.0123abcd.part", 100),
@@ -314,16 +314,16 @@ mod tests {
             ("log", LARGE as usize + 1_000_003),
             ("log", 2 * BLOCK - 7),
         ] {
-            let planted = world.path(name);
+            let planted = fixture.path(name);
             std::fs::write(&planted, [vec![b' '; before], MARK.into()].concat()).unwrap();
             finds(&watch, name);
             std::fs::remove_file(&planted).unwrap();
         }
-        let link = world.path("link");
+        let link = fixture.path("link");
         std::os::unix::fs::symlink(format!("/nowhere/{MARK}"), &link).unwrap();
         finds(&watch, "link leads");
         std::fs::remove_file(&link).unwrap();
-        let named = world.path(&format!("{MARK}.part"));
+        let named = fixture.path(&format!("{MARK}.part"));
         std::fs::write(&named, "").unwrap();
         finds(&watch, "name");
         std::fs::remove_file(&named).unwrap();
@@ -333,7 +333,7 @@ mod tests {
         std::mem::forget(watch);
 
         let foreign = start_origin("127.0.0.2");
-        let watch = Watch::new(&world.beside(""), Arc::default());
+        let watch = Watch::new(&fixture.beside(""), Arc::default());
         let mut told = std::net::TcpStream::connect(foreign.addr()).unwrap();
         write!(
             told,
@@ -345,28 +345,28 @@ mod tests {
         told.read_to_end(&mut Vec::new()).unwrap();
         assert_eq!(watch.leaks(), Vec::<String>::new(), "its own are its own");
         let mut told = std::net::TcpStream::connect(foreign.addr()).unwrap();
-        write!(told, "GET / HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", token(&world.origin)).unwrap();
+        write!(told, "GET / HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", token(&fixture.origin)).unwrap();
         told.read_to_end(&mut Vec::new()).unwrap();
         finds(&watch, "127.0.0.2");
         std::mem::forget(watch);
         forget();
     }
 
-    /// The same on a volume of its own, and elsewhere.
+    /// The same for a destination outside the fixture's directory.
     #[test]
-    fn fault_53_the_search_goes_wherever_a_destination_is() {
+    fn fault_53_the_search_covers_every_destination() {
         let elsewhere = tempfile::tempdir().unwrap();
         let path = camino::Utf8Path::from_path(elsewhere.path()).unwrap().join("models");
-        let mut world = World::at(path.clone());
-        world.file("d/x", &Content::generated(1, 100_000));
-        world.fetch_all();
+        let mut fixture = Fixture::at(path.clone());
+        fixture.file("d/x", &Content::generated(1, 100_000));
+        fixture.fetch_all();
         std::fs::write(path.join(".models-installed"), MARK).unwrap();
-        assert_reported(|| drop(world), "in .models-installed: CanaryNeverShown");
+        assert_reported(|| drop(fixture), "in .models-installed: CanaryNeverShown");
     }
 
-    /// Whatever the program says, however the test waits for its end.
+    /// All output of the program, for each way in which a test waits for its end.
     #[test]
-    fn fault_53_the_search_hears_what_is_said() {
+    fn fault_53_the_search_reads_all_output() {
         let shell = |script: &str| {
             let mut command = Command::new("/bin/sh");
             command.args(["-c", script]);
@@ -376,7 +376,7 @@ mod tests {
         assert_reported(|| drop(run(&mut shell(&out))), "in standard output");
         assert_reported(|| drop(run(&mut shell(&err))), "in standard error");
         assert_reported(|| drop(start(&mut shell(&err)).end()), "in standard error");
-        // A run that a test waits for a line of and forgets: by its end it has said both.
+        // A run whose first line a test awaits and that it then drops: both lines are searched.
         for (said, place) in [(out, "in standard output"), (err, "in standard error")] {
             let mut command = shell(&format!("{said}; echo ready; read never"));
             let (mut forgotten, input) = start_with_input(&mut command);
@@ -386,7 +386,7 @@ mod tests {
         }
     }
 
-    /// What a run in this process returns, and what a panic prints.
+    /// Errors that a run in this process returns, and panic messages.
     #[test]
     fn fault_53_the_search_reads_errors_and_their_causes() {
         #[derive(Debug, thiserror::Error)]
@@ -398,24 +398,19 @@ mod tests {
         assert_reported(|| assert_none("a panic", &format!("panicked at {error:?}")), "in a panic");
     }
 
-    /// Fails unless `what` ends in a panic that says that a secret was found there.
+    /// Fails unless `what` panics with a message that reports a secret in that place.
     fn assert_reported(what: impl FnOnce(), place: &str) {
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)).unwrap_err();
         let said = panic.downcast_ref::<String>().unwrap();
         assert!(said.contains(place) && said.contains(MARK), "{said}");
     }
 
-    /// The program is started where what it says is looked through, and nowhere else.
+    /// Only the searching helper starts the program.
     #[test]
-    fn fault_53_no_test_starts_the_program_by_itself() {
-        /// What may start a process itself: the helper, this, and what starts something else than the program.
-        const OTHERS: [&str; 5] = [
-            "program.rs",
-            "secrets.rs",
-            "requirement.rs",
-            "faults/disk/machine.rs",
-            "faults/redirects/private.rs",
-        ];
+    fn fault_53_every_test_starts_the_program_through_the_search() {
+        /// Files that may start a process: the helper, this file, and files that start other programs.
+        const OTHERS: [&str; 5] =
+            ["program.rs", "secrets.rs", "skip.rs", "faults/disk/machine.rs", "faults/redirects/private.rs"];
         fn sources(at: &Path, found: &mut Vec<PathBuf>) {
             for entry in std::fs::read_dir(at).unwrap() {
                 let path = entry.unwrap().path();
@@ -452,14 +447,14 @@ mod tests {
     }
 
     #[test]
-    fn fault_53_base64_is_found_whatever_stands_before() {
+    fn fault_53_base64_is_found_at_any_alignment() {
         for before in ["", "u", "us", "use"] {
             assert!(find(&encode(&format!("{before}{MARK}-and-more"))).is_some(), "{before}");
         }
         assert!(find("no secret").is_none());
     }
 
-    /// What a run of the program says, at every verbosity, when all is well and when it is not.
+    /// Output at every verbosity, of successful and failing runs.
     #[test]
     fn fault_53_the_program_shows_no_secret_at_any_verbosity() {
         let ways: [&[&str]; 8] = [
@@ -480,23 +475,23 @@ mod tests {
             Some(Fault::FlippedBit { at: 5, bit: 1 }.into()),
             Some(Fault::LoginPage.into()),
         ];
-        let mut world = World::new();
+        let mut fixture = Fixture::new();
         let content = Content::generated(1, 300_000);
         let cdn = start_origin("127.0.0.2");
-        let hub = world.origin.put_hub_on(&cdn, "o/r", "main", "x", content.clone());
-        world.model("x", &content, &[hub]);
+        let hub = fixture.origin.put_hub_on(&cdn, "o/r", "main", "x", content.clone());
+        fixture.model("x", &content, &[hub]);
         let signed = Control::signed_path("/o/r/resolve/main/x");
-        let report = world.beside("report.json");
+        let report = fixture.beside("report.json");
         for fault in faults {
             cdn.clear_faults(&signed);
             if let Some(fault) = &fault {
                 cdn.inject(&signed, fault.clone());
             }
             for way in ways {
-                let mut command = program(&world);
+                let mut command = program(&fixture);
                 command.args(["fetch", "--force", "--retries", "1", "--report"]).arg(&report).arg("--lock");
-                command.arg(world.write_lock()).arg("--dest").arg(world.destination()).args(way);
-                // It looks at both streams.
+                command.arg(fixture.write_lock()).arg("--dest").arg(fixture.destination()).args(way);
+                // `run` searches both streams.
                 let ended = run(&mut command);
                 let is_well = fault.is_none() || way == ["--dry-run"];
                 assert!(!is_well || ended.code == Some(0), "{way:?} {}", ended.err);
@@ -509,14 +504,14 @@ mod tests {
         cdn.shape(Shape::default());
     }
 
-    /// A terminal is drawn on: bars, in the colours that there are.
+    /// Terminal output: bars, in colour.
     #[test]
     fn fault_53_bars_on_a_terminal_show_no_secret() {
-        let mut world = World::new();
-        world.file("x", &Content::generated(1, 300_000)).file("y", &Content::generated(2, 1000));
-        world.origin.inject("/y", Fault::status(403));
-        let plain = program(&world);
-        // util-linux's `script` runs a command on a terminal of its own.
+        let mut fixture = Fixture::new();
+        fixture.file("x", &Content::generated(1, 300_000)).file("y", &Content::generated(2, 1000));
+        fixture.origin.inject("/y", Fault::status(403));
+        let plain = program(&fixture);
+        // util-linux's `script` runs a command on a pseudo-terminal.
         let mut command = Command::new("script");
         for (name, value) in plain.get_envs().filter_map(|(name, value)| Some((name, value?))) {
             command.env(name, value);
@@ -524,8 +519,8 @@ mod tests {
         let line = format!(
             "{} fetch -v --progress bars --lock {} --dest {}",
             env!("CARGO_BIN_EXE_provision"),
-            world.write_lock().display(),
-            world.destination()
+            fixture.write_lock().display(),
+            fixture.destination()
         );
         command.env("TERM", "xterm").args(["-qec", &line, "/dev/null"]);
         let Ok(output) = command.output() else {
@@ -537,14 +532,14 @@ mod tests {
         assert_none("what is drawn", &text);
     }
 
-    /// The inside of the next test, in a process of its own.
+    /// The body of the next test, in its own process.
     #[test]
     #[ignore = "panics; the next test runs it"]
     fn a_panic_while_every_secret_is_held() {
-        let mut world = World::new();
-        world.http.proxies.http = Some(format!("http://user:{MARK}@p.example"));
-        world.file("x", &Content::generated(1, 100_000));
-        let (http, lock) = (world.http_with_token(), world.lock());
+        let mut fixture = Fixture::new();
+        fixture.http.proxies.http = Some(format!("http://user:{MARK}@p.example"));
+        fixture.file("x", &Content::generated(1, 100_000));
+        let (http, lock) = (fixture.http_with_token(), fixture.lock());
         let origin = HttpClient::new(http.clone()).unwrap();
         panic!("{http:#?} {lock:#?} {origin:#?} {:#?}", origin.connection());
     }
@@ -566,23 +561,23 @@ mod tests {
         assert_none("a panic", &text);
     }
 
-    /// A refusal that repeats the request, as some do.
+    /// A refusal that echoes the request.
     #[test]
-    fn fault_53_what_a_server_repeats_of_the_request_is_not_shown() {
-        let mut world = World::new();
-        world.file("x", &Content::generated(1, 100_000));
-        let [token, signature] = [token(&world.origin), signature(&world.origin)];
+    fn fault_53_request_secrets_echoed_by_a_server_are_redacted() {
+        let mut fixture = Fixture::new();
+        fixture.file("x", &Content::generated(1, 100_000));
+        let [token, signature] = [token(&fixture.origin), signature(&fixture.origin)];
         let headers = vec![
             ("X-Error-Message".to_owned(), format!("{token} may not get /x?X-Amz-Signature={signature}")),
             ("X-Error-Code".to_owned(), token.clone()),
         ];
         for code in [400, 401, 403, 404, 429, 500] {
-            world.origin.clear_faults("/x");
-            world
+            fixture.origin.clear_faults("/x");
+            fixture
                 .origin
                 .inject("/x", Fault::Status { code, headers: headers.clone(), body: token.clone().into() });
-            world.config.transfer.retry.retries = 1;
-            assert!(world.fetch_refused().to_string().contains("may not get"), "{code}");
+            fixture.config.transfer.retry.retries = 1;
+            assert!(fixture.fetch_refused().to_string().contains("may not get"), "{code}");
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Several locks as one, and locks that lie at an address: what they are held to, and what is kept of them.
+//! Several locks as one set, and remote locks: their pins, their limits, and the kept copies.
 
 use std::process::Command;
 
 use provision_core::digest::Sha256;
 use provision_testbed::{Content, Fault, When};
 
+use crate::fixture::Fixture;
 use crate::program::{Ended, program, run};
 use crate::secrets;
-use crate::world::World;
 
-/// A world with two files, each in a lock of its own.
+/// A fixture with two files, each in its own lock.
 struct Two {
-    world: World,
+    fixture: Fixture,
     contents: [Content; 2],
 }
 
@@ -19,17 +19,17 @@ const PATHS: [&str; 2] = ["vae/x", "loras/y"];
 
 impl Two {
     fn new() -> Self {
-        let mut world = World::new();
+        let mut fixture = Fixture::new();
         let contents = [1, 2].map(|seed| Content::generated(seed, 300_000));
         for (path, content) in PATHS.iter().zip(&contents) {
-            world.file(path, content);
+            fixture.file(path, content);
         }
-        Self { world, contents }
+        Self { fixture, contents }
     }
 
     /// The text of a lock with one of the two.
     fn text(&self, head: &str, at: usize, content: &Content) -> String {
-        let url = self.world.origin.url(&format!("/{}", PATHS[at]));
+        let url = self.fixture.origin.url(&format!("/{}", PATHS[at]));
         format!(
             "version = 1\n{head}\n[[model]]\npath = {:?}\nurl = {url:?}\nsize = {}\nsha256 = {:?}\n",
             PATHS[at],
@@ -43,20 +43,20 @@ impl Two {
     }
 
     fn write(&self, name: &str, text: &str) -> String {
-        let path = self.world.beside(name);
+        let path = self.fixture.beside(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    /// Serves a lock; its address has a signature.
+    /// Serves a lock; its URL has a signature.
     fn serve(&self, path: &str, text: &str) -> String {
-        self.world.origin.put(path, Content::bytes(text.to_owned()));
-        secrets::signed(&self.world.origin.url(path), &self.world.origin)
+        self.fixture.origin.put(path, Content::bytes(text.to_owned()));
+        secrets::signed(&self.fixture.origin.url(path), &self.fixture.origin)
     }
 
     fn command(&self, name: &str, arguments: &[&str]) -> Command {
-        let mut command = program(&self.world);
-        command.arg(name).arg("--dest").arg(self.world.destination()).args(arguments);
+        let mut command = program(&self.fixture);
+        command.arg(name).arg("--dest").arg(self.fixture.destination()).args(arguments);
         command
     }
 
@@ -65,17 +65,17 @@ impl Two {
     }
 
     fn requests(&self) -> u64 {
-        self.world.origin.counters().requests
+        self.fixture.origin.counters().requests
     }
 
-    /// What lies right below the destination and is no model.
+    /// Entries directly below the destination that are no models.
     fn beside_models(&self) -> Vec<String> {
-        let mut names = self.world.listing();
+        let mut names = self.fixture.listing();
         names.retain(|name| !name.contains('/'));
         names
     }
 
-    /// Texts of locks that are kept.
+    /// The kept texts of locks.
     fn kept(&self) -> Vec<String> {
         let is_one = |name: &&str| name.starts_with(".provision.") && name.len() > ".provision.lock".len();
         let names = self.beside_models();
@@ -88,15 +88,15 @@ fn digest(text: &str) -> String {
 }
 
 #[test]
-fn what_any_lock_lists_is_installed_and_the_second_start_looks_at_the_marker_only() {
+fn several_locks_are_one_set_with_one_marker() {
     let two = Two::new();
     let (one, other) = (two.write("one.toml", &two.own(0)), two.write("two.toml", &two.own(1)));
     let locks = ["--lock", &one, "--lock", &other];
     let first = two.run("ensure", &locks);
     assert_eq!(first.code, Some(0), "{}", first.err);
-    two.world.assert_installed();
+    two.fixture.assert_installed();
     let requests = two.requests();
-    let mut again = two.command("fetch", &["--report", two.world.beside("report").to_str().unwrap()]);
+    let mut again = two.command("fetch", &["--report", two.fixture.beside("report").to_str().unwrap()]);
     again.env("PROVISION_LOCK", format!("{one},{other}"));
     for ended in [two.run("ensure", &locks), run(&mut again), two.run("verify", &locks)] {
         assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -104,12 +104,12 @@ fn what_any_lock_lists_is_installed_and_the_second_start_looks_at_the_marker_onl
     let status = two.run("status", &locks).out;
     assert!(status.contains("2 of 2 files installed") && status.contains("vouches for all"), "{status}");
     assert_eq!(two.requests(), requests);
-    // A marker of both vouches for each.
+    // A marker of both locks covers each of them.
     assert_eq!(two.run("ensure", &["--lock", &one, "--offline"]).code, Some(0));
 }
 
 #[test]
-fn one_path_with_two_digests_is_an_error_that_names_both_files_and_touches_nothing() {
+fn one_path_with_two_digests_is_an_error_naming_both_locks() {
     let two = Two::new();
     let one = two.write("one.toml", &two.own(0));
     let other = two.write("two.toml", &two.text("", 0, &two.contents[1]));
@@ -121,11 +121,11 @@ fn one_path_with_two_digests_is_an_error_that_names_both_files_and_touches_nothi
         }
     }
     assert_eq!(two.requests(), 0);
-    assert!(!two.world.destination().exists());
+    assert!(!two.fixture.destination().exists());
 }
 
 #[test]
-fn the_names_that_a_lock_gives_are_said_without_what_a_terminal_obeys() {
+fn names_from_a_lock_are_printed_without_terminal_controls() {
     let two = Two::new();
     let groups = two.own(0) + "groups = [\"\\u001b[2Jred\"]\n";
     let lock = two.write("one.toml", &groups);
@@ -135,18 +135,18 @@ fn the_names_that_a_lock_gives_are_said_without_what_a_terminal_obeys() {
 }
 
 #[test]
-fn a_model_in_both_locks_is_one_and_the_second_ones_address_is_a_mirror() {
+fn a_model_in_two_locks_is_fetched_once_from_either_url() {
     let two = Two::new();
     let broken = two.own(0).replace("/vae/x\"\nsize", "/gone\"\nsize");
     let (one, other) = (two.write("one.toml", &broken), two.write("two.toml", &two.own(0)));
     let ended = two.run("fetch", &["--lock", &one, "--lock", &other]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.err.contains("done: 1 file"), "{}", ended.err);
-    assert_eq!(std::fs::read(two.world.path("vae/x")).unwrap(), two.contents[0].to_vec());
+    assert_eq!(std::fs::read(two.fixture.path("vae/x")).unwrap(), two.contents[0].to_vec());
 }
 
 #[test]
-fn the_marker_of_several_is_the_first_that_is_named() {
+fn a_run_of_several_locks_uses_the_marker_of_the_first() {
     let two = Two::new();
     let one = two.write("one.toml", &two.own(0));
     let other = two.write("two.toml", &two.text("marker = \".second\"\n", 1, &two.contents[1]));
@@ -162,7 +162,7 @@ fn the_marker_of_several_is_the_first_that_is_named() {
 }
 
 #[test]
-fn a_lock_at_an_address_is_used_if_it_is_the_pinned_one_and_then_kept() {
+fn a_remote_lock_that_matches_its_pin_is_used_and_kept() {
     let two = Two::new();
     let text = two.own(0);
     let url = two.serve("/lists/models.lock", &text);
@@ -171,8 +171,8 @@ fn a_lock_at_an_address_is_used_if_it_is_the_pinned_one_and_then_kept() {
     let first = two.run("ensure", &locks);
     assert_eq!(first.code, Some(0), "{}", first.err);
     let requests = two.requests();
-    // Whatever is there now: what is pinned is kept, and nobody is asked.
-    two.world.origin.put("/lists/models.lock", Content::bytes("version = 1\n"));
+    // The kept copy matches the pin, so no request is sent, whatever the URL serves now.
+    two.fixture.origin.put("/lists/models.lock", Content::bytes("version = 1\n"));
     let mut by_environment = two.command("ensure", &[]);
     by_environment.env("PROVISION_LOCK", &url).env("PROVISION_LOCK_SHA256", &pin);
     let again = [
@@ -187,18 +187,18 @@ fn a_lock_at_an_address_is_used_if_it_is_the_pinned_one_and_then_kept() {
     assert_eq!(two.requests(), requests);
     let kept = two.kept();
     assert_eq!(kept.len(), 1);
-    // A kept text that somebody changed is not believed: the address is asked, which has another one now.
-    std::fs::write(two.world.path(&kept[0]), text.replace("vae/x", "vae/z")).unwrap();
+    // A kept copy that was changed is not used: the URL is requested, which now serves another text.
+    std::fs::write(two.fixture.path(&kept[0]), text.replace("vae/x", "vae/z")).unwrap();
     let changed = two.run("ensure", &locks);
     assert_eq!(changed.code, Some(3), "{}", changed.err);
     assert!(two.requests() > requests);
 }
 
 #[test]
-fn fault_53_a_lock_whose_addresses_may_be_signed_is_not_kept() {
+fn fault_53_a_remote_lock_that_may_hold_signed_urls_is_not_kept() {
     let two = Two::new();
-    let address = two.world.origin.url("/vae/x");
-    let text = two.own(0).replace(&address, &secrets::signed(&address, &two.world.origin));
+    let address = two.fixture.origin.url("/vae/x");
+    let text = two.own(0).replace(&address, &secrets::signed(&address, &two.fixture.origin));
     assert!(text.contains(secrets::MARK));
     let url = two.serve("/models.lock", &text);
     let locks = ["--lock", &url, "--lock-sha256", &digest(&text)];
@@ -212,7 +212,7 @@ fn fault_53_a_lock_whose_addresses_may_be_signed_is_not_kept() {
 }
 
 #[test]
-fn another_text_than_the_pinned_one_is_refused_with_both_digests() {
+fn a_remote_lock_with_another_digest_than_its_pin_is_refused() {
     let two = Two::new();
     let (pinned, text) = (two.own(0), two.own(1));
     let url = two.serve("/lists/models.lock", &text);
@@ -221,12 +221,12 @@ fn another_text_than_the_pinned_one_is_refused_with_both_digests() {
     for part in ["/lists/models.lock?…", &digest(&pinned), &digest(&text), "Read what is there"] {
         assert!(ended.err.contains(part), "{part} is missing: {}", ended.err);
     }
-    assert!(!two.world.destination().exists());
+    assert!(!two.fixture.destination().exists());
     assert_eq!(two.requests(), 1);
 }
 
 #[test]
-fn addresses_and_pins_that_do_not_fit_are_usage_errors_without_a_request() {
+fn mismatched_lock_urls_and_pins_are_usage_errors() {
     let two = Two::new();
     let (file, pin) = (two.write("one.toml", &two.own(0)), digest("x"));
     let url = two.serve("/models.lock", &two.own(0));
@@ -252,13 +252,13 @@ fn addresses_and_pins_that_do_not_fit_are_usage_errors_without_a_request() {
 }
 
 #[test]
-fn a_lock_that_cannot_be_had_says_why_and_a_host_that_falters_is_asked_again() {
+fn an_unavailable_remote_lock_is_retried_and_then_explained() {
     let two = Two::new();
     let text = two.own(0);
     let url = two.serve("/models.lock", &text);
     let pin = digest(&text);
     let locks = ["--lock", &url, "--lock-sha256", &pin, "--retries", "3"];
-    let origin = &two.world.origin;
+    let origin = &two.fixture.origin;
     for (fault, code, expected) in [
         (Fault::status(404), 4, "answered 404"),
         (Fault::status(403), 6, "answered 403"),
@@ -279,23 +279,23 @@ fn a_lock_that_cannot_be_had_says_why_and_a_host_that_falters_is_asked_again() {
 }
 
 #[test]
-fn a_lock_at_an_address_has_the_limits_of_any_lock() {
+fn a_remote_lock_has_the_size_limits_of_a_local_one() {
     let two = Two::new();
     let huge = Content::generated(9, 9 << 20);
-    two.world.origin.put("/models.lock", huge.clone());
-    let url = two.world.origin.url("/models.lock");
+    two.fixture.origin.put("/models.lock", huge.clone());
+    let url = two.fixture.origin.url("/models.lock");
     for fault in [None, Some(Fault::Chunked), Some(Fault::Endless { chunked: true })] {
-        two.world.origin.clear_faults("/models.lock");
+        two.fixture.origin.clear_faults("/models.lock");
         if let Some(fault) = fault {
-            two.world.origin.inject("/models.lock", fault);
+            two.fixture.origin.inject("/models.lock", fault);
         }
         let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &huge.sha256_hex()]);
         assert_eq!(ended.code, Some(3), "{}", ended.err);
         assert!(ended.err.contains("larger than 8 MiB"), "{}", ended.err);
     }
     let noise = Content::bytes(vec![0xff; 10]);
-    two.world.origin.clear_faults("/models.lock");
-    two.world.origin.put("/models.lock", noise.clone());
+    two.fixture.origin.clear_faults("/models.lock");
+    two.fixture.origin.put("/models.lock", noise.clone());
     let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &noise.sha256_hex()]);
     assert!(ended.code == Some(3) && ended.err.contains("not UTF-8"), "{}", ended.err);
 }

@@ -1,4 +1,4 @@
-//! Sources in order, and a hub that redirects to signed addresses (faults 16, 35, 36).
+//! Sources in order, and a hub that redirects to signed URLs (faults 16, 35, 36).
 
 use std::time::Duration;
 
@@ -6,92 +6,92 @@ use provision_core::event::Event;
 use provision_core::schedule::Limits;
 use provision_testbed::{Content, Control, Fault, Shape, When};
 
-use crate::world::{PATIENCE, World, start_origin};
+use crate::fixture::{Fixture, PATIENCE, start_origin};
 
 #[test]
 fn mirrors_are_taken_in_order_and_no_further_than_needed() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 3_000_000);
     for path in ["/1", "/2", "/3", "/4"] {
-        world.origin.put(path, content.clone());
+        fixture.origin.put(path, content.clone());
     }
-    world.origin.inject("/1", Fault::status(404));
-    world.origin.inject("/2", Fault::status(500));
-    let sources = ["/1", "/2", "/3", "/4"].map(|path| world.origin.url(path));
-    world.model("x", &content, &sources);
-    let report = world.fetch_all();
+    fixture.origin.inject("/1", Fault::status(404));
+    fixture.origin.inject("/2", Fault::status(500));
+    let sources = ["/1", "/2", "/3", "/4"].map(|path| fixture.origin.url(path));
+    fixture.model("x", &content, &sources);
+    let report = fixture.fetch_all();
     assert!(report.files[0].source.as_deref().unwrap().contains("/3?"));
-    assert_eq!(world.origin.counters().path("/4").requests, 0);
-    let order: Vec<String> = world.origin.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(fixture.origin.counters().path("/4").requests, 0);
+    let order: Vec<String> = fixture.origin.requests().into_iter().map(|request| request.path).collect();
     assert!(order.is_sorted(), "{order:?}");
-    assert_eq!(world.events.count(|event| matches!(event, Event::SourceEnded { .. })), 2);
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::SourceEnded { .. })), 2);
 }
 
 #[test]
-fn when_every_source_fails_each_has_its_say() {
-    let mut world = World::new();
+fn when_every_source_fails_the_error_lists_each() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 3_000_000);
-    world.origin.inject("/2", Fault::LoginPage);
-    world.origin.inject("/3", Fault::status(502));
-    let sources = ["/1", "/2", "/3"].map(|path| world.origin.url(path));
-    world.model("x", &content, &sources);
-    let error = world.fetch_refused();
+    fixture.origin.inject("/2", Fault::LoginPage);
+    fixture.origin.inject("/3", Fault::status(502));
+    let sources = ["/1", "/2", "/3"].map(|path| fixture.origin.url(path));
+    fixture.model("x", &content, &sources);
+    let error = fixture.fetch_refused();
     let text = error.to_string();
     assert!(text.contains("404") && text.contains("HTML") && text.contains("502"), "{text}");
     assert!(!error.is_integrity() && !error.is_refusal());
-    assert!(world.origin.counters().requests <= 4 + 4 + 5 * 4);
+    assert!(fixture.origin.counters().requests <= 4 + 4 + 5 * 4);
 }
 
 #[test]
-fn bytes_of_the_first_source_are_kept_when_the_second_takes_over() {
-    let mut world = World::new();
+fn bytes_of_the_first_source_survive_a_switch_to_the_second() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 8_000_000);
     let mirror = start_origin("127.0.0.2");
     mirror.put("/x", content.clone());
-    world.origin.put("/x", content.clone());
-    world.origin.inject("/x", Fault::status(410).when(When::After(4)));
-    let sources = [world.origin.url("/x"), mirror.url("/x")];
-    world.model("x", &content, &sources);
-    let report = world.fetch_all();
+    fixture.origin.put("/x", content.clone());
+    fixture.origin.inject("/x", Fault::status(410).when(When::After(4)));
+    let sources = [fixture.origin.url("/x"), mirror.url("/x")];
+    fixture.model("x", &content, &sources);
+    let report = fixture.fetch_all();
     assert!(mirror.counters().body_bytes_sent <= 7_500_000, "{}", mirror.counters().body_bytes_sent);
     assert_eq!(report.files[0].fetched, 8_000_000);
 }
 
 #[test]
 fn wrong_bytes_of_the_first_source_do_not_condemn_the_second() {
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 6_000_000);
     let mirror = start_origin("127.0.0.2");
     mirror.put("/x", content.clone());
-    // The first gives four wrong claims and then nothing: the mixture is wrong, and the mirror gets its chance.
-    world.origin.put("/x", Content::generated(2, 6_000_000));
-    world.origin.inject("/x", Fault::status(404).when(When::After(3)));
-    let sources = [world.origin.url("/x"), mirror.url("/x")];
-    world.model("x", &content, &sources);
-    let report = world.fetch_all();
+    // The first source serves four wrong claims and then nothing. The mixture is wrong, and the mirror is used.
+    fixture.origin.put("/x", Content::generated(2, 6_000_000));
+    fixture.origin.inject("/x", Fault::status(404).when(When::After(3)));
+    let sources = [fixture.origin.url("/x"), mirror.url("/x")];
+    fixture.model("x", &content, &sources);
+    let report = fixture.fetch_all();
     assert_eq!(report.files[0].fetched, 6_000_000);
     assert!(mirror.counters().body_bytes_sent < 12_000_000);
 }
 
 #[test]
-fn a_mirror_with_another_file_does_not_cost_what_the_first_source_brought() {
-    let mut world = World::new();
+fn a_mirror_with_wrong_bytes_keeps_those_of_the_first_source() {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 8_000_000);
-    world.file("x", &content);
-    world.origin.inject("/x", Fault::status(410).when(When::After(4)));
-    world.origin.put("/mirror", Content::generated(2, 8_000_001));
-    let sources = [world.origin.url("/x"), world.origin.url("/mirror")];
-    world.model("x", &content, &sources).config.transfer.limits = Limits { connections: 1, per_host: 1 };
-    let error = world.fetch_refused();
+    fixture.file("x", &content);
+    fixture.origin.inject("/x", Fault::status(410).when(When::After(4)));
+    fixture.origin.put("/mirror", Content::generated(2, 8_000_001));
+    let sources = [fixture.origin.url("/x"), fixture.origin.url("/mirror")];
+    fixture.model("x", &content, &sources).config.transfer.limits = Limits { connections: 1, per_host: 1 };
+    let error = fixture.fetch_refused();
     assert!(error.to_string().contains("8000001 bytes"), "{error}");
-    let held = world.held();
+    let held = fixture.held();
     assert!(held >= 3 << 20, "{held} bytes are held");
-    world.origin.clear_faults("/x");
-    assert_eq!(world.fetch_all().files[0].resumed, held);
+    fixture.origin.clear_faults("/x");
+    assert_eq!(fixture.fetch_all().files[0].resumed, held);
 }
 
 struct Hub {
-    world: World,
+    fixture: Fixture,
     cdn: provision_testbed::BlockingOrigin,
     content: Content,
 }
@@ -99,29 +99,29 @@ struct Hub {
 /// A hub with one file of `size` bytes on a CDN that caps each connection.
 fn hub(size: u64, rate: Option<u64>) -> Hub {
     let cdn = start_origin("127.0.0.2");
-    let mut world = World::new();
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, size);
-    let url = world.origin.put_hub_on(&cdn, "o/r", "main", "x", content.clone());
-    world.model("x", &content, &[url]);
+    let url = fixture.origin.put_hub_on(&cdn, "o/r", "main", "x", content.clone());
+    fixture.model("x", &content, &[url]);
     cdn.shape(Shape { rate_per_connection: rate, ..Shape::default() });
-    Hub { world, cdn, content }
+    Hub { fixture, cdn, content }
 }
 
 #[test]
 fn a_file_is_resolved_once_however_many_connections_it_has() {
-    let Hub { world, cdn, .. } = hub(32 << 20, Some(4 << 20));
-    let report = world.fetch_all();
+    let Hub { fixture, cdn, .. } = hub(32 << 20, Some(4 << 20));
+    let report = fixture.fetch_all();
     assert!(report.files[0].connections >= 8);
-    assert_eq!(world.origin.counters().requests, 1);
+    assert_eq!(fixture.origin.counters().requests, 1);
     assert!(cdn.counters().requests > 8);
-    assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 0);
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Retry { .. })), 0);
 }
 
 #[test]
-fn fault_35_signatures_that_expire_midway_are_renewed_without_starting_over() {
-    let Hub { world, cdn, content } = hub(32 << 20, Some(3 << 20));
+fn fault_35_signatures_that_expire_midway_are_renewed() {
+    let Hub { fixture, cdn, content } = hub(32 << 20, Some(3 << 20));
     let report = std::thread::scope(|scope| {
-        let run = scope.spawn(|| world.fetch_all());
+        let run = scope.spawn(|| fixture.fetch_all());
         for n in 1..4u64 {
             let midway = n * content.size() / 5;
             cdn.wait_for(PATIENCE, |counters| counters.body_bytes_sent > midway).unwrap();
@@ -130,55 +130,55 @@ fn fault_35_signatures_that_expire_midway_are_renewed_without_starting_over() {
         run.join().unwrap()
     });
     assert_eq!(report.files[0].fetched, content.size());
-    assert_eq!(world.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
-    assert!((2..=4).contains(&world.origin.counters().requests), "{}", world.origin.counters().requests);
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
+    assert!((2..=4).contains(&fixture.origin.counters().requests), "{}", fixture.origin.counters().requests);
     let sent = cdn.counters().body_bytes_sent as f64 / content.size() as f64;
     assert!(sent < 1.35, "{sent}");
 }
 
 #[test]
-fn fault_35_many_connections_that_find_the_signature_expired_renew_it_once() {
-    let Hub { world, cdn, .. } = hub(32 << 20, Some(6 << 20));
-    // The fifth to the twentieth request: all in flight together when the first of them is refused.
+fn fault_35_many_connections_renew_an_expired_signature_once() {
+    let Hub { fixture, cdn, .. } = hub(32 << 20, Some(6 << 20));
+    // The fifth to the twentieth request: all in flight when the first of them is refused.
     let signed = Control::signed_path("/o/r/resolve/main/x");
     cdn.inject(
         &signed,
         Fault::status(403)
             .when(When::custom(|request, n| n >= 4 && request.query_value("sig") == Some("SECRETSIG-0-0"))),
     );
-    world.fetch_all();
-    assert!(world.origin.counters().requests <= 3, "{}", world.origin.counters().requests);
+    fixture.fetch_all();
+    assert!(fixture.origin.counters().requests <= 3, "{}", fixture.origin.counters().requests);
 }
 
 #[test]
 fn fault_35_a_refusal_that_stays_ends_the_source() {
-    let Hub { world, cdn, .. } = hub(16 << 20, None);
+    let Hub { fixture, cdn, .. } = hub(16 << 20, None);
     let signed = Control::signed_path("/o/r/resolve/main/x");
     cdn.inject(&signed, Fault::status(403).when(When::After(3)));
-    let error = world.fetch_refused();
+    let error = fixture.fetch_refused();
     assert!(error.is_refusal(), "{error}");
-    assert!(world.origin.counters().requests <= 8, "{}", world.origin.counters().requests);
+    assert!(fixture.origin.counters().requests <= 8, "{}", fixture.origin.counters().requests);
     assert!(cdn.counters().requests <= 24, "{}", cdn.counters().requests);
 }
 
 #[test]
-fn fault_35_a_refusal_without_a_redirect_is_asked_for_once_more_and_no_oftener() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 6_000_000));
-    world.origin.inject("/x", Fault::status(401).when(When::After(2)));
-    let error = world.fetch_refused();
+fn fault_35_a_refusal_without_a_redirect_is_retried_once() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 6_000_000));
+    fixture.origin.inject("/x", Fault::status(401).when(When::After(2)));
+    let error = fixture.fetch_refused();
     assert!(error.is_refusal(), "{error}");
-    assert!(world.origin.counters().requests <= 14, "{}", world.origin.counters().requests);
+    assert!(fixture.origin.counters().requests <= 14, "{}", fixture.origin.counters().requests);
 }
 
 #[test]
-fn a_cdn_that_dies_is_left_for_the_one_that_the_hub_names_now() {
-    let Hub { world, cdn, content } = hub(16 << 20, Some(2 << 20));
+fn a_dead_cdn_is_left_for_the_one_that_the_hub_names_next() {
+    let Hub { fixture, cdn, content } = hub(16 << 20, Some(2 << 20));
     let other = start_origin("127.0.0.3");
     std::thread::scope(|scope| {
-        let run = scope.spawn(|| world.fetch_all());
+        let run = scope.spawn(|| fixture.fetch_all());
         cdn.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 4 << 20).unwrap();
-        world.origin.put_hub_on(&other, "o/r", "main", "x", content.clone());
+        fixture.origin.put_hub_on(&other, "o/r", "main", "x", content.clone());
         cdn.stop();
         run.join().unwrap();
     });
@@ -186,13 +186,13 @@ fn a_cdn_that_dies_is_left_for_the_one_that_the_hub_names_now() {
 }
 
 #[test]
-fn resolving_that_hangs_is_not_waited_for_by_one_connection_after_the_other() {
-    let Hub { mut world, .. } = hub(16 << 20, None);
-    world.origin.inject("/o/r/resolve/main/x", Fault::NoAnswer);
-    world.config.transfer.retry.retries = 2;
+fn a_hanging_url_renewal_is_awaited_once_for_all_connections() {
+    let Hub { mut fixture, .. } = hub(16 << 20, None);
+    fixture.origin.inject("/o/r/resolve/main/x", Fault::NoAnswer);
+    fixture.config.transfer.retry.retries = 2;
     let started = std::time::Instant::now();
-    let error = world.fetch_refused().to_string();
+    let error = fixture.fetch_refused().to_string();
     assert!(error.contains("nothing came"), "{error}");
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
-    assert!(world.origin.counters().requests <= 10, "{}", world.origin.counters().requests);
+    assert!(fixture.origin.counters().requests <= 10, "{}", fixture.origin.counters().requests);
 }

@@ -1,12 +1,12 @@
-//! What disks, kills and other processes do (faults 66 to 86).
+//! Disks, kills and concurrent processes (faults 66 to 86).
 
-mod beneath;
-mod durable;
+mod confined;
+mod durability;
 mod full;
-mod in_the_way;
-mod left_behind;
+mod kills;
+mod leftovers;
 mod machine;
+mod obstacles;
 mod order;
 mod refused;
-mod stopped;
 mod writers;

@@ -1,25 +1,25 @@
-//! Where answers lead, and where they may not (faults 43 to 51).
+//! Redirects and credentials: the hosts that a request may reach and the headers it may carry (faults 43 to 51).
 
 mod certificates;
+mod echoed;
 mod encrypted;
 mod private;
 mod proxies;
-mod repeated;
 
 use provision_http::Credential;
 use provision_testbed::{Content, Control, Fault};
 
-use crate::world::{World, assert_polite, start_origin};
+use crate::fixture::{Fixture, assert_polite, start_origin};
 
 const CANARY: &str = "canary-token";
 
-/// A world whose file `x` is redirected to `location`; the first host has a credential.
-fn world(location: impl Into<String>) -> World {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 2_000_000));
-    world.origin.inject("/x", Fault::redirect(location));
-    world.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
-    world
+/// A fixture whose file `x` is redirected to `location`; the first host has a credential.
+fn fixture(location: impl Into<String>) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 2_000_000));
+    fixture.origin.inject("/x", Fault::redirect(location));
+    fixture.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
+    fixture
 }
 
 fn authorizations(origin: &Control) -> usize {
@@ -27,46 +27,46 @@ fn authorizations(origin: &Control) -> usize {
 }
 
 fn refused(location: Option<&str>, words: &str) {
-    let world = world("");
-    world.origin.clear_faults("/x");
-    world.origin.inject("/x", Fault::Redirect { status: 302, location: location.map(str::to_owned) });
-    let error = world.fetch_refused().to_string();
+    let fixture = fixture("");
+    fixture.origin.clear_faults("/x");
+    fixture.origin.inject("/x", Fault::Redirect { status: 302, location: location.map(str::to_owned) });
+    let error = fixture.fetch_refused().to_string();
     assert!(error.contains(words), "{location:?}: {error}");
     assert!(!error.contains(CANARY), "{error}");
-    assert!(world.origin.counters().requests <= 8, "{location:?}");
-    assert!(world.listing().is_empty());
+    assert!(fixture.origin.counters().requests <= 8, "{location:?}");
+    assert!(fixture.listing().is_empty());
 }
 
 #[test]
 fn fault_43_another_host_gets_no_credential() {
     let elsewhere = start_origin("127.0.0.2");
     elsewhere.put("/y", Content::generated(1, 2_000_000));
-    let world = world(elsewhere.url("/y?sig=1").replace("%3F", "?"));
-    world.fetch_all();
-    assert!(authorizations(&world.origin) > 0, "its own host gets it");
+    let fixture = fixture(elsewhere.url("/y?sig=1").replace("%3F", "?"));
+    fixture.fetch_all();
+    assert!(authorizations(&fixture.origin) > 0, "its own host gets it");
     assert_eq!(authorizations(&elsewhere), 0);
     assert_polite(&elsewhere);
 }
 
 #[test]
-fn fault_43_a_credential_does_not_come_back_after_a_detour() {
+fn fault_43_a_credential_is_not_sent_again_after_a_detour() {
     let elsewhere = start_origin("127.0.0.2");
-    let world = world(elsewhere.url("/y"));
-    world.origin.put("/z", Content::generated(1, 2_000_000));
-    elsewhere.inject("/y", Fault::redirect(world.origin.url("/z")));
-    world.fetch_all();
-    let after = world.origin.requests().into_iter().filter(|request| request.path == "/z");
+    let fixture = fixture(elsewhere.url("/y"));
+    fixture.origin.put("/z", Content::generated(1, 2_000_000));
+    elsewhere.inject("/y", Fault::redirect(fixture.origin.url("/z")));
+    fixture.fetch_all();
+    let after = fixture.origin.requests().into_iter().filter(|request| request.path == "/z");
     assert!(after.clone().count() > 0);
     assert!(after.into_iter().all(|request| request.header("authorization").is_none()));
 }
 
-/// What a request says at most: whatever else there was would be somebody's.
+/// The only headers that another host may receive: any other could carry a credential.
 #[test]
-fn fault_43_another_host_gets_no_header_but_what_a_request_needs() {
+fn fault_43_another_host_gets_only_the_required_headers() {
     let elsewhere = start_origin("127.0.0.2");
     elsewhere.put("/y", Content::generated(1, 2_000_000));
-    let world = world(elsewhere.url("/y"));
-    world.fetch_all();
+    let fixture = fixture(elsewhere.url("/y"));
+    fixture.fetch_all();
     for request in elsewhere.requests() {
         let mut names: Vec<&str> = request.headers.iter().map(|(name, _)| name.as_str()).collect();
         names.retain(|name| !["host", "user-agent", "accept", "accept-encoding", "range"].contains(name));
@@ -79,22 +79,22 @@ fn fault_43_another_host_gets_no_header_but_what_a_request_needs() {
 fn fault_44_another_port_of_the_same_host_gets_no_credential() {
     let elsewhere = start_origin("127.0.0.1");
     elsewhere.put("/y", Content::generated(1, 2_000_000));
-    let world = world(elsewhere.url("/y"));
-    world.fetch_all();
-    assert!(authorizations(&world.origin) > 0);
+    let fixture = fixture(elsewhere.url("/y"));
+    fixture.fetch_all();
+    assert!(authorizations(&fixture.origin) > 0);
     assert_eq!(authorizations(&elsewhere), 0);
 }
 
 #[test]
 fn a_redirect_within_the_host_keeps_the_credential() {
     for status in [301, 302, 303, 307, 308] {
-        let world = world("");
-        world.origin.clear_faults("/x");
-        world.origin.put("/private/y", Content::generated(1, 2_000_000));
-        world.origin.require_token("/private", CANARY, "GatedRepo");
+        let fixture = fixture("");
+        fixture.origin.clear_faults("/x");
+        fixture.origin.put("/private/y", Content::generated(1, 2_000_000));
+        fixture.origin.require_token("/private", CANARY, "GatedRepo");
         let location = Some("/private/y".to_owned());
-        world.origin.inject("/x", Fault::Redirect { status, location });
-        world.fetch_all();
+        fixture.origin.inject("/x", Fault::Redirect { status, location });
+        fixture.fetch_all();
     }
 }
 
@@ -107,34 +107,34 @@ fn fault_46_only_http_is_followed() {
 
 #[test]
 fn fault_48_a_loop_and_an_eleventh_hop_are_refused() {
-    let in_a_circle = world("/x");
+    let in_a_circle = fixture("/x");
     let error = in_a_circle.fetch_refused().to_string();
     assert!(error.contains("more than 10 times"), "{error}");
     assert!(in_a_circle.origin.counters().requests <= 4 * 11, "{}", in_a_circle.origin.counters().requests);
 
     for (hops, is_fine) in [(10, true), (11, false)] {
-        let world = world(if hops == 1 { "/end" } else { "/hop1" });
+        let fixture = fixture(if hops == 1 { "/end" } else { "/hop1" });
         for hop in 1..hops {
             let next = if hop + 1 == hops { "/end".to_owned() } else { format!("/hop{}", hop + 1) };
-            world.origin.inject(&format!("/hop{hop}"), Fault::redirect(next));
+            fixture.origin.inject(&format!("/hop{hop}"), Fault::redirect(next));
         }
-        world.origin.put("/end", Content::generated(1, 2_000_000));
+        fixture.origin.put("/end", Content::generated(1, 2_000_000));
         if is_fine {
-            world.fetch_all();
+            fixture.fetch_all();
         } else {
-            world.fetch_refused();
+            fixture.fetch_refused();
         }
     }
 }
 
 #[test]
-fn fault_51_nobody_is_told_where_a_redirect_was_found() {
+fn fault_51_no_request_carries_a_referer() {
     let elsewhere = start_origin("127.0.0.2");
     elsewhere.inject("/y", Fault::redirect("/z"));
     elsewhere.put("/z", Content::generated(1, 2_000_000));
-    let world = world(elsewhere.url("/y"));
-    world.fetch_all();
-    let requests: Vec<_> = world.origin.requests().into_iter().chain(elsewhere.requests()).collect();
+    let fixture = fixture(elsewhere.url("/y"));
+    fixture.fetch_all();
+    let requests: Vec<_> = fixture.origin.requests().into_iter().chain(elsewhere.requests()).collect();
     assert!(requests.iter().any(|request| request.path == "/z"));
     for request in requests {
         assert_eq!((request.header("referer"), request.header("origin")), (None, None), "{request:?}");
@@ -142,7 +142,7 @@ fn fault_51_nobody_is_told_where_a_redirect_was_found() {
 }
 
 #[test]
-fn fault_49_a_location_that_is_none_is_refused() {
+fn fault_49_an_invalid_location_is_refused() {
     refused(None, "no usable URL");
     refused(Some(""), "no usable URL");
     refused(Some("http://user:canary@127.0.0.1/y"), "user name or password");
@@ -154,18 +154,18 @@ fn fault_49_a_location_that_is_none_is_refused() {
 }
 
 #[test]
-fn fault_50_a_realm_elsewhere_is_not_answered() {
+fn fault_50_a_token_realm_on_another_host_gets_no_request() {
     let elsewhere = start_origin("127.0.0.2");
-    let mut world = World::new();
-    world.has_token = false;
-    world.file("x", &Content::generated(1, 2_000_000));
-    world.http.credentials.add(Credential::basic("127.0.0.2", "user", CANARY));
+    let mut fixture = Fixture::new();
+    fixture.has_token = false;
+    fixture.file("x", &Content::generated(1, 2_000_000));
+    fixture.http.credentials.add(Credential::basic("127.0.0.2", "user", CANARY));
     let challenge = format!("Basic realm=\"{}\"", elsewhere.url("/"));
     let headers = vec![("WWW-Authenticate".to_owned(), challenge)];
-    world.origin.inject("/x", Fault::Status { code: 401, headers, body: "no".into() });
-    let error = world.fetch_refused();
+    fixture.origin.inject("/x", Fault::Status { code: 401, headers, body: "no".into() });
+    let error = fixture.fetch_refused();
     assert!(error.is_refusal() && error.to_string().contains("netrc"), "{error}");
     assert_eq!(elsewhere.counters().connections_accepted, 0);
-    assert_eq!(authorizations(&world.origin), 0);
-    assert!(world.origin.counters().requests <= 4);
+    assert_eq!(authorizations(&fixture.origin), 0);
+    assert!(fixture.origin.counters().requests <= 4);
 }

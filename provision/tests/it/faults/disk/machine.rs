@@ -1,10 +1,10 @@
-//! What the tests of the disk need of the machine: rights, tools, volumes of their own, and shims.
+//! Tools for the disk tests: users, volumes, shims, strace.
 //!
-//! A volume is a tmpfs in a mount namespace that a child process keeps: nobody else sees it, and it goes with the child.
-//! The test and the program reach it through `/proc/PID/root`, so that a test looks at its files as at any others.
+//! A volume is a tmpfs in a mount namespace that a child process holds: no other process sees it, and it ends with the
+//! child. The test and the program reach it through `/proc/PID/root`, so a test reads its files like any others.
 //!
-//! A shim is a few lines of C that are loaded before the program's own: what a disk may do to a system call, without
-//! a disk that does it.
+//! A shim is a small C library that is loaded before the program's own. It changes the result of a system call as a
+//! faulty disk would.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,10 +13,10 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use camino::Utf8PathBuf;
 
-use crate::requirement::{needs, needs_root, needs_tool};
-use crate::world::World;
+use crate::fixture::Fixture;
+use crate::skip::{needs, needs_root, needs_tool};
 
-/// A file system of its own. See the module's documentation.
+/// A file system of its own; see the module's documentation.
 pub(super) struct Volume {
     keeper: Child,
     orders: Option<ChildStdin>,
@@ -26,7 +26,7 @@ pub(super) struct Volume {
 }
 
 impl Volume {
-    /// A tmpfs with these mount options; `None` where the test is to be passed over.
+    /// A tmpfs with these mount options; `None` if the test is skipped.
     pub(super) fn tmpfs(options: &str) -> Option<Self> {
         if !needs_root() {
             return None;
@@ -47,7 +47,7 @@ impl Volume {
         needs("the right to mount", mounted).then_some(volume)
     }
 
-    /// Has a shell in the namespace do something; `$1` is where the volume is. Whether that succeeded.
+    /// Runs a shell command in the namespace, where `$1` is the mount point; returns true if it succeeds.
     pub(super) fn order(&mut self, order: &str) -> bool {
         writeln!(self.orders.as_mut().unwrap(), "{order}").unwrap();
         let mut answer = String::new();
@@ -55,17 +55,17 @@ impl Volume {
         answer == "done\n"
     }
 
-    /// Mounts it again with other options.
+    /// Remounts it with other options.
     pub(super) fn remount(&mut self, options: &str) {
         assert!(self.order(&format!("mount -o remount,{options} \"$1\"")), "remount with {options}");
     }
 
-    /// A world whose destination lies on it.
-    pub(super) fn world(&self) -> World {
-        World::at(Utf8PathBuf::from_path_buf(self.at.join("models")).unwrap())
+    /// A fixture whose destination lies on the volume.
+    pub(super) fn fixture(&self) -> Fixture {
+        Fixture::at(Utf8PathBuf::from_path_buf(self.at.join("models")).unwrap())
     }
 
-    /// Writes a file until there is no room left.
+    /// Writes a file until the volume is full.
     pub(super) fn fill(&self) -> Filler {
         let path = self.at.join("filler");
         let mut file = std::fs::File::create(&path).unwrap();
@@ -84,20 +84,20 @@ impl Volume {
 
 impl Drop for Volume {
     fn drop(&mut self) {
-        // Its shell ends with its orders, and the mount with the last process in the namespace.
+        // The shell ends at the end of its input, and the mount with the last process in the namespace.
         self.orders.take();
         let _ = self.keeper.wait();
     }
 }
 
-/// What takes all the room on a volume.
+/// The file that fills a volume.
 pub(super) struct Filler {
     path: PathBuf,
     bytes: u64,
 }
 
 impl Filler {
-    /// Leaves that much room.
+    /// Frees this much space.
     pub(super) fn leave(&self, bytes: u64) {
         let file = std::fs::File::options().write(true).open(&self.path).unwrap();
         file.set_len(self.bytes - bytes).unwrap();
@@ -108,12 +108,12 @@ impl Filler {
     }
 }
 
-/// Builds a shim from its source, beside the destination; `None` where the test is to be passed over.
-pub(super) fn shim(world: &World, name: &str, source: &str) -> Option<PathBuf> {
+/// Compiles a shim beside the destination; `None` if the test is skipped.
+pub(super) fn shim(fixture: &Fixture, name: &str, source: &str) -> Option<PathBuf> {
     if !needs_tool("cc", "--version") {
         return None;
     }
-    let (code, built) = (world.beside(&format!("{name}.c")), world.beside(&format!("{name}.so")));
+    let (code, built) = (fixture.beside(&format!("{name}.c")), fixture.beside(&format!("{name}.so")));
     std::fs::write(&code, source).unwrap();
     let compiled = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&built).arg(&code).output();
     let compiled = compiled.unwrap();
@@ -121,13 +121,13 @@ pub(super) fn shim(world: &World, name: &str, source: &str) -> Option<PathBuf> {
     Some(built)
 }
 
-/// Makes `flock` do nothing and say that it was done, as some network volumes do. The program makes its system calls
-/// itself, so wrapping the library's function would not do: a filter in the kernel answers instead.
-pub(super) fn flock_that_lies(world: &World) -> Option<PathBuf> {
-    shim(world, "flock", include_str!("flock_that_lies.c"))
+/// Makes `flock` a no-op that reports success, as on some network volumes. The program makes its system calls directly,
+/// so the shim installs a kernel filter instead of wrapping the C library's function.
+pub(super) fn flock_that_lies(fixture: &Fixture) -> Option<PathBuf> {
+    shim(fixture, "flock", include_str!("flock_that_lies.c"))
 }
 
-/// `command` under strace, with what it is to do to the system calls.
+/// `command` under strace with these arguments.
 pub(super) fn strace(command: &Command, log: &Path, arguments: &[&str]) -> Command {
     let mut traced = Command::new("strace");
     traced.args(["-f", "--seccomp-bpf", "-y", "-s", "80", "-o"]).arg(log).args(arguments);
@@ -145,7 +145,7 @@ pub(super) fn after(before: &str, command: &Command) -> Command {
     shell
 }
 
-/// What a command is to find in its environment, for another that starts it: its secrets, above all.
+/// The variables of `command`, for another command that starts it; they hold its secrets.
 pub(super) fn environment(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
     command.get_envs().filter_map(|(name, value)| Some((name, value?)))
 }

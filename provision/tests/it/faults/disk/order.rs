@@ -1,13 +1,13 @@
-//! The order of writes (fault 67): what a power cut at any moment would find depends on it and on nothing else.
+//! The order of writes (fault 67), which alone decides what a power cut leaves.
 //!
-//! The program runs under strace, and the log is read. A machine without strace cannot tell; CI must have it.
+//! The program runs under strace, and the test reads the log. A machine without strace skips it; CI must have it.
 
 use provision_testbed::{Content, Shape};
 
 use super::machine::strace;
+use crate::fixture::Fixture;
 use crate::program::{fetch, run};
-use crate::requirement::needs_tool;
-use crate::world::World;
+use crate::skip::needs_tool;
 
 /// A system call that succeeded, with the lines at which it began and ended: threads overlap.
 struct Call {
@@ -22,7 +22,7 @@ impl Call {
     }
 }
 
-/// Joins the two halves of calls that others interrupted.
+/// Joins the two halves of calls that were logged in parts.
 fn parse(log: &str) -> Vec<Call> {
     let mut open: Vec<(&str, usize, String)> = Vec::new();
     let mut calls = Vec::new();
@@ -47,26 +47,26 @@ fn parse(log: &str) -> Vec<Call> {
 }
 
 #[test]
-fn fault_67_bytes_are_durable_before_the_journal_the_name_and_the_marker_say_so() {
+fn fault_67_bytes_are_durable_before_journal_name_and_marker() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let mut world = World::new();
-    world
+    let mut fixture = Fixture::new();
+    fixture
         .file("d/x.bin", &Content::generated(1, 24_000_000))
         .file("e/y.bin", &Content::generated(2, 3_000_000));
     // Slow enough for a checkpoint or two on the way.
-    world.origin.shape(Shape::rate(2_000_000));
-    let log = world.beside("strace.log");
+    fixture.origin.shape(Shape::rate(2_000_000));
+    let log = fixture.beside("strace.log");
     let calls = ["-e", "trace=write,pwrite64,fdatasync,fsync,renameat,renameat2"];
-    let ended = run(&mut strace(&fetch(&world, &["--connections", "4"]), &log, &calls));
+    let ended = run(&mut strace(&fetch(&fixture, &["--connections", "4"]), &log, &calls));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    world.assert_installed();
+    fixture.assert_installed();
     let calls = parse(&std::fs::read_to_string(log).unwrap());
     let all =
         |name: &str, argument: &str| calls.iter().filter(|call| call.is(name, argument)).collect::<Vec<_>>();
 
-    // I3: between any write of data that a record names and the record lies a sync of the part.
+    // I3: the part is synced between any write of data and the record that lists it.
     let durable: Vec<&Call> =
         all("write", ".x.bin.").into_iter().filter(|call| call.text.contains("\"durable ")).collect();
     assert!(!durable.is_empty(), "there was no checkpoint");
@@ -80,7 +80,7 @@ fn fault_67_bytes_are_durable_before_the_journal_the_name_and_the_marker_say_so(
         last = record.ended;
     }
 
-    // I1: every byte, then fsync of the part, then the name, then fsync of the directory.
+    // I1: every byte, then fsync of the part, then the rename, then fsync of the directory.
     let mut named = 0;
     for (directory, name) in [("d", "x.bin"), ("e", "y.bin")] {
         let renames = all("renameat", &format!("\"{name}\""));
@@ -99,7 +99,7 @@ fn fault_67_bytes_are_durable_before_the_journal_the_name_and_the_marker_say_so(
         named = named.max(named_at.unwrap_or_else(|| panic!("{directory} was not synced after the rename")));
     }
 
-    // I2: the marker is renamed into place after all of that, durable itself, and its name is synced.
+    // I2: the durable marker is renamed into place after all of that, then its directory is synced.
     let markers = all("renameat", "\".models-installed\"");
     let [marker] = markers.as_slice() else { panic!("{} markers", markers.len()) };
     assert!(marker.began > named, "the marker came before a file's name was durable");

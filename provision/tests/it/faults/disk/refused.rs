@@ -1,5 +1,5 @@
-//! What a disk or the system refuses: a read-only volume, no permission, no descriptors (fault 72), a broken disk
-//! (fault 70), a rename across file systems (fault 83), volumes that lack what an install needs (fault 84).
+//! Refusals by a disk or the system: a read-only volume, no permission, no descriptors (fault 72), a broken disk (70), a
+//! rename across file systems (83), and volumes that lack what an install needs (84).
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -7,123 +7,124 @@ use std::process::Command;
 use provision_testbed::{Content, Shape};
 
 use super::machine::{Volume, after, environment, strace};
+use crate::fixture::{Fixture, PATIENCE};
 use crate::program::{Ended, fetch, program, run};
-use crate::requirement::{needs_root, needs_tool};
-use crate::world::{PATIENCE, World};
+use crate::skip::{needs_root, needs_tool};
 
 const MARKER: &str = ".models-installed";
 
-fn small() -> World {
-    let mut world = World::new();
-    world.file("d/x", &Content::generated(1, 3_000_000));
-    world
+fn small() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &Content::generated(1, 3_000_000));
+    fixture
 }
 
-fn part_of(world: &World) -> String {
-    format!("d/.x.{}.part", world.lock().models()[0].sha256.short())
+fn part_of(fixture: &Fixture) -> String {
+    format!("d/.x.{}.part", fixture.lock().models()[0].sha256.short())
 }
 
-/// Runs under strace, which makes `call` fail with `error` wherever it is about `path`, if there is one.
-fn failing(world: &World, arguments: &[&str], call: &str, error: &str, path: Option<&str>) -> Ended {
+/// Runs under strace, which makes `call` fail with `error`, for `path` only if there is one.
+fn failing(fixture: &Fixture, arguments: &[&str], call: &str, error: &str, path: Option<&str>) -> Ended {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}:when=1+"));
     let mut options = vec!["-e", &trace, "-e", &inject];
     options.extend(path.into_iter().flat_map(|path| ["-P", path]));
-    run(&mut strace(&fetch(world, arguments), &world.beside("strace.log"), &options))
+    run(&mut strace(&fetch(fixture, arguments), &fixture.beside("strace.log"), &options))
 }
 
-fn assert_refused(world: &World, ended: &Ended, says: &[&str]) {
+fn assert_refused(fixture: &Fixture, ended: &Ended, says: &[&str]) {
     assert_eq!(ended.code, Some(7), "{}", ended.err);
     for said in says {
         assert!(ended.err.contains(said), "{said}: {}", ended.err);
     }
-    world.assert_nothing_wrong();
-    assert!(!world.path(MARKER).exists(), "a marker was written");
+    fixture.assert_nothing_wrong();
+    assert!(!fixture.path(MARKER).exists(), "a marker was written");
 }
 
-fn assert_finishes(world: &World) {
-    world.origin.shape(Shape::default());
-    let ended = run(&mut fetch(world, &[]));
+fn assert_finishes(fixture: &Fixture) {
+    fixture.origin.shape(Shape::default());
+    let ended = run(&mut fetch(fixture, &[]));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    world.assert_installed();
+    fixture.assert_installed();
 }
 
 #[test]
-fn fault_70_bytes_that_could_not_be_synced_are_given_up_and_fetched_again() {
+fn fault_70_bytes_that_failed_to_sync_are_dropped_and_refetched() {
     const SIZE: u64 = 12_000_000;
     if !needs_tool("strace", "-V") {
         return;
     }
-    // Of a checkpoint on the way, and of the install: "d/x" is long enough for the first.
+    // The sync of a checkpoint on the way, and that of the install: "d/x" is long enough for the first.
     for call in ["fdatasync", "fsync"] {
-        let mut world = World::new();
-        world.file("d/x", &Content::generated(1, SIZE));
-        world.origin.shape(Shape::rate(2_000_000));
-        let part = part_of(&world);
-        let path = world.path(&part);
-        let ended = failing(&world, &["--connections", "2"], call, "EIO", path.to_str());
-        assert_refused(&world, &ended, &[&part, "syncing it", "Input/output error"]);
-        assert_eq!(world.listing(), Vec::<String>::new(), "{call}: nothing of it is believed again");
-        // Never a second time on the same bytes.
-        let log = std::fs::read_to_string(world.beside("strace.log")).unwrap();
+        let mut fixture = Fixture::new();
+        fixture.file("d/x", &Content::generated(1, SIZE));
+        fixture.origin.shape(Shape::rate(2_000_000));
+        let part = part_of(&fixture);
+        let path = fixture.path(&part);
+        let ended = failing(&fixture, &["--connections", "2"], call, "EIO", path.to_str());
+        assert_refused(&fixture, &ended, &[&part, "syncing it", "Input/output error"]);
+        assert_eq!(fixture.listing(), Vec::<String>::new(), "{call}: nothing of it is believed again");
+        // The same bytes are never synced a second time.
+        let log = std::fs::read_to_string(fixture.beside("strace.log")).unwrap();
         assert_eq!(log.matches("INJECTED").count(), 1, "{log}");
-        let before = world.origin.wait_for(PATIENCE, |counters| counters.connections_open == 0).unwrap();
-        assert_finishes(&world);
-        let again = world.origin.counters().body_bytes_sent - before.body_bytes_sent;
+        let before = fixture.origin.wait_for(PATIENCE, |counters| counters.connections_open == 0).unwrap();
+        assert_finishes(&fixture);
+        let again = fixture.origin.counters().body_bytes_sent - before.body_bytes_sent;
         assert!(again >= SIZE, "{call}: {again} of {SIZE} bytes were fetched again");
     }
 }
 
 #[test]
-fn fault_71_writes_that_are_interrupted_before_they_begin_are_repeated() {
+fn fault_71_writes_interrupted_at_their_start_are_retried() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let world = small();
+    let fixture = small();
     let calls = "pwrite64,write,pread64,read";
     let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:error=EINTR:when=2+3"));
-    // Of files below the destination: the runtime's own pipes are not what this is about.
-    let models = [world.path(&part_of(&world)), world.path(&part_of(&world).replace(".part", ".journal"))];
+    // Only files below the destination: the runtime's own pipes are not under test.
+    let models =
+        [fixture.path(&part_of(&fixture)), fixture.path(&part_of(&fixture).replace(".part", ".journal"))];
     let mut options = vec!["-e", &trace, "-e", &inject];
     options.extend(models.iter().flat_map(|path| ["-P", path.to_str().unwrap()]));
-    let log = world.beside("strace.log");
-    let ended = run(&mut strace(&fetch(&world, &[]), &log, &options));
+    let log = fixture.beside("strace.log");
+    let ended = run(&mut strace(&fetch(&fixture, &[]), &log, &options));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    world.assert_installed();
+    fixture.assert_installed();
     assert!(std::fs::read_to_string(log).unwrap().contains("(INJECTED)"));
 }
 
 #[test]
-fn fault_72_a_read_only_volume_is_said_so_and_a_complete_set_on_it_is_fine() {
+fn fault_72_a_read_only_volume_only_works_with_a_complete_set() {
     let Some(mut volume) = Volume::tmpfs("size=20m") else { return };
-    let mut world = volume.world();
-    world.file("d/x", &Content::generated(1, 3_000_000));
-    let destination = world.destination();
-    let refused = |world: &World| {
-        let ended = run(&mut fetch(world, &[]));
-        assert_refused(world, &ended, &[destination.as_str(), "read-only", "mount it writable"]);
+    let mut fixture = volume.fixture();
+    fixture.file("d/x", &Content::generated(1, 3_000_000));
+    let destination = fixture.destination();
+    let refused = |fixture: &Fixture| {
+        let ended = run(&mut fetch(fixture, &[]));
+        assert_refused(fixture, &ended, &[destination.as_str(), "read-only", "mount it writable"]);
     };
-    // A bind mount that is read-only, as a container's volumes are.
+    // A bind mount that is read-only, like a container's volume.
     let read_only = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\"";
     let writable = "umount \"$1\"";
     assert!(volume.order(read_only));
-    refused(&world);
+    refused(&fixture);
     assert!(volume.order(writable));
     std::fs::create_dir(&destination).unwrap();
     assert!(volume.order(read_only));
-    refused(&world);
-    assert_eq!(world.origin.counters().connections_accepted, 0);
+    refused(&fixture);
+    assert_eq!(fixture.origin.counters().connections_accepted, 0);
 
     assert!(volume.order(writable));
-    assert_finishes(&world);
+    assert_finishes(&fixture);
     assert!(volume.order(read_only));
-    let ended = run(&mut fetch(&world, &[]));
+    let ended = run(&mut fetch(&fixture, &[]));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.err.contains("nothing to do"), "{}", ended.err);
 }
 
-/// `command` as somebody without rights, who may come to where the world lies.
-fn as_nobody(world: &World, command: &Command) -> Command {
-    let program = world.beside("provision");
+/// `command` as the user `nobody`, which may reach the fixture's directory.
+fn as_nobody(fixture: &Fixture, command: &Command) -> Command {
+    let program = fixture.beside("provision");
     if !program.exists() {
         std::fs::copy(command.get_program(), &program).unwrap();
         let home = program.parent().unwrap();
@@ -136,16 +137,16 @@ fn as_nobody(world: &World, command: &Command) -> Command {
 }
 
 #[test]
-fn fault_72_no_permission_is_said_so_with_what_to_do() {
+fn fault_72_missing_permission_is_reported_with_a_remedy() {
     if !needs_root() || !needs_tool("setpriv", "--version") {
         return;
     }
     let nobody = Some(65534);
-    // Which directory belongs to somebody else: the one above, the destination, one within it.
+    // The directory that root owns: the one above the destination, the destination, or one within it.
     for foreign in ["", "models", "models/d"] {
-        let world = small();
+        let fixture = small();
         for directory in ["", "models", "models/d"] {
-            let path = world.beside(directory);
+            let path = fixture.beside(directory);
             std::fs::create_dir_all(&path).unwrap();
             let owner = if directory == foreign { Some(0) } else { nobody };
             std::os::unix::fs::chown(&path, owner, owner).unwrap();
@@ -153,24 +154,24 @@ fn fault_72_no_permission_is_said_so_with_what_to_do() {
                 break;
             }
         }
-        let ended = run(&mut as_nobody(&world, &fetch(&world, &[])));
-        let says = [world.beside(foreign).to_str().unwrap().to_owned(), "no permission".to_owned()];
+        let ended = run(&mut as_nobody(&fixture, &fetch(&fixture, &[])));
+        let says = [fixture.beside(foreign).to_str().unwrap().to_owned(), "no permission".to_owned()];
         let says: Vec<&str> = says.iter().map(String::as_str).chain(["check the owner and mode"]).collect();
-        assert_refused(&world, &ended, &says);
-        assert!(!world.path("d/x").exists());
+        assert_refused(&fixture, &ended, &says);
+        assert!(!fixture.path("d/x").exists());
     }
 }
 
 #[test]
-fn fault_72_too_few_descriptors_are_said_so() {
+fn fault_72_too_few_descriptors_are_reported() {
     let mut refused = 0;
     for descriptors in 8..40 {
-        let world = small();
-        let few = fetch(&world, &["--connections", "4"]);
+        let fixture = small();
+        let few = fetch(&fixture, &["--connections", "4"]);
         let ended = run(&mut after(&format!("ulimit -n {descriptors}"), &few));
-        world.assert_nothing_wrong();
+        fixture.assert_nothing_wrong();
         if ended.code == Some(0) {
-            world.assert_installed();
+            fixture.assert_installed();
             break;
         }
         refused += 1;
@@ -181,34 +182,34 @@ fn fault_72_too_few_descriptors_are_said_so() {
 }
 
 #[test]
-fn fault_72_descriptors_that_run_out_among_many_connections_are_said_so() {
+fn fault_72_running_out_of_descriptors_midway_is_reported() {
     for descriptors in [18, 40] {
-        let mut world = World::new();
+        let mut fixture = Fixture::new();
         for seed in 0..6 {
-            world.file(&format!("d/x{seed}"), &Content::generated(seed, 3_000_000));
+            fixture.file(&format!("d/x{seed}"), &Content::generated(seed, 3_000_000));
         }
-        world.origin.shape(Shape::rate(1_500_000));
-        let many = fetch(&world, &["--connections", "64"]);
+        fixture.origin.shape(Shape::rate(1_500_000));
+        let many = fetch(&fixture, &["--connections", "64"]);
         let ended = run(&mut after(&format!("ulimit -n {descriptors}"), &many));
-        // With good luck the connections are never so many.
+        // The limit may not be reached, since the number of connections depends on timing.
         if ended.code != Some(0) {
-            assert_refused(&world, &ended, &["ulimit -n"]);
+            assert_refused(&fixture, &ended, &["ulimit -n"]);
         }
-        assert_finishes(&world);
+        assert_finishes(&fixture);
     }
 }
 
-/// A lock at an address is fetched when nothing else is open yet, so the connection is the first to lack a descriptor.
+/// The run fetches a remote lock before it opens any other file, so the connection is the first to lack a descriptor.
 #[test]
-fn fault_72_a_connection_without_a_descriptor_names_the_limit_and_the_way_out() {
-    let world = small();
-    world.origin.put("/models.lock", Content::bytes(world.lock_text()));
-    let digest = provision_core::digest::Sha256::of(world.lock_text().as_bytes()).to_string();
+fn fault_72_a_connection_without_a_descriptor_names_the_limit() {
+    let fixture = small();
+    fixture.origin.put("/models.lock", Content::bytes(fixture.lock_text()));
+    let digest = provision_core::digest::Sha256::of(fixture.lock_text().as_bytes()).to_string();
     let mut named = 0;
     for descriptors in 4..20 {
-        let mut remote = program(&world);
+        let mut remote = program(&fixture);
         remote.args(["fetch", "--dry-run", "--lock-sha256", &digest, "--retries", "1"]);
-        remote.arg("--lock").arg(world.origin.url("/models.lock")).arg("--dest").arg(world.destination());
+        remote.arg("--lock").arg(fixture.origin.url("/models.lock")).arg("--dest").arg(fixture.destination());
         let ended = run(&mut after(&format!("ulimit -n {descriptors}"), &remote));
         assert!(!ended.err.contains("no connection could be made"), "{descriptors}: {}", ended.err);
         if ended.err.contains("no file descriptor left for a connection") {
@@ -222,19 +223,19 @@ fn fault_72_a_connection_without_a_descriptor_names_the_limit_and_the_way_out() 
 }
 
 #[test]
-fn fault_83_a_rename_across_file_systems_is_refused_and_never_becomes_a_copy() {
+fn fault_83_a_rename_across_file_systems_is_refused_not_copied() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let world = small();
-    let ended = failing(&world, &[], "renameat,renameat2,rename", "EXDEV", None);
-    assert_refused(&world, &ended, &["models/d/", "another file system"]);
-    assert!(!world.path("d/x").exists(), "it was copied");
-    assert_finishes(&world);
+    let fixture = small();
+    let ended = failing(&fixture, &[], "renameat,renameat2,rename", "EXDEV", None);
+    assert_refused(&fixture, &ended, &["models/d/", "another file system"]);
+    assert!(!fixture.path("d/x").exists(), "it was copied");
+    assert_finishes(&fixture);
 }
 
 #[test]
-fn fault_84_a_volume_without_atomic_rename_or_random_writes_is_refused_by_name() {
+fn fault_84_no_atomic_rename_or_random_writes_is_refused() {
     if !needs_tool("strace", "-V") {
         return;
     }
@@ -244,10 +245,10 @@ fn fault_84_a_volume_without_atomic_rename_or_random_writes_is_refused_by_name()
         ("pwrite64", "EOPNOTSUPP"),
         ("pwrite64", "ESPIPE"),
     ] {
-        let world = small();
-        let ended = failing(&world, &[], call, error, None);
-        assert_refused(&world, &ended, &[world.destination().as_str()]);
-        assert!(!world.path("d/x").exists(), "{call}, {error}");
-        assert_finishes(&world);
+        let fixture = small();
+        let ended = failing(&fixture, &[], call, error, None);
+        assert_refused(&fixture, &ended, &[fixture.destination().as_str()]);
+        assert!(!fixture.path("d/x").exists(), "{call}, {error}");
+        assert_finishes(&fixture);
     }
 }

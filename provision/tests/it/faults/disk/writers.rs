@@ -1,4 +1,4 @@
-//! Several runs in one directory: with locks that hold, with locks that do nothing, with owners that died or sleep
+//! Several runs in one directory: with working locks, with locks that do nothing, with dead or suspended lock holders
 //! (faults 80, 81, 82).
 
 use std::io::Read as _;
@@ -12,19 +12,19 @@ use provision_testbed::{Content, Shape};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
 use super::machine::flock_that_lies;
+use crate::fixture::{Fixture, PATIENCE};
 use crate::program::{Run, fetch, run, signal, start};
-use crate::world::{PATIENCE, World};
 
 const MARKER: &str = ".models-installed";
 
 /// Three files, slow enough that runs overlap.
-fn set() -> World {
-    let mut world = World::in_memory();
+fn set() -> Fixture {
+    let mut fixture = Fixture::in_memory();
     for (name, seed, size) in [("a/large", 1, 6_000_000), ("a/middle", 2, 2_000_000), ("small", 3, 1000)] {
-        world.file(name, &Content::generated(seed, size));
+        fixture.file(name, &Content::generated(seed, size));
     }
-    world.origin.shape(Shape::rate(2_000_000));
-    world
+    fixture.origin.shape(Shape::rate(2_000_000));
+    fixture
 }
 
 fn with(shim: Option<&Path>, mut command: Command) -> Command {
@@ -41,67 +41,67 @@ fn ended_well(children: Vec<Run>) {
     }
 }
 
-/// A run that was stopped midway, by SIGSTOP: it is seen to have stopped before this returns.
-fn asleep(world: &World, shim: Option<&Path>) -> Run {
-    let before = world.origin.counters().body_bytes_sent;
-    let child = start(&mut with(shim, fetch(world, &["--connections", "4"])));
-    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > before + 2_000_000).unwrap();
+/// A run that is suspended midway by SIGSTOP; returns once it has stopped.
+fn asleep(fixture: &Fixture, shim: Option<&Path>) -> Run {
+    let before = fixture.origin.counters().body_bytes_sent;
+    let child = start(&mut with(shim, fetch(fixture, &["--connections", "4"])));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > before + 2_000_000).unwrap();
     signal(&child, Signal::STOP);
     let stopped = waitpid(Some(Pid::from_child(&child)), WaitOptions::UNTRACED).unwrap();
     assert!(stopped.is_some_and(|(_, status)| status.stopped()), "it ended before it could be stopped");
     child
 }
 
-/// Whose file it is, and when it was last changed in any way.
+/// A file's inode and its ctime.
 fn identity(path: &Path) -> (u64, i64, i64) {
     let found = std::fs::symlink_metadata(path).unwrap();
     (found.ino(), found.ctime(), found.ctime_nsec())
 }
 
 #[test]
-fn fault_80_eight_writers_whose_locks_do_nothing_all_end_well() {
-    let world = set();
-    let Some(shim) = flock_that_lies(&world) else { return };
-    let writer = || start(&mut with(Some(&shim), fetch(&world, &["--connections", "2"])));
+fn fault_80_eight_writers_without_working_locks_all_succeed() {
+    let fixture = set();
+    let Some(shim) = flock_that_lies(&fixture) else { return };
+    let writer = || start(&mut with(Some(&shim), fetch(&fixture, &["--connections", "2"])));
     let children: Vec<Run> = (0..8).map(|_| writer()).collect();
     ended_well(children);
-    // Whole and right, one marker, and no part, journal or temporary of any of the eight.
-    world.assert_installed();
+    // Complete and valid, one marker, and no part, journal or temporary file of any of the eight.
+    fixture.assert_installed();
     assert!(
-        world.origin.counters().body_bytes_sent > 8_008_000,
+        fixture.origin.counters().body_bytes_sent > 8_008_000,
         "only one of them fetched: nothing was tried"
     );
-    let ended = run(&mut with(Some(&shim), fetch(&world, &[])));
+    let ended = run(&mut with(Some(&shim), fetch(&fixture, &[])));
     assert!(ended.code == Some(0) && ended.err.contains("nothing to do"), "{}", ended.err);
 }
 
 #[test]
-fn fault_80_eight_writers_whose_locks_hold_fetch_everything_once() {
-    let world = set();
-    let children: Vec<Run> = (0..8).map(|_| start(&mut fetch(&world, &[]))).collect();
+fn fault_80_eight_writers_with_working_locks_fetch_once() {
+    let fixture = set();
+    let children: Vec<Run> = (0..8).map(|_| start(&mut fetch(&fixture, &[]))).collect();
     ended_well(children);
-    world.assert_installed();
-    let sent = world.origin.counters().body_bytes_sent;
+    fixture.assert_installed();
+    let sent = fixture.origin.counters().body_bytes_sent;
     assert!(sent < 8_001_000 * 5 / 4, "{sent} bytes were sent for 8,001,000");
 }
 
 #[test]
-fn fault_81_a_run_that_was_killed_holds_nobody_up_and_what_it_left_is_gone_on_with() {
+fn fault_81_a_killed_run_blocks_no_other_and_is_resumed() {
     for lies in [false, true] {
-        let world = set();
-        let shim = if lies { flock_that_lies(&world) } else { None };
+        let fixture = set();
+        let shim = if lies { flock_that_lies(&fixture) } else { None };
         if lies && shim.is_none() {
             return;
         }
-        let child = start(&mut with(shim.as_deref(), fetch(&world, &["--connections", "4"])));
-        world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
+        let child = start(&mut with(shim.as_deref(), fetch(&fixture, &["--connections", "4"])));
+        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
         signal(&child, Signal::KILL);
         child.end();
-        assert!(world.path(".provision.lock").exists(), "a dead owner's lock is there");
-        world.origin.shape(Shape::default());
-        let report = world.beside("report.json");
+        assert!(fixture.path(".provision.lock").exists(), "a dead owner's lock is there");
+        fixture.origin.shape(Shape::default());
+        let report = fixture.beside("report.json");
         let started = Instant::now();
-        let next = fetch(&world, &["--wait", "20s", "--report", report.to_str().unwrap()]);
+        let next = fetch(&fixture, &["--wait", "20s", "--report", report.to_str().unwrap()]);
         let ended = run(&mut with(shim.as_deref(), next));
         assert_eq!(ended.code, Some(0), "{}", ended.err);
         assert!(
@@ -112,90 +112,90 @@ fn fault_81_a_run_that_was_killed_holds_nobody_up_and_what_it_left_is_gone_on_wi
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
         let resumed = report["totals"]["resumed"].as_u64().unwrap();
         assert!(resumed > 500_000, "only {resumed} bytes of the dead owner's were used, lies: {lies}");
-        // And nothing of it is left over, under whatever name.
-        world.assert_installed();
+        // Nothing else is left, under any name.
+        fixture.assert_installed();
     }
 }
 
 #[test]
-fn fault_82_a_sleeping_writer_keeps_its_lock_and_others_are_told_who_has_it() {
-    let world = set();
-    let sleeper = asleep(&world, None);
-    let ended = run(&mut fetch(&world, &["--wait", "200ms"]));
+fn fault_82_a_suspended_writer_keeps_its_lock_and_is_named() {
+    let fixture = set();
+    let sleeper = asleep(&fixture, None);
+    let ended = run(&mut fetch(&fixture, &["--wait", "200ms"]));
     assert_eq!(ended.code, Some(8), "{}", ended.err);
     assert!(ended.err.contains(&format!("held by process {}", sleeper.id())), "{}", ended.err);
     signal(&sleeper, Signal::CONT);
     ended_well(vec![sleeper]);
-    world.assert_installed();
+    fixture.assert_installed();
 }
 
-/// What somebody does who is sure that nobody works here any more.
-fn tidy_up(world: &World) {
-    for name in world.listing() {
+/// Removes locks, parts and journals, as a user does who believes that no run is active.
+fn tidy_up(fixture: &Fixture) {
+    for name in fixture.listing() {
         let ending = name.rsplit('.').next();
         if matches!(ending, Some("part" | "journal")) || name == ".provision.lock" {
-            std::fs::remove_file(world.path(&name)).unwrap();
+            std::fs::remove_file(fixture.path(&name)).unwrap();
         }
     }
 }
 
 #[test]
-fn fault_82_a_writer_that_wakes_cannot_install_what_another_is_writing_under_its_part_s_name() {
-    let world = set();
-    let first = asleep(&world, None);
-    tidy_up(&world);
-    let second = asleep(&world, None);
+fn fault_82_a_resumed_writer_cannot_install_the_part_of_another() {
+    let fixture = set();
+    let first = asleep(&fixture, None);
+    tidy_up(&fixture);
+    let second = asleep(&fixture, None);
     signal(&first, Signal::CONT);
     let ended = first.end();
     assert_eq!(ended.code, Some(7), "{}", ended.err);
     assert!(ended.err.contains("replaced while"), "{}", ended.err);
-    // The second's part is half empty, and has the name that the first gave to its own.
-    world.assert_nothing_wrong();
+    // The second run's part is half empty, and has the name of the first run's part.
+    fixture.assert_nothing_wrong();
     signal(&second, Signal::CONT);
     ended_well(vec![second]);
-    world.assert_installed();
+    fixture.assert_installed();
 }
 
 #[test]
-fn fault_82_a_writer_that_wakes_after_the_install_cannot_touch_the_installed_files() {
-    let world = set();
-    let sleeper = asleep(&world, None);
-    tidy_up(&world);
-    world.origin.shape(Shape::default());
-    let ended = run(&mut fetch(&world, &[]));
+fn fault_82_a_resumed_writer_cannot_change_installed_files() {
+    let fixture = set();
+    let sleeper = asleep(&fixture, None);
+    tidy_up(&fixture);
+    fixture.origin.shape(Shape::default());
+    let ended = run(&mut fetch(&fixture, &[]));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    world.assert_installed();
-    let paths = ["a/large", "a/middle", "small"].map(|path| world.path(path));
+    fixture.assert_installed();
+    let paths = ["a/large", "a/middle", "small"].map(|path| fixture.path(path));
     let before = paths.each_ref().map(|path| identity(path));
 
     signal(&sleeper, Signal::CONT);
     let ended = sleeper.end();
-    // What it wrote has no name any more: it says so, or finds the work done.
+    // Its part has no name any more: the run reports that, or finds the files installed.
     assert!(matches!(ended.code, Some(0 | 7)), "{:?} {}", ended.code, ended.err);
-    world.assert_nothing_wrong();
+    fixture.assert_nothing_wrong();
     let after = paths.each_ref().map(|path| identity(path));
     assert_eq!(before[0], after[0], "the file that the sleeper was writing was touched: {}", ended.err);
-    let ended = run(&mut fetch(&world, &["--verify", "full"]));
+    let ended = run(&mut fetch(&fixture, &["--verify", "full"]));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    world.assert_installed();
+    fixture.assert_installed();
 }
 
 #[test]
-fn fault_82_a_writer_that_wakes_where_locks_do_nothing_replaces_files_by_the_same_bytes_only() {
-    let world = set();
-    let Some(shim) = flock_that_lies(&world) else { return };
-    let sleeper = asleep(&world, Some(&shim));
-    let ended = run(&mut with(Some(&shim), fetch(&world, &[])));
+fn fault_82_without_locks_a_resumed_writer_installs_equal_bytes() {
+    let fixture = set();
+    let Some(shim) = flock_that_lies(&fixture) else { return };
+    let sleeper = asleep(&fixture, Some(&shim));
+    let ended = run(&mut with(Some(&shim), fetch(&fixture, &[])));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    world.assert_nothing_wrong();
-    assert!(world.path(MARKER).exists());
-    // Whoever has the installed file open goes on reading it: no byte of it changes.
-    let mut open = std::fs::File::open(world.path("a/large")).unwrap();
+    fixture.assert_nothing_wrong();
+    assert!(fixture.path(MARKER).exists());
+    // A process that has the installed file open goes on reading the same bytes.
+    let mut open = std::fs::File::open(fixture.path("a/large")).unwrap();
     let before = open.metadata().unwrap();
 
     signal(&sleeper, Signal::CONT);
     ended_well(vec![sleeper]);
-    world.assert_installed();
+    fixture.assert_installed();
     let after = open.metadata().unwrap();
     assert_eq!((before.len(), before.mtime()), (after.len(), after.mtime()));
     let mut bytes = Vec::new();

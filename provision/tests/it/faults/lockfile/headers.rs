@@ -1,10 +1,10 @@
-//! A lock can be of the wrong bytes: they are installed, and said to be what no loader will take.
+//! Locks that pin broken safetensors files: they are installed, with a warning that no loader will accept them.
 
 use provision_core::event::Event;
 use provision_testbed::Content;
 
+use crate::fixture::Fixture;
 use crate::program::{program, run};
-use crate::world::World;
 
 fn safetensors(header: &str, data: usize) -> Content {
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
@@ -15,41 +15,41 @@ fn safetensors(header: &str, data: usize) -> Content {
 
 const GOOD: &str = r#"{"w":{"dtype":"BF16","shape":[100],"data_offsets":[0,200]}}"#;
 
-fn warnings(world: &World) -> Vec<String> {
-    world.events.filter_map(|event| match event {
+fn warnings(fixture: &Fixture) -> Vec<String> {
+    fixture.events.filter_map(|event| match event {
         Event::Warning { message } => Some(message.clone()),
         _ => None,
     })
 }
 
 #[test]
-fn a_right_header_is_no_warning_and_a_wrong_one_is_installed_with_one() {
-    let mut world = World::new();
-    world.file("good.safetensors", &safetensors(GOOD, 200)).file("other.gguf", &safetensors("{", 10));
-    world.fetch_all();
-    assert_eq!(warnings(&world), Vec::<String>::new());
+fn only_a_wrong_safetensors_header_is_warned_about() {
+    let mut fixture = Fixture::new();
+    fixture.file("good.safetensors", &safetensors(GOOD, 200)).file("other.gguf", &safetensors("{", 10));
+    fixture.fetch_all();
+    assert_eq!(warnings(&fixture), Vec::<String>::new());
 
-    world
+    fixture
         .file("d/cut.safetensors", &safetensors(GOOD, 150))
         .file("d/page.SafeTensors", &safetensors("{", 10));
-    let report = world.fetch_all();
+    let report = fixture.fetch_all();
     assert!(report.is_complete());
-    let said = warnings(&world);
+    let said = warnings(&fixture);
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].contains("d/cut.safetensors: it has the SHA-256 that the lock names"), "{said:?}");
     assert!(said[0].contains("up to 200") && said[0].contains("150 are there"), "{said:?}");
-    // Said once, when it comes.
-    world.config.verify = provision_engine::fetch::Verify::Full;
-    world.fetch_all();
-    assert_eq!(warnings(&world).len(), 2);
+    // The warning is printed only when the file is fetched.
+    fixture.config.verify = provision_engine::fetch::Verify::Full;
+    fixture.fetch_all();
+    assert_eq!(warnings(&fixture).len(), 2);
 }
 
 #[test]
 fn a_wrong_header_does_not_change_the_exit_code() {
-    let mut world = World::new();
-    world.file("x.safetensors", &safetensors("<!doctype html>", 10));
-    let mut command = program(&world);
-    command.args(["fetch", "--lock"]).arg(world.write_lock()).arg("--dest").arg(world.destination());
+    let mut fixture = Fixture::new();
+    fixture.file("x.safetensors", &safetensors("<!doctype html>", 10));
+    let mut command = program(&fixture);
+    command.args(["fetch", "--lock"]).arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
     let ended = run(&mut command);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(
@@ -57,5 +57,5 @@ fn a_wrong_header_does_not_change_the_exit_code() {
         "{}",
         ended.err
     );
-    world.assert_installed();
+    fixture.assert_installed();
 }

@@ -1,24 +1,24 @@
-//! Locks that are made to cost time and memory (fault 62).
+//! Locks that are built to cost time and memory (fault 62).
 
 use std::io::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::refused::{nothing_done, world};
+use super::refused::{fixture, nothing_done};
+use crate::fixture::Fixture;
 use crate::program::{Ended, program, run, start_with_input};
-use crate::world::World;
 
-/// Far more than it takes, on a machine that does other things: what grows as the square of the text is not done.
+/// Far more than a run takes, even on a busy machine: work that grows with the square of the text would exceed it.
 const SECONDS: Duration = Duration::from_mins(1);
-/// Address space, in KiB, the program's own and its threads' included.
+/// The limit of the address space, in KiB, with the program's and its threads' own.
 const MEMORY: u64 = 3 << 20;
 
-/// Runs the program on the lock at `path`, with bounded memory.
-fn fetch(world: &World, path: &std::path::Path) -> Ended {
-    let plain = program(world);
+/// Runs the program on the lock at `path`, with limited memory.
+fn fetch(fixture: &Fixture, path: &std::path::Path) -> Ended {
+    let plain = program(fixture);
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$@\""), "sh"]).arg(plain.get_program());
-    command.args(["fetch", "--lock"]).arg(path).arg("--dest").arg(world.destination());
+    command.args(["fetch", "--lock"]).arg(path).arg("--dest").arg(fixture.destination());
     for (name, value) in plain.get_envs().filter_map(|(name, value)| Some((name, value?))) {
         command.env(name, value);
     }
@@ -28,33 +28,33 @@ fn fetch(world: &World, path: &std::path::Path) -> Ended {
     ended
 }
 
-fn refused(world: &World, text: &str, says: &str) {
-    let path = world.beside("models.lock");
+fn refused(fixture: &Fixture, text: &str, says: &str) {
+    let path = fixture.beside("models.lock");
     std::fs::write(&path, text).unwrap();
-    let ended = fetch(world, &path);
+    let ended = fetch(fixture, &path);
     let begin: String = text.chars().take(40).collect();
     assert_eq!(ended.code, Some(3), "{begin}…: {}", ended.err);
     assert!(ended.err.contains(says), "{begin}…: {}", ended.err);
     assert!(ended.err.len() < 1000, "{begin}…: {} bytes are said", ended.err.len());
-    nothing_done(world);
+    nothing_done(fixture);
 }
 
 #[test]
-fn fault_62_a_lock_of_a_gigabyte_is_refused_unread() {
-    let world = world();
-    let path = world.beside("models.lock");
+fn fault_62_a_gigabyte_lock_is_refused_unread() {
+    let fixture = fixture();
+    let path = fixture.beside("models.lock");
     std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
-    let ended = fetch(&world, &path);
+    let ended = fetch(&fixture, &path);
     assert_eq!(ended.code, Some(3), "{}", ended.err);
     assert!(ended.err.contains("larger than"), "{}", ended.err);
-    nothing_done(&world);
+    nothing_done(&fixture);
 }
 
 #[test]
-fn fault_62_a_lock_without_end_on_standard_input_is_cut() {
-    let world = world();
-    let mut command = program(&world);
-    command.args(["fetch", "--lock", "-", "--dest"]).arg(world.destination());
+fn fault_62_an_endless_lock_on_standard_input_is_cut() {
+    let fixture = fixture();
+    let mut command = program(&fixture);
+    command.args(["fetch", "--lock", "-", "--dest"]).arg(fixture.destination());
     let (run, mut input) = start_with_input(&mut command);
     let line = "#".repeat(1 << 20) + "\n";
     let mut written = 0;
@@ -67,7 +67,7 @@ fn fault_62_a_lock_without_end_on_standard_input_is_cut() {
     assert!(ended.err.contains("larger than"), "{}", ended.err);
 }
 
-/// A text of so many lines.
+/// A text of this many lines.
 fn lines(count: u32, line: impl Fn(u32) -> String) -> String {
     (0..count).fold(String::new(), |mut text, n| {
         text.push_str(&line(n));
@@ -78,35 +78,35 @@ fn lines(count: u32, line: impl Fn(u32) -> String) -> String {
 
 #[test]
 fn fault_62_a_million_entries_are_refused() {
-    let world = world();
+    let fixture = fixture();
     let whole = lines(1_000_000, |n| {
         format!("[[model]]\npath = \"m{n}\"\nurl = \"http://h/\"\nsize = 1\nsha256 = \"{n:064x}\"")
     });
-    refused(&world, &format!("version = 1\n{whole}"), "larger than");
-    refused(&world, &format!("version = 1\n{}", "[[model]]\n".repeat(800_000)), "more keys and values");
-    // As many as go into a lock.
-    refused(&world, &format!("version = 1\n{}", "[[model]]\n".repeat(200_000)), "missing field");
+    refused(&fixture, &format!("version = 1\n{whole}"), "larger than");
+    refused(&fixture, &format!("version = 1\n{}", "[[model]]\n".repeat(800_000)), "more keys and values");
+    // The largest number that a lock may have.
+    refused(&fixture, &format!("version = 1\n{}", "[[model]]\n".repeat(200_000)), "missing field");
 }
 
 #[test]
 fn fault_62_a_million_keys_are_refused() {
-    let world = world();
+    let fixture = fixture();
     for (count, says) in [(1_000_000, "larger than"), (100_000, "unknown field")] {
         let keys = lines(count, |n| format!("k{n}=1"));
-        refused(&world, &format!("version = 1\n{keys}"), says);
+        refused(&fixture, &format!("version = 1\n{keys}"), says);
         let dotted = lines(count * 4 / 5, |n| format!("a.b{n}=1"));
-        refused(&world, &format!("version = 1\n{dotted}"), if count > 100_000 { "" } else { says });
+        refused(&fixture, &format!("version = 1\n{dotted}"), if count > 100_000 { "" } else { says });
     }
     let tables = lines(100_000, |n| format!("[t{n}]"));
-    refused(&world, &format!("version = 1\n{tables}"), "unknown field");
+    refused(&fixture, &format!("version = 1\n{tables}"), "unknown field");
 }
 
 #[test]
-fn fault_62_text_that_is_all_punctuation_is_refused() {
-    let world = world();
+fn fault_62_a_lock_of_punctuation_only_is_refused() {
+    let fixture = fixture();
     for text in [",", "\n", "a ", "a,", "\"", "[]", "1,\n", ". "] {
         refused(
-            &world,
+            &fixture,
             &format!("version = 1\nx = [{}", text.repeat((7 << 20) / text.len())),
             "more keys and values",
         );
@@ -115,7 +115,7 @@ fn fault_62_text_that_is_all_punctuation_is_refused() {
 
 #[test]
 fn fault_62_deep_nesting_is_refused() {
-    let world = world();
+    let fixture = fixture();
     for depth in [300, 100_000] {
         let deep = |open: &str| open.repeat(depth);
         for text in [
@@ -133,8 +133,8 @@ fn fault_62_deep_nesting_is_refused() {
             deep("\""),
             format!("x = \"{}", deep("a")),
         ] {
-            // That they are refused at the first of many levels is the parser's word; that nothing falls over is the point.
-            refused(&world, &format!("version = 1\n{text}"), "");
+            // The parser refuses the first of many levels. The test is that the program survives them.
+            refused(&fixture, &format!("version = 1\n{text}"), "");
         }
     }
 }

@@ -1,50 +1,51 @@
-//! Locks that the program refuses: exit code 3, the line, and nothing done (faults 56 to 61).
+//! Locks that the program refuses: exit code 3, the line, and no effect (faults 56 to 61).
 
 use provision_testbed::Content;
 
+use crate::fixture::Fixture;
 use crate::program::{Ended, program, run};
-use crate::world::World;
 
-/// A world that serves what the locks here ask for, should anybody come.
-pub(super) fn world() -> World {
-    let world = World::new();
-    world.origin.put("/x", Content::generated(1, 5));
-    world
+/// A fixture that serves the URLs of these locks, so that a request would be seen.
+pub(super) fn fixture() -> Fixture {
+    let fixture = Fixture::new();
+    fixture.origin.put("/x", Content::generated(1, 5));
+    fixture
 }
 
-/// An entry that is right, but for what is given.
-pub(super) fn entry(world: &World, path: &str, size: &str) -> String {
-    let (url, sha256) = (world.origin.url("/x"), Content::generated(1, 5).sha256_hex());
+/// A valid entry, except for the given keys.
+pub(super) fn entry(fixture: &Fixture, path: &str, size: &str) -> String {
+    let (url, sha256) = (fixture.origin.url("/x"), Content::generated(1, 5).sha256_hex());
     format!("[[model]]\npath = {path}\nurl = \"{url}\"\nsize = {size}\nsha256 = \"{sha256}\"\n")
 }
 
-pub(super) fn fetch(world: &World, text: &[u8]) -> Ended {
-    let lock = world.beside("models.lock");
+pub(super) fn fetch(fixture: &Fixture, text: &[u8]) -> Ended {
+    let lock = fixture.beside("models.lock");
     std::fs::write(&lock, text).unwrap();
-    let mut command = program(world);
-    command.args(["fetch", "--lock"]).arg(lock).arg("--dest").arg(world.destination());
+    let mut command = program(fixture);
+    command.args(["fetch", "--lock"]).arg(lock).arg("--dest").arg(fixture.destination());
     run(&mut command)
 }
 
-/// The lock ends the program with 3, shows that line and says that; nobody was asked, and nothing is there.
-pub(super) fn refused(world: &World, text: &str, line: usize, says: &str) -> String {
-    let ended = fetch(world, text.as_bytes());
+/// The lock ends the program with 3 and a message that has the line and these words. No request is sent, and no file
+/// is created.
+pub(super) fn refused(fixture: &Fixture, text: &str, line: usize, says: &str) -> String {
+    let ended = fetch(fixture, text.as_bytes());
     assert_eq!(ended.code, Some(3), "{text}\n{}", ended.err);
     assert!(ended.err.contains(&format!("models.lock:{line}:")), "line {line} of\n{text}\n{}", ended.err);
     assert!(ended.err.contains(&format!("\n{line} | ")), "{}", ended.err);
     assert!(ended.err.contains(says), "{says:?} of\n{text}\n{}", ended.err);
-    nothing_done(world);
+    nothing_done(fixture);
     ended.err
 }
 
-pub(super) fn nothing_done(world: &World) {
-    assert!(!world.destination().exists(), "{:?}", world.listing());
-    assert_eq!(world.origin.counters().connections_accepted, 0);
+pub(super) fn nothing_done(fixture: &Fixture) {
+    assert!(!fixture.destination().exists(), "{:?}", fixture.listing());
+    assert_eq!(fixture.origin.counters().connections_accepted, 0);
 }
 
 #[test]
-fn fault_56_a_path_that_could_leave_the_destination_ends_the_program() {
-    let world = world();
+fn fault_56_a_path_that_could_leave_the_destination_is_refused() {
+    let fixture = fixture();
     let long = format!("\"{}\"", "n".repeat(256));
     for (path, says) in [
         ("\"../x\"", "\"..\" would leave"),
@@ -64,13 +65,13 @@ fn fault_56_a_path_that_could_leave_the_destination_ends_the_program() {
         ("\"\"", "empty"),
         (long.as_str(), "256 bytes"),
     ] {
-        refused(&world, &format!("version = 1\n{}", entry(&world, path, "5")), 3, says);
+        refused(&fixture, &format!("version = 1\n{}", entry(&fixture, path, "5")), 3, says);
     }
 }
 
 #[test]
-fn fault_57_names_that_are_not_one_file_everywhere_end_the_program() {
-    let world = world();
+fn fault_57_paths_that_collide_on_some_systems_are_refused() {
+    let fixture = fixture();
     for (path, says) in [
         ("\"CON\"", "reserved"),
         ("\"a/nul.safetensors\"", "reserved"),
@@ -80,9 +81,9 @@ fn fault_57_names_that_are_not_one_file_everywhere_end_the_program() {
         ("\".x.safetensors.part\"", "part files"),
         ("\".provision.lock\"", "part files"),
     ] {
-        refused(&world, &format!("version = 1\n{}", entry(&world, path, "5")), 3, says);
+        refused(&fixture, &format!("version = 1\n{}", entry(&fixture, path, "5")), 3, says);
     }
-    // Case; composed and decomposed; case of the decomposed; a sharp s is nobody's but its own; a file for a directory.
+    // Case; composed and decomposed; case of the decomposed; a sharp s matches only itself; a file and a directory.
     for (first, second, says) in [
         ("\"vae/X\"", "\"VAE/x\"", "are one file"),
         ("\"é\"", "\"e\\u0301\"", "are one file"),
@@ -95,15 +96,15 @@ fn fault_57_names_that_are_not_one_file_everywhere_end_the_program() {
         ("\"é\"", "\"e\\u0301/x\"", "is a file, so"),
         ("\".models-installed\"", "\"x\"", ".models-installed"),
     ] {
-        let text = format!("version = 1\n{}{}", entry(&world, first, "5"), entry(&world, second, "5"));
+        let text = format!("version = 1\n{}{}", entry(&fixture, first, "5"), entry(&fixture, second, "5"));
         let line = if first.contains("installed") { 3 } else { 8 };
-        refused(&world, &text, line, says);
+        refused(&fixture, &text, line, says);
     }
 }
 
 #[test]
-fn fault_58_a_digest_that_is_none_ends_the_program() {
-    let world = world();
+fn fault_58_an_invalid_digest_is_refused() {
+    let fixture = fixture();
     let sha256 = Content::generated(1, 5).sha256_hex();
     for (bad, says) in [
         (sha256[1..].to_owned(), "this has 63"),
@@ -113,21 +114,21 @@ fn fault_58_a_digest_that_is_none_ends_the_program() {
         (format!("g{}", &sha256[1..]), "this has 'g'"),
         (format!("sha256:{}", &sha256[7..]), "this has 's'"),
     ] {
-        let text = format!("version = 1\n{}", entry(&world, "\"x\"", "5").replace(&sha256, &bad));
-        refused(&world, &text, 6, says);
+        let text = format!("version = 1\n{}", entry(&fixture, "\"x\"", "5").replace(&sha256, &bad));
+        refused(&fixture, &text, 6, says);
     }
 }
 
 #[test]
-fn fault_59_one_path_twice_ends_the_program() {
-    let world = world();
-    let twice = entry(&world, "\"x\"", "5").repeat(2);
-    refused(&world, &format!("version = 1\n{twice}"), 8, "\"x\" is listed twice");
+fn fault_59_a_duplicate_path_is_refused() {
+    let fixture = fixture();
+    let twice = entry(&fixture, "\"x\"", "5").repeat(2);
+    refused(&fixture, &format!("version = 1\n{twice}"), 8, "\"x\" is listed twice");
 }
 
 #[test]
-fn fault_60_sizes_that_are_none_end_the_program_with_their_numbers() {
-    let world = world();
+fn fault_60_invalid_sizes_are_refused_with_their_numbers() {
+    let fixture = fixture();
     for (size, says) in [
         ("-5", "-5 is below zero"),
         ("5.0", "size = 5.0"),
@@ -138,47 +139,47 @@ fn fault_60_sizes_that_are_none_end_the_program_with_their_numbers() {
         ("\"5\"", "size = \"5\""),
         ("true", "expected"),
     ] {
-        refused(&world, &format!("version = 1\n{}", entry(&world, "\"x\"", size)), 5, says);
+        refused(&fixture, &format!("version = 1\n{}", entry(&fixture, "\"x\"", size)), 5, says);
     }
     let most = "9223372036854775807";
-    let text = format!("version = 1\n{}{}", entry(&world, "\"a\"", most), entry(&world, "\"b\"", most));
-    refused(&world, &text, 8, "18446744073709551614 bytes");
+    let text = format!("version = 1\n{}{}", entry(&fixture, "\"a\"", most), entry(&fixture, "\"b\"", most));
+    refused(&fixture, &text, 8, "18446744073709551614 bytes");
 }
 
 #[test]
-fn fault_60_more_than_the_disk_has_is_refused_with_the_numbers_before_the_first_byte() {
-    let world = world();
-    // 4 EiB: no disk that a test runs on has that.
-    let text = format!("version = 1\n{}", entry(&world, "\"x\"", "4611686018427387904"));
-    let ended = fetch(&world, text.as_bytes());
+fn fault_60_a_set_larger_than_the_disk_is_refused_up_front() {
+    let fixture = fixture();
+    // 4 EiB: no disk of a test machine is that large.
+    let text = format!("version = 1\n{}", entry(&fixture, "\"x\"", "4611686018427387904"));
+    let ended = fetch(&fixture, text.as_bytes());
     assert_eq!(ended.code, Some(7), "{}", ended.err);
     assert!(ended.err.contains("4.61 EB") && ended.err.contains("free"), "{}", ended.err);
-    assert_eq!(world.origin.counters().connections_accepted, 0);
-    assert!(world.listing().iter().all(|name| name == ".provision.lock"), "{:?}", world.listing());
+    assert_eq!(fixture.origin.counters().connections_accepted, 0);
+    assert!(fixture.listing().iter().all(|name| name == ".provision.lock"), "{:?}", fixture.listing());
 }
 
 #[test]
-fn fault_61_what_is_missing_or_unknown_ends_the_program_with_its_line() {
-    let world = world();
-    let good = entry(&world, "\"x\"", "5");
+fn fault_61_missing_or_unknown_keys_are_refused_with_their_line() {
+    let fixture = fixture();
+    let good = entry(&fixture, "\"x\"", "5");
     let without = |key: &str| {
         let lines = good.split_inclusive('\n').filter(|line| !line.starts_with(key));
         format!("version = 1\n{}", lines.collect::<String>())
     };
     for key in ["path", "url", "size", "sha256"] {
-        refused(&world, &without(key), 2, &format!("missing field `{key}`"));
+        refused(&fixture, &without(key), 2, &format!("missing field `{key}`"));
     }
-    refused(&world, &format!("version = 1\n{good}shasum = \"x\"\n"), 7, "unknown field `shasum`");
-    refused(&world, &format!("version = 1\nmarkers = \"x\"\n{good}"), 2, "unknown field `markers`");
-    refused(&world, &format!("version = 1\n{}", good.replace("size", "sise")), 5, "`sise`");
-    refused(&world, &format!("version = 2\nnew = true\n{good}"), 1, "the lock's version is 2");
-    refused(&world, &format!("version = 1.0\n{good}"), 1, "version");
-    refused(&world, &format!("version = 1\n{good}size = 5\n"), 7, "duplicate key");
-    refused(&world, &format!("version = 1\n{}", good.replace("size = 5", "size = ")), 5, "");
+    refused(&fixture, &format!("version = 1\n{good}shasum = \"x\"\n"), 7, "unknown field `shasum`");
+    refused(&fixture, &format!("version = 1\nmarkers = \"x\"\n{good}"), 2, "unknown field `markers`");
+    refused(&fixture, &format!("version = 1\n{}", good.replace("size", "sise")), 5, "`sise`");
+    refused(&fixture, &format!("version = 2\nnew = true\n{good}"), 1, "the lock's version is 2");
+    refused(&fixture, &format!("version = 1.0\n{good}"), 1, "version");
+    refused(&fixture, &format!("version = 1\n{good}size = 5\n"), 7, "duplicate key");
+    refused(&fixture, &format!("version = 1\n{}", good.replace("size = 5", "size = ")), 5, "");
     for (text, says) in [(good.as_bytes(), "version"), (b"", "version"), (b"version = 1\n\xff", "UTF-8")] {
-        let ended = fetch(&world, text);
+        let ended = fetch(&fixture, text);
         assert_eq!(ended.code, Some(3), "{}", ended.err);
         assert!(ended.err.contains(says) && ended.err.contains("models.lock"), "{}", ended.err);
-        nothing_done(&world);
+        nothing_done(&fixture);
     }
 }

@@ -1,93 +1,93 @@
-//! A lock that changes while a run works on it, and one that names other bytes for what is there (faults 63 and 64).
+//! Locks that change during a run, and locks with another digest for an installed file (faults 63 and 64).
 
 use std::process::Command;
 use std::time::Duration;
 
 use provision_testbed::{Content, Fault, Shape};
 
+use crate::fixture::{Fixture, PATIENCE};
 use crate::program::{program, run, start};
-use crate::requirement::needs_tool;
-use crate::world::{PATIENCE, World};
+use crate::skip::needs_tool;
 
-fn fetch(world: &World) -> Command {
-    let mut command = program(world);
-    command.args(["fetch", "--connections", "4", "--lock"]).arg(world.beside("models.lock"));
-    command.arg("--dest").arg(world.destination());
+fn fetch(fixture: &Fixture) -> Command {
+    let mut command = program(fixture);
+    command.args(["fetch", "--connections", "4", "--lock"]).arg(fixture.beside("models.lock"));
+    command.arg("--dest").arg(fixture.destination());
     command
 }
 
 #[test]
-fn fault_63_a_lock_that_is_edited_while_a_run_works_changes_nothing_for_it() {
+fn fault_63_a_lock_edited_during_a_run_does_not_affect_it() {
     let (first, second) = (Content::generated(1, 4_000_000), Content::generated(2, 3_000_000));
-    let mut world = World::new();
-    world.file("x", &first);
-    world.write_lock();
-    let text = world.lock_text();
-    world.origin.shape(Shape::rate(1_000_000));
-    let running = start(&mut fetch(&world));
-    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 100_000).unwrap();
+    let mut fixture = Fixture::new();
+    fixture.file("x", &first);
+    fixture.write_lock();
+    let text = fixture.lock_text();
+    fixture.origin.shape(Shape::rate(1_000_000));
+    let running = start(&mut fetch(&fixture));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 100_000).unwrap();
 
-    // Other bytes under the same path, another file, and in place, not by a new file of that name.
-    let mut edited = World::new();
+    // Another digest under the same path, another file, and an edit in place rather than a rename.
+    let mut edited = Fixture::new();
     edited.file("x", &second).file("y", &second);
-    std::fs::write(world.beside("models.lock"), edited.lock_text()).unwrap();
+    std::fs::write(fixture.beside("models.lock"), edited.lock_text()).unwrap();
     let ended = running.end();
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    world.assert_installed();
+    fixture.assert_installed();
 
-    // The marker is about the lock as it was read.
+    // The marker describes the lock as it was read.
     let dry_run = |text: &str| {
-        std::fs::write(world.beside("models.lock"), text).unwrap();
-        run(fetch(&world).arg("--dry-run")).out
+        std::fs::write(fixture.beside("models.lock"), text).unwrap();
+        run(fetch(&fixture).arg("--dry-run")).out
     };
     assert!(dry_run(&text).contains("present  x"));
     let plan = dry_run(&edited.lock_text());
     assert!(plan.contains("fetch    x") && plan.contains("copy     y"), "{plan}");
-    let requests = world.origin.counters().requests;
-    std::fs::write(world.beside("models.lock"), &text).unwrap();
-    let again = run(&mut fetch(&world));
+    let requests = fixture.origin.counters().requests;
+    std::fs::write(fixture.beside("models.lock"), &text).unwrap();
+    let again = run(&mut fetch(&fixture));
     assert!(again.err.contains("marker .models-installed is valid"), "{}", again.err);
-    assert_eq!(world.origin.counters().requests, requests);
+    assert_eq!(fixture.origin.counters().requests, requests);
 }
 
-/// A world where `x` is installed and the lock now names other bytes for it.
-fn changed() -> (World, Content) {
+/// A fixture where `x` is installed and the lock now names another digest for it.
+fn changed() -> (Fixture, Content) {
     let (first, second) = (Content::generated(1, 1_000_000), Content::generated(2, 1_500_000));
-    let mut world = World::new();
-    world.file("x", &first).file("y", &Content::generated(3, 1000));
-    world.fetch_all();
-    world.file("x", &second);
-    world.write_lock();
-    (world, first)
+    let mut fixture = Fixture::new();
+    fixture.file("x", &first).file("y", &Content::generated(3, 1000));
+    fixture.fetch_all();
+    fixture.file("x", &second);
+    fixture.write_lock();
+    (fixture, first)
 }
 
 #[test]
-fn fault_64_the_marker_is_gone_while_the_old_file_is_still_there() {
-    let (mut world, first) = changed();
-    world.config.transfer.stall = Duration::from_secs(30);
-    world.origin.inject("/x", Fault::Stall(1000));
+fn fault_64_the_marker_is_removed_before_the_old_file() {
+    let (mut fixture, first) = changed();
+    fixture.config.transfer.stall = Duration::from_secs(30);
+    fixture.origin.inject("/x", Fault::Stall(1000));
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let report = std::thread::scope(|scope| {
-        let run = scope.spawn(|| world.fetch_until(stopped));
-        world.origin.wait_for(PATIENCE, |counters| counters.path("/x").body_bytes > 1_000_000).unwrap();
-        assert!(!world.path(".models-installed").exists(), "it vouches for what is about to go");
-        assert_eq!(std::fs::read(world.path("x")).unwrap(), first.to_vec(), "the old version is untouched");
+        let run = scope.spawn(|| fixture.fetch_until(stopped));
+        fixture.origin.wait_for(PATIENCE, |counters| counters.path("/x").body_bytes > 1_000_000).unwrap();
+        assert!(!fixture.path(".models-installed").exists(), "it vouches for what is about to go");
+        assert_eq!(std::fs::read(fixture.path("x")).unwrap(), first.to_vec(), "the old version is untouched");
         stop.send(true).unwrap();
         run.join().unwrap().unwrap()
     });
     assert!(report.interrupted);
-    world.origin.clear_faults("/x");
-    world.fetch_all();
+    fixture.origin.clear_faults("/x");
+    fixture.fetch_all();
 }
 
 #[test]
-fn fault_64_the_marker_is_removed_durably_before_anything_else_changes() {
+fn fault_64_the_marker_removal_is_durable_before_any_change() {
     if !needs_tool("strace", "-V") {
         return;
     }
-    let (world, _) = changed();
-    let log = world.beside("strace.log");
-    let plain = fetch(&world);
+    let (fixture, _) = changed();
+    let log = fixture.beside("strace.log");
+    let plain = fetch(&fixture);
     let mut command = Command::new("strace");
     command.args(["-f", "-y", "-o"]).arg(&log);
     command.args(["-e", "trace=unlinkat,unlink,fsync,renameat,renameat2,rename,pwrite64"]);
@@ -95,7 +95,7 @@ fn fault_64_the_marker_is_removed_durably_before_anything_else_changes() {
     command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let ended = run(&mut command);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
-    world.assert_installed();
+    fixture.assert_installed();
     let log = std::fs::read_to_string(log).unwrap();
     let first = |what: &str, is: &dyn Fn(&str) -> bool| {
         log.lines().position(is).unwrap_or_else(|| panic!("no {what} in\n{log}"))

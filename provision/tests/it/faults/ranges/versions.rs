@@ -1,132 +1,134 @@
-//! Files that change while they are fetched, and what says so (faults 15 to 18).
+//! Files that change during a fetch, and the validators that show it (faults 15 to 18).
 
 use provision_core::event::Event;
 use provision_core::schedule::Limits;
 use provision_testbed::{Content, Fault, When};
 
-use super::{SIZE, requests, sent, world};
-use crate::world::{World, start_origin};
+use super::{SIZE, fixture, requests, sent};
+use crate::fixture::{Fixture, start_origin};
 
-/// A world whose lock names `wanted`. At its address are `versions`, one after the other: the next takes the place of
-/// the one before when the request comes whose number is in `at`. One connection, so that requests have an order.
-fn replaced(wanted: &Content, versions: &[Content], at: &'static [usize]) -> World {
-    let mut world = World::new();
-    world.file("x", wanted);
-    world.origin.put("/x", versions[0].clone());
-    world.config.transfer.limits = Limits { connections: 1, per_host: 1 };
-    let (control, versions) = (world.origin.control(), versions.to_vec());
+/// A fixture whose lock names `wanted`. Its URL serves `versions` in turn: the next one replaces the one before at each
+/// request whose number is in `at`. One connection, so that requests have an order.
+fn replaced(wanted: &Content, versions: &[Content], at: &'static [usize]) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.file("x", wanted);
+    fixture.origin.put("/x", versions[0].clone());
+    fixture.config.transfer.limits = Limits { connections: 1, per_host: 1 };
+    let (control, versions) = (fixture.origin.control(), versions.to_vec());
     let replace = move |_: &_, number: usize| {
         if let Some(n) = at.iter().position(|at| *at == number) {
             control.put("/x", versions[n + 1].clone());
         }
         false
     };
-    world.origin.inject("/x", Fault::status(500).when(When::custom(replace)));
-    world
+    fixture.origin.inject("/x", Fault::status(500).when(When::custom(replace)));
+    fixture
 }
 
-fn dropped(world: &World) -> usize {
-    world.events.count(|event| matches!(event, Event::Dropped { .. }))
+fn dropped(fixture: &Fixture) -> usize {
+    fixture.events.count(|event| matches!(event, Event::Dropped { .. }))
 }
 
 #[test]
-fn fault_15_what_the_old_validator_vouched_for_is_dropped() {
+fn fault_15_bytes_of_the_old_validator_are_dropped() {
     let old = Content::generated(99, SIZE);
-    let (world, _) =
-        world(Fault::All(vec![Fault::OtherContent(old), Fault::Etag("\"old\"".to_owned())]), When::First(2));
-    let report = world.fetch_all();
+    let (fixture, _) = fixture(
+        Fault::All(vec![Fault::OtherContent(old), Fault::Etag("\"old\"".to_owned())]),
+        When::First(2),
+    );
+    let report = fixture.fetch_all();
     assert_eq!(
-        world.events.count(|event| matches!(event, Event::Dropped { .. })),
+        fixture.events.count(|event| matches!(event, Event::Dropped { .. })),
         1,
         "once, not by the digest"
     );
-    assert!(world.events.text().contains("changed while it was being fetched"));
+    assert!(fixture.events.text().contains("changed while it was being fetched"));
     assert_eq!(report.files[0].fetched, SIZE, "what was dropped does not count");
-    assert!(requests(&world).len() <= 20);
+    assert!(requests(&fixture).len() <= 20);
 }
 
 #[test]
 fn fault_15_a_validator_that_keeps_changing_leads_to_one_stream() {
-    let (world, _) = world(Fault::Etag("\"other\"".to_owned()), When::Every(2));
-    let report = world.fetch_all();
-    let requests = requests(&world);
+    let (fixture, _) = fixture(Fault::Etag("\"other\"".to_owned()), When::Every(2));
+    let report = fixture.fetch_all();
+    let requests = requests(&fixture);
     assert!(requests.len() <= 20, "{} requests", requests.len());
     assert!(requests.iter().any(|request| request.range.is_none()), "one stream has one validator");
     assert_eq!(report.files[0].fetched, SIZE);
 }
 
 #[test]
-fn fault_15_of_a_file_that_really_changed_no_old_byte_is_kept() {
+fn fault_15_no_old_byte_of_a_changed_file_is_kept() {
     let (old, new) = (Content::generated(99, SIZE), Content::generated(1, SIZE));
-    let world = replaced(&new, &[old, new.clone()], &[3]);
-    let report = world.fetch_all();
-    assert_eq!(dropped(&world), 1);
-    let said = world.events.text();
+    let fixture = replaced(&new, &[old, new.clone()], &[3]);
+    let report = fixture.fetch_all();
+    assert_eq!(dropped(&fixture), 1);
+    let said = fixture.events.text();
     assert!(said.contains("changed while it was being fetched"), "{said}");
     assert!(!said.contains("SHA-256"), "known by the validator, and not only by the digest: {said}");
     assert_eq!(report.files[0].fetched, SIZE);
-    assert!(requests(&world).len() <= 14, "{} requests", requests(&world).len());
+    assert!(requests(&fixture).len() <= 14, "{} requests", requests(&fixture).len());
 }
 
 #[test]
 fn fault_15_a_second_change_of_the_file_leads_to_one_stream() {
     let (old, older, new) =
         (Content::generated(99, SIZE), Content::generated(98, SIZE), Content::generated(1, SIZE));
-    let world = replaced(&new, &[old, older, new.clone()], &[2, 5]);
-    let report = world.fetch_all();
-    assert_eq!(dropped(&world), 2);
+    let fixture = replaced(&new, &[old, older, new.clone()], &[2, 5]);
+    let report = fixture.fetch_all();
+    assert_eq!(dropped(&fixture), 2);
     assert_eq!(report.files[0].fetched, SIZE);
-    let requests = requests(&world);
+    let requests = requests(&fixture);
     assert!(requests.len() <= 8, "{} requests", requests.len());
     assert!(requests.last().unwrap().range.is_none(), "one stream has one validator: {requests:?}");
 }
 
 #[test]
-fn fault_15_a_file_that_changes_for_good_is_an_integrity_error() {
+fn fault_15_a_permanently_changed_file_is_an_integrity_error() {
     let (old, new) = (Content::generated(1, SIZE), Content::generated(99, SIZE));
-    let world = replaced(&old, &[old.clone(), new], &[2]);
-    let error = world.fetch_refused();
+    let fixture = replaced(&old, &[old.clone(), new], &[2]);
+    let error = fixture.fetch_refused();
     assert!(error.is_integrity() && error.to_string().contains("SHA-256"), "{error}");
-    assert!(requests(&world).len() <= 24, "{} requests", requests(&world).len());
-    assert!(sent(&world) < 3.0, "{}", sent(&world));
-    assert!(world.listing().is_empty(), "{:?}", world.listing());
+    assert!(requests(&fixture).len() <= 24, "{} requests", requests(&fixture).len());
+    assert!(sent(&fixture) < 3.0, "{}", sent(&fixture));
+    assert!(fixture.listing().is_empty(), "{:?}", fixture.listing());
 }
 
 #[test]
 fn fault_16_mirrors_may_differ_in_their_validators() {
-    let (mut world, content) = world(Fault::status(404), When::After(3));
+    let (mut fixture, content) = fixture(Fault::status(404), When::After(3));
     let mirror = start_origin("127.0.0.1");
     mirror.put("/x", content.clone());
     mirror.set_etag("/x", "\"quite-another\"");
-    let sources = [world.origin.url("/x"), mirror.url("/x")];
-    world.model("x", &content, &sources).config.transfer.limits = Limits { connections: 1, per_host: 1 };
-    let report = world.fetch_all();
-    assert_eq!(world.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
+    let sources = [fixture.origin.url("/x"), mirror.url("/x")];
+    fixture.model("x", &content, &sources).config.transfer.limits = Limits { connections: 1, per_host: 1 };
+    let report = fixture.fetch_all();
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
     assert!(mirror.counters().body_bytes_sent < SIZE, "what the first source brought is kept");
     assert_eq!(report.files[0].fetched, SIZE);
 }
 
 #[test]
-fn fault_17_if_range_is_not_sent_to_an_origin_that_answers_it_with_the_whole_body() {
-    let (world, _) = world(Fault::IgnoreIfRange, When::Always);
-    // `fetch_all` looks at every request for `If-Range`.
-    let report = world.fetch_all();
-    assert!(requests(&world).iter().all(|request| request.status == 206));
-    assert_eq!((dropped(&world), report.files[0].retries), (0, 0));
-    assert!(sent(&world) < 1.05, "{}", sent(&world));
+fn fault_17_if_range_is_not_sent_where_it_yields_the_whole_body() {
+    let (fixture, _) = fixture(Fault::IgnoreIfRange, When::Always);
+    // `fetch_all` checks every request for `If-Range`.
+    let report = fixture.fetch_all();
+    assert!(requests(&fixture).iter().all(|request| request.status == 206));
+    assert_eq!((dropped(&fixture), report.files[0].retries), (0, 0));
+    assert!(sent(&fixture) < 1.05, "{}", sent(&fixture));
 }
 
 #[test]
-fn fault_18_a_weak_validator_is_not_sent_and_its_change_says_nothing() {
+fn fault_18_a_weak_validator_is_not_sent_and_may_change() {
     for (fault, when) in [
         (Fault::WeakEtag, When::Always),
         (Fault::WeakEtag, When::Every(2)),
         (Fault::Etag("W/\"1\"".to_owned()), When::Every(2)),
     ] {
-        let (world, _) = world(fault, when);
-        let report = world.fetch_all();
-        assert!(requests(&world).iter().all(|request| request.status == 206));
-        assert_eq!((dropped(&world), report.files[0].retries), (0, 0));
-        assert!(sent(&world) < 1.05, "{}", sent(&world));
+        let (fixture, _) = fixture(fault, when);
+        let report = fixture.fetch_all();
+        assert!(requests(&fixture).iter().all(|request| request.status == 206));
+        assert_eq!((dropped(&fixture), report.files[0].retries), (0, 0));
+        assert!(sent(&fixture) < 1.05, "{}", sent(&fixture));
     }
 }

@@ -1,30 +1,30 @@
-//! Certificates that the environment names (fault 55), by the program.
+//! Certificate variables of the environment (fault 55), through the program.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use provision_testbed::{BlockingOrigin, Content, OriginConfig, Tls, authority};
 
+use crate::fixture::Fixture;
 use crate::program::{Ended, program, run};
 use crate::secrets;
-use crate::world::World;
 
-fn world() -> (World, BlockingOrigin) {
+fn fixture() -> (Fixture, BlockingOrigin) {
     let addr = ("127.0.0.4".parse::<IpAddr>().unwrap(), 0).into();
     let config = OriginConfig { addr, tls: Some(Tls::default()), ..OriginConfig::default() };
     let origin = BlockingOrigin::start(config).unwrap();
     secrets::watch(origin.control(), false);
     let content = Content::generated(1, 300_000);
     origin.put("/x", content.clone());
-    let mut world = World::new();
-    world.model("x", &content, &[origin.url("/x")]);
+    let mut fixture = Fixture::new();
+    fixture.model("x", &content, &[origin.url("/x")]);
     for directory in ["empty", "with"] {
-        std::fs::create_dir(world.beside(directory)).unwrap();
+        std::fs::create_dir(fixture.beside(directory)).unwrap();
     }
-    std::fs::write(world.beside("with/authority.crt"), pem(&authority())).unwrap();
-    std::fs::write(world.beside("nothing.pem"), "").unwrap();
-    std::fs::write(world.beside("garbage.pem"), "-----BEGIN CERTIFICATE-----\nnot base64\n").unwrap();
-    (world, origin)
+    std::fs::write(fixture.beside("with/authority.crt"), pem(&authority())).unwrap();
+    std::fs::write(fixture.beside("nothing.pem"), "").unwrap();
+    std::fs::write(fixture.beside("garbage.pem"), "-----BEGIN CERTIFICATE-----\nnot base64\n").unwrap();
+    (fixture, origin)
 }
 
 /// A certificate as text (RFC 7468).
@@ -46,18 +46,18 @@ fn pem(der: &[u8]) -> String {
     text + "-----END CERTIFICATE-----\n"
 }
 
-fn fetch(world: &World, variables: &[(&str, String)]) -> Ended {
-    let mut command = program(world);
-    command.args(["fetch", "--retries", "1", "--lock"]).arg(world.write_lock());
-    command.arg("--dest").arg(world.destination()).env_remove("https_proxy");
+fn fetch(fixture: &Fixture, variables: &[(&str, String)]) -> Ended {
+    let mut command = program(fixture);
+    command.args(["fetch", "--retries", "1", "--lock"]).arg(fixture.write_lock());
+    command.arg("--dest").arg(fixture.destination()).env_remove("https_proxy");
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     run(&mut command)
 }
 
 #[test]
-fn fault_55_certificates_that_cannot_be_read_end_a_run_before_any_network() {
-    let (world, origin) = world();
-    let at = |name: &str| world.beside(name).to_str().unwrap().to_owned();
+fn fault_55_unreadable_certificates_end_a_run_at_its_start() {
+    let (fixture, origin) = fixture();
+    let at = |name: &str| fixture.beside(name).to_str().unwrap().to_owned();
     for (name, value) in [
         ("SSL_CERT_FILE", at("absent.pem")),
         ("SSL_CERT_FILE", at("nothing.pem")),
@@ -69,29 +69,29 @@ fn fault_55_certificates_that_cannot_be_read_end_a_run_before_any_network() {
         ("SSL_CERT_DIR", format!("{}:{}", at("absent"), at("empty"))),
         ("SSL_CERT_DIR", ":".to_owned()),
     ] {
-        let ended = fetch(&world, &[(name, value.clone())]);
+        let ended = fetch(&fixture, &[(name, value.clone())]);
         assert_eq!(ended.code, Some(2), "{name}={value}: {}", ended.err);
         assert!(ended.err.contains(name) && ended.err.contains(&value), "{name}={value}: {}", ended.err);
-        assert!(world.listing().is_empty(), "{name}={value}");
+        assert!(fixture.listing().is_empty(), "{name}={value}");
     }
-    // One that is good does not make up for one that is not.
+    // A valid one does not make up for an invalid one.
     let both = [("SSL_CERT_FILE", at("with/authority.crt")), ("SSL_CERT_DIR", at("empty"))];
-    assert_eq!(fetch(&world, &both).code, Some(2));
+    assert_eq!(fetch(&fixture, &both).code, Some(2));
     assert_eq!(origin.counters().connections_accepted, 0);
 }
 
 #[test]
-fn fault_55_several_directories_of_certificates_are_looked_into() {
-    let (world, _origin) = world();
-    let at = |name: &str| world.beside(name).to_str().unwrap().to_owned();
+fn fault_55_several_certificate_directories_are_read() {
+    let (fixture, _origin) = fixture();
+    let at = |name: &str| fixture.beside(name).to_str().unwrap().to_owned();
     for (name, value) in [
         ("SSL_CERT_DIR", format!("{}:{}", at("empty"), at("with"))),
         ("SSL_CERT_DIR", format!("{}::{}", at("with"), at("absent"))),
         ("SSL_CERT_FILE", at("with/authority.crt")),
     ] {
-        let _ = std::fs::remove_dir_all(world.destination());
-        let ended = fetch(&world, &[(name, value.clone())]);
+        let _ = std::fs::remove_dir_all(fixture.destination());
+        let ended = fetch(&fixture, &[(name, value.clone())]);
         assert_eq!(ended.code, Some(0), "{name}={value}: {}", ended.err);
-        world.assert_installed();
+        fixture.assert_installed();
     }
 }

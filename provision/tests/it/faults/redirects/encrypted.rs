@@ -1,4 +1,4 @@
-//! Schemes and names, with certificates that are right: a token may go to its own host there, and goes to no other.
+//! Schemes and host names over TLS with valid certificates: a token reaches its own host and no other.
 
 use std::net::IpAddr;
 
@@ -6,10 +6,10 @@ use provision_http::{Credential, Roots};
 use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, Tls, authority};
 
 use super::{CANARY, authorizations};
+use crate::fixture::Fixture;
 use crate::secrets;
-use crate::world::World;
 
-/// The hosts that are one host here.
+/// Names that all resolve to one origin.
 const NAMES: [&str; 6] = [
     "huggingface.co",
     "huggingface.co.evil",
@@ -27,12 +27,12 @@ fn start(address: &str) -> BlockingOrigin {
     origin
 }
 
-/// A world that believes the testbed's authority and finds every name at `origin`.
-fn world(origin: &BlockingOrigin) -> World {
-    let mut world = World::new();
-    world.http.roots = Roots::Only(vec![authority().into()]);
-    world.http.hosts = NAMES.iter().map(|name| (*name, vec![origin.addr().ip()])).collect();
-    world
+/// A fixture that trusts the testbed's authority and resolves every name to `origin`.
+fn fixture(origin: &BlockingOrigin) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.http.roots = Roots::Only(vec![authority().into()]);
+    fixture.http.hosts = NAMES.iter().map(|name| (*name, vec![origin.addr().ip()])).collect();
+    fixture
 }
 
 #[test]
@@ -40,12 +40,12 @@ fn fault_44_another_scheme_of_the_same_host_gets_no_credential() {
     let encrypted = start("127.0.0.1");
     let content = Content::generated(1, 2_000_000);
     encrypted.put("/y", content.clone());
-    let mut world = world(&encrypted);
-    world.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
-    world.file("x", &content);
-    world.origin.inject("/x", Fault::redirect(encrypted.url("/y")));
-    world.fetch_all();
-    assert!(authorizations(&world.origin) > 0);
+    let mut fixture = fixture(&encrypted);
+    fixture.http.credentials.add(Credential::bearer("127.0.0.1", None, CANARY));
+    fixture.file("x", &content);
+    fixture.origin.inject("/x", Fault::redirect(encrypted.url("/y")));
+    fixture.fetch_all();
+    assert!(authorizations(&fixture.origin) > 0);
     assert!(encrypted.counters().requests > 0);
     assert_eq!(authorizations(&encrypted), 0);
 }
@@ -53,15 +53,15 @@ fn fault_44_another_scheme_of_the_same_host_gets_no_credential() {
 #[test]
 fn fault_45_from_https_nothing_leads_to_http() {
     let encrypted = start("127.0.0.2");
-    let mut world = world(&encrypted);
+    let mut fixture = fixture(&encrypted);
     let content = Content::generated(1, 2_000_000);
-    world.origin.put("/y", content.clone());
-    encrypted.inject("/x", Fault::redirect(world.origin.url("/y")));
-    world.model("x", &content, &[encrypted.url("/x")]);
-    let error = world.fetch_refused().to_string();
+    fixture.origin.put("/y", content.clone());
+    encrypted.inject("/x", Fault::redirect(fixture.origin.url("/y")));
+    fixture.model("x", &content, &[encrypted.url("/x")]);
+    let error = fixture.fetch_refused().to_string();
     assert!(error.contains("from https to http"), "{error}");
-    assert_eq!(world.origin.counters().connections_accepted, 0, "it was not even connected to");
-    assert!(world.listing().is_empty(), "{:?}", world.listing());
+    assert_eq!(fixture.origin.counters().connections_accepted, 0, "it was not even connected to");
+    assert!(fixture.listing().is_empty(), "{:?}", fixture.listing());
 }
 
 #[test]
@@ -75,21 +75,21 @@ fn fault_52_a_look_alike_gets_no_token_and_its_own_host_does() {
     sources.push(hub.url_at("evil.example", "/huggingface.co/resolve/main/x"));
     sources.push(hub.url_at("evil.example", "/x") + "?https://huggingface.co/");
     for source in sources {
-        let mut world = world(&hub);
-        world.http.credentials.add(Credential::bearer("huggingface.co", None, CANARY));
+        let mut fixture = fixture(&hub);
+        fixture.http.credentials.add(Credential::bearer("huggingface.co", None, CANARY));
         let before = hub.counters().requests;
-        world.model("x", &content, std::slice::from_ref(&source));
-        world.fetch_all();
+        fixture.model("x", &content, std::slice::from_ref(&source));
+        fixture.fetch_all();
         assert!(hub.counters().requests > before);
         assert_eq!(authorizations(&hub), 0, "{source}");
     }
-    // Nor by a redirect that says the name somewhere.
+    // Nor does a redirect that has the name in another place.
     hub.inject("/away", Fault::redirect(hub.url_at("huggingface.co.evil", "/x")));
     for (path, expected) in [("/away", false), ("/x", true)] {
-        let mut world = world(&hub);
-        world.http.credentials.add(Credential::bearer("huggingface.co", None, CANARY));
-        world.model("x", &content, &[hub.url_at("huggingface.co", path)]);
-        world.fetch_all();
+        let mut fixture = fixture(&hub);
+        fixture.http.credentials.add(Credential::bearer("huggingface.co", None, CANARY));
+        fixture.model("x", &content, &[hub.url_at("huggingface.co", path)]);
+        fixture.fetch_all();
         let told = hub.requests().into_iter().rfind(|request| request.path == "/x");
         let has_token = told.unwrap().header("authorization").is_some();
         assert_eq!(has_token, expected, "{path}");

@@ -1,5 +1,5 @@
-//! A public origin that leads into a private network (fault 47). What counts is the address that is connected to, so
-//! there has to be a public address: the test runs in a network of its own whose loopback has one.
+//! Redirects from a public origin into a private network (fault 47). The rule looks at the address that is connected to,
+//! so the test needs a public one: it runs in a network namespace whose loopback has one.
 
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
@@ -7,16 +7,16 @@ use std::process::Command;
 
 use provision_testbed::{BlockingOrigin, Content, Fault};
 
+use crate::fixture::{Fixture, start_origin};
 use crate::program::end;
-use crate::requirement::needs;
-use crate::world::{World, start_origin};
+use crate::skip::needs;
 
 const PUBLIC: &str = "93.184.215.14";
 const OTHER_PUBLIC: &str = "93.184.215.15";
 const PRIVATE: [&str; 3] = ["10.1.2.3", "192.168.7.7", "169.254.169.254"];
 
 #[test]
-fn fault_47_a_public_origin_leads_to_no_private_address_however_it_is_spelt() {
+fn fault_47_a_private_address_is_refused_in_any_spelling() {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture"]);
     command.arg("faults::redirects::private::in_a_network_of_its_own");
@@ -33,14 +33,14 @@ fn fault_47_a_public_origin_leads_to_no_private_address_however_it_is_spelt() {
     }
 }
 
-/// Leaves the machine's network for one that has nothing but a loopback with these addresses.
+/// Moves to a network namespace that has only a loopback, with these addresses.
 fn enter_a_network() -> std::io::Result<()> {
     let check = |result: libc::c_int| {
         if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result) }
     };
-    // SAFETY: each call gets what it asks for, and what they point to lives on this function's stack.
+    // SAFETY: each call gets arguments of its type, and what they point to lives in this function.
     unsafe {
-        // Root may have one as it is; where even root may not, and for everybody else, only in a user namespace too.
+        // Root may create one directly; where it may not, and for all other users, a user namespace is needed, too.
         if libc::geteuid() != 0 || check(libc::unshare(libc::CLONE_NEWNET)).is_err() {
             check(libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET))?;
         }
@@ -74,11 +74,11 @@ fn interface(name: [u8; 4]) -> libc::ifreq {
     request
 }
 
-/// A world whose model `x` is at a public origin.
-fn world(public: &BlockingOrigin, content: &Content) -> World {
-    let mut world = World::new();
-    world.model("x", content, &[public.url("/x")]);
-    world
+/// A fixture whose model `x` is at a public origin.
+fn fixture(public: &BlockingOrigin, content: &Content) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.model("x", content, &[public.url("/x")]);
+    fixture
 }
 
 #[test]
@@ -132,19 +132,19 @@ fn in_a_network_of_its_own() {
     for location in &locations {
         public.clear_faults("/x");
         public.inject("/x", Fault::redirect(location.clone()));
-        let mut world = world(&public, &content);
-        world.http.hosts = hosts();
-        let error = world.fetch_refused().to_string();
+        let mut fixture = fixture(&public, &content);
+        fixture.http.hosts = hosts();
+        let error = fixture.fetch_refused().to_string();
         assert!(error.contains("a public host redirects to a private address"), "{location}: {error}");
         not_connected();
     }
 
-    // By way of another public one.
+    // By way of another public host.
     let other = start_origin(OTHER_PUBLIC);
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(other.url("/hop")));
     other.inject("/hop", Fault::redirect(here.url("/y")));
-    let error = world(&public, &content).fetch_refused().to_string();
+    let error = fixture(&public, &content).fetch_refused().to_string();
     assert!(error.contains("private"), "{error}");
     not_connected();
 
@@ -152,26 +152,26 @@ fn in_a_network_of_its_own() {
     let beside = format!("http://both.example:{}/y", neighbours[0].addr().port());
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(beside));
-    let mut mixed = world(&public, &content);
+    let mut mixed = fixture(&public, &content);
     mixed.http.hosts = hosts();
     mixed.config.transfer.retry.retries = 1;
     mixed.fetch_refused();
     not_connected();
 
-    // A public one may lead to another, and whoever is allowed to may go anywhere.
+    // A public host may lead to another; with `private_redirects` it may lead anywhere.
     other.put("/y", content.clone());
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(other.url("/y")));
-    world(&public, &content).fetch_all();
+    fixture(&public, &content).fetch_all();
     public.clear_faults("/x");
     public.inject("/x", Fault::redirect(neighbours[0].url("/y")));
-    let mut allowed = world(&public, &content);
+    let mut allowed = fixture(&public, &content);
     allowed.http.private_redirects = true;
     allowed.fetch_all();
 
-    // A lock that is about a private network may stay in it.
+    // A lock with private URLs may stay in its network.
     here.inject("/x", Fault::redirect(neighbours[1].url("/y")));
-    let mut within = World::new();
+    let mut within = Fixture::new();
     within.model("x", &content, &[here.url("/x")]);
     within.fetch_all();
 }

@@ -1,36 +1,36 @@
-//! Proxies that the environment names, with a password (fault 54), by the program.
+//! Proxies that the environment names, with a password (fault 54), through the program.
 
 use provision_testbed::{BlockingOrigin, Content, Fault};
 
+use crate::fixture::{Fixture, start_proxy};
 use crate::program::{program, run};
 use crate::secrets::MARK;
-use crate::world::{World, start_proxy};
 
-fn world(scheme: &str) -> (World, BlockingOrigin) {
-    let mut world = World::new();
+fn fixture(scheme: &str) -> (Fixture, BlockingOrigin) {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, 300_000);
-    world.model("x", &content, &[format!("{scheme}://models.example/x")]);
+    fixture.model("x", &content, &[format!("{scheme}://models.example/x")]);
     let proxy = start_proxy("127.0.0.2");
     proxy.put("/x", content);
-    (world, proxy)
+    (fixture, proxy)
 }
 
 /// Fetches through the proxy, with its password in the environment.
-fn fetch(world: &World, proxy: &BlockingOrigin, more: &[(&str, &str)]) -> crate::program::Ended {
-    let mut command = program(world);
+fn fetch(fixture: &Fixture, proxy: &BlockingOrigin, more: &[(&str, &str)]) -> crate::program::Ended {
+    let mut command = program(fixture);
     let url = format!("http://user:{MARK}-proxy@{}", proxy.addr());
-    command.args(["fetch", "--retries", "1", "--lock"]).arg(world.write_lock());
-    command.arg("--dest").arg(world.destination()).env("http_proxy", &url).env("HTTPS_PROXY", &url);
+    command.args(["fetch", "--retries", "1", "--lock"]).arg(fixture.write_lock());
+    command.arg("--dest").arg(fixture.destination()).env("http_proxy", &url).env("HTTPS_PROXY", &url);
     command.env_remove("https_proxy").envs(more.iter().copied());
     run(&mut command)
 }
 
 #[test]
-fn fault_54_a_proxy_that_wants_a_login_is_a_refusal_in_the_clear_and_through_a_tunnel() {
+fn fault_54_a_proxy_that_wants_a_login_ends_the_source() {
     for scheme in ["http", "https"] {
-        let (world, proxy) = world(scheme);
+        let (fixture, proxy) = fixture(scheme);
         proxy.inject("*", Fault::status(407));
-        let ended = fetch(&world, &proxy, &[]);
+        let ended = fetch(&fixture, &proxy, &[]);
         assert_eq!(ended.code, Some(6), "{scheme}: {}", ended.err);
         assert!(ended.err.contains("proxy") && ended.err.contains("password"), "{scheme}: {}", ended.err);
         let requests = proxy.requests();
@@ -41,14 +41,14 @@ fn fault_54_a_proxy_that_wants_a_login_is_a_refusal_in_the_clear_and_through_a_t
             assert!(login.starts_with("Basic "), "{scheme}: the password is used");
             assert_eq!(request.header("authorization"), None, "a proxy reads it");
         }
-        assert!(!world.path("x").exists() && !world.path(".models-installed").exists());
+        assert!(!fixture.path("x").exists() && !fixture.path(".models-installed").exists());
     }
 }
 
 #[test]
 fn fault_54_a_proxy_of_the_environment_is_used() {
-    let (world, proxy) = world("http");
-    let ended = fetch(&world, &proxy, &[]);
+    let (fixture, proxy) = fixture("http");
+    let ended = fetch(&fixture, &proxy, &[]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(proxy.requests().iter().all(|request| request.target.starts_with("http://models.example/x")));
     assert!(proxy.requests().iter().all(|request| request.header("proxy-authorization").is_some()));
@@ -59,19 +59,19 @@ fn fault_54_no_proxy_of_the_environment_is_honoured() {
     for (name, value) in
         [("no_proxy", "127.0.0.1"), ("NO_PROXY", "10.0.0.0/8,127.0.0.0/8"), ("no_proxy", "*")]
     {
-        let (mut world, proxy) = world("http");
-        world.file("x", &Content::generated(1, 300_000));
-        let ended = fetch(&world, &proxy, &[(name, value)]);
+        let (mut fixture, proxy) = fixture("http");
+        fixture.file("x", &Content::generated(1, 300_000));
+        let ended = fetch(&fixture, &proxy, &[(name, value)]);
         assert_eq!(ended.code, Some(0), "{name}={value}: {}", ended.err);
         assert_eq!(proxy.counters().connections_accepted, 0, "{name}={value}");
     }
 }
 
 #[test]
-fn fault_54_a_proxy_that_cannot_be_meant_is_refused_without_an_echo() {
-    let (world, proxy) = world("http");
+fn fault_54_an_invalid_proxy_url_is_refused_without_echoing_it() {
+    let (fixture, proxy) = fixture("http");
     let bad = format!("ftp://user:{MARK}@proxy.example");
-    let ended = fetch(&world, &proxy, &[("http_proxy", &bad)]);
+    let ended = fetch(&fixture, &proxy, &[("http_proxy", &bad)]);
     assert_eq!(ended.code, Some(2), "{}", ended.err);
     assert!(ended.err.contains("the proxy for http"), "{}", ended.err);
     assert_eq!(proxy.counters().connections_accepted, 0);

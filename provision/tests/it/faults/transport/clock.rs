@@ -1,8 +1,8 @@
-//! A wall clock that jumps by years while files are fetched (fault 41).
+//! A wall clock that jumps by years during a fetch (fault 41).
 //!
-//! The system's clock is everybody's, so a process of its own gets a false one: this test program runs itself once more,
-//! with a library before the C library whose wall clock is ten years ahead or behind, by turns, each time that it is
-//! asked. The monotonic clock stays right.
+//! The system's clock is shared, so a child process gets a false one: this test program runs itself again, with a
+//! library before the C library. At each call its wall clock is ten years ahead or behind, in turn; the monotonic
+//! clock stays right.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use provision_testbed::{Content, Fault, Shape, When};
 
-use super::{SIZE, alone, world};
+use super::{SIZE, alone, fixture};
+use crate::fixture::Fixture;
 use crate::program::run;
-use crate::requirement::needs;
-use crate::world::World;
+use crate::skip::needs;
 
 const FALSE_CLOCK: &str = r"
 #include <sys/syscall.h>
@@ -54,7 +54,7 @@ fn build(directory: &Path) -> Option<std::path::PathBuf> {
 }
 
 #[test]
-fn fault_41_a_wall_clock_that_jumps_ends_no_wait_and_lengthens_none() {
+fn fault_41_a_wall_clock_jump_changes_no_wait() {
     let directory = tempfile::tempdir().unwrap();
     let library = build(directory.path());
     if !needs("a C compiler", library.is_some()) {
@@ -83,34 +83,34 @@ fn under_a_clock_that_jumps() {
     a_date_to_come_back_at_is_capped();
 }
 
-/// A slow origin: no limit strikes because the wall clock says that years have gone by.
+/// A slow origin: no limit strikes because the wall clock says that years have passed.
 fn nothing_stalls_that_flows() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, SIZE));
-    world.origin.shape(Shape { first_byte_delay: Duration::from_millis(400), ..Shape::rate(500_000) });
-    let report = world.fetch_all();
-    assert_eq!(report.files[0].retries, 0, "{}", world.events.text());
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, SIZE));
+    fixture.origin.shape(Shape { first_byte_delay: Duration::from_millis(400), ..Shape::rate(500_000) });
+    let report = fixture.fetch_all();
+    assert_eq!(report.files[0].retries, 0, "{}", fixture.events.text());
 }
 
-/// A stall ends by its limit: no wait is longer because the wall clock has gone back.
+/// A stall ends at its limit: no wait is longer because the wall clock went back.
 fn what_stalls_is_ended() {
     for fault in [Fault::Stall(100_000), Fault::NoAnswer] {
-        let world = world(fault, When::First(2));
+        let fixture = fixture(fault, When::First(2));
         let started = Instant::now();
-        world.fetch_all();
+        fixture.fetch_all();
         assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     }
 }
 
-/// Retry-After may be a date, which only the wall clock can be compared with: however wrong that is, the wait is capped.
+/// Retry-After may be a date, which only the wall clock can be compared with: the wait is capped even if that is wrong.
 fn a_date_to_come_back_at_is_capped() {
     for value in
         ["Fri, 01 Jan 2038 00:00:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", "Wed, 25 Nov 2026 12:00:00 GMT"]
     {
         let fault = Fault::RetryAfter { status: 503, value: value.to_owned() };
-        let world = alone(world(fault, When::First(2)));
+        let fixture = alone(fixture(fault, When::First(2)));
         let started = Instant::now();
-        let report = world.fetch_all();
+        let report = fixture.fetch_all();
         assert_eq!(report.files[0].retries, 2);
         assert!(started.elapsed() < Duration::from_secs(5), "{value}: {:?}", started.elapsed());
     }

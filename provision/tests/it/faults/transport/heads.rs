@@ -1,23 +1,23 @@
-//! Heads that are no heads, come too slowly, or ask to wait (faults 31 and 32).
+//! Response heads that are malformed, come too slowly, or ask to wait (faults 31 and 32).
 
 use std::time::{Duration, Instant};
 
 use provision_core::event::Event;
 use provision_testbed::{Content, Fault, When};
 
-use super::{SIZE, alone, world};
+use super::{SIZE, alone, fixture};
 
 #[test]
-fn fault_31_a_head_without_end_ends_the_source() {
+fn fault_31_an_endless_head_ends_the_source() {
     for fault in [Fault::HeaderFlood { lines: 5000 }, Fault::EndlessHeader] {
-        let mut world = world(fault, When::Always);
-        let error = world.fetch_refused().to_string();
+        let mut fixture = fixture(fault, When::Always);
+        let error = fixture.fetch_refused().to_string();
         assert!(error.contains("the answer is not valid HTTP"), "{error}");
-        assert!(world.origin.counters().requests <= 4);
+        assert!(fixture.origin.counters().requests <= 4);
         let content = Content::generated(1, SIZE);
-        world.origin.put("/mirror", content.clone());
-        let sources = [world.origin.url("/x"), world.origin.url("/mirror")];
-        world.model("x", &content, &sources).fetch_all();
+        fixture.origin.put("/mirror", content.clone());
+        let sources = [fixture.origin.url("/x"), fixture.origin.url("/mirror")];
+        fixture.model("x", &content, &sources).fetch_all();
     }
 }
 
@@ -35,9 +35,9 @@ fn fault_32_retry_after_is_honoured_and_capped() {
     ] {
         for status in [429, 503] {
             let fault = Fault::RetryAfter { status, value: value.to_owned() };
-            let world = alone(world(fault, When::First(1)));
+            let fixture = alone(fixture(fault, When::First(1)));
             let started = Instant::now();
-            world.fetch_all();
+            fixture.fetch_all();
             let elapsed = started.elapsed();
             assert!(elapsed >= Duration::from_millis(at_least), "{value}: {elapsed:?}");
             assert!(elapsed < Duration::from_secs(3), "{value}: {elapsed:?}");
@@ -46,9 +46,9 @@ fn fault_32_retry_after_is_honoured_and_capped() {
 }
 
 #[test]
-fn fault_31_a_head_that_comes_byte_by_byte_is_ended_by_the_limit_for_heads() {
+fn fault_31_a_head_sent_byte_by_byte_hits_the_head_timeout() {
     let slow = Fault::SlowHead { every: Duration::from_millis(100) };
-    let mut always = world(slow.clone(), When::Always);
+    let mut always = fixture(slow.clone(), When::Always);
     always.config.transfer.retry.retries = 2;
     let started = Instant::now();
     let error = always.fetch_refused().to_string();
@@ -57,30 +57,30 @@ fn fault_31_a_head_that_comes_byte_by_byte_is_ended_by_the_limit_for_heads() {
     assert!(always.origin.counters().requests <= 16, "{}", always.origin.counters().requests);
     assert_eq!(always.origin.counters().body_bytes_sent, 0);
 
-    let once = world(slow, When::First(1));
+    let once = fixture(slow, When::First(1));
     let report = once.fetch_all();
     assert_eq!(report.files[0].fetched, SIZE);
     assert!(report.files[0].retries <= 1, "{}", once.events.text());
 }
 
 #[test]
-fn fault_31_a_mirror_takes_over_from_a_flood_after_a_few_requests() {
+fn fault_31_a_mirror_takes_over_after_a_few_oversized_heads() {
     for fault in
         [Fault::HeaderFlood { lines: 101 }, Fault::HeaderFlood { lines: 50_000 }, Fault::EndlessHeader]
     {
-        let mut world = world(fault, When::Always);
+        let mut fixture = fixture(fault, When::Always);
         let content = Content::generated(1, SIZE);
-        world.origin.put("/mirror", content.clone());
-        let sources = [world.origin.url("/x"), world.origin.url("/mirror")];
-        let report = world.model("x", &content, &sources).fetch_all();
+        fixture.origin.put("/mirror", content.clone());
+        let sources = [fixture.origin.url("/x"), fixture.origin.url("/mirror")];
+        let report = fixture.model("x", &content, &sources).fetch_all();
         assert!(report.files[0].source.as_deref().unwrap().contains("/mirror?"));
-        assert!(world.origin.counters().path("/x").requests <= 4);
-        assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 0);
+        assert!(fixture.origin.counters().path("/x").requests <= 4);
+        assert_eq!(fixture.events.count(|event| matches!(event, Event::Retry { .. })), 0);
     }
 }
 
 #[test]
-fn fault_32_what_the_rate_limit_header_says_is_honoured_and_capped() {
+fn fault_32_the_rate_limit_header_is_honoured_and_capped() {
     for (value, at_least) in [
         ("\"resolvers\";r=0;t=1", 300),
         ("\"api\";r=7;t=9, \"resolvers\";r=0;t=315360000", 300),
@@ -89,13 +89,13 @@ fn fault_32_what_the_rate_limit_header_says_is_honoured_and_capped() {
     ] {
         let headers = vec![("RateLimit".to_owned(), value.to_owned())];
         let fault = Fault::Status { code: 429, headers, body: "later\n".into() };
-        let world = alone(world(fault, When::First(1)));
+        let fixture = alone(fixture(fault, When::First(1)));
         let started = Instant::now();
-        let report = world.fetch_all();
+        let report = fixture.fetch_all();
         let elapsed = started.elapsed();
         assert!(elapsed >= Duration::from_millis(at_least), "{value}: {elapsed:?}");
         assert!(elapsed < Duration::from_secs(3), "{value}: {elapsed:?}");
         assert_eq!(report.files[0].retries, 1, "{value}");
-        assert!(world.origin.counters().requests <= 12, "{}", world.origin.counters().requests);
+        assert!(fixture.origin.counters().requests <= 12, "{}", fixture.origin.counters().requests);
     }
 }

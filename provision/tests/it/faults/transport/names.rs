@@ -1,4 +1,4 @@
-//! Names that do not resolve, or not always, and addresses that lead nowhere (fault 36).
+//! Names that fail to resolve, always or at times, and addresses that do not answer (fault 36).
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,80 +9,80 @@ use provision_http::Hosts;
 use provision_testbed::{Content, Fault};
 
 use super::SIZE;
-use crate::requirement::needs;
-use crate::world::World;
+use crate::fixture::Fixture;
+use crate::skip::needs;
 
 #[test]
-fn fault_36_a_name_that_does_not_resolve_and_an_unreachable_address_lead_to_the_mirror() {
+fn fault_36_an_unresolvable_name_leads_to_the_mirror() {
     for address in ["http://nowhere.invalid:9/x", "http://[100::1]:9/x", "http://127.0.0.1:1/x"] {
-        let mut world = World::new();
+        let mut fixture = Fixture::new();
         let content = Content::generated(1, 100_000);
-        world.origin.put("/x", content.clone());
-        let mirror = world.origin.url("/x");
-        world.model("x", &content, &[address.to_owned(), mirror]);
-        world.http.connect_timeout = Duration::from_millis(300);
-        world.config.transfer.retry.retries = 2;
-        let report = world.fetch_all();
+        fixture.origin.put("/x", content.clone());
+        let mirror = fixture.origin.url("/x");
+        fixture.model("x", &content, &[address.to_owned(), mirror]);
+        fixture.http.connect_timeout = Duration::from_millis(300);
+        fixture.config.transfer.retry.retries = 2;
+        let report = fixture.fetch_all();
         assert!(report.files[0].source.as_deref().unwrap().starts_with("http://127.0.0.1"));
-        assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 1, "{address}");
+        assert_eq!(fixture.events.count(|event| matches!(event, Event::Retry { .. })), 1, "{address}");
     }
 }
 
 #[test]
 fn fault_36_the_message_says_that_the_name_does_not_resolve() {
-    let mut world = World::new();
-    world.model("x", &Content::generated(1, 10), &["http://nowhere.invalid:9/x".to_owned()]);
-    world.config.transfer.retry.retries = 1;
-    let error = world.fetch_refused().to_string();
+    let mut fixture = Fixture::new();
+    fixture.model("x", &Content::generated(1, 10), &["http://nowhere.invalid:9/x".to_owned()]);
+    fixture.config.transfer.retry.retries = 1;
+    let error = fixture.fetch_refused().to_string();
     assert!(error.contains("nowhere.invalid") && error.contains("does not resolve"), "{error}");
 }
 
-/// A world whose file is at a name that the `lookup` with such a number does not find.
-fn flapping(fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> World {
-    let mut world = World::new();
+/// A fixture whose file is at a name that fails to resolve at the lookups with these numbers.
+fn flapping(fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> Fixture {
+    let mut fixture = Fixture::new();
     let content = Content::generated(1, SIZE);
-    world.origin.put("/x", content.clone());
-    let url = world.origin.url_at("flaps.example", "/x");
-    world.model("x", &content, &[url]);
+    fixture.origin.put("/x", content.clone());
+    let url = fixture.origin.url_at("flaps.example", "/x");
+    fixture.model("x", &content, &[url]);
     let lookups = AtomicUsize::new(0);
-    world.http.hosts = Hosts::answered_by(move |host| {
+    fixture.http.hosts = Hosts::answered_by(move |host| {
         assert_eq!(host, "flaps.example");
         let address = IpAddr::from([127, 0, 0, 1]);
         Some(if fails(lookups.fetch_add(1, Ordering::Relaxed)) { Vec::new() } else { vec![address] })
     });
-    world
+    fixture
 }
 
 #[test]
-fn fault_36_a_name_that_fails_at_first_and_then_resolves_is_tried_again() {
-    let world = flapping(|n| n < 2);
-    let report = world.fetch_all();
-    assert!((1..=2).contains(&report.files[0].retries), "{}", world.events.text());
-    assert!(world.events.text().contains("does not resolve"), "{}", world.events.text());
+fn fault_36_a_name_that_first_fails_to_resolve_is_retried() {
+    let fixture = flapping(|n| n < 2);
+    let report = fixture.fetch_all();
+    assert!((1..=2).contains(&report.files[0].retries), "{}", fixture.events.text());
+    assert!(fixture.events.text().contains("does not resolve"), "{}", fixture.events.text());
     assert_eq!(report.files[0].fetched, SIZE);
 }
 
 #[test]
-fn fault_36_a_name_that_fails_now_and_then_costs_nothing_that_is_held() {
-    let world = flapping(|n| n % 3 == 2);
+fn fault_36_intermittent_name_failures_lose_no_bytes() {
+    let fixture = flapping(|n| n % 3 == 2);
     // Each request needs a connection, and each connection a lookup.
-    world.origin.inject("/x", Fault::CloseAfter);
-    let report = world.fetch_all();
+    fixture.origin.inject("/x", Fault::CloseAfter);
+    let report = fixture.fetch_all();
     assert_eq!(report.files[0].fetched, SIZE);
-    let sent = world.origin.counters().body_bytes_sent;
+    let sent = fixture.origin.counters().body_bytes_sent;
     assert!(sent < SIZE * 11 / 10, "{sent}");
 }
 
 #[test]
-fn fault_36_a_name_that_never_resolves_ends_the_source_after_its_failures() {
-    let world = flapping(|_| true);
-    let error = world.fetch_refused().to_string();
+fn fault_36_a_name_that_never_resolves_ends_the_source() {
+    let fixture = flapping(|_| true);
+    let error = fixture.fetch_refused().to_string();
     assert!(error.contains("flaps.example") && error.contains("does not resolve"), "{error}");
-    assert_eq!(world.origin.counters().connections_accepted, 0);
+    assert_eq!(fixture.origin.counters().connections_accepted, 0);
 }
 
-/// Makes `address` swallow every attempt to connect: somebody listens and accepts nobody, and the queue is full. Holds
-/// for as long as what is returned. To be called within a runtime.
+/// Makes `address` ignore every connection attempt: a listener never accepts, and its queue is full. Lasts as long as
+/// the returned values. Must be called within a runtime.
 fn black_hole(address: SocketAddr) -> std::io::Result<(tokio::net::TcpListener, Vec<TcpStream>)> {
     let socket =
         if address.is_ipv6() { tokio::net::TcpSocket::new_v6() } else { tokio::net::TcpSocket::new_v4() }?;
@@ -97,18 +97,18 @@ fn black_hole(address: SocketAddr) -> std::io::Result<(tokio::net::TcpListener, 
 }
 
 #[test]
-fn fault_36_an_address_that_swallows_everything_costs_a_moment_and_no_failure() {
+fn fault_36_a_silent_address_costs_a_moment_and_no_failure() {
     for hole in ["::1", "127.0.0.9"] {
-        let mut world = World::new();
+        let mut fixture = Fixture::new();
         let content = Content::generated(1, SIZE);
-        world.origin.put("/x", content.clone());
-        let url = world.origin.url_at("two-ways.example", "/x");
-        world.model("x", &content, &[url]);
+        fixture.origin.put("/x", content.clone());
+        let url = fixture.origin.url_at("two-ways.example", "/x");
+        fixture.model("x", &content, &[url]);
         let hole: IpAddr = hole.parse().unwrap();
-        world.http.hosts =
+        fixture.http.hosts =
             [("two-ways.example", vec![hole, IpAddr::from([127, 0, 0, 1])])].into_iter().collect();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let at = SocketAddr::new(hole, world.origin.addr().port());
+        let at = SocketAddr::new(hole, fixture.origin.addr().port());
         let swallows = {
             let _within = runtime.enter();
             black_hole(at)
@@ -118,8 +118,8 @@ fn fault_36_an_address_that_swallows_everything_costs_a_moment_and_no_failure() 
         }
         let _swallows = swallows.unwrap();
         let started = Instant::now();
-        let report = world.fetch_all();
-        assert_eq!(report.files[0].retries, 0, "{hole}: {}", world.events.text());
-        assert!(started.elapsed() < world.http.connect_timeout, "{hole}: {:?}", started.elapsed());
+        let report = fixture.fetch_all();
+        assert_eq!(report.files[0].retries, 0, "{hole}: {}", fixture.events.text());
+        assert!(started.elapsed() < fixture.http.connect_timeout, "{hole}: {:?}", started.elapsed());
     }
 }

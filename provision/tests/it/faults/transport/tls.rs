@@ -1,4 +1,4 @@
-//! Certificates that prove nothing, and encrypted connections that end without a word (faults 37 and 38).
+//! Invalid certificates, and TLS connections that end without a close (faults 37 and 38).
 
 use std::net::IpAddr;
 
@@ -9,15 +9,15 @@ use provision_testbed::{Certificate, Content, Fault, Tls, When, authority};
 use rustls_pki_types::CertificateDer;
 
 use super::SIZE;
-use crate::world::{World, start_encrypted_origin};
+use crate::fixture::{Fixture, start_encrypted_origin};
 
-/// A world whose origin speaks TLS like this; the testbed's authority is trusted, and no other.
-fn encrypted(tls: Tls) -> World {
-    let mut world = World::new();
-    world.origin = start_encrypted_origin("127.0.0.1", tls);
-    world.http.roots = Roots::Only(vec![CertificateDer::from(authority())]);
-    world.file("x", &Content::generated(1, SIZE));
-    world
+/// A fixture whose origin has this TLS setup; the testbed's authority is the only one that is trusted.
+fn encrypted(tls: Tls) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.origin = start_encrypted_origin("127.0.0.1", tls);
+    fixture.http.roots = Roots::Only(vec![CertificateDer::from(authority())]);
+    fixture.file("x", &Content::generated(1, SIZE));
+    fixture
 }
 
 fn bad() -> [Certificate; 4] {
@@ -25,46 +25,46 @@ fn bad() -> [Certificate; 4] {
 }
 
 #[test]
-fn fault_37_a_good_certificate_is_believed() {
-    let mut world = encrypted(Tls { names: &["models.example"], ..Tls::default() });
-    world.fetch_all();
+fn fault_37_a_valid_certificate_is_accepted() {
+    let mut fixture = encrypted(Tls { names: &["models.example"], ..Tls::default() });
+    fixture.fetch_all();
     let content = Content::generated(2, SIZE);
-    world.origin.put("/y", content.clone());
-    world.http.hosts = [("models.example", vec![IpAddr::from([127, 0, 0, 1])])].into_iter().collect();
-    let url = world.origin.url_at("models.example", "/y");
-    world.model("y", &content, &[url]).fetch_all();
+    fixture.origin.put("/y", content.clone());
+    fixture.http.hosts = [("models.example", vec![IpAddr::from([127, 0, 0, 1])])].into_iter().collect();
+    let url = fixture.origin.url_at("models.example", "/y");
+    fixture.model("y", &content, &[url]).fetch_all();
 }
 
 #[test]
-fn fault_37_a_bad_certificate_stops_the_file_and_nothing_is_asked_of_it() {
+fn fault_37_a_bad_certificate_stops_the_file_before_a_request() {
     for certificate in bad() {
-        let world = encrypted(Tls { certificate, ..Tls::default() });
-        let error = world.fetch_refused();
+        let fixture = encrypted(Tls { certificate, ..Tls::default() });
+        let error = fixture.fetch_refused();
         let text = error.to_string();
         assert!(
             text.contains("its certificate cannot be verified") && text.contains("SSL_CERT_FILE"),
             "{text}"
         );
-        assert!(text.starts_with(&world.origin.addr().to_string()), "it names the host: {text}");
+        assert!(text.starts_with(&fixture.origin.addr().to_string()), "it names the host: {text}");
         assert_eq!(code_of([&error]), Code::Network, "{certificate:?}");
-        let counters = world.origin.counters();
-        assert_eq!(counters.requests, 0, "{certificate:?}: a request was sent to whoever it is");
+        let counters = fixture.origin.counters();
+        assert_eq!(counters.requests, 0, "{certificate:?}: a request was sent to an unverified host");
         assert!(counters.connections_accepted <= 4, "{certificate:?}: {counters:?}");
-        assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 0, "{certificate:?}");
-        assert!(world.listing().is_empty(), "{:?}", world.listing());
+        assert_eq!(fixture.events.count(|event| matches!(event, Event::Retry { .. })), 0, "{certificate:?}");
+        assert!(fixture.listing().is_empty(), "{:?}", fixture.listing());
     }
 }
 
 #[test]
-fn fault_37_a_bad_certificate_stops_the_file_although_there_is_a_mirror() {
-    // Somebody is between, or somebody has forgotten something: a person is to look, and not the next source.
+fn fault_37_a_bad_certificate_stops_the_file_despite_a_mirror() {
+    // An attack or a mistake in the configuration: a person has to look, so no other source is used.
     for certificate in bad() {
-        let mut world = encrypted(Tls { certificate, ..Tls::default() });
+        let mut fixture = encrypted(Tls { certificate, ..Tls::default() });
         let mirror = start_encrypted_origin("127.0.0.2", Tls::default());
         let content = Content::generated(1, SIZE);
         mirror.put("/x", content.clone());
-        let sources = [world.origin.url("/x"), mirror.url("/x")];
-        let error = world.model("x", &content, &sources).fetch_refused();
+        let sources = [fixture.origin.url("/x"), mirror.url("/x")];
+        let error = fixture.model("x", &content, &sources).fetch_refused();
         assert!(error.to_string().contains("certificate cannot be verified"), "{error}");
         assert_eq!(error.attempts.len(), 1, "{error}");
         assert_eq!(mirror.counters().connections_accepted, 0);
@@ -72,52 +72,56 @@ fn fault_37_a_bad_certificate_stops_the_file_although_there_is_a_mirror() {
 }
 
 #[test]
-fn fault_37_a_certificate_for_another_name_is_bad_although_its_address_is_right() {
-    let mut world = encrypted(Tls { names: &["models.example"], ..Tls::default() });
-    world.http.hosts = [("other.example", vec![IpAddr::from([127, 0, 0, 1])])].into_iter().collect();
-    let url = world.origin.url_at("other.example", "/x");
-    let error = world.model("x", &Content::generated(1, SIZE), &[url]).fetch_refused().to_string();
+fn fault_37_a_certificate_for_another_name_is_refused() {
+    let mut fixture = encrypted(Tls { names: &["models.example"], ..Tls::default() });
+    fixture.http.hosts = [("other.example", vec![IpAddr::from([127, 0, 0, 1])])].into_iter().collect();
+    let url = fixture.origin.url_at("other.example", "/x");
+    let error = fixture.model("x", &Content::generated(1, SIZE), &[url]).fetch_refused().to_string();
     assert!(error.starts_with("other.example:") && error.contains("certificate"), "{error}");
-    assert_eq!(world.origin.counters().requests, 0);
+    assert_eq!(fixture.origin.counters().requests, 0);
 }
 
-/// A world whose origin closes encrypted connections without saying so.
-fn rude(fault: Fault, when: When) -> World {
-    let world = encrypted(Tls { close_notify: false, ..Tls::default() });
-    world.origin.inject("/x", fault.when(when));
-    world
+/// A fixture whose origin closes TLS connections without `close_notify`.
+fn rude(fault: Fault, when: When) -> Fixture {
+    let fixture = encrypted(Tls { close_notify: false, ..Tls::default() });
+    fixture.origin.inject("/x", fault.when(when));
+    fixture
 }
 
 #[test]
-fn fault_38_an_unclean_end_is_fine_where_every_byte_is_there() {
+fn fault_38_an_unclean_end_after_the_last_byte_is_accepted() {
     let whole = Fault::IgnoreRange { accept_ranges: false };
     for fault in [Fault::CloseAfter, Fault::NoLength, Fault::All(vec![whole, Fault::NoLength])] {
-        let world = rude(fault.clone(), When::Always);
-        let report = world.fetch_all();
+        let fixture = rude(fault.clone(), When::Always);
+        let report = fixture.fetch_all();
         assert_eq!(report.files[0].fetched, SIZE, "{fault:?}");
-        assert_eq!(report.files[0].retries, 0, "{fault:?}: {}", world.events.text());
-        assert!(world.origin.counters().requests <= 12, "{fault:?}: {}", world.origin.counters().requests);
+        assert_eq!(report.files[0].retries, 0, "{fault:?}: {}", fixture.events.text());
+        assert!(
+            fixture.origin.counters().requests <= 12,
+            "{fault:?}: {}",
+            fixture.origin.counters().requests
+        );
     }
 }
 
 #[test]
-fn fault_38_an_unclean_end_before_the_last_byte_is_tried_again_from_there() {
+fn fault_38_an_unclean_end_before_the_last_byte_is_resumed() {
     for fault in [Fault::CutBody(300_000), Fault::ChunkedCut(300_000)] {
-        let world = rude(fault.clone(), When::Every(2));
-        let report = world.fetch_all();
+        let fixture = rude(fault.clone(), When::Every(2));
+        let report = fixture.fetch_all();
         assert_eq!(report.files[0].fetched, SIZE, "{fault:?}");
         assert!(report.files[0].retries >= 1, "{fault:?}");
-        assert!(world.origin.counters().requests <= 40, "{}", world.origin.counters().requests);
+        assert!(fixture.origin.counters().requests <= 40, "{}", fixture.origin.counters().requests);
     }
 }
 
 #[test]
-fn fault_38_a_body_that_says_no_length_is_not_complete_because_it_ended() {
+fn fault_38_a_body_without_a_length_may_end_too_early() {
     let whole = Fault::IgnoreRange { accept_ranges: false };
     let fault = Fault::All(vec![whole, Fault::NoLength, Fault::CutBody(2_000_000)]);
-    let world = rude(fault, When::Always);
-    let error = world.fetch_refused();
+    let fixture = rude(fault, When::Always);
+    let error = fixture.fetch_refused();
     assert!(error.to_string().contains("cut short"), "{error}");
     assert_eq!(code_of([&error]), Code::Network);
-    assert!(world.origin.counters().requests <= 16, "{}", world.origin.counters().requests);
+    assert!(fixture.origin.counters().requests <= 16, "{}", fixture.origin.counters().requests);
 }

@@ -1,4 +1,4 @@
-//! Something else in a file's place: pages, pointers, errors in words, bodies cut short, other bytes (faults 12, 23 to
+//! Other content in a file's place: pages, pointers, error documents, bodies cut short, wrong bytes (faults 12, 23 to
 //! 26). Each has its own message.
 
 use provision::cli::exit::{Code, code_of};
@@ -7,14 +7,14 @@ use provision_core::schedule::Limits;
 use provision_engine::transfer::FileError;
 use provision_testbed::{Content, Fault, LOGIN_PAGE, When};
 
-use super::{SIZE, requests, world};
-use crate::world::World;
+use super::{SIZE, fixture, requests};
+use crate::fixture::Fixture;
 
-/// A world whose lock names a model, and at whose address is `body` instead, sent in this way.
-fn serving(body: impl Into<Vec<u8>>, how: &[Fault]) -> World {
-    let (world, _) = world(Fault::All(how.to_vec()), When::Always);
-    world.origin.put("/x", Content::bytes(body.into()));
-    world
+/// A fixture with a model whose URL serves `body` instead, sent in this way.
+fn serving(body: impl Into<Vec<u8>>, how: &[Fault]) -> Fixture {
+    let (fixture, _) = fixture(Fault::All(how.to_vec()), When::Always);
+    fixture.origin.put("/x", Content::bytes(body.into()));
+    fixture
 }
 
 fn pointer() -> String {
@@ -22,7 +22,7 @@ fn pointer() -> String {
     format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {SIZE}\n", model.sha256_hex())
 }
 
-/// Every way in which a body of the wrong length can come: said or not, as a range or whole.
+/// Every way to send a body of the wrong length: with or without a length, as a range or whole.
 fn ways() -> Vec<Vec<Fault>> {
     let whole = Fault::IgnoreRange { accept_ranges: false };
     vec![
@@ -34,13 +34,13 @@ fn ways() -> Vec<Vec<Fault>> {
     ]
 }
 
-/// The file is given up after a few requests, and nothing of what came is kept.
-fn refused(world: &World) -> (FileError, Code) {
-    let error = world.fetch_refused();
-    let asked = requests(world).len();
+/// The file fails after a few requests, and no byte of the body is kept.
+fn refused(fixture: &Fixture) -> (FileError, Code) {
+    let error = fixture.fetch_refused();
+    let asked = requests(fixture).len();
     assert!(asked <= 9, "{asked} requests: {error}");
-    assert_eq!(world.events.count(|event| matches!(event, Event::Retry { .. })), 0, "{error}");
-    assert!(world.listing().is_empty(), "{:?}: {error}", world.listing());
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Retry { .. })), 0, "{error}");
+    assert!(fixture.listing().is_empty(), "{:?}: {error}", fixture.listing());
     let code = code_of([&error]);
     (error, code)
 }
@@ -49,41 +49,41 @@ fn refused(world: &World) -> (FileError, Code) {
 fn fault_23_a_git_lfs_pointer_is_named_however_it_is_sent() {
     let unknown_total = vec![Fault::UnknownTotal];
     for how in ways().into_iter().chain([unknown_total]) {
-        let mut world = serving(pointer(), &how);
-        // A second connection would find out by a 416 that the file has another length, and may be the first to say so.
-        world.config.transfer.limits = Limits { connections: 1, per_host: 1 };
-        let (error, code) = refused(&world);
+        let mut fixture = serving(pointer(), &how);
+        // A second connection would get a 416, which shows another length of the file, and could be first to report it.
+        fixture.config.transfer.limits = Limits { connections: 1, per_host: 1 };
+        let (error, code) = refused(&fixture);
         assert_eq!(code, Code::Integrity, "{how:?}");
         let model = Content::generated(1, SIZE).sha256_hex();
         let expected = format!(
             "{}?…: a Git LFS pointer came instead of the file; it points to the file that the lock lists (SHA-256 \
              {model}, {SIZE} bytes). The repository holds a pointer there: use the URL of the file itself (/resolve/ on \
              the Hub, media.githubusercontent.com/media/ on GitHub), or fetch it with git lfs",
-            world.origin.url("/x")
+            fixture.origin.url("/x")
         );
         assert_eq!(error.to_string(), expected, "{how:?}");
     }
 }
 
 #[test]
-fn fault_23_a_pointer_to_something_else_says_so_and_the_mirror_takes_over() {
+fn fault_23_an_lfs_pointer_to_another_file_leads_to_a_mirror() {
     let other = pointer().replace(&format!("size {SIZE}"), "size 7");
     let (error, code) = refused(&serving(other.clone(), &[]));
     assert!(error.to_string().contains("another file than the lock names"), "{error}");
     assert_eq!(code, Code::Integrity);
     for how in ways() {
-        let mut world = serving(other.clone(), &how);
+        let mut fixture = serving(other.clone(), &how);
         let content = Content::generated(1, SIZE);
-        world.origin.put("/mirror", content.clone());
-        let sources = [world.origin.url("/x"), world.origin.url("/mirror")];
-        let report = world.model("x", &content, &sources).fetch_all();
+        fixture.origin.put("/mirror", content.clone());
+        let sources = [fixture.origin.url("/x"), fixture.origin.url("/mirror")];
+        let report = fixture.model("x", &content, &sources).fetch_all();
         assert_eq!(report.files[0].fetched, SIZE);
-        assert!(requests(&world).len() <= 9, "{how:?}");
+        assert!(requests(&fixture).len() <= 9, "{how:?}");
     }
 }
 
 #[test]
-fn fault_23_a_page_is_a_page_whatever_its_type_and_length() {
+fn fault_23_html_is_detected_whatever_its_type_and_length() {
     let long = format!("{LOGIN_PAGE}{}", "<p>once more</p>\n".repeat(20_000));
     for page in [LOGIN_PAGE, &long] {
         for how in ways() {
@@ -94,30 +94,33 @@ fn fault_23_a_page_is_a_page_whatever_its_type_and_length() {
             assert_eq!(code, Code::Network, "{how:?}");
         }
     }
-    // The type alone says it, too.
-    let (world, _) = world(Fault::LoginPage, When::Always);
-    let (error, code) = refused(&world);
+    // The content type alone suffices, too.
+    let (fixture, _) = fixture(Fault::LoginPage, When::Always);
+    let (error, code) = refused(&fixture);
     assert!(error.to_string().contains("titled \"Sign in\""), "{error}");
     assert_eq!(code, Code::Network);
 }
 
 #[test]
-fn fault_23_a_page_without_a_length_leaves_what_was_held_before() {
+fn fault_23_html_without_a_length_keeps_the_bytes_held_before() {
     let page = Fault::OtherContent(Content::bytes(LOGIN_PAGE));
     let how = vec![Fault::IgnoreRange { accept_ranges: false }, page, Fault::Chunked];
-    let (world, _) = world(Fault::All(how), When::After(3));
-    let error = world.fetch_refused();
+    let (fixture, _) = fixture(Fault::All(how), When::After(3));
+    let error = fixture.fetch_refused();
     assert!(error.to_string().contains("web page (HTML)"), "{error}");
-    let held = world.held();
+    let held = fixture.held();
     assert!(held >= 1 << 20, "{held} are held");
-    world.origin.clear_faults("/x");
-    let before = world.origin.counters().body_bytes_sent;
-    world.fetch_all();
-    assert!(world.origin.counters().body_bytes_sent - before < SIZE - (1 << 19), "only the rest is fetched");
+    fixture.origin.clear_faults("/x");
+    let before = fixture.origin.counters().body_bytes_sent;
+    fixture.fetch_all();
+    assert!(
+        fixture.origin.counters().body_bytes_sent - before < SIZE - (1 << 19),
+        "only the rest is fetched"
+    );
 }
 
 #[test]
-fn fault_24_an_error_in_words_with_a_status_that_says_all_is_well_is_quoted() {
+fn fault_24_an_error_document_with_status_200_is_quoted() {
     let xml = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>AccessDenied</Code><Message>Access \
                Denied</Message></Error>";
     let json = r#"{"error": {"code": "RateLimited", "message": "slow down"}}"#;
@@ -133,23 +136,23 @@ fn fault_24_an_error_in_words_with_a_status_that_says_all_is_well_is_quoted() {
 }
 
 #[test]
-fn fault_12_a_body_that_is_always_cut_at_one_place_says_where() {
+fn fault_12_a_body_always_cut_at_one_offset_reports_the_offset() {
     for end in [vec![], vec![Fault::NoLength]] {
         let how = [vec![Fault::IgnoreRange { accept_ranges: false }], end, vec![Fault::CutBody(1_000_000)]]
             .concat();
-        let (world, _) = world(Fault::All(how), When::Always);
-        let error = world.fetch_refused();
+        let (fixture, _) = fixture(Fault::All(how), When::Always);
+        let error = fixture.fetch_refused();
         let expected =
-            format!("{}: the body was cut short after 1000000 of {SIZE} bytes", world.origin.addr());
+            format!("{}: the body was cut short after 1000000 of {SIZE} bytes", fixture.origin.addr());
         assert_eq!(error.to_string(), expected);
         assert_eq!(code_of([&error]), Code::Network);
-        assert!(requests(&world).len() <= 16, "{} requests", requests(&world).len());
-        assert!(world.held() >= 900_000, "what came is right, for all that is known: {}", world.held());
+        assert!(requests(&fixture).len() <= 16, "{} requests", requests(&fixture).len());
+        assert!(fixture.held() >= 900_000, "what came is right, for all that is known: {}", fixture.held());
     }
 }
 
 #[test]
-fn fault_26_other_bytes_are_told_by_their_digest_and_what_they_begin_with() {
+fn fault_26_wrong_bytes_are_reported_by_digest_and_prefix() {
     let (right, other) = (Content::generated(1, SIZE), Content::generated(2, SIZE));
     let page = right.replaced(0, LOGIN_PAGE);
     for (found, because) in [
@@ -160,17 +163,17 @@ fn fault_26_other_bytes_are_told_by_their_digest_and_what_they_begin_with() {
              page, or a link to a page",
         ),
     ] {
-        let (world, _) = world(Fault::OtherContent(found.clone()), When::Always);
-        let error = world.fetch_refused();
+        let (fixture, _) = fixture(Fault::OtherContent(found.clone()), When::Always);
+        let error = fixture.fetch_refused();
         let expected = format!(
             "{}?…: the bytes have SHA-256 {}, the lock says {}; they were deleted. {because}",
-            world.origin.url("/x"),
+            fixture.origin.url("/x"),
             found.sha256_hex(),
             right.sha256_hex()
         );
         assert_eq!(error.to_string(), expected);
         assert_eq!(code_of([&error]), Code::Integrity);
-        assert!(requests(&world).len() <= 30, "{} requests", requests(&world).len());
-        assert!(world.listing().is_empty(), "{:?}", world.listing());
+        assert!(requests(&fixture).len() <= 30, "{} requests", requests(&fixture).len());
+        assert!(fixture.listing().is_empty(), "{:?}", fixture.listing());
     }
 }

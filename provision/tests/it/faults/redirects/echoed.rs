@@ -1,5 +1,5 @@
-//! What a host repeats of a request in its own words (fault 53). The secrets here are of letters only: they look like any
-//! word, so only whoever knows that they were sent can leave them out.
+//! Secrets that a host echoes (fault 53). The secrets here consist of letters only and look like any word, so only the
+//! client that sent them can redact them.
 
 use std::sync::Arc;
 
@@ -8,12 +8,12 @@ use provision_http::metadata::{MetadataClient, MetadataError};
 use provision_http::{Credential, HttpClient};
 use provision_testbed::{Content, Fault};
 
+use crate::fixture::Fixture;
 use crate::secrets::{self, MARK};
-use crate::world::World;
 
 const SIZE: u64 = 100_000;
 
-/// What the host is told, and how it could repeat it.
+/// A credential, and the spellings in which a host could echo it.
 struct Secret {
     credential: Credential,
     spellings: Vec<String>,
@@ -39,44 +39,44 @@ fn secrets() -> [Secret; 2] {
     ]
 }
 
-/// A world whose origin is told the secret.
-fn world(secret: &Secret) -> World {
-    let mut world = World::new();
-    world.has_token = false;
-    world.http.credentials.add(secret.credential.clone());
+/// A fixture whose origin receives the secret.
+fn fixture(secret: &Secret) -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.has_token = false;
+    fixture.http.credentials.add(secret.credential.clone());
     let token = format!("{MARK}Letters");
-    secrets::belongs_to(&world.origin, &token);
-    secrets::belongs_to(&world.origin, &secrets::encode(&format!("user:{token}")));
-    world.config.transfer.retry.retries = 1;
-    world.file("x", &Content::generated(1, SIZE));
-    world
+    secrets::belongs_to(&fixture.origin, &token);
+    secrets::belongs_to(&fixture.origin, &secrets::encode(&format!("user:{token}")));
+    fixture.config.transfer.retry.retries = 1;
+    fixture.file("x", &Content::generated(1, SIZE));
+    fixture
 }
 
-/// The file is given up, and why does not say the secret; which has been sent.
+/// The file fails, the secret was sent, and the error does not contain it.
 #[track_caller]
-fn refused(world: &World, spelling: &str) -> String {
-    let error = world.fetch_refused().to_string();
-    assert!(world.origin.requests().iter().any(|request| request.header("authorization").is_some()));
-    let said = [error.clone(), world.events.text()].concat();
+fn refused(fixture: &Fixture, spelling: &str) -> String {
+    let error = fixture.fetch_refused().to_string();
+    assert!(fixture.origin.requests().iter().any(|request| request.header("authorization").is_some()));
+    let said = [error.clone(), fixture.events.text()].concat();
     assert!(!said.to_lowercase().contains(&spelling.to_lowercase()), "{spelling}: {said}");
     error
 }
 
 #[test]
-fn fault_53_what_a_body_repeats_that_came_instead_of_the_file_is_not_shown() {
+fn fault_53_secrets_echoed_in_an_unexpected_body_are_redacted() {
     for secret in secrets() {
         for spelling in &secret.spellings {
             for body in [
                 format!("{{\"error\": \"{spelling} may not read it\"}}"),
                 format!("<Error><Code>Denied</Code><Message>{spelling} may not read it</Message></Error>"),
                 format!("<html><title>{spelling} may not read it</title></html>"),
-                // As long as the file: it is told by its digest.
+                // Of the file's length: the digest decides.
                 format!("<html><title>{spelling} may not read it</title>{}", " ".repeat(SIZE as usize)),
             ] {
-                let world = world(&secret);
+                let fixture = fixture(&secret);
                 let body: Vec<u8> = body.into_bytes().into_iter().take(SIZE as usize).collect();
-                world.origin.put("/x", Content::bytes(body));
-                let error = refused(&world, spelling);
+                fixture.origin.put("/x", Content::bytes(body));
+                let error = refused(&fixture, spelling);
                 assert!(error.contains("… may not read it"), "{error}");
             }
         }
@@ -84,66 +84,66 @@ fn fault_53_what_a_body_repeats_that_came_instead_of_the_file_is_not_shown() {
 }
 
 #[test]
-fn fault_53_what_a_head_repeats_is_not_shown() {
+fn fault_53_secrets_echoed_in_response_headers_are_redacted() {
     for secret in secrets() {
         for spelling in &secret.spellings {
             let header = |name: &str| (name.to_owned(), format!("of {spelling}."));
             let headers = vec![header("X-Error-Message"), header("X-Error-Code")];
             for code in [400, 401, 403, 429, 500] {
-                let world = world(&secret);
+                let fixture = fixture(&secret);
                 let fault = Fault::Status { code, headers: headers.clone(), body: spelling.clone().into() };
-                world.origin.inject("/x", fault);
-                assert!(refused(&world, spelling).contains("of …."), "{code}");
+                fixture.origin.inject("/x", fault);
+                assert!(refused(&fixture, spelling).contains("of …."), "{code}");
             }
             let reason = format!("HTTP/1.1 403 {spelling}\r\nContent-Length: 0\r\n\r\n");
             for fault in [Fault::ContentEncoding(spelling.clone()), Fault::Raw(reason.into_bytes().into())] {
-                let world = world(&secret);
-                world.origin.inject("/x", fault);
-                refused(&world, spelling);
+                let fixture = fixture(&secret);
+                fixture.origin.inject("/x", fault);
+                refused(&fixture, spelling);
             }
         }
     }
 }
 
 #[test]
-fn fault_53_what_a_redirect_repeats_is_not_shown() {
+fn fault_53_secrets_echoed_in_a_redirect_are_redacted() {
     for secret in secrets() {
         for spelling in &secret.spellings {
-            let at = |world: &World, path: &str| world.origin.url(path);
-            let world = world(&secret);
+            let at = |fixture: &Fixture, path: &str| fixture.origin.url(path);
+            let fixture = fixture(&secret);
             for location in [
-                at(&world, &format!("/denied/{spelling}/x")),
-                at(&world, &format!("/denied?to={spelling}")),
+                at(&fixture, &format!("/denied/{spelling}/x")),
+                at(&fixture, &format!("/denied?to={spelling}")),
                 format!("/denied/{spelling}?to={spelling}"),
                 format!("http://{spelling}.invalid/x"),
                 format!("http://user:{spelling}@h.invalid/x"),
                 format!("{spelling}:x"),
             ] {
-                world.origin.clear_faults("/x");
-                world.origin.inject("/x", Fault::redirect(&location));
-                refused(&world, spelling);
+                fixture.origin.clear_faults("/x");
+                fixture.origin.inject("/x", Fault::redirect(&location));
+                refused(&fixture, spelling);
             }
         }
     }
 }
 
 #[test]
-fn fault_53_a_host_s_name_with_a_token_in_it_is_not_looked_up() {
+fn fault_53_a_host_name_that_contains_a_token_is_not_resolved() {
     let [secret, _] = secrets();
-    let world = world(&secret);
-    world.origin.inject("/x", Fault::redirect(format!("http://{MARK}Letters.invalid/x")));
-    let error = refused(&world, MARK);
+    let fixture = fixture(&secret);
+    fixture.origin.inject("/x", Fault::redirect(format!("http://{MARK}Letters.invalid/x")));
+    let error = refused(&fixture, MARK);
     assert!(error.contains("the host name contains a secret of this request"), "{error}");
 }
 
 #[test]
-fn fault_53_a_token_that_looks_like_a_scheme_or_a_commit_is_not_shown() {
-    // Too short for the mark: what some hosts give is hexadecimal.
+fn fault_53_a_token_like_a_scheme_or_a_commit_is_redacted() {
+    // Too short for the mark: some hosts have hexadecimal tokens.
     let token = "abcdefabcd";
-    let mut world = World::new();
-    world.has_token = false;
-    world.http.credentials.add(Credential::bearer("127.0.0.1", None, token));
-    world.file("x", &Content::generated(1, SIZE));
+    let mut fixture = Fixture::new();
+    fixture.has_token = false;
+    fixture.http.credentials.add(Credential::bearer("127.0.0.1", None, token));
+    fixture.file("x", &Content::generated(1, SIZE));
     let replaced = Fault::All(vec![
         Fault::redirect("/y"),
         Fault::Headers(vec![
@@ -155,30 +155,30 @@ fn fault_53_a_token_that_looks_like_a_scheme_or_a_commit_is_not_shown() {
         (Fault::redirect(format!("{token}:x")), "its scheme is"),
         (replaced, "the file at this URL has changed"),
     ] {
-        world.origin.clear_faults("/x");
-        world.origin.inject("/x", fault);
-        let error = world.fetch_refused().to_string();
+        fixture.origin.clear_faults("/x");
+        fixture.origin.inject("/x", fault);
+        let error = fixture.fetch_refused().to_string();
         assert!(error.contains(words) && !error.contains(token), "{error}");
     }
 }
 
 #[test]
-fn fault_53_a_listing_that_repeats_a_token_is_not_read() {
+fn fault_53_a_listing_that_echoes_a_token_is_refused() {
     let [secret, _] = secrets();
-    let world = world(&secret);
-    world.origin.put("/api", Content::bytes(format!("[{{\"path\": \"{MARK}Letters\"}}]")));
-    let origin = HttpClient::new(world.http.clone()).unwrap();
+    let fixture = fixture(&secret);
+    fixture.origin.put("/api", Content::bytes(format!("[{{\"path\": \"{MARK}Letters\"}}]")));
+    let origin = HttpClient::new(fixture.http.clone()).unwrap();
     let mut metadata = MetadataClient::new(&origin, RetryPolicy::default(), Arc::new(|_| {}));
-    let url = world.origin.url("/api").parse().unwrap();
+    let url = fixture.origin.url("/api").parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(metadata.json(&url)).unwrap_err();
     assert!(matches!(error, MetadataError::Malformed { .. }), "{error}");
     secrets::assert_none("an error about a listing", &secrets::said(&error));
 
-    // Of what is read, words are quoted without what the address had.
-    secrets::belongs_to(&world.origin, &format!("{MARK}Query"));
-    world.origin.put("/api", Content::bytes("{}"));
-    let url = format!("{url}?token={MARK}Query", url = world.origin.url("/api")).parse().unwrap();
+    // Quoted words of a document are redacted, with the secrets of its URL.
+    secrets::belongs_to(&fixture.origin, &format!("{MARK}Query"));
+    fixture.origin.put("/api", Content::bytes("{}"));
+    let url = format!("{url}?token={MARK}Query", url = fixture.origin.url("/api")).parse().unwrap();
     let document = runtime.block_on(metadata.json(&url)).unwrap();
     assert_eq!(document.redacted(&format!("no\n{MARK}Query here")), "no… here");
 }

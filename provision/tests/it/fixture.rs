@@ -1,4 +1,4 @@
-//! A test's world: an origin, a lock, a destination, and the engine between them.
+//! The test fixture: an origin, a lock, a destination, and the engine between them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use crate::secrets::{self, Watch};
 
 /// An origin, a directory, and a lock that grows.
-pub(crate) struct World {
-    /// Before `directory`, which it looks into when both go.
+pub(crate) struct Fixture {
+    /// Declared before `directory`: it searches the directory when both are dropped.
     watch: Watch,
     pub(crate) origin: BlockingOrigin,
     directory: tempfile::TempDir,
@@ -31,7 +31,7 @@ pub(crate) struct World {
     pub(crate) config: FetchConfig,
     pub(crate) local: Local,
     pub(crate) http: ClientConfig,
-    /// Runs have the token of the world's origin.
+    /// Runs send the token of the fixture's origin.
     pub(crate) has_token: bool,
     pub(crate) events: Arc<Recorder>,
 }
@@ -42,11 +42,11 @@ struct Entry {
     sources: Vec<String>,
 }
 
-/// Remembers every event.
+/// Records every event.
 #[derive(Default)]
 pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
-    /// Told when there is one more.
+    /// Notified after each event.
     came: Condvar,
 }
 
@@ -58,17 +58,17 @@ impl Observer for Recorder {
 }
 
 impl Recorder {
-    /// How many events `wanted` holds for.
+    /// The number of events that match `wanted`.
     pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
         self.events.lock().unwrap().iter().filter(|event| wanted(event)).count()
     }
 
-    /// What `pick` makes of each event.
+    /// The values that `pick` returns for the events.
     pub(crate) fn filter_map<T>(&self, pick: impl FnMut(&Event) -> Option<T>) -> Vec<T> {
         self.events.lock().unwrap().iter().filter_map(pick).collect()
     }
 
-    /// Waits for such an event.
+    /// Waits for an event that matches `wanted`.
     pub(crate) fn wait_for(&self, wanted: impl Fn(&Event) -> bool) {
         let events = self.events.lock().unwrap();
         let nothing = |events: &mut Vec<Event>| !events.iter().any(&wanted);
@@ -76,18 +76,18 @@ impl Recorder {
         assert!(!waited.1.timed_out(), "it never happened");
     }
 
-    /// Everything that was said, as text.
+    /// All events, as text.
     pub(crate) fn text(&self) -> String {
         format!("{:?}", self.events.lock().unwrap())
     }
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn new() -> Self {
         Self::within(tempfile::tempdir().unwrap())
     }
 
-    /// A world whose disk is memory where the system has that: for what is not about the disk's speed.
+    /// A fixture on a memory file system where there is one, for tests that do not depend on the disk's speed.
     pub(crate) fn in_memory() -> Self {
         let memory = std::path::Path::new("/dev/shm");
         Self::within(if memory.is_dir() {
@@ -97,14 +97,14 @@ impl World {
         })
     }
 
-    /// A world whose destination is elsewhere: on a volume of its own.
+    /// A fixture whose destination is elsewhere, such as on its own volume.
     pub(crate) fn at(destination: Utf8PathBuf) -> Self {
-        let mut world = Self::new();
-        world.watch_also(&destination);
-        Self { destination, ..world }
+        let mut fixture = Self::new();
+        fixture.watch_also(&destination);
+        Self { destination, ..fixture }
     }
 
-    /// Has secrets looked for below this path, too, when the world goes: something that a run writes to lies there.
+    /// Adds a path to the search for secrets at the end of the test: a run writes to it.
     pub(crate) fn watch_also(&mut self, path: impl Into<PathBuf>) {
         self.watch.also(path.into());
     }
@@ -150,7 +150,7 @@ impl World {
         }
     }
 
-    /// Serves `content` at `/path` and puts it into the lock.
+    /// Serves `content` at `/path` and adds it to the lock.
     pub(crate) fn file(&mut self, path: &str, content: &Content) -> &mut Self {
         let at = format!("/{path}");
         self.origin.put(&at, content.clone());
@@ -158,7 +158,7 @@ impl World {
         self.model(path, content, &[url])
     }
 
-    /// Puts a model with these sources into the lock.
+    /// Adds a model with these sources to the lock.
     pub(crate) fn model(&mut self, path: &str, content: &Content, sources: &[String]) -> &mut Self {
         let sources = sources.iter().map(|url| secrets::signed(url, &self.origin)).collect();
         self.watch.knows_model_of(content.size());
@@ -196,7 +196,7 @@ impl World {
         self.destination().join(path).into()
     }
 
-    /// A path that is not below the destination.
+    /// A path outside the destination.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -205,12 +205,12 @@ impl World {
     pub(crate) fn write_lock(&self) -> PathBuf {
         let (new, path) = (self.beside("models.lock.new"), self.beside("models.lock"));
         std::fs::write(&new, self.lock_text()).unwrap();
-        // A run that is starting may be reading it.
+        // A rename, since a run that is starting may be reading the file.
         std::fs::rename(new, &path).unwrap();
         path
     }
 
-    /// Bytes that the next run would not fetch: installed, or proven by a journal.
+    /// Bytes that the next run would not fetch: installed, or verified against a journal.
     pub(crate) fn held(&self) -> u64 {
         let Some(destination) = Destination::open(&self.destination()).unwrap() else { return 0 };
         let held = |model: &Model| match destination.find(&model.path).unwrap() {
@@ -220,7 +220,7 @@ impl World {
         self.lock().models().iter().map(held).sum()
     }
 
-    /// Bytes of models that are on disk, under whatever name: whole pages, without the holes.
+    /// Bytes of models on disk, under any name: whole pages, without the holes.
     pub(crate) fn on_disk(&self) -> u64 {
         use std::os::unix::fs::MetadataExt as _;
         let models =
@@ -237,7 +237,7 @@ impl World {
         self.fetch_until(watch::channel(false).1)
     }
 
-    /// Fetches until told to stop.
+    /// Fetches until the stop signal.
     pub(crate) fn fetch_until(&self, interrupted: watch::Receiver<bool>) -> Result<Report, FetchError> {
         let lock = self.lock();
         let origin = HttpClient::new(self.http_with_token()).unwrap();
@@ -267,7 +267,7 @@ impl World {
         result
     }
 
-    /// What a run is given.
+    /// The client configuration of a run, with the origin's token.
     pub(crate) fn http_with_token(&self) -> ClientConfig {
         let mut http = self.http.clone();
         if self.has_token {
@@ -277,7 +277,7 @@ impl World {
         http
     }
 
-    /// Fetches and expects everything to be right, byte by byte, with nothing left over but the marker.
+    /// Fetches, then asserts that every byte is right and that nothing but the marker is left over.
     pub(crate) fn fetch_all(&self) -> Report {
         let report = self.fetch().unwrap();
         for file in &report.files {
@@ -294,7 +294,7 @@ impl World {
         report
     }
 
-    /// Fetches, and stops the run once the origin has sent that many bytes (in all its life).
+    /// Fetches, and stops the run once the origin has sent that many bytes in total.
     pub(crate) fn fetch_and_interrupt_at(&self, bytes: u64) -> Report {
         let (stop, stopped) = watch::channel(false);
         std::thread::scope(|scope| {
@@ -305,7 +305,7 @@ impl World {
         })
     }
 
-    /// Fetches, and stops the run at such an event.
+    /// Fetches, and stops the run at the first event that matches.
     pub(crate) fn fetch_and_interrupt_when(&self, wanted: impl Fn(&Event) -> bool) -> Report {
         let (stop, stopped) = watch::channel(false);
         std::thread::scope(|scope| {
@@ -316,19 +316,19 @@ impl World {
         })
     }
 
-    /// Every file of the lock is there with the right digest, and nothing else is.
+    /// Asserts that every file of the lock has the right digest and that no other file exists.
     pub(crate) fn assert_installed(&self) {
         for (path, entry) in &self.models {
             let bytes = std::fs::read(self.path(path)).unwrap();
             assert_eq!(provision_core::digest::Sha256::of(&bytes).to_string(), entry.sha256, "{path}");
         }
         let mut found = self.listing();
-        // The lock's file may outlive a run that was killed; whoever comes next uses it again.
+        // The lock file may outlive a killed run; the next run uses it again.
         found.retain(|name| !self.models.contains_key(name) && name != ".provision.lock");
         assert_eq!(found, [".models-installed"], "what else is there");
     }
 
-    /// No file of the lock is under its final name, except where it is right.
+    /// Asserts that each final name of the lock is either absent or right.
     pub(crate) fn assert_nothing_wrong(&self) {
         for (path, entry) in &self.models {
             if let Ok(bytes) = std::fs::read(self.path(path)) {
@@ -361,7 +361,7 @@ impl World {
         found
     }
 
-    /// Fetches and expects the one file of the lock to be given up; returns why.
+    /// Fetches and expects the lock's only file to fail; returns its error.
     pub(crate) fn fetch_refused(&self) -> provision_engine::transfer::FileError {
         let report = self.fetch().unwrap();
         self.assert_nothing_wrong();
@@ -374,7 +374,7 @@ impl World {
     }
 }
 
-/// How long a test waits for what must come.
+/// The longest wait of a test for something that must happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Another origin, on an address of the loopback network.
@@ -385,7 +385,7 @@ pub(crate) fn start_origin(address: &str) -> BlockingOrigin {
     origin
 }
 
-/// An origin that is used as a proxy: it is told what is for others.
+/// An origin that acts as a proxy: it may receive the secrets of other hosts.
 pub(crate) fn start_proxy(address: &str) -> BlockingOrigin {
     let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
     let proxy = BlockingOrigin::start(TestbedConfig { addr, ..TestbedConfig::default() }).unwrap();
@@ -393,13 +393,13 @@ pub(crate) fn start_proxy(address: &str) -> BlockingOrigin {
     proxy
 }
 
-/// The same, with TLS.
+/// As `start_origin`, with TLS.
 pub(crate) fn start_encrypted_origin(address: &str, tls: Tls) -> BlockingOrigin {
     let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();
     BlockingOrigin::start(TestbedConfig { addr, tls: Some(tls), ..TestbedConfig::default() }).unwrap()
 }
 
-/// What no request may be or carry (faults 17, 18 and 51), and what every one must.
+/// Asserts the rules for all requests: required headers are there, forbidden ones are not (faults 17, 18 and 51).
 pub(crate) fn assert_polite(origin: &Control) {
     for request in origin.requests() {
         assert_eq!(request.method, "GET", "{request:?}");

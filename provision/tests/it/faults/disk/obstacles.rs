@@ -1,4 +1,4 @@
-//! What is in the way on the disk, and other runs in the same directory (faults 73, 81, 86).
+//! Obstacles under final names, and other runs in the same directory (faults 73, 81, 86).
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::time::{Duration, Instant};
@@ -10,18 +10,18 @@ use provision_testbed::{Content, Shape};
 use rustix::fs::{FileType, Mode};
 
 use super::machine::after;
+use crate::fixture::{Fixture, PATIENCE};
 use crate::program::{fetch, run};
-use crate::requirement::needs_root;
-use crate::world::{PATIENCE, World};
+use crate::skip::needs_root;
 
 #[test]
-fn fault_73_what_is_no_file_under_a_final_name_is_left_alone() {
+fn fault_73_a_final_name_that_is_no_file_is_left_alone() {
     let victim_bytes = b"precious";
     for kind in ["symlink", "directory", "fifo"] {
-        let mut world = World::new();
-        world.file("sub/x", &Content::generated(1, 2_000_000)).file("sub/y", &Content::generated(2, 1000));
-        std::fs::create_dir_all(world.path("sub")).unwrap();
-        let (path, victim) = (world.path("sub/x"), world.beside("victim"));
+        let mut fixture = Fixture::new();
+        fixture.file("sub/x", &Content::generated(1, 2_000_000)).file("sub/y", &Content::generated(2, 1000));
+        std::fs::create_dir_all(fixture.path("sub")).unwrap();
+        let (path, victim) = (fixture.path("sub/x"), fixture.beside("victim"));
         std::fs::write(&victim, victim_bytes).unwrap();
         match kind {
             "symlink" => symlink(&victim, &path).unwrap(),
@@ -32,29 +32,29 @@ fn fault_73_what_is_no_file_under_a_final_name_is_left_alone() {
             }
         }
         let before = std::fs::symlink_metadata(&path).unwrap();
-        let report = world.fetch().unwrap();
+        let report = fixture.fetch().unwrap();
         let error = report.files[0].result.as_ref().unwrap_err().to_string();
         assert!(error.contains("sub/x") && error.to_lowercase().contains(kind), "{error}");
         assert!(report.files[1].result.is_ok(), "the other file is installed");
         let after = std::fs::symlink_metadata(&path).unwrap();
         assert_eq!(before.file_type(), after.file_type());
         assert_eq!(std::fs::read(&victim).unwrap(), victim_bytes);
-        assert_eq!(world.origin.counters().path("/sub/x").requests, 0, "known before the first byte");
-        assert!(!world.path(".models-installed").exists());
+        assert_eq!(fixture.origin.counters().path("/sub/x").requests, 0, "known before the first byte");
+        assert!(!fixture.path(".models-installed").exists());
     }
 }
 
 #[test]
-fn fault_73_a_symlink_that_appears_while_the_file_is_fetched_is_not_followed() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 8_000_000));
-    world.origin.shape(Shape::rate(2_000_000));
-    let victim = world.beside("victim");
+fn fault_73_a_symlink_created_during_the_fetch_is_not_followed() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 8_000_000));
+    fixture.origin.shape(Shape::rate(2_000_000));
+    let victim = fixture.beside("victim");
     std::fs::write(&victim, b"precious").unwrap();
     let report = std::thread::scope(|scope| {
-        let run = scope.spawn(|| world.fetch());
-        world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
-        symlink(&victim, world.path("x")).unwrap();
+        let run = scope.spawn(|| fixture.fetch());
+        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+        symlink(&victim, fixture.path("x")).unwrap();
         run.join().unwrap().unwrap()
     });
     let error = report.files[0].result.as_ref().unwrap_err().to_string();
@@ -63,103 +63,103 @@ fn fault_73_a_symlink_that_appears_while_the_file_is_fetched_is_not_followed() {
 }
 
 #[test]
-fn fault_73_the_program_names_what_is_in_the_way_and_leaves_it_alone() {
+fn fault_73_the_program_names_an_obstacle_and_leaves_it_alone() {
     for kind in ["symlink", "dangling symlink", "directory", "FIFO", "socket", "device"] {
-        let mut world = World::new();
-        world.file("x", &Content::generated(1, 100_000)).file("y", &Content::generated(2, 1000));
-        std::fs::create_dir_all(world.destination()).unwrap();
-        let (path, victim) = (world.path("x"), world.beside("victim"));
+        let mut fixture = Fixture::new();
+        fixture.file("x", &Content::generated(1, 100_000)).file("y", &Content::generated(2, 1000));
+        std::fs::create_dir_all(fixture.destination()).unwrap();
+        let (path, victim) = (fixture.path("x"), fixture.beside("victim"));
         std::fs::write(&victim, b"precious").unwrap();
         let make = |kind, device| {
             rustix::fs::mknodat(rustix::fs::CWD, &path, kind, Mode::from_raw_mode(0o666), device).unwrap();
         };
         match kind {
             "symlink" => symlink(&victim, &path).unwrap(),
-            "dangling symlink" => symlink(world.beside("nowhere"), &path).unwrap(),
+            "dangling symlink" => symlink(fixture.beside("nowhere"), &path).unwrap(),
             "directory" => std::fs::create_dir(&path).unwrap(),
             "FIFO" => make(FileType::Fifo, 0),
             "socket" => make(FileType::Socket, 0),
-            // The null device: what is written there is lost without a word.
+            // The null device: bytes written to it are lost silently.
             _ if needs_root() => make(FileType::CharacterDevice, rustix::fs::makedev(1, 3)),
             _ => continue,
         }
         let before = std::fs::symlink_metadata(&path).unwrap();
         for arguments in [&[][..], &["--force"], &["--verify", "full"]] {
-            let ended = run(&mut fetch(&world, arguments));
+            let ended = run(&mut fetch(&fixture, arguments));
             assert_eq!(ended.code, Some(7), "{kind}: {}", ended.err);
             let says = format!("models/x is a {}, not a regular file", kind.replace("dangling ", ""));
             assert!(ended.err.contains(&says) && ended.err.contains("move it away"), "{kind}: {}", ended.err);
             let after = std::fs::symlink_metadata(&path).unwrap();
             let identity = |found: &std::fs::Metadata| (found.ino(), found.rdev(), found.ctime_nsec());
             assert_eq!(identity(&before), identity(&after), "{kind} was touched");
-            assert!(!world.path(".models-installed").exists());
+            assert!(!fixture.path(".models-installed").exists());
         }
         assert_eq!(std::fs::read(&victim).unwrap(), b"precious");
-        assert!(!world.beside("nowhere").exists(), "it was written through a symlink");
-        assert!(world.path("y").exists(), "the other file is installed");
+        assert!(!fixture.beside("nowhere").exists(), "it was written through a symlink");
+        assert!(fixture.path("y").exists(), "the other file is installed");
     }
 }
 
 #[test]
-fn fault_81_a_dead_owners_lock_holds_nobody_up() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 1000));
-    std::fs::create_dir_all(world.destination()).unwrap();
-    std::fs::write(world.path(".provision.lock"), "held by process 999999").unwrap();
+fn fault_81_the_lock_of_a_dead_process_blocks_no_run() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 1000));
+    std::fs::create_dir_all(fixture.destination()).unwrap();
+    std::fs::write(fixture.path(".provision.lock"), "held by process 999999").unwrap();
     let started = Instant::now();
-    world.fetch_all();
+    fixture.fetch_all();
     assert!(started.elapsed() < Duration::from_secs(5));
-    assert_eq!(world.events.count(|event| matches!(event, Event::Waiting { .. })), 0);
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Waiting { .. })), 0);
 }
 
 #[test]
-fn a_second_run_waits_and_finds_the_work_done() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 12_000_000));
-    world.origin.shape(Shape::rate(3_000_000));
+fn a_second_run_waits_and_has_nothing_to_do() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 12_000_000));
+    fixture.origin.shape(Shape::rate(3_000_000));
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| world.fetch());
-        world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
-        let second = scope.spawn(|| world.fetch());
-        let third = scope.spawn(|| world.fetch());
+        let first = scope.spawn(|| fixture.fetch());
+        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+        let second = scope.spawn(|| fixture.fetch());
+        let third = scope.spawn(|| fixture.fetch());
         assert!(first.join().unwrap().unwrap().is_complete());
         assert!(second.join().unwrap().unwrap().by_marker);
         assert!(third.join().unwrap().unwrap().by_marker);
     });
-    world.assert_installed();
-    assert_eq!(world.events.count(|event| matches!(event, Event::Waiting { .. })), 2);
-    assert_eq!(world.events.count(|event| matches!(event, Event::Acquired)), 2);
-    assert!(world.origin.counters().body_bytes_sent < 12_000_000 * 4 / 3);
+    fixture.assert_installed();
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Waiting { .. })), 2);
+    assert_eq!(fixture.events.count(|event| matches!(event, Event::Acquired)), 2);
+    assert!(fixture.origin.counters().body_bytes_sent < 12_000_000 * 4 / 3);
 }
 
 #[test]
-fn a_destination_that_stays_busy_is_said_so_after_the_wait() {
-    let mut world = World::new();
-    world.file("x", &Content::generated(1, 1000));
-    world.config.wait = Duration::from_millis(300);
-    let destination = Destination::create(&world.destination()).unwrap();
+fn a_destination_that_stays_busy_is_an_error_after_the_wait() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 1000));
+    fixture.config.wait = Duration::from_millis(300);
+    let destination = Destination::create(&fixture.destination()).unwrap();
     let Acquire::Acquired(lock) = DestinationLock::try_acquire(&destination).unwrap() else {
-        panic!("nobody has it")
+        panic!("the lock should be free")
     };
     let started = Instant::now();
-    let error = world.fetch().unwrap_err();
+    let error = fixture.fetch().unwrap_err();
     assert!(started.elapsed() >= Duration::from_millis(300));
     assert!(matches!(error, FetchError::Busy { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(".provision.lock") && text.contains("held by process"), "{text}");
-    assert_eq!(world.origin.counters().connections_accepted, 0);
+    assert_eq!(fixture.origin.counters().connections_accepted, 0);
     drop(lock);
-    world.fetch_all();
+    fixture.fetch_all();
 }
 
 #[test]
-fn fault_86_an_odd_umask_does_not_show() {
+fn fault_86_the_umask_does_not_affect_installed_modes() {
     for umask in ["0777", "0077", "0000"] {
-        let mut world = World::new();
-        world.file("deep/er/x", &Content::generated(1, 2_000_000));
-        let ended = run(&mut after(&format!("umask {umask}"), &fetch(&world, &[])));
+        let mut fixture = Fixture::new();
+        fixture.file("deep/er/x", &Content::generated(1, 2_000_000));
+        let ended = run(&mut after(&format!("umask {umask}"), &fetch(&fixture, &[])));
         assert_eq!(ended.code, Some(0), "{umask}: {}", ended.err);
-        let mode = |name: &str| std::fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o7777;
+        let mode = |name: &str| std::fs::metadata(fixture.path(name)).unwrap().permissions().mode() & 0o7777;
         for (name, expected) in [
             ("", 0o755),
             ("deep", 0o755),

@@ -1,5 +1,4 @@
-//! Kills and signals: what a run keeps when it is ended at any moment, and what the next one makes of it (faults 66, 85,
-//! 86).
+//! Kills and signals: the bytes that a run keeps at any moment, and the run that follows (faults 66, 85, 86).
 
 use std::process::Command;
 
@@ -7,46 +6,46 @@ use provision_testbed::{Content, Shape};
 use rustix::process::Signal;
 
 use super::machine::{after, environment};
+use crate::fixture::Fixture;
 use crate::program::{PATIENCE, fetch, run, signal, start};
-use crate::requirement::{needs_root, needs_tool};
-use crate::world::World;
+use crate::skip::{needs_root, needs_tool};
 
-/// How large the set is that is ended.
+/// The size of the set.
 const SET: u64 = 24_000_000;
-/// What a kill may cost: two per cent of a hundred megabytes.
+/// The most that a kill may lose: two per cent of a hundred megabytes.
 const LOST: u64 = 2_000_000;
-/// What eight connections have in memory at most: one buffer being filled, one being written, each.
+/// The most that eight connections buffer: for each, one buffer being filled and one being written.
 const IN_MEMORY: u64 = 8 * 2 * (64 << 10);
 
-/// A set in three files, at so many bytes a second for each connection.
-fn set(rate: u64) -> World {
-    let mut world = World::in_memory();
+/// A set in three files, with this rate in bytes per second for each connection.
+fn set(rate: u64) -> Fixture {
+    let mut fixture = Fixture::in_memory();
     for (name, seed, size) in
         [("a/large", 1, 16_000_000), ("b/middle", 2, 6_000_000), ("c/small", 3, 2_000_000)]
     {
-        world.file(name, &Content::generated(seed, size));
+        fixture.file(name, &Content::generated(seed, size));
     }
-    world.origin.shape(Shape::rate(rate));
-    world
+    fixture.origin.shape(Shape::rate(rate));
+    fixture
 }
 
 #[test]
-fn fault_66_kill_9_at_fifty_random_moments_never_leaves_a_wrong_byte_and_always_resumes() {
+fn fault_66_fifty_random_kills_leave_no_wrong_byte_and_resume() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut runs, mut kills, mut worst) = (0, 0, 0);
     while kills < 50 {
-        let world = set(16_000_000);
-        // Each world is killed many times on its way, so that resumed runs are killed too.
+        let fixture = set(16_000_000);
+        // Each fixture is killed many times, so that resumed runs are killed too.
         let mut held = 0;
         while kills < 50 && held < SET {
             runs += 1;
             assert!(runs <= 200, "seed {seed}: {kills} kills in {runs} runs");
-            let before = world.origin.counters();
+            let before = fixture.origin.counters();
             let moment = before.body_bytes_sent + random.u64(0..1_500_000);
-            let child = start(&mut fetch(&world, &["--connections", "8", "--progress", "json"]));
+            let child = start(&mut fetch(&fixture, &["--connections", "8", "--progress", "json"]));
             // Near its end a run may need fewer bytes than that: its connections close then.
-            let reached = world.origin.wait_for(PATIENCE, |now| {
+            let reached = fixture.origin.wait_for(PATIENCE, |now| {
                 let over =
                     now.connections_accepted > before.connections_accepted && now.connections_open == 0;
                 now.body_bytes_sent >= moment || over
@@ -54,28 +53,28 @@ fn fault_66_kill_9_at_fifty_random_moments_never_leaves_a_wrong_byte_and_always_
             reached.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
             signal(&child, Signal::KILL);
             let killed = child.end().code.is_none();
-            world.assert_nothing_wrong();
-            if !killed || world.path(".models-installed").exists() {
+            fixture.assert_nothing_wrong();
+            if !killed || fixture.path(".models-installed").exists() {
                 break;
             }
             kills += 1;
-            world.origin.wait_for(PATIENCE, |counters| counters.connections_open == 0).unwrap();
-            held = world.held();
-            // Measured on the disk: what the origin has sent may still have been in the sockets.
-            let lost = world.on_disk().saturating_sub(held) + IN_MEMORY;
+            fixture.origin.wait_for(PATIENCE, |counters| counters.connections_open == 0).unwrap();
+            held = fixture.held();
+            // Measured on the disk, since bytes that the origin has sent may still be in the sockets.
+            let lost = fixture.on_disk().saturating_sub(held) + IN_MEMORY;
             worst = worst.max(lost);
             assert!(lost <= LOST, "seed {seed}: {lost} bytes are lost by one kill, {held} are held");
         }
-        world.origin.shape(Shape::default());
-        let ended = run(&mut fetch(&world, &["--connections", "8"]));
+        fixture.origin.shape(Shape::default());
+        let ended = run(&mut fetch(&fixture, &["--connections", "8"]));
         assert_eq!(ended.code, Some(0), "seed {seed}: {}", ended.err);
-        world.assert_installed();
+        fixture.assert_installed();
     }
     println!("{kills} kills in {runs} runs; the worst lost {worst} bytes");
 }
 
-/// Bytes that are installed, or that a journal says are durable.
-fn durable(world: &World) -> u64 {
+/// Bytes that are installed, or that a journal lists as durable.
+fn durable(fixture: &Fixture) -> u64 {
     let of_record = |line: &str| {
         let mut fields = line.strip_prefix("durable ")?.split(' ').map(|field| field.parse::<u64>().ok());
         let (start, end) = (fields.next()??, fields.next()??);
@@ -83,22 +82,23 @@ fn durable(world: &World) -> u64 {
     };
     let of_file = |name: &String| match std::path::Path::new(name).extension() {
         Some(ending) if ending == "journal" => {
-            std::fs::read_to_string(world.path(name)).unwrap().lines().filter_map(of_record).sum()
+            std::fs::read_to_string(fixture.path(name)).unwrap().lines().filter_map(of_record).sum()
         }
         Some(_) => 0,
-        None => std::fs::metadata(world.path(name)).unwrap().len(),
+        None => std::fs::metadata(fixture.path(name)).unwrap().len(),
     };
-    world.listing().iter().filter(|name| name.contains('/')).map(of_file).sum()
+    fixture.listing().iter().filter(|name| name.contains('/')).map(of_file).sum()
 }
 
 #[test]
-fn fault_85_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on() {
+fn fault_85_a_signal_keeps_received_bytes_for_the_next_run() {
     for (number, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
-        let world = set(2_000_000);
-        let report = world.beside("report.json");
+        let fixture = set(2_000_000);
+        let report = fixture.beside("report.json");
         let arguments = ["--connections", "8", "--report", report.to_str().unwrap()];
-        let child = start(&mut fetch(&world, &arguments));
-        let sent = world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6_000_000).unwrap();
+        let child = start(&mut fetch(&fixture, &arguments));
+        let sent =
+            fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6_000_000).unwrap();
         signal(&child, number);
         let ended = child.end();
         assert_eq!(ended.code, Some(code), "{}", ended.err);
@@ -107,43 +107,43 @@ fn fault_85_a_signal_keeps_what_has_arrived_and_the_next_run_goes_on() {
         assert_eq!(report["complete"], false);
         let unfinished = |file: &serde_json::Value| file["outcome"] == "unfinished";
         assert!(report["files"].as_array().unwrap().iter().any(unfinished), "{report}");
-        world.assert_nothing_wrong();
-        let held = world.held();
-        let unheld = world.on_disk().saturating_sub(held);
+        fixture.assert_nothing_wrong();
+        let held = fixture.held();
+        let unheld = fixture.on_disk().saturating_sub(held);
         assert!(held > 2_000_000 && unheld < 256 << 10, "{unheld} bytes are on disk and {held} of them held");
-        assert_eq!(durable(&world), held, "what is held would outlive a power cut too");
-        let before = world.origin.counters().body_bytes_sent;
+        assert_eq!(durable(&fixture), held, "what is held would outlive a power cut too");
+        let before = fixture.origin.counters().body_bytes_sent;
         assert!(before - sent.body_bytes_sent < 8_000_000, "it went on after the signal");
-        world.origin.shape(Shape::default());
-        let path = world.beside("next.json");
-        let next = run(&mut fetch(&world, &["--report", path.to_str().unwrap()]));
+        fixture.origin.shape(Shape::default());
+        let path = fixture.beside("next.json");
+        let next = run(&mut fetch(&fixture, &["--report", path.to_str().unwrap()]));
         assert_eq!(next.code, Some(0), "{}", next.err);
-        world.assert_installed();
+        fixture.assert_installed();
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         assert_eq!(report["totals"]["fetched"], SET - held, "what was held is not fetched again");
     }
 }
 
 #[test]
-fn fault_85_two_signals_at_once_cost_no_more_than_a_kill() {
-    let world = set(2_000_000);
-    let child = start(&mut fetch(&world, &["--connections", "8"]));
-    world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6_000_000).unwrap();
+fn fault_85_two_signals_lose_no_more_than_a_kill() {
+    let fixture = set(2_000_000);
+    let child = start(&mut fetch(&fixture, &["--connections", "8"]));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 6_000_000).unwrap();
     signal(&child, Signal::INT);
     signal(&child, Signal::TERM);
     let ended = child.end();
     assert!(matches!(ended.code, Some(130 | 143)), "{:?} {}", ended.code, ended.err);
-    world.assert_nothing_wrong();
-    let held = world.held();
-    assert!(held > 0 && world.on_disk().saturating_sub(held) <= LOST, "{held} bytes are held");
-    world.origin.shape(Shape::default());
-    assert_eq!(run(&mut fetch(&world, &[])).code, Some(0));
-    world.assert_installed();
+    fixture.assert_nothing_wrong();
+    let held = fixture.held();
+    assert!(held > 0 && fixture.on_disk().saturating_sub(held) <= LOST, "{held} bytes are held");
+    fixture.origin.shape(Shape::default());
+    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    fixture.assert_installed();
 }
 
-/// Somebody without rights: root may open what has no mode at all.
-fn as_nobody(world: &World, before: &str, command: &Command) -> Command {
-    let program = world.beside("provision");
+/// `command` as the user `nobody`: root may open a file of any mode.
+fn as_nobody(fixture: &Fixture, before: &str, command: &Command) -> Command {
+    let program = fixture.beside("provision");
     if !program.exists() {
         std::fs::copy(command.get_program(), &program).unwrap();
         let (nobody, home) = (Some(65534), program.parent().unwrap());
@@ -156,25 +156,25 @@ fn as_nobody(world: &World, before: &str, command: &Command) -> Command {
 }
 
 #[test]
-fn fault_86_a_run_that_was_stopped_under_an_odd_umask_is_gone_on_with() {
+fn fault_86_a_run_stopped_under_an_odd_umask_is_resumed() {
     if !needs_root() || !needs_tool("setpriv", "--version") {
         return;
     }
     for (umask, number) in [("0777", Signal::TERM), ("0777", Signal::KILL), ("0277", Signal::TERM)] {
-        let mut world = World::new();
-        world.file("deep/x", &Content::generated(1, 8_000_000));
-        world.origin.shape(Shape::rate(2_000_000));
+        let mut fixture = Fixture::new();
+        fixture.file("deep/x", &Content::generated(1, 8_000_000));
+        fixture.origin.shape(Shape::rate(2_000_000));
         let umask = format!("umask {umask}");
-        let child = start(&mut as_nobody(&world, &umask, &fetch(&world, &[])));
-        world.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
+        let child = start(&mut as_nobody(&fixture, &umask, &fetch(&fixture, &[])));
+        fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
         signal(&child, number);
         child.end();
-        let held = world.held();
+        let held = fixture.held();
         assert!(held > 0);
-        world.origin.shape(Shape::default());
-        let ended = run(&mut as_nobody(&world, &umask, &fetch(&world, &[])));
+        fixture.origin.shape(Shape::default());
+        let ended = run(&mut as_nobody(&fixture, &umask, &fetch(&fixture, &[])));
         assert_eq!(ended.code, Some(0), "{umask}, {number:?}: {}", ended.err);
-        world.assert_installed();
+        fixture.assert_installed();
         assert!(ended.err.contains("were there from an earlier run"), "{}", ended.err);
     }
 }

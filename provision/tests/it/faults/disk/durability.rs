@@ -1,0 +1,427 @@
+//! Disks that fail to sync (faults 68 to 70 and 84), and the markers of the runs that follow.
+//!
+//! The program runs under strace, which makes single system calls fail. A machine without strace skips these tests;
+//! CI must have it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use provision_core::event::Outcome;
+use provision_core::lockfile::Model;
+use provision_disk::{Acquire, DestinationLock};
+use provision_engine::cache::{Bounds, Cache};
+use provision_testbed::{Content, Shape};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::machine::environment;
+use crate::fixture::{Fixture, PATIENCE};
+use crate::program::{Ended, Run, fetch, program, start};
+use crate::skip::needs_tool;
+
+const MARKER: &str = ".models-installed";
+/// Less than one claim: it gets no checkpoint, so every sync belongs to the install.
+const SMALL: u64 = 200_000;
+
+/// A run of the program whose system calls fail.
+pub(super) struct Stracing {
+    command: Command,
+    after: Vec<String>,
+    log: PathBuf,
+}
+
+impl Stracing {
+    /// `provision VERB` for the fixture's lock and destination; `calls` are logged.
+    pub(super) fn new(fixture: &Fixture, verb: &str, calls: &str) -> Self {
+        let log = fixture.beside(&format!("strace-{:08x}.log", fastrand::u32(..)));
+        let mut command = Command::new("strace");
+        command.args(["-f", "-y", "-s", "80", "-o"]).arg(&log).arg("-e").arg(format!("trace={calls}"));
+        let plain = program(fixture);
+        command.env_clear().envs(environment(&plain));
+        let place = |path: &dyn AsRef<Path>| path.as_ref().to_str().unwrap().to_owned();
+        let after = vec![
+            plain.get_program().to_str().unwrap().to_owned(),
+            verb.to_owned(),
+            "--lock".to_owned(),
+            place(&fixture.write_lock()),
+            "--dest".to_owned(),
+            place(&fixture.destination()),
+        ];
+        Self { command, after, log }
+    }
+
+    /// Makes calls fail, in strace's syntax.
+    pub(super) fn inject(&mut self, what: &str) -> &mut Self {
+        self.command.args(["-e", &format!("inject={what}")]);
+        self
+    }
+
+    /// Limits the failures to calls about this path.
+    fn about(&mut self, path: impl AsRef<Path>) -> &mut Self {
+        self.command.arg("-P").arg(path.as_ref());
+        self
+    }
+
+    pub(super) fn with(&mut self, arguments: &[&str]) -> &mut Self {
+        self.after.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        self
+    }
+
+    pub(super) fn start(&mut self) -> Running {
+        use std::os::unix::process::CommandExt as _;
+        Running(start(self.command.args(&self.after).process_group(0)))
+    }
+
+    fn run(&mut self) -> (Option<i32>, String) {
+        self.start().end()
+    }
+
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn assert_injected(&self) {
+        assert!(self.log().contains("(INJECTED)"), "nothing failed: {}", self.log());
+    }
+}
+
+pub(super) struct Running(Run);
+
+impl Running {
+    /// Its exit code and its output.
+    pub(super) fn end(self) -> (Option<i32>, String) {
+        let ended = self.0.end();
+        (ended.code, ended.err)
+    }
+
+    /// The program's own process; strace keeps a signal that it receives to itself.
+    fn signal(&self, signal: Signal) {
+        kill_process_group(Pid::from_child(&self.0), signal).unwrap();
+    }
+}
+
+fn small() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &Content::generated(1, SMALL));
+    fixture
+}
+
+fn model<'a>(models: &'a [Model], path: &str) -> &'a Model {
+    models.iter().find(|model| model.path.as_str() == path).unwrap()
+}
+
+/// The path of a file's part or journal.
+fn part(fixture: &Fixture, path: &str, ending: &str) -> PathBuf {
+    let lock = fixture.lock();
+    let model = model(lock.models(), path);
+    fixture.path(&format!(
+        "{}/.{}.{}.{ending}",
+        model.path.parent(),
+        model.path.file_name(),
+        model.sha256.short()
+    ))
+}
+
+/// A slow origin, and the part that an interrupted run left of its only file.
+fn interrupted() -> Fixture {
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &Content::generated(1, 8_000_000));
+    fixture.origin.shape(Shape::rate(4_000_000));
+    fixture.fetch_and_interrupt_at(3_000_000);
+    fixture
+}
+
+#[test]
+fn fault_70_a_part_that_failed_to_sync_is_not_trusted_later() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let fixture = interrupted();
+    assert!(fixture.held() > 0);
+    let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
+    run.inject("fdatasync:error=EIO").about(part(&fixture, "d/x", "part"));
+    let (code, said) = run.run();
+    run.assert_injected();
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("syncing it") && said.contains("Input/output error"), "{said}");
+    assert_eq!(fixture.listing(), Vec::<String>::new(), "part and journal are removed");
+    fixture.origin.shape(Shape::default());
+    assert_eq!(fixture.fetch_all().files[0].resumed, 0);
+}
+
+#[test]
+fn fault_70_a_journal_with_a_failed_directory_sync_keeps_ranges() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let fixture = interrupted();
+    let held = fixture.held();
+    assert!(held > 0);
+    let mut run = Stracing::new(&fixture, "fetch", "fsync");
+    run.inject("fsync:error=EIO").about(fixture.path("d"));
+    let (code, said) = run.run();
+    run.assert_injected();
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("syncing the directory"), "{said}");
+    fixture.origin.shape(Shape::default());
+    assert!(fixture.fetch_all().files[0].resumed >= held);
+}
+
+#[test]
+fn fault_70_a_failed_sync_of_a_complete_part_is_reported() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    // The checkpoint is delayed until the last byte has come and the verification waits for it.
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &Content::generated(1, 6_000_000));
+    fixture.origin.shape(Shape::rate(2_000_000));
+    let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
+    run.with(&["--connections", "1"]);
+    run.inject("fdatasync:error=EIO:delay_enter=4000000:when=1").about(part(&fixture, "d/x", "part"));
+    let (code, said) = run.run();
+    run.assert_injected();
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("syncing it") && said.contains("Input/output error"), "{said}");
+    assert!(!said.contains("replaced"), "{said}");
+    assert_eq!(fixture.listing(), Vec::<String>::new());
+}
+
+#[test]
+fn fault_70_a_found_file_is_synced_before_the_marker_lists_it() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let content = Content::generated(1, SMALL);
+    let found = |fixture: &Fixture| {
+        std::fs::create_dir_all(fixture.path("d")).unwrap();
+        std::fs::write(fixture.path("d/x"), content.to_vec()).unwrap();
+    };
+    let fixture = small();
+    found(&fixture);
+    let mut run = Stracing::new(&fixture, "fetch", "fsync,renameat");
+    let (code, said) = run.run();
+    assert_eq!(code, Some(0), "{said}");
+    let log = run.log();
+    let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in {log}"));
+    let marker = at(&format!("\"{MARKER}\""));
+    assert!(at("/models/d/x>") < marker, "the file: {log}");
+    assert!(at("/models/d>") < marker, "its directory: {log}");
+    assert_eq!(fixture.origin.counters().requests, 0);
+
+    let fixture = small();
+    found(&fixture);
+    let mut run = Stracing::new(&fixture, "fetch", "fsync");
+    run.inject("fsync:error=EIO").about(fixture.path("d/x"));
+    let (code, said) = run.run();
+    run.assert_injected();
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("d/x") && said.contains("syncing it"), "{said}");
+    assert_eq!(fixture.listing(), Vec::<String>::new(), "it was never durable, so it is removed");
+    fixture.fetch_all();
+}
+
+#[test]
+fn fault_67_a_symlink_target_is_durable_before_the_marker() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let baked = |fixture: &Fixture| {
+        std::fs::create_dir_all(fixture.beside("baked/d")).unwrap();
+        std::fs::write(fixture.beside("baked/d/x"), Content::generated(1, SMALL).to_vec()).unwrap();
+    };
+    let ensure = |fixture: &Fixture, calls: &str| {
+        let mut run = Stracing::new(fixture, "ensure", calls);
+        run.with(&["--baked-mode", "symlink", "--baked", fixture.beside("baked").to_str().unwrap()]);
+        run
+    };
+    let fixture = small();
+    baked(&fixture);
+    let mut run = ensure(&fixture, "fsync,renameat,symlinkat");
+    let (code, said) = run.run();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(std::fs::symlink_metadata(fixture.path("d/x")).unwrap().is_symlink());
+    let log = run.log();
+    let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in {log}"));
+    let linked = at("symlinkat(");
+    assert!(at("/baked/d/x>") < linked && at("/baked/d>") < linked, "{log}");
+    // Without a marker the file is a foreign one again.
+    std::fs::remove_file(fixture.path(MARKER)).unwrap();
+    let mut run = ensure(&fixture, "fsync,renameat");
+    assert_eq!(run.run().0, Some(0));
+    assert!(run.log().find("/baked/d/x>").unwrap() < run.log().find(&format!("\"{MARKER}\"")).unwrap());
+
+    let fixture = small();
+    baked(&fixture);
+    let mut run = ensure(&fixture, "fsync");
+    run.inject("fsync:error=EIO").about(fixture.beside("baked/d/x"));
+    let (code, said) = run.run();
+    run.assert_injected();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("baked/d/x is not used"), "{said}");
+    fixture.assert_installed();
+    assert!(!std::fs::symlink_metadata(fixture.path("d/x")).unwrap().is_symlink(), "it was fetched");
+}
+
+#[test]
+fn fault_70_one_failed_sync_keeps_the_checkpoints_of_others() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    fixture.file("a/x", &Content::generated(1, 20_000_000)).file("b/y", &Content::generated(2, 20_000_000));
+    fixture.origin.shape(Shape::rate(1_000_000));
+    let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
+    run.with(&["--connections", "4"]);
+    run.inject("fdatasync:error=EIO").about(part(&fixture, "a/x", "part"));
+    let child = run.start();
+    let wanted = |path: &str| fixture.origin.counters().path(path).body_bytes > 300_000;
+    fixture.origin.wait_for(PATIENCE, |_| wanted("/a/x") && wanted("/b/y")).unwrap();
+    child.signal(Signal::TERM);
+    let (code, said) = child.end();
+    run.assert_injected();
+    assert_eq!(code, Some(143), "{said}");
+    assert!(said.contains("a/x") && said.contains("syncing it"), "the loss is reported: {said}");
+    assert!(!part(&fixture, "a/x", "part").exists() && !part(&fixture, "a/x", "journal").exists());
+    let journal = std::fs::read_to_string(part(&fixture, "b/y", "journal")).unwrap();
+    assert!(journal.contains("\ndurable "), "{journal}");
+}
+
+#[test]
+fn fault_70_a_rename_with_a_failed_directory_sync_is_undone() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    for old in [false, true] {
+        let fixture = small();
+        std::fs::create_dir_all(fixture.path("d")).unwrap();
+        if old {
+            std::fs::write(fixture.path("d/x"), "an older version").unwrap();
+        }
+        let mut run = Stracing::new(&fixture, "fetch", "fsync");
+        run.inject("fsync:error=EIO").about(fixture.path("d"));
+        let (code, said) = run.run();
+        run.assert_injected();
+        assert_eq!(code, Some(7), "{said}");
+        assert!(said.contains("d/x") && said.contains("Input/output error"), "{said}");
+        assert_eq!(said.contains("the rename was undone"), !old, "{said}");
+        assert_eq!(said.contains("it has replaced an older file"), old, "{said}");
+        assert_eq!(fixture.path("d/x").exists(), old);
+        fixture.assert_nothing_wrong();
+        assert!(!fixture.path(MARKER).exists());
+        fixture.fetch_all();
+    }
+}
+
+#[test]
+fn fault_70_a_marker_with_a_failed_directory_sync_is_removed() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let fixture = small();
+    std::fs::create_dir_all(fixture.path("d")).unwrap();
+    let mut run = Stracing::new(&fixture, "fetch", "fsync,renameat");
+    // The first sync of the destination is the one before the marker, the second the one after it.
+    run.inject("fsync:error=EIO:when=2").about(fixture.destination());
+    let (code, said) = run.run();
+    let log = run.log();
+    let failed = log.find("(INJECTED)").unwrap_or_else(|| panic!("{log}"));
+    assert!(log.find(&format!("\"{MARKER}\"")).unwrap() < failed, "{log}");
+    assert_eq!(code, Some(7), "{said}");
+    assert!(said.contains("syncing the directory"), "{said}");
+    assert!(!fixture.path(MARKER).exists());
+    fixture.fetch_all();
+}
+
+#[test]
+fn fault_84_a_volume_that_cannot_sync_is_refused_by_name() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let fixture = small();
+    std::fs::create_dir_all(fixture.path("d")).unwrap();
+    let mut run = Stracing::new(&fixture, "fetch", "fsync");
+    run.inject("fsync:error=EINVAL").about(part(&fixture, "d/x", "part"));
+    let (code, said) = run.run();
+    run.assert_injected();
+    assert_eq!(code, Some(7), "{said}");
+    assert!(
+        said.contains("refuses syncing it") && said.contains("choose a --dest on another volume"),
+        "{said}"
+    );
+    assert!(!fixture.path("d/x").exists() && !fixture.path(MARKER).exists());
+    fixture.fetch_all();
+}
+
+#[test]
+fn fault_68_a_full_disk_reports_needed_and_free_space() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let fixture = small();
+    let mut run = Stracing::new(&fixture, "fetch", "pwrite64");
+    run.inject("pwrite64:error=ENOSPC").about(part(&fixture, "d/x", "part"));
+    let (code, said) = run.run();
+    run.assert_injected();
+    assert_eq!(code, Some(7), "{said}");
+    assert!(
+        said.contains(&format!("it needs {SMALL} bytes more")) && said.contains("bytes are free"),
+        "{said}"
+    );
+    fixture.fetch_all();
+}
+
+#[test]
+fn fault_85_two_stop_requests_at_once_are_one_stop() {
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &Content::generated(1, 20_000_000));
+    fixture.origin.shape(Shape::rate(1_000_000));
+    let child = start(&mut fetch(&fixture, &[]));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_500_000).unwrap();
+    for number in [Signal::TERM, Signal::HUP, Signal::TERM] {
+        rustix::process::kill_process(Pid::from_child(&child), number).unwrap();
+    }
+    let Ended { code, err, .. } = child.end();
+    assert!(matches!(code, Some(143 | 129)), "{code:?}: {err}");
+    assert!(err.contains("run again to go on") && !err.contains("stopped at once"), "{err}");
+    assert!(fixture.held() > 0);
+}
+
+#[test]
+fn fault_80_no_cache_object_is_removed_while_a_run_uses_it() {
+    let mut fixture = small();
+    fixture.local.cache = Some(fixture.beside("cache").to_str().unwrap().into());
+    let cache = Cache::open(fixture.local.cache.as_deref().unwrap()).unwrap();
+    let object = {
+        let lock = fixture.lock();
+        let path = Cache::object(&lock.models()[0]).path;
+        fixture.beside("cache").join(path.as_str())
+    };
+    std::fs::create_dir_all(object.parent().unwrap()).unwrap();
+    let wrong = vec![0; SMALL as usize];
+    std::fs::write(&object, &wrong).unwrap();
+    let Acquire::Acquired(guard) = DestinationLock::try_acquire(cache.place()).unwrap() else {
+        panic!("the lock should be free")
+    };
+    fixture.config.wait = std::time::Duration::ZERO;
+    let report = fixture.fetch().unwrap();
+    assert!(matches!(report.files[0].result, Ok(Some(Outcome::Fetched))));
+    assert_eq!(std::fs::read(&object).unwrap(), wrong, "the lock holder may be replacing it");
+    drop(guard);
+    std::fs::remove_dir_all(fixture.destination()).unwrap();
+    fixture.fetch_all();
+    assert_ne!(std::fs::read(&object).unwrap(), wrong);
+}
+
+#[test]
+fn fault_66_a_journal_left_in_the_cache_by_a_kill_is_pruned() {
+    let fixture = small();
+    let cache = Cache::open(fixture.beside("cache").to_str().unwrap().into()).unwrap();
+    let sha256 = fixture.lock().models()[0].sha256;
+    let directory = fixture.beside("cache").join("sha256").join(&sha256.to_string()[..2]);
+    std::fs::create_dir_all(&directory).unwrap();
+    let stray = directory.join(format!(".{sha256}.{}.journal", sha256.short()));
+    std::fs::write(&stray, "left behind").unwrap();
+    let removed = cache.prune(Bounds { bytes: Some(0), used_since: None }).unwrap();
+    assert_eq!((removed.len(), removed[0].sha256, removed[0].is_partial), (1, sha256, true));
+    assert!(!stray.exists());
+}
