@@ -157,6 +157,6 @@ fn another_length_is_enough_where_the_hub_says_no_digest() {
     let url = world.origin.url("/org/repo/resolve/main/config.json");
     world.model("config.json", &Content::bytes("{}"), &[url]);
     let error = world.fetch_refused();
-    assert!(error.is_integrity() && error.to_string().contains("it was 2 bytes"), "{error}");
+    assert!(error.is_integrity() && error.to_string().contains("the lock says 2 bytes"), "{error}");
     assert_eq!(world.origin.counters().requests, 1);
 }

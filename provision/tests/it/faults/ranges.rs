@@ -357,6 +357,6 @@ fn a_stream_that_always_breaks_at_one_place_ends_by_the_count_of_failures() {
     let fault = vec![Fault::IgnoreRange { accept_ranges: false }, Fault::CutBody(2_000_000)];
     let (world, _) = world(Fault::All(fault), When::Always);
     let error = world.fetch_refused().to_string();
-    assert!(error.contains("broke off"), "{error}");
+    assert!(error.contains("cut short"), "{error}");
     assert!(requests(&world).len() <= 16, "{} requests", requests(&world).len());
 }

@@ -69,7 +69,7 @@ fn fault_23_a_git_lfs_pointer_is_named_however_it_is_sent() {
 fn fault_23_a_pointer_to_something_else_says_so_and_the_mirror_takes_over() {
     let other = pointer().replace(&format!("size {SIZE}"), "size 7");
     let (error, code) = refused(&serving(other.clone(), &[]));
-    assert!(error.to_string().contains("another file than the lock names"), "{error}");
+    assert!(error.to_string().contains("another file than the lock lists"), "{error}");
     assert_eq!(code, Code::Integrity);
     for how in ways() {
         let mut world = serving(other.clone(), &how);

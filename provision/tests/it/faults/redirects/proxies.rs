@@ -73,6 +73,6 @@ fn fault_54_a_proxy_that_cannot_be_meant_is_refused_without_an_echo() {
     let bad = format!("ftp://user:{MARK}@proxy.example");
     let ended = fetch(&world, &proxy, &[("http_proxy", &bad)]);
     assert_eq!(ended.code, Some(2), "{}", ended.err);
-    assert!(ended.err.contains("the proxy for http"), "{}", ended.err);
+    assert!(ended.err.contains("the proxy variable for http"), "{}", ended.err);
     assert_eq!(proxy.counters().connections_accepted, 0);
 }
