@@ -40,7 +40,7 @@ pub enum BodyEnd {
     Clean,
     /// The body has more bytes.
     More,
-    /// The end did not come within [`DRAIN_TIMEOUT`], or the connection is or will be closed.
+    /// The end did not come within 200 ms, or the connection is or will be closed.
     Unknown,
 }
 

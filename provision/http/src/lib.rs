@@ -9,7 +9,7 @@
 //!
 //! Imports run down this list: `api`, `body`, `metadata` (whole exchanges), `client` (one request), `wire/` (connections and
 //! HTTP/1.1), `error`, `auth/`, `response`, `host_rules`, `dns/`, `transport`. [`RequestError::remedy`] is the one decision about a
-//! failure; the retries are the engine's.
+//! failure; retries are for `engine`, and for `metadata` its own.
 
 mod api;
 pub mod auth;

@@ -24,7 +24,7 @@ pub enum RedirectError {
         /// The private host.
         host: String,
     },
-    /// The chain is longer than [`MAX_HOPS`], or a circle.
+    /// The chain is longer than ten hops, or a circle.
     #[error("it redirects more than {MAX_HOPS} times")]
     TooMany,
 }

@@ -157,6 +157,6 @@ fn without_a_hub_digest_another_length_means_replaced() {
     let url = fixture.origin.url("/org/repo/resolve/main/config.json");
     fixture.model("config.json", &Content::bytes("{}"), &[url]);
     let error = fixture.fetch_refused();
-    assert!(error.is_integrity() && error.to_string().contains("it was 2 bytes"), "{error}");
+    assert!(error.is_integrity() && error.to_string().contains("the lock says 2 bytes"), "{error}");
     assert_eq!(fixture.origin.counters().requests, 1);
 }

@@ -1,6 +1,6 @@
 //! Credentials: each secret and the one host that it goes to.
 //!
-//! [`Credentials::authorization`] is the only place that chooses a secret for a request. It compares whole host names, and
+//! `Credentials::authorization` is the only place that chooses a secret for a request. It compares whole host names, and
 //! gives nothing to a plain http URL except on loopback.
 
 use std::fmt;

@@ -1,7 +1,7 @@
 //! HTTP/1.1 for downloads (RFC 9112): one request, the head of its answer, and its body into the caller's buffer.
 //!
 //! The body is read straight into that buffer: no copy on the way, and no connection holds more memory than its caller gave
-//! it and [`READ_AHEAD`]. `httparse` parses the heads.
+//! it and its read-ahead buffer. `httparse` parses the heads.
 //!
 //! The peer is hostile until checked. Heads, lines and trailers have limits, two different lengths are an error, and a
 //! connection is used again only if its last message ended exactly at its end.

@@ -69,7 +69,7 @@ fn fault_23_a_git_lfs_pointer_is_named_however_it_is_sent() {
 fn fault_23_an_lfs_pointer_to_another_file_leads_to_a_mirror() {
     let other = pointer().replace(&format!("size {SIZE}"), "size 7");
     let (error, code) = refused(&serving(other.clone(), &[]));
-    assert!(error.to_string().contains("another file than the lock names"), "{error}");
+    assert!(error.to_string().contains("another file than the lock lists"), "{error}");
     assert_eq!(code, Code::Integrity);
     for how in ways() {
         let mut fixture = serving(other.clone(), &how);
