@@ -14,6 +14,8 @@
 //!
 //! A block without such a line is an error, so that no block is forgotten. The commands of a block are its lines that
 //! begin with `$ `, with their continuations after a backslash. Other lines are output.
+//!
+//! README.md and ARCHITECTURE.md also have a limit for their length.
 
 #![expect(clippy::print_stdout, reason = "the commands and their treatment are the command's output")]
 
@@ -36,6 +38,9 @@ const TAGS: [(&str, Treatment); 5] = [
     ("run by cargo lab containers", Treatment::Containers),
     ("example", Treatment::Example),
 ];
+
+/// The first pages and the most lines that they may have: a newcomer reads each in one sitting.
+const LIMITS: [(&str, usize); 2] = [("README.md", 150), ("ARCHITECTURE.md", 180)];
 
 /// Runs the commands of README.md and docs/*.md as written
 #[derive(Debug, Clone, Args)]
@@ -67,6 +72,10 @@ pub(crate) struct Block {
 pub(crate) fn run(args: &ReadmeArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
+    for (file, limit) in LIMITS {
+        let lines = sh.read_file(file)?.lines().count();
+        ensure!(lines <= limit, "{file} has {lines} lines, more than {limit}: move details to docs/");
+    }
     let blocks = blocks()?;
     for (tag, treatment) in TAGS {
         let is_used = blocks.iter().any(|block| block.treatment == treatment);

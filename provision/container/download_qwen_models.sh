@@ -1,28 +1,28 @@
 #!/bin/sh
-# Fetches the models by hand, in a running container:
+# Completes the models in a running container, on demand:
 #
 #     docker exec -it CONTAINER /download_qwen_models.sh
 set -eu
 
 usage() {
     cat << 'EOF'
-Puts the models of the lock into ComfyUI's directory: what is right stays, the rest is copied or fetched.
+Installs the models of the lock into ComfyUI's directory. Correct files stay, the others are copied or downloaded.
 
 Usage: /download_qwen_models.sh [--force] [MODEL]...
 
   MODEL      only these: a path, a file stem, or a glob over paths
-  --force    fetch everything again, whatever is there
+  --force    download every file again
   -h, --help
 
-While the marker (.qwen_models_downloaded in the models' directory) is there, files are compared by size and time.
-Remove it, and every file is checked by its digest; only what is wrong is fetched.
+With the marker (.qwen_models_downloaded in the models' directory), files are compared by size and time. Remove the
+marker to verify every file by its digest; then only wrong and missing files are downloaded.
 
-Places: PROVISION_LOCK, PROVISION_DEST, PROVISION_BAKED. More options: provision ensure --help
+Paths: PROVISION_LOCK, PROVISION_DEST, PROVISION_BAKED. More options: provision ensure --help
 EOF
 }
 
 force=
-# Each argument leaves at the front; a model comes in again at the back.
+# The loop takes each argument from the front and appends models at the back.
 for argument; do
     shift
     case $argument in
@@ -32,7 +32,7 @@ for argument; do
             exit 0
             ;;
         -*)
-            echo "download_qwen_models.sh: there is no option $argument; see --help" >&2
+            echo "download_qwen_models.sh: unknown option $argument; see --help" >&2
             exit 2
             ;;
         *) set -- "$@" "$argument" ;;

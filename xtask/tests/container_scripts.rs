@@ -1,4 +1,4 @@
-//! The image's scripts, in every shell that is installed, with a `provision` that only prints its arguments.
+//! The image's scripts, in every installed shell, with a `provision` that only prints its call.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// The shells that `/bin/sh` is on Debian, Alpine and other systems.
+/// The programs behind `/bin/sh` on Debian, Alpine and elsewhere.
 const SHELLS: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];
 
 fn script(name: &str) -> PathBuf {
@@ -24,7 +24,7 @@ fn shells() -> impl Iterator<Item = &'static [&'static str]> {
     SHELLS.into_iter().filter(works)
 }
 
-/// A directory with a `provision` of this text.
+/// A directory with a program `provision` that has this script.
 fn provision(text: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("provision");
@@ -33,9 +33,9 @@ fn provision(text: &str) -> TempDir {
     folder
 }
 
-/// Prints its arguments and directories, and ends with `$CODE`.
+/// Prints its arguments and paths, and exits with `$CODE`.
 const ECHO: &str = "echo \"[$*]\" \"$PROVISION_LOCK $PROVISION_DEST $PROVISION_BAKED\"; exit ${CODE:-0}";
-/// [`ECHO`]'s line for the defaults.
+/// The output of [`ECHO`] for the defaults.
 const DEFAULTS: &str = "[ensure] /opt/provision/models.lock /workspace/ComfyUI/models /opt/models\n";
 
 fn run(shell: &[&str], programs: &TempDir, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -50,64 +50,61 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn pre_start_calls_ensure_with_default_or_given_directories() {
+fn pre_start_passes_the_paths_of_the_image_or_the_user() {
     let programs = provision(ECHO);
     for shell in shells() {
         let path = script("pre_start.sh");
         let output = run(shell, &programs, &[path.to_str().unwrap()], &[]);
         assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), DEFAULTS.to_owned()), "{shell:?}");
         assert_eq!(text(&output.stderr), "", "{shell:?}");
-        let places = [("PROVISION_LOCK", "/l"), ("PROVISION_DEST", "/d e"), ("PROVISION_BAKED", "/b")];
-        let output = run(shell, &programs, &[path.to_str().unwrap()], &places);
+        let paths = [("PROVISION_LOCK", "/l"), ("PROVISION_DEST", "/d e"), ("PROVISION_BAKED", "/b")];
+        let output = run(shell, &programs, &[path.to_str().unwrap()], &paths);
         assert_eq!(text(&output.stdout), "[ensure] /l /d e /b\n", "{shell:?}");
     }
 }
 
 #[test]
-fn sourcing_it_keeps_a_strict_script_running_and_unchanged() {
+fn a_sourced_pre_start_leaves_no_variable_and_no_trap() {
     let programs = provision(ECHO);
     let path = script("pre_start.sh");
     let start = format!("set -eu; . {}; echo \"started ${{PROVISION_DEST-}}\"; trap", path.display());
     for shell in shells() {
         let output = run(shell, &programs, &["-c", &start], &[]);
-        // Bash lists the signal settings of the test process, too: under nohup, or in the background.
+        // Bash also lists the signals that the tests inherited as ignored: under nohup, or in the background.
         let inherited = ["HUP", "INT", "QUIT"].map(|signal| format!("trap -- '' SIG{signal}\n"));
-        let said = inherited.iter().fold(text(&output.stdout), |said, line| said.replace(line, ""));
-        assert_eq!(said, format!("{DEFAULTS}started \n"), "{shell:?} {}", text(&output.stderr));
+        let stdout = inherited.iter().fold(text(&output.stdout), |text, line| text.replace(line, ""));
+        assert_eq!(stdout, format!("{DEFAULTS}started \n"), "{shell:?} {}", text(&output.stderr));
     }
 }
 
 #[test]
-fn a_failure_stops_the_start_with_its_code_or_is_a_warning() {
+fn a_failure_ends_the_start_with_its_code_or_is_a_warning() {
     let programs = provision(ECHO);
     let path = script("pre_start.sh");
     let start = format!("set -eu; . {}; echo started", path.display());
     for shell in shells() {
         for code in ["4", "6", "143"] {
             let output = run(shell, &programs, &["-c", &start], &[("CODE", code)]);
-            let (said, complained) = (text(&output.stdout), text(&output.stderr));
-            assert_eq!(output.status.code(), Some(code.parse().unwrap()), "{shell:?}: {complained}");
-            assert!(!said.contains("started"), "{shell:?}");
-            assert!(
-                complained.contains("INCOMPLETE") && complained.contains("PROVISION_REQUIRED=0"),
-                "{complained}"
-            );
+            let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(code.parse().unwrap()), "{shell:?}: {stderr}");
+            assert!(!stdout.contains("started"), "{shell:?}");
+            assert!(stderr.contains("INCOMPLETE") && stderr.contains("PROVISION_REQUIRED=0"), "{stderr}");
 
             let tolerant = [("CODE", code), ("PROVISION_REQUIRED", "0")];
             let output = run(shell, &programs, &["-c", &start], &tolerant);
             assert_eq!(output.status.code(), Some(0), "{shell:?}");
             assert!(text(&output.stdout).contains("started"), "{shell:?}");
-            assert!(text(&output.stderr).contains("starting without them"), "{shell:?}");
+            assert!(text(&output.stderr).contains("starting without the models"), "{shell:?}");
         }
     }
 }
 
 #[test]
-fn a_terminated_start_ends_provision_and_keeps_its_exit_code() {
-    // It tells the script's process to end, as the container engine would. Then it waits for the signal to come back,
-    // for a limited time: the signal may come before the script knows its child.
+fn a_terminated_start_terminates_provision() {
+    // `provision` terminates the script, as an engine does, and waits ten seconds at most for the signal to be passed
+    // on. The signal may arrive before the script knows its child.
     let programs = provision(
-        "trap 'echo told; exit 143' TERM\nkill -TERM \"$PPID\"\ni=0\n\
+        "trap 'echo terminated; exit 143' TERM\nkill -TERM \"$PPID\"\ni=0\n\
          while [ $i -lt 200 ]; do sleep 0.05; i=$((i + 1)); done",
     );
     let path = script("pre_start.sh");
@@ -115,17 +112,17 @@ fn a_terminated_start_ends_provision_and_keeps_its_exit_code() {
         let output = run(shell, &programs, &[path.to_str().unwrap()], &[]);
         assert_eq!(
             (output.status.code(), text(&output.stdout)),
-            (Some(143), "told\n".to_owned()),
+            (Some(143), "terminated\n".to_owned()),
             "{shell:?}"
         );
     }
 }
 
 #[test]
-fn a_start_told_to_stop_never_goes_on() {
+fn a_signal_ends_the_start_even_if_no_model_is_required() {
     let path = script("pre_start.sh");
     let start = format!(". {}; echo started", path.display());
-    // The second one is done when the signal comes, and succeeds.
+    // The second one exits with 0 in spite of the signal.
     for code in ["143", "0"] {
         let programs = provision(&format!(
             "trap 'exit {code}' TERM\nkill -TERM \"$PPID\"\ni=0\n\
@@ -133,18 +130,18 @@ fn a_start_told_to_stop_never_goes_on() {
         ));
         for shell in shells() {
             let output = run(shell, &programs, &["-c", &start], &[("PROVISION_REQUIRED", "0")]);
-            let (said, complained) = (text(&output.stdout), text(&output.stderr));
-            assert_eq!(output.status.code(), Some(143), "{shell:?} {code}: {complained}");
+            let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+            assert_eq!(output.status.code(), Some(143), "{shell:?} {code}: {stderr}");
             assert!(
-                !said.contains("started") && !complained.contains("INCOMPLETE"),
-                "{shell:?} {code}: {complained}"
+                !stdout.contains("started") && !stderr.contains("INCOMPLETE"),
+                "{shell:?} {code}: {stderr}"
             );
         }
     }
 }
 
 #[test]
-fn the_manual_trigger_passes_only_models_and_force() {
+fn the_download_script_passes_models_and_force_only() {
     let programs = provision(ECHO);
     let path = script("download_qwen_models.sh");
     let path = path.to_str().unwrap();

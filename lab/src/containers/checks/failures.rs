@@ -88,7 +88,7 @@ pub(super) fn no_origin(env: &mut ContainerEnv) -> Result<()> {
     ensure!(ended.stdout.is_empty(), "the start went on without the models:\n{ended}");
     let tolerant = ["--env", "PROVISION_REQUIRED=0"];
     let ended = env.container(empty, &[&retries[..], &tolerant, &start].concat())?.exited(0)?;
-    ended.says(&["ComfyUI starts", "starting without them"])?;
+    ended.says(&["ComfyUI starts", "starting without the models"])?;
 
     env.container(empty, &[BAKED, "/pre_start.sh"])?.exited(0)?;
     env.verify_volume(empty)
