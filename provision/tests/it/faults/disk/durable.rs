@@ -382,7 +382,7 @@ fn fault_85_a_stop_that_is_asked_for_twice_at_once_is_one_stop() {
     }
     let Ended { code, err, .. } = child.end();
     assert!(matches!(code, Some(143 | 129)), "{code:?}: {err}");
-    assert!(err.contains("run again to go on") && !err.contains("stopped at once"), "{err}");
+    assert!(err.contains("rerun to resume") && !err.contains("stopped at once"), "{err}");
     assert!(world.held() > 0);
 }
 
