@@ -1,17 +1,17 @@
-//! The cache: bytes by their digest, shared by projects and builds.
+//! The cache: files by their digest, shared by projects and builds.
 //!
 //! | name | what |
 //! |---|---|
-//! | `sha256/a7/a70580f0…` | an object: the file with that digest, as it was proven when it came |
-//! | `sha256/a7/.a70580f0….part` and `.journal` | one that is being fetched |
-//! | `.provision.lock` | held while objects are fetched or removed |
+//! | `sha256/a7/a70580f0…` | an object: a file that had this digest when it was installed |
+//! | `sha256/a7/.a70580f0….part` and `.journal` | an object that is being downloaded |
+//! | `.provision.lock` | held while objects are downloaded or removed |
 //!
-//! What is fetched with a cache is collected there and then given its final name in the destination: by a hard link or a
-//! reflink where both lie on one file system, else by a copy. So a Docker build whose layer is thrown away, or a CI job
-//! whose workspace is, goes on from what it had. An object is proven again by whoever uses it: other users may write
-//! here, and a hard link is the same file as the destination's.
+//! A run with a cache downloads into it. Then it gives the object a name in the destination: by a hard link or a
+//! reflink if both are on one file system, else by a copy. So a Docker build or a CI job can resume after its layer or
+//! workspace was deleted. Each run verifies an object again before it uses it: other users may write here, and a hard
+//! link is the same file as the destination's.
 //!
-//! An object's access time says when it was used last.
+//! An object's access time is the time of its last use.
 
 use std::sync::Arc;
 
@@ -35,47 +35,47 @@ pub struct Entry {
     pub sha256: Sha256,
     /// Bytes on the disk.
     pub bytes: u64,
-    /// When it was used, or written to, last; in seconds since 1970.
+    /// The time of its last use, or of the last write to a part, in seconds since 1970.
     pub used: i64,
-    /// Not all of its bytes have come.
+    /// It is a part: some of its bytes are missing.
     pub is_partial: bool,
-    /// Files elsewhere that are this one: removing it frees nothing while they exist.
+    /// Other hard links to the file. While they exist, removing it frees no space.
     pub links: u64,
     /// Its names.
     names: Vec<String>,
 }
 
-/// What may stay in a cache.
+/// Limits for the content of a cache.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bounds {
-    /// Bytes in all; what was used longest ago goes first.
+    /// Total bytes; the least recently used objects go first.
     pub bytes: Option<u64>,
-    /// Nothing that was used last before this time, in seconds since 1970.
+    /// Objects last used before this time go; in seconds since 1970.
     pub used_since: Option<i64>,
 }
 
 impl Cache {
-    /// Opens the cache at `path`, making it if there is none.
+    /// Opens the cache at `path`, and creates it if it does not exist.
     pub fn open(path: &Utf8Path) -> Result<Self, StoreError> {
         Destination::create(path).map(|place| Self { place: Arc::new(place) })
     }
 
-    /// Opens the cache at `path`; `None` where there is none.
+    /// Opens the cache at `path`; `None` if it does not exist.
     pub fn open_existing(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
         Ok(Destination::open(path)?.map(|place| Self { place: Arc::new(place) }))
     }
 
-    /// Its directory: objects are fetched into it like models into a destination.
+    /// Its directory. Objects are downloaded into it as models are into a destination.
     pub fn place(&self) -> &Arc<Destination> {
         &self.place
     }
 
-    /// `model` under the name that its bytes have in a cache.
+    /// `model` with the path of its object in a cache.
     pub fn object(model: &Model) -> Model {
         Model { path: path_of(&model.sha256), ..model.clone() }
     }
 
-    /// The object with a model's bytes, unproven; `None` where there is none of its length.
+    /// The object with a model's bytes, not verified; `None` if no object has its length.
     pub fn find(&self, model: &Model) -> Result<Option<SourceFile>, StoreError> {
         let path = path_of(&model.sha256);
         match self.place.find(&path)? {
@@ -84,7 +84,7 @@ impl Cache {
         }
     }
 
-    /// Notes that an object was used.
+    /// Records the use of an object.
     pub fn touch(&self, sha256: &Sha256) -> Result<(), StoreError> {
         let path = path_of(sha256);
         match self.place.parent(&path, false)? {
@@ -93,8 +93,8 @@ impl Cache {
         }
     }
 
-    /// Removes an object whose bytes proved wrong, unless a run is working here: that may have replaced it, or will. Who
-    /// is reading it goes on reading it.
+    /// Removes an object with wrong bytes, unless a run holds the lock: that run may have replaced the object, or will.
+    /// Open readers keep the removed file.
     pub fn discard(&self, wrong: &SourceFile, sha256: &Sha256) -> Result<(), StoreError> {
         let path = path_of(sha256);
         let Acquire::Acquired(_lock) = DestinationLock::try_acquire(&self.place)? else { return Ok(()) };
@@ -106,7 +106,7 @@ impl Cache {
         }
     }
 
-    /// Everything in it, what was used longest ago first.
+    /// All entries, the least recently used first.
     pub fn entries(&self) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::new();
         for first in 0..=u8::MAX {
@@ -119,13 +119,13 @@ impl Cache {
         Ok(entries)
     }
 
-    /// What exceeds `bounds`.
+    /// The entries that exceed `bounds`.
     pub fn excess(&self, bounds: Bounds) -> Result<Vec<Entry>, StoreError> {
         let entries = self.entries()?;
         let mut left: u64 = entries.iter().map(|entry| entry.bytes).sum();
         let mut exceeds = |entry: &Entry| {
             let is_old = bounds.used_since.is_some_and(|since| entry.used < since);
-            // An empty part is more than nothing.
+            // An empty part has 0 bytes, and still exceeds a limit of 0.
             let is_too_much = bounds.bytes.is_some_and(|most| left > most || most == 0);
             if is_old || is_too_much {
                 left -= entry.bytes;
@@ -135,7 +135,7 @@ impl Cache {
         Ok(entries.into_iter().filter(|entry| exceeds(entry)).collect())
     }
 
-    /// Removes what exceeds `bounds`, and returns it. The caller holds the cache's lock.
+    /// Removes the entries that exceed `bounds`, and returns them. The caller holds the cache's lock.
     pub fn prune(&self, bounds: Bounds) -> Result<Vec<Entry>, StoreError> {
         let excess = self.excess(bounds)?;
         for entry in &excess {
@@ -147,7 +147,7 @@ impl Cache {
     }
 }
 
-/// Where an object lies, below the cache's directory.
+/// The path of an object below the cache's directory.
 fn path_of(sha256: &Sha256) -> ModelPath {
     let digest = sha256.to_string();
     let path = format!("sha256/{}/{digest}", &digest[..2]);
@@ -159,7 +159,7 @@ fn read(directory: &Directory, entries: &mut Vec<Entry>) -> Result<(), StoreErro
     names.sort();
     for name in &names {
         let stem = name.strip_suffix(".part");
-        // A journal without its part is what a run left that was killed while it gave an object its name.
+        // A run that was killed while it renamed an object leaves a journal without a part.
         let stray = name.strip_suffix(".journal").filter(|stem| !names.contains(&format!("{stem}.part")));
         let digest = stem.or(stray).map_or(name.as_str(), |stem| stem.trim_start_matches('.'));
         let is_object = digest.len() == 64;

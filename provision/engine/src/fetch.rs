@@ -1,147 +1,67 @@
-//! A whole lock: plan, what this machine has, transfer, install, marker.
+//! A whole run: from a lock to installed, verified files and a marker.
 //!
-//! 1. The marker. If it vouches for every file, that is all ([`marker_covers`]: no lock, no socket).
-//! 2. The destination's lock; another run may have done the work meanwhile, so the marker is looked at again.
-//! 3. The plan: per file present, on this machine, resumable or missing. What no marker vouches for is hashed, not
-//!    believed.
-//! 4. The space that the plan needs, against the space there is, before the first byte.
-//! 5. If anything changes: the marker goes, durably. Then what the baked directory and the cache have.
-//! 6. The transfer of what is still missing; with a cache it is collected there, under the cache's lock. Then copies of
-//!    files with the same bytes.
-//! 7. The marker, last, and only if every file of the run is right.
+//! 1. [`marker_covers`]: if the marker lists every file and none has changed, the run ends without a lock or a socket.
+//! 2. [`Opened::open`] takes the destination's lock. Another run may have done the work meanwhile, so the marker is read
+//!    again.
+//! 3. [`Opened::plan`] decides for each file: present, on this machine, resumable or missing. A file that the marker does
+//!    not list is hashed.
+//! 4. [`Planned::check`] compares the space that the plan needs with the free space, before the first byte.
+//! 5. [`Planned::fill_locally`] removes the marker, durably, if a listed file changes. Then it installs what the baked
+//!    directory and the cache have.
+//! 6. [`FilledLocally::download`] transfers the files that are still missing, into the cache if there is one, under the
+//!    cache's lock. Then it copies files with equal bytes.
+//! 7. [`Downloaded::finish`] writes the marker, last, and only if every file of the run is right.
 //!
-//! A container's start (`provision ensure`) is this with a baked directory.
+//! Each step consumes the state before it, so no step can run twice or out of order. `provision ensure`, which starts a
+//! container, is the same run with a baked directory.
 
 mod downloads;
 mod dry_run;
+mod error;
+mod job;
 mod local;
+mod marker_steps;
+mod opened;
 mod plan;
 mod report;
 mod run_state;
+mod space;
+mod warnings;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow;
+use std::time::Instant;
 
-use camino::{Utf8Path, Utf8PathBuf};
-use tokio::sync::watch;
+use camino::Utf8Path;
+use tokio::task::block_in_place;
 
-use crate::cache::Cache;
 use crate::marker::Marker;
 use crate::transfer::{self, Transfer, TransferConfig};
-use provision_core::event::{Event, Observer, Outcome};
+use provision_core::event::Event;
 use provision_core::lockfile::{Lockfile, Model};
-use provision_core::safetensors;
-use provision_disk::{Acquire, Destination, DestinationLock, Installed, LockAttempt, PartNames, StoreError};
-use provision_http::HttpClient;
+use provision_disk::{Destination, DestinationLock};
 
 use downloads::Collector;
-use dry_run::Shown;
+pub use error::FetchError;
+use error::refuse_offline;
+pub use job::{FetchConfig, Job, Verify};
+use local::LocalSources;
 pub use local::{Baked, BakedMode, Local};
-use local::{Bringer, LocalSources};
-use plan::{Item, Needs, Plan, Planner, needs, planned};
+use marker_steps::invalidate;
+use opened::{Opened, acquire};
+use plan::{Item, Plan, Planner};
 pub use report::{FileReport, Report};
-use run_state::Work;
+use run_state::RunState;
+use space::{Needs, check_space};
+use warnings::{warn_cache_unused, warn_of_headers, warn_of_pickles};
 
-/// What counts as present.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Verify {
-    /// What the marker vouches for by size and mtime; anything else is hashed.
-    #[default]
-    Marker,
-    /// Every file of the right size.
-    Quick,
-    /// Every file of the right digest, marker or not.
-    Full,
-}
-
-/// How a run is to go.
-#[derive(Debug, Clone)]
-pub struct FetchConfig {
-    /// Connections, retries, bandwidth.
-    pub transfer: TransferConfig,
-    /// What counts as present.
-    pub verify: Verify,
-    /// Fetch whatever is there.
-    pub force: bool,
-    /// Stop after the plan, having changed nothing.
-    pub dry_run: bool,
-    /// Fail rather than open a socket.
-    pub offline: bool,
-    /// The longest wait for another run in the same destination.
-    pub wait: Duration,
-    /// Threads that hash what is on disk.
-    pub threads: usize,
-}
-
-/// What to fetch, and where to.
-pub struct Job<'a> {
-    /// The lock.
-    pub lock: &'a Lockfile,
-    /// Those of its models that the run is about.
-    pub models: Vec<&'a Model>,
-    /// The directory that their paths are below.
-    pub destination: Utf8PathBuf,
-    /// Where bytes may be on this machine.
-    pub local: Local,
-    /// How.
-    pub config: FetchConfig,
-    /// Where connections come from; made when the first is needed.
-    pub origin: Arc<HttpClient>,
-    /// Who is told.
-    pub observer: Arc<dyn Observer>,
-    /// Turns true when the run is to stop.
-    pub interrupted: watch::Receiver<bool>,
-}
-
-/// A run that could not start or not go on. What is wrong with single files is in their reports.
-#[derive(Debug, thiserror::Error)]
-pub enum FetchError {
-    /// The disk.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Another run holds the destination.
-    #[error(
-        "another run is working in this directory: {holder}; it was waited for {} s. Wait for it to end, stop it, or \
-         raise --wait",
-        waited.as_secs()
-    )]
-    Busy {
-        /// The lock's path and what is known of its holder.
-        holder: String,
-        /// How long it was waited for.
-        waited: Duration,
-    },
-    /// Something is missing and the network is not to be touched.
-    #[error(
-        "--offline, and not everything is there; {count} missing: {names}. Run without --offline to fetch them"
-    )]
-    Offline {
-        /// How many.
-        count: usize,
-        /// The first few.
-        names: String,
-    },
-    /// One directory is to be both.
-    #[error(
-        "{path} is the destination and the cache, and it cannot be both; give --cache a directory of its own"
-    )]
-    CacheIsDestination {
-        /// The directory.
-        path: Utf8PathBuf,
-    },
-    /// The run was told to stop while it waited or planned.
-    #[error("interrupted; run again to go on")]
-    Interrupted,
-}
-
-/// Whether a marker vouches for every one of `models`: then there is nothing to do.
+/// Step 1: true if the marker lists every one of `models`, and each file is unchanged. Then there is nothing to do.
 pub fn marker_covers(path: &Utf8Path, lock: &Lockfile, models: &[&Model]) -> bool {
     let Ok(Some(destination)) = Destination::open(path) else { return false };
     Marker::load(&destination, lock.marker()).covers(&destination, models.iter().copied())
 }
 
-/// Whether a marker vouches for every model of the lock that these texts are together, for how many that is, and its name.
-/// Cheaper than [`marker_covers`], since the models need not be parsed; `None` where only that can tell.
+/// Step 1 without parsing the models: the number of files and the marker's name, if the marker lists every model of the
+/// lock that consists of `texts`. `None` means that only [`marker_covers`] can tell.
 pub fn marker_covers_texts(path: &Utf8Path, texts: &[&str]) -> Option<(usize, String)> {
     let (name, digest) = Lockfile::peek(texts)?;
     let destination = Destination::open(path).ok()??;
@@ -150,318 +70,184 @@ pub fn marker_covers_texts(path: &Utf8Path, texts: &[&str]) -> Option<(usize, St
     Some((files, name))
 }
 
-/// Does the job.
+/// Runs the job.
 ///
 /// # Errors
-/// Where no file could be worked on. Failures of single files are in the report: the others are done all the same.
+/// The run cannot start or continue. Failures of single files are in the report, and do not stop the other files.
 pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     let started = Instant::now();
-    let Job { lock, models, destination: path, local, config, origin, observer, mut interrupted } = job;
-    if config.dry_run {
-        let run = Shown { lock, models: &models, path: &path, local: &local, config: &config };
-        return tokio::task::block_in_place(|| run.show(&*observer, &interrupted, started));
+    if job.config.dry_run {
+        return block_in_place(|| dry_run::report(&job, started));
     }
-    let destination = Arc::new(Destination::create(&path)?);
-    let guard = acquire(&destination, config.wait, &*observer, &mut interrupted).await?;
-    let trusts_marker = config.verify == Verify::Marker && !config.force;
-    let marker = Marker::load(&destination, lock.marker());
-    if trusts_marker && marker.covers(&destination, models.iter().copied()) {
-        observer.observe(&Event::MarkerValid { name: lock.marker().to_owned(), files: models.len() });
-        return Ok(Report::all_present(&models, started, true));
-    }
-    let marker = Marker::load_or_proven(&destination, lock.marker());
-    let free = destination.free_space()?;
-    observer.observe(&Event::Opened { destination: path.to_string(), free });
-    let cache = local.cache.as_deref().and_then(|path| open_cache(path, &*observer));
-    if cache.as_ref().is_some_and(|cache| cache.place().is_same_as(&destination)) {
-        return Err(FetchError::CacheIsDestination { path });
-    }
-    let sources = LocalSources {
-        baked: local.baked.as_ref(),
-        cache: cache.as_ref(),
-        cache_shares_disk: cache.as_ref().is_some_and(|cache| cache.place().shares_disk_with(&destination)),
+    let opened = match Opened::open(&job, started).await? {
+        ControlFlow::Continue(opened) => opened,
+        ControlFlow::Break(report) => return Ok(report),
     };
-    let naming = naming(&guard);
-    let planner = Planner {
-        destination: &destination,
-        marker: &marker,
-        config: &config,
-        naming: &naming,
-        sources,
-        observer: &*observer,
-        interrupted: &interrupted,
-    };
-    let plan = tokio::task::block_in_place(|| planner.plan(&models));
-    if *interrupted.borrow() {
-        return Err(FetchError::Interrupted);
-    }
-    let needs = announce(&plan, &models, &sources, free, &*observer);
-    check_space(&needs, &destination, cache.as_ref())?;
-    warn_of_pickles(&models, &*observer);
-    if config.offline && config.force {
-        // Nothing that is here counts, and nothing else can be had: what is here stays.
-        let rest = models.iter().map(|model| (*model, model.size)).collect();
-        refuse_to_fetch(rest)?;
-    }
-    prepare(&destination, lock.marker(), &marker, &plan, &models)?;
+    opened.plan()?.check()?.fill_locally()?.download().await?.finish()
+}
 
-    let proven = |(item, model): (&Item, &&Model)| match &item.plan {
-        Plan::Present(_) => marker.vouched(&destination, model).is_some(),
-        _ => true,
-    };
-    let by_size_only = config.verify == Verify::Quick && !plan.iter().zip(&models).all(proven);
-    let mut work = Work::new(&models, plan, by_size_only, &*observer);
-    let bringer = Bringer {
-        destination: &destination,
-        naming: &naming,
-        cache: cache.as_ref(),
-        observer: &*observer,
-        interrupted: &interrupted,
-    };
-    let bring = |work: &mut Work<'_>| {
-        tokio::task::block_in_place(|| work.bring(&bringer, config.threads.clamp(2, 4), cache.is_some()));
-    };
-    bring(&mut work);
-    let is_over = |work: &Work<'_>| work.missing().is_empty() || *interrupted.borrow();
-    if !is_over(&work) && config.offline {
-        keep_proven(&marker, &destination, lock, &work.installed, &*observer);
-        refuse_to_fetch(work.missing())?;
+/// Each file has a plan; nothing has changed yet.
+struct Planned<'j> {
+    opened: Opened<'j>,
+    plan: Vec<Item>,
+}
+
+/// The files that this machine had are installed.
+struct FilledLocally<'j> {
+    opened: Opened<'j>,
+    files: RunState<'j>,
+}
+
+/// Each file is installed, has failed, or is not done because the run was stopped.
+struct Downloaded<'j> {
+    opened: Opened<'j>,
+    files: RunState<'j>,
+}
+
+impl<'j> Opened<'j> {
+    fn plan(self) -> Result<Planned<'j>, FetchError> {
+        let planner = Planner {
+            destination: &self.destination,
+            marker: &self.marker,
+            config: &self.job.config,
+            part_names: &self.part_names,
+            sources: self.sources(),
+            observer: &*self.job.observer,
+            interrupted: &self.job.interrupted,
+        };
+        let plan = block_in_place(|| planner.plan(&self.job.models));
+        if self.job.is_interrupted() {
+            return Err(FetchError::Interrupted);
+        }
+        Ok(Planned { opened: self, plan })
     }
-    let mut cache_guard = None;
-    if let Some(cache) = cache.as_ref().filter(|_| !is_over(&work)) {
-        cache_guard = match acquire(cache.place(), config.wait, &*observer, &mut interrupted.clone()).await {
+}
+
+impl<'j> Planned<'j> {
+    fn check(self) -> Result<Self, FetchError> {
+        let Opened { job, destination, cache, free, .. } = &self.opened;
+        let needs = Needs::of(&self.plan, &job.models, &self.opened.sources());
+        plan::announce(&self.plan, &job.models, (needs.to_fetch, needs.here), *free, &*job.observer);
+        check_space(&needs, destination, cache.as_ref())?;
+        warn_of_pickles(&job.models, &*job.observer);
+        if job.config.offline && job.config.force {
+            // `force` discards the files that are here, and `offline` forbids new ones: leave them as they are.
+            let missing: Vec<_> = job.models.iter().map(|model| (*model, model.size)).collect();
+            refuse_offline(&missing)?;
+        }
+        Ok(self)
+    }
+
+    fn fill_locally(self) -> Result<FilledLocally<'j>, FetchError> {
+        let Self { opened, plan } = self;
+        let job = opened.job;
+        let Opened { destination, marker, .. } = &opened;
+        invalidate(marker, destination, job.lock.marker(), &plan, &job.models)?;
+        plan::allow_replacing_links(&plan, &job.models, destination)?;
+        let is_verified = |(item, model): (&Item, &&Model)| match &item.plan {
+            Plan::Present(_) => marker.vouched(destination, model).is_some(),
+            _ => true,
+        };
+        let by_size_only =
+            job.config.verify == Verify::Quick && !plan.iter().zip(&job.models).all(is_verified);
+        let mut files = RunState::new(&job.models, plan, by_size_only, &*job.observer);
+        opened.fill(&mut files);
+        let filled = FilledLocally { opened, files };
+        if job.config.offline && !filled.is_over() {
+            filled.opened.keep_partial(&filled.files.installed);
+            refuse_offline(&filled.files.missing())?;
+        }
+        Ok(filled)
+    }
+}
+
+impl<'j> FilledLocally<'j> {
+    fn is_over(&self) -> bool {
+        self.files.missing().is_empty() || self.opened.job.is_interrupted()
+    }
+
+    async fn download(mut self) -> Result<Downloaded<'j>, FetchError> {
+        let cache_guard = self.lock_cache().await?;
+        if !self.is_over() {
+            let job = self.opened.job;
+            let cache = self.opened.cache.as_ref().filter(|_| cache_guard.is_some());
+            // A local copy that failed, or a cache that is not used, changes the needs: they are checked again.
+            let sources = LocalSources { cache, ..self.opened.sources() };
+            check_space(&self.files.needs(&sources), &self.opened.destination, cache)?;
+            let collector = Collector {
+                destination: &self.opened.destination,
+                part_names: &self.opened.part_names,
+                cache: cache.zip(cache_guard.as_ref()),
+                observer: &job.observer,
+                interrupted: &job.interrupted,
+                force: job.config.force,
+            };
+            let downloads = block_in_place(|| collector.collect(&mut self.files, &job.models));
+            let transfer = Transfer {
+                origin: job.origin.clone(),
+                config: TransferConfig { offline: job.config.offline, ..job.config.transfer.clone() },
+                observer: job.observer.clone(),
+                interrupted: job.interrupted.clone(),
+            };
+            if !downloads.is_empty() {
+                let results = transfer::run(transfer, downloads).await;
+                results.into_iter().for_each(|result| self.files.record_download(result));
+            }
+        }
+        drop(cache_guard);
+        let Self { opened, mut files } = self;
+        if !opened.job.is_interrupted() {
+            block_in_place(|| files.copy_duplicates(&opened.copier()));
+        }
+        Ok(Downloaded { opened, files })
+    }
+
+    /// Takes the cache's lock if files are missing. The run before may have filled the cache, so it is looked up again.
+    async fn lock_cache(&mut self) -> Result<Option<DestinationLock>, FetchError> {
+        let job = self.opened.job;
+        let Some(cache) = self.opened.cache.as_ref().filter(|_| !self.is_over()) else { return Ok(None) };
+        let guard = match acquire(cache.place(), job).await {
             Ok(guard) => Some(guard),
             Err(FetchError::Interrupted) => return Err(FetchError::Interrupted),
             Err(error) => {
-                do_without_cache(&*observer, cache.place().root().path(), &error);
+                warn_cache_unused(&*job.observer, cache.place().root().path(), &error);
                 None
             }
         };
-        if !config.force {
-            // Whoever had the cache may have filled it with what was missing.
-            work.look_in_cache(&sources);
-            bring(&mut work);
+        if !job.config.force {
+            self.files.recheck_cache(&self.opened.sources());
+            self.opened.fill(&mut self.files);
         }
-    }
-    if !is_over(&work) {
-        // What was not used after all is to be fetched, and takes room that was not counted.
-        let sources = LocalSources { cache: cache.as_ref().filter(|_| cache_guard.is_some()), ..sources };
-        check_space(&work.needs(&sources), &destination, sources.cache)?;
-        let collector = Collector {
-            destination: &destination,
-            naming: &naming,
-            cache: cache.as_ref().zip(cache_guard.as_ref()),
-            observer: &observer,
-            interrupted: &interrupted,
-            force: config.force,
-        };
-        let wanted = tokio::task::block_in_place(|| collector.collect(&mut work, &models));
-        let transfer = Transfer {
-            origin,
-            config: TransferConfig { offline: config.offline, ..config.transfer.clone() },
-            observer: observer.clone(),
-            interrupted: interrupted.clone(),
-        };
-        let fetched = if wanted.is_empty() { Vec::new() } else { transfer::run(transfer, wanted).await };
-        for fetched in fetched {
-            work.fetched(fetched);
-        }
-    }
-    drop(cache_guard);
-    if !*interrupted.borrow() {
-        tokio::task::block_in_place(|| work.copy(&bringer));
-    }
-    warn_of_headers(&destination, &work.files, &*observer);
-    let stopped = *interrupted.borrow() && work.files.iter().any(|file| matches!(file.result, Ok(None)));
-    if work.is_complete() {
-        if guard.is_exclusive() {
-            destination.root().remove_temporaries(lock.marker())?;
-        }
-        if let Err(error) = marker.write(&destination, lock, &work.installed) {
-            keep_proven(&marker, &destination, lock, work.proven(), &*observer);
-            return Err(error.into());
-        }
-        observer.observe(&Event::MarkerWritten { name: lock.marker().to_owned() });
-    } else {
-        keep_proven(&marker, &destination, lock, work.proven(), &*observer);
-    }
-    drop(guard);
-    Ok(Report {
-        files: work.files,
-        elapsed: started.elapsed(),
-        plan: work.plan,
-        free,
-        by_marker: false,
-        interrupted: stopped,
-    })
-}
-
-/// Tells the plan, and returns what it needs.
-fn announce(
-    plan: &[Item],
-    models: &[&Model],
-    sources: &LocalSources<'_>,
-    free: u64,
-    observer: &dyn Observer,
-) -> Needs {
-    let needs = needs(plan, models, sources);
-    let (to_fetch, needed) = (needs.to_fetch, needs.here);
-    observer.observe(&Event::Planned { files: planned(plan, models), to_fetch, needed, free });
-    needs
-}
-
-fn check_space(needs: &Needs, destination: &Destination, cache: Option<&Cache>) -> Result<(), StoreError> {
-    let check = |needed, place: &Destination, option| {
-        let (free, path) = (place.free_space()?, place.root().path().to_owned());
-        if needed <= free { Ok(()) } else { Err(StoreError::NotEnoughSpace { path, needed, free, option }) }
-    };
-    check(needs.here + needs.journals_here, destination, "--dest")?;
-    let in_cache = needs.in_cache + needs.journals_in_cache;
-    cache.map_or(Ok(()), |cache| check(in_cache, cache.place(), "--cache"))
-}
-
-/// A cache saves time: without it everything is fetched.
-fn do_without_cache(observer: &dyn Observer, path: &Utf8Path, why: &dyn std::fmt::Display) {
-    observer.observe(&Event::Warning { message: format!("the cache {path} is not used: {why}") });
-}
-
-fn open_cache(path: &Utf8Path, observer: &dyn Observer) -> Option<Cache> {
-    let opened = Cache::open(path);
-    if let Err(error) = &opened {
-        do_without_cache(observer, path, &error.reason());
-    }
-    opened.ok()
-}
-
-/// What is right need not be read again by the next run, though the set is not complete. A courtesy: it fails nothing.
-fn keep_proven(
-    marker: &Marker,
-    destination: &Destination,
-    lock: &Lockfile,
-    proven: &[Installed],
-    observer: &dyn Observer,
-) {
-    if !proven.is_empty()
-        && let Err(error) = marker.write_proven(destination, lock, proven)
-    {
-        let message = format!("the next run will check every file again: {}", error.reason());
-        observer.observe(&Event::Warning { message });
+        Ok(guard)
     }
 }
 
-/// Before anything changes: a marker that lists what is about to be replaced goes, durably; and installs are told which
-/// symlinks they may replace.
-fn prepare(
-    destination: &Destination,
-    name: &str,
-    marker: &Marker,
-    plan: &[Item],
-    models: &[&Model],
-) -> Result<(), StoreError> {
-    let changes =
-        |(item, model): (&Item, &&Model)| !matches!(item.plan, Plan::Present(_)) && marker.lists(&model.path);
-    if plan.iter().zip(models).any(changes) {
-        Marker::remove(destination, name)?;
-    }
-    plan.iter().zip(models).try_for_each(|(item, model)| {
-        if let Some(target) = &item.stale_link
-            && let Some(directory) = destination.parent(&model.path, false)?
-        {
-            directory.allow_replacing(model.path.file_name(), target);
-        }
-        Ok(())
-    })
-}
-
-/// What is missing cannot be had without the network, unless every byte of it is there and only the proof is missing.
-fn refuse_to_fetch(missing: Vec<(&Model, u64)>) -> Result<(), FetchError> {
-    let missing: Vec<&str> =
-        missing.into_iter().filter(|(_, rest)| *rest > 0).map(|(model, _)| model.path.as_str()).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let mut names = missing.iter().take(8).copied().collect::<Vec<_>>().join(", ");
-    if missing.len() > 8 {
-        names.push_str(", …");
-    }
-    Err(FetchError::Offline { count: missing.len(), names })
-}
-
-fn naming(guard: &DestinationLock) -> PartNames {
-    if guard.is_exclusive() { PartNames::Shared } else { PartNames::per_process() }
-}
-
-/// Waits for the destination's lock.
-async fn acquire(
-    destination: &Destination,
-    wait: Duration,
-    observer: &dyn Observer,
-    interrupted: &mut watch::Receiver<bool>,
-) -> Result<DestinationLock, FetchError> {
-    /// How often the lock is asked for. Its holder works for seconds or minutes.
-    const ASK: Duration = Duration::from_millis(100);
-    let started = Instant::now();
-    let mut told = false;
-    let mut application = LockAttempt::default();
-    loop {
-        let holder = match application.try_acquire(destination)? {
-            Acquire::Acquired(lock) => {
-                if told {
-                    observer.observe(&Event::Acquired);
-                }
-                return Ok(lock);
+impl Downloaded<'_> {
+    fn finish(self) -> Result<Report, FetchError> {
+        let Self { opened, files } = self;
+        let Opened { job, destination, guard, marker, .. } = &opened;
+        warn_of_headers(destination, &files.files, &*job.observer);
+        let is_unfinished = files.files.iter().any(|file| matches!(file.result, Ok(None)));
+        let interrupted = job.is_interrupted() && is_unfinished;
+        if files.is_complete() {
+            if guard.is_exclusive() {
+                destination.root().remove_temporaries(job.lock.marker())?;
             }
-            Acquire::Held(holder) => holder,
-        };
-        // Whether somebody on another machine lives is known in a few seconds, however short the wait: else nobody who does
-        // not wait would ever get a dead one's lock.
-        if started.elapsed() >= wait && !application.is_watching() {
-            return Err(FetchError::Busy { holder, waited: started.elapsed() });
+            if let Err(error) = marker.write(destination, job.lock, &files.installed) {
+                opened.keep_partial(files.verified());
+                return Err(error.into());
+            }
+            job.observer.observe(&Event::MarkerWritten { name: job.lock.marker().to_owned() });
+        } else {
+            opened.keep_partial(files.verified());
         }
-        if !told {
-            observer.observe(&Event::Waiting { holder });
-            told = true;
-        }
-        let left = if application.is_watching() { ASK } else { wait.saturating_sub(started.elapsed()) };
-        tokio::select! {
-            () = tokio::time::sleep(ASK.min(left)) => {}
-            () = transfer::told_to_stop(interrupted) => return Err(FetchError::Interrupted),
-        }
-    }
-}
-
-/// One warning for all of them: a set may have hundreds, and what is said a hundred times is not read.
-fn warn_of_pickles(models: &[&Model], observer: &dyn Observer) {
-    const NAMED: usize = 3;
-    let pickles: Vec<&str> =
-        models.iter().filter(|model| model.is_pickle()).map(|model| model.path.as_str()).collect();
-    if pickles.is_empty() {
-        return;
-    }
-    let names = pickles[..pickles.len().min(NAMED)].join(", ");
-    let more = pickles.len() - pickles.len().min(NAMED);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let message = format!(
-        "{names}{rest}: files of this kind are usually pickles, and loading a pickle runs the code in it; use safetensors if you can"
-    );
-    observer.observe(&Event::Warning { message });
-}
-
-/// What is new and right by the lock, and is yet no file that a loader would take: the lock may be of wrong bytes.
-fn warn_of_headers(destination: &Destination, files: &[FileReport], observer: &dyn Observer) {
-    let is_new = |file: &&FileReport| matches!(file.result, Ok(Some(outcome)) if outcome != Outcome::Present);
-    for FileReport { path, .. } in files.iter().filter(is_new) {
-        let named_so = path.extension().as_deref() == Some("safetensors");
-        // What cannot be opened, such as a link to a baked file, is not ours to judge.
-        if named_so
-            && let Ok(Some(directory)) = destination.parent(path, false)
-            && let Ok(Some((file, stamp))) = directory.open_file(path.file_name())
-            && let Err(error) = safetensors::check(file, stamp.size)
-        {
-            let message = format!(
-                "{path}: it has the SHA-256 that the lock names and is installed, but no loader will take it: {error}"
-            );
-            observer.observe(&Event::Warning { message });
-        }
+        Ok(Report {
+            files: files.files,
+            elapsed: opened.started.elapsed(),
+            plan: files.plan,
+            free: opened.free,
+            by_marker: false,
+            interrupted,
+        })
     }
 }

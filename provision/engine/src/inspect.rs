@@ -1,4 +1,4 @@
-//! What is on disk, held against the lock: reads, never writes.
+//! Comparison of a directory with the lock, by hashing. It only reads.
 
 use camino::Utf8Path;
 
@@ -9,16 +9,16 @@ use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
 use provision_disk::{Destination, FileId, Found, HashedRead, SourceFile, Stamp, StoreError};
 
-/// What a file is like.
+/// The state of a file on disk, compared with the lock.
 #[derive(Debug)]
-pub enum Condition {
-    /// Its bytes are those that the lock names.
-    Right(Seen),
-    /// There is none.
+pub enum FileState {
+    /// Its bytes have the lock's digest.
+    Right(HashResult),
+    /// There is no such file.
     Missing,
-    /// It has another length, in bytes; it was not read.
+    /// It has another length; it was not read.
     WrongSize {
-        /// Its length.
+        /// Its length in bytes.
         found: u64,
     },
     /// It has the right length and another digest.
@@ -26,68 +26,68 @@ pub enum Condition {
         /// Its digest.
         found: Sha256,
     },
-    /// It is something else ("a symlink").
+    /// It is not a regular file; the text says what it is, such as "a symlink".
     NotAFile(&'static str),
     /// It cannot be read.
     Unreadable(StoreError),
 }
 
-/// A file as it was when it was read.
+/// The identity of a file that was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
+pub struct HashResult {
     /// Its size and mtime.
     pub stamp: Stamp,
-    /// Which file it was; the one at the end, where it was a symlink.
+    /// Its inode; for a symlink, the inode of the linked file.
     pub identity: FileId,
 }
 
-impl Condition {
-    /// Whether the file is right.
+impl FileState {
+    /// True if the file has the lock's bytes.
     pub fn is_right(&self) -> bool {
         matches!(self, Self::Right(_))
     }
 }
 
-/// A file that is to be looked at.
+/// A file to hash.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
-    /// What it should be.
+pub struct HashTarget<'a> {
+    /// The model that it should be.
     pub model: &'a Model,
-    /// Where it should lead, if it is known as a symlink.
+    /// The expected target, if the file is a known symlink.
     pub link: Option<&'a Utf8Path>,
 }
 
-/// Hashes every one of `models` that has its length, on `threads` threads. The conditions come in the same order.
-/// Symlinks count where the marker knows them.
+/// Hashes the files of `models` that have the right length, on `threads` threads. Returns the states in the same order.
+/// A symlink counts if the marker lists it.
 pub fn hash(
     destination: &Destination,
     marker: &Marker,
     models: &[&Model],
     threads: usize,
     observer: &dyn Observer,
-) -> Vec<Condition> {
-    let subject = |model: &&'_ Model| marker.link(&model.path);
-    let links: Vec<_> = models.iter().map(subject).collect();
-    let subjects: Vec<_> = models.iter().zip(links).map(|(model, link)| Subject { model, link }).collect();
-    conditions(destination, &subjects, threads, observer, || true, |_, _| Ok(()))
+) -> Vec<FileState> {
+    let target = |model: &&'_ Model| marker.link(&model.path);
+    let links: Vec<_> = models.iter().map(target).collect();
+    let targets: Vec<_> = models.iter().zip(links).map(|(model, link)| HashTarget { model, link }).collect();
+    states(destination, &targets, threads, observer, || true, |_, _| Ok(()))
 }
 
-/// Looks at each of `subjects`, and hashes those that have their length: on `threads` threads, two files side by side in
-/// each, the largest first. `go_on` is asked before each block, and `settle` is told of each file that is right while it
-/// is open.
-pub(crate) fn conditions(
+/// Hashes the files of `targets` that have the right length, the largest first. Each of the `threads` threads hashes
+/// two files side by side. `go_on` is called before each block; false stops the file. `on_right` is called for each
+/// right file while the file is open; its error becomes the file's state.
+pub(crate) fn states(
     destination: &Destination,
-    subjects: &[Subject<'_>],
+    targets: &[HashTarget<'_>],
     threads: usize,
     observer: &dyn Observer,
     go_on: impl Fn() -> bool + Sync,
-    settle: impl Fn(&Subject<'_>, &SourceFile) -> Result<(), StoreError> + Sync,
-) -> Vec<Condition> {
+    on_right: impl Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError> + Sync,
+) -> Vec<FileState> {
     workers::each_in_pairs(
-        subjects,
-        |subject| subject.model.size,
+        targets,
+        |target| target.model.size,
         threads,
-        |queue| hash_in_pairs(destination, queue, observer, &go_on, &settle),
+        |queue| hash_in_pairs(destination, queue, observer, &go_on, &on_right),
     )
 }
 
@@ -97,34 +97,34 @@ struct Lane {
     reading: HashedRead<SourceFile>,
 }
 
-/// Takes files off the queue until it is empty, and keeps two of them going.
+/// Takes files off the queue until it is empty, and hashes two at a time.
 fn hash_in_pairs(
     destination: &Destination,
-    queue: &Queue<'_, Subject<'_>, Condition>,
+    queue: &Queue<'_, HashTarget<'_>, FileState>,
     observer: &dyn Observer,
     go_on: &impl Fn() -> bool,
-    settle: &impl Fn(&Subject<'_>, &SourceFile) -> Result<(), StoreError>,
+    on_right: &impl Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError>,
 ) {
     let next = || {
-        while let Some((at, subject)) = queue.take() {
-            match open(destination, subject) {
+        while let Some((at, target)) = queue.take() {
+            match open(destination, target) {
                 Ok(original) => {
-                    let (path, size) = (subject.model.path.clone(), subject.model.size);
+                    let (path, size) = (target.model.path.clone(), target.model.size);
                     observer.observe(&Event::Checking { path, size });
                     return Some(Lane { at, reading: HashedRead::new(original) });
                 }
-                Err(condition) => queue.done(at, condition),
+                Err(state) => queue.done(at, state),
             }
         }
         None
     };
-    // Reads the lane's next block, or that of the file after it.
+    // Reads the lane's next block, or the first block of the next file.
     let advance = |mut lane: Option<Lane>| {
         while let Some(mut open) = lane.take() {
             match open.reading.read(&mut || go_on()) {
                 Ok(true) => return Some(open),
-                Ok(false) => queue.done(open.at, judge(queue.item(open.at), open.reading, settle)),
-                Err(error) => queue.done(open.at, Condition::Unreadable(error)),
+                Ok(false) => queue.done(open.at, compare(queue.item(open.at), open.reading, on_right)),
+                Err(error) => queue.done(open.at, FileState::Unreadable(error)),
             }
             lane = next();
         }
@@ -141,42 +141,42 @@ fn hash_in_pairs(
     }
 }
 
-/// The file that is to be hashed, or what can be said without.
-fn open(destination: &Destination, subject: &Subject<'_>) -> Result<SourceFile, Condition> {
-    let Subject { model, link } = subject;
-    let unreadable = Condition::Unreadable;
+/// Opens the file to hash, or returns its state if that is known without hashing.
+fn open(destination: &Destination, target: &HashTarget<'_>) -> Result<SourceFile, FileState> {
+    let HashTarget { model, link } = target;
+    let unreadable = FileState::Unreadable;
     if let Some(target) = link
         && let Some((stamp, _)) = destination.find_linked(&model.path, target).map_err(unreadable)?
     {
         if stamp.size != model.size {
-            return Err(Condition::WrongSize { found: stamp.size });
+            return Err(FileState::WrongSize { found: stamp.size });
         }
-        return SourceFile::open(target).map_err(unreadable)?.ok_or(Condition::Missing);
+        return SourceFile::open(target).map_err(unreadable)?.ok_or(FileState::Missing);
     }
     match destination.find(&model.path).map_err(unreadable)? {
-        Found::Nothing => Err(Condition::Missing),
-        Found::Symlink => Err(Condition::NotAFile("a symlink")),
-        Found::Other(what) => Err(Condition::NotAFile(what)),
-        Found::File(stamp) if stamp.size != model.size => Err(Condition::WrongSize { found: stamp.size }),
+        Found::Nothing => Err(FileState::Missing),
+        Found::Symlink => Err(FileState::NotAFile("a symlink")),
+        Found::Other(what) => Err(FileState::NotAFile(what)),
+        Found::File(stamp) if stamp.size != model.size => Err(FileState::WrongSize { found: stamp.size }),
         Found::File(_) => {
-            SourceFile::open_below(destination, &model.path).map_err(unreadable)?.ok_or(Condition::Missing)
+            SourceFile::open_below(destination, &model.path).map_err(unreadable)?.ok_or(FileState::Missing)
         }
     }
 }
 
-fn judge(
-    subject: &Subject<'_>,
+fn compare(
+    target: &HashTarget<'_>,
     reading: HashedRead<SourceFile>,
-    settle: impl Fn(&Subject<'_>, &SourceFile) -> Result<(), StoreError>,
-) -> Condition {
-    let model = subject.model;
+    on_right: impl Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError>,
+) -> FileState {
+    let model = target.model;
     match reading.finish() {
-        (file, stamp, found) if found == model.sha256 => match settle(subject, &file) {
-            Ok(()) => Condition::Right(Seen { stamp, identity: file.identity() }),
-            Err(error) => Condition::Unreadable(error),
+        (file, stamp, found) if found == model.sha256 => match on_right(target, &file) {
+            Ok(()) => FileState::Right(HashResult { stamp, identity: file.identity() }),
+            Err(error) => FileState::Unreadable(error),
         },
-        // It has grown or shrunk since it was looked at.
-        (_, stamp, _) if stamp.size != model.size => Condition::WrongSize { found: stamp.size },
-        (_, _, found) => Condition::WrongDigest { found },
+        // Its length has changed since it was opened.
+        (_, stamp, _) if stamp.size != model.size => FileState::WrongSize { found: stamp.size },
+        (_, _, found) => FileState::WrongDigest { found },
     }
 }

@@ -1,23 +1,24 @@
-//! The marker: "these files are installed here".
+//! The marker: a record of the files that are installed in a directory.
 //!
-//! Written last, durably, after every file that it lists is durable under its final name (I2). It is what makes a
-//! container start in milliseconds: one small file is read and each file's size and mtime are looked at, nothing is
-//! hashed and no socket is opened.
+//! It is written last, durably, after every file that it lists is durable under its final name (I2). With it a
+//! container starts in milliseconds: a run reads one small file and checks the size and mtime of each model. It hashes
+//! nothing and opens no socket.
 //!
 //! ```json
 //! {"version":1,"lock":"5d0c…","files":[{"path":"vae/x.safetensors","size":253806246,"mtime":[946684800,0],"sha256":"a705…"}]}
 //! ```
 //!
-//! It vouches for files one by one: an entry counts if path, size and digest are what the lock at hand says and the
-//! file on disk still has that size and mtime. `lock` is the content digest of the lock that was installed; it is
-//! there for people who ask which one that was. So an added model, a new mirror or a run for some of the models does
-//! not make the others unknown, and a marker of another lock vouches for nothing that differs. Anything unreadable,
-//! a symlink, or another version counts as no marker.
+//! Each entry counts on its own: its path, size and digest are those of the current lock, and the file on disk still
+//! has that size and mtime. So an added model, a new mirror or a run for some models does not invalidate the other
+//! entries, and an entry that differs from the lock never counts. `lock` is the content digest of the installed lock,
+//! for people who look for it. An unreadable marker, a symlink, or another version counts as no marker.
 //!
-//! A file that is a symlink into a baked directory has `link`, where it leads, and `changed`, the change time of the file
-//! at its end: all baked files have one mtime, and a new image may have other bytes under the same name. It counts if
-//! it still leads there and nothing of that has changed. A marker that lists every model of its lock has `text`, the digest of the
-//! lock as it was written: where that fits, ten thousand models need not be parsed to know that all is well.
+//! An entry for a symlink into a baked directory has `link`, the target, and `changed`, the change time of the linked
+//! file: all baked files have one mtime, and a new image may have other bytes under the same name. The entry counts if
+//! both are unchanged.
+//!
+//! A marker that lists every model of its lock has `text`, the digest of the lock's text. If it matches, a run need not
+//! parse ten thousand models to know that all of them are installed.
 
 use std::collections::HashMap;
 
@@ -30,8 +31,8 @@ use provision_core::model_path::ModelPath;
 use provision_disk::{ChangeTime, Destination, Found, Installed, Stamp, StoreError};
 
 const VERSION: u32 = 1;
-/// Where it is kept what was proven of a set that is not complete; the same text as a marker's.
-const PROVEN: &str = ".provision.journal";
+/// The file that records the verified files of a set that is not complete, in the marker's format.
+const PARTIAL: &str = ".provision.journal";
 /// The largest marker that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -63,16 +64,16 @@ struct Entry {
     changed: Option<ChangeTime>,
 }
 
-/// What a marker says of one file.
+/// One file of a marker.
 #[derive(Debug)]
 struct Vouched {
     stamp: Stamp,
     sha256: Sha256,
-    /// Where the name leads, and when that file was last changed.
+    /// The target of a symlink, and the change time of the linked file.
     link: Option<(Utf8PathBuf, ChangeTime)>,
 }
 
-/// What a marker says of the files in a destination.
+/// The files that a marker lists.
 #[derive(Debug, Default)]
 pub struct Marker {
     files: HashMap<ModelPath, Vouched>,
@@ -81,7 +82,7 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Reads the marker called `name`; an empty one where there is none that can be believed.
+    /// Reads the marker called `name`; empty if there is no valid one.
     pub fn load(destination: &Destination, name: &str) -> Self {
         let bytes = destination.root().read_small(name, MAX_BYTES).ok().flatten().unwrap_or_default();
         let Some(text) = Text::parse(&bytes) else { return Self::default() };
@@ -92,7 +93,7 @@ impl Marker {
         Self { files: text.files.into_iter().map(entry).collect(), text: text.lock_bytes }
     }
 
-    /// The file at `model`'s place, if it is the one that the marker lists. Looks at it, opens nothing.
+    /// The file at `model`'s path, if the marker lists it and it is unchanged. Reads its metadata only.
     pub fn vouched(&self, destination: &Destination, model: &Model) -> Option<Installed> {
         let vouched = self.files.get(&model.path)?;
         let is_meant = vouched.sha256 == model.sha256 && vouched.stamp.size == model.size;
@@ -105,12 +106,12 @@ impl Marker {
         })
     }
 
-    /// Where the file at `path` leads, if it was made a symlink.
+    /// The target of the file at `path`, if the marker lists it as a symlink.
     pub fn link(&self, path: &ModelPath) -> Option<&Utf8Path> {
         self.files.get(path)?.link.as_ref().map(|(target, _)| target.as_path())
     }
 
-    /// Whether it vouches for all of `models`.
+    /// True if it lists all of `models`, and each file is unchanged.
     pub fn covers<'a>(&self, destination: &Destination, models: impl IntoIterator<Item = &'a Model>) -> bool {
         !self.files.is_empty()
             && models.into_iter().all(|model| {
@@ -122,39 +123,39 @@ impl Marker {
             })
     }
 
-    /// Whether it vouches for every model of the lock whose text has this digest, and for how many that is.
+    /// The number of files, if it lists every model of the lock whose text has this digest, and each file is unchanged.
     pub fn covers_text(&self, destination: &Destination, text: &Sha256) -> Option<usize> {
         let holds = |(path, vouched): (&ModelPath, &Vouched)| vouched.holds(destination, path);
         (self.text.as_ref() == Some(text) && self.files.iter().all(holds)).then_some(self.files.len())
     }
 
-    /// Whether there is anything in it.
+    /// True if it lists no file.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 
-    /// What is known of the files in a destination: by the marker called `name`, else by a run that did not complete it.
-    pub fn load_or_proven(destination: &Destination, name: &str) -> Self {
+    /// Reads the marker called `name`, or else the record of a run that did not complete the set.
+    pub fn load_or_partial(destination: &Destination, name: &str) -> Self {
         let marker = Self::load(destination, name);
-        if marker.is_empty() { Self::load(destination, PROVEN) } else { marker }
+        if marker.is_empty() { Self::load(destination, PARTIAL) } else { marker }
     }
 
-    /// Removes the marker, durably, before a file that it vouches for is replaced.
+    /// Removes the marker, durably. Call it before a file that the marker lists is replaced.
     pub fn remove(destination: &Destination, name: &str) -> Result<(), StoreError> {
         let root = destination.root();
-        if root.remove(name)? | root.remove(PROVEN)? { root.sync() } else { Ok(()) }
+        if root.remove(name)? | root.remove(PARTIAL)? { root.sync() } else { Ok(()) }
     }
 
-    /// Whether it lists the file at `path`, right or not.
+    /// True if it lists the file at `path`, changed or not.
     pub fn lists(&self, path: &ModelPath) -> bool {
         self.files.contains_key(path)
     }
 
-    /// Writes the marker for `installed`, and for those other models of the lock that this marker still vouches for.
-    /// The bytes of every file in it must be durable; their names are made so here.
+    /// Writes the marker for `installed`, and for the other models of the lock whose entries in this marker still
+    /// count. The bytes of every listed file must be durable; this call syncs their names.
     ///
     /// # Errors
-    /// [`StoreError::Moved`] where a file is not where it was put: no marker is written.
+    /// [`StoreError::Moved`] if a file is not where it was installed: no marker is written.
     pub fn write(
         &self,
         destination: &Destination,
@@ -164,12 +165,12 @@ impl Marker {
         let files = self.files_of(destination, lock, installed);
         destination.verify_in_place(&files)?;
         write_as(lock.marker(), destination, lock, files)?;
-        destination.root().remove(PROVEN).map(drop)
+        destination.root().remove(PARTIAL).map(drop)
     }
 
-    /// Keeps what was proven of a set that is not complete, so that the next run need not read it all again. It is no
-    /// marker: people look for that to see whether a set is complete.
-    pub fn write_proven(
+    /// Records the verified files of a set that is not complete, so that the next run need not hash them again. The
+    /// record is not the marker, because the marker's existence tells users that a set is complete.
+    pub fn write_partial(
         &self,
         destination: &Destination,
         lock: &Lockfile,
@@ -177,10 +178,10 @@ impl Marker {
     ) -> Result<(), StoreError> {
         let mut files = self.files_of(destination, lock, installed);
         files.retain(|file| destination.is_in_place(file).unwrap_or(false));
-        write_as(PROVEN, destination, lock, files)
+        write_as(PARTIAL, destination, lock, files)
     }
 
-    /// What is known of the lock's models, in its order.
+    /// The installed files of the lock's models, in the lock's order.
     fn files_of(
         &self,
         destination: &Destination,
@@ -211,7 +212,7 @@ fn write_as(
 }
 
 impl Vouched {
-    /// Whether what is at `path` is as it was.
+    /// True if the file at `path` is unchanged.
     fn holds(&self, destination: &Destination, path: &ModelPath) -> bool {
         match &self.link {
             None => destination.find(path).is_ok_and(|found| found == Found::File(self.stamp)),
@@ -224,7 +225,7 @@ impl Vouched {
 }
 
 impl Entry {
-    /// For a file that has been proven. A symlink whose end has gone meanwhile is not vouched for.
+    /// The entry for a verified file. If the target of a symlink is gone, the entry does not count.
     fn of(destination: &Destination, file: Installed) -> Self {
         let Installed { path, stamp, sha256, link, .. } = file;
         let at_end = |target: &Utf8PathBuf| destination.find_linked(&path, target).ok().flatten();
@@ -233,7 +234,7 @@ impl Entry {
     }
 }
 
-/// A marker's text, read and written again, with the paths that it lists; `None` where it is no marker.
+/// A marker's text, parsed and written again, with the paths that it lists; `None` if it is not a marker.
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub fn written_again(bytes: &[u8]) -> Option<(Vec<u8>, Vec<ModelPath>)> {

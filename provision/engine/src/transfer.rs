@@ -1,16 +1,16 @@
-//! Runs the connections: schedule × origin × store.
+//! The transfer: it joins the schedule, the HTTP client and the parts, and downloads all files of a run together.
 //!
-//! One coordinator owns every decision. It asks the schedule for claims, launches each as a task with a connection
-//! of its own, and hears how it ended; what follows from that (again, another source, start over, give up) is in
-//! `policy`, which has no I/O. A task touches nothing but its claim: it reserves bytes under the schedule's lock,
-//! writes them, and tells how many.
+//! One coordinator makes every decision. It takes claims from the schedule, starts a task with a connection for each,
+//! and receives the result. `policy`, which has no I/O, turns a failure into the next step: retry, next source, start
+//! over or give up. A task works on its claim only: it reserves bytes under the schedule's mutex, writes them, and
+//! reports the count.
 //!
-//! A file's life: claims until every byte is written, then one job that proves and installs it. Before anything that
-//! changes what is wanted (another source, starting over, giving up) its claims are revoked and *waited for*: a
-//! write in flight must never land in a file that has moved on.
+//! A file has claims until every byte is written. Then one job verifies and installs it. Before the coordinator changes
+//! the source, starts over or gives up, it revokes the file's claims and *waits for them*: a late write must never
+//! reach a file that has started over.
 //!
-//! Dropping nothing: when the run is interrupted, claims end, what was written is made durable and journalled, and
-//! only then does [`run`] return.
+//! An interrupted run loses no written byte: claims end, the parts are synced and journaled, and only then [`run`]
+//! returns.
 
 mod buffers;
 mod claim;
@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::lock_wait::stop_requested;
 use provision_core::backoff::RetryPolicy;
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{FileIndex, Observer};
@@ -39,7 +40,7 @@ use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError};
 use provision_http::HttpClient;
 
 use buffers::Buffers;
-use coordinator::{Coordinator, FileState, Phase};
+use coordinator::{Coordinator, Phase, TransferState};
 use hashing::Hashing;
 use limiter::Limiter;
 use policy::FilePolicy;
@@ -47,22 +48,22 @@ pub use policy::{Attempt, FileError, SourceError};
 pub use provision_http::sniff::SniffedContent;
 use target::Target;
 
-/// How often time passes for the schedule.
+/// The interval between two ticks of the schedule.
 const TICK: Duration = Duration::from_millis(20);
-/// How a run is to behave.
+/// Settings of a transfer.
 #[derive(Debug, Clone)]
 pub struct TransferConfig {
-    /// Ceilings.
+    /// The limits on connections.
     pub limits: Limits,
-    /// When to try again, and when not.
+    /// The retry policy.
     pub retry: RetryPolicy,
-    /// A connection on which less than `slowest` bytes/s came for this long has failed.
+    /// A connection that receives less than `slowest` bytes/s for this long has failed.
     pub stall: Duration,
     /// See `stall`; in bytes per second.
     pub slowest: u64,
     /// Bytes per second for the whole run.
     pub rate: Option<u64>,
-    /// Nothing is fetched: only parts that are complete are proven and installed.
+    /// No request is made: only complete parts are verified and installed.
     pub offline: bool,
 }
 
@@ -79,40 +80,40 @@ impl Default for TransferConfig {
     }
 }
 
-/// A file to fetch.
+/// A file to download.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct Download {
     /// Its position in the run, for events.
     pub index: FileIndex,
-    /// Its bytes and sources.
+    /// Its path, size, digest and sources.
     pub model: Model,
-    /// Where its bytes are collected, and what `model` is the path in.
+    /// The directory that holds the part, and that the model's path is relative to.
     pub place: Arc<Destination>,
-    /// What its part is called.
-    pub naming: PartNames,
-    /// Its part, if one was there; else it is made with the first byte.
+    /// The rule for its part's name.
+    pub part_names: PartNames,
+    /// Its part from an earlier run; otherwise the first byte creates one.
     pub part: Option<PartFile>,
-    /// What is still to be done when it is installed there.
-    pub then: Option<Then>,
+    /// The step after its install.
+    pub then: Option<AfterInstall>,
 }
 
-/// Called with a file that has just been installed; returns the one that the run is about. Blocks.
-pub struct Then(pub Box<dyn Fn(Installed) -> Result<Installed, StoreError> + Send + Sync>);
+/// A step after the install of a file. It receives the installed file and returns the file of the run. Blocks.
+pub struct AfterInstall(pub Box<dyn Fn(Installed) -> Result<Installed, StoreError> + Send + Sync>);
 
-impl std::fmt::Debug for Then {
+impl std::fmt::Debug for AfterInstall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Then")
+        f.write_str("AfterInstall")
     }
 }
 
-/// What became of a file.
+/// The result of a download.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct DownloadResult {
     /// Its position in the run.
     pub index: FileIndex,
-    /// Installed, given up, or not finished because the run was interrupted.
+    /// Installed, failed, or `None` if the run was stopped before.
     pub result: Result<Option<Installed>, FileError>,
-    /// The source that its last bytes came from.
+    /// The source of its last bytes.
     pub source: SourceUrl,
     /// Bytes received and written in this run.
     pub fetched: u64,
@@ -126,19 +127,19 @@ pub struct Fetched {
     pub retries: u32,
 }
 
-/// What a run works with.
+/// The inputs that all downloads share.
 pub struct Transfer {
-    /// Where connections come from.
+    /// The client that makes the connections.
     pub origin: Arc<HttpClient>,
-    /// How to behave.
+    /// Settings.
     pub config: TransferConfig,
-    /// Who is told.
+    /// Receives the events.
     pub observer: Arc<dyn Observer>,
-    /// Turns true when the run is to stop.
+    /// Turns true when the run has to stop.
     pub interrupted: watch::Receiver<bool>,
 }
 
-/// What the coordinator and its claims share.
+/// State that the coordinator and the claims' tasks share.
 struct Shared {
     schedule: Mutex<Schedule>,
     hosts: Mutex<HashMap<String, HostId>>,
@@ -147,11 +148,11 @@ struct Shared {
     started: Instant,
     buffers: Arc<Buffers>,
     hashing: Hashing,
-    /// How long nothing moves before that is a failure.
+    /// The time without progress after which a connection has failed.
     stall: Duration,
-    /// How many bytes of a file may go without a word in the journal.
-    note: u64,
-    /// Written since the last checkpoint, over all files.
+    /// The most bytes of a file that are written before the journal records them.
+    journal_bytes: u64,
+    /// Bytes written since the last checkpoint, over all files.
     dirty: AtomicU64,
 }
 
@@ -164,20 +165,20 @@ impl Shared {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of a host, which is new where it was not seen before.
+    /// The schedule's number for a host; a new host gets a new number.
     fn host(&self, url: &SourceUrl) -> HostId {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         *hosts.entry(url.authority()).or_insert_with(|| self.schedule().add_host())
     }
 }
 
-/// Fetches every file in `wanted` and returns what became of each, in the same order.
+/// Downloads every file and returns the results in the same order.
 ///
 /// # Panics
-/// Where a task of its own panicked: the panic is passed on.
-pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
+/// A task of the transfer panicked: the panic is passed on.
+pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadResult> {
     let Transfer { origin, config, observer, mut interrupted } = transfer;
-    let total: u64 = wanted.iter().map(|wanted| wanted.model.size).sum();
+    let total: u64 = downloads.iter().map(|download| download.model.size).sum();
     let shared = Arc::new(Shared {
         schedule: Mutex::new(Schedule::new(config.limits)),
         hosts: Mutex::default(),
@@ -185,15 +186,15 @@ pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
         limiter: Limiter::new(config.rate),
         started: Instant::now(),
         buffers: Buffers::new(total),
-        // Each takes two files.
+        // Each thread hashes two files.
         hashing: Hashing::new(
             std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
         ),
         stall: config.stall,
-        note: (total / 1600).clamp(64 << 10, 32 << 20),
+        journal_bytes: (total / 1600).clamp(64 << 10, 32 << 20),
         dirty: AtomicU64::new(0),
     });
-    let files: Vec<_> = wanted.into_iter().map(|wanted| admit(&shared, &config, wanted)).collect();
+    let files: Vec<_> = downloads.into_iter().map(|download| admit(&shared, &config, download)).collect();
     let mut coordinator = Coordinator {
         shared,
         origin,
@@ -201,11 +202,11 @@ pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
         unfinished: files.len(),
         files,
         live: BTreeSet::new(),
-        flights: HashMap::new(),
+        in_flight: HashMap::new(),
         idle: HashMap::new(),
         tasks: JoinSet::new(),
-        noting: false,
-        noted: Duration::ZERO,
+        journaling: false,
+        journaled: Duration::ZERO,
         checkpointing: false,
         checkpointed: Duration::ZERO,
         stopping: false,
@@ -218,28 +219,21 @@ pub async fn run(transfer: Transfer, wanted: Vec<Wanted>) -> Vec<Fetched> {
         tokio::select! {
             Some(ended) = coordinator.tasks.join_next() => coordinator.ended(ended),
             _ = tick.tick() => coordinator.tick(),
-            () = told_to_stop(&mut interrupted), if !coordinator.stopping => coordinator.stop(),
+            () = stop_requested(&mut interrupted), if !coordinator.stopping => coordinator.stop(),
         }
     }
     coordinator.close().await
 }
 
-/// Ends when the run is told to stop; never where nobody can tell it any more.
-pub(crate) async fn told_to_stop(interrupted: &mut watch::Receiver<bool>) {
-    if interrupted.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-fn admit(shared: &Shared, config: &TransferConfig, wanted: Wanted) -> FileState {
-    let (model, part) = (&wanted.model, wanted.part.as_ref());
+fn admit(shared: &Shared, config: &TransferConfig, download: Download) -> TransferState {
+    let (model, part) = (&download.model, download.part.as_ref());
     let whole = ByteRange::new(0, model.size);
     let (resumed, gaps) = part.map_or((0, vec![whole]), |part| (part.held(), part.missing()));
     let host = shared.host(&model.sources[0]);
     shared.schedule().add_file(host, gaps);
     let policy = FilePolicy::new(model.sources.clone(), config.retry.clone(), resumed > 0, config.offline);
-    let target = Arc::new(Target::new(wanted));
-    FileState {
+    let target = Arc::new(Target::new(download));
+    TransferState {
         target,
         policy,
         phase: Phase::Transferring,

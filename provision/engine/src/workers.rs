@@ -1,9 +1,9 @@
-//! Work on many files by several threads.
+//! A queue of files that several threads work on.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Items, the largest first, so that the last one to end is a small one; and what came of them.
+/// Items, the largest first, so that the last one to end is small; and their results.
 pub(crate) struct Queue<'a, I, T> {
     items: &'a [I],
     order: Vec<usize>,
@@ -30,12 +30,12 @@ impl<'a, I, T> Queue<'a, I, T> {
         &self.items[at]
     }
 
-    /// Keeps what came of an item that was taken.
+    /// Stores the result of an item that was taken.
     pub(crate) fn done(&self, at: usize, result: T) {
         self.results.lock().unwrap_or_else(PoisonError::into_inner).push((at, result));
     }
 
-    /// What came of each item, in order.
+    /// The results, in the order of the items.
     fn finish(self) -> Vec<T> {
         let mut results = self.results.into_inner().unwrap_or_else(PoisonError::into_inner);
         results.sort_by_key(|(at, _)| *at);
@@ -64,7 +64,7 @@ pub(crate) fn each_in_pairs<I: Sync, T: Send>(
     threads: usize,
     work: impl Fn(&Queue<'_, I, T>) + Sync,
 ) -> Vec<T> {
-    // Where there are as many threads as items, a thread of its own is worth more to each than company.
+    // With a thread for each item, one item a thread is faster than two side by side.
     let threads =
         if items.len() <= threads { items.len() } else { threads.min(items.len().div_ceil(2)).max(1) };
     run(items, size, threads, work)

@@ -10,7 +10,7 @@ use super::progress::Verbosity;
 use super::{locks, say, tell, units};
 use provision_core::event::Silent;
 use provision_disk::Destination;
-use provision_engine::inspect::{self, Condition};
+use provision_engine::inspect::{self, FileState};
 use provision_engine::marker::Marker;
 
 /// Hashes the chosen files on all cores.
@@ -23,35 +23,35 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let lock = texts.join()?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
     locks::check_destination(&args.place)?;
-    let conditions = match Destination::open(&args.place.dest)? {
+    let states = match Destination::open(&args.place.dest)? {
         Some(destination) => {
             let marker = Marker::load(&destination, lock.marker());
             inspect::hash(&destination, &marker, &models, threads(), &Silent)
         }
-        None => models.iter().map(|_| Condition::Missing).collect(),
+        None => models.iter().map(|_| FileState::Missing).collect(),
     };
     let mut wrong = 0;
-    for (model, condition) in models.iter().zip(&conditions) {
-        let what = match condition {
-            Condition::Right(_) => {
+    for (model, state) in models.iter().zip(&states) {
+        let what = match state {
+            FileState::Right(_) => {
                 if args.output.verbosity() == Verbosity::Verbose {
                     tell(format_args!("ok       {}", model.path));
                 }
                 continue;
             }
-            Condition::Missing => "missing".to_owned(),
-            Condition::WrongSize { found } => format!("has {found} bytes, the lock says {}", model.size),
-            Condition::WrongDigest { found } => {
+            FileState::Missing => "missing".to_owned(),
+            FileState::WrongSize { found } => format!("has {found} bytes, the lock says {}", model.size),
+            FileState::WrongDigest { found } => {
                 format!("has SHA-256 {found}, the lock says {}", model.sha256)
             }
-            Condition::NotAFile(what) => format!("is {what}, not a file"),
-            Condition::Unreadable(error) => error.to_string(),
+            FileState::NotAFile(what) => format!("is {what}, not a file"),
+            FileState::Unreadable(error) => error.to_string(),
         };
         wrong += 1;
         tell(format_args!("wrong    {}: {what}", model.path));
     }
     let bytes: u64 =
-        models.iter().zip(&conditions).filter(|(_, c)| c.is_right()).map(|(model, _)| model.size).sum();
+        models.iter().zip(&states).filter(|(_, c)| c.is_right()).map(|(model, _)| model.size).sum();
     let place = &args.place.dest;
     if wrong == 0 {
         if args.output.verbosity() > Verbosity::Quiet {
@@ -66,11 +66,10 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let unreadable =
-        |condition: &Condition| matches!(condition, Condition::Unreadable(_) | Condition::Right(_));
+    let unreadable = |state: &FileState| matches!(state, FileState::Unreadable(_) | FileState::Right(_));
     Err(Failure::new(
         // An unreadable file may be right.
-        if conditions.iter().all(unreadable) { Code::Disk } else { Code::Integrity },
+        if states.iter().all(unreadable) { Code::Disk } else { Code::Integrity },
         format!(
             "{wrong} of {} in {place} not as the lock says; fetch with --verify full to replace what is wrong",
             units::count(models.len(), "file")

@@ -1,89 +1,103 @@
-//! What is on this machine already: files baked into the image, and objects of the cache.
+//! Local sources: files baked into the image, and objects of the cache.
 //!
-//! None of them is believed. A candidate has the right length; it is proven while it is copied, or before it is linked,
-//! and one that proves wrong is reported and passed over.
+//! None of them is trusted. A candidate has the right length. It is verified while it is copied, or before it is
+//! linked. A candidate with the wrong digest is reported and skipped.
 
 use std::time::Instant;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
+use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
 use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
 use provision_disk::{self, CopyError, Destination, Installed, PartFile, PartNames, SourceFile, StoreError};
 
-/// Where bytes may be on this machine.
+/// Directories on this machine that may hold a model's bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Local {
-    /// A directory that is laid out like the destination.
+    /// A directory with the layout of the destination.
     pub baked: Option<Baked>,
     /// The cache's directory.
     pub cache: Option<Utf8PathBuf>,
 }
 
-/// A directory with models that came with the image.
+/// A directory with the models of a container image.
 #[derive(Debug, Clone)]
 pub struct Baked {
-    /// The directory; an absolute path, which symlinks will have.
+    /// The absolute path. Symlinks lead to it.
     pub directory: Utf8PathBuf,
-    /// How its files get to the destination.
+    /// The way its files get to the destination.
     pub mode: BakedMode,
 }
 
-/// How a baked file gets to the destination.
+/// The way a baked file gets to the destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BakedMode {
     /// Its bytes are copied.
     #[default]
     Copy,
-    /// A symlink leads to it: for layers that are always there, and volumes that are slow.
+    /// A symlink leads to it: for image layers that are always mounted, and slow volumes.
     Symlink,
 }
 
-/// [`Local`], opened.
+/// The opened directories of a [`Local`].
 #[derive(Clone, Copy)]
 pub(super) struct LocalSources<'a> {
     pub(super) baked: Option<&'a Baked>,
     pub(super) cache: Option<&'a Cache>,
-    /// The cache lies on the destination's file system: what is in it takes no room there.
+    /// The cache lies on the destination's file system, so a cached file needs no further space.
     pub(super) cache_shares_disk: bool,
 }
 
-/// A file that should have a model's bytes.
+/// A local file that should have a model's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
     path: Utf8PathBuf,
-    pub(super) kind: Kind,
+    pub(super) kind: CandidateKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CandidateKind {
     Baked(BakedMode),
     Cache,
 }
 
 impl Candidate {
     pub(super) fn is_link(&self) -> bool {
-        self.kind == Kind::Baked(BakedMode::Symlink)
+        self.kind == CandidateKind::Baked(BakedMode::Symlink)
     }
 }
 
+/// Opens the cache. A run without one downloads everything, so a failure is a warning.
+pub(super) fn open_cache(path: &Utf8Path, observer: &dyn Observer) -> Option<Cache> {
+    let opened = Cache::open(path);
+    if let Err(error) = &opened {
+        warn_cache_unused(observer, path, &error.reason());
+    }
+    opened.ok()
+}
+
 impl LocalSources<'_> {
-    /// The files that should have the model's bytes, the best first. Those of another length are none.
+    /// The local files that should have the model's bytes, the best first. A file of another length is skipped.
     pub(super) fn candidates(&self, model: &Model, observer: &dyn Observer) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         if let (Some(baked), Some(path)) = (self.baked, self.baked_path(model)) {
             match SourceFile::open(&path) {
                 Ok(None) => {}
-                Ok(Some(original)) if original.stamp().size == model.size => {
-                    candidates.push(Candidate { path, kind: Kind::Baked(baked.mode) });
+                Ok(Some(source)) if source.stamp().size == model.size => {
+                    candidates.push(Candidate { path, kind: CandidateKind::Baked(baked.mode) });
                 }
-                Ok(Some(original)) => {
-                    let found = original.stamp().size;
-                    refuse(observer, &path, &format!("it has {found} bytes, the lock says {}", model.size));
+                Ok(Some(source)) => {
+                    let found = source.stamp().size;
+                    warn_unused(
+                        observer,
+                        &path,
+                        &format!("it has {found} bytes, the lock says {}", model.size),
+                    );
                 }
-                Err(error) => refuse(observer, &path, &reason(&error)),
+                Err(error) => warn_unused(observer, &path, &reason(&error)),
             }
         }
         candidates.extend(self.cached(model));
@@ -92,115 +106,116 @@ impl LocalSources<'_> {
 
     /// The cache's object with the model's bytes.
     pub(super) fn cached(&self, model: &Model) -> Option<Candidate> {
-        let original = self.cache?.find(model).ok().flatten()?;
-        Some(Candidate { path: original.path().to_owned(), kind: Kind::Cache })
+        let source = self.cache?.find(model).ok().flatten()?;
+        Some(Candidate { path: source.path().to_owned(), kind: CandidateKind::Cache })
     }
 
-    /// Where the model's baked file is, if there is one.
+    /// The path of the model's file in the baked directory.
     pub(super) fn baked_path(&self, model: &Model) -> Option<Utf8PathBuf> {
         Some(self.baked?.directory.join(model.path.as_str()))
     }
 }
 
-/// How an attempt to get a model's bytes from this machine ended.
-pub(super) enum Brought {
+/// The end of an attempt to install a model from local files.
+pub(super) enum CopyOutcome {
     Installed(Installed, Outcome),
-    /// No candidate had them.
+    /// No candidate had the bytes.
     Nowhere,
-    /// The run was told to stop.
+    /// The run was stopped.
     Interrupted,
     Failed(StoreError),
 }
 
-/// Installs models from candidates.
-pub(super) struct Bringer<'a> {
+/// Installs models from local files.
+pub(super) struct LocalCopier<'a> {
     pub(super) destination: &'a Destination,
-    pub(super) naming: &'a PartNames,
+    pub(super) part_names: &'a PartNames,
     pub(super) cache: Option<&'a Cache>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
 }
 
-impl Bringer<'_> {
-    /// Tries one candidate after the other.
-    pub(super) fn bring(&self, index: FileIndex, model: &Model, candidates: &[Candidate]) -> Brought {
+impl LocalCopier<'_> {
+    /// Tries the candidates in order.
+    pub(super) fn copy_in(&self, index: FileIndex, model: &Model, candidates: &[Candidate]) -> CopyOutcome {
         for candidate in candidates {
             if *self.interrupted.borrow() {
-                return Brought::Interrupted;
+                return CopyOutcome::Interrupted;
             }
             let opened = match (candidate.kind, self.cache) {
-                (Kind::Cache, Some(cache)) => cache.find(model),
+                (CandidateKind::Cache, Some(cache)) => cache.find(model),
                 _ => SourceFile::open(&candidate.path),
             };
-            let original = match opened {
-                Ok(Some(original)) => original,
+            let source = match opened {
+                Ok(Some(source)) => source,
                 Ok(None) => continue,
                 Err(error) => {
-                    refuse(self.observer, &candidate.path, &reason(&error));
+                    warn_unused(self.observer, &candidate.path, &reason(&error));
                     continue;
                 }
             };
             let from = candidate.path.to_string();
             self.observer.observe(&Event::Copying { file: index, from, as_link: candidate.is_link() });
             let started = Instant::now();
-            match self.install(index, model, candidate, &original) {
+            match self.install(index, model, candidate, &source) {
                 Ok((installed, outcome)) => {
-                    self.tidy(model, outcome);
-                    if candidate.kind == Kind::Cache
+                    self.discard_part(model, outcome);
+                    if candidate.kind == CandidateKind::Cache
                         && let Some(cache) = self.cache
                     {
-                        // What was used when only matters to pruning.
+                        // The time of last use only matters to pruning.
                         let _ = cache.touch(&model.sha256);
                     }
                     let elapsed = started.elapsed();
                     self.observer.observe(&Event::Finished { file: index, outcome, fetched: 0, elapsed });
-                    return Brought::Installed(installed, outcome);
+                    return CopyOutcome::Installed(installed, outcome);
                 }
-                Err(CopyError::Part(StoreError::Interrupted { .. })) => return Brought::Interrupted,
-                Err(CopyError::Part(error)) => return Brought::Failed(error),
+                Err(CopyError::Part(StoreError::Interrupted { .. })) => return CopyOutcome::Interrupted,
+                Err(CopyError::Part(error)) => return CopyOutcome::Failed(error),
                 Err(CopyError::Source(error)) => {
-                    if let (Kind::Cache, StoreError::Mismatch { .. }, Some(cache)) =
+                    if let (CandidateKind::Cache, StoreError::Mismatch { .. }, Some(cache)) =
                         (candidate.kind, &error, self.cache)
                     {
-                        let _ = cache.discard(&original, &model.sha256);
+                        let _ = cache.discard(&source, &model.sha256);
                     }
-                    refuse(self.observer, &candidate.path, &reason(&error));
+                    warn_unused(self.observer, &candidate.path, &reason(&error));
                 }
             }
         }
-        Brought::Nowhere
+        CopyOutcome::Nowhere
     }
 
-    /// A link leaves the part of an interrupted copy or fetch where it was. Where locks do nothing it may be somebody's.
-    fn tidy(&self, model: &Model, outcome: Outcome) {
-        if matches!(outcome, Outcome::Linked | Outcome::Cached) && *self.naming == PartNames::Shared {
-            // In the way of nothing but room: the next run that copies or fetches the file finds it.
+    /// Removes the part of an interrupted copy or download, which a link does not use. If file locks do not work here,
+    /// the part may belong to another run and stays.
+    fn discard_part(&self, model: &Model, outcome: Outcome) {
+        if matches!(outcome, Outcome::Linked | Outcome::Cached) && *self.part_names == PartNames::Shared {
+            // A part that stays only takes space; the next run that copies or downloads the file finds it.
             let _ = PartFile::discard(self.destination, model);
         }
     }
 
-    /// Copies a model from another file of the run.
-    pub(super) fn copy(&self, index: FileIndex, model: &Model, from: &Model) -> Brought {
+    /// Copies a model from another file of the run that has the same bytes.
+    pub(super) fn copy_duplicate(&self, index: FileIndex, model: &Model, from: &Model) -> CopyOutcome {
         let path = self.destination.root().path().join(from.path.as_str());
-        let original = match self.open_copied(from) {
-            Ok(Some(original)) => original,
-            Ok(None) => return Brought::Failed(StoreError::Missing { path }),
-            Err(error) => return Brought::Failed(error),
+        let source = match self.open_copied(from) {
+            Ok(Some(source)) => source,
+            Ok(None) => return CopyOutcome::Failed(StoreError::Missing { path }),
+            Err(error) => return CopyOutcome::Failed(error),
         };
         self.observer.observe(&Event::Copying { file: index, from: path.to_string(), as_link: false });
         let started = Instant::now();
-        match self.copy_from(index, model, &original) {
+        match self.copy_from(index, model, &source) {
             Ok(installed) => {
                 let (outcome, elapsed) = (Outcome::Copied, started.elapsed());
                 self.observer.observe(&Event::Finished { file: index, outcome, fetched: 0, elapsed });
-                Brought::Installed(installed, outcome)
+                CopyOutcome::Installed(installed, outcome)
             }
-            Err(CopyError::Part(StoreError::Interrupted { .. })) => Brought::Interrupted,
-            Err(CopyError::Part(error) | CopyError::Source(error)) => Brought::Failed(error),
+            Err(CopyError::Part(StoreError::Interrupted { .. })) => CopyOutcome::Interrupted,
+            Err(CopyError::Part(error) | CopyError::Source(error)) => CopyOutcome::Failed(error),
         }
     }
 
-    /// The file of another model of the run; where that is a symlink into the baked directory, the file at its end.
+    /// Opens the file of another model of the run. If it is a symlink into the baked directory, opens the linked file.
     fn open_copied(&self, from: &Model) -> Result<Option<SourceFile>, StoreError> {
         let Some(directory) = self.destination.parent(&from.path, false)? else { return Ok(None) };
         match directory.read_link(from.path.file_name())? {
@@ -214,25 +229,30 @@ impl Bringer<'_> {
         index: FileIndex,
         model: &Model,
         candidate: &Candidate,
-        original: &SourceFile,
+        source: &SourceFile,
     ) -> Result<(Installed, Outcome), CopyError> {
         let go_on = || !*self.interrupted.borrow();
         let (installed, outcome) = match candidate.kind {
-            Kind::Baked(BakedMode::Symlink) => {
+            CandidateKind::Baked(BakedMode::Symlink) => {
                 return Ok((
-                    provision_disk::install_symlink((self.destination, self.naming), model, original, go_on)?,
+                    provision_disk::install_symlink(
+                        (self.destination, self.part_names),
+                        model,
+                        source,
+                        go_on,
+                    )?,
                     Outcome::Linked,
                 ));
             }
-            Kind::Baked(BakedMode::Copy) => (None, Outcome::Baked),
-            Kind::Cache => (
-                provision_disk::install_hard_link((self.destination, self.naming), model, original, go_on)?,
+            CandidateKind::Baked(BakedMode::Copy) => (None, Outcome::Baked),
+            CandidateKind::Cache => (
+                provision_disk::install_hard_link((self.destination, self.part_names), model, source, go_on)?,
                 Outcome::Cached,
             ),
         };
         match installed {
             Some(installed) => Ok((installed, outcome)),
-            None => Ok((self.copy_from(index, model, original)?, outcome)),
+            None => Ok((self.copy_from(index, model, source)?, outcome)),
         }
     }
 
@@ -240,25 +260,26 @@ impl Bringer<'_> {
         &self,
         index: FileIndex,
         model: &Model,
-        original: &SourceFile,
+        source: &SourceFile,
     ) -> Result<Installed, CopyError> {
-        /// Bytes between two events: a copy within memory would flood whoever listens.
-        const OFTEN: u64 = 8 << 20;
-        let mut untold = 0;
+        /// Bytes between two events. A copy within memory would flood the observer otherwise.
+        const EVENT_BYTES: u64 = 8 << 20;
+        let mut unreported = 0;
         let step = |bytes| {
-            untold += bytes;
-            if untold >= OFTEN {
-                self.observer.observe(&Event::Brought { file: index, bytes: std::mem::take(&mut untold) });
+            unreported += bytes;
+            if unreported >= EVENT_BYTES {
+                self.observer
+                    .observe(&Event::Brought { file: index, bytes: std::mem::take(&mut unreported) });
             }
             !*self.interrupted.borrow()
         };
-        provision_disk::install_copy((self.destination, self.naming), model, original, step)
+        provision_disk::install_copy((self.destination, self.part_names), model, source, step)
             .map(|(installed, _)| installed)
     }
 }
 
-fn refuse(observer: &dyn Observer, path: &Utf8PathBuf, reason: &str) {
-    // A reason begins with the file's path where it comes from the store.
+fn warn_unused(observer: &dyn Observer, path: &Utf8PathBuf, reason: &str) {
+    // A reason from the store begins with the file's path.
     let reason =
         reason.strip_prefix(path.as_str()).map_or(reason, |rest| rest.trim_start_matches([':', ' ']));
     observer.observe(&Event::Warning { message: format!("{path} is not used: {reason}") });

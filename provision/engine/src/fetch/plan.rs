@@ -1,4 +1,4 @@
-//! The plan: what is on disk, and so what is to be done.
+//! The plan: the state of each file on disk, and the action that follows from it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
-use super::local::{Candidate, Kind, LocalSources};
-use super::{FetchConfig, Verify};
+use super::job::{FetchConfig, Verify};
+use super::local::{Candidate, LocalSources};
 use crate::cache::Cache;
-use crate::inspect::{self, Condition, Seen, Subject};
+use crate::inspect::{self, FileState, HashResult, HashTarget};
 use crate::marker::Marker;
 use crate::workers;
 use provision_core::digest::Sha256;
@@ -19,29 +19,30 @@ use provision_disk::{
     Destination, Directory, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError,
 };
 
-/// What is to be done for one file.
+/// The action for one file.
 pub(super) enum Plan {
+    /// None: it is installed and valid.
     Present(Installed),
-    /// Files on this machine that should have its bytes, the best first.
+    /// Copy or link it from one of these local files, the best first.
     Local(Vec<Candidate>),
-    /// With what is there of it, where it goes.
+    /// Download it beside its target; an earlier run may have left a part there.
     Fetch(Option<Box<PartFile>>),
-    /// It is collected in the cache, where a journal claims that many bytes.
+    /// Download it into the cache, where a journal lists that many bytes.
     FetchToCache(u64),
-    /// As `Fetch`, in a plan that is only shown: how many bytes are there.
+    /// Download it, in a dry run; that many bytes are held.
     WouldFetch(u64),
-    /// The same bytes as another file of the run.
+    /// Copy it from another file of the run that has the same bytes.
     CopyOf(FileIndex),
-    /// The disk says no.
+    /// None: the disk failed.
     Failed(StoreError),
 }
 
 /// One file of the plan.
 pub(super) struct Item {
     pub(super) plan: Plan,
-    /// A symlink of ours is in its place, and does not lead to its bytes any more.
+    /// A symlink of an earlier run is in its place, and no longer leads to its bytes. Its target.
     pub(super) stale_link: Option<Utf8PathBuf>,
-    /// Bytes that an interrupted copy has left beside the target, as its journal claims.
+    /// Bytes that an interrupted copy left beside the target, by its journal.
     pub(super) copied: u64,
 }
 
@@ -70,108 +71,94 @@ impl Item {
     }
 }
 
-/// What a plan needs, in bytes.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Needs {
-    /// From the network.
-    pub(super) to_fetch: u64,
-    /// On the destination's disk.
-    pub(super) here: u64,
-    /// On the cache's disk, where that is another one.
-    pub(super) in_cache: u64,
-    /// What journals take on the destination's disk while that goes on.
-    pub(super) journals_here: u64,
-    /// The same on the cache's.
-    pub(super) journals_in_cache: u64,
-}
-
-/// Looks at what is on disk. Reads and hashes; makes and proves the parts that there are.
+/// Makes the plan. Hashes files without a marker entry, and opens and verifies the parts of earlier runs.
 pub(super) struct Planner<'a> {
     pub(super) destination: &'a Destination,
     pub(super) marker: &'a Marker,
     pub(super) config: &'a FetchConfig,
-    pub(super) naming: &'a PartNames,
+    pub(super) part_names: &'a PartNames,
     pub(super) sources: LocalSources<'a>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
 }
 
 impl Planner<'_> {
-    /// What is to be done for each of `models`, in the same order. Cut short where the run is told to stop.
+    /// The action for each of `models`, in the same order. Incomplete if the run is stopped.
     pub(super) fn plan(&self, models: &[&Model]) -> Vec<Item> {
-        let looks = self.prove(models, models.iter().map(|model| self.look(model)).collect());
-        let looked: Vec<_> =
-            models.iter().zip(looks).map(|(model, look)| (*model, Mutex::new(Some(look)))).collect();
+        let findings = self.verify(models, models.iter().map(|model| self.check(model)).collect());
+        let checked: Vec<_> =
+            models.iter().zip(findings).map(|(model, finding)| (*model, Mutex::new(Some(finding)))).collect();
         let mut items = workers::each(
-            &looked,
+            &checked,
             |(model, _)| model.size,
             self.config.threads,
-            |(model, look)| {
-                let look = look.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.item(model, look)
+            |(model, finding)| {
+                let finding = finding.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.item(model, finding)
             },
         );
-        // A file whose size alone was looked at is no original for others.
+        // A file that was checked by size only must not be copied to others.
         share_digests(&mut items, models, self.config.verify != Verify::Quick);
         items
     }
 
-    /// Hashes what only its bytes can decide.
-    fn prove(&self, models: &[&Model], mut looks: Vec<Look>) -> Vec<Look> {
-        let unproven: Vec<usize> =
-            (0..looks.len()).filter(|at| matches!(looks[*at], Look::Unproven { .. })).collect();
-        let subject = |at: &usize| {
-            let link = if let Look::Unproven { link } = &looks[*at] { link.as_deref() } else { None };
-            Subject { model: models[*at], link }
+    /// Hashes the files whose size is right and that the marker does not list.
+    fn verify(&self, models: &[&Model], mut findings: Vec<Finding>) -> Vec<Finding> {
+        let unverified: Vec<usize> =
+            (0..findings.len()).filter(|at| matches!(findings[*at], Finding::Unverified { .. })).collect();
+        let target = |at: &usize| {
+            let link = if let Finding::Unverified { link } = &findings[*at] { link.as_deref() } else { None };
+            HashTarget { model: models[*at], link }
         };
-        let subjects: Vec<_> = unproven.iter().map(subject).collect();
-        let conditions = inspect::conditions(
+        let targets: Vec<_> = unverified.iter().map(target).collect();
+        let states = inspect::states(
             self.destination,
-            &subjects,
+            &targets,
             self.config.threads,
             self.observer,
             self.go_on(),
-            |subject, found| self.settle(subject, found),
+            |target, found| self.sync(target, found),
         );
-        for (at, condition) in unproven.into_iter().zip(conditions) {
-            let Look::Unproven { link } = std::mem::replace(&mut looks[at], Look::wanted()) else { continue };
-            looks[at] = self.decide(models[at], link, condition);
+        for (at, state) in unverified.into_iter().zip(states) {
+            let Finding::Unverified { link } = std::mem::replace(&mut findings[at], Finding::needed()) else {
+                continue;
+            };
+            findings[at] = self.decide(models[at], link, state);
         }
-        looks
+        findings
     }
 
-    /// Makes a file durable that was found and is right: a marker will vouch for it, and only its bytes in memory were
-    /// seen.
-    fn settle(&self, subject: &Subject<'_>, found: &SourceFile) -> Result<(), StoreError> {
-        match subject.link {
+    /// Syncs a file that is right: the marker will list it, and hashing may have read bytes that are only in memory.
+    fn sync(&self, target: &HashTarget<'_>, found: &SourceFile) -> Result<(), StoreError> {
+        match target.link {
             _ if self.config.dry_run => Ok(()),
             Some(_) => found.make_durable(),
-            None => self.destination.sync_existing(&subject.model.path, found),
+            None => self.destination.sync_existing(&target.model.path, found),
         }
     }
 
-    fn decide(&self, model: &Model, link: Option<Utf8PathBuf>, condition: Condition) -> Look {
-        match condition {
-            Condition::Right(Seen { stamp, identity }) => {
+    fn decide(&self, model: &Model, link: Option<Utf8PathBuf>, state: FileState) -> Finding {
+        match state {
+            FileState::Right(HashResult { stamp, identity }) => {
                 let found = Installed { identity: Some(identity), ..installed(model, stamp, link.clone()) };
-                let tidied = if link.is_some() { Ok(()) } else { self.tidy(model) };
-                Look::Decided(tidied.map_or_else(Plan::Failed, |()| Plan::Present(found)))
+                let discarded = if link.is_some() { Ok(()) } else { self.discard_journal(model) };
+                Finding::Decided(discarded.map_or_else(Plan::Failed, |()| Plan::Present(found)))
             }
-            Condition::Unreadable(error) if link.is_none() => Look::Decided(Plan::Failed(error)),
-            _ => Look::Wanted { stale_link: link },
+            FileState::Unreadable(error) if link.is_none() => Finding::Decided(Plan::Failed(error)),
+            _ => Finding::Needed { stale_link: link },
         }
     }
 
-    fn item(&self, model: &Model, look: Option<Look>) -> Item {
-        match look {
-            Some(Look::Decided(plan)) => Item::new(plan),
-            Some(Look::Wanted { stale_link }) => Item { stale_link, ..self.wanted(model) },
-            Some(Look::Unproven { .. }) | None => self.wanted(model),
+    fn item(&self, model: &Model, finding: Option<Finding>) -> Item {
+        match finding {
+            Some(Finding::Decided(plan)) => Item::new(plan),
+            Some(Finding::Needed { stale_link }) => Item { stale_link, ..self.source_of(model) },
+            Some(Finding::Unverified { .. }) | None => self.source_of(model),
         }
     }
 
-    /// Where a file that is not there can come from.
-    fn wanted(&self, model: &Model) -> Item {
+    /// The action for a file that is missing, by the places that may have its bytes.
+    fn source_of(&self, model: &Model) -> Item {
         if !self.config.force {
             let candidates = self.sources.candidates(model, self.observer);
             if !candidates.is_empty() {
@@ -199,7 +186,7 @@ impl Planner<'_> {
         }
     }
 
-    /// What a journal in the cache claims: it is proven when the cache is ours.
+    /// The bytes that a journal in the cache lists. They are verified once this run holds the cache's lock.
     fn claimed_in_cache(&self, model: &Model) -> u64 {
         let Some(cache) = self.sources.cache.filter(|_| !self.config.force) else { return 0 };
         PartFile::journaled_bytes(cache.place(), &Cache::object(model)).unwrap_or(0)
@@ -209,33 +196,33 @@ impl Planner<'_> {
         || !*self.interrupted.borrow()
     }
 
-    /// What is in the file's place.
-    fn look(&self, model: &Model) -> Look {
-        let wanted = Look::wanted();
+    /// Checks a file's place, without reading the file.
+    fn check(&self, model: &Model) -> Finding {
+        let needed = Finding::needed();
         let stamp = match self.destination.find(&model.path) {
-            Err(error) => return Look::Decided(Plan::Failed(error)),
-            Ok(Found::Nothing) => return wanted,
-            Ok(Found::Symlink) => return self.look_at_link(model),
-            Ok(Found::Other(what)) => return self.in_the_way(model, what),
+            Err(error) => return Finding::Decided(Plan::Failed(error)),
+            Ok(Found::Nothing) => return needed,
+            Ok(Found::Symlink) => return self.check_link(model),
+            Ok(Found::Other(what)) => return self.not_a_file(model, what),
             Ok(Found::File(stamp)) => stamp,
         };
         if self.config.force {
-            return wanted;
+            return needed;
         }
-        if let Some(installed) = self.by_marker(model) {
-            return Look::Decided(Plan::Present(installed));
+        if let Some(installed) = self.from_marker(model) {
+            return Finding::Decided(Plan::Present(installed));
         }
         if self.config.verify == Verify::Quick && stamp.size == model.size {
-            return Look::Decided(Plan::Present(installed(model, stamp, None)));
+            return Finding::Decided(Plan::Present(installed(model, stamp, None)));
         }
-        // Another length needs no proof.
-        if stamp.size == model.size { Look::Unproven { link: None } } else { wanted }
+        // A file of another length is wrong without hashing.
+        if stamp.size == model.size { Finding::Unverified { link: None } } else { needed }
     }
 
-    /// A symlink is ours if the marker says so, or if it leads to where the baked file is.
-    fn look_at_link(&self, model: &Model) -> Look {
-        if let Some(installed) = self.by_marker(model).filter(|_| !self.config.force) {
-            return Look::Decided(Plan::Present(installed));
+    /// Accepts a symlink if the marker lists it, or if it leads to the baked file.
+    fn check_link(&self, model: &Model) -> Finding {
+        if let Some(installed) = self.from_marker(model).filter(|_| !self.config.force) {
+            return Finding::Decided(Plan::Present(installed));
         }
         let known = self.marker.link(&model.path).map(Utf8Path::to_owned);
         for target in known.into_iter().chain(self.sources.baked_path(model)) {
@@ -246,65 +233,66 @@ impl Planner<'_> {
             match self.destination.parent(&model.path, false).and_then(leads_there) {
                 Ok(Some(found)) if found == target.as_str() => {}
                 Ok(_) => continue,
-                Err(error) => return Look::Decided(Plan::Failed(error)),
+                Err(error) => return Finding::Decided(Plan::Failed(error)),
             }
             return if self.config.force {
-                Look::Wanted { stale_link: Some(target) }
+                Finding::Needed { stale_link: Some(target) }
             } else {
-                Look::Unproven { link: Some(target) }
+                Finding::Unverified { link: Some(target) }
             };
         }
-        self.in_the_way(model, "a symlink")
+        self.not_a_file(model, "a symlink")
     }
 
-    fn in_the_way(&self, model: &Model, what: &'static str) -> Look {
+    fn not_a_file(&self, model: &Model, what: &'static str) -> Finding {
         let path = self.destination.root().path().join(model.path.as_str());
-        Look::Decided(Plan::Failed(StoreError::NotAFile { path, what }))
+        Finding::Decided(Plan::Failed(StoreError::NotAFile { path, what }))
     }
 
-    fn by_marker(&self, model: &Model) -> Option<Installed> {
+    fn from_marker(&self, model: &Model) -> Option<Installed> {
         if self.config.verify == Verify::Marker { self.marker.vouched(self.destination, model) } else { None }
     }
 
-    /// A run that was killed between the rename and the end of its clean-up leaves its journal.
-    fn tidy(&self, model: &Model) -> Result<(), StoreError> {
+    /// Removes the journal of a run that was killed between the rename and the end of its clean-up.
+    fn discard_journal(&self, model: &Model) -> Result<(), StoreError> {
         if self.config.dry_run { Ok(()) } else { PartFile::discard(self.destination, model) }
     }
 
-    /// The part of an earlier run, if there is one.
+    /// Opens the part of an earlier run, if there is one.
     fn part(&self, model: &Model) -> Result<Option<Box<PartFile>>, StoreError> {
         if self.config.force {
             PartFile::discard(self.destination, model)?;
             return Ok(None);
         }
-        if *self.naming != PartNames::Shared {
-            let part = PartFile::resume(self.destination, model, self.naming, self.go_on())?;
+        if *self.part_names != PartNames::Shared {
+            let part = PartFile::resume(self.destination, model, self.part_names, self.go_on())?;
             return Ok((part.held() > 0).then(|| Box::new(part)));
         }
         let claimed = PartFile::journaled_bytes(self.destination, model)?;
         if claimed == 0 {
-            // A part that no journal vouches for is worth nothing, and may be what fills the disk.
+            // Without a journal the part cannot be resumed, and it may fill the disk.
             PartFile::discard(self.destination, model)?;
             return Ok(None);
         }
         self.observer.observe(&Event::Checking { path: model.path.clone(), size: claimed });
-        PartFile::open(self.destination, model, self.naming, self.go_on()).map(|part| Some(Box::new(part)))
+        PartFile::open(self.destination, model, self.part_names, self.go_on())
+            .map(|part| Some(Box::new(part)))
     }
 }
 
-/// What a look at a file's place says.
-enum Look {
-    /// There is nothing more to find out.
+/// The result of a check of a file's place.
+enum Finding {
+    /// The action is known.
     Decided(Plan),
-    /// Its bytes are wanted.
-    Wanted { stale_link: Option<Utf8PathBuf> },
-    /// It has the right length; its bytes decide. With `link`, they are where that symlink of ours leads.
-    Unproven { link: Option<Utf8PathBuf> },
+    /// The file is missing or wrong.
+    Needed { stale_link: Option<Utf8PathBuf> },
+    /// It has the right length and has to be hashed. `link` is the target if it is a known symlink.
+    Unverified { link: Option<Utf8PathBuf> },
 }
 
-impl Look {
-    fn wanted() -> Self {
-        Self::Wanted { stale_link: None }
+impl Finding {
+    fn needed() -> Self {
+        Self::Needed { stale_link: None }
     }
 }
 
@@ -312,11 +300,11 @@ fn installed(model: &Model, stamp: Stamp, link: Option<Utf8PathBuf>) -> Installe
     Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity: None, link }
 }
 
-/// Files with the same bytes are had once: the others are copied from the first.
-fn share_digests(items: &mut [Item], models: &[&Model], present_are_proven: bool) {
+/// Files with the same bytes are downloaded once; the others become copies of the first.
+fn share_digests(items: &mut [Item], models: &[&Model], present_are_verified: bool) {
     let mut first: HashMap<Sha256, FileIndex> = HashMap::new();
     let is_there = |item: &Item| match item.plan {
-        Plan::Present(_) => present_are_proven,
+        Plan::Present(_) => present_are_verified,
         Plan::Local(_) => true,
         _ => false,
     };
@@ -336,49 +324,31 @@ fn share_digests(items: &mut [Item], models: &[&Model], present_are_proven: bool
     }
 }
 
-/// Adds up what the plan needs.
-pub(super) fn needs(plan: &[Item], models: &[&Model], sources: &LocalSources<'_>) -> Needs {
-    let mut needs = Needs::default();
-    for (item, model) in plan.iter().zip(models) {
-        needs.add(item, model, sources);
-    }
-    needs
+/// Sends the plan to the observer. `to_fetch` counts bytes from the network, `needed` bytes on the destination's disk.
+pub(super) fn announce(
+    plan: &[Item],
+    models: &[&Model],
+    (to_fetch, needed): (u64, u64),
+    free: u64,
+    observer: &dyn Observer,
+) {
+    observer.observe(&Event::Planned { files: planned(plan, models), to_fetch, needed, free });
 }
 
-impl Needs {
-    /// Adds what one file needs.
-    pub(super) fn add(&mut self, item: &Item, model: &Model, sources: &LocalSources<'_>) {
-        let rest = model.size - item.held(model.size);
-        let journal = PartFile::max_journal_bytes(model.size, rest);
-        match &item.plan {
-            Plan::Fetch(_) | Plan::WouldFetch(_) => {
-                self.to_fetch += rest;
-                self.here += rest;
-                self.journals_here += journal;
-            }
-            Plan::FetchToCache(_) if sources.cache_shares_disk || sources.cache.is_none() => {
-                self.to_fetch += rest;
-                self.here += rest;
-                self.journals_here += journal;
-            }
-            Plan::FetchToCache(_) => {
-                self.to_fetch += rest;
-                self.in_cache += rest;
-                self.journals_in_cache += journal;
-                self.here += model.size;
-            }
-            Plan::Local(candidates) => {
-                let is_free = |first: &Candidate| {
-                    first.is_link() || first.kind == Kind::Cache && sources.cache_shares_disk
-                };
-                // An interrupted copy has its room already.
-                let rest = model.size.saturating_sub(item.copied);
-                self.here += if candidates.first().is_some_and(is_free) { 0 } else { rest };
-            }
-            Plan::CopyOf(_) => self.here += rest,
-            Plan::Present(_) | Plan::Failed(_) => {}
+/// Allows installs to replace the symlinks that a former run made and that do not lead to the models' bytes any more.
+pub(super) fn allow_replacing_links(
+    plan: &[Item],
+    models: &[&Model],
+    destination: &Destination,
+) -> Result<(), StoreError> {
+    plan.iter().zip(models).try_for_each(|(item, model)| {
+        if let Some(target) = &item.stale_link
+            && let Some(directory) = destination.parent(&model.path, false)?
+        {
+            directory.allow_replacing(model.path.file_name(), target);
         }
-    }
+        Ok(())
+    })
 }
 
 /// The plan as events and reports show it.

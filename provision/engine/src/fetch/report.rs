@@ -1,4 +1,4 @@
-//! What a run did, file by file.
+//! The result of a run, file by file.
 
 use std::time::{Duration, Instant};
 
@@ -7,33 +7,33 @@ use provision_core::event::{Outcome, Planned, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 
-/// What a run did.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Report {
     /// Each file, in the lock's order.
     pub files: Vec<FileReport>,
     /// Wall time.
     pub elapsed: Duration,
-    /// The plan, as it was told.
+    /// The plan, as the observer received it.
     pub plan: Vec<PlannedFile>,
     /// Bytes free at the destination when the plan was made.
     pub free: u64,
-    /// The marker vouched for everything.
+    /// The marker covered every file.
     pub by_marker: bool,
-    /// The run was told to stop before it was done.
+    /// The run was stopped before it was done.
     pub interrupted: bool,
 }
 
-/// What became of one file.
+/// The result of one file.
 #[derive(Debug)]
 pub struct FileReport {
     /// Its path.
     pub path: ModelPath,
     /// Its length in bytes.
     pub size: u64,
-    /// How it came to be right; `None` if it is not there.
+    /// The way the file was installed; `None` if it is missing.
     pub result: Result<Option<Outcome>, FileError>,
-    /// The source of its last bytes, without its query, if any was asked.
+    /// The source of its last bytes, without its query; `None` if no request was made.
     pub source: Option<String>,
     /// Bytes received in this run and kept.
     pub fetched: u64,
@@ -48,7 +48,7 @@ pub struct FileReport {
 }
 
 impl Report {
-    /// Every file was there; `by_marker` where nothing but the marker was asked.
+    /// A report for a set that is present. `by_marker` means that only the marker was checked.
     pub fn all_present(models: &[&Model], started: Instant, by_marker: bool) -> Self {
         let present = |model: &&Model| PlannedFile {
             path: model.path.clone(),
@@ -66,7 +66,7 @@ impl Report {
         }
     }
 
-    /// Whether every file is right.
+    /// True if every file is installed.
     pub fn is_complete(&self) -> bool {
         self.files.iter().all(|file| matches!(file.result, Ok(Some(_))))
     }

@@ -1,66 +1,67 @@
-//! The run's files, from the plan to what became of them.
+//! The state of each file in a run, from its plan to its result.
 
-use super::local::{Bringer, Brought, Candidate, LocalSources};
-use super::plan::{Item, Needs, Plan, planned};
+use super::local::{Candidate, CopyOutcome, LocalCopier, LocalSources};
+use super::plan::{Item, Plan, planned};
 use super::report::FileReport;
-use crate::transfer::{Fetched, FileError};
+use super::space::Needs;
+use crate::transfer::{DownloadResult, FileError};
 use crate::workers;
 use provision_core::event::{Event, FileIndex, Observer, Outcome, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_disk::{Installed, PartFile};
 
-/// The run's files as they come to be right.
-pub(super) struct Work<'a> {
+/// The state of each file in a run.
+pub(super) struct RunState<'a> {
     models: &'a [&'a Model],
     observer: &'a dyn Observer,
     items: Vec<Item>,
     pub(super) plan: Vec<PlannedFile>,
     pub(super) files: Vec<FileReport>,
     pub(super) installed: Vec<Installed>,
-    /// Sizes only were looked at: a marker must not vouch for what nobody proved.
-    unproven: bool,
+    /// Some files were checked by size only. A marker must not list them.
+    unverified: bool,
 }
 
-/// A file that has to be fetched.
+/// A file to download.
 pub(super) struct Missing {
     pub(super) index: FileIndex,
     pub(super) part: Option<Box<PartFile>>,
-    /// It is to be collected in the cache.
+    /// Its part lies in the cache.
     pub(super) to_cache: bool,
 }
 
-impl<'a> Work<'a> {
+impl<'a> RunState<'a> {
     pub(super) fn new(
         models: &'a [&'a Model],
         items: Vec<Item>,
-        unproven: bool,
+        unverified: bool,
         observer: &'a dyn Observer,
     ) -> Self {
         let plan = planned(&items, models);
         let files = models.iter().map(|model| FileReport::of(model, Ok(None))).collect();
-        let mut work = Self { models, observer, items, plan, files, installed: Vec::new(), unproven };
-        for index in 0..work.items.len() {
-            match std::mem::replace(&mut work.items[index].plan, Plan::WouldFetch(0)) {
-                Plan::Present(installed) => work.settle(index, installed, Outcome::Present),
-                Plan::Failed(error) => work.fail(index, FileError::of_store(error)),
-                plan => work.items[index].plan = plan,
+        let mut run = Self { models, observer, items, plan, files, installed: Vec::new(), unverified };
+        for index in 0..run.items.len() {
+            match std::mem::replace(&mut run.items[index].plan, Plan::WouldFetch(0)) {
+                Plan::Present(installed) => run.record_installed(index, installed, Outcome::Present),
+                Plan::Failed(error) => run.record_failure(index, FileError::of_store(error)),
+                plan => run.items[index].plan = plan,
             }
         }
-        work
+        run
     }
 
-    fn settle(&mut self, index: FileIndex, installed: Installed, outcome: Outcome) {
+    fn record_installed(&mut self, index: FileIndex, installed: Installed, outcome: Outcome) {
         self.files[index].result = Ok(Some(outcome));
         self.installed.push(installed);
     }
 
-    fn fail(&mut self, index: FileIndex, error: FileError) {
+    fn record_failure(&mut self, index: FileIndex, error: FileError) {
         self.observer.observe(&Event::Failed { file: index, reason: error.reason() });
         self.files[index].result = Err(error);
     }
 
-    /// Brings what is on this machine, several files at once. What could not be had is to be fetched afterwards.
-    pub(super) fn bring(&mut self, bringer: &Bringer<'_>, threads: usize, to_cache: bool) {
+    /// Installs the files that this machine has, several at once. A file that no candidate has becomes a download.
+    pub(super) fn fill_locally(&mut self, copier: &LocalCopier<'_>, threads: usize, to_cache: bool) {
         let local = self.items.iter_mut().enumerate().filter_map(|(index, item)| match &mut item.plan {
             Plan::Local(candidates) => Some((index, std::mem::take(candidates))),
             _ => None,
@@ -71,24 +72,24 @@ impl<'a> Work<'a> {
             &local,
             |(index, _)| models[*index].size,
             threads,
-            |(index, candidates)| bringer.bring(*index, models[*index], candidates),
+            |(index, candidates)| copier.copy_in(*index, models[*index], candidates),
         );
         for ((index, _), result) in local.into_iter().zip(results) {
             self.items[index].plan = if to_cache { Plan::FetchToCache(0) } else { Plan::Fetch(None) };
-            self.brought(index, result);
+            self.record_copy(index, result);
         }
     }
 
-    fn brought(&mut self, index: FileIndex, result: Brought) {
+    fn record_copy(&mut self, index: FileIndex, result: CopyOutcome) {
         match result {
-            Brought::Installed(installed, outcome) => self.settle(index, installed, outcome),
-            Brought::Failed(error) => self.fail(index, FileError::of_store(error)),
-            Brought::Nowhere | Brought::Interrupted => {}
+            CopyOutcome::Installed(installed, outcome) => self.record_installed(index, installed, outcome),
+            CopyOutcome::Failed(error) => self.record_failure(index, FileError::of_store(error)),
+            CopyOutcome::Nowhere | CopyOutcome::Interrupted => {}
         }
     }
 
-    /// Looks again for what the cache may have got since the plan was made.
-    pub(super) fn look_in_cache(&mut self, sources: &LocalSources<'_>) {
+    /// Looks up the missing files in the cache again: another run may have added them since the plan was made.
+    pub(super) fn recheck_cache(&mut self, sources: &LocalSources<'_>) {
         for (index, item) in self.items.iter_mut().enumerate() {
             if matches!(item.plan, Plan::FetchToCache(_))
                 && matches!(self.files[index].result, Ok(None))
@@ -104,7 +105,7 @@ impl<'a> Work<'a> {
             && matches!(self.items[index].plan, Plan::Fetch(_) | Plan::FetchToCache(_))
     }
 
-    /// The models that are still to be fetched, with the bytes that they lack.
+    /// The models that are still missing, with their number of missing bytes.
     pub(super) fn missing(&self) -> Vec<(&'a Model, u64)> {
         let rest = |index: usize| {
             (self.models[index], self.models[index].size - self.items[index].held(self.models[index].size))
@@ -112,7 +113,7 @@ impl<'a> Work<'a> {
         (0..self.items.len()).filter(|index| self.is_missing(*index)).map(rest).collect()
     }
 
-    /// What that needs.
+    /// The space and bytes that the missing files need.
     pub(super) fn needs(&self, sources: &LocalSources<'_>) -> Needs {
         let mut needs = Needs::default();
         for index in (0..self.items.len()).filter(|index| self.is_missing(*index)) {
@@ -121,12 +122,12 @@ impl<'a> Work<'a> {
         needs
     }
 
-    /// What is right and was proven to be.
-    pub(super) fn proven(&self) -> &[Installed] {
-        if self.unproven { &[] } else { &self.installed }
+    /// The installed files, unless some were checked by size only.
+    pub(super) fn verified(&self) -> &[Installed] {
+        if self.unverified { &[] } else { &self.installed }
     }
 
-    /// Takes what is still to be fetched out of the plan.
+    /// Takes the missing files out of the plan, with their parts.
     pub(super) fn take_missing(&mut self) -> Vec<Missing> {
         let missing: Vec<_> = (0..self.items.len()).filter(|index| self.is_missing(*index)).collect();
         let mut take =
@@ -137,35 +138,35 @@ impl<'a> Work<'a> {
         missing.into_iter().map(&mut take).collect()
     }
 
-    pub(super) fn fetched(&mut self, fetched: Fetched) {
-        let file = &mut self.files[fetched.index];
-        file.source = Some(fetched.source.to_string());
-        (file.fetched, file.resumed, file.elapsed) = (fetched.fetched, fetched.resumed, fetched.elapsed);
-        (file.connections, file.retries) = (fetched.connections, fetched.retries);
-        match fetched.result {
-            Ok(Some(installed)) => self.settle(fetched.index, installed, Outcome::Fetched),
+    pub(super) fn record_download(&mut self, download: DownloadResult) {
+        let file = &mut self.files[download.index];
+        file.source = Some(download.source.to_string());
+        (file.fetched, file.resumed, file.elapsed) = (download.fetched, download.resumed, download.elapsed);
+        (file.connections, file.retries) = (download.connections, download.retries);
+        match download.result {
+            Ok(Some(installed)) => self.record_installed(download.index, installed, Outcome::Fetched),
             Ok(None) => {}
             Err(error) => file.result = Err(error),
         }
     }
 
-    /// Makes the files whose bytes another file has.
-    pub(super) fn copy(&mut self, bringer: &Bringer<'_>) {
+    /// Copies the files whose bytes another file of the run has.
+    pub(super) fn copy_duplicates(&mut self, copier: &LocalCopier<'_>) {
         for index in 0..self.items.len() {
             let Plan::CopyOf(other) = self.items[index].plan else { continue };
             match &self.files[other].result {
                 Ok(Some(_)) => {
-                    let result = bringer.copy(index, self.models[index], self.models[other]);
-                    self.brought(index, result);
+                    let result = copier.copy_duplicate(index, self.models[index], self.models[other]);
+                    self.record_copy(index, result);
                 }
-                // Not finished, because the run was told to stop.
+                // Not finished: the run was stopped.
                 Ok(None) => {}
-                Err(_) => self.fail(index, FileError::of_original(&self.models[other].path)),
+                Err(_) => self.record_failure(index, FileError::of_original(&self.models[other].path)),
             }
         }
     }
 
     pub(super) fn is_complete(&self) -> bool {
-        !self.unproven && self.files.iter().all(|file| matches!(file.result, Ok(Some(_))))
+        !self.unverified && self.files.iter().all(|file| matches!(file.result, Ok(Some(_))))
     }
 }

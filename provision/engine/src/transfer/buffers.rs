@@ -1,34 +1,34 @@
-//! Memory for bytes on their way, used again and again.
+//! Receive buffers, pooled and reused.
 //!
-//! Each connection has two buffers: one is filled while the other is written. All of them share one budget, so what a
-//! run holds depends neither on how large its files are nor on how slow its disk is (invariant I7), and no byte waits
-//! for the kernel to clear a fresh page for it. Few connections have long buffers, because they are fast: each
-//! buffer costs two threads a wake-up and its file a lock. Many have short ones.
+//! Each connection has two buffers: one is filled while the other is written. All buffers share one budget, so a run's
+//! memory depends neither on its file sizes nor on the disk's speed (invariant I7). Reuse also saves the kernel from
+//! clearing fresh pages. A few connections get long buffers, because each buffer costs two thread wake-ups and a lock
+//! of its file. Many connections get short ones.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What all buffers of a run may take together, in bytes.
+/// The budget for all buffers of a run, in bytes.
 const BUDGET: usize = 16 << 20;
 
-/// The shortest worth a write of its own, and the longest: a longer one is out of the cache before it is hashed.
+/// The shortest buffer that is worth a write, and the longest that is still in the processor's cache when it is hashed.
 const SHORTEST: usize = 32 << 10;
 const LONGEST: usize = 1 << 20;
 
-/// Where they are taken from.
+/// The pool of a run's buffers.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    /// Bytes of the set.
+    /// Total bytes of the run.
     total: u64,
-    /// The most connections that there have been at once.
+    /// The highest number of connections so far.
     connections: AtomicUsize,
-    /// How long a buffer is that is taken now.
+    /// The length of a new buffer.
     len: AtomicUsize,
     free: Mutex<Vec<Box<[u8]>>>,
 }
 
-/// Some of its bytes are filled. Returns to where it was taken from when it is dropped.
+/// A buffer that is filled from its start. It returns to its pool when it is dropped.
 #[derive(Debug)]
 pub(super) struct Buffer {
     bytes: Box<[u8]>,
@@ -37,7 +37,7 @@ pub(super) struct Buffer {
 }
 
 impl Buffers {
-    /// For a run that fetches `total` bytes.
+    /// A pool for a run that downloads `total` bytes.
     pub(super) fn new(total: u64) -> Arc<Self> {
         let buffers = Self {
             total,
@@ -49,8 +49,8 @@ impl Buffers {
         Arc::new(buffers)
     }
 
-    /// There are so many connections now. Where they are more than ever before, buffers are shorter from now on: one
-    /// that comes back and is too long is given up.
+    /// Shares the budget among `connections`. More connections than before make new buffers shorter; a longer buffer
+    /// that returns is freed.
     pub(super) fn share_among(&self, connections: usize) {
         if self.connections.fetch_max(connections, Ordering::Relaxed) < connections {
             self.len.store(len(self.total, connections), Ordering::Relaxed);
@@ -58,7 +58,7 @@ impl Buffers {
         }
     }
 
-    /// An empty one.
+    /// Takes an empty buffer.
     pub(super) fn take(self: &Arc<Self>) -> Buffer {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let bytes = free.unwrap_or_else(|| vec![0; self.len.load(Ordering::Relaxed)].into_boxed_slice());
@@ -66,7 +66,8 @@ impl Buffers {
     }
 }
 
-/// What a kill loses is in buffers: it stays small beside the set.
+/// The buffer length. It also depends on the run's total: a kill loses the bytes in buffers, and that loss has to stay
+/// small in comparison.
 fn len(total: u64, connections: usize) -> usize {
     let share = usize::try_from(total / 200).unwrap_or(usize::MAX) / connections;
     // A power of two, rounded down, so that the budget holds.
@@ -76,18 +77,18 @@ fn len(total: u64, connections: usize) -> usize {
 }
 
 impl Buffer {
-    /// What is not filled.
+    /// The unfilled rest.
     pub(super) fn room(&mut self) -> &mut [u8] {
         &mut self.bytes[self.filled..]
     }
 
-    /// So many bytes more have been filled.
+    /// Marks `len` more bytes as filled.
     pub(super) fn fill(&mut self, len: usize) {
-        debug_assert!(self.filled + len <= self.bytes.len(), "no more than there was room for");
+        debug_assert!(self.filled + len <= self.bytes.len(), "more bytes than the buffer has room for");
         self.filled += len;
     }
 
-    /// Takes the last filled bytes back, so that `len` are left.
+    /// Drops the last filled bytes, so that `len` are left.
     pub(super) fn truncate(&mut self, len: usize) {
         self.filled = self.filled.min(len);
     }
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_connections_hold_does_not_depend_on_the_size_of_the_set() {
+    fn the_memory_of_buffers_does_not_depend_on_the_total() {
         for connections in [1, 4, 16, 64, 256] {
             let lens = [1 << 30, 20 << 30, 1 << 50].map(|total| len(total, connections));
             assert!(lens.iter().all(|len| 2 * len * connections <= BUDGET), "{connections}: {lens:?}");
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_is_used_again_and_empty_then() {
+    fn a_buffer_is_reused_and_then_empty() {
         let buffers = Buffers::new(1 << 30);
         let mut buffer = buffers.take();
         buffer.room()[0] = 7;
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn more_connections_have_shorter_buffers_and_fewer_do_not_get_longer_ones() {
+    fn more_connections_get_shorter_buffers_for_good() {
         let buffers = Buffers::new(1 << 40);
         buffers.share_among(4);
         let mut long = buffers.take();

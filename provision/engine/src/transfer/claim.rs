@@ -1,4 +1,4 @@
-//! One claim: one request, its body into the part, and how it ended.
+//! The task of a claim: it makes one request, writes the body to the part, and returns the result.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -19,11 +19,11 @@ use provision_disk::{PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Answer, BodyEnd, BodyKind, Connection, ExpectedBody, RequestError, ResponseError};
 
-/// What a claim's task is given.
-pub(super) struct Order {
+/// The input of a claim's task.
+pub(super) struct ClaimTask {
     pub(super) claim: Claim,
     pub(super) source: SourceUrl,
-    /// A stream that starts midway may be asked for as a range.
+    /// A stream that does not start at the first byte may be requested as a range.
     pub(super) ask_range: bool,
     /// The connection has served a request before.
     pub(super) served: bool,
@@ -31,9 +31,9 @@ pub(super) struct Order {
     pub(super) handle: Arc<Handle>,
 }
 
-/// How a claim ended. Every write of it has.
+/// The end of a claim. All its writes have ended, too.
 pub(super) struct ClaimEnd {
-    pub(super) order: Order,
+    pub(super) task: ClaimTask,
     pub(super) connection: Connection,
     /// The connection can serve another request.
     pub(super) kept: bool,
@@ -44,77 +44,77 @@ pub(super) struct ClaimEnd {
     pub(super) result: Result<(), ClaimError>,
 }
 
-/// Why a claim ended before its end.
+/// A failure of a claim, before its last byte.
 pub(super) enum ClaimError {
-    /// It was taken away.
+    /// The scheduler revoked it.
     Revoked,
-    /// The origin.
+    /// The request failed.
     Request(RequestError),
-    /// The disk.
+    /// The disk failed.
     Store(StoreError),
-    /// A whole body came for a range.
+    /// The origin answered a range with the whole body.
     NotRanges,
-    /// Something else than the file came, from there; some of it may have been written.
-    SniffedContent { url: SourceUrl, came: SniffedContent, written: bool },
-    /// Another connection tried to find out where the source leads, and failed.
+    /// The body is something else than the file. `written` is true if some of it may be in the part.
+    SniffedContent { url: SourceUrl, sniffed: SniffedContent, written: bool },
+    /// Another connection tried to resolve the source at the same time, and failed.
     Unresolved,
 }
 
-/// Fetches a claim. Ends when its last byte is written, when it is taken away, or with a failure.
+/// Downloads a claim. Ends when its last byte is written, when it is revoked, or with a failure.
 pub(super) async fn fetch(
     shared: Arc<Shared>,
     target: Arc<Target>,
-    order: Order,
+    task: ClaimTask,
     mut connection: Connection,
 ) -> ClaimEnd {
-    let mut sink = Sink::new(shared, target, &order);
-    let (kept, result) = match sink.receive(&order, &mut connection).await {
+    let mut sink = Sink::new(shared, target, &task);
+    let (kept, result) = match sink.receive(&task, &mut connection).await {
         Ok(kept) => (kept, Ok(())),
         Err(error) => (false, Err(sink.explained(error))),
     };
-    // Whatever happened, nothing of this claim is on its way to the disk when it is over.
+    // A claim never ends while one of its writes is under way.
     let settled = sink.settle().await;
     let result = match result {
         Err(ClaimError::Store(_) | ClaimError::Unresolved) => result,
-        // What the disk says of it comes before what the origin says.
+        // A disk failure comes before a failure of the request.
         _ => settled.and(result),
     };
-    let received = order.handle.received.load(Ordering::Relaxed);
-    ClaimEnd { order, connection, kept: kept && result.is_ok(), gained: sink.gained, received, result }
+    let received = task.handle.received.load(Ordering::Relaxed);
+    ClaimEnd { task, connection, kept: kept && result.is_ok(), gained: sink.gained, received, result }
 }
 
-/// Where a claim's bytes go.
+/// The writer of a claim's bytes.
 struct Sink {
     shared: Arc<Shared>,
     target: Arc<Target>,
     claim: Claim,
     handle: Arc<Handle>,
     part: OnceLock<Arc<PartFile>>,
-    /// Collected for the next write; ends before `position`.
+    /// Bytes for the next write; they end before `position`.
     buffer: Buffer,
     position: u64,
     gained: u64,
-    /// The write under way; the next chunks are read meanwhile.
+    /// The write under way. The next bytes are read meanwhile.
     writing: Option<JoinHandle<Result<u64, StoreError>>>,
-    /// The answer is the whole file, by its own account: where its bytes are not, it is something else.
+    /// The answer claims to be the whole file. If its bytes are not the file's, it is something else.
     whole: bool,
-    /// What its first bytes look like, if not like a model.
+    /// The content that its first bytes look like, if not a model.
     suspect: Option<SniffedContent>,
-    /// Where it comes from, where its first bytes are the file's.
+    /// The URL of the answer, if it includes the file's first bytes.
     place: Option<SourceUrl>,
-    /// What must not be shown of it.
-    told: Redactor,
+    /// Redacts secrets that the body may echo.
+    redactor: Redactor,
 }
 
 impl Sink {
-    fn new(shared: Arc<Shared>, target: Arc<Target>, order: &Order) -> Self {
-        let position = order.claim.range.start;
+    fn new(shared: Arc<Shared>, target: Arc<Target>, task: &ClaimTask) -> Self {
+        let position = task.claim.range.start;
         Self {
             buffer: shared.buffers.take(),
             shared,
             target,
-            claim: order.claim,
-            handle: order.handle.clone(),
+            claim: task.claim,
+            handle: task.handle.clone(),
             part: OnceLock::new(),
             position,
             gained: 0,
@@ -122,60 +122,60 @@ impl Sink {
             whole: false,
             suspect: None,
             place: None,
-            told: Redactor::default(),
+            redactor: Redactor::default(),
         }
     }
 
-    /// What came, where the body of an answer that cannot be used says it.
+    /// Replaces the error by the content of the answer's body, if its first bytes tell what it is.
     fn explained(&self, error: ClaimError) -> ClaimError {
         let ClaimError::Request(RequestError::Response { url, prefix, .. }) = &error else {
             return error;
         };
         match sniff::sniff(&prefix.bytes, &self.target.model, &prefix.redactor) {
-            Some(came) => ClaimError::SniffedContent { url: url.clone(), came, written: false },
+            Some(sniffed) => ClaimError::SniffedContent { url: url.clone(), sniffed, written: false },
             None => error,
         }
     }
 
-    /// Looks at the file's first bytes, which are about to be written. A pointer is not; what else may be no model is
-    /// remembered until its end says what it is.
+    /// Checks the file's first bytes before they are written. Content that is never a model, such as an LFS pointer,
+    /// fails here. Other suspicious content is remembered until the end of the body decides.
     fn inspect(&mut self) -> Result<(), ClaimError> {
-        self.suspect = sniff::sniff(&self.buffer, &self.target.model, &self.told);
-        match self.suspect.take_if(|came| sniff::rules_out(came, &self.target.model)) {
-            Some(came) => Err(self.instead(came)),
+        self.suspect = sniff::sniff(&self.buffer, &self.target.model, &self.redactor);
+        match self.suspect.take_if(|sniffed| sniff::rules_out(sniffed, &self.target.model)) {
+            Some(sniffed) => Err(self.unexpected(sniffed)),
             None => Ok(()),
         }
     }
 
-    /// The failure of a body that is something else. What is buffered of it is not written any more.
-    fn instead(&self, came: SniffedContent) -> ClaimError {
+    /// The failure for a body that is something else. Its buffered bytes are not written.
+    fn unexpected(&self, sniffed: SniffedContent) -> ClaimError {
         let url = self.place.clone().unwrap_or_else(|| self.target.model.sources[0].clone());
-        ClaimError::SniffedContent { url, came, written: self.gained > 0 || self.writing.is_some() }
+        ClaimError::SniffedContent { url, sniffed, written: self.gained > 0 || self.writing.is_some() }
     }
 
-    /// The body has ended, before the file's end.
-    fn ended(&mut self, answer: &Answer<'_>, came: u64, of: u64) -> ClaimError {
+    /// The failure for a body that ended before the file's end.
+    fn ended(&mut self, answer: &Answer<'_>, received: u64, of: u64) -> ClaimError {
         if self.whole && self.position == self.buffer.len() as u64 {
-            // Nothing of it has been looked at.
-            self.suspect = sniff::sniff(&self.buffer, &self.target.model, &self.told);
+            // Its first bytes have not been checked yet.
+            self.suspect = sniff::sniff(&self.buffer, &self.target.model, &self.redactor);
         }
         match self.suspect.take().filter(|_| self.whole) {
-            Some(came) => self.instead(came),
-            None => ClaimError::Request(RequestError::cut_short(answer.resolved.url(), came, of)),
+            Some(sniffed) => self.unexpected(sniffed),
+            None => ClaimError::Request(RequestError::cut_short(answer.resolved.url(), received, of)),
         }
     }
 
-    /// Request, head, body. True where the connection can be used again.
-    async fn receive(&mut self, order: &Order, connection: &mut Connection) -> Result<bool, ClaimError> {
-        let (claim, size, sha256) = (order.claim, self.target.model.size, Some(self.target.model.sha256));
+    /// Makes the request and reads the head and the body. True if the connection can be reused.
+    async fn receive(&mut self, task: &ClaimTask, connection: &mut Connection) -> Result<bool, ClaimError> {
+        let (claim, size, sha256) = (task.claim, self.target.model.size, Some(self.target.model.sha256));
         let range = match claim {
             Claim { plain: false, range, .. } => Some(range),
-            Claim { plain: true, range, .. } if range.start > 0 && order.ask_range => {
+            Claim { plain: true, range, .. } if range.start > 0 && task.ask_range => {
                 Some(ByteRange::new(range.start, size))
             }
             Claim { .. } => None,
         };
-        let mut answer = self.ask(order, connection, ExpectedBody { range, size, sha256 }).await?;
+        let mut answer = self.ask(task, connection, ExpectedBody { range, size, sha256 }).await?;
         if !claim.plain && !self.target.is_same_version(answer.etag.as_ref()) {
             return Err(ClaimError::Request(answer.changed()));
         }
@@ -185,13 +185,13 @@ impl Sink {
         self.whole = answer.kind == BodyKind::Whole;
         if self.whole || claim.range.start == 0 {
             self.place = Some(answer.resolved.url().clone());
-            self.told = answer.redactor();
+            self.redactor = answer.redactor();
         }
         match answer.kind {
             BodyKind::Part { range, exact } => {
                 let whole = self.read(&mut answer, range.start, range.end).await?;
                 if whole && range.end < claim.range.end {
-                    // Shorter than asked, which is legal: the rest is asked for again.
+                    // A shorter range than requested is legal (RFC 9110 section 15.3.7): the rest is requested again.
                     self.flush(true).await?;
                     return Ok(exact && answer.end().await == BodyEnd::Clean);
                 }
@@ -202,7 +202,7 @@ impl Sink {
                 if !whole {
                     return Ok(false);
                 }
-                // A body without a length may go on: then it is not this file.
+                // A body without a length may be longer than the file: then it is something else.
                 let too_long = answer.too_long();
                 match answer.end().await {
                     BodyEnd::Clean => Ok(true),
@@ -214,10 +214,10 @@ impl Sink {
         }
     }
 
-    /// The answer's head. A file is resolved by one connection; the others wait for it and go where it led.
+    /// Receives the answer's head. One connection resolves the file's source; the others wait and use the result.
     async fn ask<'c>(
         &mut self,
-        order: &Order,
+        task: &ClaimTask,
         connection: &'c mut Connection,
         asked: ExpectedBody,
     ) -> Result<Answer<'c>, ClaimError> {
@@ -226,7 +226,7 @@ impl Sink {
             let known = || target.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(resolved) = known() {
                 return connection
-                    .get(&order.source, Some(&resolved), asked)
+                    .get(&task.source, Some(&resolved), asked)
                     .await
                     .map_err(ClaimError::Request);
             }
@@ -235,7 +235,7 @@ impl Sink {
             if let Some(resolved) = known() {
                 drop(resolving);
                 return connection
-                    .get(&order.source, Some(&resolved), asked)
+                    .get(&task.source, Some(&resolved), asked)
                     .await
                     .map_err(ClaimError::Request);
             }
@@ -243,10 +243,10 @@ impl Sink {
                 return Err(ClaimError::Unresolved);
             }
             let mut other = connection.another();
-            let mut answer = connection.get(&order.source, None, asked).await;
+            let mut answer = connection.get(&task.source, None, asked).await;
             if let Err(error) = &answer
                 && is_blind(error, asked)
-                && let Some(seen) = look(&mut other, &order.source, asked).await
+                && let Some(seen) = look(&mut other, &task.source, asked).await
             {
                 answer = Err(seen);
             }
@@ -263,7 +263,7 @@ impl Sink {
         loop {
             tokio::select! {
                 answer = &mut get => {
-                    // The wait for it has its own limit; what counts from now on is the body.
+                    // The wait for the head has its own limit. From here the stall clock counts for the body.
                     self.handle.state.fetch_and(!STALLED, Ordering::Relaxed);
                     return answer;
                 }
@@ -289,13 +289,13 @@ impl Sink {
         Ok(())
     }
 
-    /// Where the claim ends now; `None` once it was taken away.
+    /// The current end of the claim; `None` after it was revoked.
     fn end(&self) -> Option<u64> {
         self.shared.schedule().end_of(self.claim.id)
     }
 
-    /// Reads the body, whose first byte is the file's byte `at`, until byte `until` of the file. What lies before
-    /// the claim is passed over. True where the body was read to there, false where the claim got shorter meanwhile.
+    /// Reads the body from the file's byte `at` up to byte `until`. Skips the bytes before the claim. True if the body
+    /// was read to `until`, false if the claim was shortened meanwhile.
     async fn read(&mut self, answer: &mut Answer<'_>, mut at: u64, until: u64) -> Result<bool, ClaimError> {
         let target = until.min(self.claim.range.end);
         let from = at;
@@ -349,8 +349,8 @@ impl Sink {
                 }
             };
             if at == 0 && self.whole && self.position > 0 {
-                // They are passed over.
-                self.suspect = sniff::sniff(&self.buffer.room()[..read], &self.target.model, &self.told);
+                // These bytes are skipped, so `flush` does not check them.
+                self.suspect = sniff::sniff(&self.buffer.room()[..read], &self.target.model, &self.redactor);
             }
             self.handle.moved.fetch_add(read as u64, Ordering::Relaxed);
             let taken = self.take(at, read, target);
@@ -370,8 +370,8 @@ impl Sink {
         Ok(at >= until)
     }
 
-    /// Keeps what is wanted of the `read` bytes in the buffer's room, which are the file's from byte `at` on: nothing
-    /// before `position`, nothing from `target` on. Returns how many bytes that is.
+    /// Keeps the bytes of a read that lie between `position` and `target`. The `read` bytes are in the buffer's room
+    /// and start at the file's byte `at`. Returns the number of bytes kept.
     fn take(&mut self, at: u64, read: usize, target: u64) -> u64 {
         let skipped = self.position.saturating_sub(at).min(read as u64) as usize;
         let end = read.min((target - at.min(target)) as usize);
@@ -384,13 +384,13 @@ impl Sink {
         taken as u64
     }
 
-    /// Counts bytes of the claim. True for its first ones.
+    /// Counts bytes of the claim. True for the first bytes.
     fn received(&self, bytes: u64) -> bool {
         self.handle.received.fetch_add(bytes, Ordering::Relaxed) == 0
     }
 
-    /// Reserves what is buffered and starts writing it, after the write before it has ended; with `last`, waits for
-    /// this one too. False where not all of it was the claim's any more.
+    /// Reserves the buffered bytes and starts to write them, after the previous write has ended. With `last`, waits for
+    /// this write, too. False if the claim no longer included all of them.
     async fn flush(&mut self, last: bool) -> Result<bool, ClaimError> {
         let mut all = true;
         if !self.buffer.is_empty() {
@@ -421,7 +421,7 @@ impl Sink {
     /// Waits for the write under way.
     async fn settle(&mut self) -> Result<(), ClaimError> {
         let Some(writing) = self.writing.take() else { return Ok(()) };
-        // It is the disk that is waited for: the connection has not stalled.
+        // The task waits for the disk: the connection has not stalled.
         self.handle.state.fetch_or(WAITING, Ordering::Relaxed);
         let written = writing.await.unwrap_or_else(resume);
         self.handle.state.fetch_and(!WAITING, Ordering::Relaxed);
@@ -434,7 +434,8 @@ impl Sink {
     }
 }
 
-/// Whether it is only known that the file there has another length: what was asked for lies behind its end, or within it.
+/// True if the error says no more than that the file at the source has another length, because the requested range did
+/// not include the first bytes.
 fn is_blind(error: &RequestError, asked: ExpectedBody) -> bool {
     let RequestError::Response { error: ResponseError::WrongSize { .. }, prefix, .. } = error else {
         return false;
@@ -442,8 +443,8 @@ fn is_blind(error: &RequestError, asked: ExpectedBody) -> bool {
     prefix.bytes.is_empty() && asked.range.is_some_and(|range| range.start > 0)
 }
 
-/// The failure that its first bytes give: it may be no model at all, and which claim comes first must not decide what is
-/// said of it.
+/// Requests the first bytes and returns their failure: the file may be no model at all, and the error must not depend
+/// on which claim comes first.
 async fn look(connection: &mut Connection, source: &SourceUrl, asked: ExpectedBody) -> Option<RequestError> {
     let beginning = ByteRange::new(0, asked.size.min(sniff::SNIFF_LENGTH as u64));
     let error = connection.get(source, None, ExpectedBody { range: Some(beginning), ..asked }).await.err()?;
@@ -458,8 +459,8 @@ fn resume<T>(error: tokio::task::JoinError) -> T {
     }
 }
 
-/// Writes `bytes`, notes them where it is time, and leaves them to be hashed. A stream passes over bytes that other
-/// connections brought before it. Returns how many were written.
+/// Writes `bytes`, records them in the journal if enough are unrecorded, and offers them for hashing. A stream skips
+/// bytes that other connections wrote before. Returns the number of bytes written.
 fn write(
     shared: &Arc<Shared>,
     part: &Arc<PartFile>,
@@ -468,19 +469,19 @@ fn write(
     plain: bool,
 ) -> Result<u64, StoreError> {
     let here = ByteRange::new(at, at + bytes.len() as u64);
-    let wanted = if plain { part.missing_of(here) } else { vec![here] };
+    let ranges = if plain { part.missing_of(here) } else { vec![here] };
     let mut hash = None;
-    for range in &wanted {
+    for range in &ranges {
         hash = Some(part.write(range.start, &bytes[(range.start - at) as usize..(range.end - at) as usize])?);
     }
-    if part.unjournaled() >= shared.note {
+    if part.unjournaled() >= shared.journal_bytes {
         part.journal_written()?;
     }
-    let kept = (wanted == [here]).then_some(bytes);
+    let kept = (ranges == [here]).then_some(bytes);
     if hash.is_some_and(|hash| shared.hashing.offer(part, at, kept, hash)) {
-        // Not in this job, which its connection waits for.
+        // Hashing runs in its own job, because the connection waits for this one.
         let shared = shared.clone();
         tokio::task::spawn_blocking(move || shared.hashing.work());
     }
-    Ok(wanted.iter().map(ByteRange::len).sum())
+    Ok(ranges.iter().map(ByteRange::len).sum())
 }

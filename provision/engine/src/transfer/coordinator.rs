@@ -1,4 +1,4 @@
-//! The one who decides: hears how every task ended, asks `policy` what follows from it, and has that done.
+//! The coordinator: it receives the result of every task, asks `policy` for the next step, and starts that step.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 
-use super::claim::{self, ClaimEnd, Order};
+use super::claim::{self, ClaimEnd, ClaimTask};
 use super::handle::Handle;
 use super::policy::{Circumstances, Decision, FileError, FilePolicy, Step};
 use super::target::Target;
-use super::{Fetched, Shared, TransferConfig};
+use super::{DownloadResult, Shared, TransferConfig};
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId};
@@ -19,32 +19,32 @@ use provision_disk::{Installed, PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, HttpClient, RequestError};
 
-/// How long written bytes may go without a word in the journal.
-const NOTE_EVERY: Duration = Duration::from_millis(250);
-/// How long they may go without being durable.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
+/// The longest time before the journal records written bytes.
+const JOURNAL_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest time before written bytes are durable.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What a task of the coordinator's ended with.
-pub(super) enum Ended {
+/// The result of a task that the coordinator started.
+pub(super) enum TaskResult {
     Claim(Box<ClaimEnd>),
-    /// With what the first bytes look like, where they are not those of the lock.
+    /// With the content that the first bytes look like, if the digest is wrong.
     Installed(FileId, Result<Installed, StoreError>, Option<SniffedContent>),
     Reset(FileId, Result<(), StoreError>),
-    /// With the files that failed.
-    Noted(Vec<(FileId, StoreError)>),
+    /// With the files whose journal failed.
+    Journaled(Vec<(FileId, StoreError)>),
     Checkpoint(Vec<(FileId, StoreError)>),
 }
 
 pub(super) enum Phase {
     Transferring,
-    /// Waiting for revoked claims to end before this is done.
+    /// Waits until the revoked claims have ended, then takes this step.
     Draining(Step),
-    /// A job of ours has the part.
+    /// A blocking job has the part: it installs or resets it.
     Busy,
     Done(Result<Option<Installed>, FileError>),
 }
 
-pub(super) struct FileState {
+pub(super) struct TransferState {
     pub(super) target: Arc<Target>,
     pub(super) policy: FilePolicy,
     pub(super) phase: Phase,
@@ -56,9 +56,9 @@ pub(super) struct FileState {
     pub(super) retries: u32,
 }
 
-pub(super) struct Flight {
+pub(super) struct InFlight {
     handle: Arc<Handle>,
-    /// What had moved when the stall clock last started, and when that was.
+    /// The bytes moved when the stall clock last started, and the time of that start.
     moved: u64,
     since: Duration,
 }
@@ -67,17 +67,17 @@ pub(super) struct Coordinator {
     pub(super) shared: Arc<Shared>,
     pub(super) origin: Arc<HttpClient>,
     pub(super) config: TransferConfig,
-    pub(super) files: Vec<FileState>,
+    pub(super) files: Vec<TransferState>,
     /// Files that are not done.
     pub(super) unfinished: usize,
-    /// Files that have connections, or had some when that was last shown.
+    /// Files that have connections, or had some at the last `Connections` event.
     pub(super) live: BTreeSet<FileId>,
-    pub(super) flights: HashMap<ClaimId, Flight>,
-    /// Connections that wait for their slot's next claim, and whether they have served one.
+    pub(super) in_flight: HashMap<ClaimId, InFlight>,
+    /// Idle connections that wait for their slot's next claim. The flag is true after the first request.
     pub(super) idle: HashMap<SlotId, (Connection, bool)>,
-    pub(super) tasks: JoinSet<Ended>,
-    pub(super) noting: bool,
-    pub(super) noted: Duration,
+    pub(super) tasks: JoinSet<TaskResult>,
+    pub(super) journaling: bool,
+    pub(super) journaled: Duration,
     pub(super) checkpointing: bool,
     pub(super) checkpointed: Duration,
     pub(super) stopping: bool,
@@ -87,11 +87,11 @@ impl Coordinator {
     pub(super) fn is_done(&self) -> bool {
         let interrupted =
             || self.files.iter().all(|file| matches!(file.phase, Phase::Done(_) | Phase::Transferring));
-        let idle = self.flights.is_empty() && !self.checkpointing && !self.noting;
+        let idle = self.in_flight.is_empty() && !self.checkpointing && !self.journaling;
         idle && (self.unfinished == 0 || (self.stopping && interrupted()))
     }
 
-    /// Gives every connection that the schedule allows something to do.
+    /// Starts a task for every claim that the schedule grants.
     pub(super) fn launch(&mut self) {
         while !self.stopping {
             let now = self.shared.now();
@@ -106,7 +106,7 @@ impl Coordinator {
                 self.shared.observer.observe(&Event::Started { file: file.target.index, source });
             }
             let handle = Arc::new(Handle::default());
-            let order = Order {
+            let task = ClaimTask {
                 claim,
                 source: file.policy.source().clone(),
                 ask_range: file.policy.may_ask_ranges(),
@@ -114,20 +114,20 @@ impl Coordinator {
                 began: now,
                 handle: handle.clone(),
             };
-            self.flights.insert(claim.id, Flight { handle, moved: 0, since: now });
-            self.shared.buffers.share_among(self.flights.len());
+            self.in_flight.insert(claim.id, InFlight { handle, moved: 0, since: now });
+            self.shared.buffers.share_among(self.in_flight.len());
             let (shared, target) = (self.shared.clone(), file.target.clone());
             self.tasks.spawn(async move {
-                Ended::Claim(Box::new(claim::fetch(shared, target, order, connection).await))
+                TaskResult::Claim(Box::new(claim::fetch(shared, target, task, connection).await))
             });
         }
     }
 
-    pub(super) fn ended(&mut self, ended: Result<Ended, JoinError>) {
+    pub(super) fn ended(&mut self, ended: Result<TaskResult, JoinError>) {
         match ended {
-            Ok(Ended::Claim(end)) => self.claim_ended(*end),
-            Ok(Ended::Installed(file, result, came)) => self.installed(file, result, came),
-            Ok(Ended::Reset(id, result)) => {
+            Ok(TaskResult::Claim(end)) => self.claim_ended(*end),
+            Ok(TaskResult::Installed(file, result, sniffed)) => self.installed(file, result, sniffed),
+            Ok(TaskResult::Reset(id, result)) => {
                 let file = &mut self.files[id.0];
                 match result {
                     Ok(()) => self.restart(id),
@@ -137,11 +137,11 @@ impl Coordinator {
                     }
                 }
             }
-            Ok(Ended::Noted(failed)) => {
-                (self.noting, self.noted) = (false, self.shared.now());
+            Ok(TaskResult::Journaled(failed)) => {
+                (self.journaling, self.journaled) = (false, self.shared.now());
                 self.disk_failed(failed);
             }
-            Ok(Ended::Checkpoint(failed)) => {
+            Ok(TaskResult::Checkpoint(failed)) => {
                 self.checkpointing = false;
                 self.checkpointed = self.shared.now();
                 self.disk_failed(failed);
@@ -155,46 +155,46 @@ impl Coordinator {
 
     fn disk_failed(&mut self, failed: Vec<(FileId, StoreError)>) {
         for (file, error) in failed {
-            self.decide(file, Decision::Then(Step::FailStore(error)));
+            self.decide(file, Decision::Drain(Step::FailStore(error)));
         }
     }
 
     fn claim_ended(&mut self, end: ClaimEnd) {
-        let ClaimEnd { order, connection, kept, gained, received, result } = end;
+        let ClaimEnd { task, connection, kept, gained, received, result } = end;
         let now = self.shared.now();
-        let id = order.claim.file;
-        self.flights.remove(&order.claim.id);
+        let id = task.claim.file;
+        self.in_flight.remove(&task.claim.id);
         {
             let mut schedule = self.shared.schedule();
-            schedule.observe(now, order.claim.id, received);
+            schedule.observe(now, task.claim.id, received);
             let connection = if kept { schedule::Connection::Kept } else { schedule::Connection::Closed };
-            schedule.finish(order.claim.id, connection);
+            schedule.finish(task.claim.id, connection);
         }
         if kept {
-            self.idle.insert(order.claim.slot, (connection, true));
+            self.idle.insert(task.claim.slot, (connection, true));
         }
         let file = &mut self.files[id.0];
         if !matches!(file.phase, Phase::Transferring) {
             return self.drained(id);
         }
-        let incomplete_stream = order.claim.plain && result.is_err();
+        let incomplete_stream = task.claim.plain && result.is_err();
         let circumstances = Circumstances {
             now,
-            began: order.began,
+            began: task.began,
             gained: file.target.gained.load(Ordering::Relaxed),
-            served: order.served && received == 0,
+            served: task.served && received == 0,
             answered: file.target.has_answered(),
             from_host: self.shared.schedule().received_from_host(id),
             random: fastrand::f64(),
         };
         let decision = match result {
             Ok(()) | Err(claim::ClaimError::Revoked)
-                if received == 0 && !order.claim.plain && !self.stopping =>
+                if received == 0 && !task.claim.plain && !self.stopping =>
             {
                 let error = RequestError::stalled(file.policy.source(), self.config.stall);
                 let decision = file.policy.fruitless(error, &circumstances, self.config.stall);
                 if matches!(decision, Decision::Wait { .. }) {
-                    // Where the source led to hangs; the source may name another place now.
+                    // The redirect target hangs; the source may redirect to another one now.
                     file.target.forget_place();
                 }
                 decision
@@ -204,25 +204,25 @@ impl Coordinator {
                 Decision::GoOn
             }
             Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
-            Err(claim::ClaimError::Store(error)) => Decision::Then(Step::FailStore(error)),
-            Err(claim::ClaimError::NotRanges) => file.policy.whole_body_came(),
-            Err(claim::ClaimError::SniffedContent { url, came, written }) => {
-                file.policy.something_else_came(url, came, written)
+            Err(claim::ClaimError::Store(error)) => Decision::Drain(Step::FailStore(error)),
+            Err(claim::ClaimError::NotRanges) => file.policy.ranges_unsupported(),
+            Err(claim::ClaimError::SniffedContent { url, sniffed, written }) => {
+                file.policy.unexpected_content(url, sniffed, written)
             }
             Err(claim::ClaimError::Request(error)) => {
                 let refused = gained == 0 && received == 0 && error.is_connection_refused();
-                if refused && !order.served {
+                if refused && !task.served {
                     self.shared.schedule().refused(id, now);
                 }
                 if received == 0 && error.is_transport() {
-                    // The host that the source led to may be the trouble: the source is asked again where its bytes are.
+                    // The redirect target may have failed, so the source is resolved again.
                     file.target.forget_place();
                 }
                 file.policy.request_failed(error, &circumstances)
             }
         };
-        if incomplete_stream && !matches!(decision, Decision::Then(_)) {
-            // A stream's claim spans bytes that were held before it; only the part knows which.
+        if incomplete_stream && !matches!(decision, Decision::Drain(_)) {
+            // A stream's claim includes bytes that were held before it. Only the part knows them.
             self.refill(id);
         }
         self.decide(id, decision);
@@ -231,7 +231,7 @@ impl Coordinator {
     fn decide(&mut self, id: FileId, decision: Decision) {
         let now = self.shared.now();
         let file = &mut self.files[id.0];
-        // A job that has the part finds out for itself what is wrong with the disk, and says so.
+        // A job that has the part meets the same disk failure and reports it.
         if !matches!(file.phase, Phase::Transferring) {
             return;
         }
@@ -255,17 +255,17 @@ impl Coordinator {
                     wait,
                 });
             }
-            Decision::Then(step) => {
+            Decision::Drain(step) => {
                 file.phase = Phase::Draining(step);
                 let revoked = self.shared.schedule().revoke(id);
-                self.tell(&revoked);
+                self.wake(&revoked);
                 return self.drained(id);
             }
         }
         self.finish_if_complete(id);
     }
 
-    /// Goes on with what a file waited for, once none of its claims is in flight.
+    /// Takes the step that a draining file waits for, once none of its claims is in flight.
     fn drained(&mut self, id: FileId) {
         if self.shared.schedule().active(id) > 0 {
             return;
@@ -275,7 +275,7 @@ impl Coordinator {
             return;
         }
         let Phase::Draining(step) = std::mem::replace(&mut file.phase, Phase::Transferring) else { return };
-        // What the disk has lost is not there for the next run to go on from: that is said also of a run that is stopped.
+        // A stopped run still reports a disk failure, because the next run cannot resume from those bytes.
         if self.stopping && !matches!(step, Step::FailStore(_)) {
             return;
         }
@@ -315,7 +315,7 @@ impl Coordinator {
         }
     }
 
-    /// The file's missing bytes are wanted, from the source that the policy names now.
+    /// Schedules the file's missing bytes again, from the policy's current source.
     fn restart(&mut self, id: FileId) {
         let file = &mut self.files[id.0];
         file.phase = Phase::Transferring;
@@ -329,7 +329,7 @@ impl Coordinator {
         self.finish_if_complete(id);
     }
 
-    /// What the part does not hold is wanted. No claim of the file may be in flight.
+    /// Schedules the bytes that the part does not hold. No claim of the file may be in flight.
     fn refill(&mut self, id: FileId) {
         let file = &self.files[id.0];
         let whole = || vec![ByteRange::new(0, file.target.model.size)];
@@ -342,7 +342,7 @@ impl Coordinator {
         let Some(part) = file.target.part.get() else { return self.restart(id) };
         file.phase = Phase::Busy;
         self.shared.hashing.forget(&part);
-        self.tasks.spawn_blocking(move || Ended::Reset(id, part.reset()));
+        self.tasks.spawn_blocking(move || TaskResult::Reset(id, part.reset()));
     }
 
     fn fail(&mut self, id: FileId, error: FileError) {
@@ -350,14 +350,14 @@ impl Coordinator {
         self.shared.schedule().close(id);
         let file = &mut self.files[id.0];
         file.elapsed = now.saturating_sub(file.began.unwrap_or(now));
-        // Wrong bytes are worth nothing to the next run, and neither is an empty part.
+        // The next run cannot use wrong bytes or an empty part.
         if let Some(part) = file.target.part.get() {
             self.shared.hashing.forget(&part);
             if error.condemns_bytes() || part.held() == 0 {
                 let _ = part.remove();
             } else if error.store.is_none() {
-                let noted = move || part.journal_written().err().map(|error| (id, error));
-                self.tasks.spawn_blocking(move || Ended::Noted(noted().into_iter().collect()));
+                let journaled = move || part.journal_written().err().map(|error| (id, error));
+                self.tasks.spawn_blocking(move || TaskResult::Journaled(journaled().into_iter().collect()));
             }
         }
         self.shared.observer.observe(&Event::Failed { file: file.target.index, reason: error.reason() });
@@ -369,7 +369,7 @@ impl Coordinator {
         (0..self.files.len()).for_each(|at| self.finish_if_complete(FileId(at)));
     }
 
-    /// Starts the job that proves and installs a file whose bytes are all written.
+    /// If all bytes of a file are written, starts the job that verifies and installs it.
     fn finish_if_complete(&mut self, id: FileId) {
         let file = &mut self.files[id.0];
         if !matches!(file.phase, Phase::Transferring) || !self.shared.schedule().is_complete(id) {
@@ -383,18 +383,23 @@ impl Coordinator {
                 shared.hashing.finish(&part);
                 part.verify()?.install()
             });
-            let came = match (&installed, target.part.get()) {
+            let sniffed = match (&installed, target.part.get()) {
                 (Err(StoreError::Mismatch { .. }), Some(part)) => {
-                    let told = target.told(&origin);
-                    sniff::sniff(&part.read_prefix(sniff::SNIFF_LENGTH), &target.model, &told)
+                    let redactor = target.redactor(&origin);
+                    sniff::sniff(&part.read_prefix(sniff::SNIFF_LENGTH), &target.model, &redactor)
                 }
                 _ => None,
             };
-            Ended::Installed(id, installed.and_then(|installed| target.deliver(installed)), came)
+            TaskResult::Installed(id, installed.and_then(|installed| target.deliver(installed)), sniffed)
         });
     }
 
-    fn installed(&mut self, id: FileId, result: Result<Installed, StoreError>, came: Option<SniffedContent>) {
+    fn installed(
+        &mut self,
+        id: FileId,
+        result: Result<Installed, StoreError>,
+        sniffed: Option<SniffedContent>,
+    ) {
         let now = self.shared.now();
         let file = &mut self.files[id.0];
         match result {
@@ -409,14 +414,14 @@ impl Coordinator {
                     fetched: file.target.gained.load(Ordering::Relaxed),
                     elapsed: file.elapsed,
                 });
-                // Ten thousand finished files must not hold ten thousand descriptors.
+                // Closes the part: ten thousand finished files must not hold ten thousand descriptors.
                 file.target.part.take();
             }
-            // Only what comes after the install can be told to stop; the next run does it.
+            // The step after the install was interrupted; the next run repeats it.
             Err(StoreError::Interrupted { .. }) => file.phase = Phase::Transferring,
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 file.phase = Phase::Transferring;
-                let decision = file.policy.wrong_digest(expected, found, came);
+                let decision = file.policy.wrong_digest(expected, found, sniffed);
                 self.decide(id, decision);
             }
             Err(error) => {
@@ -428,15 +433,15 @@ impl Coordinator {
 
     pub(super) fn tick(&mut self) {
         let now = self.shared.now();
-        let look = {
+        let changed = {
             let mut schedule = self.shared.schedule();
-            for (id, flight) in &self.flights {
+            for (id, flight) in &self.in_flight {
                 schedule.observe(now, *id, flight.handle.received.load(Ordering::Relaxed));
             }
             schedule.tick(now)
         };
-        self.tell(&look);
-        for flight in self.flights.values_mut() {
+        self.wake(&changed);
+        for flight in self.in_flight.values_mut() {
             let moved = flight.handle.moved.load(Ordering::Relaxed);
             let enough = ((self.config.slowest as f64 * self.config.stall.as_secs_f64()) as u64).max(1);
             if moved - flight.moved >= enough || flight.handle.is_waiting() {
@@ -448,11 +453,11 @@ impl Coordinator {
         }
         self.show_connections();
         let dirty = self.shared.dirty.load(Ordering::Relaxed) > 0;
-        if dirty && !self.noting && now.saturating_sub(self.noted) >= NOTE_EVERY {
-            self.noting = true;
-            self.with_parts(Ended::Noted, PartFile::journal_written);
+        if dirty && !self.journaling && now.saturating_sub(self.journaled) >= JOURNAL_INTERVAL {
+            self.journaling = true;
+            self.with_parts(TaskResult::Journaled, PartFile::journal_written);
         }
-        if dirty && !self.checkpointing && now.saturating_sub(self.checkpointed) >= CHECKPOINT_EVERY {
+        if dirty && !self.checkpointing && now.saturating_sub(self.checkpointed) >= CHECKPOINT_INTERVAL {
             self.checkpoint();
         }
     }
@@ -460,14 +465,14 @@ impl Coordinator {
     fn checkpoint(&mut self) {
         self.checkpointing = true;
         self.shared.dirty.store(0, Ordering::Relaxed);
-        self.with_parts(Ended::Checkpoint, |part| part.checkpoint().map(drop));
+        self.with_parts(TaskResult::Checkpoint, |part| part.checkpoint().map(drop));
     }
 
-    /// Does something with every part that is being written, in a job of its own; one that fails does not cost the
-    /// others theirs. Files of a single claim are left out: what a kill would cost them is less than the journal.
+    /// Calls `work` for every part that is being written, in a blocking job. One failure does not stop the others.
+    /// Files of a single claim are skipped: a journal costs more than the bytes that a kill would lose.
     fn with_parts(
         &mut self,
-        ended: impl FnOnce(Vec<(FileId, StoreError)>) -> Ended + Send + 'static,
+        ended: impl FnOnce(Vec<(FileId, StoreError)>) -> TaskResult + Send + 'static,
         work: impl Fn(&PartFile) -> Result<(), StoreError> + Send + 'static,
     ) {
         let parts: Vec<_> = self
@@ -495,18 +500,18 @@ impl Coordinator {
         });
     }
 
-    fn tell(&self, claims: &[ClaimId]) {
-        claims.iter().filter_map(|id| self.flights.get(id)).for_each(|flight| flight.handle.look());
+    fn wake(&self, claims: &[ClaimId]) {
+        claims.iter().filter_map(|id| self.in_flight.get(id)).for_each(|flight| flight.handle.wake());
     }
 
-    /// Ends every claim with what it has received: nothing new is launched.
+    /// Stops the run: every claim writes the bytes that it has received and ends, and no task is started.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
-        self.flights.values().for_each(|flight| flight.handle.stop());
+        self.in_flight.values().for_each(|flight| flight.handle.stop());
     }
 
-    /// Makes what is unfinished durable, and says what became of each file.
-    pub(super) async fn close(mut self) -> Vec<Fetched> {
+    /// Syncs the unfinished parts, waits for every task, and returns the results.
+    pub(super) async fn close(mut self) -> Vec<DownloadResult> {
         if self.files.iter().any(|file| !matches!(file.phase, Phase::Done(_))) {
             self.checkpoint();
         }
@@ -516,7 +521,7 @@ impl Coordinator {
         self.shared.hashing.close();
         self.files
             .into_iter()
-            .map(|file| Fetched {
+            .map(|file| DownloadResult {
                 index: file.target.index,
                 result: match file.phase {
                     Phase::Done(result) => result,

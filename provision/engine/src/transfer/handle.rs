@@ -1,39 +1,39 @@
-//! What the coordinator and a claim say to each other while it runs.
+//! Signals and counters between the coordinator and the task of a claim.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// What the coordinator and a claim say to each other while it runs.
+/// Signals and counters between the coordinator and the task of a claim.
 #[derive(Default)]
 pub(super) struct Handle {
-    /// Bytes of the claim that have arrived.
+    /// Received bytes of the claim.
     pub(super) received: AtomicU64,
-    /// Bytes of the body that have arrived, wanted or not.
+    /// Received bytes of the body, inside the claim or not.
     pub(super) moved: AtomicU64,
     pub(super) state: AtomicU8,
     pub(super) notify: Notify,
 }
 
-/// Flags of `state`.
+/// Flags of `state`. `WAITING`: the task waits for the limiter or the disk.
 pub(super) const WAITING: u8 = 1;
 pub(super) const STALLED: u8 = 2;
 const STOPPED: u8 = 4;
 
 impl Handle {
-    /// The claim has changed: look again, now.
-    pub(super) fn look(&self) {
+    /// The claim has changed: the task checks it now.
+    pub(super) fn wake(&self) {
         self.notify.notify_one();
     }
 
-    /// Nothing moves: give up.
+    /// The connection has stalled: the task ends with that failure.
     pub(super) fn stall(&self) {
         self.state.fetch_or(STALLED, Ordering::Relaxed);
         self.notify.notify_one();
     }
 
-    /// The run is to end: write what has come, and give up.
+    /// The run stops: the task writes the bytes that it has received, and ends.
     pub(super) fn stop(&self) {
         self.state.fetch_or(STOPPED, Ordering::Relaxed);
         self.notify.notify_one();
@@ -47,9 +47,9 @@ impl Handle {
         self.state.load(Ordering::Relaxed) & STOPPED != 0
     }
 
-    /// Waits for a turn: it is the limiter that nothing moves for.
+    /// Waits for a turn of the limiter. The wait does not count as a stall.
     pub(super) async fn wait_until(&self, at: Instant) {
-        /// Ends the wait however it ends.
+        /// Clears the flag when the wait ends or is dropped.
         struct Waiting<'a>(&'a Handle);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
@@ -63,7 +63,7 @@ impl Handle {
         }
     }
 
-    /// Whether it is the limiter that nothing moves for.
+    /// True while the task waits for the limiter or the disk, so the connection has not stalled.
     pub(super) fn is_waiting(&self) -> bool {
         self.state.load(Ordering::Relaxed) & WAITING != 0
     }

@@ -1,43 +1,44 @@
-//! Hashing while fetching: two files at a time, out of the memory that they were received into.
+//! Hashing during the download: two files at a time, from the receive buffers.
 //!
-//! A hash is one chain, and one chain leaves most of a processor's SHA unit idle: two of them side by side cost little
-//! more than one (see `digest::lanes`). So what is written is not hashed at once. It waits, still in memory, until
-//! another file has something too, or until so much waits that the cache would lose it. Then a thread takes both.
+//! A hash is one chain of instructions and leaves most of a processor's SHA unit idle. Two hashes side by side cost
+//! little more than one (see `digest::lanes`). So written bytes are not hashed at once. They wait in memory until
+//! another file has bytes, too, or until so many wait that the processor's cache would lose them. Then a thread hashes
+//! both files.
 //!
-//! What waits is bounded. What finds no room is read back from the page cache when its turn comes, and whatever is left
-//! when a file is complete is hashed before it is proven: waiting costs time at most, never a byte.
+//! The memory for waiting bytes is bounded. Bytes without room are read back from the page cache later. Bytes that
+//! still wait when a file is complete are hashed before it is verified. So waiting costs time only: no byte is skipped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffers::Buffer;
 use provision_disk::{HasherGuard, PartFile, Written};
 
-/// The most that is kept in memory for its turn, in bytes.
-const KEPT: usize = 4 << 20;
+/// The most bytes that wait in memory.
+const MAX_KEPT: usize = 4 << 20;
 
-/// A file with so many bytes waiting does not wait for another.
-const PATIENCE: u64 = 2 << 20;
+/// A file with this many waiting bytes is hashed alone.
+const ENOUGH: u64 = 2 << 20;
 
-/// How much is read back at once.
+/// The block size for bytes that are read back.
 const BLOCK: usize = 256 << 10;
 
-/// What waits to be hashed.
+/// The files and bytes that wait to be hashed.
 pub(super) struct Hashing {
-    /// The most threads that hash at once.
+    /// The most threads that hash at the same time.
     threads: usize,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Files with bytes to take, each once, and how many bytes.
+    /// Files with waiting bytes, each once, and the number of bytes.
     waiting: Vec<(Arc<PartFile>, u64)>,
     kept: Vec<Kept>,
     kept_bytes: usize,
     working: usize,
 }
 
-/// Bytes that are in a file, and still in memory.
+/// Bytes that are written to a file, and still in memory.
 struct Kept {
     part: Arc<PartFile>,
     generation: u64,
@@ -45,16 +46,16 @@ struct Kept {
     bytes: Buffer,
 }
 
-/// A file whose hasher this thread has, and what it takes next.
+/// A file whose hasher this thread holds, and the next bytes to hash.
 struct Lane<'a> {
     part: &'a Arc<PartFile>,
-    lease: HasherGuard<'a>,
+    guard: HasherGuard<'a>,
     bytes: Bytes,
-    /// How many of `bytes` have been taken.
+    /// The number of `bytes` that are hashed already.
     taken: usize,
 }
 
-/// Where bytes were found.
+/// Bytes to hash, from memory or read back.
 enum Bytes {
     Kept(Buffer),
     Read(Vec<u8>),
@@ -86,21 +87,21 @@ impl State {
     }
 
     fn is_worth_it(&self) -> bool {
-        self.waiting.len() > 1 || self.waiting.iter().any(|(_, ready)| *ready >= PATIENCE)
+        self.waiting.len() > 1 || self.waiting.iter().any(|(_, ready)| *ready >= ENOUGH)
     }
 
-    /// What is kept of the bytes that a lease takes next, and how many of them come before.
-    fn kept(&mut self, part: &Arc<PartFile>, lease: &HasherGuard<'_>) -> Option<(Buffer, usize)> {
+    /// The kept buffer with the next bytes of a hasher, and their offset in it.
+    fn kept(&mut self, part: &Arc<PartFile>, guard: &HasherGuard<'_>) -> Option<(Buffer, usize)> {
         let next = |kept: &Kept| {
             let range = kept.at..kept.at + kept.bytes.len() as u64;
             Arc::ptr_eq(&kept.part, part)
-                && kept.generation == lease.generation()
-                && range.contains(&lease.at())
+                && kept.generation == guard.generation()
+                && range.contains(&guard.at())
         };
         let at = self.kept.iter().position(next)?;
         let kept = self.kept.swap_remove(at);
         self.kept_bytes -= kept.bytes.len();
-        Some((kept.bytes, (lease.at() - kept.at) as usize))
+        Some((kept.bytes, (guard.at() - kept.at) as usize))
     }
 
     fn forget(&mut self, unwanted: impl Fn(&Kept) -> bool) {
@@ -114,8 +115,8 @@ impl Hashing {
         Self { threads: threads.max(1), state: Mutex::default() }
     }
 
-    /// Takes note that bytes have been written to `part`: all of `bytes` at `at`, where they are still in memory. True
-    /// where a thread should [`Hashing::work`].
+    /// Registers bytes that were written to `part` at `at`; `bytes` has them if they are still in memory. True if the
+    /// caller should start a thread that calls [`Hashing::work`].
     pub(super) fn offer(
         &self,
         part: &Arc<PartFile>,
@@ -129,9 +130,9 @@ impl Hashing {
         }
         let mut state = self.state();
         state.waits(part.clone(), ready);
-        // Bytes that others have to come before would keep memory for nothing.
+        // Bytes behind a gap cannot be hashed soon, so they are not kept.
         let soon = (hashed..hashed + ready).contains(&at);
-        if let Some(bytes) = bytes.filter(|bytes| soon && state.kept_bytes + bytes.len() <= KEPT) {
+        if let Some(bytes) = bytes.filter(|bytes| soon && state.kept_bytes + bytes.len() <= MAX_KEPT) {
             state.kept_bytes += bytes.len();
             state.kept.push(Kept { part: part.clone(), generation, at, bytes });
         }
@@ -140,12 +141,13 @@ impl Hashing {
         begin
     }
 
-    /// Hashes while it is worth it. Blocks. What goes wrong comes up again when the file is proven.
+    /// Hashes as long as enough bytes wait. Blocks. A read failure is not reported here: verification meets it again.
     pub(super) fn work(&self) {
         while let Some((first, second)) = self.next() {
             let second = second.as_ref();
             let lanes = (self.lane(&first), second.and_then(|second| self.lane(second)));
-            // Whoever has a hasher looks again itself: only what was hashed here is looked at once more.
+            // Another thread that holds a hasher checks for new bytes itself. Only the files hashed here are checked
+            // again.
             let hashed = [lanes.0.is_some(), lanes.1.is_some()];
             match lanes {
                 (Some(first), Some(second)) => self.hash_two(first, second),
@@ -165,7 +167,7 @@ impl Hashing {
         }
     }
 
-    /// Hashes all that waits of a file of which every byte is written, and keeps nothing more of it. Blocks.
+    /// Hashes all waiting bytes of a completely written file, and forgets the file. Blocks.
     pub(super) fn finish(&self, part: &Arc<PartFile>) {
         self.state().waiting.retain(|(other, _)| !Arc::ptr_eq(other, part));
         while let Some(lane) = self.lane(part) {
@@ -174,65 +176,65 @@ impl Hashing {
         self.forget(part);
     }
 
-    /// Keeps nothing more of a file: its bytes are not wanted now.
+    /// Drops the waiting bytes of a file.
     pub(super) fn forget(&self, part: &Arc<PartFile>) {
         let mut state = self.state();
         state.waiting.retain(|(other, _)| !Arc::ptr_eq(other, part));
         state.forget(|kept| Arc::ptr_eq(&kept.part, part));
     }
 
-    /// Keeps nothing more of any file: the run ends, and whatever is not hashed is read again by the next.
+    /// Drops the waiting bytes of all files. The run ends, and the next run reads them again.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.waiting.clear();
         state.forget(|_| true);
     }
 
-    /// One or two files that are worth a look; `None` where this thread is to stop.
+    /// One or two files to hash; `None` if this thread has to stop.
     fn next(&self) -> Option<(Arc<PartFile>, Option<Arc<PartFile>>)> {
         let mut state = self.state();
         if !state.is_worth_it() {
             state.working -= 1;
             return None;
         }
-        // Those that have waited for most: together they take the longest way side by side.
+        // The files with the most waiting bytes can be hashed side by side for longest.
         state.waiting.sort_by_key(|(_, ready)| *ready);
         let first = state.waiting.pop()?.0;
         let second = state.waiting.pop().map(|(part, _)| part);
         Some((first, second))
     }
 
-    /// The hasher of a file and its next bytes, unless it has none or another thread has it.
+    /// The hasher of a file and its next bytes; `None` if there are none, or another thread holds the hasher.
     fn lane<'a>(&self, part: &'a Arc<PartFile>) -> Option<Lane<'a>> {
-        let lease = part.take_hasher()?;
-        let (bytes, taken) = self.bytes(part, &lease)?;
-        Some(Lane { part, lease, bytes, taken })
+        let guard = part.take_hasher()?;
+        let (bytes, taken) = self.bytes(part, &guard)?;
+        Some(Lane { part, guard, bytes, taken })
     }
 
-    /// The next bytes that a lease takes, from memory or else from the file; `None` where there are none, or the file
-    /// cannot be read, which comes up again when it is proven.
-    fn bytes(&self, part: &Arc<PartFile>, lease: &HasherGuard<'_>) -> Option<(Bytes, usize)> {
-        if let Some((kept, taken)) = self.state().kept(part, lease) {
+    /// The next bytes of a hasher, from memory or else from the file; `None` if there are none, or the file cannot be
+    /// read. Verification meets that failure again.
+    fn bytes(&self, part: &Arc<PartFile>, guard: &HasherGuard<'_>) -> Option<(Bytes, usize)> {
+        if let Some((kept, taken)) = self.state().kept(part, guard) {
             return Some((Bytes::Kept(kept), taken));
         }
         let mut block = Vec::new();
-        lease.read_back(&mut block, BLOCK).ok().filter(|()| !block.is_empty())?;
+        guard.read_back(&mut block, BLOCK).ok().filter(|()| !block.is_empty())?;
         Some((Bytes::Read(block), 0))
     }
 
-    /// Hashes two files side by side for as long as both have bytes.
+    /// Hashes two files side by side as long as both have bytes.
     fn hash_two<'l>(&self, mut a: Lane<'l>, mut b: Lane<'l>) {
         loop {
             let len = a.rest().len().min(b.rest().len());
             HasherGuard::update_two(
-                [&mut a.lease, &mut b.lease],
+                [&mut a.guard, &mut b.guard],
                 [&a.bytes[a.taken..a.taken + len], &b.bytes[b.taken..b.taken + len]],
             );
             a.taken += len;
             b.taken += len;
             for lane in [&mut a, &mut b] {
                 if lane.rest().is_empty() {
-                    let next = self.bytes(lane.part, &lane.lease);
+                    let next = self.bytes(lane.part, &lane.guard);
                     (lane.bytes, lane.taken) = next.unwrap_or((Bytes::Read(Vec::new()), 0));
                 }
             }
@@ -244,15 +246,15 @@ impl Hashing {
         self.keep(b);
     }
 
-    /// Puts back what was not taken.
+    /// Puts back the bytes that were not hashed.
     fn keep(&self, lane: Lane<'_>) {
-        let Lane { part, lease, bytes, taken } = lane;
+        let Lane { part, guard, bytes, taken } = lane;
         if let Bytes::Kept(bytes) = bytes
             && taken < bytes.len()
         {
             let mut state = self.state();
             state.kept_bytes += bytes.len();
-            let (generation, at) = (lease.generation(), lease.at() - taken as u64);
+            let (generation, at) = (guard.generation(), guard.at() - taken as u64);
             state.kept.push(Kept { part: part.clone(), generation, at, bytes });
         }
     }
@@ -262,9 +264,9 @@ impl Hashing {
     }
 }
 
-/// Hashes what a lane has at hand.
+/// Hashes the bytes of one lane.
 fn hash_one(mut lane: Lane<'_>) {
-    lane.lease.update(&lane.bytes[lane.taken..]);
+    lane.guard.update(&lane.bytes[lane.taken..]);
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
-//! One bandwidth for the whole run.
+//! The limiter: one bandwidth for the whole run.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How far behind the rate a run may fall and catch up: small enough to be smooth, large enough for a read.
+/// The backlog that a run may catch up after a pause: small for a smooth rate, large enough for one read.
 const BURST: Duration = Duration::from_millis(100);
 
-/// What a read is taken to bring before the first has been seen, in bytes.
+/// The expected bytes of a read before the first one.
 const FIRST_GUESS: f64 = (64 << 10) as f64;
 
-/// A queue of reads. Each asks for its turn *before* it reads, and pays for what reads usually bring; when it knows
-/// what it did bring, the difference is settled with whoever comes next. No read is split, the average is exact, and
-/// connections that begin together do not all read at once, nor is a file of a single read free.
+/// A queue of reads. Each read takes a turn *before* it starts and pays for the average read. Afterwards the difference
+/// to its real bytes moves the next turn. So no read is split and the average rate is exact. Connections that start
+/// together do not all read at once, and a file of a single read is not free.
 #[derive(Debug)]
 pub(super) struct Limiter {
     rate: Option<f64>,
@@ -20,18 +20,18 @@ pub(super) struct Limiter {
 
 #[derive(Debug)]
 struct State {
-    /// When everything asked for so far will have been allowed.
+    /// The time at which the rate has covered every turn so far.
     paid: Instant,
-    /// What a read brings, smoothed, in bytes.
+    /// The smoothed bytes of a read.
     usual: f64,
 }
 
 /// A read's place in the queue.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Turn {
-    /// When it may read.
+    /// The time from which it may read.
     pub(super) at: Instant,
-    /// How many bytes it has paid for.
+    /// The bytes that it has paid for.
     bytes: f64,
 }
 
@@ -41,12 +41,12 @@ impl Limiter {
         Self { rate: rate.map(|rate| rate.max(1) as f64), state: Mutex::new(state) }
     }
 
-    /// A place in the queue; none where nobody has to wait.
+    /// The next place in the queue; `None` without a rate.
     pub(super) fn turn(&self) -> Option<Turn> {
         self.rate.map(|rate| self.turn_at(Instant::now(), rate))
     }
 
-    /// Settles what a read has brought; nothing where it failed.
+    /// Accounts for the real bytes of a read; 0 if it failed.
     pub(super) fn settle(&self, turn: Turn, bytes: usize) {
         let Some(rate) = self.rate else { return };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +67,7 @@ impl Limiter {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let earliest = now.checked_sub(BURST).unwrap_or(now);
         let bytes = state.usual;
-        // What is paid for has been allowed by then, this read included.
+        // The turn comes when the rate has covered this read, too.
         state.paid = state.paid.max(earliest) + Duration::from_secs_f64(bytes / rate);
         Turn { at: state.paid, bytes }
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_average_is_the_rate_whatever_reads_bring() {
+    fn the_average_is_the_rate_for_any_read_size() {
         for (connections, reads, bytes) in
             [(1, 100, 500_000), (16, 50, 100_000), (64, 20, 400_000), (8, 400, 1000)]
         {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_nobody_waits() {
+    fn without_a_rate_no_read_waits() {
         assert!(Limiter::new(None).turn().is_none());
     }
 }

@@ -1,4 +1,5 @@
-//! What follows from a failure of one file: again, start over, the next source, give up. No I/O, no clock.
+//! The retry policy of one file: it turns a failure into the next step, which is to retry, start over, use the next
+//! source or give up. It has no I/O and no clock.
 
 use std::time::Duration;
 
@@ -11,78 +12,78 @@ use provision_http::{Remedy, RequestError, ResponseError, TransportError};
 
 use provision_http::sniff::SniffedContent;
 
-/// A file that was given up: what every source it was tried from had to say.
+/// The failure of a file, with the failure of each source that was tried.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.reason())]
 pub struct FileError {
-    /// In the order in which they were tried.
+    /// The sources, in the order in which they were tried.
     pub attempts: Vec<Attempt>,
-    /// A disk that failed ends a file whatever its sources are like.
+    /// The disk's failure, which ends a file regardless of its sources.
     #[source]
     pub store: Option<StoreError>,
-    /// The file has the same bytes as this one, which failed.
+    /// The file would be a copy of this one, which failed.
     pub original: Option<ModelPath>,
 }
 
-/// How one source ended.
+/// A source that failed.
 #[derive(Debug)]
 pub struct Attempt {
     /// The source.
     pub source: SourceUrl,
-    /// What it did.
+    /// Its failure.
     pub error: SourceError,
 }
 
-/// How a source ends.
+/// The failure of a source.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Its answers cannot be used, or do not come.
+    /// A request failed, or its answer is invalid.
     #[error(transparent)]
     Request(#[from] RequestError),
-    /// Its bytes are not those that the lock names.
+    /// Its bytes do not have the lock's digest.
     #[error(
         "the bytes have SHA-256 {found}, the lock says {expected}; they were deleted. {}",
-        .instead.as_ref().map_or(
+        .sniffed.as_ref().map_or(
             "The file at the source has changed, or something on the way changes it".to_owned(),
-            |came| format!("By its first bytes, {came}")
+            |sniffed| format!("By its first bytes, {sniffed}")
         )
     )]
     WrongDigest {
         /// The lock's digest.
         expected: Sha256,
-        /// The digest of what came.
+        /// The digest of the received bytes.
         found: Sha256,
-        /// What its first bytes look like.
-        instead: Option<SniffedContent>,
+        /// The content that the first bytes look like.
+        sniffed: Option<SniffedContent>,
     },
-    /// It has something else in the file's place.
-    #[error("{url}: {came}")]
+    /// It sends something else in the file's place.
+    #[error("{url}: {sniffed}")]
     SniffedContent {
-        /// Where the source led.
+        /// The URL that the source redirected to.
         url: SourceUrl,
-        /// What it is.
-        came: SniffedContent,
-        /// Some of it has been written.
+        /// The content that was received.
+        sniffed: SniffedContent,
+        /// Some of it is in the part.
         written: bool,
     },
 }
 
 impl FileError {
-    /// A file that the disk does not allow.
+    /// The failure of a file because of the disk.
     pub fn of_store(error: StoreError) -> Self {
         Self { attempts: Vec::new(), store: Some(error), original: None }
     }
 
-    /// A copy whose original could not be had.
+    /// The failure of a copy whose original failed.
     pub fn of_original(path: &ModelPath) -> Self {
         Self { attempts: Vec::new(), store: None, original: Some(path.clone()) }
     }
 
-    /// Whether a source had wrong bytes.
+    /// True if a source had wrong bytes.
     pub fn is_integrity(&self) -> bool {
         self.attempts.iter().any(|attempt| match &attempt.error {
             SourceError::WrongDigest { .. } => true,
-            SourceError::SniffedContent { came, .. } => came.is_integrity(),
+            SourceError::SniffedContent { sniffed, .. } => sniffed.is_integrity(),
             SourceError::Request(RequestError::Response { error, .. }) => {
                 matches!(
                     error,
@@ -93,9 +94,9 @@ impl FileError {
         })
     }
 
-    /// Whether the bytes that are held have been proven wrong: no source brought others since.
+    /// True if the held bytes are known to be wrong: no other source has sent bytes since.
     pub(super) fn condemns_bytes(&self) -> bool {
-        // A disk that failed says nothing about the bytes: they are what the next run goes on from.
+        // A disk failure says nothing about the bytes: the next run resumes from them.
         self.store.is_none()
             && self.attempts.last().is_some_and(|last| {
                 matches!(
@@ -105,26 +106,26 @@ impl FileError {
             })
     }
 
-    /// Whether a source wants a token or a permission.
+    /// True if a source requires a token or a permission.
     pub fn is_refusal(&self) -> bool {
         self.attempts
             .iter()
             .any(|attempt| matches!(&attempt.error, SourceError::Request(error) if error.is_refusal()))
     }
 
-    /// Whether it is this process that could have no more connections.
+    /// True if this process ran out of file descriptors for connections.
     pub fn is_out_of_descriptors(&self) -> bool {
         let is_it = |error: &SourceError| matches!(error, SourceError::Request(error) if error.is_out_of_descriptors());
         self.attempts.iter().any(|attempt| is_it(&attempt.error))
     }
 
-    /// What happened, in words: the disk's failure, or each source's.
+    /// The reason as text: the disk's failure, or the failure of each source.
     pub fn reason(&self) -> String {
         if let Some(store) = &self.store {
             return store.reason();
         }
         if let Some(original) = &self.original {
-            return format!("it has the same bytes as {original}, which could not be had");
+            return format!("it has the same bytes as {original}, which could not be installed");
         }
         let said: Vec<String> = self
             .attempts
@@ -138,25 +139,25 @@ impl FileError {
     }
 }
 
-/// What to do next.
+/// The next step after a claim has ended.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// Nothing special.
+    /// Continue.
     GoOn,
-    /// Forget where the source led, and go on.
+    /// Forget the resolved source, and continue.
     Resolve,
     /// Wait before the file's next claim.
     Wait { wait: Duration, throttled: bool, reason: String, failures: u32 },
-    /// Take every claim away, and then do this.
-    Then(Step),
+    /// Revoke every claim, wait for them, and then take this step.
+    Drain(Step),
 }
 
-/// What is done once no claim is in flight.
+/// A step that needs all claims to have ended.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// Go on with what is missing, under the policy as it is now.
+    /// Continue with the missing bytes, under the current policy.
     Restart,
-    /// Forget every byte, then the same.
+    /// Drop every byte, then continue.
     StartOver { reason: String },
     /// The policy has moved on to the next source. `from` is the one that ended.
     NextSource { reason: String, from: SourceUrl, start_over: bool },
@@ -166,26 +167,26 @@ pub(super) enum Step {
     FailStore(StoreError),
 }
 
-/// What a failure is judged by.
+/// The facts around a failure.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
-    /// When it is judged.
+    /// The current time.
     pub(super) now: Duration,
-    /// When the request was made.
+    /// The time of the request.
     pub(super) began: Duration,
-    /// How many bytes the file has gained in all.
+    /// Bytes that the file has gained in total.
     pub(super) gained: u64,
     /// The connection had served a request before, and this one got nothing.
     pub(super) served: bool,
-    /// Bytes have come from where the source led last, whether or not the request that brought them is over.
+    /// The resolved source has sent bytes; the request for them may still be running.
     pub(super) answered: bool,
-    /// How many bytes the host has sent in all, for any file.
+    /// Bytes that the host has sent in total, for any file.
     pub(super) from_host: u64,
     /// Uniform in `0.0..1.0`.
     pub(super) random: f64,
 }
 
-/// One file's history and what it allows.
+/// The failures of one file so far, and the rules that follow from them.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 #[derive(Debug)]
 pub(super) struct FilePolicy {
@@ -195,31 +196,31 @@ pub(super) struct FilePolicy {
     attempts: Vec<Attempt>,
     /// Failures in a row, without a byte gained.
     failures: u32,
-    /// Refusals in a row that were not counted, because the host was busy with others. They lengthen the wait.
+    /// Refusals in a row that were not counted, because the host served other requests. They lengthen the wait.
     excused: u32,
-    /// Since when claims have been taken from connections that brought nothing, while no byte was gained.
+    /// The start of the time in which connections lost their claims without a byte received.
     barren: Option<Duration>,
     last_failure: Option<Duration>,
     gained_at_failure: u64,
-    /// What the host had sent at the last failure.
+    /// Bytes that the host had sent at the last failure.
     from_host: u64,
     /// The source is read as one stream.
     plain: bool,
-    /// A stream that has to start midway may be asked for as a range.
+    /// A stream that does not start at the first byte may be requested as a range.
     ask_ranges: bool,
     /// A range that started elsewhere was forgiven once.
     forgiven_start: bool,
-    /// How often the validator changed.
+    /// The number of validator changes.
     changes: u32,
     /// Resolved again since the last byte.
     resolved_again: bool,
-    /// When it was resolved again.
+    /// The time of the last repeated resolve.
     resolved_at: Option<Duration>,
-    /// Every byte held came from the current source, in this run.
+    /// All held bytes are from the current source and from this run.
     pure: bool,
-    /// Wrong bytes were fetched again once already.
+    /// Wrong bytes were downloaded again once already.
     repeated: bool,
-    /// Nothing may be fetched: wrong bytes are the end.
+    /// Nothing may be downloaded, so wrong bytes are final.
     offline: bool,
 }
 
@@ -248,7 +249,7 @@ impl FilePolicy {
         }
     }
 
-    /// The source to ask now.
+    /// The current source.
     pub(super) fn source(&self) -> &SourceUrl {
         &self.sources[self.at]
     }
@@ -257,28 +258,28 @@ impl FilePolicy {
         self.plain
     }
 
-    /// Whether a stream that does not start at the first byte may be asked for as a range.
+    /// True if a stream that does not start at the first byte may be requested as a range.
     pub(super) fn may_ask_ranges(&self) -> bool {
         self.ask_ranges
     }
 
-    /// A claim was fetched to its end.
+    /// A claim was downloaded to its end.
     pub(super) fn progress(&mut self) {
         (self.failures, self.excused, self.barren) = (0, 0, None);
         self.resolved_again = false;
     }
 
-    /// A whole body came for a range: the origin cannot do ranges (faults 1 and 2).
-    pub(super) fn whole_body_came(&mut self) -> Decision {
+    /// The origin answered a range with a whole body: it does not support ranges (faults 1 and 2).
+    pub(super) fn ranges_unsupported(&mut self) -> Decision {
         self.plain = true;
-        Decision::Then(Step::Restart)
+        Decision::Drain(Step::Restart)
     }
 
     /// A request failed.
     pub(super) fn request_failed(&mut self, error: RequestError, at: &Circumstances) -> Decision {
         match error.remedy() {
-            // A signature expires for all of a file's connections at once: those that asked before it was resolved
-            // again say nothing about the new one.
+            // A signature expires for all connections of a file at once. A request from before the new resolve says
+            // nothing about the new signature.
             Remedy::Resolve if self.resolved_at.is_some_and(|resolved| at.began <= resolved) => {
                 Decision::GoOn
             }
@@ -288,7 +289,7 @@ impl FilePolicy {
             }
             Remedy::Stop => {
                 self.give_up(error.into());
-                Decision::Then(Step::Fail(Box::new(self.error())))
+                Decision::Drain(Step::Fail(Box::new(self.error())))
             }
             Remedy::RetryThenPlain if !self.forgiven_start && !self.plain => {
                 self.forgiven_start = true;
@@ -296,10 +297,10 @@ impl FilePolicy {
             }
             Remedy::Plain | Remedy::RetryThenPlain if !self.plain => {
                 (self.plain, self.ask_ranges) = (true, false);
-                Decision::Then(Step::Restart)
+                Decision::Drain(Step::Restart)
             }
-            // `Plain` and `RetryThenPlain` where it is a stream already: not even that works. `Resolve` where that was
-            // just done: the refusal is meant.
+            // `Plain` and `RetryThenPlain`: the source is a stream already, and fails. `Resolve`: the source was just
+            // resolved again, so the refusal is final.
             Remedy::Plain | Remedy::RetryThenPlain | Remedy::Resolve | Remedy::NextSource => {
                 self.next_source(error.into(), false)
             }
@@ -317,7 +318,7 @@ impl FilePolicy {
     ) -> Decision {
         let broken = matches!(&error, RequestError::Transport { kind: TransportError::Broken, .. });
         if broken && at.served {
-            // The origin closed a kept connection while the request was on its way: nobody's failure.
+            // The origin closed a kept connection while the request was under way, which is legal and no failure.
             return Decision::GoOn;
         }
         let stalled = matches!(&error, RequestError::Transport { kind: TransportError::Stalled(_), .. });
@@ -327,10 +328,10 @@ impl FilePolicy {
             self.resolved_again = false;
         }
         self.gained_at_failure = at.gained;
-        // Connections that fail together fail once: those that were under way at the last failure do not count.
+        // Connections that fail together count once: requests that were under way at the last failure do not count.
         let same_round = self.failures > 0 && self.last_failure.is_some_and(|last| at.began <= last);
-        // A connection that is not taken while others receive is one more than the host allows: that is not the
-        // source's end, and asking ever less often is all that follows. Any other failure says something of this file.
+        // A refusal while the host serves other requests means that the host allows fewer connections. The source is
+        // not given up; only the wait grows. Any other failure is about this file.
         let refused = throttled || error.is_connection_refused();
         let host_works = at.from_host > std::mem::replace(&mut self.from_host, at.from_host);
         let patient = self.excused < self.retry.retries.saturating_mul(4);
@@ -343,15 +344,15 @@ impl FilePolicy {
             return self.next_source(error.into(), false);
         }
         let wait = self.retry.delay(self.failures + self.excused, at.random, asked);
-        // One round of refusals halves the connections once, and one file that is refused again and again does not
-        // hold up the host's others unless the host asks for that.
+        // One round of refusals halves the connections once. A file that is refused repeatedly does not slow the host's
+        // other files, unless the host asks for a wait.
         let throttled = throttled && !same_round && (self.excused == 0 || asked.is_some());
         Decision::Wait { wait, throttled, reason: error.to_string(), failures: self.failures }
     }
 
-    /// A claim was taken away from a connection that had not received a byte of it: another was to be faster. That is a
-    /// slow answer once; when no byte comes for `patience` although one connection after the other tries, it is a
-    /// failure like any stall, which the stall rule would never see.
+    /// A claim was moved from a connection that had not received a byte of it to a faster one. Once, that is a slow
+    /// answer. If the file gains no byte for `patience` while connections take turns, it is a stall, which the stall
+    /// rule cannot see because no single connection lasts that long.
     pub(super) fn fruitless(
         &mut self,
         error: RequestError,
@@ -375,8 +376,8 @@ impl FilePolicy {
         Decision::Wait { wait, throttled: false, reason: error.to_string(), failures: self.failures }
     }
 
-    /// The validator changed between two ranges (fault 15): what the old one vouched for is dropped; the second
-    /// time, one stream is taken, which has one validator.
+    /// The validator changed between two ranges (fault 15): the bytes of the old version are dropped. After the second
+    /// change the file is read as one stream, which has one validator.
     fn changed(&mut self) -> Decision {
         self.changes += 1;
         self.pure = true;
@@ -385,46 +386,46 @@ impl FilePolicy {
             self.plain = true;
             self.ask_ranges = false;
         }
-        Decision::Then(Step::StartOver { reason: ResponseError::Changed.to_string() })
+        Decision::Drain(Step::StartOver { reason: ResponseError::Changed.to_string() })
     }
 
-    /// Something else came from `url`. Asking again brings the same; what has been `written` of it may be anywhere
-    /// among the bytes that are held, so all of them go.
-    pub(super) fn something_else_came(
+    /// The source sent something else from `url`. A retry would return the same. If some of it was `written`, it may be
+    /// anywhere in the part, so all bytes are dropped.
+    pub(super) fn unexpected_content(
         &mut self,
         url: SourceUrl,
-        came: SniffedContent,
+        sniffed: SniffedContent,
         written: bool,
     ) -> Decision {
-        self.next_source(SourceError::SniffedContent { url, came, written }, written)
+        self.next_source(SourceError::SniffedContent { url, sniffed, written }, written)
     }
 
-    /// Every byte is there, and they are not those that the lock names.
+    /// All bytes are written, and they do not have the lock's digest.
     pub(super) fn wrong_digest(
         &mut self,
         expected: Sha256,
         found: Sha256,
-        instead: Option<SniffedContent>,
+        sniffed: Option<SniffedContent>,
     ) -> Decision {
-        let error = SourceError::WrongDigest { expected, found, instead };
+        let error = SourceError::WrongDigest { expected, found, sniffed };
         let reason = error.to_string();
         if self.offline {
             self.give_up(error);
-            return Decision::Then(Step::Fail(Box::new(self.error())));
+            return Decision::Drain(Step::Fail(Box::new(self.error())));
         }
         if !self.pure {
-            // Not all of them came from this source in this run, so it is not to blame yet.
+            // Some bytes are from another source or run, so this source is not to blame yet.
             self.begin_pure();
-            return Decision::Then(Step::StartOver { reason });
+            return Decision::Drain(Step::StartOver { reason });
         }
         if self.at + 1 < self.sources.len() {
             return self.next_source(error, true);
         }
         if !self.repeated {
-            // One flipped bit on the way is possible; twice is the file.
+            // One bit may flip in transit. If it happens twice, the file at the source is wrong.
             self.repeated = true;
             self.begin_pure();
-            return Decision::Then(Step::StartOver { reason });
+            return Decision::Drain(Step::StartOver { reason });
         }
         self.next_source(error, true)
     }
@@ -439,15 +440,15 @@ impl FilePolicy {
         let reason = error.to_string();
         self.give_up(error);
         if self.at + 1 == self.sources.len() {
-            return Decision::Then(Step::Fail(Box::new(self.error())));
+            return Decision::Drain(Step::Fail(Box::new(self.error())));
         }
         self.at += 1;
         self.begin_pure();
-        // Bytes of the last source are kept where they may be right; the digest decides.
+        // Bytes of the last source are kept if they may be right; the digest decides.
         self.pure = start_over;
         self.plain = false;
         self.ask_ranges = true;
-        Decision::Then(Step::NextSource { reason, from, start_over })
+        Decision::Drain(Step::NextSource { reason, from, start_over })
     }
 
     fn begin_pure(&mut self) {

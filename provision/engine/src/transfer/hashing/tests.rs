@@ -38,7 +38,7 @@ fn bytes(seed: u64, len: usize) -> Vec<u8> {
     std::iter::repeat_with(|| random.u8(..)).take(len).collect()
 }
 
-/// Writes `bytes[range]` and offers them, from memory or not. True where a thread should work.
+/// Writes `bytes[range]` and offers them, from memory or not. True if a thread should work.
 fn write(
     hashing: &Hashing,
     part: &Arc<PartFile>,
@@ -55,7 +55,7 @@ fn write(
 }
 
 #[test]
-fn files_in_any_order_side_by_side_or_alone_get_their_own_digests() {
+fn files_hashed_in_any_order_get_their_own_digests() {
     for seed in 0..30 {
         let mut random = fastrand::Rng::with_seed(seed);
         let place = Place::new();
@@ -79,7 +79,7 @@ fn files_in_any_order_side_by_side_or_alone_get_their_own_digests() {
             if write(&hashing, &parts[n], &contents[n], range, random.bool()) {
                 hashing.work();
             }
-            assert!(hashing.state().kept_bytes <= KEPT);
+            assert!(hashing.state().kept_bytes <= MAX_KEPT);
         }
         for part in parts {
             hashing.finish(&part);
@@ -92,24 +92,24 @@ fn files_in_any_order_side_by_side_or_alone_get_their_own_digests() {
 }
 
 #[test]
-fn one_file_alone_is_hashed_when_much_of_it_waits() {
+fn one_file_alone_is_hashed_once_enough_bytes_wait() {
     let (place, hashing) = (Place::new(), Hashing::new(1));
     let content = bytes(1, 4 * MIB);
     let part = place.part("a", &content);
     assert!(!write(&hashing, &part, &content, 0..MIB, true));
     assert!(write(&hashing, &part, &content, MIB..2 * MIB, true));
-    assert!(!write(&hashing, &part, &content, 2 * MIB..3 * MIB, true), "a thread is at it");
+    assert!(!write(&hashing, &part, &content, 2 * MIB..3 * MIB, true), "a thread works on it already");
     hashing.work();
-    assert!(part.ready() < PATIENCE);
+    assert!(part.ready() < ENOUGH);
 }
 
 #[test]
-fn what_was_kept_before_a_file_began_again_is_not_hashed() {
+fn bytes_kept_before_a_reset_are_not_hashed() {
     let (place, hashing) = (Place::new(), Hashing::new(1));
     let content = bytes(1, MIB);
     let part = place.part("a", &content);
     write(&hashing, &part, &content, 0..MIB, true);
-    // The bytes that are kept would prove right; those in the file are not.
+    // The kept bytes have the right digest; those in the file do not.
     part.reset().unwrap();
     let wrong = bytes(2, MIB);
     write(&hashing, &part, &wrong, 0..MIB, false);
@@ -118,7 +118,7 @@ fn what_was_kept_before_a_file_began_again_is_not_hashed() {
 }
 
 #[test]
-fn a_file_whose_hasher_another_has_is_left_to_it() {
+fn a_file_whose_hasher_is_taken_is_skipped() {
     let (place, hashing) = (Place::new(), Hashing::new(1));
     let contents = [bytes(1, 3 * MIB), bytes(2, MIB)];
     let parts = [place.part("a", &contents[0]), place.part("b", &contents[1])];
@@ -135,16 +135,16 @@ fn a_file_whose_hasher_another_has_is_left_to_it() {
 }
 
 #[test]
-fn bytes_that_come_while_a_file_is_hashed_are_taken_from_memory_at_once() {
+fn bytes_written_during_hashing_are_taken_from_memory() {
     let (place, hashing) = (Place::new(), Hashing::new(1));
     let content = bytes(1, 2 * MIB);
     let part = place.part("a", &content);
     write(&hashing, &part, &content, 0..MIB, false);
-    let mut lease = part.take_hasher().unwrap();
-    lease.update(&content[..MIB]);
-    assert_eq!(lease.ready(), 0);
+    let mut guard = part.take_hasher().unwrap();
+    guard.update(&content[..MIB]);
+    assert_eq!(guard.ready(), 0);
     write(&hashing, &part, &content, MIB..2 * MIB, false);
-    lease.update(&content[MIB..]);
-    drop(lease);
+    guard.update(&content[MIB..]);
+    drop(guard);
     part.verify().unwrap();
 }

@@ -27,7 +27,7 @@ fn expired() -> RequestError {
     }
 }
 
-/// A failure at `now` of a request made just before, with what had been gained.
+/// A failure at `now` of a request made just before, when the file had gained `gained` bytes.
 fn at(now: u32, gained: u64) -> Circumstances {
     let now = SECOND * now;
     Circumstances {
@@ -53,7 +53,7 @@ fn fault_42_five_failures_in_a_row_end_the_only_source() {
         assert!(matches!(decision, Decision::Wait { failures, .. } if failures == n), "{decision:?}");
     }
     let decision = policy.request_failed(broken(), &at(5, 0));
-    let Decision::Then(Step::Fail(error)) = decision else { panic!("{decision:?}") };
+    let Decision::Drain(Step::Fail(error)) = decision else { panic!("{decision:?}") };
     assert_eq!(error.attempts.len(), 1);
 }
 
@@ -71,7 +71,7 @@ fn a_byte_gained_starts_the_count_again_but_not_for_a_trickle() {
     for n in 1..=5 {
         last = policy.request_failed(stalled(), &at(n, u64::from(n)));
     }
-    assert!(matches!(last, Decision::Then(Step::Fail(_))), "{last:?}");
+    assert!(matches!(last, Decision::Drain(Step::Fail(_))), "{last:?}");
 }
 
 #[test]
@@ -83,67 +83,67 @@ fn connections_that_fail_together_fail_once() {
 }
 
 #[test]
-fn a_refusal_while_the_host_sends_to_others_is_excused_for_long_but_not_for_ever() {
+fn a_refusal_by_a_busy_host_is_excused_but_not_for_ever() {
     let mut policy = policy(1, false);
     let mut decide =
         |n: u32| policy.request_failed(broken(), &Circumstances { gained: 0, ..at(n, u64::from(n)) });
     assert!((1..=20).all(|n| matches!(decide(n), Decision::Wait { .. })));
-    assert!((21..=30).any(|n| matches!(decide(n), Decision::Then(Step::Fail(_)))));
+    assert!((21..=30).any(|n| matches!(decide(n), Decision::Drain(Step::Fail(_)))));
 }
 
 #[test]
-fn fault_39_a_kept_connection_that_closes_is_nobodys_failure() {
+fn fault_39_a_kept_connection_that_closes_is_no_failure() {
     let served = Circumstances { served: true, ..at(1, 0) };
     assert!(matches!(policy(1, false).request_failed(broken(), &served), Decision::GoOn));
 }
 
 #[test]
-fn fault_35_a_signature_that_expires_for_all_connections_is_resolved_once_and_a_refusal_is_meant() {
+fn fault_35_an_expired_signature_is_resolved_once() {
     let mut policy = policy(1, false);
     assert!(matches!(policy.request_failed(expired(), &at(2, 0)), Decision::Resolve));
     let earlier = Circumstances { began: SECOND, ..at(3, 0) };
     assert!(matches!(policy.request_failed(expired(), &earlier), Decision::GoOn));
     let decision = policy.request_failed(expired(), &at(4, 0));
-    let Decision::Then(Step::Fail(error)) = decision else { panic!("{decision:?}") };
+    let Decision::Drain(Step::Fail(error)) = decision else { panic!("{decision:?}") };
     assert!(error.is_refusal());
 }
 
 #[test]
-fn fault_25_bytes_of_several_sources_or_runs_are_fetched_again_before_a_source_is_blamed() {
+fn fault_25_mixed_bytes_are_fetched_again_before_any_blame() {
     let mut policy = policy(1, true);
     assert!(
-        matches!(wrong(&mut policy), Decision::Then(Step::StartOver { .. })),
+        matches!(wrong(&mut policy), Decision::Drain(Step::StartOver { .. })),
         "resumed bytes may be to blame"
     );
     assert!(
-        matches!(wrong(&mut policy), Decision::Then(Step::StartOver { .. })),
+        matches!(wrong(&mut policy), Decision::Drain(Step::StartOver { .. })),
         "one bit may flip on the way"
     );
-    assert!(matches!(wrong(&mut policy), Decision::Then(Step::Fail(_))));
+    assert!(matches!(wrong(&mut policy), Decision::Drain(Step::Fail(_))));
 }
 
 #[test]
-fn fault_26_each_source_gets_its_turn_and_the_failure_names_them_all() {
+fn fault_26_all_sources_are_tried_and_named_in_the_failure() {
     let mut policy = policy(2, false);
-    assert!(matches!(wrong(&mut policy), Decision::Then(Step::NextSource { start_over: true, .. })));
+    assert!(matches!(wrong(&mut policy), Decision::Drain(Step::NextSource { start_over: true, .. })));
     assert_eq!(policy.source().host(), "source1.example");
-    assert!(matches!(wrong(&mut policy), Decision::Then(Step::StartOver { .. })));
+    assert!(matches!(wrong(&mut policy), Decision::Drain(Step::StartOver { .. })));
     let decision = wrong(&mut policy);
-    let Decision::Then(Step::Fail(error)) = decision else { panic!("{decision:?}") };
+    let Decision::Drain(Step::Fail(error)) = decision else { panic!("{decision:?}") };
     assert!(error.is_integrity());
     assert!(error.reason().contains("source0.example") && error.reason().contains("source1.example"));
 }
 
 #[test]
-fn fault_15_the_second_change_of_the_validator_leads_to_one_stream() {
+fn fault_15_the_second_validator_change_leads_to_one_stream() {
     let changed = || RequestError::Response {
         url: "http://h/x".parse().unwrap(),
         error: ResponseError::Changed,
         prefix: provision_http::BodyPrefix::default(),
     };
     let mut policy = policy(1, false);
-    assert!(matches!(policy.request_failed(changed(), &at(1, 0)), Decision::Then(Step::StartOver { .. })));
+    assert!(matches!(policy.request_failed(changed(), &at(1, 0)), Decision::Drain(Step::StartOver { .. })));
     assert!(!policy.is_plain());
-    assert!(matches!(policy.request_failed(changed(), &at(2, 0)), Decision::Then(Step::StartOver { .. })));
+    assert!(matches!(policy.request_failed(changed(), &at(2, 0)), Decision::Drain(Step::StartOver { .. })));
     assert!(policy.is_plain());
 }

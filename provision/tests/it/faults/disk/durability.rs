@@ -382,7 +382,7 @@ fn fault_85_two_stop_requests_at_once_are_one_stop() {
     }
     let Ended { code, err, .. } = child.end();
     assert!(matches!(code, Some(143 | 129)), "{code:?}: {err}");
-    assert!(err.contains("run again to go on") && !err.contains("stopped at once"), "{err}");
+    assert!(err.contains("rerun to resume") && !err.contains("stopped at once"), "{err}");
     assert!(fixture.held() > 0);
 }
 

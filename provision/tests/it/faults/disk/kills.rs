@@ -102,7 +102,7 @@ fn fault_85_a_signal_keeps_received_bytes_for_the_next_run() {
         signal(&child, number);
         let ended = child.end();
         assert_eq!(ended.code, Some(code), "{}", ended.err);
-        assert!(ended.err.contains("run again to go on"), "{}", ended.err);
+        assert!(ended.err.contains("rerun to resume"), "{}", ended.err);
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
         assert_eq!(report["complete"], false);
         let unfinished = |file: &serde_json::Value| file["outcome"] == "unfinished";

@@ -1,0 +1,70 @@
+//! The input of a run: the lock, its models, the directories and the settings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use tokio::sync::watch;
+
+use super::local::Local;
+use crate::transfer::TransferConfig;
+use provision_core::event::Observer;
+use provision_core::lockfile::{Lockfile, Model};
+use provision_http::HttpClient;
+
+/// The check that a file on disk must pass to count as present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// The marker lists it with its size and mtime; a file without a valid entry is hashed.
+    #[default]
+    Marker,
+    /// It has the right size.
+    Quick,
+    /// It has the right digest; the marker does not count.
+    Full,
+}
+
+/// Settings of a run.
+#[derive(Debug, Clone)]
+pub struct FetchConfig {
+    /// Connections, retries, bandwidth.
+    pub transfer: TransferConfig,
+    /// The check that a file on disk must pass to count as present.
+    pub verify: Verify,
+    /// Download every file, even one that is present.
+    pub force: bool,
+    /// Stop after the plan and change nothing.
+    pub dry_run: bool,
+    /// Fail rather than open a socket.
+    pub offline: bool,
+    /// The longest wait for another run in the same destination.
+    pub wait: Duration,
+    /// Threads that hash the files on disk.
+    pub threads: usize,
+}
+
+/// The input of a run.
+pub struct Job<'a> {
+    /// The lock.
+    pub lock: &'a Lockfile,
+    /// The lock's models that this run installs.
+    pub models: Vec<&'a Model>,
+    /// The directory that the models' paths are relative to.
+    pub destination: Utf8PathBuf,
+    /// Directories on this machine that may hold the bytes already.
+    pub local: Local,
+    /// Settings.
+    pub config: FetchConfig,
+    /// The client that downloads; it opens no connection before the first request.
+    pub origin: Arc<HttpClient>,
+    /// Receives the run's events.
+    pub observer: Arc<dyn Observer>,
+    /// Turns true when the run has to stop.
+    pub interrupted: watch::Receiver<bool>,
+}
+
+impl Job<'_> {
+    pub(super) fn is_interrupted(&self) -> bool {
+        *self.interrupted.borrow()
+    }
+}

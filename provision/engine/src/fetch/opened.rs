@@ -1,0 +1,102 @@
+//! The first state of a run: the destination is open and locked, and the marker is read.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::block_in_place;
+
+use super::downloads::part_names;
+use super::error::FetchError;
+use super::job::{Job, Verify};
+use super::local::{LocalCopier, LocalSources, open_cache};
+use super::marker_steps::keep_partial;
+use super::report::Report;
+use super::run_state::RunState;
+use crate::cache::Cache;
+use crate::lock_wait::{self, LockWait};
+use crate::marker::Marker;
+use provision_core::event::Event;
+use provision_disk::{Destination, DestinationLock, Installed, PartNames};
+
+/// The destination is open and locked.
+pub(super) struct Opened<'j> {
+    pub(super) job: &'j Job<'j>,
+    pub(super) started: Instant,
+    pub(super) destination: Arc<Destination>,
+    pub(super) guard: DestinationLock,
+    pub(super) part_names: PartNames,
+    pub(super) marker: Marker,
+    pub(super) cache: Option<Cache>,
+    cache_shares_disk: bool,
+    /// Bytes free at the destination.
+    pub(super) free: u64,
+}
+
+impl<'j> Opened<'j> {
+    /// Step 2. Breaks with a report if the marker covers every file now.
+    pub(super) async fn open(
+        job: &'j Job<'j>,
+        started: Instant,
+    ) -> Result<ControlFlow<Report, Self>, FetchError> {
+        let Job { lock, models, config, observer, .. } = job;
+        let destination = Arc::new(Destination::create(&job.destination)?);
+        let guard = acquire(&destination, job).await?;
+        let marker = Marker::load(&destination, lock.marker());
+        let trusts_marker = config.verify == Verify::Marker && !config.force;
+        if trusts_marker && marker.covers(&destination, models.iter().copied()) {
+            observer.observe(&Event::MarkerValid { name: lock.marker().to_owned(), files: models.len() });
+            return Ok(ControlFlow::Break(Report::all_present(models, started, true)));
+        }
+        let marker = Marker::load_or_partial(&destination, lock.marker());
+        let free = destination.free_space()?;
+        observer.observe(&Event::Opened { destination: job.destination.to_string(), free });
+        let cache = job.local.cache.as_deref().and_then(|path| open_cache(path, &**observer));
+        if cache.as_ref().is_some_and(|cache| cache.place().is_same_as(&destination)) {
+            return Err(FetchError::CacheIsDestination { path: job.destination.clone() });
+        }
+        let cache_shares_disk =
+            cache.as_ref().is_some_and(|cache| cache.place().shares_disk_with(&destination));
+        let part_names = part_names(&guard);
+        let opened =
+            Self { job, started, destination, guard, part_names, marker, cache, cache_shares_disk, free };
+        Ok(ControlFlow::Continue(opened))
+    }
+
+    pub(super) fn sources(&self) -> LocalSources<'_> {
+        LocalSources {
+            baked: self.job.local.baked.as_ref(),
+            cache: self.cache.as_ref(),
+            cache_shares_disk: self.cache_shares_disk,
+        }
+    }
+
+    pub(super) fn copier(&self) -> LocalCopier<'_> {
+        LocalCopier {
+            destination: &self.destination,
+            part_names: &self.part_names,
+            cache: self.cache.as_ref(),
+            observer: &*self.job.observer,
+            interrupted: &self.job.interrupted,
+        }
+    }
+
+    pub(super) fn keep_partial(&self, verified: &[Installed]) {
+        keep_partial(&self.marker, &self.destination, self.job.lock, verified, &*self.job.observer);
+    }
+
+    pub(super) fn fill(&self, files: &mut RunState<'_>) {
+        let threads = self.job.config.threads.clamp(2, 4);
+        block_in_place(|| files.fill_locally(&self.copier(), threads, self.cache.is_some()));
+    }
+}
+
+/// Waits for the lock of the destination or the cache, as long as the job allows.
+pub(super) async fn acquire(destination: &Destination, job: &Job<'_>) -> Result<DestinationLock, FetchError> {
+    let mut interrupted = job.interrupted.clone();
+    match lock_wait::lock(destination, job.config.wait, &*job.observer, &mut interrupted).await? {
+        LockWait::Acquired(lock) => Ok(lock),
+        LockWait::TimedOut { holder, waited } => Err(FetchError::Busy { holder, waited }),
+        LockWait::Stopped => Err(FetchError::Interrupted),
+    }
+}

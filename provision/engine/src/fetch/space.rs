@@ -1,0 +1,82 @@
+//! The space check: a plan that does not fit on the disk fails before the first byte.
+
+use super::local::{Candidate, CandidateKind, LocalSources};
+use super::plan::{Item, Plan};
+use crate::cache::Cache;
+use provision_core::lockfile::Model;
+use provision_disk::{Destination, PartFile, StoreError};
+
+/// Bytes that a plan needs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Needs {
+    /// From the network.
+    pub(super) to_fetch: u64,
+    /// On the destination's disk.
+    pub(super) here: u64,
+    /// On the cache's disk, if it is another one.
+    pub(super) in_cache: u64,
+    /// For journals on the destination's disk, while the run lasts.
+    pub(super) journals_here: u64,
+    /// For journals on the cache's disk.
+    pub(super) journals_in_cache: u64,
+}
+
+impl Needs {
+    /// The needs of a whole plan.
+    pub(super) fn of(plan: &[Item], models: &[&Model], sources: &LocalSources<'_>) -> Self {
+        let mut needs = Self::default();
+        for (item, model) in plan.iter().zip(models) {
+            needs.add(item, model, sources);
+        }
+        needs
+    }
+
+    /// Adds the needs of one file.
+    pub(super) fn add(&mut self, item: &Item, model: &Model, sources: &LocalSources<'_>) {
+        let rest = model.size - item.held(model.size);
+        let journal = PartFile::max_journal_bytes(model.size, rest);
+        match &item.plan {
+            Plan::Fetch(_) | Plan::WouldFetch(_) => {
+                self.to_fetch += rest;
+                self.here += rest;
+                self.journals_here += journal;
+            }
+            Plan::FetchToCache(_) if sources.cache_shares_disk || sources.cache.is_none() => {
+                self.to_fetch += rest;
+                self.here += rest;
+                self.journals_here += journal;
+            }
+            Plan::FetchToCache(_) => {
+                self.to_fetch += rest;
+                self.in_cache += rest;
+                self.journals_in_cache += journal;
+                self.here += model.size;
+            }
+            Plan::Local(candidates) => {
+                let is_free = |first: &Candidate| {
+                    first.is_link() || first.kind == CandidateKind::Cache && sources.cache_shares_disk
+                };
+                // An interrupted copy has its room already.
+                let rest = model.size.saturating_sub(item.copied);
+                self.here += if candidates.first().is_some_and(is_free) { 0 } else { rest };
+            }
+            Plan::CopyOf(_) => self.here += rest,
+            Plan::Present(_) | Plan::Failed(_) => {}
+        }
+    }
+}
+
+/// Compares the needs with the free space of both disks.
+pub(super) fn check_space(
+    needs: &Needs,
+    destination: &Destination,
+    cache: Option<&Cache>,
+) -> Result<(), StoreError> {
+    let check = |needed, place: &Destination, option| {
+        let (free, path) = (place.free_space()?, place.root().path().to_owned());
+        if needed <= free { Ok(()) } else { Err(StoreError::NotEnoughSpace { path, needed, free, option }) }
+    };
+    check(needs.here + needs.journals_here, destination, "--dest")?;
+    let in_cache = needs.in_cache + needs.journals_in_cache;
+    cache.map_or(Ok(()), |cache| check(in_cache, cache.place(), "--cache"))
+}
