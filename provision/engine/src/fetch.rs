@@ -1,16 +1,16 @@
 //! A whole run: from a lock to installed, verified files and a marker.
 //!
 //! 1. [`marker_covers`]: if the marker lists every file and none has changed, the run ends without a lock or a socket.
-//! 2. [`Opened::open`] takes the destination's lock. Another run may have done the work meanwhile, so the marker is read
+//! 2. `Opened::open` takes the destination's lock. Another run may have done the work meanwhile, so the marker is read
 //!    again.
-//! 3. [`Opened::plan`] decides for each file: present, on this machine, resumable or missing. A file that the marker does
+//! 3. `Opened::plan` decides for each file: present, on this machine, resumable or missing. A file that the marker does
 //!    not list is hashed.
-//! 4. [`Planned::check`] compares the space that the plan needs with the free space, before the first byte.
-//! 5. [`Planned::fill_locally`] removes the marker, durably, if a listed file changes. Then it installs what the baked
+//! 4. `Planned::check` compares the space that the plan needs with the free space, before the first byte.
+//! 5. `Planned::fill_locally` removes the marker, durably, if a listed file changes. Then it installs what the baked
 //!    directory and the cache have.
-//! 6. [`FilledLocally::download`] transfers the files that are still missing, into the cache if there is one, under the
+//! 6. `FilledLocally::download` transfers the files that are still missing, into the cache if there is one, under the
 //!    cache's lock. Then it copies files with equal bytes.
-//! 7. [`Downloaded::finish`] writes the marker, last, and only if every file of the run is right.
+//! 7. `Downloaded::finish` writes the marker, last, and only if every file of the run is right.
 //!
 //! Each step consumes the state before it, so no step can run twice or out of order. `provision ensure`, which starts a
 //! container, is the same run with a baked directory.
@@ -46,9 +46,9 @@ use error::refuse_offline;
 pub use job::{FetchConfig, Job, Verify};
 use local::LocalSources;
 pub use local::{Baked, BakedMode, Local};
-use marker_steps::invalidate;
+use marker_steps::{invalidate, presence_is_verified};
 use opened::{Opened, acquire};
-use plan::{Item, Plan, Planner};
+use plan::{Item, Planner};
 pub use report::{FileReport, Report};
 use run_state::RunState;
 use space::{Needs, check_space};
@@ -144,12 +144,8 @@ impl<'j> Planned<'j> {
         let Opened { destination, marker, .. } = &opened;
         invalidate(marker, destination, job.lock.marker(), &plan, &job.models)?;
         plan::allow_replacing_links(&plan, &job.models, destination)?;
-        let is_verified = |(item, model): (&Item, &&Model)| match &item.plan {
-            Plan::Present(_) => marker.vouched(destination, model).is_some(),
-            _ => true,
-        };
-        let by_size_only =
-            job.config.verify == Verify::Quick && !plan.iter().zip(&job.models).all(is_verified);
+        let by_size_only = job.config.verify == Verify::Quick
+            && !presence_is_verified(marker, destination, &plan, &job.models);
         let mut files = RunState::new(&job.models, plan, by_size_only, &*job.observer);
         opened.fill(&mut files);
         let filled = FilledLocally { opened, files };
@@ -190,8 +186,9 @@ impl<'j> FilledLocally<'j> {
                 interrupted: job.interrupted.clone(),
             };
             if !downloads.is_empty() {
-                let results = transfer::run(transfer, downloads).await;
-                results.into_iter().for_each(|result| self.files.record_download(result));
+                for result in transfer::run(transfer, downloads).await {
+                    self.files.record_download(result);
+                }
             }
         }
         drop(cache_guard);

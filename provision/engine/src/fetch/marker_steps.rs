@@ -1,5 +1,5 @@
-//! The marker's two changes in a run: it is removed before a listed file changes, and a partial record is kept if the
-//! set does not become complete.
+//! The marker's part in a run: it is removed before a listed file changes, it tells verified files from files of the right
+//! size, and a partial record is kept if the set does not become complete.
 
 use super::plan::{Item, Plan};
 use crate::marker::Marker;
@@ -18,6 +18,20 @@ pub(super) fn invalidate(
     let changes =
         |(item, model): (&Item, &&Model)| !matches!(item.plan, Plan::Present(_)) && marker.lists(&model.path);
     if plan.iter().zip(models).any(changes) { Marker::remove(destination, name) } else { Ok(()) }
+}
+
+/// True if the marker lists every file that the plan takes for present. A file that only has the right size is not
+/// verified.
+pub(super) fn presence_is_verified(
+    marker: &Marker,
+    destination: &Destination,
+    plan: &[Item],
+    models: &[&Model],
+) -> bool {
+    plan.iter().zip(models).all(|(item, model)| match &item.plan {
+        Plan::Present(_) => marker.vouched(destination, model).is_some(),
+        _ => true,
+    })
 }
 
 /// Records the verified files of a set that is not complete, so that the next run need not read them again. The record

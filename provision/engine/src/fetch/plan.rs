@@ -209,7 +209,7 @@ impl Planner<'_> {
         if self.config.force {
             return needed;
         }
-        if let Some(installed) = self.from_marker(model) {
+        if let Some(installed) = self.installed_by_marker(model) {
             return Finding::Decided(Plan::Present(installed));
         }
         if self.config.verify == Verify::Quick && stamp.size == model.size {
@@ -221,7 +221,7 @@ impl Planner<'_> {
 
     /// Accepts a symlink if the marker lists it, or if it leads to the baked file.
     fn check_link(&self, model: &Model) -> Finding {
-        if let Some(installed) = self.from_marker(model).filter(|_| !self.config.force) {
+        if let Some(installed) = self.installed_by_marker(model).filter(|_| !self.config.force) {
             return Finding::Decided(Plan::Present(installed));
         }
         let known = self.marker.link(&model.path).map(Utf8Path::to_owned);
@@ -249,7 +249,7 @@ impl Planner<'_> {
         Finding::Decided(Plan::Failed(StoreError::NotAFile { path, what }))
     }
 
-    fn from_marker(&self, model: &Model) -> Option<Installed> {
+    fn installed_by_marker(&self, model: &Model) -> Option<Installed> {
         if self.config.verify == Verify::Marker { self.marker.vouched(self.destination, model) } else { None }
     }
 
