@@ -278,7 +278,7 @@ fn a_marker_that_lists_no_missing_file_stays() {
         assert!(matches!(fixture.fetch(), Err(FetchError::Offline { count: 1, .. })));
         assert!(fixture.path(".models-installed").exists());
     }
-    assert_eq!(checked(&fixture), before, "what the marker vouches for was read");
+    assert_eq!(checked(&fixture), before, "a file that the marker lists was hashed");
 }
 
 #[test]

@@ -259,10 +259,10 @@ impl Fixture {
         match &result {
             Ok(report) => {
                 for error in report.files.iter().filter_map(|file| file.result.as_ref().err()) {
-                    secrets::assert_none("a file's error", &(secrets::said(error) + &error.reason()));
+                    secrets::assert_none("a file's error", &(secrets::formats(error) + &error.reason()));
                 }
             }
-            Err(error) => secrets::assert_none("a run's error", &secrets::said(error)),
+            Err(error) => secrets::assert_none("a run's error", &secrets::formats(error)),
         }
         result
     }

@@ -50,7 +50,7 @@ impl Branch {
     }
 
     /// Requests for the bytes of the replacement.
-    fn asked_for_other(&self) -> u64 {
+    fn requests_for_other(&self) -> u64 {
         self.store.counters().path(&Hub::stored_path(&self.other)).requests
     }
 }
@@ -67,7 +67,7 @@ fn fault_35_an_expired_url_is_renewed_although_the_branch_moved() {
     });
     assert_eq!(report.files[0].fetched, content.size());
     assert_eq!(fixture.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
-    assert!(fixture.origin.counters().requests >= 2, "it was not asked again");
+    assert!(fixture.origin.counters().requests >= 2, "no second request was sent");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_file_replaced_midway_ends_its_source_and_keeps_bytes() {
     let last = error.attempts.last().map(|attempt| &attempt.error);
     assert!(error.is_integrity() && matches!(last, Some(SourceError::Request(_))), "{error:?}");
     assert!(error.to_string().contains(&branch.other.sha256_hex()), "{error}");
-    assert_eq!(branch.asked_for_other(), 0);
+    assert_eq!(branch.requests_for_other(), 0);
     // The branch gets its file back: held bytes are not fetched twice.
     let held = branch.fixture.held();
     assert!(held > 0);
@@ -120,7 +120,7 @@ fn a_mirror_takes_over_where_a_branch_has_moved() {
             branch.store.expire_signatures();
         },
     );
-    assert_eq!(branch.asked_for_other(), 0);
+    assert_eq!(branch.requests_for_other(), 0);
     let sent = mirror.counters().body_bytes_sent;
     assert!(sent > 0 && sent < SIZE * 9 / 10, "{sent}");
 }

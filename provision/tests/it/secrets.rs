@@ -77,7 +77,7 @@ pub(crate) fn assert_none(what: &str, text: &str) {
 }
 
 /// An error and its sources, in each format that a caller may print.
-pub(crate) fn said(error: &dyn std::error::Error) -> String {
+pub(crate) fn formats(error: &dyn std::error::Error) -> String {
     let mut text = format!("{error}\n{error:?}\n{error:#?}\n");
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -135,7 +135,7 @@ pub(crate) fn unsigned(target: &str) -> &str {
 }
 
 /// Secrets that an origin received although they belong to another.
-fn told_to_others() -> Vec<String> {
+fn received_by_others() -> Vec<String> {
     let mut found = Vec::new();
     ORIGINS.with_borrow(|origins| {
         for Origin { control, own: more, .. } in origins.iter().filter(|origin| !origin.is_proxy) {
@@ -153,7 +153,7 @@ fn told_to_others() -> Vec<String> {
                     text = text.replace(own.as_str(), "");
                 }
                 if text.contains(MARK) || encoded().iter().any(|mark| text.contains(mark.as_str())) {
-                    found.push(format!("{} was told what is not its own: {text}", control.addr()));
+                    found.push(format!("{} received another origin's secret: {text}", control.addr()));
                 }
             }
         }
@@ -186,7 +186,7 @@ impl Watch {
 
     /// Every secret that is found in a forbidden place.
     fn leaks(&self) -> Vec<String> {
-        let mut found = told_to_others();
+        let mut found = received_by_others();
         let events = self.events.filter_map(|event| {
             let texts = [format!("{event:?}"), serde_json::to_string(event).unwrap()];
             texts.iter().find_map(|text| find(text))
@@ -343,7 +343,7 @@ mod tests {
         )
         .unwrap();
         told.read_to_end(&mut Vec::new()).unwrap();
-        assert_eq!(watch.leaks(), Vec::<String>::new(), "its own are its own");
+        assert_eq!(watch.leaks(), Vec::<String>::new(), "an origin may receive its own secrets");
         let mut told = std::net::TcpStream::connect(foreign.addr()).unwrap();
         write!(told, "GET / HTTP/1.0\r\nAuthorization: Bearer {}\r\n\r\n", token(&fixture.origin)).unwrap();
         told.read_to_end(&mut Vec::new()).unwrap();
@@ -394,7 +394,7 @@ mod tests {
         struct Outer(#[source] std::io::Error);
         let error = Outer(std::io::Error::other(format!("for {MARK}")));
         assert!(find(&error.to_string()).is_none());
-        assert_reported(|| assert_none("an error", &said(&error)), "in an error");
+        assert_reported(|| assert_none("an error", &formats(&error)), "in an error");
         assert_reported(|| assert_none("a panic", &format!("panicked at {error:?}")), "in a panic");
     }
 

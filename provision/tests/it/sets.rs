@@ -208,7 +208,7 @@ fn fault_53_a_remote_lock_that_may_hold_signed_urls_is_not_kept() {
     assert_eq!(kept, [""; 0]);
     let requests = two.requests();
     assert_eq!(two.run("ensure", &locks).code, Some(0));
-    assert_eq!(two.requests(), requests + 1, "the lock is asked for again, and nothing else");
+    assert_eq!(two.requests(), requests + 1, "only the lock is requested again");
 }
 
 #[test]

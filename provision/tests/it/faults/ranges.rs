@@ -40,7 +40,7 @@ fn assert_plain(fixture: &Fixture, most: usize) {
     let requests = requests(fixture);
     assert!(requests.len() <= most, "{} requests", requests.len());
     let whole = requests.iter().filter(|request| request.range.is_none()).count();
-    assert_eq!(whole, 1, "one stream is asked for");
+    assert_eq!(whole, 1, "one stream is requested");
 }
 
 /// The first source is dropped for a reason that contains `words`, within `most` requests, and the mirror takes over.
@@ -231,7 +231,7 @@ fn fault_23_a_login_page_is_named_as_such() {
     assert_next_source(&Fault::LoginPage, &["web page (HTML)"], 4);
     let fixture = mirrored(Fault::LoginPage, When::After(2));
     let report = fixture.fetch_all();
-    assert_eq!(report.files[0].fetched, SIZE, "what came before the page is kept");
+    assert_eq!(report.files[0].fetched, SIZE, "bytes before the page are kept");
 }
 
 #[test]

@@ -89,14 +89,14 @@ fn fault_30_no_answer_ever_ends_the_source_in_a_few_stalls() {
 }
 
 /// Every range that starts there, except the first request, which resolves the URL for all others.
-fn beyond_three_million() -> When {
+fn from_three_million() -> When {
     When::custom(|request, number| number > 0 && request.range_start() >= Some(3_000_000))
 }
 
 #[test]
 fn fault_30_an_offset_that_always_stalls_ends_the_source() {
     for fault in [Fault::Stall(0), Fault::NoAnswer] {
-        let mut fixture = fixture(fault, beyond_three_million());
+        let mut fixture = fixture(fault, from_three_million());
         fixture.config.transfer.retry.retries = 2;
         let started = Instant::now();
         let error = fixture.fetch_refused().to_string();
@@ -113,8 +113,8 @@ fn fault_30_an_offset_that_always_stalls_ends_the_source() {
 }
 
 /// Another connection takes the claim over before the stall rule would end it, and gets no byte either.
-fn handed_on(fault: Fault) {
-    let mut fixture = fixture(fault, beyond_three_million());
+fn assert_limited_takeovers(fault: Fault) {
+    let mut fixture = fixture(fault, from_three_million());
     fixture.origin.shape(Shape::rate(2 << 20));
     fixture.config.transfer.stall = Duration::from_secs(3);
     fixture.config.transfer.retry.retries = 1;
@@ -137,12 +137,12 @@ fn handed_on(fault: Fault) {
 
 #[test]
 fn fault_30_a_stalling_range_is_not_reassigned_forever() {
-    handed_on(Fault::Stall(0));
+    assert_limited_takeovers(Fault::Stall(0));
 }
 
 #[test]
 fn fault_30_an_unanswered_range_is_not_reassigned_forever() {
-    handed_on(Fault::NoAnswer);
+    assert_limited_takeovers(Fault::NoAnswer);
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn swap(fixture: &Fixture, outside: &std::path::Path) {
 fn assert_untouched(fixture: &Fixture, outside: &std::path::Path) {
     assert_eq!(std::fs::read_dir(outside.join("deep")).unwrap().count(), 0, "something was written outside");
     assert_eq!(std::fs::read_dir(outside).unwrap().count(), 1, "something was written outside");
-    assert!(!fixture.path(MARKER).exists(), "a marker over a file that is not there");
+    assert!(!fixture.path(MARKER).exists(), "the marker lists a missing file");
 }
 
 #[test]

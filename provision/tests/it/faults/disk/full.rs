@@ -76,7 +76,7 @@ fn fault_68_a_disk_that_fills_up_keeps_bytes_for_the_next_run() {
         format!("{}: {} bytes are needed and ", fixture.destination(), SIZE - held + (SIZE - held) / 256);
     assert!(ended.err.contains(&needed) && ended.err.contains("are free; free "), "{}", ended.err);
     assert_eq!(fixture.origin.counters().requests, requests);
-    assert_eq!(fixture.held(), held, "a run that found no room took something away");
+    assert_eq!(fixture.held(), held, "a run without space removed bytes");
 
     filler.remove();
     assert_eq!(finish(&fixture), (held, SIZE - held));
@@ -124,7 +124,7 @@ fn fault_68_no_room_for_the_marker_leaves_files_without_it() {
     assert_eq!(ended.code, Some(7), "{}", ended.err);
     assert!(ended.err.contains(MARKER) && ended.err.contains("no room left while"), "{}", ended.err);
     fixture.assert_nothing_wrong();
-    assert_eq!(fixture.listing(), names, "every file is whole, and nothing says that the set is");
+    assert_eq!(fixture.listing(), names, "every file is complete, and there is no marker");
     volume.remount("size=2m");
     assert_eq!(finish(&fixture), (0, 0), "nothing is fetched again");
 }

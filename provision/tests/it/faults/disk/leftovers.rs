@@ -43,7 +43,7 @@ fn fault_75_changed_part_bytes_under_a_valid_journal_are_caught() {
     let held = fixture.held();
     bytes[1000] ^= 1;
     std::fs::write(&part, bytes).unwrap();
-    assert!(fixture.held() < held, "the piece is not believed");
+    assert!(fixture.held() < held, "the piece is not trusted");
     let report = fixture.fetch_all();
     assert_eq!(fixture.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
     assert!(report.files[0].resumed < held);
@@ -133,7 +133,7 @@ fn fault_76_a_journal_that_lists_everything_is_verified() {
     bytes[SIZE as usize / 2..].fill(0);
     std::fs::write(&part, bytes).unwrap();
     let report = fixture.fetch_all();
-    assert_eq!(report.files[0].fetched, SIZE, "the one piece is not believed");
+    assert_eq!(report.files[0].fetched, SIZE, "the only piece is not trusted");
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn fault_77_an_invalid_marker_is_ignored() {
         std::fs::write(fixture.path(MARKER), bad).unwrap();
         let report = fixture.fetch_all();
         assert!(!report.by_marker, "{:?}", String::from_utf8_lossy(bad));
-        assert!(fixture.fetch().unwrap().by_marker, "it was written anew");
+        assert!(fixture.fetch().unwrap().by_marker, "the marker was not written again");
     }
     // A symlink, even to a valid marker.
     let elsewhere = fixture.beside("marker");
@@ -202,7 +202,7 @@ fn fault_78_a_missing_or_changed_file_is_seen_despite_a_marker() {
     let after = fixture.origin.counters();
     let asked = |path| after.path(path).requests - before.path(path).requests;
     assert!(asked("/missing") > 0 && asked("/shorter") > 0);
-    assert_eq!(asked("/newer"), 0, "its bytes are right: hashed, kept");
+    assert_eq!(asked("/newer"), 0, "its bytes are right, so it is hashed and kept");
     assert!(fixture.fetch().unwrap().by_marker);
 }
 

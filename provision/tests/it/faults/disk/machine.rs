@@ -123,8 +123,8 @@ pub(super) fn shim(fixture: &Fixture, name: &str, source: &str) -> Option<PathBu
 
 /// Makes `flock` a no-op that reports success, as on some network volumes. The program makes its system calls directly,
 /// so the shim installs a kernel filter instead of wrapping the C library's function.
-pub(super) fn flock_that_lies(fixture: &Fixture) -> Option<PathBuf> {
-    shim(fixture, "flock", include_str!("flock_that_lies.c"))
+pub(super) fn noop_flock(fixture: &Fixture) -> Option<PathBuf> {
+    shim(fixture, "flock", include_str!("noop_flock.c"))
 }
 
 /// `command` under strace with these arguments.

@@ -102,7 +102,7 @@ fn fault_67_bytes_are_durable_before_journal_name_and_marker() {
     // I2: the durable marker is renamed into place after all of that, then its directory is synced.
     let markers = all("renameat", "\".models-installed\"");
     let [marker] = markers.as_slice() else { panic!("{} markers", markers.len()) };
-    assert!(marker.began > named, "the marker came before a file's name was durable");
+    assert!(marker.began > named, "the marker precedes a durable file name");
     let synced = all("fsync", ".models-installed.").iter().any(|sync| sync.ended < marker.began);
     assert!(synced, "the marker's bytes were not durable before its name");
     assert!(all("fsync", "/models>").iter().any(|sync| sync.began > marker.ended), "its name was not synced");

@@ -62,7 +62,7 @@ fn fault_70_bytes_that_failed_to_sync_are_dropped_and_refetched() {
         let path = fixture.path(&part);
         let ended = failing(&fixture, &["--connections", "2"], call, "EIO", path.to_str());
         assert_refused(&fixture, &ended, &[&part, "syncing it", "Input/output error"]);
-        assert_eq!(fixture.listing(), Vec::<String>::new(), "{call}: nothing of it is believed again");
+        assert_eq!(fixture.listing(), Vec::<String>::new(), "{call}: no byte of it is trusted again");
         // The same bytes are never synced a second time.
         let log = std::fs::read_to_string(fixture.beside("strace.log")).unwrap();
         assert_eq!(log.matches("INJECTED").count(), 1, "{log}");
@@ -219,7 +219,7 @@ fn fault_72_a_connection_without_a_descriptor_names_the_limit() {
             assert!(ended.err.contains(&limit), "{}", ended.err);
         }
     }
-    assert!(named > 0, "no number of descriptors was the one");
+    assert!(named > 0, "no limit of descriptors hit the connection");
 }
 
 #[test]

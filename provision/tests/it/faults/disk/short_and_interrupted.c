@@ -1,5 +1,5 @@
-/* Each read and write of a regular file takes half of what was asked for, and every third is interrupted before it
- * begins. Nothing is lost by that: a caller has to go on from where it was told that the call ended. */
+/* Each read and write of a regular file transfers half of the requested bytes, and every third call is interrupted
+ * before it begins. No byte is lost: the caller has to continue where the call ended. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -41,7 +41,7 @@ WRAP(pread64, (int fd, void *to, size_t n, off64_t at), (fd, to, n, at))
 WRAP(write, (int fd, const void *from, size_t n), (fd, from, n))
 WRAP(pwrite64, (int fd, const void *from, size_t n, off64_t at), (fd, from, n, at))
 
-/* So that a test knows that it was there. */
+/* The test reads this to know that the shim was loaded. */
 __attribute__((destructor)) static void tell(void)
 {
     const char *path = getenv("SHIM_LOG");

@@ -11,7 +11,7 @@ use provision_core::digest::Sha256;
 use provision_testbed::{Content, Shape};
 use rustix::process::{Pid, Signal, WaitOptions, waitpid};
 
-use super::machine::flock_that_lies;
+use super::machine::noop_flock;
 use crate::fixture::{Fixture, PATIENCE};
 use crate::program::{Run, fetch, run, signal, start};
 
@@ -42,7 +42,7 @@ fn ended_well(children: Vec<Run>) {
 }
 
 /// A run that is suspended midway by SIGSTOP; returns once it has stopped.
-fn asleep(fixture: &Fixture, shim: Option<&Path>) -> Run {
+fn suspended(fixture: &Fixture, shim: Option<&Path>) -> Run {
     let before = fixture.origin.counters().body_bytes_sent;
     let child = start(&mut with(shim, fetch(fixture, &["--connections", "4"])));
     fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > before + 2_000_000).unwrap();
@@ -61,7 +61,7 @@ fn identity(path: &Path) -> (u64, i64, i64) {
 #[test]
 fn fault_80_eight_writers_without_working_locks_all_succeed() {
     let fixture = set();
-    let Some(shim) = flock_that_lies(&fixture) else { return };
+    let Some(shim) = noop_flock(&fixture) else { return };
     let writer = || start(&mut with(Some(&shim), fetch(&fixture, &["--connections", "2"])));
     let children: Vec<Run> = (0..8).map(|_| writer()).collect();
     ended_well(children);
@@ -69,7 +69,7 @@ fn fault_80_eight_writers_without_working_locks_all_succeed() {
     fixture.assert_installed();
     assert!(
         fixture.origin.counters().body_bytes_sent > 8_008_000,
-        "only one of them fetched: nothing was tried"
+        "only one of them fetched: the locks worked"
     );
     let ended = run(&mut with(Some(&shim), fetch(&fixture, &[])));
     assert!(ended.code == Some(0) && ended.err.contains("nothing to do"), "{}", ended.err);
@@ -87,17 +87,17 @@ fn fault_80_eight_writers_with_working_locks_fetch_once() {
 
 #[test]
 fn fault_81_a_killed_run_blocks_no_other_and_is_resumed() {
-    for lies in [false, true] {
+    for noop in [false, true] {
         let fixture = set();
-        let shim = if lies { flock_that_lies(&fixture) } else { None };
-        if lies && shim.is_none() {
+        let shim = if noop { noop_flock(&fixture) } else { None };
+        if noop && shim.is_none() {
             return;
         }
         let child = start(&mut with(shim.as_deref(), fetch(&fixture, &["--connections", "4"])));
         fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
         signal(&child, Signal::KILL);
         child.end();
-        assert!(fixture.path(".provision.lock").exists(), "a dead owner's lock is there");
+        assert!(fixture.path(".provision.lock").exists(), "the killed run left its lock file");
         fixture.origin.shape(Shape::default());
         let report = fixture.beside("report.json");
         let started = Instant::now();
@@ -111,7 +111,7 @@ fn fault_81_a_killed_run_blocks_no_other_and_is_resumed() {
         );
         let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
         let resumed = report["totals"]["resumed"].as_u64().unwrap();
-        assert!(resumed > 500_000, "only {resumed} bytes of the dead owner's were used, lies: {lies}");
+        assert!(resumed > 500_000, "only {resumed} bytes of the killed run were used, noop: {noop}");
         // Nothing else is left, under any name.
         fixture.assert_installed();
     }
@@ -120,7 +120,7 @@ fn fault_81_a_killed_run_blocks_no_other_and_is_resumed() {
 #[test]
 fn fault_82_a_suspended_writer_keeps_its_lock_and_is_named() {
     let fixture = set();
-    let sleeper = asleep(&fixture, None);
+    let sleeper = suspended(&fixture, None);
     let ended = run(&mut fetch(&fixture, &["--wait", "200ms"]));
     assert_eq!(ended.code, Some(8), "{}", ended.err);
     assert!(ended.err.contains(&format!("held by process {}", sleeper.id())), "{}", ended.err);
@@ -130,7 +130,7 @@ fn fault_82_a_suspended_writer_keeps_its_lock_and_is_named() {
 }
 
 /// Removes locks, parts and journals, as a user does who believes that no run is active.
-fn tidy_up(fixture: &Fixture) {
+fn remove_run_files(fixture: &Fixture) {
     for name in fixture.listing() {
         let ending = name.rsplit('.').next();
         if matches!(ending, Some("part" | "journal")) || name == ".provision.lock" {
@@ -142,9 +142,9 @@ fn tidy_up(fixture: &Fixture) {
 #[test]
 fn fault_82_a_resumed_writer_cannot_install_the_part_of_another() {
     let fixture = set();
-    let first = asleep(&fixture, None);
-    tidy_up(&fixture);
-    let second = asleep(&fixture, None);
+    let first = suspended(&fixture, None);
+    remove_run_files(&fixture);
+    let second = suspended(&fixture, None);
     signal(&first, Signal::CONT);
     let ended = first.end();
     assert_eq!(ended.code, Some(7), "{}", ended.err);
@@ -159,8 +159,8 @@ fn fault_82_a_resumed_writer_cannot_install_the_part_of_another() {
 #[test]
 fn fault_82_a_resumed_writer_cannot_change_installed_files() {
     let fixture = set();
-    let sleeper = asleep(&fixture, None);
-    tidy_up(&fixture);
+    let sleeper = suspended(&fixture, None);
+    remove_run_files(&fixture);
     fixture.origin.shape(Shape::default());
     let ended = run(&mut fetch(&fixture, &[]));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
@@ -174,7 +174,7 @@ fn fault_82_a_resumed_writer_cannot_change_installed_files() {
     assert!(matches!(ended.code, Some(0 | 7)), "{:?} {}", ended.code, ended.err);
     fixture.assert_nothing_wrong();
     let after = paths.each_ref().map(|path| identity(path));
-    assert_eq!(before[0], after[0], "the file that the sleeper was writing was touched: {}", ended.err);
+    assert_eq!(before[0], after[0], "the file that the suspended writer had open was changed: {}", ended.err);
     let ended = run(&mut fetch(&fixture, &["--verify", "full"]));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     fixture.assert_installed();
@@ -183,8 +183,8 @@ fn fault_82_a_resumed_writer_cannot_change_installed_files() {
 #[test]
 fn fault_82_without_locks_a_resumed_writer_installs_equal_bytes() {
     let fixture = set();
-    let Some(shim) = flock_that_lies(&fixture) else { return };
-    let sleeper = asleep(&fixture, Some(&shim));
+    let Some(shim) = noop_flock(&fixture) else { return };
+    let sleeper = suspended(&fixture, Some(&shim));
     let ended = run(&mut with(Some(&shim), fetch(&fixture, &[])));
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     fixture.assert_nothing_wrong();

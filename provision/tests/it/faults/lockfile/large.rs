@@ -35,7 +35,7 @@ fn refused(fixture: &Fixture, text: &str, says: &str) {
     let begin: String = text.chars().take(40).collect();
     assert_eq!(ended.code, Some(3), "{begin}…: {}", ended.err);
     assert!(ended.err.contains(says), "{begin}…: {}", ended.err);
-    assert!(ended.err.len() < 1000, "{begin}…: {} bytes are said", ended.err.len());
+    assert!(ended.err.len() < 1000, "{begin}…: {} bytes are printed", ended.err.len());
     nothing_done(fixture);
 }
 
@@ -60,7 +60,7 @@ fn fault_62_an_endless_lock_on_standard_input_is_cut() {
     let mut written = 0;
     while input.write_all(line.as_bytes()).is_ok() {
         written += line.len();
-        assert!(written < 1 << 30, "it reads on and on");
+        assert!(written < 1 << 30, "it reads without a limit");
     }
     let ended = run.end();
     assert_eq!(ended.code, Some(3));

@@ -70,7 +70,7 @@ fn fault_64_the_marker_is_removed_before_the_old_file() {
     let report = std::thread::scope(|scope| {
         let run = scope.spawn(|| fixture.fetch_until(stopped));
         fixture.origin.wait_for(PATIENCE, |counters| counters.path("/x").body_bytes > 1_000_000).unwrap();
-        assert!(!fixture.path(".models-installed").exists(), "it vouches for what is about to go");
+        assert!(!fixture.path(".models-installed").exists(), "it lists a file that is about to be replaced");
         assert_eq!(std::fs::read(fixture.path("x")).unwrap(), first.to_vec(), "the old version is untouched");
         stop.send(true).unwrap();
         run.join().unwrap().unwrap()

@@ -147,7 +147,7 @@ fn fault_12_a_body_always_cut_at_one_offset_reports_the_offset() {
         assert_eq!(error.to_string(), expected);
         assert_eq!(code_of([&error]), Code::Network);
         assert!(requests(&fixture).len() <= 16, "{} requests", requests(&fixture).len());
-        assert!(fixture.held() >= 900_000, "what came is right, for all that is known: {}", fixture.held());
+        assert!(fixture.held() >= 900_000, "no received byte is known to be wrong: {}", fixture.held());
     }
 }
 

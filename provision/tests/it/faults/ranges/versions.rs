@@ -43,7 +43,7 @@ fn fault_15_bytes_of_the_old_validator_are_dropped() {
         "once, not by the digest"
     );
     assert!(fixture.events.text().contains("changed while it was being fetched"));
-    assert_eq!(report.files[0].fetched, SIZE, "what was dropped does not count");
+    assert_eq!(report.files[0].fetched, SIZE, "dropped bytes do not count");
     assert!(requests(&fixture).len() <= 20);
 }
 
@@ -65,7 +65,7 @@ fn fault_15_no_old_byte_of_a_changed_file_is_kept() {
     assert_eq!(dropped(&fixture), 1);
     let said = fixture.events.text();
     assert!(said.contains("changed while it was being fetched"), "{said}");
-    assert!(!said.contains("SHA-256"), "known by the validator, and not only by the digest: {said}");
+    assert!(!said.contains("SHA-256"), "the validator shows it, not the digest: {said}");
     assert_eq!(report.files[0].fetched, SIZE);
     assert!(requests(&fixture).len() <= 14, "{} requests", requests(&fixture).len());
 }
@@ -104,7 +104,7 @@ fn fault_16_mirrors_may_differ_in_their_validators() {
     fixture.model("x", &content, &sources).config.transfer.limits = Limits { connections: 1, per_host: 1 };
     let report = fixture.fetch_all();
     assert_eq!(fixture.events.count(|event| matches!(event, Event::Dropped { .. })), 0);
-    assert!(mirror.counters().body_bytes_sent < SIZE, "what the first source brought is kept");
+    assert!(mirror.counters().body_bytes_sent < SIZE, "bytes of the first source are kept");
     assert_eq!(report.files[0].fetched, SIZE);
 }
 

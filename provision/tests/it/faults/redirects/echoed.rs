@@ -173,7 +173,7 @@ fn fault_53_a_listing_that_echoes_a_token_is_refused() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(metadata.json(&url)).unwrap_err();
     assert!(matches!(error, MetadataError::Malformed { .. }), "{error}");
-    secrets::assert_none("an error about a listing", &secrets::said(&error));
+    secrets::assert_none("an error about a listing", &secrets::formats(&error));
 
     // Quoted words of a document are redacted, with the secrets of its URL.
     secrets::belongs_to(&fixture.origin, &format!("{MARK}Query"));

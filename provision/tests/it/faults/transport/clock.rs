@@ -78,13 +78,13 @@ fn under_a_clock_that_jumps() {
     let looks = [SystemTime::now(), SystemTime::now()];
     let jumped = looks[1].duration_since(looks[0]).unwrap_or_else(|error| error.duration());
     assert!(jumped > Duration::from_hours(24 * 365), "the clock is not false: {jumped:?}");
-    nothing_stalls_that_flows();
-    what_stalls_is_ended();
-    a_date_to_come_back_at_is_capped();
+    a_slow_body_is_no_stall();
+    a_stall_ends_at_its_limit();
+    a_retry_after_date_is_capped();
 }
 
 /// A slow origin: no limit strikes because the wall clock says that years have passed.
-fn nothing_stalls_that_flows() {
+fn a_slow_body_is_no_stall() {
     let mut fixture = Fixture::new();
     fixture.file("x", &Content::generated(1, SIZE));
     fixture.origin.shape(Shape { first_byte_delay: Duration::from_millis(400), ..Shape::rate(500_000) });
@@ -93,7 +93,7 @@ fn nothing_stalls_that_flows() {
 }
 
 /// A stall ends at its limit: no wait is longer because the wall clock went back.
-fn what_stalls_is_ended() {
+fn a_stall_ends_at_its_limit() {
     for fault in [Fault::Stall(100_000), Fault::NoAnswer] {
         let fixture = fixture(fault, When::First(2));
         let started = Instant::now();
@@ -103,7 +103,7 @@ fn what_stalls_is_ended() {
 }
 
 /// Retry-After may be a date, which only the wall clock can be compared with: the wait is capped even if that is wrong.
-fn a_date_to_come_back_at_is_capped() {
+fn a_retry_after_date_is_capped() {
     for value in
         ["Fri, 01 Jan 2038 00:00:00 GMT", "Sun, 06 Nov 1994 08:49:37 GMT", "Wed, 25 Nov 2026 12:00:00 GMT"]
     {

@@ -82,7 +82,7 @@ fn fault_37_a_certificate_for_another_name_is_refused() {
 }
 
 /// A fixture whose origin closes TLS connections without `close_notify`.
-fn rude(fault: Fault, when: When) -> Fixture {
+fn without_close_notify(fault: Fault, when: When) -> Fixture {
     let fixture = encrypted(Tls { close_notify: false, ..Tls::default() });
     fixture.origin.inject("/x", fault.when(when));
     fixture
@@ -92,7 +92,7 @@ fn rude(fault: Fault, when: When) -> Fixture {
 fn fault_38_an_unclean_end_after_the_last_byte_is_accepted() {
     let whole = Fault::IgnoreRange { accept_ranges: false };
     for fault in [Fault::CloseAfter, Fault::NoLength, Fault::All(vec![whole, Fault::NoLength])] {
-        let fixture = rude(fault.clone(), When::Always);
+        let fixture = without_close_notify(fault.clone(), When::Always);
         let report = fixture.fetch_all();
         assert_eq!(report.files[0].fetched, SIZE, "{fault:?}");
         assert_eq!(report.files[0].retries, 0, "{fault:?}: {}", fixture.events.text());
@@ -107,7 +107,7 @@ fn fault_38_an_unclean_end_after_the_last_byte_is_accepted() {
 #[test]
 fn fault_38_an_unclean_end_before_the_last_byte_is_resumed() {
     for fault in [Fault::CutBody(300_000), Fault::ChunkedCut(300_000)] {
-        let fixture = rude(fault.clone(), When::Every(2));
+        let fixture = without_close_notify(fault.clone(), When::Every(2));
         let report = fixture.fetch_all();
         assert_eq!(report.files[0].fetched, SIZE, "{fault:?}");
         assert!(report.files[0].retries >= 1, "{fault:?}");
@@ -119,7 +119,7 @@ fn fault_38_an_unclean_end_before_the_last_byte_is_resumed() {
 fn fault_38_a_body_without_a_length_may_end_too_early() {
     let whole = Fault::IgnoreRange { accept_ranges: false };
     let fault = Fault::All(vec![whole, Fault::NoLength, Fault::CutBody(2_000_000)]);
-    let fixture = rude(fault, When::Always);
+    let fixture = without_close_notify(fault, When::Always);
     let error = fixture.fetch_refused();
     assert!(error.to_string().contains("cut short"), "{error}");
     assert_eq!(code_of([&error]), Code::Network);

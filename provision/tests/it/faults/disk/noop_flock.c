@@ -1,4 +1,4 @@
-/* flock(2) returns 0 and locks nothing, in this process and in its children: a seccomp filter answers with errno 0. */
+/* flock(2) returns 0 and locks nothing, in this process and in its children: a seccomp filter returns errno 0. */
 #include <stddef.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-__attribute__((constructor)) static void lie(void)
+__attribute__((constructor)) static void install(void)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
