@@ -1,35 +1,35 @@
-//! Whether hosts still have what a lock says, without fetching it or writing anything.
+//! Check of a lock's URLs against their hosts: no download, and nothing is written.
 //!
-//! Each address is asked, the mirrors too. "Right" is as much as the host says: where it gives no digest, the size alone was
-//! compared, and that is said.
+//! Every URL is asked, mirrors too. A verdict is only as strong as the host's answer: if the host publishes no digest, only
+//! the size is compared, and the verdict says so.
 
 use std::fmt;
 
 use provision_core::lockfile::Model;
 
-use crate::resolve::{Kind, ResolveError, Resolver, Said};
+use crate::resolve::{Declared, Kind, ResolveError, Resolver};
 use crate::source::Source;
 
-/// What is to be said of one address.
+/// The result for one URL.
 #[derive(Debug)]
 pub enum Verdict {
-    /// The host says the lock's digest and size.
+    /// The host declares the lock's digest and size.
     Right,
-    /// The host gives no digest; the size is the lock's.
+    /// The host declares no digest; the size matches the lock.
     SizeOnly,
-    /// The host says something else.
+    /// The host declares another digest or size.
     Differs {
-        /// The lock.
-        expected: Said,
-        /// The host.
-        found: Said,
+        /// The lock's values.
+        expected: Declared,
+        /// The host's values.
+        found: Declared,
     },
-    /// The host could not be asked, refuses, or has nothing there.
+    /// The host is unreachable, refuses access, or has no such file.
     Failed(ResolveError),
 }
 
 impl Verdict {
-    /// What it means; `None` where all is well.
+    /// The failure's kind; `None` for a match.
     pub fn kind(&self) -> Option<Kind> {
         match self {
             Self::Right | Self::SizeOnly => None,
@@ -52,7 +52,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Asks the hosts of all addresses of `model`, in their order.
+/// Asks the hosts of all of `model`'s URLs, in order.
 pub async fn check(resolver: &mut Resolver, model: &Model) -> Vec<Verdict> {
     let mut verdicts = Vec::with_capacity(model.sources.len());
     for url in &model.sources {
@@ -64,8 +64,8 @@ pub async fn check(resolver: &mut Resolver, model: &Model) -> Vec<Verdict> {
                         found.size != model.size || found.sha256.is_some_and(|sha| sha != model.sha256);
                     if other {
                         Verdict::Differs {
-                            expected: Said { sha256: Some(model.sha256), size: Some(model.size) },
-                            found: Said { sha256: found.sha256, size: Some(found.size) },
+                            expected: Declared { sha256: Some(model.sha256), size: Some(model.size) },
+                            found: Declared { sha256: found.sha256, size: Some(found.size) },
                         }
                     } else if found.sha256.is_some() {
                         Verdict::Right

@@ -1,20 +1,19 @@
-//! [`Document`]: a lock's text, changed where it must be and nowhere else.
+//! [`Document`] edits a lock's text in place: a change touches only the lines that it must.
 //!
-//! The text is somebody's: comments, the order of keys, line ends, blank lines and a missing last newline are theirs. So a
-//! change is a splice of the text. `toml_edit` finds where things are; its own writer is not used, since it drops every
-//! carriage return and adds a newline at the end, and then a one-line change of a CRLF file is a change of each line.
+//! People write locks by hand, so comments, key order, line endings, blank lines and a missing last newline stay as they are.
+//! A change is a splice of the text. `toml_edit` locates the values, but its writer is not used: it drops every carriage
+//! return and adds a final newline, so a one-line change of a CRLF file would become a change of every line.
 //!
 //! Invariants, each held by a property test:
-//! - A change that changes nothing leaves the same bytes. Adding a model and removing it again does, too.
-//! - A comment right above a model is the model's: it stays with it and goes with it. So is one right below its last
-//!   key, unless it is right above the next model. One with blank lines on both sides is nobody's and stays.
-//! - A new model comes right behind the model whose path is next below its own, so a sorted file stays sorted, and an
-//!   unsorted one is not turned over for one entry.
-//! - What comes out is a lock: the text is parsed as a whole after each change, by the parser that a fetch uses, and a
-//!   change that would break it leaves the document as it was.
+//! - A change that changes nothing leaves the same bytes. So does adding a model and removing it again.
+//! - A comment directly above a model belongs to it, and moves and goes with it. So does one directly below its last key, unless
+//!   it is directly above the next model. A comment with blank lines on both sides belongs to no model and stays.
+//! - A new model goes behind the model with the next lower path. A sorted file stays sorted, and an unsorted one is not
+//!   reordered for one entry.
+//! - The result is a valid lock. The fetch's own parser reads the whole text after each change; a change that would break it
+//!   leaves the document as it was.
 //!
-//! Not supported: models as an inline array (`model = [{…}]`), which nobody writes by hand. Reading one works; a change is
-//! refused with a message that says so.
+//! Models as an inline array (`model = [{…}]`) can be read, but a change is refused with a message that says so.
 
 mod list;
 mod spans;
@@ -25,10 +24,10 @@ use provision_core::model_path::ModelPath;
 use crate::entry::Entry;
 use spans::{KeySpan, ModelSpan, Spans};
 
-/// The keys in the order in which they are written.
+/// The keys, in the order in which they are written.
 const KEYS: [&str; 7] = ["path", "url", "mirrors", "size", "sha256", "groups", "source"];
 
-/// A lock's text and what is where in it.
+/// A lock's text and the positions in it.
 #[derive(Debug, Clone)]
 pub struct Document {
     name: String,
@@ -37,89 +36,89 @@ pub struct Document {
     spans: Spans,
 }
 
-/// What became of an entry that was put.
+/// The result of putting an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is new.
+    /// The entry is new.
     Added,
-    /// It was there and differed; this is what it was.
+    /// The entry existed and differed; carries the previous one.
     Updated(Box<Entry>),
-    /// It was there as it is.
+    /// The entry already existed in this form.
     Unchanged,
 }
 
-/// Why a change was not made. The document is as before.
+/// An edit that was refused. The document is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// What would come out is no lock: two paths that collide, or one below another.
+    /// The result would be no valid lock: two paths collide, or one lies below another.
     #[error("the lock would not be valid any more: {0}")]
     Invalid(LockfileError),
-    /// A path that the lock does not have.
+    /// The lock has no model of this path.
     #[error("{name} has no model {path:?}")]
     Missing {
-        /// What the lock is called.
+        /// The lock's name in messages.
         name: String,
         /// The path.
         path: ModelPath,
     },
-    /// One path twice among what is to be put.
+    /// The same path twice among the new entries.
     #[error("{path:?} is given twice; a path has one entry")]
     Twice {
         /// The path.
         path: ModelPath,
     },
-    /// Models as an inline array.
+    /// The models are an inline array.
     #[error(
         "{name} has its models in an inline array (`model = […]`), which this command does not change; write each as \
          a [[model]] table, and leave `model = []` out where there are none"
     )]
     Inline {
-        /// What the lock is called.
+        /// The lock's name in messages.
         name: String,
     },
 }
 
-/// A piece of the text that is replaced: from, to, by what.
+/// A replacement: start, end, new text.
 type Splice = (usize, usize, String);
 
 impl Document {
-    /// A lock without models; `name` is what messages call it.
+    /// A lock without models; messages call it `name`.
     pub fn empty(name: &str) -> Self {
         Self::parse(name, "version = 1\n").expect("this is a lock")
     }
 
-    /// Takes a lock's text.
+    /// Parses a lock's text.
     ///
     /// # Errors
-    /// Whatever keeps it from being a lock: what is not understood is not edited.
+    /// Returns the parser's error: a text that cannot be parsed is not edited.
     pub fn parse(name: &str, text: &str) -> Result<Self, LockfileError> {
         let lock = Lockfile::parse(name, text)?;
         let spans = Spans::find(text);
         Ok(Self { name: name.to_owned(), text: text.to_owned(), lock, spans })
     }
 
-    /// The text as it is now.
+    /// The current text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The lock as it is now.
+    /// The current lock.
     pub fn lock(&self) -> &Lockfile {
         &self.lock
     }
 
-    /// The entry of `path`.
+    /// Returns the entry of `path`.
     pub fn get(&self, path: &ModelPath) -> Option<Entry> {
         self.model(path).map(Entry::from)
     }
 
-    /// Makes the lock say what `entry` says, all of it.
+    /// Adds `entry`, or replaces all fields of the existing one.
     pub fn put(&mut self, entry: &Entry) -> Result<Outcome, EditError> {
         let outcomes = self.put_all(std::slice::from_ref(entry))?;
         Ok(outcomes.into_iter().next().unwrap_or(Outcome::Unchanged))
     }
 
-    /// Puts several entries, all or none; what became of each, in their order.
+    /// Puts several entries, all or none, and returns their outcomes in order.
     pub fn put_all(&mut self, entries: &[Entry]) -> Result<Vec<Outcome>, EditError> {
         let mut sorted: Vec<&Entry> = entries.iter().collect();
         sorted.sort_by(|a, b| a.path.cmp(&b.path));
@@ -136,7 +135,7 @@ impl Document {
                 Outcome::Updated(before) => self.update(&before, entry, &mut splices)?,
             }
         }
-        // Behind the changes, so that a new key at a model's end comes before the next model.
+        // New models follow the updates, so that a new key at the end of a model comes before the next model.
         for entry in added {
             let at = self.place_for(&entry.path)?;
             splices.push((at, at, self.paragraph(entry, at)));
@@ -145,14 +144,14 @@ impl Document {
         Ok(outcomes)
     }
 
-    /// Takes a model out, with its comments; what it was.
+    /// Removes a model with its comments and returns its entry.
     pub fn remove(&mut self, path: &ModelPath) -> Result<Entry, EditError> {
         let entry = self.get(path);
         self.remove_all(std::slice::from_ref(path))?;
         entry.ok_or_else(|| self.missing(path))
     }
 
-    /// Takes several models out, all or none.
+    /// Removes several models, all or none.
     pub fn remove_all(&mut self, paths: &[ModelPath]) -> Result<(), EditError> {
         let mut splices: Vec<Splice> = Vec::new();
         for path in paths {
@@ -194,14 +193,14 @@ impl Document {
         }
     }
 
-    /// Where a new model goes: behind the one next below it, or behind the lock's own keys.
+    /// The position for a new model: behind the model with the next lower path, or behind the lock's own keys.
     fn place_for(&self, path: &ModelPath) -> Result<usize, EditError> {
         let below = self.models()?.iter().filter(|span| span.path.as_str() < path.as_str());
         let next_below = below.max_by(|a, b| a.path.cmp(&b.path));
         Ok(next_below.map_or(self.spans.head_end, |span| span.region.end))
     }
 
-    /// An entry as text, with the blank line in front; at an end without a newline it leaves none, too.
+    /// An entry as text, with the blank line before it. At an end without a newline, it ends without one, too.
     fn paragraph(&self, entry: &Entry, at: usize) -> String {
         let newline = self.spans.newline;
         let mut lines = vec![String::new(), "[[model]]".to_owned()];
@@ -213,7 +212,7 @@ impl Document {
         }
     }
 
-    /// The splices that make `entry` of `before`.
+    /// Collects the splices that turn `before` into `entry`.
     fn update(&self, before: &Entry, entry: &Entry, splices: &mut Vec<Splice>) -> Result<(), EditError> {
         let span = self.span(&entry.path)?;
         for key in KEYS {
@@ -237,7 +236,7 @@ impl Document {
             "groups" => (quoted_all(&before.groups), quoted_all(&entry.groups)),
             _ => (vec![], vec![]),
         };
-        // What is only added to keeps its form and its comments.
+        // A list that only grows keeps its form and comments.
         match lists.1.strip_prefix(lists.0.as_slice()) {
             Some(more) if !lists.0.is_empty() => list::append(&self.text, old, more, self.spans.newline),
             _ => vec![(old.value.start, old.value.end, new)],
@@ -249,7 +248,7 @@ impl Document {
         (start, spans::line_end(&self.text, old.value.end), String::new())
     }
 
-    /// A line for `key`, behind the line of the key that is written before it, and indented as that is.
+    /// Builds the line for `key`: behind the preceding key's line, with the same indentation.
     fn new_key(&self, key: &str, span: &ModelSpan, new: &str) -> Splice {
         let before = KEYS.iter().take_while(|known| **known != key);
         let anchor = before.filter_map(|known| span.keys.get(*known)).last();
@@ -266,12 +265,12 @@ impl Document {
         (at, at, text)
     }
 
-    /// Makes the changes, if what comes out is a lock.
+    /// Applies the splices if the result is a valid lock.
     fn splice(&mut self, mut splices: Vec<Splice>) -> Result<(), EditError> {
         if splices.is_empty() {
             return Ok(());
         }
-        // Stable: what is put at one place stays in its order, before what is taken away from there.
+        // A stable sort: insertions at one position keep their order and come before removals there.
         splices.sort_by_key(|splice| (splice.0, splice.1));
         let mut text = String::with_capacity(self.text.len() + 512);
         let mut done = 0;
@@ -282,7 +281,7 @@ impl Document {
         }
         text.push_str(&self.text[done..]);
         if !self.text.ends_with('\n') {
-            // What was at the end is gone, and a file without a last newline does not get one by that.
+            // If the end was removed, a file without a last newline stays without one.
             text.truncate(trim_newline(&text).len());
         }
         *self = Self::parse(&self.name, &text).map_err(EditError::Invalid)?;
@@ -290,7 +289,7 @@ impl Document {
     }
 }
 
-/// A key's value as it is written; `None` where it is left out.
+/// A key's value as text; `None` if the key is left out.
 fn value(key: &str, entry: &Entry) -> Option<String> {
     let list = |items: &[String]| (!items.is_empty()).then(|| format!("[{}]", items.join(", ")));
     match key {

@@ -1,33 +1,33 @@
-//! [`Entry`]: what is written for one model. A [`Model`] is what a fetch reads; this is what a command wants to be there.
+//! [`Entry`] is one model as a command writes it. A fetch reads [`Model`] instead.
 
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 
-/// One `[[model]]`, as it is to be.
+/// One `[[model]]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it goes, below the destination; also what it is found by.
+    /// The path below the destination; it identifies the entry.
     pub path: ModelPath,
-    /// The first source.
+    /// The first URL.
     pub url: SourceUrl,
-    /// The others, in the order in which they are tried.
+    /// The other URLs, in the order in which they are tried.
     pub mirrors: Vec<SourceUrl>,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// The digest of all its bytes.
+    /// The SHA-256 of the file.
     pub sha256: Sha256,
-    /// The groups that it belongs to.
+    /// The groups.
     pub groups: Vec<String>,
-    /// What `lock update` follows, as it is written: a branch's or a tag's name, where the address has a commit.
+    /// The source that `lock update` follows, as written: a branch or tag, if the URL names a commit.
     pub source: Option<String>,
 }
 
 impl Entry {
-    /// Takes over what `older` has and this one does not say: mirrors, groups and the source are added to, since adding a
-    /// model again is no reason to lose them. A mirror that is the address now is left out. So are all of them where the
-    /// bytes are other ones: a mirror has what it had, and a fetch would come upon that when the first source fails.
+    /// Keeps `older`'s mirrors, groups and source, so that adding a model again does not lose them. The new URL is not kept
+    /// as a mirror. If the digest changed, all old mirrors are dropped: they serve the old bytes, and a fetch would fall back to
+    /// them when the first URL fails.
     pub fn keep_from(&mut self, older: &Self) {
         let before = std::mem::take(&mut self.mirrors);
         let kept = if older.sha256 == self.sha256 { older.mirrors.as_slice() } else { &[] };
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mirrors_of_other_bytes_go_unless_they_are_given_again() {
+    fn mirrors_of_old_bytes_are_dropped_unless_given_again() {
         let older = entry("http://a/x", &["http://b/x", "http://c/x"], &["one"], Some("hf:o/r/x"));
         let mut newer = entry("http://a/x", &["http://c/x", "http://d/x"], &[], None);
         newer.sha256 = Sha256::of(b"y");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn adding_again_keeps_mirrors_and_groups_and_the_new_address_is_no_mirror() {
+    fn adding_again_keeps_mirrors_and_groups() {
         let older = entry("http://a/x", &["http://b/x", "http://c/x"], &["one"], Some("hf:o/r/x"));
         let mut newer = entry("http://b/x", &["http://d/x"], &["two", "one"], None);
         newer.keep_from(&older);

@@ -1,50 +1,48 @@
-//! Whether an address expires: it was signed for a while, and a lock is for years.
+//! Detects signed URLs, which expire; a lock is meant to last for years.
 //!
-//! The signs are parameters of the query, each storage's own. Only that they are there is looked at, and how long the
-//! signature was meant to last; no value of the query is ever shown (invariant I6). A parameter that merely sounds like
-//! one (`expires=never` of somebody's wiki) does not count: there is a signature beside it, or it is a name that only one
-//! system uses.
+//! A signature shows in the query's parameters, whose names differ between storage services. Only their presence and the
+//! signature's lifetime are read; no value of the query is ever shown (invariant I6). A parameter with an ambiguous name
+//! (`expires=never` of a wiki) does not count alone. It needs a signature beside it, or a name that only one system uses.
 //!
-//! A token that ends by itself is such a signature, too, under whatever name: Akamai's has its end in it (`__token__=exp=…`), and
-//! Bunny's stands beside a time (`token=…&expires=1700000000`). `ends_by_itself` tells them from tokens that are somebody's for
-//! good, which no lock may have.
+//! A token with an end is such a signature, too. Akamai's contains its end (`__token__=exp=…`), and Bunny's stands beside a
+//! time (`token=…&expires=1700000000`). `is_expiring_token` separates them from permanent tokens, which no lock may contain.
 
 use std::fmt;
 
 use provision_core::source_url::SourceUrl;
 
-/// Why an address will stop working.
+/// The reason that a URL will stop working.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {
-    /// Who signed it.
+    /// The kind of signature.
     pub signer: Signer,
-    /// For how many seconds from its making, where the address says that.
+    /// The signature's lifetime in seconds, if the URL states it.
     pub seconds: Option<u64>,
 }
 
-/// A way of signing addresses.
+/// A kind of signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signer {
-    /// S3, or a storage that speaks it: R2, B2, `MinIO`, and the Hub's.
+    /// S3 or a compatible storage: R2, B2, `MinIO`, the Hub's.
     S3,
-    /// A shared access signature of Azure's storage, which GitHub's release assets lie in.
+    /// An Azure shared access signature, as on GitHub's release assets.
     Azure,
     /// `CloudFront`.
     CloudFront,
     /// Google Cloud Storage.
     Google,
-    /// Alibaba's OSS, which `ModelScope`'s files lie in.
+    /// Alibaba's OSS, as on `ModelScope`'s files.
     Oss,
-    /// Backblaze's own download authorization.
+    /// Backblaze's download authorization.
     Backblaze,
     /// A JSON Web Token.
     Token,
-    /// Some signature with an end.
+    /// Another signature with an end.
     Other,
 }
 
-/// When a signature ends, as storages and servers call it.
-const ENDS: [&str; 14] = [
+/// Parameter names for the end of a signature.
+const END_NAMES: [&str; 14] = [
     "e",
     "exp",
     "expiration",
@@ -61,17 +59,17 @@ const ENDS: [&str; 14] = [
     "x-expires",
 ];
 
-/// What signs: an end beside it is one.
-const SIGNATURES: [&str; 8] = ["hmac", "mac", "md5", "sig", "sign", "signature", "st", "x-signature"];
+/// Parameter names for a signature. One of them beside an end means that the URL expires.
+const SIGNATURE_NAMES: [&str; 8] = ["hmac", "mac", "md5", "sig", "sign", "signature", "st", "x-signature"];
 
-/// Names that only one system uses, each for something that ends.
-const ALONE: [&str; 9] = [
+/// Names that only one system uses, each for something that expires.
+const EXPIRING_NAMES: [&str; 9] = [
     "auth_key",
     "hdnea",
     "hdntl",
     "hdnts",
     "q-signature",
-    // SharePoint's, for an hour or so.
+    // SharePoint's, valid for about an hour.
     "tempauth",
     "x-cos-security-token",
     "x-obs-signature",
@@ -79,7 +77,7 @@ const ALONE: [&str; 9] = [
 ];
 
 impl Expiry {
-    /// Why `url` expires; `None` where nothing says that it does.
+    /// The expiry of `url`; `None` if nothing in it says that it expires.
     pub fn of(url: &SourceUrl) -> Option<Self> {
         let pairs: Vec<(String, String)> = url
             .as_url()
@@ -90,8 +88,8 @@ impl Expiry {
             |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let has = |name: &str| value(name).is_some();
         let seconds = |name: &str| value(name).and_then(|value| value.parse::<u64>().ok());
-        let end = ENDS.into_iter().any(has);
-        let signature = SIGNATURES.into_iter().any(has);
+        let end = END_NAMES.into_iter().any(has);
+        let signature = SIGNATURE_NAMES.into_iter().any(has);
         let (signer, seconds) = if has("x-amz-signature") || has("x-amz-expires") {
             (Signer::S3, seconds("x-amz-expires"))
         } else if has("x-goog-signature") || has("x-goog-expires") {
@@ -107,9 +105,11 @@ impl Expiry {
         } else if has("awsaccesskeyid") && signature {
             (Signer::S3, None)
         } else if has("sig") && (has("se") || has("si")) {
-            // `si` names a policy at the storage, which has the end.
+            // `si` names a policy at the storage, and the policy has the end.
             (Signer::Azure, None)
-        } else if ALONE.into_iter().any(has) || pairs.iter().any(|pair| ends_by_itself(pair, &pairs)) {
+        } else if EXPIRING_NAMES.into_iter().any(has)
+            || pairs.iter().any(|pair| is_expiring_token(pair, &pairs))
+        {
             (Signer::Other, None)
         } else if pairs.iter().any(|(_, value)| is_token(value)) {
             (Signer::Token, None)
@@ -124,8 +124,8 @@ impl Expiry {
     }
 }
 
-/// Whether one of a query's `pairs` (names in small letters) is called a token and is a signature with an end.
-pub(crate) fn ends_by_itself((name, value): &(String, String), pairs: &[(String, String)]) -> bool {
+/// Returns true if this parameter (names in lower case) is a token with an end.
+pub(crate) fn is_expiring_token((name, value): &(String, String), pairs: &[(String, String)]) -> bool {
     let is_time = |value: &str| !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     match name.as_str() {
         "__token__" => value.contains("exp="),
@@ -134,7 +134,7 @@ pub(crate) fn ends_by_itself((name, value): &(String, String), pairs: &[(String,
     }
 }
 
-/// Three parts of base64url, the first of which begins with `{"` (RFC 7519).
+/// A JSON Web Token: three parts of base64url, the first of which begins with `{"` (RFC 7519).
 fn is_token(value: &str) -> bool {
     let base64 = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-');
     value.starts_with("eyJ")
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn signed_addresses_are_told_by_who_signed_them_and_no_value_is_shown() {
+    fn signed_urls_are_recognised_and_no_value_is_shown() {
         for (query, signer, seconds) in [
             (
                 "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=3600&X-Amz-Signature=canary",
@@ -193,13 +193,13 @@ mod tests {
             ("Authorization=3_canary", Signer::Backblaze, None),
             ("jwt=eyJcanary.eyJcanary.canary", Signer::Token, None),
             ("expires=1&sig=canary", Signer::Other, None),
-            // A web server's own way, a CDN's, and other words for the end.
+            // The signature of a web server, of a CDN, and other names for the end.
             ("md5=canary&expires=1", Signer::Other, None),
             ("st=canary&e=1", Signer::Other, None),
             ("hdnts=exp%3D1~hmac%3Dcanary", Signer::Other, None),
             ("expiration=1&signature=canary", Signer::Other, None),
             ("expires_at=1&x-signature=canary", Signer::Other, None),
-            // The end is in a policy at the storage, in the token itself, or beside it.
+            // The end is in a policy at the storage, in the token, or beside it.
             ("sv=2020&si=policy&sr=b&sig=canary", Signer::Azure, None),
             ("tempauth=canary", Signer::Other, None),
             ("__token__=exp%3D1~acl%3D%2F*~hmac%3Dcanary", Signer::Other, None),
@@ -207,7 +207,7 @@ mod tests {
             ("token=canary&expires=1700000000", Signer::Other, None),
             ("token=canary&expires=1700000000&token_path=%2F", Signer::Other, None),
             ("X-Amz-Expires=3600&X-Amz-Signature=canary&token=1", Signer::S3, Some(3600)),
-            // An encoded name is a name.
+            // Parameter names may be percent-encoded.
             ("X%2DAmz%2DExpires=7&X%2DAmz%2DSignature=canary", Signer::S3, Some(7)),
             ("%65xpires=1&si%67=canary", Signer::Other, None),
         ] {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_sounds_like_it_lasts() {
+    fn ambiguous_parameters_do_not_expire() {
         for query in [
             "",
             "?download=true",

@@ -1,26 +1,25 @@
-//! The lock as a file: read, or changed by one writer at a time.
+//! The lock as a file: readers see the old text or the new one, and writers change it one at a time.
 //!
-//! A change goes through a draft beside the lock, `.NAME.tmp`, which is two things at once. It is the new text: written,
-//! synced, and renamed over the lock, so that a reader sees the old text or the new one and a crash leaves one of them. And
-//! it is what writers exclude each other by, with `flock`, from before the lock is read until the rename: so the second
-//! writer reads what the first one wrote, and no entry is lost. The kernel drops the lock with its holder; a draft that a
-//! killed process left behind keeps nobody out, and the next writer puts it away. Until it has the text, a draft says whose
-//! it is, for the message of whoever waits ([`Turn`]).
+//! A change goes through a draft beside the lock, `.NAME.tmp`, which has two purposes. It holds the new text: written, synced,
+//! and renamed over the lock, so a crash leaves the old text or the new one. It also carries the write lock (`flock`), held from
+//! before the lock is read until the rename, so the second writer reads what the first one wrote and no entry is lost. The
+//! kernel releases the `flock` of a killed process; the next writer removes its draft. Until the draft has its text, it names
+//! its owner, for the message of a waiting writer ([`LockWait`]).
 //!
-//! Locking the lock itself was the other way. But each change gives it another inode, it need not exist yet, and a file
-//! that was checked out read-only could not be locked on every volume.
+//! Rejected: a `flock` on the lock itself. Each change replaces its inode, it may not exist yet, and a read-only checkout
+//! cannot be locked on every volume.
 //!
-//! Who was waiting for a draft gets it when it is already the lock, or gone. So the name is looked at again after the
-//! wait, and so is the lock's text before the rename: an editor knows nothing of our draft, and what was saved meanwhile is
-//! read anew. Where `flock` does nothing (some network volumes), that look is all there is, and each writer's draft has a
-//! name of its own.
+//! When a waiting writer gets the draft, it may already be renamed or removed. So the writer checks the name again after the
+//! wait, and the lock's text again before the rename: an editor does not take part in the locking, and what it saved meanwhile
+//! is read again. Where `flock` does nothing (some network volumes), this check is the only protection, and each writer's
+//! draft gets its own name.
 //!
-//! A symlink's target is what is changed, and mode and owner stay. The draft gets the mode when it has its text: until
-//! then it is readable by nobody who may not read the lock, but its owner may write it, or a lock that is read-only would have
-//! drafts that the next writer cannot open. For what is left of that moment, a draft that cannot be opened for writing is
-//! opened for reading, which is enough to wait for its owner. Nothing is written where nothing changed.
+//! A symlink's target is changed; mode and owner stay. The draft gets the lock's mode only with its text. Before that, it is no
+//! more readable than the lock, but its owner may write it: with a read-only lock's mode, the next writer could not open it.
+//! In the short time between, a draft that cannot be opened for writing is opened for reading, which is enough to wait for its
+//! owner. If nothing changed, nothing is written.
 
-mod turn;
+mod write_lock;
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -35,37 +34,37 @@ use rustix::io::Errno;
 use crate::edit::Document;
 use provision_core::terminal_text::TerminalText;
 
-pub use turn::{LONGEST, Turn};
+pub use write_lock::{LONGEST, LockWait};
 
-/// What a draft begins with until it has its text.
-const WHOSE: &str = "# a draft of ";
+/// A draft's first line begins with this until the draft has its text.
+const OWNER_PREFIX: &str = "# a draft of ";
 
-/// How often what others change in between is read anew.
+/// The number of attempts when other programs change the file in between.
 const ATTEMPTS: usize = 16;
 
-/// What came of an edit.
+/// The result of an edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edited<T> {
-    /// What the change returned.
+    /// The change's result.
     pub value: T,
-    /// Whether the file has another text now.
+    /// True if the file's text changed.
     pub changed: bool,
 }
 
-/// A lock that cannot be read or written.
+/// The lock cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system refused.
+    /// A system call failed.
     #[error("{path}: {doing} failed: {source}{}", hint(source))]
     Io {
         /// The file.
         path: Utf8PathBuf,
-        /// What was being done.
+        /// The failed operation.
         doing: &'static str,
-        /// The system's word.
+        /// The system's error.
         source: io::Error,
     },
-    /// What is there is no lock.
+    /// The file is no valid lock.
     #[error(transparent)]
     Lock(#[from] LockfileError),
     /// A symlink that leads nowhere.
@@ -74,15 +73,15 @@ pub enum FileError {
         /// The symlink.
         path: Utf8PathBuf,
     },
-    /// Something keeps writing to it.
+    /// Another program keeps changing the file.
     #[error(
         "{path} was changed by another program each time before it could be written; close that and run again"
     )]
-    Restless {
+    KeepsChanging {
         /// The file.
         path: Utf8PathBuf,
     },
-    /// Another writer does not come to an end.
+    /// Another writer holds the write lock for too long.
     #[error(
         "{holder} has been changing {path} for more than {} s, and one writer at a time may; let it go on, or end it, \
          and run again",
@@ -91,7 +90,7 @@ pub enum FileError {
     Busy {
         /// The file.
         path: Utf8PathBuf,
-        /// Who has it.
+        /// The writer that holds it.
         holder: String,
     },
 }
@@ -116,20 +115,20 @@ pub fn read(path: &Utf8Path) -> Result<Document, FileError> {
     Ok(Document::parse(path.as_str(), &text)?)
 }
 
-/// Changes the lock at `path`, or makes one: `change` gets it as it is, and what it leaves is written. Other writers wait
-/// meanwhile, so ask hosts before and not in it; it may be called again, where the file was changed by a program that does
-/// not wait. An error of it leaves the file alone.
+/// Changes the lock at `path`, or creates it: `change` edits the current document, and the result is written. Other writers
+/// wait meanwhile, so ask hosts before this call, not inside `change`. If a program that does not lock changed the file,
+/// `change` is called again. If it returns an error, the file stays as it is.
 ///
 /// # Errors
-/// Those of `change`, what the disk refuses, and a writer before this one that does not come to an end.
+/// Returns `change`'s error, an I/O error, or a timeout of the wait for another writer.
 pub fn edit<T, E: From<FileError>>(
     path: &Utf8Path,
-    turn: Turn<'_>,
+    wait: LockWait<'_>,
     mut change: impl FnMut(&mut Document) -> Result<T, E>,
 ) -> Result<Edited<T>, E> {
     let target = follow(path)?;
     for _ in 0..ATTEMPTS {
-        let draft = Draft::open(&target, turn)?;
+        let draft = Draft::open(&target, wait)?;
         let before = read_text(&target)?;
         let mut document = match &before {
             Some((text, _)) => Document::parse(path.as_str(), text).map_err(FileError::from)?,
@@ -140,33 +139,33 @@ pub fn edit<T, E: From<FileError>>(
         if document.text() == untouched {
             return Ok(Edited { value, changed: false });
         }
-        if draft.become_lock(document.text(), before)? {
+        if draft.commit(document.text(), before)? {
             return Ok(Edited { value, changed: true });
         }
     }
-    Err(FileError::Restless { path: path.to_owned() }.into())
+    Err(FileError::KeepsChanging { path: path.to_owned() }.into())
 }
 
-/// The new text in the making, and the right to make it.
+/// A draft of the new text, which carries the write lock.
 struct Draft {
     file: File,
     path: Utf8PathBuf,
     target: Utf8PathBuf,
-    /// Whether the name is to be removed at the end.
+    /// True if the draft's name must be removed on drop.
     named: bool,
 }
 
 impl Draft {
-    fn open(target: &Utf8Path, turn: Turn<'_>) -> Result<Self, FileError> {
+    fn open(target: &Utf8Path, wait: LockWait<'_>) -> Result<Self, FileError> {
         let path = beside(target, "");
-        let mut wait = turn.begin();
+        let mut wait = wait.begin();
         loop {
             let failed = |error| io(&path, "making a draft of the lock", error);
             let (file, is_ours) = open(&path).map_err(failed)?;
             let excludes = match try_lock(&file) {
                 Ok(()) => true,
                 Err(Errno::WOULDBLOCK) => {
-                    if wait.a_little(|| holder(&file)) {
+                    if wait.pause(|| holder(&file)) {
                         continue;
                     }
                     return Err(FileError::Busy { path: target.to_owned(), holder: holder(&file) });
@@ -177,7 +176,7 @@ impl Draft {
             if !is_named(&file, &path) {
                 continue;
             }
-            // A volume that says "locked" to everybody says so to us twice.
+            // Some volumes grant every lock: they grant a second one on the same file, too.
             let second = open(&path).ok();
             if !excludes || second.is_some_and(|(second, _)| try_lock(&second).is_ok()) {
                 let _ = std::fs::remove_file(&path);
@@ -185,20 +184,20 @@ impl Draft {
             }
             let is_new = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
             if !is_ours || !is_new {
-                // Of a writer that was killed: its mode and its owner are whatever they are.
+                // Left by a killed writer, with an unknown mode and owner.
                 std::fs::remove_file(&path).map_err(|error| io(&path, "removing an old draft", error))?;
                 continue;
             }
             let host = rustix::system::uname();
             let process = rustix::process::getpid().as_raw_nonzero();
-            let whose = format!("{WHOSE}process {process} on {}\n", host.nodename().to_string_lossy());
-            // Only a message is the poorer without it.
-            let _ = file.write_all_at(whose.as_bytes(), 0);
+            let owner = format!("{OWNER_PREFIX}process {process} on {}\n", host.nodename().to_string_lossy());
+            // Without it, only a message has less to say.
+            let _ = file.write_all_at(owner.as_bytes(), 0);
             return Ok(Self { file, path, target: target.to_owned(), named: true });
         }
     }
 
-    /// A draft of a name that nobody else has: two writers that do not exclude each other may not write one file.
+    /// A draft with a unique name: two writers that cannot exclude each other must not write the same file.
     fn private(target: &Utf8Path) -> Result<Self, FileError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let process = rustix::process::getpid().as_raw_nonzero();
@@ -207,22 +206,22 @@ impl Draft {
             let path = beside(target, &format!(".{process}-{count}"));
             match make(&path, OFlags::EXCL) {
                 Ok(file) => return Ok(Self { file, path, target: target.to_owned(), named: true }),
-                // Of a process that had our number and was killed.
+                // Left by a killed process with the same process id.
                 Err(Errno::EXIST) => {}
                 Err(error) => return Err(io(&path, "making a draft of the lock", error)),
             }
         }
     }
 
-    /// Makes `text` the lock's, if that still has the text that it had before; whether it did.
-    fn become_lock(mut self, text: &str, before: Option<(String, File)>) -> Result<bool, FileError> {
+    /// Renames the draft with `text` over the lock if the lock still has the text `before`. Returns false if it does not.
+    fn commit(mut self, text: &str, before: Option<(String, File)>) -> Result<bool, FileError> {
         let failed = |doing| move |path: &Utf8Path, error: io::Error| io(path, doing, error);
         let mode_failed = |error: Errno| io(&self.path, "setting its mode", error);
         let mut mode = None;
         if let Some((_, old)) = &before {
             let stat = rustix::fs::fstat(old).map_err(|error| io(&self.target, "reading its mode", error))?;
             let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-            // Only root may give a file away. For others it is theirs, as with every editor.
+            // Only root may change the owner. Otherwise the file belongs to this user, as after any editor.
             let _ = rustix::fs::fchown(&self.file, Some(owner.0), Some(owner.1));
             let old = Mode::from_raw_mode(stat.st_mode & 0o7777);
             rustix::fs::fchmod(&self.file, old | Mode::RUSR | Mode::WUSR).map_err(mode_failed)?;
@@ -255,15 +254,15 @@ impl Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if self.named {
-            // Still locked. What stays behind is harmless: the next writer puts it away.
+            // The draft is still locked. If the removal fails, the next writer removes it.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
 /// The name of a draft of `target`.
-fn beside(target: &Utf8Path, whose: &str) -> Utf8PathBuf {
-    target.with_file_name(format!(".{}{whose}.tmp", target.file_name().unwrap_or("lock")))
+fn beside(target: &Utf8Path, owner: &str) -> Utf8PathBuf {
+    target.with_file_name(format!(".{}{owner}.tmp", target.file_name().unwrap_or("lock")))
 }
 
 fn make(path: &Utf8Path, more: OFlags) -> Result<File, Errno> {
@@ -271,7 +270,7 @@ fn make(path: &Utf8Path, more: OFlags) -> Result<File, Errno> {
     rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
-/// The draft at `path`, made where there is none; and whether it may be written.
+/// Opens or creates the draft at `path`; the flag says if it is writable.
 fn open(path: &Utf8Path) -> Result<(File, bool), Errno> {
     let read = || {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -280,7 +279,7 @@ fn open(path: &Utf8Path) -> Result<(File, bool), Errno> {
     open_by(|| make(path, OFlags::empty()), read, || can_write_beside(path))
 }
 
-/// The same by these ways to make it, to read it, and to look whether one may be made.
+/// The same with injected operations, for tests.
 fn open_by(
     mut make: impl FnMut() -> Result<File, Errno>,
     mut read: impl FnMut() -> Result<File, Errno>,
@@ -288,22 +287,22 @@ fn open_by(
 ) -> Result<(File, bool), Errno> {
     for _ in 0..ATTEMPTS {
         match make() {
-            // It has its mode already, which is a read-only lock's; or it is somebody else's.
+            // The draft already has a read-only lock's mode, or belongs to another user.
             Err(Errno::ACCESS) => {}
             made => return made.map(|file| (file, true)),
         }
         match read() {
             Ok(file) => return Ok((file, false)),
-            // It has become the lock meanwhile.
+            // The draft was renamed over the lock meanwhile.
             Err(Errno::NOENT) if can_write() => {}
             Err(_) => return Err(Errno::ACCESS),
         }
     }
-    // access(2) is asked for a name that open(2) refuses each time: a server, or a policy, with other rules for each.
+    // access(2) allows what open(2) refuses every time: the server or a security policy has different rules for each.
     Err(Errno::ACCESS)
 }
 
-/// Whether a file may be made beside `path`: where not, that is why there is no draft.
+/// Returns true if a file can be created beside `path`. If not, that is the reason that no draft exists.
 fn can_write_beside(path: &Utf8Path) -> bool {
     let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
     rustix::fs::access(directory.as_std_path(), Access::WRITE_OK | Access::EXEC_OK).is_ok()
@@ -313,23 +312,23 @@ fn try_lock(file: &File) -> Result<(), Errno> {
     rustix::io::retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive))
 }
 
-/// Who has the draft, as it says itself.
+/// The draft's owner, as its first line names it.
 fn holder(draft: &File) -> String {
     let mut said = [0; 200];
     let n = draft.read_at(&mut said, 0).unwrap_or(0);
     let said = String::from_utf8_lossy(&said[..n]);
-    let whose = said.lines().next().and_then(|line| line.strip_prefix(WHOSE));
-    whose.map_or_else(|| "another process".to_owned(), |whose| TerminalText(whose).to_string())
+    let owner = said.lines().next().and_then(|line| line.strip_prefix(OWNER_PREFIX));
+    owner.map_or_else(|| "another process".to_owned(), |owner| TerminalText(owner).to_string())
 }
 
-/// Whether `path` still leads to `file`.
+/// Returns true if `path` still leads to `file`.
 fn is_named(file: &File, path: &Utf8Path) -> bool {
     let held = rustix::fs::fstat(file);
     let named = rustix::fs::statat(rustix::fs::CWD, path.as_std_path(), AtFlags::SYMLINK_NOFOLLOW);
     matches!((held, named), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
-/// The file at the end of the symlinks, or `path` where there is nothing yet.
+/// Follows symlinks to the file; `path` itself if no file exists.
 fn follow(path: &Utf8Path) -> Result<Utf8PathBuf, FileError> {
     match path.canonicalize_utf8() {
         Ok(target) => Ok(target),
@@ -341,7 +340,7 @@ fn follow(path: &Utf8Path) -> Result<Utf8PathBuf, FileError> {
     }
 }
 
-/// The text, and the file that it was read from; `None` where there is none.
+/// The text and the file that it was read from; `None` if no file exists.
 fn read_text(path: &Utf8Path) -> Result<Option<(String, File)>, FileError> {
     let failed = |error: io::Error| io(path, "reading the lock", error);
     let mut file = match File::open(path) {

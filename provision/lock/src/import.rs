@@ -1,6 +1,6 @@
-//! Lists of models in other tools' formats, read into what is [`Wanted`].
+//! Imports other tools' model lists as [`ImportedModel`]s.
 //!
-//! | format | what it has |
+//! | format | contents |
 //! |---|---|
 //! | a `ComfyUI` workflow | `properties.models` of its nodes, and of its subgraphs' nodes: name, url, directory, hash |
 //! | `ComfyUI`-Manager's model list | name, type, `save_path`, filename, url |
@@ -9,14 +9,14 @@
 //! | addresses | one on each line, or short forms such as `hf:…` |
 //! | `sha256sum`'s output | digests, for what other lists name |
 //!
-//! Which one a text is, is seen from it. Nothing in a list is believed more than a person's typing: an address that is no
-//! source, a line that is none of the format's, a hash of another kind, a name without an address are listed as [`Unused`]
-//! with why, and the rest is used. A file of which the list says something that cannot be read (a checksum of 63 digits, an
-//! option without `=`) is left out as a whole: nobody knows what was meant. A list that cannot be read at all (broken JSON)
-//! is an error. Sizes that are rounded for people are no sizes.
+//! The format is detected from the text. A list is checked like typed input: an address that is no source, a line that does
+//! not fit the format, a hash of another kind, or a name without an address is listed as [`Unused`] with the reason, and the
+//! rest is used. If a statement about a file cannot be read (a checksum of 63 digits, an option without `=`), the whole file is
+//! left out, because its meaning is unknown. A list that cannot be read at all (broken JSON) is an error. Sizes that were
+//! rounded for display are ignored.
 //!
-//! Values of lists may be secrets (`header=Authorization: …`, a token in a query); messages name options and files, and
-//! show addresses without their queries (invariant I6). What they do show is [`TerminalText`]: a list comes from anybody.
+//! A list may contain secrets (`header=Authorization: …`, a token in a query). Messages name options and files, and show
+//! addresses without their queries (invariant I6). Lists come from strangers, so all shown text passes [`TerminalText`].
 
 mod aria2;
 mod columns;
@@ -35,11 +35,11 @@ use serde_json::Value;
 
 pub use join::{Imported, join};
 
-use crate::layout::{self, Hints, LayoutError};
+use crate::placement::{self, Hints, PlacementError};
 use crate::source::{Source, SourceError};
 use provision_core::terminal_text::TerminalText;
 
-/// The formats.
+/// The supported formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A `ComfyUI` workflow, as its menu saves it.
@@ -48,64 +48,64 @@ pub enum Format {
     Manager,
     /// An aria2 input file.
     Aria2,
-    /// An address and a path on each line.
+    /// A URL and a path on each line.
     Pget,
-    /// An address on each line.
+    /// A URL on each line.
     Urls,
     /// `sha256sum`'s output.
     Sha256sum,
 }
 
-/// Where in which list something stands.
+/// A list and a position in it, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// What the list is called.
+    /// The list's name.
     pub list: String,
-    /// Where in it.
+    /// The position.
     pub at: At,
 }
 
-/// A place in a list.
+/// A position in a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum At {
-    /// A line's number, from 1.
+    /// A line number, from 1.
     Line(usize),
-    /// An entry of a format that is not made of lines, in words.
+    /// An entry of a format without lines, in words.
     Entry(String),
 }
 
-/// A file that a list asks for.
+/// A file that a list names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// The file's name as the list has it, or what the source calls it; empty where neither says.
+pub struct ImportedModel {
+    /// The file's name from the list, or else from the source; empty if neither has one.
     pub name: String,
-    /// Where it comes from.
+    /// The source.
     pub source: Source,
-    /// Where else.
+    /// Further sources of the same bytes.
     pub mirrors: Vec<Source>,
-    /// The whole path, where the list gives one.
+    /// The whole path, if the list gives one.
     pub path: Option<String>,
-    /// The directory, where the list gives one.
+    /// The directory, if the list gives one.
     pub directory: Option<String>,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: Option<u64>,
-    /// The digest of its bytes.
+    /// The SHA-256 of the file.
     pub sha256: Option<Sha256>,
-    /// Where it stands.
+    /// The position in the list.
     pub place: Place,
 }
 
-impl Wanted {
-    /// Where it goes, as far as the list and the source tell.
-    pub fn destination(&self) -> Result<ModelPath, LayoutError> {
+impl ImportedModel {
+    /// The destination path, from the list and the source.
+    pub fn destination(&self) -> Result<ModelPath, PlacementError> {
         self.destination_with(None)
     }
 
-    /// The same, with what a host said of the model's type.
-    pub fn destination_with(&self, civitai_type: Option<&str>) -> Result<ModelPath, LayoutError> {
-        let path = self.path.as_deref().map(layout::within);
+    /// The same, with the model type that a host declares.
+    pub fn destination_with(&self, civitai_type: Option<&str>) -> Result<ModelPath, PlacementError> {
+        let path = self.path.as_deref().map(placement::within);
         let at_source = self.source.path();
-        layout::destination(&Hints {
+        placement::destination(&Hints {
             explicit: path.as_deref(),
             directory: self.directory.as_deref(),
             name: Some(self.name.as_str()).filter(|name| !name.is_empty()),
@@ -115,74 +115,74 @@ impl Wanted {
     }
 }
 
-/// A digest and the file that it is for.
+/// A digest and the file that it belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
     /// The file's name or path.
     pub name: String,
-    /// The digest.
+    /// The SHA-256.
     pub sha256: Sha256,
-    /// Where it stands.
+    /// The position in the list.
     pub place: Place,
 }
 
-/// Something in a list that nothing came of.
+/// An item of a list that was not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unused {
-    /// What it is.
+    /// The item.
     pub what: String,
-    /// Why not.
-    pub why: Why,
-    /// Where it stands.
+    /// The reason.
+    pub why: UnusedReason,
+    /// The position in the list.
     pub place: Place,
 }
 
-/// Why something was not used.
+/// The reason that an item was not used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
-    /// Its address is no source.
+pub enum UnusedReason {
+    /// The address is no source.
     #[error("{0}")]
     Source(SourceError),
-    /// One of several addresses is none.
+    /// One of several addresses is no source.
     #[error("it comes from its other addresses; of one of them: {0}")]
     Mirror(SourceError),
-    /// It has none.
+    /// The item has no address.
     #[error("the list gives no address for it")]
     NoAddress,
-    /// A line that does not fit the format.
+    /// The line does not fit the format.
     #[error("{0}")]
     Line(LineProblem),
-    /// A hash of another kind.
+    /// The hash is of another kind.
     #[error("its hash is of the kind {kind:?}; only SHA-256 is used")]
     HashKind {
         /// The kind.
         kind: String,
     },
-    /// A hash that is none.
+    /// The hash is invalid.
     #[error("its hash is none: {0}")]
     Digest(DigestError),
-    /// A whole repository.
+    /// The item is a whole repository.
     #[error("it is a whole repository; add its files with hf:OWNER/REPO/PATH, where PATH may be a glob")]
     Repository,
-    /// A place that is not below `models`.
+    /// The directory is not below `models`.
     #[error("it goes to {directory:?}, which is not below ComfyUI's models directory")]
     Elsewhere {
-        /// The place.
+        /// The directory.
         directory: String,
     },
-    /// An option that changes the request.
+    /// The option would change the request.
     #[error("this option is not taken over; tokens come from the environment or a netrc file")]
     Option,
-    /// A second source for one path, and nothing that says that the bytes are the same.
+    /// A second source for one path, without a digest that shows equal bytes.
     #[error("the same path comes from another source in {first}, and no digest says that they are one")]
     SamePath {
-        /// Where the other one stands.
+        /// The position of the first one.
         first: Place,
     },
-    /// A digest for nothing.
+    /// No imported file matches the digest.
     #[error("no list names a file of this name")]
     NoModel,
-    /// A digest that could be several files'.
+    /// Several imported files match the digest.
     #[error("several files have this name: {}", candidates.join(", "))]
     Ambiguous {
         /// The files.
@@ -190,23 +190,23 @@ pub enum Why {
     },
 }
 
-/// A list that cannot be read, or lists that contradict each other.
+/// A list cannot be read, or lists contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
-    /// Not JSON.
+    /// Invalid JSON.
     #[error("{place}: not JSON: {problem}")]
     Json {
-        /// Where.
+        /// The position.
         place: Place,
-        /// What the parser says.
+        /// The parser's message.
         problem: String,
     },
-    /// JSON of another kind than was said.
+    /// JSON, but not in the given format.
     #[error("{} is no {format}", TerminalText(list))]
     Shape {
-        /// What the list is called.
+        /// The list's name.
         list: String,
-        /// What it should be.
+        /// The expected format.
         format: Format,
     },
     /// A workflow in the form that is sent to the server, which has no addresses.
@@ -216,7 +216,7 @@ pub enum ImportError {
         TerminalText(list)
     )]
     ApiWorkflow {
-        /// What the list is called.
+        /// The list's name.
         list: String,
     },
     /// No format fits.
@@ -226,13 +226,13 @@ pub enum ImportError {
         Format::ALL.map(Format::name).join(", ")
     )]
     Unknown {
-        /// What the list is called.
+        /// The list's name.
         list: String,
     },
-    /// Nothing in it.
+    /// The list is empty.
     #[error("{} has nothing in it", TerminalText(list))]
     Empty {
-        /// What the list is called.
+        /// The list's name.
         list: String,
     },
     /// Two digests for one path.
@@ -243,14 +243,14 @@ pub enum ImportError {
     Conflict {
         /// The path.
         path: String,
-        /// The one.
+        /// The position of one digest.
         first: Place,
-        /// The other.
+        /// The position of the other.
         second: Place,
     },
 }
 
-/// What is wrong with a line.
+/// The problem of a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineProblem {
     /// An indented line before any address.
@@ -262,68 +262,68 @@ pub enum LineProblem {
     /// More than an address and a path.
     #[error("there are {found} columns; a line has an address, or an address and a path")]
     Columns {
-        /// How many.
+        /// The number of columns.
         found: usize,
     },
-    /// Not a line of `sha256sum`.
+    /// Not a line of `sha256sum`'s output.
     #[error("this is not a line of sha256sum's output (64 hex digits, two spaces, a name)")]
     Sum,
-    /// A digest that is none.
+    /// The digest is invalid.
     #[error("{0}")]
     Digest(DigestError),
-    /// A file's checksum that is none.
+    /// A file's checksum is invalid.
     #[error("its checksum is none, so it is left out: {0}")]
     Checksum(DigestError),
 }
 
-/// A list that was read.
+/// A parsed list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List {
-    /// What it is.
+    /// The format.
     pub format: Format,
-    /// The files that it asks for.
-    pub wanted: Vec<Wanted>,
-    /// The digests that it gives for files of other lists.
+    /// The files that the list names.
+    pub models: Vec<ImportedModel>,
+    /// Digests for files of other lists.
     pub sums: Vec<Sum>,
-    /// What nothing came of.
+    /// Items that were not used.
     pub unused: Vec<Unused>,
 }
 
 impl List {
     fn new(format: Format) -> Self {
-        Self { format, wanted: Vec::new(), sums: Vec::new(), unused: Vec::new() }
+        Self { format, models: Vec::new(), sums: Vec::new(), unused: Vec::new() }
     }
 
-    fn leave_out(&mut self, what: impl Into<String>, why: Why, place: &Place) {
+    fn leave_out(&mut self, what: impl Into<String>, why: UnusedReason, place: &Place) {
         self.unused.push(Unused { what: what.into(), why, place: place.clone() });
     }
 
-    /// A line that is not understood. It is not repeated: it may hold a secret.
+    /// Records a line that was not understood. Its text is not repeated: it may contain a secret.
     fn leave_out_line(&mut self, problem: LineProblem, place: &Place) {
-        self.leave_out("not understood", Why::Line(problem), place);
+        self.leave_out("not understood", UnusedReason::Line(problem), place);
     }
 
-    /// A hash in words of a list that has other things to say: what is wrong with it is noted.
+    /// Parses a hash whose list has other useful contents; a problem is recorded as unused.
     fn hash(&mut self, name: &str, kind: Option<&str>, hash: &str, place: &Place) -> Option<Sha256> {
         let kind = kind.unwrap_or("sha256");
         if !kind.eq_ignore_ascii_case("sha256") && !kind.eq_ignore_ascii_case("sha-256") {
-            self.leave_out(name, Why::HashKind { kind: kind.to_owned() }, place);
+            self.leave_out(name, UnusedReason::HashKind { kind: kind.to_owned() }, place);
             return None;
         }
         match digest(hash) {
             Ok(sha256) => Some(sha256),
             Err(error) => {
-                self.leave_out(name, Why::Digest(error), place);
+                self.leave_out(name, UnusedReason::Digest(error), place);
                 None
             }
         }
     }
 }
 
-/// Reads a list; `name` is what messages call it, and `format` is what it is, where that is known.
+/// Reads a list. Messages call it `name`; `format` overrides the detection.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// Returns an error if the list cannot be read.
 pub fn read(name: &str, text: &str, format: Option<Format>) -> Result<List, ImportError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let format = match format {
@@ -342,19 +342,19 @@ pub fn read(name: &str, text: &str, format: Option<Format>) -> Result<List, Impo
 fn json(name: &str, text: &str) -> Result<Value, ImportError> {
     serde_json::from_str(text).map_err(|error| {
         let place = Place { list: name.to_owned(), at: At::Line(error.line()) };
-        // The message ends with the place, which is said already.
+        // The parser's message ends with the position, which `place` shows already.
         let problem = error.to_string();
         let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
         ImportError::Json { place, problem }
     })
 }
 
-/// A digest in either case, as other tools write them.
+/// Parses a digest in either case, because other tools write both.
 fn digest(text: &str) -> Result<Sha256, DigestError> {
     text.trim().to_ascii_lowercase().parse()
 }
 
-/// The lines that say something, with their numbers.
+/// The lines that are neither blank nor comments, with their numbers.
 fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim_end()));
     lines.filter(|(_, line)| !line.trim_start().is_empty() && !line.trim_start().starts_with('#'))
@@ -371,11 +371,11 @@ impl Place {
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Self; 6] =
         [Self::Workflow, Self::Manager, Self::Aria2, Self::Pget, Self::Urls, Self::Sha256sum];
 
-    /// Its name on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Workflow => "workflow",
@@ -388,7 +388,7 @@ impl Format {
     }
 }
 
-/// A name that no format has.
+/// An unknown format name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no format is called so; there are: {}", Format::ALL.map(Format::name).join(", "))]
 pub struct UnknownFormat;

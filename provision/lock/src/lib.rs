@@ -1,11 +1,12 @@
-//! Edits `models.lock`: what is asked for, where it goes, and the file itself.
+//! Edits of `models.lock`: sources, host APIs, importers, and the file itself.
 //!
-//! `provision` reads a lock; this crate writes one. They are apart because what runs in a container never writes a lock,
-//! and should not carry what that takes. Most of it asks no host: a [`source`] is taken apart and put together, a
-//! [`layout`] is worked out from names, other tools' lists are read ([`import`]), and an [`edit`] changes the text. What
-//! does ask has only that to do: [`resolve`] learns what a source is without fetching it, [`stream`] reads the bytes of one
-//! whose digest nobody says, and [`make`] and [`check`] put that together into entries and verdicts.
+//! The fetch side only reads a lock; this crate writes one. The two are apart because a container never writes a lock and
+//! should not carry the code for it. Most modules make no request: [`source`] parses what a person names, [`placement`] finds
+//! the file's folder, [`import`] reads other tools' lists, [`edit`] changes the text. [`resolve`] asks hosts about a source
+//! without downloading it, and [`stream`] reads the bytes of a file whose host publishes no digest. [`entries`] and [`check`]
+//! combine these into lock entries and verdicts.
 //!
+//! Modules are listed bottom-up; each may use only those above it.
 //! Modules are listed from what knows least to what knows most; each may use those above it only.
 
 pub mod entry;
@@ -14,8 +15,8 @@ pub mod source;
 
 pub mod edit;
 pub mod import;
-pub mod layout;
 pub mod listing;
+pub mod placement;
 
 pub mod file;
 
@@ -23,4 +24,4 @@ pub mod resolve;
 pub mod stream;
 
 pub mod check;
-pub mod make;
+pub mod entries;

@@ -1,9 +1,8 @@
-//! What a lock has, as rows: for people as a table, for programs as JSON.
+//! A lock's contents as rows: a table for people, JSON for programs.
 //!
-//! "Pinned" is about the address that is fetched from: whether the host may come to answer it with other bytes. The digest
-//! is checked in any case; a moving address is one that may stop fitting it. The source that is shown is what `lock update`
-//! follows, so a pinned address with a branch's name beside it is the usual thing. Queries are left out (invariant I6), and so
-//! are control characters, which a terminal would obey.
+//! "Pinned" means that the download URL names the bytes for good; a "moving" URL may serve other bytes later, which the digest
+//! check would then refuse. The shown source is the one that `lock update` follows, so a pinned URL often stands beside a branch's
+//! name. Queries (invariant I6) and control characters, which a terminal would obey, are left out.
 
 use std::fmt::Write as _;
 
@@ -17,25 +16,25 @@ use provision_core::terminal_text::TerminalText;
 /// One model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Where it goes.
+    /// The path below the destination.
     pub path: String,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// The digest of its bytes.
+    /// The SHA-256 of the file.
     pub sha256: Sha256,
-    /// Its groups.
+    /// The groups.
     pub groups: Vec<String>,
-    /// What is followed, or where it comes from.
+    /// The source that `lock update` follows, or else the URL.
     pub source: String,
-    /// Whether the address names these bytes for ever.
+    /// True if the URL names the bytes for good.
     pub is_pinned: bool,
 }
 
 impl Row {
-    /// Of a model.
+    /// The row of a model.
     pub fn of(model: &Model) -> Self {
         let fetched = Source::of_url(&model.sources[0]);
-        // What cannot be parsed is still what is written there; an address in this place keeps its query to itself.
+        // A text that is no source is shown as written, without a query.
         let followed = model.source.as_deref().map(|text| match text.parse::<Source>() {
             Ok(source) => source.to_string(),
             Err(_) => text.split('?').next().unwrap_or_default().to_owned(),
@@ -61,8 +60,8 @@ pub fn rows(lock: &Lockfile) -> Vec<Row> {
     lock.models().iter().map(Row::of).collect()
 }
 
-/// A table with a line for each model, and one for all. Where that is wider than the terminal's `columns`, a model has three
-/// lines instead: a table whose lines are broken cannot be read.
+/// A table with a line per model and a total. If it is wider than the terminal's `columns`, a model takes three lines instead,
+/// because wrapped lines are unreadable.
 pub fn table(rows: &[Row], columns: Option<usize>) -> String {
     let cells = |row: &Row| {
         let groups = if row.groups.is_empty() { "-".to_owned() } else { row.groups.join(",") };
@@ -125,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_says_what_moves_and_shows_no_query() {
+    fn a_table_marks_moving_urls_and_shows_no_query() {
         let pinned = format!("https://huggingface.co/o/r/resolve/{COMMIT}/x");
         let rows = rows_of(&[
             ("a", "https://huggingface.co/o/r/resolve/main/x", "groups = [\"g\", \"h\\u001b\"]"),

@@ -1,4 +1,4 @@
-//! From a [`Source`] to what a lock says of it: a pinned address, the size, the digest. Hosts are asked; nothing is fetched.
+//! Resolves a [`Source`] to a lock's facts: pinned URL, size, digest. It asks hosts but downloads nothing.
 //!
 //! | host | asked | digest and size |
 //! |---|---|---|
@@ -7,12 +7,12 @@
 //! | GitHub | the release | the asset's `digest` and `size` |
 //! | `ModelScope` | the listing of the revision | `Sha256` and `Size` |
 //! | a registry | a probe of the blob | the blob's name; the size is the probe's |
-//! | any other | a probe | what a redirect like the Hub's says, else the size alone |
+//! | any other | a probe | the values of a redirect like the Hub's, or else only the size |
 //!
-//! Where no digest is said (a small file of the Hub, an old release, any web server) [`Found::sha256`] is `None`, and the bytes
-//! have to be read: [`stream`](crate::stream).
+//! If no digest is declared (a small file of the Hub, an old release, any web server), [`Found::sha256`] is `None`, and
+//! [`stream`](crate::stream) reads the file.
 //!
-//! One [`Resolver`] serves a whole command: what was learned of a repository, a release or a version is not asked again.
+//! One [`Resolver`] serves a whole command and caches each repository, release and version that it asked about.
 
 mod civitai;
 mod error;
@@ -33,43 +33,43 @@ use provision_http::HttpClient;
 use provision_http::metadata::{MetadataClient, OnWait};
 use url::Url;
 
-pub use error::{Kind, ResolveError, Said};
+pub use error::{Declared, Kind, ResolveError};
 
 use crate::source::{RepoKind, Source};
 
-/// What a host says of one file.
+/// A host's description of one file.
 #[derive(Debug, Clone)]
 pub struct Found {
-    /// The file as it was asked for: with its branch or tag, if that is how it was named, and never a glob.
+    /// The file as requested: with its branch or tag, if it was named that way, and never a glob.
     pub source: Source,
-    /// Where its bytes are had: pinned to a commit where the host has such addresses.
+    /// The download URL, pinned to a commit if the host has such URLs.
     pub url: SourceUrl,
-    /// Its length in bytes.
+    /// The length in bytes.
     pub size: u64,
-    /// The digest of its bytes, where the host says it.
+    /// The SHA-256 of the file, if the host declares one.
     pub sha256: Option<Sha256>,
-    /// Its name, where the source itself does not tell it.
+    /// The file's name, if the source does not contain it.
     pub name: Option<String>,
-    /// Civitai's type of the model.
+    /// Civitai's model type.
     pub civitai_type: Option<String>,
-    /// A validator: bytes that were read under another one are of another file.
+    /// A validator: bytes read under another validator belong to another file.
     pub etag: Option<String>,
 }
 
 impl Found {
-    /// Whether what was named may come to mean other bytes.
+    /// Returns true if the source may name other bytes later.
     pub fn is_moving(&self) -> bool {
         !self.source.is_pinned()
     }
 
-    /// What `lock update` is to follow: nothing where the address itself says it.
+    /// The source that `lock update` follows; `None` if the URL itself names it.
     pub fn followed(&self) -> Option<String> {
         let by_address = Source::of_url(&self.url);
         (self.is_moving() && by_address != self.source).then(|| self.source.to_string())
     }
 }
 
-/// Asks hosts, and remembers what they said.
+/// Asks hosts and caches their answers.
 #[derive(Debug)]
 pub struct Resolver {
     metadata: MetadataClient,
@@ -80,7 +80,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Asks through `origin`; `on_wait` is told before each wait.
+    /// Creates a resolver over the HTTP client; `on_wait` is called before each wait.
     pub fn new(origin: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
         Self {
             metadata: MetadataClient::new(origin, retry, on_wait),
@@ -91,7 +91,7 @@ impl Resolver {
         }
     }
 
-    /// What `source` is: one file, or as many as its glob means.
+    /// Resolves `source` to one file, or to all files that its glob matches.
     pub async fn resolve(&mut self, source: &Source) -> Result<Vec<Found>, ResolveError> {
         match source {
             Source::Hub(hub) => self.hub(hub).await,
@@ -104,7 +104,7 @@ impl Resolver {
     }
 }
 
-/// An address below `base`, its segments encoded.
+/// A URL below `base` with encoded segments.
 fn api<'a>(base: &str, segments: impl IntoIterator<Item = &'a str>, query: &[(&str, &str)]) -> SourceUrl {
     let mut url: Url = crate::source::address(base, segments);
     if !query.is_empty() {
@@ -113,12 +113,12 @@ fn api<'a>(base: &str, segments: impl IntoIterator<Item = &'a str>, query: &[(&s
     SourceUrl::from_url(url).expect("these addresses are https and have no user information")
 }
 
-/// A digest in either case.
+/// Parses a digest in either case.
 fn digest(text: &str) -> Option<Sha256> {
     text.trim().to_ascii_lowercase().parse().ok()
 }
 
-/// At most eight of `names`, as a list.
+/// Lists at most eight of `names`.
 fn some_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let mut names = names.into_iter();
     let mut some: Vec<String> = names.by_ref().take(8).map(|name| format!("{name:?}")).collect();

@@ -1,31 +1,31 @@
-//! [`Source`]: what a person names when they want a file in a lock, in one line of text.
+//! [`Source`]: the origin of a file, as a person names it in one line of text.
 //!
 //! ```text
-//! https://example.com/x.safetensors            an address, fetched as it is
-//! hf:OWNER/REPO[@REV]/PATH                     a file of the Hub; a glob over PATH means several
+//! https://example.com/x.safetensors            a URL, downloaded as it is
+//! hf:OWNER/REPO[@REV]/PATH                     a file of the Hub; a glob as PATH means several
 //! hf:datasets/OWNER/REPO[@REV]/PATH            the same for a data set, or with spaces/ for a Space
 //! civitai:VERSION_ID                           a model version
 //! modelscope:OWNER/REPO[@REV]/PATH             as on the Hub
-//! github:OWNER/REPO[@TAG]/ASSET                a release's asset; without TAG the newest release's
+//! github:OWNER/REPO[@TAG]/ASSET                an asset of a release; without TAG, of the newest one
 //! oci:REGISTRY/NAME@sha256:HEX                 a blob of a registry
 //! ```
 //!
-//! Decisions, and why:
-//! - A slash in REV is written `%2F`, as the Hub's own addresses do; otherwise the line could be split in two ways.
-//!   The Hub's `refs/pr/N` and `refs/convert/NAME` are understood as they are, since people copy them so.
-//! - A slash in TAG needs nothing: an asset's name has none, so the last slash ends the tag.
-//! - PATH is taken literally first and as a glob second (`[` and `{` are in file names, too), as `--only` does.
-//! - A web page's address (`…/blob/main/…`, `civitai.com/models/…?modelVersionId=…`, a release's download) becomes the short
-//!   form, so that one thing has one name, and whatever stood in its query, such as a token, is gone (invariant I6).
+//! Decisions:
+//! - A slash in REV is written `%2F`, as in the Hub's own URLs; otherwise the line could be split in two ways. The Hub's
+//!   `refs/pr/N` and `refs/convert/NAME` are accepted as they are, since people copy them in that form.
+//! - A slash in TAG needs no escape: an asset's name has none, so the last slash ends the tag.
+//! - PATH is first taken literally and then as a glob, as with `--only`, because names contain `[` and `{`, too.
+//! - A web page's URL (`…/blob/main/…`, `civitai.com/models/…?modelVersionId=…`, a release's download) becomes the short form.
+//!   Each file then has one name, and the URL's query, which may contain a token, is dropped (invariant I6).
 //!
-//! `Display` gives the text that parses back, except that an address's query is left out as everywhere.
+//! `Display` writes text that parses back, except that a URL's query is left out, as everywhere.
 
 mod civitai;
 mod error;
 mod github;
 mod oci;
 mod repository;
-mod secret;
+mod url_credentials;
 mod web;
 
 use std::fmt;
@@ -36,21 +36,21 @@ use provision_core::source_url::SourceUrl;
 use url::Url;
 
 pub use civitai::CivitaiVersion;
-pub use error::{Form, SourceError, Wrong};
+pub use error::{Form, FormProblem, SourceError};
 pub use github::ReleaseAsset;
 pub use oci::Blob;
 pub use repository::{HubFile, RepoFile, RepoKind};
 
-/// Where bytes come from, as a person names it.
+/// The origin of a file, as a person names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// An address that no rule here knows more about.
+    /// A URL without host-specific rules.
     Url(SourceUrl),
-    /// A file of a repository on the Hub, or several.
+    /// A file of a Hub repository, or several.
     Hub(HubFile),
     /// A model version of Civitai.
     Civitai(CivitaiVersion),
-    /// A file of a repository on `ModelScope`, or several.
+    /// A file of a `ModelScope` repository, or several.
     ModelScope(RepoFile),
     /// An asset of a GitHub release.
     GitHub(ReleaseAsset),
@@ -59,13 +59,13 @@ pub enum Source {
 }
 
 impl Source {
-    /// What a lock's address is, in the shortest form. Nothing is refused here: it is in the lock already.
+    /// The shortest form of a lock's URL. It never fails: the URL is in the lock already.
     pub fn of_url(url: &SourceUrl) -> Self {
         web::recognise(url.as_url()).ok().flatten().unwrap_or_else(|| Self::Url(url.clone()))
     }
 
-    /// Whether it names the same bytes for ever: by a commit, a digest or a version that is never given out again. An
-    /// address does not, and a release's tag can be moved.
+    /// Returns true if the source names the same bytes for good: by commit, digest, or a version number that is never reused.
+    /// A URL does not, and a release's tag can be moved.
     pub fn is_pinned(&self) -> bool {
         match self {
             Self::Hub(hub) => hub.file.is_pinned(),
@@ -75,7 +75,7 @@ impl Source {
         }
     }
 
-    /// Whether both mean the same: where no branch is named, it is the host's main one.
+    /// Returns true if both name the same file; without a revision, the host's main branch counts.
     pub fn is_same(&self, other: &Self) -> bool {
         let whole = |source: &Self| {
             let mut source = source.clone();
@@ -89,14 +89,14 @@ impl Source {
         whole(self) == whole(other)
     }
 
-    /// The file's name, where the source itself tells it, and it is one file's.
+    /// The file's name, if the source contains it and names one file.
     pub fn file_name(&self) -> Option<String> {
         let path = self.path()?;
         let name = path.rsplit('/').next().unwrap_or(&path);
         (!name.is_empty() && !name.contains(['*', '?'])).then(|| name.to_owned())
     }
 
-    /// Whether it may mean several files. Where there is one of exactly this name, that is meant.
+    /// Returns true if the source may name several files. A file with exactly this name takes precedence.
     pub fn may_be_glob(&self) -> bool {
         match self {
             Self::Hub(HubFile { file, .. }) | Self::ModelScope(file) => file.may_be_glob(),
@@ -104,7 +104,7 @@ impl Source {
         }
     }
 
-    /// The path at the source that a layout can be read from: below the repository, or an address's own.
+    /// The path at the source, as a hint for the placement: below the repository, or of the URL.
     pub fn path(&self) -> Option<String> {
         match self {
             Self::Hub(hub) => Some(hub.file.path.clone()),
@@ -119,8 +119,8 @@ impl Source {
         }
     }
 
-    /// The address that the bytes are fetched from, on the host's public name. PATH counts as a file's name here, not as
-    /// a glob, and a branch or a tag stays what it is: pinning them is the host's answer to give.
+    /// The download URL on the host's public name. PATH counts as a file's name here, not as a glob. A branch or tag stays as
+    /// it is, because only the host's answer can pin it.
     pub fn address(&self) -> SourceUrl {
         let url = match self {
             Self::Url(url) => return url.clone(),
@@ -152,8 +152,8 @@ impl FromStr for Source {
                 if let Some(known) = web::recognise(url.as_url())? {
                     return Ok(known);
                 }
-                if let Some(parameter) = secret::parameter(&url) {
-                    return Err(SourceError::Secret { parameter });
+                if let Some(parameter) = url_credentials::find(&url) {
+                    return Err(SourceError::Credential { parameter });
                 }
                 Ok(Self::Url(url))
             }
@@ -175,27 +175,27 @@ impl fmt::Display for Source {
     }
 }
 
-/// An owner's, repository's or registry name's part, in the characters that every host here allows.
+/// Returns true for an owner's, repository's or registry's name part, in characters that all supported hosts allow.
 fn is_name(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !text.is_empty() && text.chars().all(allowed) && text != "." && text != ".."
 }
 
-/// What keeps `path` from being one below a repository.
-pub(crate) fn check_path(path: &str) -> Result<(), Wrong> {
+/// Checks that `path` stays below a repository.
+pub(crate) fn check_path(path: &str) -> Result<(), FormProblem> {
     if let Some(found) = path.chars().find(|c| c.is_control()) {
-        return Err(Wrong::Character { found });
+        return Err(FormProblem::Character { found });
     }
     if path.is_empty() || path.ends_with('/') {
-        return Err(Wrong::NoPath);
+        return Err(FormProblem::NoPath);
     }
     match path.split('/').find(|component| matches!(*component, "" | "." | "..")) {
-        Some(component) => Err(Wrong::Traversal { component: component.to_owned() }),
+        Some(component) => Err(FormProblem::Traversal { component: component.to_owned() }),
         None => Ok(()),
     }
 }
 
-/// An address below `base`, its segments encoded.
+/// A URL below `base` with encoded segments.
 pub(crate) fn address<'a>(base: &str, segments: impl IntoIterator<Item = &'a str>) -> Url {
     let mut url = Url::parse(base).expect("a base is a whole address");
     if let Ok(mut path) = url.path_segments_mut() {

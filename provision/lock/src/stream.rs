@@ -1,21 +1,20 @@
-//! Reads the bytes of a file whose digest nobody says, once: into the part that a fetch will go on from.
+//! Reads a file whose host publishes no digest once, into the part that a later fetch resumes from.
 //!
-//! So they are paid for once: the next `fetch-models` finds the part whole, proves it, installs it and fetches nothing. One
-//! connection, since the digest follows the bytes from the first on; a read that breaks off is gone on with, also by the next
-//! command.
+//! The download is thus paid for once: the next `fetch-models` finds the complete part, verifies and installs it. One
+//! connection reads, because the digest follows the bytes from the first one on. An interrupted read is resumed, also by a
+//! later command.
 //!
-//! Nothing else proves these bytes: what is read here becomes the digest. So bytes of two versions must never come together. What
-//! was read goes on only where a validator says that it is the same file, and else from the first byte. The part is named by that
-//! validator, always: where it changes midway the part goes, and the new version gets a part of its own. So whatever a later
-//! command finds is of one version, also where a host has gone back to an older one meanwhile. What a host's listing says of a
-//! file is not enough for that: the bytes come from elsewhere, and may be others while the listing is the same. So the validator
-//! of the answer that has the bytes is in the name, too, and where there is none, a later command begins at the first byte.
+//! These bytes define the digest, so nothing else could detect a mix of two versions. Bytes are resumed only if a validator
+//! shows the same file; otherwise the read restarts at the first byte. The validator is part of the part's name. If it
+//! changes, the part is removed and the new version gets its own part, so each part has the bytes of one version, even if a
+//! host goes back to an older one. A host's listing is not enough: the bytes come from another server and may change while
+//! the listing stays the same. So the name also contains the validator of the response that carries the bytes. Without one, a
+//! later command restarts at the first byte.
 //!
-//! For the same reason the last block is written only when the body has ended with it: a host that said too short a length would
-//! be given the digest of a beginning, and a part that is whole is not asked for again.
+//! For the same reason, the last block is written only after the body has ended. If a host declared too short a length, a
+//! prefix would get a digest, and a complete part is never requested again.
 //!
-//! Nothing here goes on for ever: a failure counts until bytes have been gained that stay, and to begin again is a failure that
-//! counts for good.
+//! Every read ends: a failure counts until lasting bytes arrive, and each restart counts for good.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,24 +36,24 @@ use provision_http::{
 use crate::resolve::Found;
 use crate::source::Source;
 
-/// How long written bytes may go without a word in the journal.
-const NOTE_EVERY: Duration = Duration::from_millis(250);
-/// How long they may go without being durable.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
-/// A connection on which nothing came for this long has failed.
-const STALL: Duration = Duration::from_secs(30);
-/// How much is read at once, in bytes. What is no longer is not worth being gone on with by a later command.
+/// The longest time for which written bytes may be missing from the journal.
+const JOURNAL_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest time for which written bytes may not be durable.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
+/// A connection without data for this long has failed.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The size of a read in bytes. A later command does not resume files up to this size.
 const BLOCK: usize = 1 << 20;
-/// How much is looked at for a web page, in bytes.
-const HEAD: usize = 1 << 10;
+/// The prefix that is searched for a web page, in bytes.
+const PAGE_PREFIX: usize = 1 << 10;
 
 /// A file that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The host.
+    /// A request failed.
     #[error(transparent)]
     Host(#[from] MetadataError),
-    /// The file is not as long as its host said.
+    /// The file's length differs from the declared one.
     #[error(
         "{url}: {}; nothing is recorded. It may be being replaced just now: try again, or give another address of it",
         sent.map_or_else(
@@ -63,30 +62,30 @@ pub enum StreamError {
         )
     )]
     OtherSize {
-        /// Where the bytes come from.
+        /// The download URL.
         url: SourceUrl,
-        /// What the host said when it was asked.
+        /// The length that the host declared first.
         said: u64,
-        /// What it says now; `None` where it says nothing and sends more.
+        /// The length that it declares now; `None` if it declares none and sends more.
         sent: Option<u64>,
     },
-    /// There is nothing to read.
+    /// The file is empty.
     #[error(
         "{url}: the host says that the file has 0 bytes, which no model has; nothing is recorded. Give --sha256 {} where it is \
          meant to be empty",
         Sha256::of(b"")
     )]
     Empty {
-        /// Where it is.
+        /// The download URL.
         url: SourceUrl,
     },
-    /// The disk.
+    /// A disk operation failed.
     #[error("{}", .0.reason())]
     Store(#[from] StoreError),
-    /// Another run works in the destination.
+    /// Another run holds the destination.
     #[error("another run works in the destination: {holder}; wait for it, or give another --dest")]
     Busy {
-        /// The lock's path and what is known of its holder.
+        /// The lock's path and its known holder.
         holder: String,
     },
 }
@@ -98,9 +97,9 @@ pub struct Reader {
     on_wait: OnWait,
     destination: Utf8PathBuf,
     observer: Arc<dyn Observer>,
-    /// Opened, and ours, from the first file on.
+    /// The destination and its lock, from the first file on.
     place: Option<(Destination, DestinationLock)>,
-    /// How many files were read to their end.
+    /// The number of complete files.
     files_read: usize,
 }
 
@@ -111,7 +110,7 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// Reads into `destination`, which is made when there is something to read; `observer` is told how it goes.
+    /// Creates a reader for `destination`, which is created with the first file; `observer` receives its events.
     pub fn new(
         origin: Arc<HttpClient>,
         retry: RetryPolicy,
@@ -122,12 +121,12 @@ impl Reader {
         Self { origin, retry, on_wait, destination, observer, place: None, files_read: 0 }
     }
 
-    /// How many files have been read to their end so far.
+    /// The number of files that were read completely.
     pub fn files_read(&self) -> usize {
         self.files_read
     }
 
-    /// Reads what was found, which is to become `path`; its digest. What turns out to be `known` is not kept.
+    /// Reads a found file, which will become `path`, and returns its digest. If that is `known`, the bytes are not kept.
     pub async fn read(
         &mut self,
         found: &Found,
@@ -146,16 +145,16 @@ impl Reader {
             self.place = Some((destination, lock));
         }
         let Some((destination, _)) = &self.place else { unreachable!("it was just opened") };
-        let mut patience = MetadataClient::new(&self.origin, self.retry.clone(), self.on_wait.clone());
+        let mut metadata = MetadataClient::new(&self.origin, self.retry.clone(), self.on_wait.clone());
         let header = if is_plain_address(found) {
             found.etag.clone()
         } else if found.size > BLOCK as u64 {
-            patience.probe(&found.url).await?.etag.filter(|etag| is_strong(etag))
+            metadata.probe(&found.url).await?.etag.filter(|etag| is_strong(etag))
         } else {
             None
         };
-        let mut reading = Reading::open(destination, found, path, header, self.observer.clone())?;
-        let (held, free) = (reading.part.held(), destination.free_space()?);
+        let mut download = Download::open(destination, found, path, header, self.observer.clone())?;
+        let (held, free) = (download.part.held(), destination.free_space()?);
         let needed = found.size - held;
         let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
         let file = PlannedFile { path: path.clone(), size: found.size, held, plan };
@@ -166,19 +165,19 @@ impl Reader {
         }
         let began = Instant::now();
         self.observer.observe(&Event::Started { file: 0, source: found.url.to_string() });
-        let read = reading.finish(self.origin.connection(), patience, &self.retry).await;
+        let read = download.finish(self.origin.connection(), metadata, &self.retry).await;
         if let Err(error) = read {
-            // What cannot be gone on with is of no use to anybody, and neither is what is of no version.
-            let is_useless = !reading.lasts() || reading.part.held() == 0;
+            // A part that cannot be resumed, or that belongs to no version, has no use.
+            let is_useless = !download.is_resumable() || download.part.held() == 0;
             if is_useless || matches!(error, StreamError::OtherSize { .. }) {
-                let _ = reading.part.remove();
+                let _ = download.part.remove();
             }
             return Err(error);
         }
-        let sha256 = reading.part.name_by_own_digest(&reading.model)?;
+        let sha256 = download.part.name_by_own_digest(&download.model)?;
         if known == Some(sha256) {
-            // Nobody will ask for it: it is what the lock had all the time.
-            forget(destination, &reading.model, sha256)?;
+            // No fetch will use the part: the lock's file did not change.
+            discard(destination, &download.model, sha256)?;
         }
         self.files_read += 1;
         let elapsed = began.elapsed();
@@ -188,22 +187,20 @@ impl Reader {
     }
 }
 
-/// Gets the destination's lock. Nobody is waited for, but until it is known whether a holder on another machine lives.
+/// Acquires the destination's lock. It waits only to find out if a holder on another machine is alive.
 async fn acquire(destination: &Destination) -> Result<DestinationLock, StreamError> {
-    let mut application = LockAttempt::default();
+    let mut attempt = LockAttempt::default();
     loop {
-        match application.try_acquire(destination)? {
+        match attempt.try_acquire(destination)? {
             Acquire::Acquired(lock) => return Ok(lock),
-            Acquire::Held(_) if application.is_watching() => {
-                tokio::time::sleep(LockAttempt::POLL_INTERVAL).await
-            }
+            Acquire::Held(_) if attempt.is_watching() => tokio::time::sleep(LockAttempt::POLL_INTERVAL).await,
             Acquire::Held(holder) => return Err(StreamError::Busy { holder }),
         }
     }
 }
 
-/// The file under a digest that stands in for its own: of all that is known of its bytes.
-fn stand_in(found: &Found, validator: Option<&String>, path: &ModelPath) -> Model {
+/// A model under a placeholder digest, computed from all that is known about the file.
+fn placeholder(found: &Found, validator: Option<&String>, path: &ModelPath) -> Model {
     let known = format!("{}\n{}\n{validator:?}", found.url.as_url(), found.size);
     Model {
         path: path.clone(),
@@ -215,30 +212,30 @@ fn stand_in(found: &Found, validator: Option<&String>, path: &ModelPath) -> Mode
     }
 }
 
-/// One file on its way.
-struct Reading<'a> {
+/// A download in progress.
+struct Download<'a> {
     destination: &'a Destination,
     found: &'a Found,
     observer: Arc<dyn Observer>,
-    /// The file as its part is named.
+    /// The model that names the part.
     model: Model,
     part: Arc<PartFile>,
-    /// What the part's name was made of, a header's value among it: what a later command goes on under, if it is something.
+    /// The validator in the part's name; `None` if a later command cannot resume the part.
     validator: Option<String>,
-    /// The validator, as a header has it, of what was read so far in this run.
+    /// The response's validator for the bytes read in this run.
     etag: Option<String>,
-    /// Ranges have been tried, and are not to be had.
-    is_plain: bool,
-    /// How often bytes were dropped.
+    /// The host does not serve ranges.
+    lacks_ranges: bool,
+    /// The number of times that bytes were dropped.
     dropped: u32,
-    noted: Instant,
+    journaled: Instant,
     checkpointed: Instant,
 }
 
 enum ReadError {
-    /// Something that may be better next time.
+    /// A failure that may be retried.
     Host(RequestError),
-    /// An end.
+    /// A final failure.
     Stream(StreamError),
 }
 
@@ -254,16 +251,20 @@ impl From<StoreError> for ReadError {
     }
 }
 
-/// The part of `model`, with what may be gone on with.
-fn open_part(destination: &Destination, model: &Model, lasts: bool) -> Result<Arc<PartFile>, StoreError> {
+/// Opens `model`'s part; bytes that cannot be resumed are dropped.
+fn open_part(
+    destination: &Destination,
+    model: &Model,
+    is_resumable: bool,
+) -> Result<Arc<PartFile>, StoreError> {
     let part = PartFile::open(destination, model, &PartNames::Shared, || true)?;
-    if !lasts && part.held() > 0 {
+    if !is_resumable && part.held() > 0 {
         part.reset()?;
     }
     Ok(Arc::new(part))
 }
 
-impl<'a> Reading<'a> {
+impl<'a> Download<'a> {
     fn open(
         destination: &'a Destination,
         found: &'a Found,
@@ -275,7 +276,7 @@ impl<'a> Reading<'a> {
             Some(listed) if !is_plain_address(found) => format!("{listed}\n{header}"),
             _ => header.clone(),
         });
-        let model = stand_in(found, validator.as_ref(), path);
+        let model = placeholder(found, validator.as_ref(), path);
         let part = open_part(destination, &model, validator.is_some())?;
         let now = Instant::now();
         Ok(Self {
@@ -286,28 +287,28 @@ impl<'a> Reading<'a> {
             part,
             etag: header,
             validator,
-            is_plain: false,
+            lacks_ranges: false,
             dropped: 0,
-            noted: now,
+            journaled: now,
             checkpointed: now,
         })
     }
 
-    /// Whether a later command can go on with what is held.
-    fn lasts(&self) -> bool {
-        self.validator.is_some() && !self.is_plain
+    /// Returns true if a later command can resume the part.
+    fn is_resumable(&self) -> bool {
+        self.validator.is_some() && !self.lacks_ranges
     }
 
     async fn finish(
         &mut self,
         mut connection: Connection,
-        mut patience: MetadataClient,
+        mut metadata: MetadataClient,
         retry: &RetryPolicy,
     ) -> Result<(), StreamError> {
         let mut failures = 0;
         while self.part.held() < self.found.size {
             let before = self.part.held();
-            let error = match self.go_on(&mut connection).await {
+            let error = match self.request_missing(&mut connection).await {
                 Ok(()) => continue,
                 Err(ReadError::Stream(error)) => return Err(error),
                 Err(ReadError::Host(error)) => error,
@@ -319,15 +320,17 @@ impl<'a> Reading<'a> {
                 return Err(StreamError::OtherSize { url, said: expected, sent: found });
             }
             let had_bytes = self.part.held() > 0;
-            if matches!(error.remedy(), Remedy::Plain | Remedy::RetryThenPlain) && had_bytes && !self.is_plain
+            if matches!(error.remedy(), Remedy::Plain | Remedy::RetryThenPlain)
+                && had_bytes
+                && !self.lacks_ranges
             {
-                self.is_plain = true;
-                self.begin_again(&error)?;
+                self.lacks_ranges = true;
+                self.restart(&error)?;
                 continue;
             }
-            if self.is_plain || (self.validator.is_none() && self.etag.is_none()) {
-                // Bytes that are thrown away are no progress: a host that always cuts would be asked for ever.
-                self.begin_again(&error)?;
+            if self.lacks_ranges || (self.validator.is_none() && self.etag.is_none()) {
+                // Dropped bytes are no progress; otherwise a host that always cuts would be asked forever.
+                self.restart(&error)?;
             } else {
                 if self.part.held() > before {
                     failures = 0;
@@ -337,43 +340,43 @@ impl<'a> Reading<'a> {
             if retry.is_spent(self.dropped) {
                 return Err(MetadataError::from(error).into());
             }
-            patience.wait_after(error.into(), &mut failures).await?;
+            metadata.wait_after(error.into(), &mut failures).await?;
         }
         Ok(())
     }
 
-    /// Drops what was read, of a version that is still the one.
-    fn begin_again(&mut self, why: &RequestError) -> Result<(), StoreError> {
+    /// Drops the bytes, but stays with the version.
+    fn restart(&mut self, why: &RequestError) -> Result<(), StoreError> {
         let bytes = self.part.held();
         self.part.reset()?;
-        self.tell_dropped(bytes, why);
+        self.report_dropped(bytes, why);
         Ok(())
     }
 
-    /// Drops what was read: another version is there, which has this header for a validator.
-    fn follow_version(&mut self, etag: Option<String>, why: &RequestError) -> Result<(), StoreError> {
+    /// Drops the bytes and switches to another version with this validator.
+    fn switch_version(&mut self, etag: Option<String>, why: &RequestError) -> Result<(), StoreError> {
         let bytes = self.part.held();
         self.part.remove()?;
-        self.tell_dropped(bytes, why);
+        self.report_dropped(bytes, why);
         self.etag = etag;
-        // What other hosts' listings said was of the version before.
+        // The listing on another host described the previous version.
         self.validator = self.etag.clone().filter(|_| is_plain_address(self.found));
-        self.model = stand_in(self.found, self.validator.as_ref(), &self.model.path);
-        self.part = open_part(self.destination, &self.model, self.lasts())?;
+        self.model = placeholder(self.found, self.validator.as_ref(), &self.model.path);
+        self.part = open_part(self.destination, &self.model, self.is_resumable())?;
         Ok(())
     }
 
-    fn tell_dropped(&mut self, bytes: u64, why: &RequestError) {
+    fn report_dropped(&mut self, bytes: u64, why: &RequestError) {
         if bytes > 0 {
             self.dropped += 1;
             self.observer.observe(&Event::Dropped { file: 0, bytes, reason: why.to_string() });
         }
     }
 
-    /// Asks for what is missing first, and takes what comes of it.
-    async fn go_on(&mut self, connection: &mut Connection) -> Result<(), ReadError> {
+    /// Requests the first missing range and writes the response.
+    async fn request_missing(&mut self, connection: &mut Connection) -> Result<(), ReadError> {
         if self.etag.is_none() && self.part.held() > 0 {
-            // Whatever comes, ranges or all of it: nothing could say that it is of the same version.
+            // Without a validator, no response can be matched to the held bytes.
             self.part.reset()?;
         }
         let Some(mut gap) = self.part.missing().first().copied() else { return Ok(()) };
@@ -383,13 +386,13 @@ impl<'a> Reading<'a> {
         let mut answer = connection.get(&self.found.url, None, asked).await?;
         let (mut at, end) = match answer.kind {
             BodyKind::Part { range, .. } => (range.start, range.end),
-            // Ranges are not to be had: what is held is read over.
+            // The host serves no ranges; the held bytes are skipped.
             BodyKind::Whole => (0, size),
         };
         if self.etag.is_some() && answer.etag != self.etag {
             let changed = answer.changed();
-            self.follow_version(answer.etag.clone(), &changed)?;
-            // All of the new one, or what an earlier run has left of it is gone on with.
+            self.switch_version(answer.etag.clone(), &changed)?;
+            // Only a full body of the new version can be used here; otherwise its part is resumed.
             if at > 0 || end < size || self.part.held() > 0 {
                 return Err(changed.into());
             }
@@ -400,8 +403,8 @@ impl<'a> Reading<'a> {
         while at < end {
             let most = BLOCK.min((end - at) as usize);
             let mut read = read_some(&mut answer, &mut block[..most]).await?;
-            // A page may come in pieces, each of which is none.
-            while at == 0 && (1..most.min(HEAD)).contains(&read) {
+            // A page may arrive in pieces that do not look like one.
+            while at == 0 && (1..most.min(PAGE_PREFIX)).contains(&read) {
                 match read_some(&mut answer, &mut block[read..most]).await? {
                     0 => break,
                     more => read += more,
@@ -411,14 +414,14 @@ impl<'a> Reading<'a> {
                 return Err(RequestError::cut_short(answer.resolved.url(), at, end).into());
             }
             let bytes = &block[..read];
-            if at == 0 && is_page(bytes, &self.model.path) {
+            if at == 0 && is_html(bytes, &self.model.path) {
                 let url = answer.resolved.url().clone();
                 let page =
                     RequestError::Response { url, error: ResponseError::Html, prefix: BodyPrefix::default() };
                 return Err(page.into());
             }
             let end_of_bytes = at + read as u64;
-            if end_of_bytes == size && goes_on(&mut answer).await {
+            if end_of_bytes == size && has_more(&mut answer).await {
                 let url = answer.resolved.url().clone();
                 return Err(ReadError::Stream(StreamError::OtherSize { url, said: size, sent: None }));
             }
@@ -444,11 +447,11 @@ impl<'a> Reading<'a> {
             None => self.part.hash_ready()?,
         }
         self.observer.observe(&Event::Received { file: 0, bytes: bytes.len() as u64 });
-        if self.noted.elapsed() > NOTE_EVERY {
+        if self.journaled.elapsed() > JOURNAL_INTERVAL {
             self.part.journal_written()?;
-            self.noted = Instant::now();
+            self.journaled = Instant::now();
         }
-        if self.checkpointed.elapsed() > CHECKPOINT_EVERY {
+        if self.checkpointed.elapsed() > CHECKPOINT_INTERVAL {
             self.part.checkpoint()?;
             self.checkpointed = Instant::now();
         }
@@ -456,46 +459,46 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// What comes next of a body; nothing at its end.
+/// Reads from the body; 0 at its end.
 async fn read_some(answer: &mut Answer<'_>, block: &mut [u8]) -> Result<usize, RequestError> {
-    match tokio::time::timeout(STALL, answer.read(block)).await {
+    match tokio::time::timeout(STALL_TIMEOUT, answer.read(block)).await {
         Ok(read) => read,
-        Err(_) => Err(RequestError::stalled(answer.resolved.url(), STALL)),
+        Err(_) => Err(RequestError::stalled(answer.resolved.url(), STALL_TIMEOUT)),
     }
 }
 
-/// Removes the part that has got its own digest for a name.
-fn forget(destination: &Destination, model: &Model, sha256: Sha256) -> Result<(), StoreError> {
+/// Removes the part that is named by its own digest.
+fn discard(destination: &Destination, model: &Model, sha256: Sha256) -> Result<(), StoreError> {
     let model = Model { sha256, ..model.clone() };
     PartFile::open(destination, &model, &PartNames::Shared, || true)?.remove()
 }
 
-/// A weak validator says nothing about bytes (RFC 9110 section 8.8.1).
+/// A weak validator says nothing about the bytes (RFC 9110 section 8.8.1).
 fn is_strong(etag: &str) -> bool {
     etag.starts_with('"') && etag.len() > 2 && etag.len() < 512
 }
 
-/// Whether the validator that was found is a header's.
+/// Returns true if the source is a URL, so that its validator is a header's.
 fn is_plain_address(found: &Found) -> bool {
     matches!(found.source, Source::Url(_))
 }
 
-/// Whether a body has more than it should have. One that does not end is no longer waited for than one in which nothing moves.
-async fn goes_on(answer: &mut Answer<'_>) -> bool {
-    matches!(tokio::time::timeout(STALL, answer.read(&mut [0])).await, Ok(Ok(1..)))
+/// Returns true if the body has more bytes than declared. A body that does not end is dropped after the stall timeout.
+async fn has_more(answer: &mut Answer<'_>) -> bool {
+    matches!(tokio::time::timeout(STALL_TIMEOUT, answer.read(&mut [0])).await, Ok(Ok(1..)))
 }
 
-/// Whether these first bytes are a web page's, in place of a file that is none: a page to log in on may call itself anything.
-fn is_page(bytes: &[u8], path: &ModelPath) -> bool {
+/// Returns true if these first bytes are a web page, such as a login page with any content type.
+fn is_html(bytes: &[u8], path: &ModelPath) -> bool {
     let is_named = |ending: &str| {
         path.file_name().rsplit_once('.').is_some_and(|(_, end)| end.eq_ignore_ascii_case(ending))
     };
     if is_named("html") || is_named("htm") {
         return false;
     }
-    let bytes = &bytes[..bytes.len().min(HEAD)];
+    let bytes = &bytes[..bytes.len().min(PAGE_PREFIX)];
     let mut text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
-    // A prolog and comments may come before it (XHTML 1.0 section 3.1.1).
+    // A prolog and comments may precede the root element (XHTML 1.0 section 3.1.1).
     while let Some(end) = [("<?xml", "?>"), ("<!--", "-->")]
         .into_iter()
         .find_map(|(begin, end)| text.starts_with(begin.as_bytes()).then_some(end))
@@ -513,8 +516,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_seen_behind_its_prolog_and_comments_and_nothing_else_is_one() {
-        let page = |text: &str, path: &str| is_page(text.as_bytes(), &path.parse().unwrap());
+    fn a_web_page_is_recognised_behind_prolog_and_comments() {
+        let page = |text: &str, path: &str| is_html(text.as_bytes(), &path.parse().unwrap());
         for text in [
             "<!DOCTYPE html>",
             "\u{feff} \n<HTML lang=en>",
@@ -525,7 +528,7 @@ mod tests {
             assert!(page(text, "vae/x.bin"), "{text}");
             assert!(!page(text, "vae/x.html"), "{text}");
         }
-        let long = format!("<!-- {} --><html>", "a".repeat(HEAD));
+        let long = format!("<!-- {} --><html>", "a".repeat(PAGE_PREFIX));
         for text in ["", "<", "<!--", "<?xml version=\"1.0\"?><model/>", "<!-- a -->", "a<html>", &long] {
             assert!(!page(text, "vae/x.bin"), "{text}");
         }

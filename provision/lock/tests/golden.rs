@@ -1,5 +1,5 @@
-//! One list of each format, and what comes of it. The expected text is `tests/golden/NAME.expected`; a difference is a
-//! change of behaviour, to be looked at and then written down there.
+//! One list of each format and its import. The expected text is `tests/golden/NAME.expected`; a difference is a change of
+//! behaviour, which must be reviewed before it is recorded there.
 
 use std::path::Path;
 
@@ -14,18 +14,18 @@ fn text(name: &str) -> String {
 
 fn shown(imported: &Imported) -> String {
     let mut lines = Vec::new();
-    for wanted in &imported.wanted {
-        lines.push(match wanted.destination() {
+    for model in &imported.models {
+        lines.push(match model.destination() {
             Ok(path) => path.to_string(),
             Err(error) => format!("? {}", error.to_string().split(';').next().unwrap_or_default()),
         });
-        lines.push(format!("  source {}", wanted.source));
-        lines.extend(wanted.mirrors.iter().map(|mirror| format!("  mirror {mirror}")));
-        lines.extend(wanted.sha256.map(|sha256| format!("  sha256 {sha256}")));
-        if let Source::Url(url) = &wanted.source {
+        lines.push(format!("  source {}", model.source));
+        lines.extend(model.mirrors.iter().map(|mirror| format!("  mirror {mirror}")));
+        lines.extend(model.sha256.map(|sha256| format!("  sha256 {sha256}")));
+        if let Source::Url(url) = &model.source {
             lines.extend(Expiry::of(url).map(|expiry| format!("  expires: {expiry}")));
         }
-        lines.push(format!("  from {}", wanted.place));
+        lines.push(format!("  from {}", model.place));
     }
     lines.extend(imported.unused.iter().map(|unused| format!("unused {unused}")));
     lines.join("\n") + "\n"

@@ -1,4 +1,4 @@
-//! What people and other tools write is anything: it is understood or refused, and never ends the program.
+//! Input from people and other tools may be anything: it is parsed or refused, and never causes a panic.
 
 use proptest::prelude::*;
 use provision_lock::edit::Document;
@@ -6,7 +6,7 @@ use provision_lock::expiry::Expiry;
 use provision_lock::import::{self, Format};
 use provision_lock::source::Source;
 
-/// Texts that are nearly something.
+/// Texts that are almost valid.
 fn nearly() -> impl Strategy<Value = String> {
     let pieces = prop_oneof![
         Just("hf:"),
@@ -56,7 +56,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_source_is_understood_or_refused(text in prop_oneof![nearly(), any::<String>()]) {
+    fn a_source_is_parsed_or_refused(text in prop_oneof![nearly(), any::<String>()]) {
         if let Ok(source) = text.parse::<Source>() {
             let address = source.address();
             prop_assert_eq!(Source::of_url(&address).address(), address.clone());
@@ -69,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn a_list_is_understood_or_refused(text in prop_oneof![nearly(), any::<String>()]) {
+    fn a_list_is_parsed_or_refused(text in prop_oneof![nearly(), any::<String>()]) {
         for format in Format::ALL.map(Some).into_iter().chain([None]) {
             if let Ok(list) = import::read("list", &text, format) {
                 let _ = import::join(vec![list.clone(), list]);
@@ -78,7 +78,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_lock_is_no_document(text in any::<String>()) {
+    fn an_invalid_lock_is_no_document(text in any::<String>()) {
         let _ = Document::parse("models.lock", &text);
     }
 }

@@ -104,7 +104,7 @@ impl From<FileError> for EditFailure {
             FileError::Lock(_) => Code::Lock,
             FileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Code::Usage,
             FileError::Io { .. } | FileError::Dangling { .. } => Code::Disk,
-            FileError::Restless { .. } | FileError::Busy { .. } => Code::Busy,
+            FileError::KeepsChanging { .. } | FileError::Busy { .. } => Code::Busy,
         };
         Self(Failure::new(code, error))
     }

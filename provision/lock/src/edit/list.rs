@@ -1,9 +1,9 @@
-//! Adding to a list in place: its form, one line or a line for each item, stays, and so do its comments.
+//! Appends to a list in place. The list keeps its form (one line, or a line per item) and its comments.
 
 use super::Splice;
 use super::spans::{KeySpan, line_start};
 
-/// Puts `more` behind the last item of `list`, which has one.
+/// Appends `more` behind the last item of `list`, which is not empty.
 pub(super) fn append(text: &str, list: &KeySpan, more: &[String], newline: &str) -> Vec<Splice> {
     let Some(last) = list.items.last() else { return Vec::new() };
     let rest = &text[last.end..list.value.end];
@@ -13,7 +13,7 @@ pub(super) fn append(text: &str, list: &KeySpan, more: &[String], newline: &str)
         None => (false, line),
     };
     if behind.trim_start().starts_with('#') {
-        // The comment is about the last item and stays on its line.
+        // The comment belongs to the last item and stays on its line.
         let end = last.end + rest.find(['\r', '\n']).unwrap_or(rest.len());
         let indent = indent(text, last.start);
         let mut splices = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn append(text: &str, list: &KeySpan, more: &[String], newline: &str)
     vec![(last.end, last.end, items)]
 }
 
-/// The white space in front of what stands at `at`.
+/// The white space before the text at `at`.
 fn indent(text: &str, at: usize) -> &str {
     let line = &text[line_start(text, at)..at];
     &line[..line.len() - line.trim_start().len()]

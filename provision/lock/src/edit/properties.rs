@@ -1,28 +1,28 @@
-//! What holds for every lock that a person may have written.
+//! Property tests of edits, over locks as people write them.
 
 use proptest::prelude::*;
 
 use super::tests::entry;
 use super::*;
 
-/// One model as somebody wrote it. Comments carry the model's path, so that it can be seen whose were lost.
+/// A model as a person writes it. Its comments contain the model's path, so that a lost comment can be identified.
 #[derive(Debug, Clone)]
 struct Written {
     path: &'static str,
     blank_lines: usize,
-    /// Whether there are comments above the header, below the last key, behind values, between keys.
+    /// Places of comments: above the header, below the last key, behind values, between keys.
     comments: [bool; 4],
     indent: &'static str,
-    /// Where the order of keys begins.
+    /// The rotation of the key order.
     turn: usize,
     list: usize,
     mirrors: usize,
-    /// How the header is written.
+    /// The spelling of the header.
     header: &'static str,
     source: bool,
 }
 
-/// How lines end; `Mixed` has a bit for each line, where somebody's editor has added some.
+/// The line endings; `Mixed` has a bit for each line, as after edits on several systems.
 #[derive(Debug, Clone, Copy)]
 enum Ends {
     Lf,
@@ -131,7 +131,7 @@ fn comments(text: &str) -> Vec<&str> {
     found
 }
 
-/// Whether all lines end with a carriage return; `None` where some do.
+/// Returns true if all lines end with a carriage return; `None` for a mix.
 fn line_ends(text: &str) -> Option<bool> {
     let ends: Vec<bool> =
         text.split_inclusive('\n').filter(|l| l.ends_with('\n')).map(|l| l.ends_with("\r\n")).collect();
@@ -139,7 +139,7 @@ fn line_ends(text: &str) -> Option<bool> {
     ends.iter().all(|end| *end == crlf).then_some(crlf)
 }
 
-/// The paths in the order in which they stand in the text.
+/// The paths in text order.
 fn written_order(document: &Document) -> Vec<String> {
     document.models().unwrap().iter().map(|span| span.path.clone()).collect()
 }
@@ -191,7 +191,7 @@ proptest! {
     }
 
     #[test]
-    fn an_inline_array_is_left_as_it_is(
+    fn an_inline_array_stays_as_it_is(
         count in 0..4usize, style in 0..3usize, crlf in any::<bool>(), which in 0..3usize, by_removal in any::<bool>(),
     ) {
         let paths = &["clip/a", "loras/m", "vae/b"][..count.min(3)];
@@ -217,7 +217,7 @@ proptest! {
     }
 
     #[test]
-    fn putting_what_is_there_changes_nothing(text in lock()) {
+    fn putting_an_existing_entry_changes_nothing(text in lock()) {
         let mut document = Document::parse("models.lock", &text).unwrap();
         let entries: Vec<Entry> = document.lock().models().iter().map(Entry::from).collect();
         let outcomes = document.put_all(&entries).unwrap();
@@ -226,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_model_says_what_it_was_told_and_no_comment_is_lost(text in lock(), more in any::<[bool; 4]>()) {
+    fn a_changed_model_has_the_new_values_and_all_comments(text in lock(), more in any::<[bool; 4]>()) {
         let mut document = Document::parse("models.lock", &text).unwrap();
         for path in paths_of(&document) {
             let mut changed = document.get(&path).unwrap();
@@ -253,13 +253,13 @@ proptest! {
     }
 
     #[test]
-    fn removing_takes_no_comment_of_another_model(text in lock(), which in 0..5usize) {
+    fn removing_a_model_keeps_other_models_comments(text in lock(), which in 0..5usize) {
         let mut document = Document::parse("models.lock", &text).unwrap();
         let paths = paths_of(&document);
         prop_assume!(!paths.is_empty());
         let gone = &paths[which % paths.len()];
         document.remove(gone).unwrap();
-        // A comment that is right below one model and right above the next is the next one's.
+        // A comment directly below one model and directly above the next belongs to the next.
         let name = |comment: &str| comment.split(' ').nth(1).map(str::to_owned);
         let lost: Vec<String> = {
             let left = comments(document.text());

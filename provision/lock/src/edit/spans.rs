@@ -1,19 +1,19 @@
-//! Where things are in a lock's text. `toml_edit` knows where keys and values are; which lines belong to which model is
-//! worked out here from the lines between.
+//! Positions in a lock's text. `toml_edit` gives the spans of keys and values; this module assigns the lines between them to
+//! models.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use toml_edit::{Document, Item, Table, Value};
 
-/// What is where.
+/// The positions of a lock's parts.
 #[derive(Debug, Clone)]
 pub(super) struct Spans {
-    /// How lines end: as the first one does.
+    /// The line ending of the first line.
     pub(super) newline: &'static str,
-    /// The end of the lock's own keys, and the comment right below them.
+    /// The end of the lock's own keys and of the comment directly below them.
     pub(super) head_end: usize,
-    /// The models in the text's order; `None` where they are an inline array.
+    /// The models in text order; `None` if they are an inline array.
     pub(super) models: Option<Vec<ModelSpan>>,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct Spans {
 #[derive(Debug, Clone)]
 pub(super) struct ModelSpan {
     pub(super) path: String,
-    /// All that goes with it: a blank line before, comments right above, header, keys, comments right below.
+    /// The model's whole region: a blank line before it, the comments directly above, header, keys, and comments directly below.
     pub(super) region: Range<usize>,
     pub(super) keys: HashMap<String, KeySpan>,
 }
@@ -31,12 +31,12 @@ pub(super) struct ModelSpan {
 pub(super) struct KeySpan {
     pub(super) key: Range<usize>,
     pub(super) value: Range<usize>,
-    /// The items, where it is a list.
+    /// The items of a list.
     pub(super) items: Vec<Range<usize>>,
 }
 
 impl Spans {
-    /// Of a text that is a lock.
+    /// Finds the positions in a valid lock.
     pub(super) fn find(text: &str) -> Self {
         let document = Document::parse(text).expect("what parses as a lock is TOML");
         let newline = match text.find('\n') {
@@ -57,7 +57,7 @@ impl Spans {
     }
 }
 
-/// Shares out the lines between the models.
+/// Assigns the lines to models.
 fn regions(text: &str, head: usize, tables: &[&Table]) -> (usize, Vec<ModelSpan>) {
     let headers: Vec<usize> = tables.iter().map(|table| line_start(text, start_of(table))).collect();
     let mut head_end = None;
@@ -66,7 +66,7 @@ fn regions(text: &str, head: usize, tables: &[&Table]) -> (usize, Vec<ModelSpan>
     for at in 0..=tables.len() {
         let next = headers.get(at).copied();
         let (tail_end, start) = share(text, body_end, next);
-        // What was open ends here.
+        // The open region ends here.
         match models.last_mut() {
             Some(model) => model.region.end = tail_end,
             None => head_end = Some(tail_end),
@@ -81,8 +81,8 @@ fn regions(text: &str, head: usize, tables: &[&Table]) -> (usize, Vec<ModelSpan>
     (head_end.unwrap_or(head), models)
 }
 
-/// Of the lines from `from` to the header `next`, or to the end: where those end that belong to what is above, and where
-/// those begin that belong to what is below.
+/// Splits the lines between `from` and the header `next` (or the end). Returns the end of the lines that belong to the
+/// model above, and the start of those that belong to the model below.
 fn share(text: &str, from: usize, next: Option<usize>) -> (usize, usize) {
     let end = next.unwrap_or(text.len());
     let is_comment = |line: &str| line.trim_start().starts_with('#');
@@ -93,7 +93,7 @@ fn share(text: &str, from: usize, next: Option<usize>) -> (usize, usize) {
     }
     let below = lines.iter().rev().take_while(|line| is_comment(line));
     let (count, below) = below.fold((0, 0), |(count, bytes), line| (count + 1, bytes + line.len()));
-    // All of it is one block right above the header.
+    // All lines form one block directly above the header.
     let tail_end = if count == lines.len() { from } else { from + above };
     let mut start = end - below;
     if let Some(blank) = lines.iter().rev().nth(count).filter(|line| line.trim().is_empty()) {
@@ -119,12 +119,12 @@ fn start_of(table: &Table) -> usize {
     table.span().map_or(0, |span| span.start)
 }
 
-/// Where the line of `at` begins.
+/// The start of the line at `at`.
 pub(super) fn line_start(text: &str, at: usize) -> usize {
     text[..at].rfind('\n').map_or(0, |newline| newline + 1)
 }
 
-/// Where the line of `at` ends, behind its newline.
+/// The end of the line at `at`, including its newline.
 pub(super) fn line_end(text: &str, at: usize) -> usize {
     text[at..].find('\n').map_or(text.len(), |newline| at + newline + 1)
 }

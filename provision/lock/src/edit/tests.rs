@@ -30,7 +30,7 @@ fn path(text: &str) -> ModelPath {
 }
 
 #[test]
-fn an_empty_lock_takes_models_sorted_and_gives_them_back() {
+fn models_are_added_sorted_and_removed_again() {
     let mut document = Document::empty("models.lock");
     let empty = document.text().to_owned();
     let all = [entry("vae/b"), entry("loras/c"), entry("vae/a")];
@@ -42,9 +42,9 @@ fn an_empty_lock_takes_models_sorted_and_gives_them_back() {
     assert_eq!(document.text(), empty);
 }
 
-/// A key that goes from where another is put.
+/// One key is removed at the position of another one's insertion.
 #[test]
-fn a_list_at_the_end_goes_and_another_comes_in_its_place() {
+fn a_list_at_the_end_is_replaced_by_another_key() {
     let with_mirror = format!("version = 1\n\n{}mirrors = [\"https://m.example/x\"]\n", written("x"));
     let mut document = document(&with_mirror);
     let mut new = entry("x");
@@ -54,7 +54,7 @@ fn a_list_at_the_end_goes_and_another_comes_in_its_place() {
 }
 
 #[test]
-fn every_field_is_written_in_its_place_and_read_back() {
+fn every_field_is_written_in_order_and_read_back() {
     let mut full = entry("x");
     full.mirrors = vec!["https://m.example/x".parse().unwrap()];
     full.groups = vec!["a \"b\"\\".into(), "c\n".into()];
@@ -71,7 +71,7 @@ fn every_field_is_written_in_its_place_and_read_back() {
 }
 
 #[test]
-fn comments_stay_with_their_model_and_what_is_nobodys_stays() {
+fn comments_stay_with_their_model_or_in_place() {
     let text = format!(
         "# The file.\nversion = 1\n# The head's.\n\n# Section one.\n\n# About a.\n{}# Below a.\n\n# Section two.\n\n{}# About c.\n{}\n# The end.\n",
         written("a"),
@@ -130,7 +130,7 @@ fn a_change_touches_the_value_and_nothing_else() {
 }
 
 #[test]
-fn lists_are_added_to_in_their_own_form() {
+fn lists_grow_in_their_own_form() {
     for (list, expected) in [
         ("[\"a\"]", "[\"a\", \"b\", \"c\"]"),
         ("[ \"a\", ]", "[ \"a\", \"b\", \"c\", ]"),
@@ -153,7 +153,7 @@ fn lists_are_added_to_in_their_own_form() {
 }
 
 #[test]
-fn an_unsorted_file_is_not_turned_over() {
+fn an_unsorted_file_is_not_reordered() {
     let text = format!("version = 1\n{}{}", written("z"), written("a"));
     let mut document = document(&text);
     document.put(&entry("b")).unwrap();
@@ -161,7 +161,7 @@ fn an_unsorted_file_is_not_turned_over() {
 }
 
 #[test]
-fn a_change_that_breaks_the_lock_is_not_made() {
+fn a_change_that_breaks_the_lock_is_refused() {
     let text = format!("version = 1\n\n{}", written("a"));
     let mut document = document(&text);
     for bad in ["A", "a/b", ".models-installed"] {
@@ -180,7 +180,7 @@ fn a_change_that_breaks_the_lock_is_not_made() {
 }
 
 #[test]
-fn an_inline_array_is_read_and_refused_only_where_it_would_change() {
+fn an_inline_array_is_read_but_not_changed() {
     let sha = Sha256::of(b"x");
     let text = format!(
         "version = 1\nmodel = [{{ path = \"x\", url = \"https://h.example/x\", size = 5, sha256 = \"{sha}\" }}]\n"
@@ -193,7 +193,7 @@ fn an_inline_array_is_read_and_refused_only_where_it_would_change() {
 }
 
 #[test]
-fn a_byte_order_mark_stays_in_front() {
+fn a_byte_order_mark_stays_first() {
     let text = format!("\u{feff}version = 1\n\n{}", written("b"));
     let mut document = document(&text);
     document.put_all(&[entry("a"), entry("c")]).unwrap();

@@ -8,7 +8,7 @@ use super::*;
 use crate::edit::EditError;
 use crate::entry::Entry;
 
-/// What an edit in these tests may end with.
+/// The errors of these tests' edits.
 #[derive(Debug)]
 enum Failed {
     File(FileError),
@@ -27,11 +27,11 @@ impl From<EditError> for Failed {
     }
 }
 
-struct World {
+struct Fixture {
     directory: tempfile::TempDir,
 }
 
-impl World {
+impl Fixture {
     fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
@@ -61,23 +61,23 @@ fn entry(path: &str) -> Entry {
     }
 }
 
-/// A writer with whom nothing is wrong.
-const QUIET: Turn<'static> = Turn { pause: &|_| panic!("nobody has the lock"), say: &|_| () };
+/// A writer that never has to wait.
+const QUIET: LockWait<'static> = LockWait { pause: &|_| panic!("the lock is free"), announce: &|_| () };
 
 fn add(path: &Utf8Path, model: &str) -> Result<Edited<()>, Failed> {
     add_in(path, QUIET, model)
 }
 
-fn add_in(path: &Utf8Path, turn: Turn<'_>, model: &str) -> Result<Edited<()>, Failed> {
-    edit(path, turn, |document| Ok(document.put(&entry(model)).map(drop)?))
+fn add_in(path: &Utf8Path, wait: LockWait<'_>, model: &str) -> Result<Edited<()>, Failed> {
+    edit(path, wait, |document| Ok(document.put(&entry(model)).map(drop)?))
 }
 
 #[test]
-fn a_lock_is_made_changed_and_left_alone_where_nothing_changes() {
-    let world = World::new();
-    let lock = world.path("models.lock");
+fn a_lock_is_written_only_if_its_text_changes() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("models.lock");
     assert!(!edit::<_, Failed>(&lock, QUIET, |_| Ok(())).unwrap().changed);
-    assert_eq!(world.names(), [""; 0], "a lock that nobody put anything into is not made");
+    assert_eq!(fixture.names(), [""; 0], "a lock without entries is not created");
     assert!(add(&lock, "a").unwrap().changed);
     let before = std::fs::metadata(&lock).unwrap();
     assert!(!add(&lock, "a").unwrap().changed);
@@ -85,38 +85,38 @@ fn a_lock_is_made_changed_and_left_alone_where_nothing_changes() {
     assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
     assert!(add(&lock, "b").unwrap().changed);
     assert_eq!(read(&lock).unwrap().lock().models().len(), 2);
-    assert_eq!(world.names(), ["models.lock"], "no draft is left");
+    assert_eq!(fixture.names(), ["models.lock"], "no draft is left");
 }
 
 #[test]
-fn two_writers_lose_nothing() {
-    let world = World::new();
-    let lock = world.path("models.lock");
+fn concurrent_writers_lose_no_entry() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("models.lock");
     std::thread::scope(|scope| {
         for writer in 0..8 {
             let lock = &lock;
             scope.spawn(move || {
                 for n in 0..6 {
-                    add_in(lock, Turn::saying(&|_| ()), &format!("d{n}/w{writer}")).unwrap();
+                    add_in(lock, LockWait::announcing(&|_| ()), &format!("d{n}/w{writer}")).unwrap();
                 }
             });
         }
     });
     assert_eq!(read(&lock).unwrap().lock().models().len(), 48);
-    assert_eq!(world.names(), ["models.lock"]);
+    assert_eq!(fixture.names(), ["models.lock"]);
 }
 
 #[test]
-fn who_is_waited_for_is_said_once_and_the_wait_has_an_end() {
-    let world = World::new();
-    let lock = world.path("models.lock");
+fn a_long_wait_announces_the_holder_once_and_times_out() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("models.lock");
     let first = Draft::open(&lock, QUIET).unwrap();
     let (waited, said) = (Cell::new(Duration::ZERO), RefCell::new(Vec::new()));
-    let turn = Turn {
+    let wait = LockWait {
         pause: &|time| waited.set(waited.get() + time),
-        say: &|holder| said.borrow_mut().push((waited.get(), holder.to_owned())),
+        announce: &|holder| said.borrow_mut().push((waited.get(), holder.to_owned())),
     };
-    let error = add_in(&lock, turn, "a").unwrap_err();
+    let error = add_in(&lock, wait, "a").unwrap_err();
     let Failed::File(FileError::Busy { holder, .. }) = &error else { panic!("{error:?}") };
     assert!(holder.starts_with(&format!("process {} on ", std::process::id())), "{holder}");
     assert_eq!(said.into_inner(), [(Duration::from_secs(1), holder.clone())]);
@@ -127,46 +127,46 @@ fn who_is_waited_for_is_said_once_and_the_wait_has_an_end() {
 }
 
 #[test]
-fn who_waits_reads_what_the_first_one_wrote() {
-    let world = World::new();
-    let lock = world.path("models.lock");
+fn a_waiting_writer_reads_the_first_ones_text() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("models.lock");
     add(&lock, "a").unwrap();
     let first = RefCell::new(Some(Draft::open(&lock, QUIET).unwrap()));
     let looks = Cell::new(0);
-    let turn = Turn {
+    let wait = LockWait {
         pause: &|_| {
             looks.set(looks.get() + 1);
             if looks.get() == 3 {
                 let mut document = read(&lock).unwrap();
                 document.put(&entry("b")).unwrap();
                 let before = read_text(&lock).unwrap();
-                first.take().unwrap().become_lock(document.text(), before).unwrap();
+                first.take().unwrap().commit(document.text(), before).unwrap();
             }
         },
-        say: &|_| panic!("it was a short wait"),
+        announce: &|_| panic!("a short wait is silent"),
     };
-    add_in(&lock, turn, "c").unwrap();
+    add_in(&lock, wait, "c").unwrap();
     assert_eq!((looks.get(), read(&lock).unwrap().lock().models().len()), (3, 3));
-    assert_eq!(world.names(), ["models.lock"]);
+    assert_eq!(fixture.names(), ["models.lock"]);
 }
 
 #[test]
-fn an_old_draft_gives_a_new_lock_neither_its_mode_nor_its_text() {
-    let world = World::new();
-    let lock = world.path("models.lock");
-    let draft = world.path(".models.lock.tmp");
+fn an_old_drafts_mode_and_text_are_not_used() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("models.lock");
+    let draft = fixture.path(".models.lock.tmp");
     std::fs::write(&draft, "half").unwrap();
     std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o400)).unwrap();
-    std::fs::write(world.path("usual"), "").unwrap();
+    std::fs::write(fixture.path("usual"), "").unwrap();
     add(&lock, "a").unwrap();
     let mode = |path: &Utf8Path| std::fs::metadata(path).unwrap().permissions().mode();
-    assert_eq!(mode(&lock), mode(&world.path("usual")));
+    assert_eq!(mode(&lock), mode(&fixture.path("usual")));
 }
 
 #[test]
-fn what_an_editor_saves_meanwhile_is_kept() {
-    let world = World::new();
-    let lock = world.path("models.lock");
+fn an_editors_save_in_between_is_kept() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("models.lock");
     add(&lock, "a").unwrap();
     let mut saved = false;
     edit::<_, Failed>(&lock, QUIET, |document| {
@@ -184,37 +184,37 @@ fn what_an_editor_saves_meanwhile_is_kept() {
         std::fs::write(&lock, format!("{}#\n", document.text())).unwrap();
         Ok(document.put(&entry("c")).map(drop)?)
     });
-    assert!(matches!(restless, Err(Failed::File(FileError::Restless { .. }))), "{restless:?}");
+    assert!(matches!(restless, Err(Failed::File(FileError::KeepsChanging { .. }))), "{restless:?}");
 }
 
 #[test]
-fn a_draft_that_a_killed_writer_left_keeps_nobody_out() {
-    let world = World::new();
-    let lock = world.path("models.lock");
-    std::fs::write(world.path(".models.lock.tmp"), "half a lock".repeat(1000)).unwrap();
+fn a_killed_writers_draft_blocks_no_writer() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("models.lock");
+    std::fs::write(fixture.path(".models.lock.tmp"), "half a lock".repeat(1000)).unwrap();
     add(&lock, "a").unwrap();
     assert_eq!(read(&lock).unwrap().lock().models().len(), 1);
-    assert_eq!(world.names(), ["models.lock"]);
+    assert_eq!(fixture.names(), ["models.lock"]);
 }
 
 #[test]
-fn a_draft_of_its_own_works_where_nothing_excludes_others() {
-    let world = World::new();
-    let lock = world.path("models.lock");
+fn a_private_draft_works_where_flock_does_not() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("models.lock");
     let drafts = [Draft::private(&lock).unwrap(), Draft::private(&lock).unwrap()];
-    assert_eq!(world.names().len(), 2);
+    assert_eq!(fixture.names().len(), 2);
     let [first, second] = drafts;
-    assert!(first.become_lock("version = 1\n", None).unwrap());
-    assert!(!second.become_lock("version = 1\n# late\n", None).unwrap(), "the lock is not what it was");
+    assert!(first.commit("version = 1\n", None).unwrap());
+    assert!(!second.commit("version = 1\n# late\n", None).unwrap(), "the lock is not what it was");
     assert_eq!(std::fs::read_to_string(&lock).unwrap(), "version = 1\n");
-    assert_eq!(world.names(), ["models.lock"]);
+    assert_eq!(fixture.names(), ["models.lock"]);
 }
 
 #[test]
-fn mode_and_symlink_stay() {
-    let world = World::new();
-    std::fs::create_dir(world.path("real")).unwrap();
-    let (target, link) = (world.path("real/x.lock"), world.path("models.lock"));
+fn mode_and_symlink_are_kept() {
+    let fixture = Fixture::new();
+    std::fs::create_dir(fixture.path("real")).unwrap();
+    let (target, link) = (fixture.path("real/x.lock"), fixture.path("models.lock"));
     std::fs::write(&target, "version = 1\n").unwrap();
     std::fs::set_permissions(&target, std::fs::Permissions::from_mode(0o440)).unwrap();
     symlink("real/x.lock", &link).unwrap();
@@ -227,9 +227,9 @@ fn mode_and_symlink_stay() {
 }
 
 #[test]
-fn what_is_no_lock_and_what_fails_is_not_written() {
-    let world = World::new();
-    let lock = world.path("models.lock");
+fn an_invalid_lock_or_failed_edit_is_not_written() {
+    let fixture = Fixture::new();
+    let lock = fixture.path("models.lock");
     let broken = "version = 1\n[[model]]\npath = \"../x\"\n";
     std::fs::write(&lock, broken).unwrap();
     let error = add(&lock, "a").unwrap_err();
@@ -243,14 +243,14 @@ fn what_is_no_lock_and_what_fails_is_not_written() {
     assert_eq!(std::fs::read_to_string(&lock).unwrap(), "version = 1\n");
     std::fs::write(&lock, [0xff]).unwrap();
     assert!(matches!(add(&lock, "a"), Err(Failed::File(FileError::Lock(_)))));
-    assert_eq!(world.names(), ["models.lock"]);
-    let missing = add(&world.path("no/models.lock"), "a").unwrap_err();
+    assert_eq!(fixture.names(), ["models.lock"]);
+    let missing = add(&fixture.path("no/models.lock"), "a").unwrap_err();
     assert!(matches!(&missing, Failed::File(error) if error.to_string().contains("--lock")), "{missing:?}");
-    assert!(read(&world.path("none")).unwrap_err().to_string().contains("--lock"));
+    assert!(read(&fixture.path("none")).unwrap_err().to_string().contains("--lock"));
 }
 
 #[test]
-fn a_volume_on_which_access_and_open_disagree_is_given_up() {
+fn disagreement_of_access_and_open_is_an_error() {
     let mut made = 0;
     let make = || {
         made += 1;
@@ -259,7 +259,7 @@ fn a_volume_on_which_access_and_open_disagree_is_given_up() {
     let opened = open_by(make, || Err(Errno::NOENT), || true);
     assert_eq!(opened.unwrap_err(), Errno::ACCESS);
     assert_eq!(made, ATTEMPTS);
-    // A draft that becomes the lock at the wrong moment, once.
+    // The draft is renamed over the lock at the wrong moment, once.
     let mut calls = 0;
     let make = || {
         calls += 1;

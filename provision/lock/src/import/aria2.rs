@@ -1,10 +1,10 @@
-//! An aria2 input file (aria2c(1), "Input File"): a line of addresses of one file, separated by tabs, and indented lines
-//! with its options.
+//! An aria2 input file (aria2c(1), "Input File"): each file is a line of tab-separated addresses, followed by indented
+//! lines with options.
 
-use super::{Format, LineProblem, List, Place, Wanted, Why, digest, lines};
+use super::{Format, ImportedModel, LineProblem, List, Place, UnusedReason, digest, lines};
 use crate::source::Source;
 
-/// Options that change the request, and may be secrets.
+/// Options that change the request and may contain secrets.
 const OF_THE_REQUEST: [&str; 7] =
     ["header", "http-user", "http-passwd", "ftp-user", "ftp-passwd", "load-cookies", "referer"];
 
@@ -15,7 +15,7 @@ struct Download<'a> {
     out: Option<&'a str>,
     dir: Option<&'a str>,
     checksum: Option<(&'a str, Place)>,
-    /// Whether one of its options cannot be read, so that nobody knows what was meant.
+    /// One of the options cannot be read, so the meaning is unknown.
     is_broken: bool,
 }
 
@@ -43,7 +43,7 @@ pub(super) fn read(name: &str, text: &str) -> List {
             ("out", value) => download.out = Some(value),
             ("dir", value) => download.dir = Some(value),
             ("checksum", value) => download.checksum = Some((value, place)),
-            (key, _) if OF_THE_REQUEST.contains(&key) => list.leave_out(key, Why::Option, &place),
+            (key, _) if OF_THE_REQUEST.contains(&key) => list.leave_out(key, UnusedReason::Option, &place),
             _ => {}
         }
     }
@@ -63,7 +63,7 @@ fn finish(list: &mut List, download: Download<'_>) {
         }
     }
     for error in errors {
-        let why = if sources.is_empty() { Why::Source(error) } else { Why::Mirror(error) };
+        let why = if sources.is_empty() { UnusedReason::Source(error) } else { UnusedReason::Mirror(error) };
         list.leave_out(out.unwrap_or("an address"), why, &place);
     }
     let sha256 = match checksum {
@@ -74,12 +74,12 @@ fn finish(list: &mut List, download: Download<'_>) {
                 match digest(hex) {
                     Ok(sha256) => Some(sha256),
                     Err(error) => {
-                        let why = Why::Line(LineProblem::Checksum(error));
+                        let why = UnusedReason::Line(LineProblem::Checksum(error));
                         return list.leave_out(out.unwrap_or("a file"), why, &at);
                     }
                 }
             } else {
-                let why = Why::HashKind { kind: kind.to_owned() };
+                let why = UnusedReason::HashKind { kind: kind.to_owned() };
                 list.leave_out(out.unwrap_or("a checksum"), why, &at);
                 None
             }
@@ -88,9 +88,9 @@ fn finish(list: &mut List, download: Download<'_>) {
     let mut sources = sources.into_iter();
     let Some(source) = sources.next() else { return };
     let name = out.map(str::to_owned).or_else(|| source.file_name()).unwrap_or_default();
-    // `out` may have directories in it, and then nothing else says where it goes.
+    // A path in `out` counts only without `dir`; then it is the whole path.
     let path = out.filter(|out| dir.is_none() && out.contains('/')).map(str::to_owned);
-    list.wanted.push(Wanted {
+    list.models.push(ImportedModel {
         name,
         source,
         mirrors: sources.collect(),

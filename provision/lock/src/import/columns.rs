@@ -1,13 +1,13 @@
-//! Lists of addresses, one a line, with or without the path in a second column (pget's `multifile` has it always).
+//! Lists with one URL a line and an optional path in a second column (pget's `multifile` always has one).
 
-use super::{Format, LineProblem, List, Place, Wanted, Why, lines};
+use super::{Format, ImportedModel, LineProblem, List, Place, UnusedReason, lines};
 use crate::source::Source;
 
 pub(super) fn read(name: &str, text: &str, format: Format) -> List {
     let mut list = List::new(format);
     for (number, line) in lines(text) {
         let place = Place::line(name, number);
-        // An address has no white space, so a `#` behind some is a comment.
+        // A URL contains no white space, so `#` after white space begins a comment.
         let columns: Vec<&str> =
             line.split_whitespace().take_while(|column| !column.starts_with('#')).collect();
         let (address, destination) = match columns[..] {
@@ -21,14 +21,14 @@ pub(super) fn read(name: &str, text: &str, format: Format) -> List {
         let source: Source = match address.parse() {
             Ok(source) => source,
             Err(error) => {
-                list.leave_out(destination.unwrap_or("an address"), Why::Source(error), &place);
+                list.leave_out(destination.unwrap_or("an address"), UnusedReason::Source(error), &place);
                 continue;
             }
         };
         let directory = destination.filter(|path| path.ends_with('/'));
         let path = destination.filter(|path| !path.ends_with('/'));
         let last = path.and_then(|path| path.rsplit('/').next()).map(str::to_owned);
-        list.wanted.push(Wanted {
+        list.models.push(ImportedModel {
             name: last.or_else(|| source.file_name()).unwrap_or_default(),
             source,
             mirrors: Vec::new(),

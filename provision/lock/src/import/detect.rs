@@ -1,5 +1,5 @@
-//! Which format a text is in, seen from the text. A line that is none of a format's does not hide it: not the first one
-//! decides, but the first one that is a line of some format.
+//! Detects a list's format from its text. The first line that fits any format decides, so a stray line before it does not
+//! hide the format.
 
 use serde_json::Value;
 

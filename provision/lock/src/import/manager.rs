@@ -1,11 +1,11 @@
 //! `ComfyUI`-Manager's model list: `{"models": [{name, type, base, save_path, filename, url, size}]}`.
 //!
-//! `save_path` is a directory below `models`; `default` means the folder of the type. Its sizes are rounded for people
-//! (`4.27GB`), so they are not used.
+//! `save_path` is a directory below `models`; `default` means the folder of the type. Sizes are rounded for display (`4.27GB`),
+//! so they are not used.
 
 use serde_json::Value;
 
-use super::{Format, ImportError, List, Place, Wanted, Why};
+use super::{Format, ImportError, ImportedModel, List, Place, UnusedReason};
 use crate::source::Source;
 
 pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
@@ -20,23 +20,23 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
         let shown = text("name").or(file).unwrap_or("a model without a name");
         let place = Place::entry(name, format!("entry {}", at + 1));
         let Some(url) = text("url") else {
-            list.leave_out(shown, Why::NoAddress, &place);
+            list.leave_out(shown, UnusedReason::NoAddress, &place);
             continue;
         };
         if file == Some("<huggingface>") {
-            list.leave_out(shown, Why::Repository, &place);
+            list.leave_out(shown, UnusedReason::Repository, &place);
             continue;
         }
         let directory = match text("save_path") {
             None | Some("default") => text("type").and_then(folder_of_type).map(str::to_owned),
             Some(path) if path == "custom_nodes" || path.starts_with("custom_nodes/") => {
-                list.leave_out(shown, Why::Elsewhere { directory: path.to_owned() }, &place);
+                list.leave_out(shown, UnusedReason::Elsewhere { directory: path.to_owned() }, &place);
                 continue;
             }
             Some(path) => Some(path.replace('\\', "/")),
         };
         match url.parse::<Source>() {
-            Ok(source) => list.wanted.push(Wanted {
+            Ok(source) => list.models.push(ImportedModel {
                 name: file.map(str::to_owned).or_else(|| source.file_name()).unwrap_or_default(),
                 source,
                 mirrors: Vec::new(),
@@ -46,13 +46,13 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
                 sha256: None,
                 place,
             }),
-            Err(error) => list.leave_out(shown, Why::Source(error), &place),
+            Err(error) => list.leave_out(shown, UnusedReason::Source(error), &place),
         }
     }
     Ok(list)
 }
 
-/// The folder that the Manager puts a type's files into.
+/// The Manager's folder for a model type.
 fn folder_of_type(kind: &str) -> Option<&'static str> {
     Some(match kind.to_ascii_lowercase().as_str() {
         "checkpoint" | "checkpoints" | "unclip" => "checkpoints",

@@ -1,5 +1,5 @@
-//! `sha256sum`'s output: digest, a space, a mark (space for text, `*` for binary), name. A line that begins with a
-//! backslash has escapes in its name. With `--tag`, and from other systems' `sha256`: `SHA256 (NAME) = DIGEST`.
+//! `sha256sum`'s output: digest, a space, a mode character (space for text, `*` for binary), name. A line that begins with a
+//! backslash has escapes in its name. `--tag` and other systems' `sha256` write `SHA256 (NAME) = DIGEST`.
 
 use provision_core::digest::Sha256;
 
@@ -17,7 +17,7 @@ pub(super) fn read(name: &str, text: &str) -> List {
     list
 }
 
-/// Takes one line apart.
+/// Parses one line.
 pub(super) fn line(line: &str) -> Result<(Sha256, String), LineProblem> {
     let (escaped, line) = match line.strip_prefix('\\') {
         Some(line) => (true, line),

@@ -17,7 +17,7 @@ fn aria2(path: &str, url: &str, sha256: Option<&str>) -> String {
 }
 
 #[test]
-fn the_format_is_seen_from_the_text() {
+fn the_format_is_detected_from_the_text() {
     for (text, format) in [
         ("{\"nodes\": []}", Format::Workflow),
         ("{\"models\": [{\"filename\": \"x\"}]}", Format::Manager),
@@ -40,7 +40,7 @@ fn the_format_is_seen_from_the_text() {
 }
 
 #[test]
-fn a_list_that_cannot_be_read_is_an_error_that_says_what_was_expected() {
+fn an_unreadable_list_is_an_error_with_the_expected_format() {
     for (text, format, said) in [
         ("{\"nodes\": [\n}", None, "list:2: not JSON"),
         ("{\"1\": {\"class_type\": \"VAELoader\"}}", None, "API format"),
@@ -56,7 +56,7 @@ fn a_list_that_cannot_be_read_is_an_error_that_says_what_was_expected() {
 }
 
 #[test]
-fn a_line_that_is_not_understood_is_listed_and_the_others_are_used() {
+fn an_invalid_line_is_listed_and_the_others_are_used() {
     let short = format!("{SHA}  x\n{}  y\n", &SHA[1..]);
     for (text, format, used, said) in [
         (
@@ -99,21 +99,21 @@ fn a_line_that_is_not_understood_is_listed_and_the_others_are_used() {
         (&short, Format::Sha256sum, 1, "list:2: not understood: a SHA-256 has 64 hex digits, this has 63"),
     ] {
         let list = list("list", text);
-        assert_eq!((list.format, list.wanted.len() + list.sums.len()), (format, used), "{text}");
+        assert_eq!((list.format, list.models.len() + list.sums.len()), (format, used), "{text}");
         let found: Vec<String> = list.unused.iter().map(ToString::to_string).collect();
         assert!(found.len() == 1 && found[0].starts_with(said), "{text}: {found:#?}");
     }
 }
 
 #[test]
-fn a_mirror_that_is_no_source_is_a_remark_and_the_file_comes_from_the_others() {
+fn an_invalid_mirror_is_listed_and_the_file_is_used() {
     let list = list("list", "ftp://h/x\thttps://m/x\n out=vae/x\n");
-    assert_eq!((list.wanted.len(), list.wanted[0].source.to_string()), (1, "https://m/x".to_owned()));
-    assert!(matches!(list.unused[0].why, Why::Mirror(_)), "{:?}", list.unused);
+    assert_eq!((list.models.len(), list.models[0].source.to_string()), (1, "https://m/x".to_owned()));
+    assert!(matches!(list.unused[0].why, UnusedReason::Mirror(_)), "{:?}", list.unused);
 }
 
 #[test]
-fn what_a_terminal_would_obey_is_never_said() {
+fn control_characters_of_a_list_are_never_shown() {
     let evil = "\u{1b}]0;title\u{7}\u{1b}[2J\u{9b}31m\u{202e}\r\n.safetensors";
     let model = |url: &str, kind: &str| serde_json::json!({"name": evil, "url": url, "directory": evil, "hash": "12", "hash_type": kind});
     let page = "https://huggingface.co/o%1B%5B2J/r%07/tree/main%1B%5B2J/%1B%5D0;x%07";
@@ -122,7 +122,7 @@ fn what_a_terminal_would_obey_is_never_said() {
     let widgets = evil.replace(['\r', '\n'], "");
     let node = serde_json::json!({"id": evil, "type": evil, "properties": {"models": models}, "widgets_values": [widgets]});
     let workflow = list(evil, &serde_json::json!({"nodes": [node]}).to_string());
-    assert_eq!((workflow.wanted.len(), workflow.unused.len()), (2, 5), "{workflow:#?}");
+    assert_eq!((workflow.models.len(), workflow.unused.len()), (2, 5), "{workflow:#?}");
     let aria2 =
         list(evil, "https://h/x\n out=\u{1b}[2Jx\n dir=d\nnothing\n out=\u{1b}[2Jz\n checksum=\u{1b}[2J=1\n");
     let sums = list(evil, &format!("{SHA}  \u{1b}[2Jx\n\\{SHA}  \\r\\nz\n"));
@@ -143,7 +143,7 @@ fn what_a_terminal_would_obey_is_never_said() {
 }
 
 #[test]
-fn sha256sum_lines_have_two_marks_and_escapes() {
+fn sha256sum_lines_have_two_modes_and_escapes() {
     let text = format!(
         "{SHA}  a b\n{SHA} *c\n\\{SHA}  d\\\\e\\nf\nSHA256 (g (1)) = {}\r\n{SHA}  *h\n",
         SHA.to_uppercase()
@@ -157,7 +157,7 @@ fn no_secret_of_a_list_is_shown() {
     let text = "https://u:canary@h/x\n header=Authorization: Bearer canary\n out=x\n\
                 https://h/y?token=canary\nhttps://h/z?sig=canary\n http-passwd=canary\n";
     let joined = join(vec![list("list", text)]).unwrap();
-    assert_eq!(joined.wanted.len(), 1);
+    assert_eq!(joined.models.len(), 1);
     let said: Vec<String> = joined.unused.iter().map(ToString::to_string).collect();
     assert_eq!(said.len(), 4, "{said:#?}");
     assert!(!format!("{said:?} {joined:?}").contains("canary"), "{said:#?}");
@@ -179,33 +179,33 @@ fn two_digests_for_one_path_are_an_error_that_names_both_lists() {
 }
 
 #[test]
-fn a_second_source_is_a_mirror_where_a_digest_says_so() {
+fn a_second_source_is_a_mirror_if_the_digests_match() {
     let lists = |second: Option<&str>| {
         let first = list("a", &aria2("vae/x", "https://h/x", Some(SHA)));
         let second = list("b", &aria2("vae/x", "https://m/x", second));
         join(vec![first, second]).unwrap()
     };
     let same = lists(Some(SHA));
-    assert_eq!((same.wanted.len(), same.unused.len()), (1, 0));
-    assert_eq!(same.wanted[0].mirrors, ["https://m/x".parse().unwrap()]);
+    assert_eq!((same.models.len(), same.unused.len()), (1, 0));
+    assert_eq!(same.models[0].mirrors, ["https://m/x".parse().unwrap()]);
     let unknown = lists(None);
-    assert_eq!((unknown.wanted.len(), unknown.wanted[0].mirrors.len()), (1, 0));
+    assert_eq!((unknown.models.len(), unknown.models[0].mirrors.len()), (1, 0));
     assert!(
         unknown.unused[0].to_string().contains("comes from another source in a:1"),
         "{:?}",
         unknown.unused
     );
     let twice = list("a", "hf:o/r/vae/x\n");
-    assert_eq!(join(vec![twice.clone(), twice]).unwrap().wanted.len(), 1);
+    assert_eq!(join(vec![twice.clone(), twice]).unwrap().models.len(), 1);
 }
 
 #[test]
-fn digests_find_their_file_by_path_or_by_a_name_that_only_one_has() {
+fn digests_find_their_file_by_path_or_unique_name() {
     let urls = || list("urls", "hf:o/r/vae/x\nhf:o/r/loras/x\nhf:o/r/loras/y\ncivitai:1\n");
     let sums =
         format!("{SHA}  /data/ComfyUI/models/vae/x\n{OTHER}  y\n{SHA}  x\n{SHA}  z\n{OTHER}  oras/x\n");
     let joined = join(vec![list("sums", &sums), urls()]).unwrap();
-    let of = |at: usize| joined.wanted[at].sha256.map(|sha256| sha256.to_string());
+    let of = |at: usize| joined.models[at].sha256.map(|sha256| sha256.to_string());
     assert_eq!(of(0).as_deref(), Some(SHA));
     assert_eq!(of(1), None);
     assert_eq!(of(2).as_deref(), Some(OTHER));

@@ -1,20 +1,20 @@
-//! A `ComfyUI` workflow. Nodes carry what they need in `properties.models`; a subgraph is defined once under
+//! A `ComfyUI` workflow. Nodes list their models in `properties.models`. A subgraph is defined once under
 //! `definitions.subgraphs` and has nodes of its own. Older files have one list of `models` at the top instead.
 //!
-//! A node may also name a file in its widgets and not say where that comes from. Those are listed, or a person would think
-//! the set complete.
+//! A node may also name a file in its widgets without an address. Such files are listed as unused; otherwise the set would look
+//! complete.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Format, ImportError, List, Place, Wanted, Why};
+use super::{Format, ImportError, ImportedModel, List, Place, UnusedReason};
 use crate::source::Source;
 
-/// Endings of models' files.
+/// File name endings of models.
 const ENDINGS: [&str; 8] = [".safetensors", ".ckpt", ".pt", ".pth", ".gguf", ".sft", ".bin", ".onnx"];
 
-/// The longest text of a widget that can be a file's path, in bytes.
+/// The longest widget text that is taken for a path, in bytes.
 const LONGEST_NAME: usize = 1024;
 
 pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
@@ -28,21 +28,21 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
     }
     graph(&mut list, &mut named, name, value);
     let known: HashSet<String> = list
-        .wanted
+        .models
         .iter()
-        .map(|wanted| last(&wanted.name))
+        .map(|model| last(&model.name))
         .chain(list.unused.iter().map(|unused| last(&unused.what)))
         .collect();
     let mut said = HashSet::new();
     for (file, place) in named {
         if !known.contains(&last(&file)) && said.insert(file.clone()) {
-            list.leave_out(file, Why::NoAddress, &place);
+            list.leave_out(file, UnusedReason::NoAddress, &place);
         }
     }
     Ok(list)
 }
 
-/// A graph's nodes, and those of the graphs that are defined in it.
+/// Reads a graph's nodes, and those of its subgraphs.
 fn graph(list: &mut List, named: &mut Vec<(String, Place)>, name: &str, graph_: &Value) {
     for node in array(graph_.get("nodes")) {
         let id = node.get("id").map(ToString::to_string).unwrap_or_default();
@@ -69,18 +69,18 @@ fn model_of(list: &mut List, model: &Value, place: &Place) {
     let name = text("name").map(|name| name.replace('\\', "/"));
     let shown = name.clone().unwrap_or_else(|| "a model without a name".to_owned());
     let Some(url) = text("url") else {
-        list.leave_out(shown, Why::NoAddress, place);
+        list.leave_out(shown, UnusedReason::NoAddress, place);
         return;
     };
     let source: Source = match url.parse() {
         Ok(source) => source,
         Err(error) => {
-            list.leave_out(shown, Why::Source(error), place);
+            list.leave_out(shown, UnusedReason::Source(error), place);
             return;
         }
     };
     let sha256 = text("hash").and_then(|hash| list.hash(&shown, text("hash_type"), hash, place));
-    list.wanted.push(Wanted {
+    list.models.push(ImportedModel {
         name: name.or_else(|| source.file_name()).unwrap_or_default(),
         source,
         mirrors: Vec::new(),
@@ -92,7 +92,7 @@ fn model_of(list: &mut List, model: &Value, place: &Place) {
     });
 }
 
-/// The names of models' files in a node's widgets, however deep.
+/// Collects model file names from a node's widgets, at any depth.
 fn files_in(value: &Value, files: &mut Vec<String>) {
     match value {
         Value::String(text) => {

@@ -1,8 +1,7 @@
-//! Files of Civitai's model versions. `sizeKB` is a rounded fraction, so the length is asked of the download itself.
+//! Resolves Civitai's model versions. `sizeKB` is a rounded fraction, so the size comes from a probe of the download.
 //!
-//! A version can have several files, and which of them a download address leads to is the site's to decide. So the two have to
-//! agree: a digest is believed where the download is as long as the file that it was said of, and no other that may be meant is.
-
+//! A version can have several files, and the site decides which of them a download URL serves. A declared digest is accepted
+//! only if the download has the length of its file, and no other candidate has that length.
 use std::rc::Rc;
 
 use provision_core::digest::Sha256;
@@ -17,7 +16,7 @@ const CIVITAI: &str = "https://civitai.com";
 
 const LOGIN: &str = "set CIVITAI_TOKEN to an API key of your Civitai account, or check the one that is set";
 
-/// A version of a model.
+/// A model version.
 #[derive(Debug, Deserialize)]
 pub(super) struct Version {
     model: Option<Model>,
@@ -59,7 +58,7 @@ struct Hashes {
 }
 
 impl File {
-    /// Whether it is one that the filters of a download address mean.
+    /// Returns true if the file matches the filters of a download URL.
     fn fits(&self, filters: &[(String, String)]) -> bool {
         filters.iter().all(|(name, value)| {
             let has = match name.as_str() {
@@ -74,7 +73,7 @@ impl File {
 }
 
 impl File {
-    /// Whether a length is what is said of it, up to what rounding to whole kilobytes takes; `None` where nothing is said.
+    /// Compares a length with the declared one, within the rounding to whole kilobytes; `None` if none is declared.
     fn has_size(&self, bytes: u64) -> Option<bool> {
         self.size_kb.map(|kb| (kb * 1024.0 - bytes as f64).abs() < 1024.0)
     }
@@ -85,19 +84,19 @@ impl File {
 }
 
 impl Version {
-    /// Those that filters mean.
+    /// The files that match the filters.
     fn fitting(&self, filters: &[(String, String)]) -> Vec<&File> {
         self.files.iter().filter(|file| file.fits(filters)).collect()
     }
 
-    /// The file that is meant: of those that fit, the primary one.
+    /// The chosen file: the primary one of those that match, or else the first.
     fn choose(&self, filters: &[(String, String)]) -> Option<&File> {
         let fitting = self.fitting(filters);
         let primary = fitting.iter().find(|file| file.primary == Some(true));
         primary.or(fitting.first()).copied()
     }
 
-    /// The digest of a download of this length, where it can be only one file's.
+    /// The digest for a download of this length, if only one file fits.
     fn digest_of(&self, file: &File, filters: &[(String, String)], size: u64) -> Option<Sha256> {
         let sha256 = file.sha256()?;
         let may_be = |other: &&File| other.has_size(size) != Some(false);
@@ -123,7 +122,7 @@ impl Resolver {
         let url = source.address();
         let probe = match self.metadata.probe(&url).await {
             Ok(probe) => probe,
-            // Whoever has no token is led to a page to log in on, which is a success by its status.
+            // Without a token, the site redirects to a login page with a successful status.
             Err(MetadataError::Request(RequestError::Response { error: ResponseError::Html, .. })) => {
                 return Err(ResolveError::Login { what: source.to_string(), advice: LOGIN });
             }
@@ -167,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_choose_among_a_versions_files_and_the_primary_one_comes_first() {
+    fn filters_choose_a_versions_file_and_prefer_the_primary() {
         let version: Version = serde_json::from_value(serde_json::json!({
             "model": {"type": "LORA"},
             "files": [
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_is_said_of_one_file_and_its_length() {
+    fn a_digest_needs_one_file_of_the_downloads_length() {
         let (one, other) = (Sha256::of(b"1"), Sha256::of(b"2"));
         let version = |kb: [Option<f64>; 2]| -> Version {
             let file = |kb: Option<f64>, sha256: Sha256| serde_json::json!({"name": "x", "sizeKB": kb, "hashes": {"SHA256": sha256.to_string().to_uppercase()}});
@@ -205,7 +204,7 @@ mod tests {
         // Rounded to whole kilobytes, up or down.
         assert_eq!(digest([Some(1000.0), Some(2000.0)], 1_024_999), Some(one));
         assert_eq!(digest([Some(1000.0), Some(2000.0)], 1_023_001), Some(one));
-        // Either may be meant.
+        // Both files fit.
         assert_eq!(digest([Some(1000.0), Some(1000.5)], 1_024_000), None);
         assert_eq!(digest([Some(1000.0), None], 1_024_000), None);
         let version = version([Some(2_082_642.474_609_375), None]);

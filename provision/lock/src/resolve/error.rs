@@ -1,4 +1,4 @@
-//! Why a source could not be resolved, and what kind of failure that is.
+//! The errors of resolving a source, and their kinds.
 
 use std::fmt;
 
@@ -8,21 +8,21 @@ use provision_http::metadata::MetadataError;
 
 use crate::source::Source;
 
-/// What a failure means to whoever asked.
+/// The kind of a failure, for exit codes and retries of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// Nobody said anything of it: the host cannot be reached, is busy, or answers with something else.
+    /// No usable answer: the host is unreachable, busy, or answers with something else.
     Unreachable,
-    /// The host says that it is not there.
+    /// The host reports that the file does not exist.
     Gone,
-    /// A token or a permission is wanted.
+    /// A token or a permission is needed.
     Refused,
-    /// Its bytes are not those that somebody else says.
+    /// The file's bytes differ from the declared ones.
     Differs,
 }
 
 impl Kind {
-    /// Of a question that was not answered.
+    /// The kind of a failed request.
     pub fn of(error: &MetadataError) -> Self {
         match error {
             MetadataError::Request(error) if error.is_absence() => Self::Gone,
@@ -32,16 +32,16 @@ impl Kind {
     }
 }
 
-/// What somebody says of a file.
+/// The values that a host, a list or a user declares for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Said {
-    /// Its digest, where it is said.
+pub struct Declared {
+    /// The digest, if declared.
     pub sha256: Option<Sha256>,
-    /// Its length, where it is said.
+    /// The length, if declared.
     pub size: Option<u64>,
 }
 
-impl fmt::Display for Said {
+impl fmt::Display for Declared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.size, self.sha256) {
             (Some(size), Some(sha256)) => write!(f, "{size} bytes with the SHA-256 {sha256}"),
@@ -55,17 +55,17 @@ impl fmt::Display for Said {
 /// A source that could not be resolved.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// A question was not answered.
+    /// A request failed.
     #[error("{what}: {error}{hint}")]
     Host {
         /// The source.
         what: String,
-        /// What the host said, or why nobody did.
+        /// The request's error.
         error: MetadataError,
-        /// The way out, where the error does not say it.
+        /// The way out, if the error does not contain it.
         hint: &'static str,
     },
-    /// A login is wanted by something else than a refusal.
+    /// The site asks for a login instead of refusing access.
     #[error("{what}: a login is wanted for it; {advice}")]
     Login {
         /// The source.
@@ -78,10 +78,10 @@ pub enum ResolveError {
     NoFile {
         /// The source.
         what: String,
-        /// Some of what there is.
+        /// Some of the files that exist.
         known: String,
     },
-    /// Two places where the host says what the file is, and they do not say the same.
+    /// Two statements of the host about the file contradict each other.
     #[error(
         "{what}: {first_place} says {first}, and {second_place} says {second}; one of them is wrong, so nothing is \
          written. Try again later, or ask the repository's owner"
@@ -89,16 +89,16 @@ pub enum ResolveError {
     Disagreement {
         /// The source.
         what: String,
-        /// Where.
+        /// The place of the first statement.
         first_place: &'static str,
-        /// What.
-        first: Said,
-        /// Where else.
+        /// The first statement.
+        first: Declared,
+        /// The place of the second statement.
         second_place: &'static str,
-        /// What else.
-        second: Said,
+        /// The second statement.
+        second: Declared,
     },
-    /// The download is not the file that was described.
+    /// The download is another file than the described one.
     #[error(
         "{what}: the site says that {name:?} has {kilobytes} KB, and the download has {found} bytes, so it is another file \
          and the digest is not its own. The version has {known}: choose one by ?type=, ?format=, ?size= or ?fp="
@@ -106,16 +106,16 @@ pub enum ResolveError {
     OtherFile {
         /// The source.
         what: String,
-        /// The file that is meant.
+        /// The described file.
         name: String,
-        /// Its length, as it is described.
+        /// The described length.
         kilobytes: f64,
-        /// What the download has, in bytes.
+        /// The length of the download in bytes.
         found: u64,
         /// The version's files.
         known: String,
     },
-    /// A listing that goes on and on.
+    /// The listing is too long.
     #[error(
         "{what}: the listing has more than {most} {of}, which no repository of models has, so it is not read to its end; \
          check that it is the repository that you mean"
@@ -123,22 +123,22 @@ pub enum ResolveError {
     Endless {
         /// The source.
         what: String,
-        /// How many are read.
+        /// The limit.
         most: usize,
-        /// Of what.
+        /// The unit of the limit.
         of: &'static str,
     },
-    /// A redirect that leads into another commit.
+    /// The redirect leads to another commit.
     #[error("{what}: the commit {asked} was asked for, and the host answered for {found}")]
     OtherCommit {
         /// The source.
         what: String,
-        /// The commit that was asked for.
+        /// The requested commit.
         asked: String,
-        /// The commit that was answered for.
+        /// The commit of the answer.
         found: String,
     },
-    /// Nobody says how long the file is.
+    /// The host declares no length.
     #[error(
         "{what}: the host does not say how long the file is, and a lock needs that; give another address of it"
     )]
@@ -149,18 +149,18 @@ pub enum ResolveError {
 }
 
 impl ResolveError {
-    /// A question about `source` that was not answered.
+    /// A request about `source` failed.
     pub(super) fn host(source: &Source, error: MetadataError) -> Self {
         Self::host_with(source, error, "")
     }
 
-    /// The same, with a way out for what is not there.
+    /// The same, with a hint for a missing file.
     pub(super) fn host_with(source: &Source, error: MetadataError, missing: &'static str) -> Self {
         let is_missing = matches!(error, MetadataError::Request(RequestError::Missing { .. }));
         Self::Host { what: source.to_string(), error, hint: if is_missing { missing } else { "" } }
     }
 
-    /// What it means.
+    /// The kind of the failure.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Host { error, .. } => Kind::of(error),

@@ -1,10 +1,10 @@
-//! Assets of GitHub releases. Without a token, the API answers sixty times an hour: a release is asked for once.
+//! Resolves assets of GitHub releases. The API allows sixty requests an hour without a token, so each release is requested
+//! once.
 //!
-//! A private repository's releases are shown to a token, and so are its assets' bytes, but only by the API: the address that a
-//! person downloads from wants a browser's session. Nothing in a release says that it is private, so who comes with a token tries
-//! that address first, and what is not there for everybody is locked by its number at the API. So is what is there and has another
-//! length: a page to log in on, or a file of somebody else. And where another server is given for the API, the public host has
-//! another repository of that name, or none.
+//! The assets of a private repository are served to a token, but only by the API: the public download URL needs a browser session.
+//! A release does not say that it is private. So with a token, the client probes the public URL first. If the asset is missing
+//! there or has another length (a login page, another file), the lock gets the asset's API URL. If another server replaces the
+//! API, the public host has another repository of that name, or none.
 
 use std::rc::Rc;
 
@@ -19,7 +19,7 @@ use crate::source::{ReleaseAsset, Source};
 
 const API: &str = "https://api.github.com";
 
-/// A private repository is "not found" to strangers.
+/// GitHub reports a private repository as "not found" to strangers.
 const MISSING: &str = "; the release does not exist, or its repository is private: then set GITHUB_TOKEN to a token that may read it";
 
 /// A release.
@@ -35,7 +35,7 @@ struct Asset {
     id: Option<u64>,
     name: String,
     size: u64,
-    /// `sha256:…`; null for one that was uploaded before June 2025.
+    /// `sha256:…`; null for assets uploaded before June 2025.
     digest: Option<String>,
     updated_at: Option<String>,
 }
@@ -55,7 +55,7 @@ impl Resolver {
             let known = some_of(release.assets.iter().map(|known| known.name.as_str()));
             return Err(ResolveError::NoFile { what: source.to_string(), known });
         };
-        // The newest release is another one tomorrow; the address names this one.
+        // The newest release changes; this URL names the current one.
         let pinned = ReleaseAsset { tag: Some(release.tag_name.clone()), ..asset.clone() };
         let url = self.reachable(asset, Source::GitHub(pinned).address(), found).await;
         let url = url.map_err(|error| ResolveError::host(&source, error))?;
@@ -70,7 +70,7 @@ impl Resolver {
         })
     }
 
-    /// Where the asset can be had: at its `public` address, else, by the token that showed the release, at the API.
+    /// The asset's URL: the `public` one if it works, or else the API's, which the token can read.
     async fn reachable(
         &mut self,
         asset: &ReleaseAsset,
@@ -89,9 +89,9 @@ impl Resolver {
         match self.metadata.probe(&public).await {
             Ok(probe) if probe.size == Some(found.size) => Ok(public),
             Ok(_) | Err(MetadataError::Request(RequestError::Missing { .. })) => Ok(at_api),
-            // It has to be read, so who does not answer now cannot be done without.
+            // The asset must be read for its digest, so an unreachable host is an error.
             Err(error) if found.sha256().is_none() => Err(error),
-            // The API is right whether the repository is private or not.
+            // The API's URL works for private and public repositories.
             Err(_) => Ok(at_api),
         }
     }

@@ -1,8 +1,8 @@
-//! Files of the Hub.
+//! Resolves files of the Hub.
 //!
-//! The redirect alone carries `X-Linked-Etag`, `X-Linked-Size` and `X-Repo-Commit`, and it is what a fetch will be given; the
-//! tree is what the repository says of itself. A lock is written where they agree. The tree is asked for by commit, so that a
-//! branch that moves meanwhile cannot mix two commits.
+//! The redirect to a file carries `X-Linked-Etag`, `X-Linked-Size` and `X-Repo-Commit`, and describes the bytes that a fetch will
+//! get; the tree lists the repository's own values. A lock is written only if the two agree. The tree is requested by commit,
+//! so a branch that moves meanwhile cannot mix two commits.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -10,18 +10,18 @@ use std::rc::Rc;
 use provision_http::metadata::MetadataError;
 use serde::Deserialize;
 
-use super::{Found, ResolveError, Resolver, Said, api, digest, some_of};
+use super::{Declared, Found, ResolveError, Resolver, api, digest, some_of};
 use crate::source::{HubFile, RepoFile, Source};
 
 const HUB: &str = "https://huggingface.co";
 
-/// More pages than this are no repository of models.
+/// The limit of pages; no repository of models has more.
 const MAX_PAGES: usize = 1000;
 
-/// More entries, files and directories, likewise: the Hub itself advises against half as many.
+/// The limit of entries (files and directories); the Hub advises against half as many.
 const MAX_ENTRIES: usize = 200_000;
 
-/// More text, likewise. A listing is held whole.
+/// The limit of text; a listing is held in memory as a whole.
 const MAX_MEGABYTES: usize = 256;
 
 /// A commit and all of its files.
@@ -31,12 +31,12 @@ pub(super) struct Tree {
     files: BTreeMap<String, File>,
 }
 
-/// A file, as the tree has it.
+/// A file in the tree.
 #[derive(Debug)]
 struct File {
-    /// The git object's name.
+    /// The git object id.
     oid: String,
-    said: Said,
+    said: Declared,
 }
 
 #[derive(Deserialize)]
@@ -95,10 +95,10 @@ impl Resolver {
         }
         let linked = probe.linked();
         let redirect = match linked {
-            Some((etag, size)) => Said { sha256: digest(etag), size },
-            None => Said { sha256: None, size: None },
+            Some((etag, size)) => Declared { sha256: digest(etag), size },
+            None => Declared { sha256: None, size: None },
         };
-        // A small file's validator is its git object, which says nothing about its SHA-256.
+        // A small file's validator is its git object id, which says nothing about its SHA-256.
         let is_other_object = listed.said.sha256.is_none()
             && linked.is_some_and(|(etag, _)| !listed.oid.is_empty() && etag != listed.oid);
         let is_other_size = match listed.said.sha256 {
@@ -120,7 +120,7 @@ impl Resolver {
                 first_place: "the repository's tree",
                 first: listed.said,
                 second_place: "the storage behind it",
-                second: Said { sha256: None, size: probe.size },
+                second: Declared { sha256: None, size: probe.size },
             });
         }
         Ok(Found {
@@ -134,7 +134,7 @@ impl Resolver {
         })
     }
 
-    /// The commit that a revision stands for and its files: two questions, and a further one for each page.
+    /// The commit of a revision and its files: two requests, and one more for each further page.
     async fn tree(&mut self, hub: &HubFile, source: &Source) -> Result<Rc<Tree>, ResolveError> {
         let host = |error| ResolveError::host(source, error);
         let revision = hub.file.revision.clone().unwrap_or_else(|| "main".to_owned());
@@ -174,17 +174,17 @@ impl Resolver {
                 return endless(MAX_MEGABYTES, "MiB");
             }
             for listed in listed {
-                // A name that could not be written down, or shown, is nobody's model.
+                // A name that cannot be written to a lock or shown is skipped.
                 if listed.kind != "file" || crate::source::check_path(&listed.path).is_err() {
                     continue;
                 }
                 let said = match listed.lfs.as_ref().map(|lfs| (digest(&lfs.oid), lfs.size)) {
-                    Some((Some(sha256), size)) => Said { sha256: Some(sha256), size: Some(size) },
+                    Some((Some(sha256), size)) => Declared { sha256: Some(sha256), size: Some(size) },
                     Some((None, _)) => {
                         let problem = format!("the lfs.oid of {:?} is no SHA-256", listed.path);
                         return Err(host(MetadataError::Malformed { url: page.at, problem }));
                     }
-                    None => Said { sha256: None, size: Some(listed.size) },
+                    None => Declared { sha256: None, size: Some(listed.size) },
                 };
                 files.insert(listed.path, File { oid: listed.oid, said });
             }
@@ -192,7 +192,7 @@ impl Resolver {
         }
         let tree = Rc::new(Tree { commit, files });
         self.trees.insert(key, tree.clone());
-        // Whoever names the commit itself means the same.
+        // Naming the commit itself yields the same tree.
         self.trees.insert((hub.kind, hub.file.repo.clone(), tree.commit.clone()), tree.clone());
         Ok(tree)
     }

@@ -1,5 +1,5 @@
-//! Files of `ModelScope`. A listing names, for each file, the commit that last changed it, which is no revision of the
-//! repository: so an address keeps the branch that it was named with.
+//! Resolves files of `ModelScope`. The listing names the commit that last changed each file, which is no revision of the
+//! repository, so a URL keeps the branch that it was named with.
 
 use std::rc::Rc;
 
@@ -11,11 +11,11 @@ use crate::source::{RepoFile, Source};
 
 const MODELSCOPE: &str = "https://modelscope.cn";
 
-/// It does not say which of the two it is.
+/// `ModelScope` does not say which of the two it is.
 const MISSING: &str =
     "; it does not exist, or it is private: then set MODELSCOPE_API_TOKEN to an access token of your account";
 
-/// A file, as the listing has it.
+/// A file in the listing.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Listed {

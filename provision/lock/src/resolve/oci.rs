@@ -1,4 +1,4 @@
-//! Blobs of registries: the name is the digest.
+//! Resolves blobs of registries: the name contains the digest.
 
 use super::{Found, ResolveError, Resolver};
 use crate::source::{Blob, Source};

@@ -4,18 +4,18 @@ use std::fmt;
 
 use url::Url;
 
-use super::{Form, SourceError, Wrong, address};
+use super::{Form, FormProblem, SourceError, address};
 
 /// The parameters that choose among a version's files.
 pub(super) const FILTERS: [&str; 4] = ["type", "format", "size", "fp"];
 
-/// A version of a model: a number that is never given to other files. A version may have several files, and then the same
-/// parameters choose as in its download address: `civitai:128713?format=SafeTensor&fp=fp16`.
+/// A model version: a number that is never reused for other files. If the version has several files, the download URL's
+/// parameters choose one: `civitai:128713?format=SafeTensor&fp=fp16`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CivitaiVersion {
-    /// The version's number, which is not the model's.
+    /// The version's number, which differs from the model's.
     pub id: u64,
-    /// Name and value of what chooses among its files, in the order given.
+    /// Names and values of the filters, in the given order.
     pub filters: Vec<(String, String)>,
 }
 
@@ -27,7 +27,7 @@ impl CivitaiVersion {
         let mut filters = Vec::new();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             if !FILTERS.contains(&&*name) {
-                return Err(Wrong::Filter.of(Form::Civitai));
+                return Err(FormProblem::Filter.of(Form::Civitai));
             }
             filters.push((name.into_owned(), value.into_owned()));
         }
@@ -37,11 +37,11 @@ impl CivitaiVersion {
     /// `air:ECOSYSTEM:TYPE:civitai:MODEL_ID@VERSION_ID`, which the site shows for copying.
     pub(super) fn parse_urn(text: &str) -> Result<Self, SourceError> {
         let (_, numbers) = text.split_once(":civitai:").ok_or(SourceError::Unknown)?;
-        let (_, id) = numbers.split_once('@').ok_or(Wrong::Version.of(Form::Civitai))?;
+        let (_, id) = numbers.split_once('@').ok_or(FormProblem::Version.of(Form::Civitai))?;
         Ok(Self { id: number(id)?, filters: Vec::new() })
     }
 
-    /// From an address: what does not choose among the files is dropped, a token above all.
+    /// From a URL. Only the filters are kept; anything else, such as a token, is dropped.
     pub(super) fn of_address(id: &str, url: &Url) -> Result<Self, SourceError> {
         let chosen = url.query_pairs().filter(|(name, _)| FILTERS.contains(&&**name));
         let filters = chosen.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
@@ -61,7 +61,7 @@ impl CivitaiVersion {
 fn number(text: &str) -> Result<u64, SourceError> {
     let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
     let number = if digits { text.parse().ok().filter(|id| *id > 0) } else { None };
-    number.ok_or(Wrong::Version.of(Form::Civitai))
+    number.ok_or(FormProblem::Version.of(Form::Civitai))
 }
 
 impl fmt::Display for CivitaiVersion {

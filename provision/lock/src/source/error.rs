@@ -1,4 +1,4 @@
-//! What a text that should be a source lacks. The text itself is not repeated: it may hold a secret.
+//! Errors of parsing a source. They never repeat the text: it may contain a secret.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use provision_core::source_url::SourceUrlError;
 
 use provision_core::terminal_text::TerminalText;
 
-/// Why a text is no [`Source`](super::Source).
+/// The reason that a text is no [`Source`](super::Source).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// Neither an address nor one of the short forms.
+    /// Neither a URL nor a short form.
     #[error(
         "not a source; give an https address, or one of {}, {}, {}, {}, {}",
         Form::Hub,
@@ -20,23 +20,23 @@ pub enum SourceError {
         Form::Oci
     )]
     Unknown,
-    /// An address that cannot be fetched from.
+    /// A URL that cannot be downloaded from.
     #[error(transparent)]
     Url(#[from] SourceUrlError),
-    /// A short form that is not complete.
+    /// An incomplete short form.
     #[error("{wrong}; it is written {form}")]
     Form {
-        /// The form that was begun.
+        /// The form of the text.
         form: Form,
-        /// What is wrong with it.
-        wrong: Wrong,
+        /// The problem.
+        wrong: FormProblem,
     },
-    /// A page for people, which has no one file behind it.
+    /// A web page instead of a file.
     #[error("this is the page of {what}, not a file; {}", TerminalText(instead))]
     Page {
-        /// What it shows.
+        /// The page's subject.
         what: &'static str,
-        /// What to give.
+        /// The input to give instead.
         instead: String,
     },
     /// A credential in the query.
@@ -44,7 +44,7 @@ pub enum SourceError {
         "the address carries a credential in its query ({parameter}=…), and a lock is no place for one; leave it out, \
          and give the token by the environment or a netrc file"
     )]
-    Secret {
+    Credential {
         /// The parameter's name.
         parameter: String,
     },
@@ -77,58 +77,58 @@ impl fmt::Display for Form {
     }
 }
 
-/// What is wrong with a short form.
+/// The problem of a short form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
-    /// No owner, or one with characters that none has.
+pub enum FormProblem {
+    /// The owner is missing or contains invalid characters.
     #[error("the owner is missing or no name")]
     Owner,
-    /// No repository, or one with characters that none has.
+    /// The repository is missing or contains invalid characters.
     #[error("the repository is missing or no name")]
     Repository,
-    /// `@` without a revision, or one with characters that none has.
+    /// The revision behind `@` is missing or contains invalid characters.
     #[error("there is no revision behind the `@` (a slash in one is written %2F)")]
     Revision,
-    /// Nothing behind the repository, or a directory.
+    /// The path is missing or names a directory.
     #[error("the path of a file is missing (a glob such as `*.safetensors` takes several)")]
     NoPath,
-    /// An empty, `.` or `..` component.
+    /// The path has an empty, `.` or `..` component.
     #[error("the component {component:?} of the path leaves or repeats a directory")]
     Traversal {
         /// The component.
         component: String,
     },
-    /// A character that no path has.
+    /// The path contains an invalid character.
     #[error("the path has the character {found:?} in it")]
     Character {
         /// The character.
         found: char,
     },
-    /// A version that is no number.
+    /// The version is no number.
     #[error("a version is a number, the one behind `modelVersionId=` in the page's address")]
     Version,
-    /// A `?` with something that does not choose among a version's files.
+    /// A parameter does not choose among a version's files.
     #[error("behind the `?` only type, format, size and fp choose among a version's files")]
     Filter,
-    /// No asset's name.
+    /// The asset's name is missing.
     #[error("the asset's name is missing")]
     Asset,
-    /// No tag behind the `@`.
+    /// The tag behind `@` is missing.
     #[error("there is no tag behind the `@`")]
     Tag,
-    /// No registry, or one that is no host.
+    /// The registry is missing or no host.
     #[error("the registry is missing or no host")]
     Registry,
-    /// No `@sha256:`.
+    /// `@sha256:` is missing.
     #[error("a blob is named by its digest, and `@sha256:` is missing; a tag names a manifest")]
     NoDigest,
-    /// A digest that is none.
+    /// The digest is invalid.
     #[error(transparent)]
     Digest(DigestError),
 }
 
-impl Wrong {
-    /// The error that says which form was meant.
+impl FormProblem {
+    /// The error with the form that was parsed.
     pub(super) fn of(self, form: Form) -> SourceError {
         SourceError::Form { form, wrong: self }
     }

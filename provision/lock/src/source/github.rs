@@ -4,14 +4,14 @@ use std::fmt;
 
 use url::Url;
 
-use super::{Form, SourceError, Wrong, address, check_path, is_name};
+use super::{Form, FormProblem, SourceError, address, check_path, is_name};
 
-/// A file that belongs to a release.
+/// An asset of a release.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ReleaseAsset {
     /// `OWNER/REPO`.
     pub repo: String,
-    /// The release's tag; the newest release where there is none. A tag may be called `latest`, so that is not a word here.
+    /// The release's tag, or the newest release without one. A tag may be called `latest`, so the word has no meaning here.
     pub tag: Option<String>,
     /// The asset's name.
     pub asset: String,
@@ -22,9 +22,9 @@ impl ReleaseAsset {
         let form = Form::GitHub;
         let (owner, rest) = text.split_once('/').unwrap_or((text, ""));
         let (name, tag, asset) = match rest.split_once('@') {
-            // An asset may have an `@` in its name, a repository may not.
+            // An asset's name may contain `@`; a repository's cannot.
             Some((name, rest)) if !name.contains('/') => {
-                let (tag, asset) = rest.rsplit_once('/').ok_or(Wrong::Asset.of(form))?;
+                let (tag, asset) = rest.rsplit_once('/').ok_or(FormProblem::Asset.of(form))?;
                 (name, Some(tag), asset)
             }
             _ => {
@@ -38,16 +38,16 @@ impl ReleaseAsset {
     pub(super) fn new(owner: &str, name: &str, tag: Option<&str>, asset: &str) -> Result<Self, SourceError> {
         let form = Form::GitHub;
         if !is_name(owner) {
-            return Err(Wrong::Owner.of(form));
+            return Err(FormProblem::Owner.of(form));
         }
         if !is_name(name) {
-            return Err(Wrong::Repository.of(form));
+            return Err(FormProblem::Repository.of(form));
         }
         if tag.is_some_and(|tag| tag.contains(char::is_whitespace) || check_path(tag).is_err()) {
-            return Err(Wrong::Tag.of(form));
+            return Err(FormProblem::Tag.of(form));
         }
         if asset.contains('/') || check_path(asset).is_err() {
-            return Err(Wrong::Asset.of(form));
+            return Err(FormProblem::Asset.of(form));
         }
         let owned = |text: &str| text.to_owned();
         Ok(Self { repo: format!("{owner}/{name}"), tag: tag.map(owned), asset: owned(asset) })

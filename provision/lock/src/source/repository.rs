@@ -1,13 +1,13 @@
-//! Files of git-like repositories: the Hub's, and `ModelScope`'s, which are named alike.
+//! Files of git-like repositories: those of the Hub and of `ModelScope`, which share one notation.
 
 use std::fmt;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::Url;
 
-use super::{Form, SourceError, Wrong, address, check_path, is_name};
+use super::{Form, FormProblem, SourceError, address, check_path, is_name};
 
-/// What a revision does not show as it is: what would end it, and the sign itself.
+/// Characters that a revision escapes: those that would end it, and `%` itself.
 const IN_REVISION: &AsciiSet = &CONTROLS.add(b'/').add(b'%').add(b'@').add(b' ');
 
 /// A file in a repository, or several: `OWNER/REPO[@REV]/PATH`.
@@ -15,13 +15,13 @@ const IN_REVISION: &AsciiSet = &CONTROLS.add(b'/').add(b'%').add(b'@').add(b' ')
 pub struct RepoFile {
     /// `OWNER/REPO`.
     pub repo: String,
-    /// A branch, a tag or a commit; the host's main branch where there is none.
+    /// A branch, tag or commit; without one, the host's main branch.
     pub revision: Option<String>,
-    /// The file below the repository's root; taken as it is first, and as a glob second.
+    /// The path below the repository's root; first taken literally and then as a glob.
     pub path: String,
 }
 
-/// What kind of repository the Hub has under a name: each has names of its own.
+/// The Hub's kinds of repositories; each has its own namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RepoKind {
     /// A model.
@@ -33,7 +33,7 @@ pub enum RepoKind {
 }
 
 impl RepoKind {
-    /// What stands before the owner, in short forms and in addresses; `None` for a model.
+    /// The prefix before the owner, in short forms and URLs; `None` for a model.
     pub fn prefix(self) -> Option<&'static str> {
         match self {
             Self::Model => None,
@@ -55,14 +55,14 @@ impl RepoKind {
 /// A file of a repository on the Hub, or several.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HubFile {
-    /// What the repository is.
+    /// The kind of the repository.
     pub kind: RepoKind,
     /// The repository and the path.
     pub file: RepoFile,
 }
 
 impl RepoFile {
-    /// Takes what stands behind the scheme.
+    /// Parses the text behind the scheme.
     pub(super) fn parse(form: Form, text: &str) -> Result<Self, SourceError> {
         let (owner, rest) = text.split_once('/').unwrap_or((text, ""));
         let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -78,11 +78,11 @@ impl RepoFile {
         let revision = revision
             .map(|revision| percent_decode_str(revision).decode_utf8())
             .transpose()
-            .map_err(|_| Wrong::Revision.of(form))?;
+            .map_err(|_| FormProblem::Revision.of(form))?;
         Self::new(form, owner, name, revision.map(Into::into), path)
     }
 
-    /// Takes the parts, decoded, and checks them.
+    /// Checks the decoded parts.
     pub(super) fn new(
         form: Form,
         owner: &str,
@@ -91,42 +91,42 @@ impl RepoFile {
         path: &str,
     ) -> Result<Self, SourceError> {
         if !is_name(owner) {
-            return Err(Wrong::Owner.of(form));
+            return Err(FormProblem::Owner.of(form));
         }
         if !is_name(name) {
-            return Err(Wrong::Repository.of(form));
+            return Err(FormProblem::Repository.of(form));
         }
         if revision.as_deref().is_some_and(|revision| !is_revision(revision)) {
-            return Err(Wrong::Revision.of(form));
+            return Err(FormProblem::Revision.of(form));
         }
         check_path(path).map_err(|wrong| wrong.of(form))?;
         Ok(Self { repo: format!("{owner}/{name}"), revision, path: path.to_owned() })
     }
 
-    /// The same repository's `path` at `revision`: what a glob found, at the commit that a branch led to.
+    /// The same repository's `path` at `revision`: a file that a glob matched, at the branch's commit.
     #[must_use]
     pub fn at(&self, revision: &str, path: &str) -> Self {
         Self { repo: self.repo.clone(), revision: Some(revision.to_owned()), path: path.to_owned() }
     }
 
-    /// Whether the revision is a whole commit, which never names other bytes.
+    /// Returns true if the revision is a full commit, which never names other bytes.
     pub fn is_pinned(&self) -> bool {
         self.revision.as_deref().is_some_and(is_commit)
     }
 
-    /// Whether the path can mean several files. A file with exactly this name still comes first.
+    /// Returns true if the path may match several files. A file with exactly this name takes precedence.
     pub fn may_be_glob(&self) -> bool {
         self.path.contains(['*', '?', '[', '{'])
     }
 
-    /// Whether the path, as a glob, means `path`.
+    /// Returns true if the path, as a glob, matches `path`.
     pub fn glob_matches(&self, path: &str) -> bool {
-        // The matcher would take a `!` in front for "all but".
+        // The matcher would read a leading `!` as a negation.
         let escaped = self.path.strip_prefix('!').map(|rest| format!("\\!{rest}"));
         fast_glob::glob_match(escaped.as_deref().unwrap_or(&self.path), path)
     }
 
-    /// Which of `paths` are meant: the one of this name, else those that the glob matches.
+    /// Selects from `paths`: the one with exactly this name, or else all that the glob matches.
     pub fn select<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
         let mut matching = Vec::new();
         for path in paths {
@@ -149,7 +149,7 @@ impl RepoFile {
 
 impl HubFile {
     pub(super) fn parse(text: &str) -> Result<Self, SourceError> {
-        // `hf://` is how the Hub's own file system interface writes it.
+        // `hf://` is the notation of the Hub's own file system interface.
         let text = text.strip_prefix("//").unwrap_or(text);
         let prefixed = text
             .split_once('/')
@@ -185,19 +185,19 @@ impl fmt::Display for HubFile {
     }
 }
 
-/// Splits what stands behind `refs/` into a revision of the Hub's own kinds and the path.
+/// Splits the text behind `refs/` into the Hub's revision and the path.
 pub(super) fn split_ref(text: &str) -> Option<(String, &str)> {
     let (kind, rest) = text.split_once('/')?;
     let (name, path) = rest.split_once('/')?;
     matches!(kind, "pr" | "convert").then(|| (format!("refs/{kind}/{name}"), path))
 }
 
-/// 40 hex digits: an abbreviated one may become ambiguous, so it is as good as a branch.
+/// Returns true for 40 hex digits. An abbreviated commit may become ambiguous, so it counts as a branch.
 fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// What git allows in a name, as far as it matters here.
+/// Returns true for a name that git allows, as far as it matters here.
 fn is_revision(revision: &str) -> bool {
     let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '?' | '#' | '\\' | '*' | '[');
     !revision.contains(odd) && revision.split('/').all(|part| !matches!(part, "" | "." | ".."))

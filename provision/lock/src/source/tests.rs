@@ -16,7 +16,7 @@ fn error(text: &str) -> SourceError {
 }
 
 #[test]
-fn a_branch_that_is_not_named_is_the_main_one() {
+fn a_missing_branch_means_the_main_one() {
     for (a, b, same) in [
         ("hf:o/r/x", "hf:o/r@main/x", true),
         ("hf:o/r/x", "hf:o/r@master/x", false),
@@ -29,7 +29,7 @@ fn a_branch_that_is_not_named_is_the_main_one() {
 }
 
 #[test]
-fn every_short_form_parses_and_is_shown_as_it_was_written() {
+fn every_short_form_parses_and_is_displayed_as_written() {
     let digest = Sha256::of(b"x");
     for text in [
         "hf:Comfy-Org/Qwen-Image_ComfyUI/split_files/vae/qwen_image_vae.safetensors".to_owned(),
@@ -68,7 +68,7 @@ fn a_revision_may_have_slashes() {
 }
 
 #[test]
-fn pages_and_download_addresses_become_the_short_form() {
+fn page_and_download_urls_become_the_short_form() {
     for (address, short) in [
         ("https://huggingface.co/o/r/blob/main/a/b.safetensors", "hf:o/r@main/a/b.safetensors"),
         ("https://huggingface.co/o/r/resolve/main/x%20y.bin?download=true#l", "hf:o/r@main/x y.bin"),
@@ -96,7 +96,7 @@ fn pages_and_download_addresses_become_the_short_form() {
 }
 
 #[test]
-fn addresses_of_other_kinds_stay_addresses() {
+fn other_urls_stay_urls() {
     for text in [
         "https://huggingface.co/gpt2/resolve/main/model.safetensors",
         "https://huggingface.co/api/resolve-cache/models/o/r/x",
@@ -110,7 +110,7 @@ fn addresses_of_other_kinds_stay_addresses() {
 }
 
 #[test]
-fn addresses_lead_to_the_bytes() {
+fn sources_have_their_hosts_download_urls() {
     let digest = Sha256::of(b"x");
     for (short, address) in [
         (
@@ -137,7 +137,7 @@ fn addresses_lead_to_the_bytes() {
 }
 
 #[test]
-fn what_is_pinned_names_the_same_bytes_for_ever() {
+fn commits_digests_and_versions_are_pinned() {
     let digest = Sha256::of(b"x");
     for (text, pinned) in [
         (format!("hf:o/r@{COMMIT}/x"), true),
@@ -175,7 +175,7 @@ fn names_and_paths_come_from_the_source() {
 }
 
 #[test]
-fn a_path_is_a_name_first_and_a_glob_second() {
+fn a_path_is_a_literal_first_and_a_glob_second() {
     let file = |path: &str| RepoFile { repo: "o/r".into(), revision: None, path: path.into() };
     let tree = ["a/x[1].bin", "a/x1.bin", "b/y.bin", "!c"];
     assert_eq!(file("a/x[1].bin").select(tree), ["a/x[1].bin"], "the name is there");
@@ -188,7 +188,7 @@ fn a_path_is_a_name_first_and_a_glob_second() {
 }
 
 #[test]
-fn errors_say_the_form_that_is_expected() {
+fn errors_show_the_expected_form() {
     for (text, said) in [
         ("", "hf:OWNER/REPO[@REV]/PATH"),
         ("vae.safetensors", "give an https address"),

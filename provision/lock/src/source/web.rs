@@ -1,20 +1,20 @@
-//! Addresses that people copy from a browser, or that other tools' lists have: which file is meant by them.
+//! Recognises URLs that people copy from a browser or that other tools' lists contain.
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::repository::split_ref;
 use super::{
-    Blob, CivitaiVersion, Form, HubFile, ReleaseAsset, RepoFile, RepoKind, Source, SourceError, Wrong,
+    Blob, CivitaiVersion, Form, FormProblem, HubFile, ReleaseAsset, RepoFile, RepoKind, Source, SourceError,
 };
 
-/// The source that `url` means, where it is a host's own address of one; `None` where it is an address like any other.
+/// The source for a host's own URL of a file; `None` for any other URL.
 pub(super) fn recognise(url: &Url) -> Result<Option<Source>, SourceError> {
     let host = url.host_str().unwrap_or_default();
     if let Some(blob) = registry(url) {
         return Ok(Some(Source::Oci(blob)));
     }
-    // A host on another port is somebody's proxy or a test's: its addresses are taken as they are.
+    // A host on another port is a proxy or a test server, so its URLs are taken as they are.
     if url.port().is_some() {
         return Ok(None);
     }
@@ -27,7 +27,7 @@ pub(super) fn recognise(url: &Url) -> Result<Option<Source>, SourceError> {
     }
 }
 
-/// `v2/NAME/blobs/sha256:HEX` on any host: a digest in that place is a registry's, and the bytes are proven by it anyway.
+/// `v2/NAME/blobs/sha256:HEX` on any host: such a path is a registry's, and the digest in it verifies the bytes anyway.
 fn registry(url: &Url) -> Option<Blob> {
     let (name, hex) = url.path().strip_prefix("/v2/")?.split_once("/blobs/sha256:")?;
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
@@ -35,11 +35,11 @@ fn registry(url: &Url) -> Option<Blob> {
     (blob.address() == *url).then_some(blob)
 }
 
-/// The path's segments, decoded; an empty one at the end is a slash for looks.
+/// The path's segments, decoded; an empty last one (a final slash) is dropped.
 fn segments(url: &Url, form: Form) -> Result<Vec<String>, SourceError> {
     let decode = |segment: &str| {
         let decoded = percent_decode_str(segment).decode_utf8();
-        decoded.map(String::from).map_err(|_| Wrong::Character { found: '\u{fffd}' }.of(form))
+        decoded.map(String::from).map_err(|_| FormProblem::Character { found: '\u{fffd}' }.of(form))
     };
     let mut all = url.path_segments().into_iter().flatten().map(decode).collect::<Result<Vec<_>, _>>()?;
     if all.last().is_some_and(String::is_empty) {
@@ -79,7 +79,7 @@ fn hub(segments: &[String]) -> Result<Option<Source>, SourceError> {
             let directory = directory.iter().flat_map(|part| [part, "/"]).collect::<String>();
             page("a directory", &repo, &directory)
         }
-        // A repository without an owner is an old name that the Hub still redirects: the address works as it is.
+        // A repository without an owner is an old name that the Hub still redirects; its URL works as it is.
         [owner, name] if !matches!(*name, "blob" | "resolve" | "raw") => {
             page("a repository", &format!("{owner}/{name}"), "")
         }

@@ -1,71 +1,71 @@
-//! Bytes whose digest nobody says: what is read of them, what stays, and what is never mixed.
+//! Files without a declared digest: the bytes that are read and kept, and those that are never mixed.
 
-use provision_lock::make::MakeError;
+use provision_lock::entries::EntryError;
 use provision_lock::resolve::Kind;
 use provision_testbed::hosts::github::GitHub;
 use provision_testbed::{Content, Fault, When};
 
-use crate::world::{World, block_on, fetch, order, sha};
+use crate::fixture::{Fixture, add_request, block_on, fetch, sha};
 
 const PATH: &str = "/vae/y.bin";
 
-/// What `lock add` of the file at [`PATH`] comes to.
-fn add(world: &World) -> Result<provision_core::digest::Sha256, MakeError> {
-    world.make(&order(&world.site.url(PATH))).map(|entries| entries[0].sha256)
+/// The result of `lock add` for the file at [`PATH`].
+fn add(fixture: &Fixture) -> Result<provision_core::digest::Sha256, EntryError> {
+    fixture.build(&add_request(&fixture.site.url(PATH))).map(|entries| entries[0].sha256)
 }
 
-fn bytes_sent(world: &World) -> u64 {
-    world.site.counters().path(PATH).body_bytes
+fn bytes_sent(fixture: &Fixture) -> u64 {
+    fixture.site.counters().path(PATH).body_bytes
 }
 
-/// What lies in the destination below `vae`.
-fn left(world: &World) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(world.destination().join("vae")) else { return Vec::new() };
+/// The destination's files below `vae`.
+fn left(fixture: &Fixture) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(fixture.destination().join("vae")) else { return Vec::new() };
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
-/// The file is replaced between two ranges, the new one is read to its middle, and then the command ends.
-fn replaced_midway(old: &Content, new: &Content) -> World {
-    let world = World::new();
-    world.site.put(PATH, old.clone());
-    let (site, replaced) = (world.site.control(), new.clone());
+/// The file is replaced between two ranges. The new one is read halfway, and then the command ends.
+fn replaced_midway(old: &Content, new: &Content) -> Fixture {
+    let fixture = Fixture::new();
+    fixture.site.put(PATH, old.clone());
+    let (site, replaced) = (fixture.site.control(), new.clone());
     let cut = When::custom(move |_, number| {
         if number == 2 {
             site.put(PATH, replaced.clone());
         }
-        // The probe is the first.
+        // The first request is the probe.
         number == 1 || number == 3
     });
-    world.site.inject(PATH, Fault::CutBody(1_200_000).when(cut));
-    world.site.inject(PATH, Fault::HangUp.when(When::After(4)));
-    let error = add(&world).unwrap_err();
+    fixture.site.inject(PATH, Fault::CutBody(1_200_000).when(cut));
+    fixture.site.inject(PATH, Fault::HangUp.when(When::After(4)));
+    let error = add(&fixture).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Unreachable), "{error}");
-    world.site.clear_faults(PATH);
-    world
+    fixture.site.clear_faults(PATH);
+    fixture
 }
 
 #[test]
-fn a_part_of_one_version_is_never_gone_on_with_as_another() {
+fn a_part_is_never_resumed_as_another_version() {
     let (old, new) = (Content::generated(3, 2_000_000), Content::generated(4, 2_000_000));
-    let world = replaced_midway(&old, &new);
-    // The host goes back to the version that the first command began with.
-    world.site.put(PATH, old.clone());
-    assert_eq!(add(&world).unwrap(), sha(&old), "bytes of both would be of neither");
+    let fixture = replaced_midway(&old, &new);
+    // The host returns to the first command's version.
+    fixture.site.put(PATH, old.clone());
+    assert_eq!(add(&fixture).unwrap(), sha(&old), "bytes of both would be of neither");
 }
 
 #[test]
-fn a_version_that_came_midway_is_gone_on_with_by_the_next_command() {
+fn a_version_found_midway_is_resumed_by_the_next_command() {
     let (old, new) = (Content::generated(3, 2_000_000), Content::generated(4, 2_000_000));
-    let world = replaced_midway(&old, &new);
-    let before = bytes_sent(&world);
-    assert_eq!(add(&world).unwrap(), sha(&new));
-    let sent = bytes_sent(&world) - before;
+    let fixture = replaced_midway(&old, &new);
+    let before = bytes_sent(&fixture);
+    assert_eq!(add(&fixture).unwrap(), sha(&new));
+    let sent = bytes_sent(&fixture) - before;
     assert!(sent < 1_000_000, "{sent}: what was read of it was kept");
-    assert_eq!(left(&world).len(), 2, "a part and its journal: {:?}", left(&world));
+    assert_eq!(left(&fixture).len(), 2, "a part and its journal: {:?}", left(&fixture));
 }
 
 #[test]
-fn a_body_that_goes_on_is_longer_than_the_host_said() {
+fn a_body_longer_than_declared_is_an_error() {
     let content = Content::generated(3, 1_500_000);
     let longer = Content::generated(5, 1_500_001);
     for fault in [
@@ -74,33 +74,33 @@ fn a_body_that_goes_on_is_longer_than_the_host_said() {
         Fault::Endless { chunked: true },
         Fault::Endless { chunked: false },
     ] {
-        let world = World::new();
-        world.site.put(PATH, content.clone());
-        world.site.set_etag(PATH, "\"same\"");
-        world.site.inject(PATH, fault.clone().when(When::custom(|request, _| request.range.is_none())));
-        let error = add(&world).unwrap_err();
+        let fixture = Fixture::new();
+        fixture.site.put(PATH, content.clone());
+        fixture.site.set_etag(PATH, "\"same\"");
+        fixture.site.inject(PATH, fault.clone().when(When::custom(|request, _| request.range.is_none())));
+        let error = add(&fixture).unwrap_err();
         let said = error.to_string();
         assert!(said.contains("longer than the 1500000 bytes that the host said"), "{fault:?}: {said}");
         assert_eq!(error.kind(), Some(Kind::Differs));
-        assert_eq!(left(&world), Vec::<String>::new(), "nothing that could be taken for the file");
+        assert_eq!(left(&fixture), Vec::<String>::new(), "nothing that could be taken for the file");
     }
 }
 
 #[test]
-fn an_honest_body_without_a_length_is_read() {
+fn a_body_without_a_length_is_read() {
     let content = Content::generated(3, 1_500_000);
     for fault in [Fault::Chunked, Fault::NoLength] {
-        let world = World::new();
-        world.site.put(PATH, content.clone());
-        world.site.inject(PATH, fault.when(When::custom(|request, _| request.range.is_none())));
-        assert_eq!(add(&world).unwrap(), sha(&content));
+        let fixture = Fixture::new();
+        fixture.site.put(PATH, content.clone());
+        fixture.site.inject(PATH, fault.when(When::custom(|request, _| request.range.is_none())));
+        assert_eq!(add(&fixture).unwrap(), sha(&content));
     }
 }
 
 #[test]
-fn an_answer_of_another_length_than_the_probes_is_an_end() {
+fn a_response_of_another_length_than_the_probe_is_final() {
     let content = Content::generated(3, 1_500_000);
-    // The whole, and what is missing of it.
+    // The whole file, and the missing range.
     for (fault, when) in [
         (
             Fault::OtherContent(Content::generated(5, 1_500_007)),
@@ -108,21 +108,21 @@ fn an_answer_of_another_length_than_the_probes_is_an_end() {
         ),
         (Fault::WrongTotal(1_500_007), When::RangesNotFromZero),
     ] {
-        let world = World::new();
-        world.site.put(PATH, content.clone());
-        world.site.inject(PATH, fault.clone().when(when));
-        world.site.inject(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
-        let error = add(&world).unwrap_err();
+        let fixture = Fixture::new();
+        fixture.site.put(PATH, content.clone());
+        fixture.site.inject(PATH, fault.clone().when(when));
+        fixture.site.inject(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
+        let error = add(&fixture).unwrap_err();
         let said = error.to_string();
         assert!(said.contains("has 1500007 bytes now, and the host said 1500000"), "{fault:?}: {said}");
         assert!(!said.contains("lock"), "there is none yet: {said}");
         assert_eq!(error.kind(), Some(Kind::Differs));
-        assert_eq!(left(&world), Vec::<String>::new());
+        assert_eq!(left(&fixture), Vec::<String>::new());
     }
 }
 
 #[test]
-fn where_ranges_are_not_to_be_had_midway_all_of_it_is_read_once() {
+fn without_ranges_the_whole_file_is_read_once() {
     let content = Content::generated(3, 1_500_000);
     for fault in [
         Fault::NoContentRange,
@@ -131,169 +131,169 @@ fn where_ranges_are_not_to_be_had_midway_all_of_it_is_read_once() {
         Fault::OtherStart { shift: 5 },
         Fault::RangeNotSatisfiable { content_range: None },
     ] {
-        let world = World::new();
-        world.site.put(PATH, content.clone());
-        world.site.inject(PATH, fault.clone().when(When::RangesNotFromZero));
-        world.site.inject(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
-        assert_eq!(add(&world).unwrap_or_else(|error| panic!("{fault:?}: {error}")), sha(&content));
+        let fixture = Fixture::new();
+        fixture.site.put(PATH, content.clone());
+        fixture.site.inject(PATH, fault.clone().when(When::RangesNotFromZero));
+        fixture.site.inject(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
+        assert_eq!(add(&fixture).unwrap_or_else(|error| panic!("{fault:?}: {error}")), sha(&content));
     }
-    // And where that is cut each time, too, it ends, and leaves nothing that nobody can go on with.
-    let world = World::new();
-    world.site.put(PATH, content.clone());
-    world.site.inject(PATH, Fault::NoContentRange.when(When::RangesNotFromZero));
-    world.site.inject(PATH, Fault::CutBody(1_000_000).when(When::After(1)));
-    let error = add(&world).unwrap_err();
+    // Even if the whole body is cut each time, the read ends, and it leaves no part that cannot be resumed.
+    let fixture = Fixture::new();
+    fixture.site.put(PATH, content.clone());
+    fixture.site.inject(PATH, Fault::NoContentRange.when(When::RangesNotFromZero));
+    fixture.site.inject(PATH, Fault::CutBody(1_000_000).when(When::After(1)));
+    let error = add(&fixture).unwrap_err();
     assert!(error.to_string().contains("broke off"), "{error}");
-    assert_eq!(left(&world), Vec::<String>::new());
+    assert_eq!(left(&fixture), Vec::<String>::new());
 }
 
 #[test]
-fn a_host_that_cannot_decide_on_a_version_is_given_up() {
-    let world = World::new();
-    world.site.put(PATH, Content::generated(3, 1_500_000));
-    // Two servers behind one name, each with a validator of its own, and every body breaks off.
+fn a_host_that_alternates_versions_is_an_error() {
+    let fixture = Fixture::new();
+    fixture.site.put(PATH, Content::generated(3, 1_500_000));
+    // Two servers behind one name, each with its own validator, and every body is cut.
     let other = || Fault::All(vec![Fault::Etag("\"other\"".to_owned()), Fault::CutBody(500_000)]);
-    world.site.inject(PATH, other().when(When::Every(2)));
-    world.site.inject(PATH, Fault::CutBody(500_000).when(When::After(1)));
-    let error = add(&world).unwrap_err();
+    fixture.site.inject(PATH, other().when(When::Every(2)));
+    fixture.site.inject(PATH, Fault::CutBody(500_000).when(When::After(1)));
+    let error = add(&fixture).unwrap_err();
     assert!(error.to_string().contains("changed while it was being fetched"), "{error}");
-    assert!(world.site.counters().requests < 20, "{}", world.site.counters().requests);
+    assert!(fixture.site.counters().requests < 20, "{}", fixture.site.counters().requests);
 }
 
 #[test]
-fn another_validator_than_the_probes_is_no_failure_where_nothing_was_read_yet() {
-    let world = World::new();
+fn another_validator_before_the_first_byte_is_no_failure() {
+    let fixture = Fixture::new();
     let content = Content::generated(3, 1_500_000);
-    world.site.put(PATH, content.clone());
-    world.site.inject(PATH, Fault::Etag("\"other\"".to_owned()).when(When::After(1)));
-    assert_eq!(add(&world).unwrap(), sha(&content));
-    assert_eq!(world.site.counters().requests, 2, "the probe and the file");
-    assert!(world.waits.lock().unwrap().is_empty());
+    fixture.site.put(PATH, content.clone());
+    fixture.site.inject(PATH, Fault::Etag("\"other\"".to_owned()).when(When::After(1)));
+    assert_eq!(add(&fixture).unwrap(), sha(&content));
+    assert_eq!(fixture.site.counters().requests, 2, "the probe and the file");
+    assert!(fixture.waits.lock().unwrap().is_empty());
 }
 
 #[test]
-fn a_page_to_log_in_on_is_not_digested_whatever_it_calls_itself() {
+fn a_login_page_of_any_content_type_is_not_digested() {
     let page = "<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>";
     let html = || Fault::Headers(vec![("Content-Type".to_owned(), "text/html; charset=utf-8".to_owned())]);
     for (fault, path) in [
-        // 206 with its own type, 200 with its own type, and either as if it were a file.
+        // 206 and 200, each as a page by type and as if it were a file.
         (Some(html()), PATH),
         (Some(Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, html()])), PATH),
         (None, PATH),
         (Some(Fault::IgnoreRange { accept_ranges: false }), PATH),
     ] {
-        let world = World::new();
-        world.site.put(path, Content::bytes(format!("\n {page}")));
+        let fixture = Fixture::new();
+        fixture.site.put(path, Content::bytes(format!("\n {page}")));
         if let Some(fault) = fault.clone() {
-            world.site.inject(path, fault);
+            fixture.site.inject(path, fault);
         }
-        let error = add(&world).unwrap_err();
+        let error = add(&fixture).unwrap_err();
         assert!(error.to_string().contains("a web page (HTML) came instead"), "{fault:?}: {error}");
-        assert_eq!(left(&world), Vec::<String>::new());
+        assert_eq!(left(&fixture), Vec::<String>::new());
     }
-    let world = World::new();
-    world.site.put(PATH, Content::generated(3, 1_500_000));
-    world.site.inject(PATH, Fault::ContentEncoding("gzip".to_owned()));
-    let error = add(&world).unwrap_err();
+    let fixture = Fixture::new();
+    fixture.site.put(PATH, Content::generated(3, 1_500_000));
+    fixture.site.inject(PATH, Fault::ContentEncoding("gzip".to_owned()));
+    let error = add(&fixture).unwrap_err();
     assert!(error.to_string().contains("sends the body as gzip"), "{error}");
-    assert!(bytes_sent(&world) <= 1, "one byte was asked for");
+    assert!(bytes_sent(&fixture) <= 1, "one byte was asked for");
 }
 
-/// The store behind an asset answers a probe, breaks off a body in its middle, and then sends nothing for as long as a command
-/// lasts; with this validator.
-fn interrupt_an_asset(world: &World, etag: &str) {
+/// The storage behind an asset answers a probe with this validator, cuts a body midway, and then sends nothing for the rest
+/// of the command.
+fn interrupt_an_asset(fixture: &Fixture, etag: &str) {
     let etag = || Fault::Etag(etag.to_owned());
-    world.store.inject("*", etag().when(When::First(1)));
-    world.store.inject("*", Fault::All(vec![etag(), Fault::CutBody(1_200_000)]).when(When::First(2)));
-    world.store.inject("*", Fault::HangUp.when(When::First(4)));
-    world.store.inject("*", etag());
+    fixture.store.inject("*", etag().when(When::First(1)));
+    fixture.store.inject("*", Fault::All(vec![etag(), Fault::CutBody(1_200_000)]).when(When::First(2)));
+    fixture.store.inject("*", Fault::HangUp.when(When::First(4)));
+    fixture.store.inject("*", etag());
 }
 
 #[test]
-fn what_a_listing_says_does_not_join_bytes_of_two_versions() {
+fn an_unchanged_listing_does_not_join_two_versions() {
     let (old, new) = (Content::generated(1, 2_000_000), Content::generated(2, 2_000_000));
     for (first, second) in [("\"one\"", "\"two\""), ("W/\"weak\"", "W/\"weak\""), ("\"one\"", "W/\"weak\"")] {
-        let world = World::new();
-        let github = GitHub::mount(&world.site, &world.store);
+        let fixture = Fixture::new();
+        let github = GitHub::mount(&fixture.site, &fixture.store);
         github.upload("o/r", "v1", "x.onnx", &old, false);
-        let mut wanted = order("github:o/r@v1/x.onnx");
-        wanted.explicit = Some("vae/".to_owned());
-        interrupt_an_asset(&world, first);
-        world.make(&wanted).unwrap_err();
-        // The release says what it said, and the store has other bytes.
-        world.store.clear_faults("*");
+        let mut request = add_request("github:o/r@v1/x.onnx");
+        request.explicit = Some("vae/".to_owned());
+        interrupt_an_asset(&fixture, first);
+        fixture.build(&request).unwrap_err();
+        // The release is unchanged, but the storage has other bytes.
+        fixture.store.clear_faults("*");
         let other = vec![Fault::OtherContent(new.clone()), Fault::Etag(second.to_owned())];
-        world.store.inject("*", Fault::All(other));
-        assert_eq!(world.make(&wanted).unwrap()[0].sha256, sha(&new), "{first} {second}");
+        fixture.store.inject("*", Fault::All(other));
+        assert_eq!(fixture.build(&request).unwrap()[0].sha256, sha(&new), "{first} {second}");
     }
 }
 
 #[test]
-fn an_asset_without_a_digest_is_read_again_only_where_it_is_named_and_is_not_kept_where_it_is_the_same() {
-    let world = World::new();
+fn only_a_named_asset_without_a_digest_is_read_again() {
+    let fixture = Fixture::new();
     let content = Content::generated(1, 2_000_000);
-    let github = GitHub::mount(&world.site, &world.store);
+    let github = GitHub::mount(&fixture.site, &fixture.store);
     github.upload("o/r", "v1", "x.onnx", &content, false);
-    let mut wanted = order("github:o/r@v1/x.onnx");
-    wanted.explicit = Some("vae/".to_owned());
-    let entry = world.make(&wanted).unwrap().remove(0);
-    fetch(&world, std::slice::from_ref(&entry));
-    let installed = left(&world);
-    let sent = world.store.counters().body_bytes_sent;
-    let follow = |is_named| block_on(world.maker().follow(&entry, &wanted.source, is_named)).unwrap();
+    let mut request = add_request("github:o/r@v1/x.onnx");
+    request.explicit = Some("vae/".to_owned());
+    let entry = fixture.build(&request).unwrap().remove(0);
+    fetch(&fixture, std::slice::from_ref(&entry));
+    let installed = left(&fixture);
+    let sent = fixture.store.counters().body_bytes_sent;
+    let follow = |is_named| block_on(fixture.builder().follow(&entry, &request.source, is_named)).unwrap();
     assert_eq!(follow(false), None);
-    assert!(world.store.counters().body_bytes_sent <= sent + 8, "nothing was read but first bytes");
+    assert!(fixture.store.counters().body_bytes_sent <= sent + 8, "nothing was read but first bytes");
     assert_eq!(follow(true), None);
-    assert!(world.store.counters().body_bytes_sent > sent + 1_999_999, "it was read");
-    assert_eq!(left(&world), installed, "no part of a file that is there");
-    // Another length is another file, whoever asks.
+    assert!(fixture.store.counters().body_bytes_sent > sent + 1_999_999, "it was read");
+    assert_eq!(left(&fixture), installed, "no part of a file that is there");
+    // Another length means another file, even for a model that was not named.
     let longer = Content::generated(2, 2_000_001);
     github.upload("o/r", "v1", "x.onnx", &longer, false);
     assert_eq!(follow(false).unwrap().sha256, sha(&longer));
 }
 
 #[test]
-fn an_empty_file_is_refused_unless_its_digest_is_given() {
-    let world = World::new();
-    world.site.put(PATH, Content::bytes(""));
-    let error = add(&world).unwrap_err();
+fn an_empty_file_needs_a_given_digest() {
+    let fixture = Fixture::new();
+    fixture.site.put(PATH, Content::bytes(""));
+    let error = add(&fixture).unwrap_err();
     let said = error.to_string();
     assert!(said.contains("0 bytes") && said.contains("--sha256 e3b0c442"), "{said}");
     assert_eq!(error.kind(), Some(Kind::Unreachable));
-    let mut given = order(&world.site.url(PATH));
+    let mut given = add_request(&fixture.site.url(PATH));
     given.sha256 = Some(provision_core::digest::Sha256::of(b""));
-    assert_eq!(world.make(&given).unwrap()[0].size, 0);
+    assert_eq!(fixture.build(&given).unwrap()[0].size, 0);
 }
 
 #[test]
-fn an_asset_is_gone_on_with_until_it_is_replaced() {
+fn an_asset_is_resumed_until_it_is_replaced() {
     let (old, new) = (Content::generated(1, 2_000_000), Content::generated(2, 2_000_000));
     for is_replaced in [false, true] {
-        let world = World::new();
-        let github = GitHub::mount(&world.site, &world.store);
+        let fixture = Fixture::new();
+        let github = GitHub::mount(&fixture.site, &fixture.store);
         github.upload("o/r", "v1", "x.onnx", &old, false);
-        let mut wanted = order("github:o/r@v1/x.onnx");
-        wanted.explicit = Some("vae/".to_owned());
-        // The store's own validator says nothing.
-        interrupt_an_asset(&world, "\"same\"");
-        world.make(&wanted).unwrap_err();
-        let before = world.store.counters().body_bytes_sent;
+        let mut request = add_request("github:o/r@v1/x.onnx");
+        request.explicit = Some("vae/".to_owned());
+        // The storage's own validator carries no information.
+        interrupt_an_asset(&fixture, "\"same\"");
+        fixture.build(&request).unwrap_err();
+        let before = fixture.store.counters().body_bytes_sent;
         if is_replaced {
             github.upload("o/r", "v1", "x.onnx", &new, false);
         }
-        let found = world.make(&wanted).unwrap()[0].sha256;
-        let sent = world.store.counters().body_bytes_sent - before;
+        let found = fixture.build(&request).unwrap()[0].sha256;
+        let sent = fixture.store.counters().body_bytes_sent - before;
         assert_eq!(found, sha(if is_replaced { &new } else { &old }));
         assert_eq!(sent >= 2_000_000, is_replaced, "{sent}");
     }
 }
 
 #[test]
-fn an_interruption_of_the_last_byte_costs_nothing_but_it() {
-    let world = World::new();
+fn an_interruption_at_the_last_byte_costs_only_that_byte() {
+    let fixture = Fixture::new();
     let content = Content::generated(3, 1_500_000);
-    world.site.put(PATH, content.clone());
-    world.site.inject(PATH, Fault::CutBody(1_499_999).when(When::Nth(1)));
-    assert_eq!(add(&world).unwrap(), sha(&content));
-    assert_eq!(bytes_sent(&world), content.size() + 1, "and the probe's one");
+    fixture.site.put(PATH, content.clone());
+    fixture.site.inject(PATH, Fault::CutBody(1_499_999).when(When::Nth(1)));
+    assert_eq!(add(&fixture).unwrap(), sha(&content));
+    assert_eq!(bytes_sent(&fixture), content.size() + 1, "and the probe's one");
 }

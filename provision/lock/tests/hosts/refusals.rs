@@ -1,4 +1,4 @@
-//! What hosts refuse, hide, or say wrongly: that it is told apart, and what is said of it.
+//! Refusals, private files and wrong statements of hosts: each has its own kind and message.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,54 +13,54 @@ use provision_testbed::hosts::hub::Hub;
 use provision_testbed::hosts::modelscope::ModelScope;
 use provision_testbed::{Content, Fault};
 
-use crate::world::{World, block_on, fetch, lock_of, order, sha};
+use crate::fixture::{Fixture, add_request, block_on, fetch, lock_of, sha};
 
 #[test]
-fn a_repository_that_is_gone_is_told_from_one_that_may_be_private_by_a_token() {
-    let mut world = World::new();
-    let hub = Hub::mount(&world.site, &world.store);
+fn a_missing_repository_differs_from_a_private_one() {
+    let mut fixture = Fixture::new();
+    let hub = Hub::mount(&fixture.site, &fixture.store);
     hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
-    let entry = world.make(&order("hf:o/r/vae/a.safetensors")).unwrap().remove(0);
+    let entry = fixture.build(&add_request("hf:o/r/vae/a.safetensors")).unwrap().remove(0);
     let lock = lock_of(&[entry]);
-    // A stranger is told the same of both.
+    // Without a token, both get the same answer.
     for repository in ["o/none", "o/r"] {
         hub.hide("o/r", "hf_owner");
-        let (kind, said) = world.refused(&format!("hf:{repository}/vae/a.safetensors"));
+        let (kind, said) = fixture.refused(&format!("hf:{repository}/vae/a.safetensors"));
         assert_eq!(kind, Kind::Refused, "{said}");
         for part in ["no such repository", "private", "HF_TOKEN", repository] {
             assert!(said.contains(part), "{said}");
         }
     }
-    world.token = Some("hf_other");
-    let (kind, said) = world.refused("hf:o/none/vae/a.safetensors");
+    fixture.token = Some("hf_other");
+    let (kind, said) = fixture.refused("hf:o/none/vae/a.safetensors");
     assert_eq!(kind, Kind::Gone, "{said}");
     assert!(said.contains("gone") && said.contains("scope") && !said.contains("hf_other"), "{said}");
-    // By its address in the lock, too, at the commit.
+    // The same for the lock's URL at the commit.
     let url = lock.models()[0].sources[0].clone();
-    let verdicts = block_on(check(&mut world.resolver(), &lock.models()[0]));
+    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
     assert_eq!(verdicts[0].kind(), Some(Kind::Gone), "{url}: {}", verdicts[0]);
-    let error = world.make(&order("hf:o/r/vae/a.safetensors")).unwrap_err();
+    let error = fixture.build(&add_request("hf:o/r/vae/a.safetensors")).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Gone));
-    // Its owner sees it.
-    world.token = Some("hf_owner");
-    let verdicts = block_on(check(&mut world.resolver(), &lock.models()[0]));
+    // The owner's token can read it.
+    fixture.token = Some("hf_owner");
+    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
     assert_eq!(verdicts[0].kind(), None, "{}", verdicts[0]);
-    // A token that nobody knows says nothing about the repository, and the Hub says so.
+    // An unknown token says nothing about the repository, and the Hub reports that.
     let headers = [
         ("X-Error-Code", "RepoNotFound"),
         ("X-Error-Message", "Invalid credentials in Authorization header"),
     ];
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    world.site.inject("*", Fault::Status { code: 401, headers, body: "{}".into() });
-    assert_eq!(world.refused("hf:o/r/vae/a.safetensors").0, Kind::Refused);
+    fixture.site.inject("*", Fault::Status { code: 401, headers, body: "{}".into() });
+    assert_eq!(fixture.refused("hf:o/r/vae/a.safetensors").0, Kind::Refused);
 }
 
 #[test]
-fn nobody_who_gives_no_answer_is_said_to_have_lost_a_file() {
-    let world = World::new();
-    let hub = Hub::mount(&world.site, &world.store);
+fn a_host_without_an_answer_has_not_lost_the_file() {
+    let fixture = Fixture::new();
+    let hub = Hub::mount(&fixture.site, &fixture.store);
     hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
-    let entry = world.make(&order("hf:o/r@main/vae/a.safetensors")).unwrap().remove(0);
+    let entry = fixture.build(&add_request("hf:o/r@main/vae/a.safetensors")).unwrap().remove(0);
     let lock = lock_of(&[entry]);
     for (fault, kind) in [
         (Fault::HangUp, Kind::Unreachable),
@@ -72,22 +72,22 @@ fn nobody_who_gives_no_answer_is_said_to_have_lost_a_file() {
         (Fault::status(404), Kind::Gone),
         (Fault::status(403), Kind::Refused),
     ] {
-        world.site.inject("*", fault.clone());
-        let verdicts = block_on(check(&mut world.resolver(), &lock.models()[0]));
+        fixture.site.inject("*", fault.clone());
+        let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
         assert_eq!(verdicts[0].kind(), Some(kind), "{fault:?}: {}", verdicts[0]);
-        world.site.clear_faults("*");
+        fixture.site.clear_faults("*");
     }
 }
 
 #[test]
-fn a_wait_longer_than_anybody_waits_is_an_error_that_says_until_when() {
-    let world = World::new();
-    let hub = Hub::mount(&world.site, &world.store);
+fn a_too_long_wait_is_an_error_with_its_end() {
+    let fixture = Fixture::new();
+    let hub = Hub::mount(&fixture.site, &fixture.store);
     hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
     let limits: [&dyn Fn(); 2] = [&|| hub.limit_api(0, 3600), &|| hub.limit_resolvers(0, 3600)];
     for limit in limits {
         limit();
-        let (kind, said) = world.refused("hf:o/r/vae/a.safetensors");
+        let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
         assert_eq!(kind, Kind::Unreachable, "{said}");
         assert!(
             said.contains("answers again at") && said.contains("3600 s") && said.contains("HF_TOKEN"),
@@ -95,67 +95,69 @@ fn a_wait_longer_than_anybody_waits_is_an_error_that_says_until_when() {
         );
         hub.unlimit();
     }
-    // Where bytes have to be read, too.
-    world.site.put("/vae/y.bin", Content::generated(1, 10));
+    // The same while bytes are read.
+    fixture.site.put("/vae/y.bin", Content::generated(1, 10));
     let whole = provision_testbed::When::custom(|request, _| request.range.is_none());
-    world.site.inject("/vae/y.bin", Fault::RetryAfter { status: 429, value: "3600".to_owned() }.when(whole));
-    let error = world.make(&order(&world.site.url("/vae/y.bin"))).unwrap_err();
+    fixture
+        .site
+        .inject("/vae/y.bin", Fault::RetryAfter { status: 429, value: "3600".to_owned() }.when(whole));
+    let error = fixture.build(&add_request(&fixture.site.url("/vae/y.bin"))).unwrap_err();
     assert!(error.to_string().contains("answers again at"), "{error}");
-    assert!(world.waits.lock().unwrap().is_empty(), "nobody waited");
+    assert!(fixture.waits.lock().unwrap().is_empty(), "no wait");
 }
 
 #[test]
-fn a_listing_without_an_end_is_not_read_for_ever() {
-    let world = World::new();
-    let hub = Hub::mount(&world.site, &world.store);
+fn an_endless_listing_is_an_error() {
+    let fixture = Fixture::new();
+    let hub = Hub::mount(&fixture.site, &fixture.store);
     let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
     let path = format!("/api/models/o/r/tree/{commit}");
-    let next = format!("<{}?recursive=true>; rel=\"next\"", world.site.url(&path));
-    world.site.inject(&path, Fault::Headers(vec![("Link".to_owned(), next)]));
-    let (kind, said) = world.refused("hf:o/r/vae/a.safetensors");
+    let next = format!("<{}?recursive=true>; rel=\"next\"", fixture.site.url(&path));
+    fixture.site.inject(&path, Fault::Headers(vec![("Link".to_owned(), next)]));
+    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
     assert!(kind == Kind::Unreachable && said.contains("next page is this one"), "{said}");
-    assert!(world.requests_to("/tree/") < 5, "{}", world.requests_to("/tree/"));
+    assert!(fixture.requests_to("/tree/") < 5, "{}", fixture.requests_to("/tree/"));
 
-    world.site.clear_faults(&path);
+    fixture.site.clear_faults(&path);
     let entry = "{\"type\":\"file\",\"path\":\"x\"},";
     let listing = format!("[{}{}]", entry.repeat(200_000), entry.trim_end_matches(','));
-    world.site.inject(&path, Fault::Status { code: 200, headers: Vec::new(), body: listing.into() });
-    let (kind, said) = world.refused("hf:o/r/vae/a.safetensors");
+    fixture.site.inject(&path, Fault::Status { code: 200, headers: Vec::new(), body: listing.into() });
+    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
     assert!(kind == Kind::Unreachable && said.contains("more than 200000 entries"), "{said}");
 }
 
 #[test]
-fn the_next_page_on_another_host_is_not_asked_for_and_gets_no_token() {
-    let mut world = World::new();
-    world.token = Some("hf_good");
-    let hub = Hub::mount(&world.site, &world.store);
+fn a_next_page_on_another_host_is_not_requested() {
+    let mut fixture = Fixture::new();
+    fixture.token = Some("hf_good");
+    let hub = Hub::mount(&fixture.site, &fixture.store);
     let commit = hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
     let path = format!("/api/models/o/r/tree/{commit}");
-    let elsewhere = format!("<{}>; rel=\"next\"", world.store.url("/tree?cursor=1"));
-    world.site.inject(&path, Fault::Headers(vec![("Link".to_owned(), elsewhere)]));
-    let (_, said) = world.refused("hf:o/r/vae/a.safetensors");
+    let elsewhere = format!("<{}>; rel=\"next\"", fixture.store.url("/tree?cursor=1"));
+    fixture.site.inject(&path, Fault::Headers(vec![("Link".to_owned(), elsewhere)]));
+    let (_, said) = fixture.refused("hf:o/r/vae/a.safetensors");
     assert!(said.contains("next page is on another host"), "{said}");
-    assert_eq!(world.store.counters().requests, 0);
+    assert_eq!(fixture.store.counters().requests, 0);
     // A listing that another host answered has no next page on this one, either.
     let listing = Fault::Status {
         code: 200,
-        headers: vec![("Link".to_owned(), format!("<{}>; rel=\"next\"", world.store.url("/more")))],
+        headers: vec![("Link".to_owned(), format!("<{}>; rel=\"next\"", fixture.store.url("/more")))],
         body: "[]".into(),
     };
-    world.store.inject("/listing", listing);
-    world.site.clear_faults(&path);
-    world.site.inject(&path, Fault::redirect(world.store.url("/listing")));
-    let (_, said) = world.refused("hf:o/r/vae/a.safetensors");
+    fixture.store.inject("/listing", listing);
+    fixture.site.clear_faults(&path);
+    fixture.site.inject(&path, Fault::redirect(fixture.store.url("/listing")));
+    let (_, said) = fixture.refused("hf:o/r/vae/a.safetensors");
     assert!(said.contains("next page is on another host"), "{said}");
-    let asked = world.store.requests();
+    let asked = fixture.store.requests();
     assert!(asked.iter().all(|request| request.path == "/listing"), "{asked:?}");
     assert!(asked.iter().all(|request| request.header("authorization").is_none()), "{asked:?}");
 }
 
 #[test]
-fn a_download_that_is_another_of_a_versions_files_is_seen_by_its_length() {
-    let world = World::new();
-    let civitai = Civitai::mount(&world.site, &world.store);
+fn another_file_of_a_version_is_detected_by_its_length() {
+    let fixture = Fixture::new();
+    let civitai = Civitai::mount(&fixture.site, &fixture.store);
     let (full, half) = (Content::generated(1, 333_300), Content::generated(2, 150_000));
     let file = |name: &str, content: &Content, precision: &str| File {
         name: name.to_owned(),
@@ -169,124 +171,124 @@ fn a_download_that_is_another_of_a_versions_files_is_seen_by_its_length() {
         civitai.publish(42, version);
     };
     publish(&half);
-    let entries = world.make(&order("civitai:42")).unwrap();
+    let entries = fixture.build(&add_request("civitai:42")).unwrap();
     assert_eq!((entries[0].sha256, entries[0].size), (sha(&full), full.size()));
-    // The site hands out the other one.
-    world.store.put("/elsewhere", half.clone());
+    // The site serves the other file.
+    fixture.store.put("/elsewhere", half.clone());
     let download = "/api/download/models/42";
-    world.site.inject(download, Fault::redirect(world.store.url("/elsewhere")));
-    let (kind, said) = world.refused("civitai:42");
+    fixture.site.inject(download, Fault::redirect(fixture.store.url("/elsewhere")));
+    let (kind, said) = fixture.refused("civitai:42");
     assert_eq!(kind, Kind::Differs, "{said}");
     for part in ["\"a.safetensors\"", "325.48828125 KB", "150000 bytes", "?fp=", "\"b.safetensors\""] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    world.site.clear_faults(download);
-    // Two that are as long as each other: whose digest is it? The bytes say it.
+    fixture.site.clear_faults(download);
+    // Two files of one length: the digest could be either's, so the bytes are read.
     let twin = Content::generated(9, full.size());
     publish(&twin);
-    assert_eq!(world.one("civitai:42").sha256, None);
-    world.store.put("/elsewhere", twin.clone());
-    world.site.inject(download, Fault::redirect(world.store.url("/elsewhere")));
-    assert_eq!(world.make(&order("civitai:42")).unwrap()[0].sha256, sha(&twin));
+    assert_eq!(fixture.one("civitai:42").sha256, None);
+    fixture.store.put("/elsewhere", twin.clone());
+    fixture.site.inject(download, Fault::redirect(fixture.store.url("/elsewhere")));
+    assert_eq!(fixture.build(&add_request("civitai:42")).unwrap()[0].sha256, sha(&twin));
 }
 
 #[test]
-fn githubs_secondary_limit_is_waited_out_whichever_status_it_has() {
+fn githubs_secondary_limit_is_waited_out_for_any_status() {
     for status in [403, 429] {
-        let world = World::new();
-        let github = GitHub::mount(&world.site, &world.store);
+        let fixture = Fixture::new();
+        let github = GitHub::mount(&fixture.site, &fixture.store);
         github.upload("o/r", "v1", "x.onnx", &Content::generated(1, 10), true);
         github.limit(Some(Limit::Secondary { status, seconds: 1 }));
-        let (limited, waits) = (github.clone(), world.waits.clone());
+        let (limited, waits) = (github.clone(), fixture.waits.clone());
         let on_wait: OnWait = Arc::new(move |wait| {
             waits.lock().unwrap().push(wait.clone());
             limited.limit(None);
         });
-        let mut resolver = Resolver::new(&world.origin(), World::retry(), on_wait);
+        let mut resolver = Resolver::new(&fixture.origin(), Fixture::retry(), on_wait);
         block_on(resolver.resolve(&"github:o/r@v1/x.onnx".parse().unwrap())).unwrap();
-        let waits = world.waits.lock().unwrap().clone();
+        let waits = fixture.waits.lock().unwrap().clone();
         assert!(
             waits.len() == 1 && waits[0].is_requested && waits[0].wait >= Duration::from_secs(1),
             "{waits:?}"
         );
         github.limit(Some(Limit::Secondary { status, seconds: 900 }));
-        let (kind, said) = world.refused("github:o/r@v1/x.onnx");
+        let (kind, said) = fixture.refused("github:o/r@v1/x.onnx");
         assert!(kind == Kind::Unreachable && said.contains("answers again at"), "{said}");
     }
 }
 
 #[test]
-fn a_private_releases_asset_is_locked_and_fetched_where_the_token_opens_it() {
-    let mut world = World::new();
-    let github = GitHub::mount(&world.site, &world.store);
+fn a_private_releases_asset_is_locked_at_the_api() {
+    let mut fixture = Fixture::new();
+    let github = GitHub::mount(&fixture.site, &fixture.store);
     let (content, old) = (Content::generated(1, 70_000), Content::generated(2, 80_000));
     github.upload("o/r", "v1", "x.onnx", &content, true);
     github.upload("o/r", "v1", "old.onnx", &old, false);
-    world.token = Some("ghp");
-    let public = world.one("github:o/r@v1/x.onnx");
+    fixture.token = Some("ghp");
+    let public = fixture.one("github:o/r@v1/x.onnx");
     assert_eq!(public.url.as_url().as_str(), "https://github.com/o/r/releases/download/v1/x.onnx");
 
     github.hide("o/r", "ghp");
     let add = |source: &str| {
-        let mut wanted = order(source);
-        wanted.explicit = Some("upscale_models/".to_owned());
-        world.make(&wanted).unwrap_or_else(|error| panic!("{error}")).remove(0)
+        let mut request = add_request(source);
+        request.explicit = Some("upscale_models/".to_owned());
+        fixture.build(&request).unwrap_or_else(|error| panic!("{error}")).remove(0)
     };
     let entries = [add("github:o/r@v1/x.onnx"), add("github:o/r@v1/old.onnx")];
     assert_eq!(entries[0].url.as_url().as_str(), "https://api.github.com/repos/o/r/releases/assets/1");
     assert_eq!((entries[0].sha256, entries[1].sha256), (sha(&content), sha(&old)));
     assert_eq!(entries[0].source.as_deref(), Some("github:o/r@v1/x.onnx"));
-    fetch(&world, &entries);
-    let installed = std::fs::read(world.destination().join("upscale_models/x.onnx")).unwrap();
+    fetch(&fixture, &entries);
+    let installed = std::fs::read(fixture.destination().join("upscale_models/x.onnx")).unwrap();
     assert_eq!(installed, content.to_vec());
-    let leaks = world.store.requests().iter().any(|request| request.header("authorization").is_some());
+    let leaks = fixture.store.requests().iter().any(|request| request.header("authorization").is_some());
     assert!(!leaks, "the storage is another host");
     let lock = lock_of(&entries);
-    let verdicts = block_on(check(&mut world.resolver(), &lock.models()[0]));
+    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
     assert_eq!(verdicts[0].kind(), None, "{}", verdicts[0]);
-    // Who has no token is told which.
-    world.token = None;
-    let verdicts = block_on(check(&mut world.resolver(), &lock.models()[0]));
+    // Without a token, the message names the missing one.
+    fixture.token = None;
+    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
     assert!(verdicts[0].to_string().contains("GITHUB_TOKEN"), "{}", verdicts[0]);
 }
 
 #[test]
-fn a_release_is_locked_at_the_api_where_the_public_address_is_not_its() {
-    let mut world = World::new();
-    let github = GitHub::mount(&world.site, &world.store);
+fn a_release_is_locked_at_the_api_if_its_public_url_differs() {
+    let mut fixture = Fixture::new();
+    let github = GitHub::mount(&fixture.site, &fixture.store);
     let content = Content::generated(1, 70_000);
     github.upload("o/r", "v1", "x.onnx", &content, true);
     github.upload("o/r", "v1", "old.onnx", &content, false);
     let public = |name: &str| format!("/o/r/releases/download/v1/{name}");
-    let address = |world: &World| world.one("github:o/r@v1/x.onnx").url.as_url().to_string();
+    let address = |fixture: &Fixture| fixture.one("github:o/r@v1/x.onnx").url.as_url().to_string();
     let at_api = "https://api.github.com/repos/o/r/releases/assets/1";
-    world.token = Some("ghp");
-    // What is there is another file.
-    world.store.inject("*", Fault::OtherContent(Content::generated(2, 71_000)));
-    assert_eq!(address(&world), at_api);
-    world.store.clear_faults("*");
-    // Nobody answers. Where nobody says the digest, either, the bytes are needed.
+    fixture.token = Some("ghp");
+    // The public URL serves another file.
+    fixture.store.inject("*", Fault::OtherContent(Content::generated(2, 71_000)));
+    assert_eq!(address(&fixture), at_api);
+    fixture.store.clear_faults("*");
+    // No answer. Without a declared digest, the bytes are needed, so this is an error.
     for status in [429, 503] {
         let fault = Fault::RetryAfter { status, value: "3600".to_owned() };
         for name in ["x.onnx", "old.onnx"] {
-            world.site.inject(&public(name), fault.clone());
+            fixture.site.inject(&public(name), fault.clone());
         }
-        assert_eq!(address(&world), at_api, "{status}");
-        world.refused("github:o/r@v1/old.onnx");
+        assert_eq!(address(&fixture), at_api, "{status}");
+        fixture.refused("github:o/r@v1/old.onnx");
     }
-    // Another server in place of the API, with a token and without: the public host is not its.
-    world.public_github = true;
-    assert_eq!(address(&world), at_api);
-    world.token = None;
-    assert_eq!(address(&world), at_api);
+    // Another server replaces the API, with and without a token: the public host does not belong to it.
+    fixture.public_github = true;
+    assert_eq!(address(&fixture), at_api);
+    fixture.token = None;
+    assert_eq!(address(&fixture), at_api);
 }
 
 #[test]
 fn a_file_of_modelscope_is_listed_as_moving() {
-    let world = World::new();
-    let modelscope = ModelScope::mount(&world.site);
+    let fixture = Fixture::new();
+    let modelscope = ModelScope::mount(&fixture.site);
     modelscope.put("o/m", "master", "vae/x.safetensors", Content::generated(1, 700));
-    let entries = world.make(&order("modelscope:o/m/vae/x.safetensors")).unwrap();
+    let entries = fixture.build(&add_request("modelscope:o/m/vae/x.safetensors")).unwrap();
     let table = table(&rows(&lock_of(&entries)), None);
     assert!(table.contains("moving  modelscope:o/m/vae/x.safetensors"), "{table}");
 }

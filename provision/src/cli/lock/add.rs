@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::cli::exit::{Code, Failure};
 use clap::Args;
 use provision_core::digest::{DigestError, Sha256};
-use provision_lock::make::Order;
+use provision_lock::entries::AddRequest;
 use provision_lock::source::Source;
 
 use super::session::{Failures, HostSession, Parts};
@@ -67,19 +67,19 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     }
     readable(&path)?;
     let session = HostSession::start()?;
-    let mut maker = session.maker(&args.parts, args.allow_expiring);
+    let mut builder = session.builder(&args.parts, args.allow_expiring);
     let mut failures = Failures::default();
     let mut writing = write::Writing::new(&session, &path);
     let mut goes_on = ControlFlow::Continue(());
     for source in sources {
-        let order = Order {
+        let request = AddRequest {
             mirrors: mirrors.clone(),
             explicit: args.path.clone(),
             sha256: args.sha256,
             groups: args.groups.clone(),
-            ..Order::of(source)
+            ..AddRequest::of(source)
         };
-        let made = session.wait_for(maker.make_each(&order, |made| {
+        let made = session.wait_for(builder.build_each(&request, |made| {
             goes_on = writing.take(made, &mut failures);
             goes_on
         }));

@@ -14,9 +14,9 @@ use crate::cli::exit::{Code, Failure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision_core::terminal_text::TerminalText;
-use provision_lock::import::{Format, Unused, Why, join, read};
-use provision_lock::layout::LayoutError;
-use provision_lock::make::{MakeError, Order};
+use provision_lock::entries::{AddRequest, EntryError};
+use provision_lock::import::{Format, Unused, UnusedReason, join, read};
+use provision_lock::placement::PlacementError;
 
 use super::session::{Failures, HostSession, Parts};
 use super::{LockFile, add, write};
@@ -74,20 +74,20 @@ enum Loss {
 }
 
 impl Loss {
-    fn of(why: &Why) -> Self {
+    fn of(why: &UnusedReason) -> Self {
         match why {
-            Why::Source(_)
-            | Why::Line(_)
-            | Why::Repository
-            | Why::Elsewhere { .. }
-            | Why::SamePath { .. } => Self::Failure,
-            Why::NoAddress => Self::NoAddress,
-            Why::Mirror(_)
-            | Why::HashKind { .. }
-            | Why::Digest(_)
-            | Why::Option
-            | Why::NoModel
-            | Why::Ambiguous { .. } => Self::Remark,
+            UnusedReason::Source(_)
+            | UnusedReason::Line(_)
+            | UnusedReason::Repository
+            | UnusedReason::Elsewhere { .. }
+            | UnusedReason::SamePath { .. } => Self::Failure,
+            UnusedReason::NoAddress => Self::NoAddress,
+            UnusedReason::Mirror(_)
+            | UnusedReason::HashKind { .. }
+            | UnusedReason::Digest(_)
+            | UnusedReason::Option
+            | UnusedReason::NoModel
+            | UnusedReason::Ambiguous { .. } => Self::Remark,
         }
     }
 }
@@ -103,27 +103,27 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let imported = join(lists).map_err(usage)?;
     add::readable(&path)?;
     let session = HostSession::start()?;
-    let mut maker = session.maker(&args.parts, args.allow_expiring);
+    let mut builder = session.builder(&args.parts, args.allow_expiring);
     let mut failures = Failures::default();
     let mut writing = write::Writing::new(&session, &path);
     let mut goes_on = ControlFlow::Continue(());
-    for wanted in &imported.wanted {
-        let order = Order { groups: args.groups.clone(), ..Order::from(wanted) };
-        let made = session.wait_for(maker.make_each(&order, |made| {
+    for model in &imported.models {
+        let request = AddRequest { groups: args.groups.clone(), ..AddRequest::from(model) };
+        let made = session.wait_for(builder.build_each(&request, |made| {
             goes_on = writing.take(made, &mut failures);
             goes_on
         }));
         if let Err(error) = made {
             let why = match &error {
                 // The command below names the folders once.
-                MakeError::Layout { what, error: LayoutError::Unknown { .. } } => format!(
+                EntryError::Placement { what, error: PlacementError::Unknown { .. } } => format!(
                     "{what}: neither the list nor the source names its folder; add it by \
                      `cargo xtask lock add {what} --path FOLDER/`"
                 ),
                 error => error.to_string(),
             };
             let code = super::session::code_of_make(&error);
-            failures.add(code, TerminalText(format_args!("{}: {why}", wanted.place)));
+            failures.add(code, TerminalText(format_args!("{}: {why}", model.place)));
         }
         if goes_on.is_break() {
             break;
@@ -139,7 +139,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
         }
     }
     note(&path, &without_address);
-    if imported.wanted.is_empty() && failures.is_empty() {
+    if imported.models.is_empty() && failures.is_empty() {
         failures.add(Code::Usage, "no list has a file with an address: nothing to add to the lock");
     }
     failures.conclude("not imported")

@@ -15,7 +15,7 @@ use provision_core::event::{Event, Observer};
 use provision_core::terminal_text::TerminalText;
 use provision_http::HttpClient;
 use provision_http::metadata::{OnWait, Wait};
-use provision_lock::make::{MakeError, Maker};
+use provision_lock::entries::{EntryBuilder, EntryError};
 use provision_lock::resolve::{Kind, Resolver};
 use provision_lock::stream::{Reader, StreamError};
 
@@ -52,11 +52,11 @@ impl HostSession {
         Resolver::new(&self.origin, RetryPolicy::default(), on_wait())
     }
 
-    pub(super) fn maker(&self, parts: &Parts, allow_expiring: bool) -> Maker {
+    pub(super) fn builder(&self, parts: &Parts, allow_expiring: bool) -> EntryBuilder {
         let observer: Arc<dyn Observer> = self.drawn.clone();
         let dest = parts.dest.clone();
         let reader = Reader::new(self.origin.clone(), RetryPolicy::default(), on_wait(), dest, observer);
-        Maker { resolver: self.resolver(), reader, allow_expiring }
+        EntryBuilder { resolver: self.resolver(), reader, allow_expiring }
     }
 
     /// Waits for a result, then finishes the progress display.
@@ -119,11 +119,11 @@ pub(super) fn code_of(kind: Kind) -> Code {
 }
 
 /// The exit code for an entry that could not be made.
-pub(super) fn code_of_make(error: &MakeError) -> Code {
+pub(super) fn code_of_make(error: &EntryError) -> Code {
     match (error.kind(), error) {
         (Some(kind), _) => code_of(kind),
-        (None, MakeError::Stream { error: StreamError::Busy { .. }, .. }) => Code::Busy,
-        (None, MakeError::Stream { .. }) => Code::Disk,
+        (None, EntryError::Stream { error: StreamError::Busy { .. }, .. }) => Code::Busy,
+        (None, EntryError::Stream { .. }) => Code::Disk,
         (None, _) => Code::Usage,
     }
 }
@@ -143,7 +143,7 @@ impl Failures {
         self.all.is_empty()
     }
 
-    pub(super) fn add_make(&mut self, error: &MakeError) {
+    pub(super) fn add_make(&mut self, error: &EntryError) {
         self.add(code_of_make(error), TerminalText(error));
     }
 

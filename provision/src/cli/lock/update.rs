@@ -61,7 +61,7 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
     let models = locks::select(&lock, &selection)?;
     let session = HostSession::start()?;
     // The lock already accepted it.
-    let mut maker = session.maker(&args.parts, true);
+    let mut builder = session.builder(&args.parts, true);
     let mut failures = Failures::default();
     let mut changed: Vec<(Entry, Entry)> = Vec::new();
     let is_named = !args.models.is_empty();
@@ -85,8 +85,8 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
             }
         };
         let before = Entry::from(model);
-        let read = maker.reader.files_read();
-        match session.wait_for(maker.follow(&before, &source, is_named)) {
+        let read = builder.reader.files_read();
+        match session.wait_for(builder.follow(&before, &source, is_named)) {
             Ok(Some(now)) => changed.push((before, now)),
             Ok(None) => write::say(&before, &Outcome::Unchanged),
             Err(error) => {
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
             }
         }
         // Written at once: its bytes have been read, and the next result may take hours.
-        if maker.reader.files_read() > read && !put(&path, &std::mem::take(&mut changed), &mut failures) {
+        if builder.reader.files_read() > read && !put(&path, &std::mem::take(&mut changed), &mut failures) {
             break;
         }
     }

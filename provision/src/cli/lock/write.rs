@@ -14,17 +14,19 @@ use camino::Utf8Path;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_lock::edit::{EditError, Outcome};
+use provision_lock::entries::BuiltEntry;
 use provision_lock::entry::Entry;
-use provision_lock::file::{Turn, edit};
-use provision_lock::make::Made;
+use provision_lock::file::{LockWait, edit};
 use provision_lock::source::Source;
 
 use super::EditFailure;
 use super::session::{Failures, HostSession};
 
 /// The wait for another editor, with a message that names it.
-pub(super) fn turn() -> Turn<'static> {
-    Turn::saying(&|holder| eprintln!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)"))
+pub(super) fn turn() -> LockWait<'static> {
+    LockWait::announcing(&|holder| {
+        eprintln!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)")
+    })
 }
 
 /// Entries to be written into a lock.
@@ -43,7 +45,7 @@ impl<'a> Writing<'a> {
 
     /// Adds an entry. If its bytes were read, all entries are written at once, since the next result may take hours. Breaks if the
     /// lock cannot be written, so that no more bytes are read in vain.
-    pub(super) fn take(&mut self, made: Made, failures: &mut Failures) -> ControlFlow<()> {
+    pub(super) fn take(&mut self, made: BuiltEntry, failures: &mut Failures) -> ControlFlow<()> {
         collect(&mut self.entries, made.entry, failures);
         if !made.was_read {
             return ControlFlow::Continue(());

@@ -1,22 +1,21 @@
-//! Where a file goes below the destination, from what it is.
+//! Chooses a file's folder below the destination.
 //!
-//! The destination is `ComfyUI`'s `models` directory, so the folders are its own (`folder_paths.py`); a folder of another
-//! name is given by `--path`. Nothing is guessed from a file's name: a wrong folder is a model that `ComfyUI` does not list,
-//! found out minutes after thirty gigabytes.
+//! The destination is `ComfyUI`'s `models` directory, so the folders are those of `folder_paths.py`; `--path` gives any other.
+//! A file's name is never used as a hint. `ComfyUI` does not list a model in a wrong folder, and the user would find out only
+//! after the download.
 //!
-//! In order, what is known first counts:
-//! 1. `--path`: a path, or a directory where it ends with `/`.
-//! 2. What a list says: a directory and a name.
-//! 3. Civitai's type of the model.
-//! 4. The repository's own layout: from the first component on that is one of the folders
-//!    (`split_files/vae/x` → `vae/x`).
+//! The first known of these decides:
+//! 1. `--path`: a path, or a directory if it ends with `/`.
+//! 2. A list's directory and name.
+//! 3. Civitai's model type.
+//! 4. The repository's own layout, from the first component that is one of the folders on (`split_files/vae/x` → `vae/x`).
 
 use provision_core::model_path::{ModelPath, ModelPathError};
 
 use provision_core::terminal_text::TerminalText;
 
-/// `ComfyUI`'s folders below `models`. `clip` and `unet` are the older names of `text_encoders` and `diffusion_models`, and
-/// still looked into.
+/// `ComfyUI`'s folders below `models`. `clip` and `unet` are older names of `text_encoders` and `diffusion_models`, which
+/// `ComfyUI` still searches.
 pub const FOLDERS: [&str; 23] = [
     "audio_encoders",
     "background_removal",
@@ -43,28 +42,28 @@ pub const FOLDERS: [&str; 23] = [
     "vae",
 ];
 
-/// A folder that has no model lists of its own but is often in repositories.
+/// A folder that is not in `ComfyUI`'s list but common in repositories.
 const ALSO: &str = "vae_approx";
 
-/// What is known of a file's place.
+/// The known facts about a file's place.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Hints<'a> {
-    /// What `--path` says.
+    /// The value of `--path`.
     pub explicit: Option<&'a str>,
-    /// The directory that a list gives.
+    /// The directory from a list.
     pub directory: Option<&'a str>,
-    /// The file's name, where it is not the last part of `at_source`.
+    /// The file's name, if it differs from the last part of `at_source`.
     pub name: Option<&'a str>,
-    /// Civitai's type of the model (`LORA`).
+    /// Civitai's model type (`LORA`).
     pub civitai_type: Option<&'a str>,
-    /// The path at the source: below the repository, or an address's.
+    /// The path at the source: below the repository, or of the URL.
     pub at_source: Option<&'a str>,
 }
 
-/// Why there is no path.
+/// The reason that a file has no path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LayoutError {
-    /// Nothing says where it goes.
+pub enum PlacementError {
+    /// No fact gives the folder.
     #[error(
         "where {what} goes is not to be seen from where it comes from; give --path FOLDER/ or --path FOLDER/NAME, where \
          FOLDER is one of ComfyUI's ({}) or your own",
@@ -74,34 +73,34 @@ pub enum LayoutError {
         /// The file.
         what: String,
     },
-    /// A glob, which has not been held against the repository's files yet.
+    /// A glob that is not resolved to the repository's files yet.
     #[error("{pattern:?} is a glob, so where its files go is known when the host has said which there are")]
     Several {
         /// The glob.
         pattern: String,
     },
-    /// A directory, and no name for the file in it.
+    /// A directory, but no name for the file in it.
     #[error("the source does not tell the file's name; give --path {}NAME", TerminalText(directory))]
     NoName {
         /// The directory.
         directory: String,
     },
-    /// What comes out is no path.
+    /// The resulting path is invalid.
     #[error("{path:?} cannot be a model's path: {error}; give another one with --path")]
     Path {
-        /// What came out.
+        /// The resulting path.
         path: String,
-        /// What is wrong with it.
+        /// The parser's error.
         error: ModelPathError,
     },
 }
 
-/// The folder that `name` means, as `ComfyUI` writes it.
+/// `ComfyUI`'s spelling of the folder `name`.
 pub fn folder(name: &str) -> Option<&'static str> {
     FOLDERS.into_iter().chain([ALSO]).find(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// The folder for Civitai's type of a model; `None` for what is no file of a model (workflows, poses), or has no folder.
+/// The folder for Civitai's model type; `None` if the type is no model file (workflows, poses) or has no folder.
 pub fn folder_of_civitai_type(kind: &str) -> Option<&'static str> {
     Some(match kind.to_ascii_lowercase().as_str() {
         "checkpoint" => "checkpoints",
@@ -118,7 +117,7 @@ pub fn folder_of_civitai_type(kind: &str) -> Option<&'static str> {
     })
 }
 
-/// The path from the first folder of `ComfyUI` on, where a file comes behind it.
+/// The path from `ComfyUI`'s first folder on, if a file follows it.
 pub fn from_layout(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let (_, directories) = parts.split_last()?;
@@ -127,18 +126,18 @@ pub fn from_layout(path: &str) -> Option<String> {
     Some([&[name], &parts[at + 1..]].concat().join("/"))
 }
 
-/// Where the file goes.
-pub fn destination(hints: &Hints<'_>) -> Result<ModelPath, LayoutError> {
-    // No file has these characters in its path. Brackets and braces are in names, too.
+/// Chooses the file's path.
+pub fn destination(hints: &Hints<'_>) -> Result<ModelPath, PlacementError> {
+    // No file has these characters in its path. Brackets and braces do occur in names.
     let is_glob = |path: &&str| path.contains(['*', '?']);
     if let (None, None, Some(pattern)) = (hints.explicit, hints.name, hints.at_source.filter(is_glob)) {
-        return Err(LayoutError::Several { pattern: pattern.to_owned() });
+        return Err(PlacementError::Several { pattern: pattern.to_owned() });
     }
     let last = hints.at_source.and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
     let name = hints.name.or(last);
     let below = |directory: &str| match name {
         Some(name) => Ok(format!("{directory}{name}")),
-        None => Err(LayoutError::NoName { directory: directory.to_owned() }),
+        None => Err(PlacementError::NoName { directory: directory.to_owned() }),
     };
     let text = if let Some(path) = hints.explicit {
         if path.ends_with('/') { below(path)? } else { path.to_owned() }
@@ -148,7 +147,7 @@ pub fn destination(hints: &Hints<'_>) -> Result<ModelPath, LayoutError> {
         below(&format!("{folder}/"))?
     } else if let Some(path) = hints.at_source.and_then(from_layout) {
         match hints.name {
-            // A list's own name, in the repository's folder.
+            // The list's name, in the repository's folder.
             Some(name) => match path.rsplit_once('/') {
                 Some((directory, _)) => format!("{directory}/{name}"),
                 None => path,
@@ -157,12 +156,12 @@ pub fn destination(hints: &Hints<'_>) -> Result<ModelPath, LayoutError> {
         }
     } else {
         let what = name.map_or_else(|| "the file".to_owned(), |name| format!("{name:?}"));
-        return Err(LayoutError::Unknown { what });
+        return Err(PlacementError::Unknown { what });
     };
-    text.parse().map_err(|error| LayoutError::Path { path: text, error })
+    text.parse().map_err(|error| PlacementError::Path { path: text, error })
 }
 
-/// A list's path as it is below `models`: other tools write where that is in front (`/workspace/ComfyUI/models/vae/x`).
+/// A list's path relative to `models`: other tools write the whole path (`/workspace/ComfyUI/models/vae/x`).
 pub fn within(path: &str) -> String {
     let path = path.strip_prefix("./").unwrap_or(path);
     if let Some((_, rest)) = path.rsplit_once("ComfyUI/models/") {
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repositorys_layout_is_followed_from_its_first_folder_on() {
+    fn a_repositorys_layout_counts_from_its_first_known_folder() {
         for (source, expected) in [
             ("split_files/vae/x.safetensors", Some("vae/x.safetensors")),
             ("vae/x", Some("vae/x")),
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_counts_before_what_is_worked_out() {
+    fn explicit_hints_precede_derived_ones() {
         let all = Hints {
             explicit: Some("mine/y"),
             directory: Some("ipadapter/"),
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_may_say_where_models_is() {
+    fn a_lists_path_may_include_the_models_directory() {
         for (directory, expected) in [
             ("/workspace/ComfyUI/models/loras", "loras/n"),
             ("models/vae", "vae/n"),
@@ -264,16 +263,16 @@ mod tests {
         );
         assert!(matches!(
             destination(&Hints { explicit: Some("loras/"), ..hints() }),
-            Err(LayoutError::NoName { .. })
+            Err(PlacementError::NoName { .. })
         ));
         let glob = Hints { at_source: Some("split_files/vae/*"), ..hints() };
-        assert!(matches!(destination(&glob), Err(LayoutError::Several { .. })));
+        assert!(matches!(destination(&glob), Err(PlacementError::Several { .. })));
         assert_eq!(path(&Hints { explicit: Some("vae/x"), ..glob }), "vae/x");
         for bad in ["../x", "/abs", "a/../b", "vae/x?"] {
             let error = destination(&Hints { explicit: Some(bad), ..hints() }).unwrap_err();
-            assert!(matches!(error, LayoutError::Path { .. }), "{error}");
+            assert!(matches!(error, PlacementError::Path { .. }), "{error}");
         }
         let escaping = Hints { directory: Some("../../etc"), name: Some("n"), ..hints() };
-        assert!(matches!(destination(&escaping), Err(LayoutError::Path { .. })));
+        assert!(matches!(destination(&escaping), Err(PlacementError::Path { .. })));
     }
 }

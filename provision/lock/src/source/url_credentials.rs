@@ -1,19 +1,18 @@
-//! Credentials in an address's query, which a lock is no place for: it is committed, and read by many.
+//! Detects credentials in a URL's query. A lock must not contain any: it is committed and widely read.
 //!
-//! They are told by the names of their parameters, decoded. A name is taken apart into words, so that `accessToken`,
-//! `access-token` and `ACCESS_TOKEN` are one, and its last word decides: a `tokenizer`, an `author` and a `keyframe` are not
-//! meant, nor is what comes before an `id`. What a host calls a token and is only a place in a list (`page_token`) is none.
-//! What ends with `token` is one, however it is put together. `key` is the name of many things: alone it counts where what stands
-//! there looks like a credential, and else by the word before it. A switch (`auth=0`, `pass=`) is nobody's secret.
+//! The parameter's name decides, after decoding. It is split into words, so that `accessToken`, `access-token` and
+//! `ACCESS_TOKEN` are equal, and its last word counts: `tokenizer`, `author`, `keyframe` and names that end with `id` do not match.
+//! Names that end with `token` match, except pagination tokens (`page_token`). `key` has many meanings: alone, it matches if the
+//! value looks like a credential, and otherwise by the word before it. A switch (`auth=0`, `pass=`) is no credential.
 //!
-//! A signature is a credential, too, but one that ends: [`Expiry`] speaks of it, and may be overruled. Only what belongs to such a
-//! signature is left to it.
+//! A signature is a credential, too, but it expires: [`Expiry`] reports it, and the user may allow it. Only the parameters of
+//! such a signature are left to that check.
 
 use provision_core::source_url::SourceUrl;
 
-use crate::expiry::{Expiry, ends_by_itself};
+use crate::expiry::{Expiry, is_expiring_token};
 
-/// Last words that say it all, also as people write two of them together.
+/// Last words that always mean a credential, also in joined spellings.
 const SECRETS: [&str; 25] = [
     "accesskey",
     "accesstoken",
@@ -43,7 +42,7 @@ const SECRETS: [&str; 25] = [
     "token",
 ];
 
-/// Before `key`.
+/// Words before `key` that make it a credential.
 const OF_KEYS: [&str; 14] = [
     "access",
     "account",
@@ -61,27 +60,29 @@ const OF_KEYS: [&str; 14] = [
     "subscription",
 ];
 
-/// Before `token`: a place in a list.
+/// Words before `token` that make it a pagination token.
 const OF_LISTS: [&str; 6] = ["continuation", "cursor", "list", "next", "page", "sync"];
 
-/// What a parameter has that switches something.
+/// Values of a parameter that is a switch.
 const SWITCHES: [&str; 9] = ["", "0", "1", "true", "false", "yes", "no", "none", "null"];
 
-/// What signed addresses have, by their storage.
+/// Parameters of signed URLs, by storage.
 const OF_SIGNATURES: [&str; 5] =
     ["auth_key", "authorization", "jwt", "security-token", "x-bce-security-token"];
 
-/// The parameter of `url` that carries a credential, in words.
-pub(super) fn parameter(url: &SourceUrl) -> Option<String> {
+/// Finds a parameter of `url` that carries a credential; returns its name in words.
+pub(super) fn find(url: &SourceUrl) -> Option<String> {
     let is_signed = Expiry::of(url).is_some();
     let query = url.as_url().query()?;
-    // Some servers part parameters by semicolons.
+    // Some servers separate parameters with semicolons.
     let pairs = query.split(';').flat_map(|part| url::form_urlencoded::parse(part.as_bytes()));
     let small: Vec<(String, String)> =
         pairs.clone().map(|(name, value)| (name.to_ascii_lowercase(), value.into_owned())).collect();
     pairs
         .zip(&small)
-        .filter(|(_, pair)| !(is_signed && (belongs_to_signature(&pair.0) || ends_by_itself(pair, &small))))
+        .filter(|(_, pair)| {
+            !(is_signed && (belongs_to_signature(&pair.0) || is_expiring_token(pair, &small)))
+        })
         .map(|(pair, _)| pair)
         .find_map(|(name, value)| is_secret(&words(&name), &value).then(|| words(&name).join("_")))
         .map(|name| name.chars().filter(char::is_ascii_graphic).take(40).collect())
@@ -102,7 +103,7 @@ fn is_secret(words: &[String], value: &str) -> bool {
         "key" if before.is_empty() => looks_like_credential(value),
         "key" => OF_KEYS.contains(&before),
         "token" => !OF_LISTS.contains(&before),
-        // The browser's own number for a download, in addresses that are copied from Nextcloud.
+        // The browser's number for a download, in URLs copied from Nextcloud.
         "secret" => !words.ends_with(&["download", "start", "secret"].map(str::to_owned)),
         last => {
             let of_token = last.strip_suffix("token");
@@ -111,7 +112,7 @@ fn is_secret(words: &[String], value: &str) -> bool {
     }
 }
 
-/// Whether a value is no name that somebody has given: long, or small letters, capitals and digits mixed. A file's name is one.
+/// Returns true if the value is long or mixes cases and digits, unlike a chosen name. A file's name does not count.
 fn looks_like_credential(value: &str) -> bool {
     let has = |is: fn(&u8) -> bool| value.bytes().any(|byte| is(&byte));
     let is_mixed = has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_digit);
@@ -119,7 +120,7 @@ fn looks_like_credential(value: &str) -> bool {
     !value.contains(['/', '.']) && (is_long || (is_mixed && value.len() >= 8))
 }
 
-/// The words of a name, in small letters: parted by what is neither letter nor digit, and by a capital.
+/// Splits a name into lower-case words at capitals and at characters that are neither letters nor digits.
 fn words(name: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let letters: Vec<char> = name.chars().collect();
@@ -149,11 +150,11 @@ mod tests {
     use super::*;
 
     fn of(query: &str) -> Option<String> {
-        parameter(&format!("https://h.example/x?{query}").parse().unwrap())
+        find(&format!("https://h.example/x?{query}").parse().unwrap())
     }
 
     #[test]
-    fn fault_53_a_credential_in_an_address_is_told_by_its_name_however_it_is_written() {
+    fn fault_53_a_query_credential_is_found_in_any_spelling() {
         for (query, name) in [
             ("token=canary", "token"),
             ("Token=canary", "token"),
@@ -192,13 +193,13 @@ mod tests {
             ("jwt=canary", "jwt"),
             ("bearer=canary", "bearer"),
             ("sessionid=canary", "sessionid"),
-            // Encoded, in whole or in part, and parted by a semicolon.
+            // Percent-encoded, wholly or partly, and separated by a semicolon.
             ("%74oken=canary", "token"),
             ("%74%6F%6B%65%6E=canary", "token"),
             ("api%5Fkey=canary", "api_key"),
             ("api+key=canary", "api_key"),
             ("a=b;token=canary", "token"),
-            // Beside a signature, but no part of one.
+            // Beside a signature, but not part of it.
             ("X-Amz-Expires=1&X-Amz-Signature=canary&token=canary", "token"),
         ] {
             assert_eq!(of(query).as_deref(), Some(name), "{query}");
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_sounds_like_a_credential_is_none() {
+    fn similar_parameter_names_are_no_credentials() {
         for query in [
             "",
             "download=true",
@@ -248,7 +249,7 @@ mod tests {
             "password_hint=none",
             "signature=canary",
             "v=token",
-            // Parts of signatures, which end.
+            // Parts of signatures, which expire.
             "X-Amz-Security-Token=canary&X-Amz-Expires=1&X-Amz-Signature=canary",
             "sp=r&se=2026&sig=canary&jwt=canary",
             "auth_key=1-0-0-canary",

@@ -1,4 +1,4 @@
-//! A host, its storage and a destination; and what a test does with them in one word.
+//! The fixture of these tests: a host, its storage and a destination.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,24 +11,24 @@ use provision_core::lockfile::Lockfile;
 use provision_http::metadata::{OnWait, Wait};
 use provision_http::{ClientConfig, Credential, HttpClient};
 use provision_lock::edit::Document;
+use provision_lock::entries::{AddRequest, EntryBuilder, EntryError};
 use provision_lock::entry::Entry;
-use provision_lock::make::{MakeError, Maker, Order};
 use provision_lock::resolve::{Found, Kind, ResolveError, Resolver};
 use provision_lock::stream::Reader;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
 
-/// A host and its storage, and a destination.
-pub(crate) struct World {
+/// A host, its storage and a destination.
+pub(crate) struct Fixture {
     pub(crate) site: BlockingOrigin,
     pub(crate) store: BlockingOrigin,
     pub(crate) directory: tempfile::TempDir,
     pub(crate) token: Option<&'static str>,
-    /// Only GitHub's API is the testbed's: `github.com` is the real one, and not asked.
+    /// Only GitHub's API is emulated: `github.com` is the real host and must not be asked.
     pub(crate) public_github: bool,
     pub(crate) waits: Arc<Mutex<Vec<Wait>>>,
 }
 
-impl World {
+impl Fixture {
     pub(crate) fn new() -> Self {
         let start = || BlockingOrigin::start(TestbedConfig::default()).unwrap();
         Self {
@@ -79,10 +79,10 @@ impl World {
         Resolver::new(&self.origin(), Self::retry(), self.on_wait())
     }
 
-    pub(crate) fn maker(&self) -> Maker {
+    pub(crate) fn builder(&self) -> EntryBuilder {
         let reader =
             Reader::new(self.origin(), Self::retry(), self.on_wait(), self.destination(), Arc::new(Silent));
-        Maker { resolver: self.resolver(), reader, allow_expiring: false }
+        EntryBuilder { resolver: self.resolver(), reader, allow_expiring: false }
     }
 
     pub(crate) fn resolve(&self, source: &str) -> Result<Vec<Found>, ResolveError> {
@@ -100,8 +100,8 @@ impl World {
         (error.kind(), error.to_string())
     }
 
-    pub(crate) fn make(&self, order: &Order) -> Result<Vec<Entry>, MakeError> {
-        block_on(self.maker().make(order))
+    pub(crate) fn build(&self, request: &AddRequest) -> Result<Vec<Entry>, EntryError> {
+        block_on(self.builder().build(request))
     }
 
     pub(crate) fn requests_to(&self, part: &str) -> usize {
@@ -117,8 +117,8 @@ pub(crate) fn sha(content: &Content) -> Sha256 {
     content.sha256_hex().parse().unwrap()
 }
 
-pub(crate) fn order(source: &str) -> Order {
-    Order::of(source.parse().unwrap())
+pub(crate) fn add_request(source: &str) -> AddRequest {
+    AddRequest::of(source.parse().unwrap())
 }
 
 pub(crate) fn lock_of(entries: &[Entry]) -> Lockfile {
@@ -127,14 +127,14 @@ pub(crate) fn lock_of(entries: &[Entry]) -> Lockfile {
     document.lock().clone()
 }
 
-/// What the engine does with a lock of these entries: everything has to be installed.
-pub(crate) fn fetch(world: &World, entries: &[Entry]) {
+/// Fetches a lock of these entries; everything must be installed.
+pub(crate) fn fetch(fixture: &Fixture, entries: &[Entry]) {
     let lock = lock_of(entries);
     let (stop, interrupted) = tokio::sync::watch::channel(false);
     let job = provision_engine::fetch::Job {
         models: lock.models().iter().collect(),
         lock: &lock,
-        destination: world.destination(),
+        destination: fixture.destination(),
         local: provision_engine::fetch::Local::default(),
         config: provision_engine::fetch::FetchConfig {
             transfer: provision_engine::transfer::TransferConfig::default(),
@@ -145,7 +145,7 @@ pub(crate) fn fetch(world: &World, entries: &[Entry]) {
             wait: Duration::from_secs(5),
             threads: 2,
         },
-        origin: world.origin(),
+        origin: fixture.origin(),
         observer: Arc::new(Silent),
         interrupted,
     };
