@@ -7,6 +7,7 @@ pub(crate) mod lock_text;
 pub(crate) mod name_server;
 pub(crate) mod nginx;
 pub(crate) mod process;
+pub(crate) mod parallel;
 pub(crate) mod program;
 pub(crate) mod programs;
 pub(crate) mod scratch;
