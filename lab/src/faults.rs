@@ -5,18 +5,18 @@
 //! it proves is what `cargo test` says of it. So the table cannot claim more than was run, and `--check` is what CI
 //! fails by: a case without a test, a test without a case, a test that did not pass, or a page that says otherwise.
 //!
-//! Code map: `catalogue` reads the cases, `results` what cargo printed, `names` the numbers in a test's name; `join`
-//! brings them together and complains; `table` draws, `page` puts it between its markers; `peer` runs other tools. All
-//! but `peer` are pure.
+//! Code map: `catalogue` reads the cases, `listing` what cargo printed, `names` the numbers in a test's name; `coverage`
+//! brings them together and complains; `table` draws, `page` puts it between its markers; `peers` runs other tools. All
+//! but `peers` are pure.
 
 #![expect(clippy::print_stdout, reason = "the result is what it is run for")]
 
 mod catalogue;
-mod join;
+mod coverage;
+mod listing;
 mod names;
 mod page;
-mod peer;
-mod results;
+mod peers;
 mod table;
 
 use anyhow::{Result, bail};
@@ -26,8 +26,8 @@ use xshell::{Shell, cmd};
 
 use crate::project;
 use catalogue::Case;
-use peer::Peer;
-use results::TestResult;
+use listing::TestResult;
+use peers::Peer;
 
 /// The fault catalogue: what proves each case, and what other tools make of it
 #[derive(Debug, Clone, Default, Args)]
@@ -69,17 +69,17 @@ pub(crate) fn run(args: &FaultsArgs) -> Result<()> {
     sh.change_dir(project::root());
     let cases = catalogue::read(&sh)?;
     if !args.peer.is_empty() {
-        return peer::run(&sh, args, &cases);
+        return peers::run(&sh, args, &cases);
     }
     let tests = match &args.results {
-        Some(file) => results::parse(&sh.read_file(file)?),
+        Some(file) => listing::parse(&sh.read_file(file)?),
         None => run_tests(&sh)?,
     };
     if args.check { check(&sh, &cases, &tests) } else { write(&sh, &cases, &tests) }
 }
 
 fn check(sh: &Shell, cases: &[Case], tests: &[TestResult]) -> Result<()> {
-    let joined = join::join(cases, tests);
+    let joined = coverage::join(cases, tests);
     let mut complaints: Vec<_> = joined.complaints.iter().map(ToString::to_string).collect();
     let found = page::section(&sh.read_file(PAGE)?, page::TABLE)?.to_owned();
     if found != table::render(&joined.rows) {
@@ -93,7 +93,7 @@ fn check(sh: &Shell, cases: &[Case], tests: &[TestResult]) -> Result<()> {
 }
 
 fn write(sh: &Shell, cases: &[Case], tests: &[TestResult]) -> Result<()> {
-    let joined = join::join(cases, tests);
+    let joined = coverage::join(cases, tests);
     let text = page::replace(&sh.read_file(PAGE)?, page::TABLE, &table::render(&joined.rows))?;
     sh.write_file(PAGE, text)?;
     for complaint in &joined.complaints {
@@ -109,7 +109,7 @@ fn run_tests(sh: &Shell) -> Result<Vec<TestResult>> {
     // Both streams in one, by the shell: the headings are on the one and the results on the other.
     let command = "cargo test --locked --no-fail-fast -p provision --tests -- fault --show-output 2>&1";
     let text = cmd!(sh, "sh -c {command}").quiet().ignore_status().read()?;
-    let tests = results::parse(&text);
+    let tests = listing::parse(&text);
     if tests.is_empty() {
         bail!("no test was run:\n{text}");
     }

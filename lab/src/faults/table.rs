@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-use super::join::{Proof, Row};
-use super::results::Outcome;
+use super::coverage::{Proof, Row};
+use super::listing::Outcome;
 
 /// So many tests are shown by name.
 const SHOWN: usize = 4;

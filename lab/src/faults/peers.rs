@@ -8,17 +8,17 @@
 //! Everything runs in a network namespace that has a loopback and nothing else, so that no tool can reach the outside,
 //! and an address that looks public can be had for case 47. Where a namespace is not allowed, that case is not run.
 //!
-//! Code map: `tool` knows the command lines, `trials` what goes wrong in each case, `scene` has the origins, `trial`
-//! runs one, `judge` says what it was, `report` is the table. `judge` and `report` are pure.
+//! Code map: `tool` knows the command lines, `case` what goes wrong in each case, `sandbox` has the origins, `run`
+//! runs one, `verdict` says what it was, `report` is the table. `verdict` and `report` are pure.
 
 #![expect(clippy::print_stdout, reason = "the result is what it is run for")]
 
-mod judge;
+mod case;
 mod report;
-mod scene;
+mod run;
+mod sandbox;
 mod tool;
-mod trial;
-mod trials;
+mod verdict;
 
 use std::process::Command;
 use std::sync::Mutex;
@@ -29,10 +29,10 @@ use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
 use xshell::Shell;
 
+use self::case::Trial;
 use self::report::Line;
-use self::scene::Stage;
+use self::sandbox::Stage;
 use self::tool::Found;
-use self::trials::Trial;
 use super::catalogue::Case;
 use super::{FaultsArgs, PAGE, page};
 use crate::project;
@@ -64,7 +64,7 @@ pub(super) fn run(sh: &Shell, args: &FaultsArgs, cases: &[Case]) -> Result<()> {
     let folder =
         Utf8Path::from_path(scratch.path()).context("the temporary directory's path is not UTF-8")?;
     let stage = Stage::set(sh, folder, args.in_namespace)?;
-    let trials: Vec<Trial> = trials::all(args.in_namespace)
+    let trials: Vec<Trial> = case::all(args.in_namespace)
         .into_iter()
         .filter(|trial| args.case.is_empty() || args.case.contains(&trial.case))
         .collect();
@@ -94,7 +94,7 @@ fn run_all(stage: &Stage, trials: &[Trial], tools: &[Found], limit: Duration) ->
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some((trial, tool)) = jobs.get(number) else { return Ok(()) };
-            let seen = trial::run(stage, trial, tool, number, limit)
+            let seen = run::run(stage, trial, tool, number, limit)
                 .with_context(|| format!("case {}, {}, {}", trial.case, trial.label, tool.name()))?;
             let line = Line::new(trial.case, &trial.label, tool.tool, seen);
             println!("{line}");

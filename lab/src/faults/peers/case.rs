@@ -11,7 +11,7 @@ use std::sync::Mutex;
 
 use provision_testbed::{Claim, Content, Fault, Injection, Recorded, Shape, When};
 
-use super::scene::{PATH, Scene};
+use super::sandbox::{PATH, Scene};
 
 pub(super) const SIZE: u64 = 6_000_007;
 /// How much of the file is there where a run goes on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use provision_testbed::{Fault, ResetAt, When};
 
 use super::{Trial, both, held};
-use crate::faults::peer::scene::{FILE, Scene};
+use crate::faults::peers::sandbox::{FILE, Scene};
 
 pub(super) fn all() -> Vec<Trial> {
     let mut trials = Vec::new();

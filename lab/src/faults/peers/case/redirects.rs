@@ -3,7 +3,7 @@
 use provision_testbed::{Fault, When};
 
 use super::Trial;
-use crate::faults::peer::scene::{PATH, Scene};
+use crate::faults::peers::sandbox::{PATH, Scene};
 
 /// The file's origin leads there.
 fn leads(case: u8, label: &str, to: impl Fn(&Scene) -> Option<String> + Send + Sync + 'static) -> Trial {

@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use super::judge::{Seen, Verdict};
 use super::tool::{Found, Peer, Tool};
+use super::verdict::{Seen, Verdict};
 use crate::faults::catalogue::Case;
 
 /// One trial of one tool.
@@ -164,7 +164,7 @@ fn cell(worst: &Worst<'_>) -> String {
 mod tests {
     use super::*;
     use crate::faults::catalogue::Group;
-    use crate::faults::peer::judge::{Exit, Final};
+    use crate::faults::peers::verdict::{Exit, Final};
 
     fn line(case: u8, tool: Tool, exit: Exit, file: Final) -> Line {
         let seen = Seen { exit, file, is_marked: false, went: Vec::new() };

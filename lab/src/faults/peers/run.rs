@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::judge::{self, Exit, Seen};
-use super::scene::{FILE, Scene, Stage, TOKEN};
+use super::case::{Start, Trial};
+use super::sandbox::{FILE, Scene, Stage, TOKEN};
 use super::tool::{Found, Invocation, Job};
-use super::trials::{Start, Trial};
+use super::verdict::{self, Exit, Seen};
 use crate::tools::wait;
 
 /// A head without end must not take the machine with it.
@@ -76,7 +76,7 @@ pub(super) fn run(
         }
     };
     let found = fs::read(&path).ok();
-    let file = judge::compare(found.as_deref(), before.as_deref(), &right);
+    let file = verdict::compare(found.as_deref(), before.as_deref(), &right);
     let is_marked = destination.join(format!("{FILE}.aria2")).exists();
     let mut went = (trial.trespass)(&scene);
     let carries = |value: &str| value.contains(TOKEN);

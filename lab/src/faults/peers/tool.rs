@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
 use xshell::{Shell, cmd};
 
-use super::scene::{FILE, TOKEN};
+use super::sandbox::{FILE, TOKEN};
 use crate::tools::program;
 
 /// A tool that people would take instead

@@ -7,8 +7,8 @@
 use std::fmt;
 
 use super::catalogue::Case;
+use super::listing::{Kind, Outcome, TestResult};
 use super::names;
-use super::results::{Kind, Outcome, TestResult};
 
 /// The crate whose tests count.
 const PACKAGE: &str = "provision";
