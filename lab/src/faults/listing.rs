@@ -1,24 +1,24 @@
-//! What `cargo test` printed, taken apart: which test of which package ended how.
+//! The tests of the fault catalogue, as `cargo test -- --list` names them, and the check that a run had them all.
 //!
-//! Cargo names a target by its file only (`tests/it/main.rs` exists in two packages), but goes through the packages one
-//! after another and begins each with its unit tests, whose executable has the package's name. A test that passed
-//! although it skipped itself says `skipped: …`; that is seen only where the output of tests that passed is shown
-//! (`--show-output`). In CI, where it is not, such tests fail instead.
+//! Only tests of the program count: those of the testbed verify the origin. A test that skips itself for lack of a tool
+//! fails where `CI` is set, so a run counts only under that variable.
 
-use std::collections::HashMap;
+use anyhow::{Context as _, Result};
+use xshell::{Shell, cmd};
 
-/// One test.
+use super::names;
+
+/// A test that names cases.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TestResult {
-    /// The crate's name, with underscores.
-    pub(super) package: String,
-    pub(super) kind: Kind,
+pub(super) struct Test {
     /// With its modules.
     pub(super) name: String,
-    pub(super) outcome: Outcome,
+    pub(super) kind: Kind,
+    /// `#[ignore]`: no run has it.
+    pub(super) is_ignored: bool,
 }
 
-/// What kind of target it is in.
+/// The kind of target that a test is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// In the code's own file.
@@ -27,167 +27,102 @@ pub(super) enum Kind {
     Integration,
 }
 
-/// How it ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Ok,
-    Failed,
-    Ignored,
-    /// It passed without having proved anything, and says why.
-    Skipped(String),
-    /// It began, and nothing says how it ended.
-    Unknown,
-}
-
-impl Outcome {
-    fn read(text: &str) -> Option<Self> {
-        match text.trim() {
-            "ok" => Some(Self::Ok),
-            "FAILED" => Some(Self::Failed),
-            text if text == "ignored" || text.starts_with("ignored, ") => Some(Self::Ignored),
-            _ => None,
-        }
+/// Every test whose name begins with `fault`.
+pub(super) fn list(sh: &Shell) -> Result<Vec<Test>> {
+    let mut tests = Vec::new();
+    for (kind, targets) in [(Kind::Unit, ["--lib", "--bins"]), (Kind::Integration, ["--test", "*"])] {
+        let list = |which: &[&str]| {
+            let cargo = ["--quiet", "--locked", "--package", "provision"];
+            cmd!(sh, "cargo test {cargo...} {targets...} -- fault --list --format terse {which...}")
+                .quiet()
+                .read()
+        };
+        let (all, ignored) = (list(&[])?, list(&["--ignored"])?);
+        let ignored: Vec<_> = ignored.lines().collect();
+        tests.extend(all.lines().filter_map(|line| {
+            let name = line.strip_suffix(": test")?.to_owned();
+            names::read(name.rsplit("::").next()?)?;
+            Some(Test { name, kind, is_ignored: ignored.contains(&line) })
+        }));
     }
+    Ok(tests)
 }
 
-/// Both streams in one, in the order in which they were written.
-pub(super) fn parse(text: &str) -> Vec<TestResult> {
-    let mut results: Vec<TestResult> = Vec::new();
-    let mut package = String::new();
-    let mut kind = Kind::Unit;
-    // Tests of the target that is being read, for what is printed about them later.
-    let mut first = 0;
-    let mut shown = None;
-    let mut skipped = HashMap::new();
-    for line in text.lines() {
-        if let Some(target) = Target::read(line) {
-            first = results.len();
-            shown = None;
-            if let Some(name) = target.package {
-                package = name;
-            }
-            kind = target.kind;
-        } else if let Some((name, end)) = test_line(line) {
-            let outcome = Outcome::read(end).unwrap_or(Outcome::Unknown);
-            results.push(TestResult { package: package.clone(), kind, name: name.to_owned(), outcome });
-        } else if let Some(name) =
-            line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----"))
-        {
-            shown = results[first..].iter().position(|test| test.name == name).map(|at| first + at);
-        } else if let Some(outcome) = Outcome::read(line) {
-            // Something else was printed between a test's name and its end.
-            if let Some(last) = results.last_mut().filter(|last| last.outcome == Outcome::Unknown) {
-                last.outcome = outcome;
-            }
-        } else if let (Some(at), Some(why)) = (shown, line.strip_prefix("skipped: ")) {
-            skipped.insert(at, why.to_owned());
-        }
+/// Runs the listed tests. An error if one failed.
+pub(super) fn run(sh: &Shell) -> Result<()> {
+    let cargo = ["--locked", "--no-fail-fast", "--package", "provision", "--tests"];
+    cmd!(sh, "cargo test {cargo...} -- fault").env("CI", "1").run().context("a test failed; see above")
+}
+
+/// The objections to `output`, both streams of `cargo test`, as a run in which all tests passed.
+pub(super) fn objections(output: &str, tests: &[Test]) -> Vec<String> {
+    let mut objections = Vec::new();
+    let (started, passed) =
+        (output.matches("\nrunning ").count(), output.matches("\ntest result: ok. ").count());
+    if started == 0 || started != passed {
+        objections.push(format!("the run did not pass: of {started} test programs, {passed} ended well"));
     }
-    for (at, why) in skipped {
-        if results[at].outcome == Outcome::Ok {
-            results[at].outcome = Outcome::Skipped(why);
-        }
-    }
-    results
-}
-
-fn test_line(line: &str) -> Option<(&str, &str)> {
-    let (name, end) = line.strip_prefix("test ")?.split_once(" ... ")?;
-    // `test result: ok. …` has none; a doc test's name has spaces.
-    (!name.contains(' ') || name.ends_with("should panic"))
-        .then_some((name.trim_end_matches(" - should panic"), end))
-}
-
-struct Target {
-    /// Where the heading tells.
-    package: Option<String>,
-    kind: Kind,
-}
-
-impl Target {
-    /// `Running unittests src/lib.rs (target/debug/deps/provision-0123)`.
-    fn read(line: &str) -> Option<Self> {
-        if line.trim_start().starts_with("Doc-tests ") {
-            return Some(Self { package: Some(String::new()), kind: Kind::Unit });
-        }
-        let rest = line.trim_start().strip_prefix("Running ")?;
-        if rest.starts_with("tests/") {
-            return Some(Self { package: None, kind: Kind::Integration });
-        }
-        let (_, executable) = rest.strip_prefix("unittests ")?.split_once(" (")?;
-        let file = executable.trim_end_matches(')').rsplit('/').next()?;
-        let (name, _) = file.rsplit_once('-')?;
-        Some(Self { package: Some(name.to_owned()), kind: Kind::Unit })
-    }
+    // A test's result is not looked at: other output may stand before it. It follows from that of the program.
+    let was_run = |test: &&Test| {
+        let line = output.split_once(&format!("test {} ... ", test.name));
+        line.is_some_and(|(_, result)| !result.starts_with("ignored"))
+    };
+    let missing = tests.iter().filter(|test| !was_run(test));
+    objections.extend(missing.map(|test| format!("the run did not have the test {}", test.name)));
+    objections
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PRINTED: &str = "\
-   Compiling provision v0.1.0 (/home/me/provision)
-    Finished `test` profile [optimized] target(s) in 1.50s
+    const PASSED: &str = "
      Running unittests src/lib.rs (target/debug/deps/provision-9b00d77)
 
-running 3 tests
-test origin::answer::tests::fault_18_a_weak_validator_is_none ... ok
-test slow ... ignored, takes an hour
-test content::tests::past_the_end - should panic ... ok
+running 1 test
+test origin::tests::fault_18_a_weak_validator ... ok
 
-test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s
-
-     Running unittests src/main.rs (target/debug/deps/provision-7777)
-
-running 0 tests
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
 
      Running tests/it/main.rs (target/debug/deps/it-c0ffee)
 
 running 3 tests
-test faults::ranges::fault_01_a_whole_body ... FAILED
-test faults::disk::fault_67_order ... warning: something else
+test faults::fault_66_kills ... warning: output of a child
 ok
-test faults::disk::fault_68_full ... ok
+test faults::fault_67_order ... ok
+test slow ... ignored
 
-successes:
-
----- faults::disk::fault_68_full stdout ----
-skipped: no mounts here
-
-     Running unittests src/lib.rs (target/debug/deps/provision_testbed-1234)
-     Running tests/it/main.rs (target/debug/deps/it-beef)
-test faults::fault_12_to_14_framing ... ok
-test faults::fault_15_it_never_ended ... 
-   Doc-tests provision
-test provision/src/lib.rs - (line 5) ... ok
+test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s
 ";
 
-    #[test]
-    fn packages_kinds_and_outcomes() {
-        let found = parse(PRINTED);
-        let short: Vec<_> = found
-            .iter()
-            .map(|test| {
-                let name = test.name.rsplit("::").next().unwrap_or_default();
-                (test.package.as_str(), test.kind, name, test.outcome.clone())
-            })
-            .collect();
-        let skipped = Outcome::Skipped("no mounts here".to_owned());
-        let expected = [
-            ("provision", Kind::Unit, "fault_18_a_weak_validator_is_none", Outcome::Ok),
-            ("provision", Kind::Unit, "slow", Outcome::Ignored),
-            ("provision", Kind::Unit, "past_the_end", Outcome::Ok),
-            ("provision", Kind::Integration, "fault_01_a_whole_body", Outcome::Failed),
-            ("provision", Kind::Integration, "fault_67_order", Outcome::Ok),
-            ("provision", Kind::Integration, "fault_68_full", skipped),
-            ("provision_testbed", Kind::Integration, "fault_12_to_14_framing", Outcome::Ok),
-            ("provision_testbed", Kind::Integration, "fault_15_it_never_ended", Outcome::Unknown),
-        ];
-        assert_eq!(short, expected);
+    fn test(name: &str) -> Test {
+        Test { name: name.to_owned(), kind: Kind::Integration, is_ignored: false }
     }
 
     #[test]
-    fn nothing_printed_is_nothing_run() {
-        assert!(parse("error: could not compile").is_empty());
+    fn a_passed_run_of_every_test_has_no_objection() {
+        let names =
+            ["origin::tests::fault_18_a_weak_validator", "faults::fault_66_kills", "faults::fault_67_order"];
+        assert_eq!(objections(PASSED, &names.map(test)), [] as [String; 0]);
+    }
+
+    #[test]
+    fn failed_broken_off_and_empty_runs_are_objected_to() {
+        let failed = PASSED.replacen(
+            "test result: ok. 2 passed; 0 failed",
+            "test result: FAILED. 1 passed; 1 failed",
+            1,
+        );
+        assert_eq!(objections(&failed, &[]), ["the run did not pass: of 2 test programs, 1 ended well"]);
+        let broken_off = PASSED.split_once("test faults::fault_67").unwrap().0;
+        assert_eq!(objections(broken_off, &[]).len(), 1);
+        assert_eq!(objections("error: could not compile", &[]).len(), 1);
+    }
+
+    #[test]
+    fn filtered_and_ignored_tests_are_objected_to() {
+        for name in ["faults::fault_68_full", "slow", "fault_66_kills"] {
+            assert_eq!(objections(PASSED, &[test(name)]), [format!("the run did not have the test {name}")]);
+        }
     }
 }
