@@ -27,13 +27,20 @@ pub(super) enum Kind {
     Integration,
 }
 
+/// The crates of the program, with the options of cargo.
+const PROGRAM: [&str; 8] =
+    ["--locked", "--workspace", "--exclude", "provision-testbed", "--exclude", "xtask", "--exclude", "lab"];
+
 /// Every test whose name begins with `fault`.
 pub(super) fn list(sh: &Shell) -> Result<Vec<Test>> {
+    let units = [&PROGRAM[..], &["--lib", "--bins"]].concat();
     let mut tests = Vec::new();
-    for (kind, targets) in [(Kind::Unit, ["--lib", "--bins"]), (Kind::Integration, ["--test", "*"])] {
+    for (kind, targets) in [
+        (Kind::Unit, &units[..]),
+        (Kind::Integration, &["--locked", "--package", "provision", "--test", "*"]),
+    ] {
         let list = |which: &[&str]| {
-            let cargo = ["--quiet", "--locked", "--package", "provision"];
-            cmd!(sh, "cargo test {cargo...} {targets...} -- fault --list --format terse {which...}")
+            cmd!(sh, "cargo test --quiet {targets...} -- fault --list --format terse {which...}")
                 .quiet()
                 .read()
         };
@@ -50,8 +57,10 @@ pub(super) fn list(sh: &Shell) -> Result<Vec<Test>> {
 
 /// Runs the listed tests. An error if one failed.
 pub(super) fn run(sh: &Shell) -> Result<()> {
-    let cargo = ["--locked", "--no-fail-fast", "--package", "provision", "--tests"];
-    cmd!(sh, "cargo test {cargo...} -- fault").env("CI", "1").run().context("a test failed; see above")
+    cmd!(sh, "cargo test --no-fail-fast {PROGRAM...} --tests -- fault")
+        .env("CI", "1")
+        .run()
+        .context("a test failed; see above")
 }
 
 /// The objections to `output`, both streams of `cargo test`, as a run in which all tests passed.

@@ -1,16 +1,17 @@
-//! The tools, and the command lines by which people fetch a large file with them.
+//! The tools, and the command lines with which people download a large file.
 //!
-//! None of them is told a digest: what people paste has none. (aria2c takes one with `--checksum`, and would then see
-//! what it cannot see here.) Options that change nothing about the job keep it quiet and away from a person's
-//! configuration.
+//! No tool gets a digest: commands that people paste have none. (aria2c takes one with `--checksum`.) Further options only
+//! silence a tool and keep its configuration files out.
 
 use std::fmt::Write as _;
+use std::process::Command;
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
 use xshell::{Shell, cmd};
 
+use super::case::Case;
 use super::sandbox::{FILE, TOKEN};
 use crate::tools::program;
 
@@ -25,58 +26,18 @@ pub(crate) enum Peer {
     Wget,
 }
 
-/// Who is on trial.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tool {
-    Ours,
-    Other(Peer),
-}
-
-/// A tool that is there.
+/// An installed tool.
 #[derive(Debug, Clone)]
-pub(super) struct Found {
-    pub(super) tool: Tool,
-    program: Utf8PathBuf,
-    /// What it says when it is asked.
+pub(super) struct Tool {
+    /// `None`: this project's program.
+    pub(super) peer: Option<Peer>,
+    pub(super) program: Utf8PathBuf,
     pub(super) version: String,
 }
 
-/// A command, as data.
-#[derive(Debug)]
-pub(super) struct Invocation {
-    /// The program first.
-    pub(super) words: Vec<String>,
-    /// What it sees besides `PATH` and an empty `HOME`.
-    pub(super) environment: Vec<(&'static str, String)>,
-}
-
-/// What there is to fetch.
-#[derive(Debug)]
-pub(super) struct Job<'a> {
-    /// In the order in which they are to be asked.
-    pub(super) urls: &'a [String],
-    pub(super) destination: &'a Utf8Path,
-    /// For the lock.
-    pub(super) folder: &'a Utf8Path,
-    pub(super) size: u64,
-    pub(super) sha256: &'a str,
-    /// Whether the first address wants the token.
-    pub(super) with_token: bool,
-    /// The authority of https origins.
-    pub(super) authority: &'a Utf8Path,
-}
-
 impl Peer {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Aria2c => "aria2c",
-            Self::Curl => "curl",
-            Self::Wget => "wget",
-        }
-    }
-
-    /// The command line that people use.
-    pub(super) fn usual(self) -> &'static str {
+    /// The command line, with words for the file's directory, its name and its URLs.
+    fn usage(self) -> &'static str {
         match self {
             Self::Aria2c => "aria2c -x16 -s16 -k1M --continue=true -d DIR -o NAME URL…",
             Self::Curl => "curl -fL -C - --retry 5 -o DIR/NAME URL",
@@ -84,130 +45,129 @@ impl Peer {
         }
     }
 
-    pub(super) fn find(self, sh: &Shell) -> Option<Found> {
+    pub(super) fn name(self) -> &'static str {
+        self.usage().split(' ').next().unwrap_or_default()
+    }
+
+    /// The installed tool, if there is one.
+    pub(super) fn find(self, sh: &Shell) -> Option<Tool> {
         let program = self.name();
         let said = cmd!(sh, "{program} --version").quiet().ignore_stderr().read().ok()?;
         // "curl 7.88.1 (x86_64…) libcurl/…", "GNU Wget 1.21.3 built on…", "aria2 version 1.36.0"
         let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
         let version = said.split_whitespace().find(is_number)?.to_owned();
-        Some(Found { tool: Tool::Other(self), program: program.into(), version })
+        Some(Tool { peer: Some(self), program: program.into(), version })
     }
 }
 
 impl Tool {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Ours => "ours",
-            Self::Other(peer) => peer.name(),
-        }
-    }
-
-    /// Whether one file can have several addresses.
-    pub(super) fn takes_mirrors(self) -> bool {
-        matches!(self, Self::Ours | Self::Other(Peer::Aria2c))
-    }
-}
-
-impl Found {
     /// `cargo xtask fetch-models`, which has the same engine as the runtime binary.
     pub(super) fn ours(sh: &Shell) -> Result<Self> {
         let program = program::xtask(sh)?;
-        // The last change to the program itself: the page that this writes into is a change, too.
+        // The last change of the program: the page that `--write` changes is a commit, too.
         let commit = cmd!(sh, "git log -1 --format=%h -- provision/src").quiet().ignore_stderr().read();
         let version = commit.map_or_else(|_| "unknown".to_owned(), |commit| format!("commit {commit}"));
-        Ok(Self { tool: Tool::Ours, program, version })
-    }
-
-    #[cfg(test)]
-    pub(super) fn for_tests(tool: Tool, version: &str) -> Self {
-        Self { tool, program: Utf8PathBuf::new(), version: version.to_owned() }
+        Ok(Self { peer: None, program, version })
     }
 
     pub(super) fn name(&self) -> &'static str {
-        self.tool.name()
+        self.peer.map_or("ours", Peer::name)
     }
 
-    pub(super) fn command(&self, job: &Job<'_>) -> Result<Invocation> {
-        let Job { urls, destination, authority, .. } = job;
-        let header = format!("Authorization: Bearer {TOKEN}");
-        let first = urls[0].clone();
-        let mut words = vec![self.program.to_string()];
-        let mut say = |more: &[&str]| words.extend(more.iter().map(|&word| word.to_owned()));
-        match self.tool {
-            Tool::Ours => return self.our_command(job),
-            Tool::Other(Peer::Aria2c) => {
-                say(&["--no-conf=true", "-x16", "-s16", "-k1M", "--continue=true"]);
-                say(&["-d", destination.as_str(), "-o", FILE, &format!("--ca-certificate={authority}")]);
-                if job.with_token {
-                    say(&[&format!("--header={header}")]);
-                }
-                words.extend(urls.iter().cloned());
-            }
-            Tool::Other(Peer::Curl) => {
-                let path = destination.join(FILE);
-                say(&["-q", "-sS", "-fL", "-C", "-", "--retry", "5", "-o", path.as_str()]);
-                say(&["--cacert", authority.as_str()]);
-                if job.with_token {
-                    say(&["-H", &header]);
-                }
-                words.push(first);
-            }
-            Tool::Other(Peer::Wget) => {
-                say(&["--no-config", "-nv", "-c", "-t", "5", "-P", destination.as_str()]);
-                say(&[&format!("--ca-certificate={authority}")]);
-                if job.with_token {
-                    say(&[&format!("--header={header}")]);
-                }
-                words.push(first);
-            }
-        }
-        Ok(Invocation { words, environment: Vec::new() })
+    /// The command line for the page.
+    pub(super) fn usage(&self) -> &'static str {
+        self.peer.map_or("provision fetch --lock LOCK --dest DIR", Peer::usage)
     }
 
-    fn our_command(&self, job: &Job<'_>) -> Result<Invocation> {
-        let Job { urls, size, sha256, .. } = job;
-        let mirrors: Vec<_> = urls[1..].iter().map(|url| format!("{url:?}")).collect();
-        let mut text = format!("version = 1\n\n[[model]]\npath = {FILE:?}\nurl = {:?}\n", urls[0]);
-        write!(text, "mirrors = [{}]\nsize = {size}\nsha256 = {sha256:?}\n", mirrors.join(", "))?;
-        let lock = job.folder.join("models.lock");
-        std::fs::write(&lock, text)?;
-        let words = [self.program.as_str(), "fetch-models", "--lock", lock.as_str()];
-        let words = words.into_iter().chain(["--dest", job.destination.as_str(), "--progress", "none"]);
-        let mut environment = vec![("SSL_CERT_FILE", job.authority.to_string())];
-        if job.with_token {
-            // The host of the address, with its port: what stands before the path.
-            let host = urls[0].split('/').take(3).collect::<Vec<_>>().join("/");
-            environment.push(("HF_ENDPOINT", host));
-            environment.push(("HF_TOKEN", TOKEN.to_owned()));
-        }
-        Ok(Invocation { words: words.map(str::to_owned).collect(), environment })
+    /// Whether the tool can do the case: curl and wget take one URL for a file.
+    pub(super) fn can_run(&self, case: &Case) -> bool {
+        case.urls.len() == 1 || !matches!(self.peer, Some(Peer::Curl | Peer::Wget))
     }
+
+    /// Adds the arguments and variables for a download into `folder/models`.
+    pub(super) fn configure(
+        &self,
+        command: &mut Command,
+        case: &Case,
+        folder: &Utf8Path,
+        authority: &Utf8Path,
+    ) -> Result<()> {
+        let models = folder.join("models");
+        let ca_certificate = format!("--ca-certificate={authority}");
+        let Some(peer) = self.peer else {
+            let lock = folder.join("models.lock");
+            std::fs::write(&lock, lock_text(case)?)?;
+            command.args(["fetch-models", "--lock", lock.as_str(), "--dest", models.as_str()]);
+            command.args(["--progress", "none"]).env("SSL_CERT_FILE", authority);
+            if case.with_token {
+                let host: Vec<_> = case.urls[0].split('/').take(3).collect();
+                command.env("HF_ENDPOINT", host.join("/")).env("HF_TOKEN", TOKEN);
+            }
+            return Ok(());
+        };
+        match peer {
+            Peer::Aria2c => command.args(["--no-conf=true", &ca_certificate]),
+            Peer::Curl => command.args(["-q", "-sS", "--cacert", authority.as_str()]),
+            Peer::Wget => command.args(["--no-config", "-nv", &ca_certificate]),
+        };
+        if case.with_token {
+            command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);
+        }
+        for word in peer.usage().split(' ').skip(1) {
+            match word {
+                "DIR" => command.arg(&models),
+                "NAME" => command.arg(FILE),
+                "DIR/NAME" => command.arg(models.join(FILE)),
+                "URL" | "URL…" => command.args(&case.urls),
+                option => command.arg(option),
+            };
+        }
+        Ok(())
+    }
+}
+
+fn lock_text(case: &Case) -> Result<String> {
+    let (size, sha256) = (case.content.size(), case.content.sha256_hex());
+    let [url, mirrors @ ..] = &case.urls[..] else { anyhow::bail!("case {} has no URL", case.number) };
+    let mut text = format!("version = 1\n\n[[model]]\npath = {FILE:?}\nurl = {url:?}\n");
+    write!(text, "mirrors = {mirrors:?}\nsize = {size}\nsha256 = {sha256:?}\n")?;
+    Ok(text)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::faults::peers::sandbox::Sandbox;
 
     #[test]
-    fn each_tool_gets_the_usual_words_and_the_token_by_its_own_option() {
-        let urls = ["http://127.0.0.1:1/x".to_owned(), "http://127.0.0.2:1/x".to_owned()];
-        let job = Job {
-            urls: &urls,
-            destination: Utf8Path::new("/d"),
-            folder: Utf8Path::new("/nowhere"),
-            size: 1,
-            sha256: "",
-            with_token: true,
-            authority: Utf8Path::new("/ca"),
+    fn each_tool_gets_its_usual_arguments_and_the_token() {
+        let sandbox = Sandbox::start(false).unwrap();
+        let redirect = Case::prepare(43, &sandbox).unwrap();
+        let mirrors = Case::prepare(16, &sandbox).unwrap();
+        let arguments = |peer, case: &Case| {
+            let tool = Tool { peer: Some(peer), program: "p".into(), version: String::new() };
+            let mut command = Command::new("p");
+            tool.configure(&mut command, case, "/d".into(), "/ca".into()).unwrap();
+            let words: Vec<_> = command.get_args().map(|word| word.to_str().unwrap()).collect();
+            words.join(" ")
         };
-        let said = |peer| {
-            let found = Found { tool: Tool::Other(peer), program: "p".into(), version: String::new() };
-            found.command(&job).unwrap().words.join(" ")
-        };
-        assert!(said(Peer::Aria2c).contains("-x16 -s16 -k1M --continue=true"));
-        assert!(said(Peer::Aria2c).ends_with("http://127.0.0.1:1/x http://127.0.0.2:1/x"));
-        assert!(said(Peer::Curl).contains("-fL -C - --retry 5"));
-        assert!(said(Peer::Curl).contains("-H Authorization: Bearer "));
-        assert!(said(Peer::Wget).contains("-c -t 5") && !said(Peer::Wget).contains("127.0.0.2"));
+        let token = format!("--header Authorization: Bearer {TOKEN}");
+        let url = &redirect.urls[0];
+        for (peer, expected) in [
+            (Peer::Aria2c, format!("{token} -x16 -s16 -k1M --continue=true -d /d/models -o {FILE} {url}")),
+            (Peer::Curl, format!("{token} -fL -C - --retry 5 -o /d/models/{FILE} {url}")),
+            (Peer::Wget, format!("{token} -c -t 5 -P /d/models {url}")),
+        ] {
+            let arguments = arguments(peer, &redirect);
+            assert!(arguments.ends_with(&expected), "{arguments}");
+            assert_eq!(peer.name(), peer.to_possible_value().unwrap().get_name());
+        }
+        assert!(arguments(Peer::Aria2c, &mirrors).ends_with(&mirrors.urls.join(" ")));
+        let can = |peer| Tool { peer, program: "p".into(), version: String::new() }.can_run(&mirrors);
+        assert_eq!(
+            [None, Some(Peer::Aria2c), Some(Peer::Curl), Some(Peer::Wget)].map(can),
+            [true, true, false, false]
+        );
+        assert!(lock_text(&mirrors).unwrap().contains(&format!("mirrors = [{:?}]\n", mirrors.urls[1])));
     }
 }

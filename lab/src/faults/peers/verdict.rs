@@ -1,4 +1,4 @@
-//! What a run was, by what a script can see afterwards. Pure.
+//! The outcome of one run, as a script sees it: exit status and final file. Pure.
 
 use std::fmt;
 
@@ -7,83 +7,48 @@ use std::fmt;
 pub(super) enum Exit {
     Code(i32),
     Signal,
-    /// It was killed when its time was over.
+    /// It ran into the time limit and was killed.
     NoEnd,
 }
 
-/// What is under the final name.
+/// The content under the final name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Final {
     Exact,
     Absent,
-    /// What was there before the run, which is not the file.
+    /// The bytes from before the run, which are not the file.
     Before,
-    /// The right bytes, but not all of them.
+    /// A prefix of the file.
     Short,
     Wrong,
 }
 
-/// All that was seen of one run.
+/// The outcome of one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct Verdict {
     pub(super) exit: Exit,
     pub(super) file: Final,
-    /// A file beside it says that it is a part (`x.aria2`).
+    /// A control file beside it marks it as a part (`x.aria2`).
     pub(super) is_marked: bool,
-    /// Where it went that it should not have gone, or what it said there.
-    pub(super) went: Vec<&'static str>,
+    /// Requests that the tool should not have made.
+    pub(super) trespasses: Vec<&'static str>,
 }
 
-/// The same in one word, from the best to the worst: of several runs for one case the worst is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Verdict {
-    /// Exact bytes, exit 0.
-    Right,
-    /// Exact bytes, but it says that it failed.
-    Complained,
-    /// It failed, and nothing is under the final name but what was there before.
-    Failed,
-    /// It failed, and what is there is marked as a part.
-    Marked,
-    /// It failed, and a part is under the final name.
-    Part,
-    /// It had not ended when its time was over; nothing wrong is under the final name that it does not mark.
-    NoEnd,
-    /// Neither an end nor the right bytes under the final name.
-    NoEndPart,
-    /// It failed, and wrong bytes are under the final name.
-    Wrong,
-    /// Exit 0, and nothing there.
-    Nothing,
-    /// Exit 0, and wrong bytes (or too few) under the final name.
-    Silent,
-}
-
-impl Seen {
-    pub(super) fn verdict(&self) -> Verdict {
-        match (self.exit, self.file) {
-            (Exit::Code(0), Final::Exact) => Verdict::Right,
-            (Exit::Code(0), Final::Absent) => Verdict::Nothing,
-            // Whether it wrote them or found them: it says that the file is there.
-            (Exit::Code(0), _) => Verdict::Silent,
-            (Exit::NoEnd, Final::Wrong | Final::Short) if !self.is_marked => Verdict::NoEndPart,
-            (Exit::NoEnd, _) => Verdict::NoEnd,
-            (_, Final::Exact) => Verdict::Complained,
-            (_, Final::Absent | Final::Before) => Verdict::Failed,
-            (_, _) if self.is_marked => Verdict::Marked,
-            (_, Final::Short) => Verdict::Part,
-            (_, Final::Wrong) => Verdict::Wrong,
-        }
+impl Verdict {
+    /// Exit 0, but other bytes than the file's under the final name. It makes no difference who wrote them: exit 0 says
+    /// that the file is there.
+    pub(super) fn is_silent_error(&self) -> bool {
+        self.exit == Exit::Code(0) && !matches!(self.file, Final::Exact | Final::Absent)
     }
 }
 
-/// What is under the final name now, given what was there and what belongs there.
-pub(super) fn compare(found: Option<&[u8]>, before: Option<&[u8]>, right: &[u8]) -> Final {
+/// Classifies the bytes under the final name, given those from before the run and the file's own.
+pub(super) fn compare(found: Option<&[u8]>, before: Option<&[u8]>, file: &[u8]) -> Final {
     match found {
         None => Final::Absent,
-        Some(found) if found == right => Final::Exact,
+        Some(found) if found == file => Final::Exact,
         Some(found) if Some(found) == before => Final::Before,
-        Some(found) if right.starts_with(found) => Final::Short,
+        Some(found) if file.starts_with(found) => Final::Short,
         Some(_) => Final::Wrong,
     }
 }
@@ -98,15 +63,23 @@ impl fmt::Display for Exit {
     }
 }
 
-impl fmt::Display for Final {
+impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Exact => "exact",
-            Self::Absent => "absent",
-            Self::Before => "as before the run",
-            Self::Short => "a part",
-            Self::Wrong => "wrong bytes",
-        })
+        let exit = self.exit;
+        match (exit, self.file) {
+            _ if self.is_silent_error() => f.write_str("**wrong, exit 0**")?,
+            (Exit::Code(0), Final::Exact) => f.write_str("exact")?,
+            (Exit::Code(0), _) => f.write_str("exit 0, nothing there")?,
+            (Exit::NoEnd, Final::Wrong | Final::Short) if !self.is_marked => {
+                f.write_str("no end, unmarked bytes left")?;
+            }
+            (Exit::NoEnd, _) | (_, Final::Absent | Final::Before) => write!(f, "{exit}")?,
+            (_, Final::Exact) => write!(f, "exact, {exit}")?,
+            _ if self.is_marked => write!(f, "{exit}, marked part")?,
+            (_, Final::Short) => write!(f, "{exit}, part left")?,
+            (_, Final::Wrong) => write!(f, "{exit}, wrong bytes left")?,
+        }
+        self.trespasses.iter().try_for_each(|trespass| write!(f, ", **{trespass}**"))
     }
 }
 
@@ -114,47 +87,44 @@ impl fmt::Display for Final {
 mod tests {
     use super::*;
 
-    fn verdict(exit: Exit, file: Final, is_marked: bool) -> Verdict {
-        Seen { exit, file, is_marked, went: Vec::new() }.verdict()
+    fn shown(exit: Exit, file: Final, is_marked: bool) -> String {
+        let verdict = Verdict { exit, file, is_marked, trespasses: Vec::new() };
+        assert_eq!(verdict.is_silent_error(), verdict.to_string() == "**wrong, exit 0**");
+        verdict.to_string()
     }
 
     #[test]
-    fn exit_0_is_believed_and_therefore_judged() {
+    fn exit_0_over_other_bytes_is_a_silent_error() {
         let done = Exit::Code(0);
-        assert_eq!(verdict(done, Final::Exact, false), Verdict::Right);
+        assert_eq!(shown(done, Final::Exact, false), "exact");
         for file in [Final::Wrong, Final::Short, Final::Before] {
-            assert_eq!(verdict(done, file, false), Verdict::Silent);
+            assert_eq!(shown(done, file, false), "**wrong, exit 0**");
         }
-        assert_eq!(verdict(done, Final::Absent, false), Verdict::Nothing);
+        assert_eq!(shown(done, Final::Absent, false), "exit 0, nothing there");
     }
 
     #[test]
-    fn a_failure_that_is_said_is_no_deceit() {
+    fn a_reported_failure_is_no_silent_error() {
         let failed = Exit::Code(7);
-        assert_eq!(verdict(failed, Final::Absent, false), Verdict::Failed);
-        assert_eq!(verdict(failed, Final::Before, false), Verdict::Failed);
-        assert_eq!(verdict(failed, Final::Wrong, true), Verdict::Marked);
-        assert_eq!(verdict(failed, Final::Short, false), Verdict::Part);
-        assert_eq!(verdict(Exit::Signal, Final::Wrong, false), Verdict::Wrong);
-        assert_eq!(verdict(failed, Final::Exact, false), Verdict::Complained);
-        assert_eq!(verdict(Exit::NoEnd, Final::Short, false), Verdict::NoEndPart);
-        assert_eq!(verdict(Exit::NoEnd, Final::Short, true), Verdict::NoEnd);
+        assert_eq!(shown(failed, Final::Absent, false), "exit 7");
+        assert_eq!(shown(failed, Final::Before, false), "exit 7");
+        assert_eq!(shown(failed, Final::Wrong, true), "exit 7, marked part");
+        assert_eq!(shown(failed, Final::Short, false), "exit 7, part left");
+        assert_eq!(shown(Exit::Signal, Final::Wrong, false), "killed, wrong bytes left");
+        assert_eq!(shown(failed, Final::Exact, false), "exact, exit 7");
+        assert_eq!(shown(Exit::NoEnd, Final::Short, false), "no end, unmarked bytes left");
+        assert_eq!(shown(Exit::NoEnd, Final::Short, true), "no end");
+        assert_eq!(shown(Exit::NoEnd, Final::Exact, false), "no end");
     }
 
     #[test]
-    fn bytes_are_compared_with_what_belongs_there_first() {
-        let right = b"abcdef";
-        assert_eq!(compare(None, None, right), Final::Absent);
-        assert_eq!(compare(Some(right), Some(right), right), Final::Exact);
-        assert_eq!(compare(Some(b"abc"), Some(b"abc"), right), Final::Before);
-        assert_eq!(compare(Some(b"abc"), None, right), Final::Short);
-        assert_eq!(compare(Some(b"abcdefg"), None, right), Final::Wrong);
+    fn the_file_itself_is_compared_first() {
+        let file = b"abcdef";
+        assert_eq!(compare(None, None, file), Final::Absent);
+        assert_eq!(compare(Some(file), Some(file), file), Final::Exact);
+        assert_eq!(compare(Some(b"abc"), Some(b"abc"), file), Final::Before);
+        assert_eq!(compare(Some(b"abc"), None, file), Final::Short);
+        assert_eq!(compare(Some(b"abcdefg"), None, file), Final::Wrong);
         assert_eq!(compare(Some(b""), Some(b"x"), b""), Final::Exact);
-    }
-
-    #[test]
-    fn the_worst_is_a_silent_error() {
-        assert!(Verdict::Silent > Verdict::Wrong && Verdict::Wrong > Verdict::Marked);
-        assert!(Verdict::Marked > Verdict::Failed && Verdict::Failed > Verdict::Right);
     }
 }
