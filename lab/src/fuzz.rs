@@ -1,149 +1,193 @@
-//! `cargo lab fuzz`: what reads text from outside, against inputs that nobody thought of, for a while each.
+//! `cargo lab fuzz`: runs `cargo fuzz` on the targets of `lab/fuzz/`, several at a time.
 //!
-//! The targets and what they assert are in `lab/fuzz/`, a workspace of its own. One build serves all of them, without a
-//! sanitizer: what is fuzzed has no `unsafe` code for an address sanitizer to judge, memory is counted by the
-//! targets' own allocator, and integers overflow loudly, since cargo-fuzz builds with debug assertions. So the pinned
-//! toolchain builds it. What the engine finds to be new lies in `target/fuzz/corpus`;
-//! `--save` puts the shortest of it into `lab/fuzz/corpus`, where every run begins.
+//! The targets are built once, by clippy, without a sanitizer. The parsers have no `unsafe` code, the targets count
+//! memory in their own allocator, and cargo-fuzz turns on overflow checks. So the pinned toolchain suffices.
+//! Inputs that reach new code collect in `target/fuzz/TARGET`, inputs that fail in `lab/fuzz/artifacts/TARGET`.
 
-mod build;
-mod corpus;
-mod engine;
-mod prove;
-
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+#![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
 use anyhow::{Result, bail, ensure};
-use clap::{Args, ValueEnum};
-use xshell::Shell;
+use clap::Args;
+use xshell::{Shell, cmd};
 
+use crate::project;
+use crate::tools::parallel;
 use crate::tools::steps::Done;
-use engine::{Engine, Ran};
 
-/// Fuzzes what reads text from outside
+/// Fuzzes the parsers of outside text
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FuzzArgs {
-    /// How long each target runs
+    /// Run each target for this long
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) seconds: u64,
+    seconds: u64,
 
-    /// Only this target (repeatable)
-    #[arg(long, value_name = "TARGET", value_enum)]
-    pub(crate) only: Vec<Target>,
+    /// Run only this target (repeatable)
+    #[arg(long, value_name = "TARGET")]
+    only: Vec<String>,
 
-    /// How much memory a target's process may take, in MB
+    /// Fail when the process of a target takes more memory than this, in MB
     #[arg(long, value_name = "MB", default_value_t = 512)]
-    pub(crate) memory: u64,
+    memory: u64,
 
-    /// How many targets run at the same time; as many as there are cores, if not given
+    /// Run this many targets at the same time; the default is the number of cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub(crate) jobs: Option<u16>,
+    jobs: Option<u16>,
 
-    /// Put what was found to be new into lab/fuzz/corpus, and leave out what adds nothing
+    /// Minimize the corpus: add inputs that reach new code to lab/fuzz/corpus, remove generated ones that do not
     #[arg(long, conflicts_with = "prove_red")]
-    pub(crate) save: bool,
+    save: bool,
 
-    /// Instead: a target with bugs planted in it must be found to have them
+    /// Instead: fail unless the bugs of the target `planted` are found
     #[arg(long, conflicts_with = "only")]
-    pub(crate) prove_red: bool,
+    prove_red: bool,
 }
 
-impl Default for FuzzArgs {
-    fn default() -> Self {
-        Self { seconds: 60, only: Vec::new(), memory: 512, jobs: None, save: false, prove_red: false }
-    }
-}
-
-/// What is fuzzed: a program of `lab/fuzz/`, and its corpus.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum Target {
-    /// models.lock
-    Lockfile,
-    /// A model's path
-    ModelPath,
-    /// Content-Range, and the judgement of an answer's head
-    ContentRange,
-    /// `Retry-After` and `RateLimit`
-    RetryAfter,
-    /// Location, joined to a base
-    Location,
-    /// A part file's journal
-    Journal,
-    /// The marker
-    Marker,
-}
-
-impl Target {
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
-    }
-
-    /// The longest input that is tried, in bytes. Locks are long; a header is not.
-    fn longest(self) -> usize {
-        match self {
-            Self::Lockfile | Self::Marker => 4096,
-            Self::Journal => 1024,
-            Self::ModelPath | Self::ContentRange | Self::RetryAfter | Self::Location => 512,
-        }
-    }
-}
+/// The options with which every target is built.
+const BUILD: [&str; 6] =
+    ["--fuzz-dir", "lab/fuzz", "--sanitizer", "none", "--target-dir", "target/fuzz/build"];
+/// The target with bugs on purpose.
+const PLANTED: &str = "planted";
+/// The longest time for one input, in seconds.
+const TIMEOUT: u32 = 1;
+/// On a busy machine the clock runs on while the target does not. An input that passes in one of so many replays was not
+/// slow, and a search that was stopped by one starts over as often.
+const TRIES: usize = 3;
 
 pub(crate) fn run(args: &FuzzArgs) -> Result<Done> {
-    let sh = Shell::new()?;
-    if let Some(why) = build::missing(&sh) {
-        // There, `.ci/run` should have installed it.
-        ensure!(sh.var("CI").unwrap_or_default().is_empty(), "{why}");
-        return Ok(Done::Skipped(why));
+    let sh = shell()?;
+    for (probe, remedy) in [
+        ("cargo fuzz --version", "cargo-fuzz is missing: cargo install cargo-fuzz --locked"),
+        ("c++ --version", "a C++ compiler, which libFuzzer needs, is missing: apt-get install g++"),
+    ] {
+        if cmd!(sh, "sh -c {probe}").quiet().ignore_stdout().ignore_stderr().run().is_err() {
+            return Ok(Done::Skipped(remedy.to_owned()));
+        }
     }
-    let engine = Engine::new(build::build(&sh)?, args.memory);
+    // cargo-fuzz has no `--locked`. This fails where the lock file does not fit the manifest, and the rest is offline.
+    cmd!(sh, "cargo fetch --quiet --locked --manifest-path lab/fuzz/Cargo.toml").quiet().run()?;
+    sh.set_var("CARGO_NET_OFFLINE", "true");
+    cmd!(sh, "cargo fuzz build {BUILD...}").quiet().run()?;
     if args.prove_red {
-        prove::red(&engine, Duration::from_secs(args.seconds))?;
+        verify_red(&sh, args)?;
         return Ok(Done::Passed);
     }
-    let targets: VecDeque<Target> = if args.only.is_empty() {
-        Target::value_variants().to_vec().into()
-    } else {
-        args.only.clone().into()
-    };
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = args.jobs.map_or(cores, usize::from).min(targets.len());
-    let queue = Mutex::new(targets);
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..jobs {
-            scope.spawn(|| {
-                while let Some(target) = take(&queue) {
-                    if let Err(error) = one(&engine, target, args) {
-                        failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{error:#}"));
-                    }
-                }
-            });
-        }
-    });
-    let failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if !failures.is_empty() {
-        bail!("{}", failures.join("\n"));
+    let listed = cmd!(sh, "cargo fuzz list --fuzz-dir lab/fuzz").quiet().read()?;
+    let mut targets: Vec<_> = listed.lines().filter(|target| *target != PLANTED).collect();
+    for only in &args.only {
+        ensure!(targets.contains(&only.as_str()), "there is no target {only}; there are {targets:?}");
     }
+    targets.retain(|target| args.only.is_empty() || args.only.iter().any(|only| only == target));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = args.jobs.map_or(cores, usize::from);
+    let results = parallel::map(&targets, jobs, |target| search(args, target));
+    let failures: Vec<_> =
+        results.into_iter().filter_map(|result| Some(format!("{:#}", result.err()?))).collect();
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(Done::Passed)
 }
 
-fn take(queue: &Mutex<VecDeque<Target>>) -> Option<Target> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+/// A shell at the workspace's root, with the tools of CI on its search path.
+fn shell() -> Result<Shell> {
+    let sh = Shell::new()?;
+    sh.change_dir(project::root());
+    sh.set_var("PATH", format!("{}/target/ci-tools/bin:{}", project::root(), sh.var("PATH")?));
+    // clippy-driver is the compiler with more lints: the targets need no second build to be linted.
+    sh.set_var("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
+    sh.set_var("CLIPPY_ARGS", "-Dwarnings");
+    Ok(sh)
 }
 
-#[expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
-fn one(engine: &Engine, target: Target, args: &FuzzArgs) -> Result<()> {
-    let ran = engine.search(target, Duration::from_secs(args.seconds))?;
-    let Ran { inputs, new, peak_megabytes, seconds } = ran;
-    let name = target.name();
-    println!(
-        "    {name:<14} {inputs:>9} inputs in {seconds:>3.0} s, {new:>4} of them new, {peak_megabytes} MB at most"
-    );
-    if args.save {
-        println!("    {name:<14} {}", corpus::save(engine, target)?);
+/// One run of a target: whether every input passed, and the log.
+struct Run {
+    passed: bool,
+    log: String,
+}
+
+/// Runs a target on directories of inputs or on single inputs.
+fn fuzz(args: &FuzzArgs, target: &str, inputs: &[&str], option: &str) -> Result<Run> {
+    let sh = shell()?;
+    sh.set_var("CARGO_NET_OFFLINE", "true");
+    let limits = [format!("-timeout={TIMEOUT}"), format!("-rss_limit_mb={}", args.memory)];
+    let run = cmd!(sh, "cargo fuzz run {BUILD...} {target} {inputs...} -- {limits...} {option}");
+    let output = run.quiet().ignore_status().output()?;
+    // The log shows inputs as they are, so it may not be UTF-8.
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    sh.write_file(format!("target/fuzz/{target}.log"), &log)?;
+    Ok(Run { passed: output.status.success(), log })
+}
+
+/// Searches from the saved corpus on until the time is over. An input that fails is an error.
+fn search(args: &FuzzArgs, target: &str) -> Result<()> {
+    let sh = shell()?;
+    let (found, saved) = (format!("target/fuzz/{target}"), format!("lab/fuzz/corpus/{target}"));
+    sh.create_dir(&found)?;
+    for _ in 0..=TRIES {
+        let Run { passed, log } =
+            fuzz(args, target, &[&found, &saved], &format!("-max_total_time={}", args.seconds))?;
+        if passed {
+            let done = log.lines().rfind(|line| line.starts_with("Done ")).unwrap_or_default();
+            println!("    {target:<14} {done}");
+            return if args.save { save(&sh, args, target, [&saved, &found]) } else { Ok(()) };
+        }
+        let written = log.lines().find_map(|line| line.split_once("Test unit written to "));
+        let input = written.map_or("", |(_, path)| path);
+        let is_slow = log.contains("ERROR: libFuzzer: timeout");
+        if !(is_slow && passes_alone(args, target, input)?) {
+            let signs = ["panicked at", "ERROR: libFuzzer"];
+            let reason = log.lines().skip_while(|line| !signs.iter().any(|sign| line.contains(sign)));
+            let reason: Vec<_> = reason.take(6).collect();
+            bail!(
+                "{target}: an input failed\n{}\nrepeat: cargo fuzz run {} {target} {input}\nlog: target/fuzz/{target}.log",
+                reason.join("\n"),
+                BUILD.join(" ")
+            );
+        }
+    }
+    bail!("{target}: inputs timed out, and passed when run alone: this machine is too busy")
+}
+
+fn passes_alone(args: &FuzzArgs, target: &str, input: &str) -> Result<bool> {
+    for _ in 0..TRIES {
+        if fuzz(args, target, &[input], "-runs=1")?.passed {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Merges new inputs into the saved corpus. `cargo fuzz cmin` would rename the hand-written inputs to digests, so
+/// libFuzzer merges, which keeps every input of the first directory.
+fn save(sh: &Shell, args: &FuzzArgs, target: &str, [saved, found]: [&str; 2]) -> Result<()> {
+    for path in sh.read_dir(saved)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            sh.copy_file(&path, found)?;
+            sh.remove_path(&path)?;
+        }
+    }
+    let Run { passed, log } = fuzz(args, target, &[saved, found], "-merge=1")?;
+    ensure!(passed, "{target}: the corpus was not merged\n{log}");
+    println!("    {target:<14} {} inputs in {saved}", sh.read_dir(saved)?.len());
+    Ok(())
+}
+
+/// Fails unless a search finds the bug behind four branches, and an input that hangs and one that takes too much memory
+/// are reported.
+fn verify_red(sh: &Shell, args: &FuzzArgs) -> Result<()> {
+    sh.remove_path("target/fuzz/planted")?;
+    sh.create_dir("target/fuzz/planted/search")?;
+    for (input, sign) in [
+        ("search", "the planted bug was found"),
+        ("hang", "ERROR: libFuzzer: timeout"),
+        ("memory", "bytes of memory"),
+    ] {
+        let path = format!("target/fuzz/planted/{input}");
+        if input != "search" {
+            sh.write_file(&path, input)?;
+        }
+        let run = fuzz(args, PLANTED, &[&path], &format!("-max_total_time={}", args.seconds))?;
+        ensure!(!run.passed && run.log.contains(sign), "{input}: the planted bug was not found\n{}", run.log);
+        println!("    {input}: the planted bug was found");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ pub(crate) mod files;
 pub(crate) mod lock_text;
 pub(crate) mod name_server;
 pub(crate) mod nginx;
+pub(crate) mod parallel;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod programs;

@@ -29,7 +29,7 @@ pub(crate) struct CiArgs {
     #[arg(long, value_name = "STEP", value_enum)]
     skip: Vec<Step>,
 
-    /// The output of `cargo test --workspace`, both streams, for the step `faults`
+    /// The output of `cargo test --workspace`, both streams and with CI set, for the step `faults`
     #[arg(long, value_name = "FILE")]
     results: Option<Utf8PathBuf>,
 
@@ -125,7 +125,7 @@ impl Step {
     /// Runs the script. Returns the reason if this machine cannot run it.
     fn run(self, sh: &Shell, results: Option<&Utf8Path>) -> Result<Option<String>> {
         if self == Self::Faults && results.is_none() {
-            let how = "cargo test --workspace 2>&1 | tee FILE, then --results FILE";
+            let how = "CI=1 cargo test --workspace 2>&1 | tee FILE, then --results FILE";
             return Ok(Some(format!("no test results: {how}")));
         }
         if let Some((program, install)) = self.needs()

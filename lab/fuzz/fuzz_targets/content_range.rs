@@ -1,4 +1,4 @@
-//! See `provision_fuzz::content_range`, which says what has to hold.
+//! Runs `provision_fuzz::content_range::check` on every input.
 #![no_main]
 
 use provision_fuzz::{Bounded, content_range};

@@ -1,4 +1,4 @@
-//! See `provision_fuzz::journal`, which says what has to hold.
+//! Runs `provision_fuzz::journal::check` on every input.
 #![no_main]
 
 use provision_fuzz::{Bounded, journal};

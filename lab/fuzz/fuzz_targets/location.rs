@@ -1,4 +1,4 @@
-//! See `provision_fuzz::location`, which says what has to hold.
+//! Runs `provision_fuzz::location::check` on every input.
 #![no_main]
 
 use provision_fuzz::{Bounded, location};

@@ -1,4 +1,4 @@
-//! See `provision_fuzz::lockfile`, which says what has to hold.
+//! Runs `provision_fuzz::lockfile::check` on every input.
 #![no_main]
 
 use provision_fuzz::{Bounded, lockfile};

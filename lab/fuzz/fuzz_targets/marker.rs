@@ -1,4 +1,4 @@
-//! See `provision_fuzz::marker`, which says what has to hold.
+//! Runs `provision_fuzz::marker::check` on every input.
 #![no_main]
 
 use provision_fuzz::{Bounded, marker};

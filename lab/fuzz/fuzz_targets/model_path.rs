@@ -1,4 +1,4 @@
-//! See `provision_fuzz::model_path`, which says what has to hold.
+//! Runs `provision_fuzz::model_path::check` on every input.
 #![no_main]
 
 use provision_fuzz::{Bounded, model_path};

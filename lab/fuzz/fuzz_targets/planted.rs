@@ -1,4 +1,4 @@
-//! See `provision_fuzz::planted`, which says what has to hold.
+//! Runs `provision_fuzz::planted::check` on every input.
 #![no_main]
 
 use provision_fuzz::{Bounded, planted};

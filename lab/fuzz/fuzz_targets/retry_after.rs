@@ -1,4 +1,4 @@
-//! See `provision_fuzz::retry_after`, which says what has to hold.
+//! Runs `provision_fuzz::retry_after::check` on every input.
 #![no_main]
 
 use provision_fuzz::{Bounded, retry_after};

@@ -1,4 +1,4 @@
-//! `Content-Range`, alone and in an answer's head: what is taken lies within what was asked and within the file.
+//! `Content-Range`, alone and in a response's head: an accepted range lies within the request's range and the file.
 
 use provision_core::byte_range::{ByteRange, ContentRange};
 use provision_http::fuzzing::validate;
@@ -6,12 +6,11 @@ use provision_http::{ExpectedBody, BodyKind};
 
 use crate::text;
 
-/// The headers that the judge reads, for the lines of an input in turn.
+/// The headers that are validated, for the lines of an input in turn.
 const HEADERS: [&str; 5] =
     ["content-range", "content-length", "content-type", "content-encoding", "transfer-encoding"];
 
-/// An input is four bytes (status, start, length, size) and then a header's value on each line. No panic, and what is
-/// accepted fits.
+/// An input is four bytes (status, start, length, size) and then a header's value on each line.
 pub fn check(data: &[u8]) {
     let Some((&[status, start, len, size], rest)) = data.split_first_chunk::<4>() else { return };
     let first = rest.split(|b| *b == b'\n').next().unwrap_or_default();
@@ -24,17 +23,17 @@ pub fn check(data: &[u8]) {
     let headers: Vec<(&str, &[u8])> = HEADERS.into_iter().zip(rest.split(|b| *b == b'\n')).collect();
     match validate(status, &headers, ExpectedBody { range, size, sha256: None }) {
         Ok(BodyKind::Part { range: taken, .. }) => {
-            let wanted = range.expect("a part is taken only where one was asked for");
+            let wanted = range.expect("a part is accepted only for a range request");
             assert_eq!(status, 206);
             assert!(!taken.is_empty(), "{taken:?} has no byte");
-            assert_eq!(taken.start, wanted.start, "another place");
+            assert_eq!(taken.start, wanted.start, "the part starts elsewhere");
             assert!(taken.end <= wanted.end && taken.end <= size, "{taken:?} of {wanted:?}, size {size}");
             match ContentRange::parse(text(first)) {
                 Some(ContentRange::Part { range, total }) => {
                     assert!(range.start == taken.start && range.end >= taken.end);
-                    assert!(total.is_none_or(|total| total == size), "of another file");
+                    assert!(total.is_none_or(|total| total == size), "the part is of another file");
                 }
-                other => panic!("a part is taken on the word of {other:?}"),
+                other => panic!("a part is accepted because of {other:?}"),
             }
         }
         Ok(BodyKind::Whole) => assert_eq!(status, 200),

@@ -1,4 +1,4 @@
-//! The journal: whatever it claims lies within the file, and no byte is claimed twice.
+//! The journal: its records lie within the file, and none overlap.
 
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Sha256;
@@ -6,8 +6,8 @@ use provision_core::journal::{self, Reach, Record};
 
 use crate::text;
 
-/// An input's first byte says how large the file is and how the rest is taken: as a journal's text, or as the inside of
-/// lines to which the checksums are put, since no engine guesses those.
+/// An input's first byte says how large the file is and how the rest is read: as a journal's text, or as lines that still
+/// lack their checksums, which libFuzzer cannot guess.
 pub fn check(data: &[u8]) {
     let Some((&first, rest)) = data.split_first() else { return };
     let size = if first & 0x40 == 0 { u64::from(first & 0x3f) } else { u64::MAX - u64::from(first & 0x3f) };
@@ -18,26 +18,26 @@ pub fn check(data: &[u8]) {
     let mut held = RangeSet::new();
     for Record { range, .. } in &records {
         assert!(!range.is_empty() && range.end <= size, "{range:?} of {size}");
-        assert!(!held.overlaps(*range), "{range:?} is claimed twice");
+        assert!(!held.overlaps(*range), "{range:?} overlaps another record");
         held.insert(*range);
     }
     if !records.is_empty() {
         assert!(
             bytes.starts_with(journal::header(&sha256, size).as_bytes()),
-            "a journal of other bytes is believed"
+            "a journal of another file is accepted"
         );
     }
     let line = |record: &Record| journal::records(record.reach, [(record.range, record.crc)]);
     let again = journal::header(&sha256, size) + &records.iter().map(line).collect::<String>();
-    assert_eq!(journal::parse(again.as_bytes(), &sha256, size), records, "written again");
-    // A torn end costs records, and makes none.
+    assert_eq!(journal::parse(again.as_bytes(), &sha256, size), records, "records differ after a rewrite");
+    // A torn end loses records and adds none.
     let torn = journal::parse(&bytes[..bytes.len() - bytes.len().min(3)], &sha256, size);
     let others = |range: &ByteRange| !records.iter().any(|other| other.range == *range);
-    let made = torn.iter().filter(|record| record.reach == Reach::Durable && others(&record.range)).count();
-    assert_eq!(made, 0, "{torn:?} of {records:?}");
+    let added = torn.iter().filter(|record| record.reach == Reach::Durable && others(&record.range)).count();
+    assert_eq!(added, 0, "{torn:?} of {records:?}");
 }
 
-/// A journal with these lines, sealed as records are; a line that begins with `!` is left as it is.
+/// A journal of these lines with their checksums; a line that begins with `!` gets none.
 fn sealed(header: &str, lines: &str) -> Vec<u8> {
     let mut journal = header.as_bytes().to_vec();
     for line in lines.split('\n') {
@@ -50,7 +50,7 @@ fn sealed(header: &str, lines: &str) -> Vec<u8> {
     journal
 }
 
-/// CRC-32 (IEEE 802.3), bit by bit: not the program's own, so that both are held against each other.
+/// CRC-32 (IEEE 802.3), bit by bit. It shares no code with the program's, so each checks the other.
 fn checksum(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), step))

@@ -1,9 +1,8 @@
-//! What has to hold for text from outside, whatever it is. One module a target; the programs in `fuzz_targets/` only call
-//! [`Bounded::check`] with it.
+//! The properties that every input from outside keeps, one module a target. The programs in `fuzz_targets/` only pass
+//! them to [`Bounded::check`].
 //!
-//! That nothing panics is the least: integer overflow and failed debug assertions count, since cargo-fuzz builds with
-//! them. Each target asserts what its parser promises, so that an answer that is wrong without a crash is found as well.
-//! Time is bounded by the engine (`-timeout`), memory by [`Bounded`].
+//! No input panics: cargo-fuzz turns on overflow checks and debug assertions. Each target also asserts what its parser
+//! promises, so a wrong answer without a panic is found, too. libFuzzer bounds time (`-timeout`), [`Bounded`] memory.
 
 mod memory;
 
@@ -18,8 +17,7 @@ pub mod retry_after;
 
 pub use memory::Bounded;
 
-/// The text that `data` is, as far as it is text: what comes off the wire is bytes, and lossy conversion would waste
-/// most of what the engine tries.
+/// The longest prefix of `data` that is UTF-8. Lossy conversion would turn most inputs into the same characters.
 fn text(data: &[u8]) -> &str {
     match std::str::from_utf8(data) {
         Ok(text) => text,

@@ -1,4 +1,4 @@
-//! A `Location` joined to where it was found, hop after hop: wherever it leads, it is an address that may be asked.
+//! `Location`, joined to a base hop after hop: every result is a URL that the client may request.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ use crate::text;
 pub fn check(data: &[u8]) {
     let mut lines = data.split(|b| *b == b'\n');
     let base = lines.next().map(text).unwrap_or_default();
-    // Most of what the engine tries is no base at all: then the hops begin at one that is.
+    // Most inputs are no URL: then the hops begin at a fixed one.
     let mut at: SourceUrl = match base.parse() {
         Ok(url) => url,
         Err(_) if base.len().is_multiple_of(2) => {
@@ -19,26 +19,26 @@ pub fn check(data: &[u8]) {
         }
         Err(_) => "http://127.0.0.2:8080/a/b".parse().unwrap(),
     };
-    holds(&at);
+    check_url(&at);
     for location in lines.take(MAX_HOPS) {
         let next = match follow(&at, location) {
             Ok(next) => next,
             Err(error) => {
-                assert!(!error.to_string().contains("sig="), "a query is shown: {error}");
+                assert!(!error.to_string().contains("sig="), "an error shows a query: {error}");
                 return;
             }
         };
-        holds(&next);
-        assert!(next.is_https() || !at.is_https(), "from https to http");
+        check_url(&next);
+        assert!(next.is_https() || !at.is_https(), "https led to http");
         assert!(
             !location.iter().any(|b| b.is_ascii_control() || *b == b' '),
-            "control characters were taken"
+            "control characters were accepted"
         );
         at = next;
     }
 }
 
-fn holds(url: &SourceUrl) {
+fn check_url(url: &SourceUrl) {
     let raw = url.as_url();
     assert!(matches!(raw.scheme(), "http" | "https"), "{}", raw.scheme());
     assert!(raw.username().is_empty() && raw.password().is_none(), "user information");
@@ -46,16 +46,16 @@ fn holds(url: &SourceUrl) {
     assert!(!url.host().is_empty(), "no host");
     let sent = format!("{}{}", raw.path(), raw.query().unwrap_or_default());
     assert!(sent.starts_with('/'));
-    // What goes into a request's first line and `Host`.
+    // The parts of a request's first line and `Host`.
     for part in [sent.as_str(), url.host().as_str(), url.authority().as_str()] {
         assert!(!part.chars().any(|c| c.is_control() || c.is_whitespace()), "{part:?}");
     }
     assert!(!url.host().contains(['/', '@', '?', '#', '\\', '%']), "{}", url.host());
     let shown = url.to_string();
     assert_eq!(shown, format!("{url:?}"));
-    assert_eq!(shown.find('?').map(|at| &shown[at..]), raw.query().map(|_| "?…"), "the query is shown");
+    assert_eq!(shown.find('?').map(|at| &shown[at..]), raw.query().map(|_| "?…"), "the URL shows its query");
     assert!(url.is_same_origin(url));
-    // Sent as it is kept.
+    // The text that is sent parses to the same URL.
     assert_eq!(raw.as_str().parse::<SourceUrl>().as_ref(), Ok(url));
     match url.ip() {
         Some(IpAddr::V4(v4)) => {

@@ -1,4 +1,4 @@
-//! The lock: what is accepted keeps every promise of the type, and what is refused never shows a secret.
+//! The lock: an accepted text keeps every promise of `Lockfile`, and an error shows no secret.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -7,12 +7,12 @@ use provision_core::lockfile::{Lockfile, Model, quoted};
 
 use crate::{model_path, text};
 
-/// What stands where secrets do.
+/// The text of every secret.
 const CANARY: &str = "cAnArY7";
-/// Stands in an input for a line with an address that has secrets in it.
+/// A line of an input that stands for a URL with secrets.
 const PLACE: &str = "@@";
 
-/// An input is a lock. Each line that is `@@` becomes the address line of a model, with secrets.
+/// An input is a lock. Each line that is `@@` becomes the `url` of a model, with secrets.
 pub fn check(data: &[u8]) {
     let text = text(data);
     let mut with_secrets = String::new();
@@ -30,35 +30,35 @@ pub fn check(data: &[u8]) {
     }
     match Lockfile::parse("models.lock", &with_secrets) {
         Ok(lock) => {
-            let addresses = lock.models().iter().flat_map(|model| &model.sources);
-            for address in addresses {
-                assert!(!format!("{address} {address:?}").contains(CANARY), "an address shows its secrets");
+            let urls = lock.models().iter().flat_map(|model| &model.sources);
+            for url in urls {
+                assert!(!format!("{url} {url:?}").contains(CANARY), "a URL shows its secrets");
             }
-            keeps_its_promises(&lock, &with_secrets);
+            check_promises(&lock, &with_secrets);
         }
         Err(error) => {
             let shown = format!("{error}\n{error:?}");
             assert!(!(has_secrets && shown.contains(CANARY)), "an error shows a secret: {error}");
             let place = error.place();
             assert!(place.is_none_or(|place| place.line <= with_secrets.matches('\n').count() + 1));
-            assert!(shown.len() < 16 * with_secrets.len() + 4096, "an error of {} bytes", shown.len());
+            assert!(shown.len() < 16 * with_secrets.len() + 4096, "the error has {} bytes", shown.len());
             assert!(!error.to_string().chars().any(|c| c.is_control() && c != '\n'), "{error:?}");
         }
     }
 }
 
-fn keeps_its_promises(lock: &Lockfile, text: &str) {
+fn check_promises(lock: &Lockfile, text: &str) {
     assert!(!lock.marker().is_empty() && !lock.marker().contains('/'));
     assert!(Lockfile::peek(&[text]).is_none_or(|(peeked, _)| peeked == lock.marker()), "two markers");
     let mut keys = HashSet::new();
     let mut total = 0u64;
     for model in lock.models() {
         model_path::stays_beneath(&model.path);
-        assert!(keys.insert(model.path.collision_key()), "{:?} is there twice", model.path);
-        assert!(!model.sources.is_empty(), "nowhere to be had");
-        total = total.checked_add(model.size).expect("sizes add up");
+        assert!(keys.insert(model.path.collision_key()), "{:?} occurs twice", model.path);
+        assert!(!model.sources.is_empty(), "a model has no source");
+        total = total.checked_add(model.size).expect("the sum of sizes overflows");
     }
-    assert!(i64::try_from(total).is_ok(), "sizes fit a file system's numbers");
+    assert!(i64::try_from(total).is_ok(), "the sum of sizes exceeds a file offset");
     assert!(lock.models().is_sorted_by(|a, b| a.path < b.path));
     for key in &keys {
         let mut above = key.as_str();
@@ -69,7 +69,7 @@ fn keeps_its_promises(lock: &Lockfile, text: &str) {
     }
     let written = write(lock);
     let again = Lockfile::parse("again", &written);
-    let again = again.unwrap_or_else(|error| panic!("what was accepted is refused: {error}"));
+    let again = again.unwrap_or_else(|error| panic!("a rewritten lock is refused: {error}"));
     assert_eq!(again.content_digest(), lock.content_digest());
     assert_eq!(again.marker(), lock.marker());
     assert!(again.models().iter().zip(lock.models()).all(|(a, b)| is_same(a, b)));
@@ -79,18 +79,18 @@ fn is_same(a: &Model, b: &Model) -> bool {
     (&a.path, &a.sources, a.size, a.sha256, &a.groups) == (&b.path, &b.sources, b.size, b.sha256, &b.groups)
 }
 
-/// A lock that says the same.
+/// A text of the same lock.
 fn write(lock: &Lockfile) -> String {
     let mut text = format!("version = 1\nmarker = {}\n", quoted(lock.marker()));
     for model in lock.models() {
-        let addresses: Vec<_> = model.sources.iter().map(|source| quoted(source.as_url().as_str())).collect();
+        let urls: Vec<_> = model.sources.iter().map(|source| quoted(source.as_url().as_str())).collect();
         let groups: Vec<_> = model.groups.iter().map(|group| quoted(group)).collect();
         let _ = write!(
             text,
             "[[model]]\npath = {}\nurl = {}\nmirrors = [{}]\nsize = {}\nsha256 = \"{}\"\ngroups = [{}]\n",
             quoted(model.path.as_str()),
-            addresses[0],
-            addresses[1..].join(", "),
+            urls[0],
+            urls[1..].join(", "),
             model.size,
             model.sha256,
             groups.join(", ")

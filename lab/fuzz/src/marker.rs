@@ -1,4 +1,4 @@
-//! The marker: garbage is none, and what is one says the same when it is written again.
+//! The marker: garbage is refused, and an accepted marker is the same after a rewrite.
 
 use provision_engine::written_again as marker;
 
@@ -8,13 +8,13 @@ use crate::model_path;
 pub fn check(data: &[u8]) {
     let Some((written, paths)) = marker(data) else { return };
     let start = data.iter().find(|b| !b.is_ascii_whitespace());
-    assert!(matches!(start, Some(b'{' | b'[')), "no JSON");
+    assert!(matches!(start, Some(b'{' | b'[')), "the marker is no JSON");
     paths.iter().for_each(model_path::stays_beneath);
-    let (again, same) = marker(&written).expect("what was written is a marker");
-    assert_eq!(again, written, "it says something else when it is written again");
+    let (again, same) = marker(&written).expect("a rewritten marker is accepted");
+    assert_eq!(again, written, "the marker differs after a rewrite");
     assert_eq!(paths, same);
-    // Torn anywhere, it is none: a run that was killed while it wrote must not have said anything.
+    // A torn marker is refused: a run that was killed while it wrote has not vouched for any file.
     for cut in [written.len() / 2, written.len() - 1] {
-        assert!(marker(&written[..cut]).is_none(), "a torn marker is believed");
+        assert!(marker(&written[..cut]).is_none(), "a torn marker is accepted");
     }
 }

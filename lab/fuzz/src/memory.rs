@@ -1,19 +1,19 @@
-//! An allocator that counts, so that an input of a few bytes that costs megabytes is a finding.
+//! An allocator that counts, so that an input of a few bytes that costs megabytes fails.
 //!
-//! The engine's own limits are too coarse: it looks at the process once a second, and its limit for a single allocation
-//! works with a sanitizer only. Counting is exact, and says which input it was.
+//! libFuzzer's limits are too coarse: it checks the process once a second, and its limit for a single allocation needs a
+//! sanitizer. Counting is exact and names the input.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What any input may cost, in bytes.
+/// The memory that any input may take, in bytes.
 const FLAT: usize = 1 << 20;
-/// What each of its bytes may cost more. TOML's tree of a text of brackets takes the most.
+/// The further memory for each byte of the input. TOML's tree of a text of brackets takes the most.
 const PER_BYTE: usize = 1024;
 /// An allocation larger than this is refused at once, before it can take the machine down.
 const LARGEST: usize = 512 << 20;
 
-/// The system's allocator, with a count of what is held.
+/// The system's allocator with a count of the allocated bytes.
 #[derive(Debug)]
 pub struct Bounded {
     held: AtomicUsize,
@@ -21,7 +21,7 @@ pub struct Bounded {
 }
 
 impl Bounded {
-    /// Nothing is held yet.
+    /// A count of zero.
     #[must_use]
     pub const fn new() -> Self {
         Self { held: AtomicUsize::new(0), peak: AtomicUsize::new(0) }
@@ -30,7 +30,7 @@ impl Bounded {
     /// Runs `check` on `data`.
     ///
     /// # Panics
-    /// Where `check` does, and where it held more memory at once than such an input may cost.
+    /// If `check` panics, or holds more memory at once than the input may take.
     pub fn check(&self, data: &[u8], check: impl FnOnce(&[u8])) {
         let before = self.held.load(Relaxed);
         self.peak.store(before, Relaxed);

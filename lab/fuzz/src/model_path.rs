@@ -1,4 +1,4 @@
-//! Paths: whatever is accepted, joined to a destination, stays beneath it, and names one file everywhere.
+//! Paths: an accepted path, joined to a destination, stays beneath it and names one file on every system.
 
 use std::path::{Component, Path};
 
@@ -11,15 +11,15 @@ pub fn check(data: &[u8]) {
     let path = text(data);
     match path.parse::<ModelPath>() {
         Ok(accepted) => {
-            assert_eq!(accepted.as_str(), path, "it is kept as written");
+            assert_eq!(accepted.as_str(), path, "the path was changed");
             stays_beneath(&accepted);
         }
-        // Shown on a terminal.
+        // Errors are printed to a terminal.
         Err(error) => assert!(!error.to_string().chars().any(char::is_control), "{error:?}"),
     }
 }
 
-/// What holds for every path that is accepted.
+/// The properties of every accepted path.
 pub fn stays_beneath(path: &ModelPath) {
     let destination = Path::new("/destination");
     let joined = destination.join(path.as_str());
@@ -38,7 +38,7 @@ pub fn stays_beneath(path: &ModelPath) {
     assert!(parent.is_empty() || path.as_str() == format!("{parent}/{}", path.file_name()));
     assert_eq!(path.as_str().parse::<ModelPath>().as_ref(), Ok(path));
     assert!(!path.as_str().chars().any(char::is_control));
-    // Where names are compared without case, a directory and what is in it must still be two.
+    // On a system that ignores case, a directory and a file in it are still two paths.
     let key = path.collision_key();
     assert_eq!(key.matches('/').count(), path.as_str().matches('/').count(), "{key:?}");
 }

@@ -1,7 +1,7 @@
-//! Bugs planted on purpose, for `cargo xtask fuzz --prove-red`: what the targets would report of a real one.
+//! Bugs planted on purpose, for `cargo lab fuzz --prove-red`: each kind that a search must report.
 //!
-//! Chance alone needs an hour at a million tries a second to find the word of the first. It takes an engine that sees that
-//! a branch was new. The other two are given as inputs: that they are reported is what is proved.
+//! Chance needs an hour at a million inputs a second to find the word of the first bug. A search that is guided by new
+//! branches needs seconds. The other two are given as inputs, so they only have to be reported.
 
 use std::hint::black_box;
 
@@ -17,10 +17,10 @@ macro_rules! word {
     };
 }
 
-/// Does nothing, but for the bugs.
+/// Does nothing, except for the bugs.
 ///
 /// # Panics
-/// On a text that begins with `bug!`: that is the first bug.
+/// On an input that begins with `bug!`, which is the first bug.
 pub fn check(data: &[u8]) {
     let given = text(data);
     if given == "hang" {

@@ -1,4 +1,4 @@
-//! `Retry-After` and `RateLimit`: no header parks a run, and none makes it come back sooner than it would by itself.
+//! `Retry-After` and `RateLimit`: no header delays a retry without bound, and none makes it earlier than the backoff.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use provision_core::backoff::{RetryPolicy, rate_limit, retry_after};
 
 use crate::text;
 
-/// An input is one byte of chance, one of failures, and then the header's value.
+/// An input is one byte for the random number, one for the failures, and then the header's value.
 pub fn check(data: &[u8]) {
     let Some((&[random, failures], value)) = data.split_first_chunk::<2>() else { return };
     let value = text(value);
@@ -18,17 +18,17 @@ pub fn check(data: &[u8]) {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
         for asked in [retry_after(value, now), rate_limit(value)] {
             let delay = policy.delay(u32::from(failures), random, asked);
-            // Up to a tenth more, so that clients told the same do not come back together.
+            // Up to a tenth more, so that clients with the same header do not retry together.
             assert!(delay <= policy.longest_asked.mul_f64(1.1), "{delay:?}");
             assert!(
                 delay >= unasked.min(delay) && delay >= asked.unwrap_or_default().min(policy.longest_asked)
             );
-            assert!(asked.is_some() || delay == unasked, "garbage counts for nothing");
+            assert!(asked.is_some() || delay == unasked, "garbage changes the delay");
         }
     }
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
         let asked = retry_after(value, SystemTime::UNIX_EPOCH).expect("digits are seconds");
-        // Whatever does not fit into 64 bits is very long, never short.
+        // A number beyond 64 bits is very long, never short.
         let digits = value.trim_start_matches('0');
         assert_eq!(digits.len() > 9, asked >= Duration::from_secs(1_000_000_000), "{asked:?}");
     }

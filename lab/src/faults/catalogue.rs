@@ -1,25 +1,25 @@
-//! The catalogue's cases, as data.
+//! The catalogue's cases, read from their file.
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 use xshell::Shell;
 
-/// Where they are, below the workspace's root.
+/// The file, below the workspace's root.
 pub(super) const CASES: &str = "provision/tests/it/faults/cases.toml";
 
-/// One thing that goes wrong, and the one right outcome.
+/// A fault and its one right outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Case {
     pub(super) number: u8,
     pub(super) group: Group,
-    /// What goes wrong, in Markdown.
+    /// The fault, in Markdown.
     pub(super) what: String,
-    /// What has to come of it, in Markdown.
+    /// The outcome, in Markdown.
     pub(super) outcome: String,
 }
 
-/// What the cases of a group are about.
+/// The subject of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Group {
@@ -48,7 +48,7 @@ struct Catalogue {
     case: Vec<Case>,
 }
 
-/// Reads the cases, which have to be numbered from 1 without a gap: a number that is missing is one that nobody proves.
+/// Reads the cases. They are numbered from 1 without a gap, so no case can be lost unnoticed.
 pub(super) fn read(sh: &Shell) -> Result<Vec<Case>> {
     parse(&sh.read_file(CASES)?).with_context(|| CASES.to_owned())
 }
@@ -56,7 +56,7 @@ pub(super) fn read(sh: &Shell) -> Result<Vec<Case>> {
 fn parse(text: &str) -> Result<Vec<Case>> {
     let cases = toml::from_str::<Catalogue>(text)?.case;
     for (case, expected) in cases.iter().zip(1..) {
-        ensure!(case.number == expected, "case {} stands where case {expected} should", case.number);
+        ensure!(case.number == expected, "case {} stands in the place of case {expected}", case.number);
     }
     ensure!(!cases.is_empty(), "there are no cases");
     Ok(cases)
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_projects_own_catalogue_is_whole() {
+    fn the_catalogue_has_86_cases_fit_for_a_table() {
         let text = std::fs::read_to_string(crate::project::root().join(CASES)).unwrap();
         let cases = parse(&text).unwrap();
         assert_eq!(cases.len(), 86);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_in_the_numbers_is_refused() {
+    fn a_gap_in_the_numbers_is_an_error() {
         let case = |number| {
             format!("[[case]]\nnumber = {number}\ngroup = \"disk\"\nwhat = \"w\"\noutcome = \"o\"\n")
         };

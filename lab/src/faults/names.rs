@@ -1,19 +1,19 @@
-//! Which cases a test proves, by its name.
+//! The cases in a test's name.
 //!
-//! `fault_13_length_and_chunked` proves one, `fault_12_14_…` and `faults_17_and_18_…` two, `fault_12_to_14_…` three. A
-//! number of the sentence must not be taken for a case (`fault_66_kill_9_…`): numbers count as long as they follow one
-//! another at the beginning, have at most two digits, and rise.
+//! `fault_13_length_and_chunked` covers one case, `fault_12_14_…` and `faults_17_and_18_…` two, `fault_12_to_14_…` three.
+//! The words that follow may have numbers, too (`fault_66_kill_9_…`). So numbers count while they follow one another at
+//! the beginning, have at most two digits, and rise.
 
-/// A test's name, without its modules, taken apart.
+/// A test's name, without its modules.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Name<'a> {
-    /// In ascending order; empty where it says `fault` and no number.
+    /// In ascending order; empty after a `fault` without a number.
     pub(super) cases: Vec<u8>,
-    /// What it proves, with underscores.
-    pub(super) sentence: &'a str,
+    /// The name after the numbers, with underscores.
+    pub(super) words: &'a str,
 }
 
-/// `None`: the test is not about the catalogue.
+/// The parts of a function's name. `None`: it is no test of the catalogue.
 pub(super) fn read(function: &str) -> Option<Name<'_>> {
     let mut rest = function.strip_prefix("fault_").or_else(|| function.strip_prefix("faults_"))?;
     let mut cases: Vec<u8> = Vec::new();
@@ -30,10 +30,10 @@ pub(super) fn read(function: &str) -> Option<Name<'_>> {
         }
         rest = end.strip_prefix('_').unwrap_or(end);
     }
-    Some(Name { cases, sentence: rest })
+    Some(Name { cases, words: rest })
 }
 
-/// The word between two numbers, and what follows it.
+/// The word between two numbers, and the text after it.
 fn link(text: &str) -> (&str, &str) {
     for word in ["to_", "and_"] {
         if let Some(after) = text.strip_prefix(word) {
@@ -52,30 +52,30 @@ mod tests {
     }
 
     #[test]
-    fn one_number_several_and_from_to() {
+    fn single_numbers_lists_and_ranges_are_read() {
         let name = read("fault_07_a_longer_range").unwrap();
-        assert_eq!((name.cases, name.sentence), (vec![7], "a_longer_range"));
+        assert_eq!((name.cases, name.words), (vec![7], "a_longer_range"));
         let name = read("fault_12_14_a_body_that_is_cut").unwrap();
-        assert_eq!((name.cases, name.sentence), (vec![12, 14], "a_body_that_is_cut"));
+        assert_eq!((name.cases, name.words), (vec![12, 14], "a_body_that_is_cut"));
         assert_eq!(cases("fault_12_to_14_framing"), [12, 13, 14]);
         assert_eq!(cases("fault_32_to_35_and_43_to_45_refusals"), [32, 33, 34, 35, 43, 44, 45]);
         let name = read("faults_17_and_18_if_range_is_never_sent").unwrap();
-        assert_eq!((name.cases, name.sentence), (vec![17, 18], "if_range_is_never_sent"));
+        assert_eq!((name.cases, name.words), (vec![17, 18], "if_range_is_never_sent"));
         assert_eq!(cases("fault_27"), [27]);
     }
 
     #[test]
-    fn numbers_of_the_sentence_are_not_cases() {
+    fn numbers_among_the_words_are_not_cases() {
         assert_eq!(cases("fault_66_kill_9_at_fifty_moments"), [66]);
         assert_eq!(cases("fault_66_50_kills"), [66]);
         assert_eq!(cases("fault_03_200_with_a_range"), [3]);
         assert_eq!(cases("fault_22_416_to_everything"), [22]);
         assert_eq!(cases("fault_45_http2_is_not_asked_for"), [45]);
-        assert_eq!(read("fault_03_200_with").unwrap().sentence, "200_with");
+        assert_eq!(read("fault_03_200_with").unwrap().words, "200_with");
     }
 
     #[test]
-    fn other_tests_and_numberless_ones() {
+    fn names_without_a_number_cover_no_case() {
         assert_eq!(read("a_fault_07_is_not_meant"), None);
         assert_eq!(read("default_is_fine"), None);
         assert!(cases("fault_of_the_user").is_empty());

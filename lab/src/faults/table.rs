@@ -1,15 +1,14 @@
-//! The catalogue's table, in Markdown: a table for each group, a row for each case.
+//! The catalogue's tables in Markdown: one a group, one row a case.
 //!
-//! Test names are long and one word to a browser, which would make the column as wide as the longest. So they stand
-//! there as sentences, under their module.
+//! A browser does not break a test's name, which would make the column as wide as the longest. So names stand there as
+//! words, after their module.
 
 use std::fmt::Write as _;
 
-use super::join::{Proof, Row};
-use super::results::Outcome;
+use super::coverage::Row;
 
-/// So many tests are shown by name.
-const SHOWN: usize = 4;
+/// The number of tests that a row names.
+const NAMED: usize = 4;
 
 pub(super) fn render(rows: &[Row<'_>]) -> String {
     let mut text = String::new();
@@ -18,45 +17,29 @@ pub(super) fn render(rows: &[Row<'_>]) -> String {
         let case = row.case;
         if group.replace(case.group) != Some(case.group) {
             let title = case.group.title();
-            let _ = writeln!(
-                text,
-                "\n### {title}\n\n| | what goes wrong | outcome | proved by | last |\n|--:|---|---|---|---|"
-            );
+            let _ =
+                writeln!(text, "\n### {title}\n\n| | what goes wrong | outcome | tests |\n|--:|---|---|---|");
         }
-        let (tests, last) = (tests(row), last(row.outcome()));
-        let _ = writeln!(text, "| {} | {} | {} | {tests} | {last} |", case.number, case.what, case.outcome);
+        let _ = writeln!(text, "| {} | {} | {} | {} |", case.number, case.what, case.outcome, tests(row));
     }
     text.push('\n');
     text
 }
 
 fn tests(row: &Row<'_>) -> String {
-    let mut parts: Vec<String> = row.proofs.iter().take(SHOWN).map(shown).collect();
-    if row.proofs.len() > SHOWN {
-        parts.push(format!("and {} more", row.proofs.len() - SHOWN));
+    let named = row.tests.iter().take(NAMED).map(|(module, words)| format!("`{module}` {words}"));
+    let mut parts: Vec<_> = named.collect();
+    match row.tests.len() {
+        0 => parts.push("**none**".to_owned()),
+        tests if tests > NAMED => parts.push(format!("and {} more", tests - NAMED)),
+        _ => {}
     }
-    if parts.is_empty() {
-        parts.push("**none**".to_owned());
-    }
-    match row.units.len() {
+    match row.units {
         0 => {}
         1 => parts.push("1 unit test".to_owned()),
         units => parts.push(format!("{units} unit tests")),
     }
     parts.join("<br>")
-}
-
-fn shown(proof: &Proof) -> String {
-    let Proof { module, sentence, .. } = proof;
-    format!("`{module}` {sentence}")
-}
-
-fn last(outcome: Option<&Outcome>) -> String {
-    match outcome {
-        None => "—".to_owned(),
-        Some(Outcome::Ok) => "ok".to_owned(),
-        Some(outcome) => format!("**{}**", outcome.to_string().replace('|', "/")),
-    }
 }
 
 #[cfg(test)]
@@ -65,33 +48,29 @@ mod tests {
     use crate::faults::catalogue::{Case, Group};
 
     #[test]
-    fn a_table_for_each_group_and_a_row_for_each_case() {
+    fn one_table_a_group_and_one_row_a_case() {
         let case = |number, group| Case { number, group, what: "w".to_owned(), outcome: "o".to_owned() };
-        let proof = |sentence: &str, outcome| Proof {
-            module: "ranges".to_owned(),
-            sentence: sentence.to_owned(),
-            outcome,
-        };
+        let test = |words: &str| ("ranges".to_owned(), words.to_owned());
         let cases = [case(1, Group::Ranges), case(2, Group::Ranges), case(3, Group::Disk)];
-        let many = (0..6).map(|n| proof(&format!("s{n}"), Outcome::Ok)).collect();
+        let many = (0..6).map(|n| test(&format!("s{n}"))).collect();
         let rows = [
-            Row { case: &cases[0], proofs: many, units: vec![proof("u", Outcome::Ok)] },
-            Row { case: &cases[1], proofs: vec![proof("x", Outcome::Failed)], units: Vec::new() },
-            Row { case: &cases[2], proofs: Vec::new(), units: Vec::new() },
+            Row { case: &cases[0], tests: many, units: 1 },
+            Row { case: &cases[1], tests: vec![test("x")], units: 0 },
+            Row { case: &cases[2], tests: Vec::new(), units: 2 },
         ];
         let expected = "
 ### Ranges
 
-| | what goes wrong | outcome | proved by | last |
-|--:|---|---|---|---|
-| 1 | w | o | `ranges` s0<br>`ranges` s1<br>`ranges` s2<br>`ranges` s3<br>and 2 more<br>1 unit test | ok |
-| 2 | w | o | `ranges` x | **FAILED** |
+| | what goes wrong | outcome | tests |
+|--:|---|---|---|
+| 1 | w | o | `ranges` s0<br>`ranges` s1<br>`ranges` s2<br>`ranges` s3<br>and 2 more<br>1 unit test |
+| 2 | w | o | `ranges` x |
 
 ### Disk and process
 
-| | what goes wrong | outcome | proved by | last |
-|--:|---|---|---|---|
-| 3 | w | o | **none** | — |
+| | what goes wrong | outcome | tests |
+|--:|---|---|---|
+| 3 | w | o | **none**<br>2 unit tests |
 
 ";
         assert_eq!(render(&rows), expected);

@@ -1,0 +1,230 @@
+//! Each case of the catalogue about origins, in one way: the one in which most tools failed when several were tried.
+//!
+//! curl and wget ask for a range only to resume. So the cases about ranges start with a part under the final name, as an
+//! interrupted run of those tools leaves it. Transient faults strike the first requests only: a tool that retries has its
+//! chance.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use anyhow::Result;
+use provision_testbed::{Claim, Content, Control, Fault, Injection, ResetAt, Shape, When};
+
+use super::sandbox::{FILE, PATH, Sandbox};
+
+const SIZE: u64 = 6_000_007;
+/// The length of the part that a run resumes.
+const HELD: u64 = 1_000_003;
+
+/// The numbers of the cases. Case 47 needs a public address, which only a network namespace has.
+pub(super) fn numbers(in_namespace: bool) -> Vec<u8> {
+    (1..=35).chain(43..=51).filter(|number| *number != 47 || in_namespace).collect()
+}
+
+/// The start of one run.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) number: u8,
+    /// The file that the lock names.
+    pub(super) content: Content,
+    /// The bytes under the final name before the run.
+    pub(super) before: Option<Content>,
+    /// The URLs, in order of preference.
+    pub(super) urls: Vec<String>,
+    /// Whether the tool gets a token for the first URL.
+    pub(super) with_token: bool,
+    ftp_asked: Arc<AtomicBool>,
+}
+
+impl Case {
+    /// Puts the file on the origins of the sandbox and sets the fault.
+    pub(super) fn prepare(number: u8, sandbox: &Sandbox) -> Result<Self> {
+        let Sandbox { origin, other_port, other_host, https, public } = sandbox;
+        let content = Content::generated(1, if number == 27 { 0 } else { SIZE });
+        for origin in [origin, other_port, other_host].into_iter().chain(public) {
+            origin.put(PATH, content.clone());
+        }
+        let before = match number {
+            1..=6 | 8..=10 | 13 | 17 | 18 | 20 | 22 => Some(Content::generated(1, HELD)),
+            21 => Some(content.flipped(5_000_000, 3)),
+            _ => None,
+        };
+        if let Some(fault) = fault(number, &content) {
+            origin.inject(PATH, fault);
+        }
+        let ftp_asked = Arc::new(AtomicBool::new(false));
+        let redirect = |location: String| origin.inject(PATH, Fault::redirect(location));
+        let mut urls = vec![origin.url(PATH)];
+        match number {
+            16 => {
+                other_host.set_etag(PATH, "\"another\"");
+                urls.push(other_host.url(PATH));
+            }
+            28 => origin.shape(Shape::rate(1 << 20)),
+            35 => urls = vec![expiring_signature(origin, other_host, &content)],
+            43 | 51 => redirect(other_host.url(PATH)),
+            44 => redirect(other_port.url(PATH)),
+            45 => {
+                https.inject(PATH, Fault::redirect(other_port.url(PATH)));
+                urls = vec![https.url_at("localhost", PATH)];
+            }
+            46 => redirect(format!("ftp://127.0.0.1:{}{PATH}", busy_ftp_server(&ftp_asked)?)),
+            47 => {
+                let public = public.iter().inspect(|public| {
+                    public.inject(PATH, Fault::redirect(other_host.url(PATH)));
+                });
+                urls = public.map(|public| public.url(PATH)).collect();
+            }
+            48 => redirect(PATH.to_owned()),
+            50 => {
+                let realm = format!("Bearer realm=\"{}\"", other_host.url("/token"));
+                let headers = vec![("WWW-Authenticate".to_owned(), realm)];
+                origin.inject(PATH, Fault::Status { code: 401, headers, body: "no".into() });
+            }
+            _ => {}
+        }
+        let with_token = matches!(number, 43..=45 | 50);
+        Ok(Self { number, content, before, urls, with_token, ftp_asked })
+    }
+
+    /// The requests of the run that no tool should make.
+    pub(super) fn trespass(&self, sandbox: &Sandbox) -> Option<&'static str> {
+        let was_asked = |control: &Control| control.counters().connections_accepted > 0;
+        let referer = || {
+            let requests = sandbox.foreign_requests().into_iter().chain(sandbox.origin.requests());
+            requests.into_iter().any(|request| request.header("referer").is_some())
+        };
+        match self.number {
+            45 => was_asked(&sandbox.other_port).then_some("went on over http"),
+            46 => self.ftp_asked.load(SeqCst).then_some("went on by ftp"),
+            47 => was_asked(&sandbox.other_host).then_some("asked loopback"),
+            50 => was_asked(&sandbox.other_host).then_some("asked the realm"),
+            51 => referer().then_some("Referer sent"),
+            _ => None,
+        }
+    }
+}
+
+/// The fault of the file's own origin, where it needs no other server.
+fn fault(number: u8, content: &Content) -> Option<Injection> {
+    let other = |seed| Fault::OtherContent(Content::generated(seed, SIZE));
+    Some(match number {
+        1 => Fault::IgnoreRange { accept_ranges: false }.into(),
+        2 => Fault::IgnoreRange { accept_ranges: true }.into(),
+        3 => Fault::OkWithContentRange { whole: true }.into(),
+        4 => Fault::NoContentRange.into(),
+        5 => Fault::OtherStart { shift: 100 }.into(),
+        6 => Fault::ShorterRange { length: 100_000 }.into(),
+        // The head contradicts itself, which is case 11, too.
+        7 => Fault::LongerRange { extra: 50_000, claim: Claim::LengthOnly }.into(),
+        8 => Fault::WrongTotal(5_000_000).into(),
+        9 => Fault::UnknownTotal.into(),
+        10 => Fault::Multipart.into(),
+        11 => Fault::WrongLength { delta: -10 }.into(),
+        12 => Fault::CutBody(300_000).when(When::First(2)),
+        13 => Fault::LengthAndChunked { delta: 0 }.into(),
+        14 => Fault::ChunkedCut(300_000).when(When::First(2)),
+        15 => Fault::All(vec![other(9), Fault::Etag("\"old\"".to_owned())]).when(When::First(2)),
+        16 => Fault::status(404).when(When::After(3)),
+        17 => Fault::IgnoreIfRange.into(),
+        18 => Fault::WeakEtag.into(),
+        19 => {
+            let gzip = Fault::ContentEncoding("gzip".to_owned());
+            Fault::All(vec![Fault::OtherContent(stored_gzip(content)), gzip]).into()
+        }
+        20 => Fault::ContentEncoding("identity".to_owned()).into(),
+        22 => Fault::RangeNotSatisfiable { content_range: None }.when(When::Ranges),
+        23 => Fault::LoginPage.into(),
+        24 => Fault::ErrorText { at: 3_000_000, text: "upstream connect error".to_owned() }.into(),
+        25 => {
+            let done = AtomicBool::new(false);
+            let is_first = move |from_start| from_start && !done.swap(true, SeqCst);
+            Fault::FlippedBit { at: 1000, bit: 3 }
+                .when(When::custom(move |request, _| is_first(request.range_start().unwrap_or(0) == 0)))
+        }
+        26 => other(2).into(),
+        28 => {
+            let no_ranges = Fault::IgnoreRange { accept_ranges: false };
+            Fault::All(vec![no_ranges, Fault::Endless { chunked: true }]).into()
+        }
+        29 => Fault::Reset(ResetAt::Body(300_000)).when(When::First(2)),
+        30 => Fault::Trickle { every: Duration::from_secs(10) }.into(),
+        31 => Fault::EndlessHeader.into(),
+        32 => Fault::RetryAfter { status: 503, value: "315360000".to_owned() }.when(When::First(1)),
+        33 => Fault::status(503).when(When::First(2)),
+        34 => Fault::status(404).into(),
+        49 => Fault::Redirect { status: 302, location: None }.into(),
+        _ => return None,
+    })
+}
+
+/// Case 35: the signed URL's first answer is cut, and the signature has expired when it is asked again.
+fn expiring_signature(origin: &Control, store: &Control, content: &Content) -> String {
+    let url = origin.put_hub_on(store, "o/r", "main", FILE, content.clone());
+    let signatures = store.clone();
+    // The origin evaluates a condition before it checks the signature.
+    let expires = When::custom(move |_, number| {
+        if number == 1 {
+            signatures.expire_signatures();
+        }
+        number == 0
+    });
+    let path = Control::signed_path(&format!("/o/r/resolve/main/{FILE}"));
+    store.inject(&path, Fault::CutBody(300_000).when(expires));
+    url
+}
+
+/// Starts an FTP server that refuses every client as too many, until this process ends. Returns its port.
+fn busy_ftp_server(asked: &Arc<AtomicBool>) -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let port = listener.local_addr()?.port();
+    let asked = Arc::clone(asked);
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            asked.store(true, SeqCst);
+            let _ = client.write_all(b"421 busy\r\n");
+        }
+    });
+    Ok(port)
+}
+
+/// A gzip file of stored blocks (RFC 1951, 3.2.4; RFC 1952).
+fn stored_gzip(content: &Content) -> Content {
+    let bytes = content.to_vec();
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let mut blocks = bytes.chunks(0xffff).peekable();
+    while let Some(block) = blocks.next() {
+        let length = block.len() as u16;
+        out.push(u8::from(blocks.peek().is_none()));
+        out.extend(length.to_le_bytes());
+        out.extend((!length).to_le_bytes());
+        out.extend(block);
+    }
+    out.extend(crc32fast::hash(&bytes).to_le_bytes());
+    out.extend((bytes.len() as u32).to_le_bytes());
+    Content::bytes(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_about_origins_differs_from_an_honest_download() {
+        assert_eq!(numbers(true), (1..=35).chain(43..=51).collect::<Vec<_>>());
+        assert!(!numbers(false).contains(&47));
+        let content = Content::generated(1, SIZE);
+        let without = numbers(true).into_iter().filter(|number| fault(*number, &content).is_none());
+        // A full part, an empty file, a signature, redirects and a challenge.
+        assert_eq!(without.collect::<Vec<_>>(), [21, 27, 35, 43, 44, 45, 46, 47, 48, 50, 51]);
+    }
+
+    #[test]
+    fn the_compressed_file_is_a_gzip() {
+        let gzip = stored_gzip(&Content::bytes("abc")).to_vec();
+        assert_eq!(gzip[10..], [1, 3, 0, 252, 255, b'a', b'b', b'c', 0xc2, 0x41, 0x24, 0x35, 3, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,51 @@
+//! The servers of one run: origins on several loopback addresses, each with the file.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context as _, Result};
+use provision_testbed::{BlockingOrigin, OriginConfig, Recorded, Tls};
+
+/// The file's name below the destination.
+pub(super) const FILE: &str = "x.safetensors";
+/// The file's path at each origin.
+pub(super) const PATH: &str = "/x.safetensors";
+/// The credential that no other host may receive.
+pub(super) const TOKEN: &str = "hf_canary0123456789";
+/// An address outside the private ranges, for case 47. It exists in the network namespace only.
+pub(super) const PUBLIC: Ipv4Addr = Ipv4Addr::new(11, 0, 0, 1);
+
+/// The servers.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    /// The file's own origin, on 127.0.0.1.
+    pub(super) origin: BlockingOrigin,
+    /// Another port of the same host.
+    pub(super) other_port: BlockingOrigin,
+    /// Another host, 127.0.0.2.
+    pub(super) other_host: BlockingOrigin,
+    /// `https://localhost`.
+    pub(super) https: BlockingOrigin,
+    /// An origin on [`PUBLIC`], in the namespace.
+    pub(super) public: Option<BlockingOrigin>,
+}
+
+impl Sandbox {
+    pub(super) fn start(in_namespace: bool) -> Result<Self> {
+        let start = |ip: Ipv4Addr, tls| {
+            let config = OriginConfig { addr: (IpAddr::V4(ip), 0).into(), tls, ..OriginConfig::default() };
+            BlockingOrigin::start(config).with_context(|| format!("starting an origin on {ip}"))
+        };
+        Ok(Self {
+            origin: start(Ipv4Addr::LOCALHOST, None)?,
+            other_port: start(Ipv4Addr::LOCALHOST, None)?,
+            other_host: start(Ipv4Addr::new(127, 0, 0, 2), None)?,
+            https: start(Ipv4Addr::LOCALHOST, Some(Tls::default()))?,
+            public: in_namespace.then(|| start(PUBLIC, None)).transpose()?,
+        })
+    }
+
+    /// Requests to other origins than the file's own.
+    pub(super) fn foreign_requests(&self) -> Vec<Recorded> {
+        [&self.other_port, &self.other_host].into_iter().flat_map(|origin| origin.requests()).collect()
+    }
+}
