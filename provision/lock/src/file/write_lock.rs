@@ -37,14 +37,14 @@ impl<'a> LockWait<'a> {
 
     /// Starts a wait.
     pub(super) fn begin(self) -> Wait<'a> {
-        Wait { wait: self, waited: Duration::ZERO, is_announced: false }
+        Wait { callbacks: self, waited: Duration::ZERO, is_announced: false }
     }
 }
 
 /// A wait in progress.
 #[derive(Debug)]
 pub(super) struct Wait<'a> {
-    wait: LockWait<'a>,
+    callbacks: LockWait<'a>,
     waited: Duration,
     is_announced: bool,
 }
@@ -56,9 +56,9 @@ impl Wait<'_> {
             return false;
         }
         if self.waited >= QUIET && !std::mem::replace(&mut self.is_announced, true) {
-            (self.wait.announce)(&holder());
+            (self.callbacks.announce)(&holder());
         }
-        (self.wait.pause)(PAUSE);
+        (self.callbacks.pause)(PAUSE);
         self.waited += PAUSE;
         true
     }
