@@ -137,7 +137,7 @@ fn a_workflow_import_names_files_without_a_url() {
     for text in [workflow(&[&without]), workflow(&[])] {
         std::fs::write(fixture.path("w.json"), text).unwrap();
         let (_, err) = fixture.run(2, &["lock", "import", "w.json"]);
-        has(&err, &["nothing to put into the lock"]);
+        has(&err, &["nothing to add to the lock"]);
         assert!(!fixture.path("models.lock").exists());
     }
 }
@@ -181,7 +181,7 @@ fn mirrors_are_added_only_for_equal_bytes() {
     fixture.site.put("/two", new.clone());
     let (out, err) = fixture.run(0, &["lock", "add", source, "--mirror", &two]);
     has(&out, &["updated    vae/x.safetensors"]);
-    has(&err, &[&format!("note: {one} is no mirror of vae/x.safetensors any more"), "--mirror"]);
+    has(&err, &[&format!("note: {one} is no longer a mirror of vae/x.safetensors"), "--mirror"]);
     assert!(!err.contains(&two), "{err}");
     assert!(fixture.lock().contains(&two) && !fixture.lock().contains(&one), "{}", fixture.lock());
     fixture.run(0, &["lock", "check"]);
@@ -455,6 +455,6 @@ fn a_remote_lock_is_listed_and_checked_but_never_written() {
     }
     for verb in [&["add", "hf:o/r/vae/x.safetensors"][..], &["update"], &["remove", "x"]] {
         let args = [&["lock"][..], verb, &["--lock", &url]].concat();
-        has(&fixture.run(2, &args).1, &["this changes one lock, and that is a file"]);
+        has(&fixture.run(2, &args).1, &["this command edits one lock file"]);
     }
 }

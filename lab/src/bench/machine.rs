@@ -12,7 +12,7 @@ const RESERVE: u64 = 300_000_000;
 /// `TMPFS_MAGIC` of linux/magic.h.
 const TMPFS: u64 = 0x0102_1994;
 
-/// Where the benchmark ran.
+/// The machine of the benchmark.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Machine {
     pub(super) cores: usize,

@@ -19,7 +19,7 @@ use super::meter::{Measurement, Meter};
 use super::report::{Check, Outcome, Row};
 use super::tool::{Program, Transfer};
 
-/// What all scenarios share.
+/// The parts that all scenarios share.
 #[derive(Debug)]
 pub(super) struct Bench<'a> {
     pub(super) sh: &'a Shell,

@@ -13,7 +13,7 @@ use xshell::{Shell, cmd};
 use super::file_set::{BenchFile, FileSet};
 use crate::project;
 
-/// What makes aria2c keep its progress when it is killed: by default it saves that once a minute.
+/// Makes aria2c keep its progress when it is killed; its default saves it once a minute.
 pub(super) const ARIA2C_RESUME: [&str; 2] = ["--continue=true", "--auto-save-interval=1"];
 
 /// A program that fetches files.

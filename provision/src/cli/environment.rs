@@ -129,7 +129,7 @@ fn credentials(
                 credentials.add(Credential::basic(host, &login, &password));
             }
         }
-        Netrc::ResponseError(why) => {
+        Netrc::Unusable(why) => {
             warnings.push(format!("{why}; the logins in it are not used"));
             credentials.set_unread(why);
         }
@@ -181,7 +181,7 @@ enum Netrc {
     /// Host, login, password.
     Logins(Vec<(String, String, String)>),
     /// The default file cannot be used, with the cause. Most locks need no login, and the error of one that does says so.
-    ResponseError(String),
+    Unusable(String),
 }
 
 /// Logins by host. The `default` entry is ignored: it would send a password to every host in a lock.
@@ -196,7 +196,7 @@ fn netrc() -> Result<Netrc, Failure> {
         None => (format!("the netrc file {path}"), false),
     };
     let unusable = |why: String| {
-        if usage { Err(Failure::new(Code::Usage, why)) } else { Ok(Netrc::ResponseError(why)) }
+        if usage { Err(Failure::new(Code::Usage, why)) } else { Ok(Netrc::Unusable(why)) }
     };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,

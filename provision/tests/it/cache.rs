@@ -226,7 +226,7 @@ fn a_cache_that_is_the_destination_is_refused() {
     let mut fixture = fixture();
     fixture.local.cache = Some(fixture.destination());
     let error = fixture.fetch().unwrap_err().to_string();
-    assert!(error.contains("cannot be both"), "{error}");
+    assert!(error.contains("both the destination and the cache"), "{error}");
 }
 
 #[test]

@@ -454,7 +454,7 @@ fn of_two_starts_on_one_volume_one_copies_and_one_waits() {
     fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 0).unwrap();
     let second = run(&mut ensure(&fixture, &[]));
     assert_eq!(second.code, Some(0), "{}", second.err);
-    assert!(second.err.contains("waiting for another run that holds"), "{}", second.err);
+    assert!(second.err.contains("waiting for another run, which holds"), "{}", second.err);
     assert!(second.err.contains("nothing to do: marker"), "{}", second.err);
     assert_eq!(first.end().code, Some(0));
     // On a busy machine a claim may be taken over, and its bytes in flight come twice: two seconds' worth at most.
@@ -488,5 +488,5 @@ fn layers_have_fixed_metadata_and_the_destination_is_removed() {
     // A second run into it would mix two sets.
     let again = run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()]));
     assert_eq!(again.code, Some(2), "{}", again.err);
-    assert!(again.err.contains("layers/loras is there already"), "{}", again.err);
+    assert!(again.err.contains("layers/loras exists already"), "{}", again.err);
 }

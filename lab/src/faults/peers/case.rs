@@ -34,7 +34,7 @@ pub(super) struct Case {
     pub(super) before: Option<Content>,
     /// The URLs, in order of preference.
     pub(super) urls: Vec<String>,
-    /// Whether the tool gets a token for the first URL.
+    /// True if the tool gets a token for the first URL.
     pub(super) with_token: bool,
     ftp_asked: Arc<AtomicBool>,
 }

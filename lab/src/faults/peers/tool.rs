@@ -79,7 +79,7 @@ impl Tool {
         self.peer.map_or("provision fetch --lock LOCK --dest DIR", Peer::usage)
     }
 
-    /// Whether the tool can do the case: curl and wget take one URL for a file.
+    /// Returns true if the tool can do the case: curl and wget take one URL for a file.
     pub(super) fn can_run(&self, case: &Case) -> bool {
         case.urls.len() == 1 || !matches!(self.peer, Some(Peer::Curl | Peer::Wget))
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How the process ended.
+/// The end of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exit {
     Code(i32),

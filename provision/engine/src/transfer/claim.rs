@@ -55,7 +55,7 @@ pub(super) enum ClaimError {
     /// The origin answered a range with the whole body.
     NotRanges,
     /// The body is something else than the file. `written` is true if some of it may be in the part.
-    SniffedContent { url: SourceUrl, sniffed: SniffedContent, written: bool },
+    Sniffed { url: SourceUrl, sniffed: SniffedContent, written: bool },
     /// Another connection tried to resolve the source at the same time, and failed.
     Unresolved,
 }
@@ -132,7 +132,7 @@ impl Sink {
             return error;
         };
         match sniff::sniff(&prefix.bytes, &self.target.model, &prefix.redactor) {
-            Some(sniffed) => ClaimError::SniffedContent { url: url.clone(), sniffed, written: false },
+            Some(sniffed) => ClaimError::Sniffed { url: url.clone(), sniffed, written: false },
             None => error,
         }
     }
@@ -150,7 +150,7 @@ impl Sink {
     /// The failure for a body that is something else. Its buffered bytes are not written.
     fn unexpected(&self, sniffed: SniffedContent) -> ClaimError {
         let url = self.place.clone().unwrap_or_else(|| self.target.model.sources[0].clone());
-        ClaimError::SniffedContent { url, sniffed, written: self.gained > 0 || self.writing.is_some() }
+        ClaimError::Sniffed { url, sniffed, written: self.gained > 0 || self.writing.is_some() }
     }
 
     /// The failure for a body that ended before the file's end.

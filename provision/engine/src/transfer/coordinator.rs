@@ -206,7 +206,7 @@ impl Coordinator {
             Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
             Err(claim::ClaimError::Store(error)) => Decision::Drain(Step::FailStore(error)),
             Err(claim::ClaimError::NotRanges) => file.policy.ranges_unsupported(),
-            Err(claim::ClaimError::SniffedContent { url, sniffed, written }) => {
+            Err(claim::ClaimError::Sniffed { url, sniffed, written }) => {
                 file.policy.unexpected_content(url, sniffed, written)
             }
             Err(claim::ClaimError::Request(error)) => {

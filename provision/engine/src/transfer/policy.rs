@@ -58,7 +58,7 @@ pub enum SourceError {
     },
     /// It sends something else in the file's place.
     #[error("{url}: {sniffed}")]
-    SniffedContent {
+    Sniffed {
         /// The URL that the source redirected to.
         url: SourceUrl,
         /// The content that was received.
@@ -83,7 +83,7 @@ impl FileError {
     pub fn is_integrity(&self) -> bool {
         self.attempts.iter().any(|attempt| match &attempt.error {
             SourceError::WrongDigest { .. } => true,
-            SourceError::SniffedContent { sniffed, .. } => sniffed.is_integrity(),
+            SourceError::Sniffed { sniffed, .. } => sniffed.is_integrity(),
             SourceError::Request(RequestError::Response { error, .. }) => {
                 matches!(
                     error,
@@ -101,7 +101,7 @@ impl FileError {
             && self.attempts.last().is_some_and(|last| {
                 matches!(
                     last.error,
-                    SourceError::WrongDigest { .. } | SourceError::SniffedContent { written: true, .. }
+                    SourceError::WrongDigest { .. } | SourceError::Sniffed { written: true, .. }
                 )
             })
     }
@@ -131,7 +131,7 @@ impl FileError {
             .attempts
             .iter()
             .map(|attempt| match &attempt.error {
-                error @ (SourceError::Request(_) | SourceError::SniffedContent { .. }) => error.to_string(),
+                error @ (SourceError::Request(_) | SourceError::Sniffed { .. }) => error.to_string(),
                 error @ SourceError::WrongDigest { .. } => format!("{}: {error}", attempt.source),
             })
             .collect();
@@ -397,7 +397,7 @@ impl FilePolicy {
         sniffed: SniffedContent,
         written: bool,
     ) -> Decision {
-        self.next_source(SourceError::SniffedContent { url, sniffed, written }, written)
+        self.next_source(SourceError::Sniffed { url, sniffed, written }, written)
     }
 
     /// All bytes are written, and they do not have the lock's digest.

@@ -84,7 +84,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
             goes_on
         }));
         if let Err(error) = made {
-            failures.add_make(&error);
+            failures.add_entry_error(&error);
         }
         if goes_on.is_break() {
             break;

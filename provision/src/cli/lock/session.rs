@@ -119,7 +119,7 @@ pub(super) fn code_of(kind: Kind) -> Code {
 }
 
 /// The exit code for an entry that could not be made.
-pub(super) fn code_of_make(error: &EntryError) -> Code {
+pub(super) fn code_of_entry(error: &EntryError) -> Code {
     match (error.kind(), error) {
         (Some(kind), _) => code_of(kind),
         (None, EntryError::Stream { error: StreamError::Busy { .. }, .. }) => Code::Busy,
@@ -143,8 +143,8 @@ impl Failures {
         self.all.is_empty()
     }
 
-    pub(super) fn add_make(&mut self, error: &EntryError) {
-        self.add(code_of_make(error), TerminalText(error));
+    pub(super) fn add_entry_error(&mut self, error: &EntryError) {
+        self.add(code_of_entry(error), TerminalText(error));
     }
 
     /// Ends with the worst failure, as a fetch does: integrity before refusal before disk before network.

@@ -90,7 +90,7 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
             Ok(Some(now)) => changed.push((before, now)),
             Ok(None) => write::say(&before, &Outcome::Unchanged),
             Err(error) => {
-                failures.add(super::session::code_of_make(&error), format!("{}: {error}", model.path));
+                failures.add(super::session::code_of_entry(&error), format!("{}: {error}", model.path));
             }
         }
         // Written at once: its bytes have been read, and the next result may take hours.
