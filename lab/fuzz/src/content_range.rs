@@ -2,7 +2,7 @@
 
 use provision_core::byte_range::{ByteRange, ContentRange};
 use provision_http::fuzzing::validate;
-use provision_http::{ExpectedBody, BodyKind};
+use provision_http::{BodyKind, ExpectedBody};
 
 use crate::text;
 

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use provision_http::fuzzing::{MAX_HOPS, follow, is_public};
 use provision_core::source_url::SourceUrl;
+use provision_http::fuzzing::{MAX_HOPS, follow, is_public};
 
 use crate::text;
 
