@@ -25,7 +25,7 @@ use super::session::{Failures, HostSession};
 /// The wait for another editor, with a message that names it.
 pub(super) fn turn() -> LockWait<'static> {
     LockWait::announcing(&|holder| {
-        eprintln!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)")
+        eprintln!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)");
     })
 }
 
