@@ -39,8 +39,8 @@ pub fn check(data: &[u8]) {
         Err(error) => {
             let shown = format!("{error}\n{error:?}");
             assert!(!(has_secrets && shown.contains(CANARY)), "an error shows a secret: {error}");
-            let place = error.place();
-            assert!(place.is_none_or(|place| place.line <= with_secrets.matches('\n').count() + 1));
+            let location = error.location();
+            assert!(location.is_none_or(|location| location.line <= with_secrets.matches('\n').count() + 1));
             assert!(shown.len() < 16 * with_secrets.len() + 4096, "the error has {} bytes", shown.len());
             assert!(!error.to_string().chars().any(|c| c.is_control() && c != '\n'), "{error:?}");
         }
