@@ -1,4 +1,7 @@
 //! The journal of a part on disk: appended records, and the rewrite that keeps it short.
+//!
+//! A write that fails (ENOSPC, EDQUOT) becomes a [`StoreError`] that ends the file. The part and the earlier records stay,
+//! and the next run resumes from them.
 
 use std::fs::File;
 use std::io::Write as _;
