@@ -28,6 +28,9 @@ pub(super) struct ClaimTask {
     /// The connection has served a request before.
     pub(super) served: bool,
     pub(super) began: Duration,
+    /// The target's failed attempts to resolve when the claim was made. A task that starts late must not repeat a failure
+    /// that the coordinator has not heard of.
+    pub(super) unresolved: u64,
     pub(super) handle: Arc<Handle>,
 }
 
@@ -230,7 +233,6 @@ impl Sink {
                     .await
                     .map_err(ClaimError::Request);
             }
-            let before = target.unresolved.load(Ordering::Relaxed);
             let resolving = target.resolving.lock().await;
             if let Some(resolved) = known() {
                 drop(resolving);
@@ -239,7 +241,7 @@ impl Sink {
                     .await
                     .map_err(ClaimError::Request);
             }
-            if target.unresolved.load(Ordering::Relaxed) != before {
+            if target.unresolved.load(Ordering::Relaxed) != task.unresolved {
                 return Err(ClaimError::Unresolved);
             }
             let mut other = connection.another();

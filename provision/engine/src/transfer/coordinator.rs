@@ -112,6 +112,7 @@ impl Coordinator {
                 ask_range: file.policy.may_ask_ranges(),
                 served,
                 began: now,
+                unresolved: file.target.unresolved.load(Ordering::Relaxed),
                 handle: handle.clone(),
             };
             self.in_flight.insert(claim.id, InFlight { handle, moved: 0, since: now });
