@@ -30,6 +30,7 @@ use crate::wire::proxy::{Proxies, ProxyError, ProxyTable};
 use provision_core::byte_range::ByteRange;
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
+use provision_core::terminal_text;
 
 /// The time limit for the rest of a short body, and for the end of a body whose bytes have all come.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
@@ -397,9 +398,9 @@ pub(crate) fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// A server's text without control characters, cut to a line or two.
-fn one_line(text: &str) -> String {
-    text.chars().filter(|c| !provision_core::terminal_text::is_unsafe(*c)).take(200).collect()
+/// A server's text without unsafe characters, cut to a line or two.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().filter(|c| !terminal_text::is_unsafe(*c)).take(200).collect()
 }
 
 #[expect(

@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
-use crate::client::{Connection, HttpClient, RequestHeaders, Resolved, is_redirect, wall_clock};
+use crate::client::{Connection, HttpClient, RequestHeaders, Resolved, is_redirect, one_line, wall_clock};
 use crate::error::{Remedy, RequestError};
 use crate::host_rules::{self, accept};
 use crate::redirect::{MAX_HOPS, RedirectError, follow};
@@ -106,12 +106,7 @@ pub struct Document {
 impl Document {
     /// Text of the document for a message: one short line without the secrets of the request.
     pub fn redacted(&self, text: &str) -> String {
-        self.redactor
-            .redact(text)
-            .chars()
-            .filter(|c| !provision_core::terminal_text::is_unsafe(*c))
-            .take(200)
-            .collect()
+        one_line(&self.redactor.redact(text))
     }
 
     /// The document as a value.
