@@ -4,6 +4,7 @@
 
 pub mod backoff;
 pub mod byte_range;
+pub mod byte_size;
 pub mod digest;
 pub mod event;
 pub mod journal;

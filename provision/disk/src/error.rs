@@ -1,5 +1,6 @@
 //! Errors of the disk: what failed, on which path, and what to do.
 
+use provision_core::byte_size::ByteSize;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -74,8 +75,10 @@ pub enum StoreError {
     },
     /// The plan needs more space than is free.
     #[error(
-        "{path}: {needed} bytes are needed and {free} are free; free {} more or choose another {option}",
-        needed - free
+        "{path}: {} are needed and {} are free; free {} more or choose another {option}",
+        ByteSize(*needed),
+        ByteSize(*free),
+        ByteSize(needed - free).exact()
     )]
     NotEnoughSpace {
         /// The directory.
@@ -261,9 +264,10 @@ impl Lacking {
 
     fn advice(self, free: u64) -> String {
         match self {
-            Self::Space => format!("{free} bytes are free: free some space"),
+            Self::Space => format!("{} are free: free some space", ByteSize(free)),
             Self::Quota => format!(
-                "the file system itself has {free} bytes free: remove some of your files, have the quota raised,"
+                "the file system itself has {} free: remove some of your files, have the quota raised,",
+                ByteSize(free)
             ),
         }
     }
@@ -340,7 +344,7 @@ impl StoreError {
 
 /// The needed bytes, in words.
 fn in_words(needed: Option<u64>) -> String {
-    needed.map_or_else(String::new, |needed| format!(" (it needs {needed} bytes more)"))
+    needed.map_or_else(String::new, |needed| format!(" (it needs {} more)", ByteSize(needed)))
 }
 
 /// The directory of `path`, for a message.
@@ -388,12 +392,12 @@ mod tests {
             [(Errno::NOSPC, "no room left"), (Errno::DQUOT, "quota"), (Errno::FBIG, "ulimit -f")]
         {
             let text = text(errno);
-            assert!(text.contains(word) && text.contains("needs 1234 bytes more"), "{text}");
+            assert!(text.contains(word) && text.contains("needs 1.23 kB more"), "{text}");
             assert!(text.contains("--dest") && text.contains("it resumes"), "what to do: {text}");
         }
         let quota = text(Errno::DQUOT);
         let of_space = text(Errno::NOSPC);
-        assert!(of_space.contains("bytes are free: free some space or choose another --dest"), "{of_space}");
+        assert!(of_space.contains("B are free: free some space or choose another --dest"), "{of_space}");
         assert!(quota.contains("have the quota raised, or choose another --dest"), "{quota}");
         assert!(!free.is_empty());
     }

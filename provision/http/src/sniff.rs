@@ -7,6 +7,7 @@
 //! Text of a server goes into a message, so it is cut to one line. The secrets of the request, and words that look like
 //! secrets, are removed (I6).
 
+use provision_core::byte_size::ByteSize;
 use std::fmt;
 
 use serde_json::Value;
@@ -65,11 +66,13 @@ impl fmt::Display for SniffedContent {
                 match (oid, size) {
                     (Some(oid), Some(size)) if *is_locked_file => write!(
                         f,
-                        "; it points to the file that the lock lists (SHA-256 {oid}, {size} bytes)"
+                        "; it points to the file that the lock lists (SHA-256 {oid}, {})",
+                        ByteSize(*size).exact()
                     )?,
                     (Some(oid), Some(size)) => write!(
                         f,
-                        "; it points to another file than the lock lists (SHA-256 {oid}, {size} bytes)"
+                        "; it points to another file than the lock lists (SHA-256 {oid}, {})",
+                        ByteSize(*size).exact()
                     )?,
                     _ => {}
                 }

@@ -1,17 +1,20 @@
 //! Numbers as text for people: bytes, rates and durations, printed and parsed.
 //!
-//! Units are decimal (1 GB is 10⁹ bytes), as disks and networks are sold, with three significant digits. The parsers
-//! accept every text that the printers make, so a user can copy a rate from the progress into `--limit-rate`.
+//! Sizes are texts of [`ByteSize`]. The parsers accept every text that the printers make, so a user can copy a rate from the
+//! progress into `--limit-rate`.
 
 use std::time::Duration;
 
-const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+use provision_core::byte_size::{ByteSize, Scale};
 
 /// Bytes with three significant digits: `31.8 GB`, `254 MB`, `0 B`.
 pub fn bytes(count: u64) -> String {
-    let (power, decimals) = scale(count);
-    let number = trimmed(format!("{:.decimals$}", count as f64 / 1000_f64.powi(power)));
-    format!("{number} {}", UNITS[power as usize])
+    ByteSize(count).to_string()
+}
+
+/// Bytes with their exact number, for mismatches: `4.26 GB (4257000000 bytes)`.
+pub fn exact(count: u64) -> String {
+    ByteSize(count).exact().to_string()
 }
 
 /// Bytes a second: `1.02 GB/s`. NaN and negative values are shown as `0 B/s`.
@@ -23,9 +26,8 @@ pub fn rate(bytes_per_second: f64) -> String {
 /// A part and the whole in the whole's unit and decimals, so that the part keeps its unit while it grows:
 /// `("12.3", "31.8 GB")`, `("0.5", "24.0 GB")`.
 pub fn part_of(part: u64, whole: u64) -> (String, String) {
-    let (power, decimals) = scale(whole);
-    let number = |count: u64| format!("{:.decimals$}", count as f64 / 1000_f64.powi(power));
-    (number(part.min(whole)), format!("{} {}", number(whole), UNITS[power as usize]))
+    let scale = Scale::of(whole);
+    (scale.number(part.min(whole)), format!("{} {}", scale.number(whole), scale.unit()))
 }
 
 /// Whole percent, rounded down: 100 only if nothing is missing.
@@ -75,24 +77,6 @@ pub fn clock(duration: Duration) -> String {
 /// A number with its noun: `1 file`, `4 files`.
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
-}
-
-/// The unit's power of a thousand, and the decimals that make three significant digits of it.
-fn scale(count: u64) -> (i32, usize) {
-    if count < 1000 {
-        return (0, 0);
-    }
-    let mut scaled = count as f64;
-    for power in 1.. {
-        scaled /= 1000.0;
-        // The limits at which rounding would add a digit: 9.996 is shown as 10.0.
-        for (limit, decimals) in [(9.995, 2), (99.95, 1), (999.5, 0)] {
-            if scaled < limit {
-                return (power, decimals);
-            }
-        }
-    }
-    (0, 0)
 }
 
 fn trimmed(mut number: String) -> String {
@@ -252,25 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_have_three_significant_digits() {
-        for (count, text) in [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1 kB"),
-            (1005, "1 kB"),
-            (1015, "1.01 kB"),
-            (9_994, "9.99 kB"),
-            (9_996, "10 kB"),
-            (99_960, "100 kB"),
-            (999_499, "999 kB"),
-            (999_500, "1 MB"),
-            (253_806_246, "254 MB"),
-            (31_800_000_000, "31.8 GB"),
-            (1_020_000_000, "1.02 GB"),
-            (u64::MAX, "18.4 EB"),
-        ] {
-            assert_eq!(bytes(count), text, "{count}");
-        }
+    fn a_rate_is_a_size_a_second() {
         assert_eq!(rate(1.02e9), "1.02 GB/s");
         for nothing in [f64::NAN, f64::NEG_INFINITY, -1.0, 0.0] {
             assert_eq!(rate(nothing), "0 B/s");

@@ -4,6 +4,7 @@
 //! both locks. The rules of one lock hold across all: no two paths that some file system takes for one, and none below
 //! another. The first lock that names a marker decides its name, since other programs look for a project's own marker.
 
+use crate::byte_size::ByteSize;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -46,7 +47,7 @@ pub enum JoinError {
 }
 
 fn said((size, sha256): &(u64, Sha256)) -> String {
-    format!("{size} bytes with SHA-256 {sha256}")
+    format!("{} with SHA-256 {sha256}", ByteSize(*size).exact())
 }
 
 /// A model and the number of the lock that listed it first.

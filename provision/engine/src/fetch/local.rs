@@ -3,6 +3,7 @@
 //! None of them is trusted. A candidate has the right length. It is verified while it is copied, or before it is
 //! linked. A candidate with the wrong digest is reported and skipped.
 
+use provision_core::byte_size::ByteSize;
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -94,7 +95,11 @@ impl LocalSources<'_> {
                     warn_unused(
                         observer,
                         &path,
-                        &format!("it has {found} bytes, the lock says {}", model.size),
+                        &format!(
+                            "it has {}, the lock says {}",
+                            ByteSize(found).exact(),
+                            ByteSize(model.size).exact()
+                        ),
                     );
                 }
                 Err(error) => warn_unused(observer, &path, &reason(&error)),

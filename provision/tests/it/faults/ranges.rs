@@ -134,7 +134,11 @@ fn fault_07_a_longer_range_is_cut_at_the_end_of_the_claim() {
 
 #[test]
 fn fault_08_another_total_ends_the_source() {
-    assert_next_source(&Fault::WrongTotal(SIZE + 1), &["6000008 bytes", "the lock says 6000007"], 4);
+    assert_next_source(
+        &Fault::WrongTotal(SIZE + 1),
+        &["6000008 bytes", "the lock says 6 MB (6000007 bytes)"],
+        4,
+    );
     let (fixture, _) = fixture(Fault::WrongTotal(5), When::After(2));
     let error = fixture.fetch_refused();
     assert!(error.is_integrity(), "{error}");

@@ -3,6 +3,7 @@
 //! The program runs under strace, which makes single system calls fail. A machine without strace skips these tests;
 //! CI must have it.
 
+use provision_core::byte_size::ByteSize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -364,7 +365,7 @@ fn fault_68_a_full_disk_reports_needed_and_free_space() {
     run.assert_injected();
     assert_eq!(code, Some(7), "{said}");
     assert!(
-        said.contains(&format!("it needs {SMALL} bytes more")) && said.contains("bytes are free"),
+        said.contains(&format!("it needs {} more", ByteSize(SMALL))) && said.contains("B are free"),
         "{said}"
     );
     fixture.fetch_all();

@@ -3,6 +3,7 @@
 //! Each failure is fatal to its file only. The exit code is 7, and the message has the path and the remedy. No wrong
 //! byte gets a final name and no marker is written; the next run resumes once there is space.
 
+use provision_core::byte_size::ByteSize;
 use provision_testbed::{Content, Shape};
 
 use super::machine::{Volume, after, shim, strace};
@@ -26,7 +27,7 @@ fn part_of(fixture: &Fixture, ending: &str) -> String {
 }
 
 fn assert_full(fixture: &Fixture, ended: &Ended, names: &str) {
-    assert_resumable(fixture, ended, &[names, "no room left while", "bytes are free"]);
+    assert_resumable(fixture, ended, &[names, "no room left while", "B are free"]);
 }
 
 fn assert_resumable(fixture: &Fixture, ended: &Ended, says: &[&str]) {
@@ -73,7 +74,7 @@ fn fault_68_a_disk_that_fills_up_keeps_bytes_for_the_next_run() {
     let ended = run(&mut fetch(&fixture, &[]));
     assert_eq!(ended.code, Some(7), "{}", ended.err);
     let needed =
-        format!("{}: {} bytes are needed and ", fixture.destination(), SIZE - held + (SIZE - held) / 256);
+        format!("{}: {} are needed and ", fixture.destination(), ByteSize(SIZE - held + (SIZE - held) / 256));
     assert!(ended.err.contains(&needed) && ended.err.contains("are free; free "), "{}", ended.err);
     assert_eq!(fixture.origin.counters().requests, requests);
     assert_eq!(fixture.held(), held, "a run without space removed bytes");

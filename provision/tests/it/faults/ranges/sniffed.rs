@@ -57,7 +57,7 @@ fn fault_23_a_git_lfs_pointer_is_named_however_it_is_sent() {
         let model = Content::generated(1, SIZE).sha256_hex();
         let expected = format!(
             "{}?…: a Git LFS pointer came instead of the file; it points to the file that the lock lists (SHA-256 \
-             {model}, {SIZE} bytes). The repository holds a pointer there: use the URL of the file itself (/resolve/ on \
+             {model}, 6 MB ({SIZE} bytes)). The repository holds a pointer there: use the URL of the file itself (/resolve/ on \
              the Hub, media.githubusercontent.com/media/ on GitHub), or fetch it with git lfs",
             fixture.origin.url("/x")
         );
