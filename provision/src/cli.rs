@@ -16,6 +16,7 @@ pub mod progress;
 pub mod report;
 pub mod signals;
 pub mod status;
+pub mod suggestions;
 pub mod units;
 pub mod verify;
 

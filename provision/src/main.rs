@@ -1,10 +1,11 @@
-//! `provision`: the runtime binary. It parses arguments, calls the command, and maps errors to exit codes.
+//! `provision`: the program, also of images. It parses arguments, calls the command, and maps errors to exit codes.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use provision::cli::arguments::{EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
-use provision::cli::{fetch, status, verify};
+use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
+use provision::cli::lock::LockArgs;
+use provision::cli::{cache, fetch, lock, status, suggestions, verify};
 
 /// Puts model files where a container needs them: fast, verified, and never half there
 #[derive(Parser)]
@@ -18,25 +19,31 @@ struct Program {
 enum Command {
     /// Fetch the models of a lock, verify and install them
     Fetch(Box<FetchCommand>),
-    /// Container start: check the marker, copy baked models, fetch the missing ones
+    /// Complete the models at container start: check the marker, copy baked models, fetch the rest
     Ensure(Box<EnsureArgs>),
-    /// Hash every model and list what is wrong
+    /// Hash every model and list the wrong ones; exit 5 if there are any
     Verify(VerifyArgs),
-    /// Say what is installed, missing or partial; no network
+    /// List what is installed, missing or partial, without network
     Status(StatusArgs),
+    /// Show and edit a lock: add, import, update, check, list, remove
+    Lock(LockArgs),
+    /// List or prune a cache
+    Cache(CacheArgs),
 }
 
 /// The default lock.
 const LOCK: &str = "models.lock";
 
 fn main() -> ExitCode {
-    provision::cli::process::prepare();
-    provision::cli::environment::forget_empty();
-    let result = match Program::parse().command {
+    provision::cli::process::prepare("provision");
+    provision::cli::environment::prepare_options();
+    let result = match suggestions::parse::<Program>().command {
         Command::Fetch(args) => fetch::run(&args.fetch, &args.layers, LOCK),
         Command::Ensure(args) => fetch::ensure(&args, LOCK),
         Command::Verify(args) => verify::run(&args, LOCK),
         Command::Status(args) => status::run(&args, LOCK),
+        Command::Lock(args) => lock::run(&args, LOCK),
+        Command::Cache(args) => cache::run(&args, LOCK),
     };
     result.map_or_else(provision::cli::exit::Failure::report, |()| ExitCode::SUCCESS)
 }

@@ -10,16 +10,15 @@ mod project;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use provision::cli::exit::{Code, Failure};
-use provision::cli::{cache, fetch, lock, status, verify};
+use provision::cli::{cache, fetch, lock, status, suggestions, verify};
 
 use flags::{Command, Xtask};
 
 fn main() -> ExitCode {
-    provision::cli::process::prepare();
-    provision::cli::environment::forget_empty();
-    let result = match Xtask::parse().command {
+    provision::cli::process::prepare("cargo xtask");
+    provision::cli::environment::prepare_options();
+    let result = match suggestions::parse::<Xtask>().command {
         Command::FetchModels(args) => fetch_models::run(&args).map_err(failure),
         Command::Ensure(args) => fetch::ensure(&args, &project::lock()),
         Command::Verify(args) => verify::run(&args, &project::lock()),

@@ -10,7 +10,7 @@
 //! mirrors = ["https://…"]                     # optional, tried in order after it
 //! size = 253806246                            # bytes
 //! sha256 = "a70580…"                          # 64 lower-case hex digits
-//! groups = ["image-edit"]                     # optional, for --only
+//! groups = ["image-edit"]                     # optional, for --group
 //! source = "hf:Comfy-Org/Qwen-Image@main/…"   # optional: what `cargo xtask lock update` follows
 //! ```
 //!

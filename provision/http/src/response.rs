@@ -4,6 +4,7 @@
 //! size; no other 2xx is taken for the range. [`ResponseError`] lists the mismatches, and
 //! [`RequestError::remedy`](crate::RequestError::remedy) the next step after each. Fault numbers are the catalogue's.
 
+use provision_core::byte_size::ByteSize;
 use std::fmt;
 
 use http::StatusCode;
@@ -53,8 +54,9 @@ pub enum ResponseError {
     },
     /// The host's file has another size.
     #[error(
-        "the file there has {} bytes, the lock says {expected}: it is another file, or the lock is out of date",
-        found.map_or("more".to_owned(), |found| found.to_string())
+        "the file there has {}, the lock says {}: it is another file, or the lock is out of date",
+        found.map_or("more bytes".to_owned(), |found| ByteSize(found).exact().to_string()),
+        ByteSize(*expected).exact()
     )]
     WrongSize {
         /// The host's size, if it is known.
@@ -121,7 +123,7 @@ impl fmt::Display for ContentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sha256(digest) => write!(f, "SHA-256 {digest}"),
-            Self::Size(bytes) => write!(f, "{bytes} bytes"),
+            Self::Size(bytes) => ByteSize(*bytes).exact().fmt(f),
         }
     }
 }
@@ -134,7 +136,7 @@ impl fmt::Display for FileChanged {
             write!(f, " at commit {commit}")?;
         }
         f.write_str(
-            "; to take the new file, run `cargo xtask lock update`; to keep the old one, pin the URL in the lock to the \
+            "; to take the new file, run the command `lock update`; to keep the old one, pin the URL in the lock to the \
              commit that has it",
         )
     }

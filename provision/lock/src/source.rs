@@ -14,7 +14,7 @@
 //! - A slash in REV is written `%2F`, as in the Hub's own URLs; otherwise the line could be split in two ways. The Hub's
 //!   `refs/pr/N` and `refs/convert/NAME` are accepted as they are, since people copy them in that form.
 //! - A slash in TAG needs no escape: an asset's name has none, so the last slash ends the tag.
-//! - PATH is first taken literally and then as a glob, as with `--only`, because names contain `[` and `{`, too.
+//! - PATH is first taken literally and then as a glob, as a `MODEL` argument, because names contain `[` and `{`, too.
 //! - A web page's URL (`…/blob/main/…`, `civitai.com/models/…?modelVersionId=…`, a release's download) becomes the short form.
 //!   Each file then has one name, and the URL's query, which may contain a token, is dropped (invariant I6).
 //!

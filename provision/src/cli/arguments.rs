@@ -52,7 +52,13 @@ pub struct Choice {
     #[arg(value_name = "MODEL")]
     pub models: Vec<String>,
     /// Only models of this group (repeatable)
-    #[arg(long = "only", value_name = "GROUP", env = "PROVISION_ONLY", value_delimiter = ',')]
+    #[arg(
+        long = "group",
+        alias = "only",
+        value_name = "GROUP",
+        env = "PROVISION_GROUP",
+        value_delimiter = ','
+    )]
     pub groups: Vec<String>,
 }
 

@@ -24,15 +24,20 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-/// Unsets each option's variable that is empty: environment files for containers unset a variable that way. Call it
-/// before any thread starts.
-pub fn forget_empty() {
+/// Makes the options' variables ready for the parser of arguments: an empty one is unset, since environment files for
+/// containers unset a variable that way, and `PROVISION_ONLY`, an older name, counts if `PROVISION_GROUP` is unset. Call
+/// it before any thread starts.
+pub fn prepare_options() {
     let is_empty = |(name, value): &(std::ffi::OsString, std::ffi::OsString)| {
         value.is_empty() && name.to_string_lossy().starts_with("PROVISION_")
     };
     for (name, _) in std::env::vars_os().filter(is_empty) {
         // SAFETY: no other thread exists that could read the environment.
         unsafe { std::env::remove_var(name) };
+    }
+    if let (Some(groups), None) = (std::env::var_os("PROVISION_ONLY"), std::env::var_os("PROVISION_GROUP")) {
+        // SAFETY: as above.
+        unsafe { std::env::set_var("PROVISION_GROUP", groups) };
     }
 }
 

@@ -56,7 +56,7 @@ fn read(locks: &Locks, default: &str) -> Result<Lockfile, Failure> {
 /// The lock to edit.
 #[derive(Debug, Clone, Args)]
 struct LockFile {
-    /// The lockfile [default: models.lock at the workspace root]
+    /// The lockfile [default: models.lock, for cargo xtask at the workspace root]
     #[arg(long, value_name = "PATH", env = "PROVISION_LOCK", hide_env_values = true)]
     lock: Option<Utf8PathBuf>,
 }

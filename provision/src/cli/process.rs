@@ -1,10 +1,21 @@
-//! Settings of the process: memory pools, the limit on open files, the umask.
+//! Settings of the process: the name of its command line, memory pools, the limit on open files, the umask.
 
-/// Applies all settings. Call it before any thread starts.
-pub fn prepare() {
+use std::sync::OnceLock;
+
+static INVOCATION: OnceLock<&str> = OnceLock::new();
+
+/// Applies all settings. Call it before any thread starts. `invocation` is the text that a user types before a
+/// command: `provision` or `cargo xtask`.
+pub fn prepare(invocation: &'static str) {
+    let _ = INVOCATION.set(invocation);
     use_one_pool();
     raise_file_limit();
     keep_own_rights();
+}
+
+/// The text that a user types before a command. Messages that name a command begin it with this text.
+pub fn invocation() -> &'static str {
+    INVOCATION.get().copied().unwrap_or("provision")
 }
 
 /// Gives the owner all rights in the umask: a run must be able to open again the files that it makes. Under `umask 0777` only

@@ -78,7 +78,7 @@ fn a_file_replaced_on_its_branch_is_not_fetched() {
     assert!(error.is_integrity(), "{error}");
     let text = error.to_string();
     let (was, is) = (branch.content.sha256_hex(), branch.other.sha256_hex());
-    for part in [&*was, &*is, &*commit, "has changed", "cargo xtask lock update", "/resolve/main/"] {
+    for part in [&*was, &*is, &*commit, "has changed", "command `lock update`", "/resolve/main/"] {
         assert!(text.contains(part), "{part} is missing: {text}");
     }
     assert_eq!(branch.store.counters().requests, 0);
@@ -140,7 +140,7 @@ fn a_replaced_file_exits_with_5_and_installs_nothing() {
             run(&mut fetch(&branch.fixture, &[]))
         };
         assert_eq!(ended.code, Some(5), "midway: {is_midway}: {}", ended.err);
-        assert!(ended.err.contains("cargo xtask lock update"), "{}", ended.err);
+        assert!(ended.err.contains("command `lock update`"), "{}", ended.err);
         branch.fixture.assert_nothing_wrong();
         let left = branch.fixture.listing();
         let is_wrong = |name: &String| name == PATH || name == ".models-installed";

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod cache;
+mod container_scripts;
 mod credentials;
 mod ensure;
 mod faults;
@@ -11,6 +12,7 @@ mod fetching;
 mod fixture;
 mod hub;
 mod interrupt;
+mod lock_commands;
 mod metadata;
 mod program;
 mod resume;

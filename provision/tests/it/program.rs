@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::ops::Deref;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
 
 use provision_disk::{Destination, PartFile, PartNames};
@@ -14,9 +14,12 @@ use crate::secrets;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The path of the binary.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_provision");
+
 /// The binary, in a clean environment that is full of secrets.
 pub(crate) fn program(fixture: &Fixture) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_provision"));
+    let mut command = Command::new(BINARY);
     command.env_clear().env("HOME", fixture.destination()).env("PATH", "/usr/bin:/bin");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     secrets::in_environment(&mut command, &fixture.beside("netrc"), &["127.0.0.1", "models.example"]);
@@ -74,12 +77,15 @@ pub(crate) struct Run {
     /// Its standard output, as far as a test has read it.
     out: Option<BufReader<ChildStdout>>,
     read: String,
+    /// As `out` and `read`, for its standard error.
+    err: Option<BufReader<ChildStderr>>,
+    read_err: String,
 }
 
 impl Run {
     fn of(command: &mut Command) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        Self { child: Some(child), out: None, read: String::new() }
+        Self { child: Some(child), out: None, read: String::new(), err: None, read_err: String::new() }
     }
 
     /// Waits until a line of its standard output contains this text.
@@ -88,6 +94,15 @@ impl Run {
         let out = self.out.get_or_insert_with(|| BufReader::new(child.stdout.take().unwrap()));
         while !self.read.lines().last().is_some_and(|line| line.contains(wanted)) {
             assert!(out.read_line(&mut self.read).unwrap() > 0, "it ended: {}", self.read);
+        }
+    }
+
+    /// Waits until its standard error contains this text in a line.
+    pub(crate) fn wait_for_message(&mut self, wanted: &str) {
+        let child = self.child.as_mut().unwrap();
+        let err = self.err.get_or_insert_with(|| BufReader::new(child.stderr.take().unwrap()));
+        while !self.read_err.lines().last().is_some_and(|line| line.contains(wanted)) {
+            assert!(err.read_line(&mut self.read_err).unwrap() > 0, "it ended: {}", self.read_err);
         }
     }
 
@@ -101,9 +116,14 @@ impl Run {
         if let Some(mut rest) = self.out.take() {
             rest.read_to_string(&mut out).unwrap();
         }
+        let mut err = std::mem::take(&mut self.read_err);
+        if let Some(mut rest) = self.err.take() {
+            rest.read_to_string(&mut err).unwrap();
+        }
         let ended = end(self.child.take().unwrap().wait_with_output().unwrap());
         secrets::assert_none("standard output", &out);
-        Ended { out: out + &ended.out, ..ended }
+        secrets::assert_none("standard error", &err);
+        Ended { code: ended.code, out: out + &ended.out, err: err + &ended.err }
     }
 }
 
@@ -172,7 +192,12 @@ fn usage_errors_name_the_expected_value_and_exit_with_2() {
         (&["--verify", "maybe"], "marker, quick, full"),
         (&["--wait", "soon"], "10m"),
         (&["--progress", "loud"], "auto, bars, plain, json, none"),
+        (&["--group", "nothing"], "no model in the lock belongs to the group"),
         (&["--only", "nothing"], "no model in the lock belongs to the group"),
+        (&["--groups", "nothing"], "--group"),
+        (&["--local-dir", "x"], "--dest DIR"),
+        (&["-x16"], "--connections N"),
+        (&["--token=canary-of-a-token"], "HF_TOKEN"),
         (&["nothing"], "no model in the lock is called"),
         (&["--no-such-option"], "--no-such-option"),
         (&["--dest", a_file.to_str().unwrap()], "not a directory"),
@@ -182,6 +207,7 @@ fn usage_errors_name_the_expected_value_and_exit_with_2() {
         let ended = run(&mut fetch_overriding(&fixture, arguments));
         assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.err);
         assert!(ended.err.contains(expected), "{arguments:?}: {}", ended.err);
+        assert!(!ended.err.contains("canary-of-a-token"), "{}", ended.err);
     }
     assert_eq!(fixture.origin.counters().requests, 0);
 }

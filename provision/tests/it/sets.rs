@@ -129,7 +129,7 @@ fn names_from_a_lock_are_printed_without_terminal_controls() {
     let two = Two::new();
     let groups = two.own(0) + "groups = [\"\\u001b[2Jred\"]\n";
     let lock = two.write("one.toml", &groups);
-    let ended = two.run("fetch", &["--lock", &lock, "--only", "none"]);
+    let ended = two.run("fetch", &["--lock", &lock, "--group", "none"]);
     assert_eq!(ended.code, Some(2), "{}", ended.err);
     assert!(ended.err.contains("·[2Jred") && !ended.err.contains('\u{1b}'), "{:?}", ended.err);
 }

@@ -125,11 +125,11 @@ pub(super) fn token(fixture: &RealFixture) -> Result<Done> {
 
 pub(super) fn group(fixture: &RealFixture) -> Result<Done> {
     let (lock, destination) = (fixture.lock(), fixture.destination());
-    let run = fixture.fetch(&lock, &destination)?.args(&["--only", "weights", "--limit-rate", "40M"]);
+    let run = fixture.fetch(&lock, &destination)?.args(&["--group", "weights", "--limit-rate", "40M"]);
     let ended = run.exits(0)?;
     for entry in &lock.entries {
         let (path, is_wanted) = (&entry.path, entry.group == "weights");
-        ensure!(destination.join(path).exists() == is_wanted, "--only weights: {path}\n{ended}");
+        ensure!(destination.join(path).exists() == is_wanted, "--group weights: {path}\n{ended}");
     }
     // The limit allows one second's worth at once. A busy machine has no upper bound.
     let weights = lock.entries.iter().filter(|entry| entry.group == "weights");

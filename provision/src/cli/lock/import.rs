@@ -11,6 +11,7 @@ use std::io::Read as _;
 use std::ops::ControlFlow;
 
 use crate::cli::exit::{Code, Failure};
+use crate::cli::process::invocation;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision_core::terminal_text::TerminalText;
@@ -118,7 +119,8 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
                 // The command below names the folders once.
                 EntryError::Placement { what, error: PlacementError::Unknown { .. } } => format!(
                     "{what}: neither the list nor the source names its folder; add it by \
-                     `cargo xtask lock add {what} --path FOLDER/`"
+                     `{} lock add {what} --path FOLDER/`",
+                    invocation()
                 ),
                 error => error.to_string(),
             };
@@ -157,7 +159,8 @@ fn note(lock: &Utf8Path, without_address: &[&Unused]) {
         return;
     }
     eprintln!(
-        "note: not in the lock, since the lists give no address (`cargo xtask lock add SOURCE` takes one):"
+        "note: not in the lock, since the lists give no address (`{} lock add SOURCE` takes one):",
+        invocation()
     );
     for unused in missing {
         eprintln!("  {}: {}", unused.place, TerminalText(&unused.what));

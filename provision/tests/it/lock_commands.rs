@@ -1,0 +1,439 @@
+//! `provision lock` through the binary, with an emulated Hub behind `HF_ENDPOINT` and a lock on disk.
+
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::PathBuf;
+use std::process::Command;
+
+use provision_testbed::hosts::hub::Hub;
+use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, When};
+use rustix::process::Signal;
+
+use crate::program::{BINARY, Ended, run, signal, start, start_with_input};
+use crate::skip::{needs_root, needs_tool};
+
+struct Fixture {
+    site: BlockingOrigin,
+    store: BlockingOrigin,
+    hub: Hub,
+    directory: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let start = || BlockingOrigin::start(OriginConfig::default()).unwrap();
+        let (site, store) = (start(), start());
+        let hub = Hub::mount(&site, &store);
+        Self { site, store, hub, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn lock(&self) -> String {
+        std::fs::read_to_string(self.path("models.lock")).unwrap_or_default()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        self.command_of(Command::new(BINARY), args)
+    }
+
+    /// As `command`, through another program, such as one that drops its rights first.
+    fn command_of(&self, mut command: Command, args: &[&str]) -> Command {
+        // The machine's own tokens, proxies and options must not affect the test.
+        command.env_clear();
+        command.env("HOME", self.directory.path()).env("HF_ENDPOINT", self.site.url(""));
+        command.env("PROVISION_LOCK", self.path("models.lock")).env("PROVISION_DEST", self.path("models"));
+        command.current_dir(self.directory.path()).args(args);
+        command
+    }
+
+    /// Runs it; asserts the exit code and returns standard output and standard error.
+    fn run(&self, code: i32, args: &[&str]) -> (String, String) {
+        said(run(&mut self.command(args)), code, args)
+    }
+}
+
+fn said(ended: Ended, code: i32, args: &[&str]) -> (String, String) {
+    let Ended { out, err, .. } = ended;
+    assert_eq!(ended.code, Some(code), "{args:?}:\n{out}{err}");
+    (out, err)
+}
+
+fn has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+#[test]
+fn from_a_workflow_to_a_verified_folder_in_two_commands() {
+    let fixture = Fixture::new();
+    let (vae, lora) = (Content::generated(1, 3_000_000), Content::generated(2, 700_000));
+    let files =
+        [("split_files/vae/x.safetensors", vae.clone()), ("split_files/loras/y.safetensors", lora.clone())];
+    fixture.hub.commit("o/r", "main", &files);
+    let node = |path: &str, name: &str, directory: &str| {
+        let url = format!("https://huggingface.co/o/r/resolve/main/{path}?download=true");
+        serde_json::json!({"id": 1, "type": "Loader", "widgets_values": [name], "properties": {
+            "models": [{"name": name, "url": url, "directory": directory}]
+        }})
+    };
+    let workflow = serde_json::json!({
+        "nodes": [node(files[0].0, "x.safetensors", "vae")],
+        "links": [],
+        "version": 0.4,
+        "definitions": {"subgraphs": [{"nodes": [node(files[1].0, "y.safetensors", "loras")]}]},
+    });
+    std::fs::write(fixture.path("workflow.json"), workflow.to_string()).unwrap();
+
+    let (out, _) = fixture.run(0, &["lock", "import", "workflow.json", "--group", "mine"]);
+    has(
+        &out,
+        &["added      vae/x.safetensors  3 MB", "added      loras/y.safetensors  700 kB", "hf:o/r@main/"],
+    );
+    fixture.run(0, &["fetch"]);
+
+    assert_eq!(std::fs::read(fixture.path("models/vae/x.safetensors")).unwrap(), vae.to_vec());
+    assert_eq!(std::fs::read(fixture.path("models/loras/y.safetensors")).unwrap(), lora.to_vec());
+    fixture.run(0, &["verify"]);
+    let (out, _) = fixture.run(0, &["lock", "import", "workflow.json"]);
+    has(&out, &["unchanged  vae/x.safetensors", "unchanged  loras/y.safetensors"]);
+}
+
+#[test]
+fn a_workflow_import_names_files_without_a_url() {
+    let fixture = Fixture::new();
+    fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 300_000))]);
+    let with_address = serde_json::json!({"id": 1, "type": "VAELoader", "widgets_values": ["x.safetensors"],
+        "properties": {"models": [{"name": "x.safetensors", "directory": "vae",
+            "url": "https://huggingface.co/o/r/resolve/main/vae/x.safetensors"}]}});
+    let without = serde_json::json!({"id": 2, "type": "\u{1b}[2JUpscale", "widgets_values": ["4x.pth"]});
+    let workflow = |nodes: &[&serde_json::Value]| serde_json::json!({"nodes": nodes}).to_string();
+    std::fs::write(fixture.path("w.json"), workflow(&[&with_address, &without])).unwrap();
+    let (out, err) = fixture.run(0, &["lock", "import", "w.json"]);
+    has(&out, &["added      vae/x.safetensors"]);
+    has(&err, &["not in the lock", "node 2 (·[2JUpscale): 4x.pth", "lock add"]);
+    assert!(!err.contains('\u{1b}'));
+    fixture.run(0, &["fetch", "--progress", "none"]);
+    assert!(fixture.path("models/vae/x.safetensors").exists());
+
+    // A file that is present in another way is no longer missing.
+    fixture.site.put("/4x.pth", Content::generated(2, 1000));
+    fixture.run(0, &["lock", "add", &fixture.site.url("/4x.pth"), "--path", "upscale_models/"]);
+    let before = std::fs::metadata(fixture.path("models.lock")).unwrap();
+    assert_eq!(fixture.run(0, &["lock", "import", "w.json"]).1, "");
+    fixture.run(0, &["lock", "update"]);
+    fixture.run(0, &["lock", "add", "hf:o/r/vae/x.safetensors"]);
+    let after = std::fs::metadata(fixture.path("models.lock")).unwrap();
+    assert_eq!(
+        (before.ino(), before.mtime_nsec()),
+        (after.ino(), after.mtime_nsec()),
+        "nothing is rewritten"
+    );
+
+    // A lock without any URL cannot be fetched: that is a failure.
+    std::fs::remove_file(fixture.path("models.lock")).unwrap();
+    for text in [workflow(&[&without]), workflow(&[])] {
+        std::fs::write(fixture.path("w.json"), text).unwrap();
+        let (_, err) = fixture.run(2, &["lock", "import", "w.json"]);
+        has(&err, &["nothing to add to the lock"]);
+        assert!(!fixture.path("models.lock").exists());
+    }
+}
+
+#[test]
+fn an_invalid_line_does_not_keep_others_out() {
+    let fixture = Fixture::new();
+    let content = Content::generated(1, 300_000);
+    fixture.hub.commit(
+        "o/r",
+        "main",
+        &[("vae/x.safetensors", content.clone()), ("vae/y.safetensors", content)],
+    );
+    std::fs::write(
+        fixture.path("list"),
+        "hf:o/r/vae/x.safetensors\nsome prose here\nhf:o/r/vae/y.safetensors\n",
+    )
+    .unwrap();
+    let (out, err) = fixture.run(2, &["lock", "import", "list"]);
+    has(&out, &["added      vae/x.safetensors", "added      vae/y.safetensors"]);
+    has(&err, &["list:2: not understood: there are 3 columns"]);
+    has(&fixture.lock(), &["vae/x.safetensors", "vae/y.safetensors"]);
+}
+
+#[test]
+fn mirrors_are_added_only_for_equal_bytes() {
+    let fixture = Fixture::new();
+    let (old, new) = (Content::generated(1, 300_000), Content::generated(2, 400_000));
+    let (source, path) = ("hf:o/r/vae/x.safetensors", "vae/x.safetensors");
+    let [one, two] = ["/one", "/two"].map(|path| {
+        fixture.site.put(path, old.clone());
+        fixture.site.url(path)
+    });
+    let add = ["lock", "add", source, "--mirror", &one, "--mirror", &two];
+    fixture.hub.commit("o/r", "main", &[(path, old.clone())]);
+    fixture.run(0, &add);
+    has(&fixture.lock(), &[&one, &two]);
+    let first = fixture.lock();
+
+    fixture.hub.commit("o/r", "main", &[(path, new.clone())]);
+    fixture.site.put("/two", new.clone());
+    let (out, err) = fixture.run(0, &["lock", "add", source, "--mirror", &two]);
+    has(&out, &["updated    vae/x.safetensors"]);
+    has(&err, &[&format!("note: {one} is no longer a mirror of vae/x.safetensors"), "--mirror"]);
+    assert!(!err.contains(&two), "{err}");
+    assert!(fixture.lock().contains(&two) && !fixture.lock().contains(&one), "{}", fixture.lock());
+    fixture.run(0, &["lock", "check"]);
+
+    std::fs::write(fixture.path("models.lock"), first).unwrap();
+    let (out, err) = fixture.run(0, &["lock", "update"]);
+    has(&out, &["2 → 0 mirrors"]);
+    has(&err, &[&one, &two]);
+    assert!(!fixture.lock().contains("mirrors"), "{}", fixture.lock());
+    // Other groups do not change the bytes.
+    fixture.run(0, &["lock", "add", source, "--mirror", &two]);
+    assert_eq!(fixture.run(0, &["lock", "add", source, "--group", "g"]).1, "");
+    has(&fixture.lock(), &[&two]);
+}
+
+#[test]
+fn concurrent_writers_report_their_wait_and_lose_no_entry() {
+    const WRITERS: usize = 5;
+    let fixture = Fixture::new();
+    let path = |writer: usize, n: usize| format!("vae/w{writer}-{n}");
+    let paths: Vec<String> = (0..WRITERS).flat_map(|w| [path(w, 0), path(w, 1)]).collect();
+    let files: Vec<(&str, Content)> =
+        paths.iter().zip(0..).map(|(path, seed)| (path.as_str(), Content::generated(seed, 1_000))).collect();
+    fixture.hub.commit("o/r", "main", &files);
+    // A writer that was stopped midway.
+    let draft = fixture.path(".models.lock.tmp");
+    std::fs::write(&draft, "# a draft of process 7 on elsewhere\u{7}\n").unwrap();
+    let held = std::fs::File::open(&draft).unwrap();
+    held.lock().unwrap();
+    let start_writer = |writer: usize| {
+        let sources = [path(writer, 0), path(writer, 1)].map(|path| format!("hf:o/r/{path}"));
+        let mut command = fixture.command(&["lock", "add", &sources[0], &sources[1]]);
+        start(&mut command)
+    };
+    let mut writers: Vec<_> = (0..WRITERS).map(start_writer).collect();
+    for writer in &mut writers {
+        writer.wait_for_message("waiting for process 7 on elsewhere·, which is changing the lock");
+    }
+    assert_eq!(fixture.lock(), "");
+    // All of them at once.
+    drop(held);
+    for writer in writers {
+        said(writer.end(), 0, &["add"]);
+    }
+    let lock = fixture.lock();
+    assert_eq!(lock.matches("[[model]]").count(), 2 * WRITERS, "{lock}");
+    assert!(!draft.exists());
+}
+
+/// Root may open a temporary file of any mode; other users may not.
+#[test]
+fn a_read_only_lock_is_edited_and_stays_read_only() {
+    if !needs_root() || !needs_tool("setpriv", "--version") {
+        return;
+    }
+    let nobody = Some(65534);
+    let fixture = Fixture::new();
+    let program = fixture.path("provision");
+    std::fs::copy(BINARY, &program).unwrap();
+    let sha = "0".repeat(64);
+    let model = |path: &str| {
+        format!("\n[[model]]\npath = \"{path}\"\nurl = \"http://h/x\"\nsize = 1\nsha256 = \"{sha}\"\n")
+    };
+    std::fs::write(fixture.path("models.lock"), format!("version = 1\n{}{}", model("a"), model("b")))
+        .unwrap();
+    // The temporary file of a writer that was killed right before the rename.
+    std::fs::write(fixture.path(".models.lock.tmp"), "version = 1\n").unwrap();
+    for name in ["models.lock", ".models.lock.tmp"] {
+        std::fs::set_permissions(fixture.path(name), std::fs::Permissions::from_mode(0o444)).unwrap();
+        chown(fixture.path(name), nobody, nobody).unwrap();
+    }
+    chown(fixture.directory.path(), nobody, nobody).unwrap();
+    let mut setpriv = Command::new("setpriv");
+    setpriv.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
+    let mut command = fixture.command_of(setpriv, &["lock", "remove", "a"]);
+    said(run(command.env("PATH", "/usr/bin:/bin")), 0, &["remove"]);
+    assert_eq!(fixture.lock(), format!("version = 1\n{}", model("b")));
+    let mode = std::fs::metadata(fixture.path("models.lock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o444);
+    assert!(!fixture.path(".models.lock.tmp").exists());
+}
+
+#[test]
+fn a_model_is_added_updated_and_checked() {
+    let fixture = Fixture::new();
+    let (old, new) = (Content::generated(1, 1_000_000), Content::generated(2, 2_000_000));
+    let first = fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", old.clone())]);
+    let source = "hf:o/r@main/vae/x.safetensors";
+    let comment = "version = 1\n\n# mine\n";
+    std::fs::write(fixture.path("models.lock"), comment).unwrap();
+    let (out, err) = fixture.run(0, &["lock", "add", source, "--group", "a"]);
+    has(&out, &["added      vae/x.safetensors  1 MB", source]);
+    assert_eq!(err, "");
+    has(&fixture.lock(), &["# mine", &old.sha256_hex(), &first, "groups = [\"a\"]", source]);
+    let before = fixture.lock();
+    let (out, _) = fixture.run(0, &["lock", "add", source]);
+    has(&out, &["unchanged  vae/x.safetensors"]);
+    assert_eq!(fixture.lock(), before, "its groups stay, and nothing was rewritten");
+    has(&fixture.run(0, &["lock", "check"]).0, &["right", "vae/x.safetensors", "1 source"]);
+    has(&fixture.run(0, &["lock", "update"]).0, &["unchanged  vae/x.safetensors"]);
+
+    let second = fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", new.clone())]);
+    let (out, _) = fixture.run(0, &["lock", "update"]);
+    let digests = format!("{} → {}", &old.sha256_hex()[..8], &new.sha256_hex()[..8]);
+    let commits = format!("commit {} → {}", &first[..8], &second[..8]);
+    has(&out, &["updated    vae/x.safetensors", &digests, "1 MB → 2 MB", &commits]);
+    has(&fixture.lock(), &[&new.sha256_hex(), &second, "size = 2000000"]);
+
+    // By branch, as users write it: replaced, missing, refused.
+    let moving = fixture.lock().replace(&second, "main");
+    std::fs::write(fixture.path("models.lock"), &moving).unwrap();
+    fixture.run(0, &["lock", "check"]);
+    fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", old.clone())]);
+    let (out, err) = fixture.run(5, &["lock", "check"]);
+    has(&out, &["differs", "vae/x.safetensors"]);
+    has(&err, &[&old.sha256_hex(), &new.sha256_hex()]);
+    fixture.hub.remove("o/r", "main", "vae/x.safetensors");
+    has(&fixture.run(4, &["lock", "check", "x"]).0, &["gone"]);
+    fixture.hub.hide("o/r", "hf_good");
+    has(&fixture.run(6, &["lock", "check"]).1, &["HF_TOKEN"]);
+    assert_eq!(fixture.lock(), moving, "a check writes nothing");
+    let mut with_token = fixture.command(&["lock", "check"]);
+    said(run(with_token.env("HF_TOKEN", "hf_good")), 4, &["with a token"]);
+}
+
+#[test]
+fn a_failed_add_has_its_exit_code_and_keeps_the_lock() {
+    let fixture = Fixture::new();
+    let signed = fixture.site.url("/vae/x.bin") + "?X-Amz-Expires=3600&X-Amz-Signature=canary-signature";
+    for (code, args, parts) in [
+        (2, vec!["lock", "add", "nothing"], &["hf:OWNER/REPO"][..]),
+        (2, vec!["lock", "add", &signed], &["--allow-expiring", "3600"]),
+        (2, vec!["lock", "add", "hf:o/r/x.bin"], &["--path"]),
+        (2, vec!["lock", "add", "hf:o/r/vae/x", "hf:o/r/vae/y", "--sha256", &"0".repeat(64)], &["one file"]),
+        (6, vec!["lock", "add", "hf:o/r/vae/x.bin"], &["HF_TOKEN", "/o/r"]),
+    ] {
+        let (out, err) = fixture.run(code, &args);
+        has(&err, parts);
+        assert!(out.is_empty() && !err.contains("canary"), "{out}{err}");
+    }
+    assert!(!fixture.path("models.lock").exists() && !fixture.path("models").exists());
+    std::fs::write(fixture.path("models.lock"), "version = 2\n").unwrap();
+    fixture.run(3, &["lock", "add", "hf:o/r/vae/x.bin"]);
+}
+
+#[test]
+fn a_list_is_imported_as_far_as_it_resolves() {
+    let fixture = Fixture::new();
+    let content = Content::generated(1, 300_000);
+    fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", content.clone())]);
+    fixture.site.put("/f/vae/y.bin", content.clone());
+    let list = format!(
+        "hf:o/r/vae/x.safetensors\n{}\nhf:o/r/vae/none.safetensors\nhttps://u:p@h/x\n",
+        fixture.site.url("/f/vae/y.bin")
+    );
+    let mut command = fixture.command(&["lock", "import", "-", "--format", "urls"]);
+    let (import, mut input) = start_with_input(&mut command);
+    input.write_all(list.as_bytes()).unwrap();
+    drop(input);
+    let (out, err) = said(import.end(), 4, &["import"]);
+    has(&out, &["added      vae/x.safetensors", "added      vae/y.bin"]);
+    has(&err, &["standard input:3", "none.safetensors", "standard input:4", "2 failures"]);
+    has(&fixture.lock(), &["vae/x.safetensors", "vae/y.bin"]);
+
+    // A file that was read for its digest is not requested again.
+    let requests = fixture.site.counters().path("/f/vae/y.bin").requests;
+    fixture.run(0, &["fetch", "y", "--progress", "none"]);
+    assert_eq!(fixture.site.counters().path("/f/vae/y.bin").requests, requests);
+    assert_eq!(std::fs::read(fixture.path("models/vae/y.bin")).unwrap(), content.to_vec());
+    assert!(fixture.store.counters().requests > 0);
+}
+
+#[test]
+fn a_check_tells_an_unreachable_host_from_a_missing_file() {
+    let fixture = Fixture::new();
+    fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
+    fixture.run(0, &["lock", "add", "hf:o/r@main/vae/x.safetensors"]);
+    let with_token =
+        |args: &[&str], code| said(run(fixture.command(args).env("HF_TOKEN", "hf_other")), code, args);
+    fixture.hub.hide("o/r", "hf_owner");
+    let (out, err) = with_token(&["lock", "check"], 4);
+    has(&out, &["gone", "vae/x.safetensors"]);
+    has(&err, &["no such repository"]);
+    has(&with_token(&["lock", "update"], 4).1, &["no such repository"]);
+    has(&with_token(&["lock", "add", "hf:o/none/vae/x.safetensors"], 4).1, &["no such repository"]);
+    // Without a token the check cannot tell a private repository from a missing one.
+    let (out, err) = fixture.run(6, &["lock", "check"]);
+    has(&out, &["refused"]);
+    has(&err, &["no such repository", "private", "HF_TOKEN"]);
+    fixture.site.inject("*", Fault::RetryAfter { status: 429, value: "3600".to_owned() });
+    let (out, err) = fixture.run(4, &["lock", "check"]);
+    has(&out, &["unreachable"]);
+    has(&err, &["answers again at", "3600 s"]);
+}
+
+#[test]
+fn each_resolved_entry_is_written_before_the_next_request() {
+    let fixture = Fixture::new();
+    let content = Content::generated(1, 300_000);
+    fixture.site.put("/vae/a.bin", content.clone());
+    fixture.site.put("/vae/b.bin", content.clone());
+    // The probe, then a body that does not end.
+    fixture.site.inject("/vae/b.bin", Fault::Stall(1000).when(When::After(1)));
+    let [a, b] = ["/vae/a.bin", "/vae/b.bin"].map(|path| fixture.site.url(path));
+    std::fs::write(fixture.path("list"), format!("{a}\n{b}\n")).unwrap();
+    for args in [&["lock", "add", &a, &b][..], &["lock", "import", "list"]] {
+        let mut running = start(&mut fixture.command(args));
+        running.wait_for_line("added      vae/a.bin");
+        signal(&running, Signal::KILL);
+        running.end();
+        has(&fixture.lock(), &["vae/a.bin", &content.sha256_hex()]);
+        std::fs::remove_file(fixture.path("models.lock")).unwrap();
+    }
+}
+
+#[test]
+fn an_unwritable_lock_hides_no_other_failure() {
+    let fixture = Fixture::new();
+    fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
+    fixture.site.put("/vae/a.bin", Content::generated(2, 1000));
+    std::os::unix::fs::symlink(fixture.path("nowhere"), fixture.path("models.lock")).unwrap();
+    let (good, refused) = ("hf:o/r/vae/x.safetensors", "hf:o/none/vae/y.safetensors");
+    let (_, err) = fixture.run(6, &["lock", "add", refused, good]);
+    has(&err, &["2 failures", "HF_TOKEN", "is a symlink to a file that does not exist"]);
+    std::fs::write(fixture.path("list"), format!("{good}\nsome prose here\n{refused}\n")).unwrap();
+    let (_, err) = fixture.run(6, &["lock", "import", "list"]);
+    has(&err, &["3 failures", "list:2", "list:3", "is a symlink to a file that does not exist"]);
+    // The lock cannot be written, so no body is read for its digest.
+    let read = fixture.site.url("/vae/a.bin");
+    let (_, err) = fixture.run(7, &["lock", "add", &read, good]);
+    has(&err, &["is a symlink to a file that does not exist"]);
+}
+
+#[test]
+fn a_remote_lock_is_listed_and_checked_but_never_written() {
+    let fixture = Fixture::new();
+    fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);
+    fixture.run(0, &["lock", "add", "hf:o/r/vae/x.safetensors"]);
+    let text = Content::bytes(fixture.lock());
+    std::fs::remove_file(fixture.path("models.lock")).unwrap();
+    fixture.site.put("/team.lock", text.clone());
+    let (url, pin) = (fixture.site.url("/team.lock"), text.sha256_hex());
+    for verb in ["list", "check"] {
+        let (out, _) = fixture.run(0, &["lock", verb, "--lock", &url, "--lock-sha256", &pin]);
+        has(&out, &["vae/x.safetensors"]);
+        fixture.run(3, &["lock", verb, "--lock", &url, "--lock-sha256", &"0".repeat(64)]);
+        let (_, err) = fixture.run(2, &["lock", verb, "--lock", &url]);
+        has(&err, &["--lock-sha256"]);
+    }
+    for verb in [&["add", "hf:o/r/vae/x.safetensors"][..], &["update"], &["remove", "x"]] {
+        let args = [&["lock"][..], verb, &["--lock", &url]].concat();
+        has(&fixture.run(2, &args).1, &["this command edits one lock file"]);
+    }
+}
