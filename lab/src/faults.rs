@@ -66,8 +66,9 @@ pub(crate) fn run(args: &FaultsArgs) -> Result<()> {
     }
     let tests = listing::list(&sh)?;
     let (rows, mut complaints) = coverage::join(&cases, &tests);
-    let (text, table) = (sh.read_file(PAGE)?, table::render(&rows));
-    if args.check && page::section(&text, page::TABLE)? != table {
+    let text = sh.read_file(PAGE)?;
+    let updated = page::replace(&text, page::TABLE, &table::render(&rows))?;
+    if args.check && updated != text {
         complaints.push(format!("{PAGE} is out of date: run cargo lab faults and commit it"));
     }
     if let Some(results) = &args.results {
@@ -81,7 +82,7 @@ pub(crate) fn run(args: &FaultsArgs) -> Result<()> {
         listing::run(&sh)?;
     }
     if !args.check {
-        sh.write_file(PAGE, page::replace(&text, page::TABLE, &table)?)?;
+        sh.write_file(PAGE, updated)?;
         println!("{PAGE} written");
     }
     Ok(())

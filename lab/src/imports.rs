@@ -102,12 +102,9 @@ impl Paths<'_> {
             syn::UseTree::Group(group) => {
                 group.items.iter().for_each(|tree| self.add_tree(path.clone(), tree));
             }
-            syn::UseTree::Name(name) => {
-                path.push(name.ident.to_string());
-                self.add(&path);
-            }
-            syn::UseTree::Rename(name) => {
-                path.push(name.ident.to_string());
+            syn::UseTree::Name(syn::UseName { ident })
+            | syn::UseTree::Rename(syn::UseRename { ident, .. }) => {
+                path.push(ident.to_string());
                 self.add(&path);
             }
             syn::UseTree::Glob(_) => self.add(&path),

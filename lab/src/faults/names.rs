@@ -1,6 +1,6 @@
 //! The cases in a test's name.
 //!
-//! `fault_13_length_and_chunked` covers one case, `fault_12_14_…` and `faults_17_and_18_…` two, `fault_12_to_14_…` three.
+//! `fault_13_length_and_chunked` covers one case, `fault_12_14_…` and `faults_17_18_…` two, `fault_12_to_14_…` three.
 //! The words that follow may have numbers, too (`fault_66_kill_9_…`). So numbers count while they follow one another at
 //! the beginning, have at most two digits, and rise.
 
@@ -15,32 +15,18 @@ pub(super) struct Name<'a> {
 
 /// The parts of a function's name. `None`: it is no test of the catalogue.
 pub(super) fn read(function: &str) -> Option<Name<'_>> {
-    let mut rest = function.strip_prefix("fault_").or_else(|| function.strip_prefix("faults_"))?;
+    let mut words = function.strip_prefix("fault_").or_else(|| function.strip_prefix("faults_"))?;
     let mut cases: Vec<u8> = Vec::new();
     loop {
-        let (link, after) = if cases.is_empty() { ("", rest) } else { link(rest) };
-        let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let end = &after[digits..];
-        let number = after[..digits].parse::<u8>().ok().filter(|_| digits <= 2);
-        let Some(number) = number.filter(|_| end.is_empty() || end.starts_with('_')) else { break };
-        match cases.last() {
-            Some(&last) if number <= last => break,
-            Some(&last) if link == "to_" => cases.extend(last + 1..=number),
-            _ => cases.push(number),
-        }
-        rest = end.strip_prefix('_').unwrap_or(end);
+        let range = words.strip_prefix("to_").filter(|_| !cases.is_empty());
+        let (word, rest) = range.unwrap_or(words).split_once('_').unwrap_or((range.unwrap_or(words), ""));
+        let number = word.parse().ok().filter(|_| word.len() <= 2);
+        let Some(number) = number.filter(|number| cases.last() < Some(number)) else { break };
+        let first = cases.last().filter(|_| range.is_some()).map_or(number, |last| last + 1);
+        cases.extend(first..=number);
+        words = rest;
     }
-    Some(Name { cases, words: rest })
-}
-
-/// The word between two numbers, and the text after it.
-fn link(text: &str) -> (&str, &str) {
-    for word in ["to_", "and_"] {
-        if let Some(after) = text.strip_prefix(word) {
-            return (word, after);
-        }
-    }
-    ("", text)
+    Some(Name { cases, words })
 }
 
 #[cfg(test)]
@@ -58,8 +44,8 @@ mod tests {
         let name = read("fault_12_14_a_body_that_is_cut").unwrap();
         assert_eq!((name.cases, name.words), (vec![12, 14], "a_body_that_is_cut"));
         assert_eq!(cases("fault_12_to_14_framing"), [12, 13, 14]);
-        assert_eq!(cases("fault_32_to_35_and_43_to_45_refusals"), [32, 33, 34, 35, 43, 44, 45]);
-        let name = read("faults_17_and_18_if_range_is_never_sent").unwrap();
+        assert_eq!(cases("fault_32_to_35_43_to_45_refusals"), [32, 33, 34, 35, 43, 44, 45]);
+        let name = read("faults_17_18_if_range_is_never_sent").unwrap();
         assert_eq!((name.cases, name.words), (vec![17, 18], "if_range_is_never_sent"));
         assert_eq!(cases("fault_27"), [27]);
     }
