@@ -30,6 +30,8 @@ mod table;
 mod tool;
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -41,9 +43,8 @@ use crate::project;
 use crate::tools::program;
 use crate::tools::programs::{self, NGINX, OPENSSL, TIME};
 use file_set::Scale;
-use machine::Machine;
 use meter::Meter;
-use report::{Missing, Report, Version};
+use report::Report;
 use rounds::Bench;
 use scenario::Scenario;
 use tool::{Program, Tool};
@@ -90,6 +91,21 @@ pub(crate) struct BenchArgs {
 
 const ROUNDS: u32 = 5;
 
+/// Facts of the report: a name, and the shell command whose first line is the fact.
+const FACTS: [(&str, &str); 7] = [
+    ("cores", "nproc"),
+    ("processor", "lscpu | sed -n 's/^Model name: *//p'"),
+    ("memory", "sed -n 's/^MemTotal: *//p' /proc/meminfo"),
+    ("kernel", "uname -r"),
+    // nginx prints it on standard error.
+    ("nginx", "nginx -v 2>&1"),
+    ("rustc", "rustc --version"),
+    ("sha256sum", "sha256sum --version"),
+];
+
+/// Load averages over 1, 5 and 15 minutes.
+const LOAD: &str = "cut -d ' ' -f 1-3 /proc/loadavg";
+
 /// The folder of the results, below the workspace's root.
 const RESULTS: &str = "target/bench";
 
@@ -107,11 +123,19 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let folder = memory.join("lists");
     sh.create_dir(&folder)?;
 
-    let machine = Machine::describe();
-    let (programs, missing) = find_programs(args, &sh)?;
-    for Missing { tool, hint } in &missing {
-        println!("{tool} was not found and does not take part; to install it: {hint}");
+    let programs = find_programs(args, &sh)?;
+    let mut environment: BTreeMap<_, _> =
+        FACTS.iter().map(|(name, command)| (*name, first_line(&sh, command))).collect();
+    environment.insert("load before", first_line(&sh, LOAD));
+    for &tool in Tool::value_variants() {
+        let takes_part = programs.iter().any(|program| program.tool == tool);
+        if is_chosen(args, tool) && !takes_part {
+            let missing = format!("not found; to install it: {}", tool.install_hint());
+            println!("{tool}: {missing}", tool = tool.name());
+            environment.insert(tool.name(), missing);
+        }
     }
+    environment.extend(programs.iter().map(|program| (program.tool.name(), program.version.clone())));
     let bench = Bench {
         sh: &sh,
         memory,
@@ -119,18 +143,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         meter: Meter { path: sh.var("PATH")?, folder },
         scale: Scale(args.scale.unwrap_or(if args.quick { quick::SCALE } else { Scale::USUAL })),
         rounds: if args.quick { 1..=1 } else { 0..=args.rounds.unwrap_or(ROUNDS) },
-        cores: machine.cores,
+        cores: thread::available_parallelism().map_or(1, usize::from),
         programs,
         qwen: OnceCell::new(),
     };
     let command = ["cargo", "lab"].into_iter().map(str::to_owned).chain(std::env::args().skip(1));
-    let versions = versions(&sh, &bench.programs);
     let mut report = Report {
-        schema: 1,
+        schema: 2,
         command: command.collect::<Vec<_>>().join(" "),
-        machine,
-        versions,
-        missing,
+        environment,
         outcomes: Vec::new(),
     };
     if args.quick {
@@ -144,7 +165,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             report.outcomes.push(outcome);
         }
     }
-    report.machine.load_after = machine::load();
+    report.environment.insert("load after", first_line(&sh, LOAD));
     save(&sh, &results, &report)
 }
 
@@ -153,48 +174,34 @@ fn scratch(parent: &Utf8Path) -> Result<TempDir> {
     made.with_context(|| format!("creating a directory in {parent}; choose another --dir or --disk"))
 }
 
-/// Ours, the one of `--against`, and the peers that are installed; and the peers that are not.
-fn find_programs(args: &BenchArgs, sh: &Shell) -> Result<(Vec<Program>, Vec<Missing>)> {
+/// Ours, the one of `--against`, and the chosen peers that are installed.
+fn find_programs(args: &BenchArgs, sh: &Shell) -> Result<Vec<Program>> {
     let given = |tool, path: &Utf8PathBuf| Program { tool, path: path.clone(), version: path.to_string() };
+    let commit = || first_line(sh, "git describe --always --dirty");
     let ours = match &args.ours {
         Some(path) => given(Tool::Ours, path),
-        None => Program { tool: Tool::Ours, path: program::release(sh)?, version: commit(sh) },
-    };
-    let mut programs = vec![ours];
-    programs.extend(args.against.iter().map(|path| given(Tool::Before, path)));
-    let mut missing = Vec::new();
-    for &tool in Tool::value_variants() {
-        let is_chosen = match args.peer.as_slice() {
-            _ if args.quick => tool == Tool::Aria2c,
-            [] => args.against.is_none(),
-            peers => peers.contains(&tool),
-        };
-        match Program::find(sh, tool) {
-            _ if !is_chosen => {}
-            Some(program) => programs.push(program),
-            None => missing.push(Missing { tool: tool.name(), hint: tool.install_hint() }),
+        None => {
+            Program { tool: Tool::Ours, path: program::release(sh)?, version: format!("commit {}", commit()) }
         }
+    };
+    let before = args.against.iter().map(|path| given(Tool::Before, path));
+    let peers = Tool::value_variants().iter().filter(|tool| is_chosen(args, **tool));
+    let peers = peers.filter_map(|&tool| Program::find(sh, tool));
+    Ok([ours].into_iter().chain(before).chain(peers).collect())
+}
+
+fn is_chosen(args: &BenchArgs, tool: Tool) -> bool {
+    match args.peer.as_slice() {
+        _ if args.quick => tool == Tool::Aria2c,
+        [] => args.against.is_none(),
+        peers => peers.contains(&tool),
     }
-    Ok((programs, missing))
 }
 
-/// The commit of this checkout.
-fn commit(sh: &Shell) -> String {
-    let described = cmd!(sh, "git describe --always --dirty").quiet().ignore_stderr().read();
-    described.map_or_else(|_| "unknown".to_owned(), |commit| format!("commit {commit}"))
-}
-
-fn versions(sh: &Shell, programs: &[Program]) -> Vec<Version> {
-    let of = |program: &Program| Version { tool: program.tool.name(), version: program.version.clone() };
-    let helpers = [
-        // nginx prints it on standard error.
-        ("nginx", cmd!(sh, "nginx -v").quiet().ignore_stdout().read_stderr()),
-        ("rustc", cmd!(sh, "rustc --version").quiet().read()),
-        ("sha256sum", cmd!(sh, "sha256sum --version").quiet().read()),
-    ];
-    let first_line = |text: String| text.lines().next().unwrap_or_default().to_owned();
-    let helpers = helpers.map(|(tool, said)| Version { tool, version: first_line(said.unwrap_or_default()) });
-    programs.iter().map(of).chain(helpers).collect()
+/// The first line that a shell command prints, or nothing.
+fn first_line(sh: &Shell, command: &str) -> String {
+    let printed = cmd!(sh, "sh -c {command}").quiet().ignore_stderr().read().unwrap_or_default();
+    printed.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Writes the report in all its forms.

@@ -1,7 +1,6 @@
 //! Bar charts as hand-written SVG: text and a few shapes need no library.
 //!
-//! Colours are classes, which the style sheet has twice: for viewers that report a dark surrounding, and for all others.
-//! The picture has a ground of its own, so nothing depends on the page around it.
+//! The picture has a ground of its own, so it is legible on any page.
 
 use std::fmt::Write as _;
 
@@ -26,16 +25,6 @@ text { font: 13px 'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif; fill: #1
 .pale { fill: #d3d9e0; stroke: #8c96a3; }
 .mark { stroke: #b35900; stroke-width: 1.5; stroke-dasharray: 4 3; fill: none; }
 .axis { stroke: #c6cdd5; stroke-width: 1; fill: none; }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6edf3; }
-.caption { fill: #9aa5b1; }
-.ground { fill: #0d1117; }
-.accent { fill: #3fb98a; stroke: #3fb98a; }
-.plain { fill: #7d8793; stroke: #7d8793; }
-.pale { fill: #323a44; stroke: #7d8793; }
-.mark { stroke: #f0a050; }
-.axis { stroke: #3a424c; }
-}
 ";
 
 /// The classes of bars.

@@ -56,7 +56,6 @@ fn case(
     lanes.retain(|lane| lane.rows[0].check == Check::Itself);
     for row in lanes.iter_mut().flat_map(|lane| &mut lane.rows) {
         row.case = Some(counted(x.into(), unit));
-        row.x = Some(x.into());
         row.ideal_seconds = kind.rate(x.into()).map(|rate| set.total() as f64 / rate);
     }
     alternate(bench.rounds.clone(), lanes, outcome)

@@ -1,53 +1,15 @@
-//! The machine: its description for the report, and checks that a scenario has room on it.
+//! Checks that a scenario has room on this machine, in memory and on its disk.
 
-use std::{fs, thread};
+use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
-use serde::Serialize;
 
 /// Bytes for the programs, the server, and whatever else the machine does.
 const RESERVE: u64 = 300_000_000;
 
 /// `TMPFS_MAGIC` of linux/magic.h.
 const TMPFS: u64 = 0x0102_1994;
-
-/// The machine of the benchmark.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Machine {
-    pub(super) cores: usize,
-    pub(super) processor: String,
-    pub(super) kernel: String,
-    pub(super) memory_bytes: u64,
-    /// Load averages over 1, 5 and 15 minutes.
-    pub(super) load_before: [f64; 3],
-    pub(super) load_after: [f64; 3],
-}
-
-impl Machine {
-    pub(super) fn describe() -> Self {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
-        Self {
-            cores: thread::available_parallelism().map_or(1, usize::from),
-            processor: processor(&read("/proc/cpuinfo")).unwrap_or("unknown").to_owned(),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            memory_bytes: memory(&read("/proc/meminfo"), "MemTotal:").unwrap_or_default(),
-            load_before: load(),
-            load_after: load(),
-        }
-    }
-}
-
-pub(super) fn load() -> [f64; 3] {
-    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let mut averages = text.split(' ').map(|average| average.parse().unwrap_or_default());
-    std::array::from_fn(|_| averages.next().unwrap_or_default())
-}
-
-fn processor(cpuinfo: &str) -> Option<&str> {
-    let line = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"))?;
-    Some(line.trim_start_matches([' ', '\t', ':']))
-}
 
 fn memory(meminfo: &str, name: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
@@ -100,11 +62,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_and_processor_are_read_from_proc() {
+    fn memory_is_read_from_proc() {
         let text = "MemTotal:       24586264 kB\nMemFree:  1 kB\nMemAvailable:   24115192 kB\n";
         assert_eq!(memory(text, "MemAvailable:"), Some(24_115_192 * 1024));
         assert_eq!(memory("MemTotal: 1 kB\n", "MemAvailable:"), None);
-        assert_eq!(processor("vendor_id\t: X\nmodel name\t: A Processor 9\n"), Some("A Processor 9"));
-        assert_eq!(processor(""), None);
     }
 }

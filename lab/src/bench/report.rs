@@ -3,11 +3,10 @@
 //! `target/bench/report.json` is this [`Report`]:
 //!
 //! ```text
-//! schema            1; another number means that a field below has changed its meaning
+//! schema            2; another number means that a field below has changed its meaning
 //! command           the command line
-//! machine           cores, processor, kernel, memory_bytes, load_before, load_after (1, 5, 15 minutes)
-//! versions[]        tool, version: of every program that took part
-//! missing[]         tool, hint: peers that were not found, and how to install them
+//! environment       facts in words, by name: the machine, its load before and after, each program's version, and how to
+//!                   install a peer that was not found
 //! outcomes[]        one for each scenario, in the order in which they ran
 //!   scenario        its name
 //!   setting         origin, set and destination in words
@@ -16,8 +15,7 @@
 //!     tool          its name; "before" is the program of --against
 //!     check         "itself", "afterwards" (sha256sum on all cores) or "none"
 //!     case          distinguishes rows of one tool
-//!     x             the case as a number, if it is one on an axis
-//!     files, bytes  the size of the set
+//!     bytes         the size of the set
 //!     ideal_seconds if it differs from row to row
 //!     rounds[]      wall_seconds, cpu_seconds, peak_bytes: each round as measured, without warm-ups
 //!     summary       the medians of the times, and the largest peak
@@ -29,10 +27,11 @@
 //!
 //! A field that does not apply is absent. There is no date: a report is as good as its machine and versions.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::file_set::FileSet;
-use super::machine::Machine;
 use super::meter::Measurement;
 use super::tool::Tool;
 
@@ -41,24 +40,8 @@ use super::tool::Tool;
 pub(super) struct Report {
     pub(super) schema: u32,
     pub(super) command: String,
-    pub(super) machine: Machine,
-    pub(super) versions: Vec<Version>,
-    pub(super) missing: Vec<Missing>,
+    pub(super) environment: BTreeMap<&'static str, String>,
     pub(super) outcomes: Vec<Outcome>,
-}
-
-/// The version of a program that took part.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Version {
-    pub(super) tool: &'static str,
-    pub(super) version: String,
-}
-
-/// A peer that was not found.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Missing {
-    pub(super) tool: &'static str,
-    pub(super) hint: &'static str,
 }
 
 /// The result of a scenario.
@@ -103,9 +86,6 @@ pub(super) struct Row {
     pub(super) check: Check,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) case: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) x: Option<f64>,
-    pub(super) files: usize,
     pub(super) bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ideal_seconds: Option<f64>,
@@ -133,8 +113,6 @@ impl Row {
             tool,
             check,
             case: None,
-            x: None,
-            files: set.0.len(),
             bytes: set.total(),
             ideal_seconds: None,
             rounds: Vec::new(),
@@ -204,7 +182,7 @@ pub(super) fn example() -> Report {
     };
     let row = |tool, check, rounds| {
         let set = FileSet(Vec::new());
-        Row { files: 4, bytes: 1_500_000_000, rounds, ..Row::new(tool, check, &set) }
+        Row { bytes: 1_500_000_000, rounds, ..Row::new(tool, check, &set) }
     };
     let rows = vec![
         row("ours", Check::Itself, vec![cost(1.0, 2.0, 30_000_000), cost(1.5, 2.2, 31_000_000)]),
@@ -225,7 +203,7 @@ pub(super) fn example() -> Report {
         ["ours", "aria2c"].map(|tool| {
             let wall = if tool == "ours" { 1.0 } else { 2.0 } + x / 100.0;
             let rounds = vec![cost(wall, 1.0, 20_000_000)];
-            Row { case: Some(case.to_owned()), x: Some(x), ..row(tool, Check::Itself, rounds) }
+            Row { case: Some(case.to_owned()), ..row(tool, Check::Itself, rounds) }
         })
     });
     let growth = Outcome {
@@ -237,18 +215,12 @@ pub(super) fn example() -> Report {
     let mut outcomes = vec![capped, growth];
     outcomes.iter_mut().for_each(Outcome::summarize);
     Report {
-        schema: 1,
+        schema: 2,
         command: "cargo lab bench".to_owned(),
-        machine: Machine {
-            cores: 2,
-            processor: "A <fast> processor".to_owned(),
-            kernel: "6.1.0".to_owned(),
-            memory_bytes: 24_000_000_000,
-            load_before: [0.0, 0.1, 0.2],
-            load_after: [2.0, 1.0, 0.5],
-        },
-        versions: vec![Version { tool: "ours", version: "abc1234".to_owned() }],
-        missing: vec![Missing { tool: "aria2c", hint: "apt-get install aria2" }],
+        environment: BTreeMap::from([
+            ("aria2c", "not found; to install it: apt-get install aria2".to_owned()),
+            ("processor", "A <fast> processor".to_owned()),
+        ]),
         outcomes,
     }
 }
@@ -273,7 +245,7 @@ mod tests {
     #[test]
     fn json_has_the_described_fields_and_no_empty_ones() {
         let json = serde_json::to_value(example()).unwrap();
-        assert_eq!(json["schema"], 1);
+        assert_eq!(json["schema"], 2);
         let capped = &json["outcomes"][0];
         assert_eq!(capped["scenario"], "capped");
         assert_eq!(capped["ideal_seconds"], 1.25);
@@ -282,7 +254,7 @@ mod tests {
         assert_eq!(capped["rows"][1]["ours"]["cpu"], 1.2);
         assert_eq!(capped["rows"][2]["ours"]["wall"], 0.5);
         assert_eq!(capped["rows"][3]["check"], "none");
-        for absent in ["case", "x", "sockets", "fetched_again", "ours"] {
+        for absent in ["case", "sockets", "fetched_again", "ours"] {
             assert!(capped["rows"][0].get(absent).is_none(), "{absent}");
         }
     }
