@@ -12,11 +12,6 @@ pub fn bytes(count: u64) -> String {
     ByteSize(count).to_string()
 }
 
-/// Bytes with their exact number, for mismatches: `4.26 GB (4257000000 bytes)`.
-pub fn exact(count: u64) -> String {
-    ByteSize(count).exact().to_string()
-}
-
 /// Bytes a second: `1.02 GB/s`. NaN and negative values are shown as `0 B/s`.
 pub fn rate(bytes_per_second: f64) -> String {
     // A cast from f64 saturates, and gives 0 for NaN.
