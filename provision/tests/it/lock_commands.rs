@@ -219,7 +219,8 @@ fn concurrent_writers_report_their_wait_and_lose_no_entry() {
     };
     let mut writers: Vec<_> = (0..WRITERS).map(start_writer).collect();
     for writer in &mut writers {
-        writer.wait_for_message("waiting for process 7 on elsewhere·, which is changing the lock");
+        let said = writer.wait_for_message("waiting for process 7 on elsewhere·, which is changing the lock");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
     assert_eq!(fixture.lock(), "");
     // All of them at once.
@@ -390,7 +391,8 @@ fn each_resolved_entry_is_written_before_the_next_request() {
     std::fs::write(fixture.path("list"), format!("{a}\n{b}\n")).unwrap();
     for args in [&["lock", "add", &a, &b][..], &["lock", "import", "list"]] {
         let mut running = start(&mut fixture.command(args));
-        running.wait_for_line("added      vae/a.bin");
+        let said = running.wait_for_line("added      vae/a.bin");
+        assert_eq!(said.lines().count(), 1, "{said}");
         signal(&running, Signal::KILL);
         running.end();
         has(&fixture.lock(), &["vae/a.bin", &content.sha256_hex()]);

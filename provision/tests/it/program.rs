@@ -1,6 +1,6 @@
 //! The program as a process: arguments, exit codes, messages. Signals and kill -9 are in `faults::disk::kills`.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::ops::Deref;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
@@ -71,39 +71,50 @@ pub(crate) fn start_with_input(command: &mut Command) -> (Run, ChildStdin) {
     (run, input)
 }
 
+/// An output of the running program, as far as a test has read it.
+struct Reading<R> {
+    stream: BufReader<R>,
+    text: String,
+}
+
+impl<R: Read> Reading<R> {
+    fn of(stream: Option<R>) -> Self {
+        Self { stream: BufReader::new(stream.unwrap()), text: String::new() }
+    }
+
+    /// Reads until a line contains this text; returns all lines so far.
+    fn wait_for(&mut self, wanted: &str) -> &str {
+        while !self.text.lines().last().is_some_and(|line| line.contains(wanted)) {
+            assert!(self.stream.read_line(&mut self.text).unwrap() > 0, "it ended: {}", self.text);
+        }
+        &self.text
+    }
+}
+
 /// The running program; killed if a test ends before it does.
 pub(crate) struct Run {
     child: Option<Child>,
-    /// Its standard output, as far as a test has read it.
-    out: Option<BufReader<ChildStdout>>,
-    read: String,
-    /// As `out` and `read`, for its standard error.
-    err: Option<BufReader<ChildStderr>>,
-    read_err: String,
+    /// Its outputs, from a test's first look at them.
+    out: Option<Reading<ChildStdout>>,
+    err: Option<Reading<ChildStderr>>,
 }
 
 impl Run {
     fn of(command: &mut Command) -> Self {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        Self { child: Some(child), out: None, read: String::new(), err: None, read_err: String::new() }
+        Self { child: Some(child), out: None, err: None }
     }
 
-    /// Waits until a line of its standard output contains this text.
-    pub(crate) fn wait_for_line(&mut self, wanted: &str) {
+    /// Waits until a line of its standard output contains this text; returns all lines so far.
+    pub(crate) fn wait_for_line(&mut self, wanted: &str) -> &str {
         let child = self.child.as_mut().unwrap();
-        let out = self.out.get_or_insert_with(|| BufReader::new(child.stdout.take().unwrap()));
-        while !self.read.lines().last().is_some_and(|line| line.contains(wanted)) {
-            assert!(out.read_line(&mut self.read).unwrap() > 0, "it ended: {}", self.read);
-        }
+        self.out.get_or_insert_with(|| Reading::of(child.stdout.take())).wait_for(wanted)
     }
 
-    /// Waits until its standard error contains this text in a line.
-    pub(crate) fn wait_for_message(&mut self, wanted: &str) {
+    /// As `wait_for_line`, of its standard error.
+    pub(crate) fn wait_for_message(&mut self, wanted: &str) -> &str {
         let child = self.child.as_mut().unwrap();
-        let err = self.err.get_or_insert_with(|| BufReader::new(child.stderr.take().unwrap()));
-        while !self.read_err.lines().last().is_some_and(|line| line.contains(wanted)) {
-            assert!(err.read_line(&mut self.read_err).unwrap() > 0, "it ended: {}", self.read_err);
-        }
+        self.err.get_or_insert_with(|| Reading::of(child.stderr.take())).wait_for(wanted)
     }
 
     /// Waits for its end.
@@ -112,14 +123,12 @@ impl Run {
     }
 
     fn finish(&mut self) -> Ended {
-        let mut out = std::mem::take(&mut self.read);
-        if let Some(mut rest) = self.out.take() {
-            rest.read_to_string(&mut out).unwrap();
+        fn rest<R: Read>(reading: Option<Reading<R>>) -> String {
+            let Some(Reading { mut stream, mut text }) = reading else { return String::new() };
+            stream.read_to_string(&mut text).unwrap();
+            text
         }
-        let mut err = std::mem::take(&mut self.read_err);
-        if let Some(mut rest) = self.err.take() {
-            rest.read_to_string(&mut err).unwrap();
-        }
+        let (out, err) = (rest(self.out.take()), rest(self.err.take()));
         let ended = end(self.child.take().unwrap().wait_with_output().unwrap());
         secrets::assert_none("standard output", &out);
         secrets::assert_none("standard error", &err);
