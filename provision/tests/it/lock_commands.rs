@@ -114,7 +114,7 @@ fn a_workflow_import_names_files_without_a_url() {
     std::fs::write(fixture.path("w.json"), workflow(&[&with_address, &without])).unwrap();
     let (out, err) = fixture.run(0, &["lock", "import", "w.json"]);
     has(&out, &["added      vae/x.safetensors"]);
-    has(&err, &["not in the lock", "node 2 (·[2JUpscale): 4x.pth", "lock add"]);
+    has(&err, &["not in the lock", "node 2 (·[2JUpscale): 4x.pth", "`provision lock add SOURCE`"]);
     assert!(!err.contains('\u{1b}'));
     fixture.run(0, &["fetch", "--progress", "none"]);
     assert!(fixture.path("models/vae/x.safetensors").exists());

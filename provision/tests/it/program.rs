@@ -221,6 +221,37 @@ fn usage_errors_name_the_expected_value_and_exit_with_2() {
     assert_eq!(fixture.origin.counters().requests, 0);
 }
 
+#[test]
+fn a_command_of_another_tool_gets_a_suggestion() {
+    let fixture = Fixture::new();
+    for (command, expected) in [
+        ("download", "`fetch`"),
+        ("import", "below `lock`"),
+        ("prune", "`cache prune`"),
+        ("init", "`lock add SOURCE`"),
+        ("verfy", "'verify'"),
+    ] {
+        let ended = run(program(&fixture).arg(command));
+        assert_eq!(ended.code, Some(2), "{command}: {}", ended.err);
+        assert!(ended.err.contains(expected), "{command}: {}", ended.err);
+    }
+}
+
+#[test]
+fn groups_come_from_the_new_variable_or_else_from_the_old_one() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 10));
+    for (variables, expected) in [
+        (&[("PROVISION_ONLY", "old")][..], "\"old\""),
+        (&[("PROVISION_ONLY", "old"), ("PROVISION_GROUP", "new")], "\"new\""),
+        (&[("PROVISION_ONLY", "old"), ("PROVISION_GROUP", "")], "\"old\""),
+    ] {
+        let ended = run(fetch(&fixture, &[]).envs(variables.iter().copied()));
+        assert_eq!(ended.code, Some(2), "{variables:?}: {}", ended.err);
+        assert!(ended.err.contains(expected), "{variables:?}: {}", ended.err);
+    }
+}
+
 /// As `fetch`, without the options that `arguments` hold.
 fn fetch_overriding(fixture: &Fixture, arguments: &[&str]) -> Command {
     let mut command = program(fixture);
