@@ -11,7 +11,7 @@
 //! size = 253806246                            # bytes
 //! sha256 = "a70580…"                          # 64 lower-case hex digits
 //! groups = ["image-edit"]                     # optional, for --group
-//! source = "hf:Comfy-Org/Qwen-Image@main/…"   # optional: what `cargo xtask lock update` follows
+//! source = "hf:Comfy-Org/Qwen-Image@main/…"   # optional: what `lock update` follows
 //! ```
 //!
 //! Parsing checks a lock completely: in a [`Lockfile`] every path is safe, no two paths are one file on any file system,

@@ -1,4 +1,4 @@
-//! `cargo xtask lock add`.
+//! `provision lock add`.
 
 use std::ops::ControlFlow;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask lock check`.
+//! `provision lock check`.
 
 #![expect(clippy::print_stdout, reason = "what the hosts say is what was asked for")]
 

@@ -1,7 +1,7 @@
-//! `cargo xtask lock import`.
+//! `provision lock import`.
 //!
 //! A model without an address in the list is a note, not a failure: in most workflows a widget names a file that
-//! `properties.models` does not, and `import … && fetch-models` has to work. A model with an address that did not get into
+//! `properties.models` does not, and `import … && fetch` has to work. A model with an address that did not get into
 //! the lock is a failure, and so is a list that added nothing.
 
 #![expect(clippy::print_stderr, reason = "what nothing came of is said")]

@@ -1,4 +1,4 @@
-//! `cargo xtask lock list`.
+//! `provision lock list`.
 
 use std::io::{IsTerminal as _, Write as _};
 

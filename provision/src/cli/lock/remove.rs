@@ -1,4 +1,4 @@
-//! `cargo xtask lock remove`.
+//! `provision lock remove`.
 
 #![expect(clippy::print_stdout, reason = "what was removed is what a person looks for")]
 

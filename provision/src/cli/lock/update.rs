@@ -1,4 +1,4 @@
-//! `cargo xtask lock update`.
+//! `provision lock update`.
 
 #![expect(clippy::print_stdout, reason = "what became of each model is what a person looks for")]
 
