@@ -143,15 +143,19 @@ fn pointer(rest: &str, model: &Model) -> SniffedContent {
     }
 }
 
-/// True for the beginning of an HTML page.
+/// True for the beginning of an HTML page. A prolog and comments may precede the root element (XHTML 1.0 section 3.1.1).
 fn is_page(text: &str) -> bool {
-    let start: String = text.chars().take(256).collect::<String>().to_ascii_lowercase();
-    // A comment may precede both.
-    let start = match start.strip_prefix("<!--") {
-        Some(comment) => comment.split_once("-->").map_or("", |(_, rest)| rest.trim_start()),
-        None => &start,
-    };
-    start.starts_with("<!doctype html") || start.starts_with("<html")
+    let mut start = text;
+    while let Some(end) = [("<?xml", "?>"), ("<!--", "-->")]
+        .into_iter()
+        .find_map(|(begin, end)| start.starts_with(begin).then_some(end))
+    {
+        let Some((_, rest)) = start.split_once(end) else { return false };
+        start = rest.trim_start();
+    }
+    ["<!doctype html", "<html"]
+        .into_iter()
+        .any(|begin| start.get(..begin.len()).is_some_and(|start| start.eq_ignore_ascii_case(begin)))
 }
 
 /// The message of a JSON error document, which has to be complete.

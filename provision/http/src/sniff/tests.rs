@@ -50,6 +50,28 @@ fn the_title_of_a_page_is_one_line_without_secrets() {
 }
 
 #[test]
+fn a_page_is_recognised_behind_prolog_and_comments() {
+    let is_page = |text: &str, path: &str| {
+        let content = sniff(text.as_bytes(), &model(path), &Redactor::default());
+        matches!(content, Some(SniffedContent::Page { .. }))
+    };
+    for text in [
+        "<!DOCTYPE html>",
+        "\u{feff} \n<HTML lang=en>",
+        "<?xml version=\"1.0\"?>\n<!DOCTYPE html PUBLIC \"x\">",
+        "<!-- a --><!-- <b> -->\n<html>",
+        "<?xml version=\"1.0\"?><!-- a -->\n<html xmlns=\"x\">",
+    ] {
+        assert!(is_page(text, "vae/x.bin"), "{text}");
+        assert!(!is_page(text, "vae/x.html"), "{text}");
+    }
+    let long = format!("<!-- {} --><html>", "a".repeat(SNIFF_LENGTH));
+    for text in ["", "<", "<!--", "<?xml version=\"1.0\"?><model/>", "<!-- a -->", "a<html>", &long] {
+        assert!(!is_page(text, "vae/x.bin"), "{text}");
+    }
+}
+
+#[test]
 fn json_and_xml_errors_are_quoted_and_other_files_are_not() {
     let message = |body: &str| match content(body) {
         Some(SniffedContent::Error { text }) => text,
