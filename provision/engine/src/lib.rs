@@ -6,6 +6,7 @@ pub mod inspect;
 pub mod lock_wait;
 pub mod marker;
 pub mod transfer;
+pub mod unpinned;
 mod workers;
 
 #[cfg(fuzzing)]

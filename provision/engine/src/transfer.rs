@@ -50,6 +50,13 @@ use target::Target;
 
 /// The interval between two ticks of the schedule.
 const TICK: Duration = Duration::from_millis(20);
+/// The longest time before the journal records written bytes.
+pub(crate) const JOURNAL_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest time before written bytes are durable.
+pub(crate) const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
+/// The default of [`TransferConfig::stall`].
+pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Settings of a transfer.
 #[derive(Debug, Clone)]
 pub struct TransferConfig {
@@ -72,7 +79,7 @@ impl Default for TransferConfig {
         Self {
             limits: Limits::default(),
             retry: RetryPolicy::default(),
-            stall: Duration::from_secs(30),
+            stall: STALL_TIMEOUT,
             slowest: 1024,
             rate: None,
             offline: false,

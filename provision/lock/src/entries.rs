@@ -4,14 +4,15 @@ use std::ops::ControlFlow;
 
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
+use provision_engine::unpinned::UnpinnedError;
 
+use crate::digest_reader::{DigestError, DigestReader};
 use crate::entry::Entry;
 use crate::expiry::Expiry;
 use crate::import::ImportedModel;
 use crate::placement::{self, Hints, PlacementError};
 use crate::resolve::{Declared, Found, Kind, ResolveError, Resolver};
 use crate::source::Source;
-use crate::stream::{Reader, StreamError};
 
 /// The party that declares a mirror's digest, in messages.
 const FIRST: &str = "the first source";
@@ -116,11 +117,11 @@ pub enum EntryError {
     },
     /// The file could not be read.
     #[error("{what}: {error}")]
-    Stream {
+    Digest {
         /// The source.
         what: String,
         /// The reason.
-        error: StreamError,
+        error: DigestError,
     },
 }
 
@@ -129,15 +130,15 @@ impl EntryError {
     pub fn kind(&self) -> Option<Kind> {
         match self {
             Self::Resolve(error) => Some(error.kind()),
-            Self::Differs { .. } | Self::Stream { error: StreamError::OtherSize { .. }, .. } => {
-                Some(Kind::Differs)
-            }
-            Self::Stream { error: StreamError::Host(error), .. } => Some(Kind::of(error)),
-            // The same kind as a web page in place of the file.
-            Self::Stream { error: StreamError::Empty { .. }, .. } => Some(Kind::Unreachable),
-            Self::Placement { .. } | Self::Expiring { .. } | Self::Several { .. } | Self::Stream { .. } => {
-                None
-            }
+            Self::Differs { .. } => Some(Kind::Differs),
+            Self::Digest { error, .. } => match error {
+                DigestError::Host(error) => Some(Kind::of(error)),
+                DigestError::Download(UnpinnedError::OtherSize { .. }) => Some(Kind::Differs),
+                // The same kind as a web page in place of the file.
+                DigestError::Empty { .. } => Some(Kind::Unreachable),
+                DigestError::Download(_) => None,
+            },
+            Self::Placement { .. } | Self::Expiring { .. } | Self::Several { .. } => None,
         }
     }
 }
@@ -157,7 +158,7 @@ pub struct EntryBuilder {
     /// Resolves sources.
     pub resolver: Resolver,
     /// Reads files without a declared digest.
-    pub reader: Reader,
+    pub reader: DigestReader,
     /// True to accept URLs that expire.
     pub allow_expiring: bool,
 }
@@ -273,7 +274,7 @@ impl EntryBuilder {
         known: Option<Sha256>,
     ) -> Result<Sha256, EntryError> {
         let read = self.reader.read(found, path, known).await;
-        read.map_err(|error| EntryError::Stream { what: found.source.to_string(), error })
+        read.map_err(|error| EntryError::Digest { what: found.source.to_string(), error })
     }
 
     fn check_expiry(&self, source: &Source) -> Result<(), EntryError> {

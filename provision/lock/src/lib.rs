@@ -3,11 +3,10 @@
 //! The fetch side only reads a lock; this crate writes one. The two are apart because a container never writes a lock and
 //! should not carry the code for it. Most modules make no request: [`source`] parses what a person names, [`placement`] finds
 //! the file's folder, [`import`] reads other tools' lists, [`edit`] changes the text. [`resolve`] asks hosts about a source
-//! without downloading it, and [`stream`] reads the bytes of a file whose host publishes no digest. [`entries`] and [`check`]
+//! without downloading it, and [`digest_reader`] reads the bytes of a file whose host publishes no digest. [`entries`] and [`check`]
 //! combine these into lock entries and verdicts.
 //!
 //! Modules are listed bottom-up; each may use only those above it.
-//! Modules are listed from what knows least to what knows most; each may use those above it only.
 
 pub mod entry;
 pub mod expiry;
@@ -20,8 +19,8 @@ pub mod placement;
 
 pub mod file;
 
+pub mod digest_reader;
 pub mod resolve;
-pub mod stream;
 
 pub mod check;
 pub mod entries;

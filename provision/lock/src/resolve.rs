@@ -10,7 +10,7 @@
 //! | any other | a probe | the values of a redirect like the Hub's, or else only the size |
 //!
 //! If no digest is declared (a small file of the Hub, an old release, any web server), [`Found::sha256`] is `None`, and
-//! [`stream`](crate::stream) reads the file.
+//! [`digest_reader`](crate::digest_reader) reads the file.
 //!
 //! One [`Resolver`] serves a whole command and caches each repository, release and version that it asked about.
 

@@ -45,7 +45,7 @@ impl PartFile {
     }
 
     /// Hashes `bytes`, which were just written at `at`, and the contiguous bytes after them.
-    pub(super) fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+    pub fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
         if let Some(mut guard) = self.take_hasher().filter(|guard| guard.at() == at) {
             guard.update(bytes);
         }

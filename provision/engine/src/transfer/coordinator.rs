@@ -11,18 +11,13 @@ use super::claim::{self, ClaimEnd, ClaimTask};
 use super::handle::Handle;
 use super::policy::{Circumstances, Decision, FileError, FilePolicy, Step};
 use super::target::Target;
-use super::{DownloadResult, Shared, TransferConfig};
+use super::{CHECKPOINT_INTERVAL, DownloadResult, JOURNAL_INTERVAL, Shared, TransferConfig};
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId};
 use provision_disk::{Installed, PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, HttpClient, RequestError};
-
-/// The longest time before the journal records written bytes.
-const JOURNAL_INTERVAL: Duration = Duration::from_millis(250);
-/// The longest time before written bytes are durable.
-const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The result of a task that the coordinator started.
 pub(super) enum TaskResult {

@@ -10,11 +10,11 @@ use provision_core::event::Silent;
 use provision_core::lockfile::Lockfile;
 use provision_http::metadata::{OnWait, Wait};
 use provision_http::{ClientConfig, Credential, HttpClient};
+use provision_lock::digest_reader::DigestReader;
 use provision_lock::edit::Document;
 use provision_lock::entries::{AddRequest, EntryBuilder, EntryError};
 use provision_lock::entry::Entry;
 use provision_lock::resolve::{Found, Kind, ResolveError, Resolver};
-use provision_lock::stream::Reader;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
 
 /// A host, its storage and a destination.
@@ -80,8 +80,13 @@ impl Fixture {
     }
 
     pub(crate) fn builder(&self) -> EntryBuilder {
-        let reader =
-            Reader::new(self.origin(), Self::retry(), self.on_wait(), self.destination(), Arc::new(Silent));
+        let reader = DigestReader::new(
+            self.origin(),
+            Self::retry(),
+            self.on_wait(),
+            self.destination(),
+            Arc::new(Silent),
+        );
         EntryBuilder { resolver: self.resolver(), reader, allow_expiring: false }
     }
 

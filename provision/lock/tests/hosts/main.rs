@@ -15,11 +15,11 @@ use provision_core::event::Silent;
 use provision_core::lockfile::Model;
 use provision_http::metadata::OnWait;
 use provision_lock::check::{Verdict, check};
+use provision_lock::digest_reader::DigestReader;
 use provision_lock::entries::{AddRequest, EntryError};
 use provision_lock::entry::Entry;
 use provision_lock::resolve::{Kind, Resolver};
 use provision_lock::source::Source;
-use provision_lock::stream::Reader;
 use provision_testbed::hosts::civitai::{Civitai, File, Version};
 use provision_testbed::hosts::github::{GitHub, Limit};
 use provision_testbed::hosts::hub::Hub;
@@ -196,7 +196,8 @@ fn an_interrupted_read_is_resumed_by_the_next_command() {
     let mut builder = fixture.builder();
     let retry = RetryPolicy { retries: 1, ..Fixture::retry() };
     let silent = Arc::new(Silent);
-    builder.reader = Reader::new(fixture.origin(), retry, fixture.on_wait(), fixture.destination(), silent);
+    builder.reader =
+        DigestReader::new(fixture.origin(), retry, fixture.on_wait(), fixture.destination(), silent);
     let error = block_on(builder.build(&add_request(&url))).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Unreachable), "{error}");
     drop(builder);

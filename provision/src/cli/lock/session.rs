@@ -13,11 +13,12 @@ use clap::Args;
 use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
 use provision_core::terminal_text::TerminalText;
+use provision_engine::unpinned::UnpinnedError;
 use provision_http::HttpClient;
 use provision_http::metadata::{OnWait, Wait};
+use provision_lock::digest_reader::{DigestError, DigestReader};
 use provision_lock::entries::{EntryBuilder, EntryError};
 use provision_lock::resolve::{Kind, Resolver};
-use provision_lock::stream::{Reader, StreamError};
 
 /// The directory for bytes that must be read.
 #[derive(Debug, Clone, Args)]
@@ -55,7 +56,8 @@ impl HostSession {
     pub(super) fn builder(&self, parts: &Parts, allow_expiring: bool) -> EntryBuilder {
         let observer: Arc<dyn Observer> = self.drawn.clone();
         let dest = parts.dest.clone();
-        let reader = Reader::new(self.origin.clone(), RetryPolicy::default(), on_wait(), dest, observer);
+        let reader =
+            DigestReader::new(self.origin.clone(), RetryPolicy::default(), on_wait(), dest, observer);
         EntryBuilder { resolver: self.resolver(), reader, allow_expiring }
     }
 
@@ -122,8 +124,10 @@ pub(super) fn code_of(kind: Kind) -> Code {
 pub(super) fn code_of_entry(error: &EntryError) -> Code {
     match (error.kind(), error) {
         (Some(kind), _) => code_of(kind),
-        (None, EntryError::Stream { error: StreamError::Busy { .. }, .. }) => Code::Busy,
-        (None, EntryError::Stream { .. }) => Code::Disk,
+        (None, EntryError::Digest { error: DigestError::Download(UnpinnedError::Busy { .. }), .. }) => {
+            Code::Busy
+        }
+        (None, EntryError::Digest { .. }) => Code::Disk,
         (None, _) => Code::Usage,
     }
 }

@@ -1,0 +1,414 @@
+//! The download of a file whose digest no host publishes. Its bytes are hashed and stay in the part that a fetch resumes from.
+//!
+//! The download is thus paid for once: the next fetch finds the complete part, verifies and installs it. One connection
+//! reads, because the digest follows the bytes from the first one on. An interrupted download is resumed, also by a later
+//! command.
+//!
+//! These bytes define the digest, so nothing else could detect a mix of two versions. Bytes are resumed only if a validator
+//! shows the same file; otherwise the download restarts at the first byte. The validator is part of the part's name. If it
+//! changes, the part is removed and the new version gets its own part, so each part has the bytes of one version, even if a
+//! host goes back to an older one. A host's listing is not enough: the bytes come from another server and may change while
+//! the listing stays the same. So the name also contains the validator of the response that carries the bytes. Without one, a
+//! later command restarts at the first byte.
+//!
+//! For the same reason, the last block is written only after the body has ended. If a host declared too short a length, a
+//! prefix would get a digest, and a complete part is never requested again.
+//!
+//! Every download ends: a failure counts until lasting bytes arrive, and each restart counts for good.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+use tokio::sync::watch;
+
+use crate::lock_wait::{self, LockWait};
+use crate::transfer::{CHECKPOINT_INTERVAL, JOURNAL_INTERVAL, STALL_TIMEOUT};
+use provision_core::backoff::RetryPolicy;
+use provision_core::byte_range::ByteRange;
+use provision_core::digest::Sha256;
+use provision_core::event::{Event, Observer, Outcome, Planned, PlannedFile};
+use provision_core::lockfile::Model;
+use provision_core::model_path::ModelPath;
+use provision_core::source_url::SourceUrl;
+use provision_disk::{Destination, DestinationLock, PartFile, PartNames, StoreError};
+use provision_http::sniff::{self, SniffedContent};
+use provision_http::{
+    Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, Remedy, RequestError, ResponseError,
+};
+
+/// The size of a read in bytes. Files up to this size are not worth a request for a validator: their only write is the last one.
+pub const BLOCK: usize = 1 << 20;
+
+/// A failed download of an unpinned file.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpinnedError {
+    /// A request failed.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The file's length differs from the declared one.
+    #[error(
+        "{url}: {}; nothing is recorded. It may be being replaced just now: try again, or give another address of it",
+        found.map_or_else(
+            || format!("the file is longer than the {declared} bytes that the host said"),
+            |found| format!("the file has {found} bytes now, and the host said {declared} before")
+        )
+    )]
+    OtherSize {
+        /// The download URL.
+        url: SourceUrl,
+        /// The length that the host declared first.
+        declared: u64,
+        /// The length that it declares now; `None` if it declares none and sends more.
+        found: Option<u64>,
+    },
+    /// A disk operation failed.
+    #[error("{}", .0.reason())]
+    Store(#[from] StoreError),
+    /// Another run holds the destination.
+    #[error("another run works in the destination: {holder}; wait for it, or give another --dest")]
+    Busy {
+        /// The lock's path and its known holder.
+        holder: String,
+    },
+}
+
+/// A file whose digest is unknown.
+#[derive(Debug, Clone)]
+pub struct UnpinnedFile {
+    /// Its path below the destination.
+    pub path: ModelPath,
+    /// The download URL.
+    pub url: SourceUrl,
+    /// The declared size in bytes.
+    pub size: u64,
+    /// The version in a host's listing, if the URL leads to another server.
+    pub listed: Option<String>,
+    /// The strong validator of the answer with the bytes. Without one, no later command resumes the download.
+    pub validator: Option<String>,
+}
+
+impl UnpinnedFile {
+    /// A model under a placeholder digest, computed from all that is known about the file. It names the part.
+    fn placeholder(&self) -> Model {
+        let validator = match (&self.listed, &self.validator) {
+            (Some(listed), Some(validator)) => Some(format!("{listed}\n{validator}")),
+            (_, validator) => validator.clone(),
+        };
+        let known = format!("{}\n{}\n{validator:?}", self.url.as_url(), self.size);
+        Model {
+            path: self.path.clone(),
+            sources: vec![self.url.clone()],
+            size: self.size,
+            sha256: Sha256::of(known.as_bytes()),
+            groups: Vec::new(),
+            source: None,
+        }
+    }
+}
+
+/// A destination that collects unpinned files. It is locked until this value is dropped.
+pub struct UnpinnedParts {
+    destination: Destination,
+    _lock: DestinationLock,
+    observer: Arc<dyn Observer>,
+}
+
+impl UnpinnedParts {
+    /// Creates the destination at `path` if it is missing, and locks it. Waits only to find out if a holder on another
+    /// machine is alive.
+    ///
+    /// # Errors
+    /// [`UnpinnedError::Busy`] if another run has the lock.
+    pub async fn open(path: &Utf8Path, observer: Arc<dyn Observer>) -> Result<Self, UnpinnedError> {
+        let destination = Destination::create(path)?;
+        let (_stop, mut never) = watch::channel(false);
+        match lock_wait::lock(&destination, Duration::ZERO, &*observer, &mut never).await? {
+            LockWait::Acquired(lock) => Ok(Self { destination, _lock: lock, observer }),
+            LockWait::TimedOut { holder, .. } => Err(UnpinnedError::Busy { holder }),
+            LockWait::Stopped => unreachable!("this wait is never stopped"),
+        }
+    }
+
+    /// Starts the download of a file, or goes on with one.
+    pub fn start(&self, file: UnpinnedFile) -> Result<UnpinnedDownload<'_>, UnpinnedError> {
+        let destination = &self.destination;
+        let model = file.placeholder();
+        let part = open_part(destination, &model, file.validator.is_some())?;
+        let (size, held, free) = (file.size, part.held(), destination.free_space()?);
+        let needed = size - held;
+        let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
+        let files = vec![PlannedFile { path: file.path.clone(), size, held, plan }];
+        self.observer.observe(&Event::Planned { files, to_fetch: needed, needed, free });
+        let now = Instant::now();
+        let download = UnpinnedDownload {
+            parts: self,
+            model,
+            part,
+            etag: file.validator.clone(),
+            file,
+            failures: 0,
+            needed,
+            lacks_ranges: false,
+            is_of_no_version: false,
+            dropped: 0,
+            started: now,
+            journaled: now,
+            checkpointed: now,
+        };
+        if needed > free {
+            let path = destination.root().path().to_owned();
+            return Err(StoreError::NotEnoughSpace { path, needed, free, option: "--dest" }.into());
+        }
+        download.observe(&Event::Started { file: 0, source: download.file.url.to_string() });
+        Ok(download)
+    }
+}
+
+/// A download in progress. When it is dropped, a part without further use is removed.
+pub struct UnpinnedDownload<'a> {
+    parts: &'a UnpinnedParts,
+    file: UnpinnedFile,
+    /// The model that names the part.
+    model: Model,
+    part: Arc<PartFile>,
+    /// The response's validator for the bytes of this run.
+    etag: Option<String>,
+    /// Failures in a row without a lasting byte. The caller counts each one.
+    pub failures: u32,
+    /// The bytes that were missing at the start.
+    needed: u64,
+    /// The host does not serve ranges.
+    lacks_ranges: bool,
+    /// The bytes in the part may be of no version.
+    is_of_no_version: bool,
+    /// The number of times that bytes were dropped.
+    dropped: u32,
+    started: Instant,
+    journaled: Instant,
+    checkpointed: Instant,
+}
+
+impl UnpinnedDownload<'_> {
+    /// Requests what is missing. Returns the failure after which the caller waits and calls again; `None` once nothing is
+    /// missing.
+    ///
+    /// # Errors
+    /// A failure that ends the download.
+    pub async fn attempt(
+        &mut self,
+        connection: &mut Connection,
+        retry: &RetryPolicy,
+    ) -> Result<Option<RequestError>, UnpinnedError> {
+        while self.part.held() < self.file.size {
+            let before = self.part.held();
+            let error = match self.request_missing(connection).await {
+                Ok(()) => continue,
+                Err(UnpinnedError::Request(error)) => error,
+                Err(error) => return Err(error),
+            };
+            let is_plain = matches!(error.remedy(), Remedy::Plain | Remedy::RetryThenPlain);
+            if is_plain && self.part.held() > 0 && !self.lacks_ranges {
+                self.lacks_ranges = true;
+                self.restart(&error)?;
+                continue;
+            }
+            if self.lacks_ranges || (self.file.validator.is_none() && self.etag.is_none()) {
+                // Dropped bytes are no progress; otherwise a host that always cuts would be asked forever.
+                self.restart(&error)?;
+            } else {
+                if self.part.held() > before {
+                    self.failures = 0;
+                }
+                self.part.checkpoint()?;
+            }
+            return if retry.is_spent(self.dropped) { Err(error.into()) } else { Ok(Some(error)) };
+        }
+        Ok(None)
+    }
+
+    /// Ends a complete download and returns its digest. If that is `known`, the bytes are not kept.
+    pub fn finish(self, known: Option<Sha256>) -> Result<Sha256, UnpinnedError> {
+        let sha256 = self.part.clone().name_by_own_digest(&self.model)?;
+        if known == Some(sha256) {
+            // No fetch will use the part: the lock's file did not change.
+            PartFile::discard(&self.parts.destination, &Model { sha256, ..self.model.clone() })?;
+        }
+        let (fetched, elapsed) = (self.needed, self.started.elapsed());
+        self.observe(&Event::Finished { file: 0, outcome: Outcome::Fetched, fetched, elapsed });
+        Ok(sha256)
+    }
+
+    fn observe(&self, event: &Event) {
+        self.parts.observer.observe(event);
+    }
+
+    /// True if a later command can resume the part.
+    fn is_resumable(&self) -> bool {
+        self.file.validator.is_some() && !self.lacks_ranges
+    }
+
+    /// Drops the bytes, but stays with the version.
+    fn restart(&mut self, reason: &RequestError) -> Result<(), UnpinnedError> {
+        let bytes = self.part.held();
+        self.part.reset()?;
+        self.report_dropped(bytes, reason);
+        Ok(())
+    }
+
+    /// Drops the bytes and switches to another version with this validator.
+    fn switch_version(&mut self, etag: Option<String>, reason: &RequestError) -> Result<(), StoreError> {
+        let bytes = self.part.held();
+        self.part.remove()?;
+        self.report_dropped(bytes, reason);
+        // The listing on another host described the previous version.
+        self.file.validator = etag.clone().filter(|_| self.file.listed.is_none());
+        self.etag = etag;
+        self.model = self.file.placeholder();
+        self.part = open_part(&self.parts.destination, &self.model, self.is_resumable())?;
+        Ok(())
+    }
+
+    fn report_dropped(&mut self, bytes: u64, reason: &RequestError) {
+        if bytes > 0 {
+            self.dropped += 1;
+            self.observe(&Event::Dropped { file: 0, bytes, reason: reason.to_string() });
+        }
+    }
+
+    /// Requests the first missing range and writes the response.
+    async fn request_missing(&mut self, connection: &mut Connection) -> Result<(), UnpinnedError> {
+        if self.etag.is_none() && self.part.held() > 0 {
+            // Without a validator, no response can be matched to the held bytes.
+            self.part.reset()?;
+        }
+        let whole = ByteRange::new(0, self.file.size);
+        let Some(gap) = self.part.missing().first().copied() else { return Ok(()) };
+        let asked = ExpectedBody { range: (gap != whole).then_some(gap), size: self.file.size, sha256: None };
+        let mut answer = match connection.get(&self.file.url, None, asked).await {
+            Err(RequestError::Response {
+                url, error: ResponseError::WrongSize { found, expected }, ..
+            }) => {
+                return Err(self.other_size(url, expected, found));
+            }
+            answer => answer?,
+        };
+        let body = match answer.kind {
+            BodyKind::Part { range, .. } => range,
+            // The host serves no ranges; the held bytes are skipped.
+            BodyKind::Whole => whole,
+        };
+        if self.etag.is_some() && answer.etag != self.etag {
+            let changed = answer.changed();
+            self.switch_version(answer.etag.clone(), &changed)?;
+            // Only a full body of the new version can be used here; otherwise its part is resumed.
+            if body != whole || self.part.held() > 0 {
+                return Err(changed.into());
+            }
+        }
+        self.etag = answer.etag.clone().or(self.etag.take());
+        self.receive(&mut answer, body).await
+    }
+
+    /// Writes the response's `body`, except for bytes that the part has.
+    async fn receive(&mut self, answer: &mut Answer<'_>, body: ByteRange) -> Result<(), UnpinnedError> {
+        let mut block = vec![0; BLOCK];
+        let mut at = body.start;
+        while at < body.end {
+            let most = BLOCK.min((body.end - at) as usize);
+            // A page may arrive in pieces that do not look like one.
+            let least = if at == 0 { most.min(sniff::SNIFF_LENGTH) } else { 1 };
+            let bytes = read(answer, &mut block[..most], least).await?;
+            let url = answer.resolved.url();
+            if bytes.is_empty() {
+                return Err(RequestError::cut_short(url, at, body.end).into());
+            }
+            if at == 0 && is_page(bytes, &self.model, answer) {
+                let (url, prefix) = (url.clone(), BodyPrefix::default());
+                return Err(RequestError::Response { url, error: ResponseError::Html, prefix }.into());
+            }
+            let start = at;
+            at += bytes.len() as u64;
+            if at == self.file.size && has_more(answer).await {
+                return Err(self.other_size(answer.resolved.url().clone(), self.file.size, None));
+            }
+            self.write(start, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        for missing in self.part.missing_of(ByteRange::new(at, at + bytes.len() as u64)) {
+            let bytes = &bytes[(missing.start - at) as usize..(missing.end - at) as usize];
+            self.part.write(missing.start, bytes)?;
+            self.part.hash(missing.start, bytes)?;
+            self.observe(&Event::Received { file: 0, bytes: missing.len() });
+        }
+        if self.journaled.elapsed() > JOURNAL_INTERVAL {
+            self.part.journal_written()?;
+            self.journaled = Instant::now();
+        }
+        if self.checkpointed.elapsed() > CHECKPOINT_INTERVAL {
+            self.part.checkpoint()?;
+            self.checkpointed = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// The failure of a body with another length than the declared one.
+    fn other_size(&mut self, url: SourceUrl, declared: u64, found: Option<u64>) -> UnpinnedError {
+        self.is_of_no_version = true;
+        UnpinnedError::OtherSize { url, declared, found }
+    }
+}
+
+impl Drop for UnpinnedDownload<'_> {
+    fn drop(&mut self) {
+        // A complete part has another name by now, or its digest failed and the next command computes it.
+        let is_complete = self.part.held() == self.file.size;
+        // A part that cannot be resumed, or that belongs to no version, has no use.
+        if self.is_of_no_version || self.part.held() == 0 || !(is_complete || self.is_resumable()) {
+            let _ = self.part.remove();
+        }
+    }
+}
+
+/// Opens `model`'s part; bytes that cannot be resumed are dropped.
+fn open_part(
+    destination: &Destination,
+    model: &Model,
+    is_resumable: bool,
+) -> Result<Arc<PartFile>, StoreError> {
+    let part = PartFile::open(destination, model, &PartNames::Shared, || true)?;
+    if !is_resumable && part.held() > 0 {
+        part.reset()?;
+    }
+    Ok(Arc::new(part))
+}
+
+/// Reads `least` bytes of the body or more. Fewer at its end.
+async fn read<'b>(
+    answer: &mut Answer<'_>,
+    block: &'b mut [u8],
+    least: usize,
+) -> Result<&'b [u8], RequestError> {
+    let mut len = 0;
+    while len < least {
+        let read = tokio::time::timeout(STALL_TIMEOUT, answer.read(&mut block[len..])).await;
+        match read.map_err(|_| answer.stalled(STALL_TIMEOUT))?? {
+            0 => break,
+            more => len += more,
+        }
+    }
+    Ok(&block[..len])
+}
+
+/// True if the body has more bytes than declared. A body that does not end is dropped after the stall timeout.
+async fn has_more(answer: &mut Answer<'_>) -> bool {
+    matches!(tokio::time::timeout(STALL_TIMEOUT, answer.read(&mut [0])).await, Ok(Ok(1..)))
+}
+
+/// True if these first bytes are a web page, such as a login page with any content type.
+fn is_page(bytes: &[u8], model: &Model, answer: &Answer<'_>) -> bool {
+    matches!(sniff::sniff(bytes, model, &answer.redactor()), Some(SniffedContent::Page { .. }))
+}

@@ -1,0 +1,132 @@
+//! The digest of a file whose host publishes none: the file is read once, into the part that a later fetch resumes from.
+//!
+//! `provision_engine::unpinned` downloads. This module finds the validator of the bytes, and waits after failures as the
+//! other requests to hosts do.
+
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use provision_core::backoff::RetryPolicy;
+use provision_core::digest::Sha256;
+use provision_core::event::Observer;
+use provision_core::model_path::ModelPath;
+use provision_core::source_url::SourceUrl;
+use provision_engine::unpinned::{BLOCK, UnpinnedError, UnpinnedFile, UnpinnedParts};
+use provision_http::HttpClient;
+use provision_http::metadata::{MetadataClient, MetadataError, OnWait};
+
+use crate::resolve::Found;
+use crate::source::Source;
+
+/// A file that could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DigestError {
+    /// A request failed.
+    #[error(transparent)]
+    Host(#[from] MetadataError),
+    /// The download failed for another reason.
+    #[error(transparent)]
+    Download(UnpinnedError),
+    /// The file is empty.
+    #[error(
+        "{url}: the host says that the file has 0 bytes, which no model has; nothing is recorded. Give --sha256 {} where it is \
+         meant to be empty",
+        Sha256::of(b"")
+    )]
+    Empty {
+        /// The download URL.
+        url: SourceUrl,
+    },
+}
+
+impl From<UnpinnedError> for DigestError {
+    fn from(error: UnpinnedError) -> Self {
+        match error {
+            UnpinnedError::Request(error) => Self::Host(error.into()),
+            error => Self::Download(error),
+        }
+    }
+}
+
+/// Reads files into a destination's parts.
+pub struct DigestReader {
+    origin: Arc<HttpClient>,
+    retry: RetryPolicy,
+    on_wait: OnWait,
+    destination: Utf8PathBuf,
+    observer: Arc<dyn Observer>,
+    /// The locked destination, from the first file on.
+    parts: Option<UnpinnedParts>,
+    /// The number of complete files.
+    files_read: usize,
+}
+
+impl std::fmt::Debug for DigestReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DigestReader").field("destination", &self.destination).finish_non_exhaustive()
+    }
+}
+
+impl DigestReader {
+    /// Creates a reader for `destination`, which is created with the first file; `observer` receives its events.
+    pub fn new(
+        origin: Arc<HttpClient>,
+        retry: RetryPolicy,
+        on_wait: OnWait,
+        destination: Utf8PathBuf,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self { origin, retry, on_wait, destination, observer, parts: None, files_read: 0 }
+    }
+
+    /// The number of files that were read completely.
+    pub fn files_read(&self) -> usize {
+        self.files_read
+    }
+
+    /// Reads a found file, which will become `path`, and returns its digest. If that is `known`, the bytes are not kept.
+    pub async fn read(
+        &mut self,
+        found: &Found,
+        path: &ModelPath,
+        known: Option<Sha256>,
+    ) -> Result<Sha256, DigestError> {
+        let is_listed = !matches!(found.source, Source::Url(_));
+        if found.size == 0 {
+            let empty = || DigestError::Empty { url: found.url.clone() };
+            return if is_listed { Ok(Sha256::of(b"")) } else { Err(empty()) };
+        }
+        let parts = match &mut self.parts {
+            Some(parts) => parts,
+            none => none.insert(UnpinnedParts::open(&self.destination, self.observer.clone()).await?),
+        };
+        let mut metadata = MetadataClient::new(&self.origin, self.retry.clone(), self.on_wait.clone());
+        let validator = if !is_listed {
+            found.etag.clone()
+        } else if found.size > BLOCK as u64 {
+            metadata.probe(&found.url).await?.etag.filter(|etag| is_strong(etag))
+        } else {
+            None
+        };
+        let file = UnpinnedFile {
+            path: path.clone(),
+            url: found.url.clone(),
+            size: found.size,
+            listed: found.etag.clone().filter(|_| is_listed),
+            validator,
+        };
+        let mut download = parts.start(file)?;
+        let mut connection = self.origin.connection();
+        while let Some(error) = download.attempt(&mut connection, &self.retry).await? {
+            metadata.wait_after(error.into(), &mut download.failures).await?;
+        }
+        let sha256 = download.finish(known)?;
+        self.files_read += 1;
+        Ok(sha256)
+    }
+}
+
+/// A weak validator says nothing about the bytes (RFC 9110 section 8.8.1).
+fn is_strong(etag: &str) -> bool {
+    etag.starts_with('"') && etag.len() > 2 && etag.len() < 512
+}
