@@ -48,10 +48,10 @@ pub enum UnpinnedError {
     Request(#[from] RequestError),
     /// The file's length differs from the declared one.
     #[error(
-        "{url}: {}; nothing is recorded. It may be being replaced just now: try again, or give another address of it",
+        "{url}: {}; nothing was recorded. The host may be replacing the file: try again, or give another URL of it",
         found.map_or_else(
-            || format!("the file is longer than the {declared} bytes that the host said"),
-            |found| format!("the file has {found} bytes now, and the host said {declared} before")
+            || format!("the file is longer than the {declared} bytes that the host declared"),
+            |found| format!("the file has {found} bytes now, and the host declared {declared} before")
         )
     )]
     OtherSize {
@@ -66,7 +66,7 @@ pub enum UnpinnedError {
     #[error("{}", .0.reason())]
     Store(#[from] StoreError),
     /// Another run holds the destination.
-    #[error("another run works in the destination: {holder}; wait for it, or give another --dest")]
+    #[error("another run works in the destination: {holder}; wait for its end, or choose another --dest")]
     Busy {
         /// The lock's path and its known holder.
         holder: String,

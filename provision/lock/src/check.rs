@@ -43,9 +43,12 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Right => f.write_str("right"),
-            Self::SizeOnly => f.write_str("there, with the right size; the host does not say its digest"),
+            Self::SizeOnly => f.write_str("present with the right size; the host declares no digest"),
             Self::Differs { expected, found } => {
-                write!(f, "other bytes: the lock says {expected}, the host says {found}")
+                write!(
+                    f,
+                    "different bytes: the lock lists {expected}, the host declares {found}; `lock update` follows the host"
+                )
             }
             Self::Failed(error) => error.fmt(f),
         }
@@ -75,7 +78,7 @@ pub async fn check(resolver: &mut Resolver, model: &Model) -> Vec<Verdict> {
                 }
                 _ => Verdict::Failed(ResolveError::NoFile {
                     what: source.to_string(),
-                    known: format!("{} files that its brackets match", found.len()),
+                    known: format!("{} files that match its brackets", found.len()),
                 }),
             },
             Err(error) => Verdict::Failed(error),

@@ -29,8 +29,7 @@ pub enum DigestError {
     Download(UnpinnedError),
     /// The file is empty.
     #[error(
-        "{url}: the host says that the file has 0 bytes, which no model has; nothing is recorded. Give --sha256 {} where it is \
-         meant to be empty",
+        "{url}: the host declares a size of 0 bytes; nothing was recorded. If the file is meant to be empty, give --sha256 {}",
         Sha256::of(b"")
     )]
     Empty {

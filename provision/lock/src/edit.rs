@@ -51,10 +51,10 @@ pub enum Outcome {
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// The result would be no valid lock: two paths collide, or one lies below another.
-    #[error("the lock would not be valid any more: {0}")]
+    #[error("the edit would make the lock invalid, so nothing was written: {0}")]
     Invalid(LockfileError),
     /// The lock has no model of this path.
-    #[error("{name} has no model {path:?}")]
+    #[error("{name} has no model {path:?}; `lock list` shows its models")]
     Missing {
         /// The lock's name in messages.
         name: String,
@@ -62,15 +62,15 @@ pub enum EditError {
         path: ModelPath,
     },
     /// The same path twice among the new entries.
-    #[error("{path:?} is given twice; a path has one entry")]
+    #[error("{path:?} is given twice, but a path has one entry; give one of them another --path")]
     Twice {
         /// The path.
         path: ModelPath,
     },
     /// The models are an inline array.
     #[error(
-        "{name} has its models in an inline array (`model = […]`), which this command does not change; write each as \
-         a [[model]] table, and leave `model = []` out where there are none"
+        "{name} lists its models in an inline array (`model = […]`), which this command cannot edit; write each one as \
+         a [[model]] table, and remove an empty `model = []`"
     )]
     Inline {
         /// The lock's name in messages.

@@ -93,7 +93,8 @@ pub enum EntryError {
     },
     /// The declared digest or size differs from the host's.
     #[error(
-        "{what}: {who} says {said}, and the host says {found}; one of them is wrong, or it is another file"
+        "{what}: {who} declares {said}, but the host declares {found}; correct the wrong value, or give the source of the \
+         same file"
     )]
     Differs {
         /// The source.
@@ -106,7 +107,7 @@ pub enum EntryError {
         found: Declared,
     },
     /// One path or digest for several files.
-    #[error("{what} means {files} files; {option}")]
+    #[error("{what} matches {files} files; {option}")]
     Several {
         /// The glob.
         what: String,
@@ -196,10 +197,10 @@ impl EntryBuilder {
                 Err(EntryError::Several { what, files: found.len(), option })
             };
             if request.sha256.is_some() {
-                return several("a digest is one file's: leave --sha256 out, or name the file");
+                return several("--sha256 applies to one file: leave it out, or name the file");
             }
             if !request.mirrors.is_empty() {
-                return several("a mirror is one file's: add the files one by one with their mirrors");
+                return several("--mirror applies to one file: add the files one by one with their mirrors");
             }
             if request.explicit.as_ref().is_some_and(|path| !path.ends_with('/')) {
                 return several("give --path a directory that ends with `/`, or name the file");
@@ -223,7 +224,7 @@ impl EntryBuilder {
         found: &Found,
         path: ModelPath,
     ) -> Result<Entry, EntryError> {
-        agree("what was given", request.sha256, request.size, found)?;
+        agree("the option or list", request.sha256, request.size, found)?;
         let mut mirrors = Vec::with_capacity(request.mirrors.len());
         let sha256 = request.sha256.or(found.sha256);
         for mirror in &request.mirrors {
@@ -259,7 +260,7 @@ impl EntryBuilder {
         let mut found = self.resolver.resolve(source).await?;
         let files = found.len();
         let Some(mirror) = found.pop().filter(|_| files == 1) else {
-            let option = "a mirror is one file's: name it";
+            let option = "a mirror has to be one file: name it";
             return Err(EntryError::Several { what: source.to_string(), files, option });
         };
         agree(FIRST, sha256, Some(of.size), &mirror)?;
@@ -295,7 +296,7 @@ impl EntryBuilder {
     ) -> Result<Option<Entry>, EntryError> {
         let found = self.resolver.resolve(source).await?;
         let [found] = &found[..] else {
-            let option = "the lock's `source` has to be one file's";
+            let option = "the `source` in the lock has to name one file: correct it";
             return Err(EntryError::Several { what: source.to_string(), files: found.len(), option });
         };
         let is_same_address = found.url == entry.url && (!is_named || Source::of_url(&found.url).is_pinned());

@@ -152,14 +152,14 @@ impl fmt::Display for Expiry {
             Signer::Oss => "an OSS signature",
             Signer::Backblaze => "a Backblaze download authorization",
             Signer::Token => "a web token",
-            Signer::Other => "a signature with an end",
+            Signer::Other => "a signature with an expiry time",
         };
-        write!(f, "the address carries {signer}")?;
+        write!(f, "the URL contains {signer}")?;
         match self.seconds {
-            Some(seconds) => write!(f, ", good for {seconds} seconds from its making")?,
+            Some(seconds) => write!(f, ", valid for {seconds} seconds after its creation")?,
             None => f.write_str(" and will stop working")?,
         }
-        f.write_str("; give the address that redirected to it, or --allow-expiring")
+        f.write_str("; give the URL that redirected to it, or --allow-expiring")
     }
 }
 

@@ -68,14 +68,14 @@ pub enum FileError {
     #[error(transparent)]
     Lock(#[from] LockfileError),
     /// A symlink that leads nowhere.
-    #[error("{path} is a symlink to a file that does not exist; remove it, or make the file")]
+    #[error("{path} is a symlink to a file that does not exist; remove the symlink, or create the file")]
     Dangling {
         /// The symlink.
         path: Utf8PathBuf,
     },
     /// Another program keeps changing the file.
     #[error(
-        "{path} was changed by another program each time before it could be written; close that and run again"
+        "{path} was changed by another program before each attempt to write it; close that program and run again"
     )]
     KeepsChanging {
         /// The file.
@@ -83,8 +83,8 @@ pub enum FileError {
     },
     /// Another writer holds the write lock for too long.
     #[error(
-        "{holder} has been changing {path} for more than {} s, and one writer at a time may; let it go on, or end it, \
-         and run again",
+        "{path} has been locked for more than {} s by {holder}, which is changing it; wait for its end, or stop it, \
+         then run again",
         LONGEST.as_secs()
     )]
     Busy {
@@ -101,7 +101,7 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "; make the file and its directory writable",
         io::ErrorKind::ReadOnlyFilesystem => "; mount it writable",
         io::ErrorKind::ResourceBusy => {
-            "; a file that is mounted by itself cannot be replaced: mount its directory"
+            "; a file that is a mount point cannot be replaced: mount its directory instead"
         }
         _ => "",
     }

@@ -144,37 +144,41 @@ pub enum UnusedReason {
     #[error("{0}")]
     Source(SourceError),
     /// One of several addresses is no source.
-    #[error("it comes from its other addresses; of one of them: {0}")]
+    #[error("one of its URLs is not used: {0}")]
     Mirror(SourceError),
     /// The item has no address.
-    #[error("the list gives no address for it")]
+    #[error("the list has no URL for it")]
     NoAddress,
     /// The line does not fit the format.
     #[error("{0}")]
     Line(LineProblem),
     /// The hash is of another kind.
-    #[error("its hash is of the kind {kind:?}; only SHA-256 is used")]
+    #[error("its hash is of the kind {kind:?}, but only SHA-256 is used")]
     HashKind {
         /// The kind.
         kind: String,
     },
     /// The hash is invalid.
-    #[error("its hash is none: {0}")]
+    #[error("its hash is invalid: {0}")]
     Digest(DigestError),
     /// The item is a whole repository.
     #[error("it is a whole repository; add its files with hf:OWNER/REPO/PATH, where PATH may be a glob")]
     Repository,
     /// The directory is not below `models`.
-    #[error("it goes to {directory:?}, which is not below ComfyUI's models directory")]
+    #[error(
+        "it goes to {directory:?}, which is not below ComfyUI's models directory; add it with `lock add --path`"
+    )]
     Elsewhere {
         /// The directory.
         directory: String,
     },
     /// The option would change the request.
-    #[error("this option is not taken over; tokens come from the environment or a netrc file")]
+    #[error("this option is not imported; tokens come from the environment or a netrc file")]
     Option,
     /// A second source for one path, without a digest that shows equal bytes.
-    #[error("the same path comes from another source in {first}, and no digest says that they are one")]
+    #[error(
+        "{first} has another source for the same path, and no digest shows that the files are equal; add one with `lock add --path`"
+    )]
     SamePath {
         /// The position of the first one.
         first: Place,
@@ -194,7 +198,7 @@ pub enum UnusedReason {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
     /// Invalid JSON.
-    #[error("{place}: not JSON: {problem}")]
+    #[error("{place}: invalid JSON: {problem}")]
     Json {
         /// The position.
         place: Place,
@@ -202,7 +206,7 @@ pub enum ImportError {
         problem: String,
     },
     /// JSON, but not in the given format.
-    #[error("{} is no {format}", TerminalText(list))]
+    #[error("{} is not in the format \"{format}\"; give another --format", TerminalText(list))]
     Shape {
         /// The list's name.
         list: String,
@@ -221,7 +225,7 @@ pub enum ImportError {
     },
     /// No format fits.
     #[error(
-        "{} is in none of the formats that are read ({}); say which one is meant with --format",
+        "{} has none of the known formats ({}); choose one with --format",
         TerminalText(list),
         Format::ALL.map(Format::name).join(", ")
     )]
@@ -230,14 +234,14 @@ pub enum ImportError {
         list: String,
     },
     /// The list is empty.
-    #[error("{} has nothing in it", TerminalText(list))]
+    #[error("{} is empty", TerminalText(list))]
     Empty {
         /// The list's name.
         list: String,
     },
     /// Two digests for one path.
     #[error(
-        "{}: {first} and {second} give it different digests; one of the lists is wrong, or they mean two files",
+        "{}: {first} and {second} list different digests; correct one of the lists, or give one of the files another path",
         TerminalText(path)
     )]
     Conflict {
@@ -254,25 +258,25 @@ pub enum ImportError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineProblem {
     /// An indented line before any address.
-    #[error("an option stands before any address")]
+    #[error("an option precedes the first URL")]
     OptionFirst,
     /// An indented line without `=`.
-    #[error("an option is written NAME=VALUE, so its file is left out")]
+    #[error("an option has the form NAME=VALUE; its file is left out")]
     NoOption,
     /// More than an address and a path.
-    #[error("there are {found} columns; a line has an address, or an address and a path")]
+    #[error("the line has {found} columns; it needs a URL, or a URL and a path")]
     Columns {
         /// The number of columns.
         found: usize,
     },
     /// Not a line of `sha256sum`'s output.
-    #[error("this is not a line of sha256sum's output (64 hex digits, two spaces, a name)")]
+    #[error("not a line of sha256sum output (64 hex digits, two spaces, a name)")]
     Sum,
     /// The digest is invalid.
     #[error("{0}")]
     Digest(DigestError),
     /// A file's checksum is invalid.
-    #[error("its checksum is none, so it is left out: {0}")]
+    #[error("its checksum is invalid and not used: {0}")]
     Checksum(DigestError),
 }
 
@@ -390,7 +394,7 @@ impl Format {
 
 /// An unknown format name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no format is called so; there are: {}", Format::ALL.map(Format::name).join(", "))]
+#[error("unknown format; the formats are {}", Format::ALL.map(Format::name).join(", "))]
 pub struct UnknownFormat;
 
 impl FromStr for Format {
@@ -407,8 +411,8 @@ impl fmt::Display for Format {
             Self::Workflow => "ComfyUI workflow",
             Self::Manager => "model list of ComfyUI-Manager",
             Self::Aria2 => "aria2 input file",
-            Self::Pget => "list of addresses and paths",
-            Self::Urls => "list of addresses",
+            Self::Pget => "list of URLs and paths",
+            Self::Urls => "list of URLs",
             Self::Sha256sum => "output of sha256sum",
         })
     }

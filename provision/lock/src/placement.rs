@@ -65,8 +65,8 @@ pub struct Hints<'a> {
 pub enum PlacementError {
     /// No fact gives the folder.
     #[error(
-        "where {what} goes is not to be seen from where it comes from; give --path FOLDER/ or --path FOLDER/NAME, where \
-         FOLDER is one of ComfyUI's ({}) or your own",
+        "no folder is known for {what}; give --path FOLDER/ or --path FOLDER/NAME, where FOLDER is one of ComfyUI's ({}) \
+         or your own",
         FOLDERS.join(", ")
     )]
     Unknown {
@@ -74,19 +74,21 @@ pub enum PlacementError {
         what: String,
     },
     /// A glob that is not resolved to the repository's files yet.
-    #[error("{pattern:?} is a glob, so where its files go is known when the host has said which there are")]
+    #[error(
+        "{pattern:?} is a glob, and its files are known only after the host has listed them; give --path FOLDER/"
+    )]
     Several {
         /// The glob.
         pattern: String,
     },
     /// A directory, but no name for the file in it.
-    #[error("the source does not tell the file's name; give --path {}NAME", TerminalText(directory))]
+    #[error("the source does not contain the file's name; give --path {}NAME", TerminalText(directory))]
     NoName {
         /// The directory.
         directory: String,
     },
     /// The resulting path is invalid.
-    #[error("{path:?} cannot be a model's path: {error}; give another one with --path")]
+    #[error("{path:?} is not a valid model path: {error}; give another one with --path")]
     Path {
         /// The resulting path.
         path: String,

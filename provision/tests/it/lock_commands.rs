@@ -138,7 +138,7 @@ fn a_workflow_import_names_files_without_a_url() {
     for text in [workflow(&[&without]), workflow(&[])] {
         std::fs::write(fixture.path("w.json"), text).unwrap();
         let (_, err) = fixture.run(2, &["lock", "import", "w.json"]);
-        has(&err, &["nothing to add to the lock"]);
+        has(&err, &["nothing was added"]);
         assert!(!fixture.path("models.lock").exists());
     }
 }
@@ -159,7 +159,7 @@ fn an_invalid_line_does_not_keep_others_out() {
     .unwrap();
     let (out, err) = fixture.run(2, &["lock", "import", "list"]);
     has(&out, &["added      vae/x.safetensors", "added      vae/y.safetensors"]);
-    has(&err, &["list:2: not understood: there are 3 columns"]);
+    has(&err, &["list:2: not understood: the line has 3 columns"]);
     has(&fixture.lock(), &["vae/x.safetensors", "vae/y.safetensors"]);
 }
 

@@ -64,7 +64,7 @@ fn finish(list: &mut List, download: Download<'_>) {
     }
     for error in errors {
         let why = if sources.is_empty() { UnusedReason::Source(error) } else { UnusedReason::Mirror(error) };
-        list.leave_out(out.unwrap_or("an address"), why, &place);
+        list.leave_out(out.unwrap_or("a URL"), why, &place);
     }
     let sha256 = match checksum {
         None => None,

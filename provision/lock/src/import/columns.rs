@@ -21,7 +21,7 @@ pub(super) fn read(name: &str, text: &str, format: Format) -> List {
         let source: Source = match address.parse() {
             Ok(source) => source,
             Err(error) => {
-                list.leave_out(destination.unwrap_or("an address"), UnusedReason::Source(error), &place);
+                list.leave_out(destination.unwrap_or("a URL"), UnusedReason::Source(error), &place);
                 continue;
             }
         };

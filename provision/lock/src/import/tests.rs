@@ -42,13 +42,13 @@ fn the_format_is_detected_from_the_text() {
 #[test]
 fn an_unreadable_list_is_an_error_with_the_expected_format() {
     for (text, format, said) in [
-        ("{\"nodes\": [\n}", None, "list:2: not JSON"),
+        ("{\"nodes\": [\n}", None, "list:2: invalid JSON"),
         ("{\"1\": {\"class_type\": \"VAELoader\"}}", None, "API format"),
-        ("{\"a\": 1}", None, "none of the formats"),
+        ("{\"a\": 1}", None, "none of the known formats"),
         ("vae.safetensors\n", None, "--format"),
-        ("\n# only this\n", None, "list has nothing in it"),
-        ("{}", Some(Format::Workflow), "list is no ComfyUI workflow"),
-        ("{}", Some(Format::Manager), "list is no model list"),
+        ("\n# only this\n", None, "list is empty"),
+        ("{}", Some(Format::Workflow), "list is not in the format \"ComfyUI workflow\""),
+        ("{}", Some(Format::Manager), "list is not in the format \"model list"),
     ] {
         let found = error(text, format);
         assert!(found.contains(said), "{text}: {found}");
@@ -63,38 +63,38 @@ fn an_invalid_line_is_listed_and_the_others_are_used() {
             " out=x\nhttps://h/y\n",
             Format::Aria2,
             1,
-            "list:1: not understood: an option stands before any address",
+            "list:1: not understood: an option precedes the first URL",
         ),
         (
             "https://h/x\n out=x\n nonsense\nhttps://h/y\n out=y\n",
             Format::Aria2,
             1,
-            "list:3: not understood: an option is written NAME=VALUE, so its file is left out",
+            "list:3: not understood: an option has the form NAME=VALUE; its file is left out",
         ),
         (
             "https://h/x\n out=x\n checksum=sha-256=12\nhttps://h/y\n",
             Format::Aria2,
             1,
-            "list:3: x: its checksum is none, so it is left out: a SHA-256 has 64 hex digits, this has 2",
+            "list:3: x: its checksum is invalid and not used: a SHA-256 has 64 hex digits, this has 2",
         ),
         (
             "https://h/x a\n\nhttps://h/y b c\nhttps://h/z c\n",
             Format::Pget,
             2,
-            "list:3: not understood: there are 3 columns",
+            "list:3: not understood: the line has 3 columns",
         ),
         (
             "https://h/x https://h/y\nhttps://h/z\n",
             Format::Pget,
             1,
-            "list:1: not understood: there are 2 columns",
+            "list:1: not understood: the line has 2 columns",
         ),
-        ("a line of prose\nhttps://h/z\n", Format::Urls, 1, "list:1: not understood: there are 4 columns"),
+        ("a line of prose\nhttps://h/z\n", Format::Urls, 1, "list:1: not understood: the line has 4 columns"),
         (
             &format!("{SHA}  x\n{SHA}\n{SHA}  z\n"),
             Format::Sha256sum,
             2,
-            "list:2: not understood: this is not a line of sha256sum",
+            "list:2: not understood: not a line of sha256sum output",
         ),
         (&short, Format::Sha256sum, 1, "list:2: not understood: a SHA-256 has 64 hex digits, this has 63"),
     ] {
@@ -191,7 +191,7 @@ fn a_second_source_is_a_mirror_if_the_digests_match() {
     let unknown = lists(None);
     assert_eq!((unknown.models.len(), unknown.models[0].mirrors.len()), (1, 0));
     assert!(
-        unknown.unused[0].to_string().contains("comes from another source in a:1"),
+        unknown.unused[0].to_string().contains("a:1 has another source for the same path"),
         "{:?}",
         unknown.unused
     );

@@ -113,7 +113,7 @@ impl Resolver {
         let source = Source::Civitai(version.clone());
         let described = self.version(version.id).await;
         let described = described.map_err(|error| {
-            ResolveError::host_with(&source, error, "; Civitai has no such version any more")
+            ResolveError::host_with(&source, error, "; the version was removed from Civitai: add another one")
         })?;
         let Some(file) = described.choose(&version.filters) else {
             let known = some_of(described.files.iter().map(|file| file.name.as_str()));

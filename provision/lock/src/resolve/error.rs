@@ -66,7 +66,7 @@ pub enum ResolveError {
         hint: &'static str,
     },
     /// The site asks for a login instead of refusing access.
-    #[error("{what}: a login is wanted for it; {advice}")]
+    #[error("{what}: the host requires a login; {advice}")]
     Login {
         /// The source.
         what: String,
@@ -74,7 +74,7 @@ pub enum ResolveError {
         advice: &'static str,
     },
     /// The host has no such file.
-    #[error("{what}: there is no such file; there is {known}")]
+    #[error("{what}: no such file; check the path: the host has {known}")]
     NoFile {
         /// The source.
         what: String,
@@ -83,8 +83,8 @@ pub enum ResolveError {
     },
     /// Two statements of the host about the file contradict each other.
     #[error(
-        "{what}: {first_place} says {first}, and {second_place} says {second}; one of them is wrong, so nothing is \
-         written. Try again later, or ask the repository's owner"
+        "{what}: {first_place} declares {first}, but {second_place} declares {second}; nothing was written. Try again \
+         later, or ask the repository's owner"
     )]
     Disagreement {
         /// The source.
@@ -100,8 +100,8 @@ pub enum ResolveError {
     },
     /// The download is another file than the described one.
     #[error(
-        "{what}: the site says that {name:?} has {kilobytes} KB, and the download has {found} bytes, so it is another file \
-         and the digest is not its own. The version has {known}: choose one by ?type=, ?format=, ?size= or ?fp="
+        "{what}: the site lists {name:?} with {kilobytes} KB, but the download has {found} bytes, so the listed digest is \
+         another file's. The version has {known}: select one with ?type=, ?format=, ?size= or ?fp="
     )]
     OtherFile {
         /// The source.
@@ -117,8 +117,8 @@ pub enum ResolveError {
     },
     /// The listing is too long.
     #[error(
-        "{what}: the listing has more than {most} {of}, which no repository of models has, so it is not read to its end; \
-         check that it is the repository that you mean"
+        "{what}: the listing has more than {most} {of}, the limit for a repository of models; check the repository's \
+         name"
     )]
     Endless {
         /// The source.
@@ -129,7 +129,9 @@ pub enum ResolveError {
         of: &'static str,
     },
     /// The redirect leads to another commit.
-    #[error("{what}: the commit {asked} was asked for, and the host answered for {found}")]
+    #[error(
+        "{what}: commit {asked} was requested, but the host answered for commit {found}; try again later"
+    )]
     OtherCommit {
         /// The source.
         what: String,
@@ -140,7 +142,7 @@ pub enum ResolveError {
     },
     /// The host declares no length.
     #[error(
-        "{what}: the host does not say how long the file is, and a lock needs that; give another address of it"
+        "{what}: the host does not declare the file's size, which a lock requires; give another URL of the file"
     )]
     NoSize {
         /// The source.

@@ -149,7 +149,7 @@ impl Resolver {
         let described = self.metadata.json(&below(&["revision", &revision], &[])).await.map_err(host)?;
         let Revision { sha: commit } = described.parse().map_err(host)?;
         if commit.len() != 40 || !commit.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
-            let problem = "the revision's sha is no commit".to_owned();
+            let problem = "the revision's sha is not a commit".to_owned();
             return Err(host(MetadataError::Malformed { url: described.at, problem }));
         }
         let mut files = BTreeMap::new();
@@ -181,7 +181,7 @@ impl Resolver {
                 let said = match listed.lfs.as_ref().map(|lfs| (digest(&lfs.oid), lfs.size)) {
                     Some((Some(sha256), size)) => Declared { sha256: Some(sha256), size: Some(size) },
                     Some((None, _)) => {
-                        let problem = format!("the lfs.oid of {:?} is no SHA-256", listed.path);
+                        let problem = format!("the lfs.oid of {:?} is not a SHA-256", listed.path);
                         return Err(host(MetadataError::Malformed { url: page.at, problem }));
                     }
                     None => Declared { sha256: None, size: Some(listed.size) },

@@ -12,7 +12,7 @@ use provision_core::terminal_text::TerminalText;
 pub enum SourceError {
     /// Neither a URL nor a short form.
     #[error(
-        "not a source; give an https address, or one of {}, {}, {}, {}, {}",
+        "not a source; give an https URL, or one of {}, {}, {}, {}, {}",
         Form::Hub,
         Form::Civitai,
         Form::ModelScope,
@@ -24,7 +24,7 @@ pub enum SourceError {
     #[error(transparent)]
     Url(#[from] SourceUrlError),
     /// An incomplete short form.
-    #[error("{wrong}; it is written {form}")]
+    #[error("{wrong}; the form is {form}")]
     Form {
         /// The form of the text.
         form: Form,
@@ -41,8 +41,8 @@ pub enum SourceError {
     },
     /// A credential in the query.
     #[error(
-        "the address carries a credential in its query ({parameter}=…), and a lock is no place for one; leave it out, \
-         and give the token by the environment or a netrc file"
+        "the URL has a credential in its query ({parameter}=…), which a lock must not contain; remove it, and pass the \
+         token in the environment or a netrc file"
     )]
     Credential {
         /// The parameter's name.
@@ -81,46 +81,46 @@ impl fmt::Display for Form {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormProblem {
     /// The owner is missing or contains invalid characters.
-    #[error("the owner is missing or no name")]
+    #[error("the owner is missing or not a valid name")]
     Owner,
     /// The repository is missing or contains invalid characters.
-    #[error("the repository is missing or no name")]
+    #[error("the repository is missing or not a valid name")]
     Repository,
     /// The revision behind `@` is missing or contains invalid characters.
-    #[error("there is no revision behind the `@` (a slash in one is written %2F)")]
+    #[error("the revision after the `@` is missing or invalid (write a slash in it as %2F)")]
     Revision,
     /// The path is missing or names a directory.
-    #[error("the path of a file is missing (a glob such as `*.safetensors` takes several)")]
+    #[error("the file's path is missing (a glob such as `*.safetensors` selects several files)")]
     NoPath,
     /// The path has an empty, `.` or `..` component.
-    #[error("the component {component:?} of the path leaves or repeats a directory")]
+    #[error("the path component {component:?} leaves or repeats a directory")]
     Traversal {
         /// The component.
         component: String,
     },
     /// The path contains an invalid character.
-    #[error("the path has the character {found:?} in it")]
+    #[error("the path contains the character {found:?}")]
     Character {
         /// The character.
         found: char,
     },
     /// The version is no number.
-    #[error("a version is a number, the one behind `modelVersionId=` in the page's address")]
+    #[error("a version is a number: the one after `modelVersionId=` in the page's URL")]
     Version,
     /// A parameter does not choose among a version's files.
-    #[error("behind the `?` only type, format, size and fp choose among a version's files")]
+    #[error("only type, format, size and fp may follow the `?`; they select one of a version's files")]
     Filter,
     /// The asset's name is missing.
     #[error("the asset's name is missing")]
     Asset,
     /// The tag behind `@` is missing.
-    #[error("there is no tag behind the `@`")]
+    #[error("the tag after the `@` is missing")]
     Tag,
     /// The registry is missing or no host.
-    #[error("the registry is missing or no host")]
+    #[error("the registry is missing or not a valid host")]
     Registry,
     /// `@sha256:` is missing.
-    #[error("a blob is named by its digest, and `@sha256:` is missing; a tag names a manifest")]
+    #[error("a blob is named by its digest, but `@sha256:` is missing; a tag names a manifest")]
     NoDigest,
     /// The digest is invalid.
     #[error(transparent)]

@@ -102,7 +102,7 @@ fn civitai(url: &Url, segments: &[String]) -> Result<Option<Source>, SourceError
                 None => Err(SourceError::Page {
                     what: "a model with several versions",
                     instead: format!(
-                        "choose one on the page and give its address with modelVersionId=…, or {}",
+                        "choose one on the page and give its URL with modelVersionId=…, or {}",
                         Form::Civitai
                     ),
                 }),
@@ -153,7 +153,7 @@ fn github(segments: &[String]) -> Result<Option<Source>, SourceError> {
         }),
         [owner, name, "releases", ..] => Err(SourceError::Page {
             what: "releases",
-            instead: format!("give github:{owner}/{name}@TAG/ASSET, or an asset's own address"),
+            instead: format!("give github:{owner}/{name}@TAG/ASSET, or an asset's own URL"),
         }),
         _ => Ok(None),
     }

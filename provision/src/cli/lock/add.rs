@@ -17,7 +17,7 @@ pub(crate) struct AddArgs {
     #[arg(
         value_name = "SOURCE",
         required = true,
-        help = "An address, or hf:OWNER/REPO[@REV]/PATH (PATH may be a glob), civitai:VERSION_ID, \
+        help = "A URL, or hf:OWNER/REPO[@REV]/PATH (PATH may be a glob), civitai:VERSION_ID, \
                 modelscope:OWNER/REPO[@REV]/PATH, github:OWNER/REPO[@TAG]/ASSET, oci:REGISTRY/NAME@sha256:HEX"
     )]
     sources: Vec<String>,
@@ -31,10 +31,10 @@ pub(crate) struct AddArgs {
     /// Another source of the same bytes (repeatable), in any of the forms
     #[arg(long = "mirror", value_name = "SOURCE")]
     mirrors: Vec<String>,
-    /// Its digest, if you know it and the host does not say it
+    /// Its digest, if the host does not declare it
     #[arg(long, value_name = "HEX", value_parser = digest)]
     sha256: Option<Sha256>,
-    /// Accept addresses that expire, such as signed ones
+    /// Accept URLs that expire, such as signed ones
     #[arg(long)]
     allow_expiring: bool,
     /// The directory for bytes that must be read.
@@ -61,7 +61,8 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     if sources.len() > 1 {
         let one_file = args.path.as_deref().is_some_and(|path| !path.ends_with('/'));
         if args.sha256.is_some() || !mirrors.is_empty() || one_file {
-            let why = "--sha256, --mirror and a --path that is no directory apply to one file: give one SOURCE with them";
+            let why =
+                "--sha256, --mirror and a --path to a file apply to one file: give one SOURCE with them";
             return Err(Failure::new(Code::Usage, why));
         }
     }

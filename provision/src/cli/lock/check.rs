@@ -46,7 +46,7 @@ pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
         let verdicts = session.wait_for(check(&mut resolver, model));
         let sources = units::count(verdicts.len(), "source");
         let note = match word(&verdicts) {
-            "there" => ", of the right size; not every host says the digest",
+            "there" => ", of the right size; not every host declares the digest",
             _ => "",
         };
         println!("{:<11}  {}  {}  {sources}{note}", word(&verdicts), model.path, units::bytes(model.size));

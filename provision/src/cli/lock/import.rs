@@ -59,7 +59,10 @@ fn text(path: &Utf8PathBuf) -> Result<(String, String), Failure> {
     let mut text = String::new();
     source.take(MAX_LIST + 1).read_to_string(&mut text).map_err(cannot)?;
     if text.len() as u64 > MAX_LIST {
-        return Err(Failure::new(Code::Usage, format!("{name} is larger than any list of models")));
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{name} is larger than {} MiB, the limit for a list of models", MAX_LIST >> 20),
+        ));
     }
     Ok((name.to_owned(), text))
 }
@@ -118,7 +121,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
             let why = match &error {
                 // The command below names the folders once.
                 EntryError::Placement { what, error: PlacementError::Unknown { .. } } => format!(
-                    "{what}: neither the list nor the source names its folder; add it by \
+                    "{what}: neither the list nor the source names its folder; add it with \
                      `{} lock add {what} --path FOLDER/`",
                     invocation()
                 ),
@@ -142,7 +145,10 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     }
     note(&path, &without_address);
     if imported.models.is_empty() && failures.is_empty() {
-        failures.add(Code::Usage, "no list has a file with an address: nothing to add to the lock");
+        failures.add(
+            Code::Usage,
+            "no list has a file with a URL, so nothing was added; add models with `lock add SOURCE`",
+        );
     }
     failures.conclude("not imported")
 }
@@ -159,7 +165,7 @@ fn note(lock: &Utf8Path, without_address: &[&Unused]) {
         return;
     }
     eprintln!(
-        "note: not in the lock, since the lists give no address (`{} lock add SOURCE` takes one):",
+        "note: not in the lock, because the lists have no URL (`{} lock add SOURCE` adds one):",
         invocation()
     );
     for unused in missing {

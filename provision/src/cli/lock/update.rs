@@ -18,7 +18,7 @@ use super::{EditFailure, LockFile, write};
 /// Options of `lock update`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UpdateArgs {
-    /// Only these models: a path, a file stem, or a glob over paths. A plain address is read again only if it is named
+    /// Only these models: a path, a file stem, or a glob over paths. A plain URL is read again only if it is named
     #[arg(value_name = "MODEL")]
     models: Vec<String>,
     /// The directory for bytes that must be read.
@@ -47,9 +47,9 @@ fn followed(model: &Model, is_named: bool) -> Result<Followed, Failure> {
             source => Followed::Source(source),
         });
     };
-    let source: Source = text
-        .parse()
-        .map_err(|error| Failure::new(Code::Usage, format!("{}: its `source`: {error}", model.path)))?;
+    let source: Source = text.parse().map_err(|error| {
+        Failure::new(Code::Usage, format!("{}: its `source` in the lock is invalid: {error}", model.path))
+    })?;
     // A moving source can be written by hand the same way.
     Ok(if source.is_pinned() && source == by_address { Followed::Pinned } else { Followed::Source(source) })
 }
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
             }
             Ok(Followed::Plain) => {
                 println!(
-                    "plain      {}  an address without branch or tag; name it to read it again",
+                    "plain      {}  a URL without branch or tag; name the model to read it again",
                     model.path
                 );
                 continue;
@@ -130,7 +130,10 @@ fn put(path: &Utf8Path, changed: &[(Entry, Entry)], failures: &mut Failures) -> 
         write::say(&now, &Outcome::Updated(Box::new(before)));
     }
     for path in others {
-        failures.add(Code::Busy, format!("{path} was changed in the lock meanwhile; run again"));
+        failures.add(
+            Code::Busy,
+            format!("{path} was changed in the lock by another program meanwhile; run again"),
+        );
     }
     true
 }
