@@ -1,6 +1,6 @@
 //! The journal of a part on disk: appended records, and the rewrite that keeps it short.
 //!
-//! A write that fails (ENOSPC, EDQUOT) becomes a [`StoreError`] that ends the file. The part and the earlier records stay,
+//! An open or a write that fails (ENOSPC, EDQUOT) becomes a [`StoreError`] that ends the file. The part and the earlier records stay,
 //! and the next run resumes from them.
 
 use std::fs::File;
@@ -21,6 +21,8 @@ use provision_core::journal::{self, Reach};
 /// A checkpoint rewrites a journal that is longer than this, in bytes. With 64 connections to one file that takes a
 /// minute or two. A journal longer than [`journal::MAX_BYTES`] would not be read.
 pub(super) const MAX_JOURNAL_BYTES: u64 = 1 << 20;
+
+const WRITING: &str = "writing the journal";
 
 /// The journal file of one part.
 #[derive(Debug)]
@@ -66,11 +68,12 @@ impl JournalFile {
     pub(super) fn append(&mut self, text: &str, missing: u64) -> Result<(), StoreError> {
         let path = self.path();
         if self.file.is_none() {
-            self.file = Some(self.open().map_err(StoreError::at("opening it", &path))?);
+            let failed = |error| StoreError::of(WRITING, &path, error).needing(missing);
+            self.file = Some(self.open().map_err(failed)?);
         }
         let written = self.file.as_mut().map_or(Ok(()), |file| file.write_all(text.as_bytes()));
         self.bytes += text.len() as u64;
-        written.map_err(|error| StoreError::of_volume("writing the journal", &path, error).needing(missing))
+        written.map_err(|error| StoreError::of_volume(WRITING, &path, error).needing(missing))
     }
 
     /// Makes appended records durable, and the names of part and journal with them.

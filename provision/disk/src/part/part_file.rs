@@ -117,7 +117,7 @@ impl PartFile {
             StoreError::of("creating the directory", destination.root().path(), Errno::NOENT)
         })?;
         let names = FileNames::new(model, part_names);
-        let file = open_locked(&directory, &names.part)?;
+        let file = open_locked(&directory, &names.part).map_err(|error| error.needing(model.size))?;
         let path = directory.path().join(&names.part);
         let length = file.metadata().map_err(StoreError::at("reading its metadata", &path))?.len();
         if length > model.size {

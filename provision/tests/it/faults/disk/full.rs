@@ -92,12 +92,17 @@ fn fault_68_no_room_for_the_journal_loses_no_journaled_byte() {
     let journal = part_of(&fixture, "journal");
     let path = fixture.path(&journal);
     let log = fixture.beside("strace.log");
+    let name = journal.strip_prefix("d/").unwrap();
+    let no_entry = ["-P", name, "-e", "trace=openat", "-e", "inject=openat:error=ENOSPC:when=1+"];
     let full = ["-P", path.to_str().unwrap(), "-e", "trace=write", "-e", "inject=write:error=ENOSPC:when=1+"];
 
-    // The first record of the journal.
-    let ended = run(&mut strace(&fetch(&fixture, &[]), &log, &full));
-    assert_full(&fixture, &ended, &journal);
-    assert_eq!(fixture.held(), 0);
+    // The journal's name, then its first record.
+    for inject in [&no_entry, &full] {
+        let ended = run(&mut strace(&fetch(&fixture, &[]), &log, inject));
+        assert_full(&fixture, &ended, &journal);
+        assert!(ended.err.contains("while writing the journal (it needs "), "{}", ended.err);
+        assert_eq!(fixture.held(), 0);
+    }
 
     // Records of a journal that an earlier run began.
     assert!(
