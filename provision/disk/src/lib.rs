@@ -54,6 +54,8 @@ mod lock;
 mod model_check;
 mod part;
 mod source_file;
+#[cfg(test)]
+mod testing;
 
 pub use destination::{Destination, free_space_near};
 pub use directory::{Directory, Found, Usage};

@@ -6,28 +6,15 @@ use rustix::fs::{FlockOperation, OFlags};
 use super::flock::{Acquire, DestinationLock, LockAttempt};
 use super::lease::{self, HEARTBEAT_INTERVAL, LEASE_TIMEOUT, NAME};
 use super::network_fs::{SCOPE, Volume};
-use crate::destination::Destination;
 use crate::error::StoreError;
-use crate::part::{PartFile, PartNames};
-use provision_core::digest::Sha256;
+use crate::testing::{Fixture, model};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-struct Fixture {
-    directory: tempfile::TempDir,
-    destination: Destination,
-}
-
+/// Attempts to lock a destination at given times.
 impl Fixture {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = camino::Utf8Path::from_path(directory.path()).unwrap();
-        let destination = Destination::create(path).unwrap();
-        Self { directory, destination }
-    }
-
     fn lock_file(&self) -> std::path::PathBuf {
-        self.directory.path().join(NAME)
+        self.file(NAME)
     }
 
     fn try_acquire(
@@ -111,20 +98,10 @@ fn fault_81_two_watchers_of_a_dead_holder_do_not_deadlock() {
 #[test]
 fn fault_80_a_holder_that_lost_its_lease_writes_no_more() {
     let fixture = Fixture::new();
-    let mut model = provision_core::lockfile::Model {
-        path: "x".parse().unwrap(),
-        sources: vec!["http://h/x".parse().unwrap()],
-        size: 4,
-        sha256: Sha256::of(b"abcd"),
-        groups: vec![],
-        source: None,
-    };
-    let open = |model: &_| PartFile::open(&fixture.destination, model, &PartNames::Shared, || true).unwrap();
     let lock = fixture.acquire("there");
-    let complete = Arc::new(open(&model));
+    let complete = Arc::new(fixture.open(&model("x", b"abcd")));
     complete.write(0, b"abcd").unwrap();
-    model.path = "y".parse().unwrap();
-    let partial = open(&model);
+    let partial = fixture.open(&model("y", b"abcd"));
     partial.write(0, b"ab").unwrap();
     let lease = fixture.destination.lease().unwrap();
     // The lease has expired, but no other run has taken over.

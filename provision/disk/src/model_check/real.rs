@@ -13,8 +13,8 @@ use super::rules::{CONTENT, PAGE, WRONG};
 use crate::destination::Destination;
 use crate::error::StoreError;
 use crate::part::{PartFile, PartNames};
+use crate::testing::model;
 use provision_core::byte_range::ByteRange;
-use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 
 /// The decisions of a run, each with its number of options.
@@ -149,14 +149,7 @@ fn run(choices: &mut Choices, shared: bool) -> usize {
     let memory = Utf8Path::new("/dev/shm");
     let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
     let destination = Destination::create(Utf8Path::from_path(directory.path()).unwrap()).unwrap();
-    let model = Model {
-        path: "d/x".parse().unwrap(),
-        sources: vec!["http://h/x".parse().unwrap()],
-        size: CONTENT.len() as u64,
-        sha256: Sha256::of(&CONTENT),
-        source: None,
-        groups: vec![],
-    };
+    let model = model("d/x", &CONTENT);
     let new =
         || Owner { part_names: PartNames::Shared, part: None, checkpointed: false, runs: 0, done: false };
     let mut owners = [new(), new()];

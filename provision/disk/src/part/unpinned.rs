@@ -57,40 +57,26 @@ impl PartFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::destination::Destination;
-
-    fn model(sha256: Sha256) -> Model {
-        Model {
-            path: "vae/x".parse().unwrap(),
-            sources: vec!["http://h/x".parse().unwrap()],
-            size: 6,
-            sha256,
-            groups: Vec::new(),
-            source: None,
-        }
-    }
+    use crate::testing::{CONTENT, Fixture, model};
 
     #[test]
     fn an_unpinned_part_gets_the_name_of_its_own_digest() {
-        let directory = tempfile::tempdir().unwrap();
-        let destination =
-            Destination::create(camino::Utf8Path::from_path(directory.path()).unwrap()).unwrap();
-        let unknown = model(Sha256::of(b"placeholder"));
-        let open = |model: &Model| PartFile::open(&destination, model, &PartNames::Shared, || true).unwrap();
-        let part = Arc::new(open(&unknown));
-        part.write(0, b"abc").unwrap();
+        let fixture = Fixture::new();
+        let unknown = Model { sha256: Sha256::of(b"placeholder"), ..model("d/x", CONTENT) };
+        let part = Arc::new(fixture.open(&unknown));
+        part.write(0, &CONTENT[..3]).unwrap();
         assert!(part.clone().name_by_own_digest(&unknown).is_err(), "incomplete");
         drop(part);
-        let part = Arc::new(open(&unknown));
+        let part = Arc::new(fixture.open(&unknown));
         assert_eq!(part.held(), 3, "it resumes");
-        part.write(3, b"def").unwrap();
+        part.write(3, &CONTENT[3..]).unwrap();
         let sha256 = part.clone().name_by_own_digest(&unknown).unwrap();
-        assert_eq!(sha256, Sha256::of(b"abcdef"));
+        assert_eq!(sha256, Sha256::of(CONTENT));
         drop(part);
-        let known = Arc::new(open(&model(sha256)));
-        assert_eq!(known.held(), 6);
+        let known = Arc::new(fixture.open(&model("d/x", CONTENT)));
+        assert_eq!(known.held(), CONTENT.len() as u64);
         known.verify().unwrap().install().unwrap();
-        let names: Vec<_> = std::fs::read_dir(directory.path().join("vae")).unwrap().collect();
+        let names: Vec<_> = std::fs::read_dir(fixture.file("d")).unwrap().collect();
         assert_eq!(names.len(), 1, "{names:?}");
     }
 }
