@@ -3,7 +3,7 @@
 //! The fetch side only reads a lock; this crate writes one. The two are apart because a container never writes a lock and
 //! should not carry the code for it. Most modules make no request: [`source`] parses what a person names, [`placement`] finds
 //! the file's folder, [`import`] reads other tools' lists, [`edit`] changes the text. [`resolve`] asks hosts about a source
-//! without downloading it, and [`digest_reader`] reads the bytes of a file whose host publishes no digest. [`entries`] and [`check`]
+//! without downloading it, and [`digest_reader`] reads the bytes of a file whose host publishes no digest. [`entry_builder`] and [`check`]
 //! combine these into lock entries and verdicts.
 //!
 //! Modules are listed bottom-up; each may use only those above it.
@@ -23,4 +23,4 @@ pub mod digest_reader;
 pub mod resolve;
 
 pub mod check;
-pub mod entries;
+pub mod entry_builder;

@@ -12,8 +12,8 @@ use provision_http::metadata::{OnWait, Wait};
 use provision_http::{ClientConfig, Credential, HttpClient};
 use provision_lock::digest_reader::DigestReader;
 use provision_lock::edit::Document;
-use provision_lock::entries::{AddRequest, EntryBuilder, EntryError};
 use provision_lock::entry::Entry;
+use provision_lock::entry_builder::{AddRequest, EntryBuilder, EntryError};
 use provision_lock::resolve::{Found, Kind, ResolveError, Resolver};
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
 

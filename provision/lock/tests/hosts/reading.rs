@@ -1,6 +1,6 @@
 //! Files without a declared digest: the bytes that are read and kept, and those that are never mixed.
 
-use provision_lock::entries::EntryError;
+use provision_lock::entry_builder::EntryError;
 use provision_lock::resolve::Kind;
 use provision_testbed::hosts::github::GitHub;
 use provision_testbed::{Content, Fault, When};

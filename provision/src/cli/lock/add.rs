@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use crate::cli::exit::{Code, Failure};
 use clap::Args;
 use provision_core::digest::{DigestError, Sha256};
-use provision_lock::entries::AddRequest;
+use provision_lock::entry_builder::AddRequest;
 use provision_lock::source::Source;
 
 use super::session::{Failures, HostSession, Parts};

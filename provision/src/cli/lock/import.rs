@@ -15,7 +15,7 @@ use crate::cli::process::invocation;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision_core::terminal_text::TerminalText;
-use provision_lock::entries::{AddRequest, EntryError};
+use provision_lock::entry_builder::{AddRequest, EntryError};
 use provision_lock::import::{Format, Unused, UnusedReason, join, read};
 use provision_lock::placement::PlacementError;
 

@@ -17,7 +17,7 @@ use provision_engine::unpinned::UnpinnedError;
 use provision_http::HttpClient;
 use provision_http::metadata::{OnWait, Wait};
 use provision_lock::digest_reader::{DigestError, DigestReader};
-use provision_lock::entries::{EntryBuilder, EntryError};
+use provision_lock::entry_builder::{EntryBuilder, EntryError};
 use provision_lock::resolve::{Kind, Resolver};
 
 /// The directory for bytes that must be read.

@@ -14,8 +14,8 @@ use camino::Utf8Path;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_lock::edit::{EditError, Outcome};
-use provision_lock::entries::BuiltEntry;
 use provision_lock::entry::Entry;
+use provision_lock::entry_builder::BuiltEntry;
 use provision_lock::file::{LockWait, edit};
 use provision_lock::source::Source;
 
