@@ -12,10 +12,10 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::confined::{self, ResolveMode};
+use crate::destination_lock::lease::LockLease;
 use crate::directory::{Directory, Found, create_directory};
 use crate::error::StoreError;
 use crate::file_stat::{ChangeTime, FileId, Stamp};
-use crate::lock::lease::LockLease;
 use provision_core::model_path::ModelPath;
 
 /// The directory that the paths of `models.lock` are relative to. Its own path may be or contain a symlink; no path

@@ -30,18 +30,20 @@
 //!
 //! ```text
 //! error, file_stat, crc_ranges, confined
-//!   → directory → lock/lease → destination → source_file
+//!   → directory → destination_lock/lease → destination → source_file
 //!   → part/names → part/resume, part/journal_file → part/part_file → part/hasher
 //!       → part/verified → install → local_install
 //!       → part/copy → part/orphans, local_install
 //!       → part/unpinned
-//! directory → lock/network_fs;  lock/lease, lock/network_fs, destination → lock/flock
+//! directory → destination_lock/network_fs
+//! destination_lock/lease, destination_lock/network_fs, destination → destination_lock/flock
 //! destination, source_file → durability, layer_tree
 //! ```
 
 mod confined;
 mod crc_ranges;
 mod destination;
+mod destination_lock;
 mod directory;
 mod durability;
 mod error;
@@ -49,7 +51,6 @@ mod file_stat;
 mod install;
 mod layer_tree;
 mod local_install;
-mod lock;
 #[cfg(test)]
 mod model_check;
 mod part;
@@ -58,11 +59,11 @@ mod source_file;
 mod testing;
 
 pub use destination::{Destination, free_space_near};
+pub use destination_lock::{Acquire, DestinationLock, LockAttempt};
 pub use directory::{Directory, Found, Usage};
 pub use error::{Lacking, StoreError};
 pub use file_stat::{ChangeTime, FileId, INSTALLED_MTIME, Installed, Stamp};
 pub use layer_tree::{Layer, lay_out, layer_of};
 pub use local_install::{install_copy, install_hard_link, install_symlink};
-pub use lock::{Acquire, DestinationLock, LockAttempt};
 pub use part::{CopyError, CopyMethod, HasherGuard, PartFile, PartNames, Verified, Written};
 pub use source_file::{HashedRead, SourceFile};

@@ -1,4 +1,4 @@
-//! Acquires, watches and releases the destination's lock. The protocol is in the header of `lock.rs`.
+//! Acquires, watches and releases the destination's lock. The protocol is in the header of `destination_lock.rs`.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
