@@ -31,14 +31,10 @@ mod warnings;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use camino::Utf8Path;
 use tokio::task::block_in_place;
 
-use crate::marker::Marker;
 use crate::transfer::{self, Transfer, TransferConfig};
 use provision_core::event::Event;
-use provision_core::lockfile::{Lockfile, Model};
-use provision_disk::{Destination, DestinationLock};
 
 use downloads::Collector;
 pub use error::FetchError;
@@ -47,28 +43,13 @@ pub use job::{FetchConfig, Job, Verify};
 use local::LocalSources;
 pub use local::{Baked, BakedMode, Local};
 use marker_steps::{invalidate, presence_is_verified};
-use opened::{Opened, acquire};
-use plan::{Item, Planner};
+pub use marker_steps::{marker_covers, marker_covers_texts};
+use opened::Opened;
+use plan::Item;
 pub use report::{FileReport, Report};
 use run_state::RunState;
 use space::{Needs, check_space};
-use warnings::{warn_cache_unused, warn_of_headers, warn_of_pickles};
-
-/// Step 1: true if the marker lists every one of `models`, and each file is unchanged. Then there is nothing to do.
-pub fn marker_covers(path: &Utf8Path, lock: &Lockfile, models: &[&Model]) -> bool {
-    let Ok(Some(destination)) = Destination::open(path) else { return false };
-    Marker::load(&destination, lock.marker()).covers(&destination, models.iter().copied())
-}
-
-/// Step 1 without parsing the models: the number of files and the marker's name, if the marker lists every model of the
-/// lock that consists of `texts`. `None` means that only [`marker_covers`] can tell.
-pub fn marker_covers_texts(path: &Utf8Path, texts: &[&str]) -> Option<(usize, String)> {
-    let (name, digest) = Lockfile::peek(texts)?;
-    let destination = Destination::open(path).ok()??;
-    let marker = Marker::load(&destination, &name);
-    let files = marker.covers_text(&destination, &digest)?;
-    Some((files, name))
-}
+use warnings::{warn_of_headers, warn_of_pickles};
 
 /// Runs the job.
 ///
@@ -106,16 +87,7 @@ struct Downloaded<'j> {
 
 impl<'j> Opened<'j> {
     fn plan(self) -> Result<Planned<'j>, FetchError> {
-        let planner = Planner {
-            destination: &self.destination,
-            marker: &self.marker,
-            config: &self.job.config,
-            part_names: &self.part_names,
-            sources: self.sources(),
-            observer: &*self.job.observer,
-            interrupted: &self.job.interrupted,
-        };
-        let plan = block_in_place(|| planner.plan(&self.job.models));
+        let plan = block_in_place(|| self.planner().plan(&self.job.models));
         if self.job.is_interrupted() {
             return Err(FetchError::Interrupted);
         }
@@ -149,7 +121,7 @@ impl<'j> Planned<'j> {
         let mut files = RunState::new(&job.models, plan, by_size_only, &*job.observer);
         opened.fill(&mut files);
         let filled = FilledLocally { opened, files };
-        if job.config.offline && !filled.is_over() {
+        if job.config.offline && !filled.opened.is_over(&filled.files) {
             filled.opened.keep_partial(&filled.files.installed);
             refuse_offline(&filled.files.missing())?;
         }
@@ -158,13 +130,9 @@ impl<'j> Planned<'j> {
 }
 
 impl<'j> FilledLocally<'j> {
-    fn is_over(&self) -> bool {
-        self.files.missing().is_empty() || self.opened.job.is_interrupted()
-    }
-
     async fn download(mut self) -> Result<Downloaded<'j>, FetchError> {
-        let cache_guard = self.lock_cache().await?;
-        if !self.is_over() {
+        let cache_guard = self.opened.lock_cache(&mut self.files).await?;
+        if !self.opened.is_over(&self.files) {
             let job = self.opened.job;
             let cache = self.opened.cache.as_ref().filter(|_| cache_guard.is_some());
             // A local copy that failed, or a cache that is not used, changes the needs: they are checked again.
@@ -197,25 +165,6 @@ impl<'j> FilledLocally<'j> {
             block_in_place(|| files.copy_duplicates(&opened.copier()));
         }
         Ok(Downloaded { opened, files })
-    }
-
-    /// Takes the cache's lock if files are missing. The run before may have filled the cache, so it is looked up again.
-    async fn lock_cache(&mut self) -> Result<Option<DestinationLock>, FetchError> {
-        let job = self.opened.job;
-        let Some(cache) = self.opened.cache.as_ref().filter(|_| !self.is_over()) else { return Ok(None) };
-        let guard = match acquire(cache.place(), job).await {
-            Ok(guard) => Some(guard),
-            Err(FetchError::Interrupted) => return Err(FetchError::Interrupted),
-            Err(error) => {
-                warn_cache_unused(&*job.observer, cache.place().root().path(), &error);
-                None
-            }
-        };
-        if !job.config.force {
-            self.files.recheck_cache(&self.opened.sources());
-            self.opened.fill(&mut self.files);
-        }
-        Ok(guard)
     }
 }
 

@@ -1,11 +1,29 @@
-//! The marker's part in a run: it is removed before a listed file changes, it tells verified files from files of the right
+//! The marker's part in a run: a valid one ends the run, it is removed before a listed file changes, it tells verified files from files of the right
 //! size, and a partial record is kept if the set does not become complete.
+
+use camino::Utf8Path;
 
 use super::plan::{Item, Plan};
 use crate::marker::Marker;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::{Lockfile, Model};
 use provision_disk::{Destination, Installed, StoreError};
+
+/// Step 1: true if the marker lists every one of `models`, and each file is unchanged. Then there is nothing to do.
+pub fn marker_covers(path: &Utf8Path, lock: &Lockfile, models: &[&Model]) -> bool {
+    let Ok(Some(destination)) = Destination::open(path) else { return false };
+    Marker::load(&destination, lock.marker()).covers(&destination, models.iter().copied())
+}
+
+/// Step 1 without parsing the models: the number of files and the marker's name, if the marker lists every model of the
+/// lock that consists of `texts`. `None` means that only [`marker_covers`] can tell.
+pub fn marker_covers_texts(path: &Utf8Path, texts: &[&str]) -> Option<(usize, String)> {
+    let (name, digest) = Lockfile::peek(texts)?;
+    let destination = Destination::open(path).ok()??;
+    let marker = Marker::load(&destination, &name);
+    let files = marker.covers_text(&destination, &digest)?;
+    Some((files, name))
+}
 
 /// Removes the marker, durably, if it lists a file that the plan replaces.
 pub(super) fn invalidate(

@@ -11,8 +11,10 @@ use super::error::FetchError;
 use super::job::{Job, Verify};
 use super::local::{LocalCopier, LocalSources, open_cache};
 use super::marker_steps::keep_partial;
+use super::plan::Planner;
 use super::report::Report;
 use super::run_state::RunState;
+use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
 use crate::lock_wait::{self, LockWait};
 use crate::marker::Marker;
@@ -71,6 +73,18 @@ impl<'j> Opened<'j> {
         }
     }
 
+    pub(super) fn planner(&self) -> Planner<'_> {
+        Planner {
+            destination: &self.destination,
+            marker: &self.marker,
+            config: &self.job.config,
+            part_names: &self.part_names,
+            sources: self.sources(),
+            observer: &*self.job.observer,
+            interrupted: &self.job.interrupted,
+        }
+    }
+
     pub(super) fn copier(&self) -> LocalCopier<'_> {
         LocalCopier {
             destination: &self.destination,
@@ -85,6 +99,32 @@ impl<'j> Opened<'j> {
         keep_partial(&self.marker, &self.destination, self.job.lock, verified, &*self.job.observer);
     }
 
+    /// True if nothing is left to download, or the run has to stop.
+    pub(super) fn is_over(&self, files: &RunState<'_>) -> bool {
+        files.missing().is_empty() || self.job.is_interrupted()
+    }
+
+    /// Takes the cache's lock if files are missing. The run before may have filled the cache, so it is looked up again.
+    pub(super) async fn lock_cache(
+        &self,
+        files: &mut RunState<'_>,
+    ) -> Result<Option<DestinationLock>, FetchError> {
+        let Some(cache) = self.cache.as_ref().filter(|_| !self.is_over(files)) else { return Ok(None) };
+        let guard = match acquire(cache.place(), self.job).await {
+            Ok(guard) => Some(guard),
+            Err(FetchError::Interrupted) => return Err(FetchError::Interrupted),
+            Err(error) => {
+                warn_cache_unused(&*self.job.observer, cache.place().root().path(), &error);
+                None
+            }
+        };
+        if !self.job.config.force {
+            files.recheck_cache(&self.sources());
+            self.fill(files);
+        }
+        Ok(guard)
+    }
+
     pub(super) fn fill(&self, files: &mut RunState<'_>) {
         let threads = self.job.config.threads.clamp(2, 4);
         block_in_place(|| files.fill_locally(&self.copier(), threads, self.cache.is_some()));
@@ -92,7 +132,7 @@ impl<'j> Opened<'j> {
 }
 
 /// Waits for the lock of the destination or the cache, as long as the job allows.
-pub(super) async fn acquire(destination: &Destination, job: &Job<'_>) -> Result<DestinationLock, FetchError> {
+async fn acquire(destination: &Destination, job: &Job<'_>) -> Result<DestinationLock, FetchError> {
     let mut interrupted = job.interrupted.clone();
     match lock_wait::lock(destination, job.config.wait, &*job.observer, &mut interrupted).await? {
         LockWait::Acquired(lock) => Ok(lock),
