@@ -7,7 +7,7 @@ use super::rules::{CONTENT, Rules, SCALE, SIZE};
 use crate::crc_ranges::{CrcRanges, checksum};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Sha256;
-use provision_core::journal::{self, Reach};
+use provision_core::journal;
 use provision_core::schedule::{Claim, FileId, Limits, Schedule};
 
 /// A possible step of one process.
@@ -62,9 +62,7 @@ impl Memory {
     pub(super) fn new(held: &RangeSet) -> Self {
         let mut schedule = Schedule::new(Limits { connections: 3, per_host: 3 });
         let host = schedule.add_host();
-        let gaps = held.missing(SIZE);
-        let file = schedule
-            .add_file(host, gaps.iter().map(|gap| ByteRange::new(gap.start * SCALE, gap.end * SCALE)));
+        let file = schedule.add_file(host, []);
         Self {
             schedule,
             file,
@@ -184,19 +182,18 @@ pub(super) fn verify_journal(disk: &Disk, part: Inode, own: u8) -> (Vec<(ByteRan
     let text = disk.find(Name::Journal(own)).map(|journal| disk.read(journal)).unwrap_or_default();
     let mut records = journal::parse(text, &digest(&CONTENT), SIZE);
     records.sort_by_key(|record| record.range);
-    let matches = |record: &journal::Record| {
-        let there = bytes.get(record.range.start as usize..record.range.end as usize);
-        there.is_some_and(|bytes| crc32fast::hash(bytes) == record.crc)
-    };
     (
-        records.iter().filter(|record| matches(record)).map(|record| (record.range, record.crc)).collect(),
+        records
+            .iter()
+            .filter(|record| matches(record, &bytes))
+            .map(|record| (record.range, record.crc))
+            .collect(),
         bytes,
     )
 }
 
-/// The ranges that a journal lists as durable.
-pub(super) fn durable_records(text: &[u8]) -> Vec<(std::ops::Range<usize>, u32)> {
-    let records = journal::parse(text, &digest(&CONTENT), SIZE);
-    let durable = records.iter().filter(|record| record.reach == Reach::Durable);
-    durable.map(|record| (record.range.start as usize..record.range.end as usize, record.crc)).collect()
+/// True if the bytes of the record's range have its checksum.
+pub(super) fn matches(record: &journal::Record, bytes: &[u8]) -> bool {
+    let there = bytes.get(record.range.start as usize..record.range.end as usize);
+    there.is_some_and(|bytes| crc32fast::hash(bytes) == record.crc)
 }

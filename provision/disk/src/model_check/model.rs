@@ -7,7 +7,7 @@
 use std::hash::{Hash, Hasher};
 
 use super::disk::{Disk, Inode, Name, Place};
-use super::memory::{Act, Checkpoint, Memory, digest, durable_records, verify_journal};
+use super::memory::{Act, Checkpoint, Memory, digest, matches, verify_journal};
 use super::rules::{CONTENT, Rules, SCALE, SIZE, WRONG};
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::journal::{self, Reach};
@@ -68,8 +68,8 @@ impl Model {
         steps
     }
 
-    /// The states after a step, and whether a power cut made them.
-    pub(super) fn after(&self, step: Step, rules: &Rules) -> Result<Vec<(Self, bool)>, &'static str> {
+    /// The states after a step: one, or several after a power cut.
+    pub(super) fn after(&self, step: Step, rules: &Rules) -> Result<Vec<Self>, &'static str> {
         let mut next = self.clone();
         next.faults_left -= u8::from(step.is_fault());
         match step {
@@ -83,17 +83,11 @@ impl Model {
             Step::Kill(at) => next.stop(at, rules),
             Step::PowerCut => {
                 (0..2).for_each(|at| next.stop(at, rules));
-                let disks = next.disk.after_power_cut(rules.torn);
-                let with = |disk| {
-                    let mut model = Self { disk, ..next.clone() };
-                    model.renumber();
-                    (model, true)
-                };
-                return Ok(disks.into_iter().map(with).collect());
+                let disks = next.disk.after_power_cut(rules.torn).into_iter();
+                return Ok(disks.map(|disk| Self { disk, ..next.clone() }.renumbered()).collect());
             }
         }
-        next.renumber();
-        Ok(vec![(next, false)])
+        Ok(vec![next.renumbered()])
     }
 
     /// Ends a process: its memory is lost, and the kernel releases its locks.
@@ -114,9 +108,9 @@ impl Model {
         }
     }
 
-    fn renumber(&mut self) {
-        let Self { disk, processes, .. } = self;
-        disk.renumber(processes.iter_mut().flat_map(Process::handles));
+    fn renumbered(mut self) -> Self {
+        self.disk.renumber(self.processes.iter_mut().flat_map(Process::handles));
+        self
     }
 
     /// True if both processes are done, with file and marker in place.
@@ -141,24 +135,19 @@ impl Model {
         }
         for name in disk.names() {
             let (Name::Journal(own), Some(journal)) = (name, disk.find(name)) else { continue };
-            let records = durable_records(disk.read(journal));
+            let mut records = journal::parse(disk.read(journal), &digest(&CONTENT), SIZE);
+            records.retain(|record| record.reach == Reach::Durable);
             match disk.find(Name::Part(own)) {
                 // Emptied because of a wrong digest. If its journal is back after a power cut, reading the part
                 // rejects it.
                 Some(part) if disk.is_given_up(part) => {}
-                Some(part) => {
-                    let bytes = disk.read(part);
-                    let is_there = |(range, crc): &(std::ops::Range<usize>, u32)| {
-                        bytes.get(range.clone()).is_some_and(|bytes| crc32fast::hash(bytes) == *crc)
-                    };
-                    if !records.iter().all(is_there) {
-                        return Err("I3: bytes that the journal calls durable are lost");
-                    }
+                Some(part) if !records.iter().all(|record| matches(record, disk.read(part))) => {
+                    return Err("I3: bytes that the journal calls durable are lost");
                 }
                 None if installed.is_none() && !records.is_empty() => {
                     return Err("I3: a part whose bytes the journal calls durable is lost");
                 }
-                None => {}
+                _ => {}
             }
         }
         Ok(())

@@ -25,10 +25,10 @@ pub(super) struct Violation {
     pub(super) path: Vec<Step>,
 }
 
-/// Depth first, over 128-bit digests of the states: a collision among a few million is improbable.
+/// Depth first, over 64-bit digests of the states: the chance of a collision among a million is below 10⁻⁷.
 #[derive(Default)]
 struct Search {
-    known: HashMap<u128, u32>,
+    known: HashMap<u64, u32>,
     /// The first step that reached each state, and from where.
     origins: Vec<(u32, Step)>,
     /// The successors of each state without a fault.
@@ -53,9 +53,9 @@ pub(super) fn search(rules: &Rules, sought: Option<&str>) -> Result<Seen, Violat
                 Err(what) if is_sought(what) => return Err(search.violation(what, at, step)),
                 Err(_) => continue,
             };
-            for (next, is_cut) in states {
+            for next in states {
                 search.steps += 1;
-                search.cuts += usize::from(is_cut);
+                search.cuts += usize::from(step == Step::PowerCut);
                 match next.holds(rules) {
                     Ok(()) => {}
                     Err(what) if is_sought(what) => return Err(search.violation(what, at, step)),
@@ -80,15 +80,10 @@ pub(super) fn search(rules: &Rules, sought: Option<&str>) -> Result<Seen, Violat
 
 impl Search {
     fn number(&mut self, model: &Model, origin: (u32, Step)) -> (u32, bool) {
-        let digest = |salt: u8| {
-            let mut hasher = DefaultHasher::new();
-            salt.hash(&mut hasher);
-            model.hash(&mut hasher);
-            hasher.finish()
-        };
-        let key = u128::from(digest(0)) << 64 | u128::from(digest(1));
+        let mut hasher = DefaultHasher::new();
+        model.hash(&mut hasher);
         let next = self.origins.len() as u32;
-        let number = *self.known.entry(key).or_insert(next);
+        let number = *self.known.entry(hasher.finish()).or_insert(next);
         if number == next {
             self.origins.push(origin);
             self.onwards.push(Vec::new());
@@ -97,38 +92,28 @@ impl Search {
         (number, number == next)
     }
 
-    /// Checks that no path without a fault is circular or stops before the end.
+    /// Checks that no path without a fault is circular or stops before the end: sorts the states topologically.
     fn ends(&self) -> Result<(), Violation> {
-        // 0: new, 1: on the current path, 2: known to end.
-        let mut colour = vec![0u8; self.onwards.len()];
-        for root in 0..self.onwards.len() {
-            let mut path = vec![(root, 0)];
-            while let Some((at, taken)) = path.last_mut() {
-                if *taken == 0 && colour[*at] == 2 {
-                    path.pop();
-                    continue;
-                }
-                colour[*at] = 1;
-                if let Some(next) = self.onwards[*at].get(*taken) {
-                    *taken += 1;
-                    let next = *next as usize;
-                    match colour[next] {
-                        0 => path.push((next, 0)),
-                        1 => {
-                            return Err(self.violation("the steps are circular", next as u32, Step::Start));
-                        }
-                        _ => {}
-                    }
-                } else {
-                    if self.onwards[*at].is_empty() && !self.ended[*at] {
-                        return Err(self.violation("it stops before the end", *at as u32, Step::Start));
-                    }
-                    colour[*at] = 2;
-                    path.pop();
+        let mut incoming = vec![0u32; self.onwards.len()];
+        self.onwards.iter().flatten().for_each(|next| incoming[*next as usize] += 1);
+        let mut ready: Vec<u32> =
+            (0..).zip(&incoming).filter(|(_, many)| **many == 0).map(|(at, _)| at).collect();
+        while let Some(at) = ready.pop() {
+            let onwards = &self.onwards[at as usize];
+            if onwards.is_empty() && !self.ended[at as usize] {
+                return Err(self.violation("it stops before the end", at, Step::Start));
+            }
+            for next in onwards {
+                incoming[*next as usize] -= 1;
+                if incoming[*next as usize] == 0 {
+                    ready.push(*next);
                 }
             }
         }
-        Ok(())
+        match incoming.iter().position(|many| *many > 0) {
+            Some(at) => Err(self.violation("the steps are circular", at as u32, Step::Start)),
+            None => Ok(()),
+        }
     }
 
     fn violation(&self, what: &'static str, at: u32, last: Step) -> Violation {
