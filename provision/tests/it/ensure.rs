@@ -174,8 +174,8 @@ fn offline_copies_baked_files_and_lists_the_missing_ones() {
     assert_eq!(requests(&fixture), 0);
 }
 
-#[test]
-fn an_interrupted_copy_is_resumed() {
+/// A run that was stopped after the first bytes of a large baked file.
+fn interrupted_copy() -> Fixture {
     let mut fixture = Fixture::new();
     let content = Content::generated(9, 40_000_000);
     fixture.file("vae/big", &content);
@@ -186,6 +186,12 @@ fn an_interrupted_copy_is_resumed() {
     let report = fixture.fetch_and_interrupt_when(|event| matches!(event, Event::Brought { .. }));
     assert!(report.interrupted);
     assert!(fixture.held() > 0);
+    fixture
+}
+
+#[test]
+fn an_interrupted_copy_is_resumed() {
+    let fixture = interrupted_copy();
     fixture.assert_nothing_wrong();
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Baked]);
     assert_eq!(requests(&fixture), 0);
@@ -236,13 +242,7 @@ fn checked(fixture: &Fixture) -> usize {
 
 #[test]
 fn bytes_of_an_interrupted_copy_are_not_counted_twice() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(9, 40_000_000);
-    fixture.file("vae/big", &content);
-    let directory = Utf8PathBuf::from_path_buf(fixture.beside("baked")).unwrap();
-    fixture.local.baked = Some(Baked { directory, mode: BakedMode::Copy });
-    bake(&fixture, "vae/big", &content.to_vec());
-    fixture.fetch_and_interrupt_when(|event| matches!(event, Event::Brought { .. }));
+    let fixture = interrupted_copy();
     let held = fixture.held();
     fixture.fetch_all();
     assert_eq!(needed(&fixture), 40_000_000 - held);
@@ -319,14 +319,8 @@ fn force_replaces_a_working_symlink_only_by_a_file() {
 
 #[test]
 fn a_link_leaves_no_part_of_an_interrupted_copy() {
-    let mut fixture = Fixture::new();
-    let content = Content::generated(9, 40_000_000);
-    fixture.file("vae/big", &content);
-    let directory = Utf8PathBuf::from_path_buf(fixture.beside("baked")).unwrap();
-    fixture.local.baked = Some(Baked { directory: directory.clone(), mode: BakedMode::Copy });
-    bake(&fixture, "vae/big", &content.to_vec());
-    fixture.fetch_and_interrupt_when(|event| matches!(event, Event::Brought { .. }));
-    fixture.local.baked = Some(Baked { directory, mode: BakedMode::Symlink });
+    let mut fixture = interrupted_copy();
+    fixture.local.baked.as_mut().unwrap().mode = BakedMode::Symlink;
     fixture.fetch().unwrap();
     assert_eq!(fixture.listing(), [".models-installed", "vae/big"]);
 }

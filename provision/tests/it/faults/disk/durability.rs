@@ -80,6 +80,16 @@ impl Stracing {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    fn fails(&mut self, says: &[&str]) -> String {
+        let (code, said) = self.run();
+        self.assert_injected();
+        assert_eq!(code, Some(7), "{said}");
+        for text in says {
+            assert!(said.contains(text), "{text}: {said}");
+        }
+        said
+    }
+
     fn assert_injected(&self) {
         assert!(self.log().contains("(INJECTED)"), "nothing failed: {}", self.log());
     }
@@ -131,6 +141,13 @@ fn interrupted() -> Fixture {
     fixture
 }
 
+/// A fetch in which a call about `path` fails: exit code 7, and a message with `says`, which it returns.
+fn fails(fixture: &Fixture, inject: &str, path: impl AsRef<Path>, says: &[&str]) -> String {
+    let mut run = Stracing::new(fixture, "fetch", inject.split(':').next().unwrap());
+    run.inject(inject).about(path);
+    run.fails(says)
+}
+
 #[test]
 fn fault_70_a_part_that_failed_to_sync_is_not_trusted_later() {
     if !needs_tool("strace", "-V") {
@@ -138,12 +155,8 @@ fn fault_70_a_part_that_failed_to_sync_is_not_trusted_later() {
     }
     let fixture = interrupted();
     assert!(fixture.held() > 0);
-    let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
-    run.inject("fdatasync:error=EIO").about(part(&fixture, "d/x", "part"));
-    let (code, said) = run.run();
-    run.assert_injected();
-    assert_eq!(code, Some(7), "{said}");
-    assert!(said.contains("syncing it") && said.contains("Input/output error"), "{said}");
+    let part = part(&fixture, "d/x", "part");
+    fails(&fixture, "fdatasync:error=EIO", part, &["syncing it", "Input/output error"]);
     assert_eq!(fixture.listing(), Vec::<String>::new(), "part and journal are removed");
     fixture.origin.shape(Shape::default());
     assert_eq!(fixture.fetch_all().files[0].resumed, 0);
@@ -157,12 +170,7 @@ fn fault_70_a_journal_with_a_failed_directory_sync_keeps_ranges() {
     let fixture = interrupted();
     let held = fixture.held();
     assert!(held > 0);
-    let mut run = Stracing::new(&fixture, "fetch", "fsync");
-    run.inject("fsync:error=EIO").about(fixture.path("d"));
-    let (code, said) = run.run();
-    run.assert_injected();
-    assert_eq!(code, Some(7), "{said}");
-    assert!(said.contains("syncing the directory"), "{said}");
+    fails(&fixture, "fsync:error=EIO", fixture.path("d"), &["syncing the directory"]);
     fixture.origin.shape(Shape::default());
     assert!(fixture.fetch_all().files[0].resumed >= held);
 }
@@ -179,10 +187,7 @@ fn fault_70_a_failed_sync_of_a_complete_part_is_reported() {
     let mut run = Stracing::new(&fixture, "fetch", "fdatasync");
     run.with(&["--connections", "1"]);
     run.inject("fdatasync:error=EIO:delay_enter=4000000:when=1").about(part(&fixture, "d/x", "part"));
-    let (code, said) = run.run();
-    run.assert_injected();
-    assert_eq!(code, Some(7), "{said}");
-    assert!(said.contains("syncing it") && said.contains("Input/output error"), "{said}");
+    let said = run.fails(&["syncing it", "Input/output error"]);
     assert!(!said.contains("replaced"), "{said}");
     assert_eq!(fixture.listing(), Vec::<String>::new());
 }
@@ -211,12 +216,7 @@ fn fault_70_a_found_file_is_synced_before_the_marker_lists_it() {
 
     let fixture = small();
     found(&fixture);
-    let mut run = Stracing::new(&fixture, "fetch", "fsync");
-    run.inject("fsync:error=EIO").about(fixture.path("d/x"));
-    let (code, said) = run.run();
-    run.assert_injected();
-    assert_eq!(code, Some(7), "{said}");
-    assert!(said.contains("d/x") && said.contains("syncing it"), "{said}");
+    fails(&fixture, "fsync:error=EIO", fixture.path("d/x"), &["d/x", "syncing it"]);
     assert_eq!(fixture.listing(), Vec::<String>::new(), "it was never durable, so it is removed");
     fixture.fetch_all();
 }
@@ -298,12 +298,7 @@ fn fault_70_a_rename_with_a_failed_directory_sync_is_undone() {
         if old {
             std::fs::write(fixture.path("d/x"), "an older version").unwrap();
         }
-        let mut run = Stracing::new(&fixture, "fetch", "fsync");
-        run.inject("fsync:error=EIO").about(fixture.path("d"));
-        let (code, said) = run.run();
-        run.assert_injected();
-        assert_eq!(code, Some(7), "{said}");
-        assert!(said.contains("d/x") && said.contains("Input/output error"), "{said}");
+        let said = fails(&fixture, "fsync:error=EIO", fixture.path("d"), &["d/x", "Input/output error"]);
         assert_eq!(said.contains("the rename was undone"), !old, "{said}");
         assert_eq!(said.contains("it has replaced an older file"), old, "{said}");
         assert_eq!(fixture.path("d/x").exists(), old);
@@ -340,15 +335,8 @@ fn fault_84_a_volume_that_cannot_sync_is_refused_by_name() {
     }
     let fixture = small();
     std::fs::create_dir_all(fixture.path("d")).unwrap();
-    let mut run = Stracing::new(&fixture, "fetch", "fsync");
-    run.inject("fsync:error=EINVAL").about(part(&fixture, "d/x", "part"));
-    let (code, said) = run.run();
-    run.assert_injected();
-    assert_eq!(code, Some(7), "{said}");
-    assert!(
-        said.contains("refuses syncing it") && said.contains("choose a --dest on another volume"),
-        "{said}"
-    );
+    let says = ["refuses syncing it", "choose a --dest on another volume"];
+    fails(&fixture, "fsync:error=EINVAL", part(&fixture, "d/x", "part"), &says);
     assert!(!fixture.path("d/x").exists() && !fixture.path(MARKER).exists());
     fixture.fetch_all();
 }
@@ -359,15 +347,8 @@ fn fault_68_a_full_disk_reports_needed_and_free_space() {
         return;
     }
     let fixture = small();
-    let mut run = Stracing::new(&fixture, "fetch", "pwrite64");
-    run.inject("pwrite64:error=ENOSPC").about(part(&fixture, "d/x", "part"));
-    let (code, said) = run.run();
-    run.assert_injected();
-    assert_eq!(code, Some(7), "{said}");
-    assert!(
-        said.contains(&format!("it needs {} more", ByteSize(SMALL))) && said.contains("B are free"),
-        "{said}"
-    );
+    let needed = format!("it needs {} more", ByteSize(SMALL));
+    fails(&fixture, "pwrite64:error=ENOSPC", part(&fixture, "d/x", "part"), &[&needed, "B are free"]);
     fixture.fetch_all();
 }
 
