@@ -15,6 +15,7 @@ use provision_lock::edit::Document;
 use provision_lock::entry::Entry;
 use provision_lock::entry_builder::{AddRequest, EntryBuilder, EntryError};
 use provision_lock::resolve::{Found, Kind, ResolveError, Resolver};
+use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig};
 
 /// A host, its storage and a destination.
@@ -103,6 +104,21 @@ impl Fixture {
     pub(crate) fn refused(&self, source: &str) -> (Kind, String) {
         let error = self.resolve(source).unwrap_err();
         (error.kind(), error.to_string())
+    }
+
+    pub(crate) fn assert_refused(&self, source: &str, expected: Kind, says: &[&str]) {
+        let (kind, said) = self.refused(source);
+        assert_eq!(kind, expected, "{said}");
+        for text in says {
+            assert!(said.contains(text), "{text}: {said}");
+        }
+    }
+
+    /// The Hub with `o/r`, which has one small file, `vae/a.safetensors`.
+    pub(crate) fn small_hub(&self) -> Hub {
+        let hub = Hub::mount(&self.site, &self.store);
+        hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
+        hub
     }
 
     pub(crate) fn build(&self, request: &AddRequest) -> Result<Vec<Entry>, EntryError> {

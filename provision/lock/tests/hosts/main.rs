@@ -74,17 +74,12 @@ fn the_hubs_tree_is_requested_once_and_redirects_agree() {
 #[test]
 fn a_missing_hub_file_is_an_error_with_the_known_files() {
     let fixture = Fixture::new();
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
-    let (kind, said) = fixture.refused("hf:o/r/vae/typo.safetensors");
-    assert!(kind == Kind::Gone && said.contains("\"vae/a.safetensors\""), "{said}");
-    let (kind, said) = fixture.refused("hf:o/r/loras/*");
-    assert!(kind == Kind::Gone && said.contains("vae/a"), "{said}");
-    let (kind, said) = fixture.refused("hf:o/r@nobranch/vae/a.safetensors");
-    assert!(kind == Kind::Gone && said.contains("RevisionNotFound"), "{said}");
+    fixture.small_hub();
+    fixture.assert_refused("hf:o/r/vae/typo.safetensors", Kind::Gone, &["\"vae/a.safetensors\""]);
+    fixture.assert_refused("hf:o/r/loras/*", Kind::Gone, &["vae/a"]);
+    fixture.assert_refused("hf:o/r@nobranch/vae/a.safetensors", Kind::Gone, &["RevisionNotFound"]);
     // A private repository looks the same, so the message offers a token.
-    let (kind, said) = fixture.refused("hf:o/none/vae/a.safetensors");
-    assert!(kind == Kind::Refused && said.contains("HF_TOKEN"), "{said}");
+    fixture.assert_refused("hf:o/none/vae/a.safetensors", Kind::Refused, &["HF_TOKEN"]);
 }
 
 #[test]
@@ -104,23 +99,19 @@ fn a_disagreement_of_tree_and_redirect_is_an_error() {
     assert_eq!(kind, Kind::Differs);
     assert!(said.contains(&content.sha256_hex()) && said.contains(&other.sha256_hex()), "{said}");
     misled(vec![("X-Linked-Size", "999".to_owned())]);
-    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
-    assert!(kind == Kind::Differs && said.contains("999") && said.contains("1000"), "{said}");
+    fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Differs, &["999", "1000"]);
     misled(vec![("X-Repo-Commit", "0".repeat(40))]);
-    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
-    assert!(kind == Kind::Unreachable && said.contains(&commit), "{said}");
+    fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Unreachable, &[&commit]);
     assert!(fixture.build(&add_request("hf:o/r/vae/a.safetensors")).is_err());
 }
 
 #[test]
 fn a_gated_repository_needs_a_token_and_its_licence() {
     let mut fixture = Fixture::new();
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
+    let hub = fixture.small_hub();
     hub.gate("o/r", "hf_good");
     let page = fixture.site.url("/o/r");
-    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
-    assert!(kind == Kind::Refused && said.contains("HF_TOKEN") && said.contains(&page), "{said}");
+    fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Refused, &["HF_TOKEN", &page]);
     fixture.token = Some("hf_other");
     let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
     assert!(kind == Kind::Refused && said.contains("licence") && said.contains(&page), "{said}");
@@ -133,15 +124,13 @@ fn a_gated_repository_needs_a_token_and_its_licence() {
     hub.hide("o/r", "hf_good");
     fixture.one("hf:o/r/vae/a.safetensors");
     fixture.token = None;
-    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
-    assert!(kind == Kind::Refused && said.contains("HF_TOKEN"), "{said}");
+    fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Refused, &["HF_TOKEN"]);
 }
 
 #[test]
 fn a_rate_limit_is_waited_out_and_reported() {
     let fixture = Fixture::new();
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
+    let hub = fixture.small_hub();
     hub.limit_resolvers(0, 1);
     let (limited, waits) = (hub.clone(), fixture.waits.clone());
     let on_wait: OnWait = Arc::new(move |wait| {
@@ -361,8 +350,7 @@ fn civitai_declares_digest_type_and_name_but_not_the_size() {
     assert!(!fixture.destination().exists());
 
     civitai.publish(42, version(Some("civ"), true));
-    let (kind, said) = fixture.refused("civitai:42");
-    assert!(kind == Kind::Refused && said.contains("CIVITAI_TOKEN"), "{said}");
+    fixture.assert_refused("civitai:42", Kind::Refused, &["CIVITAI_TOKEN"]);
     fixture.token = Some("civ");
     fixture.one("civitai:42");
     // Not hashed by the site yet, so it is read.
@@ -391,18 +379,15 @@ fn github_declares_the_digest_and_an_old_asset_is_read() {
     old.explicit = Some("upscale_models/".to_owned());
     let entries = fixture.build(&old).unwrap();
     assert_eq!((entries[0].path.as_str(), entries[0].sha256), ("upscale_models/old.onnx", sha(&content)));
-    let (kind, said) = fixture.refused("github:o/r@v1/typo");
-    assert!(kind == Kind::Gone && said.contains("\"x.onnx\""), "{said}");
+    fixture.assert_refused("github:o/r@v1/typo", Kind::Gone, &["\"x.onnx\""]);
 
     github.hide("o/r", "ghp");
-    let (kind, said) = fixture.refused("github:o/r@v1/x.onnx");
-    assert!(kind == Kind::Gone && said.contains("GITHUB_TOKEN"), "{said}");
+    fixture.assert_refused("github:o/r@v1/x.onnx", Kind::Gone, &["GITHUB_TOKEN"]);
     fixture.token = Some("ghp");
     fixture.one("github:o/r@v1/x.onnx");
     fixture.token = None;
     github.limit(Some(Limit::Primary(4_102_444_800)));
-    let (kind, said) = fixture.refused("github:o/r@v1/x.onnx");
-    assert!(kind == Kind::Unreachable && said.contains("GITHUB_TOKEN") && said.contains("2100"), "{said}");
+    fixture.assert_refused("github:o/r@v1/x.onnx", Kind::Unreachable, &["GITHUB_TOKEN", "2100"]);
 }
 
 #[test]
@@ -418,8 +403,7 @@ fn modelscope_declares_both_and_private_models_need_a_token() {
         "https://modelscope.cn/models/o/m/resolve/master/vae/x.safetensors"
     );
     modelscope.hide("o/m", "ms");
-    let (kind, said) = fixture.refused("modelscope:o/m/vae/x.safetensors");
-    assert!(kind == Kind::Gone && said.contains("MODELSCOPE_API_TOKEN"), "{said}");
+    fixture.assert_refused("modelscope:o/m/vae/x.safetensors", Kind::Gone, &["MODELSCOPE_API_TOKEN"]);
     fixture.token = Some("ms");
     fixture.one("modelscope:o/m/vae/x.safetensors");
 }
@@ -434,8 +418,7 @@ fn a_registrys_blob_is_its_digest() {
     let source = format!("oci:{}/models/vae@{digest}", fixture.site.addr());
     let found = fixture.one(&source);
     assert_eq!((found.sha256, found.size, found.followed()), (Some(sha(&content)), 700, None));
-    let (kind, said) = fixture.refused(&source.replace(&digest[7..15], "00000000"));
-    assert!(kind == Kind::Gone && said.contains("no such blob"), "{said}");
+    fixture.assert_refused(&source.replace(&digest[7..15], "00000000"), Kind::Gone, &["no such blob"]);
 }
 
 /// The verdict for `model`'s first URL.

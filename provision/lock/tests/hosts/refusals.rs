@@ -18,8 +18,7 @@ use crate::fixture::{Fixture, add_request, block_on, fetch, lock_of, sha};
 #[test]
 fn a_missing_repository_differs_from_a_private_one() {
     let mut fixture = Fixture::new();
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
+    let hub = fixture.small_hub();
     let entry = fixture.build(&add_request("hf:o/r/vae/a.safetensors")).unwrap().remove(0);
     let lock = lock_of(&[entry]);
     // Without a token, both get the same answer.
@@ -58,8 +57,7 @@ fn a_missing_repository_differs_from_a_private_one() {
 #[test]
 fn a_host_without_an_answer_has_not_lost_the_file() {
     let fixture = Fixture::new();
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
+    fixture.small_hub();
     let entry = fixture.build(&add_request("hf:o/r@main/vae/a.safetensors")).unwrap().remove(0);
     let lock = lock_of(&[entry]);
     for (fault, kind) in [
@@ -82,8 +80,7 @@ fn a_host_without_an_answer_has_not_lost_the_file() {
 #[test]
 fn a_too_long_wait_is_an_error_with_its_end() {
     let fixture = Fixture::new();
-    let hub = Hub::mount(&fixture.site, &fixture.store);
-    hub.commit("o/r", "main", &[("vae/a.safetensors", Content::generated(1, 10))]);
+    let hub = fixture.small_hub();
     let limits: [&dyn Fn(); 2] = [&|| hub.limit_api(0, 3600), &|| hub.limit_resolvers(0, 3600)];
     for limit in limits {
         limit();
@@ -114,16 +111,14 @@ fn an_endless_listing_is_an_error() {
     let path = format!("/api/models/o/r/tree/{commit}");
     let next = format!("<{}?recursive=true>; rel=\"next\"", fixture.site.url(&path));
     fixture.site.inject(&path, Fault::Headers(vec![("Link".to_owned(), next)]));
-    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
-    assert!(kind == Kind::Unreachable && said.contains("next page is this one"), "{said}");
+    fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Unreachable, &["next page is this one"]);
     assert!(fixture.requests_to("/tree/") < 5, "{}", fixture.requests_to("/tree/"));
 
     fixture.site.clear_faults(&path);
     let entry = "{\"type\":\"file\",\"path\":\"x\"},";
     let listing = format!("[{}{}]", entry.repeat(200_000), entry.trim_end_matches(','));
     fixture.site.inject(&path, Fault::Status { code: 200, headers: Vec::new(), body: listing.into() });
-    let (kind, said) = fixture.refused("hf:o/r/vae/a.safetensors");
-    assert!(kind == Kind::Unreachable && said.contains("more than 200000 entries"), "{said}");
+    fixture.assert_refused("hf:o/r/vae/a.safetensors", Kind::Unreachable, &["more than 200000 entries"]);
 }
 
 #[test]
@@ -212,8 +207,7 @@ fn githubs_secondary_limit_is_waited_out_for_any_status() {
             "{waits:?}"
         );
         github.limit(Some(Limit::Secondary { status, seconds: 900 }));
-        let (kind, said) = fixture.refused("github:o/r@v1/x.onnx");
-        assert!(kind == Kind::Unreachable && said.contains("answers again at"), "{said}");
+        fixture.assert_refused("github:o/r@v1/x.onnx", Kind::Unreachable, &["answers again at"]);
     }
 }
 
