@@ -42,7 +42,7 @@ use call::Call;
 use context::CrashContext;
 use disk_image::{FILE_SYSTEMS, NO_MOUNTS};
 use extent::{Extent, Part};
-use injection::{Action, Injection};
+use injection::{FAILURES, Injection, KILLS};
 use job::Job;
 use power::PowerCut;
 
@@ -157,8 +157,8 @@ fn run_part(
     let extent = Extent::new(part, args.exhaustive, args.sample, args.count);
     let rng = Rng::with_seed(args.seed ^ ((part as u64) << 32));
     let hits = match part {
-        Part::Kills => runner::run(context, recorded, &Action::kills(), extent, rng)?,
-        Part::Errors => runner::run(context, recorded, &Action::failures(), extent, rng)?,
+        Part::Kills => runner::run(context, recorded, &KILLS, extent, rng)?,
+        Part::Errors => runner::run(context, recorded, &FAILURES, extent, rng)?,
         Part::Power if args.no_mounts => {
             return Ok(Done::Skipped("--no-mounts: power cuts were NOT checked".to_owned()));
         }

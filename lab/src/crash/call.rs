@@ -16,6 +16,13 @@ pub(super) struct Call {
 }
 
 impl Call {
+    /// Parses `NUMBER NAME PATH`, as the tracer prints it.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut words = text.splitn(3, ' ').map(str::to_owned);
+        let (number, name) = (words.next()?.parse().ok()?, words.next()?);
+        Some(Self { number, name, path: words.next()? })
+    }
+
     /// The call's name with the kind of its file.
     pub(super) fn kind(&self) -> String {
         format!("{} {}", self.name, file_kind(&self.path))
@@ -81,6 +88,14 @@ mod tests {
         assert_eq!(picked.len(), 5);
         assert_eq!(picked, spread(&calls, 5, &mut Rng::with_seed(7)));
         assert_eq!(spread(&calls, 1000, &mut Rng::with_seed(7)).len(), 92, "each once");
+    }
+
+    #[test]
+    fn a_call_parses_and_other_text_does_not() {
+        let call = Call { number: 3, name: "fsync".to_owned(), path: "/a b/c".to_owned() };
+        assert_eq!(Call::parse("3 fsync /a b/c"), Some(call));
+        assert_eq!(Call::parse("x fsync /a"), None);
+        assert_eq!(Call::parse("3 fsync"), None);
     }
 
     #[test]

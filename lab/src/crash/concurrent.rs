@@ -15,10 +15,10 @@ use super::context::CrashContext;
 use super::extent::Extent;
 use super::invariants::{self, listing};
 use super::job::{Job, JobDir};
-use super::process::{Ended, Running, TIME_LIMIT};
+use super::process::{Command, Ended, Running, TIME_LIMIT};
 use super::sandbox::CrashSandbox;
 use super::summary::Summary;
-use super::tracer::Options;
+use super::tracer::{self, Options};
 use crate::tools::wait;
 
 const WRITERS: usize = 8;
@@ -97,7 +97,7 @@ impl Round {
         };
         for (process, ended) in ended.with_context(listing)?.iter().enumerate() {
             // A process that waits for a stopped lock holder gives up with 8 (busy).
-            let may_be_busy = matches!(self.kind, Kind::Stopped(_)) && !self.locks_lie && process > 0;
+            let may_be_busy = self.waits_for_stopped() && process > 0;
             match ended.status.code() {
                 Some(code) if code == 0 || (code == 8 && may_be_busy) => {
                     summary.add(self.to_string(), format!("exit {code}"));
@@ -110,20 +110,24 @@ impl Round {
         invariants::ensure_complete(&sandbox.context.models, self.job, &dir, &[]).with_context(listing)
     }
 
-    fn environment<'a>(&self, sandbox: &CrashSandbox<'a>) -> Vec<(&'static str, &'a str)> {
-        self.locks_lie.then_some(("LD_PRELOAD", sandbox.context.no_flock.as_str())).into_iter().collect()
+    /// A stopped process may hold the lock.
+    fn waits_for_stopped(&self) -> bool {
+        matches!(self.kind, Kind::Stopped(_)) && !self.locks_lie
+    }
+
+    fn command(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir) -> Command {
+        let command = sandbox.command(self.job, dir);
+        Command { preload: self.locks_lie.then(|| sandbox.context.no_flock.clone()), ..command }
     }
 
     fn start(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir, number: usize) -> Result<Running> {
-        let mut command = sandbox.command(self.job, dir);
+        let mut command = self.command(sandbox, dir);
         command.output.set_extension(number.to_string());
         // The last argument is the time to wait for a lock.
-        if let (Kind::Stopped(_), false, Some(wait)) =
-            (self.kind, self.locks_lie, command.arguments.last_mut())
-        {
+        if let (true, Some(wait)) = (self.waits_for_stopped(), command.arguments.last_mut()) {
             "1s".clone_into(wait);
         }
-        command.start(&self.environment(sandbox))
+        command.start()
     }
 
     fn together(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir) -> Result<Vec<Ended>> {
@@ -165,10 +169,9 @@ impl Round {
             }
             Ok(())
         };
-        let environment = self.environment(sandbox);
-        let options =
-            Options { before_each: Some(&mut before_each), environment: &environment, ..Options::default() };
-        let sleeper = sandbox.trace(self.job, dir, options)?.ended;
+        let options = Options { before_each: Some(&mut before_each), ..Options::default() };
+        let command = self.command(sandbox, dir);
+        let sleeper = tracer::run(&sandbox.context.tracer, &command, options)?.ended;
         Ok([Some(sleeper), other].into_iter().flatten().collect())
     }
 }

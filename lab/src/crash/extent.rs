@@ -16,11 +16,25 @@ pub(crate) enum Part {
     Writers,
 }
 
+impl Part {
+    /// The things that it counts. For a sample, then for a full run: how many are tried, and how many have to hit. Some
+    /// hit nothing, since runs differ in their calls.
+    const fn numbers(self) -> (&'static str, [(usize, usize); 2]) {
+        match self {
+            Self::Kills => ("kills", [(340, 300), (1500, 300)]),
+            Self::Errors => ("errors", [(240, 200), (1500, 200)]),
+            // On ext4. The other file systems come on top.
+            Self::Power => ("clones of the disk", [(28, 20), (270, 200)]),
+            Self::Writers => ("rounds", [(12, 12), (200, 200)]),
+        }
+    }
+}
+
 /// The extent of a part.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Extent {
     part: Part,
-    /// The number of injections, clones or rounds to try. Some hit nothing, since runs differ in their calls.
+    /// The number of injections, clones or rounds to try.
     pub(super) count: usize,
     /// Every call is tried instead.
     pub(super) is_exhaustive: bool,
@@ -32,34 +46,14 @@ pub(super) struct Extent {
 impl Extent {
     /// A `count` from the command line replaces the part's own number, and has no least.
     pub(super) fn new(part: Part, is_exhaustive: bool, is_sample: bool, count: Option<usize>) -> Self {
-        let (own_count, least) = match (part, is_sample) {
-            (Part::Kills, true) => (340, 300),
-            (Part::Kills, false) => (1500, 300),
-            (Part::Errors, true) => (240, 200),
-            (Part::Errors, false) => (1500, 200),
-            // On ext4. The other file systems come on top.
-            (Part::Power, true) => (28, 20),
-            (Part::Power, false) => (270, 200),
-            (Part::Writers, true) => (12, 12),
-            (Part::Writers, false) => (200, 200),
-        };
-        Self {
-            part,
-            count: count.unwrap_or(own_count),
-            is_exhaustive: is_exhaustive && count.is_none(),
-            is_sample,
-            least: if count.is_some() { 0 } else { least },
-        }
+        let (own_count, own_least) = part.numbers().1[usize::from(!is_sample)];
+        let (count, least) = count.map_or((own_count, own_least), |count| (count, 0));
+        Self { part, count, is_exhaustive: is_exhaustive && least > 0, is_sample, least }
     }
 
     pub(super) fn ensure_enough(&self, hits: usize) -> Result<()> {
-        let what = match self.part {
-            Part::Kills => "kills",
-            Part::Errors => "errors",
-            Part::Power => "clones of the disk",
-            Part::Writers => "rounds",
-        };
-        ensure!(hits >= self.least, "{hits} {what} are too few: {} are the least", self.least);
+        let (what, least) = (self.part.numbers().0, self.least);
+        ensure!(hits >= least, "{hits} {what} are too few: {least} are the least");
         Ok(())
     }
 }

@@ -8,67 +8,51 @@ use clap::ValueEnum as _;
 
 use super::job::Job;
 
-/// An error of the kernel: its name, and its number on Linux.
+/// The disturbance at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Errno(&'static str, i32);
+pub(crate) struct Action {
+    pub(super) kind: Kind,
+    name: &'static str,
+    /// The tracer's word for it. An error has its number on Linux.
+    pub(super) tracer_word: &'static str,
+}
 
-/// A call that was interrupted has to be made again.
-pub(super) const EINTR: Errno = Errno("EINTR", 4);
-const ERRNOS: [Errno; 6] = [
-    Errno("ENOSPC", 28),
-    Errno("EIO", 5),
-    Errno("EROFS", 30),
-    Errno("EDQUOT", 122),
-    Errno("EACCES", 13),
-    EINTR,
-];
-/// The first of these can last. An interruption cannot.
-const LASTING: usize = 3;
-
-/// The disturbance at the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(super) enum Kind {
     /// SIGKILL before the call.
     Kill,
     /// SIGKILL after it.
     KillAfter,
-    /// Half of a write is done.
-    Short,
+    /// The call is interrupted, or half of a write is done. It has to be made again.
+    Again,
     /// The call fails.
-    Fail(Errno),
+    Fail,
     /// The call and all later ones fail.
-    FailOn(Errno),
+    FailOn,
 }
 
-impl Action {
-    pub(super) fn kills() -> Vec<Self> {
-        vec![Self::Kill, Self::KillAfter]
-    }
-
-    pub(super) fn failures() -> Vec<Self> {
-        let lasting = ERRNOS.into_iter().take(LASTING).map(Self::FailOn);
-        ERRNOS.into_iter().map(Self::Fail).chain(lasting).chain([Self::Short]).collect()
-    }
-
-    /// The tracer's word for it.
-    pub(super) fn tracer_word(self) -> String {
-        match self {
-            Self::Fail(Errno(_, number)) => format!("error={number}"),
-            Self::FailOn(Errno(_, number)) => format!("errors={number}"),
-            action => action.to_string(),
-        }
-    }
+const fn action(kind: Kind, name: &'static str, tracer_word: &'static str) -> Action {
+    Action { kind, name, tracer_word }
 }
+
+pub(super) const KILLS: [Action; 2] =
+    [action(Kind::Kill, "kill", "kill"), action(Kind::KillAfter, "kill-after", "kill-after")];
+pub(super) const FAILURES: [Action; 10] = [
+    action(Kind::Fail, "ENOSPC", "error=28"),
+    action(Kind::Fail, "EIO", "error=5"),
+    action(Kind::Fail, "EROFS", "error=30"),
+    action(Kind::Fail, "EDQUOT", "error=122"),
+    action(Kind::Fail, "EACCES", "error=13"),
+    action(Kind::Again, "EINTR", "error=4"),
+    action(Kind::FailOn, "ENOSPC+", "errors=28"),
+    action(Kind::FailOn, "EIO+", "errors=5"),
+    action(Kind::FailOn, "EROFS+", "errors=30"),
+    action(Kind::Again, "short", "short"),
+];
 
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kill => f.write_str("kill"),
-            Self::KillAfter => f.write_str("kill-after"),
-            Self::Short => f.write_str("short"),
-            Self::Fail(Errno(name, _)) => f.write_str(name),
-            Self::FailOn(Errno(name, _)) => write!(f, "{name}+"),
-        }
+        f.write_str(self.name)
     }
 }
 
@@ -94,15 +78,8 @@ impl FromStr for Injection {
         let [job, at, action] = text.splitn(3, ':').collect::<Vec<_>>()[..] else {
             bail!("an injection is JOB:N:ACTION, such as fetch:17:kill")
         };
-        let Ok(job) = Job::from_str(job, false) else {
-            bail!(
-                "no job {job}; there are {}",
-                Job::value_variants().iter().map(Job::to_string).collect::<Vec<_>>().join(", ")
-            )
-        };
-        let actions = [Action::kills(), Action::failures()].concat();
-        let lasting = ERRNOS.into_iter().map(Action::FailOn);
-        let action = actions.into_iter().chain(lasting).find(|known| known.to_string() == action);
+        let job = Job::from_str(job, false).ok().with_context(|| format!("there is no job {job}"))?;
+        let action = KILLS.into_iter().chain(FAILURES).find(|known| known.name == action);
         let action =
             action.context("no such action; there are kill, kill-after, short, ENOSPC, ENOSPC+, …")?;
         Ok(Self { job, at: at.parse()?, action })

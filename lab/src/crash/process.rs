@@ -22,6 +22,8 @@ const SHOWN: usize = 4000;
 pub(super) struct Command {
     pub(super) program: Utf8PathBuf,
     pub(super) arguments: Vec<String>,
+    /// A library that is loaded first.
+    pub(super) preload: Option<Utf8PathBuf>,
     /// An empty directory.
     pub(super) home: Utf8PathBuf,
     /// The file that takes standard output and error.
@@ -61,20 +63,21 @@ impl Command {
     pub(super) fn process(&self, program: &Utf8Path) -> std::process::Command {
         let mut process = std::process::Command::new(program);
         process.env_clear().env("HOME", &self.home).env("RUST_BACKTRACE", "1").current_dir(&self.home);
+        process.envs(self.preload.iter().map(|library| ("LD_PRELOAD", library)));
         process
     }
 
-    pub(super) fn start(&self, environment: &[(&str, &str)]) -> Result<Running> {
+    pub(super) fn start(&self) -> Result<Running> {
         let output = File::create(&self.output)?;
         let mut process = self.process(&self.program);
-        process.args(&self.arguments).envs(environment.iter().copied()).stdin(Stdio::null());
+        process.args(&self.arguments).stdin(Stdio::null());
         process.stdout(output.try_clone()?).stderr(output);
         Running::spawn(&mut process, &self.output)
     }
 
     /// Runs it to its end, which has to be exit code 0.
     pub(super) fn run(&self) -> Result<()> {
-        self.start(&[])?.wait()?.ensure_code(0).with_context(|| self.arguments.join(" "))
+        self.start()?.wait()?.ensure_code(0).with_context(|| self.arguments.join(" "))
     }
 }
 

@@ -2,9 +2,10 @@
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, Error, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use fastrand::Rng;
 
 use super::call::{Call, spread};
@@ -17,6 +18,7 @@ use super::sandbox::CrashSandbox;
 use super::summary::Summary;
 use super::tracer::Options;
 use super::verdict::{self, KILLED, MISSES};
+use crate::tools::parallel;
 
 /// Runs differ in their number of calls; so many numbers beyond the recorded ones are tried.
 const MARGIN: u64 = 8;
@@ -38,20 +40,20 @@ pub(super) fn run(
     } else {
         chosen(recorded, actions, extent.count, &mut rng)
     };
-    let (mut tried, mut progress) = (0, Progress::default());
+    let (mut tried, mut outcomes) = (0, Outcomes::default());
     for _ in 0..=TOP_UPS {
         tried += injections.len();
         println!("    {} injections", injections.len());
-        progress = inject_all(context, injections, progress)?;
-        let lacking = extent.least.saturating_sub(progress.hits());
+        inject_all(context, injections, &mut outcomes)?;
+        let lacking = extent.least.saturating_sub(outcomes.hits());
         if lacking == 0 {
             break;
         }
         let more = lacking + lacking / 4 + recorded.len();
         injections = chosen(recorded, actions, more, &mut rng);
     }
-    progress.print();
-    let hits = progress.hits();
+    outcomes.print();
+    let hits = outcomes.hits();
     println!("{hits} hits of {tried} injections; I1 to I3 held, and each next run finished the job");
     ensure!(hits * 10 >= tried * 7, "most of the injections hit nothing: the tracer misses the calls");
     Ok(hits)
@@ -59,7 +61,9 @@ pub(super) fn run(
 
 /// One injection, twenty times.
 pub(super) fn repeat(context: &CrashContext, injection: Injection) -> Result<()> {
-    inject_all(context, vec![injection; 20], Progress::default())?.print();
+    let mut outcomes = Outcomes::default();
+    inject_all(context, vec![injection; 20], &mut outcomes)?;
+    outcomes.print();
     Ok(())
 }
 
@@ -93,18 +97,16 @@ fn chosen(recorded: &[(Job, Vec<Call>)], actions: &[Action], count: usize, rng: 
     injections
 }
 
-/// The state that the workers share.
+/// The outcomes so far.
 #[derive(Debug, Default)]
-struct Progress {
-    queue: Vec<Injection>,
-    failures: Vec<Error>,
+struct Outcomes {
     by_call: Summary,
     by_action: Summary,
 }
 
-impl Progress {
+impl Outcomes {
     fn hits(&self) -> usize {
-        self.by_action.total() - MISSES.map(|miss| self.by_action.column(miss)).iter().sum::<usize>()
+        self.by_action.total() - MISSES.iter().map(|miss| self.by_action.column(miss)).sum::<usize>()
     }
 
     fn print(&self) {
@@ -113,50 +115,39 @@ impl Progress {
 }
 
 /// Injects on several threads. The first failure ends all, unless failures are collected.
-fn inject_all(
-    context: &CrashContext,
-    mut injections: Vec<Injection>,
-    progress: Progress,
-) -> Result<Progress> {
-    // Taken from the end: the slow job comes first.
-    injections.sort_by_key(|injection| injection.job == Job::Paced);
-    let progress = Mutex::new(Progress { queue: injections, ..progress });
-    std::thread::scope(|scope| {
-        for number in 0..WORKERS {
-            let progress = &progress;
-            scope.spawn(move || match CrashSandbox::new(context, &format!("worker-{number}")) {
-                Ok(sandbox) => work(&sandbox, progress),
-                Err(error) => locked(progress).failures.push(error),
-            });
+fn inject_all(context: &CrashContext, mut injections: Vec<Injection>, outcomes: &mut Outcomes) -> Result<()> {
+    // The slow job comes first.
+    injections.sort_by_key(|injection| injection.job != Job::Paced);
+    let sandbox = |number| CrashSandbox::new(context, &format!("worker-{number}"));
+    let free = Mutex::new((0..WORKERS).map(sandbox).collect::<Result<Vec<_>>>()?);
+    let free = || free.lock().unwrap_or_else(PoisonError::into_inner);
+    let has_failed = AtomicBool::new(false);
+    let results = parallel::map(&injections, WORKERS, |&injection| {
+        if has_failed.load(Ordering::Relaxed) && !context.keep_going {
+            return Ok(None);
         }
+        let sandbox = free().pop().context("a worker without a sandbox")?;
+        let result = inject(&sandbox, injection);
+        free().push(sandbox);
+        has_failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        result.map(Some).with_context(|| {
+            format!("to repeat: cargo lab crash --strike {injection} (threads vary: it may take several)")
+        })
     });
-    let progress = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let failures: Vec<_> = progress.failures.iter().map(|error| format!("- {error:#}")).collect();
-    ensure!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
-    Ok(progress)
-}
-
-fn locked(progress: &Mutex<Progress>) -> MutexGuard<'_, Progress> {
-    progress.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Takes injections from the queue until it is empty, or until one has failed.
-fn work(sandbox: &CrashSandbox<'_>, progress: &Mutex<Progress>) {
-    while sandbox.context.keep_going || locked(progress).failures.is_empty() {
-        let Some(injection) = locked(progress).queue.pop() else { break };
-        let result = inject(sandbox, injection);
-        let mut progress = locked(progress);
+    let mut failures = Vec::new();
+    for (injection, result) in injections.into_iter().zip(results) {
         match result {
-            Ok((kind, outcome)) => {
+            Ok(Some((call, outcome))) => {
                 let column = if outcome == KILLED { injection.job.to_string() } else { outcome.to_owned() };
-                progress.by_call.add(kind, column);
-                progress.by_action.add(injection.action.to_string(), outcome);
+                outcomes.by_call.add(call, column);
+                outcomes.by_action.add(injection.action.to_string(), outcome);
             }
-            Err(error) => progress.failures.push(error.context(format!(
-                "to repeat: cargo lab crash --strike {injection} (threads vary: it may take several)"
-            ))),
+            Ok(None) => {}
+            Err(error) => failures.push(format!("- {error:#}")),
         }
     }
+    ensure!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+    Ok(())
 }
 
 /// Disturbs one run, checks its end, and lets the next run finish the job. Returns the call's kind, and the end.

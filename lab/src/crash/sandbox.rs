@@ -52,6 +52,7 @@ impl<'a> CrashSandbox<'a> {
     fn command_with(&self, job: Job, dir: &JobDir, lock: &Utf8Path) -> Command {
         Command {
             program: self.context.program.clone(),
+            preload: None,
             arguments: job.arguments(&self.context.baked, dir, lock),
             home: self.folder.join("home"),
             output: self.folder.join("output"),
@@ -114,7 +115,7 @@ pub(super) fn prepare_templates(context: &CrashContext) -> Result<()> {
 
     origin.shape(Shape::rate(2_000_000));
     let half = origin.counters().body_bytes_sent + context.models.new.size() / 2;
-    let running = sandbox.command(Job::Fetch, &template(Job::Resume)).start(&[])?;
+    let running = sandbox.command(Job::Fetch, &template(Job::Resume)).start()?;
     origin.wait_for(TIME_LIMIT, |counters| counters.body_bytes_sent > half).context("half of the bytes")?;
     running.signal(Signal::TERM)?;
     running.wait()?.ensure_code(143).context("interrupting a fetch")

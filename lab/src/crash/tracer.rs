@@ -32,17 +32,15 @@ pub(super) struct Options<'a> {
     pub(super) action: Option<(u64, Action)>,
     /// `fsync` and `fdatasync` do nothing on files whose names end with this.
     pub(super) no_sync: Option<&'a str>,
-    /// Variables for the program.
-    pub(super) environment: &'a [(&'a str, &'a str)],
     /// Each call waits until this returns.
     pub(super) before_each: Option<BeforeEach<'a>>,
 }
 
 pub(super) fn run(tracer: &Utf8Path, command: &Command, mut options: Options<'_>) -> Result<Trace> {
     let mut process = command.process(tracer);
-    process.envs(options.environment.iter().copied()).args(["-o", command.output.as_str()]);
+    process.args(["-o", command.output.as_str()]);
     if let Some((at, action)) = options.action {
-        process.args(["-n", &at.to_string(), "-a", &action.tracer_word()]);
+        process.args(["-n", &at.to_string(), "-a", action.tracer_word]);
     }
     if let Some(suffix) = options.no_sync {
         process.args(["-s", suffix]);
@@ -57,10 +55,12 @@ pub(super) fn run(tracer: &Utf8Path, command: &Command, mut options: Options<'_>
     let (mut pid, mut calls, mut hit) = (0, Vec::new(), None);
     for line in BufReader::new(lines).lines() {
         let line = line?;
-        match parse(&line).with_context(|| format!("unknown line of the tracer: {line}"))? {
-            Line::Pid(number) => pid = number,
-            Line::Call(call, is_hit) => {
-                if is_hit && hit.is_none() {
+        let (event, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        match event {
+            "pid" => pid = rest.parse()?,
+            "call" | "hit" => {
+                let call = Call::parse(rest).with_context(|| format!("the tracer printed {line}"))?;
+                if event == "hit" && hit.is_none() {
                     hit = Some(call.clone());
                 }
                 if let Some(before) = &mut options.before_each {
@@ -70,61 +70,17 @@ pub(super) fn run(tracer: &Utf8Path, command: &Command, mut options: Options<'_>
                 }
                 calls.push(call);
             }
-            Line::Hang => {
+            "hang" => {
                 let (threads, said) = (describe_hang(pid), said(&command.output));
                 bail!("the run hangs after {} calls:\n{threads}\n{said}", calls.len());
             }
-            Line::End(status) => {
-                return Ok(Trace { calls, hit, ended: Ended { status, said: said(&command.output) } });
+            "end" => {
+                let ended =
+                    Ended { status: ExitStatus::from_raw(rest.parse()?), said: said(&command.output) };
+                return Ok(Trace { calls, hit, ended });
             }
+            _ => bail!("the tracer printed {line}"),
         }
     }
     bail!("the tracer ended early: {}", said(&command.output))
-}
-
-/// An event.
-#[derive(Debug, PartialEq, Eq)]
-enum Line {
-    Pid(u32),
-    /// A call; the action happened to it.
-    Call(Call, bool),
-    End(ExitStatus),
-    Hang,
-}
-
-fn parse(line: &str) -> Option<Line> {
-    let mut words = line.splitn(4, ' ');
-    let event = words.next()?;
-    Some(match event {
-        "pid" => Line::Pid(words.next()?.parse().ok()?),
-        "call" | "hit" => {
-            let (number, name) = (words.next()?.parse().ok()?, words.next()?.to_owned());
-            Line::Call(Call { number, name, path: words.next()?.to_owned() }, event == "hit")
-        }
-        "end" => Line::End(ExitStatus::from_raw(words.next()?.parse().ok()?)),
-        "hang" => Line::Hang,
-        _ => return None,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn events_parse_and_other_lines_do_not() {
-        assert_eq!(parse("pid 17"), Some(Line::Pid(17)));
-        assert_eq!(parse("hang"), Some(Line::Hang));
-        let end = |line: &str| match parse(line) {
-            Some(Line::End(status)) => (status.code(), status.signal()),
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(end("end 1792"), (Some(7), None));
-        assert_eq!(end("end 9"), (None, Some(9)));
-        let call = Call { number: 3, name: "fsync".to_owned(), path: "/a b/c".to_owned() };
-        assert_eq!(parse("call 3 fsync /a b/c"), Some(Line::Call(call.clone(), false)));
-        assert_eq!(parse("hit 3 fsync /a b/c"), Some(Line::Call(call, true)));
-        assert_eq!(parse("call x fsync /a"), None);
-        assert_eq!(parse("nonsense"), None);
-    }
 }

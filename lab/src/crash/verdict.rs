@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use anyhow::{Result, bail, ensure};
 
 use super::call::Call;
-use super::injection::{Action, EINTR};
+use super::injection::{Action, Kind};
 use super::job::JobDir;
 use super::tracer::Trace;
 
@@ -55,18 +55,18 @@ pub(super) fn check(action: Action, trace: &Trace, dir: &JobDir) -> Result<&'sta
         ended.ensure_code(0)?;
         return Ok(MISSES[1]);
     };
-    match (action, ended.status.code()) {
-        (Action::Kill | Action::KillAfter, None) if ended.status.signal() == Some(9) => Ok(KILLED),
-        (Action::KillAfter, Some(0)) => Ok(MISSES[0]),
-        (Action::Short | Action::Fail(EINTR), Some(0)) => Ok("exit 0"),
-        (Action::Fail(_) | Action::FailOn(_), Some(0)) => {
-            let last = if matches!(action, Action::Fail(_)) { hit.number } else { u64::MAX };
+    match (action.kind, ended.status.code()) {
+        (Kind::Kill | Kind::KillAfter, None) if ended.status.signal() == Some(9) => Ok(KILLED),
+        (Kind::KillAfter, Some(0)) => Ok(MISSES[0]),
+        (Kind::Again, Some(0)) => Ok("exit 0"),
+        (Kind::Fail | Kind::FailOn, Some(0)) => {
+            let last = if action.kind == Kind::Fail { hit.number } else { u64::MAX };
             let mut failed = trace.calls.iter().filter(|call| (hit.number..=last).contains(&call.number));
             let needed = failed.find(|call| !is_dispensable(call, dir));
             ensure!(needed.is_none(), "the run needs {needed:?}, and may not succeed");
             Ok("exit 0")
         }
-        (Action::Fail(_) | Action::FailOn(_), Some(7)) if action != Action::Fail(EINTR) => {
+        (Kind::Fail | Kind::FailOn, Some(7)) => {
             let said = &ended.said;
             ensure!(said.contains(dir.root.as_str()), "the message names no file");
             let has_way_out = WAYS_OUT.iter().any(|way| said.contains(way));
