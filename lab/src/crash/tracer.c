@@ -68,31 +68,16 @@ static void fail(const char *what) {
     exit(125);
 }
 
-#define LOAD(field) filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
-#define SKIP_UNLESS(test, value, count) \
-    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | (test) | BPF_K, (unsigned)(value), 0, count)
-#define RETURN(what) filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, what)
-
 static void install_filter(void) {
-    struct sock_filter filter[2 * CALLS + 12];
-    unsigned short n = 0;
-    LOAD(nr);
-    /* openat only where it may make a file, ioctl only where it clones one. */
-    SKIP_UNLESS(BPF_JEQ, __NR_openat, 4);
-    LOAD(args[2]);
-    SKIP_UNLESS(BPF_JSET, O_CREAT, 1);
-    RETURN(SECCOMP_RET_TRACE);
-    RETURN(SECCOMP_RET_ALLOW);
-    SKIP_UNLESS(BPF_JEQ, __NR_ioctl, 4);
-    LOAD(args[1]);
-    SKIP_UNLESS(BPF_JEQ, FICLONE, 1);
-    RETURN(SECCOMP_RET_TRACE);
-    RETURN(SECCOMP_RET_ALLOW);
+    struct sock_filter filter[2 * CALLS + 2] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    };
+    unsigned short n = 1;
     for (size_t i = 0; i < CALLS; i++) {
-        SKIP_UNLESS(BPF_JEQ, calls[i].number, 1);
-        RETURN(SECCOMP_RET_TRACE);
+        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i].number, 0, 1);
+        filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE);
     }
-    RETURN(SECCOMP_RET_ALLOW);
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     struct sock_fprog program = {n, filter};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
         fail("installing the filter");
@@ -111,12 +96,15 @@ static void read_memory(pid_t thread, unsigned long long at, void *out, size_t s
 /* Stores the path of the file that the call changes. Returns 0 if it changes none. */
 static int changed_file(pid_t thread, const struct call *call, const struct user_regs_struct *r, char *path) {
     const unsigned long long arguments[] = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
-    if (call->number == __NR_openat2) {
-        struct open_how how = {0};
+    /* openat only where it may make a file, ioctl only where it clones one. */
+    struct open_how how = {.flags = arguments[2]};
+    if (call->number == __NR_openat2)
         read_memory(thread, arguments[2], &how, sizeof how);
-        if (!(how.flags & O_CREAT))
-            return 0;
-    }
+    int opens = call->number == __NR_openat || call->number == __NR_openat2;
+    if (opens && !(how.flags & O_CREAT))
+        return 0;
+    if (call->number == __NR_ioctl && arguments[1] != FICLONE)
+        return 0;
     char name[PATH_SIZE] = "", link[64];
     if (call->path != NONE)
         read_memory(thread, arguments[call->path], name, PATH_SIZE - 1);
