@@ -44,7 +44,7 @@ pub(crate) fn client_config(roots: &Roots) -> Result<ClientConfig, RootsError> {
             store
         }
     };
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(RootsError::Tls)?

@@ -72,7 +72,7 @@ fn known_authority() -> &'static Authority {
 /// The handshake of an origin at `address`.
 pub(crate) fn handshake(tls: Tls, address: IpAddr) -> io::Result<Handshake> {
     let (certificate, key) = certify(tls, address).map_err(io::Error::other)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -18,7 +18,7 @@ async fn answer(tls: Tls, name: &'static str, fault: Option<Fault>) -> std::io::
     }
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(authority())).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let config = config.with_root_certificates(roots).with_no_client_auth();
     let tcp = tokio::net::TcpStream::connect(origin.addr()).await?;

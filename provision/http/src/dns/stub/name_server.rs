@@ -107,7 +107,7 @@ impl NameServer {
 /// static binary, opens /dev/urandom instead, and panics in a root without it.
 fn random_id() -> Option<u16> {
     let mut bytes = [0; 2];
-    rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut bytes).ok()?;
+    rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).ok()?;
     Some(u16::from_le_bytes(bytes))
 }
 
