@@ -16,8 +16,9 @@ use tokio::time::Instant;
 
 use crate::auth::bearer::{self, Challenge};
 use crate::auth::credentials::Secret;
-use crate::client::{Connection, RequestHeaders, Resolved, is_redirect};
+use crate::connection::{Connection, RequestHeaders};
 use crate::error::RequestError;
+use crate::judge::{Resolved, is_redirect};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{ResponseError, encoding};
 use crate::transport::TransportError;
@@ -37,11 +38,11 @@ impl Connection {
         for _ in 0..=MAX_HOPS {
             let (head, peer) = self.send(&at, RequestHeaders { range: None, accept: "*/*" }).await?;
             if is_redirect(head.status) {
-                at = self.next(&head, &at, peer)?;
+                at = self.client.next(&head.headers, &at, peer)?;
                 self.drain().await;
                 continue;
             }
-            if let Some(error) = self.failure(&head, &at, false) {
+            if let Some(error) = self.client.failure(head.status, &head.headers, &at, false) {
                 return Err(error);
             }
             check(head.status, &head.headers).map_err(|error| RequestError::response(&at.url, error))?;
@@ -67,7 +68,7 @@ impl Connection {
             token
         } else {
             self.drain().await;
-            let service = self.permit(to, challenge.service.clone(), peer);
+            let service = self.client.permit(to, challenge.service.clone(), peer);
             let mut service =
                 service.map_err(|error| RequestError::Redirect { url: to.url.clone(), error })?;
             // The challenge decides about a login for the service, not the redirect chain that led to the registry.
@@ -83,7 +84,7 @@ impl Connection {
     async fn obtain_token(&mut self, service: &Resolved) -> Result<Secret, RequestError> {
         let headers = RequestHeaders { range: None, accept: "application/json" };
         let (head, _) = self.send_with(service, headers, None).await?;
-        if let Some(error) = self.failure(&head, service, false) {
+        if let Some(error) = self.client.failure(head.status, &head.headers, service, false) {
             return Err(error);
         }
         let unusable = |error| RequestError::response(&service.url, error);

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::client::{Connection, DRAIN_TIMEOUT, RequestHeaders, Resolved, is_redirect};
+use crate::connection::{Connection, DRAIN_TIMEOUT, RequestHeaders};
 use crate::error::{BodyPrefix, RequestError};
 use crate::host_rules::accept;
 use crate::hub_headers;
+use crate::judge::{Resolved, is_redirect};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{BodyKind, ExpectedBody, ResponseError, strong_etag, validate};
 use crate::transport::TransportError;
@@ -70,7 +71,7 @@ impl Connection {
                 }
                 RequestError::response(&at.url, error)
             })?;
-            at = self.next(&head, &at, peer)?;
+            at = self.client.next(&head.headers, &at, peer)?;
             self.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
@@ -84,7 +85,7 @@ impl Connection {
         expected: ExpectedBody,
         resolved_earlier: bool,
     ) -> Result<Answer<'_>, RequestError> {
-        if let Some(error) = self.failure(head, &at, resolved_earlier) {
+        if let Some(error) = self.client.failure(head.status, &head.headers, &at, resolved_earlier) {
             return Err(error);
         }
         let (status, headers) = (head.status, &head.headers);

@@ -7,7 +7,7 @@
 //! HTTP/1.1 only: the streams of one HTTP/2 connection share one window and one core. `If-Range` is never sent: the
 //! answer has a validator anyway, and `If-Range` would only turn a usable part into a whole body (faults 17 and 18).
 //!
-//! Imports run down this list: `api`, `body`, `metadata` (whole exchanges), `client` (one request), `wire/` (connections and
+//! Imports run down this list: `api`, `body`, `metadata` (whole exchanges), `connection` (one request), `judge` (its rules), `client`, `wire/` (connections and
 //! HTTP/1.1), `error`, `auth/`, `response`, `host_rules`, `dns/`, `transport`. [`RequestError::remedy`] is the one decision about a
 //! failure; retries are for `engine`, and for `metadata` its own.
 
@@ -15,6 +15,7 @@ mod api;
 pub mod auth;
 mod body;
 mod client;
+mod connection;
 mod dns;
 mod error;
 #[cfg(fuzzing)]
@@ -22,6 +23,7 @@ mod error;
 pub mod fuzzing;
 mod host_rules;
 mod hub_headers;
+mod judge;
 pub mod metadata;
 mod public_ip;
 mod redirect;
@@ -33,9 +35,11 @@ mod wire;
 
 pub use auth::credentials::{Credential, Credentials, Secret};
 pub use body::{Answer, BodyEnd};
-pub use client::{ClientConfig, ClientError, Connection, HttpClient, Resolved};
+pub use client::{ClientConfig, ClientError, HttpClient};
+pub use connection::Connection;
 pub use dns::Hosts;
 pub use error::{BodyPrefix, Remedy, RequestError};
+pub use judge::Resolved;
 pub use redirect::RedirectError;
 pub use response::{BodyKind, ContentId, ExpectedBody, FileChanged, ResponseError};
 pub use tls::{Roots, RootsError};

@@ -14,9 +14,11 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
-use crate::client::{Connection, HttpClient, RequestHeaders, Resolved, is_redirect, one_line, wall_clock};
+use crate::client::HttpClient;
+use crate::connection::{Connection, RequestHeaders};
 use crate::error::{Remedy, RequestError};
 use crate::host_rules::{self, accept};
+use crate::judge::{Resolved, is_redirect, one_line, wall_clock};
 use crate::redirect::{MAX_HOPS, RedirectError, follow};
 use crate::response::{ResponseError, encoding};
 use crate::wire::http1::Head;
@@ -251,13 +253,13 @@ impl Connection {
             let (head, peer) = self.send(&at, headers).await?;
             hops.push(Hop::of(&head.headers, &at.url, &self.client.redactor(at.urls())));
             if !is_redirect(head.status) {
-                if let Some(error) = self.failure(&head, &at, false) {
+                if let Some(error) = self.client.failure(head.status, &head.headers, &at, false) {
                     self.drain().await;
                     return Err(error);
                 }
                 return Ok((head, at));
             }
-            at = self.next(&head, &at, peer)?;
+            at = self.client.next(&head.headers, &at, peer)?;
             self.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })

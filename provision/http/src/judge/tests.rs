@@ -1,4 +1,6 @@
 use super::*;
+use crate::client::ClientConfig;
+use crate::connection::Connection;
 use crate::error::Remedy;
 use crate::response::ExpectedBody;
 
@@ -14,8 +16,11 @@ fn at(url: &str, public_only: bool) -> Resolved {
 
 /// The `public_only` of the hop to `to` after an answer from `peer`, or the refusal.
 fn permitted(connection: &Connection, from: &Resolved, to: &str, peer: &str) -> Result<bool, RedirectError> {
-    let next =
-        connection.permit(from, to.parse().unwrap(), peer.parse::<std::net::SocketAddr>().unwrap().ip());
+    let next = connection.client.permit(
+        from,
+        to.parse().unwrap(),
+        peer.parse::<std::net::SocketAddr>().unwrap().ip(),
+    );
     next.map(|next| next.public_only)
 }
 
@@ -69,7 +74,10 @@ async fn fault_47_no_connection_to_a_name_with_a_private_address() {
 #[tokio::test]
 async fn fault_47_a_cached_redirect_keeps_its_restriction() {
     let resolved = at("http://127.0.0.1:9/x", true);
-    let next =
-        connection(false).permit(&resolved, "http://10.0.0.1/".parse().unwrap(), [127, 0, 0, 1].into());
+    let next = connection(false).client.permit(
+        &resolved,
+        "http://10.0.0.1/".parse().unwrap(),
+        [127, 0, 0, 1].into(),
+    );
     assert!(matches!(next, Err(RedirectError::Private { .. })));
 }

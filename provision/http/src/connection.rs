@@ -1,0 +1,151 @@
+//! The connection of model bodies: at most one TCP stream, kept from request to request.
+//!
+//! The connection sends one GET and reads its body into the caller's buffer. `body` builds on it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::auth::credentials::Secret;
+use crate::client::HttpClient;
+use crate::error::RequestError;
+use crate::judge::Resolved;
+use crate::transport::TransportError;
+use crate::wire::connect::OpenConnection;
+use crate::wire::http1::{Head, Request};
+use provision_core::byte_range::ByteRange;
+
+/// The time limit for the rest of a short body, and for the end of a body whose bytes have all come.
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// The longest rest of a body that is read to keep its connection, in bytes.
+const LONGEST_DRAIN: usize = 16 << 10;
+
+/// At most one open connection, kept from request to request.
+pub struct Connection {
+    pub(crate) client: Arc<HttpClient>,
+    open: Option<OpenConnection>,
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+impl HttpClient {
+    /// A new connection; it connects with its first request.
+    pub fn connection(self: &Arc<Self>) -> Connection {
+        Connection { client: self.clone(), open: None }
+    }
+}
+
+/// The headers in which requests differ.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestHeaders {
+    /// `Range`.
+    pub(crate) range: Option<ByteRange>,
+    /// `Accept`.
+    pub(crate) accept: &'static str,
+}
+
+impl Connection {
+    /// A new connection of the same client.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        self.client.connection()
+    }
+
+    /// Sends a request to `to` within the head's time limit, and returns the answer's head and the peer's address. `token` is
+    /// a registry's; without one, the host's own credential is sent.
+    pub(crate) async fn send_with(
+        &mut self,
+        to: &Resolved,
+        headers: RequestHeaders,
+        token: Option<&Secret>,
+    ) -> Result<(Head, IpAddr), RequestError> {
+        let wait = self.client.config.head_timeout;
+        match tokio::time::timeout(wait, self.send_without_limit(to, headers, token)).await {
+            Ok(sent) => sent,
+            Err(_) => Err(RequestError::stalled(&to.url, wait)),
+        }
+    }
+
+    async fn send_without_limit(
+        &mut self,
+        to: &Resolved,
+        headers: RequestHeaders,
+        token: Option<&Secret>,
+    ) -> Result<(Head, IpAddr), RequestError> {
+        let client = self.client.clone();
+        let open = self.open(to).await?;
+        let authorization = client.authorization(to, token, open.is_proxied);
+        let request = Request {
+            url: to.url.as_url(),
+            target: &open.target,
+            accept: headers.accept,
+            range: headers.range.map(ByteRange::to_header),
+            authorization: authorization.as_ref(),
+        };
+        let head = open.exchange.send(&request.to_bytes()).await;
+        let head = head.map_err(|kind| RequestError::transport(&to.url, kind))?;
+        Ok((head, open.peer.ip()))
+    }
+
+    /// The open connection, if it can take a request for `to`; otherwise a new one.
+    async fn open(&mut self, to: &Resolved) -> Result<&mut OpenConnection, RequestError> {
+        let kept = self.open.take();
+        let kept = kept.and_then(|mut open| open.can_serve(&to.url, to.public_only).then_some(open));
+        let open = if let Some(open) = kept {
+            open
+        } else {
+            let connected = self.client.connector.connect(&to.url, to.public_only).await;
+            connected.map_err(|error| RequestError::unconnected(&to.url, error))?
+        };
+        let open = self.open.insert(open);
+        open.last_used = Instant::now();
+        Ok(open)
+    }
+
+    /// Reads the next bytes of the current body; 0 at its end.
+    pub(crate) async fn read(&mut self, into: &mut [u8]) -> Result<usize, TransportError> {
+        match &mut self.open {
+            Some(open) => open.exchange.read(into).await,
+            None => Err(TransportError::Broken),
+        }
+    }
+
+    /// True if the current body has ended and the connection stays open.
+    pub(crate) fn is_over(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.exchange.is_over())
+    }
+
+    /// The next bytes of the current body, at most `limit`, as far as they come within [`DRAIN_TIMEOUT`].
+    pub(crate) async fn read_prefix(&mut self, limit: usize) -> Vec<u8> {
+        let mut bytes = vec![0; limit];
+        let mut read = 0;
+        let reading = tokio::time::timeout(DRAIN_TIMEOUT, async {
+            while read < bytes.len() {
+                match self.read(&mut bytes[read..]).await {
+                    Ok(more) if more > 0 => read += more,
+                    _ => break,
+                }
+            }
+        });
+        let _ = reading.await;
+        bytes.truncate(read);
+        bytes
+    }
+
+    /// Reads the short body of a redirect, so that a redirect to the same host uses the same connection.
+    pub(crate) async fn drain(&mut self) {
+        self.read_prefix(LONGEST_DRAIN).await;
+    }
+
+    /// Closes the connection, because the rest of its body is not worth reading.
+    pub(crate) fn close(&mut self) {
+        self.open = None;
+    }
+}

@@ -1,0 +1,191 @@
+//! The judge: the rules that hold for every request and answer, whichever transport carries them.
+//!
+//! A credential goes to its own host only, and past no redirect to another host, port or scheme. Once a public address has
+//! answered, no redirect leads to a private one. A status means the same failure for a model file and for a document.
+
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderValue};
+
+use crate::auth::credentials::Secret;
+use crate::client::HttpClient;
+use crate::error::RequestError;
+use crate::host_rules;
+use crate::public_ip::is_public;
+use crate::redirect::{RedirectError, follow};
+use provision_core::source_url::SourceUrl;
+use provision_core::terminal_text;
+
+/// The end of a redirect chain. A file's connections share it until it expires.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    pub(crate) url: SourceUrl,
+    /// No hop left the scheme, host and port of the source, so its credential may be sent.
+    pub(crate) same_origin: bool,
+    /// A public address has answered, so the connection must go to a public one.
+    pub(crate) public_only: bool,
+    /// The URLs before this one, from the source's own. The host may have received their queries in a redirect.
+    past: Vec<SourceUrl>,
+}
+
+impl Resolved {
+    /// A chain that begins and, so far, ends at `url`.
+    pub(crate) fn first(url: SourceUrl) -> Self {
+        Self { url, same_origin: true, public_only: false, past: Vec::new() }
+    }
+
+    /// Every URL of the chain, the last included.
+    pub fn urls(&self) -> impl Iterator<Item = &SourceUrl> {
+        self.past.iter().chain([&self.url])
+    }
+
+    /// The last URL, for messages and for counting connections by host.
+    pub fn url(&self) -> &SourceUrl {
+        &self.url
+    }
+}
+
+impl HttpClient {
+    /// The `Authorization` for a request to `to`: `token`, which is a registry's, or the host's own credential. `is_proxied` says
+    /// that a proxy is in between; it would read the secret of a plain http request, also of one to a loopback URL.
+    pub(crate) fn authorization(
+        &self,
+        to: &Resolved,
+        token: Option<&Secret>,
+        is_proxied: bool,
+    ) -> Option<HeaderValue> {
+        if !to.same_origin || (is_proxied && !to.url.is_https()) {
+            return None;
+        }
+        let secret = token.or_else(|| self.config.credentials.authorization(&to.url))?;
+        let mut value = HeaderValue::from_str(secret.reveal()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// The next hop of the redirect chain `at`, from the redirect with these `headers`, which `peer` sent.
+    pub(crate) fn next(
+        &self,
+        headers: &HeaderMap,
+        at: &Resolved,
+        peer: IpAddr,
+    ) -> Result<Resolved, RequestError> {
+        let location = headers.get(header::LOCATION).map(HeaderValue::as_bytes);
+        let next = follow(&at.url, location).and_then(|next| self.permit(at, next, peer));
+        let error = match next {
+            Ok(next) => return Ok(next),
+            Err(RedirectError::Location(why)) => {
+                RedirectError::Location(self.redactor(at.urls()).redact(&why).into_owned())
+            }
+            Err(error) => error,
+        };
+        Err(RequestError::Redirect { url: at.url.clone(), error })
+    }
+
+    /// The hop to `next`, if the rules allow it after an answer from `peer`.
+    pub(crate) fn permit(
+        &self,
+        from: &Resolved,
+        next: SourceUrl,
+        peer: IpAddr,
+    ) -> Result<Resolved, RedirectError> {
+        let redactor = self.redactor(from.urls());
+        if redactor.contains_secret(&next.host()) {
+            // A lookup of that name would send the secret to the name servers.
+            return Err(RedirectError::Location(
+                "the host name contains a secret of this request".to_owned(),
+            ));
+        }
+        let public_only = !self.config.private_redirects && (from.public_only || is_public(peer));
+        if public_only && next.ip().is_some_and(|address| !is_public(address)) {
+            return Err(RedirectError::Private { host: next.host() });
+        }
+        let same_origin = from.same_origin && next.is_same_origin(&from.url);
+        let next = next.with_path_shown(|path| redactor.redact(path));
+        let past = from.urls().cloned().collect();
+        Ok(Resolved { url: next, same_origin, public_only, past })
+    }
+
+    /// The failure that a status means for any request; `None` for a status whose head has to be validated.
+    pub(crate) fn failure(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        at: &Resolved,
+        resolved_earlier: bool,
+    ) -> Option<RequestError> {
+        let url = || at.url.clone();
+        let credentials = &self.config.credentials;
+        let redactor = || self.redactor(at.urls());
+        let text = |name: &str| {
+            let value = headers.get(name)?.to_str().ok()?;
+            Some(one_line(&redactor().redact(value)))
+        };
+        let (code, message) = (|| text(host_rules::ERROR_CODE), || text(host_rules::ERROR_MESSAGE));
+        let status = status.as_u16();
+        match status {
+            403 if host_rules::is_rate_limit(status, headers) => {
+                let wait = host_rules::rate_limit_wait(headers, wall_clock());
+                Some(RequestError::Busy { url: url(), status, message: message(), wait })
+            }
+            401 | 403 | 407 => {
+                let code = code();
+                let has_login = credentials.authorization(&at.url).is_some();
+                let advice = if status == 407 {
+                    "the proxy wants a login: check the user and password in the proxy variable".to_owned()
+                } else {
+                    let unread = credentials.unread();
+                    let advice = host_rules::advice(&at.url, code.as_deref(), has_login, unread);
+                    // The advice quotes the URL, which may have come from the host.
+                    redactor().redact(&advice).into_owned()
+                };
+                Some(RequestError::Refused {
+                    url: url(),
+                    status,
+                    code,
+                    message: message(),
+                    advice,
+                    with_login: at.same_origin && has_login,
+                    resolved_earlier,
+                })
+            }
+            416 => None,
+            408 | 425 | 429 | 500..=599 => {
+                let wait = host_rules::busy_wait(headers, wall_clock());
+                Some(RequestError::Busy { url: url(), status, message: message(), wait })
+            }
+            400..=499 => {
+                // GitHub answers 404 for the assets of a private repository to a request without a token.
+                let needs_token =
+                    host_rules::is_github_asset(&at.url) && credentials.authorization(&at.url).is_none();
+                let hint =
+                    needs_token.then(|| "an asset of a private repository needs GITHUB_TOKEN".to_owned());
+                Some(RequestError::Missing { url: url(), status, code: code(), message: message().or(hint) })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// True for a status that redirects.
+pub(crate) fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// A server's text without unsafe characters, cut to a line or two.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().filter(|c| !terminal_text::is_unsafe(*c)).take(200).collect()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Retry-After may be a date of the wall clock; nothing else is timed by it"
+)]
+pub(crate) fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests;
