@@ -1,97 +1,141 @@
-//! Short documents: requests for a lock, a listing or a registry's token, with the whole answer in memory.
+//! The client of documents: a lock, a listing, a probe of a file, or a registry's token, over reqwest.
 //!
 //! A document has the redirects, credentials and checks of a model file, but its size is not known. So it has three limits:
 //! its length, the time without data, and the time for all of it. The last one stops a host that sends a byte now and then:
 //! no single wait is too long, and the end never comes. After a failure the connection is closed, because the rest of
 //! the body may still arrive.
-//!
-//! [`Connection::send`] is here because it may need a document itself: a registry answers 401, and the request is sent again
-//! with the token from its token service.
-
-use std::net::IpAddr;
 
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use crate::auth::bearer::{self, Challenge};
 use crate::auth::credentials::Secret;
-use crate::connection::{Connection, RequestHeaders};
+use crate::client::HttpClient;
 use crate::error::RequestError;
-use crate::judge::{Resolved, is_redirect};
+use crate::judge::{RequestHeaders, Resolved, is_redirect};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{ResponseError, encoding};
 use crate::transport::TransportError;
-use crate::wire::http1::Head;
+use crate::wire::pool::Answer;
+use provision_core::byte_range::ByteRange;
 use provision_core::source_url::SourceUrl;
 
 /// The longest answer of a token service, in bytes.
 const MAX_TOKEN: u64 = 1 << 20;
 
-impl Connection {
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("provision/", env!("CARGO_PKG_VERSION")));
+
+impl HttpClient {
     /// The document at `source`, at most `most` bytes.
     ///
     /// # Errors
     /// Every failure up to the document's end; [`remedy`](RequestError::remedy) is the next step.
-    pub async fn document(&mut self, source: &SourceUrl, most: u64) -> Result<Vec<u8>, RequestError> {
-        let mut at = Resolved::first(self.client.effective(source));
+    pub async fn document(&self, source: &SourceUrl, most: u64) -> Result<Vec<u8>, RequestError> {
+        let headers = RequestHeaders { range: None, accept: "*/*" };
+        let (answer, at) = self.follow(source, headers, |_, _| {}).await?;
+        check(answer.status, &answer.headers).map_err(|error| RequestError::response(&at.url, error))?;
+        self.read_document(&at.url, answer, most).await
+    }
+
+    /// Follows `source` to an answer that is neither a redirect nor a failure. `seen` gets the headers of every answer.
+    pub(crate) async fn follow(
+        &self,
+        source: &SourceUrl,
+        headers: RequestHeaders,
+        mut seen: impl FnMut(&HeaderMap, &Resolved),
+    ) -> Result<(Answer, Resolved), RequestError> {
+        let mut at = Resolved::first(self.effective(source));
         for _ in 0..=MAX_HOPS {
-            let (head, peer) = self.send(&at, RequestHeaders { range: None, accept: "*/*" }).await?;
-            if is_redirect(head.status) {
-                at = self.client.next(&head.headers, &at, peer)?;
-                self.drain().await;
-                continue;
-            }
-            if let Some(error) = self.client.failure(head.status, &head.headers, &at, false) {
+            let answer = self.get(&at, headers).await?;
+            seen(&answer.headers, &at);
+            if !is_redirect(answer.status) {
+                let Some(error) = self.failure(answer.status, &answer.headers, &at, false) else {
+                    return Ok((answer, at));
+                };
+                answer.drain().await;
                 return Err(error);
             }
-            check(head.status, &head.headers).map_err(|error| RequestError::response(&at.url, error))?;
-            return self.read_document(&at.url, &head.headers, most).await;
+            at = self.next(&answer.headers, &at, answer.peer_is_public)?;
+            answer.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
     }
 
-    /// Sends a request and returns the answer's head and the peer's address. A registry's challenge is answered with a token,
-    /// from the cache or from the registry's token service.
-    pub(crate) async fn send(
-        &mut self,
+    /// Sends a request and returns the answer's head. A registry's challenge is answered with a token.
+    async fn get(&self, to: &Resolved, headers: RequestHeaders) -> Result<Answer, RequestError> {
+        let token = self.token(to);
+        let answer = self.get_with(to, headers, token.as_ref()).await?;
+        let Some(challenge) = challenge(answer.status, &answer.headers, to) else { return Ok(answer) };
+        let peer_is_public = answer.peer_is_public;
+        answer.drain().await;
+        let token = self.answer_challenge(&challenge, token, to, peer_is_public).await?;
+        self.get_with(to, headers, Some(&token)).await
+    }
+
+    /// Sends a request within the head's time limit. Without a registry's `token`, the host's own credential is sent.
+    async fn get_with(
+        &self,
         to: &Resolved,
         headers: RequestHeaders,
-    ) -> Result<(Head, IpAddr), RequestError> {
-        let token = if to.same_origin { self.client.tokens.of(&to.url) } else { None };
-        let (head, peer) = self.send_with(to, headers, token.as_ref()).await?;
-        let challenge = to.same_origin.then(|| Challenge::of(head.status, &head.headers, &to.url)).flatten();
-        let Some(challenge) = challenge else { return Ok((head, peer)) };
+        token: Option<&Secret>,
+    ) -> Result<Answer, RequestError> {
+        let is_proxied = self.connector.proxies.proxy(&to.url).is_some();
+        let range =
+            headers.range.map(ByteRange::to_header).and_then(|range| HeaderValue::try_from(range).ok());
+        let authorization = self.authorization(to, token, is_proxied);
+        let fields = [
+            (header::USER_AGENT, Some(USER_AGENT)),
+            (header::ACCEPT, Some(HeaderValue::from_static(headers.accept))),
+            (header::ACCEPT_ENCODING, Some(HeaderValue::from_static("identity"))),
+            (header::RANGE, range),
+            (header::AUTHORIZATION, authorization),
+        ];
+        let fields = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let wait = self.config.head_timeout;
+        let answer = tokio::time::timeout(wait, self.pool.get(&to.url, fields, to.public_only)).await;
+        let answer = answer.unwrap_or(Err(TransportError::Stalled(wait).into()));
+        answer.map_err(|error| self.unanswered(&to.url, error))
+    }
+
+    /// The cached token for a request to a registry.
+    pub(crate) fn token(&self, to: &Resolved) -> Option<Secret> {
+        to.same_origin.then(|| self.tokens.of(&to.url)).flatten()
+    }
+
+    /// A token for the challenge of `to`, which refused the token `refused`: from the cache or from the token service.
+    pub(crate) async fn answer_challenge(
+        &self,
+        challenge: &Challenge,
+        refused: Option<Secret>,
+        to: &Resolved,
+        peer_is_public: bool,
+    ) -> Result<Secret, RequestError> {
         // Another connection may have obtained a token in the meantime.
-        let current = self.client.tokens.of(&to.url).filter(|current| token.as_ref() != Some(current));
-        let token = if let Some(token) = current {
-            token
-        } else {
-            self.drain().await;
-            let service = self.client.permit(to, challenge.service.clone(), peer);
-            let mut service =
-                service.map_err(|error| RequestError::Redirect { url: to.url.clone(), error })?;
-            // The challenge decides about a login for the service, not the redirect chain that led to the registry.
-            service.same_origin = challenge.may_have_credentials;
-            let token = Box::pin(self.obtain_token(&service)).await?;
-            self.client.tokens.keep(&to.url, token.clone());
-            token
-        };
-        self.send_with(to, headers, Some(&token)).await
+        if let Some(current) = self.tokens.of(&to.url).filter(|current| refused.as_ref() != Some(current)) {
+            return Ok(current);
+        }
+        let service = self.permit(to, challenge.service.clone(), peer_is_public);
+        let mut service = service.map_err(|error| RequestError::Redirect { url: to.url.clone(), error })?;
+        // The challenge decides about a login for the service, not the redirect chain that led to the registry.
+        service.same_origin = challenge.may_have_credentials;
+        let token = self.obtain_token(&service).await?;
+        self.tokens.keep(&to.url, token.clone());
+        Ok(token)
     }
 
     /// A token from a token service. Redirects are not followed: the challenge was checked for this URL only.
-    async fn obtain_token(&mut self, service: &Resolved) -> Result<Secret, RequestError> {
+    async fn obtain_token(&self, service: &Resolved) -> Result<Secret, RequestError> {
         let headers = RequestHeaders { range: None, accept: "application/json" };
-        let (head, _) = self.send_with(service, headers, None).await?;
-        if let Some(error) = self.client.failure(head.status, &head.headers, service, false) {
+        let answer = self.get_with(service, headers, None).await?;
+        if let Some(error) = self.failure(answer.status, &answer.headers, service, false) {
             return Err(error);
         }
         let unusable = |error| RequestError::response(&service.url, error);
-        if head.status != StatusCode::OK {
-            return Err(unusable(ResponseError::Status { status: head.status.as_u16() }));
+        if answer.status != StatusCode::OK {
+            return Err(unusable(ResponseError::Status { status: answer.status.as_u16() }));
         }
-        let body = self.read_document(&service.url, &head.headers, MAX_TOKEN).await?;
+        let body = self.read_document(&service.url, answer, MAX_TOKEN).await?;
         bearer::token(&body).ok_or_else(|| unusable(ResponseError::NoToken))
     }
 
@@ -100,41 +144,28 @@ impl Connection {
     /// # Errors
     /// [`ResponseError::Oversized`] as soon as the head or the body shows that it is longer, and every other failure.
     pub(crate) async fn read_document(
-        &mut self,
+        &self,
         url: &SourceUrl,
-        headers: &HeaderMap,
-        most: u64,
-    ) -> Result<Vec<u8>, RequestError> {
-        let body = self.read_within_limits(url, length(headers), most).await;
-        if body.is_err() {
-            self.close();
-        }
-        body
-    }
-
-    async fn read_within_limits(
-        &mut self,
-        url: &SourceUrl,
-        length: Option<u64>,
+        mut answer: Answer,
         most: u64,
     ) -> Result<Vec<u8>, RequestError> {
         let oversized = || RequestError::response(url, ResponseError::Oversized { most });
+        let length = length(&answer.headers);
         if length.is_some_and(|length| length > most) {
             return Err(oversized());
         }
-        let (stall, longest) = (self.client.config.head_timeout, self.client.config.document_timeout);
+        let (stall, longest) = (self.config.head_timeout, self.config.document_timeout);
         let end = Instant::now() + longest;
         let mut bytes = Vec::new();
-        let mut block = vec![0; 64 << 10];
         loop {
             let until = (Instant::now() + stall).min(end);
-            match tokio::time::timeout_at(until, self.read(&mut block)).await {
+            match tokio::time::timeout_at(until, answer.chunk()).await {
                 Err(_) if until == end => {
                     return Err(RequestError::transport(url, TransportError::Slow(longest)));
                 }
                 Err(_) => return Err(RequestError::stalled(url, stall)),
-                Ok(Ok(0)) => break,
-                Ok(Ok(read)) => bytes.extend_from_slice(&block[..read]),
+                Ok(Ok(None)) => break,
+                Ok(Ok(Some(chunk))) => bytes.extend_from_slice(&chunk),
                 // Reported below as a body that was cut short, with both lengths.
                 Ok(Err(TransportError::Broken)) if length.is_some() => break,
                 Ok(Err(kind)) => return Err(RequestError::transport(url, kind)),
@@ -149,6 +180,11 @@ impl Connection {
             None => Ok(bytes),
         }
     }
+}
+
+/// The challenge in an answer of `to`.
+pub(crate) fn challenge(status: StatusCode, headers: &HeaderMap, to: &Resolved) -> Option<Challenge> {
+    to.same_origin.then(|| Challenge::of(status, headers, &to.url)).flatten()
 }
 
 /// Checks the head of a document: a 200 without an encoding.

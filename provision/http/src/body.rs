@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::connection::{Connection, DRAIN_TIMEOUT, RequestHeaders};
+use crate::connection::Connection;
 use crate::error::{BodyPrefix, RequestError};
 use crate::host_rules::accept;
 use crate::hub_headers;
-use crate::judge::{Resolved, is_redirect};
+use crate::judge::{RequestHeaders, Resolved, is_redirect};
+use crate::public_ip::is_public;
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{BodyKind, ExpectedBody, ResponseError, strong_etag, validate};
 use crate::transport::TransportError;
+use crate::wire::DRAIN_TIMEOUT;
 use crate::wire::http1::Head;
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
@@ -71,7 +73,7 @@ impl Connection {
                 }
                 RequestError::response(&at.url, error)
             })?;
-            at = self.client.next(&head.headers, &at, peer)?;
+            at = self.client.next(&head.headers, &at, is_public(peer))?;
             self.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })

@@ -13,6 +13,7 @@ use crate::auth::credentials::Credentials;
 use crate::dns::{Hosts, Names};
 use crate::tls::{Roots, RootsError, client_config};
 use crate::wire::connect::Connector;
+use crate::wire::pool::Pool;
 use crate::wire::proxy::{Proxies, ProxyError, ProxyTable};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
@@ -65,12 +66,16 @@ pub enum ClientError {
     /// A proxy variable.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    /// The HTTP library.
+    #[error("the HTTP library cannot be set up")]
+    Library(#[from] reqwest::Error),
 }
 
 /// The shared half of a run's requests: configuration, connector and registry tokens.
 pub struct HttpClient {
     pub(crate) config: ClientConfig,
-    pub(crate) connector: Connector,
+    pub(crate) connector: Arc<Connector>,
+    pub(crate) pool: Pool,
     pub(crate) tokens: Tokens,
 }
 
@@ -83,15 +88,16 @@ impl std::fmt::Debug for HttpClient {
 impl HttpClient {
     /// Builds a client. It does not touch the network.
     pub fn new(config: ClientConfig) -> Result<Arc<Self>, ClientError> {
-        let connector = Connector {
+        let connector = Arc::new(Connector {
             tls: Arc::new(client_config(&config.roots)?),
             proxies: ProxyTable::new(&config.proxies)?,
             hosts: config.hosts.clone(),
             // Less than the connection's limit, so that silent name servers are reported as such and not as a silent host.
             names: Names::new(config.connect_timeout.mul_f64(0.8)),
             timeout: config.connect_timeout,
-        };
-        Ok(Arc::new(Self { config, connector, tokens: Tokens::default() }))
+        });
+        let pool = Pool::new(connector.clone())?;
+        Ok(Arc::new(Self { config, connector, pool, tokens: Tokens::default() }))
     }
 
     /// The redactor for text from the hosts of `urls`: every secret that the client may have sent them.

@@ -4,24 +4,20 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::api::challenge;
 use crate::auth::credentials::Secret;
 use crate::client::HttpClient;
 use crate::error::RequestError;
-use crate::judge::Resolved;
+use crate::judge::{RequestHeaders, Resolved};
+use crate::public_ip::is_public;
 use crate::transport::TransportError;
 use crate::wire::connect::OpenConnection;
 use crate::wire::http1::{Head, Request};
+use crate::wire::{DRAIN_TIMEOUT, LONGEST_DRAIN};
 use provision_core::byte_range::ByteRange;
-
-/// The time limit for the rest of a short body, and for the end of a body whose bytes have all come.
-pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// The longest rest of a body that is read to keep its connection, in bytes.
-const LONGEST_DRAIN: usize = 16 << 10;
 
 /// At most one open connection, kept from request to request.
 pub struct Connection {
@@ -42,15 +38,6 @@ impl HttpClient {
     }
 }
 
-/// The headers in which requests differ.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestHeaders {
-    /// `Range`.
-    pub(crate) range: Option<ByteRange>,
-    /// `Accept`.
-    pub(crate) accept: &'static str,
-}
-
 impl Connection {
     /// A new connection of the same client.
     #[must_use]
@@ -58,9 +45,26 @@ impl Connection {
         self.client.connection()
     }
 
+    /// Sends a request and returns the answer's head and the peer's address. A registry's challenge is answered with a token.
+    pub(crate) async fn send(
+        &mut self,
+        to: &Resolved,
+        headers: RequestHeaders,
+    ) -> Result<(Head, IpAddr), RequestError> {
+        let client = self.client.clone();
+        let token = client.token(to);
+        let (head, peer) = self.send_with(to, headers, token.as_ref()).await?;
+        let Some(challenge) = challenge(head.status, &head.headers, to) else {
+            return Ok((head, peer));
+        };
+        self.drain().await;
+        let token = client.answer_challenge(&challenge, token, to, is_public(peer)).await?;
+        self.send_with(to, headers, Some(&token)).await
+    }
+
     /// Sends a request to `to` within the head's time limit, and returns the answer's head and the peer's address. `token` is
     /// a registry's; without one, the host's own credential is sent.
-    pub(crate) async fn send_with(
+    async fn send_with(
         &mut self,
         to: &Resolved,
         headers: RequestHeaders,
@@ -69,7 +73,7 @@ impl Connection {
         let wait = self.client.config.head_timeout;
         match tokio::time::timeout(wait, self.send_without_limit(to, headers, token)).await {
             Ok(sent) => sent,
-            Err(_) => Err(RequestError::stalled(&to.url, wait)),
+            Err(_) => Err(self.client.unanswered(&to.url, TransportError::Stalled(wait).into())),
         }
     }
 
@@ -90,7 +94,7 @@ impl Connection {
             authorization: authorization.as_ref(),
         };
         let head = open.exchange.send(&request.to_bytes()).await;
-        let head = head.map_err(|kind| RequestError::transport(&to.url, kind))?;
+        let head = head.map_err(|kind| client.unanswered(&to.url, kind.into()))?;
         Ok((head, open.peer.ip()))
     }
 
@@ -102,7 +106,7 @@ impl Connection {
             open
         } else {
             let connected = self.client.connector.connect(&to.url, to.public_only).await;
-            connected.map_err(|error| RequestError::unconnected(&to.url, error))?
+            connected.map_err(|error| self.client.unanswered(&to.url, error))?
         };
         let open = self.open.insert(open);
         open.last_used = Instant::now();
@@ -142,10 +146,5 @@ impl Connection {
     /// Reads the short body of a redirect, so that a redirect to the same host uses the same connection.
     pub(crate) async fn drain(&mut self) {
         self.read_prefix(LONGEST_DRAIN).await;
-    }
-
-    /// Closes the connection, because the rest of its body is not worth reading.
-    pub(crate) fn close(&mut self) {
-        self.open = None;
     }
 }

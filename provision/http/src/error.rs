@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::host_rules::NO_REPOSITORY;
 use crate::redirect::RedirectError;
 use crate::response::ResponseError;
-use crate::transport::{ConnectError, TransportError};
+use crate::transport::{ConnectError, ProxyName, TransportError};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
@@ -16,10 +16,12 @@ use provision_core::source_url::SourceUrl;
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The transport failed.
-    #[error("{host}: {kind}")]
+    #[error("{host}{}: {kind}", through(proxy.as_deref()))]
     Transport {
         /// The host, with its port.
         host: String,
+        /// The proxy, if the failure may be the proxy's.
+        proxy: Option<Box<ProxyName>>,
         /// The kind of failure.
         kind: TransportError,
     },
@@ -98,6 +100,12 @@ impl std::fmt::Debug for BodyPrefix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "BodyPrefix({} bytes)", self.bytes.len())
     }
+}
+
+fn through(proxy: Option<&ProxyName>) -> String {
+    proxy.map_or_else(String::new, |ProxyName { address, variable }| {
+        format!(" through the proxy {address} ({variable})")
+    })
 }
 
 /// The host's error code and message, in brackets.
@@ -191,7 +199,7 @@ impl RequestError {
 
     /// No data came from `url` for `waited`.
     pub fn stalled(url: &SourceUrl, waited: Duration) -> Self {
-        Self::Transport { host: url.authority(), kind: TransportError::Stalled(waited) }
+        Self::transport(url, TransportError::Stalled(waited))
     }
 
     /// The connection to `url` was closed after `received` of `expected` bytes of a body.
@@ -241,17 +249,19 @@ impl RequestError {
 
     /// The transport to `url` failed.
     pub(crate) fn transport(url: &SourceUrl, kind: TransportError) -> Self {
-        Self::Transport { host: url.authority(), kind }
+        Self::Transport { host: url.authority(), proxy: None, kind }
     }
 
-    /// No connection to the host of `url`.
-    pub(crate) fn unconnected(url: &SourceUrl, error: ConnectError) -> Self {
+    /// No answer from `url`; `proxy` is the proxy of the request.
+    pub(crate) fn unanswered(url: &SourceUrl, proxy: Option<ProxyName>, error: ConnectError) -> Self {
         match error {
             ConnectError::NotPublic => {
                 let error = RedirectError::Private { host: url.host() };
                 Self::Redirect { url: url.clone(), error }
             }
-            ConnectError::Failed(kind) => Self::transport(url, kind),
+            ConnectError::Failed(kind) => {
+                Self::Transport { host: url.authority(), proxy: proxy.map(Box::new), kind }
+            }
         }
     }
 }

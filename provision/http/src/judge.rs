@@ -3,7 +3,6 @@
 //! A credential goes to its own host only, and past no redirect to another host, port or scheme. Once a public address has
 //! answered, no redirect leads to a private one. A status means the same failure for a model file and for a document.
 
-use std::net::IpAddr;
 use std::time::SystemTime;
 
 use http::StatusCode;
@@ -15,6 +14,8 @@ use crate::error::RequestError;
 use crate::host_rules;
 use crate::public_ip::is_public;
 use crate::redirect::{RedirectError, follow};
+use crate::transport::ConnectError;
+use provision_core::byte_range::ByteRange;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text;
 
@@ -28,6 +29,15 @@ pub struct Resolved {
     pub(crate) public_only: bool,
     /// The URLs before this one, from the source's own. The host may have received their queries in a redirect.
     past: Vec<SourceUrl>,
+}
+
+/// The headers in which requests differ.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestHeaders {
+    /// `Range`.
+    pub(crate) range: Option<ByteRange>,
+    /// `Accept`.
+    pub(crate) accept: &'static str,
 }
 
 impl Resolved {
@@ -65,15 +75,21 @@ impl HttpClient {
         Some(value)
     }
 
-    /// The next hop of the redirect chain `at`, from the redirect with these `headers`, which `peer` sent.
+    /// The failure of a request to `url` without an answer; it names the proxy of the request.
+    pub(crate) fn unanswered(&self, url: &SourceUrl, error: ConnectError) -> RequestError {
+        let proxy = self.connector.proxies.proxy(url);
+        RequestError::unanswered(url, proxy.map(|proxy| proxy.name()), error)
+    }
+
+    /// The next hop of the redirect chain `at`, from the redirect with these `headers`.
     pub(crate) fn next(
         &self,
         headers: &HeaderMap,
         at: &Resolved,
-        peer: IpAddr,
+        peer_is_public: bool,
     ) -> Result<Resolved, RequestError> {
         let location = headers.get(header::LOCATION).map(HeaderValue::as_bytes);
-        let next = follow(&at.url, location).and_then(|next| self.permit(at, next, peer));
+        let next = follow(&at.url, location).and_then(|next| self.permit(at, next, peer_is_public));
         let error = match next {
             Ok(next) => return Ok(next),
             Err(RedirectError::Location(why)) => {
@@ -84,12 +100,12 @@ impl HttpClient {
         Err(RequestError::Redirect { url: at.url.clone(), error })
     }
 
-    /// The hop to `next`, if the rules allow it after an answer from `peer`.
+    /// The hop to `next`, if the rules allow it. `peer_is_public` is about the address that answered.
     pub(crate) fn permit(
         &self,
         from: &Resolved,
         next: SourceUrl,
-        peer: IpAddr,
+        peer_is_public: bool,
     ) -> Result<Resolved, RedirectError> {
         let redactor = self.redactor(from.urls());
         if redactor.contains_secret(&next.host()) {
@@ -98,7 +114,7 @@ impl HttpClient {
                 "the host name contains a secret of this request".to_owned(),
             ));
         }
-        let public_only = !self.config.private_redirects && (from.public_only || is_public(peer));
+        let public_only = !self.config.private_redirects && (from.public_only || peer_is_public);
         if public_only && next.ip().is_some_and(|address| !is_public(address)) {
             return Err(RedirectError::Private { host: next.host() });
         }
@@ -134,7 +150,9 @@ impl HttpClient {
                 let code = code();
                 let has_login = credentials.authorization(&at.url).is_some();
                 let advice = if status == 407 {
-                    "the proxy wants a login: check the user and password in the proxy variable".to_owned()
+                    let proxy = self.connector.proxies.proxy(&at.url).map(|proxy| proxy.name());
+                    let variable = proxy.map_or("the proxy variable", |proxy| proxy.variable);
+                    format!("the proxy wants a login: check the user and password in {variable}")
                 } else {
                     let unread = credentials.unread();
                     let advice = host_rules::advice(&at.url, code.as_deref(), has_login, unread);

@@ -43,5 +43,5 @@ pub use judge::Resolved;
 pub use redirect::RedirectError;
 pub use response::{BodyKind, ContentId, ExpectedBody, FileChanged, ResponseError};
 pub use tls::{Roots, RootsError};
-pub use transport::TransportError;
-pub use wire::proxy::{Proxies, ProxyError};
+pub use transport::{ProxyName, TransportError};
+pub use wire::proxy::{Proxies, ProxyError, ProxyVariable};

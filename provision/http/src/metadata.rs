@@ -1,6 +1,6 @@
 //! Host metadata: JSON documents, and what a host says about a file without sending it.
 //!
-//! A [`MetadataClient`] uses one connection, with the redirects, credentials and checks of every other request. It never sends
+//! A [`MetadataClient`] has the redirects, credentials and checks of every other request. It never sends
 //! HEAD: signed URLs are bound to GET, and some hosts answer HEAD with 401 for any token. So a [`Probe`] is a GET of the
 //! first byte. The Hub's headers are on the redirect only, so the probe keeps every [`Hop`].
 //!
@@ -15,13 +15,12 @@ use http::StatusCode;
 use http::header::{self, HeaderMap};
 
 use crate::client::HttpClient;
-use crate::connection::{Connection, RequestHeaders};
 use crate::error::{Remedy, RequestError};
 use crate::host_rules::{self, accept};
-use crate::judge::{Resolved, is_redirect, one_line, wall_clock};
-use crate::redirect::{MAX_HOPS, RedirectError, follow};
+use crate::judge::{RequestHeaders, Resolved, one_line, wall_clock};
+use crate::redirect::{RedirectError, follow};
 use crate::response::{ResponseError, encoding};
-use crate::wire::http1::Head;
+use crate::wire::pool::Answer;
 use provision_core::backoff::RetryPolicy;
 use provision_core::byte_range::{ByteRange, ContentRange};
 use provision_core::redact::Redactor;
@@ -159,9 +158,9 @@ impl Probe {
     }
 }
 
-/// A client for documents and probes, with its own connection and retries.
+/// A client for documents and probes, with retries.
 pub struct MetadataClient {
-    connection: Connection,
+    client: Arc<HttpClient>,
     retry: RetryPolicy,
     on_wait: OnWait,
 }
@@ -175,17 +174,17 @@ impl fmt::Debug for MetadataClient {
 impl MetadataClient {
     /// A client that calls `on_wait` before each wait.
     pub fn new(client: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
-        Self { connection: client.connection(), retry, on_wait }
+        Self { client: client.clone(), retry, on_wait }
     }
 
     /// True if the configuration replaces the host of `url`.
     pub fn is_replaced(&self, url: &SourceUrl) -> bool {
-        self.connection.client.effective(url) != *url
+        self.client.effective(url) != *url
     }
 
     /// True if a request to `url` carries a credential.
     pub fn has_login(&self, url: &SourceUrl) -> bool {
-        let client = &self.connection.client;
+        let client = &self.client;
         client.config.credentials.authorization(&client.effective(url)).is_some()
     }
 
@@ -193,7 +192,7 @@ impl MetadataClient {
     pub async fn json(&mut self, url: &SourceUrl) -> Result<Document, MetadataError> {
         let mut failures = 0;
         loop {
-            match self.connection.json(url).await {
+            match self.client.json(url).await {
                 Ok(document) => return Ok(document),
                 Err(error) => self.wait_after(error, &mut failures).await?,
             }
@@ -204,7 +203,7 @@ impl MetadataClient {
     pub async fn probe(&mut self, url: &SourceUrl) -> Result<Probe, MetadataError> {
         let mut failures = 0;
         loop {
-            match self.connection.probe(url).await {
+            match self.client.probe(url).await {
                 Ok(probe) => return Ok(probe),
                 Err(error) => self.wait_after(error.into(), &mut failures).await?,
             }
@@ -222,7 +221,7 @@ impl MetadataClient {
         let url = request.url();
         let host = url.map_or_else(|| "the host".to_owned(), SourceUrl::host);
         if let Some(wait) = requested.filter(|requested| *requested > self.retry.longest_asked) {
-            let credentials = &self.connection.client.config.credentials;
+            let credentials = &self.client.config.credentials;
             let hint =
                 url.map_or("", |url| host_rules::limit_advice(url, credentials.authorization(url).is_some()));
             let until = wall_clock().checked_add(wait);
@@ -240,49 +239,26 @@ impl MetadataClient {
     }
 }
 
-impl Connection {
-    /// Follows `url` to an answer that is neither a redirect nor a failure. Every answer is added to `hops`.
-    async fn follow(
-        &mut self,
-        url: &SourceUrl,
-        headers: RequestHeaders,
-        hops: &mut Vec<Hop>,
-    ) -> Result<(Head, Resolved), RequestError> {
-        let mut at = Resolved::first(self.client.effective(url));
-        for _ in 0..=MAX_HOPS {
-            let (head, peer) = self.send(&at, headers).await?;
-            hops.push(Hop::of(&head.headers, &at.url, &self.client.redactor(at.urls())));
-            if !is_redirect(head.status) {
-                if let Some(error) = self.client.failure(head.status, &head.headers, &at, false) {
-                    self.drain().await;
-                    return Err(error);
-                }
-                return Ok((head, at));
-            }
-            at = self.client.next(&head.headers, &at, peer)?;
-            self.drain().await;
-        }
-        Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
-    }
-
+impl HttpClient {
     /// The JSON document at `url`, without retries.
-    async fn json(&mut self, url: &SourceUrl) -> Result<Document, MetadataError> {
+    async fn json(&self, url: &SourceUrl) -> Result<Document, MetadataError> {
         let headers = RequestHeaders { range: None, accept: "application/json" };
-        let (head, at) = self.follow(url, headers, &mut Vec::new()).await?;
-        check(&head, &at.url, StatusCode::OK)?;
-        let body = match self.read_document(&at.url, &head.headers, MAX_DOCUMENT as u64).await {
+        let (answer, at) = self.follow(url, headers, |_, _| {}).await?;
+        check(&answer, &at.url, StatusCode::OK)?;
+        let link = next_page(&answer.headers);
+        let body = match self.read_document(&at.url, answer, MAX_DOCUMENT as u64).await {
             Err(RequestError::Response { url, error: ResponseError::Oversized { .. }, .. }) => {
                 return Err(MetadataError::TooLarge { url });
             }
             body => body?,
         };
-        let redactor = self.client.redactor(at.urls());
+        let redactor = self.redactor(at.urls());
         if redactor.contains_token(&body) {
             // The document's content is shown and written into a lock.
             let problem = "it repeats a secret of the request".to_owned();
             return Err(MetadataError::Malformed { url: at.url, problem });
         }
-        let next = match next_page(&head.headers) {
+        let next = match link {
             Some(link) => {
                 let refused = |error| RequestError::Redirect { url: at.url.clone(), error };
                 let next = follow(&at.url, Some(link.as_bytes())).map_err(refused)?;
@@ -299,17 +275,20 @@ impl Connection {
     }
 
     /// The description of the file at `url`, without retries.
-    async fn probe(&mut self, url: &SourceUrl) -> Result<Probe, RequestError> {
+    async fn probe(&self, url: &SourceUrl) -> Result<Probe, RequestError> {
         let headers = RequestHeaders { range: Some(ByteRange::new(0, 1)), accept: accept(url) };
         let mut hops = Vec::new();
-        let (head, at) = self.follow(url, headers, &mut hops).await?;
-        let headers = &head.headers;
+        let seen = |headers: &HeaderMap, at: &Resolved| {
+            hops.push(Hop::of(headers, &at.url, &self.redactor(at.urls())));
+        };
+        let (answer, at) = self.follow(url, headers, seen).await?;
+        let headers = &answer.headers;
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let etag = text(header::ETAG).map(str::to_owned);
         let range = text(header::CONTENT_RANGE).and_then(ContentRange::parse);
-        let (size, has_ranges) = match (head.status, range) {
+        let (size, has_ranges) = match (answer.status, range) {
             (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { range, total })) if range.start == 0 => {
-                check(&head, &at.url, StatusCode::PARTIAL_CONTENT)?;
+                check(&answer, &at.url, StatusCode::PARTIAL_CONTENT)?;
                 (total, true)
             }
             // An empty file has no first byte.
@@ -317,16 +296,14 @@ impl Connection {
                 (Some(0), true)
             }
             _ => {
-                check(&head, &at.url, StatusCode::OK)?;
+                check(&answer, &at.url, StatusCode::OK)?;
                 let length = text(header::CONTENT_LENGTH).and_then(|value| value.parse().ok());
                 let is_framed = !headers.contains_key(header::TRANSFER_ENCODING);
                 (length.filter(|_| is_framed), false)
             }
         };
         if has_ranges {
-            self.drain().await;
-        } else {
-            self.close();
+            answer.drain().await;
         }
         Ok(Probe { hops, size, has_ranges, etag })
     }
@@ -334,15 +311,15 @@ impl Connection {
 
 /// Checks status, type and encoding of an answer. A login page is refused also as a part: if no host publishes the digest, the
 /// page would be taken for the file.
-fn check(head: &Head, url: &SourceUrl, status: StatusCode) -> Result<(), RequestError> {
-    let text = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+fn check(answer: &Answer, url: &SourceUrl, status: StatusCode) -> Result<(), RequestError> {
+    let text = |name| answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let is_html =
         text(header::CONTENT_TYPE).is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
-    let error = if head.status != status {
-        ResponseError::Status { status: head.status.as_u16() }
+    let error = if answer.status != status {
+        ResponseError::Status { status: answer.status.as_u16() }
     } else if is_html {
         ResponseError::Html
-    } else if let Some(encoding) = encoding(&head.headers) {
+    } else if let Some(encoding) = encoding(&answer.headers) {
         ResponseError::Encoded { encoding }
     } else {
         return Ok(());

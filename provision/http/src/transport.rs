@@ -61,11 +61,23 @@ pub enum TransportError {
     #[error("the answer is not valid HTTP")]
     NotHttp,
     /// The proxy refused the connection.
-    #[error("the proxy refused the connection; check the proxy variables and their password")]
+    #[error("the proxy refused the connection; check its address and password")]
     Proxy,
+    /// The proxy made no connection, for a reason that is not known.
+    #[error("the proxy made no connection")]
+    ProxyFailed,
     /// The body is longer than the lock allows.
     #[error("the body is longer than the file's size in the lock")]
     TooLong,
+}
+
+/// The proxy of a failed request, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyName {
+    /// Host and port.
+    pub address: String,
+    /// The variable that names it.
+    pub variable: &'static str,
 }
 
 /// The reason for which no connection was made.

@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::exit::{Code, Failure};
 use provision_core::source_url::SourceUrl;
-use provision_http::{ClientConfig, Credential, Credentials, Proxies, Roots};
+use provision_http::{ClientConfig, Credential, Credentials, Proxies, ProxyVariable, Roots};
 
 /// The Hub's own hosts.
 const HUB: [&str; 2] = ["huggingface.co", "hf.co"];
@@ -223,13 +223,18 @@ fn netrc() -> Result<Netrc, Failure> {
 /// The usual proxy variables. `HTTP_PROXY` in capitals is ignored where a web server may have set it from a request's
 /// header (CVE-2016-5385).
 fn proxies() -> Proxies {
-    let all = either("all_proxy", "ALL_PROXY");
-    let http = variable("http_proxy")
-        .or_else(|| variable("HTTP_PROXY").filter(|_| variable("REQUEST_METHOD").is_none()));
-    let with_scheme = |url: String| if url.contains("://") { url } else { format!("http://{url}") };
+    let first = |names: &[&'static str]| {
+        let set = |name: &&'static str| Some((*name, variable(name)?));
+        names.iter().find_map(set).map(|(name, value)| {
+            let value = if value.contains("://") { value } else { format!("http://{value}") };
+            ProxyVariable { name, value }
+        })
+    };
+    let is_cgi = variable("REQUEST_METHOD").is_some();
+    let http: &[_] = if is_cgi { &["http_proxy"] } else { &["http_proxy", "HTTP_PROXY"] };
     Proxies {
-        http: http.or_else(|| all.clone()).map(with_scheme),
-        https: either("https_proxy", "HTTPS_PROXY").or(all).map(with_scheme),
+        http: first(http).or_else(|| first(&["all_proxy", "ALL_PROXY"])),
+        https: first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
         except: either("no_proxy", "NO_PROXY"),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 use provision_core::event::Event;
-use provision_http::{Credential, HttpClient};
+use provision_http::{Credential, HttpClient, ProxyVariable};
 use provision_testbed::{Content, Fault, SIGNATURE_PREFIX, Shape, When};
 
 use crate::fixture::{Fixture, PATIENCE, start_origin, start_proxy};
@@ -130,7 +130,8 @@ fn through_proxy(password: &str) -> (Fixture, provision_testbed::BlockingOrigin)
     let content = Content::generated(1, 3_000_000);
     proxy.put("/x", content.clone());
     fixture.model("x", &content, &["http://models.example/x".to_owned()]);
-    fixture.http.proxies.http = Some(format!("http://user:{password}@{}", proxy.addr()));
+    fixture.http.proxies.http =
+        Some(ProxyVariable { name: "http_proxy", value: format!("http://user:{password}@{}", proxy.addr()) });
     fixture.http.connect_timeout = Duration::from_millis(500);
     (fixture, proxy)
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod both_clients;
 mod cache;
 mod container_scripts;
 mod credentials;

@@ -162,7 +162,7 @@ fn fault_30_a_document_that_trickles_times_out() {
     let mut metadata = MetadataClient::new(&origin, once, Arc::new(|_| {}));
     let began = std::time::Instant::now();
     let listing = block_on(metadata.json(&url(&site.url("/x")))).unwrap_err().to_string();
-    let lock = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err().to_string();
+    let lock = block_on(origin.document(&url(&site.url("/x")), 5000)).unwrap_err().to_string();
     site.inject("/token", Fault::All(vec![Fault::OtherContent(Content::bytes(vec![b' '; 1000])), drip()]));
     let blob = url(&site.url(&format!("/v2/m/blobs/{digest}")));
     let token = block_on(metadata.probe(&blob)).unwrap_err().to_string();
@@ -174,12 +174,12 @@ fn fault_30_a_document_that_trickles_times_out() {
     // A stalled body and a trickling one have different errors. A body over the limit is not read to its end.
     site.clear_faults("/x");
     site.inject("/x", Fault::Stall(10));
-    let error = block_on(origin.connection().document(&url(&site.url("/x")), 5000)).unwrap_err();
+    let error = block_on(origin.document(&url(&site.url("/x")), 5000)).unwrap_err();
     assert!(error.to_string().ends_with("no data for 0.7 s"), "{error}");
     for fault in [Fault::Endless { chunked: true }, Fault::Endless { chunked: false }] {
         site.clear_faults("/x");
         site.inject("/x", fault);
-        let error = block_on(origin.connection().document(&url(&site.url("/x")), 1 << 20)).unwrap_err();
+        let error = block_on(origin.document(&url(&site.url("/x")), 1 << 20)).unwrap_err();
         assert!(error.to_string().ends_with("larger than 1 MiB"), "{error}");
         let error = block_on(metadata.json(&url(&site.url("/x")))).unwrap_err();
         assert!(matches!(error, MetadataError::TooLarge { .. }), "{error}");

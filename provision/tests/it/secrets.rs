@@ -279,7 +279,7 @@ mod tests {
     use std::io::Write as _;
 
     use provision_core::event::{Event, Observer as _};
-    use provision_http::HttpClient;
+    use provision_http::{HttpClient, ProxyVariable};
     use provision_testbed::{Content, Fault, Shape, When};
 
     use super::*;
@@ -543,7 +543,8 @@ mod tests {
     #[ignore = "panics; the next test runs it"]
     fn a_panic_while_every_secret_is_held() {
         let mut fixture = Fixture::new();
-        fixture.http.proxies.http = Some(format!("http://user:{MARK}@p.example"));
+        fixture.http.proxies.http =
+            Some(ProxyVariable { name: "http_proxy", value: format!("http://user:{MARK}@p.example") });
         fixture.file("x", &Content::generated(1, 100_000));
         let (http, lock) = (fixture.http_with_token(), fixture.lock());
         let origin = HttpClient::new(http.clone()).unwrap();

@@ -24,10 +24,10 @@ use provision_core::source_url::SourceUrl;
 const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// The interval of TCP keepalive probes, which find a peer that is gone.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The longest idle time of a connection that is used again; many servers close theirs at this time or later.
-const MAX_IDLE: Duration = Duration::from_secs(20);
+pub(crate) const MAX_IDLE: Duration = Duration::from_secs(20);
 
 /// Makes connections.
 pub(crate) struct Connector {
@@ -150,7 +150,7 @@ impl Connector {
     }
 
     /// The addresses of `host`, in the order in which they are tried; never empty.
-    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
+    pub(crate) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
@@ -161,13 +161,8 @@ impl Connector {
         }
     }
 
-    /// A TCP stream to the host, or to a proxy.
-    async fn tcp(
-        &self,
-        host: &str,
-        port: u16,
-        public_only: bool,
-    ) -> Result<(Box<dyn Socket>, SocketAddr), ConnectError> {
+    /// The addresses of `host` to which a request may connect; never empty.
+    async fn permitted(&self, host: &str, public_only: bool) -> Result<Vec<IpAddr>, ConnectError> {
         let mut addresses = self.addresses(host).await?;
         if public_only {
             addresses.retain(|address| is_public(*address));
@@ -175,7 +170,32 @@ impl Connector {
                 return Err(ConnectError::NotPublic);
             }
         }
-        let (stream, peer) = first_to_answer(addresses, port).await?;
+        Ok(addresses)
+    }
+
+    /// The addresses of `host` to which a request may connect, one that answers first. A single address is not tried.
+    pub(crate) async fn reachable(
+        &self,
+        host: &str,
+        port: u16,
+        public_only: bool,
+    ) -> Result<Vec<IpAddr>, ConnectError> {
+        let mut addresses = self.permitted(host, public_only).await?;
+        if addresses.len() > 1 {
+            let (_, peer) = first_to_answer(addresses.clone(), port).await?;
+            addresses.sort_by_key(|address| *address != peer.ip());
+        }
+        Ok(addresses)
+    }
+
+    /// A TCP stream to the host, or to a proxy.
+    async fn tcp(
+        &self,
+        host: &str,
+        port: u16,
+        public_only: bool,
+    ) -> Result<(Box<dyn Socket>, SocketAddr), ConnectError> {
+        let (stream, peer) = first_to_answer(self.permitted(host, public_only).await?, port).await?;
         // Errors are ignored: the connection works without these options.
         let _ = stream.set_nodelay(true);
         let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);

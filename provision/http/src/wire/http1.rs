@@ -18,7 +18,7 @@ use tokio::io::{AsyncWriteExt as _, ReadBuf};
 
 use crate::transport::TransportError;
 use body::Framing;
-pub(crate) use head::Head;
+pub(crate) use head::{Head, MAX_FIELDS};
 pub(crate) use read_ahead::Socket;
 use read_ahead::{ReadAhead, broken};
 pub(crate) use request::{Request, RequestTarget};

@@ -13,7 +13,7 @@ use tokio_socks::tcp::{Socks4Stream, Socks5Stream};
 use url::Url;
 
 use crate::auth::credentials::base64;
-use crate::transport::TransportError;
+use crate::transport::{ProxyName, TransportError};
 use crate::wire::http1::{Exchange, Socket};
 use provision_core::redact::{Redactor, decoded};
 use provision_core::source_url::SourceUrl;
@@ -22,24 +22,33 @@ use provision_core::source_url::SourceUrl;
 #[derive(Clone, Default)]
 pub struct Proxies {
     /// For `http` URLs.
-    pub http: Option<String>,
+    pub http: Option<ProxyVariable>,
     /// For `https` URLs.
-    pub https: Option<String>,
+    pub https: Option<ProxyVariable>,
     /// Hosts that need no proxy, in the form of `NO_PROXY`.
     pub except: Option<String>,
 }
 
+/// A variable that names a proxy.
+#[derive(Clone)]
+pub struct ProxyVariable {
+    /// Its name, for messages.
+    pub name: &'static str,
+    /// The proxy's URL. It may hold a password.
+    pub value: String,
+}
+
 impl std::fmt::Debug for Proxies {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let set = |proxy: &Option<String>| proxy.is_some();
-        write!(f, "Proxies {{ http: {}, https: {} }}", set(&self.http), set(&self.https))
+        let set = |proxy: &Option<ProxyVariable>| proxy.as_ref().map(|variable| variable.name);
+        write!(f, "Proxies {{ http: {:?}, https: {:?} }}", set(&self.http), set(&self.https))
     }
 }
 
 impl Proxies {
     /// Adds the passwords to a redactor, as they are written and as they are sent.
     pub(crate) fn add_to(&self, redactor: &mut Redactor) {
-        for text in self.http.iter().chain(&self.https) {
+        for ProxyVariable { value: text, .. } in self.http.iter().chain(&self.https) {
             let text = if text.contains("://") { text.clone() } else { format!("http://{text}") };
             let Ok(url) = text.parse::<Url>() else { continue };
             let user = decoded(url.username());
@@ -54,18 +63,31 @@ impl Proxies {
 
 /// A proxy variable that cannot be used. Its value may hold a password, so the message does not repeat it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the proxy variable for {scheme} is not a usable URL; the form is http://host:port")]
+#[error("{variable} is not a usable URL of a proxy; the form is http://host:port")]
 pub struct ProxyError {
-    /// The scheme of the variable.
-    pub scheme: &'static str,
+    /// The variable's name.
+    pub variable: &'static str,
 }
 
-/// The parsed proxies.
-pub(crate) struct ProxyTable(Matcher);
+/// The parsed proxies, and the variables that name them.
+pub(crate) struct ProxyTable {
+    matcher: Matcher,
+    http: Option<Setting>,
+    https: Option<Setting>,
+}
+
+/// A parsed variable.
+#[derive(Clone)]
+struct Setting {
+    variable: &'static str,
+    /// With the login.
+    url: Url,
+}
 
 /// A proxy for a request.
 #[derive(Clone)]
 pub(crate) struct Proxy {
+    setting: Setting,
     pub(crate) kind: ProxyKind,
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -107,34 +129,39 @@ impl ProxyKind {
 impl ProxyTable {
     /// Parses the variables.
     pub(crate) fn new(proxies: &Proxies) -> Result<Self, ProxyError> {
-        let text = |value: &Option<String>| value.clone().unwrap_or_default();
         // The matcher ignores a value that it cannot use; the run would then go past the proxy.
-        for (scheme, value) in [("http", &proxies.http), ("https", &proxies.https)] {
-            let alone = Matcher::builder().http(text(value)).https(text(value)).build();
-            if value.is_some() && proxy(&alone, &format!("{scheme}://probe.invalid/")).is_none() {
-                return Err(ProxyError { scheme });
-            }
-        }
+        let checked = |variable: &Option<ProxyVariable>| {
+            let Some(ProxyVariable { name, value }) = variable else { return Ok(None) };
+            let alone = Matcher::builder().all(value.clone()).build();
+            let url = value.parse().ok().map(|url| Setting { variable: name, url });
+            let usable = url.filter(|setting| proxy(&alone, "http://probe.invalid/", setting).is_some());
+            usable.map(Some).ok_or(ProxyError { variable: name })
+        };
+        let (http, https) = (checked(&proxies.http)?, checked(&proxies.https)?);
+        let except = proxies.except.clone().unwrap_or_default();
+        let text = |setting: &Option<Setting>| setting.as_ref().map_or("", |set| set.url.as_str()).to_owned();
         // `*` excepts every host; the matcher applies it to names only.
-        if text(&proxies.except).split(',').any(|host| host.trim() == "*") {
-            return Ok(Self(Matcher::builder().build()));
-        }
-        let (http, https) = (text(&proxies.http), text(&proxies.https));
-        Ok(Self(Matcher::builder().http(http).https(https).no(text(&proxies.except)).build()))
+        let matcher = if except.split(',').any(|host| host.trim() == "*") {
+            Matcher::builder().build()
+        } else {
+            Matcher::builder().http(text(&http)).https(text(&https)).no(except).build()
+        };
+        Ok(Self { matcher, http, https })
     }
 
     /// The proxy for `url`; `None` for a direct connection.
     pub(crate) fn proxy(&self, url: &SourceUrl) -> Option<Proxy> {
-        let scheme = if url.is_https() { "https" } else { "http" };
-        proxy(&self.0, &format!("{scheme}://{}/", url.authority()))
+        let (scheme, setting) = if url.is_https() { ("https", &self.https) } else { ("http", &self.http) };
+        proxy(&self.matcher, &format!("{scheme}://{}/", url.authority()), setting.as_ref()?)
     }
 }
 
-fn proxy(matcher: &Matcher, url: &str) -> Option<Proxy> {
+fn proxy(matcher: &Matcher, url: &str, setting: &Setting) -> Option<Proxy> {
     let found = matcher.intercept(&url.parse::<Uri>().ok()?)?;
     let uri = found.uri();
     let (kind, port) = ProxyKind::of(uri.scheme_str()?)?;
     Some(Proxy {
+        setting: setting.clone(),
         kind,
         host: uri.host()?.trim_start_matches('[').trim_end_matches(']').to_owned(),
         port: uri.port_u16().unwrap_or(port),
@@ -144,6 +171,24 @@ fn proxy(matcher: &Matcher, url: &str) -> Option<Proxy> {
 }
 
 impl Proxy {
+    /// The proxy for messages.
+    pub(crate) fn name(&self) -> ProxyName {
+        ProxyName {
+            address: format!("{}:{}", bracketed(&self.host), self.port),
+            variable: self.setting.variable,
+        }
+    }
+
+    /// The proxy as a URL with its login, for reqwest. There, `socks4` means that the client resolves the name.
+    pub(crate) fn to_url(&self) -> Url {
+        let mut url = self.setting.url.clone();
+        if self.kind == ProxyKind::Socks4 {
+            // Both schemes are of the same class, so the change is always possible.
+            let _ = url.set_scheme("socks4a");
+        }
+        url
+    }
+
     /// The `Proxy-Authorization` value for each request that the proxy reads.
     pub(crate) fn login(&self) -> Option<HeaderValue> {
         self.login.clone()
@@ -161,7 +206,7 @@ impl Proxy {
         host: &str,
         port: u16,
     ) -> Result<Box<dyn Socket>, TransportError> {
-        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let host = bracketed(host);
         let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n").into_bytes();
         if let Some(login) = &self.login {
             request.extend_from_slice(b"Proxy-Authorization: ");
@@ -211,6 +256,11 @@ impl Proxy {
     }
 }
 
+/// A host as a URL has it: an IPv6 address in brackets.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
 fn socks_error(error: tokio_socks::Error) -> TransportError {
     use tokio_socks::Error;
     match error {
@@ -230,8 +280,13 @@ mod tests {
     use super::*;
 
     fn table(http: &str, except: &str) -> ProxyTable {
-        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let proxies = Proxies { http: some(http), https: some(http), except: some(except) };
+        let some =
+            |name, text: &str| (!text.is_empty()).then(|| ProxyVariable { name, value: text.to_owned() });
+        let proxies = Proxies {
+            http: some("http_proxy", http),
+            https: some("HTTPS_PROXY", http),
+            except: Some(except.to_owned()),
+        };
         ProxyTable::new(&proxies).unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -252,9 +307,11 @@ mod tests {
             assert_eq!(found, Some((kind, "p.example".to_owned(), port)), "{text}");
         }
         for text in ["ftp://user:hunter2@p.example", "http://", "http://a b/", "://"] {
-            let proxies = Proxies { http: Some(text.to_owned()), ..Proxies::default() };
+            let http = Some(ProxyVariable { name: "http_proxy", value: text.to_owned() });
+            let proxies = Proxies { http, ..Proxies::default() };
             let error = ProxyTable::new(&proxies).err().unwrap_or_else(|| panic!("{text:?} was accepted"));
-            assert!(!error.to_string().contains("hunter2"), "{error}");
+            let error = error.to_string();
+            assert!(error.contains("http_proxy") && !error.contains("hunter2"), "{error}");
         }
     }
 

@@ -186,7 +186,7 @@ impl Remote {
         let fetched = runtime.block_on(async {
             let mut failures = 0;
             loop {
-                let error = match origin.connection().document(&self.url, MAX_BYTES).await {
+                let error = match origin.document(&self.url, MAX_BYTES).await {
                     Ok(bytes) => return Ok(bytes),
                     Err(error) => error,
                 };

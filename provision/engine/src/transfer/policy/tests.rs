@@ -8,11 +8,11 @@ fn policy(sources: usize, resumed: bool) -> FilePolicy {
 }
 
 fn broken() -> RequestError {
-    RequestError::Transport { host: "h".into(), kind: TransportError::Broken }
+    RequestError::Transport { host: "h".into(), proxy: None, kind: TransportError::Broken }
 }
 
 fn stalled() -> RequestError {
-    RequestError::Transport { host: "h".into(), kind: TransportError::Stalled(SECOND) }
+    RequestError::Transport { host: "h".into(), proxy: None, kind: TransportError::Stalled(SECOND) }
 }
 
 fn expired() -> RequestError {

@@ -1,7 +1,10 @@
 //! The head of an answer: status, fields, and the framing of the body (RFC 9112 sections 4 and 6.3).
 //!
-//! Two different lengths are an error. A length beside a transfer coding, which response smuggling needs, ends the connection
+//! The parser is as tolerant as the one of documents: folded values, spaces before a colon, up to 256 fields. Two different
+//! lengths are an error. A length beside a transfer coding, which response smuggling needs, ends the connection
 //! after this answer (fault 13).
+
+use std::borrow::Cow;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
@@ -9,8 +12,8 @@ use http::{StatusCode, Version};
 use super::body::Framing;
 use crate::transport::TransportError;
 
-/// The most fields of a head; file servers send far fewer (fault 31).
-const MAX_FIELDS: usize = 100;
+/// The most fields of a head, for both clients; file servers send far fewer (fault 31).
+pub(crate) const MAX_FIELDS: usize = 256;
 
 /// A parsed head.
 #[derive(Debug)]
@@ -33,7 +36,10 @@ impl Head {
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, TransportError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut answer = httparse::Response::new(&mut fields);
-    let len = match answer.parse(bytes) {
+    let mut parser = httparse::ParserConfig::default();
+    parser.allow_obsolete_multiline_headers_in_responses(true);
+    parser.allow_spaces_after_header_name_in_responses(true);
+    let len = match parser.parse_response(&mut answer, bytes) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return Ok(None),
         Err(_) => return Err(TransportError::NotHttp),
@@ -46,12 +52,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Head, usize)>, TransportErro
     let mut headers = HeaderMap::with_capacity(answer.headers.len());
     for field in answer.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| TransportError::NotHttp)?;
-        let value = HeaderValue::from_bytes(field.value).map_err(|_| TransportError::NotHttp)?;
+        let value = HeaderValue::from_bytes(&unfolded(field.value)).map_err(|_| TransportError::NotHttp)?;
         headers.append(name, value);
     }
     let framing = framing(status, version, &headers)?;
     let persistent = persists(version, &headers) && framing != Framing::ToClose && !is_ambiguous(&headers);
     Ok(Some((Head { status, headers, framing, persistent }, len)))
+}
+
+/// The value of a field in one line: a line break of a folded value counts as spaces (RFC 9112 section 5.2).
+fn unfolded(value: &[u8]) -> Cow<'_, [u8]> {
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    if !value.iter().any(is_break) {
+        return Cow::Borrowed(value);
+    }
+    value.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect()
 }
 
 /// The framing of the body, by the rules of RFC 9112 section 6.3 in their order.
@@ -175,6 +190,7 @@ mod tests {
         }
         assert!(parse(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err());
         assert!(parse(b"HTTP/1.1 200 OK\r\na b: c\r\n\r\n").is_err());
+        assert!(parse(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n").is_err());
         let many = (0..=MAX_FIELDS).fold(String::new(), |text, n| format!("{text}a{n}: b\r\n"));
         assert!(parse(format!("HTTP/1.1 200 OK\r\n{many}\r\n").as_bytes()).is_err());
     }

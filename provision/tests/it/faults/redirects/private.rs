@@ -5,9 +5,11 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use provision_http::{ClientConfig, ProxyVariable};
 use provision_testbed::{BlockingOrigin, Content, Fault};
 
-use crate::fixture::{Fixture, start_origin};
+use crate::both_clients::BOTH;
+use crate::fixture::{Fixture, start_origin, start_proxy};
 use crate::program::end;
 use crate::skip::needs;
 
@@ -86,6 +88,7 @@ fn fixture(public: &BlockingOrigin, content: &Content) -> Fixture {
 fn in_a_network_of_its_own() {
     let content = Content::generated(1, 300_000);
     let public = start_origin(PUBLIC);
+    let public_proxy = start_proxy(OTHER_PUBLIC);
     let neighbours = PRIVATE.map(start_origin);
     let here = start_origin("127.0.0.1");
     for origin in neighbours.iter().chain([&here]) {
@@ -136,6 +139,26 @@ fn in_a_network_of_its_own() {
         fixture.http.hosts = hosts();
         let error = fixture.fetch_refused().to_string();
         assert!(error.contains("a public host redirects to a private address"), "{location}: {error}");
+        let http = ClientConfig { hosts: hosts(), ..ClientConfig::default() };
+        let mut behind_a_proxy = http.clone();
+        let value = format!("http://{}", public_proxy.addr());
+        behind_a_proxy.proxies.http = Some(ProxyVariable { name: "http_proxy", value });
+        public_proxy.clear_faults("/x");
+        public_proxy.inject("/x", Fault::redirect(location.clone()));
+        let is_name =
+            ["localhost", "inside.example", "mapped.example"].iter().any(|name| location.contains(name));
+        for over in BOTH {
+            let error = over.get(&http, &public.url("/x")).unwrap_err().to_string();
+            assert!(
+                error.contains("a public host redirects to a private address"),
+                "{over:?} {location}: {error}"
+            );
+            // A proxy resolves names itself.
+            if !is_name {
+                let error = over.get(&behind_a_proxy, "http://models.example/x").unwrap_err().to_string();
+                assert!(error.contains("a private address"), "{over:?}, by a proxy, {location}: {error}");
+            }
+        }
         not_connected();
     }
 

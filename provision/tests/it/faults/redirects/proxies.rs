@@ -73,6 +73,6 @@ fn fault_54_an_invalid_proxy_url_is_refused_without_echoing_it() {
     let bad = format!("ftp://user:{MARK}@proxy.example");
     let ended = fetch(&fixture, &proxy, &[("http_proxy", &bad)]);
     assert_eq!(ended.code, Some(2), "{}", ended.err);
-    assert!(ended.err.contains("the proxy variable for http"), "{}", ended.err);
+    assert!(ended.err.contains("http_proxy is not a usable URL"), "{}", ended.err);
     assert_eq!(proxy.counters().connections_accepted, 0);
 }

@@ -66,7 +66,7 @@ fn fault_31_a_head_sent_byte_by_byte_hits_the_head_timeout() {
 #[test]
 fn fault_31_a_mirror_takes_over_after_a_few_oversized_heads() {
     for fault in
-        [Fault::HeaderFlood { lines: 101 }, Fault::HeaderFlood { lines: 50_000 }, Fault::EndlessHeader]
+        [Fault::HeaderFlood { lines: 257 }, Fault::HeaderFlood { lines: 50_000 }, Fault::EndlessHeader]
     {
         let mut fixture = fixture(fault, When::Always);
         let content = Content::generated(1, SIZE);

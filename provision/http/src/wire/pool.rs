@@ -1,0 +1,246 @@
+//! The pool: requests of documents over reqwest, with kept connections.
+//!
+//! reqwest sends the request and reads the answer. All that decides about a request is shared with the bodies of model files:
+//! - Names: the pool looks a host up and finds an address that answers before reqwest connects. reqwest tries addresses of one
+//!   family one after the other, so a silent first address would cost seconds (fault 36). Its resolver knows the found ones only.
+//! - Private addresses: requests for public addresses have a client, and so connections, of their own (fault 47).
+//! - Proxies and certificates: reqwest asks our table, and uses our TLS configuration.
+//! - Failures: the kind comes from the types in the error's chain, never from a text. reqwest has only a text for a refused
+//!   CONNECT or SOCKS request; then the wire client makes the same connection once, for its kind.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::header::HeaderMap;
+use http::{Method, StatusCode};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::time::Instant;
+
+use crate::public_ip::is_public;
+use crate::transport::{ConnectError, TransportError};
+use crate::wire::connect::{Connector, KEEPALIVE, MAX_IDLE};
+use crate::wire::http1::MAX_FIELDS;
+use crate::wire::proxy::ProxyKind;
+use crate::wire::{DRAIN_TIMEOUT, LONGEST_DRAIN};
+use provision_core::source_url::SourceUrl;
+
+/// The idle connections that are kept for a host.
+const IDLE_PER_HOST: usize = 4;
+
+/// Both clients.
+pub(crate) struct Pool {
+    connector: Arc<Connector>,
+    any: Client,
+    public: Client,
+}
+
+/// A client of reqwest, and the addresses to which it may connect.
+struct Client {
+    requests: reqwest::Client,
+    addresses: Arc<Addresses>,
+}
+
+/// An answer: its head, and its body still to be read. Dropping it closes the connection.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// The other end of the TCP stream, a host or a proxy, has a public address. An unknown one counts as public.
+    pub(crate) peer_is_public: bool,
+    body: reqwest::Response,
+}
+
+impl Answer {
+    /// The next bytes of the body; `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, TransportError> {
+        self.body.chunk().await.map_err(|error| kind(&error).unwrap_or(TransportError::Broken))
+    }
+
+    /// Reads the rest of a short body, so that its connection is kept.
+    pub(crate) async fn drain(mut self) {
+        let mut read = 0;
+        let reading = tokio::time::timeout(DRAIN_TIMEOUT, async {
+            while let Ok(Some(chunk)) = self.chunk().await {
+                read += chunk.len();
+                if read > LONGEST_DRAIN {
+                    break;
+                }
+            }
+        });
+        let _ = reading.await;
+    }
+}
+
+impl Pool {
+    /// Builds both clients. It does not touch the network.
+    pub(crate) fn new(connector: Arc<Connector>) -> reqwest::Result<Self> {
+        Ok(Self { any: Client::new(&connector)?, public: Client::new(&connector)?, connector })
+    }
+
+    /// Sends a GET with these headers to `url`, and returns the answer's head. With `public_only`, it connects to public addresses
+    /// only; a proxy chooses the host's address itself. The caller limits the time.
+    pub(crate) async fn get(
+        &self,
+        url: &SourceUrl,
+        headers: HeaderMap,
+        public_only: bool,
+    ) -> Result<Answer, ConnectError> {
+        let client = if public_only { &self.public } else { &self.any };
+        let finding = client.find_address(&self.connector, url, public_only);
+        let found = tokio::time::timeout(self.connector.timeout, finding).await;
+        found.unwrap_or(Err(TransportError::Connect.into()))?;
+        let request = client.requests.request(Method::GET, url.as_url().clone()).headers(headers);
+        let mut body = match request.send().await {
+            Ok(body) => body,
+            Err(error) => {
+                let proxy = self.connector.proxies.proxy(url);
+                client.addresses.forget(&proxy.map_or_else(|| url.host(), |proxy| proxy.host));
+                return Err(self.failure(&error, url, public_only).await);
+            }
+        };
+        Ok(Answer {
+            status: body.status(),
+            headers: std::mem::take(body.headers_mut()),
+            peer_is_public: body.remote_addr().is_none_or(|peer| is_public(peer.ip())),
+            body,
+        })
+    }
+
+    /// The kind of a failed request.
+    async fn failure(&self, error: &reqwest::Error, url: &SourceUrl, public_only: bool) -> ConnectError {
+        if let Some(kind) = kind(error) {
+            return kind.into();
+        }
+        if !error.is_connect() {
+            return TransportError::Broken.into();
+        }
+        if error.is_timeout() || self.connector.proxies.proxy(url).is_none() {
+            return TransportError::Connect.into();
+        }
+        match self.connector.connect(url, public_only).await {
+            Err(error) => error,
+            Ok(_) => TransportError::ProxyFailed.into(),
+        }
+    }
+}
+
+impl Client {
+    fn new(connector: &Arc<Connector>) -> reqwest::Result<Self> {
+        let addresses = Arc::new(Addresses::default());
+        let proxies = connector.clone();
+        let proxy = reqwest::Proxy::custom(move |url| {
+            let url = SourceUrl::from_url(url.clone()).ok()?;
+            Some(proxies.proxies.proxy(&url)?.to_url())
+        });
+        let requests = reqwest::Client::builder()
+            .tls_backend_preconfigured((*connector.tls).clone())
+            .http1_only()
+            .http1_max_headers(MAX_FIELDS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .proxy(proxy)
+            .dns_resolver(addresses.clone())
+            .connect_timeout(connector.timeout)
+            .pool_idle_timeout(MAX_IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .tcp_keepalive(KEEPALIVE)
+            .tcp_keepalive_interval(KEEPALIVE)
+            .build()?;
+        Ok(Self { requests, addresses })
+    }
+
+    /// Finds the addresses for a connection to `url`, and puts one that answers first.
+    async fn find_address(
+        &self,
+        connector: &Connector,
+        url: &SourceUrl,
+        public_only: bool,
+    ) -> Result<(), ConnectError> {
+        let Some(proxy) = connector.proxies.proxy(url) else {
+            return self.addresses.find(connector, &url.host(), url.port(), public_only).await;
+        };
+        if proxy.kind == ProxyKind::Socks5Local {
+            let addresses = connector.addresses(&url.host()).await?;
+            let found = Found { port: url.port(), public_only: false, addresses, at: Instant::now() };
+            self.addresses.keep(&url.host(), found);
+        }
+        self.addresses.find(connector, &proxy.host, proxy.port, false).await
+    }
+}
+
+/// The found addresses of hosts: the resolver of a client. Any other name does not resolve, so no lookup goes past the pool.
+#[derive(Default)]
+struct Addresses(Mutex<HashMap<String, Found>>);
+
+struct Found {
+    port: u16,
+    /// All of them are public.
+    public_only: bool,
+    addresses: Vec<IpAddr>,
+    at: Instant,
+}
+
+impl Addresses {
+    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Found>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds the addresses of `host`, unless they were found as recently as its idle connections are kept.
+    async fn find(
+        &self,
+        connector: &Connector,
+        host: &str,
+        port: u16,
+        public_only: bool,
+    ) -> Result<(), ConnectError> {
+        let is_usable = |found: &Found| {
+            found.port == port && found.public_only == public_only && found.at.elapsed() < MAX_IDLE
+        };
+        if self.hosts().get(host).is_some_and(is_usable) {
+            return Ok(());
+        }
+        let addresses = connector.reachable(host, port, public_only).await?;
+        self.keep(host, Found { port, public_only, addresses, at: Instant::now() });
+        Ok(())
+    }
+
+    fn keep(&self, host: &str, found: Found) {
+        self.hosts().insert(host.to_owned(), found);
+    }
+
+    fn forget(&self, host: &str) {
+        self.hosts().remove(host);
+    }
+}
+
+impl Resolve for Addresses {
+    fn resolve(&self, name: Name) -> Resolving {
+        let found = self.hosts().get(name.as_str()).map(|found| found.addresses.clone());
+        Box::pin(async move {
+            let addresses = found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            Ok(Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0))) as Addrs)
+        })
+    }
+}
+
+/// The kind of an error, by the types in its chain; `None` if none of them tells.
+fn kind(error: &reqwest::Error) -> Option<TransportError> {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(kind) = error.downcast_ref().and_then(TransportError::of_io) {
+            return Some(kind);
+        }
+        match error.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_parse() => return Some(TransportError::NotHttp),
+            Some(error) if error.is_incomplete_message() => return Some(TransportError::Broken),
+            _ => cause = error.source(),
+        }
+    }
+    None
+}
