@@ -28,6 +28,8 @@ fn all_commands(fixture: &StaticFixture, kind: Kind) -> Result<()> {
     let root = fixture.root(kind, HOST, &[("resolv.conf", RESOLV_CONF)])?;
     let before = fixture.name_server.queries(HOST)?;
     fixture.fetch(&root)?;
+    let lock = format!("https://{HOST}/models.lock");
+    fixture.run_with_lock(&root, &lock, "fetch", &[], 0)?;
     let after = fixture.name_server.queries(HOST)?;
     ensure!(after > before, "the name server got no query");
     fixture.run(&root, "verify", &[], 0)?;

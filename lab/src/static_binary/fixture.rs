@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
+use provision_core::digest::Sha256;
 use provision_testbed::Content;
 use xshell::Shell;
 
@@ -27,6 +28,8 @@ pub(super) const HOST_IN_DOMAIN: &str = "models";
 pub(super) const HOSTS_FILE_HOST: &str = "files.lan.test";
 /// The address of a name server that receives queries and answers none.
 pub(super) const SILENT_SERVER: &str = "127.0.0.2";
+/// The lock in a root.
+const LOCK: &str = "/models.lock";
 /// The resolv.conf that names the working name server.
 pub(super) const RESOLV_CONF: &str = "nameserver 127.0.0.1\n";
 
@@ -71,7 +74,10 @@ impl StaticFixture {
         let nginx = Nginx::start(&sh, &scratch.path().join("nginx"), &config)?;
         let name_server = NameServer::start(&sh, scratch.path(), "127.0.0.1", &[HOST])?;
         let silent_server = UdpSocket::bind((SILENT_SERVER, 53))?;
-        Ok(Self { nginx, name_server, _silent_server: silent_server, authority, files, binary, sh, scratch })
+        let fixture =
+            Self { nginx, name_server, _silent_server: silent_server, authority, files, binary, sh, scratch };
+        fixture.sh.write_file(folder.join("models.lock"), fixture.lock(HOST).text())?;
+        Ok(fixture)
     }
 
     /// The servers' messages, for a check that failed.
@@ -96,13 +102,28 @@ impl StaticFixture {
         Lock::new(&self.files, &format!("https://{host}"))
     }
 
-    /// Runs `/provision COMMAND` in `root` and requires that it opened no library.
+    /// Runs `/provision COMMAND` in `root` with the lock there, and requires that it opened no library.
     pub(super) fn run(&self, root: &Utf8Path, command: &str, args: &[&str], code: i32) -> Result<Ended> {
+        self.run_with_lock(root, LOCK, command, args, code)
+    }
+
+    /// The same with another lock.
+    pub(super) fn run_with_lock(
+        &self,
+        root: &Utf8Path,
+        lock: &str,
+        command: &str,
+        args: &[&str],
+        code: i32,
+    ) -> Result<Ended> {
         let trace = self.scratch.fresh("trace");
+        let text = self.lock(HOST).text();
+        let pin: &[&str] = &["--lock-sha256", &Sha256::of(text.as_bytes()).to_string()];
         let ended = Run::new("strace".into(), &self.sh.var("PATH")?, self.scratch.fresh("run"))?
             .args(&["-f", "-e", "trace=openat,execve", "-o", trace.as_str(), "--"])
             .args(&["chroot", root.as_str(), "/provision", command])
-            .args(&["--lock", "/models.lock", "--dest", "/models"])
+            .args(&["--lock", lock, "--dest", "/models"])
+            .args(if lock == LOCK { &[] } else { pin })
             .args(args)
             .env("SSL_CERT_FILE", "/ca.pem")
             .exits(code)?;
@@ -127,9 +148,15 @@ impl StaticFixture {
         limit: Duration,
     ) -> Result<()> {
         let root = self.root(Kind::Empty, host, &[("resolv.conf", resolv_conf)])?;
-        let ended = self.run(&root, "fetch", args, 4)?.complains(words)?;
-        ensure!(!root.join("models/.models-installed").exists(), "a failed fetch left a marker:\n{ended}");
-        ensure!(ended.took < limit, "the fetch should fail within {} s:\n{ended}", limit.as_secs());
+        // Model bodies have a client of their own, and a lock at an address is a document.
+        for lock in [LOCK, &format!("https://{host}/models.lock")] {
+            let ended = self.run_with_lock(&root, lock, "fetch", args, 4)?.complains(words)?;
+            ensure!(
+                !root.join("models/.models-installed").exists(),
+                "a failed fetch left a marker:\n{ended}"
+            );
+            ensure!(ended.took < limit, "the fetch should fail within {} s:\n{ended}", limit.as_secs());
+        }
         Ok(())
     }
 }
