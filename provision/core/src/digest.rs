@@ -40,6 +40,11 @@ impl Sha256 {
         Self(bytes)
     }
 
+    /// Its 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The digest of `bytes` as a whole message.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new();

@@ -6,9 +6,22 @@ use rustix::fs::Stat;
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 
-/// The mtime of every installed file: 2000-01-01T00:00:00Z, in seconds since 1970. Equal bytes make an equal image
-/// layer only if their metadata is equal too.
-pub const INSTALLED_MTIME: i64 = 946_684_800;
+/// The earliest mtime of an installed file, and the mtime of a layer's directories: 2000-01-01T00:00:00Z, in seconds since
+/// 1970.
+pub const EARLIEST_MTIME: i64 = 946_684_800;
+
+/// The mtimes of installed files, in steps of two seconds: FAT has no finer ones. The last one is in July 2008.
+const MTIMES: u32 = 1 << 27;
+
+/// The mtime of an installed file with this digest, in seconds since 1970.
+///
+/// Equal bytes have an equal mtime, or their image layers would differ. Other bytes of the same size have another, or a
+/// marker would vouch for a file that another lock's run has replaced (fault 87). Unlike an inode or a change time, it
+/// survives a copy, an image layer and a network volume.
+pub fn installed_mtime(sha256: &Sha256) -> i64 {
+    let start = sha256.as_bytes().first_chunk().copied().map_or(0, u32::from_be_bytes);
+    EARLIEST_MTIME + 2 * i64::from(start % MTIMES)
+}
 
 /// Size and modification time. A marker compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +32,7 @@ pub struct Stamp {
     pub mtime: (i64, u32),
 }
 
-/// The change time (ctime), in seconds and nanoseconds since 1970. All installed files share one mtime; if one file
-/// replaces another, the ctime differs.
+/// The change time (ctime), in seconds and nanoseconds since 1970.
 pub type ChangeTime = (i64, u32);
 
 impl Stamp {
@@ -28,9 +40,15 @@ impl Stamp {
         Self { size: stat.st_size as u64, mtime: (stat.st_mtime, stat.st_mtime_nsec as u32) }
     }
 
-    /// The stamp of an installed file of `size` bytes.
-    pub(crate) fn installed(size: u64) -> Self {
-        Self { size, mtime: (INSTALLED_MTIME, 0) }
+    /// The stamp of an installed file of `size` bytes with this digest.
+    pub(crate) fn installed(size: u64, sha256: &Sha256) -> Self {
+        Self { size, mtime: (installed_mtime(sha256), 0) }
+    }
+
+    /// True for the mtime of an installed file, which no part in progress has.
+    pub(crate) fn is_installed(self) -> bool {
+        let (seconds, nanoseconds) = self.mtime;
+        (0..2 * i64::from(MTIMES)).contains(&(seconds - EARLIEST_MTIME)) && nanoseconds == 0
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`Verified::install`] is the only way from a part to a final name, and only `PartFile::verify` creates a
 //! [`Verified`] (I5). The system calls, in this order:
 //!
-//! 1. `fchmod` and `futimens` on the part: every installed file has one mode and one mtime ([`normalize_metadata`]);
+//! 1. `fchmod` and `futimens` on the part: every installed file has one mode, and the mtime of its digest ([`normalize_metadata`]);
 //! 2. `fsync` of the part: data and metadata are durable before the name is;
 //! 3. `fstat` and `fstatat`: the part's name still leads to the open file, at the full size;
 //! 4. `renameat` to the final name: replaces a regular file in one step ([`rename_durably`]);
@@ -28,12 +28,13 @@
 use std::fs::File;
 
 use camino::Utf8Path;
+use provision_core::digest::Sha256;
 use rustix::fs::{AtFlags, Mode, RenameFlags, Stat, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::directory::{Directory, Found};
 use crate::error::StoreError;
-use crate::file_stat::{FileId, INSTALLED_MTIME, Installed, Stamp};
+use crate::file_stat::{FileId, Installed, Stamp, installed_mtime};
 use crate::part::{PartFile, Verified};
 
 impl Verified {
@@ -49,20 +50,20 @@ impl Verified {
         let (file, directory, names) = part.parts();
         let path = part.path();
         part.check_lease()?;
-        normalize_metadata(file, &path)?;
+        normalize_metadata(file, &path, &sha256)?;
         sync_part(part)?;
         let stat = stat_named_part(part)?;
         part.check_lease()?;
         rename_durably(directory, &names.part, model.file_name(), &ExpectedFile::File(stat))?;
         directory.remove(&names.journal)?;
-        let stamp = Stamp::installed(size);
+        let stamp = Stamp::installed(size, &sha256);
         Ok(Installed { path: model.clone(), stamp, sha256, identity: Some(stat.id), link: None })
     }
 }
 
-/// Sets the mode and mtime of an installed file. Equal bytes make an equal image layer only if these are equal too.
-pub(crate) fn normalize_metadata(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
-    let mtime = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
+/// Sets the mode and mtime of an installed file ([`installed_mtime`]).
+pub(crate) fn normalize_metadata(file: &File, path: &Utf8Path, sha256: &Sha256) -> Result<(), StoreError> {
+    let mtime = Timespec { tv_sec: installed_mtime(sha256), tv_nsec: 0 };
     retry_on_intr(|| rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)))
         .map_err(StoreError::at("setting its mode", path))?;
     retry_on_intr(|| rustix::fs::futimens(file, &Timestamps { last_access: mtime, last_modification: mtime }))
@@ -147,9 +148,7 @@ fn check_replaceable(directory: &Directory, name: &str) -> Result<bool, StoreErr
 /// - another run has installed it since: it has the mtime of an installed file, and keeps the name.
 fn undo_rename(directory: &Directory, name: &str, from: &str, moved: Option<FileId>) {
     let must_go = || {
-        let is_unverified = |stat: FileStat| {
-            Some(stat.id) == moved || stat.stamp.mtime != Stamp::installed(stat.stamp.size).mtime
-        };
+        let is_unverified = |stat: FileStat| Some(stat.id) == moved || !stat.stamp.is_installed();
         FileStat::at(directory, name).is_ok_and(is_unverified)
             && directory.find(name).is_ok_and(|found| matches!(found, Found::File(_) | Found::Symlink))
     };

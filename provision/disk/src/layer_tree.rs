@@ -14,7 +14,7 @@ use rustix::io::retry_on_intr;
 use crate::destination::Destination;
 use crate::directory::{Directory, Found};
 use crate::error::StoreError;
-use crate::file_stat::INSTALLED_MTIME;
+use crate::file_stat::EARLIEST_MTIME;
 use provision_core::lockfile::Model;
 
 /// The layer of models directly below the destination.
@@ -127,7 +127,7 @@ fn normalize_directories<'a>(
 }
 
 fn normalize(directory: &Directory) -> Result<(), StoreError> {
-    let mtime = Timespec { tv_sec: INSTALLED_MTIME, tv_nsec: 0 };
+    let mtime = Timespec { tv_sec: EARLIEST_MTIME, tv_nsec: 0 };
     retry_on_intr(|| rustix::fs::fchmod(directory.handle(), Mode::from_raw_mode(0o755)))
         .map_err(StoreError::at("setting the directory's mode", directory.path()))?;
     retry_on_intr(|| {

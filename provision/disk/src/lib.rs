@@ -62,7 +62,7 @@ pub use destination::{Destination, free_space_near};
 pub use destination_lock::{Acquire, DestinationLock, LockAttempt};
 pub use directory::{Directory, Found, Usage};
 pub use error::{Lacking, StoreError};
-pub use file_stat::{ChangeTime, FileId, INSTALLED_MTIME, Installed, Stamp};
+pub use file_stat::{ChangeTime, EARLIEST_MTIME, FileId, Installed, Stamp, installed_mtime};
 pub use layer_tree::{Layer, lay_out, layer_of};
 pub use local_install::{install_copy, install_hard_link, install_symlink};
 pub use part::{CopyError, CopyMethod, HasherGuard, PartFile, PartNames, Verified, Written};

@@ -123,9 +123,9 @@ fn finish_hard_link(
         // Its owner could change it after the install.
         return Ok(None);
     }
-    let stamp = Stamp::installed(model.size);
+    let stamp = Stamp::installed(model.size, &model.sha256);
     if (Stamp::of(&held) != stamp || held.st_mode & 0o7777 != 0o644)
-        && normalize_metadata(&source.file, &path).is_err()
+        && normalize_metadata(&source.file, &path, &model.sha256).is_err()
     {
         // Another user's file.
         return Ok(None);

@@ -5,17 +5,17 @@
 //! nothing and opens no socket.
 //!
 //! ```json
-//! {"version":1,"lock":"5d0c…","files":[{"path":"vae/x.safetensors","size":253806246,"mtime":[946684800,0],"sha256":"a705…"}]}
+//! {"version":1,"lock":"5d0c…","files":[{"path":"vae/x.safetensors","size":253806246,"mtime":[1182287200,0],"sha256":"a705…"}]}
 //! ```
 //!
 //! Each entry counts on its own: its path, size and digest are those of the current lock, and the file on disk still
 //! has that size and mtime. So an added model, a new mirror or a run for some models does not invalidate the other
 //! entries, and an entry that differs from the lock never counts. `lock` is the content digest of the installed lock,
-//! for people who look for it. An unreadable marker, a symlink, or another version counts as no marker.
+//! for people who look for it. Other fields are ignored, so the format can grow; a field that must not be ignored needs a
+//! new `version`. An unreadable marker, a symlink, or another version counts as no marker.
 //!
 //! An entry for a symlink into a baked directory has `link`, the target, and `changed`, the change time of the linked
-//! file: all baked files have one mtime, and a new image may have other bytes under the same name. The entry counts if
-//! both are unchanged.
+//! file. The entry counts if both are unchanged.
 //!
 //! A marker that lists every model of its lock has `text`, the digest of the lock's text. If it matches, a run need not
 //! parse ten thousand models to know that all of them are installed.

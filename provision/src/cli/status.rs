@@ -33,7 +33,7 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     let marked = match &destination {
         Some(destination) if marker.covers(destination, models.iter().copied()) => "vouches for all of them",
         _ if marker.is_empty() => "is not there",
-        _ => "does not list all of them",
+        _ => "does not vouch for all of them",
     };
     tell(format_args!(
         "{installed} of {} installed, {} of {}; the marker {} {marked}",
@@ -60,7 +60,7 @@ fn look(
     }
     Ok(match destination.find(&model.path)? {
         Found::File(stamp) if stamp.size == model.size => {
-            ("unverified", model.size, format!("{size}, right size, not listed by the marker"))
+            ("unverified", model.size, format!("{size}, right size, but no marker vouches for its bytes"))
         }
         Found::File(stamp) => ("wrong", 0, format!("{} bytes, the lock says {}", stamp.size, model.size)),
         Found::Symlink => ("wrong", 0, "a symlink that the marker does not list".to_owned()),

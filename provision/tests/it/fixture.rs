@@ -385,6 +385,11 @@ pub(crate) fn start_origin(address: &str) -> BlockingOrigin {
     origin
 }
 
+/// The mtime of the installed file with this content.
+pub(crate) fn installed_mtime(content: &Content) -> i64 {
+    provision_disk::installed_mtime(&content.sha256_hex().parse().unwrap())
+}
+
 /// An origin that acts as a proxy: it may receive the secrets of other hosts.
 pub(crate) fn start_proxy(address: &str) -> BlockingOrigin {
     let addr = (address.parse::<std::net::IpAddr>().unwrap(), 0).into();

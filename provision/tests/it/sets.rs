@@ -54,6 +54,18 @@ impl Two {
         secrets::signed(&self.fixture.origin.url(path), &self.fixture.origin)
     }
 
+    /// A lock of one model at `path`, with a marker of its own.
+    fn version(&self, marker: &str, path: &str, content: &Content) -> String {
+        let url = self.fixture.origin.url(&format!("/{}", content.sha256_hex()));
+        self.fixture.origin.put(&format!("/{}", content.sha256_hex()), content.clone());
+        let text = format!(
+            "version = 1\nmarker = {marker:?}\n[[model]]\npath = {path:?}\nurl = {url:?}\nsize = {}\nsha256 = {:?}\n",
+            content.size(),
+            content.sha256_hex()
+        );
+        self.write(&format!("{}{}.lock", marker.replace('.', ""), path.len()), &text)
+    }
+
     fn command(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = program(&self.fixture);
         command.arg(name).arg("--dest").arg(self.fixture.destination()).args(arguments);
@@ -298,4 +310,37 @@ fn a_remote_lock_has_the_size_limits_of_a_local_one() {
     two.fixture.origin.put("/models.lock", noise.clone());
     let ended = two.run("fetch", &["--lock", &url, "--lock-sha256", &noise.sha256_hex()]);
     assert!(ended.code == Some(3) && ended.err.contains("not UTF-8"), "{}", ended.err);
+}
+
+#[test]
+fn fault_87_a_marker_does_not_vouch_for_a_file_that_a_later_run_replaced() {
+    let two = Two::new();
+    let [old, new] = &two.contents;
+    let (above, below) = (two.fixture.destination(), two.fixture.destination().join("sub"));
+    // The other run has another marker, or a destination that lies above or below.
+    for (name, first, second) in [
+        ("another marker", (&above, ".a", "sub/x"), (&above, ".b", "sub/x")),
+        ("a destination below", (&above, ".c", "sub/x"), (&below, ".d", "x")),
+        ("a destination above", (&below, ".e", "x"), (&above, ".f", "sub/x")),
+    ] {
+        let [first, second] = [(first, old), (second, new)]
+            .map(|((dest, marker, path), content)| (dest, two.version(marker, path, content)));
+        let run_in = |command: &str, (dest, lock): &(&camino::Utf8PathBuf, String), more: &[&str]| {
+            let mut program = program(&two.fixture);
+            run(program.arg(command).args(["--lock", lock, "--dest", dest.as_str()]).args(more))
+        };
+        let bytes = || std::fs::read(two.fixture.path("sub/x")).unwrap();
+        for (lock, content) in [(&first, old), (&second, new), (&first, old)] {
+            let ended = run_in("fetch", lock, &[]);
+            assert_eq!(ended.code, Some(0), "{name}: {}", ended.err);
+            assert!(bytes() == content.to_vec(), "{name}: exit 0, and the bytes are of another version");
+            let status = run_in("status", lock, &[]).out;
+            assert!(status.contains("vouches for all of them"), "{name}: {status}");
+        }
+        assert_eq!(run_in("fetch", &second, &[]).code, Some(0), "{name}");
+        let status = run_in("status", &first, &[]).out;
+        assert!(status.contains("unverified") && !status.contains("vouches for all"), "{name}: {status}");
+        assert_eq!(run_in("ensure", &first, &[]).code, Some(0), "{name}");
+        assert!(bytes() == old.to_vec(), "{name}: ensure");
+    }
 }

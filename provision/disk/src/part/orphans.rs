@@ -12,7 +12,6 @@ use super::part_file::PartFile;
 use super::resume::verify_journal;
 use crate::destination::Destination;
 use crate::error::StoreError;
-use crate::file_stat::INSTALLED_MTIME;
 use crate::source_file::BLOCK;
 use provision_core::lockfile::Model;
 
@@ -68,7 +67,7 @@ impl PartFile {
             let journal_mtime = usage.map_or(i64::MIN, |usage| usage.written);
             // A part whose install has begun has the mtime of an installed file.
             let ctime = rustix::fs::fstat(&file).map_or(now, |stat| stat.st_ctime);
-            let part_mtime = if stamp.mtime.0 == INSTALLED_MTIME { ctime } else { stamp.mtime.0 };
+            let part_mtime = if stamp.is_installed() { ctime } else { stamp.mtime.0 };
             let is_unchanged = now.saturating_sub(part_mtime.max(journal_mtime)) > ABANDONED_AFTER;
             if self.held() < self.size() && !self.adopt(&file, &names, model, &mut keep_going)? {
                 continue;

@@ -76,6 +76,7 @@ fn fault_81_a_dead_owners_part_is_removed_after_adoption() {
     normalize_metadata(
         &File::open(&being_installed).unwrap(),
         Utf8Path::from_path(&being_installed).unwrap(),
+        &model.sha256,
     )
     .unwrap();
     let part = PartFile::resume(&fixture.destination, &model, &PartNames::per_process(), || true).unwrap();
