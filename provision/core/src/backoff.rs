@@ -52,20 +52,23 @@ impl RetryPolicy {
     }
 }
 
+/// The longest wait that a header can ask for: a year. A longer one would leave the range of dates and clocks (fault 110).
+pub const LONGEST_REQUEST: Duration = Duration::from_hours(366 * 24);
+
 /// The wait that a `Retry-After` value asks for (RFC 9110 section 10.2.3): seconds, or an HTTP date that is compared
-/// with `now`. `None` for garbage; a date in the past is no wait.
+/// with `now`. `None` for garbage; a date in the past is no wait. At most [`LONGEST_REQUEST`].
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()) {
-        // A number beyond u64 is a very long wait; the policy caps it.
-        return Some(Duration::from_secs(value.parse().unwrap_or(u64::from(u32::MAX))));
+        // A number beyond u64 is a very long wait.
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)).min(LONGEST_REQUEST));
     }
     let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or(Duration::ZERO))
+    Some(date.duration_since(now).unwrap_or(Duration::ZERO).min(LONGEST_REQUEST))
 }
 
 /// The wait that a `RateLimit` value asks for (draft-ietf-httpapi-ratelimit-headers, as the Hub sends it):
-/// `"resolvers";r=0;t=55` is 55 seconds. `None` while something remains, and for garbage.
+/// `"resolvers";r=0;t=55` is 55 seconds. `None` while something remains, and for garbage. At most [`LONGEST_REQUEST`].
 pub fn rate_limit(value: &str) -> Option<Duration> {
     value.split(',').filter_map(exhausted_for).max()
 }
@@ -80,7 +83,7 @@ fn exhausted_for(policy: &str) -> Option<Duration> {
             _ => {}
         }
     }
-    (remaining? == 0).then_some(Duration::from_secs(seconds?))
+    (remaining? == 0).then_some(Duration::from_secs(seconds?).min(LONGEST_REQUEST))
 }
 
 #[cfg(test)]

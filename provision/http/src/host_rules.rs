@@ -57,8 +57,9 @@ pub(crate) fn busy_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration
 
 /// The time until the second since 1970 that `X-RateLimit-Reset` names.
 fn until_reset(value: &str, now: SystemTime) -> Option<Duration> {
-    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(value.trim().parse().ok()?))?;
-    Some(at.duration_since(now).unwrap_or(Duration::ZERO))
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let at = Duration::from_secs(value.trim().parse().ok()?);
+    Some(at.saturating_sub(now).min(backoff::LONGEST_REQUEST))
 }
 
 /// The advice after a rate limit, as the end of a sentence: a token that raises the limit, if the request had none.

@@ -56,6 +56,30 @@ fn a_document_names_its_next_page_and_says_that_it_wants_json() {
 }
 
 #[test]
+fn fault_110_a_wait_until_the_end_of_time_is_an_error_and_no_panic() {
+    let site = start();
+    for (name, value) in [
+        ("Retry-After", "999999999999"),
+        ("Retry-After", "18446744073709551615"),
+        ("Retry-After", "99999999999999999999999999"),
+        ("Retry-After", "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ("RateLimit", "\"api\";r=0;t=18446744073709551615"),
+        ("X-RateLimit-Reset", "18446744073709551615"),
+        ("X-RateLimit-Reset", "999999999999"),
+    ] {
+        site.clear_faults("/x");
+        let mut headers = vec![(name.to_owned(), value.to_owned())];
+        headers.push(("X-RateLimit-Remaining".to_owned(), "0".to_owned()));
+        let code = if name == "X-RateLimit-Reset" { 403 } else { 429 };
+        site.inject("/x", Fault::Status { code, headers, body: "later\n".into() });
+        let mut metadata = metadata_client(ClientConfig::default(), |_| {});
+        let error = block_on(metadata.probe(&url(&site.url("/x")))).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("limits requests") || text.contains(&code.to_string()), "{value}: {text}");
+    }
+}
+
+#[test]
 fn a_probe_reads_one_byte_and_keeps_the_redirect_headers() {
     let (site, store) = (start(), start());
     let hub = Hub::mount(&site, &store);
