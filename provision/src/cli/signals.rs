@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::exit::Code;
@@ -52,14 +52,34 @@ impl Caught {
     }
 }
 
+/// A hang-up or interrupt; `None` if it was ignored when the program started. `nohup` and a shell's `&` start programs that way,
+/// and mean it (fault 106).
+fn unless_ignored(kind: SignalKind) -> std::io::Result<Option<Signal>> {
+    // SAFETY: zero is a value of each field, and the call only reads the present action into it.
+    let (result, action) = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(kind.as_raw_value(), std::ptr::null(), &raw mut action), action)
+    };
+    let is_ignored = result == 0 && action.sa_sigaction == libc::SIG_IGN;
+    if is_ignored { Ok(None) } else { signal(kind).map(Some) }
+}
+
+/// The next signal of this kind; never, if the signal is ignored.
+async fn next(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
 /// Starts listening on the current runtime. The receiver turns true with the first signal.
 pub fn listen() -> std::io::Result<(watch::Receiver<bool>, Caught)> {
     /// A write past the file size limit raises it. It is caught, so that the write fails with an error instead.
     const SIGXFSZ: i32 = 25;
     let (stop, stopped) = watch::channel(false);
     let caught = Caught::default();
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = unless_ignored(SignalKind::hangup())?;
+    let mut interrupt = unless_ignored(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut too_large = signal(SignalKind::from_raw(SIGXFSZ))?;
     let noted = caught.clone();
@@ -67,8 +87,8 @@ pub fn listen() -> std::io::Result<(watch::Receiver<bool>, Caught)> {
         let mut first = None;
         loop {
             let number = tokio::select! {
-                _ = hang_up.recv() => 1,
-                _ = interrupt.recv() => 2,
+                () = next(&mut hang_up) => 1,
+                () = next(&mut interrupt) => 2,
                 _ = terminate.recv() => 15,
                 _ = too_large.recv() => continue,
             };
@@ -77,8 +97,9 @@ pub fn listen() -> std::io::Result<(watch::Receiver<bool>, Caught)> {
                 Wish::Stop => {
                     first = Some(now);
                     noted.0.store(number, Ordering::Relaxed);
-                    super::say("stopping; received bytes are kept (repeat to stop at once)");
+                    // First, since the message may block: a stopped terminal, or a pipe that is not read.
                     let _ = stop.send(true);
+                    super::say("stopping; received bytes are kept (repeat to stop at once)");
                 }
                 Wish::Same => {}
                 Wish::End => {

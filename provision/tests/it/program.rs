@@ -560,3 +560,34 @@ fn layers_have_fixed_metadata_and_the_destination_is_removed() {
     assert_eq!(again.code, Some(2), "{}", again.err);
     assert!(again.err.contains("layers/loras exists already"), "{}", again.err);
 }
+
+#[test]
+fn fault_106_ignored_signals_stay_ignored_except_a_request_to_end() {
+    let mut fixture = Fixture::new();
+    let content = Content::generated(1, 4_000_000);
+    fixture.file("x", &content);
+    fixture.origin.shape(Shape::rate(2_000_000));
+    // As `nohup` and a shell's `&` start a program.
+    let start = |more: &str| {
+        let (lock, dest) = (fixture.write_lock(), fixture.destination());
+        let script =
+            format!("trap '' HUP INT; exec {BINARY} fetch --lock {} --dest {dest} {more}", lock.display());
+        start(Command::new("sh").args(["-c", &script]))
+    };
+    let begun = |counters: &provision_testbed::Counters| counters.body_bytes_sent > 0;
+    let going_on = start("");
+    fixture.origin.wait_for(PATIENCE, begun).unwrap();
+    for ignored in [Signal::HUP, Signal::INT, Signal::HUP] {
+        signal(&going_on, ignored);
+    }
+    let ended = going_on.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(!ended.err.contains("stopping"), "{}", ended.err);
+    assert_eq!(std::fs::read(fixture.path("x")).unwrap(), content.to_vec());
+
+    let sent = fixture.origin.counters().body_bytes_sent;
+    let stopped = start("--force");
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > sent).unwrap();
+    signal(&stopped, Signal::TERM);
+    assert_eq!(stopped.end().code, Some(143));
+}
