@@ -153,11 +153,17 @@ pub(crate) fn validate(
 ) -> Result<BodyKind, ResponseError> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let content_type = text(header::CONTENT_TYPE).unwrap_or("").to_ascii_lowercase();
-    if let Some(encoding) = encoding(headers) {
-        return Err(ResponseError::Encoded { encoding });
-    }
     let length = text(header::CONTENT_LENGTH).and_then(|value| value.parse::<u64>().ok());
     let chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    let content_range = text(header::CONTENT_RANGE).and_then(ContentRange::parse);
+    // Servers label exact bytes as encoded, or as pages; then the digest decides (faults 91 and 92).
+    let has_right_size = match content_range {
+        Some(ContentRange::Part { total, .. }) => total == Some(expected.size),
+        _ => length == Some(expected.size) && !chunked,
+    };
+    if let Some(encoding) = encoding(headers).filter(|_| !has_right_size) {
+        return Err(ResponseError::Encoded { encoding });
+    }
     match status {
         StatusCode::PARTIAL_CONTENT => {
             if content_type.starts_with("multipart/") {
@@ -165,7 +171,6 @@ pub(crate) fn validate(
                     "its 206 is multipart, although one range was requested",
                 ));
             }
-            let content_range = text(header::CONTENT_RANGE).and_then(ContentRange::parse);
             let Some(ContentRange::Part { range, total }) = content_range else {
                 return Err(ResponseError::NoRanges("its 206 has no usable Content-Range"));
             };
@@ -190,7 +195,7 @@ pub(crate) fn validate(
             Ok(BodyKind::Part { range: taken, exact })
         }
         StatusCode::OK => {
-            if content_type.starts_with("text/html") {
+            if content_type.starts_with("text/html") && !has_right_size {
                 return Err(ResponseError::Html);
             }
             if expected.range.is_some() && headers.contains_key(header::CONTENT_RANGE) {
@@ -201,14 +206,12 @@ pub(crate) fn validate(
                 None => Ok(BodyKind::Whole),
             }
         }
-        StatusCode::RANGE_NOT_SATISFIABLE => {
-            match text(header::CONTENT_RANGE).and_then(ContentRange::parse) {
-                Some(ContentRange::Unsatisfied { total }) if total != expected.size => {
-                    Err(ResponseError::WrongSize { found: Some(total), expected: expected.size })
-                }
-                _ => Err(ResponseError::NoRanges("it answers 416, although the range lies within the file")),
+        StatusCode::RANGE_NOT_SATISFIABLE => match content_range {
+            Some(ContentRange::Unsatisfied { total }) if total != expected.size => {
+                Err(ResponseError::WrongSize { found: Some(total), expected: expected.size })
             }
-        }
+            _ => Err(ResponseError::NoRanges("it answers 416, although the range lies within the file")),
+        },
         status => Err(ResponseError::Status { status: status.as_u16() }),
     }
 }
@@ -326,7 +329,7 @@ mod tests {
     #[test]
     fn faults_19_20_an_encoded_body_is_refused() {
         let ask = |encoding| {
-            answer(206, Some((0, 10)), &[("content-range", "bytes 0-9/100"), ("content-encoding", encoding)])
+            answer(206, Some((0, 10)), &[("content-range", "bytes 0-9/*"), ("content-encoding", encoding)])
         };
         assert!(matches!(ask("gzip"), Err(ResponseError::Encoded { .. })));
         assert_eq!(ask("identity"), part(0, 10, true));

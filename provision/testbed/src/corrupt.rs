@@ -29,6 +29,7 @@ impl Fault {
             Self::All(faults) => faults.iter().for_each(|fault| fault.corrupt(answer)),
             Self::IgnoreRange { accept_ranges: false } => answer.remove("Accept-Ranges"),
             Self::ContentEncoding(name) => answer.set("Content-Encoding", name),
+            Self::ContentType(name) => answer.set("Content-Type", name),
             Self::Headers(headers) => answer.set_all(headers),
             Self::RangeNotSatisfiable { content_range } => {
                 *answer = Answer::empty(416);

@@ -81,8 +81,10 @@ pub enum Fault {
     WeakEtag,
     /// 17: `If-Range` is never satisfied, so 200.
     IgnoreIfRange,
-    /// 19 (`gzip`), 20 (`identity`): a `Content-Encoding` header on unencoded bytes.
+    /// 19 (`gzip`), 20 (`identity`), 91: a `Content-Encoding` header on unencoded bytes.
     ContentEncoding(String),
+    /// 92: this `Content-Type`.
+    ContentType(String),
     /// 21, 22: 416.
     RangeNotSatisfiable {
         /// The `Content-Range`, verbatim, such as `bytes */100`; `None` leaves it out.

@@ -6,7 +6,7 @@ mod versions;
 use std::sync::Mutex;
 
 use provision_core::event::{Event, Outcome};
-use provision_testbed::{Claim, Content, Fault, Recorded, When};
+use provision_testbed::{Claim, Content, Fault, LOGIN_PAGE, Recorded, When};
 
 use crate::fixture::Fixture;
 
@@ -205,7 +205,50 @@ fn fault_14_honest_chunks_are_fine() {
 
 #[test]
 fn fault_19_a_compressed_body_ends_the_source() {
-    assert_next_source(&Fault::ContentEncoding("gzip".to_owned()), &["gzip"], 4);
+    let smaller = || Fault::OtherContent(Content::generated(3, SIZE / 2));
+    let whole = Fault::IgnoreRange { accept_ranges: false };
+    for mut how in [vec![smaller()], vec![whole.clone(), smaller()], vec![whole, Fault::Chunked]] {
+        how.push(Fault::ContentEncoding("gzip".to_owned()));
+        assert_next_source(&Fault::All(how), &["gzip"], 4);
+    }
+}
+
+#[test]
+fn fault_91_an_encoding_that_changes_no_length_is_ignored() {
+    let whole = Fault::IgnoreRange { accept_ranges: false };
+    for label in ["x-gzip", "gzip", "aws-chunked", "binary", "UTF-8", "none", "br", ""] {
+        let labelled = Fault::ContentEncoding(label.to_owned());
+        for how in [vec![labelled.clone()], vec![whole.clone(), labelled]] {
+            let (fixture, _) = fixture(Fault::All(how), When::Always);
+            let report = fixture.fetch_all();
+            assert_eq!(report.files[0].retries, 0, "{label:?}: {}", fixture.events.text());
+            assert_eq!(report.files[0].fetched, SIZE, "{label:?}");
+        }
+    }
+}
+
+#[test]
+fn fault_92_the_type_of_an_answer_of_the_right_length_is_ignored() {
+    let whole = Fault::IgnoreRange { accept_ranges: false };
+    for kind in ["text/html; charset=utf-8", "text/plain", "application/json", "application/xml"] {
+        let typed = Fault::ContentType(kind.to_owned());
+        for how in [vec![typed.clone()], vec![whole.clone(), typed.clone()]] {
+            let (fixture, _) = fixture(Fault::All(how), When::Always);
+            let report = fixture.fetch_all();
+            assert_eq!(report.files[0].retries, 0, "{kind}: {}", fixture.events.text());
+        }
+    }
+    // A page of that length is still called a page.
+    let page = format!("{LOGIN_PAGE}{}", " ".repeat(SIZE as usize - LOGIN_PAGE.len()));
+    for how in [vec![], vec![whole]] {
+        let mut how = how;
+        how.push(Fault::OtherContent(Content::bytes(page.clone())));
+        how.push(Fault::ContentType("text/html".to_owned()));
+        let (fixture, _) = fixture(Fault::All(how), When::Always);
+        let error = fixture.fetch_refused().to_string();
+        assert!(error.contains("web page (HTML)") && error.contains("Sign in"), "{error}");
+        assert!(fixture.listing().is_empty(), "{:?}", fixture.listing());
+    }
 }
 
 #[test]
