@@ -36,6 +36,10 @@ pub enum SourceUrlError {
     /// Control characters or white space, which URL parsers drop silently.
     #[error("the address has white space or control characters in it")]
     Characters,
+    /// A host with other characters than letters, digits, `-`, `.` and `_`. The parsers of URLs disagree about them, so a request
+    /// could go past a proxy.
+    #[error("the host of the address has a character that no host name has")]
+    Host,
 }
 
 impl SourceUrl {
@@ -49,6 +53,10 @@ impl SourceUrl {
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(SourceUrlError::UserInfo);
+        }
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if matches!(url.host(), Some(Host::Domain(name)) if !name.bytes().all(is_name)) {
+            return Err(SourceUrlError::Host);
         }
         url.set_fragment(None);
         Ok(Self { url, shown_path: None })
@@ -168,6 +176,10 @@ mod tests {
             "/x",
             "https://h/a b",
             "https://h/\r\nX: y",
+            "http://a{b.example/canary",
+            "http://a}b.example/",
+            "http://a\"b.example/",
+            "http://a`b.example/",
             "https://",
         ] {
             let error = text.parse::<SourceUrl>().unwrap_err();
