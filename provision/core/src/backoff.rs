@@ -52,8 +52,8 @@ impl RetryPolicy {
     }
 }
 
-/// The longest wait that a header can ask for: a year. A longer one would leave the range of dates and clocks (fault 110).
-pub const LONGEST_REQUEST: Duration = Duration::from_hours(366 * 24);
+/// The longest wait that a header can ask for: a century. A longer one would leave the range of dates and clocks (fault 110).
+pub const LONGEST_REQUEST: Duration = Duration::from_hours(36_525 * 24);
 
 /// The wait that a `Retry-After` value asks for (RFC 9110 section 10.2.3): seconds, or an HTTP date that is compared
 /// with `now`. `None` for garbage; a date in the past is no wait. At most [`LONGEST_REQUEST`].

@@ -56,7 +56,7 @@ impl HttpClient {
                 answer.drain().await;
                 return Err(error);
             }
-            at = self.next(&answer.headers, &at, answer.peer_is_public)?;
+            at = self.next(&answer.headers, &at, self.is_public(&at.url, answer.peer))?;
             answer.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
@@ -67,7 +67,7 @@ impl HttpClient {
         let token = self.token(to);
         let answer = self.get_with(to, headers, token.as_ref()).await?;
         let Some(challenge) = challenge(answer.status, &answer.headers, to) else { return Ok(answer) };
-        let peer_is_public = answer.peer_is_public;
+        let peer_is_public = self.is_public(&to.url, answer.peer);
         answer.drain().await;
         let token = self.answer_challenge(&challenge, token, to, peer_is_public).await?;
         self.get_with(to, headers, Some(&token)).await
@@ -111,6 +111,7 @@ impl HttpClient {
         to: &Resolved,
         peer_is_public: bool,
     ) -> Result<Secret, RequestError> {
+        let _one_at_a_time = self.obtaining.lock().await;
         // Another connection may have obtained a token in the meantime.
         if let Some(current) = self.tokens.of(&to.url).filter(|current| refused.as_ref() != Some(current)) {
             return Ok(current);

@@ -12,7 +12,6 @@ use crate::error::{BodyPrefix, RequestError};
 use crate::host_rules::accept;
 use crate::hub_headers;
 use crate::judge::{RequestHeaders, Resolved, is_redirect};
-use crate::public_ip::is_public;
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{BodyKind, ExpectedBody, ResponseError, strong_etag, validate};
 use crate::transport::TransportError;
@@ -73,7 +72,7 @@ impl Connection {
                 }
                 RequestError::response(&at.url, error)
             })?;
-            at = self.client.next(&head.headers, &at, is_public(peer))?;
+            at = self.client.next(&head.headers, &at, self.client.is_public(&at.url, Some(peer)))?;
             self.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })

@@ -71,12 +71,15 @@ pub enum ClientError {
     Library(#[from] reqwest::Error),
 }
 
-/// The shared half of a run's requests: configuration, connector and registry tokens.
+/// The shared half of a run's requests: configuration, connections and registry tokens. It belongs to one tokio runtime, which
+/// drives its kept connections.
 pub struct HttpClient {
     pub(crate) config: ClientConfig,
     pub(crate) connector: Arc<Connector>,
     pub(crate) pool: Pool,
     pub(crate) tokens: Tokens,
+    /// Held while a token is obtained, so that one request does it for all.
+    pub(crate) obtaining: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for HttpClient {
@@ -97,7 +100,13 @@ impl HttpClient {
             timeout: config.connect_timeout,
         });
         let pool = Pool::new(connector.clone())?;
-        Ok(Arc::new(Self { config, connector, pool, tokens: Tokens::default() }))
+        Ok(Arc::new(Self {
+            config,
+            connector,
+            pool,
+            tokens: Tokens::default(),
+            obtaining: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// The redactor for text from the hosts of `urls`: every secret that the client may have sent them.

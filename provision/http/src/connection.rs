@@ -12,7 +12,6 @@ use crate::auth::credentials::Secret;
 use crate::client::HttpClient;
 use crate::error::RequestError;
 use crate::judge::{RequestHeaders, Resolved};
-use crate::public_ip::is_public;
 use crate::transport::TransportError;
 use crate::wire::connect::OpenConnection;
 use crate::wire::http1::{Head, Request};
@@ -58,7 +57,8 @@ impl Connection {
             return Ok((head, peer));
         };
         self.drain().await;
-        let token = client.answer_challenge(&challenge, token, to, is_public(peer)).await?;
+        let token =
+            client.answer_challenge(&challenge, token, to, client.is_public(&to.url, Some(peer))).await?;
         self.send_with(to, headers, Some(&token)).await
     }
 

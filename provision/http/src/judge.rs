@@ -3,6 +3,7 @@
 //! A credential goes to its own host only, and past no redirect to another host, port or scheme. Once a public address has
 //! answered, no redirect leads to a private one. A status means the same failure for a model file and for a document.
 
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use http::StatusCode;
@@ -98,6 +99,15 @@ impl HttpClient {
             Err(error) => error,
         };
         Err(RequestError::Redirect { url: at.url.clone(), error })
+    }
+
+    /// True if a redirect of `url`, which `peer` answered, must not lead to a private address. An unknown peer counts as public.
+    /// Behind a proxy the peer is the proxy, so only a host that is written as a private address counts as private (fault 103).
+    pub(crate) fn is_public(&self, url: &SourceUrl, peer: Option<IpAddr>) -> bool {
+        if self.connector.proxies.proxy(url).is_none() {
+            return peer.is_none_or(is_public);
+        }
+        !url.is_loopback() && url.ip().is_none_or(is_public)
     }
 
     /// The hop to `next`, if the rules allow it. `peer_is_public` is about the address that answered.

@@ -63,9 +63,6 @@ pub enum TransportError {
     /// The proxy refused the connection.
     #[error("the proxy refused the connection; check its address and password")]
     Proxy,
-    /// The proxy made no connection, for a reason that is not known.
-    #[error("the proxy made no connection")]
-    ProxyFailed,
     /// The body is longer than the lock allows.
     #[error("the body is longer than the file's size in the lock")]
     TooLong,

@@ -4,7 +4,7 @@
 //! the same text. Every error is searched for secrets.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use provision_core::source_url::SourceUrl;
@@ -109,6 +109,52 @@ fn answering(answer: &'static [u8]) -> SocketAddr {
     at
 }
 
+/// A proxy that forwards: it answers CONNECT with `connected`, and takes SOCKS 4 from `alice` and SOCKS 5 without a login only.
+fn forwarding(connected: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            std::thread::spawn(move || forward(client.unwrap(), connected));
+        }
+    });
+    at
+}
+
+fn forward(mut client: TcpStream, connected: &str) -> std::io::Result<()> {
+    let mut received = [0; 4096];
+    let length = client.read(&mut received)?;
+    let mut request = received[..length].to_vec();
+    let port = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
+    let target: SocketAddr = match request[0] {
+        4 => {
+            let is_alice = request[8..].starts_with(b"alice\0");
+            client.write_all(&[0, if is_alice { 90 } else { 93 }, 0, 0, 0, 0, 0, 0])?;
+            (std::net::Ipv4Addr::LOCALHOST, port(&request[2..4])).into()
+        }
+        5 => {
+            let offered = &request[2..2 + usize::from(request[1])];
+            client.write_all(&[5, if offered.contains(&0) { 0 } else { 255 }])?;
+            let length = client.read(&mut received)?;
+            request = received[..length].to_vec();
+            client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
+            let port = port(&request[request.len() - 2..]);
+            let is_v6 = request[3] == 4;
+            if is_v6 { (std::net::Ipv6Addr::LOCALHOST, port).into() } else { ([127, 0, 0, 1], port).into() }
+        }
+        _ => {
+            let text = String::from_utf8_lossy(&request).into_owned();
+            client.write_all(connected.as_bytes())?;
+            text.split(' ').nth(1).and_then(|target| target.parse().ok()).unwrap()
+        }
+    };
+    let mut server = TcpStream::connect(target)?;
+    let (mut from_client, mut to_server) = (client.try_clone()?, server.try_clone()?);
+    std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
+    std::io::copy(&mut server, &mut client)?;
+    client.shutdown(std::net::Shutdown::Both)
+}
+
 /// An address on which nothing listens.
 fn closed() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
@@ -178,7 +224,7 @@ fn through(scheme: &str, proxy: SocketAddr) -> ClientConfig {
 }
 
 #[test]
-fn fault_54_a_failed_proxy_is_named_with_its_variable() {
+fn fault_99_a_failed_proxy_is_named_with_its_variable() {
     const NOT_ALLOWED: &[u8] = &[5, 2, 1, 0, 5, 2, 0, 1, 0, 0, 0, 0, 0, 0];
     let status = |status: u16| -> SocketAddr {
         let text = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
@@ -339,5 +385,53 @@ fn a_connection_is_used_again_for_the_next_document() {
         let before = origin.counters().connections_accepted;
         over.get(&config(), &origin.url("/x")).unwrap();
         assert_eq!(origin.counters().connections_accepted, before + 1, "{over:?}");
+    }
+}
+
+#[test]
+fn fault_54_every_proxy_that_carries_bodies_carries_documents() {
+    let plain = start_origin("127.0.0.1");
+    let encrypted = start_encrypted_origin("127.0.0.1", Tls::default());
+    let encrypted_v6 = start_encrypted_origin("::1", Tls::default());
+    let plain_v6 = start_origin("::1");
+    for origin in [&plain, &encrypted, &encrypted_v6, &plain_v6] {
+        origin.put("/x", content());
+    }
+    let ok = "HTTP/1.1 200 OK\r\n\r\n";
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(9000));
+    let long: &str = Box::leak(long.into_boxed_str());
+    for (proxy, connected, origin) in [
+        ("http://P", ok, &encrypted),
+        ("http://P", ok, &encrypted_v6),
+        ("http://P", "HTTP/1.1 201 Created\r\n\r\n", &encrypted),
+        ("http://P", long, &encrypted),
+        ("socks4a://alice:x@P", ok, &plain),
+        ("socks5h://user:word@P", ok, &plain),
+        ("socks5h://P", ok, &encrypted_v6),
+        ("socks5://P", ok, &plain_v6),
+        ("socks5://P", ok, &encrypted),
+        ("socks://P", ok, &plain),
+    ] {
+        let value = proxy.replace('P', &forwarding(connected).to_string());
+        let mut config = ClientConfig { roots: Roots::Only(vec![authority().into()]), ..config() };
+        config.proxies.http = Some(ProxyVariable { name: "http_proxy", value: value.clone() });
+        config.proxies.https = Some(ProxyVariable { name: "https_proxy", value });
+        for over in BOTH {
+            let got = over.get(&config, &origin.url("/x"));
+            assert_eq!(got.unwrap().len() as u64, SIZE, "{over:?}, {proxy}, {}", origin.url("/x"));
+        }
+    }
+}
+
+#[test]
+fn fault_99_a_silent_proxy_ends_with_the_time_limit_of_a_connection() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    for scheme in ["http", "socks5h", "socks4a"] {
+        let mut config = through(scheme, silent.local_addr().unwrap());
+        config.connect_timeout = Duration::from_millis(300);
+        let began = Instant::now();
+        let error = refused(&config, "https://models.example/x");
+        assert_eq!(kind(&error), TransportError::Connect, "{scheme}: {error}");
+        assert!(began.elapsed() < config.head_timeout, "{scheme}: {:?}", began.elapsed());
     }
 }

@@ -18,7 +18,7 @@ pub struct Hosts(Option<Lookup>);
 type Lookup = Arc<dyn Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync>;
 
 impl Hosts {
-    /// Calls `lookup` once for each new connection. `None` leaves the name to the system's resolver; an empty list means that
+    /// Calls `lookup` for new connections; a document's host is looked up at most once in twenty seconds. `None` leaves the name to the system's resolver; an empty list means that
     /// it does not resolve. Names are in lower case and without a port. `lookup` must not block.
     pub fn answered_by(lookup: impl Fn(&str) -> Option<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(lookup)))

@@ -4,7 +4,7 @@
 //! for a truncated answer. `hickory-proto` encodes the messages. hickory's resolver is not used: it asks servers in parallel,
 //! takes one server's SERVFAIL for all, skips the search list for a dotted name, and adds half a megabyte.
 //!
-//! Nothing is cached. A name that appears while a run retries must be found, and a CDN's addresses change by the minute. No
+//! This resolver caches nothing. A name that appears while a run retries must be found, and a CDN's addresses change by the minute. No
 //! server is asked but the configured ones, so that an internal name stays in its network. Without any, the server on
 //! this machine is asked, as glibc does.
 //!

@@ -87,8 +87,8 @@ impl From<LookupError> for ConnectError {
 }
 
 impl Connector {
-    /// Connects to the host of `url`. With `public_only`, it connects to public addresses only; a proxy chooses the host's
-    /// address itself.
+    /// Connects to the host of `url`. With `public_only`, it connects to public addresses only; a proxy that
+    /// resolves the host chooses its address itself.
     pub(crate) async fn connect(
         &self,
         url: &SourceUrl,
@@ -125,7 +125,7 @@ impl Connector {
         if proxy.reads_requests() && !url.is_https() {
             return Ok(opened(io, RequestTarget::Absolute(proxy.login()), peer, true));
         }
-        let io = self.through(&proxy, io, &host, port).await?;
+        let io = self.through(&proxy, io, &host, port, public_only).await?;
         let io = if url.is_https() { self.tls(&host, io).await? } else { io };
         Ok(opened(io, RequestTarget::Origin, peer, true))
     }
@@ -137,12 +137,13 @@ impl Connector {
         io: Box<dyn Socket>,
         host: &str,
         port: u16,
+        public_only: bool,
     ) -> Result<Box<dyn Socket>, ConnectError> {
         if proxy.reads_requests() {
             return Ok(proxy.tunnel(io, host, port).await?);
         }
         let address = if proxy.kind == ProxyKind::Socks5Local {
-            self.addresses(host).await?.first().copied()
+            self.permitted(host, public_only).await?.first().copied()
         } else {
             None
         };
@@ -162,7 +163,7 @@ impl Connector {
     }
 
     /// The addresses of `host` to which a request may connect; never empty.
-    async fn permitted(&self, host: &str, public_only: bool) -> Result<Vec<IpAddr>, ConnectError> {
+    pub(crate) async fn permitted(&self, host: &str, public_only: bool) -> Result<Vec<IpAddr>, ConnectError> {
         let mut addresses = self.addresses(host).await?;
         if public_only {
             addresses.retain(|address| is_public(*address));
@@ -173,19 +174,19 @@ impl Connector {
         Ok(addresses)
     }
 
-    /// The addresses of `host` to which a request may connect, one that answers first. A single address is not tried.
+    /// An address of `host` to which a request may connect, and which answers. A single address is not tried.
     pub(crate) async fn reachable(
         &self,
         host: &str,
         port: u16,
         public_only: bool,
     ) -> Result<Vec<IpAddr>, ConnectError> {
-        let mut addresses = self.permitted(host, public_only).await?;
-        if addresses.len() > 1 {
-            let (_, peer) = first_to_answer(addresses.clone(), port).await?;
-            addresses.sort_by_key(|address| *address != peer.ip());
+        let addresses = self.permitted(host, public_only).await?;
+        if addresses.len() == 1 {
+            return Ok(addresses);
         }
-        Ok(addresses)
+        let (_, peer) = first_to_answer(addresses, port).await?;
+        Ok(vec![peer.ip()])
     }
 
     /// A TCP stream to the host, or to a proxy.

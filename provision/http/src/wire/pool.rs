@@ -3,10 +3,13 @@
 //! reqwest sends the request and reads the answer. All that decides about a request is shared with the bodies of model files:
 //! - Names: the pool looks a host up and finds an address that answers before reqwest connects. reqwest tries addresses of one
 //!   family one after the other, so a silent first address would cost seconds (fault 36). Its resolver knows the found ones only.
-//! - Private addresses: requests for public addresses have a client, and so connections, of their own (fault 47).
+//! - Private addresses: requests for public addresses have a client, and so connections, of their own (fault 47). A proxy
+//!   chooses the host's address itself.
 //! - Proxies and certificates: reqwest asks our table, and uses our TLS configuration.
-//! - Failures: the kind comes from the types in the error's chain, never from a text. reqwest has only a text for a refused
-//!   CONNECT or SOCKS request; then the wire client makes the same connection once, for its kind.
+//! - Failures: the kind comes from the types in the error's chain, never from a text.
+//! - Proxies: reqwest has only a text for a refused CONNECT or SOCKS request, and speaks less of both than the wire client: no
+//!   IPv6 literal over TLS, no SOCKS 4 user, no 2xx but 200. Where it fails, the wire client makes the connection, and either has
+//!   a kind for the failure or carries the request.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -14,15 +17,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::header::HeaderMap;
+use http::header::{self, HeaderMap};
 use http::{Method, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::Instant;
 
-use crate::public_ip::is_public;
 use crate::transport::{ConnectError, TransportError};
-use crate::wire::connect::{Connector, KEEPALIVE, MAX_IDLE};
-use crate::wire::http1::MAX_FIELDS;
+use crate::wire::connect::{Connector, KEEPALIVE, MAX_IDLE, OpenConnection};
+use crate::wire::http1::{MAX_FIELDS, Request};
 use crate::wire::proxy::ProxyKind;
 use crate::wire::{DRAIN_TIMEOUT, LONGEST_DRAIN};
 use provision_core::source_url::SourceUrl;
@@ -47,15 +49,31 @@ struct Client {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// The other end of the TCP stream, a host or a proxy, has a public address. An unknown one counts as public.
-    pub(crate) peer_is_public: bool,
-    body: reqwest::Response,
+    /// The other end of the TCP stream: the host, or a proxy.
+    pub(crate) peer: Option<IpAddr>,
+    body: Body,
+}
+
+/// A body, by the client that reads it.
+enum Body {
+    Pooled(reqwest::Response),
+    Own(Box<OpenConnection>),
 }
 
 impl Answer {
     /// The next bytes of the body; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, TransportError> {
-        self.body.chunk().await.map_err(|error| kind(&error).unwrap_or(TransportError::Broken))
+        match &mut self.body {
+            Body::Pooled(response) => {
+                response.chunk().await.map_err(|error| kind(&error).unwrap_or(TransportError::Broken))
+            }
+            Body::Own(open) => {
+                let mut block = vec![0; 64 << 10];
+                let read = open.exchange.read(&mut block).await?;
+                block.truncate(read);
+                Ok((read > 0).then(|| block.into()))
+            }
+        }
     }
 
     /// Reads the rest of a short body, so that its connection is kept.
@@ -87,43 +105,60 @@ impl Pool {
         headers: HeaderMap,
         public_only: bool,
     ) -> Result<Answer, ConnectError> {
-        let client = if public_only { &self.public } else { &self.any };
+        let proxy = self.connector.proxies.proxy(url);
+        // Without a proxy, so that this client knows no address of a proxy or of a name that a proxy resolves.
+        let client = if public_only && proxy.is_none() { &self.public } else { &self.any };
+        let began = Instant::now();
         let finding = client.find_address(&self.connector, url, public_only);
         let found = tokio::time::timeout(self.connector.timeout, finding).await;
         found.unwrap_or(Err(TransportError::Connect.into()))?;
-        let request = client.requests.request(Method::GET, url.as_url().clone()).headers(headers);
-        let mut body = match request.send().await {
-            Ok(body) => body,
-            Err(error) => {
-                let proxy = self.connector.proxies.proxy(url);
-                client.addresses.forget(&proxy.map_or_else(|| url.host(), |proxy| proxy.host));
-                return Err(self.failure(&error, url, public_only).await);
+        let request = client.requests.request(Method::GET, url.as_url().clone()).headers(headers.clone());
+        let error = match request.send().await {
+            Ok(mut body) => {
+                return Ok(Answer {
+                    status: body.status(),
+                    headers: std::mem::take(body.headers_mut()),
+                    peer: body.remote_addr().map(|peer| peer.ip()),
+                    body: Body::Pooled(body),
+                });
             }
-        };
-        Ok(Answer {
-            status: body.status(),
-            headers: std::mem::take(body.headers_mut()),
-            peer_is_public: body.remote_addr().is_none_or(|peer| is_public(peer.ip())),
-            body,
-        })
-    }
-
-    /// The kind of a failed request.
-    async fn failure(&self, error: &reqwest::Error, url: &SourceUrl, public_only: bool) -> ConnectError {
-        if let Some(kind) = kind(error) {
-            return kind.into();
-        }
-        if !error.is_connect() {
-            return TransportError::Broken.into();
-        }
-        if error.is_timeout() || self.connector.proxies.proxy(url).is_none() {
-            return TransportError::Connect.into();
-        }
-        match self.connector.connect(url, public_only).await {
             Err(error) => error,
-            Ok(_) => TransportError::ProxyFailed.into(),
+        };
+        if !error.is_connect() {
+            return Err(kind(&error).unwrap_or(TransportError::Broken).into());
+        }
+        client.addresses.forget(&proxy.as_ref().map_or_else(|| url.host(), |proxy| proxy.host.clone()));
+        let left = self.connector.timeout.saturating_sub(began.elapsed());
+        match kind(&error) {
+            Some(kind) => Err(kind.into()),
+            None if proxy.is_none() || left.is_zero() => Err(TransportError::Connect.into()),
+            None => {
+                let connected = tokio::time::timeout(left, self.connector.connect(url, public_only)).await;
+                let open = connected.unwrap_or(Err(TransportError::Connect.into()))?;
+                Ok(get_over(open, url, &headers).await?)
+            }
         }
     }
+}
+
+/// Sends a GET with these headers over a connection of the wire client.
+async fn get_over(
+    mut open: OpenConnection,
+    url: &SourceUrl,
+    headers: &HeaderMap,
+) -> Result<Answer, TransportError> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let request = Request {
+        url: url.as_url(),
+        target: &open.target,
+        accept: text(header::ACCEPT).unwrap_or("*/*"),
+        range: text(header::RANGE).map(str::to_owned),
+        authorization: headers.get(header::AUTHORIZATION),
+    };
+    let request = request.to_bytes();
+    let head = open.exchange.send(&request).await?;
+    let peer = Some(open.peer.ip());
+    Ok(Answer { status: head.status, headers: head.headers, peer, body: Body::Own(Box::new(open)) })
 }
 
 impl Client {
@@ -166,8 +201,8 @@ impl Client {
             return self.addresses.find(connector, &url.host(), url.port(), public_only).await;
         };
         if proxy.kind == ProxyKind::Socks5Local {
-            let addresses = connector.addresses(&url.host()).await?;
-            let found = Found { port: url.port(), public_only: false, addresses, at: Instant::now() };
+            let addresses = connector.permitted(&url.host(), public_only).await?;
+            let found = Found { port: url.port(), public_only, addresses, at: Instant::now() };
             self.addresses.keep(&url.host(), found);
         }
         self.addresses.find(connector, &proxy.host, proxy.port, false).await
@@ -239,8 +274,17 @@ fn kind(error: &reqwest::Error) -> Option<TransportError> {
         match error.downcast_ref::<hyper::Error>() {
             Some(error) if error.is_parse() => return Some(TransportError::NotHttp),
             Some(error) if error.is_incomplete_message() => return Some(TransportError::Broken),
+            // A host that speaks first. hyper has a kind for it, but no question about that kind.
+            Some(error) if error.source().is_none() && !is_closing(error) => {
+                return Some(TransportError::NotHttp);
+            }
             _ => cause = error.source(),
         }
     }
     None
+}
+
+/// True for the kinds of an error without a cause that are about this side, or about a connection that ends.
+fn is_closing(error: &hyper::Error) -> bool {
+    error.is_canceled() || error.is_closed() || error.is_user() || error.is_shutdown() || error.is_timeout()
 }

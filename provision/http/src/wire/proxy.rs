@@ -132,6 +132,9 @@ impl ProxyTable {
         // The matcher ignores a value that it cannot use; the run would then go past the proxy.
         let checked = |variable: &Option<ProxyVariable>| {
             let Some(ProxyVariable { name, value }) = variable else { return Ok(None) };
+            // A widespread name of SOCKS 5.
+            let value =
+                value.strip_prefix("socks://").map_or(value.clone(), |rest| format!("socks5h://{rest}"));
             let alone = Matcher::builder().all(value.clone()).build();
             let url = value.parse().ok().map(|url| Setting { variable: name, url });
             let usable = url.filter(|setting| proxy(&alone, "http://probe.invalid/", setting).is_some());
@@ -302,6 +305,7 @@ mod tests {
             ("socks5://p.example", ProxyKind::Socks5Local, 1080),
             ("socks5h://p.example:9", ProxyKind::Socks5, 9),
             ("socks4a://p.example", ProxyKind::Socks4, 1080),
+            ("socks://p.example", ProxyKind::Socks5, 1080),
         ] {
             let found = found(&table(text, ""), "https://h.example/x");
             assert_eq!(found, Some((kind, "p.example".to_owned(), port)), "{text}");

@@ -96,7 +96,8 @@ fn fault_53_secrets_echoed_in_response_headers_are_redacted() {
                 assert!(refused(&fixture, spelling).contains("of …."), "{code}");
             }
             let reason = format!("HTTP/1.1 403 {spelling}\r\nContent-Length: 0\r\n\r\n");
-            for fault in [Fault::ContentEncoding(spelling.clone()), Fault::Raw(reason.into_bytes().into())] {
+            let encoding = Fault::All(vec![Fault::UnknownTotal, Fault::ContentEncoding(spelling.clone())]);
+            for fault in [encoding, Fault::Raw(reason.into_bytes().into())] {
                 let fixture = fixture(&secret);
                 fixture.origin.inject("/x", fault);
                 refused(&fixture, spelling);

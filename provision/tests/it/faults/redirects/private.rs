@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use provision_http::{ClientConfig, ProxyVariable};
+use provision_http::{ClientConfig, Hosts, ProxyVariable};
 use provision_testbed::{BlockingOrigin, Content, Fault};
 
 use crate::both_clients::BOTH;
@@ -19,9 +19,18 @@ const PRIVATE: [&str; 3] = ["10.1.2.3", "192.168.7.7", "169.254.169.254"];
 
 #[test]
 fn fault_47_a_private_address_is_refused_in_any_spelling() {
+    run_in_a_network("in_a_network_of_its_own");
+}
+
+#[test]
+fn fault_103_a_proxy_at_a_private_address_opens_no_way_inside() {
+    run_in_a_network("behind_a_near_proxy");
+}
+
+fn run_in_a_network(test: &str) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--ignored", "--exact", "--nocapture"]);
-    command.arg("faults::redirects::private::in_a_network_of_its_own");
+    command.arg(format!("faults::redirects::private::{test}"));
     // SAFETY: the child makes system calls and allocates nothing.
     unsafe { command.pre_exec(enter_a_network) };
     match command.output() {
@@ -83,6 +92,19 @@ fn fixture(public: &BlockingOrigin, content: &Content) -> Fixture {
     fixture
 }
 
+/// Names with private addresses, in part or only.
+fn hosts() -> Hosts {
+    let ips = |text: &[&str]| text.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<_>>();
+    [
+        ("inside.example", ips(&["127.0.0.1"])),
+        ("mapped.example", ips(&["::ffff:127.0.0.1"])),
+        ("neighbour.example", ips(&[PRIVATE[0]])),
+        ("both.example", ips(&[PRIVATE[0], OTHER_PUBLIC])),
+    ]
+    .into_iter()
+    .collect()
+}
+
 #[test]
 #[ignore = "needs a network of its own; the test above makes one and runs this"]
 fn in_a_network_of_its_own() {
@@ -116,17 +138,6 @@ fn in_a_network_of_its_own() {
     let mut locations: Vec<String> = spellings.iter().map(|host| format!("http://{host}:{port}/y")).collect();
     locations.extend(neighbours.iter().map(|origin| origin.url("/y")));
     locations.push(format!("//127.0.0.1:{port}/y"));
-    let hosts = || {
-        let ips = |text: &[&str]| text.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<_>>();
-        [
-            ("inside.example", ips(&["127.0.0.1"])),
-            ("mapped.example", ips(&["::ffff:127.0.0.1"])),
-            ("neighbour.example", ips(&[PRIVATE[0]])),
-            ("both.example", ips(&[PRIVATE[0], OTHER_PUBLIC])),
-        ]
-        .into_iter()
-        .collect()
-    };
     let not_connected = || {
         for origin in neighbours.iter().chain([&here]) {
             assert_eq!(origin.counters().connections_accepted, 0, "{}", origin.addr());
@@ -197,4 +208,32 @@ fn in_a_network_of_its_own() {
     let mut within = Fixture::new();
     within.model("x", &content, &[here.url("/x")]);
     within.fetch_all();
+}
+
+#[test]
+#[ignore = "needs a network of its own; a test above makes one and runs this"]
+fn behind_a_near_proxy() {
+    let neighbours = PRIVATE.map(start_origin);
+    let here = start_origin("127.0.0.1");
+    let port = here.addr().port();
+    // A proxy at a private address says nothing about the host behind it.
+    let near_proxy = start_proxy("127.0.0.1");
+    let mut behind_it = ClientConfig::default();
+    let value = format!("http://{}", near_proxy.addr());
+    behind_it.proxies.http = Some(ProxyVariable { name: "http_proxy", value });
+    behind_it.proxies.except = Some("10.0.0.0/8,inside.example".to_owned());
+    behind_it.hosts = hosts();
+    for location in
+        [neighbours[0].url("/y"), neighbours[1].url("/y"), format!("http://inside.example:{port}/y")]
+    {
+        near_proxy.clear_faults("/x");
+        near_proxy.inject("/x", Fault::redirect(location.clone()));
+        for over in BOTH {
+            let error = over.get(&behind_it, "http://models.example/x").unwrap_err().to_string();
+            assert!(error.contains("a private address"), "{over:?}, {location}: {error}");
+        }
+    }
+    for origin in neighbours.iter().chain([&here]) {
+        assert_eq!(origin.counters().connections_accepted, 0, "{}", origin.addr());
+    }
 }
