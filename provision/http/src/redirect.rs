@@ -2,6 +2,8 @@
 //!
 //! https never becomes http, and other schemes are refused. The rules that need the peer's address are in `client`.
 
+use std::fmt::Write as _;
+
 use url::Url;
 
 use provision_core::source_url::{SourceUrl, SourceUrlError};
@@ -29,15 +31,23 @@ pub enum RedirectError {
     TooMany,
 }
 
-/// The URL that `location` in an answer of `from` leads to; it may be relative (RFC 9110 section 10.2.2).
+/// The URL that `location` in an answer of `from` leads to; it may be relative (RFC 9110 section 10.2.2). Spaces, quotes and bytes
+/// above 127 are encoded, as browsers do (WHATWG URL); control characters are refused.
 pub(crate) fn follow(from: &SourceUrl, location: Option<&[u8]>) -> Result<SourceUrl, RedirectError> {
     let unusable = |why: &str| RedirectError::Location(why.to_owned());
     let location = location.ok_or_else(|| unusable("its Location is missing"))?;
-    let location = std::str::from_utf8(location).map_err(|_| unusable("its Location is not text"))?;
-    if location.is_empty() || location.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(unusable("its Location has white space or control characters"));
+    let location = location.trim_ascii();
+    if location.is_empty() || location.iter().any(u8::is_ascii_control) {
+        return Err(unusable("its Location is empty or has control characters"));
     }
-    let url: Url = from.as_url().join(location).map_err(|error| unusable(&error.to_string()))?;
+    let location = location.iter().fold(String::new(), |mut text, byte| {
+        match byte {
+            0x80.. => write!(text, "%{byte:02X}").unwrap_or_default(),
+            _ => text.push(char::from(*byte)),
+        }
+        text
+    });
+    let url: Url = from.as_url().join(&location).map_err(|error| unusable(&error.to_string()))?;
     let next = SourceUrl::from_url(url).map_err(|error| match error {
         SourceUrlError::Scheme { scheme } => unusable(&format!("its scheme is {scheme:?}")),
         error => unusable(&error.to_string()),
@@ -90,6 +100,17 @@ mod tests {
         ] {
             assert!(matches!(location("http://h/a", to), Err(RedirectError::Location(_))), "{to}");
         }
-        assert!(follow(&"http://h/".parse().unwrap(), Some(b"\xff\xfe")).is_err());
+    }
+
+    #[test]
+    fn fault_102_spaces_quotes_and_other_bytes_are_encoded() {
+        assert_eq!(location("https://h/a", " /b c?d e").unwrap(), "https://h/b%20c?d%20e");
+        assert_eq!(location("https://h/a", "/é?ü=\"x\"").unwrap(), "https://h/%C3%A9?%C3%BC=%22x%22");
+        assert_eq!(
+            location("https://h/a", "https://bücher.example/").unwrap(),
+            "https://xn--bcher-kva.example/"
+        );
+        let raw = follow(&"http://h/".parse().unwrap(), Some(b"/\xff?sig=%2B/+")).unwrap();
+        assert_eq!(raw.as_url().as_str(), "http://h/%FF?sig=%2B/+");
     }
 }

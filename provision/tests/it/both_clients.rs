@@ -330,7 +330,7 @@ fn fault_36_names_and_dead_addresses_have_the_same_outcome() {
 }
 
 #[test]
-fn heads_are_read_with_the_same_tolerance() {
+fn fault_93_folded_spaced_and_many_fields_are_read_by_both() {
     const BODY: &str = "Content-Length: 10000\r\n\r\n";
     let many =
         |count: usize| (0..count).fold(String::new(), |text, n| text + "x-" + &n.to_string() + ": y\r\n");
@@ -433,5 +433,29 @@ fn fault_99_a_silent_proxy_ends_with_the_time_limit_of_a_connection() {
         let error = refused(&config, "https://models.example/x");
         assert_eq!(kind(&error), TransportError::Connect, "{scheme}: {error}");
         assert!(began.elapsed() < config.head_timeout, "{scheme}: {:?}", began.elapsed());
+    }
+}
+
+#[test]
+fn fault_102_a_location_is_encoded_and_followed_as_browsers_do() {
+    let origin = start_origin("127.0.0.1");
+    for (location, target) in [
+        ("/a b/\u{e9}?q=a b&sig=%2B+/=", "/a%20b/%C3%A9?q=a%20b&sig=%2B+/="),
+        (" /[x]{y}'(z)?r[]={1}|2 ", "/[x]%7By%7D'(z)?r[]={1}|2"),
+        ("/quote\"s<>`?a=\"<>", "/quote%22s%3C%3E%60?a=%22%3C%3E"),
+    ] {
+        origin.clear_faults("/x");
+        origin.inject("/x", Fault::redirect(location));
+        for over in BOTH {
+            let error = over.get(&config(), &origin.url("/x"));
+            let told = origin.requests().into_iter().last().unwrap();
+            assert_eq!(told.target, target, "{over:?}: {error:?}");
+        }
+    }
+    for location in ["/a\tb", "/a\u{0}b", "/a\u{7f}b", "", "  "] {
+        origin.clear_faults("/x");
+        origin.inject("/x", Fault::redirect(location));
+        let [bodies, documents] = BOTH.map(|over| over.get(&config(), &origin.url("/x")).unwrap_err());
+        assert_eq!(bodies.to_string(), documents.to_string(), "{location:?}");
     }
 }

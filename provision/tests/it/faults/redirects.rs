@@ -148,9 +148,9 @@ fn fault_49_an_invalid_location_is_refused() {
     refused(Some("http://user:canary@127.0.0.1/y"), "user name or password");
     refused(Some("http://a%2Fb/y"), "no usable URL");
     refused(Some("http://127.0.0.1:99999/y"), "no usable URL");
-    refused(Some("http://127.0.0.1/a b"), "white space");
+    refused(Some("http://127.0.0.1 /"), "no usable URL");
     refused(Some("http://127.0.0.1/y\rX-Injected: 1"), "the answer is not valid HTTP");
-    refused(Some("http://127.0.0.1/\ty"), "white space");
+    refused(Some("http://127.0.0.1/\ty"), "control characters");
 }
 
 #[test]
