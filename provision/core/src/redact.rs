@@ -6,7 +6,12 @@
 //! two escapes deep. A server that encodes a secret in another way is not covered.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
+
+use aho_corasick::Anchored;
+use aho_corasick::automaton::{Automaton as _, StateID};
+use aho_corasick::nfa::noncontiguous::NFA;
 
 use crate::source_url::SourceUrl;
 
@@ -68,33 +73,44 @@ impl Redactor {
     /// The later URLs come from a host, which may have copied a secret into their path.
     pub fn add_queries<'u>(&mut self, urls: impl Iterator<Item = &'u SourceUrl>) {
         let urls: Vec<&SourceUrl> = urls.collect();
+        let mut known: HashSet<String> = self.0.iter().map(|secret| secret.text.clone()).collect();
+        let mut texts = Vec::new();
         for query in urls.iter().filter_map(|url| url.as_url().query()) {
             let values = query.split(['&', ';']).filter_map(|pair| Some(pair.split_once('=')?.1));
             for value in std::iter::once(query).chain(values) {
                 let decoded = decoded(value);
                 let spaced = decoded.replace('+', " ");
                 for text in [value, &decoded, &spaced] {
-                    let is_public = || urls.first().is_some_and(|url| url.as_url().path().contains(text));
-                    if text.len() >= SHORTEST
-                        && !self.0.iter().any(|known| known.text == text)
-                        && !is_public()
-                    {
-                        self.0.push(Secret { text: text.to_owned(), kind: Kind::Query, is_word: false });
+                    if text.len() >= SHORTEST && known.insert(text.to_owned()) {
+                        texts.push(text.to_owned());
                     }
                 }
             }
         }
+        let path = urls.first().map_or("", |url| url.as_url().path());
+        let is_public = occurring(&texts, path.as_bytes());
+        let texts = texts.into_iter().zip(is_public).filter(|(_, is_public)| !is_public);
+        self.0.extend(texts.map(|(text, _)| Secret { text, kind: Kind::Query, is_word: false }));
     }
 
     /// The text with every secret replaced by `…`.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        if self.0.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let (words, long): (Vec<&Secret>, Vec<&Secret>) = self.0.iter().partition(|secret| secret.is_word);
+        // Too many secrets for a search.
+        let Some(searcher) = searcher(long.iter().map(|secret| &secret.text), true) else {
+            return Cow::Owned("…".to_owned());
+        };
         // Each byte with its position in the text; an escape becomes one byte of the next level.
         let mut level: Vec<(u8, usize)> = text.bytes().zip(0..).collect();
         let mut hidden = vec![false; text.len()];
         for _ in 0..=LEVELS {
-            for secret in &self.0 {
-                secret.hide_in(&level, text.len(), &mut hidden);
+            for word in &words {
+                word.hide_in(&level, &mut hidden);
             }
+            hide_long_in(&searcher, &level, &mut hidden);
             let Some(next) = unescaped(&level) else { break };
             level = next;
         }
@@ -160,8 +176,8 @@ impl Redactor {
 }
 
 impl Secret {
-    /// Marks every occurrence in one level of a text of `length` bytes.
-    fn hide_in(&self, level: &[(u8, usize)], length: usize, hidden: &mut [bool]) {
+    /// Marks every occurrence of a word in one level of a text; `hidden` has the text's length.
+    fn hide_in(&self, level: &[(u8, usize)], hidden: &mut [bool]) {
         let secret = self.text.as_bytes();
         let is_letter = |at: Option<usize>| {
             at.and_then(|at| level.get(at)).is_some_and(|(byte, _)| byte.is_ascii_alphanumeric())
@@ -169,11 +185,66 @@ impl Secret {
         for (at, here) in level.windows(secret.len()).enumerate() {
             let is_it = here.iter().zip(secret).all(|((byte, _), own)| byte.eq_ignore_ascii_case(own));
             let end = at + secret.len();
-            if is_it && !(self.is_word && (is_letter(at.checked_sub(1)) || is_letter(Some(end)))) {
-                hidden[here[0].1..level.get(end).map_or(length, |(_, start)| *start)].fill(true);
+            if is_it && !is_letter(at.checked_sub(1)) && !is_letter(Some(end)) {
+                hide(level, at, end, hidden);
             }
         }
     }
+}
+
+/// Hides the bytes `from..end` of a level.
+fn hide(level: &[(u8, usize)], from: usize, end: usize, hidden: &mut [bool]) {
+    let length = hidden.len();
+    hidden[level[from].1..level.get(end).map_or(length, |(_, start)| *start)].fill(true);
+}
+
+/// A search for all of `texts` at once: its time is in proportion to both sides (fault 105). `None` if they are too many.
+fn searcher(texts: impl Iterator<Item = impl AsRef<[u8]>>, ignores_case: bool) -> Option<NFA> {
+    NFA::builder().ascii_case_insensitive(ignores_case).prefilter(false).build(texts).ok()
+}
+
+/// The states of a search after each byte at which a text ends.
+fn endings<'s>(
+    searcher: &'s NFA,
+    bytes: impl Iterator<Item = u8> + 's,
+) -> impl Iterator<Item = (usize, StateID)> + 's {
+    let start = searcher.start_state(Anchored::No).ok();
+    let states = bytes.scan(start, |state, byte| {
+        *state = state.map(|state| searcher.next_state(Anchored::No, state, byte));
+        *state
+    });
+    states.zip(1..).map(|(state, end)| (end, state)).filter(|(_, state)| searcher.is_match(*state))
+}
+
+/// Marks every occurrence of a searched text in one level.
+fn hide_long_in(searcher: &NFA, level: &[(u8, usize)], hidden: &mut [bool]) {
+    // The number of texts that begin and end at each byte; only the longest of those with one end counts.
+    let (mut begins, mut ends) = (vec![0u32; level.len() + 1], vec![0u32; level.len() + 1]);
+    for (end, state) in endings(searcher, level.iter().map(|(byte, _)| *byte)) {
+        let longest = searcher.pattern_len(searcher.match_pattern(state, 0));
+        begins[end - longest] += 1;
+        ends[end] += 1;
+    }
+    let mut open = 0;
+    for at in 0..level.len() {
+        open = open + begins[at] - ends[at];
+        if open > 0 {
+            hide(level, at, at + 1, hidden);
+        }
+    }
+}
+
+/// For each of `texts`, true if it occurs in `bytes`.
+fn occurring(texts: &[String], bytes: &[u8]) -> Vec<bool> {
+    let mut occurs = vec![false; texts.len()];
+    let Some(searcher) = searcher(texts.iter(), false) else { return occurs };
+    let mut seen = HashSet::new();
+    for (_, state) in endings(&searcher, bytes.iter().copied()).filter(|(_, state)| seen.insert(*state)) {
+        for index in 0..searcher.match_len(state) {
+            occurs[searcher.match_pattern(state, index).as_usize()] = true;
+        }
+    }
+    occurs
 }
 
 /// The text with percent-encoding undone.
@@ -319,6 +390,26 @@ mod tests {
         assert_eq!(semicolons.redact("of letters+only."), "of ….");
         assert_eq!(redactor.clean("0123abcd".to_owned()).as_deref(), Some("0123abcd"));
         assert_eq!(redactor.clean("another".to_owned()), None);
+    }
+
+    #[test]
+    fn fault_105_many_parameters_cost_time_in_proportion() {
+        let url = |hop: u32| {
+            let query: Vec<String> = (0..9000).map(|n| format!("{n}=value{hop}x{n}")).collect();
+            format!("https://h/{}?{}", "value1x".repeat(1000), query.join("&"))
+        };
+        let urls: Vec<String> = (0..10).map(url).collect();
+        let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+        let began = std::time::Instant::now();
+        let redactor = redactor(&["lettersonlytoken"], &[], &urls);
+        let said = "value3x77 value1x ".repeat(4000);
+        assert_eq!(redactor.redact(&said), "… value1x ".repeat(4000));
+        // Quadratic time takes minutes.
+        assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+        let nested: Vec<String> = (6..300).map(|length| format!("a={}", "a".repeat(length))).collect();
+        let redactor = self::redactor(&[], &[], &[&format!("https://h/x?{}", nested.join("&"))]);
+        assert_eq!(redactor.redact(&"a".repeat(60_000)), "…");
+        assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
     }
 
     #[test]
