@@ -100,7 +100,7 @@ pub enum Event {
     Started {
         /// The file.
         file: FileIndex,
-        /// The address, without its query.
+        /// The address that is asked, without its query.
         source: String,
     },
     /// Bytes were received and written.
@@ -146,7 +146,7 @@ pub enum Event {
     Retry {
         /// The file.
         file: FileIndex,
-        /// The address, without its query.
+        /// The address that is asked, without its query.
         source: String,
         /// The failure.
         reason: String,
@@ -162,7 +162,7 @@ pub enum Event {
     SourceEnded {
         /// The file.
         file: FileIndex,
-        /// The address, without its query.
+        /// The address that is asked, without its query.
         source: String,
         /// The cause.
         reason: String,

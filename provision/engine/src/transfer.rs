@@ -120,7 +120,7 @@ pub struct DownloadResult {
     pub index: FileIndex,
     /// Installed, failed, or `None` if the run was stopped before.
     pub result: Result<Option<Installed>, FileError>,
-    /// The source of its last bytes.
+    /// The source of its last bytes, as it was asked.
     pub source: SourceUrl,
     /// Bytes received and written in this run.
     pub fetched: u64,
@@ -201,7 +201,8 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         journal_bytes: (total / 1600).clamp(64 << 10, 32 << 20),
         dirty: AtomicU64::new(0),
     });
-    let files: Vec<_> = downloads.into_iter().map(|download| admit(&shared, &config, download)).collect();
+    let files: Vec<_> =
+        downloads.into_iter().map(|download| admit(&shared, &origin, &config, download)).collect();
     let mut coordinator = Coordinator {
         shared,
         origin,
@@ -232,13 +233,14 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
     coordinator.close().await
 }
 
-fn admit(shared: &Shared, config: &TransferConfig, download: Download) -> TransferState {
+fn admit(shared: &Shared, origin: &HttpClient, config: &TransferConfig, download: Download) -> TransferState {
     let (model, part) = (&download.model, download.part.as_ref());
     let whole = ByteRange::new(0, model.size);
     let (resumed, gaps) = part.map_or((0, vec![whole]), |part| (part.held(), part.missing()));
-    let host = shared.host(&model.sources[0]);
+    let sources: Vec<_> = model.sources.iter().map(|source| origin.effective(source)).collect();
+    let host = shared.host(&sources[0]);
     shared.schedule().add_file(host, gaps);
-    let policy = FilePolicy::new(model.sources.clone(), config.retry.clone(), resumed > 0, config.offline);
+    let policy = FilePolicy::new(sources, config.retry.clone(), resumed > 0, config.offline);
     let target = Arc::new(Target::new(download));
     TransferState {
         target,

@@ -80,6 +80,8 @@ pub struct UnpinnedFile {
     pub path: ModelPath,
     /// The download URL.
     pub url: SourceUrl,
+    /// The same as it is asked, for messages.
+    pub asked: SourceUrl,
     /// The declared size in bytes.
     pub size: u64,
     /// The version in a host's listing, if the URL leads to another server.
@@ -160,7 +162,7 @@ impl UnpinnedParts {
             let path = destination.root().path().to_owned();
             return Err(StoreError::NotEnoughSpace { path, needed, free, option: "--dest" }.into());
         }
-        download.observe(&Event::Started { file: 0, source: download.file.url.to_string() });
+        download.observe(&Event::Started { file: 0, source: download.file.asked.to_string() });
         Ok(download)
     }
 }

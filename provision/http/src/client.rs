@@ -119,8 +119,8 @@ impl HttpClient {
         redactor
     }
 
-    /// The URL to request for `source`: below its host's endpoint, if the host is replaced.
-    pub(crate) fn effective(&self, source: &SourceUrl) -> SourceUrl {
+    /// The URL to request for `source`, and to show: below its host's endpoint, if the host is replaced.
+    pub fn effective(&self, source: &SourceUrl) -> SourceUrl {
         let replaced =
             self.config.endpoints.iter().find(|(host, _)| source.is_https() && *host == source.host());
         let Some((_, endpoint)) = replaced else { return source.clone() };

@@ -92,7 +92,7 @@ impl DigestReader {
     ) -> Result<Sha256, DigestError> {
         let is_listed = !matches!(found.source, Source::Url(_));
         if found.size == 0 {
-            let empty = || DigestError::Empty { url: found.url.clone() };
+            let empty = || DigestError::Empty { url: self.origin.effective(&found.url) };
             return if is_listed { Ok(Sha256::of(b"")) } else { Err(empty()) };
         }
         let parts = match &mut self.parts {
@@ -110,6 +110,7 @@ impl DigestReader {
         let file = UnpinnedFile {
             path: path.clone(),
             url: found.url.clone(),
+            asked: self.origin.effective(&found.url),
             size: found.size,
             listed: found.etag.clone().filter(|_| is_listed),
             validator,

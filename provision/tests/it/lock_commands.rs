@@ -439,3 +439,70 @@ fn a_remote_lock_is_listed_and_checked_but_never_written() {
         has(&fixture.run(2, &args).1, &["this command edits one lock file"]);
     }
 }
+
+/// The lock names the Hub's own address; every message names the address that the run asks.
+#[test]
+fn messages_show_the_endpoint_in_place_of_the_hub() {
+    let fixture = Fixture::new();
+    let at = "/o/r/resolve/main/vae/x";
+    let (asked, mirror) = (fixture.site.url(at), fixture.store.url("/x"));
+    fixture.site.put(at, Content::generated(1, 1000));
+    let sha256 = Content::generated(1, 1000).sha256_hex();
+    let lock = |mirrors: &str| {
+        let entry =
+            format!("url = \"https://huggingface.co{at}\"\nsize = 1000\nsha256 = \"{sha256}\"\n{mirrors}");
+        let text = format!("version = 1\n[[model]]\npath = \"vae/x\"\n{entry}\n");
+        std::fs::write(fixture.path("models.lock"), text).unwrap();
+    };
+    let fetch = |code, mode| {
+        let (out, err) =
+            fixture.run(code, &["fetch", "--retries", "2", "--progress", mode, "--report", "r.json"]);
+        let report = std::fs::read_to_string(fixture.path("r.json")).unwrap();
+        for text in [&out, &err, &report] {
+            assert!(!text.contains("huggingface.co"), "{text}");
+        }
+        has(
+            &report,
+            &[&format!("\"source\": \"{}\"", if report.contains(&mirror) { &mirror } else { &asked })],
+        );
+        out + &err
+    };
+    let from = format!("from {asked}");
+    for (fault, code, part) in [
+        (Fault::status(404), 4, format!("{asked} answered 404")),
+        (Fault::status(500), 4, format!(" ({asked})")),
+        // As long as the file, so that only the digest is wrong.
+        (Fault::OtherContent(Content::generated(2, 1000)), 5, format!("{asked}: the bytes have SHA-256")),
+    ] {
+        fixture.site.inject(at, fault);
+        lock("");
+        has(&fetch(code, "plain"), &[&from, &part]);
+        lock(&format!("mirrors = [\"{mirror}\"]"));
+        has(&fetch(code, "plain"), &[&format!("{asked} is given up"), &format!("going on with {mirror}")]);
+        has(&fetch(code, "json"), &[&format!("\"event\":\"started\",\"file\":0,\"source\":\"{asked}\"")]);
+        fixture.site.clear_faults(at);
+    }
+    let (_, err) = fixture.run(6, &["lock", "check"]);
+    has(&err, &[&format!("vae/x: {asked}: hf:o/r@main/vae/x: ")]);
+    assert!(!err.contains("huggingface.co"), "{err}");
+}
+
+#[test]
+fn a_lock_at_the_hub_is_shown_as_it_is_asked() {
+    let fixture = Fixture::new();
+    let hub = "https://huggingface.co/o/r/resolve/main/models.lock";
+    let asked = fixture.site.url("/o/r/resolve/main/models.lock");
+    fixture.site.inject("/o/r/resolve/main/models.lock", Fault::status(404));
+    let (_, err) = fixture.run(4, &["fetch", "--lock", hub, "--lock-sha256", &"0".repeat(64)]);
+    has(&err, &[&format!("the lock {asked} cannot be fetched: {asked} answered 404")]);
+    assert!(!err.contains("huggingface.co"), "{err}");
+}
+
+#[test]
+fn a_file_without_a_digest_is_read_from_the_endpoint_shown() {
+    let fixture = Fixture::new();
+    fixture.hub.commit("o/r", "main", &[("vae/x.json", Content::bytes("{}"))]);
+    let (out, err) = fixture.run(0, &["lock", "add", "hf:o/r/vae/x.json"]);
+    has(&err, &[&format!("from {}", fixture.site.url("/o/r/resolve/"))]);
+    assert!(!(out + &err).contains("huggingface.co"), "{err}");
+}

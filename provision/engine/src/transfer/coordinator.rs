@@ -103,7 +103,8 @@ impl Coordinator {
             let handle = Arc::new(Handle::default());
             let task = ClaimTask {
                 claim,
-                source: file.policy.source().clone(),
+                // The client replaces the host itself.
+                source: file.target.model.sources[file.policy.position()].clone(),
                 ask_range: file.policy.may_ask_ranges(),
                 served,
                 began: now,

@@ -28,7 +28,7 @@ pub struct FileError {
 /// A source that failed.
 #[derive(Debug)]
 pub struct Attempt {
-    /// The source.
+    /// The source, as it was asked.
     pub source: SourceUrl,
     /// Its failure.
     pub error: SourceError,
@@ -190,6 +190,7 @@ pub(super) struct Circumstances {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 #[derive(Debug)]
 pub(super) struct FilePolicy {
+    /// The sources as they are asked: below their host's endpoint, if the host is replaced.
     sources: Vec<SourceUrl>,
     at: usize,
     retry: RetryPolicy,
@@ -249,9 +250,14 @@ impl FilePolicy {
         }
     }
 
-    /// The current source.
+    /// The current source, as it is asked.
     pub(super) fn source(&self) -> &SourceUrl {
         &self.sources[self.at]
+    }
+
+    /// The current source's position among the model's sources.
+    pub(super) fn position(&self) -> usize {
+        self.at
     }
 
     pub(super) fn is_plain(&self) -> bool {

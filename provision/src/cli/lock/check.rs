@@ -52,7 +52,7 @@ pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
         println!("{:<11}  {}  {}  {sources}{note}", word(&verdicts), model.path, units::bytes(model.size));
         for (url, verdict) in model.sources.iter().zip(&verdicts) {
             if let Some(kind) = verdict.kind() {
-                failures.add(code_of(kind), format!("{}: {url}: {verdict}", model.path));
+                failures.add(code_of(kind), format!("{}: {}: {verdict}", model.path, session.asked(url)));
             }
         }
     }

@@ -12,6 +12,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
+use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_engine::unpinned::UnpinnedError;
 use provision_http::HttpClient;
@@ -47,6 +48,11 @@ impl HostSession {
             .build()
             .map_err(|error| Failure::new(Code::Unexpected, error))?;
         Ok(Self { runtime, origin, drawn: Arc::default() })
+    }
+
+    /// The URL as it is asked, for messages.
+    pub(super) fn asked(&self, url: &SourceUrl) -> SourceUrl {
+        self.origin.effective(url)
     }
 
     pub(super) fn resolver(&self) -> Resolver {

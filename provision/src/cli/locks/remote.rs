@@ -183,6 +183,7 @@ impl Remote {
     fn fetch(&self, origin: &Arc<HttpClient>, retry: &RetryPolicy) -> Result<Vec<u8>, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(Code::Unexpected, error))?;
+        let asked = origin.effective(&self.url);
         let fetched = runtime.block_on(async {
             let mut failures = 0;
             loop {
@@ -197,24 +198,25 @@ impl Remote {
                 }
                 let wait = retry.delay(failures, fastrand::f64(), wait);
                 let after = units::duration(wait);
-                say(format_args!("warning: the lock {}: {error}; again in {after}", self.url));
+                say(format_args!("warning: the lock {asked}: {error}; again in {after}"));
                 tokio::time::sleep(wait).await;
             }
         });
-        fetched.map_err(|error| self.failure(&error))
+        fetched.map_err(|error| failure(&asked, &error))
     }
+}
 
-    fn failure(&self, error: &RequestError) -> Failure {
-        if let RequestError::Response { error: ResponseError::Oversized { .. }, .. } = error {
-            return LockfileError::of_file(&self.url.to_string(), LockfileErrorKind::TooLarge).into();
-        }
-        let code = match error {
-            error if error.is_refusal() => Code::Refused,
-            error if error.is_out_of_descriptors() => Code::Disk,
-            _ => Code::Network,
-        };
-        Failure::new(code, format!("the lock {} cannot be fetched: {error}", self.url))
+/// The failure of a request for the lock at `asked`.
+fn failure(asked: &SourceUrl, error: &RequestError) -> Failure {
+    if let RequestError::Response { error: ResponseError::Oversized { .. }, .. } = error {
+        return LockfileError::of_file(&asked.to_string(), LockfileErrorKind::TooLarge).into();
     }
+    let code = match error {
+        error if error.is_refusal() => Code::Refused,
+        error if error.is_out_of_descriptors() => Code::Disk,
+        _ => Code::Network,
+    };
+    Failure::new(code, format!("the lock {asked} cannot be fetched: {error}"))
 }
 
 #[cfg(test)]
