@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use provision_core::digest::Sha256;
-use provision_core::lockfile::{Lockfile, Model};
+use provision_core::lockfile::Model;
 use serde_json::{Value, json};
 
 use crate::source::Source;
@@ -55,9 +55,9 @@ impl Row {
     }
 }
 
-/// The rows of all models, in the lock's order.
-pub fn rows(lock: &Lockfile) -> Vec<Row> {
-    lock.models().iter().map(Row::of).collect()
+/// The rows of the models, in their order.
+pub fn rows(models: &[&Model]) -> Vec<Row> {
+    models.iter().copied().map(Row::of).collect()
 }
 
 /// A table with a line per model and a total. If it is wider than the terminal's `columns`, a model takes three lines instead,
@@ -110,6 +110,8 @@ pub fn json(rows: &[Row]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use provision_core::lockfile::Lockfile;
+
     use super::*;
 
     const COMMIT: &str = "1f12b17be14c89b026c51a91d67c32f84bb047bc";
@@ -120,7 +122,8 @@ mod tests {
             format!("[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = 5\nsha256 = \"{sha}\"\n{more}\n")
         };
         let text = format!("version = 1\n{}", models.iter().map(model).collect::<String>());
-        rows(&Lockfile::parse("models.lock", &text).unwrap())
+        let lock = Lockfile::parse("models.lock", &text).unwrap();
+        rows(&lock.models().iter().collect::<Vec<_>>())
     }
 
     #[test]

@@ -272,7 +272,7 @@ pub enum CacheCommand {
         #[command(flatten)]
         bounds: CacheBounds,
         /// Only say what would be removed
-        #[arg(long)]
+        #[arg(long, env = "PROVISION_DRY_RUN", value_parser = FalseyValueParser::new())]
         dry_run: bool,
     },
 }

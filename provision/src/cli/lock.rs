@@ -22,6 +22,8 @@ use provision_core::lockfile::Lockfile;
 use provision_lock::edit::EditError;
 use provision_lock::file::FileError;
 
+use session::Parts;
+
 /// Shows and edits models.lock
 #[derive(Debug, Clone, Args)]
 pub struct LockArgs {
@@ -37,7 +39,7 @@ enum LockCommand {
     Add(add::AddArgs),
     /// Add the models of other tools' lists: workflows, model lists, aria2, pget, addresses, sha256sum
     Import(import::ImportArgs),
-    /// Follow branches and tags to their current commits; show old → new
+    /// Follow branches and tags to their current commits; show old → new. A plain URL is read again only if a MODEL names it
     Update(update::UpdateArgs),
     /// Ask the hosts for the files of the lock; nothing is written or fetched
     Check(check::CheckArgs),
@@ -59,6 +61,23 @@ struct LockFile {
     /// The lockfile [default: models.lock, for cargo xtask at the workspace root]
     #[arg(long, value_name = "PATH", env = "PROVISION_LOCK", hide_env_values = true)]
     lock: Option<Utf8PathBuf>,
+}
+
+/// Options of the verbs that add entries.
+#[derive(Debug, Clone, Args)]
+struct AddOptions {
+    /// A group that the models belong to (repeatable)
+    #[arg(long = "group", alias = "only", value_name = "GROUP", value_delimiter = ',')]
+    groups: Vec<String>,
+    /// Accept URLs that expire, such as signed ones
+    #[arg(long)]
+    allow_expiring: bool,
+    /// The directory for bytes that must be read.
+    #[command(flatten)]
+    parts: Parts,
+    /// The lock.
+    #[command(flatten)]
+    file: LockFile,
 }
 
 impl LockFile {

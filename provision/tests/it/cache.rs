@@ -10,6 +10,7 @@ use provision_engine::fetch::Report;
 use provision_testbed::Content;
 
 use crate::fixture::Fixture;
+use crate::program::{fetch, program, run};
 
 fn content(n: u64) -> Content {
     Content::generated(n, 3_000_000 + n)
@@ -264,4 +265,18 @@ fn an_unusable_cache_is_a_warning_and_the_fetch_succeeds() {
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched; 2]);
     assert!(fixture.events.count(refused) > before);
     drop(guard);
+}
+
+#[test]
+fn the_variable_for_a_dry_run_holds_for_a_prune_too() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 1000));
+    let cache = fixture.beside("cache");
+    let cache = cache.to_str().unwrap();
+    assert_eq!(run(&mut fetch(&fixture, &["--cache", cache])).code, Some(0));
+    let prune = ["cache", "prune", "--all", "--cache", cache];
+    let ended = run(program(&fixture).args(prune).env("PROVISION_DRY_RUN", "1"));
+    assert!(ended.out.contains("would remove 1 file"), "{}{}", ended.out, ended.err);
+    let ended = run(program(&fixture).args(prune));
+    assert!(ended.out.contains("\nremoved 1 file"), "{}{}", ended.out, ended.err);
 }

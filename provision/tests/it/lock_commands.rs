@@ -506,3 +506,37 @@ fn a_file_without_a_digest_is_read_from_the_endpoint_shown() {
     has(&err, &[&format!("from {}", fixture.site.url("/o/r/resolve/"))]);
     assert!(!(out + &err).contains("huggingface.co"), "{err}");
 }
+
+#[test]
+fn a_group_is_chosen_in_the_same_way_by_every_command() {
+    let fixture = Fixture::new();
+    let files = ["vae/x", "loras/y"].map(|path| (path, Content::generated(1, 1000)));
+    fixture.hub.commit("o/r", "main", &files);
+    std::fs::write(fixture.path("list"), "hf:o/r@main/loras/y\n").unwrap();
+    fixture.run(0, &["lock", "add", "hf:o/r@main/vae/x", "--only", "a,both"]);
+    fixture.run(0, &["lock", "import", "list", "--only", "b", "--group", "both"]);
+    has(&fixture.lock(), &["groups = [\"a\", \"both\"]", "groups = [\"b\", \"both\"]"]);
+    fixture.run(0, &["fetch"]);
+    for option in ["--group", "--only"] {
+        for verb in [
+            &["lock", "list"][..],
+            &["lock", "check"],
+            &["lock", "update"],
+            &["status"],
+            &["verify", "--verbose"],
+            &["fetch", "--dry-run"],
+            &["ensure", "--dry-run"],
+        ] {
+            let (out, err) = fixture.run(0, &[verb, &[option, "a"]].concat());
+            assert!(!(out + &err).contains("loras/y"), "{verb:?} {option}");
+            let (_, err) = fixture.run(2, &[verb, &[option, "c"]].concat());
+            has(&err, &["no model in the lock belongs to the group \"c\""]);
+        }
+    }
+    // A variable that is set for fetches must not choose what is removed.
+    let mut command = fixture.command(&["lock", "remove"]);
+    said(run(command.env("PROVISION_GROUP", "a")), 2, &["lock", "remove"]);
+    let (out, _) = fixture.run(0, &["lock", "remove", "--only", "b"]);
+    assert_eq!(out, "removed loras/y\n");
+    has(&fixture.lock(), &["vae/x"]);
+}

@@ -283,6 +283,6 @@ fn a_file_of_modelscope_is_listed_as_moving() {
     let modelscope = ModelScope::mount(&fixture.site);
     modelscope.put("o/m", "master", "vae/x.safetensors", Content::generated(1, 700));
     let entries = fixture.build(&add_request("modelscope:o/m/vae/x.safetensors")).unwrap();
-    let table = table(&rows(&lock_of(&entries)), None);
+    let table = table(&rows(&lock_of(&entries).models().iter().collect::<Vec<_>>()), None);
     assert!(table.contains("moving  modelscope:o/m/vae/x.safetensors"), "{table}");
 }

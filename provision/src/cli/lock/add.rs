@@ -8,8 +8,8 @@ use provision_core::digest::{DigestError, Sha256};
 use provision_lock::entry_builder::AddRequest;
 use provision_lock::source::Source;
 
-use super::session::{Failures, HostSession, Parts};
-use super::{EditFailure, LockFile, write};
+use super::session::{Failures, HostSession};
+use super::{AddOptions, EditFailure, write};
 
 /// Options of `lock add`.
 #[derive(Debug, Clone, Args)]
@@ -25,24 +25,15 @@ pub(crate) struct AddArgs {
     /// names]
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
-    /// A group that it belongs to (repeatable)
-    #[arg(long = "group", value_name = "GROUP")]
-    groups: Vec<String>,
     /// Another source of the same bytes (repeatable), in any of the forms
     #[arg(long = "mirror", value_name = "SOURCE")]
     mirrors: Vec<String>,
     /// Its digest, if the host does not declare it
     #[arg(long, value_name = "HEX", value_parser = digest)]
     sha256: Option<Sha256>,
-    /// Accept URLs that expire, such as signed ones
-    #[arg(long)]
-    allow_expiring: bool,
-    /// The directory for bytes that must be read.
+    /// The options of `lock add` and `lock import`.
     #[command(flatten)]
-    parts: Parts,
-    /// The lock.
-    #[command(flatten)]
-    file: LockFile,
+    options: AddOptions,
 }
 
 fn digest(text: &str) -> Result<Sha256, DigestError> {
@@ -55,7 +46,7 @@ fn source(text: &str) -> Result<Source, Failure> {
 }
 
 pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
-    let path = args.file.writable(default)?;
+    let path = args.options.file.writable(default)?;
     let sources = args.sources.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
     let mirrors = args.mirrors.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
     if sources.len() > 1 {
@@ -68,7 +59,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     }
     readable(&path)?;
     let session = HostSession::start()?;
-    let mut builder = session.builder(&args.parts, args.allow_expiring);
+    let mut builder = session.builder(&args.options.parts, args.options.allow_expiring);
     let mut failures = Failures::default();
     let mut writing = write::Writing::new(&session, &path);
     let mut goes_on = ControlFlow::Continue(());
@@ -77,7 +68,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
             mirrors: mirrors.clone(),
             explicit: args.path.clone(),
             sha256: args.sha256,
-            groups: args.groups.clone(),
+            groups: args.options.groups.clone(),
             ..AddRequest::of(source)
         };
         let made = session.wait_for(builder.build_each(&request, |made| {

@@ -2,11 +2,10 @@
 
 #![expect(clippy::print_stdout, reason = "what the hosts say is what was asked for")]
 
-use crate::cli::arguments::Locks;
+use crate::cli::arguments::{Choice, Locks};
 use crate::cli::exit::Failure;
 use crate::cli::{locks, units};
 use clap::Args;
-use provision_core::lockfile::Selection;
 use provision_lock::check::{Verdict, check};
 use provision_lock::resolve::Kind;
 
@@ -15,9 +14,9 @@ use super::session::{Failures, HostSession, code_of};
 /// Options of `lock check`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CheckArgs {
-    /// Only these models: a path, a file stem, or a glob over paths
-    #[arg(value_name = "MODEL")]
-    models: Vec<String>,
+    /// The models.
+    #[command(flatten)]
+    choice: Choice,
     /// The locks.
     #[command(flatten)]
     locks: Locks,
@@ -37,8 +36,7 @@ fn word(verdicts: &[Verdict]) -> &'static str {
 
 pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
     let lock = super::read(&args.locks, default)?;
-    let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
-    let models = locks::select(&lock, &selection)?;
+    let models = locks::select(&lock, &args.choice.clone().into())?;
     let session = HostSession::start()?;
     let mut resolver = session.resolver();
     let mut failures = Failures::default();

@@ -19,8 +19,8 @@ use provision_lock::entry_builder::{AddRequest, EntryError};
 use provision_lock::import::{Format, Unused, UnusedReason, join, read};
 use provision_lock::placement::PlacementError;
 
-use super::session::{Failures, HostSession, Parts};
-use super::{LockFile, add, write};
+use super::session::{Failures, HostSession};
+use super::{AddOptions, add, write};
 
 /// Options of `lock import`.
 #[derive(Debug, Clone, Args)]
@@ -31,18 +31,9 @@ pub(crate) struct ImportArgs {
     /// The format of the lists [default: detected for each]: workflow, manager, aria2, pget, urls, sha256sum
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
-    /// A group for all of them (repeatable)
-    #[arg(long = "group", value_name = "GROUP")]
-    groups: Vec<String>,
-    /// Accept addresses that expire, such as signed ones
-    #[arg(long)]
-    allow_expiring: bool,
-    /// The directory for bytes that must be read.
+    /// The options of `lock add` and `lock import`.
     #[command(flatten)]
-    parts: Parts,
-    /// The lock.
-    #[command(flatten)]
-    file: LockFile,
+    options: AddOptions,
 }
 
 /// The longest list, in bytes.
@@ -97,7 +88,7 @@ impl Loss {
 }
 
 pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
-    let path = args.file.writable(default)?;
+    let path = args.options.file.writable(default)?;
     let usage = |error| Failure::new(Code::Usage, error);
     let mut lists = Vec::with_capacity(args.files.len());
     for file in &args.files {
@@ -107,12 +98,12 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let imported = join(lists).map_err(usage)?;
     add::readable(&path)?;
     let session = HostSession::start()?;
-    let mut builder = session.builder(&args.parts, args.allow_expiring);
+    let mut builder = session.builder(&args.options.parts, args.options.allow_expiring);
     let mut failures = Failures::default();
     let mut writing = write::Writing::new(&session, &path);
     let mut goes_on = ControlFlow::Continue(());
     for model in &imported.models {
-        let request = AddRequest { groups: args.groups.clone(), ..AddRequest::from(model) };
+        let request = AddRequest { groups: args.options.groups.clone(), ..AddRequest::from(model) };
         let made = session.wait_for(builder.build_each(&request, |made| {
             goes_on = writing.take(made, &mut failures);
             goes_on

@@ -2,8 +2,9 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use crate::cli::arguments::Locks;
+use crate::cli::arguments::{Choice, Locks};
 use crate::cli::exit::Failure;
+use crate::cli::locks;
 use clap::Args;
 use provision_lock::listing::{json, rows, table};
 
@@ -13,6 +14,9 @@ pub(crate) struct ListArgs {
     /// As JSON, for programs
     #[arg(long)]
     json: bool,
+    /// The models.
+    #[command(flatten)]
+    choice: Choice,
     /// The locks.
     #[command(flatten)]
     locks: Locks,
@@ -26,7 +30,8 @@ fn columns() -> Option<usize> {
 }
 
 pub(crate) fn run(args: &ListArgs, default: &str) -> Result<(), Failure> {
-    let rows = rows(&super::read(&args.locks, default)?);
+    let lock = super::read(&args.locks, default)?;
+    let rows = rows(&locks::select(&lock, &args.choice.clone().into())?);
     let text = if args.json { format!("{:#}\n", json(&rows)) } else { table(&rows, columns()) };
     // A reader that closes early, such as `head`, is no failure.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());

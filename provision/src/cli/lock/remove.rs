@@ -15,8 +15,12 @@ use super::{EditFailure, LockFile, write};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RemoveArgs {
     /// The models: a path, a file stem, or a glob over paths
-    #[arg(value_name = "MODEL", required = true)]
+    #[arg(value_name = "MODEL", required_unless_present = "groups")]
     models: Vec<String>,
+    /// Only models of this group (repeatable)
+    // Without the variable of `Choice`, which is set for fetches and must not choose what is removed.
+    #[arg(long = "group", alias = "only", value_name = "GROUP", value_delimiter = ',')]
+    groups: Vec<String>,
     /// The lock.
     #[command(flatten)]
     file: LockFile,
@@ -26,17 +30,16 @@ pub(crate) fn run(args: &RemoveArgs, default: &str) -> Result<(), Failure> {
     let path = args.file.writable(default)?;
     // A missing lock has nothing to remove and must not be created.
     locks::read(&path)?;
-    for removed in remove(&path, &args.models)? {
+    for removed in remove(&path, &Selection { patterns: args.models.clone(), groups: args.groups.clone() })? {
         println!("removed {removed}");
     }
     Ok(())
 }
 
-/// Removes the named models, all or none, and returns their paths.
-pub(super) fn remove(path: &camino::Utf8Path, models: &[String]) -> Result<Vec<ModelPath>, Failure> {
-    let selection = Selection { patterns: models.to_vec(), groups: Vec::new() };
+/// Removes the chosen models, all or none, and returns their paths.
+pub(super) fn remove(path: &camino::Utf8Path, selection: &Selection) -> Result<Vec<ModelPath>, Failure> {
     let edited = edit::<_, EditFailure>(path, write::turn(), |document| {
-        let chosen: Vec<&Model> = locks::select(document.lock(), &selection)?;
+        let chosen: Vec<&Model> = locks::select(document.lock(), selection)?;
         let paths: Vec<ModelPath> = chosen.into_iter().map(|model| model.path.clone()).collect();
         document.remove_all(&paths)?;
         Ok(paths)

@@ -1,6 +1,8 @@
 use crate::cli::exit::Code;
 use camino::Utf8PathBuf;
 
+use provision_core::lockfile::Selection;
+
 use super::*;
 
 const LOCK: &str = include_str!("../../../../models.lock");
@@ -12,11 +14,14 @@ fn lock() -> (tempfile::TempDir, Utf8PathBuf) {
     (directory, path)
 }
 
+fn named(models: &[&str]) -> Selection {
+    Selection { patterns: models.iter().map(ToString::to_string).collect(), groups: Vec::new() }
+}
+
 #[test]
 fn models_are_removed_by_path_stem_or_glob_the_rest_stays() {
     let (_directory, path) = lock();
-    let named = ["qwen_image_vae".to_owned(), "loras/*".to_owned()];
-    let removed = remove::remove(&path, &named).unwrap();
+    let removed = remove::remove(&path, &named(&["qwen_image_vae", "loras/*"])).unwrap();
     let removed: Vec<&str> = removed.iter().map(provision_core::model_path::ModelPath::as_str).collect();
     assert_eq!(
         removed,
@@ -32,12 +37,12 @@ fn models_are_removed_by_path_stem_or_glob_the_rest_stays() {
 #[test]
 fn what_is_not_there_is_not_removed_and_nothing_else_is() {
     let (_directory, path) = lock();
-    let failure = remove::remove(&path, &["loras/*".to_owned(), "typo".to_owned()]).unwrap_err();
+    let failure = remove::remove(&path, &named(&["loras/*", "typo"])).unwrap_err();
     assert_eq!(failure.code as u8, Code::Usage as u8);
     assert!(failure.message.contains("typo"), "{}", failure.message);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), LOCK);
     std::fs::write(&path, "version = 2\n").unwrap();
-    let failure = remove::remove(&path, &["x".to_owned()]).unwrap_err();
+    let failure = remove::remove(&path, &named(&["x"])).unwrap_err();
     assert_eq!(failure.code as u8, Code::Lock as u8);
 }
 

@@ -2,11 +2,12 @@
 
 #![expect(clippy::print_stdout, reason = "what became of each model is what a person looks for")]
 
+use crate::cli::arguments::Choice;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::locks;
 use camino::Utf8Path;
 use clap::Args;
-use provision_core::lockfile::{Model, Selection};
+use provision_core::lockfile::Model;
 use provision_lock::edit::Outcome;
 use provision_lock::entry::Entry;
 use provision_lock::file::edit;
@@ -18,9 +19,9 @@ use super::{EditFailure, LockFile, write};
 /// Options of `lock update`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UpdateArgs {
-    /// Only these models: a path, a file stem, or a glob over paths. A plain URL is read again only if it is named
-    #[arg(value_name = "MODEL")]
-    models: Vec<String>,
+    /// The models.
+    #[command(flatten)]
+    choice: Choice,
     /// The directory for bytes that must be read.
     #[command(flatten)]
     parts: Parts,
@@ -57,14 +58,13 @@ fn followed(model: &Model, is_named: bool) -> Result<Followed, Failure> {
 pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
     let path = args.file.writable(default)?;
     let lock = locks::read(&path)?;
-    let selection = Selection { patterns: args.models.clone(), groups: Vec::new() };
-    let models = locks::select(&lock, &selection)?;
+    let models = locks::select(&lock, &args.choice.clone().into())?;
     let session = HostSession::start()?;
     // The lock already accepted it.
     let mut builder = session.builder(&args.parts, true);
     let mut failures = Failures::default();
     let mut changed: Vec<(Entry, Entry)> = Vec::new();
-    let is_named = !args.models.is_empty();
+    let is_named = !args.choice.models.is_empty();
     for model in models {
         let source = match followed(model, is_named) {
             Ok(Followed::Source(source)) => source,
