@@ -6,6 +6,7 @@
 use anyhow::{Context as _, Result, ensure};
 use camino::Utf8Path;
 use clap::Args;
+use provision_core::byte_size::ByteSize;
 use xshell::{Shell, cmd};
 
 use crate::project;
@@ -49,14 +50,15 @@ pub(crate) fn run(args: &DistArgs) -> Result<()> {
         forbidden.join("\n")
     );
     let size = path.metadata()?.len();
-    ensure!(size <= LARGEST, "{path} has {size} bytes, more than {LARGEST}");
+    let exact = ByteSize(size).exact();
+    ensure!(size <= LARGEST, "{path} has {exact}, more than {}", ByteSize(LARGEST));
     if target == host {
         let version = cmd!(sh, "{path} --version").quiet().read()?;
         ensure!(version == concat!("provision ", env!("CARGO_PKG_VERSION")), "{path} reports {version:?}");
     }
     let sum = cmd!(sh, "sha256sum {path}").quiet().read()?;
     let sha256 = sum.split_whitespace().next().unwrap_or_default();
-    println!("{path}\n{size} bytes, static, stripped\nsha256 {sha256}");
+    println!("{path}\n{exact}, static, stripped\nsha256 {sha256}");
     Ok(())
 }
 

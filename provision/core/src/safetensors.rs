@@ -14,6 +14,8 @@ use std::io::{BufReader, Read};
 
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
+use crate::byte_size::ByteSize;
+
 /// The longest header that the format allows, in bytes.
 const LONGEST_HEADER: u64 = 100_000_000;
 /// The key of free text, which is no tensor.
@@ -23,14 +25,16 @@ const METADATA: &str = "__metadata__";
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
     /// The file is too short for the header's length.
-    #[error("it has {size} bytes, and the length of its header alone takes 8")]
+    #[error("it has {}, and the length of its header alone takes 8 bytes", ByteSize(*size).exact())]
     NoLength {
         /// The file's length.
         size: u64,
     },
     /// The header would be longer than the file, or than the format allows.
     #[error(
-        "its header would have {length} bytes, and the file has {size}, of which a header takes 100 MB at most"
+        "its header would have {}, and the file has {}; a header has 100 MB at most",
+        ByteSize(*length).exact(),
+        ByteSize(*size).exact()
     )]
     Length {
         /// The length in the first eight bytes.
@@ -47,7 +51,11 @@ pub enum HeaderError {
         column: usize,
     },
     /// The tensors do not fill the rest of the file, one after the other.
-    #[error("its tensors take the bytes up to {expected} after the header, and {found} are there")]
+    #[error(
+        "its tensors fill {} after the header, and {} are there",
+        ByteSize(*expected).exact(),
+        ByteSize(*found).exact()
+    )]
     Extent {
         /// The end of the last tensor, or the position of the first gap or overlap.
         expected: u64,
@@ -193,6 +201,19 @@ mod tests {
         {
             assert!(matches!(of(&file(header, 10)), Err(HeaderError::Json { .. })), "{header}");
         }
+    }
+
+    #[test]
+    fn sizes_are_shown_with_their_units() {
+        let said = |bytes: &[u8]| of(bytes).unwrap_err().to_string();
+        assert!(said(b"x").starts_with("it has 1 byte, "));
+        let long = said(&[&70_000_u64.to_le_bytes()[..], b"{}"].concat());
+        assert!(long.contains("70 kB (70000 bytes), and the file has 10 bytes"), "{long}");
+        let more = said(&file("{}", 4_257_000));
+        assert!(
+            more.ends_with("fill 0 bytes after the header, and 4.26 MB (4257000 bytes) are there"),
+            "{more}"
+        );
     }
 
     #[test]

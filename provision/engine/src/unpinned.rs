@@ -26,6 +26,7 @@ use crate::lock_wait::{self, LockWait};
 use crate::transfer::{CHECKPOINT_INTERVAL, JOURNAL_INTERVAL, STALL_TIMEOUT};
 use provision_core::backoff::RetryPolicy;
 use provision_core::byte_range::ByteRange;
+use provision_core::byte_size::ByteSize;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer, Outcome, Planned, PlannedFile};
 use provision_core::lockfile::Model;
@@ -50,8 +51,11 @@ pub enum UnpinnedError {
     #[error(
         "{url}: {}; nothing was recorded. The host may be replacing the file: try again, or give another URL of it",
         found.map_or_else(
-            || format!("the file is longer than the {declared} bytes that the host declared"),
-            |found| format!("the file has {found} bytes now, and the host declared {declared} before")
+            || format!("the file is longer than {}, which the host declared", ByteSize(*declared).exact()),
+            |found| {
+                let (found, declared) = (ByteSize(found).exact(), ByteSize(*declared).exact());
+                format!("the file has {found} now, and the host declared {declared} before")
+            }
         )
     )]
     OtherSize {

@@ -7,6 +7,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::time::Duration;
 
+use provision_core::byte_size::ByteSize;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -44,7 +45,7 @@ pub enum TransportError {
     #[error("the connection broke off")]
     Broken,
     /// The connection was closed in the middle of a body.
-    #[error("the body was cut short after {received} of {expected} bytes")]
+    #[error("the body was cut short after {} of {}", ByteSize(*received).exact(), ByteSize(*expected).exact())]
     CutShort {
         /// Bytes received.
         received: u64,

@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use provision_core::byte_size::ByteSize;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use serde_json::{Value, json};
@@ -65,10 +66,10 @@ pub fn rows(models: &[&Model]) -> Vec<Row> {
 pub fn table(rows: &[Row], columns: Option<usize>) -> String {
     let cells = |row: &Row| {
         let groups = if row.groups.is_empty() { "-".to_owned() } else { row.groups.join(",") };
-        [row.path.clone(), row.size.to_string(), groups, row.state().to_owned(), row.source.clone()]
+        [row.path.clone(), ByteSize(row.size).to_string(), groups, row.state().to_owned(), row.source.clone()]
             .map(|cell| TerminalText(cell).to_string())
     };
-    let head = ["PATH", "BYTES", "GROUPS", "STATE", "SOURCE"].map(str::to_owned);
+    let head = ["PATH", "SIZE", "GROUPS", "STATE", "SOURCE"].map(str::to_owned);
     let lines: Vec<[String; 5]> = std::iter::once(head).chain(rows.iter().map(cells)).collect();
     let width =
         |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
@@ -79,14 +80,14 @@ pub fn table(rows: &[Row], columns: Option<usize>) -> String {
     for [a, b, c, d, e] in lines.iter().skip(usize::from(is_too_wide)) {
         let _ = if is_too_wide {
             let groups = if c == "-" { String::new() } else { format!(", groups {c}") };
-            writeln!(table, "{a}\n  {b} bytes, {d}{groups}\n  {e}")
+            writeln!(table, "{a}\n  {b}, {d}{groups}\n  {e}")
         } else {
             writeln!(table, "{a:<path$}  {b:>size$}  {c:<groups$}  {d:<state$}  {e}")
         };
     }
     let total: u64 = rows.iter().map(|row| row.size).sum();
     let models = if rows.len() == 1 { "model" } else { "models" };
-    let _ = writeln!(table, "{} {models}, {total} bytes", rows.len());
+    let _ = writeln!(table, "{} {models}, {}", rows.len(), ByteSize(total));
     table
 }
 
@@ -119,7 +120,9 @@ mod tests {
     fn rows_of(models: &[(&str, &str, &str)]) -> Vec<Row> {
         let sha = Sha256::of(b"x");
         let model = |(path, url, more): &(&str, &str, &str)| {
-            format!("[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = 5\nsha256 = \"{sha}\"\n{more}\n")
+            format!(
+                "[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = 253806246\nsha256 = \"{sha}\"\n{more}\n"
+            )
         };
         let text = format!("version = 1\n{}", models.iter().map(model).collect::<String>());
         let lock = Lockfile::parse("models.lock", &text).unwrap();
@@ -140,23 +143,26 @@ mod tests {
         assert_eq!(wide, table(&rows, Some(80)));
         assert_eq!(
             wide,
-            "PATH  BYTES  GROUPS  STATE   SOURCE\n\
-             a         5  g,h·    moving  hf:o/r@main/x\n\
-             b         5  -       pinned  hf:o/r@main/x\n\
-             c         5  -       moving  https://h.example/x?…\n\
-             d         5  -       moving  https://h.example/y?…\n\
-             e         5  -       moving  what\n\
-             5 models, 25 bytes\n"
+            "PATH    SIZE  GROUPS  STATE   SOURCE\n\
+             a     254 MB  g,h·    moving  hf:o/r@main/x\n\
+             b     254 MB  -       pinned  hf:o/r@main/x\n\
+             c     254 MB  -       moving  https://h.example/x?…\n\
+             d     254 MB  -       moving  https://h.example/y?…\n\
+             e     254 MB  -       moving  what\n\
+             5 models, 1.27 GB\n"
         );
         let narrow = table(&rows[..2], Some(40));
         assert_eq!(
             narrow,
-            "a\n  5 bytes, moving, groups g,h·\n  hf:o/r@main/x\nb\n  5 bytes, pinned\n  hf:o/r@main/x\n2 models, 10 bytes\n"
+            "a\n  254 MB, moving, groups g,h·\n  hf:o/r@main/x\nb\n  254 MB, pinned\n  hf:o/r@main/x\n2 models, 508 MB\n"
         );
         let json = json(&rows);
         assert!(!json.to_string().contains("canary"), "{json}");
         assert_eq!(json["models"][1]["pinned"], true);
         assert_eq!(json["models"][0]["groups"][0], "g");
-        assert_eq!(json["bytes"], 25);
+        assert_eq!(
+            (&json["models"][0]["size"], &json["bytes"]),
+            (&253_806_246.into(), &1_269_031_230.into())
+        );
     }
 }

@@ -4,6 +4,7 @@ use super::arguments::StatusArgs;
 use super::exit::Failure;
 use super::locks::Access;
 use super::{locks, tell, units};
+use provision_core::byte_size::ByteSize;
 use provision_core::lockfile::Model;
 use provision_disk::{Destination, Found, PartFile};
 use provision_engine::marker::Marker;
@@ -62,7 +63,10 @@ fn look(
         Found::File(stamp) if stamp.size == model.size => {
             ("unverified", model.size, format!("{size}, right size, but no marker vouches for its bytes"))
         }
-        Found::File(stamp) => ("wrong", 0, format!("{} bytes, the lock says {}", stamp.size, model.size)),
+        Found::File(stamp) => {
+            let (found, size) = (ByteSize(stamp.size).exact(), ByteSize(model.size).exact());
+            ("wrong", 0, format!("{found}, the lock says {size}"))
+        }
         Found::Symlink => ("wrong", 0, "a symlink that the marker does not list".to_owned()),
         Found::Other(what) => ("wrong", 0, format!("{what}, not a file")),
         Found::Nothing => match PartFile::journaled_bytes(destination, model)? {

@@ -8,6 +8,7 @@ use super::exit::{Code, Failure};
 use super::locks::Access;
 use super::progress::Verbosity;
 use super::{locks, say, tell, units};
+use provision_core::byte_size::ByteSize;
 use provision_core::event::Silent;
 use provision_disk::Destination;
 use provision_engine::inspect::{self, FileState};
@@ -40,7 +41,10 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
                 continue;
             }
             FileState::Missing => "missing".to_owned(),
-            FileState::WrongSize { found } => format!("has {found} bytes, the lock says {}", model.size),
+            FileState::WrongSize { found } => {
+                let (found, size) = (ByteSize(*found).exact(), ByteSize(model.size).exact());
+                format!("has {found}, the lock says {size}")
+            }
             FileState::WrongDigest { found } => {
                 format!("has SHA-256 {found}, the lock says {}", model.sha256)
             }

@@ -422,6 +422,10 @@ fn verify_exits_with_5_and_lists_what_is_wrong() {
     let ended = verify(&fixture);
     assert_eq!(ended.code, Some(5), "{}", ended.err);
     assert!(ended.out.contains("x: has SHA-256") && ended.out.contains("y: missing"), "{}", ended.out);
+    std::fs::write(fixture.path("x"), "a shorter file").unwrap();
+    let ended = verify(&fixture);
+    let expected = "x: has 14 bytes, the lock says 100 kB (100000 bytes)\n";
+    assert!(ended.out.contains(expected), "{}", ended.out);
 }
 
 #[test]
@@ -435,6 +439,10 @@ fn status_tells_installed_partial_and_missing_apart() {
     assert_eq!(ended.code, Some(0));
     assert!(ended.out.contains("installed  x") && ended.out.contains("missing    y"), "{}", ended.out);
     assert!(ended.out.contains("1 of 2 files installed"), "{}", ended.out);
+    std::fs::write(fixture.path("y"), "a shorter file").unwrap();
+    let ended = run(&mut command);
+    let expected = "wrong      y  14 bytes, the lock says 1 kB (1000 bytes)\n";
+    assert!(ended.out.contains(expected), "{}", ended.out);
 }
 
 #[test]

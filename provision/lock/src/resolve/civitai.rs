@@ -133,7 +133,7 @@ impl Resolver {
             return Err(ResolveError::OtherFile {
                 what: source.to_string(),
                 name: file.name.clone(),
-                kilobytes,
+                listed: (kilobytes * 1024.0) as u64,
                 found: size,
                 known: some_of(described.files.iter().map(|file| file.name.as_str())),
             });

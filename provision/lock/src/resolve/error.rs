@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use provision_core::byte_size::ByteSize;
 use provision_core::digest::Sha256;
 use provision_http::RequestError;
 use provision_http::metadata::MetadataError;
@@ -43,9 +44,9 @@ pub struct Declared {
 
 impl fmt::Display for Declared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.size, self.sha256) {
-            (Some(size), Some(sha256)) => write!(f, "{size} bytes with the SHA-256 {sha256}"),
-            (Some(size), None) => write!(f, "{size} bytes"),
+        match (self.size.map(|size| ByteSize(size).exact()), self.sha256) {
+            (Some(size), Some(sha256)) => write!(f, "{size} with the SHA-256 {sha256}"),
+            (Some(size), None) => write!(f, "{size}"),
             (None, Some(sha256)) => write!(f, "the SHA-256 {sha256}"),
             (None, None) => f.write_str("nothing"),
         }
@@ -100,16 +101,18 @@ pub enum ResolveError {
     },
     /// The download is another file than the described one.
     #[error(
-        "{what}: the site lists {name:?} with {kilobytes} KB, but the download has {found} bytes, so the listed digest is \
-         another file's. The version has {known}: select one with ?type=, ?format=, ?size= or ?fp="
+        "{what}: the site lists {name:?} with {}, but the download has {}, so the listed digest is another file's. The \
+         version has {known}: select one with ?type=, ?format=, ?size= or ?fp=",
+        ByteSize(*listed),
+        ByteSize(*found).exact()
     )]
     OtherFile {
         /// The source.
         what: String,
         /// The described file.
         name: String,
-        /// The described length.
-        kilobytes: f64,
+        /// The described length in bytes, which the site rounds.
+        listed: u64,
         /// The length of the download in bytes.
         found: u64,
         /// The version's files.

@@ -80,7 +80,10 @@ fn a_body_longer_than_declared_is_an_error() {
         fixture.site.inject(PATH, fault.clone().when(When::custom(|request, _| request.range.is_none())));
         let error = add(&fixture).unwrap_err();
         let said = error.to_string();
-        assert!(said.contains("longer than the 1500000 bytes that the host declared"), "{fault:?}: {said}");
+        assert!(
+            said.contains("longer than 1.5 MB (1500000 bytes), which the host declared"),
+            "{fault:?}: {said}"
+        );
         assert_eq!(error.kind(), Some(Kind::Differs));
         assert_eq!(left(&fixture), Vec::<String>::new(), "nothing that could be taken for the file");
     }
@@ -114,7 +117,10 @@ fn a_response_of_another_length_than_the_probe_is_final() {
         fixture.site.inject(PATH, Fault::CutBody(1_000_000).when(When::Nth(1)));
         let error = add(&fixture).unwrap_err();
         let said = error.to_string();
-        assert!(said.contains("has 1500007 bytes now, and the host declared 1500000"), "{fault:?}: {said}");
+        assert!(
+            said.contains("has 1.5 MB (1500007 bytes) now, and the host declared 1.5 MB (1500000 bytes)"),
+            "{fault:?}: {said}"
+        );
         assert!(!said.contains("lock"), "there is none yet: {said}");
         assert_eq!(error.kind(), Some(Kind::Differs));
         assert_eq!(left(&fixture), Vec::<String>::new());

@@ -24,7 +24,7 @@ use provision_lock::resolve::{Kind, Resolver};
 /// The directory for bytes that must be read.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Parts {
-    /// The directory that collects files without a digest from their host, for the next fetch to resume; as fetch-models' --dest
+    /// The directory that collects files without a digest from their host, for the next fetch to resume; as a fetch's --dest
     #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
     dest: Utf8PathBuf,
 }

@@ -2,6 +2,7 @@
 //! 26). Each has its own message.
 
 use provision::cli::exit::{Code, code_of};
+use provision_core::byte_size::ByteSize;
 use provision_core::event::Event;
 use provision_core::schedule::Limits;
 use provision_engine::transfer::FileError;
@@ -142,8 +143,8 @@ fn fault_12_a_body_always_cut_at_one_offset_reports_the_offset() {
             .concat();
         let (fixture, _) = fixture(Fault::All(how), When::Always);
         let error = fixture.fetch_refused();
-        let expected =
-            format!("{}: the body was cut short after 1000000 of {SIZE} bytes", fixture.origin.addr());
+        let lengths = format!("1 MB (1000000 bytes) of {}", ByteSize(SIZE).exact());
+        let expected = format!("{}: the body was cut short after {lengths}", fixture.origin.addr());
         assert_eq!(error.to_string(), expected);
         assert_eq!(code_of([&error]), Code::Network);
         assert!(requests(&fixture).len() <= 16, "{} requests", requests(&fixture).len());
