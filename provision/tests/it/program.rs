@@ -238,6 +238,39 @@ fn a_command_of_another_tool_gets_a_suggestion() {
 }
 
 #[test]
+fn a_wrong_value_of_a_variable_names_the_variable() {
+    let fixture = Fixture::new();
+    for (command, option, value_name) in [
+        ("fetch", "connections", "N"),
+        ("fetch", "connections-per-host", "N"),
+        ("fetch", "limit-rate", "RATE"),
+        ("fetch", "retries", "N"),
+        ("fetch", "verify", "WHAT"),
+        ("fetch", "wait", "TIME"),
+        ("fetch", "progress", "HOW"),
+        ("fetch", "lock-sha256", "HEX"),
+        ("ensure", "connections", "N"),
+        ("ensure", "baked-mode", "HOW"),
+        ("status", "lock-sha256", "HEX"),
+    ] {
+        let variable = format!("PROVISION_{}", option.replace('-', "_").to_uppercase());
+        let ended = run(program(&fixture).arg(command).env(&variable, "many"));
+        assert_eq!(ended.code, Some(2), "{option}: {}", ended.err);
+        let expected = format!("invalid value 'many' for '{variable} (--{option} <{value_name}>)'");
+        assert!(ended.err.contains(&expected), "{option}: {}", ended.err);
+        // The command line wins, and its error is its own.
+        for typed in [&[&*format!("--{option}"), "much"][..], &[&format!("--{option}=much")]] {
+            let ended = run(program(&fixture).arg(command).args(typed).env(&variable, "many"));
+            let expected = format!("invalid value 'much' for '--{option} <{value_name}>'");
+            assert!(ended.err.contains(&expected), "{option}: {}", ended.err);
+        }
+    }
+    let ended = run(program(&fixture).args(["fetch", "-q"]).env("PROVISION_VERBOSE", "1"));
+    assert!(ended.err.contains("'PROVISION_VERBOSE (--verbose)'"), "{}", ended.err);
+    assert!(!ended.err.contains("PROVISION_QUIET"), "{}", ended.err);
+}
+
+#[test]
 fn groups_come_from_the_new_variable_or_else_from_the_old_one() {
     let mut fixture = Fixture::new();
     fixture.file("x", &Content::generated(1, 10));
