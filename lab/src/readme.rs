@@ -9,6 +9,8 @@
 //! <!-- ci: run by .ci/run -->      run by that file, which has to contain the commands word for word
 //! <!-- ci: run by cargo lab containers -->
 //!                                  run by that command with a Docker engine
+//! <!-- ci: run by cargo lab containers beside a workflow -->
+//!                                  the same, in a directory with a workflow.json
 //! <!-- ci: example -->             not run: it needs a network, a token, or a day
 //! ```
 //!
@@ -31,11 +33,12 @@ use xshell::{Shell, cmd};
 use crate::project;
 
 /// The tags of the treatments. The documents must have a block for each.
-const TAGS: [(&str, Treatment); 5] = [
+const TAGS: [(&str, Treatment); 6] = [
     ("run", Treatment::Run),
     ("run against the testbed's Hub", Treatment::Hub),
     ("run by .ci/run", Treatment::CiScript),
     ("run by cargo lab containers", Treatment::Containers),
+    ("run by cargo lab containers beside a workflow", Treatment::ContainersWorkflow),
     ("example", Treatment::Example),
 ];
 
@@ -57,6 +60,7 @@ pub(crate) enum Treatment {
     Hub,
     CiScript,
     Containers,
+    ContainersWorkflow,
     Example,
 }
 
@@ -114,7 +118,7 @@ impl Block {
     fn check(&self, sh: &Shell) -> Result<()> {
         let script = self.commands.join("\n");
         match self.treatment {
-            Treatment::Example | Treatment::Containers => Ok(()),
+            Treatment::Example | Treatment::Containers | Treatment::ContainersWorkflow => Ok(()),
             Treatment::CiScript => {
                 let text = sh.read_file(".ci/run")?;
                 let missing = self.commands.iter().find(|command| !text.contains(command.as_str()));

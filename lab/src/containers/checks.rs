@@ -3,6 +3,7 @@
 mod failures;
 mod images;
 mod start;
+mod verbs;
 
 use anyhow::Result;
 
@@ -11,7 +12,7 @@ use super::env::ContainerEnv;
 
 pub(super) type Check = fn(&mut ContainerEnv) -> Result<()>;
 
-pub(super) const CHECKS: [(&str, Check); 10] = [
+pub(super) const CHECKS: [(&str, Check); 11] = [
     ("1: the images have the models, a layer for each directory, and no token", images::build),
     ("2: a baked image fills an empty volume once", start::baked),
     ("2: a baked image can link its models instead", start::linked),
@@ -20,6 +21,7 @@ pub(super) const CHECKS: [(&str, Check); 10] = [
     ("5: two containers on one volume fetch each byte once", start::together),
     ("7: a build without cache makes the same model layers", images::reproducible),
     ("1: a token reaches the Hub from a build and is in no image", images::token),
+    ("the commands on a lock work for any user in a read-only image", verbs::run),
     ("the documented commands work as written", docs::run),
     ("6: without the origin, a full volume starts and an empty one explains why not", failures::no_origin),
 ];

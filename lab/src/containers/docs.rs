@@ -14,7 +14,8 @@ use crate::readme::{self, Treatment};
 
 pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     let mut blocks = readme::blocks()?;
-    blocks.retain(|block| block.treatment == Treatment::Containers);
+    let is_here = |treatment| matches!(treatment, Treatment::Containers | Treatment::ContainersWorkflow);
+    blocks.retain(|block| is_here(block.treatment));
     ensure!(
         !blocks.is_empty(),
         "README.md and docs/*.md have no block <!-- ci: run by cargo lab containers -->"
@@ -24,7 +25,8 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
         env.volume(volume)?;
     }
     let sh = env.engine.shell().clone();
-    sh.change_dir(project::root());
+    let folder = env.engine.scratch.fresh("workflow");
+    sh.write_file(folder.join("workflow.json"), env.server.workflow(&env.server.base()))?;
     sh.set_var("PROVISION_LOCK", &env.lock);
     sh.set_var("PROVISION_DOCKERFILE", &env.prebuilt);
     sh.set_var("HF_TOKEN", CANARY);
@@ -34,6 +36,8 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
         println!("{block}");
         let script = env.engine.scratch.fresh("docs.sh");
         sh.write_file(&script, format!("set -eux -o pipefail\n{}\n", block.commands.join("\n")))?;
+        let is_beside_workflow = block.treatment == Treatment::ContainersWorkflow;
+        sh.change_dir(if is_beside_workflow { &folder } else { project::root() });
         // `docker exec -it` needs a terminal, which script(1) makes.
         let command = format!("bash '{script}'");
         let terminal = cmd!(sh, "script --quiet --return --command {command} /dev/null");

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::json;
 use xshell::Shell;
 
 use super::names::{CANARY, MARKER};
@@ -78,6 +79,17 @@ impl ModelServer {
     /// The common start of the URLs in the lock.
     pub(super) fn base(&self) -> String {
         format!("{}/files", self.hub)
+    }
+
+    /// A `ComfyUI` workflow with every model of the lock, at the URL `base` instead of [`ModelServer::base`].
+    pub(super) fn workflow(&self, base: &str) -> String {
+        let node = |entry: &Entry| {
+            let (directory, name) = entry.path.split_once('/').unwrap_or_default();
+            let url = entry.url.replace(&self.base(), base);
+            let model = json!({ "name": name, "url": url, "directory": directory });
+            json!({ "type": "Loader", "widgets_values": [name], "properties": { "models": [model] } })
+        };
+        json!({ "nodes": self.lock.entries.iter().map(node).collect::<Vec<_>>(), "links": [] }).to_string()
     }
 
     /// Limits the responses until [`ModelServer::unlimit`].
