@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 /// Delays between attempts, and the number of failures that ends a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Failures in a row, without a byte gained, that end a source.
+    /// Failures in a row, without progress, that end a source.
     pub retries: u32,
     /// The upper bound of the first delay.
     pub base: Duration,

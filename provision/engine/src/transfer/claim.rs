@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::Shared;
 use super::buffers::Buffer;
 use super::handle::{Handle, STALLED, WAITING};
+use super::policy::LEAST_GAIN;
 use super::target::Target;
 use provision_core::byte_range::ByteRange;
 use provision_core::event::Event;
@@ -196,6 +197,11 @@ impl Sink {
                 if whole && range.end < claim.range.end {
                     // A shorter range than requested is legal (RFC 9110 section 15.3.7): the rest is requested again.
                     self.flush(true).await?;
+                    if range.len() < LEAST_GAIN {
+                        let url = answer.resolved.url();
+                        let short = RequestError::cut_short(url, range.len(), claim.range.len());
+                        return Err(ClaimError::Request(short));
+                    }
                     return Ok(exact && answer.end().await == BodyEnd::Clean);
                 }
                 Ok(whole && exact && answer.end().await == BodyEnd::Clean)

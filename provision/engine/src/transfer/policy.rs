@@ -139,6 +139,13 @@ impl FileError {
     }
 }
 
+/// The fewest bytes gained since the last failure that count as progress. Any byte counted once: a source that gave one byte a
+/// request kept a good mirror waiting for ever (fault 90).
+pub(super) const LEAST_GAIN: u64 = 64 << 10;
+
+/// The fewest after a stall, which takes half a minute.
+const LEAST_GAIN_STALLED: u64 = 1 << 20;
+
 /// The next step after a claim has ended.
 #[derive(Debug)]
 pub(super) enum Decision {
@@ -195,7 +202,7 @@ pub(super) struct FilePolicy {
     at: usize,
     retry: RetryPolicy,
     attempts: Vec<Attempt>,
-    /// Failures in a row, without a byte gained.
+    /// Failures in a row, without [`LEAST_GAIN`].
     failures: u32,
     /// Refusals in a row that were not counted, because the host served other requests. They lengthen the wait.
     excused: u32,
@@ -329,7 +336,7 @@ impl FilePolicy {
         }
         let stalled = matches!(&error, RequestError::Transport { kind: TransportError::Stalled(_), .. });
         let news = at.gained.saturating_sub(self.gained_at_failure);
-        if news > if stalled { 1 << 20 } else { 0 } {
+        if news >= if stalled { LEAST_GAIN_STALLED } else { LEAST_GAIN } {
             (self.failures, self.excused) = (0, 0);
             self.resolved_again = false;
         }
@@ -365,7 +372,7 @@ impl FilePolicy {
         at: &Circumstances,
         patience: Duration,
     ) -> Decision {
-        if at.gained > self.gained_at_failure {
+        if at.gained >= self.gained_at_failure + LEAST_GAIN {
             (self.failures, self.gained_at_failure, self.barren) = (0, at.gained, None);
         }
         let since = *self.barren.get_or_insert(at.began);

@@ -111,6 +111,25 @@ fn fault_06_a_shorter_range_is_kept_and_the_rest_asked_for() {
 }
 
 #[test]
+fn fault_90_a_source_that_gives_next_to_nothing_is_left() {
+    let byte = Fault::ShorterRange { length: 1 };
+    let page = Fault::ShorterRange { length: 4096 };
+    for fault in [byte.clone(), page, Fault::CutBody(1), Fault::CutBody(4096), Fault::ChunkedCut(1)] {
+        let fixture = mirrored(fault.clone(), When::Always);
+        let report = fixture.fetch_all();
+        assert!(report.files[0].source.as_deref().unwrap().contains("/mirror?"), "{fault:?}");
+        let asked = fixture.origin.counters().path("/x").requests;
+        assert!(asked <= 100, "{fault:?}: {asked} requests");
+        let (fixture, _) = self::fixture(fault.clone(), When::Always);
+        let error = fixture.fetch_refused().to_string();
+        assert!(error.contains("cut short"), "{fault:?}: {error}");
+    }
+    // Enough bytes before each failure are progress.
+    let (fixture, _) = fixture(Fault::CutBody(100_000), When::Always);
+    fixture.fetch_all();
+}
+
+#[test]
 fn fault_07_a_longer_range_is_cut_at_the_end_of_the_claim() {
     for claim in [Claim::Honest, Claim::Nothing] {
         let (fixture, _) = fixture(Fault::LongerRange { extra: 50_000, claim }, When::Always);

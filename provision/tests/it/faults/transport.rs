@@ -298,12 +298,12 @@ fn simultaneous_failures_count_once() {
 #[test]
 fn progress_resets_the_count_of_failures() {
     let mut small = alone(Fixture::new());
-    small.file("x", &Content::generated(1, 20_000));
-    small.origin.inject("/x", Fault::CutBody(1000));
+    small.file("x", &Content::generated(1, 2_000_000));
+    small.origin.inject("/x", Fault::CutBody(100_000));
     let report = small.fetch_all();
     assert_eq!(small.origin.counters().requests, 20);
-    assert_eq!(small.origin.counters().body_bytes_sent, 20_000);
-    assert_eq!(report.files[0].fetched, 20_000);
+    assert_eq!(small.origin.counters().body_bytes_sent, 2_000_000);
+    assert_eq!(report.files[0].fetched, 2_000_000);
 
     let fixture = alone(fixture(Fault::status(500), When::custom(|_, number| number % 5 != 4)));
     fixture.fetch_all();
