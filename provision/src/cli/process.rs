@@ -1,4 +1,4 @@
-//! Settings of the process: the name of its command line, memory pools, the limit on open files, the umask.
+//! Settings of the process: the name of its command line, memory pools, limits on open files and core files, the umask.
 
 use std::sync::OnceLock;
 
@@ -10,6 +10,7 @@ pub fn prepare(invocation: &'static str) {
     let _ = INVOCATION.set(invocation);
     use_one_pool();
     raise_file_limit();
+    forbid_core_files();
     keep_own_rights();
 }
 
@@ -36,6 +37,14 @@ fn use_one_pool() {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
+}
+
+/// Forbids core files, which would hold the tokens. A limit of 1 byte also stops a core handler, which ignores 0 (core(5)).
+fn forbid_core_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Core).maximum;
+    let current = maximum.map_or(Some(1), |maximum| Some(maximum.min(1)));
+    let _ = setrlimit(Resource::Core, Rlimit { current, maximum });
 }
 
 /// Raises the limit of open files to the maximum: a run has many connections and many files.

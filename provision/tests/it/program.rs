@@ -632,3 +632,23 @@ fn fault_106_ignored_signals_stay_ignored_except_a_request_to_end() {
     signal(&stopped, Signal::TERM);
     assert_eq!(stopped.end().code, Some(143));
 }
+
+#[test]
+fn fault_111_a_crash_leaves_no_core_file() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 1000));
+    fixture.origin.inject("/x", Fault::NoAnswer);
+    let (lock, dest) = (fixture.write_lock(), fixture.destination());
+    let at = fixture.beside("crashed");
+    std::fs::create_dir(&at).unwrap();
+    let script = format!("ulimit -c unlimited; exec {BINARY} fetch --lock {} --dest {dest}", lock.display());
+    let run = start(Command::new("sh").args(["-c", &script]).current_dir(&at));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.requests > 0).unwrap();
+    // 1 stops a file and a core handler, 0 only a file (core(5)).
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", run.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("1"), "{core}");
+    signal(&run, Signal::ABORT);
+    assert_eq!(run.end().code, None);
+    assert_eq!(std::fs::read_dir(&at).unwrap().count(), 0);
+}
