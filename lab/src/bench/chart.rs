@@ -1,8 +1,11 @@
-//! Bar charts as hand-written SVG: text and a few shapes need no library.
-//!
-//! The picture has a ground of its own, so it is legible on any page.
+//! A report as a bar chart: ours against the others, shorter is better. The picture is hand-written SVG: text and a few
+//! shapes need no library. It has a ground of its own, so it is legible on any page.
 
 use std::fmt::Write as _;
+
+use super::report::{Metric, Outcome, Report, Row};
+use super::table::seconds;
+use super::tool::Check;
 
 /// Legible in the column of a README.
 const WIDTH: f64 = 860.0;
@@ -27,39 +30,48 @@ text { font: 13px 'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif; fill: #1
 .axis { stroke: #c6cdd5; stroke-width: 1; fill: none; }
 ";
 
-/// The classes of bars.
-pub(super) const ACCENT: &str = "accent";
-pub(super) const PLAIN: &str = "plain";
-pub(super) const PALE: &str = "pale";
+/// The classes of bars, and their meaning.
+const CLASSES: [(&str, &str); 3] =
+    [("accent", "ours, verified"), ("plain", "verified"), ("pale", "not verified")];
+const MARK: &str = "the shortest time that the origin allows";
 
-/// Bars that share a scale.
-#[derive(Debug)]
-pub(super) struct Panel {
-    pub(super) title: String,
-    /// Each on a line.
-    pub(super) captions: Vec<String>,
-    pub(super) bars: Vec<Bar>,
-}
-
-/// A bar with a label before it and a text behind it.
-#[derive(Debug)]
-pub(super) struct Bar {
-    pub(super) label: String,
-    pub(super) length: f64,
-    pub(super) class: &'static str,
-    pub(super) text: String,
-    /// A length to compare with.
-    pub(super) mark: Option<f64>,
-}
-
-/// Draws the panels below each other. The legend has the meaning of each class, and that of a mark.
-pub(super) fn bar_chart(classes: &[(&str, &str)], mark: &str, panels: &[Panel]) -> String {
+/// The picture, if there is anything to draw.
+pub(super) fn draw(report: &Report) -> Option<String> {
     let mut picture = Picture::default();
-    let mut y = picture.legend(classes, mark);
-    for panel in panels {
-        y = picture.panel(panel, y);
+    let mut y = picture.legend();
+    let top = y;
+    for outcome in report.outcomes.iter().filter(|outcome| !outcome.rows.is_empty()) {
+        y = picture.panel(outcome, y);
     }
-    picture.finish(y)
+    (y > top).then(|| picture.finish(y))
+}
+
+/// The class of a row's bar.
+fn class(row: &Row) -> &'static str {
+    match row.check {
+        _ if row.is_ours() => "accent",
+        Check::None => "pale",
+        _ => "plain",
+    }
+}
+
+/// A row's value of a metric, as a length and in words.
+fn value(metric: Metric, row: &Row) -> (f64, String) {
+    match metric {
+        Metric::WallTime => {
+            let wall = row.summary.wall_seconds;
+            let ratio = row.ours.map(|ratio| format!("; ours ÷ this {:.2}", ratio.wall));
+            (wall, format!("{} s{}", seconds(wall), ratio.unwrap_or_default()))
+        }
+        Metric::PeakMemory => {
+            let peak = row.summary.peak_bytes as f64;
+            (peak, format!("{:.1} MB", peak / 1e6))
+        }
+        Metric::FetchedAgain => {
+            let share = row.summary.fetched_again.unwrap_or_default();
+            (share, format!("{:.2} %", share * 100.0))
+        }
+    }
 }
 
 /// A picture in the making: later elements cover earlier ones.
@@ -70,38 +82,57 @@ struct Picture {
 
 impl Picture {
     /// Draws the legend at the top. Returns the place below it, as all parts do.
-    fn legend(&mut self, classes: &[(&str, &str)], mark: &str) -> f64 {
+    fn legend(&mut self) -> f64 {
         let (mut x, y) = (MARGIN, MARGIN + 12.0);
-        for (class, meaning) in classes {
+        for (class, meaning) in CLASSES {
             self.rectangle((x, y - 11.0), (14.0, 12.0), class);
             self.text((x + 20.0, y), "", meaning);
             // Characters are a little narrower than this.
             x += 36.0 + meaning.chars().count() as f64 * 8.3;
         }
         self.line((x, y - 5.0), (x + 22.0, y - 5.0), "mark");
-        self.text((x + 28.0, y), "", mark);
+        self.text((x + 28.0, y), "", MARK);
         y + 14.0
     }
 
-    fn panel(&mut self, panel: &Panel, top: f64) -> f64 {
+    /// Draws a scenario: bars that share a scale.
+    fn panel(&mut self, outcome: &Outcome, top: f64) -> f64 {
+        let metric = match outcome.metric {
+            Metric::WallTime => "time",
+            Metric::PeakMemory => "peak memory",
+            Metric::FetchedAgain => "fetched again",
+        };
         let mut y = top + 28.0;
-        self.text((MARGIN, y), "title", &panel.title);
+        self.text((MARGIN, y), "title", &format!("{}: {metric}", outcome.scenario));
         y += 18.0;
-        for line in &panel.captions {
+        for line in outcome.setting.split("; ") {
             self.text((MARGIN, y), "caption", line);
             y += 16.0;
         }
-        let lengths = panel.bars.iter().flat_map(|bar| [Some(bar.length), bar.mark]).flatten();
+        let length = |row: &Row| value(outcome.metric, row).0;
+        let mut rows: Vec<_> = outcome.rows.iter().collect();
+        // Cases have an order of their own.
+        if rows.iter().all(|row| row.case.is_none()) {
+            rows.sort_by(|a, b| length(a).total_cmp(&length(b)));
+        }
+        let lengths = rows.iter().flat_map(|row| [Some(length(row)), row.ideal_seconds]).flatten();
         let scale = (RIGHT - LEFT) / lengths.fold(f64::MIN_POSITIVE, f64::max);
-        for bar in &panel.bars {
-            let length = bar.length * scale;
-            self.text((LEFT - 8.0, y + 12.0), "label", &bar.label);
-            self.rectangle((LEFT, y), (length.max(1.0), BAR), bar.class);
-            self.text((LEFT + length + 8.0, y + 12.0), "", &bar.text);
-            self.line((LEFT, y - 3.0), (LEFT, y - 3.0 + ROW), "axis");
-            if let Some(mark) = bar.mark {
-                let x = LEFT + mark * scale;
-                self.line((x, y - 3.0), (x, y - 3.0 + ROW), "mark");
+        let all_ours = rows.iter().all(|row| row.is_ours());
+        for row in rows {
+            let label = match &row.case {
+                None => row.label(),
+                // The colour says whose it is.
+                Some(case) if all_ours => case.clone(),
+                Some(case) => format!("{}, {case}", row.label()),
+            };
+            let (length, text) = value(outcome.metric, row);
+            let end = length * scale;
+            self.text((LEFT - 8.0, y + 12.0), "label", &label);
+            self.rectangle((LEFT, y), (end.max(1.0), BAR), class(row));
+            self.text((LEFT + end + 8.0, y + 12.0), "", &text);
+            let ideal = row.ideal_seconds.map(|ideal| (LEFT + ideal * scale, "mark"));
+            for (x, class) in [(LEFT, "axis")].into_iter().chain(ideal) {
+                self.line((x, y - 3.0), (x, y - 3.0 + ROW), class);
             }
             y += ROW;
         }
@@ -136,30 +167,33 @@ impl Picture {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::example;
     use super::*;
 
     #[test]
-    fn lengths_are_to_scale_and_text_is_escaped() {
-        let bar = |label: &str, length, class, mark| Bar {
-            label: label.to_owned(),
-            length,
-            class,
-            text: format!("{length} s"),
-            mark,
-        };
-        let bars = vec![bar("one", 5.0, ACCENT, Some(2.5)), bar("a < b & c > d", 10.0, PALE, None)];
-        let panel = Panel { title: "time".to_owned(), captions: vec!["seconds".to_owned()], bars };
-        let text = bar_chart(&[(ACCENT, "ours"), (PALE, "unverified")], "ideal", &[panel]);
+    fn every_row_has_a_bar_to_scale_and_text_is_escaped() {
+        let mut report = example();
+        report.outcomes[0].setting = "a < b & c > d".to_owned();
+        let text = draw(&report).unwrap();
         for part in [
+            "capped: time",
+            ">a &lt; b &amp; c &gt; d</text>",
+            ">curl, unverified</text>",
+            ">not verified</text>",
+            ">2.50 s; ours ÷ this 0.50</text>",
+            r#"width="420.0" height="15.0" class="plain""#,
             r#"width="210.0" height="15.0" class="accent""#,
-            r#"width="420.0" height="15.0" class="pale""#,
-            r#"<line x1="355.0""#,
-            r#"class="label">a &lt; b &amp; c &gt; d</text>"#,
-            ">10 s</text>",
-            ">unverified</text>",
+            r#"width="168.0" height="15.0" class="pale""#,
+            r#"<line x1="460.0""#,
+            "growth: time",
+            ">aria2c, 100 files</text>",
         ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(text.starts_with("<svg ") && text.ends_with("</svg>\n"));
+        // One ideal for each row of `capped`, and one in the legend.
+        assert_eq!(text.matches(r#"class="mark""#).count(), 5);
+        report.outcomes.clear();
+        assert!(draw(&report).is_none());
     }
 }

@@ -61,11 +61,6 @@ impl FileSet {
         Self::new((0..scale.of(5_000)).map(|number| (format!("small/{number:05}.bin"), size(number))))
     }
 
-    /// One file of 2 GB.
-    pub(super) fn single(scale: Scale) -> Self {
-        Self::equal(1, scale.of(2_000_000_000))
-    }
-
     /// `count` files of `size` bytes.
     pub(super) fn equal(count: u64, size: u64) -> Self {
         Self::new((0..count).map(|number| (format!("equal/{number:05}.bin"), size)))

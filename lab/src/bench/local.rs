@@ -8,11 +8,11 @@ use anyhow::{Result, ensure};
 
 use super::checksum;
 use super::file_set::{FileSet, counted};
-use super::machine;
 use super::meter::Measurement;
-use super::report::{Check, Outcome, Row};
+use super::report::{Outcome, Row};
 use super::rounds::{Bench, Lane, alternate};
-use super::tool::write_lock;
+use super::space;
+use super::tool::{Check, write_lock};
 use crate::tools::programs::STRACE;
 
 /// Nothing listens there: a program that asked would fail.
@@ -40,11 +40,11 @@ pub(super) fn noop(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
             let fetch = program.fetch(&lock, &destination);
             bench.meter.run(program.fetch(&lock, &destination).arg("--offline"))?;
             let cost = bench.meter.run(&fetch)?;
-            let mut row = Row::new(program.tool.name(), Check::Itself, &set);
+            let mut row = Row::new(program.tool.name(), Check::Itself, set.total());
             row.case = Some(counted(set.0.len(), "file"));
             row.sockets = if has_strace { Some(count_sockets(bench, &fetch)?) } else { None };
-            lanes.push(Lane::new(row, move || {
-                Ok(Measurement { wall_seconds: bench.meter.wall_seconds(&fetch)?, ..cost })
+            lanes.push(Lane::new(row, move |_| {
+                Ok(Measurement { wall_seconds: bench.meter.wall_seconds(&[], &fetch)?, ..cost })
             }));
         }
         alternate(1..=NOOP_ROUNDS * bench.rounds.end(), lanes, outcome)?;
@@ -69,19 +69,21 @@ fn socket_calls(strace: &str) -> usize {
 pub(super) fn verify(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
     let size = bench.scale.of(400_000_000);
     let set = FileSet::equal(4, size);
-    machine::require_memory(bench.memory, set.total())?;
-    let (place, lists, cores) = (bench.memory.join("verify"), &bench.meter.folder, bench.cores);
-    outcome.setting = format!("4 files of {:.0} MB in memory; each tool on {cores} cores", size as f64 / 1e6);
+    space::require_in_memory(bench.memory, set.total())?;
+    let place = bench.memory.join("verify");
+    outcome.setting =
+        format!("4 files of {:.0} MB in memory; each tool on {} cores", size as f64 / 1e6, bench.cores);
     set.write(&place)?;
-    let lock = lists.join("models.lock");
+    let lock = bench.meter.folder.join("models.lock");
     write_lock(&lock, &set, NO_ORIGIN)?;
     let own = bench.own_programs().map(|program| (program.tool.name(), program.verify(&lock, &place)));
     let others = [
-        ("sha256sum", checksum::sha256sum(&set, &place, lists, cores)?),
-        ("openssl dgst", checksum::openssl(&set, &place, lists, cores)?),
+        ("sha256sum", checksum::sha256sum(bench, &set, &place)?),
+        ("openssl dgst", checksum::openssl(bench, &set, &place)?),
     ];
     let lanes = own.chain(others).map(|(name, command)| {
-        Lane::new(Row::new(name, Check::Itself, &set), move || bench.meter.run(&command))
+        let row = Row::new(name, Check::Itself, set.total());
+        Lane::new(row, move |_| bench.meter.run(&command))
     });
     alternate(bench.rounds.clone(), lanes.collect(), outcome)?;
     bench.sh.remove_path(&place)?;

@@ -27,7 +27,7 @@ pub(super) struct Measurement {
     /// The most resident memory of a single process.
     pub(super) peak_bytes: u64,
     /// The share of the set that an interrupted run fetched twice.
-    #[serde(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fetched_again: Option<f64>,
 }
 
@@ -84,7 +84,7 @@ impl Meter {
         let costs = self.folder.join("costs");
         let time = ["time", "--quiet", "--output", costs.as_str(), "--format", "%U %S %M", "--"];
         let timeout = ["timeout", "--foreground", "--signal=KILL", LIMIT];
-        let wall_seconds = self.run_to_end(&[&time[..], &timeout].concat(), command)?;
+        let wall_seconds = self.wall_seconds(&[&time[..], &timeout].concat(), command)?;
         let text = fs::read_to_string(&costs)?;
         let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
         let &[user, system, kibibytes] = numbers.as_slice() else {
@@ -92,11 +92,6 @@ impl Meter {
         };
         let (cpu_seconds, peak_bytes) = (user + system, kibibytes as u64 * 1024);
         Ok(Measurement { wall_seconds, cpu_seconds, peak_bytes, fetched_again: None })
-    }
-
-    /// Seconds from start to end, without GNU time: starting that takes a millisecond of its own.
-    pub(super) fn wall_seconds(&self, command: &Command) -> Result<f64> {
-        self.run_to_end(&[], command)
     }
 
     /// Starts the command behind `wrapper`, a program with its options.
@@ -118,7 +113,8 @@ impl Meter {
             .with_context(|| format!("starting {}", command.get_program().display()))
     }
 
-    fn run_to_end(&self, wrapper: &[&str], command: &Command) -> Result<f64> {
+    /// Seconds from start to end. Starting GNU time would take a millisecond of its own.
+    pub(super) fn wall_seconds(&self, wrapper: &[&str], command: &Command) -> Result<f64> {
         let started = Instant::now();
         let status = self.spawn(wrapper, command)?.wait()?;
         let wall = started.elapsed().as_secs_f64();

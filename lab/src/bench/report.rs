@@ -3,24 +3,23 @@
 //! `target/bench/report.json` is this [`Report`]:
 //!
 //! ```text
-//! schema            2; another number means that a field below has changed its meaning
+//! schema            3; another number means that a field below has changed its meaning
 //! command           the command line
 //! environment       facts in words, by name: the machine, its load before and after, each program's version, and how to
 //!                   install a peer that was not found
 //! outcomes[]        one for each scenario, in the order in which they ran
 //!   scenario        its name
 //!   setting         origin, set and destination in words
-//!   ideal_seconds   the shortest time that the origin allows, if it limits; for all rows
 //!   rows[]
 //!     tool          its name; "before" is the program of --against
 //!     check         "itself", "afterwards" (sha256sum on all cores) or "none"
 //!     case          distinguishes rows of one tool
 //!     bytes         the size of the set
-//!     ideal_seconds if it differs from row to row
-//!     rounds[]      wall_seconds, cpu_seconds, peak_bytes: each round as measured, without warm-ups
-//!     summary       the medians of the times, and the largest peak
+//!     ideal_seconds the shortest time that the origin allows, if it limits
+//!     rounds[]      wall_seconds, cpu_seconds, peak_bytes: each round as measured, without warm-ups;
+//!                   fetched_again (resume): the share of the bytes that were sent twice
+//!     summary       the medians, and the largest peak
 //!     ours          ours divided by this row of the same case: wall, cpu, peak; not for ours
-//!     fetched_again share of the bytes that were sent twice (resume)
 //!     sockets       number of sockets that the command opened (noop)
 //!   notes[]         tools that did not take part, with the reason; sets that were made smaller
 //! ```
@@ -31,9 +30,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::file_set::FileSet;
 use super::meter::Measurement;
-use super::tool::Tool;
+use super::tool::{Check, Tool};
 
 /// The results of a run.
 #[derive(Debug, Serialize)]
@@ -49,8 +47,6 @@ pub(super) struct Report {
 pub(super) struct Outcome {
     pub(super) scenario: String,
     pub(super) setting: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) ideal_seconds: Option<f64>,
     pub(super) rows: Vec<Row>,
     pub(super) notes: Vec<String>,
     /// The quantity that the chart shows.
@@ -67,20 +63,8 @@ pub(super) enum Metric {
     FetchedAgain,
 }
 
-/// The verification that a row's cost includes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Check {
-    /// By the tool, while it fetches or after.
-    Itself,
-    /// By `sha256sum` on all cores, after the tool.
-    Afterwards,
-    /// None: the tool does less than ours.
-    None,
-}
-
 /// The measurements of a tool in one case.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Row {
     pub(super) tool: &'static str,
     pub(super) check: Check,
@@ -94,8 +78,6 @@ pub(super) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ours: Option<Ratio>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) fetched_again: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sockets: Option<usize>,
 }
 
@@ -108,19 +90,8 @@ pub(super) struct Ratio {
 }
 
 impl Row {
-    pub(super) fn new(tool: &'static str, check: Check, set: &FileSet) -> Self {
-        Self {
-            tool,
-            check,
-            case: None,
-            bytes: set.total(),
-            ideal_seconds: None,
-            rounds: Vec::new(),
-            summary: Measurement::default(),
-            ours: None,
-            fetched_again: None,
-            sockets: None,
-        }
+    pub(super) fn new(tool: &'static str, check: Check, bytes: u64) -> Self {
+        Self { tool, check, bytes, ..Self::default() }
     }
 
     pub(super) fn is_ours(&self) -> bool {
@@ -146,7 +117,6 @@ impl Outcome {
     pub(super) fn summarize(&mut self) {
         for row in &mut self.rows {
             row.summary = Measurement::summary(&row.rounds);
-            row.fetched_again = row.summary.fetched_again;
         }
         let ours: Vec<_> = self.rows.iter().filter(|row| row.is_ours()).cloned().collect();
         for row in self.rows.iter_mut().filter(|row| !row.is_ours()) {
@@ -159,15 +129,10 @@ impl Outcome {
         }
     }
 
-    /// The shortest possible time of a row.
-    pub(super) fn ideal(&self, row: &Row) -> Option<f64> {
-        row.ideal_seconds.or(self.ideal_seconds)
-    }
-
-    /// Our time divided by that of a tool that verifies by itself.
-    pub(super) fn ratio(&self, tool: Tool) -> Option<f64> {
-        let row = self.rows.iter().find(|row| row.tool == tool.name() && row.check == Check::Itself);
-        row.and_then(|row| row.ours).map(|ratio| ratio.wall)
+    /// Ours takes longer than a tool that took part and verifies by itself.
+    pub(super) fn is_slower_than(&self, tool: Tool) -> bool {
+        let mut rows = self.rows.iter().filter(|row| row.tool == tool.name() && row.check == Check::Itself);
+        rows.any(|row| row.ours.is_some_and(|ratio| ratio.wall > 1.0))
     }
 }
 
@@ -180,20 +145,19 @@ pub(super) fn example() -> Report {
         peak_bytes,
         fetched_again: None,
     };
-    let row = |tool, check, rounds| {
-        let set = FileSet(Vec::new());
-        Row { bytes: 1_500_000_000, rounds, ..Row::new(tool, check, &set) }
-    };
-    let rows = vec![
+    let row = |tool, check, rounds| Row { rounds, ..Row::new(tool, check, 1_500_000_000) };
+    let mut rows = vec![
         row("ours", Check::Itself, vec![cost(1.0, 2.0, 30_000_000), cost(1.5, 2.2, 31_000_000)]),
         row("before", Check::Itself, vec![cost(1.25, 1.75, 31_000_000)]),
         row("aria2c", Check::Itself, vec![cost(2.5, 3.0, 40_000_000)]),
         row("curl", Check::None, vec![cost(1.0, 1.0, 10_000_000)]),
     ];
+    for row in &mut rows {
+        row.ideal_seconds = Some(1.25);
+    }
     let capped = Outcome {
         scenario: "capped".to_owned(),
         setting: "4 MB/s for each connection".to_owned(),
-        ideal_seconds: Some(1.25),
         rows,
         notes: vec!["hf-transfer did not take part: it <broke>".to_owned()],
         ..Outcome::default()
@@ -215,7 +179,7 @@ pub(super) fn example() -> Report {
     let mut outcomes = vec![capped, growth];
     outcomes.iter_mut().for_each(Outcome::summarize);
     Report {
-        schema: 2,
+        schema: 3,
         command: "cargo lab bench".to_owned(),
         environment: BTreeMap::from([
             ("aria2c", "not found; to install it: apt-get install aria2".to_owned()),
@@ -232,8 +196,7 @@ mod tests {
     #[test]
     fn ratios_are_ours_by_theirs_of_the_same_case() {
         let report = example();
-        assert!(report.outcomes[0].ratio(Tool::Aria2c).is_some_and(|ratio| (ratio - 0.5).abs() < 1e-9));
-        assert!(report.outcomes[0].ratio(Tool::HfTransfer).is_none());
+        assert!(report.outcomes[0].rows[2].ours.is_some_and(|ratio| (ratio.wall - 0.5).abs() < 1e-9));
         let ratios: Vec<_> = report.outcomes[1]
             .rows
             .iter()
@@ -243,19 +206,31 @@ mod tests {
     }
 
     #[test]
+    fn only_a_tool_that_verifies_is_compared() {
+        let mut outcome = example().outcomes.swap_remove(0);
+        assert!(!outcome.is_slower_than(Tool::Aria2c), "half of its time");
+        assert!(!outcome.is_slower_than(Tool::Curl), "unverified");
+        assert!(!outcome.is_slower_than(Tool::HfTransfer), "did not take part");
+        outcome.rows[2].rounds[0].wall_seconds = 1.0;
+        outcome.summarize();
+        assert!(outcome.is_slower_than(Tool::Aria2c));
+    }
+
+    #[test]
     fn json_has_the_described_fields_and_no_empty_ones() {
         let json = serde_json::to_value(example()).unwrap();
-        assert_eq!(json["schema"], 2);
+        assert_eq!(json["schema"], 3);
         let capped = &json["outcomes"][0];
         assert_eq!(capped["scenario"], "capped");
-        assert_eq!(capped["ideal_seconds"], 1.25);
+        assert_eq!(capped["rows"][0]["ideal_seconds"], 1.25);
         assert_eq!(capped["rows"][0]["rounds"][1]["wall_seconds"], 1.5);
         assert_eq!(capped["rows"][0]["summary"]["peak_bytes"], 31_000_000);
         assert_eq!(capped["rows"][1]["ours"]["cpu"], 1.2);
         assert_eq!(capped["rows"][2]["ours"]["wall"], 0.5);
         assert_eq!(capped["rows"][3]["check"], "none");
-        for absent in ["case", "sockets", "fetched_again", "ours"] {
+        for absent in ["case", "sockets", "ours"] {
             assert!(capped["rows"][0].get(absent).is_none(), "{absent}");
         }
+        assert!(capped["rows"][0]["summary"].get("fetched_again").is_none());
     }
 }

@@ -1,17 +1,19 @@
-//! The scenarios by name, and what each of them runs.
+//! The scenarios: a table of races, and two measurements without an origin.
 
 use std::fmt;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
+use provision_testbed::Shape;
 
-use super::file_set::FileSet;
-use super::origin::OriginKind::{Capped, Nginx, NginxTls, Stragglers};
-use super::races::Medium::{Disk, Memory};
-use super::report::Outcome;
+use super::file_set::{FileSet, counted};
+use super::local;
+use super::origin::{self, OriginKind};
+use super::race::{Entrants, Medium, Race};
+use super::report::{Metric, Outcome};
 use super::rounds::Bench;
-use super::{growth, local, memory, races, resume};
+use super::space;
 
 /// A question that the benchmark answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,27 +45,105 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
+    /// Measures every program that takes part, and prints the progress.
     pub(super) fn run(self, bench: &Bench<'_>) -> Result<Outcome> {
         let mut outcome = Outcome { scenario: self.to_string(), ..Outcome::default() };
-        let to = &mut outcome;
-        let measured = match self {
-            Self::Loopback => races::run(bench, Nginx, &bench.qwen(), Memory, to),
-            Self::Tls => races::run(bench, NginxTls, &bench.qwen(), Memory, to),
-            Self::Disk => races::run(bench, Nginx, &bench.qwen(), Disk, to),
-            Self::Capped => races::run(bench, Capped, &bench.qwen(), Memory, to),
-            Self::Stragglers => races::run(bench, Stragglers, &bench.qwen(), Memory, to),
-            Self::Small => races::run(bench, Nginx, &FileSet::small(bench.scale), Memory, to),
-            Self::Single => races::run(bench, Nginx, &FileSet::single(bench.scale), Disk, to),
-            Self::Resume => resume::run(bench, to),
-            Self::Noop => local::noop(bench, to),
-            Self::Verify => local::verify(bench, to),
-            Self::Memory => memory::run(bench, to),
-            Self::Growth => growth::run(bench, to),
-        };
-        measured.with_context(|| format!("bench: {self}"))?;
+        self.measure(bench, &mut outcome).with_context(|| format!("bench: {self}"))?;
         outcome.summarize();
         Ok(outcome)
     }
+
+    fn measure(self, bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
+        let race = |origin, set| Race::new(bench, origin, set);
+        let nginx = OriginKind::Nginx;
+        let races = match self {
+            Self::Loopback => vec![race(nginx, bench.qwen())],
+            Self::Tls => vec![race(OriginKind::NginxTls, bench.qwen())],
+            Self::Disk => vec![Race { medium: Medium::Disk, ..race(nginx, bench.qwen()) }],
+            Self::Capped => vec![race(origin::capped(), bench.qwen())],
+            Self::Stragglers => vec![race(origin::stragglers(), bench.qwen())],
+            Self::Small => vec![race(nginx, FileSet::small(bench.scale))],
+            Self::Single => {
+                let set = FileSet::equal(1, bench.scale.of(2_000_000_000));
+                vec![Race { medium: Medium::Disk, ..race(nginx, set) }]
+            }
+            Self::Resume => {
+                outcome.metric = Metric::FetchedAgain;
+                vec![Race {
+                    entrants: Entrants::Verifying,
+                    is_killed_at_half: true,
+                    rounds: 1..=*bench.rounds.end(),
+                    ..race(origin::capped(), bench.qwen())
+                }]
+            }
+            Self::Memory => memory(bench, outcome)?,
+            Self::Growth => growth(bench, outcome),
+            Self::Noop => return local::noop(bench, outcome),
+            Self::Verify => return local::verify(bench, outcome),
+        };
+        races.into_iter().try_for_each(|race| race.run(bench, outcome))
+    }
+}
+
+/// The peak memory of ours for a small and a large file, which must not depend on the size.
+///
+/// The testbed generates the bytes while it sends them, so a file of 20 GB takes no room at the origin. The capped
+/// origin gives more to each connection than in the other scenarios: at 4 MB/s, 64 connections would take 80 seconds.
+fn memory(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<Vec<Race>> {
+    let gigabytes = |bytes: u64| format!("{} GB", (bytes as f64 / 1e7).round() / 100.0);
+    outcome.metric = Metric::PeakMemory;
+    let cap = 12_000_000;
+    outcome.setting = format!(
+        "testbed, one file, onto a disk; capped: {} MB/s for each of 64 connections; one round each",
+        cap / 1_000_000
+    );
+    let room = space::on_disk(bench.disk)?;
+    let mut races = Vec::new();
+    for wanted in [1_000_000_000, 20_000_000_000].map(|usual| bench.scale.of(usual)) {
+        let size = wanted.min(room);
+        if size < wanted {
+            let sizes = format!("{} instead of {}", gigabytes(size), gigabytes(wanted));
+            outcome.notes.push(format!("{sizes}: the disk has no room for more"));
+        }
+        let set = FileSet::equal(1, size);
+        for (shape, connections) in [(Shape::default(), "no cap"), (Shape::rate(cap), "capped")] {
+            races.push(Race {
+                entrants: Entrants::Own,
+                medium: Medium::Disk,
+                rounds: 1..=1,
+                case: Some(format!("{}, {connections}", gigabytes(size))),
+                ..Race::new(bench, OriginKind::Testbed(shape), set.clone())
+            });
+        }
+    }
+    Ok(races)
+}
+
+/// Equal bytes in ever more files, then equal time over ever more capped connections of ours.
+///
+/// Each connection gets bytes for three seconds at the usual scale. A set of a fixed size would take minutes over one
+/// connection, and be over before 256 are open. The peers have no option for all their connections.
+fn growth(bench: &Bench<'_>, outcome: &mut Outcome) -> Vec<Race> {
+    let (total, for_each) = (bench.scale.of(500_000_000), bench.scale.of(3 * origin::CAP));
+    outcome.setting = format!(
+        "{:.0} MB in files of equal size, {}; {:.0} MB for each allowed connection, {}; memory to memory",
+        total as f64 / 1e6,
+        OriginKind::Nginx.description(),
+        for_each as f64 / 1e6,
+        origin::capped().description()
+    );
+    let by_files = [1_u16, 10, 100, 1_000, 10_000].map(|count| Race {
+        entrants: Entrants::Verifying,
+        case: Some(counted(count.into(), "file")),
+        ..Race::new(bench, OriginKind::Nginx, FileSet::equal(count.into(), (total / u64::from(count)).max(1)))
+    });
+    let by_connections = (0..=8).map(|exponent| 1_u16 << exponent).map(|number| Race {
+        entrants: Entrants::Own,
+        connections: Some(number),
+        case: Some(counted(number.into(), "connection")),
+        ..Race::new(bench, origin::capped(), FileSet::equal(4, for_each * u64::from(number) / 4))
+    });
+    by_files.into_iter().chain(by_connections).collect()
 }
 
 impl fmt::Display for Scenario {

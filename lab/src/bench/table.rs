@@ -6,32 +6,30 @@ use super::report::{Outcome, Report, Row};
 use super::tool::Tool;
 
 /// The head of a column, and its cell for a row.
-type Column = (&'static str, fn(&Outcome, &Row) -> Option<String>);
+type Column = (&'static str, fn(&Row) -> Option<String>);
 
 /// The columns in order. A column without any cell is left out.
 const COLUMNS: [Column; 13] = [
-    ("tool", |_, row| Some(row.label())),
-    ("case", |_, row| row.case.clone()),
-    ("wall s", |_, row| Some(seconds(row.summary.wall_seconds))),
-    ("min", |_, row| extreme(row, f64::min)),
-    ("max", |_, row| extreme(row, f64::max)),
-    ("MB/s", |_, row| {
+    ("tool", |row| Some(row.label())),
+    ("case", |row| row.case.clone()),
+    ("wall s", |row| Some(seconds(row.summary.wall_seconds))),
+    ("min", |row| extreme(row, f64::min)),
+    ("max", |row| extreme(row, f64::max)),
+    ("MB/s", |row| {
         let rate = row.bytes as f64 / row.summary.wall_seconds / 1e6;
         (row.bytes > 10_000_000).then(|| format!("{rate:.0}"))
     }),
-    ("CPU s", |_, row| Some(format!("{:.2}", row.summary.cpu_seconds))),
-    ("peak MB", |_, row| Some(format!("{:.1}", row.summary.peak_bytes as f64 / 1e6))),
-    ("ours ÷ theirs", |_, row| row.ours.map(|ratio| format!("**{:.2}**", ratio.wall))),
-    ("ours ÷ before, CPU", |_, row| {
+    ("CPU s", |row| Some(format!("{:.2}", row.summary.cpu_seconds))),
+    ("peak MB", |row| Some(format!("{:.1}", row.summary.peak_bytes as f64 / 1e6))),
+    ("ours ÷ theirs", |row| row.ours.map(|ratio| format!("**{:.2}**", ratio.wall))),
+    ("ours ÷ before, CPU", |row| {
         // GNU time counts by hundredths of a second.
         let is_exact = row.tool == Tool::Before.name() && row.summary.cpu_seconds >= 0.1;
         row.ours.filter(|_| is_exact).map(|ratio| format!("**{:.3}**", ratio.cpu))
     }),
-    ("× ideal", |outcome, row| {
-        outcome.ideal(row).map(|ideal| format!("{:.2}", row.summary.wall_seconds / ideal))
-    }),
-    ("fetched again", |_, row| row.fetched_again.map(|share| format!("{:.2} %", share * 100.0))),
-    ("sockets", |_, row| row.sockets.map(|number| number.to_string())),
+    ("× ideal", |row| row.ideal_seconds.map(|ideal| format!("{:.2}", row.summary.wall_seconds / ideal))),
+    ("fetched again", |row| row.summary.fetched_again.map(|share| format!("{:.2} %", share * 100.0))),
+    ("sockets", |row| row.sockets.map(|number| number.to_string())),
 ];
 
 /// Short times by tenths of a millisecond, others by hundredths of a second.
@@ -48,13 +46,15 @@ fn extreme(row: &Row, choose: fn(f64, f64) -> f64) -> Option<String> {
 /// A section for a scenario.
 pub(super) fn outcome(outcome: &Outcome) -> String {
     let cells = |(head, cell): &Column| {
-        let cells: Vec<_> = outcome.rows.iter().map(|row| cell(outcome, row)).collect();
+        let cells: Vec<_> = outcome.rows.iter().map(cell).collect();
         let has_any = cells.iter().any(Option::is_some);
         has_any.then(|| (*head, cells.into_iter().map(Option::unwrap_or_default).collect()))
     };
     let table = grid(&COLUMNS.iter().filter_map(cells).collect::<Vec<_>>());
     let mut text = format!("### {}\n\n{}\n\n{table}", outcome.scenario, outcome.setting);
-    if let Some(ideal) = outcome.ideal_seconds {
+    // The rows of a case have an ideal of their own.
+    let ideal = outcome.rows.first().filter(|row| row.case.is_none()).and_then(|row| row.ideal_seconds);
+    if let Some(ideal) = ideal {
         let _ = writeln!(text, "\nThe shortest time that this origin allows: {} s.", seconds(ideal));
     }
     if !outcome.notes.is_empty() {

@@ -3,18 +3,17 @@
 //! Each peer gets the options that suit the job best, and as many connections as ours has by default. The reasons stand
 //! with the options.
 
+use std::fs;
 use std::process::Command;
-use std::{fs, io};
 
+use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
+use serde::Serialize;
 use xshell::{Shell, cmd};
 
 use super::file_set::{BenchFile, FileSet};
 use crate::project;
-
-/// Makes aria2c keep its progress when it is killed; its default saves it once a minute.
-pub(super) const ARIA2C_RESUME: [&str; 2] = ["--continue=true", "--auto-save-interval=1"];
 
 /// A program that fetches files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -58,15 +57,32 @@ impl Tool {
         matches!(self, Self::Ours | Self::Before)
     }
 
-    /// Compares digests by itself.
-    pub(super) fn can_verify(self) -> bool {
-        self.is_own() || self == Self::Aria2c
+    /// The verifications that are measured. Ours cannot be told not to verify; curl and hf-transfer cannot verify.
+    pub(super) fn checks(self) -> &'static [Check] {
+        match self {
+            Self::Ours | Self::Before => &[Check::Itself],
+            Self::Aria2c => &[Check::Itself, Check::None],
+            Self::Curl | Self::HfTransfer => &[Check::Afterwards, Check::None],
+        }
     }
 
     /// Fetches each file over a single connection.
     pub(super) fn is_unsegmented(self) -> bool {
         self == Self::Curl
     }
+}
+
+/// The verification that a row's cost includes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Check {
+    /// By the tool, while it fetches or after.
+    #[default]
+    Itself,
+    /// By `sha256sum` on all cores, after the tool.
+    Afterwards,
+    /// None: the tool does less than ours.
+    None,
 }
 
 /// Files to fetch, their origin and their destination.
@@ -81,6 +97,8 @@ pub(super) struct Transfer<'a> {
     pub(super) authority: Option<&'a Utf8Path>,
     /// The number of connections that ours may use, instead of its default.
     pub(super) connections: Option<u16>,
+    /// The run is killed, and another one resumes it.
+    pub(super) keeps_progress: bool,
     /// The folder for lists and scripts.
     pub(super) lists: &'a Utf8Path,
 }
@@ -112,79 +130,61 @@ impl Program {
     }
 
     /// Writes what the tool reads, and returns its command. With `verify` it is told the digests, if it takes any.
-    pub(super) fn download(&self, transfer: &Transfer<'_>, verify: bool) -> io::Result<Command> {
-        let mut command = match self.tool {
-            Tool::Ours | Tool::Before => self.own_download(transfer)?,
-            Tool::Aria2c => self.aria2c(transfer, verify)?,
-            Tool::Curl => self.curl(transfer)?,
-            Tool::HfTransfer => self.hf_transfer(transfer)?,
+    pub(super) fn download(&self, sh: &Shell, transfer: &Transfer<'_>, verify: bool) -> Result<Command> {
+        let Transfer { set, base, destination, authority, lists, .. } = *transfer;
+        let (program, list) = (&self.path, lists.join("list"));
+        let write = |entry: &dyn Fn(&BenchFile) -> String| sh.write_file(&list, set.list(entry));
+        let mut command: Command = match self.tool {
+            Tool::Ours | Tool::Before => {
+                write_lock(&list, set, base)?;
+                let mut command = self.fetch(&list, destination);
+                if let Some(number) = transfer.connections.map(|number| number.to_string()) {
+                    command.args(["--connections", &number, "--connections-per-host", &number]);
+                }
+                command
+            }
+            Tool::Aria2c => {
+                write(&|BenchFile { path, content }| {
+                    let sum = || format!("  checksum=sha-256={}\n", content.sha256_hex());
+                    let sum = if verify { sum() } else { String::new() };
+                    format!("{base}/{path}\n  dir={destination}\n  out={path}\n{sum}")
+                })?;
+                // aria2c takes at most 16 connections for a file. Allocation is for rotating disks.
+                let options = ["-x16", "-s16", "-k1M", "--file-allocation=none", "--no-conf", "--quiet"];
+                // All files at once, but not thousands of connections.
+                let at_once = set.0.len().min(32).to_string();
+                // The default saves the progress once a minute.
+                let resume = ["--continue=true", "--auto-save-interval=1"];
+                let resume = if transfer.keeps_progress { &resume[..] } else { &[] };
+                let authority = authority.map(|authority| format!("--ca-certificate={authority}"));
+                cmd!(sh, "{program} {options...} {resume...} -j {at_once} -i {list} {authority...}").into()
+            }
+            Tool::Curl => {
+                write(&|file| format!("url = \"{base}/{0}\"\noutput = \"{destination}/{0}\"\n", file.path))?;
+                let options = ["--disable", "--silent", "--show-error", "--fail", "--create-dirs"];
+                let authority = authority.iter().flat_map(|authority| ["--cacert", authority.as_str()]);
+                // As many transfers as ours has connections.
+                cmd!(sh, "{program} {options...} --parallel --parallel-max 64 --config {list} {authority...}")
+                    .into()
+            }
+            Tool::HfTransfer => {
+                set.create_directories(destination)?;
+                let script = lists.join("hf_transfer.driver.py");
+                sh.write_file(&script, include_str!("hf_transfer.py"))?;
+                write(&|file| format!("{base}/{0}\t{destination}/{0}\n", file.path))?;
+                cmd!(sh, "{program} {script} {list}").env("PYTHONPATH", wheels()).into()
+            }
         };
         // OpenSSL and rustls read it; tools with an option of their own get that, too.
-        command.envs(transfer.authority.map(|authority| ("SSL_CERT_FILE", authority)));
-        Ok(command)
-    }
-
-    fn own_download(&self, transfer: &Transfer<'_>) -> io::Result<Command> {
-        let lock = transfer.lists.join("models.lock");
-        write_lock(&lock, transfer.set, transfer.base)?;
-        let mut command = self.fetch(&lock, transfer.destination);
-        if let Some(number) = transfer.connections.map(|number| number.to_string()) {
-            command.args(["--connections", &number, "--connections-per-host", &number]);
-        }
-        Ok(command)
-    }
-
-    fn aria2c(&self, transfer: &Transfer<'_>, verify: bool) -> io::Result<Command> {
-        /// aria2c takes at most 16 connections for a file. Allocation is for rotating disks.
-        const OPTIONS: [&str; 6] = ["-x16", "-s16", "-k1M", "--file-allocation=none", "--no-conf", "--quiet"];
-        /// All files at once, but not thousands of connections.
-        const FILES_AT_ONCE: usize = 32;
-        let Transfer { set, base, destination, authority, lists, .. } = *transfer;
-        let list = lists.join("aria2.list");
-        let entry = |BenchFile { path, content }: &BenchFile| {
-            let target = format!("{base}/{path}\n  dir={destination}\n  out={path}\n");
-            if verify { target + &format!("  checksum=sha-256={}\n", content.sha256_hex()) } else { target }
-        };
-        fs::write(&list, set.list(entry))?;
-        let mut command = Command::new(&self.path);
-        command.args(OPTIONS).args(["-i", list.as_str()]);
-        command.arg(format!("-j{}", set.0.len().min(FILES_AT_ONCE)));
-        command.args(authority.map(|authority| format!("--ca-certificate={authority}")));
-        Ok(command)
-    }
-
-    fn curl(&self, transfer: &Transfer<'_>) -> io::Result<Command> {
-        /// As many transfers as ours has connections.
-        const OPTIONS: [&str; 5] = ["--disable", "--silent", "--show-error", "--fail", "--create-dirs"];
-        const PARALLEL: [&str; 3] = ["--parallel", "--parallel-max", "64"];
-        let Transfer { set, base, destination, authority, lists, .. } = *transfer;
-        let config = lists.join("curl.config");
-        let entry = |BenchFile { path, .. }: &BenchFile| {
-            format!("url = \"{base}/{path}\"\noutput = \"{destination}/{path}\"\n")
-        };
-        fs::write(&config, set.list(entry))?;
-        let mut command = Command::new(&self.path);
-        command.args(OPTIONS).args(PARALLEL).args(["--config", config.as_str()]);
-        command.args(authority.into_iter().flat_map(|authority| ["--cacert", authority.as_str()]));
-        Ok(command)
-    }
-
-    fn hf_transfer(&self, transfer: &Transfer<'_>) -> io::Result<Command> {
-        let Transfer { set, base, destination, lists, .. } = *transfer;
-        set.create_directories(destination)?;
-        let (script, list) = (lists.join("hf_transfer.driver.py"), lists.join("hf_transfer.list"));
-        fs::write(&script, include_str!("hf_transfer.py"))?;
-        fs::write(&list, set.list(|file| format!("{base}/{0}\t{destination}/{0}\n", file.path)))?;
-        let mut command = Command::new(&self.path);
-        command.args([script, list]).env("PYTHONPATH", wheels());
+        command.envs(authority.map(|authority| ("SSL_CERT_FILE", authority)));
         Ok(command)
     }
 
     /// A fetch by a program of ours. `xtask` has a longer name for it.
     pub(super) fn fetch(&self, lock: &Utf8Path, destination: &Utf8Path) -> Command {
         let is_xtask = self.path.file_name().is_some_and(|name| name.starts_with("xtask"));
-        let mut command =
-            self.own_command(if is_xtask { "fetch-models" } else { "fetch" }, lock, destination);
+        let name = if is_xtask { "fetch-models" } else { "fetch" };
+        let mut command = self.own_command(name, lock, destination);
         command.args(["--progress", "none"]);
         command
     }
@@ -202,14 +202,14 @@ impl Program {
 }
 
 /// Writes a `models.lock` of the set.
-pub(super) fn write_lock(path: &Utf8Path, set: &FileSet, base: &str) -> io::Result<()> {
+pub(super) fn write_lock(path: &Utf8Path, set: &FileSet, base: &str) -> Result<()> {
     let entry = |BenchFile { path, content }: &BenchFile| {
         let (size, sha256) = (content.size(), content.sha256_hex());
         format!(
             "\n[[model]]\npath = \"{path}\"\nurl = \"{base}/{path}\"\nsize = {size}\nsha256 = \"{sha256}\"\n"
         )
     };
-    fs::write(path, "version = 1\n".to_owned() + &set.list(entry))
+    Ok(fs::write(path, "version = 1\n".to_owned() + &set.list(entry))?)
 }
 
 /// The folder that [`Tool::install_hint`] has pip install to.

@@ -1,0 +1,188 @@
+//! A race: programs fetch one set from one origin, by turns. Most scenarios are races.
+
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use provision_testbed::BlockingOrigin;
+
+use super::checksum;
+use super::file_set::FileSet;
+use super::meter::Measurement;
+use super::origin::{CONNECTIONS, Origin, OriginKind};
+use super::report::{Metric, Outcome, Row};
+use super::rounds::{Bench, Lane, alternate};
+use super::space;
+use super::tool::{Check, Program, Transfer};
+
+/// The limit for each step of a run that is killed.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// One set, one origin and the programs that fetch it.
+#[derive(Debug)]
+pub(super) struct Race {
+    pub(super) origin: OriginKind,
+    pub(super) set: FileSet,
+    /// The medium of the destination.
+    pub(super) medium: Medium,
+    pub(super) entrants: Entrants,
+    pub(super) rounds: RangeInclusive<u32>,
+    /// Distinguishes the races of a scenario.
+    pub(super) case: Option<String>,
+    /// The number of connections that ours may use, instead of its default.
+    pub(super) connections: Option<u16>,
+    /// `kill -9` when half of the set was sent, then a second run. The share that was sent twice is measured, too.
+    pub(super) is_killed_at_half: bool,
+}
+
+/// The medium of the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Medium {
+    Memory,
+    Disk,
+}
+
+/// The programs that take part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entrants {
+    All,
+    /// Those that verify by themselves: the only ones whose kept bytes mean something after a kill.
+    Verifying,
+    /// Ours, and the one of `--against`.
+    Own,
+}
+
+impl Race {
+    /// A race of all programs, memory to memory.
+    pub(super) fn new(bench: &Bench<'_>, origin: OriginKind, set: FileSet) -> Self {
+        Self {
+            origin,
+            set,
+            medium: Medium::Memory,
+            entrants: Entrants::All,
+            rounds: bench.rounds.clone(),
+            case: None,
+            connections: None,
+            is_killed_at_half: false,
+        }
+    }
+
+    /// Runs all rounds and adds a row for each lane.
+    pub(super) fn run(&self, bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
+        let total = self.set.total();
+        let folder = match self.medium {
+            Medium::Memory => bench.memory,
+            Medium::Disk => bench.disk,
+        };
+        if self.medium == Medium::Disk {
+            space::require_on_disk(bench.disk, total)?;
+        }
+        let copies = u64::from(self.medium == Medium::Memory) + u64::from(self.origin.keeps_files());
+        space::require_in_memory(bench.memory, copies * total)?;
+        if outcome.setting.is_empty() {
+            outcome.setting = self.setting();
+        }
+        let origin = Origin::start(bench.sh, self.origin, &self.set, bench.memory)?;
+        let destination = folder.join("destination");
+        let transfer = Transfer {
+            set: &self.set,
+            base: &origin.base,
+            destination: &destination,
+            authority: origin.authority.as_deref(),
+            connections: self.connections,
+            keeps_progress: self.is_killed_at_half,
+            lists: &bench.meter.folder,
+        };
+        let rate = self.origin.rate(self.connections.map_or(CONNECTIONS, u64::from));
+        let mut lanes = Vec::new();
+        for program in &bench.programs {
+            let tool = program.tool;
+            // With one connection a file, the cap alone would decide the time.
+            if self.entrants == Entrants::All && rate.is_some() && tool.is_unsegmented() {
+                let reason = "it has one connection a file, and each is capped";
+                outcome.notes.push(format!("{} did not take part: {reason}", tool.name()));
+                continue;
+            }
+            for &check in tool.checks().iter().filter(|check| match self.entrants {
+                Entrants::All => true,
+                Entrants::Verifying => **check == Check::Itself,
+                Entrants::Own => tool.is_own(),
+            }) {
+                let mut row = Row::new(tool.name(), check, total);
+                row.case.clone_from(&self.case);
+                let ideal = rate.map(|rate| total as f64 / rate);
+                row.ideal_seconds = ideal.filter(|_| outcome.metric == Metric::WallTime);
+                let (transfer, testbed) = (&transfer, origin.testbed.as_ref());
+                lanes.push(Lane::new(row, move |is_first| {
+                    let cost = self.turn(bench, transfer, program, check, testbed, is_first);
+                    bench.sh.remove_path(transfer.destination)?;
+                    cost
+                }));
+            }
+        }
+        alternate(self.rounds.clone(), lanes, outcome)
+    }
+
+    fn setting(&self) -> String {
+        let path = match self.medium {
+            _ if self.is_killed_at_half => {
+                "kill -9 at half, then the rest (wall: both runs, CPU and memory: the second)"
+            }
+            Medium::Memory => "memory to memory",
+            Medium::Disk => "from memory onto a disk (ours makes it durable with fsync, the peers do not)",
+        };
+        format!("{}; {}; {path}", self.origin.description(), self.set.description())
+    }
+
+    /// One download. `sha256sum` checks the files of the first round, and those of a tool that is charged for it.
+    fn turn(
+        &self,
+        bench: &Bench<'_>,
+        transfer: &Transfer<'_>,
+        program: &Program,
+        check: Check,
+        testbed: Option<&BlockingOrigin>,
+        is_first: bool,
+    ) -> Result<Measurement> {
+        let command = program.download(bench.sh, transfer, check == Check::Itself)?;
+        let Transfer { set, destination, .. } = *transfer;
+        // No round pays for what the one before it left to be written.
+        rustix::fs::syncfs(std::fs::File::open(destination.parent().unwrap_or(destination))?)?;
+        let cost = match testbed.filter(|_| self.is_killed_at_half) {
+            Some(testbed) => interrupt_and_resume(bench, set, &command, testbed)?,
+            None => bench.meter.run(&command)?,
+        };
+        set.check_sizes(destination)?;
+        if !is_first && check != Check::Afterwards {
+            return Ok(cost);
+        }
+        let sums = checksum::sha256sum(bench, set, destination)?;
+        let sums = bench.meter.run(&sums).context("a downloaded file is wrong")?;
+        Ok(if check == Check::Afterwards { cost.then(sums) } else { cost })
+    }
+}
+
+/// Kills a run at half and starts it again. The origin counts what it sends in both runs; all beyond the size of the set
+/// counts, also the bytes in flight at the kill.
+fn interrupt_and_resume(
+    bench: &Bench<'_>,
+    set: &FileSet,
+    command: &std::process::Command,
+    testbed: &BlockingOrigin,
+) -> Result<Measurement> {
+    let quiet = || testbed.wait_for(PATIENCE, |counters| counters.connections_open == 0);
+    let before = quiet()?.body_bytes_sent;
+    let started = Instant::now();
+    let mut child = bench.meter.spawn(&[], command)?;
+    let half = testbed.wait_for(PATIENCE, |counters| counters.body_bytes_sent - before >= set.total() / 2);
+    // In any case: a program that hangs must not stay.
+    child.kill()?;
+    let status = child.wait()?;
+    half.context("the first run did not fetch half of the set")?;
+    ensure!(!status.success(), "the first run ended before it was killed");
+    let first = Measurement { wall_seconds: started.elapsed().as_secs_f64(), ..Measurement::default() };
+    quiet()?;
+    let cost = first.then(bench.meter.run(command)?);
+    let again = (quiet()?.body_bytes_sent - before).saturating_sub(set.total());
+    Ok(Measurement { fetched_again: Some(again as f64 / set.total() as f64), ..cost })
+}
