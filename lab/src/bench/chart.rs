@@ -7,17 +7,14 @@ use super::report::{Metric, Outcome, Report, Row};
 use super::table::seconds;
 use super::tool::Check;
 
-/// Legible in the column of a README.
-const WIDTH: f64 = 860.0;
-const MARGIN: f64 = 16.0;
-/// The start of the bars, right of their labels.
-const LEFT: f64 = 250.0;
-/// The end of the longest bar, left of its text.
-const RIGHT: f64 = WIDTH - 190.0;
+/// The length of the longest bar, between the labels and the texts. The whole is legible in the column of a README.
+const LONGEST: f64 = 420.0;
+/// The height of the legend, of a line of text, and of a bar with its distance to the next.
+const LEGEND: f64 = 42.0;
+const LINE: f64 = 16.0;
 const ROW: f64 = 22.0;
-const BAR: f64 = 15.0;
 
-const STYLE: &str = "\
+const HEAD: &str = r#"<style>
 text { font: 13px 'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif; fill: #1f2328; }
 .title { font-size: 16px; font-weight: bold; }
 .caption { fill: #59636e; font-size: 12px; }
@@ -28,31 +25,74 @@ text { font: 13px 'DejaVu Sans', Verdana, Helvetica, Arial, sans-serif; fill: #1
 .pale { fill: #d3d9e0; stroke: #8c96a3; }
 .mark { stroke: #b35900; stroke-width: 1.5; stroke-dasharray: 4 3; fill: none; }
 .axis { stroke: #c6cdd5; stroke-width: 1; fill: none; }
-";
-
-/// The classes of bars, and their meaning.
-const CLASSES: [(&str, &str); 3] =
-    [("accent", "ours, verified"), ("plain", "verified"), ("pale", "not verified")];
-const MARK: &str = "the shortest time that the origin allows";
+</style>
+<rect width="100%" height="100%" class="ground"/>
+<rect x="16" y="17" width="14" height="12" class="accent"/><text x="36" y="28">ours, verified</text>
+<rect x="168" y="17" width="14" height="12" class="plain"/><text x="188" y="28">verified</text>
+<rect x="270" y="17" width="14" height="12" class="pale"/><text x="290" y="28">not verified</text>
+<path d="M406 23h22" class="mark"/><text x="434" y="28">the shortest time that the origin allows</text>
+"#;
 
 /// The picture, if there is anything to draw.
 pub(super) fn draw(report: &Report) -> Option<String> {
-    let mut picture = Picture::default();
-    let mut y = picture.legend();
-    let top = y;
+    let (mut panels, mut height) = (String::new(), LEGEND);
     for outcome in report.outcomes.iter().filter(|outcome| !outcome.rows.is_empty()) {
-        y = picture.panel(outcome, y);
+        let (elements, panel_height) = panel(outcome);
+        let _ = writeln!(panels, "<g transform=\"translate(16 {height:.0})\">\n{elements}</g>");
+        height += panel_height;
     }
-    (y > top).then(|| picture.finish(y))
+    let size = format!(r#"viewBox="0 0 860 {height:.0}" width="860" height="{height:.0}""#);
+    let picture = format!("<svg xmlns=\"http://www.w3.org/2000/svg\" {size}>\n{HEAD}{panels}</svg>\n");
+    (!panels.is_empty()).then_some(picture)
 }
 
-/// The class of a row's bar.
-fn class(row: &Row) -> &'static str {
-    match row.check {
-        _ if row.is_ours() => "accent",
-        Check::None => "pale",
-        _ => "plain",
+/// The elements of a scenario, whose bars share a scale, and their height.
+fn panel(outcome: &Outcome) -> (String, f64) {
+    let metric = match outcome.metric {
+        Metric::WallTime => "time",
+        Metric::PeakMemory => "peak memory",
+        Metric::FetchedAgain => "fetched again",
+    };
+    let mut panel = format!("<text y=\"28\" class=\"title\">{}: {metric}</text>\n", outcome.scenario);
+    let mut y = 28.0;
+    for line in outcome.setting.split("; ") {
+        y += LINE;
+        let _ = writeln!(panel, "<text y=\"{y:.0}\" class=\"caption\">{}</text>", escape(line));
     }
+    y += LINE / 2.0;
+    let length = |row: &Row| value(outcome.metric, row).0;
+    let mut rows: Vec<_> = outcome.rows.iter().collect();
+    // Cases have an order of their own.
+    if rows.iter().all(|row| row.case.is_none()) {
+        rows.sort_by(|a, b| length(a).total_cmp(&length(b)));
+    }
+    let lengths = rows.iter().flat_map(|row| [Some(length(row)), row.ideal_seconds]).flatten();
+    let scale = LONGEST / lengths.fold(f64::MIN_POSITIVE, f64::max);
+    for row in rows {
+        let class = match row.check {
+            _ if row.is_ours() => "accent",
+            Check::None => "pale",
+            _ => "plain",
+        };
+        let label = escape(&row.label());
+        let text = escape(&value(outcome.metric, row).1);
+        let end = length(row) * scale;
+        let mark =
+            row.ideal_seconds.map(|ideal| format!(r#"<path d="M{:.1}-3v22" class="mark"/>"#, ideal * scale));
+        let _ = writeln!(
+            panel,
+            r#"<g transform="translate(234 {y:.0})">
+<text x="-8" y="12" class="label">{label}</text>
+<rect width="{:.1}" height="15" class="{class}"/>
+<text x="{:.1}" y="12">{text}</text>
+<path d="M0-3v22" class="axis"/>{}</g>"#,
+            end.max(1.0),
+            end + 8.0,
+            mark.unwrap_or_default()
+        );
+        y += ROW;
+    }
+    (panel, y + 4.0)
 }
 
 /// A row's value of a metric, as a length and in words.
@@ -74,95 +114,8 @@ fn value(metric: Metric, row: &Row) -> (f64, String) {
     }
 }
 
-/// A picture in the making: later elements cover earlier ones.
-#[derive(Debug, Default)]
-struct Picture {
-    body: String,
-}
-
-impl Picture {
-    /// Draws the legend at the top. Returns the place below it, as all parts do.
-    fn legend(&mut self) -> f64 {
-        let (mut x, y) = (MARGIN, MARGIN + 12.0);
-        for (class, meaning) in CLASSES {
-            self.rectangle((x, y - 11.0), (14.0, 12.0), class);
-            self.text((x + 20.0, y), "", meaning);
-            // Characters are a little narrower than this.
-            x += 36.0 + meaning.chars().count() as f64 * 8.3;
-        }
-        self.line((x, y - 5.0), (x + 22.0, y - 5.0), "mark");
-        self.text((x + 28.0, y), "", MARK);
-        y + 14.0
-    }
-
-    /// Draws a scenario: bars that share a scale.
-    fn panel(&mut self, outcome: &Outcome, top: f64) -> f64 {
-        let metric = match outcome.metric {
-            Metric::WallTime => "time",
-            Metric::PeakMemory => "peak memory",
-            Metric::FetchedAgain => "fetched again",
-        };
-        let mut y = top + 28.0;
-        self.text((MARGIN, y), "title", &format!("{}: {metric}", outcome.scenario));
-        y += 18.0;
-        for line in outcome.setting.split("; ") {
-            self.text((MARGIN, y), "caption", line);
-            y += 16.0;
-        }
-        let length = |row: &Row| value(outcome.metric, row).0;
-        let mut rows: Vec<_> = outcome.rows.iter().collect();
-        // Cases have an order of their own.
-        if rows.iter().all(|row| row.case.is_none()) {
-            rows.sort_by(|a, b| length(a).total_cmp(&length(b)));
-        }
-        let lengths = rows.iter().flat_map(|row| [Some(length(row)), row.ideal_seconds]).flatten();
-        let scale = (RIGHT - LEFT) / lengths.fold(f64::MIN_POSITIVE, f64::max);
-        let all_ours = rows.iter().all(|row| row.is_ours());
-        for row in rows {
-            let label = match &row.case {
-                None => row.label(),
-                // The colour says whose it is.
-                Some(case) if all_ours => case.clone(),
-                Some(case) => format!("{}, {case}", row.label()),
-            };
-            let (length, text) = value(outcome.metric, row);
-            let end = length * scale;
-            self.text((LEFT - 8.0, y + 12.0), "label", &label);
-            self.rectangle((LEFT, y), (end.max(1.0), BAR), class(row));
-            self.text((LEFT + end + 8.0, y + 12.0), "", &text);
-            let ideal = row.ideal_seconds.map(|ideal| (LEFT + ideal * scale, "mark"));
-            for (x, class) in [(LEFT, "axis")].into_iter().chain(ideal) {
-                self.line((x, y - 3.0), (x, y - 3.0 + ROW), class);
-            }
-            y += ROW;
-        }
-        y + 4.0
-    }
-
-    fn text(&mut self, (x, y): (f64, f64), class: &str, text: &str) {
-        let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-        let _ = writeln!(self.body, r#"<text x="{x:.1}" y="{y:.1}" class="{class}">{text}</text>"#);
-    }
-
-    fn rectangle(&mut self, (x, y): (f64, f64), (width, height): (f64, f64), class: &str) {
-        let size = format!(r#"width="{width:.1}" height="{height:.1}""#);
-        let _ = writeln!(self.body, r#"<rect x="{x:.1}" y="{y:.1}" {size} class="{class}"/>"#);
-    }
-
-    fn line(&mut self, (x1, y1): (f64, f64), (x2, y2): (f64, f64), class: &str) {
-        let ends = format!(r#"x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}""#);
-        let _ = writeln!(self.body, r#"<line {ends} class="{class}"/>"#);
-    }
-
-    /// The whole file.
-    fn finish(self, height: f64) -> String {
-        let size = format!(r#"viewBox="0 0 {WIDTH} {height:.0}" width="{WIDTH}" height="{height:.0}""#);
-        let ground = r#"<rect width="100%" height="100%" class="ground"/>"#;
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" {size}>\n<style>\n{STYLE}</style>\n{ground}\n{}</svg>\n",
-            self.body
-        )
-    }
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -179,12 +132,11 @@ mod tests {
             "capped: time",
             ">a &lt; b &amp; c &gt; d</text>",
             ">curl, unverified</text>",
-            ">not verified</text>",
             ">2.50 s; ours ÷ this 0.50</text>",
-            r#"width="420.0" height="15.0" class="plain""#,
-            r#"width="210.0" height="15.0" class="accent""#,
-            r#"width="168.0" height="15.0" class="pale""#,
-            r#"<line x1="460.0""#,
+            r#"width="420.0" height="15" class="plain""#,
+            r#"width="210.0" height="15" class="accent""#,
+            r#"width="168.0" height="15" class="pale""#,
+            r#"<path d="M210.0-3v22" class="mark"/>"#,
             "growth: time",
             ">aria2c, 100 files</text>",
         ] {

@@ -107,19 +107,6 @@ impl FileSet {
     pub(super) fn list(&self, entry: impl Fn(&BenchFile) -> String) -> String {
         self.0.iter().map(entry).collect()
     }
-
-    /// Splits the set into at most `parts` sets of about equal size: the largest file left goes to the smallest part.
-    pub(super) fn split(&self, parts: usize) -> Vec<Self> {
-        let mut files = self.0.clone();
-        files.sort_by_key(|file| std::cmp::Reverse(file.content.size()));
-        let mut split = vec![Self(Vec::new()); parts.clamp(1, files.len().max(1))];
-        for file in files {
-            if let Some(part) = split.iter_mut().min_by_key(|part| part.total()) {
-                part.0.push(file);
-            }
-        }
-        split
-    }
 }
 
 /// A number of things in words: "1 file", "10,000 files".
@@ -148,14 +135,6 @@ mod tests {
         assert_eq!(Scale(200).of(5_000), 500);
         assert_eq!(Scale(10).of(5_000), 10_000);
         assert_eq!(Scale(1_000_000).of(4), 1);
-    }
-
-    #[test]
-    fn parts_are_about_equal_and_hold_every_file_once() {
-        let set = FileSet::new([5_u64, 3, 3, 2, 2].into_iter().map(|size| (format!("{size}"), size)));
-        let sizes = |part: &FileSet| part.0.iter().map(|file| file.content.size()).collect::<Vec<_>>();
-        assert_eq!(set.split(2).iter().map(sizes).collect::<Vec<_>>(), [vec![5, 2], vec![3, 3, 2]]);
-        assert_eq!(set.split(100).len(), 5);
     }
 
     #[test]

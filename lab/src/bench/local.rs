@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use super::checksum;
 use super::file_set::{FileSet, counted};
@@ -56,8 +56,7 @@ pub(super) fn noop(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
 fn count_sockets(bench: &Bench<'_>, command: &Command) -> Result<usize> {
     let calls = bench.meter.folder.join("strace");
     let strace = ["strace", "-f", "-e", "trace=network", "-o", calls.as_str()];
-    let status = bench.meter.spawn(&strace, command)?.wait()?;
-    ensure!(status.success(), "strace failed: {status}");
+    bench.meter.wall_seconds(&strace, command)?;
     Ok(socket_calls(&fs::read_to_string(&calls)?))
 }
 
@@ -69,14 +68,16 @@ fn socket_calls(strace: &str) -> usize {
 pub(super) fn verify(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
     let size = bench.scale.of(400_000_000);
     let set = FileSet::equal(4, size);
-    space::require_in_memory(bench.memory, set.total())?;
+    space::require(bench.memory, true, set.total())?;
     let place = bench.memory.join("verify");
     outcome.setting =
         format!("4 files of {:.0} MB in memory; each tool on {} cores", size as f64 / 1e6, bench.cores);
     set.write(&place)?;
     let lock = bench.meter.folder.join("models.lock");
     write_lock(&lock, &set, NO_ORIGIN)?;
-    let own = bench.own_programs().map(|program| (program.tool.name(), program.verify(&lock, &place)));
+    let own = bench
+        .own_programs()
+        .map(|program| (program.tool.name(), program.own_command("verify", &lock, &place)));
     let others = [
         ("sha256sum", checksum::sha256sum(bench, &set, &place)?),
         ("openssl dgst", checksum::openssl(bench, &set, &place)?),

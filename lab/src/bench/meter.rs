@@ -27,7 +27,6 @@ pub(super) struct Measurement {
     /// The most resident memory of a single process.
     pub(super) peak_bytes: u64,
     /// The share of the set that an interrupted run fetched twice.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fetched_again: Option<f64>,
 }
 

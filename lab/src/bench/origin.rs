@@ -25,53 +25,45 @@ pub(super) enum OriginKind {
     Nginx,
     /// The same over https.
     NginxTls,
-    /// The testbed, which generates the bytes while it sends them.
-    Testbed(Shape),
+    /// The testbed, which generates the bytes while it sends them, and its shape in words.
+    Testbed(Shape, &'static str),
 }
 
 /// [`CAP`] for each connection.
 pub(super) fn capped() -> OriginKind {
-    OriginKind::Testbed(Shape::rate(CAP))
+    OriginKind::Testbed(Shape::rate(CAP), "testbed, 4 MB/s for each connection")
 }
 
 /// [`CAP`] for each connection, 50 ms before each response, and some connections ten times slower.
 pub(super) fn stragglers() -> OriginKind {
-    OriginKind::Testbed(Shape {
+    let shape = Shape {
         first_byte_delay: Duration::from_millis(50),
         every_nth_slow: Some((8, CAP / 10)),
         ..Shape::rate(CAP)
-    })
+    };
+    let words = "testbed, 4 MB/s for each connection but 0.4 MB/s for every 8th, 50 ms before each response";
+    OriginKind::Testbed(shape, words)
 }
 
 impl OriginKind {
     /// The source files take memory.
     pub(super) fn keeps_files(self) -> bool {
-        !matches!(self, Self::Testbed(_))
+        !matches!(self, Self::Testbed(..))
     }
 
     /// Bytes per second over this number of connections, if the origin limits them.
     pub(super) fn rate(self, connections: u64) -> Option<f64> {
-        let Self::Testbed(Shape { rate_per_connection: Some(rate), every_nth_slow, .. }) = self else {
-            return None;
-        };
+        let Self::Testbed(shape, _) = self else { return None };
+        let (rate, every_nth_slow) = (shape.rate_per_connection?, shape.every_nth_slow);
         let (slow, slow_rate) = every_nth_slow.map_or((0, 0), |(n, slow)| (connections / n as u64, slow));
         Some(((connections - slow) * rate + slow * slow_rate) as f64)
     }
 
-    pub(super) fn description(self) -> String {
-        let megabytes = |rate: u64| rate as f64 / 1e6;
+    pub(super) fn description(self) -> &'static str {
         match self {
-            Self::Nginx => "nginx without a limit, http".to_owned(),
-            Self::NginxTls => "nginx without a limit, https".to_owned(),
-            Self::Testbed(Shape { rate_per_connection, every_nth_slow, first_byte_delay, .. }) => {
-                let rate =
-                    rate_per_connection.map(|rate| format!(", {} MB/s for each connection", megabytes(rate)));
-                let slow =
-                    every_nth_slow.map(|(n, rate)| format!(" but {} MB/s for every {n}th", megabytes(rate)));
-                let delay = first_byte_delay.as_millis();
-                let delay = (delay > 0).then(|| format!(", {delay} ms before each response"));
-                ["testbed".to_owned()].into_iter().chain(rate).chain(slow).chain(delay).collect()
-            }
+            Self::Nginx => "nginx without a limit, http",
+            Self::NginxTls => "nginx without a limit, https",
+            Self::Testbed(_, words) => words,
         }
     }
 }
@@ -91,7 +83,7 @@ pub(super) struct Origin {
 impl Origin {
     /// Starts an origin that keeps its files below `folder`.
     pub(super) fn start(sh: &Shell, kind: OriginKind, set: &FileSet, folder: &Utf8Path) -> Result<Self> {
-        let OriginKind::Testbed(shape) = kind else {
+        let OriginKind::Testbed(shape, _) = kind else {
             return Self::nginx(sh, kind == OriginKind::NginxTls, set, folder);
         };
         let origin = BlockingOrigin::start(OriginConfig { shape, threads: 2, ..OriginConfig::default() })?;
@@ -133,12 +125,5 @@ mod tests {
         assert_eq!(OriginKind::Nginx.rate(64), None);
         assert_eq!(capped().rate(64), Some(256e6));
         assert_eq!(stragglers().rate(64), Some(56.0 * 4e6 + 8.0 * 0.4e6));
-    }
-
-    #[test]
-    fn a_description_has_the_shape_of_the_origin() {
-        let text =
-            "testbed, 4 MB/s for each connection but 0.4 MB/s for every 8th, 50 ms before each response";
-        assert_eq!(stragglers().description(), text);
     }
 }

@@ -1,6 +1,8 @@
 //! A race: programs fetch one set from one origin, by turns. Most scenarios are races.
 
+use std::fs::File;
 use std::ops::RangeInclusive;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +15,7 @@ use super::origin::{CONNECTIONS, Origin, OriginKind};
 use super::report::{Metric, Outcome, Row};
 use super::rounds::{Bench, Lane, alternate};
 use super::space;
-use super::tool::{Check, Program, Transfer};
+use super::tool::{Check, Program, Tool, Transfer};
 
 /// The limit for each step of a run that is killed.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -23,8 +25,8 @@ const PATIENCE: Duration = Duration::from_mins(5);
 pub(super) struct Race {
     pub(super) origin: OriginKind,
     pub(super) set: FileSet,
-    /// The medium of the destination.
-    pub(super) medium: Medium,
+    /// The destination is on a disk, not in memory.
+    pub(super) onto_disk: bool,
     pub(super) entrants: Entrants,
     pub(super) rounds: RangeInclusive<u32>,
     /// Distinguishes the races of a scenario.
@@ -33,13 +35,6 @@ pub(super) struct Race {
     pub(super) connections: Option<u16>,
     /// `kill -9` when half of the set was sent, then a second run. The share that was sent twice is measured, too.
     pub(super) is_killed_at_half: bool,
-}
-
-/// The medium of the destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Medium {
-    Memory,
-    Disk,
 }
 
 /// The programs that take part.
@@ -58,7 +53,7 @@ impl Race {
         Self {
             origin,
             set,
-            medium: Medium::Memory,
+            onto_disk: false,
             entrants: Entrants::All,
             rounds: bench.rounds.clone(),
             case: None,
@@ -70,51 +65,38 @@ impl Race {
     /// Runs all rounds and adds a row for each lane.
     pub(super) fn run(&self, bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
         let total = self.set.total();
-        let folder = match self.medium {
-            Medium::Memory => bench.memory,
-            Medium::Disk => bench.disk,
-        };
-        if self.medium == Medium::Disk {
-            space::require_on_disk(bench.disk, total)?;
-        }
-        let copies = u64::from(self.medium == Medium::Memory) + u64::from(self.origin.keeps_files());
-        space::require_in_memory(bench.memory, copies * total)?;
+        let (folder, copies) = if self.onto_disk { (bench.disk, 0) } else { (bench.memory, 1) };
+        let copies = copies + u64::from(self.origin.keeps_files());
+        space::require(bench.memory, true, copies * total)?;
+        space::require(folder, !self.onto_disk, total)?;
         if outcome.setting.is_empty() {
             outcome.setting = self.setting();
         }
         let origin = Origin::start(bench.sh, self.origin, &self.set, bench.memory)?;
-        let destination = folder.join("destination");
         let transfer = Transfer {
             set: &self.set,
-            base: &origin.base,
-            destination: &destination,
-            authority: origin.authority.as_deref(),
+            origin: &origin,
+            destination: &folder.join("destination"),
             connections: self.connections,
             keeps_progress: self.is_killed_at_half,
             lists: &bench.meter.folder,
         };
         let rate = self.origin.rate(self.connections.map_or(CONNECTIONS, u64::from));
+        let ideal = rate.map(|rate| total as f64 / rate).filter(|_| outcome.metric == Metric::WallTime);
         let mut lanes = Vec::new();
         for program in &bench.programs {
             let tool = program.tool;
-            // With one connection a file, the cap alone would decide the time.
-            if self.entrants == Entrants::All && rate.is_some() && tool.is_unsegmented() {
+            // With curl's one connection a file, the cap alone would decide the time.
+            if self.entrants == Entrants::All && rate.is_some() && tool == Tool::Curl {
                 let reason = "it has one connection a file, and each is capped";
                 outcome.notes.push(format!("{} did not take part: {reason}", tool.name()));
                 continue;
             }
-            for &check in tool.checks().iter().filter(|check| match self.entrants {
-                Entrants::All => true,
-                Entrants::Verifying => **check == Check::Itself,
-                Entrants::Own => tool.is_own(),
-            }) {
-                let mut row = Row::new(tool.name(), check, total);
-                row.case.clone_from(&self.case);
-                let ideal = rate.map(|rate| total as f64 / rate);
-                row.ideal_seconds = ideal.filter(|_| outcome.metric == Metric::WallTime);
-                let (transfer, testbed) = (&transfer, origin.testbed.as_ref());
+            for &check in tool.checks().iter().filter(|check| self.admits(tool, **check)) {
+                let row = Row { ideal_seconds: ideal, ..Row::new(tool.name(), check, total) };
+                let row = Row { case: self.case.clone(), ..row };
                 lanes.push(Lane::new(row, move |is_first| {
-                    let cost = self.turn(bench, transfer, program, check, testbed, is_first);
+                    let cost = self.turn(bench, &transfer, program, check, is_first);
                     bench.sh.remove_path(transfer.destination)?;
                     cost
                 }));
@@ -123,13 +105,21 @@ impl Race {
         alternate(self.rounds.clone(), lanes, outcome)
     }
 
+    fn admits(&self, tool: Tool, check: Check) -> bool {
+        match self.entrants {
+            Entrants::All => true,
+            Entrants::Verifying => check == Check::Itself,
+            Entrants::Own => tool.is_own(),
+        }
+    }
+
     fn setting(&self) -> String {
-        let path = match self.medium {
-            _ if self.is_killed_at_half => {
-                "kill -9 at half, then the rest (wall: both runs, CPU and memory: the second)"
-            }
-            Medium::Memory => "memory to memory",
-            Medium::Disk => "from memory onto a disk (ours makes it durable with fsync, the peers do not)",
+        let path = if self.is_killed_at_half {
+            "kill -9 at half, then the rest (wall: both runs, CPU and memory: the second)"
+        } else if self.onto_disk {
+            "from memory onto a disk (ours makes it durable with fsync, the peers do not)"
+        } else {
+            "memory to memory"
         };
         format!("{}; {}; {path}", self.origin.description(), self.set.description())
     }
@@ -141,22 +131,20 @@ impl Race {
         transfer: &Transfer<'_>,
         program: &Program,
         check: Check,
-        testbed: Option<&BlockingOrigin>,
         is_first: bool,
     ) -> Result<Measurement> {
         let command = program.download(bench.sh, transfer, check == Check::Itself)?;
-        let Transfer { set, destination, .. } = *transfer;
         // No round pays for what the one before it left to be written.
-        rustix::fs::syncfs(std::fs::File::open(destination.parent().unwrap_or(destination))?)?;
-        let cost = match testbed.filter(|_| self.is_killed_at_half) {
-            Some(testbed) => interrupt_and_resume(bench, set, &command, testbed)?,
+        rustix::fs::syncfs(File::open(if self.onto_disk { bench.disk } else { bench.memory })?)?;
+        let cost = match transfer.origin.testbed.as_ref().filter(|_| self.is_killed_at_half) {
+            Some(testbed) => interrupt_and_resume(bench, &self.set, &command, testbed)?,
             None => bench.meter.run(&command)?,
         };
-        set.check_sizes(destination)?;
+        self.set.check_sizes(transfer.destination)?;
         if !is_first && check != Check::Afterwards {
             return Ok(cost);
         }
-        let sums = checksum::sha256sum(bench, set, destination)?;
+        let sums = checksum::sha256sum(bench, &self.set, transfer.destination)?;
         let sums = bench.meter.run(&sums).context("a downloaded file is wrong")?;
         Ok(if check == Check::Afterwards { cost.then(sums) } else { cost })
     }
@@ -167,7 +155,7 @@ impl Race {
 fn interrupt_and_resume(
     bench: &Bench<'_>,
     set: &FileSet,
-    command: &std::process::Command,
+    command: &Command,
     testbed: &BlockingOrigin,
 ) -> Result<Measurement> {
     let quiet = || testbed.wait_for(PATIENCE, |counters| counters.connections_open == 0);

@@ -24,7 +24,7 @@
 //!   notes[]         tools that did not take part, with the reason; sets that were made smaller
 //! ```
 //!
-//! A field that does not apply is absent. There is no date: a report is as good as its machine and versions.
+//! A field that does not apply is null. There is no date: a report is as good as its machine and versions.
 
 use std::collections::BTreeMap;
 
@@ -68,16 +68,12 @@ pub(super) enum Metric {
 pub(super) struct Row {
     pub(super) tool: &'static str,
     pub(super) check: Check,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) case: Option<String>,
     pub(super) bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ideal_seconds: Option<f64>,
     pub(super) rounds: Vec<Measurement>,
     pub(super) summary: Measurement,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ours: Option<Ratio>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sockets: Option<usize>,
 }
 
@@ -102,8 +98,14 @@ impl Row {
         [Tool::Ours, Tool::Before].iter().any(|tool| self.tool == tool.name())
     }
 
-    /// The tool and its verification.
+    /// The tool, its verification and the case.
     pub(super) fn label(&self) -> String {
+        let tool = self.tool_label();
+        self.case.as_ref().map_or_else(|| tool.clone(), |case| format!("{tool}, {case}"))
+    }
+
+    /// The tool and its verification.
+    pub(super) fn tool_label(&self) -> String {
         match self.check {
             Check::Itself => self.tool.to_owned(),
             Check::Afterwards => format!("{} + sha256sum", self.tool),
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_the_described_fields_and_no_empty_ones() {
+    fn json_has_the_described_fields() {
         let json = serde_json::to_value(example()).unwrap();
         assert_eq!(json["schema"], 3);
         let capped = &json["outcomes"][0];
@@ -228,9 +230,7 @@ mod tests {
         assert_eq!(capped["rows"][1]["ours"]["cpu"], 1.2);
         assert_eq!(capped["rows"][2]["ours"]["wall"], 0.5);
         assert_eq!(capped["rows"][3]["check"], "none");
-        for absent in ["case", "sockets", "ours"] {
-            assert!(capped["rows"][0].get(absent).is_none(), "{absent}");
-        }
-        assert!(capped["rows"][0]["summary"].get("fetched_again").is_none());
+        assert!(["case", "sockets", "ours"].iter().all(|field| capped["rows"][0][field].is_null()));
+        assert!(capped["rows"][0]["summary"]["fetched_again"].is_null());
     }
 }

@@ -5,7 +5,6 @@
 #![expect(clippy::print_stdout, reason = "shows the progress")]
 
 use std::cell::OnceCell;
-use std::fmt;
 use std::mem;
 use std::ops::RangeInclusive;
 
@@ -61,13 +60,6 @@ impl<'a> Lane<'a> {
     }
 }
 
-impl fmt::Display for Lane<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let case = self.row.case.iter().map(|case| format!(", {case}"));
-        write!(f, "{}{}", self.row.label(), case.collect::<String>())
-    }
-}
-
 /// Lets the lanes take turns. A peer that fails is left out with a note; ours and the one of `--against` must not fail.
 pub(super) fn alternate(
     rounds: RangeInclusive<u32>,
@@ -77,7 +69,7 @@ pub(super) fn alternate(
     for round in rounds.clone() {
         let name = if round == 0 { "warm-up".to_owned() } else { format!("round {round}") };
         for mut lane in mem::take(&mut lanes) {
-            let label = lane.to_string();
+            let label = lane.row.label();
             match (lane.turn)(round == *rounds.start()) {
                 Ok(cost) => {
                     // Rounds of milliseconds would only fill the screen.

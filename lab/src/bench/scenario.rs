@@ -1,19 +1,15 @@
 //! The scenarios: a table of races, and two measurements without an origin.
 
-use std::fmt;
-
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use clap::builder::PossibleValue;
 use provision_testbed::Shape;
 
 use super::file_set::{FileSet, counted};
 use super::local;
 use super::origin::{self, OriginKind};
-use super::race::{Entrants, Medium, Race};
+use super::race::{Entrants, Race};
 use super::report::{Metric, Outcome};
 use super::rounds::Bench;
-use super::space;
 
 /// A question that the benchmark answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -45,10 +41,15 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
+    /// The name that is typed.
+    pub(super) fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+
     /// Measures every program that takes part, and prints the progress.
     pub(super) fn run(self, bench: &Bench<'_>) -> Result<Outcome> {
-        let mut outcome = Outcome { scenario: self.to_string(), ..Outcome::default() };
-        self.measure(bench, &mut outcome).with_context(|| format!("bench: {self}"))?;
+        let mut outcome = Outcome { scenario: self.name(), ..Outcome::default() };
+        self.measure(bench, &mut outcome).with_context(|| format!("bench: {}", self.name()))?;
         outcome.summarize();
         Ok(outcome)
     }
@@ -59,13 +60,13 @@ impl Scenario {
         let races = match self {
             Self::Loopback => vec![race(nginx, bench.qwen())],
             Self::Tls => vec![race(OriginKind::NginxTls, bench.qwen())],
-            Self::Disk => vec![Race { medium: Medium::Disk, ..race(nginx, bench.qwen()) }],
+            Self::Disk => vec![Race { onto_disk: true, ..race(nginx, bench.qwen()) }],
             Self::Capped => vec![race(origin::capped(), bench.qwen())],
             Self::Stragglers => vec![race(origin::stragglers(), bench.qwen())],
             Self::Small => vec![race(nginx, FileSet::small(bench.scale))],
             Self::Single => {
                 let set = FileSet::equal(1, bench.scale.of(2_000_000_000));
-                vec![Race { medium: Medium::Disk, ..race(nginx, set) }]
+                vec![Race { onto_disk: true, ..race(nginx, set) }]
             }
             Self::Resume => {
                 outcome.metric = Metric::FetchedAgain;
@@ -76,7 +77,7 @@ impl Scenario {
                     ..race(origin::capped(), bench.qwen())
                 }]
             }
-            Self::Memory => memory(bench, outcome)?,
+            Self::Memory => memory(bench, outcome),
             Self::Growth => growth(bench, outcome),
             Self::Noop => return local::noop(bench, outcome),
             Self::Verify => return local::verify(bench, outcome),
@@ -89,34 +90,21 @@ impl Scenario {
 ///
 /// The testbed generates the bytes while it sends them, so a file of 20 GB takes no room at the origin. The capped
 /// origin gives more to each connection than in the other scenarios: at 4 MB/s, 64 connections would take 80 seconds.
-fn memory(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<Vec<Race>> {
-    let gigabytes = |bytes: u64| format!("{} GB", (bytes as f64 / 1e7).round() / 100.0);
+fn memory(bench: &Bench<'_>, outcome: &mut Outcome) -> Vec<Race> {
+    let setting =
+        "testbed, one file, onto a disk; capped: 12 MB/s for each of 64 connections; one round each";
+    setting.clone_into(&mut outcome.setting);
     outcome.metric = Metric::PeakMemory;
-    let cap = 12_000_000;
-    outcome.setting = format!(
-        "testbed, one file, onto a disk; capped: {} MB/s for each of 64 connections; one round each",
-        cap / 1_000_000
-    );
-    let room = space::on_disk(bench.disk)?;
-    let mut races = Vec::new();
-    for wanted in [1_000_000_000, 20_000_000_000].map(|usual| bench.scale.of(usual)) {
-        let size = wanted.min(room);
-        if size < wanted {
-            let sizes = format!("{} instead of {}", gigabytes(size), gigabytes(wanted));
-            outcome.notes.push(format!("{sizes}: the disk has no room for more"));
-        }
-        let set = FileSet::equal(1, size);
-        for (shape, connections) in [(Shape::default(), "no cap"), (Shape::rate(cap), "capped")] {
-            races.push(Race {
-                entrants: Entrants::Own,
-                medium: Medium::Disk,
-                rounds: 1..=1,
-                case: Some(format!("{}, {connections}", gigabytes(size))),
-                ..Race::new(bench, OriginKind::Testbed(shape), set.clone())
-            });
-        }
-    }
-    Ok(races)
+    let shapes = [(Shape::default(), "no cap"), (Shape::rate(12_000_000), "capped")];
+    let sizes = [1_000_000_000, 20_000_000_000].map(|usual| FileSet::equal(1, bench.scale.of(usual)));
+    let race = |set: &FileSet, (shape, connections): (Shape, &'static str)| Race {
+        entrants: Entrants::Own,
+        onto_disk: true,
+        rounds: 1..=1,
+        case: Some(format!("{} GB, {connections}", (set.total() as f64 / 1e7).round() / 100.0)),
+        ..Race::new(bench, OriginKind::Testbed(shape, connections), set.clone())
+    };
+    sizes.iter().flat_map(|set| shapes.map(|shape| race(set, shape))).collect()
 }
 
 /// Equal bytes in ever more files, then equal time over ever more capped connections of ours.
@@ -144,12 +132,4 @@ fn growth(bench: &Bench<'_>, outcome: &mut Outcome) -> Vec<Race> {
         ..Race::new(bench, origin::capped(), FileSet::equal(4, for_each * u64::from(number) / 4))
     });
     by_files.into_iter().chain(by_connections).collect()
-}
-
-impl fmt::Display for Scenario {
-    /// The name that is typed.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", PossibleValue::get_name))
-    }
 }

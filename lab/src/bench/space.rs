@@ -11,39 +11,20 @@ const RESERVE: u64 = 300_000_000;
 /// `TMPFS_MAGIC` of linux/magic.h.
 const TMPFS: u64 = 0x0102_1994;
 
-/// The free bytes of a folder's file system, and whether that is in memory.
-fn free_space(folder: &Utf8Path) -> Result<(u64, bool)> {
+/// Fails unless `bytes` fit into a folder, which is in memory or on a disk. A benchmark that makes the machine swap
+/// measures the swapping.
+pub(super) fn require(folder: &Utf8Path, is_memory: bool, bytes: u64) -> Result<()> {
     let found = rustix::fs::statfs(folder.as_str()).with_context(|| format!("statfs {folder}"))?;
-    Ok((found.f_bavail * found.f_bsize.cast_unsigned(), found.f_type.cast_unsigned() == TMPFS))
-}
-
-/// The bytes that there is room for in `folder`, which must be on a disk.
-pub(super) fn on_disk(folder: &Utf8Path) -> Result<u64> {
-    let (free, in_memory) = free_space(folder)?;
-    ensure!(!in_memory, "{folder} is in memory, not on a disk; choose another --disk");
-    Ok(free.saturating_sub(RESERVE))
-}
-
-/// Fails unless a scenario fits onto the disk.
-pub(super) fn require_on_disk(folder: &Utf8Path, bytes: u64) -> Result<()> {
-    let fits = on_disk(folder)? >= bytes;
-    ensure!(fits, "{folder} has no room for {bytes} bytes; choose a larger --scale or another --disk");
-    Ok(())
-}
-
-/// Fails unless a scenario fits into memory. A benchmark that makes the machine swap measures the swapping.
-pub(super) fn require_in_memory(folder: &Utf8Path, bytes: u64) -> Result<()> {
-    let (free, in_memory) = free_space(folder)?;
-    ensure!(in_memory, "{folder} is not on a tmpfs; choose another --dir");
-    ensure!(
-        free >= bytes,
-        "{folder} has no room for {bytes} bytes; choose a larger --scale or a larger tmpfs (docker run --shm-size)"
-    );
+    let is_tmpfs = found.f_type.cast_unsigned() == TMPFS;
+    ensure!(is_tmpfs || !is_memory, "{folder} is not on a tmpfs; choose another --dir");
+    ensure!(!is_tmpfs || is_memory, "{folder} is in memory, not on a disk; choose another --disk");
+    let free = found.f_bavail * found.f_bsize.cast_unsigned();
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let available = meminfo_bytes(&meminfo, "MemAvailable:").context("/proc/meminfo has no MemAvailable")?;
+    let free = if is_memory { free.min(available) } else { free };
     ensure!(
-        available >= bytes + RESERVE,
-        "too little free memory for {bytes} bytes; choose a larger --scale"
+        free >= bytes + RESERVE,
+        "{folder} has no room for {bytes} bytes; choose a larger --scale, or another --dir or --disk"
     );
     Ok(())
 }

@@ -10,7 +10,7 @@ type Column = (&'static str, fn(&Row) -> Option<String>);
 
 /// The columns in order. A column without any cell is left out.
 const COLUMNS: [Column; 13] = [
-    ("tool", |row| Some(row.label())),
+    ("tool", |row| Some(row.tool_label())),
     ("case", |row| row.case.clone()),
     ("wall s", |row| Some(seconds(row.summary.wall_seconds))),
     ("min", |row| extreme(row, f64::min)),

@@ -13,6 +13,7 @@ use serde::Serialize;
 use xshell::{Shell, cmd};
 
 use super::file_set::{BenchFile, FileSet};
+use super::origin::Origin;
 use crate::project;
 
 /// A program that fetches files.
@@ -43,16 +44,6 @@ impl Tool {
         }
     }
 
-    /// The command that installs it.
-    pub(super) fn install_hint(self) -> &'static str {
-        match self {
-            Self::Ours | Self::Before => "cargo build --release",
-            Self::Aria2c => "apt-get install aria2",
-            Self::Curl => "apt-get install curl",
-            Self::HfTransfer => "pip install --no-deps --target target/bench/peers hf_transfer",
-        }
-    }
-
     pub(super) fn is_own(self) -> bool {
         matches!(self, Self::Ours | Self::Before)
     }
@@ -64,11 +55,6 @@ impl Tool {
             Self::Aria2c => &[Check::Itself, Check::None],
             Self::Curl | Self::HfTransfer => &[Check::Afterwards, Check::None],
         }
-    }
-
-    /// Fetches each file over a single connection.
-    pub(super) fn is_unsegmented(self) -> bool {
-        self == Self::Curl
     }
 }
 
@@ -85,16 +71,25 @@ pub(super) enum Check {
     None,
 }
 
+/// Each peer with the shell commands that print its version and that install it.
+pub(super) const PEERS: [(Tool, &str, &str); 3] = [
+    (Tool::Aria2c, "aria2c --version", "apt-get install aria2"),
+    (Tool::Curl, "curl --version", "apt-get install curl"),
+    (
+        Tool::HfTransfer,
+        "PYTHONPATH=target/bench/peers python3 -c \
+         'import hf_transfer, importlib.metadata as m; print(m.version(\"hf_transfer\"))'",
+        "pip install --no-deps --target target/bench/peers hf_transfer",
+    ),
+];
+
 /// Files to fetch, their origin and their destination.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Transfer<'a> {
     pub(super) set: &'a FileSet,
-    /// The URL above the files, without a slash at its end.
-    pub(super) base: &'a str,
+    pub(super) origin: &'a Origin,
     /// Every file goes to its path below this directory.
     pub(super) destination: &'a Utf8Path,
-    /// The certificate authority of the origin.
-    pub(super) authority: Option<&'a Utf8Path>,
     /// The number of connections that ours may use, instead of its default.
     pub(super) connections: Option<u16>,
     /// The run is killed, and another one resumes it.
@@ -112,26 +107,10 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Looks for a peer, and asks it for its version.
-    pub(super) fn find(sh: &Shell, tool: Tool) -> Option<Self> {
-        // The interpreter's own path: what is on PATH may be a script that looks for it, at a cost of its own.
-        let ask = "import hf_transfer, sys; from importlib.metadata import version; \
-                   print(sys.executable); print('hf_transfer', version('hf_transfer'))";
-        let name = tool.name();
-        let command = if tool == Tool::HfTransfer {
-            cmd!(sh, "python3 -c {ask}").env("PYTHONPATH", wheels())
-        } else {
-            cmd!(sh, "{name} --version")
-        };
-        let answer = command.quiet().ignore_stderr().read().ok()?;
-        let mut lines = answer.lines();
-        let path = if tool == Tool::HfTransfer { lines.next()? } else { name }.into();
-        Some(Self { tool, path, version: lines.next()?.trim().to_owned() })
-    }
-
     /// Writes what the tool reads, and returns its command. With `verify` it is told the digests, if it takes any.
     pub(super) fn download(&self, sh: &Shell, transfer: &Transfer<'_>, verify: bool) -> Result<Command> {
-        let Transfer { set, base, destination, authority, lists, .. } = *transfer;
+        let Transfer { set, origin, destination, lists, .. } = *transfer;
+        let (base, authority) = (&origin.base, origin.authority.as_ref());
         let (program, list) = (&self.path, lists.join("list"));
         let write = |entry: &dyn Fn(&BenchFile) -> String| sh.write_file(&list, set.list(entry));
         let mut command: Command = match self.tool {
@@ -172,7 +151,9 @@ impl Program {
                 let script = lists.join("hf_transfer.driver.py");
                 sh.write_file(&script, include_str!("hf_transfer.py"))?;
                 write(&|file| format!("{base}/{0}\t{destination}/{0}\n", file.path))?;
-                cmd!(sh, "{program} {script} {list}").env("PYTHONPATH", wheels()).into()
+                // The interpreter's own path: what is on PATH may be a script that looks for it, at a cost of its own.
+                let python = cmd!(sh, "python3 -c 'import sys; print(sys.executable)'").quiet().read()?;
+                cmd!(sh, "{python} {script} {list}").env("PYTHONPATH", wheels()).into()
             }
         };
         // OpenSSL and rustls read it; tools with an option of their own get that, too.
@@ -189,12 +170,8 @@ impl Program {
         command
     }
 
-    /// A verification by a program of ours.
-    pub(super) fn verify(&self, lock: &Utf8Path, destination: &Utf8Path) -> Command {
-        self.own_command("verify", lock, destination)
-    }
-
-    fn own_command(&self, name: &str, lock: &Utf8Path, destination: &Utf8Path) -> Command {
+    /// A command of a program of ours.
+    pub(super) fn own_command(&self, name: &str, lock: &Utf8Path, destination: &Utf8Path) -> Command {
         let mut command = Command::new(&self.path);
         command.args([name, "--lock", lock.as_str(), "--dest", destination.as_str()]);
         command
@@ -212,7 +189,7 @@ pub(super) fn write_lock(path: &Utf8Path, set: &FileSet, base: &str) -> Result<(
     Ok(fs::write(path, "version = 1\n".to_owned() + &set.list(entry))?)
 }
 
-/// The folder that [`Tool::install_hint`] has pip install to.
+/// The folder that [`PEERS`] has pip install to.
 fn wheels() -> Utf8PathBuf {
     project::root().join("target/bench/peers")
 }
