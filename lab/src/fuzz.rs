@@ -1,12 +1,12 @@
 //! `cargo lab fuzz`: runs `cargo fuzz` on the targets of `lab/fuzz/`, several at a time.
 //!
-//! The targets are built once, by clippy, without a sanitizer. The parsers have no `unsafe` code, the targets count
-//! memory in their own allocator, and cargo-fuzz turns on overflow checks. So the pinned toolchain suffices.
+//! The targets are built once, by clippy, without a sanitizer. The parsers have no `unsafe` code, the targets limit memory
+//! and processor time themselves, and cargo-fuzz turns on overflow checks. So the pinned toolchain suffices.
 //! Inputs that reach new code collect in `target/fuzz/TARGET`, inputs that fail in `lab/fuzz/artifacts/TARGET`.
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use xshell::{Shell, cmd};
 
@@ -25,14 +25,6 @@ pub(crate) struct FuzzArgs {
     #[arg(long, value_name = "TARGET")]
     only: Vec<String>,
 
-    /// Fail when the process of a target takes more memory than this, in MB
-    #[arg(long, value_name = "MB", default_value_t = 512)]
-    memory: u64,
-
-    /// Run this many targets at the same time; the default is the number of cores
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    jobs: Option<u16>,
-
     /// Minimize the corpus: add inputs that reach new code to lab/fuzz/corpus, remove generated ones that do not
     #[arg(long, conflicts_with = "prove_red")]
     save: bool,
@@ -45,13 +37,16 @@ pub(crate) struct FuzzArgs {
 /// The options with which every target is built.
 const BUILD: [&str; 6] =
     ["--fuzz-dir", "lab/fuzz", "--sanitizer", "none", "--target-dir", "target/fuzz/build"];
-/// The target with bugs on purpose.
+/// libFuzzer's limits: wall seconds for an input that hangs, megabytes for the process.
+const LIMITS: [&str; 2] = ["-timeout=20", "-rss_limit_mb=512"];
+/// The target with bugs on purpose, and the sign of each bug. Only the first input is found by a search.
 const PLANTED: &str = "planted";
-/// The longest time for one input, in seconds.
-const TIMEOUT: u32 = 1;
-/// On a busy machine the clock runs on while the target does not. An input that passes in one of so many replays was not
-/// slow, and a search that was stopped by one starts over as often.
-const TRIES: usize = 3;
+const SIGNS: [(&str, &str); 4] = [
+    ("search", "the planted bug was found"),
+    ("hang", "ERROR: libFuzzer: timeout"),
+    ("slow", "of processor time"),
+    ("memory", "bytes of memory"),
+];
 
 pub(crate) fn run(args: &FuzzArgs) -> Result<Done> {
     let sh = shell()?;
@@ -67,21 +62,18 @@ pub(crate) fn run(args: &FuzzArgs) -> Result<Done> {
     cmd!(sh, "cargo fetch --quiet --locked --manifest-path lab/fuzz/Cargo.toml").quiet().run()?;
     sh.set_var("CARGO_NET_OFFLINE", "true");
     cmd!(sh, "cargo fuzz build {BUILD...}").quiet().run()?;
-    if args.prove_red {
-        verify_red(&sh, args)?;
-        return Ok(Done::Passed);
-    }
     let listed = cmd!(sh, "cargo fuzz list --fuzz-dir lab/fuzz").quiet().read()?;
     let mut targets: Vec<_> = listed.lines().filter(|target| *target != PLANTED).collect();
-    for only in &args.only {
-        ensure!(targets.contains(&only.as_str()), "there is no target {only}; there are {targets:?}");
+    if !args.only.is_empty() {
+        targets = args.only.iter().map(String::as_str).collect();
     }
-    targets.retain(|target| args.only.is_empty() || args.only.iter().any(|only| only == target));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let jobs = args.jobs.map_or(cores, usize::from);
-    let results = parallel::map(&targets, jobs, |target| search(args, target));
-    let failures: Vec<_> =
-        results.into_iter().filter_map(|result| Some(format!("{:#}", result.err()?))).collect();
+    let results = if args.prove_red {
+        parallel::map(&SIGNS, cores, |(input, sign)| find_planted(args, input, sign))
+    } else {
+        parallel::map(&targets, cores, |target| search(args, target))
+    };
+    let failures: Vec<_> = results.into_iter().filter_map(Result::err).map(|e| e.to_string()).collect();
     ensure!(failures.is_empty(), "{}", failures.join("\n"));
     Ok(Done::Passed)
 }
@@ -97,23 +89,13 @@ fn shell() -> Result<Shell> {
     Ok(sh)
 }
 
-/// One run of a target: whether every input passed, and the log.
-struct Run {
-    passed: bool,
-    log: String,
-}
-
-/// Runs a target on directories of inputs or on single inputs.
-fn fuzz(args: &FuzzArgs, target: &str, inputs: &[&str], option: &str) -> Result<Run> {
+/// Runs a target on directories of inputs or on single inputs. Returns whether every input passed, and the log.
+fn fuzz(target: &str, inputs: &[&str], option: &str) -> Result<(bool, String)> {
     let sh = shell()?;
-    sh.set_var("CARGO_NET_OFFLINE", "true");
-    let limits = [format!("-timeout={TIMEOUT}"), format!("-rss_limit_mb={}", args.memory)];
-    let run = cmd!(sh, "cargo fuzz run {BUILD...} {target} {inputs...} -- {limits...} {option}");
-    let output = run.quiet().ignore_status().output()?;
+    let run = cmd!(sh, "cargo fuzz run {BUILD...} {target} {inputs...} -- {LIMITS...} {option}");
+    let output = run.env("CARGO_NET_OFFLINE", "true").quiet().ignore_status().output()?;
     // The log shows inputs as they are, so it may not be UTF-8.
-    let log = String::from_utf8_lossy(&output.stderr).into_owned();
-    sh.write_file(format!("target/fuzz/{target}.log"), &log)?;
-    Ok(Run { passed: output.status.success(), log })
+    Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
 }
 
 /// Searches from the saved corpus on until the time is over. An input that fails is an error.
@@ -121,73 +103,36 @@ fn search(args: &FuzzArgs, target: &str) -> Result<()> {
     let sh = shell()?;
     let (found, saved) = (format!("target/fuzz/{target}"), format!("lab/fuzz/corpus/{target}"));
     sh.create_dir(&found)?;
-    for _ in 0..=TRIES {
-        let Run { passed, log } =
-            fuzz(args, target, &[&found, &saved], &format!("-max_total_time={}", args.seconds))?;
-        if passed {
-            let done = log.lines().rfind(|line| line.starts_with("Done ")).unwrap_or_default();
-            println!("    {target:<14} {done}");
-            return if args.save { save(&sh, args, target, [&saved, &found]) } else { Ok(()) };
-        }
-        let written = log.lines().find_map(|line| line.split_once("Test unit written to "));
-        let input = written.map_or("", |(_, path)| path);
-        let is_slow = log.contains("ERROR: libFuzzer: timeout");
-        if !(is_slow && passes_alone(args, target, input)?) {
-            let signs = ["panicked at", "ERROR: libFuzzer"];
-            let reason = log.lines().skip_while(|line| !signs.iter().any(|sign| line.contains(sign)));
-            let reason: Vec<_> = reason.take(6).collect();
-            bail!(
-                "{target}: an input failed\n{}\nrepeat: cargo fuzz run {} {target} {input}\nlog: target/fuzz/{target}.log",
-                reason.join("\n"),
-                BUILD.join(" ")
-            );
-        }
+    let (passed, log) = fuzz(target, &[&found, &saved], &format!("-max_total_time={}", args.seconds))?;
+    // libFuzzer's log ends with the error, the input and the command that repeats it.
+    let last: Vec<_> = log.lines().rev().take(40).collect();
+    let last: Vec<_> = last.into_iter().rev().collect();
+    ensure!(passed, "{target}: an input failed\n{}", last.join("\n"));
+    let done = last.iter().rfind(|line| line.starts_with("Done ")).unwrap_or(&"");
+    println!("    {target:<14} {done}");
+    if args.save {
+        // `cargo fuzz cmin` would rename the hand-written inputs to digests, too. libFuzzer's merge keeps every input of
+        // the first directory.
+        let generated = ".*/[0-9a-f]\\{40\\}";
+        cmd!(sh, "find {saved} -type f -regex {generated} -exec mv -t {found} '{}' +").quiet().run()?;
+        let (passed, log) = fuzz(target, &[&saved, &found], "-merge=1")?;
+        ensure!(passed, "{target}: the corpus was not merged\n{log}");
     }
-    bail!("{target}: inputs timed out, and passed when run alone: this machine is too busy")
-}
-
-fn passes_alone(args: &FuzzArgs, target: &str, input: &str) -> Result<bool> {
-    for _ in 0..TRIES {
-        if fuzz(args, target, &[input], "-runs=1")?.passed {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Merges new inputs into the saved corpus. `cargo fuzz cmin` would rename the hand-written inputs to digests, so
-/// libFuzzer merges, which keeps every input of the first directory.
-fn save(sh: &Shell, args: &FuzzArgs, target: &str, [saved, found]: [&str; 2]) -> Result<()> {
-    for path in sh.read_dir(saved)? {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            sh.copy_file(&path, found)?;
-            sh.remove_path(&path)?;
-        }
-    }
-    let Run { passed, log } = fuzz(args, target, &[saved, found], "-merge=1")?;
-    ensure!(passed, "{target}: the corpus was not merged\n{log}");
-    println!("    {target:<14} {} inputs in {saved}", sh.read_dir(saved)?.len());
     Ok(())
 }
 
-/// Fails unless a search finds the bug behind four branches, and an input that hangs and one that takes too much memory
-/// are reported.
-fn verify_red(sh: &Shell, args: &FuzzArgs) -> Result<()> {
-    sh.remove_path("target/fuzz/planted")?;
-    sh.create_dir("target/fuzz/planted/search")?;
-    for (input, sign) in [
-        ("search", "the planted bug was found"),
-        ("hang", "ERROR: libFuzzer: timeout"),
-        ("memory", "bytes of memory"),
-    ] {
-        let path = format!("target/fuzz/planted/{input}");
-        if input != "search" {
-            sh.write_file(&path, input)?;
-        }
-        let run = fuzz(args, PLANTED, &[&path], &format!("-max_total_time={}", args.seconds))?;
-        ensure!(!run.passed && run.log.contains(sign), "{input}: the planted bug was not found\n{}", run.log);
-        println!("    {input}: the planted bug was found");
+/// Fails unless a planted bug is reported.
+fn find_planted(args: &FuzzArgs, input: &str, sign: &str) -> Result<()> {
+    let sh = shell()?;
+    let path = format!("target/fuzz/planted/{input}");
+    sh.remove_path(&path)?;
+    if input == "search" {
+        sh.create_dir(&path)?;
+    } else {
+        sh.write_file(&path, input)?;
     }
+    let (passed, log) = fuzz(PLANTED, &[&path], &format!("-max_total_time={}", args.seconds))?;
+    ensure!(!passed && log.contains(sign), "{input}: the planted bug was not found\n{log}");
+    println!("    {input}: the planted bug was found");
     Ok(())
 }

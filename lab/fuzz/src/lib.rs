@@ -2,9 +2,10 @@
 //! them to [`Bounded::check`].
 //!
 //! No input panics: cargo-fuzz turns on overflow checks and debug assertions. Each target also asserts what its parser
-//! promises, so a wrong answer without a panic is found, too. libFuzzer bounds time (`-timeout`), [`Bounded`] memory.
+//! promises, so a wrong answer without a panic is found, too. [`Bounded`] limits memory and
+//! processor time; libFuzzer ends an input that hangs (`-timeout`).
 
-mod memory;
+mod limits;
 
 pub mod content_range;
 pub mod journal;
@@ -15,7 +16,7 @@ pub mod model_path;
 pub mod planted;
 pub mod retry_after;
 
-pub use memory::Bounded;
+pub use limits::Bounded;
 
 /// The longest prefix of `data` that is UTF-8. Lossy conversion would turn most inputs into the same characters.
 fn text(data: &[u8]) -> &str {

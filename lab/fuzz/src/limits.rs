@@ -1,15 +1,20 @@
-//! An allocator that counts, so that an input of a few bytes that costs megabytes fails.
+//! The limits of one input: memory, counted by the allocator, and processor time.
 //!
-//! libFuzzer's limits are too coarse: it checks the process once a second, and its limit for a single allocation needs a
-//! sanitizer. Counting is exact and names the input.
+//! libFuzzer's limits are too coarse. It checks the process's memory once a second, and its limit for a single allocation
+//! needs a sanitizer. Its `-timeout` is wall time, in which a busy machine may not have run the input at all.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The memory that any input may take, in bytes.
 const FLAT: usize = 1 << 20;
 /// The further memory for each byte of the input. TOML's tree of a text of brackets takes the most.
 const PER_BYTE: usize = 1024;
+/// The processor time that any input may take.
+const TIME: Duration = Duration::from_secs(1);
 /// An allocation larger than this is refused at once, before it can take the machine down.
 const LARGEST: usize = 512 << 20;
 
@@ -30,11 +35,18 @@ impl Bounded {
     /// Runs `check` on `data`.
     ///
     /// # Panics
-    /// If `check` panics, or holds more memory at once than the input may take.
+    /// If `check` panics, holds more memory at once than the input may take, or takes longer.
     pub fn check(&self, data: &[u8], check: impl FnOnce(&[u8])) {
         let before = self.held.load(Relaxed);
         self.peak.store(before, Relaxed);
+        let started = processor_time();
         check(data);
+        let time = processor_time().saturating_sub(started);
+        assert!(
+            time <= TIME,
+            "{} bytes of input cost {time:?} of processor time, {TIME:?} allowed",
+            data.len()
+        );
         let cost = self.peak.load(Relaxed).saturating_sub(before);
         let allowed = FLAT + PER_BYTE * data.len();
         assert!(
@@ -48,6 +60,12 @@ impl Bounded {
         let held = self.held.fetch_add(bytes, Relaxed) + bytes;
         self.peak.fetch_max(held, Relaxed);
     }
+}
+
+/// The processor time that this thread has taken.
+pub(crate) fn processor_time() -> Duration {
+    let spec = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(spec.tv_sec.cast_unsigned(), spec.tv_nsec.cast_unsigned() as u32)
 }
 
 impl Default for Bounded {
