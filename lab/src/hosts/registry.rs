@@ -1,16 +1,14 @@
 //! Debian's registry on loopback. Its drop kills it. All registries of a run share one store.
 
-use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::net::Ipv4Addr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use provision_testbed::Content;
 use xshell::{Shell, cmd};
 
 use super::REPOSITORY;
 use crate::tools::process::{Run, Running};
 use crate::tools::scratch::Scratch;
-use crate::tools::wait;
 
 /// Starts a registry with `auth`, the part of its configuration that requires a login.
 pub(super) fn start(sh: &Shell, scratch: &Scratch, port: u16, auth: &str) -> Result<Running> {
@@ -21,14 +19,9 @@ pub(super) fn start(sh: &Shell, scratch: &Scratch, port: u16, auth: &str) -> Res
          127.0.0.1:{port}\n{auth}"
     );
     std::fs::write(&config, text)?;
-    let run = Run::new("docker-registry".into(), &sh.var("PATH")?, folder.clone())?;
-    let mut registry = run.args(&["serve", config.as_str()]).env("OTEL_TRACES_EXPORTER", "none").start()?;
-    wait::until("docker-registry to listen", Duration::from_secs(20), || {
-        let error = std::fs::read_to_string(folder.join("stderr"))?;
-        ensure!(registry.is_running()?, "docker-registry could not start:\n{error}");
-        Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok())
-    })?;
-    Ok(registry)
+    let run = Run::new("docker-registry".into(), &sh.var("PATH")?, folder)?;
+    let run = run.args(&["serve", config.as_str()]).env("OTEL_TRACES_EXPORTER", "none");
+    run.start()?.listens((Ipv4Addr::LOCALHOST, port))
 }
 
 /// Pushes a blob to the registry at `port`, which requires no login.

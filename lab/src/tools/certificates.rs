@@ -2,33 +2,7 @@
 
 use anyhow::{Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-use xshell::{Cmd, Shell, cmd};
-
-/// openssl reads the system's configuration unless it gets one, and that differs by machine.
-const REQUEST: &str = "\
-[req]
-prompt = no
-distinguished_name = name
-[name]
-CN = localhost
-";
-const AUTHORITY: &str = "\
-[req]
-prompt = no
-distinguished_name = name
-x509_extensions = authority
-[name]
-CN = throw-away CA of cargo lab
-[authority]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign, cRLSign
-subjectKeyIdentifier = hash
-";
-const SERVER: &str = "\
-basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
-extendedKeyUsage = serverAuth
-subjectAltName = ";
+use xshell::{Shell, cmd};
 
 /// The PEM files.
 #[derive(Debug)]
@@ -43,30 +17,41 @@ impl Certificates {
     /// Makes the files for `names` in openssl's notation: `DNS:localhost, IP:127.0.0.1`.
     pub(crate) fn make(sh: &Shell, folder: &Utf8Path, names: &str) -> Result<Self> {
         sh.create_dir(folder)?;
-        let _pushed = sh.push_dir(folder);
-        sh.write_file("authority.cnf", AUTHORITY)?;
-        sh.write_file("request.cnf", REQUEST)?;
-        sh.write_file("server.cnf", format!("{SERVER}{names}\n"))?;
-        let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-        let authority = ["-config", "authority.cnf", "-keyout", "authority.key", "-out", "authority.pem"];
-        openssl(cmd!(sh, "openssl req -x509 -days 2 {key...} {authority...}"))?;
-        let request = ["-config", "request.cnf", "-keyout", "server.key", "-out", "server.csr"];
-        openssl(cmd!(sh, "openssl req -new {key...} {request...}"))?;
-        let by = ["-CA", "authority.pem", "-CAkey", "authority.key", "-CAcreateserial"];
-        let server = ["-in", "server.csr", "-extfile", "server.cnf", "-out", "server.pem"];
-        openssl(cmd!(sh, "openssl x509 -req -days 2 {by...} {server...}"))?;
-        Ok(Self {
-            authority: folder.join("authority.pem"),
-            server: folder.join("server.pem"),
-            server_key: folder.join("server.key"),
-        })
+        let [authority, server] = ["authority", "server"].map(|name| folder.join(format!("{name}.pem")));
+        let extensions = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"];
+        let authority_key = certificate(sh, &authority, "throw-away CA of cargo lab", &extensions, &[])?;
+        let extensions = [
+            "basicConstraints=critical,CA:FALSE",
+            "keyUsage=critical,digitalSignature",
+            "extendedKeyUsage=serverAuth",
+            &format!("subjectAltName={names}"),
+        ];
+        let signer = ["-CA", authority.as_str(), "-CAkey", authority_key.as_str()];
+        let server_key = certificate(sh, &server, "localhost", &extensions, &signer)?;
+        Ok(Self { authority, server, server_key })
     }
 }
 
-/// Runs openssl and shows its standard error only if it fails: it reports progress there, too.
-fn openssl(command: Cmd<'_>) -> Result<()> {
-    let command = command.quiet().ignore_status();
+/// Makes a certificate that its own key signs, or `signer`. Returns the path of its key.
+fn certificate(
+    sh: &Shell,
+    path: &Utf8Path,
+    name: &str,
+    extensions: &[&str],
+    signer: &[&str],
+) -> Result<Utf8PathBuf> {
+    let key_path = path.with_extension("key");
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    let extensions = extensions.iter().flat_map(|extension| ["-addext", extension]);
+    // openssl reads the system's configuration unless it gets one, and that differs by machine.
+    let command = cmd!(sh, "openssl req -x509 -config /dev/null -days 2 -subj /CN={name} {key...}")
+        .args(extensions)
+        .args(signer)
+        .args(["-keyout", key_path.as_str(), "-out", path.as_str()])
+        .quiet()
+        .ignore_status();
+    // It reports progress on standard error, too.
     let output = command.output()?;
     ensure!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    Ok(key_path)
 }

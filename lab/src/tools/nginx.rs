@@ -1,24 +1,23 @@
 //! A real web server for checks and benchmarks: nginx on loopback, below its own prefix.
 //!
-//! The server is independent of the system's nginx: it uses other configuration, directories and ports. It always ends
-//! with this process: by [`Nginx`]'s drop, by a terminal's signal to both, or by `setpriv --pdeathsig` after a kill.
+//! The server is independent of the system's nginx: it uses other configuration, directories and ports. SIGTERM ends it,
+//! on which the master ends its workers; after SIGKILL they would go on.
 
-use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
-use crate::tools::wait;
+use crate::tools::process::{Run, Running};
 
 /// A running nginx.
 #[derive(Debug)]
 pub(crate) struct Nginx {
-    master: Child,
     prefix: Utf8PathBuf,
+    /// Kept for its drop, which ends the server.
+    _master: Running,
 }
 
 /// The part of the configuration that differs by check.
@@ -50,56 +49,19 @@ impl Nginx {
         sh.create_dir(prefix.join("logs"))?;
         let path = prefix.join("nginx.conf");
         sh.write_file(&path, configuration(sh, config)?)?;
-        let path_variable = sh.var("PATH")?;
-        let master = Command::new("setpriv")
-            .args(["--pdeathsig", "TERM", "--", "nginx", "-e", "logs/error.log", "-p"])
-            .arg(prefix)
-            .arg("-c")
-            .arg(&path)
-            .env("PATH", path_variable)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(prefix.join("logs/stderr.log"))?)
-            .spawn()
-            .context("starting nginx with setpriv (package util-linux)")?;
-        let mut nginx = Self { master, prefix: prefix.to_owned() };
+        let run = Run::new_ended_by("TERM", "nginx".into(), &sh.var("PATH")?, prefix.to_owned())?;
+        let options = ["-e", "logs/error.log", "-p", prefix.as_str(), "-c", path.as_str()];
+        let mut master = run.args(&options).start()?;
         for &port in &config.ports {
-            nginx.wait_for(port)?;
+            master = master.listens((Ipv4Addr::LOCALHOST, port))?;
         }
-        Ok(nginx)
-    }
-
-    fn wait_for(&mut self, port: u16) -> Result<()> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        wait::until("nginx to listen", Duration::from_secs(20), || {
-            if let Some(status) = self.master.try_wait()? {
-                bail!("nginx could not start ({status}):\n{}", self.log());
-            }
-            Ok(TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok())
-        })?;
-        Ok(())
+        Ok(Self { prefix: prefix.to_owned(), _master: master })
     }
 
     /// Its standard error and its error log.
     pub(crate) fn log(&self) -> String {
-        ["logs/stderr.log", "logs/error.log"].into_iter().fold(String::new(), |mut text, name| {
-            let log = std::fs::read_to_string(self.prefix.join(name)).unwrap_or_default();
-            let _ = write!(text, "{log}");
-            text
-        })
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // SIGTERM lets the master end its workers. After SIGKILL they would go on.
-        let pid = self.master.id().to_string();
-        let terminated =
-            Command::new("kill").args(["-TERM", &pid]).status().is_ok_and(|status| status.success());
-        if !terminated {
-            let _ = self.master.kill();
-        }
-        let _ = self.master.wait();
+        let read = |name| fs::read_to_string(self.prefix.join(name)).unwrap_or_default();
+        read("stderr") + &read("logs/error.log")
     }
 }
 

@@ -1,12 +1,14 @@
-//! Runs of a program under test as a user starts it, in an environment that the check controls entirely.
+//! Runs of programs as a user starts them, in an environment that the check controls entirely.
 
 use std::fmt;
 use std::fs::{self, File};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 
@@ -21,14 +23,16 @@ pub(crate) struct Run {
     command: Command,
     /// Holds the home directory, the standard streams and the report.
     folder: Utf8PathBuf,
+    end_signal: &'static str,
 }
 
-/// A run in progress. It is killed when it is dropped.
+/// A run in progress. It is ended when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
     command: String,
     folder: Utf8PathBuf,
+    end_signal: &'static str,
     started: Instant,
 }
 
@@ -37,7 +41,7 @@ pub(crate) struct Running {
 pub(crate) struct Ended {
     command: String,
     folder: Utf8PathBuf,
-    status: ExitStatus,
+    pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) took: Duration,
@@ -46,17 +50,26 @@ pub(crate) struct Ended {
 impl Run {
     /// A run of `program` in `folder`, which is created.
     pub(crate) fn new(program: &Utf8Path, path_variable: &str, folder: Utf8PathBuf) -> Result<Self> {
-        let home = folder.join("home");
-        fs::create_dir_all(&home)?;
-        // The kernel kills the run if this process is killed.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(program).stdin(Stdio::null());
-        command.env_clear().env("PATH", path_variable).env("HOME", home).current_dir(&folder);
-        Ok(Self { command, folder })
+        Self::new_ended_by("KILL", program, path_variable, folder)
     }
 
-    pub(crate) fn args(mut self, args: &[&str]) -> Self {
-        self.command.args(args);
+    /// A run that the kernel ends by this signal if this process is killed, as does the drop of [`Running`].
+    pub(crate) fn new_ended_by(
+        end_signal: &'static str,
+        program: &Utf8Path,
+        path_variable: &str,
+        folder: Utf8PathBuf,
+    ) -> Result<Self> {
+        let home = folder.join("home");
+        fs::create_dir_all(&home)?;
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", end_signal, "--"]).arg(program);
+        command.env_clear().env("PATH", path_variable).env("HOME", home).current_dir(&folder);
+        Ok(Self { command, folder, end_signal })
+    }
+
+    pub(crate) fn args(mut self, args: &[impl AsRef<str>]) -> Self {
+        self.command.args(args.iter().map(AsRef::as_ref));
         self
     }
 
@@ -65,14 +78,28 @@ impl Run {
         self
     }
 
+    /// Starts the run. Files take its output: they do not fill up as pipes do, so the run never waits for a reader.
     pub(crate) fn start(mut self) -> Result<Running> {
-        // Files do not fill up as pipes do, so the run never waits for a reader.
-        self.command.stdout(File::create(self.folder.join("stdout"))?);
+        self.command.stdin(Stdio::null()).stdout(File::create(self.folder.join("stdout"))?);
+        self.spawn()
+    }
+
+    /// Starts the run with pipes for its standard input and output.
+    pub(crate) fn start_with_pipes(mut self) -> Result<(Running, ChildStdin, ChildStdout)> {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut running = self.spawn()?;
+        let pipes = running.child.stdin.take().zip(running.child.stdout.take());
+        let (stdin, stdout) = pipes.context("the run has no pipes")?;
+        Ok((running, stdin, stdout))
+    }
+
+    fn spawn(mut self) -> Result<Running> {
         self.command.stderr(File::create(self.folder.join("stderr"))?);
-        let command = format!("{:?}", self.command);
+        let Self { mut command, folder, end_signal } = self;
         let started = Instant::now();
-        let child = self.command.spawn().with_context(|| command.clone())?;
-        Ok(Running { child, command, folder: self.folder, started })
+        let line = format!("{command:?}");
+        let child = command.spawn().with_context(|| format!("{line} (setpriv is in util-linux)"))?;
+        Ok(Running { child, command: line, folder, end_signal, started })
     }
 
     /// Runs to the end and requires this exit code.
@@ -87,26 +114,38 @@ impl Running {
         self.end_within(TIMEOUT)
     }
 
-    /// Waits for the end. A run that exceeds `limit` is killed.
+    /// Waits for the end. A run that exceeds `limit` is killed, and described as the kernel sees it.
     pub(crate) fn end_within(mut self, limit: Duration) -> Result<Ended> {
-        let waited = wait::until("the run's end", limit, || Ok(self.child.try_wait()?));
-        let took = self.started.elapsed();
-        if waited.is_err() {
-            self.child.kill()?;
-        }
-        let status = self.child.wait()?;
-        let read = |name| fs::read(self.folder.join(name)).map(|text| String::from_utf8_lossy(&text).into());
-        let (stdout, stderr) = (read("stdout")?, read("stderr")?);
+        wait::until("the run's end", limit, || self.poll()).with_context(|| self.describe_hang(None))
+    }
+
+    /// The end of the run, if it has ended.
+    pub(crate) fn poll(&mut self) -> Result<Option<Ended>> {
+        Ok(self.child.try_wait()?.map(|status| self.ended(status)))
+    }
+
+    /// Waits until a server accepts connections.
+    pub(crate) fn listens(mut self, address: impl ToSocketAddrs + Copy) -> Result<Self> {
+        wait::until("a server to listen", Duration::from_secs(20), || match self.poll()? {
+            Some(ended) => bail!("the server could not start:\n{ended}"),
+            None => Ok(TcpStream::connect(address).ok()),
+        })?;
+        Ok(self)
+    }
+
+    /// The run with this end and its output so far.
+    pub(crate) fn ended(&self, status: ExitStatus) -> Ended {
+        let read = |name| fs::read(self.folder.join(name)).unwrap_or_default();
+        let [stdout, stderr] =
+            ["stdout", "stderr"].map(|name| String::from_utf8_lossy(&read(name)).into_owned());
         let (command, folder) = (self.command.clone(), self.folder.clone());
-        let ended = Ended { command, folder, status, stdout, stderr, took };
-        waited.with_context(|| ended.to_string())?;
-        Ok(ended)
+        Ended { command, folder, status, stdout, stderr, took: self.started.elapsed() }
     }
 
     /// Sends a signal by name (`KILL`, `TERM`, `INT`).
-    pub(crate) fn signal(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
         let pid = self.child.id().to_string();
-        let status = Command::new("kill").args(["-s", name, &pid]).status()?;
+        let status = Command::new("kill").args(["-s", name, &pid]).stderr(Stdio::null()).status()?;
         ensure!(status.success(), "the run ended before it could be sent SIG{name}: {}", self.command);
         Ok(())
     }
@@ -114,11 +153,33 @@ impl Running {
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
+
+    /// Each thread's place in the kernel (name, function, system call, stack), the open files and the sockets of the run or
+    /// of the process that it traces, and the run's standard error.
+    pub(crate) fn describe_hang(&self, traced: Option<u32>) -> String {
+        let proc = format!("/proc/{}", traced.unwrap_or_else(|| self.child.id()));
+        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default().trim().replace('\n', " < ");
+        let entries = |name| fs::read_dir(format!("{proc}/{name}")).into_iter().flatten().flatten();
+        let mut lines = vec![format!("{} hangs", self.command)];
+        for task in entries("task") {
+            let facts = ["comm", "wchan", "syscall", "stack"].map(|name| read(&task.path().join(name)));
+            lines.push(format!("  thread {}", facts.join(", ")));
+        }
+        for file in entries("fd") {
+            lines.push(format!("  open: {}", fs::read_link(file.path()).unwrap_or_default().display()));
+        }
+        let sockets = fs::read_to_string(format!("{proc}/net/tcp")).unwrap_or_default();
+        lines.extend(sockets.lines().take(50).map(|line| format!("  tcp: {line}")));
+        lines.push(fs::read_to_string(self.folder.join("stderr")).unwrap_or_default());
+        lines.join("\n")
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if !matches!(self.child.try_wait(), Ok(Some(_))) && self.signal(self.end_signal).is_err() {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
     }
 }
@@ -128,6 +189,11 @@ impl Ended {
     pub(crate) fn exited(self, code: i32) -> Result<Self> {
         ensure!(self.status.code() == Some(code), "expected exit code {code}:\n{self}");
         Ok(self)
+    }
+
+    /// The exit code as a shell shows it: 128 more than the number of a signal.
+    pub(crate) fn shell_code(&self) -> i32 {
+        self.status.code().or_else(|| Some(128 + self.status.signal()?)).unwrap_or(-1)
     }
 
     /// Requires an end by this signal.
