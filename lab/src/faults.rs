@@ -10,8 +10,8 @@ mod catalogue;
 mod coverage;
 mod listing;
 mod names;
+mod other_tools;
 mod page;
-mod peers;
 mod table;
 
 use anyhow::{Result, bail};
@@ -20,7 +20,7 @@ use clap::Args;
 use xshell::Shell;
 
 use crate::project;
-use peers::Peer;
+use other_tools::Peer;
 
 /// The fault catalogue: the tests of each case, and what other tools do with it
 #[derive(Debug, Clone, Args)]
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &FaultsArgs) -> Result<()> {
     sh.change_dir(project::root());
     let cases = catalogue::read(&sh)?;
     if !args.peer.is_empty() {
-        return peers::run(&sh, args, &cases);
+        return other_tools::run(&sh, args, &cases);
     }
     let tests = listing::list(&sh)?;
     let (rows, mut complaints) = coverage::join(&cases, &tests);

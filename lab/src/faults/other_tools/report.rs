@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::tool::{Peer, Tool};
+use super::tool::Tool;
 use super::verdict::Verdict;
 use crate::faults::catalogue;
 
@@ -10,17 +10,14 @@ use crate::faults::catalogue;
 pub(super) struct Row<'a> {
     pub(super) case: &'a catalogue::Case,
     /// `None` where the tool cannot do the case.
-    pub(super) verdicts: Vec<Option<Verdict>>,
+    pub(super) verdicts: &'a [Option<Verdict>],
 }
 
 /// The tools, the totals and a row for each case. A run took at most `limit` seconds.
-pub(super) fn table(tools: &[Tool], missing: &[Peer], rows: &[Row<'_>], limit: u64) -> String {
+pub(super) fn table(tools: &[Tool], rows: &[Row<'_>], limit: u64) -> String {
     let mut text = String::from("\n");
     for tool in tools {
         let _ = writeln!(text, "- **{}** {}: `{}`", tool.name(), tool.version, tool.usage());
-    }
-    for peer in missing {
-        let _ = writeln!(text, "- **{}** is not installed and was not run", peer.name());
     }
     let verdicts = |index: usize| rows.iter().filter_map(move |row| row.verdicts[index].as_ref());
     let totals = |is: fn(&Verdict) -> bool| {
@@ -39,17 +36,13 @@ pub(super) fn table(tools: &[Tool], missing: &[Peer], rows: &[Row<'_>], limit: u
         totals(|verdict| !verdict.trespasses.is_empty()),
     );
     let names: Vec<_> = tools.iter().map(Tool::name).collect();
-    let _ = writeln!(text, "| | what goes wrong | wrong and exit 0 | {} |", names.join(" | "));
-    let _ = writeln!(text, "|--:|---|---{}|", "|---".repeat(tools.len()));
+    let _ = writeln!(text, "| | what goes wrong | {} |", names.join(" | "));
+    let _ = writeln!(text, "|--:|---{}|", "|---".repeat(tools.len()));
     for Row { case, verdicts } in rows {
-        let silent = names.iter().zip(verdicts);
-        let silent = silent.filter(|(_, verdict)| verdict.as_ref().is_some_and(Verdict::is_silent_error));
-        let silent: Vec<_> = silent.map(|(name, _)| *name).collect();
-        let silent = if silent.is_empty() { String::new() } else { format!("**{}**", silent.join(", ")) };
         let cells =
             verdicts.iter().map(|verdict| verdict.as_ref().map_or("—".to_owned(), Verdict::to_string));
         let cells = cells.collect::<Vec<_>>().join(" | ");
-        let _ = writeln!(text, "| {} | {} | {silent} | {cells} |", case.number, case.what);
+        let _ = writeln!(text, "| {} | {} | {cells} |", case.number, case.what);
     }
     text.push('\n');
     text
@@ -59,7 +52,8 @@ pub(super) fn table(tools: &[Tool], missing: &[Peer], rows: &[Row<'_>], limit: u
 mod tests {
     use super::*;
     use crate::faults::catalogue::Case;
-    use crate::faults::peers::verdict::{Exit, Final};
+    use crate::faults::other_tools::tool::Peer;
+    use crate::faults::other_tools::verdict::Final;
 
     #[test]
     fn silent_errors_and_trespasses_are_counted_and_shown() {
@@ -70,28 +64,27 @@ mod tests {
         let cases = [case(1), case(2)];
         let verdict = |code, file, trespasses: &[&'static str]| {
             let trespasses = trespasses.to_vec();
-            Some(Verdict { exit: Exit::Code(code), file, is_marked: false, trespasses })
+            Some(Verdict { exit: Some(code), file, is_marked: false, trespasses })
         };
         let right = verdict(0, Final::Exact, &[]);
         let went = verdict(0, Final::Exact, &["token sent on"]);
         let rows = [
-            Row { case: &cases[0], verdicts: vec![right, verdict(0, Final::Wrong, &[]), None] },
-            Row { case: &cases[1], verdicts: vec![verdict(4, Final::Absent, &[]), went, None] },
+            Row { case: &cases[0], verdicts: &[right, verdict(0, Final::Wrong, &[]), None] },
+            Row { case: &cases[1], verdicts: &[verdict(4, Final::Absent, &[]), went, None] },
         ];
         let tools = [None, Some(Peer::Curl), Some(Peer::Wget)].map(|peer| Tool {
             peer,
             program: "p".into(),
             version: "1.0".to_owned(),
         });
-        let text = table(&tools, &[Peer::Aria2c], &rows, 90);
+        let text = table(&tools, &rows, 90);
         for expected in [
             "- **curl** 1.0: `curl -fL -C - --retry 5 -o DIR/NAME URL`\n",
-            "- **aria2c** is not installed",
             "Of 2 cases (4 runs, 90 s at most each)",
             "exit 0**: ours 0, curl 1, wget 0.",
             "or sent the token on: ours 0, curl 1, wget 0.",
-            "| 1 | w1 | **curl** | exact | **wrong, exit 0** | — |\n",
-            "| 2 | w2 |  | exit 4 | exact, **token sent on** | — |\n",
+            "| 1 | w1 | exact | **wrong, exit 0** | — |\n",
+            "| 2 | w2 | exit 4 | exact, **token sent on** | — |\n",
         ] {
             assert!(text.contains(expected), "no {expected:?} in {text}");
         }

@@ -4,15 +4,15 @@
 //! silence a tool and keep its configuration files out.
 
 use std::fmt::Write as _;
-use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
 use xshell::{Shell, cmd};
 
 use super::case::Case;
-use super::sandbox::{FILE, TOKEN};
+use super::origins::{FILE, TOKEN};
+use crate::tools::process::Run;
 use crate::tools::program;
 
 /// A tool that people would take instead
@@ -45,22 +45,46 @@ impl Peer {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
-        self.usage().split(' ').next().unwrap_or_default()
+    /// The arguments of a download.
+    fn arguments(self, case: &Case, models: &Utf8Path, authority: &Utf8Path) -> Vec<String> {
+        let ca_certificate = format!("--ca-certificate={authority}");
+        let mut words: Vec<String> = match self {
+            Self::Aria2c => vec!["--no-conf=true".to_owned(), ca_certificate],
+            Self::Curl => ["-q", "-sS", "--cacert", authority.as_str()].map(str::to_owned).into(),
+            Self::Wget => vec!["--no-config".to_owned(), "-nv".to_owned(), ca_certificate],
+        };
+        if case.with_token {
+            words.extend(["--header".to_owned(), format!("Authorization: Bearer {TOKEN}")]);
+        }
+        for word in self.usage().split(' ').skip(1) {
+            match word {
+                "DIR" => words.push(models.to_string()),
+                "NAME" => words.push(FILE.to_owned()),
+                "DIR/NAME" => words.push(models.join(FILE).into()),
+                "URL" | "URL…" => words.extend(case.urls.iter().cloned()),
+                option => words.push(option.to_owned()),
+            }
+        }
+        words
     }
 
-    /// The installed tool, if there is one.
-    pub(super) fn find(self, sh: &Shell) -> Option<Tool> {
-        let program = self.name();
-        let said = cmd!(sh, "{program} --version").quiet().ignore_stderr().read().ok()?;
-        // "curl 7.88.1 (x86_64…) libcurl/…", "GNU Wget 1.21.3 built on…", "aria2 version 1.36.0"
-        let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
-        let version = said.split_whitespace().find(is_number)?.to_owned();
-        Some(Tool { peer: Some(self), program: program.into(), version })
+    pub(super) fn name(self) -> &'static str {
+        self.usage().split(' ').next().unwrap_or_default()
     }
 }
 
 impl Tool {
+    /// The installed tool.
+    pub(super) fn find(sh: &Shell, peer: Peer) -> Result<Self> {
+        let program = peer.name();
+        let said = cmd!(sh, "{program} --version").quiet().ignore_stderr().read();
+        let said = said.with_context(|| format!("{program} is not installed"))?;
+        // "curl 7.88.1 (x86_64…) libcurl/…", "GNU Wget 1.21.3 built on…", "aria2 version 1.36.0"
+        let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
+        let version = said.split_whitespace().find(is_number).unwrap_or("of unknown version").to_owned();
+        Ok(Self { peer: Some(peer), program: program.into(), version })
+    }
+
     /// `cargo xtask fetch-models`, which has the same engine as the runtime binary.
     pub(super) fn ours(sh: &Shell) -> Result<Self> {
         let program = program::xtask(sh)?;
@@ -84,45 +108,28 @@ impl Tool {
         case.urls.len() == 1 || !matches!(self.peer, Some(Peer::Curl | Peer::Wget))
     }
 
-    /// Adds the arguments and variables for a download into `folder/models`.
+    /// Adds the program, its arguments and its variables for a download into `folder/models`.
     pub(super) fn configure(
         &self,
-        command: &mut Command,
+        run: Run,
         case: &Case,
         folder: &Utf8Path,
         authority: &Utf8Path,
-    ) -> Result<()> {
-        let models = folder.join("models");
-        let ca_certificate = format!("--ca-certificate={authority}");
+    ) -> Result<Run> {
+        let run = run.args(&[self.program.as_str()]);
         let Some(peer) = self.peer else {
-            let lock = folder.join("models.lock");
+            let (lock, models) = (folder.join("models.lock"), folder.join("models"));
             std::fs::write(&lock, lock_text(case)?)?;
-            command.args(["fetch-models", "--lock", lock.as_str(), "--dest", models.as_str()]);
-            command.args(["--progress", "none"]).env("SSL_CERT_FILE", authority);
-            if case.with_token {
-                let host: Vec<_> = case.urls[0].split('/').take(3).collect();
-                command.env("HF_ENDPOINT", host.join("/")).env("HF_TOKEN", TOKEN);
-            }
-            return Ok(());
+            let run = run.args(&["fetch-models", "--lock", lock.as_str(), "--dest", models.as_str()]);
+            let run = run.args(&["--progress", "none"]).env("SSL_CERT_FILE", authority);
+            let host: Vec<_> = case.urls[0].split('/').take(3).collect();
+            return Ok(if case.with_token {
+                run.env("HF_ENDPOINT", host.join("/")).env("HF_TOKEN", TOKEN)
+            } else {
+                run
+            });
         };
-        match peer {
-            Peer::Aria2c => command.args(["--no-conf=true", &ca_certificate]),
-            Peer::Curl => command.args(["-q", "-sS", "--cacert", authority.as_str()]),
-            Peer::Wget => command.args(["--no-config", "-nv", &ca_certificate]),
-        };
-        if case.with_token {
-            command.args(["--header", &format!("Authorization: Bearer {TOKEN}")]);
-        }
-        for word in peer.usage().split(' ').skip(1) {
-            match word {
-                "DIR" => command.arg(&models),
-                "NAME" => command.arg(FILE),
-                "DIR/NAME" => command.arg(models.join(FILE)),
-                "URL" | "URL…" => command.args(&case.urls),
-                option => command.arg(option),
-            };
-        }
-        Ok(())
+        Ok(run.args(&peer.arguments(case, &folder.join("models"), authority)))
     }
 }
 
@@ -136,21 +143,22 @@ fn lock_text(case: &Case) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use provision_testbed::Content;
+
     use super::*;
-    use crate::faults::peers::sandbox::Sandbox;
 
     #[test]
     fn each_tool_gets_its_usual_arguments_and_the_token() {
-        let sandbox = Sandbox::start(false).unwrap();
-        let redirect = Case::prepare(43, &sandbox).unwrap();
-        let mirrors = Case::prepare(16, &sandbox).unwrap();
-        let arguments = |peer, case: &Case| {
-            let tool = Tool { peer: Some(peer), program: "p".into(), version: String::new() };
-            let mut command = Command::new("p");
-            tool.configure(&mut command, case, "/d".into(), "/ca".into()).unwrap();
-            let words: Vec<_> = command.get_args().map(|word| word.to_str().unwrap()).collect();
-            words.join(" ")
+        let case = |urls: &[&str], with_token| Case {
+            number: 43,
+            content: Content::bytes("abc"),
+            before: None,
+            urls: urls.iter().map(|url| (*url).to_owned()).collect(),
+            with_token,
         };
+        let (redirect, mirrors) = (case(&["http://a/x"], true), case(&["http://a/x", "http://b/x"], false));
+        let arguments =
+            |peer: Peer, case: &Case| peer.arguments(case, "/d/models".into(), "/ca".into()).join(" ");
         let token = format!("--header Authorization: Bearer {TOKEN}");
         let url = &redirect.urls[0];
         for (peer, expected) in [

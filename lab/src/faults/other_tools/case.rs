@@ -4,25 +4,20 @@
 //! interrupted run of those tools leaves it. Transient faults strike the first requests only: a tool that retries has its
 //! chance.
 
-use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use anyhow::Result;
-use provision_testbed::{Claim, Content, Control, Fault, Injection, ResetAt, Shape, When};
+use provision_testbed::{Claim, Content, Control, Fault, Injection, OverLimit, ResetAt, Shape, When};
 
-use super::sandbox::{FILE, PATH, Sandbox};
+use super::origins::{FILE, Origins, PATH};
 
 const SIZE: u64 = 6_000_007;
 /// The length of the part that a run resumes.
 const HELD: u64 = 1_000_003;
 
-/// The numbers of the cases. Case 47 needs a public address, which only a network namespace has.
-pub(super) fn numbers(in_namespace: bool) -> Vec<u8> {
-    (1..=35).chain(43..=51).filter(|number| *number != 47 || in_namespace).collect()
-}
+/// The numbers of the cases.
+pub(super) const NUMBERS: [RangeInclusive<u8>; 2] = [1..=35, 43..=51];
 
 /// The start of one run.
 #[derive(Debug)]
@@ -36,15 +31,14 @@ pub(super) struct Case {
     pub(super) urls: Vec<String>,
     /// True if the tool gets a token for the first URL.
     pub(super) with_token: bool,
-    ftp_asked: Arc<AtomicBool>,
 }
 
 impl Case {
-    /// Puts the file on the origins of the sandbox and sets the fault.
-    pub(super) fn prepare(number: u8, sandbox: &Sandbox) -> Result<Self> {
-        let Sandbox { origin, other_port, other_host, https, public } = sandbox;
+    /// Puts the file on the origins and sets the fault.
+    pub(super) fn prepare(number: u8, origins: &Origins) -> Self {
+        let Origins { origin, other_port, other_host, https, public } = origins;
         let content = Content::generated(1, if number == 27 { 0 } else { SIZE });
-        for origin in [origin, other_port, other_host].into_iter().chain(public) {
+        for origin in [origin, other_port, other_host, public] {
             origin.put(PATH, content.clone());
         }
         let before = match number {
@@ -55,7 +49,6 @@ impl Case {
         if let Some(fault) = fault(number, &content) {
             origin.inject(PATH, fault);
         }
-        let ftp_asked = Arc::new(AtomicBool::new(false));
         let redirect = |location: String| origin.inject(PATH, Fault::redirect(location));
         let mut urls = vec![origin.url(PATH)];
         match number {
@@ -71,12 +64,14 @@ impl Case {
                 https.inject(PATH, Fault::redirect(other_port.url(PATH)));
                 urls = vec![https.url_at("localhost", PATH)];
             }
-            46 => redirect(format!("ftp://127.0.0.1:{}{PATH}", busy_ftp_server(&ftp_asked)?)),
+            46 => {
+                // No FTP client gets further than to its connection.
+                other_port.shape(Shape::at_most(0, OverLimit::Refuse));
+                redirect(other_port.url(PATH).replace("http:", "ftp:"));
+            }
             47 => {
-                let public = public.iter().inspect(|public| {
-                    public.inject(PATH, Fault::redirect(other_host.url(PATH)));
-                });
-                urls = public.map(|public| public.url(PATH)).collect();
+                public.inject(PATH, Fault::redirect(other_host.url(PATH)));
+                urls = vec![public.url(PATH)];
             }
             48 => redirect(PATH.to_owned()),
             50 => {
@@ -87,21 +82,21 @@ impl Case {
             _ => {}
         }
         let with_token = matches!(number, 43..=45 | 50);
-        Ok(Self { number, content, before, urls, with_token, ftp_asked })
+        Self { number, content, before, urls, with_token }
     }
 
     /// The requests of the run that no tool should make.
-    pub(super) fn trespass(&self, sandbox: &Sandbox) -> Option<&'static str> {
+    pub(super) fn trespass(&self, origins: &Origins) -> Option<&'static str> {
         let was_asked = |control: &Control| control.counters().connections_accepted > 0;
         let referer = || {
-            let requests = sandbox.foreign_requests().into_iter().chain(sandbox.origin.requests());
+            let requests = origins.foreign_requests().into_iter().chain(origins.origin.requests());
             requests.into_iter().any(|request| request.header("referer").is_some())
         };
         match self.number {
-            45 => was_asked(&sandbox.other_port).then_some("went on over http"),
-            46 => self.ftp_asked.load(SeqCst).then_some("went on by ftp"),
-            47 => was_asked(&sandbox.other_host).then_some("asked loopback"),
-            50 => was_asked(&sandbox.other_host).then_some("asked the realm"),
+            45 => was_asked(&origins.other_port).then_some("went on over http"),
+            46 => was_asked(&origins.other_port).then_some("went on by ftp"),
+            47 => was_asked(&origins.other_host).then_some("asked loopback"),
+            50 => was_asked(&origins.other_host).then_some("asked the realm"),
             51 => referer().then_some("Referer sent"),
             _ => None,
         }
@@ -177,20 +172,6 @@ fn expiring_signature(origin: &Control, store: &Control, content: &Content) -> S
     url
 }
 
-/// Starts an FTP server that refuses every client as too many, until this process ends. Returns its port.
-fn busy_ftp_server(asked: &Arc<AtomicBool>) -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let port = listener.local_addr()?.port();
-    let asked = Arc::clone(asked);
-    std::thread::spawn(move || {
-        for mut client in listener.incoming().flatten() {
-            asked.store(true, SeqCst);
-            let _ = client.write_all(b"421 busy\r\n");
-        }
-    });
-    Ok(port)
-}
-
 /// A gzip file of stored blocks (RFC 1951, 3.2.4; RFC 1952).
 fn stored_gzip(content: &Content) -> Content {
     let bytes = content.to_vec();
@@ -214,10 +195,8 @@ mod tests {
 
     #[test]
     fn every_case_about_origins_differs_from_an_honest_download() {
-        assert_eq!(numbers(true), (1..=35).chain(43..=51).collect::<Vec<_>>());
-        assert!(!numbers(false).contains(&47));
         let content = Content::generated(1, SIZE);
-        let without = numbers(true).into_iter().filter(|number| fault(*number, &content).is_none());
+        let without = NUMBERS.into_iter().flatten().filter(|number| fault(*number, &content).is_none());
         // A full part, an empty file, a signature, redirects and a challenge.
         assert_eq!(without.collect::<Vec<_>>(), [21, 27, 35, 43, 44, 45, 46, 47, 48, 50, 51]);
     }
