@@ -12,7 +12,6 @@
 
 mod call;
 mod concurrent;
-mod context;
 mod disk_image;
 mod extent;
 mod injection;
@@ -21,16 +20,13 @@ mod job;
 mod journal;
 mod models;
 mod power;
-mod process;
 mod runner;
 mod sandbox;
 mod summary;
 mod tracer;
 mod verdict;
 
-use std::os::unix::process::CommandExt as _;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum as _};
 use fastrand::Rng;
 use xshell::{Shell, cmd};
@@ -39,12 +35,12 @@ use crate::project;
 use crate::tools::programs;
 use crate::tools::steps::{Done, Steps};
 use call::Call;
-use context::CrashContext;
 use disk_image::{FILE_SYSTEMS, NO_MOUNTS};
 use extent::{Extent, Part};
 use injection::{FAILURES, Injection, KILLS};
 use job::Job;
 use power::PowerCut;
+use sandbox::CrashContext;
 
 /// Disturbs the real binary at its system calls, cuts its power, runs it concurrently, and checks the files
 #[derive(Debug, Clone, Args)]
@@ -95,17 +91,12 @@ impl CrashArgs {
     }
 }
 
-/// Starts this command again with its own mount table: its mounts end with it in any case. Returns only on failure.
-fn restart_with_own_mounts() -> Result<()> {
-    let unshare = || {
-        let mut command = std::process::Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "--"]);
-        command
-    };
-    ensure!(unshare().arg("true").status().is_ok_and(|status| status.success()), NO_MOUNTS);
-    let arguments = std::env::args_os().skip(1);
-    let error = unshare().arg(std::env::current_exe()?).args(arguments).arg("--own-mounts").exec();
-    Err(error).context(NO_MOUNTS)
+/// Runs this command again with its own mount table: its mounts end with it in any case.
+fn rerun_with_own_mounts(sh: &Shell) -> Result<()> {
+    let options = ["--mount", "--propagation", "private", "--"];
+    cmd!(sh, "unshare {options...} true").quiet().run().context(NO_MOUNTS)?;
+    let (this, arguments) = (std::env::current_exe()?, std::env::args_os().skip(1));
+    Ok(cmd!(sh, "unshare {options...} {this} {arguments...} --own-mounts").quiet().run()?)
 }
 
 /// The cargo command that builds the program. It runs even after a build, since an old program would hide a failure of
@@ -124,15 +115,14 @@ pub(crate) fn run(args: &CrashArgs) -> Result<()> {
     programs::extend_path(&sh);
     programs::require(&sh, "crash", &[programs::CC])?;
     if args.needs_mounts() && !args.own_mounts {
-        return restart_with_own_mounts();
+        return rerun_with_own_mounts(&sh);
     }
     let build = build(args.built);
     cmd!(sh, "cargo {build...}").run()?;
     let context = CrashContext::new(&sh, args.keep_going)?;
-    sandbox::prepare_templates(&context).context("preparing the directories that jobs start from")?;
     println!("seed {}; the program: {}", args.seed, context.program);
     if let Some(injection) = args.strike {
-        return runner::repeat(&context, injection);
+        return runner::run(&context, vec![injection; 20]).map(drop);
     }
     if args.prove_red {
         return PowerCut::new(&sh, &context, Rng::new())?.check_itself(&FILE_SYSTEMS).map(drop);
@@ -155,10 +145,10 @@ fn run_part(
     (part, args): (Part, &CrashArgs),
 ) -> Result<Done> {
     let extent = Extent::new(part, args.exhaustive, args.sample, args.count);
-    let rng = Rng::with_seed(args.seed ^ ((part as u64) << 32));
+    let mut rng = Rng::with_seed(args.seed ^ ((part as u64) << 32));
     let hits = match part {
-        Part::Kills => runner::run(context, recorded, &KILLS, extent, rng)?,
-        Part::Errors => runner::run(context, recorded, &FAILURES, extent, rng)?,
+        Part::Kills => runner::run(context, runner::choose(recorded, &KILLS, extent, &mut rng))?,
+        Part::Errors => runner::run(context, runner::choose(recorded, &FAILURES, extent, &mut rng))?,
         Part::Power if args.no_mounts => {
             return Ok(Done::Skipped("--no-mounts: power cuts were NOT checked".to_owned()));
         }

@@ -8,17 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use fastrand::Rng;
-use rustix::process::Signal;
 
 use super::call::{Call, spread};
-use super::context::CrashContext;
 use super::extent::Extent;
 use super::invariants::{self, listing};
 use super::job::{Job, JobDir};
-use super::process::{Command, Ended, Running, TIME_LIMIT};
-use super::sandbox::CrashSandbox;
+use super::sandbox::{CrashContext, CrashSandbox, TIME_LIMIT};
 use super::summary::Summary;
-use super::tracer::{self, Options};
+use super::tracer::Options;
+use crate::tools::process::{Ended, Running};
 use crate::tools::wait;
 
 const WRITERS: usize = 8;
@@ -95,7 +93,7 @@ impl Round {
             Kind::Asleep(before) => self.asleep(sandbox, &dir, before),
             Kind::Together | Kind::Stopped(_) => self.together(sandbox, &dir),
         };
-        for (process, ended) in ended.with_context(listing)?.iter().enumerate() {
+        for (process, ended) in ended.with_context(listing)?.into_iter().enumerate() {
             // A process that waits for a stopped lock holder gives up with 8 (busy).
             let may_be_busy = self.waits_for_stopped() && process > 0;
             match ended.status.code() {
@@ -103,7 +101,8 @@ impl Round {
                     summary.add(self.to_string(), format!("exit {code}"));
                 }
                 _ => {
-                    return ended.ensure_code(0).with_context(|| format!("process {process}, {}", listing()));
+                    let process = || format!("process {process}, {}", listing());
+                    return ended.exited(0).with_context(process).map(drop);
                 }
             }
         }
@@ -115,19 +114,14 @@ impl Round {
         matches!(self.kind, Kind::Stopped(_)) && !self.locks_lie
     }
 
-    fn command(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir) -> Command {
-        let command = sandbox.command(self.job, dir);
-        Command { preload: self.locks_lie.then(|| sandbox.context.no_flock.clone()), ..command }
-    }
-
     fn start(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir, number: usize) -> Result<Running> {
-        let mut command = self.command(sandbox, dir);
-        command.output.set_extension(number.to_string());
+        let mut arguments = sandbox.arguments(self.job, dir);
         // The last argument is the time to wait for a lock.
-        if let (true, Some(wait)) = (self.waits_for_stopped(), command.arguments.last_mut()) {
+        if let (true, Some(wait)) = (self.waits_for_stopped(), arguments.last_mut()) {
             "1s".clone_into(wait);
         }
-        command.start()
+        let run = sandbox.run(&sandbox.context.program, &format!("writer-{number}"), self.locks_lie)?;
+        run.args(&arguments).start()
     }
 
     fn together(&self, sandbox: &CrashSandbox<'_>, dir: &JobDir) -> Result<Vec<Ended>> {
@@ -139,7 +133,7 @@ impl Round {
         let mut is_stopped = false;
         wait::until("all writers to end", TIME_LIMIT * 2, || {
             if ended[0].is_none() && stop_after.take_if(|moment| started.elapsed() >= *moment).is_some() {
-                running[0].signal(Signal::STOP)?;
+                running[0].signal("STOP")?;
                 is_stopped = true;
             }
             for (process, ended) in running.iter_mut().zip(&mut ended).filter(|(_, ended)| ended.is_none()) {
@@ -150,11 +144,15 @@ impl Round {
                 is_stopped = false;
                 // It may have ended before it was stopped.
                 if ended[0].is_none() {
-                    running[0].signal(Signal::CONT)?;
+                    running[0].signal("CONT")?;
                 }
             }
             invariants::ensure_final_names(&sandbox.context.models, self.job, dir)?;
             Ok(ended.iter().all(Option::is_some).then_some(()))
+        })
+        .with_context(|| {
+            let hanging = running.iter().zip(&ended).filter(|(_, ended)| ended.is_none());
+            hanging.map(|(process, _)| process.describe_hang(None)).collect::<Vec<_>>().join("\n")
         })?;
         Ok(ended.into_iter().flatten().collect())
     }
@@ -163,15 +161,14 @@ impl Round {
         let mut other = None;
         let mut before_each = |call: &Call| {
             if call.number == before {
-                other = Some(self.start(sandbox, dir, 1)?.wait()?);
+                other = Some(self.start(sandbox, dir, 1)?.end()?);
                 invariants::ensure_final_names(&sandbox.context.models, self.job, dir)
                     .with_context(|| format!("asleep before {call}"))?;
             }
             Ok(())
         };
         let options = Options { before_each: Some(&mut before_each), ..Options::default() };
-        let command = self.command(sandbox, dir);
-        let sleeper = tracer::run(&sandbox.context.tracer, &command, options)?.ended;
+        let sleeper = sandbox.trace(self.job, dir, self.locks_lie, options)?.ended;
         Ok([Some(sleeper), other].into_iter().flatten().collect())
     }
 }

@@ -1,7 +1,6 @@
 //! The invariants I1 to I3, checked on the files that a run leaves: by their known bytes, without the code under test.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -35,29 +34,18 @@ pub(super) enum After {
     PowerCut,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Invariant {
-    /// A file under its final name has the lock's bytes.
-    I1,
-    /// Every file that the marker lists is there.
-    I2,
-    /// The part has the bytes that the journal's records claim.
-    I3,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Violation(pub(super) Invariant, String);
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} broken: {}", self.0, self.1)
-    }
-}
+/// The beginning of a violation: a file under its final name has other bytes than the lock's.
+const I1: &str = "I1 broken";
+/// A file that the marker lists is not there.
+pub(super) const I2: &str = "I2 broken";
+/// The part does not have the bytes that the journal's records claim.
+const I3: &str = "I3 broken";
 
 /// The result of an inspection.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    pub(super) violations: Vec<Violation>,
+    /// Each begins with its invariant.
+    pub(super) violations: Vec<String>,
     /// Bytes that the next run may fetch, at most.
     pub(super) to_fetch: u64,
     /// The marker lists all new files.
@@ -85,9 +73,8 @@ pub(super) fn inspect(models: &ModelSet, job: Job, dir: &JobDir, after: After) -
     Ok(findings)
 }
 
-pub(super) fn ensure_none(violations: &[Violation]) -> Result<()> {
-    let broken: Vec<_> = violations.iter().map(ToString::to_string).collect();
-    ensure!(broken.is_empty(), "{}", broken.join("\n"));
+pub(super) fn ensure_none(violations: &[String]) -> Result<()> {
+    ensure!(violations.is_empty(), "{}", violations.join("\n"));
     Ok(())
 }
 
@@ -96,7 +83,7 @@ pub(super) fn ensure_final_names(models: &ModelSet, job: Job, dir: &JobDir) -> R
     ensure_none(&final_names(models, job, dir)?)
 }
 
-fn final_names(models: &ModelSet, job: Job, dir: &JobDir) -> Result<Vec<Violation>> {
+fn final_names(models: &ModelSet, job: Job, dir: &JobDir) -> Result<Vec<String>> {
     let mut violations = Vec::new();
     for (new, old) in models.new.files.iter().zip(&models.old.files) {
         let object = object(dir, new);
@@ -104,7 +91,7 @@ fn final_names(models: &ModelSet, job: Job, dir: &JobDir) -> Result<Vec<Violatio
             let Some(bytes) = read(&path)? else { continue };
             let is_old = job == Job::Replace && path != object && bytes == *old.bytes;
             if bytes != *new.bytes && !is_old {
-                violations.push(Violation(Invariant::I1, describe(&path, &bytes, new)));
+                violations.push(format!("{I1}: {}", describe(&path, &bytes, new)));
             }
         }
     }
@@ -215,7 +202,7 @@ fn listed(
     models: &ModelSet,
     dir: &JobDir,
     name: &str,
-    violations: &mut Vec<Violation>,
+    violations: &mut Vec<String>,
 ) -> Result<BTreeSet<String>> {
     let text = read(&dir.destination().join(name))?.unwrap_or_default();
     let mut digests = BTreeSet::new();
@@ -234,7 +221,7 @@ fn listed(
             (Some(_), None) => format!("{path}, which is not there"),
             (None, _) => format!("{entry:?}, which is in no lock"),
         };
-        violations.push(Violation(Invariant::I2, format!("{name} lists {wrong}")));
+        violations.push(format!("{I2}: {name} lists {wrong}"));
     }
     Ok(digests)
 }
@@ -245,7 +232,7 @@ fn journal(
     path: &Utf8Path,
     after: After,
     held: &mut BTreeMap<String, u64>,
-    violations: &mut Vec<Violation>,
+    violations: &mut Vec<String>,
 ) -> Result<()> {
     let part_path = journal::part_of(path);
     let (Some(text), Some(part)) = (read(path)?, read(&part_path)?) else { return Ok(()) };
@@ -255,8 +242,8 @@ fn journal(
         let range = record.start as usize..record.end as usize;
         let is_right = |file: &ModelFile| file.bytes.get(range.clone()) == part.get(range.clone());
         if !record.holds(&part) || !file.is_some_and(is_right) {
-            let what = format!("{path} says of {part_path} (now {} bytes): {record:?}", part.len());
-            violations.push(Violation(Invariant::I3, what));
+            let length = part.len();
+            violations.push(format!("{I3}: {path} says of {part_path} (now {length} bytes): {record:?}"));
         }
     }
     let most = held.entry(digest).or_default();
@@ -320,13 +307,15 @@ mod tests {
         let (_scratch, dir) = dir();
         let file = &models.new.files[2];
         let sum = |found: &Findings| found.violations.len();
+        let breaks =
+            |found: &Findings, invariant| sum(found) == 1 && found.violations[0].starts_with(invariant);
         let check = |job, after| inspect(&models, job, &dir, after).unwrap();
         assert_eq!(sum(&check(Job::Fetch, After::Death)), 0, "nothing is there");
         assert_eq!(check(Job::Fetch, After::Death).to_fetch, models.new.size());
 
         put(&dir.final_names(file.path)[0], &models.old.files[2].bytes);
         assert_eq!(sum(&check(Job::Replace, After::Death)), 0, "the old version");
-        assert!(matches!(check(Job::Fetch, After::Death).violations[..], [Violation(Invariant::I1, _)]));
+        assert!(breaks(&check(Job::Fetch, After::Death), I1));
 
         let entry = format!(
             r#"{{"version":1,"files":[{{"path":"{}","size":{},"mtime":[0,0],"sha256":"{}"}}]}}"#,
@@ -335,7 +324,7 @@ mod tests {
             file.sha256
         );
         put(&dir.destination().join(MARKER), entry.as_bytes());
-        assert!(matches!(check(Job::Replace, After::Death).violations[..], [Violation(Invariant::I2, _)]));
+        assert!(breaks(&check(Job::Replace, After::Death), I2));
         put(&dir.final_names(file.path)[0], &file.bytes);
         assert_eq!(sum(&check(Job::Fetch, After::Death)), 0, "now it is right");
 
@@ -350,7 +339,7 @@ mod tests {
         let held = check(Job::Fetch, After::PowerCut);
         assert_eq!((sum(&held), held.to_fetch), (0, models.new.size() - file.bytes.len() as u64 - 100));
         put(&stem.with_extension("00000000.part"), &other.bytes[..99]);
-        assert!(matches!(check(Job::Fetch, After::PowerCut).violations[..], [Violation(Invariant::I3, _)]));
+        assert!(breaks(&check(Job::Fetch, After::PowerCut), I3));
         put(&stem.with_extension("00000000.journal"), journal("written").as_bytes());
         assert_eq!(sum(&check(Job::Fetch, After::PowerCut)), 0, "a written record promises nothing");
         assert_eq!(sum(&check(Job::Fetch, After::Death)), 1, "a death loses nothing");

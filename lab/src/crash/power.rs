@@ -19,17 +19,14 @@ use fastrand::Rng;
 use xshell::Shell;
 
 use super::call::{Call, spread};
-use super::context::CrashContext;
 use super::disk_image::{DiskImages, EXT4, FILE_SYSTEMS, FileSystem, clone_image};
 use super::extent::Extent;
-use super::invariants::{self, After, Invariant, listing};
+use super::invariants::{self, After, I2, listing};
 use super::job::{Job, JobDir};
-use super::sandbox::CrashSandbox;
+use super::sandbox::{CrashContext, CrashSandbox};
 use super::summary::Summary;
 use super::tracer::Options;
 
-/// More clones at once would fill the disk that holds them.
-const TOP_UP: usize = 30;
 /// The last random moment is so many milliseconds after the start, at most.
 const RANDOM_SPAN: u64 = 2400;
 
@@ -56,7 +53,7 @@ pub(super) struct PowerCut<'a> {
 
 impl<'a> PowerCut<'a> {
     pub(super) fn new(sh: &Shell, context: &'a CrashContext, rng: Rng) -> Result<Self> {
-        let images = DiskImages::new(sh, &context.directory("images")?)?;
+        let images = DiskImages::new(sh, &context.folder)?;
         let (sandbox, dir) = (CrashSandbox::new(context, "power")?, JobDir::at(images.at.join("place")));
         Ok(Self { images, sandbox, dir, rng, summary: Summary::default() })
     }
@@ -74,13 +71,6 @@ impl<'a> PowerCut<'a> {
                 let share = if extent.is_exhaustive { calls.len() } else { count.div_ceil(recorded.len()) };
                 self.cut(kind, *job, calls, share)?;
             }
-        }
-        // A run may end before a chosen call or moment. Each top-up has at least the clone after the end.
-        let (job, calls) = recorded[0];
-        while self.summary.total() < extent.least {
-            let lacking = extent.least - self.summary.total();
-            println!("    {lacking} clones are lacking: more of {job}");
-            self.cut(EXT4, *job, calls, lacking.min(TOP_UP))?;
         }
         println!("{}", self.summary.table("job"));
         let total = self.summary.total();
@@ -175,11 +165,11 @@ impl<'a> PowerCut<'a> {
                 reached.enumerate().map(at).collect::<Result<Vec<_>>>()
             });
             let options = Options { no_sync, before_each: Some(&mut before_each), ..Options::default() };
-            let trace = self.sandbox.trace(job, &self.dir, options);
+            let trace = self.sandbox.trace(job, &self.dir, false, options);
             drop(running);
             (trace, timer.join())
         });
-        trace?.ended.ensure_code(0)?;
+        trace?.ended.exited(0)?;
         clones.extend(random.ok().context("the thread that clones")??);
         clones.push(clone("end.img".to_owned(), "after exit code 0".to_owned())?);
         Ok(clones)
@@ -197,7 +187,7 @@ impl<'a> PowerCut<'a> {
             fs::remove_file(&image)?;
             let models = &self.sandbox.context.models;
             for violation in invariants::inspect(models, Job::Fetch, &self.dir, After::PowerCut)?.violations {
-                if violation.0 == Invariant::I2 {
+                if violation.starts_with(I2) {
                     markers.push(format!("{moment}: {violation}"));
                 } else {
                     files += 1;

@@ -1,4 +1,5 @@
-//! A worker's sandbox: an origin of its own, whose requests are counted, and a directory for one job at a time.
+//! The sandboxes in which jobs run: what all of them share, and for each an origin of its own, whose requests are
+//! counted, with a directory for one job at a time.
 
 #![expect(clippy::print_stdout, reason = "this is what a person or a CI log sees")]
 
@@ -9,19 +10,104 @@ use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum as _;
 use provision_testbed::{BlockingOrigin, Counters, OriginConfig, Shape};
-use rustix::process::Signal;
+use tempfile::TempDir;
+use xshell::{Shell, cmd};
 
 use super::call::Call;
-use super::context::CrashContext;
 use super::invariants::{self, After, Findings};
 use super::job::{Job, JobDir};
-use super::process::{Command, TIME_LIMIT};
+use super::models::ModelSet;
 use super::tracer::{self, Options, Trace};
+use crate::project;
+use crate::tools::process::Run;
+use crate::tools::program;
 
+/// A run that takes longer hangs: the slowest job takes three seconds.
+pub(super) const TIME_LIMIT: Duration = Duration::from_mins(1);
 /// Bytes per second of each connection of the paced job, which then takes three seconds.
 const PACE: u64 = 550_000;
 
-/// See the module's documentation.
+/// The parts that all sandboxes share: the program, the tracer, the model files, and the directories that jobs start
+/// from. Its directory is removed with it.
+#[derive(Debug)]
+pub(super) struct CrashContext {
+    pub(super) program: Utf8PathBuf,
+    tracer: Utf8PathBuf,
+    /// A library under which `flock` does nothing.
+    no_flock: Utf8PathBuf,
+    pub(super) models: ModelSet,
+    /// A directory with all files, as in an image.
+    baked: Utf8PathBuf,
+    /// Failures are collected and do not end the command.
+    pub(super) keep_going: bool,
+    pub(super) folder: Utf8PathBuf,
+    path_variable: String,
+    _scratch: TempDir,
+}
+
+impl CrashContext {
+    /// Compiles the tracer, copies the program, and makes the directories that jobs start from.
+    pub(super) fn new(sh: &Shell, keep_going: bool) -> Result<Self> {
+        let scratch = tempfile::Builder::new().prefix("crash-").tempdir()?;
+        // The tracer reads resolved paths from the kernel, and the temporary directory may be a symlink.
+        let folder = Utf8PathBuf::try_from(scratch.path().canonicalize()?)?;
+        let sources = project::root().join("lab/src/crash");
+        let (tracer, no_flock) = (folder.join("tracer"), folder.join("no_flock.so"));
+        cmd!(sh, "cc -O2 -o {tracer} {sources}/tracer.c").quiet().run()?;
+        cmd!(sh, "cc -O2 -shared -fPIC -o {no_flock} {sources}/no_flock.c").quiet().run()?;
+        // A copy: a build meanwhile must not replace the program under test.
+        let program = folder.join("provision");
+        sh.copy_file(program::target(sh).join("debug/provision"), &program)?;
+        let (models, baked) = (ModelSet::new(), folder.join("baked"));
+        for file in &models.new.files {
+            sh.write_file(baked.join(file.path), &*file.bytes)?;
+        }
+        let path_variable = sh.var("PATH")?;
+        let context = Self {
+            program,
+            tracer,
+            no_flock,
+            models,
+            baked,
+            keep_going,
+            folder,
+            path_variable,
+            _scratch: scratch,
+        };
+        context.prepare_templates().context("preparing the directories that jobs start from")?;
+        Ok(context)
+    }
+
+    /// The directory that `job` starts from; there is none for a job that starts from nothing.
+    fn template(&self, job: Job) -> JobDir {
+        JobDir::at(self.folder.join("templates").join(job.to_string()))
+    }
+
+    /// Makes an old version, a full cache, and an interrupted fetch.
+    fn prepare_templates(&self) -> Result<()> {
+        let sandbox = CrashSandbox::new(self, "preparation")?;
+        let (origin, new_lock) = (&sandbox.origin, fs::read(&sandbox.lock)?);
+        self.models.old.serve(origin);
+        fs::write(&sandbox.lock, self.models.old.lock(origin))?;
+        sandbox.command(Job::Fetch, &self.template(Job::Replace))?.exits(0)?;
+        fs::write(&sandbox.lock, new_lock)?;
+
+        let filled = self.template(Job::Link);
+        sandbox.command(Job::Cache, &filled)?.exits(0)?;
+        fs::remove_dir_all(filled.destination())?;
+
+        origin.shape(Shape::rate(2_000_000));
+        let half = origin.counters().body_bytes_sent + self.models.new.size() / 2;
+        let running = sandbox.command(Job::Fetch, &self.template(Job::Resume))?.start()?;
+        origin
+            .wait_for(TIME_LIMIT, |counters| counters.body_bytes_sent > half)
+            .context("half of the bytes")?;
+        running.signal("TERM")?;
+        running.end()?.exited(143).context("interrupting a fetch").map(drop)
+    }
+}
+
+/// An origin, a lock of its files, and a directory.
 #[derive(Debug)]
 pub(super) struct CrashSandbox<'a> {
     pub(super) context: &'a CrashContext,
@@ -32,8 +118,8 @@ pub(super) struct CrashSandbox<'a> {
 
 impl<'a> CrashSandbox<'a> {
     pub(super) fn new(context: &'a CrashContext, name: &str) -> Result<Self> {
-        let folder = context.directory(name)?;
-        fs::create_dir_all(folder.join("home"))?;
+        let folder = context.folder.join(name);
+        fs::create_dir_all(&folder)?;
         let (origin, lock) = (BlockingOrigin::start(OriginConfig::default())?, folder.join("models.lock"));
         context.models.new.serve(&origin);
         fs::write(&lock, context.models.new.lock(&origin))?;
@@ -45,29 +131,39 @@ impl<'a> CrashSandbox<'a> {
         JobDir::at(self.folder.join("place"))
     }
 
-    pub(super) fn command(&self, job: Job, dir: &JobDir) -> Command {
-        self.command_with(job, dir, &self.lock)
+    pub(super) fn command(&self, job: Job, dir: &JobDir) -> Result<Run> {
+        Ok(self.run(&self.context.program, "run", false)?.args(&self.arguments(job, dir)))
     }
 
-    fn command_with(&self, job: Job, dir: &JobDir, lock: &Utf8Path) -> Command {
-        Command {
-            program: self.context.program.clone(),
-            preload: None,
-            arguments: job.arguments(&self.context.baked, dir, lock),
-            home: self.folder.join("home"),
-            output: self.folder.join("output"),
-        }
+    /// The arguments of `job`. The last is the time to wait for a lock.
+    pub(super) fn arguments(&self, job: Job, dir: &JobDir) -> Vec<String> {
+        job.arguments(&self.context.baked, dir, &self.lock)
+    }
+
+    /// A run in the folder `name`. With `locks_lie`, `flock` does nothing and succeeds.
+    pub(super) fn run(&self, program: &Utf8Path, name: &str, locks_lie: bool) -> Result<Run> {
+        let run = Run::new(program, &self.context.path_variable, self.folder.join(name))?;
+        let run = run.env("RUST_BACKTRACE", "1");
+        Ok(if locks_lie { run.env("LD_PRELOAD", &self.context.no_flock) } else { run })
     }
 
     /// Puts into `dir` what `job` starts from.
     pub(super) fn reset(&self, job: Job, dir: &JobDir) -> Result<()> {
-        dir.reset(&self.context.template(job))
+        dir.reset(&self.context.template(job).root)
     }
 
     /// Runs `job` under the tracer.
-    pub(super) fn trace(&self, job: Job, dir: &JobDir, options: Options<'_>) -> Result<Trace> {
+    pub(super) fn trace(
+        &self,
+        job: Job,
+        dir: &JobDir,
+        locks_lie: bool,
+        options: Options<'_>,
+    ) -> Result<Trace> {
         self.origin.shape(if job == Job::Paced { Shape::rate(PACE) } else { Shape::default() });
-        let trace = tracer::run(&self.context.tracer, &self.command(job, dir), options);
+        let run = self.run(&self.context.tracer, "traced", locks_lie)?;
+        let command = [vec![self.context.program.to_string()], self.arguments(job, dir)].concat();
+        let trace = tracer::run(run, &self.folder.join("traced/stderr"), &command, options);
         self.origin.shape(Shape::default());
         trace
     }
@@ -86,7 +182,7 @@ impl<'a> CrashSandbox<'a> {
         // Requests of the disturbed run must not be counted.
         let quiet = |counters: &Counters| counters.connections_open == 0;
         let before = self.origin.wait_for(Duration::from_secs(30), quiet)?.requests;
-        self.command(job, dir).run().context("the undisturbed run")?;
+        self.command(job, dir)?.exits(0).context("the undisturbed run")?;
         invariants::ensure_complete(models, job, dir, &tolerated).context("after the undisturbed run")?;
         // Requested bytes, since sent ones can be more: a connection that takes over the rest of a claim discards what
         // the other connection still has in the kernel's buffers.
@@ -100,35 +196,14 @@ impl<'a> CrashSandbox<'a> {
     }
 }
 
-/// Makes the directories that jobs start from: an old version, a full cache, and an interrupted fetch.
-pub(super) fn prepare_templates(context: &CrashContext) -> Result<()> {
-    let sandbox = CrashSandbox::new(context, "templates")?;
-    let template = |job| JobDir::at(context.template(job));
-    let (origin, old_lock) = (&sandbox.origin, sandbox.folder.join("old.lock"));
-    context.models.old.serve(origin);
-    fs::write(&old_lock, context.models.old.lock(origin))?;
-    sandbox.command_with(Job::Fetch, &template(Job::Replace), &old_lock).run()?;
-
-    let filled = template(Job::Link);
-    sandbox.command(Job::Cache, &filled).run()?;
-    fs::remove_dir_all(filled.destination())?;
-
-    origin.shape(Shape::rate(2_000_000));
-    let half = origin.counters().body_bytes_sent + context.models.new.size() / 2;
-    let running = sandbox.command(Job::Fetch, &template(Job::Resume)).start()?;
-    origin.wait_for(TIME_LIMIT, |counters| counters.body_bytes_sent > half).context("half of the bytes")?;
-    running.signal(Signal::TERM)?;
-    running.wait()?.ensure_code(143).context("interrupting a fetch")
-}
-
 /// The calls of each job in an undisturbed run.
 pub(super) fn record_all(context: &CrashContext) -> Result<Vec<(Job, Vec<Call>)>> {
     let sandbox = CrashSandbox::new(context, "recording")?;
     let dir = sandbox.dir();
     let record = |&job: &Job| -> Result<_> {
         sandbox.reset(job, &dir)?;
-        let trace = sandbox.trace(job, &dir, Options::default())?;
-        trace.ended.ensure_code(0).with_context(|| format!("recording {job}"))?;
+        let trace = sandbox.trace(job, &dir, false, Options::default())?;
+        trace.ended.exited(0).with_context(|| format!("recording {job}"))?;
         invariants::ensure_complete(&context.models, job, &dir, &[])?;
         println!("    {job}: {} calls", trace.calls.len());
         Ok((job, trace.calls))

@@ -4,14 +4,14 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use anyhow::{Context as _, Result, bail};
 use camino::Utf8Path;
 
 use super::call::Call;
 use super::injection::Action;
-use super::process::{Command, Ended, Running, describe_hang, said};
+use crate::tools::process::{Ended, Run};
 
 /// A traced run.
 #[derive(Debug)]
@@ -36,28 +36,30 @@ pub(super) struct Options<'a> {
     pub(super) before_each: Option<BeforeEach<'a>>,
 }
 
-pub(super) fn run(tracer: &Utf8Path, command: &Command, mut options: Options<'_>) -> Result<Trace> {
-    let mut process = command.process(tracer);
-    process.args(["-o", command.output.as_str()]);
+/// Runs `command` by `run`, a run of the tracer. The program's output goes to `output`, the tracer's own to the pipe.
+pub(super) fn run(
+    run: Run,
+    output: &Utf8Path,
+    command: &[String],
+    mut options: Options<'_>,
+) -> Result<Trace> {
+    let mut run = run.args(&["-o", output.as_str()]);
     if let Some((at, action)) = options.action {
-        process.args(["-n", &at.to_string(), "-a", action.tracer_word]);
+        run = run.args(&["-n", &at.to_string(), "-a", action.tracer_word]);
     }
     if let Some(suffix) = options.no_sync {
-        process.args(["-s", suffix]);
+        run = run.args(&["-s", suffix]);
     }
     if options.before_each.is_some() {
-        process.arg("-p");
+        run = run.args(&["-p"]);
     }
-    process.arg(&command.program).args(&command.arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut running = Running::spawn(&mut process, &command.output)?;
-    let lines = running.child.stdout.take().context("the tracer's output")?;
-    let mut answers = running.child.stdin.take().context("the tracer's input")?;
-    let (mut pid, mut calls, mut hit) = (0, Vec::new(), None);
+    let (running, mut answers, lines) = run.args(command).start_with_pipes()?;
+    let (mut pid, mut calls, mut hit) = (None, Vec::new(), None);
     for line in BufReader::new(lines).lines() {
         let line = line?;
         let (event, rest) = line.split_once(' ').unwrap_or((&line, ""));
         match event {
-            "pid" => pid = rest.parse()?,
+            "pid" => pid = Some(rest.parse()?),
             "call" | "hit" => {
                 let call = Call::parse(rest).with_context(|| format!("the tracer printed {line}"))?;
                 if event == "hit" && hit.is_none() {
@@ -71,16 +73,14 @@ pub(super) fn run(tracer: &Utf8Path, command: &Command, mut options: Options<'_>
                 calls.push(call);
             }
             "hang" => {
-                let (threads, said) = (describe_hang(pid), said(&command.output));
-                bail!("the run hangs after {} calls:\n{threads}\n{said}", calls.len());
+                bail!("the run hangs after {} calls:\n{}", calls.len(), running.describe_hang(pid));
             }
             "end" => {
-                let ended =
-                    Ended { status: ExitStatus::from_raw(rest.parse()?), said: said(&command.output) };
+                let ended = running.ended(ExitStatus::from_raw(rest.parse()?));
                 return Ok(Trace { calls, hit, ended });
             }
             _ => bail!("the tracer printed {line}"),
         }
     }
-    bail!("the tracer ended early: {}", said(&command.output))
+    bail!("the tracer ended early:\n{}", running.end()?)
 }

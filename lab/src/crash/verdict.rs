@@ -52,7 +52,7 @@ const WAYS_OUT: [&str; 9] = [
 pub(super) fn check(action: Action, trace: &Trace, dir: &JobDir) -> Result<&'static str> {
     let ended = &trace.ended;
     let Some(hit) = &trace.hit else {
-        ended.ensure_code(0)?;
+        ensure!(ended.status.success(), "nothing was disturbed, and the run failed");
         return Ok(MISSES[1]);
     };
     match (action.kind, ended.status.code()) {
@@ -67,7 +67,7 @@ pub(super) fn check(action: Action, trace: &Trace, dir: &JobDir) -> Result<&'sta
             Ok("exit 0")
         }
         (Kind::Fail | Kind::FailOn, Some(7)) => {
-            let said = &ended.said;
+            let said = &ended.stderr;
             ensure!(said.contains(dir.root.as_str()), "the message names no file");
             let has_way_out = WAYS_OUT.iter().any(|way| said.contains(way));
             ensure!(has_way_out, "the message names no way out");
