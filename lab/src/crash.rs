@@ -32,8 +32,8 @@ use fastrand::Rng;
 use xshell::{Shell, cmd};
 
 use crate::project;
-use crate::tools::programs;
 use crate::tools::steps::{Done, Steps};
+use crate::tools::{namespace, programs};
 use call::Call;
 use disk_image::{FILE_SYSTEMS, NO_MOUNTS};
 use extent::{Extent, Part};
@@ -91,14 +91,6 @@ impl CrashArgs {
     }
 }
 
-/// Runs this command again with its own mount table: its mounts end with it in any case.
-fn rerun_with_own_mounts(sh: &Shell) -> Result<()> {
-    let options = ["--mount", "--propagation", "private", "--"];
-    cmd!(sh, "unshare {options...} true").quiet().run().context(NO_MOUNTS)?;
-    let (this, arguments) = (std::env::current_exe()?, std::env::args_os().skip(1));
-    Ok(cmd!(sh, "unshare {options...} {this} {arguments...} --own-mounts").quiet().run()?)
-}
-
 /// The cargo command that builds the program. It runs even after a build, since an old program would hide a failure of
 /// the new one. A build of the program alone has other features, and would be compiled beside the tests' build.
 fn build(with_tests: bool) -> &'static [&'static str] {
@@ -115,7 +107,8 @@ pub(crate) fn run(args: &CrashArgs) -> Result<()> {
     programs::extend_path(&sh);
     programs::require(&sh, "crash", &[programs::CC])?;
     if args.needs_mounts() && !args.own_mounts {
-        return rerun_with_own_mounts(&sh);
+        let options = ["--mount", "--propagation", "private"];
+        return namespace::rerun(&sh, &options, "true", "--own-mounts", NO_MOUNTS);
     }
     let build = build(args.built);
     cmd!(sh, "cargo {build...}").run()?;

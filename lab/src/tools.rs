@@ -5,6 +5,7 @@ pub(crate) mod certificates;
 pub(crate) mod files;
 pub(crate) mod lock_text;
 pub(crate) mod name_server;
+pub(crate) mod namespace;
 pub(crate) mod nginx;
 pub(crate) mod parallel;
 pub(crate) mod process;

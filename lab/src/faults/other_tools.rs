@@ -30,10 +30,10 @@ use self::report::Row;
 use self::tool::Tool;
 use self::verdict::Verdict;
 use super::{FaultsArgs, PAGE, catalogue, page};
-use crate::tools::parallel;
 use crate::tools::process::Run;
 use crate::tools::programs::{self, OPENSSL};
 use crate::tools::scratch::Scratch;
+use crate::tools::{namespace, parallel};
 
 pub(crate) use tool::Peer;
 
@@ -45,7 +45,9 @@ const LIMITS: [&str; 3] = ["--as=8589934592", "--core=0", "--"];
 pub(super) fn run(sh: &Shell, args: &FaultsArgs, cases: &[catalogue::Case]) -> Result<()> {
     programs::extend_path(sh);
     if !args.in_namespace {
-        return rerun_in_namespace(sh);
+        let setup = format!("ip link set lo up && ip address add {PUBLIC}/32 dev lo");
+        let missing = "--peer needs a network namespace (unshare and ip, as root)";
+        return namespace::rerun(sh, &["--net"], &setup, "--in-namespace", missing);
     }
     programs::require(sh, "cargo lab faults --peer", &[OPENSSL])?;
     let peers = args.peer.iter().map(|peer| Tool::find(sh, *peer));
@@ -98,7 +100,7 @@ struct Environment {
 /// Runs a tool against the origins of a case. `None`: the tool cannot do the case.
 fn run_one(environment: &Environment, number: u8, tool: &Tool) -> Result<Option<Verdict>> {
     let origins = Origins::start()?;
-    let case = Case::prepare(number, &origins);
+    let case = Case::prepare(number, &origins)?;
     if !tool.can_run(&case) {
         return Ok(None);
     }
@@ -129,13 +131,4 @@ fn write_authority(sh: &Shell, folder: &Utf8Path) -> Result<Utf8PathBuf> {
     sh.write_file(&der, provision_testbed::authority())?;
     cmd!(sh, "openssl x509 -inform DER -in {der} -out {pem}").quiet().run()?;
     Ok(pem)
-}
-
-/// Runs this command again in a network namespace.
-fn rerun_in_namespace(sh: &Shell) -> Result<()> {
-    let setup = format!("ip link set lo up && ip address add {PUBLIC}/32 dev lo");
-    let script = format!("{setup} && exec \"$0\" \"$@\" --in-namespace");
-    let (this, args) = (std::env::current_exe()?, std::env::args_os().skip(1));
-    let rerun = cmd!(sh, "unshare --net -- sh -c {script} {this} {args...}").quiet().run();
-    rerun.context("--peer runs in a network namespace (unshare, ip), which needs CAP_SYS_ADMIN")
 }

@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the steps are the command's output")]
 
 use std::io::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
@@ -30,13 +30,13 @@ impl Done {
 pub(crate) struct Steps {
     title: &'static str,
     started: Instant,
-    passed: Vec<(String, Duration)>,
+    passed: usize,
     skipped: Vec<String>,
 }
 
 impl Steps {
     pub(crate) fn new(title: &'static str) -> Self {
-        Self { title, started: Instant::now(), passed: Vec::new(), skipped: Vec::new() }
+        Self { title, started: Instant::now(), passed: 0, skipped: Vec::new() }
     }
 
     /// Runs a step. An error gets the step's name and time as context.
@@ -45,11 +45,10 @@ impl Steps {
         flush();
         let started = Instant::now();
         let result = step();
-        let took = started.elapsed();
-        let seconds = took.as_secs_f64();
+        let seconds = started.elapsed().as_secs_f64();
         match result.with_context(|| format!("{}: {name} failed after {seconds:.1} s", self.title))? {
             Done::Passed => {
-                self.passed.push((name.to_owned(), took));
+                self.passed += 1;
                 println!("    ok, {seconds:.1} s");
             }
             Done::Skipped(reason) => {
@@ -71,18 +70,15 @@ impl Steps {
         made.context("the step made nothing")
     }
 
-    /// Prints the counts, the skipped steps and the three longest.
-    pub(crate) fn finish(mut self) {
-        let (passed, skipped) = (self.passed.len(), self.skipped.len());
+    /// Prints the counts and the skipped steps.
+    pub(crate) fn finish(self) {
+        let Self { title, passed, skipped, .. } = &self;
         let total = self.started.elapsed().as_secs_f64();
-        print!("=== {}: {passed} passed, 0 failed, {skipped} skipped, {total:.0} s", self.title);
-        if skipped > 0 {
-            print!(" (skipped: {})", self.skipped.join(", "));
+        print!("=== {title}: {passed} passed, 0 failed, {} skipped, {total:.0} s", skipped.len());
+        if !skipped.is_empty() {
+            print!(" (skipped: {})", skipped.join(", "));
         }
-        self.passed.sort_by_key(|(_, took)| std::cmp::Reverse(*took));
-        let time = |(name, took): &(String, Duration)| format!("{name} {:.0} s", took.as_secs_f64());
-        let longest: Vec<_> = self.passed.iter().take(3).map(time).collect();
-        println!("; longest: {}", longest.join(", "));
+        println!();
         flush();
     }
 }
