@@ -64,9 +64,6 @@ pub(crate) struct CrashArgs {
     /// Leave out the part that mounts file systems; without this, a machine that cannot mount fails
     #[arg(long)]
     pub(crate) no_mounts: bool,
-    /// Continue after a failure, and list all failures of a part at its end
-    #[arg(long)]
-    pub(crate) keep_going: bool,
     /// Only check that the power cut finds a wrong order of writes
     #[arg(long, conflicts_with_all = ["only", "no_mounts"])]
     pub(crate) prove_red: bool,
@@ -112,7 +109,7 @@ pub(crate) fn run(args: &CrashArgs) -> Result<()> {
     }
     let build = build(args.built);
     cmd!(sh, "cargo {build...}").run()?;
-    let context = CrashContext::new(&sh, args.keep_going)?;
+    let context = CrashContext::new(&sh)?;
     println!("seed {}; the program: {}", args.seed, context.program);
     if let Some(injection) = args.strike {
         return runner::run(&context, vec![injection; 20]).map(drop);

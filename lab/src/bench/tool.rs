@@ -15,6 +15,7 @@ use xshell::{Shell, cmd};
 use super::file_set::{BenchFile, FileSet};
 use super::origin::Origin;
 use crate::project;
+use crate::tools::lock_text;
 
 /// A program that fetches files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -181,12 +182,9 @@ impl Program {
 /// Writes a `models.lock` of the set.
 pub(super) fn write_lock(path: &Utf8Path, set: &FileSet, base: &str) -> Result<()> {
     let entry = |BenchFile { path, content }: &BenchFile| {
-        let (size, sha256) = (content.size(), content.sha256_hex());
-        format!(
-            "\n[[model]]\npath = \"{path}\"\nurl = \"{base}/{path}\"\nsize = {size}\nsha256 = \"{sha256}\"\n"
-        )
+        lock_text::model(path, &format!("{base}/{path}"), content.size(), &content.sha256_hex())
     };
-    Ok(fs::write(path, "version = 1\n".to_owned() + &set.list(entry))?)
+    Ok(fs::write(path, lock_text::VERSION.to_owned() + &set.list(entry))?)
 }
 
 /// The folder that [`PEERS`] has pip install to.

@@ -2,10 +2,11 @@
 //!
 //! Old and new versions have the same sizes, and every installed file has the same time: only the bytes differ.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use provision_testbed::{BlockingOrigin, Content, Recorded};
+
+use crate::tools::lock_text;
 
 /// Paths and sizes: several segments, several and an odd one, less than one.
 const FILES: [(&str, u64); 3] =
@@ -81,16 +82,11 @@ impl Version {
 
     /// The text of the lock that lists the files.
     pub(super) fn lock(&self, origin: &BlockingOrigin) -> String {
-        let mut text = "version = 1\n".to_owned();
-        for file in &self.files {
-            let ModelFile { path, sha256, bytes, .. } = file;
-            let (url, size) = (origin.url(&self.url_path(file)), bytes.len());
-            let _ = writeln!(
-                text,
-                "\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = {size}\nsha256 = \"{sha256}\""
-            );
-        }
-        text
+        let model = |file: &ModelFile| {
+            let url = origin.url(&self.url_path(file));
+            lock_text::model(file.path, &url, file.bytes.len() as u64, &file.sha256)
+        };
+        lock_text::VERSION.to_owned() + &self.files.iter().map(model).collect::<String>()
     }
 
     /// The size of all files.

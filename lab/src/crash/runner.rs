@@ -55,7 +55,7 @@ pub(super) fn choose(
 }
 
 /// Disturbs the jobs, by several workers, and prints the outcomes. Returns how many calls were hit. The first failure
-/// ends all, unless failures are collected.
+/// ends all.
 pub(super) fn run(context: &CrashContext, mut injections: Vec<Injection>) -> Result<usize> {
     println!("    {} injections", injections.len());
     // The slow job comes first.
@@ -65,7 +65,7 @@ pub(super) fn run(context: &CrashContext, mut injections: Vec<Injection>) -> Res
     let free = || free.lock().unwrap_or_else(PoisonError::into_inner);
     let has_failed = AtomicBool::new(false);
     let results = parallel::map(&injections, WORKERS, |&injection| {
-        if has_failed.load(Ordering::Relaxed) && !context.keep_going {
+        if has_failed.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let sandbox = free().pop().context("a worker without a sandbox")?;

@@ -38,8 +38,6 @@ pub(super) struct CrashContext {
     pub(super) models: ModelSet,
     /// A directory with all files, as in an image.
     baked: Utf8PathBuf,
-    /// Failures are collected and do not end the command.
-    pub(super) keep_going: bool,
     pub(super) folder: Utf8PathBuf,
     path_variable: String,
     _scratch: TempDir,
@@ -47,7 +45,7 @@ pub(super) struct CrashContext {
 
 impl CrashContext {
     /// Compiles the tracer, copies the program, and makes the directories that jobs start from.
-    pub(super) fn new(sh: &Shell, keep_going: bool) -> Result<Self> {
+    pub(super) fn new(sh: &Shell) -> Result<Self> {
         let scratch = tempfile::Builder::new().prefix("crash-").tempdir()?;
         // The tracer reads resolved paths from the kernel, and the temporary directory may be a symlink.
         let folder = Utf8PathBuf::try_from(scratch.path().canonicalize()?)?;
@@ -63,17 +61,8 @@ impl CrashContext {
             sh.write_file(baked.join(file.path), &*file.bytes)?;
         }
         let path_variable = sh.var("PATH")?;
-        let context = Self {
-            program,
-            tracer,
-            no_flock,
-            models,
-            baked,
-            keep_going,
-            folder,
-            path_variable,
-            _scratch: scratch,
-        };
+        let context =
+            Self { program, tracer, no_flock, models, baked, folder, path_variable, _scratch: scratch };
         context.prepare_templates().context("preparing the directories that jobs start from")?;
         Ok(context)
     }

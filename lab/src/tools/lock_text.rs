@@ -1,11 +1,19 @@
 //! Text of lock files for the checks. It is formatted here, so that the code under test does not judge itself.
 
-use std::fmt::Write as _;
+use std::iter;
 
 use crate::tools::wheel::{Asset, MODEL};
 
 /// The directory that the paths of [`Lock::new`] begin with.
 pub(crate) const FOLDER: &str = "minilm";
+
+/// The first line of a lock file.
+pub(crate) const VERSION: &str = "version = 1\n";
+
+/// The text of a `[[model]]`. Further keys may follow.
+pub(crate) fn model(path: &str, url: &str, size: u64, sha256: &str) -> String {
+    format!("\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = {size}\nsha256 = \"{sha256}\"\n")
+}
 
 /// The content of a `models.lock`.
 #[derive(Debug, Clone)]
@@ -42,12 +50,10 @@ impl Lock {
     /// The lock file's text.
     pub(crate) fn text(&self) -> String {
         let marker = self.marker.iter().map(|marker| format!("marker = \"{marker}\"\n"));
-        let head = marker.fold("version = 1\n".to_owned(), |head, line| head + &line);
-        self.entries.iter().fold(head, |mut text, Entry { path, url, size, sha256, group }| {
-            let _ = write!(text, "\n[[model]]\npath = \"{path}\"\nurl = \"{url}\"\nsize = {size}\n");
-            let _ = write!(text, "sha256 = \"{sha256}\"\ngroups = [\"{group}\"]\n");
-            text
-        })
+        let model = |Entry { path, url, size, sha256, group }: &Entry| {
+            model(path, url, *size, sha256) + &format!("groups = [\"{group}\"]\n")
+        };
+        iter::once(VERSION.to_owned()).chain(marker).chain(self.entries.iter().map(model)).collect()
     }
 
     /// Input for `sha256sum --check`.

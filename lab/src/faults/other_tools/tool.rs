@@ -3,8 +3,6 @@
 //! No tool gets a digest: commands that people paste have none. (aria2c takes one with `--checksum`.) Further options only
 //! silence a tool and keep its configuration files out.
 
-use std::fmt::Write as _;
-
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::ValueEnum;
@@ -12,6 +10,7 @@ use xshell::{Shell, cmd};
 
 use super::case::Case;
 use super::origins::{FILE, TOKEN};
+use crate::tools::lock_text;
 use crate::tools::process::Run;
 use crate::tools::program;
 
@@ -134,11 +133,9 @@ impl Tool {
 }
 
 fn lock_text(case: &Case) -> Result<String> {
-    let (size, sha256) = (case.content.size(), case.content.sha256_hex());
     let [url, mirrors @ ..] = &case.urls[..] else { anyhow::bail!("case {} has no URL", case.number) };
-    let mut text = format!("version = 1\n\n[[model]]\npath = {FILE:?}\nurl = {url:?}\n");
-    write!(text, "mirrors = {mirrors:?}\nsize = {size}\nsha256 = {sha256:?}\n")?;
-    Ok(text)
+    let model = lock_text::model(FILE, url, case.content.size(), &case.content.sha256_hex());
+    Ok(format!("{}{model}mirrors = {mirrors:?}\n", lock_text::VERSION))
 }
 
 #[cfg(test)]
