@@ -4,7 +4,7 @@
 //! row of its own. Rounds are interleaved, and the first one warms up. Quote the ratios of one run, not times of several.
 //! `--against` lets an older binary of ours take part, for a comparison before and after a change.
 //!
-//! Code map, downwards: `scenario` names the questions; `race` and `local` answer them; `rounds` interleaves; `tool` knows
+//! Code map, downwards: `scenario` names the questions; `race` and `offline` answer them; `rounds` interleaves; `tool` knows
 //! the programs, `origin` and `file_set` what they fetch; `meter` measures. `report` holds the results, `table` and
 //! `chart` render them. Only `meter` decides what a cost is.
 
@@ -13,8 +13,8 @@
 mod chart;
 mod checksum;
 mod file_set;
-mod local;
 mod meter;
+mod offline;
 mod origin;
 mod race;
 mod report;
@@ -42,7 +42,7 @@ use meter::Meter;
 use report::{Outcome, Report};
 use rounds::Bench;
 use scenario::Scenario;
-use tool::{PEERS, Program, Tool};
+use tool::{BEFORE, OURS, PEERS, Program, Tool};
 
 /// Measures this program beside aria2c, curl and others: time, processor time, peak memory
 #[derive(Debug, Clone, Default, Args)]
@@ -130,7 +130,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let mut environment: BTreeMap<_, _> = facts.collect();
     environment.insert("load before", first_line(&sh, LOAD));
     let programs = find_programs(args, &sh, &mut environment)?;
-    environment.extend(programs.iter().map(|program| (program.tool.name(), program.version.clone())));
+    environment.extend(programs.iter().map(|program| (program.name, program.version.clone())));
     let bench = Bench {
         sh: &sh,
         memory: memory.path(),
@@ -175,7 +175,7 @@ fn run_scenario(bench: &Bench<'_>, args: &BenchArgs, scenario: Scenario) -> Resu
     println!("\n--- bench: {}", scenario.name());
     let outcome = scenario.run(bench)?;
     println!("\n{}", table::outcome(&outcome));
-    Ok(Some(outcome).filter(|outcome| !args.quick || !outcome.is_slower_than(Tool::Aria2c)))
+    Ok(Some(outcome).filter(|outcome| !args.quick || !outcome.is_slower_than("aria2c")))
 }
 
 /// Ours, the one of `--against`, and the chosen peers that are installed. `environment` gets how to install the others.
@@ -184,22 +184,23 @@ fn find_programs(
     sh: &Shell,
     environment: &mut BTreeMap<&str, String>,
 ) -> Result<Vec<Program>> {
-    let given = |tool, path: &Utf8PathBuf| Program { tool, path: path.clone(), version: path.to_string() };
+    let own = |name, path, version| Program { tool: Tool::Ours, name, path, version };
+    let given = |name, path: &Utf8PathBuf| own(name, path.clone(), path.to_string());
     let build = || {
         let version = format!("commit {}", first_line(sh, "git describe --always --dirty"));
-        Ok(Program { tool: Tool::Ours, path: program::release(sh)?, version })
+        Ok(own(OURS, program::release(sh)?, version))
     };
-    let ours = args.ours.as_ref().map_or_else(build, |path| Ok::<_, Error>(given(Tool::Ours, path)))?;
+    let ours = args.ours.as_ref().map_or_else(build, |path| Ok::<_, Error>(given(OURS, path)))?;
     let mut programs = vec![ours];
-    programs.extend(args.against.iter().map(|path| given(Tool::Before, path)));
-    for (tool, version, install) in PEERS.into_iter().filter(|(tool, ..)| is_chosen(args, *tool)) {
+    programs.extend(args.against.iter().map(|path| given(BEFORE, path)));
+    for (tool, name, version, install) in PEERS.into_iter().filter(|(tool, ..)| is_chosen(args, *tool)) {
         let version = first_line(sh, version);
         if version.is_empty() {
             let missing = format!("not found; to install it: {install}");
-            println!("{}: {missing}", tool.name());
-            environment.insert(tool.name(), missing);
+            println!("{name}: {missing}");
+            environment.insert(name, missing);
         } else {
-            programs.push(Program { tool, path: tool.name().into(), version });
+            programs.push(Program { tool, name, path: name.into(), version });
         }
     }
     Ok(programs)

@@ -104,11 +104,9 @@ fn search(args: &FuzzArgs, target: &str) -> Result<()> {
     let (found, saved) = (format!("target/fuzz/{target}"), format!("lab/fuzz/corpus/{target}"));
     sh.create_dir(&found)?;
     let (passed, log) = fuzz(target, &[&found, &saved], &format!("-max_total_time={}", args.seconds))?;
-    // libFuzzer's log ends with the error, the input and the command that repeats it.
-    let last: Vec<_> = log.lines().rev().take(40).collect();
-    let last: Vec<_> = last.into_iter().rev().collect();
-    ensure!(passed, "{target}: an input failed\n{}", last.join("\n"));
-    let done = last.iter().rfind(|line| line.starts_with("Done ")).unwrap_or(&"");
+    // The log ends with the error, the input and the command that repeats it.
+    ensure!(passed, "{target}: an input failed\n{log}");
+    let done = log.lines().rfind(|line| line.starts_with("Done ")).unwrap_or_default();
     println!("    {target:<14} {done}");
     if args.save {
         // `cargo fuzz cmin` would rename the hand-written inputs to digests, too. libFuzzer's merge keeps every input of

@@ -89,11 +89,11 @@ impl Race {
             // With curl's one connection a file, the cap alone would decide the time.
             if self.entrants == Entrants::All && rate.is_some() && tool == Tool::Curl {
                 let reason = "it has one connection a file, and each is capped";
-                outcome.notes.push(format!("{} did not take part: {reason}", tool.name()));
+                outcome.notes.push(format!("{} did not take part: {reason}", program.name));
                 continue;
             }
             for &check in tool.checks().iter().filter(|check| self.admits(tool, **check)) {
-                let row = Row { ideal_seconds: ideal, ..Row::new(tool.name(), check, total) };
+                let row = Row { ideal_seconds: ideal, ..Row::new(program.name, check, total) };
                 let row = Row { case: self.case.clone(), ..row };
                 lanes.push(Lane::new(row, move |is_first| {
                     let cost = self.turn(bench, &transfer, program, check, is_first);
@@ -109,7 +109,7 @@ impl Race {
         match self.entrants {
             Entrants::All => true,
             Entrants::Verifying => check == Check::Itself,
-            Entrants::Own => tool.is_own(),
+            Entrants::Own => tool == Tool::Ours,
         }
     }
 

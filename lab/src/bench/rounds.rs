@@ -15,7 +15,7 @@ use xshell::Shell;
 use super::file_set::{FileSet, Scale};
 use super::meter::{Measurement, Meter};
 use super::report::{Outcome, Row};
-use super::tool::Program;
+use super::tool::{Program, Tool};
 
 /// The parts that all scenarios share.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Bench<'a> {
 impl Bench<'_> {
     /// Ours, and the one of `--against`.
     pub(super) fn own_programs(&self) -> impl Iterator<Item = &Program> {
-        self.programs.iter().filter(|program| program.tool.is_own())
+        self.programs.iter().filter(|program| program.tool == Tool::Ours)
     }
 
     pub(super) fn qwen(&self) -> FileSet {

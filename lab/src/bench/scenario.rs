@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use provision_testbed::Shape;
 
 use super::file_set::{FileSet, counted};
-use super::local;
+use super::offline;
 use super::origin::{self, OriginKind};
 use super::race::{Entrants, Race};
 use super::report::{Metric, Outcome};
@@ -79,8 +79,8 @@ impl Scenario {
             }
             Self::Memory => memory(bench, outcome),
             Self::Growth => growth(bench, outcome),
-            Self::Noop => return local::noop(bench, outcome),
-            Self::Verify => return local::verify(bench, outcome),
+            Self::Noop => return offline::noop(bench, outcome),
+            Self::Verify => return offline::verify(bench, outcome),
         };
         races.into_iter().try_for_each(|race| race.run(bench, outcome))
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{Outcome, Report, Row};
-use super::tool::Tool;
+use super::tool::BEFORE;
 
 /// The head of a column, and its cell for a row.
 type Column = (&'static str, fn(&Row) -> Option<String>);
@@ -24,7 +24,7 @@ const COLUMNS: [Column; 13] = [
     ("ours ÷ theirs", |row| row.ours.map(|ratio| format!("**{:.2}**", ratio.wall))),
     ("ours ÷ before, CPU", |row| {
         // GNU time counts by hundredths of a second.
-        let is_exact = row.tool == Tool::Before.name() && row.summary.cpu_seconds >= 0.1;
+        let is_exact = row.tool == BEFORE && row.summary.cpu_seconds >= 0.1;
         row.ours.filter(|_| is_exact).map(|ratio| format!("**{:.3}**", ratio.cpu))
     }),
     ("× ideal", |row| row.ideal_seconds.map(|ideal| format!("{:.2}", row.summary.wall_seconds / ideal))),

@@ -20,12 +20,9 @@ use crate::tools::lock_text;
 /// A program that fetches files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tool {
-    /// This program.
+    /// This program, in this version or in that of `--against`.
     #[value(skip)]
     Ours,
-    /// An older build of this program, from `--against`.
-    #[value(skip)]
-    Before,
     /// aria2c
     Aria2c,
     /// curl -Z
@@ -35,29 +32,19 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Ours => "ours",
-            Self::Before => "before",
-            Self::Aria2c => "aria2c",
-            Self::Curl => "curl",
-            Self::HfTransfer => "hf-transfer",
-        }
-    }
-
-    pub(super) fn is_own(self) -> bool {
-        matches!(self, Self::Ours | Self::Before)
-    }
-
     /// The verifications that are measured. Ours cannot be told not to verify; curl and hf-transfer cannot verify.
     pub(super) fn checks(self) -> &'static [Check] {
         match self {
-            Self::Ours | Self::Before => &[Check::Itself],
+            Self::Ours => &[Check::Itself],
             Self::Aria2c => &[Check::Itself, Check::None],
             Self::Curl | Self::HfTransfer => &[Check::Afterwards, Check::None],
         }
     }
 }
+
+/// The names of this program in a report: that of this version, and of the one of `--against`.
+pub(super) const OURS: &str = "ours";
+pub(super) const BEFORE: &str = "before";
 
 /// The verification that a row's cost includes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -72,12 +59,13 @@ pub(super) enum Check {
     None,
 }
 
-/// Each peer with the shell commands that print its version and that install it.
-pub(super) const PEERS: [(Tool, &str, &str); 3] = [
-    (Tool::Aria2c, "aria2c --version", "apt-get install aria2"),
-    (Tool::Curl, "curl --version", "apt-get install curl"),
+/// Each peer with its name, and the shell commands that print its version and that install it.
+pub(super) const PEERS: [(Tool, &str, &str, &str); 3] = [
+    (Tool::Aria2c, "aria2c", "aria2c --version", "apt-get install aria2"),
+    (Tool::Curl, "curl", "curl --version", "apt-get install curl"),
     (
         Tool::HfTransfer,
+        "hf-transfer",
         "PYTHONPATH=target/bench/peers python3 -c \
          'import hf_transfer, importlib.metadata as m; print(m.version(\"hf_transfer\"))'",
         "pip install --no-deps --target target/bench/peers hf_transfer",
@@ -103,6 +91,7 @@ pub(super) struct Transfer<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) tool: Tool,
+    pub(super) name: &'static str,
     pub(super) path: Utf8PathBuf,
     pub(super) version: String,
 }
@@ -115,7 +104,7 @@ impl Program {
         let (program, list) = (&self.path, lists.join("list"));
         let write = |entry: &dyn Fn(&BenchFile) -> String| sh.write_file(&list, set.list(entry));
         let mut command: Command = match self.tool {
-            Tool::Ours | Tool::Before => {
+            Tool::Ours => {
                 write_lock(&list, set, base)?;
                 let mut command = self.fetch(&list, destination);
                 if let Some(number) = transfer.connections.map(|number| number.to_string()) {
@@ -203,7 +192,8 @@ mod tests {
             ("xtask", "fetch-models"),
             ("/tmp/xtask-9d83281", "fetch-models"),
         ] {
-            let program = Program { tool: Tool::Before, path: path.into(), version: String::new() };
+            let program =
+                Program { tool: Tool::Ours, name: BEFORE, path: path.into(), version: String::new() };
             let fetch = program.fetch(Utf8Path::new("models.lock"), Utf8Path::new("models"));
             assert_eq!(fetch.get_args().next(), Some(command.as_ref()), "{path}");
         }

@@ -35,12 +35,12 @@ pub(super) fn noop(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
         let mut lanes = Vec::new();
         for program in bench.own_programs() {
             // Each has a marker of its own.
-            let destination = bench.memory.join("noop").join(program.tool.name());
+            let destination = bench.memory.join("noop").join(program.name);
             set.write(&destination)?;
             let fetch = program.fetch(&lock, &destination);
             bench.meter.run(program.fetch(&lock, &destination).arg("--offline"))?;
             let cost = bench.meter.run(&fetch)?;
-            let mut row = Row::new(program.tool.name(), Check::Itself, set.total());
+            let mut row = Row::new(program.name, Check::Itself, set.total());
             row.case = Some(counted(set.0.len(), "file"));
             row.sockets = if has_strace { Some(count_sockets(bench, &fetch)?) } else { None };
             lanes.push(Lane::new(row, move |_| {
@@ -75,9 +75,8 @@ pub(super) fn verify(bench: &Bench<'_>, outcome: &mut Outcome) -> Result<()> {
     set.write(&place)?;
     let lock = bench.meter.folder.join("models.lock");
     write_lock(&lock, &set, NO_ORIGIN)?;
-    let own = bench
-        .own_programs()
-        .map(|program| (program.tool.name(), program.own_command("verify", &lock, &place)));
+    let own =
+        bench.own_programs().map(|program| (program.name, program.own_command("verify", &lock, &place)));
     let others = [
         ("sha256sum", checksum::sha256sum(bench, &set, &place)?),
         ("openssl dgst", checksum::openssl(bench, &set, &place)?),
