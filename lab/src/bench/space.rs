@@ -21,9 +21,13 @@ pub(super) fn require(folder: &Utf8Path, is_memory: bool, bytes: u64) -> Result<
     let free = found.f_bavail * found.f_bsize.cast_unsigned();
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let available = meminfo_bytes(&meminfo, "MemAvailable:").context("/proc/meminfo has no MemAvailable")?;
-    let free = if is_memory { free.min(available) } else { free };
+    let room = if is_memory {
+        free.min(available.saturating_sub(RESERVE))
+    } else {
+        free.saturating_sub(RESERVE)
+    };
     ensure!(
-        free >= bytes + RESERVE,
+        room >= bytes,
         "{folder} has no room for {bytes} bytes; choose a larger --scale, or another --dir or --disk"
     );
     Ok(())
