@@ -101,15 +101,14 @@ impl Origin {
         let [port] = nginx::free_ports()?;
         let (base, tls, authority) = if is_tls {
             let names = "DNS:localhost, IP:127.0.0.1";
-            let Certificates { authority, server, server_key } =
-                Certificates::make(sh, &folder.join("certificates"), names)?;
-            let tls = format!(" ssl; ssl_certificate {server}; ssl_certificate_key {server_key}");
+            let certificates = Certificates::make(sh, &folder.join("certificates"), names)?;
+            let tls = format!(" ssl; {}", certificates.directives);
             // A name, as of a real origin: not every tool compares an address with the certificate.
-            (format!("https://localhost:{port}"), tls, Some(authority))
+            (format!("https://localhost:{port}"), tls, Some(certificates.authority))
         } else {
-            (format!("http://127.0.0.1:{port}"), String::new(), None)
+            (format!("http://127.0.0.1:{port}"), ";".to_owned(), None)
         };
-        let http = format!("access_log off;\nserver {{ listen 127.0.0.1:{port}{tls}; root {root}; }}");
+        let http = format!("access_log off;\nserver {{ listen 127.0.0.1:{port}{tls} root {root}; }}");
         let config = Config { workers: "auto", ports: vec![port], http };
         let nginx = Nginx::start(sh, &folder.join("nginx"), &config)?;
         Ok(Self { base, authority, testbed: None, _nginx: Some((nginx, source)) })

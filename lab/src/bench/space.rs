@@ -21,11 +21,8 @@ pub(super) fn require(folder: &Utf8Path, is_memory: bool, bytes: u64) -> Result<
     let free = found.f_bavail * found.f_bsize.cast_unsigned();
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let available = meminfo_bytes(&meminfo, "MemAvailable:").context("/proc/meminfo has no MemAvailable")?;
-    let room = if is_memory {
-        free.min(available.saturating_sub(RESERVE))
-    } else {
-        free.saturating_sub(RESERVE)
-    };
+    let room =
+        if is_memory { free.min(available.saturating_sub(RESERVE)) } else { free.saturating_sub(RESERVE) };
     ensure!(
         room >= bytes,
         "{folder} has no room for {bytes} bytes; choose a larger --scale, or another --dir or --disk"

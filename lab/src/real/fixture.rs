@@ -143,7 +143,7 @@ impl RealFixture {
 
 fn configuration(folder: &Utf8Path, certificates: &Certificates, ports: Ports) -> String {
     let Ports { http, cdn, https } = ports;
-    let Certificates { server, server_key, .. } = certificates;
+    let directives = &certificates.directives;
     let format = access_log::FORMAT;
     let files = format!("location /files/ {{ alias {folder}/; }}");
     format!(
@@ -176,8 +176,7 @@ fn configuration(folder: &Utf8Path, certificates: &Certificates, ports: Ports) -
     }}
     server {{
         listen 127.0.0.1:{https} ssl;
-        ssl_certificate {server};
-        ssl_certificate_key {server_key};
+        {directives}
         {files}
     }}
 "

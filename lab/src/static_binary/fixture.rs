@@ -61,14 +61,13 @@ impl StaticFixture {
             files.push(Asset { path: path.to_owned(), size, sha256: content.sha256_hex() });
         }
         let names = format!("DNS:{HOST}, DNS:{HOST_IN_DOMAIN}, DNS:{HOSTS_FILE_HOST}");
-        let certificates = Certificates::make(&sh, &scratch.path().join("certificates"), &names)?;
-        let Certificates { authority, server, server_key } = certificates;
+        let Certificates { authority, directives } =
+            Certificates::make(&sh, &scratch.path().join("certificates"), &names)?;
         let config = nginx::Config {
             workers: "1",
             ports: vec![443],
             http: format!(
-                "access_log off; server {{ listen 127.0.0.1:443 ssl; ssl_certificate {server}; \
-                 ssl_certificate_key {server_key}; root {folder}; }}"
+                "access_log off; server {{ listen 127.0.0.1:443 ssl; {directives} root {folder}; }}"
             ),
         };
         let nginx = Nginx::start(&sh, &scratch.path().join("nginx"), &config)?;

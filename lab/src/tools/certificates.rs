@@ -4,13 +4,13 @@ use anyhow::{Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use xshell::{Shell, cmd};
 
-/// The PEM files.
+/// The authority and the server's certificate.
 #[derive(Debug)]
 pub(crate) struct Certificates {
     /// The client's `SSL_CERT_FILE`.
     pub(crate) authority: Utf8PathBuf,
-    pub(crate) server: Utf8PathBuf,
-    pub(crate) server_key: Utf8PathBuf,
+    /// nginx's directives for the server's certificate.
+    pub(crate) directives: String,
 }
 
 impl Certificates {
@@ -28,7 +28,8 @@ impl Certificates {
         ];
         let signer = ["-CA", authority.as_str(), "-CAkey", authority_key.as_str()];
         let server_key = certificate(sh, &server, "localhost", &extensions, &signer)?;
-        Ok(Self { authority, server, server_key })
+        let directives = format!("ssl_certificate {server}; ssl_certificate_key {server_key};");
+        Ok(Self { authority, directives })
     }
 }
 
