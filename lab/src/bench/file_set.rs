@@ -4,8 +4,7 @@
 //! those at [`Scale::USUAL`]; another scale makes every set larger or smaller.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, Write as _};
 
 use anyhow::{Result, ensure};
 use camino::Utf8Path;
@@ -18,6 +17,9 @@ const QWEN: [(&str, u64); 4] = [
     ("text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors", 9_384_670_680),
     ("vae/qwen_image_vae.safetensors", 253_806_246),
 ];
+
+/// The bytes that are generated at once: no file is held whole.
+const BLOCK: u64 = 1 << 20;
 
 /// The factor by which the files are smaller than the real ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,13 +84,10 @@ impl FileSet {
     /// Writes the files below `folder`.
     pub(super) fn write(&self, folder: &Utf8Path) -> io::Result<()> {
         self.create_directories(folder)?;
-        let mut block = vec![0; 1 << 20];
         for BenchFile { path, content } in &self.0 {
-            let file = File::create(folder.join(path))?;
-            for offset in (0..content.size()).step_by(block.len()) {
-                let length = (content.size() - offset).min(block.len() as u64) as usize;
-                content.fill(offset, &mut block[..length]);
-                file.write_all_at(&block[..length], offset)?;
+            let mut file = File::create(folder.join(path))?;
+            for start in (0..content.size()).step_by(BLOCK as usize) {
+                file.write_all(&content.slice(start..content.size().min(start + BLOCK)))?;
             }
         }
         Ok(())

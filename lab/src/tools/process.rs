@@ -155,22 +155,23 @@ impl Running {
     }
 
     /// Each thread's place in the kernel (name, function, system call, stack), the open files and the sockets of the run or
-    /// of the process that it traces, and the run's standard error.
+    /// of the process that it traces, and the run's output.
     pub(crate) fn describe_hang(&self, traced: Option<u32>) -> String {
         let proc = format!("/proc/{}", traced.unwrap_or_else(|| self.child.id()));
-        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default().trim().replace('\n', " < ");
+        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let entries = |name| fs::read_dir(format!("{proc}/{name}")).into_iter().flatten().flatten();
         let mut lines = vec![format!("{} hangs", self.command)];
         for task in entries("task") {
             let facts = ["comm", "wchan", "syscall", "stack"].map(|name| read(&task.path().join(name)));
-            lines.push(format!("  thread {}", facts.join(", ")));
+            lines.push(format!("  thread {}", facts.join(", ").replace('\n', " < ")));
         }
         for file in entries("fd") {
             lines.push(format!("  open: {}", fs::read_link(file.path()).unwrap_or_default().display()));
         }
         let sockets = fs::read_to_string(format!("{proc}/net/tcp")).unwrap_or_default();
         lines.extend(sockets.lines().take(50).map(|line| format!("  tcp: {line}")));
-        lines.push(fs::read_to_string(self.folder.join("stderr")).unwrap_or_default());
+        let output = ["stdout", "stderr"].map(|name| read(self.folder.join(name).as_std_path()));
+        lines.extend(output);
         lines.join("\n")
     }
 }
