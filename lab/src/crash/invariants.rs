@@ -34,9 +34,10 @@ pub(super) enum After {
     PowerCut,
 }
 
-/// The beginning of a violation: a file under its final name has other bytes than the lock's.
+// A violation begins with its invariant.
+/// A file under its final name has other bytes than the lock's.
 const I1: &str = "I1 broken";
-/// A file that the marker lists is not there.
+/// The marker lists a file that is not there, or has other bytes.
 pub(super) const I2: &str = "I2 broken";
 /// The part does not have the bytes that the journal's records claim.
 const I3: &str = "I3 broken";
