@@ -2,7 +2,7 @@
 //!
 //! `fault_13_length_and_chunked` covers one case, `fault_12_14_…` and `faults_17_18_…` two, `fault_12_to_14_…` three.
 //! The words that follow may have numbers, too (`fault_66_kill_9_…`). So numbers count while they follow one another at
-//! the beginning, have at most two digits, and rise.
+//! the beginning and rise. The first has at most three digits, the others two: `200` is a status.
 
 /// A test's name, without its modules.
 #[derive(Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) fn read(function: &str) -> Option<Name<'_>> {
     loop {
         let range = words.strip_prefix("to_").filter(|_| !cases.is_empty());
         let (word, rest) = range.unwrap_or(words).split_once('_').unwrap_or((range.unwrap_or(words), ""));
-        let number = word.parse().ok().filter(|_| word.len() <= 2);
+        let number = word.parse().ok().filter(|_| word.len() <= if cases.is_empty() { 3 } else { 2 });
         let Some(number) = number.filter(|number| cases.last() < Some(number)) else { break };
         let first = cases.last().filter(|_| range.is_some()).map_or(number, |last| last + 1);
         cases.extend(first..=number);
@@ -48,6 +48,7 @@ mod tests {
         let name = read("faults_17_18_if_range_is_never_sent").unwrap();
         assert_eq!((name.cases, name.words), (vec![17, 18], "if_range_is_never_sent"));
         assert_eq!(cases("fault_27"), [27]);
+        assert_eq!(cases("fault_102_200_with_a_location"), [102]);
     }
 
     #[test]
