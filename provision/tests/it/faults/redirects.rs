@@ -169,3 +169,21 @@ fn fault_50_a_token_realm_on_another_host_gets_no_request() {
     assert_eq!(authorizations(&fixture.origin), 0);
     assert!(fixture.origin.counters().requests <= 4);
 }
+
+#[test]
+fn fault_105_a_chain_with_many_parameters_ends_soon() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 10_000));
+    let query = |hop: u32| (0..2000).map(|n| format!("&p=value{hop}x{n}")).collect::<Vec<_>>().concat();
+    for hop in 0..8 {
+        let path = if hop == 0 { "/x".to_owned() } else { format!("/hop{hop}") };
+        let next = fixture.origin.url(&format!("/hop{}", hop + 1));
+        fixture.origin.inject(&path, Fault::redirect(format!("{next}?{}", query(hop))));
+    }
+    let echo = vec![("X-Error-Message".to_owned(), query(3))];
+    fixture.origin.inject("/hop8", Fault::Status { code: 403, headers: echo, body: query(5).into() });
+    let began = std::time::Instant::now();
+    let error = fixture.fetch_refused().to_string();
+    assert!(error.contains("403") && !error.contains("value3x7"), "{error}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+}
