@@ -30,10 +30,7 @@ pub fn check(data: &[u8]) {
         };
         check_url(&next);
         assert!(next.is_https() || !at.is_https(), "https led to http");
-        assert!(
-            !location.trim_ascii().iter().any(u8::is_ascii_control),
-            "control characters were accepted"
-        );
+        assert!(!location.trim_ascii().iter().any(u8::is_ascii_control), "control characters were accepted");
         at = next;
     }
 }
