@@ -237,6 +237,9 @@ fn hide_long_in(searcher: &NFA, level: &[(u8, usize)], hidden: &mut [bool]) {
 /// For each of `texts`, true if it occurs in `bytes`.
 fn occurring(texts: &[String], bytes: &[u8]) -> Vec<bool> {
     let mut occurs = vec![false; texts.len()];
+    if texts.is_empty() {
+        return occurs;
+    }
     let Some(searcher) = searcher(texts.iter(), false) else { return occurs };
     let mut seen = HashSet::new();
     for (_, state) in endings(&searcher, bytes.iter().copied()).filter(|(_, state)| seen.insert(*state)) {

@@ -6,25 +6,23 @@
 //! the body may still arrive.
 
 use http::StatusCode;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap};
 use tokio::time::Instant;
 
 use crate::auth::bearer::{self, Challenge};
 use crate::auth::credentials::Secret;
 use crate::client::HttpClient;
 use crate::error::RequestError;
-use crate::judge::{RequestHeaders, Resolved, is_redirect};
+use crate::judge::{Resolved, is_redirect};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{ResponseError, encoding};
 use crate::transport::TransportError;
+use crate::wire::http1::RequestHeaders;
 use crate::wire::pool::Answer;
-use provision_core::byte_range::ByteRange;
 use provision_core::source_url::SourceUrl;
 
 /// The longest answer of a token service, in bytes.
 const MAX_TOKEN: u64 = 1 << 20;
-
-const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("provision/", env!("CARGO_PKG_VERSION")));
 
 impl HttpClient {
     /// The document at `source`, at most `most` bytes.
@@ -56,7 +54,7 @@ impl HttpClient {
                 answer.drain().await;
                 return Err(error);
             }
-            at = self.next(&answer.headers, &at, self.is_public(&at.url, answer.peer))?;
+            at = self.next(&answer.headers, &at, self.counts_as_public(&at.url, answer.peer))?;
             answer.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
@@ -67,7 +65,7 @@ impl HttpClient {
         let token = self.token(to);
         let answer = self.get_with(to, headers, token.as_ref()).await?;
         let Some(challenge) = challenge(answer.status, &answer.headers, to) else { return Ok(answer) };
-        let peer_is_public = self.is_public(&to.url, answer.peer);
+        let peer_is_public = self.counts_as_public(&to.url, answer.peer);
         answer.drain().await;
         let token = self.answer_challenge(&challenge, token, to, peer_is_public).await?;
         self.get_with(to, headers, Some(&token)).await
@@ -81,19 +79,10 @@ impl HttpClient {
         token: Option<&Secret>,
     ) -> Result<Answer, RequestError> {
         let is_proxied = self.connector.proxies.proxy(&to.url).is_some();
-        let range =
-            headers.range.map(ByteRange::to_header).and_then(|range| HeaderValue::try_from(range).ok());
         let authorization = self.authorization(to, token, is_proxied);
-        let fields = [
-            (header::USER_AGENT, Some(USER_AGENT)),
-            (header::ACCEPT, Some(HeaderValue::from_static(headers.accept))),
-            (header::ACCEPT_ENCODING, Some(HeaderValue::from_static("identity"))),
-            (header::RANGE, range),
-            (header::AUTHORIZATION, authorization),
-        ];
-        let fields = fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         let wait = self.config.head_timeout;
-        let answer = tokio::time::timeout(wait, self.pool.get(&to.url, fields, to.public_only)).await;
+        let getting = self.pool.get(&to.url, headers, authorization, to.public_only);
+        let answer = tokio::time::timeout(wait, getting).await;
         let answer = answer.unwrap_or(Err(TransportError::Stalled(wait).into()));
         answer.map_err(|error| self.unanswered(&to.url, error))
     }

@@ -11,12 +11,12 @@ use crate::connection::Connection;
 use crate::error::{BodyPrefix, RequestError};
 use crate::host_rules::accept;
 use crate::hub_headers;
-use crate::judge::{RequestHeaders, Resolved, is_redirect};
+use crate::judge::{Resolved, is_redirect};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{BodyKind, ExpectedBody, ResponseError, strong_etag, validate};
 use crate::transport::TransportError;
 use crate::wire::DRAIN_TIMEOUT;
-use crate::wire::http1::Head;
+use crate::wire::http1::{Head, RequestHeaders};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
@@ -72,7 +72,7 @@ impl Connection {
                 }
                 RequestError::response(&at.url, error)
             })?;
-            at = self.client.next(&head.headers, &at, self.client.is_public(&at.url, Some(peer)))?;
+            at = self.client.next(&head.headers, &at, self.client.counts_as_public(&at.url, Some(peer)))?;
             self.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })

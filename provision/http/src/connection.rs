@@ -11,12 +11,11 @@ use crate::api::challenge;
 use crate::auth::credentials::Secret;
 use crate::client::HttpClient;
 use crate::error::RequestError;
-use crate::judge::{RequestHeaders, Resolved};
+use crate::judge::Resolved;
 use crate::transport::TransportError;
 use crate::wire::connect::OpenConnection;
-use crate::wire::http1::{Head, Request};
+use crate::wire::http1::{Head, RequestHeaders};
 use crate::wire::{DRAIN_TIMEOUT, LONGEST_DRAIN};
-use provision_core::byte_range::ByteRange;
 
 /// At most one open connection, kept from request to request.
 pub struct Connection {
@@ -57,8 +56,9 @@ impl Connection {
             return Ok((head, peer));
         };
         self.drain().await;
-        let token =
-            client.answer_challenge(&challenge, token, to, client.is_public(&to.url, Some(peer))).await?;
+        let token = client
+            .answer_challenge(&challenge, token, to, client.counts_as_public(&to.url, Some(peer)))
+            .await?;
         self.send_with(to, headers, Some(&token)).await
     }
 
@@ -86,14 +86,7 @@ impl Connection {
         let client = self.client.clone();
         let open = self.open(to).await?;
         let authorization = client.authorization(to, token, open.is_proxied);
-        let request = Request {
-            url: to.url.as_url(),
-            target: &open.target,
-            accept: headers.accept,
-            range: headers.range.map(ByteRange::to_header),
-            authorization: authorization.as_ref(),
-        };
-        let head = open.exchange.send(&request.to_bytes()).await;
+        let head = open.get(&to.url, headers, authorization.as_ref()).await;
         let head = head.map_err(|kind| client.unanswered(&to.url, kind.into()))?;
         Ok((head, open.peer.ip()))
     }

@@ -16,7 +16,6 @@ use crate::host_rules;
 use crate::public_ip::is_public;
 use crate::redirect::{RedirectError, follow};
 use crate::transport::ConnectError;
-use provision_core::byte_range::ByteRange;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text;
 
@@ -30,15 +29,6 @@ pub struct Resolved {
     pub(crate) public_only: bool,
     /// The URLs before this one, from the source's own. The host may have received their queries in a redirect.
     past: Vec<SourceUrl>,
-}
-
-/// The headers in which requests differ.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestHeaders {
-    /// `Range`.
-    pub(crate) range: Option<ByteRange>,
-    /// `Accept`.
-    pub(crate) accept: &'static str,
 }
 
 impl Resolved {
@@ -103,7 +93,7 @@ impl HttpClient {
 
     /// True if a redirect of `url`, which `peer` answered, must not lead to a private address. An unknown peer counts as public.
     /// Behind a proxy the peer is the proxy, so only a host that is written as a private address counts as private (fault 103).
-    pub(crate) fn is_public(&self, url: &SourceUrl, peer: Option<IpAddr>) -> bool {
+    pub(crate) fn counts_as_public(&self, url: &SourceUrl, peer: Option<IpAddr>) -> bool {
         if self.connector.proxies.proxy(url).is_none() {
             return peer.is_none_or(is_public);
         }

@@ -7,9 +7,11 @@
 //! HTTP/1.1 only: the streams of one HTTP/2 connection share one window and one core. `If-Range` is never sent: the
 //! answer has a validator anyway, and `If-Range` would only turn a usable part into a whole body (faults 17 and 18).
 //!
-//! Imports run down this list: `api`, `body`, `metadata` (whole exchanges), `connection` (one request), `judge` (its rules), `client`, `wire/` (connections and
-//! HTTP/1.1), `error`, `auth/`, `response`, `host_rules`, `dns/`, `transport`. [`RequestError::remedy`] is the one decision about a
-//! failure; retries are for `engine`, and for `metadata` its own.
+//! Documents go over reqwest (`api`), bodies over a client of our own (`connection`, `body`).
+//!
+//! Imports run down this list: `body`, `metadata` (whole exchanges), `connection` (a body's requests), `api` (documents and tokens),
+//! `judge` (the rules of requests), `client`, `wire/` (both transports), `error`, `auth/`, `response`, `host_rules`, `dns/`,
+//! `transport`. [`RequestError::remedy`] is the one decision about a failure; retries are for `engine`, and for `metadata` its own.
 
 mod api;
 pub mod auth;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderValue;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use crate::dns::{Hosts, LookupError, Names};
 use crate::public_ip::is_public;
 use crate::transport::{ConnectError, TransportError};
-use crate::wire::http1::{Exchange, RequestTarget, Socket};
+use crate::wire::http1::{Exchange, Head, Request, RequestHeaders, RequestTarget, Socket};
 use crate::wire::proxy::{Proxy, ProxyKind, ProxyTable};
 use provision_core::source_url::SourceUrl;
 
@@ -44,7 +45,7 @@ pub(crate) struct Connector {
 pub(crate) struct OpenConnection {
     pub(crate) exchange: Exchange,
     /// The form of the request target on this connection.
-    pub(crate) target: RequestTarget,
+    target: RequestTarget,
     /// The other end of the TCP stream: the host, or a proxy.
     pub(crate) peer: SocketAddr,
     /// A proxy is in between, and reads everything that is not encrypted.
@@ -74,6 +75,17 @@ impl OpenConnection {
         self.destination == Destination::new(url, public_only)
             && self.last_used.elapsed() < MAX_IDLE
             && self.exchange.is_ready()
+    }
+
+    /// Sends a GET of `url`, for which the connection was made, and reads the head of its answer.
+    pub(crate) async fn get(
+        &mut self,
+        url: &SourceUrl,
+        headers: RequestHeaders,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Head, TransportError> {
+        let request = Request { url: url.as_url(), target: &self.target, headers, authorization };
+        self.exchange.send(&request.to_bytes()).await
     }
 }
 

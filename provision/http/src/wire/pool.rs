@@ -5,9 +5,9 @@
 //!   family one after the other, so a silent first address would cost seconds (fault 36). Its resolver knows the found ones only.
 //! - Private addresses: requests for public addresses have a client, and so connections, of their own (fault 47). A proxy
 //!   chooses the host's address itself.
-//! - Proxies and certificates: reqwest asks our table, and uses our TLS configuration.
+//! - Certificates: reqwest uses our TLS configuration.
 //! - Failures: the kind comes from the types in the error's chain, never from a text.
-//! - Proxies: reqwest has only a text for a refused CONNECT or SOCKS request, and speaks less of both than the wire client: no
+//! - Proxies: reqwest asks our table. It has only a text for a refused CONNECT or SOCKS request, and speaks less of both than the wire client: no
 //!   IPv6 literal over TLS, no SOCKS 4 user, no 2xx but 200. Where it fails, the wire client makes the connection, and either has
 //!   a kind for the failure or carries the request.
 
@@ -17,15 +17,15 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::Instant;
 
 use crate::transport::{ConnectError, TransportError};
 use crate::wire::connect::{Connector, KEEPALIVE, MAX_IDLE, OpenConnection};
-use crate::wire::http1::{MAX_FIELDS, Request};
-use crate::wire::proxy::ProxyKind;
+use crate::wire::http1::{MAX_FIELDS, RequestHeaders, USER_AGENT};
+use crate::wire::proxy::{Proxy, ProxyKind};
 use crate::wire::{DRAIN_TIMEOUT, LONGEST_DRAIN};
 use provision_core::source_url::SourceUrl;
 
@@ -97,22 +97,24 @@ impl Pool {
         Ok(Self { any: Client::new(&connector)?, public: Client::new(&connector)?, connector })
     }
 
-    /// Sends a GET with these headers to `url`, and returns the answer's head. With `public_only`, it connects to public addresses
+    /// Sends a GET to `url`, and returns the answer's head. With `public_only`, it connects to public addresses
     /// only; a proxy chooses the host's address itself. The caller limits the time.
     pub(crate) async fn get(
         &self,
         url: &SourceUrl,
-        headers: HeaderMap,
+        headers: RequestHeaders,
+        authorization: Option<HeaderValue>,
         public_only: bool,
     ) -> Result<Answer, ConnectError> {
         let proxy = self.connector.proxies.proxy(url);
         // Without a proxy, so that this client knows no address of a proxy or of a name that a proxy resolves.
         let client = if public_only && proxy.is_none() { &self.public } else { &self.any };
         let began = Instant::now();
-        let finding = client.find_address(&self.connector, url, public_only);
+        let finding = client.find_addresses(&self.connector, url, proxy.as_ref(), public_only);
         let found = tokio::time::timeout(self.connector.timeout, finding).await;
         found.unwrap_or(Err(TransportError::Connect.into()))?;
-        let request = client.requests.request(Method::GET, url.as_url().clone()).headers(headers.clone());
+        let fields = fields(headers, authorization.as_ref());
+        let request = client.requests.request(Method::GET, url.as_url().clone()).headers(fields);
         let error = match request.send().await {
             Ok(mut body) => {
                 return Ok(Answer {
@@ -134,31 +136,26 @@ impl Pool {
             None if proxy.is_none() || left.is_zero() => Err(TransportError::Connect.into()),
             None => {
                 let connected = tokio::time::timeout(left, self.connector.connect(url, public_only)).await;
-                let open = connected.unwrap_or(Err(TransportError::Connect.into()))?;
-                Ok(get_over(open, url, &headers).await?)
+                let mut open = connected.unwrap_or(Err(TransportError::Connect.into()))?;
+                let head = open.get(url, headers, authorization.as_ref()).await?;
+                let (peer, body) = (Some(open.peer.ip()), Body::Own(Box::new(open)));
+                Ok(Answer { status: head.status, headers: head.headers, peer, body })
             }
         }
     }
 }
 
-/// Sends a GET with these headers over a connection of the wire client.
-async fn get_over(
-    mut open: OpenConnection,
-    url: &SourceUrl,
-    headers: &HeaderMap,
-) -> Result<Answer, TransportError> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let request = Request {
-        url: url.as_url(),
-        target: &open.target,
-        accept: text(header::ACCEPT).unwrap_or("*/*"),
-        range: text(header::RANGE).map(str::to_owned),
-        authorization: headers.get(header::AUTHORIZATION),
-    };
-    let request = request.to_bytes();
-    let head = open.exchange.send(&request).await?;
-    let peer = Some(open.peer.ip());
-    Ok(Answer { status: head.status, headers: head.headers, peer, body: Body::Own(Box::new(open)) })
+/// The fields of a request.
+fn fields(headers: RequestHeaders, authorization: Option<&HeaderValue>) -> HeaderMap {
+    let range = headers.range.and_then(|range| HeaderValue::try_from(range.to_header()).ok());
+    let fields = [
+        (header::USER_AGENT, Some(HeaderValue::from_static(USER_AGENT))),
+        (header::ACCEPT, Some(HeaderValue::from_static(headers.accept))),
+        (header::ACCEPT_ENCODING, Some(HeaderValue::from_static("identity"))),
+        (header::RANGE, range),
+        (header::AUTHORIZATION, authorization.cloned()),
+    ];
+    fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 impl Client {
@@ -190,20 +187,20 @@ impl Client {
         Ok(Self { requests, addresses })
     }
 
-    /// Finds the addresses for a connection to `url`, and puts one that answers first.
-    async fn find_address(
+    /// Finds the addresses for a connection to `url`: those of the host, or of its proxy.
+    async fn find_addresses(
         &self,
         connector: &Connector,
         url: &SourceUrl,
+        proxy: Option<&Proxy>,
         public_only: bool,
     ) -> Result<(), ConnectError> {
-        let Some(proxy) = connector.proxies.proxy(url) else {
+        let Some(proxy) = proxy else {
             return self.addresses.find(connector, &url.host(), url.port(), public_only).await;
         };
         if proxy.kind == ProxyKind::Socks5Local {
             let addresses = connector.permitted(&url.host(), public_only).await?;
-            let found = Found { port: url.port(), public_only, addresses, at: Instant::now() };
-            self.addresses.keep(&url.host(), found);
+            self.addresses.keep(&url.host(), url.port(), addresses);
         }
         self.addresses.find(connector, &proxy.host, proxy.port, false).await
     }
@@ -215,8 +212,6 @@ struct Addresses(Mutex<HashMap<String, Found>>);
 
 struct Found {
     port: u16,
-    /// All of them are public.
-    public_only: bool,
     addresses: Vec<IpAddr>,
     at: Instant,
 }
@@ -234,19 +229,17 @@ impl Addresses {
         port: u16,
         public_only: bool,
     ) -> Result<(), ConnectError> {
-        let is_usable = |found: &Found| {
-            found.port == port && found.public_only == public_only && found.at.elapsed() < MAX_IDLE
-        };
+        // The client decides about `public_only`: all entries of the one for public addresses are public.
+        let is_usable = |found: &Found| found.port == port && found.at.elapsed() < MAX_IDLE;
         if self.hosts().get(host).is_some_and(is_usable) {
             return Ok(());
         }
-        let addresses = connector.reachable(host, port, public_only).await?;
-        self.keep(host, Found { port, public_only, addresses, at: Instant::now() });
+        self.keep(host, port, connector.reachable(host, port, public_only).await?);
         Ok(())
     }
 
-    fn keep(&self, host: &str, found: Found) {
-        self.hosts().insert(host.to_owned(), found);
+    fn keep(&self, host: &str, port: u16, addresses: Vec<IpAddr>) {
+        self.hosts().insert(host.to_owned(), Found { port, addresses, at: Instant::now() });
     }
 
     fn forget(&self, host: &str) {

@@ -6,6 +6,11 @@
 use http::header::HeaderValue;
 use url::{Position, Url};
 
+use provision_core::byte_range::ByteRange;
+
+/// The `User-Agent` of every request.
+pub(crate) const USER_AGENT: &str = concat!("provision/", env!("CARGO_PKG_VERSION"));
+
 /// The form of the request target (RFC 9112 section 3.2). It may hold a login, so it has no `Debug`.
 #[derive(Clone)]
 pub(crate) enum RequestTarget {
@@ -15,14 +20,20 @@ pub(crate) enum RequestTarget {
     Absolute(Option<HeaderValue>),
 }
 
+/// The headers in which requests differ.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestHeaders {
+    /// `Range`.
+    pub(crate) range: Option<ByteRange>,
+    /// `Accept`.
+    pub(crate) accept: &'static str,
+}
+
 /// A GET.
 pub(crate) struct Request<'a> {
     pub(crate) url: &'a Url,
     pub(crate) target: &'a RequestTarget,
-    /// `Accept`.
-    pub(crate) accept: &'a str,
-    /// `Range`.
-    pub(crate) range: Option<String>,
+    pub(crate) headers: RequestHeaders,
     /// `Authorization`.
     pub(crate) authorization: Option<&'a HeaderValue>,
 }
@@ -38,10 +49,10 @@ impl Request<'_> {
         let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| bytes.extend_from_slice(part));
         put(&[b"GET ", target.as_bytes(), b" HTTP/1.1\r\nHost: "]);
         put(&[self.url[Position::BeforeHost..Position::AfterPort].as_bytes()]);
-        put(&[b"\r\nUser-Agent: provision/", env!("CARGO_PKG_VERSION").as_bytes()]);
-        put(&[b"\r\nAccept: ", self.accept.as_bytes(), b"\r\nAccept-Encoding: identity"]);
-        if let Some(range) = &self.range {
-            put(&[b"\r\nRange: ", range.as_bytes()]);
+        put(&[b"\r\nUser-Agent: ", USER_AGENT.as_bytes()]);
+        put(&[b"\r\nAccept: ", self.headers.accept.as_bytes(), b"\r\nAccept-Encoding: identity"]);
+        if let Some(range) = self.headers.range {
+            put(&[b"\r\nRange: ", range.to_header().as_bytes()]);
         }
         if let Some(value) = self.authorization {
             put(&[b"\r\nAuthorization: ", value.as_bytes()]);
@@ -62,8 +73,7 @@ mod tests {
         let request = Request {
             url: &Url::parse(url).unwrap(),
             target,
-            accept: "*/*",
-            range: Some("bytes=0-9".to_owned()),
+            headers: RequestHeaders { range: Some(ByteRange::new(0, 10)), accept: "*/*" },
             authorization: Some(&HeaderValue::from_static("Bearer x")),
         };
         String::from_utf8(request.to_bytes()).unwrap()
