@@ -108,6 +108,12 @@ impl Control {
         self.0.rules.add(path, injection.into());
     }
 
+    /// Injects a fault in place of every one that was injected for exactly this `path`.
+    pub fn replace_faults(&self, path: &str, injection: impl Into<Injection>) {
+        self.clear_faults(path);
+        self.inject(path, injection);
+    }
+
     /// Removes every fault that was injected for exactly this `path` (or `*`).
     pub fn clear_faults(&self, path: &str) {
         self.0.rules.clear(path);

@@ -186,8 +186,7 @@ fn a_credential_reaches_its_own_host_and_survives_no_redirect() {
         assert_eq!(sent.len(), 2);
         assert!(sent.iter().all(|request| request.header("authorization").is_some()), "{over:?}");
         for elsewhere in [&other_host, &other_port, &other_scheme] {
-            own.clear_faults("/x");
-            own.inject("/x", Fault::redirect(elsewhere.url("/y")));
+            own.replace_faults("/x", Fault::redirect(elsewhere.url("/y")));
             assert_eq!(over.get(&config, &own.url("/x")).unwrap().len() as u64, SIZE, "{over:?}");
             assert!(!elsewhere.requests().is_empty() && !authorized(elsewhere), "{over:?}");
         }
@@ -203,13 +202,11 @@ fn redirects_to_http_other_schemes_and_without_end_are_refused() {
     let error = refused(&config, &encrypted.url("/x"));
     assert!(matches!(error, RequestError::Redirect { error: RedirectError::Downgrade, .. }), "{error}");
     for location in ["file:///etc/passwd", "http://user:word@127.0.0.1/", "http://127.0.0.1 /"] {
-        origin.clear_faults("/x");
-        origin.inject("/x", Fault::redirect(location));
+        origin.replace_faults("/x", Fault::redirect(location));
         let error = refused(&config, &origin.url("/x"));
         assert!(matches!(error, RequestError::Redirect { error: RedirectError::Location(_), .. }), "{error}");
     }
-    origin.clear_faults("/x");
-    origin.inject("/x", Fault::redirect(origin.url("/x")));
+    origin.replace_faults("/x", Fault::redirect(origin.url("/x")));
     let error = refused(&config, &origin.url("/x"));
     assert!(matches!(error, RequestError::Redirect { error: RedirectError::TooMany, .. }), "{error}");
 }
@@ -444,8 +441,7 @@ fn fault_102_a_location_is_encoded_and_followed_as_browsers_do() {
         (" /[x]{y}'(z)?r[]={1}|2 ", "/[x]%7By%7D'(z)?r[]={1}|2"),
         ("/quote\"s<>`?a=\"<>", "/quote%22s%3C%3E%60?a=%22%3C%3E"),
     ] {
-        origin.clear_faults("/x");
-        origin.inject("/x", Fault::redirect(location));
+        origin.replace_faults("/x", Fault::redirect(location));
         for over in BOTH {
             let error = over.get(&config(), &origin.url("/x"));
             let told = origin.requests().into_iter().last().unwrap();
@@ -453,8 +449,7 @@ fn fault_102_a_location_is_encoded_and_followed_as_browsers_do() {
         }
     }
     for location in ["/a\tb", "/a\u{0}b", "/a\u{7f}b", "", "  "] {
-        origin.clear_faults("/x");
-        origin.inject("/x", Fault::redirect(location));
+        origin.replace_faults("/x", Fault::redirect(location));
         let [bodies, documents] = BOTH.map(|over| over.get(&config(), &origin.url("/x")).unwrap_err());
         assert_eq!(bodies.to_string(), documents.to_string(), "{location:?}");
     }

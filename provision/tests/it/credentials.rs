@@ -89,8 +89,7 @@ fn fault_53_no_token_or_signature_is_printed_or_written() {
     fixture.config.transfer.retry.retries = 1;
     cdn.shape(Shape::default());
     for fault in faults {
-        cdn.clear_faults(&signed);
-        cdn.inject(&signed, fault.clone());
+        cdn.replace_faults(&signed, fault.clone());
         let report = fixture.fetch().unwrap();
         let error = report.files[0].result.as_ref().unwrap_err();
         assert_no_secret(&format!("{error} {error:?} {report:?}"));

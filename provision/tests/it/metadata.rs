@@ -196,13 +196,11 @@ fn fault_30_a_document_that_trickles_times_out() {
     assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 
     // A stalled body and a trickling one have different errors. A body over the limit is not read to its end.
-    site.clear_faults("/x");
-    site.inject("/x", Fault::Stall(10));
+    site.replace_faults("/x", Fault::Stall(10));
     let error = block_on(origin.document(&url(&site.url("/x")), 5000)).unwrap_err();
     assert!(error.to_string().ends_with("no data for 0.7 s"), "{error}");
     for fault in [Fault::Endless { chunked: true }, Fault::Endless { chunked: false }] {
-        site.clear_faults("/x");
-        site.inject("/x", fault);
+        site.replace_faults("/x", fault);
         let error = block_on(origin.document(&url(&site.url("/x")), 1 << 20)).unwrap_err();
         assert!(error.to_string().ends_with("larger than 1 MiB"), "{error}");
         let error = block_on(metadata.json(&url(&site.url("/x")))).unwrap_err();

@@ -140,8 +140,7 @@ fn a_next_page_on_another_host_is_not_requested() {
         body: "[]".into(),
     };
     fixture.store.inject("/listing", listing);
-    fixture.site.clear_faults(&path);
-    fixture.site.inject(&path, Fault::redirect(fixture.store.url("/listing")));
+    fixture.site.replace_faults(&path, Fault::redirect(fixture.store.url("/listing")));
     let (_, said) = fixture.refused("hf:o/r/vae/a.safetensors");
     assert!(said.contains("next page is on another host"), "{said}");
     let asked = fixture.store.requests();

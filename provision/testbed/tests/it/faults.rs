@@ -102,8 +102,7 @@ async fn fault_15_to_18_etags() {
         let reply = get(&origin, PATH, range).await;
         assert_eq!((reply.status, reply.header("etag")), (status, Some(etag)));
     }
-    origin.clear_faults(PATH);
-    origin.inject(PATH, Fault::IgnoreIfRange);
+    origin.replace_faults(PATH, Fault::IgnoreIfRange);
     assert_eq!(get(&origin, PATH, range).await.status, 200);
     assert_eq!(get(&origin, PATH, "Range: bytes=1-2\r\n").await.status, 206);
     let reply = faulty(Fault::WeakEtag, 1, 2).await;

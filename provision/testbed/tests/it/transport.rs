@@ -105,8 +105,7 @@ async fn fault_39_closed_between_requests() {
     }
     assert_eq!(read(&mut stream, true).await.end, End::Fin);
 
-    origin.clear_faults(PATH);
-    origin.inject(PATH, Fault::HangUp);
+    origin.replace_faults(PATH, Fault::HangUp);
     let reply = get(&origin, PATH, "").await;
     assert_eq!((reply.end, reply.head.len() + reply.body.len()), (End::Fin, 0));
 }

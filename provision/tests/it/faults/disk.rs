@@ -5,7 +5,7 @@ mod durability;
 mod full;
 mod kills;
 mod leftovers;
-mod machine;
+pub(super) mod machine;
 mod obstacles;
 mod order;
 mod refused;

@@ -28,8 +28,9 @@ fn authorizations(origin: &Control) -> usize {
 
 fn refused(location: Option<&str>, words: &str) {
     let fixture = fixture("");
-    fixture.origin.clear_faults("/x");
-    fixture.origin.inject("/x", Fault::Redirect { status: 302, location: location.map(str::to_owned) });
+    fixture
+        .origin
+        .replace_faults("/x", Fault::Redirect { status: 302, location: location.map(str::to_owned) });
     let error = fixture.fetch_refused().to_string();
     assert!(error.contains(words), "{location:?}: {error}");
     assert!(!error.contains(CANARY), "{error}");

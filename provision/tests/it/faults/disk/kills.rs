@@ -1,8 +1,8 @@
-//! Kills and signals: the bytes that a run keeps at any moment, and the run that follows (faults 66, 85, 86).
+//! Kills and signals: the bytes that a run keeps at any moment, and the run that follows (faults 66, 85, 86, 106, 111).
 
 use std::process::Command;
 
-use provision_testbed::{Content, Shape};
+use provision_testbed::{Content, Fault, Shape};
 use rustix::process::Signal;
 
 use super::machine::{after, environment};
@@ -177,4 +177,47 @@ fn fault_86_a_run_stopped_under_an_odd_umask_is_resumed() {
         fixture.assert_installed();
         assert!(ended.err.contains("were there from an earlier run"), "{}", ended.err);
     }
+}
+
+#[test]
+fn fault_106_ignored_signals_stay_ignored_except_a_request_to_end() {
+    let mut fixture = Fixture::new();
+    let content = Content::generated(1, 4_000_000);
+    fixture.file("x", &content);
+    fixture.origin.shape(Shape::rate(2_000_000));
+    // As `nohup` and a shell's `&` start a program.
+    let start = |more: &[&str]| start(&mut after("trap '' HUP INT", &fetch(&fixture, more)));
+    let going_on = start(&[]);
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 0).unwrap();
+    for ignored in [Signal::HUP, Signal::INT, Signal::HUP] {
+        signal(&going_on, ignored);
+    }
+    let ended = going_on.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(!ended.err.contains("stopping"), "{}", ended.err);
+    assert_eq!(std::fs::read(fixture.path("x")).unwrap(), content.to_vec());
+
+    let sent = fixture.origin.counters().body_bytes_sent;
+    let stopped = start(&["--force"]);
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > sent).unwrap();
+    signal(&stopped, Signal::TERM);
+    assert_eq!(stopped.end().code, Some(143));
+}
+
+#[test]
+fn fault_111_a_crash_leaves_no_core_file() {
+    let mut fixture = Fixture::new();
+    fixture.file("x", &Content::generated(1, 1000));
+    fixture.origin.inject("/x", Fault::NoAnswer);
+    let at = fixture.beside("crashed");
+    std::fs::create_dir(&at).unwrap();
+    let run = start(after("ulimit -c unlimited", &fetch(&fixture, &[])).current_dir(&at));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.requests > 0).unwrap();
+    // 1 stops a file and a core handler, 0 only a file (core(5)).
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", run.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("1"), "{core}");
+    signal(&run, Signal::ABORT);
+    assert_eq!(run.end().code, None);
+    assert_eq!(std::fs::read_dir(&at).unwrap().count(), 0);
 }

@@ -137,7 +137,7 @@ pub(super) fn strace(command: &Command, log: &Path, arguments: &[&str]) -> Comma
 }
 
 /// `command` started by a shell, after `before`.
-pub(super) fn after(before: &str, command: &Command) -> Command {
+pub(in crate::faults) fn after(before: &str, command: &Command) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(format!("{before}; exec \"$@\"")).arg("sh");
     shell.arg(command.get_program()).args(command.get_args());

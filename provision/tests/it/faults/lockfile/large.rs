@@ -1,10 +1,10 @@
 //! Locks that are built to cost time and memory (fault 62).
 
 use std::io::Write as _;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::refused::{fixture, nothing_done};
+use crate::faults::disk::machine::after;
 use crate::fixture::Fixture;
 use crate::program::{Ended, program, run, start_with_input};
 
@@ -15,15 +15,10 @@ const MEMORY: u64 = 3 << 20;
 
 /// Runs the program on the lock at `path`, with limited memory.
 fn fetch(fixture: &Fixture, path: &std::path::Path) -> Ended {
-    let plain = program(fixture);
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$@\""), "sh"]).arg(plain.get_program());
+    let mut command = program(fixture);
     command.args(["fetch", "--lock"]).arg(path).arg("--dest").arg(fixture.destination());
-    for (name, value) in plain.get_envs().filter_map(|(name, value)| Some((name, value?))) {
-        command.env(name, value);
-    }
     let started = Instant::now();
-    let ended = run(&mut command);
+    let ended = run(&mut after(&format!("ulimit -v {MEMORY}"), &command));
     assert!(started.elapsed() < SECONDS, "it took {:?}", started.elapsed());
     ended
 }

@@ -120,8 +120,7 @@ fn fault_53_secrets_echoed_in_a_redirect_are_redacted() {
                 format!("http://user:{spelling}@h.invalid/x"),
                 format!("{spelling}:x"),
             ] {
-                fixture.origin.clear_faults("/x");
-                fixture.origin.inject("/x", Fault::redirect(&location));
+                fixture.origin.replace_faults("/x", Fault::redirect(&location));
                 refused(&fixture, spelling);
             }
         }
@@ -156,8 +155,7 @@ fn fault_53_a_token_like_a_scheme_or_a_commit_is_redacted() {
         (Fault::redirect(format!("{token}:x")), "its scheme is"),
         (replaced, "the file at this URL has changed"),
     ] {
-        fixture.origin.clear_faults("/x");
-        fixture.origin.inject("/x", fault);
+        fixture.origin.replace_faults("/x", fault);
         let error = fixture.fetch_refused().to_string();
         assert!(error.contains(words) && !error.contains(token), "{error}");
     }

@@ -144,8 +144,7 @@ fn in_a_network_of_its_own() {
         }
     };
     for location in &locations {
-        public.clear_faults("/x");
-        public.inject("/x", Fault::redirect(location.clone()));
+        public.replace_faults("/x", Fault::redirect(location.clone()));
         let mut fixture = fixture(&public, &content);
         fixture.http.hosts = hosts();
         let error = fixture.fetch_refused().to_string();
@@ -154,8 +153,7 @@ fn in_a_network_of_its_own() {
         let mut behind_a_proxy = http.clone();
         let value = format!("http://{}", public_proxy.addr());
         behind_a_proxy.proxies.http = Some(ProxyVariable { name: "http_proxy", value });
-        public_proxy.clear_faults("/x");
-        public_proxy.inject("/x", Fault::redirect(location.clone()));
+        public_proxy.replace_faults("/x", Fault::redirect(location.clone()));
         let is_name =
             ["localhost", "inside.example", "mapped.example"].iter().any(|name| location.contains(name));
         for over in BOTH {
@@ -175,8 +173,7 @@ fn in_a_network_of_its_own() {
 
     // By way of another public host.
     let other = start_origin(OTHER_PUBLIC);
-    public.clear_faults("/x");
-    public.inject("/x", Fault::redirect(other.url("/hop")));
+    public.replace_faults("/x", Fault::redirect(other.url("/hop")));
     other.inject("/hop", Fault::redirect(here.url("/y")));
     let error = fixture(&public, &content).fetch_refused().to_string();
     assert!(error.contains("private"), "{error}");
@@ -184,8 +181,7 @@ fn in_a_network_of_its_own() {
 
     // A name with an address of either kind leads to the public one.
     let beside = format!("http://both.example:{}/y", neighbours[0].addr().port());
-    public.clear_faults("/x");
-    public.inject("/x", Fault::redirect(beside));
+    public.replace_faults("/x", Fault::redirect(beside));
     let mut mixed = fixture(&public, &content);
     mixed.http.hosts = hosts();
     mixed.config.transfer.retry.retries = 1;
@@ -194,11 +190,9 @@ fn in_a_network_of_its_own() {
 
     // A public host may lead to another; with `private_redirects` it may lead anywhere.
     other.put("/y", content.clone());
-    public.clear_faults("/x");
-    public.inject("/x", Fault::redirect(other.url("/y")));
+    public.replace_faults("/x", Fault::redirect(other.url("/y")));
     fixture(&public, &content).fetch_all();
-    public.clear_faults("/x");
-    public.inject("/x", Fault::redirect(neighbours[0].url("/y")));
+    public.replace_faults("/x", Fault::redirect(neighbours[0].url("/y")));
     let mut allowed = fixture(&public, &content);
     allowed.http.private_redirects = true;
     allowed.fetch_all();
@@ -226,8 +220,7 @@ fn behind_a_near_proxy() {
     for location in
         [neighbours[0].url("/y"), neighbours[1].url("/y"), format!("http://inside.example:{port}/y")]
     {
-        near_proxy.clear_faults("/x");
-        near_proxy.inject("/x", Fault::redirect(location.clone()));
+        near_proxy.replace_faults("/x", Fault::redirect(location.clone()));
         for over in BOTH {
             let error = over.get(&behind_it, "http://models.example/x").unwrap_err().to_string();
             assert!(error.contains("a private address"), "{over:?}, {location}: {error}");
