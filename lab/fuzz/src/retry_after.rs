@@ -12,12 +12,12 @@ pub fn check(data: &[u8]) {
     let value = text(value);
     let random = f64::from(random) / 256.0;
     let policy = RetryPolicy::default();
-    let unasked = policy.delay(u32::from(failures), random, None);
+    let unasked = policy.delay(u32::from(failures), Duration::ZERO, random, None);
     assert!(unasked <= policy.longest);
     for now in [0, 784_111_777, u64::from(u32::MAX)] {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(now);
         for asked in [retry_after(value, now), rate_limit(value)] {
-            let delay = policy.delay(u32::from(failures), random, asked);
+            let delay = policy.delay(u32::from(failures), Duration::ZERO, random, asked);
             // Up to a tenth more, so that clients with the same header do not retry together.
             assert!(delay <= policy.longest_asked.mul_f64(1.1), "{delay:?}");
             assert!(

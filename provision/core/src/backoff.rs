@@ -8,11 +8,13 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Delays between attempts, and the number of failures that ends a source.
+/// Delays between attempts, and the failures and the time that end a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Failures in a row, without progress, that end a source.
     pub retries: u32,
+    /// The time without progress that must pass, too, before a source ends. A container starts before its network does.
+    pub give_up_after: Duration,
     /// The upper bound of the first delay.
     pub base: Duration,
     /// The upper bound of every delay that no header asked for.
@@ -25,30 +27,54 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
             retries: 5,
+            give_up_after: Duration::ZERO,
             base: Duration::from_millis(500),
-            longest: Duration::from_secs(30),
+            longest: Duration::from_secs(10),
             longest_asked: Duration::from_mins(5),
         }
     }
 }
 
 impl RetryPolicy {
-    /// The delay after `failures` in a row (1 is the first). `random` is uniform in `0.0..1.0`; `asked` is the
-    /// wait that the origin asks for. Jitter only lengthens it, by up to a tenth, so that many clients with the same
-    /// answer do not return at the same moment.
-    pub fn delay(&self, failures: u32, random: f64, asked: Option<Duration>) -> Duration {
+    /// The delay after `failures` in a row (1 is the first), of which the first was `row` ago. `random` is uniform in
+    /// `0.0..1.0`; `asked` is the wait that the origin asks for. Jitter only lengthens it, by up to a tenth, so that many
+    /// clients with the same answer do not return at the same moment. Any other wait ends with [`Self::give_up_after`],
+    /// so that the last attempt is made then.
+    pub fn delay(&self, failures: u32, row: Duration, random: f64, asked: Option<Duration>) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let bound = self.base.saturating_mul(1 << doublings).min(self.longest);
         let jittered = bound.mul_f64(random);
+        let left = Some(self.left(row)).filter(|left| !left.is_zero());
         match asked {
             Some(asked) => asked.min(self.longest_asked).mul_f64(1.0 + random / 10.0).max(jittered),
-            None => jittered,
+            None => left.map_or(jittered, |left| jittered.min(left)),
         }
     }
 
-    /// Returns true if that many failures in a row end a source.
-    pub fn is_spent(&self, failures: u32) -> bool {
-        failures >= self.retries.max(1)
+    /// The rest of the time that a source is asked in any case, `row` after the first failure in a row.
+    pub fn left(&self, row: Duration) -> Duration {
+        self.give_up_after.saturating_sub(row)
+    }
+
+    /// Returns true if that many failures in a row, of which the first was `row` ago, end a source.
+    pub fn is_spent(&self, failures: u32, row: Duration) -> bool {
+        failures >= self.retries.max(1) && row >= self.give_up_after
+    }
+}
+
+/// Failures in a row of one source, on any clock that the caller reads.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FailureRow {
+    /// Their number.
+    pub failures: u32,
+    since: Option<Duration>,
+}
+
+impl FailureRow {
+    /// Counts a failure at `now` of a request that `began` earlier. Returns the time since the first one began.
+    pub fn add(&mut self, began: Duration, now: Duration) -> Duration {
+        self.failures += 1;
+        now.saturating_sub(*self.since.get_or_insert(began))
     }
 }
 
@@ -95,11 +121,11 @@ mod tests {
     #[test]
     fn delays_double_up_to_the_longest_with_full_jitter() {
         let policy = RetryPolicy::default();
-        assert_eq!(policy.delay(1, 0.0, None), Duration::ZERO);
-        assert_eq!(policy.delay(1, 1.0, None), SECOND / 2);
-        assert_eq!(policy.delay(2, 1.0, None), SECOND);
-        assert_eq!(policy.delay(3, 0.5, None), SECOND);
-        assert_eq!(policy.delay(1000, 1.0, None), policy.longest);
+        assert_eq!(policy.delay(1, Duration::ZERO, 0.0, None), Duration::ZERO);
+        assert_eq!(policy.delay(1, Duration::ZERO, 1.0, None), SECOND / 2);
+        assert_eq!(policy.delay(2, Duration::ZERO, 1.0, None), SECOND);
+        assert_eq!(policy.delay(3, Duration::ZERO, 0.5, None), SECOND);
+        assert_eq!(policy.delay(1000, Duration::ZERO, 1.0, None), policy.longest);
     }
 
     #[test]
@@ -113,9 +139,12 @@ mod tests {
             assert_eq!(retry_after(garbage, now), None, "{garbage:?}");
         }
         let ten_years = retry_after("315360000", now);
-        assert_eq!(policy.delay(1, 0.0, ten_years), policy.longest_asked);
-        assert_eq!(policy.delay(1, 0.0, retry_after(&"9".repeat(40), now)), policy.longest_asked);
-        assert!(policy.delay(1, 0.0, Some(3 * SECOND)) >= 3 * SECOND);
+        assert_eq!(policy.delay(1, Duration::ZERO, 0.0, ten_years), policy.longest_asked);
+        assert_eq!(
+            policy.delay(1, Duration::ZERO, 0.0, retry_after(&"9".repeat(40), now)),
+            policy.longest_asked
+        );
+        assert!(policy.delay(1, Duration::ZERO, 0.0, Some(3 * SECOND)) >= 3 * SECOND);
     }
 
     #[test]
@@ -129,7 +158,25 @@ mod tests {
     #[test]
     fn five_failures_are_enough() {
         let policy = RetryPolicy::default();
-        assert!(!policy.is_spent(4));
-        assert!(policy.is_spent(5));
+        assert!(!policy.is_spent(4, SECOND));
+        assert!(policy.is_spent(5, Duration::ZERO));
+    }
+
+    #[test]
+    fn failures_and_time_both_have_to_pass() {
+        let policy = RetryPolicy { give_up_after: 60 * SECOND, ..RetryPolicy::default() };
+        assert!(!policy.is_spent(50, 59 * SECOND) && !policy.is_spent(4, 90 * SECOND));
+        assert!(policy.is_spent(5, 60 * SECOND));
+        let mut row = FailureRow::default();
+        assert_eq!(row.add(SECOND, 2 * SECOND), SECOND);
+        assert_eq!((row.add(3 * SECOND, 9 * SECOND), row.failures), (8 * SECOND, 2));
+    }
+
+    #[test]
+    fn the_last_wait_ends_when_the_time_does() {
+        let policy = RetryPolicy { give_up_after: 60 * SECOND, ..RetryPolicy::default() };
+        assert_eq!(policy.delay(9, 58 * SECOND, 1.0, None), 2 * SECOND);
+        assert_eq!(policy.delay(9, 70 * SECOND, 1.0, None), 10 * SECOND);
+        assert!(policy.delay(9, 58 * SECOND, 1.0, Some(30 * SECOND)) >= 30 * SECOND);
     }
 }

@@ -146,6 +146,8 @@ pub enum Event {
     Retry {
         /// The file.
         file: FileIndex,
+        /// The files that the failure counts for: more than one if the host does not answer.
+        files: usize,
         /// The address that is asked, without its query.
         source: String,
         /// The failure.
@@ -157,11 +159,18 @@ pub enum Event {
         /// The wait before the next try.
         #[serde(serialize_with = "as_seconds")]
         wait: Duration,
+        /// The time before which the source is not given up.
+        #[serde(serialize_with = "as_seconds")]
+        left: Duration,
     },
-    /// A source is given up.
+    /// A file leaves a source.
     SourceEnded {
         /// The file.
         file: FileIndex,
+        /// The files that leave it: more than one if the host does not answer.
+        files: usize,
+        /// The failure may pass: the source is asked again if the next one fails.
+        for_now: bool,
         /// The address that is asked, without its query.
         source: String,
         /// The cause.

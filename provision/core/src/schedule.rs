@@ -140,6 +140,8 @@ struct Host {
     ramp: ConnectionRamp,
     active: usize,
     not_before: Duration,
+    /// It does not answer: one claim at a time asks on behalf of all, until a byte arrives.
+    silent: bool,
     /// Files of this host that are not started, largest first.
     waiting: VecDeque<FileId>,
     /// Started files of this host with unclaimed bytes.
@@ -215,6 +217,7 @@ impl Schedule {
             ramp: ConnectionRamp::new(self.limits.per_host.min(self.limits.connections)),
             active: 0,
             not_before: Duration::ZERO,
+            silent: false,
             waiting: VecDeque::new(),
             open: Vec::new(),
             unclaimed: 0,
@@ -279,6 +282,7 @@ impl Schedule {
         }
         flight.received += news;
         self.hosts[flight.host.0].ramp.add(news);
+        self.hosts[flight.host.0].silent &= news == 0;
     }
 
     /// Advances the time: the ramps adjust, and connections far slower than their siblings lose the rest of their claims.
@@ -331,6 +335,13 @@ impl Schedule {
         let host = &mut self.hosts[self.files[file.0].host.0];
         host.not_before = host.not_before.max(until);
         host.ramp.throttle(now);
+    }
+
+    /// The host of this file does not answer: no claim before `until`, and then one at a time until a byte arrives.
+    pub fn silence(&mut self, file: FileId, until: Duration) {
+        let host = &mut self.hosts[self.files[file.0].host.0];
+        host.not_before = host.not_before.max(until);
+        host.silent = true;
     }
 
     /// The host refused a connection while others of this run were open: their number is its limit.
@@ -478,7 +489,8 @@ impl Schedule {
     }
 
     fn host_is_ready(&self, host: &Host, now: Duration) -> bool {
-        host.not_before <= now && host.active < host.ramp.target().min(self.limits.per_host)
+        let most = if host.silent { 1 } else { host.ramp.target().min(self.limits.per_host) };
+        host.not_before <= now && host.active < most
     }
 }
 

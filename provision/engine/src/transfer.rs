@@ -218,6 +218,7 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         checkpointing: false,
         checkpointed: Duration::ZERO,
         stopping: false,
+        silent_hosts: HashMap::new(),
     };
     coordinator.finish_complete();
     let mut tick = tokio::time::interval(TICK);

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::lock_wait::{self, LockWait};
 use crate::transfer::{CHECKPOINT_INTERVAL, JOURNAL_INTERVAL, STALL_TIMEOUT};
-use provision_core::backoff::RetryPolicy;
+use provision_core::backoff::{FailureRow, RetryPolicy};
 use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
 use provision_core::digest::Sha256;
@@ -153,7 +153,7 @@ impl UnpinnedParts {
             part,
             etag: file.validator.clone(),
             file,
-            failures: 0,
+            row: FailureRow::default(),
             needed,
             lacks_ranges: false,
             is_of_no_version: false,
@@ -181,7 +181,7 @@ pub struct UnpinnedDownload<'a> {
     /// The response's validator for the bytes of this run.
     etag: Option<String>,
     /// Failures in a row without a lasting byte. The caller counts each one.
-    pub failures: u32,
+    pub row: FailureRow,
     /// The bytes that were missing at the start.
     needed: u64,
     /// The host does not serve ranges.
@@ -224,11 +224,11 @@ impl UnpinnedDownload<'_> {
                 self.restart(&error)?;
             } else {
                 if self.part.held() > before {
-                    self.failures = 0;
+                    self.row = FailureRow::default();
                 }
                 self.part.checkpoint()?;
             }
-            return if retry.is_spent(self.dropped) { Err(error.into()) } else { Ok(Some(error)) };
+            return if self.dropped >= retry.retries.max(1) { Err(error.into()) } else { Ok(Some(error)) };
         }
         Ok(None)
     }

@@ -13,7 +13,7 @@ use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
 /// A failed request.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum RequestError {
     /// The transport failed.
     #[error("{host}{}: {kind}", through(proxy.as_deref()))]
@@ -215,6 +215,15 @@ impl RequestError {
     /// True if this process, not the host, can open no more connections.
     pub fn is_out_of_descriptors(&self) -> bool {
         matches!(self, Self::Transport { kind: TransportError::NoDescriptors(_), .. })
+    }
+
+    /// True if the host of `source` itself gave no answer: its name does not resolve, or it refuses, or it is silent. That
+    /// says something about all its files. A host that a redirect led to, and a connection that broke off, may not.
+    pub fn is_unanswered_by(&self, source: &SourceUrl) -> bool {
+        use TransportError::{Connect, ConnectRefused, Dns, NoNameServer, Stalled, Tls};
+        let Self::Transport { host, kind, .. } = self else { return false };
+        let kinds = matches!(kind, Dns | NoNameServer | ConnectRefused | Connect | Stalled(_) | Tls);
+        kinds && *host == source.authority()
     }
 
     /// True if the transport failed, so there is no usable answer.

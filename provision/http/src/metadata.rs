@@ -7,9 +7,10 @@
 //! A wait that a host asks for is kept, up to the policy's longest, and reported first. A longer one is an error that names
 //! the time.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use http::header::{self, HeaderMap};
@@ -22,7 +23,7 @@ use crate::redirect::{RedirectError, follow};
 use crate::response::{ResponseError, encoding};
 use crate::wire::http1::RequestHeaders;
 use crate::wire::pool::Answer;
-use provision_core::backoff::RetryPolicy;
+use provision_core::backoff::{FailureRow, RetryPolicy};
 use provision_core::byte_range::{ByteRange, ContentRange};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
@@ -31,8 +32,11 @@ use provision_core::source_url::SourceUrl;
 /// document of its own.
 pub const MAX_DOCUMENT: usize = 32 << 20;
 
+/// The longest time for a host that does not answer. A list of files has many hosts, and a person waits.
+const LONGEST_SILENCE: Duration = Duration::from_mins(1);
+
 /// A failed question to a host.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum MetadataError {
     /// The request failed.
     #[error(transparent)]
@@ -164,6 +168,9 @@ pub struct MetadataClient {
     client: Arc<HttpClient>,
     retry: RetryPolicy,
     on_wait: OnWait,
+    started: Instant,
+    /// Hosts that gave no answer until the policy ended, with the failure. They are not asked again (fault 98).
+    silent: HashMap<String, MetadataError>,
 }
 
 impl fmt::Debug for MetadataClient {
@@ -175,7 +182,8 @@ impl fmt::Debug for MetadataClient {
 impl MetadataClient {
     /// A client that calls `on_wait` before each wait.
     pub fn new(client: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
-        Self { client: client.clone(), retry, on_wait }
+        let (started, silent) = (Instant::now(), HashMap::new());
+        Self { client: client.clone(), retry, on_wait, started, silent }
     }
 
     /// True if the configuration replaces the host of `url`.
@@ -191,31 +199,53 @@ impl MetadataClient {
 
     /// The JSON document at `url`.
     pub async fn json(&mut self, url: &SourceUrl) -> Result<Document, MetadataError> {
-        let mut failures = 0;
-        loop {
-            match self.client.json(url).await {
-                Ok(document) => return Ok(document),
-                Err(error) => self.wait_after(error, &mut failures).await?,
-            }
-        }
+        let client = self.client.clone();
+        self.ask(url, || client.json(url)).await
     }
 
     /// The description of the file at `url`.
     pub async fn probe(&mut self, url: &SourceUrl) -> Result<Probe, MetadataError> {
-        let mut failures = 0;
+        let client = self.client.clone();
+        self.ask(url, || async { Ok(client.probe(url).await?) }).await
+    }
+
+    /// Repeats a request until it succeeds or the policy ends it.
+    async fn ask<T, F>(&mut self, url: &SourceUrl, request: impl Fn() -> F) -> Result<T, MetadataError>
+    where
+        F: Future<Output = Result<T, MetadataError>>,
+    {
+        let asked = self.client.effective(url);
+        if let Some(error) = self.silent.get(&asked.authority()) {
+            return Err(error.clone());
+        }
+        let mut row = FailureRow::default();
         loop {
-            match self.client.probe(url).await {
-                Ok(probe) => return Ok(probe),
-                Err(error) => self.wait_after(error.into(), &mut failures).await?,
+            let began = self.now();
+            let error = match request().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if let Err(error) = self.wait_after(error, &mut row, began).await {
+                if matches!(&error, MetadataError::Request(error) if error.is_unanswered_by(&asked)) {
+                    self.silent.insert(asked.authority(), error.clone());
+                }
+                return Err(error);
             }
         }
     }
 
-    /// Waits after a failure that a retry may cure, and returns any other. `failures` counts the failures in a row.
+    /// The time since the client was made.
+    pub fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Waits after a failure that a retry may cure, and returns any other. The request `began` at that time by
+    /// [`Self::now`]; `row` counts the failures in a row.
     pub async fn wait_after(
         &mut self,
         error: MetadataError,
-        failures: &mut u32,
+        row: &mut FailureRow,
+        began: Duration,
     ) -> Result<(), MetadataError> {
         let MetadataError::Request(request) = &error else { return Err(error) };
         let Remedy::Retry { wait: requested, .. } = request.remedy() else { return Err(error) };
@@ -229,11 +259,14 @@ impl MetadataClient {
             let until = until.map_or_else(|| "a distant time".to_owned(), httpdate::fmt_http_date);
             return Err(MetadataError::Limited { host, until, wait, hint });
         }
-        *failures += 1;
-        if self.retry.is_spent(*failures) {
+        let now = self.now();
+        let lasted = row.add(began, now);
+        // The next request to a silent host would take as long as this one.
+        let is_silent = request.is_transport() && lasted + now.saturating_sub(began) > LONGEST_SILENCE;
+        if is_silent || self.retry.is_spent(row.failures, lasted) {
             return Err(error);
         }
-        let wait = self.retry.delay(*failures, fastrand::f64(), requested);
+        let wait = self.retry.delay(row.failures, lasted, fastrand::f64(), requested);
         (self.on_wait)(&Wait { host, reason: error.to_string(), wait, is_requested: requested.is_some() });
         tokio::time::sleep(wait).await;
         Ok(())

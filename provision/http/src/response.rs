@@ -33,6 +33,8 @@ pub enum BodyKind {
         range: ByteRange,
         /// The body ends where the range does, so the connection can be used again.
         exact: bool,
+        /// The body ends after the requested range.
+        exceeds: bool,
     },
     /// The whole file from its first byte.
     Whole,
@@ -174,7 +176,15 @@ pub(crate) fn validate(
             let Some(ContentRange::Part { range, total }) = content_range else {
                 return Err(ResponseError::NoRanges("its 206 has no usable Content-Range"));
             };
+            let whole = ByteRange::new(0, expected.size);
             let Some(requested) = expected.range else {
+                // Some hosts send the whole file as a range, whatever is asked (fault 94).
+                if range == whole
+                    && total == Some(expected.size)
+                    && length.is_none_or(|length| chunked || length == range.len())
+                {
+                    return Ok(BodyKind::Whole);
+                }
                 return Err(ResponseError::NoRanges("it answers 206, although no range was requested"));
             };
             if let Some(total) = total.filter(|total| *total != expected.size) {
@@ -192,7 +202,7 @@ pub(crate) fn validate(
             let taken = ByteRange::new(range.start, range.end.min(requested.end));
             // Both framings together are the mark of response smuggling: the client takes the range and closes the connection.
             let exact = taken == range && !chunked;
-            Ok(BodyKind::Part { range: taken, exact })
+            Ok(BodyKind::Part { range: taken, exact, exceeds: range.end > requested.end })
         }
         StatusCode::OK => {
             if content_type.starts_with("text/html") && !has_right_size {
@@ -260,7 +270,7 @@ mod tests {
 
     #[expect(clippy::unnecessary_wraps, reason = "compared with results")]
     fn part(start: u64, end: u64, exact: bool) -> Result<BodyKind, ResponseError> {
-        Ok(BodyKind::Part { range: ByteRange::new(start, end), exact })
+        Ok(BodyKind::Part { range: ByteRange::new(start, end), exact, exceeds: false })
     }
 
     #[test]
@@ -312,7 +322,7 @@ mod tests {
         assert_eq!(ask(&[("content-range", "bytes 10-14/100"), ("content-length", "5")]), part(10, 15, true));
         assert_eq!(
             ask(&[("content-range", "bytes 10-29/100"), ("content-length", "20")]),
-            part(10, 20, false)
+            Ok(BodyKind::Part { range: ByteRange::new(10, 20), exact: false, exceeds: true })
         );
         assert_eq!(
             ask(&[("content-range", "bytes 10-19/100"), ("content-length", "9")]),
@@ -324,6 +334,21 @@ mod tests {
             ("transfer-encoding", "chunked"),
         ]);
         assert_eq!(both, part(10, 20, false));
+    }
+
+    #[test]
+    fn fault_94_the_whole_file_as_a_range_answers_a_request_without_one() {
+        let whole = ("content-range", "bytes 0-99/100");
+        assert_eq!(answer(206, None, &[whole, ("content-length", "100")]), Ok(BodyKind::Whole));
+        assert_eq!(answer(206, None, &[whole, ("transfer-encoding", "chunked")]), Ok(BodyKind::Whole));
+        for other in ["bytes 0-98/100", "bytes 1-99/100", "bytes 0-99/*"] {
+            let answer = answer(206, None, &[("content-range", other)]);
+            assert!(matches!(answer, Err(ResponseError::NoRanges(_))), "{other}: {answer:?}");
+        }
+        assert!(matches!(
+            answer(206, None, &[whole, ("content-length", "99")]),
+            Err(ResponseError::NoRanges(_))
+        ));
     }
 
     #[test]

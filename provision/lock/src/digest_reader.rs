@@ -118,7 +118,9 @@ impl DigestReader {
         let mut download = parts.start(file)?;
         let mut connection = self.origin.connection();
         while let Some(error) = download.attempt(&mut connection, &self.retry).await? {
-            metadata.wait_after(error.into(), &mut download.failures).await?;
+            // The time counts from the failure: the request may have brought bytes for long.
+            let now = metadata.now();
+            metadata.wait_after(error.into(), &mut download.row, now).await?;
         }
         let sha256 = download.finish(known)?;
         self.files_read += 1;

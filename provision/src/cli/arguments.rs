@@ -113,6 +113,43 @@ const WAIT: Duration = Duration::from_mins(10);
 /// The default wait of a container start: the other run may be fetching everything, and then nothing is left to do.
 const WAIT_AT_START: Duration = Duration::from_hours(6);
 
+/// The default time without a byte that ends the last source of a fetch.
+const GIVE_UP: Duration = Duration::from_mins(1);
+/// The same of a container start, whose network may come late.
+const GIVE_UP_AT_START: Duration = Duration::from_mins(5);
+/// The same of a lock verb: a person waits.
+const GIVE_UP_IN_LOCK: Duration = Duration::from_secs(10);
+
+/// The patience with hosts.
+#[derive(Args, Debug, Clone, Copy)]
+pub struct Patience {
+    /// Failures in a row, without a byte gained, that end a source; given alone, no time is waited for [default: 5]
+    #[arg(long, value_name = "N", env = "PROVISION_RETRIES", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub retries: Option<u32>,
+    /// The time without a byte that must pass, too, before the last source ends, such as 90s [default: 1m, for ensure
+    /// 5m, for lock 10s]
+    #[arg(long, value_name = "TIME", env = "PROVISION_GIVE_UP_AFTER", value_parser = units::parse_duration)]
+    pub give_up_after: Option<Duration>,
+}
+
+impl Patience {
+    /// The retry policy; `usual` is the command's time without a byte.
+    fn policy(self, usual: Duration) -> RetryPolicy {
+        let usual_policy = RetryPolicy::default();
+        let unasked = if self.retries.is_some() { Duration::ZERO } else { usual };
+        RetryPolicy {
+            retries: self.retries.unwrap_or(usual_policy.retries),
+            give_up_after: self.give_up_after.unwrap_or(unasked),
+            ..usual_policy
+        }
+    }
+
+    /// The retry policy of a lock verb.
+    pub fn in_lock(self) -> RetryPolicy {
+        self.policy(GIVE_UP_IN_LOCK)
+    }
+}
+
 /// Options of a fetch.
 #[derive(Args, Debug, Clone)]
 pub struct FetchArgs {
@@ -131,9 +168,9 @@ pub struct FetchArgs {
     /// Total bandwidth in bytes/s, such as 50M (K, M, G are decimal) [default: no limit]
     #[arg(long, value_name = "RATE", env = "PROVISION_LIMIT_RATE", value_parser = units::parse_rate)]
     pub limit_rate: Option<u64>,
-    /// Failures in a row, without a byte gained, that end a source
-    #[arg(long, value_name = "N", env = "PROVISION_RETRIES", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub retries: u32,
+    /// The patience with hosts.
+    #[command(flatten)]
+    pub patience: Patience,
     /// The check that makes a file count as present
     #[arg(long, value_name = "WHAT", env = "PROVISION_VERIFY", value_enum, default_value_t = VerifyMode::Marker, hide_possible_values = false)]
     pub verify: VerifyMode,
@@ -165,6 +202,11 @@ pub struct FetchArgs {
 }
 
 impl FetchArgs {
+    /// The retry policy.
+    pub fn retry(&self) -> RetryPolicy {
+        self.patience.policy(GIVE_UP)
+    }
+
     /// The configuration for the engine.
     pub fn config(&self) -> FetchConfig {
         FetchConfig {
@@ -173,7 +215,7 @@ impl FetchArgs {
                     connections: self.connections.into(),
                     per_host: self.connections_per_host.into(),
                 },
-                retry: RetryPolicy { retries: self.retries, ..RetryPolicy::default() },
+                retry: self.retry(),
                 rate: self.limit_rate,
                 ..TransferConfig::default()
             },
@@ -236,7 +278,10 @@ pub struct EnsureArgs {
 impl EnsureArgs {
     /// The fetch's options, with the defaults of a container start.
     pub fn fetch(&self) -> FetchArgs {
-        FetchArgs { wait: self.fetch.wait.or(Some(WAIT_AT_START)), ..self.fetch.clone() }
+        let Patience { retries, .. } = self.fetch.patience;
+        let give_up_after = Some(self.fetch.patience.policy(GIVE_UP_AT_START).give_up_after);
+        let patience = Patience { retries, give_up_after };
+        FetchArgs { wait: self.fetch.wait.or(Some(WAIT_AT_START)), patience, ..self.fetch.clone() }
     }
 
     /// The baked directory as an absolute path, since symlinks in the destination lead to it.

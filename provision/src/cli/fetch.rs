@@ -15,6 +15,7 @@ use super::signals::{self, Caught};
 use super::{environment, locks, report, say, tell, units};
 use provision_core::event::{Event, Outcome, Planned};
 use provision_core::lockfile::{Lockfile, Model};
+use provision_core::model_path::ModelPath;
 use provision_disk::StoreError;
 use provision_engine::fetch::{self, Baked, FetchError, Job, Local, Report, Verify};
 use provision_http::{ClientConfig, HttpClient};
@@ -198,6 +199,9 @@ fn draw(args: &FetchArgs) -> Arc<dyn Progress> {
     })
 }
 
+/// The files that a message names, if more fail for one reason.
+const NAMED: usize = 2;
+
 /// Prints the result and returns its code.
 ///
 /// # Errors
@@ -222,8 +226,19 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
     }
     let mut message =
         format!("{} of {} not installed:", failures.len(), units::count(report.files.len(), "file"));
+    let mut by_reason: Vec<(String, Vec<&ModelPath>)> = Vec::new();
     for (path, error) in &failures {
-        message = format!("{message}\n  {path}: {}", error.reason());
+        let reason = progress::with_short_addresses(&error.reason());
+        match by_reason.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, paths)) => paths.push(path),
+            None => by_reason.push((reason, vec![path])),
+        }
+    }
+    for (reason, paths) in &by_reason {
+        let named: Vec<_> = paths.iter().take(NAMED).map(ToString::to_string).collect();
+        let more = paths.len() - named.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        message = format!("{message}\n  {}{more}: {reason}", named.join(", "));
     }
     let code = code_of(failures.iter().map(|(_, error)| *error));
     Err(Failure::new(code, message))

@@ -12,7 +12,7 @@ mod session;
 mod update;
 mod write;
 
-use crate::cli::arguments::Locks;
+use crate::cli::arguments::{Locks, Patience};
 use crate::cli::environment::Network;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::locks;
@@ -75,6 +75,9 @@ struct AddOptions {
     /// The directory for bytes that must be read.
     #[command(flatten)]
     parts: Parts,
+    /// The patience with hosts.
+    #[command(flatten)]
+    patience: Patience,
     /// The lock.
     #[command(flatten)]
     file: LockFile,

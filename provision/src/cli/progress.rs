@@ -15,6 +15,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+pub(super) use text::with_short_addresses;
 
 use provision_core::event::Observer;
 

@@ -20,7 +20,7 @@ struct Advice {
 }
 
 /// Arguments of the commands that fetch, and of those that ask hosts or read locks.
-const FETCHING: &[&str] = &["retries"];
+const FETCHING: &[&str] = &["offline"];
 const ASKING: &[&str] = &["dest", "lock_sha256"];
 
 const OPTIONS: [Advice; 8] = [

@@ -11,7 +11,7 @@ impl Fault {
     /// Changes the request and the file.
     pub(crate) fn prepare(&self, asked: &mut Asked, resource: &mut Resource) {
         match self {
-            Self::IgnoreRange { .. } => asked.range = None,
+            Self::IgnoreRange { .. } | Self::WholeAsRange => asked.range = None,
             Self::IgnoreIfRange if asked.if_range.is_some() => asked.range = None,
             Self::Etag(etag) => resource.etag.clone_from(etag),
             Self::WeakEtag if !resource.etag.starts_with("W/") => resource.etag.insert_str(0, "W/"),
@@ -31,6 +31,12 @@ impl Fault {
             Self::ContentEncoding(name) => answer.set("Content-Encoding", name),
             Self::ContentType(name) => answer.set("Content-Type", name),
             Self::Headers(headers) => answer.set_all(headers),
+            Self::WholeAsRange => {
+                if let Some(part) = answer.file.clone() {
+                    answer.status = 206;
+                    answer.put_range(part);
+                }
+            }
             Self::RangeNotSatisfiable { content_range } => {
                 *answer = Answer::empty(416);
                 if let Some(text) = content_range {

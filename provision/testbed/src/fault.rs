@@ -32,6 +32,8 @@ pub enum Fault {
         /// Send the whole file; else only the range.
         whole: bool,
     },
+    /// 94: 206 with the whole file, whatever range is asked for.
+    WholeAsRange,
     /// 4: 206 without `Content-Range`.
     NoContentRange,
     /// 5: 206 for a range with another start, declared as such.

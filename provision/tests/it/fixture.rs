@@ -125,6 +125,7 @@ impl Fixture {
                     limits: Limits { connections: 16, per_host: 16 },
                     retry: RetryPolicy {
                         retries: 5,
+                        give_up_after: Duration::ZERO,
                         base: Duration::from_millis(2),
                         longest: Duration::from_millis(20),
                         longest_asked: Duration::from_millis(300),

@@ -56,6 +56,42 @@ fn a_document_names_its_next_page_and_says_that_it_wants_json() {
 }
 
 #[test]
+fn fault_98_a_silent_host_is_asked_once_for_all_its_files() {
+    let site = start();
+    let files: Vec<_> = (0..50).map(|n| format!("/{n}")).collect();
+    for path in &files {
+        site.inject(path, Fault::NoAnswer);
+    }
+    let config = ClientConfig { head_timeout: Duration::from_millis(100), ..ClientConfig::default() };
+    let mut metadata = metadata_client(config, |_| {});
+    for path in &files {
+        let error = block_on(metadata.probe(&url(&site.url(path)))).unwrap_err();
+        assert!(error.to_string().contains("no data for 0.1 s"), "{error}");
+    }
+    assert_eq!(site.counters().requests, 3);
+    // Another host is still asked.
+    let other = start();
+    other.put("/x", Content::generated(1, 9));
+    block_on(metadata.probe(&url(&other.url("/x")))).unwrap();
+}
+
+#[test]
+fn fault_96_a_host_that_comes_late_is_waited_for_by_a_lock_verb() {
+    let site = start();
+    site.put("/x", Content::generated(1, 9));
+    site.inject("/x", Fault::status(503).when(When::First(9)));
+    let patient = RetryPolicy {
+        give_up_after: Duration::from_secs(20),
+        longest: Duration::from_millis(20),
+        ..policy()
+    };
+    let client = HttpClient::new(ClientConfig::default()).unwrap();
+    let mut metadata = MetadataClient::new(&client, patient, Arc::new(|_| {}));
+    block_on(metadata.probe(&url(&site.url("/x")))).unwrap();
+    assert_eq!(site.counters().requests, 10);
+}
+
+#[test]
 fn fault_110_a_wait_until_the_end_of_time_is_an_error_and_no_panic() {
     let site = start();
     for (name, value) in [

@@ -21,6 +21,8 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_provision");
 pub(crate) fn program(fixture: &Fixture) -> Command {
     let mut command = Command::new(BINARY);
     command.env_clear().env("HOME", fixture.destination()).env("PATH", "/usr/bin:/bin");
+    // Tests of failures do not wait for a network that may come late.
+    command.env("PROVISION_GIVE_UP_AFTER", "0");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     secrets::in_environment(&mut command, &fixture.beside("netrc"), &["127.0.0.1", "models.example"]);
     command

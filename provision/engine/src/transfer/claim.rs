@@ -45,6 +45,8 @@ pub(super) struct ClaimEnd {
     pub(super) gained: u64,
     /// Bytes received.
     pub(super) received: u64,
+    /// The answer's range ends later than the requested one.
+    pub(super) exceeded: bool,
     pub(super) result: Result<(), ClaimError>,
 }
 
@@ -84,7 +86,8 @@ pub(super) async fn fetch(
         _ => settled.and(result),
     };
     let received = task.handle.received.load(Ordering::Relaxed);
-    ClaimEnd { task, connection, kept: kept && result.is_ok(), gained: sink.gained, received, result }
+    let (gained, exceeded) = (sink.gained, sink.exceeded);
+    ClaimEnd { task, connection, kept: kept && result.is_ok(), gained, received, exceeded, result }
 }
 
 /// The writer of a claim's bytes.
@@ -106,6 +109,8 @@ struct Sink {
     suspect: Option<SniffedContent>,
     /// The URL of the answer, if it includes the file's first bytes.
     place: Option<SourceUrl>,
+    /// The answer's range ends later than the requested one.
+    exceeded: bool,
     /// Redacts secrets that the body may echo.
     redactor: Redactor,
 }
@@ -126,6 +131,7 @@ impl Sink {
             whole: false,
             suspect: None,
             place: None,
+            exceeded: false,
             redactor: Redactor::default(),
         }
     }
@@ -180,9 +186,7 @@ impl Sink {
             Claim { .. } => None,
         };
         let mut answer = self.ask(task, connection, ExpectedBody { range, size, sha256 }).await?;
-        if !claim.plain && !self.target.is_same_version(answer.etag.as_ref()) {
-            return Err(ClaimError::Request(answer.changed()));
-        }
+        self.target.see_validator(answer.etag.as_ref());
         let host = self.shared.host(answer.resolved.url());
         self.shared.schedule().set_host(claim.file, host);
         self.open().await?;
@@ -192,7 +196,8 @@ impl Sink {
             self.redactor = answer.redactor();
         }
         match answer.kind {
-            BodyKind::Part { range, exact } => {
+            BodyKind::Part { range, exact, exceeds } => {
+                self.exceeded = exceeds;
                 let whole = self.read(&mut answer, range.start, range.end).await?;
                 if whole && range.end < claim.range.end {
                     // A shorter range than requested is legal (RFC 9110 section 15.3.7): the rest is requested again.

@@ -11,10 +11,11 @@ use super::claim::{self, ClaimEnd, ClaimTask};
 use super::handle::Handle;
 use super::policy::{Circumstances, Decision, FileError, FilePolicy, Step};
 use super::target::Target;
-use super::{CHECKPOINT_INTERVAL, DownloadResult, JOURNAL_INTERVAL, Shared, TransferConfig};
+use super::{CHECKPOINT_INTERVAL, DownloadResult, JOURNAL_INTERVAL, Shared, TICK, TransferConfig};
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId};
+use provision_core::source_url::SourceUrl;
 use provision_disk::{Installed, PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, HttpClient, RequestError};
@@ -56,6 +57,8 @@ pub(super) struct InFlight {
     /// The bytes moved when the stall clock last started, and the time of that start.
     moved: u64,
     since: Duration,
+    /// Bytes that the host had sent before, for any file.
+    from_host: u64,
 }
 
 pub(super) struct Coordinator {
@@ -76,6 +79,8 @@ pub(super) struct Coordinator {
     pub(super) checkpointing: bool,
     pub(super) checkpointed: Duration,
     pub(super) stopping: bool,
+    /// Hosts that gave no answer, and the time of the last failure.
+    pub(super) silent_hosts: HashMap<String, Duration>,
 }
 
 impl Coordinator {
@@ -111,7 +116,8 @@ impl Coordinator {
                 unresolved: file.target.unresolved.load(Ordering::Relaxed),
                 handle: handle.clone(),
             };
-            self.in_flight.insert(claim.id, InFlight { handle, moved: 0, since: now });
+            let from_host = self.shared.schedule().received_from_host(claim.file);
+            self.in_flight.insert(claim.id, InFlight { handle, moved: 0, since: now, from_host });
             self.shared.buffers.share_among(self.in_flight.len());
             let (shared, target) = (self.shared.clone(), file.target.clone());
             self.tasks.spawn(async move {
@@ -152,15 +158,15 @@ impl Coordinator {
 
     fn disk_failed(&mut self, failed: Vec<(FileId, StoreError)>) {
         for (file, error) in failed {
-            self.decide(file, Decision::Drain(Step::FailStore(error)));
+            self.decide(file, Decision::Drain(Step::FailStore(error)), 1);
         }
     }
 
     fn claim_ended(&mut self, end: ClaimEnd) {
-        let ClaimEnd { task, connection, kept, gained, received, result } = end;
+        let ClaimEnd { task, connection, kept, gained, received, exceeded, result } = end;
         let now = self.shared.now();
         let id = task.claim.file;
-        self.in_flight.remove(&task.claim.id);
+        let flight = self.in_flight.remove(&task.claim.id);
         {
             let mut schedule = self.shared.schedule();
             schedule.observe(now, task.claim.id, received);
@@ -184,6 +190,8 @@ impl Coordinator {
             from_host: self.shared.schedule().received_from_host(id),
             random: fastrand::f64(),
         };
+        let is_silent = flight.is_some_and(|flight| flight.from_host == circumstances.from_host);
+        let mut files = 1;
         let decision = match result {
             Ok(()) | Err(claim::ClaimError::Revoked)
                 if received == 0 && !task.claim.plain && !self.stopping =>
@@ -198,13 +206,13 @@ impl Coordinator {
             }
             Ok(()) => {
                 file.policy.progress();
-                Decision::GoOn
+                if exceeded { file.policy.range_exceeded() } else { Decision::GoOn }
             }
             Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
             Err(claim::ClaimError::Store(error)) => Decision::Drain(Step::FailStore(error)),
             Err(claim::ClaimError::NotRanges) => file.policy.ranges_unsupported(),
             Err(claim::ClaimError::Sniffed { url, sniffed, written }) => {
-                file.policy.unexpected_content(url, sniffed, written)
+                file.policy.unexpected_content(url, sniffed, written, now)
             }
             Err(claim::ClaimError::Request(error)) => {
                 let refused = gained == 0 && received == 0 && error.is_connection_refused();
@@ -215,17 +223,87 @@ impl Coordinator {
                     // The redirect target may have failed, so the source is resolved again.
                     file.target.forget_place();
                 }
-                file.policy.request_failed(error, &circumstances)
+                let source = file.policy.source().clone();
+                let decision = file.policy.request_failed(error.clone(), &circumstances);
+                if is_silent && gained == 0 && error.is_unanswered_by(&source) {
+                    files = self.host_is_silent(id, &source, &error, &circumstances);
+                } else if let Some(wait) = decision.pause_of_host()
+                    && error.url().is_some_and(|url| url.authority() == source.authority())
+                {
+                    self.host_pauses(id, &source, &error, now + wait);
+                }
+                decision
             }
         };
         if incomplete_stream && !matches!(decision, Decision::Drain(_)) {
             // A stream's claim includes bytes that were held before it. Only the part knows them.
             self.refill(id);
         }
-        self.decide(id, decision);
+        self.decide(id, decision, files);
     }
 
-    fn decide(&mut self, id: FileId, decision: Decision) {
+    /// The host of `source` gave no answer to file `id`, and none to any other. The failure counts for all its files that have
+    /// no request under way, and one at a time asks again (fault 98). Returns the number of files for the report.
+    fn host_is_silent(
+        &mut self,
+        id: FileId,
+        source: &SourceUrl,
+        error: &RequestError,
+        at: &Circumstances,
+    ) -> usize {
+        let last = self.silent_hosts.insert(source.authority(), at.now);
+        if last.is_some_and(|last| at.began <= last) {
+            return 0;
+        }
+        let mut files = 1;
+        let mut decisions = Vec::new();
+        for (other, file) in self.idle_files_of(id, source) {
+            files += 1;
+            let gained = file.target.gained.load(Ordering::Relaxed);
+            let at = Circumstances { gained, served: false, answered: false, ..*at };
+            let decision = file.policy.request_failed(error.clone(), &at);
+            // The host itself waits, below.
+            if !matches!(decision, Decision::Wait { .. }) {
+                decisions.push((other, decision));
+            }
+        }
+        for (other, decision) in decisions {
+            self.decide(other, decision, 0);
+        }
+        files
+    }
+
+    /// The host of `source` asks for a wait until `until`. Files that only wait for it move to a source that stands by.
+    fn host_pauses(&mut self, id: FileId, source: &SourceUrl, error: &RequestError, until: Duration) {
+        let (now, reason) = (self.shared.now(), error.to_string());
+        let waiting = self.idle_files_of(id, source);
+        let moves =
+            waiting.filter_map(|(other, file)| Some((other, file.policy.host_pauses(&reason, now, until)?)));
+        let moves: Vec<_> = moves.collect();
+        for (other, decision) in moves {
+            self.decide(other, decision, 0);
+        }
+    }
+
+    /// The files that would ask the host of `source` next and have no request under way, except for `id`.
+    fn idle_files_of(
+        &mut self,
+        id: FileId,
+        source: &SourceUrl,
+    ) -> impl Iterator<Item = (FileId, &mut TransferState)> {
+        let (shared, host) = (self.shared.clone(), source.authority());
+        let files = self.files.iter_mut().enumerate().map(|(at, file)| (FileId(at), file));
+        files.filter(move |(other, file)| {
+            let is_waiting = *other != id && matches!(file.phase, Phase::Transferring);
+            is_waiting
+                && file.policy.source().authority() == host
+                && shared.schedule().active(*other) == 0
+                && !shared.schedule().is_complete(*other)
+        })
+    }
+
+    /// Takes the next step of a file. It is reported as a step of `files`; 0 if another file's report includes it.
+    fn decide(&mut self, id: FileId, decision: Decision, files: usize) {
         let now = self.shared.now();
         let file = &mut self.files[id.0];
         // A job that has the part meets the same disk failure and reports it.
@@ -235,24 +313,40 @@ impl Coordinator {
         match decision {
             Decision::GoOn => {}
             Decision::Resolve => file.target.forget_place(),
-            Decision::Wait { wait, throttled, reason, failures } => {
-                file.retries += 1;
+            Decision::Wait { wait, throttled, reason, failures, left, is_news } => {
                 let mut schedule = self.shared.schedule();
                 if throttled {
                     schedule.throttle(id, now, now + wait);
                 }
-                schedule.pause_file(id, now + wait);
+                if files == 1 {
+                    schedule.pause_file(id, now + wait);
+                } else {
+                    // Another file asks next: the host may be silent about this one only.
+                    schedule.pause_file(id, now + wait + TICK);
+                    schedule.silence(id, now + wait);
+                }
                 drop(schedule);
-                self.shared.observer.observe(&Event::Retry {
-                    file: file.target.index,
-                    source: file.policy.source().to_string(),
-                    reason,
-                    failures,
-                    limit: self.config.retry.retries,
-                    wait,
-                });
+                if is_news && files > 0 {
+                    file.retries += 1;
+                    self.shared.observer.observe(&Event::Retry {
+                        file: file.target.index,
+                        files,
+                        source: file.policy.source().to_string(),
+                        reason,
+                        failures,
+                        limit: self.config.retry.retries,
+                        wait,
+                        left,
+                    });
+                }
             }
-            Decision::Drain(step) => {
+            Decision::Drain(mut step) => {
+                if let Step::NextSource(moved) = &mut step {
+                    moved.files = files;
+                    if let Some(wait) = moved.throttled {
+                        self.shared.schedule().throttle(id, now, now + wait);
+                    }
+                }
                 file.phase = Phase::Draining(step);
                 let revoked = self.shared.schedule().revoke(id);
                 self.wake(&revoked);
@@ -291,23 +385,29 @@ impl Coordinator {
                 file.resumed = 0;
                 self.reset(id);
             }
-            Step::NextSource { reason, from, start_over } => {
-                let next = Some(file.policy.source().to_string());
-                self.shared.observer.observe(&Event::SourceEnded {
-                    file: index,
-                    source: from.to_string(),
-                    reason: reason.clone(),
-                    next,
-                });
-                if start_over {
+            Step::NextSource(moved) => {
+                if moved.files > 0 {
+                    self.shared.observer.observe(&Event::SourceEnded {
+                        file: index,
+                        files: moved.files,
+                        for_now: moved.for_now,
+                        source: moved.from.to_string(),
+                        reason: moved.reason.clone(),
+                        next: Some(file.policy.source().to_string()),
+                    });
+                }
+                if moved.start_over {
                     file.target.gained.store(0, Ordering::Relaxed);
-                    let dropped = file.target.part.get().map_or(0, |part| part.held());
-                    self.shared.observer.observe(&Event::Dropped { file: index, bytes: dropped, reason });
+                    let bytes = file.target.part.get().map_or(0, |part| part.held());
+                    let reason = moved.reason;
+                    self.shared.observer.observe(&Event::Dropped { file: index, bytes, reason });
                     file.resumed = 0;
                     self.reset(id);
                 } else {
                     self.restart(id);
                 }
+                let until = self.shared.now() + moved.wait;
+                self.shared.schedule().pause_file(id, until);
             }
         }
     }
@@ -418,8 +518,9 @@ impl Coordinator {
             Err(StoreError::Interrupted { .. }) => file.phase = Phase::Transferring,
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 file.phase = Phase::Transferring;
-                let decision = file.policy.wrong_digest(expected, found, sniffed);
-                self.decide(id, decision);
+                let mixed = file.target.mixed.load(Ordering::Relaxed);
+                let decision = file.policy.wrong_digest(expected, found, sniffed, mixed, now);
+                self.decide(id, decision, 1);
             }
             Err(error) => {
                 let error = file.policy.store_failed(error);

@@ -153,10 +153,22 @@ pub(super) enum Decision {
     GoOn,
     /// Forget the resolved source, and continue.
     Resolve,
-    /// Wait before the file's next claim.
-    Wait { wait: Duration, throttled: bool, reason: String, failures: u32 },
+    /// Wait before the file's next claim. `left` is the time before which the source does not end; `is_news` is false if
+    /// the failure belongs to one that was reported.
+    Wait { wait: Duration, throttled: bool, reason: String, failures: u32, left: Duration, is_news: bool },
     /// Revoke every claim, wait for them, and then take this step.
     Drain(Step),
+}
+
+impl Decision {
+    /// The wait that the host asks for, from all requests.
+    pub(super) fn pause_of_host(&self) -> Option<Duration> {
+        match self {
+            Self::Wait { wait, throttled: true, .. } => Some(*wait),
+            Self::Drain(Step::NextSource(moved)) => moved.throttled,
+            _ => None,
+        }
+    }
 }
 
 /// A step that needs all claims to have ended.
@@ -166,12 +178,31 @@ pub(super) enum Step {
     Restart,
     /// Drop every byte, then continue.
     StartOver { reason: String },
-    /// The policy has moved on to the next source. `from` is the one that ended.
-    NextSource { reason: String, from: SourceUrl, start_over: bool },
+    /// The policy has moved on to another source.
+    NextSource(Box<Move>),
     /// Give the file up.
     Fail(Box<FileError>),
     /// Give the file up, because of the disk.
     FailStore(StoreError),
+}
+
+/// A move to another source.
+#[derive(Debug)]
+pub(super) struct Move {
+    /// The failure of the source that is left.
+    pub(super) reason: String,
+    /// The source that is left.
+    pub(super) from: SourceUrl,
+    /// It may be asked again later.
+    pub(super) for_now: bool,
+    /// The host that is left asks for this wait, from all requests.
+    pub(super) throttled: Option<Duration>,
+    /// Drop every byte.
+    pub(super) start_over: bool,
+    /// The wait before the other source's first claim.
+    pub(super) wait: Duration,
+    /// The files that leave the source together; 0 if another file's move has been reported for this one.
+    pub(super) files: usize,
 }
 
 /// The facts around a failure.
@@ -193,17 +224,39 @@ pub(super) struct Circumstances {
     pub(super) random: f64,
 }
 
+/// A source and its failures.
+#[derive(Debug)]
+struct Source {
+    /// As it is asked: below its host's endpoint, if the host is replaced.
+    url: SourceUrl,
+    /// Failures in a row, without [`LEAST_GAIN`].
+    failures: u32,
+    /// The last of them.
+    last: Option<SourceError>,
+    /// It is asked again at this time at the earliest.
+    not_before: Duration,
+    /// It is not asked again.
+    ended: bool,
+}
+
+/// A shorter wait that a host asks for is kept; for a longer one the file moves to a source that stands by.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The failures of one file so far, and the rules that follow from them.
+///
+/// A failure that may pass moves the file to another source at once, and back when that one fails. The file is given up when
+/// every source that has not ended has failed [`RetryPolicy::retries`] times in a row, and no byte came for
+/// [`RetryPolicy::give_up_after`] (fault 96).
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 #[derive(Debug)]
 pub(super) struct FilePolicy {
-    /// The sources as they are asked: below their host's endpoint, if the host is replaced.
-    sources: Vec<SourceUrl>,
+    sources: Vec<Source>,
     at: usize,
     retry: RetryPolicy,
+    /// The sources that have ended.
     attempts: Vec<Attempt>,
-    /// Failures in a row, without [`LEAST_GAIN`].
-    failures: u32,
+    /// The time since which no source has sent [`LEAST_GAIN`], if one has failed since.
+    failing_since: Option<Duration>,
     /// Refusals in a row that were not counted, because the host served other requests. They lengthen the wait.
     excused: u32,
     /// The start of the time in which connections lost their claims without a byte received.
@@ -218,8 +271,8 @@ pub(super) struct FilePolicy {
     ask_ranges: bool,
     /// A range that started elsewhere was forgiven once.
     forgiven_start: bool,
-    /// The number of validator changes.
-    changes: u32,
+    /// A range that ended later was forgiven once.
+    exceeded: bool,
     /// Resolved again since the last byte.
     resolved_again: bool,
     /// The time of the last repeated resolve.
@@ -234,12 +287,13 @@ pub(super) struct FilePolicy {
 
 impl FilePolicy {
     pub(super) fn new(sources: Vec<SourceUrl>, retry: RetryPolicy, resumed: bool, offline: bool) -> Self {
+        let source = |url| Source { url, failures: 0, last: None, not_before: Duration::ZERO, ended: false };
         Self {
-            sources,
+            sources: sources.into_iter().map(source).collect(),
             at: 0,
             retry,
             attempts: Vec::new(),
-            failures: 0,
+            failing_since: None,
             excused: 0,
             barren: None,
             last_failure: None,
@@ -248,7 +302,7 @@ impl FilePolicy {
             plain: false,
             ask_ranges: true,
             forgiven_start: false,
-            changes: 0,
+            exceeded: false,
             resolved_again: false,
             resolved_at: None,
             pure: !resumed,
@@ -259,7 +313,7 @@ impl FilePolicy {
 
     /// The current source, as it is asked.
     pub(super) fn source(&self) -> &SourceUrl {
-        &self.sources[self.at]
+        &self.sources[self.at].url
     }
 
     /// The current source's position among the model's sources.
@@ -278,12 +332,23 @@ impl FilePolicy {
 
     /// A claim was downloaded to its end.
     pub(super) fn progress(&mut self) {
-        (self.failures, self.excused, self.barren) = (0, 0, None);
+        self.sources.iter_mut().for_each(|source| source.failures = 0);
+        (self.failing_since, self.excused, self.barren) = (None, 0, None);
         self.resolved_again = false;
     }
 
     /// The origin answered a range with a whole body: it does not support ranges (faults 1 and 2).
     pub(super) fn ranges_unsupported(&mut self) -> Decision {
+        self.plain = true;
+        Decision::Drain(Step::Restart)
+    }
+
+    /// The origin sent more than the requested range. Once may be a mistake of its cache. If it always does, each claim costs
+    /// a connection and bytes that are thrown away, and one stream costs neither (fault 94).
+    pub(super) fn range_exceeded(&mut self) -> Decision {
+        if self.plain || !std::mem::replace(&mut self.exceeded, true) {
+            return Decision::GoOn;
+        }
         self.plain = true;
         Decision::Drain(Step::Restart)
     }
@@ -312,12 +377,16 @@ impl FilePolicy {
                 (self.plain, self.ask_ranges) = (true, false);
                 Decision::Drain(Step::Restart)
             }
+            // The origin sends another range for a stream that starts where the held bytes end.
+            Remedy::Plain | Remedy::RetryThenPlain if self.ask_ranges => {
+                self.ask_ranges = false;
+                Decision::Drain(Step::Restart)
+            }
             // `Plain` and `RetryThenPlain`: the source is a stream already, and fails. `Resolve`: the source was just
             // resolved again, so the refusal is final.
             Remedy::Plain | Remedy::RetryThenPlain | Remedy::Resolve | Remedy::NextSource => {
-                self.next_source(error.into(), false)
+                self.end_source(error.into(), false, at.now)
             }
-            Remedy::Retry { .. } if is_change(&error) => self.changed(),
             Remedy::Retry { wait, throttled } => self.again(error, wait, throttled, at),
         }
     }
@@ -336,31 +405,32 @@ impl FilePolicy {
         }
         let stalled = matches!(&error, RequestError::Transport { kind: TransportError::Stalled(_), .. });
         let news = at.gained.saturating_sub(self.gained_at_failure);
-        if news >= if stalled { LEAST_GAIN_STALLED } else { LEAST_GAIN } {
-            (self.failures, self.excused) = (0, 0);
-            self.resolved_again = false;
+        let gained = news >= if stalled { LEAST_GAIN_STALLED } else { LEAST_GAIN };
+        if gained {
+            self.progress();
         }
         self.gained_at_failure = at.gained;
         // Connections that fail together count once: requests that were under way at the last failure do not count.
-        let same_round = self.failures > 0 && self.last_failure.is_some_and(|last| at.began <= last);
+        let fails_again = self.sources[self.at].failures > 0;
+        let same_round = fails_again && self.last_failure.is_some_and(|last| at.began <= last);
         // A refusal while the host serves other requests means that the host allows fewer connections. The source is
         // not given up; only the wait grows. Any other failure is about this file.
         let refused = throttled || error.is_connection_refused();
-        let host_works = at.from_host > std::mem::replace(&mut self.from_host, at.from_host);
-        let patient = self.excused < self.retry.retries.saturating_mul(4);
-        let excused = refused && host_works && self.failures > 0 && patient;
+        let host_works = at.from_host >= self.from_host.saturating_add(LEAST_GAIN);
+        self.from_host = at.from_host;
+        let excused = refused && host_works && fails_again;
         if !same_round {
-            *(if excused { &mut self.excused } else { &mut self.failures }) += 1;
+            *(if excused { &mut self.excused } else { &mut self.sources[self.at].failures }) += 1;
             self.last_failure = Some(at.now);
         }
-        if self.retry.is_spent(self.failures) && !same_round && !excused {
-            return self.next_source(error.into(), false);
-        }
-        let wait = self.retry.delay(self.failures + self.excused, at.random, asked);
         // One round of refusals halves the connections once. A file that is refused repeatedly does not slow the host's
         // other files, unless the host asks for a wait.
         let throttled = throttled && !same_round && (self.excused == 0 || asked.is_some());
-        Decision::Wait { wait, throttled, reason: error.to_string(), failures: self.failures }
+        let is_final = !same_round && !excused;
+        let leave = !same_round && (!gained || asked.is_some_and(|wait| wait > PATIENCE));
+        let began = if gained { at.now } else { at.began };
+        let is_news = !same_round;
+        self.wait(error, asked, throttled, &Failure { began, is_final, leave, is_news, ..Failure::at(at) })
     }
 
     /// A claim was moved from a connection that had not received a byte of it to a faster one. Once, that is a slow
@@ -373,33 +443,71 @@ impl FilePolicy {
         patience: Duration,
     ) -> Decision {
         if at.gained >= self.gained_at_failure + LEAST_GAIN {
-            (self.failures, self.gained_at_failure, self.barren) = (0, at.gained, None);
+            self.progress();
+            self.gained_at_failure = at.gained;
         }
         let since = *self.barren.get_or_insert(at.began);
         if at.now.saturating_sub(since) < patience {
             return Decision::GoOn;
         }
         self.barren = Some(at.now);
-        self.failures += 1;
+        self.sources[self.at].failures += 1;
         self.last_failure = Some(at.now);
-        if self.retry.is_spent(self.failures) {
-            return self.next_source(error.into(), false);
-        }
-        let wait = self.retry.delay(self.failures, at.random, None);
-        Decision::Wait { wait, throttled: false, reason: error.to_string(), failures: self.failures }
+        self.wait(error, None, false, &Failure { began: since, ..Failure::at(at) })
     }
 
-    /// The validator changed between two ranges (fault 15): the bytes of the old version are dropped. After the second
-    /// change the file is read as one stream, which has one validator.
-    fn changed(&mut self) -> Decision {
-        self.changes += 1;
-        self.pure = true;
-        self.gained_at_failure = 0;
-        if self.changes > 1 {
-            self.plain = true;
-            self.ask_ranges = false;
+    /// Picks the source that is asked next, after a failure that may pass.
+    fn wait(
+        &mut self,
+        error: RequestError,
+        asked: Option<Duration>,
+        throttled: bool,
+        failure: &Failure,
+    ) -> Decision {
+        let now = failure.now;
+        let row = now.saturating_sub(*self.failing_since.get_or_insert(failure.began));
+        let excused = self.excused;
+        let reason = error.to_string();
+        let source = &mut self.sources[self.at];
+        let failures = source.failures;
+        let wait = self.retry.delay(failures + excused, row, failure.random, asked);
+        (source.not_before, source.last) = (now + wait, Some(error.into()));
+        let is_spent = |source: &Source| source.ended || self.retry.is_spent(source.failures, row);
+        if failure.is_final && self.sources.iter().all(is_spent) {
+            return Decision::Drain(Step::Fail(Box::new(self.error())));
         }
-        Decision::Drain(Step::StartOver { reason: ResponseError::Changed.to_string() })
+        if let Some(next) = failure.leave.then(|| self.soonest()).flatten().filter(|next| *next != self.at) {
+            let throttled = throttled.then_some(wait);
+            let wait = self.sources[next].not_before.saturating_sub(now);
+            let from = self.source().clone();
+            self.move_to(next, false);
+            let (for_now, start_over) = (true, false);
+            let moved = Move { reason, from, for_now, throttled, start_over, wait, files: 1 };
+            return Decision::Drain(Step::NextSource(Box::new(moved)));
+        }
+        let left = self.retry.left(row);
+        Decision::Wait { wait, throttled, reason, failures, left, is_news: failure.is_news }
+    }
+
+    /// The host of the current source asks all requests for a wait until `until`: a file that only waits moves to a source
+    /// that stands by (fault 97).
+    pub(super) fn host_pauses(&mut self, reason: &str, now: Duration, until: Duration) -> Option<Decision> {
+        self.sources[self.at].not_before = until;
+        let next = self.soonest().filter(|next| *next != self.at && until > now + PATIENCE)?;
+        let from = self.source().clone();
+        let wait = self.sources[next].not_before.saturating_sub(now);
+        self.move_to(next, false);
+        let reason = reason.to_owned();
+        let (for_now, throttled, start_over) = (true, None, false);
+        let moved = Move { reason, from, for_now, throttled, start_over, wait, files: 1 };
+        Some(Decision::Drain(Step::NextSource(Box::new(moved))))
+    }
+
+    /// The source that can be asked first; of several, the current one's successor.
+    fn soonest(&self) -> Option<usize> {
+        let count = self.sources.len();
+        let order = (1..=count).map(|step| (self.at + step) % count);
+        order.filter(|at| !self.sources[*at].ended).min_by_key(|at| self.sources[*at].not_before)
     }
 
     /// The source sent something else from `url`. A retry would return the same. If some of it was `written`, it may be
@@ -409,16 +517,20 @@ impl FilePolicy {
         url: SourceUrl,
         sniffed: SniffedContent,
         written: bool,
+        now: Duration,
     ) -> Decision {
-        self.next_source(SourceError::Sniffed { url, sniffed, written }, written)
+        self.end_source(SourceError::Sniffed { url, sniffed, written }, written, now)
     }
 
-    /// All bytes are written, and they do not have the lock's digest.
+    /// All bytes are written, and they do not have the lock's digest. If they came under several validators (`mixed`), the
+    /// source is read again as one stream, which has one validator (fault 95).
     pub(super) fn wrong_digest(
         &mut self,
         expected: Sha256,
         found: Sha256,
         sniffed: Option<SniffedContent>,
+        mixed: bool,
+        now: Duration,
     ) -> Decision {
         let error = SourceError::WrongDigest { expected, found, sniffed };
         let reason = error.to_string();
@@ -426,13 +538,18 @@ impl FilePolicy {
             self.give_up(error);
             return Decision::Drain(Step::Fail(Box::new(self.error())));
         }
+        if mixed && !self.plain {
+            (self.plain, self.ask_ranges, self.repeated) = (true, false, true);
+            self.begin_pure();
+            return Decision::Drain(Step::StartOver { reason });
+        }
         if !self.pure {
             // Some bytes are from another source or run, so this source is not to blame yet.
             self.begin_pure();
             return Decision::Drain(Step::StartOver { reason });
         }
-        if self.at + 1 < self.sources.len() {
-            return self.next_source(error, true);
+        if self.sources.iter().filter(|source| !source.ended).count() > 1 {
+            return self.end_source(error, true, now);
         }
         if !self.repeated {
             // One bit may flip in transit. If it happens twice, the file at the source is wrong.
@@ -440,7 +557,7 @@ impl FilePolicy {
             self.begin_pure();
             return Decision::Drain(Step::StartOver { reason });
         }
-        self.next_source(error, true)
+        self.end_source(error, true, now)
     }
 
     /// The disk failed.
@@ -448,43 +565,86 @@ impl FilePolicy {
         FileError { attempts: std::mem::take(&mut self.attempts), store: Some(error), original: None }
     }
 
-    fn next_source(&mut self, error: SourceError, start_over: bool) -> Decision {
+    /// Ends the current source; the file goes on with another one, if there is one.
+    fn end_source(&mut self, error: SourceError, start_over: bool, now: Duration) -> Decision {
         let from = self.source().clone();
         let reason = error.to_string();
         self.give_up(error);
-        if self.at + 1 == self.sources.len() {
+        let Some(next) = self.soonest() else {
             return Decision::Drain(Step::Fail(Box::new(self.error())));
-        }
-        self.at += 1;
-        self.begin_pure();
+        };
+        let wait = self.sources[next].not_before.saturating_sub(now);
+        self.move_to(next, start_over);
+        let (for_now, throttled) = (false, None);
+        let moved = Move { reason, from, for_now, throttled, start_over, wait, files: 1 };
+        Decision::Drain(Step::NextSource(Box::new(moved)))
+    }
+
+    fn move_to(&mut self, source: usize, start_over: bool) {
+        self.at = source;
         // Bytes of the last source are kept if they may be right; the digest decides.
         self.pure = start_over;
         self.plain = false;
         self.ask_ranges = true;
-        Decision::Drain(Step::NextSource { reason, from, start_over })
+        // What the last host has sent says nothing about this one.
+        self.from_host = u64::MAX;
+        if start_over {
+            self.gained_at_failure = 0;
+        }
+        self.forget_answers();
     }
 
     fn begin_pure(&mut self) {
         self.pure = true;
-        (self.failures, self.excused, self.barren) = (0, 0, None);
-        self.last_failure = None;
+        self.sources[self.at].failures = 0;
+        self.failing_since = None;
         self.gained_at_failure = 0;
-        self.forgiven_start = false;
-        self.changes = 0;
+        self.forget_answers();
+    }
+
+    fn forget_answers(&mut self) {
+        (self.excused, self.barren, self.last_failure) = (0, None, None);
+        (self.forgiven_start, self.exceeded) = (false, false);
         (self.resolved_again, self.resolved_at) = (false, None);
     }
 
     fn give_up(&mut self, error: SourceError) {
-        self.attempts.push(Attempt { source: self.source().clone(), error });
+        let source = &mut self.sources[self.at];
+        source.ended = true;
+        self.attempts.push(Attempt { source: source.url.clone(), error });
     }
 
+    /// The failure of the file: the sources that have ended, then the others, the current one last.
     fn error(&mut self) -> FileError {
-        FileError { attempts: std::mem::take(&mut self.attempts), store: None, original: None }
+        let mut attempts = std::mem::take(&mut self.attempts);
+        let count = self.sources.len();
+        for at in (1..=count).map(|step| (self.at + step) % count) {
+            let source = &mut self.sources[at];
+            let last = source.last.take().filter(|_| !source.ended);
+            attempts.extend(last.map(|error| Attempt { source: source.url.clone(), error }));
+        }
+        FileError { attempts, store: None, original: None }
     }
 }
 
-fn is_change(error: &RequestError) -> bool {
-    matches!(error, RequestError::Response { error: ResponseError::Changed, .. })
+/// A failure that may pass, for the choice of the next source.
+struct Failure {
+    now: Duration,
+    /// The start of the time without a byte, if this failure is its first.
+    began: Duration,
+    random: f64,
+    /// It may be the last one.
+    is_final: bool,
+    /// Another source is asked at once, if there is one.
+    leave: bool,
+    /// It does not belong to a failure that was reported.
+    is_news: bool,
+}
+
+impl Failure {
+    fn at(at: &Circumstances) -> Self {
+        Self { now: at.now, began: at.began, random: at.random, is_final: true, leave: true, is_news: true }
+    }
 }
 
 #[cfg(test)]

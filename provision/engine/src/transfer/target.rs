@@ -26,6 +26,8 @@ pub(super) struct Target {
     /// The resolved source has sent bytes.
     pub(super) answered: AtomicBool,
     etag: Mutex<Option<String>>,
+    /// Answers had different validators. Replicas have their own for the same bytes, so only the digest decides (fault 95).
+    pub(super) mixed: AtomicBool,
     /// Bytes written in this run and still held.
     pub(super) gained: AtomicU64,
 }
@@ -61,6 +63,7 @@ impl Target {
             unresolved: AtomicU64::new(0),
             answered: AtomicBool::new(false),
             etag: Mutex::new(None),
+            mixed: AtomicBool::new(false),
             gained: AtomicU64::new(0),
         }
     }
@@ -97,6 +100,7 @@ impl Target {
     pub(super) fn forget_answers(&self) {
         self.forget_place();
         *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.mixed.store(false, Ordering::Relaxed);
     }
 
     /// True if the resolved source has sent bytes.
@@ -116,16 +120,13 @@ impl Target {
         origin.redactor(self.model.sources.iter().chain(resolved.iter().flat_map(Resolved::urls)))
     }
 
-    /// True if an answer's validator equals the first one, which this call remembers.
-    pub(super) fn is_same_version(&self, etag: Option<&String>) -> bool {
+    /// Compares an answer's validator with the first one.
+    pub(super) fn see_validator(&self, etag: Option<&String>) {
         let mut seen = self.etag.lock().unwrap_or_else(PoisonError::into_inner);
         match (&*seen, etag) {
-            (Some(seen), Some(etag)) => seen == etag,
-            (None, Some(etag)) => {
-                *seen = Some(etag.clone());
-                true
-            }
-            (_, None) => true,
+            (Some(seen), Some(etag)) if seen != etag => self.mixed.store(true, Ordering::Relaxed),
+            (None, Some(etag)) => *seen = Some(etag.clone()),
+            _ => {}
         }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
         }
     }
     readable(&path)?;
-    let session = HostSession::start()?;
+    let session = HostSession::start(args.options.patience)?;
     let mut builder = session.builder(&args.options.parts, args.options.allow_expiring);
     let mut failures = Failures::default();
     let mut writing = write::Writing::new(&session, &path);

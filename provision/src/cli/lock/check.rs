@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "what the hosts say is what was asked for")]
 
-use crate::cli::arguments::{Choice, Locks};
+use crate::cli::arguments::{Choice, Locks, Patience};
 use crate::cli::exit::Failure;
 use crate::cli::{locks, units};
 use clap::Args;
@@ -20,6 +20,9 @@ pub(crate) struct CheckArgs {
     /// The locks.
     #[command(flatten)]
     locks: Locks,
+    /// The patience with hosts.
+    #[command(flatten)]
+    patience: Patience,
 }
 
 /// One word for the state of a model's addresses.
@@ -37,7 +40,7 @@ fn word(verdicts: &[Verdict]) -> &'static str {
 pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
     let lock = super::read(&args.locks, default)?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
-    let session = HostSession::start()?;
+    let session = HostSession::start(args.patience)?;
     let mut resolver = session.resolver();
     let mut failures = Failures::default();
     for model in models {

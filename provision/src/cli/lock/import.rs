@@ -97,7 +97,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     }
     let imported = join(lists).map_err(usage)?;
     add::readable(&path)?;
-    let session = HostSession::start()?;
+    let session = HostSession::start(args.options.patience)?;
     let mut builder = session.builder(&args.options.parts, args.options.allow_expiring);
     let mut failures = Failures::default();
     let mut writing = write::Writing::new(&session, &path);

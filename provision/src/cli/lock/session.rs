@@ -4,7 +4,9 @@
 
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use crate::cli::arguments::Patience;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::progress::{self, Mode, Progress, Settings, Verbosity};
 use crate::cli::{environment, units};
@@ -29,16 +31,21 @@ pub(super) struct Parts {
     dest: Utf8PathBuf,
 }
 
+/// The time limit for an answer's head. Two of them end within the minute that a lock verb gives a silent host.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(25);
+
 /// A session with hosts.
 pub(super) struct HostSession {
     runtime: tokio::runtime::Runtime,
     origin: Arc<HttpClient>,
+    retry: RetryPolicy,
     drawn: Arc<Drawn>,
 }
 
 impl HostSession {
-    pub(super) fn start() -> Result<Self, Failure> {
-        let (config, warnings) = environment::origin()?;
+    pub(super) fn start(patience: Patience) -> Result<Self, Failure> {
+        let (mut config, warnings) = environment::origin()?;
+        config.head_timeout = HEAD_TIMEOUT;
         for warning in warnings {
             eprintln!("warning: {warning}");
         }
@@ -47,7 +54,7 @@ impl HostSession {
             .enable_all()
             .build()
             .map_err(|error| Failure::new(Code::Unexpected, error))?;
-        Ok(Self { runtime, origin, drawn: Arc::default() })
+        Ok(Self { runtime, origin, retry: patience.in_lock(), drawn: Arc::default() })
     }
 
     /// The URL as it is asked, for messages.
@@ -56,14 +63,13 @@ impl HostSession {
     }
 
     pub(super) fn resolver(&self) -> Resolver {
-        Resolver::new(&self.origin, RetryPolicy::default(), on_wait())
+        Resolver::new(&self.origin, self.retry.clone(), on_wait())
     }
 
     pub(super) fn builder(&self, parts: &Parts, allow_expiring: bool) -> EntryBuilder {
         let observer: Arc<dyn Observer> = self.drawn.clone();
         let dest = parts.dest.clone();
-        let reader =
-            DigestReader::new(self.origin.clone(), RetryPolicy::default(), on_wait(), dest, observer);
+        let reader = DigestReader::new(self.origin.clone(), self.retry.clone(), on_wait(), dest, observer);
         EntryBuilder { resolver: self.resolver(), reader, allow_expiring }
     }
 

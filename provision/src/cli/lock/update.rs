@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "what became of each model is what a person looks for")]
 
-use crate::cli::arguments::Choice;
+use crate::cli::arguments::{Choice, Patience};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::locks;
 use camino::Utf8Path;
@@ -25,6 +25,9 @@ pub(crate) struct UpdateArgs {
     /// The directory for bytes that must be read.
     #[command(flatten)]
     parts: Parts,
+    /// The patience with hosts.
+    #[command(flatten)]
+    patience: Patience,
     /// The lock.
     #[command(flatten)]
     file: LockFile,
@@ -59,7 +62,7 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
     let path = args.file.writable(default)?;
     let lock = locks::read(&path)?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
-    let session = HostSession::start()?;
+    let session = HostSession::start(args.patience)?;
     // The lock already accepted it.
     let mut builder = session.builder(&args.parts, true);
     let mut failures = Failures::default();

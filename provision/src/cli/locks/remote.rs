@@ -5,13 +5,14 @@
 //! starts without a network. A text with a URL that has a query is not kept.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use camino::Utf8Path;
 
 use super::{Code, Failure, Text};
 use crate::cli::environment::Network;
 use crate::cli::{say, units};
-use provision_core::backoff::RetryPolicy;
+use provision_core::backoff::{FailureRow, RetryPolicy};
 use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model};
 use provision_core::source_url::SourceUrl;
@@ -185,18 +186,19 @@ impl Remote {
         let runtime = runtime.map_err(|error| Failure::new(Code::Unexpected, error))?;
         let asked = origin.effective(&self.url);
         let fetched = runtime.block_on(async {
-            let mut failures = 0;
+            let (started, mut row) = (Instant::now(), FailureRow::default());
             loop {
+                let began = started.elapsed();
                 let error = match origin.document(&self.url, MAX_BYTES).await {
                     Ok(bytes) => return Ok(bytes),
                     Err(error) => error,
                 };
-                failures += 1;
                 let Remedy::Retry { wait, .. } = error.remedy() else { return Err(error) };
-                if retry.is_spent(failures) {
+                let lasted = row.add(began, started.elapsed());
+                if retry.is_spent(row.failures, lasted) {
                     return Err(error);
                 }
-                let wait = retry.delay(failures, fastrand::f64(), wait);
+                let wait = retry.delay(row.failures, lasted, fastrand::f64(), wait);
                 let after = units::duration(wait);
                 say(format_args!("warning: the lock {asked}: {error}; again in {after}"));
                 tokio::time::sleep(wait).await;

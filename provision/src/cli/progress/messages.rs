@@ -2,11 +2,12 @@
 //!
 //! A line never contains a line break, whatever its parts hold.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
-use super::Verbosity;
 use super::counters::Counters;
-use super::text::{Paint, clean};
+use super::text::{Paint, clean, with_short_addresses};
+use super::{Verbosity, lock};
 use crate::cli::units;
 use provision_core::event::{Event, FileIndex, Outcome, Planned, PlannedFile};
 
@@ -24,17 +25,19 @@ pub(super) struct Lines {
     verbosity: Verbosity,
     pub(super) paint: Paint,
     style: Style,
+    /// The reason of the last file that failed.
+    last_reason: Mutex<String>,
 }
 
 impl Lines {
     /// For logs.
     pub(super) fn words(verbosity: Verbosity, paint: Paint) -> Self {
-        Self { verbosity, paint, style: Style::Words }
+        Self { verbosity, paint, style: Style::Words, last_reason: Mutex::default() }
     }
 
     /// For above the bars.
     pub(super) fn marks(verbosity: Verbosity, paint: Paint) -> Self {
-        Self { verbosity, paint, style: Style::Marks }
+        Self { verbosity, paint, style: Style::Marks, last_reason: Mutex::default() }
     }
 
     /// Returns true if more than warnings and failures is wanted.
@@ -54,7 +57,9 @@ impl Lines {
             Event::Warning { message } => {
                 return Some(format!("{} {}", self.paint.yellow("warning:"), clean(message)));
             }
-            Event::Failed { file, reason } => return Some(self.failed(counters.name(*file), &clean(reason))),
+            Event::Failed { file, reason } => {
+                return Some(self.failed(counters.name(*file), &with_short_addresses(&clean(reason))));
+            }
             _ if !self.is_talkative() => return None,
             _ => {}
         }
@@ -73,25 +78,32 @@ impl Lines {
             Event::Finished { file, outcome, fetched, elapsed } => {
                 self.finished(*file, *outcome, *fetched, *elapsed, counters)
             }
-            Event::Retry { file, source, reason, failures, limit, wait } => Some(format!(
-                "{} {}: {}; failure {failures} of {limit}, next try {} ({})",
-                self.paint.yellow("retry:"),
-                counters.name(*file),
-                clean(reason),
-                if wait.is_zero() { "now".to_owned() } else { format!("in {}", units::duration(*wait)) },
-                clean(source),
-            )),
-            Event::SourceEnded { file, source, reason, next } => Some(format!(
-                "{} {}: {} is given up: {}; {}",
-                self.paint.yellow("source:"),
-                counters.name(*file),
-                clean(source),
-                clean(reason),
-                match next {
+            Event::Retry { file, files, reason, failures, limit, wait, left, .. } => {
+                let (which, reason) = (some_files(*file, *files, counters), clean(reason));
+                let next =
+                    if wait.is_zero() { "now".to_owned() } else { format!("in {}", units::duration(*wait)) };
+                let end = match left.saturating_sub(*wait) {
+                    Duration::ZERO if failures < limit => format!("failure {failures} of {limit}"),
+                    Duration::ZERO => format!("failure {failures}"),
+                    left => format!("failure {failures}, {} left", units::duration(round(left))),
+                };
+                let line =
+                    format!("{} {which}: {reason}; next try {next} ({end})", self.paint.yellow("retry:"));
+                Some(with_short_addresses(&line))
+            }
+            Event::SourceEnded { file, files, for_now, source, reason, next } => {
+                let (which, reason, source) =
+                    (some_files(*file, *files, counters), clean(reason), clean(source));
+                let place =
+                    if reason.contains(host(&source)) { String::new() } else { format!("{source}: ") };
+                let end = if *for_now { "" } else { "given up; " };
+                let next = match next {
                     Some(next) => format!("going on with {}", clean(next)),
-                    None => "there is no other".to_owned(),
-                },
-            )),
+                    None => "there is no other source".to_owned(),
+                };
+                let line = format!("{} {which}: {place}{reason}; {end}{next}", self.paint.yellow("source:"));
+                Some(with_short_addresses(&line))
+            }
             Event::Dropped { file, bytes, reason } if *bytes > 0 => Some(format!(
                 "{} {}: {} again: {}",
                 self.paint.yellow("fetching"),
@@ -192,12 +204,31 @@ impl Lines {
         })
     }
 
+    /// A reason is said once, if file after file fails for it.
     fn failed(&self, name: &str, reason: &str) -> String {
+        let last = std::mem::replace(&mut *lock(&self.last_reason), reason.to_owned());
+        let reason = if last == reason { "for the same reason" } else { reason };
         match self.style {
             Style::Words => format!("{} {name}: {reason}", self.paint.red("failed")),
             Style::Marks => format!("{} {name}  {reason}", self.paint.red("✗")),
         }
     }
+}
+
+/// The file, or the number of files that share its failure.
+fn some_files(file: FileIndex, files: usize, counters: &Counters) -> String {
+    if files > 1 { units::count(files, "file") } else { counters.name(file).to_owned() }
+}
+
+/// The host of an address.
+fn host(address: &str) -> &str {
+    let (_, rest) = address.split_once("://").unwrap_or(("", address));
+    rest.split(['/', ':']).next().unwrap_or(rest)
+}
+
+/// Whole seconds, since the time depends on waits that are random.
+fn round(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs_f64().ceil() as u64)
 }
 
 /// `4 files, 31.8 GB: 1 present, 1 to resume, 2 to fetch; 22.1 GB to go, 120 GB free`.

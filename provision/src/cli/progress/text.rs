@@ -40,6 +40,25 @@ pub(super) fn clean(text: &str) -> String {
     out
 }
 
+/// The longest address that is shown whole.
+const LONGEST_ADDRESS: usize = 72;
+
+/// The text with long addresses shortened to host and last component. JSON, the report and the lock have them whole.
+pub(in crate::cli) fn with_short_addresses(text: &str) -> String {
+    let short = |word: &str| {
+        let address = word.trim_end_matches([':', ',', ';', ')', '.']);
+        let (scheme, rest) = address.split_once("://")?;
+        let (host, path) = rest.split_once('/')?;
+        let (folders, last) = path.rsplit_once('/')?;
+        let is_long = scheme.ends_with("http") || scheme.ends_with("https");
+        let is_long = is_long && address.chars().count() > LONGEST_ADDRESS && !folders.is_empty();
+        let after = &word[address.len()..];
+        is_long.then(|| format!("{scheme}://{host}/…/{}{after}", cut(last, LONGEST_ADDRESS)))
+    };
+    let words: Vec<_> = text.split(' ').map(|word| short(word).unwrap_or_else(|| word.to_owned())).collect();
+    words.join(" ")
+}
+
 /// The text after an escape sequence (ECMA-48) whose ESC is already taken.
 fn after_escape(text: &str) -> &str {
     let Some(c) = text.chars().next() else { return text };

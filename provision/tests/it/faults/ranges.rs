@@ -426,3 +426,18 @@ fn a_stream_that_always_breaks_at_one_offset_ends_its_source() {
     assert!(error.contains("cut short"), "{error}");
     assert!(requests(&fixture).len() <= 16, "{} requests", requests(&fixture).len());
 }
+
+#[test]
+fn fault_94_an_origin_that_always_sends_more_is_read_as_one_stream() {
+    for extra in [1, 50_000, SIZE] {
+        let fault = Fault::LongerRange { extra, claim: Claim::Honest };
+        let (fixture, _) = fixture(fault, When::Always);
+        let report = fixture.fetch_all();
+        assert_eq!((report.files[0].fetched, report.files[0].retries), (SIZE, 0));
+        assert!(requests(&fixture).len() <= 4, "{extra}: {} requests", requests(&fixture).len());
+    }
+    let (fixture, _) = fixture(Fault::WholeAsRange, When::Always);
+    let report = fixture.fetch_all();
+    assert_eq!(report.files[0].fetched, SIZE);
+    assert!(requests(&fixture).len() <= 6, "{} requests", requests(&fixture).len());
+}

@@ -3,6 +3,7 @@
 mod clock;
 mod heads;
 mod names;
+mod patience;
 mod tls;
 
 use std::collections::HashSet;

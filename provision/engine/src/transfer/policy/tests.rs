@@ -42,7 +42,7 @@ fn at(now: u32, gained: u64) -> Circumstances {
 }
 
 fn wrong(policy: &mut FilePolicy) -> Decision {
-    policy.wrong_digest(Sha256::of(b"lock"), Sha256::of(b"came"), None)
+    policy.wrong_digest(Sha256::of(b"lock"), Sha256::of(b"came"), None, false, SECOND)
 }
 
 #[test]
@@ -58,11 +58,11 @@ fn fault_42_five_failures_in_a_row_end_the_only_source() {
 }
 
 #[test]
-fn a_byte_gained_starts_the_count_again_but_not_for_a_trickle() {
+fn bytes_gained_start_the_count_again_but_not_a_trickle() {
     let mut policy = policy(1, false);
     for n in 1..20 {
         assert!(matches!(
-            policy.request_failed(broken(), &at(n, u64::from(n))),
+            policy.request_failed(broken(), &at(n, u64::from(n) * LEAST_GAIN)),
             Decision::Wait { failures: 1, .. }
         ));
     }
@@ -83,12 +83,108 @@ fn connections_that_fail_together_fail_once() {
 }
 
 #[test]
-fn a_refusal_by_a_busy_host_is_excused_but_not_for_ever() {
+fn a_refusal_is_excused_while_the_host_sends_other_files() {
     let mut policy = policy(1, false);
-    let mut decide =
-        |n: u32| policy.request_failed(broken(), &Circumstances { gained: 0, ..at(n, u64::from(n)) });
-    assert!((1..=20).all(|n| matches!(decide(n), Decision::Wait { .. })));
-    assert!((21..=30).any(|n| matches!(decide(n), Decision::Drain(Step::Fail(_)))));
+    let mut decide = |n: u32, from_host: u64| {
+        policy.request_failed(broken(), &Circumstances { gained: 0, from_host, ..at(n, 0) })
+    };
+    assert!((1..=40).all(|n| matches!(decide(n, u64::from(n) * LEAST_GAIN), Decision::Wait { .. })));
+    // Next to nothing does not count.
+    assert!(
+        (41..=45)
+            .any(|n| matches!(decide(n, 40 * LEAST_GAIN + u64::from(n)), Decision::Drain(Step::Fail(_))))
+    );
+}
+
+/// The policy of a fetch without options.
+fn patient(sources: usize) -> FilePolicy {
+    let retry = RetryPolicy { give_up_after: 60 * SECOND, ..RetryPolicy::default() };
+    let sources = (0..sources).map(|n| format!("http://source{n}.example/x").parse().unwrap()).collect();
+    FilePolicy::new(sources, retry, false, false)
+}
+
+fn busy(wait: Option<Duration>) -> RequestError {
+    RequestError::Busy { url: "http://h/x".parse().unwrap(), status: 503, message: None, wait }
+}
+
+#[test]
+fn fault_96_the_last_source_ends_by_failures_and_time() {
+    let mut policy = patient(1);
+    let mut last = 0;
+    for second in 1..120 {
+        match policy.request_failed(busy(None), &at(second, 0)) {
+            Decision::Wait { wait, left, .. } => {
+                assert!(wait <= 10 * SECOND && (left.is_zero() || wait <= left), "{wait:?} of {left:?}");
+            }
+            decision => {
+                assert!(matches!(decision, Decision::Drain(Step::Fail(_))), "{decision:?}");
+                last = second;
+                break;
+            }
+        }
+    }
+    assert!((60..=61).contains(&last), "{last}");
+}
+
+#[test]
+fn fault_96_another_source_is_asked_at_once_and_the_first_again() {
+    let mut policy = patient(2);
+    let moved = |decision| match decision {
+        Decision::Drain(Step::NextSource(moved)) => *moved,
+        decision => panic!("{decision:?}"),
+    };
+    let first = moved(policy.request_failed(busy(None), &at(1, 0)));
+    assert!(first.for_now && first.wait.is_zero() && !first.start_over, "{first:?}");
+    assert_eq!(policy.source().host(), "source1.example");
+    let second = moved(policy.request_failed(broken(), &at(2, 0)));
+    assert!(second.for_now, "{second:?}");
+    assert_eq!(policy.source().host(), "source0.example");
+    // Bytes come, and then no more: the count begins again, and the source is asked once more before it is left.
+    let decision = policy.request_failed(broken(), &at(50, 1 << 20));
+    assert!(matches!(decision, Decision::Wait { failures: 1, .. }), "{decision:?}");
+    moved(policy.request_failed(broken(), &at(51, 1 << 20)));
+    let end = (52..200).find_map(|second| match policy.request_failed(broken(), &at(second, 1 << 20)) {
+        Decision::Drain(Step::Fail(error)) => Some((second, error.attempts.len())),
+        _ => None,
+    });
+    assert!(matches!(end, Some((110..=112, 2))), "{end:?}");
+}
+
+#[test]
+fn fault_97_a_source_that_asks_for_a_long_wait_is_asked_after_it() {
+    let mut policy = patient(2);
+    let decision = policy.request_failed(busy(Some(100 * SECOND)), &at(1, 1 << 20));
+    let Decision::Drain(Step::NextSource(moved)) = decision else { panic!("{decision:?}") };
+    assert!(moved.throttled.is_some_and(|wait| wait >= 100 * SECOND) && moved.wait.is_zero(), "{moved:?}");
+    // The second one fails, too: it is the only one to ask until the first one's time comes.
+    for second in (2..90).step_by(8) {
+        let decision = policy.request_failed(broken(), &at(second, 1 << 20));
+        assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
+    }
+    assert!(matches!(
+        policy.request_failed(broken(), &at(112, 1 << 20)),
+        Decision::Drain(Step::NextSource(_))
+    ));
+    assert_eq!(policy.source().host(), "source0.example");
+}
+
+#[test]
+fn a_source_that_has_ended_is_not_asked_again() {
+    let mut policy = patient(2);
+    let missing =
+        RequestError::Missing { url: "http://h/x".parse().unwrap(), status: 404, code: None, message: None };
+    assert!(matches!(policy.request_failed(busy(None), &at(1, 0)), Decision::Drain(Step::NextSource(_))));
+    let decision = policy.request_failed(missing, &at(2, 0));
+    let Decision::Drain(Step::NextSource(moved)) = decision else { panic!("{decision:?}") };
+    assert!(!moved.for_now && policy.source().host() == "source0.example", "{moved:?}");
+    let end = (3..100).find_map(|second| match policy.request_failed(busy(None), &at(second, 0)) {
+        Decision::Drain(Step::Fail(error)) => Some(error),
+        decision => {
+            assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
+            None
+        }
+    });
+    assert_eq!(end.unwrap().attempts.len(), 2);
 }
 
 #[test]
@@ -125,7 +221,7 @@ fn fault_25_mixed_bytes_are_fetched_again_before_any_blame() {
 #[test]
 fn fault_26_all_sources_are_tried_and_named_in_the_failure() {
     let mut policy = policy(2, false);
-    assert!(matches!(wrong(&mut policy), Decision::Drain(Step::NextSource { start_over: true, .. })));
+    assert!(matches!(wrong(&mut policy), Decision::Drain(Step::NextSource(moved)) if moved.start_over));
     assert_eq!(policy.source().host(), "source1.example");
     assert!(matches!(wrong(&mut policy), Decision::Drain(Step::StartOver { .. })));
     let decision = wrong(&mut policy);
@@ -135,15 +231,17 @@ fn fault_26_all_sources_are_tried_and_named_in_the_failure() {
 }
 
 #[test]
-fn fault_15_the_second_validator_change_leads_to_one_stream() {
-    let changed = || RequestError::Response {
-        url: "http://h/x".parse().unwrap(),
-        error: ResponseError::Changed,
-        prefix: provision_http::BodyPrefix::default(),
-    };
+fn fault_95_wrong_bytes_under_two_validators_lead_to_one_stream() {
     let mut policy = policy(1, false);
-    assert!(matches!(policy.request_failed(changed(), &at(1, 0)), Decision::Drain(Step::StartOver { .. })));
-    assert!(!policy.is_plain());
-    assert!(matches!(policy.request_failed(changed(), &at(2, 0)), Decision::Drain(Step::StartOver { .. })));
-    assert!(policy.is_plain());
+    let decision = policy.wrong_digest(Sha256::of(b"lock"), Sha256::of(b"came"), None, true, SECOND);
+    assert!(matches!(decision, Decision::Drain(Step::StartOver { .. })), "{decision:?}");
+    assert!(policy.is_plain() && !policy.may_ask_ranges());
+}
+
+#[test]
+fn fault_94_ranges_that_are_always_exceeded_lead_to_one_stream() {
+    let mut policy = policy(1, false);
+    assert!(matches!(policy.range_exceeded(), Decision::GoOn));
+    assert!(matches!(policy.range_exceeded(), Decision::Drain(Step::Restart)));
+    assert!(policy.is_plain() && policy.may_ask_ranges());
 }

@@ -45,6 +45,8 @@ fn events_are_objects_with_their_time_and_people_get_lines() {
             received(0, 300),
             Event::Retry {
                 file: 0,
+                files: 1,
+                left: Duration::ZERO,
                 source: SOURCE.to_owned(),
                 reason: "reset".to_owned(),
                 failures: 1,
@@ -66,7 +68,7 @@ fn events_are_objects_with_their_time_and_people_get_lines() {
 {"at":1.234,"event":"received","file":0,"bytes":100}
 {"at":1.234,"event":"received","file":1,"bytes":5}
 {"at":1.234,"event":"received","file":0,"bytes":500}
-{"at":1.234,"event":"retry","file":0,"source":"https://h.example/m","reason":"reset","failures":1,"limit":5,"wait":1.5}
+{"at":1.234,"event":"retry","file":0,"files":1,"source":"https://h.example/m","reason":"reset","failures":1,"limit":5,"wait":1.5,"left":0.0}
 {"at":1.334,"event":"received","file":0,"bytes":300}
 {"at":1.334,"event":"received","file":0,"bytes":100}
 {"at":1.334,"event":"finished","file":0,"outcome":"fetched","fetched":1000,"elapsed":0.1}

@@ -14,6 +14,8 @@ fn plain(verbosity: Verbosity, colour: bool) -> (Plain, FakeClock, Written) {
 fn retry() -> Event {
     Event::Retry {
         file: 0,
+        files: 1,
+        left: Duration::ZERO,
         source: SOURCE.to_owned(),
         reason: "connection reset by peer".to_owned(),
         failures: 2,
@@ -25,6 +27,8 @@ fn retry() -> Event {
 fn source_ended(next: Option<&str>) -> Event {
     Event::SourceEnded {
         file: 0,
+        files: 1,
+        for_now: false,
         source: SOURCE.to_owned(),
         reason: "404 Not Found".to_owned(),
         next: next.map(str::to_owned),
@@ -91,15 +95,14 @@ resuming text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors at 8.00 of 9.42 GB 
 fetching vae/qwen_image_vae.safetensors, 254 MB, from https://h.example/m
 fetched vae/qwen_image_vae.safetensors: 254 MB in 3.1 s (81.9 MB/s)
 12.3 of 31.8 GB (38 %), 260 MB/s, 1 min 15 s left, 64 connections
-retry: diffusion_models/qwen_image_fp8_e4m3fn.safetensors: connection reset by peer; failure 2 of 5, next try in \
-1.3 s (https://h.example/m)
-source: diffusion_models/qwen_image_fp8_e4m3fn.safetensors: https://h.example/m is given up: 404 Not Found; going on \
+retry: diffusion_models/qwen_image_fp8_e4m3fn.safetensors: connection reset by peer; next try in 1.3 s (failure 2 of 5)
+source: diffusion_models/qwen_image_fp8_e4m3fn.safetensors: https://h.example/m: 404 Not Found; given up; going on \
 with https://mirror.example/m
 fetched text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors: 9.42 GB, of which 1.42 GB fetched in 21 s (67.4 MB/s)
 fetching diffusion_models/qwen_image_fp8_e4m3fn.safetensors: 12 MB again: the bytes do not have the lock's digest
 warning: the disk is slow
-source: diffusion_models/qwen_image_fp8_e4m3fn.safetensors: https://h.example/m is given up: 404 Not Found; there is \
-no other
+source: diffusion_models/qwen_image_fp8_e4m3fn.safetensors: https://h.example/m: 404 Not Found; given up; there is no \
+other source
 failed diffusion_models/qwen_image_fp8_e4m3fn.safetensors: no source is left; try again later
 "
     );

@@ -24,7 +24,8 @@ fn fault_36_an_unresolvable_name_leads_to_the_mirror() {
         fixture.config.transfer.retry.retries = 2;
         let report = fixture.fetch_all();
         assert!(report.files[0].source.as_deref().unwrap().starts_with("http://127.0.0.1"));
-        assert_eq!(fixture.events.count(|event| matches!(event, Event::Retry { .. })), 1, "{address}");
+        assert_eq!(fixture.events.count(|event| matches!(event, Event::SourceEnded { .. })), 1, "{address}");
+        assert_eq!(fixture.events.count(|event| matches!(event, Event::Retry { .. })), 0, "{address}");
     }
 }
 
