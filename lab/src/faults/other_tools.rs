@@ -1,5 +1,4 @@
-//! `cargo lab faults --peer`: the cases about origins (1 to 35 and 43 to 51), run with other download tools and with this
-//! program.
+//! `cargo lab faults --peer`: the cases about origins, run with other download tools and with this program.
 //!
 //! A run is judged by what a script sees: the exit status and the file under the final name. The judgement is about wrong
 //! bytes with exit 0, and about a credential that reaches another host. A reported failure deceives no script, nor does
@@ -57,7 +56,7 @@ pub(super) fn run(sh: &Shell, args: &FaultsArgs, cases: &[catalogue::Case]) -> R
         |case: &&catalogue::Case| case::NUMBERS.iter().any(|range| range.contains(&case.number));
     let cases: Vec<_> =
         cases.iter().filter(is_about_origins).filter(|case| is_chosen(&case.number)).collect();
-    ensure!(!cases.is_empty(), "none of these cases can be run: only 1 to 35 and 43 to 51 are about origins");
+    ensure!(!cases.is_empty(), "none of these cases is about origins: {:?}", case::NUMBERS);
 
     let scratch = Scratch::create(std::env::temp_dir(), "provision-faults-")?;
     let environment = Environment {

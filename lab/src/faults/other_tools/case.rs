@@ -19,7 +19,7 @@ const SIZE: u64 = 6_000_007;
 const HELD: u64 = 1_000_003;
 
 /// The numbers of the cases.
-pub(super) const NUMBERS: [RangeInclusive<u8>; 2] = [1..=35, 43..=51];
+pub(super) const NUMBERS: [RangeInclusive<u8>; 5] = [1..=35, 43..=51, 90..=92, 94..=97, 102..=102];
 
 /// The start of one run.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Case {
             origin.put(PATH, content.clone());
         }
         let before = match number {
-            1..=6 | 8..=10 | 13 | 17 | 18 | 20 | 22 => Some(Content::generated(1, HELD)),
+            1..=6 | 8..=10 | 13 | 17 | 18 | 20 | 22 | 90 | 94 | 95 => Some(Content::generated(1, HELD)),
             21 => Some(content.flipped(5_000_000, 3)),
             _ => None,
         };
@@ -76,6 +76,8 @@ impl Case {
                 urls = vec![public.url(PATH)];
             }
             48 => redirect(PATH.to_owned()),
+            97 => urls.push(other_host.url(PATH)),
+            102 => redirect(format!("{}?a b=\"c\"", other_host.url(PATH))),
             50 => {
                 let realm = format!("Bearer realm=\"{}\"", other_host.url("/token"));
                 let headers = vec![("WWW-Authenticate".to_owned(), realm)];
@@ -154,6 +156,13 @@ fn fault(number: u8, content: &Content) -> Result<Option<Injection>> {
         33 => Fault::status(503).when(When::First(2)),
         34 => Fault::status(404).into(),
         49 => Fault::Redirect { status: 302, location: None }.into(),
+        90 => Fault::ShorterRange { length: 1 }.into(),
+        91 => Fault::ContentEncoding("x-gzip".to_owned()).into(),
+        92 => Fault::ContentType("text/html".to_owned()).into(),
+        94 => Fault::WholeAsRange.into(),
+        95 => Fault::Etag("\"other\"".to_owned()).when(When::Every(2)),
+        96 => Fault::RetryAfter { status: 503, value: "1".to_owned() }.when(When::First(6)),
+        97 => Fault::RetryAfter { status: 429, value: "100".to_owned() }.into(),
         _ => return Ok(None),
     }))
 }
@@ -189,6 +198,6 @@ mod tests {
         let without =
             NUMBERS.into_iter().flatten().filter(|number| fault(*number, &content).unwrap().is_none());
         // A full part, an empty file, a signature, redirects and a challenge.
-        assert_eq!(without.collect::<Vec<_>>(), [21, 27, 35, 43, 44, 45, 46, 47, 48, 50, 51]);
+        assert_eq!(without.collect::<Vec<_>>(), [21, 27, 35, 43, 44, 45, 46, 47, 48, 50, 51, 102]);
     }
 }
