@@ -422,7 +422,12 @@ impl Schedule {
 
     /// Bytes received from the host of a file, over the whole run and all its files.
     pub fn received_from_host(&self, file: FileId) -> u64 {
-        self.hosts[self.files[file.0].host.0].ramp.received()
+        self.received_from(self.files[file.0].host)
+    }
+
+    /// Bytes received from a host, over the whole run.
+    pub fn received_from(&self, host: HostId) -> u64 {
+        self.hosts[host.0].ramp.received()
     }
 
     /// Returns true if every byte of a file is reserved and no claim is in flight.

@@ -19,6 +19,7 @@ mod handle;
 mod hashing;
 mod limiter;
 mod policy;
+mod silent_hosts;
 mod target;
 
 use std::collections::{BTreeSet, HashMap};
@@ -46,6 +47,7 @@ use limiter::Limiter;
 use policy::FilePolicy;
 pub use policy::{Attempt, FileError, SourceError};
 pub use provision_http::sniff::SniffedContent;
+use silent_hosts::SilentHosts;
 use target::Target;
 
 /// The interval between two ticks of the schedule.
@@ -177,6 +179,12 @@ impl Shared {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         *hosts.entry(url.authority()).or_insert_with(|| self.schedule().add_host())
     }
+
+    /// Bytes that a host has sent, by host and port.
+    fn received_from(&self, host: &str) -> u64 {
+        let host = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied();
+        host.map_or(0, |host| self.schedule().received_from(host))
+    }
 }
 
 /// Downloads every file and returns the results in the same order.
@@ -218,7 +226,7 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         checkpointing: false,
         checkpointed: Duration::ZERO,
         stopping: false,
-        silent_hosts: HashMap::new(),
+        silent_hosts: SilentHosts::default(),
     };
     coordinator.finish_complete();
     let mut tick = tokio::time::interval(TICK);
@@ -253,5 +261,6 @@ fn admit(shared: &Shared, origin: &HttpClient, config: &TransferConfig, download
         shown: 0,
         connections: 0,
         retries: 0,
+        silent_host: None,
     }
 }

@@ -217,13 +217,12 @@ impl RequestError {
         matches!(self, Self::Transport { kind: TransportError::NoDescriptors(_), .. })
     }
 
-    /// True if the host of `source` itself gave no answer: its name does not resolve, or it refuses, or it is silent. That
-    /// says something about all its files. A host that a redirect led to, and a connection that broke off, may not.
-    pub fn is_unanswered_by(&self, source: &SourceUrl) -> bool {
+    /// The host, with its port, that gave no answer: its name does not resolve, or it refuses, or it is silent. That says
+    /// something about all files there. A connection that broke off does not.
+    pub fn silent_host(&self) -> Option<&str> {
         use TransportError::{Connect, ConnectRefused, Dns, NoNameServer, Stalled, Tls};
-        let Self::Transport { host, kind, .. } = self else { return false };
-        let kinds = matches!(kind, Dns | NoNameServer | ConnectRefused | Connect | Stalled(_) | Tls);
-        kinds && *host == source.authority()
+        let Self::Transport { host, kind, .. } = self else { return None };
+        matches!(kind, Dns | NoNameServer | ConnectRefused | Connect | Stalled(_) | Tls).then_some(host)
     }
 
     /// True if the transport failed, so there is no usable answer.

@@ -226,7 +226,8 @@ impl MetadataClient {
                 Err(error) => error,
             };
             if let Err(error) = self.wait_after(error, &mut row, began).await {
-                if matches!(&error, MetadataError::Request(error) if error.is_unanswered_by(&asked)) {
+                if matches!(&error, MetadataError::Request(error) if error.silent_host() == Some(&asked.authority()))
+                {
                     self.silent.insert(asked.authority(), error.clone());
                 }
                 return Err(error);

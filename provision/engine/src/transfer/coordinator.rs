@@ -10,12 +10,12 @@ use tokio::task::{JoinError, JoinSet};
 use super::claim::{self, ClaimEnd, ClaimTask};
 use super::handle::Handle;
 use super::policy::{Circumstances, Decision, FileError, FilePolicy, Step};
+use super::silent_hosts::SilentHosts;
 use super::target::Target;
 use super::{CHECKPOINT_INTERVAL, DownloadResult, JOURNAL_INTERVAL, Shared, TICK, TransferConfig};
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId};
-use provision_core::source_url::SourceUrl;
 use provision_disk::{Installed, PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, HttpClient, RequestError};
@@ -50,6 +50,8 @@ pub(super) struct TransferState {
     pub(super) shown: usize,
     pub(super) connections: usize,
     pub(super) retries: u32,
+    /// The host that gave no answer to the last request: the source's, or one that it redirected to.
+    pub(super) silent_host: Option<String>,
 }
 
 pub(super) struct InFlight {
@@ -79,8 +81,7 @@ pub(super) struct Coordinator {
     pub(super) checkpointing: bool,
     pub(super) checkpointed: Duration,
     pub(super) stopping: bool,
-    /// Hosts that gave no answer, and the time of the last failure.
-    pub(super) silent_hosts: HashMap<String, Duration>,
+    pub(super) silent_hosts: SilentHosts,
 }
 
 impl Coordinator {
@@ -223,16 +224,26 @@ impl Coordinator {
                     // The redirect target may have failed, so the source is resolved again.
                     file.target.forget_place();
                 }
-                let source = file.policy.source().clone();
-                let decision = file.policy.request_failed(error.clone(), &circumstances);
-                if is_silent && gained == 0 && error.is_unanswered_by(&source) {
-                    files = self.host_is_silent(id, &source, &error, &circumstances);
-                } else if let Some(wait) = decision.pause_of_host()
-                    && error.url().is_some_and(|url| url.authority() == source.authority())
-                {
-                    self.host_pauses(id, &source, &error, now + wait);
+                let source = file.policy.source().authority();
+                file.silent_host = error.silent_host().map(str::to_owned);
+                let silent_host = file.silent_host.clone().filter(|_| is_silent && gained == 0);
+                if let Some(host) = silent_host {
+                    let (decision, of) = self.host_is_silent(id, &host, &error, &circumstances);
+                    if let Decision::Wait { wait, .. } = &decision {
+                        // Behind a redirect, other files of the source may lead elsewhere.
+                        let until = if host == source { now + *wait } else { now };
+                        self.shared.schedule().silence(id, until);
+                    }
+                    files = of;
+                    decision
+                } else {
+                    let decision = file.policy.request_failed(error.clone(), &circumstances);
+                    let is_of_source = error.url().is_some_and(|url| url.authority() == source);
+                    if let Some(wait) = decision.pause_of_host().filter(|_| is_of_source) {
+                        self.host_pauses(id, &source, &error, now + wait);
+                    }
+                    decision
                 }
-                decision
             }
         };
         if incomplete_stream && !matches!(decision, Decision::Drain(_)) {
@@ -242,27 +253,29 @@ impl Coordinator {
         self.decide(id, decision, files);
     }
 
-    /// The host of `source` gave no answer to file `id`, and none to any other. The failure counts for all its files that have
-    /// no request under way, and one at a time asks again (fault 98). Returns the number of files for the report.
+    /// A host gave no answer to file `id`, and none to any other. The failure counts for all files there that have no request
+    /// under way, and one at a time asks again (fault 98). Returns the file's next step, and the number of files for the
+    /// report.
     fn host_is_silent(
         &mut self,
         id: FileId,
-        source: &SourceUrl,
+        host: &str,
         error: &RequestError,
         at: &Circumstances,
-    ) -> usize {
-        let last = self.silent_hosts.insert(source.authority(), at.now);
-        if last.is_some_and(|last| at.began <= last) {
-            return 0;
-        }
+    ) -> (Decision, usize) {
+        let received = self.shared.received_from(host);
+        let Some(row) = self.silent_hosts.count(host, at.began, at.now, received) else {
+            return (self.files[id.0].policy.request_failed(error.clone(), at), 0);
+        };
         let mut files = 1;
         let mut decisions = Vec::new();
-        for (other, file) in self.idle_files_of(id, source) {
+        for (other, file) in self.idle_files_of(id, host) {
             files += 1;
             let gained = file.target.gained.load(Ordering::Relaxed);
             let at = Circumstances { gained, served: false, answered: false, ..*at };
+            file.policy.take_over(row.failures - 1, row.since);
             let decision = file.policy.request_failed(error.clone(), &at);
-            // The host itself waits, below.
+            // The host itself waits.
             if !matches!(decision, Decision::Wait { .. }) {
                 decisions.push((other, decision));
             }
@@ -270,13 +283,15 @@ impl Coordinator {
         for (other, decision) in decisions {
             self.decide(other, decision, 0);
         }
-        files
+        let policy = &mut self.files[id.0].policy;
+        policy.take_over(row.failures - 1, row.since);
+        (policy.request_failed(error.clone(), at), files)
     }
 
-    /// The host of `source` asks for a wait until `until`. Files that only wait for it move to a source that stands by.
-    fn host_pauses(&mut self, id: FileId, source: &SourceUrl, error: &RequestError, until: Duration) {
+    /// A host asks for a wait until `until`. Files that only wait for it move to a source that stands by.
+    fn host_pauses(&mut self, id: FileId, host: &str, error: &RequestError, until: Duration) {
         let (now, reason) = (self.shared.now(), error.to_string());
-        let waiting = self.idle_files_of(id, source);
+        let waiting = self.idle_files_of(id, host);
         let moves =
             waiting.filter_map(|(other, file)| Some((other, file.policy.host_pauses(&reason, now, until)?)));
         let moves: Vec<_> = moves.collect();
@@ -285,18 +300,20 @@ impl Coordinator {
         }
     }
 
-    /// The files that would ask the host of `source` next and have no request under way, except for `id`.
+    /// The files that have their source at this host, or failed there last, and have no request under way, except for `id`.
     fn idle_files_of(
         &mut self,
         id: FileId,
-        source: &SourceUrl,
+        host: &str,
     ) -> impl Iterator<Item = (FileId, &mut TransferState)> {
-        let (shared, host) = (self.shared.clone(), source.authority());
+        let shared = self.shared.clone();
         let files = self.files.iter_mut().enumerate().map(|(at, file)| (FileId(at), file));
         files.filter(move |(other, file)| {
             let is_waiting = *other != id && matches!(file.phase, Phase::Transferring);
+            let is_there =
+                || file.policy.source().authority() == host || file.silent_host.as_deref() == Some(host);
             is_waiting
-                && file.policy.source().authority() == host
+                && is_there()
                 && shared.schedule().active(*other) == 0
                 && !shared.schedule().is_complete(*other)
         })
@@ -318,13 +335,8 @@ impl Coordinator {
                 if throttled {
                     schedule.throttle(id, now, now + wait);
                 }
-                if files == 1 {
-                    schedule.pause_file(id, now + wait);
-                } else {
-                    // Another file asks next: the host may be silent about this one only.
-                    schedule.pause_file(id, now + wait + TICK);
-                    schedule.silence(id, now + wait);
-                }
+                // If others fail with this one, another one asks next: the host may be silent about this one only.
+                schedule.pause_file(id, now + wait + if files == 1 { Duration::ZERO } else { TICK });
                 drop(schedule);
                 if is_news && files > 0 {
                     file.retries += 1;
@@ -406,6 +418,7 @@ impl Coordinator {
                 } else {
                     self.restart(id);
                 }
+                self.files[id.0].silent_host = None;
                 let until = self.shared.now() + moved.wait;
                 self.shared.schedule().pause_file(id, until);
             }

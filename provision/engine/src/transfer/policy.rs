@@ -489,6 +489,15 @@ impl FilePolicy {
         Decision::Wait { wait, throttled, reason, failures, left, is_news: failure.is_news }
     }
 
+    /// Counts the failures in a row of a host that gives no answer, since `since`, as this file's own.
+    pub(super) fn take_over(&mut self, failures: u32, since: Duration) {
+        let own = &mut self.sources[self.at].failures;
+        *own = failures.max(*own);
+        if failures > 0 {
+            self.failing_since = Some(self.failing_since.map_or(since, |own| own.min(since)));
+        }
+    }
+
     /// The host of the current source asks all requests for a wait until `until`: a file that only waits moves to a source
     /// that stands by (fault 97).
     pub(super) fn host_pauses(&mut self, reason: &str, now: Duration, until: Duration) -> Option<Decision> {

@@ -154,6 +154,20 @@ fn fault_98_a_silent_host_costs_four_files_what_it_costs_one() {
 }
 
 #[test]
+fn fault_98_a_silent_host_behind_redirects_is_asked_by_one() {
+    let fixture = four(&Fault::redirect("/"));
+    let store = start_origin("127.0.0.2");
+    for n in 0..4 {
+        fixture.origin.replace_faults(&format!("/{n}"), Fault::redirect(store.url(&format!("/{n}"))));
+        store.inject(&format!("/{n}"), Fault::NoAnswer);
+    }
+    let report = fixture.fetch().unwrap();
+    assert!(report.files.iter().all(|file| file.result.is_err()), "{report:?}");
+    // Each file has to be asked once to know where it leads.
+    assert!(store.counters().requests <= 10, "{} {}", store.counters().requests, fixture.events.text());
+}
+
+#[test]
 fn fault_98_a_file_that_is_silent_alone_ends_alone() {
     let fixture = four(&Fault::NoAnswer);
     (1..4).for_each(|n| fixture.origin.clear_faults(&format!("/{n}")));
