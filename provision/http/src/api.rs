@@ -43,7 +43,7 @@ impl HttpClient {
         headers: RequestHeaders,
         mut seen: impl FnMut(&HeaderMap, &Resolved),
     ) -> Result<(Answer, Resolved), RequestError> {
-        let mut at = Resolved::first(self.effective(source));
+        let mut at = self.first(source)?;
         for _ in 0..=MAX_HOPS {
             let answer = self.get(&at, headers).await?;
             seen(&answer.headers, &at);
@@ -84,7 +84,7 @@ impl HttpClient {
         let getting = self.pool.get(&to.url, headers, authorization, to.public_only);
         let answer = tokio::time::timeout(wait, getting).await;
         let answer = answer.unwrap_or(Err(TransportError::Stalled(wait).into()));
-        answer.map_err(|error| self.unanswered(&to.url, error))
+        answer.map_err(|error| self.unanswered(to, error))
     }
 
     /// The cached token for a request to a registry.

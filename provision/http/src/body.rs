@@ -58,7 +58,7 @@ impl Connection {
         resolved: Option<&Resolved>,
         expected: ExpectedBody,
     ) -> Result<Answer<'_>, RequestError> {
-        let mut at = resolved.cloned().unwrap_or_else(|| Resolved::first(self.client.effective(source)));
+        let mut at = resolved.cloned().map_or_else(|| self.client.first(source), Ok)?;
         let headers = RequestHeaders { range: expected.range, accept: accept(source) };
         for _ in 0..=MAX_HOPS {
             let (head, peer) = self.send(&at, headers).await?;

@@ -18,6 +18,21 @@ use crate::wire::proxy::{Proxies, ProxyError, ProxyTable};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
+/// The URLs at which requests may begin. The endpoint of a replaced host is the user's own, and always allowed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sources {
+    /// The user's own URLs: any.
+    #[default]
+    Own,
+    /// The URLs of a list from someone else: https to public addresses, and the further ones that the user allows (fault 115).
+    Listed {
+        /// Private and loopback addresses too, over plain http as well. No login is sent to a URL with such an address.
+        private: bool,
+        /// Plain http too.
+        http: bool,
+    },
+}
+
 /// The configuration that all requests of a run share.
 #[derive(Debug, Clone)]
 pub struct ClientConfig {
@@ -37,6 +52,8 @@ pub struct ClientConfig {
     pub head_timeout: Duration,
     /// The time limit for a whole document: a lock, a listing, a token.
     pub document_timeout: Duration,
+    /// The URLs at which requests may begin.
+    pub sources: Sources,
     /// Lets a public host redirect to a private address. For embedders and tests.
     pub private_redirects: bool,
 }
@@ -52,6 +69,7 @@ impl Default for ClientConfig {
             connect_timeout: Duration::from_secs(15),
             head_timeout: Duration::from_secs(30),
             document_timeout: Duration::from_mins(2),
+            sources: Sources::Own,
             private_redirects: false,
         }
     }

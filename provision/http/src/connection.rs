@@ -73,7 +73,7 @@ impl Connection {
         let wait = self.client.config.head_timeout;
         match tokio::time::timeout(wait, self.send_without_limit(to, headers, token)).await {
             Ok(sent) => sent,
-            Err(_) => Err(self.client.unanswered(&to.url, TransportError::Stalled(wait).into())),
+            Err(_) => Err(self.client.unanswered(to, TransportError::Stalled(wait).into())),
         }
     }
 
@@ -87,7 +87,7 @@ impl Connection {
         let open = self.open(to).await?;
         let authorization = client.authorization(to, token, open.is_proxied);
         let head = open.get(&to.url, headers, authorization.as_ref()).await;
-        let head = head.map_err(|kind| client.unanswered(&to.url, kind.into()))?;
+        let head = head.map_err(|kind| client.unanswered(to, kind.into()))?;
         Ok((head, open.peer.ip()))
     }
 
@@ -99,7 +99,7 @@ impl Connection {
             open
         } else {
             let connected = self.client.connector.connect(&to.url, to.public_only).await;
-            connected.map_err(|error| self.client.unanswered(&to.url, error))?
+            connected.map_err(|error| self.client.unanswered(to, error))?
         };
         let open = self.open.insert(open);
         open.last_used = Instant::now();

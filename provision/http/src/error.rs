@@ -33,6 +33,14 @@ pub enum RequestError {
         /// The reason.
         error: RedirectError,
     },
+    /// A list's URL that is not asked.
+    #[error("{url}: {error}")]
+    Untrusted {
+        /// The URL.
+        url: SourceUrl,
+        /// The reason.
+        error: UntrustedSource,
+    },
     /// 401, 403 or 407.
     #[error("{url} answered {status}{}; {advice}", details(code.as_deref(), message.as_deref()))]
     Refused {
@@ -85,6 +93,23 @@ pub enum RequestError {
         /// The body's first bytes, if they are the first bytes of another file.
         prefix: BodyPrefix,
     },
+}
+
+/// The reason for which a list's URL is not asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UntrustedSource {
+    /// Its host is this machine, or one with a private address.
+    #[error(
+        "the list leads to a private or loopback address, of which nothing is asked; if the host is yours, give \
+         --allow-private, or the URL to `lock add`"
+    )]
+    Private,
+    /// It is not encrypted.
+    #[error(
+        "the list leads to plain http, which is not asked: others can read and change its answers; correct the URL to \
+         https, or give --allow-http"
+    )]
+    PlainHttp,
 }
 
 /// The first bytes of a body, or none, for `sniff`. They are not safe to show.
@@ -145,6 +170,7 @@ impl RequestError {
         match self {
             Self::Transport { kind: TransportError::Certificate | TransportError::Proxy, .. }
             | Self::Redirect { .. }
+            | Self::Untrusted { .. }
             | Self::Refused { status: 407, .. } => Remedy::Stop,
             Self::Transport { kind: TransportError::NotHttp | TransportError::TooLong, .. }
             | Self::Missing { .. } => Remedy::NextSource,
@@ -176,6 +202,7 @@ impl RequestError {
         match self {
             Self::Transport { .. } => None,
             Self::Redirect { url, .. }
+            | Self::Untrusted { url, .. }
             | Self::Refused { url, .. }
             | Self::Busy { url, .. }
             | Self::Missing { url, .. }

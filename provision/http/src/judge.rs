@@ -10,10 +10,10 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
 use crate::auth::credentials::Secret;
-use crate::client::HttpClient;
-use crate::error::RequestError;
+use crate::client::{HttpClient, Sources};
+use crate::error::{RequestError, UntrustedSource};
 use crate::host_rules;
-use crate::public_ip::is_public;
+use crate::public_ip::{is_local_name, is_public};
 use crate::redirect::{RedirectError, follow};
 use crate::transport::ConnectError;
 use provision_core::source_url::SourceUrl;
@@ -23,7 +23,7 @@ use provision_core::terminal_text;
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub(crate) url: SourceUrl,
-    /// No hop left the scheme, host and port of the source, so its credential may be sent.
+    /// No hop left the scheme, host and port of the source, so its credential may be sent. False for a list's private address.
     pub(crate) same_origin: bool,
     /// A public address has answered, so the connection must go to a public one.
     pub(crate) public_only: bool,
@@ -49,6 +49,26 @@ impl Resolved {
 }
 
 impl HttpClient {
+    /// The chain that begins at `source`, if requests may begin there.
+    pub(crate) fn first(&self, source: &SourceUrl) -> Result<Resolved, RequestError> {
+        let chain = Resolved::first(self.effective(source));
+        let is_endpoint = chain.url != *source;
+        let Sources::Listed { private, http } = self.config.sources else { return Ok(chain) };
+        if is_endpoint {
+            return Ok(chain);
+        }
+        let is_private = source.ip().map_or_else(|| is_local_name(&source.host()), |ip| !is_public(ip));
+        let error = if is_private && !private {
+            UntrustedSource::Private
+        } else if !source.is_https() && !http && !is_private {
+            UntrustedSource::PlainHttp
+        } else {
+            // A name is checked when the client connects, by the address that it resolves to.
+            return Ok(Resolved { same_origin: !is_private, public_only: !private, ..chain });
+        };
+        Err(RequestError::Untrusted { url: chain.url, error })
+    }
+
     /// The `Authorization` for a request to `to`: `token`, which is a registry's, or the host's own credential. `is_proxied` says
     /// that a proxy is in between; it would read the secret of a plain http request, also of one to a loopback URL.
     pub(crate) fn authorization(
@@ -66,8 +86,13 @@ impl HttpClient {
         Some(value)
     }
 
-    /// The failure of a request to `url` without an answer; it names the proxy of the request.
-    pub(crate) fn unanswered(&self, url: &SourceUrl, error: ConnectError) -> RequestError {
+    /// The failure of a request to `to` without an answer; it names the proxy of the request.
+    pub(crate) fn unanswered(&self, to: &Resolved, error: ConnectError) -> RequestError {
+        let url = &to.url;
+        let is_listed = self.config.sources != Sources::Own && to.past.is_empty();
+        if is_listed && error == ConnectError::NotPublic {
+            return RequestError::Untrusted { url: url.clone(), error: UntrustedSource::Private };
+        }
         let proxy = self.connector.proxies.proxy(url);
         RequestError::unanswered(url, proxy.map(|proxy| proxy.name()), error)
     }

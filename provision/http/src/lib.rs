@@ -37,10 +37,10 @@ mod wire;
 
 pub use auth::credentials::{Credential, Credentials, Secret};
 pub use body::{Answer, BodyEnd};
-pub use client::{ClientConfig, ClientError, HttpClient};
+pub use client::{ClientConfig, ClientError, HttpClient, Sources};
 pub use connection::Connection;
 pub use dns::Hosts;
-pub use error::{BodyPrefix, Remedy, RequestError};
+pub use error::{BodyPrefix, Remedy, RequestError, UntrustedSource};
 pub use judge::Resolved;
 pub use redirect::RedirectError;
 pub use response::{BodyKind, ContentId, ExpectedBody, FileChanged, ResponseError};

@@ -1,4 +1,4 @@
-//! Public addresses: the ones to which a public host may redirect.
+//! Public addresses: the ones to which a public host may redirect, and a list from someone else may lead.
 //!
 //! A redirect from outside must not reach services that trust this machine: its metadata service, its loopback, its neighbours
 //! (fault 47). The client checks the address that it connects to, not the name.
@@ -11,6 +11,14 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
         IpAddr::V4(v4) => is_public_v4(v4),
         IpAddr::V6(v6) => is_public_v6(v6),
     }
+}
+
+/// True for a name that no public host has: one without a dot, or below a domain for private networks (RFC 6761, RFC 6762,
+/// RFC 8375, and ICANN's `internal`). A proxy resolves names itself, so this is all that is known of such a host.
+pub(crate) fn is_local_name(host: &str) -> bool {
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    let domains = [".localhost", ".local", ".internal", ".home.arpa", ".lan"];
+    !host.contains('.') || domains.iter().any(|domain| host.ends_with(domain))
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
@@ -70,6 +78,12 @@ mod tests {
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
+        for local in
+            ["localhost", "LOCALHOST.", "nas", "a.localhost", "metadata.google.internal", "printer.local"]
+        {
+            assert!(is_local_name(local), "{local}");
+        }
+        assert!(!is_local_name("localhost.example") && !is_local_name("huggingface.co"));
         for public in
             ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"]
         {

@@ -1,6 +1,7 @@
 //! The fault catalogue, in its groups: a test of a case begins with its number.
 
 mod disk;
+mod hosts;
 mod lockfile;
 mod ranges;
 mod redirects;

@@ -12,30 +12,30 @@ use rustix::process::Signal;
 use crate::program::{BINARY, Ended, run, signal, start, start_with_input};
 use crate::skip::{needs_root, needs_tool};
 
-struct Fixture {
-    site: BlockingOrigin,
-    store: BlockingOrigin,
-    hub: Hub,
+pub(crate) struct Fixture {
+    pub(crate) site: BlockingOrigin,
+    pub(crate) store: BlockingOrigin,
+    pub(crate) hub: Hub,
     directory: tempfile::TempDir,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let start = || BlockingOrigin::start(OriginConfig::default()).unwrap();
         let (site, store) = (start(), start());
         let hub = Hub::mount(&site, &store);
         Self { site, store, hub, directory: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    fn lock(&self) -> String {
+    pub(crate) fn lock(&self) -> String {
         std::fs::read_to_string(self.path("models.lock")).unwrap_or_default()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.command_of(Command::new(BINARY), args)
     }
 
@@ -50,18 +50,18 @@ impl Fixture {
     }
 
     /// Runs it; asserts the exit code and returns standard output and standard error.
-    fn run(&self, code: i32, args: &[&str]) -> (String, String) {
+    pub(crate) fn run(&self, code: i32, args: &[&str]) -> (String, String) {
         said(run(&mut self.command(args)), code, args)
     }
 }
 
-fn said(ended: Ended, code: i32, args: &[&str]) -> (String, String) {
+pub(crate) fn said(ended: Ended, code: i32, args: &[&str]) -> (String, String) {
     let Ended { out, err, .. } = ended;
     assert_eq!(ended.code, Some(code), "{args:?}:\n{out}{err}");
     (out, err)
 }
 
-fn has(text: &str, parts: &[&str]) {
+pub(crate) fn has(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{part:?} is not in:\n{text}");
     }
@@ -339,7 +339,7 @@ fn a_list_is_imported_as_far_as_it_resolves() {
         "hf:o/r/vae/x.safetensors\n{}\nhf:o/r/vae/none.safetensors\nhttps://u:p@h/x\n",
         fixture.site.url("/f/vae/y.bin")
     );
-    let mut command = fixture.command(&["lock", "import", "-", "--format", "urls"]);
+    let mut command = fixture.command(&["lock", "import", "-", "--format", "urls", "--allow-private"]);
     let (import, mut input) = start_with_input(&mut command);
     input.write_all(list.as_bytes()).unwrap();
     drop(input);
@@ -389,7 +389,7 @@ fn each_resolved_entry_is_written_before_the_next_request() {
     fixture.site.inject("/vae/b.bin", Fault::Stall(1000).when(When::After(1)));
     let [a, b] = ["/vae/a.bin", "/vae/b.bin"].map(|path| fixture.site.url(path));
     std::fs::write(fixture.path("list"), format!("{a}\n{b}\n")).unwrap();
-    for args in [&["lock", "add", &a, &b][..], &["lock", "import", "list"]] {
+    for args in [&["lock", "add", &a, &b][..], &["lock", "import", "list", "--allow-private"]] {
         let mut running = start(&mut fixture.command(args));
         let said = running.wait_for_line("added      vae/a.bin");
         assert_eq!(said.lines().count(), 1, "{said}");

@@ -72,6 +72,57 @@ async fn fault_47_no_connection_to_a_name_with_a_private_address() {
 }
 
 #[tokio::test]
+async fn fault_115_a_lists_name_is_judged_by_its_address() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("https://inside.example:{}/x", listener.local_addr().unwrap().port());
+    let config = ClientConfig {
+        sources: Sources::Listed { private: false, http: true },
+        hosts: [("inside.example", vec!["127.0.0.1".parse().unwrap()])].into_iter().collect(),
+        ..ClientConfig::default()
+    };
+    let client = HttpClient::new(config).unwrap();
+    let source = url.parse().unwrap();
+    let expected = ExpectedBody { range: None, size: 1, sha256: None };
+    let is_untrusted = |error: &RequestError| {
+        matches!(error, RequestError::Untrusted { error: UntrustedSource::Private, .. })
+            && error.remedy() == Remedy::Stop
+    };
+    let error = client.document(&source, 10).await.unwrap_err();
+    assert!(is_untrusted(&error), "{error:?}");
+    let error = client.connection().get(&source, None, expected).await.unwrap_err();
+    assert!(is_untrusted(&error), "{error:?}");
+    assert!(listener.accept().is_err(), "the client connected");
+}
+
+#[test]
+fn fault_115_an_endpoint_is_the_users_own() {
+    let listed = |private, http| {
+        let endpoint = "http://127.0.0.1:9".parse().unwrap();
+        let config = ClientConfig {
+            sources: Sources::Listed { private, http },
+            endpoints: vec![("huggingface.co".to_owned(), endpoint)],
+            ..ClientConfig::default()
+        };
+        let client = HttpClient::new(config).unwrap();
+        move |url: &str| {
+            let chain = client.first(&url.parse().unwrap()).ok()?;
+            Some((chain.same_origin, chain.public_only))
+        }
+    };
+    let strict = listed(false, false);
+    assert_eq!(strict("https://huggingface.co/o/r"), Some((true, false)));
+    assert_eq!(strict("https://public.example/x"), Some((true, true)));
+    for url in ["http://127.0.0.1:9/o/r", "https://10.0.0.1/x", "https://nas/x", "http://public.example/x"] {
+        assert_eq!(strict(url), None, "{url}");
+    }
+    let private = listed(true, false);
+    assert_eq!(private("http://127.0.0.1:9/o/r"), Some((false, false)));
+    assert_eq!(private("http://public.example/x"), None);
+    assert_eq!(listed(false, true)("http://public.example/x"), Some((true, true)));
+}
+
+#[tokio::test]
 async fn fault_47_a_cached_redirect_keeps_its_restriction() {
     let resolved = at("http://127.0.0.1:9/x", true);
     let next = connection(false).client.permit(&resolved, "http://10.0.0.1/".parse().unwrap(), false);

@@ -12,6 +12,8 @@ use crate::source::Source;
 /// The kind of a failure, for exit codes and retries of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// A list leads to it, and it was not asked.
+    Untrusted,
     /// No usable answer: the host is unreachable, busy, or answers with something else.
     Unreachable,
     /// The host reports that the file does not exist.
@@ -26,6 +28,7 @@ impl Kind {
     /// The kind of a failed request.
     pub fn of(error: &MetadataError) -> Self {
         match error {
+            MetadataError::Request(RequestError::Untrusted { .. }) => Self::Untrusted,
             MetadataError::Request(error) if error.is_absence() => Self::Gone,
             MetadataError::Request(error) if error.is_refusal() => Self::Refused,
             _ => Self::Unreachable,

@@ -31,7 +31,7 @@ fn word(verdicts: &[Verdict]) -> &'static str {
         Some(Kind::Differs) => "differs",
         Some(Kind::Refused) => "refused",
         Some(Kind::Gone) => "gone",
-        Some(Kind::Unreachable) => "unreachable",
+        Some(Kind::Unreachable | Kind::Untrusted) => "unreachable",
         None if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Right)) => "right",
         None => "there",
     }

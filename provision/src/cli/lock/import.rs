@@ -3,6 +3,9 @@
 //! A model without an address in the list is a note, not a failure: in most workflows a widget names a file that
 //! `properties.models` does not, and `import … && fetch` has to work. A model with an address that did not get into
 //! the lock is a failure, and so is a list that added nothing.
+//!
+//! Lists come from others, so they must not reach into the user's network: without an option, only public addresses are asked,
+//! over https (fault 115). The URLs that `lock add` gets are the user's own words, and any of them is asked.
 
 #![expect(clippy::print_stderr, reason = "what nothing came of is said")]
 
@@ -15,6 +18,7 @@ use crate::cli::process::invocation;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision_core::terminal_text::TerminalText;
+use provision_http::Sources;
 use provision_lock::entry_builder::{AddRequest, EntryError};
 use provision_lock::import::{Format, Unused, UnusedReason, join, read};
 use provision_lock::placement::PlacementError;
@@ -31,6 +35,12 @@ pub(crate) struct ImportArgs {
     /// The format of the lists [default: detected for each]: workflow, manager, aria2, pget, urls, sha256sum
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
+    /// Ask private and loopback addresses of the lists too, without a login
+    #[arg(long)]
+    allow_private: bool,
+    /// Ask hosts of the lists over plain http too
+    #[arg(long)]
+    allow_http: bool,
     /// The options of `lock add` and `lock import`.
     #[command(flatten)]
     options: AddOptions,
@@ -97,7 +107,8 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     }
     let imported = join(lists).map_err(usage)?;
     add::readable(&path)?;
-    let session = HostSession::start(args.options.patience)?;
+    let (private, http) = (args.allow_private, args.allow_http);
+    let session = HostSession::start_for(Sources::Listed { private, http }, args.options.patience)?;
     let mut builder = session.builder(&args.options.parts, args.options.allow_expiring);
     let mut failures = Failures::default();
     let mut writing = write::Writing::new(&session, &path);

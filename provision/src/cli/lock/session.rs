@@ -17,8 +17,8 @@ use provision_core::event::{Event, Observer};
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_engine::unpinned::UnpinnedError;
-use provision_http::HttpClient;
 use provision_http::metadata::{OnWait, Wait};
+use provision_http::{HttpClient, Sources};
 use provision_lock::digest_reader::{DigestError, DigestReader};
 use provision_lock::entry_builder::{EntryBuilder, EntryError};
 use provision_lock::resolve::{Kind, Resolver};
@@ -43,9 +43,15 @@ pub(super) struct HostSession {
 }
 
 impl HostSession {
+    /// A session that asks the user's own sources.
     pub(super) fn start(patience: Patience) -> Result<Self, Failure> {
+        Self::start_for(Sources::Own, patience)
+    }
+
+    pub(super) fn start_for(sources: Sources, patience: Patience) -> Result<Self, Failure> {
         let (mut config, warnings) = environment::origin()?;
         config.head_timeout = HEAD_TIMEOUT;
+        config.sources = sources;
         for warning in warnings {
             eprintln!("warning: {warning}");
         }
@@ -126,6 +132,7 @@ impl Observer for Drawn {
 /// The exit code for a host's answer.
 pub(super) fn code_of(kind: Kind) -> Code {
     match kind {
+        Kind::Untrusted => Code::Usage,
         Kind::Unreachable | Kind::Gone => Code::Network,
         Kind::Refused => Code::Refused,
         Kind::Differs => Code::Integrity,

@@ -1,0 +1,3 @@
+//! The words of hosts and of lists: what is asked, which file an address chooses, and what a refusal means.
+
+mod lists;
