@@ -16,7 +16,8 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     let (sh, engine) = (env.engine.shell(), &env.engine);
     let gated = format!("{}/{GATED}", env.server.hub);
     let workflow = engine.scratch.fresh("workflow.json");
-    sh.write_file(&workflow, env.server.workflow(&gated))?;
+    // HF_ENDPOINT leads these URLs to the server. A list with the server's own address would need --allow-private.
+    sh.write_file(&workflow, env.server.workflow(&format!("https://huggingface.co/{GATED}")))?;
 
     let volume = env.volume("provision-check-verbs")?;
     let mount = ["--volume", &format!("{volume}:/w")];
