@@ -76,6 +76,35 @@ const EXPIRING_NAMES: [&str; 9] = [
     "x-tos-signature",
 ];
 
+/// Further parameters of signatures: Azure's, `CloudFront`'s, Google's, OSS's and S3's older ones.
+const OTHER_NAMES: [&str; 20] = [
+    "awsaccesskeyid",
+    "googleaccessid",
+    "key-pair-id",
+    "ossaccesskeyid",
+    "policy",
+    "se",
+    "si",
+    "sip",
+    "ske",
+    "skoid",
+    "sks",
+    "skt",
+    "sktid",
+    "skv",
+    "sp",
+    "spr",
+    "sr",
+    "sv",
+    "token",
+    "bcdn_token",
+];
+
+/// Returns true for the name, in lower case, of a parameter of a signed URL's signature.
+pub(crate) fn is_of_signature(name: &str) -> bool {
+    [&END_NAMES[..], &SIGNATURE_NAMES, &EXPIRING_NAMES, &OTHER_NAMES].concat().contains(&name)
+}
+
 impl Expiry {
     /// The expiry of `url`; `None` if nothing in it says that it expires.
     pub fn of(url: &SourceUrl) -> Option<Self> {

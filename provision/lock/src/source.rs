@@ -104,13 +104,22 @@ impl Source {
         }
     }
 
-    /// The path at the source, as a hint for the placement: below the repository, or of the URL.
+    /// The source's address without a signature or a credential, which change while the file stays. Every other part may choose the file.
+    pub fn lasting_address(url: &SourceUrl) -> Url {
+        url_credentials::without_signature(url)
+    }
+
+    /// The path at the source, as a hint for the placement: below the repository, or of the URL. A file that the query names
+    /// (`download?file=vae/x.safetensors`) has that name.
     pub fn path(&self) -> Option<String> {
         match self {
             Self::Hub(hub) => Some(hub.file.path.clone()),
             Self::ModelScope(file) => Some(file.path.clone()),
             Self::GitHub(asset) => Some(asset.asset.clone()),
             Self::Url(url) => {
+                if let Some(path) = path_in_query(url.as_url()) {
+                    return Some(path);
+                }
                 let path = percent_decode_str(url.as_url().path()).decode_utf8().ok()?;
                 let path = path.trim_start_matches('/');
                 (!path.is_empty() && !path.ends_with('/')).then(|| path.to_owned())
@@ -173,6 +182,20 @@ impl fmt::Display for Source {
             Self::Oci(blob) => blob.fmt(f),
         }
     }
+}
+
+/// The path in a parameter of the query, if it is a model's file and the URL's own path is not.
+fn path_in_query(url: &Url) -> Option<String> {
+    const NAMES: [&str; 7] = ["file", "file_name", "file_path", "filename", "filepath", "name", "path"];
+    const MODELS: [&str; 9] = ["bin", "ckpt", "gguf", "onnx", "pkl", "pt", "pth", "safetensors", "sft"];
+    let is_model = |path: &str| {
+        let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+        MODELS.iter().any(|known| extension.eq_ignore_ascii_case(known))
+    };
+    let is_named = |name: &str| NAMES.iter().any(|known| name.eq_ignore_ascii_case(known));
+    let mut named = url.query_pairs().filter(|(name, value)| is_named(name) && is_model(value));
+    let path = named.next().filter(|_| !is_model(url.path()))?.1.trim_start_matches('/').to_owned();
+    check_path(&path).ok().map(|()| path)
 }
 
 /// Returns true for an owner's, repository's or registry's name part, in characters that all supported hosts allow.

@@ -7,6 +7,16 @@
 use std::collections::HashMap;
 
 use super::{ImportError, ImportedModel, List, Place, Sum, Unused, UnusedReason};
+use crate::source::Source;
+
+/// The identity of a file among those of the lists.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    /// The destination, as file systems compare it.
+    Path(String),
+    /// If the destination is not known yet: the source, with its whole URL, and the name.
+    Source(Source, String),
+}
 
 /// The joined contents of lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,16 +33,16 @@ pub struct Imported {
 /// Returns an error if two lists give different digests for one path.
 pub fn join(lists: Vec<List>) -> Result<Imported, ImportError> {
     let mut joined = Imported { models: Vec::new(), unused: Vec::new() };
-    let mut known: HashMap<String, usize> = HashMap::new();
+    let mut known: HashMap<Key, usize> = HashMap::new();
     let mut sums = Vec::new();
     for list in lists {
         joined.unused.extend(list.unused);
         sums.extend(list.sums);
         for model in list.models {
-            // If the destination is not known yet, source and name identify the file.
-            let key = model
-                .destination()
-                .map_or_else(|_| format!("{} {}", model.source, model.name), |path| path.collision_key());
+            let key = match model.destination() {
+                Ok(path) => Key::Path(path.collision_key()),
+                Err(_) => Key::Source(model.source.clone(), model.name.clone()),
+            };
             if let Some(at) = known.get(&key) {
                 merge(&mut joined, *at, model)?;
             } else {

@@ -47,6 +47,7 @@ struct File {
 #[derive(Debug, Default, Deserialize)]
 struct FileMetadata {
     format: Option<String>,
+    quant_type: Option<String>,
     size: Option<String>,
     fp: Option<String>,
 }
@@ -61,9 +62,11 @@ impl File {
     /// Returns true if the file matches the filters of a download URL.
     fn fits(&self, filters: &[(String, String)]) -> bool {
         filters.iter().all(|(name, value)| {
+                "fileId" => &id,
             let has = match name.as_str() {
                 "type" => &self.r#type,
                 "format" => &self.metadata.format,
+                "quantType" => &self.metadata.quant_type,
                 "size" => &self.metadata.size,
                 _ => &self.metadata.fp,
             };
@@ -172,11 +175,14 @@ mod tests {
             "files": [
                 {"name": "b", "type": "Model", "metadata": {"fp": "fp16", "format": "SafeTensor", "size": null}},
                 {"name": "a", "type": "Model", "metadata": {"fp": "fp32", "format": "SafeTensor"}, "primary": true},
-                {"name": "c", "type": "VAE", "metadata": {}},
+                {"name": "c", "id": 7, "type": "VAE", "metadata": {"quantType": "Q4_K_M"}},
             ],
         }))
         .unwrap();
         let choose = |filters: &[(&str, &str)]| {
+        assert_eq!(choose(&[("fileId", "7")]), Some("c"));
+        assert_eq!(choose(&[("fileId", "8")]), None);
+        assert_eq!(choose(&[("quantType", "q4_k_m")]), Some("c"));
             let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
             let filters: Vec<_> = filters.iter().map(owned).collect();
             version.choose(&filters).map(|file| file.name.as_str())

@@ -105,7 +105,7 @@ pub enum ResolveError {
     /// The download is another file than the described one.
     #[error(
         "{what}: the site lists {name:?} with {}, but the download has {}, so the listed digest is another file's. The \
-         version has {known}: select one with ?type=, ?format=, ?size= or ?fp=",
+         version has {known}: select one with ?fileId=, ?type=, ?format=, ?size= or ?fp=",
         ByteSize(*listed),
         ByteSize(*found).exact()
     )]

@@ -4,10 +4,11 @@ use std::fmt;
 
 use url::Url;
 
+use super::url_credentials::is_credential;
 use super::{Form, FormProblem, SourceError, address};
 
 /// The parameters that choose among a version's files.
-pub(super) const FILTERS: [&str; 4] = ["type", "format", "size", "fp"];
+const FILTERS: [&str; 6] = ["fileId", "type", "format", "size", "fp", "quantType"];
 
 /// A model version: a number that is never reused for other files. If the version has several files, the download URL's
 /// parameters choose one: `civitai:128713?format=SafeTensor&fp=fp16`.
@@ -46,6 +47,13 @@ impl CivitaiVersion {
         let chosen = url.query_pairs().filter(|(name, _)| FILTERS.contains(&&**name));
         let filters = chosen.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
         Ok(Self { id: number(id)?, filters })
+    }
+
+    /// True if the query of a download URL has a parameter of unknown meaning. It may choose another file (fault 114), so such a
+    /// URL is no version's short form.
+    pub(super) fn may_choose_otherwise(url: &Url) -> bool {
+        let is_known = |name: &str| FILTERS.contains(&name) || name.starts_with("utm_");
+        url.query_pairs().any(|(name, value)| !is_known(&name) && !is_credential(&name, &value))
     }
 
     pub(super) fn address(&self) -> Url {

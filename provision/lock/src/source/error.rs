@@ -108,7 +108,9 @@ pub enum FormProblem {
     #[error("a version is a number: the one after `modelVersionId=` in the page's URL")]
     Version,
     /// A parameter does not choose among a version's files.
-    #[error("only type, format, size and fp may follow the `?`; they select one of a version's files")]
+    #[error(
+        "only fileId, type, format, size, fp and quantType may follow the `?`; they select one of a version's files"
+    )]
     Filter,
     /// The asset's name is missing.
     #[error("the asset's name is missing")]

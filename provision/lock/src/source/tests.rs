@@ -80,6 +80,8 @@ fn page_and_download_urls_become_the_short_form() {
             "https://civitai.com/api/download/models/128713?type=Model&token=canary&fp=fp16",
             "civitai:128713?type=Model&fp=fp16",
         ),
+        ("https://civitai.com/api/download/models/140?fileId=2&token=canary", "civitai:140?fileId=2"),
+        ("https://civitai.com/models/4384?modelVersionId=140&fileId=2&utm_source=x", "civitai:140?fileId=2"),
         ("urn:air:sdxl:checkpoint:civitai:101055@128078", "civitai:128078"),
         ("civitai:101055@128078", "civitai:128078"),
         ("https://www.modelscope.cn/models/o/r/resolve/master/d/x", "modelscope:o/r@master/d/x"),
@@ -104,9 +106,30 @@ fn other_urls_stay_urls() {
         "https://huggingface.co.evil/o/r/blob/main/x",
         "https://github.com/o/r/raw/main/x",
         "https://raw.githubusercontent.com/o/r/main/x",
+        // A parameter of unknown meaning may choose another file.
+        "https://civitai.com/api/download/models/140?fileId=2&epoch=7",
     ] {
         assert!(matches!(parse(text), Source::Url(_)), "{text}");
     }
+}
+
+#[test]
+fn fault_114_a_file_that_the_query_names_has_that_name() {
+    for (query, path) in [
+        ("file=vae/x.safetensors", "vae/x.safetensors"),
+        ("v=2&FileName=x.gguf", "x.gguf"),
+        ("file=../x.bin", "vae/get"),
+        ("file=readme", "vae/get"),
+        ("q=x.bin", "vae/get"),
+    ] {
+        assert_eq!(
+            parse(&format!("https://h.example/vae/get?{query}")).path().as_deref(),
+            Some(path),
+            "{query}"
+        );
+    }
+    let named = parse("https://h.example/vae/y.bin?file=x.bin").path();
+    assert_eq!(named.as_deref(), Some("vae/y.bin"));
 }
 
 #[test]
@@ -203,7 +226,7 @@ fn errors_show_the_expected_form() {
         ("hf:o r/r/x", "the owner"),
         ("modelscope:o/r", "modelscope:OWNER/REPO[@REV]/PATH"),
         ("civitai:dreamshaper", "civitai:VERSION_ID"),
-        ("civitai:1?token=canary", "only type, format, size and fp"),
+        ("civitai:1?token=canary", "only fileId, type, format, size, fp and quantType"),
         ("civitai:0", "a version is a number"),
         ("github:o/r@v1", "github:OWNER/REPO[@TAG]/ASSET"),
         ("github:o/r@/x", "the tag after the `@` is missing"),

@@ -9,8 +9,9 @@
 //! such a signature are left to that check.
 
 use provision_core::source_url::SourceUrl;
+use url::Url;
 
-use crate::expiry::{Expiry, is_expiring_token};
+use crate::expiry::{Expiry, is_expiring_token, is_of_signature};
 
 /// Last words that always mean a credential, also in joined spellings.
 const SECRETS: [&str; 25] = [
@@ -86,6 +87,27 @@ pub(super) fn find(url: &SourceUrl) -> Option<String> {
         .map(|(pair, _)| pair)
         .find_map(|(name, value)| is_secret(&words(&name), &value).then(|| words(&name).join("_")))
         .map(|name| name.chars().filter(char::is_ascii_graphic).take(40).collect())
+}
+
+/// Returns true for a parameter that carries a credential.
+pub(super) fn is_credential(name: &str, value: &str) -> bool {
+    is_secret(&words(name), value)
+}
+
+/// `url` without the parameters of its signature and its credentials. They change, and the file stays; any other parameter may
+/// choose the file (fault 114).
+pub(super) fn without_signature(url: &SourceUrl) -> Url {
+    let is_signed = Expiry::of(url).is_some();
+    let is_of_file = |name: &str, value: &str| {
+        let small = name.to_ascii_lowercase();
+        !(is_credential(name, value)
+            || is_signed && (belongs_to_signature(&small) || is_of_signature(&small)))
+    };
+    let mut bare = url.as_url().clone();
+    let pairs = url.as_url().query_pairs().filter(|(name, value)| is_of_file(name, value));
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    bare.set_query(Some(&query).filter(|query| !query.is_empty()).map(String::as_str));
+    bare
 }
 
 fn belongs_to_signature(name: &str) -> bool {
@@ -203,6 +225,25 @@ mod tests {
             ("X-Amz-Expires=1&X-Amz-Signature=canary&token=canary", "token"),
         ] {
             assert_eq!(of(query).as_deref(), Some(name), "{query}");
+        }
+    }
+
+    #[test]
+    fn fault_114_only_a_signature_is_left_out_of_an_address() {
+        let bare = |query: &str| {
+            let url = format!("https://h.example/x?{query}").parse().unwrap();
+            without_signature(&url).query().unwrap_or_default().to_owned()
+        };
+        for (query, kept) in [
+            ("file=a.lock", "file=a.lock"),
+            ("file=a.lock&token=canary", "file=a.lock"),
+            ("file=a&X-Amz-Expires=1&X-Amz-Signature=canary&X-Amz-Date=2", "file=a"),
+            ("sp=r&se=2026&sig=canary&path=x", "path=x"),
+            ("Expires=1&Signature=canary&Key-Pair-Id=canary", ""),
+            // Without a signature, these may be anything.
+            ("e=1&sp=2", "e=1&sp=2"),
+        ] {
+            assert_eq!(bare(query), kept, "{query}");
         }
     }
 

@@ -90,6 +90,7 @@ fn hub(segments: &[String]) -> Result<Option<Source>, SourceError> {
 /// `models/ID[/NAME]?modelVersionId=V`, `api/download/models/V`, `model-versions/V`
 fn civitai(url: &Url, segments: &[String]) -> Result<Option<Source>, SourceError> {
     match texts(segments)[..] {
+        ["api", "download", "models", _] if CivitaiVersion::may_choose_otherwise(url) => Ok(None),
         ["api", "download", "models", id] => {
             CivitaiVersion::of_address(id, url).map(|version| Some(Source::Civitai(version)))
         }

@@ -362,6 +362,31 @@ fn civitai_declares_digest_type_and_name_but_not_the_size() {
 }
 
 #[test]
+fn fault_114_a_file_id_chooses_a_versions_file() {
+    let fixture = Fixture::new();
+    let civitai = Civitai::mount(&fixture.site, &fixture.store);
+    let contents = [Content::generated(1, 3333), Content::generated(2, 3333)];
+    let file = |(name, content): (&str, &Content)| File {
+        name: name.to_owned(),
+        content: content.clone(),
+        precision: Some("fp16".to_owned()),
+        is_hashed: true,
+    };
+    let files = ["a.safetensors", "b.safetensors"].into_iter().zip(&contents).map(file).collect();
+    let version = Version { kind: "LORA".to_owned(), name: "A style".to_owned(), files, token: None };
+    civitai.publish(140, version);
+    let url = |id: u64| format!("https://civitai.com/api/download/models/140?fileId={id}");
+    let entries = [14_000, 14_001].map(|id| fixture.build(&add_request(&url(id))).unwrap().remove(0));
+    for (entry, (id, content)) in entries.iter().zip([(14_000, &contents[0]), (14_001, &contents[1])]) {
+        assert_eq!((entry.sha256, entry.url.as_url().as_str()), (sha(content), &*url(id)));
+    }
+    assert_eq!(entries[1].path.as_str(), "loras/b.safetensors");
+    fetch(&fixture, &entries);
+    let (kind, said) = fixture.refused(&url(2));
+    assert!(kind == Kind::Gone && said.contains("a.safetensors"), "{said}");
+}
+
+#[test]
 fn github_declares_the_digest_and_an_old_asset_is_read() {
     let mut fixture = Fixture::new();
     let github = GitHub::mount(&fixture.site, &fixture.store);

@@ -18,6 +18,7 @@ use provision_core::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_B
 use provision_core::source_url::SourceUrl;
 use provision_disk::Destination;
 use provision_http::{HttpClient, Remedy, RequestError, ResponseError};
+use provision_lock::source::Source;
 
 /// Permission to ask a host.
 #[derive(Debug)]
@@ -55,8 +56,7 @@ pub(super) struct Kept(String);
 
 impl Kept {
     fn of(url: &SourceUrl) -> Self {
-        let mut address = url.as_url().clone();
-        address.set_query(None);
+        let address = Source::lasting_address(url);
         let digest = Sha256::of(address.as_str().as_bytes()).to_string();
         // No model path can have this name.
         Self(format!(".provision.{}.lock", &digest[..16]))
@@ -262,8 +262,9 @@ mod tests {
     #[test]
     fn a_new_signature_does_not_change_where_a_lock_is_kept() {
         let kept = |url: &str| Kept::of(&url.parse().unwrap()).0;
-        assert_eq!(kept("https://h/models.lock?sig=1"), kept("https://h/models.lock?sig=2"));
+        assert_eq!(kept("https://h/models.lock?sig=1&se=3"), kept("https://h/models.lock?sig=2&se=4"));
         assert_ne!(kept("https://h/models.lock"), kept("https://h/other.lock"));
+        assert_ne!(kept("https://h/get?file=a.lock"), kept("https://h/get?file=b.lock"));
         assert!(kept("https://h/models.lock").parse::<provision_core::model_path::ModelPath>().is_err());
     }
 }

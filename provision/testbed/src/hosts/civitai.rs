@@ -3,7 +3,7 @@
 //! Emulated, as of 2026:
 //! - `GET /api/v1/model-versions/ID`: the version, its model's type, and its files with `hashes.SHA256` in upper case and
 //!   `sizeKB` as a fraction.
-//! - `GET /api/download/models/ID?type=&format=&size=&fp=`: 307 to a signed URL on the store. Without a required token: 307
+//! - `GET /api/download/models/ID?fileId=&type=&format=&size=&fp=`: 307 to a signed URL on the store. Without a required token: 307
 //!   to a login page that ends in 200 and HTML. To HEAD: 401, with any token. To a client without a name, or with a
 //!   library's: 403.
 
@@ -146,7 +146,12 @@ impl Shared {
             return Err(Answer::empty(307).with("Location", "/login?returnUrl=/&reason=download-auth"));
         }
         let fp = query(request, "fp");
-        let file = version.files.iter().find(|file| fp.is_none() || file.precision == fp);
+        let chosen = query(request, "fileId");
+        let file = version.files.iter().enumerate().find(|(number, file)| {
+            let file_id = (id * 100 + *number as u64).to_string();
+            (fp.is_none() || file.precision == fp) && chosen.as_ref().is_none_or(|chosen| *chosen == file_id)
+        });
+        let file = file.map(|(_, file)| file);
         let file = file.ok_or_else(|| missing("File not found"))?;
         Ok(self.store.redirect_to_signed(307, &stored(id, &file.name)))
     }

@@ -1,3 +1,4 @@
 //! The words of hosts and of lists: what is asked, which file an address chooses, and what a refusal means.
 
+mod addresses;
 mod lists;

@@ -1,0 +1,47 @@
+//! Addresses that differ in a parameter that chooses the file.
+
+use provision_testbed::{Content, Fault, When};
+
+use crate::lock_commands::{Fixture, has};
+
+#[test]
+fn fault_114_addresses_that_differ_in_the_query_stay_apart() {
+    let fixture = Fixture::new();
+    let (a, b) = (Content::generated(1, 3000), Content::generated(2, 3000));
+    fixture.site.put("/get", a.clone());
+    let is_b =
+        When::custom(|request, _| request.query_value("file").is_some_and(|value| value.ends_with("b.bin")));
+    fixture.site.inject("/get", Fault::OtherContent(b.clone()).when(is_b));
+    let url = |name: &str| format!("{}?file=vae/{name}", fixture.site.url("/get"));
+    let (out, _) = fixture.run(0, &["lock", "add", &url("a.bin"), &url("b.bin")]);
+    has(&out, &["added      vae/a.bin", "added      vae/b.bin"]);
+    fixture.run(0, &["fetch"]);
+    for (name, content) in [("a.bin", &a), ("b.bin", &b)] {
+        assert_eq!(std::fs::read(fixture.path("models/vae").join(name)).unwrap(), content.to_vec());
+    }
+    // A list whose names do not tell the folder: two files, not one.
+    std::fs::write(fixture.path("list"), format!("{}\n{}\n", url("x"), url("y"))).unwrap();
+    let (_, err) = fixture.run(2, &["lock", "import", "list", "--format", "urls", "--allow-private"]);
+    has(&err, &["list:1", "list:2", "names its folder", "2 failures"]);
+    assert!(!err.contains("same path"), "{err}");
+}
+
+#[test]
+fn fault_114_each_address_of_a_lock_has_its_kept_copy() {
+    let fixture = Fixture::new();
+    fixture.hub.commit("o/r", "main", &[("vae/x.bin", Content::generated(1, 3000))]);
+    fixture.run(0, &["lock", "add", "hf:o/r/vae/x.bin"]);
+    let texts = ["", "# another\n"].map(|more| Content::bytes(fixture.lock() + more));
+    fixture.site.put("/get", texts[0].clone());
+    let is_b = When::custom(|request, _| request.query_value("lock").is_some_and(|value| value == "b"));
+    fixture.site.inject("/get", Fault::OtherContent(texts[1].clone()).when(is_b));
+    let fetch = |code: i32, name: &str, text: &Content, option: &[&str]| {
+        let url = format!("{}?lock={name}", fixture.site.url("/get"));
+        let args = ["fetch", "--lock", &url, "--lock-sha256", &text.sha256_hex()];
+        fixture.run(code, &[&args, option].concat());
+    };
+    fetch(0, "a", &texts[0], &[]);
+    fetch(0, "b", &texts[1], &[]);
+    fetch(0, "a", &texts[0], &["--offline"]);
+    fetch(0, "b", &texts[1], &["--offline"]);
+}
