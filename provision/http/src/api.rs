@@ -13,10 +13,11 @@ use crate::auth::bearer::{self, Challenge};
 use crate::auth::credentials::Secret;
 use crate::client::HttpClient;
 use crate::error::RequestError;
-use crate::judge::{Resolved, is_redirect};
+use crate::judge::{Resolved, explains, is_redirect};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{ResponseError, encoding};
 use crate::transport::TransportError;
+use crate::wire::LONGEST_REASON;
 use crate::wire::http1::RequestHeaders;
 use crate::wire::pool::Answer;
 use provision_core::source_url::SourceUrl;
@@ -45,19 +46,25 @@ impl HttpClient {
     ) -> Result<(Answer, Resolved), RequestError> {
         let mut at = self.first(source)?;
         for _ in 0..=MAX_HOPS {
-            let answer = self.get(&at, headers).await?;
+            let mut answer = self.get(&at, headers).await?;
             seen(&answer.headers, &at);
             if !is_redirect(answer.status) {
-                let Some(error) = self.failure(answer.status, &answer.headers, &at, false) else {
-                    return Ok((answer, at));
+                return match self.failure_of(&mut answer, &at).await {
+                    Some(error) => Err(error),
+                    None => Ok((answer, at)),
                 };
-                answer.drain().await;
-                return Err(error);
             }
-            at = self.next(&answer.headers, &at, self.counts_as_public(&at.url, answer.peer))?;
+            at =
+                self.next(answer.status, &answer.headers, &at, self.counts_as_public(&at.url, answer.peer))?;
             answer.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
+    }
+
+    /// The failure that the status of an answer means.
+    async fn failure_of(&self, answer: &mut Answer, at: &Resolved) -> Option<RequestError> {
+        let body = if explains(answer.status) { answer.prefix(LONGEST_REASON).await } else { Vec::new() };
+        self.failure(answer.status, &answer.headers, at, false, &body)
     }
 
     /// Sends a request and returns the answer's head. A registry's challenge is answered with a token.
@@ -117,8 +124,8 @@ impl HttpClient {
     /// A token from a token service. Redirects are not followed: the challenge was checked for this URL only.
     async fn obtain_token(&self, service: &Resolved) -> Result<Secret, RequestError> {
         let headers = RequestHeaders { range: None, accept: "application/json" };
-        let answer = self.get_with(service, headers, None).await?;
-        if let Some(error) = self.failure(answer.status, &answer.headers, service, false) {
+        let mut answer = self.get_with(service, headers, None).await?;
+        if let Some(error) = self.failure_of(&mut answer, service).await {
             return Err(error);
         }
         let unusable = |error| RequestError::response(&service.url, error);

@@ -11,12 +11,12 @@ use crate::connection::Connection;
 use crate::error::{BodyPrefix, RequestError};
 use crate::host_rules::accept;
 use crate::hub_headers;
-use crate::judge::{Resolved, is_redirect};
+use crate::judge::{Resolved, explains, is_redirect};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{BodyKind, ExpectedBody, ResponseError, strong_etag, validate};
 use crate::transport::TransportError;
-use crate::wire::DRAIN_TIMEOUT;
 use crate::wire::http1::{Head, RequestHeaders};
+use crate::wire::{DRAIN_TIMEOUT, LONGEST_REASON};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
@@ -72,7 +72,8 @@ impl Connection {
                 }
                 RequestError::response(&at.url, error)
             })?;
-            at = self.client.next(&head.headers, &at, self.client.counts_as_public(&at.url, Some(peer)))?;
+            let is_public = self.client.counts_as_public(&at.url, Some(peer));
+            at = self.client.next(head.status, &head.headers, &at, is_public)?;
             self.drain().await;
         }
         Err(RequestError::Redirect { url: at.url, error: RedirectError::TooMany })
@@ -86,7 +87,8 @@ impl Connection {
         expected: ExpectedBody,
         resolved_earlier: bool,
     ) -> Result<Answer<'_>, RequestError> {
-        if let Some(error) = self.client.failure(head.status, &head.headers, &at, resolved_earlier) {
+        let body = if explains(head.status) { self.read_prefix(LONGEST_REASON).await } else { Vec::new() };
+        if let Some(error) = self.client.failure(head.status, &head.headers, &at, resolved_earlier, &body) {
             return Err(error);
         }
         let (status, headers) = (head.status, &head.headers);

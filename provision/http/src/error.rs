@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use crate::host_rules::NO_REPOSITORY;
 use crate::redirect::RedirectError;
+use crate::refusal::{is_no_repository, is_unknown_login};
 use crate::response::ResponseError;
 use crate::transport::{ConnectError, ProxyName, TransportError};
 use provision_core::redact::Redactor;
@@ -41,7 +41,7 @@ pub enum RequestError {
         /// The reason.
         error: UntrustedSource,
     },
-    /// 401, 403 or 407.
+    /// 401, 403 or 407, a challenge for browsers, or a redirect to a login page.
     #[error("{url} answered {status}{}; {advice}", details(code.as_deref(), message.as_deref()))]
     Refused {
         /// The URL.
@@ -50,7 +50,7 @@ pub enum RequestError {
         status: u16,
         /// The Hub's `X-Error-Code`.
         code: Option<String>,
-        /// The Hub's `X-Error-Message`.
+        /// The host's reason: the Hub's `X-Error-Message`, or the body's.
         message: Option<String>,
         /// The way out.
         advice: String,
@@ -72,7 +72,7 @@ pub enum RequestError {
         wait: Option<Duration>,
     },
     /// Any other 4xx.
-    #[error("{url} answered {status}{}; check the URL in the lock", details(code.as_deref(), message.as_deref()))]
+    #[error("{url} answered {status}{}; {advice}", details(code.as_deref(), message.as_deref()))]
     Missing {
         /// The URL.
         url: SourceUrl,
@@ -80,8 +80,10 @@ pub enum RequestError {
         status: u16,
         /// The Hub's `X-Error-Code`.
         code: Option<String>,
-        /// The Hub's `X-Error-Message`.
+        /// The host's reason: the Hub's `X-Error-Message`, or the body's.
         message: Option<String>,
+        /// The way out.
+        advice: String,
     },
     /// An answer that does not match the request.
     #[error("{url}: {error}")]
@@ -267,11 +269,9 @@ impl RequestError {
     /// answer counts only for a request with a valid login.
     pub fn is_absence(&self) -> bool {
         match self {
-            Self::Missing { status, code, .. } => matches!(status, 404 | 410 | 451) || code.is_some(),
+            Self::Missing { status, code, .. } => matches!(status, 404 | 410) || code.is_some(),
             Self::Refused { code, message, with_login: true, .. } => {
-                let is_bad_login =
-                    message.as_ref().is_some_and(|text| text.starts_with("Invalid credentials"));
-                code.as_deref() == Some(NO_REPOSITORY) && !is_bad_login
+                is_no_repository(code.as_deref()) && !is_unknown_login(message.as_deref())
             }
             _ => false,
         }

@@ -1,7 +1,7 @@
 //! Host rules: what single hosts do differently, as pure functions of a URL and an answer's headers.
 //!
 //! The rules are for GitHub's API, the Hub, Civitai and `ModelScope`: which `Accept` a file needs, which headers hold the error
-//! code, the message and the wait of a rate limit, and which advice helps after a refusal.
+//! code, the message and the wait of a rate limit, and which host a URL belongs to. `refusal` has the advice after a refusal.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,9 +9,6 @@ use http::header::HeaderMap;
 
 use provision_core::backoff;
 use provision_core::source_url::SourceUrl;
-
-/// The Hub's `X-Error-Code` for a repository that does not exist, or that the request may not see.
-pub(crate) const NO_REPOSITORY: &str = "RepoNotFound";
 
 /// The Hub's headers with an error's code and message.
 pub(crate) const ERROR_CODE: &str = "x-error-code";
@@ -75,64 +72,50 @@ pub(crate) fn limit_advice(url: &SourceUrl, has_login: bool) -> &'static str {
     }
 }
 
-/// The advice after a refusal of a request to `url`.
-///
-/// `code` is the Hub's `X-Error-Code`. `has_login` says that a credential is configured for the host. `unread` is the reason
-/// for which the netrc file, which may have one, was not read.
-pub(crate) fn advice(url: &SourceUrl, code: Option<&str>, has_login: bool, unread: Option<&str>) -> String {
-    let host = url.host();
-    if let Some(repository) = hub_repository(url).filter(|_| host != "civitai.com") {
-        let page = format!("{}://{}/{repository}", url.as_url().scheme(), url.as_url().authority());
-        return hub_advice(&page, code, has_login);
-    }
-    match (host.as_str(), has_login) {
-        ("civitai.com", false) => "set CIVITAI_TOKEN to an API key of your Civitai account".to_owned(),
-        ("civitai.com", true) => {
-            "CIVITAI_TOKEN was refused: check that the key is valid and may download this file".to_owned()
-        }
-        ("api.github.com", false) => "set GITHUB_TOKEN to a token that may read the repository".to_owned(),
-        ("api.github.com", true) => {
-            "the token in GITHUB_TOKEN was refused: check that it is valid and may read the repository"
-                .to_owned()
-        }
-        ("modelscope.cn" | "www.modelscope.cn", false) => {
-            "set MODELSCOPE_API_TOKEN to an access token of your ModelScope account".to_owned()
-        }
-        ("modelscope.cn" | "www.modelscope.cn", true) => {
-            "MODELSCOPE_API_TOKEN was refused: check that the token is valid".to_owned()
-        }
-        (host, false) => match unread {
-            Some(why) => format!("if it needs a login that is in your netrc file: {why}"),
-            None => format!(
-                "if it needs a login, add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC); \
-                 a signed link may have expired"
-            ),
-        },
-        (host, true) => format!("the login for {host} in the netrc file was refused"),
+/// A kind of host: the variable of its token, and the words of its refusals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Site {
+    /// The Hub, or a server with its URLs; `page` is the repository's web page.
+    Hub {
+        page: String,
+    },
+    Civitai,
+    /// GitHub's API.
+    GitHub,
+    ModelScope,
+    /// An OCI registry.
+    Registry,
+    Other,
+}
+
+/// The kind of the host of `url`: by its name, or by its path, because an endpoint may replace the host.
+pub(crate) fn site(url: &SourceUrl) -> Site {
+    let (host, path) = (url.host(), url.as_url().path());
+    let begins = |starts: &[&str]| starts.iter().any(|start| path.starts_with(start));
+    if matches!(&*host, "civitai.com" | "civitai.red" | "civitai.green")
+        || begins(&["/api/download/models/", "/api/v1/model-versions/"])
+    {
+        Site::Civitai
+    } else if host == "api.github.com" || (path.contains("/repos/") && path.contains("/releases/")) {
+        Site::GitHub
+    } else if matches!(&*host, "modelscope.cn" | "www.modelscope.cn")
+        || begins(&["/api/v1/models/"])
+        || (begins(&["/models/"]) && path.contains("/resolve/"))
+    {
+        Site::ModelScope
+    } else if begins(&["/v2/"]) {
+        Site::Registry
+    } else if let Some(repository) = hub_repository(url) {
+        Site::Hub { page: format!("{}://{}/{repository}", url.as_url().scheme(), url.as_url().authority()) }
+    } else {
+        Site::Other
     }
 }
 
-/// The advice after a refusal of the Hub. `page` is the repository's web page.
-fn hub_advice(page: &str, code: Option<&str>, has_login: bool) -> String {
-    match (has_login, code) {
-        (true, Some("GatedRepo")) => {
-            format!("the token is valid, but its owner has to accept the licence at {page}")
-        }
-        (true, Some(NO_REPOSITORY)) => format!(
-            "for this token there is no such repository: it is gone, renamed or misspelt, or it is private to another \
-             account, or the token's scope leaves it out ({page})"
-        ),
-        (true, _) => format!(
-            "the token may lack access: check its scope, the spelling, and whether the licence at {page} is accepted"
-        ),
-        (false, Some(NO_REPOSITORY)) => format!(
-            "there is no such repository (gone, renamed or misspelt), or it is private: the Hub shows a private one only to \
-             a token that may read it, so set HF_TOKEN to a token with read access ({page})"
-        ),
-        (false, _) => {
-            format!("set HF_TOKEN to a token with read access; the licence may need accepting at {page}")
-        }
-    }
+/// True for the login page to which Civitai redirects a download without a valid token.
+pub(crate) fn is_civitai_login(url: &SourceUrl) -> bool {
+    let reason = url.as_url().query_pairs().any(|(name, value)| name == "reason" && value == "download-auth");
+    url.as_url().path() == "/login" && reason
 }
 
 /// The Hub repository that a URL of a file, a listing or a description is about, as its web page names it. A `models/` in
@@ -164,33 +147,23 @@ mod tests {
     }
 
     #[test]
-    fn advice_names_the_variable_and_the_page() {
-        let file = url("https://huggingface.co/o/r/resolve/main/x");
-        let advice_without = |url: &SourceUrl, code: Option<&str>| advice(url, code, false, None);
-        let advice_with = |url: &SourceUrl, code: Option<&str>| advice(url, code, true, None);
-        let text = advice_without(&file, Some("GatedRepo"));
-        assert!(text.contains("HF_TOKEN") && text.contains("https://huggingface.co/o/r"), "{text}");
-        for listing in ["models/o/r/tree/main", "models/o/r/revision/main"] {
-            let text = advice_without(&url(&format!("https://huggingface.co/api/{listing}")), None);
-            assert!(text.contains("HF_TOKEN") && text.ends_with("https://huggingface.co/o/r"), "{text}");
+    fn hosts_are_told_by_name_or_by_path() {
+        let page = "http://127.0.0.1:9/datasets/o/r".to_owned();
+        for (text, expected) in [
+            ("https://civitai.com/api/download/models/1", Site::Civitai),
+            ("http://127.0.0.1:9/api/download/models/1", Site::Civitai),
+            ("http://127.0.0.1:9/api/v3/repos/o/r/releases/latest", Site::GitHub),
+            ("http://127.0.0.1:9/models/o/r/resolve/master/x", Site::ModelScope),
+            ("http://127.0.0.1:9/api/v1/models/o/r/repo/files", Site::ModelScope),
+            ("https://ghcr.io/v2/o/r/blobs/sha256:0", Site::Registry),
+            ("http://127.0.0.1:9/datasets/o/r/resolve/main/x", Site::Hub { page }),
+            ("https://h.example/x", Site::Other),
+        ] {
+            assert_eq!(site(&url(text)), expected, "{text}");
         }
-        let data = url("https://huggingface.co/api/datasets/o/r/tree/main");
-        assert!(advice_without(&data, None).ends_with("https://huggingface.co/datasets/o/r"));
-        let other = url("https://modelscope.cn/models/o/r/resolve/master/x");
-        assert!(advice_without(&other, None).contains("MODELSCOPE_API_TOKEN"));
+        assert!(is_civitai_login(&url("https://civitai.com/login?returnUrl=/&reason=download-auth")));
+        assert!(!is_civitai_login(&url("https://h.example/login")));
         let api = url("https://api.github.com/repos/o/r/releases/tags/v1");
-        assert!(advice_without(&api, None).contains("GITHUB_TOKEN"));
         assert!(limit_advice(&api, false).contains("GITHUB_TOKEN"));
-        let listing = url("https://huggingface.co/api/models/o/r/revision/main");
-        let text = advice_without(&listing, Some("RepoNotFound"));
-        assert!(text.contains("no such repository") && text.contains("private"), "{text}");
-        assert!(text.contains("HF_TOKEN") && text.contains("https://huggingface.co/o/r"), "{text}");
-        let text = advice_with(&listing, Some("RepoNotFound"));
-        assert!(text.contains("gone") && !text.contains("HF_TOKEN"), "{text}");
-        let text = advice_with(&file, Some("GatedRepo"));
-        assert!(text.contains("licence"), "{text}");
-        let civitai = url("https://civitai.com/api/download/models/1");
-        assert!(advice_without(&civitai, None).contains("CIVITAI_TOKEN"));
-        assert!(advice_without(&url("https://h.example/x"), None).contains("machine h.example"));
     }
 }

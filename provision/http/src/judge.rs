@@ -15,6 +15,8 @@ use crate::error::{RequestError, UntrustedSource};
 use crate::host_rules;
 use crate::public_ip::{is_local_name, is_public};
 use crate::redirect::{RedirectError, follow};
+use crate::refusal::{Refusal, is_challenge};
+use crate::sniff;
 use crate::transport::ConnectError;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text;
@@ -97,9 +99,10 @@ impl HttpClient {
         RequestError::unanswered(url, proxy.map(|proxy| proxy.name()), error)
     }
 
-    /// The next hop of the redirect chain `at`, from the redirect with these `headers`.
+    /// The next hop of the redirect chain `at`, from the redirect with this `status` and these `headers`.
     pub(crate) fn next(
         &self,
+        status: StatusCode,
         headers: &HeaderMap,
         at: &Resolved,
         peer_is_public: bool,
@@ -107,6 +110,9 @@ impl HttpClient {
         let location = headers.get(header::LOCATION).map(HeaderValue::as_bytes);
         let next = follow(&at.url, location).and_then(|next| self.permit(at, next, peer_is_public));
         let error = match next {
+            Ok(next) if host_rules::is_civitai_login(&next.url) => {
+                return Err(self.refused(status.as_u16(), headers, at, false, &[]));
+            }
             Ok(next) => return Ok(next),
             Err(RedirectError::Location(why)) => {
                 RedirectError::Location(self.redactor(at.urls()).redact(&why).into_owned())
@@ -149,72 +155,105 @@ impl HttpClient {
         Ok(Resolved { url: next, same_origin, public_only, past })
     }
 
-    /// The failure that a status means for any request; `None` for a status whose head has to be validated.
+    /// The failure that a status means for any request; `None` for a status whose head has to be validated. `body` is the beginning of
+    /// the body, if the status [`explains`].
     pub(crate) fn failure(
         &self,
         status: StatusCode,
         headers: &HeaderMap,
         at: &Resolved,
         resolved_earlier: bool,
+        body: &[u8],
     ) -> Option<RequestError> {
         let url = || at.url.clone();
-        let credentials = &self.config.credentials;
         let redactor = || self.redactor(at.urls());
         let text = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?;
             Some(one_line(&redactor().redact(value)))
         };
-        let (code, message) = (|| text(host_rules::ERROR_CODE), || text(host_rules::ERROR_MESSAGE));
+        let message = || text(host_rules::ERROR_MESSAGE);
         let status = status.as_u16();
         match status {
+            200 | 206 | 416 => None,
+            _ if is_challenge(headers) => Some(self.refused(status, headers, at, resolved_earlier, body)),
             403 if host_rules::is_rate_limit(status, headers) => {
                 let wait = host_rules::rate_limit_wait(headers, wall_clock());
                 Some(RequestError::Busy { url: url(), status, message: message(), wait })
             }
-            401 | 403 | 407 => {
-                let code = code();
-                let has_login = credentials.authorization(&at.url).is_some();
-                let advice = if status == 407 {
-                    let proxy = self.connector.proxies.proxy(&at.url).map(|proxy| proxy.name());
-                    let variable = proxy.map_or("the proxy variable", |proxy| proxy.variable);
-                    format!("the proxy wants a login: check the user and password in {variable}")
-                } else {
-                    let unread = credentials.unread();
-                    let advice = host_rules::advice(&at.url, code.as_deref(), has_login, unread);
-                    // The advice quotes the URL, which may have come from the host.
-                    redactor().redact(&advice).into_owned()
-                };
-                Some(RequestError::Refused {
-                    url: url(),
-                    status,
-                    code,
-                    message: message(),
-                    advice,
-                    with_login: at.same_origin && has_login,
-                    resolved_earlier,
-                })
-            }
-            416 => None,
             408 | 425 | 429 | 500..=599 => {
                 let wait = host_rules::busy_wait(headers, wall_clock());
                 Some(RequestError::Busy { url: url(), status, message: message(), wait })
             }
-            400..=499 => {
-                // GitHub answers 404 for the assets of a private repository to a request without a token.
-                let needs_token =
-                    host_rules::is_github_asset(&at.url) && credentials.authorization(&at.url).is_none();
-                let hint =
-                    needs_token.then(|| "an asset of a private repository needs GITHUB_TOKEN".to_owned());
-                Some(RequestError::Missing { url: url(), status, code: code(), message: message().or(hint) })
-            }
+            400..=499 => Some(self.refused(status, headers, at, resolved_earlier, body)),
             _ => None,
         }
     }
+
+    /// A 4xx: the host refuses the request, or says that there is no such file.
+    fn refused(
+        &self,
+        status: u16,
+        headers: &HeaderMap,
+        at: &Resolved,
+        resolved_earlier: bool,
+        body: &[u8],
+    ) -> RequestError {
+        let (redactor, credentials) = (self.redactor(at.urls()), &self.config.credentials);
+        let text = |name: &str| {
+            let value = headers.get(name)?.to_str().ok()?;
+            Some(one_line(&redactor.redact(value)))
+        };
+        let code = text(host_rules::ERROR_CODE);
+        let is_login_page = is_redirect_status(status);
+        let message = if is_login_page {
+            Some("it redirects to its login page".to_owned())
+        } else {
+            text(host_rules::ERROR_MESSAGE).or_else(|| sniff::reason(body, headers, &redactor))
+        };
+        let (login, withheld) = credentials.names(&at.url);
+        let login = login.filter(|_| at.same_origin);
+        let refusal = Refusal {
+            url: &at.url,
+            status,
+            headers,
+            code: code.as_deref(),
+            reason: message.as_deref().filter(|_| !is_login_page),
+            login: login.as_deref(),
+            withheld: withheld.as_deref(),
+            unread: credentials.unread(),
+        };
+        let is_refusal = matches!(status, 401 | 403 | 407) || is_login_page || is_challenge(headers);
+        let advice = match status {
+            407 => {
+                let proxy = self.connector.proxies.proxy(&at.url).map(|proxy| proxy.name());
+                let variable = proxy.map_or("the proxy variable", |proxy| proxy.variable);
+                format!("the proxy wants a login: check the user and password in {variable}")
+            }
+            _ if is_refusal => refusal.advice(),
+            _ => refusal.advice_if_missing(),
+        };
+        // The advice quotes the URL, which may have come from the host.
+        let (url, advice) = (at.url.clone(), redactor.redact(&advice).into_owned());
+        if !is_refusal {
+            return RequestError::Missing { url, status, code, message, advice };
+        }
+        let with_login = login.is_some();
+        RequestError::Refused { url, status, code, message, advice, with_login, resolved_earlier }
+    }
+}
+
+/// True for a status whose body may say why: a refusal, or a missing file.
+pub(crate) fn explains(status: StatusCode) -> bool {
+    status.is_client_error() && !matches!(status.as_u16(), 407 | 408 | 416 | 425 | 429)
 }
 
 /// True for a status that redirects.
 pub(crate) fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+    is_redirect_status(status.as_u16())
+}
+
+fn is_redirect_status(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
 }
 
 /// A server's text without unsafe characters, cut to a line or two.

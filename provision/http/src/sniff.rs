@@ -10,6 +10,7 @@
 use provision_core::byte_size::ByteSize;
 use std::fmt;
 
+use http::header::{self, HeaderMap};
 use serde_json::Value;
 
 use provision_core::digest::Sha256;
@@ -126,6 +127,24 @@ pub fn sniff(body: &[u8], model: &Model, redactor: &Redactor) -> Option<SniffedC
     Some(SniffedContent::Error { text: one_line(&message?, redactor)? })
 }
 
+/// The reason in the body of a refusal: the message of a JSON or XML document, the title of a page, or the first line of a
+/// text. Without the secrets of the request, and short.
+pub(crate) fn reason(body: &[u8], headers: &HeaderMap, redactor: &Redactor) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let message = match text.as_bytes().first()? {
+        b'{' => json_error(text).or_else(|| other_json_error(text))?,
+        b'<' if is_page(text) => between(text, "<title", "</title>")?.to_owned(),
+        b'<' => xml_error(text)?,
+        _ => {
+            let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+            let is_text = content_type.trim().to_ascii_lowercase().starts_with("text/plain");
+            text.lines().next().filter(|_| is_text)?.to_owned()
+        }
+    };
+    one_line(&message, redactor)
+}
+
 /// True if a body with this beginning cannot be `model`, whatever follows.
 pub fn rules_out(content: &SniffedContent, model: &Model) -> bool {
     matches!(content, SniffedContent::Pointer { .. }) && model.size > LONGEST_POINTER
@@ -173,6 +192,18 @@ fn json_error(text: &str) -> Option<String> {
         _ if object.contains_key("message") || object.contains_key("detail") => message(&object),
         _ => None,
     }
+}
+
+/// The message of a registry's or `ModelScope`'s error document, which has to be complete.
+fn other_json_error(text: &str) -> Option<String> {
+    let Ok(Value::Object(object)) = serde_json::from_str(text) else { return None };
+    let text = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
+    if let Some(first) = object.get("errors").and_then(|errors| errors.get(0)) {
+        let texts: Vec<String> = ["code", "message"].iter().filter_map(|key| text(first, key)).collect();
+        return if texts.is_empty() { first.as_str().map(str::to_owned) } else { Some(texts.join(": ")) };
+    }
+    let object = Value::Object(object);
+    ["Message", "msg", "reason", "title", "code"].iter().find_map(|key| text(&object, key))
 }
 
 /// The message of an object store's error document.

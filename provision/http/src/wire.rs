@@ -19,5 +19,8 @@ pub(crate) mod proxy;
 /// The time limit for the rest of a short body, and for the end of a body whose bytes have all come.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// The longest beginning of a body that is read for a host's reason, in bytes.
+pub(crate) const LONGEST_REASON: usize = 16 << 10;
+
 /// The longest rest of a body that is read to keep its connection, in bytes.
 pub(crate) const LONGEST_DRAIN: usize = 16 << 10;

@@ -111,13 +111,14 @@ fn credentials(
     warnings: &mut Vec<String>,
 ) -> Result<Credentials, Failure> {
     let mut credentials = Credentials::none();
-    let mut add = |token: Option<String>, hosts: &[&str], endpoint: Option<&SourceUrl>| {
-        let Some(token) = token else { return };
+    let mut add = |token: Option<Token>, hosts: &[&str], endpoint: Option<&SourceUrl>| {
+        let Some(Token { token, source }) = token else { return };
         for host in hosts {
-            credentials.add(Credential::bearer(*host, None, &token));
+            credentials.add(Credential::bearer(*host, None, &token).from(&source));
         }
         if let Some(url) = endpoint {
-            credentials.add(Credential::bearer(url.host(), url.as_url().port_or_known_default(), &token));
+            let port = url.as_url().port_or_known_default();
+            credentials.add(Credential::bearer(url.host(), port, &token).from(&source));
         }
     };
     add(hub_token()?, &HUB, hub);
@@ -125,13 +126,11 @@ fn credentials(
         token_of("GITHUB_TOKEN")?.map_or_else(|| token_of("GH_TOKEN"), |token| Ok(Some(token)))?;
     add(github_token, &[GITHUB_API], github);
     add(token_of("MODELSCOPE_API_TOKEN")?, &MODELSCOPE, modelscope);
-    if let Some(token) = token_of("CIVITAI_TOKEN")? {
-        credentials.add(Credential::bearer(CIVITAI, None, &token));
-    }
+    add(token_of("CIVITAI_TOKEN")?, &[CIVITAI], None);
     match netrc()? {
-        Netrc::Logins(logins) => {
+        Netrc::Logins { logins, file } => {
             for (host, login, password) in logins {
-                credentials.add(Credential::basic(host, &login, &password));
+                credentials.add(Credential::basic(host, &login, &password).from(&file));
             }
         }
         Netrc::Unusable(why) => {
@@ -140,6 +139,12 @@ fn credentials(
         }
     }
     Ok(credentials)
+}
+
+/// A token, and the variable or file that it came from.
+struct Token {
+    token: String,
+    source: String,
 }
 
 /// A token goes into a header. A value that cannot (a whole pasted file, say) is a mistake and is refused.
@@ -153,13 +158,14 @@ fn check_token(source: &str, token: String) -> Result<String, Failure> {
     ))
 }
 
-fn token_of(name: &str) -> Result<Option<String>, Failure> {
-    variable(name).map(|token| check_token(name, token.trim().to_owned())).transpose()
+fn token_of(name: &str) -> Result<Option<Token>, Failure> {
+    let token = variable(name).map(|token| check_token(name, token.trim().to_owned())).transpose()?;
+    Ok(token.map(|token| Token { token, source: name.to_owned() }))
 }
 
 /// `HF_TOKEN`, else the file `HF_TOKEN_PATH`, else `$HF_HOME/token`, as the Hub's own client reads them. A missing file
 /// means no token: a build without the secret is no error.
-fn hub_token() -> Result<Option<String>, Failure> {
+fn hub_token() -> Result<Option<Token>, Failure> {
     if let Some(token) = token_of("HF_TOKEN")? {
         return Ok(Some(token));
     }
@@ -172,7 +178,10 @@ fn hub_token() -> Result<Option<String>, Failure> {
     let Some(path) = named.clone().or_else(|| Some(home()?.join("token"))) else { return Ok(None) };
     match std::fs::read_to_string(&path) {
         Ok(token) if token.trim().is_empty() => Ok(None),
-        Ok(token) => check_token(path.as_str(), token.trim().to_owned()).map(Some),
+        Ok(token) => {
+            let token = check_token(path.as_str(), token.trim().to_owned())?;
+            Ok(Some(Token { token, source: format!("the file {path}") }))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound || named.is_none() => Ok(None),
         Err(error) => Err(Failure::new(
             Code::Usage,
@@ -183,8 +192,8 @@ fn hub_token() -> Result<Option<String>, Failure> {
 
 /// The logins of a netrc file.
 enum Netrc {
-    /// Host, login, password.
-    Logins(Vec<(String, String, String)>),
+    /// Host, login, password; and the file in words.
+    Logins { logins: Vec<(String, String, String)>, file: String },
     /// The default file cannot be used, with the cause. Most locks need no login, and the error of one that does says so.
     Unusable(String),
 }
@@ -194,7 +203,7 @@ fn netrc() -> Result<Netrc, Failure> {
     let named = variable("NETRC").map(Utf8PathBuf::from);
     let Some(path) = named.clone().or_else(|| Some(Utf8PathBuf::from(variable("HOME")?).join(".netrc")))
     else {
-        return Ok(Netrc::Logins(Vec::new()));
+        return Ok(Netrc::Logins { logins: Vec::new(), file: String::new() });
     };
     let (what, usage) = match &named {
         Some(_) => (format!("the netrc file {path} (NETRC)"), true),
@@ -206,7 +215,7 @@ fn netrc() -> Result<Netrc, Failure> {
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Netrc::Logins(Vec::new()));
+            return Ok(Netrc::Logins { logins: Vec::new(), file: what });
         }
         Err(error) => return unusable(format!("{what} cannot be read: {error}")),
     };
@@ -217,7 +226,8 @@ fn netrc() -> Result<Netrc, Failure> {
         ));
     };
     let entry = |(host, login): (String, netrc::Authenticator)| (host, login.login, login.password);
-    Ok(Netrc::Logins(parsed.hosts.into_iter().filter(|(host, _)| host != "default").map(entry).collect()))
+    let hosts = parsed.hosts.into_iter().filter(|(host, _)| host != "default");
+    Ok(Netrc::Logins { logins: hosts.map(entry).collect(), file: what })
 }
 
 /// The usual proxy variables. `HTTP_PROXY` in capitals is ignored where a web server may have set it from a request's

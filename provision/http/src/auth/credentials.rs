@@ -35,6 +35,8 @@ pub struct Credential {
     host: String,
     port: Option<u16>,
     authorization: Secret,
+    /// The variable or file that it came from, for messages.
+    source: String,
     /// The password, and `user:password`, which `authorization` holds in Base64.
     login: Option<[Secret; 2]>,
 }
@@ -42,7 +44,22 @@ pub struct Credential {
 impl Credential {
     /// `Bearer TOKEN` for exactly this host, on one port or on any.
     pub fn bearer(host: impl Into<String>, port: Option<u16>, token: &str) -> Self {
-        Self { host: host.into(), port, authorization: Secret::new(format!("Bearer {token}")), login: None }
+        let authorization = Secret::new(format!("Bearer {token}"));
+        Self { host: host.into(), port, authorization, source: UNNAMED.to_owned(), login: None }
+    }
+
+    /// Names the variable or file that the credential came from.
+    #[must_use]
+    pub fn from(self, source: impl Into<String>) -> Self {
+        Self { source: source.into(), ..self }
+    }
+
+    /// The credential in words: `the token in HF_TOKEN`.
+    fn name(&self) -> String {
+        match self.login {
+            None => format!("the token in {}", self.source),
+            Some(_) => format!("the login for {} in {}", self.host, self.source),
+        }
     }
 
     /// HTTP Basic (RFC 7617) for exactly this host.
@@ -51,9 +68,12 @@ impl Credential {
         let encoded = base64(both.as_bytes());
         let authorization = Secret::new(format!("Basic {encoded}"));
         let login = Some([Secret::new(password), Secret::new(both)]);
-        Self { host: host.into(), port: None, authorization, login }
+        Self { host: host.into(), port: None, authorization, source: UNNAMED.to_owned(), login }
     }
 }
+
+/// The source of a credential whose source is not given.
+const UNNAMED: &str = "the configuration";
 
 /// Every credential of a run.
 #[derive(Debug, Clone, Default)]
@@ -96,16 +116,23 @@ impl Credentials {
 
     /// The `Authorization` value for a request to `url`: the host's own, and only over https or to loopback.
     pub(crate) fn authorization(&self, url: &SourceUrl) -> Option<&Secret> {
-        if !url.is_https() && !url.is_loopback() {
-            return None;
-        }
+        let may_be_sent = url.is_https() || url.is_loopback();
+        self.of(url).filter(|_| may_be_sent).map(|entry| &entry.authorization)
+    }
+
+    /// The credential for `url` in words, with its variable or file: first the one that may be sent, then the one that is
+    /// withheld because the URL is plain http.
+    pub(crate) fn names(&self, url: &SourceUrl) -> (Option<String>, Option<String>) {
+        let name = self.of(url).map(Credential::name);
+        if self.authorization(url).is_some() { (name, None) } else { (None, name) }
+    }
+
+    /// The first credential for the host of `url`.
+    fn of(&self, url: &SourceUrl) -> Option<&Credential> {
         let (host, port) = (url.host(), url.as_url().port_or_known_default());
-        self.entries
-            .iter()
-            .find(|entry| {
-                entry.host.eq_ignore_ascii_case(&host) && entry.port.is_none_or(|only| Some(only) == port)
-            })
-            .map(|entry| &entry.authorization)
+        self.entries.iter().find(|entry| {
+            entry.host.eq_ignore_ascii_case(&host) && entry.port.is_none_or(|only| Some(only) == port)
+        })
     }
 }
 

@@ -78,16 +78,23 @@ impl Answer {
 
     /// Reads the rest of a short body, so that its connection is kept.
     pub(crate) async fn drain(mut self) {
-        let mut read = 0;
+        self.prefix(LONGEST_DRAIN).await;
+    }
+
+    /// The beginning of the body, about `limit` bytes, as far as it comes within [`DRAIN_TIMEOUT`]. A short body is read to its
+    /// end, so that its connection is kept.
+    pub(crate) async fn prefix(&mut self, limit: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
         let reading = tokio::time::timeout(DRAIN_TIMEOUT, async {
             while let Ok(Some(chunk)) = self.chunk().await {
-                read += chunk.len();
-                if read > LONGEST_DRAIN {
+                bytes.extend_from_slice(&chunk);
+                if bytes.len() > limit {
                     break;
                 }
             }
         });
         let _ = reading.await;
+        bytes
     }
 }
 

@@ -6,15 +6,12 @@ use std::rc::Rc;
 
 use provision_core::digest::Sha256;
 use provision_http::metadata::MetadataError;
-use provision_http::{RequestError, ResponseError};
 use serde::Deserialize;
 
 use super::{Found, ResolveError, Resolver, api, digest, some_of};
 use crate::source::{CivitaiVersion, Source};
 
 const CIVITAI: &str = "https://civitai.com";
-
-const LOGIN: &str = "set CIVITAI_TOKEN to an API key of your Civitai account, or check the one that is set";
 
 /// A model version.
 #[derive(Debug, Deserialize)]
@@ -45,11 +42,12 @@ struct File {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct FileMetadata {
     format: Option<String>,
-    quant_type: Option<String>,
     size: Option<String>,
     fp: Option<String>,
+    quant_type: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,12 +60,13 @@ impl File {
     /// Returns true if the file matches the filters of a download URL.
     fn fits(&self, filters: &[(String, String)]) -> bool {
         filters.iter().all(|(name, value)| {
-                "fileId" => &id,
+            let id = self.id.map(|id| id.to_string());
             let has = match name.as_str() {
+                "fileId" => &id,
                 "type" => &self.r#type,
                 "format" => &self.metadata.format,
-                "quantType" => &self.metadata.quant_type,
                 "size" => &self.metadata.size,
+                "quantType" => &self.metadata.quant_type,
                 _ => &self.metadata.fp,
             };
             has.as_deref().is_some_and(|has| has.eq_ignore_ascii_case(value))
@@ -123,14 +122,7 @@ impl Resolver {
             return Err(ResolveError::NoFile { what: source.to_string(), known });
         };
         let url = source.address();
-        let probe = match self.metadata.probe(&url).await {
-            Ok(probe) => probe,
-            // Without a token, the site redirects to a login page with a successful status.
-            Err(MetadataError::Request(RequestError::Response { error: ResponseError::Html, .. })) => {
-                return Err(ResolveError::Login { what: source.to_string(), advice: LOGIN });
-            }
-            Err(error) => return Err(ResolveError::host(&source, error)),
-        };
+        let probe = self.metadata.probe(&url).await.map_err(|error| ResolveError::host(&source, error))?;
         let size = probe.size.ok_or_else(|| ResolveError::NoSize { what: source.to_string() })?;
         if let (Some(false), Some(kilobytes)) = (file.has_size(size), file.size_kb) {
             return Err(ResolveError::OtherFile {
@@ -180,9 +172,6 @@ mod tests {
         }))
         .unwrap();
         let choose = |filters: &[(&str, &str)]| {
-        assert_eq!(choose(&[("fileId", "7")]), Some("c"));
-        assert_eq!(choose(&[("fileId", "8")]), None);
-        assert_eq!(choose(&[("quantType", "q4_k_m")]), Some("c"));
             let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
             let filters: Vec<_> = filters.iter().map(owned).collect();
             version.choose(&filters).map(|file| file.name.as_str())
@@ -191,6 +180,9 @@ mod tests {
         assert_eq!(choose(&[("fp", "FP16")]), Some("b"));
         assert_eq!(choose(&[("format", "SafeTensor")]), Some("a"));
         assert_eq!(choose(&[("type", "VAE")]), Some("c"));
+        assert_eq!(choose(&[("fileId", "7")]), Some("c"));
+        assert_eq!(choose(&[("fileId", "8")]), None);
+        assert_eq!(choose(&[("quantType", "q4_k_m")]), Some("c"));
         assert_eq!(choose(&[("size", "full")]), None);
     }
 

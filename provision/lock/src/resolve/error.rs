@@ -69,14 +69,6 @@ pub enum ResolveError {
         /// The way out, if the error does not contain it.
         hint: &'static str,
     },
-    /// The site asks for a login instead of refusing access.
-    #[error("{what}: the host requires a login; {advice}")]
-    Login {
-        /// The source.
-        what: String,
-        /// The way out.
-        advice: &'static str,
-    },
     /// The host has no such file.
     #[error("{what}: no such file; check the path: the host has {known}")]
     NoFile {
@@ -172,7 +164,6 @@ impl ResolveError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Host { error, .. } => Kind::of(error),
-            Self::Login { .. } => Kind::Refused,
             Self::Disagreement { .. } | Self::OtherFile { .. } => Kind::Differs,
             Self::NoFile { .. } => Kind::Gone,
             Self::OtherCommit { .. } | Self::NoSize { .. } | Self::Endless { .. } => Kind::Unreachable,

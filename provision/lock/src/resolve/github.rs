@@ -19,9 +19,6 @@ use crate::source::{ReleaseAsset, Source};
 
 const API: &str = "https://api.github.com";
 
-/// GitHub reports a private repository as "not found" to strangers.
-const MISSING: &str = "; the release does not exist, or its repository is private: then set GITHUB_TOKEN to a token that may read it";
-
 /// A release.
 #[derive(Debug, Deserialize)]
 pub(super) struct Release {
@@ -50,7 +47,7 @@ impl Resolver {
     pub(super) async fn github(&mut self, asset: &ReleaseAsset) -> Result<Found, ResolveError> {
         let source = Source::GitHub(asset.clone());
         let release = self.release(asset).await;
-        let release = release.map_err(|error| ResolveError::host_with(&source, error, MISSING))?;
+        let release = release.map_err(|error| ResolveError::host(&source, error))?;
         let Some(found) = release.assets.iter().find(|known| known.name == asset.asset) else {
             let known = some_of(release.assets.iter().map(|known| known.name.as_str()));
             return Err(ResolveError::NoFile { what: source.to_string(), known });

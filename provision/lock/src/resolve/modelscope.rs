@@ -11,10 +11,6 @@ use crate::source::{RepoFile, Source};
 
 const MODELSCOPE: &str = "https://modelscope.cn";
 
-/// `ModelScope` does not say which of the two it is.
-const MISSING: &str =
-    "; it does not exist, or it is private: then set MODELSCOPE_API_TOKEN to an access token of your account";
-
 /// A file in the listing.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -46,7 +42,7 @@ impl Resolver {
     pub(super) async fn modelscope(&mut self, file: &RepoFile) -> Result<Vec<Found>, ResolveError> {
         let source = Source::ModelScope(file.clone());
         let listing = self.listing(file).await;
-        let listing = listing.map_err(|error| ResolveError::host_with(&source, error, MISSING))?;
+        let listing = listing.map_err(|error| ResolveError::host(&source, error))?;
         let files = || listing.iter().filter(|listed| listed.r#type != "tree");
         let chosen = file.select(files().map(|listed| listed.path.as_str()));
         if chosen.is_empty() {

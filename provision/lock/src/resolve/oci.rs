@@ -8,8 +8,7 @@ impl Resolver {
         let source = Source::Oci(blob.clone());
         let url = source.address();
         let probe = self.metadata.probe(&url).await;
-        let probe = probe
-            .map_err(|error| ResolveError::host_with(&source, error, "; the registry has no such blob"))?;
+        let probe = probe.map_err(|error| ResolveError::host(&source, error))?;
         let size = probe.size.ok_or_else(|| ResolveError::NoSize { what: source.to_string() })?;
         Ok(Found {
             url,
