@@ -40,7 +40,7 @@ enum Kind {
     Token,
     /// A password: any text.
     Password,
-    /// A value of a URL's query, which may be a secret.
+    /// A value of a URL's query, or a part of a redirected path, which may be a secret.
     Query,
 }
 
@@ -87,8 +87,37 @@ impl Redactor {
                 }
             }
         }
-        let path = urls.first().map_or("", |url| url.as_url().path());
-        let is_public = occurring(&texts, path.as_bytes());
+        if let Some(first) = urls.first() {
+            self.extend_unless_public(texts, first);
+        }
+    }
+
+    /// Adds the parts of the paths of these URLs, in their order, that may be secrets and are not in the first URL's path. The
+    /// later URLs come from a host, and some carry a signature in their path (fault 104).
+    pub fn add_paths<'u>(&mut self, mut urls: impl Iterator<Item = &'u SourceUrl>) {
+        let Some(first) = urls.next() else { return };
+        // A word is no secret. Its removal would make messages unreadable.
+        let is_word =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'_'));
+        let mut texts = Vec::new();
+        for url in urls {
+            for part in url.as_url().path().split('/') {
+                let value = part.split_once('=').map(|(_, value)| value);
+                for text in [Some(part), value].into_iter().flatten() {
+                    let decoded = decoded(text);
+                    texts.extend([text.to_owned(), decoded]);
+                }
+            }
+        }
+        texts.retain(|text| text.len() >= SHORTEST && !is_word(text));
+        texts.sort_unstable();
+        texts.dedup();
+        self.extend_unless_public(texts, first);
+    }
+
+    /// Adds those of `texts` that are not in the path of `first`.
+    fn extend_unless_public(&mut self, texts: Vec<String>, first: &SourceUrl) {
+        let is_public = occurring(&texts, first.as_url().path().as_bytes());
         let texts = texts.into_iter().zip(is_public).filter(|(_, is_public)| !is_public);
         self.0.extend(texts.map(|(text, _)| Secret { text, kind: Kind::Query, is_word: false }));
     }
@@ -330,6 +359,22 @@ mod tests {
         let urls: Vec<SourceUrl> = urls.iter().map(|url| url.parse().unwrap()).collect();
         redactor.add_queries(urls.iter());
         redactor
+    }
+
+    #[test]
+    fn fault_104_parts_of_redirected_paths_are_redacted() {
+        let urls =
+            ["https://h/models/flux-1.bin", "https://cdn/files/token=Canary-77/Secret%2F9x/flux-1.bin"];
+        let urls: Vec<SourceUrl> = urls.iter().map(|url| url.parse().unwrap()).collect();
+        let mut redactor = Redactor::default();
+        redactor.add_paths(urls.iter());
+        for (said, shown) in [
+            ("no files/token=Canary-77 here", "no files/… here"),
+            ("Canary-77, Secret/9x and Secret%2f9x", "…, … and …"),
+            ("files of flux-1.bin", "files of flux-1.bin"),
+        ] {
+            assert_eq!(redactor.redact(said), shown);
+        }
     }
 
     #[test]

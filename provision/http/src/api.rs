@@ -86,9 +86,9 @@ impl HttpClient {
         token: Option<&Secret>,
     ) -> Result<Answer, RequestError> {
         let is_proxied = self.connector.proxies.proxy(&to.url).is_some();
-        let authorization = self.authorization(to, token, is_proxied);
+        let secrets = self.secrets(to, token, is_proxied);
         let wait = self.config.head_timeout;
-        let getting = self.pool.get(&to.url, headers, authorization, to.public_only);
+        let getting = self.pool.get(&to.url, headers, &secrets, to.public_only);
         let answer = tokio::time::timeout(wait, getting).await;
         let answer = answer.unwrap_or(Err(TransportError::Stalled(wait).into()));
         answer.map_err(|error| self.unanswered(to, error))

@@ -67,8 +67,8 @@ impl Connection {
             }
             hub_headers::check(&head.headers, expected).map_err(|mut error| {
                 if let ResponseError::FileChanged(changed) = &mut error {
-                    let redactor = self.client.redactor(at.urls());
-                    changed.commit = changed.commit.take().and_then(|commit| redactor.clean(commit));
+                    let redactor = self.client.redactor_of(&at);
+                    changed.commit = changed.commit.take().and_then(|commit| redactor.clean_digest(commit));
                 }
                 RequestError::response(&at.url, error)
             })?;
@@ -100,7 +100,7 @@ impl Connection {
                 let is_other_file = matches!(error, ResponseError::Html | ResponseError::WrongSize { .. });
                 let prefix = if status.is_success() && starts_at_zero && is_other_file {
                     let bytes = self.read_prefix(PREFIX_LENGTH).await;
-                    BodyPrefix { bytes, redactor: self.client.redactor(at.urls()) }
+                    BodyPrefix { bytes, redactor: self.client.redactor_of(&at) }
                 } else {
                     BodyPrefix::default()
                 };
@@ -129,7 +129,7 @@ impl Answer<'_> {
 
     /// The redactor for text from the body.
     pub fn redactor(&self) -> Redactor {
-        self.connection.client.redactor(self.resolved.urls())
+        self.connection.client.redactor_of(&self.resolved)
     }
 
     /// The failure of a body without data for `wait`.

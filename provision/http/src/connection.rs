@@ -85,8 +85,8 @@ impl Connection {
     ) -> Result<(Head, IpAddr), RequestError> {
         let client = self.client.clone();
         let open = self.open(to).await?;
-        let authorization = client.authorization(to, token, open.is_proxied);
-        let head = open.get(&to.url, headers, authorization.as_ref()).await;
+        let secrets = client.secrets(to, token, open.is_proxied);
+        let head = open.get(&to.url, headers, &secrets).await;
         let head = head.map_err(|kind| client.unanswered(to, kind.into()))?;
         Ok((head, open.peer.ip()))
     }

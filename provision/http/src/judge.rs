@@ -3,6 +3,8 @@
 //! A credential goes to its own host only, and past no redirect to another host, port or scheme. Once a public address has
 //! answered, no redirect leads to a private one. A status means the same failure for a model file and for a document.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -11,6 +13,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 
 use crate::auth::credentials::Secret;
 use crate::client::{HttpClient, Sources};
+use crate::cookies::Cookies;
 use crate::error::{RequestError, UntrustedSource};
 use crate::host_rules;
 use crate::public_ip::{is_local_name, is_public};
@@ -18,6 +21,8 @@ use crate::redirect::{RedirectError, follow};
 use crate::refusal::{Refusal, is_challenge};
 use crate::sniff;
 use crate::transport::ConnectError;
+use crate::wire::http1::Secrets;
+use provision_core::redact::{Redactor, decoded};
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text;
 
@@ -31,17 +36,25 @@ pub struct Resolved {
     pub(crate) public_only: bool,
     /// The URLs before this one, from the source's own. The host may have received their queries in a redirect.
     past: Vec<SourceUrl>,
+    /// The cookies that the chain's redirects have set.
+    pub(crate) cookies: Cookies,
 }
 
 impl Resolved {
     /// A chain that begins and, so far, ends at `url`.
     pub(crate) fn first(url: SourceUrl) -> Self {
-        Self { url, same_origin: true, public_only: false, past: Vec::new() }
+        Self { url, same_origin: true, public_only: false, past: Vec::new(), cookies: Cookies::default() }
     }
 
     /// Every URL of the chain, the last included.
     pub fn urls(&self) -> impl Iterator<Item = &SourceUrl> {
         self.past.iter().chain([&self.url])
+    }
+
+    /// Adds the secrets of the chain to a redactor, other than those in queries: cookies, and the parts of redirected paths.
+    pub fn add_to(&self, redactor: &mut Redactor) {
+        self.cookies.add_to(redactor);
+        redactor.add_paths(self.urls());
     }
 
     /// The last URL, for messages and for counting connections by host.
@@ -71,14 +84,15 @@ impl HttpClient {
         Err(RequestError::Untrusted { url: chain.url, error })
     }
 
+    /// The headers of a request to `to` that only its host may see.
+    pub(crate) fn secrets(&self, to: &Resolved, token: Option<&Secret>, is_proxied: bool) -> Secrets {
+        let authorization = self.authorization(to, token, is_proxied);
+        Secrets { authorization, cookie: to.cookies.header(&to.url) }
+    }
+
     /// The `Authorization` for a request to `to`: `token`, which is a registry's, or the host's own credential. `is_proxied` says
     /// that a proxy is in between; it would read the secret of a plain http request, also of one to a loopback URL.
-    pub(crate) fn authorization(
-        &self,
-        to: &Resolved,
-        token: Option<&Secret>,
-        is_proxied: bool,
-    ) -> Option<HeaderValue> {
+    fn authorization(&self, to: &Resolved, token: Option<&Secret>, is_proxied: bool) -> Option<HeaderValue> {
         if !to.same_origin || (is_proxied && !to.url.is_https()) {
             return None;
         }
@@ -99,6 +113,13 @@ impl HttpClient {
         RequestError::unanswered(url, proxy.map(|proxy| proxy.name()), error)
     }
 
+    /// The redactor for text from the hosts of a chain.
+    pub(crate) fn redactor_of(&self, chain: &Resolved) -> Redactor {
+        let mut redactor = self.redactor(chain.urls());
+        chain.add_to(&mut redactor);
+        redactor
+    }
+
     /// The next hop of the redirect chain `at`, from the redirect with this `status` and these `headers`.
     pub(crate) fn next(
         &self,
@@ -113,9 +134,18 @@ impl HttpClient {
             Ok(next) if host_rules::is_civitai_login(&next.url) => {
                 return Err(self.refused(status.as_u16(), headers, at, false, &[]));
             }
-            Ok(next) => return Ok(next),
+            Ok(mut next) => {
+                next.cookies.keep(headers, &at.url, wall_clock());
+                let source = at.urls().next().unwrap_or(&at.url).as_url().path();
+                let redactor = self.redactor_of(at);
+                next.url = next.url.with_path_shown(|path| match known_path(source, path) {
+                    Cow::Borrowed(path) => redactor.redact(path),
+                    Cow::Owned(shown) => Cow::Owned(redactor.redact(&shown).into_owned()),
+                });
+                return Ok(next);
+            }
             Err(RedirectError::Location(why)) => {
-                RedirectError::Location(self.redactor(at.urls()).redact(&why).into_owned())
+                RedirectError::Location(self.redactor_of(at).redact(&why).into_owned())
             }
             Err(error) => error,
         };
@@ -138,7 +168,7 @@ impl HttpClient {
         next: SourceUrl,
         peer_is_public: bool,
     ) -> Result<Resolved, RedirectError> {
-        let redactor = self.redactor(from.urls());
+        let redactor = self.redactor_of(from);
         if redactor.contains_secret(&next.host()) {
             // A lookup of that name would send the secret to the name servers.
             return Err(RedirectError::Location(
@@ -151,8 +181,8 @@ impl HttpClient {
         }
         let same_origin = from.same_origin && next.is_same_origin(&from.url);
         let next = next.with_path_shown(|path| redactor.redact(path));
-        let past = from.urls().cloned().collect();
-        Ok(Resolved { url: next, same_origin, public_only, past })
+        let (past, cookies) = (from.urls().cloned().collect(), from.cookies.clone());
+        Ok(Resolved { url: next, same_origin, public_only, past, cookies })
     }
 
     /// The failure that a status means for any request; `None` for a status whose head has to be validated. `body` is the beginning of
@@ -166,7 +196,7 @@ impl HttpClient {
         body: &[u8],
     ) -> Option<RequestError> {
         let url = || at.url.clone();
-        let redactor = || self.redactor(at.urls());
+        let redactor = || self.redactor_of(at);
         let text = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?;
             Some(one_line(&redactor().redact(value)))
@@ -198,7 +228,7 @@ impl HttpClient {
         resolved_earlier: bool,
         body: &[u8],
     ) -> RequestError {
-        let (redactor, credentials) = (self.redactor(at.urls()), &self.config.credentials);
+        let (redactor, credentials) = (self.redactor_of(at), &self.config.credentials);
         let text = |name: &str| {
             let value = headers.get(name)?.to_str().ok()?;
             Some(one_line(&redactor.redact(value)))
@@ -245,6 +275,20 @@ impl HttpClient {
 /// True for a status whose body may say why: a refusal, or a missing file.
 pub(crate) fn explains(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status.as_u16(), 407 | 408 | 416 | 425 | 429)
+}
+
+/// The path of a redirect's URL as it is shown: the components that are also in the `source`'s own path. Any other may be a
+/// signature or a token (fault 104).
+fn known_path<'p>(source: &str, path: &'p str) -> Cow<'p, str> {
+    let known: HashSet<String> = source.split('/').map(decoded).collect();
+    let mut shown: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        let part = if part.is_empty() || known.contains(&decoded(part)) { part } else { "…" };
+        if part != "…" || shown.last() != Some(&"…") {
+            shown.push(part);
+        }
+    }
+    if shown.contains(&"…") { Cow::Owned(shown.join("/")) } else { Cow::Borrowed(path) }
 }
 
 /// True for a status that redirects.

@@ -10,7 +10,7 @@
 //! Documents go over reqwest (`api`), bodies over a client of our own (`connection`, `body`).
 //!
 //! Imports run down this list: `body`, `metadata` (whole exchanges), `connection` (a body's requests), `api` (documents and tokens),
-//! `judge` (the rules of requests), `client`, `wire/` (both transports), `error`, `auth/`, `response`, `refusal`, `host_rules`, `dns/`,
+//! `judge` (the rules of requests), `client`, `wire/` (both transports), `error`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`, `dns/`,
 //! `transport`. [`RequestError::remedy`] is the one decision about a failure; retries are for `engine`, and for `metadata` its own.
 
 mod api;
@@ -18,6 +18,7 @@ pub mod auth;
 mod body;
 mod client;
 mod connection;
+mod cookies;
 mod dns;
 mod error;
 #[cfg(fuzzing)]

@@ -287,7 +287,7 @@ impl HttpClient {
             }
             body => body?,
         };
-        let redactor = self.redactor(at.urls());
+        let redactor = self.redactor_of(&at);
         if redactor.contains_token(&body) {
             // The document's content is shown and written into a lock.
             let problem = "it repeats a secret of the request".to_owned();
@@ -314,7 +314,7 @@ impl HttpClient {
         let headers = RequestHeaders { range: Some(ByteRange::new(0, 1)), accept: accept(url) };
         let mut hops = Vec::new();
         let seen = |headers: &HeaderMap, at: &Resolved| {
-            hops.push(Hop::of(headers, &at.url, &self.redactor(at.urls())));
+            hops.push(Hop::of(headers, &at.url, &self.redactor_of(at)));
         };
         let (answer, at) = self.follow(url, headers, seen).await?;
         let headers = &answer.headers;

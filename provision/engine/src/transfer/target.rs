@@ -117,7 +117,11 @@ impl Target {
     /// The redactor for text from the downloaded bytes, which may echo secrets of the requests.
     pub(super) fn redactor(&self, origin: &HttpClient) -> Redactor {
         let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        origin.redactor(self.model.sources.iter().chain(resolved.iter().flat_map(Resolved::urls)))
+        let resolved = resolved.iter();
+        let mut redactor =
+            origin.redactor(self.model.sources.iter().chain(resolved.clone().flat_map(Resolved::urls)));
+        resolved.for_each(|chain| chain.add_to(&mut redactor));
+        redactor
     }
 
     /// Compares an answer's validator with the first one.

@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HeaderValue;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -17,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use crate::dns::{Hosts, LookupError, Names};
 use crate::public_ip::is_public;
 use crate::transport::{ConnectError, TransportError};
-use crate::wire::http1::{Exchange, Head, Request, RequestHeaders, RequestTarget, Socket};
+use crate::wire::http1::{Exchange, Head, Request, RequestHeaders, RequestTarget, Secrets, Socket};
 use crate::wire::proxy::{Proxy, ProxyKind, ProxyTable};
 use provision_core::source_url::SourceUrl;
 
@@ -82,9 +81,9 @@ impl OpenConnection {
         &mut self,
         url: &SourceUrl,
         headers: RequestHeaders,
-        authorization: Option<&HeaderValue>,
+        secrets: &Secrets,
     ) -> Result<Head, TransportError> {
-        let request = Request { url: url.as_url(), target: &self.target, headers, authorization };
+        let request = Request { url: url.as_url(), target: &self.target, headers, secrets };
         self.exchange.send(&request.to_bytes()).await
     }
 }

@@ -21,7 +21,7 @@ use body::Framing;
 pub(crate) use head::{Head, MAX_FIELDS};
 pub(crate) use read_ahead::Socket;
 use read_ahead::{ReadAhead, broken};
-pub(crate) use request::{Request, RequestHeaders, RequestTarget, USER_AGENT};
+pub(crate) use request::{Request, RequestHeaders, RequestTarget, Secrets, USER_AGENT};
 
 /// The longest head in bytes, with the informational answers before it (fault 31).
 const MAX_HEAD: usize = 64 << 10;

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::transport::{ConnectError, TransportError};
 use crate::wire::connect::{Connector, KEEPALIVE, MAX_IDLE, OpenConnection};
-use crate::wire::http1::{MAX_FIELDS, RequestHeaders, USER_AGENT};
+use crate::wire::http1::{MAX_FIELDS, RequestHeaders, Secrets, USER_AGENT};
 use crate::wire::proxy::{Proxy, ProxyKind};
 use crate::wire::{DRAIN_TIMEOUT, LONGEST_DRAIN};
 use provision_core::source_url::SourceUrl;
@@ -110,7 +110,7 @@ impl Pool {
         &self,
         url: &SourceUrl,
         headers: RequestHeaders,
-        authorization: Option<HeaderValue>,
+        secrets: &Secrets,
         public_only: bool,
     ) -> Result<Answer, ConnectError> {
         let proxy = self.connector.proxies.proxy(url);
@@ -120,7 +120,7 @@ impl Pool {
         let finding = client.find_addresses(&self.connector, url, proxy.as_ref(), public_only);
         let found = tokio::time::timeout(self.connector.timeout, finding).await;
         found.unwrap_or(Err(TransportError::Connect.into()))?;
-        let fields = fields(headers, authorization.as_ref());
+        let fields = fields(headers, secrets);
         let request = client.requests.request(Method::GET, url.as_url().clone()).headers(fields);
         let error = match request.send().await {
             Ok(mut body) => {
@@ -144,7 +144,7 @@ impl Pool {
             None => {
                 let connected = tokio::time::timeout(left, self.connector.connect(url, public_only)).await;
                 let mut open = connected.unwrap_or(Err(TransportError::Connect.into()))?;
-                let head = open.get(url, headers, authorization.as_ref()).await?;
+                let head = open.get(url, headers, secrets).await?;
                 let (peer, body) = (Some(open.peer.ip()), Body::Own(Box::new(open)));
                 Ok(Answer { status: head.status, headers: head.headers, peer, body })
             }
@@ -153,14 +153,15 @@ impl Pool {
 }
 
 /// The fields of a request.
-fn fields(headers: RequestHeaders, authorization: Option<&HeaderValue>) -> HeaderMap {
+fn fields(headers: RequestHeaders, secrets: &Secrets) -> HeaderMap {
     let range = headers.range.and_then(|range| HeaderValue::try_from(range.to_header()).ok());
     let fields = [
         (header::USER_AGENT, Some(HeaderValue::from_static(USER_AGENT))),
         (header::ACCEPT, Some(HeaderValue::from_static(headers.accept))),
         (header::ACCEPT_ENCODING, Some(HeaderValue::from_static("identity"))),
         (header::RANGE, range),
-        (header::AUTHORIZATION, authorization.cloned()),
+        (header::AUTHORIZATION, secrets.authorization.clone()),
+        (header::COOKIE, secrets.cookie.clone()),
     ];
     fields.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }

@@ -1,8 +1,10 @@
 //! Redirects and credentials: the hosts that a request may reach and the headers it may carry (faults 43 to 51).
 
 mod certificates;
+mod cookies;
 mod echoed;
 mod encrypted;
+mod paths;
 mod private;
 mod proxies;
 

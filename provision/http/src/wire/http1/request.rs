@@ -1,6 +1,6 @@
 //! Requests: the bytes of a GET.
 //!
-//! A request has no `Referer` and no cookie, and accepts `identity` only: for any other encoding CDNs have compressed the body
+//! A request has no `Referer`, no cookie but those of its own redirects, and accepts `identity` only: for any other encoding CDNs have compressed the body
 //! and dropped the range.
 
 use http::header::HeaderValue;
@@ -29,13 +29,21 @@ pub(crate) struct RequestHeaders {
     pub(crate) accept: &'static str,
 }
 
+/// The headers that only the host of a request may see.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Secrets {
+    /// `Authorization`.
+    pub(crate) authorization: Option<HeaderValue>,
+    /// `Cookie`.
+    pub(crate) cookie: Option<HeaderValue>,
+}
+
 /// A GET.
 pub(crate) struct Request<'a> {
     pub(crate) url: &'a Url,
     pub(crate) target: &'a RequestTarget,
     pub(crate) headers: RequestHeaders,
-    /// `Authorization`.
-    pub(crate) authorization: Option<&'a HeaderValue>,
+    pub(crate) secrets: &'a Secrets,
 }
 
 impl Request<'_> {
@@ -54,8 +62,11 @@ impl Request<'_> {
         if let Some(range) = self.headers.range {
             put(&[b"\r\nRange: ", range.to_header().as_bytes()]);
         }
-        if let Some(value) = self.authorization {
+        if let Some(value) = &self.secrets.authorization {
             put(&[b"\r\nAuthorization: ", value.as_bytes()]);
+        }
+        if let Some(value) = &self.secrets.cookie {
+            put(&[b"\r\nCookie: ", value.as_bytes()]);
         }
         if let RequestTarget::Absolute(Some(value)) = self.target {
             put(&[b"\r\nProxy-Authorization: ", value.as_bytes()]);
@@ -74,7 +85,10 @@ mod tests {
             url: &Url::parse(url).unwrap(),
             target,
             headers: RequestHeaders { range: Some(ByteRange::new(0, 10)), accept: "*/*" },
-            authorization: Some(&HeaderValue::from_static("Bearer x")),
+            secrets: &Secrets {
+                authorization: Some(HeaderValue::from_static("Bearer x")),
+                cookie: Some(HeaderValue::from_static("a=b")),
+            },
         };
         String::from_utf8(request.to_bytes()).unwrap()
     }
@@ -84,7 +98,10 @@ mod tests {
         let url = "http://h.example:8080/a%20b?c=d#e";
         let direct = sent(url, &RequestTarget::Origin);
         assert!(direct.starts_with("GET /a%20b?c=d HTTP/1.1\r\nHost: h.example:8080\r\n"), "{direct}");
-        assert!(direct.contains("\r\nRange: bytes=0-9\r\nAuthorization: Bearer x\r\n"), "{direct}");
+        assert!(
+            direct.contains("\r\nRange: bytes=0-9\r\nAuthorization: Bearer x\r\nCookie: a=b\r\n"),
+            "{direct}"
+        );
         assert!(direct.ends_with("\r\n\r\n") && !direct.contains("Proxy-"), "{direct}");
         let proxied = sent(url, &RequestTarget::Absolute(Some(HeaderValue::from_static("Basic y"))));
         assert!(proxied.starts_with("GET http://h.example:8080/a%20b?c=d HTTP/1.1\r\nHost: h.example"));
