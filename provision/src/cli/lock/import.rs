@@ -130,7 +130,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
                 error => error.to_string(),
             };
             let code = super::session::code_of_entry(&error);
-            failures.add(code, TerminalText(format_args!("{}: {why}", model.place)));
+            failures.add(code, format_args!("{}: {why}", model.place));
         }
         if goes_on.is_break() {
             break;

@@ -93,7 +93,7 @@ impl HostSession {
 }
 
 fn on_wait() -> OnWait {
-    Arc::new(|wait: &Wait| eprintln!("{wait}"))
+    Arc::new(|wait: &Wait| eprintln!("{}", TerminalText(wait)))
 }
 
 /// Draws one file after another, each as a run of its own.
@@ -159,7 +159,10 @@ pub(super) struct Failures {
 
 impl Failures {
     pub(super) fn add(&mut self, code: Code, message: impl std::fmt::Display) {
-        self.all.push((code, message.to_string()));
+        // An error of a lock has several lines. Texts of hosts and lists are in any of them.
+        let message = message.to_string();
+        let lines: Vec<String> = message.lines().map(|line| TerminalText(line).to_string()).collect();
+        self.all.push((code, lines.join("\n")));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -167,7 +170,7 @@ impl Failures {
     }
 
     pub(super) fn add_entry_error(&mut self, error: &EntryError) {
-        self.add(code_of_entry(error), TerminalText(error));
+        self.add(code_of_entry(error), error);
     }
 
     /// Ends with the worst failure, as a fetch does: integrity before refusal before disk before network.
