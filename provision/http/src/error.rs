@@ -174,7 +174,10 @@ impl RequestError {
             | Self::Redirect { .. }
             | Self::Untrusted { .. }
             | Self::Refused { status: 407, .. } => Remedy::Stop,
-            Self::Transport { kind: TransportError::NotHttp | TransportError::TooLong, .. }
+            Self::Transport {
+                kind: TransportError::NotHttp | TransportError::Header(_) | TransportError::TooLong,
+                ..
+            }
             | Self::Missing { .. } => Remedy::NextSource,
             Self::Transport { .. } => Remedy::Retry { wait: None, throttled: false },
             Self::Refused { resolved_earlier: true, .. } => Remedy::Resolve,

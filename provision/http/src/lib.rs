@@ -47,5 +47,5 @@ pub use judge::Resolved;
 pub use redirect::RedirectError;
 pub use response::{BodyKind, ContentId, ExpectedBody, FileChanged, ResponseError};
 pub use tls::{Roots, RootsError};
-pub use transport::{ProxyName, TransportError};
+pub use transport::{HeaderProblem, ProxyName, TransportError};
 pub use wire::proxy::{Proxies, ProxyError, ProxyVariable};

@@ -58,15 +58,38 @@ pub enum TransportError {
     /// Data kept coming, but the document was not complete within the given time.
     #[error("the document was not complete after {} s", .0.as_secs_f64())]
     Slow(Duration),
-    /// The answer's head is not HTTP, or longer than the limit.
+    /// The answer's head is not HTTP.
     #[error("the answer is not valid HTTP")]
     NotHttp,
+    /// The answer's head is not HTTP because of a header.
+    #[error("the answer is not valid HTTP: {0}")]
+    Header(HeaderProblem),
     /// The proxy refused the connection.
     #[error("the proxy refused the connection; check its address and password")]
     Proxy,
     /// The body is longer than the lock allows.
     #[error("the body is longer than the file's size in the lock")]
     TooLong,
+}
+
+/// The header for which a head is refused. No text of the host is repeated: it could contain a secret of the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderProblem {
+    /// More headers than are read.
+    #[error("it has more than 256 headers")]
+    TooMany,
+    /// A longer head than is read.
+    #[error("its headers are longer than 64 KiB")]
+    TooLong,
+    /// A line that is no header.
+    #[error("it has a header without a colon")]
+    NoColon,
+    /// A header that decides about the body or the next request.
+    #[error("its header {0} is malformed or contradicts another one")]
+    Malformed(&'static str),
+    /// Any other header.
+    #[error("one of its headers has control characters")]
+    Unreadable,
 }
 
 /// The proxy of a failed request, for messages.
@@ -85,6 +108,12 @@ pub(crate) enum ConnectError {
     NotPublic,
     /// Any other failure.
     Failed(TransportError),
+}
+
+impl From<HeaderProblem> for TransportError {
+    fn from(problem: HeaderProblem) -> Self {
+        Self::Header(problem)
+    }
 }
 
 impl From<TransportError> for ConnectError {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use provision_core::source_url::SourceUrl;
 use provision_http::{
-    ClientConfig, Credential, ExpectedBody, HttpClient, ProxyVariable, RedirectError, RequestError, Roots,
-    TransportError,
+    ClientConfig, Credential, ExpectedBody, HeaderProblem, HttpClient, ProxyVariable, RedirectError,
+    RequestError, Roots, TransportError,
 };
 use provision_testbed::{Certificate, Content, Control, Fault, Tls, authority};
 
@@ -327,13 +327,15 @@ fn fault_36_names_and_dead_addresses_have_the_same_outcome() {
 }
 
 #[test]
-fn fault_93_folded_spaced_and_many_fields_are_read_by_both() {
+fn fault_93_folded_odd_and_many_fields_are_read_by_both() {
     const BODY: &str = "Content-Length: 10000\r\n\r\n";
+    const TWO_LENGTHS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n";
     let many =
         |count: usize| (0..count).fold(String::new(), |text, n| text + "x-" + &n.to_string() + ": y\r\n");
     for head in [
         "ETag: \"a\"\r\nX-Folded: one\r\n two\r\n\tthree\r\n".to_owned(),
         "X-Spaced : y\r\n".to_owned(),
+        "a b: c\r\n(x): y\r\nX@Y: z\r\n: empty\r\nX: a\u{1}b\r\n".to_owned(),
         many(250),
     ] {
         let mut answer = format!("HTTP/1.1 200 OK\r\n{head}{BODY}").into_bytes();
@@ -344,20 +346,26 @@ fn fault_93_folded_spaced_and_many_fields_are_read_by_both() {
             assert_eq!(got.unwrap().len() as u64, SIZE, "{over:?}: {head}");
         }
     }
-    for head in [
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
-        "HTTP/1.1 2000 OK\r\n\r\n",
-        "220 ready\r\n\r\n",
-        "<html></html>\r\n\r\n",
+    let length = HeaderProblem::Malformed("Content-Length");
+    for (head, problem) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", Some(length)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n", Some(length)),
+        ("HTTP/1.1 200 OK\r\nContent Length: 5\r\n\r\n", Some(length)),
+        ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n", Some(HeaderProblem::NoColon)),
+        ("HTTP/1.1 2000 OK\r\n\r\n", None),
+        ("220 ready\r\n\r\n", None),
+        ("<html></html>\r\n\r\n", None),
     ] {
         let error = refused(&config(), &format!("http://{}/x", answering(head.as_bytes())));
-        assert_eq!(kind(&error), TransportError::NotHttp, "{head}: {error}");
+        let expected = problem.map_or(TransportError::NotHttp, TransportError::Header);
+        assert_eq!(kind(&error), expected, "{head}: {error}");
     }
+    let error = refused(&config(), &format!("http://{}/x", answering(TWO_LENGTHS)));
+    assert!(error.to_string().contains("its header Content-Length"), "{error}");
     let flood = format!("HTTP/1.1 200 OK\r\n{}{BODY}", many(300));
     let at = answering(Box::leak(flood.into_bytes().into_boxed_slice()));
-    assert_eq!(kind(&refused(&config(), &format!("http://{at}/x"))), TransportError::NotHttp);
+    let many = TransportError::Header(HeaderProblem::TooMany);
+    assert_eq!(kind(&refused(&config(), &format!("http://{at}/x"))), many);
     for cut in ["", "HTTP/1.1 200 OK\r\nContent-Le"] {
         let error = refused(&config(), &format!("http://{}/x", answering(cut.as_bytes())));
         assert_eq!(kind(&error), TransportError::Broken, "{cut:?}: {error}");

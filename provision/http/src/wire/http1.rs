@@ -16,7 +16,7 @@ use std::task::{Context, Waker};
 
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
 
-use crate::transport::TransportError;
+use crate::transport::{HeaderProblem, TransportError};
 use body::Framing;
 pub(crate) use head::{Head, MAX_FIELDS};
 pub(crate) use read_ahead::Socket;
@@ -93,7 +93,7 @@ impl Exchange {
             }
             let limit = MAX_HEAD.saturating_sub(skipped);
             if self.ahead.bytes().len() >= limit {
-                return Err(TransportError::NotHttp);
+                return Err(TransportError::Header(HeaderProblem::TooLong));
             }
             if self.ahead.fill(&mut *self.io, limit).await? == 0 {
                 return Err(TransportError::Broken);

@@ -7,6 +7,8 @@
 //!   chooses the host's address itself.
 //! - Certificates: reqwest uses our TLS configuration.
 //! - Failures: the kind comes from the types in the error's chain, never from a text.
+//! - Odd heads: reqwest refuses them without a name. The wire client sends the request again, and either reads the head or
+//!   names the header (fault 93).
 //! - Proxies: reqwest asks our table. It has only a text for a refused CONNECT or SOCKS request, and speaks less of both than the wire client: no
 //!   IPv6 literal over TLS, no SOCKS 4 user, no 2xx but 200. Where it fails, the wire client makes the connection, and either has
 //!   a kind for the failure or carries the request.
@@ -16,6 +18,7 @@ use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
@@ -134,21 +137,37 @@ impl Pool {
             Err(error) => error,
         };
         if !error.is_connect() {
-            return Err(kind(&error).unwrap_or(TransportError::Broken).into());
+            return match kind(&error).unwrap_or(TransportError::Broken) {
+                TransportError::NotHttp => {
+                    let limit = self.connector.timeout;
+                    self.get_alone(url, headers, secrets, public_only, limit).await
+                }
+                kind => Err(kind.into()),
+            };
         }
         client.addresses.forget(&proxy.as_ref().map_or_else(|| url.host(), |proxy| proxy.host.clone()));
         let left = self.connector.timeout.saturating_sub(began.elapsed());
         match kind(&error) {
             Some(kind) => Err(kind.into()),
             None if proxy.is_none() || left.is_zero() => Err(TransportError::Connect.into()),
-            None => {
-                let connected = tokio::time::timeout(left, self.connector.connect(url, public_only)).await;
-                let mut open = connected.unwrap_or(Err(TransportError::Connect.into()))?;
-                let head = open.get(url, headers, secrets).await?;
-                let (peer, body) = (Some(open.peer.ip()), Body::Own(Box::new(open)));
-                Ok(Answer { status: head.status, headers: head.headers, peer, body })
-            }
+            None => self.get_alone(url, headers, secrets, public_only, left).await,
         }
+    }
+
+    /// The same over a connection of the wire client, which is made within `limit`.
+    async fn get_alone(
+        &self,
+        url: &SourceUrl,
+        headers: RequestHeaders,
+        secrets: &Secrets,
+        public_only: bool,
+        limit: Duration,
+    ) -> Result<Answer, ConnectError> {
+        let connected = tokio::time::timeout(limit, self.connector.connect(url, public_only)).await;
+        let mut open = connected.unwrap_or(Err(TransportError::Connect.into()))?;
+        let head = open.get(url, headers, secrets).await?;
+        let (peer, body) = (Some(open.peer.ip()), Body::Own(Box::new(open)));
+        Ok(Answer { status: head.status, headers: head.headers, peer, body })
     }
 }
 
