@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
+use provision_core::source_url::SourceUrl;
 use provision_engine::unpinned::UnpinnedError;
 
 use crate::digest_reader::{DigestError, DigestReader};
@@ -250,6 +251,25 @@ impl EntryBuilder {
         })
     }
 
+    /// Asks for a further source of an entry's path, for its URL and digest. The request's digest counts if the host declares
+    /// none.
+    pub async fn another(&mut self, request: &AddRequest) -> Result<(SourceUrl, Option<Sha256>), EntryError> {
+        self.check_expiry(&request.source)?;
+        let found = self.one(&request.source).await?;
+        agree("the option or list", request.sha256, request.size, &found)?;
+        Ok((found.url, found.sha256.or(request.sha256)))
+    }
+
+    /// Resolves a source that has to be one file.
+    async fn one(&mut self, source: &Source) -> Result<Found, EntryError> {
+        let mut found = self.resolver.resolve(source).await?;
+        let files = found.len();
+        found.pop().filter(|_| files == 1).ok_or_else(|| {
+            let option = "a mirror has to be one file: name it";
+            EntryError::Several { what: source.to_string(), files, option }
+        })
+    }
+
     /// Resolves a mirror and checks that it declares the same bytes.
     async fn mirror(
         &mut self,
@@ -257,12 +277,7 @@ impl EntryBuilder {
         of: &Found,
         sha256: Option<Sha256>,
     ) -> Result<Found, EntryError> {
-        let mut found = self.resolver.resolve(source).await?;
-        let files = found.len();
-        let Some(mirror) = found.pop().filter(|_| files == 1) else {
-            let option = "a mirror has to be one file: name it";
-            return Err(EntryError::Several { what: source.to_string(), files, option });
-        };
+        let mirror = self.one(source).await?;
         agree(FIRST, sha256, Some(of.size), &mirror)?;
         Ok(mirror)
     }

@@ -33,7 +33,7 @@ use provision_core::digest::{DigestError, Sha256};
 use provision_core::model_path::ModelPath;
 use serde_json::Value;
 
-pub use join::{Imported, join};
+pub use join::{Imported, SamePath, join};
 
 use crate::placement::{self, Hints, PlacementError};
 use crate::source::{Source, SourceError};
@@ -241,8 +241,9 @@ pub enum ImportError {
     },
     /// Two digests for one path.
     #[error(
-        "{}: {first} and {second} list different digests; correct one of the lists, or give one of the files another path",
-        TerminalText(path)
+        "{}: {first} and {second} list different digests ({} and {}); correct one of the lists, or give one of the \
+         files another path",
+        TerminalText(path), digests[0], digests[1]
     )]
     Conflict {
         /// The path.
@@ -251,6 +252,8 @@ pub enum ImportError {
         first: Place,
         /// The position of the other.
         second: Place,
+        /// Both digests.
+        digests: Box<[Sha256; 2]>,
     },
 }
 

@@ -1,8 +1,8 @@
 //! Joins lists: files that several lists name, and digests for files of other lists.
 //!
 //! A path has one file. Two digests for one path are an error, because one of the lists is wrong and this code cannot tell
-//! which. A second source becomes a mirror only if the digests show equal bytes; otherwise the first source counts, and the
-//! other is listed as unused.
+//! which. A second source becomes a mirror if the digests show equal bytes. Without digests, only the hosts can tell, and the
+//! caller asks them.
 
 use std::collections::HashMap;
 
@@ -23,8 +23,27 @@ enum Key {
 pub struct Imported {
     /// The files, in the order of the lists.
     pub models: Vec<ImportedModel>,
+    /// Further sources of those paths, without a digest that shows equal bytes.
+    pub same_paths: Vec<SamePath>,
     /// Items that were not used.
     pub unused: Vec<Unused>,
+}
+
+/// A source of a path that another source has, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SamePath {
+    /// The file.
+    pub model: ImportedModel,
+    /// The position of the first source.
+    pub first: Place,
+}
+
+impl SamePath {
+    /// The item as one that was not used.
+    pub fn unused(self) -> Unused {
+        let why = UnusedReason::SamePath { first: self.first };
+        Unused { what: self.model.source.to_string(), why, place: self.model.place }
+    }
 }
 
 /// Joins lists.
@@ -32,7 +51,7 @@ pub struct Imported {
 /// # Errors
 /// Returns an error if two lists give different digests for one path.
 pub fn join(lists: Vec<List>) -> Result<Imported, ImportError> {
-    let mut joined = Imported { models: Vec::new(), unused: Vec::new() };
+    let mut joined = Imported { models: Vec::new(), same_paths: Vec::new(), unused: Vec::new() };
     let mut known: HashMap<Key, usize> = HashMap::new();
     let mut sums = Vec::new();
     for list in lists {
@@ -67,14 +86,15 @@ fn merge(joined: &mut Imported, at: usize, again: ImportedModel) -> Result<(), I
                 path: path_of(first),
                 first: first.place.clone(),
                 second: again.place,
+                digests: Box::new([a, b]),
             });
         }
         (Some(_), Some(_)) => true,
         _ => first.source == again.source,
     };
     if !same_bytes {
-        let why = UnusedReason::SamePath { first: first.place.clone() };
-        joined.unused.push(Unused { what: again.source.to_string(), why, place: again.place });
+        let first = first.place.clone();
+        joined.same_paths.push(SamePath { model: again, first });
         return Ok(());
     }
     first.sha256 = first.sha256.or(again.sha256);
@@ -113,9 +133,10 @@ fn apply(joined: &mut Imported, given: &mut HashMap<usize, Place>, sum: Sum) -> 
         }
     };
     let model = &mut joined.models[at];
-    if model.sha256.is_some_and(|sha256| sha256 != sum.sha256) {
+    if let Some(sha256) = model.sha256.filter(|sha256| *sha256 != sum.sha256) {
         let first = given.get(&at).unwrap_or(&model.place).clone();
-        return Err(ImportError::Conflict { path: path_of(model), first, second: sum.place });
+        let digests = Box::new([sha256, sum.sha256]);
+        return Err(ImportError::Conflict { path: path_of(model), first, second: sum.place, digests });
     }
     if model.sha256.is_none() {
         model.sha256 = Some(sum.sha256);

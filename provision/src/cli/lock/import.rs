@@ -19,8 +19,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision_core::terminal_text::TerminalText;
 use provision_http::Sources;
-use provision_lock::entry_builder::{AddRequest, EntryError};
-use provision_lock::import::{Format, Unused, UnusedReason, join, read};
+use provision_lock::entry_builder::{AddRequest, EntryBuilder, EntryError};
+use provision_lock::import::{Format, ImportedModel, SamePath, Unused, UnusedReason, join, read};
 use provision_lock::placement::PlacementError;
 
 use super::session::{Failures, HostSession};
@@ -97,45 +97,95 @@ impl Loss {
     }
 }
 
-pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
-    let path = args.options.file.writable(default)?;
-    let usage = |error| Failure::new(Code::Usage, error);
-    let mut lists = Vec::with_capacity(args.files.len());
-    for file in &args.files {
-        let (name, text) = text(file)?;
-        lists.push(read(&name, &text, args.format).map_err(usage)?);
-    }
-    let imported = join(lists).map_err(usage)?;
-    add::readable(&path)?;
-    let (private, http) = (args.allow_private, args.allow_http);
-    let session = HostSession::start_for(Sources::Listed { private, http }, args.options.patience)?;
-    let mut builder = session.builder(&args.options.parts, args.options.allow_expiring);
-    let mut failures = Failures::default();
-    let mut writing = write::Writing::new(&session, &path);
-    let mut goes_on = ControlFlow::Continue(());
-    for model in &imported.models {
-        let request = AddRequest { groups: args.options.groups.clone(), ..AddRequest::from(model) };
-        let made = session.wait_for(builder.build_each(&request, |made| {
-            goes_on = writing.take(made, &mut failures);
+/// An import in progress.
+struct Importing<'a> {
+    session: &'a HostSession,
+    builder: EntryBuilder,
+    writing: write::Writing<'a>,
+    failures: Failures,
+    groups: &'a [String],
+}
+
+impl Importing<'_> {
+    /// Adds a model of a list. Breaks if the lock cannot be written.
+    fn add(&mut self, model: &ImportedModel) -> ControlFlow<()> {
+        let request = AddRequest { groups: self.groups.to_vec(), ..AddRequest::from(model) };
+        let mut goes_on = ControlFlow::Continue(());
+        let made = self.session.wait_for(self.builder.build_each(&request, |made| {
+            goes_on = self.writing.take(made, &mut self.failures);
             goes_on
         }));
         if let Err(error) = made {
-            let why = match &error {
-                // The command below names the folders once.
-                EntryError::Placement { what, error: PlacementError::Unknown { .. } } => format!(
-                    "{what}: neither the list nor the source names its folder; add it with \
-                     `{} lock add {what} --path FOLDER/`",
-                    invocation()
-                ),
-                error => error.to_string(),
-            };
-            let code = super::session::code_of_entry(&error);
-            failures.add(code, format_args!("{}: {why}", model.place));
+            self.fail(model, &error);
         }
-        if goes_on.is_break() {
-            break;
+        goes_on
+    }
+
+    /// Adds another source of a path: a mirror if its host declares the digest of the path's entry (fault 113).
+    fn add_again(&mut self, again: SamePath) -> ControlFlow<()> {
+        let model = &again.model;
+        let Some(path) = model.destination().ok().filter(|path| self.writing.has(path)) else {
+            // The first source failed.
+            return self.add(model);
+        };
+        match self.session.wait_for(self.builder.another(&AddRequest::from(model))) {
+            Ok((url, Some(sha256))) => {
+                let from = format!("{} at {}", model.source, model.place);
+                self.writing.take_mirror(&path, &from, url, sha256, &mut self.failures);
+            }
+            Ok((_, None)) => self.failures.add(Code::Usage, again.unused()),
+            Err(error) => self.fail(model, &error),
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn fail(&mut self, model: &ImportedModel, error: &EntryError) {
+        let why = match error {
+            // The command below names the folders once.
+            EntryError::Placement { what, error: PlacementError::Unknown { .. } } => format!(
+                "{what}: neither the list nor the source names its folder; add it with \
+                 `{} lock add {what} --path FOLDER/`",
+                invocation()
+            ),
+            error => error.to_string(),
+        };
+        let code = super::session::code_of_entry(error);
+        self.failures.add(code, format_args!("{}: {why}", model.place));
+    }
+}
+
+pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
+    let path = args.options.file.writable(default)?;
+    let mut failures = Failures::default();
+    let mut lists = Vec::with_capacity(args.files.len());
+    for file in &args.files {
+        let list = text(file).and_then(|(name, text)| {
+            read(&name, &text, args.format).map_err(|error| Failure::new(Code::Usage, error))
+        });
+        match list {
+            Ok(list) => lists.push(list),
+            Err(failure) => failures.add(failure.code, failure.message),
         }
     }
+    if lists.is_empty() {
+        return failures.conclude("not imported");
+    }
+    let imported = join(lists).map_err(|error| Failure::new(Code::Usage, error))?;
+    add::readable(&path)?;
+    let (private, http) = (args.allow_private, args.allow_http);
+    let session = HostSession::start_for(Sources::Listed { private, http }, args.options.patience)?;
+    let mut importing = Importing {
+        session: &session,
+        builder: session.builder(&args.options.parts, args.options.allow_expiring),
+        writing: write::Writing::new(&session, &path),
+        failures,
+        groups: &args.options.groups,
+    };
+    // Ends early if the lock cannot be written.
+    if imported.models.iter().try_for_each(|model| importing.add(model)).is_continue() {
+        let _ = imported.same_paths.into_iter().try_for_each(|again| importing.add_again(again));
+    }
+    let Importing { mut writing, mut failures, .. } = importing;
     let _ = writing.flush(&mut failures);
     let mut without_address = Vec::new();
     for unused in &imported.unused {

@@ -11,6 +11,8 @@ use std::ops::ControlFlow;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::units;
 use camino::Utf8Path;
+use provision_core::digest::Sha256;
+use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_lock::edit::{EditError, Outcome};
@@ -46,12 +48,65 @@ impl<'a> Writing<'a> {
     /// Adds an entry. If its bytes were read, all entries are written at once, since the next result may take hours. Breaks if the
     /// lock cannot be written, so that no more bytes are read in vain.
     pub(super) fn take(&mut self, made: BuiltEntry, failures: &mut Failures) -> ControlFlow<()> {
-        collect(&mut self.entries, made.entry, failures);
+        self.collect(made.entry, failures);
         if !made.was_read {
             return ControlFlow::Continue(());
         }
         self.session.finish_drawing();
         self.flush(failures)
+    }
+
+    /// True if there is an entry of this path.
+    pub(super) fn has(&self, path: &ModelPath) -> bool {
+        self.entries.iter().any(|known| known.path == *path)
+    }
+
+    /// Adds an entry to the others. For a path with the same bytes its URLs are mirrors; other bytes are a failure (fault 113).
+    fn collect(&mut self, entry: Entry, failures: &mut Failures) {
+        let Some(at) = self.entries.iter().position(|known| known.path == entry.path) else {
+            self.entries.push(entry);
+            return;
+        };
+        let known = &self.entries[at];
+        if known.sha256 != entry.sha256 {
+            failures.add(Code::Usage, listed_twice(known, &from(&entry), entry.sha256));
+            return;
+        }
+        for url in std::iter::once(entry.url).chain(entry.mirrors) {
+            self.add_mirror(at, url);
+        }
+    }
+
+    /// Adds `url`, which has the file `sha256`, to the entry of `path`; messages name its origin `from`.
+    pub(super) fn take_mirror(
+        &mut self,
+        path: &ModelPath,
+        from: &str,
+        url: SourceUrl,
+        sha256: Sha256,
+        failures: &mut Failures,
+    ) {
+        match self.entries.iter().position(|known| known.path == *path) {
+            Some(at) if self.entries[at].sha256 == sha256 => self.add_mirror(at, url),
+            Some(at) => {
+                failures.add(Code::Usage, listed_twice(&self.entries[at], from, sha256));
+            }
+            None => {}
+        }
+    }
+
+    /// Adds a mirror to an entry, which is written again if it was written without it.
+    fn add_mirror(&mut self, at: usize, url: SourceUrl) {
+        let known = &mut self.entries[at];
+        if known.url == url || known.mirrors.contains(&url) {
+            return;
+        }
+        known.mirrors.push(url);
+        if at < self.written {
+            let known = self.entries.remove(at);
+            self.entries.push(known);
+            self.written -= 1;
+        }
     }
 
     /// Writes the entries that are not written yet. A lock that cannot be written is one of the failures.
@@ -173,19 +228,14 @@ fn commit(entry: &Entry) -> Option<&str> {
     parts.find(|part| part.len() == 40 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Adds an entry to the others unless its path has other bytes.
-fn collect(entries: &mut Vec<Entry>, entry: Entry, failures: &mut Failures) {
-    match entries.iter().find(|known| known.path == entry.path) {
-        None => entries.push(entry),
-        Some(known) if known.sha256 == entry.sha256 => {}
-        Some(known) => failures.add(
-            Code::Usage,
-            format!(
-                "{} is listed twice, from {} and from {}; give one of them another --path",
-                entry.path,
-                TerminalText(from(known)),
-                TerminalText(from(&entry))
-            ),
-        ),
-    }
+/// The failure of a path with two files.
+fn listed_twice(known: &Entry, other: &str, sha256: Sha256) -> String {
+    format!(
+        "{} is listed twice, from {} (SHA-256 {}) and from {} (SHA-256 {}); give one of them another --path",
+        known.path,
+        TerminalText(from(known)),
+        known.sha256,
+        TerminalText(other),
+        sha256
+    )
 }

@@ -1,4 +1,4 @@
-//! Lists from others that lead into the user's own network.
+//! Lists from others: those that lead into the user's own network, that contradict each other, or that cannot be read.
 
 use provision_testbed::{BlockingOrigin, Content, OriginConfig};
 
@@ -93,4 +93,68 @@ fn fault_115_the_option_asks_without_a_login() {
     let args = ["lock", "add", &url, "--path", "vae/mine.safetensors"];
     said(run(fixture.command(&args).env("NETRC", fixture.path("netrc"))), 0, &args);
     assert!(inside.requests().iter().any(|request| request.header("authorization").is_some()));
+}
+
+#[test]
+fn fault_113_one_path_of_two_repositories_has_a_mirror() {
+    let (fixture, _) = fixture();
+    let path = "split_files/vae/x.safetensors";
+    let contents = [Content::generated(1, 3000), Content::generated(1, 3000), Content::generated(2, 3000)];
+    for (repository, content) in ["o/a", "o/b", "o/c"].into_iter().zip(&contents) {
+        fixture.hub.commit(repository, "main", &[(path, content.clone())]);
+    }
+    let [a, b, c] = ["o/a", "o/b", "o/c"].map(|repository| format!("hf:{repository}/{path}"));
+    let digests = [&contents[0], &contents[2]].map(Content::sha256_hex);
+    std::fs::write(fixture.path("list"), format!("{a}\n{b}\n{c}\n")).unwrap();
+    for args in [&["lock", "import", "list"][..], &["lock", "add", &a, &b, &c]] {
+        let (_, err) = fixture.run(2, args);
+        has(
+            &err,
+            &["vae/x.safetensors is listed twice", "from hf:o/a/", "from hf:o/c/", &digests[0], &digests[1]],
+        );
+        let lock = fixture.lock();
+        has(&lock, &["mirrors = [", "/o/a/resolve/", "/o/b/resolve/"]);
+        assert!(lock.matches("[[model]]").count() == 1 && !lock.contains("/o/c/"), "{lock}");
+        std::fs::remove_file(fixture.path("models.lock")).unwrap();
+    }
+    fixture.run(0, &["lock", "add", &a, &b]);
+    // The mirror serves the file alone.
+    fixture.hub.hide("o/a", "hf_owner");
+    fixture.run(0, &["fetch"]);
+
+    // The second source counts if the first one fails.
+    std::fs::remove_file(fixture.path("models.lock")).unwrap();
+    let (out, _) = fixture.run(6, &["lock", "import", "list"]);
+    has(&out, &["added      vae/x.safetensors", "hf:o/b/"]);
+
+    let checked = |name: &str, digest: &str| {
+        let text = format!("{GOOD}\n  out=x\n  dir=models/vae\n  checksum=sha-256={digest}\n");
+        std::fs::write(fixture.path(name), text).unwrap();
+    };
+    checked("one", &digests[0]);
+    checked("two", &digests[1]);
+    let (_, err) = fixture.run(2, &["lock", "import", "one", "two"]);
+    has(&err, &["vae/x: one:1 and two:1 list different digests", &digests[0], &digests[1]]);
+}
+
+#[test]
+fn fault_116_an_unreadable_list_keeps_no_other_out() {
+    let (fixture, _) = fixture();
+    std::fs::write(fixture.path("list"), format!("{GOOD}\n")).unwrap();
+    std::fs::write(fixture.path("broken.json"), "{\"nodes\": [").unwrap();
+    std::fs::write(fixture.path("binary"), [0xff, 0xfe, 0]).unwrap();
+    let bad = ["broken.json", "missing", "binary"];
+    let (out, err) = fixture.run(2, &["lock", "import", bad[0], bad[1], "list", bad[2]]);
+    has(&out, &["added      vae/good.safetensors"]);
+    has(
+        &err,
+        &["3 failures", "broken.json:1: invalid JSON", "missing cannot be read", "binary cannot be read"],
+    );
+    std::fs::remove_file(fixture.path("models.lock")).unwrap();
+    // The list's own failures have their exit codes.
+    std::fs::write(fixture.path("list"), format!("{GOOD}\nhf:o/none/vae/x.bin\n")).unwrap();
+    fixture.run(6, &["lock", "import", bad[0], "list"]);
+    for list in bad {
+        has(&fixture.run(2, &["lock", "import", list]).1, &[list]);
+    }
 }
