@@ -117,7 +117,8 @@ impl HttpClient {
         // The challenge decides about a login for the service, not the redirect chain that led to the registry.
         service.same_origin = challenge.may_have_credentials;
         let token = self.obtain_token(&service).await?;
-        self.tokens.keep(&to.url, token.clone());
+        let login = self.config.credentials.names(&service.url).0.filter(|_| service.same_origin);
+        self.tokens.keep(&to.url, token.clone(), login);
         Ok(token)
     }
 

@@ -241,7 +241,9 @@ impl HttpClient {
             text(host_rules::ERROR_MESSAGE).or_else(|| sniff::reason(body, headers, &redactor))
         };
         let (login, withheld) = credentials.names(&at.url);
-        let login = login.filter(|_| at.same_origin);
+        let exchanged = self.tokens.login(&at.url);
+        let is_known_login = exchanged.is_some();
+        let login = exchanged.or(login).filter(|_| at.same_origin);
         let refusal = Refusal {
             url: &at.url,
             status,
@@ -249,6 +251,7 @@ impl HttpClient {
             code: code.as_deref(),
             reason: message.as_deref().filter(|_| !is_login_page),
             login: login.as_deref(),
+            is_known_login,
             withheld: withheld.as_deref(),
             unread: credentials.unread(),
         };

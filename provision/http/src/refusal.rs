@@ -26,6 +26,8 @@ pub(crate) struct Refusal<'a> {
     pub(crate) reason: Option<&'a str>,
     /// The login that was sent, as [`Credentials::name`](crate::Credentials) describes it.
     pub(crate) login: Option<&'a str>,
+    /// A registry's token service has accepted the login.
+    pub(crate) is_known_login: bool,
     /// A login for the host that was not sent, because the URL is plain http.
     pub(crate) withheld: Option<&'a str>,
     /// The reason for which the netrc file, which may have a login, was not read.
@@ -119,7 +121,7 @@ impl Refusal<'_> {
             Cause::WrongLogin
         } else if is_no_repository(self.code) {
             Cause::NoRepository
-        } else if self.status == 403 || self.code == Some(GATED) {
+        } else if self.status == 403 || self.code == Some(GATED) || self.is_known_login {
             Cause::NoAccess
         } else {
             Cause::WrongLogin
@@ -259,6 +261,7 @@ mod tests {
             code,
             reason,
             login,
+            is_known_login: false,
             withheld: None,
             unread: None,
         };
@@ -331,9 +334,18 @@ mod tests {
         let name = HeaderName::from_static("cf-mitigated");
         headers.insert(name, HeaderValue::from_static("challenge"));
         let login = Some("the token in CIVITAI_TOKEN");
-        let (code, reason, withheld, unread) = (None, None, None, None);
-        let challenge =
-            Refusal { url: &url, status: 403, headers: &headers, code, reason, login, withheld, unread };
+        let (code, reason, is_known_login, withheld, unread) = (None, None, false, None, None);
+        let challenge = Refusal {
+            url: &url,
+            status: 403,
+            headers: &headers,
+            code,
+            reason,
+            login,
+            is_known_login,
+            withheld,
+            unread,
+        };
         assert!(challenge.advice().contains("challenge"), "{}", challenge.advice());
         for (status, reason, word) in [
             (403, "Just a moment...", "challenge"),

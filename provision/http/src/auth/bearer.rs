@@ -41,26 +41,42 @@ impl Scope {
 
 /// The token cache of a run.
 #[derive(Debug, Default)]
-pub(crate) struct Tokens(Mutex<HashMap<Scope, Secret>>);
+pub(crate) struct Tokens(Mutex<HashMap<Scope, Issued>>);
+
+/// A token, and the login that it was issued for, in words.
+#[derive(Debug, Clone)]
+struct Issued {
+    token: Secret,
+    login: Option<String>,
+}
 
 impl Tokens {
     /// The token for `url`.
     pub(crate) fn of(&self, url: &SourceUrl) -> Option<Secret> {
+        self.issued(url).map(|issued| issued.token)
+    }
+
+    /// The login for which the token for `url` was issued, in words; the token service knows it.
+    pub(crate) fn login(&self, url: &SourceUrl) -> Option<String> {
+        self.issued(url)?.login
+    }
+
+    fn issued(&self, url: &SourceUrl) -> Option<Issued> {
         let scope = Scope::of(url)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&scope).cloned()
     }
 
     /// Adds every token to a redactor.
     pub(crate) fn add_to(&self, redactor: &mut Redactor) {
-        for token in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for Issued { token, .. } in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
             redactor.add_token(token.reveal().rsplit(' ').next().unwrap_or_default());
         }
     }
 
-    /// Keeps the token for the repository of `url`.
-    pub(crate) fn keep(&self, url: &SourceUrl, token: Secret) {
+    /// Keeps the token for the repository of `url`, issued for `login`.
+    pub(crate) fn keep(&self, url: &SourceUrl, token: Secret, login: Option<String>) {
         if let Some(scope) = Scope::of(url) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope, token);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope, Issued { token, login });
         }
     }
 }
@@ -211,7 +227,9 @@ mod tests {
     fn tokens_are_cached_by_repository() {
         let tokens = Tokens::default();
         let url = |text: &str| text.parse::<SourceUrl>().unwrap();
-        tokens.keep(&url("https://h/v2/a/b/blobs/x"), Secret::new("Bearer t"));
+        let login = Some("the login for h".to_owned());
+        tokens.keep(&url("https://h/v2/a/b/blobs/x"), Secret::new("Bearer t"), login.clone());
+        assert_eq!(tokens.login(&url("https://h/v2/a/b/blobs/y")), login);
         assert!(tokens.of(&url("https://h/v2/a/b/blobs/y")).is_some());
         assert!(tokens.of(&url("https://h/v2/a/blobs/x")).is_none());
         assert!(tokens.of(&url("https://h:1/v2/a/b/blobs/x")).is_none());

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use provision_http::{ClientConfig, Credential};
 use provision_testbed::hosts::civitai::{Civitai, File, Version};
+use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig};
 
 use crate::both_clients::BOTH;
@@ -109,6 +110,31 @@ fn fault_123_each_host_has_three_messages_with_the_logins_source() {
         }
         assert!(texts[0] != texts[1] && texts[1] != texts[2] && texts[0] != texts[2], "{texts:?}");
     }
+}
+
+#[test]
+fn fault_123_a_registrys_login_is_told_from_access_and_absence() {
+    let site = BlockingOrigin::start(OriginConfig::default()).unwrap();
+    let registry = Registry::mount(&site, None);
+    let digest = registry.push("models/vae", &Content::generated(1, 1000));
+    registry.guard_with("models/vae", "Basic dTpw");
+    let blob = |digest: &str| site.url(&format!("/v2/models/vae/blobs/{digest}"));
+    let refused = |password: &str, digest: &str, says: &str| {
+        let mut config = ClientConfig::default();
+        config.credentials.add(Credential::basic("127.0.0.1", "u", password).from("the netrc file /n"));
+        for over in BOTH {
+            let error = over.get(&config, &blob(digest)).unwrap_err().to_string();
+            has(&error, &["the login for 127.0.0.1 in the netrc file /n", says]);
+        }
+    };
+    refused("wrong", &digest, "does not know");
+    let missing = format!("sha256:{}", "0".repeat(64));
+    refused("p", &missing, "BLOB_UNKNOWN: blob unknown to registry); the registry has no such blob, or");
+    let challenge = format!("Bearer realm=\"{}\",service=\"testbed\"", site.url("/token"));
+    let denied = r#"{"errors": [{"code": "DENIED", "message": "requested access is denied"}]}"#;
+    let path = format!("/v2/models/vae/blobs/{digest}");
+    site.inject(&path, refusal(401, &[("WWW-Authenticate", &challenge)], denied));
+    refused("p", &digest, "(DENIED: requested access is denied); the host knows");
 }
 
 #[test]
