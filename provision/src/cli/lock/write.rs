@@ -132,6 +132,10 @@ fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<()
         for entry in entries {
             let mut entry = entry.clone();
             if let Some(older) = document.get(&entry.path) {
+                if is_another_of_its_address(&older, &entry) {
+                    put.push((entry, Err(PutFailure::AnotherFile)));
+                    continue;
+                }
                 let followed = entry.source.take();
                 entry.keep_from(&older);
                 // The new source is followed from now on; another spelling of the same source is no change.
@@ -143,7 +147,7 @@ fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<()
             }
             match document.put(&entry) {
                 Err(error @ EditError::Inline { .. }) => return Err(error.into()),
-                outcome => put.push((entry, outcome)),
+                outcome => put.push((entry, outcome.map_err(PutFailure::Edit))),
             }
         }
         Ok(put)
@@ -155,6 +159,35 @@ fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<()
         }
     }
     Ok(())
+}
+
+/// A reason that an entry was not written.
+#[derive(Debug, thiserror::Error)]
+enum PutFailure {
+    #[error(transparent)]
+    Edit(EditError),
+    /// The path has another file of the same address, and only the query tells them apart.
+    #[error(
+        "the lock has another file of this address there, which the query chooses; give this one another --path, or remove \
+         the other one first"
+    )]
+    AnotherFile,
+}
+
+/// True if both entries have one address, except for a query that chooses the file (fault 114). If the address itself ends
+/// with the file's name, another query may be a new version.
+fn is_another_of_its_address(older: &Entry, now: &Entry) -> bool {
+    let bare = |entry: &Entry| {
+        let mut url = Source::lasting_address(&entry.url);
+        let query = url.query().map(str::to_owned);
+        url.set_query(None);
+        (url, query)
+    };
+    let ((before, old), (url, new)) = (bare(older), bare(now));
+    let is_named =
+        url.path_segments().and_then(Iterator::last).is_some_and(|last| last == now.path.file_name())
+            && now.path.extension().is_some();
+    older.sha256 != now.sha256 && before == url && old != new && !is_named
 }
 
 /// Returns true if two texts name the same source.

@@ -27,6 +27,27 @@ fn fault_114_addresses_that_differ_in_the_query_stay_apart() {
 }
 
 #[test]
+fn fault_114_another_query_does_not_replace_an_entry() {
+    let fixture = Fixture::new();
+    for path in ["/get", "/x.bin"] {
+        fixture.site.put(path, Content::generated(1, 3000));
+        let is_b = When::custom(|request, _| request.query_value("id").is_some_and(|value| value == "b"));
+        fixture.site.inject(path, Fault::OtherContent(Content::generated(2, 3000)).when(is_b));
+    }
+    let url = |path: &str, id: &str| format!("{}?id={id}", fixture.site.url(path));
+    fixture.run(0, &["lock", "add", &url("/get", "a"), "--path", "vae/"]);
+    let before = fixture.lock();
+    let (_, err) = fixture.run(2, &["lock", "add", &url("/get", "b"), "--path", "vae/"]);
+    has(&err, &["vae/get: the lock has another file of this address", "--path"]);
+    assert_eq!(fixture.lock(), before);
+    fixture.run(0, &["lock", "add", &url("/get", "b"), "--path", "vae/b"]);
+    // A URL with the file's own name may have a new version.
+    for id in ["a", "b"] {
+        fixture.run(0, &["lock", "add", &url("/x.bin", id), "--path", "vae/"]);
+    }
+}
+
+#[test]
 fn fault_114_each_address_of_a_lock_has_its_kept_copy() {
     let fixture = Fixture::new();
     fixture.hub.commit("o/r", "main", &[("vae/x.bin", Content::generated(1, 3000))]);
