@@ -7,8 +7,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{Name, RecordType};
+use hickory_proto::op::{Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 
@@ -60,23 +61,24 @@ impl NameServer {
         if !matches!(answer.metadata.response_code, ResponseCode::NoError | ResponseCode::NXDomain) {
             return None;
         }
-        // A recursive server also sends the addresses at the end of a chain of aliases.
-        Some(answer.answers.iter().filter_map(|record| record.data.ip_addr()).collect())
+        let asked = &question.queries.first()?.name;
+        Some(addresses_of(asked, &answer.answers))
     }
 
-    /// Sends a query, and returns its answer.
+    /// Sends a query, and returns its answer. A truncated one is ignored (RFC 2181 section 9): TCP has all of it.
     async fn exchange(&self, question: &Message) -> io::Result<Message> {
         let packet = question.to_vec().map_err(io::Error::other)?;
         if !self.tcp_only {
             let answer = tokio::time::timeout(self.timeout, self.over_udp(question, &packet)).await??;
-            if !answer.metadata.truncation {
+            if let Some(answer) = answer {
                 return Ok(answer);
             }
         }
         tokio::time::timeout(self.timeout, self.over_tcp(question, &packet)).await?
     }
 
-    async fn over_udp(&self, question: &Message, packet: &[u8]) -> io::Result<Message> {
+    /// The answer; `None` if it is truncated.
+    async fn over_udp(&self, question: &Message, packet: &[u8]) -> io::Result<Option<Message>> {
         let any: IpAddr =
             if self.address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = UdpSocket::bind((any, 0)).await?;
@@ -86,9 +88,13 @@ impl NameServer {
         let mut buffer = [0; 4096];
         loop {
             let length = socket.recv(&mut buffer).await?;
+            // A truncated answer may end within a record, so it may be no message.
+            if is_truncated_answer(question, &buffer[..length]) {
+                return Ok(None);
+            }
             // Other datagrams may be forged; the real answer may follow.
             if let Some(answer) = answer_to(question, &buffer[..length]) {
-                return Ok(answer);
+                return Ok(Some(answer));
             }
         }
     }
@@ -114,8 +120,36 @@ fn random_id() -> Option<u16> {
 /// The message in `packet`, if it answers `question`.
 fn answer_to(question: &Message, packet: &[u8]) -> Option<Message> {
     let answer = Message::from_vec(packet).ok()?;
-    let is_answer = answer.metadata.message_type == MessageType::Response
-        && answer.metadata.id == question.metadata.id
-        && answer.queries == question.queries;
-    is_answer.then_some(answer)
+    is_answer(question, &answer.metadata, &answer.queries).then_some(answer)
+}
+
+fn is_answer(question: &Message, answer: &Metadata, queries: &[Query]) -> bool {
+    answer.message_type == MessageType::Response
+        && answer.id == question.metadata.id
+        && queries == question.queries
+}
+
+/// True for a truncated answer to `question`. Only its header and its queries are read.
+fn is_truncated_answer(question: &Message, packet: &[u8]) -> bool {
+    let mut decoder = BinDecoder::new(packet);
+    let Ok(header) = Header::read(&mut decoder) else { return false };
+    let queries = Message::read_queries(&mut decoder, header.counts.queries.into());
+    header.metadata.truncation && queries.is_ok_and(|queries| is_answer(question, &header.metadata, &queries))
+}
+
+/// The addresses of `name`, or of the name at the end of its chain of aliases, which a recursive server sends too. Records of
+/// other names do not count: the answer is about one name (RFC 1034 section 4.3.2, RFC 2181 section 5.4.1).
+fn addresses_of(name: &Name, records: &[Record]) -> Vec<IpAddr> {
+    let mut name = name;
+    // Each alias takes a record, so a circle ends.
+    for _ in 0..records.len() {
+        let alias = records.iter().find_map(|record| match &record.data {
+            RData::CNAME(alias) if record.name == *name => Some(&alias.0),
+            _ => None,
+        });
+        let Some(alias) = alias else { break };
+        name = alias;
+    }
+    let own = records.iter().filter(|record| record.name == *name && record.dns_class == DNSClass::IN);
+    own.filter_map(|record| record.data.ip_addr()).collect()
 }

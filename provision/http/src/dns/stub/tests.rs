@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::rdata::CNAME;
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UdpSocket as TokioUdpSocket};
 
@@ -19,6 +20,12 @@ enum Behaviour {
     Knows(&'static str, &'static str),
     /// The same over TCP; over UDP the answer is truncated.
     Truncated(&'static str, &'static str),
+    /// Truncated within the record, as some servers cut.
+    Cut(&'static str, &'static str),
+    /// It answers with the address for another name, and an alias of the asked name.
+    Foreign(&'static str, &'static str),
+    /// The asked name is an alias of this name, whose address it sends along.
+    Alias(&'static str, &'static str),
     /// It answers SERVFAIL.
     Fails,
     /// It does not answer.
@@ -82,7 +89,22 @@ fn answer(packet: &[u8], behaviour: Behaviour, tcp: bool) -> Option<Vec<u8>> {
         Behaviour::Silent => return None,
         Behaviour::Fails => answer.metadata.response_code = ResponseCode::ServFail,
         Behaviour::Truncated(..) if !tcp => answer.metadata.truncation = true,
-        Behaviour::Knows(name, address) | Behaviour::Truncated(name, address) => {
+        Behaviour::Foreign(name, address) | Behaviour::Alias(name, address) => {
+            let name: Name = name.parse().unwrap();
+            let other: Name = "other.example.".parse().unwrap();
+            let target = if matches!(behaviour, Behaviour::Alias(..)) { &name } else { &other };
+            let alias = RData::CNAME(CNAME(target.clone()));
+            // In either order.
+            answer.answers.push(Record::from_rdata(
+                name.clone(),
+                60,
+                RData::from(address.parse::<IpAddr>().unwrap()),
+            ));
+            answer.answers.push(Record::from_rdata(query.name().clone(), 60, alias));
+        }
+        Behaviour::Knows(name, address)
+        | Behaviour::Truncated(name, address)
+        | Behaviour::Cut(name, address) => {
             let address: IpAddr = address.parse().unwrap();
             let kind = if address.is_ipv4() { RecordType::A } else { RecordType::AAAA };
             if !query.name().to_ascii().eq_ignore_ascii_case(name) {
@@ -92,7 +114,13 @@ fn answer(packet: &[u8], behaviour: Behaviour, tcp: bool) -> Option<Vec<u8>> {
             }
         }
     }
-    Some(answer.to_vec().unwrap())
+    let is_cut = matches!(behaviour, Behaviour::Cut(..)) && !tcp && !answer.answers.is_empty();
+    answer.metadata.truncation |= is_cut;
+    let mut bytes = answer.to_vec().unwrap();
+    if is_cut {
+        bytes.truncate(bytes.len() - 3);
+    }
+    Some(bytes)
 }
 
 /// A resolver with these servers and these lines in resolv.conf and hosts.
@@ -165,6 +193,21 @@ async fn the_first_answer_counts_even_if_it_is_absent() {
 async fn a_truncated_answer_is_fetched_over_tcp() {
     let server = Server::start(Behaviour::Truncated("models.example.", "127.0.0.7")).await;
     assert_eq!(look_up(&names(&[&server], "", ""), "models.example").await.unwrap(), ["127.0.0.7"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_within_a_record_is_fetched_over_tcp() {
+    let server = Server::start(Behaviour::Cut("models.example.", "127.0.0.7")).await;
+    assert_eq!(look_up(&names(&[&server], "", ""), "models.example").await.unwrap(), ["127.0.0.7"]);
+}
+
+#[tokio::test]
+async fn only_the_asked_name_and_its_aliases_give_addresses() {
+    let server = Server::start(Behaviour::Foreign("evil.example.", "127.0.0.7")).await;
+    assert_eq!(look_up(&names(&[&server], "", ""), "models.example").await, Err(LookupError::Absent));
+    let server = Server::start(Behaviour::Alias("cdn.example.", "127.0.0.7")).await;
+    let found = look_up(&names(&[&server], "", ""), "models.example").await.unwrap();
+    assert!(found.iter().all(|address| address == "127.0.0.7") && !found.is_empty(), "{found:?}");
 }
 
 #[tokio::test]
