@@ -87,6 +87,8 @@ impl HttpClient {
     ) -> Result<Answer, RequestError> {
         let is_proxied = self.connector.proxies.proxy(&to.url).is_some();
         let secrets = self.secrets(to, token, is_proxied);
+        let prepared = self.pool.prepare(&to.url, to.public_only).await;
+        prepared.map_err(|error| self.unanswered(to, error))?;
         let wait = self.config.head_timeout;
         let getting = self.pool.get(&to.url, headers, &secrets, to.public_only);
         let answer = tokio::time::timeout(wait, getting).await;

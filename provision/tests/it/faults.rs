@@ -3,6 +3,7 @@
 mod disk;
 mod hosts;
 mod lockfile;
+mod process;
 mod ranges;
 mod redirects;
 mod transport;

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::ops::Deref;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use provision_disk::{Destination, PartFile, PartNames};
 use provision_testbed::{Content, Fault, Shape};
@@ -64,6 +64,16 @@ pub(crate) fn run(command: &mut Command) -> Ended {
 /// secrets, even if the test ignores it.
 pub(crate) fn start(command: &mut Command) -> Run {
     Run::of(command.stdin(Stdio::null()))
+}
+
+/// Waits until this is true, for that long at most.
+#[expect(clippy::disallowed_methods, reason = "no event tells of a file of another process")]
+pub(crate) fn wait_until(limit: Duration, what: &str, is_true: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_true() {
+        assert!(began.elapsed() < limit, "{what} is not there after {limit:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// As `start`, with a pipe to its standard input.

@@ -24,6 +24,11 @@ impl Hosts {
         Self(Some(Arc::new(lookup)))
     }
 
+    /// True if the caller knows no name at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The addresses of `host`, if the caller knows the name.
     pub(crate) fn lookup(&self, host: &str) -> Option<Vec<IpAddr>> {
         self.0.as_ref().and_then(|lookup| lookup(host))

@@ -4,7 +4,7 @@
 //! for a truncated answer. `hickory-proto` encodes the messages. hickory's resolver is not used: it asks servers in parallel,
 //! takes one server's SERVFAIL for all, skips the search list for a dotted name, and adds half a megabyte.
 //!
-//! This resolver caches nothing. A name that appears while a run retries must be found, and a CDN's addresses change by the minute. No
+//! Only `lookups` remembers answers, and only for a short time. A name that appears while a run retries must be found, and a CDN's addresses change by the minute. No
 //! server is asked but the configured ones, so that an internal name stays in its network. Without any, the server on
 //! this machine is asked, as glibc does.
 //!
@@ -17,17 +17,30 @@ mod resolv_conf;
 mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::lookup_error::LookupError;
+use super::lookups::Lookups;
 use hosts::Hosts;
 use name_server::{Answer, NameServer};
 use resolv_conf::ResolvConf;
 
+/// The most time for a lookup in the background, as a multiple of the time that its caller waits.
+const LONGEST: u32 = 4;
+
+/// Lookups for which a caller waits `limit` at most.
+pub(crate) fn lookups(limit: Duration) -> Lookups {
+    let names = Arc::new(Names::new(limit * LONGEST));
+    Lookups::new(limit, move |host, running| {
+        let names = names.clone();
+        tokio::spawn(async move { running.end(names.lookup(&host).await) });
+    })
+}
+
 /// The resolver. It reads its files at the first lookup, so a run without names reads none.
 #[derive(Debug)]
-pub(crate) struct Names {
+struct Names {
     limit: Duration,
     configuration: OnceLock<Configuration>,
 }
@@ -60,12 +73,12 @@ impl Configuration {
 
 impl Names {
     /// A new resolver. A lookup takes `limit` at most, for any number of servers and domains.
-    pub(crate) fn new(limit: Duration) -> Self {
+    fn new(limit: Duration) -> Self {
         Self { limit, configuration: OnceLock::new() }
     }
 
     /// The addresses of `host`, in the order in which they are tried; never empty.
-    pub(crate) async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
+    async fn lookup(&self, host: &str) -> Result<Vec<IpAddr>, LookupError> {
         let configuration = self.configuration.get_or_init(Configuration::of_system);
         let mut addresses = configuration.hosts.addresses(host);
         if addresses.is_empty() && is_localhost(host) {

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use crate::dns::{Hosts, LookupError, Names};
+use crate::dns::{Hosts, LookupError, Lookups};
 use crate::public_ip::is_public;
 use crate::transport::{ConnectError, TransportError};
 use crate::wire::http1::{Exchange, Head, Request, RequestHeaders, RequestTarget, Secrets, Socket};
@@ -35,8 +35,8 @@ pub(crate) struct Connector {
     pub(crate) proxies: ProxyTable,
     /// The caller's own names, looked up before `names`.
     pub(crate) hosts: Hosts,
-    pub(crate) names: Names,
-    /// The time limit from the lookup to the end of the TLS handshake.
+    pub(crate) names: Lookups,
+    /// The time limit from the first address to the end of the TLS handshake.
     pub(crate) timeout: Duration,
 }
 
@@ -98,6 +98,23 @@ impl From<LookupError> for ConnectError {
 }
 
 impl Connector {
+    /// Looks up the names that a connection for `url` needs. Call it before the time of the connection starts: the lookup of a
+    /// name has a limit of its own. The caller's own names have no limit, and may change with each lookup.
+    pub(crate) async fn prepare(&self, url: &SourceUrl) -> Result<(), ConnectError> {
+        if !self.hosts.is_empty() {
+            return Ok(());
+        }
+        let proxy = self.proxies.proxy(url);
+        let is_direct = proxy.as_ref().is_none_or(|proxy| proxy.kind == ProxyKind::Socks5Local);
+        if let Some(proxy) = proxy {
+            self.addresses(&proxy.host).await?;
+        }
+        if is_direct {
+            self.addresses(&url.host()).await?;
+        }
+        Ok(())
+    }
+
     /// Connects to the host of `url`. With `public_only`, it connects to public addresses only; a proxy that
     /// resolves the host chooses its address itself.
     pub(crate) async fn connect(
@@ -300,7 +317,7 @@ mod tests {
             tls: Arc::new(crate::tls::client_config(&crate::tls::Roots::Bundled).unwrap()),
             proxies: ProxyTable::new(&crate::wire::proxy::Proxies::default()).unwrap(),
             hosts: hosts.into_iter().collect(),
-            names: Names::new(Duration::from_secs(5)),
+            names: crate::dns::lookups(Duration::from_secs(5)),
             timeout: Duration::from_secs(5),
         };
         assert_eq!(connector.addresses("known.invalid").await, Ok(ips(&["127.0.0.9", "::1"])));

@@ -107,6 +107,14 @@ impl Pool {
         Ok(Self { any: Client::new(&connector)?, public: Client::new(&connector)?, connector })
     }
 
+    /// Looks up the names for a request, unless its addresses are known.
+    pub(crate) async fn prepare(&self, url: &SourceUrl, public_only: bool) -> Result<(), ConnectError> {
+        let proxy = self.connector.proxies.proxy(url);
+        let client = if public_only && proxy.is_none() { &self.public } else { &self.any };
+        let (host, port) = proxy.map_or_else(|| (url.host(), url.port()), |proxy| (proxy.host, proxy.port));
+        if client.addresses.has(&host, port) { Ok(()) } else { self.connector.prepare(url).await }
+    }
+
     /// Sends a GET to `url`, and returns the answer's head. With `public_only`, it connects to public addresses
     /// only; a proxy chooses the host's address itself. The caller limits the time.
     pub(crate) async fn get(
@@ -257,12 +265,16 @@ impl Addresses {
         public_only: bool,
     ) -> Result<(), ConnectError> {
         // The client decides about `public_only`: all entries of the one for public addresses are public.
-        let is_usable = |found: &Found| found.port == port && found.at.elapsed() < MAX_IDLE;
-        if self.hosts().get(host).is_some_and(is_usable) {
+        if self.has(host, port) {
             return Ok(());
         }
         self.keep(host, port, connector.reachable(host, port, public_only).await?);
         Ok(())
+    }
+
+    fn has(&self, host: &str, port: u16) -> bool {
+        let is_usable = |found: &Found| found.port == port && found.at.elapsed() < MAX_IDLE;
+        self.hosts().get(host).is_some_and(is_usable)
     }
 
     fn keep(&self, host: &str, port: u16, addresses: Vec<IpAddr>) {

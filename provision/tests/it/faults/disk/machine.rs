@@ -146,6 +146,6 @@ pub(in crate::faults) fn after(before: &str, command: &Command) -> Command {
 }
 
 /// The variables of `command`, for another command that starts it; they hold its secrets.
-pub(super) fn environment(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
+pub(in crate::faults) fn environment(command: &Command) -> impl Iterator<Item = (&OsStr, &OsStr)> {
     command.get_envs().filter_map(|(name, value)| Some((name, value?)))
 }
