@@ -35,7 +35,7 @@ pub fn install_copy(
     let mut is_mixed = part.held() > 0;
     loop {
         let method = part.fill_from(source, &mut step)?;
-        match part.clone().verify() {
+        match part.clone().verify_while(|| step(0)) {
             Ok(verified) => return Ok((verified.install().map_err(CopyError::Part)?, method)),
             // The part had bytes of an earlier run: either side may be wrong. Copy all from the source.
             Err(StoreError::Mismatch { .. }) if is_mixed => part.reset().map_err(CopyError::Part)?,
@@ -43,6 +43,9 @@ pub fn install_copy(
                 part.remove().map_err(CopyError::Part)?;
                 let path = source.path().to_owned();
                 return Err(CopyError::Source(StoreError::Mismatch { path, expected, found }));
+            }
+            Err(StoreError::Interrupted { .. }) => {
+                return Err(CopyError::Part(part.checkpoint_interrupted()));
             }
             Err(error) => return Err(CopyError::Part(error)),
         }

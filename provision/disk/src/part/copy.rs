@@ -86,7 +86,7 @@ impl PartFile {
     }
 
     /// Checkpoints the copied bytes for the next run. Returns the error that ends this one.
-    pub(super) fn checkpoint_interrupted(&self) -> StoreError {
+    pub(crate) fn checkpoint_interrupted(&self) -> StoreError {
         let interrupted = StoreError::Interrupted { path: self.path() };
         self.journal_written().and_then(|()| self.checkpoint()).map_or_else(|error| error, |_| interrupted)
     }
@@ -112,7 +112,9 @@ impl PartFile {
             self.read_back(&mut bytes, block.start).map_err(CopyError::Part)?;
             self.track_write(block.start, &bytes);
         }
-        self.hash(block.start, &bytes).map_err(CopyError::Part)
+        // Bytes behind them are hashed when the part is verified, which can be stopped.
+        self.hash_next(block.start, &bytes);
+        Ok(())
     }
 
     /// Returns false if the kernel cannot copy. If there is a lasting reason, reading and writing will report it.

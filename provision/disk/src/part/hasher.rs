@@ -34,9 +34,17 @@ impl PartFile {
     /// Reads the contiguous bytes back and hashes them. Returns once the hasher has caught up, or at once if another
     /// thread has it.
     pub fn hash_ready(&self) -> Result<(), StoreError> {
+        self.hash_ready_while(&mut || true)
+    }
+
+    /// As [`Self::hash_ready`]. Before each block, `keep_going` says whether to go on.
+    pub(super) fn hash_ready_while(&self, keep_going: &mut impl FnMut() -> bool) -> Result<(), StoreError> {
         let mut block = Vec::new();
         while let Some(mut guard) = self.take_hasher() {
             while guard.ready() > 0 {
+                if !keep_going() {
+                    return Err(StoreError::Interrupted { path: self.path() });
+                }
                 guard.read_back(&mut block, BLOCK)?;
                 guard.update(&block);
             }
@@ -46,10 +54,15 @@ impl PartFile {
 
     /// Hashes `bytes`, which were just written at `at`, and the contiguous bytes after them.
     pub fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.hash_next(at, bytes);
+        self.hash_ready()
+    }
+
+    /// Hashes `bytes`, which were just written at `at`, if they are the next ones.
+    pub(super) fn hash_next(&self, at: u64, bytes: &[u8]) {
         if let Some(mut guard) = self.take_hasher().filter(|guard| guard.at() == at) {
             guard.update(bytes);
         }
-        self.hash_ready()
     }
 }
 

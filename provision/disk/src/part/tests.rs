@@ -13,8 +13,25 @@ use proptest::prelude::*;
 use super::{PartFile, PartNames};
 use crate::confined::ResolveMode;
 use crate::error::StoreError;
+use crate::source_file::BLOCK;
 use crate::testing::{CONTENT, Fixture, model, write};
 use provision_core::lockfile::Model;
+
+#[test]
+fn fault_108_a_stop_ends_the_final_hash_and_loses_nothing() {
+    let fixture = Fixture::new();
+    let bytes = vec![7; 3 * BLOCK];
+    let part = Arc::new(fixture.open(&model("d/x", &bytes)));
+    let _ = part.write(0, &bytes).unwrap();
+    let mut blocks = 0;
+    let stopped = part.clone().verify_while(|| {
+        blocks += 1;
+        blocks < 3
+    });
+    assert!(matches!(stopped, Err(StoreError::Interrupted { .. })), "{stopped:?}");
+    assert_eq!(part.ready(), BLOCK as u64, "two of three blocks are hashed");
+    part.verify().unwrap().install().unwrap();
+}
 
 #[test]
 fn ranges_written_in_any_order_become_the_file() {

@@ -25,7 +25,18 @@ impl PartFile {
     /// [`StoreError::Mismatch`] if the digest differs; the bytes stay until [`PartFile::reset`] or
     /// [`PartFile::remove`]. The error of an earlier failed sync; the part is gone then.
     pub fn verify(self: Arc<Self>) -> Result<Verified, StoreError> {
-        self.hash_ready()?;
+        self.verify_while(|| true)
+    }
+
+    /// As [`Self::verify`]. Before each block that is still to be hashed, `keep_going` says whether to go on.
+    ///
+    /// # Errors
+    /// [`StoreError::Interrupted`] if not; the part can still be written and verified.
+    pub fn verify_while(
+        self: Arc<Self>,
+        mut keep_going: impl FnMut() -> bool,
+    ) -> Result<Verified, StoreError> {
+        self.hash_ready_while(&mut keep_going)?;
         // Waits for writes in progress. Later writes fail.
         let mut sealed = self.sealed.write().unwrap_or_else(PoisonError::into_inner);
         // Waits for a checkpoint in progress. A later one would write a journal for an installed file.
@@ -37,7 +48,7 @@ impl PartFile {
         while state.hashed < state.contiguous() {
             // Another thread puts the hasher back after each block, so the last bytes may be missing from it.
             drop(state);
-            self.hash_ready()?;
+            self.hash_ready_while(&mut keep_going)?;
             state = self.state_with_hasher();
         }
         let (_, size, expected) = self.model();

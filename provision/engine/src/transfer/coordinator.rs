@@ -491,7 +491,7 @@ impl Coordinator {
         self.tasks.spawn_blocking(move || {
             let installed = target.open().and_then(|part| {
                 shared.hashing.finish(&part);
-                part.verify()?.install()
+                part.verify_while(|| !shared.hashing.is_stopped())?.install()
             });
             let sniffed = match (&installed, target.part.get()) {
                 (Err(StoreError::Mismatch { .. }), Some(part)) => {
@@ -527,7 +527,7 @@ impl Coordinator {
                 // Closes the part: ten thousand finished files must not hold ten thousand descriptors.
                 file.target.part.take();
             }
-            // The step after the install was interrupted; the next run repeats it.
+            // The final hash or the step after the install was interrupted; the next run repeats it.
             Err(StoreError::Interrupted { .. }) => file.phase = Phase::Transferring,
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 file.phase = Phase::Transferring;
@@ -618,6 +618,7 @@ impl Coordinator {
     /// Stops the run: every claim writes the bytes that it has received and ends, and no task is started.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
+        self.shared.hashing.stop();
         self.in_flight.values().for_each(|flight| flight.handle.stop());
     }
 

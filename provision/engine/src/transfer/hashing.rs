@@ -8,6 +8,7 @@
 //! The memory for waiting bytes is bounded. Bytes without room are read back from the page cache later. Bytes that
 //! still wait when a file is complete are hashed before it is verified. So waiting costs time only: no byte is skipped.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::buffers::Buffer;
@@ -27,6 +28,8 @@ pub(super) struct Hashing {
     /// The most threads that hash at the same time.
     threads: usize,
     state: Mutex<State>,
+    /// The run stops: a file may have minutes of bytes to hash, and the next run reads them again.
+    is_stopped: AtomicBool,
 }
 
 #[derive(Default)]
@@ -112,7 +115,7 @@ impl State {
 
 impl Hashing {
     pub(super) fn new(threads: usize) -> Self {
-        Self { threads: threads.max(1), state: Mutex::default() }
+        Self { threads: threads.max(1), state: Mutex::default(), is_stopped: AtomicBool::new(false) }
     }
 
     /// Registers bytes that were written to `part` at `at`; `bytes` has them if they are still in memory. True if the
@@ -167,10 +170,21 @@ impl Hashing {
         }
     }
 
-    /// Hashes all waiting bytes of a completely written file, and forgets the file. Blocks.
+    /// Ends the work of all threads, each after its block.
+    pub(super) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed)
+    }
+
+    /// Hashes all waiting bytes of a completely written file, unless the run stops, and forgets the file. Blocks.
     pub(super) fn finish(&self, part: &Arc<PartFile>) {
         self.state().waiting.retain(|(other, _)| !Arc::ptr_eq(other, part));
-        while let Some(lane) = self.lane(part) {
+        while !self.is_stopped()
+            && let Some(lane) = self.lane(part)
+        {
             hash_one(lane);
         }
         self.forget(part);
@@ -193,7 +207,7 @@ impl Hashing {
     /// One or two files to hash; `None` if this thread has to stop.
     fn next(&self) -> Option<(Arc<PartFile>, Option<Arc<PartFile>>)> {
         let mut state = self.state();
-        if !state.is_worth_it() {
+        if self.is_stopped() || !state.is_worth_it() {
             state.working -= 1;
             return None;
         }
@@ -238,7 +252,7 @@ impl Hashing {
                     (lane.bytes, lane.taken) = next.unwrap_or((Bytes::Read(Vec::new()), 0));
                 }
             }
-            if a.rest().is_empty() || b.rest().is_empty() {
+            if a.rest().is_empty() || b.rest().is_empty() || self.is_stopped() {
                 break;
             }
         }
