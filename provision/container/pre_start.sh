@@ -25,8 +25,8 @@ provision_start() {
     provision_signal=
     trap 'provision_signal=129; [ -z "$provision_child" ] || kill -TERM "$provision_child" 2> /dev/null || :' HUP
     trap 'provision_signal=143; [ -z "$provision_child" ] || kill -TERM "$provision_child" 2> /dev/null || :' TERM
-    # A terminal sends Ctrl-C to both processes.
-    trap provision_signal=130 INT
+    # A terminal sends Ctrl-C to both processes, but a shell starts a background process with SIGINT ignored.
+    trap 'provision_signal=130; [ -z "$provision_child" ] || kill -TERM "$provision_child" 2> /dev/null || :' INT
     PROVISION_LOCK=${PROVISION_LOCK:-/opt/provision/models.lock} \
         PROVISION_DEST=${PROVISION_DEST:-/workspace/ComfyUI/models} \
         PROVISION_BAKED=${PROVISION_BAKED:-/opt/models} \

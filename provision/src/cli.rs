@@ -11,23 +11,42 @@ pub mod fetch;
 pub mod layers;
 pub mod lock;
 pub mod locks;
+mod output;
 pub mod process;
 pub mod progress;
 pub mod report;
-pub mod signals;
+mod signals;
 pub mod status;
 pub mod suggestions;
 pub mod units;
 pub mod verify;
 
-use std::io::Write as _;
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use exit::Failure;
+use output::{ERR, OUT};
+
+/// Runs a command of the program, and returns its exit code as [`end`] does. A signal stops it at any time. The command starts no
+/// processes: they would inherit the blocked signals.
+pub fn run(command: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
+    signals::listen();
+    end(command())
+}
+
+/// Reports a failure, and returns the exit code once all output is written.
+pub fn end(result: Result<(), Failure>) -> ExitCode {
+    let code = result.map_or_else(Failure::report, |()| ExitCode::SUCCESS);
+    output::flush();
+    code
+}
 
 /// Writes a message to standard error. A closed stream is no failure.
-pub(crate) fn say(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+pub fn say(text: impl Display) {
+    ERR.line(text, &OUT);
 }
 
 /// Writes a result line to standard output.
-pub(crate) fn tell(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+pub(crate) fn tell(text: impl Display) {
+    OUT.line(text, &ERR);
 }

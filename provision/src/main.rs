@@ -37,13 +37,13 @@ const LOCK: &str = "models.lock";
 fn main() -> ExitCode {
     provision::cli::process::prepare("provision");
     provision::cli::environment::prepare_options();
-    let result = match suggestions::parse::<Program>().command {
+    let command = suggestions::parse::<Program>().command;
+    provision::cli::run(|| match command {
         Command::Fetch(args) => fetch::run(&args.fetch, &args.layers, LOCK),
         Command::Ensure(args) => fetch::ensure(&args, LOCK),
         Command::Verify(args) => verify::run(&args, LOCK),
         Command::Status(args) => status::run(&args, LOCK),
         Command::Lock(args) => lock::run(&args, LOCK),
         Command::Cache(args) => cache::run(&args, LOCK),
-    };
-    result.map_or_else(provision::cli::exit::Failure::report, |()| ExitCode::SUCCESS)
+    })
 }

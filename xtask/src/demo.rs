@@ -2,8 +2,6 @@
 //!
 //! The set has the paths of the four Qwen files at 1/100 of their size. The origin caps each connection, as a CDN does.
 
-#![expect(clippy::print_stderr, reason = "the comparison is for the person who runs the demo")]
-
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -11,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use camino::Utf8Path;
 use provision::cli::arguments::FetchArgs;
 use provision::cli::progress::Verbosity;
-use provision::cli::{fetch, units};
+use provision::cli::{fetch, say, units};
 use provision_core::lockfile::{Lockfile, Selection};
 use provision_http::ClientConfig;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig, Shape};
@@ -38,13 +36,13 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
     args.place.dest = Utf8Path::from_path(directory.path()).context("TMPDIR is not UTF-8")?.join("models");
     let is_quiet = args.output.verbosity() <= Verbosity::Quiet;
     if !is_quiet {
-        eprintln!(
+        say(format_args!(
             "demo: an origin at {}, {} for each connection; {} shaped like the Qwen set at 1/{SCALE}, {}",
             origin.addr(),
             units::rate(CAP as f64),
             units::count(models.len(), "file"),
             units::bytes(total),
-        );
+        ));
     }
 
     // The default configuration: tokens, proxies and certificates of the environment do not apply here.
@@ -61,7 +59,7 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
     );
     if !is_quiet {
         let one_connection = Duration::from_secs_f64(total as f64 / CAP as f64);
-        eprintln!(
+        say(format_args!(
             "
   one connection would have taken   {}
   this run took                     {} ({:.0} times as fast; {} connections, every file verified)
@@ -72,7 +70,7 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
             units::duration(report.elapsed),
             one_connection.as_secs_f64() / report.elapsed.as_secs_f64(),
             origin.counters().peak_open.min(u64::from(args.connections)),
-        );
+        ));
     }
     Ok(())
 }

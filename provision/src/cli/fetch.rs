@@ -11,11 +11,12 @@ use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
 use super::locks::{Access, Texts};
 use super::progress::{self, Progress, Settings, Verbosity};
-use super::signals::{self, Caught};
+use super::signals::{self, StoppableRun};
 use super::{environment, locks, report, say, tell, units};
 use provision_core::event::{Event, Outcome, Planned};
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
+use provision_core::terminal_text::TerminalText;
 use provision_disk::StoreError;
 use provision_engine::fetch::{self, Baked, FetchError, Job, Local, Report, Verify};
 use provision_http::{ClientConfig, HttpClient};
@@ -35,6 +36,9 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     let lock = texts.join()?;
     super::layers::check(args, &lock, layers)?;
     provide(args, None, &texts, &mut network)?;
+    if let Some(code) = signals::caught() {
+        return Err(Failure::new(code, "interrupted before --layers; rerun to resume"));
+    }
     super::layers::lay_out(args, &lock, layers)
 }
 
@@ -130,26 +134,24 @@ pub fn fetch(
         .build()
         .map_err(not_started)?;
     let progress = draw(args);
-    let (result, caught) = runtime.block_on(async {
-        let (interrupted, caught) = signals::listen().map_err(not_started)?;
-        let job = Job {
-            lock,
-            models,
-            destination: args.place.dest.clone(),
-            local: Local { baked, cache: args.cache.clone() },
-            config: args.config(),
-            origin,
-            observer: observer(&progress),
-            interrupted,
-        };
-        Ok::<_, Failure>((fetch::run(job).await, caught))
-    })?;
+    let run = StoppableRun::begin();
+    let result = runtime.block_on(fetch::run(Job {
+        lock,
+        models,
+        destination: args.place.dest.clone(),
+        local: Local { baked, cache: args.cache.clone() },
+        config: args.config(),
+        origin,
+        observer: observer(&progress),
+        interrupted: run.0.clone(),
+    }));
     progress.finish();
+    drop(run);
     let written = match (&args.report, &result) {
         (Some(path), Ok(report)) => report::write(path, report),
         _ => Ok(()),
     };
-    let report = interrupted(result, &caught);
+    let report = interrupted(result);
     if let (Err(failure), true) = (&written, report.as_ref().map_or(true, |report| !report.is_complete())) {
         // The run's own failure decides the exit code.
         say(format_args!("warning: the report was not written: {failure}"));
@@ -168,8 +170,8 @@ fn not_started(error: std::io::Error) -> Failure {
     Failure::new(Code::Unexpected, error)
 }
 
-fn interrupted(result: Result<Report, FetchError>, caught: &Caught) -> Result<Report, Failure> {
-    let code = caught.code().unwrap_or(Code::Interrupted);
+fn interrupted(result: Result<Report, FetchError>) -> Result<Report, Failure> {
+    let code = signals::caught().unwrap_or(Code::Interrupted);
     match result {
         Ok(report) if report.interrupted => {
             let kept: u64 = report.files.iter().map(|file| file.fetched + file.resumed).sum();
@@ -228,7 +230,7 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         format!("{} of {} not installed:", failures.len(), units::count(report.files.len(), "file"));
     let mut by_reason: Vec<(String, Vec<&ModelPath>)> = Vec::new();
     for (path, error) in &failures {
-        let reason = progress::with_short_addresses(&error.reason());
+        let reason = TerminalText(progress::with_short_addresses(&error.reason())).to_string();
         match by_reason.iter_mut().find(|(other, _)| *other == reason) {
             Some((_, paths)) => paths.push(path),
             None => by_reason.push((reason, vec![path])),
@@ -309,7 +311,7 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         };
         tell(format_args!("{word:<8} {}  {size}", file.path));
         if let Err(error) = &result.result {
-            tell(format_args!("         {}", error.reason()));
+            tell(format_args!("         {}", TerminalText(error.reason())));
             continue;
         }
         if matches!(file.plan, Planned::Fetch | Planned::Resume) {

@@ -3,7 +3,7 @@
 //! JSON goes to standard output, since it is the result that its reader asked for; everything else goes to standard error.
 //! All modes count in one place (`counters`) and use the same words (`messages`). The engine calls [`Observer::observe`]
 //! up to thousands of times a second from many threads, nearly always with [`Event::Received`]. That adds to atomics and
-//! returns; a separate thread draws (`ticker`).
+//! returns; a separate thread draws (`ticker`), and others write (`output`). No call waits for a reader (fault 107).
 //!
 //! Names come from a lock, and reasons may quote a server. All shown text passes `text::clean`, so neither can send escape
 //! sequences to a terminal or forge a line of a log.
@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 pub(super) use text::with_short_addresses;
 
+use super::output::{ERR, OUT, Offer};
+use super::units;
 use provision_core::event::Observer;
 
 mod bars;
@@ -93,11 +95,11 @@ pub fn observer(settings: &Settings) -> Arc<dyn Progress> {
     let Settings { mode, verbosity, colour, terminal, ref clock } = *settings;
     let paint = text::Paint { colour };
     let plain = |verbosity| {
-        plain::Plain::new(messages::Lines::words(verbosity, paint), Box::new(io::stderr()), Arc::clone(clock))
+        plain::Plain::new(messages::Lines::words(verbosity, paint), Box::new(Offer(&ERR)), Arc::clone(clock))
     };
     match mode {
         Mode::None => Arc::new(plain(Verbosity::Quiet)),
-        Mode::Json => Arc::new(json::Json::new(Box::new(io::stdout()), plain(verbosity), Arc::clone(clock))),
+        Mode::Json => Arc::new(json::Json::new(Box::new(Offer(&OUT)), plain(verbosity), Arc::clone(clock))),
         // Warnings and failures need no bars.
         Mode::Auto | Mode::Bars if terminal && verbosity > Verbosity::Quiet => {
             match bars::Bars::on_stderr(messages::Lines::marks(verbosity, paint), Arc::clone(clock)) {
@@ -108,6 +110,33 @@ pub fn observer(settings: &Settings) -> Arc<dyn Progress> {
         }
         Mode::Auto | Mode::Bars | Mode::Plain => Arc::new(plain(verbosity)),
     }
+}
+
+/// A place for lines. Writing to it never waits.
+trait Sink: Send {
+    /// Writes whole lines; with `must`, also where there is no room.
+    ///
+    /// # Errors
+    /// `WouldBlock` without room: the lines are lost. Another error if there is no reader.
+    fn put(&mut self, lines: &str, must: bool) -> io::Result<()>;
+
+    /// True while earlier lines are not written: the reader is slow, or does not read.
+    fn is_behind(&self) -> bool;
+}
+
+impl Sink for Offer {
+    fn put(&mut self, lines: &str, must: bool) -> io::Result<()> {
+        Self::put(self, lines, must)
+    }
+
+    fn is_behind(&self) -> bool {
+        Self::is_behind(self)
+    }
+}
+
+/// The line for lines that were lost.
+fn lost(count: usize) -> String {
+    format!("{} lost, because this output was not read", units::count(count, "line"))
 }
 
 /// Locks, also after a panic elsewhere: slightly wrong progress is better than a second panic.

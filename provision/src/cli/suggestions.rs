@@ -11,6 +11,9 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use clap::{Arg, Command, Parser};
 
+use super::output::flush;
+use super::say;
+
 /// Options of other tools, and the way to get the same here.
 struct Advice {
     options: &'static [&'static str],
@@ -107,9 +110,13 @@ pub fn parse<P: Parser>() -> P {
             ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::ArgumentConflict => {
                 name_variables(&mut error, command, &typed);
             }
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => error.exit(),
             _ => {}
         }
-        error.exit()
+        // Without its colours: the text repeats arguments, whose escape sequences would pass for them.
+        say(error.render().to_string().trim_end());
+        flush();
+        std::process::exit(error.exit_code())
     })
 }
 

@@ -66,6 +66,12 @@ pub(crate) fn start(command: &mut Command) -> Run {
     Run::of(command.stdin(Stdio::null()))
 }
 
+/// As `start`, with these outputs instead of pipes that `end` reads.
+pub(crate) fn start_into(command: &mut Command, out: Stdio, err: Stdio) -> Run {
+    let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap();
+    Run { child: Some(child), out: None, err: None }
+}
+
 /// Waits until this is true, for that long at most.
 #[expect(clippy::disallowed_methods, reason = "no event tells of a file of another process")]
 pub(crate) fn wait_until(limit: Duration, what: &str, is_true: impl Fn() -> bool) {

@@ -1,11 +1,11 @@
 //! `provision lock check`.
 
-#![expect(clippy::print_stdout, reason = "what the hosts say is what was asked for")]
-
 use crate::cli::arguments::{Choice, Locks, Patience};
 use crate::cli::exit::Failure;
+use crate::cli::tell;
 use crate::cli::{locks, units};
 use clap::Args;
+use provision_core::terminal_text::TerminalText;
 use provision_lock::check::{Verdict, check};
 use provision_lock::resolve::Kind;
 
@@ -50,10 +50,16 @@ pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
             "there" => ", of the right size; not every host declares the digest",
             _ => "",
         };
-        println!("{:<11}  {}  {}  {sources}{note}", word(&verdicts), model.path, units::bytes(model.size));
+        tell(format_args!(
+            "{:<11}  {}  {}  {sources}{note}",
+            word(&verdicts),
+            model.path,
+            units::bytes(model.size)
+        ));
         for (url, verdict) in model.sources.iter().zip(&verdicts) {
             if let Some(kind) = verdict.kind() {
-                failures.add(code_of(kind), format!("{}: {}: {verdict}", model.path, session.asked(url)));
+                let told = format_args!("{}: {}: {verdict}", model.path, session.asked(url));
+                failures.add(code_of(kind), TerminalText(told));
             }
         }
     }

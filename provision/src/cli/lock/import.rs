@@ -7,14 +7,13 @@
 //! Lists come from others, so they must not reach into the user's network: without an option, only public addresses are asked,
 //! over https (fault 115). The URLs that `lock add` gets are the user's own words, and any of them is asked.
 
-#![expect(clippy::print_stderr, reason = "what nothing came of is said")]
-
 use std::collections::HashSet;
 use std::io::Read as _;
 use std::ops::ControlFlow;
 
 use crate::cli::exit::{Code, Failure};
 use crate::cli::process::invocation;
+use crate::cli::say;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision_core::terminal_text::TerminalText;
@@ -190,9 +189,9 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let mut without_address = Vec::new();
     for unused in &imported.unused {
         match Loss::of(&unused.why) {
-            Loss::Failure => failures.add(Code::Usage, unused),
+            Loss::Failure => failures.add(Code::Usage, TerminalText(unused)),
             Loss::NoAddress => without_address.push(unused),
-            Loss::Remark => eprintln!("not used: {unused}"),
+            Loss::Remark => say(TerminalText(format_args!("not used: {unused}"))),
         }
     }
     note(&path, &without_address);
@@ -216,11 +215,11 @@ fn note(lock: &Utf8Path, without_address: &[&Unused]) {
     if missing.is_empty() {
         return;
     }
-    eprintln!(
+    say(format_args!(
         "note: not in the lock, because the lists have no URL (`{} lock add SOURCE` adds one):",
         invocation()
-    );
+    ));
     for unused in missing {
-        eprintln!("  {}: {}", unused.place, TerminalText(&unused.what));
+        say(TerminalText(format_args!("  {}: {}", unused.place, unused.what)));
     }
 }

@@ -1,10 +1,11 @@
 //! `provision lock list`.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use crate::cli::arguments::{Choice, Locks};
 use crate::cli::exit::Failure;
-use crate::cli::locks;
+use crate::cli::output::escaped;
+use crate::cli::{locks, tell};
 use clap::Args;
 use provision_lock::listing::{json, rows, table};
 
@@ -32,8 +33,7 @@ fn columns() -> Option<usize> {
 pub(crate) fn run(args: &ListArgs, default: &str) -> Result<(), Failure> {
     let lock = super::read(&args.locks, default)?;
     let rows = rows(&locks::select(&lock, &args.choice.clone().into())?);
-    let text = if args.json { format!("{:#}\n", json(&rows)) } else { table(&rows, columns()) };
-    // A reader that closes early, such as `head`, is no failure.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let text = if args.json { escaped(&format!("{:#}", json(&rows))) } else { table(&rows, columns()) };
+    tell(text.trim_end());
     Ok(())
 }

@@ -1,9 +1,8 @@
 //! `provision lock remove`.
 
-#![expect(clippy::print_stdout, reason = "what was removed is what a person looks for")]
-
 use crate::cli::exit::Failure;
 use crate::cli::locks;
+use crate::cli::tell;
 use clap::Args;
 use provision_core::lockfile::{Model, Selection};
 use provision_core::model_path::ModelPath;
@@ -31,7 +30,7 @@ pub(crate) fn run(args: &RemoveArgs, default: &str) -> Result<(), Failure> {
     // A missing lock has nothing to remove and must not be created.
     locks::read(&path)?;
     for removed in remove(&path, &Selection { patterns: args.models.clone(), groups: args.groups.clone() })? {
-        println!("removed {removed}");
+        tell(format_args!("removed {removed}"));
     }
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! Session with the hosts, shared by the lock verbs: the HTTP client, messages about waits, exit codes of failures.
 
-#![expect(clippy::print_stderr, reason = "a waiting person needs the cause")]
-
 use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +7,7 @@ use std::time::Duration;
 use crate::cli::arguments::Patience;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::progress::{self, Mode, Progress, Settings, Verbosity};
+use crate::cli::say;
 use crate::cli::{environment, units};
 use camino::Utf8PathBuf;
 use clap::Args;
@@ -53,7 +52,7 @@ impl HostSession {
         config.head_timeout = HEAD_TIMEOUT;
         config.sources = sources;
         for warning in warnings {
-            eprintln!("warning: {warning}");
+            say(format_args!("warning: {warning}"));
         }
         let origin = HttpClient::new(config).map_err(|error| Failure::new(Code::Usage, error))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -93,7 +92,7 @@ impl HostSession {
 }
 
 fn on_wait() -> OnWait {
-    Arc::new(|wait: &Wait| eprintln!("{}", TerminalText(wait)))
+    Arc::new(|wait: &Wait| say(TerminalText(wait)))
 }
 
 /// Draws one file after another, each as a run of its own.

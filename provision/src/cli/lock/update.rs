@@ -1,13 +1,13 @@
 //! `provision lock update`.
 
-#![expect(clippy::print_stdout, reason = "what became of each model is what a person looks for")]
-
 use crate::cli::arguments::{Choice, Patience};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::locks;
+use crate::cli::tell;
 use camino::Utf8Path;
 use clap::Args;
 use provision_core::lockfile::Model;
+use provision_core::terminal_text::TerminalText;
 use provision_lock::edit::Outcome;
 use provision_lock::entry::Entry;
 use provision_lock::file::edit;
@@ -72,14 +72,14 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
         let source = match followed(model, is_named) {
             Ok(Followed::Source(source)) => source,
             Ok(Followed::Pinned) => {
-                println!("pinned     {}", model.path);
+                tell(format_args!("pinned     {}", model.path));
                 continue;
             }
             Ok(Followed::Plain) => {
-                println!(
+                tell(format_args!(
                     "plain      {}  a URL without branch or tag; name the model to read it again",
                     model.path
-                );
+                ));
                 continue;
             }
             Err(failure) => {
@@ -91,9 +91,10 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
         let read = builder.reader.files_read();
         match session.wait_for(builder.follow(&before, &source, is_named)) {
             Ok(Some(now)) => changed.push((before, now)),
-            Ok(None) => write::say(&before, &Outcome::Unchanged),
+            Ok(None) => write::report(&before, &Outcome::Unchanged),
             Err(error) => {
-                failures.add(super::session::code_of_entry(&error), format!("{}: {error}", model.path));
+                let told = format_args!("{}: {error}", model.path);
+                failures.add(super::session::code_of_entry(&error), TerminalText(told));
             }
         }
         // Written at once: its bytes have been read, and the next result may take hours.
@@ -130,7 +131,7 @@ fn put(path: &Utf8Path, changed: &[(Entry, Entry)], failures: &mut Failures) -> 
         }
     };
     for (before, now) in ours {
-        write::say(&now, &Outcome::Updated(Box::new(before)));
+        write::report(&now, &Outcome::Updated(Box::new(before)));
     }
     for path in others {
         failures.add(

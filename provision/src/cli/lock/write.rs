@@ -1,15 +1,10 @@
 //! Writes entries into the lock, and prints a line for each.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "what became of each model is what a person looks for"
-)]
-
 use std::ops::ControlFlow;
 
 use crate::cli::exit::{Code, Failure};
 use crate::cli::units;
+use crate::cli::{say, tell};
 use camino::Utf8Path;
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
@@ -27,7 +22,7 @@ use super::session::{Failures, HostSession};
 /// The wait for another editor, with a message that names it.
 pub(super) fn turn() -> LockWait<'static> {
     LockWait::announcing(&|holder| {
-        eprintln!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)");
+        say(format_args!("waiting for {holder}, which is changing the lock (Ctrl-C to give up)"));
     })
 }
 
@@ -154,7 +149,7 @@ fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<()
     });
     for (entry, outcome) in edited.map_err(|EditFailure(failure)| failure)?.value {
         match outcome {
-            Ok(outcome) => say(&entry, &outcome),
+            Ok(outcome) => report(&entry, &outcome),
             Err(error) => failures.add(Code::Usage, format!("{}: {error}", entry.path)),
         }
     }
@@ -199,25 +194,25 @@ fn is_same(a: &str, b: &str) -> bool {
 }
 
 /// The result line of an entry.
-pub(super) fn say(entry: &Entry, outcome: &Outcome) {
+pub(super) fn report(entry: &Entry, outcome: &Outcome) {
     let size = units::bytes(entry.size);
     match outcome {
         Outcome::Added => {
             // As `lock list` prints it: the file behind the address can change, and `check` and a fetch then say so.
             let is_pinned = Source::of_url(&entry.url).is_pinned();
             let moving = if is_pinned { "" } else { "  (moving)" };
-            println!("added      {}  {size}  {}{moving}", entry.path, TerminalText(from(entry)));
+            tell(format_args!("added      {}  {size}  {}{moving}", entry.path, TerminalText(from(entry))));
         }
-        Outcome::Unchanged => println!("unchanged  {}  {size}", entry.path),
+        Outcome::Unchanged => tell(format_args!("unchanged  {}  {size}", entry.path)),
         Outcome::Updated(before) => {
-            println!("updated    {}  {}", entry.path, TerminalText(change(before, entry)));
+            tell(format_args!("updated    {}  {}", entry.path, TerminalText(change(before, entry))));
             let is_gone = |mirror: &&SourceUrl| **mirror != entry.url && !entry.mirrors.contains(mirror);
             for mirror in before.mirrors.iter().filter(is_gone) {
-                eprintln!(
+                say(format_args!(
                     "note: {mirror} is no longer a mirror of {}: it has the old bytes. If it has the new ones, add it again: \
                      `lock add` with --mirror",
                     entry.path
-                );
+                ));
             }
         }
     }

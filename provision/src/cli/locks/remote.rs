@@ -16,6 +16,7 @@ use provision_core::backoff::{FailureRow, RetryPolicy};
 use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model};
 use provision_core::source_url::SourceUrl;
+use provision_core::terminal_text::TerminalText;
 use provision_disk::Destination;
 use provision_http::{HttpClient, Remedy, RequestError, ResponseError};
 use provision_lock::source::Source;
@@ -200,7 +201,7 @@ impl Remote {
                 }
                 let wait = retry.delay(row.failures, lasted, fastrand::f64(), wait);
                 let after = units::duration(wait);
-                say(format_args!("warning: the lock {asked}: {error}; again in {after}"));
+                say(TerminalText(format_args!("warning: the lock {asked}: {error}; again in {after}")));
                 tokio::time::sleep(wait).await;
             }
         });
@@ -218,7 +219,7 @@ fn failure(asked: &SourceUrl, error: &RequestError) -> Failure {
         error if error.is_out_of_descriptors() => Code::Disk,
         _ => Code::Network,
     };
-    Failure::new(code, format!("the lock {asked} cannot be fetched: {error}"))
+    Failure::new(code, TerminalText(format_args!("the lock {asked} cannot be fetched: {error}")))
 }
 
 #[cfg(test)]

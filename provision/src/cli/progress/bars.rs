@@ -5,18 +5,21 @@
 //! drawing. All bars are one indicatif bar of several lines, whose text `frame` makes: one drawing draws all, so nothing
 //! tears and thousands of files cost nothing. indicatif's `MultiProgress` was rejected: it draws at every change of every
 //! bar, knows one width for each column, and its speed counts resumed bytes.
+//!
+//! A drawing is written by the thread of `output`. While it is not written, as on a stopped terminal, none is made.
 
 use std::collections::VecDeque;
-use std::io::{self, Write as _};
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
 use super::counters::{Counters, File, Totals};
 use super::messages::Lines;
 use super::ticker::Ticker;
-use super::{Clock, Progress, lock, text};
+use super::{Clock, Progress, lock, lost, text};
+use crate::cli::output::{ERR, Offer};
 use crate::cli::units;
 use provision_core::event::{Event, FileIndex, Observer};
 
@@ -32,6 +35,8 @@ const HERTZ: u8 = 10;
 const WINDOW: Duration = Duration::from_secs(4);
 /// The shortest time that gives a speed worth showing.
 const SHORTEST: Duration = Duration::from_millis(500);
+/// The most messages that wait for a drawing.
+const MOST_LINES: usize = 10_000;
 
 /// The observer.
 pub(super) struct Bars {
@@ -46,10 +51,77 @@ trait Terminal: Send + Sync {
 
     /// Writes lines, each with its line end, at the cursor.
     fn write(&self, lines: &str);
+
+    /// True while earlier text is not written.
+    fn is_behind(&self) -> bool;
 }
 
-/// Standard error.
-struct Stderr;
+/// Standard error, and the drawing that is being made.
+#[derive(Debug, Clone, Default)]
+struct Stderr(Arc<Mutex<String>>);
+
+impl Stderr {
+    fn draw(&self, text: &str) {
+        lock(&self.0).push_str(text);
+    }
+
+    /// Moves the cursor (ECMA-48).
+    fn move_cursor(&self, n: usize, direction: char) {
+        if n > 0 {
+            self.draw(&format!("\u{1b}[{n}{direction}"));
+        }
+    }
+}
+
+impl TermLike for Stderr {
+    fn width(&self) -> u16 {
+        self.size().0 as u16
+    }
+
+    fn height(&self) -> u16 {
+        self.size().1 as u16
+    }
+
+    fn move_cursor_up(&self, n: usize) -> io::Result<()> {
+        self.move_cursor(n, 'A');
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, n: usize) -> io::Result<()> {
+        self.move_cursor(n, 'B');
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, n: usize) -> io::Result<()> {
+        self.move_cursor(n, 'C');
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, n: usize) -> io::Result<()> {
+        self.move_cursor(n, 'D');
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.draw(text);
+        self.draw("\n");
+        Ok(())
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.draw(text);
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        self.draw("\r\u{1b}[2K");
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Offer(&ERR).put(&std::mem::take(&mut *lock(&self.0)), true)
+    }
+}
 
 impl Terminal for Stderr {
     /// As indicatif measures and falls back: both must agree.
@@ -61,7 +133,11 @@ impl Terminal for Stderr {
     }
 
     fn write(&self, lines: &str) {
-        let _ = io::stderr().write_all(lines.as_bytes());
+        let _ = Offer(&ERR).put(lines, true);
+    }
+
+    fn is_behind(&self) -> bool {
+        Offer(&ERR).is_behind()
     }
 }
 
@@ -74,8 +150,15 @@ struct Screen {
     /// The text of the bars.
     shown: Arc<Mutex<String>>,
     /// Lines to print above the bars.
-    queue: Mutex<Vec<String>>,
+    queue: Mutex<Queue>,
     view: Mutex<View>,
+}
+
+#[derive(Default)]
+struct Queue {
+    lines: Vec<String>,
+    /// The lines for which there was no room.
+    lost: usize,
 }
 
 /// The content of the bars and their speeds.
@@ -112,11 +195,12 @@ impl Meter {
 impl Bars {
     /// Draws on standard error; `None` if it is no terminal, or one without cursor movement.
     pub(super) fn on_stderr(lines: Lines, clock: Clock) -> Option<Self> {
-        let target = ProgressDrawTarget::stderr_with_hz(HERTZ);
-        if target.is_hidden() {
+        if ProgressDrawTarget::stderr().is_hidden() {
             return None;
         }
-        let screen = Arc::new(Screen::new(lines, clock, target, Box::new(Stderr)));
+        let stderr = Stderr::default();
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(stderr.clone()), HERTZ);
+        let screen = Arc::new(Screen::new(lines, clock, target, Box::new(stderr)));
         let drawn = Arc::clone(&screen);
         let period = Duration::from_secs(1) / u32::from(HERTZ);
         Some(Self { screen, ticker: Ticker::start(period, move || drawn.tick()) })
@@ -167,20 +251,28 @@ impl Screen {
     fn observe(&self, event: &Event) {
         self.counters.observe(event);
         if let Some(line) = self.lines.line(event, &self.counters) {
-            lock(&self.queue).push(line);
+            let mut queue = lock(&self.queue);
+            if queue.lines.len() < MOST_LINES {
+                queue.lines.push(line);
+            } else {
+                queue.lost += 1;
+            }
         }
     }
 
     fn tick(&self) {
         let mut view = lock(&self.view);
-        if !view.is_finished {
+        if !view.is_finished && !self.terminal.is_behind() {
             self.draw(&mut view);
         }
     }
 
     fn draw(&self, view: &mut View) {
         // Taken first: a file that ends in the queue has no line in the frame below it.
-        let above = std::mem::take(&mut *lock(&self.queue));
+        let Queue { lines: mut above, lost: lost_lines } = std::mem::take(&mut *lock(&self.queue));
+        if lost_lines > 0 {
+            above.push(format!("warning: {}", lost(lost_lines)));
+        }
         let frame = self.frame(view);
         if above.is_empty() && frame.is_empty() && !view.is_drawn {
             return;
@@ -248,7 +340,7 @@ impl Screen {
     fn finish(&self) {
         let mut view = lock(&self.view);
         // Also messages after the end.
-        if view.is_drawn || !lock(&self.queue).is_empty() {
+        if view.is_drawn || !lock(&self.queue).lines.is_empty() {
             self.draw(&mut view);
             self.bar.finish_and_clear();
         }

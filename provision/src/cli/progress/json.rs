@@ -3,10 +3,12 @@
 //! [`Event::Received`] is frequent, so it is written at most every [`BETWEEN`] for a file, with the sum of the bytes held
 //! back. No byte is lost: the remainder of a file is written before any other event of it, and all remainders at the end.
 //!
-//! serde escapes the ASCII control characters; this module escapes the others that are unsafe in a terminal.
+//! While earlier lines are still to be written, `received` waits, and `connections` and `checking` are left out. Events whose
+//! number is bounded by the plan are always written; of the others, those without room are counted.
+//!
+//! serde escapes the ASCII control characters, `output` the others that are unsafe in a terminal.
 
-use std::fmt::Write as _;
-use std::io::Write;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock, TryLockError};
 use std::time::Duration;
@@ -14,7 +16,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::plain::Plain;
-use super::{Clock, Progress, lock};
+use super::{Clock, Progress, Sink, lock, lost};
+use crate::cli::output::escaped;
 use provision_core::event::{Event, FileIndex, Observer};
 use provision_core::terminal_text::is_unsafe;
 
@@ -30,7 +33,9 @@ pub(super) struct Json {
 }
 
 struct Out {
-    to: Box<dyn Write + Send>,
+    to: Box<dyn Sink>,
+    /// The events for which there was no room since the last one that was written.
+    lost: usize,
     /// The reader has closed the pipe.
     is_closed: bool,
 }
@@ -52,8 +57,8 @@ struct Line<'a> {
 
 impl Json {
     /// Writes objects to `to`, and leaves output for people to `plain`.
-    pub(super) fn new(to: Box<dyn Write + Send>, plain: Plain, clock: Clock) -> Self {
-        let out = Mutex::new(Out { to, is_closed: false });
+    pub(super) fn new(to: Box<dyn Sink>, plain: Plain, clock: Clock) -> Self {
+        let out = Mutex::new(Out { to, lost: 0, is_closed: false });
         Self { plain, clock, out, held_back: OnceLock::new() }
     }
 
@@ -73,6 +78,9 @@ impl Json {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
+        if out.to.is_behind() {
+            return;
+        }
         if held_back.due.compare_exchange(due, now + BETWEEN.as_millis() as u64, Relaxed, Relaxed).is_ok() {
             self.flush(&mut out, file);
         }
@@ -91,14 +99,31 @@ impl Json {
         if out.is_closed {
             return;
         }
-        let at = (self.clock)().as_millis() as f64 / 1000.0;
-        let Ok(mut line) = serde_json::to_string(&Line { at, event }) else { return };
-        if line.contains(is_unsafe) {
-            line = escaped(&line);
+        if matches!(event, Event::Connections { .. } | Event::Checking { .. }) && out.to.is_behind() {
+            return;
         }
-        line.push('\n');
-        let written = out.to.write_all(line.as_bytes()).and_then(|()| out.to.flush());
-        out.is_closed = written.is_err();
+        let at = (self.clock)().as_millis() as f64 / 1000.0;
+        let text = |event| {
+            let line = serde_json::to_string(&Line { at, event }).unwrap_or_default();
+            if line.contains(is_unsafe) { escaped(&line) } else { line }
+        };
+        let mut lines = text(event) + "\n";
+        if out.lost > 0 {
+            lines.insert_str(0, &(text(&Event::Warning { message: lost(out.lost) }) + "\n"));
+        }
+        let is_unbounded = matches!(
+            event,
+            Event::Brought { .. }
+                | Event::Retry { .. }
+                | Event::SourceEnded { .. }
+                | Event::Dropped { .. }
+                | Event::Warning { .. }
+        );
+        match out.to.put(&lines, !is_unbounded) {
+            Ok(()) => out.lost = 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => out.lost += 1,
+            Err(_) => out.is_closed = true,
+        }
     }
 }
 
@@ -157,20 +182,6 @@ fn file_of(event: &Event) -> Option<FileIndex> {
         | Event::MarkerWritten { .. }
         | Event::MarkerValid { .. } => None,
     }
-}
-
-/// Unsafe characters as `\u….`. They occur only inside strings, where both forms mean the same.
-fn escaped(json: &str) -> String {
-    let mut out = String::with_capacity(json.len() + 16);
-    for c in json.chars() {
-        if is_unsafe(c) {
-            // All of them are one UTF-16 code unit.
-            let _ = write!(out, "\\u{:04x}", u32::from(c));
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,16 +1,16 @@
 //! Lines that are never redrawn, for `docker logs`, CI and files.
 //!
-//! While bytes arrive, a line with the sums appears every ten seconds. A slow or closed standard error does not affect the
-//! run: write errors are ignored.
+//! While bytes arrive, a line with the sums appears every ten seconds, unless earlier lines are still to be written. A slow or
+//! closed standard error does not affect the run: lines without room are counted, and other errors are ignored.
 
-use std::io::Write;
+use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::counters::Counters;
 use super::messages::Lines;
 use super::ticker::Ticker;
-use super::{Clock, Progress, lock};
+use super::{Clock, Progress, Sink, lock, lost};
 use crate::cli::units;
 use provision_core::event::{Event, Observer};
 
@@ -31,8 +31,14 @@ struct Log {
     lines: Lines,
     counters: Counters,
     clock: Clock,
-    out: Mutex<Box<dyn Write + Send>>,
+    out: Mutex<Out>,
     last: Mutex<Last>,
+}
+
+struct Out {
+    to: Box<dyn Sink>,
+    /// The lines for which there was no room since the last one that was written.
+    lost: usize,
 }
 
 /// The start of the current interval.
@@ -46,7 +52,7 @@ struct Last {
 
 impl Plain {
     /// Writes to `out`.
-    pub(super) fn new(lines: Lines, out: Box<dyn Write + Send>, clock: Clock) -> Self {
+    pub(super) fn new(lines: Lines, out: Box<dyn Sink>, clock: Clock) -> Self {
         let talks = lines.is_talkative();
         let mut plain = Self::without_ticker(lines, out, clock);
         if talks {
@@ -56,10 +62,10 @@ impl Plain {
         plain
     }
 
-    fn without_ticker(lines: Lines, out: Box<dyn Write + Send>, clock: Clock) -> Self {
+    fn without_ticker(lines: Lines, to: Box<dyn Sink>, clock: Clock) -> Self {
         let last = Last { at: clock(), ..Last::default() };
-        let log =
-            Log { lines, counters: Counters::default(), clock, out: Mutex::new(out), last: Mutex::new(last) };
+        let out = Mutex::new(Out { to, lost: 0 });
+        let log = Log { lines, counters: Counters::default(), clock, out, last: Mutex::new(last) };
         Self { log: Arc::new(log), ticker: Ticker::none() }
     }
 }
@@ -86,13 +92,19 @@ impl Progress for Plain {
 impl Log {
     fn write(&self, mut line: String) {
         line.push('\n');
-        // In one write, since other processes write to the same log.
         let mut out = lock(&self.out);
-        let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+        if out.lost > 0 {
+            line.insert_str(0, &format!("warning: {}\n", lost(out.lost)));
+        }
+        // In one write, since other processes write to the same log.
+        match out.to.put(&line, false) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => out.lost += 1,
+            _ => out.lost = 0,
+        }
     }
 
     fn tick(&self) {
-        if !self.lines.is_talkative() {
+        if !self.lines.is_talkative() || lock(&self.out).to.is_behind() {
             return;
         }
         let now = (self.clock)();

@@ -1,11 +1,11 @@
 //! Fixtures for the tests of all modes: short events, a clock set by hand, a writer that is read.
 
-use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{Clock, lock};
+use super::{Clock, Sink, lock};
 use provision_core::event::{Event, FileIndex, Observer, Outcome, Planned, PlannedFile};
 
 pub(super) const SOURCE: &str = "https://h.example/m";
@@ -90,27 +90,47 @@ impl Written {
     }
 }
 
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        lock(&self.0).extend_from_slice(bytes);
-        Ok(bytes.len())
+impl Sink for Written {
+    fn put(&mut self, lines: &str, _: bool) -> io::Result<()> {
+        lock(&self.0).extend_from_slice(lines.as_bytes());
+        Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+    fn is_behind(&self) -> bool {
+        false
+    }
+}
+
+/// A reader that reads only on request: until then there is room for what must be written.
+#[derive(Clone, Default)]
+pub(super) struct Unread {
+    pub(super) written: Written,
+    pub(super) reads: Arc<AtomicBool>,
+}
+
+impl Sink for Unread {
+    fn put(&mut self, lines: &str, must: bool) -> io::Result<()> {
+        if must || self.reads.load(Relaxed) {
+            return self.written.put(lines, must);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.reads.load(Relaxed)
     }
 }
 
 /// A pipe whose reader is gone.
 pub(super) struct Closed;
 
-impl Write for Closed {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+impl Sink for Closed {
+    fn put(&mut self, _: &str, _: bool) -> io::Result<()> {
         Err(io::ErrorKind::BrokenPipe.into())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        Err(io::ErrorKind::BrokenPipe.into())
+    fn is_behind(&self) -> bool {
+        false
     }
 }
 

@@ -55,6 +55,23 @@ fn write(
 }
 
 #[test]
+fn fault_108_a_stopped_run_hashes_no_further_block() {
+    let (place, hashing) = (Place::new(), Hashing::new(1));
+    let content = bytes(1, 3 * MIB);
+    let part = place.part("a", &content);
+    for at in [0, MIB, 2 * MIB] {
+        write(&hashing, &part, &content, at..at + MIB, false);
+    }
+    hashing.stop();
+    hashing.work();
+    hashing.finish(&part);
+    assert_eq!(part.ready(), 3 * MIB as u64);
+    let stopped = part.clone().verify_while(|| !hashing.is_stopped());
+    assert!(matches!(stopped, Err(provision_disk::StoreError::Interrupted { .. })), "{stopped:?}");
+    part.verify().unwrap();
+}
+
+#[test]
 fn files_hashed_in_any_order_get_their_own_digests() {
     for seed in 0..30 {
         let mut random = fastrand::Rng::with_seed(seed);

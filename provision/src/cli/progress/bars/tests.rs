@@ -15,6 +15,10 @@ impl Terminal for InMemoryTerm {
     fn write(&self, lines: &str) {
         lines.lines().for_each(|line| self.write_line(line).unwrap());
     }
+
+    fn is_behind(&self) -> bool {
+        false
+    }
 }
 
 struct Fixture {

@@ -8,7 +8,7 @@ use super::super::{Verbosity, clock};
 use super::*;
 use provision_core::event::Planned;
 
-fn json(to: impl Write + Send + 'static, clock: &FakeClock) -> (Json, Written) {
+fn json(to: impl Sink + 'static, clock: &FakeClock) -> (Json, Written) {
     let people = Written::default();
     let lines = Lines::words(Verbosity::Normal, Paint { colour: false });
     let plain = Plain::new(lines, Box::new(people.clone()), clock.clock());
@@ -146,15 +146,37 @@ fn unsafe_characters_are_escaped_without_loss() {
 /// Fails, and counts how often it was asked.
 struct Counting(Arc<AtomicUsize>);
 
-impl Write for Counting {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+impl Sink for Counting {
+    fn put(&mut self, lines: &str, must: bool) -> io::Result<()> {
         self.0.fetch_add(1, Relaxed);
-        Closed.write(bytes)
+        Closed.put(lines, must)
     }
 
-    fn flush(&mut self) -> std::io::Result<()> {
-        Closed.flush()
+    fn is_behind(&self) -> bool {
+        false
     }
+}
+
+#[test]
+fn fault_107_an_unread_stream_gets_what_the_plan_bounds() {
+    let (clock, out) = (FakeClock::default(), Unread::default());
+    let (json, people) = json(out.clone(), &clock);
+    tell(&json, &[plan(), started(0), Event::Connections { file: 0, count: 3 }, warning("x")]);
+    for _ in 0..1_000 {
+        clock.forward(1_000);
+        tell(&json, &[received(0, 1), warning("y")]);
+    }
+    tell(&json, &[finished(0, 1000, 100)]);
+    let text = out.written.text();
+    let events: Vec<_> =
+        values(&text).iter().map(|value| value["event"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(events, ["planned", "started", "warning", "received", "finished"], "{text}");
+    assert_eq!(sum_of_received(&text, 0), 1_000);
+    out.reads.store(true, Relaxed);
+    tell(&json, &[warning("z")]);
+    let text = out.written.text();
+    assert!(text.contains("\"1001 lines lost, because") && text.contains("\"z\""), "{text}");
+    assert!(people.text().contains("warning: z"));
 }
 
 #[test]
