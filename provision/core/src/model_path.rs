@@ -113,9 +113,10 @@ impl ModelPath {
         self.file_name().rsplit_once('.').map(|(_, ending)| ending.to_lowercase())
     }
 
-    /// Equal for two paths that some file system takes for one: they differ in case or Unicode form only.
+    /// Equal for two paths that some file system takes for one: they differ only in case, in Unicode form or in characters
+    /// without a shape.
     pub fn collision_key(&self) -> String {
-        self.0.nfc().flat_map(char::to_lowercase).nfc().collect()
+        folded(&self.0)
     }
 }
 
@@ -141,6 +142,30 @@ impl FromStr for ModelPath {
         text.split('/').try_for_each(check_component)?;
         Ok(Self(text.into()))
     }
+}
+
+/// The text as a file system that ignores case compares it (ext4 and f2fs with `casefold`, APFS, HFS+, NTFS, exFAT): canonical
+/// caseless matching, without the characters that some of them skip.
+fn folded(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    // Full case folding, from the mappings of the standard library: `ẞ` becomes `ß`, that `SS`, and that `ss`. It also folds
+    // `ı` to `i`, as a few systems do.
+    let fold = |c: char| c.to_lowercase().flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    text.nfd().filter(|c| !is_ignorable(*c)).flat_map(fold).nfd().collect()
+}
+
+/// True for the code points that Unicode calls `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`): ext4 and HFS+ skip
+/// all or some of them.
+fn is_ignorable(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 fn is_portable(c: char) -> bool {
@@ -169,7 +194,10 @@ fn check_component(component: &str) -> Result<(), ModelPathError> {
     if matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL") || numbered("COM") || numbered("LPT") {
         return Err(ModelPathError::ReservedName { component: owned() });
     }
-    let lower = component.to_ascii_lowercase();
+    let lower = folded(component);
+    if matches!(lower.as_str(), "" | "." | "..") {
+        return Err(ModelPathError::Traversal { component: owned() });
+    }
     if lower.starts_with('.') && [".part", ".journal", ".lock", ".tmp"].iter().any(|end| lower.ends_with(end))
     {
         return Err(ModelPathError::WorkingFile { component: owned() });
@@ -261,6 +289,34 @@ mod tests {
         let key = |text| parse(text).unwrap().collision_key();
         assert_eq!(key("VAE/é.bin"), key("vae/e\u{301}.BIN"));
         assert_ne!(key("a"), key("b"));
+    }
+
+    #[test]
+    fn fault_117_full_case_folding_and_ignored_characters_share_a_key() {
+        let key = |text| parse(text).unwrap().collision_key();
+        for (one, other) in [
+            ("straße", "STRASSE"),
+            ("STRAẞE", "strasse"),
+            ("İ", "i\u{307}"),
+            ("ΌΣΟΣ", "όσος"),
+            ("ﬁx", "FIX"),
+            ("\u{212a}", "k"),
+            ("ſ", "S"),
+            ("\u{1f88}", "ἀι"),
+            ("a\u{200d}b", "ab"),
+            ("a\u{ad}B", "Ab"),
+            ("❤\u{fe0f}", "❤"),
+            ("\u{2126}", "ω"),
+            ("e\u{34f}\u{301}", "É"),
+        ] {
+            assert_eq!(key(one), key(other), "{one} {other}");
+            assert_ne!(key(one), key("another"), "{one}");
+        }
+        for text in
+            [".provision.loc\u{212a}", ".x.par\u{200d}t", ".\u{200b}x.journal", "\u{200d}", "a/.\u{ad}/x"]
+        {
+            assert!(parse(text).is_err(), "{text:?} was taken");
+        }
     }
 
     #[test]

@@ -75,7 +75,9 @@ pub enum LockfileErrorKind {
         path: String,
     },
     /// Two paths that some file system takes for one.
-    #[error("{path:?} and {other:?} are one file where case or Unicode form does not count")]
+    #[error(
+        "{path:?} and {other:?} are one file where case, Unicode form or characters without a shape do not count"
+    )]
     LookAlike {
         /// The later path.
         path: String,

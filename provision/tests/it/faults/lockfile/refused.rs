@@ -83,7 +83,7 @@ fn fault_57_paths_that_collide_on_some_systems_are_refused() {
     ] {
         refused(&fixture, &format!("version = 1\n{}", entry(&fixture, path, "5")), 3, says);
     }
-    // Case; composed and decomposed; case of the decomposed; a sharp s matches only itself; a file and a directory.
+    // Case; composed and decomposed; case of the decomposed; a file and a directory.
     for (first, second, says) in [
         ("\"vae/X\"", "\"VAE/x\"", "are one file"),
         ("\"é\"", "\"e\\u0301\"", "are one file"),
@@ -99,6 +99,31 @@ fn fault_57_paths_that_collide_on_some_systems_are_refused() {
         let text = format!("version = 1\n{}{}", entry(&fixture, first, "5"), entry(&fixture, second, "5"));
         let line = if first.contains("installed") { 3 } else { 8 };
         refused(&fixture, &text, line, says);
+    }
+}
+
+#[test]
+fn fault_117_paths_that_fold_into_one_are_refused() {
+    let fixture = fixture();
+    for (first, second, says) in [
+        ("\"straße\"", "\"STRASSE\"", "are one file"),
+        ("\"vae/ẞ\"", "\"vae/ss\"", "are one file"),
+        ("\"İ\"", "\"i\\u0307\"", "are one file"),
+        ("\"ΟΔΟΣ\"", "\"οδος\"", "are one file"),
+        ("\"ﬁ.bin\"", "\"FI.bin\"", "are one file"),
+        ("\"\\u212A/x\"", "\"k/X\"", "are one file"),
+        ("\"a\\u200Db\"", "\"ab\"", "are one file"),
+        ("\"so\\u00ADft/x\"", "\"soft/x\"", "are one file"),
+        ("\"❤\\uFE0F\"", "\"❤\"", "are one file"),
+        ("\"STRASSE\"", "\"straße/x\"", "is a file, so"),
+        ("\".Models-In\\u200Bstalled\"", "\"x\"", "are one file"),
+    ] {
+        let text = format!("version = 1\n{}{}", entry(&fixture, first, "5"), entry(&fixture, second, "5"));
+        let line = if first.contains("stalled") { 3 } else { 8 };
+        refused(&fixture, &text, line, says);
+    }
+    for (path, says) in [("\".provision.loc\\u212A\"", "part files"), ("\"a/.\\u200B/x\"", "would leave")] {
+        refused(&fixture, &format!("version = 1\n{}", entry(&fixture, path, "5")), 3, says);
     }
 }
 
