@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::destination::Destination;
@@ -39,6 +39,24 @@ impl Destination {
             let _ = directory.sync();
         }
         Err(error)
+    }
+
+    /// Sets the modification time of the file at `path` to now, if it still is the file `wrong`. No marker vouches for it then.
+    ///
+    /// # Errors
+    /// The file belongs to another user, or the file system is read-only.
+    pub fn touch(&self, path: &ModelPath, wrong: FileId) -> Result<(), StoreError> {
+        let Some(found) = SourceFile::open_below(self, path)?.filter(|found| found.identity() == wrong)
+        else {
+            return Ok(());
+        };
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        retry_on_intr(|| rustix::fs::futimens(&found.file, &times))
+            .map_err(StoreError::at("setting its modification time", found.path()))?;
+        // A power cut would bring the old time back.
+        retry_on_intr(|| rustix::fs::fsync(&found.file))
+            .map_err(|error| StoreError::of_volume("syncing it", found.path(), error))
     }
 
     /// True if `file` is at its path, looked up anew.

@@ -1,4 +1,4 @@
-//! Comparison of a directory with the lock, by hashing. It only reads.
+//! Comparison of a directory with the lock, by hashing. It only reads, except for [`distrust`].
 
 use camino::Utf8Path;
 
@@ -25,6 +25,8 @@ pub enum FileState {
     WrongDigest {
         /// Its digest.
         found: Sha256,
+        /// Its inode; for a symlink, the inode of the linked file.
+        identity: FileId,
     },
     /// It is not a regular file; the text says what it is, such as "a symlink".
     NotAFile(&'static str),
@@ -70,6 +72,31 @@ pub fn hash(
     let links: Vec<_> = models.iter().map(target).collect();
     let targets: Vec<_> = models.iter().zip(links).map(|(model, link)| HashTarget { model, link }).collect();
     states(destination, &targets, threads, observer, || true, |_, _| Ok(()))
+}
+
+/// Makes the next run hash the files of `models` that `states` shows as wrong: whatever marker lists them, in this directory
+/// or in another one that leads to the same files.
+///
+/// A marker compares the modification time, so a wrong file gets a new one. That needs no lock: the time is set on the file
+/// that was hashed, whatever has its name by now. The target of a symlink belongs to a baked directory and stays untouched. For
+/// it, and where the time cannot be set, the markers in the root that list the file are removed.
+///
+/// # Errors
+/// A marker of this directory goes on vouching for a wrong file.
+pub fn distrust(
+    destination: &Destination,
+    models: &[&Model],
+    states: &[FileState],
+) -> Result<(), StoreError> {
+    let mut vouched = Vec::new();
+    for (model, state) in models.iter().zip(states) {
+        let FileState::WrongDigest { identity, .. } = state else { continue };
+        let is_link = destination.find(&model.path)? == Found::Symlink;
+        if is_link || destination.touch(&model.path, *identity).is_err() {
+            vouched.push(&model.path);
+        }
+    }
+    if vouched.is_empty() { Ok(()) } else { Marker::remove_those_of(destination, &vouched) }
 }
 
 /// Hashes the files of `targets` that have the right length, the largest first. Each of the `threads` threads hashes
@@ -177,6 +204,6 @@ fn compare(
         },
         // Its length has changed since it was opened.
         (_, stamp, _) if stamp.size != model.size => FileState::WrongSize { found: stamp.size },
-        (_, _, found) => FileState::WrongDigest { found },
+        (file, _, found) => FileState::WrongDigest { found, identity: file.identity() },
     }
 }

@@ -146,6 +146,18 @@ impl Marker {
         if root.remove(name)? | root.remove(PARTIAL)? { root.sync() } else { Ok(()) }
     }
 
+    /// Removes, durably, every marker that lists one of `paths`, of whatever lock it is.
+    pub fn remove_those_of(destination: &Destination, paths: &[&ModelPath]) -> Result<(), StoreError> {
+        let root = destination.root();
+        let mut removed = false;
+        for name in root.names()? {
+            // Another file of the root is no marker: it parses as an empty one.
+            let marker = Self::load(destination, &name);
+            removed |= paths.iter().any(|path| marker.lists(path)) && root.remove(&name)?;
+        }
+        if removed { root.sync() } else { Ok(()) }
+    }
+
     /// True if it lists the file at `path`, changed or not.
     pub fn lists(&self, path: &ModelPath) -> bool {
         self.files.contains_key(path)

@@ -28,6 +28,8 @@ pub enum Code {
     Disk = 7,
     /// Another run holds the destination.
     Busy = 8,
+    /// `status`: not every file is installed.
+    Incomplete = 9,
     /// SIGHUP.
     HungUp = 129,
     /// SIGINT.

@@ -1,7 +1,8 @@
-//! `status`: lists installed, missing and partial files. Reads names and sizes only; no network, no hashing.
+//! `status`: lists installed, missing and partial files. Reads names and sizes only; no network, no hashing. Only files that a
+//! marker vouches for count as installed.
 
 use super::arguments::StatusArgs;
-use super::exit::Failure;
+use super::exit::{Code, Failure};
 use super::locks::Access;
 use super::{locks, tell, units};
 use provision_core::byte_size::ByteSize;
@@ -12,7 +13,7 @@ use provision_engine::marker::Marker;
 /// Prints the state of each model.
 ///
 /// # Errors
-/// The lock or the destination cannot be read. Missing models are no error.
+/// [`Code::Incomplete`] if a model is not installed. The lock or the destination cannot be read.
 pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     let texts = locks::read_all(&args.place, default_lock, &mut Access::Never)?;
     let lock = texts.join()?;
@@ -23,13 +24,15 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     let mut installed = 0;
     let (mut there, mut total) = (0, 0);
     for model in &models {
-        let (word, bytes, detail) = match &destination {
+        let (word, detail) = match &destination {
             Some(destination) => look(destination, &marker, model)?,
-            None => ("missing", 0, units::bytes(model.size)),
+            None => ("missing", units::bytes(model.size)),
         };
         tell(format_args!("{word:<10} {}  {detail}", model.path));
-        installed += usize::from(word == "installed");
-        (there, total) = (there + bytes, total + model.size);
+        total += model.size;
+        if word == "installed" {
+            (installed, there) = (installed + 1, there + model.size);
+        }
     }
     let marked = match &destination {
         Some(destination) if marker.covers(destination, models.iter().copied()) => "vouches for all of them",
@@ -43,35 +46,43 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
         units::bytes(total),
         lock.marker(),
     ));
-    Ok(())
+    if installed == models.len() {
+        return Ok(());
+    }
+    let why = format!(
+        "{} of {} not installed; fetch to complete the set",
+        models.len() - installed,
+        units::count(models.len(), "file")
+    );
+    Err(Failure::new(Code::Incomplete, why))
 }
 
 fn look(
     destination: &Destination,
     marker: &Marker,
     model: &Model,
-) -> Result<(&'static str, u64, String), Failure> {
+) -> Result<(&'static str, String), Failure> {
     let size = units::bytes(model.size);
     if let Some(installed) = marker.vouched(destination, model) {
         let detail = match installed.link {
             Some(target) => format!("{size}, a symlink to {target}"),
             None => size,
         };
-        return Ok(("installed", model.size, detail));
+        return Ok(("installed", detail));
     }
     Ok(match destination.find(&model.path)? {
         Found::File(stamp) if stamp.size == model.size => {
-            ("unverified", model.size, format!("{size}, right size, but no marker vouches for its bytes"))
+            ("unverified", format!("{size}, right size, but no marker vouches for its bytes"))
         }
         Found::File(stamp) => {
             let (found, size) = (ByteSize(stamp.size).exact(), ByteSize(model.size).exact());
-            ("wrong", 0, format!("{found}, the lock says {size}"))
+            ("wrong", format!("{found}, the lock says {size}"))
         }
-        Found::Symlink => ("wrong", 0, "a symlink that the marker does not list".to_owned()),
-        Found::Other(what) => ("wrong", 0, format!("{what}, not a file")),
+        Found::Symlink => ("wrong", "a symlink that the marker does not list".to_owned()),
+        Found::Other(what) => ("wrong", format!("{what}, not a file")),
         Found::Nothing => match PartFile::journaled_bytes(destination, model)? {
-            0 => ("missing", 0, size),
-            held => ("partial", held, format!("{} of {size}", units::bytes(held))),
+            0 => ("missing", size),
+            held => ("partial", format!("{} of {size}", units::bytes(held))),
         },
     })
 }

@@ -1,4 +1,4 @@
-//! `verify`: hashes every file and lists the wrong ones.
+//! `verify`: hashes every file and lists the wrong ones. No marker vouches for them afterwards.
 
 use std::time::Instant;
 
@@ -24,10 +24,13 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let lock = texts.join()?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
     locks::check_destination(&args.place)?;
+    let mut distrusted = Ok(());
     let states = match Destination::open(&args.place.dest)? {
         Some(destination) => {
             let marker = Marker::load(&destination, lock.marker());
-            inspect::hash(&destination, &marker, &models, threads(), &Silent)
+            let states = inspect::hash(&destination, &marker, &models, threads(), &Silent);
+            distrusted = inspect::distrust(&destination, &models, &states);
+            states
         }
         None => models.iter().map(|_| FileState::Missing).collect(),
     };
@@ -45,7 +48,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
                 let (found, size) = (ByteSize(*found).exact(), ByteSize(model.size).exact());
                 format!("has {found}, the lock says {size}")
             }
-            FileState::WrongDigest { found } => {
+            FileState::WrongDigest { found, .. } => {
                 format!("has SHA-256 {found}, the lock says {}", model.sha256)
             }
             FileState::NotAFile(what) => format!("is {what}, not a file"),
@@ -70,12 +73,17 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    // Without the right to change anything here, a marker goes on vouching for what is wrong.
+    let advice = match distrusted {
+        Ok(()) => "the next fetch replaces what is wrong".to_owned(),
+        Err(error) => format!("fetch with --verify full to replace what is wrong ({})", error.reason()),
+    };
     let unreadable = |state: &FileState| matches!(state, FileState::Unreadable(_) | FileState::Right(_));
     Err(Failure::new(
         // An unreadable file may be right.
         if states.iter().all(unreadable) { Code::Disk } else { Code::Integrity },
         format!(
-            "{wrong} of {} in {place} not as the lock says; fetch with --verify full to replace what is wrong",
+            "{wrong} of {} in {place} not as the lock says; {advice}",
             units::count(models.len(), "file")
         ),
     ))

@@ -7,3 +7,4 @@ mod process;
 mod ranges;
 mod redirects;
 mod transport;
+mod volumes;

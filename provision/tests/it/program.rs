@@ -487,7 +487,7 @@ fn status_tells_installed_partial_and_missing_apart() {
     let mut command = program(&fixture);
     command.arg("status").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
     let ended = run(&mut command);
-    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.code, Some(9), "{}", ended.err);
     assert!(ended.out.contains("installed  x") && ended.out.contains("missing    y"), "{}", ended.out);
     assert!(ended.out.contains("1 of 2 files installed"), "{}", ended.out);
     std::fs::write(fixture.path("y"), "a shorter file").unwrap();
