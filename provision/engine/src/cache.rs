@@ -175,7 +175,7 @@ fn read(directory: &Directory, entries: &mut Vec<Entry>) -> Result<(), StoreErro
             bytes: usage.bytes,
             used: if is_partial { usage.written } else { usage.used },
             is_partial,
-            links: usage.names - 1,
+            links: usage.names.saturating_sub(1),
             names: std::iter::once(name.clone()).chain(journal).collect(),
         });
     }

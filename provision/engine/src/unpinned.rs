@@ -236,12 +236,15 @@ impl UnpinnedDownload<'_> {
     /// Ends a complete download and returns its digest. If that is `known`, the bytes are not kept.
     pub fn finish(self, known: Option<Sha256>) -> Result<Sha256, UnpinnedError> {
         let sha256 = self.part.clone().name_by_own_digest(&self.model)?;
-        if known == Some(sha256) {
-            // No fetch will use the part: the lock's file did not change.
-            PartFile::discard(&self.parts.destination, &Model { sha256, ..self.model.clone() })?;
-        }
         let (fetched, elapsed) = (self.needed, self.started.elapsed());
         self.observe(&Event::Finished { file: 0, outcome: Outcome::Fetched, fetched, elapsed });
+        if known == Some(sha256) {
+            // No fetch will use the part: the lock's file did not change.
+            let (parts, model) = (self.parts, Model { sha256, ..self.model.clone() });
+            // It holds the part's lock.
+            drop(self);
+            PartFile::discard(&parts.destination, &model)?;
+        }
         Ok(sha256)
     }
 

@@ -24,7 +24,7 @@ const MAX_OBSERVED_GAP: Duration = Duration::from_secs(1);
 pub struct DestinationLock {
     pub(super) file: Arc<File>,
     directory: Arc<Directory>,
-    exclusive: bool,
+    pub(super) exclusive: bool,
     heartbeat: Option<Heartbeat>,
 }
 
@@ -68,7 +68,7 @@ impl LockAttempt {
 
     /// Tries to acquire the lock, without waiting.
     pub fn try_acquire(&mut self, destination: &Destination) -> Result<Acquire, StoreError> {
-        self.try_acquire_at(destination, &Volume::of(destination.root()), Instant::now())
+        self.try_acquire_at(destination, &Volume::of(destination.root().handle()), Instant::now())
     }
 
     /// True while the lease of a holder on another machine may expire; that is decided in a few seconds. False once
@@ -111,8 +111,6 @@ impl LockAttempt {
     ) -> Result<Option<Acquire>, StoreError> {
         let directory = destination.root().clone();
         let path = directory.path().join(NAME);
-        let open =
-            |more| lease::open(&directory, more).map_err(|error| StoreError::of("opening it", &path, error));
         let unreadable = |error| StoreError::of("reading it", &path, error);
         // In containers many processes have the same small number; the host's name tells them apart.
         let holder = format!(
@@ -124,10 +122,11 @@ impl LockAttempt {
         let write_holder = |file: &File| {
             file.write_all_at(holder.as_bytes(), 0).map_err(StoreError::at("writing it", &path))
         };
+        let failed = |error| StoreError::of("opening it", &path, error);
         // The server decides which run creates it.
-        let (file, is_new) = match open(OFlags::CREATE | OFlags::EXCL)? {
+        let (file, is_new) = match lease::open(&directory, OFlags::CREATE | OFlags::EXCL).map_err(failed)? {
             Some(file) => (file, true),
-            None => match open(OFlags::empty())? {
+            None => match lease::open_existing(&directory)? {
                 Some(file) => (file, false),
                 None => return Ok(None),
             },
@@ -161,7 +160,7 @@ impl LockAttempt {
         if !is_named(&file, &directory).map_err(unreadable)? {
             return Ok(None);
         }
-        let Some(second) = open(OFlags::empty())? else { return Ok(None) };
+        let Some(second) = lease::open_existing(&directory)? else { return Ok(None) };
         let again = retry_on_intr(|| rustix::fs::flock(&second, FlockOperation::NonBlockingLockExclusive));
         let exclusive = again == Err(Errno::WOULDBLOCK);
         let text = lease::text(&file).map_err(unreadable)?;
@@ -176,9 +175,12 @@ impl LockAttempt {
             return Ok(is_alive.then(|| self.held_by(&path, &text)));
         }
         self.watch = None;
-        if !is_new {
-            file.set_len(0).map_err(StoreError::at("writing it", &path))?;
-            write_holder(&file)?;
+        if exclusive && !is_new {
+            // Left by a run that was killed, or planted: it may be another file's second name, or another user's. Only a file that
+            // this run has created is written.
+            directory.remove(NAME)?;
+            let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
+            return Ok(None);
         }
         let file = Arc::new(file);
         let lease = (exclusive && volume.spans_machines)
@@ -207,16 +209,21 @@ impl LockAttempt {
 
     /// The lock's path, and its holder as far as the file names it.
     fn held_by(&self, path: &Utf8Path, text: &str) -> Acquire {
-        let line = text.lines().next().unwrap_or_default();
-        let holder: String = line.chars().filter(|c| !c.is_control()).collect();
-        let holder = if holder.is_empty() { "held" } else { &holder };
         let doubt = if self.is_watching() {
             "; its lease may have expired, which is known in about twelve seconds"
         } else {
             ""
         };
-        Acquire::Held(format!("{path} ({holder}{doubt})"))
+        Acquire::Held(described(path, text, doubt))
     }
+}
+
+/// A lock's path, and its holder as far as its `text` names it.
+pub(super) fn described(path: &Utf8Path, text: &str, doubt: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    let holder: String = line.chars().filter(|c| !c.is_control()).collect();
+    let holder = if holder.is_empty() { "held" } else { &holder };
+    format!("{path} ({holder}{doubt})")
 }
 
 impl DestinationLock {

@@ -14,11 +14,12 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
+use rustix::fs::{FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::directory::Directory;
+use crate::error::StoreError;
 use crate::file_stat::FileId;
 
 /// The name of the lock file.
@@ -128,6 +129,31 @@ pub(super) fn open(directory: &Directory, more: OFlags) -> Result<Option<File>, 
         Err(Errno::EXIST) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Opens the lock file that is there, also one of another user. Returns `None` if there is none. Removes what is no file: a run
+/// never makes such a lock.
+pub(super) fn open_existing(directory: &Directory) -> Result<Option<File>, StoreError> {
+    let path = directory.path().join(NAME);
+    let failed = |error| StoreError::of("opening it", &path, error);
+    let opened = match open(directory, OFlags::empty()) {
+        // Enough to lock it. Only its creator writes it.
+        Err(Errno::ACCESS) => return Ok(directory.open_file(NAME)?.map(|(file, _)| file)),
+        Err(Errno::LOOP | Errno::NXIO) => None,
+        opened => match opened.map_err(failed)? {
+            Some(file) => Some(file),
+            None => return Ok(None),
+        },
+    };
+    let is_file = |file: &File| {
+        let stat = rustix::fs::fstat(file);
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+    };
+    let file = opened.filter(is_file);
+    if file.is_none() {
+        directory.remove(NAME)?;
+    }
+    Ok(file)
 }
 
 /// Reads the lock file's text.

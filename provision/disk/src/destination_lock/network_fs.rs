@@ -1,6 +1,7 @@
 //! Network file systems: where a `flock` may hold within one machine only, and the scope in which it holds.
 
-use crate::directory::Directory;
+use std::os::fd::AsFd;
+
 use provision_core::digest::Sha256;
 
 /// Starts the second line of the lock file, before the holder's scope.
@@ -36,9 +37,10 @@ pub(super) struct Volume {
 }
 
 impl Volume {
-    pub(super) fn of(directory: &Directory) -> Self {
-        let kind = rustix::fs::fstatfs(directory.handle()).map(|stat| stat.f_type as u32);
-        let device = rustix::fs::fstat(directory.handle()).map_or(0, |stat| stat.st_dev);
+    /// The volume of an open directory or file.
+    pub(super) fn of(handle: impl AsFd) -> Self {
+        let kind = rustix::fs::fstatfs(&handle).map(|stat| stat.f_type as u32);
+        let device = rustix::fs::fstat(&handle).map_or(0, |stat| stat.st_dev);
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .unwrap_or_else(|_| rustix::system::uname().nodename().to_string_lossy().into_owned());
         let scope = Sha256::of(format!("{boot} {device}").as_bytes()).short();

@@ -8,8 +8,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
-use rustix::fs::{Mode, OFlags};
-use rustix::io::retry_on_intr;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::names::FileNames;
 use crate::crc_ranges::CrcRanges;
@@ -31,6 +31,8 @@ pub(super) struct JournalFile {
     names: FileNames,
     size: u64,
     sha256: Sha256,
+    /// The user that the part belongs to.
+    owner: u32,
     /// Opened by the first append.
     file: Option<File>,
     bytes: u64,
@@ -39,8 +41,13 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
-    pub(super) fn new(directory: Arc<Directory>, names: FileNames, size: u64, sha256: Sha256) -> Self {
-        Self { directory, names, size, sha256, file: None, bytes: 0, durable: CrcRanges::default() }
+    pub(super) fn new(
+        directory: Arc<Directory>,
+        names: FileNames,
+        (size, sha256): (u64, Sha256),
+        owner: u32,
+    ) -> Self {
+        Self { directory, names, size, sha256, owner, file: None, bytes: 0, durable: CrcRanges::default() }
     }
 
     pub(super) fn path(&self) -> Utf8PathBuf {
@@ -90,15 +97,35 @@ impl JournalFile {
         self.directory.remove(&self.names.journal).map(drop)
     }
 
+    /// Creates it, or opens the one that this process has written. Replaces any other: a symlink, a FIFO, a file with a second name
+    /// or another user's.
     fn open(&self) -> std::io::Result<File> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let mut file = File::from(retry_on_intr(|| {
-            rustix::fs::openat(self.directory.handle(), &self.names.journal, flags, mode)
-        })?);
+        let mut file = match self.open_with(OFlags::CREATE | OFlags::EXCL) {
+            Err(Errno::EXIST) => match self.open_with(OFlags::empty()) {
+                Ok(file) if self.is_own(&file)? => file,
+                _ => {
+                    let (handle, name) = (self.directory.handle(), self.names.journal.as_str());
+                    retry_on_intr(|| rustix::fs::unlinkat(handle, name, AtFlags::empty()))?;
+                    self.open_with(OFlags::CREATE | OFlags::EXCL)?
+                }
+            },
+            created => created?,
+        };
         if file.metadata()?.len() == 0 {
             file.write_all(journal::header(&self.sha256, self.size).as_bytes())?;
         }
         Ok(file)
+    }
+
+    fn is_own(&self, file: &File) -> Result<bool, Errno> {
+        let stat = rustix::fs::fstat(file)?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        Ok(is_file && stat.st_nlink == 1 && stat.st_uid == self.owner)
+    }
+
+    fn open_with(&self, more: OFlags) -> Result<File, Errno> {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let (handle, mode) = (self.directory.handle(), Mode::from_raw_mode(0o600));
+        retry_on_intr(|| rustix::fs::openat(handle, &self.names.journal, flags | more, mode)).map(File::from)
     }
 }

@@ -3,7 +3,7 @@
 //! Its methods keep the order of writes: data, `fdatasync`, then the journal's `durable` record (I3).
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use camino::Utf8PathBuf;
@@ -12,7 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::journal_file::{JournalFile, MAX_JOURNAL_BYTES};
 use super::names::{FileNames, PartNames};
-use super::resume::{ResumeState, open_locked, verify_journal};
+use super::resume::{ResumeState, lock_existing, open_locked, verify_journal};
 use crate::crc_ranges::{CrcRanges, checksum};
 use crate::destination::Destination;
 use crate::destination_lock::lease::LockLease;
@@ -117,18 +117,24 @@ impl PartFile {
             StoreError::of("creating the directory", destination.root().path(), Errno::NOENT)
         })?;
         let names = FileNames::new(model, part_names);
-        let file = open_locked(&directory, &names.part).map_err(|error| error.needing(model.size))?;
+        let file = open_locked(&directory, &names).map_err(|error| error.needing(model.size))?;
         let path = directory.path().join(&names.part);
-        let length = file.metadata().map_err(StoreError::at("reading its metadata", &path))?.len();
+        let metadata = file.metadata().map_err(StoreError::at("reading its metadata", &path))?;
+        let length = metadata.len();
         if length > model.size {
             file.set_len(model.size).map_err(|error| StoreError::of_volume("truncating it", &path, error))?;
         }
         let resumed = if length == 0 {
             ResumeState::default()
         } else {
-            verify_journal(&file, &directory, &names, model, keep_going)?
+            match verify_journal(&file, &directory, &names, model, keep_going) {
+                // It lists nothing, and is replaced.
+                Err(StoreError::NotAFile { .. }) => ResumeState::default(),
+                verified => verified?,
+            }
         };
-        let journal = JournalFile::new(directory.clone(), names.clone(), model.size, model.sha256);
+        let journal =
+            JournalFile::new(directory.clone(), names.clone(), (model.size, model.sha256), metadata.uid());
         let part = Self {
             file,
             directory,
@@ -168,18 +174,30 @@ impl PartFile {
     ) -> Result<u64, StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
         let names = FileNames::new(model, &PartNames::Shared);
-        let Some((file, _)) = directory.open_file(&names.part)? else { return Ok(0) };
-        Ok(verify_journal(&file, &directory, &names, model, keep_going)?.written.len())
+        let file = match directory.open_file(&names.part) {
+            Ok(Some((file, _))) => file,
+            // A run replaces what is not a file.
+            Ok(None) | Err(StoreError::NotAFile { .. }) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        match verify_journal(&file, &directory, &names, model, keep_going) {
+            Err(StoreError::NotAFile { .. }) => Ok(0),
+            verified => Ok(verified?.written.len()),
+        }
     }
 
     /// The number of bytes that the journal of `model` lists, unverified.
     pub fn journaled_bytes(destination: &Destination, model: &Model) -> Result<u64, StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
         let names = FileNames::new(model, &PartNames::Shared);
-        if directory.find(&names.part)? == Found::Nothing {
+        if !matches!(directory.find(&names.part)?, Found::File(_)) {
             return Ok(0);
         }
-        let bytes = directory.read_small(&names.journal, journal::MAX_BYTES)?.unwrap_or_default();
+        let bytes = match directory.read_small(&names.journal, journal::MAX_BYTES) {
+            Ok(bytes) => bytes.unwrap_or_default(),
+            Err(StoreError::NotAFile { .. }) => return Ok(0),
+            Err(error) => return Err(error),
+        };
         Ok(journal::parse(&bytes, &model.sha256, model.size).iter().map(|record| record.range.len()).sum())
     }
 
@@ -189,10 +207,14 @@ impl PartFile {
         if size > provision_core::schedule::MIN_CLAIM { (rest / 256).min(MAX_JOURNAL_BYTES) } else { 0 }
     }
 
-    /// Removes the part of `model`, if there is one. No process may have it open.
+    /// Removes the part of `model` with its journal, if there is one and no process works on it.
+    ///
+    /// # Errors
+    /// [`StoreError::PartBusy`] if a process does, such as a run whose destination lies above or below this one.
     pub fn discard(destination: &Destination, model: &Model) -> Result<(), StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(()) };
         let names = FileNames::new(model, &PartNames::Shared);
+        let _lock = lock_existing(&directory, &names.part)?;
         directory.remove(&names.temporary)?;
         directory.remove(&names.journal)?;
         directory.remove(&names.part)?;

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use camino::Utf8Path;
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::names::FileNames;
@@ -70,37 +71,76 @@ pub(super) fn verify_journal(
     Ok(resumed)
 }
 
-/// Opens or creates a part and locks it. Replaces a symlink, a FIFO or a file with several names.
-pub(super) fn open_locked(directory: &Directory, name: &str) -> Result<File, StoreError> {
+/// Opens or creates a part and locks it. A part that is not this process's own is replaced: it is a symlink or a FIFO, has a second
+/// name, or belongs to another user, who may change it after the install. An earlier run as another user counts as such.
+pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<File, StoreError> {
+    let name = names.part.as_str();
     let path = directory.path().join(name);
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     loop {
-        let opened =
-            retry_on_intr(|| rustix::fs::openat(directory.handle(), name, flags, Mode::from_raw_mode(0o600)));
-        let file = match opened {
-            Ok(file) => File::from(file),
-            Err(Errno::LOOP | Errno::NXIO) => {
-                directory.remove(name)?;
-                continue;
-            }
-            Err(Errno::ISDIR) => return Err(StoreError::NotAFile { path, what: "a directory" }),
+        let created = open(directory, name, OFlags::CREATE | OFlags::EXCL);
+        let (file, is_new) = match created {
+            Ok(file) => (file, true),
+            Err(Errno::EXIST) => match open(directory, name, OFlags::empty()) {
+                Ok(file) => (file, false),
+                Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR) => return Err(StoreError::NotAFile { path, what: "a directory" }),
+                // A symlink or a socket, or a file that another user keeps closed.
+                Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => {
+                    directory.remove(name)?;
+                    continue;
+                }
+                Err(error) => return Err(StoreError::of("opening it", &path, error)),
+            },
             Err(error) => return Err(StoreError::of("opening it", &path, error)),
         };
         let held = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
-        if FileType::from_raw_mode(held.st_mode) != FileType::RegularFile || held.st_nlink > 1 {
-            directory.remove(name)?;
+        lock(&file, &path)?;
+        // Its owner may have installed or removed it between open and lock.
+        if directory.identity(name)? != Some(FileId::of(&held)) {
             continue;
         }
-        match retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => {}
-            Err(Errno::WOULDBLOCK) => return Err(StoreError::PartBusy { path }),
-            Err(error) => return Err(StoreError::of("locking it", &path, error)),
+        if is_new || is_own(directory, &names.temporary, &held)? {
+            return Ok(file);
         }
-        // Its owner may have installed or removed it between open and lock.
-        match rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) if FileId::of(&named) == FileId::of(&held) => return Ok(file),
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(StoreError::of("reading its metadata", &path, error)),
-        }
+        directory.remove(name)?;
     }
+}
+
+/// Locks the part `name`, if there is one that this process can open. The part may be removed while the result lives.
+pub(super) fn lock_existing(directory: &Directory, name: &str) -> Result<Option<File>, StoreError> {
+    let Ok(file) = open(directory, name, OFlags::empty()) else { return Ok(None) };
+    lock(&file, &directory.path().join(name))?;
+    Ok(Some(file))
+}
+
+fn open(directory: &Directory, name: &str, more: OFlags) -> Result<File, Errno> {
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
+    let mode = Mode::from_raw_mode(0o600);
+    retry_on_intr(|| rustix::fs::openat(directory.handle(), name, flags, mode)).map(File::from)
+}
+
+fn lock(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
+    match retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+        Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => Ok(()),
+        Err(Errno::WOULDBLOCK) => Err(StoreError::PartBusy { path: path.to_owned() }),
+        Err(error) => Err(StoreError::of("locking it", path, error)),
+    }
+}
+
+/// True if `held` is a regular file with one name that belongs to this user. Some volumes give every file another owner: there, a
+/// new file under the name `temporary` has the same one.
+fn is_own(directory: &Directory, temporary: &str, held: &Stat) -> Result<bool, StoreError> {
+    if FileType::from_raw_mode(held.st_mode) != FileType::RegularFile || held.st_nlink != 1 {
+        return Ok(false);
+    }
+    if held.st_uid == rustix::process::geteuid().as_raw() {
+        return Ok(true);
+    }
+    directory.remove(temporary)?;
+    let path = directory.path().join(temporary);
+    let failed = |error| StoreError::of("creating it", &path, error);
+    let new = open(directory, temporary, OFlags::CREATE | OFlags::EXCL).map_err(failed)?;
+    let owner = rustix::fs::fstat(&new).map_err(failed)?.st_uid;
+    directory.remove(temporary)?;
+    Ok(owner == held.st_uid)
 }

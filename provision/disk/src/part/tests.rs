@@ -179,3 +179,18 @@ fn fault_82_verify_waits_for_a_write_in_progress() {
         verifying.join().unwrap();
     });
 }
+
+#[test]
+fn fault_88_a_part_that_a_process_works_on_is_not_discarded() {
+    let fixture = Fixture::new();
+    let model = model("d/x", CONTENT);
+    let part = fixture.open(&model);
+    write(&part, 0..10, CONTENT);
+    part.checkpoint().unwrap();
+    let refused = PartFile::discard(&fixture.destination, &model);
+    assert!(matches!(refused, Err(StoreError::PartBusy { .. })), "{refused:?}");
+    assert!(fixture.part(&model, "part").exists() && fixture.part(&model, "journal").exists());
+    drop(part);
+    PartFile::discard(&fixture.destination, &model).unwrap();
+    assert!(!fixture.part(&model, "part").exists() && !fixture.part(&model, "journal").exists());
+}

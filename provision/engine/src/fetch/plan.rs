@@ -255,7 +255,14 @@ impl Planner<'_> {
 
     /// Removes the journal of a run that was killed between the rename and the end of its clean-up.
     fn discard_journal(&self, model: &Model) -> Result<(), StoreError> {
-        if self.config.dry_run { Ok(()) } else { PartFile::discard(self.destination, model) }
+        if self.config.dry_run {
+            return Ok(());
+        }
+        match PartFile::discard(self.destination, model) {
+            // The file is right: another run's part of it is that run's.
+            Err(StoreError::PartBusy { .. }) => Ok(()),
+            discarded => discarded,
+        }
     }
 
     /// Opens the part of an earlier run, if there is one.

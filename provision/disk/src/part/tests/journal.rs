@@ -144,3 +144,29 @@ fn fault_70_a_part_whose_sync_failed_is_given_up() {
     let error = part.verify().unwrap_err();
     assert!(is_the_sync(&error), "the sync error, not PartReplaced: {error}");
 }
+
+#[test]
+fn fault_119_a_journal_that_is_planted_during_a_download_is_not_written() {
+    for plant in ["link", "symlink", "fifo"] {
+        let fixture = Fixture::new();
+        let model = model("d/x", CONTENT);
+        let part = fixture.open(&model);
+        write(&part, 0..10, CONTENT);
+        let (journal, victim) = (fixture.part(&model, "journal"), fixture.file("victim"));
+        fs::write(&victim, b"precious").unwrap();
+        match plant {
+            "link" => fs::hard_link(&victim, &journal).unwrap(),
+            "symlink" => symlink(&victim, &journal).unwrap(),
+            _ => {
+                let mode = rustix::fs::Mode::from_raw_mode(0o600);
+                rustix::fs::mknodat(rustix::fs::CWD, &journal, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            }
+        }
+        part.journal_written().unwrap();
+        part.checkpoint().unwrap();
+        drop(part);
+        assert_eq!(fs::read(&victim).unwrap(), b"precious", "{plant}");
+        assert!(fs::symlink_metadata(&journal).unwrap().is_file(), "{plant}");
+        assert_eq!(fixture.open(&model).held(), 10, "{plant}");
+    }
+}
