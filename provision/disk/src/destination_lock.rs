@@ -4,7 +4,8 @@
 //! A run holds an exclusive `flock` on `.provision.lock` until it ends. The kernel releases it however the holder
 //! dies, so there is nothing to clean up. The file names its holder, for the message of a run that waits. The holder
 //! removes it at the end, while it still has the lock. A run that locks a removed file notices that the name leads
-//! elsewhere, and retries.
+//! elsewhere, and retries. A file that a killed run has left is locked and removed, and the run creates its own: only its
+//! creator writes a lock file, so a planted one changes nothing.
 //!
 //! Some network volumes grant every lock. The holder finds that out by locking the file a second time through another
 //! handle; then each process names its parts itself ([`PartNames::PerProcess`](crate::PartNames::PerProcess)).
@@ -32,6 +33,7 @@
 
 mod flock;
 pub(crate) mod lease;
+mod nested;
 mod network_fs;
 #[cfg(test)]
 mod tests;

@@ -36,7 +36,7 @@
 //!       → part/copy → part/orphans, local_install
 //!       → part/unpinned
 //! directory → destination_lock/network_fs
-//! destination_lock/lease, destination_lock/network_fs, destination → destination_lock/flock
+//! destination_lock/lease, destination_lock/network_fs, destination → destination_lock/flock → destination_lock/nested
 //! destination, source_file → durability, layer_tree
 //! ```
 

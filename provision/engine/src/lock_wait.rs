@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use provision_core::event::{Event, Observer};
+use provision_core::model_path::ModelPath;
 use provision_disk::{Acquire, Destination, DestinationLock, LockAttempt, StoreError};
 
 /// The pause between two attempts. A lock holder works for seconds or minutes.
@@ -26,7 +27,8 @@ pub enum LockWait {
     Stopped,
 }
 
-/// Waits for the lock of `destination`, for `wait` at most.
+/// Waits for the lock of `destination`, for `wait` at most, and for the runs whose destinations lie above it or, where files at
+/// `paths` lie, below it. Without `paths`, other directories do not matter: a cache may lie in the destination of its own run.
 ///
 /// A holder on another machine is watched for a few seconds even if `wait` is shorter, until it is known whether it
 /// still renews its lease. Otherwise a run without a wait could never take over an expired lock.
@@ -35,6 +37,7 @@ pub enum LockWait {
 /// The lock file cannot be read or written.
 pub async fn lock(
     destination: &Destination,
+    paths: Option<&[&ModelPath]>,
     wait: Duration,
     observer: &dyn Observer,
     interrupted: &mut watch::Receiver<bool>,
@@ -42,8 +45,9 @@ pub async fn lock(
     let started = Instant::now();
     let mut announced = false;
     let mut attempt = LockAttempt::default();
+    let mut own = None;
     loop {
-        let holder = match attempt.try_acquire(destination)? {
+        let holder = match try_once(destination, paths, &mut attempt, &mut own)? {
             Acquire::Acquired(lock) => {
                 if announced {
                     observer.observe(&Event::Acquired);
@@ -64,6 +68,33 @@ pub async fn lock(
             () = tokio::time::sleep(PAUSE.min(left)) => {}
             () = stop_requested(interrupted) => return Ok(LockWait::Stopped),
         }
+    }
+}
+
+/// Tries to acquire the lock. `own` keeps it while a run below the destination works.
+fn try_once(
+    destination: &Destination,
+    paths: Option<&[&ModelPath]>,
+    attempt: &mut LockAttempt,
+    own: &mut Option<DestinationLock>,
+) -> Result<Acquire, StoreError> {
+    let lock = match own.take() {
+        Some(lock) => lock,
+        None => match attempt.try_acquire(destination)? {
+            Acquire::Acquired(lock) => lock,
+            held @ Acquire::Held(_) => return Ok(held),
+        },
+    };
+    let Some(paths) = paths else { return Ok(Acquire::Acquired(lock)) };
+    if let Some(holder) = lock.held_above(destination) {
+        return Ok(Acquire::Held(holder));
+    }
+    match lock.held_below(destination, paths.iter().copied()) {
+        Some(holder) => {
+            *own = Some(lock);
+            Ok(Acquire::Held(holder))
+        }
+        None => Ok(Acquire::Acquired(lock)),
     }
 }
 

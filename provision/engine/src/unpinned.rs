@@ -129,7 +129,7 @@ impl UnpinnedParts {
     pub async fn open(path: &Utf8Path, observer: Arc<dyn Observer>) -> Result<Self, UnpinnedError> {
         let destination = Destination::create(path)?;
         let (_stop, mut never) = watch::channel(false);
-        match lock_wait::lock(&destination, Duration::ZERO, &*observer, &mut never).await? {
+        match lock_wait::lock(&destination, Some(&[]), Duration::ZERO, &*observer, &mut never).await? {
             LockWait::Acquired(lock) => Ok(Self { destination, _lock: lock, observer }),
             LockWait::TimedOut { holder, .. } => Err(UnpinnedError::Busy { holder }),
             LockWait::Stopped => unreachable!("this wait is never stopped"),

@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::lock_wait::{self, LockWait};
 use crate::marker::Marker;
 use provision_core::event::Event;
+use provision_core::model_path::ModelPath;
 use provision_disk::{Destination, DestinationLock, Installed, PartNames};
 
 /// The destination is open and locked.
@@ -43,7 +44,8 @@ impl<'j> Opened<'j> {
     ) -> Result<ControlFlow<Report, Self>, FetchError> {
         let Job { lock, models, config, observer, .. } = job;
         let destination = Arc::new(Destination::create(&job.destination)?);
-        let guard = acquire(&destination, job).await?;
+        let paths: Vec<_> = models.iter().map(|model| &model.path).collect();
+        let guard = acquire(&destination, Some(&paths), job).await?;
         let marker = Marker::load(&destination, lock.marker());
         let trusts_marker = config.verify == Verify::Marker && !config.force;
         if trusts_marker && marker.covers(&destination, models.iter().copied()) {
@@ -110,7 +112,7 @@ impl<'j> Opened<'j> {
         files: &mut RunState<'_>,
     ) -> Result<Option<DestinationLock>, FetchError> {
         let Some(cache) = self.cache.as_ref().filter(|_| !self.is_over(files)) else { return Ok(None) };
-        let guard = match acquire(cache.place(), self.job).await {
+        let guard = match acquire(cache.place(), None, self.job).await {
             Ok(guard) => Some(guard),
             Err(FetchError::Interrupted) => return Err(FetchError::Interrupted),
             Err(error) => {
@@ -132,9 +134,13 @@ impl<'j> Opened<'j> {
 }
 
 /// Waits for the lock of the destination or the cache, as long as the job allows.
-async fn acquire(destination: &Destination, job: &Job<'_>) -> Result<DestinationLock, FetchError> {
+async fn acquire(
+    destination: &Destination,
+    paths: Option<&[&ModelPath]>,
+    job: &Job<'_>,
+) -> Result<DestinationLock, FetchError> {
     let mut interrupted = job.interrupted.clone();
-    match lock_wait::lock(destination, job.config.wait, &*job.observer, &mut interrupted).await? {
+    match lock_wait::lock(destination, paths, job.config.wait, &*job.observer, &mut interrupted).await? {
         LockWait::Acquired(lock) => Ok(lock),
         LockWait::TimedOut { holder, waited } => Err(FetchError::Busy { holder, waited }),
         LockWait::Stopped => Err(FetchError::Interrupted),

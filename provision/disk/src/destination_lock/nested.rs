@@ -1,0 +1,82 @@
+//! Runs whose destinations lie in each other: `models`, and `models/checkpoints`. Both write the same directories, so they take turns
+//! as two runs in one destination do.
+//!
+//! A run takes its own lock first and then looks at the others' locks. So of two runs that start at the same time, at least one sees
+//! the other. If a directory above is locked, the run gives its own lock back; if one below is, it keeps its own and waits. So no two
+//! runs wait for each other: the run above goes first.
+//!
+//! Only a look is taken: a lock file of another directory is neither created nor written nor removed. A run sees no lock above a mount
+//! that its container does not have. The part's own `flock` protects what both write then.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use camino::Utf8Path;
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::io::retry_on_intr;
+
+use super::flock::{DestinationLock, described};
+use super::lease::{self, LEASE_TIMEOUT, NAME};
+use super::network_fs::Volume;
+use crate::destination::Destination;
+use provision_core::model_path::ModelPath;
+
+impl DestinationLock {
+    /// A run that holds a directory above the destination: its lock's path and its holder, for a message.
+    pub fn held_above(&self, destination: &Destination) -> Option<String> {
+        let root = self.exclusive.then(|| destination.root().path().canonicalize_utf8().ok())??;
+        root.ancestors().skip(1).find_map(|above| self.holder_of(CWD, &above.join(NAME), &above.join(NAME)))
+    }
+
+    /// A run that holds one of the directories below the destination where the files at `paths` lie, as for
+    /// [`DestinationLock::held_above`].
+    pub fn held_below<'a>(
+        &self,
+        destination: &Destination,
+        paths: impl IntoIterator<Item = &'a ModelPath>,
+    ) -> Option<String> {
+        if !self.exclusive {
+            return None;
+        }
+        let above =
+            |path: &'a ModelPath| path.as_str().match_indices('/').map(|(at, _)| &path.as_str()[..at]);
+        let directories: BTreeSet<&str> = paths.into_iter().flat_map(above).collect();
+        let root = destination.root();
+        directories.into_iter().find_map(|directory| {
+            let lock = Utf8Path::new(directory).join(NAME);
+            self.holder_of(root.handle(), &lock, &root.path().join(&lock))
+        })
+    }
+
+    /// The holder of the lock file at `path`, if it is held; `shown` is its path for a message.
+    fn holder_of(&self, at: impl AsFd, path: &Utf8Path, shown: &Utf8Path) -> Option<String> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let path: &Path = path.as_std_path();
+        // A file that cannot be opened is another user's, who shares no directory with this one.
+        let file = File::from(retry_on_intr(|| rustix::fs::openat(&at, path, flags, Mode::empty())).ok()?);
+        let stat = rustix::fs::fstat(&file).ok()?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return None;
+        }
+        let free = retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)).is_ok();
+        let text = lease::text(&file).unwrap_or_default();
+        let is_held = !free || self.is_renewed_elsewhere(&file, &stat, &text);
+        if free {
+            // As in `DestinationLock::drop`: a child process must not keep it.
+            let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
+        }
+        is_held.then(|| described(shown, &text, ""))
+    }
+
+    /// True if a run on another machine has renewed its lease on `file` of late, by the clock of the volume.
+    fn is_renewed_elsewhere(&self, file: &File, stat: &Stat, text: &str) -> bool {
+        let own = rustix::fs::fstat(&self.file);
+        let is_recent = own.is_ok_and(|own| {
+            own.st_dev == stat.st_dev
+                && own.st_mtime.saturating_sub(stat.st_mtime) < LEASE_TIMEOUT.as_secs().cast_signed()
+        });
+        is_recent && Volume::of(file).is_foreign(text)
+    }
+}
