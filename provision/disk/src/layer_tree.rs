@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
-use rustix::fs::{Mode, Timespec, Timestamps};
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps};
 use rustix::io::retry_on_intr;
 
 use crate::destination::Destination;
-use crate::directory::{Directory, Found};
+use crate::directory::{Directory, Found, create_directory};
 use crate::error::StoreError;
 use crate::file_stat::EARLIEST_MTIME;
 use provision_core::lockfile::Model;
@@ -42,20 +42,15 @@ pub fn layer_of(model: &Model) -> &str {
 /// on one file system.
 pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Result<Vec<Layer>, StoreError> {
     let trees = Destination::create(into)?;
+    create_all(&trees, models)?;
     let missing = |path: Utf8PathBuf| StoreError::Missing { path };
     let source = Destination::open(destination)?.ok_or_else(|| missing(destination.to_owned()))?;
     let below_root = below_root(destination);
     let mut layers: BTreeMap<&str, Layer> = BTreeMap::new();
     for model in models {
         let name = layer_of(model);
-        if !layers.contains_key(name) {
-            if let Some(what) = obstacle(trees.root().find(name)?) {
-                return Err(StoreError::NotAFile { path: into.join(name), what });
-            }
-            let tree = into.join(name);
-            layers.insert(name, Layer { name: name.to_owned(), tree, files: 0, bytes: 0 });
-        }
-        let Some(layer) = layers.get_mut(name) else { continue };
+        let new = || Layer { name: name.to_owned(), tree: into.join(name), files: 0, bytes: 0 };
+        let layer = layers.entry(name).or_insert_with(new);
         layer.files += 1;
         layer.bytes += model.size;
         let path = destination.join(model.path.as_str());
@@ -77,6 +72,23 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         }
     }
     Ok(layers.into_values().collect())
+}
+
+/// Creates the trees' directories, all or none, before a file moves. Another run may lay its set out in the same directory.
+fn create_all(trees: &Destination, models: &[&Model]) -> Result<(), StoreError> {
+    let names: BTreeSet<&str> = models.iter().map(|model| layer_of(model)).collect();
+    let root = trees.root();
+    for (created, name) in names.iter().enumerate() {
+        let path = root.path().join(name);
+        if !create_directory(root.handle(), name, &path)? {
+            for name in names.iter().take(created) {
+                let _ = rustix::fs::unlinkat(root.handle(), *name, AtFlags::REMOVEDIR);
+            }
+            let what = obstacle(root.find(name)?).unwrap_or("taken");
+            return Err(StoreError::NotAFile { path, what });
+        }
+    }
+    Ok(())
 }
 
 /// The components of the destination's path.

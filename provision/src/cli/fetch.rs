@@ -35,11 +35,8 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     }
     let lock = texts.join()?;
     super::layers::check(args, &lock, layers)?;
-    provide(args, None, &texts, &mut network)?;
-    if let Some(code) = signals::caught() {
-        return Err(Failure::new(code, "interrupted before --layers; rerun to resume"));
-    }
-    super::layers::lay_out(args, &lock, layers)
+    let provide = || provide(args, None, &texts, &mut network);
+    super::layers::lay_out(args, &lock, layers, provide, || draw(args))
 }
 
 /// `provision ensure`: a fetch that reads the baked directory first.

@@ -1,13 +1,18 @@
-//! `--layers`: moves a complete set into trees for image layers.
+//! `--layers`: moves a complete set into trees for image layers, under the destination's lock.
+
+use std::sync::Arc;
 
 use camino::Utf8Path;
 
 use super::arguments::FetchArgs;
 use super::exit::{Code, Failure};
-use super::progress::Verbosity;
+use super::progress::{Progress, Verbosity};
+use super::signals::{self, StoppableRun};
 use super::{locks, say, units};
-use provision_core::lockfile::Lockfile;
-use provision_disk::{self, Destination};
+use provision_core::lockfile::{Lockfile, Model};
+use provision_disk::{self, Destination, DestinationLock};
+use provision_engine::fetch::FetchError;
+use provision_engine::lock_wait::{self, LockWait};
 use provision_engine::marker::Marker;
 
 /// Checks before the fetch that the trees do not exist yet.
@@ -25,25 +30,74 @@ pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), F
     Ok(())
 }
 
-/// Moves the chosen models of `lock`, all valid, into trees below `into`.
+/// The number of times that other runs may change the set between its fetch and its move.
+const TRIES: u32 = 5;
+
+/// Fetches the chosen models of `lock` with `provide`, then moves them into trees below `into`: all of one set, under the
+/// destination's lock. If another run has changed the set before this one has the lock, it is fetched again.
+/// `draw` shows a wait for the lock.
 ///
 /// # Errors
-/// The two directories are on different file systems, or a tree exists already.
-pub fn lay_out(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), Failure> {
-    let models = locks::select(lock, &args.choice.clone().into())?;
+/// The fetch failed. The two directories are on different file systems, or a tree exists already.
+pub fn lay_out(
+    args: &FetchArgs,
+    lock: &Lockfile,
+    into: &Utf8Path,
+    mut provide: impl FnMut() -> Result<(), Failure>,
+    draw: impl Fn() -> Arc<dyn Progress>,
+) -> Result<(), Failure> {
     let path = |path: &Utf8Path| {
         camino::absolute_utf8(path).map_err(|error| Failure::new(Code::Usage, format!("{path}: {error}")))
     };
     let (destination, into) = (path(&args.place.dest)?, path(into)?);
-    // The marker would list files that have moved away.
-    if let Some(opened) = Destination::open(&destination)? {
-        Marker::remove(&opened, lock.marker())?;
-    }
-    for layer in provision_disk::lay_out(&destination, &models, &into)? {
-        if args.output.verbosity() > Verbosity::Quiet {
-            let (files, bytes) = (units::count(layer.files, "file"), units::bytes(layer.bytes));
-            say(format_args!("layer {}: {files}, {bytes} in {}", layer.name, layer.tree));
+    let models = locks::select(lock, &args.choice.clone().into())?;
+    for _ in 0..TRIES {
+        provide()?;
+        if let Some(code) = signals::caught() {
+            return Err(Failure::new(code, "interrupted before --layers; rerun to resume"));
         }
+        let opened = Destination::create(&destination)?;
+        let _guard = wait_for_lock(args, &opened, &models, &*draw())?;
+        if !Marker::load(&opened, lock.marker()).covers(&opened, models.iter().copied()) {
+            continue;
+        }
+        // It would list files that have moved away.
+        Marker::remove(&opened, lock.marker())?;
+        for layer in provision_disk::lay_out(&destination, &models, &into)? {
+            if args.output.verbosity() > Verbosity::Quiet {
+                let (files, bytes) = (units::count(layer.files, "file"), units::bytes(layer.bytes));
+                say(format_args!("layer {}: {files}, {bytes} in {}", layer.name, layer.tree));
+            }
+        }
+        return Ok(());
     }
-    Ok(())
+    let why = format!(
+        "--layers: other runs keep changing the files in {destination}; give each run its own --dest"
+    );
+    Err(Failure::new(Code::Busy, why))
+}
+
+fn wait_for_lock(
+    args: &FetchArgs,
+    destination: &Destination,
+    models: &[&Model],
+    progress: &dyn Progress,
+) -> Result<DestinationLock, Failure> {
+    let paths: Vec<_> = models.iter().map(|model| &model.path).collect();
+    let wait = args.config().wait;
+    let mut run = StoppableRun::begin();
+    let waiting = async {
+        match lock_wait::lock(destination, Some(&paths), wait, progress, &mut run.0).await? {
+            LockWait::Acquired(lock) => Ok(lock),
+            LockWait::TimedOut { holder, waited } => Err(FetchError::Busy { holder, waited }.into()),
+            LockWait::Stopped => {
+                let code = signals::caught().unwrap_or(Code::Interrupted);
+                Err(Failure::new(code, FetchError::Interrupted))
+            }
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let held = runtime.map_err(|error| Failure::new(Code::Unexpected, error))?.block_on(waiting);
+    progress.finish();
+    held
 }

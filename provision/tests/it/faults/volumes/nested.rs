@@ -1,4 +1,4 @@
-//! Two runs at once whose destinations lie in each other (fault 88).
+//! Two runs at once whose destinations lie in each other (fault 88), or of which one lays out layers (fault 89).
 
 use std::path::Path;
 use std::process::Command;
@@ -99,4 +99,44 @@ fn fault_88_directories_that_share_no_file_do_not_wait() {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert_eq!(running.end().code, Some(0));
     fixture.assert_nothing_wrong();
+}
+
+#[test]
+fn fault_89_layers_wait_for_a_run_that_works_in_the_destination() {
+    let mut fixture = Fixture::in_memory();
+    let old = [1, 2].map(|seed| Content::generated(seed, SIZE));
+    fixture.file("a/x", &old[0]).file("b/y", &old[1]);
+    let lock = fixture.write_lock();
+    let ended = run(&mut fetch(&fixture, &lock, &fixture.path(""), &[]));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    // Another lock, with another version of one file.
+    let text = std::fs::read_to_string(&lock).unwrap();
+    let new = Content::generated(3, SIZE);
+    fixture.origin.put("/new", new.clone());
+    let newer = fixture.beside("newer.toml");
+    let text = text
+        .replace("version = 1", "version = 1\nmarker = \".newer\"")
+        .replace("/a/x?", "/new?")
+        .replace(&old[0].sha256_hex(), &new.sha256_hex());
+    std::fs::write(&newer, text).unwrap();
+    fixture.origin.shape(Shape::rate(3_000_000));
+    let before = fixture.origin.counters().body_bytes_sent;
+    let other = start(&mut fetch(&fixture, &newer, &fixture.path(""), &[]));
+    fixture.origin.wait_for(PATIENCE, |now| now.body_bytes_sent > before + SIZE / 3).unwrap();
+    let layers = fixture.beside("layers");
+    let hurried = ["--layers", layers.to_str().unwrap(), "--wait", "0"];
+    let ended = run(&mut fetch(&fixture, &lock, &fixture.path(""), &hurried));
+    assert_eq!(ended.code, Some(8), "{}", ended.err);
+    assert!(!layers.join("a").exists() && !layers.join("b").exists(), "nothing moved");
+    let ended = run(&mut fetch(&fixture, &lock, &fixture.path(""), &hurried[..2]));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let other = other.end();
+    assert_eq!(other.code, Some(0), "the other run lost its files: {}", other.err);
+    for (at, path) in ["a/x", "b/y"].iter().enumerate() {
+        let tree = layers.join(path.split_once('/').unwrap().0);
+        let laid = tree.join(fixture.path(path).strip_prefix("/").unwrap());
+        assert!(std::fs::read(laid).unwrap() == old[at].to_vec(), "{path} is not of the set");
+    }
+    let left = fixture.listing().into_iter().filter(|name| !name.starts_with('.')).collect::<Vec<_>>();
+    assert!(left.is_empty(), "{left:?}");
 }
