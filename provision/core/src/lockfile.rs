@@ -25,7 +25,7 @@ mod redaction;
 mod select;
 mod shape;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 pub use error::{Location, LockfileError, LockfileErrorKind};
@@ -94,6 +94,14 @@ impl Lockfile {
     /// The models, sorted by path.
     pub fn models(&self) -> &[Model] {
         &self.models
+    }
+
+    /// The paths of its models and its marker, to find out which further paths fit beside them.
+    pub fn paths(&self) -> TakenPaths {
+        let mut used = UsedNames::new(self.marker());
+        // They fit beside each other, or this would be no lock.
+        let _ = self.models.iter().try_for_each(|model| used.add(&model.path));
+        TakenPaths { used, exact: self.models.iter().map(|model| model.path.clone()).collect() }
     }
 
     /// The digest of the text, as it is written.
@@ -186,7 +194,30 @@ fn check_marker(name: &str) -> Result<String, LockfileErrorKind> {
     if name.contains('/') { Err(LockfileErrorKind::MarkerInDirectory) } else { Ok(path.to_string()) }
 }
 
+/// The paths of a lock, and those that an edit will add.
+#[derive(Debug, Clone, Default)]
+pub struct TakenPaths {
+    used: UsedNames,
+    exact: HashSet<ModelPath>,
+}
+
+impl TakenPaths {
+    /// Takes `path`. One that is taken already is the same entry.
+    ///
+    /// # Errors
+    /// It cannot lie beside another path: some file system takes both for one, or one is a directory of the other.
+    pub fn take(&mut self, path: &ModelPath) -> Result<(), LockfileErrorKind> {
+        if self.exact.contains(path) {
+            return Ok(());
+        }
+        self.used.add(path)?;
+        self.exact.insert(path.clone());
+        Ok(())
+    }
+}
+
 /// The names in use: each file's, and each directory's above it.
+#[derive(Debug, Clone, Default)]
 struct UsedNames {
     /// collision key → the path as written, and whether it is a directory
     taken: HashMap<String, (String, bool)>,

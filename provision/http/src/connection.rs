@@ -72,7 +72,7 @@ impl Connection {
     ) -> Result<(Head, IpAddr), RequestError> {
         if !self.open.as_mut().is_some_and(|open| open.can_serve(&to.url, to.public_only)) {
             let prepared = self.client.connector.prepare(&to.url).await;
-            prepared.map_err(|error| self.client.unanswered(&to.url, error))?;
+            prepared.map_err(|error| self.client.unanswered(to, error))?;
         }
         let wait = self.client.config.head_timeout;
         match tokio::time::timeout(wait, self.send_without_limit(to, headers, token)).await {

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use provision_core::digest::Sha256;
+use provision_core::lockfile::{LockfileErrorKind, TakenPaths};
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 use provision_engine::unpinned::UnpinnedError;
@@ -84,6 +85,14 @@ pub enum EntryError {
         /// The reason.
         error: PlacementError,
     },
+    /// The path cannot lie beside another one.
+    #[error("{what}: {kind}; give another --path")]
+    Collision {
+        /// The source.
+        what: String,
+        /// The rule.
+        kind: LockfileErrorKind,
+    },
     /// A URL expires.
     #[error("{url}: {expiry}")]
     Expiring {
@@ -140,7 +149,10 @@ impl EntryError {
                 DigestError::Empty { .. } => Some(Kind::Unreachable),
                 DigestError::Download(_) => None,
             },
-            Self::Placement { .. } | Self::Expiring { .. } | Self::Several { .. } => None,
+            Self::Placement { .. }
+            | Self::Collision { .. }
+            | Self::Expiring { .. }
+            | Self::Several { .. } => None,
         }
     }
 }
@@ -163,6 +175,8 @@ pub struct EntryBuilder {
     pub reader: DigestReader,
     /// True to accept URLs that expire.
     pub allow_expiring: bool,
+    /// The paths of the lock, and of the entries that were built.
+    pub taken: TakenPaths,
 }
 
 impl EntryBuilder {
@@ -188,8 +202,10 @@ impl EntryBuilder {
             self.check_expiry(source)?;
         }
         // Checked before any request if possible: an unknown place needs no host's answer.
-        if !request.source.may_be_glob() && !matches!(request.source, Source::Civitai(_)) {
-            place(request, &request.source, None, None)?;
+        let is_whole = request.explicit.as_ref().is_some_and(|path| !path.ends_with('/'));
+        if is_whole || !request.source.may_be_glob() && !matches!(request.source, Source::Civitai(_)) {
+            let path = place(request, &request.source, None, None)?;
+            self.take(&request.source, &path)?;
         }
         let found = self.resolver.resolve(&request.source).await?;
         if found.len() > 1 {
@@ -209,6 +225,7 @@ impl EntryBuilder {
         }
         for found in &found {
             let path = place(request, &found.source, found.name.as_deref(), found.civitai_type.as_deref())?;
+            self.take(&found.source, &path)?;
             let read = self.reader.files_read();
             let entry = self.entry(request, found, path).await?;
             let was_read = self.reader.files_read() > read;
@@ -217,6 +234,12 @@ impl EntryBuilder {
             }
         }
         Ok(())
+    }
+
+    /// Takes the path of an entry, before its file is read.
+    fn take(&mut self, source: &Source, path: &ModelPath) -> Result<(), EntryError> {
+        let taken = self.taken.take(path);
+        taken.map_err(|kind| EntryError::Collision { what: source.to_string(), kind })
     }
 
     async fn entry(

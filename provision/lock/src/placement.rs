@@ -87,6 +87,12 @@ pub enum PlacementError {
         /// The directory.
         directory: String,
     },
+    /// The name of a folder, where a file's path belongs.
+    #[error("{name:?} is the name of a folder; give --path {name}/ for a file in it, or --path {name}/NAME")]
+    Folder {
+        /// The name.
+        name: String,
+    },
     /// The resulting path is invalid.
     #[error("{path:?} is not a valid model path: {error}; give another one with --path")]
     Path {
@@ -160,6 +166,9 @@ pub fn destination(hints: &Hints<'_>) -> Result<ModelPath, PlacementError> {
         let what = name.map_or_else(|| "the file".to_owned(), |name| format!("{name:?}"));
         return Err(PlacementError::Unknown { what });
     };
+    if folder(&text).is_some() {
+        return Err(PlacementError::Folder { name: text });
+    }
     text.parse().map_err(|error| PlacementError::Path { path: text, error })
 }
 
@@ -273,6 +282,10 @@ mod tests {
         for bad in ["../x", "/abs", "a/../b", "vae/x?"] {
             let error = destination(&Hints { explicit: Some(bad), ..hints() }).unwrap_err();
             assert!(matches!(error, PlacementError::Path { .. }), "{error}");
+        }
+        for bare in ["vae", "Loras", "vae_approx"] {
+            let error = destination(&Hints { explicit: Some(bare), ..hints() }).unwrap_err();
+            assert!(error.to_string().contains(&format!("--path {bare}/NAME")), "{error}");
         }
         let escaping = Hints { directory: Some("../../etc"), name: Some("n"), ..hints() };
         assert!(matches!(destination(&escaping), Err(PlacementError::Path { .. })));

@@ -8,6 +8,7 @@ use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::event::Silent;
 use provision_core::lockfile::Lockfile;
+use provision_core::lockfile::TakenPaths;
 use provision_http::metadata::{OnWait, Wait};
 use provision_http::{ClientConfig, Credential, HttpClient};
 use provision_lock::digest_reader::DigestReader;
@@ -88,7 +89,8 @@ impl Fixture {
             self.destination(),
             Arc::new(Silent),
         );
-        EntryBuilder { resolver: self.resolver(), reader, allow_expiring: false }
+        let taken = TakenPaths::default();
+        EntryBuilder { resolver: self.resolver(), reader, allow_expiring: false, taken }
     }
 
     pub(crate) fn resolve(&self, source: &str) -> Result<Vec<Found>, ResolveError> {

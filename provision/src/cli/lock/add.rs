@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use crate::cli::exit::{Code, Failure};
 use clap::Args;
 use provision_core::digest::{DigestError, Sha256};
+use provision_core::lockfile::TakenPaths;
+use provision_lock::edit::Document;
 use provision_lock::entry_builder::AddRequest;
 use provision_lock::source::Source;
 
@@ -57,9 +59,10 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
             return Err(Failure::new(Code::Usage, why));
         }
     }
-    readable(&path)?;
+    let taken = taken_paths(&path)?;
     let session = HostSession::start(args.options.patience)?;
     let mut builder = session.builder(&args.options.parts, args.options.allow_expiring);
+    builder.taken = taken;
     let mut failures = Failures::default();
     let mut writing = write::Writing::new(&session, &path);
     let mut goes_on = ControlFlow::Continue(());
@@ -86,10 +89,14 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     failures.conclude("not added")
 }
 
-/// Finds out before any request that a lock cannot be edited. A missing lock will be created.
-pub(super) fn readable(path: &camino::Utf8Path) -> Result<(), Failure> {
+/// The paths of the lock, before any request. A missing lock will be created.
+///
+/// # Errors
+/// The lock cannot be edited.
+pub(super) fn taken_paths(path: &camino::Utf8Path) -> Result<TakenPaths, Failure> {
     if !path.exists() {
-        return Ok(());
+        return Ok(Document::empty(path.as_str()).lock().paths());
     }
-    provision_lock::file::read(path).map(drop).map_err(|error| EditFailure::from(error).0)
+    let document = provision_lock::file::read(path).map_err(|error| EditFailure::from(error).0)?;
+    Ok(document.lock().paths())
 }

@@ -170,12 +170,12 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
         return failures.conclude("not imported");
     }
     let imported = join(lists).map_err(|error| Failure::new(Code::Usage, error))?;
-    add::readable(&path)?;
+    let taken = add::taken_paths(&path)?;
     let (private, http) = (args.allow_private, args.allow_http);
     let session = HostSession::start_for(Sources::Listed { private, http }, args.options.patience)?;
     let mut importing = Importing {
         session: &session,
-        builder: session.builder(&args.options.parts, args.options.allow_expiring),
+        builder: EntryBuilder { taken, ..session.builder(&args.options.parts, args.options.allow_expiring) },
         writing: write::Writing::new(&session, &path),
         failures,
         groups: &args.options.groups,

@@ -13,6 +13,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
+use provision_core::lockfile::TakenPaths;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_engine::unpinned::UnpinnedError;
@@ -75,7 +76,8 @@ impl HostSession {
         let observer: Arc<dyn Observer> = self.drawn.clone();
         let dest = parts.dest.clone();
         let reader = DigestReader::new(self.origin.clone(), self.retry.clone(), on_wait(), dest, observer);
-        EntryBuilder { resolver: self.resolver(), reader, allow_expiring }
+        let taken = TakenPaths::default();
+        EntryBuilder { resolver: self.resolver(), reader, allow_expiring, taken }
     }
 
     /// Waits for a result, then finishes the progress display.

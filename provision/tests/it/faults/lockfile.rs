@@ -2,6 +2,7 @@
 
 mod headers;
 mod large;
+mod places;
 mod refused;
 mod running;
 
