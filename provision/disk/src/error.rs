@@ -274,6 +274,11 @@ impl Lacking {
 }
 
 impl StoreError {
+    /// True if this user may not write here, as on a read-only volume or in another user's directory.
+    pub fn forbids_writing(&self) -> bool {
+        matches!(self, Self::ReadOnly { .. } | Self::Denied { .. })
+    }
+
     /// The message, followed by the messages of its causes.
     pub fn reason(&self) -> String {
         let mut reason = self.to_string();

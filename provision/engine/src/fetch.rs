@@ -49,7 +49,7 @@ use plan::Item;
 pub use report::{FileReport, Report};
 use run_state::RunState;
 use space::{Needs, check_space};
-use warnings::{warn_of_headers, warn_of_pickles};
+use warnings::{warn_of_headers, warn_of_pickles, warn_without_marker};
 
 /// Runs the job.
 ///
@@ -60,9 +60,13 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
     if job.config.dry_run {
         return block_in_place(|| dry_run::report(&job, started));
     }
-    let opened = match Opened::open(&job, started).await? {
-        ControlFlow::Continue(opened) => opened,
-        ControlFlow::Break(report) => return Ok(report),
+    let opened = match Opened::open(&job, started).await {
+        Ok(ControlFlow::Continue(opened)) => opened,
+        Ok(ControlFlow::Break(report)) => return Ok(report),
+        Err(FetchError::Store(why)) if why.forbids_writing() => {
+            return block_in_place(|| dry_run::without_writing(&job, started, why));
+        }
+        Err(error) => return Err(error),
     };
     opened.plan()?.check()?.fill_locally()?.download().await?.finish()
 }
@@ -179,11 +183,15 @@ impl Downloaded<'_> {
             if guard.is_exclusive() {
                 destination.root().remove_temporaries(job.lock.marker())?;
             }
-            if let Err(error) = marker.write(destination, job.lock, &files.installed) {
-                opened.keep_partial(files.verified());
-                return Err(error.into());
+            match marker.write(destination, job.lock, &files.installed) {
+                Ok(()) => job.observer.observe(&Event::MarkerWritten { name: job.lock.marker().to_owned() }),
+                // Another user's marker in a sticky directory. Every file is installed.
+                Err(why) if why.forbids_writing() => warn_without_marker(&why, &*job.observer),
+                Err(error) => {
+                    opened.keep_partial(files.verified());
+                    return Err(error.into());
+                }
             }
-            job.observer.observe(&Event::MarkerWritten { name: job.lock.marker().to_owned() });
         } else {
             opened.keep_partial(files.verified());
         }

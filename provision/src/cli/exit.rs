@@ -98,6 +98,7 @@ impl From<FetchError> for Failure {
     fn from(error: FetchError) -> Self {
         match error {
             FetchError::Store(error) => error.into(),
+            FetchError::Unwritable { .. } => Self::new(Code::Disk, error),
             FetchError::Busy { .. } => Self::new(Code::Busy, error),
             FetchError::Offline { .. } => Self::new(Code::Network, error),
             FetchError::CacheIsDestination { .. } => Self::new(Code::Usage, error),

@@ -1,19 +1,21 @@
-//! A dry run: it makes and reports the plan, and changes nothing on disk.
+//! A dry run: it makes and reports the plan, and changes nothing on disk. So does a run that may not write to its destination: it is
+//! done if the set is complete.
 
 use std::time::Instant;
 
-use super::error::FetchError;
-use super::job::Job;
+use super::error::{FetchError, first_few};
+use super::job::{FetchConfig, Job};
 use super::local::LocalSources;
 use super::plan::{Item, Plan, Planner, announce, planned};
 use super::report::{FileReport, Report};
 use super::space::Needs;
+use super::warnings::warn_without_marker;
 use crate::cache::Cache;
 use crate::marker::Marker;
 use crate::transfer::FileError;
 use provision_core::event::Outcome;
 use provision_core::lockfile::Model;
-use provision_disk::{self, Destination, PartNames};
+use provision_disk::{self, Destination, PartNames, StoreError};
 
 /// Plans the job and reports the plan. Blocks.
 pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchError> {
@@ -62,6 +64,44 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     };
     let files = items.into_iter().zip(&job.models).map(report).collect();
     Ok(Report { files, elapsed: started.elapsed(), plan, free, by_marker: false, interrupted: false })
+}
+
+/// The report of a run that may not write to its destination, for the reason `why`. Blocks.
+///
+/// # Errors
+/// [`FetchError::Unwritable`] if a file is missing or wrong.
+pub(super) fn without_writing(
+    job: &Job<'_>,
+    started: Instant,
+    why: StoreError,
+) -> Result<Report, FetchError> {
+    let Some(destination) = Destination::open(&job.destination)? else { return Err(why.into()) };
+    let planner = Planner {
+        destination: &destination,
+        marker: &Marker::load_or_partial(&destination, job.lock.marker()),
+        config: &FetchConfig { dry_run: true, ..job.config.clone() },
+        part_names: &PartNames::Shared,
+        sources: LocalSources { baked: job.local.baked.as_ref(), cache: None, cache_shares_disk: false },
+        observer: &*job.observer,
+        interrupted: &job.interrupted,
+    };
+    let items = planner.plan(&job.models);
+    if job.is_interrupted() {
+        return Err(FetchError::Interrupted);
+    }
+    let is_missing = |item: &Item| !matches!(item.plan, Plan::Present(_));
+    let missing: Vec<&str> = items
+        .iter()
+        .zip(&job.models)
+        .filter(|(item, _)| is_missing(item))
+        .map(|(_, model)| model.path.as_str())
+        .collect();
+    if !missing.is_empty() {
+        let (count, total, names) = (missing.len(), job.models.len(), first_few(&missing));
+        return Err(FetchError::Unwritable { count, total, names, source: why });
+    }
+    warn_without_marker(&why, &*job.observer);
+    Ok(Report::all_present(&job.models, started, false))
 }
 
 /// The plan for a model if the destination does not exist.

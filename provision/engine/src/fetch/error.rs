@@ -25,6 +25,18 @@ pub enum FetchError {
         /// The time that this run waited.
         waited: Duration,
     },
+    /// Files are missing, and the run may not write to the destination.
+    #[error("{count} of {total} files are missing or wrong: {names}; {}", source.reason())]
+    Unwritable {
+        /// Number of files that are missing or wrong.
+        count: usize,
+        /// Number of files of the run.
+        total: usize,
+        /// The first few paths.
+        names: String,
+        /// The refused write.
+        source: StoreError,
+    },
     /// Files are missing, and the run may not use the network.
     #[error(
         "--offline is set and {count} files are missing: {names}. Run without --offline to download them"
@@ -54,9 +66,11 @@ pub(super) fn refuse_offline(missing: &[(&Model, u64)]) -> Result<(), FetchError
     if missing.is_empty() {
         return Ok(());
     }
-    let mut names = missing.iter().take(8).copied().collect::<Vec<_>>().join(", ");
-    if missing.len() > 8 {
-        names.push_str(", …");
-    }
-    Err(FetchError::Offline { count: missing.len(), names })
+    Err(FetchError::Offline { count: missing.len(), names: first_few(&missing) })
+}
+
+/// The first eight of `paths`, for a message.
+pub(super) fn first_few(paths: &[&str]) -> String {
+    let more = if paths.len() > 8 { ", …" } else { "" };
+    paths.iter().take(8).copied().collect::<Vec<_>>().join(", ") + more
 }

@@ -6,11 +6,18 @@ use super::report::FileReport;
 use provision_core::event::{Event, Observer, Outcome};
 use provision_core::lockfile::Model;
 use provision_core::safetensors;
-use provision_disk::Destination;
+use provision_disk::{Destination, StoreError};
 
 /// The run goes on without its cache, which only saves time.
 pub(super) fn warn_cache_unused(observer: &dyn Observer, path: &Utf8Path, why: &dyn std::fmt::Display) {
     observer.observe(&Event::Warning { message: format!("the cache {path} is not used: {why}") });
+}
+
+/// The set is complete, and this user may not write the marker.
+pub(super) fn warn_without_marker(why: &StoreError, observer: &dyn Observer) {
+    let message =
+        format!("no marker could be written, so each run checks every file again: {}", why.reason());
+    observer.observe(&Event::Warning { message });
 }
 
 /// One warning for all pickles of the run: users do not read a warning that repeats for hundreds of files.

@@ -162,6 +162,85 @@ fn fault_72_missing_permission_is_reported_with_a_remedy() {
     }
 }
 
+/// Installs the set without its marker, and with a second file that is missing if `is_complete` is false.
+fn without_marker(fixture: &mut Fixture, is_complete: bool) {
+    assert_finishes(fixture);
+    std::fs::remove_file(fixture.path(MARKER)).unwrap();
+    if !is_complete {
+        fixture.file("e/y", &Content::generated(2, 1000)).file("f/z", &Content::generated(3, 1000));
+    }
+}
+
+#[test]
+fn fault_118_a_complete_set_on_a_read_only_volume_needs_no_marker() {
+    for is_complete in [true, false] {
+        let Some(mut volume) = Volume::tmpfs("size=20m") else { return };
+        let mut fixture = volume.fixture();
+        fixture.file("d/x", &Content::generated(1, 3_000_000));
+        without_marker(&mut fixture, is_complete);
+        assert!(volume.order("mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\""));
+        let requests = fixture.origin.counters().requests;
+        for command in ["fetch", "ensure"] {
+            let mut start = program(&fixture);
+            start
+                .arg(command)
+                .arg("--lock")
+                .arg(fixture.write_lock())
+                .arg("--dest")
+                .arg(fixture.destination());
+            let ended = run(&mut start);
+            if is_complete {
+                assert_eq!(ended.code, Some(0), "{}", ended.err);
+                assert!(ended.err.contains("warning: no marker could be written"), "{}", ended.err);
+            } else {
+                let missing = "2 of 3 files are missing or wrong: e/y, f/z; ";
+                assert_refused(&fixture, &ended, &[missing, "read-only", "mount it writable"]);
+            }
+        }
+        assert_eq!(fixture.origin.counters().requests, requests);
+    }
+}
+
+#[test]
+fn fault_118_a_complete_set_of_another_user_needs_no_marker() {
+    if !needs_root() || !needs_tool("setpriv", "--version") {
+        return;
+    }
+    for is_complete in [true, false] {
+        let mut fixture = small();
+        without_marker(&mut fixture, is_complete);
+        let ended = run(&mut as_nobody(&fixture, &fetch(&fixture, &[])));
+        if is_complete {
+            assert_eq!(ended.code, Some(0), "{}", ended.err);
+            assert!(ended.err.contains("warning: no marker could be written"), "{}", ended.err);
+            assert!(ended.err.contains("done: 1 file"), "{}", ended.err);
+        } else {
+            assert_refused(
+                &fixture,
+                &ended,
+                &["2 of 3 files are missing or wrong: e/y, f/z; ", "no permission"],
+            );
+        }
+        assert_eq!(fixture.listing(), ["d/x"]);
+    }
+}
+
+#[test]
+fn fault_118_another_users_marker_in_a_sticky_directory_may_stay() {
+    if !needs_root() || !needs_tool("setpriv", "--version") {
+        return;
+    }
+    let fixture = small();
+    assert_finishes(&fixture);
+    std::fs::write(fixture.path(MARKER), b"{}").unwrap();
+    std::fs::set_permissions(fixture.path(""), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let ended = run(&mut as_nobody(&fixture, &fetch(&fixture, &[])));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("warning: no marker could be written"), "{}", ended.err);
+    assert_eq!(std::fs::read(fixture.path(MARKER)).unwrap(), b"{}");
+    assert_eq!(fixture.listing(), [MARKER, "d/x"], "no temporary file is left");
+}
+
 #[test]
 fn fault_72_too_few_descriptors_are_reported() {
     let mut refused = 0;
