@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -132,6 +132,14 @@ impl Destination {
         }
     }
 
+    /// The target of the symlink at `path`, as written. `None` if there is no symlink, or if its target is not UTF-8.
+    pub fn link_at(&self, path: &ModelPath) -> Result<Option<Utf8PathBuf>, StoreError> {
+        match self.parent(path, false)? {
+            Some(directory) => Ok(directory.read_link(path.file_name())?.map(Utf8PathBuf::from)),
+            None => Ok(None),
+        }
+    }
+
     /// The stamp and change time of `target`, if `path` is a symlink to exactly `target` and that is a regular file.
     pub fn find_linked(
         &self,
@@ -142,7 +150,7 @@ impl Destination {
         if directory.read_link(path.file_name())?.as_deref() != Some(target.as_str()) {
             return Ok(None);
         }
-        match rustix::fs::stat(target.as_std_path()) {
+        match rustix::fs::statat(directory.handle(), target.as_str(), AtFlags::empty()) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                 Ok(Some((Stamp::of(&stat), (stat.st_ctime, stat.st_ctime_nsec as u32))))
             }

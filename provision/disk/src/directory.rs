@@ -19,7 +19,7 @@ use crate::file_stat::{FileId, Stamp};
 pub struct Directory {
     handle: File,
     path: Utf8PathBuf,
-    /// The symlinks that earlier runs made and an install may replace: name and target.
+    /// The symlinks that an install may replace: name and target.
     links: Mutex<HashMap<String, Utf8PathBuf>>,
 }
 

@@ -135,7 +135,7 @@ impl<'a> PathChecker<'a> {
         let found = match &file.link {
             None => rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW),
             Some(target) if directory.read_link(name)?.as_deref() == Some(target.as_str()) => {
-                rustix::fs::stat(target.as_std_path())
+                rustix::fs::statat(directory.handle(), target.as_str(), AtFlags::empty())
             }
             Some(_) => return Ok(PathCheck::Missing),
         };
@@ -159,7 +159,7 @@ impl<'a> PathChecker<'a> {
         let Some(directory) = self.directory(&file.path)? else { return Ok(false) };
         let opened = match &file.link {
             None => SourceFile::in_directory(directory, file.path.file_name())?,
-            Some(target) => SourceFile::open(target)?,
+            Some(_) => SourceFile::open_linked_in(directory, file.path.file_name())?,
         };
         let Some(found) = opened else { return Ok(false) };
         match found.verify(file.sha256, || true) {

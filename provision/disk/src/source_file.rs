@@ -3,10 +3,11 @@
 
 use std::borrow::Borrow;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::destination::Destination;
@@ -33,10 +34,26 @@ pub struct SourceFile {
 impl SourceFile {
     /// Opens the file at `path`. Follows symlinks: baked directories may consist of them. `None` if there is no file.
     pub fn open(path: &Utf8Path) -> Result<Option<Self>, StoreError> {
+        Self::open_at(CWD, path.as_str(), path)
+    }
+
+    /// Opens the file that the symlink `name` in `directory` leads to. `None` if there is none.
+    pub(crate) fn open_linked_in(directory: &Directory, name: &str) -> Result<Option<Self>, StoreError> {
+        Self::open_at(directory.handle(), name, &directory.path().join(name))
+    }
+
+    /// Opens the file that the symlink at `path` below `destination` leads to. `None` if there is none.
+    pub fn open_linked(destination: &Destination, path: &ModelPath) -> Result<Option<Self>, StoreError> {
+        let Some(directory) = destination.parent(path, false)? else { return Ok(None) };
+        Self::open_linked_in(&directory, path.file_name())
+    }
+
+    /// Opens `name`, whose path is `path`. Follows symlinks.
+    fn open_at(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file: File = match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
+        let file: File = match retry_on_intr(|| rustix::fs::openat(&at, name, flags, Mode::empty())) {
             Ok(file) => file.into(),
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(error) => return Err(StoreError::of("opening it", path, error)),
         };
         let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", path))?;

@@ -60,17 +60,16 @@ pub struct HashTarget<'a> {
 }
 
 /// Hashes the files of `models` that have the right length, on `threads` threads. Returns the states in the same order.
-/// A symlink counts if the marker lists it.
+/// A symlink counts as the file that it leads to.
 pub fn hash(
     destination: &Destination,
-    marker: &Marker,
     models: &[&Model],
     threads: usize,
     observer: &dyn Observer,
 ) -> Vec<FileState> {
-    let target = |model: &&'_ Model| marker.link(&model.path);
-    let links: Vec<_> = models.iter().map(target).collect();
-    let targets: Vec<_> = models.iter().zip(links).map(|(model, link)| HashTarget { model, link }).collect();
+    let links: Vec<_> = models.iter().map(|model| destination.link_at(&model.path).ok().flatten()).collect();
+    let target = |(model, link)| HashTarget { model, link: Option::as_deref(link) };
+    let targets: Vec<_> = models.iter().copied().zip(&links).map(target).collect();
     states(destination, &targets, threads, observer, || true, |_, _| Ok(()))
 }
 
@@ -178,7 +177,9 @@ fn open(destination: &Destination, target: &HashTarget<'_>) -> Result<SourceFile
         if stamp.size != model.size {
             return Err(FileState::WrongSize { found: stamp.size });
         }
-        return SourceFile::open(target).map_err(unreadable)?.ok_or(FileState::Missing);
+        return SourceFile::open_linked(destination, &model.path)
+            .map_err(unreadable)?
+            .ok_or(FileState::Missing);
     }
     match destination.find(&model.path).map_err(unreadable)? {
         Found::Nothing => Err(FileState::Missing),

@@ -14,7 +14,7 @@
 //! for people who look for it. Other fields are ignored, so the format can grow; a field that must not be ignored needs a
 //! new `version`. An unreadable marker, a symlink, or another version counts as no marker.
 //!
-//! An entry for a symlink into a baked directory has `link`, the target, and `changed`, the change time of the linked
+//! An entry for a symlink, into a baked directory or to a place of the user's, has `link`, the target, and `changed`, the change time of the linked
 //! file. The entry counts if both are unchanged.
 //!
 //! A marker that lists every model of its lock has `text`, the digest of the lock's text. If it matches, a run need not
@@ -22,7 +22,7 @@
 
 use std::collections::HashMap;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
 use provision_core::digest::Sha256;
@@ -104,11 +104,6 @@ impl Marker {
             identity: None,
             link: vouched.link.as_ref().map(|(target, _)| target.clone()),
         })
-    }
-
-    /// The target of the file at `path`, if the marker lists it as a symlink.
-    pub fn link(&self, path: &ModelPath) -> Option<&Utf8Path> {
-        self.files.get(path)?.link.as_ref().map(|(target, _)| target.as_path())
     }
 
     /// True if it lists all of `models`, and each file is unchanged.

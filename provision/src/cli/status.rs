@@ -78,7 +78,16 @@ fn look(
             let (found, size) = (ByteSize(stamp.size).exact(), ByteSize(model.size).exact());
             ("wrong", format!("{found}, the lock says {size}"))
         }
-        Found::Symlink => ("wrong", "a symlink that the marker does not list".to_owned()),
+        Found::Symlink => {
+            let target = destination.link_at(&model.path)?.unwrap_or_default();
+            match destination.find_linked(&model.path, &target)? {
+                Some((stamp, _)) if stamp.size == model.size => {
+                    let why = "right size, but no marker vouches for its bytes";
+                    ("unverified", format!("{size}, a symlink to {target}, {why}"))
+                }
+                _ => ("wrong", format!("a symlink to {target}, which is no file of {size}")),
+            }
+        }
         Found::Other(what) => ("wrong", format!("{what}, not a file")),
         Found::Nothing => match PartFile::journaled_bytes(destination, model)? {
             0 => ("missing", size),

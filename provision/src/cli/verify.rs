@@ -12,7 +12,6 @@ use provision_core::byte_size::ByteSize;
 use provision_core::event::Silent;
 use provision_disk::Destination;
 use provision_engine::inspect::{self, FileState};
-use provision_engine::marker::Marker;
 
 /// Hashes the chosen files on all cores.
 ///
@@ -27,8 +26,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let mut distrusted = Ok(());
     let states = match Destination::open(&args.place.dest)? {
         Some(destination) => {
-            let marker = Marker::load(&destination, lock.marker());
-            let states = inspect::hash(&destination, &marker, &models, threads(), &Silent);
+            let states = inspect::hash(&destination, &models, threads(), &Silent);
             distrusted = inspect::distrust(&destination, &models, &states);
             states
         }

@@ -149,20 +149,6 @@ fn a_symlink_whose_layer_has_gone_is_replaced() {
 }
 
 #[test]
-fn a_foreign_symlink_is_left_alone() {
-    let fixture = fixture(BakedMode::Symlink);
-    bake_all(&fixture);
-    std::fs::create_dir_all(fixture.path("vae")).unwrap();
-    std::fs::write(fixture.beside("theirs"), b"theirs").unwrap();
-    std::os::unix::fs::symlink(fixture.beside("theirs"), fixture.path("vae/b")).unwrap();
-    let report = fixture.fetch().unwrap();
-    let error = report.files[1].result.as_ref().unwrap_err().reason();
-    assert!(error.contains("a symlink"), "{error}");
-    assert_eq!(std::fs::read(fixture.beside("theirs")).unwrap(), b"theirs");
-    assert_eq!(std::fs::read_link(fixture.path("vae/b")).unwrap(), fixture.beside("theirs"));
-}
-
-#[test]
 fn offline_copies_baked_files_and_lists_the_missing_ones() {
     let mut fixture = fixture(BakedMode::Copy);
     bake(&fixture, "vae/b", &content(1).to_vec());

@@ -220,11 +220,11 @@ impl LocalCopier<'_> {
         }
     }
 
-    /// Opens the file of another model of the run. If it is a symlink into the baked directory, opens the linked file.
+    /// Opens the file of another model of the run. If it is a symlink, opens the linked file.
     fn open_copied(&self, from: &Model) -> Result<Option<SourceFile>, StoreError> {
         let Some(directory) = self.destination.parent(&from.path, false)? else { return Ok(None) };
         match directory.read_link(from.path.file_name())? {
-            Some(target) => SourceFile::open(target.as_ref()),
+            Some(_) => SourceFile::open_linked(self.destination, &from.path),
             None => SourceFile::open_below(self.destination, &from.path),
         }
     }

@@ -1,9 +1,9 @@
 //! The plan: the state of each file on disk, and the action that follows from it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use tokio::sync::watch;
 
 use super::job::{FetchConfig, Verify};
@@ -15,9 +15,7 @@ use crate::workers;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
 use provision_core::lockfile::Model;
-use provision_disk::{
-    Destination, Directory, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError,
-};
+use provision_disk::{Destination, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError};
 
 /// The action for one file.
 pub(super) enum Plan {
@@ -40,7 +38,7 @@ pub(super) enum Plan {
 /// One file of the plan.
 pub(super) struct Item {
     pub(super) plan: Plan,
-    /// A symlink of an earlier run is in its place, and no longer leads to its bytes. Its target.
+    /// A symlink is in its place that does not lead to its bytes. Its target.
     pub(super) stale_link: Option<Utf8PathBuf>,
     /// Bytes that an interrupted copy left beside the target, by its journal.
     pub(super) copied: u64,
@@ -219,29 +217,22 @@ impl Planner<'_> {
         if stamp.size == model.size { Finding::Unverified { link: None } } else { needed }
     }
 
-    /// Accepts a symlink if the marker lists it, or if it leads to the baked file.
+    /// Accepts a symlink if it leads to the model's bytes, in a baked directory or elsewhere. Another one is replaced by the file; what
+    /// it leads to stays as it is.
     fn check_link(&self, model: &Model) -> Finding {
-        if let Some(installed) = self.installed_by_marker(model).filter(|_| !self.config.force) {
-            return Finding::Decided(Plan::Present(installed));
+        let target = match self.destination.link_at(&model.path) {
+            Ok(Some(target)) => target,
+            // A marker could not name it.
+            Ok(None) => return self.not_a_file(model, "a symlink"),
+            Err(error) => return Finding::Decided(Plan::Failed(error)),
+        };
+        if self.config.force {
+            return Finding::Needed { stale_link: Some(target) };
         }
-        let known = self.marker.link(&model.path).map(Utf8Path::to_owned);
-        for target in known.into_iter().chain(self.sources.baked_path(model)) {
-            let leads_there = |directory: Option<Arc<Directory>>| match directory {
-                Some(directory) => directory.read_link(model.path.file_name()),
-                None => Ok(None),
-            };
-            match self.destination.parent(&model.path, false).and_then(leads_there) {
-                Ok(Some(found)) if found == target.as_str() => {}
-                Ok(_) => continue,
-                Err(error) => return Finding::Decided(Plan::Failed(error)),
-            }
-            return if self.config.force {
-                Finding::Needed { stale_link: Some(target) }
-            } else {
-                Finding::Unverified { link: Some(target) }
-            };
+        match self.installed_by_marker(model) {
+            Some(installed) => Finding::Decided(Plan::Present(installed)),
+            None => Finding::Unverified { link: Some(target) },
         }
-        self.not_a_file(model, "a symlink")
     }
 
     fn not_a_file(&self, model: &Model, what: &'static str) -> Finding {
@@ -342,7 +333,7 @@ pub(super) fn announce(
     observer.observe(&Event::Planned { files: planned(plan, models), to_fetch, needed, free });
 }
 
-/// Allows installs to replace the symlinks that a former run made and that do not lead to the models' bytes any more.
+/// Allows installs to replace the symlinks that do not lead to the models' bytes.
 pub(super) fn allow_replacing_links(
     plan: &[Item],
     models: &[&Model],
