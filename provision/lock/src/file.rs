@@ -270,13 +270,24 @@ fn make(path: &Utf8Path, more: OFlags) -> Result<File, Errno> {
     rustix::fs::open(path.as_std_path(), flags, Mode::from_raw_mode(0o666)).map(File::from)
 }
 
-/// Opens or creates the draft at `path`; the flag says if it is writable.
+/// Creates the draft at `path`, or opens the one that is there to lock it; the flag says if it is new. Only a new one is written: another
+/// may be another user's, or a second name of another file.
 fn open(path: &Utf8Path) -> Result<(File, bool), Errno> {
+    match make(path, OFlags::EXCL) {
+        Err(Errno::EXIST | Errno::ACCESS) => {}
+        made => return made.map(|file| (file, true)),
+    }
     let read = || {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         rustix::fs::open(path.as_std_path(), flags, Mode::empty()).map(File::from)
     };
-    open_by(|| make(path, OFlags::empty()), read, || can_write_beside(path))
+    match open_by(|| make(path, OFlags::empty()), read, || can_write_beside(path)) {
+        // A symlink is no draft.
+        Err(Errno::LOOP) if std::fs::remove_file(path).is_ok() => {
+            make(path, OFlags::EXCL).map(|file| (file, true))
+        }
+        opened => opened.map(|(file, _)| (file, false)),
+    }
 }
 
 /// The same with injected operations, for tests.

@@ -198,6 +198,28 @@ fn a_killed_writers_draft_blocks_no_writer() {
 }
 
 #[test]
+fn fault_119_a_planted_draft_is_neither_written_nor_renamed_to_the_lock() {
+    for plant in ["link", "symlink", "fifo"] {
+        let fixture = Fixture::new();
+        let (draft, victim) = (fixture.path(".models.lock.tmp"), fixture.path("victim"));
+        std::fs::write(&victim, b"").unwrap();
+        match plant {
+            "link" => std::fs::hard_link(&victim, &draft).unwrap(),
+            "symlink" => symlink(&victim, &draft).unwrap(),
+            _ => {
+                let (kind, mode) = (rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600));
+                rustix::fs::mknodat(rustix::fs::CWD, draft.as_std_path(), kind, mode, 0).unwrap();
+            }
+        }
+        add(&fixture.path("models.lock"), "vae/x").unwrap();
+        assert_eq!(std::fs::read(&victim).unwrap(), b"", "{plant}");
+        let lock = std::fs::symlink_metadata(fixture.path("models.lock")).unwrap();
+        assert!(lock.is_file() && lock.nlink() == 1, "{plant}");
+        assert_eq!(fixture.names(), ["models.lock", "victim"], "{plant}");
+    }
+}
+
+#[test]
 fn a_private_draft_works_where_flock_does_not() {
     let fixture = Fixture::new();
     let lock = fixture.path("models.lock");
