@@ -9,6 +9,9 @@ use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
 use provision_disk::{Destination, FileId, Found, HashedRead, SourceFile, Stamp, StoreError};
 
+/// A symlink that leads to no file.
+const SYMLINK: &str = "a symlink";
+
 /// The state of a file on disk, compared with the lock.
 #[derive(Debug)]
 pub enum FileState {
@@ -47,6 +50,15 @@ impl FileState {
     /// True if the file has the lock's bytes.
     pub fn is_right(&self) -> bool {
         matches!(self, Self::Right(_))
+    }
+
+    /// True if a fetch puts the right file in its place without further help.
+    pub fn is_mended_by_fetch(&self) -> bool {
+        match self {
+            Self::Missing | Self::WrongSize { .. } | Self::WrongDigest { .. } => true,
+            Self::NotAFile(what) => *what == SYMLINK,
+            Self::Right(_) | Self::Unreadable(_) => false,
+        }
     }
 }
 
@@ -183,7 +195,7 @@ fn open(destination: &Destination, target: &HashTarget<'_>) -> Result<SourceFile
     }
     match destination.find(&model.path).map_err(unreadable)? {
         Found::Nothing => Err(FileState::Missing),
-        Found::Symlink => Err(FileState::NotAFile("a symlink")),
+        Found::Symlink => Err(FileState::NotAFile(SYMLINK)),
         Found::Other(what) => Err(FileState::NotAFile(what)),
         Found::File(stamp) if stamp.size != model.size => Err(FileState::WrongSize { found: stamp.size }),
         Found::File(_) => {

@@ -49,7 +49,8 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
             FileState::WrongDigest { found, .. } => {
                 format!("has SHA-256 {found}, the lock says {}", model.sha256)
             }
-            FileState::NotAFile(what) => format!("is {what}, not a file"),
+            FileState::NotAFile(what) if state.is_mended_by_fetch() => format!("is {what} to no file"),
+            FileState::NotAFile(what) => format!("is {what}, not a file: move it away"),
             FileState::Unreadable(error) => error.to_string(),
         };
         wrong += 1;
@@ -72,7 +73,12 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
         return Ok(());
     }
     // Without the right to change anything here, a marker goes on vouching for what is wrong.
+    let stay = states.iter().filter(|state| !state.is_right() && !state.is_mended_by_fetch()).count();
     let advice = match distrusted {
+        Ok(()) if stay == wrong => "a fetch cannot replace what is in the way or cannot be read".to_owned(),
+        Ok(()) if stay > 0 => {
+            "the next fetch replaces what is wrong, but not what is in the way or cannot be read".to_owned()
+        }
         Ok(()) => "the next fetch replaces what is wrong".to_owned(),
         Err(error) => format!("fetch with --verify full to replace what is wrong ({})", error.reason()),
     };

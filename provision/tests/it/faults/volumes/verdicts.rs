@@ -147,3 +147,33 @@ fn fault_124_status_of_an_incomplete_set_exits_with_9() {
     let ended = verb(&fixture, "status", &[]);
     assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{}", ended.out);
 }
+
+#[test]
+fn verify_advises_only_what_a_fetch_can_do() {
+    let (fixture, content) = resume::fixture();
+    let advice = |says: &str, code: i32| {
+        let ended = verb(&fixture, "verify", &[]);
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        assert!(ended.err.trim_end().ends_with(says), "{}", ended.err);
+        ended.out
+    };
+    advice("; the next fetch replaces what is wrong", 5);
+    std::fs::create_dir_all(fixture.path("x")).unwrap();
+    let out = advice("; a fetch cannot replace what is in the way or cannot be read", 5);
+    assert!(out.contains("x: is a directory, not a file: move it away"), "{out}");
+    // A directory of models that is a symlink.
+    let mut fixture = Fixture::new();
+    fixture.file("d/x", &content).file("y", &Content::generated(2, 1000));
+    std::fs::create_dir_all(fixture.beside("volume")).unwrap();
+    std::fs::create_dir_all(fixture.destination()).unwrap();
+    std::fs::write(fixture.beside("volume/x"), content.to_vec()).unwrap();
+    symlink(fixture.beside("volume"), fixture.path("d")).unwrap();
+    let ended = verb(&fixture, "verify", &[]);
+    let says = "; the next fetch replaces what is wrong, but not what is in the way or cannot be read";
+    assert!(ended.code == Some(5) && ended.err.trim_end().ends_with(says), "{}", ended.err);
+    assert!(
+        ended.out.contains("models/d is a symlink") && ended.out.contains("move it away"),
+        "{}",
+        ended.out
+    );
+}
