@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Mutex, PoisonError};
 
@@ -60,34 +60,17 @@ impl Found {
     }
 }
 
-/// Creates a directory with mode 0755, whatever the umask. Returns false if the name is taken. `path` is for messages.
+/// The mode of a new file. The umask, a set-group-ID directory and a default access list apply to it, as to a file that `cp` makes.
+pub(crate) const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+
+/// Creates a directory, as [`FILE_MODE`] says. Returns false if the name is taken. `path` is for messages.
 pub(crate) fn create_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, StoreError> {
-    const MODE: Mode = Mode::from_raw_mode(0o755);
-    match retry_on_intr(|| rustix::fs::mkdirat(&at, name, MODE)) {
-        Ok(()) => {}
-        Err(Errno::EXIST) => return Ok(false),
-        Err(Errno::NOTDIR) => {
-            return Err(StoreError::NotADirectory { path: path.to_owned(), what: "below a file" });
-        }
-        Err(error) => return Err(StoreError::of("creating the directory", path, error)),
+    match retry_on_intr(|| rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o777))) {
+        Ok(()) => Ok(true),
+        Err(Errno::EXIST) => Ok(false),
+        Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "below a file" }),
+        Err(error) => Err(StoreError::of("creating the directory", path, error)),
     }
-    // By handle: the name may be a symlink by now. The umask may forbid to open the directory for reading, but never as
-    // O_PATH. The mode is then set through the handle's name in /proc.
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let failed = |error| StoreError::of("setting the directory's mode", path, error);
-    let made = retry_on_intr(|| rustix::fs::openat(&at, name, flags, Mode::empty())).map_err(failed)?;
-    let stat = rustix::fs::fstat(&made).map_err(failed)?;
-    if Mode::from_raw_mode(stat.st_mode) & Mode::from_raw_mode(0o7777) != MODE {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match retry_on_intr(|| rustix::fs::openat(&made, ".", flags, Mode::empty())) {
-            Ok(made) => retry_on_intr(|| rustix::fs::fchmod(&made, MODE)),
-            Err(_) => {
-                retry_on_intr(|| rustix::fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), MODE))
-            }
-        }
-        .map_err(failed)?;
-    }
-    Ok(true)
 }
 
 /// The end of temporary names.
@@ -300,12 +283,9 @@ impl Directory {
         path: &Utf8Path,
     ) -> Result<(), StoreError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
-        let file = retry_on_intr(|| rustix::fs::openat(&self.handle, temporary, flags, mode));
+        let file = retry_on_intr(|| rustix::fs::openat(&self.handle, temporary, flags, FILE_MODE));
         let file = File::from(file.map_err(StoreError::at("creating it", path))?);
         file.write_all_at(bytes, 0).map_err(|error| StoreError::of_volume("writing it", path, error))?;
-        retry_on_intr(|| rustix::fs::fchmod(&file, mode))
-            .map_err(StoreError::at("setting its mode", path))?;
         retry_on_intr(|| rustix::fs::fsync(&file))
             .map_err(|error| StoreError::of_volume("syncing it", path, error))?;
         retry_on_intr(|| rustix::fs::renameat(&self.handle, temporary, &self.handle, name)).map_err(|error| {

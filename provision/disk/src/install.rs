@@ -3,7 +3,7 @@
 //! [`Verified::install`] is the only way from a part to a final name, and only `PartFile::verify` creates a
 //! [`Verified`] (I5). The system calls, in this order:
 //!
-//! 1. `fchmod` and `futimens` on the part: every installed file has one mode, and the mtime of its digest ([`normalize_metadata`]);
+//! 1. `futimens` on the part: every installed file has the mtime of its digest ([`set_mtime`]);
 //! 2. `fsync` of the part: data and metadata are durable before the name is;
 //! 3. `fstat` and `fstatat`: the part's name still leads to the open file, at the full size;
 //! 4. `renameat` to the final name: replaces a regular file in one step ([`rename_durably`]);
@@ -29,7 +29,7 @@ use std::fs::File;
 
 use camino::Utf8Path;
 use provision_core::digest::Sha256;
-use rustix::fs::{AtFlags, Mode, RenameFlags, Stat, Timespec, Timestamps};
+use rustix::fs::{AtFlags, RenameFlags, Stat, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::directory::{Directory, Found};
@@ -50,7 +50,7 @@ impl Verified {
         let (file, directory, names) = part.parts();
         let path = part.path();
         part.check_lease()?;
-        normalize_metadata(file, &path, &sha256)?;
+        set_mtime(file, &path, &sha256)?;
         sync_part(part)?;
         let stat = stat_named_part(part)?;
         part.check_lease()?;
@@ -61,11 +61,9 @@ impl Verified {
     }
 }
 
-/// Sets the mode and mtime of an installed file ([`installed_mtime`]).
-pub(crate) fn normalize_metadata(file: &File, path: &Utf8Path, sha256: &Sha256) -> Result<(), StoreError> {
+/// Sets the mtime of an installed file ([`installed_mtime`]).
+pub(crate) fn set_mtime(file: &File, path: &Utf8Path, sha256: &Sha256) -> Result<(), StoreError> {
     let mtime = Timespec { tv_sec: installed_mtime(sha256), tv_nsec: 0 };
-    retry_on_intr(|| rustix::fs::fchmod(file, Mode::from_raw_mode(0o644)))
-        .map_err(StoreError::at("setting its mode", path))?;
     retry_on_intr(|| rustix::fs::futimens(file, &Timestamps { last_access: mtime, last_modification: mtime }))
         .map_err(StoreError::at("setting its modification time", path))
 }

@@ -41,10 +41,16 @@ pub fn layer_of(model: &Model) -> &str {
 /// Moves `models` from `destination`, an absolute path where they are installed, into trees below `into`. Both must be
 /// on one file system.
 pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Result<Vec<Layer>, StoreError> {
-    let trees = Destination::create(into)?;
-    create_all(&trees, models)?;
     let missing = |path: Utf8PathBuf| StoreError::Missing { path };
     let source = Destination::open(destination)?.ok_or_else(|| missing(destination.to_owned()))?;
+    for model in models {
+        // A layer needs the bytes themselves.
+        if let Some(what) = source.find(&model.path)?.obstacle() {
+            return Err(StoreError::NotAFile { path: destination.join(model.path.as_str()), what });
+        }
+    }
+    let trees = Destination::create(into)?;
+    create_all(&trees, models)?;
     let below_root = below_root(destination);
     let mut layers: BTreeMap<&str, Layer> = BTreeMap::new();
     for model in models {
@@ -58,6 +64,7 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         let directory = in_tree(name, &below_root, model);
         let to = trees.directory(&directory, true)?.ok_or_else(|| missing(into.join(directory)))?;
         let name = model.path.file_name();
+        set_mode(&from, name)?;
         retry_on_intr(|| rustix::fs::renameat(from.handle(), name, to.handle(), name)).map_err(|error| {
             StoreError::of_rename("moving it into its layer", &path, &to.path().join(name), error)
         })?;
@@ -72,6 +79,19 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         }
     }
     Ok(layers.into_values().collect())
+}
+
+/// Sets the mode of a layer's files, whatever the umask of the run that made this one.
+fn set_mode(directory: &Directory, name: &str) -> Result<(), StoreError> {
+    let Some((file, _)) = directory.open_file(name)? else { return Ok(()) };
+    let path = directory.path().join(name);
+    let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
+    if stat.st_mode & 0o7777 == 0o644 {
+        return Ok(());
+    }
+    retry_on_intr(|| rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)))
+        .map_err(StoreError::at("setting its mode", &path))?;
+    retry_on_intr(|| rustix::fs::fsync(&file)).map_err(StoreError::at("syncing it", &path))
 }
 
 /// Creates the trees' directories, all or none, before a file moves. Another run may lay its set out in the same directory.

@@ -19,7 +19,7 @@
 //!
 //! # The order of writes
 //! 1. Data, `fdatasync` of the part, `durable` record in the journal (I3).
-//! 2. Mode and mtime, `fsync` of the part, rename, `fsync` of the directory (I1; `install`).
+//! 2. Modification time, `fsync` of the part, rename, `fsync` of the directory (I1; `install`).
 //! 3. Each file is looked up by its path again, then a marker may list it (I2; `durability`). A file that was only
 //!    found is synced before.
 //!

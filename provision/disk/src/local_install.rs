@@ -1,6 +1,6 @@
 //! Installs a model from a file on this machine: as a copy, a hard link or a symlink.
 //!
-//! A hard link is for the cache: both names share one file with the mode and mtime of every installed file. A symlink
+//! A hard link is for the cache: both names share one file with the mtime of every installed file. A symlink
 //! is for directories baked into an image: no hard link can reach them, and no run can write to them.
 //!
 //! The verified file is an open handle, and its path may lead to another file by now. So a hard link is made from the
@@ -17,7 +17,7 @@ use crate::destination::Destination;
 use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::file_stat::{FileId, Installed, Stamp};
-use crate::install::{ExpectedFile, FileStat, normalize_metadata, rename_durably};
+use crate::install::{ExpectedFile, FileStat, rename_durably, set_mtime};
 use crate::part::{CopyError, CopyMethod, FileNames, PartFile, PartNames};
 use crate::source_file::SourceFile;
 use provision_core::lockfile::Model;
@@ -127,9 +127,7 @@ fn finish_hard_link(
         return Ok(None);
     }
     let stamp = Stamp::installed(model.size, &model.sha256);
-    if (Stamp::of(&held) != stamp || held.st_mode & 0o7777 != 0o644)
-        && normalize_metadata(&source.file, &path, &model.sha256).is_err()
-    {
+    if Stamp::of(&held) != stamp && set_mtime(&source.file, &path, &model.sha256).is_err() {
         // Another user's file.
         return Ok(None);
     }

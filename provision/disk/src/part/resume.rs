@@ -4,11 +4,11 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use camino::Utf8Path;
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{FileType, FlockOperation, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::names::FileNames;
-use crate::directory::Directory;
+use crate::directory::{Directory, FILE_MODE};
 use crate::error::StoreError;
 use crate::file_stat::FileId;
 use crate::source_file::BLOCK;
@@ -115,8 +115,7 @@ pub(super) fn lock_existing(directory: &Directory, name: &str) -> Result<Option<
 
 fn open(directory: &Directory, name: &str, more: OFlags) -> Result<File, Errno> {
     let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | more;
-    let mode = Mode::from_raw_mode(0o600);
-    retry_on_intr(|| rustix::fs::openat(directory.handle(), name, flags, mode)).map(File::from)
+    retry_on_intr(|| rustix::fs::openat(directory.handle(), name, flags, FILE_MODE)).map(File::from)
 }
 
 fn lock(file: &File, path: &Utf8Path) -> Result<(), StoreError> {

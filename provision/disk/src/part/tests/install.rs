@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode};
@@ -10,23 +10,19 @@ use rustix::fs::{FileType, Mode};
 use crate::confined::ResolveMode;
 use crate::error::StoreError;
 use crate::file_stat::{EARLIEST_MTIME, installed_mtime};
-use crate::install::{failpoint, normalize_metadata};
+use crate::install::{failpoint, set_mtime};
 use crate::local_install::{install_hard_link, install_symlink};
 use crate::part::{CopyError, PartNames};
 use crate::testing::{CONTENT, Fixture, model, write};
 use provision_core::lockfile::Model;
 
 #[test]
-fn fault_86_mode_and_mtime_are_fixed_whatever_the_umask() {
+fn fault_87_the_mtime_of_an_installed_file_is_its_digests() {
     let fixture = Fixture::new();
     let part = fixture.complete_part();
     part.verify().unwrap().install().unwrap();
     let file = fs::metadata(fixture.file("d/x")).unwrap();
-    assert_eq!(
-        (file.permissions().mode() & 0o7777, file.mtime()),
-        (0o644, installed_mtime(&model("d/x", CONTENT).sha256))
-    );
-    assert_eq!(fs::metadata(fixture.file("d")).unwrap().permissions().mode() & 0o7777, 0o755);
+    assert_eq!(file.mtime(), installed_mtime(&model("d/x", CONTENT).sha256));
 }
 
 #[test]
@@ -112,7 +108,7 @@ fn fault_82_another_runs_installed_file_counts_as_installed() {
     let part = fixture.complete_part();
     let (other, name) = (fixture.file("d/other"), fixture.part(&model, "part"));
     fs::write(&other, CONTENT).unwrap();
-    normalize_metadata(&File::open(&other).unwrap(), "other".into(), &model.sha256).unwrap();
+    set_mtime(&File::open(&other).unwrap(), "other".into(), &model.sha256).unwrap();
     failpoint::set(move || fs::rename(other, name).unwrap());
     part.verify().unwrap().install().unwrap();
     assert_eq!(fs::read(fixture.file("d/x")).unwrap(), CONTENT);
@@ -206,7 +202,7 @@ fn fault_74_a_moved_directory_is_noticed_before_the_marker() {
                     fs::create_dir(&at).unwrap();
                     let planted = File::create(at.join("x")).unwrap();
                     (&planted).write_all(&CONTENT.to_ascii_uppercase()).unwrap();
-                    normalize_metadata(&planted, "x".into(), &model("d/x", CONTENT).sha256).unwrap();
+                    set_mtime(&planted, "x".into(), &model("d/x", CONTENT).sha256).unwrap();
                 }
                 _ => {
                     fs::rename(fixture.directory.path(), fixture.directory.path().with_extension("away"))
@@ -230,8 +226,7 @@ fn another_inode_counts_if_it_has_the_same_bytes() {
     // As on a volume that renumbers its files: size, mtime and bytes are equal.
     fs::rename(fixture.file("d/x"), fixture.file("d/y")).unwrap();
     fs::copy(fixture.file("d/y"), fixture.file("d/x")).unwrap();
-    normalize_metadata(&File::open(fixture.file("d/x")).unwrap(), "x".into(), &model("d/x", CONTENT).sha256)
-        .unwrap();
+    set_mtime(&File::open(fixture.file("d/x")).unwrap(), "x".into(), &model("d/x", CONTENT).sha256).unwrap();
     assert!(!fixture.destination.is_in_place(&installed).unwrap(), "without reading it");
     fixture.destination.verify_in_place([&installed]).unwrap();
 }

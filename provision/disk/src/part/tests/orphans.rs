@@ -7,7 +7,7 @@ use std::sync::Arc;
 use camino::Utf8Path;
 
 use crate::error::StoreError;
-use crate::install::normalize_metadata;
+use crate::install::set_mtime;
 use crate::part::{PartFile, PartNames};
 use crate::source_file::BLOCK;
 use crate::testing::{CONTENT, Fixture, model, write};
@@ -73,7 +73,7 @@ fn fault_81_a_dead_owners_part_is_removed_after_adoption() {
     // A living owner is installing it.
     let being_installed = orphan(&fixture, &model, &elsewhere.replace("-0000000", "-2000000"), 0);
     fs::remove_file(being_installed.with_extension("journal")).unwrap();
-    normalize_metadata(
+    set_mtime(
         &File::open(&being_installed).unwrap(),
         Utf8Path::from_path(&being_installed).unwrap(),
         &model.sha256,

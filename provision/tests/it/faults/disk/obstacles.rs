@@ -8,10 +8,11 @@ use provision_disk::{Acquire, Destination, DestinationLock};
 use provision_engine::fetch::FetchError;
 use provision_testbed::{Content, Shape};
 use rustix::fs::{FileType, Mode};
+use rustix::process::Signal;
 
 use super::machine::after;
 use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{fetch, run};
+use crate::program::{fetch, run, signal, start};
 use crate::skip::needs_root;
 
 #[test]
@@ -23,12 +24,11 @@ fn fault_73_a_final_name_that_is_no_file_is_left_alone() {
         std::fs::create_dir_all(fixture.path("sub")).unwrap();
         let (path, victim) = (fixture.path("sub/x"), fixture.beside("victim"));
         std::fs::write(&victim, victim_bytes).unwrap();
-        match kind {
-            "directory" => std::fs::create_dir(&path).unwrap(),
-            _ => {
-                let mode = Mode::from_raw_mode(0o600);
-                rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
-            }
+        if kind == "directory" {
+            std::fs::create_dir(&path).unwrap();
+        } else {
+            let mode = Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, mode, 0).unwrap();
         }
         let before = std::fs::symlink_metadata(&path).unwrap();
         let report = fixture.fetch().unwrap();
@@ -149,21 +149,78 @@ fn a_destination_that_stays_busy_is_an_error_after_the_wait() {
 }
 
 #[test]
-fn fault_86_the_umask_does_not_affect_installed_modes() {
-    for umask in ["0777", "0077", "0000"] {
+fn fault_86_an_odd_umask_leaves_a_run_its_own_rights() {
+    for (umask, directory, file) in
+        [("0777", 0o700, 0o600), ("0077", 0o700, 0o600), ("0027", 0o750, 0o640), ("0000", 0o777, 0o666)]
+    {
         let mut fixture = Fixture::new();
         fixture.file("deep/er/x", &Content::generated(1, 2_000_000));
         let ended = run(&mut after(&format!("umask {umask}"), &fetch(&fixture, &[])));
         assert_eq!(ended.code, Some(0), "{umask}: {}", ended.err);
-        let mode = |name: &str| std::fs::metadata(fixture.path(name)).unwrap().permissions().mode() & 0o7777;
         for (name, expected) in [
-            ("", 0o755),
-            ("deep", 0o755),
-            ("deep/er", 0o755),
-            ("deep/er/x", 0o644),
-            (".models-installed", 0o644),
+            ("", directory),
+            ("deep", directory),
+            ("deep/er", directory),
+            ("deep/er/x", file),
+            (".models-installed", file),
         ] {
-            assert_eq!(mode(name), expected, "umask {umask}: {name:?} has {:o}", mode(name));
+            assert_eq!(
+                mode(&fixture, name),
+                expected,
+                "umask {umask}: {name:?} has {:o}",
+                mode(&fixture, name)
+            );
         }
+    }
+}
+
+fn mode(fixture: &Fixture, name: &str) -> u32 {
+    std::fs::metadata(fixture.path(name)).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn fault_122_a_shared_directory_and_the_umask_decide_group_and_mode() {
+    if !needs_root() {
+        return;
+    }
+    for resumed in [false, true] {
+        let mut fixture = Fixture::new();
+        fixture.file("deep/er/x", &Content::generated(1, 2_000_000));
+        std::fs::create_dir(fixture.destination()).unwrap();
+        std::os::unix::fs::chown(fixture.destination(), None, Some(65534)).unwrap();
+        std::fs::set_permissions(fixture.path(""), std::fs::Permissions::from_mode(0o2775)).unwrap();
+        if resumed {
+            fixture.origin.shape(Shape::rate(500_000));
+            let child = start(&mut after("umask 002", &fetch(&fixture, &[])));
+            fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 1_000_000).unwrap();
+            signal(&child, Signal::KILL);
+            child.end();
+            fixture.origin.shape(Shape::default());
+        }
+        let ended = run(&mut after("umask 002", &fetch(&fixture, &[])));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        for (name, expected) in
+            [("deep", 0o2775), ("deep/er", 0o2775), ("deep/er/x", 0o664), (".models-installed", 0o664)]
+        {
+            assert_eq!(mode(&fixture, name), expected, "{name:?} has {:o}", mode(&fixture, name));
+            assert_eq!(std::fs::metadata(fixture.path(name)).unwrap().gid(), 65534, "{name:?}");
+        }
+    }
+}
+
+#[test]
+fn fault_122_layers_have_one_mode_whatever_the_umask() {
+    let mut fixture = Fixture::new();
+    fixture.file("deep/er/x", &Content::generated(1, 2_000_000));
+    let layers = fixture.beside("layers");
+    let fetch = fetch(&fixture, &["--layers", layers.to_str().unwrap()]);
+    let ended = run(&mut after("umask 077", &fetch));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let tree = layers.join("deep");
+    let file = tree.join(fixture.path("deep/er/x").strip_prefix("/").unwrap());
+    for at in file.ancestors().take_while(|at| at.starts_with(&tree)) {
+        let found = std::fs::metadata(at).unwrap();
+        let expected = if found.is_dir() { 0o755 } else { 0o644 };
+        assert_eq!(found.permissions().mode() & 0o7777, expected, "{}", at.display());
     }
 }

@@ -43,7 +43,8 @@ fn at_once(fixture: &Fixture, first: (&Path, &Path), second: (&Path, &Path)) {
         assert_eq!(ended.code, Some(0), "{}", ended.err);
     }
     fixture.assert_nothing_wrong();
-    let left = fixture.listing().into_iter().find(|name| name.ends_with(".part") || name.ends_with(".lock"));
+    let is_left = |name: &String| matches!(name.rsplit('.').next(), Some("part" | "journal" | "lock"));
+    let left = fixture.listing().into_iter().find(is_left);
     assert_eq!(left, None);
     let sent = fixture.origin.counters().body_bytes_sent - before;
     assert!(
