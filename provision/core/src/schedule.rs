@@ -140,7 +140,9 @@ struct Host {
     ramp: ConnectionRamp,
     active: usize,
     not_before: Duration,
-    /// It does not answer: one claim at a time asks on behalf of all, until a byte arrives.
+    /// The time of its last answer.
+    heard: Option<Duration>,
+    /// It does not answer: one claim at a time asks on behalf of all, until it does.
     silent: bool,
     /// Files of this host that are not started, largest first.
     waiting: VecDeque<FileId>,
@@ -217,6 +219,7 @@ impl Schedule {
             ramp: ConnectionRamp::new(self.limits.per_host.min(self.limits.connections)),
             active: 0,
             not_before: Duration::ZERO,
+            heard: None,
             silent: false,
             waiting: VecDeque::new(),
             open: Vec::new(),
@@ -282,7 +285,10 @@ impl Schedule {
         }
         flight.received += news;
         self.hosts[flight.host.0].ramp.add(news);
-        self.hosts[flight.host.0].silent &= news == 0;
+        let host = flight.host;
+        if news > 0 {
+            self.heard(host, now);
+        }
     }
 
     /// Advances the time: the ramps adjust, and connections far slower than their siblings lose the rest of their claims.
@@ -337,11 +343,22 @@ impl Schedule {
         host.ramp.throttle(now);
     }
 
-    /// The host of this file does not answer: no claim before `until`, and then one at a time until a byte arrives.
-    pub fn silence(&mut self, file: FileId, until: Duration) {
-        let host = &mut self.hosts[self.files[file.0].host.0];
+    /// The host does not answer: no claim before `until`, and then one at a time until it does.
+    pub fn silence(&mut self, host: HostId, until: Duration) {
+        let host = &mut self.hosts[host.0];
         host.not_before = host.not_before.max(until);
         host.silent = true;
+    }
+
+    /// The host has answered.
+    pub fn heard(&mut self, host: HostId, now: Duration) {
+        let host = &mut self.hosts[host.0];
+        (host.heard, host.silent) = (Some(now), false);
+    }
+
+    /// The time of the host's last answer.
+    pub fn last_heard(&self, host: HostId) -> Option<Duration> {
+        self.hosts[host.0].heard
     }
 
     /// The host refused a connection while others of this run were open: their number is its limit.
@@ -422,12 +439,7 @@ impl Schedule {
 
     /// Bytes received from the host of a file, over the whole run and all its files.
     pub fn received_from_host(&self, file: FileId) -> u64 {
-        self.received_from(self.files[file.0].host)
-    }
-
-    /// Bytes received from a host, over the whole run.
-    pub fn received_from(&self, host: HostId) -> u64 {
-        self.hosts[host.0].ramp.received()
+        self.hosts[self.files[file.0].host.0].ramp.received()
     }
 
     /// Returns true if every byte of a file is reserved and no claim is in flight.

@@ -180,10 +180,15 @@ impl Shared {
         *hosts.entry(url.authority()).or_insert_with(|| self.schedule().add_host())
     }
 
-    /// Bytes that a host has sent, by host and port.
-    fn received_from(&self, host: &str) -> u64 {
-        let host = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied();
-        host.map_or(0, |host| self.schedule().received_from(host))
+    /// The schedule's number for a host and port that has one.
+    fn known_host(&self, host: &str) -> Option<HostId> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
+    }
+
+    /// A host has answered.
+    fn heard(&self, url: &SourceUrl) {
+        let (host, now) = (self.host(url), self.now());
+        self.schedule().heard(host, now);
     }
 }
 
@@ -262,5 +267,6 @@ fn admit(shared: &Shared, origin: &HttpClient, config: &TransferConfig, download
         connections: 0,
         retries: 0,
         silent_host: None,
+        not_before: Duration::ZERO,
     }
 }

@@ -263,7 +263,8 @@ impl MetadataClient {
         let now = self.now();
         let lasted = row.add(began, now);
         // The next request to a silent host would take as long as this one.
-        let is_silent = request.is_transport() && lasted + now.saturating_sub(began) > LONGEST_SILENCE;
+        let longest = LONGEST_SILENCE.max(self.retry.give_up_after);
+        let is_silent = request.is_transport() && lasted + now.saturating_sub(began) > longest;
         if is_silent || self.retry.is_spent(row.failures, lasted) {
             return Err(error);
         }

@@ -227,7 +227,7 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         format!("{} of {} not installed:", failures.len(), units::count(report.files.len(), "file"));
     let mut by_reason: Vec<(String, Vec<&ModelPath>)> = Vec::new();
     for (path, error) in &failures {
-        let reason = TerminalText(progress::with_short_addresses(&error.reason())).to_string();
+        let reason = TerminalText(error.reason()).to_string();
         match by_reason.iter_mut().find(|(other, _)| *other == reason) {
             Some((_, paths)) => paths.push(path),
             None => by_reason.push((reason, vec![path])),
@@ -237,6 +237,7 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         let named: Vec<_> = paths.iter().take(NAMED).map(ToString::to_string).collect();
         let more = paths.len() - named.len();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let reason = progress::with_short_addresses(reason);
         message = format!("{message}\n  {}{more}: {reason}", named.join(", "));
     }
     let code = code_of(failures.iter().map(|(_, error)| *error));

@@ -188,7 +188,12 @@ impl Sink {
         let mut answer = self.ask(task, connection, ExpectedBody { range, size, sha256 }).await?;
         self.target.see_validator(answer.etag.as_ref());
         let host = self.shared.host(answer.resolved.url());
-        self.shared.schedule().set_host(claim.file, host);
+        let now = self.shared.now();
+        {
+            let mut schedule = self.shared.schedule();
+            schedule.set_host(claim.file, host);
+            schedule.heard(host, now);
+        }
         self.open().await?;
         self.whole = answer.kind == BodyKind::Whole;
         if self.whole || claim.range.start == 0 {
@@ -265,6 +270,7 @@ impl Sink {
             }
             match &answer {
                 Ok(answer) => {
+                    answer.resolved.urls().for_each(|url| self.shared.heard(url));
                     let resolved = Some(answer.resolved.clone());
                     *target.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
                 }

@@ -52,6 +52,8 @@ pub(super) struct TransferState {
     pub(super) retries: u32,
     /// The host that gave no answer to the last request: the source's, or one that it redirected to.
     pub(super) silent_host: Option<String>,
+    /// The end of the wait before its source's first claim.
+    pub(super) not_before: Duration,
 }
 
 pub(super) struct InFlight {
@@ -59,8 +61,6 @@ pub(super) struct InFlight {
     /// The bytes moved when the stall clock last started, and the time of that start.
     moved: u64,
     since: Duration,
-    /// Bytes that the host had sent before, for any file.
-    from_host: u64,
 }
 
 pub(super) struct Coordinator {
@@ -117,8 +117,7 @@ impl Coordinator {
                 unresolved: file.target.unresolved.load(Ordering::Relaxed),
                 handle: handle.clone(),
             };
-            let from_host = self.shared.schedule().received_from_host(claim.file);
-            self.in_flight.insert(claim.id, InFlight { handle, moved: 0, since: now, from_host });
+            self.in_flight.insert(claim.id, InFlight { handle, moved: 0, since: now });
             self.shared.buffers.share_among(self.in_flight.len());
             let (shared, target) = (self.shared.clone(), file.target.clone());
             self.tasks.spawn(async move {
@@ -167,7 +166,7 @@ impl Coordinator {
         let ClaimEnd { task, connection, kept, gained, received, exceeded, result } = end;
         let now = self.shared.now();
         let id = task.claim.file;
-        let flight = self.in_flight.remove(&task.claim.id);
+        self.in_flight.remove(&task.claim.id);
         {
             let mut schedule = self.shared.schedule();
             schedule.observe(now, task.claim.id, received);
@@ -189,9 +188,9 @@ impl Coordinator {
             served: task.served && received == 0,
             answered: file.target.has_answered(),
             from_host: self.shared.schedule().received_from_host(id),
+            row: None,
             random: fastrand::f64(),
         };
-        let is_silent = flight.is_some_and(|flight| flight.from_host == circumstances.from_host);
         let mut files = 1;
         let decision = match result {
             Ok(()) | Err(claim::ClaimError::Revoked)
@@ -207,7 +206,7 @@ impl Coordinator {
             }
             Ok(()) => {
                 file.policy.progress();
-                if exceeded { file.policy.range_exceeded() } else { Decision::GoOn }
+                if exceeded { file.policy.range_exceeded() } else { file.policy.range_was_exact(now) }
             }
             Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
             Err(claim::ClaimError::Store(error)) => Decision::Drain(Step::FailStore(error)),
@@ -224,25 +223,32 @@ impl Coordinator {
                     // The redirect target may have failed, so the source is resolved again.
                     file.target.forget_place();
                 }
-                let source = file.policy.source().authority();
                 file.silent_host = error.silent_host().map(str::to_owned);
-                let silent_host = file.silent_host.clone().filter(|_| is_silent && gained == 0);
-                if let Some(host) = silent_host {
-                    let (decision, of) = self.host_is_silent(id, &host, &error, &circumstances);
-                    if let Decision::Wait { wait, .. } = &decision {
-                        // Behind a redirect, other files of the source may lead elsewhere.
-                        let until = if host == source { now + *wait } else { now };
-                        self.shared.schedule().silence(id, until);
+                let silent_host = file.silent_host.clone().filter(|_| gained == 0 && received == 0);
+                // A redirect or an error is an answer, too.
+                let source = file.policy.source().clone();
+                if error.url().is_some()
+                    || silent_host.as_ref().is_some_and(|host| *host != source.authority())
+                {
+                    self.shared.heard(&source);
+                }
+                let heard = silent_host.as_ref().map(|host| self.last_heard(host));
+                match silent_host.filter(|_| heard.flatten().is_none_or(|heard| heard < task.began)) {
+                    Some(host) => {
+                        let (decision, of) = self.host_is_silent(id, &host, &error, circumstances);
+                        files = of;
+                        decision
                     }
-                    files = of;
-                    decision
-                } else {
-                    let decision = file.policy.request_failed(error.clone(), &circumstances);
-                    let is_of_source = error.url().is_some_and(|url| url.authority() == source);
-                    if let Some(wait) = decision.pause_of_host().filter(|_| is_of_source) {
-                        self.host_pauses(id, &source, &error, now + wait);
+                    None => {
+                        let file = &mut self.files[id.0];
+                        let decision = file.policy.request_failed(error.clone(), &circumstances);
+                        let host = error.url().map(provision_core::source_url::SourceUrl::authority);
+                        let host = host.filter(|host| *host == source.authority());
+                        if let (Some(wait), Some(host)) = (decision.pause_of_host(), host) {
+                            self.host_pauses(id, &host, &error, now + wait);
+                        }
+                        decision
                     }
-                    decision
                 }
             }
         };
@@ -253,6 +259,12 @@ impl Coordinator {
         self.decide(id, decision, files);
     }
 
+    /// The time of the last answer of a host and port.
+    fn last_heard(&self, host: &str) -> Option<Duration> {
+        let host = self.shared.known_host(host)?;
+        self.shared.schedule().last_heard(host)
+    }
+
     /// A host gave no answer to file `id`, and none to any other. The failure counts for all files there that have no request
     /// under way, and one at a time asks again (fault 98). Returns the file's next step, and the number of files for the
     /// report.
@@ -261,31 +273,45 @@ impl Coordinator {
         id: FileId,
         host: &str,
         error: &RequestError,
-        at: &Circumstances,
+        at: Circumstances,
     ) -> (Decision, usize) {
-        let received = self.shared.received_from(host);
-        let Some(row) = self.silent_hosts.count(host, at.began, at.now, received) else {
-            return (self.files[id.0].policy.request_failed(error.clone(), at), 0);
-        };
+        let (row, is_new) = self.silent_hosts.count(host, at.began, at.now, self.last_heard(host));
+        let row_of_host = Some((row.failures, row.since));
+        let at = Circumstances { row: row_of_host, ..at };
+        let decision = self.files[id.0].policy.request_failed(error.clone(), &at);
+        if !is_new {
+            return (decision, 0);
+        }
         let mut files = 1;
-        let mut decisions = Vec::new();
+        let (mut moves, mut waiting) = (Vec::new(), Vec::new());
+        let mut until = match &decision {
+            Decision::Wait { wait, .. } => at.now + *wait,
+            _ => Duration::MAX,
+        };
         for (other, file) in self.idle_files_of(id, host) {
             files += 1;
-            let gained = file.target.gained.load(Ordering::Relaxed);
-            let at = Circumstances { gained, served: false, answered: false, ..*at };
-            file.policy.take_over(row.failures - 1, row.since);
-            let decision = file.policy.request_failed(error.clone(), &at);
-            // The host itself waits.
-            if !matches!(decision, Decision::Wait { .. }) {
-                decisions.push((other, decision));
+            match file.policy.host_failed(error.clone(), &at) {
+                Decision::Wait { wait, .. } => {
+                    until = until.min(at.now + wait);
+                    waiting.push(other);
+                }
+                decision => moves.push((other, decision)),
             }
         }
-        for (other, decision) in decisions {
+        for (other, decision) in moves {
             self.decide(other, decision, 0);
         }
-        let policy = &mut self.files[id.0].policy;
-        policy.take_over(row.failures - 1, row.since);
-        (policy.request_failed(error.clone(), at), files)
+        if until < Duration::MAX {
+            self.silent_hosts.wait(host, until);
+            let host_id = self.shared.known_host(host);
+            let mut schedule = self.shared.schedule();
+            waiting.iter().for_each(|other| schedule.pause_file(*other, until));
+            // A host behind a redirect that has never answered has no claims of its own.
+            if let Some(host) = host_id {
+                schedule.silence(host, until);
+            }
+        }
+        (decision, files)
     }
 
     /// A host asks for a wait until `until`. Files that only wait for it move to a source that stands by.
@@ -420,6 +446,8 @@ impl Coordinator {
                 }
                 self.files[id.0].silent_host = None;
                 let until = self.shared.now() + moved.wait;
+                // A reset ends later, and begins the file's claims anew.
+                self.files[id.0].not_before = until;
                 self.shared.schedule().pause_file(id, until);
             }
         }
@@ -436,6 +464,8 @@ impl Coordinator {
         schedule.set_host(id, host);
         drop(schedule);
         self.refill(id);
+        let not_before = self.files[id.0].not_before;
+        self.shared.schedule().pause_file(id, not_before);
         self.finish_if_complete(id);
     }
 

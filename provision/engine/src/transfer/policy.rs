@@ -220,6 +220,8 @@ pub(super) struct Circumstances {
     pub(super) answered: bool,
     /// Bytes that the host has sent in total, for any file.
     pub(super) from_host: u64,
+    /// The failures in a row of the host, over all files, if it gave no answer, and their beginning.
+    pub(super) row: Option<(u32, Duration)>,
     /// Uniform in `0.0..1.0`.
     pub(super) random: f64,
 }
@@ -237,7 +239,18 @@ struct Source {
     not_before: Duration,
     /// It is not asked again.
     ended: bool,
+    /// It answered that it cannot serve now: the time at which the file returns to it, also from a source that works.
+    comeback: Option<Duration>,
+    /// The number of times that the file has left it.
+    left: u32,
+    /// It is read as one stream.
+    plain: bool,
+    /// A stream that does not start at the first byte may be requested as a range.
+    ask_ranges: bool,
 }
+
+/// The first wait before the return to a source; it doubles with each return, up to 64 times as long.
+const COMEBACK: Duration = Duration::from_secs(10);
 
 /// A shorter wait that a host asks for is kept; for a longer one the file moves to a source that stands by.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -265,10 +278,14 @@ pub(super) struct FilePolicy {
     gained_at_failure: u64,
     /// Bytes that the host had sent at the last failure.
     from_host: u64,
-    /// The source is read as one stream.
-    plain: bool,
-    /// A stream that does not start at the first byte may be requested as a range.
-    ask_ranges: bool,
+    /// The failures in a row of the current source's host, over all files, and their beginning.
+    row: Option<(u32, Duration)>,
+    /// The current source has neither failed yet nor sent a range to its end: the last bytes may be another one's.
+    arrived: bool,
+    /// The file stays with its source, so that wrong bytes have one origin.
+    pinned: bool,
+    /// The number of times that the file was started over for its digest.
+    started_over: usize,
     /// A range that started elsewhere was forgiven once.
     forgiven_start: bool,
     /// A range that ended later was forgiven once.
@@ -287,7 +304,17 @@ pub(super) struct FilePolicy {
 
 impl FilePolicy {
     pub(super) fn new(sources: Vec<SourceUrl>, retry: RetryPolicy, resumed: bool, offline: bool) -> Self {
-        let source = |url| Source { url, failures: 0, last: None, not_before: Duration::ZERO, ended: false };
+        let source = |url| Source {
+            url,
+            failures: 0,
+            last: None,
+            not_before: Duration::ZERO,
+            ended: false,
+            comeback: None,
+            left: 0,
+            plain: false,
+            ask_ranges: true,
+        };
         Self {
             sources: sources.into_iter().map(source).collect(),
             at: 0,
@@ -299,8 +326,10 @@ impl FilePolicy {
             last_failure: None,
             gained_at_failure: 0,
             from_host: 0,
-            plain: false,
-            ask_ranges: true,
+            row: None,
+            arrived: false,
+            pinned: false,
+            started_over: 0,
             forgiven_start: false,
             exceeded: false,
             resolved_again: false,
@@ -322,34 +351,36 @@ impl FilePolicy {
     }
 
     pub(super) fn is_plain(&self) -> bool {
-        self.plain
+        self.sources[self.at].plain
     }
 
     /// True if a stream that does not start at the first byte may be requested as a range.
     pub(super) fn may_ask_ranges(&self) -> bool {
-        self.ask_ranges
+        self.sources[self.at].ask_ranges
     }
 
     /// A claim was downloaded to its end.
     pub(super) fn progress(&mut self) {
-        self.sources.iter_mut().for_each(|source| source.failures = 0);
-        (self.failing_since, self.excused, self.barren) = (None, 0, None);
+        let source = &mut self.sources[self.at];
+        (source.failures, source.last) = (0, None);
+        self.arrived = false;
+        (self.row, self.failing_since, self.excused, self.barren) = (None, None, 0, None);
         self.resolved_again = false;
     }
 
     /// The origin answered a range with a whole body: it does not support ranges (faults 1 and 2).
     pub(super) fn ranges_unsupported(&mut self) -> Decision {
-        self.plain = true;
+        self.sources[self.at].plain = true;
         Decision::Drain(Step::Restart)
     }
 
     /// The origin sent more than the requested range. Once may be a mistake of its cache. If it always does, each claim costs
     /// a connection and bytes that are thrown away, and one stream costs neither (fault 94).
     pub(super) fn range_exceeded(&mut self) -> Decision {
-        if self.plain || !std::mem::replace(&mut self.exceeded, true) {
+        if self.is_plain() || !std::mem::replace(&mut self.exceeded, true) {
             return Decision::GoOn;
         }
-        self.plain = true;
+        self.sources[self.at].plain = true;
         Decision::Drain(Step::Restart)
     }
 
@@ -369,17 +400,17 @@ impl FilePolicy {
                 self.give_up(error.into());
                 Decision::Drain(Step::Fail(Box::new(self.error())))
             }
-            Remedy::RetryThenPlain if !self.forgiven_start && !self.plain => {
+            Remedy::RetryThenPlain if !self.forgiven_start && !self.is_plain() => {
                 self.forgiven_start = true;
                 Decision::GoOn
             }
-            Remedy::Plain | Remedy::RetryThenPlain if !self.plain => {
-                (self.plain, self.ask_ranges) = (true, false);
+            Remedy::Plain | Remedy::RetryThenPlain if !self.is_plain() => {
+                self.read_whole();
                 Decision::Drain(Step::Restart)
             }
             // The origin sends another range for a stream that starts where the held bytes end.
-            Remedy::Plain | Remedy::RetryThenPlain if self.ask_ranges => {
-                self.ask_ranges = false;
+            Remedy::Plain | Remedy::RetryThenPlain if self.may_ask_ranges() => {
+                self.read_whole();
                 Decision::Drain(Step::Restart)
             }
             // `Plain` and `RetryThenPlain`: the source is a stream already, and fails. `Resolve`: the source was just
@@ -404,13 +435,15 @@ impl FilePolicy {
             return Decision::GoOn;
         }
         let stalled = matches!(&error, RequestError::Transport { kind: TransportError::Stalled(_), .. });
-        let news = at.gained.saturating_sub(self.gained_at_failure);
+        let arrived = std::mem::take(&mut self.arrived);
+        let news = if arrived { 0 } else { at.gained.saturating_sub(self.gained_at_failure) };
         let gained = news >= if stalled { LEAST_GAIN_STALLED } else { LEAST_GAIN };
         if gained {
             self.progress();
         }
         self.gained_at_failure = at.gained;
         // Connections that fail together count once: requests that were under way at the last failure do not count.
+        self.row = at.row;
         let fails_again = self.sources[self.at].failures > 0;
         let same_round = fails_again && self.last_failure.is_some_and(|last| at.began <= last);
         // A refusal while the host serves other requests means that the host allows fewer connections. The source is
@@ -427,7 +460,7 @@ impl FilePolicy {
         // other files, unless the host asks for a wait.
         let throttled = throttled && !same_round && (self.excused == 0 || asked.is_some());
         let is_final = !same_round && !excused;
-        let leave = !same_round && (!gained || asked.is_some_and(|wait| wait > PATIENCE));
+        let leave = !same_round && !gained || asked.is_some_and(|wait| wait > PATIENCE);
         let began = if gained { at.now } else { at.began };
         let is_news = !same_round;
         self.wait(error, asked, throttled, &Failure { began, is_final, leave, is_news, ..Failure::at(at) })
@@ -456,6 +489,13 @@ impl FilePolicy {
         self.wait(error, None, false, &Failure { began: since, ..Failure::at(at) })
     }
 
+    /// The host of the current source gave no answer to another file, which asked on behalf of this one.
+    pub(super) fn host_failed(&mut self, error: RequestError, at: &Circumstances) -> Decision {
+        self.row = at.row;
+        let began = at.row.map_or(at.began, |(_, since)| since);
+        self.wait(error, None, false, &Failure { began, is_own: false, ..Failure::at(at) })
+    }
+
     /// Picks the source that is asked next, after a failure that may pass.
     fn wait(
         &mut self,
@@ -464,52 +504,86 @@ impl FilePolicy {
         throttled: bool,
         failure: &Failure,
     ) -> Decision {
-        let now = failure.now;
-        let row = now.saturating_sub(*self.failing_since.get_or_insert(failure.began));
-        let excused = self.excused;
-        let reason = error.to_string();
-        let source = &mut self.sources[self.at];
-        let failures = source.failures;
-        let wait = self.retry.delay(failures + excused, row, failure.random, asked);
+        let (now, at) = (failure.now, self.at);
+        let (of_host, since) = self.row.unwrap_or((0, failure.began));
+        if failure.is_own {
+            self.failing_since.get_or_insert(failure.began);
+        }
+        let row = now.saturating_sub(self.failing_since.map_or(since, |own| own.min(since)));
+        let (reason, is_answer) = (error.to_string(), error.url().is_some());
+        let source = &mut self.sources[at];
+        let failures = source.failures.max(of_host);
+        let wait = self.retry.delay(failures + self.excused, row, failure.random, asked);
         (source.not_before, source.last) = (now + wait, Some(error.into()));
-        let is_spent = |source: &Source| source.ended || self.retry.is_spent(source.failures, row);
-        if failure.is_final && self.sources.iter().all(is_spent) {
+        let is_spent = |failures| self.retry.is_spent(failures, row);
+        let are_others_spent = self
+            .sources
+            .iter()
+            .enumerate()
+            .all(|(other, source)| other == at || source.ended || is_spent(source.failures));
+        if failure.is_final && is_spent(failures) && are_others_spent {
             return Decision::Drain(Step::Fail(Box::new(self.error())));
         }
-        if let Some(next) = failure.leave.then(|| self.soonest()).flatten().filter(|next| *next != self.at) {
-            let throttled = throttled.then_some(wait);
-            let wait = self.sources[next].not_before.saturating_sub(now);
-            let from = self.source().clone();
-            self.move_to(next, false);
-            let (for_now, start_over) = (true, false);
-            let moved = Move { reason, from, for_now, throttled, start_over, wait, files: 1 };
-            return Decision::Drain(Step::NextSource(Box::new(moved)));
+        let is_kept = self.pinned && !is_spent(failures);
+        // A source that has failed more often is no better.
+        let is_better = |next: &usize| *next != at && self.sources[*next].failures <= failures;
+        if failure.leave
+            && !is_kept
+            && let Some(next) = self.soonest().filter(is_better)
+        {
+            let source = &mut self.sources[at];
+            source.failures = failures;
+            if is_answer {
+                let pause = COMEBACK.saturating_mul(1 << source.left.min(6));
+                source.comeback = Some(now + wait.max(pause));
+                source.left += 1;
+            }
+            return self.leave_for(next, reason, throttled.then_some(wait), now);
         }
         let left = self.retry.left(row);
         Decision::Wait { wait, throttled, reason, failures, left, is_news: failure.is_news }
     }
 
-    /// Counts the failures in a row of a host that gives no answer, since `since`, as this file's own.
-    pub(super) fn take_over(&mut self, failures: u32, since: Duration) {
-        let own = &mut self.sources[self.at].failures;
-        *own = failures.max(*own);
-        if failures > 0 {
-            self.failing_since = Some(self.failing_since.map_or(since, |own| own.min(since)));
+    /// A range was received to its end, and not more. If an earlier source's time has come, the file returns to it
+    /// (fault 97).
+    pub(super) fn range_was_exact(&mut self, now: Duration) -> Decision {
+        self.exceeded = false;
+        let is_back = |source: &Source| !source.ended && source.comeback.is_some_and(|time| time <= now);
+        match self.sources[..self.at].iter().position(is_back).filter(|_| !self.pinned) {
+            Some(first) => {
+                self.sources[first].comeback = None;
+                let reason = format!("the wait for {} is over", self.sources[first].url.host());
+                self.leave_for(first, reason, None, now)
+            }
+            None => Decision::GoOn,
         }
     }
 
     /// The host of the current source asks all requests for a wait until `until`: a file that only waits moves to a source
     /// that stands by (fault 97).
     pub(super) fn host_pauses(&mut self, reason: &str, now: Duration, until: Duration) -> Option<Decision> {
-        self.sources[self.at].not_before = until;
-        let next = self.soonest().filter(|next| *next != self.at && until > now + PATIENCE)?;
+        let is_kept = self.pinned || until <= now + PATIENCE;
+        let source = &mut self.sources[self.at];
+        source.not_before = until;
+        let next = self.soonest().filter(|next| *next != self.at && !is_kept)?;
+        self.sources[self.at].comeback = Some(until);
+        Some(self.leave_for(next, reason.to_owned(), None, now))
+    }
+
+    /// Moves to a source that may be left again.
+    fn leave_for(
+        &mut self,
+        next: usize,
+        reason: String,
+        throttled: Option<Duration>,
+        now: Duration,
+    ) -> Decision {
         let from = self.source().clone();
         let wait = self.sources[next].not_before.saturating_sub(now);
         self.move_to(next, false);
-        let reason = reason.to_owned();
-        let (for_now, throttled, start_over) = (true, None, false);
+        let (for_now, start_over) = (true, false);
         let moved = Move { reason, from, for_now, throttled, start_over, wait, files: 1 };
-        Some(Decision::Drain(Step::NextSource(Box::new(moved))))
+        Decision::Drain(Step::NextSource(Box::new(moved)))
     }
 
     /// The source that can be asked first; of several, the current one's successor.
@@ -547,8 +621,15 @@ impl FilePolicy {
             self.give_up(error);
             return Decision::Drain(Step::Fail(Box::new(self.error())));
         }
-        if mixed && !self.plain {
-            (self.plain, self.ask_ranges, self.repeated) = (true, false, true);
+        self.started_over += 1;
+        if self.started_over > 2 + 2 * self.sources.len() {
+            // Sources that take turns have mixed wrong bytes each time.
+            self.give_up(error);
+            return Decision::Drain(Step::Fail(Box::new(self.error())));
+        }
+        if mixed && !self.is_plain() {
+            self.read_whole();
+            self.repeated = true;
             self.begin_pure();
             return Decision::Drain(Step::StartOver { reason });
         }
@@ -593,8 +674,7 @@ impl FilePolicy {
         self.at = source;
         // Bytes of the last source are kept if they may be right; the digest decides.
         self.pure = start_over;
-        self.plain = false;
-        self.ask_ranges = true;
+        (self.row, self.pinned, self.arrived) = (None, false, true);
         // What the last host has sent says nothing about this one.
         self.from_host = u64::MAX;
         if start_over {
@@ -603,8 +683,14 @@ impl FilePolicy {
         self.forget_answers();
     }
 
+    /// Reads the current source as one stream, without ranges.
+    fn read_whole(&mut self) {
+        let source = &mut self.sources[self.at];
+        (source.plain, source.ask_ranges) = (true, false);
+    }
+
     fn begin_pure(&mut self) {
-        self.pure = true;
+        (self.pure, self.pinned) = (true, true);
         self.sources[self.at].failures = 0;
         self.failing_since = None;
         self.gained_at_failure = 0;
@@ -648,11 +734,21 @@ struct Failure {
     leave: bool,
     /// It does not belong to a failure that was reported.
     is_news: bool,
+    /// A request of this file failed.
+    is_own: bool,
 }
 
 impl Failure {
     fn at(at: &Circumstances) -> Self {
-        Self { now: at.now, began: at.began, random: at.random, is_final: true, leave: true, is_news: true }
+        Self {
+            now: at.now,
+            began: at.began,
+            random: at.random,
+            is_final: true,
+            leave: true,
+            is_news: true,
+            is_own: true,
+        }
     }
 }
 

@@ -58,7 +58,7 @@ impl Lines {
                 return Some(format!("{} {}", self.paint.yellow("warning:"), clean(message)));
             }
             Event::Failed { file, reason } => {
-                return Some(self.failed(counters.name(*file), &with_short_addresses(&clean(reason))));
+                return Some(self.failed(counters.name(*file), &clean(reason)));
             }
             _ if !self.is_talkative() => return None,
             _ => {}
@@ -207,7 +207,8 @@ impl Lines {
     /// A reason is said once, if file after file fails for it.
     fn failed(&self, name: &str, reason: &str) -> String {
         let last = std::mem::replace(&mut *lock(&self.last_reason), reason.to_owned());
-        let reason = if last == reason { "for the same reason" } else { reason };
+        let is_same = last == reason;
+        let reason = if is_same { "for the same reason".to_owned() } else { with_short_addresses(reason) };
         match self.style {
             Style::Words => format!("{} {name}: {reason}", self.paint.red("failed")),
             Style::Marks => format!("{} {name}  {reason}", self.paint.red("✗")),

@@ -37,6 +37,7 @@ fn at(now: u32, gained: u64) -> Circumstances {
         served: false,
         answered: false,
         from_host: gained,
+        row: None,
         random: 0.5,
     }
 }
@@ -140,6 +141,7 @@ fn fault_96_another_source_is_asked_at_once_and_the_first_again() {
     assert!(second.for_now, "{second:?}");
     assert_eq!(policy.source().host(), "source0.example");
     // Bytes come, and then no more: the count begins again, and the source is asked once more before it is left.
+    policy.progress();
     let decision = policy.request_failed(broken(), &at(50, 1 << 20));
     assert!(matches!(decision, Decision::Wait { failures: 1, .. }), "{decision:?}");
     moved(policy.request_failed(broken(), &at(51, 1 << 20)));
@@ -171,8 +173,13 @@ fn fault_97_a_source_that_asks_for_a_long_wait_is_asked_after_it() {
 #[test]
 fn a_source_that_has_ended_is_not_asked_again() {
     let mut policy = patient(2);
-    let missing =
-        RequestError::Missing { url: "http://h/x".parse().unwrap(), status: 404, code: None, message: None };
+    let missing = RequestError::Missing {
+        url: "http://h/x".parse().unwrap(),
+        status: 404,
+        code: None,
+        message: None,
+        advice: Default::default(),
+    };
     assert!(matches!(policy.request_failed(busy(None), &at(1, 0)), Decision::Drain(Step::NextSource(_))));
     let decision = policy.request_failed(missing, &at(2, 0));
     let Decision::Drain(Step::NextSource(moved)) = decision else { panic!("{decision:?}") };
@@ -244,4 +251,85 @@ fn fault_94_ranges_that_are_always_exceeded_lead_to_one_stream() {
     assert!(matches!(policy.range_exceeded(), Decision::GoOn));
     assert!(matches!(policy.range_exceeded(), Decision::Drain(Step::Restart)));
     assert!(policy.is_plain() && policy.may_ask_ranges());
+}
+
+#[test]
+fn fault_98_a_silent_host_ends_files_that_only_wait_by_its_row() {
+    let mut policy = patient(1);
+    // One failure an hour, and answers in between.
+    for hour in 1..20 {
+        let now = 3600 * hour;
+        let row = Some((1, SECOND * (now - 1)));
+        let decision = policy.host_failed(stalled(), &Circumstances { row, ..at(now, 0) });
+        assert!(matches!(decision, Decision::Wait { failures: 1, .. }), "{decision:?}");
+    }
+    let row = |failures, since| Some((failures, SECOND * since));
+    let decision = policy.host_failed(stalled(), &Circumstances { row: row(5, 100_000), ..at(100_059, 0) });
+    assert!(matches!(decision, Decision::Wait { failures: 5, .. }), "{decision:?}");
+    let decision = policy.host_failed(stalled(), &Circumstances { row: row(6, 100_000), ..at(100_060, 0) });
+    assert!(matches!(decision, Decision::Drain(Step::Fail(_))), "{decision:?}");
+}
+
+#[test]
+fn fault_97_the_file_returns_when_the_time_of_its_first_source_comes() {
+    let mut policy = patient(2);
+    policy.progress();
+    policy.request_failed(busy(Some(20 * SECOND)), &at(1, 1 << 20));
+    policy.progress();
+    assert!(matches!(policy.range_was_exact(20 * SECOND), Decision::GoOn));
+    let decision = policy.range_was_exact(30 * SECOND);
+    assert!(matches!(decision, Decision::Drain(Step::NextSource(_))), "{decision:?}");
+    assert_eq!(policy.source().host(), "source0.example");
+    // It fails at once: the next return takes longer.
+    let decision = policy.request_failed(busy(None), &at(31, 9 << 20));
+    assert!(matches!(decision, Decision::Drain(Step::NextSource(_))), "{decision:?}");
+    policy.progress();
+    assert!(matches!(policy.range_was_exact(45 * SECOND), Decision::GoOn));
+    assert!(matches!(policy.range_was_exact(52 * SECOND), Decision::Drain(Step::NextSource(_))));
+}
+
+#[test]
+fn wrong_bytes_end_a_file_whose_sources_take_turns() {
+    let mut policy = patient(2);
+    let passes = (0..100).find(|pass| {
+        policy.request_failed(busy(Some(5 * SECOND)), &at(10 * pass + 1, 1 << 20));
+        matches!(wrong(&mut policy), Decision::Drain(Step::Fail(_)))
+    });
+    assert!(passes.is_some_and(|passes| passes < 8), "{passes:?}");
+}
+
+#[test]
+fn a_failure_after_wrong_bytes_does_not_mix_sources() {
+    let mut policy = patient(2);
+    policy.request_failed(busy(None), &at(1, 0));
+    assert!(matches!(wrong(&mut policy), Decision::Drain(Step::StartOver { .. })));
+    let decision = policy.request_failed(busy(Some(5 * SECOND)), &at(9, 1 << 20));
+    assert!(matches!(decision, Decision::Wait { .. }), "{decision:?}");
+}
+
+#[test]
+fn fault_97_a_long_wait_counts_beside_another_failure() {
+    let mut policy = patient(2);
+    policy.progress();
+    assert!(matches!(policy.request_failed(broken(), &at(2, 1 << 20)), Decision::Wait { .. }));
+    let decision = policy.request_failed(busy(Some(100 * SECOND)), &at(2, 1 << 20));
+    assert!(matches!(decision, Decision::Drain(Step::NextSource(_))), "{decision:?}");
+}
+
+#[test]
+fn fault_94_a_range_that_is_exact_forgives_one_that_was_exceeded() {
+    let mut policy = policy(1, false);
+    for _ in 0..9 {
+        assert!(matches!(policy.range_exceeded(), Decision::GoOn));
+        assert!(matches!(policy.range_was_exact(SECOND), Decision::GoOn));
+    }
+}
+
+#[test]
+fn sources_that_cut_each_range_after_many_bytes_are_not_given_up() {
+    let mut policy = patient(2);
+    for n in 1..100 {
+        let decision = policy.request_failed(broken(), &at(10 * n, u64::from(n) << 24));
+        assert!(!matches!(decision, Decision::Drain(Step::Fail(_))), "{n}: {decision:?}");
+    }
 }
