@@ -25,6 +25,8 @@ const ROOM: usize = 64 << 10;
 const MOST: usize = 4 << 20;
 /// The longest single write: up to this length, writes of several processes to one pipe do not mix.
 const PIECE: usize = rustix::pipe::PIPE_BUF;
+/// The time for which the writer collects text, so that a burst of lines is few writes. A wait for the writer ends it.
+const COLLECT: Duration = Duration::from_millis(5);
 /// The longest wait for a reader of standard error that takes nothing: a container must start although its log hangs.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// The longest wait for a reader after a stop.
@@ -57,6 +59,8 @@ struct State {
     /// All bytes that were ever written.
     written: u64,
     has_writer: bool,
+    /// The number of threads that wait for the writer.
+    awaiting: usize,
     /// The reader is gone.
     is_closed: bool,
     /// `written` when a wait was given up, and its limit: until it grows, no other wait is as long.
@@ -70,6 +74,7 @@ impl Stream {
             unwritten: 0,
             written: 0,
             has_writer: false,
+            awaiting: 0,
             is_closed: false,
             hung: None,
         };
@@ -100,10 +105,14 @@ impl Stream {
             let _ = pieces(text.as_bytes()).try_for_each(|piece| self.write(piece));
             return;
         }
+        let before = state.waiting.len();
         state.waiting.extend_from_slice(text.as_bytes());
         state.unwritten += text.len();
-        drop(state);
-        self.changed.notify_all();
+        // A call for each line would cost more than the writes.
+        if before == 0 || before < PIECE && state.waiting.len() >= PIECE {
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     /// Waits until at most `most` bytes are unwritten, or the reader takes nothing for `limit`.
@@ -116,6 +125,8 @@ impl Stream {
         /// The time between two looks at [`HURRY`].
         const LOOK: Duration = Duration::from_millis(50);
         let (mut since, mut written, mut hurried) = (Instant::now(), state.written, false);
+        state.awaiting += 1;
+        self.changed.notify_all();
         while state.unwritten > most && !state.is_closed {
             let hurry = HURRY.load(Ordering::Relaxed);
             if hurry != hurried || (state.written != written && !hurry) {
@@ -135,6 +146,7 @@ impl Stream {
             let woken = self.changed.wait_timeout(state, LOOK);
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.awaiting -= 1;
         state
     }
 
@@ -142,15 +154,19 @@ impl Stream {
     fn serve(&self) {
         loop {
             let state = self.changed.wait_while(self.lock(), |state| state.waiting.is_empty());
-            let text = std::mem::take(&mut state.unwrap_or_else(PoisonError::into_inner).waiting);
+            let state = state.unwrap_or_else(PoisonError::into_inner);
+            let may_collect = |state: &mut State| state.awaiting == 0 && state.waiting.len() < PIECE;
+            let state = self.changed.wait_timeout_while(state, COLLECT, may_collect);
+            let text = std::mem::take(&mut state.unwrap_or_else(PoisonError::into_inner).0.waiting);
             for piece in pieces(&text) {
                 let result = self.write(piece);
                 let mut state = self.lock();
                 state.unwritten -= piece.len();
                 state.written += piece.len() as u64;
                 state.is_closed |= result == Err(Errno::PIPE);
-                drop(state);
-                self.changed.notify_all();
+                if state.awaiting > 0 {
+                    self.changed.notify_all();
+                }
             }
         }
     }
@@ -210,8 +226,13 @@ impl Offer {
     }
 
     /// True while earlier text is not written.
-    pub(crate) fn is_behind(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.0.lock().unwritten > 0
+    }
+
+    /// True while the reader is slow, or does not read.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.0.lock().unwritten > ROOM
     }
 }
 

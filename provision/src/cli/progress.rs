@@ -120,7 +120,7 @@ trait Sink: Send {
     /// `WouldBlock` without room: the lines are lost. Another error if there is no reader.
     fn put(&mut self, lines: &str, must: bool) -> io::Result<()>;
 
-    /// True while earlier lines are not written: the reader is slow, or does not read.
+    /// True while many earlier lines are not written: the reader is slow, or does not read.
     fn is_behind(&self) -> bool;
 }
 

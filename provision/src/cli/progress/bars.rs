@@ -53,7 +53,7 @@ trait Terminal: Send + Sync {
     fn write(&self, lines: &str);
 
     /// True while earlier text is not written.
-    fn is_behind(&self) -> bool;
+    fn is_busy(&self) -> bool;
 }
 
 /// Standard error, and the drawing that is being made.
@@ -136,8 +136,8 @@ impl Terminal for Stderr {
         let _ = Offer(&ERR).put(lines, true);
     }
 
-    fn is_behind(&self) -> bool {
-        Offer(&ERR).is_behind()
+    fn is_busy(&self) -> bool {
+        Offer(&ERR).is_busy()
     }
 }
 
@@ -262,7 +262,7 @@ impl Screen {
 
     fn tick(&self) {
         let mut view = lock(&self.view);
-        if !view.is_finished && !self.terminal.is_behind() {
+        if !view.is_finished && !self.terminal.is_busy() {
             self.draw(&mut view);
         }
     }

@@ -1,6 +1,6 @@
 //! Lines that are never redrawn, for `docker logs`, CI and files.
 //!
-//! While bytes arrive, a line with the sums appears every ten seconds, unless earlier lines are still to be written. A slow or
+//! While bytes arrive, a line with the sums appears every ten seconds, unless many are still to be written. A slow or
 //! closed standard error does not affect the run: lines without room are counted, and other errors are ignored.
 
 use std::io;

@@ -16,7 +16,7 @@ impl Terminal for InMemoryTerm {
         lines.lines().for_each(|line| self.write_line(line).unwrap());
     }
 
-    fn is_behind(&self) -> bool {
+    fn is_busy(&self) -> bool {
         false
     }
 }
