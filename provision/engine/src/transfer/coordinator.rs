@@ -16,6 +16,7 @@ use super::{CHECKPOINT_INTERVAL, DownloadResult, JOURNAL_INTERVAL, Shared, TICK,
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId};
+use provision_core::source_url::SourceUrl;
 use provision_disk::{Installed, PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, HttpClient, RequestError};
@@ -232,23 +233,19 @@ impl Coordinator {
                 {
                     self.shared.heard(&source);
                 }
-                let heard = silent_host.as_ref().map(|host| self.last_heard(host));
-                match silent_host.filter(|_| heard.flatten().is_none_or(|heard| heard < task.began)) {
-                    Some(host) => {
-                        let (decision, of) = self.host_is_silent(id, &host, &error, circumstances);
-                        files = of;
-                        decision
+                let gave_none = |host: &String| self.last_heard(host).is_none_or(|heard| heard < task.began);
+                if let Some(host) = silent_host.filter(gave_none) {
+                    let (decision, of) = self.host_is_silent(id, &host, &error, circumstances);
+                    files = of;
+                    decision
+                } else {
+                    let decision = self.files[id.0].policy.request_failed(error.clone(), &circumstances);
+                    let host = error.url().map(SourceUrl::authority);
+                    let host = host.filter(|host| *host == source.authority());
+                    if let (Some(wait), Some(host)) = (decision.pause_of_host(), host) {
+                        self.host_pauses(id, &host, &error, now + wait);
                     }
-                    None => {
-                        let file = &mut self.files[id.0];
-                        let decision = file.policy.request_failed(error.clone(), &circumstances);
-                        let host = error.url().map(provision_core::source_url::SourceUrl::authority);
-                        let host = host.filter(|host| *host == source.authority());
-                        if let (Some(wait), Some(host)) = (decision.pause_of_host(), host) {
-                            self.host_pauses(id, &host, &error, now + wait);
-                        }
-                        decision
-                    }
+                    decision
                 }
             }
         };
@@ -305,7 +302,9 @@ impl Coordinator {
             self.silent_hosts.wait(host, until);
             let host_id = self.shared.known_host(host);
             let mut schedule = self.shared.schedule();
-            waiting.iter().for_each(|other| schedule.pause_file(*other, until));
+            for other in waiting {
+                schedule.pause_file(other, until);
+            }
             // A host behind a redirect that has never answered has no claims of its own.
             if let Some(host) = host_id {
                 schedule.silence(host, until);

@@ -723,6 +723,7 @@ impl FilePolicy {
 }
 
 /// A failure that may pass, for the choice of the next source.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 struct Failure {
     now: Duration,
     /// The start of the time without a byte, if this failure is its first.

@@ -178,7 +178,7 @@ fn a_source_that_has_ended_is_not_asked_again() {
         status: 404,
         code: None,
         message: None,
-        advice: Default::default(),
+        advice: String::new(),
     };
     assert!(matches!(policy.request_failed(busy(None), &at(1, 0)), Decision::Drain(Step::NextSource(_))));
     let decision = policy.request_failed(missing, &at(2, 0));

@@ -70,7 +70,7 @@ fn fault_126_a_list_that_collides_is_refused_before_the_network() {
     let x = places.origin.url("/x");
     let list = |text: &str| {
         std::fs::write(places.directory.path().join("list"), text).unwrap();
-        ["import", "list", "--format", "aria2"]
+        ["import", "list", "--format", "aria2", "--allow-private"]
     };
     places.refused(&list(&format!("{x}\n  dir=vae\n  out=X\n")), "are one file");
     places.refused(&list(&format!("{x}\n  dir=vae/x\n  out=y\n")), "is a file, so");

@@ -161,10 +161,12 @@ fn fault_98_a_silent_host_behind_redirects_is_asked_by_one() {
         fixture.origin.replace_faults(&format!("/{n}"), Fault::redirect(store.url(&format!("/{n}"))));
         store.inject(&format!("/{n}"), Fault::NoAnswer);
     }
+    let started = Instant::now();
     let report = fixture.fetch().unwrap();
     assert!(report.files.iter().all(|file| file.result.is_err()), "{report:?}");
-    // Each file has to be asked once to know where it leads.
-    assert!(store.counters().requests <= 10, "{} {}", store.counters().requests, fixture.events.text());
+    assert!(started.elapsed() < Duration::from_millis(3500), "{:?}", started.elapsed());
+    // Each file has to be asked to know where it leads, and two are asked at a time.
+    assert!(store.counters().requests < 18, "{} {}", store.counters().requests, fixture.events.text());
 }
 
 #[test]
@@ -186,8 +188,8 @@ fn fault_98_a_host_that_refuses_is_said_once() {
     let ended = program::run(&mut program::fetch(&fixture, &["--progress", "plain"]));
     assert_eq!(ended.code, Some(4), "{}", ended.err);
     assert!(ended.err.matches("retry:").count() <= 4, "{}", ended.err);
-    // Two files at most were asked for; the failure is said once, and once more at the end.
-    assert!(ended.err.matches(address).count() <= 2, "{}", ended.err);
+    // The first line of each file has its address; the failure is said once, and once more at the end.
+    assert!(ended.err.matches(address).count() <= 4, "{}", ended.err);
     assert_eq!(ended.err.matches("failed ").count(), 4, "{}", ended.err);
     assert_eq!(ended.err.matches("for the same reason").count(), 3, "{}", ended.err);
     assert_eq!(
