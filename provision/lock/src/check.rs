@@ -6,6 +6,7 @@
 use std::fmt;
 
 use provision_core::lockfile::Model;
+use provision_http::RequestError;
 
 use crate::resolve::{Declared, Kind, ResolveError, Resolver};
 use crate::source::Source;
@@ -29,6 +30,14 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The failed request, if its host gave no answer.
+    pub fn silence(&self) -> Option<&RequestError> {
+        match self {
+            Self::Failed(error) => error.silence(),
+            _ => None,
+        }
+    }
+
     /// The failure's kind; `None` for a match.
     pub fn kind(&self) -> Option<Kind> {
         match self {

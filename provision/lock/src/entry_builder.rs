@@ -7,6 +7,7 @@ use provision_core::lockfile::{LockfileErrorKind, TakenPaths};
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 use provision_engine::unpinned::UnpinnedError;
+use provision_http::RequestError;
 
 use crate::digest_reader::{DigestError, DigestReader};
 use crate::entry::Entry;
@@ -137,6 +138,14 @@ pub enum EntryError {
 }
 
 impl EntryError {
+    /// The failed request, if its host gave no answer.
+    pub fn silence(&self) -> Option<&RequestError> {
+        match self {
+            Self::Resolve(error) => error.silence(),
+            _ => None,
+        }
+    }
+
     /// The kind of a host's failure; `None` if the error is not about a host.
     pub fn kind(&self) -> Option<Kind> {
         match self {

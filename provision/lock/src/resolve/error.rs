@@ -160,6 +160,15 @@ impl ResolveError {
         Self::Host { what: source.to_string(), error, hint: if is_missing { missing } else { "" } }
     }
 
+    /// The failed request, if its host gave no answer: the same for all files there.
+    pub fn silence(&self) -> Option<&RequestError> {
+        match self {
+            Self::Host { error: MetadataError::Request(error), .. } => Some(error),
+            _ => None,
+        }
+        .filter(|error| error.silent_host().is_some())
+    }
+
     /// The kind of the failure.
     pub fn kind(&self) -> Kind {
         match self {

@@ -79,7 +79,8 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
             goes_on
         }));
         if let Err(error) = made {
-            failures.add_entry_error(&error);
+            let code = super::session::code_of_entry(&error);
+            failures.add_of_host(code, &request.source, error.silence(), &error);
         }
         if goes_on.is_break() {
             break;

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
         for (url, verdict) in model.sources.iter().zip(&verdicts) {
             if let Some(kind) = verdict.kind() {
                 let told = format_args!("{}: {}: {verdict}", model.path, session.asked(url));
-                failures.add(code_of(kind), TerminalText(told));
+                failures.add_of_host(code_of(kind), &model.path, verdict.silence(), TerminalText(told));
             }
         }
     }

@@ -149,7 +149,8 @@ impl Importing<'_> {
             error => error.to_string(),
         };
         let code = super::session::code_of_entry(error);
-        self.failures.add(code, format_args!("{}: {why}", model.place));
+        let told = format_args!("{}: {why}", model.place);
+        self.failures.add_of_host(code, &model.place, error.silence(), told);
     }
 }
 

@@ -18,7 +18,7 @@ use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_engine::unpinned::UnpinnedError;
 use provision_http::metadata::{OnWait, Wait};
-use provision_http::{HttpClient, Sources};
+use provision_http::{HttpClient, RequestError, Sources};
 use provision_lock::digest_reader::{DigestError, DigestReader};
 use provision_lock::entry_builder::{EntryBuilder, EntryError};
 use provision_lock::resolve::{Kind, Resolver};
@@ -156,7 +156,12 @@ pub(super) fn code_of_entry(error: &EntryError) -> Code {
 #[derive(Debug, Default)]
 pub(super) struct Failures {
     all: Vec<(Code, String)>,
+    /// Failures of hosts that gave no answer, each with the entries that it counts for.
+    silences: Vec<(String, Vec<String>)>,
 }
+
+/// The entries that a message names, if more share its failure.
+const NAMED: usize = 3;
 
 impl Failures {
     pub(super) fn add(&mut self, code: Code, message: impl std::fmt::Display) {
@@ -167,15 +172,34 @@ impl Failures {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.all.is_empty() && self.silences.is_empty()
     }
 
-    pub(super) fn add_entry_error(&mut self, error: &EntryError) {
-        self.add(code_of_entry(error), error);
+    /// Adds the failure of `entry`. One of a host that gives no answer is told once for all its entries (fault 98).
+    pub(super) fn add_of_host(
+        &mut self,
+        code: Code,
+        entry: impl std::fmt::Display,
+        silence: Option<&RequestError>,
+        message: impl std::fmt::Display,
+    ) {
+        let Some(silence) = silence.map(ToString::to_string) else { return self.add(code, message) };
+        let entry = TerminalText(entry).to_string();
+        match self.silences.iter_mut().find(|(other, _)| *other == silence) {
+            Some((_, entries)) => entries.push(entry),
+            None => self.silences.push((silence, vec![entry])),
+        }
     }
 
     /// Ends with the worst failure, as a fetch does: integrity before refusal before disk before network.
-    pub(super) fn conclude(self, what: &str) -> Result<(), Failure> {
+    pub(super) fn conclude(mut self, what: &str) -> Result<(), Failure> {
+        let count = self.all.len() + self.silences.iter().map(|(_, entries)| entries.len()).sum::<usize>();
+        for (silence, entries) in std::mem::take(&mut self.silences) {
+            let more = entries.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let named = entries[..entries.len().min(NAMED)].join(", ");
+            self.add(Code::Network, format_args!("{named}{more}: {silence}"));
+        }
         let rank = |code: &Code| match code {
             Code::Integrity => 7,
             Code::Refused => 6,
@@ -187,10 +211,10 @@ impl Failures {
             _ => 8,
         };
         let Some(worst) = self.all.iter().map(|(code, _)| *code).max_by_key(rank) else { return Ok(()) };
-        if let [(_, message)] = &self.all[..] {
+        if let ([(_, message)], 1) = (&self.all[..], count) {
             return Err(Failure::new(worst, format!("{what}: {message}")));
         }
-        let mut message = format!("{what}: {}", units::count(self.all.len(), "failure"));
+        let mut message = format!("{what}: {}", units::count(count, "failure"));
         for (_, one) in &self.all {
             message = format!("{message}\n  {one}");
         }

@@ -94,7 +94,8 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
             Ok(None) => write::report(&before, &Outcome::Unchanged),
             Err(error) => {
                 let told = format_args!("{}: {error}", model.path);
-                failures.add(super::session::code_of_entry(&error), TerminalText(told));
+                let code = super::session::code_of_entry(&error);
+                failures.add_of_host(code, &model.path, error.silence(), TerminalText(told));
             }
         }
         // Written at once: its bytes have been read, and the next result may take hours.

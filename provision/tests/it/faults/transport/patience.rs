@@ -199,3 +199,18 @@ fn fault_98_a_host_that_refuses_is_said_once() {
         ended.err
     );
 }
+
+#[test]
+fn fault_98_a_lock_verb_tells_a_dead_host_once() {
+    let mut fixture = Fixture::new();
+    for n in 0..6 {
+        fixture.model(&format!("{n}"), &Content::generated(n, 10), &[format!("http://127.0.0.1:1/{n}")]);
+    }
+    let mut command = program::program(&fixture);
+    let ended = program::run(command.args(["lock", "check", "--lock"]).arg(fixture.write_lock()));
+    assert_eq!(ended.code, Some(4), "{}", ended.err);
+    let told = ended.err.lines().last().unwrap();
+    assert_eq!(told.trim(), "0, 1, 2 and 3 more: 127.0.0.1:1: the connection was refused", "{}", ended.err);
+    assert!(ended.err.contains("not confirmed: 6 failures"), "{}", ended.err);
+    assert_eq!(ended.out.matches("unreachable").count(), 6, "{}", ended.out);
+}
