@@ -257,6 +257,14 @@ impl RequestError {
         matches!(kind, Dns | NoNameServer | ConnectRefused | Connect | Stalled(_) | Tls).then_some(host)
     }
 
+    /// The host, with its port, to which the transport failed.
+    pub fn failed_host(&self) -> Option<&str> {
+        match self {
+            Self::Transport { host, .. } => Some(host),
+            _ => None,
+        }
+    }
+
     /// True if the transport failed, so there is no usable answer.
     pub fn is_transport(&self) -> bool {
         matches!(self, Self::Transport { .. })

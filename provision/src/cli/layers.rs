@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use camino::Utf8Path;
+use tokio::sync::watch;
 
 use super::arguments::FetchArgs;
 use super::exit::{Code, Failure};
@@ -57,7 +58,12 @@ pub fn lay_out(
             return Err(Failure::new(code, "interrupted before --layers; rerun to resume"));
         }
         let opened = Destination::create(&destination)?;
-        let _guard = wait_for_lock(args, &opened, &models, &*draw())?;
+        // It lasts until all files are moved: a signal must not end the process between two of them.
+        let mut run = StoppableRun::begin();
+        let _guard = wait_for_lock(args, &opened, &models, &*draw(), &mut run.0)?;
+        if let Some(code) = signals::caught() {
+            return Err(Failure::new(code, "interrupted before --layers; rerun to resume"));
+        }
         if !Marker::load(&opened, lock.marker()).covers(&opened, models.iter().copied()) {
             continue;
         }
@@ -82,12 +88,12 @@ fn wait_for_lock(
     destination: &Destination,
     models: &[&Model],
     progress: &dyn Progress,
+    interrupted: &mut watch::Receiver<bool>,
 ) -> Result<DestinationLock, Failure> {
     let paths: Vec<_> = models.iter().map(|model| &model.path).collect();
     let wait = args.config().wait;
-    let mut run = StoppableRun::begin();
     let waiting = async {
-        match lock_wait::lock(destination, Some(&paths), wait, progress, &mut run.0).await? {
+        match lock_wait::lock(destination, Some(&paths), wait, progress, interrupted).await? {
             LockWait::Acquired(lock) => Ok(lock),
             LockWait::TimedOut { holder, waited } => Err(FetchError::Busy { holder, waited }.into()),
             LockWait::Stopped => {

@@ -1,6 +1,6 @@
 //! The task of a claim: it makes one request, writes the body to the part, and returns the result.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub(super) struct ClaimEnd {
     pub(super) received: u64,
     /// The answer's range ends later than the requested one.
     pub(super) exceeded: bool,
+    /// The request began at the source itself, not at the known end of its redirects.
+    pub(super) asked_source: bool,
     pub(super) result: Result<(), ClaimError>,
 }
 
@@ -87,7 +89,9 @@ pub(super) async fn fetch(
     };
     let received = task.handle.received.load(Ordering::Relaxed);
     let (gained, exceeded) = (sink.gained, sink.exceeded);
-    ClaimEnd { task, connection, kept: kept && result.is_ok(), gained, received, exceeded, result }
+    let asked_source = sink.asked_source.into_inner();
+    let kept = kept && result.is_ok();
+    ClaimEnd { task, connection, kept, gained, received, exceeded, asked_source, result }
 }
 
 /// The writer of a claim's bytes.
@@ -111,6 +115,8 @@ struct Sink {
     place: Option<SourceUrl>,
     /// The answer's range ends later than the requested one.
     exceeded: bool,
+    /// The request began at the source itself.
+    asked_source: AtomicBool,
     /// Redacts secrets that the body may echo.
     redactor: Redactor,
 }
@@ -132,6 +138,7 @@ impl Sink {
             suspect: None,
             place: None,
             exceeded: false,
+            asked_source: AtomicBool::new(false),
             redactor: Redactor::default(),
         }
     }
@@ -261,6 +268,7 @@ impl Sink {
                 return Err(ClaimError::Unresolved);
             }
             let mut other = connection.another();
+            self.asked_source.store(true, Ordering::Relaxed);
             let mut answer = connection.get(&task.source, None, asked).await;
             if let Err(error) = &answer
                 && is_blind(error, asked)

@@ -164,7 +164,7 @@ impl Coordinator {
     }
 
     fn claim_ended(&mut self, end: ClaimEnd) {
-        let ClaimEnd { task, connection, kept, gained, received, exceeded, result } = end;
+        let ClaimEnd { task, connection, kept, gained, received, exceeded, asked_source, result } = end;
         let now = self.shared.now();
         let id = task.claim.file;
         self.in_flight.remove(&task.claim.id);
@@ -206,7 +206,8 @@ impl Coordinator {
                 decision
             }
             Ok(()) => {
-                file.policy.progress();
+                file.policy.progress(now);
+                file.silent_host = None;
                 if exceeded { file.policy.range_exceeded() } else { file.policy.range_was_exact(now) }
             }
             Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
@@ -228,9 +229,10 @@ impl Coordinator {
                 let silent_host = file.silent_host.clone().filter(|_| gained == 0 && received == 0);
                 // A redirect or an error is an answer, too.
                 let source = file.policy.source().clone();
-                if error.url().is_some()
-                    || silent_host.as_ref().is_some_and(|host| *host != source.authority())
-                {
+                if let Some(url) = error.url() {
+                    self.shared.heard(url);
+                }
+                if asked_source && error.failed_host() != Some(&source.authority()) {
                     self.shared.heard(&source);
                 }
                 let gave_none = |host: &String| self.last_heard(host).is_none_or(|heard| heard < task.began);

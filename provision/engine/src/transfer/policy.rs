@@ -249,6 +249,15 @@ struct Source {
     ask_ranges: bool,
 }
 
+impl Source {
+    /// The file leaves the source, which cannot serve now, and returns after `wait`, or later if it has left it before.
+    fn returns_after(&mut self, now: Duration, wait: Duration) {
+        let pause = COMEBACK.saturating_mul(1 << self.left.min(6));
+        self.comeback = Some(now + wait.max(pause));
+        self.left += 1;
+    }
+}
+
 /// The first wait before the return to a source; it doubles with each return, up to 64 times as long.
 const COMEBACK: Duration = Duration::from_secs(10);
 
@@ -270,6 +279,8 @@ pub(super) struct FilePolicy {
     attempts: Vec<Attempt>,
     /// The time since which no source has sent [`LEAST_GAIN`], if one has failed since.
     failing_since: Option<Duration>,
+    /// The last time at which a source is known to have sent bytes.
+    progressed: Duration,
     /// Refusals in a row that were not counted, because the host served other requests. They lengthen the wait.
     excused: u32,
     /// The start of the time in which connections lost their claims without a byte received.
@@ -321,6 +332,7 @@ impl FilePolicy {
             retry,
             attempts: Vec::new(),
             failing_since: None,
+            progressed: Duration::ZERO,
             excused: 0,
             barren: None,
             last_failure: None,
@@ -360,7 +372,8 @@ impl FilePolicy {
     }
 
     /// A claim was downloaded to its end.
-    pub(super) fn progress(&mut self) {
+    pub(super) fn progress(&mut self, now: Duration) {
+        self.progressed = now;
         let source = &mut self.sources[self.at];
         (source.failures, source.last) = (0, None);
         self.arrived = false;
@@ -439,7 +452,7 @@ impl FilePolicy {
         let news = if arrived { 0 } else { at.gained.saturating_sub(self.gained_at_failure) };
         let gained = news >= if stalled { LEAST_GAIN_STALLED } else { LEAST_GAIN };
         if gained {
-            self.progress();
+            self.progress(at.now);
         }
         self.gained_at_failure = at.gained;
         // Connections that fail together count once: requests that were under way at the last failure do not count.
@@ -476,7 +489,7 @@ impl FilePolicy {
         patience: Duration,
     ) -> Decision {
         if at.gained >= self.gained_at_failure + LEAST_GAIN {
-            self.progress();
+            self.progress(at.now);
             self.gained_at_failure = at.gained;
         }
         let since = *self.barren.get_or_insert(at.began);
@@ -509,7 +522,9 @@ impl FilePolicy {
         if failure.is_own {
             self.failing_since.get_or_insert(failure.began);
         }
-        let row = now.saturating_sub(self.failing_since.map_or(since, |own| own.min(since)));
+        // A host that failed long ago does not shorten the time since the last byte.
+        let since = self.failing_since.map_or(since, |own| own.min(since)).max(self.progressed);
+        let row = now.saturating_sub(since);
         let (reason, is_answer) = (error.to_string(), error.url().is_some());
         let source = &mut self.sources[at];
         let failures = source.failures.max(of_host);
@@ -525,18 +540,14 @@ impl FilePolicy {
             return Decision::Drain(Step::Fail(Box::new(self.error())));
         }
         let is_kept = self.pinned && !is_spent(failures);
-        // A source that has failed more often is no better.
-        let is_better = |next: &usize| *next != at && self.sources[*next].failures <= failures;
         if failure.leave
             && !is_kept
-            && let Some(next) = self.soonest().filter(is_better)
+            && let Some(next) = self.stand_by(failures)
         {
             let source = &mut self.sources[at];
             source.failures = failures;
             if is_answer {
-                let pause = COMEBACK.saturating_mul(1 << source.left.min(6));
-                source.comeback = Some(now + wait.max(pause));
-                source.left += 1;
+                source.returns_after(now, wait);
             }
             return self.leave_for(next, reason, throttled.then_some(wait), now);
         }
@@ -551,7 +562,6 @@ impl FilePolicy {
         let is_back = |source: &Source| !source.ended && source.comeback.is_some_and(|time| time <= now);
         match self.sources[..self.at].iter().position(is_back).filter(|_| !self.pinned) {
             Some(first) => {
-                self.sources[first].comeback = None;
                 let reason = format!("the wait for {} is over", self.sources[first].url.host());
                 self.leave_for(first, reason, None, now)
             }
@@ -565,8 +575,9 @@ impl FilePolicy {
         let is_kept = self.pinned || until <= now + PATIENCE;
         let source = &mut self.sources[self.at];
         source.not_before = until;
-        let next = self.soonest().filter(|next| *next != self.at && !is_kept)?;
-        self.sources[self.at].comeback = Some(until);
+        let failures = source.failures;
+        let next = self.stand_by(failures).filter(|_| !is_kept)?;
+        self.sources[self.at].returns_after(now, until.saturating_sub(now));
         Some(self.leave_for(next, reason.to_owned(), None, now))
     }
 
@@ -584,6 +595,16 @@ impl FilePolicy {
         let (for_now, start_over) = (true, false);
         let moved = Move { reason, from, for_now, throttled, start_over, wait, files: 1 };
         Decision::Drain(Step::NextSource(Box::new(moved)))
+    }
+
+    /// Another source that has not failed more often than `failures`, if it can be asked before the current one; of several,
+    /// the first.
+    fn stand_by(&self, failures: u32) -> Option<usize> {
+        let count = self.sources.len();
+        let others = (1..count).map(|step| (self.at + step) % count);
+        let is_better = |at: &usize| !self.sources[*at].ended && self.sources[*at].failures <= failures;
+        let next = others.filter(is_better).min_by_key(|at| self.sources[*at].not_before)?;
+        (self.sources[next].not_before <= self.sources[self.at].not_before).then_some(next)
     }
 
     /// The source that can be asked first; of several, the current one's successor.
@@ -672,6 +693,7 @@ impl FilePolicy {
 
     fn move_to(&mut self, source: usize, start_over: bool) {
         self.at = source;
+        self.sources[source].comeback = None;
         // Bytes of the last source are kept if they may be right; the digest decides.
         self.pure = start_over;
         (self.row, self.pinned, self.arrived) = (None, false, true);

@@ -141,7 +141,7 @@ fn fault_96_another_source_is_asked_at_once_and_the_first_again() {
     assert!(second.for_now, "{second:?}");
     assert_eq!(policy.source().host(), "source0.example");
     // Bytes come, and then no more: the count begins again, and the source is asked once more before it is left.
-    policy.progress();
+    policy.progress(SECOND);
     let decision = policy.request_failed(broken(), &at(50, 1 << 20));
     assert!(matches!(decision, Decision::Wait { failures: 1, .. }), "{decision:?}");
     moved(policy.request_failed(broken(), &at(51, 1 << 20)));
@@ -273,9 +273,9 @@ fn fault_98_a_silent_host_ends_files_that_only_wait_by_its_row() {
 #[test]
 fn fault_97_the_file_returns_when_the_time_of_its_first_source_comes() {
     let mut policy = patient(2);
-    policy.progress();
+    policy.progress(SECOND);
     policy.request_failed(busy(Some(20 * SECOND)), &at(1, 1 << 20));
-    policy.progress();
+    policy.progress(SECOND);
     assert!(matches!(policy.range_was_exact(20 * SECOND), Decision::GoOn));
     let decision = policy.range_was_exact(30 * SECOND);
     assert!(matches!(decision, Decision::Drain(Step::NextSource(_))), "{decision:?}");
@@ -283,7 +283,7 @@ fn fault_97_the_file_returns_when_the_time_of_its_first_source_comes() {
     // It fails at once: the next return takes longer.
     let decision = policy.request_failed(busy(None), &at(31, 9 << 20));
     assert!(matches!(decision, Decision::Drain(Step::NextSource(_))), "{decision:?}");
-    policy.progress();
+    policy.progress(SECOND);
     assert!(matches!(policy.range_was_exact(45 * SECOND), Decision::GoOn));
     assert!(matches!(policy.range_was_exact(52 * SECOND), Decision::Drain(Step::NextSource(_))));
 }
@@ -310,7 +310,7 @@ fn a_failure_after_wrong_bytes_does_not_mix_sources() {
 #[test]
 fn fault_97_a_long_wait_counts_beside_another_failure() {
     let mut policy = patient(2);
-    policy.progress();
+    policy.progress(SECOND);
     assert!(matches!(policy.request_failed(broken(), &at(2, 1 << 20)), Decision::Wait { .. }));
     let decision = policy.request_failed(busy(Some(100 * SECOND)), &at(2, 1 << 20));
     assert!(matches!(decision, Decision::Drain(Step::NextSource(_))), "{decision:?}");
@@ -332,4 +332,34 @@ fn sources_that_cut_each_range_after_many_bytes_are_not_given_up() {
         let decision = policy.request_failed(broken(), &at(10 * n, u64::from(n) << 24));
         assert!(!matches!(decision, Decision::Drain(Step::Fail(_))), "{n}: {decision:?}");
     }
+}
+
+#[test]
+fn a_mirror_that_failed_long_ago_does_not_shorten_the_time() {
+    let mut policy = patient(2);
+    // The mirror fails once; then the first source works for 40 minutes.
+    policy.request_failed(broken(), &at(1, 0));
+    policy.request_failed(stalled(), &Circumstances { row: Some((1, SECOND)), ..at(2, 0) });
+    policy.progress(SECOND * 2400);
+    let end = (2401..2600).find(|second| {
+        let row = Some((second - 2400, SECOND));
+        let at = Circumstances { row, ..at(*second, 1 << 20) };
+        matches!(policy.request_failed(stalled(), &at), Decision::Drain(Step::Fail(_)))
+    });
+    assert!(end.is_some_and(|second| second >= 2460), "{end:?}");
+}
+
+#[test]
+fn the_best_of_three_sources_is_next() {
+    let mut policy = patient(3);
+    for second in [1, 2] {
+        policy.request_failed(broken(), &at(second, 0));
+    }
+    assert_eq!(policy.source().host(), "source2.example");
+    policy.request_failed(broken(), &at(3, 0));
+    policy.progress(SECOND * 3);
+    // The first source has failed twice, the second one once.
+    policy.request_failed(broken(), &at(4, 0));
+    let at_second = policy.source().host();
+    assert_ne!(at_second, "source2.example");
 }
