@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap};
 use tokio::time::Instant;
 
-use crate::auth::bearer::{self, Challenge};
+use crate::auth::bearer::{self, Challenge, Issued};
 use crate::auth::credentials::Secret;
 use crate::client::HttpClient;
 use crate::error::RequestError;
@@ -120,7 +120,13 @@ impl HttpClient {
         service.same_origin = challenge.may_have_credentials;
         let token = self.obtain_token(&service).await?;
         let login = self.config.credentials.names(&service.url).0.filter(|_| service.same_origin);
-        self.tokens.keep(&to.url, token.clone(), login);
+        let issued = Issued {
+            token: token.clone(),
+            login,
+            service: service.url.host(),
+            may_have_credentials: service.same_origin,
+        };
+        self.tokens.keep(&to.url, issued);
         Ok(token)
     }
 

@@ -241,9 +241,9 @@ impl HttpClient {
             text(host_rules::ERROR_MESSAGE).or_else(|| sniff::reason(body, headers, &redactor))
         };
         let (login, withheld) = credentials.names(&at.url);
-        let exchanged = self.tokens.login(&at.url);
-        let is_known_login = exchanged.is_some();
-        let login = exchanged.or(login).filter(|_| at.same_origin);
+        let issued = self.tokens.issued(&at.url).filter(|_| at.same_origin);
+        // A token goes in place of the host's own login, also one that was issued without a login.
+        let login = issued.as_ref().map_or(login, |issued| issued.login.clone()).filter(|_| at.same_origin);
         let refusal = Refusal {
             url: &at.url,
             status,
@@ -251,7 +251,7 @@ impl HttpClient {
             code: code.as_deref(),
             reason: message.as_deref().filter(|_| !is_login_page),
             login: login.as_deref(),
-            is_known_login,
+            issued: issued.as_ref(),
             withheld: withheld.as_deref(),
             unread: credentials.unread(),
         };

@@ -6,6 +6,7 @@
 
 use http::header::HeaderMap;
 
+use crate::auth::bearer::Issued;
 use crate::host_rules::{self, Site};
 use provision_core::source_url::SourceUrl;
 
@@ -26,8 +27,8 @@ pub(crate) struct Refusal<'a> {
     pub(crate) reason: Option<&'a str>,
     /// The login that was sent, as [`Credentials::name`](crate::Credentials) describes it.
     pub(crate) login: Option<&'a str>,
-    /// A registry's token service has accepted the login.
-    pub(crate) is_known_login: bool,
+    /// The registry's token that was sent.
+    pub(crate) issued: Option<&'a Issued>,
     /// A login for the host that was not sent, because the URL is plain http.
     pub(crate) withheld: Option<&'a str>,
     /// The reason for which the netrc file, which may have a login, was not read.
@@ -121,7 +122,7 @@ impl Refusal<'_> {
             Cause::WrongLogin
         } else if is_no_repository(self.code) {
             Cause::NoRepository
-        } else if self.status == 403 || self.code == Some(GATED) || self.is_known_login {
+        } else if self.status == 403 || self.code == Some(GATED) || self.issued.is_some() {
             Cause::NoAccess
         } else {
             Cause::WrongLogin
@@ -178,10 +179,9 @@ impl Refusal<'_> {
             (Cause::NoRepository, ..) => self.advice(),
             (_, Site::GitHub, _) => private("the release or its repository", "GITHUB_TOKEN"),
             (_, Site::ModelScope, _) => private("the model or its file", "MODELSCOPE_API_TOKEN"),
-            (_, Site::Registry, None) => format!(
-                "the registry has no such blob, or it is private: then {}",
-                netrc_line(&self.url.host())
-            ),
+            (_, Site::Registry, None) => {
+                format!("the registry has no such blob, or it is private: then {}", self.netrc_line())
+            }
             (_, Site::Registry, Some(login)) => {
                 format!("the registry has no such blob, or it is private and {login} may not read it")
             }
@@ -210,13 +210,24 @@ impl Refusal<'_> {
                 (Some(login), _) => format!("{login} is not sent over plain http: correct the URL to https"),
                 (None, Some(why)) => format!("if it needs a login that is in your netrc file: {why}"),
                 (None, None) => {
-                    format!(
-                        "if it needs a login, {}; a signed link may have expired",
-                        netrc_line(&self.url.host())
-                    )
+                    format!("if it needs a login, {}; a signed link may have expired", self.netrc_line())
                 }
             },
         }
+    }
+
+    /// The way to give the login: for a registry's token service, if it issued the token that was refused.
+    fn netrc_line(&self) -> String {
+        let host = match self.issued {
+            Some(Issued { service, may_have_credentials: false, .. }) => {
+                return format!(
+                    "add a mirror: no login may go to the registry's token service, {service}, which is another host"
+                );
+            }
+            Some(Issued { service, .. }) => service.clone(),
+            None => self.url.host(),
+        };
+        format!("add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC)")
     }
 }
 
@@ -233,10 +244,6 @@ fn beyond_logins(cause: Cause) -> String {
              of a login: try again later or from another network, or add a mirror"
             .to_owned(),
     }
-}
-
-fn netrc_line(host: &str) -> String {
-    format!("add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC)")
 }
 
 #[cfg(test)]
@@ -261,7 +268,7 @@ mod tests {
             code,
             reason,
             login,
-            is_known_login: false,
+            issued: None,
             withheld: None,
             unread: None,
         };
@@ -334,7 +341,7 @@ mod tests {
         let name = HeaderName::from_static("cf-mitigated");
         headers.insert(name, HeaderValue::from_static("challenge"));
         let login = Some("the token in CIVITAI_TOKEN");
-        let (code, reason, is_known_login, withheld, unread) = (None, None, false, None, None);
+        let (code, reason, issued, withheld, unread) = (None, None, None, None, None);
         let challenge = Refusal {
             url: &url,
             status: 403,
@@ -342,7 +349,7 @@ mod tests {
             code,
             reason,
             login,
-            is_known_login,
+            issued,
             withheld,
             unread,
         };

@@ -43,11 +43,16 @@ impl Scope {
 #[derive(Debug, Default)]
 pub(crate) struct Tokens(Mutex<HashMap<Scope, Issued>>);
 
-/// A token, and the login that it was issued for, in words.
+/// A token of a token service.
 #[derive(Debug, Clone)]
-struct Issued {
-    token: Secret,
-    login: Option<String>,
+pub(crate) struct Issued {
+    pub(crate) token: Secret,
+    /// The login that the token was issued for, in words; the token service knows it.
+    pub(crate) login: Option<String>,
+    /// The host of the token service.
+    pub(crate) service: String,
+    /// A login of that host may go to the service.
+    pub(crate) may_have_credentials: bool,
 }
 
 impl Tokens {
@@ -56,12 +61,8 @@ impl Tokens {
         self.issued(url).map(|issued| issued.token)
     }
 
-    /// The login for which the token for `url` was issued, in words; the token service knows it.
-    pub(crate) fn login(&self, url: &SourceUrl) -> Option<String> {
-        self.issued(url)?.login
-    }
-
-    fn issued(&self, url: &SourceUrl) -> Option<Issued> {
+    /// The same, with its token service and login.
+    pub(crate) fn issued(&self, url: &SourceUrl) -> Option<Issued> {
         let scope = Scope::of(url)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&scope).cloned()
     }
@@ -73,10 +74,10 @@ impl Tokens {
         }
     }
 
-    /// Keeps the token for the repository of `url`, issued for `login`.
-    pub(crate) fn keep(&self, url: &SourceUrl, token: Secret, login: Option<String>) {
+    /// Keeps the token for the repository of `url`.
+    pub(crate) fn keep(&self, url: &SourceUrl, issued: Issued) {
         if let Some(scope) = Scope::of(url) {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope, Issued { token, login });
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope, issued);
         }
     }
 }
@@ -228,8 +229,14 @@ mod tests {
         let tokens = Tokens::default();
         let url = |text: &str| text.parse::<SourceUrl>().unwrap();
         let login = Some("the login for h".to_owned());
-        tokens.keep(&url("https://h/v2/a/b/blobs/x"), Secret::new("Bearer t"), login.clone());
-        assert_eq!(tokens.login(&url("https://h/v2/a/b/blobs/y")), login);
+        let issued = Issued {
+            token: Secret::new("Bearer t"),
+            login: login.clone(),
+            service: "h".to_owned(),
+            may_have_credentials: true,
+        };
+        tokens.keep(&url("https://h/v2/a/b/blobs/x"), issued);
+        assert_eq!(tokens.issued(&url("https://h/v2/a/b/blobs/y")).unwrap().login, login);
         assert!(tokens.of(&url("https://h/v2/a/b/blobs/y")).is_some());
         assert!(tokens.of(&url("https://h/v2/a/blobs/x")).is_none());
         assert!(tokens.of(&url("https://h:1/v2/a/b/blobs/x")).is_none());

@@ -1,4 +1,6 @@
 use super::*;
+use crate::auth::bearer::Issued;
+use crate::auth::credentials::Credential;
 use crate::client::ClientConfig;
 use crate::connection::Connection;
 use crate::error::Remedy;
@@ -127,4 +129,22 @@ async fn fault_47_a_cached_redirect_keeps_its_restriction() {
     let resolved = at("http://127.0.0.1:9/x", true);
     let next = connection(false).client.permit(&resolved, "http://10.0.0.1/".parse().unwrap(), false);
     assert!(matches!(next, Err(RedirectError::Private { .. })));
+}
+
+#[test]
+fn fault_123_a_login_that_a_token_replaced_is_not_blamed() {
+    let url = "https://registry-1.docker.io/v2/o/r/blobs/sha256:00";
+    for (may_have_credentials, expected) in [(true, "machine auth.docker.io"), (false, "add a mirror")] {
+        let mut config = ClientConfig::default();
+        config.credentials.add(Credential::basic("registry-1.docker.io", "user", "password"));
+        let client = HttpClient::new(config).unwrap();
+        let (token, service) = (Secret::new("Bearer anonymous"), "auth.docker.io".to_owned());
+        let issued = Issued { token, login: None, service, may_have_credentials };
+        client.tokens.keep(&url.parse().unwrap(), issued);
+        for status in [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND] {
+            let error = client.failure(status, &HeaderMap::new(), &at(url, false), false, b"").unwrap();
+            let text = error.to_string();
+            assert!(text.contains(expected) && !text.contains("the login for"), "{text}");
+        }
+    }
 }
