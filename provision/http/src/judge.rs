@@ -169,7 +169,8 @@ impl HttpClient {
         peer_is_public: bool,
     ) -> Result<Resolved, RedirectError> {
         let redactor = self.redactor_of(from);
-        if redactor.contains_secret(&next.host()) {
+        // Without the chain's cookies: the host chose them, and a value may be the name of a mirror.
+        if self.redactor(from.urls()).contains_secret(&next.host()) {
             // A lookup of that name would send the secret to the name servers.
             return Err(RedirectError::Location(
                 "the host name contains a secret of this request".to_owned(),

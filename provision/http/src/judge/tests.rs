@@ -148,3 +148,13 @@ fn fault_123_a_login_that_a_token_replaced_is_not_blamed() {
         }
     }
 }
+
+#[test]
+fn fault_101_a_cookie_may_be_the_name_of_the_next_host() {
+    let connection = connection(false);
+    let mut from = at("https://public.example/x", false);
+    let headers = HeaderMap::from_iter([(header::SET_COOKIE, "mirror=dl3.example.org".parse().unwrap())]);
+    from.cookies.keep(&headers, &from.url, wall_clock());
+    assert_eq!(permitted(&connection, &from, "https://dl3.example.org/x", PUBLIC), Ok(true));
+    assert!(!connection.client.redactor_of(&from).redact("dl3.example.org").contains("dl3"));
+}
