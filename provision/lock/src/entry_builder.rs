@@ -39,6 +39,8 @@ pub struct AddRequest {
     pub size: Option<u64>,
     /// The groups.
     pub groups: Vec<String>,
+    /// A mirror that fails is left out, and the entry is built without it.
+    pub may_lose_mirrors: bool,
 }
 
 impl AddRequest {
@@ -53,6 +55,7 @@ impl AddRequest {
             sha256: None,
             size: None,
             groups: Vec::new(),
+            may_lose_mirrors: false,
         }
     }
 }
@@ -68,6 +71,8 @@ impl From<&ImportedModel> for AddRequest {
             sha256: model.sha256,
             size: model.size,
             groups: Vec::new(),
+            // Another list may have added them.
+            may_lose_mirrors: true,
         }
     }
 }
@@ -167,12 +172,14 @@ impl EntryError {
 }
 
 /// A finished entry.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct BuiltEntry {
     /// The entry.
     pub entry: Entry,
     /// True if the file was read for it.
     pub was_read: bool,
+    /// The failures of the mirrors that are left out.
+    pub lost_mirrors: Vec<EntryError>,
 }
 
 /// Builds entries.
@@ -207,8 +214,9 @@ impl EntryBuilder {
         request: &AddRequest,
         mut done: impl FnMut(BuiltEntry) -> ControlFlow<()>,
     ) -> Result<(), EntryError> {
-        for source in std::iter::once(&request.source).chain(&request.mirrors) {
-            self.check_expiry(source)?;
+        self.check_expiry(&request.source)?;
+        for mirror in request.mirrors.iter().filter(|_| !request.may_lose_mirrors) {
+            self.check_expiry(mirror)?;
         }
         // Checked before any request if possible: an unknown place needs no host's answer.
         let is_whole = request.explicit.as_ref().is_some_and(|path| !path.ends_with('/'));
@@ -236,9 +244,9 @@ impl EntryBuilder {
             let path = place(request, &found.source, found.name.as_deref(), found.civitai_type.as_deref())?;
             self.take(&found.source, &path)?;
             let read = self.reader.files_read();
-            let entry = self.entry(request, found, path).await?;
+            let (entry, lost_mirrors) = self.entry(request, found, path).await?;
             let was_read = self.reader.files_read() > read;
-            if done(BuiltEntry { entry, was_read }).is_break() {
+            if done(BuiltEntry { entry, was_read, lost_mirrors }).is_break() {
                 break;
             }
         }
@@ -251,28 +259,42 @@ impl EntryBuilder {
         taken.map_err(|kind| EntryError::Collision { what: source.to_string(), kind })
     }
 
+    /// The entry, and the failures of mirrors that it may lose.
     async fn entry(
         &mut self,
         request: &AddRequest,
         found: &Found,
         path: ModelPath,
-    ) -> Result<Entry, EntryError> {
+    ) -> Result<(Entry, Vec<EntryError>), EntryError> {
         agree("the option or list", request.sha256, request.size, found)?;
-        let mut mirrors = Vec::with_capacity(request.mirrors.len());
+        let (mut resolved, mut lost) = (Vec::with_capacity(request.mirrors.len()), Vec::new());
+        let mut lose = |error| {
+            if !request.may_lose_mirrors {
+                return Err(error);
+            }
+            lost.push(error);
+            Ok(())
+        };
         let sha256 = request.sha256.or(found.sha256);
         for mirror in &request.mirrors {
-            mirrors.push(self.mirror(mirror, found, sha256).await?);
+            match self.mirror(mirror, found, sha256).await {
+                Ok(mirror) => resolved.push(mirror),
+                Err(error) => lose(error)?,
+            }
         }
         let sha256 = match sha256 {
             Some(sha256) => sha256,
             None => self.digest(found, &path, None).await?,
         };
         // A mirror's host may declare a digest even if the first one does not.
-        for mirror in &mirrors {
-            agree(FIRST, Some(sha256), None, mirror)?;
+        let mut mirrors = Vec::with_capacity(resolved.len());
+        for mirror in resolved {
+            match agree(FIRST, Some(sha256), None, &mirror) {
+                Ok(()) => mirrors.push(mirror.url),
+                Err(error) => lose(error)?,
+            }
         }
-        let mirrors = mirrors.into_iter().map(|mirror| mirror.url).collect();
-        Ok(Entry {
+        let entry = Entry {
             path,
             url: found.url.clone(),
             mirrors,
@@ -280,7 +302,8 @@ impl EntryBuilder {
             sha256,
             groups: request.groups.clone(),
             source: found.followed(),
-        })
+        };
+        Ok((entry, lost))
     }
 
     /// Asks for a further source of an entry's path, for its URL and digest. The request's digest counts if the host declares
@@ -309,6 +332,7 @@ impl EntryBuilder {
         of: &Found,
         sha256: Option<Sha256>,
     ) -> Result<Found, EntryError> {
+        self.check_expiry(source)?;
         let mirror = self.one(source).await?;
         agree(FIRST, sha256, Some(of.size), &mirror)?;
         Ok(mirror)

@@ -6,6 +6,7 @@ mod fixture;
 mod reading;
 mod refusals;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -317,6 +318,33 @@ fn a_mirror_must_have_the_same_bytes() {
     assert_eq!(fixture.build(&with).unwrap_err().kind(), Some(Kind::Differs));
     with.mirrors = vec!["hf:o/s/vae/a.safetensors".parse().unwrap()];
     assert_eq!(fixture.build(&with).unwrap()[0].mirrors.len(), 1);
+}
+
+#[test]
+fn fault_113_a_lists_bad_mirror_costs_no_entry() {
+    let fixture = Fixture::new();
+    let (content, other) = (Content::generated(1, 1000), Content::generated(2, 1000));
+    let hub = Hub::mount(&fixture.site, &fixture.store);
+    hub.commit("o/r", "main", &[("vae/a.safetensors", content.clone())]);
+    hub.commit("o/s", "main", &[("vae/a.safetensors", content.clone())]);
+    hub.commit("o/t", "main", &[("vae/a.safetensors", other)]);
+    fixture.site.put("/plain/vae/a.safetensors", content);
+    let gone = fixture.site.url("/gone");
+    let mirrors = ["hf:o/t/vae/a.safetensors", gone.as_str(), "hf:o/s/vae/a.safetensors"];
+    for source in ["hf:o/r/vae/a.safetensors", &fixture.site.url("/plain/vae/a.safetensors")] {
+        let mut request = add_request(source);
+        request.mirrors = mirrors.map(|mirror| mirror.parse().unwrap()).to_vec();
+        assert!(fixture.build(&request).is_err(), "the user names the mirrors");
+        request.may_lose_mirrors = true;
+        let (mut builder, mut built) = (fixture.builder(), Vec::new());
+        let building = builder.build_each(&request, |made| {
+            built.push(made);
+            ControlFlow::Continue(())
+        });
+        block_on(building).unwrap();
+        let [built] = &built[..] else { panic!("{built:?}") };
+        assert_eq!((built.entry.mirrors.len(), built.lost_mirrors.len()), (1, 2), "{built:?}");
+    }
 }
 
 #[test]

@@ -72,6 +72,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
             explicit: args.path.clone(),
             sha256: args.sha256,
             groups: args.options.groups.clone(),
+            may_lose_mirrors: false,
             ..AddRequest::of(source)
         };
         let made = session.wait_for(builder.build_each(&request, |made| {

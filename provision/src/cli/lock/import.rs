@@ -109,12 +109,14 @@ impl Importing<'_> {
     /// Adds a model of a list. Breaks if the lock cannot be written.
     fn add(&mut self, model: &ImportedModel) -> ControlFlow<()> {
         let request = AddRequest { groups: self.groups.to_vec(), ..AddRequest::from(model) };
-        let mut goes_on = ControlFlow::Continue(());
-        let made = self.session.wait_for(self.builder.build_each(&request, |made| {
+        let (mut goes_on, mut lost_mirrors) = (ControlFlow::Continue(()), Vec::new());
+        let made = self.session.wait_for(self.builder.build_each(&request, |mut made| {
+            lost_mirrors.append(&mut made.lost_mirrors);
             goes_on = self.writing.take(made, &mut self.failures);
             goes_on
         }));
-        if let Err(error) = made {
+        // The entry is in the lock without these mirrors.
+        for error in lost_mirrors.into_iter().chain(made.err()) {
             self.fail(model, &error);
         }
         goes_on
