@@ -64,6 +64,14 @@ impl Lookups {
         tokio::time::timeout(self.limit, waiting).await.unwrap_or(Err(LookupError::Unanswered))
     }
 
+    /// Forgets the addresses of `host`, because none of them connects; a running lookup goes on.
+    pub(crate) fn forget(&self, host: &str) {
+        let mut hosts = lock(&self.hosts);
+        if matches!(hosts.get(host), Some(Lookup::Found { .. })) {
+            hosts.remove(host);
+        }
+    }
+
     fn known(&self, host: &str) -> Option<Lookup> {
         lock(&self.hosts).get(host).filter(|known| known.counts()).map(Lookup::share)
     }
@@ -162,6 +170,11 @@ mod tests {
         first.end(Ok(addresses()));
         assert_eq!(lookups.lookup("a").await, Ok(addresses()));
         assert!(running.try_recv().is_err(), "it is remembered");
+        lookups.forget("a");
+        assert_eq!(lookups.lookup("a").await, Err(LookupError::Unanswered));
+        lookups.forget("a");
+        running.try_recv().unwrap().end(Ok(addresses()));
+        assert_eq!(lookups.lookup("a").await, Ok(addresses()), "a running lookup is not forgotten");
     }
 
     #[tokio::test]

@@ -213,8 +213,23 @@ impl Connector {
         if addresses.len() == 1 {
             return Ok(addresses);
         }
-        let (_, peer) = first_to_answer(addresses, port).await?;
+        let (_, peer) = self.first_to_answer(host, addresses, port).await?;
         Ok(vec![peer.ip()])
+    }
+
+    /// A stream to the first of these addresses of `host` that answers. If none does, or not in time, the next try looks the
+    /// name up again.
+    async fn first_to_answer(
+        &self,
+        host: &str,
+        addresses: Vec<IpAddr>,
+        port: u16,
+    ) -> Result<(TcpStream, SocketAddr), TransportError> {
+        // Also when the caller's time limit drops this future.
+        let unless_connected = Forgetting { names: &self.names, host };
+        let connected = first_to_answer(addresses, port).await?;
+        std::mem::forget(unless_connected);
+        Ok(connected)
     }
 
     /// A TCP stream to the host, or to a proxy.
@@ -224,7 +239,8 @@ impl Connector {
         port: u16,
         public_only: bool,
     ) -> Result<(Box<dyn Socket>, SocketAddr), ConnectError> {
-        let (stream, peer) = first_to_answer(self.permitted(host, public_only).await?, port).await?;
+        let addresses = self.permitted(host, public_only).await?;
+        let (stream, peer) = self.first_to_answer(host, addresses, port).await?;
         // Errors are ignored: the connection works without these options.
         let _ = stream.set_nodelay(true);
         let _ = rustix::net::sockopt::set_socket_keepalive(&stream, true);
@@ -241,6 +257,18 @@ impl Connector {
         Ok(Box::new(
             connected.map_err(|error| TransportError::of_io(&error).unwrap_or(TransportError::Connect))?,
         ))
+    }
+}
+
+/// Forgets the addresses of a name when it is dropped.
+struct Forgetting<'a> {
+    names: &'a Lookups,
+    host: &'a str,
+}
+
+impl Drop for Forgetting<'_> {
+    fn drop(&mut self) {
+        self.names.forget(self.host);
     }
 }
 
@@ -323,6 +351,27 @@ mod tests {
         assert_eq!(connector.addresses("known.invalid").await, Ok(ips(&["127.0.0.9", "::1"])));
         assert_eq!(connector.addresses("gone.invalid").await, Err(LookupError::Absent));
         assert_eq!(connector.addresses("127.0.0.7").await, Ok(ips(&["127.0.0.7"])));
+    }
+
+    #[tokio::test]
+    async fn fault_109_addresses_that_do_not_connect_are_forgotten() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // The name moves from a closed port to an open one.
+        let moves = std::sync::Mutex::new(ips(&["127.0.0.1", "127.0.0.9"]));
+        let connector = Connector {
+            tls: Arc::new(crate::tls::client_config(&crate::tls::Roots::Bundled).unwrap()),
+            proxies: ProxyTable::new(&crate::wire::proxy::Proxies::default()).unwrap(),
+            hosts: Hosts::default(),
+            names: Lookups::new(Duration::from_secs(5), move |_, running| {
+                running.end(Ok(vec![moves.lock().unwrap().pop().unwrap()]));
+            }),
+            timeout: Duration::from_secs(5),
+        };
+        let url: SourceUrl = format!("http://moves.example:{port}/x").parse().unwrap();
+        assert!(connector.connect(&url, false).await.is_err());
+        assert_eq!(connector.connect(&url, false).await.unwrap().peer.port(), port);
+        assert!(connector.connect(&url, false).await.is_ok(), "it is remembered");
     }
 
     #[tokio::test]

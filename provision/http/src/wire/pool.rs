@@ -153,7 +153,9 @@ impl Pool {
                 kind => Err(kind.into()),
             };
         }
-        client.addresses.forget(&proxy.as_ref().map_or_else(|| url.host(), |proxy| proxy.host.clone()));
+        let host = proxy.as_ref().map_or_else(|| url.host(), |proxy| proxy.host.clone());
+        client.addresses.forget(&host);
+        self.connector.names.forget(&host);
         let left = self.connector.timeout.saturating_sub(began.elapsed());
         match kind(&error) {
             Some(kind) => Err(kind.into()),
