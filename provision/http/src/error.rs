@@ -180,6 +180,8 @@ impl RequestError {
             }
             | Self::Missing { .. } => Remedy::NextSource,
             Self::Transport { .. } => Remedy::Retry { wait: None, throttled: false },
+            // A challenge because of load, which may pass. It stays a refusal if it does not.
+            Self::Refused { status: 429 | 503, .. } => Remedy::Retry { wait: None, throttled: true },
             Self::Refused { resolved_earlier: true, .. } => Remedy::Resolve,
             Self::Refused { .. } => Remedy::NextSource,
             Self::Busy { status, wait, .. } => {

@@ -110,7 +110,9 @@ impl Refusal<'_> {
             "geo-restrict",
             "embargo",
         ];
-        if is_challenge(self.headers) || says(&challenges) {
+        // A host that sends its code has answered itself, and its reason may repeat a name with such a word.
+        let says_challenge = self.code.is_none() && has_words(self.reason, &challenges);
+        if is_challenge(self.headers) || says_challenge {
             Cause::Challenge
         } else if says(&["early access", "earlyaccess", "early_access"]) {
             Cause::EarlyAccess
@@ -331,8 +333,10 @@ mod tests {
             let text = advice(HUB, 401, Some("RepoNotFound"), Some(reason), login);
             assert!(text.contains("mistyped"), "{text}");
         }
-        let text = advice(HUB, 401, Some("GatedRepo"), None, login);
-        assert!(text.contains("accept the licence"), "{text}");
+        for reason in [None, Some("Access to model x/captcha-reader is restricted")] {
+            let text = advice(HUB, 401, Some("GatedRepo"), reason, login);
+            assert!(text.contains("accept the licence"), "{text}");
+        }
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use http::header::HeaderName;
+
 use super::*;
 use crate::auth::bearer::Issued;
 use crate::auth::credentials::Credential;
@@ -157,4 +159,19 @@ fn fault_101_a_cookie_may_be_the_name_of_the_next_host() {
     from.cookies.keep(&headers, &from.url, wall_clock());
     assert_eq!(permitted(&connection, &from, "https://dl3.example.org/x", PUBLIC), Ok(true));
     assert!(!connection.client.redactor_of(&from).redact("dl3.example.org").contains("dl3"));
+}
+
+#[test]
+fn fault_100_a_challenge_because_of_load_is_tried_again() {
+    let client = connection(false).client;
+    let headers = HeaderMap::from_iter([(
+        HeaderName::from_static("cf-mitigated"),
+        HeaderValue::from_static("challenge"),
+    )]);
+    for (status, is_retried) in [(403, false), (429, true), (503, true)] {
+        let status = StatusCode::from_u16(status).unwrap();
+        let error = client.failure(status, &headers, &at("https://h.example/x", false), false, b"").unwrap();
+        assert_eq!(matches!(error.remedy(), Remedy::Retry { throttled: true, .. }), is_retried, "{error}");
+        assert!(error.is_refusal() && error.to_string().contains("challenge"), "{error}");
+    }
 }
