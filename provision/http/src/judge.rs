@@ -153,12 +153,12 @@ impl HttpClient {
     }
 
     /// True if a redirect of `url`, which `peer` answered, must not lead to a private address. An unknown peer counts as public.
-    /// Behind a proxy the peer is the proxy, so only a host that is written as a private address counts as private (fault 103).
+    /// Behind a proxy the peer is the proxy, so only a private address or a local name in the URL counts as private (fault 103).
     pub(crate) fn counts_as_public(&self, url: &SourceUrl, peer: Option<IpAddr>) -> bool {
         if self.connector.proxies.proxy(url).is_none() {
             return peer.is_none_or(is_public);
         }
-        !url.is_loopback() && url.ip().is_none_or(is_public)
+        url.ip().map_or_else(|| !is_local_name(&url.host()), is_public)
     }
 
     /// The hop to `next`, if the rules allow it. `peer_is_public` is about the address that answered.
@@ -177,7 +177,12 @@ impl HttpClient {
             ));
         }
         let public_only = !self.config.private_redirects && (from.public_only || peer_is_public);
-        if public_only && next.ip().is_some_and(|address| !is_public(address)) {
+        // A proxy resolves names itself. Without one, a name is checked when the client connects.
+        let is_private = || match next.ip() {
+            Some(address) => !is_public(address),
+            None => self.connector.proxies.proxy(&next).is_some() && is_local_name(&next.host()),
+        };
+        if public_only && is_private() {
             return Err(RedirectError::Private { host: next.host() });
         }
         let same_origin = from.same_origin && next.is_same_origin(&from.url);

@@ -7,6 +7,7 @@ use crate::client::ClientConfig;
 use crate::connection::Connection;
 use crate::error::Remedy;
 use crate::response::ExpectedBody;
+use crate::wire::proxy::{Proxies, ProxyVariable};
 
 const PUBLIC: &str = "93.184.215.14:443";
 
@@ -174,4 +175,21 @@ fn fault_100_a_challenge_because_of_load_is_tried_again() {
         assert_eq!(matches!(error.remedy(), Remedy::Retry { throttled: true, .. }), is_retried, "{error}");
         assert!(error.is_refusal() && error.to_string().contains("challenge"), "{error}");
     }
+}
+
+#[test]
+fn fault_47_a_proxy_is_not_asked_for_a_local_name() {
+    let proxy = ProxyVariable { name: "HTTPS_PROXY", value: "http://127.0.0.1:9".to_owned() };
+    let proxies = Proxies { https: Some(proxy), ..Proxies::default() };
+    let client = HttpClient::new(ClientConfig { proxies, ..ClientConfig::default() }).unwrap();
+    let to = |from: &str, to: &str| {
+        let from = at(from, false);
+        let peer_is_public = client.counts_as_public(&from.url, None);
+        client.permit(&from, to.parse().unwrap(), peer_is_public).is_ok()
+    };
+    for name in ["https://localhost/", "https://x.internal/", "https://nas/"] {
+        assert!(!to("https://public.example/x", name), "{name}");
+        assert!(to("https://inside.internal/x", name), "{name}");
+    }
+    assert!(to("https://public.example/x", "https://name.example/"));
 }
