@@ -87,13 +87,13 @@ impl HttpClient {
     /// The headers of a request to `to` that only its host may see.
     pub(crate) fn secrets(&self, to: &Resolved, token: Option<&Secret>, is_proxied: bool) -> Secrets {
         let authorization = self.authorization(to, token, is_proxied);
-        Secrets { authorization, cookie: to.cookies.header(&to.url) }
+        let cookie = to.cookies.header(&to.url).filter(|_| !is_read(to, is_proxied));
+        Secrets { authorization, cookie }
     }
 
-    /// The `Authorization` for a request to `to`: `token`, which is a registry's, or the host's own credential. `is_proxied` says
-    /// that a proxy is in between; it would read the secret of a plain http request, also of one to a loopback URL.
+    /// The `Authorization` for a request to `to`: `token`, which is a registry's, or the host's own credential.
     fn authorization(&self, to: &Resolved, token: Option<&Secret>, is_proxied: bool) -> Option<HeaderValue> {
-        if !to.same_origin || (is_proxied && !to.url.is_https()) {
+        if !to.same_origin || is_read(to, is_proxied) {
             return None;
         }
         let secret = token.or_else(|| self.config.credentials.authorization(&to.url))?;
@@ -279,6 +279,11 @@ impl HttpClient {
         let with_login = login.is_some();
         RequestError::Refused { url, status, code, message, advice, with_login, resolved_earlier }
     }
+}
+
+/// True if a proxy in between would read the secrets of a request: it is plain http, also to a loopback URL.
+fn is_read(to: &Resolved, is_proxied: bool) -> bool {
+    is_proxied && !to.url.is_https()
 }
 
 /// True for a status whose body may say why: a refusal, or a missing file.

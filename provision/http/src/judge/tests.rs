@@ -193,3 +193,15 @@ fn fault_47_a_proxy_is_not_asked_for_a_local_name() {
     }
     assert!(to("https://public.example/x", "https://name.example/"));
 }
+
+#[test]
+fn fault_101_no_proxy_reads_a_cookie() {
+    let client = connection(false).client;
+    for (url, is_sent) in [("http://h.example/x", false), ("https://h.example/x", true)] {
+        let mut to = at(url, false);
+        let headers = HeaderMap::from_iter([(header::SET_COOKIE, HeaderValue::from_static("session=1"))]);
+        to.cookies.keep(&headers, &to.url, wall_clock());
+        assert_eq!(client.secrets(&to, None, true).cookie.is_some(), is_sent, "{url}");
+        assert!(client.secrets(&to, None, false).cookie.is_some(), "{url}");
+    }
+}
