@@ -142,7 +142,8 @@ impl Planner<'_> {
                 let discarded = if link.is_some() { Ok(()) } else { self.discard_journal(model) };
                 Finding::Decided(discarded.map_or_else(Plan::Failed, |()| Plan::Present(found)))
             }
-            FileState::Unreadable(error) if link.is_none() => Finding::Decided(Plan::Failed(error)),
+            // What a link leads to may be right as well: only a link that leads to no file or to wrong bytes is replaced.
+            FileState::Unreadable(error) => Finding::Decided(Plan::Failed(error)),
             _ => Finding::Needed { stale_link: link },
         }
     }

@@ -242,6 +242,26 @@ fn fault_118_another_users_marker_in_a_sticky_directory_may_stay() {
 }
 
 #[test]
+fn fault_121_a_link_whose_file_cannot_be_read_is_kept() {
+    if !needs_tool("strace", "-V") {
+        return;
+    }
+    let content = Content::generated(1, 3_000_000);
+    for call in ["read,pread64,readv,preadv", "fsync,fdatasync,syncfs"] {
+        let fixture = small();
+        let target = fixture.beside("x");
+        std::fs::write(&target, content.to_vec()).unwrap();
+        std::fs::create_dir_all(fixture.path("d")).unwrap();
+        std::os::unix::fs::symlink(&target, fixture.path("d/x")).unwrap();
+        let ended = failing(&fixture, &[], call, "EIO", target.to_str());
+        assert_refused(&fixture, &ended, &["d/x"]);
+        assert_eq!(std::fs::read_link(fixture.path("d/x")).unwrap(), target, "{call}");
+        assert_eq!(fixture.origin.counters().requests, 0, "{call}");
+        assert_finishes(&fixture);
+    }
+}
+
+#[test]
 fn fault_72_too_few_descriptors_are_reported() {
     let mut refused = 0;
     for descriptors in 8..40 {
