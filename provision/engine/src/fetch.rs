@@ -185,8 +185,12 @@ impl Downloaded<'_> {
             }
             match marker.write(destination, job.lock, &files.installed) {
                 Ok(()) => job.observer.observe(&Event::MarkerWritten { name: job.lock.marker().to_owned() }),
-                // Another user's marker in a sticky directory. Every file is installed.
-                Err(why) if why.forbids_writing() => warn_without_marker(&why, &*job.observer),
+                // Another user's marker in a sticky directory. The refusal is the marker's only if every file is in place.
+                Err(why)
+                    if why.forbids_writing() && destination.verify_in_place(&files.installed).is_ok() =>
+                {
+                    warn_without_marker(&why, &*job.observer);
+                }
                 Err(error) => {
                     opened.keep_partial(files.verified());
                     return Err(error.into());

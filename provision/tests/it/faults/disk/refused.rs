@@ -8,7 +8,7 @@ use provision_testbed::{Content, Shape};
 
 use super::machine::{Volume, after, environment, strace};
 use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{Ended, fetch, program, run};
+use crate::program::{Ended, fetch, program, run, start};
 use crate::skip::{needs_root, needs_tool};
 
 const MARKER: &str = ".models-installed";
@@ -136,6 +136,14 @@ fn as_nobody(fixture: &Fixture, command: &Command) -> Command {
     nobody
 }
 
+/// Gives `nobody` these paths of the destination.
+fn give_to_nobody(fixture: &Fixture, paths: &[&str]) {
+    std::fs::create_dir_all(fixture.destination()).unwrap();
+    for path in paths {
+        std::os::unix::fs::chown(fixture.path(path), Some(65534), None).unwrap();
+    }
+}
+
 #[test]
 fn fault_72_missing_permission_is_reported_with_a_remedy() {
     if !needs_root() || !needs_tool("setpriv", "--version") {
@@ -239,6 +247,28 @@ fn fault_118_another_users_marker_in_a_sticky_directory_may_stay() {
     assert!(ended.err.contains("warning: no marker could be written"), "{}", ended.err);
     assert_eq!(std::fs::read(fixture.path(MARKER)).unwrap(), b"{}");
     assert_eq!(fixture.listing(), [MARKER, "d/x"], "no temporary file is left");
+}
+
+#[test]
+fn fault_118_a_set_that_is_not_found_at_the_end_is_an_error() {
+    if !needs_root() || !needs_tool("setpriv", "--version") {
+        return;
+    }
+    let mut fixture = small();
+    without_marker(&mut fixture, true);
+    fixture.file("e/y", &Content::generated(2, 3_000_000));
+    give_to_nobody(&fixture, &["", "d"]);
+    fixture.origin.shape(Shape::rate(1_500_000));
+    let before = fixture.origin.counters().body_bytes_sent;
+    let running = start(&mut as_nobody(&fixture, &fetch(&fixture, &[])));
+    fixture.origin.wait_for(PATIENCE, |now| now.body_bytes_sent > before + 1_000_000).unwrap();
+    let close =
+        |mode| std::fs::set_permissions(fixture.path("d"), std::fs::Permissions::from_mode(mode)).unwrap();
+    close(0);
+    let ended = running.end();
+    close(0o755);
+    assert_refused(&fixture, &ended, &["models/d", "no permission"]);
+    assert_finishes(&fixture);
 }
 
 #[test]
