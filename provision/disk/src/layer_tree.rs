@@ -49,6 +49,12 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
             return Err(StoreError::NotAFile { path: destination.join(model.path.as_str()), what });
         }
     }
+    // A file of another user refuses its mode: that must show before the first file has moved.
+    for model in models {
+        if let Some(directory) = source.parent(&model.path, false)? {
+            set_mode(&directory, model.path.file_name())?;
+        }
+    }
     let trees = Destination::create(into)?;
     create_all(&trees, models)?;
     let below_root = below_root(destination);
@@ -64,7 +70,6 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         let directory = in_tree(name, &below_root, model);
         let to = trees.directory(&directory, true)?.ok_or_else(|| missing(into.join(directory)))?;
         let name = model.path.file_name();
-        set_mode(&from, name)?;
         retry_on_intr(|| rustix::fs::renameat(from.handle(), name, to.handle(), name)).map_err(|error| {
             StoreError::of_rename("moving it into its layer", &path, &to.path().join(name), error)
         })?;

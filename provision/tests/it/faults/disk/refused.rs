@@ -292,6 +292,27 @@ fn fault_121_a_link_whose_file_cannot_be_read_is_kept() {
 }
 
 #[test]
+fn fault_122_no_file_moves_if_one_refuses_its_layers_mode() {
+    if !needs_root() || !needs_tool("setpriv", "--version") {
+        return;
+    }
+    let mut fixture = small();
+    fixture.file("e/y", &Content::generated(2, 1000));
+    assert_finishes(&fixture);
+    give_to_nobody(&fixture, &["", "d", "e", "d/x"]);
+    std::fs::set_permissions(fixture.path("e/y"), std::fs::Permissions::from_mode(0o664)).unwrap();
+    let layers = fixture.beside("layers");
+    std::fs::create_dir(&layers).unwrap();
+    std::os::unix::fs::chown(&layers, Some(65534), None).unwrap();
+    let fetch = fetch(&fixture, &["--layers", layers.to_str().unwrap()]);
+    let ended = run(&mut as_nobody(&fixture, &fetch));
+    assert_eq!(ended.code, Some(7), "{}", ended.err);
+    assert!(ended.err.contains("e/y: no permission while setting its mode"), "{}", ended.err);
+    assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 0);
+    assert!(fixture.path("d/x").exists(), "it has moved");
+}
+
+#[test]
 fn fault_72_too_few_descriptors_are_reported() {
     let mut refused = 0;
     for descriptors in 8..40 {
