@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use camino::Utf8Path;
-use rustix::fs::{FileType, FlockOperation, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::names::FileNames;
@@ -84,8 +84,13 @@ pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<Fi
                 Ok(file) => (file, false),
                 Err(Errno::NOENT) => continue,
                 Err(Errno::ISDIR) => return Err(StoreError::NotAFile { path, what: "a directory" }),
-                // A symlink or a socket, or a file that another user keeps closed.
-                Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => {
+                // A symlink or a socket.
+                Err(Errno::LOOP | Errno::NXIO) => {
+                    directory.remove(name)?;
+                    continue;
+                }
+                Err(Errno::ACCESS) => {
+                    let _lock = lock_unwritable(directory, name)?;
                     directory.remove(name)?;
                     continue;
                 }
@@ -106,11 +111,53 @@ pub(super) fn open_locked(directory: &Directory, names: &FileNames) -> Result<Fi
     }
 }
 
-/// Locks the part `name`, if there is one that this process can open. The part may be removed while the result lives.
+/// Locks the part `name`, if there is one. The part may be removed while the result lives.
 pub(super) fn lock_existing(directory: &Directory, name: &str) -> Result<Option<File>, StoreError> {
-    let Ok(file) = open(directory, name, OFlags::empty()) else { return Ok(None) };
-    lock(&file, &directory.path().join(name))?;
-    Ok(Some(file))
+    let path = directory.path().join(name);
+    match open(directory, name, OFlags::empty()) {
+        Ok(file) => lock(&file, &path).map(|()| Some(file)),
+        Err(Errno::ACCESS) => lock_unwritable(directory, name),
+        Err(error) if is_no_part(error) => Ok(None),
+        Err(error) => Err(StoreError::of("opening it", &path, error)),
+    }
+}
+
+/// Locks a part that this process may not write, such as another user's, for as long as the result lives. The lock is a shared one: NFS
+/// refuses an exclusive one to a reader.
+///
+/// # Errors
+/// [`StoreError::PartBusy`] if another process works on it, or may do so: another user's part that cannot be read hides its lock.
+fn lock_unwritable(directory: &Directory, name: &str) -> Result<Option<File>, StoreError> {
+    let path = directory.path().join(name);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let failed = |error| StoreError::of("opening it", &path, error);
+    match retry_on_intr(|| rustix::fs::openat(directory.handle(), name, flags, Mode::empty())) {
+        Ok(file) => {
+            let file = File::from(file);
+            lock_as(&file, &path, FlockOperation::NonBlockingLockShared)?;
+            let held = FileId::of(&rustix::fs::fstat(&file).map_err(failed)?);
+            // Another process has installed it meanwhile, and a third one works on the next part.
+            if directory.identity(name)?.is_some_and(|named| named != held) {
+                return Err(StoreError::PartBusy { path });
+            }
+            Ok(Some(file))
+        }
+        // An earlier run of this user left it under an odd umask.
+        Err(Errno::ACCESS) => match rustix::fs::statat(directory.handle(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if stat.st_uid != rustix::process::geteuid().as_raw() => {
+                Err(StoreError::PartBusy { path })
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(failed(error)),
+        },
+        Err(error) if is_no_part(error) => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// True if `error` shows that the name has no file, or a symlink, a socket or a directory.
+fn is_no_part(error: Errno) -> bool {
+    matches!(error, Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ISDIR)
 }
 
 fn open(directory: &Directory, name: &str, more: OFlags) -> Result<File, Errno> {
@@ -119,7 +166,11 @@ fn open(directory: &Directory, name: &str, more: OFlags) -> Result<File, Errno> 
 }
 
 fn lock(file: &File, path: &Utf8Path) -> Result<(), StoreError> {
-    match retry_on_intr(|| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)) {
+    lock_as(file, path, FlockOperation::NonBlockingLockExclusive)
+}
+
+fn lock_as(file: &File, path: &Utf8Path, operation: FlockOperation) -> Result<(), StoreError> {
+    match retry_on_intr(|| rustix::fs::flock(file, operation)) {
         Ok(()) | Err(Errno::NOTSUP | Errno::NOLCK | Errno::NOSYS) => Ok(()),
         Err(Errno::WOULDBLOCK) => Err(StoreError::PartBusy { path: path.to_owned() }),
         Err(error) => Err(StoreError::of("locking it", path, error)),

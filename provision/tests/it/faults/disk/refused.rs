@@ -9,6 +9,7 @@ use provision_testbed::{Content, Shape};
 use super::machine::{Volume, after, environment, strace};
 use crate::fixture::{Fixture, PATIENCE};
 use crate::program::{Ended, fetch, program, run, start};
+use crate::resume;
 use crate::skip::{needs_root, needs_tool};
 
 const MARKER: &str = ".models-installed";
@@ -288,6 +289,40 @@ fn fault_121_a_link_whose_file_cannot_be_read_is_kept() {
         assert_eq!(std::fs::read_link(fixture.path("d/x")).unwrap(), target, "{call}");
         assert_eq!(fixture.origin.counters().requests, 0, "{call}");
         assert_finishes(&fixture);
+    }
+}
+
+#[test]
+fn fault_88_another_users_part_is_removed_only_if_it_is_idle() {
+    if !needs_root() || !needs_tool("setpriv", "--version") {
+        return;
+    }
+    for has_journal in [true, false] {
+        let (fixture, content) = resume::fixture();
+        resume::plant_part(&fixture, &content, resume::SIZE / 2);
+        let part = resume::only(&fixture, ".part");
+        let journal = resume::only(&fixture, ".journal");
+        if has_journal {
+            std::fs::set_permissions(&journal, std::fs::Permissions::from_mode(0o644)).unwrap();
+        } else {
+            std::fs::remove_file(&journal).unwrap();
+        }
+        give_to_nobody(&fixture, &[""]);
+        for (mode, is_held) in [(0o644, true), (0o600, false), (0o644, false)] {
+            std::fs::set_permissions(&part, std::fs::Permissions::from_mode(mode)).unwrap();
+            let file = std::fs::File::open(&part).unwrap();
+            if is_held {
+                rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+            }
+            let ended = run(&mut as_nobody(&fixture, &fetch(&fixture, &[])));
+            if mode == 0o644 && !is_held {
+                assert_eq!(ended.code, Some(0), "{}", ended.err);
+                fixture.assert_installed();
+            } else {
+                assert_refused(&fixture, &ended, &["is being written by another process"]);
+                assert!(part.exists(), "{mode:o}, {is_held}");
+            }
+        }
     }
 }
 
