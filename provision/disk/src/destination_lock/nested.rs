@@ -27,7 +27,10 @@ impl DestinationLock {
     /// A run that holds a directory above the destination: its lock's path and its holder, for a message.
     pub fn held_above(&self, destination: &Destination) -> Option<String> {
         let root = self.exclusive.then(|| destination.root().path().canonicalize_utf8().ok())??;
-        root.ancestors().skip(1).find_map(|above| self.holder_of(CWD, &above.join(NAME), &above.join(NAME)))
+        let owners = self.trusted_owners(destination);
+        root.ancestors().skip(1).find_map(|above| {
+            self.holder_of(CWD, &above.join(NAME), &above.join(NAME), |owner| owners.contains(&owner))
+        })
     }
 
     /// A run that holds one of the directories below the destination where the files at `paths` lie, as for
@@ -46,18 +49,32 @@ impl DestinationLock {
         let root = destination.root();
         directories.into_iter().find_map(|directory| {
             let lock = Utf8Path::new(directory).join(NAME);
-            self.holder_of(root.handle(), &lock, &root.path().join(&lock))
+            self.holder_of(root.handle(), &lock, &root.path().join(&lock), |_| true)
         })
     }
 
-    /// The holder of the lock file at `path`, if it is held; `shown` is its path for a message.
-    fn holder_of(&self, at: impl AsFd, path: &Utf8Path, shown: &Utf8Path) -> Option<String> {
+    /// The users whose lock above the destination counts: this one, as the system and as the volume number it, root, and the
+    /// destination's owner. Every user can lock a file in a directory such as `/tmp`, and would stop every run below it.
+    fn trusted_owners(&self, destination: &Destination) -> Vec<u32> {
+        let shown = [&*self.file, destination.root().handle()].map(rustix::fs::fstat);
+        let shown = shown.into_iter().flatten().map(|stat| stat.st_uid);
+        shown.chain([rustix::process::geteuid().as_raw(), 0]).collect()
+    }
+
+    /// The holder of the lock file at `path`, if it is held and its owner is trusted; `shown` is its path for a message.
+    fn holder_of(
+        &self,
+        at: impl AsFd,
+        path: &Utf8Path,
+        shown: &Utf8Path,
+        is_trusted: impl Fn(u32) -> bool,
+    ) -> Option<String> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let path: &Path = path.as_std_path();
         // A file that cannot be opened is another user's, who shares no directory with this one.
         let file = File::from(retry_on_intr(|| rustix::fs::openat(&at, path, flags, Mode::empty())).ok()?);
         let stat = rustix::fs::fstat(&file).ok()?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !is_trusted(stat.st_uid) {
             return None;
         }
         let free = retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)).is_ok();

@@ -1,11 +1,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use camino::Utf8PathBuf;
 use rustix::fs::{FlockOperation, OFlags};
 
 use super::flock::{Acquire, DestinationLock, LockAttempt};
 use super::lease::{self, HEARTBEAT_INTERVAL, LEASE_TIMEOUT, NAME};
 use super::network_fs::{SCOPE, Volume};
+use crate::destination::Destination;
 use crate::error::StoreError;
 use crate::testing::{Fixture, model};
 
@@ -137,6 +139,27 @@ fn a_holder_on_a_network_volume_renews_its_lease() {
     while mtime() == before {
         assert!(began.elapsed() < HEARTBEAT_INTERVAL * 8, "no heartbeat");
         std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn fault_88_a_strangers_lock_above_holds_no_run_up() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let below = Utf8PathBuf::from_path_buf(fixture.file("below")).unwrap();
+    let below = Destination::create(&below).unwrap();
+    let Acquire::Acquired(own) = DestinationLock::try_acquire(&below).unwrap() else { panic!("it is held") };
+    let other = std::fs::File::create(fixture.lock_file()).unwrap();
+    rustix::fs::flock(&other, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let (root, stranger) = (Some(0), Some(65534));
+    for (lock, destination, counts) in
+        [(root, root, true), (stranger, root, false), (stranger, stranger, true)]
+    {
+        std::os::unix::fs::chown(fixture.lock_file(), lock, None).unwrap();
+        std::os::unix::fs::chown(fixture.file("below"), destination, None).unwrap();
+        assert_eq!(own.held_above(&below).is_some(), counts, "{lock:?}, {destination:?}");
     }
 }
 
