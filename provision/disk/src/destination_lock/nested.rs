@@ -91,8 +91,7 @@ impl DestinationLock {
     fn is_renewed_elsewhere(&self, file: &File, stat: &Stat, text: &str) -> bool {
         let own = rustix::fs::fstat(&self.file);
         let is_recent = own.is_ok_and(|own| {
-            own.st_dev == stat.st_dev
-                && own.st_mtime.saturating_sub(stat.st_mtime) < LEASE_TIMEOUT.as_secs().cast_signed()
+            own.st_dev == stat.st_dev && own.st_mtime.abs_diff(stat.st_mtime) < LEASE_TIMEOUT.as_secs()
         });
         is_recent && Volume::of(file).is_foreign(text)
     }
