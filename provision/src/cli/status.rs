@@ -22,6 +22,7 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     let destination = Destination::open(&args.place.dest)?;
     let marker = destination.as_ref().map(|place| Marker::load(place, lock.marker())).unwrap_or_default();
     let mut installed = 0;
+    let mut unverified = 0;
     let (mut there, mut total) = (0, 0);
     for model in &models {
         let (word, detail) = match &destination {
@@ -33,6 +34,7 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
         if word == "installed" {
             (installed, there) = (installed + 1, there + model.size);
         }
+        unverified += usize::from(word == "unverified");
     }
     let marked = match &destination {
         Some(destination) if marker.covers(destination, models.iter().copied()) => "vouches for all of them",
@@ -49,11 +51,15 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     if installed == models.len() {
         return Ok(());
     }
-    let why = format!(
-        "{} of {} not installed; fetch to complete the set",
-        models.len() - installed,
-        units::count(models.len(), "file")
-    );
+    let (left, total) = (models.len() - installed, units::count(models.len(), "file"));
+    // A complete set that this user may only read never gets a marker: a fetch would not change the answer.
+    let why = if unverified == left {
+        format!(
+            "{left} of {total} unverified, none missing or wrong in size; run verify to check their bytes"
+        )
+    } else {
+        format!("{left} of {total} not installed; fetch to complete the set")
+    };
     Err(Failure::new(Code::Incomplete, why))
 }
 

@@ -135,6 +135,8 @@ fn fault_124_status_of_an_incomplete_set_exits_with_9() {
     std::fs::write(fixture.path("x"), content.to_vec()).unwrap();
     let ended = verb(&fixture, "status", &[]);
     assert!(ended.code == Some(9) && ended.out.contains("unverified x"), "{}", ended.out);
+    let advice = "1 of 1 file unverified, none missing or wrong in size; run verify";
+    assert!(ended.err.contains(advice), "{}", ended.err);
     std::fs::write(fixture.path("x"), b"short").unwrap();
     assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
     std::fs::remove_file(fixture.path("x")).unwrap();
