@@ -103,6 +103,20 @@ fn fault_88_directories_that_share_no_file_do_not_wait() {
 }
 
 #[test]
+fn fault_88_a_complete_set_waits_for_no_run_above() {
+    let (fixture, below) = fixture();
+    fixture.origin.shape(Shape::default());
+    let again = || run(&mut fetch(&fixture, &below, &fixture.path("d"), &["--wait", "0"]));
+    assert_eq!(again().code, Some(0));
+    let above = std::fs::File::create(fixture.path(".provision.lock")).unwrap();
+    rustix::fs::flock(&above, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let ended = again();
+    assert!(ended.code == Some(0) && ended.err.contains("nothing to do"), "{}", ended.err);
+    std::fs::remove_file(fixture.path("d/.models-installed")).unwrap();
+    assert_eq!(again().code, Some(8), "the lock above counts");
+}
+
+#[test]
 fn fault_89_layers_wait_for_a_run_that_works_in_the_destination() {
     let mut fixture = Fixture::in_memory();
     let old = [1, 2].map(|seed| Content::generated(seed, SIZE));
