@@ -68,7 +68,13 @@ fn second_server(fixture: &StaticFixture) -> Result<()> {
 fn absent_name(fixture: &StaticFixture) -> Result<()> {
     let host = "no-such-host.lan.test";
     // The client retries: the name may be about to appear.
-    fixture.fetch_fails(host, RESOLV_CONF, &[], &[host, "does not resolve"], Duration::from_secs(20))
+    fixture.fetch_fails(
+        host,
+        RESOLV_CONF,
+        &["--retries", "2"],
+        &[host, "does not resolve"],
+        Duration::from_secs(20),
+    )
 }
 
 const NO_ANSWER: &[&str] = &[HOST, "no name server answered", "/etc/resolv.conf"];

@@ -202,7 +202,8 @@ fn fault_100_a_refusal_beyond_logins_blames_none() {
         )
         .unwrap();
         for args in [&["fetch"][..], &["lock", "add", &url]] {
-            let ended = run(fixture.command(args).env("NETRC", fixture.path("netrc")));
+            let ended =
+                run(fixture.command(args).env("NETRC", fixture.path("netrc")).env("PROVISION_RETRIES", "1"));
             let (_, err) = said(ended, code, args);
             has(&err, says);
             assert!(!err.contains("netrc") && !err.contains("does not know"), "{args:?}: {err}");
