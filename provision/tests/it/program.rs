@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::ops::Deref;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -117,8 +118,20 @@ pub(crate) struct Run {
     err: Option<Reading<ChildStderr>>,
 }
 
+/// Gives SIGINT and SIGHUP their default actions again: a shell's `&` and `nohup` start the tests with both ignored, and the
+/// program leaves them so (fault 106).
+fn default_signals() -> std::io::Result<()> {
+    for number in [libc::SIGINT, libc::SIGHUP] {
+        // SAFETY: the default action needs no handler.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
+    Ok(())
+}
+
 impl Run {
     fn of(command: &mut Command) -> Self {
+        // SAFETY: `signal` may be called between fork and exec.
+        unsafe { command.pre_exec(default_signals) };
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Self { child: Some(child), out: None, err: None }
     }
