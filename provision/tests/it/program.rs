@@ -69,7 +69,7 @@ pub(crate) fn start(command: &mut Command) -> Run {
 
 /// As `start`, with these outputs instead of pipes that `end` reads.
 pub(crate) fn start_into(command: &mut Command, out: Stdio, err: Stdio) -> Run {
-    let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn().unwrap();
+    let child = spawn(command.stdin(Stdio::null()).stdout(out).stderr(err));
     Run { child: Some(child), out: None, err: None }
 }
 
@@ -118,21 +118,24 @@ pub(crate) struct Run {
     err: Option<Reading<ChildStderr>>,
 }
 
-/// Gives SIGINT and SIGHUP their default actions again: a shell's `&` and `nohup` start the tests with both ignored, and the
-/// program leaves them so (fault 106).
-fn default_signals() -> std::io::Result<()> {
-    for number in [libc::SIGINT, libc::SIGHUP] {
-        // SAFETY: the default action needs no handler.
-        unsafe { libc::signal(number, libc::SIG_DFL) };
-    }
-    Ok(())
+/// Starts the process with the default actions of SIGINT and SIGHUP: a shell's `&` and `nohup` start the tests with both ignored,
+/// and the program leaves them so (fault 106).
+fn spawn(command: &mut Command) -> Child {
+    let default_signals = || {
+        for number in [libc::SIGINT, libc::SIGHUP] {
+            // SAFETY: the default action needs no handler.
+            unsafe { libc::signal(number, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: `signal` may be called between fork and exec.
+    unsafe { command.pre_exec(default_signals) };
+    command.spawn().unwrap()
 }
 
 impl Run {
     fn of(command: &mut Command) -> Self {
-        // SAFETY: `signal` may be called between fork and exec.
-        unsafe { command.pre_exec(default_signals) };
-        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         Self { child: Some(child), out: None, err: None }
     }
 
