@@ -187,7 +187,11 @@ impl Downloaded<'_> {
                 Ok(()) => job.observer.observe(&Event::MarkerWritten { name: job.lock.marker().to_owned() }),
                 // Another user's marker in a sticky directory. The refusal is the marker's only if every file is in place.
                 Err(why)
-                    if why.forbids_writing() && destination.verify_in_place(&files.installed).is_ok() =>
+                    if why.forbids_writing()
+                        && files.files.iter().all(|file| {
+                            matches!(file.result, Ok(Some(provision_core::event::Outcome::Present)))
+                        })
+                        && destination.verify_in_place(&files.installed).is_ok() =>
                 {
                     warn_without_marker(&why, &*job.observer);
                 }

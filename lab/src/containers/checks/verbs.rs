@@ -10,23 +10,18 @@ use crate::containers::env::ContainerEnv;
 use crate::containers::model_server::GATED;
 use crate::containers::names::{CANARY, RUNTIME};
 
-/// From a workflow to verified files, with every command on a lock. Each request needs the token.
+/// From URLs to verified files, with every command on a lock but `import`. Each request needs the token.
 pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     const USER: &str = "1234";
     let (sh, engine) = (env.engine.shell(), &env.engine);
     let gated = format!("{}/{GATED}", env.server.hub);
-    let workflow = engine.scratch.fresh("workflow.json");
-    // HF_ENDPOINT leads these URLs to the server. A list with the server's own address would need --allow-private.
-    sh.write_file(&workflow, env.server.workflow(&format!("https://huggingface.co/{GATED}")))?;
-
     let volume = env.volume("provision-check-verbs")?;
     let mount = ["--volume", &format!("{volume}:/w")];
     let in_volume =
         |script: &str| engine.read(cmd!(sh, "docker run --rm {mount...} {RUNTIME} sh -c {script}"));
     // The engine gives an empty volume to root at each start.
-    let list = ["--volume", &format!("{workflow}:/list:ro")];
-    let fill = format!("cp /list /w/workflow.json && chown --recursive {USER} /w");
-    engine.succeeds(cmd!(sh, "docker run --rm {mount...} {list...} {RUNTIME} sh -c {fill}"))?;
+    let fill = format!("chown {USER} /w");
+    engine.succeeds(cmd!(sh, "docker run --rm {mount...} {RUNTIME} sh -c {fill}"))?;
     let place = ["--user", USER, "--read-only", "--tmpfs", "/tmp", "--workdir", "/w"];
     let variables = [
         &format!("HF_TOKEN={CANARY}"),
@@ -39,19 +34,25 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
 
     let entries = &env.server.lock.entries;
     let paths: Vec<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
-    let first = entries[0].url.replace(&env.server.base(), &gated);
+    let urls: Vec<String> =
+        entries.iter().map(|entry| entry.url.replace(&env.server.base(), &gated)).collect();
+    let added: Vec<[&str; 7]> = (urls.iter().zip(&paths))
+        .map(|(url, path)| ["lock", "add", url, "--path", path, "--group", "all"])
+        .collect();
     let mark = env.server.log.mark()?;
-    for (arguments, says) in [
-        (&["lock", "import", "workflow.json", "--group", "workflow"][..], &paths[..]),
-        (&["lock", "remove", paths[0]], &paths[..1]),
-        (&["lock", "add", &first, "--path", paths[0]], &paths[..1]),
+    // `lock import` sends no token to a private address, which a list would name here.
+    let adds = added.iter().zip(&paths).map(|(arguments, path)| (&arguments[..], std::slice::from_ref(path)));
+    let others = [
+        (&["lock", "remove", paths[0]][..], &paths[..1]),
+        (&added[0], &paths[..1]),
         (&["lock", "list"], &paths),
         (&["lock", "check"], &paths),
         (&["lock", "update"], &paths),
         (&["fetch"], &["done: 4 files"]),
         (&["verify"], &["verified: 4 files"]),
         (&["status"], &["4 of 4 files installed"]),
-    ] {
+    ];
+    for (arguments, says) in adds.chain(others) {
         // The bytes that were read for their digest are not downloaded again.
         let before = (arguments == ["fetch"]).then(|| env.server.log.mark()).transpose()?;
         let ended =

@@ -35,7 +35,7 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
     /// Ask private and loopback addresses of the lists too, without a login
-    #[arg(long)]
+    #[arg(long, env = "PROVISION_ALLOW_PRIVATE", value_parser = clap::builder::FalseyValueParser::new())]
     allow_private: bool,
     /// Ask hosts of the lists over plain http too
     #[arg(long)]
