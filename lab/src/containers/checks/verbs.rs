@@ -20,7 +20,7 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     let in_volume =
         |script: &str| engine.read(cmd!(sh, "docker run --rm {mount...} {RUNTIME} sh -c {script}"));
     // The engine gives an empty volume to root at each start.
-    let fill = format!("chown {USER} /w");
+    let fill = format!("touch /w/filled && chown --recursive {USER} /w");
     engine.succeeds(cmd!(sh, "docker run --rm {mount...} {RUNTIME} sh -c {fill}"))?;
     let place = ["--user", USER, "--read-only", "--tmpfs", "/tmp", "--workdir", "/w"];
     let variables = [
