@@ -15,6 +15,7 @@
 mod buffers;
 mod claim;
 mod coordinator;
+mod file_error;
 mod handle;
 mod hashing;
 mod limiter;
@@ -42,10 +43,10 @@ use provision_http::HttpClient;
 
 use buffers::Buffers;
 use coordinator::{Coordinator, Phase, TransferState};
+pub use file_error::{Attempt, FileError, SourceError};
 use hashing::Hashing;
 use limiter::Limiter;
 use policy::FilePolicy;
-pub use policy::{Attempt, FileError, SourceError};
 pub use provision_http::sniff::SniffedContent;
 use silent_hosts::SilentHosts;
 use target::Target;

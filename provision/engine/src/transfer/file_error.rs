@@ -1,0 +1,135 @@
+//! The failure of a file, with the failure of each source that was tried, and the questions about it.
+
+use provision_core::digest::Sha256;
+use provision_core::model_path::ModelPath;
+use provision_core::source_url::SourceUrl;
+use provision_disk::StoreError;
+use provision_http::sniff::SniffedContent;
+use provision_http::{RequestError, ResponseError};
+
+/// The failure of a file, with the failure of each source that was tried.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", self.reason())]
+pub struct FileError {
+    /// The sources, in the order in which they were tried.
+    pub attempts: Vec<Attempt>,
+    /// The disk's failure, which ends a file regardless of its sources.
+    #[source]
+    pub store: Option<StoreError>,
+    /// The file would be a copy of this one, which failed.
+    pub original: Option<ModelPath>,
+}
+
+/// A source that failed.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The source, as it was asked.
+    pub source: SourceUrl,
+    /// Its failure.
+    pub error: SourceError,
+}
+
+/// The failure of a source.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A request failed, or its answer is invalid.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// Its bytes do not have the lock's digest.
+    #[error(
+        "the bytes have SHA-256 {found}, the lock says {expected}; they were deleted. {}",
+        .sniffed.as_ref().map_or(
+            "The file at the source has changed, or something on the way changes it".to_owned(),
+            |sniffed| format!("By its first bytes, {sniffed}")
+        )
+    )]
+    WrongDigest {
+        /// The lock's digest.
+        expected: Sha256,
+        /// The digest of the received bytes.
+        found: Sha256,
+        /// The content that the first bytes look like.
+        sniffed: Option<SniffedContent>,
+    },
+    /// It sends something else in the file's place.
+    #[error("{url}: {sniffed}")]
+    Sniffed {
+        /// The URL that the source redirected to.
+        url: SourceUrl,
+        /// The content that was received.
+        sniffed: SniffedContent,
+        /// Some of it is in the part.
+        written: bool,
+    },
+}
+
+impl FileError {
+    /// The failure of a file because of the disk.
+    pub fn of_store(error: StoreError) -> Self {
+        Self { attempts: Vec::new(), store: Some(error), original: None }
+    }
+
+    /// The failure of a copy whose original failed.
+    pub fn of_original(path: &ModelPath) -> Self {
+        Self { attempts: Vec::new(), store: None, original: Some(path.clone()) }
+    }
+
+    /// True if a source had wrong bytes.
+    pub fn is_integrity(&self) -> bool {
+        self.attempts.iter().any(|attempt| match &attempt.error {
+            SourceError::WrongDigest { .. } => true,
+            SourceError::Sniffed { sniffed, .. } => sniffed.is_integrity(),
+            SourceError::Request(RequestError::Response { error, .. }) => {
+                matches!(
+                    error,
+                    ResponseError::WrongSize { .. } | ResponseError::FileChanged(_) | ResponseError::Changed
+                )
+            }
+            SourceError::Request(_) => false,
+        })
+    }
+
+    /// True if the held bytes are known to be wrong: no other source has sent bytes since.
+    pub(super) fn condemns_bytes(&self) -> bool {
+        // A disk failure says nothing about the bytes: the next run resumes from them.
+        self.store.is_none()
+            && self.attempts.last().is_some_and(|last| {
+                matches!(
+                    last.error,
+                    SourceError::WrongDigest { .. } | SourceError::Sniffed { written: true, .. }
+                )
+            })
+    }
+
+    /// True if a source requires a token or a permission.
+    pub fn is_refusal(&self) -> bool {
+        self.attempts
+            .iter()
+            .any(|attempt| matches!(&attempt.error, SourceError::Request(error) if error.is_refusal()))
+    }
+
+    /// True if this process ran out of file descriptors for connections.
+    pub fn is_out_of_descriptors(&self) -> bool {
+        let is_it = |error: &SourceError| matches!(error, SourceError::Request(error) if error.is_out_of_descriptors());
+        self.attempts.iter().any(|attempt| is_it(&attempt.error))
+    }
+
+    /// The reason as text: the disk's failure, or the failure of each source.
+    pub fn reason(&self) -> String {
+        if let Some(store) = &self.store {
+            return store.reason();
+        }
+        if let Some(original) = &self.original {
+            return format!("it has the same bytes as {original}, which could not be installed");
+        }
+        let said: Vec<String> = self
+            .attempts
+            .iter()
+            .map(|attempt| match &attempt.error {
+                error @ (SourceError::Request(_) | SourceError::Sniffed { .. }) => error.to_string(),
+                error @ SourceError::WrongDigest { .. } => format!("{}: {error}", attempt.source),
+            })
+            .collect();
+        said.join("; then ")
+    }
+}
