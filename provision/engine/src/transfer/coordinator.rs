@@ -19,7 +19,6 @@ use super::{CHECKPOINT_INTERVAL, DownloadResult, JOURNAL_INTERVAL, Shared, TICK,
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId};
-use provision_core::source_url::SourceUrl;
 use provision_disk::{Installed, PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, HttpClient, RequestError};
@@ -228,30 +227,10 @@ impl Coordinator {
                     // The redirect target may have failed, so the source is resolved again.
                     file.target.forget_place();
                 }
-                file.silent_host = error.silent_host().map(str::to_owned);
-                let silent_host = file.silent_host.clone().filter(|_| gained == 0 && received == 0);
-                // A redirect or an error is an answer, too.
-                let source = file.policy.source().clone();
-                if let Some(url) = error.url() {
-                    self.shared.heard(url);
-                }
-                if asked_source && error.failed_host() != Some(&source.authority()) {
-                    self.shared.heard(&source);
-                }
-                let gave_none = |host: &String| self.last_heard(host).is_none_or(|heard| heard < task.began);
-                if let Some(host) = silent_host.filter(gave_none) {
-                    let (decision, of) = self.host_is_silent(id, &host, &error, circumstances);
-                    files = of;
-                    decision
-                } else {
-                    let decision = self.files[id.0].policy.request_failed(error.clone(), &circumstances);
-                    let host = error.url().map(SourceUrl::authority);
-                    let host = host.filter(|host| *host == source.authority());
-                    if let (Some(wait), Some(host)) = (decision.pause_of_host(), host) {
-                        self.host_pauses(id, &host, &error, now + wait);
-                    }
-                    decision
-                }
+                let is_empty = gained == 0 && received == 0;
+                let (decision, of) = self.request_failed(id, &error, asked_source, is_empty, circumstances);
+                files = of;
+                decision
             }
         };
         if incomplete_stream && !matches!(decision, Decision::Drain(_)) {
@@ -332,13 +311,7 @@ impl Coordinator {
             }
             Step::Fail(error) => self.fail(id, *error),
             Step::Restart => self.restart(id),
-            Step::StartOver { reason } => {
-                let dropped = file.target.part.get().map_or(0, |part| part.held());
-                self.shared.observer.observe(&Event::Dropped { file: index, bytes: dropped, reason });
-                file.target.gained.store(0, Ordering::Relaxed);
-                file.resumed = 0;
-                self.reset(id);
-            }
+            Step::StartOver { reason } => self.start_over(id, reason),
             Step::NextSource(moved) => {
                 if moved.files > 0 {
                     self.shared.observer.observe(&Event::SourceEnded {
@@ -350,23 +323,25 @@ impl Coordinator {
                         next: Some(file.policy.source().to_string()),
                     });
                 }
+                file.silent_host = None;
+                file.not_before = self.shared.now() + moved.wait;
                 if moved.start_over {
-                    file.target.gained.store(0, Ordering::Relaxed);
-                    let bytes = file.target.part.get().map_or(0, |part| part.held());
-                    let reason = moved.reason;
-                    self.shared.observer.observe(&Event::Dropped { file: index, bytes, reason });
-                    file.resumed = 0;
-                    self.reset(id);
+                    self.start_over(id, moved.reason);
                 } else {
                     self.restart(id);
                 }
-                self.files[id.0].silent_host = None;
-                let until = self.shared.now() + moved.wait;
-                // A reset ends later, and begins the file's claims anew.
-                self.files[id.0].not_before = until;
-                self.shared.schedule().pause_file(id, until);
             }
         }
+    }
+
+    /// Drops every byte of the file, then schedules them again.
+    fn start_over(&mut self, id: FileId, reason: String) {
+        let file = &mut self.files[id.0];
+        let bytes = file.target.part.get().map_or(0, |part| part.held());
+        self.shared.observer.observe(&Event::Dropped { file: file.target.index, bytes, reason });
+        file.target.gained.store(0, Ordering::Relaxed);
+        file.resumed = 0;
+        self.reset(id);
     }
 
     /// Schedules the file's missing bytes again, from the policy's current source.

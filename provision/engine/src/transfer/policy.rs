@@ -283,10 +283,7 @@ impl FilePolicy {
                 (self.resolved_again, self.resolved_at) = (true, Some(at.now));
                 Decision::Resolve
             }
-            Remedy::Stop => {
-                self.give_up(error.into());
-                Decision::Drain(Step::Fail(Box::new(self.error())))
-            }
+            Remedy::Stop => self.fail_with(error.into()),
             Remedy::RetryThenPlain if !self.forgiven_start && !self.is_plain() => {
                 self.forgiven_start = true;
                 Decision::GoOn
@@ -346,11 +343,10 @@ impl FilePolicy {
         // One round of refusals halves the connections once. A file that is refused repeatedly does not slow the host's
         // other files, unless the host asks for a wait.
         let throttled = throttled && !same_round && (self.excused == 0 || asked.is_some());
-        let is_final = !same_round && !excused;
+        self.failing_since.get_or_insert(if gained { at.now } else { at.began });
         let leave = !same_round && !gained || asked.is_some_and(|wait| wait > PATIENCE);
-        let began = if gained { at.now } else { at.began };
-        let is_news = !same_round;
-        self.wait(error, asked, throttled, &Failure { began, is_final, leave, is_news, ..Failure::at(at) })
+        let (is_final, is_news) = (!same_round && !excused, !same_round);
+        self.wait(error, at, &Failure { asked, throttled, is_final, leave, is_news })
     }
 
     /// A claim was moved from a connection that had not received a byte of it to a faster one. Once, that is a slow
@@ -373,60 +369,51 @@ impl FilePolicy {
         self.barren = Some(at.now);
         self.sources[self.at].failures += 1;
         self.last_failure = Some(at.now);
-        self.wait(error, None, false, &Failure { began: since, ..Failure::at(at) })
+        self.failing_since.get_or_insert(since);
+        self.wait(error, at, &Failure::NEW)
     }
 
     /// The host of the current source gave no answer to another file, which asked on behalf of this one.
     pub(super) fn host_failed(&mut self, error: RequestError, at: &Circumstances) -> Decision {
         self.row = at.row;
-        let began = at.row.map_or(at.began, |(_, since)| since);
-        self.wait(error, None, false, &Failure { began, is_own: false, ..Failure::at(at) })
+        self.wait(error, at, &Failure::NEW)
     }
 
     /// Picks the source that is asked next, after a failure that may pass.
-    fn wait(
-        &mut self,
-        error: RequestError,
-        asked: Option<Duration>,
-        throttled: bool,
-        failure: &Failure,
-    ) -> Decision {
-        let (now, at) = (failure.now, self.at);
-        let (of_host, since) = self.row.unwrap_or((0, failure.began));
-        if failure.is_own {
-            self.failing_since.get_or_insert(failure.began);
-        }
+    fn wait(&mut self, error: RequestError, at: &Circumstances, failure: &Failure) -> Decision {
+        let (now, current) = (at.now, self.at);
+        let of_host = self.row.map_or(0, |(failures, _)| failures);
+        let since = self.failing_since.into_iter().chain(self.row.map(|(_, since)| since)).min();
         // A host that failed long ago does not shorten the time since the last byte.
-        let since = self.failing_since.map_or(since, |own| own.min(since)).max(self.progressed);
-        let row = now.saturating_sub(since);
+        let row = now.saturating_sub(since.unwrap_or(now).max(self.progressed));
         let (reason, is_answer) = (error.to_string(), error.url().is_some());
-        let source = &mut self.sources[at];
+        let source = &mut self.sources[current];
         let failures = source.failures.max(of_host);
-        let wait = self.retry.delay(failures + self.excused, row, failure.random, asked);
+        let wait = self.retry.delay(failures + self.excused, row, at.random, failure.asked);
         (source.not_before, source.last) = (now + wait, Some(error.into()));
         let is_spent = |failures| self.retry.is_spent(failures, row);
-        let are_others_spent = self
-            .sources
-            .iter()
-            .enumerate()
-            .all(|(other, source)| other == at || source.ended || is_spent(source.failures));
+        let others = self.sources.iter().enumerate().filter(|(other, _)| *other != current);
+        let are_others_spent =
+            others.map(|(_, source)| source).all(|source| source.ended || is_spent(source.failures));
         if failure.is_final && is_spent(failures) && are_others_spent {
-            return Decision::Drain(Step::Fail(Box::new(self.error())));
+            return self.fail();
         }
         let is_kept = self.pinned && !is_spent(failures);
         if failure.leave
             && !is_kept
             && let Some(next) = self.stand_by(failures)
         {
-            let source = &mut self.sources[at];
+            let source = &mut self.sources[current];
             source.failures = failures;
             if is_answer {
                 source.returns_after(now, wait);
             }
-            return self.leave_for(next, reason, throttled.then_some(wait), now);
+            let throttled = failure.throttled.then_some(wait);
+            return Move { throttled, ..self.leave_for(next, reason, false, now) }.into();
         }
         let left = self.retry.left(row);
-        Decision::Wait { wait, throttled, reason, failures, left, is_news: failure.is_news }
+        let Failure { throttled, is_news, .. } = *failure;
+        Decision::Wait { wait, throttled, reason, failures, left, is_news }
     }
 
     /// A range was received to its end, and not more. If an earlier source's time has come, the file returns to it
@@ -437,7 +424,7 @@ impl FilePolicy {
         match self.sources[..self.at].iter().position(is_back).filter(|_| !self.pinned) {
             Some(first) => {
                 let reason = format!("the wait for {} is over", self.sources[first].url.host());
-                self.leave_for(first, reason, None, now)
+                self.leave_for(first, reason, false, now).into()
             }
             None => Decision::GoOn,
         }
@@ -452,23 +439,15 @@ impl FilePolicy {
         let failures = source.failures;
         let next = self.stand_by(failures).filter(|_| !is_kept)?;
         self.sources[self.at].returns_after(now, until.saturating_sub(now));
-        Some(self.leave_for(next, reason.to_owned(), None, now))
+        Some(self.leave_for(next, reason.to_owned(), false, now).into())
     }
 
-    /// Moves to a source that may be left again.
-    fn leave_for(
-        &mut self,
-        next: usize,
-        reason: String,
-        throttled: Option<Duration>,
-        now: Duration,
-    ) -> Decision {
+    /// Moves to another source, for now. `reason` is the failure of the current one.
+    fn leave_for(&mut self, next: usize, reason: String, start_over: bool, now: Duration) -> Move {
         let from = self.source().clone();
         let wait = self.sources[next].not_before.saturating_sub(now);
-        self.move_to(next, false);
-        let (for_now, start_over) = (true, false);
-        let moved = Move { reason, from, for_now, throttled, start_over, wait, files: 1 };
-        Decision::Drain(Step::NextSource(Box::new(moved)))
+        self.move_to(next, start_over);
+        Move { reason, from, for_now: true, throttled: None, start_over, wait, files: 1 }
     }
 
     /// Another source that has not failed more often than `failures`, if it can be asked before the current one; of several,
@@ -512,26 +491,19 @@ impl FilePolicy {
     ) -> Decision {
         let error = SourceError::WrongDigest { expected, found, sniffed };
         let reason = error.to_string();
-        if self.offline {
-            self.give_up(error);
-            return Decision::Drain(Step::Fail(Box::new(self.error())));
-        }
         self.started_over += 1;
-        if self.started_over > 2 + 2 * self.sources.len() {
-            // Sources that take turns have mixed wrong bytes each time.
-            self.give_up(error);
-            return Decision::Drain(Step::Fail(Box::new(self.error())));
+        // Sources that take turns would mix wrong bytes each time.
+        if self.offline || self.started_over > 2 + 2 * self.sources.len() {
+            return self.fail_with(error);
         }
         if mixed && !self.is_plain() {
             self.read_whole();
             self.repeated = true;
-            self.begin_pure();
-            return Decision::Drain(Step::StartOver { reason });
+            return self.start_over(reason);
         }
         if !self.pure {
             // Some bytes are from another source or run, so this source is not to blame yet.
-            self.begin_pure();
-            return Decision::Drain(Step::StartOver { reason });
+            return self.start_over(reason);
         }
         if self.sources.iter().filter(|source| !source.ended).count() > 1 {
             return self.end_source(error, true, now);
@@ -539,8 +511,7 @@ impl FilePolicy {
         if !self.repeated {
             // One bit may flip in transit. If it happens twice, the file at the source is wrong.
             self.repeated = true;
-            self.begin_pure();
-            return Decision::Drain(Step::StartOver { reason });
+            return self.start_over(reason);
         }
         self.end_source(error, true, now)
     }
@@ -552,17 +523,12 @@ impl FilePolicy {
 
     /// Ends the current source; the file goes on with another one, if there is one.
     fn end_source(&mut self, error: SourceError, start_over: bool, now: Duration) -> Decision {
-        let from = self.source().clone();
         let reason = error.to_string();
         self.give_up(error);
-        let Some(next) = self.soonest() else {
-            return Decision::Drain(Step::Fail(Box::new(self.error())));
-        };
-        let wait = self.sources[next].not_before.saturating_sub(now);
-        self.move_to(next, start_over);
-        let (for_now, throttled) = (false, None);
-        let moved = Move { reason, from, for_now, throttled, start_over, wait, files: 1 };
-        Decision::Drain(Step::NextSource(Box::new(moved)))
+        match self.soonest() {
+            Some(next) => Move { for_now: false, ..self.leave_for(next, reason, start_over, now) }.into(),
+            None => self.fail(),
+        }
     }
 
     fn move_to(&mut self, source: usize, start_over: bool) {
@@ -585,12 +551,14 @@ impl FilePolicy {
         (source.plain, source.ask_ranges) = (true, false);
     }
 
-    fn begin_pure(&mut self) {
+    /// Drops every byte, and stays with the current source.
+    fn start_over(&mut self, reason: String) -> Decision {
         (self.pure, self.pinned) = (true, true);
         self.sources[self.at].failures = 0;
         self.failing_since = None;
         self.gained_at_failure = 0;
         self.forget_answers();
+        Decision::Drain(Step::StartOver { reason })
     }
 
     fn forget_answers(&mut self) {
@@ -605,8 +573,14 @@ impl FilePolicy {
         self.attempts.push(Attempt { source: source.url.clone(), error });
     }
 
-    /// The failure of the file: the sources that have ended, then the others, the current one last.
-    fn error(&mut self) -> FileError {
+    /// Ends the file with this failure of the current source.
+    fn fail_with(&mut self, error: SourceError) -> Decision {
+        self.give_up(error);
+        self.fail()
+    }
+
+    /// Ends the file. Its error has the sources that have ended, then the others, the current one last.
+    fn fail(&mut self) -> Decision {
         let mut attempts = std::mem::take(&mut self.attempts);
         let count = self.sources.len();
         for at in (1..=count).map(|step| (self.at + step) % count) {
@@ -614,38 +588,33 @@ impl FilePolicy {
             let last = source.last.take().filter(|_| !source.ended);
             attempts.extend(last.map(|error| Attempt { source: source.url.clone(), error }));
         }
-        FileError { attempts, store: None, original: None }
+        Decision::Drain(Step::Fail(Box::new(FileError { attempts, store: None, original: None })))
     }
 }
 
 /// A failure that may pass, for the choice of the next source.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 struct Failure {
-    now: Duration,
-    /// The start of the time without a byte, if this failure is its first.
-    began: Duration,
-    random: f64,
+    /// The wait that the host asks for.
+    asked: Option<Duration>,
+    /// The host asks all requests to wait.
+    throttled: bool,
     /// It may be the last one.
     is_final: bool,
     /// Another source is asked at once, if there is one.
     leave: bool,
     /// It does not belong to a failure that was reported.
     is_news: bool,
-    /// A request of this file failed.
-    is_own: bool,
 }
 
 impl Failure {
-    fn at(at: &Circumstances) -> Self {
-        Self {
-            now: at.now,
-            began: at.began,
-            random: at.random,
-            is_final: true,
-            leave: true,
-            is_news: true,
-            is_own: true,
-        }
+    /// One that does not belong to another, without a wish of the host.
+    const NEW: Self = Self { asked: None, throttled: false, is_final: true, leave: true, is_news: true };
+}
+
+impl From<Move> for Decision {
+    fn from(moved: Move) -> Self {
+        Self::Drain(Step::NextSource(Box::new(moved)))
     }
 }
 

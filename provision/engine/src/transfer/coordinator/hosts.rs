@@ -8,8 +8,40 @@ use provision_core::schedule::FileId;
 use provision_http::RequestError;
 
 impl Coordinator {
+    /// The next step of a file after a failed request, and the number of files for the report. `asked_source` is true if the
+    /// request began at the source itself, `is_empty` if it brought no byte.
+    pub(super) fn request_failed(
+        &mut self,
+        id: FileId,
+        error: &RequestError,
+        asked_source: bool,
+        is_empty: bool,
+        at: Circumstances,
+    ) -> (Decision, usize) {
+        let file = &mut self.files[id.0];
+        let source = file.policy.source().clone();
+        file.silent_host = error.silent_host().map(str::to_owned);
+        // A redirect or an error is an answer, too.
+        if let Some(url) = error.url() {
+            self.shared.heard(url);
+        }
+        if asked_source && error.failed_host() != Some(&source.authority()) {
+            self.shared.heard(&source);
+        }
+        let gave_none = |host: &&str| self.last_heard(host).is_none_or(|heard| heard < at.began);
+        if let Some(host) = error.silent_host().filter(|_| is_empty).filter(gave_none) {
+            return self.host_is_silent(id, host, error, at);
+        }
+        let decision = self.files[id.0].policy.request_failed(error.clone(), &at);
+        let is_of_source = error.url().is_some_and(|url| url.authority() == source.authority());
+        if let Some(wait) = decision.pause_of_host().filter(|_| is_of_source) {
+            self.host_pauses(id, &source.authority(), error, at.now + wait);
+        }
+        (decision, 1)
+    }
+
     /// The time of the last answer of a host and port.
-    pub(super) fn last_heard(&self, host: &str) -> Option<Duration> {
+    fn last_heard(&self, host: &str) -> Option<Duration> {
         let host = self.shared.known_host(host)?;
         self.shared.schedule().last_heard(host)
     }
@@ -17,7 +49,7 @@ impl Coordinator {
     /// A host gave no answer to file `id`, and none to any other. The failure counts for all files there that have no request
     /// under way, and one at a time asks again (fault 98). Returns the file's next step, and the number of files for the
     /// report.
-    pub(super) fn host_is_silent(
+    fn host_is_silent(
         &mut self,
         id: FileId,
         host: &str,
@@ -66,7 +98,7 @@ impl Coordinator {
     }
 
     /// A host asks for a wait until `until`. Files that only wait for it move to a source that stands by.
-    pub(super) fn host_pauses(&mut self, id: FileId, host: &str, error: &RequestError, until: Duration) {
+    fn host_pauses(&mut self, id: FileId, host: &str, error: &RequestError, until: Duration) {
         let (now, reason) = (self.shared.now(), error.to_string());
         let waiting = self.idle_files_of(id, host);
         let moves =
