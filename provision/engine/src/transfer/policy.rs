@@ -1,6 +1,8 @@
 //! The retry policy of one file: it turns a failure into the next step, which is to retry, start over, use the next
 //! source or give up. It has no I/O and no clock.
 
+mod decision;
+
 use std::time::Duration;
 
 use provision_core::backoff::RetryPolicy;
@@ -10,6 +12,7 @@ use provision_disk::StoreError;
 use provision_http::{Remedy, RequestError, TransportError};
 
 use super::file_error::{Attempt, FileError, SourceError};
+pub(super) use decision::{Decision, Move, Step};
 
 use provision_http::sniff::SniffedContent;
 
@@ -19,65 +22,6 @@ pub(super) const LEAST_GAIN: u64 = 64 << 10;
 
 /// The fewest after a stall, which takes half a minute.
 const LEAST_GAIN_STALLED: u64 = 1 << 20;
-
-/// The next step after a claim has ended.
-#[derive(Debug)]
-pub(super) enum Decision {
-    /// Continue.
-    GoOn,
-    /// Forget the resolved source, and continue.
-    Resolve,
-    /// Wait before the file's next claim. `left` is the time before which the source does not end; `is_news` is false if
-    /// the failure belongs to one that was reported.
-    Wait { wait: Duration, throttled: bool, reason: String, failures: u32, left: Duration, is_news: bool },
-    /// Revoke every claim, wait for them, and then take this step.
-    Drain(Step),
-}
-
-impl Decision {
-    /// The wait that the host asks for, from all requests.
-    pub(super) fn pause_of_host(&self) -> Option<Duration> {
-        match self {
-            Self::Wait { wait, throttled: true, .. } => Some(*wait),
-            Self::Drain(Step::NextSource(moved)) => moved.throttled,
-            _ => None,
-        }
-    }
-}
-
-/// A step that needs all claims to have ended.
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Continue with the missing bytes, under the current policy.
-    Restart,
-    /// Drop every byte, then continue.
-    StartOver { reason: String },
-    /// The policy has moved on to another source.
-    NextSource(Box<Move>),
-    /// Give the file up.
-    Fail(Box<FileError>),
-    /// Give the file up, because of the disk.
-    FailStore(StoreError),
-}
-
-/// A move to another source.
-#[derive(Debug)]
-pub(super) struct Move {
-    /// The failure of the source that is left.
-    pub(super) reason: String,
-    /// The source that is left.
-    pub(super) from: SourceUrl,
-    /// It may be asked again later.
-    pub(super) for_now: bool,
-    /// The host that is left asks for this wait, from all requests.
-    pub(super) throttled: Option<Duration>,
-    /// Drop every byte.
-    pub(super) start_over: bool,
-    /// The wait before the other source's first claim.
-    pub(super) wait: Duration,
-    /// The files that leave the source together; 0 if another file's move has been reported for this one.
-    pub(super) files: usize,
-}
 
 /// The facts around a failure.
 #[derive(Debug, Clone, Copy)]
@@ -610,12 +554,6 @@ struct Failure {
 impl Failure {
     /// One that does not belong to another, without a wish of the host.
     const NEW: Self = Self { asked: None, throttled: false, is_final: true, leave: true, is_news: true };
-}
-
-impl From<Move> for Decision {
-    fn from(moved: Move) -> Self {
-        Self::Drain(Step::NextSource(Box::new(moved)))
-    }
 }
 
 #[cfg(test)]
