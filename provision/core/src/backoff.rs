@@ -56,6 +56,19 @@ impl RetryPolicy {
         self.give_up_after.saturating_sub(row)
     }
 
+    /// Counts a failure at `now` of a request that `began` earlier. Returns the wait before the next attempt; `None` if the source
+    /// ends.
+    pub fn after(
+        &self,
+        row: &mut FailureRow,
+        (began, now): (Duration, Duration),
+        random: f64,
+        asked: Option<Duration>,
+    ) -> Option<Duration> {
+        let lasted = row.add(began, now);
+        (!self.is_spent(row.failures, lasted)).then(|| self.delay(row.failures, lasted, random, asked))
+    }
+
     /// Returns true if that many failures in a row, of which the first was `row` ago, end a source.
     pub fn is_spent(&self, failures: u32, row: Duration) -> bool {
         failures >= self.retries.max(1) && row >= self.give_up_after
@@ -72,9 +85,15 @@ pub struct FailureRow {
 
 impl FailureRow {
     /// Counts a failure at `now` of a request that `began` earlier. Returns the time since the first one began.
-    pub fn add(&mut self, began: Duration, now: Duration) -> Duration {
+    fn add(&mut self, began: Duration, now: Duration) -> Duration {
         self.failures += 1;
-        now.saturating_sub(*self.since.get_or_insert(began))
+        self.since.get_or_insert(began);
+        self.lasted(now)
+    }
+
+    /// The time since the first one began.
+    pub fn lasted(&self, now: Duration) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod byte_range;
 pub mod byte_size;
 pub mod digest;
 pub mod event;
+pub mod first_names;
 pub mod journal;
 pub mod lockfile;
 pub mod model_path;

@@ -261,14 +261,11 @@ impl MetadataClient {
             return Err(MetadataError::Limited { host, until, wait, hint });
         }
         let now = self.now();
-        let lasted = row.add(began, now);
+        let wait = self.retry.after(row, (began, now), fastrand::f64(), requested);
         // The next request to a silent host would take as long as this one.
         let longest = LONGEST_SILENCE.max(self.retry.give_up_after);
-        let is_silent = request.is_transport() && lasted + now.saturating_sub(began) > longest;
-        if is_silent || self.retry.is_spent(row.failures, lasted) {
-            return Err(error);
-        }
-        let wait = self.retry.delay(row.failures, lasted, fastrand::f64(), requested);
+        let is_silent = request.is_transport() && row.lasted(now) + now.saturating_sub(began) > longest;
+        let Some(wait) = wait.filter(|_| !is_silent) else { return Err(error) };
         (self.on_wait)(&Wait { host, reason: error.to_string(), wait, is_requested: requested.is_some() });
         tokio::time::sleep(wait).await;
         Ok(())

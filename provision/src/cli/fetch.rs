@@ -14,6 +14,7 @@ use super::progress::{self, Progress, Settings, Verbosity};
 use super::signals::{self, StoppableRun};
 use super::{environment, locks, report, say, tell, units};
 use provision_core::event::{Event, Outcome, Planned};
+use provision_core::first_names::first_names;
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
 use provision_core::terminal_text::TerminalText;
@@ -234,11 +235,8 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         }
     }
     for (reason, paths) in &by_reason {
-        let named: Vec<_> = paths.iter().take(NAMED).map(ToString::to_string).collect();
-        let more = paths.len() - named.len();
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let reason = progress::with_short_addresses(reason);
-        message = format!("{message}\n  {}{more}: {reason}", named.join(", "));
+        message = format!("{message}\n  {}: {reason}", first_names(paths, NAMED));
     }
     let code = code_of(failures.iter().map(|(_, error)| *error));
     Err(Failure::new(code, message))

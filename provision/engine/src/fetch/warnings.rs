@@ -4,6 +4,7 @@ use camino::Utf8Path;
 
 use super::report::FileReport;
 use provision_core::event::{Event, Observer, Outcome};
+use provision_core::first_names::first_names;
 use provision_core::lockfile::Model;
 use provision_core::safetensors;
 use provision_disk::{Destination, StoreError};
@@ -28,11 +29,9 @@ pub(super) fn warn_of_pickles(models: &[&Model], observer: &dyn Observer) {
     if pickles.is_empty() {
         return;
     }
-    let names = pickles[..pickles.len().min(NAMED)].join(", ");
-    let more = pickles.len() - pickles.len().min(NAMED);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let names = first_names(pickles, NAMED);
     let message = format!(
-        "{names}{rest}: files of this kind are usually pickles, and loading a pickle runs the code in it; use safetensors if you can"
+        "{names}: files of this kind are usually pickles, and loading a pickle runs the code in it; use safetensors if you can"
     );
     observer.observe(&Event::Warning { message });
 }

@@ -13,6 +13,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
+use provision_core::first_names::first_names;
 use provision_core::lockfile::TakenPaths;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
@@ -195,10 +196,7 @@ impl Failures {
     pub(super) fn conclude(mut self, what: &str) -> Result<(), Failure> {
         let count = self.all.len() + self.silences.iter().map(|(_, entries)| entries.len()).sum::<usize>();
         for (silence, entries) in std::mem::take(&mut self.silences) {
-            let more = entries.len().saturating_sub(NAMED);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let named = entries[..entries.len().min(NAMED)].join(", ");
-            self.add(Code::Network, format_args!("{named}{more}: {silence}"));
+            self.add(Code::Network, format_args!("{}: {silence}", first_names(entries, NAMED)));
         }
         let rank = |code: &Code| match code {
             Code::Integrity => 7,

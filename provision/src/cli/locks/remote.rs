@@ -195,11 +195,10 @@ impl Remote {
                     Err(error) => error,
                 };
                 let Remedy::Retry { wait, .. } = error.remedy() else { return Err(error) };
-                let lasted = row.add(began, started.elapsed());
-                if retry.is_spent(row.failures, lasted) {
+                let time = (began, started.elapsed());
+                let Some(wait) = retry.after(&mut row, time, fastrand::f64(), wait) else {
                     return Err(error);
-                }
-                let wait = retry.delay(row.failures, lasted, fastrand::f64(), wait);
+                };
                 let after = units::duration(wait);
                 say(TerminalText(format_args!("warning: the lock {asked}: {error}; again in {after}")));
                 tokio::time::sleep(wait).await;
