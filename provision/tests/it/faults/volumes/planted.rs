@@ -2,7 +2,7 @@
 
 use std::io::{Seek as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use provision_testbed::Content;
 
@@ -54,53 +54,42 @@ fn fetch_over(fixture: &Fixture, victim: &Path, what: &str) {
 }
 
 /// The victim, and a fixture with one part, one journal and one lock file of a run that was stopped.
-fn stopped() -> (Fixture, std::path::PathBuf) {
+fn stopped() -> (Fixture, PathBuf) {
     let fixture = halfway();
     let victim = fixture.beside("victim");
     std::fs::write(&victim, b"precious").unwrap();
     (fixture, victim)
 }
 
-#[test]
-fn fault_119_a_planted_lock_is_neither_written_nor_kept() {
+/// Plants each kind of file in the place of `target`: a fetch neither writes to it nor installs it.
+fn plant_in_place_of(target: impl Fn(&Fixture) -> PathBuf) {
     if !needs_root() {
         return;
     }
     for (what, plant) in PLANTS {
         let (fixture, victim) = stopped();
-        let lock = fixture.path(".provision.lock");
-        let _ = std::fs::remove_file(&lock);
-        plant(&lock, &victim);
+        let target = target(&fixture);
+        if target.exists() {
+            std::fs::remove_file(&target).unwrap();
+        }
+        plant(&target, &victim);
         fetch_over(&fixture, &victim, what);
     }
+}
+
+#[test]
+fn fault_119_a_planted_lock_is_neither_written_nor_kept() {
+    plant_in_place_of(|fixture| fixture.path(".provision.lock"));
 }
 
 #[test]
 fn fault_119_a_planted_journal_is_neither_written_nor_kept() {
-    if !needs_root() {
-        return;
-    }
-    for (what, plant) in PLANTS {
-        let (fixture, victim) = stopped();
-        let journal = only(&fixture, ".journal");
-        std::fs::remove_file(&journal).unwrap();
-        plant(&journal, &victim);
-        fetch_over(&fixture, &victim, what);
-    }
+    plant_in_place_of(|fixture| only(fixture, ".journal"));
 }
 
 #[test]
 fn fault_119_a_planted_part_is_neither_written_nor_installed() {
-    if !needs_root() {
-        return;
-    }
-    for (what, plant) in PLANTS {
-        let (fixture, victim) = stopped();
-        let part = only(&fixture, ".part");
-        std::fs::remove_file(&part).unwrap();
-        plant(&part, &victim);
-        fetch_over(&fixture, &victim, what);
-    }
+    plant_in_place_of(|fixture| only(fixture, ".part"));
 }
 
 #[test]
