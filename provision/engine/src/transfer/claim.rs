@@ -278,7 +278,9 @@ impl Sink {
             }
             match &answer {
                 Ok(answer) => {
-                    answer.resolved.urls().for_each(|url| self.shared.heard(url));
+                    // The hosts of the redirects; `receive` notes the last one.
+                    let end = answer.resolved.url();
+                    answer.resolved.urls().filter(|url| *url != end).for_each(|url| self.shared.heard(url));
                     let resolved = Some(answer.resolved.clone());
                     *target.resolved.lock().unwrap_or_else(PoisonError::into_inner) = resolved;
                 }
