@@ -131,7 +131,8 @@ fn print_layers(layers: &[Layer]) {
 
 #[cfg(test)]
 mod tests {
-    use crate::{dist, project};
+    use crate::dist::binary;
+    use crate::project;
 
     #[test]
     fn the_dockerfile_has_every_member_of_the_workspace() {
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn the_dockerfile_makes_the_binary_that_dist_makes() {
         let dockerfile = std::fs::read_to_string(project::root().join("Dockerfile")).unwrap();
-        assert!(dockerfile.contains(&format!("RUSTFLAGS='{}'", dist::RUSTFLAGS)), "{dockerfile}");
+        assert!(dockerfile.contains(&format!("RUSTFLAGS='{}'", binary::RUSTFLAGS)), "{dockerfile}");
         assert!(
             dockerfile.contains("cargo build --locked --profile dist --package provision --target"),
             "{dockerfile}"

@@ -1,0 +1,80 @@
+//! The static `provision` of one machine type, built and checked: one small file without a loader, shared libraries or
+//! symbols, so that it runs in any root.
+
+use anyhow::{Context as _, Result, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use provision_core::byte_size::ByteSize;
+use xshell::{Shell, cmd};
+
+use crate::project;
+
+/// The largest size of the binary, in bytes.
+const LARGEST: u64 = 10_000_000;
+
+/// Links the C library in. The short form of relative relocations (RELR, glibc 2.36) saves a quarter of a megabyte.
+pub(crate) const RUSTFLAGS: &str = "-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs";
+
+/// Lines of readelf that a stripped static file does not have: a loader, a shared library, a symbol table.
+const FORBIDDEN: [&str; 3] = ["program interpreter:", "(NEEDED)", " SYMTAB "];
+
+/// The machine type of the compiler's own machine, a target triple.
+pub(crate) fn host(sh: &Shell) -> Result<String> {
+    let version = cmd!(sh, "rustc --version --verbose").quiet().read()?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc --version --verbose prints no host")?.to_owned())
+}
+
+/// Builds the binary for `target`, a triple, and returns its path.
+///
+/// # Errors
+/// A failed build, and a binary that is not static, stripped and small. The binary of this machine must also start.
+pub(crate) fn build(sh: &Shell, target: &str) -> Result<Utf8PathBuf> {
+    // Without --target, cargo would link build scripts and macros statically, too.
+    cmd!(sh, "cargo build --locked --profile dist -p provision --target {target}")
+        .env("RUSTFLAGS", RUSTFLAGS)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .run()?;
+    let folder = sh.var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
+    let path = project::root().join(folder).join(target).join("dist/provision");
+
+    let forbidden = forbidden(sh, &path)?;
+    ensure!(
+        forbidden.is_empty(),
+        "{path} is not static and stripped; readelf prints:\n{}",
+        forbidden.join("\n")
+    );
+    let size = path.metadata()?.len();
+    ensure!(size <= LARGEST, "{path} has {}, more than {}", ByteSize(size).exact(), ByteSize(LARGEST));
+    if target == host(sh)? {
+        let version = cmd!(sh, "{path} --version").quiet().read()?;
+        ensure!(version == concat!("provision ", env!("CARGO_PKG_VERSION")), "{path} reports {version:?}");
+    }
+    Ok(path)
+}
+
+/// The lines of readelf that match [`FORBIDDEN`]. readelf is a part of binutils, as the linker is.
+fn forbidden(sh: &Shell, path: &Utf8Path) -> Result<Vec<String>> {
+    let readelf = cmd!(sh, "readelf --wide --program-headers --dynamic --section-headers {path}");
+    let text = readelf.env("LC_ALL", "C").quiet().read()?;
+    let is_forbidden = |line: &&str| FORBIDDEN.iter().any(|word| line.contains(word));
+    Ok(text.lines().filter(is_forbidden).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_program_has_a_loader_libraries_and_symbols() {
+        let program = std::env::current_exe().unwrap();
+        let found = forbidden(&Shell::new().unwrap(), Utf8Path::from_path(&program).unwrap()).unwrap();
+        for word in FORBIDDEN {
+            assert!(found.iter().any(|line| line.contains(word)), "{word}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_program_is_an_error() {
+        assert!(forbidden(&Shell::new().unwrap(), &project::root().join("Cargo.toml")).is_err());
+    }
+}
