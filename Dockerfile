@@ -2,13 +2,15 @@
 # check=skip=SecretsUsedInArgOrEnv
 # (HF_TOKEN_PATH below is a path, not a secret.)
 #
-# Two images: runtime-baked has the models in its layers, runtime downloads them at container start.
-# Stages: build → models → runtime-baked, and build → runtime.
+# Three images: provision is the program alone, runtime-baked has the models in its layers, runtime downloads them at
+# container start. Stages: native → build → provision, native → models → runtime-baked, and build → runtime.
 #
+#     docker build --target provision --tag provision .
 #     docker build --target runtime-baked --tag provision:runtime-baked .
 #     docker build --target runtime --tag provision:runtime .
 #
-# `cargo xtask image` does the same, and checks first that the lock and this file agree.
+# Each is built for linux/amd64 and linux/arm64, on either. `cargo xtask image` does the same, and checks first that the
+# lock and this file agree.
 
 # The image with cargo and a C compiler.
 ARG RUST_IMAGE=rust:1.95-slim-bookworm
@@ -16,7 +18,8 @@ ARG RUST_IMAGE=rust:1.95-slim-bookworm
 ARG RUNTIME_IMAGE=debian:bookworm-slim
 
 
-FROM ${RUST_IMAGE} AS build
+# The program for the machine that builds: the models' stage runs it.
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS native
 WORKDIR /src
 # Without rust-toolchain.toml: the image is the toolchain, and rustup would download parts that only a developer needs.
 COPY Cargo.toml Cargo.lock ./
@@ -27,25 +30,29 @@ COPY lab/Cargo.toml lab/
 RUN mkdir xtask/src lab/src && touch xtask/src/main.rs lab/src/main.rs
 # The same path in every base image. Its cache mount below keeps the crates from build to build.
 ENV CARGO_HOME=/var/cache/cargo
-# - The binary is static, so that it runs in any image, `scratch` included. `cargo xtask dist` builds and checks the same
-#   binary, but is itself not compiled here.
-# - `touch`: cargo compares times, and the target directory outlives a switch to an older checkout. Dependencies keep
-#   their time and stay built.
-# - A cache mount is in no layer, so the binary is copied out of it.
+# The binary is static, so that it runs in any image, `scratch` included. A cache mount is in no layer, so the script
+# copies the binary out of it.
 RUN --mount=type=cache,id=provision-cargo,target=/var/cache/cargo \
     --mount=type=cache,id=provision-target,target=/src/target,sharing=locked \
-    find provision -exec touch {} + \
-    && target="$(rustc --print host-tuple)" \
-    && RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs' \
-       cargo build --locked --profile dist --package provision --target "$target" \
-    && install -D "target/$target/dist/provision" /out/provision
+    sh provision/container/compile.sh
 
 
-# The binary and the lock are the only inputs, and BuildKit compares them by content: no other change downloads models.
-FROM scratch AS models
+# The program for the image's platform, cross-compiled if that is another one.
+FROM native AS build
+ARG BUILDARCH
+ARG TARGETARCH
+RUN --mount=type=cache,id=provision-cargo,target=/var/cache/cargo \
+    --mount=type=cache,id=provision-target,target=/src/target,sharing=locked \
+    [ "$TARGETARCH" = "$BUILDARCH" ] || sh provision/container/compile.sh "$TARGETARCH"
+
+
+# The binary and the lock are the only inputs of this project, and BuildKit compares them by content: no other change
+# downloads models. Not FROM scratch, which always has the image's platform: a builder would emulate it here. For all
+# platforms this stage is the same, so it runs once.
+FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS models
 ARG MODELS_LOCK=models.lock
 ARG MODELS_DIR=/opt/models
-COPY --from=build /out/provision /provision
+COPY --from=native /out/provision /provision
 COPY ${MODELS_LOCK} /models.lock
 # hadolint ignore=DL3064
 ENV PROVISION_LOCK=/models.lock \
@@ -59,6 +66,17 @@ ENV PROVISION_LOCK=/models.lock \
 RUN --mount=type=cache,id=provision-models,target=/var/cache/provision,sharing=locked \
     --mount=type=secret,id=hf_token \
     ["/provision", "fetch"]
+
+
+# The program and the certificates, for `COPY --from=`, as an init container, or in place of an installed program.
+# No user: a container may run as any.
+FROM scratch AS provision
+LABEL org.opencontainers.image.title="provision" \
+      org.opencontainers.image.description="Puts model files where a container needs them: fast, verified, and never half there" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
+COPY --from=build /out/provision /provision
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+ENTRYPOINT ["/provision"]
 
 
 # No models: the container downloads them to its volume when it starts.

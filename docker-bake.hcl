@@ -1,6 +1,7 @@
-# `docker buildx bake` builds both images of the Dockerfile, and `docker buildx bake runtime` one of them.
+# `docker buildx bake` builds the three images of the Dockerfile, and `docker buildx bake runtime` one of them.
 #
 # The environment sets the variables: TAG=v1 MODELS_LOCK=other.lock docker buildx bake
+# For both platforms, pushed to a registry: IMAGE=registry/name PLATFORMS=linux/amd64,linux/arm64 docker buildx bake --push
 
 variable "IMAGE" {
   default = "provision"
@@ -22,19 +23,31 @@ variable "MODELS_DIR" {
   default = "/opt/models"
 }
 
+# A list with commas; empty is the builder's own. Only a builder with a store for several platforms keeps several.
+variable "PLATFORMS" {
+  default = ""
+}
+
 group "default" {
-  targets = ["runtime", "runtime-baked"]
+  targets = ["provision", "runtime", "runtime-baked"]
 }
 
 target "_common" {
   context    = "."
   dockerfile = "Dockerfile"
+  platforms  = compact(split(",", PLATFORMS))
   args = {
     RUST_IMAGE    = RUST_IMAGE
     RUNTIME_IMAGE = RUNTIME_IMAGE
     MODELS_LOCK   = MODELS_LOCK
     MODELS_DIR    = MODELS_DIR
   }
+}
+
+target "provision" {
+  inherits = ["_common"]
+  target   = "provision"
+  tags     = [TAG == "" ? "${IMAGE}:latest" : "${IMAGE}:${TAG}"]
 }
 
 target "runtime" {

@@ -22,13 +22,16 @@ use crate::project;
 use context::LockInContext;
 use layers::Layer;
 
+/// The program's version: the workspace has one.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Builds the container image
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImageArgs {
-    /// With or without the models
+    /// The program alone, or an image with or without the models
     #[arg(long, value_enum, env = "PROVISION_TARGET", default_value_t = Target::RuntimeBaked)]
     target: Target,
-    /// The image's name [default: provision:TARGET]
+    /// The image's name [default: provision:TARGET; for provision its version, and latest]
     #[arg(long, value_name = "NAME", env = "PROVISION_TAG")]
     tag: Option<String>,
     /// The lockfile that goes into the image [default: models.lock at the workspace root]
@@ -48,6 +51,8 @@ pub(crate) struct ImageArgs {
 /// A target of the Dockerfile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Target {
+    /// The program and the certificates alone, to copy from and to run
+    Provision,
     /// No models: the container downloads them to its volume when it starts
     Runtime,
     /// A layer for each model directory
@@ -55,12 +60,15 @@ enum Target {
 }
 
 pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
+    let file = args.file.clone().unwrap_or_else(|| project::root().join("Dockerfile"));
+    if args.target == Target::Provision {
+        return build(args, None, &file);
+    }
     let path = args.lock.clone().unwrap_or_else(|| project::lock().into());
     let usage = |message: String| Failure::new(Code::Usage, message);
     if path == "-" {
         return Err(usage("the image keeps its lock: give --lock a file".to_owned()).into());
     }
-    let file = args.file.clone().unwrap_or_else(|| project::root().join("Dockerfile"));
     let lock = locks::read(&path)?;
     if args.target == Target::RuntimeBaked {
         let dockerfile = std::fs::read_to_string(&file)
@@ -70,10 +78,11 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
         println!("{path}: {} in {}", units::bytes(total), units::count(layers.len(), "layer"));
         print_layers(&layers);
     }
-    build(args, &path, &file)
+    build(args, Some(&path), &file)
 }
 
-fn build(args: &ImageArgs, lock: &Utf8Path, file: &Utf8Path) -> anyhow::Result<()> {
+/// Builds the target. The target `provision` has no lock.
+fn build(args: &ImageArgs, lock: Option<&Utf8Path>, file: &Utf8Path) -> anyhow::Result<()> {
     let sh = Shell::new()?;
     let docker = cmd!(sh, "docker --version").quiet().ignore_stdout().ignore_stderr().run();
     docker
@@ -81,12 +90,22 @@ fn build(args: &ImageArgs, lock: &Utf8Path, file: &Utf8Path) -> anyhow::Result<(
         .context("cargo xtask image needs docker, not found on PATH; on Debian: apt-get install docker.io")?;
     // docker runs in the workspace's root, and the user's paths are relative to the current directory.
     let file = file.canonicalize_utf8().with_context(|| file.to_string())?;
-    let lock = LockInContext::place(lock)?;
+    let lock = lock.map(LockInContext::place).transpose()?;
     sh.change_dir(project::root());
     let target = args.target.to_possible_value().context("every target has a name")?;
     let target = target.get_name();
-    let tag = args.tag.clone().unwrap_or_else(|| format!("provision:{target}"));
-    let mut options = vec!["--build-arg".to_owned(), format!("MODELS_LOCK={}", lock.name)];
+    let mut options = Vec::new();
+    let tag = args.tag.clone().unwrap_or_else(|| match args.target {
+        Target::Provision => {
+            options.extend(["--tag".to_owned(), format!("provision:{VERSION}")]);
+            "provision:latest".to_owned()
+        }
+        _ => format!("provision:{target}"),
+    });
+    match &lock {
+        Some(lock) => options.extend(["--build-arg".to_owned(), format!("MODELS_LOCK={}", lock.name)]),
+        None => options.extend(["--label".to_owned(), format!("org.opencontainers.image.version={VERSION}")]),
+    }
     if let Some(platform) = &args.platform {
         options.extend(["--platform".to_owned(), platform.clone()]);
     }
@@ -154,11 +173,13 @@ mod tests {
 
     #[test]
     fn the_dockerfile_makes_the_binary_that_dist_makes() {
-        let dockerfile = std::fs::read_to_string(project::root().join("Dockerfile")).unwrap();
-        assert!(dockerfile.contains(&format!("RUSTFLAGS='{}'", binary::RUSTFLAGS)), "{dockerfile}");
+        let text = |name: &str| std::fs::read_to_string(project::root().join(name)).unwrap();
+        let (dockerfile, script) = (text("Dockerfile"), text("provision/container/compile.sh"));
+        assert_eq!(dockerfile.matches("sh provision/container/compile.sh").count(), 2, "{dockerfile}");
+        assert!(script.contains(&format!("RUSTFLAGS='{}'", binary::RUSTFLAGS)), "{script}");
         assert!(
-            dockerfile.contains("cargo build --locked --profile dist --package provision --target"),
-            "{dockerfile}"
+            script.contains("cargo build --locked --profile dist --package provision --target"),
+            "{script}"
         );
     }
 }

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 /// The models' cache mount of the checks.
 pub(super) const CACHE: &str = "provision-models-check";
 
-/// The first line after the stage that builds the binary.
-const MODELS_STAGE: &str = "FROM scratch AS models";
+/// The first line after the stages that build the binary.
+const MODELS_STAGE: &str = "FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS models";
 
 /// The differences between the shipped text and [`adapted`], for the log.
 pub(super) const CHANGES: &str = "the Dockerfile is the shipped one without `# syntax=` and `--link`, with its own cache mount for the models";
@@ -28,10 +28,10 @@ pub(super) fn with_hub(text: &str, url: &str) -> String {
     text.replace(MODELS_STAGE, &format!("{MODELS_STAGE}\nENV HF_ENDPOINT={url}"))
 }
 
-/// The adapted text with the binary of the image `built` in place of the stage that compiles one.
+/// The adapted text with the binary of the image `built` in place of the stages that compile one.
 pub(super) fn with_binary_of(adapted: &str, built: &str) -> Result<String> {
     let missing = || format!("the Dockerfile has no line {MODELS_STAGE}");
     let (before, rest) = adapted.split_once(MODELS_STAGE).with_context(missing)?;
     let (arguments, _) = before.split_once("\nFROM ").with_context(missing)?;
-    Ok(format!("{arguments}\nFROM {built} AS build\n{MODELS_STAGE}{rest}"))
+    Ok(format!("{arguments}\nFROM {built} AS native\nFROM native AS build\n{MODELS_STAGE}{rest}"))
 }
