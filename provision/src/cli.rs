@@ -5,6 +5,7 @@
 
 pub mod arguments;
 pub mod cache;
+pub mod clean;
 pub mod environment;
 pub mod exit;
 pub mod fetch;

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
+use provision::cli::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
 use provision::cli::lock::LockArgs;
-use provision::cli::{cache, fetch, lock, status, suggestions, verify};
+use provision::cli::{cache, clean, fetch, lock, status, suggestions, verify};
 
 /// Puts model files where a container needs them: fast, verified, and never half there
 #[derive(Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Status(StatusArgs),
     /// Show and edit a lock: add, import, update, check, list, remove
     Lock(LockArgs),
+    /// Remove what earlier runs left in the destination, after a list and a question
+    Clean(CleanArgs),
     /// List or prune a cache
     Cache(CacheArgs),
 }
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args, LOCK),
         Command::Status(args) => status::run(&args, LOCK),
         Command::Lock(args) => lock::run(&args, LOCK),
+        Command::Clean(args) => clean::run(&args, LOCK),
         Command::Cache(args) => cache::run(&args, LOCK),
     })
 }

@@ -1,7 +1,7 @@
 //! The command line as plain data.
 
 use clap::{Args, Parser, Subcommand};
-use provision::cli::arguments::{CacheArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
+use provision::cli::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
 use provision::cli::lock::LockArgs;
 
 use crate::ci::CiArgs;
@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// List what is installed, missing or partial, without network
     Status(StatusArgs),
+    /// Remove what earlier runs left in the destination, after a list and a question
+    Clean(CleanArgs),
     /// List or prune a cache
     Cache(CacheArgs),
     /// Show and edit models.lock

@@ -32,6 +32,8 @@ pub struct Usage {
     pub used: i64,
     /// The modification time, in seconds since 1970.
     pub written: i64,
+    /// The time of the last change of bytes, names or metadata, in seconds since 1970.
+    pub changed: i64,
     /// The number of hard links.
     pub names: u64,
 }
@@ -165,11 +167,20 @@ impl Directory {
                 bytes: stat.st_blocks as u64 * 512,
                 used: stat.st_atime,
                 written: stat.st_mtime,
+                changed: stat.st_ctime,
                 names: stat.st_nlink.into(),
             })),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(StoreError::of("reading its metadata", &self.path.join(name), error)),
         }
+    }
+
+    /// The length of the regular file `name`; 0 if there is none.
+    pub fn length(&self, name: &str) -> Result<u64, StoreError> {
+        Ok(match self.find(name)? {
+            Found::File(stamp) => stamp.size,
+            _ => 0,
+        })
     }
 
     /// Sets the access time of `name` to now, also on mounts that do not record reads.

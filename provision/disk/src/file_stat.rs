@@ -45,6 +45,11 @@ impl Stamp {
         Self { size, mtime: (installed_mtime(sha256), 0) }
     }
 
+    /// True for the stamp that an install gives to a file with this digest.
+    pub fn is_of(self, sha256: &Sha256) -> bool {
+        self == Self::installed(self.size, sha256)
+    }
+
     /// True for the mtime of an installed file, which no part in progress has.
     pub(crate) fn is_installed(self) -> bool {
         let (seconds, nanoseconds) = self.mtime;

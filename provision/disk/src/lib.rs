@@ -34,6 +34,7 @@
 //!   → part/names → part/resume, part/journal_file → part/part_file → part/hasher
 //!       → part/verified → install → local_install
 //!       → part/copy → part/orphans, local_install
+//!       → part/orphans → part/leftovers
 //!       → part/unpinned
 //! directory → destination_lock/network_fs
 //! destination_lock/lease, destination_lock/network_fs, destination → destination_lock/flock → destination_lock/nested
@@ -65,5 +66,8 @@ pub use error::{Lacking, StoreError};
 pub use file_stat::{ChangeTime, EARLIEST_MTIME, FileId, Installed, Stamp, installed_mtime};
 pub use layer_tree::{Layer, lay_out, layer_of};
 pub use local_install::{install_copy, install_hard_link, install_symlink};
-pub use part::{CopyError, CopyMethod, HasherGuard, PartFile, PartNames, Verified, Written};
+pub use part::{
+    CopyError, CopyMethod, HasherGuard, PartFile, PartLeftover, PartLeftovers, PartNames,
+    SearchedDirectories, Verified, Written, part_leftovers,
+};
 pub use source_file::{HashedRead, SourceFile};

@@ -20,11 +20,12 @@
 //! # Files
 //! `part_file` is the part itself, `resume` opens it again, `journal_file` writes its journal, `hasher` follows with the
 //! digest, and `verified` ends it. `copy` fills it from this machine, `orphans` from parts of other processes. `unpinned` is
-//! a part of unknown digest. The header of `lib.rs` has the order of their imports.
+//! a part of unknown digest. `leftovers` finds parts whose runs have ended. The header of `lib.rs` has the order of their imports.
 
 mod copy;
 mod hasher;
 mod journal_file;
+mod leftovers;
 mod names;
 mod orphans;
 mod part_file;
@@ -36,6 +37,7 @@ mod verified;
 
 pub use copy::{CopyError, CopyMethod};
 pub use hasher::HasherGuard;
+pub use leftovers::{PartLeftover, PartLeftovers, SearchedDirectories, part_leftovers};
 pub(crate) use names::FileNames;
 pub use names::PartNames;
 pub use part_file::{PartFile, Written};

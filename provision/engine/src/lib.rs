@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod fetch;
 pub mod inspect;
+pub mod leftovers;
 pub mod lock_wait;
 pub mod marker;
 pub mod transfer;

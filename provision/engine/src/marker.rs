@@ -17,10 +17,13 @@
 //! An entry for a symlink, into a baked directory or to a place of the user's, has `link`, the target, and `changed`, the change time of the linked
 //! file. The entry counts if both are unchanged.
 //!
+//! `former` has the entries of an earlier marker that the lock no longer lists, while their files are unchanged. They vouch for
+//! nothing: they tell `clean` which files a run has installed.
+//!
 //! A marker that lists every model of its lock has `text`, the digest of the lock's text. If it matches, a run need not
 //! parse ten thousand models to know that all of them are installed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
@@ -43,6 +46,8 @@ struct Text {
     #[serde(rename = "text", default, skip_serializing_if = "Option::is_none")]
     lock_bytes: Option<Sha256>,
     files: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    former: Vec<Entry>,
 }
 
 impl Text {
@@ -65,7 +70,7 @@ struct Entry {
 }
 
 /// One file of a marker.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Vouched {
     stamp: Stamp,
     sha256: Sha256,
@@ -77,6 +82,10 @@ struct Vouched {
 #[derive(Debug, Default)]
 pub struct Marker {
     files: HashMap<ModelPath, Vouched>,
+    /// The content digest of its lock; `None` if there is no marker.
+    lock: Option<Sha256>,
+    /// The files of an earlier lock.
+    former: HashMap<ModelPath, Vouched>,
     /// The digest of the text of the lock whose every model is listed.
     text: Option<Sha256>,
 }
@@ -86,11 +95,13 @@ impl Marker {
     pub fn load(destination: &Destination, name: &str) -> Self {
         let bytes = destination.root().read_small(name, MAX_BYTES).ok().flatten().unwrap_or_default();
         let Some(text) = Text::parse(&bytes) else { return Self::default() };
-        let entry = |e: Entry| {
-            let stamp = Stamp { size: e.size, mtime: e.mtime };
-            (e.path, Vouched { stamp, sha256: e.sha256, link: e.link.zip(e.changed) })
-        };
-        Self { files: text.files.into_iter().map(entry).collect(), text: text.lock_bytes }
+        let entries = |entries: Vec<Entry>| entries.into_iter().map(Vouched::of).collect();
+        Self {
+            files: entries(text.files),
+            former: entries(text.former),
+            text: text.lock_bytes,
+            lock: Some(text.lock),
+        }
     }
 
     /// The file at `model`'s path, if the marker lists it and it is unchanged. Reads its metadata only.
@@ -171,7 +182,7 @@ impl Marker {
     ) -> Result<(), StoreError> {
         let files = self.files_of(destination, lock, installed);
         destination.verify_in_place(&files)?;
-        write_as(lock.marker(), destination, lock, files)?;
+        write_as(lock.marker(), destination, lock, files, self.former_of(destination, lock))?;
         destination.root().remove(PARTIAL).map(drop)
     }
 
@@ -185,7 +196,58 @@ impl Marker {
     ) -> Result<(), StoreError> {
         let mut files = self.files_of(destination, lock, installed);
         files.retain(|file| destination.is_in_place(file).unwrap_or(false));
-        write_as(PARTIAL, destination, lock, files)
+        write_as(PARTIAL, destination, lock, files, self.former_of(destination, lock))
+    }
+
+    /// The unchanged files of this marker that the lock does not list, by path.
+    fn former_of(&self, destination: &Destination, lock: &Lockfile) -> Vec<Entry> {
+        let listed: HashSet<&ModelPath> = lock.models().iter().map(|model| &model.path).collect();
+        let mut former: Vec<Entry> = self
+            .unchanged(destination)
+            .filter(|(path, _)| !listed.contains(path))
+            .map(|(path, vouched)| vouched.clone().entry(path.clone()))
+            .collect();
+        former.sort_by(|a, b| a.path.cmp(&b.path));
+        former
+    }
+
+    /// Its files, former ones too, that have not changed since it was written.
+    fn unchanged(&self, destination: &Destination) -> impl Iterator<Item = (&ModelPath, &Vouched)> {
+        self.files.iter().chain(&self.former).filter(|(path, vouched)| vouched.holds(destination, path))
+    }
+
+    /// The files, former ones too, that have not changed since a run installed them, with their sizes in bytes. A file that a run
+    /// found, and a symlink, may be the user's.
+    pub fn installed(&self, destination: &Destination) -> BTreeMap<&ModelPath, u64> {
+        let of_a_run = |vouched: &Vouched| vouched.link.is_none() && vouched.stamp.is_of(&vouched.sha256);
+        let unchanged = self.unchanged(destination).filter(|(_, vouched)| of_a_run(vouched));
+        unchanged.map(|(path, vouched)| (path, vouched.stamp.size)).collect()
+    }
+
+    /// True if no file that it vouches for is left unchanged.
+    pub fn is_dead(&self, destination: &Destination) -> bool {
+        !self.files.iter().any(|(path, vouched)| vouched.holds(destination, path))
+    }
+
+    /// True if it was written for `lock`, under its name or as the record of an incomplete run.
+    pub fn is_of(&self, name: &str, lock: &Lockfile) -> bool {
+        name == lock.marker() || (name == PARTIAL && self.lock == Some(lock.content_digest()))
+    }
+
+    /// The paths that it vouches for, whatever is there now.
+    pub fn paths(&self) -> impl Iterator<Item = &ModelPath> {
+        self.files.keys()
+    }
+
+    /// The markers in the destination's root, and the record of an incomplete run, by name.
+    pub fn all(destination: &Destination) -> Result<Vec<(String, Self)>, StoreError> {
+        let mut names = destination.root().names()?;
+        names.sort();
+        let marker = |name: String| {
+            let marker = Self::load(destination, &name);
+            (!marker.is_empty() || !marker.former.is_empty()).then_some((name, marker))
+        };
+        Ok(names.into_iter().filter_map(marker).collect())
     }
 
     /// The installed files of the lock's models, in the lock's order.
@@ -209,16 +271,29 @@ fn write_as(
     destination: &Destination,
     lock: &Lockfile,
     files: Vec<Installed>,
+    former: Vec<Entry>,
 ) -> Result<(), StoreError> {
     let files: Vec<Entry> = files.into_iter().map(|file| Entry::of(destination, file)).collect();
     let lock_bytes = (files.len() == lock.models().len()).then(|| lock.text_digest());
-    let text = Text { version: VERSION, lock: lock.content_digest(), lock_bytes, files };
+    let text = Text { version: VERSION, lock: lock.content_digest(), lock_bytes, files, former };
     let mut bytes = serde_json::to_vec(&text).unwrap_or_default();
     bytes.push(b'\n');
     destination.root().write_small(name, &bytes)
 }
 
 impl Vouched {
+    fn of(entry: Entry) -> (ModelPath, Self) {
+        let stamp = Stamp { size: entry.size, mtime: entry.mtime };
+        (entry.path, Self { stamp, sha256: entry.sha256, link: entry.link.zip(entry.changed) })
+    }
+
+    /// The entry for this file.
+    fn entry(self, path: ModelPath) -> Entry {
+        let Self { stamp: Stamp { size, mtime }, sha256, link } = self;
+        let (link, changed) = link.unzip();
+        Entry { path, size, mtime, sha256, link, changed }
+    }
+
     /// True if the file at `path` is unchanged.
     fn holds(&self, destination: &Destination, path: &ModelPath) -> bool {
         match &self.link {

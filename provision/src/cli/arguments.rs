@@ -371,6 +371,29 @@ pub struct StatusArgs {
     /// Locks and destination.
     #[command(flatten)]
     pub place: Place,
+    /// Exit with 0 although a file is not installed
+    #[arg(long, env = "PROVISION_EXIT_ZERO", value_parser = FalseyValueParser::new())]
+    pub exit_zero: bool,
+}
+
+/// Options of `clean`.
+#[derive(Args, Debug, Clone)]
+pub struct CleanArgs {
+    /// Locks and destination.
+    #[command(flatten)]
+    pub place: Place,
+    /// Remove also files that a run has installed and that no lock lists any more
+    #[arg(long)]
+    pub unlisted: bool,
+    /// The lock of this marker is gone: remove the marker, too (repeatable)
+    #[arg(long, value_name = "MARKER")]
+    pub gone: Vec<String>,
+    /// Only list what would be removed
+    #[arg(long, env = "PROVISION_DRY_RUN", value_parser = FalseyValueParser::new())]
+    pub dry_run: bool,
+    /// Remove without asking
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// The number of hashing threads.

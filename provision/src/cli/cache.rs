@@ -1,6 +1,6 @@
 //! `cache list` and `cache prune`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use camino::Utf8Path;
 
@@ -8,7 +8,7 @@ use super::arguments::{CacheArgs, CacheBounds, CacheCommand, CachePlace};
 use super::environment::Network;
 use super::exit::{Code, Failure};
 use super::locks::Access;
-use super::{locks, say, tell, units};
+use super::{environment, locks, say, tell, units};
 use provision_core::lockfile::Lockfile;
 use provision_disk::{Acquire, DestinationLock};
 use provision_engine::cache::{Bounds, Cache, Entry};
@@ -45,7 +45,9 @@ fn prune(place: &CachePlace, bounds: &CacheBounds, dry_run: bool, default_lock: 
     let names = Names::of(place, default_lock)?;
     let limits = Bounds {
         bytes: if bounds.all { Some(0) } else { bounds.max_size },
-        used_since: bounds.unused_for.map(|age| now() - i64::try_from(age.as_secs()).unwrap_or(i64::MAX)),
+        used_since: bounds
+            .unused_for
+            .map(|age| environment::now() - i64::try_from(age.as_secs()).unwrap_or(i64::MAX)),
     };
     let removed = if dry_run {
         cache.excess(limits)?
@@ -81,7 +83,7 @@ fn left(cache: &Cache, removed: &[Entry], dry_run: bool) -> Result<String, Failu
 
 /// `a70580f0213e  254 MB, used 2 d 03 h ago: vae/x.safetensors`
 fn line(verb: &str, entry: &Entry, names: &Names) -> String {
-    let age = u64::try_from(now() - entry.used).unwrap_or(0);
+    let age = u64::try_from(environment::now() - entry.used).unwrap_or(0);
     let digest = &entry.sha256.to_string()[..12];
     let mut line = format!(
         "{verb}{digest}  {}, used {} ago",
@@ -101,12 +103,6 @@ fn line(verb: &str, entry: &Entry, names: &Names) -> String {
 fn sum(entries: &[Entry]) -> String {
     let bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
     format!("{}, {}", units::count(entries.len(), "file"), units::bytes(bytes))
-}
-
-#[expect(clippy::disallowed_methods, reason = "an age needs the time")]
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The names that locks give to the files of a cache.

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
 
 use std::io::IsTerminal as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustls_pki_types::CertificateDer;
@@ -287,4 +288,11 @@ fn certificates_at(
         return Err(Failure::new(Code::Usage, format!("{variable} {value} cannot be used: {why}")));
     }
     Ok(loaded.certs)
+}
+
+/// The time, in seconds since 1970.
+#[expect(clippy::disallowed_methods, reason = "ages of files need the time")]
+pub fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -54,6 +54,11 @@ impl Texts {
         Ok(Lockfile::join(parsed.collect::<Result<_, Failure>>()?)?)
     }
 
+    /// Each lock on its own.
+    pub fn separate(&self) -> Result<Vec<Lockfile>, Failure> {
+        self.0.iter().map(Text::parse).collect()
+    }
+
     /// The texts as written.
     pub fn texts(&self) -> Vec<&str> {
         self.0.iter().map(|text| text.written.as_str()).collect()
@@ -98,6 +103,15 @@ pub fn read_locks(
         Source::Remote(remote) => remote.read(destination, asking),
     };
     sources.into_iter().map(read).collect::<Result<_, _>>().map(Texts)
+}
+
+/// The files of the destination that keep the texts of those of `locks` that are at an address.
+pub fn kept_names(locks: &Locks) -> Result<Vec<String>, Failure> {
+    let name = |source| match source {
+        Source::Remote(remote) => Some(remote.kept().into_name()),
+        Source::File(_) => None,
+    };
+    Ok(sources(locks, STDIN)?.into_iter().filter_map(name).collect())
 }
 
 /// The place of a lock.

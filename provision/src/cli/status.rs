@@ -1,13 +1,14 @@
 //! `status`: lists installed, missing and partial files. Reads names and sizes only; no network, no hashing. Only files that a
 //! marker vouches for count as installed.
 
-use super::arguments::StatusArgs;
+use super::arguments::{Locks, StatusArgs};
 use super::exit::{Code, Failure};
-use super::locks::Access;
-use super::{locks, tell, units};
+use super::locks::{Access, Texts};
+use super::{environment, locks, tell, units};
 use provision_core::byte_size::ByteSize;
 use provision_core::lockfile::Model;
 use provision_disk::{Destination, Found, PartFile};
+use provision_engine::leftovers::{self, Kind, Scope};
 use provision_engine::marker::Marker;
 
 /// Prints the state of each model.
@@ -48,7 +49,10 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
         units::bytes(total),
         lock.marker(),
     ));
-    if installed == models.len() {
+    if let Some(destination) = &destination {
+        tell_leftovers(destination, &texts, &args.place.locks)?;
+    }
+    if installed == models.len() || args.exit_zero {
         return Ok(());
     }
     let (left, total) = (models.len() - installed, units::count(models.len(), "file"));
@@ -61,6 +65,24 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
         format!("{left} of {total} not installed; fetch to complete the set")
     };
     Err(Failure::new(Code::Incomplete, why))
+}
+
+/// One line, if something is left over that no run will use. What cannot be read is for `clean` to tell.
+fn tell_leftovers(destination: &Destination, texts: &Texts, locks: &Locks) -> Result<(), Failure> {
+    let (kept, locks) = (locks::kept_names(locks)?, texts.separate()?);
+    let scope = Scope { kept: &kept, ..Scope::new(&locks, environment::now()) };
+    let leftovers = leftovers::find(destination, &scope)?;
+    let useless = leftovers.found.iter().filter(|one| one.kind != Kind::Part { is_resumable: true });
+    let (files, bytes) =
+        useless.fold(leftovers.unlisted, |(files, bytes), one| (files + 1, bytes + one.bytes));
+    if files > 0 {
+        let files = units::count(files, "file");
+        tell(format_args!(
+            "left over from earlier runs or other locks: {files}, {}; clean --unlisted --dry-run lists them",
+            units::bytes(bytes)
+        ));
+    }
+    Ok(())
 }
 
 fn look(

@@ -5,6 +5,7 @@
 
 mod both_clients;
 mod cache;
+mod clean;
 mod command_line;
 mod container_scripts;
 mod credentials;

@@ -48,7 +48,11 @@ pub(super) enum Owner {
 impl Owner {
     /// The owner of the part with this stem; `None` if [`PartNames::per_process`] does not make such names.
     pub(super) fn of(model: &Model, stem: &str) -> Option<Self> {
-        let own = stem.strip_prefix(&FileNames::stem(model))?.strip_prefix('.')?;
+        Self::named(stem.strip_prefix(&FileNames::stem(model))?.strip_prefix('.')?)
+    }
+
+    /// The owner with this name; `None` if [`PartNames::per_process`] does not make such names.
+    pub(super) fn named(own: &str) -> Option<Self> {
         let is_hex = |text: &str| text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
         let (rest, random) = own.rsplit_once('-')?;
         // Earlier versions had no namespace in the name.

@@ -17,7 +17,7 @@ use provision_core::lockfile::Model;
 
 /// An orphan of an unknown owner that has not changed for this long is removed, in seconds. A run writes its journal
 /// four times a second, but a part may wait for hours until other files are done.
-const ABANDONED_AFTER: i64 = 24 * 60 * 60;
+pub(super) const ABANDONED_AFTER: i64 = 24 * 60 * 60;
 
 impl PartFile {
     /// Opens the part of `model` as [`PartFile::open`] does, and adopts the parts that earlier runs left under other

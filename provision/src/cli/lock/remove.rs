@@ -2,7 +2,7 @@
 
 use crate::cli::exit::Failure;
 use crate::cli::locks;
-use crate::cli::tell;
+use crate::cli::{say, tell};
 use clap::Args;
 use provision_core::lockfile::{Model, Selection};
 use provision_core::model_path::ModelPath;
@@ -29,9 +29,12 @@ pub(crate) fn run(args: &RemoveArgs, default: &str) -> Result<(), Failure> {
     let path = args.file.writable(default)?;
     // A missing lock has nothing to remove and must not be created.
     locks::read(&path)?;
-    for removed in remove(&path, &Selection { patterns: args.models.clone(), groups: args.groups.clone() })? {
-        tell(format_args!("removed {removed}"));
+    let removed = remove(&path, &Selection { patterns: args.models.clone(), groups: args.groups.clone() })?;
+    for model in &removed {
+        tell(format_args!("removed {model}"));
     }
+    let them = if removed.len() == 1 { "it" } else { "them" };
+    say(format_args!("a file that is installed stays; clean --unlisted removes {them} from the destination"));
     Ok(())
 }
 

@@ -67,6 +67,11 @@ impl Kept {
         Destination::open(destination).ok()??.root().read_small(&self.0, MAX_BYTES).ok()?
     }
 
+    /// The file's name.
+    pub(super) fn into_name(self) -> String {
+        self.0
+    }
+
     /// Writes the text if there is a destination and the text cannot contain a secret. A failure is a warning: the next start
     /// then needs the network.
     pub(super) fn write(&self, destination: &Utf8Path, name: &str, text: &str) {
@@ -123,6 +128,11 @@ fn decoded(bytes: &[u8]) -> Vec<u8> {
 }
 
 impl Remote {
+    /// The file of the destination that keeps its text.
+    pub(super) fn kept(&self) -> Kept {
+        Kept::of(&self.url)
+    }
+
     /// Takes an address and its digest.
     ///
     /// # Errors

@@ -1,0 +1,229 @@
+//! Leftovers of a destination: what earlier runs left and no lock needs.
+//!
+//! - Parts, journals and temporary files of runs that have ended. A run may resume from a part, if its lock lists the model.
+//! - Kept texts of locks at addresses that the caller does not name.
+//! - Markers whose files are all gone or changed. A marker of another lock that still vouches for a file stays, unless the caller
+//!   says that its lock is gone: two projects may share a volume.
+//! - Unlisted files: a run has installed them, they are unchanged, and neither the locks nor a marker that stays lists them.
+//!
+//! The search changes nothing. The removal takes the list of an earlier search, and removes what a search under the
+//! destination's lock finds again.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use camino::Utf8PathBuf;
+
+use crate::marker::Marker;
+use provision_core::lockfile::{Lockfile, Model};
+use provision_core::model_path::ModelPath;
+use provision_disk::{Destination, PartLeftover, SearchedDirectories, StoreError, part_leftovers};
+
+/// The locks of a destination, and the extent of the search.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// The locks, each on its own.
+    pub locks: &'a [Lockfile],
+    /// The file names of the kept texts of these locks.
+    pub kept: &'a [String],
+    /// Markers whose locks are gone.
+    pub gone: &'a [String],
+    /// Finds unlisted files too.
+    pub unlisted: bool,
+    /// Searches every directory below the destination, and not only those of models in locks and markers.
+    pub everywhere: bool,
+    /// The time, in seconds since 1970.
+    pub now: i64,
+}
+
+impl<'a> Scope<'a> {
+    /// The least extent: parts in the directories of known models, and what lies in the root.
+    pub fn new(locks: &'a [Lockfile], now: i64) -> Self {
+        Self { locks, kept: &[], gone: &[], unlisted: false, everywhere: false, now }
+    }
+}
+
+/// The kind of a leftover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A part, or what belongs to one.
+    Part {
+        /// A run with these locks resumes from it.
+        is_resumable: bool,
+    },
+    /// The kept text of a lock at an address.
+    Lock,
+    /// A marker.
+    Marker {
+        /// The number of files that it still vouches for.
+        files: usize,
+    },
+    /// An installed file that no lock lists.
+    Unlisted,
+}
+
+/// One leftover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its path below the destination.
+    pub path: Utf8PathBuf,
+    /// Its kind.
+    pub kind: Kind,
+    /// Bytes: on the disk for a part, else the length.
+    pub bytes: u64,
+    files: Files,
+}
+
+/// The names to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Files {
+    Part(PartLeftover),
+    InRoot(String),
+    Installed(ModelPath),
+}
+
+/// A marker of another lock, which stays.
+#[derive(Debug)]
+pub struct OtherMarker {
+    /// Its name.
+    pub name: String,
+    /// The number of files that it vouches for.
+    pub files: usize,
+}
+
+/// The result of a search.
+#[derive(Debug, Default)]
+pub struct Leftovers {
+    /// The leftovers: parts, locks, markers, files.
+    pub found: Vec<Leftover>,
+    /// Markers of other locks.
+    pub others: Vec<OtherMarker>,
+    /// Number and bytes of the unlisted files, also if the search does not ask for them.
+    pub unlisted: (usize, u64),
+    /// A failure for each directory that could not be searched.
+    pub unread: Vec<StoreError>,
+}
+
+/// Searches a destination.
+///
+/// # Errors
+/// The destination cannot be listed.
+pub fn find(destination: &Destination, scope: &Scope<'_>) -> Result<Leftovers, StoreError> {
+    let root = destination.root();
+    let markers = Marker::all(destination)?;
+    let models = || scope.locks.iter().flat_map(Lockfile::models);
+    let listed: HashSet<&ModelPath> = models().map(|model| &model.path).collect();
+
+    let mut leftovers = Leftovers::default();
+    find_parts(destination, scope, &markers, &mut leftovers);
+
+    for name in root.names()?.into_iter().filter(|name| is_kept_lock(name) && !scope.kept.contains(name)) {
+        let bytes = root.length(&name)?;
+        let path = name.as_str().into();
+        leftovers.found.push(Leftover { path, kind: Kind::Lock, bytes, files: Files::InRoot(name) });
+    }
+
+    // The files of a marker that stays, other than those that a lock of the scope has dropped.
+    let mut vouched = HashSet::new();
+    for (name, marker) in &markers {
+        let is_of_scope = scope.locks.iter().any(|lock| marker.is_of(name, lock));
+        let is_dead = !is_of_scope && marker.is_dead(destination);
+        if is_dead || (!is_of_scope && scope.gone.contains(name)) {
+            let files = if is_dead { 0 } else { marker.paths().count() };
+            let (path, files_of) = (name.as_str().into(), Files::InRoot(name.clone()));
+            let bytes = root.length(name)?;
+            leftovers.found.push(Leftover { path, kind: Kind::Marker { files }, bytes, files: files_of });
+        } else if !is_of_scope {
+            vouched.extend(marker.paths());
+            leftovers.others.push(OtherMarker { name: name.clone(), files: marker.paths().count() });
+        }
+    }
+
+    let mut unlisted = BTreeMap::new();
+    for (_, marker) in &markers {
+        unlisted.extend(marker.installed(destination));
+    }
+    unlisted.retain(|path, _| !listed.contains(path) && !vouched.contains(path));
+    leftovers.unlisted = (unlisted.len(), unlisted.values().sum());
+    if scope.unlisted {
+        leftovers.found.extend(unlisted.into_iter().map(|(path, bytes)| Leftover {
+            path: path.as_str().into(),
+            kind: Kind::Unlisted,
+            bytes,
+            files: Files::Installed(path.clone()),
+        }));
+    }
+    Ok(leftovers)
+}
+
+fn find_parts(
+    destination: &Destination,
+    scope: &Scope<'_>,
+    markers: &[(String, Marker)],
+    leftovers: &mut Leftovers,
+) {
+    let models: Vec<&Model> = scope.locks.iter().flat_map(Lockfile::models).collect();
+    let paths = || {
+        models.iter().map(|model| &model.path).chain(markers.iter().flat_map(|(_, marker)| marker.paths()))
+    };
+    let directories: BTreeSet<&str> = paths().map(ModelPath::parent).chain([""]).collect();
+    let names: HashSet<&str> = paths().map(ModelPath::file_name).collect();
+    let locks = || scope.locks.iter().map(Lockfile::marker);
+    let is_ours = |name: &str| {
+        let is_marker =
+            || locks().chain(markers.iter().map(|(name, _)| name.as_str())).any(|marker| marker == name);
+        names.contains(name) || name.starts_with(".provision.") || is_marker()
+    };
+    let searched =
+        if scope.everywhere { SearchedDirectories::All } else { SearchedDirectories::Only(&directories) };
+    let found = part_leftovers(destination, searched, scope.now, &is_ours);
+    leftovers.unread = found.unread;
+    leftovers.found.extend(found.parts.into_iter().map(|part| Leftover {
+        path: part.path(),
+        kind: Kind::Part { is_resumable: models.iter().any(|model| part.is_of(model)) },
+        bytes: part.bytes,
+        files: Files::Part(part),
+    }));
+}
+
+/// True for `.provision.0123456789abcdef.lock`.
+fn is_kept_lock(name: &str) -> bool {
+    let digest = name.strip_prefix(".provision.").and_then(|rest| rest.strip_suffix(".lock"));
+    digest.is_some_and(|digest| digest.len() == 16 && digest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// Removes those of `wanted` that a search finds again, and returns what it removed. The caller holds the destination's lock.
+///
+/// Markers go first, durably: none may vouch for a file that is removed (I2).
+///
+/// # Errors
+/// A file cannot be removed. Those before it are gone.
+pub fn remove(
+    destination: &Destination,
+    scope: &Scope<'_>,
+    wanted: &[Leftover],
+) -> Result<Vec<Leftover>, StoreError> {
+    let mut found = find(destination, scope)?.found;
+    found.retain(|leftover| {
+        wanted.iter().any(|wanted| wanted.path == leftover.path && wanted.kind == leftover.kind)
+    });
+    found.sort_by_key(|leftover| !matches!(leftover.kind, Kind::Marker { .. }));
+    let root = destination.root();
+    let mut removed = Vec::new();
+    for leftover in found {
+        let is_removed = match &leftover.files {
+            Files::Part(part) => part.remove(destination)?,
+            Files::InRoot(name) => root.remove(name)?,
+            Files::Installed(path) => match destination.parent(path, false)? {
+                Some(directory) => directory.remove(path.file_name())?,
+                None => false,
+            },
+        };
+        if matches!(leftover.kind, Kind::Marker { .. }) {
+            root.sync()?;
+        }
+        if is_removed {
+            removed.push(leftover);
+        }
+    }
+    Ok(removed)
+}

@@ -1,0 +1,139 @@
+//! `clean`: lists what earlier runs left in a destination, asks, and removes it. No network.
+//!
+//! The question comes before the destination's lock is taken, so that no container start waits for an answer.
+
+use std::io::{IsTerminal as _, stdin};
+
+use camino::Utf8Path;
+
+use super::arguments::CleanArgs;
+use super::exit::{Code, Failure};
+use super::locks::Access;
+use super::{environment, locks, say, tell, units};
+use provision_core::lockfile::Lockfile;
+use provision_core::terminal_text::TerminalText;
+use provision_disk::{Acquire, Destination, DestinationLock};
+use provision_engine::leftovers::{self, Kind, Leftover, Scope};
+
+/// Runs the command.
+///
+/// # Errors
+/// The lock or the destination cannot be read, another run works in it, or nobody was asked.
+pub fn run(args: &CleanArgs, default_lock: &str) -> Result<(), Failure> {
+    let (locks, kept) = (read_locks(args, default_lock)?, locks::kept_names(&args.place.locks)?);
+    if locks.is_empty() && (args.unlisted || !args.gone.is_empty()) {
+        let why = format!(
+            "no lock says which files belong to {}: give --lock the lock of this directory",
+            args.place.dest
+        );
+        return Err(Failure::new(Code::Usage, why));
+    }
+    locks::check_destination(&args.place)?;
+    let place = &args.place.dest;
+    let Some(destination) = Destination::open(place)? else {
+        tell(format_args!("there is no directory {place}: nothing is left over"));
+        return Ok(());
+    };
+    let scope = Scope {
+        kept: &kept,
+        gone: &args.gone,
+        unlisted: args.unlisted,
+        everywhere: true,
+        ..Scope::new(&locks, environment::now())
+    };
+    let found = leftovers::find(&destination, &scope)?;
+    for error in &found.unread {
+        say(format_args!("warning: not searched: {error}"));
+    }
+    for leftover in &found.found {
+        tell(line(leftover));
+    }
+    hints(args, &found);
+    let sum = sum(&found.found);
+    if found.found.is_empty() {
+        tell(format_args!("nothing to remove in {place}"));
+        return Ok(());
+    }
+    if args.dry_run {
+        tell(format_args!("would remove {sum} in {place}"));
+        return Ok(());
+    }
+    if !args.yes && !is_agreed(&format!("remove {sum} in {place}?"))? {
+        tell("nothing removed");
+        return Ok(());
+    }
+    let _lock = match DestinationLock::try_acquire(&destination)? {
+        Acquire::Acquired(lock) => lock,
+        Acquire::Held(holder) => {
+            let why = format!("a run works in {place}: {holder}; wait for it to end, then repeat");
+            return Err(Failure::new(Code::Busy, why));
+        }
+    };
+    let removed = leftovers::remove(&destination, &scope, &found.found)?;
+    for kept in found.found.iter().filter(|found| !removed.iter().any(|one| one.path == found.path)) {
+        say(format_args!("warning: {} is in use or has changed, and stays", TerminalText(&kept.path)));
+    }
+    tell(format_args!("removed {} in {place}", self::sum(&removed)));
+    Ok(())
+}
+
+/// The locks, each on its own. None is no error if none was given: parts can be told without.
+fn read_locks(args: &CleanArgs, default_lock: &str) -> Result<Vec<Lockfile>, Failure> {
+    if args.place.locks.lock.is_empty() && !Utf8Path::new(default_lock).exists() {
+        return Ok(Vec::new());
+    }
+    locks::read_all(&args.place, default_lock, &mut Access::Never)?.separate()
+}
+
+/// `part      vae/.x.safetensors.a70580f0.part  1.2 GB, the next fetch would resume it`
+fn line(leftover: &Leftover) -> String {
+    let (word, more) = match leftover.kind {
+        Kind::Part { is_resumable: true } => ("part", ", the next fetch would resume it".to_owned()),
+        Kind::Part { is_resumable: false } => ("part", String::new()),
+        Kind::Lock => ("lock", ", kept text of a lock at another address".to_owned()),
+        Kind::Marker { files: 0 } => ("marker", ", none of its files is left as it was".to_owned()),
+        Kind::Marker { files } => ("marker", format!(", vouches for {}", units::count(files, "file"))),
+        Kind::Unlisted => ("unlisted", String::new()),
+    };
+    format!("{word:<10} {}  {}{more}", TerminalText(&leftover.path), units::bytes(leftover.bytes))
+}
+
+/// What the options leave, and how to remove it.
+fn hints(args: &CleanArgs, found: &leftovers::Leftovers) {
+    for other in &found.others {
+        say(format_args!(
+            "{} vouches for {} of a lock that was not given, which stay; if that lock is gone, add --gone {}",
+            &other.name,
+            units::count(other.files, "file"),
+            &other.name
+        ));
+    }
+    let (files, bytes) = found.unlisted;
+    if files > 0 && !args.unlisted {
+        say(format_args!(
+            "{}, {}, installed earlier, which no lock lists any more; --unlisted removes {} too",
+            units::count(files, "file"),
+            units::bytes(bytes),
+            if files == 1 { "it" } else { "them" }
+        ));
+    }
+}
+
+fn sum(leftovers: &[Leftover]) -> String {
+    let bytes: u64 = leftovers.iter().map(|one| one.bytes).sum();
+    format!("{}, {}", units::count(leftovers.len(), "file"), units::bytes(bytes))
+}
+
+/// Asks on the terminal. Where there is none, the answer is an option.
+fn is_agreed(question: &str) -> Result<bool, Failure> {
+    if !(stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        let why = "nothing removed: add --yes to remove what is listed";
+        return Err(Failure::new(Code::Usage, why));
+    }
+    say(format_args!("{question} [y/N]"));
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).map_err(|error| {
+        Failure::new(Code::Usage, format!("no answer: {error}; add --yes to remove what is listed"))
+    })?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,227 @@
+//! `clean`: what it lists, what it removes, and what it leaves.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use provision_testbed::{Content, Fault};
+
+use crate::fixture::Fixture;
+use crate::program::{Ended, program, run, start};
+
+/// Two served files, `vae/x` and `loras/y`.
+struct Two {
+    fixture: Fixture,
+    contents: [Content; 2],
+}
+
+const PATHS: [&str; 2] = ["vae/x", "loras/y"];
+
+impl Two {
+    fn new() -> Self {
+        let mut fixture = Fixture::new();
+        let contents = [1, 2].map(|seed| Content::generated(seed, 300_000 + seed));
+        for (path, content) in PATHS.iter().zip(&contents) {
+            fixture.file(path, content);
+        }
+        Self { fixture, contents }
+    }
+
+    /// A lock of those files, with a marker.
+    fn lock(&self, marker: &str, files: &[usize]) -> PathBuf {
+        let mut text = format!("version = 1\nmarker = {marker:?}\n");
+        for &at in files {
+            let (path, content) = (PATHS[at], &self.contents[at]);
+            let url = self.fixture.origin.url(&format!("/{path}"));
+            let (size, sha256) = (content.size(), content.sha256_hex());
+            text +=
+                &format!("[[model]]\npath = {path:?}\nurl = {url:?}\nsize = {size}\nsha256 = {sha256:?}\n");
+        }
+        let path = self.fixture.beside(&format!("{}{}{}.lock", &marker[1..], files.len(), files[0]));
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn run(&self, name: &str, lock: &PathBuf, arguments: &[&str]) -> Ended {
+        let mut command = program(&self.fixture);
+        run(command
+            .arg(name)
+            .arg("--dest")
+            .arg(self.fixture.destination())
+            .arg("--lock")
+            .arg(lock)
+            .args(arguments))
+    }
+
+    fn good(&self, name: &str, lock: &PathBuf, arguments: &[&str]) -> String {
+        let ended = self.run(name, lock, arguments);
+        assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+        ended.out + &ended.err
+    }
+
+    fn listing(&self) -> Vec<String> {
+        let mut names = self.fixture.listing();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn clean_lists_asks_and_removes_the_parts_of_a_killed_run() {
+    let two = Two::new();
+    let lock = two.lock(".m", &[0]);
+    two.fixture.origin.inject("/vae/x", Fault::Stall(100_000));
+    let mut fetch = program(&two.fixture);
+    let fetch = fetch.arg("fetch").arg("--dest").arg(two.fixture.destination()).arg("--lock").arg(&lock);
+    let running = start(fetch);
+    two.fixture
+        .origin
+        .wait_for(crate::program::PATIENCE, |counters| counters.body_bytes_sent >= 100_000)
+        .unwrap();
+    let busy = two.run("clean", &lock, &["--yes"]);
+    // The part may not be there yet. If it is, it is not removed under the run.
+    assert!(matches!(busy.code, Some(0 | 8)), "{}", busy.err);
+    drop(running);
+    fs::write(two.fixture.path("vae/own.part"), "the user's").unwrap();
+    fs::write(two.fixture.path("vae/.own.part"), "the user's").unwrap();
+    let before = two.listing();
+    assert!(before.iter().any(|name| name.starts_with("vae/.x.") && name.ends_with(".part")), "{before:?}");
+
+    let unasked = two.run("clean", &lock, &[]);
+    assert_eq!(unasked.code, Some(2), "{}", unasked.err);
+    assert!(unasked.err.contains("--yes"), "{}", unasked.err);
+    let dry = two.good("clean", &lock, &["--dry-run"]);
+    assert!(dry.contains("part") && dry.contains("the next fetch would resume it"), "{dry}");
+    assert_eq!(two.listing(), before);
+    // A part of a model in the lock is no leftover for `status`.
+    assert!(!two.run("status", &lock, &[]).out.contains("left over"));
+
+    let cleaned = two.good("clean", &lock, &["--yes"]);
+    assert!(cleaned.contains("removed 1 file"), "{cleaned}");
+    let mut left = two.listing();
+    left.retain(|name| name != ".provision.lock");
+    assert_eq!(left, ["vae/.own.part", "vae/own.part"]);
+    assert!(two.good("clean", &lock, &[]).contains("nothing to remove"));
+}
+
+#[test]
+fn unlisted_files_go_only_on_request_and_only_if_a_run_installed_them() {
+    let two = Two::new();
+    let (both, one) = (two.lock(".m", &[0, 1]), two.lock(".m", &[0]));
+    two.good("fetch", &both, &[]);
+    fs::write(two.fixture.path("loras/mine"), "the user's").unwrap();
+    // The marker of the smaller lock remembers what the larger one had installed.
+    fs::remove_file(two.fixture.path("vae/x")).unwrap();
+    two.good("fetch", &one, &[]);
+    let status = two.good("status", &one, &[]);
+    assert!(status.contains("left over") && status.contains("1 file"), "{status}");
+
+    let hint = two.good("clean", &one, &["--yes"]);
+    assert!(hint.contains("nothing to remove") && hint.contains("--unlisted"), "{hint}");
+    assert!(two.good("clean", &both, &["--unlisted", "--yes"]).contains("nothing to remove"));
+    let refused = two.run("clean", &one, &["--unlisted", "--gone", ".m", "--yes"]);
+    assert_eq!(refused.code, Some(0), "{}", refused.err);
+    assert!(refused.out.contains("unlisted") && refused.out.contains("loras/y"), "{}", refused.out);
+    assert_eq!(two.listing(), [".m", "loras/mine", "vae/x"]);
+    assert!(two.good("fetch", &one, &["--offline"]).contains("1 file"));
+    assert!(!two.good("status", &one, &[]).contains("left over"));
+}
+
+#[test]
+fn a_file_that_changed_or_was_found_is_the_users() {
+    let two = Two::new();
+    let (both, one) = (two.lock(".m", &[0, 1]), two.lock(".m", &[0]));
+    // A run finds it, and installs the other.
+    fs::create_dir_all(two.fixture.path("loras")).unwrap();
+    fs::write(two.fixture.path("loras/y"), two.contents[1].to_vec()).unwrap();
+    two.good("fetch", &both, &[]);
+    let found = two.good("clean", &one, &["--unlisted", "--yes"]);
+    let installed = two.lock(".m", &[1]);
+    fs::write(two.fixture.path("vae/x"), "other bytes").unwrap();
+    let changed = two.good("clean", &installed, &["--unlisted", "--yes"]);
+    assert!(found.contains("nothing to remove") && changed.contains("nothing to remove"), "{found}{changed}");
+}
+
+#[test]
+fn a_marker_of_another_lock_stays_until_its_files_or_its_lock_are_gone() {
+    let two = Two::new();
+    let (a, b) = (two.lock(".a", &[0]), two.lock(".b", &[1]));
+    two.good("fetch", &a, &[]);
+    two.good("fetch", &b, &[]);
+    let stays = two.good("clean", &a, &["--unlisted", "--yes"]);
+    assert!(stays.contains(".b vouches for 1 file") && stays.contains("--gone .b"), "{stays}");
+    assert!(stays.contains("nothing to remove"), "{stays}");
+    let gone = two.good("clean", &a, &["--gone", ".b", "--unlisted", "--yes"]);
+    assert!(gone.contains("marker") && gone.contains("loras/y"), "{gone}");
+    assert_eq!(two.listing(), [".a", "vae/x"]);
+
+    two.good("fetch", &b, &[]);
+    fs::remove_file(two.fixture.path("loras/y")).unwrap();
+    let dead = two.good("clean", &a, &["--yes"]);
+    assert!(dead.contains("none of its files is left"), "{dead}");
+    assert_eq!(two.listing(), [".a", "vae/x"]);
+    two.good("fetch", &a, &["--offline"]);
+}
+
+#[test]
+fn clean_removes_kept_locks_of_other_addresses() {
+    let two = Two::new();
+    let lock = two.lock(".m", &[0]);
+    let text = fs::read_to_string(&lock).unwrap();
+    let pin = provision_core::digest::Sha256::of(text.as_bytes()).to_string();
+    for name in ["/one.lock", "/two.lock"] {
+        two.fixture.origin.put(name, Content::bytes(text.clone()));
+        let url = PathBuf::from(two.fixture.origin.url(name));
+        two.good("fetch", &url, &["--lock-sha256", &pin]);
+    }
+    let kept = |listing: Vec<String>| listing.iter().filter(|name| name.starts_with(".provision.")).count();
+    assert_eq!(kept(two.listing()), 2);
+    let url = PathBuf::from(two.fixture.origin.url("/one.lock"));
+    let cleaned = two.good("clean", &url, &["--lock-sha256", &pin, "--yes"]);
+    assert!(cleaned.contains("kept text of a lock at another address"), "{cleaned}");
+    assert_eq!(kept(two.listing()), 1);
+    two.good("ensure", &url, &["--lock-sha256", &pin, "--offline"]);
+}
+
+#[test]
+fn clean_without_a_lock_removes_no_installed_file() {
+    let two = Two::new();
+    two.good("fetch", &two.lock(".m", &[0]), &[]);
+    let clean = |arguments: &[&str]| {
+        let mut command = program(&two.fixture);
+        run(command
+            .current_dir(two.fixture.beside(""))
+            .arg("clean")
+            .args(["--dest", "models"])
+            .args(arguments))
+    };
+    let refused = clean(&["--unlisted", "--yes"]);
+    assert_eq!(refused.code, Some(2), "{}", refused.err);
+    assert!(refused.err.contains("--lock"), "{}", refused.err);
+    let harmless = clean(&["--yes"]);
+    assert_eq!(harmless.code, Some(0), "{}", harmless.err);
+    assert_eq!(two.listing(), [".m", "vae/x"]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_read_is_named_and_the_rest_is_cleaned() {
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let two = Two::new();
+    let lock = two.lock(".m", &[0]);
+    two.good("fetch", &lock, &[]);
+    fs::create_dir(two.fixture.path("closed")).unwrap();
+    fs::set_permissions(two.fixture.path("closed"), fs::Permissions::from_mode(0)).unwrap();
+    let cleaned = two.good("clean", &lock, &[]);
+    fs::set_permissions(two.fixture.path("closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(cleaned.contains("not searched") && cleaned.contains("closed"), "{cleaned}");
+}
+
+#[test]
+fn status_with_exit_zero_lists_and_ends_with_0() {
+    let two = Two::new();
+    let lock = two.lock(".m", &[0]);
+    assert_eq!(two.run("status", &lock, &[]).code, Some(9));
+    assert!(two.good("status", &lock, &["--exit-zero"]).contains("missing"));
+}
