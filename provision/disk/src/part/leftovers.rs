@@ -153,9 +153,9 @@ fn leftovers_in(
     }
     let mut parts = Vec::new();
     for (stem, mut names) in stems {
-        names.sort_by_key(|name| (!name.ends_with(".part"), *name));
+        names.sort_by_key(|name| (name.strip_suffix(".part").is_none(), *name));
         let of = Stem::of(&stem);
-        let is_temporary = names.iter().all(|name| name.ends_with(".tmp"));
+        let is_temporary = names.iter().all(|name| name.strip_suffix(".tmp").is_some());
         if is_temporary && !of.as_ref().is_some_and(|of| is_ours(of.name)) {
             continue;
         }
@@ -300,7 +300,7 @@ mod tests {
         let name = format!("d/.x.0123abcd.00000000-{rest}.part");
         std::fs::write(fixture.file(&name), b"1").unwrap();
         let written = std::fs::metadata(fixture.file(&name)).unwrap().modified().unwrap();
-        let written = written.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let written = written.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().cast_signed();
         let at =
             |now| part_leftovers(&fixture.destination, SearchedDirectories::All, now, &|_| false).parts.len();
         assert_eq!(at(written + ABANDONED_AFTER), 1, "only the shared one");
