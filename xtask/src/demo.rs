@@ -51,7 +51,8 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
     fetch::conclude(&args, &report)?;
 
     let second = Instant::now();
-    let stopped_at_marker = provision_engine::fetch::marker_covers(&args.place.dest, &lock, &models);
+    let stopped_at_marker =
+        provision_engine::fetch::marker_covers(&args.place.dest, args.place.links(), &lock, &models);
     let milliseconds = second.elapsed().as_secs_f64() * 1000.0;
     ensure!(
         stopped_at_marker && origin.counters().requests == requests,

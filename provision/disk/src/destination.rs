@@ -3,7 +3,7 @@
 //! Every operation goes through a handle, so a name that is replaced during a run leads nowhere else. A handle does
 //! not show whether the directory is still at its path: `durability` checks that before a marker is written.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,21 +13,24 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::confined::{self, ResolveMode};
 use crate::destination_lock::lease::LockLease;
-use crate::directory::{Directory, Found, create_directory};
+use crate::directory::{Directory, Found, SYMLINK, create_directory};
 use crate::error::StoreError;
 use crate::file_stat::{ChangeTime, FileId, Stamp};
+use crate::links::{FollowLinks, FollowedLinks};
 use provision_core::model_path::ModelPath;
 
-/// The directory that the paths of `models.lock` are relative to. Its own path may be or contain a symlink; no path
-/// below it may.
+/// The directory that the paths of `models.lock` are relative to. Its own path may be or contain a symlink; below it, none is
+/// followed unless [`Destination::with_links`] allows it.
 #[derive(Debug)]
 pub struct Destination {
     root: Arc<Directory>,
     mode: ResolveMode,
     /// The opened directories, by their path below the root.
     opened: Mutex<HashMap<String, Arc<Directory>>>,
-    /// The lease on the destination's lock, where another machine can take it over.
-    lease: Mutex<Option<Arc<LockLease>>>,
+    /// The leases on the locks of the destination and of the directories that its links lead to, where another machine can take
+    /// them over.
+    leases: Mutex<Vec<Arc<LockLease>>>,
+    links: FollowedLinks,
 }
 
 impl Destination {
@@ -46,15 +49,7 @@ impl Destination {
     pub(crate) fn open_with(path: &Utf8Path, mode: ResolveMode) -> Result<Option<Self>, StoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
-            Ok(handle) => {
-                let root = Directory::new(handle.into(), path.to_owned());
-                Ok(Some(Self {
-                    root: Arc::new(root),
-                    mode,
-                    opened: Mutex::default(),
-                    lease: Mutex::default(),
-                }))
-            }
+            Ok(handle) => Ok(Some(Self::at(Directory::new(handle.into(), path.to_owned()), mode))),
             Err(Errno::NOENT) => Ok(None),
             Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "a file" }),
             Err(error) => Err(StoreError::of("opening the destination", path, error)),
@@ -68,11 +63,89 @@ impl Destination {
 
     /// Sets the lease that parts check before a write.
     pub(crate) fn set_lease(&self, lease: Option<Arc<LockLease>>) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = lease;
+        *self.leases.lock().unwrap_or_else(PoisonError::into_inner) = lease.into_iter().collect();
     }
 
-    pub(crate) fn lease(&self) -> Option<Arc<LockLease>> {
-        self.lease.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Adds the lease of a directory that a link of this destination leads to.
+    pub fn add_lease_of(&self, linked: &Self) {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).extend(linked.leases());
+    }
+
+    pub(crate) fn leases(&self) -> Vec<Arc<LockLease>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same directory with this rule for symlinks to directories below it.
+    #[must_use]
+    pub fn with_links(self, follow: FollowLinks) -> Self {
+        self.links.set(follow);
+        self
+    }
+
+    /// Notes the symlinks on the way to the files at `paths`, and follows no other one from now on. Returns the directories that
+    /// they lead to, each once, for their locks. A path that cannot be followed is left to the file's own error.
+    pub fn note_links<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a ModelPath>,
+    ) -> Result<Vec<Self>, StoreError> {
+        let mut seen = HashSet::from([FileId::of_file(self.root.handle(), self.root.path())?]);
+        let mut linked = Vec::new();
+        let parents: BTreeSet<&str> = paths.into_iter().map(ModelPath::parent).collect();
+        for parent in parents {
+            let mut above = parent.match_indices('/').map(|(at, _)| &parent[..at]).chain([parent]);
+            while let Some(path) = above.next().filter(|path| !path.is_empty()) {
+                let Ok(Some(directory)) = self.open_directory(path, false) else { break };
+                let is_link = matches!(self.find_directory(path), Ok(Found::Symlink));
+                if is_link && seen.insert(FileId::of_file(directory.handle(), directory.path())?) {
+                    linked.push(Self::at(directory, self.mode));
+                }
+            }
+        }
+        self.links.freeze();
+        Ok(linked)
+    }
+
+    /// The kind of file at the path of a directory.
+    fn find_directory(&self, path: &str) -> Result<Found, StoreError> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        self.directory(parent, false)?.map_or(Ok(Found::Nothing), |directory| directory.find(name))
+    }
+
+    /// The volume of the file at `path`, if a link leads to another one than the destination's.
+    pub fn other_volume(&self, path: &ModelPath) -> Result<Option<OtherVolume>, StoreError> {
+        if !self.links.any() {
+            return Ok(None);
+        }
+        let mut at = path.parent();
+        let directory = loop {
+            match self.directory(at, false)? {
+                Some(directory) => break directory,
+                None => at = at.rsplit_once('/').map_or("", |(above, _)| above),
+            }
+        };
+        let device = |directory: &Directory| {
+            let stat = rustix::fs::fstat(directory.handle());
+            stat.map(|stat| stat.st_dev).map_err(StoreError::at("reading its metadata", directory.path()))
+        };
+        let own = device(&directory)?;
+        if own == device(&self.root)? {
+            return Ok(None);
+        }
+        Ok(Some(OtherVolume {
+            device: own,
+            path: directory.path().to_owned(),
+            free: directory.free_space()?,
+        }))
+    }
+
+    fn at(directory: Directory, mode: ResolveMode) -> Self {
+        Self {
+            root: Arc::new(directory),
+            mode,
+            opened: Mutex::default(),
+            leases: Mutex::default(),
+            links: FollowedLinks::default(),
+        }
     }
 
     /// The directory of the file at `path`. If it is missing, `create` decides between creating it and `None`.
@@ -105,7 +178,14 @@ impl Destination {
         }
         let mut at: Option<Directory> = None;
         for name in path.split('/') {
-            match at.as_ref().unwrap_or(&self.root).subdirectory(name, create)? {
+            let parent = at.as_ref().unwrap_or(&self.root);
+            let opened = match parent.subdirectory(name, create) {
+                Err(StoreError::NotADirectory { what: SYMLINK, .. }) => {
+                    self.links.follow(parent, name, create)?
+                }
+                opened => opened?,
+            };
+            match opened {
                 Some(sub) => at = Some(sub),
                 None => return Ok(None),
             }
@@ -183,6 +263,17 @@ impl Destination {
         };
         mount(self).is_some() && mount(self) == mount(other)
     }
+}
+
+/// Another volume than the destination's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherVolume {
+    /// Its device number.
+    pub device: u64,
+    /// A directory on it.
+    pub path: Utf8PathBuf,
+    /// The bytes that this user can still write there.
+    pub free: u64,
 }
 
 /// The bytes that this user can still write at `path`, or at its nearest existing ancestor.

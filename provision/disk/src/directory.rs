@@ -51,12 +51,15 @@ pub enum Found {
     Other(&'static str),
 }
 
+/// A symlink, in words.
+pub(crate) const SYMLINK: &str = "a symlink";
+
 impl Found {
     /// The kind in words, if an install must not replace it.
     pub fn obstacle(self) -> Option<&'static str> {
         match self {
             Self::Nothing | Self::File(_) => None,
-            Self::Symlink => Some("a symlink"),
+            Self::Symlink => Some(SYMLINK),
             Self::Other(what) => Some(what),
         }
     }

@@ -120,8 +120,8 @@ impl<'a> PathChecker<'a> {
         }
         if !self.directories.contains_key(parent) {
             let opened = match self.destination.open_directory(parent, false) {
-                // Another kind of file has the name now.
-                Err(StoreError::NotADirectory { .. }) => None,
+                // Another kind of file has the name now, or a link that was not there before.
+                Err(StoreError::NotADirectory { .. } | StoreError::LinkAppeared { .. }) => None,
                 opened => opened?,
             };
             self.directories.insert(parent.to_owned(), opened);

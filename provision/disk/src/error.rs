@@ -118,15 +118,44 @@ pub enum StoreError {
         what: &'static str,
     },
     /// Another kind of file has the path of a directory.
-    #[error(
-        "{path} is {what}, not a directory; nothing was changed: move it away and run again (only the destination \
-         itself may be a symlink)"
-    )]
+    #[error("{path} is {what}, not a directory; nothing was changed: move it away and run again")]
     NotADirectory {
         /// The path.
         path: Utf8PathBuf,
         /// The kind, as in "a symlink".
         what: &'static str,
+    },
+    /// A symlink of another user.
+    #[error(
+        "{path} is a symlink of user {owner}, and user {user} follows only symlinks of its own and of root; nothing was changed: \
+         make it yours (chown -h {user}), or put the directory itself there"
+    )]
+    ForeignLink {
+        /// The symlink.
+        path: Utf8PathBuf,
+        /// Its owner's number.
+        owner: u32,
+        /// The number of this process's user.
+        user: u32,
+    },
+    /// A symlink that was no symlink, or another one, when the run began.
+    #[error(
+        "{path} became a symlink, or another one, while the run worked, and is not followed: let no other program work in this \
+         directory, then run again"
+    )]
+    LinkAppeared {
+        /// The symlink.
+        path: Utf8PathBuf,
+    },
+    /// A symlink to nothing, where a directory has to be.
+    #[error(
+        "{path} is a symlink to {target}, which is not there: create that directory, or mount its volume, then run again"
+    )]
+    Dangling {
+        /// The symlink.
+        path: Utf8PathBuf,
+        /// Its target.
+        target: Utf8PathBuf,
     },
     /// The run was cancelled while it read a file.
     #[error("{path}: interrupted while reading it")]

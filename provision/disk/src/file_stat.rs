@@ -1,8 +1,9 @@
 //! Values that describe a file on disk: identity, size and times.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::Stat;
 
+use crate::error::StoreError;
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 
@@ -58,7 +59,7 @@ impl Stamp {
 }
 
 /// A file's device and inode. It is independent of the file's names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
     device: u64,
     inode: u64,
@@ -67,6 +68,13 @@ pub struct FileId {
 impl FileId {
     pub(crate) fn of(stat: &Stat) -> Self {
         Self { device: stat.st_dev, inode: stat.st_ino }
+    }
+
+    /// The identity of an open file; `path` is for messages.
+    pub(crate) fn of_file(file: impl std::os::fd::AsFd, path: &Utf8Path) -> Result<Self, StoreError> {
+        rustix::fs::fstat(file)
+            .map(|stat| Self::of(&stat))
+            .map_err(StoreError::at("reading its metadata", path))
     }
 }
 

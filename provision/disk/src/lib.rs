@@ -29,8 +29,8 @@
 //! An arrow leads from a file to the files that import it. No import leads back.
 //!
 //! ```text
-//! error, file_stat, crc_ranges, confined
-//!   → directory → destination_lock/lease → destination → source_file
+//! error → file_stat, crc_ranges, confined
+//!   → directory → links, destination_lock/lease → destination → source_file
 //!   → part/names → part/resume, part/journal_file → part/part_file → part/hasher
 //!       → part/verified → install → local_install
 //!       → part/copy → part/orphans, local_install
@@ -51,6 +51,7 @@ mod error;
 mod file_stat;
 mod install;
 mod layer_tree;
+mod links;
 mod local_install;
 #[cfg(test)]
 mod model_check;
@@ -59,12 +60,13 @@ mod source_file;
 #[cfg(test)]
 mod testing;
 
-pub use destination::{Destination, free_space_near};
+pub use destination::{Destination, OtherVolume, free_space_near};
 pub use destination_lock::{Acquire, DestinationLock, LockAttempt};
 pub use directory::{Directory, Found, Usage};
 pub use error::{Lacking, StoreError};
 pub use file_stat::{ChangeTime, EARLIEST_MTIME, FileId, Installed, Stamp, installed_mtime};
 pub use layer_tree::{Layer, lay_out, layer_of};
+pub use links::FollowLinks;
 pub use local_install::{install_copy, install_hard_link, install_symlink};
 pub use part::{
     CopyError, CopyMethod, HasherGuard, PartFile, PartLeftover, PartLeftovers, PartNames,

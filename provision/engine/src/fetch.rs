@@ -102,7 +102,7 @@ impl<'j> Opened<'j> {
 impl<'j> Planned<'j> {
     fn check(self) -> Result<Self, FetchError> {
         let Opened { job, destination, cache, free, .. } = &self.opened;
-        let needs = Needs::of(&self.plan, &job.models, &self.opened.sources());
+        let needs = Needs::of(&self.plan, &job.models, &self.opened.sources(), Some(destination));
         plan::announce(&self.plan, &job.models, (needs.to_fetch, needs.here), *free, &*job.observer);
         check_space(&needs, destination, cache.as_ref())?;
         warn_of_pickles(&job.models, &*job.observer);
@@ -141,7 +141,11 @@ impl<'j> FilledLocally<'j> {
             let cache = self.opened.cache.as_ref().filter(|_| cache_guard.is_some());
             // A local copy that failed, or a cache that is not used, changes the needs: they are checked again.
             let sources = LocalSources { cache, ..self.opened.sources() };
-            check_space(&self.files.needs(&sources), &self.opened.destination, cache)?;
+            check_space(
+                &self.files.needs(&sources, &self.opened.destination),
+                &self.opened.destination,
+                cache,
+            )?;
             let collector = Collector {
                 destination: &self.opened.destination,
                 part_names: &self.opened.part_names,

@@ -16,7 +16,9 @@ use camino::Utf8PathBuf;
 use crate::marker::Marker;
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
-use provision_disk::{Destination, PartLeftover, SearchedDirectories, StoreError, part_leftovers};
+use provision_disk::{
+    Acquire, Destination, DestinationLock, PartLeftover, SearchedDirectories, StoreError, part_leftovers,
+};
 
 /// The locks of a destination, and the extent of the search.
 #[derive(Debug, Clone, Copy)]
@@ -173,8 +175,11 @@ fn find_parts(
             || locks().chain(markers.iter().map(|(name, _)| name.as_str())).any(|marker| marker == name);
         names.contains(name) || name.starts_with(".provision.") || is_marker()
     };
-    let searched =
-        if scope.everywhere { SearchedDirectories::All } else { SearchedDirectories::Only(&directories) };
+    let searched = if scope.everywhere {
+        SearchedDirectories::All(&directories)
+    } else {
+        SearchedDirectories::Only(&directories)
+    };
     let found = part_leftovers(destination, searched, scope.now, &is_ours);
     leftovers.unread = found.unread;
     leftovers.found.extend(found.parts.into_iter().map(|part| Leftover {
@@ -191,7 +196,31 @@ fn is_kept_lock(name: &str) -> bool {
     digest.is_some_and(|digest| digest.len() == 16 && digest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Removes those of `wanted` that a search finds again, and returns what it removed. The caller holds the destination's lock.
+/// Takes the locks of the destination and of the directories that its links lead to, without waiting.
+///
+/// # Errors
+/// A lock file cannot be read or written.
+pub fn lock(
+    destination: &Destination,
+    scope: &Scope<'_>,
+) -> Result<Acquire<Vec<DestinationLock>>, StoreError> {
+    let mut locks = match DestinationLock::try_acquire(destination)? {
+        Acquire::Acquired(lock) => vec![lock],
+        Acquire::Held(holder) => return Ok(Acquire::Held(holder)),
+    };
+    let markers = Marker::all(destination)?;
+    let models = scope.locks.iter().flat_map(Lockfile::models).map(|model| &model.path);
+    let paths = models.chain(markers.iter().flat_map(|(_, marker)| marker.paths()));
+    for linked in destination.note_links(paths)? {
+        match DestinationLock::try_acquire(&linked)? {
+            Acquire::Acquired(lock) => locks.push(lock),
+            Acquire::Held(holder) => return Ok(Acquire::Held(holder)),
+        }
+    }
+    Ok(Acquire::Acquired(locks))
+}
+
+/// Removes those of `wanted` that a search finds again, and returns what it removed. The caller holds the locks of [`lock`].
 ///
 /// Markers go first, durably: none may vouch for a file that is removed (I2).
 ///

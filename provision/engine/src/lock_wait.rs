@@ -13,9 +13,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// The end of a wait.
 #[derive(Debug)]
-pub enum LockWait {
-    /// The lock is held by this run.
-    Acquired(DestinationLock),
+pub enum LockWait<T = DestinationLock> {
+    /// This run holds the lock, or all locks.
+    Acquired(T),
     /// The lock is still held by another run.
     TimedOut {
         /// The lock's path and what is known of its holder.
@@ -42,28 +42,73 @@ pub async fn lock(
     observer: &dyn Observer,
     interrupted: &mut watch::Receiver<bool>,
 ) -> Result<LockWait, StoreError> {
-    let started = Instant::now();
-    let mut announced = false;
     let mut attempt = LockAttempt::default();
     let mut own = None;
+    let once = || {
+        let tried = try_once(destination, paths, &mut attempt, &mut own)?;
+        Ok((tried, attempt.is_watching()))
+    };
+    until_acquired(wait, observer, interrupted, once).await
+}
+
+/// Waits for the locks of the directories that the links of a destination lead to, as [`lock`] does. Takes all or none: a run that kept
+/// some of them while it waits for another one could wait for a run that waits for it.
+///
+/// # Errors
+/// A lock file cannot be read or written.
+pub async fn lock_linked(
+    main: &DestinationLock,
+    linked: &[Destination],
+    wait: Duration,
+    observer: &dyn Observer,
+    interrupted: &mut watch::Receiver<bool>,
+) -> Result<LockWait<Vec<DestinationLock>>, StoreError> {
+    let mut attempts: Vec<LockAttempt> = linked.iter().map(|_| LockAttempt::default()).collect();
+    let once = || {
+        let mut locks: Vec<DestinationLock> = Vec::new();
+        for (destination, attempt) in linked.iter().zip(&mut attempts) {
+            let lock = match attempt.try_acquire(destination)? {
+                Acquire::Acquired(lock) => lock,
+                Acquire::Held(holder) => return Ok((Acquire::Held(holder), attempt.is_watching())),
+            };
+            let own: Vec<_> = locks.iter().chain([main]).collect();
+            if let Some(holder) = lock.held_above(destination, &own) {
+                return Ok((Acquire::Held(holder), false));
+            }
+            locks.push(lock);
+        }
+        Ok((Acquire::Acquired(locks), false))
+    };
+    until_acquired(wait, observer, interrupted, once).await
+}
+
+/// Repeats `once`, which also tells if a lease is watched, until it acquires, or the wait is over.
+async fn until_acquired<T>(
+    wait: Duration,
+    observer: &dyn Observer,
+    interrupted: &mut watch::Receiver<bool>,
+    mut once: impl FnMut() -> Result<(Acquire<T>, bool), StoreError>,
+) -> Result<LockWait<T>, StoreError> {
+    let started = Instant::now();
+    let mut announced = false;
     loop {
-        let holder = match try_once(destination, paths, &mut attempt, &mut own)? {
-            Acquire::Acquired(lock) => {
+        let (holder, is_watching) = match once()? {
+            (Acquire::Acquired(lock), _) => {
                 if announced {
                     observer.observe(&Event::Acquired);
                 }
                 return Ok(LockWait::Acquired(lock));
             }
-            Acquire::Held(holder) => holder,
+            (Acquire::Held(holder), is_watching) => (holder, is_watching),
         };
-        if started.elapsed() >= wait && !attempt.is_watching() {
+        if started.elapsed() >= wait && !is_watching {
             return Ok(LockWait::TimedOut { holder, waited: started.elapsed() });
         }
         if !announced {
             observer.observe(&Event::Waiting { holder });
             announced = true;
         }
-        let left = if attempt.is_watching() { PAUSE } else { wait.saturating_sub(started.elapsed()) };
+        let left = if is_watching { PAUSE } else { wait.saturating_sub(started.elapsed()) };
         tokio::select! {
             () = tokio::time::sleep(PAUSE.min(left)) => {}
             () = stop_requested(interrupted) => return Ok(LockWait::Stopped),
@@ -86,7 +131,7 @@ fn try_once(
         },
     };
     let Some(paths) = paths else { return Ok(Acquire::Acquired(lock)) };
-    if let Some(holder) = lock.held_above(destination) {
+    if let Some(holder) = lock.held_above(destination, &[]) {
         return Ok(Acquire::Held(holder));
     }
     match lock.held_below(destination, paths.iter().copied()) {

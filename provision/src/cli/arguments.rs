@@ -12,6 +12,7 @@ use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Selection;
 use provision_core::schedule::Limits;
+use provision_disk::{Destination, FollowLinks, StoreError};
 use provision_engine::fetch::{Baked, BakedMode, FetchConfig, Verify};
 use provision_engine::transfer::TransferConfig;
 
@@ -43,6 +44,22 @@ pub struct Place {
     /// The directory that the paths in the lock are below
     #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
     pub dest: Utf8PathBuf,
+    /// Follow no symlink to a directory below it; otherwise those of this user and of root are followed
+    #[arg(long, env = "PROVISION_NO_FOLLOW", value_parser = FalseyValueParser::new())]
+    pub no_follow: bool,
+}
+
+impl Place {
+    /// The rule for symlinks below the destination.
+    pub fn links(&self) -> FollowLinks {
+        if self.no_follow { FollowLinks::Never } else { FollowLinks::Own }
+    }
+
+    /// Opens the destination; `None` if it does not exist.
+    pub fn open(&self) -> Result<Option<Destination>, StoreError> {
+        let opened = Destination::open(&self.dest)?;
+        Ok(opened.map(|destination| destination.with_links(self.links())))
+    }
 }
 
 /// A choice of the lock's models.
@@ -227,6 +244,7 @@ impl FetchArgs {
             force: self.force,
             dry_run: self.dry_run,
             offline: self.offline,
+            links: self.place.links(),
             wait: self.wait.unwrap_or(WAIT),
             threads: threads(),
         }

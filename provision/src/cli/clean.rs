@@ -12,7 +12,7 @@ use super::locks::Access;
 use super::{environment, locks, say, tell, units};
 use provision_core::lockfile::Lockfile;
 use provision_core::terminal_text::TerminalText;
-use provision_disk::{Acquire, Destination, DestinationLock};
+use provision_disk::Acquire;
 use provision_engine::leftovers::{self, Kind, Leftover, Scope};
 
 /// Runs the command.
@@ -30,7 +30,7 @@ pub fn run(args: &CleanArgs, default_lock: &str) -> Result<(), Failure> {
     }
     locks::check_destination(&args.place)?;
     let place = &args.place.dest;
-    let Some(destination) = Destination::open(place)? else {
+    let Some(destination) = args.place.open()? else {
         tell(format_args!("there is no directory {place}: nothing is left over"));
         return Ok(());
     };
@@ -62,8 +62,8 @@ pub fn run(args: &CleanArgs, default_lock: &str) -> Result<(), Failure> {
         tell("nothing removed");
         return Ok(());
     }
-    let _lock = match DestinationLock::try_acquire(&destination)? {
-        Acquire::Acquired(lock) => lock,
+    let _locks = match leftovers::lock(&destination, &scope)? {
+        Acquire::Acquired(locks) => locks,
         Acquire::Held(holder) => {
             let why = format!("a run works in {place}: {holder}; wait for it to end, then repeat");
             return Err(Failure::new(Code::Busy, why));

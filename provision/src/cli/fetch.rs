@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use camino::Utf8Path;
 
-use super::arguments::{EnsureArgs, FetchArgs, LayersArg};
+use super::arguments::{EnsureArgs, FetchArgs, LayersArg, Place};
 use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
 use super::locks::{Access, Texts};
@@ -35,6 +35,9 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
         return Err(Failure::new(Code::Usage, why));
     }
     let lock = texts.join()?;
+    // A layer takes the files out of the destination. What a link leads to is somebody's folder.
+    let place = Place { no_follow: true, ..args.place.clone() };
+    let args = &FetchArgs { place, ..args.clone() };
     super::layers::check(args, &lock, layers)?;
     let provide = || provide(args, None, &texts, &mut network);
     super::layers::lay_out(args, &lock, layers, provide, || draw(args))
@@ -83,7 +86,8 @@ fn install(
     if quick_look
         && args.choice.is_everything()
         && args.report.is_none()
-        && let Some((files, marker)) = fetch::marker_covers_texts(&args.place.dest, &texts.texts())
+        && let Some((files, marker)) =
+            fetch::marker_covers_texts(&args.place.dest, config.links, &texts.texts())
     {
         // A complete set needs no setup, not even a parsed lock: a container then starts in milliseconds.
         up_to_date(args, marker, files);
@@ -95,7 +99,7 @@ fn install(
     if let Some(path) = &args.report {
         report::check(path)?;
     }
-    if quick_look && fetch::marker_covers(&args.place.dest, &lock, &models) {
+    if quick_look && fetch::marker_covers(&args.place.dest, config.links, &lock, &models) {
         up_to_date(args, lock.marker().to_owned(), models.len());
         if let Some(path) = &args.report {
             report::write(path, &Report::all_present(&models, started, true))?;

@@ -20,7 +20,7 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
     let lock = texts.join()?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
     locks::check_destination(&args.place)?;
-    let destination = Destination::open(&args.place.dest)?;
+    let destination = args.place.open()?;
     let marker = destination.as_ref().map(|place| Marker::load(place, lock.marker())).unwrap_or_default();
     let mut installed = 0;
     let mut unverified = 0;

@@ -10,7 +10,6 @@ use super::progress::Verbosity;
 use super::{locks, say, tell, units};
 use provision_core::byte_size::ByteSize;
 use provision_core::event::Silent;
-use provision_disk::Destination;
 use provision_engine::inspect::{self, FileState};
 
 /// Hashes the chosen files on all cores.
@@ -24,7 +23,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let models = locks::select(&lock, &args.choice.clone().into())?;
     locks::check_destination(&args.place)?;
     let mut distrusted = Ok(());
-    let states = match Destination::open(&args.place.dest)? {
+    let states = match args.place.open()? {
         Some(destination) => {
             let states = inspect::hash(&destination, &models, threads(), &Silent);
             distrusted = inspect::distrust(&destination, &models, &states);

@@ -11,7 +11,7 @@ use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::{Lockfile, Model, Selection};
 use provision_core::schedule::Limits;
-use provision_disk::{Destination, Found, PartFile};
+use provision_disk::{Destination, FollowLinks, Found, PartFile};
 use provision_engine::fetch::{self, FetchConfig, FetchError, Job, Local, Report, Verify};
 use provision_engine::transfer::TransferConfig;
 use provision_http::{ClientConfig, Credential, HttpClient};
@@ -139,6 +139,7 @@ impl Fixture {
                 offline: false,
                 wait: Duration::from_secs(20),
                 threads: 2,
+                links: FollowLinks::Own,
             },
             local: Local::default(),
             http: ClientConfig {

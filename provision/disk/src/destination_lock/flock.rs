@@ -30,9 +30,9 @@ pub struct DestinationLock {
 
 /// The result of one attempt.
 #[derive(Debug)]
-pub enum Acquire {
-    /// This run holds the lock.
-    Acquired(DestinationLock),
+pub enum Acquire<T = DestinationLock> {
+    /// This run holds the lock, or all locks.
+    Acquired(T),
     /// Another run holds it: the lock's path and its holder, for a message.
     Held(String),
 }

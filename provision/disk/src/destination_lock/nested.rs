@@ -21,15 +21,19 @@ use super::flock::{DestinationLock, described};
 use super::lease::{self, LEASE_TIMEOUT, NAME};
 use super::network_fs::Volume;
 use crate::destination::Destination;
+use crate::file_stat::FileId;
 use provision_core::model_path::ModelPath;
 
 impl DestinationLock {
-    /// A run that holds a directory above the destination: its lock's path and its holder, for a message.
-    pub fn held_above(&self, destination: &Destination) -> Option<String> {
+    /// A run that holds a directory above the destination: its lock's path and its holder, for a message. `own` are other locks of
+    /// this run.
+    pub fn held_above(&self, destination: &Destination, own: &[&Self]) -> Option<String> {
+        let own: Vec<_> = own.iter().filter_map(|lock| lock.identity()).collect();
         let root = self.exclusive.then(|| destination.root().path().canonicalize_utf8().ok())??;
         let owners = self.trusted_owners(destination);
         root.ancestors().skip(1).find_map(|above| {
-            self.holder_of(CWD, &above.join(NAME), &above.join(NAME), |owner| owners.contains(&owner))
+            let is_trusted = |stat: &Stat| owners.contains(&stat.st_uid) && !own.contains(&FileId::of(stat));
+            self.holder_of(CWD, &above.join(NAME), &above.join(NAME), is_trusted)
         })
     }
 
@@ -46,11 +50,17 @@ impl DestinationLock {
         let above =
             |path: &'a ModelPath| path.as_str().match_indices('/').map(|(at, _)| &path.as_str()[..at]);
         let directories: BTreeSet<&str> = paths.into_iter().flat_map(above).collect();
-        let root = destination.root();
+        let (root, own) = (destination.root(), self.identity());
         directories.into_iter().find_map(|directory| {
             let lock = Utf8Path::new(directory).join(NAME);
-            self.holder_of(root.handle(), &lock, &root.path().join(&lock), |_| true)
+            // A link may lead from below back to the destination itself.
+            let is_other = |stat: &Stat| Some(FileId::of(stat)) != own;
+            self.holder_of(root.handle(), &lock, &root.path().join(&lock), is_other)
         })
+    }
+
+    fn identity(&self) -> Option<FileId> {
+        rustix::fs::fstat(&self.file).map(|stat| FileId::of(&stat)).ok()
     }
 
     /// The users whose lock above the destination counts: this one, as the system and as the volume number it, root, and the
@@ -67,14 +77,14 @@ impl DestinationLock {
         at: impl AsFd,
         path: &Utf8Path,
         shown: &Utf8Path,
-        is_trusted: impl Fn(u32) -> bool,
+        is_trusted: impl Fn(&Stat) -> bool,
     ) -> Option<String> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let path: &Path = path.as_std_path();
         // A file that cannot be opened is another user's, who shares no directory with this one.
         let file = File::from(retry_on_intr(|| rustix::fs::openat(&at, path, flags, Mode::empty())).ok()?);
         let stat = rustix::fs::fstat(&file).ok()?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !is_trusted(stat.st_uid) {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || !is_trusted(&stat) {
             return None;
         }
         let free = retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)).is_ok();

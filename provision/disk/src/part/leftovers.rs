@@ -4,7 +4,7 @@
 //! another process may still write is no leftover: its `flock` is held, or its owner is not known to be dead and wrote to
 //! it within the last day.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::sync::Arc;
 
@@ -47,8 +47,8 @@ pub struct PartLeftovers {
 /// The directories to search.
 #[derive(Debug, Clone, Copy)]
 pub enum SearchedDirectories<'a> {
-    /// The destination and everything below it. A symlink is not followed.
-    All,
+    /// The destination and everything below it, and these directories, to which a symlink may lead.
+    All(&'a BTreeSet<&'a str>),
     /// These directories, as [`ModelPath::parent`](provision_core::model_path::ModelPath::parent) names them.
     Only(&'a BTreeSet<&'a str>),
 }
@@ -117,9 +117,14 @@ pub fn part_leftovers(
     };
     match directories {
         SearchedDirectories::Only(paths) => paths.iter().for_each(|path| drop(search(path))),
-        SearchedDirectories::All => {
-            let mut left = vec![String::new()];
+        SearchedDirectories::All(paths) => {
+            let mut left: Vec<_> =
+                paths.iter().map(|path| (*path).to_owned()).chain([String::new()]).collect();
+            let mut seen = HashSet::new();
             while let Some(path) = left.pop() {
+                if !seen.insert(path.clone()) {
+                    continue;
+                }
                 let below = search(&path).into_iter().map(|name| match path.as_str() {
                     "" => name,
                     above => format!("{above}/{name}"),
@@ -237,7 +242,9 @@ mod tests {
     const NOW: i64 = 4_000_000_000;
 
     fn found(fixture: &Fixture) -> PartLeftovers {
-        part_leftovers(&fixture.destination, SearchedDirectories::All, NOW, &|name| name == "known")
+        part_leftovers(&fixture.destination, SearchedDirectories::All(&BTreeSet::new()), NOW, &|name| {
+            name == "known"
+        })
     }
 
     fn names(found: &PartLeftovers) -> Vec<String> {
@@ -301,8 +308,11 @@ mod tests {
         std::fs::write(fixture.file(&name), b"1").unwrap();
         let written = std::fs::metadata(fixture.file(&name)).unwrap().modified().unwrap();
         let written = written.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().cast_signed();
-        let at =
-            |now| part_leftovers(&fixture.destination, SearchedDirectories::All, now, &|_| false).parts.len();
+        let at = |now| {
+            part_leftovers(&fixture.destination, SearchedDirectories::All(&BTreeSet::new()), now, &|_| false)
+                .parts
+                .len()
+        };
         assert_eq!(at(written + ABANDONED_AFTER), 1, "only the shared one");
         assert_eq!(at(written + ABANDONED_AFTER + 1), 2);
     }

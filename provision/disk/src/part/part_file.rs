@@ -43,7 +43,7 @@ pub struct Written {
 pub struct PartFile {
     pub(super) file: File,
     pub(super) directory: Arc<Directory>,
-    lease: Option<Arc<LockLease>>,
+    leases: Vec<Arc<LockLease>>,
     pub(super) names: FileNames,
     model: ModelPath,
     size: u64,
@@ -138,7 +138,7 @@ impl PartFile {
         let part = Self {
             file,
             directory,
-            lease: destination.lease(),
+            leases: destination.leases(),
             names,
             model: model.path.clone(),
             size: model.size,
@@ -427,7 +427,7 @@ impl PartFile {
 
     /// Fails if another run has taken the destination over: the part is that run's now.
     pub(crate) fn check_lease(&self) -> Result<(), StoreError> {
-        let is_held = self.lease.as_ref().is_none_or(|lease| lease.is_held());
+        let is_held = self.leases.iter().all(|lease| lease.is_held());
         if is_held { Ok(()) } else { Err(StoreError::TakenOver { path: self.path() }) }
     }
 

@@ -19,7 +19,7 @@ use provision_disk::{self, Destination, PartNames, StoreError};
 
 /// Plans the job and reports the plan. Blocks.
 pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchError> {
-    let destination = Destination::open(&job.destination)?;
+    let destination = open(job)?;
     let cache = job.local.cache.as_deref().map(Cache::open_existing).transpose()?.flatten();
     let shares_disk = |cache: &Cache| {
         destination.as_ref().is_some_and(|destination| cache.place().shares_disk_with(destination))
@@ -51,7 +51,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     if job.is_interrupted() {
         return Err(FetchError::Interrupted);
     }
-    let needs = Needs::of(&items, &job.models, &sources);
+    let needs = Needs::of(&items, &job.models, &sources, destination.as_ref());
     announce(&items, &job.models, (needs.to_fetch, needs.here), free, &*job.observer);
     let plan = planned(&items, &job.models);
     let report = |(item, model): (Item, &&Model)| {
@@ -75,7 +75,7 @@ pub(super) fn without_writing(
     started: Instant,
     why: StoreError,
 ) -> Result<Report, FetchError> {
-    let Some(destination) = Destination::open(&job.destination)? else { return Err(why.into()) };
+    let Some(destination) = open(job)? else { return Err(why.into()) };
     let planner = Planner {
         destination: &destination,
         marker: &Marker::load_or_partial(&destination, job.lock.marker()),
@@ -102,6 +102,11 @@ pub(super) fn without_writing(
     }
     warn_without_marker(&why, &*job.observer);
     Ok(Report::all_present(&job.models, started, false))
+}
+
+fn open(job: &Job<'_>) -> Result<Option<Destination>, StoreError> {
+    let opened = Destination::open(&job.destination)?;
+    Ok(opened.map(|destination| destination.with_links(job.config.links)))
 }
 
 /// The plan for a model if the destination does not exist.

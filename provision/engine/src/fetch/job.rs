@@ -10,6 +10,7 @@ use super::local::Local;
 use crate::transfer::TransferConfig;
 use provision_core::event::Observer;
 use provision_core::lockfile::{Lockfile, Model};
+use provision_disk::FollowLinks;
 use provision_http::HttpClient;
 
 /// The check that a file on disk must pass to count as present.
@@ -37,6 +38,8 @@ pub struct FetchConfig {
     pub dry_run: bool,
     /// Fail rather than open a socket.
     pub offline: bool,
+    /// The symlinks to directories below the destination that are followed.
+    pub links: FollowLinks,
     /// The longest wait for another run in the same destination.
     pub wait: Duration,
     /// Threads that hash the files on disk.

@@ -28,6 +28,8 @@ pub(super) struct Opened<'j> {
     pub(super) started: Instant,
     pub(super) destination: Arc<Destination>,
     pub(super) guard: DestinationLock,
+    /// The locks of the directories that links lead to: runs with other destinations may write there.
+    _linked: Vec<DestinationLock>,
     pub(super) part_names: PartNames,
     pub(super) marker: Marker,
     pub(super) cache: Option<Cache>,
@@ -43,9 +45,11 @@ impl<'j> Opened<'j> {
         started: Instant,
     ) -> Result<ControlFlow<Report, Self>, FetchError> {
         let Job { lock, models, config, observer, .. } = job;
-        let destination = Arc::new(Destination::create(&job.destination)?);
+        let destination = Destination::create(&job.destination)?.with_links(config.links);
+        let destination = Arc::new(destination);
         let paths: Vec<_> = models.iter().map(|model| &model.path).collect();
         let guard = acquire(&destination, Some(&paths), job).await?;
+        let linked = acquire_linked(&destination, &guard, &paths, job).await?;
         let marker = Marker::load(&destination, lock.marker());
         let trusts_marker = config.verify == Verify::Marker && !config.force;
         if trusts_marker && marker.covers(&destination, models.iter().copied()) {
@@ -61,9 +65,19 @@ impl<'j> Opened<'j> {
         }
         let cache_shares_disk =
             cache.as_ref().is_some_and(|cache| cache.place().shares_disk_with(&destination));
-        let part_names = part_names(&guard);
-        let opened =
-            Self { job, started, destination, guard, part_names, marker, cache, cache_shares_disk, free };
+        let part_names = part_names(linked.iter().chain([&guard]));
+        let opened = Self {
+            job,
+            started,
+            destination,
+            guard,
+            _linked: linked,
+            part_names,
+            marker,
+            cache,
+            cache_shares_disk,
+            free,
+        };
         Ok(ControlFlow::Continue(opened))
     }
 
@@ -140,8 +154,28 @@ async fn acquire(
     job: &Job<'_>,
 ) -> Result<DestinationLock, FetchError> {
     let mut interrupted = job.interrupted.clone();
-    match lock_wait::lock(destination, paths, job.config.wait, &*job.observer, &mut interrupted).await? {
-        LockWait::Acquired(lock) => Ok(lock),
+    acquired(lock_wait::lock(destination, paths, job.config.wait, &*job.observer, &mut interrupted).await?)
+}
+
+/// Notes the destination's links, and waits for the locks of the directories that they lead to.
+async fn acquire_linked(
+    destination: &Destination,
+    main: &DestinationLock,
+    paths: &[&ModelPath],
+    job: &Job<'_>,
+) -> Result<Vec<DestinationLock>, FetchError> {
+    let linked = destination.note_links(paths.iter().copied())?;
+    let (wait, observer, mut interrupted) = (job.config.wait, &*job.observer, job.interrupted.clone());
+    let locks = acquired(lock_wait::lock_linked(main, &linked, wait, observer, &mut interrupted).await?)?;
+    for linked in &linked {
+        destination.add_lease_of(linked);
+    }
+    Ok(locks)
+}
+
+fn acquired<T>(wait: LockWait<T>) -> Result<T, FetchError> {
+    match wait {
+        LockWait::Acquired(locks) => Ok(locks),
         LockWait::TimedOut { holder, waited } => Err(FetchError::Busy { holder, waited }),
         LockWait::Stopped => Err(FetchError::Interrupted),
     }

@@ -8,7 +8,7 @@ use crate::transfer::{DownloadResult, FileError};
 use crate::workers;
 use provision_core::event::{Event, FileIndex, Observer, Outcome, PlannedFile};
 use provision_core::lockfile::Model;
-use provision_disk::{Installed, PartFile};
+use provision_disk::{Destination, Installed, PartFile};
 
 /// The state of each file in a run.
 pub(super) struct RunState<'a> {
@@ -114,10 +114,10 @@ impl<'a> RunState<'a> {
     }
 
     /// The space and bytes that the missing files need.
-    pub(super) fn needs(&self, sources: &LocalSources<'_>) -> Needs {
+    pub(super) fn needs(&self, sources: &LocalSources<'_>, destination: &Destination) -> Needs {
         let mut needs = Needs::default();
         for index in (0..self.items.len()).filter(|index| self.is_missing(*index)) {
-            needs.add(&self.items[index], self.models[index], sources);
+            needs.add(&self.items[index], self.models[index], sources, Some(destination));
         }
         needs
     }

@@ -1,13 +1,17 @@
 //! The space check: a plan that does not fit on the disk fails before the first byte.
 
+use std::collections::BTreeMap;
+
+use camino::Utf8Path;
+
 use super::local::{Candidate, CandidateKind, LocalSources};
 use super::plan::{Item, Plan};
 use crate::cache::Cache;
 use provision_core::lockfile::Model;
-use provision_disk::{Destination, PartFile, StoreError};
+use provision_disk::{Destination, OtherVolume, PartFile, StoreError};
 
 /// Bytes that a plan needs.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Needs {
     /// From the network.
     pub(super) to_fetch: u64,
@@ -19,20 +23,45 @@ pub(super) struct Needs {
     pub(super) journals_here: u64,
     /// For journals on the cache's disk.
     pub(super) journals_in_cache: u64,
+    /// On volumes that links of the destination lead to, journals included, by their device numbers.
+    elsewhere: BTreeMap<u64, (OtherVolume, u64)>,
 }
 
 impl Needs {
-    /// The needs of a whole plan.
-    pub(super) fn of(plan: &[Item], models: &[&Model], sources: &LocalSources<'_>) -> Self {
+    /// The needs of a whole plan. Without a destination, everything is needed on one disk.
+    pub(super) fn of(
+        plan: &[Item],
+        models: &[&Model],
+        sources: &LocalSources<'_>,
+        destination: Option<&Destination>,
+    ) -> Self {
         let mut needs = Self::default();
         for (item, model) in plan.iter().zip(models) {
-            needs.add(item, model, sources);
+            needs.add(item, model, sources, destination);
         }
         needs
     }
 
     /// Adds the needs of one file.
-    pub(super) fn add(&mut self, item: &Item, model: &Model, sources: &LocalSources<'_>) {
+    pub(super) fn add(
+        &mut self,
+        item: &Item,
+        model: &Model,
+        sources: &LocalSources<'_>,
+        destination: Option<&Destination>,
+    ) {
+        let volume = destination.and_then(|destination| destination.other_volume(&model.path).ok().flatten());
+        let Some(volume) = volume else { return self.add_here(item, model, sources) };
+        let mut own = Self::default();
+        own.add_here(item, model, &LocalSources { cache_shares_disk: false, ..*sources });
+        self.to_fetch += own.to_fetch;
+        self.in_cache += own.in_cache;
+        self.journals_in_cache += own.journals_in_cache;
+        let (_, needed) = self.elsewhere.entry(volume.device).or_insert((volume, 0));
+        *needed += own.here + own.journals_here;
+    }
+
+    fn add_here(&mut self, item: &Item, model: &Model, sources: &LocalSources<'_>) {
         let rest = model.size - item.held(model.size);
         let journal = PartFile::max_journal_bytes(model.size, rest);
         match &item.plan {
@@ -66,16 +95,21 @@ impl Needs {
     }
 }
 
-/// Compares the needs with the free space of both disks.
+/// Compares the needs with the free space of each disk.
 pub(super) fn check_space(
     needs: &Needs,
     destination: &Destination,
     cache: Option<&Cache>,
 ) -> Result<(), StoreError> {
-    let check = |needed, place: &Destination, option| {
-        let (free, path) = (place.free_space()?, place.root().path().to_owned());
+    let fits = |needed, free, path: &Utf8Path, option| {
+        let path = path.to_owned();
         if needed <= free { Ok(()) } else { Err(StoreError::NotEnoughSpace { path, needed, free, option }) }
     };
+    let check =
+        |needed, place: &Destination, option| fits(needed, place.free_space()?, place.root().path(), option);
+    for (volume, needed) in needs.elsewhere.values() {
+        fits(*needed, volume.free, &volume.path, "volume for it")?;
+    }
     check(needs.here + needs.journals_here, destination, "--dest")?;
     let in_cache = needs.in_cache + needs.journals_in_cache;
     cache.map_or(Ok(()), |cache| check(in_cache, cache.place(), "--cache"))

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use provision_core::schedule::Limits;
-use provision_disk::StoreError;
+use provision_disk::{FollowLinks, StoreError};
 use provision_engine::fetch::FetchError;
 use provision_testbed::{Content, Shape};
 
@@ -43,7 +43,7 @@ fn assert_untouched(fixture: &Fixture, outside: &std::path::Path) {
 
 #[test]
 fn fault_74_a_directory_swapped_for_a_symlink_cannot_be_escaped() {
-    let (fixture, outside) = slow();
+    let (mut fixture, outside) = slow();
     let error = std::thread::scope(|scope| {
         let run = scope.spawn(|| fixture.fetch());
         swap(&fixture, &outside);
@@ -53,7 +53,8 @@ fn fault_74_a_directory_swapped_for_a_symlink_cannot_be_escaped() {
     assert!(error.to_string().contains("sub/deep/x"), "{error}");
     assert_untouched(&fixture, &outside);
 
-    // The next run refuses the symlink by its name, before the first byte.
+    // The next run refuses the symlink by its name, before the first byte, if it follows none.
+    fixture.config.links = FollowLinks::Never;
     let requests = fixture.origin.counters().requests;
     let error = fixture.fetch_refused().reason();
     assert!(error.contains("models/sub is a symlink, not a directory"), "{error}");
@@ -113,7 +114,7 @@ fn fault_74_a_replaced_destination_gets_no_marker() {
 }
 
 #[test]
-fn fault_74_only_the_destination_itself_may_be_a_symlink() {
+fn fault_74_without_following_only_the_destination_may_be_a_symlink() {
     let mut fixture = Fixture::new();
     fixture.file("sub/x", &Content::generated(1, 100_000));
     let real = fixture.beside("real");
@@ -124,6 +125,7 @@ fn fault_74_only_the_destination_itself_may_be_a_symlink() {
     // A symlink inside, to a directory inside: even a valid file is not reached through it.
     std::fs::rename(real.join("sub"), real.join("other")).unwrap();
     symlink("other", real.join("sub")).unwrap();
+    fixture.config.links = FollowLinks::Never;
     let error = fixture.fetch().unwrap().files.remove(0).result.unwrap_err().reason();
     assert!(error.contains("is a symlink, not a directory"), "{error}");
 }
