@@ -257,6 +257,15 @@ pub struct LayersArg {
     /// Once the set is complete, move each top directory of the models to a tree of its own below DIR, for image layers
     #[arg(long, value_name = "DIR", env = "PROVISION_LAYERS")]
     pub layers: Option<Utf8PathBuf>,
+    /// The layers that the image has, in any order: the run ends before any download if the models have others
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "PROVISION_EXPECT_LAYERS",
+        value_delimiter = ',',
+        requires = "layers"
+    )]
+    pub expect_layers: Vec<String>,
 }
 
 /// Options of `provision fetch`.

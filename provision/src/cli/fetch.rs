@@ -29,7 +29,9 @@ use provision_http::{ClientConfig, HttpClient};
 pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(), Failure> {
     let mut network = Network::default();
     let texts = read(args, default_lock, &mut network)?;
-    let Some(layers) = &layers.layers else { return provide(args, None, &texts, &mut network) };
+    let LayersArg { layers: Some(layers), expect_layers } = layers else {
+        return provide(args, None, &texts, &mut network);
+    };
     if args.dry_run {
         let why = "--layers moves fetched files, and --dry-run fetches none; give one of them";
         return Err(Failure::new(Code::Usage, why));
@@ -38,7 +40,7 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     // A layer takes the files out of the destination. What a link leads to is somebody's folder.
     let place = Place { no_follow: true, ..args.place.clone() };
     let args = &FetchArgs { place, ..args.clone() };
-    super::layers::check(args, &lock, layers)?;
+    super::layers::check(args, &lock, layers, expect_layers)?;
     let provide = || provide(args, None, &texts, &mut network);
     super::layers::lay_out(args, &lock, layers, provide, || draw(args))
 }

@@ -1,5 +1,6 @@
 //! `--layers`: moves a complete set into trees for image layers, under the destination's lock.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use camino::Utf8Path;
@@ -16,12 +17,19 @@ use provision_engine::fetch::FetchError;
 use provision_engine::lock_wait::{self, LockWait};
 use provision_engine::marker::Marker;
 
-/// Checks before the fetch that the trees do not exist yet.
+/// Checks before the fetch that the layers are the `expected` ones, if any are given, and that their trees do
+/// not exist yet.
 ///
 /// # Errors
-/// A tree exists: two sets would mix.
-pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), Failure> {
-    for model in locks::select(lock, &args.choice.clone().into())? {
+/// A tree exists: two sets would mix. The image would lack a layer, or its build would fail for one that is
+/// not there.
+pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path, expected: &[String]) -> Result<(), Failure> {
+    let models = locks::select(lock, &args.choice.clone().into())?;
+    if !expected.is_empty() {
+        let layers = models.iter().map(|model| provision_disk::layer_of(model));
+        compare(&layers.collect(), &expected.iter().map(String::as_str).collect())?;
+    }
+    for model in models {
         let tree = into.join(provision_disk::layer_of(model));
         if tree.symlink_metadata().is_ok() {
             let why = format!("--layers: {tree} exists already; remove it, or give an empty directory");
@@ -29,6 +37,25 @@ pub fn check(args: &FetchArgs, lock: &Lockfile, into: &Utf8Path) -> Result<(), F
         }
     }
     Ok(())
+}
+
+fn compare(layers: &BTreeSet<&str>, expected: &BTreeSet<&str>) -> Result<(), Failure> {
+    let difference = |of: &BTreeSet<&str>, from: &BTreeSet<&str>, what: &str| {
+        let names: Vec<_> = of.difference(from).map(|name| format!("{name}/")).collect();
+        (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")))
+    };
+    let missing = difference(layers, expected, "it has no layer for");
+    let superfluous = difference(expected, layers, "the lock has no model in");
+    let differences: Vec<_> = missing.into_iter().chain(superfluous).collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let why = format!(
+        "the Dockerfile does not fit the lock: {}; run `provision init --dockerfile`, which writes its layers \
+         again",
+        differences.join(", and ")
+    );
+    Err(Failure::new(Code::Usage, why))
 }
 
 /// The number of times that other runs may change the set between its fetch and its move.
