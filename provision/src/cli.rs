@@ -9,6 +9,7 @@ pub mod clean;
 pub mod environment;
 pub mod exit;
 pub mod fetch;
+pub mod init;
 pub mod layers;
 pub mod lock;
 pub mod locks;

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use provision::cli::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
+use provision::cli::init::InitArgs;
 use provision::cli::lock::LockArgs;
-use provision::cli::{cache, clean, fetch, lock, status, suggestions, verify};
+use provision::cli::{cache, clean, fetch, init, lock, status, suggestions, verify};
 
 /// Puts model files where a container needs them: fast, verified, and never half there
 #[derive(Parser)]
@@ -31,6 +32,8 @@ enum Command {
     Clean(CleanArgs),
     /// List or prune a cache
     Cache(CacheArgs),
+    /// Write a lock, a Dockerfile, a workflow, a start script or a pod into your repository
+    Init(InitArgs),
 }
 
 /// The default lock.
@@ -48,5 +51,6 @@ fn main() -> ExitCode {
         Command::Lock(args) => lock::run(&args, LOCK),
         Command::Clean(args) => clean::run(&args, LOCK),
         Command::Cache(args) => cache::run(&args, LOCK),
+        Command::Init(args) => init::run(&args, LOCK),
     })
 }

@@ -56,8 +56,8 @@ fn read(locks: &Locks, default: &str) -> Result<Lockfile, Failure> {
 }
 
 /// The lock to edit.
-#[derive(Debug, Clone, Args)]
-struct LockFile {
+#[derive(Debug, Clone, Default, Args)]
+pub(in crate::cli) struct LockFile {
     /// The lockfile [default: models.lock, for cargo xtask at the workspace root]
     #[arg(long, value_name = "PATH", env = "PROVISION_LOCK", hide_env_values = true)]
     lock: Option<Utf8PathBuf>,
@@ -89,7 +89,7 @@ impl LockFile {
     }
 
     /// The path of a lock that can be written.
-    fn writable(&self, default: &str) -> Result<Utf8PathBuf, Failure> {
+    pub(in crate::cli) fn writable(&self, default: &str) -> Result<Utf8PathBuf, Failure> {
         let path = self.path(default);
         if path == "-" {
             return Err(Failure::new(Code::Usage, "standard input cannot be edited: give --lock a file"));

@@ -92,7 +92,7 @@ const COMMANDS: [(&[&str], &str); 4] = [
         "the commands on the lock are below `lock`: `lock import`",
     ),
     (&["clean", "gc", "prune"], "the command is `cache prune`"),
-    (&["init", "new"], "`lock add SOURCE` and `lock import FILE` make a lock"),
+    (&["new", "setup"], "the command is `init`"),
 ];
 
 /// Parses the command line. On an error it prints the error, with a suggestion or the variable's name, and

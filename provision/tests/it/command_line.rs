@@ -80,7 +80,7 @@ fn a_command_of_another_tool_gets_a_suggestion() {
         ("download", "`fetch`"),
         ("import", "below `lock`"),
         ("prune", "`cache prune`"),
-        ("init", "`lock add SOURCE`"),
+        ("new", "`init`"),
         ("verfy", "'verify'"),
     ] {
         let ended = run(program(&fixture).arg(command));

@@ -14,6 +14,7 @@ mod faults;
 mod fetching;
 mod fixture;
 mod hub;
+mod init;
 mod interrupt;
 mod lock_commands;
 mod metadata;
