@@ -12,12 +12,14 @@ mod env;
 mod image_archive;
 mod model_server;
 mod names;
+mod repository;
+mod validators;
 
 use anyhow::{Context as _, Result};
 use xshell::Shell;
 
 use crate::project;
-use crate::tools::programs::{self, DOCKER, NGINX, PIP, PYTHON};
+use crate::tools::programs::{self, DOCKER, NGINX, PIP, PYTHON, SHELLCHECK};
 use crate::tools::steps::{Done, Steps};
 use checks::CHECKS;
 use env::ContainerEnv;
@@ -26,7 +28,7 @@ pub(crate) fn run() -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     programs::extend_path(&sh);
-    programs::require(&sh, "cargo lab containers", &[DOCKER, NGINX, PIP, PYTHON])?;
+    programs::require(&sh, "cargo lab containers", &[DOCKER, NGINX, PIP, PYTHON, SHELLCHECK])?;
     let mut steps = Steps::new("containers");
     let start = "an engine answers, and nginx serves a real model";
     let mut env = steps.prepare(start, || ContainerEnv::start(&sh))?;

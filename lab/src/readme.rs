@@ -11,6 +11,10 @@
 //!                                  run by that command with a Docker engine
 //! <!-- ci: run by cargo lab containers beside a workflow -->
 //!                                  the same, in a directory with a workflow.json
+//! <!-- ci: run by cargo lab containers in a repository -->
+//!                                  the same, in a repository of one's own; the blocks of a document share one
+//! <!-- ci: run by cargo lab containers in a repository whose branch has moved -->
+//!                                  the same, after the Hub's branch got another commit
 //! <!-- ci: example -->             not run: it needs a network, a token, or a day
 //! ```
 //!
@@ -33,12 +37,14 @@ use xshell::{Shell, cmd};
 use crate::project;
 
 /// The tags of the treatments. The documents must have a block for each.
-const TAGS: [(&str, Treatment); 6] = [
+const TAGS: [(&str, Treatment); 8] = [
     ("run", Treatment::Run),
     ("run against the testbed's Hub", Treatment::Hub),
     ("run by .ci/run", Treatment::CiScript),
     ("run by cargo lab containers", Treatment::Containers),
     ("run by cargo lab containers beside a workflow", Treatment::ContainersWorkflow),
+    ("run by cargo lab containers in a repository", Treatment::Repository),
+    ("run by cargo lab containers in a repository whose branch has moved", Treatment::RepositoryMoved),
     ("example", Treatment::Example),
 ];
 
@@ -61,6 +67,8 @@ pub(crate) enum Treatment {
     CiScript,
     Containers,
     ContainersWorkflow,
+    Repository,
+    RepositoryMoved,
     Example,
 }
 
@@ -118,7 +126,11 @@ impl Block {
     fn check(&self, sh: &Shell) -> Result<()> {
         let script = self.commands.join("\n");
         match self.treatment {
-            Treatment::Example | Treatment::Containers | Treatment::ContainersWorkflow => Ok(()),
+            Treatment::Example
+            | Treatment::Containers
+            | Treatment::ContainersWorkflow
+            | Treatment::Repository
+            | Treatment::RepositoryMoved => Ok(()),
             Treatment::CiScript => {
                 let text = sh.read_file(".ci/run")?;
                 let missing = self.commands.iter().find(|command| !text.contains(command.as_str()));

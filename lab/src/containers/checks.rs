@@ -2,6 +2,7 @@
 
 mod failures;
 mod images;
+mod own_repository;
 mod start;
 mod verbs;
 
@@ -12,7 +13,7 @@ use super::env::ContainerEnv;
 
 pub(super) type Check = fn(&mut ContainerEnv) -> Result<()>;
 
-pub(super) const CHECKS: [(&str, Check); 11] = [
+pub(super) const CHECKS: [(&str, Check); 14] = [
     ("1: the images have the models, a layer for each directory, and no token", images::build),
     ("2: a baked image fills an empty volume once", start::baked),
     ("2: a baked image can link its models instead", start::linked),
@@ -22,11 +23,9 @@ pub(super) const CHECKS: [(&str, Check); 11] = [
     ("7: a build without cache makes the same model layers", images::reproducible),
     ("1: a token reaches the Hub from a build and is in no image", images::token),
     ("the commands on a lock work for any user in a read-only image", verbs::run),
+    ("the image with the program alone is built", own_repository::program),
+    ("what init writes builds, starts and validates in a repository of one's own", own_repository::run),
+    ("the documents about a repository of one's own work as written", docs::own_repository),
     ("the documented commands work as written", docs::run),
     ("6: without the origin, a full volume starts and an empty one explains why not", failures::no_origin),
 ];
-
-/// A program's output, indented below the name of its check.
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("    | {line}")).collect::<Vec<_>>().join("\n")
-}

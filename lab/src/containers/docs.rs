@@ -4,13 +4,15 @@
 
 #![expect(clippy::print_stdout, reason = "a log needs the commands that ran")]
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use xshell::cmd;
 
 use super::env::ContainerEnv;
 use super::names::{CANARY, DOCS_VOLUMES};
+use super::repository::Repository;
 use crate::project;
 use crate::readme::{self, Treatment};
+use crate::tools::steps::indented;
 
 pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     let mut blocks = readme::blocks()?;
@@ -48,4 +50,40 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
         ensure!(output.status.success(), "{}: these commands failed:\n{text}", block.place);
     }
     Ok(())
+}
+
+/// Walks each document about a repository of one's own: a new repository for each, and its blocks in their order.
+pub(super) fn own_repository(env: &mut ContainerEnv) -> Result<()> {
+    let mut last: Option<(String, Repository<'_>)> = None;
+    for block in readme::blocks()? {
+        if !matches!(block.treatment, Treatment::Repository | Treatment::RepositoryMoved) {
+            continue;
+        }
+        let document = block.place.split(':').next().unwrap_or_default();
+        if last.as_ref().is_none_or(|(name, _)| name != document) {
+            let repository = Repository::create(env)?;
+            std::fs::write(repository.folder.join("download.sh"), wget_script()?)?;
+            last = Some((document.to_owned(), repository));
+        }
+        let (_, repository) = last.as_ref().context("a document has a repository")?;
+        let has_moved = block.treatment == Treatment::RepositoryMoved;
+        if has_moved {
+            repository.move_branch();
+        }
+        println!("{block}");
+        let ended = repository.run(&block.commands.join("\n"))?;
+        ensure!(ended.status.success(), "{}: these commands failed:\n{ended}", block.place);
+        println!("{}", indented(&ended.stdout));
+        ensure!(!has_moved || ended.stdout.contains("updated"), "{}: nothing moved:\n{ended}", block.place);
+    }
+    ensure!(last.is_some(), "no document has a block that runs in a repository");
+    Ok(())
+}
+
+/// The script of docs/adopt.md that the lock replaces.
+fn wget_script() -> Result<String> {
+    let text = std::fs::read_to_string(project::root().join("docs/adopt.md"))?;
+    let script = text.split_once("```sh\n#!").and_then(|(_, rest)| rest.split_once("```"));
+    let (script, _) = script.context("docs/adopt.md shows no script")?;
+    Ok(format!("#!{script}"))
 }

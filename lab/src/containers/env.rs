@@ -106,6 +106,11 @@ impl ContainerEnv {
         Ok(())
     }
 
+    /// A text of the lock, which is in every image.
+    pub(super) fn known(&self) -> &str {
+        &self.server.lock.entries[0].sha256
+    }
+
     /// The digests of the model layers, which are the last ones of an image.
     pub(super) fn model_layers(&self, image: &str) -> Result<Vec<String>> {
         let (sh, format) = (self.engine.shell(), "{{json .RootFS.Layers}}");
@@ -115,16 +120,16 @@ impl ContainerEnv {
         Ok(layers.split_off(others.with_context(|| format!("{image} has too few layers: {layers:?}"))?))
     }
 
-    /// Searches images, their history and their configuration for the token. Returns the directory of their archive.
-    pub(super) fn verify_no_token(&self, images: &[&str]) -> Result<Utf8PathBuf> {
+    /// Searches images, their history and their configuration for the token. They have the text `known`. Returns the
+    /// directory of their archive.
+    pub(super) fn verify_no_token(&self, images: &[&str], known: &str) -> Result<Utf8PathBuf> {
         let sh = self.engine.shell();
         let (tar, folder) = (self.engine.scratch.fresh("tar"), self.engine.scratch.fresh("archive"));
         self.engine.succeeds(cmd!(sh, "docker save --output {tar} {images...}"))?;
         image_archive::unpack(sh, &tar, &folder)?;
-        // The lock is in every image. A search that misses it would miss the token, too.
-        let sha256 = &self.server.lock.entries[0].sha256;
-        let is_found = !image_archive::containing(sh, &folder, sha256)?.is_empty();
-        ensure!(is_found, "the search does not find {sha256} of the lock in the archive");
+        // A search that misses it would miss the token, too.
+        let is_found = !image_archive::containing(sh, &folder, known)?.is_empty();
+        ensure!(is_found, "the search does not find {known} of the lock in the archive");
         let leaks = image_archive::containing(sh, &folder, CANARY)?;
         ensure!(leaks.is_empty(), "the token is in {leaks:?}");
         for image in images {

@@ -6,7 +6,14 @@ pub(super) const RUNTIME: &str = "provision:runtime";
 pub(super) const COMPILED: &str = "provision-check:build";
 /// A baked image whose models needed the token.
 pub(super) const WITH_TOKEN: &str = "provision-check:token";
-pub(super) const IMAGES: [&str; 4] = [BAKED, RUNTIME, COMPILED, WITH_TOKEN];
+/// The program alone, under both of its names.
+pub(super) const PROGRAM: &str = concat!("provision:", env!("CARGO_PKG_VERSION"));
+const PROGRAM_LATEST: &str = "provision:latest";
+/// The images that the check of a repository of one's own, and the documents about one, build.
+pub(super) const OWN: &str = "provision-check:own";
+const OWN_DOCUMENTED: &str = "comfyui-models";
+pub(super) const IMAGES: [&str; 8] =
+    [BAKED, RUNTIME, COMPILED, WITH_TOKEN, PROGRAM, PROGRAM_LATEST, OWN, OWN_DOCUMENTED];
 
 /// The containers and the volumes of the documented commands.
 pub(super) const DOCS_CONTAINERS: [&str; 1] = ["comfy"];

@@ -24,6 +24,7 @@ pub(crate) const NGINX: Program = Program { name: "nginx", package: "nginx" };
 pub(crate) const OPENSSL: Program = Program { name: "openssl", package: "openssl" };
 pub(crate) const PIP: Program = Program { name: "pip", package: "python3-pip" };
 pub(crate) const PYTHON: Program = Program { name: "python3", package: "python3" };
+pub(crate) const SHELLCHECK: Program = Program { name: "shellcheck", package: "shellcheck" };
 pub(crate) const STRACE: Program = Program { name: "strace", package: "strace" };
 /// GNU time: the shell keyword `time` does not measure peak memory.
 pub(crate) const TIME: Program = Program { name: "time", package: "time" };

@@ -87,3 +87,8 @@ impl Steps {
 fn flush() {
     let _ = std::io::stdout().flush();
 }
+
+/// A program's output, indented below the name of its step.
+pub(crate) fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("    | {line}")).collect::<Vec<_>>().join("\n")
+}

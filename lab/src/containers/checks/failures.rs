@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use xshell::cmd;
 
-use super::indented;
 use crate::containers::env::ContainerEnv;
 use crate::containers::model_server::SLOW;
 use crate::containers::names::{BAKED, DESTINATION, MARKER, RUNTIME};
+use crate::tools::steps::indented;
 use crate::tools::{access_log, wait};
 
 /// [`killed`] fills this volume; [`damaged`] and [`no_origin`] use it.

@@ -29,7 +29,7 @@ pub(super) fn build(env: &mut ContainerEnv) -> Result<()> {
     let sh = env.engine.shell();
     env.verify_files(&[BAKED], MODELS, &[])?;
     env.engine.succeeds(cmd!(sh, "docker run --rm {RUNTIME} test ! -e {MODELS}"))?;
-    let layers = image_archive::layers(sh, &env.verify_no_token(&[BAKED, RUNTIME])?)?;
+    let layers = image_archive::layers(sh, &env.verify_no_token(&[BAKED, RUNTIME], env.known())?)?;
     for entry in &env.server.lock.entries {
         let (directory, file) = (entry.path.split('/').next().unwrap_or_default(), &entry.path);
         let paths = ["", &format!("{directory}/"), file].map(|path| format!("opt/models/{path}"));
@@ -60,7 +60,7 @@ pub(super) fn token(env: &mut ContainerEnv) -> Result<()> {
             && requests.iter().all(|request| request.authorization == expected),
         "not every request to the Hub had the token: {requests:#?}"
     );
-    env.verify_no_token(&[WITH_TOKEN]).map(drop)
+    env.verify_no_token(&[WITH_TOKEN], env.known()).map(drop)
 }
 
 /// The binary is that of the first build. Every later stage runs again.

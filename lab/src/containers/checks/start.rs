@@ -5,11 +5,11 @@
 use anyhow::{Context as _, Result, ensure};
 use xshell::cmd;
 
-use super::indented;
 use crate::containers::env::ContainerEnv;
 use crate::containers::model_server::MEDIUM;
 use crate::containers::names::{BAKED, DESTINATION, MODELS, RUNTIME};
 use crate::tools::access_log;
+use crate::tools::steps::indented;
 
 /// The limit for a start with nothing to do, with the shell and on a busy machine.
 const NOTHING_TO_DO_MS: u128 = 500;

@@ -5,10 +5,10 @@
 use anyhow::{Result, ensure};
 use xshell::cmd;
 
-use super::indented;
 use crate::containers::env::ContainerEnv;
 use crate::containers::model_server::GATED;
 use crate::containers::names::{CANARY, RUNTIME};
+use crate::tools::steps::indented;
 
 /// From URLs to verified files, with every command on a lock but `import`. Each request needs the token.
 pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
