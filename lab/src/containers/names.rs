@@ -11,9 +11,10 @@ pub(super) const PROGRAM: &str = concat!("provision:", env!("CARGO_PKG_VERSION")
 const PROGRAM_LATEST: &str = "provision:latest";
 /// The images that the check of a repository of one's own, and the documents about one, build.
 pub(super) const OWN: &str = "provision-check:own";
+pub(super) const OWN_PROGRAM: &str = "provision-check:arm64";
 const OWN_DOCUMENTED: &str = "comfyui-models";
-pub(super) const IMAGES: [&str; 8] =
-    [BAKED, RUNTIME, COMPILED, WITH_TOKEN, PROGRAM, PROGRAM_LATEST, OWN, OWN_DOCUMENTED];
+pub(super) const IMAGES: [&str; 9] =
+    [BAKED, RUNTIME, COMPILED, WITH_TOKEN, PROGRAM, PROGRAM_LATEST, OWN, OWN_PROGRAM, OWN_DOCUMENTED];
 
 /// The containers and the volumes of the documented commands.
 pub(super) const DOCS_CONTAINERS: [&str; 1] = ["comfy"];

@@ -153,9 +153,9 @@ fn drafts(args: &InitArgs, path: &Utf8Path, lock: &Lockfile) -> Vec<Result<Draft
         drafts.push(in_context(path).and_then(|path| {
             let layers = layers::of(lock)?;
             let has_script = args.pre_start || Utf8Path::new(START_SCRIPT).exists();
-            let script = if has_script { format!("\nCOPY {START_SCRIPT} /") } else { String::new() };
+            let script = if has_script { format!("COPY {START_SCRIPT} /\n") } else { String::new() };
             let values =
-                [("LOCK", path), ("EXPECTED", &layers.expected()), ("LAYERS", &(layers.copies() + &script))];
+                [("LOCK", path), ("EXPECTED", &layers.expected()), ("LAYERS", &(script + &layers.copies()))];
             Ok(Draft {
                 path: DOCKERFILE,
                 text: fill(include_str!("init/templates/Dockerfile.models"), &values),

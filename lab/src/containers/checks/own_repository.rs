@@ -8,7 +8,7 @@ use serde_json::Value;
 use xshell::cmd;
 
 use crate::containers::env::ContainerEnv;
-use crate::containers::names::{CANARY, OWN, PROGRAM};
+use crate::containers::names::{CANARY, OWN, OWN_PROGRAM, PROGRAM};
 use crate::containers::repository::{Repository, content};
 use crate::containers::{image_archive, validators};
 use crate::tools::steps::indented;
@@ -52,7 +52,9 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     layers(env, &repository)?;
     let first = digests(env)?;
     succeeds(&format!("{BUILD} --tag {OWN} --no-cache ."))?;
-    ensure!(digests(env)?.ends_with(&first[first.len() - MODELS.len() - 1..]), "other layers without cache");
+    let models = &first[first.len() - MODELS.len()..];
+    ensure!(digests(env)?.ends_with(models), "other layers without cache");
+    other_platform(env, &repository, models)?;
 
     // The lock and the Dockerfile differ: the build ends before any request.
     add(LATER)?;
@@ -82,6 +84,33 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     let api = ["kubernetes-validate", "--strict"];
     validators::accepts(sh, &packages, &api, &pod, ("mountPath:", "mountPlace:"))?;
     init_container(env, &repository, &validators::documents(sh, &packages, &pod)?)
+}
+
+/// An image for another platform has the same model layers, and nothing runs for that platform. An engine without a
+/// registry has one platform behind a name, so the program's image for the other one has another name.
+fn other_platform(env: &ContainerEnv, repository: &Repository<'_>, models: &[String]) -> Result<()> {
+    const PLATFORM: &str = "linux/arm64";
+    let sh = env.engine.shell();
+    let context = env.engine.scratch.fresh("platform");
+    let text = format!(
+        "FROM --platform=$BUILDPLATFORM {PROGRAM} AS built\nFROM scratch\nCOPY --from=built /provision /provision\n"
+    );
+    sh.write_file(context.join("Dockerfile"), text)?;
+    env.engine.succeeds(cmd!(sh, "docker build --platform {PLATFORM} --tag {OWN_PROGRAM} {context}"))?;
+    let shipped = sh.read_file(repository.folder.join("Dockerfile.models"))?;
+    let adapted =
+        shipped.replace("FROM ${PROVISION_IMAGE} AS program", &format!("FROM {OWN_PROGRAM} AS program"));
+    ensure!(adapted != shipped, "Dockerfile.models has no stage for the result's program");
+    let file = context.join("Dockerfile.models");
+    sh.write_file(&file, adapted)?;
+    let build = BUILD.replace("Dockerfile.models", file.as_str());
+    let base = "--build-arg BASE_IMAGE=scratch";
+    repository.succeeds(&format!("{build} --platform {PLATFORM} {base} --tag {OWN} ."))?;
+    ensure!(digests(env)?.ends_with(models), "other layers for {PLATFORM}");
+    let format = "{{.Os}}/{{.Architecture}}";
+    let platform = env.engine.read(cmd!(sh, "docker image inspect --format {format} {OWN}"))?;
+    ensure!(platform == PLATFORM, "the image is for {platform}");
+    Ok(())
 }
 
 /// The digests of the image's layers.
