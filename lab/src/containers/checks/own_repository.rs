@@ -74,6 +74,7 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     succeeds(&build)?;
 
     start(env, &repository)?;
+    repair(&repository)?;
     let packages = validators::install(sh)?;
     let dockerfile = repository.folder.join("Dockerfile.models");
     validators::accepts(sh, &packages, &["hadolint"], &dockerfile, ("FROM ", "FORM "))?;
@@ -150,6 +151,15 @@ fn start(env: &ContainerEnv, repository: &Repository<'_>) -> Result<()> {
     repository.succeeds(&format!("{run} true"))?.says(&["nothing to do"])?;
     ensure!(repository.requests() == requests, "the start of a baked image sent requests");
     files(&volume)
+}
+
+/// The command of docs/questions.md finds a damaged file and mends it.
+fn repair(repository: &Repository<'_>) -> Result<()> {
+    const COMMAND: &str = "provision verify --dest ComfyUI/models || provision fetch --dest ComfyUI/models";
+    let damage = "printf x | dd of=ComfyUI/models/c.safetensors bs=1 seek=999 conv=notrunc status=none";
+    repository.succeeds(&format!("provision fetch --dest ComfyUI/models\n{damage}"))?;
+    repository.succeeds(COMMAND)?.says(&["c.safetensors", "1 fetched"])?;
+    files(&repository.folder.join("ComfyUI/models"))
 }
 
 /// Runs the pod's init container as the file says: its arguments, variables, user and limits.
