@@ -14,19 +14,21 @@ use crate::project;
 /// Builds the static `provision` for images, checks it, and prints its path, size and SHA-256
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct DistArgs {
-    /// The machine type, for which a linker must be installed [default: this machine's]
+    /// The machine type, such as aarch64-unknown-linux-gnu (repeatable) [default: this machine's]
     #[arg(long, value_name = "TRIPLE")]
-    target: Option<String>,
+    target: Vec<String>,
 }
 
 pub(crate) fn run(args: &DistArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
-    let target = args.target.clone().map_or_else(|| binary::host(&sh), Ok)?;
-    let path = binary::build(&sh, &target)?;
-    let exact = ByteSize(path.metadata()?.len()).exact();
-    let sum = cmd!(sh, "sha256sum {path}").quiet().read()?;
-    let sha256 = sum.split_whitespace().next().unwrap_or_default();
-    println!("{path}\n{exact}, static, stripped\nsha256 {sha256}");
+    let targets = if args.target.is_empty() { vec![binary::host(&sh)?] } else { args.target.clone() };
+    for target in targets {
+        let path = binary::build(&sh, &target)?;
+        let exact = ByteSize(path.metadata()?.len()).exact();
+        let sum = cmd!(sh, "sha256sum {path}").quiet().read()?;
+        let sha256 = sum.split_whitespace().next().unwrap_or_default();
+        println!("{path}\n{exact}, static, stripped\nsha256 {sha256}");
+    }
     Ok(())
 }

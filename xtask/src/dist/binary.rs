@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::byte_size::ByteSize;
-use xshell::{Shell, cmd};
+use xshell::{PushEnv, Shell, cmd};
 
 use crate::project;
 
@@ -27,8 +27,11 @@ pub(crate) fn host(sh: &Shell) -> Result<String> {
 /// Builds the binary for `target`, a triple, and returns its path.
 ///
 /// # Errors
-/// A failed build, and a binary that is not static, stripped and small. The binary of this machine must also start.
+/// A missing cross compiler or standard library, a failed build, and a binary that is not static, stripped and small. The
+/// binary of this machine must also start.
 pub(crate) fn build(sh: &Shell, target: &str) -> Result<Utf8PathBuf> {
+    let host = host(sh)?;
+    let _variables = (target != host).then(|| cross(sh, target)).transpose()?;
     // Without --target, cargo would link build scripts and macros statically, too.
     cmd!(sh, "cargo build --locked --profile dist -p provision --target {target}")
         .env("RUSTFLAGS", RUSTFLAGS)
@@ -45,11 +48,47 @@ pub(crate) fn build(sh: &Shell, target: &str) -> Result<Utf8PathBuf> {
     );
     let size = path.metadata()?.len();
     ensure!(size <= LARGEST, "{path} has {}, more than {}", ByteSize(size).exact(), ByteSize(LARGEST));
-    if target == host(sh)? {
+    if target == host {
         let version = cmd!(sh, "{path} --version").quiet().read()?;
         ensure!(version == concat!("provision ", env!("CARGO_PKG_VERSION")), "{path} reports {version:?}");
     }
     Ok(path)
+}
+
+/// Sets the variables with which cargo and C compile for another machine type, unless they are set. They hold until the drop.
+fn cross<'a>(sh: &'a Shell, target: &str) -> Result<Vec<PushEnv<'a>>> {
+    let libraries = cmd!(sh, "rustc --print target-libdir --target {target}").quiet().read();
+    let libraries = libraries.with_context(|| format!("{target} is no target of this Rust compiler"))?;
+    ensure!(
+        Utf8Path::new(&libraries).is_dir(),
+        "the standard library for {target} is missing; install it: rustup target add {target}"
+    );
+    // Debian's name of aarch64-unknown-linux-gnu is aarch64-linux-gnu.
+    let machine = target.replace("-unknown", "");
+    let lower = target.replace('-', "_");
+    let names = [format!("CARGO_TARGET_{}_LINKER", lower.to_uppercase()), format!("CC_{lower}")];
+    let mut set = Vec::new();
+    for name in names.into_iter().filter(|name| sh.var(name).is_err()) {
+        let compiler = format!("{machine}-gcc");
+        let is_there = cmd!(sh, "{compiler} --version").quiet().ignore_stdout().run().is_ok();
+        ensure!(
+            is_there,
+            "{compiler}, the linker for {target}, is not on PATH; on Debian: apt-get install {}, or set {name}",
+            packages(&machine)
+        );
+        set.push(sh.push_env(name, compiler));
+    }
+    Ok(set)
+}
+
+/// Debian's packages with the cross compiler and the C library for a machine type such as `aarch64-linux-gnu`.
+fn packages(machine: &str) -> String {
+    let architecture = match machine.split('-').next() {
+        Some("aarch64") => "arm64",
+        Some("x86_64") => "amd64",
+        other => other.unwrap_or_default(),
+    };
+    format!("gcc-{} libc6-dev-{architecture}-cross", machine.replace('_', "-"))
 }
 
 /// The lines of readelf that match [`FORBIDDEN`]. readelf is a part of binutils, as the linker is.
@@ -71,6 +110,15 @@ mod tests {
         for word in FORBIDDEN {
             assert!(found.iter().any(|line| line.contains(word)), "{word}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_missing_compiler_or_library_is_named_with_its_package() {
+        let sh = Shell::new().unwrap();
+        let message = cross(&sh, "wasm32v1-none").unwrap_err().to_string();
+        assert!(message.contains("rustup target add wasm32v1-none"), "{message}");
+        assert_eq!(packages("aarch64-linux-gnu"), "gcc-aarch64-linux-gnu libc6-dev-arm64-cross");
+        assert_eq!(packages("x86_64-linux-gnu"), "gcc-x86-64-linux-gnu libc6-dev-amd64-cross");
     }
 
     #[test]
