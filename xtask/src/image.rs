@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "the layer sizes and warnings are the command's output")]
 
 mod context;
+mod inputs;
 mod layers;
 mod registry;
 mod token;
@@ -20,6 +21,7 @@ use xshell::{Shell, cmd};
 
 use crate::project;
 use context::LockInContext;
+use inputs::Inputs;
 use layers::Layer;
 
 /// The program's version: the workspace has one.
@@ -60,12 +62,15 @@ enum Target {
 }
 
 pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
+    let usage = |message: String| Failure::new(Code::Usage, message);
+    let sh = Shell::new()?;
+    let Inputs { lock, docker } =
+        inputs::choose(args.lock.as_deref(), |name| sh.var(name).ok(), &args.docker).map_err(usage)?;
     let file = args.file.clone().unwrap_or_else(|| project::root().join("Dockerfile"));
     if args.target == Target::Provision {
-        return build(args, None, &file);
+        return build(&sh, args, None, &file, &docker);
     }
-    let path = args.lock.clone().unwrap_or_else(|| project::lock().into());
-    let usage = |message: String| Failure::new(Code::Usage, message);
+    let path = lock.unwrap_or_else(|| project::lock().into());
     if path == "-" {
         return Err(usage("the image keeps its lock: give --lock a file".to_owned()).into());
     }
@@ -78,14 +83,20 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
         println!("{path}: {} in {}", units::bytes(total), units::count(layers.len(), "layer"));
         print_layers(&layers);
     }
-    build(args, Some(&path), &file)
+    build(&sh, args, Some(&path), &file, &docker)
 }
 
 /// Builds the target. The target `provision` has no lock.
-fn build(args: &ImageArgs, lock: Option<&Utf8Path>, file: &Utf8Path) -> anyhow::Result<()> {
-    let sh = Shell::new()?;
-    let docker = cmd!(sh, "docker --version").quiet().ignore_stdout().ignore_stderr().run();
-    docker
+fn build(
+    sh: &Shell,
+    args: &ImageArgs,
+    lock: Option<&Utf8Path>,
+    file: &Utf8Path,
+    docker: &[String],
+) -> anyhow::Result<()> {
+    let version = cmd!(sh, "docker --version").quiet().ignore_stdout().ignore_stderr();
+    version
+        .run()
         .ok()
         .context("cargo xtask image needs docker, not found on PATH; on Debian: apt-get install docker.io")?;
     // docker runs in the workspace's root, and the user's paths are relative to the current directory.
@@ -119,7 +130,7 @@ fn build(args: &ImageArgs, lock: Option<&Utf8Path>, file: &Utf8Path) -> anyhow::
             None => println!("no token for the Hub: set HF_TOKEN if a model needs one"),
         }
     }
-    options.extend(args.docker.iter().cloned());
+    options.extend(docker.iter().cloned());
     cmd!(sh, "docker build --file {file} --target {target} --tag {tag} {options...} .")
         .env("DOCKER_BUILDKIT", "1")
         .run()
