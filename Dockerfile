@@ -69,13 +69,15 @@ RUN --mount=type=cache,id=provision-models,target=/var/cache/provision,sharing=l
 
 
 # The program and the certificates, for `COPY --from=`, as an init container, or in place of an installed program.
-# No user: a container may run as any.
+# No user: a container may run as any. As root the program becomes the owner of its working directory, so that files which
+# it writes into a mounted folder belong to the folder's owner.
 FROM scratch AS provision
 LABEL org.opencontainers.image.title="provision" \
       org.opencontainers.image.description="Puts model files where a container needs them: fast, verified, and never half there" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /out/provision /provision
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+ENV PROVISION_AS_OWNER=1
 ENTRYPOINT ["/provision"]
 
 

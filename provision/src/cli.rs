@@ -14,6 +14,7 @@ pub mod layers;
 pub mod lock;
 pub mod locks;
 mod output;
+pub mod owner;
 pub mod process;
 pub mod progress;
 pub mod report;

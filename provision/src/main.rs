@@ -42,6 +42,9 @@ const LOCK: &str = "models.lock";
 fn main() -> ExitCode {
     provision::cli::process::prepare("provision");
     provision::cli::environment::prepare_options();
+    if let Err(failure) = provision::cli::owner::become_owner() {
+        return provision::cli::end(Err(failure));
+    }
     let command = suggestions::parse::<Program>().command;
     provision::cli::run(|| match command {
         Command::Fetch(args) => fetch::run(&args.fetch, &args.layers, LOCK),

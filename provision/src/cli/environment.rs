@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
 
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -44,6 +45,31 @@ pub fn prepare_options() {
 
 fn either(lower: &str, upper: &str) -> Option<String> {
     variable(lower).or_else(|| variable(upper))
+}
+
+/// Returns true if `PROVISION_AS_OWNER` asks root to become the owner of the working directory.
+pub fn wants_owner() -> bool {
+    let is_no = |value: &str| {
+        matches!(value.trim().to_lowercase().as_str(), "0" | "n" | "no" | "f" | "false" | "off")
+    };
+    variable("PROVISION_AS_OWNER").is_some_and(|value| !is_no(&value))
+}
+
+/// A file with a login, read once: the process may have no right to read it later.
+type LoginFile = OnceLock<std::io::Result<String>>;
+
+static HUB_TOKEN: LoginFile = OnceLock::new();
+static NETRC: LoginFile = OnceLock::new();
+
+fn login(file: &'static LoginFile, path: &Utf8Path) -> Result<&'static str, &'static std::io::Error> {
+    file.get_or_init(|| std::fs::read_to_string(path)).as_deref()
+}
+
+/// Reads the files with logins. [`origin`] uses what they hold now.
+pub fn keep_logins() {
+    for (file, path) in [(&HUB_TOKEN, hub_token_path()), (&NETRC, netrc_path())] {
+        let _ = path.map(|path| login(file, &path));
+    }
 }
 
 /// Returns true if standard error is a terminal that wants colour (<https://no-color.org>).
@@ -170,25 +196,31 @@ fn hub_token() -> Result<Option<Token>, Failure> {
     if let Some(token) = token_of("HF_TOKEN")? {
         return Ok(Some(token));
     }
-    let cache = || match variable("XDG_CACHE_HOME") {
-        Some(cache) => Some(Utf8PathBuf::from(cache)),
-        None => variable("HOME").map(|home| Utf8PathBuf::from(home).join(".cache")),
-    };
-    let home = || variable("HF_HOME").map(Utf8PathBuf::from).or_else(|| Some(cache()?.join("huggingface")));
-    let named = variable("HF_TOKEN_PATH").map(Utf8PathBuf::from);
-    let Some(path) = named.clone().or_else(|| Some(home()?.join("token"))) else { return Ok(None) };
-    match std::fs::read_to_string(&path) {
+    let Some(path) = hub_token_path() else { return Ok(None) };
+    match login(&HUB_TOKEN, &path) {
         Ok(token) if token.trim().is_empty() => Ok(None),
         Ok(token) => {
             let token = check_token(path.as_str(), token.trim().to_owned())?;
             Ok(Some(Token { token, source: format!("the file {path}") }))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound || named.is_none() => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound || variable("HF_TOKEN_PATH").is_none() => {
+            Ok(None)
+        }
         Err(error) => Err(Failure::new(
             Code::Usage,
             format!("the token file {path} (HF_TOKEN_PATH) cannot be read: {error}"),
         )),
     }
+}
+
+/// The file of the Hub's token.
+fn hub_token_path() -> Option<Utf8PathBuf> {
+    let cache = || match variable("XDG_CACHE_HOME") {
+        Some(cache) => Some(Utf8PathBuf::from(cache)),
+        None => variable("HOME").map(|home| Utf8PathBuf::from(home).join(".cache")),
+    };
+    let home = || variable("HF_HOME").map(Utf8PathBuf::from).or_else(|| Some(cache()?.join("huggingface")));
+    variable("HF_TOKEN_PATH").map(Utf8PathBuf::from).or_else(|| Some(home()?.join("token")))
 }
 
 /// The logins of a netrc file.
@@ -201,21 +233,17 @@ enum Netrc {
 
 /// Logins by host. The `default` entry is ignored: it would send a password to every host in a lock.
 fn netrc() -> Result<Netrc, Failure> {
-    let named = variable("NETRC").map(Utf8PathBuf::from);
-    let Some(path) = named.clone().or_else(|| Some(Utf8PathBuf::from(variable("HOME")?).join(".netrc")))
-    else {
+    let Some(path) = netrc_path() else {
         return Ok(Netrc::Logins { logins: Vec::new(), file: String::new() });
     };
-    let (what, usage) = match &named {
-        Some(_) => (format!("the netrc file {path} (NETRC)"), true),
-        None => (format!("the netrc file {path}"), false),
-    };
+    let usage = variable("NETRC").is_some();
+    let what = format!("the netrc file {path}{}", if usage { " (NETRC)" } else { "" });
     let unusable = |why: String| {
         if usage { Err(Failure::new(Code::Usage, why)) } else { Ok(Netrc::Unusable(why)) }
     };
-    let text = match std::fs::read_to_string(&path) {
+    let text = match login(&NETRC, &path) {
         Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if !usage && error.kind() == std::io::ErrorKind::NotFound => {
             return Ok(Netrc::Logins { logins: Vec::new(), file: what });
         }
         Err(error) => return unusable(format!("{what} cannot be read: {error}")),
@@ -229,6 +257,12 @@ fn netrc() -> Result<Netrc, Failure> {
     let entry = |(host, login): (String, netrc::Authenticator)| (host, login.login, login.password);
     let hosts = parsed.hosts.into_iter().filter(|(host, _)| host != "default");
     Ok(Netrc::Logins { logins: hosts.map(entry).collect(), file: what })
+}
+
+/// The netrc file.
+fn netrc_path() -> Option<Utf8PathBuf> {
+    let home = || variable("HOME").map(|home| Utf8PathBuf::from(home).join(".netrc"));
+    variable("NETRC").map(Utf8PathBuf::from).or_else(home)
 }
 
 /// The usual proxy variables. `HTTP_PROXY` in capitals is ignored where a web server may have set it from a request's

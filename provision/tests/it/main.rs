@@ -18,6 +18,7 @@ mod init;
 mod interrupt;
 mod lock_commands;
 mod metadata;
+mod owner;
 mod program;
 mod resume;
 mod secrets;
