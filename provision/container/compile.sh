@@ -8,14 +8,14 @@
 # rustup; an image that has both needs neither.
 set -eu
 
-target=$(rustc --print host-tuple)
-if [ $# -gt 0 ]; then
-    case $1 in
-        amd64) machine=x86_64 ;;
-        arm64) machine=aarch64 ;;
-        *) echo "provision is built for amd64 and arm64, not for $1" >&2 && exit 1 ;;
-    esac
-    target=$machine-unknown-linux-gnu
+host=$(rustc --print host-tuple)
+case ${1-} in
+    '') target=$host ;;
+    amd64) machine=x86_64 target=x86_64-unknown-linux-gnu ;;
+    arm64) machine=aarch64 target=aarch64-unknown-linux-gnu ;;
+    *) echo "provision is built for amd64 and arm64, not for $1" >&2 && exit 1 ;;
+esac
+if [ "$target" != "$host" ]; then
     compiler=$machine-linux-gnu-gcc
     if ! command -v "$compiler" > /dev/null; then
         apt-get update -qq

@@ -159,3 +159,51 @@ fn the_download_script_passes_models_and_force_only() {
         assert!(text(&output.stderr).contains("--froce") && output.status.code() == Some(2), "{shell:?}");
     }
 }
+
+/// Runs compile.sh with this host and programs that print their calls, and no others that compile or install.
+fn compile(host: &str, arguments: &[&str], programs: &[&str]) -> String {
+    let bin = provision("");
+    for tool in ["find", "touch", "tr"] {
+        let path = ["/usr/bin", "/bin"].map(|directory| Path::new(directory).join(tool));
+        std::os::unix::fs::symlink(path.iter().find(|path| path.exists()).unwrap(), bin.path().join(tool))
+            .unwrap();
+    }
+    let rustc = "case \"$*\" in *host-tuple*) echo $HOST ;; *) echo /no/such/library ;; esac";
+    let cargo = "echo \"cargo $*\"; env | grep -e ^CC_ -e _LINKER= | sort";
+    for (name, text) in [("rustc", rustc), ("cargo", cargo), ("install", "echo install $*")]
+        .into_iter()
+        .chain(programs.iter().map(|name| (*name, "echo ${0##*/} $* >&2")))
+    {
+        let path = bin.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir(bin.path().join("context")).unwrap();
+    fs::create_dir(bin.path().join("context/provision")).unwrap();
+    let mut command = Command::new("/bin/sh");
+    command.arg(script("compile.sh")).args(arguments).current_dir(bin.path().join("context"));
+    let output = command.env_clear().env("PATH", bin.path()).env("HOST", host).output().unwrap();
+    format!("{}{}{:?}", text(&output.stderr), text(&output.stdout), output.status.code())
+}
+
+#[test]
+fn the_image_compiles_for_its_own_machine_and_for_another() {
+    const ARM: &str = "aarch64-unknown-linux-gnu";
+    const INTEL: &str = "x86_64-unknown-linux-gnu";
+    let compiled =
+        |target: &str| format!("cargo build --locked --profile dist --package provision --target {target}\n");
+    let installed =
+        |target: &str| format!("install -D target/{target}/dist/provision /out/provision\nSome(0)");
+    for (host, arguments) in [(INTEL, &[][..]), (ARM, &[]), (INTEL, &["amd64"]), (ARM, &["arm64"])] {
+        assert_eq!(compile(host, arguments, &[]), compiled(host) + &installed(host), "{arguments:?}");
+    }
+    let variables = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc\n\
+                     CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc\n";
+    let expected = format!("rustup target add {ARM}\n{}{variables}{}", compiled(ARM), installed(ARM));
+    assert_eq!(compile(INTEL, &["arm64"], &["rustup", "aarch64-linux-gnu-gcc"]), expected);
+    // Without the compiler: Debian's packages.
+    let said = compile(ARM, &["amd64"], &["rustup", "apt-get"]);
+    assert!(said.contains("--no-install-recommends gcc-x86-64-linux-gnu libc6-dev-amd64-cross"), "{said}");
+    assert!(said.contains("CC_x86_64_unknown_linux_gnu=x86_64-linux-gnu-gcc\n"), "{said}");
+    assert!(compile(INTEL, &["riscv64"], &[]).contains("for amd64 and arm64, not for riscv64"));
+}
