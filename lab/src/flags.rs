@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::bench::BenchArgs;
 use crate::crash::CrashArgs;
+use crate::cross::CrossArgs;
 use crate::faults::FaultsArgs;
 use crate::fuzz::FuzzArgs;
 use crate::readme::ReadmeArgs;
@@ -26,6 +27,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Kill the real binary at its system calls, fail the calls, cut the power, and check the files that are left
     Crash(CrashArgs),
+    /// Run the unit tests and the binary of aarch64 under an emulator
+    Cross(CrossArgs),
     /// Check the fault catalogue: a passing test for each case, and the results of other tools
     Faults(FaultsArgs),
     /// Fuzz the parsers of untrusted text: the lock, headers, the journal, the marker

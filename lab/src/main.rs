@@ -3,6 +3,7 @@
 mod bench;
 mod containers;
 mod crash;
+mod cross;
 mod faults;
 mod flags;
 mod fuzz;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
     let result = match Lab::parse().command {
         Command::Bench(args) => bench::run(&args).map(passed),
         Command::Crash(args) => crash::run(&args).map(passed),
+        Command::Cross(args) => cross::run(&args).map(passed),
         Command::Faults(args) => faults::run(&args).map(passed),
         Command::Fuzz(args) => fuzz::run(&args),
         Command::Containers => containers::run().map(passed),

@@ -15,7 +15,7 @@ use crate::tools::program;
 use crate::tools::programs::{self, NGINX, OPENSSL, PIP, PYTHON};
 use crate::tools::steps::{Done, Steps};
 use checks::CHECKS;
-use fixture::RealFixture;
+pub(crate) use fixture::RealFixture;
 
 /// Downloads a real model from nginx, with kills, resumes and failures
 #[derive(Debug, Clone, Default, Args)]
@@ -64,4 +64,10 @@ pub(crate) fn run(args: &RealArgs) -> Result<()> {
     }
     steps.finish();
     Ok(())
+}
+
+/// Runs the check whose name contains `part`.
+pub(crate) fn run_check(part: &str, fixture: &RealFixture) -> Result<Done> {
+    let check = CHECKS.iter().find(|check| check.name.contains(part));
+    (check.with_context(|| format!("no check's name contains {part}"))?.run)(fixture)
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &StaticArgs) -> Result<Done> {
         return run_checks(sh, binary.clone());
     }
     programs::require(&sh, "cargo lab static", &[NGINX, OPENSSL, DNSMASQ, BUSYBOX, MUSL, STRACE])?;
-    let binary = program::dist(&sh)?;
+    let binary = program::dist(&sh, &[])?;
     if cmd!(sh, "unshare --net chroot / true").quiet().ignore_stderr().run().is_err() {
         let reason = "built, but not checked: no network namespace or chroot here (not root?)";
         return Ok(Done::Skipped(reason.to_owned()));

@@ -67,6 +67,8 @@ enum Step {
     Hosts,
     /// The static binary runs in roots without a C library
     Static,
+    /// The aarch64 binary and unit tests run under qemu
+    Cross,
     /// A sample of kills, failing calls and power cuts leaves no damage
     Crash,
     /// The fuzz targets find a planted bug and no other
@@ -103,6 +105,7 @@ impl Step {
             Self::Real => "cargo lab real",
             Self::Hosts => "cargo lab hosts",
             Self::Static => "cargo lab static",
+            Self::Cross => "cargo lab cross",
             // The tests have just built the program.
             Self::Crash if results.is_some() => "cargo lab crash --sample --built",
             Self::Crash => "cargo lab crash --sample",

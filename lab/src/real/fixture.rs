@@ -26,17 +26,18 @@ pub(super) const MARKER: &str = ".models-installed";
 
 /// The server, its files and the command. The server stops and its files are removed when it is dropped.
 #[derive(Debug)]
-pub(super) struct RealFixture {
+pub(crate) struct RealFixture {
     // Dropped in this order: the server before its directory.
     nginx: Nginx,
     pub(super) log: AccessLog,
-    pub(super) assets: Assets,
+    pub(crate) assets: Assets,
     /// The value of `SSL_CERT_FILE` with which the client trusts the https server.
     pub(super) authority: Utf8PathBuf,
     pub(super) ports: Ports,
-    program: Utf8PathBuf,
+    /// The command under test, `cargo xtask` or one that is called like it.
+    pub(crate) program: Utf8PathBuf,
     pub(super) sh: Shell,
-    scratch: Scratch,
+    pub(crate) scratch: Scratch,
 }
 
 /// The server's ports on 127.0.0.1.
@@ -49,7 +50,7 @@ pub(super) struct Ports {
 }
 
 impl RealFixture {
-    pub(super) fn start(sh: Shell, program: Utf8PathBuf) -> Result<Self> {
+    pub(crate) fn start(sh: Shell, program: Utf8PathBuf) -> Result<Self> {
         sh.create_dir(wheel::cache())?;
         let scratch = Scratch::create(wheel::cache(), "run-")?;
         let assets = Assets::unpack(&sh, scratch.path())?;
@@ -71,12 +72,12 @@ impl RealFixture {
     }
 
     /// nginx's log, for a check that failed.
-    pub(super) fn server_log(&self) -> String {
+    pub(crate) fn server_log(&self) -> String {
         self.nginx.log()
     }
 
     /// A lock of all files, over http.
-    pub(super) fn lock(&self) -> Lock {
+    pub(crate) fn lock(&self) -> Lock {
         Lock::new(&self.assets.files, &format!("http://127.0.0.1:{}/files", self.ports.http))
     }
 
@@ -91,7 +92,7 @@ impl RealFixture {
     }
 
     /// The path of a directory that does not exist.
-    pub(super) fn destination(&self) -> Utf8PathBuf {
+    pub(crate) fn destination(&self) -> Utf8PathBuf {
         self.scratch.fresh("dest")
     }
 
@@ -108,7 +109,7 @@ impl RealFixture {
     }
 
     /// `cargo xtask fetch-models --lock … --dest …`.
-    pub(super) fn fetch(&self, lock: &Lock, destination: &Utf8Path) -> Result<Run> {
+    pub(crate) fn fetch(&self, lock: &Lock, destination: &Utf8Path) -> Result<Run> {
         self.run_on("fetch-models", lock, destination)
     }
 

@@ -18,10 +18,10 @@ pub(crate) fn xtask(sh: &Shell) -> Result<Utf8PathBuf> {
     Ok(target(sh).join("task/xtask"))
 }
 
-/// The static binary. `cargo xtask dist` prints its path on the first line, then its size and digest.
+/// The static binary. `cargo xtask dist` with these options prints its path on the first line, then its size and digest.
 #[expect(clippy::print_stdout, reason = "a CI log keeps the size and the digest of the checked binary")]
-pub(crate) fn dist(sh: &Shell) -> Result<Utf8PathBuf> {
-    let output = cmd!(sh, "cargo xtask dist").quiet().read()?;
+pub(crate) fn dist(sh: &Shell, options: &[&str]) -> Result<Utf8PathBuf> {
+    let output = cmd!(sh, "cargo xtask dist {options...}").quiet().read()?;
     println!("{output}");
     Ok(output.lines().next().unwrap_or_default().into())
 }

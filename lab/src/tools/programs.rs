@@ -13,6 +13,8 @@ pub(crate) struct Program {
 
 pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static" };
 pub(crate) const CC: Program = Program { name: "cc", package: "gcc" };
+pub(crate) const CROSS_CC: Program =
+    Program { name: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross" };
 pub(crate) const DNSMASQ: Program = Program { name: "dnsmasq", package: "dnsmasq-base" };
 pub(crate) const DOCKER: Program = Program { name: "docker", package: "docker.io" };
 pub(crate) const DOCKER_REGISTRY: Program = Program { name: "docker-registry", package: "docker-registry" };
@@ -25,6 +27,7 @@ pub(crate) const OPENSSL: Program = Program { name: "openssl", package: "openssl
 pub(crate) const PIP: Program = Program { name: "pip", package: "python3-pip" };
 pub(crate) const PYTHON: Program = Program { name: "python3", package: "python3" };
 pub(crate) const SHELLCHECK: Program = Program { name: "shellcheck", package: "shellcheck" };
+pub(crate) const QEMU: Program = Program { name: "qemu-aarch64-static", package: "qemu-user-static" };
 pub(crate) const STRACE: Program = Program { name: "strace", package: "strace" };
 /// GNU time: the shell keyword `time` does not measure peak memory.
 pub(crate) const TIME: Program = Program { name: "time", package: "time" };
