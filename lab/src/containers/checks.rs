@@ -3,6 +3,7 @@
 mod failures;
 mod images;
 mod own_repository;
+mod program;
 mod start;
 mod verbs;
 
@@ -22,6 +23,9 @@ pub(super) const CHECKS: [(&str, Check); 14] = [
     ("5: two containers on one volume fetch each byte once", start::together),
     ("7: a build without cache makes the same model layers", images::reproducible),
     ("1: a token reaches the Hub from a build and is in no image", images::token),
+    ("the image provision fills a volume as an init container", program::init_container),
+    ("as root it writes files of the folder's owner", program::owner),
+    ("images for arm64 have its program and the same model layers", program::other_platform),
     ("the commands on a lock work for any user in a read-only image", verbs::run),
     ("the image with the program alone is built", own_repository::program),
     ("what init writes builds, starts and validates in a repository of one's own", own_repository::run),

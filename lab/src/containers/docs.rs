@@ -12,7 +12,11 @@ use super::names::{CANARY, DOCS_VOLUMES};
 use super::repository::Repository;
 use crate::project;
 use crate::readme::{self, Treatment};
+use crate::tools::files::verify_owner;
 use crate::tools::steps::indented;
+
+/// The user of the folder with a workflow.
+const OWNER: &str = "12345";
 
 pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     let mut blocks = readme::blocks()?;
@@ -29,6 +33,8 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     let sh = env.engine.shell().clone();
     let folder = env.engine.scratch.fresh("workflow");
     sh.write_file(folder.join("workflow.json"), env.server.workflow(&env.server.base()))?;
+    // Containers of root write into the folder of another user.
+    cmd!(sh, "chown --recursive {OWNER} {folder}").quiet().run()?;
     sh.set_var("PROVISION_LOCK", &env.lock);
     sh.set_var("PROVISION_DOCKERFILE", &env.prebuilt);
     sh.set_var("HF_TOKEN", CANARY);
@@ -49,7 +55,7 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
         let text = String::from_utf8_lossy(&output.stdout).replace("\r\n", "\n");
         ensure!(output.status.success(), "{}: these commands failed:\n{text}", block.place);
     }
-    Ok(())
+    verify_owner(&sh, &folder, OWNER)
 }
 
 /// Walks each document about a repository of one's own: a new repository for each, and its blocks in their order.

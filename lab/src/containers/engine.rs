@@ -156,13 +156,20 @@ fn wait_for_lock() -> Result<File> {
 fn wrapper_script(path: &str) -> String {
     format!(
         r#"#!/bin/sh
-# By `cargo lab containers`: reaches the model server on loopback, and labels what the checks must remove.
+# By `cargo lab containers`: reaches the model server on loopback, also from a list, and labels what the checks must remove.
 PATH='{path}'
 case "$1 ${{2-}}" in
-    "build "* | "run "*)
-        verb=$1
+    "build "*)
         shift
-        set -- "$verb" --network host --label {LABEL} "$@"
+        set -- build --network host --label {LABEL} "$@"
+        ;;
+    "run "*)
+        shift
+        set -- run --network host --env PROVISION_ALLOW_PRIVATE --label {LABEL} "$@"
+        ;;
+    "create "*)
+        shift
+        set -- create --label {LABEL} "$@"
         ;;
     "volume create")
         shift 2

@@ -6,7 +6,7 @@ use xshell::{Shell, cmd};
 
 use super::engine::{self, Engine};
 use super::model_server::ModelServer;
-use super::names::{CANARY, COMPILED, DESTINATION, MARKER, RUNTIME};
+use super::names::{CANARY, COMPILED, COMPILED_ARM, DESTINATION, MARKER, RUNTIME};
 use super::{dockerfile, image_archive};
 use crate::project;
 use crate::tools::process::Ended;
@@ -58,6 +58,22 @@ impl ContainerEnv {
         self.engine.succeeds(build)?;
         let text = dockerfile::with_binary_of(&sh.read_file(file)?, COMPILED)?;
         Ok(sh.write_file(&self.prebuilt, text)?)
+    }
+
+    /// The Dockerfile of [`ContainerEnv::compile`] with this program in the images for another platform. The context of a
+    /// build lacks it, so it lies in an image of its own.
+    pub(super) fn with_binary_for_arm64(&self, binary: &Utf8Path) -> Result<Utf8PathBuf> {
+        let (sh, context) = (self.engine.shell(), self.engine.scratch.fresh("arm64"));
+        sh.copy_file(binary, context.join("provision"))?;
+        sh.write_file(
+            context.join("Dockerfile"),
+            format!("FROM {COMPILED}\nCOPY provision /out/provision\n"),
+        )?;
+        self.engine.succeeds(cmd!(sh, "docker build --quiet --tag {COMPILED_ARM} {context}"))?;
+        let text = dockerfile::with_target_binary_of(&sh.read_file(&self.prebuilt)?, COMPILED_ARM)?;
+        let file = context.join("Dockerfile.arm64");
+        sh.write_file(&file, text)?;
+        Ok(file)
     }
 
     /// `cargo xtask image` with a token.

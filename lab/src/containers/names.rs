@@ -13,8 +13,26 @@ const PROGRAM_LATEST: &str = "provision:latest";
 pub(super) const OWN: &str = "provision-check:own";
 pub(super) const OWN_PROGRAM: &str = "provision-check:arm64";
 const OWN_DOCUMENTED: &str = "comfyui-models";
-pub(super) const IMAGES: [&str; 9] =
-    [BAKED, RUNTIME, COMPILED, WITH_TOKEN, PROGRAM, PROGRAM_LATEST, OWN, OWN_PROGRAM, OWN_DOCUMENTED];
+/// Images for arm64, the program in them, and their base.
+pub(super) const COMPILED_ARM: &str = "provision-check:build-arm64";
+pub(super) const PROGRAM_ARM: &str = "provision-check:program-arm64";
+pub(super) const BAKED_ARM: &str = "provision-check:baked-arm64";
+pub(super) const ARM_BASE: &str = "provision-check:base-arm64";
+pub(super) const IMAGES: [&str; 13] = [
+    BAKED,
+    RUNTIME,
+    COMPILED,
+    WITH_TOKEN,
+    PROGRAM,
+    PROGRAM_LATEST,
+    OWN,
+    OWN_PROGRAM,
+    OWN_DOCUMENTED,
+    COMPILED_ARM,
+    PROGRAM_ARM,
+    BAKED_ARM,
+    ARM_BASE,
+];
 
 /// The containers and the volumes of the documented commands.
 pub(super) const DOCS_CONTAINERS: [&str; 1] = ["comfy"];

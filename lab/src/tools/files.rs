@@ -22,3 +22,10 @@ pub(crate) fn verify_sums(sh: &Shell, directory: &Utf8Path, sums: &str) -> Resul
     ensure!(output.status.success(), "sha256sum --check in {directory} failed:\n{stdout}{stderr}");
     Ok(())
 }
+
+/// Requires that `directory` and every file below it belong to the user.
+pub(crate) fn verify_owner(sh: &Shell, directory: &Utf8Path, user: &str) -> Result<()> {
+    let others = cmd!(sh, "find {directory} ! -user {user}").quiet().read()?;
+    ensure!(others.is_empty(), "another user than {user} owns these files:\n{others}");
+    Ok(())
+}
