@@ -64,6 +64,7 @@ impl ContainerEnv {
     /// build lacks it, so it lies in an image of its own.
     pub(super) fn with_binary_for_arm64(&self, binary: &Utf8Path) -> Result<Utf8PathBuf> {
         let (sh, context) = (self.engine.shell(), self.engine.scratch.fresh("arm64"));
+        sh.create_dir(&context)?;
         sh.copy_file(binary, context.join("provision"))?;
         sh.write_file(
             context.join("Dockerfile"),
