@@ -14,7 +14,7 @@ use super::env::ContainerEnv;
 
 pub(super) type Check = fn(&mut ContainerEnv) -> Result<()>;
 
-pub(super) const CHECKS: [(&str, Check); 14] = [
+pub(super) const CHECKS: [(&str, Check); 17] = [
     ("1: the images have the models, a layer for each directory, and no token", images::build),
     ("2: a baked image fills an empty volume once", start::baked),
     ("2: a baked image can link its models instead", start::linked),
