@@ -16,6 +16,7 @@ pub mod locks;
 mod output;
 pub mod owner;
 pub mod process;
+pub mod program;
 pub mod progress;
 pub mod report;
 mod signals;

@@ -1,0 +1,66 @@
+//! The command line of `provision` and its dispatch. It lies in the library: the man pages are made from it.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use super::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
+use super::init::InitArgs;
+use super::lock::LockArgs;
+use super::{cache, clean, environment, fetch, init, lock, owner, process, status, suggestions, verify};
+
+/// Puts model files where a container needs them: fast, verified, and never half there
+#[derive(Parser)]
+#[command(name = "provision", version)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Fetch the models of a lock, verify and install them
+    Fetch(Box<FetchCommand>),
+    /// Complete the models at container start: check the marker, copy baked models, fetch the rest
+    Ensure(Box<EnsureArgs>),
+    /// Hash every model and list the wrong ones; exit 5 if there are any
+    Verify(VerifyArgs),
+    /// List what is installed, missing or partial, without network
+    Status(StatusArgs),
+    /// Show and edit a lock: add, import, update, check, list, remove
+    Lock(LockArgs),
+    /// Remove what earlier runs left in the destination, after a list and a question
+    Clean(CleanArgs),
+    /// List or prune a cache
+    Cache(CacheArgs),
+    /// Write a lock, a Dockerfile, a workflow, a start script or a pod into your repository
+    Init(InitArgs),
+}
+
+/// The default lock.
+const LOCK: &str = "models.lock";
+
+/// The program's command line, with its documentation.
+pub fn command() -> clap::Command {
+    Program::command()
+}
+
+/// Runs the command that was typed. Call it first in the process.
+pub fn main() -> ExitCode {
+    process::prepare("provision");
+    environment::prepare_options();
+    if let Err(failure) = owner::become_owner() {
+        return super::end(Err(failure));
+    }
+    let command = suggestions::parse::<Program>().command;
+    super::run(|| match command {
+        Command::Fetch(args) => fetch::run(&args.fetch, &args.layers, LOCK),
+        Command::Ensure(args) => fetch::ensure(&args, LOCK),
+        Command::Verify(args) => verify::run(&args, LOCK),
+        Command::Status(args) => status::run(&args, LOCK),
+        Command::Lock(args) => lock::run(&args, LOCK),
+        Command::Clean(args) => clean::run(&args, LOCK),
+        Command::Cache(args) => cache::run(&args, LOCK),
+        Command::Init(args) => init::run(&args, LOCK),
+    })
+}
