@@ -43,6 +43,11 @@ pub fn prepare_options() {
     }
 }
 
+/// The value of `--lock`'s variable, for completion, which runs before arguments are parsed.
+pub(super) fn lock() -> Option<String> {
+    variable("PROVISION_LOCK")
+}
+
 fn either(lower: &str, upper: &str) -> Option<String> {
     variable(lower).or_else(|| variable(upper))
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use super::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
+use super::completion::{self, CompletionsArgs};
 use super::init::InitArgs;
 use super::lock::LockArgs;
 use super::{cache, clean, environment, fetch, init, lock, owner, process, status, suggestions, verify};
@@ -35,10 +36,12 @@ enum Command {
     Cache(CacheArgs),
     /// Write a lock, a Dockerfile, a workflow, a start script or a pod into your repository
     Init(InitArgs),
+    /// Print a shell's completion script; models and groups of the lock complete, too
+    Completions(CompletionsArgs),
 }
 
 /// The default lock.
-const LOCK: &str = "models.lock";
+pub(super) const LOCK: &str = "models.lock";
 
 /// The program's command line, with its documentation.
 pub fn command() -> clap::Command {
@@ -49,6 +52,9 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     process::prepare("provision");
     environment::prepare_options();
+    if completion::answer(command) {
+        return ExitCode::SUCCESS;
+    }
     if let Err(failure) = owner::become_owner() {
         return super::end(Err(failure));
     }
@@ -62,5 +68,6 @@ pub fn main() -> ExitCode {
         Command::Clean(args) => clean::run(&args, LOCK),
         Command::Cache(args) => cache::run(&args, LOCK),
         Command::Init(args) => init::run(&args, LOCK),
+        Command::Completions(args) => completion::run(&args),
     })
 }

@@ -7,6 +7,7 @@ mod both_clients;
 mod cache;
 mod clean;
 mod command_line;
+mod completion;
 mod container_scripts;
 mod credentials;
 mod ensure;
