@@ -14,7 +14,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("container").join(name)
 }
 
-fn shells() -> impl Iterator<Item = &'static [&'static str]> {
+pub(crate) fn shells() -> impl Iterator<Item = &'static [&'static str]> {
     let works = |shell: &&[&str]| {
         let mut command = Command::new(shell[0]);
         command.args(&shell[1..]).args(["-c", "exit 0"]).output().is_ok_and(|output| output.status.success())
@@ -43,7 +43,7 @@ fn run(shell: &[&str], programs: &TempDir, arguments: &[&str], variables: &[(&st
     command.envs(variables.iter().copied()).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 

@@ -16,6 +16,7 @@ mod fetching;
 mod fixture;
 mod hub;
 mod init;
+mod install_script;
 mod interrupt;
 mod lock_commands;
 mod metadata;
