@@ -24,6 +24,25 @@ pub(crate) fn host(sh: &Shell) -> Result<String> {
     Ok(host.context("rustc --version --verbose prints no host")?.to_owned())
 }
 
+/// Cargo's output directory.
+pub(super) fn folder(sh: &Shell) -> Utf8PathBuf {
+    let given = sh.var("CARGO_TARGET_DIR").unwrap_or_default();
+    project::root().join(if given.is_empty() { "target" } else { &given })
+}
+
+/// [`RUSTFLAGS`], and what keeps directories of this machine out of the messages of panics: the same source gives the same
+/// bytes in any directory.
+pub(super) fn rustflags(sh: &Shell) -> Result<String> {
+    let registry = match sh.var("CARGO_HOME") {
+        Ok(home) => home,
+        Err(_) => sh.var("HOME").context("neither CARGO_HOME nor HOME is set")? + "/.cargo",
+    };
+    Ok(format!(
+        "{RUSTFLAGS} --remap-path-prefix={registry}=/cargo --remap-path-prefix={}=/provision",
+        project::root()
+    ))
+}
+
 /// Builds the binary for `target`, a triple, and returns its path.
 ///
 /// # Errors
@@ -34,11 +53,10 @@ pub(crate) fn build(sh: &Shell, target: &str) -> Result<Utf8PathBuf> {
     let _variables = (target != host).then(|| cross(sh, target)).transpose()?;
     // Without --target, cargo would link build scripts and macros statically, too.
     cmd!(sh, "cargo build --locked --profile dist -p provision --target {target}")
-        .env("RUSTFLAGS", RUSTFLAGS)
+        .env("RUSTFLAGS", rustflags(sh)?)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .run()?;
-    let folder = sh.var("CARGO_TARGET_DIR").unwrap_or_else(|_| "target".to_owned());
-    let path = project::root().join(folder).join(target).join("dist/provision");
+    let path = folder(sh).join(target).join("dist/provision");
 
     let forbidden = forbidden(sh, &path)?;
     ensure!(
