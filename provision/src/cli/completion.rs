@@ -73,35 +73,38 @@ pub fn script(shell: Shell) -> std::io::Result<String> {
 
 /// Answers a shell's question. Returns false if this process was not started for one: the script's first argument is `--`,
 /// and without it the variable alone must not keep a command from its work.
-pub fn answer(program: fn() -> Command) -> bool {
+/// `lock` is the default lock.
+pub fn answer(program: fn() -> Command, lock: &'static str) -> bool {
     if std::env::args_os().nth(1).is_none_or(|word| word != "--") {
         return false;
     }
-    let complete = CompleteEnv::with_factory(|| with_values(program()));
+    let complete = CompleteEnv::with_factory(|| with_values(program(), lock));
     let complete = complete.var(VARIABLE).shells(Shells(&[&Bash, &Fish, &Zsh]));
     // A question that has no answer is answered by silence.
     complete.try_complete(std::env::args_os(), std::env::current_dir().ok().as_deref()).unwrap_or(true)
 }
 
 /// The command with the sources of its arguments' values, which their names tell.
-fn with_values(command: Command) -> Command {
+fn with_values(command: Command, lock: &'static str) -> Command {
     let command = command.mut_args(|arg| {
         let name = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
         match name.as_deref() {
-            Some("MODEL") => arg.add(ArgValueCompleter::new(models)),
+            Some("MODEL") => arg.add(ArgValueCompleter::new(move |word: &OsStr| models(word, lock))),
             // The engine knows visible names only.
-            Some("GROUP") => arg.add(ArgValueCompleter::new(groups)).visible_alias("only"),
+            Some("GROUP") => {
+                arg.add(ArgValueCompleter::new(move |word: &OsStr| groups(word, lock))).visible_alias("only")
+            }
             Some("DIR") => arg.value_hint(ValueHint::DirPath),
             Some("PATH" | "PATH|URL" | "FILE") => arg.value_hint(ValueHint::AnyPath),
             _ => arg,
         }
     });
-    command.mut_subcommands(with_values)
+    command.mut_subcommands(|command| with_values(command, lock))
 }
 
 /// The models whose path begins with the word, else the file stems that do.
-fn models(word: &OsStr) -> Vec<CompletionCandidate> {
-    let locks = locks_of(&words());
+fn models(word: &OsStr, lock: &str) -> Vec<CompletionCandidate> {
+    let locks = locks_of(&words(), lock);
     let models = || locks.iter().flat_map(Lockfile::models);
     let paths: Vec<_> = models()
         .filter(|model| begins(model.path.as_str(), word))
@@ -117,8 +120,8 @@ fn models(word: &OsStr) -> Vec<CompletionCandidate> {
 }
 
 /// The groups that begin with the word.
-fn groups(word: &OsStr) -> Vec<CompletionCandidate> {
-    let locks = locks_of(&words());
+fn groups(word: &OsStr, lock: &str) -> Vec<CompletionCandidate> {
+    let locks = locks_of(&words(), lock);
     unique(locks.iter().flat_map(Lockfile::models).flat_map(|model| model.groups.iter().cloned()), word)
 }
 
@@ -138,7 +141,7 @@ fn words() -> Vec<String> {
 }
 
 /// The readable locks that the words name, else those of the variable, else the default.
-fn locks_of(words: &[String]) -> Vec<Lockfile> {
+fn locks_of(words: &[String], default: &str) -> Vec<Lockfile> {
     // bash splits `--lock=PATH` into three words.
     let mut words = words.iter().map(String::as_str).filter(|word| *word != "=");
     let mut named = Vec::new();
@@ -149,7 +152,7 @@ fn locks_of(words: &[String]) -> Vec<Lockfile> {
         named.extend(word.strip_prefix("--lock=").map(str::to_owned));
     }
     if named.is_empty() {
-        named.push(environment::lock().unwrap_or_else(|| super::program::LOCK.to_owned()));
+        named.push(environment::lock().unwrap_or_else(|| default.to_owned()));
     }
     named.iter().flat_map(|named| named.split(',')).filter_map(read).collect()
 }

@@ -41,7 +41,7 @@ enum Command {
 }
 
 /// The default lock.
-pub(super) const LOCK: &str = "models.lock";
+const LOCK: &str = "models.lock";
 
 /// The program's command line, with its documentation.
 pub fn command() -> clap::Command {
@@ -52,7 +52,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     process::prepare("provision");
     environment::prepare_options();
-    if completion::answer(command) {
+    if completion::answer(command, LOCK) {
         return ExitCode::SUCCESS;
     }
     if let Err(failure) = owner::become_owner() {
