@@ -7,6 +7,7 @@ use crate::crash::CrashArgs;
 use crate::cross::CrossArgs;
 use crate::faults::FaultsArgs;
 use crate::fuzz::FuzzArgs;
+use crate::packages::PackagesArgs;
 use crate::readme::ReadmeArgs;
 use crate::real::RealArgs;
 use crate::simulate::SimulateArgs;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Hosts,
     /// Check that no files of a crate import each other in a circle
     Imports,
+    /// Install the wheel, the Debian package and the crates where nothing of the project is, and run them
+    Packages(PackagesArgs),
     /// Run the static binary in roots without a C library
     Static(StaticArgs),
     /// Run the README's commands as written

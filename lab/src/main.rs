@@ -9,6 +9,7 @@ mod flags;
 mod fuzz;
 mod hosts;
 mod imports;
+mod packages;
 mod project;
 mod readme;
 mod real;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Command::Containers => containers::run().map(passed),
         Command::Real(args) => real::run(&args).map(passed),
         Command::Hosts => hosts::run().map(passed),
+        Command::Packages(args) => packages::run(&args).map(passed),
         Command::Imports => imports::run().map(passed),
         Command::Static(args) => static_binary::run(&args),
         Command::Readme(args) => readme::run(&args).map(passed),

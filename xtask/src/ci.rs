@@ -69,6 +69,8 @@ enum Step {
     Static,
     /// The aarch64 binary and unit tests run under qemu
     Cross,
+    /// The wheel, the Debian package and the crates work where nothing of the project is
+    Packages,
     /// A sample of kills, failing calls and power cuts leaves no damage
     Crash,
     /// The fuzz targets find a planted bug and no other
@@ -106,6 +108,7 @@ impl Step {
             Self::Hosts => "cargo lab hosts",
             Self::Static => "cargo lab static",
             Self::Cross => "cargo lab cross",
+            Self::Packages => "cargo lab packages",
             // The tests have just built the program.
             Self::Crash if results.is_some() => "cargo lab crash --sample --built",
             Self::Crash => "cargo lab crash --sample",
