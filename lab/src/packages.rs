@@ -105,10 +105,10 @@ fn wheel(sh: &Shell, packages: &Utf8Path, scratch: &Scratch) -> Result<Done> {
     cmd!(sh, "{environment}/bin/pip install --quiet --no-index {wheel}").quiet().run()?;
     runs(sh, "pip install", environment.join("bin/provision").as_str(), &[])?;
     ensure!(environment.join("share/man/man1/provision-fetch.1").is_file(), "the wheel has no man pages");
-    // The other C library: pip decides by the tags.
+    // pip decides by the tags, exactly as they are written.
     let architecture = std::env::consts::ARCH;
-    for system in ["manylinux_2_17", "musllinux_1_2"] {
-        let (system, target) = (format!("{system}_{architecture}"), scratch.fresh("musl"));
+    for system in ["manylinux_2_17", "musllinux_1_1"] {
+        let (system, target) = (format!("{system}_{architecture}"), scratch.fresh("system"));
         cmd!(sh, "{environment}/bin/pip install --quiet --no-index --only-binary :all: --platform {system} --target {target} {wheel}")
             .quiet()
             .run()?;
