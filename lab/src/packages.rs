@@ -155,7 +155,7 @@ fn crates(sh: &Shell, scratch: &Scratch) -> Result<Done> {
     let pack = ["--quiet", "--locked", "--allow-dirty", "--no-verify", "--target-dir", target.as_str()];
     cmd!(sh, "cargo package {pack...} {chosen...}").quiet().ignore_stderr().run()?;
     sh.create_dir(&folder)?;
-    let mut patches = String::new();
+    let mut patches = Vec::new();
     for name in CRATES {
         let packed = format!("{name}-{}", env!("CARGO_PKG_VERSION"));
         let archive = target.join("package").join(format!("{packed}.crate"));
@@ -164,11 +164,12 @@ fn crates(sh: &Shell, scratch: &Scratch) -> Result<Done> {
             let path = folder.join(&packed).join(file);
             ensure!(!sh.read_file(&path)?.is_empty(), "{path} is empty");
         }
-        patches += &format!("{name} = {{ path = \"{packed}\" }}\n");
+        patches.push(format!("{name} = {{ path = \"{packed}\" }}\n"));
     }
     // With the profiles of the project, dependencies that clippy has compiled are used again.
     let manifest = sh.read_file("Cargo.toml")?;
     let profiles = manifest.find("\n[profile.dev]").map(|start| &manifest[start..]).unwrap_or_default();
+    let patches = patches.concat();
     let workspace =
         format!("[workspace]\nresolver = \"3\"\nmembers = [\"*\"]\n[patch.crates-io]\n{patches}{profiles}");
     sh.write_file(folder.join("Cargo.toml"), workspace)?;
