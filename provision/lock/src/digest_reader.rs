@@ -83,6 +83,18 @@ impl DigestReader {
         self.files_read
     }
 
+    /// The digest that is known without reading the file: the declared one, or that of an empty file. `None` if it has to be read.
+    ///
+    /// # Errors
+    /// [`DigestError::Empty`] if the size is 0, unless the host lists its files.
+    pub fn declared(&self, found: &Found) -> Result<Option<Sha256>, DigestError> {
+        match (found.sha256, found.size, &found.source) {
+            (None, 0, Source::Url(_)) => Err(DigestError::Empty { url: self.origin.effective(&found.url) }),
+            (None, 0, _) => Ok(Some(Sha256::of(b""))),
+            (sha256, ..) => Ok(sha256),
+        }
+    }
+
     /// Reads a found file, which will become `path`, and returns its digest. If that is `known`, the bytes are not kept.
     pub async fn read(
         &mut self,
@@ -91,10 +103,6 @@ impl DigestReader {
         known: Option<Sha256>,
     ) -> Result<Sha256, DigestError> {
         let is_listed = !matches!(found.source, Source::Url(_));
-        if found.size == 0 {
-            let empty = || DigestError::Empty { url: self.origin.effective(&found.url) };
-            return if is_listed { Ok(Sha256::of(b"")) } else { Err(empty()) };
-        }
         let parts = match &mut self.parts {
             Some(parts) => parts,
             none => none.insert(UnpinnedParts::open(&self.destination, self.observer.clone()).await?),

@@ -112,6 +112,14 @@ impl Document {
         self.model(path).map(Entry::from)
     }
 
+    /// Checks that models can be added and changed.
+    ///
+    /// # Errors
+    /// [`EditError::Inline`]
+    pub fn check_editable(&self) -> Result<(), EditError> {
+        self.models().map(drop)
+    }
+
     /// Adds `entry`, or replaces all fields of the existing one.
     pub fn put(&mut self, entry: &Entry) -> Result<Outcome, EditError> {
         let outcomes = self.put_all(std::slice::from_ref(entry))?;

@@ -1,7 +1,5 @@
 //! Builds lock entries from requests: each source is resolved, placed, and read if its host publishes no digest.
 
-use std::ops::ControlFlow;
-
 use provision_core::digest::Sha256;
 use provision_core::lockfile::{LockfileErrorKind, TakenPaths};
 use provision_core::model_path::ModelPath;
@@ -41,6 +39,8 @@ pub struct AddRequest {
     pub groups: Vec<String>,
     /// A mirror that fails is left out, and the entry is built without it.
     pub may_lose_mirrors: bool,
+    /// A person typed `explicit`, so a missing suffix is asked about. A list's paths are whole.
+    pub is_typed: bool,
 }
 
 impl AddRequest {
@@ -56,7 +56,18 @@ impl AddRequest {
             size: None,
             groups: Vec::new(),
             may_lose_mirrors: false,
+            is_typed: false,
         }
+    }
+
+    /// The directory in `explicit`; `None` if it is a file's path or absent.
+    fn directory(&self) -> Option<String> {
+        placement::as_directory(self.explicit.as_deref()?)
+    }
+
+    /// True if `explicit` is a file's path.
+    fn is_for_one_file(&self) -> bool {
+        self.explicit.is_some() && self.directory().is_none()
     }
 }
 
@@ -73,6 +84,7 @@ impl From<&ImportedModel> for AddRequest {
             groups: Vec::new(),
             // Another list may have added them.
             may_lose_mirrors: true,
+            is_typed: false,
         }
     }
 }
@@ -171,6 +183,46 @@ impl EntryError {
     }
 }
 
+/// An entry as its hosts describe it. Its file is read if none of them declares the digest.
+#[derive(Debug)]
+pub struct PreparedEntry {
+    found: Found,
+    path: ModelPath,
+    mirrors: Vec<Found>,
+    sha256: Option<Sha256>,
+    groups: Vec<String>,
+    may_lose_mirrors: bool,
+    /// The failures of the mirrors that are left out.
+    pub lost_mirrors: Vec<EntryError>,
+}
+
+impl PreparedEntry {
+    /// The entry's path.
+    pub fn path(&self) -> &ModelPath {
+        &self.path
+    }
+
+    /// The first source.
+    pub fn source(&self) -> &Source {
+        &self.found.source
+    }
+
+    /// The first download URL.
+    pub fn url(&self) -> &SourceUrl {
+        &self.found.url
+    }
+
+    /// The length in bytes.
+    pub fn size(&self) -> u64 {
+        self.found.size
+    }
+
+    /// The file's digest; `None` if the file has to be read for it.
+    pub fn sha256(&self) -> Option<Sha256> {
+        self.sha256
+    }
+}
+
 /// A finished entry.
 #[derive(Debug)]
 pub struct BuiltEntry {
@@ -182,7 +234,19 @@ pub struct BuiltEntry {
     pub lost_mirrors: Vec<EntryError>,
 }
 
-/// Builds entries.
+/// The result of resolving an entry's source again.
+#[derive(Debug)]
+pub enum Followed {
+    /// Nothing changed.
+    Unchanged,
+    /// The entry as it is now.
+    Changed(Box<Entry>),
+    /// The file has to be read: no host declares its digest.
+    Unread(Box<Found>),
+}
+
+/// Builds entries, in three steps over all requests of a command: [`Self::check`] needs no host, [`Self::prepare`] asks hosts,
+/// and [`Self::finish`] reads files. What a step can find out is never left to a later one, which may take hours.
 #[derive(Debug)]
 pub struct EntryBuilder {
     /// Resolves sources.
@@ -198,32 +262,39 @@ pub struct EntryBuilder {
 impl EntryBuilder {
     /// Builds the request's entries: one, or one for each file that a glob matches.
     pub async fn build(&mut self, request: &AddRequest) -> Result<Vec<Entry>, EntryError> {
+        self.check(request)?;
         let mut entries = Vec::new();
-        let all = self.build_each(request, |made| {
-            entries.push(made.entry);
-            ControlFlow::Continue(())
-        });
-        all.await?;
+        for prepared in self.prepare(request).await? {
+            entries.push(self.finish(prepared).await?.entry);
+        }
         Ok(entries)
     }
 
-    /// The same, but passes on each entry as soon as it is built: its file may have been read, and later ones may take hours or
-    /// fail. Ends when `done` breaks.
-    pub async fn build_each(
-        &mut self,
-        request: &AddRequest,
-        mut done: impl FnMut(BuiltEntry) -> ControlFlow<()>,
-    ) -> Result<(), EntryError> {
+    /// Checks everything that needs no host: expiry, place, collisions. Takes the request's path if it is known.
+    pub fn check(&mut self, request: &AddRequest) -> Result<(), EntryError> {
         self.check_expiry(&request.source)?;
         for mirror in request.mirrors.iter().filter(|_| !request.may_lose_mirrors) {
             self.check_expiry(mirror)?;
         }
-        // Checked before any request if possible: an unknown place needs no host's answer.
-        let is_whole = request.explicit.as_ref().is_some_and(|path| !path.ends_with('/'));
-        if is_whole || !request.source.may_be_glob() && !matches!(request.source, Source::Civitai(_)) {
+        let is_named_by_host = request.source.may_be_glob() || matches!(request.source, Source::Civitai(_));
+        if request.is_for_one_file() || !is_named_by_host {
             let path = place(request, &request.source, None, None)?;
-            self.take(&request.source, &path)?;
+            return self.take(&request.source, &path);
         }
+        // Only the host knows the name, but any name would be refused in this directory.
+        if let Some(directory) = request.directory() {
+            let any = Hints { explicit: Some(&directory), name: Some("x"), ..Hints::default() };
+            let path = placement::destination(&any).map_err(|error| unplaced(&request.source, error))?;
+            let directory_is_free = self.taken.clone().take(&path);
+            if let Err(kind @ LockfileErrorKind::Nested { .. }) = directory_is_free {
+                return Err(EntryError::Collision { what: request.source.to_string(), kind });
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the hosts of a checked request. Reads no file.
+    pub async fn prepare(&mut self, request: &AddRequest) -> Result<Vec<PreparedEntry>, EntryError> {
         let found = self.resolver.resolve(&request.source).await?;
         if found.len() > 1 {
             let several = |option| {
@@ -236,62 +307,62 @@ impl EntryBuilder {
             if !request.mirrors.is_empty() {
                 return several("--mirror applies to one file: add the files one by one with their mirrors");
             }
-            if request.explicit.as_ref().is_some_and(|path| !path.ends_with('/')) {
+            if request.is_for_one_file() {
                 return several("give --path a directory that ends with `/`, or name the file");
             }
         }
-        for found in &found {
+        let mut entries = Vec::with_capacity(found.len());
+        for found in found {
             let path = place(request, &found.source, found.name.as_deref(), found.civitai_type.as_deref())?;
             self.take(&found.source, &path)?;
-            let read = self.reader.files_read();
-            let (entry, lost_mirrors) = self.entry(request, found, path).await?;
-            let was_read = self.reader.files_read() > read;
-            if done(BuiltEntry { entry, was_read, lost_mirrors }).is_break() {
-                break;
-            }
+            entries.push(self.prepare_one(request, found, path).await?);
         }
-        Ok(())
+        Ok(entries)
     }
 
-    /// Takes the path of an entry, before its file is read.
+    /// Takes the path of an entry.
     fn take(&mut self, source: &Source, path: &ModelPath) -> Result<(), EntryError> {
         let taken = self.taken.take(path);
         taken.map_err(|kind| EntryError::Collision { what: source.to_string(), kind })
     }
 
-    /// The entry, and the failures of mirrors that it may lose.
-    async fn entry(
+    async fn prepare_one(
         &mut self,
         request: &AddRequest,
-        found: &Found,
+        found: Found,
         path: ModelPath,
-    ) -> Result<(Entry, Vec<EntryError>), EntryError> {
-        agree("the option or list", request.sha256, request.size, found)?;
-        let (mut resolved, mut lost) = (Vec::with_capacity(request.mirrors.len()), Vec::new());
-        let mut lose = |error| {
-            if !request.may_lose_mirrors {
-                return Err(error);
-            }
-            lost.push(error);
-            Ok(())
+    ) -> Result<PreparedEntry, EntryError> {
+        agree("the option or list", request.sha256, request.size, &found)?;
+        let sha256 = match request.sha256 {
+            Some(sha256) => Some(sha256),
+            None => self.declared(&found)?,
         };
-        let sha256 = request.sha256.or(found.sha256);
+        let (mut mirrors, mut lost_mirrors) = (Vec::with_capacity(request.mirrors.len()), Vec::new());
         for mirror in &request.mirrors {
-            match self.mirror(mirror, found, sha256).await {
-                Ok(mirror) => resolved.push(mirror),
-                Err(error) => lose(error)?,
+            match self.mirror(mirror, &found, sha256).await {
+                Ok(mirror) => mirrors.push(mirror),
+                Err(error) if request.may_lose_mirrors => lost_mirrors.push(error),
+                Err(error) => return Err(error),
             }
         }
-        let sha256 = match sha256 {
-            Some(sha256) => sha256,
-            None => self.digest(found, &path, None).await?,
+        let (groups, may_lose_mirrors) = (request.groups.clone(), request.may_lose_mirrors);
+        Ok(PreparedEntry { found, path, mirrors, sha256, groups, may_lose_mirrors, lost_mirrors })
+    }
+
+    /// Reads the file if its digest is unknown.
+    pub async fn finish(&mut self, prepared: PreparedEntry) -> Result<BuiltEntry, EntryError> {
+        let PreparedEntry { found, path, groups, mut lost_mirrors, .. } = prepared;
+        let (sha256, was_read) = match prepared.sha256 {
+            Some(sha256) => (sha256, false),
+            None => (self.digest(&found, &path, None).await?, true),
         };
         // A mirror's host may declare a digest even if the first one does not.
-        let mut mirrors = Vec::with_capacity(resolved.len());
-        for mirror in resolved {
+        let mut mirrors = Vec::with_capacity(prepared.mirrors.len());
+        for mirror in prepared.mirrors {
             match agree(FIRST, Some(sha256), None, &mirror) {
                 Ok(()) => mirrors.push(mirror.url),
-                Err(error) => lose(error)?,
+                Err(error) if prepared.may_lose_mirrors => lost_mirrors.push(error),
+                Err(error) => return Err(error),
             }
         }
         let entry = Entry {
@@ -300,10 +371,16 @@ impl EntryBuilder {
             mirrors,
             size: found.size,
             sha256,
-            groups: request.groups.clone(),
+            groups,
             source: found.followed(),
         };
-        Ok((entry, lost))
+        Ok(BuiltEntry { entry, was_read, lost_mirrors })
+    }
+
+    /// The digest that is known without reading the file; `None` if it has to be read.
+    fn declared(&self, found: &Found) -> Result<Option<Sha256>, EntryError> {
+        let declared = self.reader.declared(found);
+        declared.map_err(|error| EntryError::Digest { what: found.source.to_string(), error })
     }
 
     /// Asks for a further source of an entry's path, for its URL and digest. The request's digest counts if the host declares
@@ -357,30 +434,58 @@ impl EntryBuilder {
         }
     }
 
-    /// Resolves the entry's source again; `None` if nothing changed. If the host declares no digest, the file is read when its URL
-    /// or size changed. For a model that the user named (`is_named`), an unpinned URL is read even without a change.
+    /// Resolves the entry's source again, and reads the file if that is necessary; `None` if nothing changed.
     pub async fn follow(
         &mut self,
         entry: &Entry,
         source: &Source,
         is_named: bool,
     ) -> Result<Option<Entry>, EntryError> {
-        let found = self.resolver.resolve(source).await?;
-        let [found] = &found[..] else {
+        match self.ask_again(entry, source, is_named).await? {
+            Followed::Unchanged => Ok(None),
+            Followed::Changed(now) => Ok(Some(*now)),
+            Followed::Unread(found) => {
+                let sha256 = self.digest(&found, &entry.path, Some(entry.sha256)).await?;
+                Ok(changed(entry, &found, sha256))
+            }
+        }
+    }
+
+    /// Resolves the entry's source again, but reads no file. A file without a declared digest has to be read when its URL or size
+    /// changed, and for a model that the user named (`is_named`) if its URL is not pinned.
+    pub async fn ask_again(
+        &mut self,
+        entry: &Entry,
+        source: &Source,
+        is_named: bool,
+    ) -> Result<Followed, EntryError> {
+        let mut found = self.resolver.resolve(source).await?;
+        let files = found.len();
+        let Some(found) = found.pop().filter(|_| files == 1) else {
             let option = "the `source` in the lock has to name one file: correct it";
-            return Err(EntryError::Several { what: source.to_string(), files: found.len(), option });
+            return Err(EntryError::Several { what: source.to_string(), files, option });
         };
         let is_same_address = found.url == entry.url && (!is_named || Source::of_url(&found.url).is_pinned());
         let sha256 = match found.sha256 {
-            Some(sha256) => sha256,
-            None if is_same_address && found.size == entry.size => entry.sha256,
-            None => self.digest(found, &entry.path, Some(entry.sha256)).await?,
+            None if is_same_address && found.size == entry.size => Some(entry.sha256),
+            _ => self.declared(&found)?,
         };
-        // Mirrors serve the old bytes.
-        let mirrors = if sha256 == entry.sha256 { entry.mirrors.clone() } else { Vec::new() };
-        let now = Entry { url: found.url.clone(), mirrors, size: found.size, sha256, ..entry.clone() };
-        Ok((now != *entry).then_some(now))
+        Ok(match sha256 {
+            Some(sha256) => match changed(entry, &found, sha256) {
+                Some(now) => Followed::Changed(Box::new(now)),
+                None => Followed::Unchanged,
+            },
+            None => Followed::Unread(Box::new(found)),
+        })
     }
+}
+
+/// The entry with the URL, size and digest of now; `None` if it is the same.
+fn changed(entry: &Entry, found: &Found, sha256: Sha256) -> Option<Entry> {
+    // Mirrors serve the old bytes.
+    let mirrors = if sha256 == entry.sha256 { entry.mirrors.clone() } else { Vec::new() };
+    let now = Entry { url: found.url.clone(), mirrors, size: found.size, sha256, ..entry.clone() };
+    (now != *entry).then_some(now)
 }
 
 /// The destination path.
@@ -391,6 +496,10 @@ fn place(
     civitai_type: Option<&str>,
 ) -> Result<ModelPath, EntryError> {
     let at_source = source.path();
+    let file = name.map(str::to_owned).or_else(|| source.file_name());
+    if let (true, Some(explicit), Some(file)) = (request.is_typed, &request.explicit, &file) {
+        placement::check_suffix(explicit, file).map_err(|error| unplaced(source, error))?;
+    }
     let hints = Hints {
         explicit: request.explicit.as_deref(),
         directory: request.directory.as_deref(),
@@ -398,7 +507,11 @@ fn place(
         civitai_type,
         at_source: at_source.as_deref(),
     };
-    placement::destination(&hints).map_err(|error| EntryError::Placement { what: source.to_string(), error })
+    placement::destination(&hints).map_err(|error| unplaced(source, error))
+}
+
+fn unplaced(source: &Source, error: PlacementError) -> EntryError {
+    EntryError::Placement { what: source.to_string(), error }
 }
 
 /// Checks declared values against the host's, as far as both exist.

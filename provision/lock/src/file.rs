@@ -115,6 +115,14 @@ pub fn read(path: &Utf8Path) -> Result<Document, FileError> {
     Ok(Document::parse(path.as_str(), &text)?)
 }
 
+/// Checks that the lock at `path` can be written, as far as that is known without writing.
+pub fn check_writable(path: &Utf8Path) -> Result<(), FileError> {
+    let draft = beside(&follow(path)?, "");
+    let directory = directory_of(&draft).as_std_path();
+    rustix::fs::access(directory, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| io(&draft, "making a draft of the lock", error))
+}
+
 /// Changes the lock at `path`, or creates it: `change` edits the current document, and the result is written. Other writers
 /// wait meanwhile, so ask hosts before this call, not inside `change`. If a program that does not lock changed the file,
 /// `change` is called again. If it returns an error, the file stays as it is.
@@ -243,8 +251,7 @@ impl Draft {
         std::fs::rename(&self.path, &self.target)
             .map_err(|error| failed("renaming the draft to the lock")(&self.target, error))?;
         self.named = false;
-        let directory = self.target.parent().filter(|parent| !parent.as_str().is_empty());
-        let directory = directory.unwrap_or(Utf8Path::new("."));
+        let directory = directory_of(&self.target);
         let synced = File::open(directory).and_then(|directory| directory.sync_all());
         synced.map_err(|error| failed("syncing the directory")(directory, error))?;
         Ok(true)
@@ -315,8 +322,12 @@ fn open_by(
 
 /// Returns true if a file can be created beside `path`. If not, that is the reason that no draft exists.
 fn can_write_beside(path: &Utf8Path) -> bool {
-    let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
-    rustix::fs::access(directory.as_std_path(), Access::WRITE_OK | Access::EXEC_OK).is_ok()
+    rustix::fs::access(directory_of(path).as_std_path(), Access::WRITE_OK | Access::EXEC_OK).is_ok()
+}
+
+/// The directory of a file, which may be the current one.
+fn directory_of(path: &Utf8Path) -> &Utf8Path {
+    path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."))
 }
 
 fn try_lock(file: &File) -> Result<(), Errno> {

@@ -5,7 +5,7 @@
 //! after the download.
 //!
 //! The first known of these decides:
-//! 1. `--path`: a path, or a directory if it ends with `/`.
+//! 1. `--path`: a path, or a directory if it ends with `/` or is the bare name of one of the folders.
 //! 2. A list's directory and name.
 //! 3. Civitai's model type.
 //! 4. The repository's own layout, from the first component that is one of the folders on (`split_files/vae/x` → `vae/x`).
@@ -16,7 +16,7 @@ use provision_core::terminal_text::TerminalText;
 
 /// `ComfyUI`'s folders below `models`. `clip` and `unet` are older names of `text_encoders` and `diffusion_models`, which
 /// `ComfyUI` still searches.
-pub const FOLDERS: [&str; 23] = [
+pub const FOLDERS: [&str; 27] = [
     "audio_encoders",
     "background_removal",
     "checkpoints",
@@ -25,14 +25,18 @@ pub const FOLDERS: [&str; 23] = [
     "clip_vision",
     "configs",
     "controlnet",
+    "detection",
     "diffusers",
     "diffusion_models",
     "embeddings",
+    "frame_interpolation",
+    "geometry_estimation",
     "gligen",
     "hypernetworks",
     "latent_upscale_models",
     "loras",
     "model_patches",
+    "optical_flow",
     "photomaker",
     "style_models",
     "t2i_adapter",
@@ -44,6 +48,25 @@ pub const FOLDERS: [&str; 23] = [
 
 /// A folder that is not in `ComfyUI`'s list but common in repositories.
 const ALSO: &str = "vae_approx";
+
+/// Suffixes of models, and of the small files beside them. Another ending, as in `flux.1-dev`, is part of a name.
+const SUFFIXES: [&str; 15] = [
+    "bin",
+    "ckpt",
+    "gguf",
+    "json",
+    "onnx",
+    "pkl",
+    "pt",
+    "pt2",
+    "pth",
+    "safetensors",
+    "sft",
+    "txt",
+    "yaml",
+    "yml",
+    "zip",
+];
 
 /// The known facts about a file's place.
 #[derive(Debug, Clone, Copy, Default)]
@@ -87,11 +110,21 @@ pub enum PlacementError {
         /// The directory.
         directory: String,
     },
-    /// The name of a folder, where a file's path belongs.
-    #[error("{name:?} is the name of a folder; give --path {name}/ for a file in it, or --path {name}/NAME")]
-    Folder {
-        /// The name.
+    /// A typed path that may be a folder, or a file's name whose suffix was left out.
+    #[error(
+        "{path:?} has no suffix, but the file is {name:?}; give --path {} for a folder, or --path {} for the file",
+        TerminalText(directory),
+        TerminalText(file)
+    )]
+    NoSuffix {
+        /// The path, as typed.
+        path: String,
+        /// The file's name at its source.
         name: String,
+        /// The path as a folder.
+        directory: String,
+        /// The path with the suffix.
+        file: String,
     },
     /// The resulting path is invalid.
     #[error("{path:?} is not a valid model path: {error}; give another one with --path")]
@@ -106,6 +139,40 @@ pub enum PlacementError {
 /// `ComfyUI`'s spelling of the folder `name`.
 pub fn folder(name: &str) -> Option<&'static str> {
     FOLDERS.into_iter().chain([ALSO]).find(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// The directory that a value of `--path` names, with a `/` at its end; `None` if it is a file's path.
+pub fn as_directory(explicit: &str) -> Option<String> {
+    if explicit.ends_with('/') {
+        return Some(explicit.to_owned());
+    }
+    folder(explicit).map(|folder| format!("{folder}/"))
+}
+
+/// Checks that a typed path has a suffix if the source's file `name` has one: `loras/flux` may be a folder as well.
+///
+/// # Errors
+/// [`PlacementError::NoSuffix`] with both meanings.
+pub fn check_suffix(explicit: &str, name: &str) -> Result<(), PlacementError> {
+    let last = explicit.rsplit('/').next().unwrap_or(explicit);
+    match suffix(name) {
+        Some(suffix) if as_directory(explicit).is_none() && self::suffix(last).is_none() => {
+            Err(PlacementError::NoSuffix {
+                path: explicit.to_owned(),
+                name: name.to_owned(),
+                directory: format!("{explicit}/"),
+                file: format!("{explicit}.{suffix}"),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The suffix of a model's file name, as written.
+fn suffix(name: &str) -> Option<&str> {
+    let (stem, suffix) = name.rsplit_once('.')?;
+    let is_known = SUFFIXES.iter().any(|known| suffix.eq_ignore_ascii_case(known));
+    (is_known && !stem.is_empty()).then_some(suffix)
 }
 
 /// The folder for Civitai's model type; `None` if the type is no model file (workflows, poses) or has no folder.
@@ -148,7 +215,10 @@ pub fn destination(hints: &Hints<'_>) -> Result<ModelPath, PlacementError> {
         None => Err(PlacementError::NoName { directory: directory.to_owned() }),
     };
     let text = if let Some(path) = hints.explicit {
-        if path.ends_with('/') { below(path)? } else { path.to_owned() }
+        match as_directory(path) {
+            Some(directory) => below(&directory)?,
+            None => path.to_owned(),
+        }
     } else if let Some(directory) = hints.directory {
         within(&below(&format!("{}/", directory.trim_end_matches('/')))?)
     } else if let Some(folder) = hints.civitai_type.and_then(folder_of_civitai_type) {
@@ -166,9 +236,6 @@ pub fn destination(hints: &Hints<'_>) -> Result<ModelPath, PlacementError> {
         let what = name.map_or_else(|| "the file".to_owned(), |name| format!("{name:?}"));
         return Err(PlacementError::Unknown { what });
     };
-    if folder(&text).is_some() {
-        return Err(PlacementError::Folder { name: text });
-    }
     text.parse().map_err(|error| PlacementError::Path { path: text, error })
 }
 
@@ -283,11 +350,48 @@ mod tests {
             let error = destination(&Hints { explicit: Some(bad), ..hints() }).unwrap_err();
             assert!(matches!(error, PlacementError::Path { .. }), "{error}");
         }
-        for bare in ["vae", "Loras", "vae_approx"] {
-            let error = destination(&Hints { explicit: Some(bare), ..hints() }).unwrap_err();
-            assert!(error.to_string().contains(&format!("--path {bare}/NAME")), "{error}");
-        }
+        let error = destination(&Hints { explicit: Some("loras"), ..hints() }).unwrap_err();
+        assert!(error.to_string().contains("--path loras/NAME"), "{error}");
         let escaping = Hints { directory: Some("../../etc"), name: Some("n"), ..hints() };
         assert!(matches!(destination(&escaping), Err(PlacementError::Path { .. })));
+    }
+
+    #[test]
+    fn a_bare_name_of_a_folder_means_the_folder() {
+        for (bare, expected) in [
+            ("loras", "loras/n"),
+            ("Loras", "loras/n"),
+            ("vae_approx", "vae_approx/n"),
+            ("geometry_estimation", "geometry_estimation/n"),
+            ("optical_flow", "optical_flow/n"),
+            // Not `ComfyUI`'s.
+            ("mine", "mine"),
+            ("mine/loras", "mine/loras"),
+        ] {
+            assert_eq!(path(&Hints { explicit: Some(bare), name: Some("n"), ..hints() }), expected);
+        }
+    }
+
+    #[test]
+    fn a_typed_path_without_the_files_suffix_has_two_meanings() {
+        for (typed, name, file) in [
+            ("loras/flux", "x.safetensors", Some("loras/flux.safetensors")),
+            ("mine", "x.PTH", Some("mine.PTH")),
+            ("loras/flux.1-dev", "x.safetensors", Some("loras/flux.1-dev.safetensors")),
+            ("loras/flux.sft", "x.safetensors", None),
+            ("loras/flux", "x", None),
+            ("loras/flux", "flux.1-dev", None),
+            ("loras", "x.safetensors", None),
+            ("flux/", "x.safetensors", None),
+            ("flux", ".safetensors", None),
+        ] {
+            match (check_suffix(typed, name), file) {
+                (Ok(()), None) => {}
+                (Err(PlacementError::NoSuffix { directory, file: found, .. }), Some(file)) => {
+                    assert_eq!((directory, found.as_str()), (format!("{typed}/"), file));
+                }
+                (result, _) => panic!("{typed} {name}: {result:?}"),
+            }
+        }
     }
 }

@@ -4,9 +4,11 @@
 //! standard output, one line a model; waits, progress and failures go to standard error.
 
 mod add;
+mod batch;
 mod check;
 mod import;
 mod list;
+mod question;
 mod remove;
 mod session;
 mod update;
@@ -16,13 +18,16 @@ use crate::cli::arguments::{Locks, Patience};
 use crate::cli::environment::Network;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::locks;
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
+use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 use provision_core::lockfile::Lockfile;
-use provision_lock::edit::EditError;
+use provision_lock::edit::{Document, EditError};
 use provision_lock::file::FileError;
 
-use session::Parts;
+use batch::Batch;
+use session::{Failures, HostSession, Parts};
+use write::Writing;
 
 /// Shows and edits models.lock
 #[derive(Debug, Clone, Args)]
@@ -67,8 +72,11 @@ pub(in crate::cli) struct LockFile {
 #[derive(Debug, Clone, Args)]
 struct AddOptions {
     /// A group that the models belong to (repeatable)
-    #[arg(long = "group", alias = "only", value_name = "GROUP", value_delimiter = ',')]
+    #[arg(long = "group", alias = "only", value_name = "GROUP", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
     groups: Vec<String>,
+    /// Only say what would be written; nothing is downloaded
+    #[arg(long, env = "PROVISION_DRY_RUN", value_parser = FalseyValueParser::new())]
+    dry_run: bool,
     /// Accept URLs that expire, such as signed ones
     #[arg(long)]
     allow_expiring: bool,
@@ -81,6 +89,34 @@ struct AddOptions {
     /// The lock.
     #[command(flatten)]
     file: LockFile,
+}
+
+impl AddOptions {
+    /// The batch of a command that edits the lock at `path`, which is `document` now.
+    fn batch<'a>(
+        &self,
+        session: &'a HostSession,
+        path: &'a Utf8Path,
+        document: &'a Document,
+        failures: Failures,
+    ) -> Batch<'a> {
+        let mut builder = session.builder(&self.parts, self.allow_expiring);
+        builder.taken = document.lock().paths();
+        Batch { session, builder, writing: Writing::new(session, path, self.dry_run), failures, document }
+    }
+}
+
+/// The lock at `path`, before any request. A missing lock will be created.
+///
+/// # Errors
+/// The lock cannot be edited.
+fn current(path: &Utf8Path) -> Result<Document, Failure> {
+    if !path.exists() {
+        return Ok(Document::empty(path.as_str()));
+    }
+    let document = provision_lock::file::read(path).map_err(|error| EditFailure::from(error).0)?;
+    document.check_editable().map_err(|error| EditFailure::from(error).0)?;
+    Ok(document)
 }
 
 impl LockFile {

@@ -6,7 +6,6 @@ mod fixture;
 mod reading;
 mod refusals;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -336,13 +335,10 @@ fn fault_113_a_lists_bad_mirror_costs_no_entry() {
         request.mirrors = mirrors.map(|mirror| mirror.parse().unwrap()).to_vec();
         assert!(fixture.build(&request).is_err(), "the user names the mirrors");
         request.may_lose_mirrors = true;
-        let (mut builder, mut built) = (fixture.builder(), Vec::new());
-        let building = builder.build_each(&request, |made| {
-            built.push(made);
-            ControlFlow::Continue(())
-        });
-        block_on(building).unwrap();
-        let [built] = &built[..] else { panic!("{built:?}") };
+        let mut builder = fixture.builder();
+        let mut prepared = block_on(builder.prepare(&request)).unwrap();
+        assert_eq!(prepared.len(), 1);
+        let built = block_on(builder.finish(prepared.remove(0))).unwrap();
         assert_eq!((built.entry.mirrors.len(), built.lost_mirrors.len()), (1, 2), "{built:?}");
     }
 }

@@ -1,17 +1,16 @@
 //! `provision lock add`.
 
-use std::ops::ControlFlow;
-
 use crate::cli::exit::{Code, Failure};
 use clap::Args;
 use provision_core::digest::{DigestError, Sha256};
-use provision_core::lockfile::TakenPaths;
-use provision_lock::edit::Document;
+use provision_core::terminal_text::TerminalText;
 use provision_lock::entry_builder::AddRequest;
+use provision_lock::placement::as_directory;
 use provision_lock::source::Source;
 
+use super::AddOptions;
+use super::batch::{Batch, Wanted};
 use super::session::{Failures, HostSession};
-use super::{AddOptions, EditFailure, write};
 
 /// Options of `lock add`.
 #[derive(Debug, Clone, Args)]
@@ -23,9 +22,12 @@ pub(crate) struct AddArgs {
                 modelscope:OWNER/REPO[@REV]/PATH, github:OWNER/REPO[@TAG]/ASSET, oci:REGISTRY/NAME@sha256:HEX"
     )]
     sources: Vec<String>,
-    /// Its path below the destination; a directory if it ends with `/` [default: the folder that the source's layout or type
-    /// names]
-    #[arg(long, value_name = "PATH")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        help = "Its path below the destination; a directory if it ends with `/` or is the name of one of ComfyUI's folders \
+                [default: the folder that the source's layout or type names]"
+    )]
     path: Option<String>,
     /// Another source of the same bytes (repeatable), in any of the forms
     #[arg(long = "mirror", value_name = "SOURCE")]
@@ -52,53 +54,38 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     let sources = args.sources.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
     let mirrors = args.mirrors.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
     if sources.len() > 1 {
-        let one_file = args.path.as_deref().is_some_and(|path| !path.ends_with('/'));
-        if args.sha256.is_some() || !mirrors.is_empty() || one_file {
-            let why =
-                "--sha256, --mirror and a --path to a file apply to one file: give one SOURCE with them";
+        if args.sha256.is_some() || !mirrors.is_empty() {
+            let why = "--sha256 and --mirror apply to one file: give one SOURCE with them";
             return Err(Failure::new(Code::Usage, why));
         }
+        if let Some(file) = args.path.as_deref().filter(|path| as_directory(path).is_none()) {
+            let why = format!(
+                "--path {file} is the path of one file: give one SOURCE with it, or --path {file}/ for a folder"
+            );
+            return Err(Failure::new(Code::Usage, TerminalText(why)));
+        }
     }
-    let taken = taken_paths(&path)?;
+    let request = |source| AddRequest {
+        mirrors: mirrors.clone(),
+        explicit: args.path.clone(),
+        sha256: args.sha256,
+        groups: args.options.groups.clone(),
+        is_typed: true,
+        ..AddRequest::of(source)
+    };
+    let wanted = sources.into_iter().map(|source| Wanted { request: request(source), place: None }).collect();
+    let document = super::current(&path)?;
     let session = HostSession::start(args.options.patience)?;
-    let mut builder = session.builder(&args.options.parts, args.options.allow_expiring);
-    builder.taken = taken;
-    let mut failures = Failures::default();
-    let mut writing = write::Writing::new(&session, &path);
-    let mut goes_on = ControlFlow::Continue(());
-    for source in sources {
-        let request = AddRequest {
-            mirrors: mirrors.clone(),
-            explicit: args.path.clone(),
-            sha256: args.sha256,
-            groups: args.options.groups.clone(),
-            may_lose_mirrors: false,
-            ..AddRequest::of(source)
-        };
-        let made = session.wait_for(builder.build_each(&request, |made| {
-            goes_on = writing.take(made, &mut failures);
-            goes_on
-        }));
-        if let Err(error) = made {
-            let code = super::session::code_of_entry(&error);
-            failures.add_of_host(code, &request.source, error.silence(), &error);
-        }
-        if goes_on.is_break() {
-            break;
-        }
+    let mut batch = args.options.batch(&session, &path, &document, Failures::default());
+    let checked = batch.check(wanted);
+    // A mistake is corrected and the command repeated: nothing is downloaded before that.
+    if batch.failures.is_empty() {
+        let _ = batch.add(checked);
     }
+    let Batch { mut writing, mut failures, .. } = batch;
     let _ = writing.flush(&mut failures);
-    failures.conclude("not added")
-}
-
-/// The paths of the lock, before any request. A missing lock will be created.
-///
-/// # Errors
-/// The lock cannot be edited.
-pub(super) fn taken_paths(path: &camino::Utf8Path) -> Result<TakenPaths, Failure> {
-    if !path.exists() {
-        return Ok(Document::empty(path.as_str()).lock().paths());
+    if args.options.dry_run {
+        writing.summarize();
     }
-    let document = provision_lock::file::read(path).map_err(|error| EditFailure::from(error).0)?;
-    Ok(document.lock().paths())
+    failures.conclude("not added")
 }

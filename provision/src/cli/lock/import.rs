@@ -9,7 +9,6 @@
 
 use std::collections::HashSet;
 use std::io::Read as _;
-use std::ops::ControlFlow;
 
 use crate::cli::exit::{Code, Failure};
 use crate::cli::process::invocation;
@@ -18,12 +17,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision_core::terminal_text::TerminalText;
 use provision_http::Sources;
-use provision_lock::entry_builder::{AddRequest, EntryBuilder, EntryError};
-use provision_lock::import::{Format, ImportedModel, SamePath, Unused, UnusedReason, join, read};
-use provision_lock::placement::PlacementError;
+use provision_lock::entry_builder::AddRequest;
+use provision_lock::import::{Format, ImportedModel, Unused, UnusedReason, join, read};
 
+use super::AddOptions;
+use super::batch::{Batch, Wanted};
 use super::session::{Failures, HostSession};
-use super::{AddOptions, add, write};
+use super::write::Writing;
 
 /// Options of `lock import`.
 #[derive(Debug, Clone, Args)]
@@ -96,66 +96,6 @@ impl Loss {
     }
 }
 
-/// An import in progress.
-struct Importing<'a> {
-    session: &'a HostSession,
-    builder: EntryBuilder,
-    writing: write::Writing<'a>,
-    failures: Failures,
-    groups: &'a [String],
-}
-
-impl Importing<'_> {
-    /// Adds a model of a list. Breaks if the lock cannot be written.
-    fn add(&mut self, model: &ImportedModel) -> ControlFlow<()> {
-        let request = AddRequest { groups: self.groups.to_vec(), ..AddRequest::from(model) };
-        let (mut goes_on, mut lost_mirrors) = (ControlFlow::Continue(()), Vec::new());
-        let made = self.session.wait_for(self.builder.build_each(&request, |mut made| {
-            lost_mirrors.append(&mut made.lost_mirrors);
-            goes_on = self.writing.take(made, &mut self.failures);
-            goes_on
-        }));
-        // The entry is in the lock without these mirrors.
-        for error in lost_mirrors.into_iter().chain(made.err()) {
-            self.fail(model, &error);
-        }
-        goes_on
-    }
-
-    /// Adds another source of a path: a mirror if its host declares the digest of the path's entry (fault 113).
-    fn add_again(&mut self, again: SamePath) -> ControlFlow<()> {
-        let model = &again.model;
-        let Some(path) = model.destination().ok().filter(|path| self.writing.has(path)) else {
-            // The first source failed.
-            return self.add(model);
-        };
-        match self.session.wait_for(self.builder.another(&AddRequest::from(model))) {
-            Ok((url, Some(sha256))) => {
-                let from = format!("{} at {}", model.source, model.place);
-                self.writing.take_mirror(&path, &from, url, sha256, &mut self.failures);
-            }
-            Ok((_, None)) => self.failures.add(Code::Usage, again.unused()),
-            Err(error) => self.fail(model, &error),
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn fail(&mut self, model: &ImportedModel, error: &EntryError) {
-        let why = match error {
-            // The command below names the folders once.
-            EntryError::Placement { what, error: PlacementError::Unknown { .. } } => format!(
-                "{what}: neither the list nor the source names its folder; add it with \
-                 `{} lock add {what} --path FOLDER/`",
-                invocation()
-            ),
-            error => error.to_string(),
-        };
-        let code = super::session::code_of_entry(error);
-        let told = format_args!("{}: {why}", model.place);
-        self.failures.add_of_host(code, &model.place, error.silence(), told);
-    }
-}
-
 pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let path = args.options.file.writable(default)?;
     let mut failures = Failures::default();
@@ -173,22 +113,25 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
         return failures.conclude("not imported");
     }
     let imported = join(lists).map_err(|error| Failure::new(Code::Usage, error))?;
-    let taken = add::taken_paths(&path)?;
+    let document = super::current(&path)?;
     let (private, http) = (args.allow_private, args.allow_http);
     let session = HostSession::start_for(Sources::Listed { private, http }, args.options.patience)?;
-    let mut importing = Importing {
-        session: &session,
-        builder: EntryBuilder { taken, ..session.builder(&args.options.parts, args.options.allow_expiring) },
-        writing: write::Writing::new(&session, &path),
-        failures,
-        groups: &args.options.groups,
-    };
+    let mut batch = args.options.batch(&session, &path, &document, failures);
+    let request =
+        |model: &ImportedModel| AddRequest { groups: args.options.groups.clone(), ..AddRequest::from(model) };
+    let wanted =
+        imported.models.iter().map(|model| Wanted { request: request(model), place: Some(&model.place) });
+    let checked = batch.check(wanted.collect());
     // Ends early if the lock cannot be written.
-    if imported.models.iter().try_for_each(|model| importing.add(model)).is_continue() {
-        let _ = imported.same_paths.into_iter().try_for_each(|again| importing.add_again(again));
+    if batch.add(checked).is_continue() {
+        let _ = imported.same_paths.into_iter().try_for_each(|again| {
+            let request = request(&again.model);
+            batch.add_again(again, request)
+        });
     }
-    let Importing { mut writing, mut failures, .. } = importing;
+    let Batch { mut writing, mut failures, .. } = batch;
     let _ = writing.flush(&mut failures);
+    writing.summarize();
     let mut without_address = Vec::new();
     for unused in &imported.unused {
         match Loss::of(&unused.why) {
@@ -197,7 +140,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
             Loss::Remark => say(TerminalText(format_args!("not used: {unused}"))),
         }
     }
-    note(&path, &without_address);
+    note(&path, &writing, &without_address);
     if imported.models.is_empty() && failures.is_empty() {
         failures.add(
             Code::Usage,
@@ -208,11 +151,12 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
 }
 
 /// Prints the models without an address that are not in the lock otherwise.
-fn note(lock: &Utf8Path, without_address: &[&Unused]) {
+fn note(lock: &Utf8Path, writing: &Writing<'_>, without_address: &[&Unused]) {
     let document = lock.exists().then(|| provision_lock::file::read(lock).ok()).flatten();
     let models = document.as_ref().map_or(&[][..], |document| document.lock().models());
     let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    let known: HashSet<String> = models.iter().map(|model| last(model.path.as_str())).collect();
+    let paths = models.iter().map(|model| &model.path).chain(writing.paths());
+    let known: HashSet<String> = paths.map(|path| last(path.as_str())).collect();
     let missing: Vec<&&Unused> =
         without_address.iter().filter(|unused| !known.contains(&last(&unused.what))).collect();
     if missing.is_empty() {

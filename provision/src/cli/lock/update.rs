@@ -10,10 +10,11 @@ use provision_core::lockfile::Model;
 use provision_core::terminal_text::TerminalText;
 use provision_lock::edit::Outcome;
 use provision_lock::entry::Entry;
+use provision_lock::entry_builder::{EntryError, Followed};
 use provision_lock::file::edit;
 use provision_lock::source::Source;
 
-use super::session::{Failures, HostSession, Parts};
+use super::session::{Failures, HostSession, Parts, code_of_entry};
 use super::{EditFailure, LockFile, write};
 
 /// Options of `lock update`.
@@ -22,6 +23,9 @@ pub(crate) struct UpdateArgs {
     /// The models.
     #[command(flatten)]
     choice: Choice,
+    /// Only say what would change; nothing is downloaded
+    #[arg(long, env = "PROVISION_DRY_RUN", value_parser = clap::builder::FalseyValueParser::new())]
+    dry_run: bool,
     /// The directory for bytes that must be read.
     #[command(flatten)]
     parts: Parts,
@@ -34,7 +38,7 @@ pub(crate) struct UpdateArgs {
 }
 
 /// The source that a model's entry follows.
-enum Followed {
+enum Origin {
     Source(Source),
     /// None: its address names these bytes for ever.
     Pinned,
@@ -42,20 +46,20 @@ enum Followed {
     Plain,
 }
 
-fn followed(model: &Model, is_named: bool) -> Result<Followed, Failure> {
+fn origin(model: &Model, is_named: bool) -> Result<Origin, Failure> {
     let by_address = Source::of_url(&model.sources[0]);
     let Some(text) = &model.source else {
         return Ok(match by_address {
-            source if source.is_pinned() => Followed::Pinned,
-            Source::Url(_) if !is_named => Followed::Plain,
-            source => Followed::Source(source),
+            source if source.is_pinned() => Origin::Pinned,
+            Source::Url(_) if !is_named => Origin::Plain,
+            source => Origin::Source(source),
         });
     };
     let source: Source = text.parse().map_err(|error| {
         Failure::new(Code::Usage, format!("{}: its `source` in the lock is invalid: {error}", model.path))
     })?;
     // A moving source can be written by hand the same way.
-    Ok(if source.is_pinned() && source == by_address { Followed::Pinned } else { Followed::Source(source) })
+    Ok(if source.is_pinned() && source == by_address { Origin::Pinned } else { Origin::Source(source) })
 }
 
 pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
@@ -69,13 +73,13 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
     let mut changed: Vec<(Entry, Entry)> = Vec::new();
     let is_named = !args.choice.models.is_empty();
     for model in models {
-        let source = match followed(model, is_named) {
-            Ok(Followed::Source(source)) => source,
-            Ok(Followed::Pinned) => {
+        let source = match origin(model, is_named) {
+            Ok(Origin::Source(source)) => source,
+            Ok(Origin::Pinned) => {
                 tell(format_args!("pinned     {}", model.path));
                 continue;
             }
-            Ok(Followed::Plain) => {
+            Ok(Origin::Plain) => {
                 tell(format_args!(
                     "plain      {}  a URL without branch or tag; name the model to read it again",
                     model.path
@@ -88,15 +92,20 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
             }
         };
         let before = Entry::from(model);
+        if args.dry_run {
+            match session.wait_for(builder.ask_again(&before, &source, is_named)) {
+                Ok(Followed::Unchanged) => write::report(&before, &Outcome::Unchanged, true),
+                Ok(Followed::Changed(now)) => write::report(&now, &Outcome::Updated(Box::new(before)), true),
+                Ok(Followed::Unread(found)) => write::report_unread(&before.path, found.size, &source),
+                Err(error) => fail(&mut failures, model, &error),
+            }
+            continue;
+        }
         let read = builder.reader.files_read();
         match session.wait_for(builder.follow(&before, &source, is_named)) {
             Ok(Some(now)) => changed.push((before, now)),
-            Ok(None) => write::report(&before, &Outcome::Unchanged),
-            Err(error) => {
-                let told = format_args!("{}: {error}", model.path);
-                let code = super::session::code_of_entry(&error);
-                failures.add_of_host(code, &model.path, error.silence(), TerminalText(told));
-            }
+            Ok(None) => write::report(&before, &Outcome::Unchanged, false),
+            Err(error) => fail(&mut failures, model, &error),
         }
         // Written at once: its bytes have been read, and the next result may take hours.
         if builder.reader.files_read() > read && !put(&path, &std::mem::take(&mut changed), &mut failures) {
@@ -105,6 +114,11 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
     }
     put(&path, &changed, &mut failures);
     failures.conclude("not updated")
+}
+
+fn fail(failures: &mut Failures, model: &Model, error: &EntryError) {
+    let told = format_args!("{}: {error}", model.path);
+    failures.add_of_host(code_of_entry(error), &model.path, error.silence(), TerminalText(told));
 }
 
 /// Replaces the entries of models, prints the changes, and returns false if the lock could not be written. That is one of the
@@ -132,7 +146,7 @@ fn put(path: &Utf8Path, changed: &[(Entry, Entry)], failures: &mut Failures) -> 
         }
     };
     for (before, now) in ours {
-        write::report(&now, &Outcome::Updated(Box::new(before)));
+        write::report(&now, &Outcome::Updated(Box::new(before)), false);
     }
     for path in others {
         failures.add(

@@ -1,5 +1,6 @@
 //! Writes entries into the lock, and prints a line for each.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use crate::cli::exit::{Code, Failure};
@@ -10,10 +11,11 @@ use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
-use provision_lock::edit::{EditError, Outcome};
+use provision_lock::edit::{Document, EditError, Outcome};
 use provision_lock::entry::Entry;
-use provision_lock::entry_builder::BuiltEntry;
+use provision_lock::entry_builder::{BuiltEntry, PreparedEntry};
 use provision_lock::file::{LockWait, edit};
+use provision_lock::import::ImportedModel;
 use provision_lock::source::Source;
 
 use super::EditFailure;
@@ -29,15 +31,93 @@ pub(super) fn turn() -> LockWait<'static> {
 /// Entries to be written into a lock.
 pub(super) struct Writing<'a> {
     session: &'a HostSession,
-    path: &'a Utf8Path,
+    pub(super) path: &'a Utf8Path,
+    /// Only say what would be written.
+    pub(super) is_dry_run: bool,
     entries: Vec<Entry>,
     /// The number of entries written or tried.
     written: usize,
+    /// The files that a dry run does not read, with their sizes.
+    unread: Vec<(ModelPath, u64)>,
+    tally: Tally,
+}
+
+/// What became of each path, for the summary.
+#[derive(Default)]
+struct Tally {
+    changes: HashMap<ModelPath, (Change, u64)>,
+    /// The models of the lock, and their bytes.
+    lock: Option<(usize, u64)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Added,
+    Updated,
+    Unchanged,
 }
 
 impl<'a> Writing<'a> {
-    pub(super) fn new(session: &'a HostSession, path: &'a Utf8Path) -> Self {
-        Self { session, path, entries: Vec::new(), written: 0 }
+    pub(super) fn new(session: &'a HostSession, path: &'a Utf8Path, is_dry_run: bool) -> Self {
+        let (entries, unread, tally) = (Vec::new(), Vec::new(), Tally::default());
+        Self { session, path, is_dry_run, entries, written: 0, unread, tally }
+    }
+
+    /// True if the file would have to be read for its digest; a dry run says so instead.
+    pub(super) fn note_unread(&mut self, entry: &PreparedEntry) -> bool {
+        if entry.sha256().is_some() {
+            return false;
+        }
+        report_unread(entry.path(), entry.size(), entry.source());
+        self.unread.push((entry.path().clone(), entry.size()));
+        true
+    }
+
+    /// True if a dry run left the model's path out.
+    pub(super) fn is_unread(&self, model: &ImportedModel) -> bool {
+        let path = model.destination().ok();
+        path.is_some_and(|path| self.unread.iter().any(|(unread, _)| *unread == path))
+    }
+
+    /// The paths of the entries, and of those that a dry run left out.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &ModelPath> {
+        let unread = self.unread.iter().map(|(path, _)| path);
+        self.entries.iter().map(|entry| &entry.path).chain(unread)
+    }
+
+    /// One line: what was written where, and the size of the whole lock.
+    pub(super) fn summarize(&self) {
+        let (Tally { changes, lock }, would) = (&self.tally, self.is_dry_run);
+        let of = |wanted| changes.values().filter(move |(change, _)| *change == wanted);
+        let added: u64 = of(Change::Added).map(|(_, bytes)| bytes).sum();
+        let mut parts = Vec::new();
+        for (change, verb) in
+            [(Change::Added, "added"), (Change::Updated, "updated"), (Change::Unchanged, "unchanged")]
+        {
+            let count = of(change).count();
+            let size =
+                if change == Change::Added { format!(", {}", units::bytes(added)) } else { String::new() };
+            match count {
+                0 => {}
+                count if would && change != Change::Unchanged => {
+                    parts.push(format!("{} would be {verb}{size}", entries(count)));
+                }
+                count => parts.push(format!("{} {verb}{size}", entries(count))),
+            }
+        }
+        if !self.unread.is_empty() {
+            let bytes = self.unread.iter().map(|(_, bytes)| bytes).sum();
+            let count = units::count(self.unread.len(), "file");
+            parts.push(format!("{count} to be read first: {}", units::bytes(bytes)));
+        }
+        if parts.is_empty() {
+            return;
+        }
+        let whole = lock.filter(|(_, bytes)| !would && *bytes != added);
+        let whole =
+            whole.map(|(models, bytes)| format!("; {} in all, {}", entries(models), units::bytes(bytes)));
+        let end = if would { "; nothing was written" } else { "" };
+        tell(format_args!("{}: {}{}{end}", self.path, parts.join("; "), whole.unwrap_or_default()));
     }
 
     /// Adds an entry. If its bytes were read, all entries are written at once, since the next result may take hours. Breaks if the
@@ -107,7 +187,7 @@ impl<'a> Writing<'a> {
     /// Writes the entries that are not written yet. A lock that cannot be written is one of the failures.
     pub(super) fn flush(&mut self, failures: &mut Failures) -> ControlFlow<()> {
         let entries = &self.entries[std::mem::replace(&mut self.written, self.entries.len())..];
-        match put(self.path, entries, failures) {
+        match put(self.path, entries, self.is_dry_run, failures, &mut self.tally) {
             Ok(()) => ControlFlow::Continue(()),
             Err(failure) => {
                 failures.add(failure.code, failure.message);
@@ -117,48 +197,91 @@ impl<'a> Writing<'a> {
     }
 }
 
-/// Writes `entries` one by one into the lock at `path`, and prints the results.
-fn put(path: &Utf8Path, entries: &[Entry], failures: &mut Failures) -> Result<(), Failure> {
+impl Tally {
+    fn count(&mut self, entry: &Entry, outcome: &Outcome) {
+        let change = match outcome {
+            Outcome::Added => Change::Added,
+            Outcome::Updated(_) => Change::Updated,
+            Outcome::Unchanged => Change::Unchanged,
+        };
+        let known = self.changes.entry(entry.path.clone()).or_insert((change, entry.size));
+        if known.0 == Change::Unchanged {
+            known.0 = change;
+        }
+    }
+}
+
+fn entries(count: usize) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
+/// Writes `entries` one by one into the lock at `path`, and prints the results. A dry run does so in memory.
+fn put(
+    path: &Utf8Path,
+    entries: &[Entry],
+    is_dry_run: bool,
+    failures: &mut Failures,
+    tally: &mut Tally,
+) -> Result<(), Failure> {
     if entries.is_empty() {
         return Ok(());
     }
-    let edited = edit::<_, EditFailure>(path, turn(), |document| {
-        let mut put = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let mut entry = entry.clone();
-            if let Some(older) = document.get(&entry.path) {
-                if is_another_of_its_address(&older, &entry) {
-                    put.push((entry, Err(PutFailure::AnotherFile)));
-                    continue;
-                }
-                let followed = entry.source.take();
-                entry.keep_from(&older);
-                // The new source is followed from now on; another spelling of the same source is no change.
-                entry.source = match (&older.source, followed) {
-                    (Some(older), Some(now)) if !is_same(older, &now) => Some(now),
-                    (Some(older), Some(_)) => Some(older.clone()),
-                    (_, followed) => followed,
-                };
-            }
-            match document.put(&entry) {
-                Err(error @ EditError::Inline { .. }) => return Err(error.into()),
-                outcome => put.push((entry, outcome.map_err(PutFailure::Edit))),
-            }
-        }
+    let mut change = |document: &mut Document| {
+        let put = put_each(document, entries)?;
+        let models = document.lock().models();
+        tally.lock = Some((models.len(), models.iter().map(|model| model.size).sum()));
         Ok(put)
-    });
-    for (entry, outcome) in edited.map_err(|EditFailure(failure)| failure)?.value {
+    };
+    let outcomes = if is_dry_run {
+        change(&mut super::current(path)?)
+    } else {
+        edit::<_, EditFailure>(path, turn(), change).map(|edited| edited.value)
+    };
+    for (entry, outcome) in outcomes.map_err(|EditFailure(failure)| failure)? {
         match outcome {
-            Ok(outcome) => report(&entry, &outcome),
+            Ok(outcome) => {
+                report(&entry, &outcome, is_dry_run);
+                tally.count(&entry, &outcome);
+            }
             Err(error) => failures.add(Code::Usage, format!("{}: {error}", entry.path)),
         }
     }
     Ok(())
 }
 
+/// An entry as it is put, and the result.
+type Put = (Entry, Result<Outcome, PutFailure>);
+
+/// Puts the entries into the document one by one.
+fn put_each(document: &mut Document, entries: &[Entry]) -> Result<Vec<Put>, EditFailure> {
+    let mut put = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let mut entry = entry.clone();
+        if let Some(older) = document.get(&entry.path) {
+            if older.sha256 != entry.sha256 && is_another_of_its_address(&older, &entry.path, &entry.url) {
+                put.push((entry, Err(PutFailure::AnotherFile)));
+                continue;
+            }
+            let followed = entry.source.take();
+            entry.keep_from(&older);
+            // The new source is followed from now on; another spelling of the same source is no change.
+            entry.source = match (&older.source, followed) {
+                (Some(older), Some(now)) if !is_same(older, &now) => Some(now),
+                (Some(older), Some(_)) => Some(older.clone()),
+                (_, followed) => followed,
+            };
+        }
+        match document.put(&entry) {
+            Err(error @ EditError::Inline { .. }) => return Err(error.into()),
+            outcome => put.push((entry, outcome.map_err(PutFailure::Edit))),
+        }
+    }
+    Ok(put)
+}
+
 /// A reason that an entry was not written.
 #[derive(Debug, thiserror::Error)]
-enum PutFailure {
+pub(super) enum PutFailure {
     #[error(transparent)]
     Edit(EditError),
     /// The path has another file of the same address, and only the query tells them apart.
@@ -169,20 +292,19 @@ enum PutFailure {
     AnotherFile,
 }
 
-/// True if both entries have one address, except for a query that chooses the file (fault 114). If the address itself ends
-/// with the file's name, another query may be a new version.
-fn is_another_of_its_address(older: &Entry, now: &Entry) -> bool {
-    let bare = |entry: &Entry| {
-        let mut url = Source::lasting_address(&entry.url);
+/// True if `url` is the address of `older`, except for a query that chooses the file (fault 114). If the address itself ends
+/// with the name of the file `path`, another query may be a new version.
+pub(super) fn is_another_of_its_address(older: &Entry, path: &ModelPath, url: &SourceUrl) -> bool {
+    let bare = |url: &SourceUrl| {
+        let mut url = Source::lasting_address(url);
         let query = url.query().map(str::to_owned);
         url.set_query(None);
         (url, query)
     };
-    let ((before, old), (url, new)) = (bare(older), bare(now));
-    let is_named =
-        url.path_segments().and_then(Iterator::last).is_some_and(|last| last == now.path.file_name())
-            && now.path.extension().is_some();
-    older.sha256 != now.sha256 && before == url && old != new && !is_named
+    let ((before, old), (url, new)) = (bare(&older.url), bare(url));
+    let is_named = url.path_segments().and_then(Iterator::last).is_some_and(|last| last == path.file_name())
+        && path.extension().is_some();
+    before == url && old != new && !is_named
 }
 
 /// Returns true if two texts name the same source.
@@ -193,19 +315,24 @@ fn is_same(a: &str, b: &str) -> bool {
     }
 }
 
-/// The result line of an entry.
-pub(super) fn report(entry: &Entry, outcome: &Outcome) {
+/// The result line of an entry; of a dry run, what it would be.
+pub(super) fn report(entry: &Entry, outcome: &Outcome, would: bool) {
     let size = units::bytes(entry.size);
+    let [added, updated, unchanged] = if would {
+        ["would add     ", "would update  ", "unchanged     "]
+    } else {
+        ["added      ", "updated    ", "unchanged  "]
+    };
     match outcome {
         Outcome::Added => {
             // As `lock list` prints it: the file behind the address can change, and `check` and a fetch then say so.
             let is_pinned = Source::of_url(&entry.url).is_pinned();
             let moving = if is_pinned { "" } else { "  (moving)" };
-            tell(format_args!("added      {}  {size}  {}{moving}", entry.path, TerminalText(from(entry))));
+            tell(format_args!("{added}{}  {size}  {}{moving}", entry.path, TerminalText(from(entry))));
         }
-        Outcome::Unchanged => tell(format_args!("unchanged  {}  {size}", entry.path)),
+        Outcome::Unchanged => tell(format_args!("{unchanged}{}  {size}", entry.path)),
         Outcome::Updated(before) => {
-            tell(format_args!("updated    {}  {}", entry.path, TerminalText(change(before, entry))));
+            tell(format_args!("{updated}{}  {}", entry.path, TerminalText(change(before, entry))));
             let is_gone = |mirror: &&SourceUrl| **mirror != entry.url && !entry.mirrors.contains(mirror);
             for mirror in before.mirrors.iter().filter(is_gone) {
                 say(format_args!(
@@ -216,6 +343,12 @@ pub(super) fn report(entry: &Entry, outcome: &Outcome) {
             }
         }
     }
+}
+
+/// The line of a dry run for a file that would have to be read.
+pub(super) fn report_unread(path: &ModelPath, size: u64, source: &Source) {
+    let size = units::bytes(size);
+    tell(format_args!("would read    {path}  to be read: {size}  {}", TerminalText(source)));
 }
 
 /// The source of an entry, without a query.

@@ -31,10 +31,14 @@ impl Places {
 
     /// It is refused with 2 and these words, before any request; the lock stays.
     fn refused(&self, arguments: &[&str], says: &str) {
+        self.refused_with(2, arguments, says);
+    }
+
+    fn refused_with(&self, code: i32, arguments: &[&str], says: &str) {
         let lock = || std::fs::read_to_string(self.directory.path().join("models.lock")).unwrap();
         let (before, requests) = (lock(), self.origin.counters().requests);
         let ended = self.lock(arguments);
-        assert_eq!(ended.code, Some(2), "{arguments:?}: {}", ended.err);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.err);
         assert!(ended.err.contains(says), "{arguments:?}: {}", ended.err);
         assert_eq!(self.origin.counters().requests, requests, "{arguments:?}: a request was sent");
         assert_eq!(lock(), before, "{arguments:?}");
@@ -48,20 +52,48 @@ fn fault_126_a_place_that_collides_is_refused_before_the_network() {
     for (path, says) in [
         ("VAE/X", "are one file"),
         ("vae/x/y", "\"vae/x\" is a file, so \"vae/x/y\" cannot lie below it"),
-        ("vae", "\"vae\" is the name of a folder; give --path vae/ for a file in it"),
-        ("Loras", "\"Loras\" is the name of a folder"),
         (".models-installed", ".models-installed"),
         ("vae/x/", "is a file, so \"vae/x/x\""),
     ] {
         places.refused(&["add", &x, "--path", path], says);
     }
-    places.refused(&["add", "hf:o/r/vae/*", "--path", "vae"], "is the name of a folder");
-    places.refused(&["add", "civitai:7", "--path", "checkpoints"], "is the name of a folder");
+    // The host knows the names, but no file can lie in these directories.
+    places.refused(&["add", "hf:o/r/vae/*", "--path", "vae/x/"], "is a file, so");
+    places.refused(&["add", "civitai:7", "--path", "../"], "is not a valid model path");
     // An address whose last part is a folder's name has no folder of its own.
     places.refused(&["add", &loras], "--path FOLDER/");
+    // The second of two sources is checked before the first is read.
+    places.refused(&["add", &loras, &x, "--path", "VAE/"], "are one file");
+    places.refused(&["add", &loras, &x, "--path", "vae/new", "--mirror", &x], "apply to one file");
+    places.refused(&["add", &loras, &x, "--path", "mine"], "--path mine/ for a folder");
+    places.refused(&["add", &x, "--path", "vae/", "--group", ""], "--group");
     let other = places.lock(&["add", &x, "--path", "mine/y"]);
     assert_eq!(other.code, Some(0), "{}", other.err);
     places.refused(&["add", &x, "--path", "mine"], "\"mine\" is a file, so \"mine/y\"");
+}
+
+#[test]
+fn fault_126_a_bare_name_of_a_folder_is_the_folder() {
+    let places = Places::new();
+    places.origin.put("/l.safetensors", Content::generated(3, 1000));
+    let url = places.origin.url("/l.safetensors");
+    for (path, expected) in [("loras", "loras/"), ("Optical_Flow", "optical_flow/"), ("mine/", "mine/")] {
+        let added = places.lock(&["add", &url, "--path", path]);
+        assert_eq!(added.code, Some(0), "{}", added.err);
+        assert!(added.out.contains(&format!("added      {expected}l.safetensors")), "{}", added.out);
+    }
+    // A folder or a file's name: nothing is guessed.
+    for path in ["loras/flux", "mine2"] {
+        let says = format!("--path {path}/\n  or\n    provision lock add {url} --path {path}.safetensors");
+        places.refused(&["add", &url, "--path", path], &says);
+    }
+}
+
+#[test]
+fn fault_126_an_inline_lock_is_refused_before_the_network() {
+    let places = Places::new();
+    std::fs::write(places.directory.path().join("models.lock"), "version = 1\nmodel = []\n").unwrap();
+    places.refused_with(3, &["add", &places.origin.url("/x"), "--path", "vae/x"], "inline array");
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! The question for the meaning of a `--path` without the suffix that the file has: a folder, or the file's name.
+//!
+//! Both are common, and a wrong guess is found only when a program does not list the model. A person at a terminal is asked. A
+//! script gets the two commands, and exit code 2.
+
+use std::io::{BufRead as _, IsTerminal as _};
+
+use provision_core::terminal_text::TerminalText;
+use provision_lock::entry_builder::EntryError;
+use provision_lock::placement::PlacementError;
+use provision_lock::source::Source;
+
+use crate::cli::process::invocation;
+use crate::cli::say;
+
+/// The two meanings of a path.
+pub(super) struct Meanings<'a> {
+    path: &'a str,
+    name: &'a str,
+    directory: &'a str,
+    file: &'a str,
+}
+
+impl<'a> Meanings<'a> {
+    /// The meanings, if they are the error.
+    pub(super) fn of(error: &'a EntryError) -> Option<Self> {
+        match error {
+            EntryError::Placement {
+                error: PlacementError::NoSuffix { path, name, directory, file }, ..
+            } => Some(Self { path, name, directory, file }),
+            _ => None,
+        }
+    }
+
+    /// The error of a script: a command for each meaning.
+    pub(super) fn commands(&self, source: &Source) -> String {
+        let command = |path: &str| {
+            format!("{} lock add {} --path {}", invocation(), quoted(&source.to_string()), quoted(path))
+        };
+        format!(
+            "{:?} has no suffix, but the file is {:?}: is it a folder, or the file's name? With your other options, run\n    \
+             {}\n  or\n    {}",
+            self.path,
+            self.name,
+            command(self.directory),
+            command(self.file)
+        )
+    }
+}
+
+/// Asks which meaning is meant, and returns that path. `None` without a terminal, or if the answer is neither.
+pub(super) fn ask(meanings: &Meanings<'_>) -> Option<String> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let Meanings { path, name, directory, file } = meanings;
+    say(TerminalText(format_args!("{path:?} has no suffix, but the file is {name:?}. Which path is meant?")));
+    say(TerminalText(format_args!("  1  {directory}{name}")));
+    say(TerminalText(format_args!("  2  {file}")));
+    say("1 or 2:");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).ok()?;
+    match answer.trim() {
+        "1" => Some((*directory).to_owned()),
+        "2" => Some((*file).to_owned()),
+        _ => None,
+    }
+}
+
+/// A word of a shell's command line.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:@%+=.,_-".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_survives_a_shell() {
+        for (word, expected) in [
+            ("hf:o/r@main/vae/x.bin", "hf:o/r@main/vae/x.bin"),
+            ("hf:o/r/*.bin", "'hf:o/r/*.bin'"),
+            ("it's", "'it'\\''s'"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+}
