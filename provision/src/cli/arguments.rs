@@ -367,9 +367,9 @@ pub struct CacheBounds {
 /// The location of a cache.
 #[derive(Args, Debug, Clone)]
 pub struct CachePlace {
-    /// The cache's directory
+    /// The cache's directory [default: `$XDG_CACHE_HOME/provision`, else `~/.cache/provision`]
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
-    pub cache: Utf8PathBuf,
+    pub cache: Option<Utf8PathBuf>,
     /// Locks that give the files their names.
     #[command(flatten)]
     pub locks: Locks,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::arguments::{CacheArgs, CacheBounds, CacheCommand, CachePlace};
 use super::environment::Network;
@@ -24,22 +24,32 @@ pub fn run(args: &CacheArgs, default_lock: &str) -> Result<(), Failure> {
     }
 }
 
+/// The cache that is meant: the option's, else the user's.
+fn path_of(place: &CachePlace) -> Result<Utf8PathBuf, Failure> {
+    place.cache.clone().or_else(environment::user_cache).ok_or_else(|| {
+        let why = "there is no HOME, and so no cache of the user's: give --cache DIR";
+        Failure::new(Code::Usage, why)
+    })
+}
+
 fn list(place: &CachePlace, default_lock: &str) -> Result<(), Failure> {
-    let Some(cache) = Cache::open_existing(&place.cache)? else {
-        tell(format_args!("there is no cache at {}", place.cache));
+    let path = path_of(place)?;
+    let Some(cache) = Cache::open_existing(&path)? else {
+        tell(format_args!("there is no cache at {path}"));
         return Ok(());
     };
     let (entries, names) = (cache.entries()?, Names::of(place, default_lock)?);
     for entry in &entries {
         tell(line("", entry, &names));
     }
-    tell(format_args!("{} in {}", sum(&entries), place.cache));
+    tell(format_args!("{} in {path}", sum(&entries)));
     Ok(())
 }
 
 fn prune(place: &CachePlace, bounds: &CacheBounds, dry_run: bool, default_lock: &str) -> Result<(), Failure> {
-    let Some(cache) = Cache::open_existing(&place.cache)? else {
-        say(format_args!("there is no cache at {}: nothing to remove", place.cache));
+    let path = path_of(place)?;
+    let Some(cache) = Cache::open_existing(&path)? else {
+        say(format_args!("there is no cache at {path}: nothing to remove"));
         return Ok(());
     };
     let names = Names::of(place, default_lock)?;
@@ -66,12 +76,7 @@ fn prune(place: &CachePlace, bounds: &CacheBounds, dry_run: bool, default_lock: 
     for entry in &removed {
         tell(line(verb, entry, &names));
     }
-    tell(format_args!(
-        "{verb}{}; {} left in {}",
-        sum(&removed),
-        left(&cache, &removed, dry_run)?,
-        place.cache
-    ));
+    tell(format_args!("{verb}{}; {} left in {path}", sum(&removed), left(&cache, &removed, dry_run)?));
     Ok(())
 }
 

@@ -173,6 +173,15 @@ fn credentials(
     Ok(credentials)
 }
 
+/// The user's cache: `$XDG_CACHE_HOME/provision`, else `~/.cache/provision`. The XDG specification ignores relative paths. A user
+/// without a home, such as a random one of a container with `HOME=/`, has none.
+pub fn user_cache() -> Option<Utf8PathBuf> {
+    let absolute = |name| variable(name).map(Utf8PathBuf::from).filter(|path| path.is_absolute());
+    let home = || absolute("HOME").filter(|home| home != "/");
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(home()?.join(".cache")))?;
+    Some(caches.join("provision"))
+}
+
 /// A token, and the variable or file that it came from.
 struct Token {
     token: String,

@@ -143,7 +143,7 @@ pub fn fetch(
         lock,
         models,
         destination: args.place.dest.clone(),
-        local: Local { baked, cache: args.cache.clone() },
+        local: Local { baked, cache: args.cache.clone(), other_cache: environment::user_cache() },
         config: args.config(),
         origin,
         observer: observer(&progress),

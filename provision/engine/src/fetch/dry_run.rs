@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::error::{FetchError, first_few};
 use super::job::{FetchConfig, Job};
-use super::local::LocalSources;
+use super::local::{LocalSources, OtherCache};
 use super::plan::{Item, Plan, Planner, announce, planned};
 use super::report::{FileReport, Report};
 use super::space::Needs;
@@ -24,10 +24,12 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     let shares_disk = |cache: &Cache| {
         destination.as_ref().is_some_and(|destination| cache.place().shares_disk_with(destination))
     };
+    let other_cache = OtherCache::open(&job.local, destination.as_ref(), cache.as_ref());
     let sources = LocalSources {
         baked: job.local.baked.as_ref(),
         cache: cache.as_ref(),
         cache_shares_disk: cache.as_ref().is_some_and(shares_disk),
+        other_cache: other_cache.as_ref(),
     };
     // A destination that does not exist yet will lie on its parent's disk.
     let free = destination
@@ -81,7 +83,12 @@ pub(super) fn without_writing(
         marker: &Marker::load_or_partial(&destination, job.lock.marker()),
         config: &FetchConfig { dry_run: true, ..job.config.clone() },
         part_names: &PartNames::Shared,
-        sources: LocalSources { baked: job.local.baked.as_ref(), cache: None, cache_shares_disk: false },
+        sources: LocalSources {
+            baked: job.local.baked.as_ref(),
+            cache: None,
+            cache_shares_disk: false,
+            other_cache: None,
+        },
         observer: &*job.observer,
         interrupted: &job.interrupted,
     };

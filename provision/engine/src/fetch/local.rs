@@ -1,4 +1,4 @@
-//! Local sources: files baked into the image, and objects of the cache.
+//! Local sources: files baked into the image, and objects of the caches.
 //!
 //! None of them is trusted. A candidate has the right length. It is verified while it is copied, or before it is
 //! linked. A candidate with the wrong digest is reported and skipped.
@@ -22,6 +22,8 @@ pub struct Local {
     pub baked: Option<Baked>,
     /// The cache's directory.
     pub cache: Option<Utf8PathBuf>,
+    /// The directory of a cache that is only read, such as the user's own. One that cannot be read is ignored.
+    pub other_cache: Option<Utf8PathBuf>,
 }
 
 /// A directory with the models of a container image.
@@ -50,6 +52,30 @@ pub(super) struct LocalSources<'a> {
     pub(super) cache: Option<&'a Cache>,
     /// The cache lies on the destination's file system, so a cached file needs no further space.
     pub(super) cache_shares_disk: bool,
+    pub(super) other_cache: Option<&'a OtherCache>,
+}
+
+/// A cache that is only read.
+pub(super) struct OtherCache {
+    cache: Cache,
+    shares_disk: bool,
+}
+
+impl OtherCache {
+    /// Opens it; `None` if it cannot be read, or if it is the destination or the run's own cache. Without it, a run downloads.
+    pub(super) fn open(local: &Local, destination: Option<&Destination>, own: Option<&Cache>) -> Option<Self> {
+        let cache = Cache::open_existing(local.other_cache.as_deref()?).ok().flatten()?;
+        let is = |place: &Destination| cache.place().is_same_as(place);
+        if destination.is_some_and(is) || own.is_some_and(|own| is(own.place())) {
+            return None;
+        }
+        let shares_disk = destination.is_some_and(|destination| cache.place().shares_disk_with(destination));
+        Some(Self { cache, shares_disk })
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.cache
+    }
 }
 
 /// A local file that should have a model's bytes.
@@ -63,6 +89,7 @@ pub(super) struct Candidate {
 pub(super) enum CandidateKind {
     Baked(BakedMode),
     Cache,
+    OtherCache,
 }
 
 impl Candidate {
@@ -106,7 +133,21 @@ impl LocalSources<'_> {
             }
         }
         candidates.extend(self.cached(model));
+        let other = self.other_cache.and_then(|other| other.cache.find(model).ok().flatten());
+        candidates.extend(other.map(|source| Candidate {
+            path: source.path().to_owned(),
+            kind: CandidateKind::OtherCache,
+        }));
         candidates
+    }
+
+    /// True if installing the candidate needs no space at the destination.
+    pub(super) fn is_free(&self, candidate: &Candidate) -> bool {
+        match candidate.kind {
+            CandidateKind::Baked(mode) => mode == BakedMode::Symlink,
+            CandidateKind::Cache => self.cache_shares_disk,
+            CandidateKind::OtherCache => self.other_cache.is_some_and(|other| other.shares_disk),
+        }
     }
 
     /// The cache's object with the model's bytes.
@@ -136,6 +177,7 @@ pub(super) struct LocalCopier<'a> {
     pub(super) destination: &'a Destination,
     pub(super) part_names: &'a PartNames,
     pub(super) cache: Option<&'a Cache>,
+    pub(super) other_cache: Option<&'a Cache>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
 }
@@ -147,9 +189,10 @@ impl LocalCopier<'_> {
             if *self.interrupted.borrow() {
                 return CopyOutcome::Interrupted;
             }
-            let opened = match (candidate.kind, self.cache) {
-                (CandidateKind::Cache, Some(cache)) => cache.find(model),
-                _ => SourceFile::open(&candidate.path),
+            let cache = self.cache_of(candidate);
+            let opened = match cache {
+                Some(cache) => cache.find(model),
+                None => SourceFile::open(&candidate.path),
             };
             let source = match opened {
                 Ok(Some(source)) => source,
@@ -165,9 +208,7 @@ impl LocalCopier<'_> {
             match self.install(index, model, candidate, &source) {
                 Ok((installed, outcome)) => {
                     self.discard_part(model, outcome);
-                    if candidate.kind == CandidateKind::Cache
-                        && let Some(cache) = self.cache
-                    {
+                    if let Some(cache) = cache {
                         // The time of last use only matters to pruning.
                         let _ = cache.touch(&model.sha256);
                     }
@@ -178,9 +219,7 @@ impl LocalCopier<'_> {
                 Err(CopyError::Part(StoreError::Interrupted { .. })) => return CopyOutcome::Interrupted,
                 Err(CopyError::Part(error)) => return CopyOutcome::Failed(error),
                 Err(CopyError::Source(error)) => {
-                    if let (CandidateKind::Cache, StoreError::Mismatch { .. }, Some(cache)) =
-                        (candidate.kind, &error, self.cache)
-                    {
+                    if let (StoreError::Mismatch { .. }, Some(cache)) = (&error, cache) {
                         let _ = cache.discard(&source, &model.sha256);
                     }
                     warn_unused(self.observer, &candidate.path, &reason(&error));
@@ -188,6 +227,15 @@ impl LocalCopier<'_> {
             }
         }
         CopyOutcome::Nowhere
+    }
+
+    /// The cache that has the candidate.
+    fn cache_of(&self, candidate: &Candidate) -> Option<&Cache> {
+        match candidate.kind {
+            CandidateKind::Baked(_) => None,
+            CandidateKind::Cache => self.cache,
+            CandidateKind::OtherCache => self.other_cache,
+        }
     }
 
     /// Removes the part of an interrupted copy or download, which a link does not use. If file locks do not work here,
@@ -250,7 +298,7 @@ impl LocalCopier<'_> {
                 ));
             }
             CandidateKind::Baked(BakedMode::Copy) => (None, Outcome::Baked),
-            CandidateKind::Cache => (
+            CandidateKind::Cache | CandidateKind::OtherCache => (
                 provision_disk::install_hard_link((self.destination, self.part_names), model, source, go_on)?,
                 Outcome::Cached,
             ),

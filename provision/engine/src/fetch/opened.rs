@@ -9,7 +9,7 @@ use tokio::task::block_in_place;
 use super::downloads::part_names;
 use super::error::FetchError;
 use super::job::{Job, Verify};
-use super::local::{LocalCopier, LocalSources, open_cache};
+use super::local::{LocalCopier, LocalSources, OtherCache, open_cache};
 use super::marker_steps::keep_partial;
 use super::plan::Planner;
 use super::report::Report;
@@ -34,6 +34,7 @@ pub(super) struct Opened<'j> {
     pub(super) marker: Marker,
     pub(super) cache: Option<Cache>,
     cache_shares_disk: bool,
+    other_cache: Option<OtherCache>,
     /// Bytes free at the destination.
     pub(super) free: u64,
 }
@@ -65,6 +66,7 @@ impl<'j> Opened<'j> {
         }
         let cache_shares_disk =
             cache.as_ref().is_some_and(|cache| cache.place().shares_disk_with(&destination));
+        let other_cache = OtherCache::open(&job.local, Some(&destination), cache.as_ref());
         let part_names = part_names(linked.iter().chain([&guard]));
         let opened = Self {
             job,
@@ -76,6 +78,7 @@ impl<'j> Opened<'j> {
             marker,
             cache,
             cache_shares_disk,
+            other_cache,
             free,
         };
         Ok(ControlFlow::Continue(opened))
@@ -86,6 +89,7 @@ impl<'j> Opened<'j> {
             baked: self.job.local.baked.as_ref(),
             cache: self.cache.as_ref(),
             cache_shares_disk: self.cache_shares_disk,
+            other_cache: self.other_cache.as_ref(),
         }
     }
 
@@ -106,6 +110,7 @@ impl<'j> Opened<'j> {
             destination: &self.destination,
             part_names: &self.part_names,
             cache: self.cache.as_ref(),
+            other_cache: self.other_cache.as_ref().map(OtherCache::cache),
             observer: &*self.job.observer,
             interrupted: &self.job.interrupted,
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use camino::Utf8Path;
 
-use super::local::{Candidate, CandidateKind, LocalSources};
+use super::local::LocalSources;
 use super::plan::{Item, Plan};
 use crate::cache::Cache;
 use provision_core::lockfile::Model;
@@ -53,7 +53,7 @@ impl Needs {
         let volume = destination.and_then(|destination| destination.other_volume(&model.path).ok().flatten());
         let Some(volume) = volume else { return self.add_here(item, model, sources) };
         let mut own = Self::default();
-        own.add_here(item, model, &LocalSources { cache_shares_disk: false, ..*sources });
+        own.add_here(item, model, &LocalSources { cache_shares_disk: false, other_cache: None, ..*sources });
         self.to_fetch += own.to_fetch;
         self.in_cache += own.in_cache;
         self.journals_in_cache += own.journals_in_cache;
@@ -82,12 +82,9 @@ impl Needs {
                 self.here += model.size;
             }
             Plan::Local(candidates) => {
-                let is_free = |first: &Candidate| {
-                    first.is_link() || first.kind == CandidateKind::Cache && sources.cache_shares_disk
-                };
                 // An interrupted copy has its room already.
                 let rest = model.size.saturating_sub(item.copied);
-                self.here += if candidates.first().is_some_and(is_free) { 0 } else { rest };
+                self.here += if candidates.first().is_some_and(|first| sources.is_free(first)) { 0 } else { rest };
             }
             Plan::CopyOf(_) => self.here += rest,
             Plan::Present(_) | Plan::Failed(_) => {}
