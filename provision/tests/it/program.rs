@@ -71,6 +71,24 @@ pub(crate) fn start_into(command: &mut Command, out: Stdio, err: Stdio) -> Run {
     Run { child: Some(child), out: None, err: None }
 }
 
+/// As `start`, in a terminal: standard input and standard error are that.
+pub(crate) fn start_in_terminal(command: &mut Command, terminal: std::fs::File) -> Run {
+    let input = terminal.try_clone().unwrap();
+    let child = spawn(command.stdin(input).stdout(Stdio::piped()).stderr(terminal));
+    Run { child: Some(child), out: None, err: None }
+}
+
+/// A terminal: the side of its user, and the side of a program.
+pub(crate) fn terminal() -> (std::fs::File, std::fs::File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&user).unwrap();
+    unlockpt(&user).unwrap();
+    let name = ptsname(&user, Vec::new()).unwrap();
+    let program = std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    (user.into(), program)
+}
+
 /// Waits until this is true, for that long at most.
 #[expect(clippy::disallowed_methods, reason = "no event tells of a file of another process")]
 pub(crate) fn wait_until(limit: Duration, what: &str, is_true: impl Fn() -> bool) {

@@ -11,7 +11,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
 
 use crate::fixture::Fixture;
-use crate::program::{PATIENCE, fetch, program, signal, start_into, wait_until};
+use crate::program::{self, PATIENCE, fetch, program, signal, start_into, wait_until};
 
 /// The longest time from a stop to the end.
 const SECONDS: Duration = Duration::from_secs(3);
@@ -75,7 +75,7 @@ fn fault_107_a_stopped_terminal_stops_neither_transfer_nor_signal() {
     for is_over in [true, false] {
         let fixture = set(24_000_000);
         fixture.origin.shape(Shape::rate(if is_over { 4_000_000 } else { 500_000 }));
-        let (mut terminal, end) = terminal();
+        let (mut terminal, end) = program::terminal();
         let mut command = fetch(&fixture, &["--connections", "2", "--progress", "bars"]);
         let child = start_into(command.env("TERM", "xterm"), Stdio::null(), end.into());
         fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 500_000).unwrap();
@@ -93,17 +93,6 @@ fn fault_107_a_stopped_terminal_stops_neither_transfer_nor_signal() {
         assert!(code == Some(143) || is_over && code == Some(0), "{code:?}");
         assert_eq!(fixture.path(".models-installed").exists(), is_over);
     }
-}
-
-/// A terminal: the side of its user, and the side of a program.
-fn terminal() -> (File, File) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let user = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&user).unwrap();
-    unlockpt(&user).unwrap();
-    let name = ptsname(&user, Vec::new()).unwrap();
-    let program = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-    (user.into(), program)
 }
 
 #[test]
