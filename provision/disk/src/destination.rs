@@ -278,15 +278,29 @@ pub struct OtherVolume {
 
 /// The bytes that this user can still write at `path`, or at its nearest existing ancestor.
 pub fn free_space_near(path: &Utf8Path) -> Result<u64, StoreError> {
+    nearest(path)?.map_or(Ok(0), |destination| destination.free_space())
+}
+
+/// True if `path`, or its nearest existing ancestor, lies in a container's own layer, which goes away with the container or becomes
+/// part of an image. Such a layer is an overlay.
+pub fn is_in_layer(path: &Utf8Path) -> bool {
+    /// `OVERLAYFS_SUPER_MAGIC` of linux/magic.h.
+    const OVERLAY: u32 = 0x794c_7630;
+    let Ok(Some(nearest)) = nearest(path) else { return false };
+    rustix::fs::fstatfs(nearest.root.handle()).is_ok_and(|stat| stat.f_type as u32 == OVERLAY)
+}
+
+/// The directory at `path`, or its nearest existing ancestor.
+fn nearest(path: &Utf8Path) -> Result<Option<Destination>, StoreError> {
     let mut at = path;
     loop {
         if let Some(destination) = Destination::open(at)? {
-            return destination.free_space();
+            return Ok(Some(destination));
         }
         at = match at.parent() {
             Some(parent) if !parent.as_str().is_empty() => parent,
             Some(_) => Utf8Path::new("."),
-            None => return Ok(0),
+            None => return Ok(None),
         };
     }
 }

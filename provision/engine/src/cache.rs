@@ -121,7 +121,10 @@ impl Cache {
 
     /// The entries that exceed `bounds`.
     pub fn excess(&self, bounds: Bounds) -> Result<Vec<Entry>, StoreError> {
-        let entries = self.entries()?;
+        Ok(Self::excess_of(self.entries()?, bounds))
+    }
+
+    fn excess_of(entries: Vec<Entry>, bounds: Bounds) -> Vec<Entry> {
         let mut left: u64 = entries.iter().map(|entry| entry.bytes).sum();
         let mut exceeds = |entry: &Entry| {
             let is_old = bounds.used_since.is_some_and(|since| entry.used < since);
@@ -132,18 +135,34 @@ impl Cache {
             }
             is_old || is_too_much
         };
-        Ok(entries.into_iter().filter(|entry| exceeds(entry)).collect())
+        entries.into_iter().filter(|entry| exceeds(entry)).collect()
     }
 
     /// Removes the entries that exceed `bounds`, and returns them. The caller holds the cache's lock.
     pub fn prune(&self, bounds: Bounds) -> Result<Vec<Entry>, StoreError> {
         let excess = self.excess(bounds)?;
-        for entry in &excess {
+        self.remove(&excess)?;
+        Ok(excess)
+    }
+
+    /// Removes entries, the least recently used first, until `object` fits beside the others within `most` bytes, and returns
+    /// them. The object's own part stays. The caller holds the cache's lock.
+    pub fn make_room(&self, object: &Model, most: u64) -> Result<Vec<Entry>, StoreError> {
+        let mut others = self.entries()?;
+        others.retain(|entry| entry.sha256 != object.sha256);
+        let bounds = Bounds { bytes: Some(most.saturating_sub(object.size)), ..Bounds::default() };
+        let excess = Self::excess_of(others, bounds);
+        self.remove(&excess)?;
+        Ok(excess)
+    }
+
+    fn remove(&self, entries: &[Entry]) -> Result<(), StoreError> {
+        for entry in entries {
             if let Some(directory) = self.place.parent(&path_of(&entry.sha256), false)? {
                 entry.names.iter().try_for_each(|name| directory.remove(name).map(drop))?;
             }
         }
-        Ok(excess)
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
-//! The download of a file whose digest no host publishes. Its bytes are hashed and stay in the part that a fetch resumes from.
+//! The download of a file whose digest no host publishes. Its bytes are hashed and stay where the next fetch finds them.
 //!
-//! The download is thus paid for once: the next fetch finds the complete part, verifies and installs it. One connection
-//! reads, because the digest follows the bytes from the first one on. An interrupted download is resumed, also by a later
+//! The download is thus paid for once. In a cache the bytes become an object, which a fetch into any destination finds. Below a
+//! destination they stay in the complete part, which a fetch into that destination verifies and installs. One connection reads, because the digest follows the bytes from the first one on. An interrupted download is resumed, also by a later
 //! command.
 //!
 //! These bytes define the digest, so nothing else could detect a mix of two versions. Bytes are resumed only if a validator
@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use camino::Utf8Path;
 use tokio::sync::watch;
 
+use crate::cache::Cache;
 use crate::lock_wait::{self, LockWait};
 use crate::transfer::{CHECKPOINT_INTERVAL, JOURNAL_INTERVAL, STALL_TIMEOUT};
 use provision_core::backoff::{FailureRow, RetryPolicy};
@@ -69,12 +70,21 @@ pub enum UnpinnedError {
     /// A disk operation failed.
     #[error("{}", .0.reason())]
     Store(#[from] StoreError),
-    /// Another run holds the destination.
-    #[error("another run works in the destination: {holder}; wait for its end, or choose another --dest")]
+    /// Another run holds the destination or the cache.
+    #[error("another run holds {holder}; wait for its end, or choose another {option}")]
     Busy {
         /// The lock's path and its known holder.
         holder: String,
+        /// The option that chooses another directory.
+        option: &'static str,
     },
+}
+
+impl UnpinnedError {
+    /// True if the place is the reason: the file may be read into another one.
+    pub fn is_about_place(&self) -> bool {
+        matches!(self, Self::Store(_) | Self::Busy { .. })
+    }
 }
 
 /// A file whose digest is unknown.
@@ -113,11 +123,44 @@ impl UnpinnedFile {
     }
 }
 
-/// A destination that collects unpinned files. It is locked until this value is dropped.
+/// A destination or a cache that collects unpinned files. It is locked until this value is dropped.
 pub struct UnpinnedParts {
-    destination: Destination,
+    place: Place,
     _lock: DestinationLock,
     observer: Arc<dyn Observer>,
+}
+
+/// The directory that collects unpinned files.
+enum Place {
+    /// Parts beside their targets.
+    Destination(Destination),
+    /// Objects, in so many bytes at most.
+    Cache(Cache, Option<u64>),
+}
+
+impl Place {
+    fn destination(&self) -> &Destination {
+        match self {
+            Self::Destination(destination) => destination,
+            Self::Cache(cache, _) => cache.place(),
+        }
+    }
+
+    /// The file of a part in this place.
+    fn model(&self, model: Model) -> Model {
+        match self {
+            Self::Destination(_) => model,
+            Self::Cache(..) => Cache::object(&model),
+        }
+    }
+
+    /// The option that chooses another place.
+    fn option(&self) -> &'static str {
+        match self {
+            Self::Destination(_) => "--dest",
+            Self::Cache(..) => "--cache",
+        }
+    }
 }
 
 impl UnpinnedParts {
@@ -127,25 +170,39 @@ impl UnpinnedParts {
     /// # Errors
     /// [`UnpinnedError::Busy`] if another run has the lock.
     pub async fn open(path: &Utf8Path, observer: Arc<dyn Observer>) -> Result<Self, UnpinnedError> {
-        let destination = Destination::create(path)?;
+        Self::lock(Place::Destination(Destination::create(path)?), observer).await
+    }
+
+    /// The same for a cache. Objects that were used longest ago make room if it would have more than `most` bytes.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_cache(
+        path: &Utf8Path,
+        most: Option<u64>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, UnpinnedError> {
+        Self::lock(Place::Cache(Cache::open(path)?, most), observer).await
+    }
+
+    async fn lock(place: Place, observer: Arc<dyn Observer>) -> Result<Self, UnpinnedError> {
         let (_stop, mut never) = watch::channel(false);
-        match lock_wait::lock(&destination, Some(&[]), Duration::ZERO, &*observer, &mut never).await? {
-            LockWait::Acquired(lock) => Ok(Self { destination, _lock: lock, observer }),
-            LockWait::TimedOut { holder, .. } => Err(UnpinnedError::Busy { holder }),
+        let destination = place.destination();
+        match lock_wait::lock(destination, Some(&[]), Duration::ZERO, &*observer, &mut never).await? {
+            LockWait::Acquired(lock) => Ok(Self { place, _lock: lock, observer }),
+            LockWait::TimedOut { holder, .. } => Err(UnpinnedError::Busy { holder, option: place.option() }),
             LockWait::Stopped => unreachable!("this wait is never stopped"),
         }
     }
 
     /// Starts the download of a file, or goes on with one.
     pub fn start(&self, file: UnpinnedFile) -> Result<UnpinnedDownload<'_>, UnpinnedError> {
-        let destination = &self.destination;
-        let model = file.placeholder();
+        let destination = self.place.destination();
+        let model = self.place.model(file.placeholder());
+        self.make_room(&model)?;
         let part = open_part(destination, &model, file.validator.is_some())?;
         let (size, held, free) = (file.size, part.held(), destination.free_space()?);
         let needed = size - held;
-        let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
-        let files = vec![PlannedFile { path: file.path.clone(), size, held, plan }];
-        self.observer.observe(&Event::Planned { files, to_fetch: needed, needed, free });
         let now = Instant::now();
         let download = UnpinnedDownload {
             parts: self,
@@ -162,12 +219,32 @@ impl UnpinnedParts {
             journaled: now,
             checkpointed: now,
         };
+        let path = destination.root().path();
         if needed > free {
-            let path = destination.root().path().to_owned();
-            return Err(StoreError::NotEnoughSpace { path, needed, free, option: "--dest" }.into());
+            let (path, option) = (path.to_owned(), self.place.option());
+            return Err(StoreError::NotEnoughSpace { path, needed, free, option }.into());
         }
+        let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
+        let files = vec![PlannedFile { path: download.file.path.clone(), size, held, plan }];
+        download.observe(&Event::Opened { destination: path.to_string(), free });
+        download.observe(&Event::Planned { files, to_fetch: needed, needed, free });
         download.observe(&Event::Started { file: 0, source: download.file.asked.to_string() });
         Ok(download)
+    }
+
+    /// Removes objects if the cache would have too many bytes with this one.
+    fn make_room(&self, object: &Model) -> Result<(), StoreError> {
+        let Place::Cache(cache, Some(most)) = &self.place else { return Ok(()) };
+        let removed = cache.make_room(object, *most)?;
+        let bytes: u64 = removed.iter().map(|entry| entry.bytes).sum();
+        if bytes > 0 {
+            let (path, bytes) = (cache.place().root().path(), ByteSize(bytes));
+            let most = ByteSize(*most);
+            let message =
+                format!("removed {bytes} that were used longest ago from {path}, which keeps {most} at most");
+            self.observer.observe(&Event::Warning { message });
+        }
+        Ok(())
     }
 }
 
@@ -233,19 +310,32 @@ impl UnpinnedDownload<'_> {
         Ok(None)
     }
 
-    /// Ends a complete download and returns its digest. If that is `known`, the bytes are not kept.
+    /// Ends a complete download and returns its digest. If that is `known`, a destination does not keep the bytes.
     pub fn finish(self, known: Option<Sha256>) -> Result<Sha256, UnpinnedError> {
-        let sha256 = self.part.clone().name_by_own_digest(&self.model)?;
-        let (fetched, elapsed) = (self.needed, self.started.elapsed());
-        self.observe(&Event::Finished { file: 0, outcome: Outcome::Fetched, fetched, elapsed });
-        if known == Some(sha256) {
-            // No fetch will use the part: the lock's file did not change.
-            let (parts, model) = (self.parts, Model { sha256, ..self.model.clone() });
-            // It holds the part's lock.
-            drop(self);
-            PartFile::discard(&parts.destination, &model)?;
+        let Self { parts, needed, started, .. } = self;
+        let (place, destination) = (&parts.place, parts.place.destination());
+        let unnamed = self.file.placeholder();
+        let of_digest = |sha256| place.model(Model { sha256, ..unnamed });
+        let model = self.part.clone().name_by_own_digest(destination, of_digest)?;
+        // It holds the part's lock.
+        drop(self);
+        match place {
+            Place::Destination(_) => {
+                if known == Some(model.sha256) {
+                    // No fetch will use the part: the lock's file did not change.
+                    PartFile::discard(destination, &model)?;
+                }
+            }
+            Place::Cache(cache, _) => {
+                let part = PartFile::open(destination, &model, &PartNames::Shared, || true)?;
+                Arc::new(part).verify()?.install()?;
+                // The time of last use only matters to pruning.
+                let _ = cache.touch(&model.sha256);
+            }
         }
-        Ok(sha256)
+        let (outcome, elapsed) = (Outcome::Fetched, started.elapsed());
+        parts.observer.observe(&Event::Finished { file: 0, outcome, fetched: needed, elapsed });
+        Ok(model.sha256)
     }
 
     fn observe(&self, event: &Event) {
@@ -273,8 +363,8 @@ impl UnpinnedDownload<'_> {
         // The listing on another host described the previous version.
         self.file.validator = etag.clone().filter(|_| self.file.listed.is_none());
         self.etag = etag;
-        self.model = self.file.placeholder();
-        self.part = open_part(&self.parts.destination, &self.model, self.is_resumable())?;
+        self.model = self.parts.place.model(self.file.placeholder());
+        self.part = open_part(self.parts.place.destination(), &self.model, self.is_resumable())?;
         Ok(())
     }
 

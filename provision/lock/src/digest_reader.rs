@@ -1,4 +1,7 @@
-//! The digest of a file whose host publishes none: the file is read once, into the part that a later fetch resumes from.
+//! The digest of a file whose host publishes none: the file is read once, into a cache or a destination where a fetch finds it.
+//!
+//! The cache comes first. A file that it cannot take, because it is too large, full, read-only or in use, goes below the
+//! destination.
 //!
 //! `provision_engine::unpinned` downloads. This module finds the validator of the bytes, and waits after failures as the
 //! other requests to hosts do.
@@ -8,10 +11,10 @@ use std::sync::Arc;
 use camino::Utf8PathBuf;
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
-use provision_core::event::Observer;
+use provision_core::event::{Event, Observer};
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
-use provision_engine::unpinned::{BLOCK, UnpinnedError, UnpinnedFile, UnpinnedParts};
+use provision_engine::unpinned::{BLOCK, UnpinnedDownload, UnpinnedError, UnpinnedFile, UnpinnedParts};
 use provision_http::HttpClient;
 use provision_http::metadata::{MetadataClient, MetadataError, OnWait};
 
@@ -47,14 +50,25 @@ impl From<UnpinnedError> for DigestError {
     }
 }
 
-/// Reads files into a destination's parts.
+/// A cache for files that are read.
+#[derive(Debug, Clone)]
+pub struct ReadCache {
+    /// Its directory, which is created with the first file.
+    pub directory: Utf8PathBuf,
+    /// The most bytes that it keeps.
+    pub most: Option<u64>,
+}
+
+/// Reads files into a cache or into a destination's parts.
 pub struct DigestReader {
     origin: Arc<HttpClient>,
     retry: RetryPolicy,
     on_wait: OnWait,
     destination: Utf8PathBuf,
     observer: Arc<dyn Observer>,
-    /// The locked destination, from the first file on.
+    cache: Option<ReadCache>,
+    /// The locked cache and destination, each from its first file on.
+    cached: Option<UnpinnedParts>,
     parts: Option<UnpinnedParts>,
     /// The number of complete files.
     files_read: usize,
@@ -62,7 +76,9 @@ pub struct DigestReader {
 
 impl std::fmt::Debug for DigestReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DigestReader").field("destination", &self.destination).finish_non_exhaustive()
+        let Self { destination, cache, .. } = self;
+        let mut shown = f.debug_struct("DigestReader");
+        shown.field("destination", destination).field("cache", cache).finish_non_exhaustive()
     }
 }
 
@@ -75,7 +91,14 @@ impl DigestReader {
         destination: Utf8PathBuf,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { origin, retry, on_wait, destination, observer, parts: None, files_read: 0 }
+        let (cache, cached, parts) = (None, None, None);
+        Self { origin, retry, on_wait, destination, observer, cache, cached, parts, files_read: 0 }
+    }
+
+    /// The same with a cache.
+    #[must_use]
+    pub fn with_cache(self, cache: Option<ReadCache>) -> Self {
+        Self { cache, ..self }
     }
 
     /// The number of files that were read completely.
@@ -103,10 +126,6 @@ impl DigestReader {
         known: Option<Sha256>,
     ) -> Result<Sha256, DigestError> {
         let is_listed = !matches!(found.source, Source::Url(_));
-        let parts = match &mut self.parts {
-            Some(parts) => parts,
-            none => none.insert(UnpinnedParts::open(&self.destination, self.observer.clone()).await?),
-        };
         let mut metadata = MetadataClient::new(&self.origin, self.retry.clone(), self.on_wait.clone());
         let validator = if !is_listed {
             found.etag.clone()
@@ -123,7 +142,24 @@ impl DigestReader {
             listed: found.etag.clone().filter(|_| is_listed),
             validator,
         };
-        let mut download = parts.start(file)?;
+        let observer = &self.observer;
+        let in_cache = match start_in_cache(self.cache.as_ref(), &mut self.cached, observer, &file).await {
+            Err(error) if error.is_about_place() => {
+                let message =
+                    format!("{path} is read into {} instead of the cache: {error}", self.destination);
+                observer.observe(&Event::Warning { message });
+                self.cache = None;
+                None
+            }
+            started => started?,
+        };
+        let mut download = match (in_cache, &mut self.parts) {
+            (Some(started), _) => started,
+            (None, Some(parts)) => parts.start(file)?,
+            (None, none) => {
+                none.insert(UnpinnedParts::open(&self.destination, observer.clone()).await?).start(file)?
+            }
+        };
         let mut connection = self.origin.connection();
         while let Some(error) = download.attempt(&mut connection, &self.retry).await? {
             // The time counts from the failure: the request may have brought bytes for long.
@@ -134,6 +170,22 @@ impl DigestReader {
         self.files_read += 1;
         Ok(sha256)
     }
+}
+
+/// Starts a file in the cache, if there is one that may keep it.
+async fn start_in_cache<'p>(
+    cache: Option<&ReadCache>,
+    cached: &'p mut Option<UnpinnedParts>,
+    observer: &Arc<dyn Observer>,
+    file: &UnpinnedFile,
+) -> Result<Option<UnpinnedDownload<'p>>, UnpinnedError> {
+    let fits = |cache: &&ReadCache| cache.most.is_none_or(|most| file.size <= most);
+    let Some(ReadCache { directory, most }) = cache.filter(fits) else { return Ok(None) };
+    let parts = match cached {
+        Some(parts) => parts,
+        none => none.insert(UnpinnedParts::open_cache(directory, *most, observer.clone()).await?),
+    };
+    parts.start(file.clone()).map(Some)
 }
 
 /// A weak validator says nothing about the bytes (RFC 9110 section 8.8.1).

@@ -202,6 +202,7 @@ fn draw(args: &FetchArgs) -> Arc<dyn Progress> {
         colour: environment::wants_colour(),
         terminal: std::io::stderr().is_terminal(),
         clock: progress::clock(),
+        read_into: None,
     })
 }
 

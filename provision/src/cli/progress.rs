@@ -81,6 +81,8 @@ pub struct Settings {
     pub terminal: bool,
     /// The source of time, also of JSON's `at`.
     pub clock: Clock,
+    /// The directory, if the files are only read for their digests and nothing is installed.
+    pub read_into: Option<String>,
 }
 
 /// An observer that draws.
@@ -92,17 +94,19 @@ pub trait Progress: Observer {
 
 /// The observer for a run.
 pub fn observer(settings: &Settings) -> Arc<dyn Progress> {
-    let Settings { mode, verbosity, colour, terminal, ref clock } = *settings;
+    let Settings { mode, verbosity, colour, terminal, ref clock, ref read_into } = *settings;
     let paint = text::Paint { colour };
     let plain = |verbosity| {
-        plain::Plain::new(messages::Lines::words(verbosity, paint), Box::new(Offer(&ERR)), Arc::clone(clock))
+        let lines = messages::Lines::words(verbosity, paint).of_reads(read_into.clone());
+        plain::Plain::new(lines, Box::new(Offer(&ERR)), Arc::clone(clock))
     };
     match mode {
         Mode::None => Arc::new(plain(Verbosity::Quiet)),
         Mode::Json => Arc::new(json::Json::new(Box::new(Offer(&OUT)), plain(verbosity), Arc::clone(clock))),
         // Warnings and failures need no bars.
         Mode::Auto | Mode::Bars if terminal && verbosity > Verbosity::Quiet => {
-            match bars::Bars::on_stderr(messages::Lines::marks(verbosity, paint), Arc::clone(clock)) {
+            let lines = messages::Lines::marks(verbosity, paint).of_reads(read_into.clone());
+            match bars::Bars::on_stderr(lines, Arc::clone(clock)) {
                 Some(bars) => Arc::new(bars),
                 // A terminal without cursor movement (`TERM=dumb`).
                 None => Arc::new(plain(verbosity)),
@@ -163,7 +167,14 @@ mod tests {
     fn every_mode_can_be_made_and_finished_without_an_event() {
         for &mode in Mode::value_variants() {
             for verbosity in [Verbosity::Quiet, Verbosity::Normal, Verbosity::Verbose] {
-                let settings = Settings { mode, verbosity, colour: true, terminal: true, clock: clock() };
+                let settings = Settings {
+                    mode,
+                    verbosity,
+                    colour: true,
+                    terminal: true,
+                    clock: clock(),
+                    read_into: None,
+                };
                 let progress = observer(&settings);
                 progress.finish();
                 progress.finish();

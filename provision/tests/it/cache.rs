@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::event::{Event, Outcome};
 use provision_disk::{Acquire, Destination, DestinationLock, PartFile};
 use provision_engine::cache::{Bounds, Cache};
@@ -46,9 +46,13 @@ fn outcomes(report: &Report) -> Vec<Outcome> {
 }
 
 fn object(fixture: &Fixture, path: &str) -> std::path::PathBuf {
+    object_in(fixture, fixture.local.cache.as_deref().unwrap(), path)
+}
+
+fn object_in(fixture: &Fixture, cache: &Utf8Path, path: &str) -> std::path::PathBuf {
     let lock = fixture.lock();
     let model = lock.models().iter().find(|model| model.path.as_str() == path).unwrap();
-    fixture.local.cache.as_ref().unwrap().join(Cache::object(model).path.as_str()).into()
+    cache.join(Cache::object(model).path.as_str()).into()
 }
 
 /// As another project that needs the same bytes.
@@ -279,4 +283,42 @@ fn the_variable_for_a_dry_run_holds_for_a_prune_too() {
     assert!(ended.out.contains("would remove 1 file"), "{}{}", ended.out, ended.err);
     let ended = run(program(&fixture).args(prune));
     assert!(ended.out.contains("\nremoved 1 file"), "{}{}", ended.out, ended.err);
+}
+
+#[test]
+fn room_is_made_by_the_least_recently_used_but_not_the_own_part() {
+    let fixture = fixture();
+    fixture.fetch_all();
+    let cache = cache(&fixture);
+    filetime(&object(&fixture, "loras/a"), 1_000_000_000);
+    let mut next = fixture.lock().models()[0].clone();
+    (next.sha256, next.size) = (provision_core::digest::Sha256::of(b"next"), 3_000_000);
+    let next = Cache::object(&next);
+    let part = PartFile::open(cache.place(), &next, &provision_disk::PartNames::Shared, || true).unwrap();
+    assert_eq!(cache.make_room(&next, 10_000_000).unwrap(), []);
+    let removed = cache.make_room(&next, 7_000_000).unwrap();
+    assert_eq!(removed.len(), 1);
+    assert!(!object(&fixture, "loras/a").exists() && object(&fixture, "vae/b").exists());
+    assert_eq!(cache.make_room(&next, 3_000_000).unwrap().len(), 1);
+    assert_eq!(cache.entries().unwrap().len(), 1, "the part of the next one");
+    drop(part);
+}
+
+#[test]
+fn a_cache_that_is_only_read_is_used_and_not_filled() {
+    let mut fixture = fixture();
+    fixture.fetch_all();
+    start_over(&fixture);
+    let path = fixture.local.cache.take();
+    // The lock of another run does not matter.
+    let place = Destination::create(path.as_deref().unwrap()).unwrap();
+    let Acquire::Acquired(_guard) = DestinationLock::try_acquire(&place).unwrap() else { panic!("held") };
+    fixture.local.other_cache = path;
+    std::fs::remove_file(object_in(&fixture, fixture.local.other_cache.as_deref().unwrap(), "loras/a"))
+        .unwrap();
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched, Outcome::Cached]);
+    let names = Cache::open(place.root().path()).unwrap().entries().unwrap();
+    assert_eq!(names.len(), 1, "it is not filled: {names:?}");
+    fixture.config.force = true;
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Fetched; 2]);
 }

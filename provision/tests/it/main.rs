@@ -22,6 +22,7 @@ mod lock_commands;
 mod metadata;
 mod owner;
 mod program;
+mod read_files;
 mod resume;
 mod secrets;
 mod sets;

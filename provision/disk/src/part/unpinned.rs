@@ -10,18 +10,23 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::names::{FileNames, PartNames};
 use super::part_file::{PartFile, SYNCING};
+use crate::destination::Destination;
 use crate::error::StoreError;
 use provision_core::digest::Sha256;
 use provision_core::journal;
 use provision_core::lockfile::Model;
 
 impl PartFile {
-    /// Renames a complete part to the name of its own digest, and returns that digest. `model` is the file with its
-    /// placeholder digest. The caller holds the destination's lock.
+    /// Renames a complete part to the name of its own digest, as the part of the file that `of_digest` returns for it, and
+    /// returns that file. The caller holds the destination's lock.
     ///
     /// # Errors
     /// [`StoreError::Sealed`] if bytes are missing; nothing has changed then.
-    pub fn name_by_own_digest(self: Arc<Self>, model: &Model) -> Result<Sha256, StoreError> {
+    pub fn name_by_own_digest(
+        self: Arc<Self>,
+        destination: &Destination,
+        of_digest: impl FnOnce(Sha256) -> Model,
+    ) -> Result<Model, StoreError> {
         self.hash_ready()?;
         self.checkpoint()?;
         let state = self.state_with_hasher();
@@ -31,26 +36,31 @@ impl PartFile {
         }
         let sha256 = state.hasher.clone().unwrap_or_default().finish();
         drop(state);
-        let names = FileNames::new(&Model { sha256, ..model.clone() }, &PartNames::Shared);
+        let model = of_digest(sha256);
+        let names = FileNames::new(&model, &PartNames::Shared);
+        let directory = destination.parent(&model.path, true)?.ok_or_else(|| {
+            StoreError::of("creating the directory", destination.root().path(), Errno::NOENT)
+        })?;
         let (_, size, placeholder) = self.model();
         let written = self.directory.read_small(&self.names.journal, journal::MAX_BYTES)?.unwrap_or_default();
         let records = journal::parse(&written, &placeholder, size);
         let records = records.into_iter().map(|record| (record.range, record.crc));
         let text = journal::header(&sha256, size) + &journal::records(journal::Reach::Durable, records);
         // The journal comes first: a journal without a part is ignored, a part without a journal is dropped.
-        self.directory.write_small_through(&names.temporary, &names.journal, text.as_bytes())?;
-        let handle = self.directory.handle();
+        directory.write_small_through(&names.temporary, &names.journal, text.as_bytes())?;
         let (from, to) = (self.names.part.as_str(), names.part.as_str());
-        retry_on_intr(|| rustix::fs::renameat(handle, from, handle, to))
+        retry_on_intr(|| rustix::fs::renameat(self.directory.handle(), from, directory.handle(), to))
             .map_err(|error| self.error("renaming it", error))?;
-        self.directory.sync().map_err(|_| self.error(SYNCING, Errno::IO))?;
+        for changed in [&directory, &self.directory] {
+            changed.sync().map_err(|_| self.error(SYNCING, Errno::IO))?;
+        }
         *self.sealed.write().unwrap_or_else(PoisonError::into_inner) = true;
         self.state().sealed = true;
         // A long file name has no room for a digest: both names are equal then.
         if self.names.journal != names.journal {
             self.directory.remove(&self.names.journal)?;
         }
-        Ok(sha256)
+        Ok(model)
     }
 }
 
@@ -65,13 +75,15 @@ mod tests {
         let unknown = Model { sha256: Sha256::of(b"placeholder"), ..model("d/x", CONTENT) };
         let part = Arc::new(fixture.open(&unknown));
         part.write(0, &CONTENT[..3]).unwrap();
-        assert!(part.clone().name_by_own_digest(&unknown).is_err(), "incomplete");
+        let by_digest = |sha256| Model { sha256, ..unknown.clone() };
+        let refused = part.clone().name_by_own_digest(&fixture.destination, by_digest);
+        assert!(refused.is_err(), "incomplete");
         drop(part);
         let part = Arc::new(fixture.open(&unknown));
         assert_eq!(part.held(), 3, "it resumes");
         part.write(3, &CONTENT[3..]).unwrap();
-        let sha256 = part.clone().name_by_own_digest(&unknown).unwrap();
-        assert_eq!(sha256, Sha256::of(CONTENT));
+        let named = part.clone().name_by_own_digest(&fixture.destination, by_digest).unwrap();
+        assert_eq!(named.sha256, Sha256::of(CONTENT));
         drop(part);
         let known = Arc::new(fixture.open(&model("d/x", CONTENT)));
         assert_eq!(known.held(), CONTENT.len() as u64);

@@ -63,7 +63,11 @@ pub(super) struct OtherCache {
 
 impl OtherCache {
     /// Opens it; `None` if it cannot be read, or if it is the destination or the run's own cache. Without it, a run downloads.
-    pub(super) fn open(local: &Local, destination: Option<&Destination>, own: Option<&Cache>) -> Option<Self> {
+    pub(super) fn open(
+        local: &Local,
+        destination: Option<&Destination>,
+        own: Option<&Cache>,
+    ) -> Option<Self> {
         let cache = Cache::open_existing(local.other_cache.as_deref()?).ok().flatten()?;
         let is = |place: &Destination| cache.place().is_same_as(place);
         if destination.is_some_and(is) || own.is_some_and(|own| is(own.place())) {
@@ -134,10 +138,9 @@ impl LocalSources<'_> {
         }
         candidates.extend(self.cached(model));
         let other = self.other_cache.and_then(|other| other.cache.find(model).ok().flatten());
-        candidates.extend(other.map(|source| Candidate {
-            path: source.path().to_owned(),
-            kind: CandidateKind::OtherCache,
-        }));
+        candidates.extend(
+            other.map(|source| Candidate { path: source.path().to_owned(), kind: CandidateKind::OtherCache }),
+        );
         candidates
     }
 

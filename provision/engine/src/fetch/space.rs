@@ -84,7 +84,8 @@ impl Needs {
             Plan::Local(candidates) => {
                 // An interrupted copy has its room already.
                 let rest = model.size.saturating_sub(item.copied);
-                self.here += if candidates.first().is_some_and(|first| sources.is_free(first)) { 0 } else { rest };
+                self.here +=
+                    if candidates.first().is_some_and(|first| sources.is_free(first)) { 0 } else { rest };
             }
             Plan::CopyOf(_) => self.here += rest,
             Plan::Present(_) | Plan::Failed(_) => {}

@@ -1,6 +1,7 @@
 //! `provision lock add`.
 
 use crate::cli::exit::{Code, Failure};
+use crate::cli::say;
 use clap::Args;
 use provision_core::digest::{DigestError, Sha256};
 use provision_core::terminal_text::TerminalText;
@@ -75,6 +76,14 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     };
     let wanted = sources.into_iter().map(|source| Wanted { request: request(source), place: None }).collect();
     let document = super::current(&path)?;
+    let parts = &args.options.parts;
+    if let Some(below) = args.path.as_deref().filter(|path| path.starts_with("models/") && parts.is_models())
+    {
+        say(TerminalText(format_args!(
+            "warning: paths are below the directory `models` already, so the file will be at models/{below}; if that is not \
+             meant, leave `models/` out"
+        )));
+    }
     let session = HostSession::start(args.options.patience)?;
     let mut batch = args.options.batch(&session, &path, &document, Failures::default());
     let checked = batch.check(wanted);

@@ -1,14 +1,14 @@
 //! Session with the hosts, shared by the lock verbs: the HTTP client, messages about waits, exit codes of failures.
 
 use std::io::IsTerminal as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::cli::arguments::Patience;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::progress::{self, Mode, Progress, Settings, Verbosity};
 use crate::cli::say;
-use crate::cli::{environment, units};
+use crate::cli::{environment, process, units};
 use camino::Utf8PathBuf;
 use clap::Args;
 use provision_core::backoff::RetryPolicy;
@@ -17,19 +17,49 @@ use provision_core::first_names::first_names;
 use provision_core::lockfile::TakenPaths;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
+use provision_disk::is_in_layer;
 use provision_engine::unpinned::UnpinnedError;
 use provision_http::metadata::{OnWait, Wait};
 use provision_http::{HttpClient, RequestError, Sources};
-use provision_lock::digest_reader::{DigestError, DigestReader};
+use provision_lock::digest_reader::{DigestError, DigestReader, ReadCache};
 use provision_lock::entry_builder::{EntryBuilder, EntryError};
 use provision_lock::resolve::{Kind, Resolver};
 
-/// The directory for bytes that must be read.
+/// The directories for bytes that must be read.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Parts {
-    /// The directory that collects files without a digest from their host, for the next fetch to resume; as a fetch's --dest
+    /// The cache that keeps files without a digest from their host, for the next fetch [default:
+    /// `$XDG_CACHE_HOME/provision`, else `~/.cache/provision`]
+    #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
+    cache: Option<Utf8PathBuf>,
+    /// The most bytes that the cache keeps, such as 20G; the files that were used longest ago go first. A larger file goes below
+    /// --dest [default: 50G for the user's cache, no limit for --cache]
+    #[arg(long, value_name = "SIZE", env = "PROVISION_CACHE_SIZE", value_parser = units::parse_size)]
+    cache_size: Option<u64>,
+    /// The directory for those files without a cache; as a fetch's --dest
     #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
     dest: Utf8PathBuf,
+}
+
+/// The most bytes in the user's cache, if nothing else is said.
+const CACHE_SIZE: u64 = 50_000_000_000;
+
+impl Parts {
+    /// True if the destination is called `models`.
+    pub(super) fn is_models(&self) -> bool {
+        self.dest.file_name() == Some("models")
+    }
+
+    /// The cache. One that the user named is bounded only on request: it may be shared. A container that exists for this command
+    /// takes its own layer with it, so the user's cache is not kept there.
+    fn cache(&self) -> Option<ReadCache> {
+        if let Some(directory) = self.cache.clone() {
+            return Some(ReadCache { directory, most: self.cache_size });
+        }
+        let is_lost = |directory: &Utf8PathBuf| process::is_first() && is_in_layer(directory);
+        let directory = environment::user_cache().filter(|directory| !is_lost(directory))?;
+        Some(ReadCache { directory, most: Some(self.cache_size.unwrap_or(CACHE_SIZE)) })
+    }
 }
 
 /// The time limit for an answer's head. Two of them end within the minute that a lock verb gives a silent host.
@@ -76,7 +106,8 @@ impl HostSession {
     pub(super) fn builder(&self, parts: &Parts, allow_expiring: bool) -> EntryBuilder {
         let observer: Arc<dyn Observer> = self.drawn.clone();
         let dest = parts.dest.clone();
-        let reader = DigestReader::new(self.origin.clone(), self.retry.clone(), on_wait(), dest, observer);
+        let reader = DigestReader::new(self.origin.clone(), self.retry.clone(), on_wait(), dest, observer)
+            .with_cache(parts.cache());
         let taken = TakenPaths::default();
         EntryBuilder { resolver: self.resolver(), reader, allow_expiring, taken }
     }
@@ -100,19 +131,31 @@ fn on_wait() -> OnWait {
 
 /// Draws one file after another, each as a run of its own.
 #[derive(Default)]
-struct Drawn(Mutex<Option<Arc<dyn Progress>>>);
+struct Drawn {
+    progress: Mutex<Option<Arc<dyn Progress>>>,
+    /// The directory that the next file is read into.
+    place: Mutex<String>,
+}
 
 impl Drawn {
     fn finish(&self) {
-        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let current = lock(&self.progress).take();
         if let Some(progress) = current {
             progress.finish();
         }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Observer for Drawn {
     fn observe(&self, event: &Event) {
+        if let Event::Opened { destination, .. } = event {
+            destination.clone_into(&mut lock(&self.place));
+            return;
+        }
         if matches!(event, Event::Planned { .. }) {
             self.finish();
             let settings = Settings {
@@ -121,12 +164,16 @@ impl Observer for Drawn {
                 colour: environment::wants_colour(),
                 terminal: std::io::stderr().is_terminal(),
                 clock: progress::clock(),
+                read_into: Some(lock(&self.place).clone()),
             };
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(progress::observer(&settings));
+            *lock(&self.progress) = Some(progress::observer(&settings));
         }
-        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(progress) = current {
-            progress.observe(event);
+        let current = lock(&self.progress).clone();
+        match (current, event) {
+            (Some(progress), _) => progress.observe(event),
+            // Before the first file.
+            (None, Event::Warning { message }) => say(TerminalText(format_args!("warning: {message}"))),
+            _ => {}
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Lines {
     verbosity: Verbosity,
     pub(super) paint: Paint,
     style: Style,
+    /// The directory, if files are read for their digests and not installed.
+    read_into: Option<String>,
     /// The reason of the last file that failed.
     last_reason: Mutex<String>,
 }
@@ -32,12 +34,22 @@ pub(super) struct Lines {
 impl Lines {
     /// For logs.
     pub(super) fn words(verbosity: Verbosity, paint: Paint) -> Self {
-        Self { verbosity, paint, style: Style::Words, last_reason: Mutex::default() }
+        Self { verbosity, paint, style: Style::Words, read_into: None, last_reason: Mutex::default() }
     }
 
     /// For above the bars.
     pub(super) fn marks(verbosity: Verbosity, paint: Paint) -> Self {
-        Self { verbosity, paint, style: Style::Marks, last_reason: Mutex::default() }
+        Self { verbosity, paint, style: Style::Marks, read_into: None, last_reason: Mutex::default() }
+    }
+
+    /// The same for files that are read into this directory, if there is one.
+    pub(super) fn of_reads(self, read_into: Option<String>) -> Self {
+        Self { read_into, ..self }
+    }
+
+    /// The verb for a download: now, and done.
+    fn verbs(&self) -> (&'static str, &'static str) {
+        if self.read_into.is_some() { ("reading", "read") } else { ("fetching", "fetched") }
     }
 
     /// Returns true if more than warnings and failures is wanted.
@@ -73,7 +85,10 @@ impl Lines {
                 Some(format!("models in {}, {} free", clean(destination), units::bytes(*free)))
             }
             Event::Copying { file, from, as_link } => self.copying(*file, from, *as_link, counters),
-            Event::Planned { files, to_fetch, free, .. } => Some(plan(files, *to_fetch, *free)),
+            Event::Planned { files, to_fetch, free, .. } => Some(match (&self.read_into, &files[..]) {
+                (Some(place), [file]) => read_plan(file, *to_fetch, &clean(place), *free),
+                _ => plan(files, *to_fetch, *free),
+            }),
             Event::Started { file, source } => self.started(*file, source, counters),
             Event::Finished { file, outcome, fetched, elapsed } => {
                 self.finished(*file, *outcome, *fetched, *elapsed, counters)
@@ -106,7 +121,7 @@ impl Lines {
             }
             Event::Dropped { file, bytes, reason } if *bytes > 0 => Some(format!(
                 "{} {}: {} again: {}",
-                self.paint.yellow("fetching"),
+                self.paint.yellow(self.verbs().0),
                 counters.name(*file),
                 units::bytes(*bytes),
                 clean(reason),
@@ -152,7 +167,7 @@ impl Lines {
         let name = &file.name;
         let source = clean(source);
         Some(match file.position() {
-            0 => format!("fetching {name}, {}, from {source}", units::bytes(file.size)),
+            0 => format!("{} {name}, {}, from {source}", self.verbs().0, units::bytes(file.size)),
             position => {
                 let (part, whole) = units::part_of(position, file.size);
                 format!("resuming {name} at {part} of {whole} from {source}")
@@ -189,15 +204,15 @@ impl Lines {
                 let of_it = if fetched == file.size {
                     String::new()
                 } else {
-                    format!(", of which {} fetched", units::bytes(fetched))
+                    format!(", of which {} {}", units::bytes(fetched), self.verbs().1)
                 };
                 let of_it = if fetched > file.size { of_it.replace("of which ", "") } else { of_it };
-                ("fetched", format!("{size}{of_it} in {took}{rate}"))
+                (self.verbs().1, format!("{size}{of_it} in {took}{rate}"))
             }
         };
         Some(match self.style {
             Style::Words => format!("{} {}: {what}", self.paint.green(verb), file.name),
-            Style::Marks if outcome == Outcome::Fetched => {
+            Style::Marks if outcome == Outcome::Fetched && self.read_into.is_none() => {
                 format!("{} {}  {what}", self.paint.green("✓"), file.name)
             }
             Style::Marks => format!("{} {}  {verb}, {what}", self.paint.green("✓"), file.name),
@@ -230,6 +245,19 @@ fn host(address: &str) -> &str {
 /// Whole seconds, since the time depends on waits that are random.
 fn round(time: Duration) -> Duration {
     Duration::from_secs(time.as_secs_f64().ceil() as u64)
+}
+
+/// `loras/x: its host publishes no digest, so 2.1 GB are read once and kept in /cache for the next fetch; 120 GB free`.
+fn read_plan(file: &PlannedFile, to_fetch: u64, place: &str, free: u64) -> String {
+    let (path, size, free) = (&file.path, units::bytes(file.size), units::bytes(free));
+    let what = if to_fetch == file.size {
+        format!("{size} are read once")
+    } else {
+        format!("the last {} of {size} are read", units::bytes(to_fetch))
+    };
+    format!(
+        "{path}: its host publishes no digest, so {what} and kept in {place} for the next fetch; {free} free"
+    )
 }
 
 /// `4 files, 31.8 GB: 1 present, 1 to resume, 2 to fetch; 22.1 GB to go, 120 GB free`.

@@ -253,3 +253,20 @@ fn a_closed_standard_error_is_no_reason_to_fail() {
     tell(&plain, &hostile());
     plain.finish();
 }
+
+#[test]
+fn a_file_that_is_only_read_is_not_called_fetched() {
+    let (written, clock) = (Written::default(), FakeClock::default());
+    let lines = Lines::words(Verbosity::Normal, Paint { colour: false }).of_reads(Some("/cache".to_owned()));
+    let plain = Plain::without_ticker(lines, Box::new(written.clone()), clock.clock());
+    let one = |held, plan| planned(&[("vae/x", 2 * GB, held, plan)]);
+    tell(&plain, &[one(0, Planned::Fetch), started(0), finished(0, 2 * GB, 2000)]);
+    assert_eq!(
+        written.take(),
+        "vae/x: its host publishes no digest, so 2 GB are read once and kept in /cache for the next fetch; 120 GB free\n\
+         reading vae/x, 2 GB, from https://h.example/m\n\
+         read vae/x: 2 GB in 2 s (1 GB/s)\n"
+    );
+    tell(&plain, &[one(GB, Planned::Resume)]);
+    assert!(written.take().contains("so the last 1 GB of 2 GB are read and kept"));
+}

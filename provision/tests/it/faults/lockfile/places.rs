@@ -1,10 +1,11 @@
 //! Places that a list or an address asks for and that no file can have (fault 126).
 
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 
 use provision_testbed::{BlockingOrigin, Content, OriginConfig};
 
-use crate::program::{BINARY, Ended, run};
+use crate::program::{BINARY, Ended, run, start_in_terminal, terminal};
 
 /// An origin, and a lock that has `vae/x`.
 struct Places {
@@ -23,10 +24,15 @@ impl Places {
         places
     }
 
-    fn lock(&self, arguments: &[&str]) -> Ended {
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
         command.env_clear().env("HOME", self.directory.path()).current_dir(self.directory.path());
-        run(command.arg("lock").args(arguments))
+        command.arg("lock").args(arguments);
+        command
+    }
+
+    fn lock(&self, arguments: &[&str]) -> Ended {
+        run(&mut self.command(arguments))
     }
 
     /// It is refused with 2 and these words, before any request; the lock stays.
@@ -82,10 +88,45 @@ fn fault_126_a_bare_name_of_a_folder_is_the_folder() {
         assert_eq!(added.code, Some(0), "{}", added.err);
         assert!(added.out.contains(&format!("added      {expected}l.safetensors")), "{}", added.out);
     }
+    for (path, dest, warns) in
+        [("models/vae/", "models", true), ("models/vae/", "m", false), ("x/", "models", false)]
+    {
+        let added = places.lock(&["add", &url, "--path", path, "--dest", dest]);
+        assert_eq!(added.code, Some(0), "{}", added.err);
+        assert_eq!(added.err.contains("the file will be at models/models/vae/"), warns, "{}", added.err);
+    }
     // A folder or a file's name: nothing is guessed.
     for path in ["loras/flux", "mine2"] {
         let says = format!("--path {path}/\n  or\n    provision lock add {url} --path {path}.safetensors");
         places.refused(&["add", &url, "--path", path], &says);
+    }
+}
+
+#[test]
+fn fault_126_a_person_is_asked_for_the_meaning_of_a_path() {
+    let places = Places::new();
+    places.origin.put("/l.safetensors", Content::generated(3, 1000));
+    let url = places.origin.url("/l.safetensors");
+    for (answer, code, added) in [
+        ("1\n", 0, "added      loras/flux/l.safetensors"),
+        ("2\n", 0, "added      loras/flux.safetensors"),
+        ("\n", 2, ""),
+    ] {
+        let (mut user, side) = terminal();
+        let mut command = places.command(&["add", &url, "--path", "loras/flux", "--sha256"]);
+        command.arg(Content::generated(3, 1000).sha256_hex());
+        let running = start_in_terminal(&mut command, side);
+        user.write_all(answer.as_bytes()).unwrap();
+        // The terminal has room for all that is said.
+        let ended = running.end();
+        assert_eq!(ended.code, Some(code), "{}", ended.out);
+        assert!(ended.out.contains(added), "{}", ended.out);
+        drop(command);
+        let mut said = Vec::new();
+        // The error of a terminal that no program has open.
+        let _ = user.read_to_end(&mut said);
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains("1  loras/flux/l.safetensors") && said.contains("1 or 2:"), "{said}");
     }
 }
 
