@@ -177,7 +177,8 @@ pub enum UnusedReason {
     Option,
     /// A second source for one path, without a digest that shows equal bytes.
     #[error(
-        "{first} has another source for the same path, and no digest shows that the files are equal; add one with `lock add --path`"
+        "{first} has another source for the same path, and no digest shows that the files are equal; choose another path for \
+         one with --path-of"
     )]
     SamePath {
         /// The position of the first one.
@@ -242,7 +243,7 @@ pub enum ImportError {
     /// Two digests for one path.
     #[error(
         "{}: {first} and {second} list different digests ({} and {}); correct one of the lists, or give one of the \
-         files another path",
+         files another path with --path-of",
         TerminalText(path), digests[0], digests[1]
     )]
     Conflict {

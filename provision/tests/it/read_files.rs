@@ -94,6 +94,8 @@ fn without_a_home_the_bytes_stay_below_the_destination() {
         assert!(!fixture.path(".cache").exists() && !fixture.path("relative").exists());
         let requests = fixture.site.counters().requests;
         command(&["fetch"]);
+        let args = ["cache", "list"];
+        has(&said(run(fixture.command(&args).env("HOME", "/")), 2, &args).1, &["give --cache DIR"]);
         assert_eq!(fixture.site.counters().requests, requests);
     }
 }

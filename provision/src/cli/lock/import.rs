@@ -18,7 +18,8 @@ use clap::Args;
 use provision_core::terminal_text::TerminalText;
 use provision_http::Sources;
 use provision_lock::entry_builder::AddRequest;
-use provision_lock::import::{Format, ImportedModel, Unused, UnusedReason, join, read};
+use provision_lock::import::{Format, ImportedModel, List, Unused, UnusedReason, join, read};
+use provision_lock::source::{Source, SourceError};
 
 use super::AddOptions;
 use super::batch::{Batch, Wanted};
@@ -40,9 +41,42 @@ pub(crate) struct ImportArgs {
     /// Ask hosts of the lists over plain http too
     #[arg(long)]
     allow_http: bool,
+    /// The path of one source of the lists (repeatable), as for `lock add --path`
+    #[arg(long = "path-of", value_name = "SOURCE=PATH", value_parser = path_of)]
+    paths: Vec<PathOf>,
     /// The options of `lock add` and `lock import`.
     #[command(flatten)]
     options: AddOptions,
+}
+
+/// The path that a person chose for a source of the lists.
+#[derive(Debug, Clone)]
+struct PathOf {
+    source: Source,
+    path: String,
+}
+
+/// A URL may have a `=`; a path rarely has one.
+fn path_of(text: &str) -> Result<PathOf, String> {
+    let (source, path) = text.rsplit_once('=').ok_or("it has the form SOURCE=PATH")?;
+    let source = source.parse().map_err(|error: SourceError| error.to_string())?;
+    Ok(PathOf { source, path: path.to_owned() })
+}
+
+/// Gives the sources of the lists their chosen paths. One that no list names is one of the failures.
+fn place(lists: &mut [List], paths: &[PathOf], failures: &mut Failures) {
+    for PathOf { source, path } in paths {
+        let models = lists.iter_mut().flat_map(|list| &mut list.models);
+        let mut placed = 0;
+        for model in models.filter(|model| model.source.is_same(source)) {
+            model.path = Some(path.clone());
+            placed += 1;
+        }
+        if placed == 0 {
+            let why = format!("--path-of {source}={path}: no list names this source");
+            failures.add(Code::Usage, TerminalText(why));
+        }
+    }
 }
 
 /// The longest list, in bytes.
@@ -112,6 +146,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     if lists.is_empty() {
         return failures.conclude("not imported");
     }
+    place(&mut lists, &args.paths, &mut failures);
     let imported = join(lists).map_err(|error| Failure::new(Code::Usage, error))?;
     let document = super::current(&path)?;
     let (private, http) = (args.allow_private, args.allow_http);

@@ -131,6 +131,31 @@ fn fault_126_a_person_is_asked_for_the_meaning_of_a_path() {
 }
 
 #[test]
+fn fault_126_an_import_takes_the_path_of_one_source() {
+    let places = Places::new();
+    let (x, loras) = (places.origin.url("/x"), places.origin.url("/loras"));
+    let text = format!("{x}?v=1\n  dir=vae\n  out=y\n{loras}\n  dir=vae\n  out=y\n");
+    std::fs::write(places.directory.path().join("list"), text).unwrap();
+    let import = ["import", "list", "--format", "aria2", "--allow-private"];
+    let ended = places.lock(&import);
+    assert!(ended.code == Some(2) && ended.err.contains("--path-of"), "{}", ended.err);
+    let of = |source: &str, path: &str| format!("--path-of={source}={path}");
+    // A whole path, and a folder that gets the list's name.
+    let chosen = [of(&format!("{x}?v=1"), "vae/one"), of(&loras, "loras")];
+    let ended = places.lock(&[&import[..], &[&chosen[0], &chosen[1]]].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(
+        ended.out.contains("added      vae/one ") && ended.out.contains("added      loras/y "),
+        "{}",
+        ended.out
+    );
+    let unknown = of("hf:o/r/x", "vae/z");
+    let ended = places.lock(&[&import[..], &[&chosen[0], &chosen[1], &unknown]].concat());
+    assert_eq!(ended.code, Some(2), "{}", ended.err);
+    assert!(ended.err.contains("--path-of hf:o/r/x=vae/z: no list names this source"), "{}", ended.err);
+}
+
+#[test]
 fn fault_126_an_inline_lock_is_refused_before_the_network() {
     let places = Places::new();
     std::fs::write(places.directory.path().join("models.lock"), "version = 1\nmodel = []\n").unwrap();
