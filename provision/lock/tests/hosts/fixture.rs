@@ -167,6 +167,7 @@ pub(crate) fn fetch(fixture: &Fixture, entries: &[Entry]) {
             offline: false,
             wait: Duration::from_secs(5),
             threads: 2,
+            links: provision_engine::fetch::FollowLinks::Own,
         },
         origin: fixture.origin(),
         observer: Arc::new(Silent),
