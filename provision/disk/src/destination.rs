@@ -82,12 +82,16 @@ impl Destination {
         self
     }
 
-    /// Notes the symlinks on the way to the files at `paths`, and follows no other one from now on. Returns the directories that
-    /// they lead to, each once, for their locks. A path that cannot be followed is left to the file's own error.
+    pub(crate) fn mode(&self) -> ResolveMode {
+        self.mode
+    }
+
+    /// Follows the symlinks on the way to the files at `paths`. Returns the directories that they lead to, each once, for their
+    /// locks. A path that cannot be followed is left to the file's own error.
     pub fn note_links<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a ModelPath>,
-    ) -> Result<Vec<Self>, StoreError> {
+    ) -> Result<Vec<LinkedDirectory>, StoreError> {
         let mut seen = HashSet::from([FileId::of_file(self.root.handle(), self.root.path())?]);
         let mut linked = Vec::new();
         let parents: BTreeSet<&str> = paths.into_iter().map(ModelPath::parent).collect();
@@ -97,12 +101,40 @@ impl Destination {
                 let Ok(Some(directory)) = self.open_directory(path, false) else { break };
                 let is_link = matches!(self.find_directory(path), Ok(Found::Symlink));
                 if is_link && seen.insert(FileId::of_file(directory.handle(), directory.path())?) {
-                    linked.push(Self::at(directory, self.mode));
+                    let destination = Self::at(directory, self.mode);
+                    linked.push(LinkedDirectory { path: path.to_owned(), destination });
                 }
             }
         }
-        self.links.freeze();
         Ok(linked)
+    }
+
+    /// Follows no symlink from now on that it has not followed before.
+    pub fn freeze_links(&self) {
+        self.links.freeze();
+    }
+
+    /// Checks that no two of `paths` are one file by a symlink: `unet -> diffusion_models`, and a model in each.
+    ///
+    /// # Errors
+    /// [`StoreError::OneFile`] names both.
+    pub fn verify_distinct<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a ModelPath>,
+    ) -> Result<(), StoreError> {
+        if !self.links.any() {
+            return Ok(());
+        }
+        let mut seen: HashMap<(FileId, String), &ModelPath> = HashMap::new();
+        for path in paths {
+            let Ok(Some(directory)) = self.parent(path, false) else { continue };
+            let id = FileId::of_file(directory.handle(), directory.path())?;
+            if let Some(other) = seen.insert((id, path.file_name().to_lowercase()), path) {
+                let [path, other] = [path, other].map(|path| self.root.path().join(path.as_str()));
+                return Err(StoreError::OneFile { path, other });
+            }
+        }
+        Ok(())
     }
 
     /// The kind of file at the path of a directory.
@@ -262,6 +294,22 @@ impl Destination {
             Some((device, number))
         };
         mount(self).is_some() && mount(self) == mount(other)
+    }
+}
+
+/// A directory that a symlink below a destination leads to.
+#[derive(Debug)]
+pub struct LinkedDirectory {
+    /// The symlink's path below the destination.
+    pub path: String,
+    /// The directory.
+    pub destination: Destination,
+}
+
+impl LinkedDirectory {
+    /// Those of `paths` that lie in it, relative to it.
+    pub fn below<'a>(&'a self, paths: &'a [&'a ModelPath]) -> impl Iterator<Item = &'a str> {
+        paths.iter().filter_map(|path| path.as_str().strip_prefix(&self.path)?.strip_prefix('/'))
     }
 }
 

@@ -215,6 +215,17 @@ impl Directory {
         Ok(Some((file, Stamp::of(&stat))))
     }
 
+    /// True if `name` is a regular file that begins with these bytes.
+    pub fn begins_with(&self, name: &str, bytes: &[u8]) -> Result<bool, StoreError> {
+        // A FIFO or a device would wait, or answer for ever.
+        if !matches!(self.find(name)?, Found::File(stamp) if stamp.size >= bytes.len() as u64) {
+            return Ok(false);
+        }
+        let Some((file, _)) = self.open_file(name)? else { return Ok(false) };
+        let mut read = vec![0; bytes.len()];
+        Ok(file.read_exact_at(&mut read, 0).is_ok() && read == bytes)
+    }
+
     /// Reads a small file. `None` if there is no file, or if it is longer than `limit`.
     pub fn read_small(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, StoreError> {
         let Some((file, stamp)) = self.open_file(name)? else { return Ok(None) };

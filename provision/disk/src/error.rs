@@ -157,6 +157,17 @@ pub enum StoreError {
         /// Its target.
         target: Utf8PathBuf,
     },
+    /// Two paths of the lock are one file, by a symlink to a directory.
+    #[error(
+        "{path} and {other} are one file, by a symlink to a directory above one of them: keep one of the two in the lock, or \
+         replace the symlink by a directory"
+    )]
+    OneFile {
+        /// A path.
+        path: Utf8PathBuf,
+        /// The other one.
+        other: Utf8PathBuf,
+    },
     /// The run was cancelled while it read a file.
     #[error("{path}: interrupted while reading it")]
     Interrupted {

@@ -60,7 +60,7 @@ mod source_file;
 #[cfg(test)]
 mod testing;
 
-pub use destination::{Destination, OtherVolume, free_space_near, is_in_layer};
+pub use destination::{Destination, LinkedDirectory, OtherVolume, free_space_near, is_in_layer};
 pub use destination_lock::{Acquire, DestinationLock, LockAttempt};
 pub use directory::{Directory, Found, Usage};
 pub use error::{Lacking, StoreError};

@@ -180,12 +180,12 @@ impl<'j> FilledLocally<'j> {
 impl Downloaded<'_> {
     fn finish(self) -> Result<Report, FetchError> {
         let Self { opened, files } = self;
-        let Opened { job, destination, guard, marker, .. } = &opened;
+        let Opened { job, destination, locks, marker, .. } = &opened;
         warn_of_headers(destination, &files.files, &*job.observer);
         let is_unfinished = files.files.iter().any(|file| matches!(file.result, Ok(None)));
         let interrupted = job.is_interrupted() && is_unfinished;
         if files.is_complete() {
-            if guard.is_exclusive() {
+            if locks.main.is_exclusive() {
                 destination.root().remove_temporaries(job.lock.marker())?;
             }
             match marker.write(destination, job.lock, &files.installed) {

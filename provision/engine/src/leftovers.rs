@@ -13,12 +13,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use camino::Utf8PathBuf;
 
+use crate::lock_wait::{self, Locks};
 use crate::marker::Marker;
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
-use provision_disk::{
-    Acquire, Destination, DestinationLock, PartLeftover, SearchedDirectories, StoreError, part_leftovers,
-};
+use provision_disk::{Acquire, Destination, PartLeftover, SearchedDirectories, StoreError, part_leftovers};
 
 /// The locks of a destination, and the extent of the search.
 #[derive(Debug, Clone, Copy)]
@@ -200,24 +199,13 @@ fn is_kept_lock(name: &str) -> bool {
 ///
 /// # Errors
 /// A lock file cannot be read or written.
-pub fn lock(
-    destination: &Destination,
-    scope: &Scope<'_>,
-) -> Result<Acquire<Vec<DestinationLock>>, StoreError> {
-    let mut locks = match DestinationLock::try_acquire(destination)? {
-        Acquire::Acquired(lock) => vec![lock],
-        Acquire::Held(holder) => return Ok(Acquire::Held(holder)),
-    };
+pub fn lock(destination: &Destination, scope: &Scope<'_>) -> Result<Acquire<Locks>, StoreError> {
     let markers = Marker::all(destination)?;
     let models = scope.locks.iter().flat_map(Lockfile::models).map(|model| &model.path);
-    let paths = models.chain(markers.iter().flat_map(|(_, marker)| marker.paths()));
-    for linked in destination.note_links(paths)? {
-        match DestinationLock::try_acquire(&linked)? {
-            Acquire::Acquired(lock) => locks.push(lock),
-            Acquire::Held(holder) => return Ok(Acquire::Held(holder)),
-        }
-    }
-    Ok(Acquire::Acquired(locks))
+    let paths: Vec<_> = models.chain(markers.iter().flat_map(|(_, marker)| marker.all_paths())).collect();
+    let locks = lock_wait::try_lock(destination, &paths)?;
+    destination.freeze_links();
+    Ok(locks)
 }
 
 /// Removes those of `wanted` that a search finds again, and returns what it removed. The caller holds the locks of [`lock`].

@@ -1,5 +1,7 @@
 //! The wait for a directory's lock, until it is free, the time is up, or the run is stopped.
 
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -8,15 +10,32 @@ use provision_core::event::{Event, Observer};
 use provision_core::model_path::ModelPath;
 use provision_disk::{Acquire, Destination, DestinationLock, LockAttempt, StoreError};
 
-/// The pause between two attempts. A lock holder works for seconds or minutes.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause between two attempts, in milliseconds. A lock holder works for seconds or minutes. Two runs that link each other's
+/// directories try at different times.
+const PAUSE: RangeInclusive<u64> = 50..=150;
+
+/// The locks of a run.
+#[derive(Debug)]
+pub struct Locks {
+    /// The lock of the destination.
+    pub main: DestinationLock,
+    /// Those of the directories that its links lead to: runs with other destinations may write there.
+    pub linked: Vec<DestinationLock>,
+}
+
+impl Locks {
+    /// True if no other run can work in any of the directories, as for [`DestinationLock::is_exclusive`].
+    pub fn is_exclusive(&self) -> bool {
+        self.main.is_exclusive() && self.linked.iter().all(DestinationLock::is_exclusive)
+    }
+}
 
 /// The end of a wait.
 #[derive(Debug)]
-pub enum LockWait<T = DestinationLock> {
-    /// This run holds the lock, or all locks.
-    Acquired(T),
-    /// The lock is still held by another run.
+pub enum LockWait {
+    /// This run holds the locks.
+    Acquired(Locks),
+    /// A lock is still held by another run.
     TimedOut {
         /// The lock's path and what is known of its holder.
         holder: String,
@@ -27,14 +46,15 @@ pub enum LockWait<T = DestinationLock> {
     Stopped,
 }
 
-/// Waits for the lock of `destination`, for `wait` at most, and for the runs whose destinations lie above it or, where files at
-/// `paths` lie, below it. Without `paths`, other directories do not matter: a cache may lie in the destination of its own run.
+/// Waits for the lock of `destination`, for `wait` at most, for those of the directories that links on the way to the files at `paths`
+/// lead to, and for the runs whose destinations lie above or below them. Without `paths`, other directories do not matter: a cache may
+/// lie in the destination of its own run.
 ///
 /// A holder on another machine is watched for a few seconds even if `wait` is shorter, until it is known whether it
 /// still renews its lease. Otherwise a run without a wait could never take over an expired lock.
 ///
 /// # Errors
-/// The lock file cannot be read or written.
+/// A lock file cannot be read or written.
 pub async fn lock(
     destination: &Destination,
     paths: Option<&[&ModelPath]>,
@@ -42,65 +62,20 @@ pub async fn lock(
     observer: &dyn Observer,
     interrupted: &mut watch::Receiver<bool>,
 ) -> Result<LockWait, StoreError> {
-    let mut attempt = LockAttempt::default();
-    let mut own = None;
-    let once = || {
-        let tried = try_once(destination, paths, &mut attempt, &mut own)?;
-        Ok((tried, attempt.is_watching()))
-    };
-    until_acquired(wait, observer, interrupted, once).await
-}
-
-/// Waits for the locks of the directories that the links of a destination lead to, as [`lock`] does. Takes all or none: a run that kept
-/// some of them while it waits for another one could wait for a run that waits for it.
-///
-/// # Errors
-/// A lock file cannot be read or written.
-pub async fn lock_linked(
-    main: &DestinationLock,
-    linked: &[Destination],
-    wait: Duration,
-    observer: &dyn Observer,
-    interrupted: &mut watch::Receiver<bool>,
-) -> Result<LockWait<Vec<DestinationLock>>, StoreError> {
-    let mut attempts: Vec<LockAttempt> = linked.iter().map(|_| LockAttempt::default()).collect();
-    let once = || {
-        let mut locks: Vec<DestinationLock> = Vec::new();
-        for (destination, attempt) in linked.iter().zip(&mut attempts) {
-            let lock = match attempt.try_acquire(destination)? {
-                Acquire::Acquired(lock) => lock,
-                Acquire::Held(holder) => return Ok((Acquire::Held(holder), attempt.is_watching())),
-            };
-            let own: Vec<_> = locks.iter().chain([main]).collect();
-            if let Some(holder) = lock.held_above(destination, &own) {
-                return Ok((Acquire::Held(holder), false));
-            }
-            locks.push(lock);
-        }
-        Ok((Acquire::Acquired(locks), false))
-    };
-    until_acquired(wait, observer, interrupted, once).await
-}
-
-/// Repeats `once`, which also tells if a lease is watched, until it acquires, or the wait is over.
-async fn until_acquired<T>(
-    wait: Duration,
-    observer: &dyn Observer,
-    interrupted: &mut watch::Receiver<bool>,
-    mut once: impl FnMut() -> Result<(Acquire<T>, bool), StoreError>,
-) -> Result<LockWait<T>, StoreError> {
     let started = Instant::now();
     let mut announced = false;
+    let mut attempts = Attempts::default();
     loop {
-        let (holder, is_watching) = match once()? {
-            (Acquire::Acquired(lock), _) => {
+        let holder = match attempts.try_once(destination, paths)? {
+            Acquire::Acquired(locks) => {
                 if announced {
                     observer.observe(&Event::Acquired);
                 }
-                return Ok(LockWait::Acquired(lock));
+                return Ok(LockWait::Acquired(locks));
             }
-            (Acquire::Held(holder), is_watching) => (holder, is_watching),
+            Acquire::Held(holder) => holder,
         };
+        let is_watching = attempts.is_watching();
         if started.elapsed() >= wait && !is_watching {
             return Ok(LockWait::TimedOut { holder, waited: started.elapsed() });
         }
@@ -108,38 +83,82 @@ async fn until_acquired<T>(
             observer.observe(&Event::Waiting { holder });
             announced = true;
         }
-        let left = if is_watching { PAUSE } else { wait.saturating_sub(started.elapsed()) };
+        let pause = Duration::from_millis(fastrand::u64(PAUSE));
+        let left = if is_watching { pause } else { wait.saturating_sub(started.elapsed()) };
         tokio::select! {
-            () = tokio::time::sleep(PAUSE.min(left)) => {}
+            () = tokio::time::sleep(pause.min(left)) => {}
             () = stop_requested(interrupted) => return Ok(LockWait::Stopped),
         }
     }
 }
 
-/// Tries to acquire the lock. `own` keeps it while a run below the destination works.
-fn try_once(
-    destination: &Destination,
-    paths: Option<&[&ModelPath]>,
-    attempt: &mut LockAttempt,
-    own: &mut Option<DestinationLock>,
-) -> Result<Acquire, StoreError> {
-    let lock = match own.take() {
-        Some(lock) => lock,
-        None => match attempt.try_acquire(destination)? {
-            Acquire::Acquired(lock) => lock,
-            held @ Acquire::Held(_) => return Ok(held),
-        },
-    };
-    let Some(paths) = paths else { return Ok(Acquire::Acquired(lock)) };
-    if let Some(holder) = lock.held_above(destination, &[]) {
-        return Ok(Acquire::Held(holder));
+/// Tries to take the locks, without waiting.
+///
+/// # Errors
+/// A lock file cannot be read or written.
+pub fn try_lock(destination: &Destination, paths: &[&ModelPath]) -> Result<Acquire<Locks>, StoreError> {
+    Attempts::default().try_once(destination, Some(paths))
+}
+
+/// The attempts of one run.
+#[derive(Default)]
+struct Attempts {
+    main: LockAttempt,
+    /// By the paths of the symlinks.
+    linked: HashMap<String, LockAttempt>,
+    /// The destination's lock, kept while a run below the destination works.
+    own: Option<DestinationLock>,
+}
+
+impl Attempts {
+    fn is_watching(&self) -> bool {
+        self.main.is_watching() || self.linked.values().any(LockAttempt::is_watching)
     }
-    match lock.held_below(destination, paths.iter().copied()) {
-        Some(holder) => {
-            *own = Some(lock);
-            Ok(Acquire::Held(holder))
+
+    /// Takes all locks or none. A run that kept some while it waits for others could wait for a run that waits for it.
+    fn try_once(
+        &mut self,
+        destination: &Destination,
+        paths: Option<&[&ModelPath]>,
+    ) -> Result<Acquire<Locks>, StoreError> {
+        let main = match self.own.take() {
+            Some(lock) => lock,
+            None => match self.main.try_acquire(destination)? {
+                Acquire::Acquired(lock) => lock,
+                Acquire::Held(holder) => return Ok(Acquire::Held(holder)),
+            },
+        };
+        let Some(paths) = paths else { return Ok(Acquire::Acquired(Locks { main, linked: Vec::new() })) };
+        if let Some(holder) = main.held_above(destination, &[]) {
+            return Ok(Acquire::Held(holder));
         }
-        None => Ok(Acquire::Acquired(lock)),
+        if let Some(holder) = main.held_below(destination, paths.iter().map(|path| path.as_str()), &[]) {
+            self.own = Some(main);
+            return Ok(Acquire::Held(holder));
+        }
+        let directories = destination.note_links(paths.iter().copied())?;
+        let mut linked = Vec::new();
+        for directory in &directories {
+            let attempt = self.linked.entry(directory.path.clone()).or_default();
+            let lock = match attempt.try_acquire(&directory.destination) {
+                Ok(Acquire::Acquired(lock)) => lock,
+                Ok(Acquire::Held(holder)) => return Ok(Acquire::Held(holder)),
+                // A folder that this user may only read: no file in it is written.
+                Err(error) if error.forbids_writing() => continue,
+                Err(error) => return Err(error),
+            };
+            let own: Vec<&DestinationLock> = linked.iter().chain([&main]).collect();
+            let held = lock.held_above(&directory.destination, &own);
+            let held = held.or_else(|| lock.held_below(&directory.destination, directory.below(paths), &own));
+            if let Some(holder) = held {
+                return Ok(Acquire::Held(holder));
+            }
+            linked.push(lock);
+        }
+        for directory in &directories {
+            destination.add_lease_of(&directory.destination);
+        }
+        Ok(Acquire::Acquired(Locks { main, linked }))
     }
 }
 

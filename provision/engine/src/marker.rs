@@ -36,6 +36,8 @@ use provision_disk::{ChangeTime, Destination, Found, Installed, Stamp, StoreErro
 const VERSION: u32 = 1;
 /// The file that records the verified files of a set that is not complete, in the marker's format.
 const PARTIAL: &str = ".provision.journal";
+/// The start of every marker: the first field, as it is written.
+const START: &[u8] = b"{\"version\":";
 /// The largest marker that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
@@ -88,6 +90,8 @@ pub struct Marker {
     former: HashMap<ModelPath, Vouched>,
     /// The digest of the text of the lock whose every model is listed.
     text: Option<Sha256>,
+    /// It is the record of an incomplete run.
+    is_partial: bool,
 }
 
 impl Marker {
@@ -101,6 +105,7 @@ impl Marker {
             former: entries(text.former),
             text: text.lock_bytes,
             lock: Some(text.lock),
+            is_partial: false,
         }
     }
 
@@ -143,7 +148,7 @@ impl Marker {
     /// Reads the marker called `name`, or else the record of a run that did not complete the set.
     pub fn load_or_partial(destination: &Destination, name: &str) -> Self {
         let marker = Self::load(destination, name);
-        if marker.is_empty() { Self::load(destination, PARTIAL) } else { marker }
+        if marker.is_empty() { Self { is_partial: true, ..Self::load(destination, PARTIAL) } } else { marker }
     }
 
     /// Removes the marker, durably. Call it before a file that the marker lists is replaced.
@@ -199,9 +204,15 @@ impl Marker {
         write_as(PARTIAL, destination, lock, files, self.former_of(destination, lock))
     }
 
-    /// The unchanged files of this marker that the lock does not list, by path.
+    /// The unchanged files of this marker that the lock does not list, by path. None if this marker is not of an earlier version of
+    /// the lock: another lock in the same directory has no file in common, or left the record of an incomplete run.
     fn former_of(&self, destination: &Destination, lock: &Lockfile) -> Vec<Entry> {
         let listed: HashSet<&ModelPath> = lock.models().iter().map(|model| &model.path).collect();
+        let is_same = self.lock == Some(lock.content_digest());
+        let is_earlier = !self.is_partial && self.files.keys().any(|path| listed.contains(path));
+        if !is_same && !is_earlier {
+            return Vec::new();
+        }
         let mut former: Vec<Entry> = self
             .unchanged(destination)
             .filter(|(path, _)| !listed.contains(path))
@@ -239,15 +250,26 @@ impl Marker {
         self.files.keys()
     }
 
+    /// All paths that it knows, former ones too.
+    pub fn all_paths(&self) -> impl Iterator<Item = &ModelPath> {
+        self.files.keys().chain(self.former.keys())
+    }
+
     /// The markers in the destination's root, and the record of an incomplete run, by name.
     pub fn all(destination: &Destination) -> Result<Vec<(String, Self)>, StoreError> {
-        let mut names = destination.root().names()?;
-        names.sort();
-        let marker = |name: String| {
-            let marker = Self::load(destination, &name);
-            (!marker.is_empty() || !marker.former.is_empty()).then_some((name, marker))
-        };
-        Ok(names.into_iter().filter_map(marker).collect())
+        let root = destination.root();
+        let mut markers = Vec::new();
+        for name in root.names()? {
+            // Models may lie in the root, too: only what looks like a marker is read.
+            if root.begins_with(&name, START).unwrap_or(false) {
+                let marker = Self::load(destination, &name);
+                if !marker.is_empty() || !marker.former.is_empty() {
+                    markers.push((name, marker));
+                }
+            }
+        }
+        markers.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(markers)
     }
 
     /// The installed files of the lock's models, in the lock's order.

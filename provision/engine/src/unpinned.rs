@@ -23,7 +23,7 @@ use camino::Utf8Path;
 use tokio::sync::watch;
 
 use crate::cache::Cache;
-use crate::lock_wait::{self, LockWait};
+use crate::lock_wait::{self, LockWait, Locks};
 use crate::transfer::{CHECKPOINT_INTERVAL, JOURNAL_INTERVAL, STALL_TIMEOUT};
 use provision_core::backoff::{FailureRow, RetryPolicy};
 use provision_core::byte_range::ByteRange;
@@ -33,7 +33,7 @@ use provision_core::event::{Event, Observer, Outcome, Planned, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, DestinationLock, PartFile, PartNames, StoreError};
+use provision_disk::{Destination, PartFile, PartNames, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{
     Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, Remedy, RequestError, ResponseError,
@@ -126,7 +126,7 @@ impl UnpinnedFile {
 /// A destination or a cache that collects unpinned files. It is locked until this value is dropped.
 pub struct UnpinnedParts {
     place: Place,
-    _lock: DestinationLock,
+    _locks: Locks,
     observer: Arc<dyn Observer>,
 }
 
@@ -189,7 +189,7 @@ impl UnpinnedParts {
         let (_stop, mut never) = watch::channel(false);
         let destination = place.destination();
         match lock_wait::lock(destination, Some(&[]), Duration::ZERO, &*observer, &mut never).await? {
-            LockWait::Acquired(lock) => Ok(Self { place, _lock: lock, observer }),
+            LockWait::Acquired(locks) => Ok(Self { place, _locks: locks, observer }),
             LockWait::TimedOut { holder, .. } => Err(UnpinnedError::Busy { holder, option: place.option() }),
             LockWait::Stopped => unreachable!("this wait is never stopped"),
         }

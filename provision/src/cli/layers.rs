@@ -12,9 +12,9 @@ use super::progress::{Progress, Verbosity};
 use super::signals::{self, StoppableRun};
 use super::{locks, say, units};
 use provision_core::lockfile::{Lockfile, Model};
-use provision_disk::{self, Destination, DestinationLock};
+use provision_disk::{self, Destination};
 use provision_engine::fetch::FetchError;
-use provision_engine::lock_wait::{self, LockWait};
+use provision_engine::lock_wait::{self, LockWait, Locks};
 use provision_engine::marker::Marker;
 
 /// Checks before the fetch that the layers are the `expected` ones, if any are given, and that their trees do
@@ -116,7 +116,7 @@ fn wait_for_lock(
     models: &[&Model],
     progress: &dyn Progress,
     interrupted: &mut watch::Receiver<bool>,
-) -> Result<DestinationLock, Failure> {
+) -> Result<Locks, Failure> {
     let paths: Vec<_> = models.iter().map(|model| &model.path).collect();
     let wait = args.config().wait;
     let waiting = async {

@@ -166,6 +166,24 @@ fn a_marker_of_another_lock_stays_until_its_files_or_its_lock_are_gone() {
 }
 
 #[test]
+fn files_of_another_lock_with_the_same_marker_are_not_unlisted() {
+    let two = Two::new();
+    // Neither by the marker that the second run replaces, nor by the record of a run that did not complete its set.
+    let (x, y) = (two.lock(".m", &[0]), two.lock(".m", &[1]));
+    two.good("fetch", &y, &[]);
+    two.good("fetch", &x, &[]);
+    assert!(two.good("clean", &x, &["--unlisted", "--yes"]).contains("nothing to remove"));
+    fs::remove_file(two.fixture.path("vae/x")).unwrap();
+    fs::remove_file(two.fixture.path(".m")).unwrap();
+    let both = two.lock(".both", &[0, 1]);
+    assert_eq!(two.run("fetch", &both, &["--offline"]).code, Some(4));
+    assert!(two.listing().iter().any(|name| name == ".provision.journal"), "{:?}", two.listing());
+    two.good("fetch", &x, &[]);
+    assert!(two.good("clean", &x, &["--unlisted", "--yes"]).contains("nothing to remove"));
+    assert!(two.fixture.path("loras/y").exists());
+}
+
+#[test]
 fn clean_removes_kept_locks_of_other_addresses() {
     let two = Two::new();
     let lock = two.lock(".m", &[0]);

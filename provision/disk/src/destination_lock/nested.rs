@@ -20,9 +20,9 @@ use rustix::io::retry_on_intr;
 use super::flock::{DestinationLock, described};
 use super::lease::{self, LEASE_TIMEOUT, NAME};
 use super::network_fs::Volume;
+use crate::confined;
 use crate::destination::Destination;
 use crate::file_stat::FileId;
-use provision_core::model_path::ModelPath;
 
 impl DestinationLock {
     /// A run that holds a directory above the destination: its lock's path and its holder, for a message. `own` are other locks of
@@ -38,24 +38,25 @@ impl DestinationLock {
     }
 
     /// A run that holds one of the directories below the destination where the files at `paths` lie, as for
-    /// [`DestinationLock::held_above`].
+    /// [`DestinationLock::held_above`]. Symlinks are not followed: what they lead to has a lock of its own.
     pub fn held_below<'a>(
         &self,
         destination: &Destination,
-        paths: impl IntoIterator<Item = &'a ModelPath>,
+        paths: impl IntoIterator<Item = &'a str>,
+        own: &[&Self],
     ) -> Option<String> {
         if !self.exclusive {
             return None;
         }
-        let above =
-            |path: &'a ModelPath| path.as_str().match_indices('/').map(|(at, _)| &path.as_str()[..at]);
+        let own: Vec<_> = own.iter().filter_map(|lock| lock.identity()).collect();
+        let above = |path: &'a str| path.match_indices('/').map(|(at, _)| &path[..at]);
         let directories: BTreeSet<&str> = paths.into_iter().flat_map(above).collect();
-        let (root, own) = (destination.root(), self.identity());
-        directories.into_iter().find_map(|directory| {
-            let lock = Utf8Path::new(directory).join(NAME);
-            // A link may lead from below back to the destination itself.
-            let is_other = |stat: &Stat| Some(FileId::of(stat)) != own;
-            self.holder_of(root.handle(), &lock, &root.path().join(&lock), is_other)
+        directories.into_iter().find_map(|path| {
+            let directory =
+                confined::open_directory(destination.mode(), destination.root().handle(), path).ok()?;
+            let shown = destination.root().path().join(path).join(NAME);
+            let is_other = |stat: &Stat| !own.contains(&FileId::of(stat));
+            self.holder_of(&directory, Utf8Path::new(NAME), &shown, is_other)
         })
     }
 

@@ -93,13 +93,14 @@ pub fn part_leftovers(
     is_ours: &dyn Fn(&str) -> bool,
 ) -> PartLeftovers {
     let mut found = PartLeftovers::default();
+    let with_subdirectories = matches!(directories, SearchedDirectories::All(_));
     // Each directory is closed after its search: there may be more of them than file descriptors.
     let open = |path: &str| match path {
         "" => Ok(Some(destination.root().clone())),
         path => Ok(destination.open_directory(path, false)?.map(Arc::new)),
     };
     let mut search = |path: &str| match open(path) {
-        Ok(Some(directory)) => match leftovers_in(path, &directory, now, is_ours) {
+        Ok(Some(directory)) => match leftovers_in(path, &directory, with_subdirectories, now, is_ours) {
             Ok((parts, below)) => {
                 found.parts.extend(parts);
                 below
@@ -141,6 +142,7 @@ pub fn part_leftovers(
 fn leftovers_in(
     path: &str,
     directory: &Directory,
+    with_subdirectories: bool,
     now: i64,
     is_ours: &dyn Fn(&str) -> bool,
 ) -> Result<(Vec<PartLeftover>, Vec<String>), StoreError> {
@@ -152,7 +154,11 @@ fn leftovers_in(
             && Stem::of(stem).is_some()
         {
             stems.entry(stem.to_owned()).or_default().push(name);
-        } else if name != "." && name != ".." && directory.find(name)? == Found::Other("a directory") {
+        } else if with_subdirectories
+            && name != "."
+            && name != ".."
+            && directory.find(name)? == Found::Other("a directory")
+        {
             below.push(name.clone());
         }
     }

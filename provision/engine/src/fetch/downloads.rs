@@ -62,7 +62,7 @@ impl Collector<'_> {
             place: self.destination.clone(),
             part_names: self.part_names.clone(),
             part: part.map(|part| *part),
-            then: self.cache.map(|(cache, guard)| self.fill(model, cache, part_names([guard]))),
+            then: self.cache.map(|(cache, guard)| self.fill(model, cache, part_names(guard.is_exclusive()))),
         }
     }
 
@@ -73,7 +73,7 @@ impl Collector<'_> {
         cache: &Cache,
         guard: &DestinationLock,
     ) -> Result<Download, StoreError> {
-        let (object, part_names) = (Cache::object(model), part_names([guard]));
+        let (object, part_names) = (Cache::object(model), part_names(guard.is_exclusive()));
         if self.force {
             PartFile::discard(cache.place(), &object)?;
         }
@@ -156,7 +156,6 @@ fn link_or_copy(
 }
 
 /// The names of parts in locked directories: shared with later runs if no other run can work there.
-pub(super) fn part_names<'a>(guards: impl IntoIterator<Item = &'a DestinationLock>) -> PartNames {
-    let is_exclusive = guards.into_iter().all(DestinationLock::is_exclusive);
+pub(super) fn part_names(is_exclusive: bool) -> PartNames {
     if is_exclusive { PartNames::Shared } else { PartNames::per_process() }
 }

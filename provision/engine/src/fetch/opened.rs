@@ -16,7 +16,7 @@ use super::report::Report;
 use super::run_state::RunState;
 use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
-use crate::lock_wait::{self, LockWait};
+use crate::lock_wait::{self, LockWait, Locks};
 use crate::marker::Marker;
 use provision_core::event::Event;
 use provision_core::model_path::ModelPath;
@@ -27,9 +27,7 @@ pub(super) struct Opened<'j> {
     pub(super) job: &'j Job<'j>,
     pub(super) started: Instant,
     pub(super) destination: Arc<Destination>,
-    pub(super) guard: DestinationLock,
-    /// The locks of the directories that links lead to: runs with other destinations may write there.
-    _linked: Vec<DestinationLock>,
+    pub(super) locks: Locks,
     pub(super) part_names: PartNames,
     pub(super) marker: Marker,
     pub(super) cache: Option<Cache>,
@@ -49,8 +47,13 @@ impl<'j> Opened<'j> {
         let destination = Destination::create(&job.destination)?.with_links(config.links);
         let destination = Arc::new(destination);
         let paths: Vec<_> = models.iter().map(|model| &model.path).collect();
-        let guard = acquire(&destination, Some(&paths), job).await?;
-        let linked = acquire_linked(&destination, &guard, &paths, job).await?;
+        let locks = acquire(&destination, Some(&paths), job).await?;
+        // The links of files that this run leaves as they are: their entries stay in the marker.
+        let marker = Marker::load_or_partial(&destination, lock.marker());
+        let others = lock.models().iter().map(|model| &model.path).chain(marker.all_paths());
+        destination.note_links(others)?;
+        destination.freeze_links();
+        destination.verify_distinct(paths)?;
         let marker = Marker::load(&destination, lock.marker());
         let trusts_marker = config.verify == Verify::Marker && !config.force;
         if trusts_marker && marker.covers(&destination, models.iter().copied()) {
@@ -67,13 +70,12 @@ impl<'j> Opened<'j> {
         let cache_shares_disk =
             cache.as_ref().is_some_and(|cache| cache.place().shares_disk_with(&destination));
         let other_cache = OtherCache::open(&job.local, Some(&destination), cache.as_ref());
-        let part_names = part_names(linked.iter().chain([&guard]));
+        let part_names = part_names(locks.is_exclusive());
         let opened = Self {
             job,
             started,
             destination,
-            guard,
-            _linked: linked,
+            locks,
             part_names,
             marker,
             cache,
@@ -132,7 +134,7 @@ impl<'j> Opened<'j> {
     ) -> Result<Option<DestinationLock>, FetchError> {
         let Some(cache) = self.cache.as_ref().filter(|_| !self.is_over(files)) else { return Ok(None) };
         let guard = match acquire(cache.place(), None, self.job).await {
-            Ok(guard) => Some(guard),
+            Ok(locks) => Some(locks.main),
             Err(FetchError::Interrupted) => return Err(FetchError::Interrupted),
             Err(error) => {
                 warn_cache_unused(&*self.job.observer, cache.place().root().path(), &error);
@@ -157,29 +159,9 @@ async fn acquire(
     destination: &Destination,
     paths: Option<&[&ModelPath]>,
     job: &Job<'_>,
-) -> Result<DestinationLock, FetchError> {
+) -> Result<Locks, FetchError> {
     let mut interrupted = job.interrupted.clone();
-    acquired(lock_wait::lock(destination, paths, job.config.wait, &*job.observer, &mut interrupted).await?)
-}
-
-/// Notes the destination's links, and waits for the locks of the directories that they lead to.
-async fn acquire_linked(
-    destination: &Destination,
-    main: &DestinationLock,
-    paths: &[&ModelPath],
-    job: &Job<'_>,
-) -> Result<Vec<DestinationLock>, FetchError> {
-    let linked = destination.note_links(paths.iter().copied())?;
-    let (wait, observer, mut interrupted) = (job.config.wait, &*job.observer, job.interrupted.clone());
-    let locks = acquired(lock_wait::lock_linked(main, &linked, wait, observer, &mut interrupted).await?)?;
-    for linked in &linked {
-        destination.add_lease_of(linked);
-    }
-    Ok(locks)
-}
-
-fn acquired<T>(wait: LockWait<T>) -> Result<T, FetchError> {
-    match wait {
+    match lock_wait::lock(destination, paths, job.config.wait, &*job.observer, &mut interrupted).await? {
         LockWait::Acquired(locks) => Ok(locks),
         LockWait::TimedOut { holder, waited } => Err(FetchError::Busy { holder, waited }),
         LockWait::Stopped => Err(FetchError::Interrupted),

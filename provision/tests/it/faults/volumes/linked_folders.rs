@@ -1,6 +1,6 @@
 //! Directories of models that are symlinks (fault 120): the user's own are followed, and no others.
 
-use std::os::unix::fs::{lchown, symlink};
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -242,4 +242,73 @@ fn fault_120_clean_finds_parts_behind_a_link() {
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.out.contains("checkpoints/.x.01234567.part"), "{}", ended.out);
     assert_eq!(names(&volume), ["mine"]);
+}
+
+#[test]
+fn fault_120_two_models_that_are_one_file_by_a_link_are_refused() {
+    let (mut fixture, _) = fixture();
+    fixture.file("unet/x", &Content::generated(5, 1000));
+    std::fs::create_dir(fixture.path("unet")).unwrap();
+    link(&fixture, "unet");
+    let ended = verb(&fixture, "fetch", &[]);
+    assert_eq!(ended.code, Some(7), "{}", ended.err);
+    assert!(
+        ended.err.contains("unet/x") && ended.err.contains("checkpoints/x are one file"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(fixture.origin.counters().requests, 0);
+}
+
+#[test]
+fn fault_120_a_run_of_some_models_keeps_the_entries_behind_links() {
+    let (fixture, _) = fixture();
+    let volume = folder(&fixture, "volume");
+    link(&fixture, &volume);
+    assert_eq!(verb(&fixture, "fetch", &[]).code, Some(0));
+    std::fs::remove_file(fixture.path("y")).unwrap();
+    assert_eq!(verb(&fixture, "fetch", &["y"]).code, Some(0));
+    let status = verb(&fixture, "status", &[]);
+    assert_eq!(status.code, Some(0), "{}", status.out);
+}
+
+#[test]
+fn fault_120_a_linked_folder_that_cannot_be_written_does_not_stop_the_others() {
+    if !needs_root() || !needs_tool("setpriv", "--version") {
+        return;
+    }
+    let (fixture, content) = fixture();
+    let volume = folder(&fixture, "volume");
+    std::fs::write(volume.join("x"), content.to_vec()).unwrap();
+    link(&fixture, &volume);
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(fixture.destination(), open).unwrap();
+    let binary = fixture.beside("provision");
+    std::fs::copy(crate::program::BINARY, &binary).unwrap();
+    std::fs::set_permissions(binary.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut nobody = Command::new("setpriv");
+    nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(binary);
+    nobody.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
+    let ended = run(&mut nobody);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(fixture.path("y").exists() && fixture.path(".models-installed").exists(), "{}", ended.err);
+}
+
+#[test]
+fn fault_120_destinations_that_link_into_each_other_do_not_wait_for_ever() {
+    let (fixture, _) = fixture();
+    let second = folder(&fixture, "second");
+    std::fs::create_dir_all(fixture.path("checkpoints")).unwrap();
+    std::fs::create_dir_all(second.join("more")).unwrap();
+    // `models/other -> second` and `second/checkpoints -> models/checkpoints`.
+    symlink(&second, fixture.path("other")).unwrap();
+    symlink(fixture.path("checkpoints"), second.join("checkpoints")).unwrap();
+    for _ in 0..5 {
+        let first = start(&mut command(&fixture, "fetch", &["--wait", "20s", "--force"]));
+        let mut other = program(&fixture);
+        other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(&second);
+        let second = run(other.args(["--wait", "20s", "--force"]));
+        let first = first.end();
+        assert_eq!((first.code, second.code), (Some(0), Some(0)), "{}{}", first.err, second.err);
+    }
 }
