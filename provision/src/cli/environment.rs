@@ -48,6 +48,11 @@ pub(super) fn lock() -> Option<String> {
     variable("PROVISION_LOCK")
 }
 
+/// The program's image for the files of `provision init`; the program's own image sets it.
+pub(super) fn image() -> Option<String> {
+    variable("PROVISION_IMAGE")
+}
+
 fn either(lower: &str, upper: &str) -> Option<String> {
     variable(lower).or_else(|| variable(upper))
 }

@@ -2,25 +2,23 @@
 //! pod.
 //!
 //! A file that is there stays as it is, unless `--force` is given. Of a file with marked lines (`template`)
-//! only these follow the lock, so a user's edits survive a new model directory. The lock itself is created,
-//! but never replaced.
+//! only these follow the lock and the options, so a user's edits survive a new model directory. The images that
+//! marked lines name stay until an option names others. The lock itself is created, but never replaced.
 
 mod layers;
 mod template;
-
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+mod write;
 
 use camino::{Utf8Component, Utf8Path};
 use clap::Args;
 
 use super::exit::{Code, Failure};
 use super::lock::LockFile;
-use super::{locks, tell, units};
+use super::{environment, locks, tell, units};
 use provision_core::lockfile::Lockfile;
 
-/// The program's image where the build names none: the tag of `cargo xtask image --target provision`.
+/// The program's image where neither the environment nor the build names one: the tag of
+/// `cargo xtask image --target provision`.
 const IMAGE: &str = match option_env!("PROVISION_IMAGE") {
     Some(image) => image,
     None => concat!("provision:", env!("CARGO_PKG_VERSION")),
@@ -30,6 +28,15 @@ const DOCKERFILE: &str = "Dockerfile.models";
 const WORKFLOW: &str = ".github/workflows/models.yml";
 const START_SCRIPT: &str = "pre_start.sh";
 const POD: &str = "models-pod.yaml";
+
+/// The begin of the marked lines that name the program's image and the base image.
+const DOCKERFILE_IMAGE: &str = "ARG PROVISION_IMAGE=";
+const DOCKERFILE_BASE: &str = "ARG BASE_IMAGE=";
+const POD_IMAGE: &str = "image: ";
+
+/// The line of the Dockerfile that takes the start script, and the words by which that script says its author.
+const COPY_SCRIPT: &str = "COPY pre_start.sh /";
+const SCRIPT_AUTHOR: &str = "By `provision init";
 
 /// The largest layer that ghcr.io accepts, in bytes: GitHub's "Working with the Container registry".
 const GHCR_LAYER: u64 = 10_000_000_000;
@@ -53,11 +60,14 @@ pub struct InitArgs {
     /// The lock.
     #[command(flatten)]
     file: LockFile,
-    /// The program's image, as the written files name it
-    #[arg(long, value_name = "REF", env = "PROVISION_IMAGE", default_value = IMAGE, value_parser = image)]
-    image: String,
+    /// The image that gets the models, such as your `ComfyUI` image [default: the one in Dockerfile.models]
+    #[arg(long, value_name = "REF", value_parser = image)]
+    base_image: Option<String>,
+    /// The program's image [default: the one in the written file, else `$PROVISION_IMAGE`, else that of this version]
+    #[arg(long, value_name = "REF", value_parser = image)]
+    image: Option<String>,
     /// Replace files that are there, with your edits in them
-    #[arg(long, conflicts_with = "diff")]
+    #[arg(long)]
     force: bool,
     /// Write nothing: show the difference between the files that are there and the ones to write
     #[arg(long)]
@@ -66,11 +76,26 @@ pub struct InitArgs {
 
 /// An image's name goes into YAML and into a Dockerfile as it is.
 fn image(text: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "._-:/@".contains(c);
-    if !text.is_empty() && text.chars().all(fits) {
+    let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-:/".contains(c);
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.ends_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(fits);
+    let is_digest = |digest: &str| {
+        let hex = digest.strip_prefix("sha256:");
+        hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    if is_name && digest.is_none_or(is_digest) {
         return Ok(text.to_owned());
     }
-    Err("expected an image such as provision:0.1.0 or ghcr.io/owner/provision@sha256:…".to_owned())
+    Err("expected an image such as provision:0.1.0 or ghcr.io/owner/provision@sha256: and 64 digits"
+        .to_owned())
+}
+
+/// Returns true if only this machine has the image: its name is a single word, or that of a local registry.
+fn is_local(image: &str) -> bool {
+    let host = image.split_once('/').map(|(host, _)| host);
+    host.is_none_or(|host| host == "localhost" || host.starts_with("localhost:"))
 }
 
 /// A file to write.
@@ -120,7 +145,7 @@ pub fn run(args: &InitArgs, default: &str) -> Result<(), Failure> {
 /// What a run without options leaves out.
 const OFFER: &str = "\
 It also writes, for this lock:
-  --dockerfile  Dockerfile.models: your image with the models in its layers
+  --dockerfile  Dockerfile.models: your image (--base-image) with the models in its layers
   --github      .github/workflows/models.yml: builds that image and pushes it
   --pre-start   pre_start.sh: completes the models at a container's start
   --kubernetes  models-pod.yaml: the same in an init container, on a volume
@@ -138,7 +163,7 @@ fn lock_of(args: &InitArgs, path: &Utf8Path) -> Result<Lockfile, Failure> {
     if args.diff {
         tell(template::difference(path.as_str(), "", EMPTY));
     } else {
-        create(path, EMPTY, 0o644)?;
+        write::create(path, EMPTY, 0o644)?;
         tell(format_args!("created    {path}: no model yet, and the two commands that add some"));
     }
     Ok(lock)
@@ -147,72 +172,157 @@ fn lock_of(args: &InitArgs, path: &Utf8Path) -> Result<Lockfile, Failure> {
 /// The files that `args` choose, or the reason against one.
 fn drafts(args: &InitArgs, path: &Utf8Path, lock: &Lockfile) -> Vec<Result<Draft, Failure>> {
     let mut drafts = Vec::new();
-    let names = [("IMAGE", args.image.as_str()), ("DOCKERFILE", DOCKERFILE), ("POD", POD)];
-    let fill = |text: &str, more: &[(&str, &str)]| template::fill(text, &[&names[..], more].concat());
     if args.dockerfile {
-        drafts.push(in_context(path).and_then(|path| {
-            let layers = layers::of(lock)?;
-            let has_script = args.pre_start || Utf8Path::new(START_SCRIPT).exists();
-            let script = if has_script { format!("COPY {START_SCRIPT} /\n") } else { String::new() };
-            let values =
-                [("LOCK", path), ("EXPECTED", &layers.expected()), ("LAYERS", &(script + &layers.copies()))];
-            Ok(Draft {
-                path: DOCKERFILE,
-                text: fill(include_str!("init/templates/Dockerfile.models"), &values),
-                mode: 0o644,
-                next: format!(
-                    "docker build --file {DOCKERFILE} --build-arg BASE_IMAGE=YOUR-IMAGE --tag YOUR-NAME ."
-                ),
-            })
-        }));
+        drafts.push(dockerfile(args, path, lock));
     }
     if args.github {
-        drafts.push(in_context(path).map(|path| {
-            if let Ok(layers) = layers::of(lock) {
-                for (name, size) in layers.above(GHCR_LAYER) {
-                    let (size, limit) = (units::bytes(size), units::bytes(GHCR_LAYER));
-                    tell(format_args!(
-                        "warning: ghcr.io accepts layers up to {limit}, and {name} has {size}: \
-                         change the registry in {WORKFLOW}"
-                    ));
-                }
-            }
-            let has_dockerfile = args.dockerfile && !lock.models().is_empty();
-            let first = if has_dockerfile || Utf8Path::new(DOCKERFILE).exists() {
-                ""
-            } else {
-                "provision init --dockerfile; then "
-            };
-            Draft {
-                path: WORKFLOW,
-                text: fill(include_str!("init/templates/models.yml"), &[("LOCK", path)]),
-                mode: 0o644,
-                next: format!("{first}commit {path}, {DOCKERFILE} and {WORKFLOW}, and push"),
-            }
-        }));
+        drafts.push(workflow(args, path, lock));
     }
     if args.pre_start {
-        drafts.push(Ok(Draft {
-            path: START_SCRIPT,
-            text: include_str!("init/templates/pre_start.sh").to_owned(),
-            mode: 0o755,
-            next: format!("call /{START_SCRIPT} at the container's start"),
-        }));
+        drafts.push(Ok(start_script(args)));
     }
     if args.kubernetes {
-        let storage = layers::storage(lock);
-        let values = [("LOCK", path.as_str()), ("STORAGE", &storage)];
-        drafts.push(Ok(Draft {
-            path: POD,
-            text: fill(include_str!("init/templates/models-pod.yaml"), &values),
-            mode: 0o644,
-            next: format!(
-                "kubectl create configmap models-lock --from-file=models.lock={path}; \
-                 then kubectl apply --filename {POD}"
-            ),
-        }));
+        drafts.push(pod(args, path, lock));
     }
     drafts
+}
+
+fn dockerfile(args: &InitArgs, path: &Utf8Path, lock: &Lockfile) -> Result<Draft, Failure> {
+    let path = in_context(path)?;
+    let layers = layers::of(lock)?;
+    let base =
+        args.base_image.clone().or_else(|| named_in(DOCKERFILE, DOCKERFILE_BASE)).ok_or_else(|| {
+            let why = format!("{DOCKERFILE} needs the image that gets the models: give --base-image REF");
+            Failure::new(Code::Usage, why)
+        })?;
+    let script = if takes_script(args) { format!("{COPY_SCRIPT}\n") } else { String::new() };
+    let values = [
+        ("LOCK", path),
+        ("DOCKERFILE", DOCKERFILE),
+        ("IMAGE", &program_image(args, DOCKERFILE, DOCKERFILE_IMAGE)?),
+        ("BASE", &base),
+        ("EXPECTED", &layers.expected()),
+        ("LAYERS", &(script + &layers.copies())),
+    ];
+    Ok(Draft {
+        path: DOCKERFILE,
+        text: template::fill(include_str!("init/templates/Dockerfile.models"), &values),
+        mode: 0o644,
+        next: format!("docker build --file {DOCKERFILE} --tag YOUR-NAME ."),
+    })
+}
+
+fn workflow(args: &InitArgs, path: &Utf8Path, lock: &Lockfile) -> Result<Draft, Failure> {
+    let path = in_context(path)?;
+    if let Ok(layers) = layers::of(lock) {
+        for (name, size) in layers.above(GHCR_LAYER) {
+            let (size, limit) = (units::bytes(size), units::bytes(GHCR_LAYER));
+            tell(format_args!(
+                "warning: ghcr.io accepts layers up to {limit}, and {name} has {size}: \
+                 change the registry in {WORKFLOW}"
+            ));
+        }
+    }
+    let has_dockerfile = args.dockerfile && !lock.models().is_empty();
+    let first = if has_dockerfile || Utf8Path::new(DOCKERFILE).exists() {
+        ""
+    } else {
+        "provision init --dockerfile --base-image YOUR-IMAGE; then "
+    };
+    if !args.dockerfile
+        && let Some(named) = named_in(DOCKERFILE, DOCKERFILE_IMAGE)
+    {
+        if args.image.as_ref().is_some_and(|image| *image != named) {
+            tell(format_args!(
+                "warning: the workflow builds {DOCKERFILE}, which names {named}: add --dockerfile to change it"
+            ));
+        } else {
+            warn_if_local(&named, DOCKERFILE);
+        }
+    }
+    let values = [("LOCK", path), ("DOCKERFILE", DOCKERFILE), ("SCRIPT", START_SCRIPT)];
+    Ok(Draft {
+        path: WORKFLOW,
+        text: template::fill(include_str!("init/templates/models.yml"), &values),
+        mode: 0o644,
+        next: format!("{first}commit {path}, {DOCKERFILE} and {WORKFLOW}, and push"),
+    })
+}
+
+fn start_script(args: &InitArgs) -> Draft {
+    let dockerfile = std::fs::read_to_string(DOCKERFILE);
+    let is_left_out = !args.dockerfile && dockerfile.is_ok_and(|text| !text.contains(COPY_SCRIPT));
+    let first = if is_left_out {
+        format!("provision init --dockerfile, so that {DOCKERFILE} copies {START_SCRIPT}; then ")
+    } else {
+        String::new()
+    };
+    Draft {
+        path: START_SCRIPT,
+        text: include_str!("init/templates/pre_start.sh").to_owned(),
+        mode: 0o755,
+        next: format!("{first}call /{START_SCRIPT} at the container's start"),
+    }
+}
+
+fn pod(args: &InitArgs, path: &Utf8Path, lock: &Lockfile) -> Result<Draft, Failure> {
+    // The path goes into a comment and, between single quotes, into a shell's command.
+    if path.as_str().contains(|c: char| c.is_control() || c == '\'') {
+        let why =
+            format!("{POD} cannot name {path:?}: give --lock a path without quotes and control characters");
+        return Err(Failure::new(Code::Usage, why));
+    }
+    let values = [
+        ("LOCK", path.as_str()),
+        ("POD", POD),
+        ("IMAGE", &program_image(args, POD, POD_IMAGE)?),
+        ("STORAGE", &layers::storage(lock)),
+    ];
+    Ok(Draft {
+        path: POD,
+        text: template::fill(include_str!("init/templates/models-pod.yaml"), &values),
+        mode: 0o644,
+        next: format!(
+            "kubectl create configmap models-lock --from-file='models.lock={path}' --dry-run=client --output yaml \
+             | kubectl apply --filename -; then kubectl apply --filename {POD}"
+        ),
+    })
+}
+
+/// The image that a marked line of the written file names. It stays until an option names another one.
+fn named_in(path: &str, key: &str) -> Option<String> {
+    template::marked_value(&std::fs::read_to_string(path).ok()?, key)
+}
+
+/// The program's image for a file, with a warning if only this machine has it.
+fn program_image(args: &InitArgs, path: &str, key: &str) -> Result<String, Failure> {
+    let chosen = args.image.clone().or_else(|| named_in(path, key));
+    let chosen = match (chosen, environment::image()) {
+        (Some(chosen), _) => chosen,
+        (None, Some(variable)) => {
+            image(&variable).map_err(|why| Failure::new(Code::Usage, format!("PROVISION_IMAGE: {why}")))?
+        }
+        (None, None) => IMAGE.to_owned(),
+    };
+    warn_if_local(&chosen, path);
+    Ok(chosen)
+}
+
+fn warn_if_local(image: &str, path: &str) {
+    if is_local(image) {
+        tell(format_args!(
+            "warning: {path} names {image}, which only this machine has; a runner or a cluster cannot pull it: \
+             give --image REGISTRY/NAME"
+        ));
+    }
+}
+
+/// Returns true if the image gets the start script: one of `init`, which is there or which this run writes.
+fn takes_script(args: &InitArgs) -> bool {
+    match std::fs::read_to_string(START_SCRIPT) {
+        Ok(text) => text.contains(SCRIPT_AUTHOR) || (args.pre_start && args.force),
+        Err(_) => args.pre_start,
+    }
 }
 
 /// The lock's path in a build context, which is the working directory.
@@ -226,68 +336,80 @@ fn in_context(path: &Utf8Path) -> Result<&str, Failure> {
     Err(Failure::new(Code::Usage, why))
 }
 
+/// What a run does with a file.
+enum Change {
+    Create(String),
+    /// All of the text.
+    Replace(String),
+    /// Only marked lines.
+    Update(String),
+    /// Nothing, for this reason.
+    Leave(&'static str),
+    /// Nothing, since the file is the user's.
+    Refuse,
+}
+
 impl Draft {
-    /// Writes the file, or its marked lines, or neither: by what is there and what `args` allow.
-    fn place(&self, args: &InitArgs) -> Result<(), Failure> {
-        let Self { path, text, mode, .. } = self;
-        let there = match std::fs::read_to_string(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            read => Some(read.map_err(|error| unwritable(path, &error))?),
-        };
-        match there {
-            _ if args.diff => {
-                let there = there.unwrap_or_default();
-                let same = there == *text;
-                let equal = || format!("unchanged  {path}");
-                tell(if same { equal() } else { template::difference(path, &there, text) });
+    /// What is to do, by what is there and what `args` allow.
+    fn change(&self, there: Option<&str>, args: &InitArgs) -> Change {
+        let Some(there) = there else { return Change::Create(self.text.clone()) };
+        if there == self.text {
+            return Change::Leave("");
+        }
+        if args.force {
+            return Change::Replace(self.text.clone());
+        }
+        match template::with_marked_lines(there, &self.text) {
+            Some(merged) if merged == there => {
+                Change::Leave(": its marked lines fit the lock, and your edits stay")
             }
-            None => {
-                create(Utf8Path::new(path), text, *mode)?;
+            Some(merged) => Change::Update(merged),
+            None => Change::Refuse,
+        }
+    }
+
+    /// Writes the file, or its marked lines, or neither; with `--diff` it shows the same.
+    fn place(&self, args: &InitArgs) -> Result<(), Failure> {
+        let path = self.path;
+        let there = write::read(path)?;
+        let change = self.change(there.as_deref(), args);
+        match change {
+            Change::Leave(why) => {
+                let is_script = self.mode & 0o111 != 0 && !args.diff;
+                let now = is_script && write::make_executable(path)?;
+                tell(format_args!("unchanged  {path}{why}{}", if now { ": executable again" } else { "" }));
+            }
+            Change::Refuse if args.diff => tell(format_args!(
+                "stays      {path}: it has other content; --diff --force shows the difference"
+            )),
+            Change::Refuse => {
+                let why = format!(
+                    "{path} is there with other content and stays: --diff --force shows the difference, \
+                     --force replaces it and loses your edits"
+                );
+                return Err(Failure::new(Code::Usage, why));
+            }
+            Change::Create(text) | Change::Replace(text) | Change::Update(text) if args.diff => {
+                tell(template::difference(path, there.as_deref().unwrap_or_default(), &text));
+            }
+            Change::Create(text) => {
+                write::create(Utf8Path::new(path), &text, self.mode)?;
                 tell(format_args!("created    {path}"));
             }
-            Some(there) if there == *text => tell(format_args!("unchanged  {path}")),
-            Some(_) if args.force => {
-                std::fs::write(path, text).map_err(|error| unwritable(path, &error))?;
+            Change::Replace(text) => {
+                write::replace(path, &text)?;
+                if self.mode & 0o111 != 0 {
+                    write::make_executable(path)?;
+                }
                 tell(format_args!("replaced   {path}"));
             }
-            Some(there) => match template::with_marked_lines(&there, text) {
-                Some(merged) if merged == there => {
-                    tell(format_args!(
-                        "unchanged  {path}: its marked lines fit the lock, and your edits stay"
-                    ));
-                }
-                Some(merged) => {
-                    std::fs::write(path, merged).map_err(|error| unwritable(path, &error))?;
-                    tell(format_args!("updated    {path}: only its marked lines; your edits stay"));
-                }
-                None => {
-                    let why = format!(
-                        "{path} is there with other content and stays: --diff shows the difference, \
-                         --force replaces it and loses your edits"
-                    );
-                    return Err(Failure::new(Code::Usage, why));
-                }
-            },
+            Change::Update(text) => {
+                write::replace(path, &text)?;
+                tell(format_args!("updated    {path}: only its marked lines; your edits stay"));
+            }
         }
         Ok(())
     }
-}
-
-/// Creates a file that is not there.
-fn create(path: &Utf8Path, text: &str, mode: u32) -> Result<(), Failure> {
-    let write = || {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        // Between the look at the path and this call another program may have created it.
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-        file.write_all(text.as_bytes())
-    };
-    write().map_err(|error| unwritable(path.as_str(), &error))
-}
-
-fn unwritable(path: &str, error: &std::io::Error) -> Failure {
-    Failure::new(Code::Disk, format!("{path} cannot be read or written: {error}; check its permissions"))
 }
 
 #[cfg(test)]
@@ -309,7 +431,8 @@ mod tests {
             pre_start: true,
             kubernetes: true,
             file: LockFile::default(),
-            image: IMAGE.to_owned(),
+            base_image: Some("base".to_owned()),
+            image: None,
             force: false,
             diff: false,
         };
@@ -328,12 +451,20 @@ mod tests {
 
     #[test]
     fn an_image_is_one_word_without_quotes() {
-        for text in ["provision:0.1.0", "ghcr.io/a/b@sha256:00", "localhost:5000/x_y"] {
+        for text in ["provision:0.1.0", "localhost:5000/x_y", &format!("ghcr.io/a/b@sha256:{:064}", 0)] {
             assert_eq!(image(text), Ok(text.to_owned()));
         }
-        for text in ["", "a b", "a\"", "$X", "a\nRUN x", "a#b"] {
+        for text in ["", "a b", "a\"", "$X", "a\nRUN x", "a#b", "a:@b", "a@sha256:00", "-a", "a:", "a/"] {
             assert!(image(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_image_without_a_registry_is_local() {
+        assert!(
+            ["provision", "provision:0.1.0", "localhost:5000/a", "localhost/a"].into_iter().all(is_local)
+        );
+        assert!(!["ghcr.io/a/b", "a/b", "host:5000/a"].into_iter().any(is_local));
     }
 
     #[test]

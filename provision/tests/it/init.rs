@@ -1,7 +1,7 @@
 //! `provision init` in a repository that has nothing of this project, and the check of its Dockerfile.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -47,9 +47,23 @@ impl Repository {
     fn init(&self, arguments: &[&str]) -> Ended {
         run(program(&self.fixture).current_dir(&self.folder).arg("init").args(arguments))
     }
+
+    /// Runs `init`, which must succeed; returns its output.
+    fn inits(&self, arguments: &[&str]) -> String {
+        let ended = self.init(arguments);
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{}", ended.out);
+        ended.out
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.path(name)).unwrap().permissions().mode() & 0o777
+    }
 }
 
 const ALL: [&str; 4] = ["--dockerfile", "--github", "--pre-start", "--kubernetes"];
+/// A Dockerfile needs it once.
+const BASE: [&str; 2] = ["--base-image", "debian:bookworm-slim"];
+const LOCAL: &str = "which only this machine has";
 const FILES: [&str; 4] =
     ["Dockerfile.models", ".github/workflows/models.yml", "pre_start.sh", "models-pod.yaml"];
 
@@ -77,10 +91,9 @@ fn init_alone_writes_a_lock_and_offers_the_rest() {
 #[test]
 fn init_writes_each_file_once_and_then_finds_it_unchanged() {
     let repository = Repository::with_lock();
-    let ended = repository.init(&ALL);
-    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""), "{}", ended.out);
+    let said = repository.inits(&[&ALL[..], &BASE].concat());
     for file in FILES {
-        assert!(ended.out.contains(&format!("created    {file}")), "{}", ended.out);
+        assert!(said.contains(&format!("created    {file}")), "{said}");
     }
     let dockerfile = repository.text("Dockerfile.models");
     let copies: Vec<_> = dockerfile.lines().filter(|line| line.contains("--from=models")).collect();
@@ -90,14 +103,68 @@ fn init_writes_each_file_once_and_then_finds_it_unchanged() {
     assert!(dockerfile.contains("COPY pre_start.sh /"), "{dockerfile}");
     let image = concat!("ARG PROVISION_IMAGE=provision:", env!("CARGO_PKG_VERSION"), "\n");
     assert!(dockerfile.contains(image), "{dockerfile}");
-    let mode = fs::metadata(repository.path("pre_start.sh")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o111, 0o111);
-    let again = repository.init(&ALL);
-    assert_eq!(again.code, Some(0));
-    assert!(FILES.iter().all(|file| again.out.contains(&format!("unchanged  {file}"))), "{}", again.out);
-    let other = repository.init(&["--dockerfile", "--image", "ghcr.io/me/provision:1", "--force"]);
-    assert!(other.out.contains("replaced   Dockerfile.models"), "{}", other.out);
-    assert!(repository.text("Dockerfile.models").contains("ARG PROVISION_IMAGE=ghcr.io/me/provision:1\n"));
+    assert_eq!(repository.mode("pre_start.sh") & 0o111, 0o111);
+    let again = repository.inits(&ALL);
+    assert!(FILES.iter().all(|file| again.contains(&format!("unchanged  {file}"))), "{again}");
+}
+
+#[test]
+fn a_dockerfile_needs_a_base_image_and_keeps_it() {
+    let repository = Repository::with_lock();
+    let ended = repository.init(&["--dockerfile"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("give --base-image REF"), "{}", ended.err);
+    assert!(!repository.path("Dockerfile.models").exists());
+    repository.inits(&["--dockerfile", "--base-image", "me/comfyui:1"]);
+    for more in [&[][..], &["--force"]] {
+        repository.inits(&[&["--dockerfile"], more].concat());
+        assert!(repository.text("Dockerfile.models").contains("\nARG BASE_IMAGE=me/comfyui:1\n"));
+    }
+    let said = repository.inits(&["--dockerfile", "--base-image", "me/comfyui:2"]);
+    assert!(said.contains("updated    Dockerfile.models") || said.contains("replaced"), "{said}");
+    assert!(repository.text("Dockerfile.models").contains("\nARG BASE_IMAGE=me/comfyui:2\n"));
+}
+
+#[test]
+fn the_programs_image_is_that_of_the_option_then_of_the_file() {
+    let repository = Repository::with_lock();
+    let files = ["--dockerfile", "--kubernetes"];
+    let names = |image: &str| {
+        let (dockerfile, pod) = (repository.text("Dockerfile.models"), repository.text("models-pod.yaml"));
+        assert!(dockerfile.contains(&format!("\nARG PROVISION_IMAGE={image}\n")), "{dockerfile}");
+        assert!(pod.contains(&format!("\n      image: {image}\n")), "{pod}");
+    };
+    let said = repository.inits(&[&files[..], &BASE].concat());
+    names(concat!("provision:", env!("CARGO_PKG_VERSION")));
+    assert_eq!(said.matches(LOCAL).count(), 2, "{said}");
+    assert!(repository.inits(&["--github"]).contains(LOCAL));
+
+    let image = "ghcr.io/me/provision:1";
+    let said = repository.inits(&[&files[..], &["--image", image]].concat());
+    assert!(said.contains("updated    Dockerfile.models") && said.contains("updated    models-pod.yaml"));
+    assert!(!said.contains(LOCAL), "{said}");
+    names(image);
+    // The variable is that of the program's own image. It is for files that name none.
+    let mut command = program(&repository.fixture);
+    command.current_dir(&repository.folder).env("PROVISION_IMAGE", "ghcr.io/other/provision:2").arg("init");
+    assert_eq!(run(command.args(files).arg("--github")).code, Some(0));
+    names(image);
+    for file in [FILES[0], FILES[3]] {
+        fs::remove_file(repository.path(file)).unwrap();
+    }
+    assert_eq!(run(command.args(BASE)).code, Some(0));
+    names("ghcr.io/other/provision:2");
+    let said = repository.inits(&["--github", "--image", image]);
+    assert!(said.contains("which names ghcr.io/other/provision:2: add --dockerfile"), "{said}");
+}
+
+#[test]
+fn the_workflow_pushes_over_no_other_image() {
+    let repository = Repository::with_lock();
+    repository.inits(&["--github"]);
+    let text = repository.text(FILES[1]);
+    assert!(text.contains("\"IMAGE=ghcr.io/${GITHUB_REPOSITORY,,}-models\""), "{text}");
+    assert!(text.contains("[\"models.lock\", \"Dockerfile.models\", \"pre_start.sh\", "), "{text}");
 }
 
 #[test]
@@ -107,7 +174,7 @@ fn init_keeps_a_file_that_is_there_unless_forced() {
         fs::create_dir_all(repository.path(file).parent().unwrap()).unwrap();
         fs::write(repository.path(file), "mine\n").unwrap();
     }
-    let ended = repository.init(&ALL);
+    let ended = repository.init(&[&ALL[..], &BASE].concat());
     assert_eq!(ended.code, Some(2));
     for file in FILES {
         assert!(
@@ -117,13 +184,15 @@ fn init_keeps_a_file_that_is_there_unless_forced() {
         );
         assert_eq!(repository.text(file), "mine\n");
     }
-    let shown = repository.init(&["--pre-start", "--diff"]);
-    assert_eq!(shown.code, Some(0));
-    assert!(shown.out.contains("--- pre_start.sh\n") && shown.out.contains("\n-mine\n"), "{}", shown.out);
-    assert!(shown.out.contains("\n+exec \"$@\""), "{}", shown.out);
+    let plain = repository.inits(&["--pre-start", "--diff"]);
+    assert!(plain.contains("stays      pre_start.sh") && !plain.contains("-mine"), "{plain}");
+    let shown = repository.inits(&["--pre-start", "--diff", "--force"]);
+    assert!(shown.contains("--- pre_start.sh\n") && shown.contains("\n-mine\n"), "{shown}");
+    assert!(shown.contains("\n+exec \"$@\""), "{shown}");
     assert_eq!(repository.text("pre_start.sh"), "mine\n");
-    assert_eq!(repository.init(&[&ALL[..], &["--force"]].concat()).code, Some(0));
+    repository.inits(&[&ALL[..], &BASE, &["--force"]].concat());
     assert!(FILES.iter().all(|file| repository.text(file) != "mine\n"));
+    assert_eq!(repository.mode("pre_start.sh"), 0o755);
 }
 
 #[test]
@@ -140,13 +209,19 @@ fn a_lock_that_is_there_is_never_replaced() {
 #[test]
 fn a_new_model_directory_changes_only_the_marked_lines() {
     let mut repository = Repository::with_lock();
-    assert_eq!(repository.init(&["--dockerfile"]).code, Some(0));
+    repository.inits(&[&["--dockerfile"][..], &BASE].concat());
     let edited = repository.text("Dockerfile.models").replace("debian:bookworm-slim", "my-comfyui")
         + "CMD [\"python\", \"main.py\"]\n";
     fs::write(repository.path("Dockerfile.models"), &edited).unwrap();
     let ended = repository.init(&["--dockerfile"]);
     assert!(ended.out.contains("unchanged  Dockerfile.models"), "{}", ended.out);
     repository.add("controlnet/c.bin", 5_000);
+    // The difference is that of a plain run: without the user's edits.
+    let shown = repository.inits(&["--dockerfile", "--diff"]);
+    let changed = |line: &&str| line.starts_with(['+', '-']) && !line[1..].starts_with(['+', '-']);
+    assert_eq!(shown.lines().filter(changed).count(), 3, "{shown}");
+    assert!(repository.inits(&["--dockerfile", "--diff", "--force"]).contains("-CMD"));
+    assert_eq!(repository.text("Dockerfile.models"), edited);
     let ended = repository.init(&["--dockerfile"]);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
     assert!(ended.out.contains("updated    Dockerfile.models"), "{}", ended.out);
@@ -154,6 +229,72 @@ fn a_new_model_directory_changes_only_the_marked_lines() {
     let copy = "COPY --link --from=models [\"/layers/controlnet/\", \"/\"]\n";
     assert_eq!(text.replace(copy, "").replace("=\"controlnet,", "=\""), edited);
     assert!(text.contains("ENV PROVISION_EXPECT_LAYERS=\"controlnet,my nodes,vae,_\"\n"), "{text}");
+}
+
+#[test]
+fn a_file_is_replaced_in_one_step_and_keeps_its_mode() {
+    let mut repository = Repository::with_lock();
+    repository.inits(&[&["--dockerfile"][..], &BASE].concat());
+    let file = repository.path("Dockerfile.models");
+    // The name may be a link.
+    fs::rename(&file, repository.path("real")).unwrap();
+    symlink("real", &file).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    let before = fs::metadata(&file).unwrap().ino();
+    repository.add("controlnet/c.bin", 5_000);
+    assert!(repository.inits(&["--dockerfile"]).contains("updated"));
+    assert_ne!(fs::metadata(&file).unwrap().ino(), before);
+    assert_eq!(repository.mode("real"), 0o640);
+    assert!(file.is_symlink());
+    let names = fs::read_dir(&repository.folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().ends_with(".provision")).collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    fs::remove_file(repository.path("real")).unwrap();
+    let ended = repository.init(&["--dockerfile", "--base-image", "x"]);
+    assert_eq!(ended.code, Some(7));
+    assert!(ended.err.contains("is a symlink to real, which does not exist"), "{}", ended.err);
+}
+
+#[test]
+fn only_a_start_script_of_init_goes_into_the_image() {
+    let repository = Repository::with_lock();
+    fs::write(repository.path("pre_start.sh"), "#!/bin/sh\nmine\n").unwrap();
+    let dockerfile = [&["--dockerfile"][..], &BASE].concat();
+    let copies = || repository.text("Dockerfile.models").contains("\nCOPY pre_start.sh /\n");
+    repository.inits(&dockerfile);
+    assert!(!copies());
+    assert_eq!(repository.init(&["--dockerfile", "--pre-start"]).code, Some(2));
+    assert!(!copies());
+    // A start script that comes later is no part of the image yet.
+    fs::remove_file(repository.path("pre_start.sh")).unwrap();
+    let said = repository.inits(&["--pre-start"]);
+    assert!(said.contains("next: provision init --dockerfile, so that"), "{said}");
+    repository.inits(&["--dockerfile"]);
+    assert!(copies());
+    assert!(!repository.inits(&["--pre-start"]).contains("init --dockerfile"));
+    // A checkout without modes loses the script's.
+    fs::set_permissions(repository.path("pre_start.sh"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(repository.inits(&["--pre-start"]).contains("unchanged  pre_start.sh: executable again"));
+    assert_eq!(repository.mode("pre_start.sh"), 0o755);
+}
+
+#[test]
+fn a_pod_names_no_lock_that_would_break_its_comment() {
+    let repository = Repository::with_lock();
+    for name in ["a\nb", "it's"] {
+        fs::rename(repository.path("models.lock"), repository.path(name)).unwrap();
+        let ended = repository.init(&["--kubernetes", "--lock", name]);
+        fs::rename(repository.path(name), repository.path("models.lock")).unwrap();
+        assert_eq!(ended.code, Some(2), "{}", ended.out);
+        assert!(ended.err.contains("without quotes and control characters"), "{}", ended.err);
+    }
+    // The command works a second time, and its user is not that of ComfyUI.
+    assert!(repository.inits(&["--kubernetes"]).contains("| kubectl apply --filename -;"));
+    let (pod, containers) = (repository.text("models-pod.yaml"), "\n  containers:\n");
+    let (before, after) = pod.split_once(containers).unwrap();
+    let (spec, init) = before.split_once("  initContainers:\n").unwrap();
+    assert!(init.contains("runAsUser: 10001") && !spec.contains("runAs") && !after.contains("runAs"));
 }
 
 #[test]

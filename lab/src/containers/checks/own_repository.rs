@@ -44,7 +44,8 @@ pub(super) fn run(env: &mut ContainerEnv) -> Result<()> {
     for model in MODELS {
         add(model)?;
     }
-    let ended = succeeds("provision init --dockerfile --github --pre-start --kubernetes")?;
+    let base = "--base-image debian:bookworm-slim";
+    let ended = succeeds(&format!("provision init --dockerfile --github --pre-start --kubernetes {base}"))?;
     println!("{}", indented(&ended.stdout));
 
     let build = format!("{BUILD} --tag {OWN} .");
@@ -170,7 +171,7 @@ fn init_container(env: &ContainerEnv, repository: &Repository<'_>, documents: &[
     let text = |value: &Value| value.as_str().map(str::to_owned).with_context(|| format!("no text: {value}"));
     ensure!(text(&container["image"])? == PROGRAM, "{container}");
     let security = &container["securityContext"];
-    ensure!(security["readOnlyRootFilesystem"] == true && spec["securityContext"]["runAsNonRoot"] == true);
+    ensure!(security["readOnlyRootFilesystem"] == true && security["runAsNonRoot"] == true);
     let group = spec["securityContext"]["fsGroup"].as_u64().context("no fsGroup")?;
     let volume = env.engine.scratch.fresh("volume");
     sh.create_dir(&volume)?;
@@ -201,7 +202,7 @@ fn init_container(env: &ContainerEnv, repository: &Repository<'_>, documents: &[
     let arguments = container["args"].as_array().context("no args")?.iter().map(text);
     let arguments = arguments.collect::<Result<Vec<_>>>()?.join(" ");
     // The user of the file, and one as an administrator may give it.
-    let user = spec["securityContext"]["runAsUser"].as_u64().context("no runAsUser")?;
+    let user = security["runAsUser"].as_u64().context("no runAsUser")?;
     for (user, says) in [(user, "done: 3 files"), (54_321, "nothing to do")] {
         let options = options.join(" ");
         let run = format!("docker run --user {user}:{group} {options} {PROGRAM} {arguments}");

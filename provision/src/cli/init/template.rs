@@ -9,9 +9,28 @@ use similar::TextDiff;
 const BEGIN: &str = "# >>> provision init";
 const END: &str = "# <<< provision init";
 
-/// The template with its placeholders replaced.
+/// The template with its placeholders replaced. A placeholder in a value stays as it is.
 pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    values.iter().fold(template.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('@') {
+        let known = values.iter().find_map(|(name, value)| {
+            let rest = after.strip_prefix(name)?.strip_prefix('@')?;
+            Some((*value, rest))
+        });
+        let (value, behind) = known.unwrap_or(("@", after));
+        text.extend([before, value]);
+        rest = behind;
+    }
+    text + rest
+}
+
+/// The value behind `key` in a marked line. `None` if no marked line begins with it.
+pub(super) fn marked_value(text: &str, key: &str) -> Option<String> {
+    let parts = parts(text)?;
+    let mut lines = parts.iter().skip(1).step_by(2).flat_map(|part| part.lines());
+    let value = lines.find_map(|line| line.trim().strip_prefix(key))?.trim();
+    (!value.is_empty()).then(|| value.to_owned())
 }
 
 /// The text `there` with the marked lines of `fresh` in place of its own. `None` if the two have not the same
@@ -88,6 +107,20 @@ mod tests {
             assert_eq!(with_marked_lines(there, FRESH), None, "{there}");
         }
         assert_eq!(with_marked_lines("mine\n", "a script\n"), None);
+    }
+
+    #[test]
+    fn a_placeholder_in_a_value_stays() {
+        let values = [("LOCK", "@LAYERS@/models.lock"), ("LAYERS", "@LOCK@")];
+        assert_eq!(fill("a@b @LOCK@ @LAYERS@ @OTHER@", &values), "a@b @LAYERS@/models.lock @LOCK@ @OTHER@");
+    }
+
+    #[test]
+    fn a_value_is_read_from_marked_lines_only() {
+        assert_eq!(marked_value("image: x\n# >>> provision init\n", "image: "), None);
+        let text = "image: x\n# >>> provision init\n  image: y # mine\n# <<< provision init\n";
+        assert_eq!(marked_value(text, "image: ").as_deref(), Some("y # mine"));
+        assert_eq!(marked_value(text, "ARG "), None);
     }
 
     #[test]
