@@ -77,7 +77,10 @@ LABEL org.opencontainers.image.title="provision" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build /out/provision /provision
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-ENV PROVISION_AS_OWNER=1
+# The name of this image in a registry, if it has one: `provision init` writes it. An empty one counts as unset.
+ARG PROVISION_IMAGE
+ENV PROVISION_IMAGE=${PROVISION_IMAGE} \
+    PROVISION_AS_OWNER=1
 ENTRYPOINT ["/provision"]
 
 

@@ -10,6 +10,10 @@ variable "IMAGE" {
 variable "TAG" {
   default = ""
 }
+# The name of the target provision in a registry, which `provision init` of that image writes.
+variable "PROVISION_IMAGE" {
+  default = ""
+}
 variable "RUST_IMAGE" {
   default = "rust:1.95-slim-bookworm"
 }
@@ -47,6 +51,7 @@ target "_common" {
 target "provision" {
   inherits = ["_common"]
   target   = "provision"
+  args     = { PROVISION_IMAGE = PROVISION_IMAGE }
   tags     = [TAG == "" ? "${IMAGE}:latest" : "${IMAGE}:${TAG}"]
 }
 
