@@ -4,16 +4,16 @@
 #     sh install.sh [--to DIR] [--from URL] [--version VERSION]
 #
 #   --to DIR           the directory [default: ~/.local/bin]
-#   --from URL         the directory with the binaries and their .sha256 files [default: $PROVISION_RELEASE_URL, else the
-#                      release that this script belongs to]
+#   --from URL         the directory with the binaries and their .sha256 files [default: $PROVISION_RELEASE_URL, else that
+#                      of VERSION where this script was released]
 #   --version VERSION  the version [default: that of this script]
 #
 # The final name never has a part of a binary: the download has a name of its own until it is verified. A second run
 # with the same version downloads the digest only.
 set -eu
 
-# A release replaces both lines: see .github/workflows/release.yml.
-release=
+# The directory of all releases. A release fills it in: see .github/workflows/release.yml.
+releases=
 version=0.1.0
 
 say() {
@@ -40,10 +40,16 @@ machine() {
 }
 
 download() { # URL FILE
+    # An https address leads to no other scheme, also by a redirect. wget has no such option, so its plain requests go to
+    # a proxy that does not exist.
+    case $1 in
+        https://*) only='=https' plain_proxy=http://127.0.0.1:9 ;;
+        *) only='=http,https' plain_proxy=${http_proxy:-} ;;
+    esac
     if has curl; then
-        curl --fail --silent --show-error --location --retry 3 --output "$2" "$1"
+        curl --proto "$only" --fail --silent --show-error --location --retry 3 --output "$2" "$1"
     elif has wget; then
-        wget -q -O "$2" "$1"
+        http_proxy=$plain_proxy wget -q -O "$2" "$1"
     else
         fail "curl or wget is needed to download $1"
     fi || fail "$1 cannot be downloaded; nothing was installed"
@@ -54,8 +60,8 @@ digest() { # FILE
 }
 
 main() {
-    directory=${HOME:-}/.local/bin
-    release=${PROVISION_RELEASE_URL:-$release}
+    directory=${HOME:+$HOME/.local/bin}
+    release=${PROVISION_RELEASE_URL:-}
     while [ $# -gt 0 ]; do
         [ $# -gt 1 ] || fail "$1 is no option with a value; the options are --to DIR, --from URL, --version VERSION"
         case $1 in
@@ -66,9 +72,12 @@ main() {
         esac
         shift 2
     done
+    [ -n "$directory" ] || fail "HOME is not set; give the directory: --to DIR"
+    release=${release:-${releases:+$releases/v$version}}
     [ -n "$release" ] || fail "give the release's address: --from URL, or PROVISION_RELEASE_URL"
     has sha256sum || fail "sha256sum is needed to verify the binary; Debian's coreutils and busybox have it"
 
+    [ ! -d "$directory/provision" ] || fail "$directory/provision is a directory; give another directory: --to DIR"
     architecture=$(machine)
     name=provision-$version-$architecture-linux
     mkdir -p "$directory" 2> /dev/null || true
@@ -84,6 +93,7 @@ main() {
         *[!0-9a-f]* | '') fail "$release/$name.sha256 has no SHA-256; nothing was installed" ;;
     esac
     if [ -f "$directory/provision" ] && [ "$(digest "$directory/provision")" = "$expected" ]; then
+        chmod 755 "$directory/provision" || fail "$directory/provision cannot be made executable; give another directory: --to DIR"
         say "provision $version is there already: $directory/provision"
         return
     fi

@@ -406,6 +406,25 @@ pub(crate) fn start_encrypted_origin(address: &str, tls: Tls) -> BlockingOrigin 
     BlockingOrigin::start(TestbedConfig { addr, tls: Some(tls), ..TestbedConfig::default() }).unwrap()
 }
 
+/// A certificate as text (RFC 7468).
+pub(crate) fn pem(der: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut digits = String::new();
+    for group in der.chunks(3) {
+        let word =
+            group.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for at in 0..4 {
+            let digit = DIGITS[(word >> (18 - 6 * at) & 63) as usize];
+            digits.push(if at <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
+    for line in digits.as_bytes().chunks(64) {
+        let _ = writeln!(text, "{}", std::str::from_utf8(line).unwrap());
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
+
 /// Asserts the rules for all requests: required headers are there, forbidden ones are not (faults 17, 18 and 51).
 pub(crate) fn assert_polite(origin: &Control) {
     for request in origin.requests() {

@@ -5,17 +5,22 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use provision_testbed::{BlockingOrigin, Content};
+use provision_testbed::{BlockingOrigin, Content, Fault, Tls, authority};
 use tempfile::TempDir;
 
 use crate::container_scripts::{shells, text};
-use crate::fixture::start_origin;
+use crate::fixture::{pem, start_encrypted_origin, start_origin};
 use crate::skip::needs_tool;
 
 /// What the script runs besides a downloader.
 const TOOLS: [&str; 8] = ["chmod", "cut", "mkdir", "mktemp", "mv", "rm", "sha256sum", "uname"];
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The path of a file of the workspace.
+fn workspace(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name)
+}
 
 /// A release on an origin, and a machine with chosen programs.
 struct Release {
@@ -62,11 +67,16 @@ impl Release {
     }
 
     fn run(&self, shell: &[&str], arguments: &[&str]) -> Output {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../install.sh");
+        let mut command = self.command(shell, &workspace("install.sh"));
+        command.env("PROVISION_RELEASE_URL", self.origin.url("/r")).args(arguments).output().unwrap()
+    }
+
+    /// The script of this path, without the release's address.
+    fn command(&self, shell: &[&str], script: &Path) -> Command {
         let mut command = Command::new(format!("/usr/bin/{}", shell[0]));
-        command.args(&shell[1..]).arg(script).args(arguments).stdin(Stdio::null()).env_clear();
+        command.args(&shell[1..]).arg(script).stdin(Stdio::null()).env_clear();
         command.env("PATH", self.machine.path()).env("HOME", self.machine.path().join("home"));
-        command.env("PROVISION_RELEASE_URL", self.origin.url("/r")).output().unwrap()
+        command
     }
 
     /// Runs the script, which must fail with this text and leave nothing in its directory.
@@ -112,6 +122,74 @@ fn a_second_run_of_the_script_downloads_the_digest_only() {
     let again = release.run(&["sh"], &[]);
     assert!(text(&again.stdout).contains("is there already"), "{again:?}");
     assert_eq!(release.origin.counters().requests, before + 1);
+    let path = release.directory().join("provision");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(text(&release.run(&["sh"], &[]).stdout).contains("is there already"));
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+/// The lines of release.yml that make a released script of install.sh.
+fn release_step() -> String {
+    let workflow = fs::read_to_string(workspace(".github/workflows/release.yml")).unwrap();
+    let (_, step) = workflow.split_once("- name: install.sh knows the releases\n        run: |\n").unwrap();
+    step.lines().take_while(|line| line.starts_with("          ")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_released_script_finds_the_release_of_each_version() {
+    if !needs_tool("curl", "--version") {
+        return;
+    }
+    let release = Release::new("curl");
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(workspace("install.sh"), folder.path().join("install.sh")).unwrap();
+    fs::create_dir(folder.path().join("dist")).unwrap();
+    let mut step = Command::new("bash");
+    step.args(["-e", "-o", "pipefail", "-c", &release_step()]).current_dir(folder.path());
+    step.env("GITHUB_SERVER_URL", release.origin.url("")).env("GITHUB_REPOSITORY", "Me/provision");
+    assert!(step.status().unwrap().success());
+    let script = folder.path().join("dist/install.sh");
+    for (arguments, version) in [(&[][..], VERSION), (&["--version", "9.9.9-rc.1"], "9.9.9-rc.1")] {
+        let output = release.command(&["sh"], &script).args(arguments).output().unwrap();
+        let url = format!("/Me/provision/releases/download/v{version}/provision-{version}-");
+        let error = text(&output.stderr);
+        assert!(!output.status.success() && error.contains(&url), "{error}");
+    }
+    let output = release.command(&["sh"], &workspace("install.sh")).output().unwrap();
+    assert!(text(&output.stderr).contains("give the release's address: --from URL"), "{output:?}");
+}
+
+#[test]
+fn an_https_address_of_the_script_leads_to_no_other_scheme() {
+    for downloader in ["curl", "wget"].into_iter().filter(|tool| needs_tool(tool, "--version")) {
+        let release = Release::new(downloader);
+        let encrypted = start_encrypted_origin("127.0.0.1", Tls::default());
+        let certificates = release.machine.path().join("authority.pem");
+        fs::write(&certificates, pem(&authority())).unwrap();
+        fs::write(
+            release.machine.path().join("wgetrc"),
+            format!("ca_certificate = {}\n", certificates.display()),
+        )
+        .unwrap();
+        for architecture in ["x86_64", "aarch64"] {
+            for suffix in ["", ".sha256"] {
+                let name = format!("/r/provision-{VERSION}-{architecture}-linux{suffix}");
+                encrypted.inject(&name, Fault::redirect(release.origin.url(&name)));
+            }
+        }
+        let run = |url: String| {
+            let mut command = release.command(&["sh"], &workspace("install.sh"));
+            command.env("CURL_CA_BUNDLE", &certificates).env("WGETRC", release.machine.path().join("wgetrc"));
+            command.args(["--from", &url]).output().unwrap()
+        };
+        let before = release.origin.counters().requests;
+        let output = run(encrypted.url("/r"));
+        let error = text(&output.stderr);
+        assert!(error.contains("cannot be downloaded; nothing was installed"), "{downloader}: {error}");
+        assert!(encrypted.counters().requests > 0, "{downloader}: {error}");
+        assert_eq!(release.origin.counters().requests, before, "{downloader}");
+        assert!(run(release.origin.url("/r")).status.success(), "{downloader}");
+    }
 }
 
 #[test]
@@ -132,6 +210,14 @@ fn a_failure_of_the_script_names_the_cause_and_leaves_nothing() {
         let file = release.machine.path().join("file");
         fs::write(&file, "").unwrap();
         release.refuses(shell, &["--to", file.join("bin").to_str().unwrap()], "cannot be written");
+        let taken = release.machine.path().join("taken");
+        fs::create_dir_all(taken.join("provision")).unwrap();
+        release.refuses(shell, &["--to", taken.to_str().unwrap()], "taken/provision is a directory");
+        let homeless = release.command(shell, &workspace("install.sh")).env_remove("HOME").output().unwrap();
+        assert!(
+            text(&homeless.stderr).contains("HOME is not set; give the directory: --to DIR"),
+            "{shell:?}"
+        );
         release.publish("x86_64", "other bytes");
         let name = format!("/r/provision-{VERSION}-x86_64-linux");
         release.origin.put(&name, Content::bytes("wrong bytes"));
@@ -144,6 +230,6 @@ fn a_failure_of_the_script_names_the_cause_and_leaves_nothing() {
 
 #[test]
 fn the_script_is_of_the_version_of_the_program() {
-    let script = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../install.sh")).unwrap();
+    let script = fs::read_to_string(workspace("install.sh")).unwrap();
     assert!(script.contains(&format!("\nversion={VERSION}\n")), "install.sh: set version={VERSION}");
 }

@@ -1,11 +1,10 @@
 //! Certificate variables of the environment (fault 55), through the program.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use provision_testbed::{BlockingOrigin, Content, OriginConfig, Tls, authority};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, pem};
 use crate::program::{Ended, program, run};
 use crate::secrets;
 
@@ -25,25 +24,6 @@ fn fixture() -> (Fixture, BlockingOrigin) {
     std::fs::write(fixture.beside("nothing.pem"), "").unwrap();
     std::fs::write(fixture.beside("garbage.pem"), "-----BEGIN CERTIFICATE-----\nnot base64\n").unwrap();
     (fixture, origin)
-}
-
-/// A certificate as text (RFC 7468).
-fn pem(der: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut digits = String::new();
-    for group in der.chunks(3) {
-        let word =
-            group.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for at in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * at) & 63) as usize];
-            digits.push(if at <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
-    let mut text = "-----BEGIN CERTIFICATE-----\n".to_owned();
-    for line in digits.as_bytes().chunks(64) {
-        let _ = writeln!(text, "{}", std::str::from_utf8(line).unwrap());
-    }
-    text + "-----END CERTIFICATE-----\n"
 }
 
 fn fetch(fixture: &Fixture, variables: &[(&str, String)]) -> Ended {
