@@ -271,6 +271,26 @@ nothing
         );
     }
 
+    /// The document promises it. A pipeline is one command.
+    #[test]
+    fn each_question_has_at_most_three_commands() {
+        let file = project::root().join("docs/questions.md");
+        let text = std::fs::read_to_string(file).unwrap();
+        let mut questions = 0;
+        for question in text.split("\n## ").skip(1) {
+            let title = question.lines().next().unwrap_or_default();
+            let blocks = parse("docs/questions.md", question).unwrap();
+            let lines = blocks.iter().flat_map(|block| &block.commands);
+            let commands: Vec<_> = lines
+                .flat_map(|line| line.split(['&', ';']).flat_map(|part| part.split("||")))
+                .filter(|command| !command.trim().is_empty())
+                .collect();
+            assert!((1..=3).contains(&commands.len()), "{title}: {commands:#?}");
+            questions += 1;
+        }
+        assert_eq!(questions, 10, "the title says ten");
+    }
+
     #[test]
     fn a_forgotten_or_misspelt_tag_is_an_error() {
         for text in [
