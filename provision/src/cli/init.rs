@@ -155,6 +155,7 @@ It also writes, for this lock:
 fn lock_of(args: &InitArgs, path: &Utf8Path) -> Result<Lockfile, Failure> {
     const EMPTY: &str = include_str!("init/templates/models.lock");
     if path.symlink_metadata().is_ok() {
+        write::leads_somewhere(path.as_str())?;
         let lock = locks::read(path)?;
         tell(format_args!("unchanged  {path}: {}", units::count(lock.models().len(), "model")));
         return Ok(lock);

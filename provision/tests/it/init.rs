@@ -254,6 +254,12 @@ fn a_file_is_replaced_in_one_step_and_keeps_its_mode() {
     let ended = repository.init(&["--dockerfile", "--base-image", "x"]);
     assert_eq!(ended.code, Some(7));
     assert!(ended.err.contains("is a symlink to real, which does not exist"), "{}", ended.err);
+    fs::create_dir(repository.path("pre_start.sh")).unwrap();
+    let ended = repository.init(&["--pre-start"]);
+    assert!(ended.err.contains("rename it"), "{}", ended.err);
+    symlink("nowhere", repository.path("other.lock")).unwrap();
+    let ended = repository.init(&["--lock", "other.lock"]);
+    assert!(ended.err.contains("other.lock is a symlink to nowhere, which"), "{}", ended.err);
 }
 
 #[test]

@@ -16,17 +16,23 @@ use crate::cli::exit::{Code, Failure};
 pub(super) fn read(path: &str) -> Result<Option<String>, Failure> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => match fs::read_link(path) {
-            Ok(target) => {
-                let target = target.display();
-                let why = format!(
-                    "{path} is a symlink to {target}, which does not exist: remove the link or create its target"
-                );
-                Err(Failure::new(Code::Disk, why))
-            }
-            Err(_) => Ok(None),
-        },
+        Err(error) if error.kind() == ErrorKind::NotFound => leads_somewhere(path).map(|()| None),
         Err(error) => Err(failure(path, &error)),
+    }
+}
+
+/// Refuses a symlink to a file that does not exist.
+pub(super) fn leads_somewhere(path: &str) -> Result<(), Failure> {
+    let Ok(target) = fs::read_link(path) else { return Ok(()) };
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let why = format!(
+                "{path} is a symlink to {}, which does not exist: remove the link or create its target",
+                target.display()
+            );
+            Err(Failure::new(Code::Disk, why))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -90,5 +96,6 @@ fn filled(mut file: File, path: &Utf8Path, text: &str) -> io::Result<()> {
 }
 
 fn failure(path: &str, error: &io::Error) -> Failure {
-    Failure::new(Code::Disk, format!("{path} cannot be read or written: {error}; check its permissions"))
+    let hint = if error.kind() == ErrorKind::IsADirectory { "rename it" } else { "check its permissions" };
+    Failure::new(Code::Disk, format!("{path} cannot be read or written: {error}; {hint}"))
 }
