@@ -1,6 +1,6 @@
 //! Completion of the command line in bash, zsh and fish: subcommands, options, paths, and the models and groups of the lock.
 //!
-//! `provision completions` prints a shell's script. The script starts the program with [`VARIABLE`] and the words, and the
+//! `provision completions` prints a shell's script. The script starts the program with `VARIABLE` and the words, and the
 //! program answers from its command tree and from the lock that the words name. Nothing reaches standard error and no
 //! request is made, because a message would land in the prompt and a host would delay it: a lock that cannot be read,
 //! or is at an address, completes nothing.
