@@ -8,6 +8,7 @@
 //! over https (fault 115). The URLs that `lock add` gets are the user's own words, and any of them is asked.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::io::Read as _;
 
 use crate::cli::exit::{Code, Failure};
@@ -19,7 +20,7 @@ use provision_core::terminal_text::TerminalText;
 use provision_http::Sources;
 use provision_lock::entry_builder::AddRequest;
 use provision_lock::import::{Format, ImportedModel, List, Unused, UnusedReason, join, read};
-use provision_lock::source::{Source, SourceError};
+use provision_lock::source::Source;
 
 use super::AddOptions;
 use super::batch::{Batch, Wanted};
@@ -42,39 +43,52 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     allow_http: bool,
     /// The path of one source of the lists (repeatable), as for `lock add --path`
-    #[arg(long = "path-of", value_name = "SOURCE=PATH", value_parser = path_of)]
-    paths: Vec<PathOf>,
+    // A source may have a secret, and clap's errors repeat a value.
+    #[arg(long = "path-of", value_name = "SOURCE=PATH")]
+    paths: Vec<String>,
     /// The options of `lock add` and `lock import`.
     #[command(flatten)]
     options: AddOptions,
 }
 
-/// The path that a person chose for a source of the lists.
-#[derive(Debug, Clone)]
-struct PathOf {
-    source: Source,
-    path: String,
-}
-
-/// A URL may have a `=`; a path rarely has one.
-fn path_of(text: &str) -> Result<PathOf, String> {
-    let (source, path) = text.rsplit_once('=').ok_or("it has the form SOURCE=PATH")?;
-    let source = source.parse().map_err(|error: SourceError| error.to_string())?;
-    Ok(PathOf { source, path: path.to_owned() })
-}
-
-/// Gives the sources of the lists their chosen paths. One that no list names is one of the failures.
-fn place(lists: &mut [List], paths: &[PathOf], failures: &mut Failures) {
-    for PathOf { source, path } in paths {
-        let models = lists.iter_mut().flat_map(|list| &mut list.models);
-        let mut placed = 0;
-        for model in models.filter(|model| model.source.is_same(source)) {
-            model.path = Some(path.clone());
-            placed += 1;
+/// The ways to split a value of `--path-of`, the longest source first: a URL and a path may each have a `=`.
+///
+/// # Errors
+/// No split has a source. The message does not repeat the value, which may contain a secret.
+fn splits(text: &str) -> Result<Vec<(Source, &str)>, Failure> {
+    let refused = |why: &dyn Display| Failure::new(Code::Usage, format!("--path-of: {why}"));
+    let mut error = None;
+    let mut splits = Vec::new();
+    for (at, _) in text.rmatch_indices('=') {
+        match text[..at].parse::<Source>() {
+            Ok(source) => splits.push((source, &text[at + 1..])),
+            Err(why) => error = error.or(Some(why)),
         }
-        if placed == 0 {
-            let why = format!("--path-of {source}={path}: no list names this source");
+    }
+    match error {
+        Some(error) if splits.is_empty() => Err(refused(&error)),
+        None if splits.is_empty() => Err(refused(&"it has the form SOURCE=PATH")),
+        _ => Ok(splits),
+    }
+}
+
+/// Gives the sources of the lists their chosen paths. One that no list names is one of the failures. Only the lists tell a `=` of a
+/// query from the one before the path, so the message has no path.
+fn place(lists: &mut [List], paths: &[Vec<(Source, &str)>], failures: &mut Failures) {
+    for splits in paths {
+        let is_named = |source: &Source| {
+            lists.iter().flat_map(|list| &list.models).any(|model| model.source.is_same(source))
+        };
+        let chosen = splits.iter().find(|(source, path)| !path.is_empty() && is_named(source));
+        let Some((source, path)) = chosen else {
+            let source = splits.first().map(|(source, _)| source.to_string()).unwrap_or_default();
+            let why = format!("--path-of {source}: no list names this source before a `=PATH`");
             failures.add(Code::Usage, TerminalText(why));
+            continue;
+        };
+        let models = lists.iter_mut().flat_map(|list| &mut list.models);
+        for model in models.filter(|model| model.source.is_same(source)) {
+            model.path = Some((*path).to_owned());
         }
     }
 }
@@ -132,6 +146,7 @@ impl Loss {
 
 pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let path = args.options.file.writable(default)?;
+    let paths = args.paths.iter().map(|text| splits(text)).collect::<Result<Vec<_>, _>>()?;
     let mut failures = Failures::default();
     let mut lists = Vec::with_capacity(args.files.len());
     for file in &args.files {
@@ -146,7 +161,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     if lists.is_empty() {
         return failures.conclude("not imported");
     }
-    place(&mut lists, &args.paths, &mut failures);
+    place(&mut lists, &paths, &mut failures);
     let imported = join(lists).map_err(|error| Failure::new(Code::Usage, error))?;
     let document = super::current(&path)?;
     let (private, http) = (args.allow_private, args.allow_http);
