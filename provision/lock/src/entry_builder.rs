@@ -76,7 +76,7 @@ impl From<&ImportedModel> for AddRequest {
         Self {
             source: model.source.clone(),
             mirrors: model.mirrors.clone(),
-            explicit: model.path.as_deref().map(placement::within),
+            explicit: model.explicit(),
             directory: model.directory.clone(),
             name: Some(model.name.clone()).filter(|name| !name.is_empty()),
             sha256: model.sha256,
@@ -84,7 +84,7 @@ impl From<&ImportedModel> for AddRequest {
             groups: Vec::new(),
             // Another list may have added them.
             may_lose_mirrors: true,
-            is_typed: false,
+            is_typed: model.chosen.is_some(),
         }
     }
 }

@@ -85,6 +85,8 @@ pub struct ImportedModel {
     pub mirrors: Vec<Source>,
     /// The whole path, if the list gives one.
     pub path: Option<String>,
+    /// The value of `--path-of` for it, which replaces the list's own place.
+    pub chosen: Option<String>,
     /// The directory, if the list gives one.
     pub directory: Option<String>,
     /// The length in bytes.
@@ -96,6 +98,11 @@ pub struct ImportedModel {
 }
 
 impl ImportedModel {
+    /// The chosen path, or the list's whole path relative to `models`.
+    pub fn explicit(&self) -> Option<String> {
+        self.chosen.clone().or_else(|| self.path.as_deref().map(placement::within))
+    }
+
     /// The destination path, from the list and the source.
     pub fn destination(&self) -> Result<ModelPath, PlacementError> {
         self.destination_with(None)
@@ -103,7 +110,7 @@ impl ImportedModel {
 
     /// The same, with the model type that a host declares.
     pub fn destination_with(&self, civitai_type: Option<&str>) -> Result<ModelPath, PlacementError> {
-        let path = self.path.as_deref().map(placement::within);
+        let path = self.explicit();
         let at_source = self.source.path();
         placement::destination(&Hints {
             explicit: path.as_deref(),

@@ -95,6 +95,7 @@ fn finish(list: &mut List, download: Download<'_>) {
         source,
         mirrors: sources.collect(),
         path,
+        chosen: None,
         directory: dir.map(str::to_owned),
         size: None,
         sha256,

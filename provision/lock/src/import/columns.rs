@@ -33,6 +33,7 @@ pub(super) fn read(name: &str, text: &str, format: Format) -> List {
             source,
             mirrors: Vec::new(),
             path: path.map(str::to_owned),
+            chosen: None,
             directory: directory.map(str::to_owned),
             size: None,
             sha256: None,

@@ -41,6 +41,7 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
                 source,
                 mirrors: Vec::new(),
                 path: None,
+                chosen: None,
                 directory,
                 size: model.get("size").and_then(Value::as_u64),
                 sha256: None,

@@ -85,6 +85,7 @@ fn model_of(list: &mut List, model: &Value, place: &Place) {
         source,
         mirrors: Vec::new(),
         path: None,
+        chosen: None,
         directory: text("directory").map(|directory| directory.replace('\\', "/")),
         size: None,
         sha256,

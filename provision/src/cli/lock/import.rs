@@ -88,7 +88,7 @@ fn place(lists: &mut [List], paths: &[Vec<(Source, &str)>], failures: &mut Failu
         };
         let models = lists.iter_mut().flat_map(|list| &mut list.models);
         for model in models.filter(|model| model.source.is_same(source)) {
-            model.path = Some((*path).to_owned());
+            model.chosen = Some((*path).to_owned());
         }
     }
 }
