@@ -99,7 +99,7 @@ pub enum EntryError {
     #[error("{what}: {error}")]
     Placement {
         /// The source.
-        what: String,
+        what: Box<Source>,
         /// The reason.
         error: PlacementError,
     },
@@ -511,7 +511,7 @@ fn place(
 }
 
 fn unplaced(source: &Source, error: PlacementError) -> EntryError {
-    EntryError::Placement { what: source.to_string(), error }
+    EntryError::Placement { what: Box::new(source.clone()), error }
 }
 
 /// Checks declared values against the host's, as far as both exist.

@@ -6,6 +6,7 @@
 mod add;
 mod batch;
 mod check;
+mod command_line;
 mod import;
 mod list;
 mod question;

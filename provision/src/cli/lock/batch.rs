@@ -15,11 +15,11 @@ use provision_lock::placement::PlacementError;
 use provision_lock::source::Source;
 
 use super::EditFailure;
+use super::command_line;
 use super::question::{self, Meanings};
 use super::session::{Failures, HostSession, code_of_entry};
 use super::write::{Writing, is_another_of_its_address};
 use crate::cli::exit::Code;
-use crate::cli::process::invocation;
 use crate::cli::{say, units};
 
 /// A source of a command, with its position in a list.
@@ -194,9 +194,9 @@ impl Batch<'_> {
             // The command below names the folders once.
             EntryError::Placement { what, error: PlacementError::Unknown { .. } } if place.is_some() => {
                 format!(
-                    "{what}: neither the list nor the source names its folder; add it with \
-                 `{} lock add {what} --path FOLDER/`",
-                    invocation()
+                    "{what}: neither the list nor the source names its folder; add it with `{}`{}",
+                    command_line::add(what, "FOLDER/"),
+                    command_line::remark(what),
                 )
             }
             error => {

@@ -10,7 +10,7 @@ use provision_lock::entry_builder::EntryError;
 use provision_lock::placement::PlacementError;
 use provision_lock::source::Source;
 
-use crate::cli::process::invocation;
+use super::command_line;
 use crate::cli::say;
 
 /// The two meanings of a path.
@@ -34,16 +34,14 @@ impl<'a> Meanings<'a> {
 
     /// The error of a script: a command for each meaning.
     pub(super) fn commands(&self, source: &Source) -> String {
-        let command = |path: &str| {
-            format!("{} lock add {} --path {}", invocation(), quoted(&source.to_string()), quoted(path))
-        };
         format!(
             "{:?} has no suffix, but the file is {:?}: is it a folder, or the file's name? With your other options, run\n    \
-             {}\n  or\n    {}",
+             {}\n  or\n    {}{}",
             self.path,
             self.name,
-            command(self.directory),
-            command(self.file)
+            command_line::add(source, self.directory),
+            command_line::add(source, self.file),
+            command_line::remark(source),
         )
     }
 }
@@ -64,27 +62,5 @@ pub(super) fn ask(meanings: &Meanings<'_>) -> Option<String> {
         "1" => Some((*directory).to_owned()),
         "2" => Some((*file).to_owned()),
         _ => None,
-    }
-}
-
-/// A word of a shell's command line.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:@%+=.,_-".contains(c);
-    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_survives_a_shell() {
-        for (word, expected) in [
-            ("hf:o/r@main/vae/x.bin", "hf:o/r@main/vae/x.bin"),
-            ("hf:o/r/*.bin", "'hf:o/r/*.bin'"),
-            ("it's", "'it'\\''s'"),
-        ] {
-            assert_eq!(quoted(word), expected);
-        }
     }
 }

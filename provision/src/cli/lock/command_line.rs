@@ -1,0 +1,67 @@
+//! The `lock add` commands in messages, for a person to paste into a shell.
+//!
+//! Sources come from others' lists, so every word is quoted. A source that is not shown whole has no command: pasted, the shown text
+//! would be another address.
+
+use provision_lock::source::Source;
+
+use crate::cli::process::invocation;
+
+/// The command that adds `source` at `path`.
+pub(super) fn add(source: &Source, path: &str) -> String {
+    let source = word(source).unwrap_or_else(|| "SOURCE".to_owned());
+    format!("{} lock add {source} --path {}", invocation(), quoted(path))
+}
+
+/// The rest of the sentence after such a command, for a source that is not shown.
+pub(super) fn remark(source: &Source) -> &'static str {
+    if word(source).is_some() { "" } else { ", where SOURCE is its whole address" }
+}
+
+/// The source as a word; `None` if it is shown without its query or a part of its path.
+fn word(source: &Source) -> Option<String> {
+    let shown = source.to_string();
+    (shown.parse().as_ref() == Ok(source)).then(|| quoted(&shown))
+}
+
+/// A word of a shell's command line.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:@%+=.,_-".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_survives_a_shell() {
+        for (word, expected) in [
+            ("hf:o/r@main/vae/x.bin", "hf:o/r@main/vae/x.bin"),
+            ("hf:o/r/*.bin", "'hf:o/r/*.bin'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
+        }
+    }
+
+    #[test]
+    fn a_source_without_its_query_is_in_no_command() {
+        for (source, expected) in [
+            ("https://h/x", "lock add https://h/x --path vae/"),
+            ("https://h/$(touch%20x);y", "lock add 'https://h/$(touch%20x);y' --path vae/"),
+            ("https://h/x?v=1", "lock add SOURCE --path vae/"),
+            ("https://h/x?", "lock add SOURCE --path vae/"),
+            ("civitai:7?type=Model", "lock add 'civitai:7?type=Model' --path vae/"),
+        ] {
+            let source: Source = source.parse().unwrap();
+            assert!(add(&source, "vae/").ends_with(expected), "{}", add(&source, "vae/"));
+            assert_eq!(remark(&source).is_empty(), !expected.contains("SOURCE"));
+        }
+    }
+}
