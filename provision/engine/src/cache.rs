@@ -13,6 +13,7 @@
 //!
 //! An object's access time is the time of its last use.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use camino::Utf8Path;
@@ -145,18 +146,25 @@ impl Cache {
         Ok(excess)
     }
 
-    /// Removes entries, the least recently used first, until `object` fits beside the others within `most` bytes, and returns
-    /// them. The object's own part stays. The caller holds the cache's lock.
-    pub fn make_room(&self, object: &Model, most: u64) -> Result<Vec<Entry>, StoreError> {
+    /// The entries, the least recently used first, without which `object` fits beside the others within `most` bytes. `None` if it
+    /// does not fit beside those to `keep`. The object's own part stays.
+    pub fn excess_beside(
+        &self,
+        object: &Model,
+        most: u64,
+        keep: &HashSet<Sha256>,
+    ) -> Result<Option<Vec<Entry>>, StoreError> {
         let mut others = self.entries()?;
         others.retain(|entry| entry.sha256 != object.sha256);
-        let bounds = Bounds { bytes: Some(most.saturating_sub(object.size)), ..Bounds::default() };
-        let excess = Self::excess_of(others, bounds);
-        self.remove(&excess)?;
-        Ok(excess)
+        let (kept, others): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(|entry| keep.contains(&entry.sha256));
+        let kept = kept.iter().map(|entry| entry.bytes).sum();
+        let left = most.checked_sub(object.size).and_then(|left| left.checked_sub(kept));
+        Ok(left.map(|bytes| Self::excess_of(others, Bounds { bytes: Some(bytes), ..Bounds::default() })))
     }
 
-    fn remove(&self, entries: &[Entry]) -> Result<(), StoreError> {
+    /// Removes these entries. The caller holds the cache's lock.
+    pub fn remove(&self, entries: &[Entry]) -> Result<(), StoreError> {
         for entry in entries {
             if let Some(directory) = self.place.parent(&path_of(&entry.sha256), false)? {
                 entry.names.iter().try_for_each(|name| directory.remove(name).map(drop))?;

@@ -32,9 +32,9 @@ impl Locks {
 
 /// The end of a wait.
 #[derive(Debug)]
-pub enum LockWait {
+pub enum LockWait<T = Locks> {
     /// This run holds the locks.
-    Acquired(Locks),
+    Acquired(T),
     /// A lock is still held by another run.
     TimedOut {
         /// The lock's path and what is known of its holder.
@@ -62,20 +62,54 @@ pub async fn lock(
     observer: &dyn Observer,
     interrupted: &mut watch::Receiver<bool>,
 ) -> Result<LockWait, StoreError> {
+    let mut attempts = Attempts::default();
+    let once = || {
+        let acquired = attempts.try_once(destination, paths)?;
+        Ok((acquired, attempts.is_watching()))
+    };
+    until_acquired(wait, observer, interrupted, once).await
+}
+
+/// Waits for the locks of the directories that links of `destination` on the way to the file at `path` lead to, as [`lock`] does, while
+/// the run holds `main`, the destination's own.
+///
+/// # Errors
+/// A lock file cannot be read or written.
+pub async fn lock_linked(
+    destination: &Destination,
+    main: &DestinationLock,
+    path: &ModelPath,
+    wait: Duration,
+    observer: &dyn Observer,
+    interrupted: &mut watch::Receiver<bool>,
+) -> Result<LockWait<Vec<DestinationLock>>, StoreError> {
+    let mut attempts = Attempts::default();
+    let once = || {
+        let acquired = attempts.try_linked(destination, main, &[path])?;
+        Ok((acquired, attempts.is_watching()))
+    };
+    until_acquired(wait, observer, interrupted, once).await
+}
+
+/// Repeats `once`, which also tells if a lease is watched, until it acquires, or the wait is over.
+async fn until_acquired<T>(
+    wait: Duration,
+    observer: &dyn Observer,
+    interrupted: &mut watch::Receiver<bool>,
+    mut once: impl FnMut() -> Result<(Acquire<T>, bool), StoreError>,
+) -> Result<LockWait<T>, StoreError> {
     let started = Instant::now();
     let mut announced = false;
-    let mut attempts = Attempts::default();
     loop {
-        let holder = match attempts.try_once(destination, paths)? {
-            Acquire::Acquired(locks) => {
+        let (holder, is_watching) = match once()? {
+            (Acquire::Acquired(locks), _) => {
                 if announced {
                     observer.observe(&Event::Acquired);
                 }
                 return Ok(LockWait::Acquired(locks));
             }
-            Acquire::Held(holder) => holder,
+            (Acquire::Held(holder), is_watching) => (holder, is_watching),
         };
-        let is_watching = attempts.is_watching();
         if started.elapsed() >= wait && !is_watching {
             return Ok(LockWait::TimedOut { holder, waited: started.elapsed() });
         }
@@ -136,6 +170,19 @@ impl Attempts {
             self.own = Some(main);
             return Ok(Acquire::Held(holder));
         }
+        Ok(match self.try_linked(destination, &main, paths)? {
+            Acquire::Acquired(linked) => Acquire::Acquired(Locks { main, linked }),
+            Acquire::Held(holder) => Acquire::Held(holder),
+        })
+    }
+
+    /// Takes the locks of all linked directories, or none.
+    fn try_linked(
+        &mut self,
+        destination: &Destination,
+        main: &DestinationLock,
+        paths: &[&ModelPath],
+    ) -> Result<Acquire<Vec<DestinationLock>>, StoreError> {
         let directories = destination.note_links(paths.iter().copied())?;
         let mut linked = Vec::new();
         for directory in &directories {
@@ -147,7 +194,7 @@ impl Attempts {
                 Err(error) if error.forbids_writing() => continue,
                 Err(error) => return Err(error),
             };
-            let own: Vec<&DestinationLock> = linked.iter().chain([&main]).collect();
+            let own: Vec<&DestinationLock> = linked.iter().chain([main]).collect();
             let held = lock.held_above(&directory.destination, &own);
             let held = held.or_else(|| lock.held_below(&directory.destination, directory.below(paths), &own));
             if let Some(holder) = held {
@@ -158,7 +205,7 @@ impl Attempts {
         for directory in &directories {
             destination.add_lease_of(&directory.destination);
         }
-        Ok(Acquire::Acquired(Locks { main, linked }))
+        Ok(Acquire::Acquired(linked))
     }
 }
 

@@ -16,13 +16,14 @@
 //!
 //! Every download ends: a failure counts until lasting bytes arrive, and each restart counts for good.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Entry};
 use crate::lock_wait::{self, LockWait, Locks};
 use crate::transfer::{CHECKPOINT_INTERVAL, JOURNAL_INTERVAL, STALL_TIMEOUT};
 use provision_core::backoff::{FailureRow, RetryPolicy};
@@ -33,7 +34,7 @@ use provision_core::event::{Event, Observer, Outcome, Planned, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, PartFile, PartNames, StoreError};
+use provision_disk::{Destination, DestinationLock, FollowLinks, PartFile, PartNames, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{
     Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, Remedy, RequestError, ResponseError,
@@ -70,6 +71,20 @@ pub enum UnpinnedError {
     /// A disk operation failed.
     #[error("{}", .0.reason())]
     Store(#[from] StoreError),
+    /// The cache may not have so many bytes.
+    #[error(
+        "{path} keeps {} at most, and has no room for {}; --cache-size and `cache prune` make room",
+        ByteSize(*most),
+        ByteSize(*size)
+    )]
+    CacheFull {
+        /// The cache.
+        path: Utf8PathBuf,
+        /// The most bytes in it.
+        most: u64,
+        /// The file's size in bytes.
+        size: u64,
+    },
     /// Another run holds the destination or the cache.
     #[error("another run holds {holder}; wait for its end, or choose another {option}")]
     Busy {
@@ -83,7 +98,12 @@ pub enum UnpinnedError {
 impl UnpinnedError {
     /// True if the place is the reason: the file may be read into another one.
     pub fn is_about_place(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Busy { .. })
+        matches!(self, Self::Store(_) | Self::Busy { .. } | Self::CacheFull { .. })
+    }
+
+    /// True if the place lacks room for the file, and may have some for a smaller one.
+    pub fn is_about_room(&self) -> bool {
+        matches!(self, Self::Store(StoreError::NotEnoughSpace { .. }) | Self::CacheFull { .. })
     }
 }
 
@@ -123,19 +143,30 @@ impl UnpinnedFile {
     }
 }
 
-/// A destination or a cache that collects unpinned files. It is locked until this value is dropped.
+/// A destination or a cache that collects unpinned files. It is locked until this value and its downloads are dropped.
 pub struct UnpinnedParts {
     place: Place,
-    _locks: Locks,
+    locks: Locks,
     observer: Arc<dyn Observer>,
+    /// The objects that were stored. They stay: the command has paid for them.
+    stored: Mutex<HashSet<Sha256>>,
+}
+
+/// The limit for the content of a cache.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheLimit {
+    /// The most bytes.
+    pub bytes: u64,
+    /// The objects that were used longest ago make room. Otherwise a file without room is refused.
+    pub evicts: bool,
 }
 
 /// The directory that collects unpinned files.
 enum Place {
     /// Parts beside their targets.
     Destination(Destination),
-    /// Objects, in so many bytes at most.
-    Cache(Cache, Option<u64>),
+    /// Objects.
+    Cache(Cache, Option<CacheLimit>),
 }
 
 impl Place {
@@ -173,45 +204,48 @@ impl UnpinnedParts {
         Self::lock(Place::Destination(Destination::create(path)?), observer).await
     }
 
-    /// The same for a cache. Objects that were used longest ago make room if it would have more than `most` bytes.
+    /// The same for a cache.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub async fn open_cache(
         path: &Utf8Path,
-        most: Option<u64>,
+        limit: Option<CacheLimit>,
         observer: Arc<dyn Observer>,
     ) -> Result<Self, UnpinnedError> {
-        Self::lock(Place::Cache(Cache::open(path)?, most), observer).await
+        Self::lock(Place::Cache(Cache::open(path)?, limit), observer).await
     }
 
     async fn lock(place: Place, observer: Arc<dyn Observer>) -> Result<Self, UnpinnedError> {
         let (_stop, mut never) = watch::channel(false);
         let destination = place.destination();
-        match lock_wait::lock(destination, Some(&[]), Duration::ZERO, &*observer, &mut never).await? {
-            LockWait::Acquired(locks) => Ok(Self { place, _locks: locks, observer }),
-            LockWait::TimedOut { holder, .. } => Err(UnpinnedError::Busy { holder, option: place.option() }),
-            LockWait::Stopped => unreachable!("this wait is never stopped"),
-        }
+        let wait = lock_wait::lock(destination, Some(&[]), Duration::ZERO, &*observer, &mut never).await?;
+        let locks = acquired(wait, place.option())?;
+        Ok(Self { place, locks, observer, stored: Mutex::default() })
     }
 
-    /// Starts the download of a file, or goes on with one.
-    pub fn start(&self, file: UnpinnedFile) -> Result<UnpinnedDownload<'_>, UnpinnedError> {
-        let destination = self.place.destination();
+    /// Starts the download of a file, or goes on with one. Removes no object yet: the host may never send the bytes that it declares.
+    ///
+    /// # Errors
+    /// [`UnpinnedError::CacheFull`] and [`StoreError::NotEnoughSpace`] if there is no room for the file.
+    pub async fn start(self: &Arc<Self>, file: UnpinnedFile) -> Result<UnpinnedDownload, UnpinnedError> {
+        let (destination, linked) = self.destination_of(&file.path).await?;
         let model = self.place.model(file.placeholder());
-        self.make_room(&model)?;
-        let part = open_part(destination, &model, file.validator.is_some())?;
-        let (size, held, free) = (file.size, part.held(), destination.free_space()?);
+        let part = open_part(&destination, &model, file.validator.is_some())?;
+        let (size, held) = (file.size, part.held());
         let needed = size - held;
         let now = Instant::now();
-        let download = UnpinnedDownload {
-            parts: self,
+        let mut download = UnpinnedDownload {
+            parts: self.clone(),
+            destination,
+            linked,
             model,
             part,
             etag: file.validator.clone(),
             file,
             row: FailureRow::default(),
             needed,
+            evicts_first: false,
             lacks_ranges: false,
             is_of_no_version: false,
             dropped: 0,
@@ -219,38 +253,99 @@ impl UnpinnedParts {
             journaled: now,
             checkpointed: now,
         };
-        let path = destination.root().path();
-        if needed > free {
-            let (path, option) = (path.to_owned(), self.place.option());
+        let destination = &download.destination;
+        let (path, free) = match destination.other_volume(&download.model.path)? {
+            Some(volume) => (volume.path, volume.free),
+            None => (destination.root().path().to_owned(), destination.free_space()?),
+        };
+        let excess = self.excess(&download.model)?;
+        // A file with other names keeps its blocks.
+        let freed: u64 = excess.iter().filter(|entry| entry.links == 0).map(|entry| entry.bytes).sum();
+        if needed > free.saturating_add(freed) {
+            let option = self.place.option();
             return Err(StoreError::NotEnoughSpace { path, needed, free, option }.into());
         }
+        download.evicts_first = needed > free;
         let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
         let files = vec![PlannedFile { path: download.file.path.clone(), size, held, plan }];
-        download.observe(&Event::Opened { destination: path.to_string(), free });
+        download
+            .observe(&Event::Opened { destination: download.destination.root().path().to_string(), free });
         download.observe(&Event::Planned { files, to_fetch: needed, needed, free });
         download.observe(&Event::Started { file: 0, source: download.file.asked.to_string() });
         Ok(download)
     }
 
-    /// Removes objects if the cache would have too many bytes with this one.
-    fn make_room(&self, object: &Model) -> Result<(), StoreError> {
-        let Place::Cache(cache, Some(most)) = &self.place else { return Ok(()) };
-        let removed = cache.make_room(object, *most)?;
-        let bytes: u64 = removed.iter().map(|entry| entry.bytes).sum();
+    /// The directory for a file. A destination follows the links that a fetch follows, and their directories are locked for the
+    /// file. Links are noted once for a destination, so each file has its own.
+    async fn destination_of(
+        &self,
+        path: &ModelPath,
+    ) -> Result<(Arc<Destination>, Vec<DestinationLock>), UnpinnedError> {
+        let main = match &self.place {
+            Place::Cache(cache, _) => return Ok((cache.place().clone(), Vec::new())),
+            Place::Destination(main) => main,
+        };
+        let destination = Destination::create(main.root().path())?.with_links(FollowLinks::Own);
+        destination.add_lease_of(main);
+        let (_stop, mut never) = watch::channel(false);
+        let (main, observer) = (&self.locks.main, &*self.observer);
+        let wait = lock_wait::lock_linked(&destination, main, path, Duration::ZERO, observer, &mut never);
+        let locks = acquired(wait.await?, self.place.option())?;
+        destination.freeze_links();
+        Ok((Arc::new(destination), locks))
+    }
+
+    /// The objects that make room for this one.
+    fn excess(&self, object: &Model) -> Result<Vec<Entry>, UnpinnedError> {
+        let Place::Cache(cache, Some(limit)) = &self.place else { return Ok(Vec::new()) };
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let excess = cache.excess_beside(object, limit.bytes, &stored)?;
+        excess.filter(|excess| limit.evicts || excess.is_empty()).ok_or_else(|| {
+            let path = cache.place().root().path().to_owned();
+            UnpinnedError::CacheFull { path, most: limit.bytes, size: object.size }
+        })
+    }
+
+    /// Removes the objects that make room for this one.
+    fn make_room(&self, object: &Model) -> Result<(), UnpinnedError> {
+        let Place::Cache(cache, Some(limit)) = &self.place else { return Ok(()) };
+        let excess = self.excess(object)?;
+        cache.remove(&excess)?;
+        let bytes: u64 = excess.iter().map(|entry| entry.bytes).sum();
         if bytes > 0 {
-            let (path, bytes) = (cache.place().root().path(), ByteSize(bytes));
-            let most = ByteSize(*most);
+            let (path, bytes, most) = (cache.place().root().path(), ByteSize(bytes), ByteSize(limit.bytes));
             let message =
                 format!("removed {bytes} that were used longest ago from {path}, which keeps {most} at most");
             self.observer.observe(&Event::Warning { message });
         }
         Ok(())
     }
+
+    /// Ends the storage of an object. Its bytes are safe, so other objects that cannot be removed are no failure.
+    fn note_stored(&self, object: &Model) {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner).insert(object.sha256);
+        if let Err(error) = self.make_room(object) {
+            let message =
+                format!("nothing made room for {}: {error}", self.place.destination().root().path());
+            self.observer.observe(&Event::Warning { message });
+        }
+    }
+}
+
+fn acquired<T>(wait: LockWait<T>, option: &'static str) -> Result<T, UnpinnedError> {
+    match wait {
+        LockWait::Acquired(locks) => Ok(locks),
+        LockWait::TimedOut { holder, .. } => Err(UnpinnedError::Busy { holder, option }),
+        LockWait::Stopped => unreachable!("this wait is never stopped"),
+    }
 }
 
 /// A download in progress. When it is dropped, a part without further use is removed.
-pub struct UnpinnedDownload<'a> {
-    parts: &'a UnpinnedParts,
+pub struct UnpinnedDownload {
+    parts: Arc<UnpinnedParts>,
+    destination: Arc<Destination>,
+    /// The locks of the directories that the links on the file's way lead to.
+    linked: Vec<DestinationLock>,
     file: UnpinnedFile,
     /// The model that names the part.
     model: Model,
@@ -261,6 +356,8 @@ pub struct UnpinnedDownload<'a> {
     pub row: FailureRow,
     /// The bytes that were missing at the start.
     needed: u64,
+    /// The file system has no room before objects are removed.
+    evicts_first: bool,
     /// The host does not serve ranges.
     lacks_ranges: bool,
     /// The bytes in the part may be of no version.
@@ -272,7 +369,7 @@ pub struct UnpinnedDownload<'a> {
     checkpointed: Instant,
 }
 
-impl UnpinnedDownload<'_> {
+impl UnpinnedDownload {
     /// Requests what is missing. Returns the failure after which the caller waits and calls again; `None` once nothing is
     /// missing.
     ///
@@ -311,26 +408,28 @@ impl UnpinnedDownload<'_> {
     }
 
     /// Ends a complete download and returns its digest. If that is `known`, a destination does not keep the bytes.
-    pub fn finish(self, known: Option<Sha256>) -> Result<Sha256, UnpinnedError> {
-        let Self { parts, needed, started, .. } = self;
-        let (place, destination) = (&parts.place, parts.place.destination());
+    pub fn finish(mut self, known: Option<Sha256>) -> Result<Sha256, UnpinnedError> {
+        let (parts, destination, needed, started) =
+            (self.parts.clone(), self.destination.clone(), self.needed, self.started);
+        let (_linked, place) = (std::mem::take(&mut self.linked), &parts.place);
         let unnamed = self.file.placeholder();
         let of_digest = |sha256| place.model(Model { sha256, ..unnamed });
-        let model = self.part.clone().name_by_own_digest(destination, of_digest)?;
+        let model = self.part.clone().name_by_own_digest(&destination, of_digest)?;
         // It holds the part's lock.
         drop(self);
         match place {
             Place::Destination(_) => {
                 if known == Some(model.sha256) {
                     // No fetch will use the part: the lock's file did not change.
-                    PartFile::discard(destination, &model)?;
+                    PartFile::discard(&destination, &model)?;
                 }
             }
             Place::Cache(cache, _) => {
-                let part = PartFile::open(destination, &model, &PartNames::Shared, || true)?;
+                let part = PartFile::open(&destination, &model, &PartNames::Shared, || true)?;
                 Arc::new(part).verify()?.install()?;
                 // The time of last use only matters to pruning.
                 let _ = cache.touch(&model.sha256);
+                parts.note_stored(&model);
             }
         }
         let (outcome, elapsed) = (Outcome::Fetched, started.elapsed());
@@ -364,7 +463,7 @@ impl UnpinnedDownload<'_> {
         self.file.validator = etag.clone().filter(|_| self.file.listed.is_none());
         self.etag = etag;
         self.model = self.parts.place.model(self.file.placeholder());
-        self.part = open_part(self.parts.place.destination(), &self.model, self.is_resumable())?;
+        self.part = open_part(&self.destination, &self.model, self.is_resumable())?;
         Ok(())
     }
 
@@ -431,6 +530,9 @@ impl UnpinnedDownload<'_> {
             if at == self.file.size && has_more(answer).await {
                 return Err(self.other_size(answer.resolved.url().clone(), self.file.size, None));
             }
+            if std::mem::take(&mut self.evicts_first) {
+                self.parts.make_room(&self.model)?;
+            }
             self.write(start, bytes)?;
         }
         Ok(())
@@ -461,7 +563,7 @@ impl UnpinnedDownload<'_> {
     }
 }
 
-impl Drop for UnpinnedDownload<'_> {
+impl Drop for UnpinnedDownload {
     fn drop(&mut self) {
         // A complete part has another name by now, or its digest failed and the next command computes it.
         let is_complete = self.part.held() == self.file.size;

@@ -14,7 +14,9 @@ use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer};
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
-use provision_engine::unpinned::{BLOCK, UnpinnedDownload, UnpinnedError, UnpinnedFile, UnpinnedParts};
+use provision_engine::unpinned::{
+    BLOCK, CacheLimit, UnpinnedDownload, UnpinnedError, UnpinnedFile, UnpinnedParts,
+};
 use provision_http::HttpClient;
 use provision_http::metadata::{MetadataClient, MetadataError, OnWait};
 
@@ -55,8 +57,8 @@ impl From<UnpinnedError> for DigestError {
 pub struct ReadCache {
     /// Its directory, which is created with the first file.
     pub directory: Utf8PathBuf,
-    /// The most bytes that it keeps.
-    pub most: Option<u64>,
+    /// The limit for its content.
+    pub limit: Option<CacheLimit>,
 }
 
 /// Reads files into a cache or into a destination's parts.
@@ -68,8 +70,8 @@ pub struct DigestReader {
     observer: Arc<dyn Observer>,
     cache: Option<ReadCache>,
     /// The locked cache and destination, each from its first file on.
-    cached: Option<UnpinnedParts>,
-    parts: Option<UnpinnedParts>,
+    cached: Option<Arc<UnpinnedParts>>,
+    parts: Option<Arc<UnpinnedParts>>,
     /// The number of complete files.
     files_read: usize,
 }
@@ -153,12 +155,17 @@ impl DigestReader {
             }
             started => started?,
         };
-        let mut download = match (in_cache, &mut self.parts) {
-            (Some(started), _) => started,
-            (None, Some(parts)) => parts.start(file)?,
-            (None, none) => {
-                none.insert(UnpinnedParts::open(&self.destination, observer.clone()).await?).start(file)?
-            }
+        let mut download = if let Some(started) = in_cache {
+            started
+        } else {
+            let parts = match &mut self.parts {
+                Some(parts) => parts,
+                none => {
+                    let parts = UnpinnedParts::open(&self.destination, observer.clone()).await?;
+                    none.insert(Arc::new(parts))
+                }
+            };
+            parts.start(file).await?
         };
         let mut connection = self.origin.connection();
         while let Some(error) = download.attempt(&mut connection, &self.retry).await? {
@@ -173,19 +180,22 @@ impl DigestReader {
 }
 
 /// Starts a file in the cache, if there is one that may keep it.
-async fn start_in_cache<'p>(
+async fn start_in_cache(
     cache: Option<&ReadCache>,
-    cached: &'p mut Option<UnpinnedParts>,
+    cached: &mut Option<Arc<UnpinnedParts>>,
     observer: &Arc<dyn Observer>,
     file: &UnpinnedFile,
-) -> Result<Option<UnpinnedDownload<'p>>, UnpinnedError> {
-    let fits = |cache: &&ReadCache| cache.most.is_none_or(|most| file.size <= most);
-    let Some(ReadCache { directory, most }) = cache.filter(fits) else { return Ok(None) };
+) -> Result<Option<UnpinnedDownload>, UnpinnedError> {
+    let fits = |cache: &&ReadCache| cache.limit.is_none_or(|limit| file.size <= limit.bytes);
+    let Some(ReadCache { directory, limit }) = cache.filter(fits) else { return Ok(None) };
     let parts = match cached {
         Some(parts) => parts,
-        none => none.insert(UnpinnedParts::open_cache(directory, *most, observer.clone()).await?),
+        none => {
+            let parts = UnpinnedParts::open_cache(directory, *limit, observer.clone()).await?;
+            none.insert(Arc::new(parts))
+        }
     };
-    parts.start(file.clone()).map(Some)
+    parts.start(file.clone()).await.map(Some)
 }
 
 /// A weak validator says nothing about the bytes (RFC 9110 section 8.8.1).

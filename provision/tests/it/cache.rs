@@ -295,11 +295,18 @@ fn room_is_made_by_the_least_recently_used_but_not_the_own_part() {
     (next.sha256, next.size) = (provision_core::digest::Sha256::of(b"next"), 3_000_000);
     let next = Cache::object(&next);
     let part = PartFile::open(cache.place(), &next, &provision_disk::PartNames::Shared, || true).unwrap();
-    assert_eq!(cache.make_room(&next, 10_000_000).unwrap(), []);
-    let removed = cache.make_room(&next, 7_000_000).unwrap();
-    assert_eq!(removed.len(), 1);
+    let mut keep = std::collections::HashSet::new();
+    let excess = |most, keep: &_| cache.excess_beside(&next, most, keep).unwrap();
+    assert_eq!(excess(10_000_000, &keep), Some(Vec::new()));
+    let first = excess(7_000_000, &keep).unwrap();
+    assert_eq!(first.len(), 1);
+    keep.insert(first[0].sha256);
+    assert_ne!(excess(7_000_000, &keep).unwrap()[0].sha256, first[0].sha256);
+    assert_eq!(excess(3_000_000, &keep), None);
+    cache.remove(&first).unwrap();
     assert!(!object(&fixture, "loras/a").exists() && object(&fixture, "vae/b").exists());
-    assert_eq!(cache.make_room(&next, 3_000_000).unwrap().len(), 1);
+    keep.clear();
+    cache.remove(&excess(3_000_000, &keep).unwrap()).unwrap();
     assert_eq!(cache.entries().unwrap().len(), 1, "the part of the next one");
     drop(part);
 }

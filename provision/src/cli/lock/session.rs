@@ -18,7 +18,7 @@ use provision_core::lockfile::TakenPaths;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_disk::is_in_layer;
-use provision_engine::unpinned::UnpinnedError;
+use provision_engine::unpinned::{CacheLimit, UnpinnedError};
 use provision_http::metadata::{OnWait, Wait};
 use provision_http::{HttpClient, RequestError, Sources};
 use provision_lock::digest_reader::{DigestError, DigestReader, ReadCache};
@@ -32,8 +32,8 @@ pub(super) struct Parts {
     /// `$XDG_CACHE_HOME/provision`, else `~/.cache/provision`]
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
     cache: Option<Utf8PathBuf>,
-    /// The most bytes that the cache keeps, such as 20G; the files that were used longest ago go first. A larger file goes below
-    /// --dest [default: 50G for the user's cache, no limit for --cache]
+    /// The most bytes that the cache keeps, such as 20G; the files that were used longest ago go first. A file without room goes
+    /// below --dest [default: 50G for the user's cache, where nothing makes room; no limit for --cache]
     #[arg(long, value_name = "SIZE", env = "PROVISION_CACHE_SIZE", value_parser = units::parse_size)]
     cache_size: Option<u64>,
     /// The directory for those files without a cache; as a fetch's --dest
@@ -53,12 +53,15 @@ impl Parts {
     /// The cache. One that the user named is bounded only on request: it may be shared. A container that exists for this command
     /// takes its own layer with it, so the user's cache is not kept there.
     fn cache(&self) -> Option<ReadCache> {
+        let asked = self.cache_size.map(|bytes| CacheLimit { bytes, evicts: true });
         if let Some(directory) = self.cache.clone() {
-            return Some(ReadCache { directory, most: self.cache_size });
+            return Some(ReadCache { directory, limit: asked });
         }
         let is_lost = |directory: &Utf8PathBuf| process::is_first() && is_in_layer(directory);
         let directory = environment::user_cache().filter(|directory| !is_lost(directory))?;
-        Some(ReadCache { directory, most: Some(self.cache_size.unwrap_or(CACHE_SIZE)) })
+        // A fetch may have stored its models there, so nothing goes unless a size was asked for.
+        let limit = asked.unwrap_or(CacheLimit { bytes: CACHE_SIZE, evicts: false });
+        Some(ReadCache { directory, limit: Some(limit) })
     }
 }
 
