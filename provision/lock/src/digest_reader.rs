@@ -150,7 +150,10 @@ impl DigestReader {
                 let message =
                     format!("{path} is read into {} instead of the cache: {error}", self.destination);
                 observer.observe(&Event::Warning { message });
-                self.cache = None;
+                if !error.is_about_room() {
+                    // Other runs may wait for its lock.
+                    (self.cache, self.cached) = (None, None);
+                }
                 None
             }
             started => started?,

@@ -1,5 +1,11 @@
 //! Files without a declared digest: the bytes that are read and kept, and those that are never mixed.
 
+use std::sync::Arc;
+
+use camino::Utf8PathBuf;
+use provision_core::event::Silent;
+use provision_engine::unpinned::CacheLimit;
+use provision_lock::digest_reader::{DigestReader, ReadCache};
 use provision_lock::entry_builder::EntryError;
 use provision_lock::resolve::Kind;
 use provision_testbed::hosts::github::GitHub;
@@ -302,4 +308,55 @@ fn an_interruption_at_the_last_byte_costs_only_that_byte() {
     fixture.site.inject(PATH, Fault::CutBody(1_499_999).when(When::Nth(1)));
     assert_eq!(add(&fixture).unwrap(), sha(&content));
     assert_eq!(bytes_sent(&fixture), content.size() + 1, "and the probe's one");
+}
+
+/// A reader with the cache `cache` beside the destination.
+fn reader(fixture: &Fixture, limit: Option<CacheLimit>) -> (DigestReader, Utf8PathBuf) {
+    let directory = fixture.destination().with_file_name("cache");
+    let silent = Arc::new(Silent);
+    let retry = Fixture::retry();
+    let reader = DigestReader::new(fixture.origin(), retry, fixture.on_wait(), fixture.destination(), silent);
+    (reader.with_cache(Some(ReadCache { directory: directory.clone(), limit })), directory)
+}
+
+/// Reads the file at [`PATH`].
+fn read(fixture: &Fixture, reader: &mut DigestReader) {
+    let found = fixture.one(&fixture.site.url(PATH));
+    block_on(reader.read(&found, &"vae/y.bin".parse().unwrap(), None)).unwrap();
+}
+
+#[test]
+fn a_cache_that_cannot_be_used_is_unlocked_at_once() {
+    let fixture = Fixture::new();
+    fixture.site.put(PATH, Content::generated(3, 2_000_000));
+    let (mut reader, directory) = reader(&fixture, None);
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("sha256"), "").unwrap();
+    read(&fixture, &mut reader);
+    assert!(left(&fixture).iter().any(|name| name.ends_with(".part")));
+    // Another command may use it, while the first one works elsewhere.
+    std::fs::remove_file(directory.join("sha256")).unwrap();
+    read(&fixture, &mut self::reader(&fixture, None).0);
+    assert!(directory.join("sha256").is_dir());
+    drop(reader);
+}
+
+#[test]
+fn a_limit_that_was_not_asked_for_removes_nothing() {
+    for evicts in [false, true] {
+        let fixture = Fixture::new();
+        fixture.site.put(PATH, Content::generated(3, 2_000_000));
+        let (mut reader, directory) = reader(&fixture, Some(CacheLimit { bytes: 3_000_000, evicts }));
+        // An object that a fetch stored.
+        let object = directory.join("sha256/00").join("0".repeat(64));
+        std::fs::create_dir_all(object.parent().unwrap()).unwrap();
+        std::fs::write(&object, Content::generated(4, 2_000_000).to_vec()).unwrap();
+        read(&fixture, &mut reader);
+        assert_eq!((object.exists(), left(&fixture).is_empty()), (!evicts, evicts));
+        // The cache is still used for a file that fits.
+        fixture.site.put(PATH, Content::generated(5, 900_000));
+        let before = left(&fixture);
+        read(&fixture, &mut reader);
+        assert_eq!(left(&fixture), before);
+    }
 }
