@@ -186,6 +186,62 @@ fn the_cache_of_reads_is_bounded_and_the_oldest_go_first() {
 }
 
 #[test]
+fn a_read_removes_no_object_before_it_has_its_own_file() {
+    let (fixture, url, _) = fixture();
+    let other = Content::generated(10, 1_000_000);
+    fixture.site.put("/vae/0.bin", other.clone());
+    fixture.run(0, &["lock", "add", &fixture.site.url("/vae/0.bin")]);
+    for fault in [Fault::status(404), Fault::CutBody(100_000)] {
+        fixture.site.inject(PATH, fault.when(provision_testbed::When::After(1)));
+        fixture.run(4, &["lock", "add", &url, "--cache-size", "1600k", "--retries", "1"]);
+        fixture.site.clear_faults(PATH);
+        assert!(object(&fixture, &other).exists());
+    }
+    let (_, err) = fixture.run(0, &["lock", "add", &url, "--cache-size", "1600k"]);
+    has(&err, &["removed 1 MB that were used longest ago"]);
+    assert!(!object(&fixture, &other).exists());
+}
+
+#[test]
+fn the_files_of_one_command_do_not_push_each_other_out() {
+    let (fixture, _, _) = fixture();
+    let files: Vec<_> =
+        (0..3).map(|n| (format!("/vae/{n}.bin"), Content::generated(10 + n, 1_000_000))).collect();
+    let mut command = fixture.command(&["lock", "add", "--cache-size", "2100k"]);
+    for (name, content) in &files {
+        fixture.site.put(name, content.clone());
+        command.arg(fixture.site.url(name));
+    }
+    let (_, err) = said(run(&mut command), 0, &["lock", "add"]);
+    has(&err, &["warning: vae/2.bin is read into ", "instead of the cache: ", "--cache-size"]);
+    assert!(files[..2].iter().all(|(_, content)| object(&fixture, content).exists()));
+    let before = body_bytes(&fixture);
+    fixture.run(0, &["fetch"]);
+    assert_eq!(body_bytes(&fixture), before);
+}
+
+#[test]
+fn a_read_follows_the_links_that_a_fetch_follows() {
+    let (fixture, url, content) = fixture();
+    for name in ["models", "volume"] {
+        std::fs::create_dir(fixture.path(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("../volume", fixture.path("models/vae")).unwrap();
+    // A run with another destination works in the folder.
+    let place = fixture.path("volume");
+    let place = Destination::create(place.to_str().unwrap().into()).unwrap();
+    let Acquire::Acquired(guard) = DestinationLock::try_acquire(&place).unwrap() else { panic!("held") };
+    let (_, err) = fixture.run(8, &["lock", "add", &url, "--cache-size", "0"]);
+    has(&err, &["another run holds"]);
+    drop(guard);
+    fixture.run(0, &["lock", "add", &url, "--cache-size", "0"]);
+    let before = body_bytes(&fixture);
+    fixture.run(0, &["fetch"]);
+    assert_eq!(body_bytes(&fixture), before);
+    assert_eq!(std::fs::read(fixture.path("volume/y.bin")).unwrap(), content.to_vec());
+}
+
+#[test]
 fn an_unusable_cache_of_the_user_is_no_failure() {
     let (fixture, url, _) = fixture();
     // A file in its place.

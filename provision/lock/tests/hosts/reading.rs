@@ -333,7 +333,7 @@ fn a_cache_that_cannot_be_used_is_unlocked_at_once() {
     std::fs::create_dir(&directory).unwrap();
     std::fs::write(directory.join("sha256"), "").unwrap();
     read(&fixture, &mut reader);
-    assert!(left(&fixture).iter().any(|name| name.ends_with(".part")));
+    assert!(!left(&fixture).is_empty());
     // Another command may use it, while the first one works elsewhere.
     std::fs::remove_file(directory.join("sha256")).unwrap();
     read(&fixture, &mut self::reader(&fixture, None).0);

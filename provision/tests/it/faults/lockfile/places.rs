@@ -152,7 +152,82 @@ fn fault_126_an_import_takes_the_path_of_one_source() {
     let unknown = of("hf:o/r/x", "vae/z");
     let ended = places.lock(&[&import[..], &[&chosen[0], &chosen[1], &unknown]].concat());
     assert_eq!(ended.code, Some(2), "{}", ended.err);
-    assert!(ended.err.contains("--path-of hf:o/r/x=vae/z: no list names this source"), "{}", ended.err);
+    assert!(ended.err.contains("--path-of hf:o/r/x: no list names this source"), "{}", ended.err);
+}
+
+#[test]
+fn fault_53_an_option_with_a_secret_address_hides_it() {
+    let places = Places::new();
+    let x = places.origin.url("/x");
+    std::fs::write(places.directory.path().join("list"), format!("{x}?v=CANARY\n  dir=vae\n  out=x\n"))
+        .unwrap();
+    let user = x.replace("://", "://u:CANARY@");
+    for (value, says) in [
+        (format!("{x}?v=CANARY"), "/x?…: no list names this source"),
+        (format!("{x}?v=CANARY="), "/x?…: no list names this source"),
+        (format!("{x}?v=CAN=ARY"), "/x?…: no list names this source"),
+        (format!("{x}?other=CANARY=vae/z"), "/x?…: no list names this source"),
+        ("x?v=CANARY=vae/z".to_owned(), "--path-of: "),
+        ("CANARY".to_owned(), "--path-of: it has the form SOURCE=PATH"),
+        (user.clone(), "--path-of: it has the form SOURCE=PATH"),
+        (format!("{user}=vae/z"), "--path-of: "),
+    ] {
+        let ended =
+            places.lock(&["import", "list", "--format=aria2", "--allow-private", "--path-of", &value]);
+        assert_eq!(ended.code, Some(2), "{value}: {}", ended.err);
+        assert!(ended.err.contains(says), "{value}: {}", ended.err);
+        assert!(!ended.err.contains("CAN") && !ended.err.contains("ARY"), "{value}: {}", ended.err);
+    }
+    let value = format!("{x}?v=CANARY=mine/a=b");
+    let ended = places.lock(&["import", "list", "--format=aria2", "--allow-private", "--path-of", &value]);
+    assert!(ended.code == Some(0) && ended.out.contains("added      mine/a=b"), "{}{}", ended.out, ended.err);
+}
+
+#[test]
+fn fault_126_a_chosen_path_is_read_as_the_one_of_add() {
+    let places = Places::new();
+    places.origin.put("/l.safetensors", Content::generated(3, 1000));
+    let url = places.origin.url("/l.safetensors");
+    std::fs::write(places.directory.path().join("list"), format!("{url}\n  dir=vae\n  out=l.safetensors\n"))
+        .unwrap();
+    let import = |path: &str| {
+        places.lock(&[
+            "import",
+            "list",
+            "--format=aria2",
+            "--allow-private",
+            &format!("--path-of={url}={path}"),
+        ])
+    };
+    let asked = import("loras/flux");
+    assert_eq!(asked.code, Some(2), "{}{}", asked.out, asked.err);
+    assert!(asked.err.contains(&format!("lock add {url} --path loras/flux.safetensors")), "{}", asked.err);
+    // Only the paths of lists begin with the destination's name.
+    let added = import("models/vae/q.safetensors");
+    assert!(added.out.contains("added      models/vae/q.safetensors"), "{}{}", added.out, added.err);
+}
+
+#[test]
+fn fault_126_a_printed_command_names_the_source_or_none() {
+    let places = Places::new();
+    places.origin.put("/l.safetensors", Content::generated(3, 1000));
+    let query = format!("{}?v=1", places.origin.url("/l.safetensors"));
+    let hostile = places.origin.url("/$(touch%20x);reboot");
+    std::fs::write(places.directory.path().join("list"), format!("{hostile}\n{query}\n")).unwrap();
+    let listed = places.lock(&["import", "list", "--format=urls", "--allow-private"]);
+    assert_eq!(listed.code, Some(2), "{}", listed.err);
+    for says in [
+        format!("`provision lock add '{hostile}' --path FOLDER/`"),
+        "`provision lock add SOURCE --path FOLDER/`, where SOURCE is its whole address".to_owned(),
+    ] {
+        assert!(listed.err.contains(&says), "{says}: {}", listed.err);
+    }
+    let added = places.lock(&["add", &query, "--path", "loras/flux"]);
+    assert_eq!(added.code, Some(2), "{}", added.err);
+    for path in ["loras/flux/", "loras/flux.safetensors"] {
+        assert!(added.err.contains(&format!("provision lock add SOURCE --path {path}")), "{}", added.err);
+    }
+    assert!(!added.err.contains("add http"), "{}", added.err);
 }
 
 #[test]
