@@ -1,4 +1,4 @@
-//! The writes of `provision init`: a file is created or replaced, and a failed or killed run leaves no part of
+//! The writes of `provision init`: a file is created or replaced. A failed run leaves no part of
 //! one under its name.
 
 use std::fs::{self, File, OpenOptions, Permissions};
