@@ -1,11 +1,12 @@
 //! The image's scripts, in every installed shell, with a `provision` that only prints its call.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
+
+use crate::program::write_program;
 
 /// The programs behind `/bin/sh` on Debian, Alpine and elsewhere.
 const SHELLS: [&[&str]; 4] = [&["sh"], &["dash"], &["bash"], &["busybox", "sh"]];
@@ -26,8 +27,7 @@ pub(crate) fn shells() -> impl Iterator<Item = &'static [&'static str]> {
 fn provision(text: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("provision");
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, format!("#!/bin/sh\n{text}\n"));
     folder
 }
 
@@ -175,8 +175,7 @@ fn compile(host: &str, arguments: &[&str], programs: &[&str]) -> String {
         .chain(programs.iter().map(|name| (*name, "echo ${0##*/} $* >&2")))
     {
         let path = bin.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{text}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, format!("#!/bin/sh\nPATH=/usr/bin:/bin\n{text}\n"));
     }
     fs::create_dir(bin.path().join("context")).unwrap();
     fs::create_dir(bin.path().join("context/provision")).unwrap();

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use provision_testbed::Content;
 
 use crate::fixture::Fixture;
-use crate::program::{Ended, fetch, program, run};
+use crate::program::{Ended, fetch, program, run, write_program};
 
 /// A repository with a lock of two directories and a file beside them.
 struct Repository {
@@ -331,8 +331,7 @@ fn the_start_script_ends_with_provision_or_becomes_its_command() {
     let repository = Repository::with_lock();
     assert_eq!(repository.init(&["--pre-start"]).code, Some(0));
     let start = |program: &str| {
-        fs::write(repository.path("provision"), format!("#!/bin/sh\n{program}\n")).unwrap();
-        fs::set_permissions(repository.path("provision"), fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(repository.path("provision"), format!("#!/bin/sh\n{program}\n"));
         let mut command = Command::new(repository.path("pre_start.sh"));
         let path = format!("{}:/usr/bin:/bin", repository.folder.display());
         command.args(["printf", "[%s]", "a b"]).env_clear().env("PATH", path).env("PROVISION_DEST", "/d e");

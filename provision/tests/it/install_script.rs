@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::container_scripts::{shells, text};
 use crate::fixture::{pem, start_encrypted_origin, start_origin};
+use crate::program::write_program;
 use crate::skip::needs_tool;
 
 /// What the script runs besides a downloader.
@@ -58,8 +59,7 @@ impl Release {
         let path = self.machine.path().join("uname");
         let script = format!("#!/bin/sh\ncase $1 in -s) echo {system} ;; *) echo {architecture} ;; esac\n");
         fs::remove_file(&path).unwrap();
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, script);
     }
 
     fn directory(&self) -> PathBuf {

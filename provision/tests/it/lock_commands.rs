@@ -9,7 +9,7 @@ use provision_testbed::hosts::hub::Hub;
 use provision_testbed::{BlockingOrigin, Content, Fault, OriginConfig, When};
 use rustix::process::Signal;
 
-use crate::program::{BINARY, Ended, run, signal, start, start_with_input};
+use crate::program::{BINARY, Ended, copy_program, run, signal, start, start_with_input};
 use crate::skip::{needs_root, needs_tool};
 
 pub(crate) struct Fixture {
@@ -242,7 +242,7 @@ fn a_read_only_lock_is_edited_and_stays_read_only() {
     let nobody = Some(65534);
     let fixture = Fixture::new();
     let program = fixture.path("provision");
-    std::fs::copy(BINARY, &program).unwrap();
+    copy_program(&program);
     let sha = "0".repeat(64);
     let model = |path: &str| {
         format!("\n[[model]]\npath = \"{path}\"\nurl = \"http://h/x\"\nsize = 1\nsha256 = \"{sha}\"\n")

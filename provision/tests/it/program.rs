@@ -1,8 +1,9 @@
 //! The program as a process, for every test that starts it: its environment, its start, its outputs and its end.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::ops::Deref;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,21 @@ pub(crate) fn terminal() -> (std::fs::File, std::fs::File) {
     let name = ptsname(&user, Vec::new()).unwrap();
     let program = std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
     (user.into(), program)
+}
+
+/// Writes a program. Another process does it: a child that another test starts meanwhile inherits each file that this process has open
+/// for writing, and the kernel refuses to run such a file (ETXTBSY).
+pub(crate) fn write_program(path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path.as_ref()).stdin(Stdio::piped());
+    let mut writer = shell.spawn().unwrap();
+    writer.stdin.take().unwrap().write_all(bytes.as_ref()).unwrap();
+    assert!(writer.wait().unwrap().success(), "{}", path.as_ref().display());
+}
+
+/// Copies the binary, as `write_program` does.
+pub(crate) fn copy_program(path: impl AsRef<Path>) {
+    write_program(path, std::fs::read(BINARY).unwrap());
 }
 
 /// Waits until this is true, for that long at most.

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::machine::{after, environment};
 use crate::fixture::Fixture;
-use crate::program::{PATIENCE, fetch, run, signal, start};
+use crate::program::{PATIENCE, copy_program, fetch, run, signal, start};
 use crate::skip::{needs_root, needs_tool};
 
 /// The size of the set.
@@ -145,7 +145,7 @@ fn fault_85_two_signals_lose_no_more_than_a_kill() {
 fn as_nobody(fixture: &Fixture, before: &str, command: &Command) -> Command {
     let program = fixture.beside("provision");
     if !program.exists() {
-        std::fs::copy(command.get_program(), &program).unwrap();
+        copy_program(&program);
         let (nobody, home) = (Some(65534), program.parent().unwrap());
         std::os::unix::fs::chown(home, nobody, nobody).unwrap();
     }

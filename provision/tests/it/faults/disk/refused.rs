@@ -8,7 +8,7 @@ use provision_testbed::{Content, Shape};
 
 use super::machine::{Volume, after, environment, strace};
 use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{Ended, fetch, program, run, start};
+use crate::program::{Ended, copy_program, fetch, program, run, start};
 use crate::resume;
 use crate::skip::{needs_root, needs_tool};
 
@@ -127,7 +127,7 @@ fn fault_72_a_read_only_volume_only_works_with_a_complete_set() {
 fn as_nobody(fixture: &Fixture, command: &Command) -> Command {
     let program = fixture.beside("provision");
     if !program.exists() {
-        std::fs::copy(command.get_program(), &program).unwrap();
+        copy_program(&program);
         let home = program.parent().unwrap();
         std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o755)).unwrap();
     }

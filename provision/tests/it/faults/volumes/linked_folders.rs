@@ -7,7 +7,7 @@ use std::process::Command;
 use provision_testbed::{Content, Shape};
 
 use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{Ended, program, run, start};
+use crate::program::{Ended, copy_program, program, run, start};
 use crate::skip::{needs_root, needs_tool};
 
 const SIZE: u64 = 400_000;
@@ -284,7 +284,7 @@ fn fault_120_a_linked_folder_that_cannot_be_written_does_not_stop_the_others() {
     let open = std::fs::Permissions::from_mode(0o777);
     std::fs::set_permissions(fixture.destination(), open).unwrap();
     let binary = fixture.beside("provision");
-    std::fs::copy(crate::program::BINARY, &binary).unwrap();
+    copy_program(&binary);
     std::fs::set_permissions(binary.parent().unwrap(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(binary);
