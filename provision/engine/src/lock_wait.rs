@@ -63,11 +63,7 @@ pub async fn lock(
     interrupted: &mut watch::Receiver<bool>,
 ) -> Result<LockWait, StoreError> {
     let mut attempts = Attempts::default();
-    let once = || {
-        let acquired = attempts.try_once(destination, paths)?;
-        Ok((acquired, attempts.is_watching()))
-    };
-    until_acquired(wait, observer, interrupted, once).await
+    until_acquired(wait, observer, interrupted, || attempts.try_once(destination, paths)).await
 }
 
 /// Waits for the locks of the directories that links of `destination` on the way to the file at `path` lead to, as [`lock`] does, while
@@ -84,19 +80,18 @@ pub async fn lock_linked(
     interrupted: &mut watch::Receiver<bool>,
 ) -> Result<LockWait<Vec<DestinationLock>>, StoreError> {
     let mut attempts = Attempts::default();
-    let once = || {
-        let acquired = attempts.try_linked(destination, main, &[path])?;
-        Ok((acquired, attempts.is_watching()))
-    };
-    until_acquired(wait, observer, interrupted, once).await
+    until_acquired(wait, observer, interrupted, || attempts.try_linked(destination, main, &[path])).await
 }
 
-/// Repeats `once`, which also tells if a lease is watched, until it acquires, or the wait is over.
+/// The result of one attempt, and if the lease of the lock that is held is watched.
+type Attempt<T> = Result<(Acquire<T>, bool), StoreError>;
+
+/// Repeats `once` until it acquires, or the wait is over.
 async fn until_acquired<T>(
     wait: Duration,
     observer: &dyn Observer,
     interrupted: &mut watch::Receiver<bool>,
-    mut once: impl FnMut() -> Result<(Acquire<T>, bool), StoreError>,
+    mut once: impl FnMut() -> Attempt<T>,
 ) -> Result<LockWait<T>, StoreError> {
     let started = Instant::now();
     let mut announced = false;
@@ -131,7 +126,7 @@ async fn until_acquired<T>(
 /// # Errors
 /// A lock file cannot be read or written.
 pub fn try_lock(destination: &Destination, paths: &[&ModelPath]) -> Result<Acquire<Locks>, StoreError> {
-    Attempts::default().try_once(destination, Some(paths))
+    Attempts::default().try_once(destination, Some(paths)).map(|(acquired, _)| acquired)
 }
 
 /// The attempts of one run.
@@ -145,34 +140,29 @@ struct Attempts {
 }
 
 impl Attempts {
-    fn is_watching(&self) -> bool {
-        self.main.is_watching() || self.linked.values().any(LockAttempt::is_watching)
-    }
-
     /// Takes all locks or none. A run that kept some while it waits for others could wait for a run that waits for it.
-    fn try_once(
-        &mut self,
-        destination: &Destination,
-        paths: Option<&[&ModelPath]>,
-    ) -> Result<Acquire<Locks>, StoreError> {
+    fn try_once(&mut self, destination: &Destination, paths: Option<&[&ModelPath]>) -> Attempt<Locks> {
+        let held = |holder| Ok((Acquire::Held(holder), false));
         let main = match self.own.take() {
             Some(lock) => lock,
             None => match self.main.try_acquire(destination)? {
                 Acquire::Acquired(lock) => lock,
-                Acquire::Held(holder) => return Ok(Acquire::Held(holder)),
+                Acquire::Held(holder) => return Ok((Acquire::Held(holder), self.main.is_watching())),
             },
         };
-        let Some(paths) = paths else { return Ok(Acquire::Acquired(Locks { main, linked: Vec::new() })) };
+        let Some(paths) = paths else {
+            return Ok((Acquire::Acquired(Locks { main, linked: Vec::new() }), false));
+        };
         if let Some(holder) = main.held_above(destination, &[]) {
-            return Ok(Acquire::Held(holder));
+            return held(holder);
         }
         if let Some(holder) = main.held_below(destination, paths.iter().map(|path| path.as_str()), &[]) {
             self.own = Some(main);
-            return Ok(Acquire::Held(holder));
+            return held(holder);
         }
         Ok(match self.try_linked(destination, &main, paths)? {
-            Acquire::Acquired(linked) => Acquire::Acquired(Locks { main, linked }),
-            Acquire::Held(holder) => Acquire::Held(holder),
+            (Acquire::Acquired(linked), _) => (Acquire::Acquired(Locks { main, linked }), false),
+            (Acquire::Held(holder), is_watching) => (Acquire::Held(holder), is_watching),
         })
     }
 
@@ -182,14 +172,14 @@ impl Attempts {
         destination: &Destination,
         main: &DestinationLock,
         paths: &[&ModelPath],
-    ) -> Result<Acquire<Vec<DestinationLock>>, StoreError> {
+    ) -> Attempt<Vec<DestinationLock>> {
         let directories = destination.note_links(paths.iter().copied())?;
         let mut linked = Vec::new();
         for directory in &directories {
             let attempt = self.linked.entry(directory.path.clone()).or_default();
             let lock = match attempt.try_acquire(&directory.destination) {
                 Ok(Acquire::Acquired(lock)) => lock,
-                Ok(Acquire::Held(holder)) => return Ok(Acquire::Held(holder)),
+                Ok(Acquire::Held(holder)) => return Ok((Acquire::Held(holder), attempt.is_watching())),
                 // A folder that this user may only read: no file in it is written.
                 Err(error) if error.forbids_writing() => continue,
                 Err(error) => return Err(error),
@@ -198,14 +188,14 @@ impl Attempts {
             let held = lock.held_above(&directory.destination, &own);
             let held = held.or_else(|| lock.held_below(&directory.destination, directory.below(paths), &own));
             if let Some(holder) = held {
-                return Ok(Acquire::Held(holder));
+                return Ok((Acquire::Held(holder), false));
             }
             linked.push(lock);
         }
         for directory in &directories {
             destination.add_lease_of(&directory.destination);
         }
-        Ok(Acquire::Acquired(linked))
+        Ok((Acquire::Acquired(linked), false))
     }
 }
 
