@@ -140,6 +140,11 @@ impl Marker {
         (self.text.as_ref() == Some(text) && self.files.iter().all(holds)).then_some(self.files.len())
     }
 
+    /// True if it is the record of a run that did not complete the set, and no marker.
+    pub fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
     /// True if it lists no file.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()

@@ -54,13 +54,11 @@ impl<'j> Opened<'j> {
         destination.note_links(others)?;
         destination.freeze_links();
         destination.verify_distinct(paths)?;
-        let marker = Marker::load(&destination, lock.marker());
-        let trusts_marker = config.verify == Verify::Marker && !config.force;
+        let trusts_marker = config.verify == Verify::Marker && !config.force && !marker.is_partial();
         if trusts_marker && marker.covers(&destination, models.iter().copied()) {
             observer.observe(&Event::MarkerValid { name: lock.marker().to_owned(), files: models.len() });
             return Ok(ControlFlow::Break(Report::all_present(models, started, true)));
         }
-        let marker = Marker::load_or_partial(&destination, lock.marker());
         let free = destination.free_space()?;
         observer.observe(&Event::Opened { destination: job.destination.to_string(), free });
         let cache = job.local.cache.as_deref().and_then(|path| open_cache(path, &**observer));
