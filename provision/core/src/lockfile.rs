@@ -33,7 +33,7 @@ pub use join::JoinError;
 pub use select::{SelectError, Selection};
 
 use crate::digest::{Hasher, Sha256};
-use crate::model_path::ModelPath;
+use crate::model_path::{ModelPath, directories_above};
 use crate::source_url::SourceUrl;
 
 /// The name of the marker where the lock gives none.
@@ -240,9 +240,8 @@ impl UsedNames {
                 }
             });
         }
-        for (at, _) in key.match_indices('/') {
-            let directory =
-                self.taken.entry(key[..at].to_owned()).or_insert_with(|| (path.to_string(), true));
+        for above in directories_above(&key) {
+            let directory = self.taken.entry(above.to_owned()).or_insert_with(|| (path.to_string(), true));
             if !directory.1 {
                 return Err(LockfileErrorKind::Nested {
                     outer: directory.0.clone(),

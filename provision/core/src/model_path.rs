@@ -78,6 +78,11 @@ pub enum ModelPathError {
     },
 }
 
+/// The directories above a path of components joined by `/`, the outermost first: `a` and `a/b` for `a/b/c`.
+pub fn directories_above(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at])
+}
+
 impl ModelPath {
     /// The path as written, `/` between components.
     pub fn as_str(&self) -> &str {

@@ -17,7 +17,7 @@ use crate::directory::{Directory, Found, SYMLINK, create_directory};
 use crate::error::StoreError;
 use crate::file_stat::{ChangeTime, FileId, Stamp};
 use crate::links::{FollowLinks, FollowedLinks};
-use provision_core::model_path::ModelPath;
+use provision_core::model_path::{ModelPath, directories_above};
 
 /// The directory that the paths of `models.lock` are relative to. Its own path may be or contain a symlink; below it, none is
 /// followed unless [`Destination::with_links`] allows it.
@@ -96,8 +96,7 @@ impl Destination {
         let mut linked = Vec::new();
         let parents: BTreeSet<&str> = paths.into_iter().map(ModelPath::parent).collect();
         for parent in parents {
-            let mut above = parent.match_indices('/').map(|(at, _)| &parent[..at]).chain([parent]);
-            while let Some(path) = above.next().filter(|path| !path.is_empty()) {
+            for path in directories_above(parent).chain([parent]).filter(|path| !path.is_empty()) {
                 let Ok(Some(directory)) = self.open_directory(path, false) else { break };
                 let is_link = matches!(self.find_directory(path), Ok(Found::Symlink));
                 if is_link && seen.insert(FileId::of_file(directory.handle(), directory.path())?) {

@@ -20,7 +20,7 @@ use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::file_stat::{FileId, Installed, Stamp};
 use crate::source_file::SourceFile;
-use provision_core::model_path::ModelPath;
+use provision_core::model_path::{ModelPath, directories_above};
 
 impl Destination {
     /// Syncs a file that was found under its final name and has just been verified. Removes it if the sync fails: the
@@ -172,10 +172,9 @@ impl<'a> PathChecker<'a> {
 
     /// Syncs all directories on the way to the files, the deepest first.
     fn sync(&self) -> Result<(), StoreError> {
-        let above =
-            |path: &'_ str| path.match_indices('/').map(|(at, _)| path[..at].to_owned()).collect::<Vec<_>>();
-        let mut on_the_way: BTreeSet<String> = self.directories.keys().flat_map(|path| above(path)).collect();
-        on_the_way.retain(|path| !self.directories.contains_key(path));
+        let mut on_the_way: BTreeSet<&str> =
+            self.directories.keys().flat_map(|path| directories_above(path)).collect();
+        on_the_way.retain(|path| !self.directories.contains_key(*path));
         self.directories.values().flatten().try_for_each(Directory::sync)?;
         for path in on_the_way.iter().rev() {
             match self.destination.open_directory(path, false)? {

@@ -16,6 +16,7 @@ use crate::directory::{Directory, Found, create_directory};
 use crate::error::StoreError;
 use crate::file_stat::EARLIEST_MTIME;
 use provision_core::lockfile::Model;
+use provision_core::model_path::directories_above;
 
 /// The layer of models directly below the destination.
 const ROOT: &str = "_";
@@ -150,7 +151,7 @@ fn normalize_directories<'a>(
         let mut directories = BTreeSet::new();
         for model in models.iter().filter(|model| layer_of(model) == layer.name) {
             let path = in_tree(&layer.name, below_root, model);
-            directories.extend(path.match_indices('/').map(|(at, _)| path[..at].to_owned()));
+            directories.extend(directories_above(&path).map(str::to_owned));
             directories.insert(path);
         }
         for path in directories {

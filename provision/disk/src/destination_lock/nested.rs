@@ -23,6 +23,7 @@ use super::network_fs::Volume;
 use crate::confined;
 use crate::destination::Destination;
 use crate::file_stat::FileId;
+use provision_core::model_path::directories_above;
 
 impl DestinationLock {
     /// A run that holds a directory above the destination: its lock's path and its holder, for a message. `own` are other locks of
@@ -49,8 +50,7 @@ impl DestinationLock {
             return None;
         }
         let own: Vec<_> = own.iter().filter_map(|lock| lock.identity()).collect();
-        let above = |path: &'a str| path.match_indices('/').map(|(at, _)| &path[..at]);
-        let directories: BTreeSet<&str> = paths.into_iter().flat_map(above).collect();
+        let directories: BTreeSet<&str> = paths.into_iter().flat_map(directories_above).collect();
         directories.into_iter().find_map(|path| {
             let directory =
                 confined::open_directory(destination.mode(), destination.root().handle(), path).ok()?;
