@@ -3,33 +3,16 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use provision_testbed::{Content, Fault};
 
-use crate::fixture::Fixture;
 use crate::program::{BINARY, Ended, PATIENCE, program, run, start, wait_until};
+use crate::sets::{PATHS, Two};
 use crate::skip::needs_tool;
 
-/// Two served files, `vae/x` and `loras/y`.
-struct Two {
-    fixture: Fixture,
-    contents: [Content; 2],
-}
-
-const PATHS: [&str; 2] = ["vae/x", "loras/y"];
-
 impl Two {
-    fn new() -> Self {
-        let mut fixture = Fixture::new();
-        let contents = [1, 2].map(|seed| Content::generated(seed, 300_000 + seed));
-        for (path, content) in PATHS.iter().zip(&contents) {
-            fixture.file(path, content);
-        }
-        Self { fixture, contents }
-    }
-
     /// A lock of those files, with a marker.
     fn lock(&self, marker: &str, files: &[usize]) -> PathBuf {
         let mut text = format!("version = 1\nmarker = {marker:?}\n");
@@ -47,19 +30,12 @@ impl Two {
         path
     }
 
-    fn run(&self, name: &str, lock: &PathBuf, arguments: &[&str]) -> Ended {
-        let mut command = program(&self.fixture);
-        run(command
-            .arg(name)
-            .arg("--dest")
-            .arg(self.fixture.destination())
-            .arg("--lock")
-            .arg(lock)
-            .args(arguments))
+    fn verb(&self, name: &str, lock: &Path, arguments: &[&str]) -> Ended {
+        self.run(name, &[&["--lock", lock.to_str().unwrap()], arguments].concat())
     }
 
-    fn good(&self, name: &str, lock: &PathBuf, arguments: &[&str]) -> String {
-        let ended = self.run(name, lock, arguments);
+    fn good(&self, name: &str, lock: &Path, arguments: &[&str]) -> String {
+        let ended = self.verb(name, lock, arguments);
         assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
         ended.out + &ended.err
     }
@@ -81,7 +57,7 @@ fn clean_lists_asks_and_removes_the_parts_of_a_killed_run() {
     let running = start(fetch);
     let is_part = |name: &String| name.starts_with("vae/.x.") && name.strip_suffix(".part").is_some();
     wait_until(PATIENCE, "a part", || two.fixture.path("").exists() && two.listing().iter().any(is_part));
-    let busy = two.run("clean", &lock, &["--yes"]);
+    let busy = two.verb("clean", &lock, &["--yes"]);
     assert_eq!(busy.code, Some(8), "{}", busy.err);
     drop(running);
     fs::write(two.fixture.path("vae/own.part"), "the user's").unwrap();
@@ -89,14 +65,14 @@ fn clean_lists_asks_and_removes_the_parts_of_a_killed_run() {
     let before = two.listing();
     assert!(before.iter().any(is_part), "{before:?}");
 
-    let unasked = two.run("clean", &lock, &[]);
+    let unasked = two.verb("clean", &lock, &[]);
     assert_eq!(unasked.code, Some(2), "{}", unasked.err);
     assert!(unasked.err.contains("--yes"), "{}", unasked.err);
     let dry = two.good("clean", &lock, &["--dry-run"]);
     assert!(dry.contains("part") && dry.contains("the next fetch would resume it"), "{dry}");
     assert_eq!(two.listing(), before);
     // A part of a model in the lock is no leftover for `status`.
-    assert!(!two.run("status", &lock, &[]).out.contains("left over"));
+    assert!(!two.verb("status", &lock, &[]).out.contains("left over"));
 
     let cleaned = two.good("clean", &lock, &["--yes"]);
     assert!(cleaned.contains("removed 1 file"), "{cleaned}");
@@ -121,7 +97,7 @@ fn unlisted_files_go_only_on_request_and_only_if_a_run_installed_them() {
     let hint = two.good("clean", &one, &["--yes"]);
     assert!(hint.contains("nothing to remove") && hint.contains("--unlisted"), "{hint}");
     assert!(two.good("clean", &both, &["--unlisted", "--yes"]).contains("nothing to remove"));
-    let refused = two.run("clean", &one, &["--unlisted", "--gone", ".m", "--yes"]);
+    let refused = two.verb("clean", &one, &["--unlisted", "--gone", ".m", "--yes"]);
     assert_eq!(refused.code, Some(0), "{}", refused.err);
     assert!(refused.out.contains("unlisted") && refused.out.contains("loras/y"), "{}", refused.out);
     assert_eq!(two.listing(), [".m", "loras/mine", "vae/x"]);
@@ -176,7 +152,7 @@ fn files_of_another_lock_with_the_same_marker_are_not_unlisted() {
     fs::remove_file(two.fixture.path("vae/x")).unwrap();
     fs::remove_file(two.fixture.path(".m")).unwrap();
     let both = two.lock(".both", &[0, 1]);
-    assert_eq!(two.run("fetch", &both, &["--offline"]).code, Some(4));
+    assert_eq!(two.verb("fetch", &both, &["--offline"]).code, Some(4));
     assert!(two.listing().iter().any(|name| name == ".provision.journal"), "{:?}", two.listing());
     two.good("fetch", &x, &[]);
     assert!(two.good("clean", &x, &["--unlisted", "--yes"]).contains("nothing to remove"));
@@ -247,6 +223,6 @@ fn a_directory_that_cannot_be_read_is_named_and_the_rest_is_cleaned() {
 fn status_with_exit_zero_lists_and_ends_with_0() {
     let two = Two::new();
     let lock = two.lock(".m", &[0]);
-    assert_eq!(two.run("status", &lock, &[]).code, Some(9));
+    assert_eq!(two.verb("status", &lock, &[]).code, Some(9));
     assert!(two.good("status", &lock, &["--exit-zero"]).contains("missing"));
 }

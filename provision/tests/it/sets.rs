@@ -10,15 +10,15 @@ use crate::program::{Ended, program, run};
 use crate::secrets;
 
 /// A fixture with two files, each in its own lock.
-struct Two {
-    fixture: Fixture,
-    contents: [Content; 2],
+pub(crate) struct Two {
+    pub(crate) fixture: Fixture,
+    pub(crate) contents: [Content; 2],
 }
 
-const PATHS: [&str; 2] = ["vae/x", "loras/y"];
+pub(crate) const PATHS: [&str; 2] = ["vae/x", "loras/y"];
 
 impl Two {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut fixture = Fixture::new();
         let contents = [1, 2].map(|seed| Content::generated(seed, 300_000));
         for (path, content) in PATHS.iter().zip(&contents) {
@@ -72,7 +72,7 @@ impl Two {
         command
     }
 
-    fn run(&self, name: &str, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, name: &str, arguments: &[&str]) -> Ended {
         run(&mut self.command(name, arguments))
     }
 
