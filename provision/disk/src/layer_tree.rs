@@ -39,6 +39,15 @@ pub fn layer_of(model: &Model) -> &str {
     model.path.as_str().split_once('/').map_or(ROOT, |(top, _)| top)
 }
 
+/// The bytes of each layer of `models`, by its name.
+pub fn layer_sizes<'a>(models: impl IntoIterator<Item = &'a Model>) -> BTreeMap<&'a str, u64> {
+    let mut sizes = BTreeMap::new();
+    for model in models {
+        *sizes.entry(layer_of(model)).or_default() += model.size;
+    }
+    sizes
+}
+
 /// Moves `models` from `destination`, an absolute path where they are installed, into trees below `into`. Both must be
 /// on one file system.
 pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Result<Vec<Layer>, StoreError> {

@@ -65,7 +65,7 @@ pub use destination_lock::{Acquire, DestinationLock, LockAttempt};
 pub use directory::{Directory, Found, Usage};
 pub use error::{Lacking, StoreError};
 pub use file_stat::{ChangeTime, EARLIEST_MTIME, FileId, Installed, Stamp, installed_mtime};
-pub use layer_tree::{Layer, lay_out, layer_of};
+pub use layer_tree::{Layer, lay_out, layer_of, layer_sizes};
 pub use links::FollowLinks;
 pub use local_install::{install_copy, install_hard_link, install_symlink};
 pub use part::{

@@ -12,6 +12,7 @@ use super::progress::{Progress, Verbosity};
 use super::signals::{self, StoppableRun};
 use super::{locks, say, units};
 use provision_core::lockfile::{Lockfile, Model};
+pub use provision_disk::layer_sizes;
 use provision_disk::{self, Destination};
 use provision_engine::fetch::FetchError;
 use provision_engine::lock_wait::{self, LockWait, Locks};

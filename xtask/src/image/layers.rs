@@ -3,12 +3,8 @@
 //! A layer is a line `COPY --from=models /layers/NAME/ /`, and `NAME` the first directory of paths in the lock. For a
 //! superfluous line docker fails at the end of a long build. For a missing line it never fails: the image lacks models.
 
-use std::collections::BTreeMap;
-
+use provision::cli::layers::layer_sizes;
 use provision_core::lockfile::Lockfile;
-
-/// The layer of models right below the destination, as `provision fetch --layers` names it.
-const ROOT: &str = "_";
 
 /// The `models` stage has a tree for each layer below this directory.
 const TREES: &str = "/layers/";
@@ -24,23 +20,20 @@ pub(crate) struct Layer {
 /// The layers that the lock needs, the largest first. The Dockerfile must make exactly these; otherwise the error
 /// lists the lines to add and to remove.
 pub(crate) fn expected(lock: &Lockfile, dockerfile: &str) -> Result<Vec<Layer>, String> {
-    let mut sizes = BTreeMap::new();
-    for model in lock.models() {
-        let name = model.path.as_str().split_once('/').map_or(ROOT, |(top, _)| top);
-        *sizes.entry(name.to_owned()).or_default() += model.size;
-    }
+    let sizes = layer_sizes(lock.models());
     let copied = copied(dockerfile);
-    let missing = sizes.keys().filter(|name| !copied.contains(name)).map(|name| {
+    let missing = sizes.keys().filter(|name| !copied.iter().any(|copied| copied == *name)).map(|name| {
         format!("\n  the image would lack {name}/: add `COPY --link --from=models {TREES}{name}/ /`")
     });
-    let superfluous = copied.iter().filter(|name| !sizes.contains_key(*name)).map(|name| {
+    let superfluous = copied.iter().filter(|name| !sizes.contains_key(name.as_str())).map(|name| {
         format!("\n  the lock has no model in {name}/: remove the line that copies {TREES}{name}/")
     });
     let differences: String = missing.chain(superfluous).collect();
     if !differences.is_empty() {
         return Err(format!("the Dockerfile and the lock do not agree:{differences}"));
     }
-    let mut layers: Vec<_> = sizes.into_iter().map(|(name, size)| Layer { name, size }).collect();
+    let mut layers: Vec<_> =
+        sizes.into_iter().map(|(name, size)| Layer { name: name.to_owned(), size }).collect();
     layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
     Ok(layers)
 }

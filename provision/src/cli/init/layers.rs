@@ -5,11 +5,10 @@
 //! characters has no form that every frontend reads alike, so it is refused.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 
 use crate::cli::exit::{Code, Failure};
 use provision_core::lockfile::Lockfile;
-use provision_disk::layer_of;
+use provision_disk::layer_sizes;
 
 /// The name and the size of each layer, the largest first. Never empty.
 pub(super) struct Layers<'a>(Vec<(&'a str, u64)>);
@@ -19,10 +18,7 @@ pub(super) struct Layers<'a>(Vec<(&'a str, u64)>);
 /// # Errors
 /// The lock has no model, or a directory whose name a Dockerfile cannot have.
 pub(super) fn of(lock: &Lockfile) -> Result<Layers<'_>, Failure> {
-    let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
-    for model in lock.models() {
-        *sizes.entry(layer_of(model)).or_default() += model.size;
-    }
+    let sizes = layer_sizes(lock.models());
     if sizes.is_empty() {
         let why =
             "the lock has no model yet, so a Dockerfile would have no layer: add models to the lock first";
