@@ -15,9 +15,15 @@ use camino::Utf8PathBuf;
 
 use crate::lock_wait::{self, Locks};
 use crate::marker::Marker;
+use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
 use provision_disk::{Acquire, Destination, PartLeftover, SearchedDirectories, StoreError, part_leftovers};
+
+/// The parts of the name of a kept lock: `.provision.0123456789abcdef.lock`.
+const KEPT_START: &str = ".provision.";
+const KEPT_END: &str = ".lock";
+const KEPT_DIGITS: usize = 16;
 
 /// The locks of a destination, and the extent of the search.
 #[derive(Debug, Clone, Copy)]
@@ -189,10 +195,14 @@ fn find_parts(
     }));
 }
 
-/// True for `.provision.0123456789abcdef.lock`.
+/// The name of the file that keeps the text of a lock at an address, by the digest of that address. No model path can have it.
+pub fn kept_lock_name(address: &Sha256) -> String {
+    format!("{KEPT_START}{}{KEPT_END}", &address.to_string()[..KEPT_DIGITS])
+}
+
 fn is_kept_lock(name: &str) -> bool {
-    let digest = name.strip_prefix(".provision.").and_then(|rest| rest.strip_suffix(".lock"));
-    digest.is_some_and(|digest| digest.len() == 16 && digest.bytes().all(|b| b.is_ascii_hexdigit()))
+    let digest = name.strip_prefix(KEPT_START).and_then(|rest| rest.strip_suffix(KEPT_END));
+    digest.is_some_and(|digest| digest.len() == KEPT_DIGITS && digest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Takes the locks of the destination and of the directories that its links lead to, without waiting.

@@ -18,6 +18,7 @@ use provision_core::lockfile::{Lockfile, LockfileError, LockfileErrorKind, MAX_B
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
 use provision_disk::Destination;
+use provision_engine::leftovers::kept_lock_name;
 use provision_http::{HttpClient, Remedy, RequestError, ResponseError};
 use provision_lock::source::Source;
 
@@ -58,9 +59,7 @@ pub(super) struct Kept(String);
 impl Kept {
     fn of(url: &SourceUrl) -> Self {
         let address = Source::lasting_address(url);
-        let digest = Sha256::of(address.as_str().as_bytes()).to_string();
-        // No model path can have this name.
-        Self(format!(".provision.{}.lock", &digest[..16]))
+        Self(kept_lock_name(&Sha256::of(address.as_str().as_bytes())))
     }
 
     fn read(&self, destination: &Utf8Path) -> Option<Vec<u8>> {
