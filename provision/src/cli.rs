@@ -27,6 +27,7 @@ pub mod units;
 pub mod verify;
 
 use std::fmt::Display;
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use exit::Failure;
@@ -49,6 +50,17 @@ pub fn end(result: Result<(), Failure>) -> ExitCode {
 /// Writes a message to standard error. A closed stream is no failure.
 pub fn say(text: impl Display) {
     ERR.line(text, &OUT);
+}
+
+/// Asks on the terminal, and returns the answer. `None` without a terminal.
+pub(crate) fn ask(question: impl Display) -> std::io::Result<Option<String>> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Ok(None);
+    }
+    say(question);
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(Some(answer.trim().to_owned()))
 }
 
 /// Writes a result line to standard output.

@@ -2,14 +2,12 @@
 //!
 //! The question comes before the destination's lock is taken, so that no container start waits for an answer.
 
-use std::io::{IsTerminal as _, stdin};
-
 use camino::Utf8Path;
 
 use super::arguments::CleanArgs;
 use super::exit::{Code, Failure};
 use super::locks::Access;
-use super::{environment, locks, say, tell, units};
+use super::{ask, environment, locks, say, tell, units};
 use provision_core::lockfile::Lockfile;
 use provision_core::terminal_text::TerminalText;
 use provision_disk::Acquire;
@@ -126,14 +124,9 @@ fn sum(leftovers: &[Leftover]) -> String {
 
 /// Asks on the terminal. Where there is none, the answer is an option.
 fn is_agreed(question: &str) -> Result<bool, Failure> {
-    if !(stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        let why = "nothing removed: add --yes to remove what is listed";
-        return Err(Failure::new(Code::Usage, why));
-    }
-    say(format_args!("{question} [y/N]"));
-    let mut answer = String::new();
-    stdin().read_line(&mut answer).map_err(|error| {
-        Failure::new(Code::Usage, format!("no answer: {error}; add --yes to remove what is listed"))
-    })?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    let usage = |why: String| Failure::new(Code::Usage, why);
+    let answer = ask(format_args!("{question} [y/N]"))
+        .map_err(|error| usage(format!("no answer: {error}; add --yes to remove what is listed")))?
+        .ok_or_else(|| usage("nothing removed: add --yes to remove what is listed".to_owned()))?;
+    Ok(matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"))
 }

@@ -3,15 +3,13 @@
 //! Both are common, and a wrong guess is found only when a program does not list the model. A person at a terminal is asked. A
 //! script gets the two commands, and exit code 2.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use provision_core::terminal_text::TerminalText;
 use provision_lock::entry_builder::EntryError;
 use provision_lock::placement::PlacementError;
 use provision_lock::source::Source;
 
 use super::command_line;
-use crate::cli::say;
+use crate::cli;
 
 /// The two meanings of a path.
 pub(super) struct Meanings<'a> {
@@ -48,17 +46,15 @@ impl<'a> Meanings<'a> {
 
 /// Asks which meaning is meant, and returns that path. `None` without a terminal, or if the answer is neither.
 pub(super) fn ask(meanings: &Meanings<'_>) -> Option<String> {
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return None;
-    }
     let Meanings { path, name, directory, file } = meanings;
-    say(TerminalText(format_args!("{path:?} has no suffix, but the file is {name:?}. Which path is meant?")));
-    say(TerminalText(format_args!("  1  {directory}{name}")));
-    say(TerminalText(format_args!("  2  {file}")));
-    say("1 or 2:");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).ok()?;
-    match answer.trim() {
+    let lines = [
+        TerminalText(format!("{path:?} has no suffix, but the file is {name:?}. Which path is meant?"))
+            .to_string(),
+        TerminalText(format!("  1  {directory}{name}")).to_string(),
+        TerminalText(format!("  2  {file}")).to_string(),
+        "1 or 2:".to_owned(),
+    ];
+    match cli::ask(lines.join("\n")).ok()??.as_str() {
         "1" => Some((*directory).to_owned()),
         "2" => Some((*file).to_owned()),
         _ => None,
