@@ -1,7 +1,7 @@
 //! The disk: part files, journals, installs and locks. No other crate names the file system of the destination.
 //!
 //! A [`Destination`] is a directory that is opened once. Everything below it is reached from that handle without
-//! following a symlink (`confined`), so no name in it can lead out. A [`PartFile`] collects a file's bytes beside its
+//! following a symlink (`confined`), other than the user's own to directories (`links`). A [`PartFile`] collects a file's bytes beside its
 //! target, and its journal lists the durable ones. Only a [`Verified`] part can be installed under the final name
 //! (I5).
 //!

@@ -19,7 +19,7 @@ use crate::directory::{Directory, SYMLINK};
 use crate::error::StoreError;
 use crate::file_stat::FileId;
 
-/// The longest chain of links, as for the kernel's own resolution of a path in a chain that no person makes.
+/// The most links in a row that are followed. The kernel follows 40; people make one or two.
 const LONGEST_CHAIN: usize = 8;
 
 /// The rule for symlinks to directories below a destination.
