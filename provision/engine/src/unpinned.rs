@@ -16,16 +16,19 @@
 //!
 //! Every download ends: a failure counts until lasting bytes arrive, and each restart counts for good.
 
+mod body;
+mod error;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use tokio::sync::watch;
 
 use crate::cache::{Cache, Entry};
 use crate::lock_wait::{self, LockWait, Locks};
-use crate::transfer::{CHECKPOINT_INTERVAL, JOURNAL_INTERVAL, STALL_TIMEOUT};
+use crate::transfer::{CHECKPOINT_INTERVAL, JOURNAL_INTERVAL};
 use provision_core::backoff::{FailureRow, RetryPolicy};
 use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
@@ -35,77 +38,16 @@ use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 use provision_disk::{Destination, DestinationLock, FollowLinks, PartFile, PartNames, StoreError};
-use provision_http::sniff::{self, SniffedContent};
+use provision_http::sniff;
 use provision_http::{
     Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, Remedy, RequestError, ResponseError,
 };
 
+use body::{has_more, is_page, read};
+pub use error::UnpinnedError;
+
 /// The size of a read in bytes. Files up to this size are not worth a request for a validator: their only write is the last one.
 pub const BLOCK: usize = 1 << 20;
-
-/// A failed download of an unpinned file.
-#[derive(Debug, thiserror::Error)]
-pub enum UnpinnedError {
-    /// A request failed.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-    /// The file's length differs from the declared one.
-    #[error(
-        "{url}: {}; nothing was recorded. The host may be replacing the file: try again, or give another URL of it",
-        found.map_or_else(
-            || format!("the file is longer than {}, which the host declared", ByteSize(*declared).exact()),
-            |found| {
-                let (found, declared) = (ByteSize(found).exact(), ByteSize(*declared).exact());
-                format!("the file has {found} now, and the host declared {declared} before")
-            }
-        )
-    )]
-    OtherSize {
-        /// The download URL.
-        url: SourceUrl,
-        /// The length that the host declared first.
-        declared: u64,
-        /// The length that it declares now; `None` if it declares none and sends more.
-        found: Option<u64>,
-    },
-    /// A disk operation failed.
-    #[error("{}", .0.reason())]
-    Store(#[from] StoreError),
-    /// The cache may not have so many bytes.
-    #[error(
-        "{path} keeps {} at most, and has no room for {}; --cache-size and `cache prune` make room",
-        ByteSize(*most),
-        ByteSize(*size)
-    )]
-    CacheFull {
-        /// The cache.
-        path: Utf8PathBuf,
-        /// The most bytes in it.
-        most: u64,
-        /// The file's size in bytes.
-        size: u64,
-    },
-    /// Another run holds the destination or the cache.
-    #[error("another run holds {holder}; wait for its end, or choose another {option}")]
-    Busy {
-        /// The lock's path and its known holder.
-        holder: String,
-        /// The option that chooses another directory.
-        option: &'static str,
-    },
-}
-
-impl UnpinnedError {
-    /// True if the place is the reason: the file may be read into another one.
-    pub fn is_about_place(&self) -> bool {
-        matches!(self, Self::Store(_) | Self::Busy { .. } | Self::CacheFull { .. })
-    }
-
-    /// True if the place lacks room for the file, and may have some for a smaller one.
-    pub fn is_about_room(&self) -> bool {
-        matches!(self, Self::Store(StoreError::NotEnoughSpace { .. }) | Self::CacheFull { .. })
-    }
-}
 
 /// A file whose digest is unknown.
 #[derive(Debug, Clone)]
@@ -585,31 +527,4 @@ fn open_part(
         part.reset()?;
     }
     Ok(Arc::new(part))
-}
-
-/// Reads `least` bytes of the body or more. Fewer at its end.
-async fn read<'b>(
-    answer: &mut Answer<'_>,
-    block: &'b mut [u8],
-    least: usize,
-) -> Result<&'b [u8], RequestError> {
-    let mut len = 0;
-    while len < least {
-        let read = tokio::time::timeout(STALL_TIMEOUT, answer.read(&mut block[len..])).await;
-        match read.map_err(|_| answer.stalled(STALL_TIMEOUT))?? {
-            0 => break,
-            more => len += more,
-        }
-    }
-    Ok(&block[..len])
-}
-
-/// True if the body has more bytes than declared. A body that does not end is dropped after the stall timeout.
-async fn has_more(answer: &mut Answer<'_>) -> bool {
-    matches!(tokio::time::timeout(STALL_TIMEOUT, answer.read(&mut [0])).await, Ok(Ok(1..)))
-}
-
-/// True if these first bytes are a web page, such as a login page with any content type.
-fn is_page(bytes: &[u8], model: &Model, answer: &Answer<'_>) -> bool {
-    matches!(sniff::sniff(bytes, model, &answer.redactor()), Some(SniffedContent::Page { .. }))
 }
