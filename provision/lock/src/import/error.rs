@@ -1,0 +1,70 @@
+//! A list that cannot be read, and lists that contradict each other.
+
+use provision_core::digest::Sha256;
+use provision_core::terminal_text::TerminalText;
+
+use super::format::Format;
+use super::place::Place;
+
+/// A list cannot be read, or lists contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ImportError {
+    /// Invalid JSON.
+    #[error("{place}: invalid JSON: {problem}")]
+    Json {
+        /// The position.
+        place: Place,
+        /// The parser's message.
+        problem: String,
+    },
+    /// JSON, but not in the given format.
+    #[error("{} is not in the format \"{format}\"; give another --format", TerminalText(list))]
+    Shape {
+        /// The list's name.
+        list: String,
+        /// The expected format.
+        format: Format,
+    },
+    /// A workflow in the form that is sent to the server, which has no addresses.
+    #[error(
+        "{} is a workflow in API format, which does not say where its models come from; save it with \
+         \"Save\" or \"Export\" instead of \"Export (API)\"",
+        TerminalText(list)
+    )]
+    ApiWorkflow {
+        /// The list's name.
+        list: String,
+    },
+    /// No format fits.
+    #[error(
+        "{} has none of the known formats ({}); choose one with --format",
+        TerminalText(list),
+        Format::ALL.map(Format::name).join(", ")
+    )]
+    Unknown {
+        /// The list's name.
+        list: String,
+    },
+    /// The list is empty.
+    #[error("{} is empty", TerminalText(list))]
+    Empty {
+        /// The list's name.
+        list: String,
+    },
+    /// Two digests for one path.
+    #[error(
+        "{}: {first} and {second} list different digests ({} and {}); correct one of the lists, or give one of the \
+         files another path with --path-of",
+        TerminalText(path), digests[0], digests[1]
+    )]
+    Conflict {
+        /// The path.
+        path: String,
+        /// The position of one digest.
+        first: Place,
+        /// The position of the other.
+        second: Place,
+        /// Both digests.
+        digests: Box<[Sha256; 2]>,
+    },
+}

@@ -1,0 +1,124 @@
+//! A parsed list: the files that it names, digests for files of other lists, and what was not used.
+
+use provision_core::digest::{DigestError, Sha256};
+use provision_core::model_path::ModelPath;
+
+use super::format::Format;
+use super::place::Place;
+use super::unused::{LineProblem, Unused, UnusedReason};
+use crate::placement::{self, Hints, PlacementError};
+use crate::source::Source;
+
+/// A file that a list names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedModel {
+    /// The file's name from the list, or else from the source; empty if neither has one.
+    pub name: String,
+    /// The source.
+    pub source: Source,
+    /// Further sources of the same bytes.
+    pub mirrors: Vec<Source>,
+    /// The whole path, if the list gives one.
+    pub path: Option<String>,
+    /// The value of `--path-of` for it, which replaces the list's own place.
+    pub chosen: Option<String>,
+    /// The directory, if the list gives one.
+    pub directory: Option<String>,
+    /// The length in bytes.
+    pub size: Option<u64>,
+    /// The SHA-256 of the file.
+    pub sha256: Option<Sha256>,
+    /// The position in the list.
+    pub place: Place,
+}
+
+impl ImportedModel {
+    /// The chosen path, or the list's whole path relative to `models`.
+    pub fn explicit(&self) -> Option<String> {
+        self.chosen.clone().or_else(|| self.path.as_deref().map(placement::within))
+    }
+
+    /// The destination path, from the list and the source.
+    pub fn destination(&self) -> Result<ModelPath, PlacementError> {
+        self.destination_with(None)
+    }
+
+    /// The same, with the model type that a host declares.
+    pub fn destination_with(&self, civitai_type: Option<&str>) -> Result<ModelPath, PlacementError> {
+        let path = self.explicit();
+        let at_source = self.source.path();
+        placement::destination(&Hints {
+            explicit: path.as_deref(),
+            directory: self.directory.as_deref(),
+            name: Some(self.name.as_str()).filter(|name| !name.is_empty()),
+            civitai_type,
+            at_source: at_source.as_deref(),
+        })
+    }
+}
+
+/// A digest and the file that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sum {
+    /// The file's name or path.
+    pub name: String,
+    /// The SHA-256.
+    pub sha256: Sha256,
+    /// The position in the list.
+    pub place: Place,
+}
+
+/// A parsed list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List {
+    /// The format.
+    pub format: Format,
+    /// The files that the list names.
+    pub models: Vec<ImportedModel>,
+    /// Digests for files of other lists.
+    pub sums: Vec<Sum>,
+    /// Items that were not used.
+    pub unused: Vec<Unused>,
+}
+
+impl List {
+    pub(super) fn new(format: Format) -> Self {
+        Self { format, models: Vec::new(), sums: Vec::new(), unused: Vec::new() }
+    }
+
+    pub(super) fn leave_out(&mut self, what: impl Into<String>, why: UnusedReason, place: &Place) {
+        self.unused.push(Unused { what: what.into(), why, place: place.clone() });
+    }
+
+    /// Records a line that was not understood. Its text is not repeated: it may contain a secret.
+    pub(super) fn leave_out_line(&mut self, problem: LineProblem, place: &Place) {
+        self.leave_out("not understood", UnusedReason::Line(problem), place);
+    }
+
+    /// Parses a hash whose list has other useful contents; a problem is recorded as unused.
+    pub(super) fn hash(
+        &mut self,
+        name: &str,
+        kind: Option<&str>,
+        hash: &str,
+        place: &Place,
+    ) -> Option<Sha256> {
+        let kind = kind.unwrap_or("sha256");
+        if !kind.eq_ignore_ascii_case("sha256") && !kind.eq_ignore_ascii_case("sha-256") {
+            self.leave_out(name, UnusedReason::HashKind { kind: kind.to_owned() }, place);
+            return None;
+        }
+        match digest(hash) {
+            Ok(sha256) => Some(sha256),
+            Err(error) => {
+                self.leave_out(name, UnusedReason::Digest(error), place);
+                None
+            }
+        }
+    }
+}
+
+/// Parses a digest in either case, because other tools write both.
+pub(super) fn digest(text: &str) -> Result<Sha256, DigestError> {
+    text.trim().to_ascii_lowercase().parse()
+}

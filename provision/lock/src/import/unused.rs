@@ -1,0 +1,110 @@
+//! An item of a list that was not used, and the reason.
+
+use std::fmt;
+
+use provision_core::digest::DigestError;
+use provision_core::terminal_text::TerminalText;
+
+use super::place::Place;
+use crate::source::SourceError;
+
+/// An item of a list that was not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unused {
+    /// The item.
+    pub what: String,
+    /// The reason.
+    pub why: UnusedReason,
+    /// The position in the list.
+    pub place: Place,
+}
+
+/// The reason that an item was not used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnusedReason {
+    /// The address is no source.
+    #[error("{0}")]
+    Source(SourceError),
+    /// One of several addresses is no source.
+    #[error("one of its URLs is not used: {0}")]
+    Mirror(SourceError),
+    /// The item has no address.
+    #[error("the list has no URL for it")]
+    NoAddress,
+    /// The line does not fit the format.
+    #[error("{0}")]
+    Line(LineProblem),
+    /// The hash is of another kind.
+    #[error("its hash is of the kind {kind:?}, but only SHA-256 is used")]
+    HashKind {
+        /// The kind.
+        kind: String,
+    },
+    /// The hash is invalid.
+    #[error("its hash is invalid: {0}")]
+    Digest(DigestError),
+    /// The item is a whole repository.
+    #[error("it is a whole repository; add its files with hf:OWNER/REPO/PATH, where PATH may be a glob")]
+    Repository,
+    /// The directory is not below `models`.
+    #[error(
+        "it goes to {directory:?}, which is not below ComfyUI's models directory; add it with `lock add --path`"
+    )]
+    Elsewhere {
+        /// The directory.
+        directory: String,
+    },
+    /// The option would change the request.
+    #[error("this option is not imported; tokens come from the environment or a netrc file")]
+    Option,
+    /// A second source for one path, without a digest that shows equal bytes.
+    #[error(
+        "{first} has another source for the same path, and no digest shows that the files are equal; choose another path for \
+         one with --path-of"
+    )]
+    SamePath {
+        /// The position of the first one.
+        first: Place,
+    },
+    /// No imported file matches the digest.
+    #[error("no list names a file of this name")]
+    NoModel,
+    /// Several imported files match the digest.
+    #[error("several files have this name: {}", candidates.join(", "))]
+    Ambiguous {
+        /// The files.
+        candidates: Vec<String>,
+    },
+}
+
+/// The problem of a line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LineProblem {
+    /// An indented line before any address.
+    #[error("an option precedes the first URL")]
+    OptionFirst,
+    /// An indented line without `=`.
+    #[error("an option has the form NAME=VALUE; its file is left out")]
+    NoOption,
+    /// More than an address and a path.
+    #[error("the line has {found} columns; it needs a URL, or a URL and a path")]
+    Columns {
+        /// The number of columns.
+        found: usize,
+    },
+    /// Not a line of `sha256sum`'s output.
+    #[error("not a line of sha256sum output (64 hex digits, two spaces, a name)")]
+    Sum,
+    /// The digest is invalid.
+    #[error("{0}")]
+    Digest(DigestError),
+    /// A file's checksum is invalid.
+    #[error("its checksum is invalid and not used: {0}")]
+    Checksum(DigestError),
+}
+
+impl fmt::Display for Unused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.place, TerminalText(&self.what), TerminalText(&self.why))
+    }
+}
