@@ -112,7 +112,8 @@ impl Step {
             // The tests have just built the program.
             Self::Crash if results.is_some() => "cargo lab crash --sample --built",
             Self::Crash => "cargo lab crash --sample",
-            Self::Fuzz => "cargo lab fuzz --prove-red\ncargo lab fuzz",
+            // The saved corpus reaches most code; the rest is a sample, as for every long check.
+            Self::Fuzz => "cargo lab fuzz --prove-red\ncargo lab fuzz --seconds 30",
             Self::Bench => "cargo lab bench --quick",
         };
         script.to_owned()
