@@ -188,7 +188,9 @@ fn find_programs(
     let given = |name, path: &Utf8PathBuf| own(name, path.clone(), path.to_string());
     let build = || {
         let version = format!("commit {}", first_line(sh, "git describe --always --dirty"));
-        Ok(own(OURS, program::release(sh)?, version))
+        // The checks before have built the static binary, and a build with link-time optimisation takes minutes.
+        let path = if args.quick { program::dist(sh, &[])? } else { program::release(sh)? };
+        Ok(own(OURS, path, version))
     };
     let ours = args.ours.as_ref().map_or_else(build, |path| Ok::<_, Error>(given(OURS, path)))?;
     let mut programs = vec![ours];
