@@ -11,6 +11,7 @@ use provision::cli::arguments::FetchArgs;
 use provision::cli::progress::Verbosity;
 use provision::cli::{fetch, say, units};
 use provision_core::lockfile::{Lockfile, Selection};
+use provision_engine::fetch::Local;
 use provision_http::ClientConfig;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig, Shape};
 
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
     }
 
     // The default configuration: tokens, proxies and certificates of the environment do not apply here.
-    let report = fetch::fetch(&args, None, &lock, models.clone(), ClientConfig::default())?;
+    let report = fetch::fetch(&args, Local::default(), &lock, models.clone(), ClientConfig::default())?;
     let requests = origin.counters().requests;
     fetch::conclude(&args, &report)?;
 

@@ -23,9 +23,9 @@ pub enum Planned {
     Resume,
     /// No usable byte is held.
     Fetch,
-    /// Its bytes are on this machine: in another file of the run, in the baked directory, in the cache.
+    /// Its bytes are on this machine: in another file of the run, in the baked directory, in the cache, in another program's store.
     Copy,
-    /// It becomes a symlink into the baked directory.
+    /// It becomes a symlink into the baked directory, or a hard link to a file of another program's store.
     Link,
 }
 
@@ -58,6 +58,8 @@ pub enum Outcome {
     Linked,
     /// It came from the cache.
     Cached,
+    /// It came from another program's store.
+    Reused,
 }
 
 /// Something that happened in a run. `file` is a [`FileIndex`].
@@ -116,7 +118,7 @@ pub enum Event {
         file: FileIndex,
         /// The other one's path.
         from: String,
-        /// The bytes stay there: the other file is verified, and a symlink leads to it.
+        /// The bytes stay there: the other file is verified, and a link leads to it.
         as_link: bool,
     },
     /// Bytes were copied from another file on this machine.

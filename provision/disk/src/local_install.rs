@@ -1,6 +1,7 @@
 //! Installs a model from a file on this machine: as a copy, a hard link or a symlink.
 //!
-//! A hard link is for the cache: both names share one file with the mtime of every installed file. A symlink
+//! A hard link is for the cache: both names share one file with the mtime of every installed file. It is also for a store of another
+//! program, if the user asks for it: the file keeps everything but its number of names. A symlink
 //! is for directories baked into an image: no hard link can reach them, and no run can write to them.
 //!
 //! The verified file is an open handle, and its path may lead to another file by now. So a hard link is made from the
@@ -53,12 +54,22 @@ pub fn install_copy(
     }
 }
 
+/// The owner of a file that gets a second name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkedFile {
+    /// A cache of this program: the file gets the mtime of every installed file.
+    OfCache,
+    /// Another program: mode, owner and mtime stay, and the installed file has them, too.
+    OfStore,
+}
+
 /// Gives `source` the model's final name as a second name. Verifies its bytes first; before each block, `keep_going`
-/// says whether to go on. Returns `None` if the file systems do not allow the link: the caller copies instead.
+/// says whether to go on. Returns `None` if the file systems do not allow the link, or if another user could change the file: the
+/// caller copies instead.
 pub fn install_hard_link(
     (destination, part_names): (&Destination, &PartNames),
     model: &Model,
-    source: &SourceFile,
+    (source, owner): (&SourceFile, LinkedFile),
     keep_going: impl FnMut() -> bool,
 ) -> Result<Option<Installed>, CopyError> {
     let directory = create_parent(destination, model)?;
@@ -77,7 +88,7 @@ pub fn install_hard_link(
     if !link().map_err(CopyError::Part)? {
         return Ok(None);
     }
-    let result = finish_hard_link(&directory, &temporary, model, source);
+    let result = finish_hard_link(&directory, &temporary, model, (source, owner));
     // rename(2) leaves the temporary name if the final name is a link to the same file already.
     directory.remove(&temporary).map_err(CopyError::Part)?;
     result
@@ -108,7 +119,7 @@ fn finish_hard_link(
     directory: &Directory,
     temporary: &str,
     model: &Model,
-    source: &SourceFile,
+    (source, owner): (&SourceFile, LinkedFile),
 ) -> Result<Option<Installed>, CopyError> {
     let path = directory.path().join(model.path.file_name());
     let failed = |doing| {
@@ -126,10 +137,19 @@ fn finish_hard_link(
         // Its owner could change it after the install.
         return Ok(None);
     }
-    let stamp = Stamp::installed(model.size, &model.sha256);
-    if Stamp::of(&held) != stamp && set_mtime(&source.file, &path, &model.sha256).is_err() {
+    let stamp = match owner {
+        LinkedFile::OfCache => Stamp::installed(model.size, &model.sha256),
+        LinkedFile::OfStore => source.stamp(),
+    };
+    let is_changed = Stamp::of(&held) != stamp;
+    match owner {
         // Another user's file.
-        return Ok(None);
+        LinkedFile::OfCache if is_changed && set_mtime(&source.file, &path, &model.sha256).is_err() => {
+            return Ok(None);
+        }
+        // Written since it was opened, so maybe after its bytes were read.
+        LinkedFile::OfStore if is_changed => return Ok(None),
+        _ => {}
     }
     retry_on_intr(|| rustix::fs::fsync(&source.file)).map_err(failed("syncing it"))?;
     let held = rustix::fs::fstat(&source.file).map_err(failed("reading its metadata"))?;

@@ -129,6 +129,17 @@ impl SourceFile {
         }
     }
 
+    /// Reads the bytes at `at` into `block`. Returns their number; 0 is the file's end.
+    pub fn read_at(&self, at: u64, block: &mut [u8]) -> Result<usize, StoreError> {
+        loop {
+            match self.file.read_at(block, at) {
+                Ok(n) => return Ok(n),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(StoreError::of("reading it", &self.path, error)),
+            }
+        }
+    }
+
     /// Verifies its digest: reads the file, unless this run has verified it already. Before each block, `keep_going`
     /// says whether to go on.
     ///
@@ -171,17 +182,11 @@ impl<S: Borrow<SourceFile>> HashedRead<S> {
 
     /// Reads the next block, unless `keep_going` says no. Returns false at the file's end.
     pub fn read(&mut self, keep_going: &mut impl FnMut() -> bool) -> Result<bool, StoreError> {
-        let SourceFile { file, path, .. } = self.source.borrow();
+        let source = self.source.borrow();
         if !keep_going() {
-            return Err(StoreError::Interrupted { path: path.clone() });
+            return Err(StoreError::Interrupted { path: source.path.clone() });
         }
-        self.filled = loop {
-            match file.read_at(&mut self.block, self.at) {
-                Ok(n) => break n,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(StoreError::of("reading it", path, error)),
-            }
-        };
+        self.filled = source.read_at(self.at, &mut self.block)?;
         self.at += self.filled as u64;
         Ok(self.filled > 0)
     }

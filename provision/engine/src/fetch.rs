@@ -7,7 +7,7 @@
 //!    not list is hashed.
 //! 4. `Planned::check` compares the space that the plan needs with the free space, before the first byte.
 //! 5. `Planned::fill_locally` removes the marker, durably, if a listed file changes. Then it installs what the baked
-//!    directory and the cache have.
+//!    directory, the cache and other programs' stores have.
 //! 6. `FilledLocally::download` transfers the files that are still missing, into the cache if there is one, under the
 //!    cache's lock. Then it copies files with equal bytes.
 //! 7. `Downloaded::finish` writes the marker, last, and only if every file of the run is right.
@@ -26,6 +26,7 @@ mod plan;
 mod report;
 mod run_state;
 mod space;
+mod stores;
 mod warnings;
 
 use std::ops::ControlFlow;
@@ -33,6 +34,7 @@ use std::time::Instant;
 
 use tokio::task::block_in_place;
 
+use crate::marker::Marker;
 use crate::transfer::{self, Transfer, TransferConfig};
 use provision_core::event::Event;
 
@@ -50,6 +52,7 @@ pub use provision_disk::FollowLinks;
 pub use report::{FileReport, Report};
 use run_state::RunState;
 use space::{Needs, check_space};
+pub use stores::{Reuse, ReuseMode, Store};
 use warnings::{warn_of_headers, warn_of_pickles, warn_without_marker};
 
 /// Runs the job.
@@ -124,6 +127,11 @@ impl<'j> Planned<'j> {
         let by_size_only = job.config.verify == Verify::Quick
             && !presence_is_verified(marker, destination, &plan, &job.models);
         let mut files = RunState::new(&job.models, plan, by_size_only, &*job.observer);
+        let shared = files.shared();
+        if !shared.is_empty() {
+            // Such a file keeps the mtime that its owner gave it. Another lock's marker must not take it for the file that was there.
+            Marker::remove_those_of(destination, &shared)?;
+        }
         opened.fill(&mut files);
         let filled = FilledLocally { opened, files };
         if job.config.offline && !filled.opened.is_over(&filled.files) {

@@ -13,7 +13,7 @@ use provision_core::digest::Sha256;
 use provision_core::lockfile::Selection;
 use provision_core::schedule::Limits;
 use provision_disk::{Destination, FollowLinks, StoreError};
-use provision_engine::fetch::{Baked, BakedMode, FetchConfig, Verify};
+use provision_engine::fetch::{Baked, BakedMode, FetchConfig, Reuse, ReuseMode, Store, Verify};
 use provision_engine::transfer::TransferConfig;
 
 /// The locks of a run.
@@ -167,6 +167,31 @@ impl Patience {
     }
 }
 
+/// The use of the disks and the memory of this machine.
+#[derive(Args, Debug, Clone)]
+pub struct MachineArgs {
+    /// A directory where another program keeps files, such as a Hugging Face cache, ollama's, or any folder: read only, and a model
+    /// that is in it is not downloaded (repeatable)
+    #[arg(long, value_name = "DIR", env = "PROVISION_REUSE", value_delimiter = ',')]
+    pub reuse: Vec<Utf8PathBuf>,
+    /// The way of reused files into the destination
+    #[arg(long, value_name = "HOW", env = "PROVISION_REUSE_MODE", value_enum, default_value_t = ReuseModeArg::Copy)]
+    pub reuse_mode: ReuseModeArg,
+}
+
+impl MachineArgs {
+    /// The stores of other programs. The variables of those programs name `more`; a store that is named twice is one.
+    pub fn reuse(&self, more: Option<Store>) -> Reuse {
+        let named = self.reuse.iter().map(|path| Store { path: path.clone(), variable: None });
+        let more = more.filter(|store| !self.reuse.contains(&store.path));
+        let mode = match self.reuse_mode {
+            ReuseModeArg::Copy => ReuseMode::Copy,
+            ReuseModeArg::Link => ReuseMode::Link,
+        };
+        Reuse { stores: named.chain(more).collect(), mode }
+    }
+}
+
 /// Options of a fetch.
 #[derive(Args, Debug, Clone)]
 pub struct FetchArgs {
@@ -203,6 +228,9 @@ pub struct FetchArgs {
     /// A directory of files by digest, shared by projects and builds: read first, filled by each download
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
     pub cache: Option<Utf8PathBuf>,
+    /// What this machine has.
+    #[command(flatten)]
+    pub machine: MachineArgs,
     /// The longest wait for another run in the same destination, such as 30m [default: 10m, for
     /// ensure 6h]
     #[arg(long, value_name = "TIME", env = "PROVISION_WAIT", value_parser = units::parse_duration)]
@@ -249,6 +277,15 @@ impl FetchArgs {
             threads: threads(),
         }
     }
+}
+
+/// The way of a reused file into the destination.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReuseModeArg {
+    /// Copy it (sharing blocks where the file system can)
+    Copy,
+    /// Make it one file with the other program's, by a hard link; a copy where that is not possible
+    Link,
 }
 
 /// The use of a complete set, for a build.

@@ -11,6 +11,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::exit::{Code, Failure};
 use provision_core::source_url::SourceUrl;
+use provision_engine::fetch::Store;
 use provision_http::{ClientConfig, Credential, Credentials, Proxies, ProxyVariable, Roots};
 
 /// The Hub's own hosts.
@@ -185,6 +186,18 @@ pub fn user_cache() -> Option<Utf8PathBuf> {
     let home = || absolute("HOME").filter(|home| home != "/");
     let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(home()?.join(".cache")))?;
     Some(caches.join("provision"))
+}
+
+/// The Hub's cache, if a variable of the Hub's own client says where it is. The default place below the home is not taken: a
+/// container's image sets one of these if it has a cache.
+pub fn hub_cache() -> Option<Store> {
+    let named = |name: &'static str, below| {
+        let path = Utf8PathBuf::from(variable(name)?);
+        Some(Store { path: if below { path.join("hub") } else { path }, variable: Some(name) })
+    };
+    named("HF_HUB_CACHE", false)
+        .or_else(|| named("HUGGINGFACE_HUB_CACHE", false))
+        .or_else(|| named("HF_HOME", true))
 }
 
 /// A token, and the variable or file that it came from.

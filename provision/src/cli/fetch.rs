@@ -1,12 +1,13 @@
 //! `fetch-models` and `provision fetch`.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Instant;
 
 use camino::Utf8Path;
 
-use super::arguments::{EnsureArgs, FetchArgs, LayersArg, Place};
+use super::arguments::{EnsureArgs, FetchArgs, LayersArg, Place, ReuseModeArg};
 use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
 use super::locks::{Access, Texts};
@@ -19,7 +20,7 @@ use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
 use provision_core::terminal_text::TerminalText;
 use provision_disk::StoreError;
-use provision_engine::fetch::{self, Baked, FetchError, Job, Local, Report, Verify};
+use provision_engine::fetch::{self, FetchError, Job, Local, Report, Verify};
 use provision_http::{ClientConfig, HttpClient};
 
 /// Fetches the models.
@@ -29,9 +30,14 @@ use provision_http::{ClientConfig, HttpClient};
 pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(), Failure> {
     let mut network = Network::default();
     let texts = read(args, default_lock, &mut network)?;
+    let local = Local { reuse: args.machine.reuse(None), ..Local::default() };
     let LayersArg { layers: Some(layers), expect_layers } = layers else {
-        return provide(args, None, &texts, &mut network);
+        return provide(args, local, &texts, &mut network);
     };
+    if args.machine.reuse_mode == ReuseModeArg::Link {
+        let why = "--layers sets modes, and a file that --reuse-mode link installs is another program's, too; give one of them";
+        return Err(Failure::new(Code::Usage, why));
+    }
     if args.dry_run {
         let why = "--layers moves fetched files, and --dry-run fetches none; give one of them";
         return Err(Failure::new(Code::Usage, why));
@@ -41,11 +47,11 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     let place = Place { no_follow: true, ..args.place.clone() };
     let args = &FetchArgs { place, ..args.clone() };
     super::layers::check(args, &lock, layers, expect_layers)?;
-    let provide = || provide(args, None, &texts, &mut network);
+    let provide = || provide(args, local.clone(), &texts, &mut network);
     super::layers::lay_out(args, &lock, layers, provide, || draw(args))
 }
 
-/// `provision ensure`: a fetch that reads the baked directory first.
+/// `provision ensure`: a fetch that reads the baked directory first, and the Hub's cache if the environment names it.
 ///
 /// # Errors
 /// Every failure that ends the program with another code than 0.
@@ -53,7 +59,8 @@ pub fn ensure(args: &EnsureArgs, default_lock: &str) -> Result<(), Failure> {
     let baked = args.baked().map_err(|error| Failure::new(Code::Usage, format!("--baked: {error}")))?;
     let (args, mut network) = (args.fetch(), Network::default());
     let texts = read(&args, default_lock, &mut network)?;
-    provide(&args, baked, &texts, &mut network)
+    let local = Local { baked, reuse: args.machine.reuse(environment::hub_cache()), ..Local::default() };
+    provide(&args, local, &texts, &mut network)
 }
 
 fn read(args: &FetchArgs, default_lock: &str, network: &mut Network) -> Result<Texts, Failure> {
@@ -63,25 +70,15 @@ fn read(args: &FetchArgs, default_lock: &str, network: &mut Network) -> Result<T
 }
 
 /// Runs the job, then keeps locks from an address beside the models.
-fn provide(
-    args: &FetchArgs,
-    baked: Option<Baked>,
-    texts: &Texts,
-    network: &mut Network,
-) -> Result<(), Failure> {
-    let done = install(args, baked, texts, network);
+fn provide(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network) -> Result<(), Failure> {
+    let done = install(args, local, texts, network);
     if !args.dry_run {
         texts.keep(&args.place.dest);
     }
     done
 }
 
-fn install(
-    args: &FetchArgs,
-    baked: Option<Baked>,
-    texts: &Texts,
-    network: &mut Network,
-) -> Result<(), Failure> {
+fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network) -> Result<(), Failure> {
     let started = Instant::now();
     let config = args.config();
     let quick_look = config.verify == Verify::Marker && !config.force && !config.dry_run;
@@ -109,7 +106,7 @@ fn install(
         return Ok(());
     }
     let origin = if config.offline || config.dry_run { ClientConfig::default() } else { network.config()? };
-    let report = fetch(args, baked, &lock, models, origin)?;
+    let report = fetch(args, local, &lock, models, origin)?;
     conclude(args, &report)
 }
 
@@ -125,7 +122,7 @@ fn up_to_date(args: &FetchArgs, name: String, files: usize) {
 /// The run as a whole failed. Failures of single files are in the report.
 pub fn fetch(
     args: &FetchArgs,
-    baked: Option<Baked>,
+    local: Local,
     lock: &Lockfile,
     models: Vec<&Model>,
     origin: ClientConfig,
@@ -143,7 +140,7 @@ pub fn fetch(
         lock,
         models,
         destination: args.place.dest.clone(),
-        local: Local { baked, cache: args.cache.clone(), other_cache: environment::user_cache() },
+        local: Local { cache: args.cache.clone(), other_cache: environment::user_cache(), ..local },
         config: args.config(),
         origin,
         observer: observer(&progress),
@@ -270,6 +267,7 @@ pub fn summary(report: &Report) -> String {
         .into_iter()
         .filter(|(outcome, _)| count(*outcome) > 0)
         .map(|(outcome, word)| format!("{} {word}", count(outcome)))
+        .chain(reused(report))
         .collect();
     let bytes: u64 = report.files.iter().map(|file| file.size).sum();
     let (fetched, resumed) =
@@ -295,6 +293,18 @@ pub fn summary(report: &Report) -> String {
         line = format!("{line}, {} were there from an earlier run", units::bytes(resumed));
     }
     line
+}
+
+/// The number of files from each store: `2 reused from /data/hub (HF_HOME)`.
+fn reused(report: &Report) -> Vec<String> {
+    let mut by_store = BTreeMap::new();
+    for store in report.files.iter().filter_map(|file| file.store.as_deref()) {
+        *by_store.entry(store).or_insert(0_usize) += 1;
+    }
+    by_store
+        .into_iter()
+        .map(|(store, count)| format!("{count} reused from {}", TerminalText(store)))
+        .collect()
 }
 
 /// The plan goes to standard output, since it is the command's result.

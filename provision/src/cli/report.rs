@@ -8,7 +8,7 @@
 //! ```
 //!
 //! `outcome` is `present`, `fetched`, `copied` (from a file of the set with the same bytes), `baked`, `linked`, `cached`,
-//! `failed`, or `unfinished` (interrupted, or a dry run). `seconds` of a
+//! `reused` (`source` is then the file of the other program's store), `failed`, or `unfinished` (interrupted, or a dry run). `seconds` of a
 //! file run from its first request to its install; files overlap, so they do not add up. `connections` is the most at
 //! one time, for the totals the sum over files.
 
@@ -101,6 +101,7 @@ fn one(file: &FileReport) -> File<'_> {
             Ok(Some(Outcome::Baked)) => "baked",
             Ok(Some(Outcome::Linked)) => "linked",
             Ok(Some(Outcome::Cached)) => "cached",
+            Ok(Some(Outcome::Reused)) => "reused",
             Ok(None) => "unfinished",
             Err(_) => "failed",
         },

@@ -40,7 +40,7 @@ pub enum CopyError {
 
 impl CopyError {
     /// The error for a failed read of the source. An interruption is not the source's fault.
-    pub(crate) fn of_source(error: StoreError) -> Self {
+    pub fn of_source(error: StoreError) -> Self {
         if matches!(error, StoreError::Interrupted { .. }) { Self::Part(error) } else { Self::Source(error) }
     }
 }

@@ -14,7 +14,8 @@ use crate::transfer::{AfterInstall, Download};
 use provision_core::event::{Event, FileIndex, Observer};
 use provision_core::lockfile::Model;
 use provision_disk::{
-    self, CopyError, Destination, DestinationLock, Installed, PartFile, PartNames, SourceFile, StoreError,
+    self, CopyError, Destination, DestinationLock, Installed, LinkedFile, PartFile, PartNames, SourceFile,
+    StoreError,
 };
 
 /// Turns a plan's missing files into downloads.
@@ -143,11 +144,10 @@ fn link_or_copy(
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Installed, StoreError> {
     let go_on = || !*interrupted.borrow();
-    let copied = match provision_disk::install_hard_link((place, part_names), model, file, go_on) {
+    let to = (place, part_names);
+    let copied = match provision_disk::install_hard_link(to, model, (file, LinkedFile::OfCache), go_on) {
         Ok(Some(installed)) => Ok(installed),
-        Ok(None) => {
-            provision_disk::install_copy((place, part_names), model, file, |_| go_on()).map(|(copy, _)| copy)
-        }
+        Ok(None) => provision_disk::install_copy(to, model, file, |_| go_on()).map(|(copy, _)| copy),
         Err(error) => Err(error),
     };
     copied.map_err(|error| match error {

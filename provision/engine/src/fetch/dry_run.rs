@@ -9,6 +9,7 @@ use super::local::{LocalSources, OtherCache};
 use super::plan::{Item, Plan, Planner, announce, planned};
 use super::report::{FileReport, Report};
 use super::space::Needs;
+use super::stores::Stores;
 use super::warnings::warn_without_marker;
 use crate::cache::Cache;
 use crate::marker::Marker;
@@ -25,11 +26,13 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
         destination.as_ref().is_some_and(|destination| cache.place().shares_disk_with(destination))
     };
     let other_cache = OtherCache::open(&job.local, destination.as_ref(), cache.as_ref());
+    let stores = Stores::of(job);
     let sources = LocalSources {
         baked: job.local.baked.as_ref(),
         cache: cache.as_ref(),
         cache_shares_disk: cache.as_ref().is_some_and(shares_disk),
         other_cache: other_cache.as_ref(),
+        stores: stores.as_ref(),
     };
     // A destination that does not exist yet will lie on its parent's disk.
     let free = destination
@@ -88,6 +91,7 @@ pub(super) fn without_writing(
             cache: None,
             cache_shares_disk: false,
             other_cache: None,
+            stores: None,
         },
         observer: &*job.observer,
         interrupted: &job.interrupted,

@@ -1,4 +1,4 @@
-//! Local sources: files baked into the image, and objects of the caches.
+//! Local sources: files baked into the image, objects of the caches, and files of other programs' stores, in this order.
 //!
 //! None of them is trusted. A candidate has the right length. It is verified while it is copied, or before it is
 //! linked. A candidate with the wrong digest is reported and skipped.
@@ -9,11 +9,14 @@ use std::time::Instant;
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
+use super::stores::{FoundFile, Likeness, Reuse, Stores};
 use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
 use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
-use provision_disk::{self, CopyError, Destination, Installed, PartFile, PartNames, SourceFile, StoreError};
+use provision_disk::{
+    self, CopyError, Destination, Installed, LinkedFile, PartFile, PartNames, SourceFile, StoreError,
+};
 
 /// Directories on this machine that may hold a model's bytes.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +27,8 @@ pub struct Local {
     pub cache: Option<Utf8PathBuf>,
     /// The directory of a cache that is only read, such as the user's own. One that cannot be read is ignored.
     pub other_cache: Option<Utf8PathBuf>,
+    /// Other programs' stores, which are only read.
+    pub reuse: Reuse,
 }
 
 /// A directory with the models of a container image.
@@ -53,6 +58,7 @@ pub(super) struct LocalSources<'a> {
     /// The cache lies on the destination's file system, so a cached file needs no further space.
     pub(super) cache_shares_disk: bool,
     pub(super) other_cache: Option<&'a OtherCache>,
+    pub(super) stores: Option<&'a Stores<'a>>,
 }
 
 /// A cache that is only read.
@@ -94,11 +100,30 @@ pub(super) enum CandidateKind {
     Baked(BakedMode),
     Cache,
     OtherCache,
+    Store { store: usize, likeness: Likeness, as_link: bool },
 }
 
 impl Candidate {
     pub(super) fn is_link(&self) -> bool {
-        self.kind == CandidateKind::Baked(BakedMode::Symlink)
+        match self.kind {
+            CandidateKind::Baked(mode) => mode == BakedMode::Symlink,
+            CandidateKind::Cache | CandidateKind::OtherCache => false,
+            CandidateKind::Store { as_link, .. } => as_link,
+        }
+    }
+
+    /// True if it becomes one file with another program's.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.kind, CandidateKind::Store { as_link: true, .. })
+    }
+
+    /// True for a file that has the model's size and nothing else: it may well be another model.
+    fn is_unlike(&self) -> bool {
+        matches!(self.kind, CandidateKind::Store { likeness: Likeness::Size, .. })
+    }
+
+    fn of_store(FoundFile { path, likeness, store, as_link }: FoundFile) -> Self {
+        Self { path, kind: CandidateKind::Store { store, likeness, as_link } }
     }
 }
 
@@ -141,6 +166,9 @@ impl LocalSources<'_> {
         candidates.extend(
             other.map(|source| Candidate { path: source.path().to_owned(), kind: CandidateKind::OtherCache }),
         );
+        if let (Some(stores), true) = (self.stores, candidates.is_empty()) {
+            candidates.extend(stores.find(model).into_iter().map(Candidate::of_store));
+        }
         candidates
     }
 
@@ -150,6 +178,7 @@ impl LocalSources<'_> {
             CandidateKind::Baked(mode) => mode == BakedMode::Symlink,
             CandidateKind::Cache => self.cache_shares_disk,
             CandidateKind::OtherCache => self.other_cache.is_some_and(|other| other.shares_disk),
+            CandidateKind::Store { as_link, .. } => as_link && self.stores.is_some(),
         }
     }
 
@@ -168,6 +197,8 @@ impl LocalSources<'_> {
 /// The end of an attempt to install a model from local files.
 pub(super) enum CopyOutcome {
     Installed(Installed, Outcome),
+    /// From this file of the store with this name.
+    Reused(Installed, Utf8PathBuf, String),
     /// No candidate had the bytes.
     Nowhere,
     /// The run was stopped.
@@ -181,16 +212,31 @@ pub(super) struct LocalCopier<'a> {
     pub(super) part_names: &'a PartNames,
     pub(super) cache: Option<&'a Cache>,
     pub(super) other_cache: Option<&'a Cache>,
+    pub(super) stores: Option<&'a Stores<'a>>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
 }
 
 impl LocalCopier<'_> {
-    /// Tries the candidates in order.
+    /// Tries the candidates in order, then the stores, which the plan searches only for a file without a candidate.
     pub(super) fn copy_in(&self, index: FileIndex, model: &Model, candidates: &[Candidate]) -> CopyOutcome {
-        for candidate in candidates {
+        let unsearched = || {
+            let is_of_store = |candidate: &Candidate| matches!(candidate.kind, CandidateKind::Store { .. });
+            let stores = self.stores.filter(|_| !candidates.iter().any(is_of_store));
+            stores.map(|stores| stores.find(model)).unwrap_or_default()
+        };
+        let last = std::iter::once(()).flat_map(|()| unsearched()).map(Candidate::of_store);
+        for candidate in candidates.iter().cloned().chain(last) {
+            let candidate = &candidate;
             if *self.interrupted.borrow() {
                 return CopyOutcome::Interrupted;
+            }
+            let store = match candidate.kind {
+                CandidateKind::Store { store, .. } => self.stores.map(|stores| (stores, store)),
+                _ => None,
+            };
+            if store.is_some_and(|(stores, _)| stores.is_other(&candidate.path, &model.sha256)) {
+                continue;
             }
             let cache = self.cache_of(candidate);
             let opened = match cache {
@@ -217,13 +263,23 @@ impl LocalCopier<'_> {
                     }
                     let elapsed = started.elapsed();
                     self.observer.observe(&Event::Finished { file: index, outcome, fetched: 0, elapsed });
-                    return CopyOutcome::Installed(installed, outcome);
+                    let Some((stores, store)) = store else {
+                        return CopyOutcome::Installed(installed, outcome);
+                    };
+                    stores.note(&candidate.path, model.sha256);
+                    return CopyOutcome::Reused(installed, candidate.path.clone(), stores.name(store));
                 }
                 Err(CopyError::Part(StoreError::Interrupted { .. })) => return CopyOutcome::Interrupted,
                 Err(CopyError::Part(error)) => return CopyOutcome::Failed(error),
                 Err(CopyError::Source(error)) => {
                     if let (StoreError::Mismatch { .. }, Some(cache)) = (&error, cache) {
                         let _ = cache.discard(&source, &model.sha256);
+                    }
+                    if let (StoreError::Mismatch { found, .. }, Some((stores, _))) = (&error, store) {
+                        stores.note(&candidate.path, *found);
+                        if candidate.is_unlike() {
+                            continue;
+                        }
                     }
                     warn_unused(self.observer, &candidate.path, &reason(&error));
                 }
@@ -235,7 +291,7 @@ impl LocalCopier<'_> {
     /// The cache that has the candidate.
     fn cache_of(&self, candidate: &Candidate) -> Option<&Cache> {
         match candidate.kind {
-            CandidateKind::Baked(_) => None,
+            CandidateKind::Baked(_) | CandidateKind::Store { .. } => None,
             CandidateKind::Cache => self.cache,
             CandidateKind::OtherCache => self.other_cache,
         }
@@ -244,7 +300,9 @@ impl LocalCopier<'_> {
     /// Removes the part of an interrupted copy or download, which a link does not use. If file locks do not work here,
     /// the part may belong to another run and stays.
     fn discard_part(&self, model: &Model, outcome: Outcome) {
-        if matches!(outcome, Outcome::Linked | Outcome::Cached) && *self.part_names == PartNames::Shared {
+        if matches!(outcome, Outcome::Linked | Outcome::Cached | Outcome::Reused)
+            && *self.part_names == PartNames::Shared
+        {
             // A part that stays only takes space; the next run that copies or downloads the file finds it.
             let _ = PartFile::discard(self.destination, model);
         }
@@ -301,15 +359,27 @@ impl LocalCopier<'_> {
                 ));
             }
             CandidateKind::Baked(BakedMode::Copy) => (None, Outcome::Baked),
-            CandidateKind::Cache | CandidateKind::OtherCache => (
-                provision_disk::install_hard_link((self.destination, self.part_names), model, source, go_on)?,
-                Outcome::Cached,
-            ),
+            CandidateKind::Cache | CandidateKind::OtherCache => {
+                (self.link(model, (source, LinkedFile::OfCache))?, Outcome::Cached)
+            }
+            CandidateKind::Store { likeness, as_link, .. } => {
+                let linked = if as_link { self.link(model, (source, LinkedFile::OfStore))? } else { None };
+                if linked.is_none() && likeness != Likeness::Digest {
+                    // Verified before it is copied: wrong bytes would be written in vain, and take the place of a part's right ones.
+                    source.verify(model.sha256, go_on).map_err(CopyError::of_source)?;
+                }
+                (linked, Outcome::Reused)
+            }
         };
         match installed {
             Some(installed) => Ok((installed, outcome)),
             None => Ok((self.copy_from(index, model, source)?, outcome)),
         }
+    }
+
+    fn link(&self, model: &Model, source: (&SourceFile, LinkedFile)) -> Result<Option<Installed>, CopyError> {
+        let go_on = || !*self.interrupted.borrow();
+        provision_disk::install_hard_link((self.destination, self.part_names), model, source, go_on)
     }
 
     fn copy_from(

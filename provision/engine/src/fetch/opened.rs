@@ -14,6 +14,7 @@ use super::marker_steps::keep_partial;
 use super::plan::Planner;
 use super::report::Report;
 use super::run_state::RunState;
+use super::stores::Stores;
 use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
 use crate::lock_wait::{self, LockWait, Locks};
@@ -33,6 +34,7 @@ pub(super) struct Opened<'j> {
     pub(super) cache: Option<Cache>,
     cache_shares_disk: bool,
     other_cache: Option<OtherCache>,
+    stores: Option<Stores<'j>>,
     /// Bytes free at the destination.
     pub(super) free: u64,
 }
@@ -79,6 +81,7 @@ impl<'j> Opened<'j> {
             cache,
             cache_shares_disk,
             other_cache,
+            stores: Stores::of(job),
             free,
         };
         Ok(ControlFlow::Continue(opened))
@@ -90,6 +93,7 @@ impl<'j> Opened<'j> {
             cache: self.cache.as_ref(),
             cache_shares_disk: self.cache_shares_disk,
             other_cache: self.other_cache.as_ref(),
+            stores: self.stores.as_ref(),
         }
     }
 
@@ -111,6 +115,7 @@ impl<'j> Opened<'j> {
             part_names: &self.part_names,
             cache: self.cache.as_ref(),
             other_cache: self.other_cache.as_ref().map(OtherCache::cache),
+            stores: self.stores.as_ref(),
             observer: &*self.job.observer,
             interrupted: &self.job.interrupted,
         }

@@ -33,8 +33,11 @@ pub struct FileReport {
     pub size: u64,
     /// The way the file was installed; `None` if it is missing.
     pub result: Result<Option<Outcome>, FileError>,
-    /// The source of its last bytes, without its query; `None` if no request was made.
+    /// The source of its last bytes, without its query, or the file of another program's store that had them. `None` if no request
+    /// was made.
     pub source: Option<String>,
+    /// The store of that file, as messages name it.
+    pub store: Option<String>,
     /// Bytes received in this run and kept.
     pub fetched: u64,
     /// Bytes held from earlier runs.
@@ -79,6 +82,7 @@ impl FileReport {
             size: model.size,
             result,
             source: None,
+            store: None,
             fetched: 0,
             resumed: 0,
             elapsed: Duration::ZERO,

@@ -8,6 +8,7 @@ use crate::transfer::{DownloadResult, FileError};
 use crate::workers;
 use provision_core::event::{Event, FileIndex, Observer, Outcome, PlannedFile};
 use provision_core::lockfile::Model;
+use provision_core::model_path::ModelPath;
 use provision_disk::{Destination, Installed, PartFile};
 
 /// The state of each file in a run.
@@ -83,9 +84,24 @@ impl<'a> RunState<'a> {
     fn record_copy(&mut self, index: FileIndex, result: CopyOutcome) {
         match result {
             CopyOutcome::Installed(installed, outcome) => self.record_installed(index, installed, outcome),
+            CopyOutcome::Reused(installed, path, store) => {
+                self.files[index].source = Some(path.into_string());
+                self.files[index].store = Some(store);
+                self.record_installed(index, installed, Outcome::Reused);
+            }
             CopyOutcome::Failed(error) => self.record_failure(index, FileError::of_store(error)),
             CopyOutcome::Nowhere | CopyOutcome::Interrupted => {}
         }
+    }
+
+    /// The paths of the files that may become one file with another program's.
+    pub(super) fn shared(&self) -> Vec<&'a ModelPath> {
+        let is_shared = |item: &Item| match &item.plan {
+            Plan::Local(candidates) => candidates.iter().any(Candidate::is_shared),
+            _ => false,
+        };
+        let models = self.models.iter().zip(&self.items);
+        models.filter(|(_, item)| is_shared(item)).map(|(model, _)| &model.path).collect()
     }
 
     /// Looks up the missing files in the cache again: another run may have added them since the plan was made.

@@ -191,8 +191,12 @@ impl Lines {
         let (verb, what) = match outcome {
             Outcome::Present => ("present", size),
             Outcome::Linked => ("linked", size),
-            Outcome::Copied | Outcome::Baked | Outcome::Cached => {
-                let verb = if outcome == Outcome::Cached { "from the cache:" } else { "copied" };
+            Outcome::Copied | Outcome::Baked | Outcome::Cached | Outcome::Reused => {
+                let verb = match outcome {
+                    Outcome::Cached => "from the cache:",
+                    Outcome::Reused => "reused",
+                    _ => "copied",
+                };
                 (verb, format!("{size} in {took}"))
             }
             Outcome::Fetched => {

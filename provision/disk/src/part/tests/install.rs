@@ -11,7 +11,7 @@ use crate::confined::ResolveMode;
 use crate::error::StoreError;
 use crate::file_stat::{EARLIEST_MTIME, installed_mtime};
 use crate::install::{failpoint, set_mtime};
-use crate::local_install::{install_hard_link, install_symlink};
+use crate::local_install::{LinkedFile, install_hard_link, install_symlink};
 use crate::part::{CopyError, PartNames};
 use crate::testing::{CONTENT, Fixture, model, write};
 use provision_core::lockfile::Model;
@@ -142,7 +142,7 @@ fn fault_82_a_file_renamed_in_place_of_a_link_is_removed() {
         let failed = if kind == "symlink" {
             install_symlink(to, &model, &source, || true).map(drop)
         } else {
-            install_hard_link(to, &model, &source, || true).map(drop)
+            install_hard_link(to, &model, (&source, LinkedFile::OfCache), || true).map(drop)
         };
         assert!(
             matches!(failed, Err(CopyError::Part(StoreError::PartReplaced { .. }))),
@@ -159,7 +159,8 @@ fn a_hard_link_leads_to_the_verified_file_not_to_its_path() {
     let (path, source) = fixture.source();
     fs::rename(&path, fixture.file("elsewhere")).unwrap();
     fs::write(&path, b"evil").unwrap();
-    let linked = install_hard_link((&fixture.destination, &PartNames::Shared), &model, &source, || true);
+    let to = (&fixture.destination, &PartNames::Shared);
+    let linked = install_hard_link(to, &model, (&source, LinkedFile::OfCache), || true);
     assert!(linked.unwrap().is_some(), "the link was made from the handle");
     assert_eq!(fs::read(fixture.file("d/x")).unwrap(), CONTENT);
 }
