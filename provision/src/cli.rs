@@ -25,6 +25,7 @@ pub mod status;
 pub mod suggestions;
 pub mod units;
 pub mod verify;
+mod warm;
 
 use std::fmt::Display;
 use std::io::IsTerminal as _;

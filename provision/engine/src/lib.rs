@@ -8,6 +8,7 @@ pub mod lock_wait;
 pub mod marker;
 pub mod transfer;
 pub mod unpinned;
+pub mod warm;
 mod workers;
 
 #[cfg(fuzzing)]

@@ -177,6 +177,10 @@ pub struct MachineArgs {
     /// The way of reused files into the destination
     #[arg(long, value_name = "HOW", env = "PROVISION_REUSE_MODE", value_enum, default_value_t = ReuseModeArg::Copy)]
     pub reuse_mode: ReuseModeArg,
+    /// Read the complete set once, the smallest files first and as far as they fit into the free memory: the program that starts next
+    /// finds them there
+    #[arg(long, env = "PROVISION_WARM", value_parser = FalseyValueParser::new())]
+    pub warm: bool,
 }
 
 impl MachineArgs {

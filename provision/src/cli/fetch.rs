@@ -85,6 +85,7 @@ fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network)
     if quick_look
         && args.choice.is_everything()
         && args.report.is_none()
+        && !args.machine.warm
         && let Some((files, marker)) =
             fetch::marker_covers_texts(&args.place.dest, config.links, &texts.texts())
     {
@@ -103,11 +104,12 @@ fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network)
         if let Some(path) = &args.report {
             report::write(path, &Report::all_present(&models, started, true))?;
         }
-        return Ok(());
+        return super::warm::run(args, &models);
     }
     let origin = if config.offline || config.dry_run { ClientConfig::default() } else { network.config()? };
-    let report = fetch(args, local, &lock, models, origin)?;
-    conclude(args, &report)
+    let report = fetch(args, local, &lock, models.clone(), origin)?;
+    conclude(args, &report)?;
+    super::warm::run(args, &models)
 }
 
 fn up_to_date(args: &FetchArgs, name: String, files: usize) {
