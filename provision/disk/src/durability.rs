@@ -41,21 +41,28 @@ impl Destination {
         Err(error)
     }
 
-    /// Sets the modification time of the file at `path` to now, if it still is the file `wrong`. No marker vouches for it then.
+    /// Sets the modification time of the file at `path` to now, if it still is the file `wrong`. No marker vouches for it then. Returns
+    /// false for a file with a second name, which stays as it is: it may be another program's, too.
     ///
     /// # Errors
     /// The file belongs to another user, or the file system is read-only.
-    pub fn touch(&self, path: &ModelPath, wrong: FileId) -> Result<(), StoreError> {
+    pub fn touch(&self, path: &ModelPath, wrong: FileId) -> Result<bool, StoreError> {
         let Some(found) = SourceFile::open_below(self, path)?.filter(|found| found.identity() == wrong)
         else {
-            return Ok(());
+            return Ok(true);
         };
+        let stat =
+            rustix::fs::fstat(&found.file).map_err(StoreError::at("reading its metadata", found.path()))?;
+        if stat.st_nlink > 1 {
+            return Ok(false);
+        }
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };
         retry_on_intr(|| rustix::fs::futimens(&found.file, &times))
             .map_err(StoreError::at("setting its modification time", found.path()))?;
         // A power cut would bring the old time back.
         retry_on_intr(|| rustix::fs::fsync(&found.file))
+            .map(|()| true)
             .map_err(|error| StoreError::of_volume("syncing it", found.path(), error))
     }
 

@@ -103,7 +103,7 @@ pub fn distrust(
     for (model, state) in models.iter().zip(states) {
         let FileState::WrongDigest { identity, .. } = state else { continue };
         let is_link = destination.find(&model.path)? == Found::Symlink;
-        if is_link || destination.touch(&model.path, *identity).is_err() {
+        if is_link || !destination.touch(&model.path, *identity).unwrap_or(false) {
             vouched.push(&model.path);
         }
     }

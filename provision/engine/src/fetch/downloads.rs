@@ -36,7 +36,8 @@ impl Collector<'_> {
         let mut downloads = Vec::new();
         for Missing { index, part, to_cache } in run.take_missing() {
             let model = models[index];
-            match self.cache.filter(|_| to_cache) {
+            let part = part.or_else(|| self.unopened_part(model));
+            match self.cache.filter(|_| to_cache && part.is_none()) {
                 None => downloads.push(self.beside_target(index, model, part)),
                 Some((cache, guard)) => match self.in_cache(index, model, cache, guard) {
                     Ok(one) => downloads.push(one),
@@ -54,6 +55,18 @@ impl Collector<'_> {
             }
         }
         downloads
+    }
+
+    /// The part of an earlier run beside the target, which the plan did not open: it had a local file to copy, and that was wrong.
+    fn unopened_part(&self, model: &Model) -> Option<Box<PartFile>> {
+        if self.force || PartFile::journaled_bytes(self.destination, model).is_ok_and(|claimed| claimed == 0)
+        {
+            return None;
+        }
+        let go_on = || !*self.interrupted.borrow();
+        // The transfer opens it again, and reports what is wrong with it.
+        let part = PartFile::resume(self.destination, model, self.part_names, go_on).ok()?;
+        (part.held() > 0).then(|| Box::new(part))
     }
 
     fn beside_target(&self, index: FileIndex, model: &Model, part: Option<Box<PartFile>>) -> Download {
