@@ -8,6 +8,7 @@
 
 mod logins;
 mod registry;
+mod reuse;
 
 use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
@@ -63,19 +64,20 @@ fn emulated_hub(sh: &Shell, folder: &Utf8Path, scratch: &Scratch) -> Result<()> 
     let commit = hub.commit("org/repo", "main", &files);
     // Two folders and two files need two pages.
     hub.page(3);
+    let home = scratch.fresh("home");
     let script = script(scratch, "hub.py", include_str!("hosts/hub.py"))?;
     let (sha256, size) = (content.sha256_hex(), content.size().to_string());
     cmd!(sh, "python3 {script} org/repo {commit} {large} {sha256} {size} {small} {text} org/gated hf_good 4")
         .env("PYTHONPATH", &client)
         .env("HF_ENDPOINT", origin.url(""))
-        .env("HF_HOME", scratch.fresh("home"))
+        .env("HF_HOME", &home)
         // With Xet a large file would come from a service that the testbed does not emulate.
         .env("HF_HUB_DISABLE_XET", "1")
         .env("HF_HUB_DISABLE_TELEMETRY", "1")
         .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         .quiet()
         .run()?;
-    Ok(())
+    reuse::check(sh, scratch, &home, &files)
 }
 
 fn emulated_registry(sh: &Shell, scratch: &Scratch, blob: &Content) -> Result<()> {

@@ -77,3 +77,6 @@ refuses("a gated file with a wrong token is refused", GatedRepoError, lambda: hf
 with tempfile.TemporaryDirectory() as folder:
     path = hf_hub_download(gated, large, cache_dir=folder, endpoint=endpoint, token=token)
     holds("the token opens the gate", os.path.getsize(path) == size)
+# Into the client's own cache below HF_HOME, for the project's --reuse.
+for path in (large, small):
+    hf_hub_download(repository, path, endpoint=endpoint, token=False)
