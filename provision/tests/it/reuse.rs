@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use provision_core::event::{Event, Outcome};
-use provision_engine::fetch::{Report, Reuse, ReuseMode, Store};
+use provision_engine::fetch::{Baked, BakedMode, Report, Reuse, ReuseMode, Store};
 use provision_testbed::Content;
 
 use crate::fixture::Fixture;
@@ -213,6 +213,19 @@ fn a_store_around_the_destination_offers_no_file_to_itself() {
     put(&fixture, "a.bin", &content(1).to_vec());
     assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Reused, Outcome::Fetched]);
     assert!(!warnings(&fixture).iter().any(|text| text.contains(" not ")), "{:?}", warnings(&fixture));
+}
+
+#[test]
+fn a_wrong_baked_file_is_no_end_of_the_search() {
+    let mut fixture = reusing(ReuseMode::Link);
+    let directory = fixture.beside("baked");
+    let path = put(&fixture, "a.bin", &content(1).to_vec());
+    write(&directory, "loras/a.bin", &other(1));
+    write(&directory, "vae/b.bin", &content(2).to_vec());
+    let directory = directory.to_str().unwrap().into();
+    fixture.local.baked = Some(Baked { directory, mode: BakedMode::Copy });
+    assert_eq!(outcomes(&fixture.fetch_all()), [Outcome::Reused, Outcome::Baked]);
+    assert_eq!(path.metadata().unwrap().nlink(), 1, "copied: markers of other locks may list the path");
 }
 
 #[test]

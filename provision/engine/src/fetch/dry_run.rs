@@ -9,7 +9,6 @@ use super::local::{LocalSources, OtherCache};
 use super::plan::{Item, Plan, Planner, announce, planned};
 use super::report::{FileReport, Report};
 use super::space::Needs;
-use super::stores::Stores;
 use super::warnings::warn_without_marker;
 use crate::cache::Cache;
 use crate::marker::Marker;
@@ -26,7 +25,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
         destination.as_ref().is_some_and(|destination| cache.place().shares_disk_with(destination))
     };
     let other_cache = OtherCache::open(&job.local, destination.as_ref(), cache.as_ref());
-    let stores = Stores::of(job);
+    let stores = job.stores();
     let sources = LocalSources {
         baked: job.local.baked.as_ref(),
         cache: cache.as_ref(),

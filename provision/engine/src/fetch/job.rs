@@ -7,6 +7,7 @@ use camino::Utf8PathBuf;
 use tokio::sync::watch;
 
 use super::local::Local;
+use super::stores::Stores;
 use crate::transfer::TransferConfig;
 use provision_core::event::Observer;
 use provision_core::lockfile::{Lockfile, Model};
@@ -69,5 +70,11 @@ pub struct Job<'a> {
 impl Job<'_> {
     pub(super) fn is_interrupted(&self) -> bool {
         *self.interrupted.borrow()
+    }
+
+    /// Other programs' stores.
+    pub(super) fn stores(&self) -> Option<Stores<'_>> {
+        let Self { local, models, destination, observer, interrupted, .. } = self;
+        Stores::of(&local.reuse, models, destination, &**observer, interrupted)
     }
 }

@@ -225,7 +225,9 @@ impl LocalCopier<'_> {
             let stores = self.stores.filter(|_| !candidates.iter().any(is_of_store));
             stores.map(|stores| stores.find(model)).unwrap_or_default()
         };
-        let last = std::iter::once(()).flat_map(|()| unsearched()).map(Candidate::of_store);
+        // Copied in any case: the markers of other locks are still there, and none may vouch for a linked file.
+        let copied = |found| Candidate::of_store(FoundFile { as_link: false, ..found });
+        let last = std::iter::once(()).flat_map(|()| unsearched()).map(copied);
         for candidate in candidates.iter().cloned().chain(last) {
             let candidate = &candidate;
             if *self.interrupted.borrow() {

@@ -81,7 +81,7 @@ impl<'j> Opened<'j> {
             cache,
             cache_shares_disk,
             other_cache,
-            stores: Stores::of(job),
+            stores: job.stores(),
             free,
         };
         Ok(ControlFlow::Continue(opened))

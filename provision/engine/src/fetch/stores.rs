@@ -12,7 +12,6 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
-use super::job::Job;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
@@ -95,17 +94,17 @@ struct Searched {
 }
 
 impl<'a> Stores<'a> {
-    /// The stores of a job; `None` if there are none.
-    pub(super) fn of(job: &'a Job<'_>) -> Option<Self> {
-        (!job.local.reuse.stores.is_empty()).then(|| Self {
-            reuse: &job.local.reuse,
-            models: &job.models,
-            destination: &job.destination,
-            observer: &*job.observer,
-            interrupted: &job.interrupted,
-            searched: OnceLock::new(),
-            digests: Mutex::default(),
-        })
+    /// The stores of a run for `models`; `None` if there are none.
+    pub(super) fn of(
+        reuse: &'a Reuse,
+        models: &'a [&'a Model],
+        destination: &'a Utf8Path,
+        observer: &'a dyn Observer,
+        interrupted: &'a watch::Receiver<bool>,
+    ) -> Option<Self> {
+        let (searched, digests) = (OnceLock::new(), Mutex::default());
+        let stores = Self { reuse, models, destination, observer, interrupted, searched, digests };
+        (!reuse.stores.is_empty()).then_some(stores)
     }
 
     /// The files that may have the model's bytes, the best first.
