@@ -69,6 +69,7 @@ pub(super) fn search(store: &Utf8Path, wanted: &Wanted, go_on: impl Fn() -> bool
                 continue;
             }
         };
+        let mut below = Vec::new();
         // A name that is not UTF-8 is skipped.
         for entry in entries.flatten() {
             names += 1;
@@ -78,7 +79,7 @@ pub(super) fn search(store: &Utf8Path, wanted: &Wanted, go_on: impl Fn() -> bool
             }
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() && depth < DEEPEST => {
-                    ahead.push_back((entry.into_path(), depth + 1));
+                    below.push((entry.into_path(), depth + 1));
                 }
                 Ok(kind) if kind.is_file() || kind.is_symlink() => {
                     search.files.extend(candidate(&entry, kind.is_symlink(), wanted, &mut seen));
@@ -87,6 +88,9 @@ pub(super) fn search(store: &Utf8Path, wanted: &Wanted, go_on: impl Fn() -> bool
                 _ => {}
             }
         }
+        // In one order on every file system: a file with two names has the first one.
+        below.sort();
+        ahead.extend(below);
     }
     search.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(search)
