@@ -53,7 +53,7 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
 
     let second = Instant::now();
     let stopped_at_marker =
-        provision_engine::fetch::marker_covers(&args.place.dest, args.place.links(), &lock, &models);
+        provision_engine::fetch::marker_covers(&args.place.dest, &args.config(), &lock, &models);
     let milliseconds = second.elapsed().as_secs_f64() * 1000.0;
     ensure!(
         stopped_at_marker && origin.counters().requests == requests,

@@ -3,6 +3,7 @@
 //! Every operation goes through a handle, so a name that is replaced during a run leads nowhere else. A handle does
 //! not show whether the directory is still at its path: `durability` checks that before a marker is written.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +17,9 @@ use crate::destination_lock::lease::LockLease;
 use crate::directory::{Directory, Found, SYMLINK, create_directory};
 use crate::error::StoreError;
 use crate::file_stat::{ChangeTime, FileId, Stamp};
+use crate::folders::{Choices, Folders};
 use crate::links::{FollowLinks, FollowedLinks};
-use provision_core::model_path::{ModelPath, directories_above};
+use provision_core::model_path::ModelPath;
 
 /// The directory that the paths of `models.lock` are relative to. Its own path may be or contain a symlink; below it, none is
 /// followed unless [`Destination::with_links`] allows it.
@@ -31,6 +33,8 @@ pub struct Destination {
     /// them over.
     leases: Mutex<Vec<Arc<LockLease>>>,
     links: FollowedLinks,
+    folders: Arc<Folders>,
+    choices: Choices,
 }
 
 impl Destination {
@@ -82,21 +86,71 @@ impl Destination {
         self
     }
 
+    /// The same directory with these folders.
+    #[must_use]
+    pub fn with_folders(self, folders: Arc<Folders>) -> Self {
+        Self { folders, ..self }
+    }
+
+    /// Its folders.
+    pub fn folders(&self) -> &Arc<Folders> {
+        &self.folders
+    }
+
+    /// The directory of the file at `path`: below the destination, or absolute.
+    pub fn directory_of<'a>(&self, path: &'a ModelPath) -> Result<Cow<'a, str>, StoreError> {
+        self.choices.directory(&self.folders, (self.root.handle(), self.root.path()), path)
+    }
+
+    /// The whole path of the file at `path`, for messages.
+    pub fn path_of(&self, path: &ModelPath) -> Utf8PathBuf {
+        let directory = self.directory_of(path).unwrap_or(Cow::Borrowed(path.parent()));
+        self.root.path().join(&*directory).join(path.file_name())
+    }
+
+    /// The paths that the file at `path` may have, as for [`Destination::directory_of`].
+    pub fn places<'a>(&'a self, path: &'a ModelPath) -> impl Iterator<Item = String> {
+        self.folders.candidates(path).map(|directory| match &*directory {
+            "" => path.file_name().to_owned(),
+            directory => format!("{directory}/{}", path.file_name()),
+        })
+    }
+
+    /// Looks for each file anew: call it once other runs can install none any more.
+    pub fn forget_choices(&self) {
+        self.choices.forget();
+    }
+
+    /// Creates the directories elsewhere that new files of `paths` go to, so that they can be locked. What cannot be created is left
+    /// to the file's own error.
+    pub fn create_folders<'a>(&self, paths: impl IntoIterator<Item = &'a ModelPath>) {
+        let mut seen = HashSet::new();
+        for path in paths.into_iter().filter(|_| !self.folders.is_empty()) {
+            if let Ok(directory) = self.directory_of(path)
+                && let Some((base, _)) = self.folders.split(&directory)
+                && seen.insert(base.to_owned())
+            {
+                let _ = create_all(base);
+            }
+        }
+    }
+
     pub(crate) fn mode(&self) -> ResolveMode {
         self.mode
     }
 
-    /// Follows the symlinks on the way to the files at `paths`. Returns the directories that they lead to, each once, for their
-    /// locks. A path that cannot be followed is left to the file's own error.
+    /// Follows the symlinks on the way to the files at `paths`, in every directory that may have them. Returns the directories that
+    /// they lead to, and those of folders elsewhere, each once, for their locks. A path that cannot be followed is left to the
+    /// file's own error.
     pub fn note_links<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a ModelPath>,
     ) -> Result<Vec<LinkedDirectory>, StoreError> {
         let mut seen = HashSet::from([FileId::of_file(self.root.handle(), self.root.path())?]);
         let mut linked = Vec::new();
-        let parents: BTreeSet<&str> = paths.into_iter().map(ModelPath::parent).collect();
-        for parent in parents {
-            for path in directories_above(parent).chain([parent]).filter(|path| !path.is_empty()) {
+        let parents: BTreeSet<_> = paths.into_iter().flat_map(|path| self.folders.candidates(path)).collect();
+        for parent in &parents {
+            for path in self.folders.on_the_way(parent) {
                 let Ok(Some(directory)) = self.open_directory(path, false) else { break };
                 let is_link = matches!(self.find_directory(path), Ok(Found::Symlink));
                 if is_link && seen.insert(FileId::of_file(directory.handle(), directory.path())?) {
@@ -113,47 +167,54 @@ impl Destination {
         self.links.freeze();
     }
 
-    /// Checks that no two of `paths` are one file by a symlink: `unet -> diffusion_models`, and a model in each.
+    /// Checks that no two of `paths` are one file by a symlink: `unet -> diffusion_models`, and a model in each. Nor by the folders:
+    /// they may be of one kind, or share a directory.
     ///
     /// # Errors
-    /// [`StoreError::OneFile`] names both.
+    /// [`StoreError::OneFile`] and [`StoreError::OneModel`] name both.
     pub fn verify_distinct<'a>(
         &self,
         paths: impl IntoIterator<Item = &'a ModelPath>,
     ) -> Result<(), StoreError> {
-        if !self.links.any() {
+        if !self.may_lead_elsewhere() {
             return Ok(());
         }
         let mut seen: HashMap<(FileId, String), &ModelPath> = HashMap::new();
+        let mut keys: HashMap<(&str, &str), &ModelPath> = HashMap::new();
         for path in paths {
+            if let Some(other) = keys.insert(self.folders.file_key(path), path) {
+                let [path, other] = [path, other].map(ToString::to_string);
+                return Err(StoreError::OneModel { path, other, place: self.root.path().to_owned() });
+            }
             let Ok(Some(directory)) = self.parent(path, false) else { continue };
             let id = FileId::of_file(directory.handle(), directory.path())?;
             if let Some(other) = seen.insert((id, path.file_name().to_lowercase()), path) {
-                let [path, other] = [path, other].map(|path| self.root.path().join(path.as_str()));
+                let [path, other] = [path, other].map(|path| self.path_of(path));
                 return Err(StoreError::OneFile { path, other });
             }
         }
         Ok(())
     }
 
-    /// The kind of file at the path of a directory.
+    fn may_lead_elsewhere(&self) -> bool {
+        self.links.any() || !self.folders.is_empty()
+    }
+
+    /// The kind of file at the path of a directory. A directory elsewhere counts as a symlink to it.
     fn find_directory(&self, path: &str) -> Result<Found, StoreError> {
+        if self.folders.split(path).is_some_and(|(_, rest)| rest.is_empty()) {
+            return Ok(Found::Symlink);
+        }
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         self.directory(parent, false)?.map_or(Ok(Found::Nothing), |directory| directory.find(name))
     }
 
-    /// The volume of the file at `path`, if a link leads to another one than the destination's.
+    /// The volume of the file at `path`, if a link or a folder leads to another one than the destination's.
     pub fn other_volume(&self, path: &ModelPath) -> Result<Option<OtherVolume>, StoreError> {
-        if !self.links.any() {
+        if !self.may_lead_elsewhere() {
             return Ok(None);
         }
-        let mut at = path.parent();
-        let directory = loop {
-            match self.directory(at, false)? {
-                Some(directory) => break directory,
-                None => at = at.rsplit_once('/').map_or("", |(above, _)| above),
-            }
-        };
+        let directory = self.nearest_directory(&self.directory_of(path)?)?;
         let device = |directory: &Directory| {
             let stat = rustix::fs::fstat(directory.handle());
             stat.map(|stat| stat.st_dev).map_err(StoreError::at("reading its metadata", directory.path()))
@@ -169,6 +230,18 @@ impl Destination {
         }))
     }
 
+    /// The directory at `path`, or the nearest one above it.
+    fn nearest_directory(&self, path: &str) -> Result<Arc<Directory>, StoreError> {
+        let on_the_way: Vec<&str> = self.folders.on_the_way(path).collect();
+        for path in on_the_way.into_iter().rev() {
+            if let Some(directory) = self.directory(path, false)? {
+                return Ok(directory);
+            }
+        }
+        let base = self.folders.split(path).map(|(base, _)| nearest(base)).transpose()?.flatten();
+        Ok(base.map_or_else(|| self.root.clone(), |above| above.root))
+    }
+
     fn at(directory: Directory, mode: ResolveMode) -> Self {
         Self {
             root: Arc::new(directory),
@@ -176,12 +249,14 @@ impl Destination {
             opened: Mutex::default(),
             leases: Mutex::default(),
             links: FollowedLinks::default(),
+            folders: Arc::default(),
+            choices: Choices::default(),
         }
     }
 
     /// The directory of the file at `path`. If it is missing, `create` decides between creating it and `None`.
     pub fn parent(&self, path: &ModelPath, create: bool) -> Result<Option<Arc<Directory>>, StoreError> {
-        self.directory(path.parent(), create)
+        self.directory(&self.directory_of(path)?, create)
     }
 
     /// The directory at `path`, as for [`Destination::parent`].
@@ -201,15 +276,23 @@ impl Destination {
 
     /// Opens the directory at `path` anew.
     pub(crate) fn open_directory(&self, path: &str, create: bool) -> Result<Option<Directory>, StoreError> {
-        match confined::open_directory(self.mode, self.root.handle(), path) {
-            Ok(handle) => return Ok(Some(Directory::new(handle, self.root.path().join(path)))),
+        let (base, path) = match self.folders.split(path) {
+            None => (self.root.clone(), path),
+            Some((base, rest)) => match open_base(base, create)? {
+                Some(directory) if rest.is_empty() => return Ok(Some(directory)),
+                Some(directory) => (Arc::new(directory), rest),
+                None => return Ok(None),
+            },
+        };
+        match confined::open_directory(self.mode, base.handle(), path) {
+            Ok(handle) => return Ok(Some(Directory::new(handle, base.path().join(path)))),
             Err(Errno::NOENT) if !create => return Ok(None),
             // One component at a time: creates what is missing, and can name an obstacle.
             Err(_) => {}
         }
         let mut at: Option<Directory> = None;
         for name in path.split('/') {
-            let parent = at.as_ref().unwrap_or(&self.root);
+            let parent = at.as_ref().unwrap_or(&base);
             let opened = match parent.subdirectory(name, create) {
                 Err(StoreError::NotADirectory { what: SYMLINK, .. }) => {
                     self.links.follow(parent, name, create)?
@@ -296,19 +379,33 @@ impl Destination {
     }
 }
 
-/// A directory that a symlink below a destination leads to.
+/// Opens a directory of a folder that lies elsewhere.
+fn open_base(path: &Utf8Path, create: bool) -> Result<Option<Directory>, StoreError> {
+    if create {
+        create_all(path)?;
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
+        Ok(handle) => Ok(Some(Directory::new(handle.into(), path.to_owned()))),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "a file" }),
+        Err(error) => Err(StoreError::of("opening the directory", path, error)),
+    }
+}
+
+/// A directory that a symlink below a destination, or a folder of it, leads to.
 #[derive(Debug)]
 pub struct LinkedDirectory {
-    /// The symlink's path below the destination.
+    /// The symlink's path below the destination, or the directory's absolute path.
     pub path: String,
     /// The directory.
     pub destination: Destination,
 }
 
 impl LinkedDirectory {
-    /// Those of `paths` that lie in it, relative to it.
-    pub fn below<'a>(&'a self, paths: &'a [&'a ModelPath]) -> impl Iterator<Item = &'a str> {
-        paths.iter().filter_map(|path| path.as_str().strip_prefix(&self.path)?.strip_prefix('/'))
+    /// Those of `places` that lie in it, relative to it.
+    pub fn below<'a>(&'a self, places: &'a [String]) -> impl Iterator<Item = &'a str> {
+        places.iter().filter_map(|path| path.strip_prefix(&self.path)?.strip_prefix('/'))
     }
 }
 

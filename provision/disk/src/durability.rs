@@ -20,7 +20,7 @@ use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::file_stat::{FileId, Installed, Stamp};
 use crate::source_file::SourceFile;
-use provision_core::model_path::{ModelPath, directories_above};
+use provision_core::model_path::ModelPath;
 
 impl Destination {
     /// Syncs a file that was found under its final name and has just been verified. Removes it if the sync fails: the
@@ -90,7 +90,7 @@ impl Destination {
                 PathCheck::Missing => false,
             };
             if !is_there {
-                return Err(StoreError::Moved { path: self.root().path().join(file.path.as_str()) });
+                return Err(StoreError::Moved { path: self.path_of(&file.path) });
             }
         }
         checker.sync()
@@ -121,19 +121,19 @@ impl<'a> PathChecker<'a> {
 
     /// The directory of the file at `path`. `None` if it is missing.
     fn directory(&mut self, path: &ModelPath) -> Result<Option<&Directory>, StoreError> {
-        let parent = path.parent();
+        let parent = self.destination.directory_of(path)?;
         if parent.is_empty() {
             return Ok(Some(self.destination.root()));
         }
-        if !self.directories.contains_key(parent) {
-            let opened = match self.destination.open_directory(parent, false) {
+        if !self.directories.contains_key(&*parent) {
+            let opened = match self.destination.open_directory(&parent, false) {
                 // Another kind of file has the name now, or a link that was not there before.
                 Err(StoreError::NotADirectory { .. } | StoreError::LinkAppeared { .. }) => None,
                 opened => opened?,
             };
-            self.directories.insert(parent.to_owned(), opened);
+            self.directories.insert(parent.clone().into_owned(), opened);
         }
-        Ok(self.directories.get(parent).and_then(Option::as_ref))
+        Ok(self.directories.get(&*parent).and_then(Option::as_ref))
     }
 
     fn check(&mut self, file: &Installed) -> Result<PathCheck, StoreError> {
@@ -179,8 +179,9 @@ impl<'a> PathChecker<'a> {
 
     /// Syncs all directories on the way to the files, the deepest first.
     fn sync(&self) -> Result<(), StoreError> {
+        let folders = self.destination.folders();
         let mut on_the_way: BTreeSet<&str> =
-            self.directories.keys().flat_map(|path| directories_above(path)).collect();
+            self.directories.keys().flat_map(|path| folders.on_the_way(path)).collect();
         on_the_way.retain(|path| !self.directories.contains_key(*path));
         self.directories.values().flatten().try_for_each(Directory::sync)?;
         for path in on_the_way.iter().rev() {

@@ -168,6 +168,19 @@ pub enum StoreError {
         /// The other one.
         other: Utf8PathBuf,
     },
+    /// Two paths of the lock are one model for the program that reads the destination, which searches several folders for it.
+    #[error(
+        "{path} and {other} are one model for the program that reads {place}: it searches the same folders for both; keep one \
+         of the two in the lock"
+    )]
+    OneModel {
+        /// A path of the lock.
+        path: String,
+        /// The other one.
+        other: String,
+        /// The destination.
+        place: Utf8PathBuf,
+    },
     /// The run was cancelled while it read a file.
     #[error("{path}: interrupted while reading it")]
     Interrupted {

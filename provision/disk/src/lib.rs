@@ -1,7 +1,8 @@
 //! The disk: part files, journals, installs and locks. No other crate names the file system of the destination.
 //!
 //! A [`Destination`] is a directory that is opened once. Everything below it is reached from that handle without
-//! following a symlink (`confined`), other than the user's own to directories (`links`). A [`PartFile`] collects a file's bytes beside its
+//! following a symlink (`confined`), other than the user's own to directories (`links`), and in the directories elsewhere
+//! that the user names (`folders`). A [`PartFile`] collects a file's bytes beside its
 //! target, and its journal lists the durable ones. Only a [`Verified`] part can be installed under the final name
 //! (I5).
 //!
@@ -29,8 +30,8 @@
 //! An arrow leads from a file to the files that import it. No import leads back.
 //!
 //! ```text
-//! error → file_stat, crc_ranges, confined
-//!   → directory → links, destination_lock/lease → destination → source_file
+//! error → file_stat, crc_ranges, confined, folders
+//!   → directory → links, destination_lock/lease → destination (and folders) → source_file
 //!   → part/names → part/resume, part/journal_file → part/part_file → part/hasher
 //!       → part/verified → install → local_install
 //!       → part/copy → part/orphans, local_install
@@ -49,6 +50,7 @@ mod directory;
 mod durability;
 mod error;
 mod file_stat;
+mod folders;
 mod install;
 mod layer_tree;
 mod links;
@@ -65,6 +67,7 @@ pub use destination_lock::{Acquire, DestinationLock, LockAttempt};
 pub use directory::{Directory, Found, Usage};
 pub use error::{Lacking, StoreError};
 pub use file_stat::{ChangeTime, EARLIEST_MTIME, FileId, Installed, Stamp, installed_mtime};
+pub use folders::{Folder, Folders};
 pub use layer_tree::{Layer, lay_out, layer_of, layer_sizes};
 pub use links::FollowLinks;
 pub use local_install::{LinkedFile, install_copy, install_hard_link, install_symlink};

@@ -48,7 +48,7 @@ use marker_steps::{invalidate, presence_is_verified};
 pub use marker_steps::{marker_covers, marker_covers_texts};
 use opened::Opened;
 use plan::Item;
-pub use provision_disk::FollowLinks;
+pub use provision_disk::{Folders, FollowLinks};
 pub use report::{FileReport, Report};
 use run_state::RunState;
 use space::{Needs, check_space};

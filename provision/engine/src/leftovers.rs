@@ -71,7 +71,7 @@ pub enum Kind {
 /// One leftover.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leftover {
-    /// Its path below the destination.
+    /// Its path below the destination, or in a folder elsewhere.
     pub path: Utf8PathBuf,
     /// Its kind.
     pub kind: Kind,
@@ -153,7 +153,7 @@ pub fn find(destination: &Destination, scope: &Scope<'_>) -> Result<Leftovers, S
     leftovers.unlisted = (unlisted.len(), unlisted.values().sum());
     if scope.unlisted {
         leftovers.found.extend(unlisted.into_iter().map(|(path, bytes)| Leftover {
-            path: path.as_str().into(),
+            path: path_below(destination, path),
             kind: Kind::Unlisted,
             bytes,
             files: Files::Installed(path.clone()),
@@ -172,7 +172,10 @@ fn find_parts(
     let paths = || {
         models.iter().map(|model| &model.path).chain(markers.iter().flat_map(|(_, marker)| marker.paths()))
     };
-    let directories: BTreeSet<&str> = paths().map(ModelPath::parent).chain([""]).collect();
+    let directory =
+        |place: String| place.rsplit_once('/').map_or(String::new(), |(above, _)| above.to_owned());
+    let places = paths().flat_map(|path| destination.places(path));
+    let directories: BTreeSet<String> = places.map(directory).chain([String::new()]).collect();
     let names: HashSet<&str> = paths().map(ModelPath::file_name).collect();
     let locks = || scope.locks.iter().map(Lockfile::marker);
     let is_ours = |name: &str| {
@@ -189,10 +192,18 @@ fn find_parts(
     leftovers.unread = found.unread;
     leftovers.found.extend(found.parts.into_iter().map(|part| Leftover {
         path: part.path(),
-        kind: Kind::Part { is_resumable: models.iter().any(|model| part.is_of(model)) },
+        kind: Kind::Part { is_resumable: models.iter().any(|model| part.is_of(destination, model)) },
         bytes: part.bytes,
         files: Files::Part(part),
     }));
+}
+
+/// The path of the file at `path` below the destination, or its absolute path in a folder elsewhere.
+fn path_below(destination: &Destination, path: &ModelPath) -> Utf8PathBuf {
+    match destination.directory_of(path) {
+        Ok(directory) => Utf8PathBuf::from(directory.into_owned()).join(path.file_name()),
+        Err(_) => path.as_str().into(),
+    }
 }
 
 /// The name of the file that keeps the text of a lock at an address, by the digest of that address. No model path can have it.

@@ -19,7 +19,7 @@ const PAUSE: RangeInclusive<u64> = 50..=150;
 pub struct Locks {
     /// The lock of the destination.
     pub main: DestinationLock,
-    /// Those of the directories that its links lead to: runs with other destinations may write there.
+    /// Those of the directories that its links and folders lead to: runs with other destinations may write there.
     pub linked: Vec<DestinationLock>,
 }
 
@@ -156,7 +156,9 @@ impl Attempts {
         if let Some(holder) = main.held_above(destination, &[]) {
             return held(holder);
         }
-        if let Some(holder) = main.held_below(destination, paths.iter().map(|path| path.as_str()), &[]) {
+        let places: Vec<String> = paths.iter().flat_map(|path| destination.places(path)).collect();
+        let inside = places.iter().map(String::as_str).filter(|place| !place.starts_with('/'));
+        if let Some(holder) = main.held_below(destination, inside, &[]) {
             self.own = Some(main);
             return held(holder);
         }
@@ -174,6 +176,7 @@ impl Attempts {
         paths: &[&ModelPath],
     ) -> Attempt<Vec<DestinationLock>> {
         let directories = destination.note_links(paths.iter().copied())?;
+        let places: Vec<String> = paths.iter().flat_map(|path| destination.places(path)).collect();
         let mut linked = Vec::new();
         for directory in &directories {
             let attempt = self.linked.entry(directory.path.clone()).or_default();
@@ -186,7 +189,8 @@ impl Attempts {
             };
             let own: Vec<&DestinationLock> = linked.iter().chain([main]).collect();
             let held = lock.held_above(&directory.destination, &own);
-            let held = held.or_else(|| lock.held_below(&directory.destination, directory.below(paths), &own));
+            let held =
+                held.or_else(|| lock.held_below(&directory.destination, directory.below(&places), &own));
             if let Some(holder) = held {
                 return Ok((Acquire::Held(holder), false));
             }
@@ -195,6 +199,8 @@ impl Attempts {
         for directory in &directories {
             destination.add_lease_of(&directory.destination);
         }
+        // The run before may have installed a file in another directory of its folder.
+        destination.forget_choices();
         Ok((Acquire::Acquired(linked), false))
     }
 }

@@ -17,6 +17,9 @@
 //! An entry for a symlink, into a baked directory or to a place of the user's, has `link`, the target, and `changed`, the change time of the linked
 //! file. The entry counts if both are unchanged.
 //!
+//! An entry for a file in another directory than its path says, by the folders of the destination, has `directory`, and counts only
+//! while the file is looked for there: what lies elsewhere with the same size and time may not be durable.
+//!
 //! `former` has the entries of an earlier marker that the lock no longer lists, while their files are unchanged. They vouch for
 //! nothing: they tell `clean` which files a run has installed.
 //!
@@ -69,6 +72,8 @@ struct Entry {
     link: Option<Utf8PathBuf>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     changed: Option<ChangeTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    directory: Option<String>,
 }
 
 /// One file of a marker.
@@ -78,6 +83,8 @@ struct Vouched {
     sha256: Sha256,
     /// The target of a symlink, and the change time of the linked file.
     link: Option<(Utf8PathBuf, ChangeTime)>,
+    /// The directory of a file in another one than its path says.
+    directory: Option<String>,
 }
 
 /// The files that a marker lists.
@@ -311,18 +318,23 @@ fn write_as(
 impl Vouched {
     fn of(entry: Entry) -> (ModelPath, Self) {
         let stamp = Stamp { size: entry.size, mtime: entry.mtime };
-        (entry.path, Self { stamp, sha256: entry.sha256, link: entry.link.zip(entry.changed) })
+        let Entry { path, sha256, link, changed, directory, .. } = entry;
+        (path, Self { stamp, sha256, link: link.zip(changed), directory })
     }
 
     /// The entry for this file.
     fn entry(self, path: ModelPath) -> Entry {
-        let Self { stamp: Stamp { size, mtime }, sha256, link } = self;
+        let Self { stamp: Stamp { size, mtime }, sha256, link, directory } = self;
         let (link, changed) = link.unzip();
-        Entry { path, size, mtime, sha256, link, changed }
+        Entry { path, size, mtime, sha256, link, changed, directory }
     }
 
     /// True if the file at `path` is unchanged.
     fn holds(&self, destination: &Destination, path: &ModelPath) -> bool {
+        let own = self.directory.as_deref().unwrap_or(path.parent());
+        if !destination.directory_of(path).is_ok_and(|directory| directory == own) {
+            return false;
+        }
         match &self.link {
             None => destination.find(path).is_ok_and(|found| found == Found::File(self.stamp)),
             Some((target, changed)) => {
@@ -339,7 +351,9 @@ impl Entry {
         let Installed { path, stamp, sha256, link, .. } = file;
         let at_end = |target: &Utf8PathBuf| destination.find_linked(&path, target).ok().flatten();
         let changed = link.as_ref().and_then(at_end).map(|(_, changed)| changed);
-        Self { path, size: stamp.size, mtime: stamp.mtime, sha256, link, changed }
+        let directory = destination.directory_of(&path).ok().filter(|own| own != path.parent());
+        let directory = directory.map(std::borrow::Cow::into_owned);
+        Self { path, size: stamp.size, mtime: stamp.mtime, sha256, link, changed, directory }
     }
 }
 

@@ -37,7 +37,7 @@ use provision_core::event::{Event, Observer, Outcome, Planned, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, DestinationLock, FollowLinks, PartFile, PartNames, StoreError};
+use provision_disk::{Destination, DestinationLock, Folders, FollowLinks, PartFile, PartNames, StoreError};
 use provision_http::sniff;
 use provision_http::{
     Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, Remedy, RequestError, ResponseError,
@@ -137,13 +137,18 @@ impl Place {
 }
 
 impl UnpinnedParts {
-    /// Creates the destination at `path` if it is missing, and locks it. Waits only to find out if a holder on another
+    /// Creates the destination at `path`, which has these folders, if it is missing, and locks it. Waits only to find out if a holder on another
     /// machine is alive.
     ///
     /// # Errors
     /// [`UnpinnedError::Busy`] if another run has the lock.
-    pub async fn open(path: &Utf8Path, observer: Arc<dyn Observer>) -> Result<Self, UnpinnedError> {
-        Self::lock(Place::Destination(Destination::create(path)?), observer).await
+    pub async fn open(
+        path: &Utf8Path,
+        folders: Arc<Folders>,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, UnpinnedError> {
+        let destination = Destination::create(path)?.with_folders(folders);
+        Self::lock(Place::Destination(destination), observer).await
     }
 
     /// The same for a cache.
@@ -228,6 +233,8 @@ impl UnpinnedParts {
             Place::Destination(main) => main,
         };
         let destination = Destination::create(main.root().path())?.with_links(FollowLinks::Own);
+        let destination = destination.with_folders(main.folders().clone());
+        destination.create_folders([path]);
         destination.add_lease_of(main);
         let (_stop, mut never) = watch::channel(false);
         let (main, observer) = (&self.locks.main, &*self.observer);

@@ -14,6 +14,7 @@ use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer};
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
+use provision_engine::fetch::Folders;
 use provision_engine::unpinned::{
     BLOCK, CacheLimit, UnpinnedDownload, UnpinnedError, UnpinnedFile, UnpinnedParts,
 };
@@ -67,6 +68,7 @@ pub struct DigestReader {
     retry: RetryPolicy,
     on_wait: OnWait,
     destination: Utf8PathBuf,
+    folders: Arc<Folders>,
     observer: Arc<dyn Observer>,
     cache: Option<ReadCache>,
     /// The locked cache and destination, each from its first file on.
@@ -94,7 +96,14 @@ impl DigestReader {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let (cache, cached, parts) = (None, None, None);
-        Self { origin, retry, on_wait, destination, observer, cache, cached, parts, files_read: 0 }
+        let folders = Arc::default();
+        Self { origin, retry, on_wait, destination, folders, observer, cache, cached, parts, files_read: 0 }
+    }
+
+    /// With these folders of the destination.
+    #[must_use]
+    pub fn with_folders(self, folders: Arc<Folders>) -> Self {
+        Self { folders, ..self }
     }
 
     /// The same with a cache.
@@ -164,7 +173,9 @@ impl DigestReader {
             let parts = match &mut self.parts {
                 Some(parts) => parts,
                 none => {
-                    let parts = UnpinnedParts::open(&self.destination, observer.clone()).await?;
+                    let parts =
+                        UnpinnedParts::open(&self.destination, self.folders.clone(), observer.clone())
+                            .await?;
                     none.insert(Arc::new(parts))
                 }
             };

@@ -1,5 +1,6 @@
 //! The command line as plain data. Each option has an environment variable `PROVISION_…`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -277,6 +278,7 @@ impl FetchArgs {
             dry_run: self.dry_run,
             offline: self.offline,
             links: self.place.links(),
+            folders: Arc::default(),
             wait: self.wait.unwrap_or(WAIT),
             threads: threads(),
         }

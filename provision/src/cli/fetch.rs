@@ -86,8 +86,7 @@ fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network)
         && args.choice.is_everything()
         && args.report.is_none()
         && !args.machine.warm
-        && let Some((files, marker)) =
-            fetch::marker_covers_texts(&args.place.dest, config.links, &texts.texts())
+        && let Some((files, marker)) = fetch::marker_covers_texts(&args.place.dest, &config, &texts.texts())
     {
         // A complete set needs no setup, not even a parsed lock: a container then starts in milliseconds.
         up_to_date(args, marker, files);
@@ -99,7 +98,7 @@ fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network)
     if let Some(path) = &args.report {
         report::check(path)?;
     }
-    if quick_look && fetch::marker_covers(&args.place.dest, config.links, &lock, &models) {
+    if quick_look && fetch::marker_covers(&args.place.dest, &config, &lock, &models) {
         up_to_date(args, lock.marker().to_owned(), models.len());
         if let Some(path) = &args.report {
             report::write(path, &Report::all_present(&models, started, true))?;

@@ -140,6 +140,7 @@ impl Fixture {
                 wait: Duration::from_secs(20),
                 threads: 2,
                 links: FollowLinks::Own,
+                folders: Arc::default(),
             },
             local: Local::default(),
             http: ClientConfig {

@@ -47,18 +47,19 @@ pub struct PartLeftovers {
 /// The directories to search.
 #[derive(Debug, Clone, Copy)]
 pub enum SearchedDirectories<'a> {
-    /// The destination and everything below it, and these directories, to which a symlink may lead.
-    All(&'a BTreeSet<&'a str>),
-    /// These directories, as [`ModelPath::parent`](provision_core::model_path::ModelPath::parent) names them.
-    Only(&'a BTreeSet<&'a str>),
+    /// The destination and everything below it, and these directories, to which a symlink or a folder may lead.
+    All(&'a BTreeSet<String>),
+    /// These directories, as [`Destination::directory_of`] names them.
+    Only(&'a BTreeSet<String>),
 }
 
 impl PartLeftover {
     /// True if a run with `model` in its lock resumes from this part.
-    pub fn is_of(&self, model: &Model) -> bool {
+    pub fn is_of(&self, destination: &Destination, model: &Model) -> bool {
         let stem = FileNames::stem(model);
         let own = self.stem.strip_prefix(&stem);
-        self.directory == model.path.parent() && own.is_some_and(|own| own.is_empty() || own.starts_with('.'))
+        destination.directory_of(&model.path).is_ok_and(|directory| directory == self.directory)
+            && own.is_some_and(|own| own.is_empty() || own.starts_with('.'))
     }
 
     /// Removes its files, and syncs nothing: after a power cut it is a leftover again. Returns false, and removes nothing, if
@@ -93,14 +94,15 @@ pub fn part_leftovers(
     is_ours: &dyn Fn(&str) -> bool,
 ) -> PartLeftovers {
     let mut found = PartLeftovers::default();
-    let with_subdirectories = matches!(directories, SearchedDirectories::All(_));
+    // A directory elsewhere is another program's: it is searched for the parts of models, and not as a whole.
+    let descends = |path: &str| matches!(directories, SearchedDirectories::All(_)) && !path.starts_with('/');
     // Each directory is closed after its search: there may be more of them than file descriptors.
     let open = |path: &str| match path {
         "" => Ok(Some(destination.root().clone())),
         path => Ok(destination.open_directory(path, false)?.map(Arc::new)),
     };
     let mut search = |path: &str| match open(path) {
-        Ok(Some(directory)) => match leftovers_in(path, &directory, with_subdirectories, now, is_ours) {
+        Ok(Some(directory)) => match leftovers_in(path, &directory, descends(path), now, is_ours) {
             Ok((parts, below)) => {
                 found.parts.extend(parts);
                 below
@@ -119,8 +121,7 @@ pub fn part_leftovers(
     match directories {
         SearchedDirectories::Only(paths) => paths.iter().for_each(|path| drop(search(path))),
         SearchedDirectories::All(paths) => {
-            let mut left: Vec<_> =
-                paths.iter().map(|path| (*path).to_owned()).chain([String::new()]).collect();
+            let mut left: Vec<_> = paths.iter().cloned().chain([String::new()]).collect();
             let mut seen = HashSet::new();
             while let Some(path) = left.pop() {
                 if !seen.insert(path.clone()) {
@@ -292,7 +293,7 @@ mod tests {
         let mut names = names(&all);
         names.sort();
         assert_eq!(names, expected);
-        assert!(all.parts.iter().any(|part| part.is_of(&model("d/x", CONTENT))));
+        assert!(all.parts.iter().any(|part| part.is_of(&fixture.destination, &model("d/x", CONTENT))));
         for part in &all.parts {
             assert!(part.remove(&fixture.destination).unwrap());
         }

@@ -116,7 +116,8 @@ pub(super) fn without_writing(
 
 fn open(job: &Job<'_>) -> Result<Option<Destination>, StoreError> {
     let opened = Destination::open(&job.destination)?;
-    Ok(opened.map(|destination| destination.with_links(job.config.links)))
+    Ok(opened
+        .map(|destination| destination.with_links(job.config.links).with_folders(job.config.folders.clone())))
 }
 
 /// The plan for a model if the destination does not exist.

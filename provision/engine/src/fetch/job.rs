@@ -11,7 +11,7 @@ use super::stores::Stores;
 use crate::transfer::TransferConfig;
 use provision_core::event::Observer;
 use provision_core::lockfile::{Lockfile, Model};
-use provision_disk::FollowLinks;
+use provision_disk::{Folders, FollowLinks};
 use provision_http::HttpClient;
 
 /// The check that a file on disk must pass to count as present.
@@ -41,6 +41,8 @@ pub struct FetchConfig {
     pub offline: bool,
     /// The symlinks to directories below the destination that are followed.
     pub links: FollowLinks,
+    /// The folders of the destination that have more directories than their own.
+    pub folders: Arc<Folders>,
     /// The longest wait for another run in the same destination.
     pub wait: Duration,
     /// Threads that hash the files on disk.

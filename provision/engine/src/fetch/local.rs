@@ -312,7 +312,7 @@ impl LocalCopier<'_> {
 
     /// Copies a model from another file of the run that has the same bytes.
     pub(super) fn copy_duplicate(&self, index: FileIndex, model: &Model, from: &Model) -> CopyOutcome {
-        let path = self.destination.root().path().join(from.path.as_str());
+        let path = self.destination.path_of(&from.path);
         let source = match self.open_copied(from) {
             Ok(Some(source)) => source,
             Ok(None) => return CopyOutcome::Failed(StoreError::Missing { path }),

@@ -3,27 +3,32 @@
 
 use camino::Utf8Path;
 
+use super::job::FetchConfig;
 use super::plan::{Item, Plan};
 use crate::marker::Marker;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::{Lockfile, Model};
-use provision_disk::{Destination, FollowLinks, Installed, StoreError};
+use provision_disk::{Destination, Installed, StoreError};
 
 /// Step 1: true if the marker lists every one of `models`, and each file is unchanged. Then there is nothing to do.
-pub fn marker_covers(path: &Utf8Path, links: FollowLinks, lock: &Lockfile, models: &[&Model]) -> bool {
-    let Ok(Some(destination)) = Destination::open(path) else { return false };
-    let destination = destination.with_links(links);
+pub fn marker_covers(path: &Utf8Path, config: &FetchConfig, lock: &Lockfile, models: &[&Model]) -> bool {
+    let Some(destination) = open(path, config) else { return false };
     Marker::load(&destination, lock.marker()).covers(&destination, models.iter().copied())
 }
 
 /// Step 1 without parsing the models: the number of files and the marker's name, if the marker lists every model of the
 /// lock that consists of `texts`. `None` means that only [`marker_covers`] can tell.
-pub fn marker_covers_texts(path: &Utf8Path, links: FollowLinks, texts: &[&str]) -> Option<(usize, String)> {
+pub fn marker_covers_texts(path: &Utf8Path, config: &FetchConfig, texts: &[&str]) -> Option<(usize, String)> {
     let (name, digest) = Lockfile::peek(texts)?;
-    let destination = Destination::open(path).ok()??.with_links(links);
+    let destination = open(path, config)?;
     let marker = Marker::load(&destination, &name);
     let files = marker.covers_text(&destination, &digest)?;
     Some((files, name))
+}
+
+fn open(path: &Utf8Path, config: &FetchConfig) -> Option<Destination> {
+    let destination = Destination::open(path).ok()??;
+    Some(destination.with_links(config.links).with_folders(config.folders.clone()))
 }
 
 /// Removes the marker, durably, if it lists a file that the plan replaces.

@@ -46,9 +46,12 @@ impl<'j> Opened<'j> {
         started: Instant,
     ) -> Result<ControlFlow<Report, Self>, FetchError> {
         let Job { lock, models, config, observer, .. } = job;
-        let destination = Destination::create(&job.destination)?.with_links(config.links);
+        let destination = Destination::create(&job.destination)?
+            .with_links(config.links)
+            .with_folders(config.folders.clone());
         let destination = Arc::new(destination);
         let paths: Vec<_> = models.iter().map(|model| &model.path).collect();
+        destination.create_folders(paths.iter().copied());
         let locks = acquire(&destination, Some(&paths), job).await?;
         // The links of files that this run leaves as they are: their entries stay in the marker.
         let marker = Marker::load_or_partial(&destination, lock.marker());

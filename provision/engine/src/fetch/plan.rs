@@ -237,7 +237,7 @@ impl Planner<'_> {
     }
 
     fn not_a_file(&self, model: &Model, what: &'static str) -> Finding {
-        let path = self.destination.root().path().join(model.path.as_str());
+        let path = self.destination.path_of(&model.path);
         Finding::Decided(Plan::Failed(StoreError::NotAFile { path, what }))
     }
 

@@ -168,6 +168,7 @@ pub(crate) fn fetch(fixture: &Fixture, entries: &[Entry]) {
             wait: Duration::from_secs(5),
             threads: 2,
             links: provision_engine::fetch::FollowLinks::Own,
+            folders: Arc::default(),
         },
         origin: fixture.origin(),
         observer: Arc::new(Silent),
