@@ -6,6 +6,7 @@
 pub mod arguments;
 pub mod cache;
 pub mod clean;
+pub mod comfyui;
 pub mod completion;
 pub mod environment;
 pub mod exit;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use camino::Utf8Path;
-use provision::cli::arguments::FetchArgs;
+use provision::cli::arguments::{DestinationArg, FetchArgs};
 use provision::cli::progress::Verbosity;
 use provision::cli::{fetch, say, units};
 use provision_core::lockfile::{Lockfile, Selection};
@@ -34,7 +34,8 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
     let total: u64 = models.iter().map(|model| model.size).sum();
     let directory = tempfile::tempdir()?;
     let mut args = args.clone();
-    args.place.dest = Utf8Path::from_path(directory.path()).context("TMPDIR is not UTF-8")?.join("models");
+    let directory = Utf8Path::from_path(directory.path()).context("TMPDIR is not UTF-8")?;
+    args.place.at = DestinationArg::at(directory.join("models"));
     let is_quiet = args.output.verbosity() <= Verbosity::Quiet;
     if !is_quiet {
         say(format_args!(
@@ -53,7 +54,7 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
 
     let second = Instant::now();
     let stopped_at_marker =
-        provision_engine::fetch::marker_covers(&args.place.dest, &args.config(), &lock, &models);
+        provision_engine::fetch::marker_covers(&args.place.dest(), &args.config(), &lock, &models);
     let milliseconds = second.elapsed().as_secs_f64() * 1000.0;
     ensure!(
         stopped_at_marker && origin.counters().requests == requests,

@@ -106,7 +106,7 @@ pub struct CacheLimit {
 /// The directory that collects unpinned files.
 enum Place {
     /// Parts beside their targets.
-    Destination(Destination),
+    Destination(Box<Destination>),
     /// Objects.
     Cache(Cache, Option<CacheLimit>),
 }
@@ -148,7 +148,7 @@ impl UnpinnedParts {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, UnpinnedError> {
         let destination = Destination::create(path)?.with_folders(folders);
-        Self::lock(Place::Destination(destination), observer).await
+        Self::lock(Place::Destination(Box::new(destination)), observer).await
     }
 
     /// The same for a cache.

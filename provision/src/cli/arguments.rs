@@ -1,12 +1,13 @@
 //! The command line as plain data. Each option has an environment variable `PROVISION_…`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::comfyui::Installation;
+use super::exit::{Code, Failure};
 use super::progress::{Mode, Verbosity};
 use super::units;
 use provision_core::backoff::RetryPolicy;
@@ -36,15 +37,72 @@ pub struct Locks {
     pub lock_sha256: Vec<Sha256>,
 }
 
+/// The destination.
+#[derive(Args, Debug, Clone, Default)]
+pub struct DestinationArg {
+    /// The directory that the paths in the lock are below [default: models, or that of --comfyui]
+    #[arg(long, value_name = "DIR", env = "PROVISION_DEST")]
+    dest: Option<Utf8PathBuf>,
+    /// `ComfyUI`'s directory: the destination is its models, and files lie where it finds them, also by its
+    /// `extra_model_paths.yaml`
+    #[arg(long, value_name = "DIR", env = "PROVISION_COMFYUI")]
+    comfyui: Option<Utf8PathBuf>,
+    #[arg(skip)]
+    installation: Installation,
+}
+
+impl DestinationArg {
+    /// This directory, whatever the options say.
+    pub fn at(path: Utf8PathBuf) -> Self {
+        Self { dest: Some(path), ..Self::default() }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> Utf8PathBuf {
+        let models = || self.comfyui.as_ref().map_or("models".into(), |comfyui| comfyui.join("models"));
+        self.dest.clone().unwrap_or_else(models)
+    }
+
+    /// True if it is that of an installation of `ComfyUI`.
+    pub fn is_of_comfyui(&self) -> bool {
+        self.comfyui.is_some()
+    }
+
+    /// The directories of `ComfyUI`, once they are [read](Self::with_installation).
+    pub fn installation(&self) -> &Installation {
+        &self.installation
+    }
+
+    /// Reads the directories of `ComfyUI`, if it was given.
+    ///
+    /// # Errors
+    /// As [`Installation::read`]. `--dest` is another directory than its models: files would lie where it does not look.
+    pub fn with_installation(&self) -> Result<Self, Failure> {
+        let Some(comfyui) = &self.comfyui else { return Ok(self.clone()) };
+        let installation = Installation::read(comfyui)?;
+        let models = comfyui.join("models");
+        let real = |path: &Utf8Path| path.canonicalize_utf8().or_else(|_| camino::absolute_utf8(path));
+        if let Some(dest) = &self.dest
+            && real(dest).ok() != real(&models).ok()
+        {
+            let why = format!(
+                "--dest {dest} (or PROVISION_DEST) is not {models}, where --comfyui looks; give one of them"
+            );
+            return Err(Failure::new(Code::Usage, why));
+        }
+        Ok(Self { installation, ..self.clone() })
+    }
+}
+
 /// The locks and the destination.
 #[derive(Args, Debug, Clone)]
 pub struct Place {
     /// The locks.
     #[command(flatten)]
     pub locks: Locks,
-    /// The directory that the paths in the lock are below
-    #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
-    pub dest: Utf8PathBuf,
+    /// The destination.
+    #[command(flatten)]
+    pub at: DestinationArg,
     /// Follow no symlink to a directory below it; otherwise those of this user and of root are followed
     #[arg(long, env = "PROVISION_NO_FOLLOW", value_parser = FalseyValueParser::new())]
     pub no_follow: bool,
@@ -56,10 +114,24 @@ impl Place {
         if self.no_follow { FollowLinks::Never } else { FollowLinks::Own }
     }
 
+    /// The directory.
+    pub fn dest(&self) -> Utf8PathBuf {
+        self.at.path()
+    }
+
+    /// With the directories of `ComfyUI`, as [`DestinationArg::with_installation`] reads them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_installation(&self) -> Result<Self, Failure> {
+        Ok(Self { at: self.at.with_installation()?, ..self.clone() })
+    }
+
     /// Opens the destination; `None` if it does not exist.
     pub fn open(&self) -> Result<Option<Destination>, StoreError> {
-        let opened = Destination::open(&self.dest)?;
-        Ok(opened.map(|destination| destination.with_links(self.links())))
+        let opened = Destination::open(&self.dest())?;
+        let folders = self.at.installation().folders.clone();
+        Ok(opened.map(|destination| destination.with_links(self.links()).with_folders(folders)))
     }
 }
 
@@ -252,6 +324,14 @@ pub struct FetchArgs {
 }
 
 impl FetchArgs {
+    /// With the directories of `ComfyUI`, as [`DestinationArg::with_installation`] reads them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_installation(&self) -> Result<Self, Failure> {
+        Ok(Self { place: self.place.with_installation()?, ..self.clone() })
+    }
+
     /// The retry policy.
     pub fn retry(&self) -> RetryPolicy {
         self.patience.policy(GIVE_UP)
@@ -278,7 +358,7 @@ impl FetchArgs {
             dry_run: self.dry_run,
             offline: self.offline,
             links: self.place.links(),
-            folders: Arc::default(),
+            folders: self.place.at.installation().folders.clone(),
             wait: self.wait.unwrap_or(WAIT),
             threads: threads(),
         }

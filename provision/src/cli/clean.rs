@@ -18,17 +18,18 @@ use provision_engine::leftovers::{self, Kind, Leftover, Scope};
 /// # Errors
 /// The lock or the destination cannot be read, another run works in it, or nobody was asked.
 pub fn run(args: &CleanArgs, default_lock: &str) -> Result<(), Failure> {
+    let at = args.place.with_installation()?;
     let (locks, kept) = (read_locks(args, default_lock)?, locks::kept_names(&args.place.locks)?);
     if locks.is_empty() && (args.unlisted || !args.gone.is_empty()) {
         let why = format!(
             "no lock says which files belong to {}: give --lock the lock of this directory",
-            args.place.dest
+            at.dest()
         );
         return Err(Failure::new(Code::Usage, why));
     }
-    locks::check_destination(&args.place)?;
-    let place = &args.place.dest;
-    let Some(destination) = args.place.open()? else {
+    locks::check_destination(&at)?;
+    let place = at.dest();
+    let Some(destination) = at.open()? else {
         tell(format_args!("there is no directory {place}: nothing is left over"));
         return Ok(());
     };

@@ -200,6 +200,27 @@ pub fn hub_cache() -> Option<Store> {
         .or_else(|| named("HF_HOME", true))
 }
 
+/// The value of a variable that a user's own file names, also an empty one.
+pub(super) fn named(name: &str) -> Option<String> {
+    // It would be an error, and no variable has such a name.
+    if name.is_empty() || name.contains(['=', '\0']) { None } else { std::env::var(name).ok() }
+}
+
+/// The home of a user, by name; of this user for an empty name, as Python's `expanduser` finds it.
+pub(super) fn home_of(user: &str) -> Option<String> {
+    if let ("", Some(home)) = (user, named("HOME")) {
+        return Some(home);
+    }
+    let number = rustix::process::getuid().as_raw().to_string();
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let is_meant =
+            if user.is_empty() { fields.get(2) == Some(&&*number) } else { fields.first() == Some(&user) };
+        fields.get(5).filter(|_| is_meant).map(|home| (*home).to_owned())
+    })
+}
+
 /// A token, and the variable or file that it came from.
 struct Token {
     token: String,

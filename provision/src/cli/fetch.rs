@@ -5,8 +5,6 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use camino::Utf8Path;
-
 use super::arguments::{EnsureArgs, FetchArgs, LayersArg, Place, ReuseModeArg};
 use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
@@ -28,7 +26,7 @@ use provision_http::{ClientConfig, HttpClient};
 /// # Errors
 /// Every failure that ends the program with another code than 0.
 pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(), Failure> {
-    let mut network = Network::default();
+    let (args, mut network) = (&args.with_installation()?, Network::default());
     let texts = read(args, default_lock, &mut network)?;
     let local = Local { reuse: args.machine.reuse(None), ..Local::default() };
     let LayersArg { layers: Some(layers), expect_layers } = layers else {
@@ -40,6 +38,11 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     }
     if args.dry_run {
         let why = "--layers moves fetched files, and --dry-run fetches none; give one of them";
+        return Err(Failure::new(Code::Usage, why));
+    }
+    if args.place.at.is_of_comfyui() {
+        let why = "--layers moves files out of the destination, and --comfyui keeps them where ComfyUI finds them; give \
+                   --dest instead";
         return Err(Failure::new(Code::Usage, why));
     }
     let lock = texts.join()?;
@@ -57,7 +60,7 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
 /// Every failure that ends the program with another code than 0.
 pub fn ensure(args: &EnsureArgs, default_lock: &str) -> Result<(), Failure> {
     let baked = args.baked().map_err(|error| Failure::new(Code::Usage, format!("--baked: {error}")))?;
-    let (args, mut network) = (args.fetch(), Network::default());
+    let (args, mut network) = (args.fetch().with_installation()?, Network::default());
     let texts = read(&args, default_lock, &mut network)?;
     let local = Local { baked, reuse: args.machine.reuse(environment::hub_cache()), ..Local::default() };
     provide(&args, local, &texts, &mut network)
@@ -73,9 +76,9 @@ fn read(args: &FetchArgs, default_lock: &str, network: &mut Network) -> Result<T
 fn provide(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network) -> Result<(), Failure> {
     let done = install(args, local, texts, network);
     if !args.dry_run {
-        texts.keep(&args.place.dest);
+        texts.keep(&args.place.dest());
     }
-    done
+    done.map_err(|failure| args.place.at.installation().explain(failure))
 }
 
 fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network) -> Result<(), Failure> {
@@ -86,7 +89,7 @@ fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network)
         && args.choice.is_everything()
         && args.report.is_none()
         && !args.machine.warm
-        && let Some((files, marker)) = fetch::marker_covers_texts(&args.place.dest, &config, &texts.texts())
+        && let Some((files, marker)) = fetch::marker_covers_texts(&args.place.dest(), &config, &texts.texts())
     {
         // A complete set needs no setup, not even a parsed lock: a container then starts in milliseconds.
         up_to_date(args, marker, files);
@@ -98,12 +101,15 @@ fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network)
     if let Some(path) = &args.report {
         report::check(path)?;
     }
-    if quick_look && fetch::marker_covers(&args.place.dest, &config, &lock, &models) {
+    if quick_look && fetch::marker_covers(&args.place.dest(), &config, &lock, &models) {
         up_to_date(args, lock.marker().to_owned(), models.len());
         if let Some(path) = &args.report {
             report::write(path, &Report::all_present(&models, started, true))?;
         }
         return super::warm::run(args, &models);
+    }
+    for message in args.place.at.installation().missing_bases(&models) {
+        say(format_args!("warning: {message}"));
     }
     let origin = if config.offline || config.dry_run { ClientConfig::default() } else { network.config()? };
     let report = fetch(args, local, &lock, models.clone(), origin)?;
@@ -140,7 +146,7 @@ pub fn fetch(
     let result = runtime.block_on(fetch::run(Job {
         lock,
         models,
-        destination: args.place.dest.clone(),
+        destination: args.place.dest(),
         local: Local { cache: args.cache.clone(), other_cache: environment::user_cache(), ..local },
         config: args.config(),
         origin,
@@ -335,7 +341,7 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
             needed += rest;
         }
     }
-    let place: &Utf8Path = &args.place.dest;
+    let place = args.place.dest();
     tell(format_args!(
         "{} to fetch, {} needed in {place}, {} free",
         units::bytes(to_fetch),
@@ -343,12 +349,7 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         units::bytes(report.free)
     ));
     if needed > report.free {
-        let error = StoreError::NotEnoughSpace {
-            path: place.to_owned(),
-            needed,
-            free: report.free,
-            option: "--dest",
-        };
+        let error = StoreError::NotEnoughSpace { path: place, needed, free: report.free, option: "--dest" };
         return Err(error.into());
     }
     let failures: Vec<_> = report.files.iter().filter_map(|file| file.result.as_ref().err()).collect();

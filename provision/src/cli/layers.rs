@@ -78,7 +78,7 @@ pub fn lay_out(
     let path = |path: &Utf8Path| {
         camino::absolute_utf8(path).map_err(|error| Failure::new(Code::Usage, format!("{path}: {error}")))
     };
-    let (destination, into) = (path(&args.place.dest)?, path(into)?);
+    let (destination, into) = (path(&args.place.dest())?, path(into)?);
     let models = locks::select(lock, &args.choice.clone().into())?;
     for _ in 0..TRIES {
         provide()?;

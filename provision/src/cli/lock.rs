@@ -100,10 +100,11 @@ impl AddOptions {
         path: &'a Utf8Path,
         document: &'a Document,
         failures: Failures,
-    ) -> Batch<'a> {
-        let mut builder = session.builder(&self.parts, self.allow_expiring);
+    ) -> Result<Batch<'a>, Failure> {
+        let mut builder = session.builder(&self.parts, self.allow_expiring)?;
         builder.taken = document.lock().paths();
-        Batch { session, builder, writing: Writing::new(session, path, self.dry_run), failures, document }
+        let writing = Writing::new(session, path, self.dry_run);
+        Ok(Batch { session, builder, writing, failures, document })
     }
 }
 

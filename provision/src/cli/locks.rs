@@ -86,7 +86,7 @@ pub fn read(path: &Utf8Path) -> Result<Lockfile, Failure> {
 
 /// Reads the locks of a run; `default` is read if none was given.
 pub fn read_all(place: &Place, default: &str, asking: &mut Access<'_>) -> Result<Texts, Failure> {
-    read_locks(&place.locks, Some(&place.dest), default, asking)
+    read_locks(&place.locks, Some(&place.dest()), default, asking)
 }
 
 /// Reads `locks`. `destination` may have kept texts from an earlier run.
@@ -189,7 +189,7 @@ pub fn select<'a>(lock: &'a Lockfile, selection: &Selection) -> Result<Vec<&'a M
 
 /// Checks that the destination is a directory or does not exist yet.
 pub fn check_destination(place: &Place) -> Result<(), Failure> {
-    let path = &place.dest;
+    let path = &place.dest();
     if path.as_str().is_empty() {
         return Err(Failure::new(Code::Usage, "--dest is empty; give the directory that the models go to"));
     }

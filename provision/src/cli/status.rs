@@ -16,11 +16,12 @@ use provision_engine::marker::Marker;
 /// # Errors
 /// [`Code::Incomplete`] if a model is not installed. The lock or the destination cannot be read.
 pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
-    let texts = locks::read_all(&args.place, default_lock, &mut Access::Never)?;
+    let place = args.place.with_installation()?;
+    let texts = locks::read_all(&place, default_lock, &mut Access::Never)?;
     let lock = texts.join()?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
-    locks::check_destination(&args.place)?;
-    let destination = args.place.open()?;
+    locks::check_destination(&place)?;
+    let destination = place.open()?;
     let marker = destination.as_ref().map(|place| Marker::load(place, lock.marker())).unwrap_or_default();
     let mut installed = 0;
     let mut unverified = 0;
@@ -30,7 +31,8 @@ pub fn run(args: &StatusArgs, default_lock: &str) -> Result<(), Failure> {
             Some(destination) => look(destination, &marker, model)?,
             None => ("missing", units::bytes(model.size)),
         };
-        tell(format_args!("{word:<10} {}  {detail}", model.path));
+        let elsewhere = destination.as_ref().and_then(|destination| place_of(destination, model));
+        tell(format_args!("{word:<10} {}  {detail}{}", model.path, elsewhere.unwrap_or_default()));
         total += model.size;
         if word == "installed" {
             (installed, there) = (installed + 1, there + model.size);
@@ -83,6 +85,13 @@ fn tell_leftovers(destination: &Destination, texts: &Texts, locks: &Locks) -> Re
         ));
     }
     Ok(())
+}
+
+/// The directory of a file that does not lie where its path says, for the end of its line.
+fn place_of(destination: &Destination, model: &Model) -> Option<String> {
+    let directory = destination.directory_of(&model.path).ok()?;
+    (directory != model.path.parent())
+        .then(|| format!(", in {}", destination.root().path().join(&*directory)))
 }
 
 fn look(

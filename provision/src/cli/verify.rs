@@ -18,12 +18,13 @@ use provision_engine::inspect::{self, FileState};
 /// [`Code::Integrity`] if a file is missing or wrong.
 pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let started = Instant::now();
-    let texts = locks::read_all(&args.place, default_lock, &mut Access::with(&mut Network::default()))?;
+    let place = args.place.with_installation()?;
+    let texts = locks::read_all(&place, default_lock, &mut Access::with(&mut Network::default()))?;
     let lock = texts.join()?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
-    locks::check_destination(&args.place)?;
+    locks::check_destination(&place)?;
     let mut distrusted = Ok(());
-    let states = match args.place.open()? {
+    let states = match place.open()? {
         Some(destination) => {
             let states = inspect::hash(&destination, &models, threads(), &Silent);
             distrusted = inspect::distrust(&destination, &models, &states);
@@ -57,7 +58,7 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     }
     let bytes: u64 =
         models.iter().zip(&states).filter(|(_, c)| c.is_right()).map(|(model, _)| model.size).sum();
-    let place = &args.place.dest;
+    let place = place.dest();
     if wrong == 0 {
         if args.output.verbosity() > Verbosity::Quiet {
             let took = started.elapsed();

@@ -6,6 +6,7 @@
 mod both_clients;
 mod cache;
 mod clean;
+mod comfyui;
 mod command_line;
 mod completion;
 mod container_scripts;

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
         )));
     }
     let session = HostSession::start(args.options.patience)?;
-    let mut batch = args.options.batch(&session, &path, &document, Failures::default());
+    let mut batch = args.options.batch(&session, &path, &document, Failures::default())?;
     let checked = batch.check(wanted);
     // A mistake is corrected and the command repeated: nothing is downloaded before that.
     if batch.failures.is_empty() {

@@ -166,7 +166,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let document = super::current(&path)?;
     let (private, http) = (args.allow_private, args.allow_http);
     let session = HostSession::start_for(Sources::Listed { private, http }, args.options.patience)?;
-    let mut batch = args.options.batch(&session, &path, &document, failures);
+    let mut batch = args.options.batch(&session, &path, &document, failures)?;
     let request =
         |model: &ImportedModel| AddRequest { groups: args.options.groups.clone(), ..AddRequest::from(model) };
     let wanted =

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::cli::arguments::Patience;
+use crate::cli::arguments::{DestinationArg, Patience};
 use crate::cli::exit::{Code, Failure};
 use crate::cli::progress::{self, Mode, Progress, Settings, Verbosity};
 use crate::cli::say;
@@ -36,9 +36,9 @@ pub(super) struct Parts {
     /// below --dest [default: 50G for the user's cache, where nothing makes room; no limit for --cache]
     #[arg(long, value_name = "SIZE", env = "PROVISION_CACHE_SIZE", value_parser = units::parse_size)]
     cache_size: Option<u64>,
-    /// The directory for those files without a cache; as a fetch's --dest
-    #[arg(long, value_name = "DIR", env = "PROVISION_DEST", default_value = "models")]
-    dest: Utf8PathBuf,
+    /// The directory for those files without a cache, as a fetch has it.
+    #[command(flatten)]
+    at: DestinationArg,
 }
 
 /// The most bytes in the user's cache, if nothing else is said.
@@ -47,7 +47,7 @@ const CACHE_SIZE: u64 = 50_000_000_000;
 impl Parts {
     /// True if the destination is called `models`.
     pub(super) fn is_models(&self) -> bool {
-        self.dest.file_name() == Some("models")
+        self.at.path().file_name() == Some("models")
     }
 
     /// The cache. One that the user named is bounded only on request: it may be shared. A container that exists for this command
@@ -106,13 +106,15 @@ impl HostSession {
         Resolver::new(&self.origin, self.retry.clone(), on_wait())
     }
 
-    pub(super) fn builder(&self, parts: &Parts, allow_expiring: bool) -> EntryBuilder {
+    pub(super) fn builder(&self, parts: &Parts, allow_expiring: bool) -> Result<EntryBuilder, Failure> {
         let observer: Arc<dyn Observer> = self.drawn.clone();
-        let dest = parts.dest.clone();
-        let reader = DigestReader::new(self.origin.clone(), self.retry.clone(), on_wait(), dest, observer)
-            .with_cache(parts.cache());
+        let at = parts.at.with_installation()?;
+        let reader =
+            DigestReader::new(self.origin.clone(), self.retry.clone(), on_wait(), at.path(), observer)
+                .with_cache(parts.cache())
+                .with_folders(at.installation().folders.clone());
         let taken = TakenPaths::default();
-        EntryBuilder { resolver: self.resolver(), reader, allow_expiring, taken }
+        Ok(EntryBuilder { resolver: self.resolver(), reader, allow_expiring, taken })
     }
 
     /// Waits for a result, then finishes the progress display.

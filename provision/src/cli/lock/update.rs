@@ -68,7 +68,7 @@ pub(crate) fn run(args: &UpdateArgs, default: &str) -> Result<(), Failure> {
     let models = locks::select(&lock, &args.choice.clone().into())?;
     let session = HostSession::start(args.patience)?;
     // The lock already accepted it.
-    let mut builder = session.builder(&args.parts, true);
+    let mut builder = session.builder(&args.parts, true)?;
     let mut failures = Failures::default();
     let mut changed: Vec<(Entry, Entry)> = Vec::new();
     let is_named = !args.choice.models.is_empty();

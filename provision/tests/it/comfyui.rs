@@ -1,0 +1,411 @@
+//! `--comfyui`: files lie where `ComfyUI` finds them, by its own folders and its `extra_model_paths.yaml`.
+
+use std::fs::{self, FileTimes, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use provision_testbed::{Content, Shape};
+use rustix::process::Signal;
+
+use crate::fixture::{Fixture, PATIENCE};
+use crate::lock_commands;
+use crate::program::{Ended, copy_program, program, run, signal, start};
+use crate::skip::{needs_root, needs_tool};
+
+const SIZE: u64 = 400_000;
+const YAML: &str = "extra_model_paths.yaml";
+
+/// A fixture whose directory is `ComfyUI`'s, with `checkpoints/sub/x` in its lock.
+fn fixture() -> (Fixture, Content) {
+    let (mut fixture, content) = (Fixture::new(), Content::generated(1, SIZE));
+    fixture.file("checkpoints/sub/x", &content);
+    fs::write(fixture.beside("main.py"), "").unwrap();
+    fs::create_dir(fixture.destination()).unwrap();
+    (fixture, content)
+}
+
+fn yaml(fixture: &Fixture, text: &str) {
+    fs::write(fixture.beside(YAML), text).unwrap();
+}
+
+fn command(fixture: &Fixture, name: &str, more: &[&str]) -> Command {
+    let mut command = program(fixture);
+    command.arg(name).arg("--lock").arg(fixture.write_lock()).arg("--comfyui").arg(fixture.beside(""));
+    command.args(more);
+    command
+}
+
+fn verb(fixture: &Fixture, name: &str, more: &[&str]) -> Ended {
+    run(&mut command(fixture, name, more))
+}
+
+fn succeeds(fixture: &Fixture, name: &str, more: &[&str]) -> Ended {
+    let ended = verb(fixture, name, more);
+    assert_eq!(ended.code, Some(0), "{name} {more:?}: {}{}", ended.out, ended.err);
+    ended
+}
+
+fn write(path: impl AsRef<Path>, content: &Content) {
+    fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+    fs::write(path, content.to_vec()).unwrap();
+}
+
+/// The files below a directory beside the destination, without markers and locks.
+fn files(fixture: &Fixture, directory: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut left = vec![fixture.beside(directory)];
+    while let Some(at) = left.pop() {
+        for entry in fs::read_dir(at).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else if ![".models-installed", ".provision.lock"].iter().any(|own| path.ends_with(own)) {
+                found
+                    .push(path.strip_prefix(fixture.beside(directory)).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_file_in_another_directory_of_its_folder_is_present() {
+    let (fixture, content) = fixture();
+    yaml(&fixture, "a111:\n  base_path: $VOLUME/store\n  checkpoints: |\n    none\n    Stable-diffusion/\n");
+    let at = fixture.beside("volume/store/Stable-diffusion/sub/x");
+    write(&at, &content);
+    let volume = fixture.beside("volume");
+    let with = |name: &str, more: &[&str]| {
+        let ended = run(command(&fixture, name, more).env("VOLUME", &volume));
+        assert_eq!(ended.code, Some(0), "{name}: {}{}", ended.out, ended.err);
+        ended
+    };
+    with("fetch", &["--offline"]);
+    with("ensure", &["--offline"]);
+    with("verify", &[]);
+    let status = with("status", &[]);
+    let place = at.parent().unwrap().canonicalize().unwrap();
+    assert!(status.out.contains(&format!(", in {}", place.display())), "{}", status.out);
+    assert_eq!(files(&fixture, "models"), [""; 0]);
+    assert_eq!(files(&fixture, "volume"), ["store/Stable-diffusion/sub/x"]);
+    // Without the file of paths it is not there, and the marker does not vouch for it.
+    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
+    // What `verify` finds wrong there is mended there.
+    fs::write(&at, content.flipped(7, 1).to_vec()).unwrap();
+    let wrong = run(command(&fixture, "verify", &[]).env("VOLUME", &volume));
+    assert_eq!(wrong.code, Some(5), "{}{}", wrong.out, wrong.err);
+    with("ensure", &[]);
+    assert_eq!(fs::read(&at).unwrap(), content.to_vec());
+}
+
+#[test]
+fn new_files_go_to_the_default_of_the_file() {
+    for (text, place) in [
+        ("a:\n  base_path: store\n  checkpoints: one\n", "models/checkpoints"),
+        ("a:\n  base_path: store\n  is_default: true\n  checkpoints: |\n    one\n    two\n", "store/two"),
+        (
+            "a:\n  is_default: yes\n  checkpoints: one\nb:\n  checkpoints: two\n  is_default: \"false\"\n",
+            "two",
+        ),
+        ("a:\n  is_default: true\n  checkpoints: models/other\n", "models/other"),
+        ("a:\n  checkpoints: ~/home\n  is_default: 1\n  base_path: ~\n", "refused"),
+        ("a:\n  checkpoints: home\n  is_default: 1\n  base_path: \"~/h\"\n", "models/h/home"),
+    ] {
+        let (fixture, content) = fixture();
+        yaml(&fixture, text);
+        if place == "refused" {
+            assert_eq!(verb(&fixture, "fetch", &[]).code, Some(2));
+            continue;
+        }
+        succeeds(&fixture, "fetch", &[]);
+        assert_eq!(fs::read(fixture.beside(place).join("sub/x")).unwrap(), content.to_vec(), "{text}");
+        let all = [files(&fixture, "models"), files(&fixture, "store"), files(&fixture, "two")].concat();
+        assert_eq!(all.len(), 1, "{text}: {all:?}");
+        for (name, more) in [("fetch", &["--offline"][..]), ("verify", &[]), ("status", &[])] {
+            succeeds(&fixture, name, more);
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_comfyui_does_not_know_lies_where_the_file_says() {
+    let mut fixture = Fixture::new();
+    fixture.file("ipadapter/x", &Content::generated(1, 1000));
+    yaml(&fixture, "a:\n  ipadapter: store/\n");
+    succeeds(&fixture, "fetch", &[]);
+    assert_eq!(files(&fixture, "store"), ["x"]);
+}
+
+#[test]
+fn the_file_that_comfyui_would_load_is_the_one_that_counts() {
+    let (fixture, content) = fixture();
+    yaml(&fixture, "a:\n  base_path: store\n  is_default: true\n  checkpoints: first\n");
+    // The right bytes lie in a directory that comes later.
+    write(fixture.path("checkpoints/sub/x"), &content);
+    write(fixture.beside("store/first/sub/x"), &content.flipped(7, 1));
+    assert_eq!(verb(&fixture, "verify", &[]).code, Some(5));
+    succeeds(&fixture, "fetch", &[]);
+    assert_eq!(fs::read(fixture.beside("store/first/sub/x")).unwrap(), content.to_vec());
+    succeeds(&fixture, "verify", &[]);
+}
+
+#[test]
+fn a_marker_does_not_vouch_for_another_directorys_file() {
+    let (fixture, content) = fixture();
+    succeeds(&fixture, "fetch", &[]);
+    // Size and time are those of the file that the marker knows, as `cp -p` makes them.
+    let installed = fixture.path("checkpoints/sub/x");
+    let time = fs::metadata(&installed).unwrap().modified().unwrap();
+    let other = fixture.beside("store/sub/x");
+    write(&other, &content.flipped(7, 1));
+    fs::File::options()
+        .write(true)
+        .open(&other)
+        .unwrap()
+        .set_times(FileTimes::new().set_modified(time))
+        .unwrap();
+    yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
+    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
+    succeeds(&fixture, "ensure", &[]);
+    assert_eq!(fs::read(&other).unwrap(), content.to_vec());
+    // And back: the first file is hashed again, not fetched.
+    fs::remove_file(fixture.beside(YAML)).unwrap();
+    assert_eq!(verb(&fixture, "status", &[]).code, Some(9));
+    succeeds(&fixture, "ensure", &["--offline"]);
+    succeeds(&fixture, "status", &[]);
+}
+
+#[test]
+fn older_names_of_folders_are_searched() {
+    let mut fixture = Fixture::new();
+    for (at, name) in [(1, "diffusion_models/d"), (2, "clip/t"), (3, "controlnet/c")] {
+        fixture.file(name, &Content::generated(at, 1000));
+    }
+    for (at, name) in [(1, "unet/d"), (2, "text_encoders/t"), (3, "t2i_adapter/c")] {
+        write(fixture.path(name), &Content::generated(at, 1000));
+    }
+    succeeds(&fixture, "fetch", &["--offline"]);
+    let status = succeeds(&fixture, "status", &[]);
+    assert!(
+        status.out.contains("diffusion_models/d") && status.out.contains("models/unet"),
+        "{}",
+        status.out
+    );
+    // Both names, one model.
+    fixture.file("unet/d", &Content::generated(4, 1000));
+    let both = verb(&fixture, "fetch", &[]);
+    assert_eq!(both.code, Some(7), "{}", both.err);
+    assert!(both.err.contains("unet/d and diffusion_models/d are one model"), "{}", both.err);
+}
+
+#[test]
+fn a_model_that_is_a_directory_stays_together() {
+    let mut fixture = Fixture::new();
+    let (first, second) = (Content::generated(1, 1000), Content::generated(2, 1000));
+    fixture.file("diffusers/m/unet/x", &first).file("diffusers/m/vae/y", &second);
+    yaml(&fixture, "a:\n  is_default: true\n  diffusers: one\nb:\n  diffusers: two\n");
+    write(fixture.beside("two/m/unet/x"), &first);
+    fs::create_dir(fixture.destination()).unwrap();
+    succeeds(&fixture, "fetch", &[]);
+    assert_eq!(files(&fixture, "two"), ["m/unet/x", "m/vae/y"]);
+}
+
+#[test]
+fn a_wrong_directory_or_file_of_paths_is_named() {
+    let (fixture, _) = fixture();
+    let fails = |code: i32, more: &[&str], expected: &[&str]| {
+        let ended = verb(&fixture, "fetch", more);
+        assert_eq!(ended.code, Some(code), "{}", ended.err);
+        assert!(expected.iter().all(|expected| ended.err.contains(expected)), "{expected:?}: {}", ended.err);
+    };
+    yaml(&fixture, "a:\n  base_path: x\n loras: y\n");
+    fails(2, &[], &[YAML, "line 3, column"]);
+    yaml(&fixture, "a:\n  base_path: x\n  loras:\n    - y\n");
+    fails(2, &[], &[YAML, "line 4, column 5: section `a`: `loras` is a list"]);
+    yaml(&fixture, "a:\n  loras: /\n");
+    fails(2, &[], &[YAML, "section a, key loras: models cannot lie in the root directory"]);
+    fs::write(fixture.beside(YAML), b"a:\n  loras: \xff\n").unwrap();
+    fails(2, &[], &[YAML, "line 2: it is not UTF-8"]);
+    fs::write(fixture.beside(YAML), vec![b' '; 2 << 20]).unwrap();
+    fails(2, &[], &["is longer than 1048576 bytes"]);
+    fs::remove_file(fixture.beside(YAML)).unwrap();
+    fs::create_dir(fixture.beside(YAML)).unwrap();
+    fails(2, &[], &["is not a file"]);
+    fs::remove_dir(fixture.beside(YAML)).unwrap();
+    fails(2, &["--dest", "/elsewhere"], &["--dest /elsewhere (or PROVISION_DEST) is not"]);
+    fails(2, &["--layers", "layers"], &["--layers moves files out of the destination"]);
+    // A directory that is a file fails its models, with its section.
+    yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
+    fs::write(fixture.beside("store"), "").unwrap();
+    fails(7, &[], &["store is a file, not a directory", "is from", "section a, key checkpoints"]);
+    assert_eq!(fs::read(fixture.beside("store")).unwrap(), b"");
+    let mut other = program(&fixture);
+    fs::create_dir(fixture.beside("empty")).unwrap();
+    other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--comfyui").arg(fixture.beside("empty"));
+    let ended = run(&mut other);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("has no models, no main.py and no extra_model_paths.yaml"), "{}", ended.err);
+    // The same directory by both options is no contradiction.
+    fs::remove_file(fixture.beside("store")).unwrap();
+    succeeds(&fixture, "fetch", &["--dest", fixture.destination().as_str()]);
+}
+
+#[test]
+fn a_base_that_does_not_exist_is_said_before_it_is_created() {
+    let (fixture, _) = fixture();
+    let text = "a:\n  base_path: unmounted\n  is_default: true\n  checkpoints: one\n  vae: two\nb:\n  base_path: gone\n  loras: x\n";
+    yaml(&fixture, text);
+    for name in ["status", "verify"] {
+        assert_ne!(verb(&fixture, name, &[]).code, Some(0));
+    }
+    assert!(!fixture.beside("unmounted").exists());
+    let dry = succeeds(&fixture, "fetch", &["--dry-run"]);
+    assert!(!fixture.beside("unmounted").exists(), "{}", dry.err);
+    let ended = succeeds(&fixture, "fetch", &[]);
+    let said: Vec<_> = ended.err.lines().filter(|line| line.contains("does not exist")).collect();
+    assert_eq!(said.len(), 1, "{}", ended.err);
+    assert!(said[0].contains("section a: base_path") && said[0].contains("unmounted"), "{}", said[0]);
+    assert_eq!(files(&fixture, "unmounted"), ["one/sub/x"]);
+    assert!(!succeeds(&fixture, "ensure", &[]).err.contains("does not exist"));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named_with_its_section() {
+    if !needs_root() || !needs_tool("setpriv", "--version") {
+        return;
+    }
+    let (mut fixture, content) = fixture();
+    fixture.file("vae/y", &Content::generated(2, 1000));
+    yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
+    write(fixture.beside("store/sub/x"), &content);
+    fs::set_permissions(fixture.destination(), Permissions::from_mode(0o777)).unwrap();
+    let binary = fixture.beside("provision");
+    copy_program(&binary);
+    fs::set_permissions(fixture.beside(""), Permissions::from_mode(0o755)).unwrap();
+    let fetch = || {
+        let mut nobody = Command::new("setpriv");
+        nobody.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&binary).arg("fetch");
+        run(nobody.arg("--lock").arg(fixture.write_lock()).arg("--comfyui").arg(fixture.beside("")))
+    };
+    // What is there is complete, whoever may write to it.
+    let complete = fetch();
+    assert_eq!(complete.code, Some(0), "{}", complete.err);
+    fs::write(fixture.beside("store/sub/x"), content.flipped(7, 1).to_vec()).unwrap();
+    let wrong = fetch();
+    assert_eq!(wrong.code, Some(7), "{}", wrong.err);
+    assert!(wrong.err.contains("store/sub"), "{}", wrong.err);
+    assert!(wrong.err.contains("section a, key checkpoints"), "{}", wrong.err);
+}
+
+#[test]
+fn the_space_is_that_of_each_folders_volume() {
+    if !needs_root() || !needs_tool("mount", "--version") {
+        return;
+    }
+    let (fixture, _) = fixture();
+    yaml(&fixture, "a:\n  base_path: small\n  is_default: true\n  checkpoints: one\n");
+    fs::create_dir(fixture.beside("small")).unwrap();
+    let small = fixture.beside("small");
+    let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=100k", "tmpfs"]).arg(&small));
+    assert_eq!(mounted.code, Some(0), "{}", mounted.err);
+    let dry = verb(&fixture, "fetch", &["--dry-run"]);
+    let full = verb(&fixture, "fetch", &[]);
+    run(Command::new("umount").arg(&small));
+    assert_eq!(full.code, Some(7), "{}", full.err);
+    assert!(full.err.contains("small/one: ") && full.err.contains("are needed"), "{}", full.err);
+    assert_eq!(fixture.origin.counters().body_bytes_sent, 0);
+    assert_eq!(dry.code, Some(0), "{}{}", dry.out, dry.err);
+}
+
+#[test]
+fn a_killed_run_is_resumed_in_its_folder_and_clean_finds_its_part() {
+    let (mut fixture, content) = (Fixture::new(), Content::generated(1, 4_000_000));
+    fixture.file("checkpoints/sub/x", &content);
+    yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
+    let part = |fixture: &Fixture| files(fixture, "store").iter().any(|name| name.contains(".part"));
+    fixture.origin.shape(Shape::rate(8_000_000));
+    let run = start(&mut command(&fixture, "fetch", &["--connections", "1"]));
+    fixture.origin.wait_for(PATIENCE, |counters| counters.body_bytes_sent > 3_000_000).unwrap();
+    signal(&run, Signal::KILL);
+    run.end();
+    assert!(part(&fixture) && files(&fixture, "models").is_empty());
+    let dry = succeeds(&fixture, "clean", &["--dry-run"]);
+    assert!(dry.out.contains("store/sub/.x.") && dry.out.contains("would resume it"), "{}", dry.out);
+    succeeds(&fixture, "fetch", &[]);
+    assert_eq!(files(&fixture, "store"), ["sub/x"]);
+    assert_eq!(fs::read(fixture.beside("store/sub/x")).unwrap(), content.to_vec());
+    // One that no lock needs is removed, and another program's files stay.
+    write(fixture.beside("store/sub/.z.01234567.part"), &content);
+    write(fixture.beside("store/sub/mine"), &content);
+    succeeds(&fixture, "clean", &["--yes"]);
+    assert_eq!(files(&fixture, "store"), ["sub/mine", "sub/x"]);
+    // A file that the lock no longer lists is removed where it lies.
+    let mut rest = Fixture::new();
+    rest.file("vae/y", &Content::generated(2, 1000));
+    let mut clean = command(&fixture, "clean", &["--unlisted", "--yes"]);
+    clean.arg("--gone").arg(".models-installed").env("PROVISION_LOCK", rest.write_lock());
+    fs::write(fixture.beside("models.lock"), rest.lock_text()).unwrap();
+    let cleaned = run_ok(&mut clean);
+    assert!(cleaned.out.contains("store/sub/x"), "{}", cleaned.out);
+    assert_eq!(files(&fixture, "store"), ["sub/mine"]);
+}
+
+fn run_ok(command: &mut Command) -> Ended {
+    let ended = run(command);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    ended
+}
+
+#[test]
+fn installations_that_share_a_folder_take_turns() {
+    let (fixture, content) = fixture();
+    fixture.origin.shape(Shape::rate(400_000));
+    let store: PathBuf = fixture.beside("store");
+    let text = format!("a:\n  base_path: {}\n  is_default: true\n  checkpoints: one\n", store.display());
+    yaml(&fixture, &text);
+    let second = fixture.beside("second");
+    fs::create_dir_all(second.join("models")).unwrap();
+    // For the other one it is a directory that comes last, and is empty when the run begins to wait.
+    fs::write(second.join(YAML), text.replace("  is_default: true\n", "")).unwrap();
+    let first = start(&mut command(&fixture, "fetch", &["--connections", "1"]));
+    fixture
+        .origin
+        .wait_for(PATIENCE, |counters| counters.path("/checkpoints/sub/x").body_bytes > 50_000)
+        .unwrap();
+    let mut other = program(&fixture);
+    let ended = run(other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--comfyui").arg(&second));
+    assert_eq!(first.end().code, Some(0));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("waiting for another run") && ended.err.contains("acquired"), "{}", ended.err);
+    assert_eq!(fixture.origin.counters().path("/checkpoints/sub/x").body_bytes, SIZE);
+    assert_eq!(fs::read(store.join("one/sub/x")).unwrap(), content.to_vec());
+    assert_eq!(
+        (files(&fixture, "store"), files(&fixture, "second/models")),
+        (vec!["one/sub/x".into()], vec![])
+    );
+}
+
+#[test]
+fn a_read_without_a_digest_lies_where_the_fetch_looks() {
+    let fixture = lock_commands::Fixture::new();
+    let content = Content::generated(3, 1_500_000);
+    fixture.site.put("/vae/y.bin", content.clone());
+    let url = fixture.site.url("/vae/y.bin");
+    let text = "a:\n  base_path: ../store\n  is_default: true\n  vae: one\n";
+    fs::create_dir_all(fixture.path("ComfyUI/models")).unwrap();
+    fs::write(fixture.path("ComfyUI").join(YAML), text).unwrap();
+    let command = |args: &[&str]| {
+        let mut command = fixture.command(args);
+        command.env_remove("PROVISION_DEST").env("PROVISION_COMFYUI", "ComfyUI");
+        run_ok(&mut command)
+    };
+    command(&["lock", "add", &url, "--cache-size", "0"]);
+    let kept = fs::read_dir(fixture.path("store/one")).unwrap().count();
+    assert!(kept > 0, "the part waits for the fetch");
+    let before = fixture.site.counters().body_bytes_sent;
+    command(&["fetch"]);
+    assert_eq!(fixture.site.counters().body_bytes_sent, before);
+    assert_eq!(fs::read(fixture.path("store/one/y.bin")).unwrap(), content.to_vec());
+}
