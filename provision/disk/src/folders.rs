@@ -143,3 +143,71 @@ fn choose<'f>(
     }
     Ok(&folder.new)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders() -> Folders {
+        let folder = |kind: &str, directories: &[&str], whole| Folder {
+            kind: kind.to_owned(),
+            directories: directories.iter().map(|directory| (*directory).to_owned()).collect(),
+            new: directories[0].to_owned(),
+            whole,
+        };
+        let all = [
+            ("unet", folder("d", &["unet", "/v/models", "/v/models/d"], false)),
+            ("d", folder("d", &["d", "/v/models", "/v/models/d"], false)),
+            ("m", folder("m", &["m", "n"], true)),
+        ];
+        Folders(all.map(|(name, folder)| (name.to_owned(), folder)).into())
+    }
+
+    #[test]
+    fn a_path_has_a_place_in_each_directory_of_its_folder() {
+        let folders = folders();
+        let places = |path: &str| {
+            let path = path.parse().unwrap();
+            folders.candidates(&path).map(Cow::into_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(places("unet/a/x"), ["unet/a", "/v/models/a", "/v/models/d/a"]);
+        assert_eq!((places("vae/x"), places("x")), (vec!["vae".to_owned()], vec![String::new()]));
+        let key = |path: &str| {
+            let path: ModelPath = path.parse().unwrap();
+            let (kind, below) = folders.file_key(&path);
+            format!("{kind}:{below}")
+        };
+        assert_eq!((key("unet/x"), key("d/x"), key("vae/x")), ("d:x".into(), "d:x".into(), ":vae/x".into()));
+    }
+
+    #[test]
+    fn a_directory_elsewhere_is_opened_from_its_folder_on() {
+        let folders = folders();
+        let way = |path: &'static str| folders.on_the_way(path).collect::<Vec<_>>();
+        assert_eq!(way("a/b"), ["a", "a/b"]);
+        assert_eq!(way("/v/models/a/b"), ["/v/models", "/v/models/a", "/v/models/a/b"]);
+        assert_eq!(way("/v/models/d/b"), ["/v/models/d", "/v/models/d/b"]);
+        assert!(way("").is_empty());
+        assert_eq!(folders.split("/v/modelsx"), Some((Utf8Path::new("/v/modelsx"), "")));
+        assert_eq!(folders.split("v/models"), None);
+    }
+
+    #[test]
+    fn the_choice_is_the_first_directory_and_is_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(place.path()).unwrap();
+        let (folders, choices) = (folders(), Choices::default());
+        let chosen = |path: &str| {
+            let path = path.parse().unwrap();
+            choices.directory(&folders, (&root, Utf8Path::new("")), &path).unwrap().into_owned()
+        };
+        std::fs::create_dir_all(place.path().join("n/whole")).unwrap();
+        std::fs::write(place.path().join("n/file"), "").unwrap();
+        assert_eq!((chosen("m/whole/a/x"), chosen("m/other/x")), ("n/whole/a".into(), "m/other".into()));
+        assert_eq!(chosen("m/file"), "m", "a model of this folder is a directory");
+        std::fs::create_dir_all(place.path().join("m/whole")).unwrap();
+        assert_eq!(chosen("m/whole/a/x"), "n/whole/a");
+        choices.forget();
+        assert_eq!(chosen("m/whole/a/x"), "m/whole/a");
+    }
+}
