@@ -43,9 +43,14 @@ pub struct DestinationArg {
     /// The directory that the paths in the lock are below [default: models, or that of --comfyui]
     #[arg(long, value_name = "DIR", env = "PROVISION_DEST")]
     dest: Option<Utf8PathBuf>,
-    /// `ComfyUI`'s directory: the destination is its models, and files lie where it finds them, also by its
-    /// `extra_model_paths.yaml`
-    #[arg(long, value_name = "DIR", env = "PROVISION_COMFYUI")]
+    /// The directory of `ComfyUI`.
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PROVISION_COMFYUI",
+        help = "ComfyUI's directory: the destination is its models, and files lie where ComfyUI finds them, also by its \
+                extra_model_paths.yaml"
+    )]
     comfyui: Option<Utf8PathBuf>,
     #[arg(skip)]
     installation: Installation,
