@@ -41,11 +41,12 @@ pub use list::{ImportedModel, List, Sum};
 pub use place::{At, Place};
 pub use unused::{LineProblem, Unused, UnusedReason};
 
-/// Reads a list. Messages call it `name`; `format` overrides the detection.
+/// Reads a list, which is text in UTF-8. Messages call it `name`; `format` overrides the detection.
 ///
 /// # Errors
 /// Returns an error if the list cannot be read.
-pub fn read(name: &str, text: &str, format: Option<Format>) -> Result<List, ImportError> {
+pub fn read(name: &str, bytes: &[u8], format: Option<Format>) -> Result<List, ImportError> {
+    let text = str::from_utf8(bytes).map_err(|_| ImportError::NoText { list: name.to_owned() })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let format = match format {
         Some(format) => format,

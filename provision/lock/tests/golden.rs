@@ -32,13 +32,15 @@ fn shown(imported: &Imported) -> String {
 }
 
 fn check(names: &[&str], formats: &[Format]) {
-    let read = |name: &&str| import::read(name, &text(name), None).unwrap_or_else(|error| panic!("{error}"));
+    let read = |name: &&str| {
+        import::read(name, text(name).as_bytes(), None).unwrap_or_else(|error| panic!("{error}"))
+    };
     let lists: Vec<import::List> = names.iter().map(read).collect();
     let found: Vec<Format> = lists.iter().map(|list| list.format).collect();
     assert_eq!(found, formats);
     for (name, (list, format)) in names.iter().zip(lists.iter().zip(formats)) {
         assert_eq!(
-            import::read(name, &text(name), Some(*format)).as_ref(),
+            import::read(name, text(name).as_bytes(), Some(*format)).as_ref(),
             Ok(list),
             "the same when it is said"
         );

@@ -71,7 +71,7 @@ proptest! {
     #[test]
     fn a_list_is_parsed_or_refused(text in prop_oneof![nearly(), any::<String>()]) {
         for format in Format::ALL.map(Some).into_iter().chain([None]) {
-            if let Ok(list) = import::read("list", &text, format) {
+            if let Ok(list) = import::read("list", text.as_bytes(), format) {
                 let _ = import::join(vec![list.clone(), list]);
             }
         }

@@ -9,6 +9,12 @@ use super::place::Place;
 /// A list cannot be read, or lists contradict each other.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
+    /// The list is not text.
+    #[error("{} is no list of models: it is not text in UTF-8", TerminalText(list))]
+    NoText {
+        /// The list's name.
+        list: String,
+    },
     /// Invalid JSON.
     #[error("{place}: invalid JSON: {problem}")]
     Json {

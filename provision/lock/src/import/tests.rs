@@ -4,11 +4,11 @@ const SHA: &str = "a70580f0213e67967ee9c95f05bb400e8fb08307e017a924bf3441223e023
 const OTHER: &str = "cb5636d852a0ea6a9075ab1bef496c0db7aef13c02350571e388aea959c5c0b4";
 
 fn list(name: &str, text: &str) -> List {
-    read(name, text, None).unwrap_or_else(|error| panic!("{error}"))
+    read(name, text.as_bytes(), None).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn error(text: &str, format: Option<Format>) -> String {
-    read("list", text, format).expect_err(text).to_string()
+    read("list", text.as_bytes(), format).expect_err(text).to_string()
 }
 
 fn aria2(path: &str, url: &str, sha256: Option<&str>) -> String {
@@ -41,6 +41,8 @@ fn the_format_is_detected_from_the_text() {
 
 #[test]
 fn an_unreadable_list_is_an_error_with_the_expected_format() {
+    let latin = read("list", b"caf\xe9", None).unwrap_err().to_string();
+    assert!(latin.contains("not text in UTF-8"), "{latin}");
     for (text, format, said) in [
         ("{\"nodes\": [\n}", None, "list:2: invalid JSON"),
         ("{\"1\": {\"class_type\": \"VAELoader\"}}", None, "API format"),
@@ -132,7 +134,7 @@ fn control_characters_of_a_list_are_never_shown() {
     };
     let mut said = vec![join(vec![of(SHA), of(OTHER)]).unwrap_err().to_string()];
     for text in ["{", "{}", "nothing", "", "{\"1\": {\"class_type\": 1}}"] {
-        said.push(read(evil, text, None).unwrap_err().to_string());
+        said.push(read(evil, text.as_bytes(), None).unwrap_err().to_string());
     }
     let joined = join(vec![workflow, aria2, sums]).unwrap();
     said.extend(joined.unused.iter().map(ToString::to_string));

@@ -96,7 +96,7 @@ fn place(lists: &mut [List], paths: &[Vec<(Source, &str)>], failures: &mut Failu
 /// The longest list, in bytes.
 const MAX_LIST: u64 = 64 << 20;
 
-fn text(path: &Utf8PathBuf) -> Result<(String, String), Failure> {
+fn bytes(path: &Utf8PathBuf) -> Result<(String, Vec<u8>), Failure> {
     let name = if path == "-" { "standard input" } else { path.as_str() };
     let cannot = |error: std::io::Error| Failure::new(Code::Usage, format!("{name} cannot be read: {error}"));
     let source: Box<dyn std::io::Read> = if path == "-" {
@@ -104,15 +104,15 @@ fn text(path: &Utf8PathBuf) -> Result<(String, String), Failure> {
     } else {
         Box::new(std::fs::File::open(path).map_err(cannot)?)
     };
-    let mut text = String::new();
-    source.take(MAX_LIST + 1).read_to_string(&mut text).map_err(cannot)?;
-    if text.len() as u64 > MAX_LIST {
+    let mut bytes = Vec::new();
+    source.take(MAX_LIST + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    if bytes.len() as u64 > MAX_LIST {
         return Err(Failure::new(
             Code::Usage,
             format!("{name} is larger than {} MiB, the limit for a list of models", MAX_LIST >> 20),
         ));
     }
-    Ok((name.to_owned(), text))
+    Ok((name.to_owned(), bytes))
 }
 
 /// The meaning of a model that is not in the lock.
@@ -150,8 +150,8 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let mut failures = Failures::default();
     let mut lists = Vec::with_capacity(args.files.len());
     for file in &args.files {
-        let list = text(file).and_then(|(name, text)| {
-            read(&name, &text, args.format).map_err(|error| Failure::new(Code::Usage, error))
+        let list = bytes(file).and_then(|(name, bytes)| {
+            read(&name, &bytes, args.format).map_err(|error| Failure::new(Code::Usage, error))
         });
         match list {
             Ok(list) => lists.push(list),
