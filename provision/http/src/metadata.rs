@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -169,8 +169,17 @@ pub struct MetadataClient {
     retry: RetryPolicy,
     on_wait: OnWait,
     started: Instant,
-    /// Hosts that gave no answer until the policy ended, with the failure. They are not asked again (fault 98).
-    silent: HashMap<String, MetadataError>,
+    /// By host and port, as they are asked.
+    hosts: Mutex<HashMap<String, HostState>>,
+}
+
+/// What earlier requests to a host say about the next one.
+#[derive(Default)]
+struct HostState {
+    /// It gave no answer until the policy ended: it is not asked again (fault 98).
+    silence: Option<MetadataError>,
+    /// The end of the wait that it asked for, by [`MetadataClient::now`]. Every request to it waits.
+    closed_until: Duration,
 }
 
 impl fmt::Debug for MetadataClient {
@@ -182,8 +191,7 @@ impl fmt::Debug for MetadataClient {
 impl MetadataClient {
     /// A client that calls `on_wait` before each wait.
     pub fn new(client: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
-        let (started, silent) = (Instant::now(), HashMap::new());
-        Self { client: client.clone(), retry, on_wait, started, silent }
+        Self { client: client.clone(), retry, on_wait, started: Instant::now(), hosts: Mutex::default() }
     }
 
     /// True if the configuration replaces the host of `url`.
@@ -198,41 +206,45 @@ impl MetadataClient {
     }
 
     /// The JSON document at `url`.
-    pub async fn json(&mut self, url: &SourceUrl) -> Result<Document, MetadataError> {
+    pub async fn json(&self, url: &SourceUrl) -> Result<Document, MetadataError> {
         let client = self.client.clone();
         self.ask(url, || client.json(url)).await
     }
 
     /// The description of the file at `url`.
-    pub async fn probe(&mut self, url: &SourceUrl) -> Result<Probe, MetadataError> {
+    pub async fn probe(&self, url: &SourceUrl) -> Result<Probe, MetadataError> {
         let client = self.client.clone();
         self.ask(url, || async { Ok(client.probe(url).await?) }).await
     }
 
     /// Repeats a request until it succeeds or the policy ends it.
-    async fn ask<T, F>(&mut self, url: &SourceUrl, request: impl Fn() -> F) -> Result<T, MetadataError>
+    async fn ask<T, F>(&self, url: &SourceUrl, request: impl Fn() -> F) -> Result<T, MetadataError>
     where
         F: Future<Output = Result<T, MetadataError>>,
     {
-        let asked = self.client.effective(url);
-        if let Some(error) = self.silent.get(&asked.authority()) {
-            return Err(error.clone());
-        }
+        let asked = self.client.effective(url).authority();
         let mut row = FailureRow::default();
         loop {
+            while let Some(wait) = self.with_host(&asked, |host| host.wait(self.now()))? {
+                tokio::time::sleep(wait).await;
+            }
             let began = self.now();
             let error = match request().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             if let Err(error) = self.wait_after(error, &mut row, began).await {
-                if matches!(&error, MetadataError::Request(error) if error.silent_host() == Some(&asked.authority()))
-                {
-                    self.silent.insert(asked.authority(), error.clone());
+                if matches!(&error, MetadataError::Request(error) if error.silent_host() == Some(&asked)) {
+                    self.with_host(&asked, |host| host.silence = Some(error.clone()));
                 }
                 return Err(error);
             }
         }
+    }
+
+    fn with_host<T>(&self, authority: &str, change: impl FnOnce(&mut HostState) -> T) -> T {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(hosts.entry(authority.to_owned()).or_default())
     }
 
     /// The time since the client was made.
@@ -243,7 +255,7 @@ impl MetadataClient {
     /// Waits after a failure that a retry may cure, and returns any other. The request `began` at that time by
     /// [`Self::now`]; `row` counts the failures in a row.
     pub async fn wait_after(
-        &mut self,
+        &self,
         error: MetadataError,
         row: &mut FailureRow,
         began: Duration,
@@ -266,9 +278,38 @@ impl MetadataClient {
         let longest = LONGEST_SILENCE.max(self.retry.give_up_after);
         let is_silent = request.is_transport() && row.lasted(now) + now.saturating_sub(began) > longest;
         let Some(wait) = wait.filter(|_| !is_silent) else { return Err(error) };
-        (self.on_wait)(&Wait { host, reason: error.to_string(), wait, is_requested: requested.is_some() });
+        // Requests at the same time are answered alike: one of them says so.
+        let is_known = match url.filter(|_| requested.is_some()) {
+            Some(url) => self.with_host(&url.authority(), |host| host.close(now, wait)),
+            None => false,
+        };
+        if !is_known {
+            (self.on_wait)(&Wait {
+                host,
+                reason: error.to_string(),
+                wait,
+                is_requested: requested.is_some(),
+            });
+        }
         tokio::time::sleep(wait).await;
         Ok(())
+    }
+}
+
+impl HostState {
+    /// The wait before the next request; an error for a silent host.
+    fn wait(&self, now: Duration) -> Result<Option<Duration>, MetadataError> {
+        match &self.silence {
+            Some(error) => Err(error.clone()),
+            None => Ok(self.closed_until.checked_sub(now).filter(|wait| !wait.is_zero())),
+        }
+    }
+
+    /// Closes the host for `wait`. Returns true if it was closed already.
+    fn close(&mut self, now: Duration, wait: Duration) -> bool {
+        let was_closed = self.closed_until > now;
+        self.closed_until = self.closed_until.max(now + wait);
+        was_closed
     }
 }
 

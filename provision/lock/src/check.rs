@@ -65,7 +65,7 @@ impl fmt::Display for Verdict {
 }
 
 /// Asks the hosts of all of `model`'s URLs, in order.
-pub async fn check(resolver: &mut Resolver, model: &Model) -> Vec<Verdict> {
+pub async fn check(resolver: &Resolver, model: &Model) -> Vec<Verdict> {
     let mut verdicts = Vec::with_capacity(model.sources.len());
     for url in &model.sources {
         let source = Source::of_url(url);

@@ -137,7 +137,7 @@ impl DigestReader {
         known: Option<Sha256>,
     ) -> Result<Sha256, DigestError> {
         let is_listed = !matches!(found.source, Source::Url(_));
-        let mut metadata = MetadataClient::new(&self.origin, self.retry.clone(), self.on_wait.clone());
+        let metadata = MetadataClient::new(&self.origin, self.retry.clone(), self.on_wait.clone());
         let validator = if !is_listed {
             found.etag.clone()
         } else if found.size > BLOCK as u64 {

@@ -12,8 +12,10 @@
 //! If no digest is declared (a small file of the Hub, an old release, any web server), [`Found::sha256`] is `None`, and
 //! [`digest_reader`](crate::digest_reader) reads the file.
 //!
-//! One [`Resolver`] serves a whole command and caches each repository, release and version that it asked about.
+//! One [`Resolver`] serves a whole command, also many questions at the same time. It asks about each repository, release and
+//! version once.
 
+mod answers;
 mod civitai;
 mod error;
 mod github;
@@ -22,7 +24,6 @@ mod modelscope;
 mod oci;
 mod plain;
 
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ use provision_http::HttpClient;
 use provision_http::metadata::{MetadataClient, OnWait};
 use url::Url;
 
+use answers::Answers;
 pub use error::{Declared, Kind, ResolveError};
 
 use crate::source::{RepoKind, Source};
@@ -73,10 +75,10 @@ impl Found {
 #[derive(Debug)]
 pub struct Resolver {
     metadata: MetadataClient,
-    trees: HashMap<(RepoKind, String, String), Rc<hub::Tree>>,
-    listings: HashMap<(String, String), Rc<Vec<modelscope::Listed>>>,
-    releases: HashMap<(String, Option<String>), Rc<github::Release>>,
-    versions: HashMap<u64, Rc<civitai::Version>>,
+    trees: Answers<(RepoKind, String, String), Rc<hub::Tree>>,
+    listings: Answers<(String, String), Rc<Vec<modelscope::Listed>>>,
+    releases: Answers<(String, Option<String>), Rc<github::Release>>,
+    versions: Answers<u64, Rc<civitai::Version>>,
 }
 
 impl Resolver {
@@ -84,15 +86,15 @@ impl Resolver {
     pub fn new(origin: &Arc<HttpClient>, retry: RetryPolicy, on_wait: OnWait) -> Self {
         Self {
             metadata: MetadataClient::new(origin, retry, on_wait),
-            trees: HashMap::new(),
-            listings: HashMap::new(),
-            releases: HashMap::new(),
-            versions: HashMap::new(),
+            trees: Answers::default(),
+            listings: Answers::default(),
+            releases: Answers::default(),
+            versions: Answers::default(),
         }
     }
 
     /// Resolves `source` to one file, or to all files that its glob matches.
-    pub async fn resolve(&mut self, source: &Source) -> Result<Vec<Found>, ResolveError> {
+    pub async fn resolve(&self, source: &Source) -> Result<Vec<Found>, ResolveError> {
         match source {
             Source::Hub(hub) => self.hub(hub).await,
             Source::ModelScope(file) => self.modelscope(file).await,

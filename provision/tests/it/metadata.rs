@@ -41,7 +41,7 @@ fn a_document_names_its_next_page_and_says_that_it_wants_json() {
     let hub = Hub::mount(&site, &store);
     hub.commit("o/r", "main", &[("a.bin", Content::generated(1, 9)), ("b.bin", Content::generated(2, 9))]);
     hub.page(1);
-    let mut metadata = metadata_client(ClientConfig::default(), |_| {});
+    let metadata = metadata_client(ClientConfig::default(), |_| {});
     let tree = url(&site.url("/api/models/o/r/tree/main"));
     let first = block_on(metadata.json(&tree)).unwrap();
     let second = block_on(metadata.json(first.next.as_ref().unwrap())).unwrap();
@@ -63,7 +63,7 @@ fn fault_98_a_silent_host_is_asked_once_for_all_its_files() {
         site.inject(path, Fault::NoAnswer);
     }
     let config = ClientConfig { head_timeout: Duration::from_millis(100), ..ClientConfig::default() };
-    let mut metadata = metadata_client(config, |_| {});
+    let metadata = metadata_client(config, |_| {});
     for path in &files {
         let error = block_on(metadata.probe(&url(&site.url(path)))).unwrap_err();
         assert!(error.to_string().contains("no data for 0.1 s"), "{error}");
@@ -86,7 +86,7 @@ fn fault_96_a_host_that_comes_late_is_waited_for_by_a_lock_verb() {
         ..policy()
     };
     let client = HttpClient::new(ClientConfig::default()).unwrap();
-    let mut metadata = MetadataClient::new(&client, patient, Arc::new(|_| {}));
+    let metadata = MetadataClient::new(&client, patient, Arc::new(|_| {}));
     block_on(metadata.probe(&url(&site.url("/x")))).unwrap();
     assert_eq!(site.counters().requests, 10);
 }
@@ -108,7 +108,7 @@ fn fault_110_a_wait_until_the_end_of_time_is_an_error_and_no_panic() {
         headers.push(("X-RateLimit-Remaining".to_owned(), "0".to_owned()));
         let code = if name == "X-RateLimit-Reset" { 403 } else { 429 };
         site.inject("/x", Fault::Status { code, headers, body: "later\n".into() });
-        let mut metadata = metadata_client(ClientConfig::default(), |_| {});
+        let metadata = metadata_client(ClientConfig::default(), |_| {});
         let error = block_on(metadata.probe(&url(&site.url("/x")))).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("limits requests") || text.contains(&code.to_string()), "{value}: {text}");
@@ -121,7 +121,7 @@ fn a_probe_reads_one_byte_and_keeps_the_redirect_headers() {
     let hub = Hub::mount(&site, &store);
     let content = Content::generated(1, 5_000_000);
     let commit = hub.commit("o/r", "main", &[("x.bin", content.clone())]);
-    let mut metadata = metadata_client(ClientConfig::default(), |_| {});
+    let metadata = metadata_client(ClientConfig::default(), |_| {});
     let probe = block_on(metadata.probe(&url(&site.url("/o/r/resolve/main/x.bin")))).unwrap();
     assert_eq!(probe.commit(), Some(commit.as_str()));
     assert_eq!(probe.linked(), Some((content.sha256_hex().as_str(), Some(content.size()))));
@@ -150,7 +150,7 @@ fn retry_after_is_reported_and_honoured() {
     hub.limit_api(0, 1);
     let told = Arc::new(Mutex::new(Vec::new()));
     let (heard, limited) = (told.clone(), hub.clone());
-    let mut metadata = metadata_client(ClientConfig::default(), move |wait| {
+    let metadata = metadata_client(ClientConfig::default(), move |wait| {
         heard.lock().unwrap().push(wait.clone());
         limited.unlimit();
     });
@@ -168,8 +168,7 @@ fn a_retry_after_that_is_too_long_is_an_error_with_its_length() {
     let github = GitHub::mount(&site, &store);
     github.upload("o/r", "v1", "x.onnx", &Content::generated(1, 9), true);
     github.limit(Some(Limit::Primary(4_102_444_800)));
-    let mut metadata =
-        metadata_client(ClientConfig::default(), |_| panic!("the wait is too long to be started"));
+    let metadata = metadata_client(ClientConfig::default(), |_| panic!("the wait is too long to be started"));
     let api = url(&site.url("/api/v3/repos/o/r/releases/tags/v1"));
     let error = block_on(metadata.json(&api)).unwrap_err();
     let said = error.to_string();
@@ -177,14 +176,14 @@ fn a_retry_after_that_is_too_long_is_an_error_with_its_length() {
     assert!(said.contains("GITHUB_TOKEN") && said.contains("2100"), "{said}");
     github.limit(Some(Limit::Primary(1)));
     let limited = github.clone();
-    let mut metadata = metadata_client(ClientConfig::default(), move |_| limited.limit(None));
+    let metadata = metadata_client(ClientConfig::default(), move |_| limited.limit(None));
     block_on(metadata.json(&api)).unwrap();
 }
 
 #[test]
 fn a_permanent_failure_is_not_retried() {
     let site = start();
-    let mut metadata = metadata_client(ClientConfig::default(), |wait| panic!("{wait}"));
+    let metadata = metadata_client(ClientConfig::default(), |wait| panic!("{wait}"));
     for status in [401, 404, 410] {
         site.inject("/x", Fault::status(status));
         let error = block_on(metadata.json(&url(&site.url("/x")))).unwrap_err();
@@ -200,7 +199,7 @@ fn a_permanent_failure_is_not_retried() {
     assert_eq!(site.counters().requests, 3);
     site.put("/x", Content::bytes("{}"));
     site.inject("/x", Fault::status(502).when(When::First(2)));
-    let mut metadata = metadata_client(ClientConfig::default(), |wait| assert!(!wait.is_requested));
+    let metadata = metadata_client(ClientConfig::default(), |wait| assert!(!wait.is_requested));
     block_on(metadata.json(&url(&site.url("/x")))).unwrap();
 }
 
@@ -221,7 +220,7 @@ fn fault_30_a_document_that_trickles_times_out() {
     };
     let origin = HttpClient::new(config.clone()).unwrap();
     let once = RetryPolicy { retries: 1, ..policy() };
-    let mut metadata = MetadataClient::new(&origin, once, Arc::new(|_| {}));
+    let metadata = MetadataClient::new(&origin, once, Arc::new(|_| {}));
     let began = std::time::Instant::now();
     let listing = block_on(metadata.json(&url(&site.url("/x")))).unwrap_err().to_string();
     let lock = block_on(origin.document(&url(&site.url("/x")), 5000)).unwrap_err().to_string();
@@ -262,12 +261,12 @@ fn a_registry_token_is_requested_once_and_used_by_a_fetch() {
     assert!(store.requests().iter().all(|request| request.header("authorization").is_none()));
 
     registry.guard_with("models/vae", "Basic dTpw");
-    let mut metadata = metadata_client(ClientConfig::default(), |_| {});
+    let metadata = metadata_client(ClientConfig::default(), |_| {});
     let error = block_on(metadata.probe(&url(&blob))).unwrap_err();
     assert!(error.to_string().contains("/token") && error.to_string().contains("netrc"), "{error}");
     let mut config = ClientConfig::default();
     config.credentials.add(Credential::basic("127.0.0.1", "u", "p"));
-    let mut metadata = metadata_client(config, |_| {});
+    let metadata = metadata_client(config, |_| {});
     let probe = block_on(metadata.probe(&url(&blob))).unwrap();
     assert_eq!(probe.size, Some(content.size()));
 }
@@ -278,7 +277,7 @@ fn fault_53_a_next_page_with_the_token_in_its_path_is_not_shown() {
     let token = "lettersonlytoken";
     let mut config = ClientConfig::default();
     config.credentials.add(Credential::bearer("127.0.0.1", Some(site.addr().port()), token));
-    let mut metadata = metadata_client(config, |_| {});
+    let metadata = metadata_client(config, |_| {});
     site.put("/tree", Content::bytes("[]"));
     let link = format!("<{}>; rel=\"next\"", site.url(&format!("/tree/{token}/2")));
     site.inject("/tree", Fault::Headers(vec![("Link".to_owned(), link)]));

@@ -111,7 +111,7 @@ impl Version {
 }
 
 impl Resolver {
-    pub(super) async fn civitai(&mut self, version: &CivitaiVersion) -> Result<Found, ResolveError> {
+    pub(super) async fn civitai(&self, version: &CivitaiVersion) -> Result<Found, ResolveError> {
         let source = Source::Civitai(version.clone());
         let described = self.version(version.id).await;
         let described = described.map_err(|error| {
@@ -144,15 +144,9 @@ impl Resolver {
         })
     }
 
-    async fn version(&mut self, id: u64) -> Result<Rc<Version>, MetadataError> {
-        if let Some(version) = self.versions.get(&id) {
-            return Ok(version.clone());
-        }
+    async fn version(&self, id: u64) -> Result<Rc<Version>, MetadataError> {
         let url = api(CIVITAI, ["api", "v1", "model-versions", &id.to_string()], &[]);
-        let version: Version = self.metadata.json(&url).await?.parse()?;
-        let version = Rc::new(version);
-        self.versions.insert(id, version.clone());
-        Ok(version)
+        self.versions.get(id, || async { Ok(Rc::new(self.metadata.json(&url).await?.parse()?)) }).await
     }
 }
 

@@ -44,7 +44,7 @@ impl Asset {
 }
 
 impl Resolver {
-    pub(super) async fn github(&mut self, asset: &ReleaseAsset) -> Result<Found, ResolveError> {
+    pub(super) async fn github(&self, asset: &ReleaseAsset) -> Result<Found, ResolveError> {
         let source = Source::GitHub(asset.clone());
         let release = self.release(asset).await;
         let release = release.map_err(|error| ResolveError::host(&source, error))?;
@@ -69,7 +69,7 @@ impl Resolver {
 
     /// The asset's URL: the `public` one if it works, or else the API's, which the token can read.
     async fn reachable(
-        &mut self,
+        &self,
         asset: &ReleaseAsset,
         public: SourceUrl,
         found: &Asset,
@@ -93,20 +93,14 @@ impl Resolver {
         }
     }
 
-    async fn release(&mut self, asset: &ReleaseAsset) -> Result<Rc<Release>, MetadataError> {
-        let key = (asset.repo.clone(), asset.tag.clone());
-        if let Some(release) = self.releases.get(&key) {
-            return Ok(release.clone());
-        }
+    async fn release(&self, asset: &ReleaseAsset) -> Result<Rc<Release>, MetadataError> {
         let which: &[&str] = match &asset.tag {
             Some(tag) => &["tags", tag],
             None => &["latest"],
         };
         let repository = ["repos"].into_iter().chain(asset.repo.split('/'));
         let url = api(API, repository.chain(["releases"]).chain(which.iter().copied()), &[]);
-        let release: Release = self.metadata.json(&url).await?.parse()?;
-        let release = Rc::new(release);
-        self.releases.insert(key, release.clone());
-        Ok(release)
+        let key = (asset.repo.clone(), asset.tag.clone());
+        self.releases.get(key, || async { Ok(Rc::new(self.metadata.json(&url).await?.parse()?)) }).await
     }
 }

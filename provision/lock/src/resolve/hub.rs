@@ -63,7 +63,7 @@ struct Lfs {
 }
 
 impl Resolver {
-    pub(super) async fn hub(&mut self, hub: &HubFile) -> Result<Vec<Found>, ResolveError> {
+    pub(super) async fn hub(&self, hub: &HubFile) -> Result<Vec<Found>, ResolveError> {
         let source = Source::Hub(hub.clone());
         let tree = self.tree(hub, &source).await?;
         let chosen = hub.file.select(tree.files.keys().map(String::as_str));
@@ -79,7 +79,7 @@ impl Resolver {
         Ok(found)
     }
 
-    async fn hub_file(&mut self, hub: &HubFile, tree: &Tree) -> Result<Found, ResolveError> {
+    async fn hub_file(&self, hub: &HubFile, tree: &Tree) -> Result<Found, ResolveError> {
         let source = Source::Hub(hub.clone());
         let what = || source.to_string();
         let listed = &tree.files[&hub.file.path];
@@ -135,18 +135,27 @@ impl Resolver {
     }
 
     /// The commit of a revision and its files: two requests, and one more for each further page.
-    async fn tree(&mut self, hub: &HubFile, source: &Source) -> Result<Rc<Tree>, ResolveError> {
-        let host = |error| ResolveError::host(source, error);
+    async fn tree(&self, hub: &HubFile, source: &Source) -> Result<Rc<Tree>, ResolveError> {
         let revision = hub.file.revision.clone().unwrap_or_else(|| "main".to_owned());
-        let key = (hub.kind, hub.file.repo.clone(), revision.clone());
-        if let Some(tree) = self.trees.get(&key) {
-            return Ok(tree.clone());
-        }
+        let key = |revision| (hub.kind, hub.file.repo.clone(), revision);
+        let tree = self.trees.get(key(revision.clone()), || self.new_tree(hub, &revision, source)).await?;
+        // Naming the commit itself yields the same tree.
+        self.trees.put(key(tree.commit.clone()), tree.clone());
+        Ok(tree)
+    }
+
+    async fn new_tree(
+        &self,
+        hub: &HubFile,
+        revision: &str,
+        source: &Source,
+    ) -> Result<Rc<Tree>, ResolveError> {
+        let host = |error| ResolveError::host(source, error);
         let below = |segments: &[&str], query: &[(&str, &str)]| {
             let repository = ["api", hub.kind.collection()].into_iter().chain(hub.file.repo.split('/'));
             api(HUB, repository.chain(segments.iter().copied()), query)
         };
-        let described = self.metadata.json(&below(&["revision", &revision], &[])).await.map_err(host)?;
+        let described = self.metadata.json(&below(&["revision", revision], &[])).await.map_err(host)?;
         let Revision { sha: commit } = described.parse().map_err(host)?;
         if commit.len() != 40 || !commit.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')) {
             let problem = "the revision's sha is not a commit".to_owned();
@@ -190,10 +199,6 @@ impl Resolver {
             }
             next = page.next;
         }
-        let tree = Rc::new(Tree { commit, files });
-        self.trees.insert(key, tree.clone());
-        // Naming the commit itself yields the same tree.
-        self.trees.insert((hub.kind, hub.file.repo.clone(), tree.commit.clone()), tree.clone());
-        Ok(tree)
+        Ok(Rc::new(Tree { commit, files }))
     }
 }

@@ -39,7 +39,7 @@ struct Files {
 }
 
 impl Resolver {
-    pub(super) async fn modelscope(&mut self, file: &RepoFile) -> Result<Vec<Found>, ResolveError> {
+    pub(super) async fn modelscope(&self, file: &RepoFile) -> Result<Vec<Found>, ResolveError> {
         let source = Source::ModelScope(file.clone());
         let listing = self.listing(file).await;
         let listing = listing.map_err(|error| ResolveError::host(&source, error))?;
@@ -65,12 +65,12 @@ impl Resolver {
         Ok(chosen.into_iter().filter_map(found).collect())
     }
 
-    async fn listing(&mut self, file: &RepoFile) -> Result<Rc<Vec<Listed>>, MetadataError> {
+    async fn listing(&self, file: &RepoFile) -> Result<Rc<Vec<Listed>>, MetadataError> {
         let revision = file.revision.as_deref().unwrap_or("master");
-        let key = (file.repo.clone(), revision.to_owned());
-        if let Some(listing) = self.listings.get(&key) {
-            return Ok(listing.clone());
-        }
+        self.listings.get((file.repo.clone(), revision.to_owned()), || self.new_listing(file, revision)).await
+    }
+
+    async fn new_listing(&self, file: &RepoFile, revision: &str) -> Result<Rc<Vec<Listed>>, MetadataError> {
         let segments =
             ["api", "v1", "models"].into_iter().chain(file.repo.split('/')).chain(["repo", "files"]);
         let url = api(MODELSCOPE, segments, &[("Revision", revision), ("Recursive", "true")]);
@@ -82,8 +82,6 @@ impl Resolver {
             return Err(MetadataError::Malformed { url: document.at, problem });
         };
         let is_named = |listed: &Listed| crate::source::check_path(&listed.path).is_ok();
-        let listing = Rc::new(files.into_iter().filter(is_named).collect::<Vec<_>>());
-        self.listings.insert(key, listing.clone());
-        Ok(listing)
+        Ok(Rc::new(files.into_iter().filter(is_named).collect()))
     }
 }

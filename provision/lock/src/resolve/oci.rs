@@ -4,7 +4,7 @@ use super::{Found, ResolveError, Resolver};
 use crate::source::{Blob, Source};
 
 impl Resolver {
-    pub(super) async fn oci(&mut self, blob: &Blob) -> Result<Found, ResolveError> {
+    pub(super) async fn oci(&self, blob: &Blob) -> Result<Found, ResolveError> {
         let source = Source::Oci(blob.clone());
         let url = source.address();
         let probe = self.metadata.probe(&url).await;

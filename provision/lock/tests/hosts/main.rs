@@ -42,8 +42,8 @@ fn the_hubs_tree_is_requested_once_and_redirects_agree() {
     ];
     let commit = hub.commit("o/r", "main", &files);
     hub.page(2);
-    let mut resolver = fixture.resolver();
-    let mut resolve = |source: &str| block_on(resolver.resolve(&source.parse::<Source>().unwrap())).unwrap();
+    let resolver = fixture.resolver();
+    let resolve = |source: &str| block_on(resolver.resolve(&source.parse::<Source>().unwrap())).unwrap();
     let found = resolve("hf:o/r/split_files/vae/a.safetensors");
     assert_eq!(
         found[0].url.as_url().as_str(),
@@ -137,7 +137,7 @@ fn a_rate_limit_is_waited_out_and_reported() {
         waits.lock().unwrap().push(wait.clone());
         limited.unlimit();
     });
-    let mut resolver = Resolver::new(&fixture.origin(), Fixture::retry(), on_wait);
+    let resolver = Resolver::new(&fixture.origin(), Fixture::retry(), on_wait);
     block_on(resolver.resolve(&"hf:o/r/vae/a.safetensors".parse().unwrap())).unwrap();
     let waits = fixture.waits.lock().unwrap();
     assert_eq!(waits.len(), 1);
@@ -472,7 +472,7 @@ fn a_registrys_blob_is_its_digest() {
 
 /// The verdict for `model`'s first URL.
 fn verdict(fixture: &Fixture, model: &Model) -> Verdict {
-    block_on(check(&mut fixture.resolver(), model)).into_iter().next().unwrap()
+    block_on(check(&fixture.resolver(), model)).into_iter().next().unwrap()
 }
 
 #[test]
@@ -516,7 +516,7 @@ fn a_check_distinguishes_replaced_gone_and_refused() {
     entry.mirrors = vec![fixture.site.url("/mirror/a").parse().unwrap()];
     let lock = lock_of(&[entry]);
     let model = &lock.models()[0];
-    let verdicts = block_on(check(&mut fixture.resolver(), model));
+    let verdicts = block_on(check(&fixture.resolver(), model));
     assert!(matches!(verdicts[..], [Verdict::Right, Verdict::SizeOnly]), "{verdicts:?}");
 
     hub.commit("o/r", "main", &[("vae/a.safetensors", other.clone())]);
@@ -529,7 +529,7 @@ fn a_check_distinguishes_replaced_gone_and_refused() {
     hub.hide("o/r", "hf_good");
     assert_eq!(verdict(&fixture, model).kind(), Some(Kind::Refused));
     fixture.site.put("/mirror/a", Content::generated(1, 999));
-    let verdicts = block_on(check(&mut fixture.resolver(), model));
+    let verdicts = block_on(check(&fixture.resolver(), model));
     assert_eq!(verdicts[1].kind(), Some(Kind::Differs), "{verdicts:?}");
     assert!(!fixture.destination().exists());
 }

@@ -36,13 +36,13 @@ fn a_missing_repository_differs_from_a_private_one() {
     assert!(said.contains("gone") && said.contains("scope") && !said.contains("hf_other"), "{said}");
     // The same for the lock's URL at the commit.
     let url = lock.models()[0].sources[0].clone();
-    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
+    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
     assert_eq!(verdicts[0].kind(), Some(Kind::Gone), "{url}: {}", verdicts[0]);
     let error = fixture.build(&add_request("hf:o/r/vae/a.safetensors")).unwrap_err();
     assert_eq!(error.kind(), Some(Kind::Gone));
     // The owner's token can read it.
     fixture.token = Some("hf_owner");
-    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
+    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
     assert_eq!(verdicts[0].kind(), None, "{}", verdicts[0]);
     // An unknown token says nothing about the repository, and the Hub reports that.
     let headers = [
@@ -71,7 +71,7 @@ fn a_host_without_an_answer_has_not_lost_the_file() {
         (Fault::status(403), Kind::Refused),
     ] {
         fixture.site.inject("*", fault.clone());
-        let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
+        let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
         assert_eq!(verdicts[0].kind(), Some(kind), "{fault:?}: {}", verdicts[0]);
         fixture.site.clear_faults("*");
     }
@@ -199,7 +199,7 @@ fn githubs_secondary_limit_is_waited_out_for_any_status() {
             waits.lock().unwrap().push(wait.clone());
             limited.limit(None);
         });
-        let mut resolver = Resolver::new(&fixture.origin(), Fixture::retry(), on_wait);
+        let resolver = Resolver::new(&fixture.origin(), Fixture::retry(), on_wait);
         block_on(resolver.resolve(&"github:o/r@v1/x.onnx".parse().unwrap())).unwrap();
         let waits = fixture.waits.lock().unwrap().clone();
         assert!(
@@ -238,11 +238,11 @@ fn a_private_releases_asset_is_locked_at_the_api() {
     let leaks = fixture.store.requests().iter().any(|request| request.header("authorization").is_some());
     assert!(!leaks, "the storage is another host");
     let lock = lock_of(&entries);
-    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
+    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
     assert_eq!(verdicts[0].kind(), None, "{}", verdicts[0]);
     // Without a token, the message names the missing one.
     fixture.token = None;
-    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
+    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
     assert!(verdicts[0].to_string().contains("GITHUB_TOKEN"), "{}", verdicts[0]);
 }
 

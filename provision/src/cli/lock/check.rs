@@ -41,10 +41,10 @@ pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
     let lock = super::read(&args.locks, default)?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
     let session = HostSession::start(args.patience)?;
-    let mut resolver = session.resolver();
+    let resolver = session.resolver();
     let mut failures = Failures::default();
     for model in models {
-        let verdicts = session.wait_for(check(&mut resolver, model));
+        let verdicts = session.wait_for(check(&resolver, model));
         let sources = units::count(verdicts.len(), "source");
         let note = match word(&verdicts) {
             "there" => ", of the right size; not every host declares the digest",

@@ -167,7 +167,7 @@ fn fault_53_a_listing_that_echoes_a_token_is_refused() {
     let fixture = fixture(&secret);
     fixture.origin.put("/api", Content::bytes(format!("[{{\"path\": \"{MARK}Letters\"}}]")));
     let origin = HttpClient::new(fixture.http.clone()).unwrap();
-    let mut metadata = MetadataClient::new(&origin, RetryPolicy::default(), Arc::new(|_| {}));
+    let metadata = MetadataClient::new(&origin, RetryPolicy::default(), Arc::new(|_| {}));
     let url = fixture.origin.url("/api").parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let error = runtime.block_on(metadata.json(&url)).unwrap_err();
