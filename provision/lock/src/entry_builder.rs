@@ -221,6 +221,18 @@ impl PreparedEntry {
     pub fn sha256(&self) -> Option<Sha256> {
         self.sha256
     }
+
+    /// True if both digests are known and the files are equal.
+    pub fn has_bytes_of(&self, other: &Self) -> bool {
+        self.sha256.is_some() && self.sha256 == other.sha256 && self.size() == other.size()
+    }
+
+    /// Adds the sources of another entry with these bytes as mirrors.
+    pub fn add_mirrors(&mut self, other: Self) {
+        self.mirrors.push(other.found);
+        self.mirrors.extend(other.mirrors);
+        self.lost_mirrors.extend(other.lost_mirrors);
+    }
 }
 
 /// A finished entry.
@@ -265,6 +277,7 @@ impl EntryBuilder {
         self.check(request)?;
         let mut entries = Vec::new();
         for prepared in self.prepare(request).await? {
+            self.take(prepared.source(), prepared.path())?;
             entries.push(self.finish(prepared).await?.entry);
         }
         Ok(entries)
@@ -293,8 +306,9 @@ impl EntryBuilder {
         Ok(())
     }
 
-    /// Asks the hosts of a checked request. Reads no file.
-    pub async fn prepare(&mut self, request: &AddRequest) -> Result<Vec<PreparedEntry>, EntryError> {
+    /// Asks the hosts of a checked request. Reads no file. Requests can be asked for at the same time; their entries are then taken
+    /// ([`Self::take`]) in their order.
+    pub async fn prepare(&self, request: &AddRequest) -> Result<Vec<PreparedEntry>, EntryError> {
         let found = self.resolver.resolve(&request.source).await?;
         if found.len() > 1 {
             let several = |option| {
@@ -314,20 +328,19 @@ impl EntryBuilder {
         let mut entries = Vec::with_capacity(found.len());
         for found in found {
             let path = place(request, &found.source, found.name.as_deref(), found.civitai_type.as_deref())?;
-            self.take(&found.source, &path)?;
             entries.push(self.prepare_one(request, found, path).await?);
         }
         Ok(entries)
     }
 
-    /// Takes the path of an entry.
-    fn take(&mut self, source: &Source, path: &ModelPath) -> Result<(), EntryError> {
+    /// Takes the path of an entry: another path that cannot lie beside it is refused from now on.
+    pub fn take(&mut self, source: &Source, path: &ModelPath) -> Result<(), EntryError> {
         let taken = self.taken.take(path);
         taken.map_err(|kind| EntryError::Collision { what: source.to_string(), kind })
     }
 
     async fn prepare_one(
-        &mut self,
+        &self,
         request: &AddRequest,
         found: Found,
         path: ModelPath,
@@ -360,6 +373,7 @@ impl EntryBuilder {
         let mut mirrors = Vec::with_capacity(prepared.mirrors.len());
         for mirror in prepared.mirrors {
             match agree(FIRST, Some(sha256), None, &mirror) {
+                Ok(()) if mirror.url == found.url || mirrors.contains(&mirror.url) => {}
                 Ok(()) => mirrors.push(mirror.url),
                 Err(error) if prepared.may_lose_mirrors => lost_mirrors.push(error),
                 Err(error) => return Err(error),
@@ -383,17 +397,8 @@ impl EntryBuilder {
         declared.map_err(|error| EntryError::Digest { what: found.source.to_string(), error })
     }
 
-    /// Asks for a further source of an entry's path, for its URL and digest. The request's digest counts if the host declares
-    /// none.
-    pub async fn another(&mut self, request: &AddRequest) -> Result<(SourceUrl, Option<Sha256>), EntryError> {
-        self.check_expiry(&request.source)?;
-        let found = self.one(&request.source).await?;
-        agree("the option or list", request.sha256, request.size, &found)?;
-        Ok((found.url, found.sha256.or(request.sha256)))
-    }
-
     /// Resolves a source that has to be one file.
-    async fn one(&mut self, source: &Source) -> Result<Found, EntryError> {
+    async fn one(&self, source: &Source) -> Result<Found, EntryError> {
         let mut found = self.resolver.resolve(source).await?;
         let files = found.len();
         found.pop().filter(|_| files == 1).ok_or_else(|| {
@@ -403,12 +408,7 @@ impl EntryBuilder {
     }
 
     /// Resolves a mirror and checks that it declares the same bytes.
-    async fn mirror(
-        &mut self,
-        source: &Source,
-        of: &Found,
-        sha256: Option<Sha256>,
-    ) -> Result<Found, EntryError> {
+    async fn mirror(&self, source: &Source, of: &Found, sha256: Option<Sha256>) -> Result<Found, EntryError> {
         self.check_expiry(source)?;
         let mirror = self.one(source).await?;
         agree(FIRST, sha256, Some(of.size), &mirror)?;

@@ -35,7 +35,7 @@ use serde_json::Value;
 
 pub use error::ImportError;
 pub use format::{Format, UnknownFormat};
-pub use join::{Imported, SamePath, join};
+pub use join::{Conflict, Imported, Statement, join};
 use list::digest;
 pub use list::{ImportedModel, List, Sum};
 pub use place::{At, Place};

@@ -45,7 +45,7 @@ fn check(names: &[&str], formats: &[Format]) {
             "the same when it is said"
         );
     }
-    let shown = shown(&import::join(lists).unwrap_or_else(|error| panic!("{error}")));
+    let shown = shown(&import::join(lists));
     let expected = text(&format!("{}.expected", names[0]));
     assert_eq!(shown, expected, "what came out:\n{shown}");
 }

@@ -4,6 +4,7 @@
 //! standard output, one line a model; waits, progress and failures go to standard error.
 
 mod add;
+mod asking;
 mod batch;
 mod check;
 mod command_line;

@@ -28,6 +28,7 @@ mod resume;
 mod reuse;
 mod secrets;
 mod sets;
+mod several_lists;
 mod skip;
 mod sources;
 mod warm;

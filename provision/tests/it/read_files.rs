@@ -355,7 +355,7 @@ fn what_only_a_read_could_confirm_is_refused_before_it() {
     let before = body_bytes(&fixture);
     let (out, err) = fixture.run(2, &["lock", "add", &url, &format!("{url}?v=2"), "--path", "vae"]);
     has(&out, &["added      vae/y.bin"]);
-    has(&err, &["vae/y.bin is given twice, as ", "--mirror"]);
+    has(&err, &["vae/y.bin is listed twice, from ", "--mirror"]);
     assert!(body_bytes(&fixture) - before < 1_600_000, "one of them was read");
     // The lock's entry is another file of this address.
     fixture.run(0, &["lock", "add", &format!("{other}?id=1"), "--path", "vae/"]);

@@ -3,7 +3,9 @@
 
 use serde_json::Value;
 
+use super::workflow::ENDINGS;
 use super::{Format, ImportError, json, lines, sha256sum};
+use crate::source::Source;
 
 /// The format of `text`.
 pub(super) fn format(name: &str, text: &str) -> Result<Format, ImportError> {
@@ -43,7 +45,23 @@ fn of_json(name: &str, value: &Value) -> Result<Format, ImportError> {
         Ok(Format::Manager)
     } else if value.as_object().is_some_and(|nodes| nodes.values().any(is_call)) {
         Err(ImportError::ApiWorkflow { list: name.to_owned() })
-    } else {
+    } else if names_model(value) {
         Err(ImportError::Unknown { list: name.to_owned() })
+    } else {
+        Err(ImportError::NoModels { list: name.to_owned() })
+    }
+}
+
+/// True if any text of the value may be a model's name or address.
+fn names_model(value: &Value) -> bool {
+    match value {
+        Value::String(text) => {
+            let lower = text.to_ascii_lowercase();
+            let is_source = || text.parse().is_ok_and(|source| !matches!(source, Source::Url(_)));
+            ENDINGS.iter().any(|ending| lower.contains(ending)) || is_source()
+        }
+        Value::Array(items) => items.iter().any(names_model),
+        Value::Object(items) => items.values().any(names_model),
+        _ => false,
     }
 }

@@ -1,12 +1,11 @@
-//! A list that cannot be read, and lists that contradict each other.
+//! A list that cannot be read.
 
-use provision_core::digest::Sha256;
 use provision_core::terminal_text::TerminalText;
 
 use super::format::Format;
 use super::place::Place;
 
-/// A list cannot be read, or lists contradict each other.
+/// A list that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
     /// The list is not text.
@@ -57,20 +56,10 @@ pub enum ImportError {
         /// The list's name.
         list: String,
     },
-    /// Two digests for one path.
-    #[error(
-        "{}: {first} and {second} list different digests ({} and {}); correct one of the lists, or give one of the \
-         files another path with --path-of",
-        TerminalText(path), digests[0], digests[1]
-    )]
-    Conflict {
-        /// The path.
-        path: String,
-        /// The position of one digest.
-        first: Place,
-        /// The position of the other.
-        second: Place,
-        /// Both digests.
-        digests: Box<[Sha256; 2]>,
+    /// JSON in no known format that names no file of a model: an index, a configuration.
+    #[error("{} is JSON that names no model", TerminalText(list))]
+    NoModels {
+        /// The list's name.
+        list: String,
     },
 }

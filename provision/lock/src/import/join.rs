@@ -1,153 +1,173 @@
-//! Joins lists: files that several lists name, and digests for files of other lists.
+//! Joins lists: the sources of each path, and digests for files of other lists.
 //!
-//! A path has one file. Two digests for one path are an error, because one of the lists is wrong and this code cannot tell
-//! which. A second source becomes a mirror if the digests show equal bytes. Without digests, only the hosts can tell, and the
-//! caller asks them.
+//! A path has one file. Two digests for one path are a contradiction, because one of the lists is wrong and this code cannot tell
+//! which: the path is left out, and all others are used. Several sources of a path may have equal bytes; only their hosts can tell,
+//! and the caller asks them.
 
 use std::collections::HashMap;
 
-use super::{ImportError, ImportedModel, List, Place, Sum, Unused, UnusedReason};
+use provision_core::digest::Sha256;
+use provision_core::model_path::ModelPath;
+use provision_core::terminal_text::TerminalText;
+
+use super::{ImportedModel, List, Place, Sum, Unused, UnusedReason};
 use crate::source::Source;
 
-/// The identity of a file among those of the lists.
-#[derive(PartialEq, Eq, Hash)]
-enum Key {
-    /// The destination, as file systems compare it.
-    Path(String),
-    /// If the destination is not known yet: the source, with its whole URL, and the name.
-    Source(Source, String),
-}
-
 /// The joined contents of lists.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// The files, in the order of the lists.
+    /// The files, in the order of the lists. The sources of one path follow each other, the first one first.
     pub models: Vec<ImportedModel>,
-    /// Further sources of those paths, without a digest that shows equal bytes.
-    pub same_paths: Vec<SamePath>,
+    /// The paths with two digests. None of their files is among `models`.
+    pub conflicts: Vec<Conflict>,
     /// Items that were not used.
     pub unused: Vec<Unused>,
 }
 
-/// A source of a path that another source has, too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SamePath {
-    /// The file.
-    pub model: ImportedModel,
-    /// The position of the first source.
-    pub first: Place,
+/// A path for which lists give two digests.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}: {} and {} list different digests ({} and {})",
+    TerminalText(path), first.place, second.place, first.sha256, second.sha256
+)]
+pub struct Conflict {
+    /// The path.
+    pub path: String,
+    /// The first statement.
+    pub first: Box<Statement>,
+    /// The first one that contradicts it.
+    pub second: Box<Statement>,
 }
 
-impl SamePath {
-    /// The item as one that was not used.
-    pub fn unused(self) -> Unused {
-        let why = UnusedReason::SamePath { first: self.first };
-        Unused { what: self.model.source.to_string(), why, place: self.model.place }
+/// A list's statement about a file's digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// The digest.
+    pub sha256: Sha256,
+    /// The position in the list.
+    pub place: Place,
+    /// The source of the file; `None` in a list of digests only.
+    pub source: Option<Source>,
+}
+
+impl Conflict {
+    /// The source that can have another path, if the statements are about two files.
+    pub fn other_source(&self) -> Option<&Source> {
+        self.second.source.as_ref().filter(|source| self.first.source.as_ref() != Some(source))
     }
 }
 
+/// The identity of a file among those of the lists.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    /// The destination.
+    Path(ModelPath),
+    /// If the destination is not known yet: the source, with its whole URL, and the name.
+    Source(Source, String),
+}
+
+/// A file, with what the lists say about it.
+struct File {
+    /// The destination, or the name if that is not known.
+    path: String,
+    /// One for each source.
+    models: Vec<ImportedModel>,
+    stated: Option<Statement>,
+    conflict: Option<Conflict>,
+}
+
 /// Joins lists.
-///
-/// # Errors
-/// Returns an error if two lists give different digests for one path.
-pub fn join(lists: Vec<List>) -> Result<Imported, ImportError> {
-    let mut joined = Imported { models: Vec::new(), same_paths: Vec::new(), unused: Vec::new() };
-    let mut known: HashMap<Key, usize> = HashMap::new();
+pub fn join(lists: Vec<List>) -> Imported {
+    let mut joined = Imported::default();
+    let mut files: Vec<File> = Vec::new();
+    let mut known = HashMap::new();
     let mut sums = Vec::new();
     for list in lists {
         joined.unused.extend(list.unused);
         sums.extend(list.sums);
         for model in list.models {
-            let key = match model.destination() {
-                Ok(path) => Key::Path(path.collision_key()),
-                Err(_) => Key::Source(model.source.clone(), model.name.clone()),
+            let (key, path) = match model.destination() {
+                Ok(path) => (Key::Path(path.clone()), path.to_string()),
+                Err(_) => (Key::Source(model.source.clone(), model.name.clone()), model.name.clone()),
             };
-            if let Some(at) = known.get(&key) {
-                merge(&mut joined, *at, model)?;
-            } else {
-                known.insert(key, joined.models.len());
-                joined.models.push(model);
+            let at = *known.entry(key).or_insert(files.len());
+            if at == files.len() {
+                files.push(File { path, models: Vec::new(), stated: None, conflict: None });
+            }
+            files[at].add(model);
+        }
+    }
+    for sum in sums {
+        match named(&mut files, &sum) {
+            Ok(file) => file.apply(sum),
+            Err(why) => joined.unused.push(Unused { what: sum.name, why, place: sum.place }),
+        }
+    }
+    for file in files {
+        match file.conflict {
+            Some(conflict) => joined.conflicts.push(conflict),
+            None => joined.models.extend(file.models),
+        }
+    }
+    joined
+}
+
+impl File {
+    fn add(&mut self, model: ImportedModel) {
+        if let Some(sha256) = model.sha256 {
+            let (place, source) = (model.place.clone(), Some(model.source.clone()));
+            self.state(Statement { sha256, place, source });
+        }
+        let Some(known) = self.models.iter_mut().find(|known| known.source == model.source) else {
+            self.models.push(model);
+            return;
+        };
+        known.sha256 = known.sha256.or(model.sha256);
+        known.size = known.size.or(model.size);
+        for mirror in model.mirrors {
+            if mirror != known.source && !known.mirrors.contains(&mirror) {
+                known.mirrors.push(mirror);
             }
         }
     }
-    // The position of each digest's list, for the error if a second digest disagrees.
-    let mut given: HashMap<usize, Place> = HashMap::new();
-    for sum in sums {
-        apply(&mut joined, &mut given, sum)?;
-    }
-    Ok(joined)
-}
 
-fn merge(joined: &mut Imported, at: usize, again: ImportedModel) -> Result<(), ImportError> {
-    let first = &mut joined.models[at];
-    let same_bytes = match (first.sha256, again.sha256) {
-        (Some(a), Some(b)) if a != b => {
-            return Err(ImportError::Conflict {
-                path: path_of(first),
-                first: first.place.clone(),
-                second: again.place,
-                digests: Box::new([a, b]),
-            });
+    fn apply(&mut self, Sum { sha256, place, .. }: Sum) {
+        for model in &mut self.models {
+            model.sha256.get_or_insert(sha256);
         }
-        (Some(_), Some(_)) => true,
-        _ => first.source == again.source,
-    };
-    if !same_bytes {
-        let first = first.place.clone();
-        joined.same_paths.push(SamePath { model: again, first });
-        return Ok(());
+        self.state(Statement { sha256, place, source: None });
     }
-    first.sha256 = first.sha256.or(again.sha256);
-    first.size = first.size.or(again.size);
-    for source in std::iter::once(again.source).chain(again.mirrors) {
-        if source != first.source && !first.mirrors.contains(&source) {
-            first.mirrors.push(source);
+
+    fn state(&mut self, second: Statement) {
+        let first = self.stated.get_or_insert_with(|| second.clone());
+        if first.sha256 != second.sha256 && self.conflict.is_none() {
+            let (path, first) = (self.path.clone(), Box::new(first.clone()));
+            self.conflict = Some(Conflict { path, first, second: Box::new(second) });
         }
     }
-    Ok(())
 }
 
-fn apply(joined: &mut Imported, given: &mut HashMap<usize, Place>, sum: Sum) -> Result<(), ImportError> {
-    let mut whole = None;
+/// The file of a digest: by its path, or by the end of it if that is unique.
+fn named<'f>(files: &'f mut [File], sum: &Sum) -> Result<&'f mut File, UnusedReason> {
+    let name = sum.name.strip_prefix("./").unwrap_or(&sum.name);
     let mut candidates = Vec::new();
-    for (at, model) in joined.models.iter().enumerate() {
-        let path = path_of(model);
-        let name = sum.name.strip_prefix("./").unwrap_or(&sum.name);
+    for (at, File { path, .. }) in files.iter().enumerate() {
         if path == name {
-            whole = Some(at);
-        } else if ends_with(&path, name) || ends_with(name, &path) {
+            candidates = vec![at];
+            break;
+        }
+        if ends_with(path, name) || ends_with(name, path) {
             candidates.push(at);
         }
     }
-    let at = match (whole, &candidates[..]) {
-        (Some(at), _) | (None, &[at]) => at,
-        (None, several) => {
-            let candidates: Vec<String> = several.iter().map(|at| path_of(&joined.models[*at])).collect();
-            let why = if candidates.is_empty() {
-                UnusedReason::NoModel
-            } else {
-                UnusedReason::Ambiguous { candidates }
-            };
-            joined.unused.push(Unused { what: sum.name, why, place: sum.place });
-            return Ok(());
+    match candidates[..] {
+        [at] => Ok(&mut files[at]),
+        [] => Err(UnusedReason::NoModel),
+        _ => {
+            let candidates = candidates.into_iter().map(|at| files[at].path.clone()).collect();
+            Err(UnusedReason::Ambiguous { candidates })
         }
-    };
-    let model = &mut joined.models[at];
-    if let Some(sha256) = model.sha256.filter(|sha256| *sha256 != sum.sha256) {
-        let first = given.get(&at).unwrap_or(&model.place).clone();
-        let digests = Box::new([sha256, sum.sha256]);
-        return Err(ImportError::Conflict { path: path_of(model), first, second: sum.place, digests });
     }
-    if model.sha256.is_none() {
-        model.sha256 = Some(sum.sha256);
-        given.insert(at, sum.place);
-    }
-    Ok(())
-}
-
-/// The destination path, or the name if the path is not known.
-fn path_of(model: &ImportedModel) -> String {
-    model.destination().map_or_else(|_| model.name.clone(), |path| path.to_string())
 }
 
 /// Returns true if `path` is `end` below some directory.

@@ -46,7 +46,9 @@ fn an_unreadable_list_is_an_error_with_the_expected_format() {
     for (text, format, said) in [
         ("{\"nodes\": [\n}", None, "list:2: invalid JSON"),
         ("{\"1\": {\"class_type\": \"VAELoader\"}}", None, "API format"),
-        ("{\"a\": 1}", None, "none of the known formats"),
+        ("{\"a\": 1}", None, "list is JSON that names no model"),
+        ("{\"a\": [\"x.GGUF?b\"]}", None, "none of the known formats"),
+        ("[\"https://civitai.com/api/download/models/1\"]", None, "none of the known formats"),
         ("vae.safetensors\n", None, "--format"),
         ("\n# only this\n", None, "list is empty"),
         ("{}", Some(Format::Workflow), "list is not in the format \"ComfyUI workflow\""),
@@ -132,11 +134,11 @@ fn control_characters_of_a_list_are_never_shown() {
         let model = serde_json::json!({"name": evil, "url": "https://h/x", "hash": hash});
         list(evil, &serde_json::json!({"nodes": [{"properties": {"models": [model]}}]}).to_string())
     };
-    let mut said = vec![join(vec![of(SHA), of(OTHER)]).unwrap_err().to_string()];
+    let mut said = vec![join(vec![of(SHA), of(OTHER)]).conflicts[0].to_string()];
     for text in ["{", "{}", "nothing", "", "{\"1\": {\"class_type\": 1}}"] {
         said.push(read(evil, text.as_bytes(), None).unwrap_err().to_string());
     }
-    let joined = join(vec![workflow, aria2, sums]).unwrap();
+    let joined = join(vec![workflow, aria2, sums]);
     said.extend(joined.unused.iter().map(ToString::to_string));
     assert!(said.len() > 10, "{said:#?}");
     let obeyed = |c: char| c.is_control() || c == '\u{202e}';
@@ -158,7 +160,7 @@ fn sha256sum_lines_have_two_modes_and_escapes() {
 fn no_secret_of_a_list_is_shown() {
     let text = "https://u:canary@h/x\n header=Authorization: Bearer canary\n out=x\n\
                 https://h/y?token=canary\nhttps://h/z?sig=canary\n http-passwd=canary\n";
-    let joined = join(vec![list("list", text)]).unwrap();
+    let joined = join(vec![list("list", text)]);
     assert_eq!(joined.models.len(), 1);
     let said: Vec<String> = joined.unused.iter().map(ToString::to_string).collect();
     assert_eq!(said.len(), 4, "{said:#?}");
@@ -166,8 +168,12 @@ fn no_secret_of_a_list_is_shown() {
 }
 
 #[test]
-fn two_digests_for_one_path_are_an_error_that_names_both_lists() {
-    let conflict = |lists: Vec<List>| join(lists).unwrap_err().to_string();
+fn two_digests_for_one_path_are_a_conflict_that_names_both_lists() {
+    let conflict = |lists: Vec<List>| {
+        let joined = join(lists);
+        assert_eq!((joined.models.len(), joined.conflicts.len()), (0, 1), "{joined:?}");
+        joined.conflicts[0].to_string()
+    };
     let a = || list("a.txt", &aria2("vae/x", "https://h/x", Some(SHA)));
     let b = list("b.txt", &aria2("vae/x", "https://m/x", Some(OTHER)));
     let said = conflict(vec![a(), b]);
@@ -184,23 +190,40 @@ fn two_digests_for_one_path_are_an_error_that_names_both_lists() {
 }
 
 #[test]
-fn a_second_source_is_a_mirror_if_the_digests_match() {
-    let lists = |second: Option<&str>| {
-        let first = list("a", &aria2("vae/x", "https://h/x", Some(SHA)));
-        let second = list("b", &aria2("vae/x", "https://m/x", second));
-        join(vec![first, second]).unwrap()
-    };
-    let same = lists(Some(SHA));
-    assert_eq!((same.models.len(), same.unused.len()), (1, 0));
-    assert_eq!(same.models[0].mirrors, ["https://m/x".parse().unwrap()]);
-    let unknown = lists(None);
-    assert_eq!((unknown.models.len(), unknown.models[0].mirrors.len()), (1, 0));
-    // Their hosts can tell.
-    let said = unknown.same_paths[0].clone().unused().to_string();
-    assert!(said.contains("a:1 has another source for the same path"), "{said}");
-    assert!(unknown.unused.is_empty(), "{:?}", unknown.unused);
+fn a_conflict_costs_no_other_path() {
+    let file = |name: &str, host: &str, sha256| aria2(name, &format!("https://{host}/x"), Some(sha256));
+    let lists = [file("a", "h", SHA) + &file("b", "h", SHA), file("a", "m", OTHER), file("a", "n", SHA)];
+    let joined = join(lists.iter().map(|text| list("list", text)).collect());
+    let [conflict] = &joined.conflicts[..] else { panic!("{joined:?}") };
+    assert_eq!(conflict.other_source(), Some(&"https://m/x".parse().unwrap()));
+    assert_eq!(joined.models.iter().map(|model| &model.name[..]).collect::<Vec<_>>(), ["b"]);
+    // Of one address, no other path ends it.
+    let same = [file("a", "h", SHA), file("a", "h", OTHER)];
+    let joined = join(same.iter().map(|text| list("list", text)).collect());
+    assert_eq!(joined.conflicts[0].other_source(), None);
+}
+
+#[test]
+fn the_sources_of_a_path_follow_each_other_each_once() {
+    let file =
+        |path: &str, host: &str, sha256| list(host, &aria2(path, &format!("https://{host}/x"), sha256));
+    let lists = vec![
+        file("vae/x", "a", None),
+        file("vae/y", "b", None),
+        file("vae/x", "c", Some(SHA)),
+        file("vae/x", "a", Some(SHA)),
+    ];
+    let joined = join(lists);
+    let found: Vec<_> =
+        joined.models.iter().map(|model| (model.source.to_string(), model.sha256.is_some())).collect();
+    assert_eq!(
+        found,
+        [("https://a/x", true), ("https://c/x", true), ("https://b/x", false)]
+            .map(|(a, b)| (a.to_owned(), b))
+    );
+    assert!(joined.conflicts.is_empty() && joined.unused.is_empty());
     let twice = list("a", "hf:o/r/vae/x\n");
-    assert_eq!(join(vec![twice.clone(), twice]).unwrap().models.len(), 1);
+    assert_eq!(join(vec![twice.clone(), twice]).models.len(), 1);
 }
 
 #[test]
@@ -208,7 +231,7 @@ fn digests_find_their_file_by_path_or_unique_name() {
     let urls = || list("urls", "hf:o/r/vae/x\nhf:o/r/loras/x\nhf:o/r/loras/y\ncivitai:1\n");
     let sums =
         format!("{SHA}  /data/ComfyUI/models/vae/x\n{OTHER}  y\n{SHA}  x\n{SHA}  z\n{OTHER}  oras/x\n");
-    let joined = join(vec![list("sums", &sums), urls()]).unwrap();
+    let joined = join(vec![list("sums", &sums), urls()]);
     let of = |at: usize| joined.models[at].sha256.map(|sha256| sha256.to_string());
     assert_eq!(of(0).as_deref(), Some(SHA));
     assert_eq!(of(1), None);

@@ -57,15 +57,6 @@ pub enum UnusedReason {
     /// The option would change the request.
     #[error("this option is not imported; tokens come from the environment or a netrc file")]
     Option,
-    /// A second source for one path, without a digest that shows equal bytes.
-    #[error(
-        "{first} has another source for the same path, and no digest shows that the files are equal; choose another path for \
-         one with --path-of"
-    )]
-    SamePath {
-        /// The position of the first one.
-        first: Place,
-    },
     /// No imported file matches the digest.
     #[error("no list names a file of this name")]
     NoModel,

@@ -12,7 +12,8 @@ use super::{Format, ImportError, ImportedModel, List, Place, UnusedReason};
 use crate::source::Source;
 
 /// File name endings of models.
-const ENDINGS: [&str; 8] = [".safetensors", ".ckpt", ".pt", ".pth", ".gguf", ".sft", ".bin", ".onnx"];
+pub(super) const ENDINGS: [&str; 8] =
+    [".safetensors", ".ckpt", ".pt", ".pth", ".gguf", ".sft", ".bin", ".onnx"];
 
 /// The longest widget text that is taken for a path, in bytes.
 const LONGEST_NAME: usize = 1024;

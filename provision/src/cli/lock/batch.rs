@@ -4,17 +4,20 @@
 //! collision of two paths is left to be found after one.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::ops::ControlFlow;
 
-use provision_core::terminal_text::TerminalText;
+use futures_util::{StreamExt as _, stream};
+use provision_core::model_path::ModelPath;
 use provision_lock::edit::Document;
 use provision_lock::entry_builder::{AddRequest, EntryBuilder, EntryError, PreparedEntry};
 use provision_lock::file::check_writable;
-use provision_lock::import::{ImportedModel, Place, SamePath};
+use provision_lock::import::Place;
 use provision_lock::placement::PlacementError;
 use provision_lock::source::Source;
 
 use super::EditFailure;
+use super::asking::Asking;
 use super::command_line;
 use super::question::{self, Meanings};
 use super::session::{Failures, HostSession, code_of_entry};
@@ -27,6 +30,12 @@ pub(super) struct Wanted<'a> {
     pub(super) request: AddRequest,
     pub(super) place: Option<&'a Place>,
 }
+
+/// An entry as its hosts describe it, with the source's position in a list.
+type Sourced<'p> = (PreparedEntry, Option<&'p Place>);
+
+/// The sources that are asked for at the same time. Hosts count the requests of minutes, which does not change with it.
+const AT_ONCE: usize = 8;
 
 /// The sources of one command.
 pub(super) struct Batch<'a> {
@@ -55,13 +64,14 @@ impl Batch<'_> {
 
     /// Asks the hosts of the sources, and adds their files to the lock. Breaks if the lock cannot be written.
     pub(super) fn add(&mut self, wanted: Vec<Wanted<'_>>) -> ControlFlow<()> {
+        let answers = self.ask(&wanted);
         let mut prepared = Vec::with_capacity(wanted.len());
-        for mut wanted in wanted {
-            if let Some(entries) = self.prepare(&mut wanted) {
+        for (mut wanted, answer) in wanted.into_iter().zip(answers) {
+            if let Some(entries) = self.take(&mut wanted, answer) {
                 prepared.extend(entries.into_iter().map(|entry| (entry, wanted.place)));
             }
         }
-        let mut prepared = self.without_collisions(prepared);
+        let mut prepared = self.one_a_path(prepared);
         if self.writing.is_dry_run {
             prepared.retain(|(entry, _)| !self.writing.note_unread(entry));
         } else {
@@ -70,55 +80,75 @@ impl Batch<'_> {
         prepared.into_iter().try_for_each(|(entry, place)| self.finish(entry, place))
     }
 
-    fn prepare(&mut self, wanted: &mut Wanted<'_>) -> Option<Vec<PreparedEntry>> {
+    /// Asks the hosts of several sources at the same time. The answers are in the order of the sources.
+    fn ask(&self, wanted: &[Wanted<'_>]) -> Vec<Result<Vec<PreparedEntry>, EntryError>> {
+        let mut asking = Asking::new(wanted.len());
+        let questions = stream::iter(wanted).map(|wanted| self.builder.prepare(&wanted.request));
+        self.session.wait_for(questions.buffered(AT_ONCE).inspect(|_| asking.answered()).collect())
+    }
+
+    /// Takes the paths of a source's entries. In the order of the sources, so that the later one of two is refused.
+    fn take(
+        &mut self,
+        wanted: &mut Wanted<'_>,
+        mut answer: Result<Vec<PreparedEntry>, EntryError>,
+    ) -> Option<Vec<PreparedEntry>> {
         loop {
-            match self.session.wait_for(self.builder.prepare(&wanted.request)) {
+            let taken = answer.and_then(|entries| {
+                entries.iter().try_for_each(|entry| self.builder.take(entry.source(), entry.path()))?;
+                Ok(entries)
+            });
+            match taken {
                 Ok(entries) => return Some(entries),
                 Err(error) => self.settle(wanted, &error)?,
             }
+            answer = self.session.wait_for(self.builder.prepare(&wanted.request));
         }
     }
 
-    /// Refuses what a read could only confirm: two files of one path, and another file in the place of a lock's entry. Without a
-    /// declared digest, nothing shows that the bytes are the same.
-    fn without_collisions<'p>(
-        &mut self,
-        prepared: Vec<(PreparedEntry, Option<&'p Place>)>,
-    ) -> Vec<(PreparedEntry, Option<&'p Place>)> {
-        let mut first: HashMap<_, (Source, bool)> = HashMap::new();
-        let (mut kept, mut refused) = (Vec::with_capacity(prepared.len()), Vec::new());
+    /// Joins the sources of each path: those of equal digests are one entry with mirrors (fault 113). Others are refused, and so is
+    /// what a read could only confirm: without a declared digest, nothing shows that the bytes are the same as another source's, or
+    /// as those of the lock's entry.
+    fn one_a_path<'p>(&mut self, prepared: Vec<Sourced<'p>>) -> Vec<Sourced<'p>> {
+        let mut kept: Vec<Sourced<'p>> = Vec::with_capacity(prepared.len());
+        let mut by_path: HashMap<ModelPath, usize> = HashMap::new();
         for (entry, place) in prepared {
-            let is_unread = entry.sha256().is_none();
             let path = entry.path().clone();
-            let (other, other_is_unread) =
-                first.entry(path.clone()).or_insert_with(|| (entry.source().clone(), is_unread));
-            let is_second = kept.iter().any(|(known, _): &(PreparedEntry, _)| *known.path() == path);
-            let older = self.document.get(&path).filter(|_| is_unread);
-            let why = if is_second && (is_unread || *other_is_unread) {
-                format!(
-                    "{path} is given twice, as {other} and as {}, and no host declares both digests; give one of them \
-                     another --path, or add it as a --mirror if it has the same bytes",
-                    entry.source()
-                )
-            } else if older.is_some_and(|older| is_another_of_its_address(&older, &path, entry.url())) {
-                format!("{path}: {}", super::write::PutFailure::AnotherFile)
-            } else {
+            let older = self.document.get(&path).filter(|_| entry.sha256().is_none());
+            if older.is_some_and(|older| is_another_of_its_address(&older, &path, entry.url())) {
+                self.refuse(place, format_args!("{path}: {}", super::write::PutFailure::AnotherFile));
+                continue;
+            }
+            let at = *by_path.entry(path).or_insert(kept.len());
+            let Some(known) = kept.get_mut(at) else {
                 kept.push((entry, place));
                 continue;
             };
-            refused.push(match place {
-                Some(place) => format!("{place}: {why}"),
-                None => why,
-            });
-        }
-        for why in refused {
-            self.failures.add(Code::Usage, TerminalText(why));
+            let is_declared = |entry: &PreparedEntry| entry.sha256().is_some();
+            if is_declared(&entry) && entry.has_bytes_of(&known.0) {
+                known.0.add_mirrors(entry);
+                continue;
+            }
+            let mut other = (entry, place);
+            // The source whose digest is known needs no read.
+            if is_declared(&other.0) && !is_declared(&known.0) {
+                std::mem::swap(known, &mut other);
+            }
+            let why = twice(&known.0, &other.0, place.is_some());
+            self.refuse(other.1, why);
         }
         kept
     }
 
+    fn refuse(&mut self, place: Option<&Place>, why: impl Display) {
+        match place {
+            Some(place) => self.failures.add(Code::Usage, format_args!("{place}: {why}")),
+            None => self.failures.add(Code::Usage, why),
+        }
+    }
+
     /// Checks that the lock can be written before hours are spent on a file, and says how much has to be read.
-    fn announce_reads(&mut self, prepared: &[(PreparedEntry, Option<&Place>)]) -> ControlFlow<()> {
+    fn announce_reads(&mut self, prepared: &[Sourced<'_>]) -> ControlFlow<()> {
         let unread = prepared.iter().filter(|(entry, _)| entry.sha256().is_none());
         let sizes: Vec<u64> = unread.map(|(entry, _)| entry.size()).collect();
         if sizes.is_empty() {
@@ -156,28 +186,6 @@ impl Batch<'_> {
         }
     }
 
-    /// Adds another source of a path: a mirror if its host declares the digest of the path's entry (fault 113).
-    pub(super) fn add_again(&mut self, again: SamePath, request: AddRequest) -> ControlFlow<()> {
-        let ImportedModel { source, place, .. } = &again.model;
-        if self.writing.is_unread(&again.model) {
-            return ControlFlow::Continue(());
-        }
-        let Some(path) = again.model.destination().ok().filter(|path| self.writing.has(path)) else {
-            // The first source failed.
-            let checked = self.check(vec![Wanted { request, place: Some(place) }]);
-            return self.add(checked);
-        };
-        match self.session.wait_for(self.builder.another(&request)) {
-            Ok((url, Some(sha256))) => {
-                let from = format!("{source} at {place}");
-                self.writing.take_mirror(&path, &from, url, sha256, &mut self.failures);
-            }
-            Ok((_, None)) => self.failures.add(Code::Usage, again.unused()),
-            Err(error) => self.fail(source, Some(place), &error),
-        }
-        ControlFlow::Continue(())
-    }
-
     /// Asks a person for the meaning of a path, if that is the error, and corrects the request. Otherwise the error is one of the
     /// failures.
     fn settle(&mut self, wanted: &mut Wanted<'_>, error: &EntryError) -> Option<()> {
@@ -211,4 +219,27 @@ impl Batch<'_> {
             None => self.failures.add_of_host(code, source, error.silence(), why),
         }
     }
+}
+
+/// The refusal of `other`, a second source of the path of `taken`, with the ways out.
+fn twice(taken: &PreparedEntry, other: &PreparedEntry, is_in_list: bool) -> String {
+    let path = taken.path();
+    let described = |entry: &PreparedEntry| {
+        let digest =
+            entry.sha256().map_or("no digest from its host".to_owned(), |hex| format!("SHA-256 {hex}"));
+        format!("{} ({}, {digest})", entry.source(), units::bytes(entry.size()))
+    };
+    let elsewhere = if is_in_list {
+        format!("to import both, give {}", command_line::path_of(other.source(), path.as_str()))
+    } else {
+        "give one of them another --path".to_owned()
+    };
+    let what = format!("{path} is listed twice, from {} and from {}", described(taken), described(other));
+    if taken.sha256().and(other.sha256()).is_some() || taken.size() != other.size() {
+        return format!("{what}, which are different files; only the first of these is taken: {elsewhere}");
+    }
+    format!(
+        "{what}; no digest shows that they are equal, so only the first of these is taken. If they are, run `{}`; if not, {elsewhere}",
+        command_line::add_mirror(taken.source(), path.as_str(), other.source()),
+    )
 }

@@ -13,6 +13,25 @@ pub(super) fn add(source: &Source, path: &str) -> String {
     format!("{} lock add {source} --path {}", invocation(), quoted(path))
 }
 
+/// The command that adds `mirror` to the entry of `source` at `path`.
+pub(super) fn add_mirror(source: &Source, path: &str, mirror: &Source) -> String {
+    let mirror = word(mirror).unwrap_or_else(|| "MIRROR".to_owned());
+    format!("{} --mirror {mirror}", add(source, path))
+}
+
+/// The option that gives the file of `source` a path beside `path`: with its own name, or else with a number.
+pub(super) fn path_of(source: &Source, path: &str) -> String {
+    let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let own = source.file_name().filter(|own| own != name).unwrap_or_else(|| match name.rsplit_once('.') {
+        Some((stem, suffix)) => format!("{stem}-2.{suffix}"),
+        None => format!("{name}-2"),
+    });
+    let beside = if directory.is_empty() { own } else { format!("{directory}/{own}") };
+    let shown = source.to_string();
+    let source = if word(source).is_some() { &shown } else { "SOURCE" };
+    format!("`--path-of {}`", quoted(&format!("{source}={beside}")))
+}
+
 /// The rest of the sentence after such a command, for a source that is not shown.
 pub(super) fn remark(source: &Source) -> &'static str {
     if word(source).is_some() { "" } else { ", where SOURCE is its whole address" }

@@ -7,7 +7,6 @@ use crate::cli::exit::{Code, Failure};
 use crate::cli::units;
 use crate::cli::{say, tell};
 use camino::Utf8Path;
-use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
 use provision_core::terminal_text::TerminalText;
@@ -15,7 +14,6 @@ use provision_lock::edit::{Document, EditError, Outcome};
 use provision_lock::entry::Entry;
 use provision_lock::entry_builder::{BuiltEntry, PreparedEntry};
 use provision_lock::file::{LockWait, edit};
-use provision_lock::import::ImportedModel;
 use provision_lock::source::Source;
 
 use super::EditFailure;
@@ -73,12 +71,6 @@ impl<'a> Writing<'a> {
         true
     }
 
-    /// True if a dry run left the model's path out.
-    pub(super) fn is_unread(&self, model: &ImportedModel) -> bool {
-        let path = model.destination().ok();
-        path.is_some_and(|path| self.unread.iter().any(|(unread, _)| *unread == path))
-    }
-
     /// The paths of the entries, and of those that a dry run left out.
     pub(super) fn paths(&self) -> impl Iterator<Item = &ModelPath> {
         let unread = self.unread.iter().map(|(path, _)| path);
@@ -123,65 +115,12 @@ impl<'a> Writing<'a> {
     /// Adds an entry. If its bytes were read, all entries are written at once, since the next result may take hours. Breaks if the
     /// lock cannot be written, so that no more bytes are read in vain.
     pub(super) fn take(&mut self, made: BuiltEntry, failures: &mut Failures) -> ControlFlow<()> {
-        self.collect(made.entry, failures);
+        self.entries.push(made.entry);
         if !made.was_read {
             return ControlFlow::Continue(());
         }
         self.session.finish_drawing();
         self.flush(failures)
-    }
-
-    /// True if there is an entry of this path.
-    pub(super) fn has(&self, path: &ModelPath) -> bool {
-        self.entries.iter().any(|known| known.path == *path)
-    }
-
-    /// Adds an entry to the others. For a path with the same bytes its URLs are mirrors; other bytes are a failure (fault 113).
-    fn collect(&mut self, entry: Entry, failures: &mut Failures) {
-        let Some(at) = self.entries.iter().position(|known| known.path == entry.path) else {
-            self.entries.push(entry);
-            return;
-        };
-        let known = &self.entries[at];
-        if known.sha256 != entry.sha256 {
-            failures.add(Code::Usage, listed_twice(known, &from(&entry), entry.sha256));
-            return;
-        }
-        for url in std::iter::once(entry.url).chain(entry.mirrors) {
-            self.add_mirror(at, url);
-        }
-    }
-
-    /// Adds `url`, which has the file `sha256`, to the entry of `path`; messages name its origin `from`.
-    pub(super) fn take_mirror(
-        &mut self,
-        path: &ModelPath,
-        from: &str,
-        url: SourceUrl,
-        sha256: Sha256,
-        failures: &mut Failures,
-    ) {
-        match self.entries.iter().position(|known| known.path == *path) {
-            Some(at) if self.entries[at].sha256 == sha256 => self.add_mirror(at, url),
-            Some(at) => {
-                failures.add(Code::Usage, listed_twice(&self.entries[at], from, sha256));
-            }
-            None => {}
-        }
-    }
-
-    /// Adds a mirror to an entry, which is written again if it was written without it.
-    fn add_mirror(&mut self, at: usize, url: SourceUrl) {
-        let known = &mut self.entries[at];
-        if known.url == url || known.mirrors.contains(&url) {
-            return;
-        }
-        known.mirrors.push(url);
-        if at < self.written {
-            let known = self.entries.remove(at);
-            self.entries.push(known);
-            self.written -= 1;
-        }
     }
 
     /// Writes the entries that are not written yet. A lock that cannot be written is one of the failures.
@@ -252,31 +191,40 @@ fn put(
 /// An entry as it is put, and the result.
 type Put = (Entry, Result<Outcome, PutFailure>);
 
-/// Puts the entries into the document one by one.
+/// Puts the entries into the document, which has each path once. All at once, because each change parses the whole lock; one by one
+/// only if one of them is refused.
 fn put_each(document: &mut Document, entries: &[Entry]) -> Result<Vec<Put>, EditFailure> {
-    let mut put = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let mut entry = entry.clone();
-        if let Some(older) = document.get(&entry.path) {
-            if older.sha256 != entry.sha256 && is_another_of_its_address(&older, &entry.path, &entry.url) {
-                put.push((entry, Err(PutFailure::AnotherFile)));
-                continue;
-            }
-            let followed = entry.source.take();
-            entry.keep_from(&older);
-            // The new source is followed from now on; another spelling of the same source is no change.
-            entry.source = match (&older.source, followed) {
-                (Some(older), Some(now)) if !is_same(older, &now) => Some(now),
-                (Some(older), Some(_)) => Some(older.clone()),
-                (_, followed) => followed,
-            };
-        }
-        match document.put(&entry) {
-            Err(error @ EditError::Inline { .. }) => return Err(error.into()),
-            outcome => put.push((entry, outcome.map_err(PutFailure::Edit))),
-        }
+    let adapted: Vec<Result<Entry, Entry>> = entries.iter().map(|entry| adapt(document, entry)).collect();
+    let accepted: Vec<Entry> = adapted.iter().flatten().cloned().collect();
+    let outcomes: Vec<_> = match document.put_all(&accepted) {
+        Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+        Err(error @ EditError::Inline { .. }) => return Err(error.into()),
+        Err(_) => accepted.iter().map(|entry| document.put(entry)).collect(),
+    };
+    let mut outcomes = outcomes.into_iter();
+    let put = adapted.into_iter().map(|entry| match entry {
+        Ok(entry) => (entry, outcomes.next().unwrap_or(Ok(Outcome::Unchanged)).map_err(PutFailure::Edit)),
+        Err(entry) => (entry, Err(PutFailure::AnotherFile)),
+    });
+    Ok(put.collect())
+}
+
+/// The entry with what the lock's entry of its path keeps; as it is if that is another file.
+fn adapt(document: &Document, entry: &Entry) -> Result<Entry, Entry> {
+    let mut entry = entry.clone();
+    let Some(older) = document.get(&entry.path) else { return Ok(entry) };
+    if older.sha256 != entry.sha256 && is_another_of_its_address(&older, &entry.path, &entry.url) {
+        return Err(entry);
     }
-    Ok(put)
+    let followed = entry.source.take();
+    entry.keep_from(&older);
+    // The new source is followed from now on; another spelling of the same source is no change.
+    entry.source = match (&older.source, followed) {
+        (Some(older), Some(now)) if !is_same(older, &now) => Some(now),
+        (Some(older), Some(_)) => Some(older.clone()),
+        (_, followed) => followed,
+    };
+    Ok(entry)
 }
 
 /// A reason that an entry was not written.
@@ -387,16 +335,4 @@ fn change(before: &Entry, now: &Entry) -> String {
 fn commit(entry: &Entry) -> Option<&str> {
     let mut parts = entry.url.as_url().path().split('/');
     parts.find(|part| part.len() == 40 && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// The failure of a path with two files.
-fn listed_twice(known: &Entry, other: &str, sha256: Sha256) -> String {
-    format!(
-        "{} is listed twice, from {} (SHA-256 {}) and from {} (SHA-256 {}); give one of them another --path",
-        known.path,
-        TerminalText(from(known)),
-        known.sha256,
-        TerminalText(other),
-        sha256
-    )
 }

@@ -148,7 +148,12 @@ fn fault_116_an_unreadable_list_keeps_no_other_out() {
     has(&out, &["added      vae/good.safetensors"]);
     has(
         &err,
-        &["3 failures", "broken.json:1: invalid JSON", "missing cannot be read", "binary cannot be read"],
+        &[
+            "3 failures",
+            "broken.json:1: invalid JSON",
+            "missing cannot be read",
+            "binary is no list of models",
+        ],
     );
     std::fs::remove_file(fixture.path("models.lock")).unwrap();
     // The list's own failures have their exit codes.

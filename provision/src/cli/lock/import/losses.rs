@@ -1,0 +1,97 @@
+//! What an import leaves out: failures, remarks, and models for which the lists have no URL.
+
+use std::collections::HashSet;
+
+use camino::Utf8Path;
+use provision_core::terminal_text::TerminalText;
+use provision_lock::import::{Conflict, Unused, UnusedReason};
+
+use crate::cli::exit::Code;
+use crate::cli::lock::command_line;
+use crate::cli::lock::session::Failures;
+use crate::cli::lock::write::Writing;
+use crate::cli::process::invocation;
+use crate::cli::{say, units};
+
+/// The models without a URL that are named, unless all are asked for.
+const NAMED: usize = 5;
+
+/// The meaning of a model that is not in the lock.
+enum Loss {
+    /// The list has an address for it, or a line that cannot be parsed.
+    Failure,
+    /// The list has no address for it.
+    NoAddress,
+    /// Every model is in the lock.
+    Remark,
+}
+
+impl Loss {
+    fn of(why: &UnusedReason) -> Self {
+        match why {
+            UnusedReason::Source(_)
+            | UnusedReason::Line(_)
+            | UnusedReason::Repository
+            | UnusedReason::Elsewhere { .. } => Self::Failure,
+            UnusedReason::NoAddress => Self::NoAddress,
+            UnusedReason::Mirror(_)
+            | UnusedReason::HashKind { .. }
+            | UnusedReason::Digest(_)
+            | UnusedReason::Option
+            | UnusedReason::NoModel
+            | UnusedReason::Ambiguous { .. } => Self::Remark,
+        }
+    }
+}
+
+/// Adds the paths with two digests to the failures.
+pub(super) fn refuse(conflicts: &[Conflict], failures: &mut Failures) {
+    for conflict in conflicts {
+        let other = conflict
+            .other_source()
+            .map(|source| format!(", or import both with {}", command_line::path_of(source, &conflict.path)));
+        let other = other.unwrap_or_default();
+        let why = format!("{conflict}; nothing is imported there: correct one of the lists{other}");
+        failures.add(Code::Usage, why);
+    }
+}
+
+/// Tells what was not used. With `all`, every model without a URL is named.
+pub(super) fn tell(all_unused: &[Unused], writing: &Writing<'_>, all: bool, failures: &mut Failures) {
+    let mut without_address = Vec::new();
+    for unused in all_unused {
+        match Loss::of(&unused.why) {
+            Loss::Failure => failures.add(Code::Usage, TerminalText(unused)),
+            Loss::NoAddress => without_address.push(unused),
+            Loss::Remark => say(TerminalText(format_args!("not used: {unused}"))),
+        }
+    }
+    note(writing, &without_address, all);
+}
+
+/// Prints the models without an address that are not in the lock otherwise, each once.
+fn note(writing: &Writing<'_>, without_address: &[&Unused], all: bool) {
+    let path: &Utf8Path = writing.path;
+    let document = path.exists().then(|| provision_lock::file::read(path).ok()).flatten();
+    let models = document.as_ref().map_or(&[][..], |document| document.lock().models());
+    let last = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let paths = models.iter().map(|model| &model.path).chain(writing.paths());
+    let mut known: HashSet<String> = paths.map(|path| last(path.as_str())).collect();
+    let missing: Vec<&&Unused> =
+        without_address.iter().filter(|unused| known.insert(last(&unused.what))).collect();
+    if missing.is_empty() {
+        return;
+    }
+    say(format_args!(
+        "note: {} not in the lock, because the lists have no URL (`{} lock add SOURCE` adds one):",
+        units::count(missing.len(), "model"),
+        invocation()
+    ));
+    let named = if all { missing.len() } else { NAMED };
+    for unused in missing.iter().take(named) {
+        say(TerminalText(format_args!("  {}: {}", unused.place, unused.what)));
+    }
+    if let more @ 1.. = missing.len().saturating_sub(named) {
+        say(format_args!("  and {more} more, which --verbose names"));
+    }
+}
