@@ -2,10 +2,11 @@
 //!
 //! The Hub's own client, from Python's index, drives the emulated Hub. The emulated registry and Debian's registry must
 //! pass the same checks. Tests against an emulated host mean something only as far as this holds. The project's own
-//! commands also download a blob from real registries that require a login.
+//! commands also download a blob from real registries that require a login, and import real lists of models from the emulated Hub.
 
 #![expect(clippy::print_stdout, reason = "the checks are the command's output")]
 
+mod lists;
 mod logins;
 mod registry;
 mod reuse;
@@ -38,6 +39,8 @@ pub(crate) fn run() -> Result<()> {
     let scratch = Scratch::create(&folder, "run-")?;
     println!("--- the emulated Hub, by the Hub's own client");
     emulated_hub(&sh, &folder, &scratch)?;
+    println!("--- real lists of models, by the project's own commands");
+    lists::check(&sh, &folder, &scratch)?;
     println!("--- the emulated registry");
     let blob = Content::generated(8, 300_001);
     emulated_registry(&sh, &scratch, &blob)?;
