@@ -102,6 +102,54 @@ fn from_a_workflow_to_a_verified_folder_in_two_commands() {
     has(&out, &["unchanged  vae/x.safetensors", "unchanged  loras/y.safetensors"]);
 }
 
+/// A PNG with one text, as far as a reader of texts looks.
+fn png(key: &str, text: &str) -> Vec<u8> {
+    let content = [key.as_bytes(), b"\0", text.as_bytes()].concat();
+    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+    [b"\x89PNG\r\n\x1a\n", &length[..], b"tEXt", &content, &[0; 4]].concat()
+}
+
+#[test]
+fn names_of_a_workflow_are_looked_up_and_links_are_offered() {
+    let fixture = Fixture::new();
+    let files = ["vae/x.safetensors", "loras/y.safetensors", "weights/z.safetensors"];
+    let files = files.map(|path| (path, Content::generated(path.len() as u64, 3000)));
+    fixture.hub.commit("o/r", "main", &files);
+    fixture.run(0, &["lock", "add", "hf:o/r/vae/x.safetensors", "--lock", "names.lock"]);
+    let api = serde_json::json!({"1": {"class_type": "VAELoader", "inputs": {"vae_name": "sub\\x.safetensors"}},
+        "2": {"class_type": "UNETLoader", "inputs": {"unet_name": "u.safetensors"}}});
+    std::fs::write(fixture.path("picture"), png("prompt", &api.to_string())).unwrap();
+
+    // Nothing was added, and the way out is there.
+    let (_, err) = fixture.run(2, &["lock", "import", "picture"]);
+    has(&err, &["picture, node 1 (VAELoader): sub/x.safetensors", "u.safetensors", "--names FILE"]);
+    let (out, err) = fixture.run(0, &["lock", "import", "picture", "--names", "names.lock"]);
+    has(&out, &["added      vae/sub/x.safetensors"]);
+    has(&err, &["node 2 (UNETLoader): u.safetensors"]);
+    assert!(!err.contains("x.safetensors:"), "{err}");
+
+    let hub = "https://huggingface.co/o/r/resolve/main";
+    let note = format!("## LoRA\n[y]({hub}/loras/y.safetensors)\n## Others\n{hub}/weights/z.safetensors");
+    let workflow =
+        serde_json::json!({"nodes": [{"id": 4, "type": "MarkdownNote", "widgets_values": [note]}]});
+    std::fs::write(fixture.path("picture"), png("workflow", &workflow.to_string())).unwrap();
+    let (_, err) = fixture.run(2, &["lock", "import", "picture"]);
+    has(&err, &["note: 2 links to model files in notes are not used; --notes takes them"]);
+    let (out, err) = fixture.run(2, &["lock", "import", "picture", "--notes"]);
+    has(&out, &["added      loras/y.safetensors"]);
+    has(&err, &["node 4 (MarkdownNote)", "lock add hf:o/r@main/weights/z.safetensors --path FOLDER/"]);
+
+    std::fs::write(fixture.path("picture"), png("parameters", "a cat")).unwrap();
+    let (_, err) = fixture.run(2, &["lock", "import", "picture"]);
+    has(&err, &["picture is a PNG picture without a workflow", "export the workflow from ComfyUI"]);
+    // A pipe cannot be read at any position.
+    let mut command = fixture.command(&["lock", "import", "-"]);
+    let (import, mut input) = start_with_input(&mut command);
+    input.write_all(&png("prompt", &api.to_string())).unwrap();
+    drop(input);
+    has(&said(import.end(), 2, &["import"]).1, &["standard input, node 2 (UNETLoader): u.safetensors"]);
+}
+
 #[test]
 fn a_workflow_import_names_files_without_a_url() {
     let fixture = Fixture::new();

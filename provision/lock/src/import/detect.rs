@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::workflow::ENDINGS;
-use super::{Format, ImportError, json, lines, sha256sum};
+use super::{Format, ImportError, api, json, lines, sha256sum};
 use crate::source::Source;
 
 /// The format of `text`.
@@ -38,13 +38,12 @@ pub(super) fn format(name: &str, text: &str) -> Result<Format, ImportError> {
 fn of_json(name: &str, value: &Value) -> Result<Format, ImportError> {
     let is_model = |model: &Value| model.get("filename").is_some() || model.get("save_path").is_some();
     let models = value.get("models").unwrap_or(value).as_array();
-    let is_call = |node: &Value| node.get("class_type").is_some();
     if value.get("nodes").is_some_and(Value::is_array) {
         Ok(Format::Workflow)
     } else if models.is_some_and(|models| models.iter().any(is_model)) {
         Ok(Format::Manager)
-    } else if value.as_object().is_some_and(|nodes| nodes.values().any(is_call)) {
-        Err(ImportError::ApiWorkflow { list: name.to_owned() })
+    } else if api::nodes(value).is_some() {
+        Ok(Format::Api)
     } else if names_model(value) {
         Err(ImportError::Unknown { list: name.to_owned() })
     } else {

@@ -2,18 +2,40 @@
 
 use provision_core::terminal_text::TerminalText;
 
+use super::MAX_LIST;
 use super::format::Format;
+use super::picture::Kind;
 use super::place::Place;
 
 /// A list that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
+    /// The file cannot be read.
+    #[error("{} cannot be read: {problem}", TerminalText(list))]
+    Read {
+        /// The list's name.
+        list: String,
+        /// The system's message.
+        problem: String,
+    },
+    /// The list is too large.
+    #[error("{} is larger than {} MiB, the limit for a list of models", TerminalText(list), MAX_LIST >> 20)]
+    TooLarge {
+        /// The list's name.
+        list: String,
+    },
     /// The list is not text.
-    #[error("{} is no list of models: it is not text in UTF-8", TerminalText(list))]
+    #[error(
+        "{} is no list of models: it is neither text in UTF-8 nor a PNG, WebP, JPEG or AVIF picture or an MP4 or WebM video",
+        TerminalText(list)
+    )]
     NoText {
         /// The list's name.
         list: String,
     },
+    /// A lock of names has an error.
+    #[error("{0}")]
+    Lock(String),
     /// Invalid JSON.
     #[error("{place}: invalid JSON: {problem}")]
     Json {
@@ -30,15 +52,29 @@ pub enum ImportError {
         /// The expected format.
         format: Format,
     },
-    /// A workflow in the form that is sent to the server, which has no addresses.
+    /// A picture or video without a workflow.
     #[error(
-        "{} is a workflow in API format, which does not say where its models come from; save it with \
-         \"Save\" or \"Export\" instead of \"Export (API)\"",
+        "{} is a {kind} without a workflow; programs that pass pictures on often remove it: export the workflow from ComfyUI \
+         and import that file",
         TerminalText(list)
     )]
-    ApiWorkflow {
+    NoWorkflow {
         /// The list's name.
         list: String,
+        /// The kind of file.
+        kind: Kind,
+    },
+    /// A picture or video whose workflow is damaged.
+    #[error(
+        "the workflow in {} cannot be read, because this {kind} is cut off or damaged; copy it again, or export the workflow \
+         from ComfyUI and import that file",
+        TerminalText(list)
+    )]
+    DamagedPicture {
+        /// The list's name.
+        list: String,
+        /// The kind of file.
+        kind: Kind,
     },
     /// No format fits.
     #[error(

@@ -8,6 +8,8 @@ use std::str::FromStr;
 pub enum Format {
     /// A `ComfyUI` workflow, as its menu saves it.
     Workflow,
+    /// A `ComfyUI` workflow as the server gets it, without addresses.
+    Api,
     /// `ComfyUI`-Manager's model list.
     Manager,
     /// An aria2 input file.
@@ -22,13 +24,14 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 6] =
-        [Self::Workflow, Self::Manager, Self::Aria2, Self::Pget, Self::Urls, Self::Sha256sum];
+    pub const ALL: [Self; 7] =
+        [Self::Workflow, Self::Api, Self::Manager, Self::Aria2, Self::Pget, Self::Urls, Self::Sha256sum];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Workflow => "workflow",
+            Self::Api => "api",
             Self::Manager => "manager",
             Self::Aria2 => "aria2",
             Self::Pget => "pget",
@@ -55,6 +58,7 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Workflow => "ComfyUI workflow",
+            Self::Api => "ComfyUI workflow in API format",
             Self::Manager => "model list of ComfyUI-Manager",
             Self::Aria2 => "aria2 input file",
             Self::Pget => "list of URLs and paths",

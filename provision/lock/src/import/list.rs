@@ -79,11 +79,25 @@ pub struct List {
     pub sums: Vec<Sum>,
     /// Items that were not used.
     pub unused: Vec<Unused>,
+    /// Links of a workflow's notes that are model files and no models of the list yet.
+    pub links: Vec<ImportedModel>,
 }
 
 impl List {
+    /// Takes the links of notes as models. The names that they give an address to are no longer unused.
+    pub fn take_links(&mut self) {
+        for link in std::mem::take(&mut self.links) {
+            let is_named = |unused: &Unused| {
+                let is_name = matches!(unused.why, UnusedReason::Named { .. } | UnusedReason::NoAddress);
+                is_name && last(&unused.what) == link.name
+            };
+            self.unused.retain(|unused| !is_named(unused));
+            self.models.push(link);
+        }
+    }
+
     pub(super) fn new(format: Format) -> Self {
-        Self { format, models: Vec::new(), sums: Vec::new(), unused: Vec::new() }
+        Self { format, models: Vec::new(), sums: Vec::new(), unused: Vec::new(), links: Vec::new() }
     }
 
     pub(super) fn leave_out(&mut self, what: impl Into<String>, why: UnusedReason, place: &Place) {
@@ -116,6 +130,11 @@ impl List {
             }
         }
     }
+}
+
+/// The last component of a path.
+pub(super) fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// Parses a digest in either case, because other tools write both.

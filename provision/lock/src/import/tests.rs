@@ -20,6 +20,8 @@ fn aria2(path: &str, url: &str, sha256: Option<&str>) -> String {
 fn the_format_is_detected_from_the_text() {
     for (text, format) in [
         ("{\"nodes\": []}", Format::Workflow),
+        ("{\"1\": {\"class_type\": \"VAELoader\"}}", Format::Api),
+        ("{\"input\": {\"workflow\": {\"1\": {\"class_type\": \"VAELoader\"}}}}", Format::Api),
         ("{\"models\": [{\"filename\": \"x\"}]}", Format::Manager),
         (" [{\"save_path\": \"x\"}]", Format::Manager),
         ("# c\nhttps://h/x\n  out=x\n", Format::Aria2),
@@ -42,10 +44,10 @@ fn the_format_is_detected_from_the_text() {
 #[test]
 fn an_unreadable_list_is_an_error_with_the_expected_format() {
     let latin = read("list", b"caf\xe9", None).unwrap_err().to_string();
-    assert!(latin.contains("not text in UTF-8"), "{latin}");
+    assert!(latin.contains("neither text in UTF-8 nor a PNG"), "{latin}");
     for (text, format, said) in [
         ("{\"nodes\": [\n}", None, "list:2: invalid JSON"),
-        ("{\"1\": {\"class_type\": \"VAELoader\"}}", None, "API format"),
+        ("{}", Some(Format::Api), "not in the format \"ComfyUI workflow in API format\""),
         ("{\"a\": 1}", None, "list is JSON that names no model"),
         ("{\"a\": [\"x.GGUF?b\"]}", None, "none of the known formats"),
         ("[\"https://civitai.com/api/download/models/1\"]", None, "none of the known formats"),
@@ -135,7 +137,7 @@ fn control_characters_of_a_list_are_never_shown() {
         list(evil, &serde_json::json!({"nodes": [{"properties": {"models": [model]}}]}).to_string())
     };
     let mut said = vec![join(vec![of(SHA), of(OTHER)]).conflicts[0].to_string()];
-    for text in ["{", "{}", "nothing", "", "{\"1\": {\"class_type\": 1}}"] {
+    for text in ["{", "{}", "nothing", ""] {
         said.push(read(evil, text.as_bytes(), None).unwrap_err().to_string());
     }
     let joined = join(vec![workflow, aria2, sums]);
@@ -240,4 +242,46 @@ fn digests_find_their_file_by_path_or_unique_name() {
     assert!(said[0].contains("several files have this name: vae/x, loras/x"), "{said:#?}");
     assert!(said[1].contains("z: no list names"), "{said:#?}");
     assert!(said[2].contains("oras/x: no list names"), "{said:#?}");
+}
+
+#[test]
+fn subgraphs_and_group_nodes_are_read_at_any_depth() {
+    let model = |name: &str| serde_json::json!({"name": name, "url": format!("https://h/{name}"), "directory": "vae"});
+    let node = |name: &str, widget: &str| {
+        serde_json::json!({"id": 7, "type": "VAELoader", "widgets_values": [widget],
+            "properties": {"models": [model(name)]}})
+    };
+    let inner = serde_json::json!({"id": "b", "nodes": [node("deep.safetensors", "deep-name.safetensors")]});
+    let outer = serde_json::json!({"id": "a", "nodes": [node("outer.safetensors", "outer.safetensors"), {"id": 8, "type": "b"}],
+        "definitions": {"subgraphs": [inner]}});
+    let group = serde_json::json!({"nodes": [node("group.safetensors", "group-name.safetensors")], "links": [], "external": []});
+    let workflow = serde_json::json!({
+        "nodes": [{"id": 1, "type": "a", "widgets_values": ["promoted.safetensors"]},
+            {"id": 2, "type": "workflow>mine", "widgets_values": ["group-name.safetensors"]}],
+        "definitions": {"subgraphs": [outer]},
+        "extra": {"groupNodes": {"mine": group, "empty": null}},
+    });
+    let list = list("w.json", &workflow.to_string());
+    let models: Vec<String> =
+        list.models.iter().map(|model| model.destination().unwrap().to_string()).collect();
+    assert_eq!(models, ["vae/outer.safetensors", "vae/deep.safetensors", "vae/group.safetensors"]);
+    assert_eq!(list.models[1].place.to_string(), "w.json, node 7 (VAELoader)");
+    let unused: Vec<&str> = list.unused.iter().map(|unused| &*unused.what).collect();
+    assert_eq!(unused, ["promoted.safetensors", "deep-name.safetensors", "group-name.safetensors"]);
+}
+
+#[test]
+fn a_workflow_of_endless_depth_is_refused() {
+    let mut text = "{\"nodes\": []}".to_owned();
+    for _ in 0..40 {
+        text = format!("{{\"nodes\": [], \"definitions\": {{\"subgraphs\": [{text}]}}}}");
+    }
+    assert_eq!(list("list", &text).models.len(), 0);
+    for _ in 0..10_000 {
+        text = format!("{{\"nodes\": [], \"definitions\": {{\"subgraphs\": [{text}]}}}}");
+        if text.len() > 400_000 {
+            break;
+        }
+    }
+    assert!(error(&text, None).contains("recursion limit"));
 }

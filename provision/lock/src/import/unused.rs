@@ -5,8 +5,9 @@ use std::fmt;
 use provision_core::digest::DigestError;
 use provision_core::terminal_text::TerminalText;
 
+use super::picture::Kind;
 use super::place::Place;
-use crate::source::SourceError;
+use crate::source::{Source, SourceError};
 
 /// An item of a list that was not used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,24 @@ pub enum UnusedReason {
     /// The item has no address.
     #[error("the list has no URL for it")]
     NoAddress,
+    /// A workflow names the file in a widget or input, without an address.
+    #[error("the workflow has no URL for it")]
+    Named {
+        /// The folder of the loader.
+        folder: Option<&'static str>,
+    },
+    /// The dictionaries have other files that it could be.
+    #[error("{}", candidates_text(candidates))]
+    Unsure {
+        /// The files, with a command that adds each.
+        candidates: Vec<Candidate>,
+    },
+    /// The workflow of a picture or video.
+    #[error("this {kind} is cut off or damaged; only its prompt was read, which has no URLs")]
+    Damaged {
+        /// The kind of file.
+        kind: Kind,
+    },
     /// The line does not fit the format.
     #[error("{0}")]
     Line(LineProblem),
@@ -66,6 +85,36 @@ pub enum UnusedReason {
         /// The files.
         candidates: Vec<String>,
     },
+}
+
+/// A file of a dictionary that a name could mean.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The source.
+    pub source: Source,
+    /// The position in the dictionary.
+    pub place: Place,
+    /// The path that the workflow expects.
+    pub path: String,
+}
+
+/// The most candidates in a message.
+const SHOWN: usize = 6;
+
+fn candidates_text(candidates: &[Candidate]) -> String {
+    let commands = candidates.iter().map(|Candidate { source, place, path }| {
+        format!("`lock add {} --path {}` ({place})", quoted(&source.to_string()), quoted(path))
+    });
+    let shown: Vec<String> = commands.take(SHOWN).collect();
+    let more = candidates.len().saturating_sub(SHOWN);
+    let more = if more == 0 { String::new() } else { format!(", or {more} more") };
+    format!("the names do not tell which file it is; add it with {}{more}", shown.join(" or "))
+}
+
+/// The text as a word of a shell.
+fn quoted(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:@._-+,".contains(c);
+    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// The problem of a line.

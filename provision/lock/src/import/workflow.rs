@@ -1,14 +1,18 @@
 //! A `ComfyUI` workflow. Nodes list their models in `properties.models`. A subgraph is defined once under
-//! `definitions.subgraphs` and has nodes of its own. Older files have one list of `models` at the top instead.
+//! `definitions.subgraphs` and has nodes of its own; so does a group node, under `extra.groupNodes`. Older files have one list of
+//! `models` at the top instead. The JSON parser bounds the depth of subgraphs in subgraphs.
 //!
 //! A node may also name a file in its widgets without an address. Such files are listed as unused; otherwise the set would look
-//! complete.
+//! complete. Links in notes are kept apart, because a note is no statement about what the workflow needs.
 
 use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{Format, ImportError, ImportedModel, List, Place, UnusedReason};
+use super::list::last;
+use super::notes::{self, Note};
+use super::{Format, ImportError, ImportedModel, List, Place, UnusedReason, loader};
+use crate::placement;
 use crate::source::Source;
 
 /// File name endings of models.
@@ -18,49 +22,78 @@ pub(super) const ENDINGS: [&str; 8] =
 /// The longest widget text that is taken for a path, in bytes.
 const LONGEST_NAME: usize = 1024;
 
+/// A file that a node names without an address.
+pub(super) struct Named {
+    pub(super) file: String,
+    /// The folder of the node's files.
+    pub(super) folder: Option<&'static str>,
+    pub(super) place: Place,
+}
+
+/// The contents of a workflow's nodes.
+struct Nodes<'a> {
+    list: List,
+    named: Vec<Named>,
+    notes: Vec<Note<'a>>,
+}
+
 pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
     if !value.get("nodes").is_some_and(Value::is_array) {
         return Err(ImportError::Shape { list: name.to_owned(), format: Format::Workflow });
     }
-    let mut list = List::new(Format::Workflow);
-    let mut named = Vec::new();
+    let mut nodes = Nodes { list: List::new(Format::Workflow), named: Vec::new(), notes: Vec::new() };
     for model in array(value.get("models")) {
-        model_of(&mut list, model, &Place::entry(name, "its list of models"));
+        model_of(&mut nodes.list, model, &Place::entry(name, "its list of models"));
     }
-    graph(&mut list, &mut named, name, value);
-    let known: HashSet<String> = list
-        .models
-        .iter()
-        .map(|model| last(&model.name))
-        .chain(list.unused.iter().map(|unused| last(&unused.what)))
-        .collect();
-    let mut said = HashSet::new();
-    for (file, place) in named {
-        if !known.contains(&last(&file)) && said.insert(file.clone()) {
-            list.leave_out(file, UnusedReason::NoAddress, &place);
-        }
-    }
+    nodes.graph(name, value);
+    let Nodes { mut list, named, notes } = nodes;
+    notes::links(&mut list, &notes, &named);
+    leave_out(&mut list, named);
     Ok(list)
 }
 
-/// Reads a graph's nodes, and those of its subgraphs.
-fn graph(list: &mut List, named: &mut Vec<(String, Place)>, name: &str, graph_: &Value) {
-    for node in array(graph_.get("nodes")) {
-        let id = node.get("id").map(ToString::to_string).unwrap_or_default();
-        let kind = node.get("type").and_then(Value::as_str).unwrap_or("?");
-        let place = Place::entry(name, format!("node {} ({kind})", id.trim_matches('"')));
-        for model in array(node.get("properties").and_then(|properties| properties.get("models"))) {
-            model_of(list, model, &place);
-        }
-        if let Some(widgets) = node.get("widgets_values") {
-            let mut files = Vec::new();
-            files_in(widgets, &mut files);
-            named.extend(files.into_iter().map(|file| (file, place.clone())));
+/// Lists files without an address as unused, once each, unless the list has a file of that name.
+pub(super) fn leave_out(list: &mut List, named: Vec<Named>) {
+    let known: HashSet<String> = list
+        .models
+        .iter()
+        .map(|model| last(&model.name).to_owned())
+        .chain(list.unused.iter().map(|unused| last(&unused.what).to_owned()))
+        .collect();
+    // A subgraph's or group's own node shows the name again, and is no loader.
+    let of_loaders: HashSet<String> =
+        named.iter().filter(|named| named.folder.is_some()).map(|named| named.file.clone()).collect();
+    let mut said = HashSet::new();
+    for Named { file, folder, place } in named {
+        let is_again = folder.is_none() && of_loaders.contains(&file);
+        if !is_again && !known.contains(last(&file)) && said.insert((file.clone(), folder)) {
+            list.leave_out(file, UnusedReason::Named { folder }, &place);
         }
     }
-    let definitions = graph_.get("definitions").and_then(|definitions| definitions.get("subgraphs"));
-    for subgraph in array(definitions) {
-        graph(list, named, name, subgraph);
+}
+
+impl<'a> Nodes<'a> {
+    /// Reads a graph's nodes, and those of its subgraphs and group nodes.
+    fn graph(&mut self, name: &str, graph: &'a Value) {
+        for node in array(graph.get("nodes")) {
+            let id = node.get("id").map(ToString::to_string).unwrap_or_default();
+            let kind = node.get("type").and_then(Value::as_str).unwrap_or("?");
+            let place = Place::entry(name, format!("node {} ({kind})", id.trim_matches('"')));
+            for model in array(node.get("properties").and_then(|properties| properties.get("models"))) {
+                model_of(&mut self.list, model, &place);
+            }
+            if let Some(widgets) = node.get("widgets_values") {
+                files_in(widgets, kind, None, &mut |file, folder| {
+                    self.named.push(Named { file, folder, place: place.clone() });
+                });
+                notes::texts_in(widgets, &mut |text| self.notes.push(Note { text, place: place.clone() }));
+            }
+        }
+        let subgraphs = array(graph.pointer("/definitions/subgraphs"));
+        let groups = graph.pointer("/extra/groupNodes").and_then(Value::as_object);
+        for inner in subgraphs.iter().chain(groups.into_iter().flat_map(|groups| groups.values())) {
+            self.graph(name, inner);
+        }
     }
 }
 
@@ -70,7 +103,8 @@ fn model_of(list: &mut List, model: &Value, place: &Place) {
     let name = text("name").map(|name| name.replace('\\', "/"));
     let shown = name.clone().unwrap_or_else(|| "a model without a name".to_owned());
     let Some(url) = text("url") else {
-        list.leave_out(shown, UnusedReason::NoAddress, place);
+        let folder = text("directory").and_then(placement::folder);
+        list.leave_out(shown, UnusedReason::Named { folder }, place);
         return;
     };
     let source: Source = match url.parse() {
@@ -94,8 +128,13 @@ fn model_of(list: &mut List, model: &Value, place: &Place) {
     });
 }
 
-/// Collects model file names from a node's widgets, at any depth.
-fn files_in(value: &Value, files: &mut Vec<String>) {
+/// Finds model file names in a node's widgets or inputs, at any depth, with the folder of the loader.
+pub(super) fn files_in(
+    value: &Value,
+    class: &str,
+    input: Option<&str>,
+    found: &mut impl FnMut(String, Option<&'static str>),
+) {
     match value {
         Value::String(text) => {
             let lower = text.to_ascii_lowercase();
@@ -104,17 +143,15 @@ fn files_in(value: &Value, files: &mut Vec<String>) {
                 && text.len() <= LONGEST_NAME
                 && ENDINGS.iter().any(|ending| lower.ends_with(ending))
             {
-                files.push(text.replace('\\', "/"));
+                found(text.replace('\\', "/"), loader::folder(class, input));
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| files_in(item, files)),
-        Value::Object(items) => items.values().for_each(|item| files_in(item, files)),
+        Value::Array(items) => items.iter().for_each(|item| files_in(item, class, input, found)),
+        Value::Object(items) => {
+            items.iter().for_each(|(name, item)| files_in(item, class, Some(name), found));
+        }
         _ => {}
     }
-}
-
-fn last(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
 fn array(value: Option<&Value>) -> &[Value] {

@@ -12,6 +12,7 @@ mod path_of;
 mod reading;
 
 use crate::cli::exit::{Code, Failure};
+use crate::cli::{say, units};
 use camino::Utf8PathBuf;
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -26,12 +27,19 @@ use super::session::{Failures, HostSession};
 /// Options of `lock import`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImportArgs {
-    /// The lists; `-` is standard input. Output of sha256sum gives digests to what the others name
+    /// The lists, also workflows inside pictures and videos; `-` is standard input. Output of sha256sum gives digests to what the
+    /// others name
     #[arg(value_name = "FILE", required = true)]
     files: Vec<Utf8PathBuf>,
-    /// The format of the lists [default: detected for each]: workflow, manager, aria2, pget, urls, sha256sum
+    /// The format of the lists [default: detected for each]: workflow, api, manager, aria2, pget, urls, sha256sum
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
+    /// A lock or list with URLs for the names that a workflow has no URL for (repeatable)
+    #[arg(long = "names", value_name = "FILE")]
+    names: Vec<Utf8PathBuf>,
+    /// Take the links to model files in the notes of workflows too
+    #[arg(long)]
+    notes: bool,
     /// Ask private and loopback addresses of the lists too, without a login
     #[arg(long, env = "PROVISION_ALLOW_PRIVATE", value_parser = FalseyValueParser::new())]
     allow_private: bool,
@@ -58,6 +66,15 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     if lists.is_empty() {
         return failures.conclude("not imported");
     }
+    let dictionary = reading::dictionary(&args.names, &mut failures);
+    let mut links = 0;
+    for list in &mut lists {
+        if args.notes {
+            list.take_links();
+        }
+        links += list.links.len();
+        dictionary.look_up(list);
+    }
     path_of::place(&mut lists, &paths, &mut failures);
     let imported = join(lists);
     losses::refuse(&imported.conflicts, &mut failures);
@@ -74,11 +91,16 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let Batch { mut writing, mut failures, .. } = batch;
     let _ = writing.flush(&mut failures);
     losses::tell(&imported.unused, &writing, args.verbose, &mut failures);
+    if links > 0 {
+        let links = units::count(links, "link");
+        say(format_args!("note: {links} to model files in notes are not used; --notes takes them"));
+    }
     writing.summarize();
     if imported.models.is_empty() && failures.is_empty() {
         failures.add(
             Code::Usage,
-            "no list has a file with a URL, so nothing was added; add models with `lock add SOURCE`",
+            "no list has a file with a URL, so nothing was added; add models with `lock add SOURCE`, or give a list with \
+             --names FILE that has the URLs of these names",
         );
     }
     failures.conclude("not imported")

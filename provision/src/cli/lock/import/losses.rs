@@ -32,12 +32,14 @@ impl Loss {
             UnusedReason::Source(_)
             | UnusedReason::Line(_)
             | UnusedReason::Repository
-            | UnusedReason::Elsewhere { .. } => Self::Failure,
-            UnusedReason::NoAddress => Self::NoAddress,
+            | UnusedReason::Elsewhere { .. }
+            | UnusedReason::Unsure { .. } => Self::Failure,
+            UnusedReason::NoAddress | UnusedReason::Named { .. } => Self::NoAddress,
             UnusedReason::Mirror(_)
             | UnusedReason::HashKind { .. }
             | UnusedReason::Digest(_)
             | UnusedReason::Option
+            | UnusedReason::Damaged { .. }
             | UnusedReason::NoModel
             | UnusedReason::Ambiguous { .. } => Self::Remark,
         }
@@ -83,7 +85,8 @@ fn note(writing: &Writing<'_>, without_address: &[&Unused], all: bool) {
         return;
     }
     say(format_args!(
-        "note: {} not in the lock, because the lists have no URL (`{} lock add SOURCE` adds one):",
+        "note: {} not in the lock, because the lists have no URL (--names FILE looks them up in another lock or list, and \
+         `{} lock add SOURCE` adds one):",
         units::count(missing.len(), "model"),
         invocation()
     ));

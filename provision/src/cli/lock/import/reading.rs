@@ -1,18 +1,15 @@
 //! Reads the lists of one command. One that cannot be read ends no other.
 
-use std::io::{ErrorKind, Read};
+use std::io::{Cursor, ErrorKind, Read};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::first_names::first_names;
 use provision_core::terminal_text::TerminalText;
-use provision_lock::import::{Format, ImportError, List, read};
+use provision_lock::import::{Dictionary, Format, ImportError, List, MAX_LIST, ReadSeek, read_file};
 
 use crate::cli::exit::{Code, Failure};
 use crate::cli::lock::session::Failures;
 use crate::cli::{say, units};
-
-/// The longest list, in bytes.
-const MAX_LIST: u64 = 64 << 20;
 
 /// The files without a model that a message names.
 const NAMED: usize = 3;
@@ -30,8 +27,8 @@ pub(super) fn lists(
     let mut without_models = Vec::new();
     for file in files {
         let file = file.as_ref();
-        let name = if file == "-" { "standard input" } else { file.as_str() };
-        match bytes(file, name).map(|bytes| read(name, &bytes, format)) {
+        let name = name(file);
+        match open(file, name).map(|mut file| read_file(name, &mut *file, format)) {
             Ok(Ok(list)) => lists.push(list),
             Ok(Err(error @ ImportError::NoModels { .. })) => without_models.push((name, error)),
             Ok(Err(error)) => failures.add(Code::Usage, error),
@@ -50,7 +47,27 @@ pub(super) fn lists(
     lists
 }
 
-fn bytes(path: &Utf8Path, name: &str) -> Result<Vec<u8>, Failure> {
+/// Reads the dictionaries of `--names`. One that cannot be read is one of the failures.
+pub(super) fn dictionary(files: &[Utf8PathBuf], failures: &mut Failures) -> Dictionary {
+    let mut dictionary = Dictionary::default();
+    for path in files {
+        let added = open(path, name(path)).and_then(|mut file| {
+            dictionary.add(name(path), &mut *file).map_err(|error| Failure::new(Code::Usage, error))
+        });
+        if let Err(failure) = added {
+            failures.add(failure.code, failure.message);
+        }
+    }
+    dictionary
+}
+
+/// A list's name in messages.
+fn name(path: &Utf8Path) -> &str {
+    if path == "-" { "standard input" } else { path.as_str() }
+}
+
+/// Opens a list. What is no plain file cannot be read at any position, so its bytes are read first.
+fn open(path: &Utf8Path, name: &str) -> Result<Box<dyn ReadSeek>, Failure> {
     let cannot = |error: std::io::Error| {
         let why = match error.kind() {
             ErrorKind::IsADirectory => format!("{name} is a folder: give its files, such as {name}/*.json"),
@@ -58,16 +75,16 @@ fn bytes(path: &Utf8Path, name: &str) -> Result<Vec<u8>, Failure> {
         };
         Failure::new(Code::Usage, why)
     };
-    let source: Box<dyn Read> = if path == "-" {
+    let stream: Box<dyn Read> = if path == "-" {
         Box::new(std::io::stdin())
     } else {
-        Box::new(std::fs::File::open(path).map_err(cannot)?)
+        let file = std::fs::File::open(path).map_err(cannot)?;
+        if file.metadata().map_err(cannot)?.is_file() {
+            return Ok(Box::new(file));
+        }
+        Box::new(file)
     };
     let mut bytes = Vec::new();
-    source.take(MAX_LIST + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_LIST {
-        let why = format!("{name} is larger than {} MiB, the limit for a list of models", MAX_LIST >> 20);
-        return Err(Failure::new(Code::Usage, why));
-    }
-    Ok(bytes)
+    stream.take(MAX_LIST + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    Ok(Box::new(Cursor::new(bytes)))
 }
