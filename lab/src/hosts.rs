@@ -8,6 +8,7 @@
 
 mod lists;
 mod logins;
+mod pictures;
 mod registry;
 mod reuse;
 
@@ -41,6 +42,8 @@ pub(crate) fn run() -> Result<()> {
     emulated_hub(&sh, &folder, &scratch)?;
     println!("--- real lists of models, by the project's own commands");
     lists::check(&sh, &folder, &scratch)?;
+    println!("--- pictures with a workflow, as Pillow writes them");
+    pictures::check(&sh, &folder, &scratch)?;
     println!("--- the emulated registry");
     let blob = Content::generated(8, 300_001);
     emulated_registry(&sh, &scratch, &blob)?;

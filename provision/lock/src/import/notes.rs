@@ -4,7 +4,7 @@
 //! (`ComfyUI/models/loras`), or else the heading above it (`**vae**`). A drawing of the directories that has the file adds the
 //! directories below, and counts alone where no words are. Without any, it is the folder of the loader that names the file.
 //!
-//! In the 644 workflows of ComfyUI's templates 0.1.123, notes have 1,045 such links, and 1,035 get a folder. Of these, 940 are also
+//! In the 644 workflows of `ComfyUI`'s templates 0.1.123, notes have 1,045 such links, and 1,035 get a folder. Of these, 940 are also
 //! models of their workflow, and each has the folder there.
 
 use std::collections::{HashMap, HashSet};
@@ -121,7 +121,9 @@ fn links_of(note: &str) -> Vec<Link<'_>> {
             // The drawing was read before.
         } else if let Some(directory) = directory {
             let paragraph = &mut links[first..];
-            paragraph.iter_mut().for_each(|link| link.directory = Some(directory.clone()));
+            for link in &mut *paragraph {
+                link.directory = Some(directory.clone());
+            }
             if paragraph.is_empty() {
                 // It is about what follows.
                 current = Some(Heading { level: 7, directory: Some(directory) });

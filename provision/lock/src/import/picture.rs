@@ -5,7 +5,7 @@
 //! | PNG | chunks `tEXt`, `zTXt`, `iTXt` with the keys `workflow` and `prompt`; EXIF |
 //! | WebP, JPEG, AVIF | EXIF: texts `workflow:{…}` and `prompt:{…}`, or a comment that is an object with these keys |
 //! | MP4, MOV | metadata items `workflow`, `prompt`, or a comment as above |
-//! | WebM, MKV | the same as tags |
+//! | `WebM`, MKV | the same as tags |
 //!
 //! A file is told by its first bytes, never by its name. Only metadata is read, and the rest is skipped, so the size of a video
 //! does not matter. The files come from strangers: texts, expansion, parts and depth are bounded, and a length that leads beyond
@@ -47,7 +47,7 @@ pub enum Kind {
     Avif,
     /// MP4 or MOV.
     Mp4,
-    /// WebM or Matroska.
+    /// `WebM` or Matroska.
     Matroska,
 }
 

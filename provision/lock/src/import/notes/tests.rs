@@ -89,8 +89,9 @@ fn links_are_model_files_that_the_workflow_has_not() {
 
 #[test]
 fn a_hostile_note_ends_soon() {
-    let deep: String = (0..20_000).map(|at| format!("{}└ d{at}\n", " ".repeat(at % 900))).collect();
-    let many: String = (0..20_000).map(|at| format!("[{HUB}{at}.safetensors](")).collect();
+    let deep = (0..20_000).map(|at| " ".repeat(at % 900) + "└ d\n").collect::<String>();
+    let many: Vec<String> = (0..20_000).map(|at| format!("[{HUB}{at}.safetensors](")).collect();
+    let many = many.concat();
     let brackets = "[".repeat(1 << 20) + "](https://h/x.safetensors)" + &"models/".repeat(1 << 17);
     let begun = std::time::Instant::now();
     let list = workflow(&json!([{"id": 1, "type": "Note", "widgets_values": [deep, many, brackets]}]));

@@ -41,8 +41,8 @@ fn inside(file: &mut Parts<'_>, span: Span) -> io::Result<Vec<([u8; 4], Span)>> 
     Ok(boxes)
 }
 
-fn find(file: &mut Parts<'_>, span: Span, kind: &[u8; 4]) -> io::Result<Option<Span>> {
-    Ok(inside(file, span)?.into_iter().find(|(found, _)| found == kind).map(|(_, span)| span))
+fn find(file: &mut Parts<'_>, span: Span, kind: [u8; 4]) -> io::Result<Option<Span>> {
+    Ok(inside(file, span)?.into_iter().find(|(found, _)| *found == kind).map(|(_, span)| span))
 }
 
 fn content(file: &mut Parts<'_>, span: Span, texts: &mut Texts) -> io::Result<Vec<u8>> {
@@ -56,13 +56,13 @@ fn whole(file: &Parts<'_>) -> Span {
 }
 
 pub(super) fn video(file: &mut Parts<'_>, texts: &mut Texts) -> io::Result<()> {
-    let Some(movie) = find(file, whole(file), b"moov")? else {
+    let Some(movie) = find(file, whole(file), *b"moov")? else {
         texts.is_damaged = true;
         return Ok(());
     };
-    let user = find(file, movie, b"udta")?;
+    let user = find(file, movie, *b"udta")?;
     for parent in user.into_iter().chain([movie]) {
-        if let Some(meta) = find(file, parent, b"meta")? {
+        if let Some(meta) = find(file, parent, *b"meta")? {
             items(file, meta, texts)?;
         }
     }
@@ -75,11 +75,11 @@ fn items(file: &mut Parts<'_>, mut meta: Span, texts: &mut Texts) -> io::Result<
     if !matches!(file.head::<8>(meta.start)?, Some([_, _, _, _, b'h', b'd', b'l', b'r'])) {
         meta.start += 4;
     }
-    let names = match find(file, meta, b"keys")? {
+    let names = match find(file, meta, *b"keys")? {
         Some(keys) => names(&content(file, keys, texts)?),
         None => Vec::new(),
     };
-    let Some(list) = find(file, meta, b"ilst")? else { return Ok(()) };
+    let Some(list) = find(file, meta, *b"ilst")? else { return Ok(()) };
     for (kind, item) in inside(file, list)? {
         let index = (u32::from_be_bytes(kind) as usize).checked_sub(1);
         let name = index.and_then(|index| names.get(index)).map(String::as_str);
@@ -88,7 +88,7 @@ fn items(file: &mut Parts<'_>, mut meta: Span, texts: &mut Texts) -> io::Result<
         if !is_comment && !is_named {
             continue;
         }
-        let Some(data) = find(file, item, b"data")? else { continue };
+        let Some(data) = find(file, item, *b"data")? else { continue };
         let data = content(file, data, texts)?;
         // The type and the language.
         let Some(text) = data.get(8..) else { continue };
@@ -114,9 +114,9 @@ fn names(keys: &[u8]) -> Vec<String> {
 }
 
 pub(super) fn picture(file: &mut Parts<'_>, texts: &mut Texts) -> io::Result<()> {
-    let Some(mut meta) = find(file, whole(file), b"meta")? else { return Ok(()) };
+    let Some(mut meta) = find(file, whole(file), *b"meta")? else { return Ok(()) };
     meta.start += 4;
-    let (Some(items), Some(places)) = (find(file, meta, b"iinf")?, find(file, meta, b"iloc")?) else {
+    let (Some(items), Some(places)) = (find(file, meta, *b"iinf")?, find(file, meta, *b"iloc")?) else {
         return Ok(());
     };
     // A version and the number of items precede them.

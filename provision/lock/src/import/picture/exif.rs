@@ -35,7 +35,7 @@ pub(super) fn read(bytes: &[u8], texts: &mut Texts) {
     }
 }
 
-impl<'a> Tiff<'a> {
+impl Tiff<'_> {
     /// Reads the texts of the directory at `at`. Returns the position of the EXIF directory.
     fn directory(&self, at: usize, texts: &mut Texts) -> Option<usize> {
         let count = u32::from(self.short(at)?).min(MAX_TAGS);

@@ -58,7 +58,9 @@ fn exif(is_little: bool, tags: &[(u16, &str)], comment: &[u8]) -> Vec<u8> {
     tiff.extend(short(1));
     tiff.extend(entry(0x9286, 7, comment.len(), at));
     tiff.extend(long(0));
-    tags.iter().for_each(|(_, text)| tiff.extend([text.as_bytes(), b"\0"].concat()));
+    for (_, text) in tags {
+        tiff.extend([text.as_bytes(), b"\0"].concat());
+    }
     tiff.extend(comment);
     tiff
 }
@@ -79,8 +81,8 @@ fn jpeg(exif: &[u8]) -> Vec<u8> {
     [&[0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 1, 0xff, 0xff, 0xe1][..], &length, &content, &[0xff, 0xda]].concat()
 }
 
-fn boxed(kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
-    [&u32::try_from(content.len() + 8).unwrap().to_be_bytes()[..], kind, content].concat()
+fn boxed(kind: [u8; 4], content: &[u8]) -> Vec<u8> {
+    [&u32::try_from(content.len() + 8).unwrap().to_be_bytes()[..], &kind, content].concat()
 }
 
 /// A video whose metadata lies behind its frames. MOV has no `udta` and no version.
@@ -88,16 +90,17 @@ fn mp4(items: &[(&str, &str)], is_mov: bool) -> Vec<u8> {
     let mut keys = [[0; 4], u32::try_from(items.len()).unwrap().to_be_bytes()].concat();
     let mut list = Vec::new();
     for (at, (key, text)) in items.iter().enumerate() {
-        keys.extend(boxed(b"mdta", key.as_bytes()));
-        let data = boxed(b"data", &[&[0, 0, 0, 1, 0, 0, 0, 0], text.as_bytes()].concat());
-        list.extend(boxed(&u32::try_from(at + 1).unwrap().to_be_bytes(), &data));
+        keys.extend(boxed(*b"mdta", key.as_bytes()));
+        let data = boxed(*b"data", &[&[0, 0, 0, 1, 0, 0, 0, 0], text.as_bytes()].concat());
+        list.extend(boxed(u32::try_from(at + 1).unwrap().to_be_bytes(), &data));
     }
     let version = if is_mov { vec![] } else { vec![0; 4] };
-    let content = [version, boxed(b"hdlr", &[0; 25]), boxed(b"keys", &keys), boxed(b"ilst", &list)].concat();
-    let meta = boxed(b"meta", &content);
-    let meta = if is_mov { meta } else { boxed(b"udta", &meta) };
+    let content =
+        [version, boxed(*b"hdlr", &[0; 25]), boxed(*b"keys", &keys), boxed(*b"ilst", &list)].concat();
+    let meta = boxed(*b"meta", &content);
+    let meta = if is_mov { meta } else { boxed(*b"udta", &meta) };
     let frames = [&[0, 0, 0, 1][..], b"mdat", &116_u64.to_be_bytes(), &[7; 100]].concat();
-    [boxed(b"ftyp", b"isom"), frames, boxed(b"moov", &[boxed(b"mvhd", &[0; 100]), meta].concat())].concat()
+    [boxed(*b"ftyp", b"isom"), frames, boxed(*b"moov", &[boxed(*b"mvhd", &[0; 100]), meta].concat())].concat()
 }
 
 fn element(id: &[u8], content: &[u8]) -> Vec<u8> {
@@ -121,7 +124,7 @@ fn webm(tags: &[(&str, &str)]) -> Vec<u8> {
 
 fn avif(exif: &[u8]) -> Vec<u8> {
     let info =
-        |id: u8, kind: &[u8; 4]| boxed(b"infe", &[&[2, 0, 0, 0, 0, id, 0, 0], &kind[..], b"\0"].concat());
+        |id: u8, kind: &[u8; 4]| boxed(*b"infe", &[&[2, 0, 0, 0, 0, id, 0, 0], &kind[..], b"\0"].concat());
     let items = [&[0, 0, 0, 0, 0, 2][..], &info(1, b"av01"), &info(2, b"Exif")].concat();
     let place = |id: u8, at: u32, length: usize| {
         let length = u32::try_from(length).unwrap().to_be_bytes();
@@ -130,9 +133,9 @@ fn avif(exif: &[u8]) -> Vec<u8> {
     let file = |at: u32| {
         let places =
             [&[0, 0, 0, 0, 0x44, 0, 0, 2][..], &place(1, 0, 1), &place(2, at, exif.len() + 4)].concat();
-        let meta = [vec![0; 4], boxed(b"iinf", &items), boxed(b"iloc", &places)].concat();
-        let data = boxed(b"mdat", &[&[0; 4], exif].concat());
-        [boxed(b"ftyp", b"avif\0\0\0\0"), boxed(b"meta", &meta), data].concat()
+        let meta = [vec![0; 4], boxed(*b"iinf", &items), boxed(*b"iloc", &places)].concat();
+        let data = boxed(*b"mdat", &[&[0; 4], exif].concat());
+        [boxed(*b"ftyp", b"avif\0\0\0\0"), boxed(*b"meta", &meta), data].concat()
     };
     let length = file(0).len() - exif.len() - 4;
     file(u32::try_from(length).unwrap())
@@ -326,7 +329,7 @@ impl Seek for Sparse {
 fn the_size_of_a_video_does_not_matter() {
     let length: u64 = 9 << 30;
     let start =
-        [boxed(b"ftyp", b"isom"), [&[0, 0, 0, 1][..], b"mdat", &length.to_be_bytes()].concat()].concat();
+        [boxed(*b"ftyp", b"isom"), [&[0, 0, 0, 1][..], b"mdat", &length.to_be_bytes()].concat()].concat();
     let items = mp4(&[("workflow", WORKFLOW)], false);
     let end = items[items.windows(4).position(|kind| kind == b"moov").unwrap() - 4..].to_vec();
     let length = 12 + length + end.len() as u64;
