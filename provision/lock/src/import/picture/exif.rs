@@ -13,6 +13,8 @@ const DESCRIPTION: u16 = 0x010e;
 const DIRECTORY: u16 = 0x8769;
 const USER_COMMENT: u16 = 0x9286;
 
+/// The types of texts: Pillow writes a comment as bytes.
+const BYTES: u16 = 1;
 const ASCII: u16 = 2;
 const UNDEFINED: u16 = 7;
 
@@ -52,7 +54,7 @@ impl Tiff<'_> {
             };
             match (tag, kind) {
                 (DIRECTORY, _) => below = self.long(entry + 8),
-                (_, ASCII | UNDEFINED) => match value() {
+                (_, BYTES | ASCII | UNDEFINED) => match value() {
                     // The first one, because each costs time.
                     Some(text) if tag == USER_COMMENT => {
                         if !std::mem::replace(&mut has_comment, true) {

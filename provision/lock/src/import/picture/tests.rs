@@ -36,7 +36,7 @@ fn international(key: &str, value: &str, is_packed: bool) -> Chunk {
     (b"iTXt", [head, value].concat())
 }
 
-/// A TIFF directory with texts, and below it a user's comment.
+/// A TIFF directory with texts, and below it a user's comment, which is of bytes in the other byte order.
 fn exif(is_little: bool, tags: &[(u16, &str)], comment: &[u8]) -> Vec<u8> {
     let short = |n: u16| if is_little { n.to_le_bytes() } else { n.to_be_bytes() };
     let long = |n: usize| {
@@ -56,7 +56,7 @@ fn exif(is_little: bool, tags: &[(u16, &str)], comment: &[u8]) -> Vec<u8> {
     tiff.extend(entry(0x8769, 4, 1, below));
     tiff.extend(long(0));
     tiff.extend(short(1));
-    tiff.extend(entry(0x9286, 7, comment.len(), at));
+    tiff.extend(entry(0x9286, if is_little { 7 } else { 1 }, comment.len(), at));
     tiff.extend(long(0));
     for (_, text) in tags {
         tiff.extend([text.as_bytes(), b"\0"].concat());
@@ -183,6 +183,7 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
             jpeg(&exif(true, &[], format!("ASCII\0\0\0{{\"workflow\": {WORKFLOW}}}").as_bytes())),
         ),
         ("JPEG with UTF-16", jpeg(&exif(true, &[], &[b"UNICODE\0", &utf16[..]].concat()))),
+        ("JPEG with a comment of bytes", jpeg(&exif(false, &[], object.as_bytes()))),
         ("JPEG with a description", jpeg(&exif(true, &[(0x010e, &format!("Workflow:{WORKFLOW}"))], b""))),
         ("AVIF", avif(&exif(true, &tags, b""))),
         ("MP4", mp4(&items, false)),
