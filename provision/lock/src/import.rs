@@ -29,6 +29,7 @@ mod join;
 mod list;
 mod loader;
 mod manager;
+mod named;
 mod names;
 mod notes;
 mod picture;

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::workflow::{Named, files_in, leave_out};
+use super::named::{Named, files_in, leave_out};
 use super::{Format, ImportError, List, Place};
 
 /// The places of the nodes in other programs' requests.

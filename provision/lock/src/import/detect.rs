@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::workflow::ENDINGS;
+use super::named::ENDINGS;
 use super::{Format, ImportError, api, json, lines, sha256sum};
 use crate::source::Source;
 

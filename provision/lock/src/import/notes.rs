@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::list::last;
-use super::workflow::{ENDINGS, Named};
+use super::named::{ENDINGS, Named};
 use super::{ImportedModel, List, Place, loader};
 use crate::placement;
 use crate::source::Source;

@@ -5,30 +5,13 @@
 //! A node may also name a file in its widgets without an address. Such files are listed as unused; otherwise the set would look
 //! complete. Links in notes are kept apart, because a note is no statement about what the workflow needs.
 
-use std::collections::HashSet;
-
 use serde_json::Value;
 
-use super::list::last;
+use super::named::{Named, files_in, leave_out};
 use super::notes::{self, Note};
-use super::{Format, ImportError, ImportedModel, List, Place, UnusedReason, loader};
+use super::{Format, ImportError, ImportedModel, List, Place, UnusedReason};
 use crate::placement;
 use crate::source::Source;
-
-/// File name endings of models.
-pub(super) const ENDINGS: [&str; 8] =
-    [".safetensors", ".ckpt", ".pt", ".pth", ".gguf", ".sft", ".bin", ".onnx"];
-
-/// The longest widget text that is taken for a path, in bytes.
-const LONGEST_NAME: usize = 1024;
-
-/// A file that a node names without an address.
-pub(super) struct Named {
-    pub(super) file: String,
-    /// The folder of the node's files.
-    pub(super) folder: Option<&'static str>,
-    pub(super) place: Place,
-}
 
 /// The contents of a workflow's nodes.
 struct Nodes<'a> {
@@ -50,26 +33,6 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
     notes::links(&mut list, &notes, &named);
     leave_out(&mut list, named);
     Ok(list)
-}
-
-/// Lists files without an address as unused, once each, unless the list has a file of that name.
-pub(super) fn leave_out(list: &mut List, named: Vec<Named>) {
-    let known: HashSet<String> = list
-        .models
-        .iter()
-        .map(|model| last(&model.name).to_owned())
-        .chain(list.unused.iter().map(|unused| last(&unused.what).to_owned()))
-        .collect();
-    // A subgraph's or group's own node shows the name again, and is no loader.
-    let of_loaders: HashSet<String> =
-        named.iter().filter(|named| named.folder.is_some()).map(|named| named.file.clone()).collect();
-    let mut said = HashSet::new();
-    for Named { file, folder, place } in named {
-        let is_again = folder.is_none() && of_loaders.contains(&file);
-        if !is_again && !known.contains(last(&file)) && said.insert((file.clone(), folder)) {
-            list.leave_out(file, UnusedReason::Named { folder }, &place);
-        }
-    }
 }
 
 impl<'a> Nodes<'a> {
@@ -126,32 +89,6 @@ fn model_of(list: &mut List, model: &Value, place: &Place) {
         sha256,
         place: place.clone(),
     });
-}
-
-/// Finds model file names in a node's widgets or inputs, at any depth, with the folder of the loader.
-pub(super) fn files_in(
-    value: &Value,
-    class: &str,
-    input: Option<&str>,
-    found: &mut impl FnMut(String, Option<&'static str>),
-) {
-    match value {
-        Value::String(text) => {
-            let lower = text.to_ascii_lowercase();
-            let is_address = lower.contains("://") || text.contains('\n');
-            if !is_address
-                && text.len() <= LONGEST_NAME
-                && ENDINGS.iter().any(|ending| lower.ends_with(ending))
-            {
-                found(text.replace('\\', "/"), loader::folder(class, input));
-            }
-        }
-        Value::Array(items) => items.iter().for_each(|item| files_in(item, class, input, found)),
-        Value::Object(items) => {
-            items.iter().for_each(|(name, item)| files_in(item, class, Some(name), found));
-        }
-        _ => {}
-    }
 }
 
 fn array(value: Option<&Value>) -> &[Value] {
