@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{StatusCode, header};
 
 use crate::connection::Connection;
 use crate::error::{BodyPrefix, RequestError};
@@ -33,6 +33,8 @@ pub struct Answer<'a> {
     pub etag: Option<String>,
     /// The end of the redirect chain.
     pub resolved: Resolved,
+    /// The body's end is told from a connection that was cut: by a length, or by a last chunk.
+    pub has_marked_end: bool,
 }
 
 /// The state of a body after the last byte that the caller wanted.
@@ -93,7 +95,12 @@ impl Connection {
         }
         let (status, headers) = (head.status, &head.headers);
         match validate(status, headers, expected) {
-            Ok(kind) => Ok(Answer { kind, etag: strong_etag(headers), resolved: at, connection: self }),
+            Ok(kind) => {
+                let marks = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+                let has_marked_end = marks.iter().any(|mark| headers.contains_key(mark));
+                let etag = strong_etag(headers);
+                Ok(Answer { kind, etag, resolved: at, has_marked_end, connection: self })
+            }
             Err(error) => {
                 let starts_at_zero =
                     status == StatusCode::OK || expected.range.is_none_or(|range| range.start == 0);

@@ -113,9 +113,9 @@ pub(crate) fn site(url: &SourceUrl) -> Site {
 }
 
 /// True for the login page to which Civitai redirects a download without a valid token.
-pub(crate) fn is_civitai_login(url: &SourceUrl) -> bool {
+pub(crate) fn is_civitai_login(from: &SourceUrl, url: &SourceUrl) -> bool {
     let reason = url.as_url().query_pairs().any(|(name, value)| name == "reason" && value == "download-auth");
-    url.as_url().path() == "/login" && reason
+    url.as_url().path() == "/login" && (reason || matches!(site(from), Site::Civitai))
 }
 
 /// The Hub repository that a URL of a file, a listing or a description is about, as its web page names it. A `models/` in
@@ -161,8 +161,11 @@ mod tests {
         ] {
             assert_eq!(site(&url(text)), expected, "{text}");
         }
-        assert!(is_civitai_login(&url("https://civitai.com/login?returnUrl=/&reason=download-auth")));
-        assert!(!is_civitai_login(&url("https://h.example/login")));
+        let (download, other) = (url("https://civitai.com/api/download/models/1"), url("https://h.example/x"));
+        let page = url("https://civitai.com/login?returnUrl=/&reason=download-auth");
+        assert!(is_civitai_login(&download, &page) && is_civitai_login(&other, &page));
+        assert!(is_civitai_login(&download, &url("https://civitai.com/login?returnUrl=/")));
+        assert!(!is_civitai_login(&other, &url("https://h.example/login")));
         let api = url("https://api.github.com/repos/o/r/releases/tags/v1");
         assert!(limit_advice(&api, false).contains("GITHUB_TOKEN"));
     }

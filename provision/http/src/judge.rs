@@ -131,7 +131,7 @@ impl HttpClient {
         let location = headers.get(header::LOCATION).map(HeaderValue::as_bytes);
         let next = follow(&at.url, location).and_then(|next| self.permit(at, next, peer_is_public));
         let error = match next {
-            Ok(next) if host_rules::is_civitai_login(&next.url) => {
+            Ok(next) if host_rules::is_civitai_login(&at.url, &next.url) => {
                 return Err(self.refused(status.as_u16(), headers, at, false, &[]));
             }
             Ok(mut next) => {

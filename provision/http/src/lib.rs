@@ -18,6 +18,7 @@ pub mod auth;
 mod body;
 mod client;
 mod connection;
+mod content_disposition;
 mod cookies;
 mod dns;
 mod error;

@@ -16,6 +16,7 @@ use http::StatusCode;
 use http::header::{self, HeaderMap};
 
 use crate::client::HttpClient;
+use crate::content_disposition;
 use crate::error::{Remedy, RequestError};
 use crate::host_rules::{self, accept};
 use crate::judge::{Resolved, one_line, wall_clock};
@@ -149,6 +150,8 @@ pub struct Probe {
     pub has_ranges: bool,
     /// The validator of the last answer.
     pub etag: Option<String>,
+    /// The file's name by `Content-Disposition`, without directories. Any text: the caller checks it as a path.
+    pub file_name: Option<String>,
 }
 
 impl Probe {
@@ -360,6 +363,9 @@ impl HttpClient {
         let headers = &answer.headers;
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
         let etag = text(header::ETAG).map(str::to_owned);
+        let file_name = content_disposition::file_name(headers);
+        // A host may repeat a login of the request.
+        let file_name = file_name.filter(|name| self.redactor(std::iter::empty()).redact(name) == *name);
         let range = text(header::CONTENT_RANGE).and_then(ContentRange::parse);
         let (size, has_ranges) = match (answer.status, range) {
             (StatusCode::PARTIAL_CONTENT, Some(ContentRange::Part { range, total })) if range.start == 0 => {
@@ -380,7 +386,7 @@ impl HttpClient {
         if has_ranges {
             answer.drain().await;
         }
-        Ok(Probe { hops, size, has_ranges, etag })
+        Ok(Probe { hops, size, has_ranges, etag, file_name })
     }
 }
 
