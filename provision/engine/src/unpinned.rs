@@ -58,8 +58,8 @@ pub struct UnpinnedFile {
     pub url: SourceUrl,
     /// The same as it is asked, for messages.
     pub asked: SourceUrl,
-    /// The declared size in bytes.
-    pub size: u64,
+    /// The declared size in bytes. Without one, the body's end tells it.
+    pub size: Option<u64>,
     /// The version in a host's listing, if the URL leads to another server.
     pub listed: Option<String>,
     /// The strong validator of the answer with the bytes. Without one, no later command resumes the download.
@@ -68,16 +68,16 @@ pub struct UnpinnedFile {
 
 impl UnpinnedFile {
     /// A model under a placeholder digest, computed from all that is known about the file. It names the part.
-    fn placeholder(&self) -> Model {
+    fn placeholder(&self, size: u64) -> Model {
         let validator = match (&self.listed, &self.validator) {
             (Some(listed), Some(validator)) => Some(format!("{listed}\n{validator}")),
             (_, validator) => validator.clone(),
         };
-        let known = format!("{}\n{}\n{validator:?}", self.url.as_url(), self.size);
+        let known = format!("{}\n{}\n{validator:?}", self.url.as_url(), size);
         Model {
             path: self.path.clone(),
             sources: vec![self.url.clone()],
-            size: self.size,
+            size,
             sha256: Sha256::of(known.as_bytes()),
             groups: Vec::new(),
             source: None,
@@ -177,10 +177,15 @@ impl UnpinnedParts {
     /// [`UnpinnedError::CacheFull`] and [`StoreError::NotEnoughSpace`] if there is no room for the file.
     pub async fn start(self: &Arc<Self>, file: UnpinnedFile) -> Result<UnpinnedDownload, UnpinnedError> {
         let (destination, linked) = self.destination_of(&file.path).await?;
-        let model = self.place.model(file.placeholder());
-        let part = open_part(&destination, &model, file.validator.is_some())?;
-        let (size, held) = (file.size, part.held());
-        let needed = size - held;
+        let size = match file.size {
+            Some(size) => size,
+            None => self.most_unsized(&destination, &file)?,
+        };
+        let model = self.place.model(file.placeholder(size));
+        let part = open_part(&destination, &model, file.validator.is_some() && file.size.is_some())?;
+        let held = part.held();
+        let is_unsized = file.size.is_none();
+        let needed = if is_unsized { 0 } else { size - held };
         let now = Instant::now();
         let mut download = UnpinnedDownload {
             parts: self.clone(),
@@ -190,10 +195,11 @@ impl UnpinnedParts {
             part,
             etag: file.validator.clone(),
             file,
+            length: if is_unsized { Length::AtMost(size) } else { Length::Known(size) },
             row: FailureRow::default(),
             needed,
             evicts_first: false,
-            lacks_ranges: false,
+            lacks_ranges: is_unsized,
             is_of_no_version: false,
             dropped: 0,
             started: now,
@@ -205,7 +211,8 @@ impl UnpinnedParts {
             Some(volume) => (volume.path, volume.free),
             None => (destination.root().path().to_owned(), destination.free_space()?),
         };
-        let excess = self.excess(&download.model)?;
+        // Other objects make room for a file of unknown length at its end.
+        let excess = if is_unsized { Vec::new() } else { self.excess(&download.model)? };
         // A file with other names keeps its blocks.
         let freed: u64 = excess.iter().filter(|entry| entry.links == 0).map(|entry| entry.bytes).sum();
         if needed > free.saturating_add(freed) {
@@ -214,12 +221,28 @@ impl UnpinnedParts {
         }
         download.evicts_first = needed > free;
         let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
-        let files = vec![PlannedFile { path: download.file.path.clone(), size, held, plan }];
+        let shown = if is_unsized { 0 } else { size };
+        let files = vec![PlannedFile { path: download.file.path.clone(), size: shown, held, plan }];
         download
             .observe(&Event::Opened { destination: download.destination.root().path().to_string(), free });
         download.observe(&Event::Planned { files, to_fetch: needed, needed, free });
         download.observe(&Event::Started { file: 0, source: download.file.asked.to_string() });
         Ok(download)
+    }
+
+    /// The most bytes of a file of unknown length: nine tenths of the free space, and what the cache may have. So a stream
+    /// without an end leaves room on the disk.
+    fn most_unsized(&self, destination: &Destination, file: &UnpinnedFile) -> Result<u64, UnpinnedError> {
+        let path = self.place.model(file.placeholder(0)).path;
+        let free = match destination.other_volume(&path)? {
+            Some(volume) => volume.free,
+            None => destination.free_space()?,
+        };
+        let limit = match &self.place {
+            Place::Cache(_, Some(limit)) => limit.bytes,
+            Place::Cache(_, None) | Place::Destination(_) => u64::MAX,
+        };
+        Ok((free / 10 * 9).min(limit))
     }
 
     /// The directory for a file. A destination follows the links that a fetch follows, and their directories are locked for the
@@ -289,6 +312,26 @@ fn acquired<T>(wait: LockWait<T>, option: &'static str) -> Result<T, UnpinnedErr
     }
 }
 
+/// The length of a download.
+#[derive(Debug, Clone, Copy)]
+enum Length {
+    Known(u64),
+    /// Unknown until the body ends; the most bytes that it may have.
+    AtMost(u64),
+}
+
+impl Length {
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Known(bytes) | Self::AtMost(bytes) => bytes,
+        }
+    }
+
+    fn is_unknown(self) -> bool {
+        matches!(self, Self::AtMost(_))
+    }
+}
+
 /// A download in progress. When it is dropped, a part without further use is removed.
 pub struct UnpinnedDownload {
     parts: Arc<UnpinnedParts>,
@@ -296,6 +339,7 @@ pub struct UnpinnedDownload {
     /// The locks of the directories that the links on the file's way lead to.
     linked: Vec<DestinationLock>,
     file: UnpinnedFile,
+    length: Length,
     /// The model that names the part.
     model: Model,
     part: Arc<PartFile>,
@@ -329,7 +373,7 @@ impl UnpinnedDownload {
         connection: &mut Connection,
         retry: &RetryPolicy,
     ) -> Result<Option<RequestError>, UnpinnedError> {
-        while self.part.held() < self.file.size {
+        while self.length.is_unknown() || self.part.held() < self.length.bytes() {
             let before = self.part.held();
             let error = match self.request_missing(connection).await {
                 Ok(()) => continue,
@@ -356,12 +400,12 @@ impl UnpinnedDownload {
         Ok(None)
     }
 
-    /// Ends a complete download and returns its digest. If that is `known`, a destination does not keep the bytes.
-    pub fn finish(mut self, known: Option<Sha256>) -> Result<Sha256, UnpinnedError> {
+    /// Ends a complete download and returns its digest and its length. If the digest is `known`, a destination does not keep the bytes.
+    pub fn finish(mut self, known: Option<Sha256>) -> Result<(Sha256, u64), UnpinnedError> {
         let (parts, destination, needed, started) =
             (self.parts.clone(), self.destination.clone(), self.needed, self.started);
         let (_linked, place) = (std::mem::take(&mut self.linked), &parts.place);
-        let unnamed = self.file.placeholder();
+        let unnamed = self.file.placeholder(self.length.bytes());
         let of_digest = |sha256| place.model(Model { sha256, ..unnamed });
         let model = self.part.clone().name_by_own_digest(&destination, of_digest)?;
         // It holds the part's lock.
@@ -383,7 +427,7 @@ impl UnpinnedDownload {
         }
         let (outcome, elapsed) = (Outcome::Fetched, started.elapsed());
         parts.observer.observe(&Event::Finished { file: 0, outcome, fetched: needed, elapsed });
-        Ok(model.sha256)
+        Ok((model.sha256, model.size))
     }
 
     fn observe(&self, event: &Event) {
@@ -411,7 +455,7 @@ impl UnpinnedDownload {
         // The listing on another host described the previous version.
         self.file.validator = etag.clone().filter(|_| self.file.listed.is_none());
         self.etag = etag;
-        self.model = self.parts.place.model(self.file.placeholder());
+        self.model = self.parts.place.model(self.file.placeholder(self.length.bytes()));
         self.part = open_part(&self.destination, &self.model, self.is_resumable())?;
         Ok(())
     }
@@ -429,13 +473,20 @@ impl UnpinnedDownload {
             // Without a validator, no response can be matched to the held bytes.
             self.part.reset()?;
         }
-        let whole = ByteRange::new(0, self.file.size);
+        let whole = ByteRange::new(0, self.length.bytes());
         let Some(gap) = self.part.missing().first().copied() else { return Ok(()) };
-        let asked = ExpectedBody { range: (gap != whole).then_some(gap), size: self.file.size, sha256: None };
+        let asked =
+            ExpectedBody { range: (gap != whole).then_some(gap), size: self.length.bytes(), sha256: None };
         let mut answer = match connection.get(&self.file.url, None, asked).await {
             Err(RequestError::Response {
                 url, error: ResponseError::WrongSize { found, expected }, ..
             }) => {
+                if let (true, Some(size)) =
+                    (self.length.is_unknown(), found.filter(|found| *found <= self.length.bytes()))
+                {
+                    // It declares the length to this request.
+                    return Ok(self.learn_size(size)?);
+                }
                 return Err(self.other_size(url, expected, found));
             }
             answer => answer?,
@@ -467,6 +518,10 @@ impl UnpinnedDownload {
             let least = if at == 0 { most.min(sniff::SNIFF_LENGTH) } else { 1 };
             let bytes = read(answer, &mut block[..most], least).await?;
             let url = answer.resolved.url();
+            if bytes.is_empty() && self.length.is_unknown() && at > 0 {
+                self.end_at(at, answer.has_marked_end);
+                return Ok(());
+            }
             if bytes.is_empty() {
                 return Err(RequestError::cut_short(url, at, body.end).into());
             }
@@ -476,13 +531,16 @@ impl UnpinnedDownload {
             }
             let start = at;
             at += bytes.len() as u64;
-            if at == self.file.size && has_more(answer).await {
-                return Err(self.other_size(answer.resolved.url().clone(), self.file.size, None));
+            if at == self.length.bytes() && has_more(answer).await {
+                return Err(self.other_size(answer.resolved.url().clone(), self.length.bytes(), None));
             }
             if std::mem::take(&mut self.evicts_first) {
                 self.parts.make_room(&self.model)?;
             }
             self.write(start, bytes)?;
+        }
+        if self.length.is_unknown() {
+            self.end_at(at, answer.has_marked_end);
         }
         Ok(())
     }
@@ -493,6 +551,10 @@ impl UnpinnedDownload {
             self.part.write(missing.start, bytes)?;
             self.part.hash(missing.start, bytes)?;
             self.observe(&Event::Received { file: 0, bytes: missing.len() });
+        }
+        if self.length.is_unknown() {
+            // No later command resumes it.
+            return Ok(());
         }
         if self.journaled.elapsed() > JOURNAL_INTERVAL {
             self.part.journal_written()?;
@@ -505,9 +567,36 @@ impl UnpinnedDownload {
         Ok(())
     }
 
+    /// Goes on with the length that the host declares now.
+    fn learn_size(&mut self, size: u64) -> Result<(), StoreError> {
+        self.part.remove()?;
+        self.length = Length::Known(size);
+        self.model = self.parts.place.model(self.file.placeholder(size));
+        self.part = open_part(&self.destination, &self.model, false)?;
+        Ok(())
+    }
+
+    /// Ends a file of unknown length.
+    fn end_at(&mut self, size: u64, has_marked_end: bool) {
+        self.part.end_at(size);
+        (self.length, self.needed) = (Length::Known(size), size);
+        if !has_marked_end {
+            let message = format!(
+                "{}: the host declares no length and closes the connection at the end, so a file that was cut short looks \
+                 whole: compare its size ({}), or give --sha256",
+                self.file.asked,
+                ByteSize(size).exact()
+            );
+            self.observe(&Event::Warning { message });
+        }
+    }
+
     /// The failure of a body with another length than the declared one.
     fn other_size(&mut self, url: SourceUrl, declared: u64, found: Option<u64>) -> UnpinnedError {
         self.is_of_no_version = true;
+        if self.length.is_unknown() {
+            return UnpinnedError::Endless { url, most: declared };
+        }
         UnpinnedError::OtherSize { url, declared, found }
     }
 }
@@ -515,7 +604,7 @@ impl UnpinnedDownload {
 impl Drop for UnpinnedDownload {
     fn drop(&mut self) {
         // A complete part has another name by now, or its digest failed and the next command computes it.
-        let is_complete = self.part.held() == self.file.size;
+        let is_complete = !self.length.is_unknown() && self.part.held() == self.length.bytes();
         // A part that cannot be resumed, or that belongs to no version, has no use.
         if self.is_of_no_version || self.part.held() == 0 || !(is_complete || self.is_resumable()) {
             let _ = self.part.remove();

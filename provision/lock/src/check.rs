@@ -18,6 +18,8 @@ pub enum Verdict {
     Right,
     /// The host declares no digest; the size matches the lock.
     SizeOnly,
+    /// The host declares neither digest nor size.
+    Present,
     /// The host declares another digest or size.
     Differs {
         /// The lock's values.
@@ -41,7 +43,7 @@ impl Verdict {
     /// The failure's kind; `None` for a match.
     pub fn kind(&self) -> Option<Kind> {
         match self {
-            Self::Right | Self::SizeOnly => None,
+            Self::Right | Self::SizeOnly | Self::Present => None,
             Self::Differs { .. } => Some(Kind::Differs),
             Self::Failed(error) => Some(error.kind()),
         }
@@ -53,6 +55,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Right => f.write_str("right"),
             Self::SizeOnly => f.write_str("present with the right size; the host declares no digest"),
+            Self::Present => f.write_str("present; the host declares neither digest nor size"),
             Self::Differs { expected, found } => {
                 write!(
                     f,
@@ -72,17 +75,19 @@ pub async fn check(resolver: &Resolver, model: &Model) -> Vec<Verdict> {
         verdicts.push(match resolver.resolve(&source).await {
             Ok(found) => match &found[..] {
                 [found] => {
-                    let other =
-                        found.size != model.size || found.sha256.is_some_and(|sha| sha != model.sha256);
+                    let other = found.size.is_some_and(|size| size != model.size)
+                        || found.sha256.is_some_and(|sha| sha != model.sha256);
                     if other {
                         Verdict::Differs {
                             expected: Declared { sha256: Some(model.sha256), size: Some(model.size) },
-                            found: Declared { sha256: found.sha256, size: Some(found.size) },
+                            found: Declared { sha256: found.sha256, size: found.size },
                         }
                     } else if found.sha256.is_some() {
                         Verdict::Right
-                    } else {
+                    } else if found.size.is_some() {
                         Verdict::SizeOnly
+                    } else {
+                        Verdict::Present
                     }
                 }
                 _ => Verdict::Failed(ResolveError::NoFile {

@@ -123,24 +123,27 @@ impl DigestReader {
     /// [`DigestError::Empty`] if the size is 0, unless the host lists its files.
     pub fn declared(&self, found: &Found) -> Result<Option<Sha256>, DigestError> {
         match (found.sha256, found.size, &found.source) {
-            (None, 0, Source::Url(_)) => Err(DigestError::Empty { url: self.origin.effective(&found.url) }),
-            (None, 0, _) => Ok(Some(Sha256::of(b""))),
+            (None, Some(0), Source::Url(_)) => {
+                Err(DigestError::Empty { url: self.origin.effective(&found.url) })
+            }
+            (None, Some(0), _) => Ok(Some(Sha256::of(b""))),
             (sha256, ..) => Ok(sha256),
         }
     }
 
-    /// Reads a found file, which will become `path`, and returns its digest. If that is `known`, the bytes are not kept.
+    /// Reads a found file, which will become `path`, and returns its digest and length. If the digest is `known`, the bytes are not
+    /// kept.
     pub async fn read(
         &mut self,
         found: &Found,
         path: &ModelPath,
         known: Option<Sha256>,
-    ) -> Result<Sha256, DigestError> {
+    ) -> Result<(Sha256, u64), DigestError> {
         let is_listed = !matches!(found.source, Source::Url(_));
         let metadata = MetadataClient::new(&self.origin, self.retry.clone(), self.on_wait.clone());
         let validator = if !is_listed {
             found.etag.clone()
-        } else if found.size > BLOCK as u64 {
+        } else if found.size.is_some_and(|size| size > BLOCK as u64) {
             metadata.probe(&found.url).await?.etag.filter(|etag| is_strong(etag))
         } else {
             None
@@ -187,9 +190,12 @@ impl DigestReader {
             let now = metadata.now();
             metadata.wait_after(error.into(), &mut download.row, now).await?;
         }
-        let sha256 = download.finish(known)?;
+        let (sha256, size) = download.finish(known)?;
         self.files_read += 1;
-        Ok(sha256)
+        if size == 0 {
+            return Err(DigestError::Empty { url: self.origin.effective(&found.url) });
+        }
+        Ok((sha256, size))
     }
 }
 
@@ -200,7 +206,10 @@ async fn start_in_cache(
     observer: &Arc<dyn Observer>,
     file: &UnpinnedFile,
 ) -> Result<Option<UnpinnedDownload>, UnpinnedError> {
-    let fits = |cache: &&ReadCache| cache.limit.is_none_or(|limit| file.size <= limit.bytes);
+    // A file of unknown length could only be refused at its end.
+    let fits = |cache: &&ReadCache| {
+        cache.limit.is_none_or(|limit| file.size.map_or(limit.evicts, |size| size <= limit.bytes))
+    };
     let Some(ReadCache { directory, limit }) = cache.filter(fits) else { return Ok(None) };
     let parts = match cached {
         Some(parts) => parts,

@@ -37,6 +37,8 @@ pub struct AddRequest {
     pub size: Option<u64>,
     /// The groups.
     pub groups: Vec<String>,
+    /// The folder if nothing else names one.
+    pub folder: Option<String>,
     /// A mirror that fails is left out, and the entry is built without it.
     pub may_lose_mirrors: bool,
     /// A person typed `explicit`, so a missing suffix is asked about. A list's paths are whole.
@@ -55,9 +57,22 @@ impl AddRequest {
             sha256: None,
             size: None,
             groups: Vec::new(),
+            folder: None,
             may_lose_mirrors: false,
             is_typed: false,
         }
+    }
+
+    /// The same with the folder for what nothing else places. A list's bare name is such a file, too.
+    #[must_use]
+    pub fn with_folder(mut self, folder: Option<String>) -> Self {
+        if folder.is_some() && !self.is_typed {
+            if let Some(name) = self.explicit.take_if(|path| !path.contains('/')) {
+                self.name = Some(name);
+            }
+            self.folder = folder;
+        }
+        self
     }
 
     /// The directory in `explicit`; `None` if it is a file's path or absent.
@@ -73,15 +88,21 @@ impl AddRequest {
 
 impl From<&ImportedModel> for AddRequest {
     fn from(model: &ImportedModel) -> Self {
+        // A URL's last part that is no model's name is not the list's word: the host may know a better one.
+        let is_given = |name: &String| {
+            let of_source = model.source.file_name();
+            !name.is_empty() && (of_source.as_ref() != Some(name) || model.source.has_model_name())
+        };
         Self {
             source: model.source.clone(),
             mirrors: model.mirrors.clone(),
             explicit: model.explicit(),
             directory: model.directory.clone(),
-            name: Some(model.name.clone()).filter(|name| !name.is_empty()),
+            name: Some(model.name.clone()).filter(is_given),
             sha256: model.sha256,
             size: model.size,
             groups: Vec::new(),
+            folder: None,
             // Another list may have added them.
             may_lose_mirrors: true,
             is_typed: model.chosen.is_some(),
@@ -212,14 +233,19 @@ impl PreparedEntry {
         &self.found.url
     }
 
-    /// The length in bytes.
-    pub fn size(&self) -> u64 {
+    /// The length in bytes, if the host or the request declares one.
+    pub fn size(&self) -> Option<u64> {
         self.found.size
     }
 
-    /// The file's digest; `None` if the file has to be read for it.
+    /// The file's digest; `None` if the file has to be read, for its digest or its length.
     pub fn sha256(&self) -> Option<Sha256> {
-        self.sha256
+        self.sha256.filter(|_| self.found.size.is_some())
+    }
+
+    /// True if the host chose the file's name, and so the path.
+    pub fn is_named_by_host(&self) -> bool {
+        self.found.is_named_by_host && self.path.file_name() == self.found.name.as_deref().unwrap_or_default()
     }
 
     /// True if both digests are known and the files are equal.
@@ -289,12 +315,26 @@ impl EntryBuilder {
         for mirror in request.mirrors.iter().filter(|_| !request.may_lose_mirrors) {
             self.check_expiry(mirror)?;
         }
-        let is_named_by_host = request.source.may_be_glob() || matches!(request.source, Source::Civitai(_));
-        if request.is_for_one_file() || !is_named_by_host {
+        let is_nameless = matches!(request.source, Source::Url(_))
+            && request.name.is_none()
+            && !request.source.has_model_name();
+        let is_listed = request.source.may_be_glob() || matches!(request.source, Source::Civitai(_));
+        if request.is_for_one_file() || !(is_listed || is_nameless) {
             let path = place(request, &request.source, None, None)?;
             return self.take(&request.source, &path);
         }
-        // Only the host knows the name, but any name would be refused in this directory.
+        if is_nameless {
+            // The host may have another name, but no other folder.
+            match place(request, &request.source, None, None) {
+                Ok(_) | Err(EntryError::Placement { error: PlacementError::NoName { .. }, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.check_directory(request)
+    }
+
+    /// Checks that any name would be accepted in the request's directory.
+    fn check_directory(&self, request: &AddRequest) -> Result<(), EntryError> {
         if let Some(directory) = request.directory() {
             let any = Hints { explicit: Some(&directory), name: Some("x"), ..Hints::default() };
             let path = placement::destination(&any).map_err(|error| unplaced(&request.source, error))?;
@@ -326,7 +366,8 @@ impl EntryBuilder {
             }
         }
         let mut entries = Vec::with_capacity(found.len());
-        for found in found {
+        for mut found in found {
+            found.size = found.size.or(request.size);
             let path = place(request, &found.source, found.name.as_deref(), found.civitai_type.as_deref())?;
             entries.push(self.prepare_one(request, found, path).await?);
         }
@@ -365,9 +406,14 @@ impl EntryBuilder {
     /// Reads the file if its digest is unknown.
     pub async fn finish(&mut self, prepared: PreparedEntry) -> Result<BuiltEntry, EntryError> {
         let PreparedEntry { found, path, groups, mut lost_mirrors, .. } = prepared;
-        let (sha256, was_read) = match prepared.sha256 {
-            Some(sha256) => (sha256, false),
-            None => (self.digest(&found, &path, None).await?, true),
+        let (sha256, size, was_read) = match (prepared.sha256, found.size) {
+            (Some(sha256), Some(size)) => (sha256, size, false),
+            (given, _) => {
+                let (sha256, size) = self.digest(&found, &path, None).await?;
+                let read = Found { sha256: Some(sha256), size: Some(size), ..found.clone() };
+                agree("the option or list", given, None, &read)?;
+                (sha256, size, true)
+            }
         };
         // A mirror's host may declare a digest even if the first one does not.
         let mut mirrors = Vec::with_capacity(prepared.mirrors.len());
@@ -379,15 +425,8 @@ impl EntryBuilder {
                 Err(error) => return Err(error),
             }
         }
-        let entry = Entry {
-            path,
-            url: found.url.clone(),
-            mirrors,
-            size: found.size,
-            sha256,
-            groups,
-            source: found.followed(),
-        };
+        let entry =
+            Entry { path, url: found.url.clone(), mirrors, size, sha256, groups, source: found.followed() };
         Ok(BuiltEntry { entry, was_read, lost_mirrors })
     }
 
@@ -411,17 +450,17 @@ impl EntryBuilder {
     async fn mirror(&self, source: &Source, of: &Found, sha256: Option<Sha256>) -> Result<Found, EntryError> {
         self.check_expiry(source)?;
         let mirror = self.one(source).await?;
-        agree(FIRST, sha256, Some(of.size), &mirror)?;
+        agree(FIRST, sha256, of.size, &mirror)?;
         Ok(mirror)
     }
 
-    /// Reads the file for its digest; if the result is `known`, the bytes are not kept.
+    /// Reads the file for its digest and its length; if the digest is `known`, the bytes are not kept.
     async fn digest(
         &mut self,
         found: &Found,
         path: &ModelPath,
         known: Option<Sha256>,
-    ) -> Result<Sha256, EntryError> {
+    ) -> Result<(Sha256, u64), EntryError> {
         let read = self.reader.read(found, path, known).await;
         read.map_err(|error| EntryError::Digest { what: found.source.to_string(), error })
     }
@@ -445,8 +484,8 @@ impl EntryBuilder {
             Followed::Unchanged => Ok(None),
             Followed::Changed(now) => Ok(Some(*now)),
             Followed::Unread(found) => {
-                let sha256 = self.digest(&found, &entry.path, Some(entry.sha256)).await?;
-                Ok(changed(entry, &found, sha256))
+                let (sha256, size) = self.digest(&found, &entry.path, Some(entry.sha256)).await?;
+                Ok(changed(entry, &found, sha256, size))
             }
         }
     }
@@ -467,24 +506,26 @@ impl EntryBuilder {
         };
         let is_same_address = found.url == entry.url && (!is_named || Source::of_url(&found.url).is_pinned());
         let sha256 = match found.sha256 {
-            None if is_same_address && found.size == entry.size => Some(entry.sha256),
+            None if is_same_address && found.size.is_none_or(|size| size == entry.size) => Some(entry.sha256),
             _ => self.declared(&found)?,
         };
-        Ok(match sha256 {
-            Some(sha256) => match changed(entry, &found, sha256) {
+        // Without a declared length, the same digest has the same one.
+        let size = found.size.or((sha256 == Some(entry.sha256)).then_some(entry.size));
+        Ok(match (sha256, size) {
+            (Some(sha256), Some(size)) => match changed(entry, &found, sha256, size) {
                 Some(now) => Followed::Changed(Box::new(now)),
                 None => Followed::Unchanged,
             },
-            None => Followed::Unread(Box::new(found)),
+            _ => Followed::Unread(Box::new(found)),
         })
     }
 }
 
 /// The entry with the URL, size and digest of now; `None` if it is the same.
-fn changed(entry: &Entry, found: &Found, sha256: Sha256) -> Option<Entry> {
+fn changed(entry: &Entry, found: &Found, sha256: Sha256, size: u64) -> Option<Entry> {
     // Mirrors serve the old bytes.
     let mirrors = if sha256 == entry.sha256 { entry.mirrors.clone() } else { Vec::new() };
-    let now = Entry { url: found.url.clone(), mirrors, size: found.size, sha256, ..entry.clone() };
+    let now = Entry { url: found.url.clone(), mirrors, size, sha256, ..entry.clone() };
     (now != *entry).then_some(now)
 }
 
@@ -506,6 +547,7 @@ fn place(
         name: request.name.as_deref().or(name),
         civitai_type,
         at_source: at_source.as_deref(),
+        otherwise: request.folder.as_deref(),
     };
     placement::destination(&hints).map_err(|error| unplaced(source, error))
 }
@@ -523,13 +565,13 @@ fn agree(
 ) -> Result<(), EntryError> {
     let differs = |given: Option<bool>| given == Some(true);
     let other_digest = sha256.zip(found.sha256).map(|(a, b)| a != b);
-    let other_size = size.map(|size| size != found.size);
+    let other_size = size.zip(found.size).map(|(a, b)| a != b);
     if differs(other_digest) || differs(other_size) {
         return Err(EntryError::Differs {
             what: found.source.to_string(),
             who,
             said: Declared { sha256, size },
-            found: Declared { sha256: found.sha256, size: Some(found.size) },
+            found: Declared { sha256: found.sha256, size: found.size },
         });
     }
     Ok(())

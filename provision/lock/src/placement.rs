@@ -9,6 +9,7 @@
 //! 2. A list's directory and name.
 //! 3. Civitai's model type.
 //! 4. The repository's own layout, from the first component that is one of the folders on (`split_files/vae/x` → `vae/x`).
+//! 5. `--folder` of an import.
 
 use provision_core::model_path::{ModelPath, ModelPathError};
 
@@ -81,6 +82,8 @@ pub struct Hints<'a> {
     pub civitai_type: Option<&'a str>,
     /// The path at the source: below the repository, or of the URL.
     pub at_source: Option<&'a str>,
+    /// The folder of files for which nothing else names one: the value of `--folder`.
+    pub otherwise: Option<&'a str>,
 }
 
 /// The reason that a file has no path.
@@ -168,6 +171,11 @@ pub fn check_suffix(explicit: &str, name: &str) -> Result<(), PlacementError> {
     }
 }
 
+/// Returns true for the name of a model's file, or of a small file beside one, by its suffix.
+pub(crate) fn has_suffix(name: &str) -> bool {
+    suffix(name).is_some()
+}
+
 /// The suffix of a model's file name, as written.
 fn suffix(name: &str) -> Option<&str> {
     let (stem, suffix) = name.rsplit_once('.')?;
@@ -232,6 +240,9 @@ pub fn destination(hints: &Hints<'_>) -> Result<ModelPath, PlacementError> {
             },
             None => path,
         }
+    } else if let Some(folder) = hints.otherwise {
+        let known = as_directory(folder).unwrap_or_else(|| format!("{folder}/"));
+        below(&known)?
     } else {
         let what = name.map_or_else(|| "the file".to_owned(), |name| format!("{name:?}"));
         return Err(PlacementError::Unknown { what });
@@ -291,6 +302,7 @@ mod tests {
             name: Some("n"),
             civitai_type: Some("LORA"),
             at_source: Some("split_files/vae/x"),
+            otherwise: Some("loras"),
         };
         assert_eq!(path(&all), "mine/y");
         assert_eq!(path(&Hints { explicit: Some("mine/"), ..all }), "mine/n");
@@ -299,6 +311,10 @@ mod tests {
         assert_eq!(path(&Hints { explicit: None, directory: None, ..all }), "loras/n");
         let layout = Hints { explicit: None, directory: None, civitai_type: Some("Workflows"), ..all };
         assert_eq!(path(&layout), "vae/n");
+        for (folder, expected) in [("LORAS", "loras/n"), ("mine", "mine/n"), ("mine/sub/", "mine/sub/n")] {
+            let folder = Hints { at_source: Some("weights/x"), otherwise: Some(folder), ..layout };
+            assert_eq!(path(&folder), expected);
+        }
     }
 
     #[test]

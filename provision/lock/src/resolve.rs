@@ -46,12 +46,14 @@ pub struct Found {
     pub source: Source,
     /// The download URL, pinned to a commit if the host has such URLs.
     pub url: SourceUrl,
-    /// The length in bytes.
-    pub size: u64,
+    /// The length in bytes, if the host declares one. Without it, the file is read once.
+    pub size: Option<u64>,
     /// The SHA-256 of the file, if the host declares one.
     pub sha256: Option<Sha256>,
     /// The file's name, if the source does not contain it.
     pub name: Option<String>,
+    /// The host chose the name of a plain URL's file (`Content-Disposition`).
+    pub is_named_by_host: bool,
     /// Civitai's model type.
     pub civitai_type: Option<String>,
     /// A validator: bytes read under another validator belong to another file.

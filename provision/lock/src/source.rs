@@ -96,6 +96,11 @@ impl Source {
         (!name.is_empty() && !name.contains(['*', '?'])).then(|| name.to_owned())
     }
 
+    /// Returns true if the source contains a name with the suffix of a model's file.
+    pub fn has_model_name(&self) -> bool {
+        self.file_name().is_some_and(|name| crate::placement::has_suffix(&name))
+    }
+
     /// Returns true if the source may name several files. A file with exactly this name takes precedence.
     pub fn may_be_glob(&self) -> bool {
         match self {
@@ -107,6 +112,11 @@ impl Source {
     /// The source's address without a signature or a credential, which change while the file stays. Every other part may choose the file.
     pub fn lasting_address(url: &SourceUrl) -> Url {
         url_credentials::without_signature(url)
+    }
+
+    /// Returns true for the name of a query's parameter that carries a login.
+    pub(crate) fn is_login(name: &str) -> bool {
+        url_credentials::is_credential(name, "unknown")
     }
 
     /// The path at the source, as a hint for the placement: below the repository, or of the URL. A file that the query names

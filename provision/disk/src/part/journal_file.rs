@@ -41,6 +41,11 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
+    /// The length of a file whose length was unknown. No record is written yet.
+    pub(super) fn end_at(&mut self, size: u64) {
+        self.size = size;
+    }
+
     pub(super) fn new(
         directory: Arc<Directory>,
         names: FileNames,

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use camino::Utf8PathBuf;
@@ -46,7 +47,7 @@ pub struct PartFile {
     leases: Vec<Arc<LockLease>>,
     pub(super) names: FileNames,
     model: ModelPath,
-    size: u64,
+    size: AtomicU64,
     sha256: Sha256,
     state: Mutex<State>,
     /// Signals that the hasher is idle again.
@@ -141,7 +142,7 @@ impl PartFile {
             leases: destination.leases(),
             names,
             model: model.path.clone(),
-            size: model.size,
+            size: AtomicU64::new(model.size),
             sha256: model.sha256,
             state: Mutex::new(State::new(&resumed, 0)),
             hasher_returned: Condvar::new(),
@@ -228,7 +229,7 @@ impl PartFile {
 
     /// The missing ranges, ascending.
     pub fn missing(&self) -> Vec<ByteRange> {
-        self.state().written.missing(self.size)
+        self.state().written.missing(self.size())
     }
 
     /// The missing ranges within `range`, ascending.
@@ -255,12 +256,23 @@ impl PartFile {
 
     /// The size of the complete file.
     pub fn size(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Relaxed)
+    }
+
+    /// Ends a file of unknown length at `size`: the part was opened with a limit. The bytes up to there are written, and no
+    /// journal lists any of them.
+    pub fn end_at(&self, size: u64) {
+        debug_assert!(
+            self.contains(ByteRange::new(0, size)) && size <= self.size(),
+            "the written bytes end there"
+        );
+        self.size.store(size, Ordering::Relaxed);
+        self.lock_journal().end_at(size);
     }
 
     /// Reads the first bytes, `most` at most, to sniff their content. Empty if they cannot be read.
     pub fn read_prefix(&self, most: usize) -> Vec<u8> {
-        let mut bytes = vec![0; most.min(self.size as usize)];
+        let mut bytes = vec![0; most.min(self.size() as usize)];
         let read = self.file.read_at(&mut bytes, 0).unwrap_or(0);
         bytes.truncate(read);
         bytes
@@ -272,7 +284,7 @@ impl PartFile {
     /// [`StoreError::Sealed`] if the part is verified or removed, [`StoreError::TakenOver`] if another run has taken
     /// the destination over. Nothing is written then.
     pub fn write(&self, at: u64, bytes: &[u8]) -> Result<Written, StoreError> {
-        debug_assert!(at + bytes.len() as u64 <= self.size, "the schedule hands out no byte past the end");
+        debug_assert!(at + bytes.len() as u64 <= self.size(), "the schedule hands out no byte past the end");
         let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
         if *sealed {
             return Err(StoreError::Sealed { path: self.path() });
@@ -316,7 +328,7 @@ impl PartFile {
             state.journaled.append(ranges);
             text
         };
-        journal.append(&text, self.size - self.held())
+        journal.append(&text, self.size() - self.held())
     }
 
     /// Syncs the written bytes, then appends `durable` records to the journal. Returns how many bytes became durable.
@@ -349,7 +361,7 @@ impl PartFile {
             let journaled = self.state().journaled.clone();
             journal.rewrite(&journaled)?;
         } else {
-            journal.append(&text, self.size - self.held())?;
+            journal.append(&text, self.size() - self.held())?;
             journal.sync()?;
         }
         Ok(len)
@@ -404,7 +416,7 @@ impl PartFile {
     }
 
     pub(crate) fn model(&self) -> (&ModelPath, u64, Sha256) {
-        (&self.model, self.size, self.sha256)
+        (&self.model, self.size(), self.sha256)
     }
 
     pub(crate) fn path(&self) -> Utf8PathBuf {
@@ -417,7 +429,7 @@ impl PartFile {
     }
 
     pub(super) fn error(&self, doing: &'static str, source: impl Into<std::io::Error>) -> StoreError {
-        StoreError::of_volume(doing, &self.path(), source).needing(self.size - self.held())
+        StoreError::of_volume(doing, &self.path(), source).needing(self.size() - self.held())
     }
 
     pub(super) fn check_sync_error(&self) -> Result<(), StoreError> {

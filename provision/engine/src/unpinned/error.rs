@@ -32,6 +32,18 @@ pub enum UnpinnedError {
         /// The length that it declares now; `None` if it declares none and sends more.
         found: Option<u64>,
     },
+    /// A body without a declared length that does not end.
+    #[error(
+        "{url}: the host declares no length and sends more than {}, the limit for such a file (nine tenths of the free space, \
+         and the size of a cache); nothing was recorded. Give another URL of it",
+        ByteSize(*most)
+    )]
+    Endless {
+        /// The download URL.
+        url: SourceUrl,
+        /// The limit in bytes.
+        most: u64,
+    },
     /// A disk operation failed.
     #[error("{}", .0.reason())]
     Store(#[from] StoreError),

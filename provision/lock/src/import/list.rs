@@ -53,6 +53,7 @@ impl ImportedModel {
             name: Some(self.name.as_str()).filter(|name| !name.is_empty()),
             civitai_type,
             at_source: at_source.as_deref(),
+            otherwise: None,
         })
     }
 }

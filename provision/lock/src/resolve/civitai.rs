@@ -8,14 +8,19 @@ use provision_core::digest::Sha256;
 use provision_http::metadata::MetadataError;
 use serde::Deserialize;
 
-use super::{Found, ResolveError, Resolver, api, digest, some_of};
+use super::{Found, Kind, ResolveError, Resolver, api, digest, some_of};
 use crate::source::{CivitaiVersion, Source};
 
 const CIVITAI: &str = "https://civitai.com";
 
 /// A model version.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Version {
+    model_id: Option<u64>,
+    /// `Public`, `EarlyAccess`, ….
+    availability: Option<String>,
+    early_access_ends_at: Option<String>,
     model: Option<Model>,
     #[serde(default)]
     files: Vec<File>,
@@ -86,6 +91,27 @@ impl File {
 }
 
 impl Version {
+    /// The error of a refused download while the version is in early access; a token alone does not help then.
+    fn early_access(&self, source: &Source, id: u64) -> Option<ResolveError> {
+        // The host's text is shown only if it is a date.
+        let is_date = |date: &&str| {
+            date.bytes().enumerate().all(|(at, byte)| match at {
+                4 | 7 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            })
+        };
+        let until = self.early_access_ends_at.as_deref().and_then(|until| until.get(..10)).filter(is_date);
+        let is_early = self.availability.as_deref() == Some("EarlyAccess") || until.is_some();
+        is_early.then(|| ResolveError::EarlyAccess {
+            what: source.to_string(),
+            until: until.map(str::to_owned),
+            page: match self.model_id {
+                Some(model) => format!("{CIVITAI}/models/{model}?modelVersionId={id}"),
+                None => format!("{CIVITAI}/model-versions/{id}"),
+            },
+        })
+    }
+
     /// The files that match the filters.
     fn fitting(&self, filters: &[(String, String)]) -> Vec<&File> {
         self.files.iter().filter(|file| file.fits(filters)).collect()
@@ -122,7 +148,11 @@ impl Resolver {
             return Err(ResolveError::NoFile { what: source.to_string(), known });
         };
         let url = source.address();
-        let probe = self.metadata.probe(&url).await.map_err(|error| ResolveError::host(&source, error))?;
+        let probe = self.metadata.probe(&url).await.map_err(|error| {
+            let is_refused = Kind::of(&error) == Kind::Refused;
+            let early = described.early_access(&source, version.id).filter(|_| is_refused);
+            early.unwrap_or_else(|| ResolveError::host(&source, error))
+        })?;
         let size = probe.size.ok_or_else(|| ResolveError::NoSize { what: source.to_string() })?;
         if let (Some(false), Some(kilobytes)) = (file.has_size(size), file.size_kb) {
             return Err(ResolveError::OtherFile {
@@ -135,9 +165,10 @@ impl Resolver {
         }
         Ok(Found {
             url,
-            size,
+            size: Some(size),
             sha256: described.digest_of(file, &version.filters, size),
             name: Some(file.name.clone()),
+            is_named_by_host: false,
             civitai_type: described.model.as_ref().map(|model| model.r#type.clone()),
             etag: file.id.map(|id| id.to_string()),
             source,

@@ -113,6 +113,20 @@ pub enum ResolveError {
         /// The version's files.
         known: String,
     },
+    /// A version whose download is sold for now.
+    #[error(
+        "{what}: the version is in early access{}, and the site refuses the download to this login: buy access at {page} and set \
+         CIVITAI_TOKEN to an API key of that account, or wait for the end",
+        until.as_ref().map_or_else(String::new, |until| format!(" until {until}"))
+    )]
+    EarlyAccess {
+        /// The source.
+        what: String,
+        /// The day of its end, if the site says it.
+        until: Option<String>,
+        /// The version's page.
+        page: String,
+    },
     /// The listing is too long.
     #[error(
         "{what}: the listing has more than {most} {of}, the limit for a repository of models; check the repository's \
@@ -175,6 +189,7 @@ impl ResolveError {
             Self::Host { error, .. } => Kind::of(error),
             Self::Disagreement { .. } | Self::OtherFile { .. } => Kind::Differs,
             Self::NoFile { .. } => Kind::Gone,
+            Self::EarlyAccess { .. } => Kind::Refused,
             Self::OtherCommit { .. } | Self::NoSize { .. } | Self::Endless { .. } => Kind::Unreachable,
         }
     }

@@ -58,9 +58,10 @@ impl Resolver {
         let url = url.map_err(|error| ResolveError::host(&source, error))?;
         Ok(Found {
             url,
-            size: found.size,
+            size: Some(found.size),
             sha256: found.sha256(),
             name: None,
+            is_named_by_host: false,
             civitai_type: None,
             etag: found.updated_at.clone(),
             source,

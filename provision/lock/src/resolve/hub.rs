@@ -125,9 +125,10 @@ impl Resolver {
         }
         Ok(Found {
             url,
-            size: listed.said.size.unwrap_or_default(),
+            size: Some(listed.said.size.unwrap_or_default()),
             sha256: listed.said.sha256,
             name: None,
+            is_named_by_host: false,
             civitai_type: None,
             etag: Some(listed.oid.clone()),
             source,

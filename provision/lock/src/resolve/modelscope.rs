@@ -54,9 +54,10 @@ impl Resolver {
             let source = Source::ModelScope(RepoFile { path: path.to_owned(), ..file.clone() });
             Some(Found {
                 url: source.address(),
-                size: listed.size,
+                size: Some(listed.size),
                 sha256: listed.sha256.as_deref().and_then(digest),
                 name: None,
+                is_named_by_host: false,
                 civitai_type: None,
                 etag: listed.revision.clone(),
                 source,

@@ -12,9 +12,10 @@ impl Resolver {
         let size = probe.size.ok_or_else(|| ResolveError::NoSize { what: source.to_string() })?;
         Ok(Found {
             url,
-            size,
+            size: Some(size),
             sha256: Some(blob.sha256),
             name: None,
+            is_named_by_host: false,
             civitai_type: None,
             etag: probe.etag,
             source,

@@ -26,9 +26,11 @@ impl Resolver {
             });
         }
         let size = linked_size.or(probe.size);
-        let size = size.ok_or_else(|| ResolveError::NoSize { what: source.to_string() })?;
+        // A name of the host's counts only where the URL has none. `/download` and `/files/latest` are none.
+        let name = probe.file_name.filter(|_| !source.has_model_name());
+        let is_named_by_host = name.is_some();
         // A weak validator says nothing about the bytes (RFC 9110 section 8.8.1).
         let etag = probe.etag.filter(|etag| etag.starts_with('"'));
-        Ok(Found { url: url.clone(), size, sha256, name: None, civitai_type: None, etag, source })
+        Ok(Found { url: url.clone(), size, sha256, name, is_named_by_host, civitai_type: None, etag, source })
     }
 }

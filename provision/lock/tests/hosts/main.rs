@@ -17,7 +17,7 @@ use provision_http::metadata::OnWait;
 use provision_lock::check::{Verdict, check};
 use provision_lock::digest_reader::DigestReader;
 use provision_lock::entry::Entry;
-use provision_lock::entry_builder::{AddRequest, EntryError};
+use provision_lock::entry_builder::{AddRequest, EntryError, Followed};
 use provision_lock::resolve::{Kind, Resolver};
 use provision_lock::source::Source;
 use provision_testbed::hosts::civitai::{Civitai, File, Version};
@@ -49,7 +49,7 @@ fn the_hubs_tree_is_requested_once_and_redirects_agree() {
         found[0].url.as_url().as_str(),
         format!("https://huggingface.co/o/r/resolve/{commit}/split_files/vae/a.safetensors")
     );
-    assert_eq!((found[0].size, found[0].sha256), (vae.size(), Some(sha(&vae))));
+    assert_eq!((found[0].size, found[0].sha256), (Some(vae.size()), Some(sha(&vae))));
     assert_eq!(found[0].followed().as_deref(), Some("hf:o/r/split_files/vae/a.safetensors"));
     let found = resolve("hf:o/r/split_files/*/*.safetensors");
     let paths: Vec<_> = found.iter().map(|found| found.source.path().unwrap()).collect();
@@ -406,6 +406,22 @@ fn fault_114_a_file_id_chooses_a_versions_file() {
     }
     assert_eq!(entries[1].path.as_str(), "loras/b.safetensors");
     fetch(&fixture, &entries);
+    // Every other way to name it keeps the file, too, and the requests go to the site's main name.
+    for way in [
+        "civitai:140?fileId=14001",
+        "https://civitai.com/models/14?modelVersionId=140&fileId=14001",
+        "https://civitai.red/models/14/a-style?modelVersionId=140&fileId=14001",
+        "https://www.civitai.red/api/download/models/140?fileId=14001&token=t",
+    ] {
+        let entry = fixture.build(&add_request(way)).unwrap().remove(0);
+        assert_eq!((entry.sha256, entry.url.as_url().as_str()), (sha(&contents[1]), &*url(14_001)), "{way}");
+    }
+    let followed =
+        |entry: &Entry| block_on(fixture.builder().ask_again(entry, &Source::of_url(&entry.url), true));
+    assert!(matches!(followed(&entries[1]), Ok(Followed::Unchanged)));
+    let lock = lock_of(&entries[1..]);
+    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
+    assert!(matches!(verdicts[0], Verdict::Right), "{}", verdicts[0]);
     let (kind, said) = fixture.refused(&url(2));
     assert!(kind == Kind::Gone && said.contains("a.safetensors"), "{said}");
 }
@@ -418,7 +434,7 @@ fn github_declares_the_digest_and_an_old_asset_is_read() {
     github.upload("o/r", "v1", "x.onnx", &content, true);
     github.upload("o/r", "v1", "old.onnx", &content, false);
     let found = fixture.one("github:o/r@v1/x.onnx");
-    assert_eq!((found.sha256, found.size), (Some(sha(&content)), content.size()));
+    assert_eq!((found.sha256, found.size), (Some(sha(&content)), Some(content.size())));
     assert_eq!(found.url.as_url().as_str(), "https://github.com/o/r/releases/download/v1/x.onnx");
     assert_eq!((found.is_moving(), found.followed()), (true, None), "the address says the tag");
     let newest = fixture.one("github:o/r/x.onnx");
@@ -446,7 +462,7 @@ fn modelscope_declares_both_and_private_models_need_a_token() {
     let content = Content::generated(1, 700);
     modelscope.put("o/m", "master", "vae/x.safetensors", content.clone());
     let found = fixture.one("modelscope:o/m/vae/*");
-    assert_eq!((found.sha256, found.size), (Some(sha(&content)), 700));
+    assert_eq!((found.sha256, found.size), (Some(sha(&content)), Some(700)));
     assert_eq!(
         found.url.as_url().as_str(),
         "https://modelscope.cn/models/o/m/resolve/master/vae/x.safetensors"
@@ -466,7 +482,7 @@ fn a_registrys_blob_is_its_digest() {
     registry.guard("models/vae");
     let source = format!("oci:{}/models/vae@{digest}", fixture.site.addr());
     let found = fixture.one(&source);
-    assert_eq!((found.sha256, found.size, found.followed()), (Some(sha(&content)), 700, None));
+    assert_eq!((found.sha256, found.size, found.followed()), (Some(sha(&content)), Some(700), None));
     fixture.assert_refused(&source.replace(&digest[7..15], "00000000"), Kind::Gone, &["no such blob"]);
 }
 

@@ -106,6 +106,136 @@ fn a_body_without_a_length_is_read() {
     }
 }
 
+/// An honest host that never says a length.
+fn without_length(fault: &Fault) -> Fixture {
+    let fixture = Fixture::new();
+    fixture.site.put(PATH, Content::generated(3, 1_500_000));
+    fixture.site.inject(PATH, Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, fault.clone()]));
+    fixture
+}
+
+#[test]
+fn a_host_that_says_no_length_is_read_once_and_fetched() {
+    let content = Content::generated(3, 1_500_000);
+    for fault in [Fault::Chunked, Fault::NoLength] {
+        let fixture = without_length(&fault);
+        let entries = fixture.build(&add_request(&fixture.site.url(PATH))).unwrap();
+        assert_eq!((entries[0].sha256, entries[0].size), (sha(&content), content.size()));
+        let sent = bytes_sent(&fixture);
+        // The bytes are there already.
+        fetch(&fixture, &entries);
+        assert_eq!(bytes_sent(&fixture), sent, "{fault:?}");
+        // A machine without them downloads them from the same host.
+        let other = without_length(&fault);
+        let entries = {
+            let mut entry = entries[0].clone();
+            entry.url = other.site.url(PATH).parse().unwrap();
+            [entry]
+        };
+        fetch(&other, &entries);
+        let lock = crate::fixture::lock_of(&entries);
+        let verdicts = block_on(provision_lock::check::check(&mut other.resolver(), &lock.models()[0]));
+        assert_eq!(verdicts[0].kind(), None, "{}", verdicts[0]);
+        // Nothing shows a change, so nothing is read.
+        let source = entries[0].url.as_url().as_str().parse().unwrap();
+        let mut builder = other.builder();
+        let again = block_on(builder.follow(&entries[0], &source, false)).unwrap();
+        assert_eq!((again, builder.reader.files_read()), (None, 0));
+    }
+}
+
+#[test]
+fn a_given_digest_is_checked_where_a_host_says_no_length() {
+    let content = Content::generated(3, 1_500_000);
+    let fixture = without_length(&Fault::Chunked);
+    let mut request = add_request(&fixture.site.url(PATH));
+    request.sha256 = Some(sha(&content));
+    assert_eq!(fixture.build(&request).unwrap()[0].size, content.size());
+    request.sha256 = Some(sha(&Content::generated(4, 1)));
+    let error = fixture.build(&request).unwrap_err();
+    assert_eq!(error.kind(), Some(Kind::Differs), "{error}");
+    // With a size as well, nothing is read.
+    let fixture = without_length(&Fault::Chunked);
+    let mut request = add_request(&fixture.site.url(PATH));
+    (request.sha256, request.size) = (Some(sha(&content)), Some(content.size()));
+    fixture.build(&request).unwrap();
+    assert!(left(&fixture).is_empty(), "{:?}", left(&fixture));
+}
+
+#[test]
+fn a_stream_without_a_length_or_an_end_stops_at_the_limit() {
+    let fixture = without_length(&Fault::Endless { chunked: true });
+    let directory = fixture.destination().with_file_name("cache");
+    let limit = Some(CacheLimit { bytes: 3_000_000, evicts: true });
+    let cache = Some(ReadCache { directory: directory.clone(), limit });
+    let mut builder = fixture.builder();
+    builder.reader = builder.reader.with_cache(cache);
+    let error = block_on(builder.build(&add_request(&fixture.site.url(PATH)))).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("sends more than 3 MB") && said.contains("nine tenths"), "{said}");
+    let kept = walk(directory.as_std_path());
+    assert!(kept.iter().all(|path| !path.contains("part")), "{kept:?}");
+}
+
+/// The files below a directory.
+fn walk(directory: &std::path::Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let entries = entries.map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path.display().to_string()] })
+        .collect()
+}
+
+#[test]
+fn a_cut_stream_without_a_length_is_read_again() {
+    let fixture = Fixture::new();
+    let content = Content::generated(3, 1_500_000);
+    fixture.site.put(PATH, content.clone());
+    let honest = Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, Fault::Chunked]);
+    fixture.site.inject(PATH, Fault::ChunkedCut(700_000).when(When::custom(|_, number| number == 2)));
+    fixture.site.inject(PATH, honest);
+    assert_eq!(add(&fixture).unwrap(), sha(&content));
+}
+
+#[test]
+fn content_disposition_names_a_file_whose_url_does_not() {
+    let content = Content::generated(3, 5000);
+    let fixture = Fixture::new();
+    let put = |path: &str, disposition: &str| {
+        fixture.site.put(path, content.clone());
+        let headers = vec![("Content-Disposition".to_owned(), disposition.to_owned())];
+        fixture.site.inject(path, Fault::Headers(headers));
+    };
+    put("/download", "attachment; filename=\"wrong\"; filename*=UTF-8''a%20style.safetensors");
+    put("/files/latest", "attachment; filename=\"../../latest.pt\"");
+    put("/x.safetensors", "attachment; filename=other.pt");
+    put("/bad", "attachment; filename=\"CON\"");
+    put("/vae/get", "attachment; filename=v.pt");
+    let build = |url: &str, explicit: Option<&str>| {
+        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+        let mut request = add_request(&format!("{}?{query}", fixture.site.url(path)));
+        (request.explicit, request.is_typed) = (explicit.map(str::to_owned), true);
+        fixture.build(&request).map(|entries| entries[0].path.to_string())
+    };
+    assert_eq!(build("/download?id=7", Some("loras/")).unwrap(), "loras/a style.safetensors");
+    assert_eq!(build("/files/latest", Some("loras")).unwrap(), "loras/latest.pt");
+    assert_eq!(build("/vae/get", None).unwrap(), "vae/v.pt");
+    // The URL's own name counts first, and a typed path before both.
+    assert_eq!(build("/x.safetensors", Some("loras/")).unwrap(), "loras/x.safetensors");
+    assert_eq!(build("/download?id=7", Some("loras/mine.pt")).unwrap(), "loras/mine.pt");
+    // Without a folder, no host is asked.
+    let before = fixture.site.requests().len();
+    let error = build("/download?id=8", None).unwrap_err();
+    assert!(error.to_string().contains("no folder is known"), "{error}");
+    assert_eq!(fixture.site.requests().len(), before);
+    // A name that no path may have.
+    let error = build("/bad", Some("loras/")).unwrap_err();
+    assert!(error.to_string().contains("not a valid model path"), "{error}");
+    // Without the header, the URL's last part stays the name.
+    fixture.site.put("/raw/thing", content.clone());
+    assert_eq!(build("/raw/thing", Some("loras/")).unwrap(), "loras/thing");
+}
+
 #[test]
 fn a_response_of_another_length_than_the_probe_is_final() {
     let content = Content::generated(3, 1_500_000);

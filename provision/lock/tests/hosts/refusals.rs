@@ -188,6 +188,47 @@ fn another_file_of_a_version_is_detected_by_its_length() {
 }
 
 #[test]
+fn fault_100_early_access_and_a_challenge_blame_no_token() {
+    let mut fixture = Fixture::new();
+    let civitai = Civitai::mount(&fixture.site, &fixture.store);
+    let file = File {
+        name: "a.safetensors".to_owned(),
+        content: Content::generated(1, 3333),
+        precision: None,
+        is_hashed: true,
+    };
+    let version = Version {
+        kind: "LORA".to_owned(),
+        name: "A style".to_owned(),
+        files: vec![file],
+        token: Some("civ".to_owned()),
+    };
+    civitai.publish(420, version);
+    civitai.sell_until(420, "2026-12-24T08:00:00.000Z");
+    for token in [None, Some("civ")] {
+        fixture.token = token;
+        let (kind, said) = fixture.refused("civitai:420");
+        assert_eq!(kind, Kind::Refused, "{said}");
+        for part in
+            ["early access until 2026-12-24", "https://civitai.com/models/42?modelVersionId=420", "or wait"]
+        {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(!said.contains("mistyped") && !said.contains("expired"), "{said}");
+    }
+    let headers = vec![("cf-mitigated".to_owned(), "challenge".to_owned())];
+    let challenge = Fault::Status { code: 403, headers, body: "<html>Just a moment...</html>".into() };
+    for path in ["/api/v1/model-versions/420", "/api/download/models/420"] {
+        fixture.site.inject(path, challenge.clone());
+        let said = fixture.refused("civitai:420").1;
+        let is_download = path.starts_with("/api/download");
+        assert!(said.contains(if is_download { "early access" } else { "challenge" }), "{said}");
+        assert!(!said.contains("mistyped"), "{said}");
+        fixture.site.clear_faults(path);
+    }
+}
+
+#[test]
 fn githubs_secondary_limit_is_waited_out_for_any_status() {
     for status in [403, 429] {
         let fixture = Fixture::new();

@@ -36,6 +36,9 @@ pub(crate) struct AddArgs {
     /// Its digest, if the host does not declare it
     #[arg(long, value_name = "HEX", value_parser = digest)]
     sha256: Option<Sha256>,
+    /// Its size in bytes, if the host does not declare it
+    #[arg(long, value_name = "BYTES")]
+    size: Option<u64>,
     /// The options of `lock add` and `lock import`.
     #[command(flatten)]
     options: AddOptions,
@@ -55,8 +58,8 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     let sources = args.sources.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
     let mirrors = args.mirrors.iter().map(|text| source(text)).collect::<Result<Vec<_>, _>>()?;
     if sources.len() > 1 {
-        if args.sha256.is_some() || !mirrors.is_empty() {
-            let why = "--sha256 and --mirror apply to one file: give one SOURCE with them";
+        if args.sha256.is_some() || args.size.is_some() || !mirrors.is_empty() {
+            let why = "--sha256, --size and --mirror apply to one file: give one SOURCE with them";
             return Err(Failure::new(Code::Usage, why));
         }
         if let Some(file) = args.path.as_deref().filter(|path| as_directory(path).is_none()) {
@@ -70,6 +73,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
         mirrors: mirrors.clone(),
         explicit: args.path.clone(),
         sha256: args.sha256,
+        size: args.size,
         groups: args.options.groups.clone(),
         is_typed: true,
         ..AddRequest::of(source)

@@ -10,6 +10,7 @@ use std::ops::ControlFlow;
 use futures_util::{StreamExt as _, stream};
 use provision_core::model_path::ModelPath;
 use provision_lock::edit::Document;
+use provision_lock::entry::Entry;
 use provision_lock::entry_builder::{AddRequest, EntryBuilder, EntryError, PreparedEntry};
 use provision_lock::file::check_writable;
 use provision_lock::import::Place;
@@ -114,7 +115,21 @@ impl Batch<'_> {
         let mut by_path: HashMap<ModelPath, usize> = HashMap::new();
         for (entry, place) in prepared {
             let path = entry.path().clone();
-            let older = self.document.get(&path).filter(|_| entry.sha256().is_none());
+            let older = self.document.get(&path);
+            let is_other_source =
+                |older: &Entry| Source::lasting_address(&older.url) != Source::lasting_address(entry.url());
+            if entry.is_named_by_host() && older.as_ref().is_some_and(is_other_source) {
+                self.refuse(
+                    place,
+                    format_args!(
+                        "{path}: the host gives this name, but the lock has the file of another URL there; choose a path for {} \
+                         with --path, or with --path-of in an import",
+                        entry.source()
+                    ),
+                );
+                continue;
+            }
+            let older = older.filter(|_| entry.sha256().is_none());
             if older.is_some_and(|older| is_another_of_its_address(&older, &path, entry.url())) {
                 self.refuse(place, format_args!("{path}: {}", super::write::PutFailure::AnotherFile));
                 continue;
@@ -130,8 +145,9 @@ impl Batch<'_> {
                 continue;
             }
             let mut other = (entry, place);
-            // The source whose digest is known needs no read.
-            if is_declared(&other.0) && !is_declared(&known.0) {
+            // The source whose digest is known needs no read. A name that a host happens to give displaces no other file.
+            let rank = |entry: &PreparedEntry| (!entry.is_named_by_host(), is_declared(entry));
+            if rank(&other.0) > rank(&known.0) {
                 std::mem::swap(known, &mut other);
             }
             let why = twice(&known.0, &other.0, place.is_some());
@@ -150,7 +166,7 @@ impl Batch<'_> {
     /// Checks that the lock can be written before hours are spent on a file, and says how much has to be read.
     fn announce_reads(&mut self, prepared: &[Sourced<'_>]) -> ControlFlow<()> {
         let unread = prepared.iter().filter(|(entry, _)| entry.sha256().is_none());
-        let sizes: Vec<u64> = unread.map(|(entry, _)| entry.size()).collect();
+        let sizes: Vec<u64> = unread.map(|(entry, _)| entry.size().unwrap_or_default()).collect();
         if sizes.is_empty() {
             return ControlFlow::Continue(());
         }
@@ -227,7 +243,8 @@ fn twice(taken: &PreparedEntry, other: &PreparedEntry, is_in_list: bool) -> Stri
     let described = |entry: &PreparedEntry| {
         let digest =
             entry.sha256().map_or("no digest from its host".to_owned(), |hex| format!("SHA-256 {hex}"));
-        format!("{} ({}, {digest})", entry.source(), units::bytes(entry.size()))
+        let size = entry.size().map_or_else(|| "unknown size".to_owned(), units::bytes);
+        format!("{} ({size}, {digest})", entry.source())
     };
     let elsewhere = if is_in_list {
         format!("to import both, give {}", command_line::path_of(other.source(), path.as_str()))
@@ -235,7 +252,8 @@ fn twice(taken: &PreparedEntry, other: &PreparedEntry, is_in_list: bool) -> Stri
         "give one of them another --path".to_owned()
     };
     let what = format!("{path} is listed twice, from {} and from {}", described(taken), described(other));
-    if taken.sha256().and(other.sha256()).is_some() || taken.size() != other.size() {
+    let have_other_sizes = taken.size().zip(other.size()).is_some_and(|(a, b)| a != b);
+    if taken.sha256().and(other.sha256()).is_some() || have_other_sizes {
         return format!("{what}, which are different files; only the first of these is taken: {elsewhere}");
     }
     format!(

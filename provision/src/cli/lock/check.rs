@@ -47,6 +47,9 @@ pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
         let verdicts = session.wait_for(check(&resolver, model));
         let sources = units::count(verdicts.len(), "source");
         let note = match word(&verdicts) {
+            "there" if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Present)) => {
+                "; not every host declares the size and the digest"
+            }
             "there" => ", of the right size; not every host declares the digest",
             _ => "",
         };

@@ -67,7 +67,7 @@ impl<'a> Writing<'a> {
             return false;
         }
         report_unread(entry.path(), entry.size(), entry.source());
-        self.unread.push((entry.path().clone(), entry.size()));
+        self.unread.push((entry.path().clone(), entry.size().unwrap_or_default()));
         true
     }
 
@@ -294,8 +294,8 @@ pub(super) fn report(entry: &Entry, outcome: &Outcome, would: bool) {
 }
 
 /// The line of a dry run for a file that would have to be read.
-pub(super) fn report_unread(path: &ModelPath, size: u64, source: &Source) {
-    let size = units::bytes(size);
+pub(super) fn report_unread(path: &ModelPath, size: Option<u64>, source: &Source) {
+    let size = size.map_or_else(|| "its host declares no size".to_owned(), units::bytes);
     tell(format_args!("would read    {path}  to be read: {size}  {}", TerminalText(source)));
 }
 

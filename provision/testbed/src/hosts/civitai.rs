@@ -5,7 +5,7 @@
 //!   `sizeKB` as a fraction.
 //! - `GET /api/download/models/ID?fileId=&type=&format=&size=&fp=`: 307 to a signed URL on the store. Without a required token: 307
 //!   to a login page that ends in 200 and HTML. To HEAD: 401, with any token. To a client without a name, or with a
-//!   library's: 403.
+//!   library's: 403. In early access: 401 to any token, and the description says so (`availability`, `earlyAccessEndsAt`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,8 @@ struct Shared {
     site: Control,
     store: Control,
     versions: Mutex<BTreeMap<u64, Version>>,
+    /// The ends of early access.
+    early: Mutex<BTreeMap<u64, String>>,
 }
 
 /// A version of a model.
@@ -60,7 +62,12 @@ pub struct File {
 impl Civitai {
     /// Mounts Civitai on `site`, with the files behind signed URLs on `store`.
     pub fn mount(site: &Control, store: &Control) -> Self {
-        let shared = Shared { site: site.clone(), store: store.clone(), versions: Mutex::default() };
+        let shared = Shared {
+            site: site.clone(),
+            store: store.clone(),
+            versions: Mutex::default(),
+            early: Mutex::default(),
+        };
         Self(site.mount(shared))
     }
 
@@ -70,6 +77,11 @@ impl Civitai {
             self.0.store.store_signed(&stored(id, &file.name), file.content.clone());
         }
         lock(&self.0.versions).insert(id, version);
+    }
+
+    /// Sells a version's download until that time (`2026-12-24T00:00:00.000Z`): any token is refused.
+    pub fn sell_until(&self, id: u64, until: &str) {
+        lock(&self.0.early).insert(id, until.to_owned());
     }
 }
 
@@ -125,7 +137,9 @@ impl Shared {
                 described
             })
             .collect();
+        let early = lock(&self.early).get(&id).cloned();
         let described = json!({
+            "availability": if early.is_some() { "EarlyAccess" } else { "Public" }, "earlyAccessEndsAt": early,
             "id": id, "modelId": id / 10, "name": "v1.0", "status": "Published", "baseModel": "Qwen",
             "model": {"name": version.name, "type": version.kind, "nsfw": false},
             "files": files, "downloadUrl": url,
@@ -144,6 +158,12 @@ impl Shared {
         let (id, version) = self.version(id)?;
         if !is_admitted(request, version.token.as_ref()) {
             return Err(Answer::empty(307).with("Location", "/login?returnUrl=/&reason=download-auth"));
+        }
+        if lock(&self.early).contains_key(&id) {
+            return Err(Answer::json(
+                401,
+                &json!({"error": "Unauthorized", "message": "Purchase access to download"}),
+            ));
         }
         let fp = query(request, "fp");
         let chosen = query(request, "fileId");
