@@ -250,7 +250,8 @@ impl PreparedEntry {
 
     /// True if both digests are known and the files are equal.
     pub fn has_bytes_of(&self, other: &Self) -> bool {
-        self.sha256.is_some() && self.sha256 == other.sha256 && self.size() == other.size()
+        let have_other_sizes = self.size().zip(other.size()).is_some_and(|(a, b)| a != b);
+        self.sha256.is_some() && self.sha256 == other.sha256 && !have_other_sizes
     }
 
     /// Adds the sources of another entry with these bytes as mirrors.

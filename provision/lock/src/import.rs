@@ -8,6 +8,7 @@
 //! | an aria2 input file | addresses on a line, then indented `out=`, `dir=`, `checksum=` |
 //! | pget's list | an address and a path on each line |
 //! | addresses | one on each line, or short forms such as `hf:…` |
+//! | a shell script or Dockerfile | arrays of addresses, and lines with `wget`, `curl`, `aria2c`, `hf download` |
 //! | `sha256sum`'s output | digests, for what other lists name |
 //!
 //! A workflow may be inside a picture or video. The format is detected from the content. A list is checked like typed input: an address that is no source, a line that does
@@ -34,6 +35,7 @@ mod names;
 mod notes;
 mod picture;
 mod place;
+mod script;
 mod sha256sum;
 mod unused;
 mod workflow;
@@ -51,7 +53,7 @@ pub use list::{ImportedModel, List, Sum};
 pub use names::Dictionary;
 pub use picture::{Kind, ReadSeek};
 pub use place::{At, Place};
-pub use unused::{Candidate, LineProblem, Unused, UnusedReason};
+pub use unused::{Candidate, LineProblem, ScriptProblem, Unused, UnusedReason};
 
 /// The longest list, in bytes. Pictures and videos may be larger, because only their metadata is read.
 pub const MAX_LIST: u64 = 64 << 20;
@@ -108,6 +110,7 @@ fn of_text(name: &str, text: &str, format: Option<Format>) -> Result<List, Impor
         Format::Manager => manager::read(name, &json(name, text)?),
         Format::Aria2 => Ok(aria2::read(name, text)),
         Format::Pget | Format::Urls => Ok(columns::read(name, text, format)),
+        Format::Script => script::read(name, text),
         Format::Sha256sum => Ok(sha256sum::read(name, text)),
     }
 }

@@ -52,6 +52,68 @@ fn nearly() -> impl Strategy<Value = String> {
     prop::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat())
 }
 
+/// Texts that are almost shell scripts.
+fn nearly_shell() -> impl Strategy<Value = String> {
+    let pieces = prop::sample::select(vec![
+        "wget ",
+        "curl -o ",
+        "-P ",
+        "https://h/a.pt",
+        "$",
+        "${",
+        "}",
+        "$(",
+        "$(basename ",
+        ")",
+        "\"",
+        "'",
+        "`",
+        "\\",
+        "\n",
+        " ",
+        ";",
+        "&&",
+        "|",
+        "A=",
+        "A=(",
+        "A+=(",
+        "$A",
+        "${A[@]}",
+        "${A:-",
+        "${A##*/",
+        "${A%%|*",
+        "${@:2}",
+        "for A in ",
+        "do ",
+        "done\n",
+        "if ",
+        "then ",
+        "else ",
+        "fi\n",
+        "while read A; ",
+        "case $A in ",
+        "esac\n",
+        ";;",
+        "f() {",
+        "f ",
+        "(",
+        "<<E\n",
+        "E\n",
+        "<<<",
+        ">",
+        "2>",
+        "[[ ",
+        "]]",
+        "cd ",
+        "#",
+        "FROM x\nRUN ",
+        "bash -c ",
+        "shift\n",
+        "é",
+    ]);
+    prop::collection::vec(pieces, 0..40).prop_map(|pieces| format!("#!/bin/sh\n{}", pieces.concat()))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 2000, ..ProptestConfig::default() })]
 
@@ -75,6 +137,11 @@ proptest! {
                 let _ = import::join(vec![list.clone(), list]);
             }
         }
+    }
+
+    #[test]
+    fn a_script_is_read_or_refused(text in nearly_shell()) {
+        let _ = import::read("script", &text, Some(Format::Script));
     }
 
     #[test]

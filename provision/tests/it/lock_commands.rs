@@ -405,6 +405,49 @@ fn a_list_is_imported_as_far_as_it_resolves() {
 }
 
 #[test]
+fn a_provisioning_script_becomes_a_lock() {
+    let fixture = Fixture::new();
+    let content = |seed| Content::generated(seed, 30_000);
+    let files = [("a/x.safetensors", content(1)), ("weights/y.safetensors", content(2))];
+    fixture.hub.commit("o/r", "main", &files);
+    let style = fixture.site.url("/download");
+    for (path, seed) in [("/download", 3), ("/other", 4)] {
+        fixture.site.put(path, content(seed));
+        let name = "attachment; filename=\"style.safetensors\"";
+        fixture.site.inject(path, Fault::Headers(vec![("Content-Disposition".to_owned(), name.to_owned())]));
+    }
+    let script = format!(
+        "#!/bin/bash\nD=${{WORKSPACE}}/ComfyUI/models\nVAE_MODELS=(\n  \"https://huggingface.co/o/r/resolve/main/a/x.safetensors\"\n)\n\
+         get() {{ dir=\"$1\"; shift; for url in \"$@\"; do wget -qnc -P \"$dir\" \"$url\"; done; }}\n\
+         get \"$D/vae\" \"${{VAE_MODELS[@]}}\"\nhf download o/r weights/y.safetensors\n\
+         wget --header=\"Authorization: Bearer canary\" -P $D/loras \"{style}?id=7\" # the style\n"
+    );
+    let import = ["lock", "import", "get.sh", "--allow-private"];
+    std::fs::write(fixture.path("get.sh"), format!("{script}wget \"$SOMEWHERE/z.safetensors\"\n")).unwrap();
+    let (out, err) = fixture.run(2, &import);
+    has(&out, &["added      vae/x.safetensors", "added      loras/style.safetensors"]);
+    has(&err, &["get.sh:8", "names its folder", "get.sh:10", "only a run of the script", "get.sh:9: header"]);
+    std::fs::write(fixture.path("get.sh"), script).unwrap();
+    let (out, err) = fixture.run(0, &[&import[..], &["--folder", "text_encoders"]].concat());
+    has(&out, &["added      text_encoders/y.safetensors"]);
+    assert!(!fixture.lock().contains("canary") && !err.contains("canary"), "{err}");
+    fixture.run(0, &["fetch", "--progress", "none"]);
+
+    // Another URL's file never takes the place of an entry by its name.
+    let before = fixture.lock();
+    let other = fixture.site.url("/other");
+    let (_, err) = fixture.run(2, &["lock", "add", &other, "--path", "loras/"]);
+    has(&err, &["loras/style.safetensors", "another URL", "--path"]);
+    assert_eq!(fixture.lock(), before);
+    fixture.run(0, &["lock", "add", &other, "--path", "loras/other.safetensors"]);
+
+    std::fs::write(fixture.path("none.sh"), format!("#!/bin/sh\n{}", "echo a://b c\n".repeat(3000))).unwrap();
+    let (_, err) = fixture.run(2, &["lock", "import", "none.sh"]);
+    has(&err, &["none.sh: no download found in this script"]);
+    assert!(err.lines().count() < 4, "{err}");
+}
+
+#[test]
 fn a_check_tells_an_unreachable_host_from_a_missing_file() {
     let fixture = Fixture::new();
     fixture.hub.commit("o/r", "main", &[("vae/x.safetensors", Content::generated(1, 1000))]);

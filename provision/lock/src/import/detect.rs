@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::named::ENDINGS;
-use super::{Format, ImportError, api, json, lines, sha256sum};
+use super::{Format, ImportError, api, json, lines, script, sha256sum};
 use crate::source::Source;
 
 /// The format of `text`.
@@ -13,8 +13,11 @@ pub(super) fn format(name: &str, text: &str) -> Result<Format, ImportError> {
         return of_json(name, &json(name, text)?);
     }
     let unknown = || ImportError::Unknown { list: name.to_owned() };
-    if lines(text).next().is_none() {
+    if lines(text).next().is_none() && !text.starts_with("#!") {
         return Err(ImportError::Empty { list: name.to_owned() });
+    }
+    if script::is_script(text) {
+        return Ok(Format::Script);
     }
     let has_address = |line: &str| line.split_whitespace().next().is_some_and(|first| first.contains(':'));
     let is_sum = |line: &str| sha256sum::line(line).is_ok();
@@ -28,11 +31,8 @@ pub(super) fn format(name: &str, text: &str) -> Result<Format, ImportError> {
         return Ok(Format::Aria2);
     }
     let Some(line) = telling else { return Err(unknown()) };
-    Ok(if line.split_whitespace().nth(1).is_some_and(|second| !second.starts_with('#')) {
-        Format::Pget
-    } else {
-        Format::Urls
-    })
+    let has_path = |line: &str| line.split_whitespace().nth(1).is_some_and(|second| !second.starts_with('#'));
+    Ok(if line.contains('|') || has_path(line) { Format::Pget } else { Format::Urls })
 }
 
 fn of_json(name: &str, value: &Value) -> Result<Format, ImportError> {

@@ -86,6 +86,20 @@ pub enum ImportError {
         /// The list's name.
         list: String,
     },
+    /// A shell script that is too long.
+    #[error("{} is longer than {} MiB, the limit for a script; import its lists by themselves", TerminalText(list), most >> 20)]
+    LongScript {
+        /// The list's name.
+        list: String,
+        /// The limit in bytes.
+        most: usize,
+    },
+    /// A shell script without a download.
+    #[error("{}: no download found in this script", TerminalText(list))]
+    NoDownload {
+        /// The list's name.
+        list: String,
+    },
     /// The list is empty.
     #[error("{} is empty", TerminalText(list))]
     Empty {

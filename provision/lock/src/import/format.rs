@@ -18,14 +18,16 @@ pub enum Format {
     Pget,
     /// A URL on each line.
     Urls,
+    /// A shell script or Dockerfile that downloads.
+    Script,
     /// `sha256sum`'s output.
     Sha256sum,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 7] =
-        [Self::Workflow, Self::Api, Self::Manager, Self::Aria2, Self::Pget, Self::Urls, Self::Sha256sum];
+    pub const ALL: [Self; 8] =
+        [Self::Workflow, Self::Api, Self::Manager, Self::Aria2, Self::Pget, Self::Urls, Self::Script, Self::Sha256sum];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -36,6 +38,7 @@ impl Format {
             Self::Aria2 => "aria2",
             Self::Pget => "pget",
             Self::Urls => "urls",
+            Self::Script => "script",
             Self::Sha256sum => "sha256sum",
         }
     }
@@ -63,6 +66,7 @@ impl fmt::Display for Format {
             Self::Aria2 => "aria2 input file",
             Self::Pget => "list of URLs and paths",
             Self::Urls => "list of URLs",
+            Self::Script => "shell script",
             Self::Sha256sum => "output of sha256sum",
         })
     }

@@ -27,6 +27,12 @@ fn the_format_is_detected_from_the_text() {
         ("# c\nhttps://h/x\n  out=x\n", Format::Aria2),
         ("https://h/x\thttps://m/x\n", Format::Aria2),
         ("https://h/x vae/x\n", Format::Pget),
+        ("https://h/x?a=b|x\n", Format::Pget),
+        ("#!/bin/bash\nwget https://h/x.pt\n", Format::Script),
+        ("LORA_MODELS=(\n\"https://h/x.pt\"\n)\n", Format::Script),
+        ("FROM x\nADD https://h/x.pt /models/vae/\n", Format::Script),
+        ("# get\ncd vae && wget https://h/x.pt\n", Format::Script),
+        ("https://h/x?a=1&wget https://h/y", Format::Pget),
         ("https://h/x?a=b # why\nhttps://h/y\n", Format::Urls),
         ("hf:o/r/x", Format::Urls),
         ("\u{feff}https://h/x\r\n", Format::Urls),
@@ -109,6 +115,34 @@ fn an_invalid_line_is_listed_and_the_others_are_used() {
         let found: Vec<String> = list.unused.iter().map(ToString::to_string).collect();
         assert!(found.len() == 1 && found[0].starts_with(said), "{text}: {found:#?}");
     }
+}
+
+#[test]
+fn a_name_or_path_may_follow_a_bar() {
+    let text = "https://h/d?id=7|style one.pt # why\nhttps://h/vae/x | y.pt\nhttps://h/z|loras/a/z.pt\nhttps://h/w |vae/\n\
+                https://h/v|\nhttps://h/u|a|b\n";
+    let list = list("list", text);
+    let of = |model: &ImportedModel| {
+        (
+            model.name.clone(),
+            model.path.clone(),
+            model.directory.clone(),
+            model.destination().map(|path| path.to_string()).ok(),
+        )
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let found: Vec<_> = list.models.iter().map(of).collect();
+    assert_eq!(
+        found,
+        [
+            ("style one.pt".to_owned(), None, None, None),
+            ("y.pt".to_owned(), None, None, text("vae/y.pt")),
+            ("z.pt".to_owned(), text("loras/a/z.pt"), None, text("loras/a/z.pt")),
+            ("w".to_owned(), None, text("vae/"), text("vae/w")),
+            ("v".to_owned(), None, None, None),
+        ]
+    );
+    assert!(list.unused.len() == 1 && list.unused[0].to_string().contains("3 columns"), "{:?}", list.unused);
 }
 
 #[test]

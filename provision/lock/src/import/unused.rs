@@ -73,6 +73,9 @@ pub enum UnusedReason {
         /// The directory.
         directory: String,
     },
+    /// A script's download whose address or directory is not in its text.
+    #[error("{0}")]
+    Script(ScriptProblem),
     /// The option would change the request.
     #[error("this option is not imported; tokens come from the environment or a netrc file")]
     Option,
@@ -115,6 +118,25 @@ fn candidates_text(candidates: &[Candidate]) -> String {
 fn quoted(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:@._-+,".contains(c);
     if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
+/// The problem of a script's download.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScriptProblem {
+    /// Only a run would know the address.
+    #[error("only a run of the script would tell the URL; add the file with `lock add SOURCE`")]
+    Address,
+    /// The addresses are in another file.
+    #[error("its URLs are in another file; import that file")]
+    AnotherFile,
+    /// The file is no model by its name, and its folder is none of `ComfyUI`'s.
+    #[error(
+        "neither its name nor its folder is a model's; if it is one, add it with `lock add SOURCE --path`"
+    )]
+    NoModel,
+    /// The script has too many steps.
+    #[error("the script has more steps than are read; its further downloads are left out")]
+    TooLong,
 }
 
 /// The problem of a line.

@@ -16,6 +16,7 @@ use crate::cli::{say, units};
 use camino::Utf8PathBuf;
 use clap::Args;
 use clap::builder::FalseyValueParser;
+use provision_core::model_path::ModelPath;
 use provision_http::Sources;
 use provision_lock::entry_builder::AddRequest;
 use provision_lock::import::{Format, ImportedModel, join};
@@ -31,7 +32,8 @@ pub(crate) struct ImportArgs {
     /// others name
     #[arg(value_name = "FILE", required = true)]
     files: Vec<Utf8PathBuf>,
-    /// The format of the lists [default: detected for each]: workflow, api, manager, aria2, pget, urls, sha256sum
+    /// The format of the lists [default: detected for each]: workflow, api, manager, aria2, pget, urls, script,
+    /// sha256sum
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
     /// A lock or list with URLs for the names that a workflow has no URL for (repeatable)
@@ -50,12 +52,21 @@ pub(crate) struct ImportArgs {
     // A source may have a secret, and clap's errors repeat a value.
     #[arg(long = "path-of", value_name = "SOURCE=PATH")]
     paths: Vec<String>,
+    /// The folder of files for which neither a list nor a source names one
+    #[arg(long, value_name = "FOLDER", value_parser = folder)]
+    folder: Option<String>,
     /// Name every model for which the lists have no URL
     #[arg(short, long, env = "PROVISION_VERBOSE", value_parser = FalseyValueParser::new())]
     verbose: bool,
     /// The options of `lock add` and `lock import`.
     #[command(flatten)]
     options: AddOptions,
+}
+
+/// A folder, as a path below the destination.
+fn folder(text: &str) -> Result<String, String> {
+    let path: Result<ModelPath, _> = format!("{}/x", text.trim_end_matches('/')).parse();
+    path.map(|_| text.to_owned()).map_err(|error| format!("it is no folder: {error}"))
 }
 
 pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
@@ -82,8 +93,10 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let (private, http) = (args.allow_private, args.allow_http);
     let session = HostSession::start_for(Sources::Listed { private, http }, args.options.patience)?;
     let mut batch = args.options.batch(&session, &path, &document, failures)?;
-    let request =
-        |model: &ImportedModel| AddRequest { groups: args.options.groups.clone(), ..AddRequest::from(model) };
+    let request = |model: &ImportedModel| {
+        let request = AddRequest { groups: args.options.groups.clone(), ..AddRequest::from(model) };
+        request.with_folder(args.folder.clone())
+    };
     let wanted =
         imported.models.iter().map(|model| Wanted { request: request(model), place: Some(&model.place) });
     let checked = batch.check(wanted.collect());

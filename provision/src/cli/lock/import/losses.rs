@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use camino::Utf8Path;
 use provision_core::terminal_text::TerminalText;
-use provision_lock::import::{Conflict, Unused, UnusedReason};
+use provision_lock::import::{Conflict, ScriptProblem, Unused, UnusedReason};
 
 use crate::cli::exit::Code;
 use crate::cli::lock::command_line;
@@ -33,6 +33,9 @@ impl Loss {
             | UnusedReason::Line(_)
             | UnusedReason::Repository
             | UnusedReason::Elsewhere { .. }
+            | UnusedReason::Script(
+                ScriptProblem::Address | ScriptProblem::AnotherFile | ScriptProblem::TooLong,
+            )
             | UnusedReason::Unsure { .. } => Self::Failure,
             UnusedReason::NoAddress | UnusedReason::Named { .. } => Self::NoAddress,
             UnusedReason::Mirror(_)
@@ -40,6 +43,7 @@ impl Loss {
             | UnusedReason::Digest(_)
             | UnusedReason::Option
             | UnusedReason::Damaged { .. }
+            | UnusedReason::Script(ScriptProblem::NoModel)
             | UnusedReason::NoModel
             | UnusedReason::Ambiguous { .. } => Self::Remark,
         }
