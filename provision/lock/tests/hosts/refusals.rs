@@ -188,7 +188,7 @@ fn another_file_of_a_version_is_detected_by_its_length() {
 }
 
 #[test]
-fn fault_100_early_access_and_a_challenge_blame_no_token() {
+fn early_access_and_a_challenge_blame_no_token() {
     let mut fixture = Fixture::new();
     let civitai = Civitai::mount(&fixture.site, &fixture.store);
     let file = File {
