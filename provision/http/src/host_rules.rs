@@ -161,7 +161,8 @@ mod tests {
         ] {
             assert_eq!(site(&url(text)), expected, "{text}");
         }
-        let (download, other) = (url("https://civitai.com/api/download/models/1"), url("https://h.example/x"));
+        let (download, other) =
+            (url("https://civitai.com/api/download/models/1"), url("https://h.example/x"));
         let page = url("https://civitai.com/login?returnUrl=/&reason=download-auth");
         assert!(is_civitai_login(&download, &page) && is_civitai_login(&other, &page));
         assert!(is_civitai_login(&download, &url("https://civitai.com/login?returnUrl=/")));

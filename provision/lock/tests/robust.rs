@@ -141,7 +141,7 @@ proptest! {
 
     #[test]
     fn a_script_is_read_or_refused(text in nearly_shell()) {
-        let _ = import::read("script", &text, Some(Format::Script));
+        let _ = import::read("script", text.as_bytes(), Some(Format::Script));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod tools;
 
 use std::collections::HashSet;
 
-use super::{Format, ImportError, ImportedModel, List, Place, ScriptProblem, UnusedReason, digest};
+use super::{At, Format, ImportError, ImportedModel, List, Place, ScriptProblem, UnusedReason, digest};
 use crate::placement;
 use crate::source::Source;
 use evaluate::{Call, NamedArray, Text, UNKNOWN, joined};
@@ -143,6 +143,10 @@ pub(super) fn read(name: &str, text: &str) -> Result<List, ImportError> {
         let placed = list.models.iter().filter(|model| model.directory.is_some());
         placed.map(|model| model.source.clone()).collect()
     };
+    list.unused.sort_by_key(|unused| match unused.place.at {
+        At::Line(line) => line,
+        At::Entry(_) => usize::MAX,
+    });
     list.models.retain(|model| model.directory.is_some() || !placed.contains(&model.source));
     if list.models.is_empty() && list.unused.is_empty() {
         return Err(ImportError::NoDownload { list: name.to_owned() });
@@ -237,6 +241,13 @@ impl<'a> Reader<'a> {
                 self.has_told_login = true;
                 self.leave_out(option, UnusedReason::Option, call.line);
             }
+        } else if matches!(name, "xargs" | "parallel") {
+            // Its addresses come through a pipe.
+            if (1..call.words.len()).any(|at| Tool::of(&call.words[at..]).is_some()) {
+                self.no_address(call);
+            }
+        } else if name.starts_with("python") {
+            self.python(call);
         } else if name == "git" {
             self.git(call);
         } else if !NO_DOWNLOADS.contains(&name) {
@@ -367,6 +378,17 @@ impl<'a> Reader<'a> {
         let directory = line.value(&["relative-path"]).map(|path| path.text);
         let name = line.value(&["filename"]).map(|name| name.text);
         self.add(call, &address, Target { directory, name });
+    }
+
+    /// A Python program in the script, which is not followed.
+    fn python(&mut self, call: &Call) {
+        const DOWNLOADS: [&str; 3] = ["hf_hub_download", "snapshot_download", "urlretrieve"];
+        let here = call.here.iter().map(|here| here.text.as_str());
+        let mut texts = call.words.iter().map(|word| word.text.as_str()).chain(here);
+        if texts.any(|text| DOWNLOADS.iter().any(|download| text.contains(download))) {
+            let why = UnusedReason::Script(ScriptProblem::Python);
+            self.leave_out("a Python program", why, call.line);
+        }
     }
 
     /// A clone of a repository of models. Those of programs are none of this list's business.

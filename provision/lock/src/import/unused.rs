@@ -126,6 +126,9 @@ pub enum ScriptProblem {
     /// Only a run would know the address.
     #[error("only a run of the script would tell the URL; add the file with `lock add SOURCE`")]
     Address,
+    /// A program in another language downloads.
+    #[error("it downloads, and only shell is read; add its files with `lock add hf:OWNER/REPO/PATH`")]
+    Python,
     /// The addresses are in another file.
     #[error("its URLs are in another file; import that file")]
     AnotherFile,

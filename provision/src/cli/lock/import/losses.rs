@@ -34,7 +34,10 @@ impl Loss {
             | UnusedReason::Repository
             | UnusedReason::Elsewhere { .. }
             | UnusedReason::Script(
-                ScriptProblem::Address | ScriptProblem::AnotherFile | ScriptProblem::TooLong,
+                ScriptProblem::Address
+                | ScriptProblem::Python
+                | ScriptProblem::AnotherFile
+                | ScriptProblem::TooLong,
             )
             | UnusedReason::Unsure { .. } => Self::Failure,
             UnusedReason::NoAddress | UnusedReason::Named { .. } => Self::NoAddress,
