@@ -242,7 +242,12 @@ impl UnpinnedParts {
             Place::Cache(_, Some(limit)) => limit.bytes,
             Place::Cache(_, None) | Place::Destination(_) => u64::MAX,
         };
-        Ok((free / 10 * 9).min(limit))
+        let most = (free / 10 * 9).min(limit);
+        if most == 0 {
+            let (path, option) = (destination.root().path().to_owned(), self.place.option());
+            return Err(StoreError::NotEnoughSpace { path, needed: 1, free, option }.into());
+        }
+        Ok(most)
     }
 
     /// The directory for a file. A destination follows the links that a fetch follows, and their directories are locked for the
