@@ -88,17 +88,12 @@ impl AddRequest {
 
 impl From<&ImportedModel> for AddRequest {
     fn from(model: &ImportedModel) -> Self {
-        // A URL's last part that is no model's name is not the list's word: the host may know a better one.
-        let is_given = |name: &String| {
-            let of_source = model.source.file_name();
-            !name.is_empty() && (of_source.as_ref() != Some(name) || model.source.has_model_name())
-        };
         Self {
             source: model.source.clone(),
             mirrors: model.mirrors.clone(),
             explicit: model.explicit(),
             directory: model.directory.clone(),
-            name: Some(model.name.clone()).filter(is_given),
+            name: model.given_name().map(str::to_owned),
             sha256: model.sha256,
             size: model.size,
             groups: Vec::new(),

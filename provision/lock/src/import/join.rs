@@ -87,8 +87,8 @@ pub fn join(lists: Vec<List>) -> Imported {
         sums.extend(list.sums);
         for model in list.models {
             let (key, path) = match model.destination() {
-                Ok(path) => (Key::Path(path.clone()), path.to_string()),
-                Err(_) => (Key::Source(model.source.clone(), model.name.clone()), model.name.clone()),
+                Ok(path) if !model.is_nameless() => (Key::Path(path.clone()), path.to_string()),
+                _ => (Key::Source(model.source.clone(), model.name.clone()), model.name.clone()),
             };
             let at = *known.entry(key).or_insert(files.len());
             if at == files.len() {

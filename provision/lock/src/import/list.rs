@@ -38,6 +38,18 @@ impl ImportedModel {
         self.chosen.clone().or_else(|| self.path.as_deref().map(placement::within))
     }
 
+    /// The name, if it is more than the last part of a URL that has no model's name: the host may know a better one.
+    pub fn given_name(&self) -> Option<&str> {
+        let is_given = self.source.has_model_name() || self.source.file_name().as_ref() != Some(&self.name);
+        Some(self.name.as_str()).filter(|name| is_given && !name.is_empty())
+    }
+
+    /// True if only the host knows the name of a plain URL's file, and so its path.
+    pub fn is_nameless(&self) -> bool {
+        let is_placed = self.explicit().is_some_and(|path| placement::as_directory(&path).is_none());
+        matches!(self.source, Source::Url(_)) && self.given_name().is_none() && !is_placed
+    }
+
     /// The destination path, from the list and the source.
     pub fn destination(&self) -> Result<ModelPath, PlacementError> {
         self.destination_with(None)

@@ -263,6 +263,16 @@ fn the_sources_of_a_path_follow_each_other_each_once() {
 }
 
 #[test]
+fn urls_without_names_are_files_of_their_own() {
+    let text = "https://h/a/download?id=1 loras/\nhttps://h/a/download?id=2 loras/\nhttps://h/a/download?id=1 loras/\n";
+    let joined = join(vec![list("urls", text)]).unwrap();
+    assert_eq!((joined.models.len(), joined.same_paths.len()), (2, 0), "{joined:#?}");
+    let named =
+        join(vec![list("urls", "https://h/a/x?id=1 loras/x.pt\nhttps://h/a/x?id=2 loras/x.pt\n")]).unwrap();
+    assert_eq!((named.models.len(), named.same_paths.len()), (1, 1), "{named:#?}");
+}
+
+#[test]
 fn digests_find_their_file_by_path_or_unique_name() {
     let urls = || list("urls", "hf:o/r/vae/x\nhf:o/r/loras/x\nhf:o/r/loras/y\ncivitai:1\n");
     let sums =
