@@ -320,9 +320,14 @@ impl EntryBuilder {
             return self.take(&request.source, &path);
         }
         if is_nameless {
-            // The host may have another name, but no other folder.
+            // The host may have another name, but no other folder. Without one, the URL's last part is the name.
             match place(request, &request.source, None, None) {
-                Ok(_) | Err(EntryError::Placement { error: PlacementError::NoName { .. }, .. }) => {}
+                Ok(path) => self
+                    .taken
+                    .clone()
+                    .take(&path)
+                    .map_err(|kind| EntryError::Collision { what: request.source.to_string(), kind })?,
+                Err(EntryError::Placement { error: PlacementError::NoName { .. }, .. }) => {}
                 Err(error) => return Err(error),
             }
         }
