@@ -26,8 +26,16 @@ pub enum Format {
 
 impl Format {
     /// All formats.
-    pub const ALL: [Self; 8] =
-        [Self::Workflow, Self::Api, Self::Manager, Self::Aria2, Self::Pget, Self::Urls, Self::Script, Self::Sha256sum];
+    pub const ALL: [Self; 8] = [
+        Self::Workflow,
+        Self::Api,
+        Self::Manager,
+        Self::Aria2,
+        Self::Pget,
+        Self::Urls,
+        Self::Script,
+        Self::Sha256sum,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {

@@ -265,11 +265,12 @@ fn the_sources_of_a_path_follow_each_other_each_once() {
 #[test]
 fn urls_without_names_are_files_of_their_own() {
     let text = "https://h/a/download?id=1 loras/\nhttps://h/a/download?id=2 loras/\nhttps://h/a/download?id=1 loras/\n";
-    let joined = join(vec![list("urls", text)]).unwrap();
-    assert_eq!((joined.models.len(), joined.same_paths.len()), (2, 0), "{joined:#?}");
-    let named =
-        join(vec![list("urls", "https://h/a/x?id=1 loras/x.pt\nhttps://h/a/x?id=2 loras/x.pt\n")]).unwrap();
-    assert_eq!((named.models.len(), named.same_paths.len()), (1, 1), "{named:#?}");
+    let joined = join(vec![list("urls", text)]);
+    assert_eq!(joined.models.len(), 2, "{joined:#?}");
+    // The host names them, so their digests are those of two files.
+    let other = |id, sha| format!("https://h/a/download?id={id}\n dir=loras\n checksum=sha-256={sha}\n");
+    let joined = join(vec![list("aria2", &(other(1, SHA) + &other(2, OTHER)))]);
+    assert_eq!((joined.models.len(), joined.conflicts.len()), (2, 0), "{joined:#?}");
 }
 
 #[test]
