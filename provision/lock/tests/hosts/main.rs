@@ -420,7 +420,7 @@ fn fault_114_a_file_id_chooses_a_versions_file() {
         |entry: &Entry| block_on(fixture.builder().ask_again(entry, &Source::of_url(&entry.url), true));
     assert!(matches!(followed(&entries[1]), Ok(Followed::Unchanged)));
     let lock = lock_of(&entries[1..]);
-    let verdicts = block_on(check(&mut fixture.resolver(), &lock.models()[0]));
+    let verdicts = block_on(check(&fixture.resolver(), &lock.models()[0]));
     assert!(matches!(verdicts[0], Verdict::Right), "{}", verdicts[0]);
     let (kind, said) = fixture.refused(&url(2));
     assert!(kind == Kind::Gone && said.contains("a.safetensors"), "{said}");

@@ -134,7 +134,7 @@ fn a_host_that_says_no_length_is_read_once_and_fetched() {
         };
         fetch(&other, &entries);
         let lock = crate::fixture::lock_of(&entries);
-        let verdicts = block_on(provision_lock::check::check(&mut other.resolver(), &lock.models()[0]));
+        let verdicts = block_on(provision_lock::check::check(&other.resolver(), &lock.models()[0]));
         assert_eq!(verdicts[0].kind(), None, "{}", verdicts[0]);
         // Nothing shows a change, so nothing is read.
         let source = entries[0].url.as_url().as_str().parse().unwrap();

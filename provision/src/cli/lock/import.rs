@@ -42,12 +42,9 @@ pub(crate) struct ImportArgs {
     /// Take the links to model files in the notes of workflows too
     #[arg(long)]
     notes: bool,
-    /// Ask private and loopback addresses of the lists too, without a login
-    #[arg(long, env = "PROVISION_ALLOW_PRIVATE", value_parser = FalseyValueParser::new())]
-    allow_private: bool,
-    /// Ask hosts of the lists over plain http too
-    #[arg(long)]
-    allow_http: bool,
+    /// The hosts that are asked.
+    #[command(flatten)]
+    trust: Trust,
     /// The path of one source of the lists (repeatable), as for `lock add --path`
     // A source may have a secret, and clap's errors repeat a value.
     #[arg(long = "path-of", value_name = "SOURCE=PATH")]
@@ -61,6 +58,23 @@ pub(crate) struct ImportArgs {
     /// The options of `lock add` and `lock import`.
     #[command(flatten)]
     options: AddOptions,
+}
+
+/// The hosts of lists that are asked, beside public ones over https.
+#[derive(Debug, Clone, Copy, Args)]
+struct Trust {
+    /// Ask private and loopback addresses of the lists too, without a login
+    #[arg(long, env = "PROVISION_ALLOW_PRIVATE", value_parser = FalseyValueParser::new())]
+    allow_private: bool,
+    /// Ask hosts of the lists over plain http too
+    #[arg(long)]
+    allow_http: bool,
+}
+
+impl Trust {
+    fn sources(self) -> Sources {
+        Sources::Listed { private: self.allow_private, http: self.allow_http }
+    }
 }
 
 /// A folder, as a path below the destination.
@@ -90,8 +104,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let imported = join(lists);
     losses::refuse(&imported.conflicts, &mut failures);
     let document = super::current(&path)?;
-    let (private, http) = (args.allow_private, args.allow_http);
-    let session = HostSession::start_for(Sources::Listed { private, http }, args.options.patience)?;
+    let session = HostSession::start_for(args.trust.sources(), args.options.patience)?;
     let mut batch = args.options.batch(&session, &path, &document, failures)?;
     let request = |model: &ImportedModel| {
         let request = AddRequest { groups: args.options.groups.clone(), ..AddRequest::from(model) };
