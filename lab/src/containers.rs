@@ -5,6 +5,7 @@
 //! the shipped Dockerfile to the engine; apart from that, images are built as a user builds them.
 
 mod checks;
+mod comfyui;
 mod dockerfile;
 mod docs;
 mod engine;

@@ -7,6 +7,7 @@
 use anyhow::{Context as _, Result, ensure};
 use xshell::cmd;
 
+use super::comfyui;
 use super::env::ContainerEnv;
 use super::names::{CANARY, DOCS_VOLUMES};
 use super::repository::Repository;
@@ -69,6 +70,7 @@ pub(super) fn own_repository(env: &mut ContainerEnv) -> Result<()> {
         if last.as_ref().is_none_or(|(name, _)| name != document) {
             let repository = Repository::create(env)?;
             std::fs::write(repository.folder.join("download.sh"), wget_script()?)?;
+            comfyui::write(&repository.folder)?;
             last = Some((document.to_owned(), repository));
         }
         let (_, repository) = last.as_ref().context("a document has a repository")?;

@@ -21,7 +21,7 @@ use super::names::{CANARY, PROGRAM};
 use crate::tools::process::Ended;
 
 /// The repositories of the Hub and their files: those of the documents, and those of the checks.
-const FILES: [(&str, &[&str]); 3] = [
+const FILES: [(&str, &[&str]); 5] = [
     (
         "Comfy-Org/Qwen-Image_ComfyUI",
         &[
@@ -34,6 +34,19 @@ const FILES: [(&str, &[&str]); 3] = [
         &["Qwen-Image-Lightning-4steps-V1.0.safetensors", "Qwen-Image-Lightning-8steps-V1.0.safetensors"],
     ),
     ("me/models", &["a.safetensors", "b.safetensors", "c.safetensors", "d.safetensors"]),
+    (
+        "me/comfyui",
+        &[
+            "split_files/diffusion_models/model.safetensors",
+            "split_files/text_encoders/encoder.safetensors",
+            "split_files/vae/ae.safetensors",
+            "checkpoint.safetensors",
+            "control.safetensors",
+            "detail.safetensors",
+            "style.safetensors",
+        ],
+    ),
+    ("me/other", &["ae.safetensors"]),
 ];
 
 /// The size of each file, in bytes.
@@ -106,9 +119,10 @@ impl<'a> Repository<'a> {
     }
 }
 
-/// A file's bytes.
+/// A file's bytes, the same in every repository.
 pub(super) fn content(path: &str) -> Content {
-    Content::safetensors(path.bytes().map(u64::from).sum(), SIZE)
+    let name = path.rsplit('/').next().unwrap_or(path);
+    Content::safetensors(name.bytes().map(u64::from).sum(), SIZE)
 }
 
 /// A script in place of docker: the engine's wrapper, with a Dockerfile that the engine can read.
