@@ -117,6 +117,15 @@ pub enum StoreError {
         /// The kind, as in "a symlink".
         what: &'static str,
     },
+    /// A file whose metadata would change has another name, which this program did not make.
+    #[error(
+        "{path} is one file with another program's, by a hard link, and --layers would set the mode of both; nothing was \
+         changed: remove this name and run again"
+    )]
+    SharedFile {
+        /// The path.
+        path: Utf8PathBuf,
+    },
     /// Another kind of file has the path of a directory.
     #[error("{path} is {what}, not a directory; nothing was changed: move it away and run again")]
     NotADirectory {

@@ -58,6 +58,9 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         if let Some(what) = source.find(&model.path)?.obstacle() {
             return Err(StoreError::NotAFile { path: destination.join(model.path.as_str()), what });
         }
+        if let Some(directory) = source.parent(&model.path, false)? {
+            verify_own(&directory, model)?;
+        }
     }
     // A file of another user refuses its mode: that must show before the first file has moved.
     for model in models {
@@ -94,6 +97,19 @@ pub fn lay_out(destination: &Utf8Path, models: &[&Model], into: &Utf8Path) -> Re
         }
     }
     Ok(layers.into_values().collect())
+}
+
+/// Checks that the file is not another program's, too. One that a run installed has the time of every installed file, and may be one with
+/// the cache's.
+fn verify_own(directory: &Directory, model: &Model) -> Result<(), StoreError> {
+    let Some((file, stamp)) = directory.open_file(model.path.file_name())? else { return Ok(()) };
+    let path = directory.path().join(model.path.file_name());
+    let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
+    if stat.st_nlink > 1 && !stamp.is_of(&model.sha256) {
+        Err(StoreError::SharedFile { path })
+    } else {
+        Ok(())
+    }
 }
 
 /// Sets the mode of a layer's files, whatever the umask of the run that made this one.

@@ -404,6 +404,26 @@ fn layers_and_links_exclude_each_other() {
 }
 
 #[test]
+fn layers_leave_a_file_that_an_earlier_run_linked() {
+    let fixture = fixture();
+    put(&fixture, "a.bin", &content(1).to_vec());
+    let (store, layers) = (fixture.beside("store"), fixture.beside("layers"));
+    let linked = ["--reuse", store.to_str().unwrap(), "--reuse-mode", "link"];
+    assert_eq!(run(&mut fetch(&fixture, &linked)).code, Some(0));
+    std::fs::set_permissions(store.join("a.bin"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let before = listing(&store);
+    let ended = run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()]));
+    assert_eq!(ended.code, Some(7), "{}", ended.err);
+    assert!(ended.err.contains("loras/a.bin is one file with another program's"), "{}", ended.err);
+    assert_eq!(listing(&store), before);
+    // As the message says.
+    std::fs::remove_file(fixture.path("loras/a.bin")).unwrap();
+    let ended = run(&mut fetch(&fixture, &["--layers", layers.to_str().unwrap()]));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert_eq!(std::fs::metadata(store.join("a.bin")).unwrap().nlink(), 1);
+}
+
+#[test]
 fn the_report_names_the_file_that_was_reused() {
     let fixture = fixture();
     let path = put(&fixture, "a.bin", &content(1).to_vec());
