@@ -209,6 +209,18 @@ impl Destination {
         self.directory(parent, false)?.map_or(Ok(Found::Nothing), |directory| directory.find(name))
     }
 
+    /// True if the file at `path` lies in a folder elsewhere, or behind a symlink to a directory: other programs, and runs with other
+    /// destinations, may use it.
+    pub fn is_elsewhere(&self, path: &ModelPath) -> Result<bool, StoreError> {
+        let directory = self.directory_of(path)?;
+        for above in self.folders.on_the_way(&directory) {
+            if self.find_directory(above)? == Found::Symlink {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The volume of the file at `path`, if a link or a folder leads to another one than the destination's.
     pub fn other_volume(&self, path: &ModelPath) -> Result<Option<OtherVolume>, StoreError> {
         if !self.may_lead_elsewhere() {

@@ -4,7 +4,8 @@
 //! - Kept texts of locks at addresses that the caller does not name.
 //! - Markers whose files are all gone or changed. A marker of another lock that still vouches for a file stays, unless the caller
 //!   says that its lock is gone: two projects may share a volume.
-//! - Unlisted files: a run has installed them, they are unchanged, and neither the locks nor a marker that stays lists them.
+//! - Unlisted files: a run has installed them, they are unchanged, and neither the locks nor a marker that stays lists them. Those behind
+//!   a symlink or in a folder elsewhere stay: the markers of other destinations that use them are not here.
 //!
 //! The search changes nothing. The removal takes the list of an earlier search, and removes what a search under the
 //! destination's lock finds again.
@@ -106,6 +107,8 @@ pub struct Leftovers {
     pub others: Vec<OtherMarker>,
     /// Number and bytes of the unlisted files, also if the search does not ask for them.
     pub unlisted: (usize, u64),
+    /// The unlisted files that lie outside of the destination, which stay.
+    pub elsewhere: Vec<Utf8PathBuf>,
     /// A failure for each directory that could not be searched.
     pub unread: Vec<StoreError>,
 }
@@ -150,6 +153,11 @@ pub fn find(destination: &Destination, scope: &Scope<'_>) -> Result<Leftovers, S
         unlisted.extend(marker.installed(destination));
     }
     unlisted.retain(|path, _| !listed.contains(path) && !vouched.contains(path));
+    unlisted.retain(|path, _| {
+        let stays = destination.is_elsewhere(path).unwrap_or(true);
+        leftovers.elsewhere.extend(stays.then(|| destination.path_of(path)));
+        !stays
+    });
     leftovers.unlisted = (unlisted.len(), unlisted.values().sum());
     if scope.unlisted {
         leftovers.found.extend(unlisted.into_iter().map(|(path, bytes)| Leftover {

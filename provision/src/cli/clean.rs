@@ -116,6 +116,12 @@ fn hints(args: &CleanArgs, found: &leftovers::Leftovers) {
             if files == 1 { "it" } else { "them" }
         ));
     }
+    for path in &found.elsewhere {
+        say(format_args!(
+            "{} was installed earlier, and no lock given here lists it; it stays, because other programs may use its directory",
+            TerminalText(path)
+        ));
+    }
 }
 
 fn sum(leftovers: &[Leftover]) -> String {

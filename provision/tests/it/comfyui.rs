@@ -341,15 +341,35 @@ fn a_killed_run_is_resumed_in_its_folder_and_clean_finds_its_part() {
     write(fixture.beside("store/sub/mine"), &content);
     succeeds(&fixture, "clean", &["--yes"]);
     assert_eq!(files(&fixture, "store"), ["sub/mine", "sub/x"]);
-    // A file that the lock no longer lists is removed where it lies.
+}
+
+#[test]
+fn clean_leaves_what_lies_in_folders_elsewhere() {
+    let (mut fixture, _) = fixture();
+    fixture.file("vae/y", &Content::generated(2, 1000));
+    yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
+    // Another installation has fetched the file that both list, with the time of every installed file.
+    fs::create_dir_all(fixture.beside("second/models")).unwrap();
+    fs::write(fixture.beside("second").join(YAML), "a:\n  checkpoints: ../store\n  is_default: 1\n").unwrap();
+    let lock = fixture.write_lock();
+    let mut second = program(&fixture);
+    run_ok(second.arg("fetch").arg("--lock").arg(&lock).arg("--comfyui").arg(fixture.beside("second")));
+    succeeds(&fixture, "fetch", &[]);
+    // The lock of the first one drops both files.
     let mut rest = Fixture::new();
-    rest.file("vae/y", &Content::generated(2, 1000));
-    let mut clean = command(&fixture, "clean", &["--unlisted", "--yes"]);
-    clean.arg("--gone").arg(".models-installed").env("PROVISION_LOCK", rest.write_lock());
-    fs::write(fixture.beside("models.lock"), rest.lock_text()).unwrap();
-    let cleaned = run_ok(&mut clean);
-    assert!(cleaned.out.contains("store/sub/x"), "{}", cleaned.out);
-    assert_eq!(files(&fixture, "store"), ["sub/mine"]);
+    rest.file("loras/z", &Content::generated(3, 1000));
+    fs::write(&lock, rest.lock_text()).unwrap();
+    for more in [&["--unlisted", "--yes"][..], &["--unlisted", "--gone", ".models-installed", "--yes"]] {
+        let mut clean = program(&fixture);
+        clean.arg("clean").arg("--lock").arg(&lock).arg("--comfyui").arg(fixture.beside("")).args(more);
+        let cleaned = run_ok(&mut clean);
+        let named = format!("{} was installed earlier", fixture.beside("store/sub/x").display());
+        assert!(more.len() > 2 || cleaned.err.contains(&named), "{}{}", cleaned.out, cleaned.err);
+        assert_eq!((files(&fixture, "store"), files(&fixture, "models")), (vec!["sub/x".into()], vec![]));
+    }
+    let mut status = program(&fixture);
+    status.arg("status").arg("--lock").arg(fixture.write_lock()).arg("--comfyui");
+    run_ok(status.arg(fixture.beside("second")));
 }
 
 fn run_ok(command: &mut Command) -> Ended {

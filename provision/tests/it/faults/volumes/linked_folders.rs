@@ -245,6 +245,24 @@ fn fault_120_clean_finds_parts_behind_a_link() {
 }
 
 #[test]
+fn fault_120_clean_leaves_installed_files_behind_a_link() {
+    let (fixture, _) = fixture();
+    let volume = folder(&fixture, "volume");
+    link(&fixture, &volume);
+    assert_eq!(verb(&fixture, "fetch", &[]).code, Some(0));
+    let mut rest = Fixture::new();
+    rest.file("y", &Content::generated(2, 1000));
+    let lock = fixture.write_lock();
+    std::fs::write(&lock, rest.lock_text()).unwrap();
+    let mut clean = program(&fixture);
+    clean.args(["clean", "--unlisted", "--yes", "--lock"]).arg(&lock);
+    let ended = run(clean.arg("--dest").arg(fixture.destination()));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("checkpoints/x was installed earlier"), "{}{}", ended.out, ended.err);
+    assert!(volume.join("x").exists());
+}
+
+#[test]
 fn fault_120_two_models_that_are_one_file_by_a_link_are_refused() {
     let (mut fixture, _) = fixture();
     fixture.file("unet/x", &Content::generated(5, 1000));
