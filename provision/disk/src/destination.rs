@@ -379,16 +379,26 @@ impl Destination {
     /// True if a file can have a hard link in each: both are on one mount of one file system (link(2), EXDEV).
     /// Compares only the file system if the kernel does not number its mounts.
     pub fn shares_disk_with(&self, other: &Self) -> bool {
-        let mount = |at: &Self| {
-            let device = rustix::fs::fstat(at.root.handle()).map(|stat| stat.st_dev).ok()?;
-            let flags = rustix::fs::StatxFlags::MNT_ID;
-            let statx = rustix::fs::statx(at.root.handle(), "", AtFlags::EMPTY_PATH, flags);
-            let number =
-                statx.ok().filter(|statx| statx.stx_mask & flags.bits() != 0).map(|statx| statx.stx_mnt_id);
-            Some((device, number))
-        };
-        mount(self).is_some() && mount(self) == mount(other)
+        share_disk(&self.root, &other.root)
     }
+
+    /// The same for the directory of the file at `path`, which may lie on another disk than this one.
+    pub fn shares_disk_at(&self, path: &ModelPath, other: &Self) -> bool {
+        let directory = self.directory_of(path).and_then(|directory| self.nearest_directory(&directory));
+        directory.is_ok_and(|directory| share_disk(&directory, &other.root))
+    }
+}
+
+fn share_disk(one: &Directory, other: &Directory) -> bool {
+    let mount = |at: &Directory| {
+        let device = rustix::fs::fstat(at.handle()).map(|stat| stat.st_dev).ok()?;
+        let flags = rustix::fs::StatxFlags::MNT_ID;
+        let statx = rustix::fs::statx(at.handle(), "", AtFlags::EMPTY_PATH, flags);
+        let number =
+            statx.ok().filter(|statx| statx.stx_mask & flags.bits() != 0).map(|statx| statx.stx_mnt_id);
+        Some((device, number))
+    };
+    mount(one).is_some() && mount(one) == mount(other)
 }
 
 /// Opens a directory of a folder that lies elsewhere.

@@ -70,7 +70,7 @@ pub use file_stat::{ChangeTime, EARLIEST_MTIME, FileId, Installed, Stamp, instal
 pub use folders::{Folder, Folders};
 pub use layer_tree::{Layer, lay_out, layer_of, layer_sizes};
 pub use links::FollowLinks;
-pub use local_install::{LinkedFile, install_copy, install_hard_link, install_symlink};
+pub use local_install::{LinkedFile, install_copy, install_hard_link, install_symlink, is_linkable};
 pub use part::{
     CopyError, CopyMethod, HasherGuard, PartFile, PartLeftover, PartLeftovers, PartNames,
     SearchedDirectories, Verified, Written, part_leftovers,

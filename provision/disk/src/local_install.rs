@@ -94,6 +94,11 @@ pub fn install_hard_link(
     result
 }
 
+/// True if a hard link to a file of this user may be installed: any other user but root could change it afterwards.
+pub fn is_linkable(owner: u32) -> bool {
+    owner == rustix::process::geteuid().as_raw() || owner == 0
+}
+
 /// Gives the open file one more name, by the first method that works:
 /// 1. from the handle (`AT_EMPTY_PATH`): allowed to the opener since Linux 6.10, before that to privileged processes;
 /// 2. from the handle's name in /proc;
@@ -133,8 +138,7 @@ fn finish_hard_link(
         // Another file has the source's path since it was opened.
         return Ok(None);
     }
-    if held.st_uid != rustix::process::geteuid().as_raw() && held.st_uid != 0 {
-        // Its owner could change it after the install.
+    if !is_linkable(held.st_uid) {
         return Ok(None);
     }
     let stamp = match owner {

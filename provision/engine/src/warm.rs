@@ -126,7 +126,7 @@ fn read_piece(
         Some(_) => SourceFile::open_linked(destination, path)?,
         None => SourceFile::open_below(destination, path)?,
     };
-    let missing = || StoreError::Missing { path: destination.root().path().join(path.as_str()) };
+    let missing = || StoreError::Missing { path: destination.path_of(path) };
     let file = opened.ok_or_else(missing)?;
     let mut at = piece.start;
     while at < piece.end && go_on() {

@@ -320,6 +320,41 @@ fn the_space_is_that_of_each_folders_volume() {
 }
 
 #[test]
+fn reuse_links_into_a_folder_on_the_stores_volume() {
+    if !needs_root() || !needs_tool("mount", "--version") {
+        return;
+    }
+    let (fixture, content) = fixture();
+    yaml(&fixture, "a:\n  base_path: volume\n  is_default: true\n  checkpoints: one\n");
+    let volume = fixture.beside("volume");
+    fs::create_dir(&volume).unwrap();
+    // A copy would not fit.
+    let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=600k", "tmpfs"]).arg(&volume));
+    assert_eq!(mounted.code, Some(0), "{}", mounted.err);
+    write(volume.join("store/any"), &content);
+    let store = volume.join("store").into_os_string().into_string().unwrap();
+    let reuse = ["--reuse", &store, "--reuse-mode", "link", "--offline"];
+    let dry = verb(&fixture, "fetch", &[&reuse[..], &["--dry-run"]].concat());
+    let done = verb(&fixture, "fetch", &[&reuse[..], &["--warm"]].concat());
+    let read = fs::read(volume.join("one/sub/x"));
+    run(Command::new("umount").arg(&volume));
+    assert!(dry.out.contains("link     checkpoints/sub/x"), "{}{}", dry.out, dry.err);
+    assert_eq!(done.code, Some(0), "{}{}", done.out, done.err);
+    assert!(done.err.contains("warm: 1 file"), "{}", done.err);
+    assert_eq!(read.unwrap(), content.to_vec());
+}
+
+#[test]
+fn a_folder_that_is_a_store_offers_no_file_to_itself() {
+    let (fixture, content) = fixture();
+    yaml(&fixture, "a:\n  is_default: true\n  checkpoints: store\n");
+    write(fixture.beside("store/sub/x"), &content.flipped(7, 1));
+    let store = fixture.beside("store").into_os_string().into_string().unwrap();
+    let ended = succeeds(&fixture, "fetch", &["--reuse", &store]);
+    assert!(!ended.err.contains("is not used"), "{}", ended.err);
+}
+
+#[test]
 fn a_killed_run_is_resumed_in_its_folder_and_clean_finds_its_part() {
     let (mut fixture, content) = (Fixture::new(), Content::generated(1, 4_000_000));
     fixture.file("checkpoints/sub/x", &content);

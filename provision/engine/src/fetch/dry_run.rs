@@ -1,6 +1,7 @@
 //! A dry run: it makes and reports the plan, and changes nothing on disk. So does a run that may not write to its destination: it is
 //! done if the set is complete.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::{FetchError, first_few};
@@ -19,13 +20,13 @@ use provision_disk::{self, Destination, PartNames, StoreError};
 
 /// Plans the job and reports the plan. Blocks.
 pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchError> {
-    let destination = open(job)?;
+    let destination = open(job)?.map(Arc::new);
     let cache = job.local.cache.as_deref().map(Cache::open_existing).transpose()?.flatten();
     let shares_disk = |cache: &Cache| {
         destination.as_ref().is_some_and(|destination| cache.place().shares_disk_with(destination))
     };
-    let other_cache = OtherCache::open(&job.local, destination.as_ref(), cache.as_ref());
-    let stores = job.stores();
+    let other_cache = OtherCache::open(&job.local, destination.as_deref(), cache.as_ref());
+    let stores = job.stores(destination.clone());
     let sources = LocalSources {
         baked: job.local.baked.as_ref(),
         cache: cache.as_ref(),
@@ -35,7 +36,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     };
     // A destination that does not exist yet will lie on its parent's disk.
     let free = destination
-        .as_ref()
+        .as_deref()
         .map_or_else(|| provision_disk::free_space_near(&job.destination), Destination::free_space)?;
     let items = match &destination {
         Some(destination) => {
@@ -55,7 +56,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     if job.is_interrupted() {
         return Err(FetchError::Interrupted);
     }
-    let needs = Needs::of(&items, &job.models, &sources, destination.as_ref());
+    let needs = Needs::of(&items, &job.models, &sources, destination.as_deref());
     announce(&items, &job.models, (needs.to_fetch, needs.here), free, &*job.observer);
     let plan = planned(&items, &job.models);
     let report = |(item, model): (Item, &&Model)| {

@@ -11,7 +11,7 @@ use super::stores::Stores;
 use crate::transfer::TransferConfig;
 use provision_core::event::Observer;
 use provision_core::lockfile::{Lockfile, Model};
-use provision_disk::{Folders, FollowLinks};
+use provision_disk::{Destination, Folders, FollowLinks};
 use provision_http::HttpClient;
 
 /// The check that a file on disk must pass to count as present.
@@ -74,9 +74,9 @@ impl Job<'_> {
         *self.interrupted.borrow()
     }
 
-    /// Other programs' stores.
-    pub(super) fn stores(&self) -> Option<Stores<'_>> {
-        let Self { local, models, destination, observer, interrupted, .. } = self;
+    /// Other programs' stores; `destination` is this job's, if it exists.
+    pub(super) fn stores(&self, destination: Option<Arc<Destination>>) -> Option<Stores<'_>> {
+        let Self { local, models, observer, interrupted, .. } = self;
         Stores::of(&local.reuse, models, destination, &**observer, interrupted)
     }
 }

@@ -178,7 +178,7 @@ impl LocalSources<'_> {
             CandidateKind::Baked(mode) => mode == BakedMode::Symlink,
             CandidateKind::Cache => self.cache_shares_disk,
             CandidateKind::OtherCache => self.other_cache.is_some_and(|other| other.shares_disk),
-            CandidateKind::Store { as_link, .. } => as_link && self.stores.is_some(),
+            CandidateKind::Store { as_link, .. } => as_link,
         }
     }
 

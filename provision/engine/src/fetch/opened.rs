@@ -74,6 +74,7 @@ impl<'j> Opened<'j> {
             cache.as_ref().is_some_and(|cache| cache.place().shares_disk_with(&destination));
         let other_cache = OtherCache::open(&job.local, Some(&destination), cache.as_ref());
         let part_names = part_names(locks.is_exclusive());
+        let stores = job.stores(Some(destination.clone()));
         let opened = Self {
             job,
             started,
@@ -84,7 +85,7 @@ impl<'j> Opened<'j> {
             cache,
             cache_shares_disk,
             other_cache,
-            stores: job.stores(),
+            stores,
             free,
         };
         Ok(ControlFlow::Continue(opened))

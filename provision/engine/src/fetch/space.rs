@@ -53,7 +53,7 @@ impl Needs {
         let volume = destination.and_then(|destination| destination.other_volume(&model.path).ok().flatten());
         let Some(volume) = volume else { return self.add_here(item, model, sources) };
         let mut own = Self::default();
-        let sources = LocalSources { cache_shares_disk: false, other_cache: None, stores: None, ..*sources };
+        let sources = LocalSources { cache_shares_disk: false, other_cache: None, ..*sources };
         own.add_here(item, model, &sources);
         self.to_fetch += own.to_fetch;
         self.in_cache += own.in_cache;

@@ -7,7 +7,7 @@
 //! models: fine-tunes of one model all have its size. So only a few of them are read, and each at most once in a run.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
@@ -71,7 +71,7 @@ pub(super) struct FoundFile {
     pub(super) likeness: Likeness,
     /// The number of its store.
     pub(super) store: usize,
-    /// A hard link to it is wanted, and both directories are on one file system.
+    /// A hard link to it is wanted and possible: it lies on the file system of the model's directory, and no other user can change it.
     pub(super) as_link: bool,
 }
 
@@ -79,7 +79,8 @@ pub(super) struct FoundFile {
 pub(super) struct Stores<'a> {
     reuse: &'a Reuse,
     models: &'a [&'a Model],
-    destination: &'a Utf8Path,
+    /// `None` if it does not exist yet.
+    destination: Option<Arc<Destination>>,
     observer: &'a dyn Observer,
     interrupted: &'a watch::Receiver<bool>,
     searched: OnceLock<Vec<Searched>>,
@@ -90,7 +91,8 @@ pub(super) struct Stores<'a> {
 /// What a search found.
 struct Searched {
     files: Vec<StoreFile>,
-    allows_links: bool,
+    /// The store, if its files may be linked.
+    linked: Option<Destination>,
 }
 
 impl<'a> Stores<'a> {
@@ -98,7 +100,7 @@ impl<'a> Stores<'a> {
     pub(super) fn of(
         reuse: &'a Reuse,
         models: &'a [&'a Model],
-        destination: &'a Utf8Path,
+        destination: Option<Arc<Destination>>,
         observer: &'a dyn Observer,
         interrupted: &'a watch::Receiver<bool>,
     ) -> Option<Self> {
@@ -110,15 +112,16 @@ impl<'a> Stores<'a> {
     /// The files that may have the model's bytes, the best first.
     pub(super) fn find(&self, model: &Model) -> Vec<FoundFile> {
         let mut found = Vec::new();
-        for (store, Searched { files, allows_links }) in self.searched().iter().enumerate() {
+        for (store, Searched { files, linked }) in self.searched().iter().enumerate() {
             let fits = |file: &&StoreFile| {
                 file.size == model.size && file.digest.is_none_or(|digest| digest == model.sha256)
             };
+            let device = linked.as_ref().and_then(|linked| self.shared_device(model, linked));
             found.extend(files.iter().filter(fits).map(|file| FoundFile {
                 path: file.path.clone(),
                 likeness: likeness(file, model),
                 store,
-                as_link: *allows_links,
+                as_link: device == Some(file.device) && provision_disk::is_linkable(file.owner),
             }));
         }
         found.sort_by_key(|file| (file.likeness, file.store));
@@ -159,7 +162,7 @@ impl<'a> Stores<'a> {
     fn wanted(&self) -> Wanted {
         use std::os::unix::fs::MetadataExt as _;
         let id = |model: &&Model| {
-            let found = self.destination.join(model.path.as_str()).symlink_metadata().ok()?;
+            let found = self.destination.as_ref()?.path_of(&model.path).symlink_metadata().ok()?;
             Some((found.dev(), found.ino()))
         };
         Wanted {
@@ -189,8 +192,9 @@ impl<'a> Stores<'a> {
                 Vec::new()
             }
         };
-        let allows_links = self.reuse.mode == ReuseMode::Link && !files.is_empty() && self.shares_disk(store);
-        Searched { files, allows_links }
+        let is_linked = self.reuse.mode == ReuseMode::Link && !files.is_empty();
+        let linked = is_linked.then(|| Destination::open(&store.path).ok().flatten()).flatten();
+        Searched { files, linked }
     }
 
     fn warn(&self, store: &Store, message: &str) {
@@ -199,10 +203,12 @@ impl<'a> Stores<'a> {
         }
     }
 
-    fn shares_disk(&self, store: &Store) -> bool {
-        let [store, destination] =
-            [&store.path, self.destination].map(|path| Destination::open(path).ok().flatten());
-        store.zip(destination).is_some_and(|(store, destination)| store.shares_disk_with(&destination))
+    /// The device of `store`, if the model's file can have a hard link to a file of that device.
+    fn shared_device(&self, model: &Model, store: &Destination) -> Option<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        let destination = self.destination.as_ref()?;
+        let is_shared = destination.shares_disk_at(&model.path, store);
+        is_shared.then(|| store.root().path().metadata().ok()).flatten().map(|found| found.dev())
     }
 }
 

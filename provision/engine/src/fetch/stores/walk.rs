@@ -38,6 +38,10 @@ pub(super) struct StoreFile {
     pub(super) size: u64,
     /// The digest that its name states.
     pub(super) digest: Option<Sha256>,
+    /// The device that it lies on: a link, or a directory below the store, may lead to another one.
+    pub(super) device: u64,
+    /// Its owner.
+    pub(super) owner: u32,
 }
 
 /// The result of a search.
@@ -119,7 +123,8 @@ fn candidate(
     let found =
         path.metadata().ok().filter(|found| found.is_file() && wanted.sizes.contains(&found.len()))?;
     let is_new = seen.insert((found.dev(), found.ino()));
-    is_new.then(|| StoreFile { path: path.to_owned(), size: found.len(), digest })
+    let (device, owner) = (found.dev(), found.uid());
+    is_new.then(|| StoreFile { path: path.to_owned(), size: found.len(), digest, device, owner })
 }
 
 /// The digest that a file's name states.
