@@ -189,6 +189,10 @@ impl Destination {
             let Ok(Some(directory)) = self.parent(path, false) else { continue };
             let id = FileId::of_file(directory.handle(), directory.path())?;
             if let Some(other) = seen.insert((id, path.file_name().to_lowercase()), path) {
+                if self.path_of(path) == self.path_of(other) {
+                    let [path, other] = [path, other].map(ToString::to_string);
+                    return Err(StoreError::OneModel { path, other, place: self.root.path().to_owned() });
+                }
                 let [path, other] = [path, other].map(|path| self.path_of(path));
                 return Err(StoreError::OneFile { path, other });
             }

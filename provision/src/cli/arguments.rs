@@ -91,7 +91,8 @@ impl DestinationArg {
             && real(dest).ok() != real(&models).ok()
         {
             let why = format!(
-                "--dest {dest} (or PROVISION_DEST) is not {models}, where --comfyui looks; give one of them"
+                "--dest {dest} (or PROVISION_DEST) is not {models}, where --comfyui (or PROVISION_COMFYUI) looks; leave one of \
+                 them out, or set its variable to nothing"
             );
             return Err(Failure::new(Code::Usage, why));
         }

@@ -201,6 +201,17 @@ fn older_names_of_folders_are_searched() {
 }
 
 #[test]
+fn two_folders_in_one_directory_have_one_file_of_a_name() {
+    let (mut fixture, content) = fixture();
+    fixture.file("loras/sub/x", &content);
+    yaml(&fixture, "a:\n  base_path: all\n  checkpoints: .\n  loras: .\n");
+    write(fixture.beside("all/sub/x"), &content);
+    let ended = verb(&fixture, "fetch", &[]);
+    assert_eq!(ended.code, Some(7), "{}", ended.err);
+    assert!(ended.err.contains("loras/sub/x and checkpoints/sub/x are one model"), "{}", ended.err);
+}
+
+#[test]
 fn a_model_that_is_a_directory_stays_together() {
     let mut fixture = Fixture::new();
     let (first, second) = (Content::generated(1, 1000), Content::generated(2, 1000));
