@@ -7,7 +7,7 @@ use std::process::Command;
 
 use provision_core::event::{Event, Outcome};
 use provision_engine::fetch::{Baked, BakedMode, Report, Reuse, ReuseMode, Store};
-use provision_testbed::Content;
+use provision_testbed::{Content, Fault};
 
 use crate::fixture::Fixture;
 use crate::program::{Ended, copy_program, fetch, program, run};
@@ -369,9 +369,10 @@ fn a_dry_run_shows_what_would_be_reused() {
 fn a_part_survives_a_file_that_is_only_of_its_size() {
     let mut fixture = reusing(ReuseMode::Copy);
     let reuse = std::mem::take(&mut fixture.local.reuse);
-    fixture.origin.shape(provision_testbed::Shape::rate(4 << 20));
-    fixture.fetch_and_interrupt_at(1_500_000);
-    fixture.origin.shape(provision_testbed::Shape::default());
+    // However late the stop comes, no file is complete.
+    fixture.origin.inject("*", Fault::Stall(500_000));
+    fixture.fetch_and_interrupt_when(|event| matches!(event, Event::Received { .. }));
+    fixture.origin.clear_faults("*");
     fixture.local.reuse = reuse;
     for n in [1, 2] {
         put(&fixture, &format!("x{n}"), &other(n));
