@@ -265,7 +265,9 @@ pub struct MachineArgs {
 impl MachineArgs {
     /// The stores of other programs. The variables of those programs name `more`; a store that is named twice is one.
     pub fn reuse(&self, more: Option<Store>) -> Reuse {
-        let named = self.reuse.iter().map(|path| Store { path: path.clone(), variable: None });
+        // A comma at the end of a list names nothing.
+        let named = self.reuse.iter().filter(|path| !path.as_str().is_empty());
+        let named = named.map(|path| Store { path: path.clone(), variable: None });
         let more = more.filter(|store| !self.reuse.contains(&store.path));
         let mode = match self.reuse_mode {
             ReuseModeArg::Copy => ReuseMode::Copy,

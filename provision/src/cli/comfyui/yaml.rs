@@ -217,6 +217,10 @@ impl<'t> Reader<'t> {
             let value = self.node(first, depth + 1)?;
             match &*key.kind {
                 Kind::Text { text, is_plain: true } if text == "<<" => self.merge(&value, &mut merged)?,
+                // It would be shown in messages.
+                Kind::Text { text, .. } if text.chars().any(char::is_control) => {
+                    return Err(key.error("a key has a control character"));
+                }
                 Kind::Text { text, .. } => own.push((text.clone(), value)),
                 _ => return Err(key.error("a key is not text")),
             }
@@ -351,6 +355,7 @@ mod tests {
         assert!(error("- a\n").starts_with("line 1, column 1: the file is no mapping"));
         assert!(error("a:\n  vae: x\n--- \nb:\n").contains("a second document"));
         assert!(error("a:\n  vae: \"x\\0\"\n").contains("a control character"));
+        assert!(error("\"a\\nb\":\n  vae: x\n").contains("line 1, column 1: a key has a control character"));
         assert!(error("a: {[x]: y}\n").contains("a key is not text"));
     }
 
