@@ -14,8 +14,8 @@
 //! for people who look for it. Other fields are ignored, so the format can grow; a field that must not be ignored needs a
 //! new `version`. An unreadable marker, a symlink, or another version counts as no marker.
 //!
-//! An entry for a symlink, into a baked directory or to a place of the user's, has `link`, the target, and `changed`, the change time of the linked
-//! file. The entry counts if both are unchanged.
+//! An entry for a symlink, into a baked directory or to a place of the user's, has `link`, the target, and `changed`, the change time of
+//! the linked file. The entry counts if both are unchanged.
 //!
 //! An entry for a file in another directory than its path says, by the folders of the destination, has `directory`, and counts only
 //! while the file is looked for there: what lies elsewhere with the same size and time may not be durable.

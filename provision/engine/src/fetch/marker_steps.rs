@@ -1,5 +1,5 @@
-//! The marker's part in a run: a valid one ends the run, it is removed before a listed file changes, it tells verified files from files of the right
-//! size, and a partial record is kept if the set does not become complete.
+//! The marker's part in a run: a valid one ends the run, it is removed before a listed file changes, it tells verified files from files
+//! of the right size, and a partial record is kept if the set does not become complete.
 
 use camino::Utf8Path;
 
