@@ -80,6 +80,11 @@ impl AddRequest {
         placement::as_directory(self.explicit.as_deref()?)
     }
 
+    /// True if the request names the file, so that no host does.
+    fn has_name(&self) -> bool {
+        self.name.is_some() || self.is_for_one_file()
+    }
+
     /// True if `explicit` is a file's path.
     fn is_for_one_file(&self) -> bool {
         self.explicit.is_some() && self.directory().is_none()
@@ -208,6 +213,8 @@ pub struct PreparedEntry {
     sha256: Option<Sha256>,
     groups: Vec<String>,
     may_lose_mirrors: bool,
+    /// The host chose the file's name, and so the path.
+    is_named_by_host: bool,
     /// The failures of the mirrors that are left out.
     pub lost_mirrors: Vec<EntryError>,
 }
@@ -233,24 +240,38 @@ impl PreparedEntry {
         self.found.size
     }
 
-    /// The file's digest; `None` if the file has to be read, for its digest or its length.
+    /// The file's digest, if the host or the request declares one.
     pub fn sha256(&self) -> Option<Sha256> {
-        self.sha256.filter(|_| self.found.size.is_some())
+        self.sha256
+    }
+
+    /// True if the file has to be read, for its digest or its length.
+    pub fn has_to_be_read(&self) -> bool {
+        self.sha256.is_none() || self.found.size.is_none()
     }
 
     /// True if the host chose the file's name, and so the path.
     pub fn is_named_by_host(&self) -> bool {
-        self.found.is_named_by_host && self.path.file_name() == self.found.name.as_deref().unwrap_or_default()
+        self.is_named_by_host
     }
 
     /// True if both digests are known and the files are equal.
     pub fn has_bytes_of(&self, other: &Self) -> bool {
-        let have_other_sizes = self.size().zip(other.size()).is_some_and(|(a, b)| a != b);
-        self.sha256.is_some() && self.sha256 == other.sha256 && !have_other_sizes
+        self.sha256.is_some() && self.sha256 == other.sha256 && !self.has_another_size(other)
     }
 
-    /// Adds the sources of another entry with these bytes as mirrors.
+    /// True if both digests or both lengths are known, and they show that the files differ.
+    pub fn differs_from(&self, other: &Self) -> bool {
+        self.sha256.zip(other.sha256).is_some_and(|(a, b)| a != b) || self.has_another_size(other)
+    }
+
+    fn has_another_size(&self, other: &Self) -> bool {
+        self.size().zip(other.size()).is_some_and(|(a, b)| a != b)
+    }
+
+    /// Adds the sources of another entry with these bytes as mirrors. The bytes have one length, so either host may declare it.
     pub fn add_mirrors(&mut self, other: Self) {
+        self.found.size = self.found.size.or(other.found.size);
         self.mirrors.push(other.found);
         self.mirrors.extend(other.mirrors);
         self.lost_mirrors.extend(other.lost_mirrors);
@@ -400,8 +421,16 @@ impl EntryBuilder {
                 Err(error) => return Err(error),
             }
         }
-        let (groups, may_lose_mirrors) = (request.groups.clone(), request.may_lose_mirrors);
-        Ok(PreparedEntry { found, path, mirrors, sha256, groups, may_lose_mirrors, lost_mirrors })
+        Ok(PreparedEntry {
+            is_named_by_host: found.is_named_by_host && !request.has_name(),
+            found,
+            path,
+            mirrors,
+            sha256,
+            groups: request.groups.clone(),
+            may_lose_mirrors: request.may_lose_mirrors,
+            lost_mirrors,
+        })
     }
 
     /// Reads the file if its digest is unknown.
@@ -419,7 +448,7 @@ impl EntryBuilder {
         // A mirror's host may declare a digest even if the first one does not.
         let mut mirrors = Vec::with_capacity(prepared.mirrors.len());
         for mirror in prepared.mirrors {
-            match agree(FIRST, Some(sha256), None, &mirror) {
+            match agree(FIRST, Some(sha256), Some(size), &mirror) {
                 Ok(()) if mirror.url == found.url || mirrors.contains(&mirror.url) => {}
                 Ok(()) => mirrors.push(mirror.url),
                 Err(error) if prepared.may_lose_mirrors => lost_mirrors.push(error),

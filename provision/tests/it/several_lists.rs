@@ -197,6 +197,62 @@ fn the_source_with_a_digest_is_the_entry_and_nothing_is_read() {
     }
 }
 
+/// A host that says no length of this file.
+fn without_length(fixture: &Fixture, path: &str, content: Content) -> String {
+    fixture.site.put(path, content);
+    let fault = Fault::All(vec![Fault::IgnoreRange { accept_ranges: false }, Fault::Chunked]);
+    fixture.site.inject(path, fault);
+    fixture.site.url(path)
+}
+
+#[test]
+fn equal_digests_are_one_entry_where_one_host_says_no_length() {
+    let fixture = hub(&[("o/a", 1)]);
+    let content = Content::generated(1, 3000);
+    let plain = without_length(&fixture, "/plain/vae/x.safetensors", content.clone());
+    let of_plain = workflow("x.safetensors", &plain, Some(&content.sha256_hex()));
+    std::fs::write(fixture.path("plain.json"), of_plain).unwrap();
+    std::fs::write(fixture.path("hub.json"), workflow("x.safetensors", &url("o/a"), None)).unwrap();
+    for lists in [["plain.json", "hub.json"], ["hub.json", "plain.json"]] {
+        let args = ["lock", "import", lists[0], lists[1], "--allow-private"];
+        let (out, _) = fixture.run(0, &[&args[..], &["--dry-run"]].concat());
+        has(&out, &["would add     vae/x.safetensors"]);
+        fixture.run(0, &args);
+        assert_eq!(addresses(&fixture).len(), 2, "{}", fixture.lock());
+        std::fs::remove_file(fixture.path("models.lock")).unwrap();
+    }
+    let sent = fixture.site.counters().path("/plain/vae/x.safetensors").body_bytes;
+    assert!(sent < 3000 * 4, "{sent}: only probes");
+}
+
+#[test]
+fn files_of_unknown_size_are_not_said_to_have_0_bytes() {
+    let fixture = Fixture::new();
+    let [a, b, c] = ["a", "b", "c"].map(|name| format!("/vae/{name}.bin"));
+    let [a, b] = [a, b].map(|path| without_length(&fixture, &path, Content::generated(1, 3000)));
+    fixture.site.put(&c, Content::generated(3, 3000));
+    list(&fixture, "unknown", &[a.clone(), b.clone()]);
+    list(&fixture, "some", &[a, b, fixture.site.url(&c)]);
+    let run = |args: &[&str]| fixture.run(0, &[&["lock", "import", "--allow-private"], args].concat());
+    has(&run(&["unknown", "--dry-run"]).0, &["2 files to be read first: unknown size"]);
+    has(&run(&["some", "--dry-run"]).0, &["3 files to be read first: 3 kB, and 2 of unknown size"]);
+    has(&run(&["some"]).1, &["3 files to be read for their digests: 3 kB, and 2 of unknown size"]);
+}
+
+#[test]
+fn a_typed_path_replaces_an_entry_even_if_the_host_has_that_name() {
+    let fixture = Fixture::new();
+    for (path, seed) in [("/1/download", 1), ("/2/download", 2)] {
+        fixture.site.put(path, Content::generated(seed, 3000));
+        let header = ("Content-Disposition".to_owned(), "attachment; filename=x.safetensors".to_owned());
+        fixture.site.inject(path, Fault::Headers(vec![header]));
+    }
+    let [first, second] = ["/1/download", "/2/download"].map(|path| fixture.site.url(path));
+    fixture.run(0, &["lock", "add", &first, "--path", "vae/"]);
+    has(&fixture.run(2, &["lock", "add", &second, "--path", "vae/"]).1, &["the host gives this name"]);
+    has(&fixture.run(0, &["lock", "add", &second, "--path", PATH]).0, &["updated    vae/x.safetensors"]);
+}
+
 #[test]
 fn a_branch_and_a_commit_of_one_file_are_one_entry() {
     let fixture = hub(&[("o/a", 1)]);

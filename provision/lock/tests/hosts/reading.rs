@@ -163,6 +163,23 @@ fn a_given_digest_is_checked_where_a_host_says_no_length() {
 }
 
 #[test]
+fn a_mirror_of_another_length_is_refused_after_the_read() {
+    let content = Content::generated(3, 1_500_000);
+    let fixture = without_length(&Fault::Chunked);
+    fixture.site.put("/vae/other.bin", Content::generated(3, 1_500_001));
+    fixture.site.put("/vae/same.bin", content);
+    for (mirror, is_right) in [("/vae/other.bin", false), ("/vae/same.bin", true)] {
+        let mut request = add_request(&fixture.site.url(PATH));
+        request.mirrors = vec![fixture.site.url(mirror).parse().unwrap()];
+        let built = fixture.build(&request);
+        assert_eq!(built.is_ok(), is_right, "{mirror}: {built:?}");
+        if let Err(error) = built {
+            assert_eq!(error.kind(), Some(Kind::Differs), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_stream_without_a_length_or_an_end_stops_at_the_limit() {
     let fixture = without_length(&Fault::Endless { chunked: true });
     let directory = fixture.destination().with_file_name("cache");

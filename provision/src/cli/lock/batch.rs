@@ -22,7 +22,7 @@ use super::asking::Asking;
 use super::command_line;
 use super::question::{self, Meanings};
 use super::session::{Failures, HostSession, code_of_entry};
-use super::write::{Writing, is_another_of_its_address};
+use super::write::{Writing, is_another_of_its_address, total};
 use crate::cli::exit::Code;
 use crate::cli::{say, units};
 
@@ -129,7 +129,8 @@ impl Batch<'_> {
                 );
                 continue;
             }
-            let older = older.filter(|_| entry.sha256().is_none());
+            let may_differ = |older: &Entry| entry.has_to_be_read() && entry.sha256() != Some(older.sha256);
+            let older = older.filter(may_differ);
             if older.is_some_and(|older| is_another_of_its_address(&older, &path, entry.url())) {
                 self.refuse(place, format_args!("{path}: {}", super::write::PutFailure::AnotherFile));
                 continue;
@@ -139,14 +140,13 @@ impl Batch<'_> {
                 kept.push((entry, place));
                 continue;
             };
-            let is_declared = |entry: &PreparedEntry| entry.sha256().is_some();
-            if is_declared(&entry) && entry.has_bytes_of(&known.0) {
+            if entry.has_bytes_of(&known.0) {
                 known.0.add_mirrors(entry);
                 continue;
             }
             let mut other = (entry, place);
-            // The source whose digest is known needs no read. A name that a host happens to give displaces no other file.
-            let rank = |entry: &PreparedEntry| (!entry.is_named_by_host(), is_declared(entry));
+            // A source whose digest and length are known needs no read. A name that a host happens to give displaces no other file.
+            let rank = |entry: &PreparedEntry| (!entry.is_named_by_host(), !entry.has_to_be_read());
             if rank(&other.0) > rank(&known.0) {
                 std::mem::swap(known, &mut other);
             }
@@ -165,8 +165,8 @@ impl Batch<'_> {
 
     /// Checks that the lock can be written before hours are spent on a file, and says how much has to be read.
     fn announce_reads(&mut self, prepared: &[Sourced<'_>]) -> ControlFlow<()> {
-        let unread = prepared.iter().filter(|(entry, _)| entry.sha256().is_none());
-        let sizes: Vec<u64> = unread.map(|(entry, _)| entry.size().unwrap_or_default()).collect();
+        let unread = prepared.iter().filter(|(entry, _)| entry.has_to_be_read());
+        let sizes: Vec<Option<u64>> = unread.map(|(entry, _)| entry.size()).collect();
         if sizes.is_empty() {
             return ControlFlow::Continue(());
         }
@@ -179,7 +179,7 @@ impl Batch<'_> {
             say(format_args!(
                 "{} to be read for their digests: {}",
                 units::count(sizes.len(), "file"),
-                units::bytes(sizes.iter().sum())
+                total(&sizes)
             ));
         }
         ControlFlow::Continue(())
@@ -252,8 +252,7 @@ fn twice(taken: &PreparedEntry, other: &PreparedEntry, is_in_list: bool) -> Stri
         "give one of them another --path".to_owned()
     };
     let what = format!("{path} is listed twice, from {} and from {}", described(taken), described(other));
-    let have_other_sizes = taken.size().zip(other.size()).is_some_and(|(a, b)| a != b);
-    if taken.sha256().and(other.sha256()).is_some() || have_other_sizes {
+    if taken.differs_from(other) {
         return format!("{what}, which are different files; only the first of these is taken: {elsewhere}");
     }
     format!(

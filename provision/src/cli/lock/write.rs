@@ -35,8 +35,8 @@ pub(super) struct Writing<'a> {
     entries: Vec<Entry>,
     /// The number of entries written or tried.
     written: usize,
-    /// The files that a dry run does not read, with their sizes.
-    unread: Vec<(ModelPath, u64)>,
+    /// The files that a dry run does not read, with their declared sizes.
+    unread: Vec<(ModelPath, Option<u64>)>,
     tally: Tally,
 }
 
@@ -63,11 +63,11 @@ impl<'a> Writing<'a> {
 
     /// True if the file would have to be read for its digest; a dry run says so instead.
     pub(super) fn note_unread(&mut self, entry: &PreparedEntry) -> bool {
-        if entry.sha256().is_some() {
+        if !entry.has_to_be_read() {
             return false;
         }
         report_unread(entry.path(), entry.size(), entry.source());
-        self.unread.push((entry.path().clone(), entry.size().unwrap_or_default()));
+        self.unread.push((entry.path().clone(), entry.size()));
         true
     }
 
@@ -98,9 +98,9 @@ impl<'a> Writing<'a> {
             }
         }
         if !self.unread.is_empty() {
-            let bytes = self.unread.iter().map(|(_, bytes)| bytes).sum();
-            let count = units::count(self.unread.len(), "file");
-            parts.push(format!("{count} to be read first: {}", units::bytes(bytes)));
+            let sizes: Vec<Option<u64>> = self.unread.iter().map(|(_, size)| *size).collect();
+            let count = units::count(sizes.len(), "file");
+            parts.push(format!("{count} to be read first: {}", total(&sizes)));
         }
         if parts.is_empty() {
             return;
@@ -297,6 +297,16 @@ pub(super) fn report(entry: &Entry, outcome: &Outcome, would: bool) {
 pub(super) fn report_unread(path: &ModelPath, size: Option<u64>, source: &Source) {
     let size = size.map_or_else(|| "its host declares no size".to_owned(), units::bytes);
     tell(format_args!("would read    {path}  to be read: {size}  {}", TerminalText(source)));
+}
+
+/// The bytes of files, of which some have no declared size.
+pub(super) fn total(sizes: &[Option<u64>]) -> String {
+    let known: u64 = sizes.iter().flatten().sum();
+    match sizes.iter().filter(|size| size.is_none()).count() {
+        0 => units::bytes(known),
+        unknown if unknown == sizes.len() => "unknown size".to_owned(),
+        unknown => format!("{}, and {unknown} of unknown size", units::bytes(known)),
+    }
 }
 
 /// The source of an entry, without a query.
