@@ -58,6 +58,9 @@ pub use unused::{Candidate, LineProblem, ScriptProblem, Unused, UnusedReason};
 /// The longest list, in bytes. Pictures and videos may be larger, because only their metadata is read.
 pub const MAX_LIST: u64 = 64 << 20;
 
+/// The most objects of a list in JSON. Each takes up to a hundred times its text in memory.
+const MAX_OBJECTS: usize = 500_000;
+
 /// The contents of a list's file.
 enum Contents {
     Text(String),
@@ -149,7 +152,7 @@ fn embedded(
 
 fn json(name: &str, text: &str) -> Result<Value, ImportError> {
     json_value(text).map_err(|error| {
-        let place = Place { list: name.to_owned(), at: At::Line(error.line()) };
+        let place = Place { list: name.to_owned(), at: At::Line(error.line().max(1)) };
         // The parser's message ends with the position, which `place` shows already.
         let problem = error.to_string();
         let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
@@ -157,8 +160,12 @@ fn json(name: &str, text: &str) -> Result<Value, ImportError> {
     })
 }
 
-/// Parses JSON as Python writes it, with `NaN` and `Infinity`: `ComfyUI` does so in prompts. The parser bounds the depth.
+/// Parses JSON as Python writes it, with `NaN` and `Infinity`: `ComfyUI` does so in prompts. The parser bounds the depth, and
+/// the number of objects bounds the memory.
 fn json_value(text: &str) -> serde_json::Result<Value> {
+    if text.bytes().filter(|byte| *byte == b'{').count() > MAX_OBJECTS {
+        return Err(serde::de::Error::custom(format_args!("it has more than {MAX_OBJECTS} objects")));
+    }
     serde_json::from_str(text).or_else(|error| match with_finite_numbers(text) {
         Cow::Borrowed(_) => Err(error),
         Cow::Owned(finite) => serde_json::from_str(&finite).map_err(|_| error),

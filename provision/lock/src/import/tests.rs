@@ -330,3 +330,11 @@ fn a_workflow_of_endless_depth_is_refused() {
     }
     assert!(error(&text, None).contains("recursion limit"));
 }
+
+#[test]
+fn json_of_more_objects_than_any_list_has_is_refused() {
+    let text = |objects: usize| format!("{{\"nodes\": [{}{{}}]}}", "{},".repeat(objects - 2));
+    let error = read("w.json", text(MAX_OBJECTS + 1).as_bytes(), None).unwrap_err();
+    assert_eq!(error.to_string(), "w.json:1: invalid JSON: it has more than 500000 objects");
+    read("w.json", text(1000).as_bytes(), None).unwrap();
+}
