@@ -1,5 +1,7 @@
 //! A parsed list: the files that it names, digests for files of other lists, and what was not used.
 
+use std::collections::HashSet;
+
 use provision_core::digest::{DigestError, Sha256};
 use provision_core::model_path::ModelPath;
 
@@ -99,14 +101,13 @@ pub struct List {
 impl List {
     /// Takes the links of notes as models. The names that they give an address to are no longer unused.
     pub fn take_links(&mut self) {
-        for link in std::mem::take(&mut self.links) {
-            let is_named = |unused: &Unused| {
-                let is_name = matches!(unused.why, UnusedReason::Named { .. } | UnusedReason::NoAddress);
-                is_name && last(&unused.what) == link.name
-            };
-            self.unused.retain(|unused| !is_named(unused));
-            self.models.push(link);
-        }
+        let links = std::mem::take(&mut self.links);
+        let names: HashSet<&str> = links.iter().map(|link| link.name.as_str()).collect();
+        self.unused.retain(|unused| {
+            let is_name = matches!(unused.why, UnusedReason::Named { .. } | UnusedReason::NoAddress);
+            !(is_name && names.contains(last(&unused.what)))
+        });
+        self.models.extend(links);
     }
 
     pub(super) fn new(format: Format) -> Self {

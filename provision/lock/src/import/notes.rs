@@ -100,12 +100,12 @@ fn links_of(note: &str) -> Vec<Link<'_>> {
     let tree = tree(note);
     let mut links: Vec<Link<'_>> = Vec::new();
     let mut current: Option<Heading> = None;
-    // The first link of the paragraph.
-    let mut first = 0;
+    let mut paragraph = Paragraph::default();
     for line in note.lines() {
         let (found, words) = split(line);
         if line.trim().is_empty() {
-            first = links.len();
+            std::mem::take(&mut paragraph).end(&mut links);
+            paragraph.first = links.len();
             continue;
         }
         let directory = directory_in(&words);
@@ -120,13 +120,11 @@ fn links_of(note: &str) -> Vec<Link<'_>> {
         } else if is_drawn(line) {
             // The drawing was read before.
         } else if let Some(directory) = directory {
-            let paragraph = &mut links[first..];
-            for link in &mut *paragraph {
-                link.directory = Some(directory.clone());
-            }
-            if paragraph.is_empty() {
+            if links.len() == paragraph.first {
                 // It is about what follows.
                 current = Some(Heading { level: 7, directory: Some(directory) });
+            } else {
+                paragraph.said = Some((links.len(), directory));
             }
         } else if let Some(heading) = heading(line) {
             let is_below = current.as_ref().is_some_and(|current| current.level < heading.level);
@@ -135,7 +133,28 @@ fn links_of(note: &str) -> Vec<Link<'_>> {
             }
         }
     }
+    paragraph.end(&mut links);
     links
+}
+
+/// The lines up to an empty one.
+#[derive(Default)]
+struct Paragraph {
+    /// The number of links before it.
+    first: usize,
+    /// The directory that a line without a link says last, and the number of links before that line.
+    said: Option<(usize, String)>,
+}
+
+impl Paragraph {
+    /// Gives the links before the last such line its directory.
+    fn end(self, links: &mut [Link<'_>]) {
+        if let Some((end, directory)) = self.said {
+            for link in &mut links[self.first..end] {
+                link.directory = Some(directory.clone());
+            }
+        }
+    }
 }
 
 /// The addresses of a line with their labels, and the line without the addresses.

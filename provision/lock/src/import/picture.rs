@@ -29,6 +29,9 @@ const MAX_TEXT: u64 = 16 << 20;
 /// The most parts of a file that are looked at. A PNG of 512 MB has 65,536 in the customary size.
 const MAX_PARTS: u32 = 1 << 17;
 
+/// The most texts that are tried although they cannot be unpacked: each may expand to [`MAX_TEXT`] first.
+const MAX_FAILED: u8 = 4;
+
 /// A file that can be read at any position.
 pub trait ReadSeek: Read + Seek {}
 
@@ -75,6 +78,8 @@ pub(super) struct Texts {
     pub(super) is_damaged: bool,
     /// A comment was read as an object.
     has_object: bool,
+    /// The texts that could not be unpacked.
+    failed: u8,
 }
 
 /// The kind and the texts of the picture or video `file`; `None` if it is none.
@@ -119,9 +124,10 @@ impl Texts {
         } else {
             return false;
         };
-        if slot.is_none() {
+        if slot.is_none() && self.failed < MAX_FAILED {
             *slot = json();
             self.is_damaged |= slot.is_none();
+            self.failed += u8::from(slot.is_none());
         }
         true
     }

@@ -98,3 +98,17 @@ fn a_hostile_note_ends_soon() {
     assert_eq!((list.links.len(), list.unused.len()), (20_001, 0));
     assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
 }
+
+#[test]
+fn a_long_note_is_read_in_linear_time() {
+    let names = || (0..20_000).map(|at| format!("{at}.pt"));
+    let links: String = names().map(|name| format!("https://h/{name}\n")).collect();
+    let note = links + &"the loras folder\n".repeat(20_000) + "the vae folder";
+    let widgets: Vec<String> = names().map(|name| format!("sub/{name}")).chain([note]).collect();
+    let begun = std::time::Instant::now();
+    let mut list = workflow(&json!([{"id": 1, "type": "Note", "widgets_values": widgets}]));
+    list.take_links();
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    assert_eq!((list.models.len(), list.unused.len()), (20_000, 0));
+    assert!(list.models.iter().all(|model| model.directory.as_deref() == Some("vae")));
+}

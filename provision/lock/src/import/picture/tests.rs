@@ -267,6 +267,11 @@ fn hostile_pictures_are_bounded() {
     assert!(bomb.1.len() < 100_000);
     let error = read("file", &png(&[bomb]), None).unwrap_err();
     assert!(matches!(error, ImportError::DamagedPicture { .. }), "{error}");
+    // Each of many unpacks to more than the limit.
+    let begun = std::time::Instant::now();
+    let bombs = vec![packed("workflow", &vec![b' '; MAX_TEXT as usize + 1]); 500];
+    assert!(matches!(read("file", &png(&bombs), None), Err(ImportError::DamagedPicture { .. })));
+    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
     // More parts than any picture has.
     let many = vec![text("a", ""); 1 << 18];
     assert!(matches!(read("file", &png(&many), None), Err(ImportError::DamagedPicture { .. })));
