@@ -45,10 +45,11 @@ impl Known {
         self.path.as_deref().and_then(|path| path.split_once('/')).is_some_and(|(_, below)| below == name)
     }
 
-    /// True if both are the same bytes.
+    /// True if both are the same bytes: by their digests, or else by their source. The file of a URL may have changed between two
+    /// dictionaries.
     fn is_same(&self, other: &Self) -> bool {
         let (a, b) = (&self.model, &other.model);
-        a.source.is_same(&b.source) || a.sha256.zip(b.sha256).is_some_and(|(a, b)| a == b)
+        a.sha256.zip(b.sha256).map_or_else(|| a.source.is_same(&b.source), |(a, b)| a == b)
     }
 }
 

@@ -39,9 +39,9 @@ pub enum UnusedReason {
         folder: Option<&'static str>,
     },
     /// The dictionaries have other files that it could be.
-    #[error("{}", candidates_text(candidates))]
+    #[error("the names do not tell which file it is")]
     Unsure {
-        /// The files, with a command that adds each.
+        /// The files.
         candidates: Vec<Candidate>,
     },
     /// The workflow of a picture or video.
@@ -99,25 +99,6 @@ pub struct Candidate {
     pub place: Place,
     /// The path that the workflow expects.
     pub path: String,
-}
-
-/// The most candidates in a message.
-const SHOWN: usize = 6;
-
-fn candidates_text(candidates: &[Candidate]) -> String {
-    let commands = candidates.iter().map(|Candidate { source, place, path }| {
-        format!("`lock add {} --path {}` ({place})", quoted(&source.to_string()), quoted(path))
-    });
-    let shown: Vec<String> = commands.take(SHOWN).collect();
-    let more = candidates.len().saturating_sub(SHOWN);
-    let more = if more == 0 { String::new() } else { format!(", or {more} more") };
-    format!("the names do not tell which file it is; add it with {}{more}", shown.join(" or "))
-}
-
-/// The text as a word of a shell.
-fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:@._-+,".contains(c);
-    if text.chars().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// The problem of a script's download.

@@ -28,13 +28,18 @@ pub(super) fn path_of(source: &Source, path: &str) -> String {
     });
     let beside = if directory.is_empty() { own } else { format!("{directory}/{own}") };
     let shown = source.to_string();
-    let source = if word(source).is_some() { &shown } else { "SOURCE" };
+    let source = if is_shown(source) { &shown } else { "SOURCE" };
     format!("`--path-of {}`", quoted(&format!("{source}={beside}")))
 }
 
 /// The rest of the sentence after such a command, for a source that is not shown.
 pub(super) fn remark(source: &Source) -> &'static str {
-    if word(source).is_some() { "" } else { ", where SOURCE is its whole address" }
+    if is_shown(source) { "" } else { ", where SOURCE is its whole address" }
+}
+
+/// True if a message may show the whole source.
+pub(super) fn is_shown(source: &Source) -> bool {
+    word(source).is_some()
 }
 
 /// The source as a word; `None` if it is shown without its query or a part of its path.

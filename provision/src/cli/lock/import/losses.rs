@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use camino::Utf8Path;
 use provision_core::terminal_text::TerminalText;
-use provision_lock::import::{Conflict, ScriptProblem, Unused, UnusedReason};
+use provision_lock::import::{Candidate, Conflict, ScriptProblem, Unused, UnusedReason};
 
 use crate::cli::exit::Code;
 use crate::cli::lock::command_line;
@@ -15,6 +15,9 @@ use crate::cli::{say, units};
 
 /// The models without a URL that are named, unless all are asked for.
 const NAMED: usize = 5;
+
+/// The most files of one name in a message.
+const SHOWN: usize = 6;
 
 /// The meaning of a model that is not in the lock.
 enum Loss {
@@ -70,12 +73,29 @@ pub(super) fn tell(all_unused: &[Unused], writing: &Writing<'_>, all: bool, fail
     let mut without_address = Vec::new();
     for unused in all_unused {
         match Loss::of(&unused.why) {
-            Loss::Failure => failures.add(Code::Usage, TerminalText(unused)),
+            Loss::Failure => failures.add(Code::Usage, TerminalText(failure(unused))),
             Loss::NoAddress => without_address.push(unused),
             Loss::Remark => say(TerminalText(format_args!("not used: {unused}"))),
         }
     }
     note(writing, &without_address, all);
+}
+
+/// A failure's text, with a command for each file that it may be.
+fn failure(unused: &Unused) -> String {
+    let UnusedReason::Unsure { candidates } = &unused.why else { return unused.to_string() };
+    let mut commands: Vec<String> = Vec::new();
+    for Candidate { source, place, path } in candidates {
+        let command = format!("`{}`{}", command_line::add(source, path), command_line::remark(source));
+        // Two digests of one URL have one command, which asks the host.
+        if !commands.iter().any(|known| known.starts_with(&command)) || !command_line::is_shown(source) {
+            commands.push(format!("{command} ({place})"));
+        }
+    }
+    let more = commands.len().saturating_sub(SHOWN);
+    commands.truncate(SHOWN);
+    let more = if more == 0 { String::new() } else { format!(", or {more} more") };
+    format!("{unused}; add it with {}{more}", commands.join(" or "))
 }
 
 /// Prints the models without an address that are not in the lock otherwise, each once.
@@ -103,5 +123,39 @@ fn note(writing: &Writing<'_>, without_address: &[&Unused], all: bool) {
     }
     if let more @ 1.. = missing.len().saturating_sub(named) {
         say(format_args!("  and {more} more, which --verbose names"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use provision_lock::import::{At, Place};
+
+    use super::*;
+
+    #[test]
+    fn each_file_of_a_name_has_a_command_that_survives_a_shell() {
+        let place = |at: &str| Place { list: "names".to_owned(), at: At::Entry(at.to_owned()) };
+        let file = |url: &str, at: &str| Candidate {
+            source: url.parse().unwrap(),
+            place: place(at),
+            path: "loras/it's/x.bin".to_owned(),
+        };
+        let candidates = vec![
+            file("https://h/1.bin", "entry 1"),
+            file("https://h/1.bin", "entry 2"),
+            file("https://h/dl?id=7", "entry 3"),
+            file("https://h/dl?id=8", "entry 4"),
+        ];
+        let why = UnusedReason::Unsure { candidates };
+        let said = failure(&Unused { what: "x.bin".to_owned(), why, place: place("node 1") });
+        let word = "'loras/it'\\''s/x.bin'";
+        let expected = [
+            format!("lock add https://h/1.bin --path {word}` (names, entry 1) or `"),
+            format!("lock add SOURCE --path {word}`, where SOURCE is its whole address (names, entry 3)"),
+        ];
+        for part in expected {
+            assert!(said.contains(&part), "{part}: {said}");
+        }
+        assert!(said.contains("entry 4") && !said.contains("entry 2") && !said.contains("id="), "{said}");
     }
 }
