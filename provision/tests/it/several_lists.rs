@@ -221,8 +221,8 @@ fn equal_digests_are_one_entry_where_one_host_says_no_length() {
         assert_eq!(addresses(&fixture).len(), 2, "{}", fixture.lock());
         std::fs::remove_file(fixture.path("models.lock")).unwrap();
     }
-    let sent = fixture.site.counters().path("/plain/vae/x.safetensors").body_bytes;
-    assert!(sent < 3000 * 4, "{sent}: only probes");
+    let asked = fixture.site.requests().iter().filter(|request| request.path.starts_with("/plain/")).count();
+    assert_eq!(asked, 4, "a probe for each command, and no read");
 }
 
 #[test]
@@ -251,6 +251,24 @@ fn a_typed_path_replaces_an_entry_even_if_the_host_has_that_name() {
     fixture.run(0, &["lock", "add", &first, "--path", "vae/"]);
     has(&fixture.run(2, &["lock", "add", &second, "--path", "vae/"]).1, &["the host gives this name"]);
     has(&fixture.run(0, &["lock", "add", &second, "--path", PATH]).0, &["updated    vae/x.safetensors"]);
+}
+
+#[test]
+fn a_path_that_no_file_may_have_is_an_error_with_the_option_of_an_import() {
+    let fixture = hub(&[("o/a", 1), ("o/b", 2)]);
+    let write = |file: &str, name: &str, repository: &str| {
+        std::fs::write(fixture.path(file), workflow(name, &url(repository), None)).unwrap();
+    };
+    write("a.json", "../../x.safetensors", "o/a");
+    let (_, err) = fixture.run(2, &["lock", "import", "a.json"]);
+    has(&err, &["would leave", "in an import with `--path-of hf:o/a@main/vae/x.safetensors=FOLDER/NAME`"]);
+    // Another spelling of a name is no other file everywhere.
+    write("a.json", "x.safetensors", "o/a");
+    write("b.json", "X.safetensors", "o/b");
+    let (_, err) = fixture.run(2, &["lock", "import", "a.json", "b.json"]);
+    has(&err, &["in an import with `--path-of hf:o/b@main/vae/x.safetensors=FOLDER/NAME`"]);
+    let option = "hf:o/b@main/vae/x.safetensors=vae/y.safetensors";
+    fixture.run(0, &["lock", "import", "a.json", "b.json", "--path-of", option]);
 }
 
 #[test]

@@ -223,6 +223,16 @@ impl Batch<'_> {
                     command_line::remark(what),
                 )
             }
+            // These texts end with the option of `lock add`.
+            EntryError::Placement {
+                error: PlacementError::Path { .. } | PlacementError::NoName { .. },
+                ..
+            }
+            | EntryError::Collision { .. }
+                if place.is_some() =>
+            {
+                format!("{error}, in an import with {}", command_line::any_path_of(source))
+            }
             error => {
                 Meanings::of(error).map_or_else(|| error.to_string(), |meanings| meanings.commands(source))
             }

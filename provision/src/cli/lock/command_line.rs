@@ -27,9 +27,17 @@ pub(super) fn path_of(source: &Source, path: &str) -> String {
         None => format!("{name}-2"),
     });
     let beside = if directory.is_empty() { own } else { format!("{directory}/{own}") };
-    let shown = source.to_string();
-    let source = if is_shown(source) { &shown } else { "SOURCE" };
-    format!("`--path-of {}`", quoted(&format!("{source}={beside}")))
+    option(source, &beside)
+}
+
+/// The option that gives the file of `source` any path.
+pub(super) fn any_path_of(source: &Source) -> String {
+    option(source, "FOLDER/NAME")
+}
+
+fn option(source: &Source, path: &str) -> String {
+    let shown = if is_shown(source) { source.to_string() } else { "SOURCE".to_owned() };
+    format!("`--path-of {}`", quoted(&format!("{shown}={path}")))
 }
 
 /// The rest of the sentence after such a command, for a source that is not shown.
