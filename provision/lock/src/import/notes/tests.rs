@@ -102,8 +102,8 @@ fn a_hostile_note_ends_soon() {
 #[test]
 fn a_long_note_is_read_in_linear_time() {
     let names = || (0..20_000).map(|at| format!("{at}.pt"));
-    let links: String = names().map(|name| format!("https://h/{name}\n")).collect();
-    let note = links + &"the loras folder\n".repeat(20_000) + "the vae folder";
+    let links: Vec<String> = names().map(|name| format!("https://h/{name}\n")).collect();
+    let note = links.concat() + &"the loras folder\n".repeat(20_000) + "the vae folder";
     let widgets: Vec<String> = names().map(|name| format!("sub/{name}")).chain([note]).collect();
     let begun = std::time::Instant::now();
     let mut list = workflow(&json!([{"id": 1, "type": "Note", "widgets_values": widgets}]));
