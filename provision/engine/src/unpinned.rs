@@ -1,8 +1,8 @@
 //! The download of a file whose digest no host publishes. Its bytes are hashed and stay where the next fetch finds them.
 //!
 //! The download is thus paid for once. In a cache the bytes become an object, which a fetch into any destination finds. Below a
-//! destination they stay in the complete part, which a fetch into that destination verifies and installs. One connection reads, because the digest follows the bytes from the first one on. An interrupted download is resumed, also by a later
-//! command.
+//! destination they stay in the complete part, which a fetch into that destination verifies and installs. One connection reads,
+//! because the digest follows the bytes from the first one on. An interrupted download is resumed, also by a later command.
 //!
 //! These bytes define the digest, so nothing else could detect a mix of two versions. Bytes are resumed only if a validator
 //! shows the same file; otherwise the download restarts at the first byte. The validator is part of the part's name. If it

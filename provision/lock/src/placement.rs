@@ -50,24 +50,12 @@ pub const FOLDERS: [&str; 27] = [
 /// A folder that is not in `ComfyUI`'s list but common in repositories.
 const ALSO: &str = "vae_approx";
 
-/// Suffixes of models, and of the small files beside them. Another ending, as in `flux.1-dev`, is part of a name.
-const SUFFIXES: [&str; 15] = [
-    "bin",
-    "ckpt",
-    "gguf",
-    "json",
-    "onnx",
-    "pkl",
-    "pt",
-    "pt2",
-    "pth",
-    "safetensors",
-    "sft",
-    "txt",
-    "yaml",
-    "yml",
-    "zip",
-];
+/// Suffixes of models. Another ending, as in `flux.1-dev`, is part of a name.
+const OF_MODELS: [&str; 11] =
+    ["bin", "ckpt", "engine", "gguf", "onnx", "pkl", "pt", "pt2", "pth", "safetensors", "sft"];
+
+/// Suffixes of the small files beside models.
+const BESIDE_MODELS: [&str; 5] = ["json", "txt", "yaml", "yml", "zip"];
 
 /// The known facts about a file's place.
 #[derive(Debug, Clone, Copy, Default)]
@@ -171,16 +159,25 @@ pub fn check_suffix(explicit: &str, name: &str) -> Result<(), PlacementError> {
     }
 }
 
+/// Returns true for the name or path of a model's file, by its suffix.
+pub(crate) fn is_model_name(name: &str) -> bool {
+    suffix(name).is_some_and(|suffix| is_one_of(suffix, &OF_MODELS))
+}
+
 /// Returns true for the name of a model's file, or of a small file beside one, by its suffix.
 pub(crate) fn has_suffix(name: &str) -> bool {
     suffix(name).is_some()
 }
 
-/// The suffix of a model's file name, as written.
+/// The suffix of a model's file name or of a small file's beside it, as written.
 fn suffix(name: &str) -> Option<&str> {
     let (stem, suffix) = name.rsplit_once('.')?;
-    let is_known = SUFFIXES.iter().any(|known| suffix.eq_ignore_ascii_case(known));
-    (is_known && !stem.is_empty()).then_some(suffix)
+    let is_known = is_one_of(suffix, &OF_MODELS) || is_one_of(suffix, &BESIDE_MODELS);
+    (is_known && !stem.is_empty() && !stem.ends_with('/')).then_some(suffix)
+}
+
+fn is_one_of(suffix: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| suffix.eq_ignore_ascii_case(known))
 }
 
 /// The folder for Civitai's model type; `None` if the type is no model file (workflows, poses) or has no folder.

@@ -87,18 +87,13 @@ fn finish(list: &mut List, download: Download<'_>) {
     };
     let mut sources = sources.into_iter();
     let Some(source) = sources.next() else { return };
-    let name = out.map(str::to_owned).or_else(|| source.file_name()).unwrap_or_default();
     // A path in `out` counts only without `dir`; then it is the whole path.
     let path = out.filter(|out| dir.is_none() && out.contains('/')).map(str::to_owned);
     list.models.push(ImportedModel {
-        name,
-        source,
         mirrors: sources.collect(),
         path,
-        chosen: None,
         directory: dir.map(str::to_owned),
-        size: None,
         sha256,
-        place,
+        ..ImportedModel::new(out.map(str::to_owned), source, place)
     });
 }

@@ -37,15 +37,9 @@ pub(super) fn read(name: &str, text: &str, format: Format) -> List {
         let last = path.and_then(|path| path.rsplit('/').next()).map(str::to_owned);
         let path = path.filter(|path| !is_barred || path.contains('/'));
         list.models.push(ImportedModel {
-            name: last.or_else(|| source.file_name()).unwrap_or_default(),
-            source,
-            mirrors: Vec::new(),
             path: path.map(str::to_owned),
-            chosen: None,
             directory: directory.map(str::to_owned),
-            size: None,
-            sha256: None,
-            place,
+            ..ImportedModel::new(last, source, place)
         });
     }
     list

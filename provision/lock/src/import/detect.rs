@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
-use super::named::ENDINGS;
 use super::{Format, ImportError, api, json, lines, script, sha256sum};
+use crate::placement::is_model_name;
 use crate::source::Source;
 
 /// The format of `text`.
@@ -55,9 +55,9 @@ fn of_json(name: &str, value: &Value) -> Result<Format, ImportError> {
 fn names_model(value: &Value) -> bool {
     match value {
         Value::String(text) => {
-            let lower = text.to_ascii_lowercase();
+            let mut words = text.split(|c: char| c.is_whitespace() || "?#&\"'()|".contains(c));
             let is_source = || text.parse().is_ok_and(|source| !matches!(source, Source::Url(_)));
-            ENDINGS.iter().any(|ending| lower.contains(ending)) || is_source()
+            words.any(is_model_name) || is_source()
         }
         Value::Array(items) => items.iter().any(names_model),
         Value::Object(items) => items.values().any(names_model),

@@ -35,6 +35,21 @@ pub struct ImportedModel {
 }
 
 impl ImportedModel {
+    /// A source under its own name, or under the list's.
+    pub(super) fn new(name: Option<String>, source: Source, place: Place) -> Self {
+        Self {
+            name: name.or_else(|| source.file_name()).unwrap_or_default(),
+            source,
+            mirrors: Vec::new(),
+            path: None,
+            chosen: None,
+            directory: None,
+            size: None,
+            sha256: None,
+            place,
+        }
+    }
+
     /// The chosen path, or the list's whole path relative to `models`.
     pub fn explicit(&self) -> Option<String> {
         self.chosen.clone().or_else(|| self.path.as_deref().map(placement::within))

@@ -6,10 +6,7 @@ use serde_json::Value;
 
 use super::list::last;
 use super::{List, Place, UnusedReason, loader};
-
-/// File name endings of models.
-pub(super) const ENDINGS: [&str; 8] =
-    [".safetensors", ".ckpt", ".pt", ".pth", ".gguf", ".sft", ".bin", ".onnx"];
+use crate::placement::is_model_name;
 
 /// The longest widget text that is taken for a path, in bytes.
 const LONGEST_NAME: usize = 1024;
@@ -51,12 +48,8 @@ pub(super) fn files_in(
 ) {
     match value {
         Value::String(text) => {
-            let lower = text.to_ascii_lowercase();
-            let is_address = lower.contains("://") || text.contains('\n');
-            if !is_address
-                && text.len() <= LONGEST_NAME
-                && ENDINGS.iter().any(|ending| lower.ends_with(ending))
-            {
+            let is_address = text.contains("://") || text.contains('\n');
+            if !is_address && text.len() <= LONGEST_NAME && is_model_name(text) {
                 found(text.replace('\\', "/"), loader::folder(class, input));
             }
         }

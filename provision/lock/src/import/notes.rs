@@ -12,9 +12,9 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::list::last;
-use super::named::{ENDINGS, Named};
+use super::named::Named;
 use super::{ImportedModel, List, Place, loader};
-use crate::placement;
+use crate::placement::{self, is_model_name};
 use crate::source::Source;
 
 /// The longest label of a link and name of a file in a drawing, in bytes.
@@ -85,8 +85,7 @@ pub(super) fn links(list: &mut List, notes: &[Note<'_>], named: &[Named]) {
 
 /// True for the name of a model's file.
 fn is_file(name: &str) -> bool {
-    let lower = name.trim().to_ascii_lowercase();
-    name.len() <= LONGEST_NAME && ENDINGS.iter().any(|ending| lower.ends_with(ending))
+    name.len() <= LONGEST_NAME && is_model_name(name.trim())
 }
 
 /// A heading and its level, as Markdown counts: the most general is 1, bold text counts as 7.

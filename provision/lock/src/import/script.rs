@@ -8,15 +8,20 @@
 //! What only a run would know is left out and listed with its line. Headers and logins are never imported.
 
 mod evaluate;
+mod folders;
 mod shell;
 mod tools;
 
 use std::collections::HashSet;
 
-use super::{At, Format, ImportError, ImportedModel, List, Place, ScriptProblem, UnusedReason, digest};
-use crate::placement;
+use super::{
+    At, Format, ImportError, ImportedModel, List, Place, ScriptProblem, Unused, UnusedReason, digest,
+};
+use crate::placement::{self, is_model_name};
 use crate::source::Source;
-use evaluate::{Call, NamedArray, Text, UNKNOWN, joined};
+use evaluate::{Call, UNKNOWN, joined};
+use folders::{Folder, folder_of, folder_of_array};
+use shell::Text;
 use tools::{CommandLine, Tool};
 
 /// The longest script in bytes. A parsed one takes a hundred times its length at most.
@@ -30,55 +35,6 @@ const NO_DOWNLOADS: [&str; 22] = [
 
 /// Arrays that never have models.
 const NO_MODELS: [&str; 6] = ["NODES", "WORKFLOWS", "EXTENSIONS", "APT_PACKAGES", "PIP_PACKAGES", "REPOS"];
-
-/// Suffixes of models.
-const SUFFIXES: [&str; 10] =
-    [".bin", ".ckpt", ".gguf", ".onnx", ".pkl", ".pt", ".pth", ".safetensors", ".sft", ".engine"];
-
-/// Folders of other programs' model directories, as `ComfyUI` spells them.
-const ALIASES: [(&str, &str); 10] = [
-    ("ckpt", "checkpoints"),
-    ("ckpts", "checkpoints"),
-    ("checkpoint", "checkpoints"),
-    ("stable-diffusion", "checkpoints"),
-    ("lora", "loras"),
-    ("esrgan", "upscale_models"),
-    ("realesrgan", "upscale_models"),
-    ("upscaler", "upscale_models"),
-    ("embedding", "embeddings"),
-    ("control_net", "controlnet"),
-];
-
-/// Words in an array's name, and the folder that they mean. The first one that fits decides.
-const ARRAYS: [(&str, &str); 27] = [
-    ("LATENT_UPSCALE", "latent_upscale_models"),
-    ("UPSCALE", "upscale_models"),
-    ("ESRGAN", "upscale_models"),
-    ("CLIP_VISION", "clip_vision"),
-    ("TEXT_ENCODER", "text_encoders"),
-    ("AUDIO_ENCODER", "audio_encoders"),
-    ("STYLE_MODEL", "style_models"),
-    ("MODEL_PATCH", "model_patches"),
-    ("DIFFUSION_MODEL", "diffusion_models"),
-    ("DIFFUSERS", "diffusers"),
-    ("VAE_APPROX", "vae_approx"),
-    ("FRAME_INTERPOLATION", "frame_interpolation"),
-    ("CONTROLNET", "controlnet"),
-    ("CONTROL_NET", "controlnet"),
-    ("CHECKPOINT", "checkpoints"),
-    ("CKPT", "checkpoints"),
-    ("UNET", "diffusion_models"),
-    ("LORA", "loras"),
-    ("VAE", "vae"),
-    ("CLIP", "text_encoders"),
-    ("T5", "text_encoders"),
-    ("EMBEDDING", "embeddings"),
-    ("TEXTUAL_INVERSION", "embeddings"),
-    ("HYPERNETWORK", "hypernetworks"),
-    ("GLIGEN", "gligen"),
-    ("PHOTOMAKER", "photomaker"),
-    ("IPADAPTER", "ipadapter"),
-];
 
 /// Returns true for a shell script or a Dockerfile.
 pub(super) fn is_script(text: &str) -> bool {
@@ -121,37 +77,60 @@ pub(super) fn read(name: &str, text: &str) -> Result<List, ImportError> {
     if text.len() > LONGEST {
         return Err(ImportError::LongScript { list: name.to_owned(), most: LONGEST });
     }
-    let text = text.replace(UNKNOWN, "");
-    let script = shell::parse(&text, is_dockerfile(&text));
-    let trace = evaluate::evaluate(&script);
-    let mut reader = Reader::new(name);
+    let mut text = text.replace(UNKNOWN, "").replace("\r\n", "\n");
+    if is_dockerfile(&text) {
+        text = without_inner_comments(&text);
+    }
+    let script = shell::parse(&text, 1);
+    let trace = evaluate::evaluate(&script.items);
+    let mut reader = Reader { list_name: name, ..Reader::default() };
     for call in &trace.calls {
         reader.call(call);
     }
-    let has_arrays = reader.arrays(&trace.arrays);
-    // An array that is taken by itself explains the downloads without an address.
-    if !has_arrays {
-        reader.tell_unknown();
+    let mut has_arrays = false;
+    for (name, elements) in &trace.arrays {
+        has_arrays |= reader.array(name, elements);
     }
-    if trace.is_cut {
-        let why = UnusedReason::Script(ScriptProblem::TooLong);
-        reader.list.leave_out("the script", why, &Place::entry(name, "its end"));
+    for (line, is_whole) in std::mem::take(&mut reader.unknown) {
+        if !reader.known.contains(&line) {
+            let is_of_array = has_arrays && is_whole;
+            let problem = if is_of_array { ScriptProblem::OfArray } else { ScriptProblem::Address };
+            reader.leave_out("a download", UnusedReason::Script(problem), line);
+        }
     }
-    let mut list = reader.list;
-    // A branch that does not tell the folder adds nothing to one that does.
-    let placed: HashSet<Source> = {
-        let placed = list.models.iter().filter(|model| model.directory.is_some());
-        placed.map(|model| model.source.clone()).collect()
-    };
-    list.unused.sort_by_key(|unused| match unused.place.at {
+    if let Some(line) = script.unclosed {
+        reader.leave_out("the rest of the script", UnusedReason::Script(ScriptProblem::Unclosed), line);
+    }
+    reader.unused.sort_by_key(|unused| match unused.place.at {
         At::Line(line) => line,
         At::Entry(_) => usize::MAX,
     });
+    let mut list = List { models: reader.models, unused: reader.unused, ..List::new(Format::Script) };
+    if trace.is_cut {
+        let why = UnusedReason::Script(ScriptProblem::TooLong);
+        list.leave_out("the script", why, &Place::entry(name, "its end"));
+    }
+    // A branch that does not tell the folder adds nothing to one that does.
+    let placed = list.models.iter().filter(|model| model.directory.is_some());
+    let placed: HashSet<Source> = placed.map(|model| model.source.clone()).collect();
     list.models.retain(|model| model.directory.is_some() || !placed.contains(&model.source));
     if list.models.is_empty() && list.unused.is_empty() {
         return Err(ImportError::NoDownload { list: name.to_owned() });
     }
     Ok(list)
+}
+
+/// A Dockerfile whose comments between continued lines are continued, too: there, a comment does not end a command.
+fn without_inner_comments(text: &str) -> String {
+    let mut is_continued = false;
+    let lines = text.lines().map(|line| {
+        if is_continued && line.trim_start().starts_with('#') {
+            return "\\\n".to_owned();
+        }
+        is_continued = line.trim_end().ends_with('\\');
+        format!("{line}\n")
+    });
+    lines.collect()
 }
 
 /// A file's target, as far as the script tells it.
@@ -179,48 +158,29 @@ impl Target {
     }
 }
 
+#[derive(Default)]
 struct Reader<'a> {
     list_name: &'a str,
-    list: List,
+    models: Vec<ImportedModel>,
+    unused: Vec<Unused>,
     /// Files that were added: source, directory, name.
     seen: HashSet<(Source, Option<String>, String)>,
     /// Addresses that reached a download.
     used: HashSet<String>,
-    /// Lines whose address is known in one of their calls.
+    /// Lines with an address that is known.
     known: HashSet<usize>,
-    /// Lines whose address only a run would know.
-    unknown: Vec<usize>,
+    /// Lines whose address only a run would know, and whether no part of it is known.
+    unknown: Vec<(usize, bool)>,
     /// Problems that were listed.
     told: HashSet<(usize, String)>,
     has_told_login: bool,
 }
 
-impl<'a> Reader<'a> {
-    fn new(list_name: &'a str) -> Self {
-        Self {
-            list_name,
-            list: List::new(Format::Script),
-            seen: HashSet::new(),
-            used: HashSet::new(),
-            known: HashSet::new(),
-            unknown: Vec::new(),
-            told: HashSet::new(),
-            has_told_login: false,
-        }
-    }
-
+impl Reader<'_> {
     fn leave_out(&mut self, what: impl Into<String>, why: UnusedReason, line: usize) {
         let what = what.into();
         if self.told.insert((line, what.clone())) {
-            self.list.leave_out(what, why, &Place::line(self.list_name, line));
-        }
-    }
-
-    fn tell_unknown(&mut self) {
-        for line in std::mem::take(&mut self.unknown) {
-            if !self.known.contains(&line) {
-                self.leave_out("a download", UnusedReason::Script(ScriptProblem::Address), line);
-            }
+            self.unused.push(Unused { what, why, place: Place::line(self.list_name, line) });
         }
     }
 
@@ -228,23 +188,21 @@ impl<'a> Reader<'a> {
         let name = call.words.first().map_or("", |word| word.text.as_str());
         if let Some((tool, named_by)) = Tool::of(&call.words) {
             let line = tool.parse(&call.words[named_by..]);
-            let before = self.list.models.len();
+            let before = self.models.len();
             match tool {
-                Tool::Wget => self.wget(call, &line),
-                Tool::Curl => self.curl(call, &line),
-                Tool::Aria2 => self.aria2(call, &line),
+                Tool::Wget | Tool::Curl | Tool::Aria2 => self.download(tool, call, &line),
                 Tool::Hub => self.hub(call, &line),
                 Tool::Comfy => self.comfy(call, &line),
             }
-            let login = line.login(tool).filter(|_| self.list.models.len() > before && !self.has_told_login);
+            let login = line.login(tool).filter(|_| self.models.len() > before && !self.has_told_login);
             if let Some(option) = login {
                 self.has_told_login = true;
                 self.leave_out(option, UnusedReason::Option, call.line);
             }
         } else if matches!(name, "xargs" | "parallel") {
             // Its addresses come through a pipe.
-            if (1..call.words.len()).any(|at| Tool::of(&call.words[at..]).is_some()) {
-                self.no_address(call);
+            if (1..call.words.len().min(16)).any(|at| Tool::of(&call.words[at..]).is_some()) {
+                self.no_address(call, &Text::default());
             }
         } else if name.starts_with("python") {
             self.python(call);
@@ -255,99 +213,76 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn wget(&mut self, call: &Call, line: &CommandLine) {
-        let output = line.value(&["output-document", "O"]);
-        let is_shown = output.as_ref().is_some_and(|output| output.text == "-");
-        let output = if is_shown { call.output.clone() } else { output };
-        let is_dropped = output.as_ref().is_some_and(|output| output.text.starts_with("/dev/"));
-        if is_dropped || is_shown && output.is_none() {
-            return;
+    /// `wget`, `curl` or `aria2c`.
+    fn download(&mut self, tool: Tool, call: &Call, line: &CommandLine) {
+        type Names = &'static [&'static str];
+        let (directory, output, list): (Names, Names, Names) = match tool {
+            Tool::Wget => (&["directory-prefix", "P"], &["output-document", "O"], &["input-file", "i"]),
+            Tool::Curl => (&["output-dir"], &["output", "o"], &["config", "K"]),
+            _ => (&["dir", "d"], &["out", "o"], &["input-file", "i"]),
+        };
+        let mut outputs: Vec<&Text> = line.all(output).collect();
+        let names_itself = match tool {
+            Tool::Curl => line.has(&["remote-name", "O", "remote-name-all"]),
+            _ => outputs.is_empty(),
+        };
+        if outputs.last().is_none_or(|output| output.text == "-") && !names_itself {
+            outputs = call.output.iter().collect();
         }
-        if let Some(input) = line.value(&["input-file", "i"]) {
-            let here = call.here.as_ref().filter(|_| input.text == "-");
-            let Some(here) = here else {
-                let why = UnusedReason::Script(ScriptProblem::AnotherFile);
-                return self.leave_out("its list", why, call.line);
-            };
-            let prefix =
-                line.value(&["directory-prefix", "P"]).map_or_else(String::new, |prefix| prefix.text);
-            for (number, text) in here.text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
-                let address = Text { text: text.trim().to_owned(), line: here.line + number };
-                self.add(call, &address, Target::directory(&joined(&call.directory, &prefix)));
-            }
-            return;
-        }
-        let prefix = line.value(&["directory-prefix", "P"]);
-        for address in self.addresses(call, line) {
-            let target = match (&output, &prefix) {
-                (Some(output), _) => Target::file(&joined(&call.directory, &output.text)),
-                (None, Some(prefix)) => Target::directory(&joined(&call.directory, &prefix.text)),
-                (None, None) => Target::directory(&call.directory),
-            };
-            self.add(call, &address, target);
-        }
-    }
-
-    fn curl(&mut self, call: &Call, line: &CommandLine) {
-        let directory = line
-            .value(&["output-dir"])
-            .map_or_else(|| call.directory.clone(), |directory| joined(&call.directory, &directory.text));
-        let mut addresses: Vec<Text> = line.all(&["url"]).cloned().collect();
-        let mut outputs: Vec<&Text> = line.all(&["output", "o"]).collect();
-        outputs.extend(call.output.iter().filter(|_| line.value(&["output", "o"]).is_none()));
-        let names_itself = line.has(&["remote-name", "O", "remote-name-all"]);
         let is_dropped = outputs.iter().any(|output| output.text.starts_with("/dev/"));
         if is_dropped || outputs.is_empty() && !names_itself {
             // To the standard output: a question to a host, or a program that is run.
             return;
         }
-        addresses.extend(self.addresses(call, line));
+        // Wget's output is not below its prefix.
+        let is_prefix = tool != Tool::Wget || outputs.is_empty();
+        let prefix = line.value(directory).filter(|_| is_prefix).map_or("", |prefix| prefix.text.as_str());
+        let directory = joined(&call.directory, prefix);
+        let mut addresses: Vec<Text> = line.all(&["url"]).cloned().collect();
+        match line.value(list) {
+            Some(name) if name.text == "-" && tool == Tool::Wget && call.input.is_some() => {
+                let lines = call.input.iter().flat_map(|input| {
+                    let lines = input.text.lines().enumerate();
+                    lines.map(|(at, text)| Text { text: text.trim().to_owned(), line: input.line + at })
+                });
+                addresses.extend(lines.filter(|line| !line.text.is_empty()));
+            }
+            Some(_) => {
+                let why = UnusedReason::Script(ScriptProblem::AnotherFile);
+                self.leave_out("its list", why, call.line);
+            }
+            None => addresses.extend(self.addresses(call, line, outputs.last().copied())),
+        }
+        // Several addresses are sources of one file, unless `-Z` says otherwise.
+        let has_mirrors = tool == Tool::Aria2 && !line.has(&["force-sequential", "Z"]);
+        let mirrors = addresses.split_off(if has_mirrors { addresses.len().min(1) } else { addresses.len() });
+        let before = self.models.len();
         for (at, address) in addresses.iter().enumerate() {
-            let target = match outputs.get(at) {
+            let output = if tool == Tool::Curl { outputs.get(at) } else { outputs.last() };
+            let target = match output {
                 Some(output) => Target::file(&joined(&directory, &output.text)),
                 None => Target::directory(&directory),
             };
             self.add(call, address, target);
         }
-    }
-
-    fn aria2(&mut self, call: &Call, line: &CommandLine) {
-        if line.value(&["input-file", "i"]).is_some() {
-            let why = UnusedReason::Script(ScriptProblem::AnotherFile);
-            return self.leave_out("its list", why, call.line);
-        }
-        let directory = line
-            .value(&["dir", "d"])
-            .map_or_else(|| call.directory.clone(), |directory| joined(&call.directory, &directory.text));
-        let target = || match line.value(&["out", "o"]) {
-            Some(output) => Target::file(&joined(&directory, &output.text)),
-            None => Target::directory(&directory),
-        };
-        let addresses = self.addresses(call, line);
-        // Several addresses are sources of one file, unless `-Z` says otherwise.
-        if line.has(&["force-sequential", "Z"]) {
-            return addresses.iter().for_each(|address| self.add(call, address, target()));
-        }
-        let Some(first) = addresses.first() else { return };
-        let before = self.list.models.len();
-        self.add(call, first, target());
-        let sources = addresses[1..].iter().filter_map(|address| source_at(address).ok());
-        let mirrors: Vec<Source> = sources.collect();
-        if let Some(model) = self.list.models.get_mut(before) {
-            model.mirrors = mirrors;
-            let checksum = line.value(&["checksum"]);
-            let hex = checksum.as_ref().and_then(|checksum| checksum.text.strip_prefix("sha-256="));
-            model.sha256 = hex.and_then(|hex| digest(hex).ok());
+        if let Some(model) = self.models.get_mut(before).filter(|_| has_mirrors) {
+            model.mirrors = mirrors.iter().filter_map(|address| source_at(address).ok()).collect();
+            let checksum =
+                line.value(&["checksum"]).and_then(|checksum| checksum.text.strip_prefix("sha-256="));
+            match checksum.map(digest).transpose() {
+                Ok(sha256) => model.sha256 = sha256,
+                Err(error) => self.leave_out("checksum", UnusedReason::Digest(error), call.line),
+            }
         }
     }
 
     /// `hf download REPO [FILE…]`.
     fn hub(&mut self, call: &Call, line: &CommandLine) {
         let mut operands = line.operands.iter();
-        let Some(repository) = operands.next().filter(|repository| repository.is_known()) else {
-            return self.no_address(call);
-        };
-        self.known.insert(call.line);
+        let Some(repository) = operands.next() else { return };
+        if !repository.is_known() {
+            return self.no_address(call, &repository.with(format!("hf:{}", repository.text)));
+        }
         let files: Vec<&Text> = operands.chain(line.all(&["include"])).collect();
         let local = line.value(&["local-dir"]).map(|local| joined(&call.directory, &local.text));
         let revision = line
@@ -362,7 +297,7 @@ impl<'a> Reader<'a> {
             return self.leave_out(format!("{kind}{}", repository.text), UnusedReason::Repository, call.line);
         }
         for file in files {
-            let address = file.with(&format!("hf:{kind}{}{revision}/{}", repository.text, file.text));
+            let address = file.with(format!("hf:{kind}{}{revision}/{}", repository.text, file.text));
             let target = match &local {
                 None => Target::default(),
                 // The file keeps its path below the directory; a pattern's files get the directory.
@@ -375,16 +310,16 @@ impl<'a> Reader<'a> {
 
     fn comfy(&mut self, call: &Call, line: &CommandLine) {
         let Some(address) = line.value(&["url"]) else { return };
-        let directory = line.value(&["relative-path"]).map(|path| path.text);
-        let name = line.value(&["filename"]).map(|name| name.text);
-        self.add(call, &address, Target { directory, name });
+        let directory = line.value(&["relative-path"]).map(|path| path.text.clone());
+        let name = line.value(&["filename"]).map(|name| name.text.clone());
+        self.add(call, address, Target { directory, name });
     }
 
     /// A Python program in the script, which is not followed.
     fn python(&mut self, call: &Call) {
         const DOWNLOADS: [&str; 3] = ["hf_hub_download", "snapshot_download", "urlretrieve"];
-        let here = call.here.iter().map(|here| here.text.as_str());
-        let mut texts = call.words.iter().map(|word| word.text.as_str()).chain(here);
+        let input = call.input.iter().map(|input| input.text.as_str());
+        let mut texts = call.words.iter().map(|word| word.text.as_str()).chain(input);
         if texts.any(|text| DOWNLOADS.iter().any(|download| text.contains(download))) {
             let why = UnusedReason::Script(ScriptProblem::Python);
             self.leave_out("a Python program", why, call.line);
@@ -393,16 +328,15 @@ impl<'a> Reader<'a> {
 
     /// A clone of a repository of models. Those of programs are none of this list's business.
     fn git(&mut self, call: &Call) {
-        let is_hub =
-            |word: &&Text| word.text.contains("://huggingface.co/") || word.text.contains("://hf.co/");
-        if let (Some(address), true) =
-            (call.words.iter().find(is_hub), call.words.iter().any(|word| word.text == "clone"))
-        {
-            let path = address.text.split(".co/").nth(1).unwrap_or_default();
-            let path = path.split('?').next().unwrap_or_default().to_owned();
-            if !path.starts_with("spaces/") {
-                self.leave_out(path, UnusedReason::Repository, call.line);
-            }
+        // The address may have a login.
+        let path_of = |word: &Text| {
+            let path = word.text.split_once("huggingface.co/").or_else(|| word.text.split_once("hf.co/"))?.1;
+            is_address(&word.text).then(|| path.split('?').next().unwrap_or_default().to_owned())
+        };
+        let is_clone = call.words.iter().any(|word| word.text == "clone");
+        let path = call.words.iter().find_map(path_of).filter(|path| !path.starts_with("spaces/"));
+        if let Some(path) = path.filter(|path| is_clone && !path.contains(UNKNOWN)) {
+            self.leave_out(path, UnusedReason::Repository, call.line);
         }
     }
 
@@ -412,15 +346,16 @@ impl<'a> Reader<'a> {
         let (addresses, others): (Vec<&Text>, Vec<&Text>) = words.partition(|word| is_address(&word.text));
         let [address] = addresses[..] else { return };
         let is_of_model = |source: &Source| {
-            matches!(source, Source::Civitai(_)) || source.file_name().is_some_and(|name| is_model(&name))
+            matches!(source, Source::Civitai(_))
+                || source.file_name().is_some_and(|name| is_model_name(&name))
         };
         if !source_at(address).is_ok_and(|source| is_of_model(&source)) {
             return;
         }
         let paths: Vec<&&Text> =
-            others.iter().filter(|word| word.text.contains('/') || is_model(&word.text)).collect();
+            others.iter().filter(|word| word.text.contains('/') || is_model_name(&word.text)).collect();
         let target = match paths[..] {
-            [path] if is_model(&path.text) => Target::file(&joined(&call.directory, &path.text)),
+            [path] if is_model_name(&path.text) => Target::file(&joined(&call.directory, &path.text)),
             [path] => Target::directory(&joined(&call.directory, &path.text)),
             _ => Target::default(),
         };
@@ -428,27 +363,29 @@ impl<'a> Reader<'a> {
     }
 
     /// The addresses of a command line.
-    fn addresses(&mut self, call: &Call, line: &CommandLine) -> Vec<Text> {
-        let addresses: Vec<Text> =
-            line.operands.iter().filter(|word| is_address(&word.text) || !word.is_known()).cloned().collect();
-        // An option in a variable is no address.
-        let known: Vec<Text> = addresses.iter().filter(|word| is_address(&word.text)).cloned().collect();
-        let output = line.value(&["output-document", "O", "output", "o", "out"]);
+    fn addresses(&mut self, call: &Call, line: &CommandLine, output: Option<&Text>) -> Vec<Text> {
+        let is_known = |word: &&Text| is_address(&word.text);
+        let addresses: Vec<Text> = line.operands.iter().filter(is_known).cloned().collect();
         let is_no_model = output.is_some_and(|output| {
             let target = Target::file(&output.text);
-            let is_known = |name: &String| !name.contains(UNKNOWN) && !is_model(name);
-            target.name.as_ref().is_some_and(is_known)
+            let is_other = |name: &String| !name.contains(UNKNOWN) && !is_model_name(name);
+            target.name.as_ref().is_some_and(is_other)
                 && matches!(target.directory.as_deref().map(folder_of), None | Some(Folder::Unknown))
         });
-        if known.is_empty() && !addresses.is_empty() && !is_no_model {
-            self.no_address(call);
+        // Beside an address, an unknown word is an option.
+        let unknown = line.operands.iter().find(|word| !word.is_known());
+        if let (true, Some(unknown), false) = (addresses.is_empty(), unknown, is_no_model) {
+            self.no_address(call, unknown);
         }
-        known
+        addresses
     }
 
-    fn no_address(&mut self, call: &Call) {
+    /// A download whose address, as far as it is known, is not enough. Its line is the one that gives the address, such as that of a
+    /// function's call.
+    fn no_address(&mut self, call: &Call, address: &Text) {
         if !call.is_uncalled {
-            self.unknown.push(call.line);
+            let is_whole = address.text.chars().all(|letter| letter == UNKNOWN);
+            self.unknown.push((call.line_of(address), is_whole));
         }
     }
 
@@ -458,16 +395,16 @@ impl<'a> Reader<'a> {
             Some((text, column)) => (address.with(text.trim()), Some(column.trim().to_owned())),
             None => (address.clone(), None),
         };
-        let line = if address.line > 0 { address.line } else { call.line };
+        let line = call.line_of(&address);
         let source = match source_at(&address) {
             Ok(source) => source,
-            Err(None) => return self.no_address(call),
+            Err(None) => return self.no_address(call, &address),
             Err(Some(why)) => {
-                self.known.insert(call.line);
-                return self.leave_out(target.name.unwrap_or_else(|| "a URL".to_owned()), why, line);
+                let name = target.name.filter(|name| !name.contains(UNKNOWN));
+                return self.leave_out(name.unwrap_or_else(|| "a URL".to_owned()), why, line);
             }
         };
-        self.known.insert(call.line);
+        self.known.insert(line);
         self.used.insert(address.text.clone());
         let target = match column {
             Some(column) => Target { name: Target::file(&column).name, ..target },
@@ -482,14 +419,15 @@ impl<'a> Reader<'a> {
         let directory = match target.directory.as_deref().map(folder_of) {
             Some(Folder::Below(directory)) => Some(directory),
             Some(Folder::Elsewhere(directory)) => {
-                if is_model(&name) {
+                if is_model_name(&name) {
                     self.leave_out(name, UnusedReason::Elsewhere { directory }, line);
                 }
                 return;
             }
             Some(Folder::Unknown) | None => None,
         };
-        let may_be_model = matches!(source, Source::Civitai(_)) || source.may_be_glob() || is_model(&name);
+        let may_be_model =
+            matches!(source, Source::Civitai(_)) || source.may_be_glob() || is_model_name(&name);
         if directory.is_none() && !may_be_model {
             let what = if name.is_empty() { source.to_string() } else { name };
             return self.leave_out(what, UnusedReason::Script(ScriptProblem::NoModel), line);
@@ -497,37 +435,25 @@ impl<'a> Reader<'a> {
         if !self.seen.insert((source.clone(), directory.clone(), name.clone())) {
             return;
         }
-        self.list.models.push(ImportedModel {
-            name,
-            source,
-            mirrors: Vec::new(),
-            path: None,
-            chosen: None,
-            directory,
-            size: None,
-            sha256: None,
-            place: Place::line(self.list_name, line),
-        });
+        let place = Place::line(self.list_name, line);
+        self.models.push(ImportedModel { directory, ..ImportedModel::new(Some(name), source, place) });
     }
 
-    /// Takes the arrays whose addresses reached no download; returns true if there are any.
-    fn arrays(&mut self, arrays: &[NamedArray]) -> bool {
-        let mut has_any = false;
-        for NamedArray { name, elements } in arrays {
-            let upper = name.to_ascii_uppercase();
-            if NO_MODELS.iter().any(|none| upper.contains(none)) {
-                continue;
-            }
-            let folder = ARRAYS.iter().find(|(word, _)| upper.contains(word)).map(|(_, folder)| *folder);
+    /// Takes those elements of an array whose addresses reached no download; returns true if there are any.
+    fn array(&mut self, name: &str, elements: &[Text]) -> bool {
+        let name = name.to_ascii_uppercase();
+        let before = self.models.len();
+        if !NO_MODELS.iter().any(|none| name.contains(none)) {
+            let folder = folder_of_array(&name);
             for element in elements {
-                has_any |= self.element(element, folder);
+                self.element(element, folder);
             }
         }
-        has_any
+        self.models.len() > before
     }
 
     /// Takes an array's element with an address: `URL`, `URL|NAME`, `NAME|URL`, `URL NAME`, `[URL]=NAME`.
-    fn element(&mut self, element: &Text, folder: Option<&str>) -> bool {
+    fn element(&mut self, element: &Text, folder: Option<&str>) {
         let text = element
             .text
             .strip_prefix('[')
@@ -535,15 +461,17 @@ impl<'a> Reader<'a> {
         let separator = |c: char| if text.contains('|') { c == '|' } else { c.is_whitespace() };
         let columns: Vec<&str> =
             text.split(separator).map(str::trim).filter(|column| !column.is_empty()).collect();
-        let Some(address) = columns.iter().find(|column| is_address(column)) else { return false };
-        if self.used.contains(*address) {
-            return false;
+        let Some(address) = columns.iter().find(|column| is_address(column)) else { return };
+        // The script's loop may split it at another character: `URL,NAME`.
+        let ends = address.match_indices([',', ';', ':', '@', '#']).map(|(at, _)| at);
+        if ends.take(16).chain([address.len()]).any(|end| self.used.contains(&address[..end])) {
+            return;
         }
         let others = columns.iter().filter(|column| !is_address(column));
         let mut target = Target { directory: folder.map(str::to_owned), name: None };
         for column in others {
             let path = Target::file(column);
-            match path.name.filter(|name| is_model(name) && !name.contains(UNKNOWN)) {
+            match path.name.filter(|name| is_model_name(name) && !name.contains(UNKNOWN)) {
                 Some(name) => {
                     target.name = Some(name);
                     target.directory = path.directory.or(target.directory);
@@ -554,43 +482,11 @@ impl<'a> Reader<'a> {
                 None => {}
             }
         }
-        match source_at(&element.with(address)) {
+        match source_at(&element.with(*address)) {
             Ok(source) => self.push(source, target, element.line),
             Err(Some(why)) => self.leave_out("a URL", why, element.line),
-            Err(None) => return false,
+            Err(None) => self.unknown.push((element.line, false)),
         }
-        true
-    }
-}
-
-/// The folder of a path in a script.
-enum Folder {
-    /// Below `models`.
-    Below(String),
-    /// In another place of the program.
-    Elsewhere(String),
-    /// The path does not say it.
-    Unknown,
-}
-
-fn folder_of(path: &str) -> Folder {
-    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-    let begin = parts.iter().rposition(|part| part.contains(UNKNOWN)).map_or(0, |at| at + 1);
-    let parts = &parts[begin..];
-    if parts.contains(&"custom_nodes") {
-        return Folder::Elsewhere(parts.join("/"));
-    }
-    let below = |parts: &[&str]| {
-        let (first, rest) = parts.split_first()?;
-        let alias = ALIASES.iter().find(|(alias, _)| first.eq_ignore_ascii_case(alias));
-        let first = alias.map(|(_, folder)| *folder).or_else(|| placement::folder(first)).unwrap_or(first);
-        Some([&[first], rest].concat().join("/"))
-    };
-    let after_models = parts.iter().rposition(|part| *part == "models").map(|at| &parts[at + 1..]);
-    let known = parts.iter().position(|part| placement::folder(part).is_some()).map(|at| &parts[at..]);
-    match after_models.filter(|parts| !parts.is_empty()).or(known).and_then(below) {
-        Some(directory) => Folder::Below(directory),
-        None => Folder::Unknown,
     }
 }
 
@@ -606,11 +502,6 @@ fn source_at(address: &Text) -> Result<Source, Option<UnusedReason>> {
 fn is_address(text: &str) -> bool {
     let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
     scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
-}
-
-fn is_model(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
 /// The address without parameters for a login whose value only a run would know (`?token=$CIVITAI_TOKEN`). The lock must not have them

@@ -107,6 +107,9 @@ pub enum ScriptProblem {
     /// Only a run would know the address.
     #[error("only a run of the script would tell the URL; add the file with `lock add SOURCE`")]
     Address,
+    /// Only a run would know the address, and the script has an array that reached no download.
+    #[error("its URLs are probably those of an array, which is imported by its name")]
+    OfArray,
     /// A program in another language downloads.
     #[error("it downloads, and only shell is read; add its files with `lock add hf:OWNER/REPO/PATH`")]
     Python,
@@ -118,6 +121,9 @@ pub enum ScriptProblem {
         "neither its name nor its folder is a model's; if it is one, add it with `lock add SOURCE --path`"
     )]
     NoModel,
+    /// A quote, bracket or here-document has no end.
+    #[error("a quote, bracket or here-document has no end, so the script is not read from here on")]
+    Unclosed,
     /// The script has too many steps.
     #[error("the script has more steps than are read; its further downloads are left out")]
     TooLong,

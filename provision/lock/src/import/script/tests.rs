@@ -223,6 +223,93 @@ fn loops_and_here_documents_give_each_address() {
 }
 
 #[test]
+fn arrays_are_followed_by_name_key_and_reference() {
+    for text in [
+        "declare -A A=( [a.pt]=https://h.example/a [b.pt]=https://h.example/b )\n\
+         for n in \"${!A[@]}\"; do wget -O \"models/vae/$n\" \"${A[$n]}\"; done\n",
+        "declare -A A\nA[\"https://h.example/a\"]=\"a.pt\"\nA[\"https://h.example/b\"]=\"b.pt\"\n\
+         for u in \"${!A[@]}\"; do curl -L \"$u\" -o \"models/vae/${A[$u]}\"; done\n",
+        "U=(https://h.example/a https://h.example/b)\nN=(a.pt b.pt)\n\
+         for i in \"${!U[@]}\"; do wget -O \"models/vae/${N[$i]}\" \"${U[i]}\" \"${U[$i]}\"; done\n",
+        "get() { local -n list=$2; for e in \"${list[@]}\"; do wget -O \"$1/${e#*|}\" \"${e%|*}\"; done; }\n\
+         VAES=('https://h.example/a|a.pt' 'https://h.example/b|b.pt')\nget models/vae VAES\n",
+        "get() { local list=\"$1[@]\"; for e in \"${!list}\"; do IFS=, read -ra p <<< \"$e\"\n\
+         wget \"${p[0]}\" -O models/vae/${p[1]}; done; }\n\
+         VAES=(https://h.example/a,a.pt https://h.example/b,b.pt)\nget VAES\n",
+        "B=https://h.example\nwhile read -r u n; do wget $u -O models/vae/$n; done <<EOF\n$B/a a.pt\n$B/b b.pt\nEOF\n",
+    ] {
+        let list = list(text);
+        assert_eq!(
+            shown(&list),
+            ["https://h.example/a -> vae a.pt", "https://h.example/b -> vae b.pt"],
+            "{text}"
+        );
+        assert!(list.unused.is_empty(), "{text}: {:#?}", list.unused);
+    }
+}
+
+#[test]
+fn a_directory_that_branches_choose_is_not_guessed() {
+    for text in [
+        "if [ $A ]; then\n  cd models/vae\nelse\n  cd models/loras\nfi\nwget https://h.example/a.pt\n",
+        "case $A in\n  x) cd models/vae ;;\n  *) cd models/loras ;;\nesac\nwget https://h.example/a.pt\n",
+    ] {
+        assert_eq!(files(text), ["https://h.example/a.pt -> ? a.pt"], "{text}");
+    }
+    let text = "if [ ! -d models/vae ]; then\n  mkdir -p models/vae\nfi\nif cd models/vae; then\n  \
+                wget https://h.example/a.pt\nfi\n";
+    assert_eq!(files(text), ["https://h.example/a.pt -> vae a.pt"]);
+}
+
+#[test]
+fn an_array_does_not_hide_other_unknown_downloads() {
+    let text = "VAE_MODELS=(https://h.example/a.pt)\nprintf '%s' \"${VAE_MODELS[@]}\" | xargs wget\n\
+                wget -P models/loras \"$BASE/b.pt\"\n";
+    let list = list(text);
+    assert_eq!(shown(&list), ["https://h.example/a.pt -> vae a.pt"]);
+    let why: Vec<&UnusedReason> = list.unused.iter().map(|unused| &unused.why).collect();
+    let (of_array, address) = (ScriptProblem::OfArray, ScriptProblem::Address);
+    assert_eq!(why, [&UnusedReason::Script(of_array), &UnusedReason::Script(address)]);
+}
+
+#[test]
+fn a_functions_unknown_call_is_told_beside_its_known_ones() {
+    let text =
+        "get() { wget -P models/vae \"$1\"; }\nget https://h.example/a.pt\nget \"$BASE/b.pt\"\nget \"$C\"\n";
+    let list = list(text);
+    assert_eq!(shown(&list), ["https://h.example/a.pt -> vae a.pt"]);
+    let lines: Vec<String> = list.unused.iter().map(|unused| unused.place.to_string()).collect();
+    assert_eq!(lines, ["script.sh:3", "script.sh:4"]);
+}
+
+#[test]
+fn a_checksum_or_clone_that_is_not_used_is_told() {
+    let text = "aria2c -d models/vae --checksum=sha-256=77 https://h.example/a.pt\n\
+                git clone \"https://me:$HF_TOKEN@huggingface.co/o/r\"\n\
+                git clone https://me:canary@huggingface.co/o/s\ngit clone https://huggingface.co/spaces/o/p\n";
+    let list = list(text);
+    assert_eq!(shown(&list), ["https://h.example/a.pt -> vae a.pt"]);
+    let said = unused(&list);
+    assert_eq!(said.len(), 3, "{said:#?}");
+    assert!(said[0].starts_with("script.sh:1: checksum: its hash is invalid"), "{said:#?}");
+    assert!(said[1].starts_with("script.sh:2: o/r: it is a whole repository"), "{said:#?}");
+    assert!(said[2].starts_with("script.sh:3: o/s: ") && !said[2].contains("canary"), "{said:#?}");
+}
+
+#[test]
+fn a_quote_without_an_end_is_told_with_its_line() {
+    for (line, text) in [
+        (2, "wget -P models/vae https://h.example/a.pt\necho \"it\nwget https://h.example/b.pt\n"),
+        (2, "wget -P models/vae https://h.example/a.pt; cat <<X\nwget https://h.example/b.pt\n"),
+    ] {
+        let list = list(text);
+        assert_eq!(shown(&list), ["https://h.example/a.pt -> vae a.pt"], "{text}");
+        let said = unused(&list);
+        assert!(said.len() == 1 && said[0].starts_with(&format!("script.sh:{line}: ")), "{text}: {said:#?}");
+    }
+}
+
+#[test]
 fn what_only_a_run_would_know_is_listed_once_by_line() {
     let text = "#!/bin/bash\nwget -P models/vae \"$BASE_URL/x.safetensors\"\n\
                 for i in 1 2 3; do curl -L \"$(cat url)\" -o models/vae/y.pt; done\n\
@@ -327,6 +414,11 @@ fn a_hostile_script_ends_soon_and_stays_small() {
         ),
         "#!/bin/sh\nf() { f \"$@\" \"$@\"; wget \"$@\"; }\nf https://h.example/a.pt\n".to_owned(),
         format!("#!/bin/sh\n{}", "a ".repeat(500_000)),
+        format!("#!/bin/sh\nxargs{}\n", " comfy".repeat(150_000)),
+        format!("#!/bin/sh\n{}\n", "<<a\n".repeat(250_000)),
+        format!("#!/bin/sh\n{}\n", "\"$(".repeat(300_000)),
+        format!("#!/bin/sh\nwget {}\n", "$(basename ".repeat(90_000)),
+        format!("#!/bin/sh\n{}\n", "A[x]=https://h.example/a.pt\n".repeat(30_000)),
         format!("#!/bin/sh\n{}", "a ".repeat(5_000_000)),
         "#!/bin/sh\nwget \"unclosed 'quotes $( ${x:-\n<<EOF\n".to_owned(),
     ] {

@@ -1,8 +1,8 @@
 //! The command lines of download programs: addresses, targets, and options that are not imported.
 //!
-//! Each program's options are known by name, so that the value of `-U` or `--retry` is never taken for an address.
+//! Options with a value are known by name, so that the value of `-U` or `--retry` is never taken for an address.
 
-use super::evaluate::Text;
+use super::shell::Text;
 
 /// A download program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,23 +16,11 @@ pub(super) enum Tool {
     Comfy,
 }
 
-/// The options of a program that take a value.
-struct Options {
-    /// Their letters.
-    short: &'static str,
-    /// Their long names.
-    long: &'static [&'static str],
-    /// A letter that begins a switch of two letters (`-nc`).
-    pairs: Option<char>,
-}
-
 /// A parsed command line.
 #[derive(Debug, Default)]
 pub(super) struct CommandLine {
-    /// Options with their values, by long name or letter.
-    options: Vec<(String, Text)>,
-    /// Switches, by long name or letter.
-    switches: Vec<String>,
+    /// Options with their values, by long name or letter. A switch has none.
+    options: Vec<(String, Option<Text>)>,
     /// Everything else.
     pub(super) operands: Vec<Text>,
 }
@@ -47,65 +35,58 @@ impl Tool {
             "aria2c" => (Self::Aria2, 1),
             "hf" | "huggingface-cli" if word(1) == "download" => (Self::Hub, 2),
             "comfy" => {
-                let at =
-                    words.windows(2).position(|pair| pair[0].text == "model" && pair[1].text == "download");
-                (Self::Comfy, at? + 2)
+                let is_download = |pair: &[Text]| pair[0].text == "model" && pair[1].text == "download";
+                (Self::Comfy, words.windows(2).position(is_download)? + 2)
             }
             _ => return None,
         })
     }
 
-    fn options(self) -> Options {
-        match self {
-            Self::Wget => Options { short: "aABDeiIlOoPQRtTUwX", long: WGET, pairs: Some('n') },
-            Self::Curl => Options { short: "AbcCdDeEFhHKmoPQrtTuUwxXyYz", long: CURL, pairs: None },
-            Self::Aria2 => Options { short: "dijklmoOsTUx", long: ARIA2, pairs: None },
-            Self::Hub => Options { short: "", long: HUB, pairs: None },
-            Self::Comfy => Options { short: "", long: COMFY, pairs: None },
-        }
-    }
-
     /// Parses the words after the program's name.
     pub(super) fn parse(self, words: &[Text]) -> CommandLine {
-        let known = self.options();
+        let letters_with_value = match self {
+            Self::Wget => "aABDeiIlOoPQRtTUwX",
+            Self::Curl => "AbcCdDeEFhHKmoPQrtTuUwxXyYz",
+            Self::Aria2 => "dijklmoOsTUx",
+            Self::Hub | Self::Comfy => "",
+        };
         let mut line = CommandLine::default();
-        let mut words = words.iter();
+        let mut words = words.iter().peekable();
         while let Some(word) = words.next() {
-            if word.text == "--" {
+            let text = word.text.as_str();
+            if text == "--" {
                 line.operands.extend(words.by_ref().cloned());
-            } else if let Some(long) = word.text.strip_prefix("--") {
-                let (name, value) = match long.split_once('=') {
-                    Some((name, value)) => (name, Some(word.with(value))),
-                    None => (long, None),
-                };
+            } else if let Some(long) = text.strip_prefix("--") {
                 // Patterns follow one another.
-                let is_pattern = self == Self::Hub && matches!(name, "include" | "exclude");
-                if is_pattern && value.is_none() {
-                    while let Some(pattern) = words.clone().next().filter(|next| !next.text.starts_with('-'))
-                    {
-                        line.options.push((name.to_owned(), pattern.clone()));
-                        words.next();
+                let is_pattern = self == Self::Hub && matches!(long, "include" | "exclude");
+                if let Some((name, value)) = long.split_once('=') {
+                    line.options.push((name.to_owned(), Some(word.with(value))));
+                } else if is_pattern {
+                    while let Some(pattern) = words.next_if(|next| !next.text.starts_with('-')) {
+                        line.options.push((long.to_owned(), Some(pattern.clone())));
                     }
-                } else if known.long.contains(&name) {
-                    let value = value.or_else(|| words.next().cloned());
-                    line.options.extend(value.map(|value| (name.to_owned(), value)));
                 } else {
-                    line.switches.push(name.to_owned());
+                    let has_value = WITH_VALUE.split(' ').any(|known| known == long);
+                    let value = if has_value { words.next().cloned() } else { None };
+                    line.options.push((long.to_owned(), value));
                 }
-            } else if word.text.len() > 1 && word.text.starts_with('-') {
-                let mut letters = word.text[1..].char_indices();
-                while let Some((at, letter)) = letters.next() {
-                    if Some(letter) == known.pairs {
-                        letters.next();
-                    } else if known.short.contains(letter) {
-                        let rest = &word.text[1 + at + letter.len_utf8()..];
-                        let rest = rest.strip_prefix('=').unwrap_or(rest);
-                        let value =
-                            if rest.is_empty() { words.next().cloned() } else { Some(word.with(rest)) };
-                        line.options.extend(value.map(|value| (letter.to_string(), value)));
+            } else if let Some(letters) = text.strip_prefix('-').filter(|letters| !letters.is_empty()) {
+                let mut letters = letters.chars();
+                while let Some(letter) = letters.next() {
+                    let has_value = letters_with_value.contains(letter);
+                    let attached = letters.as_str().trim_start_matches('=');
+                    let value = match (has_value, attached) {
+                        (false, _) => None,
+                        (true, "") => words.next().cloned(),
+                        (true, attached) => Some(word.with(attached)),
+                    };
+                    line.options.push((letter.to_string(), value));
+                    if has_value {
                         break;
-                    } else {
-                        line.switches.push(letter.to_string());
+                    }
+                    // Wget's `-nc` is one switch.
+                    if self == Self::Wget && letter == 'n' {
+                        letters.next();
                     }
                 }
             } else {
@@ -118,19 +99,19 @@ impl Tool {
 
 impl CommandLine {
     /// The values of an option, by any of its names.
-    pub(super) fn all<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = &'a Text> {
-        let is_it = move |(name, _): &&(String, Text)| names.contains(&name.as_str());
-        self.options.iter().filter(is_it).map(|(_, value)| value)
+    pub(super) fn all(&self, names: &'static [&'static str]) -> impl Iterator<Item = &Text> {
+        let is_it = move |(name, _): &&(String, Option<Text>)| names.contains(&name.as_str());
+        self.options.iter().filter(is_it).filter_map(|(_, value)| value.as_ref())
     }
 
     /// The last value of an option.
-    pub(super) fn value(&self, names: &[&str]) -> Option<Text> {
-        self.all(names).last().cloned()
+    pub(super) fn value(&self, names: &'static [&'static str]) -> Option<&Text> {
+        self.all(names).last()
     }
 
-    /// Returns true if one of the switches is there.
+    /// Returns true if one of the options is there.
     pub(super) fn has(&self, names: &[&str]) -> bool {
-        self.switches.iter().any(|switch| names.contains(&switch.as_str()))
+        self.options.iter().any(|(name, _)| names.contains(&name.as_str()))
     }
 
     /// The name of an option that has a login or changes the request.
@@ -142,124 +123,20 @@ impl CommandLine {
             Tool::Hub => &["token"],
             Tool::Comfy => &["set-civitai-api-token", "set-hf-api-token"],
         };
-        names.iter().copied().find(|name| self.options.iter().any(|(given, _)| given == name))
+        names.iter().copied().find(|name| self.has(&[*name]))
     }
 }
 
-const WGET: &[&str] = &[
-    "accept",
-    "append-output",
-    "base",
-    "body-data",
-    "ca-certificate",
-    "connect-timeout",
-    "cut-dirs",
-    "directory-prefix",
-    "dns-timeout",
-    "execute",
-    "header",
-    "http-password",
-    "http-user",
-    "input-file",
-    "level",
-    "limit-rate",
-    "load-cookies",
-    "max-redirect",
-    "method",
-    "output-document",
-    "output-file",
-    "password",
-    "post-data",
-    "progress",
-    "quota",
-    "read-timeout",
-    "referer",
-    "reject",
-    "retry-on-http-error",
-    "save-cookies",
-    "timeout",
-    "tries",
-    "user",
-    "user-agent",
-    "wait",
-    "waitretry",
-];
-
-const CURL: &[&str] = &[
-    "cacert",
-    "cert",
-    "config",
-    "connect-timeout",
-    "continue-at",
-    "cookie",
-    "cookie-jar",
-    "data",
-    "data-raw",
-    "dump-header",
-    "form",
-    "header",
-    "key",
-    "limit-rate",
-    "max-redirs",
-    "max-time",
-    "netrc-file",
-    "oauth2-bearer",
-    "output",
-    "output-dir",
-    "parallel-max",
-    "proxy",
-    "range",
-    "referer",
-    "request",
-    "resolve",
-    "retry",
-    "retry-delay",
-    "retry-max-time",
-    "speed-limit",
-    "speed-time",
-    "url",
-    "user",
-    "user-agent",
-    "write-out",
-];
-
-const ARIA2: &[&str] = &[
-    "checksum",
-    "connect-timeout",
-    "console-log-level",
-    "dir",
-    "file-allocation",
-    "header",
-    "http-passwd",
-    "http-user",
-    "input-file",
-    "load-cookies",
-    "log",
-    "max-concurrent-downloads",
-    "max-connection-per-server",
-    "max-tries",
-    "min-split-size",
-    "out",
-    "referer",
-    "retry-wait",
-    "save-session",
-    "split",
-    "summary-interval",
-    "timeout",
-    "user-agent",
-];
-
-const HUB: &[&str] = &[
-    "cache-dir",
-    "exclude",
-    "include",
-    "local-dir",
-    "local-dir-use-symlinks",
-    "max-workers",
-    "repo-type",
-    "revision",
-    "token",
-];
-
-const COMFY: &[&str] =
-    &["downloader", "filename", "relative-path", "set-civitai-api-token", "set-hf-api-token", "url"];
+/// Long options with a value, of all the programs: none of them has one of these names for a switch that such scripts use.
+const WITH_VALUE: &str = "\
+    accept append-output base body-data ca-certificate cacert cache-dir cert checksum config \
+    connect-timeout console-log-level continue-at cookie cookie-jar cut-dirs data data-raw dir \
+    directory-prefix dns-timeout downloader dump-header execute file-allocation filename \
+    form header http-passwd http-password http-user input-file key level limit-rate \
+    load-cookies local-dir local-dir-use-symlinks log max-concurrent-downloads \
+    max-connection-per-server max-redirect max-redirs max-time max-tries max-workers method \
+    min-split-size netrc-file out output output-dir output-document output-file parallel-max \
+    password post-data progress proxy quota range read-timeout referer reject relative-path \
+    repo-type request resolve retry retry-delay retry-max-time retry-on-http-error retry-wait \
+    revision save-cookies save-session set-civitai-api-token set-hf-api-token speed-limit speed-time \
+    split summary-interval timeout token tries url user user-agent wait waitretry write-out";

@@ -40,6 +40,7 @@ impl Loss {
                 ScriptProblem::Address
                 | ScriptProblem::Python
                 | ScriptProblem::AnotherFile
+                | ScriptProblem::Unclosed
                 | ScriptProblem::TooLong,
             )
             | UnusedReason::Unsure { .. } => Self::Failure,
@@ -49,7 +50,7 @@ impl Loss {
             | UnusedReason::Digest(_)
             | UnusedReason::Option
             | UnusedReason::Damaged { .. }
-            | UnusedReason::Script(ScriptProblem::NoModel)
+            | UnusedReason::Script(ScriptProblem::NoModel | ScriptProblem::OfArray)
             | UnusedReason::NoModel
             | UnusedReason::Ambiguous { .. } => Self::Remark,
         }
