@@ -215,7 +215,10 @@ mod tests {
     fn a_digest_needs_one_file_of_the_downloads_length() {
         let (one, other) = (Sha256::of(b"1"), Sha256::of(b"2"));
         let version = |kb: [Option<f64>; 2]| -> Version {
-            let file = |kb: Option<f64>, sha256: Sha256| serde_json::json!({"name": "x", "sizeKB": kb, "hashes": {"SHA256": sha256.to_string().to_uppercase()}});
+            let file = |kb: Option<f64>, sha256: Sha256| {
+                let sha256 = sha256.to_string().to_uppercase();
+                serde_json::json!({"name": "x", "sizeKB": kb, "hashes": {"SHA256": sha256}})
+            };
             serde_json::from_value(serde_json::json!({"files": [file(kb[0], one), file(kb[1], other)]}))
                 .unwrap()
         };

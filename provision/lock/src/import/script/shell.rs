@@ -175,7 +175,11 @@ impl<'a> Parser<'a> {
 
     /// Passes what a character that was read opens.
     fn close(&mut self, close: char) {
-        let length = closed_length(self.rest(), close);
+        self.skip_to(closed_length(self.rest(), close));
+    }
+
+    /// Passes so many bytes; all of them if the end is missing.
+    fn skip_to(&mut self, length: Option<usize>) {
         if length.is_none() {
             self.unclosed = self.unclosed.or(Some(self.line()));
         }
@@ -257,7 +261,7 @@ impl<'a> Parser<'a> {
 
     /// The elements of an array, up to its `)`.
     fn elements(&mut self) -> Vec<Text> {
-        let mut elements = Vec::new();
+        let (mut elements, line) = (Vec::new(), self.line());
         loop {
             self.skip_blanks();
             match self.char() {
@@ -266,7 +270,10 @@ impl<'a> Parser<'a> {
                     self.at += 1;
                     return elements;
                 }
-                _ if self.rest().is_empty() => return elements,
+                _ if self.rest().is_empty() => {
+                    self.unclosed = self.unclosed.or(Some(line));
+                    return elements;
+                }
                 _ => elements.push(self.word()),
             }
         }
@@ -361,32 +368,44 @@ impl Parser<'_> {
             }
             "[[" => {
                 self.next();
-                self.at += self.rest().find("]]").map_or(self.rest().len(), |end| end + 2);
+                let end = self.rest().find("]]");
+                self.skip_to(end.map(|end| end + 2));
                 return None;
             }
             "function" => {
                 self.next();
                 let name = self.next().text().to_owned();
-                return Some(self.function(name));
+                if self.take("(") {
+                    self.take(")");
+                }
+                return self.function(name);
             }
             _ => {
                 let mut command = Command::default();
                 self.arguments(&mut command);
-                return match &mut command.words[..] {
-                    [name] if self.peek().text() == "(" => {
-                        let name = std::mem::take(&mut name.text);
-                        Some(self.function(name))
-                    }
-                    _ => Some(Item::Command(command)),
+                if command.words.len() != 1 || !self.take("(") {
+                    return Some(Item::Command(command));
+                }
+                // A function, or Docker's `RUN (…)`.
+                let is_function = self.take(")");
+                return match command.words.pop() {
+                    Some(name) if is_function => self.function(name.text),
+                    _ => self.block(Kind::Subshell, &[")"], ")"),
                 };
             }
         };
         self.next();
         // `((…))`.
-        if kind == Kind::Subshell && self.char() == '(' || self.depth >= DEEPEST {
-            if self.depth < DEEPEST {
-                self.close(')');
-            }
+        if kind == Kind::Subshell && self.char() == '(' && self.depth < DEEPEST {
+            self.close(')');
+            return None;
+        }
+        self.block(kind, separators, end)
+    }
+
+    /// A block behind its first keyword.
+    fn block(&mut self, kind: Kind, separators: &[&'static str], end: &str) -> Option<Item> {
+        if self.depth >= DEEPEST {
             return None;
         }
         self.depth += 1;
@@ -413,17 +432,14 @@ impl Parser<'_> {
         Some(Item::Block(kind, sections, ending))
     }
 
-    /// The rest of a function behind its name.
-    fn function(&mut self, name: String) -> Item {
-        if self.take("(") {
-            self.take(")");
-        }
+    /// The body of a function.
+    fn function(&mut self, name: String) -> Option<Item> {
         while matches!(self.peek(), Token::Newline) {
             self.next();
         }
         let is_block = matches!(self.peek().text(), "{" | "(" | "if" | "for" | "while");
-        let body = if is_block { self.item() } else { None };
-        Item::Function(name, body.into_iter().collect())
+        let body = if is_block { self.item()? } else { return None };
+        Some(Item::Function(name, [body].into()))
     }
 
     /// Words, arrays and redirections up to the end of the command.

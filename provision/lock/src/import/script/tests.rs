@@ -181,6 +181,7 @@ fn each_programs_options_give_the_place() {
             "f() { local u=\"$1\"; if [ ! -f \"$2\" ]; then wget -O \"$2\" \"$u\"; fi; }\nf URL models/vae/y.pt",
             "vae y.pt",
         ),
+        ("D=models/vae/y.pt\naria2c -d \"$(dirname \"$D\")\" -o $(basename $D) URL", "vae y.pt"),
         ("f URL models/vae\nf() {\n  curl -L \"$1\" -o \"$2/$(basename \"$1\")\"\n}", "vae x.safetensors"),
         ("download_model URL models/vae/y.pt\nwget -V", "vae y.pt"),
         ("wget -P /data URL", "? x.safetensors"),
@@ -213,6 +214,8 @@ fn loops_and_here_documents_give_each_address() {
          f models/vae https://h.example/a.pt https://h.example/b.pt\n",
         "FROM x AS y\nARG D=models/vae\nRUN wget -P $D https://h.example/a.pt && \\\n  # a remark\n  \
          true\nADD https://h.example/b.pt /ComfyUI/models/vae/\n",
+        "FROM x\nRUN (cd models/vae && wget https://h.example/a.pt)\n\
+         RUN wget -P models/vae https://h.example/b.pt\n",
     ] {
         assert_eq!(
             files(text),
@@ -300,6 +303,7 @@ fn a_checksum_or_clone_that_is_not_used_is_told() {
 fn a_quote_without_an_end_is_told_with_its_line() {
     for (line, text) in [
         (2, "wget -P models/vae https://h.example/a.pt\necho \"it\nwget https://h.example/b.pt\n"),
+        (2, "wget -P models/vae https://h.example/a.pt\nif [[ -f x; then\nwget https://h.example/b.pt\nfi\n"),
         (2, "wget -P models/vae https://h.example/a.pt; cat <<X\nwget https://h.example/b.pt\n"),
     ] {
         let list = list(text);
@@ -317,7 +321,8 @@ fn what_only_a_run_would_know_is_listed_once_by_line() {
                 hf download o/whole --local-dir models/x\ngit clone https://huggingface.co/o/r\n\
                 if [ $A ]; then D=vae; else D=loras; fi\nwget -P models/$D https://h.example/a.pt\n\
                 cat urls.txt | xargs -n1 wget -P models/vae\n\
-                python3 - <<'P'\nfrom huggingface_hub import hf_hub_download\nP\n";
+                python3 - <<'P'\nfrom huggingface_hub import hf_hub_download\nP\n\
+                wget https://h.example/x-{1..3}.pt\nwget https://h.example/{x,y}.pt\n";
     let list = list(text);
     assert_eq!(shown(&list), ["https://h.example/a.pt -> ? a.pt"]);
     let said = unused(&list);
@@ -332,7 +337,9 @@ fn what_only_a_run_would_know_is_listed_once_by_line() {
             "script.sh:6",
             "script.sh:7",
             "script.sh:10",
-            "script.sh:11"
+            "script.sh:11",
+            "script.sh:14",
+            "script.sh:15"
         ]
     );
     assert!(said[4].contains("hf:OWNER/REPO/PATH"), "{said:#?}");

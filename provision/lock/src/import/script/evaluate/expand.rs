@@ -1,6 +1,6 @@
-//! The expansions of a word: quotes, parameters, `$(basename …)`, and one group of braces.
+//! The expansions of a word: quotes, parameters, `$(basename …)` and `$(dirname …)`. Braces are not read.
 
-use super::{DEEPEST, Evaluator, LONGEST, UNKNOWN, cost};
+use super::{DEEPEST, Evaluator, UNKNOWN, cost};
 use crate::import::script::shell::{Text, closed_length, is_name};
 
 /// The texts that a word becomes.
@@ -43,8 +43,12 @@ impl Evaluator {
     /// The texts that a shell makes of a word.
     pub(super) fn expand(&mut self, word: &Text) -> Vec<Text> {
         let texts = self.expansion(word, true, false);
-        if word.text.contains('{') && !word.text.contains(['"', '\'']) {
-            return texts.iter().flat_map(braces).collect();
+        let is_braced = |text: &Text| {
+            let group = text.text.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+            group.is_some_and(|(group, _)| group.contains(',') || group.contains(".."))
+        };
+        if word.text.contains('{') && !word.text.contains(['"', '\'']) && texts.iter().any(is_braced) {
+            return vec![Text::unknown(word.line)];
         }
         texts
     }
@@ -114,13 +118,19 @@ impl Evaluator {
         let line = into.line;
         let inner = text.get(1..text.len().saturating_sub(1)).unwrap_or_default();
         let mut values = if text.starts_with('(') {
-            let of = |command: &str| inner.trim().strip_prefix(command).map(str::trim_start);
-            match of("basename ").filter(|path| !path.contains([' ', '|', ';', '\n'])) {
-                Some(path) => {
-                    let path = self.scalar(&Text { text: path.to_owned(), line });
+            let (command, path) = inner.trim().split_once(' ').unwrap_or_default();
+            let is_word = !path.contains([' ', '|', ';', '\n']);
+            let path = |evaluator: &mut Self| evaluator.scalar(&Text { text: path.to_owned(), line });
+            match command {
+                "basename" if is_word => {
+                    let path = path(self);
                     vec![path.with(basename(&path.text))]
                 }
-                None => vec![Text::unknown(line)],
+                "dirname" if is_word => {
+                    let path = path(self);
+                    vec![path.with(path.text.rsplit_once('/').map_or(".", |(directory, _)| directory))]
+                }
+                _ => vec![Text::unknown(line)],
             }
         } else {
             self.values(if text.starts_with('{') { inner } else { text }, line)
@@ -272,19 +282,4 @@ fn strip<'a>(text: &'a str, operator: &str) -> Option<&'a str> {
         (_, true) => found.map_or(text, |at| &text[at + literal.len()..]),
         _ => text.strip_prefix(literal).unwrap_or(text),
     })
-}
-
-/// `a{b,c}d` as two texts; one group only. A range is not read.
-fn braces(text: &Text) -> Vec<Text> {
-    let group = text.text.split_once('{').and_then(|(before, rest)| {
-        let (group, after) = rest.split_once('}')?;
-        Some((before, group, after))
-    });
-    match group {
-        Some((_, group, _)) if group.contains("..") => vec![Text::unknown(text.line)],
-        Some((before, group, after)) if group.contains(',') && group.len() < LONGEST / 16 => {
-            group.split(',').take(64).map(|one| text.with(format!("{before}{one}{after}"))).collect()
-        }
-        _ => vec![text.clone()],
-    }
 }
