@@ -179,7 +179,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn leave_out(&mut self, what: impl Into<String>, why: UnusedReason, line: usize) {
         let what = what.into();
-        if self.told.insert((line, what.clone())) {
+        if self.told.insert((line, format!("{what}: {why}"))) {
             self.unused.push(Unused { what, why, place: Place::line(self.list_name, line) });
         }
     }

@@ -296,7 +296,7 @@ impl Evaluator {
                 let script = words.get(2).cloned().unwrap_or_default();
                 self.nested(&Text { line: words[0].line, ..script });
             }
-            "RUN" | "bash" | "sh" if words.len() == 1 && command.input.is_some() => {
+            "RUN" | "bash" | "sh" if words[1..].iter().all(|word| word.text.starts_with('-')) => {
                 if let Some(Input::Here(script)) = &command.input {
                     self.nested(script);
                 }
@@ -423,7 +423,7 @@ fn without_prefix(mut words: Vec<Text>) -> Vec<Text> {
         let takes_number = matches!(name, "timeout" | "nice" | "retry");
         let is_prefix = match name {
             "sudo" | "nohup" | "exec" | "command" | "env" | "eval" | "stdbuf" | "ionice" | "\0" | "" => true,
-            "RUN" => words.len() > 1,
+            "RUN" => words[1..].iter().any(|word| !word.text.starts_with('-')),
             _ => takes_number,
         };
         if !is_prefix {

@@ -214,6 +214,8 @@ fn loops_and_here_documents_give_each_address() {
          f models/vae https://h.example/a.pt https://h.example/b.pt\n",
         "FROM x AS y\nARG D=models/vae\nRUN wget -P $D https://h.example/a.pt && \\\n  # a remark\n  \
          true\nADD https://h.example/b.pt /ComfyUI/models/vae/\n",
+        "FROM x\nWORKDIR models/vae\nRUN --mount=type=cache,target=/c <<E\n  set -e\n\
+         wget https://h.example/a.pt\nE\nRUN wget https://h.example/b.pt\n",
         "FROM x\nRUN (cd models/vae && wget https://h.example/a.pt)\n\
          RUN wget -P models/vae https://h.example/b.pt\n",
     ] {
@@ -294,6 +296,8 @@ fn a_checksum_or_clone_that_is_not_used_is_told() {
     assert_eq!(shown(&list), ["https://h.example/a.pt -> vae a.pt"]);
     let said = unused(&list);
     assert_eq!(said.len(), 3, "{said:#?}");
+    let twice = "wget -P models/vae https://a:b@h.example/a.pt 'https://h.example/%zz\\0 b'\n";
+    assert_eq!(read("s", twice).unwrap().unused.len(), 2, "{twice}");
     assert!(said[0].starts_with("script.sh:1: checksum: its hash is invalid"), "{said:#?}");
     assert!(said[1].starts_with("script.sh:2: o/r: it is a whole repository"), "{said:#?}");
     assert!(said[2].starts_with("script.sh:3: o/s: ") && !said[2].contains("canary"), "{said:#?}");
