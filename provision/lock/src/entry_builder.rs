@@ -160,6 +160,7 @@ impl EntryBuilder {
             path,
             mirrors,
             sha256,
+            follows: request.follows.clone(),
             groups: request.groups.clone(),
             may_lose_mirrors: request.may_lose_mirrors,
             lost_mirrors,
@@ -168,7 +169,7 @@ impl EntryBuilder {
 
     /// Reads the file if its digest is unknown.
     pub async fn finish(&mut self, prepared: PreparedEntry) -> Result<BuiltEntry, EntryError> {
-        let PreparedEntry { found, path, groups, mut lost_mirrors, .. } = prepared;
+        let PreparedEntry { found, path, groups, follows, mut lost_mirrors, .. } = prepared;
         let (sha256, size, was_read) = match (prepared.sha256, found.size) {
             (Some(sha256), Some(size)) => (sha256, size, false),
             (given, _) => {
@@ -188,8 +189,8 @@ impl EntryBuilder {
                 Err(error) => return Err(error),
             }
         }
-        let entry =
-            Entry { path, url: found.url.clone(), mirrors, size, sha256, groups, source: found.followed() };
+        let source = follows.or_else(|| found.followed());
+        let entry = Entry { path, url: found.url, mirrors, size, sha256, groups, source };
         Ok(BuiltEntry { entry, was_read, lost_mirrors })
     }
 

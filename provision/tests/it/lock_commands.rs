@@ -127,6 +127,12 @@ fn names_of_a_workflow_are_looked_up_and_links_are_offered() {
     has(&out, &["added      vae/sub/x.safetensors"]);
     has(&err, &["node 2 (UNETLoader): u.safetensors"]);
     assert!(!err.contains("x.safetensors:"), "{err}");
+    // It follows the branch that the dictionary's entry follows.
+    has(&fixture.lock(), &["source = \"hf:o/r/vae/x.safetensors\""]);
+    let before = fixture.lock();
+    let (out, _) = fixture.run(0, &["lock", "import", "picture", "--names", "models.lock"]);
+    has(&out, &["unchanged  vae/sub/x.safetensors"]);
+    assert_eq!(fixture.lock(), before);
 
     let hub = "https://huggingface.co/o/r/resolve/main";
     let note = format!("## LoRA\n[y]({hub}/loras/y.safetensors)\n## Others\n{hub}/weights/z.safetensors");

@@ -15,6 +15,7 @@ pub struct PreparedEntry {
     pub(super) found: Found,
     pub(super) path: ModelPath,
     pub(super) mirrors: Vec<Found>,
+    pub(super) follows: Option<String>,
     pub(super) sha256: Option<Sha256>,
     pub(super) groups: Vec<String>,
     pub(super) may_lose_mirrors: bool,

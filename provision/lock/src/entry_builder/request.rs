@@ -13,6 +13,8 @@ pub struct AddRequest {
     pub source: Source,
     /// Further sources of the same bytes.
     pub mirrors: Vec<Source>,
+    /// The source that `lock update` follows, if it is not `source`.
+    pub follows: Option<String>,
     /// The value of `--path`, or the whole path from a list.
     pub explicit: Option<String>,
     /// The directory from a list.
@@ -39,6 +41,7 @@ impl AddRequest {
         Self {
             source,
             mirrors: Vec::new(),
+            follows: None,
             explicit: None,
             directory: None,
             name: None,
@@ -84,6 +87,7 @@ impl From<&ImportedModel> for AddRequest {
         Self {
             source: model.source.clone(),
             mirrors: model.mirrors.clone(),
+            follows: model.follows.clone(),
             explicit: model.explicit(),
             directory: model.directory.clone(),
             name: model.given_name().map(str::to_owned),

@@ -20,6 +20,8 @@ pub struct ImportedModel {
     pub source: Source,
     /// Further sources of the same bytes.
     pub mirrors: Vec<Source>,
+    /// The source that `lock update` follows, if a lock says so.
+    pub follows: Option<String>,
     /// The whole path, if the list gives one.
     pub path: Option<String>,
     /// The value of `--path-of` for it, which replaces the list's own place.
@@ -41,6 +43,7 @@ impl ImportedModel {
             name: name.or_else(|| source.file_name()).unwrap_or_default(),
             source,
             mirrors: Vec::new(),
+            follows: None,
             path: None,
             chosen: None,
             directory: None,

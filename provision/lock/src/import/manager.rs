@@ -40,6 +40,7 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
                 name: file.map(str::to_owned).or_else(|| source.file_name()).unwrap_or_default(),
                 source,
                 mirrors: Vec::new(),
+                follows: None,
                 path: None,
                 chosen: None,
                 directory,

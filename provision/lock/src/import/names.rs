@@ -157,6 +157,7 @@ fn of_lock(name: &str, text: &str) -> Result<Vec<ImportedModel>, ImportError> {
             name: model.path.file_name().to_owned(),
             source: sources.next()?,
             mirrors: sources.collect(),
+            follows: model.source.clone(),
             path: Some(model.path.to_string()),
             chosen: None,
             directory: None,

@@ -72,6 +72,7 @@ pub(super) fn links(list: &mut List, notes: &[Note<'_>], named: &[Named]) {
                 name,
                 source,
                 mirrors: Vec::new(),
+                follows: None,
                 path: None,
                 chosen: None,
                 directory,

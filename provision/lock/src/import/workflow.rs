@@ -82,6 +82,7 @@ fn model_of(list: &mut List, model: &Value, place: &Place) {
         name: name.or_else(|| source.file_name()).unwrap_or_default(),
         source,
         mirrors: Vec::new(),
+        follows: None,
         path: None,
         chosen: None,
         directory: text("directory").map(|directory| directory.replace('\\', "/")),
