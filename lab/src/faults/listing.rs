@@ -4,9 +4,12 @@
 //! fails where `CI` is set, so a run counts only under that variable.
 
 use anyhow::{Context as _, Result};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 use xshell::{Shell, cmd};
 
 use super::names;
+use crate::project;
 
 /// A test that names cases.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,18 +34,13 @@ pub(super) enum Kind {
 const PROGRAM: [&str; 8] =
     ["--locked", "--workspace", "--exclude", "provision-testbed", "--exclude", "xtask", "--exclude", "lab"];
 
-/// Every test whose name begins with `fault`.
+/// Every test whose name begins with `fault`. The workspace's own test programs are asked: a choice of packages would have other
+/// features, and build them again.
 pub(super) fn list(sh: &Shell) -> Result<Vec<Test>> {
-    let units = [&PROGRAM[..], &["--lib", "--bins"]].concat();
     let mut tests = Vec::new();
-    for (kind, targets) in [
-        (Kind::Unit, &units[..]),
-        (Kind::Integration, &["--locked", "--package", "provision", "--test", "*"]),
-    ] {
+    for (kind, program) in programs(sh)? {
         let list = |which: &[&str]| {
-            cmd!(sh, "cargo test --quiet {targets...} -- fault --list --format terse {which...}")
-                .quiet()
-                .read()
+            cmd!(sh, "{program} fault --list --format terse {which...}").quiet().ignore_stderr().read()
         };
         let (all, ignored) = (list(&[])?, list(&["--ignored"])?);
         let ignored: Vec<_> = ignored.lines().collect();
@@ -52,7 +50,30 @@ pub(super) fn list(sh: &Shell) -> Result<Vec<Test>> {
             Some(Test { name, kind, is_ignored: ignored.contains(&line) })
         }));
     }
+    // The unit tests first, as in docs/reliability.md.
+    tests.sort_by_key(|test| test.kind == Kind::Integration);
     Ok(tests)
+}
+
+/// The test programs of the program's crates.
+fn programs(sh: &Shell) -> Result<Vec<(Kind, Utf8PathBuf)>> {
+    let built =
+        cmd!(sh, "cargo test --quiet --locked --workspace --no-run --message-format json").quiet().read()?;
+    let root = project::root();
+    let program = |line: &str| {
+        let Value::Object(message) = serde_json::from_str(line).ok()? else { return None };
+        message.get("profile")?.get("test")?.as_bool().filter(|is_test| *is_test)?;
+        let executable = message.get("executable")?.as_str()?;
+        let manifest = Utf8Path::new(message.get("manifest_path")?.as_str()?).strip_prefix(root).ok()?;
+        let kind = match message.get("target")?.get("kind")?.get(0)?.as_str()? {
+            "test" if manifest == "provision/Cargo.toml" => Kind::Integration,
+            "lib" | "bin" => Kind::Unit,
+            _ => return None,
+        };
+        let is_of_program = manifest.starts_with("provision") && !manifest.starts_with("provision/testbed");
+        is_of_program.then(|| (kind, executable.into()))
+    };
+    Ok(built.lines().filter_map(program).collect())
 }
 
 /// Runs the listed tests. An error if one failed.
