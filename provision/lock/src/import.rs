@@ -18,7 +18,8 @@
 //! rounded for display are ignored.
 //!
 //! A list may contain secrets (`header=Authorization: …`, a token in a query). Messages name options and files, and show
-//! addresses without their queries (invariant I6). Lists come from strangers, so all shown text passes [`TerminalText`].
+//! addresses without their queries (invariant I6). Lists come from strangers, so all shown text passes
+//! [`TerminalText`](provision_core::terminal_text::TerminalText).
 
 mod api;
 mod aria2;
