@@ -37,16 +37,9 @@ pub(super) fn read(name: &str, value: &Value) -> Result<List, ImportError> {
         };
         match url.parse::<Source>() {
             Ok(source) => list.models.push(ImportedModel {
-                name: file.map(str::to_owned).or_else(|| source.file_name()).unwrap_or_default(),
-                source,
-                mirrors: Vec::new(),
-                follows: None,
-                path: None,
-                chosen: None,
                 directory,
                 size: model.get("size").and_then(Value::as_u64),
-                sha256: None,
-                place,
+                ..ImportedModel::new(file.map(str::to_owned), source, place)
             }),
             Err(error) => list.leave_out(shown, UnusedReason::Source(error), &place),
         }

@@ -153,17 +153,14 @@ fn of_lock(name: &str, text: &str) -> Result<Vec<ImportedModel>, ImportError> {
     let lock = Lockfile::parse(name, text).map_err(|error| ImportError::Lock(error.to_string()))?;
     let models = lock.models().iter().filter_map(|model| {
         let mut sources = model.sources.iter().map(Source::of_url);
+        let (source, place) = (sources.next()?, Place::entry(name, model.path.as_str()));
         Some(ImportedModel {
-            name: model.path.file_name().to_owned(),
-            source: sources.next()?,
             mirrors: sources.collect(),
             follows: model.source.clone(),
             path: Some(model.path.to_string()),
-            chosen: None,
-            directory: None,
             size: Some(model.size),
             sha256: Some(model.sha256),
-            place: Place::entry(name, model.path.as_str()),
+            ..ImportedModel::new(Some(model.path.file_name().to_owned()), source, place)
         })
     });
     Ok(models.collect())

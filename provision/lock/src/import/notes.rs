@@ -68,18 +68,8 @@ pub(super) fn links(list: &mut List, notes: &[Note<'_>], named: &[Named]) {
                 continue;
             }
             let directory = link.directory.or_else(|| Some((*loaders.get(&*name)?).to_owned()));
-            list.links.push(ImportedModel {
-                name,
-                source,
-                mirrors: Vec::new(),
-                follows: None,
-                path: None,
-                chosen: None,
-                directory,
-                size: None,
-                sha256: None,
-                place: note.place.clone(),
-            });
+            let link = ImportedModel::new(Some(name), source, note.place.clone());
+            list.links.push(ImportedModel { directory, ..link });
         }
     }
 }

@@ -79,16 +79,9 @@ fn model_of(list: &mut List, model: &Value, place: &Place) {
     };
     let sha256 = text("hash").and_then(|hash| list.hash(&shown, text("hash_type"), hash, place));
     list.models.push(ImportedModel {
-        name: name.or_else(|| source.file_name()).unwrap_or_default(),
-        source,
-        mirrors: Vec::new(),
-        follows: None,
-        path: None,
-        chosen: None,
         directory: text("directory").map(|directory| directory.replace('\\', "/")),
-        size: None,
         sha256,
-        place: place.clone(),
+        ..ImportedModel::new(name, source, place.clone())
     });
 }
 
