@@ -11,9 +11,9 @@
 //! | a shell script or Dockerfile | arrays of addresses, and lines with `wget`, `curl`, `aria2c`, `hf download` |
 //! | `sha256sum`'s output | digests, for what other lists name |
 //!
-//! A workflow may be inside a picture or video. The format is detected from the content. A list is checked like typed input: an address that is no source, a line that does
-//! not fit the format, a hash of another kind, or a name without an address is listed as [`Unused`] with the reason, and the
-//! rest is used. If a statement about a file cannot be read (a checksum of 63 digits, an option without `=`), the whole file is
+//! A workflow may be inside a picture or video. The format is detected from the content. A list is checked like typed input: an
+//! address that is no source, a line that does not fit the format, a hash of another kind, or a name without an address is listed
+//! as [`Unused`] with the reason, and the rest is used. If a statement about a file cannot be read (a checksum of 63 digits, an option without `=`), the whole file is
 //! left out, because its meaning is unknown. A list that cannot be read at all (broken JSON) is an error. Sizes that were
 //! rounded for display are ignored.
 //!
@@ -81,7 +81,11 @@ pub fn read(name: &str, bytes: &[u8], format: Option<Format>) -> Result<List, Im
 /// # Errors
 /// Returns an error if the list cannot be read.
 pub fn read_file(name: &str, file: &mut dyn ReadSeek, format: Option<Format>) -> Result<List, ImportError> {
-    match contents(name, file)? {
+    of_contents(name, contents(name, file)?, format)
+}
+
+fn of_contents(name: &str, contents: Contents, format: Option<Format>) -> Result<List, ImportError> {
+    match contents {
         Contents::Text(text) => of_text(name, &text, format),
         Contents::Embedded(kind, texts) => embedded(name, kind, texts, format),
     }

@@ -11,8 +11,8 @@ use provision_core::lockfile::Lockfile;
 use super::list::last;
 use super::picture::ReadSeek;
 use super::{
-    Candidate, Contents, ImportError, ImportedModel, List, Place, Unused, UnusedReason, contents, embedded,
-    loader, of_text,
+    Candidate, Contents, ImportError, ImportedModel, List, Place, Unused, UnusedReason, contents, loader,
+    of_contents,
 };
 use crate::source::Source;
 
@@ -59,14 +59,13 @@ impl Dictionary {
     /// # Errors
     /// It cannot be read.
     pub fn add(&mut self, name: &str, file: &mut dyn ReadSeek) -> Result<(), ImportError> {
-        let list = match contents(name, file)? {
+        let models = match contents(name, file)? {
             Contents::Text(text) if text.lines().any(|line| line.trim() == "[[model]]") => {
                 of_lock(name, &text)?
             }
-            Contents::Text(text) => of_text(name, &text, None)?.models,
-            Contents::Embedded(kind, texts) => embedded(name, kind, texts, None)?.models,
+            contents => of_contents(name, contents, None)?.models,
         };
-        for model in list {
+        for model in models {
             let path = model.destination().ok().map(|path| path.to_string());
             let file = last(path.as_deref().unwrap_or(&model.name)).to_owned();
             self.models.entry(file).or_default().push(Known { path, model });
