@@ -214,6 +214,14 @@ impl TakenPaths {
         self.exact.insert(path.clone());
         Ok(())
     }
+
+    /// Checks that `path` could be taken.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub fn check(&self, path: &ModelPath) -> Result<(), LockfileErrorKind> {
+        if self.exact.contains(path) { Ok(()) } else { self.used.check(path, &path.collision_key()) }
+    }
 }
 
 /// The names in use: each file's, and each directory's above it.
@@ -231,7 +239,17 @@ impl UsedNames {
 
     fn add(&mut self, path: &ModelPath) -> Result<(), LockfileErrorKind> {
         let key = path.collision_key();
-        if let Some((other, is_directory)) = self.taken.get(&key) {
+        self.check(path, &key)?;
+        for above in directories_above(&key) {
+            self.taken.entry(above.to_owned()).or_insert_with(|| (path.to_string(), true));
+        }
+        self.taken.insert(key, (path.to_string(), false));
+        Ok(())
+    }
+
+    /// Checks that `path`, whose collision key is `key`, can lie beside the others.
+    fn check(&self, path: &ModelPath, key: &str) -> Result<(), LockfileErrorKind> {
+        if let Some((other, is_directory)) = self.taken.get(key) {
             return Err(match (other == path.as_str(), is_directory) {
                 (_, true) => LockfileErrorKind::Nested { outer: path.to_string(), inner: other.clone() },
                 (true, false) => LockfileErrorKind::Duplicate { path: path.to_string() },
@@ -240,17 +258,13 @@ impl UsedNames {
                 }
             });
         }
-        for above in directories_above(&key) {
-            let directory = self.taken.entry(above.to_owned()).or_insert_with(|| (path.to_string(), true));
-            if !directory.1 {
-                return Err(LockfileErrorKind::Nested {
-                    outer: directory.0.clone(),
-                    inner: path.to_string(),
-                });
-            }
-        }
-        self.taken.insert(key, (path.to_string(), false));
-        Ok(())
+        let file_above = directories_above(key).find_map(|above| {
+            let (outer, is_directory) = self.taken.get(above)?;
+            (!is_directory).then_some(outer)
+        });
+        file_above.map_or(Ok(()), |outer| {
+            Err(LockfileErrorKind::Nested { outer: outer.clone(), inner: path.to_string() })
+        })
     }
 }
 

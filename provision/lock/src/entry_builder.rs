@@ -76,11 +76,7 @@ impl EntryBuilder {
         if is_nameless {
             // The host may have another name, but no other folder. Without one, the URL's last part is the name.
             match place(request, &request.source, None, None) {
-                Ok(path) => self
-                    .taken
-                    .clone()
-                    .take(&path)
-                    .map_err(|kind| EntryError::Collision { what: request.source.to_string(), kind })?,
+                Ok(path) => self.taken.check(&path).map_err(|kind| collision(&request.source, kind))?,
                 Err(EntryError::Placement { error: PlacementError::NoName { .. }, .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -93,9 +89,8 @@ impl EntryBuilder {
         if let Some(directory) = request.directory() {
             let any = Hints { explicit: Some(&directory), name: Some("x"), ..Hints::default() };
             let path = placement::destination(&any).map_err(|error| unplaced(&request.source, error))?;
-            let directory_is_free = self.taken.clone().take(&path);
-            if let Err(kind @ LockfileErrorKind::Nested { .. }) = directory_is_free {
-                return Err(EntryError::Collision { what: request.source.to_string(), kind });
+            if let Err(kind @ LockfileErrorKind::Nested { .. }) = self.taken.check(&path) {
+                return Err(collision(&request.source, kind));
             }
         }
         Ok(())
@@ -131,8 +126,7 @@ impl EntryBuilder {
 
     /// Takes the path of an entry: another path that cannot lie beside it is refused from now on.
     pub fn take(&mut self, source: &Source, path: &ModelPath) -> Result<(), EntryError> {
-        let taken = self.taken.take(path);
-        taken.map_err(|kind| EntryError::Collision { what: source.to_string(), kind })
+        self.taken.take(path).map_err(|kind| collision(source, kind))
     }
 
     async fn prepare_one(
@@ -200,20 +194,18 @@ impl EntryBuilder {
         declared.map_err(|error| EntryError::Digest { what: found.source.to_string(), error })
     }
 
-    /// Resolves a source that has to be one file.
-    async fn one(&self, source: &Source) -> Result<Found, EntryError> {
+    /// Resolves a source that has to be one file; `option` is the way out if it is not.
+    async fn one(&self, source: &Source, option: &'static str) -> Result<Found, EntryError> {
         let mut found = self.resolver.resolve(source).await?;
         let files = found.len();
-        found.pop().filter(|_| files == 1).ok_or_else(|| {
-            let option = "a mirror has to be one file: name it";
-            EntryError::Several { what: source.to_string(), files, option }
-        })
+        let several = || EntryError::Several { what: source.to_string(), files, option };
+        found.pop().filter(|_| files == 1).ok_or_else(several)
     }
 
     /// Resolves a mirror and checks that it declares the same bytes.
     async fn mirror(&self, source: &Source, of: &Found, sha256: Option<Sha256>) -> Result<Found, EntryError> {
         self.check_expiry(source)?;
-        let mirror = self.one(source).await?;
+        let mirror = self.one(source, "a mirror has to be one file: name it").await?;
         agree(FIRST, sha256, of.size, &mirror)?;
         Ok(mirror)
     }
@@ -262,12 +254,8 @@ impl EntryBuilder {
         source: &Source,
         is_named: bool,
     ) -> Result<Followed, EntryError> {
-        let mut found = self.resolver.resolve(source).await?;
-        let files = found.len();
-        let Some(found) = found.pop().filter(|_| files == 1) else {
-            let option = "the `source` in the lock has to name one file: correct it";
-            return Err(EntryError::Several { what: source.to_string(), files, option });
-        };
+        let option = "the `source` in the lock has to name one file: correct it";
+        let found = self.one(source, option).await?;
         let is_same_address = found.url == entry.url && (!is_named || Source::of_url(&found.url).is_pinned());
         let sha256 = match found.sha256 {
             None if is_same_address && found.size.is_none_or(|size| size == entry.size) => Some(entry.sha256),
@@ -314,6 +302,10 @@ fn place(
         otherwise: request.folder.as_deref(),
     };
     placement::destination(&hints).map_err(|error| unplaced(source, error))
+}
+
+fn collision(source: &Source, kind: LockfileErrorKind) -> EntryError {
+    EntryError::Collision { what: source.to_string(), kind }
 }
 
 fn unplaced(source: &Source, error: PlacementError) -> EntryError {
