@@ -189,6 +189,13 @@ impl Parts<'_> {
         Ok(Some(bytes))
     }
 
+    /// The metadata at `at`; nothing if it is cut off or too large, which the texts then say.
+    fn metadata(&mut self, at: u64, length: u64, texts: &mut Texts) -> io::Result<Vec<u8>> {
+        let bytes = self.read(at, length)?;
+        texts.is_damaged |= bytes.is_none();
+        Ok(bytes.unwrap_or_default())
+    }
+
     /// The `N` bytes at `at`.
     fn head<const N: usize>(&mut self, at: u64) -> io::Result<Option<[u8; N]>> {
         Ok(self.read(at, N as u64)?.and_then(|bytes| bytes.try_into().ok()))

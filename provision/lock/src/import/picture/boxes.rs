@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::{MAX_TEXT, Parts, Texts, exif};
+use super::{Parts, Texts, exif};
 
 const COMMENT: &[u8] = b"\xa9cmt";
 
@@ -46,9 +46,7 @@ fn find(file: &mut Parts<'_>, span: Span, kind: [u8; 4]) -> io::Result<Option<Sp
 }
 
 fn content(file: &mut Parts<'_>, span: Span, texts: &mut Texts) -> io::Result<Vec<u8>> {
-    let content = file.read(span.start, span.end.saturating_sub(span.start))?;
-    texts.is_damaged |= content.is_none();
-    Ok(content.unwrap_or_default())
+    file.metadata(span.start, span.end.saturating_sub(span.start), texts)
 }
 
 fn whole(file: &Parts<'_>) -> Span {
@@ -135,11 +133,9 @@ pub(super) fn picture(file: &mut Parts<'_>, texts: &mut Texts) -> io::Result<()>
         texts.is_damaged = true;
         return Ok(());
     };
-    match file.read(at, length.min(MAX_TEXT + 1))? {
-        // The position of the directory precedes it.
-        Some(bytes) => exif::read(bytes.get(4..).unwrap_or_default(), texts),
-        None => texts.is_damaged = true,
-    }
+    let bytes = file.metadata(at, length, texts)?;
+    // The position of the directory precedes it.
+    exif::read(bytes.get(4..).unwrap_or_default(), texts);
     Ok(())
 }
 

@@ -21,10 +21,9 @@ pub(super) fn read(file: &mut Parts<'_>, texts: &mut Texts) -> io::Result<()> {
                 let Some(length) = file.head::<2>(at + 2)? else { break };
                 let length = u64::from(u16::from_be_bytes(length));
                 if marker == APP1 {
-                    match file.read(at + 4, length.saturating_sub(2))? {
-                        Some(bytes) if bytes.starts_with(exif::HEADER) => exif::read(&bytes, texts),
-                        Some(_) => {}
-                        None => texts.is_damaged = true,
+                    let bytes = file.metadata(at + 4, length.saturating_sub(2), texts)?;
+                    if bytes.starts_with(exif::HEADER) {
+                        exif::read(&bytes, texts);
                     }
                 }
                 at += 2 + length;

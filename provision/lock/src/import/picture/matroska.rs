@@ -34,10 +34,7 @@ pub(super) fn read(file: &mut Parts<'_>, texts: &mut Texts) -> io::Result<()> {
         }
         let Some(length) = head.length else { break };
         if head.id == TAGS {
-            match file.read(content, length)? {
-                Some(bytes) => tags(&bytes, texts),
-                None => texts.is_damaged = true,
-            }
+            tags(&file.metadata(content, length, texts)?, texts);
         }
         at = content.saturating_add(length);
     }

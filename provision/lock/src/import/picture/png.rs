@@ -12,12 +12,8 @@ pub(super) fn read(file: &mut Parts<'_>, texts: &mut Texts) -> io::Result<()> {
         let length = u64::from(u32::from_be_bytes([a, b, c, d]));
         let content = at + 8;
         if matches!(&kind, b"tEXt" | b"zTXt" | b"iTXt" | b"eXIf") {
-            let Some(bytes) = file.read(content, length)? else {
-                texts.is_damaged = true;
-                // A chunk that is too large can be skipped; one that leads beyond the file is the last one.
-                at = content + length + 4;
-                continue;
-            };
+            // A chunk that is too large is skipped; one that leads beyond the file is the last one.
+            let bytes = file.metadata(content, length, texts)?;
             if &kind == b"eXIf" {
                 exif::read(&bytes, texts);
             } else {

@@ -10,10 +10,7 @@ pub(super) fn read(file: &mut Parts<'_>, texts: &mut Texts) -> io::Result<()> {
         let length = u64::from(u32::from_le_bytes([a, b, c, d]));
         let content = at + 8;
         if &kind == b"EXIF" {
-            match file.read(content, length)? {
-                Some(bytes) => exif::read(&bytes, texts),
-                None => texts.is_damaged = true,
-            }
+            exif::read(&file.metadata(content, length, texts)?, texts);
         }
         // A chunk of odd length has a byte of padding.
         at = content + length + length % 2;
