@@ -70,6 +70,18 @@ impl SourceFile {
         Self::in_directory(&directory, path.file_name())
     }
 
+    /// Opens the file at `path` below `destination`, or the one that a symlink there leads to. `None` if there is none.
+    pub fn open_below_or_linked(
+        destination: &Destination,
+        path: &ModelPath,
+    ) -> Result<Option<Self>, StoreError> {
+        let Some(directory) = destination.parent(path, false)? else { return Ok(None) };
+        match directory.read_link(path.file_name())? {
+            Some(_) => Self::open_linked_in(&directory, path.file_name()),
+            None => Self::in_directory(&directory, path.file_name()),
+        }
+    }
+
     /// Opens `name` in `directory`. Follows no symlink. `None` if there is no file.
     pub(crate) fn in_directory(directory: &Directory, name: &str) -> Result<Option<Self>, StoreError> {
         let Some((file, stamp)) = directory.open_file(name)? else { return Ok(None) };

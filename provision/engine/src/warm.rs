@@ -122,12 +122,8 @@ fn read_piece(
     go_on: impl Fn() -> bool,
 ) -> Result<(), StoreError> {
     let path = &piece.model.path;
-    let opened = match destination.link_at(path)? {
-        Some(_) => SourceFile::open_linked(destination, path)?,
-        None => SourceFile::open_below(destination, path)?,
-    };
     let missing = || StoreError::Missing { path: destination.path_of(path) };
-    let file = opened.ok_or_else(missing)?;
+    let file = SourceFile::open_below_or_linked(destination, path)?.ok_or_else(missing)?;
     let mut at = piece.start;
     while at < piece.end && go_on() {
         let most = block.len().min((piece.end - at) as usize);

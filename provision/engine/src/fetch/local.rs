@@ -313,7 +313,7 @@ impl LocalCopier<'_> {
     /// Copies a model from another file of the run that has the same bytes.
     pub(super) fn copy_duplicate(&self, index: FileIndex, model: &Model, from: &Model) -> CopyOutcome {
         let path = self.destination.path_of(&from.path);
-        let source = match self.open_copied(from) {
+        let source = match SourceFile::open_below_or_linked(self.destination, &from.path) {
             Ok(Some(source)) => source,
             Ok(None) => return CopyOutcome::Failed(StoreError::Missing { path }),
             Err(error) => return CopyOutcome::Failed(error),
@@ -328,15 +328,6 @@ impl LocalCopier<'_> {
             }
             Err(CopyError::Part(StoreError::Interrupted { .. })) => CopyOutcome::Interrupted,
             Err(CopyError::Part(error) | CopyError::Source(error)) => CopyOutcome::Failed(error),
-        }
-    }
-
-    /// Opens the file of another model of the run. If it is a symlink, opens the linked file.
-    fn open_copied(&self, from: &Model) -> Result<Option<SourceFile>, StoreError> {
-        let Some(directory) = self.destination.parent(&from.path, false)? else { return Ok(None) };
-        match directory.read_link(from.path.file_name())? {
-            Some(_) => SourceFile::open_linked(self.destination, &from.path),
-            None => SourceFile::open_below(self.destination, &from.path),
         }
     }
 
