@@ -117,8 +117,7 @@ pub(super) fn without_writing(
 
 fn open(job: &Job<'_>) -> Result<Option<Destination>, StoreError> {
     let opened = Destination::open(&job.destination)?;
-    Ok(opened
-        .map(|destination| destination.with_links(job.config.links).with_folders(job.config.folders.clone())))
+    Ok(opened.map(|destination| job.config.prepare(destination)))
 }
 
 /// The plan for a model if the destination does not exist.

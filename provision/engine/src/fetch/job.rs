@@ -49,6 +49,13 @@ pub struct FetchConfig {
     pub threads: usize,
 }
 
+impl FetchConfig {
+    /// A destination with these links and folders.
+    pub(super) fn prepare(&self, destination: Destination) -> Destination {
+        destination.with_links(self.links).with_folders(self.folders.clone())
+    }
+}
+
 /// The input of a run.
 pub struct Job<'a> {
     /// The lock.

@@ -27,8 +27,7 @@ pub fn marker_covers_texts(path: &Utf8Path, config: &FetchConfig, texts: &[&str]
 }
 
 fn open(path: &Utf8Path, config: &FetchConfig) -> Option<Destination> {
-    let destination = Destination::open(path).ok()??;
-    Some(destination.with_links(config.links).with_folders(config.folders.clone()))
+    Some(config.prepare(Destination::open(path).ok()??))
 }
 
 /// Removes the marker, durably, if it lists a file that the plan replaces.

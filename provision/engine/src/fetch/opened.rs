@@ -46,9 +46,7 @@ impl<'j> Opened<'j> {
         started: Instant,
     ) -> Result<ControlFlow<Report, Self>, FetchError> {
         let Job { lock, models, config, observer, .. } = job;
-        let destination = Destination::create(&job.destination)?
-            .with_links(config.links)
-            .with_folders(config.folders.clone());
+        let destination = config.prepare(Destination::create(&job.destination)?);
         let destination = Arc::new(destination);
         let paths: Vec<_> = models.iter().map(|model| &model.path).collect();
         destination.create_folders(paths.iter().copied());
