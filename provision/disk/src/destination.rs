@@ -51,13 +51,8 @@ impl Destination {
 
     /// Opens the directory with the given [`ResolveMode`] for paths below it.
     pub(crate) fn open_with(path: &Utf8Path, mode: ResolveMode) -> Result<Option<Self>, StoreError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
-            Ok(handle) => Ok(Some(Self::at(Directory::new(handle.into(), path.to_owned()), mode))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "a file" }),
-            Err(error) => Err(StoreError::of("opening the destination", path, error)),
-        }
+        let opened = open_path(path, "opening the destination")?;
+        Ok(opened.map(|directory| Self::at(directory, mode)))
     }
 
     /// The directory itself.
@@ -179,19 +174,21 @@ impl Destination {
         if !self.may_lead_elsewhere() {
             return Ok(());
         }
+        let one_model = |path: &ModelPath, other: &ModelPath| {
+            let [path, other] = [path, other].map(ToString::to_string);
+            Err(StoreError::OneModel { path, other, place: self.root.path().to_owned() })
+        };
         let mut seen: HashMap<(FileId, String), &ModelPath> = HashMap::new();
         let mut keys: HashMap<(&str, &str), &ModelPath> = HashMap::new();
         for path in paths {
             if let Some(other) = keys.insert(self.folders.file_key(path), path) {
-                let [path, other] = [path, other].map(ToString::to_string);
-                return Err(StoreError::OneModel { path, other, place: self.root.path().to_owned() });
+                return one_model(path, other);
             }
             let Ok(Some(directory)) = self.parent(path, false) else { continue };
             let id = FileId::of_file(directory.handle(), directory.path())?;
             if let Some(other) = seen.insert((id, path.file_name().to_lowercase()), path) {
                 if self.path_of(path) == self.path_of(other) {
-                    let [path, other] = [path, other].map(ToString::to_string);
-                    return Err(StoreError::OneModel { path, other, place: self.root.path().to_owned() });
+                    return one_model(path, other);
                 }
                 let [path, other] = [path, other].map(|path| self.path_of(path));
                 return Err(StoreError::OneFile { path, other });
@@ -244,6 +241,14 @@ impl Destination {
             path: directory.path().to_owned(),
             free: directory.free_space()?,
         }))
+    }
+
+    /// The directory whose volume gets the file at `path`, for messages, and the bytes that this user can still write there.
+    pub fn room_for(&self, path: &ModelPath) -> Result<(Utf8PathBuf, u64), StoreError> {
+        Ok(match self.other_volume(path)? {
+            Some(volume) => (volume.path, volume.free),
+            None => (self.root.path().to_owned(), self.free_space()?),
+        })
     }
 
     /// The directory at `path`, or the nearest one above it.
@@ -410,12 +415,17 @@ fn open_base(path: &Utf8Path, create: bool) -> Result<Option<Directory>, StoreEr
     if create {
         create_all(path)?;
     }
+    open_path(path, "opening the directory")
+}
+
+/// Opens a directory that the user names; its path may contain symlinks. `None` if it does not exist.
+fn open_path(path: &Utf8Path, doing: &'static str) -> Result<Option<Directory>, StoreError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match retry_on_intr(|| rustix::fs::open(path.as_std_path(), flags, Mode::empty())) {
         Ok(handle) => Ok(Some(Directory::new(handle.into(), path.to_owned()))),
         Err(Errno::NOENT) => Ok(None),
         Err(Errno::NOTDIR) => Err(StoreError::NotADirectory { path: path.to_owned(), what: "a file" }),
-        Err(error) => Err(StoreError::of("opening the directory", path, error)),
+        Err(error) => Err(StoreError::of(doing, path, error)),
     }
 }
 
