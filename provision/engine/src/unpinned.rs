@@ -207,10 +207,7 @@ impl UnpinnedParts {
             checkpointed: now,
         };
         let destination = &download.destination;
-        let (path, free) = match destination.other_volume(&download.model.path)? {
-            Some(volume) => (volume.path, volume.free),
-            None => (destination.root().path().to_owned(), destination.free_space()?),
-        };
+        let (path, free) = destination.room_for(&download.model.path)?;
         // Other objects make room for a file of unknown length at its end.
         let excess = if is_unsized { Vec::new() } else { self.excess(&download.model)? };
         // A file with other names keeps its blocks.
@@ -233,11 +230,7 @@ impl UnpinnedParts {
     /// The most bytes of a file of unknown length: nine tenths of the free space, and what the cache may have. So a stream
     /// without an end leaves room on the disk.
     fn most_unsized(&self, destination: &Destination, file: &UnpinnedFile) -> Result<u64, UnpinnedError> {
-        let path = self.place.model(file.placeholder(0)).path;
-        let free = match destination.other_volume(&path)? {
-            Some(volume) => volume.free,
-            None => destination.free_space()?,
-        };
+        let (_, free) = destination.room_for(&self.place.model(file.placeholder(0)).path)?;
         let limit = match &self.place {
             Place::Cache(_, Some(limit)) => limit.bytes,
             Place::Cache(_, None) | Place::Destination(_) => u64::MAX,
