@@ -16,6 +16,7 @@ mod faults;
 mod fetching;
 mod fixture;
 mod hub;
+mod importing;
 mod init;
 mod install_script;
 mod interrupt;
