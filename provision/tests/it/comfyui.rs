@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::fixture::{Fixture, PATIENCE};
 use crate::lock_commands;
-use crate::program::{Ended, copy_program, program, run, signal, start};
+use crate::program::{Ended, assert_take_turns, copy_program, program, run, signal, start};
 use crate::skip::{needs_root, needs_tool};
 
 const SIZE: u64 = 400_000;
@@ -435,17 +435,10 @@ fn installations_that_share_a_folder_take_turns() {
     fs::create_dir_all(second.join("models")).unwrap();
     // For the other one it is a directory that comes last, and is empty when the run begins to wait.
     fs::write(second.join(YAML), text.replace("  is_default: true\n", "")).unwrap();
-    let first = start(&mut command(&fixture, "fetch", &["--connections", "1"]));
-    fixture
-        .origin
-        .wait_for(PATIENCE, |counters| counters.path("/checkpoints/sub/x").body_bytes > 50_000)
-        .unwrap();
+    let mut first = command(&fixture, "fetch", &["--connections", "1"]);
     let mut other = program(&fixture);
-    let ended = run(other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--comfyui").arg(&second));
-    assert_eq!(first.end().code, Some(0));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("waiting for another run") && ended.err.contains("acquired"), "{}", ended.err);
-    assert_eq!(fixture.origin.counters().path("/checkpoints/sub/x").body_bytes, SIZE);
+    other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--comfyui").arg(&second);
+    assert_take_turns(&fixture, ("/checkpoints/sub/x", SIZE), &mut first, &mut other);
     assert_eq!(fs::read(store.join("one/sub/x")).unwrap(), content.to_vec());
     assert_eq!(
         (files(&fixture, "store"), files(&fixture, "second/models")),

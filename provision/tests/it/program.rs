@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use provision_testbed::Counters;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture::Fixture;
@@ -113,6 +114,24 @@ pub(crate) fn wait_until(limit: Duration, what: &str, is_true: impl Fn() -> bool
         assert!(began.elapsed() < limit, "{what} is not there after {limit:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Two commands whose destinations share a folder take turns: the second one waits while the first one downloads the file at `path`, whose
+/// size is given, and finds it there.
+pub(crate) fn assert_take_turns(
+    fixture: &Fixture,
+    (path, size): (&str, u64),
+    first: &mut Command,
+    other: &mut Command,
+) {
+    let first = start(first);
+    let has_begun = |counters: &Counters| counters.path(path).body_bytes > 50_000;
+    fixture.origin.wait_for(crate::fixture::PATIENCE, has_begun).unwrap();
+    let ended = run(other);
+    assert_eq!(first.end().code, Some(0));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("waiting for another run") && ended.err.contains("acquired"), "{}", ended.err);
+    assert_eq!(fixture.origin.counters().path(path).body_bytes, size);
 }
 
 /// As `start`, with a pipe to its standard input.

@@ -7,7 +7,7 @@ use std::process::Command;
 use provision_testbed::{Content, Shape};
 
 use crate::fixture::{Fixture, PATIENCE};
-use crate::program::{Ended, copy_program, program, run, start};
+use crate::program::{Ended, assert_take_turns, copy_program, program, run, start};
 use crate::skip::{needs_root, needs_tool};
 
 const SIZE: u64 = 400_000;
@@ -154,17 +154,10 @@ fn fault_120_destinations_that_share_a_folder_take_turns() {
     link(&fixture, &volume);
     let second = folder(&fixture, "second");
     symlink(&volume, second.join("checkpoints")).unwrap();
-    let first = start(&mut command(&fixture, "fetch", &["--connections", "1"]));
-    fixture
-        .origin
-        .wait_for(PATIENCE, |counters| counters.path("/checkpoints/x").body_bytes > 50_000)
-        .unwrap();
+    let mut first = command(&fixture, "fetch", &["--connections", "1"]);
     let mut other = program(&fixture);
-    let ended = run(other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(&second));
-    assert_eq!(first.end().code, Some(0));
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
-    assert!(ended.err.contains("waiting for another run") && ended.err.contains("acquired"), "{}", ended.err);
-    assert_eq!(fixture.origin.counters().path("/checkpoints/x").body_bytes, SIZE);
+    other.arg("fetch").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(&second);
+    assert_take_turns(&fixture, ("/checkpoints/x", SIZE), &mut first, &mut other);
     assert_eq!(std::fs::read(volume.join("x")).unwrap(), content.to_vec());
     assert_eq!(names(&volume), ["x"]);
 }
