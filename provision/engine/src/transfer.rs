@@ -97,6 +97,8 @@ pub struct Download {
     pub index: FileIndex,
     /// Its path, size, digest and sources.
     pub model: Model,
+    /// The sources at stores by digest. They come before the model's own.
+    pub stores: Vec<SourceUrl>,
     /// The directory that holds the part, and that the model's path is relative to.
     pub place: Arc<Destination>,
     /// The rule for its part's name.
@@ -105,6 +107,13 @@ pub struct Download {
     pub part: Option<PartFile>,
     /// The step after its install.
     pub then: Option<AfterInstall>,
+}
+
+impl Download {
+    /// Every source, in the order of preference.
+    fn sources(&self) -> impl Iterator<Item = &SourceUrl> {
+        self.stores.iter().chain(&self.model.sources)
+    }
 }
 
 /// A step after the install of a file. It receives the installed file and returns the file of the run. Blocks.
@@ -249,10 +258,10 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
 }
 
 fn admit(shared: &Shared, origin: &HttpClient, config: &TransferConfig, download: Download) -> TransferState {
-    let (model, part) = (&download.model, download.part.as_ref());
-    let whole = ByteRange::new(0, model.size);
+    let part = download.part.as_ref();
+    let whole = ByteRange::new(0, download.model.size);
     let (resumed, gaps) = part.map_or((0, vec![whole]), |part| (part.held(), part.missing()));
-    let sources: Vec<_> = model.sources.iter().map(|source| origin.effective(source)).collect();
+    let sources: Vec<_> = download.sources().map(|source| origin.effective(source)).collect();
     let host = shared.host(&sources[0]);
     shared.schedule().add_file(host, gaps);
     let policy = FilePolicy::new(sources, config.retry.clone(), resumed > 0, config.offline);

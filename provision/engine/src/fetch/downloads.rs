@@ -73,6 +73,7 @@ impl Collector<'_> {
         Download {
             index,
             model: model.clone(),
+            stores: Vec::new(),
             place: self.destination.clone(),
             part_names: self.part_names.clone(),
             part: part.map(|part| *part),
@@ -102,7 +103,15 @@ impl Collector<'_> {
             None
         };
         let place = cache.place().clone();
-        Ok(Download { index, model: object, place, part_names, part, then: Some(self.deliver(model, cache)) })
+        Ok(Download {
+            index,
+            model: object,
+            stores: Vec::new(),
+            place,
+            part_names,
+            part,
+            then: Some(self.deliver(model, cache)),
+        })
     }
 
     /// Links or copies the object from the cache into the destination.

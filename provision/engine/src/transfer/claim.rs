@@ -166,7 +166,7 @@ impl Sink {
 
     /// The failure for a body that is something else. Its buffered bytes are not written.
     fn unexpected(&self, sniffed: SniffedContent) -> ClaimError {
-        let url = self.place.clone().unwrap_or_else(|| self.target.model.sources[0].clone());
+        let url = self.place.clone().unwrap_or_else(|| self.target.sources[0].clone());
         ClaimError::Sniffed { url, sniffed, written: self.gained > 0 || self.writing.is_some() }
     }
 

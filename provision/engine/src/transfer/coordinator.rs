@@ -113,7 +113,7 @@ impl Coordinator {
             let task = ClaimTask {
                 claim,
                 // The client replaces the host itself.
-                source: file.target.model.sources[file.policy.position()].clone(),
+                source: file.target.sources[file.policy.position()].clone(),
                 ask_range: file.policy.may_ask_ranges(),
                 served,
                 began: now,

@@ -7,6 +7,7 @@ use super::{AfterInstall, Download};
 use provision_core::event::FileIndex;
 use provision_core::lockfile::Model;
 use provision_core::redact::Redactor;
+use provision_core::source_url::SourceUrl;
 use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError};
 use provision_http::{HttpClient, Resolved};
 
@@ -14,6 +15,8 @@ use provision_http::{HttpClient, Resolved};
 pub(super) struct Target {
     pub(super) index: FileIndex,
     pub(super) model: Model,
+    /// Every source, in the order of preference.
+    pub(super) sources: Vec<SourceUrl>,
     place: Arc<Destination>,
     part_names: PartNames,
     pub(super) part: PartCell,
@@ -50,10 +53,12 @@ impl PartCell {
 
 impl Target {
     pub(super) fn new(download: Download) -> Self {
-        let Download { index, model, place, part_names, part, then } = download;
+        let sources = download.sources().cloned().collect();
+        let Download { index, model, stores: _, place, part_names, part, then } = download;
         Self {
             index,
             model,
+            sources,
             place,
             part_names,
             part: PartCell(Mutex::new(part.map(Arc::new))),
@@ -119,7 +124,7 @@ impl Target {
         let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let resolved = resolved.iter();
         let mut redactor =
-            origin.redactor(self.model.sources.iter().chain(resolved.clone().flat_map(Resolved::urls)));
+            origin.redactor(self.sources.iter().chain(resolved.clone().flat_map(Resolved::urls)));
         resolved.for_each(|chain| chain.add_to(&mut redactor));
         redactor
     }
