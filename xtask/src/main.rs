@@ -16,6 +16,10 @@ use provision::cli::{cache, clean, end, fetch, lock, run, status, suggestions, v
 use flags::{Command, Xtask};
 
 fn main() -> ExitCode {
+    if let Err(error) = project::forget_cargo_run() {
+        let why = format!("starting again without cargo's variables: {error}");
+        return Failure::new(Code::Unexpected, why).report();
+    }
     provision::cli::process::prepare("cargo xtask");
     provision::cli::environment::prepare_options();
     match suggestions::parse::<Xtask>().command {
