@@ -15,4 +15,5 @@ pub mod redact;
 pub mod safetensors;
 pub mod schedule;
 pub mod source_url;
+pub mod store_address;
 pub mod terminal_text;

@@ -7,15 +7,44 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use url::{Host, Url};
 
-/// An `http` or `https` address without user information or fragment.
+/// An `http` or `https` address without user information or fragment, or the object of a bucket.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SourceUrl {
     url: Url,
     /// The redacted path, if the path contains a secret.
     shown_path: Option<Box<str>>,
+    /// The object of a bucket whose address this is: `s3://BUCKET/KEY`, or that below its endpoint. Requests for it are signed.
+    object: Option<Arc<BucketObject>>,
+}
+
+/// An object of an S3-compatible bucket, with what its address says about the endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BucketObject {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The object's key, not encoded.
+    pub key: String,
+    /// The endpoint, if the address names one.
+    pub endpoint: Option<Url>,
+    /// The region, if the address names one.
+    pub region: Option<String>,
+    /// The style of the endpoint's addresses, if the address names one.
+    pub style: Option<BucketStyle>,
+    /// The bucket is a store, so an object that may not be read counts as one that is not there.
+    pub is_store: bool,
+}
+
+/// The place of a bucket's name in the addresses of its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BucketStyle {
+    /// `https://ENDPOINT/BUCKET/KEY`
+    Path,
+    /// `https://BUCKET.ENDPOINT/KEY`
+    Virtual,
 }
 
 /// A text that is no [`SourceUrl`]. The error does not repeat the text, which may contain a secret.
@@ -59,7 +88,27 @@ impl SourceUrl {
             return Err(SourceUrlError::Host);
         }
         url.set_fragment(None);
-        Ok(Self { url, shown_path: None })
+        Ok(Self { url, shown_path: None, object: None })
+    }
+
+    /// The address of an object, `s3://BUCKET/KEY`. The HTTP client turns it into that of the endpoint.
+    pub fn of_object(object: BucketObject) -> Result<Self, SourceUrlError> {
+        let mut url = Url::parse(&format!("s3://{}", object.bucket)).map_err(SourceUrlError::Syntax)?;
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.extend(object.key.split('/'));
+        }
+        Ok(Self { url, shown_path: None, object: Some(Arc::new(object)) })
+    }
+
+    /// This address, as that of an object: requests for it are signed.
+    #[must_use]
+    pub fn with_object(self, object: Arc<BucketObject>) -> Self {
+        Self { object: Some(object), ..self }
+    }
+
+    /// The object that the address is of.
+    pub fn object(&self) -> Option<&Arc<BucketObject>> {
+        self.object.as_ref()
     }
 
     /// The same URL with its shown path redacted: a redirect may repeat a secret of the request there.
