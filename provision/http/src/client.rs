@@ -11,6 +11,7 @@ use url::Url;
 use crate::auth::bearer::Tokens;
 use crate::auth::credentials::Credentials;
 use crate::dns::{Hosts, lookups};
+use crate::s3::S3Config;
 use crate::tls::{Roots, RootsError, client_config};
 use crate::wire::connect::Connector;
 use crate::wire::pool::Pool;
@@ -38,6 +39,8 @@ pub enum Sources {
 pub struct ClientConfig {
     /// The credentials, each for its host.
     pub credentials: Credentials,
+    /// The endpoint, region and keys of buckets.
+    pub s3: S3Config,
     /// The proxies, as the environment variables name them.
     pub proxies: Proxies,
     /// The trusted certificate authorities.
@@ -62,6 +65,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             credentials: Credentials::none(),
+            s3: S3Config::default(),
             proxies: Proxies::default(),
             roots: Roots::Bundled,
             endpoints: Vec::new(),
@@ -131,6 +135,7 @@ impl HttpClient {
     pub fn redactor<'u>(&self, urls: impl Iterator<Item = &'u SourceUrl>) -> Redactor {
         let mut redactor = Redactor::default();
         self.config.credentials.add_to(&mut redactor);
+        self.config.s3.credentials.add_to(&mut redactor);
         self.config.proxies.add_to(&mut redactor);
         self.tokens.add_to(&mut redactor);
         redactor.add_queries(urls);

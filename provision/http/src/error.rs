@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::redirect::RedirectError;
 use crate::refusal::{is_no_repository, is_unknown_login};
 use crate::response::ResponseError;
+use crate::s3::CredentialsError;
 use crate::transport::{ConnectError, ProxyName, TransportError};
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
@@ -40,6 +41,14 @@ pub enum RequestError {
         url: SourceUrl,
         /// The reason.
         error: UntrustedSource,
+    },
+    /// The keys for a bucket are configured, but cannot be had.
+    #[error("{url}: {error}")]
+    Credentials {
+        /// The URL, which is not asked.
+        url: SourceUrl,
+        /// The reason.
+        error: Box<CredentialsError>,
     },
     /// 401, 403 or 407, a challenge for browsers, or a redirect to a login page.
     #[error("{url} answered {status}{}; {advice}", details(code.as_deref(), message.as_deref()))]
@@ -178,7 +187,8 @@ impl RequestError {
                 kind: TransportError::NotHttp | TransportError::Header(_) | TransportError::TooLong,
                 ..
             }
-            | Self::Missing { .. } => Remedy::NextSource,
+            | Self::Missing { .. }
+            | Self::Credentials { .. } => Remedy::NextSource,
             Self::Transport { .. } => Remedy::Retry { wait: None, throttled: false },
             // A challenge because of load, which may pass. It stays a refusal if it does not.
             Self::Refused { status: 429 | 503, .. } => Remedy::Retry { wait: None, throttled: true },
@@ -210,6 +220,7 @@ impl RequestError {
             Self::Transport { .. } => None,
             Self::Redirect { url, .. }
             | Self::Untrusted { url, .. }
+            | Self::Credentials { url, .. }
             | Self::Refused { url, .. }
             | Self::Busy { url, .. }
             | Self::Missing { url, .. }
@@ -275,7 +286,12 @@ impl RequestError {
     /// True if the source, or the proxy, demands a credential or a permission.
     pub fn is_refusal(&self) -> bool {
         // A proxy without a valid login answers 407 to a plain request, and refuses a CONNECT.
-        matches!(self, Self::Refused { .. } | Self::Transport { kind: TransportError::Proxy, .. })
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Credentials { .. }
+                | Self::Transport { kind: TransportError::Proxy, .. }
+        )
     }
 
     /// True if the host says that the file does not exist. The Hub gives the same answer for a private repository, so its

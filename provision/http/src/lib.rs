@@ -33,6 +33,7 @@ mod public_ip;
 mod redirect;
 mod refusal;
 mod response;
+pub mod s3;
 pub mod sniff;
 mod tls;
 mod transport;
