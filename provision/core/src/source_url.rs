@@ -9,9 +9,10 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use url::{Host, Url};
 
-/// An `http` or `https` address without user information or fragment, or the object of a bucket.
+/// An `http` or `https` address without user information or fragment, the object of a bucket, or a file of this machine.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SourceUrl {
     url: Url,
@@ -19,6 +20,8 @@ pub struct SourceUrl {
     shown_path: Option<Box<str>>,
     /// The object of a bucket whose address this is: `s3://BUCKET/KEY`, or that below its endpoint. Requests for it are signed.
     object: Option<Arc<BucketObject>>,
+    /// The address as a lock has it, where it is another text than the URL's.
+    written: Option<Arc<str>>,
 }
 
 /// An object of an S3-compatible bucket, with what its address says about the endpoint.
@@ -88,7 +91,7 @@ impl SourceUrl {
             return Err(SourceUrlError::Host);
         }
         url.set_fragment(None);
-        Ok(Self { url, shown_path: None, object: None })
+        Ok(Self { url, shown_path: None, object: None, written: None })
     }
 
     /// The address of an object, `s3://BUCKET/KEY`. The HTTP client turns it into that of the endpoint.
@@ -97,13 +100,38 @@ impl SourceUrl {
         if let Ok(mut path) = url.path_segments_mut() {
             path.extend(object.key.split('/'));
         }
-        Ok(Self { url, shown_path: None, object: Some(Arc::new(object)) })
+        Ok(Self { url, shown_path: None, object: Some(Arc::new(object)), written: None })
     }
 
     /// This address, as that of an object: requests for it are signed.
     #[must_use]
     pub fn with_object(self, object: Arc<BucketObject>) -> Self {
         Self { object: Some(object), ..self }
+    }
+
+    /// The address of a file of this machine; `None` for a relative path. No client asks for it.
+    pub fn of_file(path: &Utf8Path) -> Option<Self> {
+        let url = Url::from_file_path(path).ok()?;
+        Some(Self { url, shown_path: None, object: None, written: None })
+    }
+
+    /// The file of this machine that the address is of.
+    pub fn file(&self) -> Option<Utf8PathBuf> {
+        if self.url.scheme() != "file" {
+            return None;
+        }
+        Utf8PathBuf::try_from(self.url.to_file_path().ok()?).ok()
+    }
+
+    /// This address, which a lock has as `text`.
+    #[must_use]
+    pub fn with_written(self, text: &str) -> Self {
+        Self { written: Some(text.into()), ..self }
+    }
+
+    /// The address as a lock has it, with its secrets.
+    pub fn written(&self) -> &str {
+        self.written.as_deref().unwrap_or(self.url.as_str())
     }
 
     /// The object that the address is of.

@@ -155,7 +155,8 @@ impl StoreAddress {
         Self::parse_with(text, Some(variable))
     }
 
-    /// Parses an address of a lock, which names no variable. `None` for a plain address of the web, the same for every file.
+    /// Parses an address of a lock, which names no variable. `None` for one of the web without a digest or a path in braces: that
+    /// is the address of one file.
     ///
     /// # Errors
     /// As [`Self::parse`].
@@ -182,6 +183,14 @@ impl StoreAddress {
             "s3" => Bucket::parse(rest).map(Self::Bucket),
             "file" => directory(text).ok_or(Error::Directory).map(Self::Directory),
             _ => Err(Error::Form),
+        }
+    }
+
+    /// The address of a file, also in a directory.
+    pub fn source_of(&self, path: &ModelPath, size: u64, sha256: &Sha256) -> Option<SourceUrl> {
+        match self {
+            Self::Directory(directory) => SourceUrl::of_file(&directory.join(sha256.to_string())),
+            address => address.url_of(path, size, sha256),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use camino::Utf8Path;
 use provision_core::lockfile::Model;
 use provision_http::RequestError;
 
@@ -67,10 +68,29 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// Compares the length of a file of this machine. A fetch verifies its bytes.
+fn check_file(path: &Utf8Path, model: &Model) -> Verdict {
+    match path.metadata() {
+        Ok(found) if found.len() == model.size => Verdict::SizeOnly,
+        Ok(found) => Verdict::Differs {
+            expected: Declared { sha256: None, size: Some(model.size) },
+            found: Declared { sha256: None, size: Some(found.len()) },
+        },
+        Err(error) => {
+            let known = format!("nothing there ({error})");
+            Verdict::Failed(ResolveError::NoFile { what: path.to_string(), known })
+        }
+    }
+}
+
 /// Asks the hosts of all of `model`'s URLs, in order.
 pub async fn check(resolver: &Resolver, model: &Model) -> Vec<Verdict> {
     let mut verdicts = Vec::with_capacity(model.sources.len());
     for url in &model.sources {
+        if let Some(path) = url.file() {
+            verdicts.push(check_file(&path, model));
+            continue;
+        }
         let source = Source::of_url(url);
         verdicts.push(match resolver.resolve(&source).await {
             Ok(found) => match &found[..] {

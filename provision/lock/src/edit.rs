@@ -302,7 +302,7 @@ fn value(key: &str, entry: &Entry) -> Option<String> {
     let list = |items: &[String]| (!items.is_empty()).then(|| format!("[{}]", items.join(", ")));
     match key {
         "path" => Some(quoted(entry.path.as_str())),
-        "url" => Some(quoted(entry.url.as_url().as_str())),
+        "url" => Some(quoted(entry.url.written())),
         "mirrors" => list(&addresses(entry)),
         "size" => Some(entry.size.to_string()),
         "sha256" => Some(quoted(&entry.sha256.to_string())),
@@ -312,7 +312,7 @@ fn value(key: &str, entry: &Entry) -> Option<String> {
 }
 
 fn addresses(entry: &Entry) -> Vec<String> {
-    entry.mirrors.iter().map(|mirror| quoted(mirror.as_url().as_str())).collect()
+    entry.mirrors.iter().map(|mirror| quoted(mirror.written())).collect()
 }
 
 fn quoted_all(items: &[String]) -> Vec<String> {

@@ -61,6 +61,10 @@ pub enum Source {
 impl Source {
     /// The shortest form of a lock's URL. It never fails: the URL is in the lock already.
     pub fn of_url(url: &SourceUrl) -> Self {
+        // A bucket may have the name of a host.
+        if url.object().is_some() || url.file().is_some() {
+            return Self::Url(url.clone());
+        }
         web::recognise(url.as_url()).ok().flatten().unwrap_or_else(|| Self::Url(url.clone()))
     }
 

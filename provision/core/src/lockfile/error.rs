@@ -7,6 +7,7 @@ use super::redaction;
 use crate::digest::DigestError;
 use crate::model_path::ModelPathError;
 use crate::source_url::SourceUrlError;
+use crate::store_address::StoreAddressError;
 
 /// The longest line that is shown, in bytes. For longer ones the numbers of line and column are enough.
 const LONGEST_LINE: usize = 4096;
@@ -59,6 +60,9 @@ pub enum LockfileErrorKind {
     /// An address that cannot be fetched from.
     #[error("{0}")]
     Url(SourceUrlError),
+    /// An address that is none of the forms of a store.
+    #[error("{0}")]
+    Store(StoreAddressError),
     /// A text that is no digest.
     #[error("{0}")]
     Digest(DigestError),

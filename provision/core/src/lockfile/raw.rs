@@ -7,6 +7,10 @@ use toml::Spanned;
 
 use super::error::{Located, LockfileErrorKind};
 use super::{Model, redaction};
+use crate::digest::Sha256;
+use crate::model_path::ModelPath;
+use crate::source_url::SourceUrl;
+use crate::store_address::{StoreAddress, StoreAddressError};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,16 +76,28 @@ impl RawModel {
     pub(super) fn into_model(self) -> Result<Model, Located> {
         let path = self.path.get_ref().parse();
         let path = path.map_err(|error| (Some(self.path.span()), LockfileErrorKind::Path(error)))?;
-        let mut sources = Vec::with_capacity(1 + self.mirrors.len());
-        for url in std::iter::once(&self.url).chain(&self.mirrors) {
-            let parsed = url.get_ref().parse();
-            sources.push(parsed.map_err(|error| (Some(url.span()), LockfileErrorKind::Url(error)))?);
-        }
         let size = *self.size.get_ref();
         let size = u64::try_from(size)
             .map_err(|_| (Some(self.size.span()), LockfileErrorKind::NegativeSize { found: size }))?;
         let sha256 = self.sha256.get_ref().parse();
         let sha256 = sha256.map_err(|error| (Some(self.sha256.span()), LockfileErrorKind::Digest(error)))?;
+        let mut sources = Vec::with_capacity(1 + self.mirrors.len());
+        for url in std::iter::once(&self.url).chain(&self.mirrors) {
+            let parsed = source(url.get_ref(), &path, size, &sha256);
+            sources.push(parsed.map_err(|kind| (Some(url.span()), kind))?);
+        }
         Ok(Model { path, sources, size, sha256, groups: self.groups, source: self.source })
+    }
+}
+
+/// A model's source: the address of its file, or that of a store, which has the file under its digest or path.
+fn source(text: &str, path: &ModelPath, size: u64, sha256: &Sha256) -> Result<SourceUrl, LockfileErrorKind> {
+    match StoreAddress::parse_in_lock(text).map_err(LockfileErrorKind::Store)? {
+        None => text.parse().map_err(LockfileErrorKind::Url),
+        Some(store) => {
+            let source = store.source_of(path, size, sha256);
+            let source = source.ok_or(LockfileErrorKind::Store(StoreAddressError::Form))?;
+            Ok(source.with_written(text))
+        }
     }
 }

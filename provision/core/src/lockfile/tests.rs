@@ -124,6 +124,31 @@ fn fault_61_missing_and_unknown_keys_and_versions_are_refused() {
 }
 
 #[test]
+fn a_source_may_be_a_store_that_has_the_file_by_its_digest() {
+    for (written, shown) in [
+        ("oci://r.example/team/m", format!("https://r.example/v2/team/m/blobs/sha256:{SHA}")),
+        ("s3://b/p?endpoint=http://minio:9000", format!("s3://b/p/{SHA}")),
+        ("s3://b/{path}", "s3://b/a".to_owned()),
+        ("https://h/m/{sha256}", format!("https://h/m/{SHA}")),
+        ("file:///mnt/models", format!("file:///mnt/models/{SHA}")),
+        ("https://h/{other}", "https://h/%7Bother%7D".to_owned()),
+    ] {
+        let lock = parse_with(&entry("a").replace("https://h.example/a", written)).unwrap();
+        let source = &lock.models()[0].sources[0];
+        assert_eq!(source.to_string(), shown);
+        assert!([written, &shown].contains(&source.written()), "{written}");
+    }
+    for wrong in
+        ["s3://b/p?key=canary", "oci://u:canary@h/m", "https://h/{sha256}?{env:canary}", "file://canary/x"]
+    {
+        let error = parse_with(&entry("a").replace("https://h.example/a", wrong)).unwrap_err();
+        assert!(matches!(error.kind(), LockfileErrorKind::Store(_)), "{error}");
+        let shown = error.to_string();
+        assert!(wrong.contains("{env:") || wrong.starts_with("file") || !shown.contains("canary"), "{shown}");
+    }
+}
+
+#[test]
 fn an_error_never_shows_a_query() {
     let text =
         format!("version = 1\n{}", entry("a").replace("https://h.example/a", "ftp://h.example/a?sig=canary"));

@@ -151,7 +151,9 @@ fn distinct<'a>(all: impl Iterator<Item = &'a Known>) -> Vec<Known> {
 fn of_lock(name: &str, text: &str) -> Result<Vec<ImportedModel>, ImportError> {
     let lock = Lockfile::parse(name, text).map_err(|error| ImportError::Lock(error.to_string()))?;
     let models = lock.models().iter().filter_map(|model| {
-        let mut sources = model.sources.iter().map(Source::of_url);
+        // A directory of another machine is none of this one.
+        let sources = model.sources.iter().filter(|url| url.file().is_none());
+        let mut sources = sources.map(Source::of_url);
         let (source, place) = (sources.next()?, Place::entry(name, model.path.as_str()));
         Some(ImportedModel {
             mirrors: sources.collect(),
