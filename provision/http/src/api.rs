@@ -16,7 +16,8 @@ use crate::error::RequestError;
 use crate::judge::{Resolved, explains, is_redirect};
 use crate::redirect::{MAX_HOPS, RedirectError};
 use crate::response::{ResponseError, encoding};
-use crate::transport::TransportError;
+use crate::service::{Asking, ServiceAnswer, ServiceRequest, Services};
+use crate::transport::{ConnectError, TransportError};
 use crate::wire::LONGEST_REASON;
 use crate::wire::http1::RequestHeaders;
 use crate::wire::pool::Answer;
@@ -185,6 +186,29 @@ impl HttpClient {
             Some(expected) => Err(RequestError::cut_short(url, received, expected)),
             None => Ok(bytes),
         }
+    }
+}
+
+impl Services for HttpClient {
+    fn ask(&self, request: ServiceRequest) -> Asking<'_> {
+        Box::pin(async move {
+            let exchange = async {
+                let mut answer = self.pool.ask(&request).await.map_err(|error| match error {
+                    ConnectError::Failed(kind) => kind,
+                    ConnectError::NotPublic => TransportError::Connect,
+                })?;
+                let mut body = Vec::new();
+                while let Some(chunk) = answer.chunk().await? {
+                    body.extend_from_slice(&chunk);
+                    if body.len() as u64 > MAX_TOKEN {
+                        return Err(TransportError::TooLong);
+                    }
+                }
+                Ok(ServiceAnswer { status: answer.status.as_u16(), body })
+            };
+            let ended = tokio::time::timeout(request.limit, exchange).await;
+            ended.unwrap_or(Err(TransportError::Stalled(request.limit)))
+        })
     }
 }
 

@@ -34,6 +34,7 @@ mod redirect;
 mod refusal;
 mod response;
 pub mod s3;
+pub mod service;
 pub mod sniff;
 mod tls;
 mod transport;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::auth::credentials::Secret;
-use crate::client::HttpClient;
+use crate::service::Services;
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
@@ -67,9 +67,12 @@ pub type Providing<'a> =
 /// A source of keys: it keeps what it found, and renews it before it expires.
 pub trait CredentialsProvider: fmt::Debug + Send + Sync {
     /// The keys for the next request; `None` for requests without a signature. `refused` are keys that a host just refused as
-    /// expired: they are not given again, unless there are no newer ones. `client` carries the requests to services that issue keys.
-    fn credentials<'a>(&'a self, client: &'a HttpClient, refused: Option<&'a S3Credentials>)
-    -> Providing<'a>;
+    /// expired: they are not given again, unless there are no newer ones. `services` carries the requests to services that issue keys.
+    fn credentials<'a>(
+        &'a self,
+        services: &'a dyn Services,
+        refused: Option<&'a S3Credentials>,
+    ) -> Providing<'a>;
 
     /// Adds every secret that it has given or used to a redactor.
     fn add_to(&self, redactor: &mut Redactor);
@@ -80,7 +83,7 @@ pub trait CredentialsProvider: fmt::Debug + Send + Sync {
 struct Anonymous;
 
 impl CredentialsProvider for Anonymous {
-    fn credentials<'a>(&'a self, _: &'a HttpClient, _: Option<&'a S3Credentials>) -> Providing<'a> {
+    fn credentials<'a>(&'a self, _: &'a dyn Services, _: Option<&'a S3Credentials>) -> Providing<'a> {
         Box::pin(std::future::ready(Ok(None)))
     }
 

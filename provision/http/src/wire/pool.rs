@@ -25,6 +25,7 @@ use http::{Method, StatusCode};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::Instant;
 
+use crate::service::ServiceRequest;
 use crate::transport::{ConnectError, TransportError};
 use crate::wire::connect::{Connector, KEEPALIVE, MAX_IDLE, OpenConnection};
 use crate::wire::http1::{MAX_FIELDS, RequestHeaders, Secrets, USER_AGENT};
@@ -35,11 +36,13 @@ use provision_core::source_url::SourceUrl;
 /// The idle connections that are kept for a host.
 const IDLE_PER_HOST: usize = 4;
 
-/// Both clients.
+/// The clients.
 pub(crate) struct Pool {
     connector: Arc<Connector>,
     any: Client,
     public: Client,
+    /// Past the proxies.
+    direct: Client,
 }
 
 /// A client of reqwest, and the addresses to which it may connect.
@@ -64,6 +67,15 @@ enum Body {
 }
 
 impl Answer {
+    fn pooled(mut response: reqwest::Response) -> Self {
+        Self {
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            peer: response.remote_addr().map(|peer| peer.ip()),
+            body: Body::Pooled(response),
+        }
+    }
+
     /// The next bytes of the body; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, TransportError> {
         match &mut self.body {
@@ -102,9 +114,38 @@ impl Answer {
 }
 
 impl Pool {
-    /// Builds both clients. It does not touch the network.
+    /// Builds the clients. It does not touch the network.
     pub(crate) fn new(connector: Arc<Connector>) -> reqwest::Result<Self> {
-        Ok(Self { any: Client::new(&connector)?, public: Client::new(&connector)?, connector })
+        let [any, public] = [Client::new(&connector, true)?, Client::new(&connector, true)?];
+        Ok(Self { any, public, direct: Client::new(&connector, false)?, connector })
+    }
+
+    /// Sends a request to a service, and returns the answer's head. The caller limits the time.
+    pub(crate) async fn ask(&self, request: &ServiceRequest) -> Result<Answer, ConnectError> {
+        let url = &request.url;
+        let proxy = self.connector.proxies.proxy(url).filter(|_| !request.direct);
+        let client = if request.direct { &self.direct } else { &self.any };
+        client.find_addresses(&self.connector, url, proxy.as_ref(), false).await?;
+        let method = Method::from_bytes(request.method.as_bytes()).unwrap_or_default();
+        let mut asking = client.requests.request(method, url.as_url().clone());
+        asking = asking.headers(fields(
+            RequestHeaders { range: None, accept: "*/*" },
+            &Secrets { authorization: None, cookie: None },
+        ));
+        for (name, value) in &request.headers {
+            let mut value = HeaderValue::from_str(value.reveal()).map_err(|_| TransportError::NotHttp)?;
+            value.set_sensitive(true);
+            asking = asking.header(*name, value);
+        }
+        if let Some(form) = &request.form {
+            asking = asking.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            asking = asking.body(form.reveal().to_owned());
+        }
+        let failed = |error: reqwest::Error| {
+            let other = if error.is_connect() { TransportError::Connect } else { TransportError::Broken };
+            kind(&error).unwrap_or(other)
+        };
+        Ok(Answer::pooled(asking.send().await.map_err(failed)?))
     }
 
     /// Looks up the names for a request, unless its addresses are known.
@@ -134,14 +175,7 @@ impl Pool {
         let fields = fields(headers, secrets);
         let request = client.requests.request(Method::GET, url.as_url().clone()).headers(fields);
         let error = match request.send().await {
-            Ok(mut body) => {
-                return Ok(Answer {
-                    status: body.status(),
-                    headers: std::mem::take(body.headers_mut()),
-                    peer: body.remote_addr().map(|peer| peer.ip()),
-                    body: Body::Pooled(body),
-                });
-            }
+            Ok(response) => return Ok(Answer::pooled(response)),
             Err(error) => error,
         };
         if !error.is_connect() {
@@ -196,11 +230,11 @@ fn fields(headers: RequestHeaders, secrets: &Secrets) -> HeaderMap {
 }
 
 impl Client {
-    fn new(connector: &Arc<Connector>) -> reqwest::Result<Self> {
+    fn new(connector: &Arc<Connector>, is_proxied: bool) -> reqwest::Result<Self> {
         let addresses = Arc::new(Addresses::default());
         let proxies = connector.clone();
         let proxy = reqwest::Proxy::custom(move |url| {
-            let url = SourceUrl::from_url(url.clone()).ok()?;
+            let url = SourceUrl::from_url(url.clone()).ok().filter(|_| is_proxied)?;
             Some(proxies.proxies.proxy(&url)?.to_url())
         });
         let requests = reqwest::Client::builder()
