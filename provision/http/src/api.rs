@@ -7,10 +7,12 @@
 
 use http::StatusCode;
 use http::header::{self, HeaderMap};
+use rusty_s3::Method;
 use tokio::time::Instant;
 
 use crate::auth::bearer::{self, Challenge, Issued};
 use crate::auth::credentials::Secret;
+use crate::bucket::Corrected;
 use crate::client::HttpClient;
 use crate::error::RequestError;
 use crate::judge::{Resolved, explains, is_redirect};
@@ -46,11 +48,21 @@ impl HttpClient {
         mut seen: impl FnMut(&HeaderMap, &Resolved),
     ) -> Result<(Answer, Resolved), RequestError> {
         let mut at = self.first(source)?;
+        let mut corrected = Corrected::default();
         for _ in 0..=MAX_HOPS {
             let mut answer = self.get(&at, headers).await?;
             seen(&answer.headers, &at);
+            let body = if explains(answer.status, &at.url) {
+                answer.prefix(LONGEST_REASON).await
+            } else {
+                Vec::new()
+            };
+            if self.corrects(&at.url, (answer.status, &answer.headers), &body, &mut corrected) {
+                at = self.first(source)?;
+                continue;
+            }
             if !is_redirect(answer.status) {
-                return match self.failure_of(&mut answer, &at).await {
+                return match self.failure(answer.status, &answer.headers, &at, false, &body) {
                     Some(error) => Err(error),
                     None => Ok((answer, at)),
                 };
@@ -64,7 +76,8 @@ impl HttpClient {
 
     /// The failure that the status of an answer means.
     async fn failure_of(&self, answer: &mut Answer, at: &Resolved) -> Option<RequestError> {
-        let body = if explains(answer.status) { answer.prefix(LONGEST_REASON).await } else { Vec::new() };
+        let body =
+            if explains(answer.status, &at.url) { answer.prefix(LONGEST_REASON).await } else { Vec::new() };
         self.failure(answer.status, &answer.headers, at, false, &body)
     }
 
@@ -90,8 +103,9 @@ impl HttpClient {
         let secrets = self.secrets(to, token, is_proxied);
         let prepared = self.pool.prepare(&to.url, to.public_only).await;
         prepared.map_err(|error| self.unanswered(to, error))?;
+        let url = self.sign(&to.url, Method::Get, &[], &[]).await?;
         let wait = self.config.head_timeout;
-        let getting = self.pool.get(&to.url, headers, &secrets, to.public_only);
+        let getting = self.pool.get(&url, headers, &secrets, to.public_only);
         let answer = tokio::time::timeout(wait, getting).await;
         let answer = answer.unwrap_or(Err(TransportError::Stalled(wait).into()));
         answer.map_err(|error| self.unanswered(to, error))

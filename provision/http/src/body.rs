@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 
+use crate::bucket::Corrected;
 use crate::connection::Connection;
 use crate::error::{BodyPrefix, RequestError};
 use crate::host_rules::accept;
@@ -62,10 +63,22 @@ impl Connection {
     ) -> Result<Answer<'_>, RequestError> {
         let mut at = resolved.cloned().map_or_else(|| self.client.first(source), Ok)?;
         let headers = RequestHeaders { range: expected.range, accept: accept(source) };
+        let mut corrected = Corrected::default();
         for _ in 0..=MAX_HOPS {
             let (head, peer) = self.send(&at, headers).await?;
-            if !is_redirect(head.status) {
-                return self.answer(&head, at, expected, resolved.is_some()).await;
+            let body = if explains(head.status, &at.url) {
+                self.read_prefix(LONGEST_REASON).await
+            } else {
+                Vec::new()
+            };
+            if self.client.corrects(&at.url, (head.status, &head.headers), &body, &mut corrected) {
+                at = self.client.first(source)?;
+                continue;
+            }
+            // A bucket in another region redirects to no address.
+            let leads_on = at.url.object().is_none() || head.headers.contains_key(header::LOCATION);
+            if !is_redirect(head.status) || !leads_on {
+                return self.answer(&head, at, expected, resolved.is_some(), &body).await;
             }
             hub_headers::check(&head.headers, expected).map_err(|mut error| {
                 if let ResponseError::FileChanged(changed) = &mut error {
@@ -88,9 +101,9 @@ impl Connection {
         at: Resolved,
         expected: ExpectedBody,
         resolved_earlier: bool,
+        body: &[u8],
     ) -> Result<Answer<'_>, RequestError> {
-        let body = if explains(head.status) { self.read_prefix(LONGEST_REASON).await } else { Vec::new() };
-        if let Some(error) = self.client.failure(head.status, &head.headers, &at, resolved_earlier, &body) {
+        if let Some(error) = self.client.failure(head.status, &head.headers, &at, resolved_earlier, body) {
             return Err(error);
         }
         let (status, headers) = (head.status, &head.headers);

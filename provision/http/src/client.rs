@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::auth::bearer::Tokens;
 use crate::auth::credentials::Credentials;
+use crate::bucket::Buckets;
 use crate::dns::{Hosts, lookups};
 use crate::s3::S3Config;
 use crate::tls::{Roots, RootsError, client_config};
@@ -100,6 +101,7 @@ pub struct HttpClient {
     pub(crate) connector: Arc<Connector>,
     pub(crate) pool: Pool,
     pub(crate) tokens: Tokens,
+    pub(crate) buckets: Buckets,
     /// Held while a token is obtained, so that one request does it for all.
     pub(crate) obtaining: tokio::sync::Mutex<()>,
 }
@@ -127,6 +129,7 @@ impl HttpClient {
             connector,
             pool,
             tokens: Tokens::default(),
+            buckets: Buckets::default(),
             obtaining: tokio::sync::Mutex::default(),
         }))
     }
@@ -142,8 +145,12 @@ impl HttpClient {
         redactor
     }
 
-    /// The URL to request for `source`, and to show: below its host's endpoint, if the host is replaced.
+    /// The URL to request for `source`, and to show: below its host's endpoint, if the host is replaced, or at the endpoint of
+    /// its bucket.
     pub fn effective(&self, source: &SourceUrl) -> SourceUrl {
+        if source.object().is_some() {
+            return self.buckets.address(&self.config.s3, source).unwrap_or_else(|| source.clone());
+        }
         let replaced =
             self.config.endpoints.iter().find(|(host, _)| source.is_https() && *host == source.host());
         let Some((_, endpoint)) = replaced else { return source.clone() };

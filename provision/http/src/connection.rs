@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use provision_core::source_url::SourceUrl;
+use rusty_s3::Method;
 use tokio::time::Instant;
 
 use crate::api::challenge;
@@ -74,8 +76,10 @@ impl Connection {
             let prepared = self.client.connector.prepare(&to.url).await;
             prepared.map_err(|error| self.client.unanswered(to, error))?;
         }
-        let wait = self.client.config.head_timeout;
-        match tokio::time::timeout(wait, self.send_without_limit(to, headers, token)).await {
+        let client = self.client.clone();
+        let url = client.sign(&to.url, Method::Get, &[], &[]).await?;
+        let wait = client.config.head_timeout;
+        match tokio::time::timeout(wait, self.send_without_limit(to, &url, headers, token)).await {
             Ok(sent) => sent,
             Err(_) => Err(self.client.unanswered(to, TransportError::Stalled(wait).into())),
         }
@@ -84,13 +88,14 @@ impl Connection {
     async fn send_without_limit(
         &mut self,
         to: &Resolved,
+        url: &SourceUrl,
         headers: RequestHeaders,
         token: Option<&Secret>,
     ) -> Result<(Head, IpAddr), RequestError> {
         let client = self.client.clone();
         let open = self.open(to).await?;
         let secrets = client.secrets(to, token, open.is_proxied);
-        let head = open.get(&to.url, headers, &secrets).await;
+        let head = open.get(url, headers, &secrets).await;
         let head = head.map_err(|kind| client.unanswered(to, kind.into()))?;
         Ok((head, open.peer.ip()))
     }

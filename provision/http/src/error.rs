@@ -115,6 +115,9 @@ pub enum UntrustedSource {
          --allow-private, or the URL to `lock add`"
     )]
     Private,
+    /// It is a file of this machine, or an address without a host.
+    #[error("it is no address of a host, so no request is made for it")]
+    File,
     /// It is not encrypted.
     #[error(
         "the list leads to plain http, which is not asked: others can read and change its answers; correct the URL to \

@@ -67,11 +67,18 @@ impl HttpClient {
     /// The chain that begins at `source`, if requests may begin there.
     pub(crate) fn first(&self, source: &SourceUrl) -> Result<Resolved, RequestError> {
         let chain = Resolved::first(self.effective(source));
-        let is_endpoint = chain.url != *source;
+        if !matches!(chain.url.as_url().scheme(), "http" | "https") {
+            return Err(RequestError::Untrusted { url: chain.url, error: UntrustedSource::File });
+        }
+        let is_endpoint = match source.object() {
+            Some(object) => object.endpoint.is_none() && self.config.s3.endpoint.is_some(),
+            None => chain.url != *source,
+        };
         let Sources::Listed { private, http } = self.config.sources else { return Ok(chain) };
         if is_endpoint {
             return Ok(chain);
         }
+        let source = &chain.url;
         let is_private = source.ip().map_or_else(|| is_local_name(&source.host()), |ip| !is_public(ip));
         let error = if is_private && !private {
             UntrustedSource::Private
@@ -93,7 +100,8 @@ impl HttpClient {
 
     /// The `Authorization` for a request to `to`: `token`, which is a registry's, or the host's own credential.
     fn authorization(&self, to: &Resolved, token: Option<&Secret>, is_proxied: bool) -> Option<HeaderValue> {
-        if !to.same_origin || is_read(to, is_proxied) {
+        // A bucket takes no second login beside a signature.
+        if !to.same_origin || is_read(to, is_proxied) || to.url.object().is_some() {
             return None;
         }
         let secret = token.or_else(|| self.config.credentials.authorization(&to.url))?;
@@ -208,9 +216,15 @@ impl HttpClient {
             Some(one_line(&redactor().redact(value)))
         };
         let message = || text(host_rules::ERROR_MESSAGE);
-        let status = status.as_u16();
+        let (code, status) = (status, status.as_u16());
         match status {
             200 | 206 | 416 => None,
+            400..=499
+                if let Some(object) = at.url.object()
+                    && !matches!(status, 407 | 408 | 425 | 429) =>
+            {
+                Some(self.refused_object(code, headers, at, object, body, resolved_earlier))
+            }
             _ if is_challenge(headers) => Some(self.refused(status, headers, at, resolved_earlier, body)),
             403 if host_rules::is_rate_limit(status, headers) => {
                 let wait = host_rules::rate_limit_wait(headers, wall_clock());
@@ -286,9 +300,10 @@ fn is_read(to: &Resolved, is_proxied: bool) -> bool {
     is_proxied && !to.url.is_https()
 }
 
-/// True for a status whose body may say why: a refusal, or a missing file.
-pub(crate) fn explains(status: StatusCode) -> bool {
-    status.is_client_error() && !matches!(status.as_u16(), 407 | 408 | 416 | 425 | 429)
+/// True for a status whose body may say why: a refusal, a missing file, or the other region of a bucket.
+pub(crate) fn explains(status: StatusCode, url: &SourceUrl) -> bool {
+    let is_refusal = status.is_client_error() && !matches!(status.as_u16(), 407 | 408 | 416 | 425 | 429);
+    is_refusal || url.object().is_some() && is_redirect(status)
 }
 
 /// The path of a redirect's URL as it is shown: the components that are also in the `source`'s own path. Any other may be a

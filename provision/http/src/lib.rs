@@ -10,12 +10,13 @@
 //! Documents go over reqwest (`api`), bodies over a client of our own (`connection`, `body`).
 //!
 //! Imports run down this list: `body`, `metadata` (whole exchanges), `connection` (a body's requests), `api` (documents and tokens),
-//! `judge` (the rules of requests), `client`, `wire/` (both transports), `error`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`, `dns/`,
+//! `signing` (of requests for buckets), `judge` (the rules of requests), `client`, `bucket`, `wire/` (both transports), `error`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`, `dns/`,
 //! `transport`. [`RequestError::remedy`] is the one decision about a failure; retries are for `engine`, and for `metadata` its own.
 
 mod api;
 pub mod auth;
 mod body;
+mod bucket;
 mod client;
 mod connection;
 mod content_disposition;
@@ -35,6 +36,7 @@ mod refusal;
 mod response;
 pub mod s3;
 pub mod service;
+mod signing;
 pub mod sniff;
 mod tls;
 mod transport;
