@@ -161,6 +161,7 @@ impl<'j> FilledLocally<'j> {
                 cache: cache.zip(cache_guard.as_ref()),
                 observer: &job.observer,
                 interrupted: &job.interrupted,
+                stores: &job.stores,
                 force: job.config.force,
             };
             let downloads = block_in_place(|| collector.collect(&mut self.files, &job.models));

@@ -115,8 +115,8 @@ pub enum UntrustedSource {
          --allow-private, or the URL to `lock add`"
     )]
     Private,
-    /// It is a file of this machine, or an address without a host.
-    #[error("it is no address of a host, so no request is made for it")]
+    /// It is a file of this machine, for which no request is made.
+    #[error("this machine has no such file, or other bytes in it; check the directory, or add a mirror")]
     File,
     /// It is not encrypted.
     #[error(
@@ -184,13 +184,14 @@ impl RequestError {
         match self {
             Self::Transport { kind: TransportError::Certificate | TransportError::Proxy, .. }
             | Self::Redirect { .. }
-            | Self::Untrusted { .. }
+            | Self::Untrusted { error: UntrustedSource::Private | UntrustedSource::PlainHttp, .. }
             | Self::Refused { status: 407, .. } => Remedy::Stop,
             Self::Transport {
                 kind: TransportError::NotHttp | TransportError::Header(_) | TransportError::TooLong,
                 ..
             }
             | Self::Missing { .. }
+            | Self::Untrusted { error: UntrustedSource::File, .. }
             | Self::Credentials { .. } => Remedy::NextSource,
             Self::Transport { .. } => Remedy::Retry { wait: None, throttled: false },
             // A challenge because of load, which may pass. It stays a refusal if it does not.

@@ -7,6 +7,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::comfyui::Installation;
+use super::environment;
 use super::exit::{Code, Failure};
 use super::progress::{Mode, Verbosity};
 use super::units;
@@ -14,6 +15,7 @@ use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Selection;
 use provision_core::schedule::Limits;
+use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, FollowLinks, StoreError};
 use provision_engine::fetch::{Baked, BakedMode, FetchConfig, Reuse, ReuseMode, Store, Verify};
 use provision_engine::transfer::TransferConfig;
@@ -313,6 +315,18 @@ pub struct FetchArgs {
     /// A directory of files by digest, shared by projects and builds: read first, filled by each download
     #[arg(long, value_name = "DIR", env = "PROVISION_CACHE")]
     pub cache: Option<Utf8PathBuf>,
+    /// The stores of this site.
+    // Help does not show the variable's value: an address may be signed.
+    #[arg(
+        long = "store",
+        value_name = "ADDRESS",
+        env = "PROVISION_STORE",
+        value_delimiter = ',',
+        hide_env_values = true,
+        help = "A store of this site that has files by their SHA-256, asked before the lock's own addresses: \
+                https://HOST/PATH/{sha256}, oci://HOST/NAME, s3://BUCKET/PREFIX or file:///DIR (repeatable)"
+    )]
+    pub stores: Vec<String>,
     /// What this machine has.
     #[command(flatten)]
     pub machine: MachineArgs,
@@ -338,6 +352,20 @@ impl FetchArgs {
     /// As there.
     pub fn with_installation(&self) -> Result<Self, Failure> {
         Ok(Self { place: self.place.with_installation()?, ..self.clone() })
+    }
+
+    /// The stores of this site.
+    ///
+    /// # Errors
+    /// A text that is no address of a store, or a variable in one that is not set. The message does not repeat the text.
+    pub fn stores(&self) -> Result<Vec<StoreAddress>, Failure> {
+        // A comma at the end of a list names nothing.
+        let named = self.stores.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+        let parse = |text| {
+            StoreAddress::parse(text, &environment::named)
+                .map_err(|error| Failure::new(Code::Usage, format!("--store (or PROVISION_STORE): {error}")))
+        };
+        named.map(parse).collect()
     }
 
     /// The retry policy.

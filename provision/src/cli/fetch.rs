@@ -134,6 +134,7 @@ pub fn fetch(
     models: Vec<&Model>,
     origin: ClientConfig,
 ) -> Result<Report, Failure> {
+    let stores = args.stores()?;
     let origin = HttpClient::new(origin).map_err(|error| Failure::new(Code::Usage, error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(super::arguments::threads().clamp(2, 4))
@@ -148,6 +149,7 @@ pub fn fetch(
         models,
         destination: args.place.dest(),
         local: Local { cache: args.cache.clone(), other_cache: environment::user_cache(), ..local },
+        stores,
         config: args.config(),
         origin,
         observer: observer(&progress),

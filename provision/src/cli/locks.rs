@@ -27,6 +27,8 @@ pub struct Text {
     name: String,
     /// The text as read, not parsed yet.
     written: String,
+    /// It is from an address.
+    is_remote: bool,
     /// The file to keep it in, if it was just fetched from an address.
     kept: Option<Kept>,
 }
@@ -37,13 +39,23 @@ pub struct Texts(Vec<Text>);
 
 impl Text {
     fn parse(&self) -> Result<Lockfile, Failure> {
-        Ok(Lockfile::parse(&self.name, &self.written)?)
+        let lock = Lockfile::parse(&self.name, &self.written)?;
+        let mut sources = lock.models().iter().flat_map(|model| &model.sources);
+        if self.is_remote && sources.any(|source| source.file().is_some()) {
+            let why = format!(
+                "the lock {} names a directory of this machine, which a lock from an address may not; give the directory \
+                 with --store",
+                self.name
+            );
+            return Err(Failure::new(Code::Lock, why));
+        }
+        Ok(lock)
     }
 
     fn new(name: &str, bytes: Vec<u8>) -> Result<Self, Failure> {
         let written = String::from_utf8(bytes);
         let written = written.map_err(|_| LockfileError::of_file(name, LockfileErrorKind::NotText))?;
-        Ok(Self { name: name.to_owned(), written, kept: None })
+        Ok(Self { name: name.to_owned(), written, is_remote: false, kept: None })
     }
 }
 

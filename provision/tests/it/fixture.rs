@@ -11,6 +11,7 @@ use provision_core::backoff::RetryPolicy;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::{Lockfile, Model, Selection};
 use provision_core::schedule::Limits;
+use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, FollowLinks, Found, PartFile};
 use provision_engine::fetch::{self, FetchConfig, FetchError, Job, Local, Report, Verify};
 use provision_engine::transfer::TransferConfig;
@@ -30,6 +31,7 @@ pub(crate) struct Fixture {
     models: BTreeMap<String, Entry>,
     pub(crate) config: FetchConfig,
     pub(crate) local: Local,
+    pub(crate) stores: Vec<StoreAddress>,
     pub(crate) http: ClientConfig,
     /// Runs send the token of the fixture's origin.
     pub(crate) has_token: bool,
@@ -143,6 +145,7 @@ impl Fixture {
                 folders: Arc::default(),
             },
             local: Local::default(),
+            stores: Vec::new(),
             http: ClientConfig {
                 connect_timeout: Duration::from_secs(5),
                 head_timeout: Duration::from_millis(1500),
@@ -250,6 +253,7 @@ impl Fixture {
             models: lock.select(&Selection::default()).unwrap(),
             destination: self.destination(),
             local: self.local.clone(),
+            stores: self.stores.clone(),
             config: self.config.clone(),
             origin,
             observer: self.events.clone(),

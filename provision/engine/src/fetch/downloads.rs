@@ -13,6 +13,8 @@ use crate::cache::Cache;
 use crate::transfer::{AfterInstall, Download};
 use provision_core::event::{Event, FileIndex, Observer};
 use provision_core::lockfile::Model;
+use provision_core::source_url::SourceUrl;
+use provision_core::store_address::StoreAddress;
 use provision_disk::{
     self, CopyError, Destination, DestinationLock, Installed, LinkedFile, PartFile, PartNames, SourceFile,
     StoreError,
@@ -26,6 +28,8 @@ pub(super) struct Collector<'a> {
     pub(super) cache: Option<(&'a Cache, &'a DestinationLock)>,
     pub(super) observer: &'a Arc<dyn Observer>,
     pub(super) interrupted: &'a watch::Receiver<bool>,
+    /// The site's stores.
+    pub(super) stores: &'a [StoreAddress],
     /// Bytes on disk do not count.
     pub(super) force: bool,
 }
@@ -72,8 +76,8 @@ impl Collector<'_> {
     fn beside_target(&self, index: FileIndex, model: &Model, part: Option<Box<PartFile>>) -> Download {
         Download {
             index,
-            model: model.clone(),
-            stores: Vec::new(),
+            model: asked(model.clone()),
+            stores: self.stores_of(model),
             place: self.destination.clone(),
             part_names: self.part_names.clone(),
             part: part.map(|part| *part),
@@ -105,13 +109,19 @@ impl Collector<'_> {
         let place = cache.place().clone();
         Ok(Download {
             index,
-            model: object,
-            stores: Vec::new(),
+            model: asked(object),
+            stores: self.stores_of(model),
             place,
             part_names,
             part,
             then: Some(self.deliver(model, cache)),
         })
+    }
+
+    /// The file's addresses at the stores.
+    fn stores_of(&self, model: &Model) -> Vec<SourceUrl> {
+        let Model { path, size, sha256, .. } = model;
+        self.stores.iter().filter_map(|store| store.url_of(path, *size, sha256)).collect()
     }
 
     /// Links or copies the object from the cache into the destination.
@@ -156,6 +166,14 @@ impl Collector<'_> {
             Ok(installed)
         }))
     }
+}
+
+/// The model without its directories of this machine, which have been looked at, unless it has no other source.
+fn asked(mut model: Model) -> Model {
+    if model.sources.iter().any(|source| source.file().is_none()) {
+        model.sources.retain(|source| source.file().is_none());
+    }
+    model
 }
 
 /// Gives the file another name, or copies it if a hard link is not possible.

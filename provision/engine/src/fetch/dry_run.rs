@@ -32,6 +32,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
         cache: cache.as_ref(),
         cache_shares_disk: cache.as_ref().is_some_and(shares_disk),
         other_cache: other_cache.as_ref(),
+        shelves: &job.shelves(),
         stores: stores.as_ref(),
     };
     // A destination that does not exist yet will lie on its parent's disk.
@@ -91,6 +92,7 @@ pub(super) fn without_writing(
             cache: None,
             cache_shares_disk: false,
             other_cache: None,
+            shelves: &[],
             stores: None,
         },
         observer: &*job.observer,

@@ -6,11 +6,12 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use tokio::sync::watch;
 
-use super::local::Local;
+use super::local::{Local, Shelf};
 use super::stores::Stores;
 use crate::transfer::TransferConfig;
 use provision_core::event::Observer;
 use provision_core::lockfile::{Lockfile, Model};
+use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, Folders, FollowLinks};
 use provision_http::HttpClient;
 
@@ -66,6 +67,8 @@ pub struct Job<'a> {
     pub destination: Utf8PathBuf,
     /// Directories on this machine that may hold the bytes already.
     pub local: Local,
+    /// The site's stores, which have files by their digest. They come before the lock's own sources.
+    pub stores: Vec<StoreAddress>,
     /// Settings.
     pub config: FetchConfig,
     /// The client that downloads; it opens no connection before the first request.
@@ -79,6 +82,11 @@ pub struct Job<'a> {
 impl Job<'_> {
     pub(super) fn is_interrupted(&self) -> bool {
         *self.interrupted.borrow()
+    }
+
+    /// The stores that are directories.
+    pub(super) fn shelves(&self) -> Vec<Shelf> {
+        self.stores.iter().filter_map(Shelf::of).collect()
     }
 
     /// Other programs' stores; `destination` is this job's, if it exists.

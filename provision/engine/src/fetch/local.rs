@@ -1,9 +1,11 @@
-//! Local sources: files baked into the image, objects of the caches, and files of other programs' stores, in this order.
+//! Local sources: files baked into the image, objects of the caches, of stores that are directories, and files of other programs'
+//! stores, in this order.
 //!
 //! None of them is trusted. A candidate has the right length. It is verified while it is copied, or before it is
 //! linked. A candidate with the wrong digest is reported and skipped.
 
 use provision_core::byte_size::ByteSize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,6 +16,7 @@ use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
 use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
+use provision_core::store_address::StoreAddress;
 use provision_disk::{
     self, CopyError, Destination, Installed, LinkedFile, PartFile, PartNames, SourceFile, StoreError,
 };
@@ -58,7 +61,36 @@ pub(super) struct LocalSources<'a> {
     /// The cache lies on the destination's file system, so a cached file needs no further space.
     pub(super) cache_shares_disk: bool,
     pub(super) other_cache: Option<&'a OtherCache>,
+    pub(super) shelves: &'a [Shelf],
     pub(super) stores: Option<&'a Stores<'a>>,
+}
+
+/// A store that is a directory: it has each file under its digest.
+pub(super) struct Shelf {
+    directory: Utf8PathBuf,
+    /// It had wrong bytes, or could not be read. Said once; the run goes on without it.
+    is_out: AtomicBool,
+}
+
+impl Shelf {
+    /// The store at an address; `None` if that is no directory.
+    pub(super) fn of(address: &StoreAddress) -> Option<Self> {
+        let StoreAddress::Directory(directory) = address else { return None };
+        Some(Self { directory: directory.clone(), is_out: AtomicBool::new(false) })
+    }
+
+    fn path_of(&self, model: &Model) -> Utf8PathBuf {
+        self.directory.join(model.sha256.to_string())
+    }
+
+    /// Leaves the store out for the rest of the run.
+    fn leave_out(&self, path: &Utf8PathBuf, reason: &str, observer: &dyn Observer) {
+        if !self.is_out.swap(true, Ordering::Relaxed) {
+            let (directory, reason) = (&self.directory, without_path(path, reason));
+            let message = format!("the store file://{directory} is not used any more: {path}: {reason}");
+            observer.observe(&Event::Warning { message });
+        }
+    }
 }
 
 /// A cache that is only read.
@@ -100,14 +132,20 @@ pub(super) enum CandidateKind {
     Baked(BakedMode),
     Cache,
     OtherCache,
-    Store { store: usize, likeness: Likeness, as_link: bool },
+    /// A file under its digest: the store's number, or `None` for a directory that the lock names.
+    Shelf(Option<usize>),
+    Store {
+        store: usize,
+        likeness: Likeness,
+        as_link: bool,
+    },
 }
 
 impl Candidate {
     pub(super) fn is_link(&self) -> bool {
         match self.kind {
             CandidateKind::Baked(mode) => mode == BakedMode::Symlink,
-            CandidateKind::Cache | CandidateKind::OtherCache => false,
+            CandidateKind::Cache | CandidateKind::OtherCache | CandidateKind::Shelf(_) => false,
             CandidateKind::Store { as_link, .. } => as_link,
         }
     }
@@ -147,16 +185,7 @@ impl LocalSources<'_> {
                     candidates.push(Candidate { path, kind: CandidateKind::Baked(baked.mode) });
                 }
                 Ok(Some(source)) => {
-                    let found = source.stamp().size;
-                    warn_unused(
-                        observer,
-                        &path,
-                        &format!(
-                            "it has {}, the lock says {}",
-                            ByteSize(found).exact(),
-                            ByteSize(model.size).exact()
-                        ),
-                    );
+                    warn_unused(observer, &path, &other_size(source.stamp().size, model));
                 }
                 Err(error) => warn_unused(observer, &path, &reason(&error)),
             }
@@ -166,6 +195,7 @@ impl LocalSources<'_> {
         candidates.extend(
             other.map(|source| Candidate { path: source.path().to_owned(), kind: CandidateKind::OtherCache }),
         );
+        candidates.extend(self.shelved(model, observer));
         if let (Some(stores), true) = (self.stores, candidates.is_empty()) {
             candidates.extend(stores.find(model).into_iter().map(Candidate::of_store));
         }
@@ -178,8 +208,37 @@ impl LocalSources<'_> {
             CandidateKind::Baked(mode) => mode == BakedMode::Symlink,
             CandidateKind::Cache => self.cache_shares_disk,
             CandidateKind::OtherCache => self.other_cache.is_some_and(|other| other.shares_disk),
+            CandidateKind::Shelf(_) => false,
             CandidateKind::Store { as_link, .. } => as_link,
         }
+    }
+
+    /// The files in the directories of the stores and of the lock.
+    fn shelved(&self, model: &Model, observer: &dyn Observer) -> Vec<Candidate> {
+        let of_stores = self.shelves.iter().enumerate();
+        let of_stores = of_stores.map(|(number, shelf)| (shelf.path_of(model), Some((number, shelf))));
+        let of_lock = model.sources.iter().filter_map(|source| Some((source.file()?, None)));
+        let mut found = Vec::new();
+        for (path, shelf) in of_stores.chain(of_lock) {
+            if shelf.is_some_and(|(_, shelf)| shelf.is_out.load(Ordering::Relaxed)) {
+                continue;
+            }
+            let why = match SourceFile::open(&path) {
+                Ok(None) => continue,
+                Ok(Some(source)) if source.stamp().size == model.size => {
+                    let kind = CandidateKind::Shelf(shelf.map(|(number, _)| number));
+                    found.push(Candidate { path, kind });
+                    continue;
+                }
+                Ok(Some(source)) => other_size(source.stamp().size, model),
+                Err(error) => reason(&error),
+            };
+            match shelf {
+                Some((_, shelf)) => shelf.leave_out(&path, &why, observer),
+                None => warn_unused(observer, &path, &why),
+            }
+        }
+        found
     }
 
     /// The cache's object with the model's bytes.
@@ -212,6 +271,7 @@ pub(super) struct LocalCopier<'a> {
     pub(super) part_names: &'a PartNames,
     pub(super) cache: Option<&'a Cache>,
     pub(super) other_cache: Option<&'a Cache>,
+    pub(super) shelves: &'a [Shelf],
     pub(super) stores: Option<&'a Stores<'a>>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
@@ -232,6 +292,13 @@ impl LocalCopier<'_> {
             let candidate = &candidate;
             if *self.interrupted.borrow() {
                 return CopyOutcome::Interrupted;
+            }
+            let shelf = match candidate.kind {
+                CandidateKind::Shelf(number) => number.and_then(|number| self.shelves.get(number)),
+                _ => None,
+            };
+            if shelf.is_some_and(|shelf| shelf.is_out.load(Ordering::Relaxed)) {
+                continue;
             }
             let store = match candidate.kind {
                 CandidateKind::Store { store, .. } => self.stores.map(|stores| (stores, store)),
@@ -265,6 +332,11 @@ impl LocalCopier<'_> {
                     }
                     let elapsed = started.elapsed();
                     self.observer.observe(&Event::Finished { file: index, outcome, fetched: 0, elapsed });
+                    if let CandidateKind::Shelf(_) = candidate.kind {
+                        let directory = candidate.path.parent().unwrap_or(&candidate.path);
+                        let name = format!("file://{directory}");
+                        return CopyOutcome::Reused(installed, candidate.path.clone(), name);
+                    }
                     let Some((stores, store)) = store else {
                         return CopyOutcome::Installed(installed, outcome);
                     };
@@ -283,7 +355,10 @@ impl LocalCopier<'_> {
                             continue;
                         }
                     }
-                    warn_unused(self.observer, &candidate.path, &reason(&error));
+                    match shelf {
+                        Some(shelf) => shelf.leave_out(&candidate.path, &reason(&error), self.observer),
+                        None => warn_unused(self.observer, &candidate.path, &reason(&error)),
+                    }
                 }
             }
         }
@@ -293,7 +368,7 @@ impl LocalCopier<'_> {
     /// The cache that has the candidate.
     fn cache_of(&self, candidate: &Candidate) -> Option<&Cache> {
         match candidate.kind {
-            CandidateKind::Baked(_) | CandidateKind::Store { .. } => None,
+            CandidateKind::Baked(_) | CandidateKind::Shelf(_) | CandidateKind::Store { .. } => None,
             CandidateKind::Cache => self.cache,
             CandidateKind::OtherCache => self.other_cache,
         }
@@ -352,6 +427,7 @@ impl LocalCopier<'_> {
                 ));
             }
             CandidateKind::Baked(BakedMode::Copy) => (None, Outcome::Baked),
+            CandidateKind::Shelf(_) => (None, Outcome::Reused),
             CandidateKind::Cache | CandidateKind::OtherCache => {
                 (self.link(model, (source, LinkedFile::OfCache))?, Outcome::Cached)
             }
@@ -398,10 +474,17 @@ impl LocalCopier<'_> {
 }
 
 fn warn_unused(observer: &dyn Observer, path: &Utf8PathBuf, reason: &str) {
-    // A reason from the store begins with the file's path.
-    let reason =
-        reason.strip_prefix(path.as_str()).map_or(reason, |rest| rest.trim_start_matches([':', ' ']));
+    let reason = without_path(path, reason);
     observer.observe(&Event::Warning { message: format!("{path} is not used: {reason}") });
+}
+
+/// A reason without the path at its beginning.
+fn without_path<'r>(path: &Utf8PathBuf, reason: &'r str) -> &'r str {
+    reason.strip_prefix(path.as_str()).map_or(reason, |rest| rest.trim_start_matches([':', ' ']))
+}
+
+fn other_size(found: u64, model: &Model) -> String {
+    format!("it has {}, the lock says {}", ByteSize(found).exact(), ByteSize(model.size).exact())
 }
 
 fn reason(error: &StoreError) -> String {

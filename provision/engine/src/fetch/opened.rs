@@ -9,7 +9,7 @@ use tokio::task::block_in_place;
 use super::downloads::part_names;
 use super::error::FetchError;
 use super::job::{Job, Verify};
-use super::local::{LocalCopier, LocalSources, OtherCache, open_cache};
+use super::local::{LocalCopier, LocalSources, OtherCache, Shelf, open_cache};
 use super::marker_steps::keep_partial;
 use super::plan::Planner;
 use super::report::Report;
@@ -34,6 +34,7 @@ pub(super) struct Opened<'j> {
     pub(super) cache: Option<Cache>,
     cache_shares_disk: bool,
     other_cache: Option<OtherCache>,
+    shelves: Vec<Shelf>,
     stores: Option<Stores<'j>>,
     /// Bytes free at the destination.
     pub(super) free: u64,
@@ -83,6 +84,7 @@ impl<'j> Opened<'j> {
             cache,
             cache_shares_disk,
             other_cache,
+            shelves: job.shelves(),
             stores,
             free,
         };
@@ -95,6 +97,7 @@ impl<'j> Opened<'j> {
             cache: self.cache.as_ref(),
             cache_shares_disk: self.cache_shares_disk,
             other_cache: self.other_cache.as_ref(),
+            shelves: &self.shelves,
             stores: self.stores.as_ref(),
         }
     }
@@ -117,6 +120,7 @@ impl<'j> Opened<'j> {
             part_names: &self.part_names,
             cache: self.cache.as_ref(),
             other_cache: self.other_cache.as_ref().map(OtherCache::cache),
+            shelves: &self.shelves,
             stores: self.stores.as_ref(),
             observer: &*self.job.observer,
             interrupted: &self.job.interrupted,

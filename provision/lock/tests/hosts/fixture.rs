@@ -159,6 +159,7 @@ pub(crate) fn fetch(fixture: &Fixture, entries: &[Entry]) {
         lock: &lock,
         destination: fixture.destination(),
         local: provision_engine::fetch::Local::default(),
+        stores: Vec::new(),
         config: provision_engine::fetch::FetchConfig {
             transfer: provision_engine::transfer::TransferConfig::default(),
             verify: provision_engine::fetch::Verify::Marker,

@@ -167,7 +167,7 @@ impl Remote {
         let (name, kept) = (url.to_string(), Kept::of(url));
         let is_right = |bytes: &Vec<u8>| Sha256::of(bytes) == *pin;
         if let Some(bytes) = destination.and_then(|path| kept.read(path)).filter(is_right) {
-            return Text::new(&name, bytes);
+            return Ok(Text { is_remote: true, ..Text::new(&name, bytes)? });
         }
         let Access::With(network, retry) = asking else {
             let why = format!(
@@ -188,7 +188,7 @@ impl Remote {
             );
             return Err(Failure::new(Code::Lock, why));
         }
-        Ok(Text { kept: Some(kept), ..Text::new(&name, bytes)? })
+        Ok(Text { is_remote: true, kept: Some(kept), ..Text::new(&name, bytes)? })
     }
 
     fn fetch(&self, origin: &Arc<HttpClient>, retry: &RetryPolicy) -> Result<Vec<u8>, Failure> {
