@@ -10,8 +10,8 @@ use http::header::{self, HeaderMap};
 use rusty_s3::Method;
 use tokio::time::Instant;
 
-use crate::auth::bearer::{self, Challenge, Issued};
-use crate::auth::credentials::Secret;
+use crate::auth::bearer::{self, Challenge, Issued, wants_basic};
+use crate::auth::credentials::{Credential, Secret, may_have_secret};
 use crate::bucket::Corrected;
 use crate::client::HttpClient;
 use crate::error::RequestError;
@@ -85,10 +85,11 @@ impl HttpClient {
     async fn get(&self, to: &Resolved, headers: RequestHeaders) -> Result<Answer, RequestError> {
         let token = self.token(to);
         let answer = self.get_with(to, headers, token.as_ref()).await?;
-        let Some(challenge) = challenge(answer.status, &answer.headers, to) else { return Ok(answer) };
+        let challenge = self.challenge(answer.status, &answer.headers, to, token.as_ref()).await;
+        let Some(challenge) = challenge else { return Ok(answer) };
         let peer_is_public = self.counts_as_public(&to.url, answer.peer);
         answer.drain().await;
-        let token = self.answer_challenge(&challenge, token, to, peer_is_public).await?;
+        let token = self.answer_challenge(challenge, token, to, peer_is_public).await?;
         self.get_with(to, headers, Some(&token)).await
     }
 
@@ -111,33 +112,74 @@ impl HttpClient {
         answer.map_err(|error| self.unanswered(to, error))
     }
 
-    /// The cached token for a request to a registry.
+    /// The cached token for a request to a registry, or the login for it that was looked up.
     pub(crate) fn token(&self, to: &Resolved) -> Option<Secret> {
-        to.same_origin.then(|| self.tokens.of(&to.url)).flatten()
+        to.same_origin.then(|| self.tokens.of(&to.url).or_else(|| self.looked_up(&to.url))).flatten()
     }
 
-    /// A token for the challenge of `to`, which refused the token `refused`: from the cache or from the token service.
+    /// The login that was looked up for a request to `url`, if no other is for its host.
+    fn looked_up(&self, url: &SourceUrl) -> Option<Secret> {
+        if self.config.credentials.authorization(url).is_some() {
+            return None;
+        }
+        self.config.registries.found(url)?.ok()??.authorization(url).cloned()
+    }
+
+    /// The way to answer a refusal of `to`, which was sent with the token or looked-up login `sent`. `None` if there is none.
+    pub(crate) async fn challenge(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        to: &Resolved,
+        sent: Option<&Secret>,
+    ) -> Option<Way> {
+        if !to.same_origin {
+            return None;
+        }
+        if let Some(challenge) = Challenge::of(status, headers, &to.url) {
+            return Some(Way::Token(challenge));
+        }
+        if !wants_basic(status, headers, &to.url) {
+            return None;
+        }
+        self.config.registries.look_up(&to.url).await;
+        self.looked_up(&to.url).filter(|login| sent != Some(login)).map(Way::Login)
+    }
+
+    /// The secret that answers a refusal of `to`, which refused `refused`: a login, or a token from the cache or from the token service.
     pub(crate) async fn answer_challenge(
         &self,
-        challenge: &Challenge,
+        way: Way,
         refused: Option<Secret>,
         to: &Resolved,
         peer_is_public: bool,
     ) -> Result<Secret, RequestError> {
+        let challenge = match way {
+            Way::Login(login) => return Ok(login),
+            Way::Token(challenge) => challenge,
+        };
         let _one_at_a_time = self.obtaining.lock().await;
         // Another connection may have obtained a token in the meantime.
         if let Some(current) = self.tokens.of(&to.url).filter(|current| refused.as_ref() != Some(current)) {
             return Ok(current);
         }
-        let service = self.permit(to, challenge.service.clone(), peer_is_public);
+        let service = self.permit(to, challenge.service, peer_is_public);
         let mut service = service.map_err(|error| RequestError::Redirect { url: to.url.clone(), error })?;
         // The challenge decides about a login for the service, not the redirect chain that led to the registry.
         service.same_origin = challenge.may_have_credentials;
+        let of_service = self.config.credentials.names(&service.url).0.filter(|_| service.same_origin);
+        // A registry over plain http could not be told from another one, which would name a realm of its own.
+        if of_service.is_none() && may_have_secret(&to.url) {
+            self.config.registries.look_up(&to.url).await;
+            service.login = self.config.registries.found(&to.url);
+            let has_login = matches!(service.login, Some(Ok(Some(_))));
+            service.same_origin |= has_login;
+        }
         let token = self.obtain_token(&service).await?;
-        let login = self.config.credentials.names(&service.url).0.filter(|_| service.same_origin);
+        let looked_up = service.login.and_then(|login| login.ok().flatten());
         let issued = Issued {
             token: token.clone(),
-            login,
+            login: of_service.or_else(|| Some(looked_up?.name())),
             service: service.url.host(),
             may_have_credentials: service.same_origin,
         };
@@ -145,10 +187,15 @@ impl HttpClient {
         Ok(token)
     }
 
-    /// A token from a token service. Redirects are not followed: the challenge was checked for this URL only.
+    /// A token from a token service, by a login or in exchange for an identity token. Redirects are not followed: the challenge was
+    /// checked for this URL only.
     async fn obtain_token(&self, service: &Resolved) -> Result<Secret, RequestError> {
         let headers = RequestHeaders { range: None, accept: "application/json" };
-        let mut answer = self.get_with(service, headers, None).await?;
+        let login = service.login.as_ref().and_then(|login| login.as_ref().ok()?.as_ref());
+        let mut answer = match login.and_then(Credential::identity_token) {
+            Some(identity) => self.exchange(service, identity).await?,
+            None => self.get_with(service, headers, None).await?,
+        };
         if let Some(error) = self.failure_of(&mut answer, service).await {
             return Err(error);
         }
@@ -158,6 +205,20 @@ impl HttpClient {
         }
         let body = self.read_document(&service.url, answer, MAX_TOKEN).await?;
         bearer::token(&body).ok_or_else(|| unusable(ResponseError::NoToken))
+    }
+
+    /// Sends an identity token to its token service, and returns the answer's head.
+    async fn exchange(&self, service: &Resolved, identity: &Secret) -> Result<Answer, RequestError> {
+        let limit = self.config.head_timeout;
+        let (url, form) = bearer::exchange(&service.url, identity);
+        // A proxy would read a plain request, which goes to this machine only.
+        let direct = !url.is_https();
+        let request =
+            ServiceRequest { method: "POST", url, headers: Vec::new(), form: Some(form), direct, limit };
+        let asking = self.pool.ask(&request, service.public_only);
+        let answer = tokio::time::timeout(limit, asking).await;
+        let answer = answer.unwrap_or(Err(TransportError::Stalled(limit).into()));
+        answer.map_err(|error| self.unanswered(service, error))
     }
 
     /// Reads the whole body of an answer from `url`, at most `most` bytes.
@@ -207,7 +268,7 @@ impl Services for HttpClient {
     fn ask(&self, request: ServiceRequest) -> Asking<'_> {
         Box::pin(async move {
             let exchange = async {
-                let mut answer = self.pool.ask(&request).await.map_err(|error| match error {
+                let mut answer = self.pool.ask(&request, false).await.map_err(|error| match error {
                     ConnectError::Failed(kind) => kind,
                     ConnectError::NotPublic => TransportError::Connect,
                 })?;
@@ -226,9 +287,13 @@ impl Services for HttpClient {
     }
 }
 
-/// The challenge in an answer of `to`.
-pub(crate) fn challenge(status: StatusCode, headers: &HeaderMap, to: &Resolved) -> Option<Challenge> {
-    to.same_origin.then(|| Challenge::of(status, headers, &to.url)).flatten()
+/// The way to answer a refusal of a registry.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// With a login that was looked up.
+    Login(Secret),
+    /// With a token of a token service.
+    Token(Challenge),
 }
 
 /// Checks the head of a document: a 200 without an encoding.

@@ -2,3 +2,4 @@
 
 pub(crate) mod bearer;
 pub mod credentials;
+pub mod registries;

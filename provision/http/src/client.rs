@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::auth::bearer::Tokens;
 use crate::auth::credentials::Credentials;
+use crate::auth::registries::Registries;
 use crate::bucket::Buckets;
 use crate::dns::{Hosts, lookups};
 use crate::s3::S3Config;
@@ -40,6 +41,8 @@ pub enum Sources {
 pub struct ClientConfig {
     /// The credentials, each for its host.
     pub credentials: Credentials,
+    /// The logins that are looked up when a registry asks for one, and no other credential is for its host.
+    pub registries: Registries,
     /// The endpoint, region and keys of buckets.
     pub s3: S3Config,
     /// The proxies, as the environment variables name them.
@@ -66,6 +69,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             credentials: Credentials::none(),
+            registries: Registries::default(),
             s3: S3Config::default(),
             proxies: Proxies::default(),
             roots: Roots::Bundled,
@@ -138,6 +142,9 @@ impl HttpClient {
     pub fn redactor<'u>(&self, urls: impl Iterator<Item = &'u SourceUrl>) -> Redactor {
         let mut redactor = Redactor::default();
         self.config.credentials.add_to(&mut redactor);
+        for login in self.config.registries.logins() {
+            login.add_to(&mut redactor);
+        }
         self.config.s3.credentials.add_to(&mut redactor);
         self.config.proxies.add_to(&mut redactor);
         self.tokens.add_to(&mut redactor);

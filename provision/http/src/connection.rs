@@ -9,7 +9,6 @@ use provision_core::source_url::SourceUrl;
 use rusty_s3::Method;
 use tokio::time::Instant;
 
-use crate::api::challenge;
 use crate::auth::credentials::Secret;
 use crate::client::HttpClient;
 use crate::error::RequestError;
@@ -45,7 +44,7 @@ impl Connection {
         self.client.connection()
     }
 
-    /// Sends a request and returns the answer's head and the peer's address. A registry's challenge is answered with a token.
+    /// Sends a request and returns the answer's head and the peer's address. A registry's challenge is answered with a token or a login.
     pub(crate) async fn send(
         &mut self,
         to: &Resolved,
@@ -54,12 +53,11 @@ impl Connection {
         let client = self.client.clone();
         let token = client.token(to);
         let (head, peer) = self.send_with(to, headers, token.as_ref()).await?;
-        let Some(challenge) = challenge(head.status, &head.headers, to) else {
-            return Ok((head, peer));
-        };
+        let challenge = client.challenge(head.status, &head.headers, to, token.as_ref()).await;
+        let Some(challenge) = challenge else { return Ok((head, peer)) };
         self.drain().await;
         let token = client
-            .answer_challenge(&challenge, token, to, client.counts_as_public(&to.url, Some(peer)))
+            .answer_challenge(challenge, token, to, client.counts_as_public(&to.url, Some(peer)))
             .await?;
         self.send_with(to, headers, Some(&token)).await
     }

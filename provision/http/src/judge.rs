@@ -11,7 +11,8 @@ use std::time::SystemTime;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
-use crate::auth::credentials::Secret;
+use crate::auth::credentials::{Secret, may_have_secret};
+use crate::auth::registries::LookedUp;
 use crate::client::{HttpClient, Sources};
 use crate::cookies::Cookies;
 use crate::error::{RequestError, UntrustedSource};
@@ -38,12 +39,15 @@ pub struct Resolved {
     past: Vec<SourceUrl>,
     /// The cookies that the chain's redirects have set.
     pub(crate) cookies: Cookies,
+    /// For a token service: the registry's login that was looked up, in place of one of the service's host.
+    pub(crate) login: Option<LookedUp>,
 }
 
 impl Resolved {
     /// A chain that begins and, so far, ends at `url`.
     pub(crate) fn first(url: SourceUrl) -> Self {
-        Self { url, same_origin: true, public_only: false, past: Vec::new(), cookies: Cookies::default() }
+        let (past, cookies) = (Vec::new(), Cookies::default());
+        Self { url, same_origin: true, public_only: false, past, cookies, login: None }
     }
 
     /// Every URL of the chain, the last included.
@@ -98,13 +102,17 @@ impl HttpClient {
         Secrets { authorization, cookie }
     }
 
-    /// The `Authorization` for a request to `to`: `token`, which is a registry's, or the host's own credential.
+    /// The `Authorization` for a request to `to`: `token`, which is a registry's, or a login of the host.
     fn authorization(&self, to: &Resolved, token: Option<&Secret>, is_proxied: bool) -> Option<HeaderValue> {
         // A bucket takes no second login beside a signature.
         if !to.same_origin || is_read(to, is_proxied) || to.url.object().is_some() {
             return None;
         }
-        let secret = token.or_else(|| self.config.credentials.authorization(&to.url))?;
+        let own = match &to.login {
+            Some(login) => login.as_ref().ok().and_then(|login| login.as_ref()?.authorization(&to.url)),
+            None => self.config.credentials.authorization(&to.url),
+        };
+        let secret = token.or(own)?;
         let mut value = HeaderValue::from_str(secret.reveal()).ok()?;
         value.set_sensitive(true);
         Some(value)
@@ -196,7 +204,7 @@ impl HttpClient {
         let same_origin = from.same_origin && next.is_same_origin(&from.url);
         let next = next.with_path_shown(|path| redactor.redact(path));
         let (past, cookies) = (from.urls().cloned().collect(), from.cookies.clone());
-        Ok(Resolved { url: next, same_origin, public_only, past, cookies })
+        Ok(Resolved { url: next, same_origin, public_only, past, cookies, login: None })
     }
 
     /// The failure that a status means for any request; `None` for a status whose head has to be validated. `body` is the beginning of
@@ -260,7 +268,16 @@ impl HttpClient {
         } else {
             text(host_rules::ERROR_MESSAGE).or_else(|| sniff::reason(body, headers, &redactor))
         };
-        let (login, withheld) = credentials.names(&at.url);
+        let looked_up = at.login.clone().or_else(|| self.config.registries.found(&at.url));
+        let (mut login, mut withheld) = credentials.names(&at.url);
+        if let (None, None, Some(Ok(Some(found)))) = (&login, &withheld, &looked_up) {
+            let name = Some(found.name());
+            (login, withheld) = if may_have_secret(&at.url) { (name, None) } else { (None, name) };
+        }
+        let unread = match (&looked_up, credentials.unread()) {
+            (Some(Err(why)), _) => Some(format!("if it needs a login: {why}")),
+            (_, why) => why.map(|why| format!("if it needs a login that is in your netrc file: {why}")),
+        };
         let issued = self.tokens.issued(&at.url).filter(|_| at.same_origin);
         // A token goes in place of the host's own login, also one that was issued without a login.
         let login = issued.as_ref().map_or(login, |issued| issued.login.clone()).filter(|_| at.same_origin);
@@ -273,7 +290,7 @@ impl HttpClient {
             login: login.as_deref(),
             issued: issued.as_ref(),
             withheld: withheld.as_deref(),
-            unread: credentials.unread(),
+            unread: unread.as_deref(),
         };
         let is_refusal = matches!(status, 401 | 403 | 407) || is_login_page || is_challenge(headers);
         let advice = match status {

@@ -43,6 +43,7 @@ mod transport;
 mod wire;
 
 pub use auth::credentials::{Credential, Credentials, Secret};
+pub use auth::registries::{Registries, RegistryLogins};
 pub use body::{Answer, BodyEnd};
 pub use client::{ClientConfig, ClientError, HttpClient, Sources};
 pub use connection::Connection;

@@ -31,7 +31,7 @@ pub(crate) struct Refusal<'a> {
     pub(crate) issued: Option<&'a Issued>,
     /// A login for the host that was not sent, because the URL is plain http.
     pub(crate) withheld: Option<&'a str>,
-    /// The reason for which the netrc file, which may have a login, was not read.
+    /// The reason for which a place that may have a login was not read, as a clause.
     pub(crate) unread: Option<&'a str>,
 }
 
@@ -182,7 +182,7 @@ impl Refusal<'_> {
             (_, Site::GitHub, _) => private("the release or its repository", "GITHUB_TOKEN"),
             (_, Site::ModelScope, _) => private("the model or its file", "MODELSCOPE_API_TOKEN"),
             (_, Site::Registry, None) => {
-                format!("the registry has no such blob, or it is private: then {}", self.netrc_line())
+                format!("the registry has no such blob, or it is private: then {}", self.way_to_log_in())
             }
             (_, Site::Registry, Some(login)) => {
                 format!("the registry has no such blob, or it is private and {login} may not read it")
@@ -210,26 +210,33 @@ impl Refusal<'_> {
             }
             Site::Registry | Site::Other => match (self.withheld, self.unread) {
                 (Some(login), _) => format!("{login} is not sent over plain http: correct the URL to https"),
-                (None, Some(why)) => format!("if it needs a login that is in your netrc file: {why}"),
+                (None, Some(why)) => why.to_owned(),
                 (None, None) => {
-                    format!("if it needs a login, {}; a signed link may have expired", self.netrc_line())
+                    format!("if it needs a login, {}; a signed link may have expired", self.way_to_log_in())
                 }
             },
         }
     }
 
     /// The way to give the login: for a registry's token service, if it issued the token that was refused.
-    fn netrc_line(&self) -> String {
+    fn way_to_log_in(&self) -> String {
+        let registry = self.url.authority();
+        let registry = registry.strip_suffix(":443").unwrap_or(&registry);
         let host = match self.issued {
             Some(Issued { service, may_have_credentials: false, .. }) => {
                 return format!(
-                    "add a mirror: no login may go to the registry's token service, {service}, which is another host"
+                    "run `docker login {registry}`: no login of a netrc file goes to the registry's token service, {service}, \
+                     which is another host"
                 );
             }
             Some(Issued { service, .. }) => service.clone(),
             None => self.url.host(),
         };
-        format!("add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC)")
+        let line = format!("add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC)");
+        match host_rules::site(self.url) {
+            Site::Registry => format!("run `docker login {registry}`, or {line}"),
+            _ => line,
+        }
     }
 }
 

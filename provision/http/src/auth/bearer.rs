@@ -7,18 +7,21 @@
 //! A registry's challenge decides where a login could go, so the client trusts little of it:
 //! - The realm is https. Plain http is allowed on the registry's own host, and on loopback if the registry is there, too.
 //! - The scope is not the challenge's. It is made from the repository of the request, and it is for pulling only.
-//! - A login goes to the realm only if it belongs to the realm's host, and that host belongs to the registry's. Otherwise any
-//!   host in a lock could obtain a token for a private repository of another registry.
+//! - A login of the realm's host goes there only if that host belongs to the registry's. Otherwise any host in a lock could
+//!   obtain a token for a private repository of another registry.
+//! - A login that is kept for the registry itself goes to any realm that the registry names over https, as docker sends it: the registry
+//!   could take that login anyway.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use url::Url;
 
 use crate::auth::credentials::Secret;
+use crate::auth::registries::repository;
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
@@ -32,8 +35,7 @@ struct Scope {
 impl Scope {
     /// The scope of `url`; `None` if its path is not a registry's.
     fn of(url: &SourceUrl) -> Option<Self> {
-        let rest = url.as_url().path().strip_prefix("/v2/")?;
-        let (repository, _) = rest.split_once("/blobs/").or_else(|| rest.split_once("/manifests/"))?;
+        let repository = repository(url)?;
         let registry = url.as_url().origin().ascii_serialization();
         Some(Self { registry, repository: repository.to_owned() })
     }
@@ -107,6 +109,28 @@ impl Challenge {
         (service.is_https() || (service.is_loopback() && url.is_loopback()) || is_own)
             .then(|| Self { may_have_credentials: may_see_login(&service, url), service })
     }
+}
+
+/// True if an answer of a registry wants a login itself, by `WWW-Authenticate: Basic`.
+pub(crate) fn wants_basic(status: StatusCode, headers: &HeaderMap, url: &SourceUrl) -> bool {
+    let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
+    let is_basic = |value: &HeaderValue| {
+        let scheme = value.to_str().unwrap_or_default().trim().split(' ').next().unwrap_or_default();
+        scheme.eq_ignore_ascii_case("basic")
+    };
+    status == StatusCode::UNAUTHORIZED && repository(url).is_some() && values.into_iter().any(is_basic)
+}
+
+/// The form with which an identity token is exchanged at a token service, and the address without the query that is in it
+/// (distribution spec, "OAuth2").
+pub(crate) fn exchange(service: &SourceUrl, identity: &Secret) -> (SourceUrl, Secret) {
+    let mut url = service.as_url().clone();
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    form.extend_pairs(service.as_url().query_pairs());
+    form.append_pair("grant_type", "refresh_token").append_pair("client_id", "provision");
+    form.append_pair("refresh_token", identity.reveal());
+    url.set_query(None);
+    (SourceUrl::from_url(url).unwrap_or_else(|_| service.clone()), Secret::new(form.finish()))
 }
 
 /// True if a login may go from a registry to its token service: the service is the registry's own host, a parent domain of it,

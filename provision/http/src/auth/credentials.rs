@@ -1,7 +1,7 @@
 //! Credentials: each secret and the one host that it goes to.
 //!
-//! `Credentials::authorization` is the only place that chooses a secret for a request. It compares whole host names, and
-//! gives nothing to a plain http URL except on loopback.
+//! `Credentials::authorization` chooses the secret for a request, and compares whole host names. `Credential::authorization` gives
+//! nothing to a plain http URL except on loopback.
 
 use std::fmt;
 
@@ -39,13 +39,30 @@ pub struct Credential {
     source: String,
     /// The password, and `user:password`, which `authorization` holds in Base64.
     login: Option<[Secret; 2]>,
+    /// `authorization` is an identity token, which only a token service takes, in exchange for another.
+    is_identity: bool,
 }
 
 impl Credential {
     /// `Bearer TOKEN` for exactly this host, on one port or on any.
     pub fn bearer(host: impl Into<String>, port: Option<u16>, token: &str) -> Self {
         let authorization = Secret::new(format!("Bearer {token}"));
-        Self { host: host.into(), port, authorization, source: UNNAMED.to_owned(), login: None }
+        let source = UNNAMED.to_owned();
+        Self { host: host.into(), port, authorization, source, login: None, is_identity: false }
+    }
+
+    /// An identity token for the token service of the registry at exactly this host: docker's `identitytoken`.
+    pub fn identity(host: impl Into<String>, token: &str) -> Self {
+        let authorization = Secret::new(token);
+        Self { authorization, is_identity: true, ..Self::bearer(host, None, "") }
+    }
+
+    /// HTTP Basic from its encoded form, the Base64 of `user:password`; `None` for any other text.
+    pub fn basic_encoded(host: impl Into<String>, encoded: &str) -> Option<Self> {
+        let text = String::from_utf8(decoded_base64(encoded)?).ok()?;
+        let (login, password) = text.split_once(':')?;
+        // Docker on Windows pads the password so.
+        Some(Self::basic(host, login, password.trim_end_matches('\0')))
     }
 
     /// Names the variable or file that the credential came from.
@@ -55,8 +72,9 @@ impl Credential {
     }
 
     /// The credential in words: `the token in HF_TOKEN`.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self.login {
+            None if self.is_identity => format!("the login for {} in {}", self.host, self.source),
             None => format!("the token in {}", self.source),
             Some(_) => format!("the login for {} in {}", self.host, self.source),
         }
@@ -68,8 +86,32 @@ impl Credential {
         let encoded = base64(both.as_bytes());
         let authorization = Secret::new(format!("Basic {encoded}"));
         let login = Some([Secret::new(password), Secret::new(both)]);
-        Self { host: host.into(), port: None, authorization, source: UNNAMED.to_owned(), login }
+        let source = UNNAMED.to_owned();
+        Self { host: host.into(), port: None, authorization, source, login, is_identity: false }
     }
+
+    /// The `Authorization` value for a request to `url`, over https or to loopback only. The caller has chosen the host.
+    pub(crate) fn authorization(&self, url: &SourceUrl) -> Option<&Secret> {
+        (may_have_secret(url) && !self.is_identity).then_some(&self.authorization)
+    }
+
+    /// The identity token for a token service.
+    pub(crate) fn identity_token(&self) -> Option<&Secret> {
+        self.is_identity.then_some(&self.authorization)
+    }
+
+    /// Adds its secrets to a redactor.
+    pub(crate) fn add_to(&self, redactor: &mut Redactor) {
+        redactor.add_token(self.authorization.reveal().rsplit(' ').next().unwrap_or_default());
+        for text in self.login.iter().flatten() {
+            redactor.add_password(text.reveal());
+        }
+    }
+}
+
+/// True if a secret may go to `url`: over https, or to this machine.
+pub(crate) fn may_have_secret(url: &SourceUrl) -> bool {
+    url.is_https() || url.is_loopback()
 }
 
 /// The source of a credential whose source is not given.
@@ -106,18 +148,14 @@ impl Credentials {
 
     /// Adds every secret to a redactor.
     pub(crate) fn add_to(&self, redactor: &mut Redactor) {
-        for Credential { authorization, login, .. } in &self.entries {
-            redactor.add_token(authorization.reveal().rsplit(' ').next().unwrap_or_default());
-            for text in login.iter().flatten() {
-                redactor.add_password(text.reveal());
-            }
+        for credential in &self.entries {
+            credential.add_to(redactor);
         }
     }
 
     /// The `Authorization` value for a request to `url`: the host's own, and only over https or to loopback.
     pub(crate) fn authorization(&self, url: &SourceUrl) -> Option<&Secret> {
-        let may_be_sent = url.is_https() || url.is_loopback();
-        self.of(url).filter(|_| may_be_sent).map(|entry| &entry.authorization)
+        self.of(url)?.authorization(url)
     }
 
     /// The credential for `url` in words, with its variable or file: first the one that may be sent, then the one that is
@@ -136,19 +174,36 @@ impl Credentials {
     }
 }
 
+/// The digits of Base64.
+const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /// Base64 (RFC 4648 section 4), for one header value; too little for a dependency.
 pub(crate) fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let word =
             group.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
         for at in 0..4 {
-            let digit = DIGITS[(word >> (18 - 6 * at) & 63) as usize];
+            let digit = BASE64[(word >> (18 - 6 * at) & 63) as usize];
             text.push(if at <= group.len() { char::from(digit) } else { '=' });
         }
     }
     text
+}
+
+/// The bytes of Base64, with or without its padding; `None` for other text.
+fn decoded_base64(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut word, mut bits) = (Vec::new(), 0_u32, 0);
+    for byte in text.trim().trim_end_matches('=').bytes() {
+        let digit = BASE64.iter().position(|digit| *digit == byte)?;
+        word = word << 6 | u32::try_from(digit).ok()?;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from(word >> bits & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
 }
 
 #[cfg(test)]
@@ -217,11 +272,33 @@ mod tests {
     }
 
     #[test]
+    fn an_encoded_login_is_shown_no_more_than_a_plain_one() {
+        let credential = Credential::basic_encoded("h.example", "dXNlcjpjYW5hcnk").unwrap().from("the file f");
+        assert_eq!(credential.authorization.reveal(), "Basic dXNlcjpjYW5hcnk=");
+        assert_eq!(credential.name(), "the login for h.example in the file f");
+        let mut redactor = Redactor::default();
+        credential.add_to(&mut redactor);
+        assert!(!redactor.redact("user:canary canary").contains("canary"));
+        for other in ["", "dXNlcg==", "%"] {
+            assert!(Credential::basic_encoded("h", other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn an_identity_token_is_no_authorization() {
+        let credential = Credential::identity("h.example", "canary-identity");
+        assert!(credential.authorization(&url("https://h.example/v2/")).is_none());
+        assert_eq!(credential.identity_token().unwrap().reveal(), "canary-identity");
+    }
+
+    #[test]
     fn base64_matches_the_vectors_of_rfc_4648() {
         for (bytes, text) in
             [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
         {
             assert_eq!(base64(bytes.as_bytes()), text);
+            assert_eq!(decoded_base64(text).as_deref(), Some(bytes.as_bytes()));
         }
+        assert_eq!(decoded_base64("Zm9v YmFy"), None);
     }
 }

@@ -121,11 +121,19 @@ impl Pool {
     }
 
     /// Sends a request to a service, and returns the answer's head. The caller limits the time.
-    pub(crate) async fn ask(&self, request: &ServiceRequest) -> Result<Answer, ConnectError> {
+    pub(crate) async fn ask(
+        &self,
+        request: &ServiceRequest,
+        public_only: bool,
+    ) -> Result<Answer, ConnectError> {
         let url = &request.url;
         let proxy = self.connector.proxies.proxy(url).filter(|_| !request.direct);
-        let client = if request.direct { &self.direct } else { &self.any };
-        client.find_addresses(&self.connector, url, proxy.as_ref(), false).await?;
+        let client = match &proxy {
+            None if request.direct => &self.direct,
+            None if public_only => &self.public,
+            _ => &self.any,
+        };
+        client.find_addresses(&self.connector, url, proxy.as_ref(), public_only).await?;
         let method = Method::from_bytes(request.method.as_bytes()).unwrap_or_default();
         let mut asking = client.requests.request(method, url.as_url().clone());
         asking = asking.headers(fields(
