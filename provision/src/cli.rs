@@ -35,8 +35,8 @@ use std::process::ExitCode;
 use exit::Failure;
 use output::{ERR, OUT};
 
-/// Runs a command of the program, and returns its exit code as [`end`] does. A signal stops it at any time. The command starts no
-/// processes: they would inherit the blocked signals.
+/// Runs a command of the program, and returns its exit code as [`end`] does. A signal stops it at any time. A process
+/// that the command starts inherits the blocked signals, unless it unblocks them (`environment::program`).
 pub fn run(command: impl FnOnce() -> Result<(), Failure>) -> ExitCode {
     signals::listen();
     end(command())

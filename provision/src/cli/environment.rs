@@ -2,8 +2,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
 
+mod docker;
+mod program;
+
 use std::io::IsTerminal as _;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -12,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use super::exit::{Code, Failure};
 use provision_core::source_url::SourceUrl;
 use provision_engine::fetch::Store;
-use provision_http::{ClientConfig, Credential, Credentials, Proxies, ProxyVariable, Roots};
+use provision_http::{ClientConfig, Credential, Credentials, Proxies, ProxyVariable, Registries, Roots};
 
 /// The Hub's own hosts.
 const HUB: [&str; 2] = ["huggingface.co", "hf.co"];
@@ -76,11 +79,18 @@ fn login(file: &'static LoginFile, path: &Utf8Path) -> Result<&'static str, &'st
     file.get_or_init(|| std::fs::read_to_string(path)).as_deref()
 }
 
+/// The files with logins of registries, each read once as well.
+fn registry_logins() -> &'static Arc<docker::Logins> {
+    static LOGINS: OnceLock<Arc<docker::Logins>> = OnceLock::new();
+    LOGINS.get_or_init(|| Arc::new(docker::Logins::of_environment()))
+}
+
 /// Reads the files with logins. [`origin`] uses what they hold now.
 pub fn keep_logins() {
     for (file, path) in [(&HUB_TOKEN, hub_token_path()), (&NETRC, netrc_path())] {
         let _ = path.map(|path| login(file, &path));
     }
+    registry_logins().files();
 }
 
 /// Returns true if standard error is a terminal that wants colour (<https://no-color.org>).
@@ -108,6 +118,7 @@ pub fn origin() -> Result<(ClientConfig, Vec<String>), Failure> {
     });
     let config = ClientConfig {
         credentials: credentials([hub, github, modelscope], &mut warnings)?,
+        registries: Registries::of(registry_logins().clone()),
         proxies: proxies(),
         roots: roots()?,
         endpoints: replaced.collect(),

@@ -122,7 +122,7 @@ pub(crate) fn wants_basic(status: StatusCode, headers: &HeaderMap, url: &SourceU
 }
 
 /// The form with which an identity token is exchanged at a token service, and the address without the query that is in it
-/// (distribution spec, "OAuth2").
+/// (distribution spec, "Oauth2 Token Authentication").
 pub(crate) fn exchange(service: &SourceUrl, identity: &Secret) -> (SourceUrl, Secret) {
     let mut url = service.as_url().clone();
     let mut form = url::form_urlencoded::Serializer::new(String::new());

@@ -30,7 +30,7 @@ impl fmt::Debug for Secret {
 }
 
 /// A value for the `Authorization` header, and its host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     host: String,
     port: Option<u16>,

@@ -54,8 +54,10 @@ impl Registries {
             return;
         }
         let (registry, repository) = key.clone();
-        let looking = tokio::task::spawn_blocking(move || place.login(&registry, &repository));
-        let found = looking.await.unwrap_or(Ok(None));
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // Not a blocking task of the runtime, which would wait for a silent helper at its end.
+        std::thread::spawn(move || sender.send(place.login(&registry, &repository)));
+        let found = receiver.await.unwrap_or(Ok(None));
         self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found);
     }
 }
