@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
 
+mod aws;
 mod docker;
 mod program;
 
@@ -85,12 +86,20 @@ fn registry_logins() -> &'static Arc<docker::Logins> {
     LOGINS.get_or_init(|| Arc::new(docker::Logins::of_environment()))
 }
 
+/// The places of keys for S3, whose shared files are read once as well.
+fn s3_keys() -> &'static Arc<aws::Chain> {
+    static KEYS: OnceLock<Arc<aws::Chain>> = OnceLock::new();
+    #[expect(clippy::disallowed_methods, reason = "keys expire at a time of the wall clock")]
+    KEYS.get_or_init(|| Arc::new(aws::Chain::new(Box::new(variable), SystemTime::now)))
+}
+
 /// Reads the files with logins. [`origin`] uses what they hold now.
 pub fn keep_logins() {
     for (file, path) in [(&HUB_TOKEN, hub_token_path()), (&NETRC, netrc_path())] {
         let _ = path.map(|path| login(file, &path));
     }
     registry_logins().files();
+    s3_keys().keep_files();
 }
 
 /// Returns true if standard error is a terminal that wants colour (<https://no-color.org>).
@@ -116,7 +125,9 @@ pub fn origin() -> Result<(ClientConfig, Vec<String>), Failure> {
         let endpoint = endpoint.iter();
         endpoint.flat_map(|url| hosts.iter().map(|host| ((*host).to_owned(), url.clone())))
     });
+    let s3 = s3_keys().config(&mut warnings)?;
     let config = ClientConfig {
+        s3,
         credentials: credentials([hub, github, modelscope], &mut warnings)?,
         registries: Registries::of(registry_logins().clone()),
         proxies: proxies(),

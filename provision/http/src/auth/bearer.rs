@@ -125,12 +125,11 @@ pub(crate) fn wants_basic(status: StatusCode, headers: &HeaderMap, url: &SourceU
 /// (distribution spec, "Oauth2 Token Authentication").
 pub(crate) fn exchange(service: &SourceUrl, identity: &Secret) -> (SourceUrl, Secret) {
     let mut url = service.as_url().clone();
-    let mut form = url::form_urlencoded::Serializer::new(String::new());
-    form.extend_pairs(service.as_url().query_pairs());
-    form.append_pair("grant_type", "refresh_token").append_pair("client_id", "provision");
-    form.append_pair("refresh_token", identity.reveal());
+    let asked: Vec<_> = service.as_url().query_pairs().collect();
+    let mut fields: Vec<(&str, &str)> = asked.iter().map(|(name, value)| (&**name, &**value)).collect();
+    fields.extend([("grant_type", "refresh_token"), ("client_id", "provision")]);
     url.set_query(None);
-    (SourceUrl::from_url(url).unwrap_or_else(|_| service.clone()), Secret::new(form.finish()))
+    (SourceUrl::from_url(url).unwrap_or_else(|_| service.clone()), identity.form(&fields, "refresh_token"))
 }
 
 /// True if a login may go from a registry to its token service: the service is the registry's own host, a parent domain of it,

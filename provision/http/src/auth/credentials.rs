@@ -18,6 +18,19 @@ impl Secret {
         Self(text.into())
     }
 
+    /// A form (`application/x-www-form-urlencoded`) with these fields, and with the secret as the field `name`.
+    #[must_use]
+    pub fn form(&self, fields: &[(&str, &str)], name: &str) -> Self {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(fields).append_pair(name, &self.0);
+        Self(form.finish())
+    }
+
+    /// Adds it to a redactor.
+    pub fn add_to(&self, redactor: &mut Redactor) {
+        redactor.add_token(&self.0);
+    }
+
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
