@@ -90,7 +90,7 @@ fn registry_logins() -> &'static Arc<docker::Logins> {
 fn s3_keys() -> &'static Arc<aws::Chain> {
     static KEYS: OnceLock<Arc<aws::Chain>> = OnceLock::new();
     #[expect(clippy::disallowed_methods, reason = "keys expire at a time of the wall clock")]
-    KEYS.get_or_init(|| Arc::new(aws::Chain::new(Box::new(variable), SystemTime::now)))
+    KEYS.get_or_init(|| Arc::new(aws::Chain::new(Box::new(variable), Box::new(SystemTime::now))))
 }
 
 /// Reads the files with logins. [`origin`] uses what they hold now.

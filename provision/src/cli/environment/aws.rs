@@ -39,7 +39,7 @@ const CONTAINER: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"]
 const EXPORT: &str = "set the keys that `aws configure export-credentials --format env` prints";
 
 type Variables = Box<dyn Fn(&str) -> Option<String> + Send + Sync>;
-type Clock = fn() -> SystemTime;
+type Clock = Box<dyn Fn() -> SystemTime + Send + Sync>;
 type Found = Result<Option<S3Credentials>, CredentialsError>;
 
 /// The places of keys, and what they gave.
