@@ -349,6 +349,79 @@ mod tests {
         );
     }
 
+    /// A server that gives these answers, one a connection; the requests that it got.
+    fn serve(answers: &'static [&'static str]) -> (SourceUrl, std::thread::JoinHandle<Vec<String>>) {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/keys?a=b", listener.local_addr().unwrap()).parse().unwrap();
+        let serving = std::thread::spawn(move || {
+            let got = answers.iter().map(|answer| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let (mut got, mut block) = (Vec::new(), [0; 1000]);
+                loop {
+                    let read = stream.read(&mut block).unwrap();
+                    got.extend_from_slice(&block[..read]);
+                    let text = String::from_utf8_lossy(&got).into_owned();
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                    if read == 0 || length.is_none_or(|length| length == body.len().to_string()) {
+                        break;
+                    }
+                }
+                stream.write_all(answer.as_bytes()).unwrap();
+                String::from_utf8(got).unwrap()
+            });
+            got.collect()
+        });
+        (url, serving)
+    }
+
+    const DONE: &str = "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+    const TOKEN: &str =
+        "HTTP/1.1 200 OK\r\ncontent-length: 20\r\nconnection: close\r\n\r\n{\"access_token\": \"t\"}";
+
+    #[tokio::test]
+    async fn a_service_gets_the_request_past_the_proxies() {
+        use crate::client::ClientConfig;
+        use crate::wire::proxy::{Proxies, ProxyVariable};
+        let (url, serving) = serve(&[DONE, DONE]);
+        let proxy = ProxyVariable { name: "http_proxy", value: "http://127.0.0.1:1".to_owned() };
+        let proxies = Proxies { http: Some(proxy), ..Proxies::default() };
+        let client = HttpClient::new(ClientConfig { proxies, ..ClientConfig::default() }).unwrap();
+        let request = ServiceRequest {
+            method: "PUT",
+            url,
+            headers: vec![("x-aws-ec2-metadata-token-ttl-seconds", Secret::new("21600"))],
+            form: None,
+            direct: true,
+            limit: std::time::Duration::from_secs(10),
+        };
+        let answer = client.ask(request.clone()).await.unwrap();
+        assert_eq!((answer.status, &*answer.body), (403, &b"{}"[..]));
+        let form = Secret::new("canary").form(&[("Action", "a b")], "Token");
+        client.ask(ServiceRequest { method: "POST", form: Some(form), ..request.clone() }).await.unwrap();
+        let got = serving.join().unwrap();
+        assert!(got[0].starts_with("PUT /keys?a=b HTTP/1.1\r\n"), "{got:?}");
+        assert!(got[0].contains("\r\nx-aws-ec2-metadata-token-ttl-seconds: 21600\r\n"), "{got:?}");
+        assert!(got[1].starts_with("POST ") && got[1].ends_with("\r\n\r\nAction=a+b&Token=canary"), "{got:?}");
+        let error = client.ask(ServiceRequest { direct: false, ..request }).await;
+        assert!(error.is_err(), "the proxy does not answer");
+    }
+
+    #[tokio::test]
+    async fn an_identity_token_is_exchanged_by_a_form() {
+        let (url, serving) = serve(&[TOKEN]);
+        let client = HttpClient::new(crate::client::ClientConfig::default()).unwrap();
+        let login = Credential::identity("h.example", "canary").from("the file f");
+        let service = Resolved { login: Some(Ok(Some(login))), ..Resolved::first(url) };
+        let token = client.obtain_token(&service).await.unwrap();
+        assert_eq!(token, Secret::new("Bearer t"));
+        let got = serving.join().unwrap().remove(0);
+        assert!(got.starts_with("POST /keys HTTP/1.1\r\n") && !got.contains("authorization"), "{got}");
+        let form = "a=b&grant_type=refresh_token&client_id=provision&refresh_token=canary";
+        assert!(got.ends_with(&format!("\r\n\r\n{form}")), "{got}");
+    }
+
     #[test]
     fn content_length_is_ignored_with_a_transfer_coding() {
         let header_length = |head: &[(HeaderName, &str)]| {

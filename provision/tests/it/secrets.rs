@@ -267,7 +267,19 @@ impl Drop for Watch {
 pub(crate) fn in_environment(command: &mut Command, netrc: &Path, hosts: &[&str]) {
     let line = |host: &&str| format!("machine {host} login user password {NETRC}\n");
     std::fs::write(netrc, hosts.iter().map(line).collect::<String>()).unwrap();
+    // The search passes over files whose names begin with `netrc`.
+    let registries = netrc.with_file_name("netrc-registries.json");
+    let login = encode(&format!("user:{MARK}-registry"));
+    std::fs::write(
+        &registries,
+        format!("{{\"auths\": {{\"registry.example\": {{\"auth\": \"{login}\"}}}}}}"),
+    )
+    .unwrap();
     command
+        .env("REGISTRY_AUTH_FILE", registries)
+        .env("AWS_ACCESS_KEY_ID", "AKIATEST")
+        .env("AWS_SECRET_ACCESS_KEY", format!("{MARK}-s3"))
+        .env("AWS_CONTAINER_AUTHORIZATION_TOKEN", format!("{MARK}-container"))
         .env("NETRC", netrc)
         .env("HF_TOKEN", format!("{MARK}-hub"))
         .env("CIVITAI_TOKEN", format!("{MARK}-civitai"))

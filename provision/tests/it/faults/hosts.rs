@@ -2,4 +2,5 @@
 
 mod addresses;
 mod lists;
+mod logins;
 mod refusals;
