@@ -9,7 +9,6 @@
 mod lists;
 mod logins;
 mod pictures;
-mod registry;
 mod reuse;
 
 use anyhow::{Context as _, Result};
@@ -22,8 +21,9 @@ use xshell::{Shell, cmd};
 use crate::project;
 use crate::tools::nginx;
 use crate::tools::programs::{self, DOCKER_REGISTRY, OPENSSL, PIP, PYTHON};
+use crate::tools::registry::{self, Registry as DockerRegistry};
 use crate::tools::scratch::Scratch;
-use logins::TokenService;
+use crate::tools::token_service::TokenService;
 
 /// The Hub's client in a version that works: another one may require more of a Hub.
 const CLIENT: &str = "huggingface_hub==2.4.0";
@@ -98,10 +98,15 @@ fn emulated_registry(sh: &Shell, scratch: &Scratch, blob: &Content) -> Result<()
 fn real_registries(sh: &Shell, scratch: &Scratch, blob: &Content) -> Result<()> {
     let [open, token, password] = nginx::free_ports()?;
     let service = TokenService::start(sh, scratch)?;
-    let _open = registry::start(sh, scratch, open, "")?;
-    let _token = registry::start(sh, scratch, token, &service.configuration())?;
-    let _password = registry::start(sh, scratch, password, &logins::htpasswd(scratch)?)?;
-    registry::push(sh, scratch, open, blob)?;
+    // All of them share one store.
+    let data = scratch.path().join("data");
+    let start = |port, auth: &str| DockerRegistry::start(sh, scratch, &data, port, auth);
+    let _open = start(open, "")?;
+    let _token = start(token, &service.configuration())?;
+    let _password = start(password, &registry::htpasswd(scratch)?)?;
+    let path = scratch.fresh("blob");
+    std::fs::write(&path, blob.to_vec())?;
+    registry::push_blob(sh, open, REPOSITORY, &path, &blob.sha256_hex())?;
     let [open, guarded] = [open, token].map(|port| format!("http://127.0.0.1:{port}"));
     check_registry(sh, scratch, &open, &guarded, blob)?;
     println!("--- real registries that require a login, by the project's own commands");

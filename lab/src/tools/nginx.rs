@@ -17,7 +17,7 @@ use crate::tools::process::{Run, Running};
 pub(crate) struct Nginx {
     prefix: Utf8PathBuf,
     /// Kept for its drop, which ends the server.
-    _master: Running,
+    master: Running,
 }
 
 /// The part of the configuration that differs by check.
@@ -55,7 +55,12 @@ impl Nginx {
         for &port in &config.ports {
             master = master.listens((Ipv4Addr::LOCALHOST, port))?;
         }
-        Ok(Self { prefix: prefix.to_owned(), _master: master })
+        Ok(Self { prefix: prefix.to_owned(), master })
+    }
+
+    /// The number of its first process.
+    pub(crate) fn id(&self) -> u32 {
+        self.master.id()
     }
 
     /// Its standard error and its error log.

@@ -150,6 +150,17 @@ impl Running {
         Ok(())
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Both of its standard streams so far.
+    pub(crate) fn output(&self) -> String {
+        let read = |name| fs::read(self.folder.join(name)).unwrap_or_default();
+        ["stdout", "stderr"].map(|name| String::from_utf8_lossy(&read(name)).into_owned()).concat()
+    }
+
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
