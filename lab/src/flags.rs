@@ -12,6 +12,7 @@ use crate::readme::ReadmeArgs;
 use crate::real::RealArgs;
 use crate::simulate::SimulateArgs;
 use crate::static_binary::StaticArgs;
+use crate::stores::StoresArgs;
 
 /// Checks and measurements of the built program
 #[derive(Parser)]
@@ -48,6 +49,8 @@ pub(crate) enum Command {
     Static(StaticArgs),
     /// Run the README's commands as written
     Readme(ReadmeArgs),
+    /// Push to real registries, S3 servers and nginx, break them, and fetch from them
+    Stores(StoresArgs),
     /// Run the schedule against simulated hosts and print the term that limits it
     Simulate(SimulateArgs),
 }

@@ -15,6 +15,7 @@ mod readme;
 mod real;
 mod simulate;
 mod static_binary;
+mod stores;
 mod tools;
 
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Static(args) => static_binary::run(&args),
         Command::Readme(args) => readme::run(&args).map(passed),
         Command::Simulate(args) => simulate::run(&args).map(passed),
+        Command::Stores(args) => stores::run(&args).map(passed),
     };
     match result {
         Ok(Done::Passed) => ExitCode::SUCCESS,

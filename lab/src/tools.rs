@@ -12,6 +12,7 @@ pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod programs;
 pub(crate) mod registry;
+pub(crate) mod relay;
 pub(crate) mod scratch;
 pub(crate) mod steps;
 pub(crate) mod token_service;

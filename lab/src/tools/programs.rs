@@ -15,10 +15,12 @@ pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox
 pub(crate) const CC: Program = Program { name: "cc", package: "gcc" };
 pub(crate) const CROSS_CC: Program =
     Program { name: "aarch64-linux-gnu-gcc", package: "gcc-aarch64-linux-gnu libc6-dev-arm64-cross" };
+pub(crate) const CURL: Program = Program { name: "curl", package: "curl" };
 pub(crate) const DNSMASQ: Program = Program { name: "dnsmasq", package: "dnsmasq-base" };
 pub(crate) const DOCKER: Program = Program { name: "docker", package: "docker.io" };
 pub(crate) const DOCKER_REGISTRY: Program = Program { name: "docker-registry", package: "docker-registry" };
 pub(crate) const DPKG: Program = Program { name: "dpkg-deb", package: "dpkg" };
+pub(crate) const FAKETIME: Program = Program { name: "faketime", package: "faketime" };
 pub(crate) const MKFS_BTRFS: Program = Program { name: "mkfs.btrfs", package: "btrfs-progs" };
 pub(crate) const MKFS_EXT4: Program = Program { name: "mkfs.ext4", package: "e2fsprogs" };
 pub(crate) const MKFS_XFS: Program = Program { name: "mkfs.xfs", package: "xfsprogs" };
@@ -29,6 +31,9 @@ pub(crate) const PIP: Program = Program { name: "pip", package: "python3-pip" };
 pub(crate) const PYTHON: Program = Program { name: "python3", package: "python3" };
 pub(crate) const SHELLCHECK: Program = Program { name: "shellcheck", package: "shellcheck" };
 pub(crate) const QEMU: Program = Program { name: "qemu-aarch64-static", package: "qemu-user-static" };
+/// `.ci/run` builds it.
+pub(crate) const S3S_FS: Program =
+    Program { name: "s3s-fs", package: "(cargo install s3s-fs --features binary)" };
 pub(crate) const STRACE: Program = Program { name: "strace", package: "strace" };
 /// GNU time: the shell keyword `time` does not measure peak memory.
 pub(crate) const TIME: Program = Program { name: "time", package: "time" };

@@ -1,0 +1,78 @@
+//! Pushes, and what a store has afterwards.
+
+use anyhow::{Result, ensure};
+
+use crate::stores::server::{Kind, Process};
+use crate::stores::trial::{HEADS, LARGE, Trial, given_by};
+
+/// The methods that change a store.
+const WRITES: &[&str] = &["PUT", "POST", "PATCH", "DELETE"];
+
+pub(super) fn round_trip(trial: &Trial<'_>) -> Result<()> {
+    let is_remote = trial.server.kind != Kind::Directory;
+    trial.check(&[])?.exits(9)?;
+    trial.push()?.exits(0)?;
+    trial.require_stored()?;
+    trial.reset();
+    trial.push()?.exits(0)?;
+    let again = trial.store.traffic();
+    let writes = again.requests(WRITES);
+    ensure!(again.up < HEADS && writes.is_empty(), "a second push sent {} bytes: {writes:?}", again.up);
+    trial.check(&[])?.exits(0)?;
+    trial.reset();
+    trial.check(&["--full"])?.exits(0)?;
+    let read = trial.store.traffic().down;
+    ensure!(!is_remote || read >= trial.total(), "check --full read {read} of {} bytes", trial.total());
+    if trial.server.kind.is_registry() {
+        // The push's own manifest holds the blobs.
+        trial.server.registry()?.collect_garbage(&trial.fixture.sh)?;
+        trial.check(&["--full"])?.exits(0)?;
+    }
+
+    trial.reset();
+    let report = trial.fetch_whole(&[])?.report()?;
+    trial.require_quiet_origin()?;
+    let scheme = trial.address().split_inclusive("://").next().unwrap_or_default().to_owned();
+    let (given, total) = (given_by(&report, &scheme), trial.total());
+    ensure!(given == total, "the report says that the store gave {given} of {total} bytes: {report:#}");
+    if let Process::TokenRegistry(_, service) = &trial.server.process {
+        let requests = service.requests()?;
+        let needed = |scope: &str| requests.iter().any(|request| request.scope.ends_with(scope));
+        ensure!(needed(":pull") && requests.iter().all(|request| request.is_login_right), "{requests:?}");
+        ensure!(needed(":pull,push") || needed(":push,pull"), "{requests:?}");
+    }
+    Ok(())
+}
+
+/// A push gets SIGKILL when the store has half of the large file, and its connections are lost.
+pub(super) fn killed(trial: &Trial<'_>) -> Result<()> {
+    let half = LARGE / 2;
+    trial.store.hold_after(half);
+    let running = trial.push()?.start()?;
+    trial.store.wait_for("half of a file", |traffic| traffic.up >= half)?;
+    running.signal("KILL")?;
+    running.end()?.died_of(9)?;
+    trial.store.cut();
+    // An incomplete file is not there under its name.
+    ensure!(trial.stored(&trial.files[0])?.is_none(), "the store shows an incomplete file");
+    trial.check(&[])?.exits(9)?;
+    trial.reset();
+    let ended = trial.push()?.exits(0)?;
+    trial.require_stored()?;
+    trial.check(&["--full"])?.exits(0)?;
+    let sent = trial.store.traffic().up;
+    match trial.server.kind {
+        // Parts that had arrived are not sent again.
+        kind if kind.is_bucket() => {
+            ensure!(
+                sent < trial.total() - LARGE / 8,
+                "the push sent {sent} bytes, all of them again:\n{ended}"
+            );
+        }
+        // The registry has lost the upload, and the push says so.
+        kind if kind.is_registry() => drop(ended.complains(&["again"])?),
+        // nginx keeps nothing of a PUT that was cut.
+        _ => {}
+    }
+    Ok(())
+}
