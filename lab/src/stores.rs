@@ -3,6 +3,7 @@
 //! A registry with and without logins, two S3 servers, nginx and a directory. Every scenario takes place at each store for
 //! which it means something, through relays that count, slow and cut the traffic. The testbed is only the lock's origin.
 
+mod fleet;
 mod scenarios;
 mod server;
 mod trial;
@@ -18,7 +19,9 @@ use xshell::Shell;
 use crate::project;
 use crate::tools::parallel;
 use crate::tools::program;
-use crate::tools::programs::{self, CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS};
+use crate::tools::programs::{
+    self, CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS, STRACE,
+};
 use crate::tools::scratch::Scratch;
 use scenarios::{SCENARIOS, Scenario};
 use server::{Kind, Server};
@@ -45,6 +48,10 @@ pub(crate) struct StoresArgs {
     #[arg(long)]
     keep_going: bool,
 
+    /// Instead of the scenarios: measure eight fetches at once from the origin and from each store, in memory
+    #[arg(long, conflicts_with_all = ["only", "list", "keep_going"])]
+    fleet: bool,
+
     /// A `provision` binary to check instead of this checkout's static one
     #[arg(long, value_name = "PROGRAM")]
     program: Option<Utf8PathBuf>,
@@ -62,9 +69,12 @@ pub(crate) fn run(args: &StoresArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     programs::extend_path(&sh);
-    let needed = [CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS];
+    let needed = [CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS, STRACE];
     programs::require(&sh, "cargo lab stores", &needed)?;
     let program = args.program.clone().map_or_else(|| program::dist(&sh, &[]), Ok)?;
+    if args.fleet {
+        return fleet::bench(&program, Utf8Path::new("/dev/shm"));
+    }
     let folder = project::root().join("target/stores");
     sh.create_dir(&folder)?;
 

@@ -7,6 +7,7 @@ mod speed;
 
 use anyhow::Result;
 
+use super::fleet;
 use super::server::Kind;
 use super::trial::Trial;
 
@@ -52,4 +53,9 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: speed::slow_store,
     },
     Scenario { name: "two stores with a half each", kinds: EACH, run: speed::halves },
+    Scenario {
+        name: "eight fetches at once, and the origin gets nothing",
+        kinds: &[Kind::Registry, Kind::Bucket, Kind::Nginx, Kind::Directory],
+        run: fleet::from_a_full_store,
+    },
 ];

@@ -310,5 +310,5 @@ fn directory(sh: &Shell, scratch: &Scratch, data: &Utf8Path, port: u16) -> Resul
         location / {{ dav_methods PUT; create_full_put_path on; }}
     }}"
     );
-    Nginx::start(sh, &scratch.fresh("nginx"), &Config { workers: "1", ports: vec![port], http })
+    Nginx::start(sh, &scratch.fresh("nginx"), &Config { workers: "auto", ports: vec![port], http })
 }

@@ -50,6 +50,8 @@ pub(super) struct Trial<'f> {
     pub(super) name: String,
     /// The relay before the server.
     pub(super) store: Relay,
+    /// The port at which the program finds the store.
+    port: u16,
     /// The relay before the origin.
     pub(super) origin: Relay,
     /// The large file, then the small one.
@@ -60,22 +62,32 @@ pub(super) struct Trial<'f> {
 
 impl<'f> Trial<'f> {
     pub(super) fn new(fixture: &'f Fixture, server: &'f Server) -> Result<Self> {
+        Self::of(fixture, server, &[LARGE, SMALL])
+    }
+
+    /// A trial with a single file, and without a relay before the store, which would take processor time.
+    pub(super) fn direct(fixture: &'f Fixture, server: &'f Server, size: u64) -> Result<Self> {
+        Ok(Self { port: server.port, ..Self::of(fixture, server, &[size])? })
+    }
+
+    fn of(fixture: &'f Fixture, server: &'f Server, sizes: &[u64]) -> Result<Self> {
         let folder = fixture.scratch.fresh("trial");
         fs::create_dir_all(&folder)?;
         let name = folder.file_name().unwrap_or_default().to_owned();
         let seed = name.bytes().fold(7, |seed, byte| seed * 31 % 1_000_003 + u64::from(byte));
-        let file = |path: &str, seed, size| {
-            let content = Content::generated(seed, size);
+        let file = |((seed, path), size): ((u64, &str), &u64)| {
+            let content = Content::generated(seed, *size);
             File { path: path.to_owned(), sha256: content.sha256_hex(), content }
         };
-        let files = vec![file("large.bin", seed, LARGE), file("sub/small.bin", seed + 1, SMALL)];
+        let files: Vec<_> = (seed..).zip(["large.bin", "sub/small.bin"]).zip(sizes).map(file).collect();
         for File { path, content, .. } in &files {
             fixture.origin.put(&format!("/{name}/{path}"), content.clone());
         }
         let (store, origin) = (Relay::start(server.port)?, Relay::start(fixture.origin.addr().port())?);
         server.create(&name)?;
         let lock = folder.join("models.lock");
-        let trial = Self { fixture, server, name, store, origin, files, lock, folder };
+        let port = store.port;
+        let trial = Self { fixture, server, name, store, port, origin, files, lock, folder };
         fs::write(&trial.lock, trial.lock_text(trial.origin.port))?;
         Ok(trial)
     }
@@ -95,20 +107,29 @@ impl<'f> Trial<'f> {
 
     /// The store's address, through its relay.
     pub(super) fn address(&self) -> String {
-        self.server.address(&self.name, self.store.port)
+        self.server.address(&self.name, self.port)
     }
 
     /// A run of the program in an environment that has nothing but the variables which open the store.
     pub(super) fn run(&self, arguments: &[&str]) -> Result<Run> {
-        let run = self.run_without_access(arguments)?;
-        let access = self.server.access(&self.folder, self.store.port)?;
+        self.run_program(self.fixture.program.as_str(), arguments)
+    }
+
+    /// A run of another program in the same environment.
+    pub(super) fn run_program(&self, program: &str, arguments: &[&str]) -> Result<Run> {
+        let run = self.start_from(program, arguments)?;
+        let access = self.server.access(&self.folder, self.port)?;
         Ok(access.iter().fold(run, |run, (name, value)| run.env(name, value)))
     }
 
     /// A run without any login or key.
     pub(super) fn run_without_access(&self, arguments: &[&str]) -> Result<Run> {
-        let Fixture { sh, program, scratch, .. } = self.fixture;
-        let run = Run::new(program, &sh.var("PATH")?, scratch.fresh("run"))?.args(arguments);
+        self.start_from(self.fixture.program.as_str(), arguments)
+    }
+
+    fn start_from(&self, program: &str, arguments: &[&str]) -> Result<Run> {
+        let Fixture { sh, scratch, .. } = self.fixture;
+        let run = Run::new(program.into(), &sh.var("PATH")?, scratch.fresh("run"))?.args(arguments);
         // No request of a check leaves this machine.
         Ok(run.env("AWS_EC2_METADATA_DISABLED", "true"))
     }
@@ -146,6 +167,13 @@ impl<'f> Trial<'f> {
         let arguments = ["fetch", "--lock", self.lock.as_str(), "--dest", destination.as_str()];
         let run = self.run(&arguments)?.args(&["--store", &address, "--report", "report.json"]);
         Ok((run.args(options), destination))
+    }
+
+    /// `provision fetch` into a new destination, without the store.
+    pub(super) fn fetch_from_origin(&self) -> Result<(Run, Utf8PathBuf)> {
+        let destination = self.fixture.scratch.fresh("dest");
+        let arguments = ["fetch", "--lock", self.lock.as_str(), "--dest", destination.as_str()];
+        Ok((self.run(&arguments)?, destination))
     }
 
     /// Runs a fetch to its end and requires every file with its bytes.
