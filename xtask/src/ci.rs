@@ -65,6 +65,8 @@ enum Step {
     Real,
     /// The testbed's emulated hosts behave like the hosts
     Hosts,
+    /// Registries, S3 servers and nginx are stores, through kills and failures
+    Stores,
     /// The static binary runs in roots without a C library
     Static,
     /// The aarch64 binary and unit tests run under qemu
@@ -106,6 +108,7 @@ impl Step {
             Self::Demo => "cargo xtask fetch-models --demo",
             Self::Real => "cargo lab real",
             Self::Hosts => "cargo lab hosts",
+            Self::Stores => "cargo lab stores",
             Self::Static => "cargo lab static",
             Self::Cross => "cargo lab cross",
             Self::Packages => "cargo lab packages",
