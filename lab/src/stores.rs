@@ -71,7 +71,8 @@ pub(crate) fn run(args: &StoresArgs) -> Result<()> {
     programs::extend_path(&sh);
     let needed = [CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS, STRACE];
     programs::require(&sh, "cargo lab stores", &needed)?;
-    let program = args.program.clone().map_or_else(|| program::dist(&sh, &[]), Ok)?;
+    let given = args.program.as_deref().map(camino::absolute_utf8).transpose()?;
+    let program = given.map_or_else(|| program::dist(&sh, &[]), Ok)?;
     if args.fleet {
         return fleet::bench(&program, Utf8Path::new("/dev/shm"));
     }

@@ -16,6 +16,10 @@ use crate::tools::process::{Ended, Run};
 use crate::tools::relay::Relay;
 use crate::tools::scratch::Scratch;
 
+/// The path of the large file, which a store does not know.
+pub(super) const LARGE_PATH: &str = "large.safetensors";
+/// The path of the small file.
+pub(super) const SMALL_PATH: &str = "sub/small.safetensors";
 /// The size of the large file: some parts of an upload, and many claims.
 pub(super) const LARGE: u64 = 48_000_007;
 /// The size of the small file.
@@ -76,10 +80,10 @@ impl<'f> Trial<'f> {
         let name = folder.file_name().unwrap_or_default().to_owned();
         let seed = name.bytes().fold(7, |seed, byte| seed * 31 % 1_000_003 + u64::from(byte));
         let file = |((seed, path), size): ((u64, &str), &u64)| {
-            let content = Content::generated(seed, *size);
+            let content = Content::safetensors(seed, *size);
             File { path: path.to_owned(), sha256: content.sha256_hex(), content }
         };
-        let files: Vec<_> = (seed..).zip(["large.bin", "sub/small.bin"]).zip(sizes).map(file).collect();
+        let files: Vec<_> = (seed..).zip([LARGE_PATH, SMALL_PATH]).zip(sizes).map(file).collect();
         for File { path, content, .. } in &files {
             fixture.origin.put(&format!("/{name}/{path}"), content.clone());
         }

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 
-use crate::stores::trial::{HEADS, SMALL, Trial};
+use crate::stores::trial::{HEADS, SMALL, SMALL_PATH, Trial};
 use crate::tools::registry;
 
 /// The small file has a flipped bit, in the middle: a size or a last byte does not show it.
@@ -14,14 +14,14 @@ pub(super) fn wrong_bytes(trial: &Trial<'_>) -> Result<()> {
     let mut bytes = small.content.to_vec();
     bytes[SMALL as usize / 2] ^= 1;
     trial.replace(small, &bytes)?;
-    trial.check(&["--full"])?.exits(5)?.says(&["sub/small.bin"])?;
+    trial.check(&["--full"])?.exits(5)?.says(&[SMALL_PATH])?;
     trial.reset();
     let ended = trial.fetch_whole(&[])?;
     let told = ended.stderr.matches("warning").count();
     ensure!(told == 1, "wrong bytes are told once, and not {told} times:\n{ended}");
     // The origin gave the small file, and the large one only where the store was out before it was complete.
     let origin = trial.origin.traffic();
-    ensure!(origin.down >= SMALL, "the origin gave {} bytes", origin.down);
+    ensure!(origin.down >= SMALL, "the origin gave {} bytes:\n{ended}", origin.down);
     // With the store alone, no source has the right bytes.
     let (run, _) = trial.fetch(&["--store-only"])?;
     run.exits(5)?;
@@ -35,9 +35,9 @@ pub(super) fn missing_bytes(trial: &Trial<'_>) -> Result<()> {
     trial.replace(small, &small.content.to_vec()[..SMALL as usize / 2])?;
     trial.check(&["--full"])?.exits(if trial.server.kind.is_registry() { 9 } else { 5 })?;
     trial.reset();
-    trial.fetch_whole(&[])?;
+    let ended = trial.fetch_whole(&[])?;
     let origin = trial.origin.traffic();
-    ensure!((SMALL..SMALL + HEADS).contains(&origin.down), "the origin gave {} bytes", origin.down);
+    ensure!((SMALL..SMALL + HEADS).contains(&origin.down), "the origin gave {} bytes:\n{ended}", origin.down);
     Ok(())
 }
 

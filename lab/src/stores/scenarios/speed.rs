@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::stores::trial::{File, SMALL, Trial, given_by};
+use crate::stores::trial::{File, LARGE_PATH, SMALL, SMALL_PATH, Trial, given_by};
 use crate::tools::nginx;
 use crate::tools::process::Ended;
 use crate::tools::relay::Relay;
@@ -47,9 +47,9 @@ pub(super) fn store_only(trial: &Trial<'_>) -> Result<()> {
     trial.server.remove(&trial.fixture.sh, &trial.name, &trial.files[1].sha256)?;
     trial.reset();
     let (run, destination) = trial.fetch(&["--store-only"])?;
-    run.exits(4)?.complains(&["sub/small.bin"])?;
+    run.exits(4)?.complains(&[SMALL_PATH])?;
     trial.require_quiet_origin()?;
-    ensure!(destination.join("large.bin").is_file(), "the file that the store has is not installed");
+    ensure!(destination.join(LARGE_PATH).is_file(), "the file that the store has is not installed");
     // Without the option the origin gives that file, and no more. The store is asked for it once.
     trial.reset();
     let ended = trial.fetch_whole(&[])?;
