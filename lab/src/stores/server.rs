@@ -144,6 +144,16 @@ impl Server {
         }
     }
 
+    /// The beginning of the addresses of its files, as a report shows them.
+    pub(super) fn shown(&self, name: &str, port: u16) -> String {
+        match self.kind {
+            Kind::Registry | Kind::Password | Kind::Token => format!("http://127.0.0.1:{port}/v2/{name}/"),
+            Kind::Bucket | Kind::Moto => format!("s3://{BUCKET}/{name}/"),
+            Kind::Nginx => format!("http://127.0.0.1:{port}/{name}/"),
+            Kind::Directory => format!("{}/{name}/", self.data),
+        }
+    }
+
     /// The variables that open the store at `port`. `folder` is for their files.
     pub(super) fn access(&self, folder: &Utf8Path, port: u16) -> Result<Vec<(&'static str, String)>> {
         self.access_as(folder, port, registry::LOGIN.1, SECRET_KEY)

@@ -10,7 +10,7 @@ use provision_testbed::{BlockingOrigin, Content};
 use serde_json::Value;
 use xshell::Shell;
 
-use super::server::Server;
+use super::server::{Kind, Server};
 use crate::tools::lock_text::{VERSION, model};
 use crate::tools::process::{Ended, Run};
 use crate::tools::relay::Relay;
@@ -112,6 +112,17 @@ impl<'f> Trial<'f> {
     /// The store's address, through its relay.
     pub(super) fn address(&self) -> String {
         self.server.address(&self.name, self.port)
+    }
+
+    /// The bytes that a report says the store gave. Those of a directory are copied, or share their blocks.
+    pub(super) fn given_by_store(&self, report: &Value) -> u64 {
+        let shown = self.server.shown(&self.name, self.port);
+        if self.server.kind != Kind::Directory {
+            return given_by(report, &shown);
+        }
+        let files = report["files"].as_array().into_iter().flatten();
+        let is_it = |file: &&Value| file["source"].as_str().is_some_and(|source| source.starts_with(&shown));
+        files.filter(is_it).filter_map(|file| file["size"].as_u64()).sum()
     }
 
     /// A run of the program in an environment that has nothing but the variables which open the store.

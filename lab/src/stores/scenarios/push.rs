@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::stores::server::{Kind, Process};
-use crate::stores::trial::{HEADS, LARGE, Trial, given_by};
+use crate::stores::trial::{HEADS, LARGE, Trial};
 
 /// The methods that change a store.
 const WRITES: &[&str] = &["PUT", "POST", "PATCH", "DELETE"];
@@ -32,8 +32,7 @@ pub(super) fn round_trip(trial: &Trial<'_>) -> Result<()> {
     trial.reset();
     let report = trial.fetch_whole(&[])?.report()?;
     trial.require_quiet_origin()?;
-    let scheme = trial.address().split_inclusive("://").next().unwrap_or_default().to_owned();
-    let (given, total) = (given_by(&report, &scheme), trial.total());
+    let (given, total) = (trial.given_by_store(&report), trial.total());
     ensure!(given == total, "the report says that the store gave {given} of {total} bytes: {report:#}");
     if let Process::TokenRegistry(_, service) = &trial.server.process {
         let requests = service.requests()?;

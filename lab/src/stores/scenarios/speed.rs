@@ -81,7 +81,7 @@ pub(super) fn slow_store(trial: &Trial<'_>) -> Result<()> {
     ensure!((9.0..25.0).contains(&seconds), "the fetch took {seconds:.1} s:\n{ended}");
     let report = ended.report()?;
     let origin = given_by(&report, &format!("http://127.0.0.1:{}/", trial.origin.port));
-    let store = given_by(&report, &format!("http://127.0.0.1:{}/", trial.store.port));
+    let store = trial.given_by_store(&report);
     ensure!(store > 5_000_000 && origin > 20_000_000, "store {store}, origin {origin}: {report:#}");
     ensure!(store + origin <= trial.total() * 11 / 10, "store {store}, origin {origin}: {report:#}");
     Ok(())
@@ -102,8 +102,7 @@ pub(super) fn halves(trial: &Trial<'_>) -> Result<()> {
     let address = second.address();
     let report = trial.fetch_whole(&["--store", &address])?.report()?;
     trial.require_quiet_origin()?;
-    let shown = |address: &str| address.split(['?', '{']).next().unwrap_or_default().to_owned();
-    let given = [trial.address(), address].map(|address| given_by(&report, &shown(&address)));
+    let given = [trial, &second].map(|trial| trial.given_by_store(&report));
     let sizes: Vec<_> = trial.files.iter().map(|file| file.content.size()).collect();
     ensure!(given.as_slice() == sizes, "the stores gave {given:?}, not {sizes:?}: {report:#}");
     drop(fs::remove_dir_all(installed));
