@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or an environment variable, or is async.
 
 pub mod backoff;
+pub mod bencode;
 pub mod byte_range;
 pub mod byte_size;
 pub mod digest;
@@ -17,3 +18,4 @@ pub mod schedule;
 pub mod source_url;
 pub mod store_address;
 pub mod terminal_text;
+pub mod torrent;
