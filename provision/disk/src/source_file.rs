@@ -203,6 +203,11 @@ impl<S: Borrow<SourceFile>> HashedRead<S> {
         Ok(self.filled > 0)
     }
 
+    /// The block that was read.
+    pub fn block(&self) -> &[u8] {
+        &self.block[..self.filled]
+    }
+
     /// Hashes the block that was read.
     pub fn hash(&mut self) {
         self.hasher.update(&self.block[..self.filled]);

@@ -180,7 +180,7 @@ fn hash_in_pairs(
 }
 
 /// Opens the file to hash, or returns its state if that is known without hashing.
-fn open(destination: &Destination, target: &HashTarget<'_>) -> Result<SourceFile, FileState> {
+pub(crate) fn open(destination: &Destination, target: &HashTarget<'_>) -> Result<SourceFile, FileState> {
     let HashTarget { model, link } = target;
     let unreadable = FileState::Unreadable;
     if let Some(target) = link
@@ -204,7 +204,8 @@ fn open(destination: &Destination, target: &HashTarget<'_>) -> Result<SourceFile
     }
 }
 
-fn compare(
+/// The state of a file that was read to its end.
+pub(crate) fn compare(
     target: &HashTarget<'_>,
     reading: HashedRead<SourceFile>,
     on_right: impl Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError>,
