@@ -137,9 +137,17 @@ mod tests {
     #[test]
     fn broken_bencoding_has_no_value() {
         let deep = format!("d4:info{}{}e", "l".repeat(99_999), "e".repeat(99_999));
-        for text in
-            ["", "d", "x", "d4:info", "d4:infoi7", "d4:info99999999999999999999:x", "d4:info9:x", "d-1:", &deep]
-        {
+        for text in [
+            "",
+            "d",
+            "x",
+            "d4:info",
+            "d4:infoi7",
+            "d4:info99999999999999999999:x",
+            "d4:info9:x",
+            "d-1:",
+            &deep,
+        ] {
             assert_eq!(value_of(text.as_bytes(), "info"), None, "{}", &text[..text.len().min(40)]);
         }
     }

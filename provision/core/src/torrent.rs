@@ -194,8 +194,8 @@ mod tests {
 
     /// The SHA-1 of "abc" (FIPS 180-4, example).
     const ABC: Piece = [
-        0xa9, 0x99, 0x3e, 0x36, 0x47, 0x06, 0x81, 0x6a, 0xba, 0x3e, 0x25, 0x71, 0x78, 0x50, 0xc2, 0x6c, 0x9c, 0xd0,
-        0xd8, 0x9d,
+        0xa9, 0x99, 0x3e, 0x36, 0x47, 0x06, 0x81, 0x6a, 0xba, 0x3e, 0x25, 0x71, 0x78, 0x50, 0xc2, 0x6c, 0x9c,
+        0xd0, 0xd8, 0x9d,
     ];
 
     #[test]
@@ -226,7 +226,8 @@ mod tests {
             &pieces(b"abc", piece_length(3)),
         );
         let expected = [
-            &b"d10:created by9:provision4:infod5:filesld6:lengthi1e4:pathl1:aeed6:lengthi2e4:pathl1:b1:ceee"[..],
+            &b"d10:created by9:provision4:infod5:filesld6:lengthi1e4:pathl1:aeed6:lengthi2e4:pathl1:b1:ceee"
+                [..],
             b"4:name6:models12:piece lengthi262144e6:pieces20:",
             &ABC,
             b"e8:url-listl18:https://h.example/ee",
@@ -266,7 +267,9 @@ mod tests {
     fn a_later_part_gives_the_pieces_that_begin_in_it() {
         let bytes: Vec<u8> = (0..100).collect();
         let all = pieces(&bytes, 32);
-        for (start, expected) in [(0, &all[..3]), (1, &all[1..3]), (32, &all[1..3]), (33, &all[2..3]), (65, &[])] {
+        for (start, expected) in
+            [(0, &all[..3]), (1, &all[1..3]), (32, &all[1..3]), (33, &all[2..3]), (65, &[])]
+        {
             let mut hasher = PieceHasher::new(32, start);
             bytes[start as usize..].chunks(7).for_each(|chunk| hasher.update(chunk));
             assert_eq!(hasher.complete(), expected, "{start}");

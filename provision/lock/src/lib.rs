@@ -11,6 +11,7 @@
 pub mod entry;
 pub mod expiry;
 pub mod source;
+pub mod web_seeds;
 
 pub mod edit;
 pub mod import;

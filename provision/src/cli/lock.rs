@@ -1,4 +1,4 @@
-//! `lock`: the commands that edit models.lock, and one that lists it.
+//! `lock`: the commands that edit models.lock, one that lists it, and one that writes its torrents.
 //!
 //! The crate `provision-lock` knows sources, edits and hosts; this module has options, output and exit codes. Results go to
 //! standard output, one line a model; waits, progress and failures go to standard error.
@@ -13,6 +13,7 @@ mod list;
 mod question;
 mod remove;
 mod session;
+mod torrent;
 mod update;
 mod write;
 
@@ -54,6 +55,8 @@ enum LockCommand {
     List(list::ListArgs),
     /// Remove models from the lock; installed files stay
     Remove(remove::RemoveArgs),
+    /// Write a torrent for each installed model, with the lock's addresses as web seeds
+    Torrent(torrent::TorrentArgs),
 }
 
 /// The locks of a verb that reads: several are one set, and each may be an address.
@@ -152,6 +155,7 @@ pub fn run(args: &LockArgs, default: &str) -> Result<(), Failure> {
         LockCommand::Check(args) => check::run(args, default),
         LockCommand::List(args) => list::run(args, default),
         LockCommand::Remove(args) => remove::run(args, default),
+        LockCommand::Torrent(args) => torrent::run(args, default),
     }
 }
 

@@ -10,6 +10,7 @@ use super::progress::Verbosity;
 use super::{locks, say, tell, units};
 use provision_core::byte_size::ByteSize;
 use provision_core::event::Silent;
+use provision_core::lockfile::Model;
 use provision_engine::inspect::{self, FileState};
 
 /// Hashes the chosen files on all cores.
@@ -34,27 +35,14 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     };
     let mut wrong = 0;
     for (model, state) in models.iter().zip(&states) {
-        let what = match state {
-            FileState::Right(_) => {
-                if args.output.verbosity() == Verbosity::Verbose {
-                    tell(format_args!("ok       {}", model.path));
-                }
-                continue;
+        if let FileState::Right(_) = state {
+            if args.output.verbosity() == Verbosity::Verbose {
+                tell(format_args!("ok       {}", model.path));
             }
-            FileState::Missing => "missing".to_owned(),
-            FileState::WrongSize { found } => {
-                let (found, size) = (ByteSize(*found).exact(), ByteSize(model.size).exact());
-                format!("has {found}, the lock says {size}")
-            }
-            FileState::WrongDigest { found, .. } => {
-                format!("has SHA-256 {found}, the lock says {}", model.sha256)
-            }
-            FileState::NotAFile(what) if state.is_mended_by_fetch() => format!("is {what} to no file"),
-            FileState::NotAFile(what) => format!("is {what}, not a file: move it away"),
-            FileState::Unreadable(error) => error.to_string(),
-        };
+            continue;
+        }
         wrong += 1;
-        tell(format_args!("wrong    {}: {what}", model.path));
+        tell(format_args!("wrong    {}: {}", model.path, describe(model, state)));
     }
     let bytes: u64 =
         models.iter().zip(&states).filter(|(_, c)| c.is_right()).map(|(model, _)| model.size).sum();
@@ -91,4 +79,22 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
             units::count(models.len(), "file")
         ),
     ))
+}
+
+/// What is wrong with a model's file.
+pub(super) fn describe(model: &Model, state: &FileState) -> String {
+    match state {
+        FileState::Right(_) => "right".to_owned(),
+        FileState::Missing => "missing".to_owned(),
+        FileState::WrongSize { found } => {
+            let (found, size) = (ByteSize(*found).exact(), ByteSize(model.size).exact());
+            format!("has {found}, the lock says {size}")
+        }
+        FileState::WrongDigest { found, .. } => {
+            format!("has SHA-256 {found}, the lock says {}", model.sha256)
+        }
+        FileState::NotAFile(what) if state.is_mended_by_fetch() => format!("is {what} to no file"),
+        FileState::NotAFile(what) => format!("is {what}, not a file: move it away"),
+        FileState::Unreadable(error) => error.to_string(),
+    }
 }

@@ -32,4 +32,5 @@ mod sets;
 mod several_lists;
 mod skip;
 mod sources;
+mod torrents;
 mod warm;

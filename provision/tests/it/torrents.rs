@@ -1,0 +1,123 @@
+//! `provision lock torrent`: from installed files to torrents that every client reads.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+
+use provision_core::torrent::InfoHash;
+use provision_testbed::Content;
+
+use crate::fixture::Fixture;
+use crate::program::{Ended, program, run};
+
+fn lock_torrent(fixture: &Fixture, arguments: &[&str]) -> Command {
+    let mut command = program(fixture);
+    command.args(["lock", "torrent", "-o"]).arg(fixture.beside("torrents"));
+    command.arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination()).args(arguments);
+    command
+}
+
+/// A fixture with two models, the first of which has an address without a query as its mirror.
+fn installed() -> Fixture {
+    let mut fixture = Fixture::new();
+    let (a, b) = (Content::generated(1, 700_001), Content::generated(2, 3));
+    fixture.file("loras/a.bin", &a).file("vae/b.bin", &b);
+    for (path, content) in [("loras/a.bin", a), ("vae/b.bin", b)] {
+        std::fs::create_dir_all(fixture.path(path).parent().unwrap()).unwrap();
+        std::fs::write(fixture.path(path), content.to_vec()).unwrap();
+    }
+    fixture
+}
+
+fn names(fixture: &Fixture) -> Vec<String> {
+    let Ok(entries) = fixture.beside("torrents").read_dir() else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn torrent_name(name: &str, content: &Content) -> String {
+    format!("{name}.{}.torrent", &content.sha256_hex()[..8])
+}
+
+fn read(fixture: &Fixture, name: &str) -> Vec<u8> {
+    std::fs::read(fixture.beside("torrents").join(name)).unwrap()
+}
+
+fn has(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn torrents_are_written_once_and_name_their_info_hash() {
+    let fixture = installed();
+    let Ended { code, out, err } = run(&mut lock_torrent(&fixture, &[]));
+    assert_eq!(code, Some(0), "{err}");
+    let [a, b] = [("a.bin", Content::generated(1, 700_001)), ("b.bin", Content::generated(2, 3))]
+        .map(|(name, content)| torrent_name(name, &content));
+    assert_eq!(names(&fixture), [a.clone(), b.clone()]);
+    let first = read(&fixture, &a);
+    // Three pieces of 256 KiB, and no time.
+    assert!(has(
+        &first,
+        "d10:created by9:provision4:infod6:lengthi700001e4:name5:a.bin12:piece lengthi262144e6:pieces60:"
+    ));
+    for name in [&a, &b] {
+        let hash = InfoHash::of(&read(&fixture, name)).unwrap();
+        assert!(out.contains(&format!("written    {hash}  ")), "{out}");
+    }
+    let inode = || std::fs::metadata(fixture.beside("torrents").join(&a)).unwrap().ino();
+    let before = inode();
+    let again = run(&mut lock_torrent(&fixture, &[]));
+    assert_eq!((again.code, again.out), (Some(0), out.replace("written  ", "unchanged")));
+    assert_eq!(inode(), before);
+    // A web seed and a tracker are no part of the info hash.
+    let more = ["a.bin", "--web-seed", "https://h.example/m", "--tracker", "http://t.example/announce"];
+    let seeded = run(&mut lock_torrent(&fixture, &["loras/*", more[1], more[2], more[3], more[4]]));
+    assert_eq!(seeded.code, Some(0), "{}", seeded.err);
+    let now = read(&fixture, &a);
+    assert!(has(&now, "d8:announce25:http://t.example/announce10:"));
+    assert!(has(&now, "8:url-listl31:https://h.example/m/loras/a.binee"));
+    assert_eq!(InfoHash::of(&now), InfoHash::of(&first));
+}
+
+#[test]
+fn a_base_for_all_files_gives_a_torrent_of_the_set() {
+    let fixture = installed();
+    let seeds = ["--web-seed", "https://h.example/team/models/", "--web-seed", "http://i.example/models"];
+    let ended = run(&mut lock_torrent(&fixture, &seeds));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let set = read(&fixture, "models.torrent");
+    assert!(has(
+        &set,
+        "4:infod5:filesld6:lengthi700001e4:pathl5:loras5:a.bineed6:lengthi3e4:pathl3:vae5:b.bineee4:name6:models"
+    ));
+    assert!(has(&set, "8:url-listl23:https://h.example/team/17:http://i.example/ee"));
+    let apart = ["--web-seed", "https://h.example/one", "--web-seed", "https://h.example/two"];
+    std::fs::remove_file(fixture.beside("torrents/models.torrent")).unwrap();
+    let ended = run(&mut lock_torrent(&fixture, &apart));
+    assert_eq!((ended.code, names(&fixture).len()), (Some(0), 2));
+    assert!(ended.err.contains("no torrent of the set is made"), "{}", ended.err);
+}
+
+#[test]
+fn fault_150_no_secret_and_no_other_bytes_reach_a_torrent() {
+    let fixture = installed();
+    // The lock's addresses are signed.
+    let ended = run(&mut lock_torrent(&fixture, &[]));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(ended.err.contains("is no web seed of vae/b.bin: its query may be a secret"), "{}", ended.err);
+    assert!(names(&fixture).iter().all(|name| !has(&read(&fixture, name), "url-list")));
+    let signed = run(&mut lock_torrent(&fixture, &["--web-seed", "https://h.example/x?sig=secret"]));
+    assert_eq!(signed.code, Some(2));
+    assert!(!signed.err.contains("sig="), "{}", signed.err);
+    // A file with other bytes, and one that is not there.
+    std::fs::remove_dir_all(fixture.beside("torrents")).unwrap();
+    std::fs::write(fixture.path("vae/b.bin"), "abc").unwrap();
+    let ended = run(&mut lock_torrent(&fixture, &["--web-seed", "https://h.example/models/"]));
+    assert_eq!((ended.code, names(&fixture).len()), (Some(5), 1));
+    assert!(ended.err.contains("vae/b.bin: has SHA-256"), "{}", ended.err);
+    std::fs::remove_file(fixture.path("vae/b.bin")).unwrap();
+    let ended = run(&mut lock_torrent(&fixture, &["vae/b.bin"]));
+    assert_eq!(ended.code, Some(5));
+    assert!(ended.err.contains("vae/b.bin: missing; run `fetch`, then this again"), "{}", ended.err);
+}
