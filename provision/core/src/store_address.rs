@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! https://cache.example/models/{sha256}        a web server; also {size}, {path}, and {env:NAME} in the query
+//! http://localhost:3030/torrents/{infohash}/stream/0
+//!                                              a torrent client that serves files; see `with_infohashes`
 //! oci://HOST/NAME                              a repository of a registry; ?ns=REGISTRY for a mirror that wants it
 //! s3://BUCKET/PREFIX                           a bucket; ?endpoint=URL&region=NAME&style=path|virtual
 //! file:///mnt/models                           a directory of this machine
@@ -11,6 +13,7 @@
 //! secret: it stands in the query only, which is never shown (I6), and goes over https or to this machine only. No error
 //! repeats the text, which may contain a secret.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
@@ -20,6 +23,7 @@ use url::Url;
 use crate::digest::Sha256;
 use crate::model_path::ModelPath;
 use crate::source_url::{BucketObject, BucketStyle, SourceUrl, SourceUrlError};
+use crate::torrent::InfoHash;
 
 /// The value of a variable of the environment; `None` if it is not set.
 pub type Variable<'v> = &'v dyn Fn(&str) -> Option<String>;
@@ -43,6 +47,8 @@ pub struct Template {
     /// Everything before the query.
     front: Pattern,
     query: Option<Pattern>,
+    /// The info hashes for `{infohash}`.
+    infohashes: BTreeMap<Sha256, InfoHash>,
     /// The text without its query.
     shown: String,
 }
@@ -86,13 +92,13 @@ pub enum StoreAddressError {
     Form,
     /// A web server's address that is the same for all files.
     #[error(
-        "the address is the same for every file; put {{sha256}} or {{path}} where their names differ, as in \
+        "the address is the same for every file; put {{sha256}}, {{path}} or {{infohash}} where their names differ, as in \
          https://cache.example/models/{{sha256}}"
     )]
     NoPlaceholder,
     /// A brace that begins or ends no placeholder.
     #[error(
-        "braces hold one of {{sha256}}, {{size}}, {{path}} and {{env:NAME}}; write %7B and %7D for others"
+        "braces hold one of {{sha256}}, {{size}}, {{path}}, {{infohash}} and {{env:NAME}}; write %7B and %7D for others"
     )]
     Placeholder,
     /// A placeholder in the scheme or the host.
@@ -125,6 +131,9 @@ pub enum StoreAddressError {
     /// A variable in a lock.
     #[error("an address in a lock has no {{env:NAME}}; give it to the command, with --store")]
     Variable,
+    /// An info hash in a lock.
+    #[error("an address in a lock has no {{infohash}}; give it to the command, with --store")]
+    InfoHash,
     /// No address of the web.
     #[error("{0}")]
     Url(SourceUrlError),
@@ -169,7 +178,7 @@ impl StoreAddress {
         if let Self::Bucket(bucket) = &mut address {
             bucket.is_store = false;
         }
-        Ok(Some(address))
+        if address.needs_infohashes() { Err(Error::InfoHash) } else { Ok(Some(address)) }
     }
 
     fn parse_with(text: &str, variable: Option<Variable<'_>>) -> Result<Self, StoreAddressError> {
@@ -186,6 +195,20 @@ impl StoreAddress {
         }
     }
 
+    /// True if the address of a file has the info hash of its torrent, which no lock knows.
+    pub fn needs_infohashes(&self) -> bool {
+        matches!(self, Self::Template(template) if template.has(|part| matches!(part, Part::InfoHash)))
+    }
+
+    /// With the info hashes of files. A file without one is not at this store.
+    #[must_use]
+    pub fn with_infohashes(mut self, infohashes: BTreeMap<Sha256, InfoHash>) -> Self {
+        if let Self::Template(template) = &mut self {
+            template.infohashes = infohashes;
+        }
+        self
+    }
+
     /// The address of a file, also in a directory.
     pub fn source_of(&self, path: &ModelPath, size: u64, sha256: &Sha256) -> Option<SourceUrl> {
         match self {
@@ -196,9 +219,13 @@ impl StoreAddress {
 
     /// The address of a file; `None` in a directory.
     pub fn url_of(&self, path: &ModelPath, size: u64, sha256: &Sha256) -> Option<SourceUrl> {
-        let file = File { path, size, sha256 };
+        let file = File { path, size, sha256, infohash: None };
         match self {
-            Self::Template(template) => template.url_of(&file).ok(),
+            Self::Template(template) => {
+                let infohash = template.infohashes.get(sha256).copied();
+                let is_known = infohash.is_some() || !self.needs_infohashes();
+                is_known.then(|| template.url_of(&File { infohash, ..file }).ok()).flatten()
+            }
             Self::Registry(registry) => registry.url(&format!("blobs/sha256:{sha256}")),
             Self::Bucket(bucket) => {
                 SourceUrl::of_object(bucket.object(bucket.key.expand(&file, &str::to_owned))).ok()
@@ -222,13 +249,12 @@ impl Template {
             return Err(Error::SecretPlace);
         }
         let query = query.map(|query| Pattern::parse(query, variable)).transpose()?;
-        let template = Self { front, query, shown };
-        let is_named = |part: &Part| matches!(part, Part::Sha256 | Part::Path);
-        if !template.patterns().any(|pattern| pattern.0.iter().any(is_named)) {
+        let template = Self { front, query, infohashes: BTreeMap::new(), shown };
+        if !template.has(|part| matches!(part, Part::Sha256 | Part::Path | Part::InfoHash)) {
             return Err(Error::NoPlaceholder);
         }
         let path = "x".parse().map_err(|_| Error::Form)?;
-        let any = File { path: &path, size: 0, sha256: &Sha256::from_bytes([0; 32]) };
+        let any = File { path: &path, size: 0, sha256: &Sha256::from_bytes([0; 32]), infohash: None };
         let url = template.url_of(&any).map_err(Error::Url)?;
         let secret = template.query.as_ref().and_then(Pattern::secret);
         if let Some(name) = secret.filter(|_| !url.is_https() && !url.is_loopback()) {
@@ -237,8 +263,8 @@ impl Template {
         Ok(template)
     }
 
-    fn patterns(&self) -> impl Iterator<Item = &Pattern> {
-        [&self.front].into_iter().chain(&self.query)
+    fn has(&self, is_wanted: impl Fn(&Part) -> bool) -> bool {
+        [&self.front].into_iter().chain(&self.query).any(|pattern| pattern.0.iter().any(&is_wanted))
     }
 
     fn url_of(&self, file: &File<'_>) -> Result<SourceUrl, SourceUrlError> {
@@ -305,6 +331,9 @@ impl Bucket {
             return Err(Error::Bucket);
         }
         let mut key = Pattern::parse(prefix, None)?;
+        if key.0.iter().any(|part| matches!(part, Part::InfoHash)) {
+            return Err(Error::Bucket);
+        }
         if !key.0.iter().any(|part| matches!(part, Part::Sha256 | Part::Path)) {
             key.0.extend((!prefix.is_empty()).then(|| Part::Text("/".to_owned())));
             key.0.push(Part::Sha256);
@@ -363,6 +392,7 @@ struct File<'f> {
     path: &'f ModelPath,
     size: u64,
     sha256: &'f Sha256,
+    infohash: Option<InfoHash>,
 }
 
 /// A text with placeholders.
@@ -375,6 +405,7 @@ enum Part {
     Sha256,
     Size,
     Path,
+    InfoHash,
     /// The value of a variable.
     Secret {
         name: String,
@@ -393,6 +424,7 @@ impl Pattern {
                 "sha256" => Part::Sha256,
                 "size" => Part::Size,
                 "path" => Part::Path,
+                "infohash" => Part::InfoHash,
                 _ => secret(name.strip_prefix("env:").ok_or(Error::Placeholder)?, variable)?,
             });
             rest = next;
@@ -416,6 +448,7 @@ impl Pattern {
                 Part::Sha256 => write!(text, "{}", file.sha256),
                 Part::Size => write!(text, "{}", file.size),
                 Part::Path => write!(text, "{}", encode(file.path.as_str())),
+                Part::InfoHash => file.infohash.map_or(Ok(()), |hash| write!(text, "{hash}")),
                 Part::Secret { value, .. } => write!(text, "{value}"),
             };
         }

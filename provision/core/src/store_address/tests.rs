@@ -86,7 +86,7 @@ fn other_texts_are_refused_with_the_right_form() {
         ("https://h/models/{size}", E::NoPlaceholder),
         ("https://h/{sha256", E::Placeholder),
         ("https://h/sha256}", E::Placeholder),
-        ("https://h/{infohash}", E::Placeholder),
+        ("https://h/{digest}", E::Placeholder),
         ("https://{sha256}.h/", E::HostPlaceholder),
         ("https://{env:SAS}@h/{sha256}", E::HostPlaceholder),
         ("https://h/{env:SAS}/{sha256}", E::SecretPlace),
@@ -140,4 +140,24 @@ fn a_lock_may_use_the_forms_but_names_no_variable() {
     let (path, sha256) = ("x".parse().unwrap(), SHA.parse().unwrap());
     let url = parse("s3://b/p").unwrap().unwrap().url_of(&path, 5, &sha256).unwrap();
     assert!(!url.object().unwrap().is_store);
+}
+
+#[test]
+fn an_info_hash_is_filled_in_for_the_files_that_have_one() {
+    use crate::torrent::{InfoHash, Torrent};
+    let text = "http://localhost:3030/torrents/{infohash}/stream/0";
+    let address = parse(text).unwrap();
+    assert!(address.needs_infohashes() && !parse("https://h/{sha256}").unwrap().needs_infohashes());
+    let (path, sha256): (ModelPath, Sha256) = ("vae/x".parse().unwrap(), SHA.parse().unwrap());
+    assert_eq!(address.url_of(&path, 5, &sha256), None);
+    let torrent = Torrent::of_file(&path, 5, &[[7; 20]]).encode(&[], None);
+    let infohash = InfoHash::of(&torrent).unwrap();
+    let address = address.with_infohashes([(sha256, infohash)].into());
+    let expected = format!("http://localhost:3030/torrents/{infohash}/stream/0");
+    assert_eq!(address.url_of(&path, 5, &sha256).unwrap().as_url().as_str(), expected);
+    assert_eq!(address.to_string(), text);
+    // A lock knows none, and no bucket is named by one.
+    let in_lock = StoreAddress::parse_in_lock("https://h/{sha256}/{infohash}");
+    assert_eq!(in_lock, Err(StoreAddressError::InfoHash));
+    assert_eq!(parse("s3://b/{infohash}"), Err(StoreAddressError::Bucket));
 }
