@@ -17,6 +17,7 @@ mod simulate;
 mod static_binary;
 mod stores;
 mod tools;
+mod torrents;
 
 use std::process::ExitCode;
 

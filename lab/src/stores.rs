@@ -20,15 +20,19 @@ use crate::project;
 use crate::tools::parallel;
 use crate::tools::program;
 use crate::tools::programs::{
-    self, CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS, STRACE,
+    self, ARIA2, CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS, STRACE,
 };
 use crate::tools::scratch::Scratch;
+use crate::torrents;
 use scenarios::{SCENARIOS, Scenario};
 use server::{Kind, Server};
 use trial::{Fixture, Trial};
 
 /// The program of the S3 server that checks signatures.
 const S3S: &str = "s3s-fs";
+
+/// The check of torrents, as `--only` names it.
+const TORRENTS: &str = "torrents";
 
 /// The stores that take part at the same time.
 const JOBS: usize = 2;
@@ -60,7 +64,8 @@ pub(crate) struct StoresArgs {
 #[expect(clippy::print_stdout, reason = "the names and the results are the command's output")]
 pub(crate) fn run(args: &StoresArgs) -> Result<()> {
     let chosen: Vec<_> = Kind::ALL.iter().map(|kind| Lane::of(args, *kind)).collect();
-    let names: Vec<_> = chosen.iter().flat_map(Lane::names).collect();
+    let mut names: Vec<_> = chosen.iter().flat_map(Lane::names).collect();
+    names.extend(is_chosen(args, TORRENTS).then(|| TORRENTS.to_owned()));
     ensure!(!names.is_empty(), "no scenario's name contains what --only asks for; --list prints the names");
     if args.list {
         names.iter().for_each(|name| println!("{name}"));
@@ -69,7 +74,7 @@ pub(crate) fn run(args: &StoresArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     programs::extend_path(&sh);
-    let needed = [CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS, STRACE];
+    let needed = [ARIA2, CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS, STRACE];
     programs::require(&sh, "cargo lab stores", &needed)?;
     let given = args.program.as_deref().map(camino::absolute_utf8).transpose()?;
     let program = given.map_or_else(|| program::dist(&sh, &[]), Ok)?;
@@ -81,13 +86,23 @@ pub(crate) fn run(args: &StoresArgs) -> Result<()> {
 
     let started = Instant::now();
     // Each lane waits for its processes most of the time.
-    let failures = parallel::map(&chosen, JOBS, |lane| lane.run(&program, &folder)).concat();
+    let mut failures = parallel::map(&chosen, JOBS, |lane| lane.run(&program, &folder)).concat();
+    if is_chosen(args, TORRENTS) {
+        let scratch = Scratch::create(&folder, "run-")?;
+        if let Err(error) = torrents::check(&sh, &program, &folder, &scratch) {
+            failures.push(format!("{TORRENTS}: {error:#}"));
+        }
+    }
     for failure in &failures {
         println!("\n{failure}");
     }
     ensure!(failures.is_empty(), "stores: {} of {} scenarios failed; see above", failures.len(), names.len());
     println!("=== stores: {} passed, 0 failed, {:.0} s", names.len(), started.elapsed().as_secs_f64());
     Ok(())
+}
+
+fn is_chosen(args: &StoresArgs, name: &str) -> bool {
+    args.only.is_empty() || args.only.iter().any(|part| name.contains(part))
 }
 
 /// The scenarios of one kind of store, one after the other, with a server and an origin of their own.
@@ -99,9 +114,8 @@ struct Lane {
 
 impl Lane {
     fn of(args: &StoresArgs, kind: Kind) -> Self {
-        let is_chosen = |name: &str| args.only.is_empty() || args.only.iter().any(|part| name.contains(part));
         let here = SCENARIOS.iter().filter(|scenario| scenario.kinds.contains(&kind));
-        let scenarios = here.filter(|scenario| is_chosen(&name(scenario, kind))).collect();
+        let scenarios = here.filter(|scenario| is_chosen(args, &name(scenario, kind))).collect();
         Self { kind, scenarios, keep_going: args.keep_going }
     }
 

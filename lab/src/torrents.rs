@@ -58,11 +58,12 @@ pub(crate) fn check(sh: &Shell, program: &Utf8Path, folder: &Utf8Path, scratch: 
     fs::write(&script, include_str!("torrents/peers.py"))?;
     let [web, announce] = nginx::free_ports()?;
     let root = scratch.fresh("site");
-    let http =
-        format!("access_log logs/access.log; server {{ listen 127.0.0.1:{web}; root {root}; }}");
+    let http = format!("access_log logs/access.log; server {{ listen 127.0.0.1:{web}; root {root}; }}");
     // A piece that both files share, and several that each has alone.
-    let files =
-        [("loras/x.safetensors", Content::generated(21, 9_000_001)), ("vae/y.bin", Content::generated(22, 300_000))];
+    let files = [
+        ("loras/x.safetensors", Content::generated(21, 9_000_001)),
+        ("vae/y.bin", Content::generated(22, 300_000)),
+    ];
     for (path, content) in &files {
         let path = root.join("models").join(path);
         fs::create_dir_all(path.parent().unwrap_or(&root))?;
@@ -105,7 +106,8 @@ pub(crate) fn check(sh: &Shell, program: &Utf8Path, folder: &Utf8Path, scratch: 
     let tracker = format!("http://127.0.0.1:{announce}/announce");
     let signed = site.lock("signed.lock", "?signature=secret")?;
     let unseeded = site.torrents("unseeded", &signed, &["--tracker", &tracker])?;
-    let (_, torrent) = unseeded.iter().find(|(_, path)| path.as_str().contains("x.safetensors")).context("no torrent")?;
+    let (_, torrent) =
+        unseeded.iter().find(|(_, path)| path.as_str().contains("x.safetensors")).context("no torrent")?;
     ensure!(!String::from_utf8_lossy(&fs::read(torrent)?).contains("secret"), "{torrent} has a secret");
     let port = announce.to_string();
     let seed = site.root.join("models/loras");
@@ -139,14 +141,18 @@ impl Site<'_> {
     /// Writes the torrents of the lock; returns the info hash and the path of each.
     fn torrents(&self, name: &str, lock: &Utf8Path, options: &[&str]) -> Result<Vec<(String, Utf8PathBuf)>> {
         let (folder, models) = (self.scratch.fresh(name), self.root.join("models"));
-        let arguments = ["lock", "torrent", "-o", folder.as_str(), "--lock", lock.as_str(), "--dest", models.as_str()];
+        let arguments =
+            ["lock", "torrent", "-o", folder.as_str(), "--lock", lock.as_str(), "--dest", models.as_str()];
         let (program, sh) = (self.program, self.sh);
         let printed = cmd!(sh, "{program} {arguments...} {options...}").quiet().ignore_stderr().read()?;
         let torrent = |line: &str| {
             let mut words = line.split_whitespace().skip(1);
             Some((words.next()?.to_owned(), words.next()?.into()))
         };
-        printed.lines().map(|line| torrent(line).with_context(|| format!("an unexpected line: {line}"))).collect()
+        printed
+            .lines()
+            .map(|line| torrent(line).with_context(|| format!("an unexpected line: {line}")))
+            .collect()
     }
 
     /// Downloads a torrent by aria2.

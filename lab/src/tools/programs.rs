@@ -11,6 +11,7 @@ pub(crate) struct Program {
     package: &'static str,
 }
 
+pub(crate) const ARIA2: Program = Program { name: "aria2c", package: "aria2" };
 pub(crate) const BUSYBOX: Program = Program { name: "busybox", package: "busybox-static" };
 pub(crate) const CC: Program = Program { name: "cc", package: "gcc" };
 pub(crate) const CROSS_CC: Program =
