@@ -11,6 +11,7 @@ pub mod completion;
 pub mod environment;
 pub mod exit;
 pub mod fetch;
+mod infohashes;
 pub mod init;
 pub mod layers;
 pub mod lock;

@@ -327,6 +327,9 @@ pub struct FetchArgs {
                 https://HOST/PATH/{sha256}, oci://HOST/NAME, s3://BUCKET/PREFIX or file:///DIR (repeatable)"
     )]
     pub stores: Vec<String>,
+    /// The directory of the torrents that `lock torrent` has written, for {infohash} in the address of a store
+    #[arg(long, value_name = "DIR", env = "PROVISION_TORRENTS")]
+    pub torrents: Option<Utf8PathBuf>,
     /// What this machine has.
     #[command(flatten)]
     pub machine: MachineArgs,

@@ -11,7 +11,7 @@ use super::exit::{Code, Failure, code_of};
 use super::locks::{Access, Texts};
 use super::progress::{self, Progress, Settings, Verbosity};
 use super::signals::{self, StoppableRun};
-use super::{environment, locks, report, say, tell, units};
+use super::{environment, infohashes, locks, report, say, tell, units};
 use provision_core::event::{Event, Outcome, Planned};
 use provision_core::first_names::first_names;
 use provision_core::lockfile::{Lockfile, Model};
@@ -134,7 +134,7 @@ pub fn fetch(
     models: Vec<&Model>,
     origin: ClientConfig,
 ) -> Result<Report, Failure> {
-    let stores = args.stores()?;
+    let stores = infohashes::fill(args.stores()?, args.torrents.as_deref(), &models)?;
     let origin = HttpClient::new(origin).map_err(|error| Failure::new(Code::Usage, error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(super::arguments::threads().clamp(2, 4))

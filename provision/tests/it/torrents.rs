@@ -7,7 +7,7 @@ use provision_core::torrent::InfoHash;
 use provision_testbed::Content;
 
 use crate::fixture::Fixture;
-use crate::program::{Ended, program, run};
+use crate::program::{Ended, fetch, program, run};
 
 fn lock_torrent(fixture: &Fixture, arguments: &[&str]) -> Command {
     let mut command = program(fixture);
@@ -120,4 +120,29 @@ fn fault_150_no_secret_and_no_other_bytes_reach_a_torrent() {
     let ended = run(&mut lock_torrent(&fixture, &["vae/b.bin"]));
     assert_eq!(ended.code, Some(5));
     assert!(ended.err.contains("vae/b.bin: missing; run `fetch`, then this again"), "{}", ended.err);
+}
+
+#[test]
+fn a_client_that_serves_files_is_a_store_by_info_hash() {
+    let fixture = installed();
+    assert_eq!(run(&mut lock_torrent(&fixture, &[])).code, Some(0));
+    let a = Content::generated(1, 700_001);
+    let infohash = InfoHash::of(&read(&fixture, &torrent_name("a.bin", &a))).unwrap();
+    fixture.origin.put(&format!("/torrents/{infohash}/stream/0"), a);
+    // The other model has no torrent any more, so the store is not asked for it.
+    std::fs::remove_file(fixture.beside("torrents").join(torrent_name("b.bin", &Content::generated(2, 3))))
+        .unwrap();
+    std::fs::remove_dir_all(fixture.destination()).unwrap();
+    let store = fixture.origin.url("") + "/torrents/{infohash}/stream/0";
+    let ended = run(&mut fetch(&fixture, &["--store", &store]));
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.err.contains("give --torrents"), "{}", ended.err);
+    let torrents = fixture.beside("torrents");
+    let ended = run(&mut fetch(&fixture, &["--store", &store, "--torrents", torrents.to_str().unwrap()]));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    fixture.assert_installed();
+    let counters = fixture.origin.counters();
+    assert_eq!(counters.path("/loras/a.bin").requests, 0, "{}", ended.err);
+    assert_eq!(counters.path("/vae/b.bin").body_bytes, 3);
+    assert_eq!(counters.paths.keys().filter(|path| path.starts_with("/torrents/")).count(), 1);
 }
