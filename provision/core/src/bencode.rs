@@ -39,7 +39,9 @@ impl Value {
             Self::Bytes(text) => bytes(text, out),
             Self::List(values) => {
                 out.push(b'l');
-                values.iter().for_each(|value| value.write(out));
+                for value in values {
+                    value.write(out);
+                }
                 out.push(b'e');
             }
             Self::Dictionary(values) => {
