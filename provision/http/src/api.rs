@@ -378,7 +378,7 @@ mod tests {
 
     const DONE: &str = "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
     const TOKEN: &str =
-        "HTTP/1.1 200 OK\r\ncontent-length: 20\r\nconnection: close\r\n\r\n{\"access_token\": \"t\"}";
+        "HTTP/1.1 200 OK\r\ncontent-length: 21\r\nconnection: close\r\n\r\n{\"access_token\": \"t\"}";
 
     #[tokio::test]
     async fn a_service_gets_the_request_past_the_proxies() {
@@ -413,7 +413,8 @@ mod tests {
         let (url, serving) = serve(&[TOKEN]);
         let client = HttpClient::new(crate::client::ClientConfig::default()).unwrap();
         let login = Credential::identity("h.example", "canary").from("the file f");
-        let service = Resolved { login: Some(Ok(Some(login))), ..Resolved::first(url) };
+        let mut service = Resolved::first(url);
+        service.login = Some(Ok(Some(login)));
         let token = client.obtain_token(&service).await.unwrap();
         assert_eq!(token, Secret::new("Bearer t"));
         let got = serving.join().unwrap().remove(0);

@@ -10,8 +10,9 @@
 //! Documents go over reqwest (`api`), bodies over a client of our own (`connection`, `body`).
 //!
 //! Imports run down this list: `body`, `metadata` (whole exchanges), `connection` (a body's requests), `api` (documents and tokens),
-//! `signing` (of requests for buckets), `judge` (the rules of requests), `client`, `bucket`, `wire/` (both transports), `error`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`, `dns/`,
-//! `transport`. [`RequestError::remedy`] is the one decision about a failure; retries are for `engine`, and for `metadata` its own.
+//! `signing` (of requests for buckets), `judge` (the rules of requests), `client`, `bucket`, `wire/` (both transports), `error`, `s3`,
+//! `service`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`, `dns/`, `transport`. [`RequestError::remedy`] is the one decision
+//! about a failure; retries are for `engine`, and for `metadata` its own.
 
 mod api;
 pub mod auth;

@@ -1,4 +1,4 @@
-//! The environment: tokens, proxies, certificates. No other module reads it (I4).
+//! The environment: tokens, proxies, certificates. No other module reads it (I4); `docker` and `aws` get its variables as a function.
 
 #![expect(clippy::disallowed_methods, reason = "this is the place that reads the environment")]
 
@@ -83,7 +83,7 @@ fn login(file: &'static LoginFile, path: &Utf8Path) -> Result<&'static str, &'st
 /// The files with logins of registries, each read once as well.
 fn registry_logins() -> &'static Arc<docker::Logins> {
     static LOGINS: OnceLock<Arc<docker::Logins>> = OnceLock::new();
-    LOGINS.get_or_init(|| Arc::new(docker::Logins::of_environment()))
+    LOGINS.get_or_init(|| Arc::new(docker::Logins::of(variable)))
 }
 
 /// The places of keys for S3, whose shared files are read once as well.

@@ -48,8 +48,8 @@ pub(super) struct Chain {
     clock: Clock,
     profile: Profile,
     profile_name: String,
-    /// What was found, and until when it is given. The lock lets one request obtain keys for all.
-    kept: tokio::sync::Mutex<Option<(Found, Option<SystemTime>)>>,
+    /// What was found. The lock lets one request obtain keys for all.
+    kept: tokio::sync::Mutex<Option<Kept>>,
     /// Every secret that was given or used.
     secrets: Mutex<Vec<Secret>>,
     /// The files with tokens, as they were when they could be read.
@@ -60,6 +60,15 @@ impl fmt::Debug for Chain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chain").field("profile", &self.profile_name).finish_non_exhaustive()
     }
+}
+
+/// What was found.
+struct Kept {
+    found: Found,
+    /// The time until which it is given; `None` for ever.
+    until: Option<SystemTime>,
+    /// The time at which no newer keys than refused ones were found.
+    no_newer: Option<SystemTime>,
 }
 
 /// An error of the place `source`.
@@ -387,16 +396,17 @@ impl CredentialsProvider for Chain {
         Box::pin(async move {
             let mut kept = self.kept.lock().await;
             let now = (self.clock)();
-            if let Some((found, until)) = &*kept {
+            if let Some(Kept { found, until, no_newer }) = &*kept {
                 let is_refused = matches!(found, Ok(Some(keys)) if Some(keys) == refused);
-                if until.is_none_or(|until| now < until) && !is_refused {
+                let may_be_newer = no_newer.is_none_or(|asked| now >= asked + AGAIN);
+                if until.is_none_or(|until| now < until) && !(is_refused && may_be_newer) {
                     return found.clone();
                 }
             }
             let found = self.find(services).await;
             let (found, until) = match (found, kept.take()) {
                 // The older keys are good for a while.
-                (Err(_), Some((Ok(Some(old)), _)))
+                (Err(_), Some(Kept { found: Ok(Some(old)), .. }))
                     if Some(&old) != refused && old.expires.is_none_or(|end| now < end) =>
                 {
                     (Ok(Some(old)), Some(now + AGAIN))
@@ -418,7 +428,8 @@ impl CredentialsProvider for Chain {
                     }
                 }
             }
-            *kept = Some((found.clone(), until));
+            let is_refused = matches!(&found, Ok(Some(keys)) if Some(keys) == refused);
+            *kept = Some(Kept { found: found.clone(), until, no_newer: is_refused.then_some(now) });
             found
         })
     }

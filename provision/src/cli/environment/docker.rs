@@ -14,7 +14,6 @@ use provision_http::{Credential, RegistryLogins};
 use serde_json::Value;
 
 use super::program::{LONGEST, located, run};
-use super::variable;
 use crate::cli::say;
 
 /// The names of Docker Hub, and the one under which docker keeps its login.
@@ -54,8 +53,8 @@ struct Said {
 }
 
 impl Logins {
-    /// The files that the environment names.
-    pub(super) fn of_environment() -> Self {
+    /// The files that these variables name.
+    pub(super) fn of(variable: impl Fn(&str) -> Option<String>) -> Self {
         let home = variable("HOME").map(Utf8PathBuf::from);
         let at = |name: &'static str, below: &str| {
             let path = Utf8PathBuf::from(variable(name)?);

@@ -190,6 +190,21 @@ fn fault_148_keys_are_renewed_early_and_after_a_refusal() {
 }
 
 #[test]
+fn refused_keys_without_newer_ones_are_not_looked_for_with_each_request() {
+    let now = Arc::new(Mutex::new(SystemTime::UNIX_EPOCH));
+    let services = Fake::new(|_: &str| Some((200, keys_json(1, 36_000))));
+    let chain = chain_at(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://localhost:9/")], &now);
+    let keys = found(&chain, &services, None).unwrap();
+    for _ in 0..3 {
+        assert_eq!(found(&chain, &services, keys.as_ref()).unwrap(), keys);
+    }
+    assert_eq!(services.asked().len(), 2);
+    *now.lock().unwrap() += AGAIN;
+    assert_eq!(found(&chain, &services, keys.as_ref()).unwrap(), keys);
+    assert_eq!(services.asked().len(), 1);
+}
+
+#[test]
 fn fault_147_places_that_cannot_be_used_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
