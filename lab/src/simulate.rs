@@ -2,7 +2,8 @@
 //!
 //! The model: all connections share a pipe of so many bytes a second; each gets at most a window for each round trip. A
 //! response begins one round trip after its request, and three on a new connection (TCP and TLS 1.3). SHA-256 takes so
-//! many bytes a second of one file, and as many of another on a second core; a file is complete when it is hashed. Then
+//! many bytes a second of one file, and as many of another on a second core; a file is complete when it is hashed. A second
+//! source has a pipe of its own, with the same round trips. Then
 //! one term after the other is taken away: the time that this saves is the cost of the term.
 
 #![expect(clippy::print_stdout, reason = "the command's result")]
@@ -13,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::Args;
 use provision_core::byte_range::ByteRange;
-use provision_core::schedule::{Claim, Connection, FileId, Limits, Schedule, SlotId};
+use provision_core::schedule::{Claim, Connection, FileId, Limits, Schedule, SlotId, SourceId};
 
 /// Runs the schedule against simulated hosts and says which term limits it
 #[derive(Debug, Clone, Args)]
@@ -43,6 +44,8 @@ struct Host {
     name: &'static str,
     /// Bytes a second.
     pipe: f64,
+    /// Bytes a second of the second source; 0 without one.
+    beside: f64,
     round_trip: Duration,
     window: f64,
     /// Bytes a second for one file.
@@ -55,20 +58,30 @@ struct Host {
 impl Host {
     const fn new(name: &'static str, pipe: f64, round_trip_ms: u64, files: usize, size: u64) -> Self {
         let round_trip = Duration::from_millis(round_trip_ms);
-        Self { name, pipe, round_trip, window: WINDOW, hash: HASH, files, size }
+        Self { name, pipe, beside: 0.0, round_trip, window: WINDOW, hash: HASH, files, size }
+    }
+
+    const fn beside(self, pipe: f64) -> Self {
+        Self { beside: pipe, ..self }
     }
 }
 
-const HOSTS: [Host; 3] = [
+const HOSTS: [Host; 6] = [
     Host::new("10 Gbit/s, 40 ms, 1,000 files of 10 MB", 1.25e9, 40, 1_000, 10_000_000),
     Host::new("10 Gbit/s, 40 ms, 10,000 files of 1 MB", 1.25e9, 40, 10_000, 1_000_000),
     Host::new("25 Gbit/s, 10 ms, one file of 40 GB", 3.125e9, 10, 1, 40_000_000_000),
+    Host::new("2 Gbit/s beside 1 Gbit/s, 20 ms, one file of 10 GB", 250e6, 20, 1, 10_000_000_000)
+        .beside(125e6),
+    Host::new("2 Gbit/s beside 1 Mbit/s, 20 ms, one file of 10 GB", 250e6, 20, 1, 10_000_000_000)
+        .beside(125e3),
+    Host::new("1 Mbit/s beside 2 Gbit/s, 20 ms, one file of 10 GB", 125e3, 20, 1, 10_000_000_000)
+        .beside(250e6),
 ];
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let ceiling = args.connections;
     for host in HOSTS {
-        let ideal = host.files as f64 * host.size as f64 / host.pipe;
+        let ideal = host.files as f64 * host.size as f64 / (host.pipe + host.beside);
         let whole = Simulation::run(host, ceiling)?;
         let seconds = whole.now.as_secs_f64();
         println!("{}; {ceiling} connections at most", host.name);
@@ -120,8 +133,12 @@ impl Simulation {
     fn run(host: Host, connections: usize) -> Result<Self> {
         let mut schedule = Schedule::new(Limits { connections, per_host: connections });
         let at = schedule.add_host();
+        let second = (host.beside > 0.0).then(|| schedule.add_host());
         for _ in 0..host.files {
-            schedule.add_file(at, [ByteRange::new(0, host.size)]);
+            let file = schedule.add_file(at, [ByteRange::new(0, host.size)]);
+            if let Some(second) = second {
+                schedule.join(file, SourceId(1), second);
+            }
         }
         let mut simulation = Self {
             host,
@@ -172,16 +189,22 @@ impl Simulation {
         self.most_open = self.most_open.max(self.open.len());
     }
 
-    /// Shares the pipe equally, up to the window of each connection.
+    /// Shares each pipe equally, up to the window of each connection.
     fn receive(&mut self) {
         let seconds = STEP.as_secs_f64();
         let round_trip = self.host.round_trip.as_secs_f64();
         let most = if round_trip > 0.0 { self.host.window / round_trip * seconds } else { f64::INFINITY };
-        let flowing = self.in_flight.iter().filter(|flight| flight.flows_at <= self.now).count();
-        let share = (self.host.pipe * seconds / flowing.max(1) as f64).min(most);
+        let shares = [self.host.pipe, self.host.beside].into_iter().enumerate().map(|(source, pipe)| {
+            let flows =
+                |flight: &&InFlight| flight.flows_at <= self.now && flight.claim.source == SourceId(source);
+            let flowing = self.in_flight.iter().filter(flows).count();
+            (pipe * seconds / flowing.max(1) as f64).min(most)
+        });
+        let shares: Vec<f64> = shares.collect();
         for mut flight in std::mem::take(&mut self.in_flight) {
             if flight.flows_at <= self.now {
-                flight.received = (flight.received + share).min(flight.claim.range.len() as f64);
+                flight.received =
+                    (flight.received + shares[flight.claim.source.0]).min(flight.claim.range.len() as f64);
                 self.schedule.observe(self.now, flight.claim.id, flight.received as u64);
             }
             self.flush(flight, false);

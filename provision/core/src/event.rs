@@ -62,6 +62,15 @@ pub enum Outcome {
     Reused,
 }
 
+/// The bytes that a source gave in this run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SourceBytes {
+    /// Its address, without its query.
+    pub source: String,
+    /// Their number.
+    pub fetched: u64,
+}
+
 /// Something that happened in a run. `file` is a [`FileIndex`].
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -191,6 +200,9 @@ pub enum Event {
         /// From its first request to its install.
         #[serde(serialize_with = "as_seconds")]
         elapsed: Duration,
+        /// The bytes of each source, if several or a store gave some.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        sources: Vec<SourceBytes>,
     },
     /// A file is given up.
     Failed {

@@ -8,6 +8,8 @@
 //! |---|---|
 //! | file | a download of the run; its *gaps* are the ranges that no connection has claimed |
 //! | host | the authority that serves a file; it limits connections and may ask for a pause |
+//! | source | an address of a file; the *lead* always serves it, *companions* join and leave |
+//! | lane | a source that serves a file now, with its host; each lane has a host of its own |
 //! | slot | a place for one connection, kept open from claim to claim, with the measured speed |
 //! | claim | a contiguous range that one slot fetches with one request |
 //! | in flight | a claim that was handed out and has not ended |
@@ -20,6 +22,8 @@
 //! - Claims of one file ascend, so that a hash can follow the contiguous prefix closely.
 //! - A few files are worked on at once, the largest first. Each gets connections in proportion to its unclaimed bytes.
 //! - When nothing is unclaimed, an idle connection takes its fair share of the claim that would end last.
+//! - A connection takes work from every lane's file. So the lanes of a file share it by their measured speed, and a fast lane
+//!   takes over what a slow one holds. A lane that would add next to nothing rests, and is asked again from time to time.
 //! - Bytes are reserved before they are written, under the same lock that splits claims. So no two connections write the
 //!   same place, whatever is split, revoked or given back.
 //! - [`ConnectionRamp`] finds the number of connections to a host by measurement.
@@ -58,12 +62,14 @@
 //! ```
 
 mod choice;
+mod lanes;
 mod ramp;
 mod sizing;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use lanes::Lane;
 pub use ramp::ConnectionRamp;
 pub use sizing::MIN_CLAIM;
 
@@ -92,6 +98,10 @@ pub struct FileId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub usize);
 
+/// The number of a source among those of its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub usize);
+
 /// A place for one connection, kept open from claim to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotId(pub usize);
@@ -109,6 +119,8 @@ pub struct Claim {
     pub slot: SlotId,
     /// The file.
     pub file: FileId,
+    /// The source to ask.
+    pub source: SourceId,
     /// The bytes. A split can move the end closer later: see [`Schedule::reserve`].
     pub range: ByteRange,
     /// The file comes as one stream, because its origin does not support ranges.
@@ -133,6 +145,8 @@ pub struct Schedule {
     slots: Vec<Slot>,
     flights: BTreeMap<ClaimId, InFlight>,
     claims_made: u64,
+    /// The time that the caller passed last.
+    now: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -154,9 +168,17 @@ struct Host {
     median_rate: Option<f64>,
 }
 
+impl Host {
+    fn unlist(&mut self, id: FileId) {
+        self.open.retain(|other| *other != id);
+        self.waiting.retain(|other| *other != id);
+    }
+}
+
 #[derive(Debug, Clone)]
 struct File {
-    host: HostId,
+    /// The lead first, then the companions.
+    lanes: Vec<Lane>,
     /// Unclaimed, ascending.
     gaps: RangeSet,
     unclaimed: u64,
@@ -165,7 +187,6 @@ struct File {
     closed: bool,
     /// Its claims were revoked: no claim is made until it is restarted.
     held: bool,
-    not_before: Duration,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -210,6 +231,7 @@ impl Schedule {
             slots: Vec::new(),
             flights: BTreeMap::new(),
             claims_made: 0,
+            now: Duration::ZERO,
         }
     }
 
@@ -233,14 +255,13 @@ impl Schedule {
     pub fn add_file(&mut self, host: HostId, gaps: impl IntoIterator<Item = ByteRange>) -> FileId {
         let id = FileId(self.files.len());
         self.files.push(File {
-            host,
+            lanes: vec![Lane::new(SourceId(0), host)],
             gaps: RangeSet::new(),
             unclaimed: 0,
             active: 0,
             plain: false,
             closed: false,
             held: false,
-            not_before: Duration::ZERO,
         });
         self.fill(id, gaps);
         id
@@ -270,6 +291,7 @@ impl Schedule {
 
     /// Records the bytes that a claim has received since it began. Frequent calls give good speeds.
     pub fn observe(&mut self, now: Duration, id: ClaimId, received: u64) {
+        self.now = now;
         let Some(flight) = self.flights.get_mut(&id) else { return };
         let news = received.saturating_sub(flight.received);
         if flight.received == 0 && news == 0 {
@@ -285,15 +307,19 @@ impl Schedule {
         }
         flight.received += news;
         self.hosts[flight.host.0].ramp.add(news);
-        let host = flight.host;
+        let (host, file, source) = (flight.host, flight.claim.file, flight.claim.source);
         if news > 0 {
             self.heard(host, now);
+            if let Some(lane) = self.files[file.0].lane_mut(source) {
+                lane.answered = true;
+            }
         }
     }
 
     /// Advances the time: the ramps adjust, and connections far slower than their siblings lose the rest of their claims.
     /// Returns the claims whose owners must read [`Schedule::end_of`] again without waiting for their next bytes.
     pub fn tick(&mut self, now: Duration) -> Vec<ClaimId> {
+        self.now = now;
         for at in 0..self.hosts.len() {
             // A connection that has served a claim counts as flowing before the next response's first byte: with many small
             // files most connections wait for one.
@@ -324,23 +350,30 @@ impl Schedule {
             }
             Connection::Closed => *slot = Slot { last: slot.last, ..Slot::default() },
         }
-        self.files[flight.claim.file.0].active -= 1;
+        let took = self.now.saturating_sub(flight.began);
+        self.files[flight.claim.file.0].ended(flight.claim.source, flight.received > 0, took);
         if !self.files[flight.claim.file.0].closed {
             self.fill(flight.claim.file, [ByteRange::new(flight.reserved, flight.end)]);
         }
     }
 
-    /// Makes no claim of this file before `until`.
+    /// Makes no claim of this file at its lead before `until`.
     pub fn pause_file(&mut self, file: FileId, until: Duration) {
-        let file = &mut self.files[file.0];
-        file.not_before = file.not_before.max(until);
+        let lead = &mut self.files[file.0].lanes[0];
+        lead.not_before = lead.not_before.max(until);
     }
 
-    /// The host asked for a pause (429, 503): no claim before `until`, and half the connections after it.
-    pub fn throttle(&mut self, file: FileId, now: Duration, until: Duration) {
-        let host = &mut self.hosts[self.files[file.0].host.0];
+    /// The host of a source asked for a pause (429, 503): no claim before `until`, and half the connections after it.
+    pub fn throttle(&mut self, file: FileId, source: SourceId, now: Duration, until: Duration) {
+        let Some(host) = self.host_of(file, source) else { return };
+        let host = &mut self.hosts[host.0];
         host.not_before = host.not_before.max(until);
         host.ramp.throttle(now);
+    }
+
+    /// As [`Schedule::throttle`], for the host of the file's lead.
+    pub fn throttle_lead(&mut self, file: FileId, now: Duration, until: Duration) {
+        self.throttle(file, self.files[file.0].lanes[0].source, now, until);
     }
 
     /// The host does not answer: no claim before `until`, and then one at a time until it does.
@@ -361,9 +394,9 @@ impl Schedule {
         self.hosts[host.0].heard
     }
 
-    /// The host refused a connection while others of this run were open: their number is its limit.
-    pub fn refused(&mut self, file: FileId, now: Duration) {
-        let host = self.files[file.0].host;
+    /// The host of a source refused a connection while others of this run were open: their number is its limit.
+    pub fn refused(&mut self, file: FileId, source: SourceId, now: Duration) {
+        let Some(host) = self.host_of(file, source) else { return };
         let standing = self.flights.values().filter(|f| f.host == host && f.received > 0).count();
         if standing > 0 {
             self.hosts[host.0].ramp.back_off(now, standing);
@@ -374,21 +407,19 @@ impl Schedule {
     /// waiting for the revoked claims comes to an end.
     pub fn revoke(&mut self, file: FileId) -> Vec<ClaimId> {
         self.files[file.0].held = true;
-        let mut revoked = Vec::new();
-        for flight in self.flights.values_mut().filter(|f| f.claim.file == file) {
-            let rest = ByteRange::new(flight.reserved, flight.end);
+        self.revoke_those(file, |_| true)
+    }
+
+    fn revoke_those(&mut self, file: FileId, is_one: impl Fn(&Claim) -> bool) -> Vec<ClaimId> {
+        let (mut revoked, mut rests) = (Vec::new(), Vec::new());
+        for flight in self.flights.values_mut().filter(|f| f.claim.file == file && is_one(&f.claim)) {
+            rests.push(ByteRange::new(flight.reserved, flight.end));
             flight.end = flight.reserved;
             flight.revoked = true;
             revoked.push(flight.claim.id);
-            let (file, host) = (&mut self.files[file.0], &mut self.hosts[flight.host.0]);
-            if !file.closed {
-                file.gaps.insert(rest);
-                file.unclaimed += rest.len();
-                host.unclaimed += rest.len();
-            }
         }
-        if !revoked.is_empty() {
-            self.list(file);
+        if !self.files[file.0].closed {
+            self.fill(file, rests);
         }
         revoked
     }
@@ -398,30 +429,13 @@ impl Schedule {
         self.files[file.0].plain = plain;
     }
 
-    /// Moves the file and its claims in flight to another host (a mirror, or the end of a redirect).
-    pub fn set_host(&mut self, file: FileId, host: HostId) {
-        let old = self.files[file.0].host;
-        if old == host {
-            return;
-        }
-        self.unlist(file);
-        self.files[file.0].host = host;
-        self.hosts[old.0].unclaimed -= self.files[file.0].unclaimed;
-        self.hosts[host.0].unclaimed += self.files[file.0].unclaimed;
-        for flight in self.flights.values_mut().filter(|flight| flight.claim.file == file) {
-            self.hosts[flight.host.0].active -= 1;
-            self.hosts[host.0].active += 1;
-            flight.host = host;
-        }
-        self.list(file);
-    }
-
     /// Starts a file again with these `gaps`. It must have no claim in flight.
     pub fn restart(&mut self, file: FileId, gaps: impl IntoIterator<Item = ByteRange>) {
         debug_assert_eq!(self.files[file.0].active, 0, "claims are revoked and ended before a restart");
         self.drop_unclaimed(file);
         let state = &mut self.files[file.0];
-        (state.closed, state.held, state.not_before) = (false, false, Duration::ZERO);
+        (state.closed, state.held) = (false, false);
+        state.lanes[0].not_before = Duration::ZERO;
         self.fill(file, gaps);
     }
 
@@ -437,9 +451,9 @@ impl Schedule {
         self.files[file.0].active
     }
 
-    /// Bytes received from the host of a file, over the whole run and all its files.
+    /// Bytes received from the host of a file's lead, over the whole run and all its files.
     pub fn received_from_host(&self, file: FileId) -> u64 {
-        self.hosts[self.files[file.0].host.0].ramp.received()
+        self.hosts[self.files[file.0].lanes[0].host.0].ramp.received()
     }
 
     /// Returns true if every byte of a file is reserved and no claim is in flight.
@@ -464,45 +478,51 @@ impl Schedule {
         gaps.into_iter().for_each(|gap| file.gaps.insert(gap));
         let more = file.gaps.len() - before;
         file.unclaimed += more;
-        self.hosts[file.host.0].unclaimed += more;
+        for lane in file.lanes.iter().filter(|lane| lane.joined) {
+            self.hosts[lane.host.0].unclaimed += more;
+        }
         self.list(id);
     }
 
     fn drop_unclaimed(&mut self, id: FileId) {
         self.unlist(id);
-        let file = &mut self.files[id.0];
-        self.hosts[file.host.0].unclaimed -= file.unclaimed;
-        file.unclaimed = 0;
-        file.gaps = RangeSet::new();
+        self.take(id, RangeSet::new());
     }
 
-    /// Adds a file with unclaimed bytes to its host's list of work.
+    /// Leaves a file with these gaps; the other unclaimed bytes are claimed or dropped.
+    fn take(&mut self, id: FileId, kept: RangeSet) {
+        let file = &mut self.files[id.0];
+        let taken = file.unclaimed - kept.len();
+        (file.unclaimed, file.gaps) = (kept.len(), kept);
+        for lane in file.lanes.iter().filter(|lane| lane.joined) {
+            self.hosts[lane.host.0].unclaimed -= taken;
+        }
+    }
+
+    /// Adds a file with unclaimed bytes to the lists of work of its lanes' hosts.
     fn list(&mut self, id: FileId) {
         let file = &self.files[id.0];
         if file.closed || file.unclaimed == 0 {
             return;
         }
         let (size, files) = (file.unclaimed, &self.files);
-        let host = &mut self.hosts[file.host.0];
-        if host.open.contains(&id) {
-            return;
+        for lane in file.lanes.iter().filter(|lane| lane.joined) {
+            let host = &mut self.hosts[lane.host.0];
+            if host.open.contains(&id) {
+                continue;
+            }
+            let at = host.waiting.partition_point(|other| files[other.0].unclaimed >= size);
+            if host.waiting.get(at.saturating_sub(1)) == Some(&id) || host.waiting.contains(&id) {
+                continue;
+            }
+            host.waiting.insert(at, id);
         }
-        let at = host.waiting.partition_point(|other| files[other.0].unclaimed >= size);
-        if host.waiting.get(at.saturating_sub(1)) == Some(&id) || host.waiting.contains(&id) {
-            return;
-        }
-        host.waiting.insert(at, id);
     }
 
     fn unlist(&mut self, id: FileId) {
-        let host = &mut self.hosts[self.files[id.0].host.0];
-        host.open.retain(|other| *other != id);
-        host.waiting.retain(|other| *other != id);
-    }
-
-    fn is_ready(&self, id: FileId, now: Duration) -> bool {
-        let file = &self.files[id.0];
-        !file.held && file.not_before <= now && (!file.plain || file.active == 0)
+        for lane in self.files[id.0].lanes.iter().filter(|lane| lane.joined) {
+            self.hosts[lane.host.0].unlist(id);
+        }
     }
 
     fn host_is_ready(&self, host: &Host, now: Duration) -> bool {

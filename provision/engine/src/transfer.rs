@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use crate::lock_wait::stop_requested;
 use provision_core::backoff::RetryPolicy;
 use provision_core::byte_range::ByteRange;
-use provision_core::event::{FileIndex, Observer};
+use provision_core::event::{Event, FileIndex, Observer, SourceBytes};
 use provision_core::lockfile::Model;
 use provision_core::schedule::{HostId, Limits, Schedule};
 use provision_core::source_url::SourceUrl;
@@ -42,7 +42,7 @@ use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError};
 use provision_http::HttpClient;
 
 use buffers::Buffers;
-use coordinator::{Coordinator, Phase, TransferState};
+use coordinator::{Coordinator, Phase, Stores, TransferState};
 pub use file_error::{Attempt, FileError, SourceError};
 use hashing::Hashing;
 use limiter::Limiter;
@@ -75,6 +75,12 @@ pub struct TransferConfig {
     pub rate: Option<u64>,
     /// No request is made: only complete parts are verified and installed.
     pub offline: bool,
+    /// A file has one source at a time.
+    pub one_source: bool,
+    /// The lock's addresses join the stores that together are slower than this for ten seconds, in bytes per second.
+    pub origin_below: Option<u64>,
+    /// The lock's addresses are never asked.
+    pub store_only: bool,
 }
 
 impl Default for TransferConfig {
@@ -86,6 +92,9 @@ impl Default for TransferConfig {
             slowest: 1024,
             rate: None,
             offline: false,
+            one_source: false,
+            origin_below: None,
+            store_only: false,
         }
     }
 }
@@ -134,6 +143,8 @@ pub struct DownloadResult {
     pub result: Result<Option<Installed>, FileError>,
     /// The source of its last bytes, as it was asked.
     pub source: SourceUrl,
+    /// The bytes of each source, if several or a store gave some.
+    pub sources: Vec<SourceBytes>,
     /// Bytes received and written in this run.
     pub fetched: u64,
     /// Bytes held from earlier runs.
@@ -173,6 +184,8 @@ struct Shared {
     journal_bytes: u64,
     /// Bytes written since the last checkpoint, over all files.
     dirty: AtomicU64,
+    /// Bytes that stores gave, over all files.
+    from_stores: AtomicU64,
 }
 
 impl Shared {
@@ -223,6 +236,7 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         stall: config.stall,
         journal_bytes: (total / 1600).clamp(64 << 10, 32 << 20),
         dirty: AtomicU64::new(0),
+        from_stores: AtomicU64::new(0),
     });
     let files: Vec<_> =
         downloads.into_iter().map(|download| admit(&shared, &origin, &config, download)).collect();
@@ -230,7 +244,7 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         shared,
         origin,
         config,
-        unfinished: files.len(),
+        unfinished: files.iter().filter(|file| !matches!(file.phase, Phase::Done(_))).count(),
         files,
         live: BTreeSet::new(),
         in_flight: HashMap::new(),
@@ -242,6 +256,7 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         checkpointed: Duration::ZERO,
         stopping: false,
         silent_hosts: SilentHosts::default(),
+        stores: Stores::default(),
     };
     coordinator.finish_complete();
     let mut tick = tokio::time::interval(TICK);
@@ -257,19 +272,37 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
     coordinator.close().await
 }
 
-fn admit(shared: &Shared, origin: &HttpClient, config: &TransferConfig, download: Download) -> TransferState {
+fn admit(
+    shared: &Shared,
+    origin: &HttpClient,
+    config: &TransferConfig,
+    mut download: Download,
+) -> TransferState {
+    let is_nowhere = config.store_only && download.stores.is_empty();
+    if config.store_only && !is_nowhere {
+        download.model.sources.clear();
+    }
     let part = download.part.as_ref();
     let whole = ByteRange::new(0, download.model.size);
     let (resumed, gaps) = part.map_or((0, vec![whole]), |part| (part.held(), part.missing()));
     let sources: Vec<_> = download.sources().map(|source| origin.effective(source)).collect();
     let host = shared.host(&sources[0]);
-    shared.schedule().add_file(host, gaps);
-    let policy = FilePolicy::new(sources, config.retry.clone(), resumed > 0, config.offline);
+    let id = shared.schedule().add_file(host, gaps);
+    let mut phase = Phase::Transferring;
+    if is_nowhere && !shared.schedule().is_complete(id) {
+        shared.schedule().close(id);
+        let error = FileError { store_only: true, ..FileError::of_sources(Vec::new()) };
+        shared.observer.observe(&Event::Failed { file: download.index, reason: error.reason() });
+        phase = Phase::Done(Err(error));
+    }
+    let policy = FilePolicy::new(sources, config.retry.clone(), resumed > 0, config.offline)
+        .with_stores(download.stores.len(), config.store_only)
+        .one_at_a_time(config.one_source);
     let target = Arc::new(Target::new(download));
     TransferState {
         target,
         policy,
-        phase: Phase::Transferring,
+        phase,
         resumed,
         began: None,
         elapsed: Duration::ZERO,
@@ -277,6 +310,7 @@ fn admit(shared: &Shared, origin: &HttpClient, config: &TransferConfig, download
         connections: 0,
         retries: 0,
         silent_host: None,
+        suspects: Vec::new(),
         not_before: Duration::ZERO,
     }
 }

@@ -219,7 +219,13 @@ impl UnpinnedDownload {
             }
         }
         let (outcome, elapsed) = (Outcome::Fetched, started.elapsed());
-        parts.observer.observe(&Event::Finished { file: 0, outcome, fetched: needed, elapsed });
+        parts.observer.observe(&Event::Finished {
+            file: 0,
+            outcome,
+            fetched: needed,
+            elapsed,
+            sources: Vec::new(),
+        });
         Ok((model.sha256, model.size))
     }
 

@@ -297,6 +297,9 @@ pub struct FetchArgs {
     /// Total bandwidth in bytes/s, such as 50M (K, M, G are decimal) [default: no limit]
     #[arg(long, value_name = "RATE", env = "PROVISION_LIMIT_RATE", value_parser = units::parse_rate)]
     pub limit_rate: Option<u64>,
+    /// The sources beside each other.
+    #[command(flatten)]
+    pub sources: SourcesArgs,
     /// The patience with hosts.
     #[command(flatten)]
     pub patience: Patience,
@@ -386,6 +389,9 @@ impl FetchArgs {
                 },
                 retry: self.retry(),
                 rate: self.limit_rate,
+                one_source: self.sources.one_source,
+                origin_below: self.sources.origin_below,
+                store_only: self.sources.store_only,
                 ..TransferConfig::default()
             },
             verify: match self.verify {
@@ -402,6 +408,21 @@ impl FetchArgs {
             threads: threads(),
         }
     }
+}
+
+/// The sources of a file that are used at the same time.
+#[derive(Args, Debug, Clone, Default)]
+pub struct SourcesArgs {
+    /// Ask one source of a file at a time: the next one only when it fails
+    #[arg(long, env = "PROVISION_ONE_SOURCE", value_parser = FalseyValueParser::new())]
+    pub one_source: bool,
+    /// Ask the lock's addresses beside stores that together give less for ten seconds; in bytes/s, such as 50M [default: only
+    /// where no store has the file]
+    #[arg(long, value_name = "RATE", env = "PROVISION_ORIGIN_BELOW", value_parser = units::parse_rate)]
+    pub origin_below: Option<u64>,
+    /// Never ask the lock's addresses: a file that no store has fails
+    #[arg(long, env = "PROVISION_STORE_ONLY", value_parser = FalseyValueParser::new(), conflicts_with = "origin_below")]
+    pub store_only: bool,
 }
 
 /// The way of a reused file into the destination.

@@ -294,7 +294,7 @@ pub fn summary(report: &Report) -> String {
             units::bytes(fetched),
             units::duration(report.elapsed),
             units::rate(fetched as f64 / seconds)
-        );
+        ) + &by_source(report);
     } else {
         line = format!("{line} in {}", units::duration(report.elapsed));
     }
@@ -302,6 +302,26 @@ pub fn summary(report: &Report) -> String {
         line = format!("{line}, {} were there from an earlier run", units::bytes(resumed));
     }
     line
+}
+
+/// The hosts that the last line names.
+const HOSTS: usize = 3;
+
+/// The bytes of each host, if files had several sources or a store: `: 20 GB from cache.example:5000, 1 GB from hub.example`.
+fn by_source(report: &Report) -> String {
+    let mut by_host: BTreeMap<&str, u64> = BTreeMap::new();
+    for source in report.files.iter().flat_map(|file| &file.sources) {
+        let (_, rest) = source.source.split_once("://").unwrap_or(("", &source.source));
+        *by_host.entry(rest.split('/').next().unwrap_or(rest)).or_default() += source.fetched;
+    }
+    let mut hosts: Vec<(&str, u64)> = by_host.into_iter().collect();
+    hosts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+    let more = hosts.iter().skip(HOSTS).map(|(_, bytes)| *bytes).sum::<u64>();
+    let named = hosts.iter().take(HOSTS);
+    let parts = named.map(|(host, bytes)| format!("{} from {}", units::bytes(*bytes), TerminalText(host)));
+    let others = (more > 0).then(|| format!("{} from others", units::bytes(more)));
+    let parts: Vec<String> = parts.chain(others).collect();
+    if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
 }
 
 /// The number of files from each store: `2 reused from /data/hub (HF_HOME)`.

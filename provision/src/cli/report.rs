@@ -10,13 +10,14 @@
 //! `outcome` is `present`, `fetched`, `copied` (from a file of the set with the same bytes), `baked`, `linked`, `cached`,
 //! `reused` (`source` is then the file of the other program's store), `failed`, or `unfinished` (interrupted, or a dry run). `seconds` of a
 //! file run from its first request to its install; files overlap, so they do not add up. `connections` is the most at
-//! one time, for the totals the sum over files.
+//! one time, for the totals the sum over files. `sources` is there if several sources gave bytes, or a store did:
+//! `[{"source":"https://…","fetched":200000000}]`.
 
 use camino::Utf8Path;
 use serde::Serialize;
 
 use super::exit::{Code, Failure};
-use provision_core::event::Outcome;
+use provision_core::event::{Outcome, SourceBytes};
 use provision_disk::Destination;
 use provision_engine::fetch::{FileReport, Report};
 
@@ -35,6 +36,8 @@ struct File<'a> {
     size: u64,
     outcome: &'static str,
     source: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    sources: &'a [SourceBytes],
     fetched: u64,
     resumed: u64,
     seconds: f64,
@@ -106,6 +109,7 @@ fn one(file: &FileReport) -> File<'_> {
             Err(_) => "failed",
         },
         source: file.source.as_deref(),
+        sources: &file.sources,
         fetched: file.fetched,
         resumed: file.resumed,
         seconds: seconds(file.elapsed),

@@ -112,7 +112,7 @@ fn a_mirror_takes_over_where_a_branch_has_moved() {
     let mirror = start_origin("127.0.0.3");
     mirror.put("/x", branch.content.clone());
     let sources = [branch.fixture.origin.url(&format!("/org/repo/resolve/main/{PATH}")), mirror.url("/x")];
-    branch.fixture.model(PATH, &branch.content, &sources);
+    branch.fixture.model(PATH, &branch.content, &sources).config.transfer.one_source = true;
     branch.midway(
         || branch.fixture.fetch_all(),
         || {

@@ -3,103 +3,114 @@
 use std::time::Duration;
 
 use super::{Claim, ClaimId, FileId, HostId, InFlight, Schedule, Slot, SlotId, sizing};
-use crate::byte_range::{ByteRange, RangeSet};
+use crate::byte_range::ByteRange;
 
 /// The number of files with unclaimed bytes that get connections at the same time.
 const FILES_AT_ONCE: usize = 4;
 
 impl Schedule {
     /// Opens waiting files up to [`FILES_AT_ONCE`], then picks the one with most unclaimed bytes for each connection that it
-    /// would have.
-    fn pick(&mut self, now: Duration) -> Option<FileId> {
-        let mut best: Option<(f64, FileId)> = None;
-        for at in 0..self.hosts.len() {
-            if !self.host_is_ready(&self.hosts[at], now) {
+    /// would have. Of its hosts, the one whose connections are fastest.
+    fn pick(&mut self, now: Duration) -> Option<(FileId, HostId)> {
+        let mut best: Option<((f64, f64), (FileId, HostId))> = None;
+        for at in (0..self.hosts.len()).map(HostId) {
+            if !self.host_is_ready(&self.hosts[at.0], now) {
                 continue;
             }
-            let mut ready = self.hosts[at].open.iter().filter(|id| self.is_ready(**id, now)).count();
+            let mut ready = self.hosts[at.0].open.iter().filter(|id| self.is_ready(**id, at, now)).count();
             let mut passed_over = 0;
-            while ready < FILES_AT_ONCE && passed_over < self.hosts[at].waiting.len() {
-                let id = self.hosts[at].waiting[passed_over];
-                if self.is_ready(id, now) {
-                    self.hosts[at].waiting.remove(passed_over);
-                    self.hosts[at].open.push(id);
+            while ready < FILES_AT_ONCE && passed_over < self.hosts[at.0].waiting.len() {
+                let id = self.hosts[at.0].waiting[passed_over];
+                if self.is_ready(id, at, now) {
+                    self.hosts[at.0].waiting.remove(passed_over);
+                    self.hosts[at.0].open.push(id);
                     ready += 1;
                 } else {
                     passed_over += 1;
                 }
             }
-            for id in self.hosts[at].open.iter().filter(|id| self.is_ready(**id, now)) {
+            for id in self.hosts[at.0].open.iter().filter(|id| self.is_ready(**id, at, now)) {
                 let file = &self.files[id.0];
-                let score = file.unclaimed as f64 / (file.active + 1) as f64;
+                let score = (file.unclaimed as f64 / (file.active + 1) as f64, self.appeal(*id, at, now));
                 if best.is_none_or(|(most, _)| score > most) {
-                    best = Some((score, *id));
+                    best = Some((score, (*id, at)));
                 }
             }
         }
-        best.map(|(_, id)| id)
+        best.map(|(_, picked)| picked)
     }
 
     pub(super) fn claim_unclaimed(&mut self, now: Duration) -> Option<Claim> {
-        let id = self.pick(now)?;
-        let host = self.files[id.0].host;
+        let (id, host) = self.pick(now)?;
         let slot = self.idle_slot(host);
         let gap = self.files[id.0].gaps.iter().next()?;
         let len = if self.files[id.0].plain {
             // One stream to the end: held bytes on the way are skipped.
             self.files[id.0].gaps.iter().last().map_or(gap.end, |last| last.end) - gap.start
         } else {
-            let rate = self.slots[slot.0].meter.rate().or_else(|| self.median_rate(host));
+            let own = self.slots[slot.0].meter.rate();
+            let rate = own.or_else(|| self.median_rate(host));
             let state = &self.hosts[host.0];
             let connections = state.ramp.target().max(state.active + 1);
-            sizing::claim_len(rate, gap.len(), state.unclaimed, connections)
+            let least = self.least_claim(id, own);
+            let unclaimed = (state.unclaimed as f64 * self.share_of(id, host)) as u64;
+            sizing::claim_len(rate, gap.len(), unclaimed, connections, least)
         };
         let range = ByteRange::new(gap.start, gap.start + len);
-        let file = &mut self.files[id.0];
-        let kept: RangeSet = file.gaps.iter().filter_map(|gap| after(gap, range.end)).collect();
-        let taken = file.unclaimed - kept.len();
-        file.gaps = kept;
-        file.unclaimed -= taken;
-        self.hosts[host.0].unclaimed -= taken;
+        let kept = self.files[id.0].gaps.iter().filter_map(|gap| after(gap, range.end)).collect();
+        self.take(id, kept);
         if self.files[id.0].unclaimed == 0 {
             self.hosts[host.0].open.retain(|other| *other != id);
+            for lane in self.files[id.0].lanes.iter().filter(|lane| lane.joined && lane.host != host) {
+                self.hosts[lane.host.0].unlist(id);
+            }
         }
-        Some(self.launch(now, id, slot, range))
+        Some(self.launch(now, id, (host, slot), range))
     }
 
     pub(super) fn split_slowest(&mut self, now: Duration) -> Option<Claim> {
         let usual: Vec<Option<f64>> = (0..self.hosts.len()).map(|at| self.median_rate(HostId(at))).collect();
-        let (victim, share) = self
-            .flights
-            .values()
-            .filter(|flight| !flight.revoked && !flight.claim.plain && self.is_ready(flight.claim.file, now))
-            .filter(|flight| flight.host == self.files[flight.claim.file.0].host)
-            .filter(|flight| self.host_is_ready(&self.hosts[flight.host.0], now))
-            .filter_map(|flight| {
-                let host = &self.hosts[flight.host.0];
-                let newcomer = usual[flight.host.0]?;
-                let owner = self.rate_of(flight, now, newcomer);
+        let flights = self.flights.values().filter(|flight| !flight.revoked && !flight.claim.plain);
+        let pairs = flights.flat_map(|flight| {
+            let lanes = self.files[flight.claim.file.0].lanes.iter();
+            lanes.filter(|lane| lane.joined).map(move |lane| (flight, lane.host))
+        });
+        let (victim, newcomer, share) = pairs
+            .filter(|(flight, host)| self.may_split(flight.claim.file, *host, now))
+            .filter(|(_, host)| self.host_is_ready(&self.hosts[host.0], now))
+            .filter_map(|(flight, host)| {
+                let newcomer = usual[host.0]?;
+                let latency = self.hosts[host.0].ramp.latency();
+                let owner = if flight.host == host {
+                    self.rate_of(flight, now, newcomer)
+                } else {
+                    self.rate_of_other(flight, now, (newcomer, latency), usual[flight.host.0])
+                };
                 let left = flight.end - flight.position();
-                let latency = host.ramp.latency().as_secs_f64();
-                let share = sizing::split(left, owner, newcomer, latency, now.as_secs_f64())?;
-                Some((flight.claim.id, share, left as f64 / owner.max(1.0)))
+                let share = sizing::split(left, owner, newcomer, latency.as_secs_f64(), now.as_secs_f64())?;
+                Some(((flight.claim.id, host, share), (left as f64 / owner.max(1.0), share)))
             })
-            .max_by(|a, b| a.2.total_cmp(&b.2))
-            .map(|(id, share, _)| (id, share))?;
+            .max_by(|(_, a), (_, b)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)))
+            .map(|(found, _)| found)?;
         let flight = self.flights.get_mut(&victim)?;
-        let (file, host) = (flight.claim.file, flight.host);
+        let file = flight.claim.file;
         let range = ByteRange::new(flight.end - share, flight.end);
         flight.end = range.start;
-        let slot = self.idle_slot(host);
-        Some(self.launch(now, file, slot, range))
+        let slot = self.idle_slot(newcomer);
+        Some(self.launch(now, file, (newcomer, slot), range))
     }
 
-    fn launch(&mut self, now: Duration, file: FileId, slot: SlotId, range: ByteRange) -> Claim {
+    fn launch(
+        &mut self,
+        now: Duration,
+        file: FileId,
+        (host, slot): (HostId, SlotId),
+        range: ByteRange,
+    ) -> Claim {
         self.claims_made += 1;
-        let host = self.files[file.0].host;
-        let claim =
-            Claim { id: ClaimId(self.claims_made), slot, file, range, plain: self.files[file.0].plain };
-        self.files[file.0].active += 1;
+        let id = ClaimId(self.claims_made);
+        let source = self.files[file.0].began_at(host, now);
+        let claim = Claim { id, slot, file, source, range, plain: self.files[file.0].plain };
         self.hosts[host.0].active += 1;
         let slot = &mut self.slots[slot.0];
         (slot.busy, slot.last) = (true, self.claims_made);
@@ -143,7 +154,7 @@ impl Schedule {
 
     /// The current speed of a claim's connection. Without a response it counts as its earlier speed, or `usual`, until it has
     /// been silent for several of the host's latencies.
-    fn rate_of(&self, flight: &InFlight, now: Duration, usual: f64) -> f64 {
+    pub(super) fn rate_of(&self, flight: &InFlight, now: Duration, usual: f64) -> f64 {
         let meter = &self.slots[flight.claim.slot.0].meter;
         let patience = (self.hosts[flight.host.0].ramp.latency() * 4).max(Duration::from_secs(2));
         match flight.received {
@@ -154,7 +165,7 @@ impl Schedule {
     }
 
     /// The median speed of the connections to this host.
-    fn median_rate(&self, host: HostId) -> Option<f64> {
+    pub(super) fn median_rate(&self, host: HostId) -> Option<f64> {
         let mut rates: Vec<f64> = self
             .flights
             .values()
@@ -173,17 +184,20 @@ impl Schedule {
     /// is not read to the end.
     pub(super) fn shorten_crawling(&mut self, now: Duration) {
         for at in 0..self.hosts.len() {
-            let Some(median) = self.median_rate(HostId(at)) else { continue };
-            self.hosts[at].median_rate = Some(median);
-            let latency = self.hosts[at].ramp.latency();
+            let median = self.median_rate(HostId(at));
+            self.hosts[at].median_rate = median;
             let crawling: Vec<ClaimId> = self
                 .flights
                 .values()
                 .filter(|flight| flight.host.0 == at && !flight.claim.plain && !flight.revoked)
                 .filter(|flight| {
-                    let rate = self.rate_of(flight, now, median);
+                    let Some((new, latency)) = self.fastest_for(flight, median, now) else { return false };
+                    let rate = self.rate_of(flight, now, median.unwrap_or(new));
                     let left = flight.end - flight.position();
-                    sizing::is_crawling(rate, median, left, now.saturating_sub(flight.began), latency)
+                    let is_own = median == Some(new);
+                    sizing::is_crawling(rate, new, left, now.saturating_sub(flight.began), latency)
+                        // Another host may be slower, as long as its claims end in time.
+                        && (is_own || left as f64 > rate * sizing::CLAIM_SECONDS)
                 })
                 .map(|flight| flight.claim.id)
                 .collect();

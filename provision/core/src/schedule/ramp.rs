@@ -51,6 +51,8 @@ pub struct ConnectionRamp {
     pause: Duration,
     /// The time of the last halving.
     halved: Option<Duration>,
+    /// It has found a number before.
+    settled: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +110,7 @@ impl ConnectionRamp {
             measured: None,
             pause: FIRST_PAUSE,
             halved: None,
+            settled: false,
         }
     }
 
@@ -158,7 +161,13 @@ impl ConnectionRamp {
         self.stay(now);
     }
 
+    /// True once it has found a number, from which it may depart again.
+    pub(super) fn has_settled(&self) -> bool {
+        self.settled
+    }
+
     fn stay(&mut self, now: Duration) {
+        self.settled = true;
         self.state = State::Holding { until: now + self.pause, since: now, bytes: self.bytes };
     }
 

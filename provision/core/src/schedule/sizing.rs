@@ -5,6 +5,9 @@ use std::time::Duration;
 /// The shortest claim in bytes, unless a file has less left. Shorter requests cost more than they carry.
 pub const MIN_CLAIM: u64 = 1 << 20;
 
+/// The shortest claim of a lane beside others, in bytes: a longer one would outlast two seconds of a slow connection.
+pub(super) const LEAST_BESIDE: u64 = 128 << 10;
+
 /// The least part of a split claim that is worth a request, in bytes.
 const MIN_SPLIT: u64 = 128 << 10;
 
@@ -12,7 +15,7 @@ const MIN_SPLIT: u64 = 128 << 10;
 const SMALL_REST: f64 = 4096.0;
 
 /// The length of a claim in seconds of its connection's time.
-const CLAIM_SECONDS: f64 = 2.0;
+pub(super) const CLAIM_SECONDS: f64 = 2.0;
 
 /// The least saving of a split: this time, and this share of the run so far. A split costs a connection and the bytes
 /// that the origin had already sent; at the end of a long run a moment is not worth that.
@@ -29,13 +32,13 @@ const CRAWL_AFTER: Duration = Duration::from_millis(1500);
 const WINDOW: Duration = Duration::from_millis(100);
 
 /// The length of the next claim: `CLAIM_SECONDS` at `rate`, but at most half of an even share of the host's unclaimed
-/// bytes, so that claims get shorter towards the end.
-pub(super) fn claim_len(rate: Option<f64>, gap: u64, unclaimed: u64, connections: usize) -> u64 {
+/// bytes, so that claims get shorter towards the end, and at least `least`.
+pub(super) fn claim_len(rate: Option<f64>, gap: u64, unclaimed: u64, connections: usize, least: u64) -> u64 {
     let by_speed = rate.map_or(MIN_CLAIM, |rate| (rate * CLAIM_SECONDS) as u64);
     let fair = unclaimed / (2 * connections.max(1) as u64);
-    let len = by_speed.min(fair).max(MIN_CLAIM);
+    let len = by_speed.min(fair).max(least);
     // A small rest would cost a request of its own.
-    if gap < len + MIN_CLAIM / 2 { gap } else { len }
+    if gap < len + least / 2 { gap } else { len }
 }
 
 /// The share of a claim's last `left` bytes for another connection, so that both end together. The owner goes on at
@@ -125,11 +128,11 @@ mod tests {
 
     #[test]
     fn a_claim_is_two_seconds_of_speed_until_the_end_comes_near() {
-        assert_eq!(claim_len(None, 1 << 40, 1 << 40, 64), MIN_CLAIM);
-        assert_eq!(claim_len(Some(4e6), 1 << 40, 1 << 40, 64), 8_000_000);
-        assert_eq!(claim_len(Some(4e6), 1 << 40, 256 << 20, 64), 2 << 20);
-        assert_eq!(claim_len(Some(4e6), 1 << 40, 1 << 20, 64), MIN_CLAIM);
-        assert_eq!(claim_len(Some(4e6), 100, 1 << 40, 64), 100);
+        assert_eq!(claim_len(None, 1 << 40, 1 << 40, 64, MIN_CLAIM), MIN_CLAIM);
+        assert_eq!(claim_len(Some(4e6), 1 << 40, 1 << 40, 64, MIN_CLAIM), 8_000_000);
+        assert_eq!(claim_len(Some(4e6), 1 << 40, 256 << 20, 64, MIN_CLAIM), 2 << 20);
+        assert_eq!(claim_len(Some(4e6), 1 << 40, 1 << 20, 64, MIN_CLAIM), MIN_CLAIM);
+        assert_eq!(claim_len(Some(4e6), 100, 1 << 40, 64, MIN_CLAIM), 100);
     }
 
     #[test]

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod lanes;
+
 const QWEN: [u64; 4] = [253_806_246, 9_384_670_680, 1_698_951_104, 20_430_698_424];
 const STEP: Duration = Duration::from_millis(10);
 const FLUSH: u64 = 256 << 10;
@@ -16,6 +18,9 @@ struct Wire {
     received: f64,
     reserved: u64,
 }
+
+/// Bytes a second of a claim, of so many that its source sends at the same time.
+type Rate<'a> = dyn Fn(&Claim, usize) -> f64 + 'a;
 
 struct Simulation {
     schedule: Schedule,
@@ -64,18 +69,21 @@ impl Simulation {
     }
 
     /// One step of time at `rate(slot)` bytes/s; `fails(wire)` ends a claim early, after flushing or not.
-    fn step(&mut self, rate: &dyn Fn(SlotId) -> f64, fails: &mut dyn FnMut() -> Option<bool>) {
+    fn step(&mut self, rate: &Rate<'_>, fails: &mut dyn FnMut() -> Option<bool>) {
         self.now += STEP;
         while let Some(claim) = self.schedule.next(self.now) {
             let flows_at = self.now + self.latency;
             self.wires.push(Wire { claim, flows_at, received: 0.0, reserved: 0 });
         }
-        let (schedule, written) = (&mut self.schedule, &mut self.written);
+        let (schedule, written, now) = (&mut self.schedule, &mut self.written, self.now);
+        let flowing: Vec<SourceId> =
+            self.wires.iter().filter(|wire| now >= wire.flows_at).map(|wire| wire.claim.source).collect();
         let mut left = Vec::new();
         for mut wire in self.wires.drain(..) {
             if self.now >= wire.flows_at {
                 let asked = wire.claim.range.len() as f64;
-                wire.received = (wire.received + rate(wire.claim.slot) * STEP.as_secs_f64()).min(asked);
+                let sharing = flowing.iter().filter(|source| **source == wire.claim.source).count();
+                wire.received = (wire.received + rate(&wire.claim, sharing) * STEP.as_secs_f64()).min(asked);
             }
             schedule.observe(self.now, wire.claim.id, wire.received as u64);
             if let Some(flush) = fails() {
@@ -100,7 +108,7 @@ impl Simulation {
         (0..self.sizes.len()).all(|file| self.schedule.is_complete(FileId(file)))
     }
 
-    fn run(&mut self, rate: &dyn Fn(SlotId) -> f64) -> f64 {
+    fn run(&mut self, rate: &Rate<'_>) -> f64 {
         while !self.is_done() {
             self.step(rate, &mut || None);
             assert!(self.now < Duration::from_mins(10), "it never ends");
@@ -123,7 +131,7 @@ fn qwen(latency: Duration) -> (Simulation, f64) {
 #[test]
 fn the_qwen_set_on_64_connections_ends_5_percent_from_ideal() {
     let (mut simulation, bytes) = qwen(Duration::from_millis(50));
-    let makespan = simulation.run(&|_| 10e6);
+    let makespan = simulation.run(&|_, _| 10e6);
     let ideal = bytes / (64.0 * 10e6);
     assert!(makespan <= ideal * 1.05, "{makespan:.2} s, ideal {ideal:.2} s");
 }
@@ -132,7 +140,7 @@ fn the_qwen_set_on_64_connections_ends_5_percent_from_ideal() {
 fn one_slow_connection_in_eight_costs_at_most_15_percent() {
     let (mut simulation, bytes) = qwen(Duration::from_millis(50));
     let rate = |slot: SlotId| if slot.0 % 8 == 7 { 1e6 } else { 10e6 };
-    let makespan = simulation.run(&rate);
+    let makespan = simulation.run(&|claim, _| rate(claim.slot));
     let ideal = bytes / (0..64).map(|n| rate(SlotId(n))).sum::<f64>();
     assert!(makespan <= ideal * 1.15, "{makespan:.2} s, ideal {ideal:.2} s");
 }
@@ -141,7 +149,7 @@ fn one_slow_connection_in_eight_costs_at_most_15_percent() {
 fn at_a_twentieth_of_the_size_the_tail_is_still_short() {
     let sizes = QWEN.map(|size| size / 20);
     let mut simulation = Simulation::new(Limits::default(), &sizes, Duration::from_millis(2));
-    let makespan = simulation.run(&|_| 4e6);
+    let makespan = simulation.run(&|_, _| 4e6);
     let ideal = sizes.iter().sum::<u64>() as f64 / (64.0 * 4e6);
     assert!(makespan <= ideal * 1.08, "{makespan:.2} s, ideal {ideal:.2} s");
 }
@@ -154,7 +162,7 @@ fn ten_thousand_small_files_are_scheduled_by_size_and_soon() {
     assert_eq!(first.file, FileId(9999));
     assert_eq!(first.range, ByteRange::new(0, 10_999));
     simulation.schedule.finish(first.id, Connection::Kept);
-    simulation.run(&|_| 1e9);
+    simulation.run(&|_, _| 1e9);
 }
 
 #[test]
@@ -162,7 +170,7 @@ fn claims_of_a_file_ascend() {
     let (mut simulation, _) = qwen(Duration::ZERO);
     let mut last = [0; 4];
     for _ in 0..200 {
-        simulation.step(&|_| 10e6, &mut || None);
+        simulation.step(&|_, _| 10e6, &mut || None);
         for wire in &simulation.wires {
             let (at, file) = (wire.claim.range.start, wire.claim.file.0);
             assert!(wire.claim.id.0 < last[file] || at >= last[file].min(at));
@@ -175,7 +183,7 @@ fn claims_of_a_file_ascend() {
 fn a_stalled_connection_loses_the_rest_of_its_claim() {
     let sizes = [64 << 20];
     let mut simulation = Simulation::new(Limits { connections: 4, per_host: 4 }, &sizes, Duration::ZERO);
-    let makespan = simulation.run(&|slot| if slot.0 == 0 { 0.0 } else { 10e6 });
+    let makespan = simulation.run(&|claim, _| if claim.slot.0 == 0 { 0.0 } else { 10e6 });
     assert!(makespan < 64.0 / 30.0 * 1.048_576 * 3.0 + 2.0, "{makespan:.2} s");
 }
 
@@ -223,7 +231,7 @@ fn pauses_hold_a_file_and_throttling_holds_a_host() {
     let of_b = schedule.next(Duration::ZERO).unwrap();
     assert_eq!(of_b.file, b);
     assert_eq!(schedule.next(Duration::ZERO), None);
-    schedule.throttle(a, Duration::ZERO, second * 2);
+    schedule.throttle(a, SourceId(0), Duration::ZERO, second * 2);
     assert_eq!(schedule.next(second), None);
     // One of its two connections is what is left, and it is in use.
     schedule.finish(of_b.id, Connection::Kept);
@@ -236,7 +244,7 @@ fn one_connection_is_enough_and_never_exceeded() {
     let mut simulation =
         Simulation::new(Limits { connections: 1, per_host: 64 }, &[5 << 20, 3], Duration::ZERO);
     while !simulation.is_done() {
-        simulation.step(&|_| 10e6, &mut || None);
+        simulation.step(&|_, _| 10e6, &mut || None);
         assert!(simulation.schedule.in_flight() <= 1);
     }
     simulation.check();
@@ -261,7 +269,7 @@ proptest! {
             steps += 1;
             let faulty = steps < 400;
             let mut fails = || (faulty && random.u32(0..40) == 0).then(|| random.bool());
-            simulation.step(&rate, &mut fails);
+            simulation.step(&|claim, _| rate(claim.slot), &mut fails);
             if revoking && faulty && steps.is_multiple_of(50) {
                 let file = FileId(random.usize(0..sizes.len()));
                 for id in simulation.schedule.revoke(file) {

@@ -331,7 +331,13 @@ impl LocalCopier<'_> {
                         let _ = cache.touch(&model.sha256);
                     }
                     let elapsed = started.elapsed();
-                    self.observer.observe(&Event::Finished { file: index, outcome, fetched: 0, elapsed });
+                    self.observer.observe(&Event::Finished {
+                        file: index,
+                        outcome,
+                        fetched: 0,
+                        elapsed,
+                        sources: Vec::new(),
+                    });
                     if let CandidateKind::Shelf(_) = candidate.kind {
                         let directory = candidate.path.parent().unwrap_or(&candidate.path);
                         let name = format!("file://{directory}");
@@ -398,7 +404,13 @@ impl LocalCopier<'_> {
         match self.copy_from(index, model, &source) {
             Ok(installed) => {
                 let (outcome, elapsed) = (Outcome::Copied, started.elapsed());
-                self.observer.observe(&Event::Finished { file: index, outcome, fetched: 0, elapsed });
+                self.observer.observe(&Event::Finished {
+                    file: index,
+                    outcome,
+                    fetched: 0,
+                    elapsed,
+                    sources: Vec::new(),
+                });
                 CopyOutcome::Installed(installed, outcome)
             }
             Err(CopyError::Part(StoreError::Interrupted { .. })) => CopyOutcome::Interrupted,

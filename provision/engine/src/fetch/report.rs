@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::transfer::FileError;
-use provision_core::event::{Outcome, Planned, PlannedFile};
+use provision_core::event::{Outcome, Planned, PlannedFile, SourceBytes};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 
@@ -36,6 +36,8 @@ pub struct FileReport {
     /// The source of its last bytes, without its query, or the file of another program's store that had them. `None` if no request
     /// was made.
     pub source: Option<String>,
+    /// The bytes of each source, if several or a store gave some.
+    pub sources: Vec<SourceBytes>,
     /// The store of that file, as messages name it.
     pub store: Option<String>,
     /// Bytes received in this run and kept.
@@ -82,6 +84,7 @@ impl FileReport {
             size: model.size,
             result,
             source: None,
+            sources: Vec::new(),
             store: None,
             fetched: 0,
             resumed: 0,

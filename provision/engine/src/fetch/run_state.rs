@@ -157,6 +157,7 @@ impl<'a> RunState<'a> {
     pub(super) fn record_download(&mut self, download: DownloadResult) {
         let file = &mut self.files[download.index];
         file.source = Some(download.source.to_string());
+        file.sources = download.sources;
         (file.fetched, file.resumed, file.elapsed) = (download.fetched, download.resumed, download.elapsed);
         (file.connections, file.retries) = (download.connections, download.retries);
         match download.result {

@@ -10,7 +10,7 @@ use super::Shared;
 use super::buffers::Buffer;
 use super::handle::{Handle, STALLED, WAITING};
 use super::policy::LEAST_GAIN;
-use super::target::Target;
+use super::target::{SourceState, Target};
 use provision_core::byte_range::ByteRange;
 use provision_core::event::Event;
 use provision_core::redact::Redactor;
@@ -24,12 +24,14 @@ use provision_http::{Answer, BodyEnd, BodyKind, Connection, ExpectedBody, Reques
 pub(super) struct ClaimTask {
     pub(super) claim: Claim,
     pub(super) source: SourceUrl,
+    /// The source is not the file's lead.
+    pub(super) is_companion: bool,
     /// A stream that does not start at the first byte may be requested as a range.
     pub(super) ask_range: bool,
     /// The connection has served a request before.
     pub(super) served: bool,
     pub(super) began: Duration,
-    /// The target's failed attempts to resolve when the claim was made. A task that starts late must not repeat a failure
+    /// The failed attempts to resolve the source when the claim was made. A task that starts late must not repeat a failure
     /// that the coordinator has not heard of.
     pub(super) unresolved: u64,
     pub(super) handle: Arc<Handle>,
@@ -66,6 +68,8 @@ pub(super) enum ClaimError {
     Sniffed { url: SourceUrl, sniffed: SniffedContent, written: bool },
     /// Another connection tried to resolve the source at the same time, and failed.
     Unresolved,
+    /// It leads to the host of another source of the file.
+    SameHost,
 }
 
 /// Downloads a claim. Ends when its last byte is written, when it is revoked, or with a failure.
@@ -83,7 +87,7 @@ pub(super) async fn fetch(
     // A claim never ends while one of its writes is under way.
     let settled = sink.settle().await;
     let result = match result {
-        Err(ClaimError::Store(_) | ClaimError::Unresolved) => result,
+        Err(ClaimError::Store(_) | ClaimError::Unresolved | ClaimError::SameHost) => result,
         // A disk failure comes before a failure of the request.
         _ => settled.and(result),
     };
@@ -99,6 +103,7 @@ struct Sink {
     shared: Arc<Shared>,
     target: Arc<Target>,
     claim: Claim,
+    is_companion: bool,
     handle: Arc<Handle>,
     part: OnceLock<Arc<PartFile>>,
     /// Bytes for the next write; they end before `position`.
@@ -129,6 +134,7 @@ impl Sink {
             shared,
             target,
             claim: task.claim,
+            is_companion: task.is_companion,
             handle: task.handle.clone(),
             part: OnceLock::new(),
             position,
@@ -164,9 +170,13 @@ impl Sink {
         }
     }
 
+    fn source(&self) -> &SourceState {
+        &self.target.sources[self.claim.source.0]
+    }
+
     /// The failure for a body that is something else. Its buffered bytes are not written.
     fn unexpected(&self, sniffed: SniffedContent) -> ClaimError {
-        let url = self.place.clone().unwrap_or_else(|| self.target.sources[0].clone());
+        let url = self.place.clone().unwrap_or_else(|| self.source().url.clone());
         ClaimError::Sniffed { url, sniffed, written: self.gained > 0 || self.writing.is_some() }
     }
 
@@ -193,13 +203,15 @@ impl Sink {
             Claim { .. } => None,
         };
         let mut answer = self.ask(task, connection, ExpectedBody { range, size, sha256 }).await?;
-        self.target.see_validator(answer.etag.as_ref());
+        self.source().see_validator(answer.etag.as_ref());
         let host = self.shared.host(answer.resolved.url());
         let now = self.shared.now();
         {
             let mut schedule = self.shared.schedule();
-            schedule.set_host(claim.file, host);
             schedule.heard(host, now);
+            if !schedule.set_host(claim.file, claim.source, host) {
+                return Err(ClaimError::SameHost);
+            }
         }
         self.open().await?;
         self.whole = answer.kind == BodyKind::Whole;
@@ -249,6 +261,7 @@ impl Sink {
     ) -> Result<Answer<'c>, ClaimError> {
         let target = self.target.clone();
         let get = async {
+            let target = &target.sources[task.claim.source.0];
             let known = || target.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if let Some(resolved) = known() {
                 return connection
@@ -385,7 +398,7 @@ impl Sink {
             let taken = self.take(at, read, target);
             at += read as u64;
             if taken > 0 && self.received(taken) {
-                self.target.answered.store(true, Ordering::Relaxed);
+                self.source().answered.store(true, Ordering::Relaxed);
                 self.shared.schedule().observe(self.shared.now(), self.claim.id, taken);
             }
             let last = at >= target;
@@ -457,6 +470,14 @@ impl Sink {
         let bytes = written.map_err(ClaimError::Store)?;
         self.gained += bytes;
         self.target.gained.fetch_add(bytes, Ordering::Relaxed);
+        let source = self.source();
+        source.given.fetch_add(bytes, Ordering::Relaxed);
+        if !self.is_companion {
+            self.target.led.fetch_add(bytes, Ordering::Relaxed);
+        }
+        if source.is_store {
+            self.shared.from_stores.fetch_add(bytes, Ordering::Relaxed);
+        }
         self.shared.dirty.fetch_add(bytes, Ordering::Relaxed);
         self.shared.observer.observe(&Event::Received { file: self.target.index, bytes });
         Ok(())

@@ -1,5 +1,6 @@
 //! The coordinator: it receives the result of every task, asks `policy` for the next step, and starts that step.
 
+mod companions;
 mod hosts;
 
 use std::collections::{BTreeSet, HashMap};
@@ -18,10 +19,12 @@ use super::target::Target;
 use super::{CHECKPOINT_INTERVAL, DownloadResult, JOURNAL_INTERVAL, Shared, TICK, TransferConfig};
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
-use provision_core::schedule::{self, ClaimId, FileId, SlotId};
+use provision_core::schedule::{self, ClaimId, FileId, SlotId, SourceId};
 use provision_disk::{Installed, PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, HttpClient, RequestError};
+
+pub(super) use companions::Stores;
 
 /// The result of a task that the coordinator started.
 pub(super) enum TaskResult {
@@ -57,9 +60,14 @@ pub(super) struct TransferState {
     pub(super) silent_host: Option<String>,
     /// The end of the wait before its source's first claim.
     pub(super) not_before: Duration,
+    /// The sources that gave bytes of which some were wrong.
+    pub(super) suspects: Vec<usize>,
 }
 
 pub(super) struct InFlight {
+    file: FileId,
+    source: SourceId,
+    began: Duration,
     handle: Arc<Handle>,
     /// The bytes moved when the stall clock last started, and the time of that start.
     moved: u64,
@@ -85,6 +93,7 @@ pub(super) struct Coordinator {
     pub(super) checkpointed: Duration,
     pub(super) stopping: bool,
     pub(super) silent_hosts: SilentHosts,
+    pub(super) stores: Stores,
 }
 
 impl Coordinator {
@@ -110,17 +119,21 @@ impl Coordinator {
                 self.shared.observer.observe(&Event::Started { file: file.target.index, source });
             }
             let handle = Arc::new(Handle::default());
+            let source = &file.target.sources[claim.source.0];
             let task = ClaimTask {
                 claim,
                 // The client replaces the host itself.
-                source: file.target.sources[file.policy.position()].clone(),
+                source: source.url.clone(),
+                is_companion: claim.source.0 != file.policy.position(),
                 ask_range: file.policy.may_ask_ranges(),
                 served,
                 began: now,
-                unresolved: file.target.unresolved.load(Ordering::Relaxed),
+                unresolved: source.unresolved.load(Ordering::Relaxed),
                 handle: handle.clone(),
             };
-            self.in_flight.insert(claim.id, InFlight { handle, moved: 0, since: now });
+            let (file_id, source) = (claim.file, claim.source);
+            let flight = InFlight { file: file_id, source, began: now, handle, moved: 0, since: now };
+            self.in_flight.insert(claim.id, flight);
             self.shared.buffers.share_among(self.in_flight.len());
             let (shared, target) = (self.shared.clone(), file.target.clone());
             self.tasks.spawn(async move {
@@ -183,17 +196,27 @@ impl Coordinator {
         if !matches!(file.phase, Phase::Transferring) {
             return self.drained(id);
         }
+        let lead = &file.target.sources[file.policy.position()];
         let incomplete_stream = task.claim.plain && result.is_err();
         let circumstances = Circumstances {
             now,
             began: task.began,
-            gained: file.target.gained.load(Ordering::Relaxed),
+            gained: file.target.led.load(Ordering::Relaxed),
             served: task.served && received == 0,
-            answered: file.target.has_answered(),
+            answered: lead.has_answered(),
             from_host: self.shared.schedule().received_from_host(id),
             row: None,
             random: fastrand::f64(),
         };
+        if task.is_companion {
+            let answered = file.target.sources[task.claim.source.0].has_answered();
+            return self.companion_ended(
+                &task,
+                result,
+                (received, exceeded),
+                Circumstances { answered, ..circumstances },
+            );
+        }
         let mut files = 1;
         let decision = match result {
             Ok(()) | Err(claim::ClaimError::Revoked)
@@ -203,7 +226,7 @@ impl Coordinator {
                 let decision = file.policy.fruitless(error, &circumstances, self.config.stall);
                 if matches!(decision, Decision::Wait { .. }) {
                     // The redirect target hangs; the source may redirect to another one now.
-                    file.target.forget_place();
+                    lead.forget_place();
                 }
                 decision
             }
@@ -212,7 +235,9 @@ impl Coordinator {
                 file.silent_host = None;
                 if exceeded { file.policy.range_exceeded() } else { file.policy.range_was_exact(now) }
             }
-            Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved) => Decision::GoOn,
+            Err(claim::ClaimError::Revoked | claim::ClaimError::Unresolved | claim::ClaimError::SameHost) => {
+                Decision::GoOn
+            }
             Err(claim::ClaimError::Store(error)) => Decision::Drain(Step::FailStore(error)),
             Err(claim::ClaimError::NotRanges) => file.policy.ranges_unsupported(),
             Err(claim::ClaimError::Sniffed { url, sniffed, written }) => {
@@ -221,11 +246,11 @@ impl Coordinator {
             Err(claim::ClaimError::Request(error)) => {
                 let refused = gained == 0 && received == 0 && error.is_connection_refused();
                 if refused && !task.served {
-                    self.shared.schedule().refused(id, now);
+                    self.shared.schedule().refused(id, task.claim.source, now);
                 }
                 if received == 0 && error.is_transport() {
                     // The redirect target may have failed, so the source is resolved again.
-                    file.target.forget_place();
+                    lead.forget_place();
                 }
                 let is_empty = gained == 0 && received == 0;
                 let (decision, of) = self.request_failed(id, &error, asked_source, is_empty, circumstances);
@@ -250,11 +275,11 @@ impl Coordinator {
         }
         match decision {
             Decision::GoOn => {}
-            Decision::Resolve => file.target.forget_place(),
+            Decision::Resolve => file.target.sources[file.policy.position()].forget_place(),
             Decision::Wait { wait, throttled, reason, failures, left, is_news } => {
                 let mut schedule = self.shared.schedule();
                 if throttled {
-                    schedule.throttle(id, now, now + wait);
+                    schedule.throttle_lead(id, now, now + wait);
                 }
                 // If others fail with this one, another one asks next: the host may be silent about this one only.
                 schedule.pause_file(id, now + wait + if files == 1 { Duration::ZERO } else { TICK });
@@ -277,7 +302,7 @@ impl Coordinator {
                 if let Step::NextSource(moved) = &mut step {
                     moved.files = files;
                     if let Some(wait) = moved.throttled {
-                        self.shared.schedule().throttle(id, now, now + wait);
+                        self.shared.schedule().throttle_lead(id, now, now + wait);
                     }
                 }
                 file.phase = Phase::Draining(step);
@@ -339,7 +364,7 @@ impl Coordinator {
         let file = &mut self.files[id.0];
         let bytes = file.target.part.get().map_or(0, |part| part.held());
         self.shared.observer.observe(&Event::Dropped { file: file.target.index, bytes, reason });
-        file.target.gained.store(0, Ordering::Relaxed);
+        file.target.forget_bytes();
         file.resumed = 0;
         self.reset(id);
     }
@@ -352,7 +377,7 @@ impl Coordinator {
         let host = self.shared.host(file.policy.source());
         let mut schedule = self.shared.schedule();
         schedule.set_plain(id, file.policy.is_plain());
-        schedule.set_host(id, host);
+        schedule.lead(id, SourceId(file.policy.position()), host);
         drop(schedule);
         self.refill(id);
         let not_before = self.files[id.0].not_before;
@@ -444,7 +469,10 @@ impl Coordinator {
                     outcome: Outcome::Fetched,
                     fetched: file.target.gained.load(Ordering::Relaxed),
                     elapsed: file.elapsed,
+                    sources: file.sources(),
                 });
+                self.suspects_are_out(id);
+                let file = &mut self.files[id.0];
                 // Closes the part: ten thousand finished files must not hold ten thousand descriptors.
                 file.target.part.take();
             }
@@ -452,9 +480,16 @@ impl Coordinator {
             Err(StoreError::Interrupted { .. }) => file.phase = Phase::Transferring,
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 file.phase = Phase::Transferring;
-                let mixed = file.target.mixed.load(Ordering::Relaxed);
-                let decision = file.policy.wrong_digest(expected, found, sniffed, mixed, now);
+                let lead = file.policy.position();
+                let mixed = file.target.sources[lead].mixed.load(Ordering::Relaxed);
+                let beside = file.target.has_bytes_beside(lead);
+                if beside {
+                    file.suspects = file.givers();
+                }
+                let wrong = (expected, found, sniffed);
+                let decision = file.policy.wrong_digest(wrong, (mixed, beside), now);
                 self.decide(id, decision, 1);
+                self.store_sent_wrong_bytes(id, lead);
             }
             Err(error) => {
                 let error = file.policy.store_failed(error);
@@ -473,6 +508,8 @@ impl Coordinator {
             schedule.tick(now)
         };
         self.wake(&changed);
+        self.leave_silent_stores(now);
+        self.join_companions(now);
         for flight in self.in_flight.values_mut() {
             let moved = flight.handle.moved.load(Ordering::Relaxed);
             let enough = ((self.config.slowest as f64 * self.config.stall.as_secs_f64()) as u64).max(1);
@@ -556,6 +593,7 @@ impl Coordinator {
             .into_iter()
             .map(|file| DownloadResult {
                 index: file.target.index,
+                sources: file.sources(),
                 result: match file.phase {
                     Phase::Done(result) => result,
                     _ => Ok(None),

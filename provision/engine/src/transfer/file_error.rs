@@ -18,7 +18,12 @@ pub struct FileError {
     pub store: Option<StoreError>,
     /// The file would be a copy of this one, which failed.
     pub original: Option<ModelPath>,
+    /// The lock's addresses were not asked, at the user's wish.
+    pub store_only: bool,
 }
+
+const STORE_ONLY: &str = "--store-only forbids the lock's own addresses. Fill a store with `provision store push`, or \
+                          leave the option out";
 
 /// A source that failed.
 #[derive(Debug)]
@@ -61,17 +66,30 @@ pub enum SourceError {
         /// Some of it is in the part.
         written: bool,
     },
+    /// A store that is not asked any more in this run.
+    #[error("the store at {store} is not used any more: {reason}")]
+    StoreIsOut {
+        /// Its host and port.
+        store: String,
+        /// The failure, which may be another file's.
+        reason: String,
+    },
 }
 
 impl FileError {
+    /// The failure of a file because of its sources.
+    pub fn of_sources(attempts: Vec<Attempt>) -> Self {
+        Self { attempts, store: None, original: None, store_only: false }
+    }
+
     /// The failure of a file because of the disk.
     pub fn of_store(error: StoreError) -> Self {
-        Self { attempts: Vec::new(), store: Some(error), original: None }
+        Self { store: Some(error), ..Self::of_sources(Vec::new()) }
     }
 
     /// The failure of a copy whose original failed.
     pub fn of_original(path: &ModelPath) -> Self {
-        Self { attempts: Vec::new(), store: None, original: Some(path.clone()) }
+        Self { original: Some(path.clone()), ..Self::of_sources(Vec::new()) }
     }
 
     /// True if a source had wrong bytes.
@@ -85,7 +103,7 @@ impl FileError {
                     ResponseError::WrongSize { .. } | ResponseError::FileChanged(_) | ResponseError::Changed
                 )
             }
-            SourceError::Request(_) => false,
+            SourceError::Request(_) | SourceError::StoreIsOut { .. } => false,
         })
     }
 
@@ -122,14 +140,15 @@ impl FileError {
         if let Some(original) = &self.original {
             return format!("it has the same bytes as {original}, which could not be installed");
         }
-        let said: Vec<String> = self
-            .attempts
-            .iter()
-            .map(|attempt| match &attempt.error {
-                error @ (SourceError::Request(_) | SourceError::Sniffed { .. }) => error.to_string(),
-                error @ SourceError::WrongDigest { .. } => format!("{}: {error}", attempt.source),
-            })
-            .collect();
-        said.join("; then ")
+        let said = self.attempts.iter().map(|attempt| match &attempt.error {
+            error @ SourceError::WrongDigest { .. } => format!("{}: {error}", attempt.source),
+            error => error.to_string(),
+        });
+        let advice = match (self.store_only, self.attempts.is_empty()) {
+            (false, _) => None,
+            (true, false) => Some(STORE_ONLY.to_owned()),
+            (true, true) => Some(format!("no store has it; {STORE_ONLY}")),
+        };
+        said.chain(advice).collect::<Vec<_>>().join("; then ")
     }
 }

@@ -1,6 +1,7 @@
 //! The retry policy of one file: it turns a failure into the next step, which is to retry, start over, use the next
 //! source or give up. It has no I/O and no clock.
 
+mod companions;
 mod decision;
 
 use std::time::Duration;
@@ -12,6 +13,8 @@ use provision_disk::StoreError;
 use provision_http::{Remedy, RequestError, TransportError};
 
 use super::file_error::{Attempt, FileError, SourceError};
+pub(super) use companions::CompanionStep;
+use companions::is_empty_body;
 pub(super) use decision::{Decision, Move, Step};
 
 use provision_http::sniff::SniffedContent;
@@ -65,6 +68,10 @@ struct Source {
     plain: bool,
     /// A stream that does not start at the first byte may be requested as a range.
     ask_ranges: bool,
+    /// It is of no use beside others.
+    alone: bool,
+    /// As a companion, it was resolved again at this time, and has sent nothing since.
+    resolved_again: Option<Duration>,
 }
 
 impl Source {
@@ -91,6 +98,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct FilePolicy {
     sources: Vec<Source>,
+    /// The first of the sources that are stores.
+    stores: usize,
+    /// The user allows no other source.
+    store_only: bool,
+    /// The lead has no companions.
+    one_source: bool,
     at: usize,
     retry: RetryPolicy,
     /// The sources that have ended.
@@ -143,9 +156,14 @@ impl FilePolicy {
             left: 0,
             plain: false,
             ask_ranges: true,
+            alone: false,
+            resolved_again: None,
         };
         Self {
             sources: sources.into_iter().map(source).collect(),
+            stores: 0,
+            store_only: false,
+            one_source: false,
             at: 0,
             retry,
             attempts: Vec::new(),
@@ -227,7 +245,12 @@ impl FilePolicy {
                 (self.resolved_again, self.resolved_at) = (true, Some(at.now));
                 Decision::Resolve
             }
+            // A store must not end a file that another source has.
+            Remedy::Stop if self.is_store(self.at) => self.end_source(error.into(), false, at.now),
             Remedy::Stop => self.fail_with(error.into()),
+            Remedy::Retry { .. } if self.is_store(self.at) && is_empty_body(&error) => {
+                self.end_source(error.into(), false, at.now)
+            }
             Remedy::RetryThenPlain if !self.forgiven_start && !self.is_plain() => {
                 self.forgiven_start = true;
                 Decision::GoOn
@@ -424,13 +447,12 @@ impl FilePolicy {
     }
 
     /// All bytes are written, and they do not have the lock's digest. If they came under several validators (`mixed`), the
-    /// source is read again as one stream, which has one validator (fault 95).
+    /// source is read again as one stream, which has one validator (fault 95). `beside` is true if companions gave some: then
+    /// the lead reads the file again alone.
     pub(super) fn wrong_digest(
         &mut self,
-        expected: Sha256,
-        found: Sha256,
-        sniffed: Option<SniffedContent>,
-        mixed: bool,
+        (expected, found, sniffed): (Sha256, Sha256, Option<SniffedContent>),
+        (mixed, beside): (bool, bool),
         now: Duration,
     ) -> Decision {
         let error = SourceError::WrongDigest { expected, found, sniffed };
@@ -445,7 +467,8 @@ impl FilePolicy {
             self.repeated = true;
             return self.start_over(reason);
         }
-        if !self.pure {
+        self.one_source |= beside;
+        if !self.pure || beside {
             // Some bytes are from another source or run, so this source is not to blame yet.
             return self.start_over(reason);
         }
@@ -462,13 +485,13 @@ impl FilePolicy {
 
     /// The disk failed.
     pub(super) fn store_failed(&mut self, error: StoreError) -> FileError {
-        FileError { attempts: std::mem::take(&mut self.attempts), store: Some(error), original: None }
+        FileError { attempts: std::mem::take(&mut self.attempts), ..FileError::of_store(error) }
     }
 
     /// Ends the current source; the file goes on with another one, if there is one.
     fn end_source(&mut self, error: SourceError, start_over: bool, now: Duration) -> Decision {
         let reason = error.to_string();
-        self.give_up(error);
+        self.give_up(self.at, error);
         match self.soonest() {
             Some(next) => Move { for_now: false, ..self.leave_for(next, reason, start_over, now) }.into(),
             None => self.fail(),
@@ -511,15 +534,15 @@ impl FilePolicy {
         (self.resolved_again, self.resolved_at) = (false, None);
     }
 
-    fn give_up(&mut self, error: SourceError) {
-        let source = &mut self.sources[self.at];
+    fn give_up(&mut self, at: usize, error: SourceError) {
+        let source = &mut self.sources[at];
         source.ended = true;
         self.attempts.push(Attempt { source: source.url.clone(), error });
     }
 
     /// Ends the file with this failure of the current source.
     fn fail_with(&mut self, error: SourceError) -> Decision {
-        self.give_up(error);
+        self.give_up(self.at, error);
         self.fail()
     }
 
@@ -532,7 +555,10 @@ impl FilePolicy {
             let last = source.last.take().filter(|_| !source.ended);
             attempts.extend(last.map(|error| Attempt { source: source.url.clone(), error }));
         }
-        Decision::Drain(Step::Fail(Box::new(FileError { attempts, store: None, original: None })))
+        Decision::Drain(Step::Fail(Box::new(FileError {
+            store_only: self.store_only,
+            ..FileError::of_sources(attempts)
+        })))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The shared state of a file in transfer: its part, its resolved source, and the validator of its answers.
+//! The shared state of a file in transfer: its part, and of each source the resolved address and the validator of its answers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,11 +16,22 @@ pub(super) struct Target {
     pub(super) index: FileIndex,
     pub(super) model: Model,
     /// Every source, in the order of preference.
-    pub(super) sources: Vec<SourceUrl>,
+    pub(super) sources: Vec<SourceState>,
     place: Arc<Destination>,
     part_names: PartNames,
     pub(super) part: PartCell,
     then: Option<AfterInstall>,
+    /// Bytes written in this run and still held.
+    pub(super) gained: AtomicU64,
+    /// Those that lead sources gave, and no companion.
+    pub(super) led: AtomicU64,
+}
+
+/// What is known of one source of a file.
+pub(super) struct SourceState {
+    pub(super) url: SourceUrl,
+    /// It is a store by digest.
+    pub(super) is_store: bool,
     /// The resolved source. It is set under `resolving`, so that one connection resolves a file and not each.
     pub(super) resolved: Mutex<Option<Resolved>>,
     pub(super) resolving: tokio::sync::Mutex<()>,
@@ -31,8 +42,51 @@ pub(super) struct Target {
     etag: Mutex<Option<String>>,
     /// Answers had different validators. Replicas have their own for the same bytes, so only the digest decides (fault 95).
     pub(super) mixed: AtomicBool,
-    /// Bytes written in this run and still held.
-    pub(super) gained: AtomicU64,
+    /// Bytes that it gave in this run and that are still held.
+    pub(super) given: AtomicU64,
+}
+
+impl SourceState {
+    fn new(url: SourceUrl, is_store: bool) -> Self {
+        Self {
+            url,
+            is_store,
+            resolved: Mutex::new(None),
+            resolving: tokio::sync::Mutex::new(()),
+            unresolved: AtomicU64::new(0),
+            answered: AtomicBool::new(false),
+            etag: Mutex::new(None),
+            mixed: AtomicBool::new(false),
+            given: AtomicU64::new(0),
+        }
+    }
+
+    /// True if the resolved source has sent bytes.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Forgets the resolved source; the next request resolves it again.
+    pub(super) fn forget_place(&self) {
+        self.answered.store(false, Ordering::Relaxed);
+        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn forget_answers(&self) {
+        self.forget_place();
+        *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.mixed.store(false, Ordering::Relaxed);
+    }
+
+    /// Compares an answer's validator with the first one.
+    pub(super) fn see_validator(&self, etag: Option<&String>) {
+        let mut seen = self.etag.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*seen, etag) {
+            (Some(seen), Some(etag)) if seen != etag => self.mixed.store(true, Ordering::Relaxed),
+            (None, Some(etag)) => *seen = Some(etag.clone()),
+            _ => {}
+        }
+    }
 }
 
 /// The part. The first claim opens it; it is closed when the file is done.
@@ -53,7 +107,9 @@ impl PartCell {
 
 impl Target {
     pub(super) fn new(download: Download) -> Self {
-        let sources = download.sources().cloned().collect();
+        let of_stores = download.stores.len();
+        let sources = download.sources().cloned().enumerate();
+        let sources = sources.map(|(at, url)| SourceState::new(url, at < of_stores)).collect();
         let Download { index, model, stores: _, place, part_names, part, then } = download;
         Self {
             index,
@@ -63,13 +119,8 @@ impl Target {
             part_names,
             part: PartCell(Mutex::new(part.map(Arc::new))),
             then,
-            resolved: Mutex::new(None),
-            resolving: tokio::sync::Mutex::new(()),
-            unresolved: AtomicU64::new(0),
-            answered: AtomicBool::new(false),
-            etag: Mutex::new(None),
-            mixed: AtomicBool::new(false),
             gained: AtomicU64::new(0),
+            led: AtomicU64::new(0),
         }
     }
 
@@ -103,39 +154,31 @@ impl Target {
 
     /// Forgets everything that answers said: the source changes or the file starts over.
     pub(super) fn forget_answers(&self) {
-        self.forget_place();
-        *self.etag.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.mixed.store(false, Ordering::Relaxed);
+        self.sources.iter().for_each(SourceState::forget_answers);
     }
 
-    /// True if the resolved source has sent bytes.
-    pub(super) fn has_answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
+    /// Every byte of this run is dropped.
+    pub(super) fn forget_bytes(&self) {
+        let given = self.sources.iter().map(|source| &source.given);
+        given.chain([&self.gained, &self.led]).for_each(|bytes| bytes.store(0, Ordering::Relaxed));
     }
 
-    /// Forgets the resolved source; the next request resolves it again.
-    pub(super) fn forget_place(&self) {
-        self.answered.store(false, Ordering::Relaxed);
-        *self.resolved.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// True if another source than this one gave bytes that are held.
+    pub(super) fn has_bytes_beside(&self, source: usize) -> bool {
+        let others = self.sources.iter().enumerate().filter(|(at, _)| *at != source);
+        others.map(|(_, source)| &source.given).any(|given| given.load(Ordering::Relaxed) > 0)
     }
 
     /// The redactor for text from the downloaded bytes, which may echo secrets of the requests.
     pub(super) fn redactor(&self, origin: &HttpClient) -> Redactor {
-        let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let resolved = resolved.iter();
-        let mut redactor =
-            origin.redactor(self.sources.iter().chain(resolved.clone().flat_map(Resolved::urls)));
-        resolved.for_each(|chain| chain.add_to(&mut redactor));
+        let resolved = self
+            .sources
+            .iter()
+            .filter_map(|source| source.resolved.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let resolved: Vec<Resolved> = resolved.collect();
+        let urls = self.sources.iter().map(|source| &source.url);
+        let mut redactor = origin.redactor(urls.chain(resolved.iter().flat_map(Resolved::urls)));
+        resolved.iter().for_each(|chain| chain.add_to(&mut redactor));
         redactor
-    }
-
-    /// Compares an answer's validator with the first one.
-    pub(super) fn see_validator(&self, etag: Option<&String>) {
-        let mut seen = self.etag.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*seen, etag) {
-            (Some(seen), Some(etag)) if seen != etag => self.mixed.store(true, Ordering::Relaxed),
-            (None, Some(etag)) => *seen = Some(etag.clone()),
-            _ => {}
-        }
     }
 }

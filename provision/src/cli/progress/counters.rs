@@ -338,8 +338,13 @@ mod tests {
         assert_eq!(counters.totals().connections, 11);
         assert_eq!(counters.active(), [1, 2]);
 
-        let finished =
-            |file| Event::Finished { file, outcome: Outcome::Fetched, fetched: 60, elapsed: Duration::ZERO };
+        let finished = |file| Event::Finished {
+            file,
+            outcome: Outcome::Fetched,
+            fetched: 60,
+            elapsed: Duration::ZERO,
+            sources: Vec::new(),
+        };
         counters.observe(&received(1, 75));
         counters.observe(&finished(1));
         counters.observe(&finished(1));

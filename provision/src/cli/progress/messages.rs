@@ -90,7 +90,7 @@ impl Lines {
                 _ => plan(files, *to_fetch, *free),
             }),
             Event::Started { file, source } => self.started(*file, source, counters),
-            Event::Finished { file, outcome, fetched, elapsed } => {
+            Event::Finished { file, outcome, fetched, elapsed, .. } => {
                 self.finished(*file, *outcome, *fetched, *elapsed, counters)
             }
             Event::Retry { file, files, reason, failures, limit, wait, left, .. } => {

@@ -36,7 +36,7 @@ pub(super) fn received(file: FileIndex, bytes: u64) -> Event {
 
 pub(super) fn finished(file: FileIndex, fetched: u64, milliseconds: u64) -> Event {
     let elapsed = Duration::from_millis(milliseconds);
-    Event::Finished { file, outcome: Outcome::Fetched, fetched, elapsed }
+    Event::Finished { file, outcome: Outcome::Fetched, fetched, elapsed, sources: Vec::new() }
 }
 
 pub(super) fn failed(file: FileIndex, reason: &str) -> Event {

@@ -379,7 +379,7 @@ fn a_mirror_on_another_origin_takes_over_when_the_first_dies() {
     first.shape(Shape::rate(2 << 20));
     fixture.origin.put("/x", content.clone());
     let sources = [first.url("/x"), fixture.origin.url("/x")];
-    fixture.model("x", &content, &sources);
+    fixture.model("x", &content, &sources).config.transfer.one_source = true;
     let sent = std::thread::scope(|scope| {
         let run = scope.spawn(|| fixture.fetch_all());
         first.wait_for(Duration::from_secs(20), |counters| counters.body_bytes_sent > 4 << 20).unwrap();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Coordinator, Phase, TransferState};
+use crate::transfer::file_error::SourceError;
 use crate::transfer::policy::{Circumstances, Decision};
 use provision_core::schedule::FileId;
 use provision_http::RequestError;
@@ -20,6 +21,7 @@ impl Coordinator {
     ) -> (Decision, usize) {
         let file = &mut self.files[id.0];
         let source = file.policy.source().clone();
+        let position = file.policy.position();
         file.silent_host = error.silent_host().map(str::to_owned);
         // A redirect or an error is an answer, too.
         if let Some(url) = error.url() {
@@ -27,6 +29,11 @@ impl Coordinator {
         }
         if asked_source && error.failed_host() != Some(&source.authority()) {
             self.shared.heard(&source);
+        }
+        if let Some(reason) = self.ends_store(id, position, error) {
+            let error = SourceError::Request(error.clone());
+            self.store_is_out(&source.authority(), &reason, Some((id, error)));
+            return (Decision::GoOn, 1);
         }
         let gave_none = |host: &&str| self.last_heard(host).is_none_or(|heard| heard < at.began);
         if let Some(host) = error.silent_host().filter(|_| is_empty).filter(gave_none) {

@@ -43,7 +43,7 @@ fn at(now: u32, gained: u64) -> Circumstances {
 }
 
 fn wrong(policy: &mut FilePolicy) -> Decision {
-    policy.wrong_digest(Sha256::of(b"lock"), Sha256::of(b"came"), None, false, SECOND)
+    policy.wrong_digest((Sha256::of(b"lock"), Sha256::of(b"came"), None), (false, false), SECOND)
 }
 
 #[test]
@@ -240,7 +240,8 @@ fn fault_26_all_sources_are_tried_and_named_in_the_failure() {
 #[test]
 fn fault_95_wrong_bytes_under_two_validators_lead_to_one_stream() {
     let mut policy = policy(1, false);
-    let decision = policy.wrong_digest(Sha256::of(b"lock"), Sha256::of(b"came"), None, true, SECOND);
+    let decision =
+        policy.wrong_digest((Sha256::of(b"lock"), Sha256::of(b"came"), None), (true, false), SECOND);
     assert!(matches!(decision, Decision::Drain(Step::StartOver { .. })), "{decision:?}");
     assert!(policy.is_plain() && !policy.may_ask_ranges());
 }

@@ -126,7 +126,13 @@ failed diffusion_models/qwen_image_fp8_e4m3fn.safetensors: no source is left; tr
 fn verbose_has_connections_checks_and_what_is_present() {
     let (plain, clock, out) = plain(Verbosity::Verbose, false);
     run(&plain, &clock);
-    let present = Event::Finished { file: 1, outcome: Outcome::Present, fetched: 0, elapsed: Duration::ZERO };
+    let present = Event::Finished {
+        file: 1,
+        outcome: Outcome::Present,
+        fetched: 0,
+        elapsed: Duration::ZERO,
+        sources: Vec::new(),
+    };
     tell(&plain, &[present, Event::MarkerWritten { name: ".models-installed".to_owned() }]);
     let text = out.text();
     for line in [
