@@ -1,6 +1,6 @@
 //! Signing: the signature of a request for a bucket's object, and what a refused request teaches.
 //!
-//! Each request is signed when it is sent, for minutes (SigV4, in the query), so no signature expires midway. The signed address is
+//! Each request is signed when it is sent, for minutes (`SigV4`, in the query), so no signature expires midway. The signed address is
 //! that of one request: it is kept nowhere and shown nowhere (I6). A signature goes to the endpoint that the address or the
 //! configuration names, and past no redirect. The keys themselves never leave this machine, so plain http is allowed.
 //!
@@ -16,7 +16,8 @@ use jiff::Timestamp;
 use rusty_s3::Method;
 use rusty_s3::signing::sign;
 
-use crate::bucket::{Corrected, Problem, element};
+use crate::auth::credentials::Secret;
+use crate::bucket::{Corrected, Known, Problem, element};
 use crate::client::{HttpClient, Sources};
 use crate::error::RequestError;
 use crate::judge::{Resolved, wall_clock};
@@ -44,7 +45,7 @@ impl HttpClient {
             let ahead = self.buckets.known().ahead.get(&at.authority()).copied().unwrap_or_default();
             let time = Timestamp::from_second(seconds().saturating_add(ahead)).unwrap_or_default();
             let (region, token) = (self.buckets.region(&self.config.s3, object), keys.session_token.as_ref());
-            let (secret, token) = (keys.secret_key.reveal(), token.map(|token| token.reveal()));
+            let (secret, token) = (keys.secret_key.reveal(), token.map(Secret::reveal));
             let (query, headers) = (query.iter().copied(), headers.iter().copied());
             url =
                 sign(&time, method, url, &keys.access_key, secret, token, &region, VALID_FOR, query, headers);
@@ -100,8 +101,9 @@ impl HttpClient {
                 true
             }
             Problem::Expired if !std::mem::replace(&mut corrected.keys, true) => {
-                known.expired = known.keys.clone();
-                known.expired.is_some()
+                let Known { expired, keys, .. } = &mut *known;
+                expired.clone_from(keys);
+                expired.is_some()
             }
             _ => false,
         }
