@@ -33,6 +33,7 @@ mod several_lists;
 mod side_by_side;
 mod skip;
 mod sources;
+mod store_addresses;
 mod stores_first;
 mod torrents;
 mod warm;

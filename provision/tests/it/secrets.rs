@@ -116,7 +116,8 @@ pub(crate) fn belongs_to(origin: &Control, secret: &str) {
 
 /// The URL with a signature in its query: that of the origin that it leads to, or else that of `own`.
 pub(crate) fn signed(url: &str, own: &Control) -> String {
-    if url.contains('?') {
+    // A file of this machine has no signature, and the form of a store no query that is free.
+    if url.contains('?') || !url.starts_with("http") {
         return url.to_owned();
     }
     // By its address, or else by its port under any name.

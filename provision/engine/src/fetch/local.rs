@@ -230,6 +230,8 @@ impl LocalSources<'_> {
                     found.push(Candidate { path, kind });
                     continue;
                 }
+                // As over http: the store does not have this file.
+                Ok(Some(_)) if shelf.is_some() => continue,
                 Ok(Some(source)) => other_size(source.stamp().size, model),
                 Err(error) => reason(&error),
             };
