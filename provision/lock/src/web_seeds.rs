@@ -81,7 +81,8 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_is_no_web_seed() {
+    fn a_registry_and_a_directory_are_no_web_seeds() {
+        assert_eq!(of_source(&SourceUrl::of_file("/mnt/models/x".into()).unwrap()), Err(NoWebSeed::Scheme));
         let blob = format!("https://ghcr.io/v2/o/r/blobs/sha256:{}", "0".repeat(64));
         assert_eq!(seed(&blob), Err(NoWebSeed::Registry));
     }
