@@ -70,7 +70,9 @@ fn read(destination: &Destination, target: &HashTarget<'_>, of_set: Option<Piece
         match reading.read(&mut || true) {
             Ok(true) => {
                 reading.hash();
-                hashers.iter_mut().for_each(|hasher| hasher.update(reading.block()));
+                for hasher in &mut hashers {
+                    hasher.update(reading.block());
+                }
             }
             Ok(false) => break,
             Err(error) => return wrong(FileState::Unreadable(error)),
@@ -191,6 +193,8 @@ fn read_again(
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use camino::Utf8Path;
     use provision_core::digest::Sha256;
@@ -206,9 +210,8 @@ mod tests {
             std::fs::create_dir_all(root.join(&path).parent().unwrap()).unwrap();
             std::fs::write(root.join(&path), &bytes).unwrap();
             let sha256 = Sha256::of(&bytes);
-            text += &format!(
-                "[[model]]\npath = \"{path}\"\nurl = \"https://h.example/x\"\nsize = {size}\nsha256 = \"{sha256}\"\n"
-            );
+            text += "[[model]]\nurl = \"https://h.example/x\"\n";
+            let _ = writeln!(text, "path = \"{path}\"\nsize = {size}\nsha256 = \"{sha256}\"");
             all.extend(bytes);
         }
         (Lockfile::parse("models.lock", &text).unwrap(), all)

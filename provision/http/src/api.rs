@@ -403,7 +403,10 @@ mod tests {
         let got = serving.join().unwrap();
         assert!(got[0].starts_with("PUT /keys?a=b HTTP/1.1\r\n"), "{got:?}");
         assert!(got[0].contains("\r\nx-aws-ec2-metadata-token-ttl-seconds: 21600\r\n"), "{got:?}");
-        assert!(got[1].starts_with("POST ") && got[1].ends_with("\r\n\r\nAction=a+b&Token=canary"), "{got:?}");
+        assert!(
+            got[1].starts_with("POST ") && got[1].ends_with("\r\n\r\nAction=a+b&Token=canary"),
+            "{got:?}"
+        );
         let error = client.ask(ServiceRequest { direct: false, ..request }).await;
         assert!(error.is_err(), "the proxy does not answer");
     }

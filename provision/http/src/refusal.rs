@@ -232,7 +232,8 @@ impl Refusal<'_> {
             Some(Issued { service, .. }) => service.clone(),
             None => self.url.host(),
         };
-        let line = format!("add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC)");
+        let line =
+            format!("add a line `machine {host} login … password …` to ~/.netrc (or the file in NETRC)");
         match host_rules::site(self.url) {
             Site::Registry => format!("run `docker login {registry}`, or {line}"),
             _ => line,

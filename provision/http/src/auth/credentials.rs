@@ -286,7 +286,8 @@ mod tests {
 
     #[test]
     fn an_encoded_login_is_shown_no_more_than_a_plain_one() {
-        let credential = Credential::basic_encoded("h.example", "dXNlcjpjYW5hcnk").unwrap().from("the file f");
+        let credential =
+            Credential::basic_encoded("h.example", "dXNlcjpjYW5hcnk").unwrap().from("the file f");
         assert_eq!(credential.authorization.reveal(), "Basic dXNlcjpjYW5hcnk=");
         assert_eq!(credential.name(), "the login for h.example in the file f");
         let mut redactor = Redactor::default();

@@ -137,7 +137,9 @@ async fn fault_47_a_cached_redirect_keeps_its_restriction() {
 #[test]
 fn fault_123_a_login_that_a_token_replaced_is_not_blamed() {
     let url = "https://registry-1.docker.io/v2/o/r/blobs/sha256:00";
-    for (may_have_credentials, expected) in [(true, "machine auth.docker.io"), (false, "docker login registry-1.docker.io")] {
+    for (may_have_credentials, expected) in
+        [(true, "machine auth.docker.io"), (false, "docker login registry-1.docker.io")]
+    {
         let mut config = ClientConfig::default();
         config.credentials.add(Credential::basic("registry-1.docker.io", "user", "password"));
         let client = HttpClient::new(config).unwrap();

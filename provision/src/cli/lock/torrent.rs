@@ -147,7 +147,7 @@ fn add<'a>(drafts: &mut BTreeMap<String, Draft<'a>>, model: &'a Model, pieces: &
         match web_seeds::of_source(url) {
             Ok(seed) => draft.seeds.push(seed),
             Err(why) => {
-                say(TerminalText(format_args!("note: {url} is no web seed of {}: {why}", model.path)))
+                say(TerminalText(format_args!("note: {url} is no web seed of {}: {why}", model.path)));
             }
         }
     }
