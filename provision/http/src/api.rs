@@ -45,9 +45,18 @@ impl HttpClient {
         &self,
         source: &SourceUrl,
         headers: RequestHeaders,
-        mut seen: impl FnMut(&HeaderMap, &Resolved),
+        mut seen: impl FnMut(&HeaderMap, &Resolved) + Send,
     ) -> Result<(Answer, Resolved), RequestError> {
-        let mut at = self.first(source)?;
+        self.follow_from((source, self.first(source)?), headers, &mut seen).await
+    }
+
+    /// The same from the place that `source` leads to.
+    pub(crate) async fn follow_from(
+        &self,
+        (source, mut at): (&SourceUrl, Resolved),
+        headers: RequestHeaders,
+        seen: &mut (dyn FnMut(&HeaderMap, &Resolved) + Send),
+    ) -> Result<(Answer, Resolved), RequestError> {
         let mut corrected = Corrected::default();
         for _ in 0..=MAX_HOPS {
             let mut answer = self.get(&at, headers).await?;
@@ -58,7 +67,7 @@ impl HttpClient {
                 Vec::new()
             };
             if self.corrects(&at.url, (answer.status, &answer.headers), &body, &mut corrected) {
-                at = self.first(source)?;
+                at = self.at_store(source, at.pushes)?;
                 continue;
             }
             if !is_redirect(answer.status) {
@@ -114,7 +123,9 @@ impl HttpClient {
 
     /// The cached token for a request to a registry, or the login for it that was looked up.
     pub(crate) fn token(&self, to: &Resolved) -> Option<Secret> {
-        to.same_origin.then(|| self.tokens.of(&to.url).or_else(|| self.looked_up(&to.url))).flatten()
+        to.same_origin
+            .then(|| self.tokens.of(&to.url, to.pushes).or_else(|| self.looked_up(&to.url)))
+            .flatten()
     }
 
     /// The login that was looked up for a request to `url`, if no other is for its host.
@@ -136,7 +147,7 @@ impl HttpClient {
         if !to.same_origin {
             return None;
         }
-        if let Some(challenge) = Challenge::of(status, headers, &to.url) {
+        if let Some(challenge) = Challenge::of(status, headers, &to.url, to.pushes) {
             return Some(Way::Token(challenge));
         }
         if !wants_basic(status, headers, &to.url) {
@@ -160,7 +171,9 @@ impl HttpClient {
         };
         let _one_at_a_time = self.obtaining.lock().await;
         // Another connection may have obtained a token in the meantime.
-        if let Some(current) = self.tokens.of(&to.url).filter(|current| refused.as_ref() != Some(current)) {
+        if let Some(current) =
+            self.tokens.of(&to.url, to.pushes).filter(|current| refused.as_ref() != Some(current))
+        {
             return Ok(current);
         }
         let service = self.permit(to, challenge.service, peer_is_public);
@@ -183,7 +196,7 @@ impl HttpClient {
             service: service.url.host(),
             may_have_credentials: service.same_origin,
         };
-        self.tokens.keep(&to.url, issued);
+        self.tokens.keep(&to.url, to.pushes, issued);
         Ok(token)
     }
 

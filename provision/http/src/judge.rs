@@ -35,6 +35,8 @@ pub struct Resolved {
     pub(crate) same_origin: bool,
     /// A public address has answered, so the connection must go to a public one.
     pub(crate) public_only: bool,
+    /// It belongs to a push, so a registry's token may be one that pushes.
+    pub(crate) pushes: bool,
     /// The URLs before this one, from the source's own. The host may have received their queries in a redirect.
     past: Vec<SourceUrl>,
     /// The cookies that the chain's redirects have set.
@@ -47,7 +49,7 @@ impl Resolved {
     /// A chain that begins and, so far, ends at `url`.
     pub(crate) fn first(url: SourceUrl) -> Self {
         let (past, cookies) = (Vec::new(), Cookies::default());
-        Self { url, same_origin: true, public_only: false, past, cookies, login: None }
+        Self { url, same_origin: true, public_only: false, pushes: false, past, cookies, login: None }
     }
 
     /// Every URL of the chain, the last included.
@@ -204,7 +206,7 @@ impl HttpClient {
         let same_origin = from.same_origin && next.is_same_origin(&from.url);
         let next = next.with_path_shown(|path| redactor.redact(path));
         let (past, cookies) = (from.urls().cloned().collect(), from.cookies.clone());
-        Ok(Resolved { url: next, same_origin, public_only, past, cookies, login: None })
+        Ok(Resolved { url: next, same_origin, public_only, pushes: from.pushes, past, cookies, login: None })
     }
 
     /// The failure that a status means for any request; `None` for a status whose head has to be validated. `body` is the beginning of
@@ -278,7 +280,7 @@ impl HttpClient {
             (Some(Err(why)), _) => Some(format!("if it needs a login: {why}")),
             (_, why) => why.map(|why| format!("if it needs a login that is in your netrc file: {why}")),
         };
-        let issued = self.tokens.issued(&at.url).filter(|_| at.same_origin);
+        let issued = self.tokens.issued(&at.url, at.pushes).filter(|_| at.same_origin);
         // A token goes in place of the host's own login, also one that was issued without a login.
         let login = issued.as_ref().map_or(login, |issued| issued.login.clone()).filter(|_| at.same_origin);
         let refusal = Refusal {

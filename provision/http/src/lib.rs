@@ -9,7 +9,7 @@
 //!
 //! Documents go over reqwest (`api`), bodies over a client of our own (`connection`, `body`).
 //!
-//! Imports run down this list: `body`, `metadata` (whole exchanges), `connection` (a body's requests), `api` (documents and tokens),
+//! Imports run down this list: `body`, `metadata`, `upload` (whole exchanges), `connection` (a body's requests), `api` (documents and tokens),
 //! `signing` (of requests for buckets), `judge` (the rules of requests), `client`, `bucket`, `wire/` (both transports), `error`, `s3`,
 //! `service`, `auth/`, `cookies`, `response`, `refusal`, `host_rules`, `dns/`, `transport`. [`RequestError::remedy`] is the one decision
 //! about a failure; retries are for `engine`, and for `metadata` its own.
@@ -41,9 +41,10 @@ mod signing;
 pub mod sniff;
 mod tls;
 mod transport;
+mod upload;
 mod wire;
 
-pub use auth::credentials::{Credential, Credentials, Secret};
+pub use auth::credentials::{Credential, Credentials, Secret, base64};
 pub use auth::registries::{Registries, RegistryLogins};
 pub use body::{Answer, BodyEnd};
 pub use client::{ClientConfig, ClientError, HttpClient, Sources};
@@ -55,4 +56,5 @@ pub use redirect::RedirectError;
 pub use response::{BodyKind, ContentId, ExpectedBody, FileChanged, ResponseError};
 pub use tls::{Roots, RootsError};
 pub use transport::{HeaderProblem, ProxyName, TransportError};
+pub use upload::{Reply, Sent, Upload, UploadBody};
 pub use wire::proxy::{Proxies, ProxyError, ProxyVariable};

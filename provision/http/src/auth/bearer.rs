@@ -6,7 +6,8 @@
 //!
 //! A registry's challenge decides where a login could go, so the client trusts little of it:
 //! - The realm is https. Plain http is allowed on the registry's own host, and on loopback if the registry is there, too.
-//! - The scope is not the challenge's. It is made from the repository of the request, and it is for pulling only.
+//! - The scope is not the challenge's. It is made from the repository of the request, and it is for pulling only, except for the
+//!   requests of a push. So a token that may push is never obtained for, or sent with, any other request.
 //! - A login of the realm's host goes there only if that host belongs to the registry's. Otherwise any host in a lock could
 //!   obtain a token for a private repository of another registry.
 //! - A login that is kept for the registry itself goes to any realm that the registry names over https, as docker sends it: the registry
@@ -25,19 +26,20 @@ use crate::auth::registries::repository;
 use provision_core::redact::Redactor;
 use provision_core::source_url::SourceUrl;
 
-/// The scope of a token: a registry and one of its repositories.
+/// The scope of a token: a registry, one of its repositories, and what the token is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Scope {
     registry: String,
     repository: String,
+    pushes: bool,
 }
 
 impl Scope {
-    /// The scope of `url`; `None` if its path is not a registry's.
-    fn of(url: &SourceUrl) -> Option<Self> {
+    /// The scope of a request to `url`, which may push; `None` if its path is not a registry's.
+    fn of(url: &SourceUrl, pushes: bool) -> Option<Self> {
         let repository = repository(url)?;
         let registry = url.as_url().origin().ascii_serialization();
-        Some(Self { registry, repository: repository.to_owned() })
+        Some(Self { registry, repository: repository.to_owned(), pushes })
     }
 }
 
@@ -58,14 +60,14 @@ pub(crate) struct Issued {
 }
 
 impl Tokens {
-    /// The token for `url`.
-    pub(crate) fn of(&self, url: &SourceUrl) -> Option<Secret> {
-        self.issued(url).map(|issued| issued.token)
+    /// The token for a request to `url`.
+    pub(crate) fn of(&self, url: &SourceUrl, pushes: bool) -> Option<Secret> {
+        self.issued(url, pushes).map(|issued| issued.token)
     }
 
     /// The same, with its token service and login.
-    pub(crate) fn issued(&self, url: &SourceUrl) -> Option<Issued> {
-        let scope = Scope::of(url)?;
+    pub(crate) fn issued(&self, url: &SourceUrl, pushes: bool) -> Option<Issued> {
+        let scope = Scope::of(url, pushes)?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&scope).cloned()
     }
 
@@ -77,8 +79,8 @@ impl Tokens {
     }
 
     /// Keeps the token for the repository of `url`.
-    pub(crate) fn keep(&self, url: &SourceUrl, issued: Issued) {
-        if let Some(scope) = Scope::of(url) {
+    pub(crate) fn keep(&self, url: &SourceUrl, pushes: bool, issued: Issued) {
+        if let Some(scope) = Scope::of(url, pushes) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope, issued);
         }
     }
@@ -95,15 +97,16 @@ pub(crate) struct Challenge {
 
 impl Challenge {
     /// The challenge in an answer to a request for `url`; `None` if there is none, or its realm is not allowed.
-    pub(crate) fn of(status: StatusCode, headers: &HeaderMap, url: &SourceUrl) -> Option<Self> {
-        let scope = Scope::of(url).filter(|_| status == StatusCode::UNAUTHORIZED)?;
+    pub(crate) fn of(status: StatusCode, headers: &HeaderMap, url: &SourceUrl, pushes: bool) -> Option<Self> {
+        let scope = Scope::of(url, pushes).filter(|_| status == StatusCode::UNAUTHORIZED)?;
         let values = headers.get_all(header::WWW_AUTHENTICATE).iter();
         let parameters = values.filter_map(|value| value.to_str().ok()).find_map(bearer)?;
         let value = |name: &str| parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value);
         let mut realm: Url = value("realm")?.parse().ok()?;
         realm.query_pairs_mut().extend_pairs(value("service").map(|service| ("service", service)));
-        let pull = format!("repository:{}:pull", scope.repository);
-        realm.query_pairs_mut().append_pair("scope", &pull);
+        let actions = if pushes { "pull,push" } else { "pull" };
+        let scope = format!("repository:{}:{actions}", scope.repository);
+        realm.query_pairs_mut().append_pair("scope", &scope);
         let service = SourceUrl::from_url(realm).ok()?;
         let is_own = service.host() == url.host() && !url.is_https();
         (service.is_https() || (service.is_loopback() && url.is_loopback()) || is_own)
@@ -195,9 +198,13 @@ mod tests {
     use super::*;
 
     fn challenge(url: &str, header: &str) -> Option<Challenge> {
+        challenge_of(url, header, false)
+    }
+
+    fn challenge_of(url: &str, header: &str, pushes: bool) -> Option<Challenge> {
         let mut headers = HeaderMap::new();
         headers.insert(header::WWW_AUTHENTICATE, header.parse().unwrap());
-        Challenge::of(StatusCode::UNAUTHORIZED, &headers, &url.parse().unwrap())
+        Challenge::of(StatusCode::UNAUTHORIZED, &headers, &url.parse().unwrap(), pushes)
     }
 
     const BLOB: &str = "https://registry-1.docker.io/v2/library/x/blobs/sha256:00";
@@ -212,6 +219,13 @@ mod tests {
             "https://auth.docker.io/token?a=b&service=registry%2C+%22x%22&scope=repository%3Alibrary%2Fx%3Apull"
         );
         assert!(challenge.may_have_credentials, "Docker Hub's own service");
+    }
+
+    #[test]
+    fn a_token_that_may_push_is_requested_for_a_push_only() {
+        let header = "Bearer realm=\"https://h.example/token\",error=\"insufficient_scope\"";
+        let pushed = challenge_of("https://h.example/v2/a/b/blobs/uploads/", header, true).unwrap();
+        assert_eq!(pushed.service.as_url().query(), Some("scope=repository%3Aa%2Fb%3Apull%2Cpush"));
     }
 
     #[test]
@@ -258,12 +272,13 @@ mod tests {
             service: "h".to_owned(),
             may_have_credentials: true,
         };
-        tokens.keep(&url("https://h/v2/a/b/blobs/x"), issued);
-        assert_eq!(tokens.issued(&url("https://h/v2/a/b/blobs/y")).unwrap().login, login);
-        assert!(tokens.of(&url("https://h/v2/a/b/blobs/y")).is_some());
-        assert!(tokens.of(&url("https://h/v2/a/blobs/x")).is_none());
-        assert!(tokens.of(&url("https://h:1/v2/a/b/blobs/x")).is_none());
-        assert!(tokens.of(&url("http://h/v2/a/b/blobs/x")).is_none());
-        assert!(tokens.of(&url("https://h/a/b")).is_none());
+        tokens.keep(&url("https://h/v2/a/b/blobs/x"), false, issued);
+        assert_eq!(tokens.issued(&url("https://h/v2/a/b/blobs/y"), false).unwrap().login, login);
+        assert!(tokens.of(&url("https://h/v2/a/b/blobs/y"), false).is_some());
+        assert!(tokens.of(&url("https://h/v2/a/b/blobs/y"), true).is_none(), "it may only pull");
+        assert!(tokens.of(&url("https://h/v2/a/blobs/x"), false).is_none());
+        assert!(tokens.of(&url("https://h:1/v2/a/b/blobs/x"), false).is_none());
+        assert!(tokens.of(&url("http://h/v2/a/b/blobs/x"), false).is_none());
+        assert!(tokens.of(&url("https://h/a/b"), false).is_none());
     }
 }

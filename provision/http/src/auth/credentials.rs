@@ -190,8 +190,8 @@ impl Credentials {
 /// The digits of Base64.
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Base64 (RFC 4648 section 4), for one header value; too little for a dependency.
-pub(crate) fn base64(bytes: &[u8]) -> String {
+/// Base64 (RFC 4648 section 4), for header values; too little for a dependency.
+pub fn base64(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
         let word =

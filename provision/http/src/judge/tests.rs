@@ -145,7 +145,7 @@ fn fault_123_a_login_that_a_token_replaced_is_not_blamed() {
         let client = HttpClient::new(config).unwrap();
         let (token, service) = (Secret::new("Bearer anonymous"), "auth.docker.io".to_owned());
         let issued = Issued { token, login: None, service, may_have_credentials };
-        client.tokens.keep(&url.parse().unwrap(), issued);
+        client.tokens.keep(&url.parse().unwrap(), false, issued);
         for status in [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND] {
             let error = client.failure(status, &HeaderMap::new(), &at(url, false), false, b"").unwrap();
             let text = error.to_string();

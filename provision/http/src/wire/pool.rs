@@ -60,6 +60,13 @@ pub(crate) struct Answer {
     body: Body,
 }
 
+/// A request that reqwest did not carry.
+enum Failed {
+    Known(ConnectError),
+    /// reqwest does not say more. The wire client may carry it, within this time.
+    Odd(ConnectError, Duration),
+}
+
 /// A body, by the client that reads it.
 enum Body {
     Pooled(reqwest::Response),
@@ -173,37 +180,64 @@ impl Pool {
         secrets: &Secrets,
         public_only: bool,
     ) -> Result<Answer, ConnectError> {
+        match self.attempt(Method::GET, url, fields(headers, secrets), None, public_only).await {
+            Ok(answer) => Ok(answer),
+            Err(Failed::Known(error)) => Err(error),
+            Err(Failed::Odd(_, limit)) => self.get_alone(url, headers, secrets, public_only, limit).await,
+        }
+    }
+
+    /// Sends a request with these fields and this body, as [`Pool::get`] does. The wire client, which sends no bodies, does not help.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        url: &SourceUrl,
+        fields: HeaderMap,
+        body: Option<reqwest::Body>,
+        public_only: bool,
+    ) -> Result<Answer, ConnectError> {
+        let sent = self.attempt(method, url, fields, body, public_only).await;
+        sent.map_err(|(Failed::Known(error) | Failed::Odd(error, _))| error)
+    }
+
+    async fn attempt(
+        &self,
+        method: Method,
+        url: &SourceUrl,
+        fields: HeaderMap,
+        body: Option<reqwest::Body>,
+        public_only: bool,
+    ) -> Result<Answer, Failed> {
         let proxy = self.connector.proxies.proxy(url);
         // Without a proxy, so that this client knows no address of a proxy or of a name that a proxy resolves.
         let client = if public_only && proxy.is_none() { &self.public } else { &self.any };
         let began = Instant::now();
         let finding = client.find_addresses(&self.connector, url, proxy.as_ref(), public_only);
         let found = tokio::time::timeout(self.connector.timeout, finding).await;
-        found.unwrap_or(Err(TransportError::Connect.into()))?;
-        let fields = fields(headers, secrets);
-        let request = client.requests.request(Method::GET, url.as_url().clone()).headers(fields);
+        found.unwrap_or(Err(TransportError::Connect.into())).map_err(Failed::Known)?;
+        let mut request = client.requests.request(method, url.as_url().clone()).headers(fields);
+        if let Some(body) = body {
+            request = request.body(body);
+        }
         let error = match request.send().await {
             Ok(response) => return Ok(Answer::pooled(response)),
             Err(error) => error,
         };
         if !error.is_connect() {
-            return match kind(&error).unwrap_or(TransportError::Broken) {
-                TransportError::NotHttp => {
-                    let limit = self.connector.timeout;
-                    self.get_alone(url, headers, secrets, public_only, limit).await
-                }
-                kind => Err(kind.into()),
-            };
+            return Err(match kind(&error).unwrap_or(TransportError::Broken) {
+                kind @ TransportError::NotHttp => Failed::Odd(kind.into(), self.connector.timeout),
+                kind => Failed::Known(kind.into()),
+            });
         }
         let host = proxy.as_ref().map_or_else(|| url.host(), |proxy| proxy.host.clone());
         client.addresses.forget(&host);
         self.connector.names.forget(&host);
         let left = self.connector.timeout.saturating_sub(began.elapsed());
-        match kind(&error) {
-            Some(kind) => Err(kind.into()),
-            None if proxy.is_none() || left.is_zero() => Err(TransportError::Connect.into()),
-            None => self.get_alone(url, headers, secrets, public_only, left).await,
-        }
+        Err(match kind(&error) {
+            Some(kind) => Failed::Known(kind.into()),
+            None if proxy.is_none() || left.is_zero() => Failed::Known(TransportError::Connect.into()),
+            None => Failed::Odd(TransportError::Proxy.into(), left),
+        })
     }
 
     /// The same over a connection of the wire client, which is made within `limit`.
