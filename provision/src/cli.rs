@@ -24,6 +24,7 @@ pub mod progress;
 pub mod report;
 mod signals;
 pub mod status;
+pub mod store;
 pub mod suggestions;
 pub mod units;
 pub mod verify;

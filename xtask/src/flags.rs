@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use provision::cli::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
 use provision::cli::lock::LockArgs;
+use provision::cli::store::StoreArgs;
 
 use crate::ci::CiArgs;
 use crate::dist::DistArgs;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Clean(CleanArgs),
     /// List or prune a cache
     Cache(CacheArgs),
+    /// Fill a store that other machines fetch from, or ask which models it has
+    Store(StoreArgs),
     /// Show and edit models.lock
     Lock(LockArgs),
     /// Build a container image with the local docker

@@ -60,6 +60,8 @@ pub enum Outcome {
     Cached,
     /// It came from another program's store.
     Reused,
+    /// It was sent to a store.
+    Pushed,
 }
 
 /// The bytes that a source gave in this run.
@@ -114,7 +116,7 @@ pub enum Event {
         /// The address that is asked, without its query.
         source: String,
     },
-    /// Bytes were received and written.
+    /// Bytes were received and written; in a push, bytes were sent.
     Received {
         /// The file.
         file: FileIndex,
@@ -195,7 +197,7 @@ pub enum Event {
         file: FileIndex,
         /// The way in which it became valid.
         outcome: Outcome,
-        /// Bytes received for it in this run.
+        /// Bytes received for it in this run; in a push, bytes sent.
         fetched: u64,
         /// From its first request to its install.
         #[serde(serialize_with = "as_seconds")]

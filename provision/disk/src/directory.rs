@@ -67,6 +67,8 @@ impl Found {
 
 /// The mode of a new file. The umask, a set-group-ID directory and a default access list apply to it, as to a file that `cp` makes.
 pub(crate) const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
+/// The mode of a file that only this user may read.
+const PRIVATE_MODE: Mode = Mode::from_raw_mode(0o600);
 
 /// Creates a directory, as [`FILE_MODE`] says. Returns false if the name is taken. `path` is for messages.
 pub(crate) fn create_directory(at: impl AsFd, name: &str, path: &Utf8Path) -> Result<bool, StoreError> {
@@ -270,6 +272,14 @@ impl Directory {
         self.sync().inspect_err(|_| drop(self.remove(name)))
     }
 
+    /// Writes a small file that only this user may read, atomically: a power cut leaves the old one, or the new one. No other process
+    /// may be writing it.
+    pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = format!("{}{TEMPORARY}", temporary_prefix(name));
+        self.remove(&temporary)?;
+        self.write_small_as((&temporary, PRIVATE_MODE), name, bytes, &self.path.join(name))
+    }
+
     /// Writes a small file as [`Directory::write_small`] does, through a temporary name that only the caller uses.
     /// Replaces a temporary file that an earlier owner left.
     ///
@@ -287,7 +297,7 @@ impl Directory {
     }
 
     fn replace_small(&self, temporary: &str, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let written = self.write_small_as(temporary, name, bytes, &self.path.join(name));
+        let written = self.write_small_as((temporary, FILE_MODE), name, bytes, &self.path.join(name));
         written.inspect_err(|_| drop(self.remove(temporary)))
     }
 
@@ -303,13 +313,13 @@ impl Directory {
 
     fn write_small_as(
         &self,
-        temporary: &str,
+        (temporary, mode): (&str, Mode),
         name: &str,
         bytes: &[u8],
         path: &Utf8Path,
     ) -> Result<(), StoreError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = retry_on_intr(|| rustix::fs::openat(&self.handle, temporary, flags, FILE_MODE));
+        let file = retry_on_intr(|| rustix::fs::openat(&self.handle, temporary, flags, mode));
         let file = File::from(file.map_err(StoreError::at("creating it", path))?);
         file.write_all_at(bytes, 0).map_err(|error| StoreError::of_volume("writing it", path, error))?;
         retry_on_intr(|| rustix::fs::fsync(&file))

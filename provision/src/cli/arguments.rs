@@ -242,6 +242,11 @@ impl Patience {
         }
     }
 
+    /// The retry policy of a fetch.
+    pub fn in_fetch(self) -> RetryPolicy {
+        self.policy(GIVE_UP)
+    }
+
     /// The retry policy of a lock verb.
     pub fn in_lock(self) -> RetryPolicy {
         self.policy(GIVE_UP_IN_LOCK)
@@ -376,7 +381,7 @@ impl FetchArgs {
 
     /// The retry policy.
     pub fn retry(&self) -> RetryPolicy {
-        self.patience.policy(GIVE_UP)
+        self.patience.in_fetch()
     }
 
     /// The configuration for the engine.

@@ -9,7 +9,7 @@ use super::arguments::{EnsureArgs, FetchArgs, LayersArg, Place, ReuseModeArg};
 use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
 use super::locks::{Access, Texts};
-use super::progress::{self, Progress, Settings, Verbosity};
+use super::progress::{self, Progress, Settings, Verbosity, Work};
 use super::signals::{self, StoppableRun};
 use super::{environment, infohashes, locks, report, say, tell, units};
 use provision_core::event::{Event, Outcome, Planned};
@@ -136,12 +136,7 @@ pub fn fetch(
 ) -> Result<Report, Failure> {
     let stores = infohashes::fill(args.stores()?, args.torrents.as_deref(), &models)?;
     let origin = HttpClient::new(origin).map_err(|error| Failure::new(Code::Usage, error))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(super::arguments::threads().clamp(2, 4))
-        .max_blocking_threads(16)
-        .enable_all()
-        .build()
-        .map_err(not_started)?;
+    let runtime = runtime()?;
     let progress = draw(args);
     let run = StoppableRun::begin();
     let result = runtime.block_on(fetch::run(Job {
@@ -168,6 +163,19 @@ pub fn fetch(
         return report;
     }
     written.and(report)
+}
+
+/// The threads of a run.
+///
+/// # Errors
+/// The machine has no room for them.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(super::arguments::threads().clamp(2, 4))
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .map_err(not_started)
 }
 
 /// Threads or signal handlers could not be set up, for example for lack of descriptors.
@@ -208,7 +216,7 @@ fn draw(args: &FetchArgs) -> Arc<dyn Progress> {
         colour: environment::wants_colour(),
         terminal: std::io::stderr().is_terminal(),
         clock: progress::clock(),
-        read_into: None,
+        work: Work::Install,
     })
 }
 
@@ -237,22 +245,30 @@ pub fn conclude(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let mut message =
+    let heading =
         format!("{} of {} not installed:", failures.len(), units::count(report.files.len(), "file"));
+    let message = by_reason(heading, failures.iter().map(|(path, error)| (*path, error.reason())));
+    let code = code_of(failures.iter().map(|(_, error)| *error));
+    Err(Failure::new(code, message))
+}
+
+/// The failures of files below a heading, those with the same reason in one line.
+pub(super) fn by_reason<'a>(
+    heading: String,
+    failures: impl Iterator<Item = (&'a ModelPath, String)>,
+) -> String {
     let mut by_reason: Vec<(String, Vec<&ModelPath>)> = Vec::new();
-    for (path, error) in &failures {
-        let reason = TerminalText(error.reason()).to_string();
+    for (path, reason) in failures {
+        let reason = TerminalText(reason).to_string();
         match by_reason.iter_mut().find(|(other, _)| *other == reason) {
             Some((_, paths)) => paths.push(path),
             None => by_reason.push((reason, vec![path])),
         }
     }
-    for (reason, paths) in &by_reason {
+    by_reason.iter().fold(heading, |message, (reason, paths)| {
         let reason = progress::with_short_addresses(reason);
-        message = format!("{message}\n  {}: {reason}", first_names(paths, NAMED));
-    }
-    let code = code_of(failures.iter().map(|(_, error)| *error));
-    Err(Failure::new(code, message))
+        format!("{message}\n  {}: {reason}", first_names(paths, NAMED))
+    })
 }
 
 /// One line: the number of files, their outcomes, the time.

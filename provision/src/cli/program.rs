@@ -8,7 +8,10 @@ use super::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArg
 use super::completion::{self, CompletionsArgs};
 use super::init::InitArgs;
 use super::lock::LockArgs;
-use super::{cache, clean, environment, fetch, init, lock, owner, process, status, suggestions, verify};
+use super::store::StoreArgs;
+use super::{
+    cache, clean, environment, fetch, init, lock, owner, process, status, store, suggestions, verify,
+};
 
 /// Puts model files where a container needs them: fast, verified, and never half there
 #[derive(Parser)]
@@ -34,6 +37,8 @@ enum Command {
     Clean(CleanArgs),
     /// List or prune a cache
     Cache(CacheArgs),
+    /// Fill a store that other machines fetch from, or ask which models it has
+    Store(StoreArgs),
     /// Write a lock, a Dockerfile, a workflow, a start script or a pod into your repository
     Init(InitArgs),
     /// Print a shell's completion script; models and groups of the lock complete, too
@@ -67,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Lock(args) => lock::run(&args, LOCK),
         Command::Clean(args) => clean::run(&args, LOCK),
         Command::Cache(args) => cache::run(&args, LOCK),
+        Command::Store(args) => store::run(&args, LOCK),
         Command::Init(args) => init::run(&args, LOCK),
         Command::Completions(args) => completion::run(&args),
     })

@@ -68,6 +68,18 @@ pub fn clock() -> Clock {
     Arc::new(move || start.elapsed())
 }
 
+/// The work that is shown; it chooses the words.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Work {
+    /// Files are installed.
+    #[default]
+    Install,
+    /// They are only read for their digests, into this directory.
+    Read(String),
+    /// They are sent to a store.
+    Push,
+}
+
 /// Settings of [`observer`].
 #[derive(Clone)]
 pub struct Settings {
@@ -81,8 +93,8 @@ pub struct Settings {
     pub terminal: bool,
     /// The source of time, also of JSON's `at`.
     pub clock: Clock,
-    /// The directory, if the files are only read for their digests and nothing is installed.
-    pub read_into: Option<String>,
+    /// The work that is shown.
+    pub work: Work,
 }
 
 /// An observer that draws.
@@ -94,10 +106,10 @@ pub trait Progress: Observer {
 
 /// The observer for a run.
 pub fn observer(settings: &Settings) -> Arc<dyn Progress> {
-    let Settings { mode, verbosity, colour, terminal, ref clock, ref read_into } = *settings;
+    let Settings { mode, verbosity, colour, terminal, ref clock, ref work } = *settings;
     let paint = text::Paint { colour };
     let plain = |verbosity| {
-        let lines = messages::Lines::words(verbosity, paint).of_reads(read_into.clone());
+        let lines = messages::Lines::words(verbosity, paint).of(work.clone());
         plain::Plain::new(lines, Box::new(Offer(&ERR)), Arc::clone(clock))
     };
     match mode {
@@ -105,7 +117,7 @@ pub fn observer(settings: &Settings) -> Arc<dyn Progress> {
         Mode::Json => Arc::new(json::Json::new(Box::new(Offer(&OUT)), plain(verbosity), Arc::clone(clock))),
         // Warnings and failures need no bars.
         Mode::Auto | Mode::Bars if terminal && verbosity > Verbosity::Quiet => {
-            let lines = messages::Lines::marks(verbosity, paint).of_reads(read_into.clone());
+            let lines = messages::Lines::marks(verbosity, paint).of(work.clone());
             match bars::Bars::on_stderr(lines, Arc::clone(clock)) {
                 Some(bars) => Arc::new(bars),
                 // A terminal without cursor movement (`TERM=dumb`).
@@ -173,7 +185,7 @@ mod tests {
                     colour: true,
                     terminal: true,
                     clock: clock(),
-                    read_into: None,
+                    work: Work::Install,
                 };
                 let progress = observer(&settings);
                 progress.finish();

@@ -105,6 +105,7 @@ fn one(file: &FileReport) -> File<'_> {
             Ok(Some(Outcome::Linked)) => "linked",
             Ok(Some(Outcome::Cached)) => "cached",
             Ok(Some(Outcome::Reused)) => "reused",
+            Ok(Some(Outcome::Pushed)) => "pushed",
             Ok(None) => "unfinished",
             Err(_) => "failed",
         },

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cli::arguments::{DestinationArg, Patience};
 use crate::cli::exit::{Code, Failure};
-use crate::cli::progress::{self, Mode, Progress, Settings, Verbosity};
+use crate::cli::progress::{self, Mode, Progress, Settings, Verbosity, Work};
 use crate::cli::say;
 use crate::cli::{environment, process, units};
 use camino::Utf8PathBuf;
@@ -169,7 +169,7 @@ impl Observer for Drawn {
                 colour: environment::wants_colour(),
                 terminal: std::io::stderr().is_terminal(),
                 clock: progress::clock(),
-                read_into: Some(lock(&self.place).clone()),
+                work: Work::Read(lock(&self.place).clone()),
             };
             *lock(&self.progress) = Some(progress::observer(&settings));
         }

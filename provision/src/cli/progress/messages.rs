@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::counters::Counters;
 use super::text::{Paint, clean, with_short_addresses};
-use super::{Verbosity, lock};
+use super::{Verbosity, Work, lock};
 use crate::cli::units;
 use provision_core::event::{Event, FileIndex, Outcome, Planned, PlannedFile};
 
@@ -25,8 +25,7 @@ pub(super) struct Lines {
     verbosity: Verbosity,
     pub(super) paint: Paint,
     style: Style,
-    /// The directory, if files are read for their digests and not installed.
-    read_into: Option<String>,
+    work: Work,
     /// The reason of the last file that failed.
     last_reason: Mutex<String>,
 }
@@ -34,22 +33,30 @@ pub(super) struct Lines {
 impl Lines {
     /// For logs.
     pub(super) fn words(verbosity: Verbosity, paint: Paint) -> Self {
-        Self { verbosity, paint, style: Style::Words, read_into: None, last_reason: Mutex::default() }
+        Self { verbosity, paint, style: Style::Words, work: Work::Install, last_reason: Mutex::default() }
     }
 
     /// For above the bars.
     pub(super) fn marks(verbosity: Verbosity, paint: Paint) -> Self {
-        Self { verbosity, paint, style: Style::Marks, read_into: None, last_reason: Mutex::default() }
+        Self { verbosity, paint, style: Style::Marks, work: Work::Install, last_reason: Mutex::default() }
     }
 
-    /// The same for files that are read into this directory, if there is one.
-    pub(super) fn of_reads(self, read_into: Option<String>) -> Self {
-        Self { read_into, ..self }
+    /// The same for other work than an install.
+    pub(super) fn of(self, work: Work) -> Self {
+        Self { work, ..self }
     }
 
-    /// The verb for a download: now, and done.
+    /// The verb for a transfer: now, and done.
     fn verbs(&self) -> (&'static str, &'static str) {
-        if self.read_into.is_some() { ("reading", "read") } else { ("fetching", "fetched") }
+        match self.work {
+            Work::Install => ("fetching", "fetched"),
+            Work::Read(_) => ("reading", "read"),
+            Work::Push => ("pushing", "pushed"),
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        matches!(self.work, Work::Read(_))
     }
 
     /// Returns true if more than warnings and failures is wanted.
@@ -85,8 +92,9 @@ impl Lines {
                 Some(format!("models in {}, {} free", clean(destination), units::bytes(*free)))
             }
             Event::Copying { file, from, as_link } => self.copying(*file, from, *as_link, counters),
-            Event::Planned { files, to_fetch, free, .. } => Some(match (&self.read_into, &files[..]) {
-                (Some(place), [file]) => read_plan(file, *to_fetch, &clean(place), *free),
+            Event::Planned { files, to_fetch, free, .. } => Some(match (&self.work, &files[..]) {
+                (Work::Push, _) => push_plan(files, *to_fetch),
+                (Work::Read(place), [file]) => read_plan(file, *to_fetch, &clean(place), *free),
                 _ => plan(files, *to_fetch, *free),
             }),
             Event::Started { file, source } => self.started(*file, source, counters),
@@ -167,7 +175,10 @@ impl Lines {
         let name = &file.name;
         let source = clean(source);
         Some(match file.position() {
-            0 => format!("{} {name}, {}, from {source}", self.verbs().0, units::bytes(file.size)),
+            0 => {
+                let way = if self.work == Work::Push { "to" } else { "from" };
+                format!("{} {name}, {}, {way} {source}", self.verbs().0, units::bytes(file.size))
+            }
             position => {
                 let (part, whole) = units::part_of(position, file.size);
                 format!("resuming {name} at {part} of {whole} from {source}")
@@ -199,7 +210,7 @@ impl Lines {
                 };
                 (verb, format!("{size} in {took}"))
             }
-            Outcome::Fetched => {
+            Outcome::Fetched | Outcome::Pushed => {
                 let seconds = elapsed.as_secs_f64();
                 let rate = match fetched {
                     1.. if seconds > 0.0 => format!(" ({})", units::rate(fetched as f64 / seconds)),
@@ -216,7 +227,7 @@ impl Lines {
         };
         Some(match self.style {
             Style::Words => format!("{} {}: {what}", self.paint.green(verb), file.name),
-            Style::Marks if outcome == Outcome::Fetched && self.read_into.is_none() => {
+            Style::Marks if matches!(outcome, Outcome::Fetched | Outcome::Pushed) && !self.is_reading() => {
                 format!("{} {}  {what}", self.paint.green("✓"), file.name)
             }
             Style::Marks => format!("{} {}  {verb}, {what}", self.paint.green("✓"), file.name),
@@ -262,6 +273,18 @@ fn read_plan(file: &PlannedFile, to_fetch: u64, place: &str, free: u64) -> Strin
     format!(
         "{path}: its host publishes no digest, so {what} and kept in {place} for the next fetch; {free} free"
     )
+}
+
+/// `4 files, 31.8 GB: 1 already there, 3 to push; 22.1 GB to go`.
+fn push_plan(files: &[PlannedFile], to_push: u64) -> String {
+    let size = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
+    let there = files.iter().filter(|file| file.plan == Planned::Present).count();
+    let (count, size) = (units::count(files.len(), "file"), units::bytes(size));
+    let to_go = match files.len() - there {
+        0 => "nothing to push".to_owned(),
+        left => format!("{left} to push; {} to go", units::bytes(to_push)),
+    };
+    format!("{count}, {size}: {there} already there, {to_go}")
 }
 
 /// `4 files, 31.8 GB: 1 present, 1 to resume, 2 to fetch; 22.1 GB to go, 120 GB free`.

@@ -1,6 +1,6 @@
 use super::super::testing::*;
 use super::super::text::Paint;
-use super::super::{Verbosity, clock};
+use super::super::{Verbosity, Work, clock};
 use super::*;
 use provision_core::event::{Outcome, Planned};
 use provision_core::terminal_text::is_unsafe;
@@ -263,7 +263,7 @@ fn a_closed_standard_error_is_no_reason_to_fail() {
 #[test]
 fn a_file_that_is_only_read_is_not_called_fetched() {
     let (written, clock) = (Written::default(), FakeClock::default());
-    let lines = Lines::words(Verbosity::Normal, Paint { colour: false }).of_reads(Some("/cache".to_owned()));
+    let lines = Lines::words(Verbosity::Normal, Paint { colour: false }).of(Work::Read("/cache".to_owned()));
     let plain = Plain::without_ticker(lines, Box::new(written.clone()), clock.clock());
     let one = |held, plan| planned(&[("vae/x", 2 * GB, held, plan)]);
     tell(&plain, &[one(0, Planned::Fetch), started(0), finished(0, 2 * GB, 2000)]);

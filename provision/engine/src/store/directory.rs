@@ -1,0 +1,88 @@
+//! A directory of this machine, such as a mounted volume: `DIR/SHA256`, written by the protocol of every install.
+//!
+//! A file is in place if an install has put it there, which its modification time shows, or if its bytes are right.
+
+use camino::Utf8Path;
+
+use super::Held;
+use super::error::PushError;
+use super::reader::Reader;
+use super::session::{Session, Transfer};
+use provision_core::lockfile::Model;
+use provision_core::model_path::ModelPath;
+use provision_disk::{
+    CopyError, Destination, Found, HashedRead, PartNames, SourceFile, StoreError, install_copy,
+};
+
+/// The protocol. The directory may not exist when it is only asked.
+pub(super) struct DirectoryStore(Option<Destination>);
+
+impl DirectoryStore {
+    pub(super) fn open(path: &Utf8Path, create: bool) -> Result<Self, PushError> {
+        let opened = if create { Destination::create(path).map(Some) } else { Destination::open(path) };
+        opened.map(Self).map_err(PushError::Directory)
+    }
+
+    /// True if the file is there.
+    pub(super) fn has(&self, model: &Model) -> Result<bool, PushError> {
+        let Some(place) = &self.0 else { return Ok(false) };
+        match place.find(&name_of(model)).map_err(PushError::Directory)? {
+            Found::File(stamp) if stamp.size == model.size && stamp.is_of(&model.sha256) => Ok(true),
+            Found::File(stamp) if stamp.size == model.size => {
+                Ok(matches!(self.read(model, || true)?, Held::There))
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Reads the file.
+    pub(super) fn read(&self, model: &Model, mut go_on: impl FnMut() -> bool) -> Result<Held, PushError> {
+        let Some(place) = &self.0 else { return Ok(Held::Missing) };
+        let opened = SourceFile::open_below(place, &name_of(model)).map_err(PushError::Directory)?;
+        let Some(file) = opened else { return Ok(Held::Missing) };
+        let mut reading = HashedRead::new(file);
+        while reading.read(&mut go_on).map_err(PushError::Directory)? {
+            reading.hash();
+        }
+        let (_, _, found) = reading.finish();
+        Ok(if found == model.sha256 { Held::There } else { Held::Wrong(found) })
+    }
+
+    pub(super) fn put(
+        &self,
+        model: &Model,
+        reader: &Reader,
+        transfer: &Transfer,
+        session: &Session,
+    ) -> Result<(), PushError> {
+        let Some(place) = &self.0 else { return Err(PushError::NoAddress) };
+        let named = Model { path: name_of(model), ..model.clone() };
+        let counter = transfer.counter();
+        let mut unreported = 0;
+        let step = |bytes| {
+            unreported += bytes;
+            if unreported >= 8 << 20 {
+                counter(std::mem::take(&mut unreported));
+            }
+            !session.is_stopped()
+        };
+        let copied = install_copy((place, &PartNames::Shared), &named, reader.source(), step);
+        if unreported > 0 {
+            counter(unreported);
+        }
+        match copied {
+            Ok(_) => Ok(()),
+            Err(CopyError::Part(StoreError::Interrupted { .. })) => Err(PushError::Interrupted),
+            Err(CopyError::Source(StoreError::Mismatch { path, expected, found })) => {
+                Err(PushError::Wrong { path, expected, found })
+            }
+            Err(CopyError::Source(error)) => Err(PushError::Disk(error)),
+            Err(CopyError::Part(error)) => Err(PushError::Directory(error)),
+        }
+    }
+}
+
+/// The file's name in the directory.
+fn name_of(model: &Model) -> ModelPath {
+    model.sha256.to_string().parse().unwrap_or_else(|_| unreachable!("hex digits are portable"))
+}
