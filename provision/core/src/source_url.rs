@@ -16,12 +16,18 @@ use url::{Host, Url};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SourceUrl {
     url: Url,
+    /// What few addresses have; boxed, since errors hold addresses.
+    more: Option<Box<More>>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct More {
     /// The redacted path, if the path contains a secret.
     shown_path: Option<Box<str>>,
     /// The object of a bucket whose address this is: `s3://BUCKET/KEY`, or that below its endpoint. Requests for it are signed.
     object: Option<Arc<BucketObject>>,
     /// The address as a lock has it, where it is another text than the URL's.
-    written: Option<Arc<str>>,
+    written: Option<Box<str>>,
 }
 
 /// An object of an S3-compatible bucket, with what its address says about the endpoint.
@@ -91,7 +97,7 @@ impl SourceUrl {
             return Err(SourceUrlError::Host);
         }
         url.set_fragment(None);
-        Ok(Self { url, shown_path: None, object: None, written: None })
+        Ok(Self { url, more: None })
     }
 
     /// The address of an object, `s3://BUCKET/KEY`. The HTTP client turns it into that of the endpoint.
@@ -100,19 +106,20 @@ impl SourceUrl {
         if let Ok(mut path) = url.path_segments_mut() {
             path.extend(object.key.split('/'));
         }
-        Ok(Self { url, shown_path: None, object: Some(Arc::new(object)), written: None })
+        Ok(Self { url, more: None }.with_object(Arc::new(object)))
     }
 
     /// This address, as that of an object: requests for it are signed.
     #[must_use]
-    pub fn with_object(self, object: Arc<BucketObject>) -> Self {
-        Self { object: Some(object), ..self }
+    pub fn with_object(mut self, object: Arc<BucketObject>) -> Self {
+        self.more.get_or_insert_default().object = Some(object);
+        self
     }
 
     /// The address of a file of this machine; `None` for a relative path. No client asks for it.
     pub fn of_file(path: &Utf8Path) -> Option<Self> {
         let url = Url::from_file_path(path).ok()?;
-        Some(Self { url, shown_path: None, object: None, written: None })
+        Some(Self { url, more: None })
     }
 
     /// The file of this machine that the address is of.
@@ -125,25 +132,26 @@ impl SourceUrl {
 
     /// This address, which a lock has as `text`.
     #[must_use]
-    pub fn with_written(self, text: &str) -> Self {
-        Self { written: Some(text.into()), ..self }
+    pub fn with_written(mut self, text: &str) -> Self {
+        self.more.get_or_insert_default().written = Some(text.into());
+        self
     }
 
     /// The address as a lock has it, with its secrets.
     pub fn written(&self) -> &str {
-        self.written.as_deref().unwrap_or(self.url.as_str())
+        self.more.as_ref().and_then(|more| more.written.as_deref()).unwrap_or(self.url.as_str())
     }
 
     /// The object that the address is of.
     pub fn object(&self) -> Option<&Arc<BucketObject>> {
-        self.object.as_ref()
+        self.more.as_ref()?.object.as_ref()
     }
 
     /// The same URL with its shown path redacted: a redirect may repeat a secret of the request there.
     #[must_use]
     pub fn with_path_shown(mut self, redact: impl FnOnce(&str) -> Cow<'_, str>) -> Self {
         if let Cow::Owned(shown) = redact(self.url.path()) {
-            self.shown_path = Some(shown.into());
+            self.more.get_or_insert_default().shown_path = Some(shown.into());
         }
         self
     }
@@ -214,14 +222,15 @@ impl FromStr for SourceUrl {
 
 impl fmt::Display for SourceUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(object) = &self.object {
+        if let Some(object) = self.object() {
             return write!(f, "s3://{}/{}", object.bucket, object.key);
         }
         write!(f, "{}://{}", self.url.scheme(), self.url.host_str().unwrap_or_default())?;
         if let Some(port) = self.url.port() {
             write!(f, ":{port}")?;
         }
-        f.write_str(self.shown_path.as_deref().unwrap_or(self.url.path()))?;
+        let shown = self.more.as_ref().and_then(|more| more.shown_path.as_deref());
+        f.write_str(shown.unwrap_or(self.url.path()))?;
         if self.url.query().is_some() { f.write_str("?…") } else { Ok(()) }
     }
 }
