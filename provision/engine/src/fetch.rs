@@ -172,7 +172,11 @@ impl<'j> FilledLocally<'j> {
                 interrupted: job.interrupted.clone(),
             };
             if !downloads.is_empty() {
-                for result in transfer::run(transfer, downloads).await {
+                for mut result in transfer::run(transfer, downloads).await {
+                    if let Err(error) = &mut result.result {
+                        let failed = self.opened.failed_shelves(job.models[result.index]);
+                        error.attempts.splice(0..0, failed);
+                    }
                     self.files.record_download(result);
                 }
             }

@@ -196,6 +196,12 @@ fn fault_136_a_directory_with_wrong_bytes_is_said_once_and_left() {
         _ => None,
     });
     assert_eq!(said.len(), 1, "{said:?}");
+    // Where no other source has it, the wrong bytes are the reason.
+    std::fs::remove_dir_all(fixture.destination()).unwrap();
+    fixture.origin.inject("/vae/x", Fault::status(404));
+    let report = fixture.fetch().unwrap();
+    let error = report.files.iter().find_map(|file| file.result.as_ref().err()).unwrap();
+    assert!(error.is_integrity() && error.reason().contains("the bytes have SHA-256"), "{error}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use provision_core::byte_size::ByteSize;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,8 +15,11 @@ use tokio::sync::watch;
 use super::stores::{FoundFile, Likeness, Reuse, Stores};
 use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
+use crate::transfer::{Attempt, SourceError};
+use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
+use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
 use provision_disk::{
     self, CopyError, Destination, Installed, LinkedFile, PartFile, PartNames, SourceFile, StoreError,
@@ -70,17 +74,27 @@ pub(super) struct Shelf {
     directory: Utf8PathBuf,
     /// It had wrong bytes, or could not be read. Said once; the run goes on without it.
     is_out: AtomicBool,
+    /// The digests of the models for which it had other bytes, and of these.
+    wrong: Mutex<Vec<(Sha256, Sha256)>>,
 }
 
 impl Shelf {
     /// The store at an address; `None` if that is no directory.
     pub(super) fn of(address: &StoreAddress) -> Option<Self> {
         let StoreAddress::Directory(directory) = address else { return None };
-        Some(Self { directory: directory.clone(), is_out: AtomicBool::new(false) })
+        Some(Self { directory: directory.clone(), is_out: AtomicBool::new(false), wrong: Mutex::default() })
     }
 
     fn path_of(&self, model: &Model) -> Utf8PathBuf {
         self.directory.join(model.sha256.to_string())
+    }
+
+    /// The failure of this source for a model for which it had other bytes.
+    pub(super) fn failure(&self, model: &Model) -> Option<Attempt> {
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let (expected, found) = *wrong.iter().find(|(expected, _)| *expected == model.sha256)?;
+        let source = SourceUrl::of_file(&self.path_of(model))?;
+        Some(Attempt { source, error: SourceError::WrongDigest { expected, found, sniffed: None } })
     }
 
     /// Leaves the store out for the rest of the run.
@@ -362,6 +376,10 @@ impl LocalCopier<'_> {
                         if candidate.is_unlike() {
                             continue;
                         }
+                    }
+                    if let (StoreError::Mismatch { found, .. }, Some(shelf)) = (&error, shelf) {
+                        let mut wrong = shelf.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+                        wrong.push((model.sha256, *found));
                     }
                     match shelf {
                         Some(shelf) => shelf.leave_out(&candidate.path, &reason(&error), self.observer),

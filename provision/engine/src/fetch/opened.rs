@@ -19,7 +19,9 @@ use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
 use crate::lock_wait::{self, LockWait, Locks};
 use crate::marker::Marker;
+use crate::transfer::Attempt;
 use provision_core::event::Event;
+use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_disk::{Destination, DestinationLock, Installed, PartNames};
 
@@ -89,6 +91,11 @@ impl<'j> Opened<'j> {
             free,
         };
         Ok(ControlFlow::Continue(opened))
+    }
+
+    /// The failures of the stores that are directories, for a model that they had with other bytes.
+    pub(super) fn failed_shelves(&self, model: &Model) -> Vec<Attempt> {
+        self.shelves.iter().filter_map(|shelf| shelf.failure(model)).collect()
     }
 
     pub(super) fn sources(&self) -> LocalSources<'_> {
