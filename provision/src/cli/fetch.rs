@@ -325,10 +325,18 @@ const HOSTS: usize = 3;
 
 /// The bytes of each host, if files had several sources or a store: `: 20 GB from cache.example:5000, 1 GB from hub.example`.
 fn by_source(report: &Report) -> String {
+    if report.files.iter().all(|file| file.sources.is_empty()) {
+        return String::new();
+    }
     let mut by_host: BTreeMap<&str, u64> = BTreeMap::new();
-    for source in report.files.iter().flat_map(|file| &file.sources) {
-        let (_, rest) = source.source.split_once("://").unwrap_or(("", &source.source));
-        *by_host.entry(rest.split('/').next().unwrap_or(rest)).or_default() += source.fetched;
+    for file in report.files.iter().filter(|file| file.fetched > 0) {
+        let shares = file.sources.iter().map(|share| (share.source.as_str(), share.fetched));
+        let only =
+            file.source.as_deref().filter(|_| file.sources.is_empty()).map(|only| (only, file.fetched));
+        for (source, fetched) in shares.chain(only) {
+            let (_, rest) = source.split_once("://").unwrap_or(("", source));
+            *by_host.entry(rest.split('/').next().unwrap_or(rest)).or_default() += fetched;
+        }
     }
     let mut hosts: Vec<(&str, u64)> = by_host.into_iter().collect();
     hosts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
@@ -337,7 +345,7 @@ fn by_source(report: &Report) -> String {
     let parts = named.map(|(host, bytes)| format!("{} from {}", units::bytes(*bytes), TerminalText(host)));
     let others = (more > 0).then(|| format!("{} from others", units::bytes(more)));
     let parts: Vec<String> = parts.chain(others).collect();
-    if parts.is_empty() { String::new() } else { format!(": {}", parts.join(", ")) }
+    format!(": {}", parts.join(", "))
 }
 
 /// The number of files from each store: `2 reused from /data/hub (HF_HOME)`.

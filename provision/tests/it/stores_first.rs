@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use provision_core::event::{Event, Outcome};
+use provision_core::schedule::Limits;
 use provision_core::store_address::StoreAddress;
 use provision_testbed::{BlockingOrigin, Content, Fault, Shape};
 
@@ -44,7 +45,7 @@ fn path(content: &Content) -> String {
 
 #[test]
 fn a_full_store_leaves_the_origin_alone() {
-    let Stored { fixture, .. } = stored(3, 6 << 20);
+    let Stored { fixture, store: _running } = stored(3, 6 << 20);
     let report = fixture.fetch_all();
     assert_eq!(fixture.origin.counters().requests, 0);
     assert!(report.files.iter().all(|file| file.sources[0].fetched == 6 << 20));
@@ -144,8 +145,10 @@ fn store_only_names_the_store_that_misses_and_the_way_out() {
 #[test]
 fn the_origin_joins_stores_that_are_slow_for_ten_seconds() {
     let Stored { mut fixture, store } = stored(1, 24 << 20);
-    store.shape(Shape::rate(64 << 10));
+    store.shape(Shape::rate(128 << 10));
     fixture.config.transfer.origin_below = Some(8 << 20);
+    // Slow connections that take the whole budget would have to end a claim first.
+    fixture.config.transfer.limits = Limits { connections: 16, per_host: 8 };
     let report = fixture.fetch_all();
     assert_eq!(report.files[0].sources.len(), 2, "{:?}", report.files[0].sources);
     assert!(report.elapsed < Duration::from_secs(16), "{:?}", report.elapsed);

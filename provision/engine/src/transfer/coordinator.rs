@@ -483,7 +483,7 @@ impl Coordinator {
                 let lead = file.policy.position();
                 let mixed = file.target.sources[lead].mixed.load(Ordering::Relaxed);
                 let beside = file.target.has_bytes_beside(lead);
-                if beside {
+                if beside && file.resumed == 0 {
                     file.suspects = file.givers();
                 }
                 let wrong = (expected, found, sniffed);

@@ -48,6 +48,7 @@ pub(super) struct Circumstances {
 }
 
 /// A source and its failures.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each used by one rule")]
 #[derive(Debug)]
 struct Source {
     /// As it is asked: below its host's endpoint, if the host is replaced.

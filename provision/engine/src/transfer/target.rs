@@ -178,7 +178,9 @@ impl Target {
         let resolved: Vec<Resolved> = resolved.collect();
         let urls = self.sources.iter().map(|source| &source.url);
         let mut redactor = origin.redactor(urls.chain(resolved.iter().flat_map(Resolved::urls)));
-        resolved.iter().for_each(|chain| chain.add_to(&mut redactor));
+        for chain in &resolved {
+            chain.add_to(&mut redactor);
+        }
         redactor
     }
 }

@@ -91,7 +91,8 @@ impl Coordinator {
             Ok(()) | Err(ClaimError::Revoked) if is_gone || self.stopping => CompanionStep::Stay,
             Ok(()) | Err(ClaimError::Revoked) if received == 0 => {
                 // Another lane took all of it over.
-                let error = RequestError::stalled(file.policy.url_of(source.0), seen.now - seen.began);
+                let error =
+                    RequestError::stalled(file.policy.url_of(source.0), seen.now.saturating_sub(seen.began));
                 file.target.sources[source.0].forget_place();
                 file.policy.companion_failed(source.0, error, &seen)
             }
