@@ -68,7 +68,7 @@ pub(crate) fn run(args: &StoresArgs) -> Result<()> {
     names.extend(is_chosen(args, TORRENTS).then(|| TORRENTS.to_owned()));
     ensure!(!names.is_empty(), "no scenario's name contains what --only asks for; --list prints the names");
     if args.list {
-        names.iter().for_each(|name| println!("{name}"));
+        println!("{}", names.join("\n"));
         return Ok(());
     }
     let sh = Shell::new()?;

@@ -237,7 +237,7 @@ pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, Push
             if pushed.contains(&model.sha256) && store.has(model).await? {
                 return Ok(());
             }
-            store.push_from(having, model, &transfer).await
+            Box::pin(store.push_from(having, model, &transfer)).await
         };
         let end = match session.unless_stopped_midway(pushing).await {
             None | Some(Err(PushError::Interrupted)) => break,

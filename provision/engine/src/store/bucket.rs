@@ -182,7 +182,7 @@ async fn listed(
         if element(&text, "IsTruncated") != Some("true") || next == after || next.is_empty() {
             return Ok(Some(found));
         }
-        after = next.to_owned();
+        next.clone_into(&mut after);
     }
 }
 
