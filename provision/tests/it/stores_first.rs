@@ -144,12 +144,13 @@ fn store_only_names_the_store_that_misses_and_the_way_out() {
 
 #[test]
 fn the_origin_joins_stores_that_are_slow_for_ten_seconds() {
-    let Stored { mut fixture, store } = stored(1, 24 << 20);
+    let Stored { mut fixture, store } = stored(1, 32 << 20);
     store.shape(Shape::rate(128 << 10));
     fixture.config.transfer.origin_below = Some(8 << 20);
     // Slow connections that take the whole budget would have to end a claim first.
     fixture.config.transfer.limits = Limits { connections: 16, per_host: 8 };
     let report = fixture.fetch_all();
     assert_eq!(report.files[0].sources.len(), 2, "{:?}", report.files[0].sources);
-    assert!(report.elapsed < Duration::from_secs(16), "{:?}", report.elapsed);
+    // 32 s from the store alone.
+    assert!(report.elapsed < Duration::from_secs(24), "{:?}", report.elapsed);
 }
