@@ -185,11 +185,11 @@ impl Bucket {
         let text = |body: &str| Reply { status: 200, body: body.into(), ..Reply::default() };
         let (_, query) = request.target.split_once('?').unwrap_or_default();
         match &*request.method {
-            "POST" if query.starts_with("uploads") => {
+            "POST" if query.contains("uploads=") => {
                 (self.is_open, self.parts) = (true, Vec::new());
                 text("<UploadId>one</UploadId>")
             }
-            "GET" if query.is_empty() => file(request, self.object.as_ref()),
+            "GET" if !query.contains("uploadId=") => file(request, self.object.as_ref()),
             "DELETE" => reply(204),
             _ if !self.is_open => {
                 Reply { status: 404, body: b"<Code>NoSuchUpload</Code>".into(), ..Reply::default() }
@@ -200,7 +200,8 @@ impl Bucket {
                 format!("{list}<Part><PartNumber>{number}</PartNumber><Size>{size}</Size></Part>")
             })),
             "PUT" => {
-                let number = query.split(['=', '&']).nth(1).unwrap().parse().unwrap();
+                let number = query.split("partNumber=").nth(1).unwrap().split('&').next().unwrap();
+                let number = number.parse().unwrap();
                 self.parts.push((number, request.body.clone()));
                 self.is_open = self.losses == 0;
                 self.losses = self.losses.saturating_sub(1);
