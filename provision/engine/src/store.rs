@@ -237,6 +237,7 @@ pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, Push
             if pushed.contains(&model.sha256) && store.has(model).await? {
                 return Ok(());
             }
+            // Boxed: each protocol's future is large.
             Box::pin(store.push_from(having, model, &transfer)).await
         };
         let end = match session.unless_stopped_midway(pushing).await {

@@ -68,8 +68,12 @@ struct Common {
     choice: Choice,
     #[command(flatten)]
     place: Place,
-    /// The store: https://HOST/PATH/{sha256}, oci://HOST/NAME, s3://BUCKET/PREFIX or file:///DIRECTORY
-    #[arg(long, value_name = "ADDRESS")]
+    /// The store's address.
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        help = "The store: https://HOST/PATH/{sha256}, oci://HOST/NAME, s3://BUCKET/PREFIX or file:///DIRECTORY"
+    )]
     to: String,
     #[command(flatten)]
     patience: Patience,
