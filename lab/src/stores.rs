@@ -74,8 +74,10 @@ pub(crate) fn run(args: &StoresArgs) -> Result<()> {
     let sh = Shell::new()?;
     sh.change_dir(project::root());
     programs::extend_path(&sh);
-    let needed = [ARIA2, CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, S3S_FS, STRACE];
+    let needed = [ARIA2, CURL, DOCKER_REGISTRY, FAKETIME, NGINX, OPENSSL, PIP, PYTHON, STRACE];
     programs::require(&sh, "cargo lab stores", &needed)?;
+    let install = "cargo install s3s-fs --locked --version 0.14.1 --features binary";
+    ensure!(S3S_FS.is_there(&sh), "cargo lab stores needs s3s-fs, not found on PATH: {install}");
     let given = args.program.as_deref().map(camino::absolute_utf8).transpose()?;
     let program = given.map_or_else(|| program::dist(&sh, &[]), Ok)?;
     if args.fleet {

@@ -32,9 +32,8 @@ pub(crate) const PIP: Program = Program { name: "pip", package: "python3-pip" };
 pub(crate) const PYTHON: Program = Program { name: "python3", package: "python3" };
 pub(crate) const SHELLCHECK: Program = Program { name: "shellcheck", package: "shellcheck" };
 pub(crate) const QEMU: Program = Program { name: "qemu-aarch64-static", package: "qemu-user-static" };
-/// `.ci/run` builds it.
-pub(crate) const S3S_FS: Program =
-    Program { name: "s3s-fs", package: "(cargo install s3s-fs --features binary)" };
+/// No package of Debian: `cargo install s3s-fs --features binary`.
+pub(crate) const S3S_FS: Program = Program { name: "s3s-fs", package: "" };
 pub(crate) const STRACE: Program = Program { name: "strace", package: "strace" };
 /// GNU time: the shell keyword `time` does not measure peak memory.
 pub(crate) const TIME: Program = Program { name: "time", package: "time" };

@@ -21,7 +21,7 @@ pub(super) fn wrong_login(trial: &Trial<'_>) -> Result<()> {
     let with_access = |run: Run| access.iter().fold(run, |run, (name, value)| run.env(name, value));
     let named = origin_of_login(trial.server.kind);
     let refused = |run: Run| -> Result<()> {
-        let ended = with_access(run).exits(6)?.complains(&[named])?;
+        let ended = with_access(run).exits(6)?.says(&[named])?;
         let text = format!("{}{}", ended.stdout, ended.stderr);
         ensure!(!text.contains(password) && !text.contains(secret_key), "a secret is shown:\n{ended}");
         Ok(())
@@ -46,7 +46,8 @@ pub(super) fn no_login(trial: &Trial<'_>) -> Result<()> {
     let installed = trial.installed()?;
     let (address, lock) = (trial.address(), trial.lock.as_str());
     let push = ["store", "push", "--to", &address, "--lock", lock, "--dest", installed.as_str()];
-    trial.run_without_access(&push)?.exits(6)?.complains(&[origin_of_login(trial.server.kind)])?;
+    let advice = if trial.server.kind.is_bucket() { "AWS_ACCESS_KEY_ID" } else { "netrc" };
+    trial.run_without_access(&push)?.exits(6)?.complains(&[advice])?;
     Ok(())
 }
 

@@ -33,7 +33,10 @@ pub(super) fn missing_bytes(trial: &Trial<'_>) -> Result<()> {
     trial.push()?.exits(0)?;
     let small = &trial.files[1];
     trial.replace(small, &small.content.to_vec()[..SMALL as usize / 2])?;
-    trial.check(&["--full"])?.exits(if trial.server.kind.is_registry() { 9 } else { 5 })?;
+    let ended = trial.check(&["--full"])?.start()?.end()?;
+    // A body that ends early is a broken file for one server, and a missing one for another.
+    ensure!([Some(5), Some(9)].contains(&ended.status.code()), "a short file passed:\n{ended}");
+    ended.says(&[SMALL_PATH])?;
     trial.reset();
     let ended = trial.fetch_whole(&[])?;
     let origin = trial.origin.traffic();
