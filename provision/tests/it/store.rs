@@ -1,7 +1,7 @@
 //! `store push` and `store check`: what leaves, what stays, and who gets a login.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use provision_testbed::Content;
@@ -76,18 +76,21 @@ fn fault_138_a_killed_push_goes_on_where_it_was() {
     let (fixture, _) = fixture();
     let held = Arc::new(AtomicU32::new(0));
     let parts = held.clone();
+    let (killed, is_killed) = mpsc::channel();
+    let is_killed = Mutex::new(is_killed);
     let (server, _, to) = registry(move |request, _| {
-        // The second part of the first push never ends.
+        // The second part of the first push has no answer while that push lives.
         if request.method == "PATCH" && parts.fetch_add(1, Ordering::SeqCst) == 1 {
-            std::thread::sleep(Duration::from_secs(5));
+            let _ = is_killed.lock().unwrap().recv_timeout(Duration::from_secs(20));
             return Some(reply(500));
         }
         None
     });
-    let killed = start(&mut command(&fixture, "push", &to));
+    let process = start(&mut command(&fixture, "push", &to));
     wait_until(Duration::from_secs(20), "the second part", || held.load(Ordering::SeqCst) == 2);
     // SIGKILL.
-    drop(killed);
+    drop(process);
+    killed.send(()).unwrap();
     let before = server.bytes("PATCH");
     let ended = push(&fixture, &to);
     assert_eq!(ended.code, Some(0), "{}", ended.err);
