@@ -19,3 +19,4 @@ pub mod source_url;
 pub mod store_address;
 pub mod terminal_text;
 pub mod torrent;
+pub mod xml;

@@ -16,7 +16,6 @@ mod registry;
 mod session;
 mod state;
 mod template;
-mod xml;
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -17,10 +17,10 @@ use super::error::PushError;
 use super::reader::Reader;
 use super::session::{Session, Transfer};
 use super::state::UploadState;
-use super::xml::{element, elements, unescaped};
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::source_url::SourceUrl;
+use provision_core::xml::{element, elements, unescaped};
 use provision_http::{Reply, Resolved, Upload, UploadBody, base64};
 
 const MIB: u64 = 1 << 20;

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use provision_core::xml::element;
 use provision_http::Secret;
 use provision_http::s3::S3Credentials;
 use serde_json::Value;
@@ -28,7 +29,7 @@ pub(super) fn of_json(body: &[u8], source: &str) -> Option<S3Credentials> {
     })
 }
 
-/// The keys in the XML of `AssumeRoleWithWebIdentity`.
+/// The keys in the XML of `AssumeRoleWithWebIdentity`. They have none of the characters that XML escapes.
 pub(super) fn of_xml(body: &[u8], source: &str) -> Option<S3Credentials> {
     let body = std::str::from_utf8(body).ok()?;
     Some(S3Credentials {
@@ -44,12 +45,6 @@ pub(super) fn of_xml(body: &[u8], source: &str) -> Option<S3Credentials> {
 pub(super) fn error_code(body: &[u8]) -> Option<&str> {
     let code = element(std::str::from_utf8(body).ok()?, "Code")?;
     (code.len() < 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then_some(code)
-}
-
-/// The text of the first element with this name. Keys have none of the characters that XML escapes.
-fn element<'x>(xml: &'x str, name: &str) -> Option<&'x str> {
-    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
-    Some(rest.split_once(&format!("</{name}>"))?.0.trim())
 }
 
 /// A date such as `2026-11-29T23:05:00Z`, with or without a fraction of a second (RFC 3339), and with an offset of zero.

@@ -1,12 +1,13 @@
-//! The few elements that are read of a bucket's answers. They have no attributes, and none is within one of the same name.
+//! XML: the few elements that are read of a service's answers, such as a bucket's. They have no attributes, and none is within
+//! one of the same name. An answer is searched once for each name, so nothing in it can grow.
 
 /// The text of the first element with this name.
-pub(super) fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+pub fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     elements(text, name).next()
 }
 
 /// The texts of all elements with this name.
-pub(super) fn elements<'t>(text: &'t str, name: &str) -> impl Iterator<Item = &'t str> {
+pub fn elements<'t>(text: &'t str, name: &str) -> impl Iterator<Item = &'t str> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -18,7 +19,7 @@ pub(super) fn elements<'t>(text: &'t str, name: &str) -> impl Iterator<Item = &'
 }
 
 /// A text with its references replaced.
-pub(super) fn unescaped(text: &str) -> String {
+pub fn unescaped(text: &str) -> String {
     let pairs =
         [("&quot;", "\""), ("&#34;", "\""), ("&apos;", "'"), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
     pairs.iter().fold(text.to_owned(), |text, (reference, character)| text.replace(reference, character))
