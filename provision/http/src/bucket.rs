@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::s3::{S3Config, S3Credentials};
 use provision_core::source_url::{BucketObject, BucketStyle, SourceUrl};
+use provision_core::xml::element;
 
 /// The region of a bucket whose region is not given.
 const USUAL_REGION: &str = "us-east-1";
@@ -21,8 +22,8 @@ pub(crate) struct Buckets(Mutex<Known>);
 pub(crate) struct Known {
     /// The seconds that a host's clock is ahead of this machine's, by its authority.
     pub(crate) ahead: HashMap<String, i64>,
-    /// The regions that differ from what was configured, by bucket.
-    pub(crate) regions: HashMap<String, String>,
+    /// The regions that differ from what was configured, by the endpoint that an address names, and by bucket.
+    pub(crate) regions: HashMap<(Option<Url>, String), String>,
     /// The keys of the last signature.
     pub(crate) keys: Option<S3Credentials>,
     /// Keys that a host refused as expired.
@@ -44,7 +45,7 @@ impl Buckets {
 
     /// The region of a bucket: as its host said, as the address says, or as configured.
     pub(crate) fn region(&self, config: &S3Config, object: &BucketObject) -> String {
-        let learnt = self.known().regions.get(&object.bucket).cloned();
+        let learnt = self.known().regions.get(&place(object)).cloned();
         learnt
             .or_else(|| object.region.clone())
             .or_else(|| config.region.clone())
@@ -76,6 +77,11 @@ impl Buckets {
     pub(crate) fn keys(&self) -> Option<String> {
         self.known().keys.as_ref().map(S3Credentials::name)
     }
+}
+
+/// The endpoint that an object's address names, and its bucket. Another endpoint has another bucket of that name.
+pub(crate) fn place(object: &BucketObject) -> (Option<Url>, String) {
+    (object.endpoint.clone(), object.bucket.clone())
 }
 
 fn of_aws(region: &str) -> String {
@@ -123,10 +129,4 @@ impl Problem {
             _ => Self::Missing,
         }
     }
-}
-
-/// The text of an element of an answer.
-pub(crate) fn element<'t>(text: &'t str, name: &str) -> Option<&'t str> {
-    let (_, rest) = text.split_once(&format!("<{name}>"))?;
-    rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner.trim())
 }

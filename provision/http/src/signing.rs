@@ -17,7 +17,7 @@ use rusty_s3::Method;
 use rusty_s3::signing::sign;
 
 use crate::auth::credentials::Secret;
-use crate::bucket::{Corrected, Known, Problem, element};
+use crate::bucket::{Corrected, Known, Problem, place};
 use crate::client::{HttpClient, Sources};
 use crate::error::RequestError;
 use crate::judge::{Resolved, wall_clock};
@@ -25,9 +25,13 @@ use crate::s3::S3Credentials;
 use crate::sniff;
 use provision_core::source_url::{BucketObject, SourceUrl};
 use provision_core::store_address::is_region;
+use provision_core::xml::element;
 
 /// The validity of a signature, in seconds. A request is sent at once; the rest is for clocks that differ.
 const VALID_FOR: u64 = 900;
+/// The seconds by which a clock may differ that says so over plain http. Whoever reads or answers such a request could otherwise get
+/// a signature that is valid in some years.
+const MOST_APART: u64 = 24 * 3600;
 
 impl HttpClient {
     /// The address for one request of the object at `at`, which [`Self::effective`] gave: with a signature, if there are keys.
@@ -62,12 +66,17 @@ impl HttpClient {
         at: &SourceUrl,
         object: &BucketObject,
     ) -> Result<Option<S3Credentials>, RequestError> {
-        if self.config.sources != Sources::Own && object.endpoint.is_some() {
+        if !self.is_signed(object) {
             return Ok(None);
         }
         let expired = self.buckets.known().expired.clone();
         let keys = self.config.s3.credentials.credentials(self, expired.as_ref()).await;
         keys.map_err(|error| RequestError::Credentials { url: at.clone(), error: Box::new(error) })
+    }
+
+    /// False for a list's own endpoint.
+    fn is_signed(&self, object: &BucketObject) -> bool {
+        self.config.sources == Sources::Own || object.endpoint.is_none()
     }
 
     /// Takes over what the refused request for `at` teaches. True if it is worth sending again, from the object's own address.
@@ -91,16 +100,20 @@ impl HttpClient {
                 let Some(date) = date.and_then(|date| i64::try_from(date.as_secs()).ok()) else {
                     return false;
                 };
-                known.ahead.insert(at.authority(), date - seconds());
-                true
+                let ahead = date - seconds();
+                let is_believed = at.is_https() || at.is_loopback() || ahead.unsigned_abs() <= MOST_APART;
+                if is_believed {
+                    known.ahead.insert(at.authority(), ahead);
+                }
+                is_believed
             }
             Problem::Region if !std::mem::replace(&mut corrected.region, true) => {
                 let region = text("x-amz-bucket-region").or_else(|| element(&body, "Region"));
                 let Some(region) = region.filter(|region| is_region(region)) else { return false };
-                known.regions.insert(object.bucket.clone(), region.to_owned());
+                known.regions.insert(place(object), region.to_owned());
                 true
             }
-            Problem::Expired if !std::mem::replace(&mut corrected.keys, true) => {
+            Problem::Expired if self.is_signed(object) && !std::mem::replace(&mut corrected.keys, true) => {
                 let Known { expired, keys, .. } = &mut *known;
                 expired.clone_from(keys);
                 expired.is_some()
@@ -121,7 +134,8 @@ impl HttpClient {
     ) -> RequestError {
         let redactor = self.redactor_of(at);
         let message = sniff::reason(body, headers, &redactor);
-        let (url, code, keys) = (at.url.clone(), None, self.buckets.keys());
+        let (url, code) = (at.url.clone(), None);
+        let keys = self.buckets.keys().filter(|_| self.is_signed(object));
         let problem = Problem::of(status, &String::from_utf8_lossy(body));
         let advice = match (problem, &keys) {
             (Problem::Clock, _) => "the clock of this machine or of that host is wrong: set it".to_owned(),

@@ -146,6 +146,48 @@ fn region_clock_and_keys_are_corrected_once() {
 }
 
 #[test]
+fn a_clock_of_plain_http_moves_a_signature_by_a_day_at_most() {
+    let client = client(true, Sources::Own);
+    let skewed = |endpoint: &str, ahead: u64| {
+        let at = client.effective(&object(&format!("s3://b/p?endpoint={endpoint}")));
+        let date = wall_clock() + std::time::Duration::from_secs(ahead);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::DATE, httpdate::fmt_http_date(date).parse().unwrap());
+        let body = xml("RequestTimeTooSkewed", "");
+        client.corrects(&at, (StatusCode::FORBIDDEN, &headers), body.as_bytes(), &mut Corrected::default())
+    };
+    assert!(skewed("http://minio:9000", 80_000));
+    assert!(!skewed("http://minio:9000", 90_000), "a signature for another day");
+    assert!(skewed("https://minio:9000", 90_000) && skewed("http://127.0.0.1:9000", 90_000));
+}
+
+#[test]
+fn a_region_is_learnt_for_the_endpoint_that_says_it() {
+    let client = client(true, Sources::Own);
+    let at = client.effective(&object("s3://b/p?endpoint=https://evil.example"));
+    let body = xml("AuthorizationHeaderMalformed", "<Region>eu-central-1</Region>");
+    let answer = (StatusCode::BAD_REQUEST, &HeaderMap::new());
+    assert!(client.corrects(&at, answer, body.as_bytes(), &mut Corrected::default()));
+    assert_eq!(shown(&client, "s3://b/p"), "https://b.s3.us-east-1.amazonaws.com/p/SHA");
+}
+
+#[test]
+fn an_unsigned_refusal_of_a_list_names_no_key() {
+    let listed = client(true, Sources::Listed { private: false, http: false });
+    runtime().block_on(listed.sign(&listed.effective(&object("s3://b/p")), Method::Get, &[], &[])).unwrap();
+    let at = listed.effective(&object("s3://b/p?endpoint=https://evil.example"));
+    let chain = Resolved::first(at.clone());
+    let (status, headers) = (StatusCode::FORBIDDEN, HeaderMap::new());
+    let body = xml("InvalidAccessKeyId", "");
+    let error = listed.failure(status, &headers, &chain, false, body.as_bytes()).unwrap();
+    assert!(!error.to_string().contains("AWS_ACCESS_KEY_ID:"), "{error}");
+    assert!(!error.to_string().contains("does not accept the S3 key"), "{error}");
+    let expired = xml("ExpiredToken", "");
+    let answer = (StatusCode::BAD_REQUEST, &headers);
+    assert!(!listed.corrects(&at, answer, expired.as_bytes(), &mut Corrected::default()), "no key was sent");
+}
+
+#[test]
 fn fault_135_a_refused_key_is_named_and_a_hidden_object_is_a_miss() {
     let client = client(true, Sources::Own);
     let store = client.effective(&object("s3://b/p"));
