@@ -6,33 +6,36 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest time that a program may take: some ask a service, or unlock a key chain.
 pub(super) const LONGEST: Duration = Duration::from_secs(30);
+/// The time between two looks at a program that has answered and has not ended.
+const LOOK: Duration = Duration::from_millis(5);
 /// The longest answer, in bytes.
 const LONGEST_ANSWER: u64 = 1 << 20;
 
-/// An answer.
-#[derive(Debug)]
+/// An answer. It may be a secret, so it has no `Debug`.
 pub(super) struct Answer {
     pub(super) has_succeeded: bool,
     pub(super) out: Vec<u8>,
 }
 
-/// The file of the program `name` in one of the directories of `search_path`.
+/// The file of the program `name` in one of the absolute directories of `search_path`. Others, and an empty one, would be in the working
+/// directory, which may be a repository of another.
 pub(super) fn located(name: &str, search_path: &str) -> Option<PathBuf> {
     let is_program =
         |path: &PathBuf| rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok() && path.is_file();
-    std::env::split_paths(search_path).map(|directory| directory.join(name)).find(is_program)
+    let directories = std::env::split_paths(search_path).filter(|directory| directory.is_absolute());
+    directories.map(|directory| directory.join(name)).find(is_program)
 }
 
 /// Runs a program with `input`. Its answer is cut at a mebibyte.
 ///
 /// # Errors
-/// It cannot be started, or takes longer than `limit`: then it is killed.
+/// It cannot be started, or has not answered and ended after `limit`: then it is killed.
 pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> io::Result<Answer> {
     // The signals that this process blocks would stay blocked in the program.
     let unblock = || {
@@ -51,6 +54,7 @@ pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> io::R
         // A question fits into the pipe. A program that does not read it may know the answer all the same.
         let _ = stdin.write_all(input);
     }
+    let end = Instant::now() + limit;
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         std::thread::spawn(move || {
@@ -59,12 +63,26 @@ pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> io::R
             let _ = sender.send(read.map(|_| out));
         });
     }
-    let Ok(out) = receiver.recv_timeout(limit) else {
-        child.kill()?;
-        child.wait()?;
-        return Err(io::ErrorKind::TimedOut.into());
-    };
-    Ok(Answer { has_succeeded: child.wait()?.success(), out: out? })
+    if let Ok(out) = receiver.recv_timeout(limit)
+        && let Some(status) = ended(&mut child, end)?
+    {
+        return Ok(Answer { has_succeeded: status.success(), out: out? });
+    }
+    child.kill()?;
+    child.wait()?;
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// The status of a program that ends before `end`.
+#[expect(clippy::disallowed_methods, reason = "the system has no wait for a child with a time limit")]
+fn ended(child: &mut Child, end: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        let status = child.try_wait()?;
+        if status.is_some() || Instant::now() >= end {
+            return Ok(status);
+        }
+        std::thread::sleep(LOOK);
+    }
 }
 
 #[cfg(test)]
@@ -79,15 +97,27 @@ mod tests {
     fn a_program_reads_its_question_and_is_stopped_in_time() {
         let answer = shell("cat; echo secret >&2; exit 3", "who", LONGEST).unwrap();
         assert!(!answer.has_succeeded && answer.out == b"who");
-        let slow = shell("exec sleep 20", "", Duration::from_millis(100)).unwrap_err();
+        let slow = shell("exec sleep 20", "", Duration::from_millis(100)).err().unwrap();
         assert_eq!(slow.kind(), io::ErrorKind::TimedOut);
         assert!(shell(":", "ignored", LONGEST).unwrap().has_succeeded);
         assert!(run(&mut Command::new("/nowhere"), b"", LONGEST).is_err());
     }
 
     #[test]
+    fn a_program_that_answers_and_does_not_end_is_stopped() {
+        let silent = shell("exec 1>&-; exec sleep 20", "", Duration::from_millis(100)).err().unwrap();
+        assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
+        let flood = shell("trap '' PIPE; yes 2>&-; exec sleep 20", "", Duration::from_millis(500));
+        assert_eq!(flood.err().unwrap().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
     fn a_program_is_searched_for_in_each_directory() {
         assert_eq!(located("sh", "/nowhere:/bin"), Some("/bin/sh".into()));
         assert_eq!(located("no-such-program", "/bin"), None);
+        // The working directory may be another's, such as a cloned repository.
+        let above = "../".repeat(std::env::current_dir().unwrap().components().count()) + "bin";
+        assert!(std::path::Path::new(&above).join("sh").exists());
+        assert_eq!(located("sh", &format!("{above}::.")), None);
     }
 }
