@@ -4,6 +4,7 @@
 
 mod aws;
 mod docker;
+mod login_file;
 mod program;
 
 use std::io::IsTerminal as _;

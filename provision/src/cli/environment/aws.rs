@@ -20,7 +20,7 @@ use provision_http::s3::{CredentialsError, CredentialsProvider, Providing, S3Con
 use provision_http::service::{ServiceAnswer, ServiceRequest, Services};
 
 use self::profile::Profile;
-use super::program;
+use super::{login_file, program};
 use crate::cli::exit::{Code, Failure};
 
 /// Keys are renewed this long before they expire.
@@ -48,6 +48,8 @@ pub(super) struct Chain {
     clock: Clock,
     profile: Profile,
     profile_name: String,
+    /// A shared file that is there and cannot be read.
+    unread: Option<CredentialsError>,
     /// What was found. The lock lets one request obtain keys for all.
     kept: tokio::sync::Mutex<Option<Kept>>,
     /// Every secret that was given or used.
@@ -81,6 +83,7 @@ impl Chain {
     pub(super) fn new(variable: Variables, clock: Clock) -> Self {
         let profile_name = variable("AWS_PROFILE").unwrap_or_else(|| "default".to_owned());
         let mut profile = Profile::default();
+        let mut unread = None;
         for (name, default, is_config) in [
             ("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials", false),
             ("AWS_CONFIG_FILE", ".aws/config", true),
@@ -88,12 +91,20 @@ impl Chain {
             let at_home = || Some(Utf8PathBuf::from(variable("HOME")?).join(default));
             let Some(path) = variable(name).map(Utf8PathBuf::from).or_else(at_home) else { continue };
             let file = format!("the profile {profile_name} of the file {path}");
-            if let Ok(text) = std::fs::read_to_string(path) {
-                profile.add(&text, &profile_name, &file, is_config);
+            match login_file::read(&path) {
+                Ok(text) => profile.add(&text, &profile_name, &file, is_config),
+                // Also in a home that this user may not enter.
+                Err(_) if path.metadata().is_err() => {}
+                Err(error) => {
+                    unread = Some(failure(
+                        format!("the file {path} ({name})"),
+                        format!("it cannot be read: {error}"),
+                    ));
+                }
             }
         }
         let (kept, secrets, files) = Default::default();
-        Self { variable, clock, profile, profile_name, kept, secrets, files }
+        Self { variable, clock, profile, profile_name, unread, kept, secrets, files }
     }
 
     /// The configuration of buckets.
@@ -149,7 +160,7 @@ impl Chain {
     /// The token in a file, which its owner replaces now and then.
     fn token_file(&self, path: &Utf8Path) -> std::io::Result<Secret> {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = match std::fs::read_to_string(path) {
+        let text = match login_file::read(path) {
             Ok(text) => files.entry(path.to_owned()).insert_entry(text).get().clone(),
             Err(error) => files.get(path).cloned().ok_or(error)?,
         };
@@ -209,6 +220,9 @@ impl Chain {
     /// The error if `AWS_PROFILE` names none.
     fn without_profile(&self) -> Option<Result<S3Credentials, CredentialsError>> {
         self.get("AWS_PROFILE").filter(|_| !self.profile.is_defined).map(|name| {
+            if let Some(error) = self.unread.clone() {
+                return Err(error);
+            }
             let why = "no such profile is in ~/.aws/credentials (AWS_SHARED_CREDENTIALS_FILE) or ~/.aws/config (AWS_CONFIG_FILE)";
             Err(failure(format!("the profile {name} (AWS_PROFILE)"), why))
         })
@@ -272,6 +286,9 @@ impl Chain {
 
     /// The keys of the profile; `None` if it has no setting about keys.
     async fn of_profile(&self, services: &dyn Services) -> Option<Result<S3Credentials, CredentialsError>> {
+        if let Some(error) = self.unread.clone() {
+            return Some(Err(error));
+        }
         let profile = &self.profile;
         let setting = |key: &str| profile.get(key).map(str::to_owned);
         if let Some(role) = profile.get("role_arn") {

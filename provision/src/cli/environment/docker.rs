@@ -13,6 +13,7 @@ use camino::Utf8PathBuf;
 use provision_http::{Credential, RegistryLogins};
 use serde_json::Value;
 
+use super::login_file;
 use super::program::{LONGEST, located, run};
 use crate::cli::say;
 
@@ -85,14 +86,12 @@ impl Logins {
             let read = |(path, variable): &(Utf8PathBuf, Option<&str>)| {
                 let named = variable.map_or_else(String::new, |name| format!(" ({name})"));
                 let name = format!("the file {path}{named}");
-                let value = match std::fs::read(path) {
+                let value = match login_file::read(path) {
                     Err(error) if is_absent(&error) => return None,
                     Err(error) => Err(format!("{name} cannot be read: {error}")),
                     // The parser's message may quote the file, which holds passwords. An empty file is one without logins.
                     Ok(text) if text.is_empty() => Ok(Value::Null),
-                    Ok(text) => {
-                        serde_json::from_slice(&text).map_err(|_| format!("{name} is not valid JSON"))
-                    }
+                    Ok(text) => serde_json::from_str(&text).map_err(|_| format!("{name} is not valid JSON")),
                 };
                 if let Err(why) = &value {
                     say(format_args!("warning: {why}; the logins in it are not used"));

@@ -293,3 +293,27 @@ fn endpoint_and_region_are_read_from_variables_then_from_the_profile() {
     let error = config(&[("AWS_ENDPOINT_URL", "canary")]).unwrap_err().to_string();
     assert!(error.contains("AWS_ENDPOINT_URL") && !error.contains("canary"), "{error}");
 }
+
+#[test]
+fn an_unreadable_file_of_keys_is_an_error_and_no_pipe_is_awaited() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("long"), format!("[default]\naws_access_key_id = a\n# {}\n", "x".repeat(1 << 20)))
+        .unwrap();
+    std::fs::write(at("bytes"), b"[default]\nregion = \xff\n").unwrap();
+    let pipe = std::path::PathBuf::from(at("pipe"));
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .unwrap();
+    for name in ["pipe", "long", "bytes", ""] {
+        let services = Fake::new(everything);
+        let error =
+            found(&chain(&[("AWS_SHARED_CREDENTIALS_FILE", &at(name))]), &services, None).unwrap_err();
+        assert!(error.source_name.contains(&at(name)), "{error}");
+        assert_eq!(services.asked(), Vec::<String>::new(), "no other place");
+    }
+    let without = chain(&[("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"), ("AWS_CONFIG_FILE", "/dev/null")]);
+    assert_eq!(found(&without, &Fake::new(nothing), None), Ok(None));
+    let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+    let chain = chain(&[keys[0], keys[1], ("AWS_CONFIG_FILE", &at("bytes"))]);
+    assert!(found(&chain, &Fake::new(nothing), None).unwrap().is_some(), "the file is not needed");
+}
