@@ -335,7 +335,10 @@ mod tests {
         assert_eq!(part_size(1), PART);
         assert_eq!(part_size(160_000 * MIB), PART);
         for size in [160_001 * MIB, 5 << 40] {
-            assert!(size.div_ceil(part_size(size)) <= MOST_PARTS && part_size(size) % MIB == 0, "{size}");
+            assert!(
+                size.div_ceil(part_size(size)) <= MOST_PARTS && part_size(size).is_multiple_of(MIB),
+                "{size}"
+            );
         }
     }
 }
