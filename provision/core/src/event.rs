@@ -184,6 +184,8 @@ pub enum Event {
         files: usize,
         /// The failure may pass: the source is asked again if the next one fails.
         for_now: bool,
+        /// A store does not have the file, which is no failure.
+        is_miss: bool,
         /// The address that is asked, without its query.
         source: String,
         /// The cause.

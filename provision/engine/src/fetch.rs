@@ -168,6 +168,7 @@ impl<'j> FilledLocally<'j> {
             let transfer = Transfer {
                 origin: job.origin.clone(),
                 config: TransferConfig { offline: job.config.offline, ..job.config.transfer.clone() },
+                stores: job.stores.iter().map(ToString::to_string).collect(),
                 observer: job.observer.clone(),
                 interrupted: job.interrupted.clone(),
             };

@@ -106,8 +106,8 @@ pub struct Download {
     pub index: FileIndex,
     /// Its path, size, digest and sources.
     pub model: Model,
-    /// The sources at stores by digest. They come before the model's own.
-    pub stores: Vec<SourceUrl>,
+    /// The sources at stores by digest, each with its store's number in [`Transfer::stores`]. They come before the model's own.
+    pub stores: Vec<(usize, SourceUrl)>,
     /// The directory that holds the part, and that the model's path is relative to.
     pub place: Arc<Destination>,
     /// The rule for its part's name.
@@ -121,7 +121,7 @@ pub struct Download {
 impl Download {
     /// Every source, in the order of preference.
     fn sources(&self) -> impl Iterator<Item = &SourceUrl> {
-        self.stores.iter().chain(&self.model.sources)
+        self.stores.iter().map(|(_, url)| url).chain(&self.model.sources)
     }
 }
 
@@ -163,6 +163,8 @@ pub struct Transfer {
     pub origin: Arc<HttpClient>,
     /// Settings.
     pub config: TransferConfig,
+    /// The stores by digest, as messages name them.
+    pub stores: Vec<String>,
     /// Receives the events.
     pub observer: Arc<dyn Observer>,
     /// Turns true when the run has to stop.
@@ -220,7 +222,7 @@ impl Shared {
 /// # Panics
 /// A task of the transfer panicked: the panic is passed on.
 pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadResult> {
-    let Transfer { origin, config, observer, mut interrupted } = transfer;
+    let Transfer { origin, config, stores, observer, mut interrupted } = transfer;
     let total: u64 = downloads.iter().map(|download| download.model.size).sum();
     let shared = Arc::new(Shared {
         schedule: Mutex::new(Schedule::new(config.limits)),
@@ -256,7 +258,7 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         checkpointed: Duration::ZERO,
         stopping: false,
         silent_hosts: SilentHosts::default(),
-        stores: Stores::default(),
+        stores: Stores::new(stores),
     };
     coordinator.finish_complete();
     let mut tick = tokio::time::interval(TICK);

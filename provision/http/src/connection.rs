@@ -3,7 +3,8 @@
 //! The connection sends one GET and reads its body into the caller's buffer. `body` builds on it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use provision_core::source_url::SourceUrl;
 use rusty_s3::Method;
@@ -22,6 +23,41 @@ use crate::wire::{DRAIN_TIMEOUT, LONGEST_DRAIN};
 pub struct Connection {
     pub(crate) client: Arc<HttpClient>,
     open: Option<OpenConnection>,
+    first_head: Arc<FirstHead>,
+}
+
+/// The wait for the first head since a [`Connection::watch`], for a caller that has less patience with some hosts. The time for
+/// keys and tokens does not count: a registry that asks for a login has answered.
+#[derive(Debug, Default)]
+pub struct FirstHead(Mutex<Wait>);
+
+#[derive(Debug, Default, Clone, Copy)]
+enum Wait {
+    #[default]
+    NotAsked,
+    Since(Instant),
+    Answered,
+}
+
+impl FirstHead {
+    /// The time for which a request has waited; `None` before the request, and once any head has come.
+    pub fn waits(&self) -> Option<Duration> {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Wait::Since(since) => Some(since.elapsed()),
+            Wait::NotAsked | Wait::Answered => None,
+        }
+    }
+
+    fn asked(&self) {
+        let mut wait = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(*wait, Wait::Answered) {
+            *wait = Wait::Since(Instant::now());
+        }
+    }
+
+    fn answered(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Wait::Answered;
+    }
 }
 
 impl std::fmt::Debug for Connection {
@@ -33,7 +69,7 @@ impl std::fmt::Debug for Connection {
 impl HttpClient {
     /// A new connection; it connects with its first request.
     pub fn connection(self: &Arc<Self>) -> Connection {
-        Connection { client: self.clone(), open: None }
+        Connection { client: self.clone(), open: None, first_head: Arc::default() }
     }
 }
 
@@ -42,6 +78,12 @@ impl Connection {
     #[must_use]
     pub fn another(&self) -> Self {
         self.client.connection()
+    }
+
+    /// Watches the wait for the next head.
+    pub fn watch(&mut self) -> Arc<FirstHead> {
+        self.first_head = Arc::default();
+        self.first_head.clone()
     }
 
     /// Sends a request and returns the answer's head and the peer's address. A registry's challenge is answered with a token or a login.
@@ -70,12 +112,13 @@ impl Connection {
         headers: RequestHeaders,
         token: Option<&Secret>,
     ) -> Result<(Head, IpAddr), RequestError> {
+        let client = self.client.clone();
+        let url = client.sign(&to.url, Method::Get, &[], &[]).await?;
+        self.first_head.asked();
         if !self.open.as_mut().is_some_and(|open| open.can_serve(&to.url, to.public_only)) {
             let prepared = self.client.connector.prepare(&to.url).await;
             prepared.map_err(|error| self.client.unanswered(to, error))?;
         }
-        let client = self.client.clone();
-        let url = client.sign(&to.url, Method::Get, &[], &[]).await?;
         let wait = client.config.head_timeout;
         match tokio::time::timeout(wait, self.send_without_limit(to, &url, headers, token)).await {
             Ok(sent) => sent,
@@ -95,7 +138,9 @@ impl Connection {
         let secrets = client.secrets(to, token, open.is_proxied);
         let head = open.get(url, headers, &secrets).await;
         let head = head.map_err(|kind| client.unanswered(to, kind.into()))?;
-        Ok((head, open.peer.ip()))
+        let peer = open.peer.ip();
+        self.first_head.answered();
+        Ok((head, peer))
     }
 
     /// The open connection, if it can take a request for `to`; otherwise a new one.

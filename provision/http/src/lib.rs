@@ -48,7 +48,7 @@ pub use auth::credentials::{Credential, Credentials, Secret, base64};
 pub use auth::registries::{Registries, RegistryLogins};
 pub use body::{Answer, BodyEnd};
 pub use client::{ClientConfig, ClientError, HttpClient, Sources};
-pub use connection::Connection;
+pub use connection::{Connection, FirstHead};
 pub use dns::Hosts;
 pub use error::{BodyPrefix, Remedy, RequestError, UntrustedSource};
 pub use judge::Resolved;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::Limits;
 use provision_core::store_address::StoreAddress;
+use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{BlockingOrigin, Content, Fault, Shape};
 
 use crate::fixture::{Fixture, start_origin};
@@ -79,6 +80,19 @@ fn fault_131_a_store_that_is_silent_or_down_is_left_for_the_run() {
 }
 
 #[test]
+fn a_registry_with_a_slow_token_service_has_answered() {
+    let Stored { mut fixture, store } = stored(1, 6 << 20);
+    let registry = Registry::mount(&store, None);
+    registry.push("m", &Content::generated(0, 6 << 20));
+    registry.guard("m");
+    store.inject("/token", Fault::SlowHead { every: Duration::from_millis(40) });
+    fixture.stores = vec![StoreAddress::parse(&format!("oci://{}/m", store.addr()), &|_| None).unwrap()];
+    let report = fixture.fetch_all();
+    assert!(report.elapsed > Duration::from_secs(2), "{:?}", report.elapsed);
+    assert_eq!((warnings(&fixture).len(), fixture.origin.counters().requests), (0, 0));
+}
+
+#[test]
 fn fault_132_a_store_with_wrong_bytes_is_out_and_said_once() {
     let Stored { fixture, store } = stored(3, 6 << 20);
     (0..3).for_each(|n| store.put(&path(&Content::generated(n, 6 << 20)), Content::generated(9, 6 << 20)));
@@ -130,12 +144,29 @@ fn of_two_stores_the_one_with_wrong_bytes_is_out() {
 }
 
 #[test]
+fn of_two_stores_at_one_host_only_the_wrong_one_is_out() {
+    let Stored { mut fixture, store } = stored(2, 6 << 20);
+    let at = |prefix: &str| StoreAddress::parse(&format!("{}{prefix}/{{sha256}}", store.url("/")), &|_| None);
+    fixture.stores = ["wrong", "right"].map(|prefix| at(prefix).unwrap()).into();
+    for n in 0..2 {
+        let content = Content::generated(n, 6 << 20);
+        store.put(&format!("/wrong{}", path(&content)), Content::generated(9, 6 << 20));
+        store.put(&format!("/right{}", path(&content)), content);
+    }
+    fixture.fetch_all();
+    let said = warnings(&fixture);
+    assert!(said.len() == 1 && said[0].contains("/wrong/"), "{said:?}");
+    assert_eq!(fixture.origin.counters().requests, 0, "the other store has them");
+}
+
+#[test]
 fn store_only_names_the_store_that_misses_and_the_way_out() {
     let Stored { mut fixture, store } = stored(1, 6 << 20);
     store.inject(&path(&Content::generated(0, 6 << 20)), Fault::status(404));
     fixture.config.transfer.store_only = true;
     let error = fixture.fetch_refused().to_string();
     assert!(error.contains("127.0.0.3") && error.contains("provision store push"), "{error}");
+    assert!(!error.contains("URL in the lock"), "its address is not in the lock: {error}");
     fixture.stores.clear();
     let error = fixture.fetch_refused().to_string();
     assert!(error.contains("no store has it"), "{error}");

@@ -118,10 +118,11 @@ impl Collector<'_> {
         })
     }
 
-    /// The file's addresses at the stores.
-    fn stores_of(&self, model: &Model) -> Vec<SourceUrl> {
+    /// The file's addresses at the stores, with the stores' numbers.
+    fn stores_of(&self, model: &Model) -> Vec<(usize, SourceUrl)> {
         let Model { path, size, sha256, .. } = model;
-        self.stores.iter().filter_map(|store| store.url_of(path, *size, sha256)).collect()
+        let stores = self.stores.iter().enumerate();
+        stores.filter_map(|(number, store)| Some((number, store.url_of(path, *size, sha256)?))).collect()
     }
 
     /// Links or copies the object from the cache into the destination.

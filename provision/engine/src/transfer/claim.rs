@@ -475,7 +475,7 @@ impl Sink {
         if !self.is_companion {
             self.target.led.fetch_add(bytes, Ordering::Relaxed);
         }
-        if source.is_store {
+        if source.store.is_some() {
             self.shared.from_stores.fetch_add(bytes, Ordering::Relaxed);
         }
         self.shared.dirty.fetch_add(bytes, Ordering::Relaxed);

@@ -22,7 +22,7 @@ use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId, SourceId};
 use provision_disk::{Installed, PartFile, StoreError};
 use provision_http::sniff::{self, SniffedContent};
-use provision_http::{Connection, HttpClient, RequestError};
+use provision_http::{Connection, FirstHead, HttpClient, RequestError};
 
 pub(super) use companions::Stores;
 
@@ -69,6 +69,7 @@ pub(super) struct InFlight {
     source: SourceId,
     began: Duration,
     handle: Arc<Handle>,
+    first_head: Arc<FirstHead>,
     /// The bytes moved when the stall clock last started, and the time of that start.
     moved: u64,
     since: Duration,
@@ -110,7 +111,7 @@ impl Coordinator {
             let now = self.shared.now();
             let Some(claim) = self.shared.schedule().next(now) else { return };
             let idle = self.idle.remove(&claim.slot);
-            let (connection, served) = idle.unwrap_or_else(|| (self.origin.connection(), false));
+            let (mut connection, served) = idle.unwrap_or_else(|| (self.origin.connection(), false));
             self.live.insert(claim.file);
             let file = &mut self.files[claim.file.0];
             if file.began.is_none() {
@@ -132,7 +133,9 @@ impl Coordinator {
                 handle: handle.clone(),
             };
             let (file_id, source) = (claim.file, claim.source);
-            let flight = InFlight { file: file_id, source, began: now, handle, moved: 0, since: now };
+            let first_head = connection.watch();
+            let flight =
+                InFlight { file: file_id, source, began: now, handle, first_head, moved: 0, since: now };
             self.in_flight.insert(claim.id, flight);
             self.shared.buffers.share_among(self.in_flight.len());
             let (shared, target) = (self.shared.clone(), file.target.clone());
@@ -343,6 +346,7 @@ impl Coordinator {
                         file: index,
                         files: moved.files,
                         for_now: moved.for_now,
+                        is_miss: moved.is_miss,
                         source: moved.from.to_string(),
                         reason: moved.reason.clone(),
                         next: Some(file.policy.source().to_string()),
@@ -374,6 +378,10 @@ impl Coordinator {
         let file = &mut self.files[id.0];
         file.phase = Phase::Transferring;
         file.target.forget_answers();
+        if self.leaves_lead_that_is_out(id) {
+            return;
+        }
+        let file = &self.files[id.0];
         let host = self.shared.host(file.policy.source());
         let mut schedule = self.shared.schedule();
         schedule.set_plain(id, file.policy.is_plain());

@@ -66,14 +66,34 @@ pub enum SourceError {
         /// Some of it is in the part.
         written: bool,
     },
+    /// A store that does not have the file.
+    #[error("{url} answered {status}: the store does not have this file")]
+    Miss {
+        /// The URL that answered.
+        url: SourceUrl,
+        /// The status.
+        status: u16,
+    },
     /// A store that is not asked any more in this run.
-    #[error("the store at {store} is not used any more: {reason}")]
+    #[error("{store} is not used any more: {reason}")]
     StoreIsOut {
-        /// Its host and port.
+        /// Its name, or the host of several, in words.
         store: String,
         /// The failure, which may be another file's.
         reason: String,
     },
+}
+
+impl SourceError {
+    /// The same of a store by digest: its address is made of the digest, so an absent file is no mistake of the lock.
+    pub(super) fn of_store(self) -> Self {
+        match self {
+            Self::Request(RequestError::Missing { url, status: status @ (404 | 410), .. }) => {
+                Self::Miss { url, status }
+            }
+            error => error,
+        }
+    }
 }
 
 impl FileError {
@@ -103,7 +123,7 @@ impl FileError {
                     ResponseError::WrongSize { .. } | ResponseError::FileChanged(_) | ResponseError::Changed
                 )
             }
-            SourceError::Request(_) | SourceError::StoreIsOut { .. } => false,
+            SourceError::Request(_) | SourceError::Miss { .. } | SourceError::StoreIsOut { .. } => false,
         })
     }
 

@@ -415,7 +415,7 @@ impl FilePolicy {
         let from = self.source().clone();
         let wait = self.sources[next].not_before.saturating_sub(now);
         self.move_to(next, start_over);
-        Move { reason, from, for_now: true, throttled: None, start_over, wait, files: 1 }
+        Move { reason, from, for_now: true, is_miss: false, throttled: None, start_over, wait, files: 1 }
     }
 
     /// Another source that has not failed more often than `failures`, if it can be asked before the current one; of several,
@@ -491,10 +491,11 @@ impl FilePolicy {
 
     /// Ends the current source; the file goes on with another one, if there is one.
     fn end_source(&mut self, error: SourceError, start_over: bool, now: Duration) -> Decision {
-        let reason = error.to_string();
+        let error = if self.is_store(self.at) { error.of_store() } else { error };
+        let (reason, is_miss) = (error.to_string(), matches!(error, SourceError::Miss { .. }));
         self.give_up(self.at, error);
         match self.soonest() {
-            Some(next) => Move { for_now: false, ..self.leave_for(next, reason, start_over, now) }.into(),
+            Some(next) => Move { for_now: false, is_miss, ..self.leave_for(next, reason, start_over, now) }.into(),
             None => self.fail(),
         }
     }

@@ -30,8 +30,8 @@ pub(super) struct Target {
 /// What is known of one source of a file.
 pub(super) struct SourceState {
     pub(super) url: SourceUrl,
-    /// It is a store by digest.
-    pub(super) is_store: bool,
+    /// The number of the store by digest that it is at.
+    pub(super) store: Option<usize>,
     /// The resolved source. It is set under `resolving`, so that one connection resolves a file and not each.
     pub(super) resolved: Mutex<Option<Resolved>>,
     pub(super) resolving: tokio::sync::Mutex<()>,
@@ -47,10 +47,10 @@ pub(super) struct SourceState {
 }
 
 impl SourceState {
-    fn new(url: SourceUrl, is_store: bool) -> Self {
+    fn new(url: SourceUrl, store: Option<usize>) -> Self {
         Self {
             url,
-            is_store,
+            store,
             resolved: Mutex::new(None),
             resolving: tokio::sync::Mutex::new(()),
             unresolved: AtomicU64::new(0),
@@ -107,10 +107,10 @@ impl PartCell {
 
 impl Target {
     pub(super) fn new(download: Download) -> Self {
-        let of_stores = download.stores.len();
-        let sources = download.sources().cloned().enumerate();
-        let sources = sources.map(|(at, url)| SourceState::new(url, at < of_stores)).collect();
-        let Download { index, model, stores: _, place, part_names, part, then } = download;
+        let Download { index, model, stores, place, part_names, part, then } = download;
+        let of_stores = stores.into_iter().map(|(store, url)| SourceState::new(url, Some(store)));
+        let of_lock = model.sources.iter().map(|url| SourceState::new(url.clone(), None));
+        let sources = of_stores.chain(of_lock).collect();
         Self {
             index,
             model,

@@ -114,7 +114,9 @@ impl Lines {
                     format!("{} {which}: {reason}; next try {next} ({end})", self.paint.yellow("retry:"));
                 Some(with_short_addresses(&line))
             }
-            Event::SourceEnded { file, files, for_now, source, reason, next } => {
+            // A store with few of the files would fill the screen; the last line has the bytes of each source.
+            Event::SourceEnded { is_miss: true, .. } if !verbose => None,
+            Event::SourceEnded { file, files, for_now, source, reason, next, .. } => {
                 let (which, reason, source) =
                     (some_files(*file, *files, counters), clean(reason), clean(source));
                 let place =

@@ -157,6 +157,7 @@ pub(super) fn hostile() -> Vec<Event> {
             file: 0,
             files: 1,
             for_now: false,
+            is_miss: false,
             source: evil(),
             reason: evil(),
             next: Some(evil()),

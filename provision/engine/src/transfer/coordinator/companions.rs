@@ -1,6 +1,6 @@
 //! Several sources of one file: the companions of its lead, and the stores that are out for the run.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,17 +15,28 @@ use provision_http::{Remedy, RequestError};
 /// A file with fewer unclaimed bytes gets no further source: a request there costs more than it brings.
 const LEAST_SHARED: u64 = 4 * MIN_CLAIM;
 
-/// A store that has never answered is out after this time.
+/// A store that has never answered is out if a request waits this long for a head.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The seconds over which the speed of the stores is compared with `TransferConfig::origin_below`.
 const SLOW_SECONDS: usize = 10;
 
+/// The stores that are not asked any more.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Out {
+    /// All at this host and port, which gave no answer.
+    Host(String),
+    /// The store with this number: another one at its host may be right.
+    Store(usize),
+}
+
 /// What the run knows of its stores.
 #[derive(Debug, Default)]
 pub(in crate::transfer) struct Stores {
-    /// The hosts, with their ports, of those that are not asked any more.
-    out: BTreeSet<String>,
+    /// As messages name them.
+    names: Vec<String>,
+    /// Those that are not asked any more, with the reason.
+    out: BTreeMap<Out, String>,
     /// They are too slow: the lock's addresses join.
     are_slow: bool,
     /// Bytes that they had given at the last whole seconds.
@@ -33,7 +44,31 @@ pub(in crate::transfer) struct Stores {
     counted: Duration,
 }
 
+impl Stores {
+    pub(in crate::transfer) fn new(names: Vec<String>) -> Self {
+        Self { names, ..Self::default() }
+    }
+
+    /// The error of a source at stores that are out.
+    fn error(&self, out: &Out, reason: &str) -> SourceError {
+        let store = match out {
+            Out::Host(authority) => format!("the store at {authority}"),
+            Out::Store(number) => format!("the store {}", self.names[*number]),
+        };
+        SourceError::StoreIsOut { store, reason: reason.to_owned() }
+    }
+}
+
 impl TransferState {
+    /// True if the source is one of those.
+    fn is_at(&self, source: usize, out: &Out) -> bool {
+        let store = self.target.sources[source].store;
+        match out {
+            Out::Host(authority) => store.is_some() && self.policy.url_of(source).authority() == *authority,
+            Out::Store(number) => store == Some(*number),
+        }
+    }
+
     /// The sources that gave bytes which are held.
     pub(super) fn givers(&self) -> Vec<usize> {
         let sources = self.target.sources.iter().enumerate();
@@ -140,9 +175,8 @@ impl Coordinator {
         if let Some(url) = error.url() {
             self.shared.heard(url);
         }
-        if let Some(reason) = self.ends_store(id, source.0, &error) {
-            let authority = self.files[id.0].policy.url_of(source.0).authority();
-            self.store_is_out(&authority, &reason, Some((id, SourceError::Request(error))));
+        if let Some((out, reason)) = self.ends_store(id, source.0, &error) {
+            self.store_is_out(&out, &reason, Some((id, SourceError::Request(error))));
             return CompanionStep::Stay;
         }
         let file = &mut self.files[id.0];
@@ -157,6 +191,8 @@ impl Coordinator {
         if received == 0 && error.is_transport() {
             file.target.sources[source.0].forget_place();
         }
+        let is_absent = matches!(error, RequestError::Missing { status: 404 | 410, .. });
+        let is_miss = is_absent && file.policy.is_store(source.0);
         let reason = error.to_string();
         let step = file.policy.companion_failed(source.0, error, seen);
         if file.policy.has_ended(source.0) {
@@ -164,6 +200,7 @@ impl Coordinator {
                 file: file.target.index,
                 files: 1,
                 for_now: false,
+                is_miss,
                 source: file.policy.url_of(source.0).to_string(),
                 reason,
                 next: Some(file.policy.source().to_string()),
@@ -179,16 +216,19 @@ impl Coordinator {
         self.wake(&revoked);
     }
 
-    /// The reason for which this failure ends a store for all files; `None` if it does not, or if the source is no store.
-    pub(super) fn ends_store(&self, id: FileId, source: usize, error: &RequestError) -> Option<String> {
-        let policy = &self.files[id.0].policy;
-        if !policy.is_store(source) {
-            return None;
-        }
-        let host = self.shared.known_host(&policy.url_of(source).authority());
+    /// The stores that this failure ends for all files, and the reason; `None` if it ends none, or if the source is no store.
+    pub(super) fn ends_store(&self, id: FileId, source: usize, error: &RequestError) -> Option<(Out, String)> {
+        let file = &self.files[id.0];
+        let store = file.target.sources[source].store?;
+        let authority = file.policy.url_of(source).authority();
+        let host = self.shared.known_host(&authority);
         let has_answered = host.is_some_and(|host| self.shared.schedule().last_heard(host).is_some());
-        let is_down = error.silent_host().is_some() && !has_answered;
-        (is_down || error.remedy() == Remedy::Stop).then(|| error.to_string())
+        let out = match error.remedy() {
+            Remedy::Stop => Out::Store(store),
+            _ if error.silent_host().is_some() && !has_answered => Out::Host(authority),
+            _ => return None,
+        };
+        Some((out, error.to_string()))
     }
 
     /// A store without an answer is left: it must not delay what others have.
@@ -196,10 +236,14 @@ impl Coordinator {
         let mut silent = BTreeSet::new();
         for flight in self.in_flight.values() {
             let policy = &self.files[flight.file.0].policy;
-            let waits = now.saturating_sub(flight.began) >= STORE_PATIENCE
-                && flight.handle.received.load(Ordering::Relaxed) == 0
-                && !flight.handle.is_waiting();
-            if waits && policy.is_store(flight.source.0) && !policy.has_ended(flight.source.0) {
+            // A registry may ask for a login, and its token service be slow: that has the time of any other request.
+            let waits = flight.first_head.waits().is_some_and(|wait| wait >= STORE_PATIENCE)
+                || now.saturating_sub(flight.began) >= self.config.stall.max(STORE_PATIENCE);
+            let is_empty =
+                flight.handle.received.load(Ordering::Relaxed) == 0 && !flight.handle.is_waiting();
+            if waits
+                && is_empty
+                && policy.is_store(flight.source.0) && !policy.has_ended(flight.source.0) {
                 let authority = policy.url_of(flight.source.0).authority();
                 let host = self.shared.known_host(&authority);
                 if host.is_none_or(|host| self.shared.schedule().last_heard(host).is_none()) {
@@ -208,20 +252,20 @@ impl Coordinator {
             }
         }
         for authority in silent {
-            let reason = format!("no answer within {} s", STORE_PATIENCE.as_secs());
-            self.store_is_out(&authority, &reason, None);
+            let reason = "no answer in time".to_owned();
+            self.store_is_out(&Out::Host(authority), &reason, None);
         }
     }
 
-    /// A store is not asked any more, for any file. `failure` is the file whose request showed it, with its error.
+    /// Stores are not asked any more, for any file. `failure` is the file whose request showed it, with its error.
     pub(super) fn store_is_out(
         &mut self,
-        authority: &str,
+        out: &Out,
         reason: &str,
         mut failure: Option<(FileId, SourceError)>,
     ) {
-        if self.stores.out.insert(authority.to_owned()) {
-            let message = format!("the store at {authority} is not used any more: {reason}");
+        if self.stores.out.insert(out.clone(), reason.to_owned()).is_none() {
+            let message = self.stores.error(out, reason).to_string();
             self.shared.observer.observe(&Event::Warning { message });
         }
         let now = self.shared.now();
@@ -229,16 +273,11 @@ impl Coordinator {
             let id = FileId(at);
             for source in 0..self.files[at].target.sources.len() {
                 let file = &mut self.files[at];
-                let is_it =
-                    file.policy.is_store(source) && file.policy.url_of(source).authority() == authority;
-                if !is_it || file.policy.has_ended(source) || matches!(file.phase, Phase::Done(_)) {
+                if !file.is_at(source, out) || file.policy.has_ended(source) || matches!(file.phase, Phase::Done(_)) {
                     continue;
                 }
                 let error = failure.take_if(|(failed, _)| *failed == id).map(|(_, error)| error);
-                let error = error.unwrap_or_else(|| SourceError::StoreIsOut {
-                    store: authority.to_owned(),
-                    reason: reason.to_owned(),
-                });
+                let error = error.unwrap_or_else(|| self.stores.error(out, reason));
                 if source != file.policy.position() {
                     file.policy.end(source, error);
                     self.leave(id, SourceId(source));
@@ -250,13 +289,28 @@ impl Coordinator {
         }
     }
 
+    /// True if the file's lead went out while the file could not leave it: its claims had to end, or a job had the part. Then
+    /// the file leaves it now.
+    pub(super) fn leaves_lead_that_is_out(&mut self, id: FileId) -> bool {
+        let (now, file) = (self.shared.now(), &mut self.files[id.0]);
+        let lead = file.policy.position();
+        let Some((out, reason)) = self.stores.out.iter().find(|(out, _)| file.is_at(lead, out)) else {
+            return false;
+        };
+        if file.policy.has_ended(lead) {
+            return false;
+        }
+        let decision = file.policy.lead_is_out(self.stores.error(out, reason), now);
+        self.decide(id, decision, 0);
+        true
+    }
+
     /// If a store was blamed for wrong bytes of a file, it is out.
     pub(super) fn store_sent_wrong_bytes(&mut self, id: FileId, source: usize) {
-        let policy = &self.files[id.0].policy;
-        if policy.is_store(source) && policy.has_ended(source) {
-            let authority = policy.url_of(source).authority();
-            let reason = format!("it sent wrong bytes for {}", self.files[id.0].target.model.path);
-            self.store_is_out(&authority, &reason, None);
+        let file = &self.files[id.0];
+        if let Some(store) = file.target.sources[source].store.filter(|_| file.policy.has_ended(source)) {
+            let reason = format!("it sent wrong bytes for {}", file.target.model.path);
+            self.store_is_out(&Out::Store(store), &reason, None);
         }
     }
 
@@ -269,12 +323,12 @@ impl Coordinator {
             // The one that sent wrong bytes is known.
             return;
         }
-        let suspects = suspects.into_iter().filter(|at| !is_cleared(at) && file.policy.is_store(*at));
-        let hosts: BTreeSet<String> = suspects.map(|at| file.policy.url_of(at).authority()).collect();
+        let suspects = suspects.into_iter().filter(|at| !is_cleared(at));
+        let stores: BTreeSet<usize> = suspects.filter_map(|at| file.target.sources[at].store).collect();
         let reason =
             format!("wrong bytes for {} came from it or from a source beside it", file.target.model.path);
-        for authority in hosts {
-            self.store_is_out(&authority, &reason, None);
+        for store in stores {
+            self.store_is_out(&Out::Store(store), &reason, None);
         }
     }
 

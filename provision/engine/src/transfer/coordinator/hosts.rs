@@ -30,9 +30,9 @@ impl Coordinator {
         if asked_source && error.failed_host() != Some(&source.authority()) {
             self.shared.heard(&source);
         }
-        if let Some(reason) = self.ends_store(id, position, error) {
+        if let Some((out, reason)) = self.ends_store(id, position, error) {
             let error = SourceError::Request(error.clone());
-            self.store_is_out(&source.authority(), &reason, Some((id, error)));
+            self.store_is_out(&out, &reason, Some((id, error)));
             return (Decision::GoOn, 1);
         }
         let gave_none = |host: &&str| self.last_heard(host).is_none_or(|heard| heard < at.began);

@@ -111,7 +111,7 @@ impl FilePolicy {
     /// Ends a source that is not the lead.
     pub(in crate::transfer) fn end(&mut self, source: usize, error: SourceError) {
         if !self.has_ended(source) {
-            self.give_up(source, error);
+            self.give_up(source, if self.is_store(source) { error.of_store() } else { error });
         }
     }
 

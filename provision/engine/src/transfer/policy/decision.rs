@@ -55,6 +55,8 @@ pub(in crate::transfer) struct Move {
     pub(in crate::transfer) from: SourceUrl,
     /// It may be asked again later.
     pub(in crate::transfer) for_now: bool,
+    /// It is a store without the file.
+    pub(in crate::transfer) is_miss: bool,
     /// The host that is left asks for this wait, from all requests.
     pub(in crate::transfer) throttled: Option<Duration>,
     /// Drop every byte.

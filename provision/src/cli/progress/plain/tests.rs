@@ -29,6 +29,7 @@ fn source_ended(next: Option<&str>) -> Event {
         file: 0,
         files: 1,
         for_now: false,
+        is_miss: false,
         source: SOURCE.to_owned(),
         reason: "404 Not Found".to_owned(),
         next: next.map(str::to_owned),
