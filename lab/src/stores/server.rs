@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 use super::S3S;
 use crate::project;
@@ -190,8 +190,7 @@ impl Server {
         if self.kind != Kind::Moto {
             return Ok(fs::read(self.path(name, sha256)).ok());
         }
-        let url = self.object_url(name, sha256);
-        let output = cmd!(sh, "curl -fsS {url}").quiet().ignore_status().ignore_stderr().output()?;
+        let output = self.curl(sh, name, sha256).ignore_status().ignore_stderr().output()?;
         Ok(output.status.success().then_some(output.stdout))
     }
 
@@ -202,8 +201,9 @@ impl Server {
             ensure!(path.is_file(), "the store has no {path}");
             return Ok(fs::write(path, bytes)?);
         }
-        let url = self.object_url(name, sha256);
-        Ok(cmd!(sh, "curl -fsS -X PUT --data-binary @- {url}").quiet().stdin(bytes).run()?)
+        // A form would be parsed, and not stored.
+        let put = ["-X", "PUT", "-H", "Content-Type: application/octet-stream", "--data-binary", "@-"];
+        Ok(self.curl(sh, name, sha256).args(put).stdin(bytes).run()?)
     }
 
     /// Removes a file of the store `name`, behind the server's back.
@@ -211,8 +211,7 @@ impl Server {
         if self.kind != Kind::Moto {
             return Ok(fs::remove_file(self.path(name, sha256))?);
         }
-        let url = self.object_url(name, sha256);
-        Ok(cmd!(sh, "curl -fsS -X DELETE {url}").quiet().run()?)
+        Ok(self.curl(sh, name, sha256).args(["-X", "DELETE"]).run()?)
     }
 
     /// The registry of this server.
@@ -254,9 +253,12 @@ impl Server {
         }
     }
 
-    /// An address at moto, which asks for no signature.
-    fn object_url(&self, name: &str, sha256: &str) -> String {
-        format!("http://127.0.0.1:{}/{BUCKET}/{name}/{sha256}", self.port)
+    /// A request for an object of moto, with the keys: an object that was one PUT is private.
+    fn curl<'s>(&self, sh: &'s Shell, name: &str, sha256: &str) -> Cmd<'s> {
+        let url = format!("http://127.0.0.1:{}/{BUCKET}/{name}/{sha256}", self.port);
+        let keys = format!("{ACCESS_KEY}:{SECRET_KEY}");
+        let signed = ["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", &keys];
+        cmd!(sh, "curl -fsS --max-time 30 {signed...} {url}").quiet()
     }
 }
 
@@ -306,7 +308,7 @@ fn moto(sh: &Shell, scratch: &Scratch, port: u16) -> Result<Running> {
         .env("PYTHONPATH", &folder);
     let running = run.start()?.listens((Ipv4Addr::LOCALHOST, port))?;
     let url = format!("http://127.0.0.1:{port}/{BUCKET}");
-    cmd!(sh, "curl -fsS -X PUT {url}").quiet().run().context("making moto's bucket")?;
+    cmd!(sh, "curl -fsS --max-time 30 -X PUT {url}").quiet().run().context("making moto's bucket")?;
     Ok(running)
 }
 

@@ -162,11 +162,14 @@ impl<'f> Trial<'f> {
         Ok(installed)
     }
 
-    /// `provision store push` to the store's address.
+    /// `provision store push` to the store's address. Each run has a home of its own, so the cache, which keeps what an
+    /// interrupted push needs, is the trial's.
     pub(super) fn push(&self) -> Result<Run> {
-        let installed = self.installed()?;
+        let (installed, cache) = (self.installed()?, self.folder.join("cache"));
         let (address, lock) = (self.address(), self.lock.as_str());
-        self.run(&["store", "push", "--to", &address, "--lock", lock, "--dest", installed.as_str()])
+        let run =
+            self.run(&["store", "push", "--to", &address, "--lock", lock, "--dest", installed.as_str()])?;
+        Ok(run.args(&["--cache", cache.as_str()]))
     }
 
     /// `provision store check` of the store's address.

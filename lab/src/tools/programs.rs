@@ -4,6 +4,8 @@ use anyhow::{Result, bail};
 use camino::Utf8Path;
 use xshell::Shell;
 
+use crate::project;
+
 /// A program and its Debian package.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Program {
@@ -46,10 +48,10 @@ impl Program {
     }
 }
 
-/// Adds the directories of Debian's daemons to `PATH`. nginx is there, and only root's `PATH` has them.
+/// Adds directories to `PATH`: those of Debian's daemons, which only root's has, for nginx; and that of the tools that CI builds.
 pub(crate) fn extend_path(sh: &Shell) {
-    let path = sh.var("PATH").unwrap_or_default();
-    sh.set_var("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"));
+    let (path, root) = (sh.var("PATH").unwrap_or_default(), project::root());
+    sh.set_var("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin:{root}/target/ci-tools/bin"));
 }
 
 /// Fails if a program is missing. The error names the packages to install. `purpose` is what needs them.

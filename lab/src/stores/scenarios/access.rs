@@ -51,7 +51,7 @@ pub(super) fn no_login(trial: &Trial<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Keys of a container's endpoint, which end in a moment: each is asked for anew before it ends.
+/// Keys of a container's endpoint that have ended when they are given: the program asks again every ten seconds.
 pub(super) fn renewed_keys(trial: &Trial<'_>) -> Result<()> {
     trial.push()?.exits(0)?;
     let endpoint = BlockingOrigin::start(OriginConfig::default())?;
@@ -63,6 +63,8 @@ pub(super) fn renewed_keys(trial: &Trial<'_>) -> Result<()> {
     });
     endpoint.put("/keys", Content::bytes(keys.to_string()));
     trial.reset();
+    // The fetch takes 14 seconds.
+    trial.store.set_rate(Some(LARGE / 14));
     let destination = trial.fixture.scratch.fresh("dest");
     let (address, lock) = (trial.address(), trial.lock.as_str());
     let arguments =
