@@ -86,7 +86,8 @@ pub(crate) fn check(sh: &Shell, program: &Utf8Path, folder: &Utf8Path, scratch: 
     let by_libtorrent = scratch.fresh("libtorrent");
     for (hash, torrent) in &torrents {
         site.aria2(torrent, &aria2)?;
-        let printed = cmd!(sh, "python3 {script} web {torrent} {by_libtorrent}").quiet().read()?;
+        let printed =
+            cmd!(sh, "timeout 120 python3 {script} web {torrent} {by_libtorrent}").quiet().read()?;
         ensure!(printed == *hash, "libtorrent says {printed} for {torrent}, the program {hash}");
     }
     site.has_all(&aria2, true)?;
@@ -98,7 +99,7 @@ pub(crate) fn check(sh: &Shell, program: &Utf8Path, folder: &Utf8Path, scratch: 
     let by_peer = scratch.fresh("peer");
     let set = &torrents.iter().find(|(_, path)| path.ends_with("models.torrent")).context("no set")?.1;
     let seed = &site.root;
-    cmd!(sh, "python3 {script} peer {set} {seed} {by_peer}").quiet().run()?;
+    cmd!(sh, "timeout 120 python3 {script} peer {set} {seed} {by_peer}").quiet().run()?;
     site.has_all(&by_peer.join("models"), false)?;
     println!("    a peer alone: libtorrent has the set from libtorrent");
 

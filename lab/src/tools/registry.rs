@@ -72,9 +72,12 @@ pub(crate) fn push_blob(
     sha256: &str,
 ) -> Result<()> {
     let uploads = format!("http://127.0.0.1:{port}/v2/{repository}/blobs/uploads/");
-    let headers = cmd!(sh, "curl -fsS -X POST -D - -o /dev/null {uploads}").quiet().read()?;
+    let headers = cmd!(sh, "curl -fsS --max-time 60 -X POST -D - -o /dev/null {uploads}").quiet().read()?;
     let location = headers.lines().find_map(|line| line.strip_prefix("Location: ")).map(str::trim);
     let target = format!("{}&digest=sha256:{sha256}", location.context("the upload has no Location")?);
     let put = ["-X", "PUT", "-H", "Content-Type:application/octet-stream"];
-    cmd!(sh, "curl -fsS {put...} --data-binary @{file} {target}").quiet().run().context("pushing the blob")
+    cmd!(sh, "curl -fsS --max-time 60 {put...} --data-binary @{file} {target}")
+        .quiet()
+        .run()
+        .context("pushing the blob")
 }
