@@ -5,7 +5,6 @@ use std::time::Duration;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::Limits;
 use provision_core::store_address::StoreAddress;
-use provision_testbed::hosts::oci::Registry;
 use provision_testbed::{BlockingOrigin, Content, Fault, Shape};
 
 use crate::fixture::{Fixture, start_origin};
@@ -77,19 +76,6 @@ fn fault_131_a_store_that_is_silent_or_down_is_left_for_the_run() {
         assert!(report.elapsed < Duration::from_secs(5), "{:?}", report.elapsed);
         assert_eq!(warnings(&fixture).len(), 1, "{:?}", warnings(&fixture));
     }
-}
-
-#[test]
-fn a_registry_with_a_slow_token_service_has_answered() {
-    let Stored { mut fixture, store } = stored(1, 6 << 20);
-    let registry = Registry::mount(&store, None);
-    registry.push("m", &Content::generated(0, 6 << 20));
-    registry.guard("m");
-    store.inject("/token", Fault::SlowHead { every: Duration::from_millis(40) });
-    fixture.stores = vec![StoreAddress::parse(&format!("oci://{}/m", store.addr()), &|_| None).unwrap()];
-    let report = fixture.fetch_all();
-    assert!(report.elapsed > Duration::from_secs(2), "{:?}", report.elapsed);
-    assert_eq!((warnings(&fixture).len(), fixture.origin.counters().requests), (0, 0));
 }
 
 #[test]

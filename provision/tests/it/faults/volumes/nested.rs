@@ -134,13 +134,14 @@ fn fault_89_layers_wait_for_a_run_that_works_in_the_destination() {
         .replace("/a/x?", "/new?")
         .replace(&old[0].sha256_hex(), &new.sha256_hex());
     std::fs::write(&newer, text).unwrap();
-    fixture.origin.shape(Shape::rate(3_000_000));
+    fixture.origin.shape(Shape::rate(1_000_000));
     let before = fixture.origin.counters().body_bytes_sent;
     let other = start(&mut fetch(&fixture, &newer, &fixture.path(""), &[]));
-    fixture.origin.wait_for(PATIENCE, |now| now.body_bytes_sent > before + SIZE / 3).unwrap();
+    fixture.origin.wait_for(PATIENCE, |now| now.body_bytes_sent > before + SIZE / 6).unwrap();
     let layers = fixture.beside("layers");
     let hurried = ["--layers", layers.to_str().unwrap(), "--wait", "0"];
     let ended = run(&mut fetch(&fixture, &lock, &fixture.path(""), &hurried));
+    fixture.origin.shape(Shape::default());
     assert_eq!(ended.code, Some(8), "{}", ended.err);
     assert!(!layers.join("a").exists() && !layers.join("b").exists(), "nothing moved");
     let ended = run(&mut fetch(&fixture, &lock, &fixture.path(""), &hurried[..2]));
