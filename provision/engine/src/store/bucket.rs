@@ -1,9 +1,9 @@
 //! A bucket of an S3-compatible store.
 //!
 //! A small file is one PUT, a larger one an upload of parts, each with its SHA-256, so the store verifies what it takes. The store's
-//! names of the parts (`ETag`) are kept with the upload's own: an interrupted push lists the parts that are there, and sends the
-//! others. Some stores list parts without their names; then the kept ones count. A store that has lost the upload gets all of it
-//! again, and the user reads so.
+//! names of the parts (`ETag`) and their SHA-256 are kept with the upload's own name: an interrupted push lists the parts that are
+//! there, and sends the others. A part counts only if its kept digest is that of the bytes here: an earlier push may have sent a file
+//! that was wrong, and not every store verifies digests. A store that has lost the upload gets all of it again, and the user reads so.
 //!
 //! The complete object is one that was not there before (`If-None-Match: *`): of two pushes at once, one writes.
 
@@ -16,7 +16,7 @@ use http::Method;
 use super::error::PushError;
 use super::reader::Reader;
 use super::session::{Session, Transfer};
-use super::state::UploadState;
+use super::state::{ConfirmedPart, UploadState};
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::source_url::SourceUrl;
@@ -115,13 +115,13 @@ async fn put_whole(
         known: &[400, 409, 412, 501],
     };
     let mut reply = send(session, at, &put, Some(transfer)).await?;
-    if reply.status == 412 {
-        transfer.settle(0, "the store has one already");
+    if matches!(reply.status, 409 | 412) {
+        transfer.settle(0, "the store has one already, or another push sends it");
         if session.has(at, model.size).await? {
             return Ok(());
         }
     }
-    if matches!(reply.status, 412 | 501) {
+    if matches!(reply.status, 409 | 412 | 501) {
         // One of another size is there, or the store knows no condition.
         transfer.settle(0, "the store knows no condition");
         let plain = [headers[0].clone(), headers[2].clone()];
@@ -160,9 +160,10 @@ async fn listed(
     at: &Resolved,
     id: &str,
 ) -> Result<Option<BTreeMap<u32, (u64, Option<String>)>>, PushError> {
-    let (mut found, mut after) = (BTreeMap::new(), "0".to_owned());
+    let (mut found, mut after) = (BTreeMap::new(), 0_u32);
     loop {
-        let query = [("part-number-marker", after.as_str()), ("uploadId", id)];
+        let marker = after.to_string();
+        let query = [("part-number-marker", marker.as_str()), ("uploadId", id)];
         let get =
             Upload { method: Method::GET, headers: &[], query: &query, body: None, known: &[400, 404, 501] };
         let reply = send(session, at, &get, None).await?;
@@ -178,11 +179,11 @@ async fn listed(
                 found.insert(number, (size, name));
             }
         }
-        let next = element(&text, "NextPartNumberMarker").unwrap_or_default();
-        if element(&text, "IsTruncated") != Some("true") || next == after || next.is_empty() {
-            return Ok(Some(found));
-        }
-        next.clone_into(&mut after);
+        let next: Option<u32> = element(&text, "NextPartNumberMarker").and_then(|text| text.parse().ok());
+        // A list that does not go on has no end.
+        let next = next.filter(|next| *next > after && element(&text, "IsTruncated") == Some("true"));
+        let Some(next) = next else { return Ok(Some(found)) };
+        after = next;
     }
 }
 
@@ -208,8 +209,6 @@ async fn send_parts(
         session.go_on()?;
         number += 1;
         let length = part_size.min(reader.left());
-        let held = there.get(&number).filter(|(size, _)| *size == length);
-        let name = held.and_then(|(_, name)| name.clone().or_else(|| state.parts.get(&number).cloned()));
         let block = match reader.take(length) {
             Ok(block) => block,
             Err(wrong) => {
@@ -219,7 +218,13 @@ async fn send_parts(
             }
         };
         let checksum = base64(Sha256::of(&block).as_bytes());
-        if let Some(name) = name {
+        let kept = state.parts.get(&number).filter(|part| part.checksum == checksum);
+        let listed = there.get(&number).filter(|(size, _)| *size == length);
+        let held = kept.zip(listed).filter(|(kept, (_, listed))| {
+            // Some stores list parts without their names, or without the quotes.
+            listed.as_ref().is_none_or(|listed| listed.trim_matches('"') == kept.name.trim_matches('"'))
+        });
+        if let Some(name) = held.map(|(kept, _)| kept.name.clone()) {
             transfer.found(length);
             names.insert(number, (name, checksum));
             continue;
@@ -228,8 +233,8 @@ async fn send_parts(
             transfer.lost(reader.at() - length, "the store lost the upload");
             return Ok(Sent::Lost);
         };
-        names.insert(number, (name.clone(), checksum));
-        state.parts.insert(number, name);
+        names.insert(number, (name.clone(), checksum.clone()));
+        state.parts.insert(number, ConfirmedPart { checksum, name });
         session.states.iter().for_each(|states| states.save(&model.sha256, &state));
     }
     complete(session, at, model, (&id, &names), transfer).await
@@ -291,7 +296,8 @@ async fn complete(
         known: &[400, 404, 409, 412, 501],
     };
     let mut reply = send(session, at, &post, None).await?;
-    if reply.status == 501 {
+    // The store knows no condition, or an object of another size is there.
+    if reply.status == 501 || (reply.status == 412 && !session.has(at, model.size).await?) {
         let plain = Upload { headers: &headers[..1], ..post };
         reply = send(session, at, &plain, None).await?;
     }

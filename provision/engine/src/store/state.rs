@@ -35,8 +35,17 @@ pub(super) struct UploadState {
     pub(super) place: String,
     /// The bytes of a part, if all parts but the last are alike.
     pub(super) part_size: u64,
-    /// The confirmed parts and the store's names of them.
-    pub(super) parts: BTreeMap<u32, String>,
+    /// The confirmed parts, by their numbers.
+    pub(super) parts: BTreeMap<u32, ConfirmedPart>,
+}
+
+/// A part that the store has confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ConfirmedPart {
+    /// Its SHA-256 in base64.
+    pub(super) checksum: String,
+    /// The store's name of it.
+    pub(super) name: String,
 }
 
 impl States {
@@ -72,8 +81,8 @@ impl States {
 impl UploadState {
     fn to_text(&self) -> String {
         let mut text = format!("{FORMAT}\n{}\n{}\n", self.place, self.part_size);
-        for (number, name) in &self.parts {
-            let _ = writeln!(text, "{number} {name}");
+        for (number, ConfirmedPart { checksum, name }) in &self.parts {
+            let _ = writeln!(text, "{number} {checksum} {name}");
         }
         text
     }
@@ -86,8 +95,10 @@ impl UploadState {
         }
         let (place, part_size) = (lines.next()?.to_owned(), lines.next()?.parse().ok()?);
         let part = |line: &str| {
-            let (number, name) = line.split_once(' ')?;
-            Some((number.parse().ok()?, name.to_owned()))
+            let (number, rest) = line.split_once(' ')?;
+            let (checksum, name) = rest.split_once(' ')?;
+            let part = ConfirmedPart { checksum: checksum.to_owned(), name: name.to_owned() };
+            Some((number.parse().ok()?, part))
         };
         let parts = lines.map(part).collect::<Option<_>>()?;
         Some(Self { place, part_size, parts })
@@ -102,11 +113,12 @@ mod tests {
 
     #[test]
     fn a_state_is_read_as_it_was_written() {
-        let parts = [(1, "\"a\"".to_owned()), (12, "b".to_owned())].into();
+        let part = |name: &str| ConfirmedPart { checksum: "c2hh".to_owned(), name: name.to_owned() };
+        let parts = [(1, part("\"a\"")), (12, part("b"))].into();
         let state = UploadState { place: "https://h/v2/a?_state=x".to_owned(), part_size: 16, parts };
         assert_eq!(UploadState::parse(&state.to_text()), Some(state));
-        for wrong in ["", "provision push 1\nx\n", "provision push 1\nx\n1\ny\n", "provision push 2\nx\n1\n"]
-        {
+        let (cut, unnamed) = ("provision push 1\nx\n", "provision push 1\nx\n1\n2 c2hh\n");
+        for wrong in ["", cut, unnamed, "provision push 1\nx\n1\ny\n", "provision push 2\nx\n1\n"] {
             assert_eq!(UploadState::parse(wrong), None, "{wrong:?}");
         }
     }
