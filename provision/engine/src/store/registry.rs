@@ -125,8 +125,15 @@ impl RegistryStore {
                         transfer.warn("the registry lost the upload, so it is sent again from its beginning");
                     }
                 }
+                // An earlier push sent other bytes, from a file that was wrong.
+                Err(PushError::Rejected { status: 400, .. }) if held > 0 && losses < LOSSES => {
+                    states.inspect(|states| states.remove(&model.sha256));
+                    let other = "the registry has other bytes of it from an earlier push, so it is sent again";
+                    transfer.lost(held + transfer.sent() - before, other);
+                    transfer.warn(other);
+                }
                 Err(error) => {
-                    if error.is_integrity() {
+                    if error.is_integrity() || matches!(error, PushError::Rejected { .. }) {
                         states.inspect(|states| states.remove(&model.sha256));
                     }
                     return Err(error);
@@ -182,7 +189,13 @@ impl RegistryStore {
             session.go_on()?;
             // A short rest would be a part of its own.
             let length = if reader.left() <= parts.next + MIB { reader.left() } else { parts.next };
-            let block = reader.take(length)?;
+            let block = match reader.take(length) {
+                Ok(block) => block,
+                Err(wrong) => {
+                    cancel(session, &place.at).await;
+                    return Err(wrong);
+                }
+            };
             let Some(next) = self.send_part(session, (&place, block, parts), transfer).await? else {
                 return Ok(Filled::Lost);
             };
@@ -217,13 +230,14 @@ impl RegistryStore {
                 body: Some(&body),
                 known: &[400, 404, 416],
             };
-            match session.client.upload(&at, &patch).await {
+            let is_refused = match session.client.upload(&at, &patch).await {
                 Ok(reply) if (200..300).contains(&reply.status) => {
                     transfer.settle(length, "it was sent twice");
                     parts.took(length, began.elapsed());
                     let held = reply.header("range").and_then(bytes_held).unwrap_or(end);
                     at = session.client.location(&reply)?;
-                    if held != end {
+                    // `0-0` is one byte here.
+                    if held != end && end > 1 {
                         return Ok(None);
                     }
                     has = end;
@@ -234,15 +248,19 @@ impl RegistryStore {
                     if reply.status != 416 {
                         return Ok(None);
                     }
+                    true
                 }
                 Err(error) => {
                     transfer.settle(0, &error.to_string());
                     parts.failed();
                     session.wait_after(error, &mut failures).await?;
+                    false
                 }
-            }
+            };
             // What came of it is asked: a part may be there in part.
             match self.status(session, &at).await? {
+                // Refused where it ends: it would be refused again, without a wait in between.
+                Some(place) if is_refused && place.has <= has => return Ok(None),
                 Some(place) if (from.has..=end).contains(&place.has) => {
                     transfer.found(place.has.saturating_sub(has));
                     (at, has) = (place.at, place.has);
@@ -353,6 +371,12 @@ fn bytes_held(range: &str) -> Option<u64> {
     let (start, end) = range.split_once('-')?;
     let end: u64 = end.parse().ok()?;
     (start == "0").then_some(if end == 0 { 0 } else { end + 1 })
+}
+
+/// Gives an upload up, as far as the registry helps.
+async fn cancel(session: &Session, at: &Resolved) {
+    let delete = Upload { method: Method::DELETE, headers: &[], query: &[], body: None, known: &[404] };
+    let _ = session.client.upload(at, &delete).await;
 }
 
 /// Keeps the place of an upload at the registry's own host.
