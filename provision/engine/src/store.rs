@@ -220,7 +220,7 @@ pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, Push
     let to_fetch = planned.iter().filter(|file| file.plan == Planned::Fetch).map(|file| file.size).sum();
     job.observer.observe(&Event::Planned { files: planned, to_fetch, needed: 0, free: 0 });
     let mut pushed = HashSet::new();
-    let mut is_silent = false;
+    let (mut is_silent, mut was_busy) = (false, false);
     for (index, model) in job.models.iter().enumerate() {
         if files[index].is_some() || session.is_stopped() {
             continue;
@@ -244,9 +244,12 @@ pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, Push
             Some(end) => end,
         };
         if let Err(error) = &end {
-            is_silent |= error.is_silence();
+            // Two files in a row, each after all patience.
+            is_silent |= error.is_silence() || (was_busy && error.is_busy());
+            was_busy = error.is_busy();
             job.observer.observe(&Event::Failed { file: index, reason: error.to_string() });
         } else {
+            was_busy = false;
             pushed.insert(model.sha256);
             let (outcome, fetched) = (Outcome::Pushed, transfer.sent());
             let elapsed = began.elapsed();
@@ -294,7 +297,7 @@ pub async fn check(
             }
             let at = store.session.client.at_store(&store.url_of(model)?, false)?;
             let mut hasher = Hasher::new();
-            let length = store.session.read(&at, &mut hasher).await?;
+            let length = store.session.read(&at, model.size, &mut hasher).await?;
             let digest = hasher.finish();
             Ok(match length {
                 None => Held::Missing,

@@ -377,15 +377,17 @@ impl HttpClient {
         }
     }
 
-    /// Reads the whole file at `at`, block by block, and returns its length.
+    /// Reads the whole file at `at`, block by block, and returns its length, and the failure of a connection that broke off before
+    /// the answer's end. It stops after the block in which the file grows longer than `size`.
     ///
     /// # Errors
-    /// Every failure up to its end, a connection that broke off included.
+    /// Every failure before the first byte, and a pause.
     pub async fn read_file(
         &self,
         at: Resolved,
+        size: u64,
         on_block: &mut (dyn FnMut(&[u8]) + Send),
-    ) -> Result<u64, RequestError> {
+    ) -> Result<(u64, Option<RequestError>), RequestError> {
         let headers = RequestHeaders { range: None, accept: "*/*" };
         let (mut answer, at) = self.follow_from((&at.url.clone(), at), headers, &mut |_, _| {}).await?;
         if answer.status != StatusCode::OK {
@@ -399,9 +401,12 @@ impl HttpClient {
                 Ok(Ok(Some(block))) => {
                     length += block.len() as u64;
                     on_block(&block);
+                    if length > size {
+                        return Ok((length, None));
+                    }
                 }
-                Ok(Ok(None)) => return Ok(length),
-                Ok(Err(kind)) => return Err(RequestError::transport(&at.url, kind)),
+                Ok(Ok(None)) => return Ok((length, None)),
+                Ok(Err(kind)) => return Ok((length, Some(RequestError::transport(&at.url, kind)))),
                 Err(_) => return Err(RequestError::stalled(&at.url, limit)),
             }
         }

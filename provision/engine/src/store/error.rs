@@ -128,6 +128,11 @@ impl PushError {
         matches!(self, Self::Disk(_) | Self::Directory(_))
     }
 
+    /// True if the store answered that it cannot serve the request now.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Request(RequestError::Busy { .. }))
+    }
+
     /// True if the store does not answer, which says something about all files.
     pub(super) fn is_silence(&self) -> bool {
         matches!(self, Self::Limited(_) | Self::NotTried)

@@ -217,12 +217,26 @@ impl Session {
     }
 
     /// Hashes a whole file of the store, and returns its length; `None` if the store does not have it.
-    pub(super) async fn read(&self, at: &Resolved, hasher: &mut Hasher) -> Result<Option<u64>, PushError> {
-        let mut failures = self.attempts();
+    /// No more than `size` bytes and a block are read.
+    pub(super) async fn read(
+        &self,
+        at: &Resolved,
+        size: u64,
+        hasher: &mut Hasher,
+    ) -> Result<Option<u64>, PushError> {
+        let (mut failures, mut last_cut) = (self.attempts(), None);
         loop {
             *hasher = Hasher::new();
-            match self.client.read_file(at.clone(), &mut |block| hasher.update(block)).await {
-                Ok(length) => return Ok(Some(length)),
+            match self.client.read_file(at.clone(), size, &mut |block| hasher.update(block)).await {
+                Ok((length, None)) => return Ok(Some(length)),
+                // Twice at the same byte: the store has no more than its answer's beginning.
+                Ok((length, Some(_))) if last_cut == Some(length) => {
+                    return Ok(Some(length).filter(|length| *length > 0));
+                }
+                Ok((length, Some(error))) => {
+                    last_cut = Some(length);
+                    self.wait_after(error, &mut failures).await?;
+                }
                 Err(error) if error.is_absence() => return Ok(None),
                 Err(error) => self.wait_after(error, &mut failures).await?,
             }
