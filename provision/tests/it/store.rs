@@ -15,8 +15,12 @@ const SIZE: u64 = (16 << 20) + 5000;
 
 /// A fixture whose one model is there, as if it were installed.
 fn fixture() -> (Fixture, Vec<u8>) {
+    fixture_of(SIZE)
+}
+
+fn fixture_of(size: u64) -> (Fixture, Vec<u8>) {
     let mut fixture = Fixture::in_memory();
-    let content = Content::generated(7, SIZE);
+    let content = Content::generated(7, size);
     fixture.model("a", &content, &["https://models.example/a".to_owned()]);
     std::fs::create_dir_all(fixture.destination()).unwrap();
     std::fs::write(fixture.path("a"), content.to_vec()).unwrap();
@@ -161,7 +165,7 @@ fn fault_141_a_blob_without_bytes_is_missing_and_sent_again() {
         // As a registry whose collection ran beside it: the head is right, and no byte comes.
         let is_hollow = repository.blobs.get(path).is_some_and(Vec::is_empty);
         let headers = vec![("content-range", format!("bytes {}-{}/{SIZE}", SIZE - 1, SIZE - 1))];
-        is_hollow.then(|| Reply { status: 206, headers, body: vec![0], is_cut: true })
+        is_hollow.then(|| Reply { status: 206, headers, body: vec![0], cut: Some(0) })
     });
     let sha256 = fixture.lock().models()[0].sha256;
     content.lock().unwrap().blobs.insert(format!("blobs/sha256:{sha256}"), Vec::new());
@@ -194,6 +198,10 @@ impl Bucket {
             }
             "GET" if !query.contains("uploadId=") => file(request, self.object.as_ref()),
             "DELETE" => reply(204),
+            "PUT" if !query.contains("partNumber=") => {
+                self.object = Some(request.body.clone());
+                reply(200)
+            }
             _ if !self.is_open => {
                 Reply { status: 404, body: b"<Code>NoSuchUpload</Code>".into(), ..Reply::default() }
             }
@@ -205,12 +213,14 @@ impl Bucket {
             "PUT" => {
                 let number = query.split("partNumber=").nth(1).unwrap().split('&').next().unwrap();
                 let number = number.parse().unwrap();
+                self.parts.retain(|(other, _)| *other != number);
                 self.parts.push((number, request.body.clone()));
                 self.is_open = self.losses == 0;
                 self.losses = self.losses.saturating_sub(1);
                 let headers = vec![("etag", format!("\"{number}\""))];
                 Reply { status: 200, headers, ..Reply::default() }
             }
+            _ if self.object.is_some() && request.headers.contains("if-none-match") => reply(412),
             _ if self.is_failing => text("<Error><Code>InternalError</Code></Error>"),
             _ => {
                 self.object = Some(self.parts.iter().flat_map(|(_, part)| part.clone()).collect());
@@ -269,6 +279,110 @@ fn fault_144_a_wrong_file_never_arrives_whole() {
     assert!(ended.err.contains("provision fetch"), "{}", ended.err);
     let (server, _, to) = registry(|_, _| None);
     assert_eq!((push(&fixture, &to).code, server.count("PUT")), (Some(5), 0));
+    assert_eq!(server.count("DELETE"), 1, "the upload is given up");
+}
+
+/// Pushes a file that is wrong here, and kills the push before it gives the upload up. Then the file is repaired and pushed again.
+fn assert_repaired(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static, to: &str) -> (Server, Ended) {
+    let (fixture, mut bytes) = fixture();
+    bytes[5] ^= 1;
+    std::fs::write(fixture.path("a"), &bytes).unwrap();
+    let given_up = Arc::<AtomicU32>::default();
+    let counted = given_up.clone();
+    let (killed, is_killed) = mpsc::channel();
+    let is_killed = Mutex::new(is_killed);
+    let server = Server::start(move |request| {
+        if request.method == "DELETE" && counted.fetch_add(1, Ordering::SeqCst) == 0 {
+            let _ = is_killed.lock().unwrap().recv_timeout(Duration::from_secs(20));
+            return reply(500);
+        }
+        answer(request)
+    });
+    let to = to.replace("PORT", &server.port.to_string());
+    let process = start(&mut command(&fixture, "push", &to));
+    wait_until(Duration::from_secs(20), "the end of a wrong file", || given_up.load(Ordering::SeqCst) == 1);
+    drop(process);
+    killed.send(()).unwrap();
+    bytes[5] ^= 1;
+    std::fs::write(fixture.path("a"), &bytes).unwrap();
+    let ended = push(&fixture, &to);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let checked = run(command(&fixture, "check", &to).arg("--full"));
+    assert_eq!(checked.code, Some(0), "{}", checked.err);
+    (server, ended)
+}
+
+#[test]
+fn parts_of_a_file_that_was_wrong_do_not_count() {
+    let bucket = Mutex::new(Bucket::default());
+    let answer = move |request: &Request| bucket.lock().unwrap().answer(request);
+    let to = "s3://b/p?endpoint=http://127.0.0.1:PORT&region=us-east-1";
+    let (server, _) = assert_repaired(answer, to);
+    assert_eq!(server.bytes("PUT"), SIZE + (16 << 20), "the first part twice");
+    let repository = Mutex::new(Repository::default());
+    let answer = move |request: &Request| repository.lock().unwrap().answer(request);
+    let (_server, ended) = assert_repaired(answer, "oci://127.0.0.1:PORT/r");
+    assert!(ended.err.contains("other bytes of it"), "{}", ended.err);
+}
+
+#[test]
+fn an_object_of_another_size_is_replaced() {
+    let (fixture, bytes) = fixture();
+    let (_server, content, to) = bucket(Bucket { object: Some(vec![0; 5]), ..Bucket::default() });
+    let ended = push(&fixture, &to);
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert!(content.lock().unwrap().object.as_ref() == Some(&bytes));
+}
+
+#[test]
+fn a_part_that_is_refused_where_it_belongs_is_not_sent_forever() {
+    let (fixture, _) = fixture();
+    let (server, _, to) = registry(|request, _| (request.method == "PATCH").then(|| reply(416)));
+    let ended = push(&fixture, &to);
+    assert_eq!((ended.code, server.count("PATCH")), (Some(4), 2), "{}", ended.err);
+}
+
+#[test]
+fn the_smallest_files_are_pushed() {
+    for size in [0, 1] {
+        let (fixture, bytes) = fixture_of(size);
+        let (_server, content, registry) = registry(|_, _| None);
+        let (_other, _, bucket) = bucket(Bucket::default());
+        for to in [registry, bucket] {
+            assert_eq!(run(&mut command(&fixture, "check", &to)).code, Some(9), "{size} {to}");
+            let ended = push(&fixture, &to);
+            assert_eq!(ended.code, Some(0), "{size} {to}: {}", ended.err);
+            let checked = run(command(&fixture, "check", &to).arg("--full"));
+            assert_eq!(checked.code, Some(0), "{size} {to}: {}", checked.err);
+        }
+        assert!(content.lock().unwrap().blobs.values().any(|blob| *blob == bytes));
+    }
+}
+
+#[test]
+fn a_file_that_ends_early_at_the_store_is_wrong_at_once() {
+    let (fixture, bytes) = fixture();
+    let server = Server::start(move |request| {
+        let answer = file(request, Some(&bytes));
+        Reply { cut: (answer.status == 200).then_some(1000), ..answer }
+    });
+    let to = format!("http://127.0.0.1:{}/{{sha256}}", server.port);
+    let checked = run(command(&fixture, "check", &to).arg("--full"));
+    assert_eq!((checked.code, server.count("GET")), (Some(5), 2), "{}", checked.err);
+}
+
+#[test]
+fn a_store_that_only_fails_is_left_after_two_files() {
+    let (mut fixture, _) = fixture_of(1);
+    for (seed, path) in [(8, "b"), (9, "c"), (10, "d")] {
+        let content = Content::generated(seed, 1000);
+        fixture.model(path, &content, &["https://models.example/a".to_owned()]);
+        std::fs::write(fixture.path(path), content.to_vec()).unwrap();
+    }
+    let server = Server::start(|request| reply(if request.method == "PUT" { 503 } else { 404 }));
+    let ended = push(&fixture, &format!("http://127.0.0.1:{}/{{sha256}}", server.port));
+    assert_eq!((ended.code, server.count("PUT") % 2), (Some(4), 0), "{}", ended.err);
+    assert!(ended.err.contains("not tried"), "{}", ended.err);
 }
 
 #[test]

@@ -17,13 +17,14 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
 }
 
-/// An answer. A cut one has the length of its body, and no byte of it.
+/// An answer.
 #[derive(Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
-    pub(crate) is_cut: bool,
+    /// The bytes of the body after which the connection ends.
+    pub(crate) cut: Option<usize>,
 }
 
 pub(crate) fn reply(status: u16) -> Reply {
@@ -87,7 +88,8 @@ fn serve(stream: &TcpStream, handler: &Handler, asked: &Mutex<Vec<(String, u64)>
         }
         let mut stream = stream;
         stream.write_all((text + "\r\n").as_bytes()).ok()?;
-        if answer.is_cut {
+        if let Some(cut) = answer.cut {
+            stream.write_all(&answer.body[..cut]).ok()?;
             return None;
         }
         stream.write_all(&answer.body).ok()?;
@@ -103,8 +105,11 @@ pub(crate) fn file(request: &Request, bytes: Option<&Vec<u8>>) -> Reply {
     };
     let (start, end) = range.split("\r\n").next().unwrap().split_once('-').unwrap();
     let (start, end): (usize, usize) = (start.parse().unwrap(), end.parse().unwrap());
+    if end >= bytes.len() {
+        return reply(416);
+    }
     let headers = vec![("content-range", format!("bytes {start}-{end}/{}", bytes.len()))];
-    Reply { status: 206, headers, body: bytes[start..=end].to_vec(), is_cut: false }
+    Reply { status: 206, headers, body: bytes[start..=end].to_vec(), cut: None }
 }
 
 /// A repository of a registry, at `/v2/r/`.
