@@ -128,7 +128,8 @@ impl RegistryStore {
                 // An earlier push sent other bytes, from a file that was wrong.
                 Err(PushError::Rejected { status: 400, .. }) if held > 0 && losses < LOSSES => {
                     states.inspect(|states| states.remove(&model.sha256));
-                    let other = "the registry has other bytes of it from an earlier push, so it is sent again";
+                    let other =
+                        "the registry has other bytes of it from an earlier push, so it is sent again";
                     transfer.lost(held + transfer.sent() - before, other);
                     transfer.warn(other);
                 }

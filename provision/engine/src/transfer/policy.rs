@@ -495,7 +495,9 @@ impl FilePolicy {
         let (reason, is_miss) = (error.to_string(), matches!(error, SourceError::Miss { .. }));
         self.give_up(self.at, error);
         match self.soonest() {
-            Some(next) => Move { for_now: false, is_miss, ..self.leave_for(next, reason, start_over, now) }.into(),
+            Some(next) => {
+                Move { for_now: false, is_miss, ..self.leave_for(next, reason, start_over, now) }.into()
+            }
             None => self.fail(),
         }
     }

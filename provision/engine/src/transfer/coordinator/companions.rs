@@ -217,7 +217,12 @@ impl Coordinator {
     }
 
     /// The stores that this failure ends for all files, and the reason; `None` if it ends none, or if the source is no store.
-    pub(super) fn ends_store(&self, id: FileId, source: usize, error: &RequestError) -> Option<(Out, String)> {
+    pub(super) fn ends_store(
+        &self,
+        id: FileId,
+        source: usize,
+        error: &RequestError,
+    ) -> Option<(Out, String)> {
         let file = &self.files[id.0];
         let store = file.target.sources[source].store?;
         let authority = file.policy.url_of(source).authority();
@@ -239,11 +244,8 @@ impl Coordinator {
             // A registry may ask for a login, and its token service be slow: that has the time of any other request.
             let waits = flight.first_head.waits().is_some_and(|wait| wait >= STORE_PATIENCE)
                 || now.saturating_sub(flight.began) >= self.config.stall.max(STORE_PATIENCE);
-            let is_empty =
-                flight.handle.received.load(Ordering::Relaxed) == 0 && !flight.handle.is_waiting();
-            if waits
-                && is_empty
-                && policy.is_store(flight.source.0) && !policy.has_ended(flight.source.0) {
+            let is_empty = flight.handle.received.load(Ordering::Relaxed) == 0 && !flight.handle.is_waiting();
+            if waits && is_empty && policy.is_store(flight.source.0) && !policy.has_ended(flight.source.0) {
                 let authority = policy.url_of(flight.source.0).authority();
                 let host = self.shared.known_host(&authority);
                 if host.is_none_or(|host| self.shared.schedule().last_heard(host).is_none()) {
@@ -273,7 +275,10 @@ impl Coordinator {
             let id = FileId(at);
             for source in 0..self.files[at].target.sources.len() {
                 let file = &mut self.files[at];
-                if !file.is_at(source, out) || file.policy.has_ended(source) || matches!(file.phase, Phase::Done(_)) {
+                if !file.is_at(source, out)
+                    || file.policy.has_ended(source)
+                    || matches!(file.phase, Phase::Done(_))
+                {
                     continue;
                 }
                 let error = failure.take_if(|(failed, _)| *failed == id).map(|(_, error)| error);
