@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use provision_testbed::{BlockingOrigin, Content, Fault};
+use provision_testbed::{BlockingOrigin, Content, Fault, When};
 
 use crate::fixture::{Fixture, start_origin};
 use crate::lock_commands::has;
@@ -92,4 +92,41 @@ fn fault_147_keys_of_a_container_sign_and_stay_with_their_hosts() {
     let signed = site.requests();
     assert!(signed.iter().all(|request| request.target.contains("X-Amz-Signature=")), "{signed:?}");
     assert!(signed.iter().all(|request| request.target.contains(&session)), "{signed:?}");
+}
+
+#[test]
+fn fault_148_keys_that_expire_midway_are_renewed_or_named() {
+    let (site, fixture) = bucket();
+    let container = start_origin("127.0.0.5");
+    belongs_to(&container, &format!("{MARK}-container"));
+    let keys = |key: &str| {
+        format!(
+            "{{\"AccessKeyId\": \"{key}\", \"SecretAccessKey\": \"{MARK}-s3\", \"Token\": \"t\", \
+             \"Expiration\": \"2099-01-01T00:00:00Z\"}}"
+        )
+    };
+    let status = |code, body: &str| Fault::Status { code, headers: Vec::new(), body: body.to_owned().into() };
+    let expired = status(403, "<Error><Code>ExpiredToken</Code><Message>no</Message></Error>");
+    let is_old = When::custom(|request, _| request.target.contains("ASIAOLD"));
+    site.inject("*", expired.when(is_old));
+    container.put("/keys", Content::bytes(keys("ASIANEW")));
+    let with_container = |command: &mut Command| {
+        without_keys(command);
+        command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN", format!("{MARK}-container"));
+        command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", container.url("/keys"));
+    };
+    let old_first = || status(200, &keys("ASIAOLD")).when(When::First(1));
+
+    container.replace_faults("/keys", old_first());
+    let renewed = ended(&fixture, with_container);
+    assert_eq!(renewed.code, Some(0), "{}", renewed.err);
+    fixture.assert_installed();
+    assert_eq!(container.requests().len(), 2);
+
+    std::fs::remove_dir_all(fixture.path("")).unwrap();
+    container.replace_faults("/keys", old_first());
+    container.inject("/keys", status(500, "no"));
+    let ended = ended(&fixture, with_container);
+    assert_eq!(ended.code, Some(6), "{}", ended.err);
+    has(&ended.err, &["AWS_CONTAINER_CREDENTIALS_FULL_URI"]);
 }
