@@ -289,7 +289,7 @@ impl Sums {
         let (files, total) =
             (units::count(models.len(), "file"), models.iter().map(|model| model.size).sum());
         if !args.json && args.common.output.verbosity() > Verbosity::Quiet {
-            let how = if args.full { "every byte verified" } else { "by their last byte" };
+            let how = if args.full { "by every byte" } else { "by their last byte" };
             tell(format_args!(
                 "{} of {files} at {store}, {} of {}, {how}",
                 self.there,

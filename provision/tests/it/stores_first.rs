@@ -88,6 +88,21 @@ fn fault_132_a_store_with_wrong_bytes_is_out_and_said_once() {
 }
 
 #[test]
+fn a_store_that_refuses_the_login_is_not_asked_for_each_file() {
+    for store_only in [false, true] {
+        let Stored { mut fixture, store } = stored(40, 1000);
+        store.inject("*", Fault::status(401));
+        fixture.config.transfer.store_only = store_only;
+        let report = fixture.fetch().unwrap();
+        assert!(store.counters().requests < 20, "{}", store.counters().requests);
+        assert_eq!(warnings(&fixture).len(), 1, "{:?}", warnings(&fixture));
+        let failed: Vec<_> = report.files.iter().filter_map(|file| file.result.as_ref().err()).collect();
+        assert_eq!(failed.len(), if store_only { 40 } else { 0 });
+        assert_eq!(failed.iter().any(|error| error.is_refusal()), store_only, "exit code 6");
+    }
+}
+
+#[test]
 fn a_blob_without_a_byte_is_a_miss() {
     let Stored { fixture, store } = stored(1, 6 << 20);
     store.inject(&path(&Content::generated(0, 6 << 20)), Fault::CutBody(0));

@@ -10,6 +10,7 @@ use crate::transfer::file_error::SourceError;
 use crate::transfer::policy::{Circumstances, CompanionStep, Decision, Step};
 use provision_core::event::{Event, SourceBytes};
 use provision_core::schedule::{FileId, MIN_CLAIM, SourceId};
+use provision_core::source_url::SourceUrl;
 use provision_http::{Remedy, RequestError};
 
 /// A file with fewer unclaimed bytes gets no further source: a request there costs more than it brings.
@@ -230,6 +231,7 @@ impl Coordinator {
         let has_answered = host.is_some_and(|host| self.shared.schedule().last_heard(host).is_some());
         let out = match error.remedy() {
             Remedy::Stop => Out::Store(store),
+            Remedy::NextSource if refuses_login(error, file.policy.url_of(source)) => Out::Store(store),
             _ if error.silent_host().is_some() && !has_answered => Out::Host(authority),
             _ => return None,
         };
@@ -358,5 +360,14 @@ impl Coordinator {
             let before = self.stores.given.pop_front().unwrap_or(given);
             self.stores.are_slow = given - before < below.saturating_mul(SLOW_SECONDS as u64);
         }
+    }
+}
+
+/// True if a store refuses the login itself, for any file. A 403 of a web server may hide one missing file.
+fn refuses_login(error: &RequestError, store: &SourceUrl) -> bool {
+    match error {
+        RequestError::Credentials { .. } => true,
+        RequestError::Refused { status, .. } => *status == 401 || store.object().is_some(),
+        _ => false,
     }
 }
