@@ -14,6 +14,7 @@ use super::exit::{Code, Failure};
 use provision_core::lockfile::{
     Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model, SelectError, Selection,
 };
+use provision_core::source_url::SourceUrl;
 
 pub use remote::Access;
 use remote::{Kept, Remote};
@@ -33,6 +34,21 @@ pub struct Text {
     kept: Option<Kept>,
 }
 
+/// What a source would make of this machine, and only its user may: files that are read here, or a host that gets the name and the
+/// session of this machine's keys. With the way out.
+fn of_this_machine(source: &SourceUrl) -> Option<&'static str> {
+    if source.file().is_some() {
+        return Some(
+            "a directory of this machine, which a lock from an address may not; give the directory with --store",
+        );
+    }
+    source.object()?.endpoint.as_ref()?;
+    Some(
+        "an endpoint of a bucket, which a lock from an address may not: your keys would sign for it; give the bucket with \
+         --store, or the endpoint in AWS_ENDPOINT_URL_S3",
+    )
+}
+
 /// The texts of a run's locks, in the given order.
 #[derive(Debug)]
 pub struct Texts(Vec<Text>);
@@ -40,13 +56,9 @@ pub struct Texts(Vec<Text>);
 impl Text {
     fn parse(&self) -> Result<Lockfile, Failure> {
         let lock = Lockfile::parse(&self.name, &self.written)?;
-        let mut sources = lock.models().iter().flat_map(|model| &model.sources);
-        if self.is_remote && sources.any(|source| source.file().is_some()) {
-            let why = format!(
-                "the lock {} names a directory of this machine, which a lock from an address may not; give the directory \
-                 with --store",
-                self.name
-            );
+        let mut sources = lock.models().iter().flat_map(|model| &model.sources).filter(|_| self.is_remote);
+        if let Some(what) = sources.find_map(of_this_machine) {
+            let why = format!("the lock {} names {what}", self.name);
             return Err(Failure::new(Code::Lock, why));
         }
         Ok(lock)

@@ -218,18 +218,23 @@ fn a_directory_may_be_the_only_source_of_a_lock() {
 }
 
 #[test]
-fn fault_137_a_lock_from_an_address_reads_no_directory() {
-    let mut fixture = Fixture::new();
-    let path = directory(&fixture, "store", &content().to_vec());
-    fixture.model("vae/x", &content(), &[file_address(&path)]);
-    let text = fixture.lock_text();
-    fixture.origin.put("/models.lock", Content::bytes(text.clone()));
-    let pin = provision_core::digest::Sha256::of(text.as_bytes()).to_string();
-    let url = fixture.origin.url("/models.lock");
-    let mut command = fetch(&fixture, &["--lock", &url, "--lock-sha256", &pin]);
-    let ended = run(&mut command);
-    assert_eq!(ended.code, Some(3), "{}", ended.err);
-    assert!(ended.err.contains("--store"), "{}", ended.err);
+fn fault_137_a_lock_from_an_address_names_nothing_of_this_machine() {
+    let place = Fixture::new();
+    let directory = file_address(&directory(&place, "store", &content().to_vec()));
+    let (_, evil) = fixture();
+    let endpoint = format!("s3://b/{{path}}?endpoint={}", evil.url(""));
+    for source in [directory, endpoint] {
+        let mut fixture = Fixture::new();
+        fixture.model("vae/x", &content(), &[source]);
+        let text = fixture.lock_text();
+        fixture.origin.put("/models.lock", Content::bytes(text.clone()));
+        let pin = provision_core::digest::Sha256::of(text.as_bytes()).to_string();
+        let url = fixture.origin.url("/models.lock");
+        let ended = run(&mut fetch(&fixture, &["--lock", &url, "--lock-sha256", &pin]));
+        assert_eq!(ended.code, Some(3), "{}", ended.err);
+        assert!(ended.err.contains("--store"), "{}", ended.err);
+    }
+    assert_eq!(requests(&evil), 0, "a host of the lock's choice got a signature");
 }
 
 #[test]

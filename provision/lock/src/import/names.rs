@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use provision_core::lockfile::Lockfile;
+use provision_core::source_url::SourceUrl;
 
 use super::list::last;
 use super::picture::ReadSeek;
@@ -151,8 +152,11 @@ fn distinct<'a>(all: impl Iterator<Item = &'a Known>) -> Vec<Known> {
 fn of_lock(name: &str, text: &str) -> Result<Vec<ImportedModel>, ImportError> {
     let lock = Lockfile::parse(name, text).map_err(|error| ImportError::Lock(error.to_string()))?;
     let models = lock.models().iter().filter_map(|model| {
-        // A directory of another machine is none of this one.
-        let sources = model.sources.iter().filter(|url| url.file().is_none());
+        // A directory of another machine is none of this one, and another's endpoint gets no signature by keys of this one.
+        let is_anyones = |url: &&SourceUrl| {
+            url.file().is_none() && url.object().is_none_or(|object| object.endpoint.is_none())
+        };
+        let sources = model.sources.iter().filter(is_anyones);
         let mut sources = sources.map(Source::of_url);
         let (source, place) = (sources.next()?, Place::entry(name, model.path.as_str()));
         Some(ImportedModel {

@@ -152,6 +152,18 @@ fn one_url_with_two_digests_is_two_files() {
 }
 
 #[test]
+fn another_machines_directories_and_endpoints_are_left_out() {
+    for source in ["file:///mnt/models", "s3://b/k?endpoint=https://evil.example"] {
+        let names = dictionary(&[&lock(&[("loras/x.bin", source, SHA)])]);
+        let said = looked_up(&names, "LoraLoader", "lora_name", "x.bin");
+        assert!(!said[0].contains("evil") && !said[0].contains("mnt"), "{said:?}");
+        let names = dictionary(&[&lock(&[("loras/x.bin", "s3://b/k?region=eu-west-1", SHA)])]);
+        let said = looked_up(&names, "LoraLoader", "lora_name", "x.bin");
+        assert!(said[0].contains("s3://b/k"), "{said:?}");
+    }
+}
+
+#[test]
 fn a_workflow_is_a_dictionary_and_has_names_too() {
     let known =
         json!({"name": "x.safetensors", "url": "https://h/x.safetensors", "directory": "vae", "hash": SHA});
