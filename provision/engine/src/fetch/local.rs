@@ -346,14 +346,7 @@ impl LocalCopier<'_> {
                         // The time of last use only matters to pruning.
                         let _ = cache.touch(&model.sha256);
                     }
-                    let elapsed = started.elapsed();
-                    self.observer.observe(&Event::Finished {
-                        file: index,
-                        outcome,
-                        fetched: 0,
-                        elapsed,
-                        sources: Vec::new(),
-                    });
+                    self.finished(index, outcome, started);
                     if let CandidateKind::Shelf(_) = candidate.kind {
                         let directory = candidate.path.parent().unwrap_or(&candidate.path);
                         let name = format!("file://{directory}");
@@ -411,6 +404,12 @@ impl LocalCopier<'_> {
         }
     }
 
+    /// Says that a file of this machine is installed.
+    fn finished(&self, file: FileIndex, outcome: Outcome, started: Instant) {
+        let (fetched, elapsed, sources) = (0, started.elapsed(), Vec::new());
+        self.observer.observe(&Event::Finished { file, outcome, fetched, elapsed, sources });
+    }
+
     /// Copies a model from another file of the run that has the same bytes.
     pub(super) fn copy_duplicate(&self, index: FileIndex, model: &Model, from: &Model) -> CopyOutcome {
         let path = self.destination.path_of(&from.path);
@@ -423,15 +422,8 @@ impl LocalCopier<'_> {
         let started = Instant::now();
         match self.copy_from(index, model, &source) {
             Ok(installed) => {
-                let (outcome, elapsed) = (Outcome::Copied, started.elapsed());
-                self.observer.observe(&Event::Finished {
-                    file: index,
-                    outcome,
-                    fetched: 0,
-                    elapsed,
-                    sources: Vec::new(),
-                });
-                CopyOutcome::Installed(installed, outcome)
+                self.finished(index, Outcome::Copied, started);
+                CopyOutcome::Installed(installed, Outcome::Copied)
             }
             Err(CopyError::Part(StoreError::Interrupted { .. })) => CopyOutcome::Interrupted,
             Err(CopyError::Part(error) | CopyError::Source(error)) => CopyOutcome::Failed(error),
