@@ -105,6 +105,7 @@ impl hyper::body::Body for UploadBody {
 }
 
 /// A request of a push.
+#[derive(Default)]
 pub struct Upload<'a> {
     /// The method.
     pub method: Method,

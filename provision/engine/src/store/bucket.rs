@@ -110,9 +110,9 @@ async fn put_whole(
     let put = Upload {
         method: Method::PUT,
         headers: &headers,
-        query: &[],
         body: Some(&body),
         known: &[400, 409, 412, 501],
+        ..Upload::default()
     };
     let mut reply = send(session, at, &put, Some(transfer)).await?;
     if matches!(reply.status, 409 | 412) {
@@ -132,7 +132,7 @@ async fn put_whole(
     }
     if session.client.code(&reply).is_some_and(|code| code == "BadDigest") {
         // One store keeps the wrong object all the same.
-        let delete = Upload { method: Method::DELETE, headers: &[], query: &[], body: None, known: &[404] };
+        let delete = Upload { method: Method::DELETE, known: &[404], ..Upload::default() };
         let _ = session.client.upload(at, &delete).await;
     }
     Err(rejected(session, &reply, "the object"))
@@ -142,7 +142,7 @@ async fn put_whole(
 async fn begin(session: &Session, at: &Resolved, model: &Model) -> Result<UploadState, PushError> {
     let headers = [("x-amz-checksum-algorithm", "SHA256".to_owned())];
     let post =
-        Upload { method: Method::POST, headers: &headers, query: &[("uploads", "")], body: None, known: &[] };
+        Upload { method: Method::POST, headers: &headers, query: &[("uploads", "")], ..Upload::default() };
     let reply = send(session, at, &post, None).await?;
     let text = String::from_utf8_lossy(&reply.body);
     let Some(id) = element(&text, "UploadId").filter(|id| !id.is_empty() && !id.contains('\n')) else {
@@ -164,8 +164,7 @@ async fn listed(
     loop {
         let marker = after.to_string();
         let query = [("part-number-marker", marker.as_str()), ("uploadId", id)];
-        let get =
-            Upload { method: Method::GET, headers: &[], query: &query, body: None, known: &[400, 404, 501] };
+        let get = Upload { method: Method::GET, query: &query, known: &[400, 404, 501], ..Upload::default() };
         let reply = send(session, at, &get, None).await?;
         if reply.status != 200 {
             return Ok(None);
@@ -323,7 +322,7 @@ async fn complete(
 /// Gives an upload up, as far as the store helps: its parts cost money.
 async fn abort(session: &Session, at: &Resolved, id: &str) {
     let query = [("uploadId", id)];
-    let delete = Upload { method: Method::DELETE, headers: &[], query: &query, body: None, known: &[404] };
+    let delete = Upload { method: Method::DELETE, query: &query, known: &[404], ..Upload::default() };
     let _ = session.client.upload(at, &delete).await;
 }
 

@@ -153,8 +153,7 @@ impl RegistryStore {
 
     /// The newest place of an upload and the bytes that it has; `None` if the registry does not have it.
     async fn status(&self, session: &Session, at: &Resolved) -> Result<Option<Place>, PushError> {
-        let get =
-            Upload { method: Method::GET, headers: &[], query: &[], body: None, known: &[400, 404, 416] };
+        let get = Upload { method: Method::GET, known: &[400, 404, 416], ..Upload::default() };
         let reply = session.send(at, &get, None).await?;
         if reply.status != 204 && reply.status != 202 {
             return Ok(None);
@@ -166,7 +165,7 @@ impl RegistryStore {
     }
 
     async fn begin(&self, session: &Session, parts: &mut Parts) -> Result<Place, PushError> {
-        let post = Upload { method: Method::POST, headers: &[], query: &[], body: None, known: &[] };
+        let post = Upload { method: Method::POST, ..Upload::default() };
         let reply = session.send(&self.at(session, "blobs/uploads/")?, &post, None).await?;
         *parts = Parts::new(reply.header("oci-chunk-min-length").and_then(|text| text.parse().ok()));
         Ok(Place { at: session.client.location(&reply)?, has: 0 })
@@ -227,9 +226,9 @@ impl RegistryStore {
             let patch = Upload {
                 method: Method::PATCH,
                 headers: &headers,
-                query: &[],
                 body: Some(&body),
                 known: &[400, 404, 416],
+                ..Upload::default()
             };
             let is_refused = match session.client.upload(&at, &patch).await {
                 Ok(reply) if (200..300).contains(&reply.status) => {
@@ -287,9 +286,9 @@ impl RegistryStore {
         let put = Upload {
             method: Method::PUT,
             headers: &headers,
-            query: &[],
             body: Some(&body),
             known: &[400, 404],
+            ..Upload::default()
         };
         let mut failures = session.attempts();
         let blob = self.at(session, &format!("blobs/{}", named(sha256)))?;
@@ -315,7 +314,7 @@ impl RegistryStore {
         let (session, manifest) = (&store.session, Manifest::of(models));
         let at = self.at(session, &format!("manifests/{}", manifest.tag))?;
         let accept = [("accept", MANIFEST.to_owned())];
-        let get = Upload { method: Method::GET, headers: &accept, query: &[], body: None, known: &[404] };
+        let get = Upload { method: Method::GET, headers: &accept, known: &[404], ..Upload::default() };
         if session.send(&at, &get, None).await?.body == manifest.bytes {
             return Ok(manifest.tag);
         }
@@ -326,9 +325,9 @@ impl RegistryStore {
         let put = Upload {
             method: Method::PUT,
             headers: &headers,
-            query: &[],
             body: Some(&body),
             known: &[400, 404],
+            ..Upload::default()
         };
         let reply = session.send(&at, &put, None).await?;
         if (200..300).contains(&reply.status) {
@@ -376,7 +375,7 @@ fn bytes_held(range: &str) -> Option<u64> {
 
 /// Gives an upload up, as far as the registry helps.
 async fn cancel(session: &Session, at: &Resolved) {
-    let delete = Upload { method: Method::DELETE, headers: &[], query: &[], body: None, known: &[404] };
+    let delete = Upload { method: Method::DELETE, known: &[404], ..Upload::default() };
     let _ = session.client.upload(at, &delete).await;
 }
 
