@@ -25,6 +25,7 @@ mod opened;
 mod plan;
 mod report;
 mod run_state;
+mod shelf;
 mod space;
 mod stores;
 mod warnings;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use tokio::sync::watch;
 
-use super::local::{Local, Shelf};
+use super::local::Local;
+use super::shelf::Shelf;
 use super::stores::Stores;
 use crate::transfer::TransferConfig;
 use provision_core::event::Observer;

@@ -4,23 +4,18 @@
 //! None of them is trusted. A candidate has the right length. It is verified while it is copied, or before it is
 //! linked. A candidate with the wrong digest is reported and skipped.
 
-use provision_core::byte_size::ByteSize;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use tokio::sync::watch;
 
+use super::shelf::{Shelf, without_path};
 use super::stores::{FoundFile, Likeness, Reuse, Stores};
 use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
-use crate::transfer::{Attempt, SourceError};
-use provision_core::digest::Sha256;
+use provision_core::byte_size::ByteSize;
 use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
-use provision_core::source_url::SourceUrl;
-use provision_core::store_address::StoreAddress;
 use provision_disk::{
     self, CopyError, Destination, Installed, LinkedFile, PartFile, PartNames, SourceFile, StoreError,
 };
@@ -67,44 +62,6 @@ pub(super) struct LocalSources<'a> {
     pub(super) other_cache: Option<&'a OtherCache>,
     pub(super) shelves: &'a [Shelf],
     pub(super) stores: Option<&'a Stores<'a>>,
-}
-
-/// A store that is a directory: it has each file under its digest.
-pub(super) struct Shelf {
-    directory: Utf8PathBuf,
-    /// It had wrong bytes, or could not be read. Said once; the run goes on without it.
-    is_out: AtomicBool,
-    /// The digests of the models for which it had other bytes, and of these.
-    wrong: Mutex<Vec<(Sha256, Sha256)>>,
-}
-
-impl Shelf {
-    /// The store at an address; `None` if that is no directory.
-    pub(super) fn of(address: &StoreAddress) -> Option<Self> {
-        let StoreAddress::Directory(directory) = address else { return None };
-        Some(Self { directory: directory.clone(), is_out: AtomicBool::new(false), wrong: Mutex::default() })
-    }
-
-    fn path_of(&self, model: &Model) -> Utf8PathBuf {
-        self.directory.join(model.sha256.to_string())
-    }
-
-    /// The failure of this source for a model for which it had other bytes.
-    pub(super) fn failure(&self, model: &Model) -> Option<Attempt> {
-        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        let (expected, found) = *wrong.iter().find(|(expected, _)| *expected == model.sha256)?;
-        let source = SourceUrl::of_file(&self.path_of(model))?;
-        Some(Attempt { source, error: SourceError::WrongDigest { expected, found, sniffed: None } })
-    }
-
-    /// Leaves the store out for the rest of the run.
-    fn leave_out(&self, path: &Utf8PathBuf, reason: &str, observer: &dyn Observer) {
-        if !self.is_out.swap(true, Ordering::Relaxed) {
-            let (directory, reason) = (&self.directory, without_path(path, reason));
-            let message = format!("the store file://{directory} is not used any more: {path}: {reason}");
-            observer.observe(&Event::Warning { message });
-        }
-    }
 }
 
 /// A cache that is only read.
@@ -234,7 +191,7 @@ impl LocalSources<'_> {
         let of_lock = model.sources.iter().filter_map(|source| Some((source.file()?, None)));
         let mut found = Vec::new();
         for (path, shelf) in of_stores.chain(of_lock) {
-            if shelf.is_some_and(|(_, shelf)| shelf.is_out.load(Ordering::Relaxed)) {
+            if shelf.is_some_and(|(_, shelf)| shelf.is_out()) {
                 continue;
             }
             let why = match SourceFile::open(&path) {
@@ -313,7 +270,7 @@ impl LocalCopier<'_> {
                 CandidateKind::Shelf(number) => number.and_then(|number| self.shelves.get(number)),
                 _ => None,
             };
-            if shelf.is_some_and(|shelf| shelf.is_out.load(Ordering::Relaxed)) {
+            if shelf.is_some_and(Shelf::is_out) {
                 continue;
             }
             let store = match candidate.kind {
@@ -371,8 +328,7 @@ impl LocalCopier<'_> {
                         }
                     }
                     if let (StoreError::Mismatch { found, .. }, Some(shelf)) = (&error, shelf) {
-                        let mut wrong = shelf.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-                        wrong.push((model.sha256, *found));
+                        shelf.has_wrong(model, *found);
                     }
                     match shelf {
                         Some(shelf) => shelf.leave_out(&candidate.path, &reason(&error), self.observer),
@@ -500,11 +456,6 @@ impl LocalCopier<'_> {
 fn warn_unused(observer: &dyn Observer, path: &Utf8PathBuf, reason: &str) {
     let reason = without_path(path, reason);
     observer.observe(&Event::Warning { message: format!("{path} is not used: {reason}") });
-}
-
-/// A reason without the path at its beginning.
-fn without_path<'r>(path: &Utf8PathBuf, reason: &'r str) -> &'r str {
-    reason.strip_prefix(path.as_str()).map_or(reason, |rest| rest.trim_start_matches([':', ' ']))
 }
 
 fn other_size(found: u64, model: &Model) -> String {
