@@ -63,6 +63,8 @@ pub struct Model {
     pub size: u64,
     /// The digest of all its bytes.
     pub sha256: Sha256,
+    /// The digest of its piece list, if it has one.
+    pub pieces: Option<Sha256>,
     /// The groups it belongs to.
     pub groups: Vec<String>,
     /// The source that the URLs were resolved from, for the commands that edit a lock. A fetch does not use it; it is

@@ -73,6 +73,7 @@ pub(crate) fn model(path: &str, bytes: &[u8]) -> Model {
         sources: vec!["http://h/x".parse().unwrap()],
         size: bytes.len() as u64,
         sha256: Sha256::of(bytes),
+        pieces: None,
         groups: vec![],
         source: None,
     }

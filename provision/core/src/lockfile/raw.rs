@@ -30,6 +30,7 @@ pub(super) struct RawModel {
     mirrors: Vec<Spanned<String>>,
     size: Spanned<i64>,
     sha256: Spanned<String>,
+    pieces: Option<Spanned<String>>,
     #[serde(default)]
     groups: Vec<String>,
     source: Option<String>,
@@ -81,12 +82,17 @@ impl RawModel {
             .map_err(|_| (Some(self.size.span()), LockfileErrorKind::NegativeSize { found: size }))?;
         let sha256 = self.sha256.get_ref().parse();
         let sha256 = sha256.map_err(|error| (Some(self.sha256.span()), LockfileErrorKind::Digest(error)))?;
+        let digest = |written: Spanned<String>| {
+            let parsed = written.get_ref().parse();
+            parsed.map_err(|error| (Some(written.span()), LockfileErrorKind::Digest(error)))
+        };
+        let pieces = self.pieces.map(digest).transpose()?;
         let mut sources = Vec::with_capacity(1 + self.mirrors.len());
         for url in std::iter::once(&self.url).chain(&self.mirrors) {
             let parsed = source(url.get_ref(), &path, size, &sha256);
             sources.push(parsed.map_err(|kind| (Some(url.span()), kind))?);
         }
-        Ok(Model { path, sources, size, sha256, groups: self.groups, source: self.source })
+        Ok(Model { path, sources, size, sha256, pieces, groups: self.groups, source: self.source })
     }
 }
 

@@ -89,6 +89,7 @@ mod tests {
             sources: vec![url],
             size: bytes.len() as u64,
             sha256: Sha256::of(bytes),
+            pieces: None,
             groups: Vec::new(),
             source: None,
         }

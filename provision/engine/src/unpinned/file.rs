@@ -35,6 +35,7 @@ impl UnpinnedFile {
             sources: vec![self.url.clone()],
             size,
             sha256: Sha256::of(known.as_bytes()),
+            pieces: None,
             groups: Vec::new(),
             source: None,
         }

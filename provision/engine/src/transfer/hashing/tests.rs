@@ -26,6 +26,7 @@ impl Place {
             sources: vec!["http://h/x".parse().unwrap()],
             size: bytes.len() as u64,
             sha256: Sha256::of(bytes),
+            pieces: None,
             groups: vec![],
             source: None,
         };

@@ -1,0 +1,230 @@
+//! Piece lists: the digest of each piece of a file, so that a part of it can be proven on its own.
+//!
+//! The lock pins a list by the SHA-256 of its bytes. All numbers are little-endian:
+//!
+//! | at | bytes | |
+//! |---|---|---|
+//! | 0 | 16 | `provision-pieces` |
+//! | 16 | 4 | the format's version, 1 |
+//! | 20 | 4 | the number of pieces |
+//! | 24 | 8 | the file's length in bytes |
+//! | 32 | 32 | the file's SHA-256 |
+//! | 64 + 44 i | 8 | the first byte of piece i |
+//! | 72 + 44 i | 4 | its length in bytes, 1 to 4 MiB |
+//! | 76 + 44 i | 32 | its SHA-256 |
+//!
+//! The pieces ascend, touch, and cover the file. A file has one list: [`cuts`](PieceList) follow from its bytes.
+
+use std::ops::Range;
+
+use crate::byte_range::ByteRange;
+use crate::digest::Sha256;
+
+/// The longest piece of a list, in bytes.
+pub const MAX_PIECE: u64 = 4 << 20;
+/// Tensors of this length or longer, in bytes, have pieces of their own.
+pub const LEAST_TENSOR: u64 = 64 << 10;
+/// The longest list that is read, in bytes: the pieces of a file of 1.5 TB.
+pub const MAX_LIST: u64 = 16 << 20;
+/// The directory of the lists, beside the lock.
+pub const DIRECTORY: &str = "models.pieces";
+
+const MAGIC: &[u8; 16] = b"provision-pieces";
+const VERSION: u32 = 1;
+/// The bytes before the first piece.
+const HEAD: usize = 64;
+/// The bytes of a piece.
+const ENTRY: usize = 44;
+
+/// A range of a file with its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Its place in the file.
+    pub range: ByteRange,
+    /// The digest of its bytes.
+    pub sha256: Sha256,
+}
+
+/// The pieces of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PieceList {
+    size: u64,
+    file: Sha256,
+    pieces: Vec<Piece>,
+}
+
+/// Bytes that are not a piece list.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PieceListError {
+    /// It does not begin as a list does.
+    #[error("it is no piece list: it does not begin with \"provision-pieces\"")]
+    Magic,
+    /// A format of later programs.
+    #[error("it is a piece list of version {found}, this program reads version 1; a newer one may read it")]
+    Version {
+        /// The version.
+        found: u32,
+    },
+    /// It has more pieces than a file of its length can have, or another length than its pieces need.
+    #[error("it lists {count} pieces in {found} bytes, for a file of {size} bytes")]
+    Count {
+        /// The number of pieces in the head.
+        count: u32,
+        /// The length of the list, in bytes.
+        found: u64,
+        /// The length of the file, in bytes.
+        size: u64,
+    },
+    /// A piece is empty or too long, or does not begin where the one before it ends.
+    #[error(
+        "piece {at} has {length} bytes from byte {start}; it begins at byte {expected}, with 1 to 4194304 bytes"
+    )]
+    Piece {
+        /// Its position in the list.
+        at: usize,
+        /// Its first byte.
+        start: u64,
+        /// Its length in bytes.
+        length: u32,
+        /// The end of the piece before it.
+        expected: u64,
+    },
+    /// The pieces end before or after the file.
+    #[error("its pieces end at byte {end}, and the file at byte {size}")]
+    End {
+        /// The end of the last piece.
+        end: u64,
+        /// The length of the file, in bytes.
+        size: u64,
+    },
+}
+
+/// The most pieces that a file of `size` bytes has: two cuts for each long tensor, and the cuts at the longest length.
+const fn max_pieces(size: u64) -> u64 {
+    2 * (size / LEAST_TENSOR) + size / MAX_PIECE + 3
+}
+
+impl PieceList {
+    /// The longest list of a file of `size` bytes, in bytes.
+    pub fn max_bytes(size: u64) -> u64 {
+        MAX_LIST.min(HEAD as u64 + ENTRY as u64 * max_pieces(size))
+    }
+
+    /// The whole file as one piece, for a file that has no list. It cannot be written.
+    pub fn of_whole(size: u64, sha256: Sha256) -> Self {
+        let whole = Piece { range: ByteRange::new(0, size), sha256 };
+        Self { size, file: sha256, pieces: vec![whole] }
+    }
+
+    /// The list of these pieces, which ascend, touch, and cover the file.
+    ///
+    /// # Errors
+    /// They do not.
+    pub fn new(size: u64, file: Sha256, pieces: Vec<Piece>) -> Result<Self, PieceListError> {
+        let mut expected = 0;
+        for (at, piece) in pieces.iter().enumerate() {
+            let (start, length) = (piece.range.start, piece.range.len());
+            if start != expected || length == 0 || length > MAX_PIECE {
+                return Err(PieceListError::Piece { at, start, length: length as u32, expected });
+            }
+            expected = piece.range.end;
+        }
+        if expected == size {
+            Ok(Self { size, file, pieces })
+        } else {
+            Err(PieceListError::End { end: expected, size })
+        }
+    }
+
+    /// Reads a list. Takes memory for the pieces that are there, not for those that are claimed.
+    ///
+    /// # Errors
+    /// The bytes are no list, or one whose pieces do not cover its file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, PieceListError> {
+        let (head, entries) = bytes.split_at_checked(HEAD).ok_or(PieceListError::Magic)?;
+        if &head[..16] != MAGIC {
+            return Err(PieceListError::Magic);
+        }
+        let (version, count) = (u32_at(head, 16), u32_at(head, 20));
+        let (size, file) = (u64_at(head, 24), sha256_at(head, 32));
+        if version != VERSION {
+            return Err(PieceListError::Version { found: version });
+        }
+        let found = bytes.len() as u64;
+        if entries.len() as u64 != u64::from(count) * ENTRY as u64 || u64::from(count) > max_pieces(size) {
+            return Err(PieceListError::Count { count, found, size });
+        }
+        let mut pieces = Vec::with_capacity(count as usize);
+        let mut expected = 0_u64;
+        for (at, entry) in entries.chunks_exact(ENTRY).enumerate() {
+            let (start, length) = (u64_at(entry, 0), u32_at(entry, 8));
+            let end = start.checked_add(u64::from(length));
+            let fits = start == expected && length > 0 && u64::from(length) <= MAX_PIECE;
+            let Some(end) = end.filter(|_| fits) else {
+                return Err(PieceListError::Piece { at, start, length, expected });
+            };
+            pieces.push(Piece { range: ByteRange::new(start, end), sha256: sha256_at(entry, 12) });
+            expected = end;
+        }
+        if expected == size {
+            Ok(Self { size, file, pieces })
+        } else {
+            Err(PieceListError::End { end: expected, size })
+        }
+    }
+
+    /// Its bytes: the same for the same pieces.
+    pub fn write(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD + ENTRY * self.pieces.len());
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&(self.pieces.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.size.to_le_bytes());
+        bytes.extend_from_slice(self.file.as_bytes());
+        for piece in &self.pieces {
+            bytes.extend_from_slice(&piece.range.start.to_le_bytes());
+            bytes.extend_from_slice(&(piece.range.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(piece.sha256.as_bytes());
+        }
+        bytes
+    }
+
+    /// The length of the file, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The digest of the whole file, as the list's author says.
+    pub fn file(&self) -> Sha256 {
+        self.file
+    }
+
+    /// The pieces, ascending.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// The positions of the pieces that have bytes of `range`.
+    pub fn touching(&self, range: ByteRange) -> Range<usize> {
+        let first = self.pieces.partition_point(|piece| piece.range.end <= range.start);
+        let end = self.pieces.partition_point(|piece| piece.range.start < range.end);
+        first..end.max(first)
+    }
+
+    /// True if it is the whole file as one piece.
+    pub fn is_whole(&self) -> bool {
+        matches!(&self.pieces[..], [only] if only.sha256 == self.file)
+    }
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(std::array::from_fn(|byte| bytes[at + byte]))
+}
+
+fn sha256_at(bytes: &[u8], at: usize) -> Sha256 {
+    Sha256::from_bytes(std::array::from_fn(|byte| bytes[at + byte]))
+}
