@@ -17,6 +17,8 @@
 
 use std::ops::Range;
 
+use serde::Serialize;
+
 use crate::byte_range::ByteRange;
 use crate::digest::Sha256;
 
@@ -51,6 +53,16 @@ pub struct PieceList {
     size: u64,
     file: Sha256,
     pieces: Vec<Piece>,
+}
+
+/// The evidence that a file has the lock's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProvenBy {
+    /// The SHA-256 of the whole file.
+    Digest,
+    /// The digest of each piece of the list that the lock pins.
+    Pieces,
 }
 
 /// Bytes that are not a piece list.
