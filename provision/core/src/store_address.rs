@@ -217,6 +217,18 @@ impl StoreAddress {
         }
     }
 
+    /// The address of a piece list, also in a directory. A reader knows its digest only, so there is none where the address
+    /// needs a path, a size or an info hash.
+    pub fn source_of_list(&self, sha256: &Sha256) -> Option<SourceUrl> {
+        let needs_digest_alone = match self {
+            Self::Template(template) => !template.has(|part| !part.is_of_digest()),
+            Self::Bucket(bucket) => bucket.key.0.iter().all(Part::is_of_digest),
+            Self::Registry(_) | Self::Directory(_) => true,
+        };
+        let path = sha256.to_string().parse().ok()?;
+        needs_digest_alone.then(|| self.source_of(&path, 0, sha256)).flatten()
+    }
+
     /// The address of a file; `None` in a directory.
     pub fn url_of(&self, path: &ModelPath, size: u64, sha256: &Sha256) -> Option<SourceUrl> {
         let file = File { path, size, sha256, infohash: None };
@@ -411,6 +423,13 @@ enum Part {
         name: String,
         value: String,
     },
+}
+
+impl Part {
+    /// True unless it differs between files of one digest.
+    fn is_of_digest(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Sha256 | Self::Secret { .. })
+    }
 }
 
 impl Pattern {

@@ -34,6 +34,22 @@ fn a_template_is_expanded_by_digest_size_and_path() {
 }
 
 #[test]
+fn a_list_has_an_address_where_its_digest_is_enough() {
+    let list = |text: &str| parse(text).unwrap().source_of_list(&SHA.parse().unwrap());
+    for (text, expanded) in [
+        ("https://h/m/{sha256}?{env:SAS}", format!("https://h/m/{SHA}?sv=1&sig=canary%2B")),
+        ("oci://r.example/m", format!("https://r.example/v2/m/blobs/sha256:{SHA}")),
+        ("file:///mnt/m", format!("file:///mnt/m/{SHA}")),
+    ] {
+        assert_eq!(list(text).unwrap().as_url().as_str(), expanded, "{text}");
+    }
+    assert_eq!(list("s3://b/p").unwrap().object().unwrap().key, format!("p/{SHA}"));
+    for text in ["https://h/{path}", "https://h/{size}/{sha256}", "https://h/{infohash}", "s3://b/{path}"] {
+        assert_eq!(list(text), None, "{text}");
+    }
+}
+
+#[test]
 fn a_registry_uses_plain_http_on_this_machine_only() {
     for (text, expanded) in [
         ("oci://r.example/team/models", format!("https://r.example/v2/team/models/blobs/sha256:{SHA}")),
