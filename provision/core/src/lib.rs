@@ -12,6 +12,7 @@ pub mod first_names;
 pub mod journal;
 pub mod lockfile;
 pub mod model_path;
+pub mod piece_index;
 pub mod piece_list;
 pub mod redact;
 pub mod safetensors;
