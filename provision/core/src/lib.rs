@@ -9,6 +9,7 @@ pub mod byte_size;
 pub mod digest;
 pub mod event;
 pub mod first_names;
+pub mod gguf;
 pub mod journal;
 pub mod lockfile;
 pub mod model_path;

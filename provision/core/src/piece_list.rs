@@ -13,12 +13,19 @@
 //! | 72 + 44 i | 4 | its length in bytes, 1 to 4 MiB |
 //! | 76 + 44 i | 32 | its SHA-256 |
 //!
-//! The pieces ascend, touch, and cover the file. A file has one list: [`cuts`](PieceList) follow from its bytes.
+//! The pieces ascend, touch, and cover the file. A file has one list: its cuts follow from its bytes (`cuts`), and a
+//! [`Lister`] finds them while the bytes pass. A file of one piece has none: its digest says as much.
+
+mod cuts;
+mod lister;
+#[cfg(test)]
+mod tests;
 
 use std::ops::Range;
 
 use serde::Serialize;
 
+pub use self::lister::Lister;
 use crate::byte_range::ByteRange;
 use crate::digest::Sha256;
 
@@ -26,7 +33,7 @@ use crate::digest::Sha256;
 pub const MAX_PIECE: u64 = 4 << 20;
 /// Tensors of this length or longer, in bytes, have pieces of their own.
 pub const LEAST_TENSOR: u64 = 64 << 10;
-/// The longest list that is read, in bytes: the pieces of a file of 1.5 TB.
+/// The longest list, in bytes: the fixed pieces of a file of 1.5 TB.
 pub const MAX_LIST: u64 = 16 << 20;
 /// The directory of the lists, beside the lock.
 pub const DIRECTORY: &str = "models.pieces";
@@ -37,6 +44,8 @@ const VERSION: u32 = 1;
 const HEAD: usize = 64;
 /// The bytes of a piece.
 const ENTRY: usize = 44;
+/// The most pieces of a list.
+const MAX_PIECES: u64 = (MAX_LIST - HEAD as u64) / ENTRY as u64;
 
 /// A range of a file with its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,17 +80,23 @@ pub enum PieceListError {
     /// It does not begin as a list does.
     #[error("it is no piece list: it does not begin with \"provision-pieces\"")]
     Magic,
+    /// It ends within its head.
+    #[error("it has {found} bytes, and the head of a piece list alone has 64")]
+    Short {
+        /// Its length, in bytes.
+        found: u64,
+    },
     /// A format of later programs.
     #[error("it is a piece list of version {found}, this program reads version 1; a newer one may read it")]
     Version {
         /// The version.
         found: u32,
     },
-    /// It has more pieces than a file of its length can have, or another length than its pieces need.
+    /// It has no piece, more pieces than a file of its length can have, or another length than its pieces need.
     #[error("it lists {count} pieces in {found} bytes, for a file of {size} bytes")]
     Count {
-        /// The number of pieces in the head.
-        count: u32,
+        /// The number of pieces.
+        count: u64,
         /// The length of the list, in bytes.
         found: u64,
         /// The length of the file, in bytes.
@@ -97,7 +112,7 @@ pub enum PieceListError {
         /// Its first byte.
         start: u64,
         /// Its length in bytes.
-        length: u32,
+        length: u64,
         /// The end of the piece before it.
         expected: u64,
     },
@@ -112,17 +127,23 @@ pub enum PieceListError {
 }
 
 /// The most pieces that a file of `size` bytes has: two cuts for each long tensor, and the cuts at the longest length.
-const fn max_pieces(size: u64) -> u64 {
-    2 * (size / LEAST_TENSOR) + size / MAX_PIECE + 3
+fn max_pieces(size: u64) -> u64 {
+    MAX_PIECES.min(2 * (size / LEAST_TENSOR) + size / MAX_PIECE + 2)
+}
+
+/// The bytes of a list of `count` pieces.
+fn bytes_of(count: u64) -> u64 {
+    (ENTRY as u64).saturating_mul(count).saturating_add(HEAD as u64)
 }
 
 impl PieceList {
     /// The longest list of a file of `size` bytes, in bytes.
     pub fn max_bytes(size: u64) -> u64 {
-        MAX_LIST.min(HEAD as u64 + ENTRY as u64 * max_pieces(size))
+        bytes_of(max_pieces(size))
     }
 
-    /// The whole file as one piece, for a file that has no list. It cannot be written.
+    /// The whole file as one piece, for a file that has no list. An empty file has one empty piece, which is proven like
+    /// any other.
     pub fn of_whole(size: u64, sha256: Sha256) -> Self {
         let whole = Piece { range: ByteRange::new(0, size), sha256 };
         Self { size, file: sha256, pieces: vec![whole] }
@@ -131,13 +152,17 @@ impl PieceList {
     /// The list of these pieces, which ascend, touch, and cover the file.
     ///
     /// # Errors
-    /// They do not.
+    /// They do not, or they are none or too many.
     pub fn new(size: u64, file: Sha256, pieces: Vec<Piece>) -> Result<Self, PieceListError> {
+        let count = pieces.len() as u64;
+        if count == 0 || count > max_pieces(size) {
+            return Err(PieceListError::Count { count, found: bytes_of(count), size });
+        }
         let mut expected = 0;
         for (at, piece) in pieces.iter().enumerate() {
             let (start, length) = (piece.range.start, piece.range.len());
             if start != expected || length == 0 || length > MAX_PIECE {
-                return Err(PieceListError::Piece { at, start, length: length as u32, expected });
+                return Err(PieceListError::Piece { at, start, length, expected });
             }
             expected = piece.range.end;
         }
@@ -153,40 +178,33 @@ impl PieceList {
     /// # Errors
     /// The bytes are no list, or one whose pieces do not cover its file.
     pub fn parse(bytes: &[u8]) -> Result<Self, PieceListError> {
-        let (head, entries) = bytes.split_at_checked(HEAD).ok_or(PieceListError::Magic)?;
-        if &head[..16] != MAGIC {
+        if !bytes.starts_with(MAGIC) {
             return Err(PieceListError::Magic);
         }
-        let (version, count) = (u32_at(head, 16), u32_at(head, 20));
+        let found = bytes.len() as u64;
+        let Some((head, entries)) = bytes.split_at_checked(HEAD) else {
+            return Err(PieceListError::Short { found });
+        };
+        let (version, count) = (u32_at(head, 16), u64::from(u32_at(head, 20)));
         let (size, file) = (u64_at(head, 24), sha256_at(head, 32));
         if version != VERSION {
             return Err(PieceListError::Version { found: version });
         }
-        let found = bytes.len() as u64;
-        if entries.len() as u64 != u64::from(count) * ENTRY as u64 || u64::from(count) > max_pieces(size) {
+        if found != bytes_of(count) || count > max_pieces(size) {
             return Err(PieceListError::Count { count, found, size });
         }
-        let mut pieces = Vec::with_capacity(count as usize);
-        let mut expected = 0_u64;
-        for (at, entry) in entries.chunks_exact(ENTRY).enumerate() {
-            let (start, length) = (u64_at(entry, 0), u32_at(entry, 8));
-            let end = start.checked_add(u64::from(length));
-            let fits = start == expected && length > 0 && u64::from(length) <= MAX_PIECE;
-            let Some(end) = end.filter(|_| fits) else {
-                return Err(PieceListError::Piece { at, start, length, expected });
-            };
-            pieces.push(Piece { range: ByteRange::new(start, end), sha256: sha256_at(entry, 12) });
-            expected = end;
-        }
-        if expected == size {
-            Ok(Self { size, file, pieces })
-        } else {
-            Err(PieceListError::End { end: expected, size })
-        }
+        let piece = |entry: &[u8]| {
+            let (start, length) = (u64_at(entry, 0), u64::from(u32_at(entry, 8)));
+            Piece { range: ByteRange::new(start, start.saturating_add(length)), sha256: sha256_at(entry, 12) }
+        };
+        Self::new(size, file, entries.chunks_exact(ENTRY).map(piece).collect())
     }
 
-    /// Its bytes: the same for the same pieces.
-    pub fn write(&self) -> Vec<u8> {
+    /// Its bytes, the same for the same pieces; `None` for the whole file as one piece, which needs no list.
+    pub fn write(&self) -> Option<Vec<u8>> {
+        if self.is_whole() {
+            return None;
+        }
         let mut bytes = Vec::with_capacity(HEAD + ENTRY * self.pieces.len());
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -198,7 +216,12 @@ impl PieceList {
             bytes.extend_from_slice(&(piece.range.len() as u32).to_le_bytes());
             bytes.extend_from_slice(piece.sha256.as_bytes());
         }
-        bytes
+        Some(bytes)
+    }
+
+    /// The digest of its bytes, by which a lock pins it; `None` as for [`write`](Self::write).
+    pub fn digest(&self) -> Option<Sha256> {
+        self.write().map(|bytes| Sha256::of(&bytes))
     }
 
     /// The length of the file, in bytes.
@@ -223,7 +246,7 @@ impl PieceList {
         first..end.max(first)
     }
 
-    /// True if it is the whole file as one piece.
+    /// Returns true if it is the whole file as one piece: it says no more than the file's digest.
     pub fn is_whole(&self) -> bool {
         matches!(&self.pieces[..], [only] if only.sha256 == self.file)
     }

@@ -1,4 +1,4 @@
-//! Check of a safetensors file's header.
+//! A safetensors file's header: a check of it, and the extents of the tensors.
 //!
 //! The lock has the last word: a file with the right digest is installed, whatever it contains. But a lock can be made
 //! from wrong bytes, and the loader that fails on them later does not name the file. So the program checks the header
@@ -7,7 +7,7 @@
 //! The format (huggingface/safetensors, README, "Format"): eight bytes, the header's length N, little-endian; N bytes of
 //! JSON that begin with `{` and may end with spaces; then the tensors' bytes. The JSON names each tensor with `dtype`,
 //! `shape` and `data_offsets`, the latter relative to the header's end, without holes or overlaps; `__metadata__` is free
-//! text. The format limits N to 100 MB. The check keeps two numbers for each tensor in memory.
+//! text. The format limits N to 100 MB. Two numbers for each tensor are kept in memory.
 
 use std::fmt;
 use std::io::{BufReader, Read};
@@ -76,29 +76,31 @@ pub fn check(mut file: impl Read, size: u64) -> Result<(), HeaderError> {
     if length > rest || length > LONGEST_HEADER {
         return Err(HeaderError::Length { length, size });
     }
-    let header: Header = serde_json::from_reader(BufReader::new(file.take(length))).map_err(|error| {
+    extents(&mut file.take(length), rest - length).map(drop)
+}
+
+/// First byte and end of each tensor, relative to the header's end, ascending: they fill the `found` bytes behind it.
+///
+/// # Errors
+/// `header` is not the JSON of a header, or its tensors leave a gap, overlap or end elsewhere.
+pub fn extents(header: &mut dyn Read, found: u64) -> Result<Vec<(u64, u64)>, HeaderError> {
+    let Header(mut extents) = serde_json::from_reader(BufReader::new(header)).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         if error.is_io() { HeaderError::Read(error.into()) } else { HeaderError::Json { line, column } }
     })?;
-    header.check_extents(rest - length)
-}
-
-/// First byte and end of each tensor.
-struct Header(Vec<(u64, u64)>);
-
-impl Header {
-    fn check_extents(mut self, found: u64) -> Result<(), HeaderError> {
-        self.0.sort_unstable();
-        let mut at = 0;
-        for (start, end) in self.0 {
-            if start != at || end < start {
-                return Err(HeaderError::Extent { expected: at, found });
-            }
-            at = end;
+    extents.sort_unstable();
+    let mut at = 0;
+    for &(start, end) in &extents {
+        if start != at || end < start {
+            return Err(HeaderError::Extent { expected: at, found });
         }
-        if at == found { Ok(()) } else { Err(HeaderError::Extent { expected: at, found }) }
+        at = end;
     }
+    if at == found { Ok(extents) } else { Err(HeaderError::Extent { expected: at, found }) }
 }
+
+/// First byte and end of each tensor, in the header's order.
+struct Header(Vec<(u64, u64)>);
 
 #[derive(serde::Deserialize)]
 struct Tensor {

@@ -1,0 +1,284 @@
+//! The tensor table of a GGUF file, read while the file's bytes pass.
+//!
+//! The format (ggml, docs/gguf.md): `GGUF`, the version, the number of tensors, the number of pairs; each pair a key, a
+//! type and a value; for each tensor its name, its dimensions, its type and the offset of its bytes; then the bytes, from
+//! the next multiple of `general.alignment` on. All numbers are little-endian. A [`TableReader`] takes the bytes in
+//! order and keeps only the extents of long tensors, however large the vocabulary among the pairs is.
+//!
+//! A tensor ends where the next one begins, and the last one with the file: so the table needs no knowledge of the
+//! types' sizes, and padding belongs to the tensor before it. Versions 2 and 3 are read. Nested arrays, which no model
+//! has, and offsets that do not ascend, which ggml refuses, are an [`Unreadable`] table.
+
+/// The first bytes of a file.
+pub const MAGIC: &[u8; 4] = b"GGUF";
+
+const ALIGNMENT: &[u8; 17] = b"general.alignment";
+const DEFAULT_ALIGNMENT: u64 = 32;
+/// The most dimensions of a tensor; ggml has four.
+const MOST_DIMENSIONS: u64 = 8;
+
+/// The types of values that are no scalars.
+const STRING: u32 = 8;
+const ARRAY: u32 = 9;
+const U32: u32 = 4;
+
+/// Bytes that are not a table of this format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the tensor table is not one of GGUF version 2 or 3, or has too many tensors")]
+pub struct Unreadable;
+
+/// The extents of the long tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// The first byte of the tensors, in bytes from the file's start.
+    pub data: u64,
+    /// First byte and end of each long tensor, relative to `data`, ascending.
+    pub tensors: Vec<(u64, u64)>,
+}
+
+/// A part of the table, with the bytes that it has.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Head,
+    KeyLength,
+    Key,
+    Type {
+        is_alignment: bool,
+    },
+    Alignment,
+    /// The length of a string, and how many follow it.
+    String {
+        more: u64,
+    },
+    ArrayHead,
+    NameLength,
+    Dimensions,
+    /// The type and the offset of a tensor.
+    Place,
+}
+
+impl Step {
+    fn bytes(self) -> usize {
+        match self {
+            Self::Head => 24,
+            Self::Key => ALIGNMENT.len(),
+            Self::KeyLength | Self::String { .. } | Self::NameLength => 8,
+            Self::Type { .. } | Self::Alignment | Self::Dimensions => 4,
+            Self::ArrayHead | Self::Place => 12,
+        }
+    }
+}
+
+/// Reads the table of a file whose bytes arrive in order.
+#[derive(Debug, Clone)]
+pub struct TableReader {
+    size: u64,
+    /// Tensors of this length or longer are told.
+    least: u64,
+    /// The most tensors that are told.
+    most: usize,
+    /// Bytes taken.
+    at: u64,
+    /// Bytes to pass over before the next step.
+    skip: u64,
+    step: Step,
+    /// The bytes of the step so far.
+    token: Vec<u8>,
+    /// Pairs and tensors that are still to come.
+    pairs: u64,
+    left: u64,
+    alignment: u64,
+    /// The offset of the tensor before.
+    last: Option<u64>,
+    tensors: Vec<(u64, u64)>,
+}
+
+impl TableReader {
+    /// A reader for a file of `size` bytes. It tells tensors of `least` bytes or more, `most` of them at most.
+    pub fn new(size: u64, least: u64, most: usize) -> Self {
+        Self {
+            size,
+            least,
+            most,
+            at: 0,
+            skip: 0,
+            step: Step::Head,
+            token: Vec::with_capacity(24),
+            pairs: 0,
+            left: 0,
+            alignment: DEFAULT_ALIGNMENT,
+            last: None,
+            tensors: Vec::new(),
+        }
+    }
+
+    /// Takes the next bytes of the file. Returns how many of them belong to the table, and the table once it is over:
+    /// call it no more then. A table ends with a byte of it, so it may also end exactly with `bytes`.
+    pub fn take(&mut self, bytes: &[u8]) -> (usize, Option<Result<Table, Unreadable>>) {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let rest = &bytes[taken..];
+            let here = if self.skip > 0 {
+                let here = rest.len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
+                self.skip -= here as u64;
+                here
+            } else {
+                let here = rest.len().min(self.step.bytes() - self.token.len());
+                self.token.extend_from_slice(&rest[..here]);
+                here
+            };
+            taken += here;
+            self.at += here as u64;
+            if self.token.len() == self.step.bytes() {
+                let end = self.next();
+                self.token.clear();
+                if let Some(end) = end.transpose() {
+                    return (taken, Some(end));
+                }
+            }
+        }
+        (taken, None)
+    }
+
+    /// Ends a step and chooses the next one.
+    fn next(&mut self) -> Result<Option<Table>, Unreadable> {
+        self.step = match self.step {
+            Step::Head => {
+                let version = self.u32_at(4);
+                (self.left, self.pairs) = (self.u64_at(8), self.u64_at(16));
+                if &self.token[..4] != MAGIC || !matches!(version, 2 | 3) || self.left == 0 {
+                    return Err(Unreadable);
+                }
+                self.pair_or_tensor()
+            }
+            Step::KeyLength => {
+                let length = self.u64_at(0);
+                if length == ALIGNMENT.len() as u64 {
+                    Step::Key
+                } else {
+                    self.pass(length)?;
+                    Step::Type { is_alignment: false }
+                }
+            }
+            Step::Key => Step::Type { is_alignment: self.token == ALIGNMENT },
+            Step::Type { is_alignment } => match (self.u32_at(0), is_alignment) {
+                (U32, true) => Step::Alignment,
+                (_, true) => return Err(Unreadable),
+                (STRING, _) => Step::String { more: 0 },
+                (ARRAY, _) => Step::ArrayHead,
+                (scalar, _) => {
+                    self.pass(length_of(scalar)?)?;
+                    self.pair_or_tensor()
+                }
+            },
+            Step::Alignment => {
+                self.alignment = u64::from(self.u32_at(0));
+                if !self.alignment.is_power_of_two() {
+                    return Err(Unreadable);
+                }
+                self.pair_or_tensor()
+            }
+            Step::String { more } => {
+                self.pass(self.u64_at(0))?;
+                if more > 0 { Step::String { more: more - 1 } } else { self.pair_or_tensor() }
+            }
+            Step::ArrayHead => match (self.u32_at(0), self.u64_at(4)) {
+                (STRING, count) if count > 0 => Step::String { more: count - 1 },
+                (STRING, _) => self.pair_or_tensor(),
+                (scalar, count) => {
+                    self.pass(length_of(scalar)?.checked_mul(count).ok_or(Unreadable)?)?;
+                    self.pair_or_tensor()
+                }
+            },
+            Step::NameLength => {
+                self.pass(self.u64_at(0))?;
+                Step::Dimensions
+            }
+            Step::Dimensions => {
+                let dimensions = u64::from(self.u32_at(0));
+                if dimensions > MOST_DIMENSIONS {
+                    return Err(Unreadable);
+                }
+                self.pass(8 * dimensions)?;
+                Step::Place
+            }
+            Step::Place => {
+                self.place(self.u64_at(4))?;
+                self.left -= 1;
+                if self.left == 0 {
+                    return self.end().map(Some);
+                }
+                Step::NameLength
+            }
+        };
+        Ok(None)
+    }
+
+    fn pair_or_tensor(&mut self) -> Step {
+        match self.pairs.checked_sub(1) {
+            Some(pairs) => {
+                self.pairs = pairs;
+                Step::KeyLength
+            }
+            None => Step::NameLength,
+        }
+    }
+
+    /// Passes over `length` bytes, which the file has to have.
+    fn pass(&mut self, length: u64) -> Result<(), Unreadable> {
+        self.skip = length;
+        if length > self.size.saturating_sub(self.at) { Err(Unreadable) } else { Ok(()) }
+    }
+
+    /// Takes the offset of a tensor, which is the end of the one before.
+    fn place(&mut self, offset: u64) -> Result<(), Unreadable> {
+        let ascends = self.last.map_or(offset == 0, |last| last <= offset);
+        if !ascends || !offset.is_multiple_of(self.alignment) {
+            return Err(Unreadable);
+        }
+        self.close(offset)?;
+        self.last = Some(offset);
+        Ok(())
+    }
+
+    /// Ends the tensor before.
+    fn close(&mut self, end: u64) -> Result<(), Unreadable> {
+        let start = self.last.unwrap_or(end);
+        if end - start >= self.least && end > start {
+            if self.tensors.len() == self.most {
+                return Err(Unreadable);
+            }
+            self.tensors.push((start, end));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<Table, Unreadable> {
+        let data = self.at.checked_next_multiple_of(self.alignment).ok_or(Unreadable)?;
+        let length = self.size.checked_sub(data).ok_or(Unreadable)?;
+        if self.last > Some(length) {
+            return Err(Unreadable);
+        }
+        self.close(length)?;
+        Ok(Table { data, tensors: std::mem::take(&mut self.tensors) })
+    }
+
+    fn u32_at(&self, at: usize) -> u32 {
+        u32::from_le_bytes(std::array::from_fn(|byte| self.token[at + byte]))
+    }
+
+    fn u64_at(&self, at: usize) -> u64 {
+        u64::from_le_bytes(std::array::from_fn(|byte| self.token[at + byte]))
+    }
+}
+
+/// The bytes of a scalar of this type.
+fn length_of(scalar: u32) -> Result<u64, Unreadable> {
+    match scalar {
+        0 | 1 | 7 => Ok(1),
+        2 | 3 => Ok(2),
+        4..=6 => Ok(4),
+        10..=12 => Ok(8),
+        _ => Err(Unreadable),
+    }
+}
