@@ -1,5 +1,6 @@
 //! The coordinator: it receives the result of every task, asks `policy` for the next step, and starts that step.
 
+mod checkpoints;
 mod companions;
 mod hosts;
 
@@ -16,11 +17,11 @@ use super::handle::Handle;
 use super::policy::{Circumstances, Decision, FilePolicy, Step};
 use super::silent_hosts::SilentHosts;
 use super::target::Target;
-use super::{CHECKPOINT_INTERVAL, DownloadResult, JOURNAL_INTERVAL, Shared, TICK, TransferConfig};
+use super::{DownloadResult, Shared, TICK, TransferConfig};
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId, SourceId};
-use provision_disk::{Installed, PartFile, StoreError};
+use provision_disk::{Installed, StoreError};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, FirstHead, HttpClient, RequestError};
 
@@ -172,12 +173,6 @@ impl Coordinator {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => unreachable!("no task is aborted"),
             },
-        }
-    }
-
-    fn disk_failed(&mut self, failed: Vec<(FileId, StoreError)>) {
-        for (file, error) in failed {
-            self.decide(file, Decision::Drain(Step::FailStore(error)), 1);
         }
     }
 
@@ -529,39 +524,7 @@ impl Coordinator {
             }
         }
         self.show_connections();
-        let dirty = self.shared.dirty.load(Ordering::Relaxed) > 0;
-        if dirty && !self.journaling && now.saturating_sub(self.journaled) >= JOURNAL_INTERVAL {
-            self.journaling = true;
-            self.with_parts(TaskResult::Journaled, PartFile::journal_written);
-        }
-        if dirty && !self.checkpointing && now.saturating_sub(self.checkpointed) >= CHECKPOINT_INTERVAL {
-            self.checkpoint();
-        }
-    }
-
-    fn checkpoint(&mut self) {
-        self.checkpointing = true;
-        self.shared.dirty.store(0, Ordering::Relaxed);
-        self.with_parts(TaskResult::Checkpoint, |part| part.checkpoint().map(drop));
-    }
-
-    /// Calls `work` for every part that is being written, in a blocking job. One failure does not stop the others.
-    /// Files of a single claim are skipped: a journal costs more than the bytes that a kill would lose.
-    fn with_parts(
-        &mut self,
-        ended: impl FnOnce(Vec<(FileId, StoreError)>) -> TaskResult + Send + 'static,
-        work: impl Fn(&PartFile) -> Result<(), StoreError> + Send + 'static,
-    ) {
-        let parts: Vec<_> = self
-            .live
-            .iter()
-            .filter(|id| matches!(self.files[id.0].phase, Phase::Transferring | Phase::Draining(_)))
-            .filter(|id| self.files[id.0].target.model.size > schedule::MIN_CLAIM)
-            .filter_map(|id| Some((*id, self.files[id.0].target.part.get()?)))
-            .collect();
-        self.tasks.spawn_blocking(move || {
-            ended(parts.iter().filter_map(|(id, part)| Some((*id, work(part).err()?))).collect())
-        });
+        self.record_written(now);
     }
 
     fn show_connections(&mut self) {
