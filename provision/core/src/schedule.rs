@@ -24,6 +24,7 @@
 //! - When nothing is unclaimed, an idle connection takes its fair share of the claim that would end last.
 //! - A connection takes work from every lane's file. So the lanes of a file share it by their measured speed, and a fast lane
 //!   takes over what a slow one holds. A lane that would add next to nothing rests, and is asked again from time to time.
+//! - A range whose bytes were wrong is fetched again by one claim, so that one source answers for it.
 //! - Bytes are reserved before they are written, under the same lock that splits claims. So no two connections write the
 //!   same place, whatever is split, revoked or given back.
 //! - [`ConnectionRamp`] finds the number of connections to a host by measurement.
@@ -125,6 +126,8 @@ pub struct Claim {
     pub range: ByteRange,
     /// The file comes as one stream, because its origin does not support ranges.
     pub plain: bool,
+    /// No other connection takes over a part of it: its bytes shall have one sender.
+    pub undivided: bool,
 }
 
 /// The state of a slot's connection after a claim.
@@ -181,6 +184,8 @@ struct File {
     lanes: Vec<Lane>,
     /// Unclaimed, ascending.
     gaps: RangeSet,
+    /// Ranges that one claim takes as a whole, by their start: see [`Schedule::give_back`].
+    undivided: BTreeMap<u64, u64>,
     unclaimed: u64,
     active: usize,
     plain: bool,
@@ -257,6 +262,7 @@ impl Schedule {
         self.files.push(File {
             lanes: vec![Lane::new(SourceId(0), host)],
             gaps: RangeSet::new(),
+            undivided: BTreeMap::new(),
             unclaimed: 0,
             active: 0,
             plain: false,
@@ -446,6 +452,21 @@ impl Schedule {
         self.revoke(file)
     }
 
+    /// Bytes of a file that were written are dropped: they are unclaimed again, while claims of other ranges go on. The next
+    /// claim at `range` takes it as a whole, so that one source sends all of it. The file must not be read as a stream.
+    pub fn give_back(&mut self, file: FileId, range: ByteRange) {
+        let rests = self.flights.values().filter(|flight| flight.claim.file == file);
+        let mut rests = rests.map(|flight| ByteRange::new(flight.reserved, flight.end));
+        debug_assert!(
+            rests.all(|rest| rest.start >= range.end || rest.end <= range.start || rest.is_empty()),
+            "written bytes are in no claim's rest"
+        );
+        if !self.files[file.0].closed {
+            self.files[file.0].undivided.insert(range.start, range.end);
+            self.fill(file, [range]);
+        }
+    }
+
     /// The number of a file's claims in flight.
     pub fn active(&self, file: FileId) -> usize {
         self.files[file.0].active
@@ -485,6 +506,7 @@ impl Schedule {
     }
 
     fn drop_unclaimed(&mut self, id: FileId) {
+        self.files[id.0].undivided.clear();
         self.unlist(id);
         self.take(id, RangeSet::new());
     }

@@ -2,11 +2,23 @@
 
 use std::time::Duration;
 
-use super::{Claim, ClaimId, FileId, HostId, InFlight, Schedule, Slot, SlotId, sizing};
+use super::{Claim, ClaimId, File, FileId, HostId, InFlight, Schedule, Slot, SlotId, sizing};
 use crate::byte_range::ByteRange;
 
 /// The number of files with unclaimed bytes that get connections at the same time.
 const FILES_AT_ONCE: usize = 4;
+
+impl File {
+    /// The end of the undivided range that has the byte `at`.
+    fn undivided_from(&self, at: u64) -> Option<u64> {
+        self.undivided.range(..=at).next_back().map(|(_, &end)| end).filter(|end| *end > at)
+    }
+
+    /// The start of the first undivided range after `at`, or the end of all files.
+    fn next_undivided(&self, at: u64) -> u64 {
+        self.undivided.range(at + 1..).next().map_or(u64::MAX, |(&start, _)| start)
+    }
+}
 
 impl Schedule {
     /// Opens waiting files up to [`FILES_AT_ONCE`], then picks the one with most unclaimed bytes for each connection that it
@@ -44,10 +56,14 @@ impl Schedule {
         let (id, host) = self.pick(now)?;
         let slot = self.idle_slot(host);
         let gap = self.files[id.0].gaps.iter().next()?;
+        let undivided = self.files[id.0].undivided_from(gap.start).filter(|_| !self.files[id.0].plain);
         let len = if self.files[id.0].plain {
             // One stream to the end: held bytes on the way are skipped.
             self.files[id.0].gaps.iter().last().map_or(gap.end, |last| last.end) - gap.start
+        } else if let Some(end) = undivided {
+            end.min(gap.end) - gap.start
         } else {
+            let gap = ByteRange::new(gap.start, gap.end.min(self.files[id.0].next_undivided(gap.start)));
             let own = self.slots[slot.0].meter.rate();
             let rate = own.or_else(|| self.median_rate(host));
             let state = &self.hosts[host.0];
@@ -65,12 +81,15 @@ impl Schedule {
                 self.hosts[lane.host.0].unlist(id);
             }
         }
-        Some(self.launch(now, id, (host, slot), range))
+        self.files[id.0].undivided.retain(|start, end| *start >= range.end || *end <= range.start);
+        Some(self.launch(now, id, (host, slot), range, undivided.is_some()))
     }
 
     pub(super) fn split_slowest(&mut self, now: Duration) -> Option<Claim> {
         let usual: Vec<Option<f64>> = (0..self.hosts.len()).map(|at| self.median_rate(HostId(at))).collect();
-        let flights = self.flights.values().filter(|flight| !flight.revoked && !flight.claim.plain);
+        let flights = self.flights.values();
+        let flights =
+            flights.filter(|flight| !flight.revoked && !flight.claim.plain && !flight.claim.undivided);
         let pairs = flights.flat_map(|flight| {
             let lanes = self.files[flight.claim.file.0].lanes.iter();
             lanes.filter(|lane| lane.joined).map(move |lane| (flight, lane.host))
@@ -97,7 +116,7 @@ impl Schedule {
         let range = ByteRange::new(flight.end - share, flight.end);
         flight.end = range.start;
         let slot = self.idle_slot(newcomer);
-        Some(self.launch(now, file, (newcomer, slot), range))
+        Some(self.launch(now, file, (newcomer, slot), range, false))
     }
 
     fn launch(
@@ -106,11 +125,12 @@ impl Schedule {
         file: FileId,
         (host, slot): (HostId, SlotId),
         range: ByteRange,
+        undivided: bool,
     ) -> Claim {
         self.claims_made += 1;
         let id = ClaimId(self.claims_made);
         let source = self.files[file.0].began_at(host, now);
-        let claim = Claim { id, slot, file, source, range, plain: self.files[file.0].plain };
+        let claim = Claim { id, slot, file, source, range, plain: self.files[file.0].plain, undivided };
         self.hosts[host.0].active += 1;
         let slot = &mut self.slots[slot.0];
         (slot.busy, slot.last) = (true, self.claims_made);

@@ -287,6 +287,69 @@ proptest! {
 }
 
 #[test]
+fn a_range_that_is_given_back_gets_one_claim_that_no_other_connection_shares() {
+    const MIB: u64 = 1 << 20;
+    let mut schedule = Schedule::new(Limits::default());
+    let host = schedule.add_host();
+    let file = schedule.add_file(host, [ByteRange::new(0, 40 * MIB)]);
+    let first = schedule.next(Duration::ZERO).unwrap();
+    let second = schedule.next(Duration::ZERO).unwrap();
+    assert_eq!(schedule.reserve(first.id, MIB), MIB);
+    schedule.finish(first.id, Connection::Kept);
+    let (piece, neighbour) = (ByteRange::new(100, 700), ByteRange::new(700, 900));
+    schedule.give_back(file, piece);
+    schedule.give_back(file, neighbour);
+    assert_eq!(schedule.end_of(second.id), Some(2 * MIB), "the other claim goes on");
+    let again = schedule.next(Duration::ZERO).unwrap();
+    assert_eq!((again.range, again.undivided), (piece, true));
+    // A claim that fails leaves its rest to anyone, and does not swallow the undivided range behind it.
+    schedule.reserve(again.id, 100);
+    schedule.finish(again.id, Connection::Closed);
+    let rest = schedule.next(Duration::ZERO).unwrap();
+    assert_eq!((rest.range, rest.undivided), (ByteRange::new(200, 700), false));
+    schedule.reserve(rest.id, 500);
+    schedule.finish(rest.id, Connection::Kept);
+    assert_eq!(schedule.next(Duration::ZERO).unwrap().range, neighbour);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    /// Pieces that are dropped at random, while claims of the rest are in flight, are written again, and no other byte is.
+    #[test]
+    fn ranges_that_are_given_back_are_fetched_again_and_no_other_byte_is(
+        size in 1u64..40_000_000,
+        piece in 50_000u64..5_000_000,
+        seed in any::<u64>(),
+        connections in 1usize..12,
+        hosts in 1usize..4,
+    ) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut simulation =
+            Simulation::new(Limits { connections, per_host: 9 }, &[size], Duration::from_millis(20));
+        for source in 1..hosts {
+            let host = simulation.schedule.add_host();
+            simulation.schedule.join(FileId(0), SourceId(source), host);
+        }
+        let mut steps = 0u32;
+        while !simulation.is_done() {
+            steps += 1;
+            let mut fails = || (steps < 400 && random.u32(0..40) == 0).then(|| random.bool());
+            simulation.step(&|_, _| 2e7, &mut fails);
+            let dropped = ByteRange::new(random.u64(0..size.div_ceil(piece)) * piece, size);
+            let dropped = ByteRange::new(dropped.start, size.min(dropped.start + piece));
+            if steps < 400 && random.u32(0..5) == 0 && simulation.written[0].contains(dropped) {
+                // `flush` fails where a byte is written twice, so all but the dropped ones are written once.
+                let missing: RangeSet = simulation.written[0].missing(size).into_iter().chain([dropped]).collect();
+                simulation.written[0] = missing.missing(size).into_iter().collect();
+                simulation.schedule.give_back(FileId(0), dropped);
+            }
+            prop_assert!(steps < 60_000, "it never ends");
+        }
+        simulation.check();
+    }
+}
+
+#[test]
 fn a_host_without_an_answer_gets_one_claim_at_a_time() {
     let mut schedule = Schedule::new(Limits::default());
     let host = schedule.add_host();
