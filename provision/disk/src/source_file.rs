@@ -116,6 +116,13 @@ impl SourceFile {
         self.identity
     }
 
+    /// Its size now.
+    pub fn current_size(&self) -> Result<u64, StoreError> {
+        let stat =
+            rustix::fs::fstat(&self.file).map_err(StoreError::at("reading its metadata", &self.path))?;
+        Ok(Stamp::of(&stat).size)
+    }
+
     /// Makes the file and its name durable, for the target of a symlink, which other programs have written. A file
     /// system that is mounted read-only may refuse: it has nothing left to write.
     pub fn make_durable(&self) -> Result<(), StoreError> {
@@ -211,12 +218,6 @@ impl<S: Borrow<SourceFile>> HashedRead<S> {
     /// Hashes the block that was read.
     pub fn hash(&mut self) {
         self.hasher.update(&self.block[..self.filled]);
-    }
-
-    /// Hashes the blocks of two files side by side.
-    pub fn hash_two([a, b]: [&mut Self; 2]) {
-        let bytes = [&a.block[..a.filled], &b.block[..b.filled]];
-        Hasher::update_two([&mut a.hasher, &mut b.hasher], bytes);
     }
 
     /// Returns the file, its stamp with the length that was read, and its digest.

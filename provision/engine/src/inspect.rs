@@ -1,12 +1,17 @@
 //! Comparison of a directory with the lock, by hashing. It only reads, except for [`distrust`].
 
+mod lanes;
+
+use std::sync::Arc;
+
 use camino::Utf8Path;
 
 use crate::marker::Marker;
-use crate::workers::{self, Queue};
+use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
-use provision_core::event::{Event, Observer};
+use provision_core::event::Observer;
 use provision_core::lockfile::Model;
+use provision_core::piece_list::{PieceList, ProvenBy};
 use provision_disk::{Destination, FileId, Found, HashedRead, SourceFile, Stamp, StoreError};
 
 /// A symlink that leads to no file.
@@ -15,7 +20,7 @@ const SYMLINK: &str = "a symlink";
 /// The state of a file on disk, compared with the lock.
 #[derive(Debug)]
 pub enum FileState {
-    /// Its bytes have the lock's digest.
+    /// Its bytes are the lock's.
     Right(HashResult),
     /// There is no such file.
     Missing,
@@ -31,6 +36,20 @@ pub enum FileState {
         /// Its inode; for a symlink, the inode of the linked file.
         identity: FileId,
     },
+    /// It has the right length, and some of its pieces are wrong. The other ones are right by the list that the lock pins.
+    WrongPieces {
+        /// The wrong bytes: ascending ranges that do not touch.
+        wrong: Vec<ByteRange>,
+        /// Its inode; for a symlink, the inode of the linked file.
+        identity: FileId,
+    },
+    /// Its list and the lock's digest disagree: one says that the file is right, and the other one that it is wrong.
+    WrongList {
+        /// Its digest.
+        found: Sha256,
+        /// The bytes that are wrong by the list.
+        wrong: Vec<ByteRange>,
+    },
     /// It is not a regular file; the text says what it is, such as "a symlink".
     NotAFile(&'static str),
     /// It cannot be read.
@@ -44,6 +63,8 @@ pub struct HashResult {
     pub stamp: Stamp,
     /// Its inode; for a symlink, the inode of the linked file.
     pub identity: FileId,
+    /// The evidence that it is right.
+    pub proven_by: ProvenBy,
 }
 
 impl FileState {
@@ -55,9 +76,9 @@ impl FileState {
     /// True if a fetch puts the right file in its place without further help.
     pub fn is_mended_by_fetch(&self) -> bool {
         match self {
-            Self::Missing | Self::WrongSize { .. } | Self::WrongDigest { .. } => true,
+            Self::Missing | Self::WrongSize { .. } | Self::WrongDigest { .. } | Self::WrongPieces { .. } => true,
             Self::NotAFile(what) => *what == SYMLINK,
-            Self::Right(_) | Self::Unreadable(_) => false,
+            Self::Right(_) | Self::WrongList { .. } | Self::Unreadable(_) => false,
         }
     }
 }
@@ -71,18 +92,25 @@ pub struct HashTarget<'a> {
     pub link: Option<&'a Utf8Path>,
 }
 
+/// Where the piece list of a model is looked up. It returns only a list that the lock pins and that is for the model's size and digest.
+pub type Lists<'a> = &'a (dyn Fn(&Model) -> Option<Arc<PieceList>> + Sync);
+
 /// Hashes the files of `models` that have the right length, on `threads` threads. Returns the states in the same order.
-/// A symlink counts as the file that it leads to.
+/// A symlink counts as the file that it leads to. A file with a list is proven by its pieces; with `is_full`, its whole digest is
+/// computed as well.
 pub fn hash(
     destination: &Destination,
     models: &[&Model],
     threads: usize,
+    lists: Lists<'_>,
+    is_full: bool,
     observer: &dyn Observer,
 ) -> Vec<FileState> {
     let links: Vec<_> = models.iter().map(|model| destination.link_at(&model.path).ok().flatten()).collect();
     let target = |(model, link)| HashTarget { model, link: Option::as_deref(link) };
     let targets: Vec<_> = models.iter().copied().zip(&links).map(target).collect();
-    states(destination, &targets, threads, observer, || true, |_, _| Ok(()))
+    let inspection = Inspection { destination, lists, is_full, threads, observer };
+    inspection.states(&targets, &|| true, &|_, _| Ok(()))
 }
 
 /// Makes the next run hash the files of `models` that `states` shows as wrong: whatever marker lists them, in this directory
@@ -101,7 +129,9 @@ pub fn distrust(
 ) -> Result<(), StoreError> {
     let mut vouched = Vec::new();
     for (model, state) in models.iter().zip(states) {
-        let FileState::WrongDigest { identity, .. } = state else { continue };
+        let (FileState::WrongDigest { identity, .. } | FileState::WrongPieces { identity, .. }) = state else {
+            continue;
+        };
         let is_link = destination.find(&model.path)? == Found::Symlink;
         if is_link || !destination.touch(&model.path, *identity).unwrap_or(false) {
             vouched.push(&model.path);
@@ -110,72 +140,28 @@ pub fn distrust(
     if vouched.is_empty() { Ok(()) } else { Marker::remove_those_of(destination, &vouched) }
 }
 
-/// Hashes the files of `targets` that have the right length, the largest first. Each of the `threads` threads hashes
-/// two files side by side. `go_on` is called before each block; false stops the file. `on_right` is called for each
-/// right file while the file is open; its error becomes the file's state.
-pub(crate) fn states(
-    destination: &Destination,
-    targets: &[HashTarget<'_>],
-    threads: usize,
-    observer: &dyn Observer,
-    go_on: impl Fn() -> bool + Sync,
-    on_right: impl Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError> + Sync,
-) -> Vec<FileState> {
-    workers::each_in_pairs(
-        targets,
-        |target| target.model.size,
-        threads,
-        |queue| hash_in_pairs(destination, queue, observer, &go_on, &on_right),
-    )
+/// How files are compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Inspection<'a> {
+    pub(crate) destination: &'a Destination,
+    pub(crate) lists: Lists<'a>,
+    /// The digest of the whole file is computed also for files that have a list.
+    pub(crate) is_full: bool,
+    pub(crate) threads: usize,
+    pub(crate) observer: &'a dyn Observer,
 }
 
-/// A file of the queue that is being hashed.
-struct Lane {
-    at: usize,
-    reading: HashedRead<SourceFile>,
-}
-
-/// Takes files off the queue until it is empty, and hashes two at a time.
-fn hash_in_pairs(
-    destination: &Destination,
-    queue: &Queue<'_, HashTarget<'_>, FileState>,
-    observer: &dyn Observer,
-    go_on: &impl Fn() -> bool,
-    on_right: &impl Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError>,
-) {
-    let next = || {
-        while let Some((at, target)) = queue.take() {
-            match open(destination, target) {
-                Ok(original) => {
-                    let (path, size) = (target.model.path.clone(), target.model.size);
-                    observer.observe(&Event::Checking { path, size });
-                    return Some(Lane { at, reading: HashedRead::new(original) });
-                }
-                Err(state) => queue.done(at, state),
-            }
-        }
-        None
-    };
-    // Reads the lane's next block, or the first block of the next file.
-    let advance = |mut lane: Option<Lane>| {
-        while let Some(mut open) = lane.take() {
-            match open.reading.read(&mut || go_on()) {
-                Ok(true) => return Some(open),
-                Ok(false) => queue.done(open.at, compare(queue.item(open.at), open.reading, on_right)),
-                Err(error) => queue.done(open.at, FileState::Unreadable(error)),
-            }
-            lane = next();
-        }
-        None
-    };
-    let (mut a, mut b) = (next(), next());
-    loop {
-        (a, b) = (advance(a), advance(b));
-        match (&mut a, &mut b) {
-            (Some(a), Some(b)) => HashedRead::hash_two([&mut a.reading, &mut b.reading]),
-            (Some(one), None) | (None, Some(one)) => one.reading.hash(),
-            (None, None) => return,
-        }
+impl Inspection<'_> {
+    /// Hashes the files of `targets` that have the right length, the largest first. Each of the threads hashes two files, or two
+    /// runs of pieces, side by side. `go_on` is called before each block; false stops the file. `on_right` is called for each
+    /// right file while the file is open; its error becomes the file's state.
+    pub(crate) fn states(
+        &self,
+        targets: &[HashTarget<'_>],
+        go_on: &(dyn Fn() -> bool + Sync),
+        on_right: &(dyn Fn(&HashTarget<'_>, &SourceFile) -> Result<(), StoreError> + Sync),
+    ) -> Vec<FileState> {
+        lanes::compare(self, targets, lanes::Hooks { go_on, on_right })
     }
 }
 
@@ -213,7 +199,11 @@ pub(crate) fn compare(
     let model = target.model;
     match reading.finish() {
         (file, stamp, found) if found == model.sha256 => match on_right(target, &file) {
-            Ok(()) => FileState::Right(HashResult { stamp, identity: file.identity() }),
+            Ok(()) => FileState::Right(HashResult {
+                stamp,
+                identity: file.identity(),
+                proven_by: ProvenBy::Digest,
+            }),
             Err(error) => FileState::Unreadable(error),
         },
         // Its length has changed since it was opened.

@@ -566,6 +566,12 @@ pub struct CachePlace {
 /// Options of `verify`.
 #[derive(Args, Debug, Clone)]
 pub struct VerifyArgs {
+    /// Compute the SHA-256 of the whole file also for files that have a piece list
+    #[arg(long)]
+    pub full: bool,
+    /// Print the result as JSON, for programs
+    #[arg(long)]
+    pub json: bool,
     /// The models.
     #[command(flatten)]
     pub choice: Choice,

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::job::{FetchConfig, Verify};
 use super::local::{Candidate, LocalSources};
 use crate::cache::Cache;
-use crate::inspect::{self, FileState, HashResult, HashTarget};
+use crate::inspect::{FileState, HashResult, HashTarget, Inspection};
 use crate::marker::Marker;
 use crate::workers;
 use provision_core::digest::Sha256;
@@ -109,14 +109,14 @@ impl Planner<'_> {
             HashTarget { model: models[*at], link }
         };
         let targets: Vec<_> = unverified.iter().map(target).collect();
-        let states = inspect::states(
-            self.destination,
-            &targets,
-            self.config.threads,
-            self.observer,
-            self.go_on(),
-            |target, found| self.sync(target, found),
-        );
+        let inspection = Inspection {
+            destination: self.destination,
+            lists: &|_| None,
+            is_full: false,
+            threads: self.config.threads,
+            observer: self.observer,
+        };
+        let states = inspection.states(&targets, &self.go_on(), &|target, found| self.sync(target, found));
         for (at, state) in unverified.into_iter().zip(states) {
             let Finding::Unverified { link } = std::mem::replace(&mut findings[at], Finding::needed()) else {
                 continue;
@@ -137,7 +137,7 @@ impl Planner<'_> {
 
     fn decide(&self, model: &Model, link: Option<Utf8PathBuf>, state: FileState) -> Finding {
         match state {
-            FileState::Right(HashResult { stamp, identity }) => {
+            FileState::Right(HashResult { stamp, identity, .. }) => {
                 let found = Installed { identity: Some(identity), ..installed(model, stamp, link.clone()) };
                 let discarded = if link.is_some() { Ok(()) } else { self.discard_journal(model) };
                 Finding::Decided(discarded.map_or_else(Plan::Failed, |()| Plan::Present(found)))
