@@ -10,8 +10,10 @@
 //! mirrors = ["https://…"]                     # optional, tried in order after it
 //! size = 253806246                            # bytes
 //! sha256 = "a70580…"                          # 64 lower-case hex digits
+//! pieces = "0c2ae1…"                          # optional: the digest of its piece list
 //! groups = ["image-edit"]                     # optional, for --group
 //! source = "hf:Comfy-Org/Qwen-Image@main/…"   # optional: what `lock update` follows
+//! hint-licence = "apache-2.0"                 # optional: every program ignores such keys, in a model and in the lock
 //! ```
 //!
 //! Parsing checks a lock completely: in a [`Lockfile`] every path is safe, no two paths are one file on any file system,
@@ -19,6 +21,7 @@
 //! text and the other modules its meaning, so that the format can grow without a change of meaning.
 
 mod error;
+mod hints;
 mod join;
 mod raw;
 mod redaction;
@@ -29,6 +32,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 pub use error::{Location, LockfileError, LockfileErrorKind};
+pub use hints::HINT;
 pub use join::JoinError;
 pub use select::{SelectError, Selection};
 
@@ -147,7 +151,7 @@ impl Lockfile {
         let mut models = Vec::with_capacity(raw.model.len());
         let mut names = UsedNames::new(marker.as_deref().unwrap_or(DEFAULT_MARKER));
         let mut total = 0;
-        for raw in raw.model {
+        for hints::WithoutHints(raw) in raw.model {
             let span = raw.path.span();
             let model = raw.into_model()?;
             names.add(&model.path).map_err(|kind| (Some(span.clone()), kind))?;

@@ -2,7 +2,8 @@
 //!
 //! A file in two locks is one file with the sources and groups of both. One path with two digests is an error that names
 //! both locks. The rules of one lock hold across all: no two paths that some file system takes for one, and none below
-//! another. The first lock that names a marker decides its name, since other programs look for a project's own marker.
+//! another. The first lock that names a marker decides its name, since other programs look for a project's own marker. So does
+//! the first that has a piece list for a file: two lists may both describe it, and one is enough.
 
 use crate::byte_size::ByteSize;
 use std::collections::BTreeMap;
@@ -101,11 +102,12 @@ impl Lockfile {
     }
 }
 
-/// Adds the sources and groups of `other` to `known`. Returns `other` if its bytes differ.
+/// Adds the sources and groups of `other` to `known`, and its piece list if `known` has none. Returns `other` if its bytes differ.
 fn add(known: &mut Model, other: Model) -> Result<(), Model> {
     if (known.size, known.sha256) != (other.size, other.sha256) {
         return Err(other);
     }
+    known.pieces = known.pieces.or(other.pieces);
     for source in other.sources {
         if !known.sources.contains(&source) {
             known.sources.push(source);
@@ -171,6 +173,25 @@ mod tests {
         let sources: Vec<_> = joined.models()[1].sources.iter().map(ToString::to_string).collect();
         assert_eq!(sources, ["https://h/x", "https://m/x"]);
         assert_eq!(joined.models()[1].groups, ["g", "h"]);
+    }
+
+    #[test]
+    fn the_first_lock_with_a_piece_list_for_a_file_decides() {
+        let [plain, one, two] = ["", "\npieces = \"A\"", "\npieces = \"B\""].map(|more| {
+            let more = more.replace("\"A\"", &format!("{A:?}")).replace("\"B\"", &format!("{B:?}"));
+            lock("", &[("x", "https://h/x", &(sha256(A) + &more))])
+        });
+        for (locks, expected) in [
+            (vec![&plain, &one], Some(A)),
+            (vec![&two, &plain], Some(B)),
+            (vec![&plain, &two, &one], Some(B)),
+            (vec![&one, &two], Some(A)),
+            (vec![&plain, &plain], None),
+        ] {
+            let joined = join(&locks.into_iter().cloned().collect::<Vec<_>>()).unwrap();
+            assert_eq!(joined.models()[0].pieces.map(|list| list.to_string()).as_deref(), expected);
+            assert_eq!(joined.content_digest(), plain.content_digest());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::error::{Located, LockfileErrorKind};
+use super::hints::WithoutHints;
 use super::{Model, redaction};
 use crate::digest::Sha256;
 use crate::model_path::ModelPath;
@@ -18,7 +19,7 @@ pub(super) struct Lock {
     version: Spanned<i64>,
     pub(super) marker: Option<Spanned<String>>,
     #[serde(default)]
-    pub(super) model: Vec<RawModel>,
+    pub(super) model: Vec<WithoutHints<RawModel>>,
 }
 
 #[derive(Deserialize)]
@@ -52,7 +53,7 @@ pub(super) struct Head {
 
 /// The keys of a lock of this version that is written in `head` up to its first model.
 pub(super) fn peek(head: &str) -> Option<Head> {
-    let head: Head = toml::from_str(head).ok()?;
+    let WithoutHints(head): WithoutHints<Head> = toml::from_str(head).ok()?;
     (head.version == 1).then_some(head)
 }
 
@@ -69,7 +70,7 @@ pub(super) fn parse(text: &str) -> Result<Lock, Located> {
     {
         return other(version.span());
     }
-    let lock: Lock = toml::from_str(text).map_err(located)?;
+    let WithoutHints(lock): WithoutHints<Lock> = toml::from_str(text).map_err(located)?;
     if *lock.version.get_ref() == 1 { Ok(lock) } else { other(lock.version.span()) }
 }
 
@@ -80,13 +81,12 @@ impl RawModel {
         let size = *self.size.get_ref();
         let size = u64::try_from(size)
             .map_err(|_| (Some(self.size.span()), LockfileErrorKind::NegativeSize { found: size }))?;
-        let sha256 = self.sha256.get_ref().parse();
-        let sha256 = sha256.map_err(|error| (Some(self.sha256.span()), LockfileErrorKind::Digest(error)))?;
-        let digest = |written: Spanned<String>| {
-            let parsed = written.get_ref().parse();
+        let digest = |written: &Spanned<String>| {
+            let parsed = written.get_ref().parse::<Sha256>();
             parsed.map_err(|error| (Some(written.span()), LockfileErrorKind::Digest(error)))
         };
-        let pieces = self.pieces.map(digest).transpose()?;
+        let sha256 = digest(&self.sha256)?;
+        let pieces = self.pieces.as_ref().map(digest).transpose()?;
         let mut sources = Vec::with_capacity(1 + self.mirrors.len());
         for url in std::iter::once(&self.url).chain(&self.mirrors) {
             let parsed = source(url.get_ref(), &path, size, &sha256);

@@ -17,13 +17,15 @@ const BLANK: char = '·';
 const LONGEST_KEY: usize = 20;
 
 /// The keys of a lock.
-const KEYS: [&str; 10] =
-    ["version", "marker", "model", "path", "url", "mirrors", "size", "sha256", "groups", "source"];
+const KEYS: [&str; 11] =
+    ["version", "marker", "model", "path", "url", "mirrors", "size", "sha256", "pieces", "groups", "source"];
 
 /// Keys whose value is shown if it looks like a path.
 const NAMES: [&str; 3] = ["path", "marker", "groups"];
 /// Keys whose value is a number.
 const NUMBERS: [&str; 2] = ["version", "size"];
+/// Keys whose value is a digest.
+const DIGESTS: [&str; 2] = ["sha256", "pieces"];
 /// Keys whose value is one URL or several.
 const ADDRESSES: [&str; 2] = ["url", "mirrors"];
 
@@ -177,7 +179,7 @@ impl MaskedLine {
         } else if NAMES.contains(&key) && !text.contains('@') {
             let length = text.chars().take_while(|c| !begins_a_query(*c)).count();
             self.open[start..start + length].fill(true);
-        } else if key == "sha256" {
+        } else if DIGESTS.contains(&key) {
             for at in start..end {
                 self.open[at] = self.line[at].is_ascii_hexdigit();
             }

@@ -42,8 +42,81 @@ fn models_come_out_sorted_with_every_field() {
 }
 
 #[test]
+fn a_model_may_have_the_digest_of_a_piece_list() {
+    let list = Sha256::of(b"list");
+    let lock = parse_with(&format!("{}pieces = \"{list}\"\n{}", entry("a"), entry("b"))).unwrap();
+    assert_eq!(lock.models()[0].pieces, Some(list));
+    assert_eq!(lock.models()[1].pieces, None);
+    for bad in ["\"abc\"".to_owned(), format!("\"{}\"", list.to_string().to_uppercase())] {
+        let error = kind(&format!("version = 1\n{}pieces = {bad}\n", entry("a")), 7);
+        assert!(matches!(error, LockfileErrorKind::Digest(_)), "{error}");
+    }
+    assert!(matches!(
+        kind(&format!("version = 1\n{}pieces = 1\n", entry("a")), 7),
+        LockfileErrorKind::Toml(_)
+    ));
+}
+
+#[test]
+fn keys_that_begin_with_hint_are_ignored_whatever_their_value() {
+    let plain = parse_with(&entry("a")).unwrap();
+    let values = [
+        "1",
+        "-0.5e9",
+        "\"text\"",
+        "'''\nlines\n'''",
+        "2026-01-01",
+        "[1, [\"x\"], {}]",
+        "{ path = \"b\", hint-y = 1 }",
+    ];
+    for value in values {
+        for text in [
+            format!("hint-x = {value}\nversion = 1\n{}", entry("a")),
+            format!("version = 1\n\"hint-\" = {value}\n{}", entry("a")),
+            format!("version = 1\nhint-x.path = {value}\n{}", entry("a")),
+            format!("version = 1\n[hint-x]\npath = {value}\n{}", entry("a")),
+            format!("version = 1\n{}[[hint-x]]\na = {value}\n[[hint-x]]\na = 1\n", entry("a")),
+            format!("version = 1\n{}hint-x = {value}\n\"hint-pieces\" = {value}\n", entry("a")),
+            format!("version = 1\n{}", entry("a").replace("size", &format!("hint-x.y = {value}\nsize"))),
+            format!("version = 1\n{}[model.hint-x]\nsize = {value}\n", entry("a")),
+        ] {
+            let lock = parse(&text).unwrap_or_else(|error| panic!("{error}\nof\n{text}"));
+            assert_eq!(format!("{:?}", lock.models()), format!("{:?}", plain.models()), "{text}");
+            assert!(text.contains("'''") || Lockfile::peek(&[&text]).is_some(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn fault_61_a_key_that_only_resembles_a_hint_is_refused_where_it_stands() {
+    for key in ["hint", "hint_x", "Hint-x", "hints-x", "x-hint-x", "piece"] {
+        let model = parse_with(&format!("{}  {key} = {{ a = 1 }}\n", entry("a"))).unwrap_err();
+        let head = parse(&format!("version = 1\n  {key} = 1\n{}", entry("a"))).unwrap_err();
+        for (error, line) in [(model, 7), (head, 2)] {
+            let place = error.location().unwrap();
+            assert_eq!((place.line, place.column, place.width), (line, 3, key.len()), "{error}");
+            assert!(error.kind().to_string().contains(", expected one of `"), "{error}");
+        }
+    }
+    let error = kind(&format!("version = 1\n{}pices = 1\n", entry("a")), 7).to_string();
+    let known = "expected one of `path`, `url`, `mirrors`, `size`, `sha256`, `pieces`, `groups`, `source`";
+    assert_eq!(error, format!("unknown field `pices`, {known}"));
+}
+
+#[test]
+fn fault_62_a_huge_hint_is_refused_as_any_other_value() {
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(parse(&format!("version = 1\nhint-x = {deep}\n")).is_err());
+    assert!(parse_with(&format!("{}[model.{}hint-y]\n", entry("a"), "hint-x.".repeat(100_000))).is_err());
+    let many = format!("version = 1\nhint-x = [{}]\n", "1,".repeat(2_000_001));
+    assert_eq!(*parse(&many).unwrap_err().kind(), LockfileErrorKind::TooMuch);
+}
+
+#[test]
 fn the_content_digest_depends_on_bytes_and_places_only() {
     let plain = parse_with(&entry("a")).unwrap().content_digest();
+    let listed = parse_with(&format!("{}pieces = \"{SHA}\"\n", entry("a"))).unwrap();
+    assert_eq!(listed.content_digest(), plain, "a list changes no byte of a file");
     let mirrored = parse_with(&format!("# new\n{}mirrors = [\"http://m.example/x\"]\n", entry("a"))).unwrap();
     assert_eq!(mirrored.content_digest(), plain);
     assert_ne!(parse_with(&entry("b")).unwrap().content_digest(), plain);
@@ -267,6 +340,10 @@ mod secrets {
                 ("size = 5", format!("size = 5\n[model.{CANARY}]\n[model.{CANARY}]")),
                 ("size = 5", format!("size = 5 # {address}")),
                 ("size = 5", format!("token = \"{CANARY}\"\nsize = 5")),
+                ("size = 5", format!("hint-x = \"{CANARY}\"\nhint-{CANARY} = 1\nsise = 5")),
+                ("size = 5", format!("hint-x = \"{address}\"\nhint-x = \"{CANARY}\"\nsize = 5")),
+                ("size = 5", format!("hint-x = [\"{CANARY}\", {CANARY}]\nsize = 5")),
+                ("size = 5", format!("pieces = \"{address}\"\nsize = 5")),
                 ("size = 5", format!("headers = {{ Authorization = \"Bearer {CANARY}\" }}\nsize = 5")),
                 ("size = 5", format!("size = \"{address}\"")),
                 ("size = 5", "size = 5.0".to_owned()),
@@ -282,8 +359,10 @@ mod secrets {
     }
 
     fn mangled() -> impl Strategy<Value = String> {
-        let keys =
-            select(vec!["path", "marker", "groups", "sha256", "size", "url", "mirrors", "URL", "source"]);
+        let keys = select(vec![
+            "path", "marker", "groups", "sha256", "size", "url", "mirrors", "URL", "source", "pieces",
+            "hint-x",
+        ]);
         (select(locks()), 0usize..6, any::<prop::sample::Index>(), keys).prop_map(|(lock, how, at, key)| {
             let places = |wanted: &dyn Fn(char) -> bool| {
                 lock.char_indices().filter(|(_, c)| wanted(*c)).map(|(at, _)| at).collect::<Vec<_>>()
