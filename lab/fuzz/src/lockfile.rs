@@ -80,12 +80,13 @@ fn check_promises(lock: &Lockfile, text: &str) {
 }
 
 fn is_same(a: &Model, b: &Model) -> bool {
-    (&a.path, &a.sources, a.size, a.sha256, &a.groups) == (&b.path, &b.sources, b.size, b.sha256, &b.groups)
+    let bytes = |model: &Model| (model.size, model.sha256, model.pieces);
+    (&a.path, &a.sources, bytes(a), &a.groups) == (&b.path, &b.sources, bytes(b), &b.groups)
 }
 
-/// A text of the same lock.
+/// A text of the same lock, with hints that have no meaning.
 fn write(lock: &Lockfile) -> String {
-    let mut text = format!("version = 1\nmarker = {}\n", quoted(lock.marker()));
+    let mut text = format!("version = 1\nhint-a.b = [{{}}]\nmarker = {}\n", quoted(lock.marker()));
     for model in lock.models() {
         let urls: Vec<_> = model.sources.iter().map(|source| quoted(source.written())).collect();
         let groups: Vec<_> = model.groups.iter().map(|group| quoted(group)).collect();
@@ -99,6 +100,10 @@ fn write(lock: &Lockfile) -> String {
             model.sha256,
             groups.join(", ")
         );
+        if let Some(list) = model.pieces {
+            let _ = writeln!(text, "pieces = \"{list}\"");
+        }
+        let _ = writeln!(text, "hint-path = {}\n[model.hint-more]\nsize = -1", quoted(model.path.as_str()));
     }
     text
 }

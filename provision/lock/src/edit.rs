@@ -10,6 +10,7 @@
 //!   it is directly above the next model. A comment with blank lines on both sides belongs to no model and stays.
 //! - A new model goes behind the model with the next lower path. A sorted file stays sorted, and an unsorted one is not
 //!   reordered for one entry.
+//! - Keys and tables that begin with `hint-` are comments: those of a model move and go with it, and those of the lock stay.
 //! - The result is a valid lock. The fetch's own parser reads the whole text after each change; a change that would break it
 //!   leaves the document as it was.
 //!
@@ -25,7 +26,7 @@ use crate::entry::Entry;
 use spans::{KeySpan, ModelSpan, Spans};
 
 /// The keys, in the order in which they are written.
-const KEYS: [&str; 7] = ["path", "url", "mirrors", "size", "sha256", "groups", "source"];
+const KEYS: [&str; 8] = ["path", "url", "mirrors", "size", "sha256", "pieces", "groups", "source"];
 
 /// A lock's text and the positions in it.
 #[derive(Debug, Clone)]
@@ -306,6 +307,7 @@ fn value(key: &str, entry: &Entry) -> Option<String> {
         "mirrors" => list(&addresses(entry)),
         "size" => Some(entry.size.to_string()),
         "sha256" => Some(quoted(&entry.sha256.to_string())),
+        "pieces" => entry.pieces.map(|list| quoted(&list.to_string())),
         "groups" => list(&quoted_all(&entry.groups)),
         _ => entry.source.as_deref().map(quoted),
     }

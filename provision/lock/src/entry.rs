@@ -18,6 +18,8 @@ pub struct Entry {
     pub size: u64,
     /// The SHA-256 of the file.
     pub sha256: Sha256,
+    /// The SHA-256 of its piece list.
+    pub pieces: Option<Sha256>,
     /// The groups.
     pub groups: Vec<String>,
     /// The source that `lock update` follows, as written: a branch or tag, if the URL names a commit.
@@ -25,13 +27,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Keeps `older`'s mirrors, groups and source, so that adding a model again does not lose them. The new URL is not kept
-    /// as a mirror. If the digest changed, all old mirrors are dropped: they serve the old bytes, and a fetch would fall back to
-    /// them when the first URL fails.
+    /// Keeps `older`'s mirrors, piece list, groups and source, so that adding a model again does not lose them. The new URL is not
+    /// kept as a mirror. If the digest changed, all old mirrors are dropped: they serve the old bytes, and a fetch would fall back to
+    /// them when the first URL fails. So is the list, which describes the old bytes.
     pub fn keep_from(&mut self, older: &Self) {
         let before = std::mem::take(&mut self.mirrors);
-        let kept = if older.sha256 == self.sha256 { older.mirrors.as_slice() } else { &[] };
-        for mirror in kept.iter().chain(&before) {
+        let same = Some(older).filter(|older| older.sha256 == self.sha256);
+        self.pieces = self.pieces.or(same.and_then(|older| older.pieces));
+        for mirror in same.map(|older| older.mirrors.as_slice()).unwrap_or_default().iter().chain(&before) {
             if *mirror != self.url && !self.mirrors.contains(mirror) {
                 self.mirrors.push(mirror.clone());
             }
@@ -55,6 +58,7 @@ impl From<&Model> for Entry {
             mirrors: mirrors.to_vec(),
             size: model.size,
             sha256: model.sha256,
+            pieces: model.pieces,
             groups: model.groups.clone(),
             source: model.source.clone(),
         }
@@ -75,6 +79,22 @@ mod tests {
         assert_eq!(newer, expected);
     }
 
+    #[test]
+    fn a_list_of_old_bytes_is_dropped_and_one_of_the_same_bytes_stays() {
+        let [one, two] = [b"one", b"two"].map(|list| Some(Sha256::of(list)));
+        let older = Entry { pieces: one, ..entry("http://a/x", &[], &[], None) };
+        for (sha256, given, expected) in [
+            (older.sha256, None, one),
+            (older.sha256, two, two),
+            (Sha256::of(b"y"), None, None),
+            (Sha256::of(b"y"), two, two),
+        ] {
+            let mut newer = Entry { sha256, pieces: given, ..older.clone() };
+            newer.keep_from(&older);
+            assert_eq!(newer.pieces, expected);
+        }
+    }
+
     fn entry(url: &str, mirrors: &[&str], groups: &[&str], source: Option<&str>) -> Entry {
         Entry {
             path: "vae/x".parse().unwrap(),
@@ -82,6 +102,7 @@ mod tests {
             mirrors: mirrors.iter().map(|mirror| mirror.parse().unwrap()).collect(),
             size: 1,
             sha256: Sha256::of(b"x"),
+            pieces: None,
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             source: source.map(str::to_owned),
         }

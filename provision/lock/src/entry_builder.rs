@@ -184,7 +184,7 @@ impl EntryBuilder {
             }
         }
         let source = follows.or_else(|| found.followed());
-        let entry = Entry { path, url: found.url, mirrors, size, sha256, groups, source };
+        let entry = Entry { path, url: found.url, mirrors, size, sha256, pieces: None, groups, source };
         Ok(BuiltEntry { entry, was_read, lost_mirrors })
     }
 
@@ -275,9 +275,11 @@ impl EntryBuilder {
 
 /// The entry with the URL, size and digest of now; `None` if it is the same.
 fn changed(entry: &Entry, found: &Found, sha256: Sha256, size: u64) -> Option<Entry> {
-    // Mirrors serve the old bytes.
-    let mirrors = if sha256 == entry.sha256 { entry.mirrors.clone() } else { Vec::new() };
-    let now = Entry { url: found.url.clone(), mirrors, size, sha256, ..entry.clone() };
+    // Mirrors serve the old bytes, and the list describes them.
+    let same = sha256 == entry.sha256;
+    let mirrors = if same { entry.mirrors.clone() } else { Vec::new() };
+    let pieces = entry.pieces.filter(|_| same);
+    let now = Entry { url: found.url.clone(), mirrors, size, sha256, pieces, ..entry.clone() };
     (now != *entry).then_some(now)
 }
 

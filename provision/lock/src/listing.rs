@@ -23,6 +23,8 @@ pub struct Row {
     pub size: u64,
     /// The SHA-256 of the file.
     pub sha256: Sha256,
+    /// The SHA-256 of its piece list, if it has one.
+    pub pieces: Option<Sha256>,
     /// The groups.
     pub groups: Vec<String>,
     /// The source that `lock update` follows, or else the URL.
@@ -44,6 +46,7 @@ impl Row {
             path: model.path.to_string(),
             size: model.size,
             sha256: model.sha256,
+            pieces: model.pieces,
             groups: model.groups.clone(),
             source: followed.unwrap_or_else(|| fetched.to_string()),
             is_pinned: fetched.is_pinned(),
@@ -91,7 +94,7 @@ pub fn table(rows: &[Row], columns: Option<usize>) -> String {
     table
 }
 
-/// The same as JSON: `{"models": [{path, size, sha256, groups, source, pinned}], "bytes": total}`.
+/// The same as JSON: `{"models": [{path, size, sha256, pieces, groups, source, pinned}], "bytes": total}`.
 pub fn json(rows: &[Row]) -> Value {
     let models: Vec<Value> = rows
         .iter()
@@ -100,6 +103,7 @@ pub fn json(rows: &[Row]) -> Value {
                 "path": row.path,
                 "size": row.size,
                 "sha256": row.sha256.to_string(),
+                "pieces": row.pieces.map(|list| list.to_string()),
                 "groups": row.groups,
                 "source": row.source,
                 "pinned": row.is_pinned,

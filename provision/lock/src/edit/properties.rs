@@ -1,6 +1,7 @@
 //! Property tests of edits, over locks as people write them.
 
 use proptest::prelude::*;
+use provision_core::digest::Sha256;
 
 use super::tests::entry;
 use super::*;
@@ -20,6 +21,9 @@ struct Written {
     /// The spelling of the header.
     header: &'static str,
     source: bool,
+    /// The spelling of a hint, of the model or of the lock.
+    hint: usize,
+    pieces: bool,
 }
 
 /// The line endings; `Mixed` has a bit for each line, as after edits on several systems.
@@ -31,16 +35,17 @@ enum Ends {
 }
 
 fn written() -> impl Strategy<Value = Written> {
-    let layout = (0..3usize, any::<[bool; 5]>(), prop_oneof![Just(""), Just("  "), Just("\t")]);
+    let layout = (0..3usize, any::<[bool; 6]>(), prop_oneof![Just(""), Just("  "), Just("\t")]);
     let header = prop_oneof![
         4 => Just("[[model]]"),
         1 => Just("  [[ model ]]  # header"),
         1 => Just("[[\"model\"]]"),
     ];
-    (layout, 0..7usize, 0..5usize, 0..4usize, header).prop_map(
-        |((blank_lines, flags, indent), turn, list, mirrors, header)| {
-            let [comments @ .., source] = flags;
-            Written { path: "", blank_lines, comments, indent, turn, list, mirrors, header, source }
+    (layout, 0..8usize, 0..5usize, 0..4usize, header, 0..8usize).prop_map(
+        |((blank_lines, flags, indent), turn, list, mirrors, header, hint)| {
+            let [comments @ .., source, pieces] = flags;
+            let path = "";
+            Written { path, blank_lines, comments, indent, turn, list, mirrors, header, source, hint, pieces }
         },
     )
 }
@@ -73,6 +78,13 @@ fn text_of(models: &[Written], head: &str, ends: Ends, last_newline: bool, end: 
             _ => Some(format!("mirrors = [ # {path} mirrors\n\n  'http://m.example/a' ,\n]\n")),
         });
         keys.extend(model.source.then(|| "source = \"hf:o/r/x\"".to_owned()));
+        keys.extend(model.pieces.then(|| format!("pieces = '{}'", Sha256::of(b"list"))));
+        // A dotted key at the end of the model, or a key anywhere.
+        keys.extend(match model.hint {
+            1 => Some(format!("hint-of = \"{path}\" # {path} hint")),
+            2 => Some(format!("hint-of.a.b = [ \"{path}\",\n\n'' ]")),
+            _ => None,
+        });
         let turn = model.turn % keys.len();
         keys.rotate_left(turn);
         text.push_str(&"\n".repeat(model.blank_lines));
@@ -82,7 +94,17 @@ fn text_of(models: &[Written], head: &str, ends: Ends, last_newline: bool, end: 
             text.push_str(&comment(between && at == 1, "between"));
             text.extend([indent, key.as_str(), "\n"]);
         }
+        text.push_str(&match model.hint {
+            3 => format!("{indent}[model.hint-of] # {path} table\n{indent}  a = \"hint-of {path}\"\n"),
+            4 => format!("\n[[model.hint-of.a]]\n[[model.hint-of.a]]\nsize = \"hint-of {path}\"\n"),
+            _ => String::new(),
+        });
         text.push_str(&comment(below, "below"));
+        text.push_str(match model.hint {
+            5 => "[[hint-log]]\na = \"hint-log 5\"\n",
+            6 => "\n  [[hint-log]]\npath = \"hint-log 6\"\nb.c = 1\n\n",
+            _ => "",
+        });
     }
     text.push_str(end);
     if !last_newline {
@@ -106,6 +128,9 @@ fn lock() -> impl Strategy<Value = String> {
         Just("# file\n\nversion = 1 # v\n# head\n\n# section\n\n"),
         Just("marker = \".m\"\nversion = 1\n\n\n"),
         Just("version = 1\n# directly above\n"),
+        Just("hint-lock = 1\nversion = 1\nhint-more.x.y = { z = 1 }\n"),
+        Just("version = 1\n\n[hint-lock]\nx = 1\n# directly above\n"),
+        Just("version = 1\n\n[hint-lock.deep]\nx = 1\n\n"),
         Just("\u{feff}  version = 0x1\n\n"),
     ];
     let ends = prop_oneof![Just(""), Just("\n# end\n"), Just("\n\n"), Just("# end\n"), Just("  \n")];
@@ -129,6 +154,11 @@ fn comments(text: &str) -> Vec<&str> {
         text.lines().filter_map(|line| line.find('#').map(|at| line[at..].trim_end())).collect();
     found.sort_unstable();
     found
+}
+
+/// The lines with hints of this kind.
+fn hints<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
+    text.lines().map(str::trim).filter(|line| line.contains(kind)).collect()
 }
 
 /// Returns true if all lines end with a carriage return; `None` for a mix.
@@ -171,6 +201,7 @@ proptest! {
         let before = paths_of(&document);
         let was_sorted = written_order(&document).is_sorted();
         document.put_all(&entries).unwrap();
+        prop_assert_eq!(hints(document.text(), "hint-"), hints(&text, "hint-"));
         for entry in &entries {
             prop_assert_eq!(document.get(&entry.path), Some(entry.clone()));
         }
@@ -226,7 +257,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_model_has_the_new_values_and_all_comments(text in lock(), more in any::<[bool; 4]>()) {
+    fn a_changed_model_has_the_new_values_and_all_comments(text in lock(), more in any::<[bool; 5]>()) {
         let mut document = Document::parse("models.lock", &text).unwrap();
         for path in paths_of(&document) {
             let mut changed = document.get(&path).unwrap();
@@ -243,10 +274,14 @@ proptest! {
             if more[3] {
                 changed.source = Some("civitai:2".into());
             }
+            if more[4] {
+                changed.pieces = changed.pieces.is_none().then(|| Sha256::of(b"another list"));
+            }
             document.put(&changed).unwrap();
             prop_assert_eq!(document.get(&path), Some(changed));
         }
         prop_assert_eq!(comments(document.text()), comments(&text));
+        prop_assert_eq!(hints(document.text(), "hint-"), hints(&text, "hint-"));
         if let Some(crlf) = line_ends(&text) {
             prop_assert_eq!(line_ends(document.text()), Some(crlf));
         }
@@ -259,6 +294,12 @@ proptest! {
         prop_assume!(!paths.is_empty());
         let gone = &paths[which % paths.len()];
         document.remove(gone).unwrap();
+        let mut left = hints(&text, "hint-");
+        left.retain(|line| !(line.contains("hint-of") && line.contains(gone.as_str())));
+        for kind in ["hint-lo", "hint-of ", "hint-of ="] {
+            let of_kind = |lines: &[&str]| lines.iter().filter(|line| line.contains(kind)).map(|line| (*line).to_owned()).collect::<Vec<_>>();
+            prop_assert_eq!(of_kind(&hints(document.text(), "hint-")), of_kind(&left));
+        }
         // A comment directly below one model and directly above the next belongs to the next.
         let name = |comment: &str| comment.split(' ').nth(1).map(str::to_owned);
         let lost: Vec<String> = {

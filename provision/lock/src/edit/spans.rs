@@ -1,7 +1,7 @@
 //! Positions in a lock's text. `toml_edit` gives the spans of keys and values; this module assigns the lines between them to
 //! models.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
 use toml_edit::{Document, Item, Table, Value};
@@ -43,8 +43,14 @@ impl Spans {
             Some(at) if text[..at].ends_with('\r') => "\r\n",
             _ => "\n",
         };
-        let keys = keys_of(document.as_table());
-        let head = keys.values().map(|span| line_end(text, span.value.end)).max().unwrap_or(0);
+        let root = document.as_table();
+        // A table with a header of its own is no part of the head.
+        let of_head =
+            |(_, item): &(&str, &Item)| item.is_value() || item.as_table().is_some_and(Table::is_dotted);
+        let ends = root.iter().filter(of_head).filter_map(|(_, item)| end_before(item, text.len()));
+        let head = ends.max().map_or(0, |end| line_end(text, end));
+        let others =
+            root.iter().filter(|(key, _)| *key != "model").flat_map(|(_, item)| headers(item)).collect();
         let tables = match document.get("model") {
             None => Some(Vec::new()),
             Some(Item::ArrayOfTables(tables)) => Some(tables.iter().collect()),
@@ -52,20 +58,25 @@ impl Spans {
         };
         let Some(mut tables) = tables else { return Self { newline, head_end: head, models: None } };
         tables.sort_by_key(|table| start_of(table));
-        let (head_end, models) = regions(text, head, &tables);
+        let (head_end, models) = regions(text, head, &tables, &others);
         Self { newline, head_end, models: Some(models) }
     }
 }
 
-/// Assigns the lines to models.
-fn regions(text: &str, head: usize, tables: &[&Table]) -> (usize, Vec<ModelSpan>) {
+/// Assigns the lines to models. The lock's other tables have headers at `others`; no model has their lines.
+fn regions(text: &str, head: usize, tables: &[&Table], others: &BTreeSet<usize>) -> (usize, Vec<ModelSpan>) {
     let headers: Vec<usize> = tables.iter().map(|table| line_start(text, start_of(table))).collect();
     let mut head_end = None;
     let mut models: Vec<ModelSpan> = Vec::with_capacity(tables.len());
     let mut body_end = head;
     for at in 0..=tables.len() {
         let next = headers.get(at).copied();
-        let (tail_end, start) = share(text, body_end, next);
+        let other = others.range(body_end..).next().map(|other| line_start(text, *other));
+        let other = other.filter(|other| next.is_none_or(|next| *other < next));
+        let (tail_end, start) = match other {
+            None => share(text, body_end, next),
+            Some(other) => (share(text, body_end, Some(other)).0, share(text, other, next).1),
+        };
         // The open region ends here.
         match models.last_mut() {
             Some(model) => model.region.end = tail_end,
@@ -73,8 +84,10 @@ fn regions(text: &str, head: usize, tables: &[&Table]) -> (usize, Vec<ModelSpan>
         }
         let (Some(table), Some(header)) = (tables.get(at), next) else { break };
         let keys = keys_of(table);
-        let last = keys.values().map(|span| span.value.end).max().unwrap_or(header);
-        body_end = line_end(text, last.max(header));
+        let end = headers.get(at + 1).copied().unwrap_or(text.len());
+        let end = others.range(header..end).next().copied().unwrap_or(end);
+        let last = table.iter().filter_map(|(_, item)| end_before(item, end)).max();
+        body_end = line_end(text, last.unwrap_or(header));
         let path = table.get("path").and_then(Item::as_str).unwrap_or_default().to_owned();
         models.push(ModelSpan { path, region: start..body_end, keys });
     }
@@ -113,6 +126,26 @@ fn keys_of(table: &Table) -> HashMap<String, KeySpan> {
         Some(KeySpan { key: key.span()?, value: value.span()?, items })
     };
     table.iter().filter_map(|(key, _)| Some((key.to_owned(), span_of(key)?))).collect()
+}
+
+/// The end of the last value or header of `item` that is before `limit`.
+fn end_before(item: &Item, limit: usize) -> Option<usize> {
+    let own = item.span().map(|span| span.end).filter(|end| *end <= limit);
+    own.into_iter()
+        .chain(tables_of(item).flat_map(|table| table.iter()).filter_map(|(_, item)| end_before(item, limit)))
+        .max()
+}
+
+/// The positions of the headers of `item` and of the tables in it.
+fn headers(item: &Item) -> Vec<usize> {
+    let own = tables_of(item).map(start_of);
+    own.chain(tables_of(item).flat_map(|table| table.iter()).flat_map(|(_, item)| headers(item))).collect()
+}
+
+fn tables_of(item: &Item) -> impl Iterator<Item = &Table> {
+    let one = item.as_table();
+    let several = item.as_array_of_tables();
+    one.into_iter().chain(several.into_iter().flat_map(|tables| tables.iter()))
 }
 
 fn start_of(table: &Table) -> usize {

@@ -9,6 +9,7 @@ pub(super) fn entry(path: &str) -> Entry {
         mirrors: vec![],
         size: 5,
         sha256: Sha256::of(path.as_bytes()),
+        pieces: None,
         groups: vec![],
         source: None,
     }
@@ -58,13 +59,14 @@ fn every_field_is_written_in_order_and_read_back() {
     let mut full = entry("x");
     full.mirrors = vec!["https://m.example/x".parse().unwrap()];
     full.groups = vec!["a \"b\"\\".into(), "c\n".into()];
+    full.pieces = Some(Sha256::of(b"list"));
     full.source = Some("hf:o/r@main/x".into());
     let mut document = document(&format!("version = 1\n\n{}", written("x")));
     assert_eq!(document.put(&full).unwrap(), Outcome::Updated(Box::new(entry("x"))));
     assert_eq!(document.get(&full.path), Some(full.clone()));
     let keys: Vec<&str> =
         document.text().lines().filter_map(|line| line.split_once(" = ")).map(|p| p.0).collect();
-    assert_eq!(keys, ["version", "path", "url", "mirrors", "size", "sha256", "groups", "source"]);
+    assert_eq!(keys, ["version", "path", "url", "mirrors", "size", "sha256", "pieces", "groups", "source"]);
     assert_eq!(document.put(&full).unwrap(), Outcome::Unchanged);
     document.put(&entry("x")).unwrap();
     assert_eq!(document.text(), format!("version = 1\n\n{}", written("x")));

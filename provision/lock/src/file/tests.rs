@@ -56,6 +56,7 @@ fn entry(path: &str) -> Entry {
         mirrors: vec![],
         size: 1,
         sha256: Sha256::of(path.as_bytes()),
+        pieces: None,
         groups: vec![],
         source: None,
     }

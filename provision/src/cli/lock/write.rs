@@ -281,6 +281,13 @@ pub(super) fn report(entry: &Entry, outcome: &Outcome, would: bool) {
         Outcome::Unchanged => tell(format_args!("{unchanged}{}  {size}", entry.path)),
         Outcome::Updated(before) => {
             tell(format_args!("{updated}{}  {}", entry.path, TerminalText(change(before, entry))));
+            if before.pieces.is_some() && entry.pieces.is_none() {
+                say(format_args!(
+                    "note: the piece list of {0} describes the old bytes and is no longer used; `lock pieces {0}` makes one after \
+                     the next fetch",
+                    entry.path
+                ));
+            }
             let is_gone = |mirror: &&SourceUrl| **mirror != entry.url && !entry.mirrors.contains(mirror);
             for mirror in before.mirrors.iter().filter(is_gone) {
                 say(format_args!(
@@ -331,6 +338,11 @@ fn change(before: &Entry, now: &Entry) -> String {
     }
     if before.mirrors != now.mirrors {
         parts.push(format!("{} → {}", before.mirrors.len(), units::count(now.mirrors.len(), "mirror")));
+    }
+    match (before.pieces, now.pieces) {
+        (old, new) if old == new => {}
+        (_, Some(new)) => parts.push(format!("piece list {}", new.short())),
+        (_, None) => parts.push("no piece list".to_owned()),
     }
     if before.groups != now.groups {
         parts.push(format!("groups {}", now.groups.join(",")));
