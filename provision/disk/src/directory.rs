@@ -114,8 +114,8 @@ impl Directory {
         &self.handle
     }
 
-    /// Opens a subdirectory. If it is missing, `create` decides between creating it and `None`.
-    pub(crate) fn subdirectory(&self, name: &str, create: bool) -> Result<Option<Self>, StoreError> {
+    /// Opens a subdirectory, and follows no symlink. If it is missing, `create` decides between creating it and `None`.
+    pub fn subdirectory(&self, name: &str, create: bool) -> Result<Option<Self>, StoreError> {
         let path = self.path.join(name);
         loop {
             match confined::open_directory(ResolveMode::PerComponent, &self.handle, name) {
@@ -272,6 +272,16 @@ impl Directory {
         self.sync().inspect_err(|_| drop(self.remove(name)))
     }
 
+    /// Writes a small file atomically, and not durably: after a power cut it may have other bytes. For files that are believed by
+    /// their digest.
+    pub fn write_by_digest(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = format!("{}{:08x}{TEMPORARY}", temporary_prefix(name), fastrand::u32(..));
+        let path = self.path.join(name);
+        let written = self.create_small((&temporary, FILE_MODE), bytes, &path);
+        let renamed = written.and_then(|_| self.rename_small(&temporary, name, &path));
+        renamed.inspect_err(|_| drop(self.remove(&temporary)))
+    }
+
     /// Writes a small file that only this user may read, atomically: a power cut leaves the old one, or the new one. No other process
     /// may be writing it.
     pub fn write_private(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
@@ -313,17 +323,32 @@ impl Directory {
 
     fn write_small_as(
         &self,
-        (temporary, mode): (&str, Mode),
+        temporary: (&str, Mode),
         name: &str,
         bytes: &[u8],
         path: &Utf8Path,
     ) -> Result<(), StoreError> {
+        let file = self.create_small(temporary, bytes, path)?;
+        retry_on_intr(|| rustix::fs::fsync(&file))
+            .map_err(|error| StoreError::of_volume("syncing it", path, error))?;
+        self.rename_small(temporary.0, name, path)
+    }
+
+    /// Writes a new temporary file for `path`.
+    fn create_small(
+        &self,
+        (temporary, mode): (&str, Mode),
+        bytes: &[u8],
+        path: &Utf8Path,
+    ) -> Result<File, StoreError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = retry_on_intr(|| rustix::fs::openat(&self.handle, temporary, flags, mode));
         let file = File::from(file.map_err(StoreError::at("creating it", path))?);
         file.write_all_at(bytes, 0).map_err(|error| StoreError::of_volume("writing it", path, error))?;
-        retry_on_intr(|| rustix::fs::fsync(&file))
-            .map_err(|error| StoreError::of_volume("syncing it", path, error))?;
+        Ok(file)
+    }
+
+    fn rename_small(&self, temporary: &str, name: &str, path: &Utf8Path) -> Result<(), StoreError> {
         retry_on_intr(|| rustix::fs::renameat(&self.handle, temporary, &self.handle, name)).map_err(|error| {
             StoreError::of_rename("renaming it to its final name", &self.path.join(temporary), path, error)
         })
