@@ -15,6 +15,8 @@ use unicode_normalization::UnicodeNormalization as _;
 pub const NAME_MAX: usize = 255;
 /// The longest path that Linux takes (`PATH_MAX`, less room for the destination in front), in bytes.
 const PATH_MAX: usize = 3072;
+/// The directory of the destination that keeps the piece lists of installed files.
+pub const KEPT_LISTS: &str = ".provision.pieces";
 
 /// A portable path below the destination, such as `vae/qwen_image_vae.safetensors`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -203,8 +205,8 @@ fn check_component(component: &str) -> Result<(), ModelPathError> {
     if matches!(lower.as_str(), "" | "." | "..") {
         return Err(ModelPathError::Traversal { component: owned() });
     }
-    if lower.starts_with('.') && [".part", ".journal", ".lock", ".tmp"].iter().any(|end| lower.ends_with(end))
-    {
+    let is_part_of_run = [".part", ".journal", ".lock", ".tmp"].iter().any(|end| lower.ends_with(end));
+    if lower.starts_with('.') && is_part_of_run || lower == KEPT_LISTS {
         return Err(ModelPathError::WorkingFile { component: owned() });
     }
     Ok(())
@@ -328,6 +330,7 @@ mod tests {
     fn the_stores_own_names_are_refused() {
         assert!(parse("vae/.x.safetensors.0123abcd.part").is_err());
         assert!(parse(".provision.lock").is_err());
+        assert!(parse(".Provision.pieces/x").is_err());
         assert!(parse("vae/x.part").is_ok());
     }
 }
