@@ -12,6 +12,7 @@ use provision::cli::progress::Verbosity;
 use provision::cli::{fetch, say, units};
 use provision_core::lockfile::{Lockfile, Selection};
 use provision_engine::fetch::Local;
+use provision_engine::piece_lists::ListPlaces;
 use provision_http::ClientConfig;
 use provision_testbed::{BlockingOrigin, Content, OriginConfig as TestbedConfig, Shape};
 
@@ -48,7 +49,13 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
     }
 
     // The default configuration: tokens, proxies and certificates of the environment do not apply here.
-    let report = fetch::fetch(&args, Local::default(), &lock, models.clone(), ClientConfig::default())?;
+    let report = fetch::fetch(
+        &args,
+        Local::default(),
+        (&lock, ListPlaces::default()),
+        models.clone(),
+        ClientConfig::default(),
+    )?;
     let requests = origin.counters().requests;
     fetch::conclude(&args, &report)?;
 

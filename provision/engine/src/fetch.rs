@@ -4,13 +4,14 @@
 //! 2. `Opened::open` takes the destination's lock. Another run may have done the work meanwhile, so the marker is read
 //!    again.
 //! 3. `Opened::plan` decides for each file: present, on this machine, resumable or missing. A file that the marker does
-//!    not list is hashed.
+//!    not list is hashed. Piece lists of missing files are fetched, before their parts are opened.
 //! 4. `Planned::check` compares the space that the plan needs with the free space, before the first byte.
 //! 5. `Planned::fill_locally` removes the marker, durably, if a listed file changes. Then it installs what the baked
 //!    directory, the cache and other programs' stores have.
 //! 6. `FilledLocally::download` transfers the files that are still missing, into the cache if there is one, under the
 //!    cache's lock. Then it copies files with equal bytes.
-//! 7. `Downloaded::finish` writes the marker, last, and only if every file of the run is right.
+//! 7. `Downloaded::finish` writes the marker, last, and only if every file of the run is right. It keeps the piece lists of what
+//!    is installed.
 //!
 //! Each step consumes the state before it, so no step can run twice or out of order. `provision ensure`, which starts a
 //! container, is the same run with a baked directory.
@@ -38,6 +39,7 @@ use tokio::task::block_in_place;
 use crate::marker::Marker;
 use crate::transfer::{self, Transfer, TransferConfig};
 use provision_core::event::Event;
+use provision_core::lockfile::Model;
 
 use downloads::Collector;
 pub use error::FetchError;
@@ -48,7 +50,7 @@ pub use local::{Baked, BakedMode, Local};
 use marker_steps::{invalidate, presence_is_verified};
 pub use marker_steps::{marker_covers, marker_covers_texts};
 use opened::Opened;
-use plan::Item;
+use plan::{Finding, Item};
 pub use provision_disk::{Folders, FollowLinks};
 pub use report::{FileReport, Report};
 use run_state::RunState;
@@ -73,7 +75,7 @@ pub async fn run(job: Job<'_>) -> Result<Report, FetchError> {
         }
         Err(error) => return Err(error),
     };
-    opened.plan()?.check()?.fill_locally()?.download().await?.finish()
+    opened.plan().await?.check()?.fill_locally()?.download().await?.finish()
 }
 
 /// Each file has a plan; nothing has changed yet.
@@ -95,8 +97,13 @@ struct Downloaded<'j> {
 }
 
 impl<'j> Opened<'j> {
-    fn plan(self) -> Result<Planned<'j>, FetchError> {
-        let plan = block_in_place(|| self.planner().plan(&self.job.models));
+    async fn plan(self) -> Result<Planned<'j>, FetchError> {
+        let models = &self.job.models;
+        let findings = block_in_place(|| self.planner().examine(models));
+        let is_to_fetch = |(model, finding): (&&'j Model, &Finding)| finding.is_to_fetch().then_some(*model);
+        let to_fetch: Vec<_> = models.iter().zip(&findings).filter_map(is_to_fetch).collect();
+        self.lists.fetch(&to_fetch).await;
+        let plan = block_in_place(|| self.planner().plan(models, findings));
         if self.job.is_interrupted() {
             return Err(FetchError::Interrupted);
         }
@@ -156,12 +163,16 @@ impl<'j> FilledLocally<'j> {
                 &self.opened.destination,
                 cache,
             )?;
+            // Their local copies were wrong, or another run has removed them.
+            let missing: Vec<_> = self.files.missing().into_iter().map(|(model, _)| model).collect();
+            self.opened.lists.fetch(&missing).await;
             let collector = Collector {
                 destination: &self.opened.destination,
                 part_names: &self.opened.part_names,
                 cache: cache.zip(cache_guard.as_ref()),
                 observer: &job.observer,
                 interrupted: &job.interrupted,
+                lists: &self.opened.lists,
                 stores: &job.stores,
                 force: job.config.force,
             };
@@ -223,6 +234,7 @@ impl Downloaded<'_> {
         } else {
             opened.keep_partial(files.verified());
         }
+        opened.keep_lists(&files);
         Ok(Report {
             files: files.files,
             elapsed: opened.started.elapsed(),

@@ -6,6 +6,7 @@ pub mod inspect;
 pub mod leftovers;
 pub mod lock_wait;
 pub mod marker;
+pub mod piece_lists;
 pub mod store;
 pub mod torrents;
 pub mod transfer;

@@ -267,6 +267,11 @@ impl Marker {
         self.files.keys().chain(self.former.keys())
     }
 
+    /// The digests of the files that it knows, former ones too.
+    pub fn digests(&self) -> impl Iterator<Item = Sha256> {
+        self.files.values().chain(self.former.values()).map(|vouched| vouched.sha256)
+    }
+
     /// The markers in the destination's root, and the record of an incomplete run, by name.
     pub fn all(destination: &Destination) -> Result<Vec<(String, Self)>, StoreError> {
         let root = destination.root();

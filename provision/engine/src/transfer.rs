@@ -32,6 +32,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::lock_wait::stop_requested;
+use crate::piece_lists::PieceLists;
 use provision_core::backoff::RetryPolicy;
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, FileIndex, Observer, SourceBytes};
@@ -114,6 +115,8 @@ pub struct Download {
     pub part_names: PartNames,
     /// Its part from an earlier run; otherwise the first byte creates one.
     pub part: Option<PartFile>,
+    /// The piece lists of the run. The file's is read when its part is opened.
+    pub lists: Arc<PieceLists>,
     /// The step after its install.
     pub then: Option<AfterInstall>,
 }

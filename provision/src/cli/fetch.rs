@@ -19,6 +19,7 @@ use provision_core::model_path::ModelPath;
 use provision_core::terminal_text::TerminalText;
 use provision_disk::StoreError;
 use provision_engine::fetch::{self, FetchError, Job, Local, Report, Verify};
+use provision_engine::piece_lists::ListPlaces;
 use provision_http::{ClientConfig, HttpClient};
 
 /// Fetches the models.
@@ -112,7 +113,7 @@ fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network)
         say(format_args!("warning: {message}"));
     }
     let origin = if config.offline || config.dry_run { ClientConfig::default() } else { network.config()? };
-    let report = fetch(args, local, &lock, models.clone(), origin)?;
+    let report = fetch(args, local, (&lock, texts.lists()), models.clone(), origin)?;
     conclude(args, &report)?;
     super::warm::run(args, &models)
 }
@@ -130,7 +131,7 @@ fn up_to_date(args: &FetchArgs, name: String, files: usize) {
 pub fn fetch(
     args: &FetchArgs,
     local: Local,
-    lock: &Lockfile,
+    (lock, lists): (&Lockfile, ListPlaces),
     models: Vec<&Model>,
     origin: ClientConfig,
 ) -> Result<Report, Failure> {
@@ -145,6 +146,7 @@ pub fn fetch(
         destination: args.place.dest(),
         local: Local { cache: args.cache.clone(), other_cache: environment::user_cache(), ..local },
         stores,
+        lists,
         config: args.config(),
         origin,
         observer: observer(&progress),

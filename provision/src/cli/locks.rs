@@ -14,7 +14,9 @@ use super::exit::{Code, Failure};
 use provision_core::lockfile::{
     Lockfile, LockfileError, LockfileErrorKind, MAX_BYTES, Model, SelectError, Selection,
 };
+use provision_core::piece_list::DIRECTORY;
 use provision_core::source_url::SourceUrl;
+use provision_engine::piece_lists::ListPlaces;
 
 pub use remote::Access;
 use remote::{Kept, Remote};
@@ -32,6 +34,17 @@ pub struct Text {
     is_remote: bool,
     /// The file to keep it in, if it was just fetched from an address.
     kept: Option<Kept>,
+    /// The place of its piece lists; standard input has none.
+    lists: Option<Lists>,
+}
+
+/// The place of a lock's piece lists.
+#[derive(Debug, Clone)]
+enum Lists {
+    /// The directory beside the lock.
+    Beside(Utf8PathBuf),
+    /// Below the same address as the lock.
+    Below(SourceUrl),
 }
 
 /// What a source would make of this machine, and only its user may: files that are read here, or a host that gets the name and the
@@ -67,7 +80,7 @@ impl Text {
     fn new(name: &str, bytes: Vec<u8>) -> Result<Self, Failure> {
         let written = String::from_utf8(bytes);
         let written = written.map_err(|_| LockfileError::of_file(name, LockfileErrorKind::NotText))?;
-        Ok(Self { name: name.to_owned(), written, is_remote: false, kept: None })
+        Ok(Self { name: name.to_owned(), written, is_remote: false, kept: None, lists: None })
     }
 }
 
@@ -81,6 +94,18 @@ impl Texts {
     /// Each lock on its own.
     pub fn separate(&self) -> Result<Vec<Lockfile>, Failure> {
         self.0.iter().map(Text::parse).collect()
+    }
+
+    /// The places of their piece lists.
+    pub fn lists(&self) -> ListPlaces {
+        let mut places = ListPlaces::default();
+        for lists in self.0.iter().filter_map(|text| text.lists.clone()) {
+            match lists {
+                Lists::Beside(directory) => places.directories.push(directory),
+                Lists::Below(lock) => places.locks.push(lock),
+            }
+        }
+        places
     }
 
     /// The texts as written.
@@ -203,7 +228,8 @@ fn read_text(path: &Utf8Path) -> Result<Text, Failure> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(too_large().into());
     }
-    Text::new(name, bytes)
+    let beside = path.parent().filter(|_| path != STDIN).map(|above| above.join(DIRECTORY));
+    Ok(Text { lists: beside.map(Lists::Beside), ..Text::new(name, bytes)? })
 }
 
 /// The chosen models of `lock`.

@@ -14,6 +14,7 @@ use provision_core::schedule::Limits;
 use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, FollowLinks, Found, PartFile};
 use provision_engine::fetch::{self, FetchConfig, FetchError, Job, Local, Report, Verify};
+use provision_engine::piece_lists::ListPlaces;
 use provision_engine::transfer::TransferConfig;
 use provision_http::{ClientConfig, Credential, HttpClient};
 use provision_testbed::{BlockingOrigin, Content, Control, OriginConfig as TestbedConfig, Tls};
@@ -32,6 +33,8 @@ pub(crate) struct Fixture {
     pub(crate) config: FetchConfig,
     pub(crate) local: Local,
     pub(crate) stores: Vec<StoreAddress>,
+    /// The places of the lock's piece lists.
+    pub(crate) lists: ListPlaces,
     pub(crate) http: ClientConfig,
     /// Runs send the token of the fixture's origin.
     pub(crate) has_token: bool,
@@ -146,6 +149,7 @@ impl Fixture {
             },
             local: Local::default(),
             stores: Vec::new(),
+            lists: ListPlaces::default(),
             http: ClientConfig {
                 connect_timeout: Duration::from_secs(5),
                 head_timeout: Duration::from_millis(1500),
@@ -254,6 +258,7 @@ impl Fixture {
             destination: self.destination(),
             local: self.local.clone(),
             stores: self.stores.clone(),
+            lists: self.lists.clone(),
             config: self.config.clone(),
             origin,
             observer: self.events.clone(),

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::run_state::{Missing, RunState};
 use crate::cache::Cache;
+use crate::piece_lists::PieceLists;
 use crate::transfer::{AfterInstall, Download};
 use provision_core::event::{Event, FileIndex, Observer};
 use provision_core::lockfile::Model;
@@ -28,6 +29,7 @@ pub(super) struct Collector<'a> {
     pub(super) cache: Option<(&'a Cache, &'a DestinationLock)>,
     pub(super) observer: &'a Arc<dyn Observer>,
     pub(super) interrupted: &'a watch::Receiver<bool>,
+    pub(super) lists: &'a Arc<PieceLists>,
     /// The site's stores.
     pub(super) stores: &'a [StoreAddress],
     /// Bytes on disk do not count.
@@ -81,6 +83,7 @@ impl Collector<'_> {
             place: self.destination.clone(),
             part_names: self.part_names.clone(),
             part: part.map(|part| *part),
+            lists: self.lists.clone(),
             then: self.cache.map(|(cache, guard)| self.fill(model, cache, part_names(guard.is_exclusive()))),
         }
     }
@@ -114,6 +117,7 @@ impl Collector<'_> {
             place,
             part_names,
             part,
+            lists: self.lists.clone(),
             then: Some(self.deliver(model, cache)),
         })
     }

@@ -27,6 +27,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     };
     let other_cache = OtherCache::open(&job.local, destination.as_deref(), cache.as_ref());
     let stores = job.stores(destination.clone());
+    let lists = job.piece_lists(destination.clone());
     let sources = LocalSources {
         baked: job.local.baked.as_ref(),
         cache: cache.as_ref(),
@@ -44,13 +45,14 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
             let planner = Planner {
                 destination,
                 marker: &Marker::load_or_partial(destination, job.lock.marker()),
+                lists: &lists,
                 config: &job.config,
                 part_names: &PartNames::Shared,
                 sources,
                 observer: &*job.observer,
                 interrupted: &job.interrupted,
             };
-            planner.plan(&job.models)
+            planner.plan(&job.models, planner.examine(&job.models))
         }
         None => job.models.iter().map(|model| absent(job, model, &sources)).collect(),
     };
@@ -59,6 +61,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     }
     let needs = Needs::of(&items, &job.models, &sources, destination.as_deref());
     announce(&items, &job.models, (needs.to_fetch, needs.here), free, &*job.observer);
+    lists.warn();
     let plan = planned(&items, &job.models);
     let report = |(item, model): (Item, &&Model)| {
         let result = match item.plan {
@@ -85,6 +88,7 @@ pub(super) fn without_writing(
     let planner = Planner {
         destination: &destination,
         marker: &Marker::load_or_partial(&destination, job.lock.marker()),
+        lists: &job.piece_lists(None),
         config: &FetchConfig { dry_run: true, ..job.config.clone() },
         part_names: &PartNames::Shared,
         sources: LocalSources {
@@ -98,7 +102,7 @@ pub(super) fn without_writing(
         observer: &*job.observer,
         interrupted: &job.interrupted,
     };
-    let items = planner.plan(&job.models);
+    let items = planner.plan(&job.models, planner.examine(&job.models));
     if job.is_interrupted() {
         return Err(FetchError::Interrupted);
     }

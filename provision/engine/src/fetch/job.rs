@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::local::Local;
 use super::shelf::Shelf;
 use super::stores::Stores;
+use crate::piece_lists::{ListPlaces, PieceLists};
 use crate::transfer::TransferConfig;
 use provision_core::event::Observer;
 use provision_core::lockfile::{Lockfile, Model};
@@ -70,6 +71,8 @@ pub struct Job<'a> {
     pub local: Local,
     /// The site's stores, which have files by their digest. They come before the lock's own sources.
     pub stores: Vec<StoreAddress>,
+    /// The places of the locks' piece lists.
+    pub lists: ListPlaces,
     /// Settings.
     pub config: FetchConfig,
     /// The client that downloads; it opens no connection before the first request.
@@ -83,6 +86,17 @@ pub struct Job<'a> {
 impl Job<'_> {
     pub(super) fn is_interrupted(&self) -> bool {
         *self.interrupted.borrow()
+    }
+
+    /// The piece lists of the models; `destination` is this job's, if it exists. A run that changes nothing asks for none.
+    pub(super) fn piece_lists(&self, destination: Option<Arc<Destination>>) -> Arc<PieceLists> {
+        let lists = PieceLists::on_disk(&self.lists, destination, self.observer.clone());
+        let lists = lists.with_stores(&self.stores);
+        let asks = !self.config.offline && !self.config.dry_run;
+        let network = |lists: PieceLists| {
+            lists.with_network(&self.origin, (&self.stores, &self.lists), &self.interrupted)
+        };
+        Arc::new(if asks { network(lists) } else { lists })
     }
 
     /// The stores that are directories.

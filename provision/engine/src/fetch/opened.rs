@@ -12,7 +12,7 @@ use super::job::{Job, Verify};
 use super::local::{LocalCopier, LocalSources, OtherCache, open_cache};
 use super::marker_steps::keep_partial;
 use super::plan::Planner;
-use super::report::Report;
+use super::report::{FileReport, Report};
 use super::run_state::RunState;
 use super::shelf::Shelf;
 use super::stores::Stores;
@@ -20,6 +20,7 @@ use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
 use crate::lock_wait::{self, LockWait, Locks};
 use crate::marker::Marker;
+use crate::piece_lists::PieceLists;
 use crate::transfer::Attempt;
 use provision_core::event::Event;
 use provision_core::lockfile::Model;
@@ -34,6 +35,7 @@ pub(super) struct Opened<'j> {
     pub(super) locks: Locks,
     pub(super) part_names: PartNames,
     pub(super) marker: Marker,
+    pub(super) lists: Arc<PieceLists>,
     pub(super) cache: Option<Cache>,
     cache_shares_disk: bool,
     other_cache: Option<OtherCache>,
@@ -77,6 +79,7 @@ impl<'j> Opened<'j> {
         let other_cache = OtherCache::open(&job.local, Some(&destination), cache.as_ref());
         let part_names = part_names(locks.is_exclusive());
         let stores = job.stores(Some(destination.clone()));
+        let lists = job.piece_lists(Some(destination.clone()));
         let opened = Self {
             job,
             started,
@@ -84,6 +87,7 @@ impl<'j> Opened<'j> {
             locks,
             part_names,
             marker,
+            lists,
             cache,
             cache_shares_disk,
             other_cache,
@@ -114,6 +118,7 @@ impl<'j> Opened<'j> {
         Planner {
             destination: &self.destination,
             marker: &self.marker,
+            lists: &self.lists,
             config: &self.job.config,
             part_names: &self.part_names,
             sources: self.sources(),
@@ -137,6 +142,24 @@ impl<'j> Opened<'j> {
 
     pub(super) fn keep_partial(&self, verified: &[Installed]) {
         keep_partial(&self.marker, &self.destination, self.job.lock, verified, &*self.job.observer);
+    }
+
+    /// Keeps the piece lists of the files that are installed, and removes those of files that no marker knows, if the set is complete.
+    pub(super) fn keep_lists(&self, files: &RunState<'_>) {
+        let is_there =
+            |(model, file): (&&'j Model, &FileReport)| matches!(file.result, Ok(Some(_))).then_some(*model);
+        block_in_place(|| {
+            self.lists.keep(self.job.models.iter().zip(&files.files).filter_map(is_there));
+            if files.is_complete()
+                && self.locks.main.is_exclusive()
+                && let Ok(markers) = Marker::all(&self.destination)
+            {
+                let needed = markers.iter().flat_map(|(_, marker)| marker.digests()).collect();
+                // A list that stays only takes space.
+                let _ = self.lists.prune(&needed);
+            }
+        });
+        self.lists.warn();
     }
 
     /// True if nothing is left to download, or the run has to stop.

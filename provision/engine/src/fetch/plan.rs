@@ -11,6 +11,7 @@ use super::local::{Candidate, LocalSources};
 use crate::cache::Cache;
 use crate::inspect::{FileState, HashResult, HashTarget, Inspection};
 use crate::marker::Marker;
+use crate::piece_lists::PieceLists;
 use crate::workers;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
@@ -73,6 +74,7 @@ impl Item {
 pub(super) struct Planner<'a> {
     pub(super) destination: &'a Destination,
     pub(super) marker: &'a Marker,
+    pub(super) lists: &'a PieceLists,
     pub(super) config: &'a FetchConfig,
     pub(super) part_names: &'a PartNames,
     pub(super) sources: LocalSources<'a>,
@@ -81,18 +83,34 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// The action for each of `models`, in the same order. Incomplete if the run is stopped.
-    pub(super) fn plan(&self, models: &[&Model]) -> Vec<Item> {
+    /// The state of the file of each of `models`, in the same order, and where on this machine a missing one may be. Incomplete if
+    /// the run is stopped.
+    pub(super) fn examine(&self, models: &[&Model]) -> Vec<Finding> {
         let findings = self.verify(models, models.iter().map(|model| self.check(model)).collect());
         let checked: Vec<_> =
             models.iter().zip(findings).map(|(model, finding)| (*model, Mutex::new(Some(finding)))).collect();
-        let mut items = workers::each(
+        workers::each(
             &checked,
             |(model, _)| model.size,
             self.config.threads,
             |(model, finding)| {
                 let finding = finding.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.item(model, finding)
+                self.search(model, finding.unwrap_or_else(Finding::needed))
+            },
+        )
+    }
+
+    /// The action for each of `models`, in the same order. Incomplete if the run is stopped.
+    pub(super) fn plan(&self, models: &[&Model], findings: Vec<Finding>) -> Vec<Item> {
+        let found: Vec<_> =
+            models.iter().zip(findings).map(|(model, finding)| (*model, Mutex::new(Some(finding)))).collect();
+        let mut items = workers::each(
+            &found,
+            |(model, _)| model.size,
+            self.config.threads,
+            |(model, finding)| {
+                let finding = finding.lock().unwrap_or_else(PoisonError::into_inner).take();
+                self.item(model, finding.unwrap_or_else(Finding::needed))
             },
         );
         // A file that was checked by size only must not be copied to others.
@@ -144,35 +162,43 @@ impl Planner<'_> {
             }
             // What a link leads to may be right as well: only a link that leads to no file or to wrong bytes is replaced.
             FileState::Unreadable(error) => Finding::Decided(Plan::Failed(error)),
-            _ => Finding::Needed { stale_link: link },
+            _ => Finding::Needed { stale_link: link, candidates: Vec::new() },
         }
     }
 
-    fn item(&self, model: &Model, finding: Option<Finding>) -> Item {
+    /// Looks for a missing file on this machine.
+    fn search(&self, model: &Model, finding: Finding) -> Finding {
+        let stale_link = match finding {
+            Finding::Decided(plan) => return Finding::Decided(plan),
+            Finding::Needed { stale_link, .. } => stale_link,
+            Finding::Unverified { .. } => None,
+        };
+        let candidates =
+            if self.config.force { Vec::new() } else { self.sources.candidates(model, self.observer) };
+        Finding::Needed { stale_link, candidates }
+    }
+
+    fn item(&self, model: &Model, finding: Finding) -> Item {
         match finding {
-            Some(Finding::Decided(plan)) => Item::new(plan),
-            Some(Finding::Needed { stale_link }) => Item { stale_link, ..self.source_of(model) },
-            Some(Finding::Unverified { .. }) | None => self.source_of(model),
+            Finding::Decided(plan) => Item::new(plan),
+            Finding::Needed { stale_link, candidates } if !candidates.is_empty() => {
+                let copied = PartFile::journaled_bytes(self.destination, model).unwrap_or(0);
+                Item { plan: Plan::Local(candidates), stale_link, copied }
+            }
+            Finding::Needed { stale_link, .. } => Item { stale_link, ..Item::new(self.fetch(model)) },
+            Finding::Unverified { .. } => Item::new(self.fetch(model)),
         }
     }
 
-    /// The action for a file that is missing, by the places that may have its bytes.
-    fn source_of(&self, model: &Model) -> Item {
-        if !self.config.force {
-            let candidates = self.sources.candidates(model, self.observer);
-            if !candidates.is_empty() {
-                let copied = PartFile::journaled_bytes(self.destination, model).unwrap_or(0);
-                return Item { copied, ..Item::new(Plan::Local(candidates)) };
-            }
+    /// The action for a file that is not on this machine.
+    fn fetch(&self, model: &Model) -> Plan {
+        if self.config.dry_run {
+            return self.would_fetch(model).map_or_else(Plan::Failed, Plan::WouldFetch);
         }
-        Item::new(if self.config.dry_run {
-            self.would_fetch(model).map_or_else(Plan::Failed, Plan::WouldFetch)
-        } else {
-            match self.part(model) {
-                Ok(None) if self.sources.cache.is_some() => Plan::FetchToCache(self.claimed_in_cache(model)),
-                part => part.map_or_else(Plan::Failed, Plan::Fetch),
-            }
-        })
+        match self.part(model) {
+            Ok(None) if self.sources.cache.is_some() => Plan::FetchToCache(self.claimed_in_cache(model)),
+            part => part.map_or_else(Plan::Failed, Plan::Fetch),
+        }
     }
 
     fn would_fetch(&self, model: &Model) -> Result<u64, StoreError> {
@@ -228,7 +254,7 @@ impl Planner<'_> {
             Err(error) => return Finding::Decided(Plan::Failed(error)),
         };
         if self.config.force {
-            return Finding::Needed { stale_link: Some(target) };
+            return Finding::Needed { stale_link: Some(target), candidates: Vec::new() };
         }
         match self.installed_by_marker(model) {
             Some(installed) => Finding::Decided(Plan::Present(installed)),
@@ -279,19 +305,24 @@ impl Planner<'_> {
     }
 }
 
-/// The result of a check of a file's place.
-enum Finding {
+/// The state of a file's place.
+pub(super) enum Finding {
     /// The action is known.
     Decided(Plan),
-    /// The file is missing or wrong.
-    Needed { stale_link: Option<Utf8PathBuf> },
+    /// The file is missing or wrong. These local files may have its bytes.
+    Needed { stale_link: Option<Utf8PathBuf>, candidates: Vec<Candidate> },
     /// It has the right length and has to be hashed. `link` is the target if it is a known symlink.
     Unverified { link: Option<Utf8PathBuf> },
 }
 
 impl Finding {
     fn needed() -> Self {
-        Self::Needed { stale_link: None }
+        Self::Needed { stale_link: None, candidates: Vec::new() }
+    }
+
+    /// True for a file that no place on this machine has.
+    pub(super) fn is_to_fetch(&self) -> bool {
+        matches!(self, Self::Needed { candidates, .. } if candidates.is_empty())
     }
 }
 

@@ -160,6 +160,7 @@ pub(crate) fn fetch(fixture: &Fixture, entries: &[Entry]) {
         destination: fixture.destination(),
         local: provision_engine::fetch::Local::default(),
         stores: Vec::new(),
+        lists: provision_engine::piece_lists::ListPlaces::default(),
         config: provision_engine::fetch::FetchConfig {
             transfer: provision_engine::transfer::TransferConfig::default(),
             verify: provision_engine::fetch::Verify::Marker,

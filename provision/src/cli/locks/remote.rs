@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use camino::Utf8Path;
 
-use super::{Code, Failure, Text};
+use super::{Code, Failure, Lists, Text};
 use crate::cli::environment::Network;
 use crate::cli::{say, units};
 use provision_core::backoff::{FailureRow, RetryPolicy};
@@ -167,7 +167,11 @@ impl Remote {
         let (name, kept) = (url.to_string(), Kept::of(url));
         let is_right = |bytes: &Vec<u8>| Sha256::of(bytes) == *pin;
         if let Some(bytes) = destination.and_then(|path| kept.read(path)).filter(is_right) {
-            return Ok(Text { is_remote: true, ..Text::new(&name, bytes)? });
+            return Ok(Text {
+                is_remote: true,
+                lists: Some(Lists::Below(self.url)),
+                ..Text::new(&name, bytes)?
+            });
         }
         let Access::With(network, retry) = asking else {
             let why = format!(
@@ -188,7 +192,8 @@ impl Remote {
             );
             return Err(Failure::new(Code::Lock, why));
         }
-        Ok(Text { is_remote: true, kept: Some(kept), ..Text::new(&name, bytes)? })
+        let lists = Some(Lists::Below(self.url));
+        Ok(Text { is_remote: true, kept: Some(kept), lists, ..Text::new(&name, bytes)? })
     }
 
     fn fetch(&self, origin: &Arc<HttpClient>, retry: &RetryPolicy) -> Result<Vec<u8>, Failure> {

@@ -1,0 +1,250 @@
+//! The piece lists of a lock's models: the places that have them, and what makes a list believed.
+//!
+//! A list is named by its digest and believed only by it. It is looked for beside the locks (`models.pieces/HEX`), among the copies
+//! that the destination keeps (`kept`), and in the stores that are directories. A run then asks the other stores and the addresses of
+//! its locks (`asking`), for the files that it has to fetch.
+//!
+//! No file fails for its list. A list that is missing, is not the lock's, or describes another file than the model is a warning, one for
+//! each cause, and the file is proven as a whole. Lists are read when they are needed: none is held for a file that waits.
+
+mod asking;
+mod kept;
+mod warnings;
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use tokio::sync::watch;
+
+use provision_core::digest::Sha256;
+use provision_core::event::Observer;
+use provision_core::lockfile::Model;
+use provision_core::piece_list::{MAX_LIST, PieceList, PieceListError};
+use provision_core::source_url::SourceUrl;
+use provision_core::store_address::StoreAddress;
+use provision_disk::{Destination, SourceFile, StoreError};
+use provision_http::HttpClient;
+
+use asking::Asking;
+use kept::Kept;
+use warnings::{Cause, Warnings};
+
+/// The places of the lists of a run's locks.
+#[derive(Debug, Clone, Default)]
+pub struct ListPlaces {
+    /// The directories of lists beside the locks that are files.
+    pub directories: Vec<Utf8PathBuf>,
+    /// The locks that are at addresses: a list is below the same address, at `models.pieces/HEX`, without the address's query.
+    pub locks: Vec<SourceUrl>,
+}
+
+/// The lists of a lock's models.
+pub struct PieceLists {
+    /// Those beside the locks, then the stores that are directories.
+    directories: Vec<Utf8PathBuf>,
+    kept: Option<Kept>,
+    /// The network, if it may be asked.
+    asking: Option<Asking>,
+    /// A list that this machine lacks is nowhere else.
+    is_all: bool,
+    /// Lists that were fetched and could not be kept, at most [`MAX_LIST`] bytes of them.
+    unkept: Mutex<Vec<(Sha256, Arc<PieceList>)>>,
+    warnings: Mutex<Warnings>,
+    observer: Arc<dyn Observer>,
+}
+
+/// The reason for which a text is not a model's list.
+enum NotTheList {
+    /// It has another digest than the lock's.
+    Digest(Sha256),
+    /// It is no list.
+    Format(PieceListError),
+    /// It describes a file of this length and digest.
+    OtherFile(u64, Sha256),
+}
+
+impl PieceLists {
+    /// The lists of this machine. One that it lacks is worth a warning, unless it is at an address.
+    pub fn on_disk(
+        places: &ListPlaces,
+        destination: Option<Arc<Destination>>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self {
+            directories: places.directories.clone(),
+            kept: destination.map(Kept),
+            asking: None,
+            is_all: places.locks.is_empty(),
+            unkept: Mutex::default(),
+            warnings: Mutex::default(),
+            observer,
+        }
+    }
+
+    /// With the site's stores, of which those that are directories are on this machine.
+    #[must_use]
+    pub fn with_stores(mut self, stores: &[StoreAddress]) -> Self {
+        for store in stores {
+            match store {
+                StoreAddress::Directory(path) => self.directories.push(path.clone()),
+                _ => self.is_all = false,
+            }
+        }
+        self
+    }
+
+    /// With the network: the other stores, and the addresses of the locks.
+    #[must_use]
+    pub fn with_network(
+        mut self,
+        origin: &Arc<HttpClient>,
+        (stores, places): (&[StoreAddress], &ListPlaces),
+        interrupted: &watch::Receiver<bool>,
+    ) -> Self {
+        self.is_all = false;
+        self.asking = Some(Asking::new(origin.clone(), stores, &places.locks, interrupted.clone()));
+        self
+    }
+
+    /// The list of a model, from this machine. `None` without one, and for a list that is not the model's. Blocks.
+    pub fn of(&self, model: &Model) -> Option<Arc<PieceList>> {
+        let pin = model.pieces?;
+        let found = self.unkept(&pin).or_else(|| self.on_this_machine(model, &pin));
+        if found.is_none() && self.is_all {
+            self.note(Cause::Missing, model, || format!("models.pieces/{pin} is not beside the lock"));
+        }
+        found
+    }
+
+    fn on_this_machine(&self, model: &Model, pin: &Sha256) -> Option<Arc<PieceList>> {
+        let most = PieceList::max_bytes(model.size);
+        for directory in &self.directories {
+            let path = directory.join(pin.to_string());
+            match read(&path, most) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => match self.believed(model, pin, &bytes, path.as_str()) {
+                    Some(list) => return Some(Arc::new(list)),
+                    // The bytes are the lock's: others would be the same.
+                    None if Sha256::of(&bytes) == *pin => return None,
+                    None => {}
+                },
+                Err(error) => self.note(Cause::Unreadable, model, || error.to_string()),
+            }
+        }
+        // What is not right there is replaced, and no mistake of the user's.
+        let kept = self.kept.as_ref()?.read(pin, most)?;
+        checked(model, pin, &kept).ok().map(Arc::new)
+    }
+
+    /// Every list of this machine, of whatever lock, by the digest in its name. Blocks.
+    pub fn known(&self) -> impl Iterator<Item = PieceList> {
+        let of_directory = |directory: &Utf8PathBuf| {
+            let directory = directory.clone();
+            names(&directory).into_iter().filter_map(move |name| {
+                let bytes = read(&directory.join(name.to_string()), MAX_LIST).ok()??;
+                named(&name, &bytes)
+            })
+        };
+        self.kept.iter().flat_map(Kept::lists).chain(self.directories.iter().flat_map(of_directory))
+    }
+
+    /// The list in `bytes`, which `place` has, if it is the model's. Another one is a warning.
+    fn believed(&self, model: &Model, pin: &Sha256, bytes: &[u8], place: &str) -> Option<PieceList> {
+        let (cause, why) = match checked(model, pin, bytes) {
+            Ok(list) => return Some(list),
+            Err(NotTheList::Digest(found)) => {
+                (Cause::Wrong, format!("{place} has SHA-256 {found}, the lock says {pin}"))
+            }
+            Err(NotTheList::Format(error)) => (Cause::Format, format!("{place}: {error}")),
+            Err(NotTheList::OtherFile(size, file)) => {
+                let Model { size: length, sha256, .. } = model;
+                let says = format!("{size} bytes with SHA-256 {file}, the lock says {length} with {sha256}");
+                (Cause::OtherFile, format!("{place} describes {says}"))
+            }
+        };
+        self.note(cause, model, || why);
+        None
+    }
+
+    /// Keeps the lists of installed models for their next version. A destination that cannot be written keeps none. Blocks.
+    pub fn keep<'m>(&self, installed: impl Iterator<Item = &'m Model>) {
+        let Some(kept) = &self.kept else { return };
+        for model in installed {
+            if let Some(pin) = &model.pieces
+                && !kept.has(pin, PieceList::max_bytes(model.size))
+                && let Some(list) = self.of(model)
+                && !kept.keep(pin, &list.write())
+            {
+                return;
+            }
+        }
+    }
+
+    /// Removes the kept lists of files with none of the digests `needed`. No other run may be working in the destination. Blocks.
+    ///
+    /// # Errors
+    /// A list cannot be removed.
+    pub fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), StoreError> {
+        self.kept.as_ref().map_or(Ok(()), |kept| kept.prune(needed))
+    }
+
+    fn unkept(&self, pin: &Sha256) -> Option<Arc<PieceList>> {
+        let unkept = self.unkept.lock().unwrap_or_else(PoisonError::into_inner);
+        unkept.iter().find(|(name, _)| name == pin).map(|(_, list)| list.clone())
+    }
+
+    fn note(&self, cause: Cause, model: &Model, why: impl FnOnce() -> String) {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.note(cause, &model.path, why);
+    }
+
+    /// Says what was wrong with lists since the last call: each cause once in a run.
+    pub fn warn(&self) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).say(&*self.observer);
+    }
+}
+
+impl std::fmt::Debug for PieceLists {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PieceLists").field("directories", &self.directories).finish_non_exhaustive()
+    }
+}
+
+fn checked(model: &Model, pin: &Sha256, bytes: &[u8]) -> Result<PieceList, NotTheList> {
+    let found = Sha256::of(bytes);
+    if found != *pin {
+        return Err(NotTheList::Digest(found));
+    }
+    let list = PieceList::parse(bytes).map_err(NotTheList::Format)?;
+    if (list.size(), list.file()) != (model.size, model.sha256) {
+        return Err(NotTheList::OtherFile(list.size(), list.file()));
+    }
+    Ok(list)
+}
+
+/// The list in `bytes`, if they have the digest that is their name.
+fn named(name: &Sha256, bytes: &[u8]) -> Option<PieceList> {
+    (Sha256::of(bytes) == *name).then(|| PieceList::parse(bytes).ok()).flatten()
+}
+
+/// A file of at most `most` bytes; of a longer one, one byte more. `None` if there is none.
+fn read(path: &Utf8Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(file) = SourceFile::open(path)? else { return Ok(None) };
+    let mut bytes = vec![0; file.stamp().size.min(most + 1) as usize];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(filled as u64, &mut bytes[filled..])? {
+            0 => break,
+            more => filled += more,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(Some(bytes))
+}
+
+/// The digests that are names in a directory; none if it cannot be listed.
+fn names(directory: &Utf8Path) -> Vec<Sha256> {
+    let listed = Destination::open(directory).ok().flatten().and_then(|opened| opened.root().names().ok());
+    listed.unwrap_or_default().iter().filter_map(|name| name.parse().ok()).collect()
+}

@@ -1,0 +1,65 @@
+//! The lists that a destination keeps: those of the files that are installed there, so that the next version of a file finds its pieces.
+//!
+//! `.provision.pieces/HEX` in the root. Each is believed by the digest that is its name, so a torn one, or another user's, is none. No
+//! symlink is followed there. A destination that cannot be written keeps none.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::named;
+use provision_core::digest::Sha256;
+use provision_core::model_path::KEPT_LISTS;
+use provision_core::piece_list::{MAX_LIST, PieceList};
+use provision_disk::{Destination, Directory, StoreError};
+
+/// The kept lists of a destination.
+pub(super) struct Kept(pub(super) Arc<Destination>);
+
+impl Kept {
+    fn directory(&self, create: bool) -> Option<Directory> {
+        self.0.root().subdirectory(KEPT_LISTS, create).ok().flatten()
+    }
+
+    /// The bytes of a list, at most `most`.
+    pub(super) fn read(&self, list: &Sha256, most: u64) -> Option<Vec<u8>> {
+        self.directory(false)?.read_small(&list.to_string(), most).ok()?
+    }
+
+    /// Every list.
+    pub(super) fn lists(&self) -> impl Iterator<Item = PieceList> + use<> {
+        let directory = self.directory(false);
+        let names = directory.as_ref().and_then(|directory| directory.names().ok()).unwrap_or_default();
+        names.into_iter().filter_map(move |name| {
+            let bytes = directory.as_ref()?.read_small(&name, MAX_LIST).ok()??;
+            named(&name.parse().ok()?, &bytes)
+        })
+    }
+
+    /// Keeps a list. Returns false if it cannot.
+    pub(super) fn keep(&self, list: &Sha256, bytes: &[u8]) -> bool {
+        let kept = |directory: Directory| directory.write_by_digest(&list.to_string(), bytes).ok();
+        self.directory(true).and_then(kept).is_some()
+    }
+
+    /// True if a list is kept, with its own bytes.
+    pub(super) fn has(&self, list: &Sha256, most: u64) -> bool {
+        self.read(list, most).is_some_and(|bytes| Sha256::of(&bytes) == *list)
+    }
+
+    /// Removes the lists whose file has none of the digests `needed`, and what killed runs left. No other run may be working here.
+    pub(super) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), StoreError> {
+        let Some(directory) = self.directory(false) else { return Ok(()) };
+        for name in directory.names()? {
+            if !is_needed(&directory, &name, needed) {
+                directory.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_needed(directory: &Directory, name: &str, needed: &HashSet<Sha256>) -> bool {
+    let Ok(digest) = name.parse::<Sha256>() else { return false };
+    let bytes = directory.read_small(name, MAX_LIST).ok().flatten();
+    bytes.and_then(|bytes| named(&digest, &bytes)).is_some_and(|list| needed.contains(&list.file()))
+}

@@ -1,0 +1,79 @@
+//! The warnings of a run about its lists: one for each cause, with the first files.
+
+use std::collections::BTreeSet;
+
+use provision_core::event::{Event, Observer};
+use provision_core::first_names::first_names;
+use provision_core::model_path::ModelPath;
+
+/// The files that a warning names.
+const NAMED: usize = 3;
+
+/// The cause for which files have no list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// No place has it.
+    Missing,
+    /// A file of its name has other bytes.
+    Wrong,
+    /// It cannot be read from this machine.
+    Unreadable,
+    /// The lock pins bytes that are no list.
+    Format,
+    /// The lock pins the list of another file.
+    OtherFile,
+    /// It cannot be fetched.
+    Unfetched,
+}
+
+impl Cause {
+    fn way_out(self) -> &'static str {
+        match self {
+            Self::Missing => "commit models.pieces with the lock; `lock pieces` writes it",
+            Self::Wrong => "restore it, or write it again with `lock pieces`",
+            Self::Unreadable => "correct its mode, or write it again with `lock pieces`",
+            Self::Format => "write it again with `lock pieces`",
+            Self::OtherFile => "`lock check --pieces` finds all such lists, `lock pieces` writes right ones",
+            Self::Unfetched => "the next run that needs it asks again",
+        }
+    }
+}
+
+/// What was found, by cause.
+#[derive(Debug, Default)]
+pub(super) struct Warnings(Vec<Warning>);
+
+#[derive(Debug)]
+struct Warning {
+    cause: Cause,
+    /// The first file's.
+    why: String,
+    files: BTreeSet<ModelPath>,
+    is_said: bool,
+}
+
+impl Warnings {
+    /// Adds a file. One whose list is missing has no second reason.
+    pub(super) fn note(&mut self, cause: Cause, file: &ModelPath, why: impl FnOnce() -> String) {
+        if cause == Cause::Missing && self.0.iter().any(|warning| warning.files.contains(file)) {
+            return;
+        }
+        match self.0.iter_mut().find(|warning| warning.cause == cause) {
+            None => {
+                let files = BTreeSet::from([file.clone()]);
+                self.0.push(Warning { cause, why: why(), files, is_said: false });
+            }
+            Some(warning) if warning.is_said => {}
+            Some(warning) => drop(warning.files.insert(file.clone())),
+        }
+    }
+
+    pub(super) fn say(&mut self, observer: &dyn Observer) {
+        for Warning { cause, why, files, is_said } in self.0.iter_mut().filter(|warning| !warning.is_said) {
+            let names = first_names(std::mem::take(files), NAMED);
+            let message = format!("{names}: used without a piece list: {why}; {}", cause.way_out());
+            observer.observe(&Event::Warning { message });
+            *is_said = true;
+        }
+    }
+}
