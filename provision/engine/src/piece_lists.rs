@@ -173,8 +173,8 @@ impl PieceLists {
         for model in installed {
             if let Some(pin) = &model.pieces
                 && !kept.has(pin, PieceList::max_bytes(model.size))
-                && let Some(list) = self.of(model)
-                && !kept.keep(pin, &list.write())
+                && let Some(list) = self.of(model).and_then(|list| list.write())
+                && !kept.keep(pin, &list)
             {
                 return;
             }

@@ -129,7 +129,7 @@ impl Planner<'_> {
         let targets: Vec<_> = unverified.iter().map(target).collect();
         let inspection = Inspection {
             destination: self.destination,
-            lists: &|_| None,
+            lists: &|model| self.lists.of(model),
             is_full: false,
             threads: self.config.threads,
             observer: self.observer,

@@ -71,7 +71,7 @@ impl Place {
 
     fn url_of(&self, list: &Sha256) -> Option<SourceUrl> {
         match &self.at {
-            At::Store(store) => store.url_of_list(list),
+            At::Store(store) => store.source_of_list(list),
             // A relative reference drops the query (RFC 3986, section 5.2.2), which signs the lock and nothing else.
             At::Lock(lock) => {
                 let url = lock.as_url().join(&format!("{DIRECTORY}/{list}")).ok()?;
