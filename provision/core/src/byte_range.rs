@@ -121,6 +121,29 @@ impl RangeSet {
         self.ranges.insert(start, end);
     }
 
+    /// Takes the bytes of `range` out.
+    pub fn remove(&mut self, range: ByteRange) {
+        while let Some((&start, &end)) =
+            self.ranges.range(..range.end).next_back().filter(|(_, end)| **end > range.start)
+        {
+            self.ranges.remove(&start);
+            if start < range.start {
+                self.ranges.insert(start, range.start);
+            }
+            if range.end < end {
+                self.ranges.insert(range.end, end);
+            }
+            if start <= range.start {
+                return;
+            }
+        }
+    }
+
+    /// The end of the contiguous bytes from `at` on: `at` itself if it lacks that byte.
+    pub fn end_from(&self, at: u64) -> u64 {
+        self.ranges.range(..=at).next_back().map_or(at, |(_, &end)| end.max(at))
+    }
+
     /// Returns true if it has a byte of `range`.
     pub fn overlaps(&self, range: ByteRange) -> bool {
         !range.is_empty()
@@ -229,18 +252,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_is_what_a_bitmap_would_be(ranges in prop::collection::vec((0u64..64, 0u64..20), 0..20)) {
+        fn a_set_is_what_a_bitmap_would_be(
+            ranges in prop::collection::vec((0u64..64, 0u64..20, prop::bool::weighted(0.7)), 0..20),
+        ) {
             let mut set = RangeSet::new();
             let mut bitmap = [false; 100];
-            for (start, len) in ranges {
-                set.insert(ByteRange::new(start, start + len));
-                bitmap[start as usize..(start + len) as usize].fill(true);
+            for (start, len, is_added) in ranges {
+                let range = ByteRange::new(start, start + len);
+                if is_added { set.insert(range) } else { set.remove(range) }
+                bitmap[start as usize..(start + len) as usize].fill(is_added);
             }
             prop_assert_eq!(set.len(), bitmap.iter().filter(|b| **b).count() as u64);
             for at in 0..100u64 {
                 prop_assert_eq!(set.contains(ByteRange::new(at, at + 1)), bitmap[at as usize]);
                 let any = bitmap[at as usize..(at as usize + 7).min(100)].contains(&true);
                 prop_assert_eq!(set.overlaps(ByteRange::new(at, (at + 7).min(100))), any);
+                let end = (at..100).find(|at| !bitmap[*at as usize]).unwrap_or(100);
+                prop_assert_eq!(set.end_from(at), end);
             }
             let missing: RangeSet = set.missing(100).into_iter().collect();
             prop_assert_eq!(missing.len() + set.len(), 100);
