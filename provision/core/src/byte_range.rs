@@ -123,6 +123,9 @@ impl RangeSet {
 
     /// Takes the bytes of `range` out.
     pub fn remove(&mut self, range: ByteRange) {
+        if range.is_empty() {
+            return;
+        }
         while let Some((&start, &end)) =
             self.ranges.range(..range.end).next_back().filter(|(_, end)| **end > range.start)
         {

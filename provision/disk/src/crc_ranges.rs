@@ -1,4 +1,6 @@
-//! Written ranges with a checksum each. Adjacent ranges are joined.
+//! Written ranges with a checksum each. Adjacent ranges are joined, within a block of the file.
+//!
+//! A joined checksum cannot be taken apart: a range that loses a byte is lost. The blocks bound that loss.
 //!
 //! CRC-32 detects accidents: torn writes, zero pages after a power cut, a foreign part file. It need not withstand an
 //! attacker, because the digest of the whole file decides. CRC-32 costs a tenth of SHA-256, and the checksums of two
@@ -10,7 +12,10 @@ use crc32fast::Hasher;
 
 use provision_core::byte_range::ByteRange;
 
-/// Disjoint, non-adjacent ranges, each with the CRC-32 of its bytes.
+/// Ranges in different blocks of this length, in bytes, are not joined.
+const BLOCK: u64 = 256 << 20;
+
+/// Disjoint ranges, each with the CRC-32 of its bytes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct CrcRanges {
     /// start → (end, checksum)
@@ -21,18 +26,35 @@ impl CrcRanges {
     /// Adds a range that overlaps no other.
     pub(crate) fn insert(&mut self, range: ByteRange, mut crc: Hasher) {
         let (mut start, mut end) = (range.start, range.end);
-        if let Some((_, (right_end, right))) = self.ranges.remove_entry(&end) {
+        let is_one_block = |start: u64, end: u64| start / BLOCK == (end - 1) / BLOCK;
+        if self.ranges.get(&end).is_some_and(|(right_end, _)| is_one_block(start, *right_end))
+            && let Some((right_end, right)) = self.ranges.remove(&end)
+        {
             crc.combine(&right);
             end = right_end;
         }
         let left = self.ranges.range(..start).next_back().filter(|(_, (end, _))| *end == start);
         if let Some((&left_start, _)) = left
+            && is_one_block(left_start, end)
             && let Some((_, mut left)) = self.ranges.remove(&left_start)
         {
             left.combine(&crc);
             (start, crc) = (left_start, left);
         }
         self.ranges.insert(start, (end, crc));
+    }
+
+    /// Forgets every range that has a byte of `range`. Returns true if there was one.
+    pub(crate) fn forget(&mut self, range: ByteRange) -> bool {
+        let overlapping = |ranges: &BTreeMap<u64, (u64, Hasher)>| {
+            let last = ranges.range(..range.end).next_back();
+            last.filter(|(_, (end, _))| *end > range.start).map(|(start, _)| *start)
+        };
+        let before = self.ranges.len();
+        while let Some(start) = overlapping(&self.ranges) {
+            self.ranges.remove(&start);
+        }
+        self.ranges.len() < before
     }
 
     /// The ranges with their checksums, ascending.
@@ -80,5 +102,20 @@ mod tests {
             let all: Vec<_> = ranges.iter().collect();
             assert_eq!(all, [(ByteRange::new(0, 100), crc32fast::hash(&bytes))]);
         }
+    }
+
+    #[test]
+    fn a_lost_byte_costs_the_ranges_of_its_block() {
+        let mut ranges = CrcRanges::default();
+        // Zeros: their checksums combine without them.
+        for at in 0..4 * 8 {
+            let range = ByteRange::new(at * BLOCK / 8, (at + 1) * BLOCK / 8);
+            ranges.insert(range, Hasher::new_with_initial_len(0, range.len()));
+        }
+        assert_eq!(ranges.iter().count(), 4);
+        assert!(ranges.forget(ByteRange::new(2 * BLOCK - 1, 2 * BLOCK + 1)));
+        let left: Vec<_> = ranges.iter().map(|(range, _)| range).collect();
+        assert_eq!(left, [ByteRange::new(0, BLOCK), ByteRange::new(3 * BLOCK, 4 * BLOCK)]);
+        assert!(!ranges.forget(ByteRange::new(BLOCK, 3 * BLOCK)));
     }
 }

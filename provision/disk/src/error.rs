@@ -1,5 +1,6 @@
 //! Errors of the disk: what failed, on which path, and what to do.
 
+use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
 use std::io;
 
@@ -285,6 +286,18 @@ pub enum StoreError {
         expected: provision_core::digest::Sha256,
         /// The digest of the bytes that were read.
         found: provision_core::digest::Sha256,
+    },
+    /// Pieces of the file do not have the digests of its list.
+    #[error(
+        "{path}: {} in {} of its ranges are not those of its piece list; run again: no other byte is fetched again",
+        ByteSize(ranges.iter().map(ByteRange::len).sum()),
+        ranges.len()
+    )]
+    WrongPieces {
+        /// The file.
+        path: Utf8PathBuf,
+        /// The ranges of the wrong pieces, ascending.
+        ranges: Vec<ByteRange>,
     },
     /// A copy of verified bytes has another digest.
     #[error(

@@ -6,6 +6,7 @@ use rustix::fs::Stat;
 use crate::error::StoreError;
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
+use provision_core::piece_list::ProvenBy;
 
 /// The earliest mtime of an installed file, and the mtime of a layer's directories: 2000-01-01T00:00:00Z, in seconds since
 /// 1970.
@@ -89,6 +90,8 @@ pub struct Installed {
     pub sha256: Sha256,
     /// Its device and inode. For a symlink: those of its target. `None` if only a marker vouches for the file.
     pub identity: Option<FileId>,
+    /// What its bytes were compared with in this run. `None` if only a marker or its size vouches for them.
+    pub proven_by: Option<ProvenBy>,
     /// The target, if the name is a symlink made by [`install_symlink`](crate::install_symlink).
     pub link: Option<Utf8PathBuf>,
 }

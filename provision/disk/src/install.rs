@@ -57,7 +57,8 @@ impl Verified {
         rename_durably(directory, &names.part, model.file_name(), &ExpectedFile::File(stat))?;
         directory.remove(&names.journal)?;
         let stamp = Stamp::installed(size, &sha256);
-        Ok(Installed { path: model.clone(), stamp, sha256, identity: Some(stat.id), link: None })
+        let (identity, proven_by) = (Some(stat.id), Some(self.proven_by()));
+        Ok(Installed { path: model.clone(), stamp, sha256, identity, proven_by, link: None })
     }
 }
 

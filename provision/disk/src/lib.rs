@@ -32,9 +32,9 @@
 //! ```text
 //! error → file_stat, crc_ranges, confined, folders
 //!   → directory → links, destination_lock/lease → destination (and folders) → source_file
-//!   → part/names → part/resume, part/journal_file → part/part_file → part/hasher
-//!       → part/verified → install → local_install
-//!       → part/copy → part/orphans, local_install
+//!   → part/names → part/options, part/resume, part/journal_file, part/piece_state → part/part_file → part/hasher
+//!       → part/prove → part/verified → install → local_install
+//!       → part/copy → part/copy_pieces → part/orphans, local_install
 //!       → part/orphans → part/leftovers
 //!       → part/unpinned
 //! directory → destination_lock/network_fs
@@ -72,7 +72,8 @@ pub use layer_tree::{Layer, lay_out, layer_of, layer_sizes};
 pub use links::FollowLinks;
 pub use local_install::{LinkedFile, install_copy, install_hard_link, install_symlink, is_linkable};
 pub use part::{
-    CopyError, CopyMethod, HasherGuard, PartFile, PartLeftover, PartLeftovers, PartNames,
-    SearchedDirectories, Verified, Written, part_leftovers,
+    Copied, CopyError, CopyMethod, HasherGuard, PartFile, PartLeftover, PartLeftovers, PartNames,
+    PartOptions, PieceCopy, PieceEnd, ReadyPiece, SearchedDirectories, Verified, Written, WrongPiece,
+    part_leftovers,
 };
 pub use source_file::{HashedRead, SourceFile};

@@ -19,19 +19,26 @@ use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::file_stat::{FileId, Installed, Stamp};
 use crate::install::{ExpectedFile, FileStat, rename_durably, set_mtime};
-use crate::part::{CopyError, CopyMethod, FileNames, PartFile, PartNames};
+use crate::part::{CopyError, CopyMethod, FileNames, PartFile, PartNames, PartOptions};
 use crate::source_file::SourceFile;
 use provision_core::lockfile::Model;
+use provision_core::piece_list::ProvenBy;
 
 /// Copies `source` to the model's final name, with the protocol of every install. Before each block, `step` gets the
 /// number of bytes copied since its last call and says whether to go on.
-pub fn install_copy(
-    (destination, part_names): (&Destination, &PartNames),
+///
+/// # Errors
+/// [`CopyError::Pieces`] if the part has a list and the source lacks some of its pieces: the part has the others.
+pub fn install_copy<'a>(
+    (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
     source: &SourceFile,
     mut step: impl FnMut(u64) -> bool,
 ) -> Result<(Installed, CopyMethod), CopyError> {
-    let part = PartFile::resume(destination, model, part_names, || step(0)).map_err(CopyError::Part)?;
+    let part = PartFile::resume(destination, model, options, || step(0)).map_err(CopyError::Part)?;
+    if part.has_list() {
+        return install_pieces(part, source, step);
+    }
     let part = Arc::new(part);
     let mut is_mixed = part.held() > 0;
     loop {
@@ -52,6 +59,21 @@ pub fn install_copy(
         }
         is_mixed = false;
     }
+}
+
+/// Copies the missing pieces of `part`.
+fn install_pieces(
+    part: PartFile,
+    source: &SourceFile,
+    mut step: impl FnMut(u64) -> bool,
+) -> Result<(Installed, CopyMethod), CopyError> {
+    let method = part.fill_pieces_from(source, &mut step)?;
+    let missing = part.missing();
+    if !missing.is_empty() {
+        return Err(CopyError::Pieces { part: Box::new(part), path: source.path().to_owned(), missing });
+    }
+    let verified = Arc::new(part).verify_while(|| step(0)).map_err(CopyError::Part)?;
+    Ok((verified.install().map_err(CopyError::Part)?, method))
 }
 
 /// The owner of a file that gets a second name.
@@ -159,7 +181,14 @@ fn finish_hard_link(
     let held = rustix::fs::fstat(&source.file).map_err(failed("reading its metadata"))?;
     rename_or_remove(directory, temporary, model, &ExpectedFile::File(FileStat::of(&held)))?;
     let identity = Some(FileId::of(&held));
-    Ok(Some(Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity, link: None }))
+    Ok(Some(Installed {
+        path: model.path.clone(),
+        stamp,
+        sha256: model.sha256,
+        identity,
+        proven_by: Some(ProvenBy::Digest),
+        link: None,
+    }))
 }
 
 /// Makes the model's final name a symlink to `source`, whose path is absolute. Verifies its bytes first; before each
@@ -189,6 +218,7 @@ pub fn install_symlink(
         stamp: source.stamp(),
         sha256: model.sha256,
         identity: Some(source.identity()),
+        proven_by: Some(ProvenBy::Digest),
         link: Some(source.path().to_owned()),
     })
 }

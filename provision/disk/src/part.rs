@@ -23,12 +23,16 @@
 //! a part of unknown digest. `leftovers` finds parts whose runs have ended. The header of `lib.rs` has the order of their imports.
 
 mod copy;
+mod copy_pieces;
 mod hasher;
 mod journal_file;
 mod leftovers;
 mod names;
+mod options;
 mod orphans;
 mod part_file;
+mod piece_state;
+mod prove;
 mod resume;
 #[cfg(test)]
 mod tests;
@@ -36,9 +40,12 @@ mod unpinned;
 mod verified;
 
 pub use copy::{CopyError, CopyMethod};
+pub use copy_pieces::{Copied, PieceCopy};
 pub use hasher::HasherGuard;
 pub use leftovers::{PartLeftover, PartLeftovers, SearchedDirectories, part_leftovers};
 pub(crate) use names::FileNames;
 pub use names::PartNames;
+pub use options::PartOptions;
 pub use part_file::{PartFile, Written};
+pub use piece_state::{PieceEnd, ReadyPiece, WrongPiece};
 pub use verified::Verified;

@@ -126,7 +126,7 @@ fn look(
             }
         }
         Found::Other(what) => ("wrong", format!("{what}, not a file")),
-        Found::Nothing => match PartFile::journaled_bytes(destination, model)? {
+        Found::Nothing => match PartFile::claimed_bytes(destination, model, None)? {
             0 => ("missing", size),
             held => ("partial", format!("{} of {size}", units::bytes(held))),
         },

@@ -225,7 +225,7 @@ impl Fixture {
         let Some(destination) = Destination::open(&self.destination()).unwrap() else { return 0 };
         let held = |model: &Model| match destination.find(&model.path).unwrap() {
             Found::File(stamp) => stamp.size,
-            _ => PartFile::resumable_bytes(&destination, model, || true).unwrap(),
+            _ => PartFile::resumable_bytes(&destination, model, None, || true).unwrap(),
         };
         self.lock().models().iter().map(held).sum()
     }

@@ -5,13 +5,16 @@
 //! has read are installed. The journal is kept as for a download: an interrupted copy is resumed.
 
 use std::os::unix::fs::FileExt as _;
+use std::sync::PoisonError;
 
+use camino::Utf8PathBuf;
 use rustix::io::Errno;
 
 use super::part_file::PartFile;
 use crate::error::StoreError;
 use crate::source_file::{BLOCK, SourceFile};
 use provision_core::byte_range::ByteRange;
+use provision_core::byte_size::ByteSize;
 
 /// The number of copied bytes between two `written` records.
 pub(super) const JOURNAL_INTERVAL: u64 = 64 << 20;
@@ -36,12 +39,30 @@ pub enum CopyError {
     /// The target cannot be written.
     #[error(transparent)]
     Part(StoreError),
+    /// The source lacks some of the pieces of the file's list. The part has the others.
+    #[error("{path} lacks {} of the wanted bytes", ByteSize(missing.iter().map(ByteRange::len).sum()))]
+    Pieces {
+        /// The part, for the next source.
+        part: Box<PartFile>,
+        /// The source.
+        path: Utf8PathBuf,
+        /// The missing ranges, ascending.
+        missing: Vec<ByteRange>,
+    },
 }
 
 impl CopyError {
     /// The error for a failed read of the source. An interruption is not the source's fault.
     pub fn of_source(error: StoreError) -> Self {
         if matches!(error, StoreError::Interrupted { .. }) { Self::Part(error) } else { Self::Source(error) }
+    }
+
+    /// The failure of the disk, where the side does not matter.
+    pub fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Source(error) | Self::Part(error) => error,
+            Self::Pieces { path, missing, .. } => StoreError::WrongPieces { path, ranges: missing },
+        }
     }
 }
 
@@ -51,7 +72,7 @@ impl PartFile {
     pub(crate) fn fill_from(
         &self,
         source: &SourceFile,
-        step: &mut impl FnMut(u64) -> bool,
+        step: &mut dyn FnMut(u64) -> bool,
     ) -> Result<CopyMethod, CopyError> {
         let whole = self.held() == 0 && source.stamp().size == self.size();
         let mut method =
@@ -80,7 +101,7 @@ impl PartFile {
     }
 
     /// Shares the source's blocks, if the file system can. Rejects a source that has grown since it was opened.
-    fn clone_from_file(&self, source: &SourceFile) -> bool {
+    pub(super) fn clone_from_file(&self, source: &SourceFile) -> bool {
         rustix::fs::ioctl_ficlone(&self.file, &source.file).is_ok()
             && rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_size as u64 == self.size())
     }
@@ -97,31 +118,52 @@ impl PartFile {
         block: ByteRange,
         method: &mut CopyMethod,
     ) -> Result<(), CopyError> {
-        if *method == CopyMethod::Kernel {
-            self.check_lease().map_err(CopyError::Part)?;
-            if !self.copy_in_kernel(source, block).map_err(CopyError::Part)? {
-                *method = CopyMethod::ReadWrite;
-            }
-        }
         let mut bytes = vec![0; block.len() as usize];
-        if *method == CopyMethod::ReadWrite {
-            let read = source.file.read_exact_at(&mut bytes, block.start);
-            read.map_err(|error| CopyError::Source(StoreError::of("reading it", source.path(), error)))?;
-            self.write(block.start, &bytes).map_err(CopyError::Part)?;
-        } else {
-            self.read_back(&mut bytes, block.start).map_err(CopyError::Part)?;
-            self.track_write(block.start, &bytes);
-        }
+        self.bring(source, (block.start, block.start), &mut bytes, method)?;
+        self.track_write(block.start, &bytes);
         // Bytes behind them are hashed when the part is verified, which can be stopped.
         self.hash_next(block.start, &bytes);
         Ok(())
     }
 
+    /// Copies bytes from the source's place `from` to `to`, and reads them into `bytes`. With a reflink they are there.
+    pub(super) fn bring(
+        &self,
+        source: &SourceFile,
+        (from, to): (u64, u64),
+        bytes: &mut [u8],
+        method: &mut CopyMethod,
+    ) -> Result<(), CopyError> {
+        // Read-locked as for a write.
+        let sealed = self.sealed.read().unwrap_or_else(PoisonError::into_inner);
+        if *sealed {
+            return Err(CopyError::Part(StoreError::Sealed { path: self.path() }));
+        }
+        if *method == CopyMethod::Kernel {
+            self.check_lease().map_err(CopyError::Part)?;
+            if !self.copy_in_kernel(source, (from, to), bytes.len()).map_err(CopyError::Part)? {
+                *method = CopyMethod::ReadWrite;
+            }
+        }
+        if *method == CopyMethod::ReadWrite {
+            let read = source.file.read_exact_at(bytes, from);
+            read.map_err(|error| CopyError::Source(StoreError::of("reading it", source.path(), error)))?;
+            self.write_bytes(to, bytes).map_err(CopyError::Part)
+        } else {
+            self.read_back(bytes, to).map_err(CopyError::Part)
+        }
+    }
+
     /// Returns false if the kernel cannot copy. If there is a lasting reason, reading and writing will report it.
-    fn copy_in_kernel(&self, source: &SourceFile, block: ByteRange) -> Result<bool, StoreError> {
-        let (mut from, mut to) = (block.start, block.start);
-        while to < block.end {
-            let left = (block.end - to) as usize;
+    fn copy_in_kernel(
+        &self,
+        source: &SourceFile,
+        (mut from, mut to): (u64, u64),
+        len: usize,
+    ) -> Result<bool, StoreError> {
+        let end = to + len as u64;
+        while to < end {
+            let left = (end - to) as usize;
             let copied =
                 rustix::fs::copy_file_range(&source.file, Some(&mut from), &self.file, Some(&mut to), left);
             match copied {

@@ -1,83 +1,115 @@
-//! The running digest of a part: threads hash the contiguous prefix while the rest arrives.
+//! The running digests of a part: threads hash the contiguous bytes of its pieces while the rest arrives.
 //!
-//! A part has one hasher behind a mutex. A thread takes it out, hashes without the mutex, puts it back, and checks for
-//! bytes written meanwhile: their writer found the hasher taken. So every written byte is hashed by some thread. Two
-//! parts can be hashed side by side, at little more than the price of one.
+//! Each piece has one hasher behind the part's mutex. A thread takes it out, hashes without the mutex, puts it back, and
+//! checks for bytes written meanwhile: their writer found the hasher taken. So every written byte is hashed by some thread.
+//! Two pieces, of one part or of two, can be hashed side by side, at little more than the price of one.
 
 use super::part_file::PartFile;
+use super::piece_state::{PieceEnd, ReadyPiece, WrongPiece};
 use crate::error::StoreError;
-use crate::source_file::BLOCK;
+use provision_core::byte_range::ByteRange;
 use provision_core::digest::Hasher;
 
-/// The hasher of a part while a thread has it. Dropping the guard puts it back: the hasher is idle again.
+/// The hasher of a piece while a thread has it. Dropping the guard puts it back, as [`HasherGuard::finish`] does.
 #[derive(Debug)]
 pub struct HasherGuard<'a> {
     part: &'a PartFile,
-    hasher: Hasher,
+    piece: usize,
+    /// `None` once it is back.
+    hasher: Option<Hasher>,
     at: u64,
+    end: u64,
     ready: u64,
     generation: u64,
 }
 
 impl PartFile {
-    /// Takes the hasher out, if it is idle and has bytes to hash.
-    pub fn take_hasher(&self) -> Option<HasherGuard<'_>> {
-        let mut state = self.state();
-        let ready = state.ready();
-        if ready == 0 {
-            return None;
-        }
-        let hasher = state.hasher.take()?;
-        Some(HasherGuard { part: self, hasher, at: state.hashed, ready, generation: state.generation })
+    /// Takes the hasher of a piece out, if it is idle and has bytes to hash.
+    pub fn take_hasher(&self, piece: usize) -> Option<HasherGuard<'_>> {
+        let taken = self.state().pieces.take(piece);
+        taken.map(|taken| HasherGuard {
+            part: self,
+            piece,
+            hasher: Some(taken.hasher),
+            at: taken.at,
+            end: taken.end,
+            ready: taken.ready,
+            generation: taken.generation,
+        })
     }
 
-    /// Reads the contiguous bytes back and hashes them. Returns once the hasher has caught up, or at once if another
-    /// thread has it.
-    pub fn hash_ready(&self) -> Result<(), StoreError> {
-        self.hash_ready_while(&mut || true)
-    }
-
-    /// As [`Self::hash_ready`]. Before each block, `keep_going` says whether to go on.
-    pub(super) fn hash_ready_while(&self, keep_going: &mut impl FnMut() -> bool) -> Result<(), StoreError> {
-        let mut block = Vec::new();
-        while let Some(mut guard) = self.take_hasher() {
-            while guard.ready() > 0 {
-                if !keep_going() {
-                    return Err(StoreError::Interrupted { path: self.path() });
-                }
-                guard.read_back(&mut block, BLOCK)?;
-                guard.update(&block);
+    /// Takes the first hasher out that is idle and has bytes to hash.
+    pub fn take_ready(&self) -> Option<HasherGuard<'_>> {
+        loop {
+            let piece = self.state().pieces.next_ready()?;
+            if let Some(guard) = self.take_hasher(piece) {
+                return Some(guard);
             }
         }
-        Ok(())
     }
 
-    /// Hashes `bytes`, which were just written at `at`, and the contiguous bytes after them.
+    /// The number of bytes in the file that can be hashed, those of hashers that threads have included.
+    pub fn ready(&self) -> u64 {
+        self.state().pieces.ready()
+    }
+
+    /// Appends the pieces that have bytes of `range`, and bytes to hash. Threads may have their hashers.
+    pub fn ready_of(&self, range: ByteRange, ready: &mut Vec<ReadyPiece>) {
+        let state = self.state();
+        state.pieces.ready_of(range, &state.written, ready);
+    }
+
+    /// The complete pieces with other bytes than the list says, ascending.
+    pub fn wrong(&self) -> Vec<WrongPiece> {
+        self.state().pieces.wrong()
+    }
+
+    /// The positions of the pieces that are not proven, ascending. Without a list: of the file.
+    pub fn lacking_pieces(&self) -> Vec<usize> {
+        self.state().pieces.lacking_pieces()
+    }
+
+    /// Hashes `bytes`, which were just written at `at`, and the bytes after them.
     pub fn hash(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
         self.hash_next(at, bytes);
         self.hash_ready()
     }
 
-    /// Hashes `bytes`, which were just written at `at`, if they are the next ones.
+    /// Hashes `bytes`, which were just written at `at`, where they are the next ones of their pieces.
     pub(super) fn hash_next(&self, at: u64, bytes: &[u8]) {
-        if let Some(mut guard) = self.take_hasher().filter(|guard| guard.at() == at) {
-            guard.update(bytes);
+        for piece in self.pieces().touching(ByteRange::new(at, at + bytes.len() as u64)) {
+            let first = at.max(self.pieces().pieces()[piece].range.start);
+            if let Some(mut guard) = self.take_hasher(piece).filter(|guard| guard.at() == first) {
+                let bytes = &bytes[(first - at) as usize..];
+                guard.update(&bytes[..bytes.len().min((guard.end() - first) as usize)]);
+            }
         }
     }
 }
 
 impl HasherGuard<'_> {
-    /// The first byte that is not hashed.
+    /// The position of its piece in the list.
+    pub fn piece(&self) -> usize {
+        self.piece
+    }
+
+    /// The first byte that is not hashed, by position in the file.
     pub fn at(&self) -> u64 {
         self.at
     }
 
-    /// The number of bytes from there that are in the file.
+    /// The end of its piece, by position in the file.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The number of bytes from [`Self::at`] that are in the file and in the piece.
     pub fn ready(&self) -> u64 {
         self.ready
     }
 
-    /// The part's generation: see [`Written::generation`](super::Written::generation).
+    /// The piece's generation. Bytes that were written in an earlier one ([`Written::generation`](super::Written::generation))
+    /// must not be hashed.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -88,16 +120,20 @@ impl HasherGuard<'_> {
         self.part.read_back(block, self.at)
     }
 
-    /// Hashes the next bytes, which are in the file.
+    /// Hashes the next bytes, which are in the file and in the piece.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(bytes);
+        }
         self.advance(bytes.len());
     }
 
-    /// Hashes the next bytes of two parts side by side.
+    /// Hashes the next bytes of two pieces side by side.
     pub fn update_two(guards: [&mut Self; 2], bytes: [&[u8]; 2]) {
         let [first, second] = guards;
-        Hasher::update_two([&mut first.hasher, &mut second.hasher], bytes);
+        if let (Some(a), Some(b)) = (&mut first.hasher, &mut second.hasher) {
+            Hasher::update_two([a, b], bytes);
+        }
         first.advance(bytes[0].len());
         second.advance(bytes[1].len());
     }
@@ -105,15 +141,34 @@ impl HasherGuard<'_> {
     fn advance(&mut self, len: usize) {
         self.at += len as u64;
         let mut state = self.part.state();
+        let state = &mut *state;
         // `self.ready` may be outdated: a writer may have added bytes since and handed them over in memory.
-        debug_assert!(self.at <= state.contiguous(), "only bytes in the file are hashed");
-        state.hashed = self.at;
-        self.ready = state.ready();
+        debug_assert!(
+            self.at <= self.end && state.written.contains(ByteRange::new(self.at - len as u64, self.at)),
+            "only bytes in the file are hashed"
+        );
+        self.ready = state.pieces.advance(self.piece, self.at, &state.written);
+    }
+
+    /// Puts the hasher back. If it has all bytes of a piece of a list, their digest decides about the piece.
+    pub fn finish(mut self) -> PieceEnd {
+        self.put_back()
+    }
+
+    fn put_back(&mut self) -> PieceEnd {
+        let Some(hasher) = self.hasher.take() else { return PieceEnd::Incomplete };
+        if self.part.has_list() && self.at == self.end {
+            let found = hasher.finish();
+            self.part.hasher_returns(|pieces| pieces.judge(self.piece, found))
+        } else {
+            self.part.hasher_returns(|pieces| pieces.put_back(self.piece, hasher));
+            PieceEnd::Incomplete
+        }
     }
 }
 
 impl Drop for HasherGuard<'_> {
     fn drop(&mut self) {
-        self.part.put_hasher_back(std::mem::take(&mut self.hasher));
+        self.put_back();
     }
 }

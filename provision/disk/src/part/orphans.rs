@@ -6,13 +6,15 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
-use super::copy::JOURNAL_INTERVAL;
+use super::copy::{CopyError, JOURNAL_INTERVAL};
+use super::copy_pieces::PieceCopy;
 use super::names::{FileNames, Owner, PartNames};
+use super::options::PartOptions;
 use super::part_file::PartFile;
-use super::resume::verify_journal;
+use super::resume::{claimed_pieces, verify_journal};
 use crate::destination::Destination;
 use crate::error::StoreError;
-use crate::source_file::BLOCK;
+use crate::source_file::{BLOCK, SourceFile};
 use provision_core::lockfile::Model;
 
 /// An orphan of an unknown owner that has not changed for this long is removed, in seconds. A run writes its journal
@@ -22,14 +24,16 @@ pub(super) const ABANDONED_AFTER: i64 = 24 * 60 * 60;
 impl PartFile {
     /// Opens the part of `model` as [`PartFile::open`] does, and adopts the parts that earlier runs left under other
     /// names. Must be called before any range of the part is claimed.
-    pub fn resume(
+    pub fn resume<'a>(
         destination: &Destination,
         model: &Model,
-        part_names: &PartNames,
+        options: impl Into<PartOptions<'a>>,
         mut keep_going: impl FnMut() -> bool,
     ) -> Result<Self, StoreError> {
-        let part = Self::open(destination, model, part_names, &mut keep_going)?;
-        if *part_names != PartNames::Shared {
+        let options = options.into();
+        let is_shared = *options.names == PartNames::Shared;
+        let part = Self::open(destination, model, options, &mut keep_going)?;
+        if !is_shared {
             part.adopt_orphans(model, keep_going)?;
         }
         Ok(part)
@@ -98,6 +102,9 @@ impl PartFile {
         model: &Model,
         keep_going: &mut impl FnMut() -> bool,
     ) -> Result<bool, StoreError> {
+        if self.has_list() {
+            return self.adopt_pieces(names, keep_going);
+        }
         let resumed = match verify_journal(orphan, &self.directory, names, model, &mut *keep_going) {
             Ok(resumed) => resumed,
             Err(error @ StoreError::Interrupted { .. }) => return Err(error),
@@ -105,7 +112,7 @@ impl PartFile {
         };
         let mut since_record = 0;
         for missing in self.missing() {
-            for (range, _) in &resumed.ranges {
+            for (range, _) in resumed.ranges.iter() {
                 let (mut at, end) = (range.start.max(missing.start), range.end.min(missing.end));
                 while at < end {
                     if !keep_going() {
@@ -127,5 +134,24 @@ impl PartFile {
             }
         }
         Ok(true)
+    }
+
+    /// Copies the pieces of an orphan that are right. Returns false if the orphan cannot be opened.
+    fn adopt_pieces(
+        &self,
+        names: &FileNames,
+        keep_going: &mut impl FnMut() -> bool,
+    ) -> Result<bool, StoreError> {
+        let Ok(Some(orphan)) = SourceFile::in_directory(&self.directory, &names.part) else {
+            return Ok(false);
+        };
+        let Ok(claimed) = claimed_pieces(&orphan.file, self.pieces()) else { return Ok(false) };
+        let same = |piece: usize| {
+            let range = self.pieces().pieces()[piece].range;
+            claimed.contains(range).then_some(PieceCopy { piece, source: &orphan, at: range.start })
+        };
+        let copies: Vec<_> = self.lacking_pieces().into_iter().filter_map(same).collect();
+        let copied = self.copy_pieces(&copies, &mut |_| keep_going());
+        copied.map(|_| true).map_err(CopyError::into_store_error)
     }
 }

@@ -3,6 +3,7 @@
 //! Its methods keep the order of writes: data, `fdatasync`, then the journal's `durable` record (I3).
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -13,7 +14,9 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::journal_file::{JournalFile, MAX_JOURNAL_BYTES};
 use super::names::{FileNames, PartNames};
-use super::resume::{ResumeState, lock_existing, open_locked, verify_journal};
+use super::options::PartOptions;
+use super::piece_state::{Pieces, WrongPiece};
+use super::resume::{ResumeState, claimed_pieces, lock_existing, open_locked, verify_journal};
 use crate::crc_ranges::{CrcRanges, checksum};
 use crate::destination::Destination;
 use crate::destination_lock::lease::LockLease;
@@ -21,21 +24,25 @@ use crate::directory::{Directory, Found};
 use crate::error::StoreError;
 use crate::file_stat::FileId;
 use provision_core::byte_range::{ByteRange, RangeSet};
-use provision_core::digest::{Hasher, Sha256};
+use provision_core::digest::Sha256;
 use provision_core::journal::{self, Reach};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
+use provision_core::piece_list::PieceList;
 
 pub(super) const SYNCING: &str = "syncing it";
 
-/// The state of the running digest after a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The running digests after a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
-    /// The first byte that is not hashed.
-    pub hashed: u64,
-    /// The number of bytes from there that are in the file.
+    /// The positions of the pieces that have bytes of the write.
+    pub pieces: Range<usize>,
+    /// True if some of the bytes can be hashed now: those before them in their piece are in the file.
+    pub is_next: bool,
+    /// The number of bytes of the whole part that can be hashed: see [`PartFile::ready`].
     pub ready: u64,
-    /// Counts the calls of [`PartFile::reset`]. Bytes kept in memory from an earlier generation must not be hashed.
+    /// Counts the times that bytes were dropped. Bytes kept in memory from an earlier generation than their piece's must
+    /// not be hashed.
     pub generation: u64,
 }
 
@@ -49,8 +56,11 @@ pub struct PartFile {
     model: ModelPath,
     size: AtomicU64,
     sha256: Sha256,
+    list: Arc<PieceList>,
+    /// The most threads that hash pieces when a method reads them itself.
+    pub(super) threads: usize,
     state: Mutex<State>,
-    /// Signals that the hasher is idle again.
+    /// Signals that a hasher is idle again.
     hasher_returned: Condvar,
     /// Held during a checkpoint, so that one runs at a time. Locked before `journal`.
     pub(super) syncing: Mutex<()>,
@@ -62,62 +72,48 @@ pub struct PartFile {
 
 #[derive(Debug)]
 pub(super) struct State {
-    written: RangeSet,
+    pub(super) written: RangeSet,
     /// Written, but not in the journal.
-    unjournaled: CrcRanges,
-    unjournaled_bytes: u64,
+    pub(super) unjournaled: CrcRanges,
+    pub(super) unjournaled_bytes: u64,
     /// In the journal as written, not as durable.
     journaled: CrcRanges,
-    /// `None` while a thread has it.
-    pub(super) hasher: Option<Hasher>,
-    /// The number of hashed bytes from the start.
-    pub(super) hashed: u64,
-    /// Counts resets.
-    pub(super) generation: u64,
+    pub(super) pieces: Pieces,
     pub(super) sealed: bool,
     /// The error of the sync that failed.
     pub(super) sync_error: Option<Errno>,
 }
 
 impl State {
-    fn new(resumed: &ResumeState, generation: u64) -> Self {
+    /// The state of a part with these bytes.
+    fn new(written: RangeSet, pieces: Pieces) -> Self {
         Self {
-            written: resumed.written.clone(),
+            written,
             unjournaled: CrcRanges::default(),
             unjournaled_bytes: 0,
             journaled: CrcRanges::default(),
-            hasher: Some(resumed.hasher.clone()),
-            hashed: resumed.hashed,
-            generation,
+            pieces,
             sealed: false,
             sync_error: None,
         }
     }
-
-    /// The length of the written prefix.
-    pub(super) fn contiguous(&self) -> u64 {
-        self.written.iter().next().filter(|first| first.start == 0).map_or(0, |first| first.end)
-    }
-
-    /// The number of bytes that can be hashed now.
-    pub(super) fn ready(&self) -> u64 {
-        self.contiguous().saturating_sub(self.hashed)
-    }
 }
 
 impl PartFile {
-    /// Opens the part of `model`, or creates it. Reads what its journal lists and keeps what matches. Before each
-    /// block, `keep_going` says whether to go on.
-    pub fn open(
+    /// Opens the part of `model`, or creates it. Keeps the bytes that are right: with a list, the pieces that it proves by
+    /// reading them; without one, the ranges of the journal whose checksum matches. Before each block, `keep_going` says
+    /// whether to go on.
+    pub fn open<'a>(
         destination: &Destination,
         model: &Model,
-        part_names: &PartNames,
-        keep_going: impl FnMut() -> bool,
+        options: impl Into<PartOptions<'a>>,
+        mut keep_going: impl FnMut() -> bool,
     ) -> Result<Self, StoreError> {
+        let options = options.into();
         let directory = destination.parent(&model.path, true)?.ok_or_else(|| {
             StoreError::of("creating the directory", destination.root().path(), Errno::NOENT)
         })?;
-        let names = FileNames::new(model, part_names);
+        let names = FileNames::new(model, options.names);
         let file = open_locked(&directory, &names).map_err(|error| error.needing(model.size))?;
         let path = directory.path().join(&names.part);
         let metadata = file.metadata().map_err(StoreError::at("reading its metadata", &path))?;
@@ -125,17 +121,26 @@ impl PartFile {
         if length > model.size {
             file.set_len(model.size).map_err(|error| StoreError::of_volume("truncating it", &path, error))?;
         }
+        let list = options.list_of(model);
         let resumed = if length == 0 {
             ResumeState::default()
-        } else {
-            match verify_journal(&file, &directory, &names, model, keep_going) {
+        } else if list.is_whole() {
+            match verify_journal(&file, &directory, &names, model, &mut keep_going) {
                 // It lists nothing, and is replaced.
                 Err(StoreError::NotAFile { .. }) => ResumeState::default(),
                 verified => verified?,
             }
+        } else {
+            let written =
+                claimed_pieces(&file, &list).map_err(StoreError::at("reading its extents", &path))?;
+            ResumeState { written, ..ResumeState::default() }
         };
         let journal =
             JournalFile::new(directory.clone(), names.clone(), (model.size, model.sha256), metadata.uid());
+        let mut pieces = Pieces::new(list.clone(), model.size, 0);
+        if list.is_whole() {
+            pieces.resume(resumed.hasher, resumed.hashed, &resumed.written);
+        }
         let part = Self {
             file,
             directory,
@@ -144,35 +149,40 @@ impl PartFile {
             model: model.path.clone(),
             size: AtomicU64::new(model.size),
             sha256: model.sha256,
-            state: Mutex::new(State::new(&resumed, 0)),
+            list,
+            threads: options.threads.max(1),
+            state: Mutex::new(State::new(resumed.written, pieces)),
             hasher_returned: Condvar::new(),
             syncing: Mutex::new(()),
             journal: Mutex::new(journal),
             sealed: RwLock::new(false),
         };
-        if resumed.ranges.is_empty() {
+        let ranges = if part.has_list() { part.prove_claimed(&mut keep_going)? } else { resumed.ranges };
+        if ranges.is_empty() {
             part.directory.remove(&part.names.temporary)?;
             part.directory.remove(&part.names.journal)?;
         } else {
             // Records that are wrong, torn or obsolete must not be read again.
             part.sync_data()?;
             let mut journal = part.lock_journal();
-            for (range, crc) in resumed.ranges {
-                journal.durable.insert(range, crc32fast::Hasher::new_with_initial_len(crc, range.len()));
-            }
+            journal.durable.append(ranges);
             journal.rewrite(&CrcRanges::default())?;
             drop(journal);
         }
         Ok(part)
     }
 
-    /// The number of bytes that a run could resume from. Verifies them by reading and changes nothing, for a dry run.
-    /// Zero if there is no part.
+    /// The number of bytes that a run with this list could resume from. Without a list, verifies them by reading. Changes
+    /// nothing, for a dry run. Zero if there is no part.
     pub fn resumable_bytes(
         destination: &Destination,
         model: &Model,
+        list: Option<&PieceList>,
         keep_going: impl FnMut() -> bool,
     ) -> Result<u64, StoreError> {
+        if list.is_some() {
+            return Self::claimed_bytes(destination, model, list);
+        }
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
         let names = FileNames::new(model, &PartNames::Shared);
         let file = match directory.open_file(&names.part) {
@@ -187,10 +197,24 @@ impl PartFile {
         }
     }
 
-    /// The number of bytes that the journal of `model` lists, unverified.
-    pub fn journaled_bytes(destination: &Destination, model: &Model) -> Result<u64, StoreError> {
+    /// The number of bytes of `model` that its part may have, unverified: by its list, those of the pieces on the disk;
+    /// without one, those that the journal lists.
+    pub fn claimed_bytes(
+        destination: &Destination,
+        model: &Model,
+        list: Option<&PieceList>,
+    ) -> Result<u64, StoreError> {
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
         let names = FileNames::new(model, &PartNames::Shared);
+        if let Some(list) = list {
+            return match directory.open_file(&names.part) {
+                Ok(Some((file, _))) => claimed_pieces(&file, list)
+                    .map(|claimed| claimed.len())
+                    .map_err(StoreError::at("reading its extents", &directory.path().join(&names.part))),
+                Ok(None) | Err(StoreError::NotAFile { .. }) => Ok(0),
+                Err(error) => Err(error),
+            };
+        }
         if !matches!(directory.find(&names.part)?, Found::File(_)) {
             return Ok(0);
         }
@@ -249,9 +273,14 @@ impl PartFile {
         self.state().unjournaled_bytes
     }
 
-    /// The number of contiguous bytes from the start that are not hashed.
-    pub fn ready(&self) -> u64 {
-        self.state().ready()
+    /// The pieces of the file: one, if it has no list.
+    pub fn pieces(&self) -> &Arc<PieceList> {
+        &self.list
+    }
+
+    /// True if the file is proven by a list of its pieces, and not by its digest.
+    pub fn has_list(&self) -> bool {
+        !self.list.is_whole()
     }
 
     /// The size of the complete file.
@@ -268,6 +297,7 @@ impl PartFile {
         );
         self.size.store(size, Ordering::Relaxed);
         self.lock_journal().end_at(size);
+        self.state().pieces.end_at(size);
     }
 
     /// Reads the first bytes, `most` at most, to sniff their content. Empty if they cannot be read.
@@ -289,9 +319,14 @@ impl PartFile {
         if *sealed {
             return Err(StoreError::Sealed { path: self.path() });
         }
-        self.check_lease()?;
-        self.file.write_all_at(bytes, at).map_err(|error| self.error("writing it", error))?;
+        self.write_bytes(at, bytes)?;
         Ok(self.track_write(at, bytes))
+    }
+
+    /// Writes bytes that are not registered. The caller holds `sealed`.
+    pub(super) fn write_bytes(&self, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.check_lease()?;
+        self.file.write_all_at(bytes, at).map_err(|error| self.error("writing it", error))
     }
 
     /// Updates the bookkeeping for `bytes`, which are in the file at `at`.
@@ -304,7 +339,19 @@ impl PartFile {
         state.written.insert(range);
         state.unjournaled.insert(range, crc);
         state.unjournaled_bytes += len;
-        Written { hashed: state.hashed, ready: state.ready(), generation: state.generation }
+        let State { written, pieces: all, .. } = &mut *state;
+        let (pieces, is_next) = all.wrote(range, written);
+        Written { pieces, is_next, ready: all.ready(), generation: all.generation() }
+    }
+
+    /// Registers a piece that is in the file and has the digest of the list.
+    pub(super) fn add_proven(&self, piece: usize, range: ByteRange, crc: crc32fast::Hasher) {
+        let mut state = self.state();
+        debug_assert!(!state.sealed, "a sealed part is not written");
+        state.written.insert(range);
+        state.unjournaled.insert(range, crc);
+        state.unjournaled_bytes += range.len();
+        state.pieces.add_proven(piece);
     }
 
     /// Fills `block` with the part's bytes at `at`.
@@ -394,9 +441,39 @@ impl PartFile {
         }
         journal.remove()?;
         self.file.set_len(0).map_err(|error| self.error("truncating it", error))?;
-        let mut state = self.state_with_hasher();
-        *state = State::new(&ResumeState::default(), state.generation + 1);
+        let mut state = self.state_when_idle();
+        let generation = state.pieces.generation() + 1;
+        *state = State::new(RangeSet::new(), Pieces::new(self.list.clone(), self.size(), generation));
         Ok(())
+    }
+
+    /// Takes the wrong pieces out of the part and of its journal, and returns them. No write to them may be in progress.
+    /// Their bytes stay in the file until others are written over them. A record of the journal that has bytes of a wrong
+    /// piece goes with it: its other bytes are lost to a run without the list, which trusts nothing else.
+    pub fn drop_wrong(&self) -> Result<Vec<WrongPiece>, StoreError> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut journal = self.lock_journal();
+        self.check_sync_error()?;
+        self.check_lease()?;
+        let (wrong, journaled, is_listed) = {
+            let mut state = self.state();
+            let wrong = state.pieces.wrong();
+            let mut is_listed = false;
+            for WrongPiece { range, .. } in &wrong {
+                state.unjournaled.forget(*range);
+                is_listed |= journal.durable.forget(*range) | state.journaled.forget(*range);
+            }
+            state.unjournaled_bytes = state.unjournaled.len();
+            (wrong, state.journaled.clone(), is_listed)
+        };
+        if is_listed {
+            // Before other bytes take the place of those that the records list.
+            journal.rewrite(&journaled)?;
+        }
+        let mut state = self.state();
+        wrong.iter().for_each(|piece| state.written.remove(piece.range));
+        state.pieces.drop_pieces(wrong.iter().map(|piece| piece.index));
+        Ok(wrong)
     }
 
     /// Removes the part and its journal. Later writes fail, later checkpoints do nothing.
@@ -447,16 +524,18 @@ impl PartFile {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the hasher is idle.
-    pub(super) fn state_with_hasher(&self) -> MutexGuard<'_, State> {
+    /// Waits until no thread has a hasher.
+    pub(super) fn state_when_idle(&self) -> MutexGuard<'_, State> {
         self.hasher_returned
-            .wait_while(self.state(), |state| state.hasher.is_none())
+            .wait_while(self.state(), |state| !state.pieces.are_idle())
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn put_hasher_back(&self, hasher: Hasher) {
-        self.state().hasher = Some(hasher);
+    /// Calls `back`, by which a thread returns the hasher that it took.
+    pub(super) fn hasher_returns<T>(&self, back: impl FnOnce(&mut Pieces) -> T) -> T {
+        let result = back(&mut self.state().pieces);
         self.hasher_returned.notify_all();
+        result
     }
 
     fn lock_journal(&self) -> MutexGuard<'_, JournalFile> {

@@ -1,13 +1,15 @@
-//! Resumes a part: opens and locks it, and verifies the ranges that its journal lists.
+//! Resumes a part: opens and locks it, and finds the bytes that it may have.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use camino::Utf8Path;
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, SeekFrom, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::names::FileNames;
+use crate::crc_ranges::CrcRanges;
 use crate::directory::{Directory, FILE_MODE};
 use crate::error::StoreError;
 use crate::file_stat::FileId;
@@ -16,13 +18,14 @@ use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Hasher;
 use provision_core::journal;
 use provision_core::lockfile::Model;
+use provision_core::piece_list::PieceList;
 
 /// The verified content of a part.
 #[derive(Debug, Default)]
 pub(super) struct ResumeState {
     pub(super) written: RangeSet,
     /// The journal's records that matched.
-    pub(super) ranges: Vec<(ByteRange, u32)>,
+    pub(super) ranges: CrcRanges,
     /// The digest of the contiguous prefix, and its length.
     pub(super) hasher: Hasher,
     pub(super) hashed: u64,
@@ -62,13 +65,39 @@ pub(super) fn verify_journal(
         }
         if at == record.range.end && crc.finalize() == record.crc {
             resumed.written.insert(record.range);
-            resumed.ranges.push((record.range, record.crc));
+            let crc = crc32fast::Hasher::new_with_initial_len(record.crc, record.range.len());
+            resumed.ranges.insert(record.range, crc);
             if let Some(hasher) = hasher {
                 (resumed.hasher, resumed.hashed) = (hasher, record.range.end);
             }
         }
     }
     Ok(resumed)
+}
+
+/// The bytes of the pieces that have some on the disk, as far as the file reaches. A piece that is a hole has none.
+pub(super) fn claimed_pieces(file: &File, list: &PieceList) -> io::Result<RangeSet> {
+    let length = file.metadata()?.len();
+    let mut claimed = RangeSet::new();
+    let mut at = 0;
+    while at < length {
+        let data = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) => {
+                ByteRange::new(start, rustix::fs::seek(file, SeekFrom::Hole(start)).unwrap_or(length))
+            }
+            // The rest is a hole.
+            Err(Errno::NXIO) => break,
+            // The file system does not tell.
+            Err(_) => ByteRange::new(at, length),
+        };
+        for piece in &list.pieces()[list.touching(data)] {
+            if piece.range.end <= length {
+                claimed.insert(piece.range);
+            }
+        }
+        at = data.end.max(at + 1);
+    }
+    Ok(claimed)
 }
 
 /// Opens or creates a part and locks it. A part that is not this process's own is replaced: it is a symlink or a FIFO, has a second

@@ -152,7 +152,7 @@ fn verify_waits_for_a_thread_that_has_the_hasher() {
         let _ = part.write(0, &bytes[..half]).unwrap();
         std::thread::scope(|scope| {
             scope.spawn(|| part.hash_ready().unwrap());
-            while part.state().hasher.is_some() && part.state().hashed < part.size() {
+            while part.state().pieces.are_idle() && part.ready() > 0 {
                 std::thread::yield_now();
             }
             part.clone().verify().unwrap();

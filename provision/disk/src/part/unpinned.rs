@@ -29,13 +29,10 @@ impl PartFile {
     ) -> Result<Model, StoreError> {
         self.hash_ready()?;
         self.checkpoint()?;
-        let state = self.state_with_hasher();
-        if state.hashed != self.size() {
-            drop(state);
+        let (sha256, hashed) = self.state_when_idle().pieces.whole();
+        if hashed != self.size() {
             return Err(StoreError::Sealed { path: self.path() });
         }
-        let sha256 = state.hasher.clone().unwrap_or_default().finish();
-        drop(state);
         let model = of_digest(sha256);
         let names = FileNames::new(&model, &PartNames::Shared);
         let directory = destination.parent(&model.path, true)?.ok_or_else(|| {

@@ -1,29 +1,37 @@
-//! The verified part: a type, not a flag (I5). [`PartFile::verify`] is the only code that creates one.
+//! The verified part: a type, not a flag (I5). [`PartFile::verify`] is the only code that creates one: by the digest of the
+//! whole file, or by that of each piece of the list that the lock pins.
 
 use std::sync::{Arc, PoisonError};
 
 use super::part_file::PartFile;
+use super::part_file::State;
 use crate::error::StoreError;
+use provision_core::piece_list::ProvenBy;
 
-/// A part whose bytes have the digest that the lock lists.
+/// A part whose bytes have the digest that the lock lists, or the digests of the list that the lock pins.
 #[derive(Debug)]
 pub struct Verified {
     part: Arc<PartFile>,
+    proven_by: ProvenBy,
 }
 
 impl Verified {
     pub(crate) fn part(&self) -> &PartFile {
         &self.part
     }
+
+    pub(crate) fn proven_by(&self) -> ProvenBy {
+        self.proven_by
+    }
 }
 
 impl PartFile {
-    /// Verifies the whole file: every byte is written, and the digest is the one that the lock lists. Seals the part:
-    /// no thread can write to it afterwards.
+    /// Verifies the whole file: every byte is written, and the digest is the one that the lock lists. With a list, each
+    /// piece has its digest; the file's own is not computed. Seals the part: no thread can write to it afterwards.
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] if the digest differs; the bytes stay until [`PartFile::reset`] or
-    /// [`PartFile::remove`]. The error of an earlier failed sync; the part is gone then.
+    /// [`PartFile::remove`]. [`StoreError::WrongPieces`] if pieces differ; they stay until [`PartFile::drop_wrong`]. The error of an earlier failed sync; the part is gone then.
     pub fn verify(self: Arc<Self>) -> Result<Verified, StoreError> {
         self.verify_while(|| true)
     }
@@ -44,23 +52,36 @@ impl PartFile {
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_sync_error()?;
         self.check_lease()?;
-        let mut state = self.state_with_hasher();
-        while state.hashed < state.contiguous() {
-            // Another thread puts the hasher back after each block, so the last bytes may be missing from it.
+        let mut state = self.state_when_idle();
+        while state.pieces.ready() > 0 {
+            // Another thread puts a hasher back after each block, so the last bytes may be missing from it.
             drop(state);
             self.hash_ready_while(&mut keep_going)?;
-            state = self.state_with_hasher();
+            state = self.state_when_idle();
         }
-        let (_, size, expected) = self.model();
-        debug_assert_eq!(state.hashed, size, "verified before it was complete");
-        let found = state.hasher.clone().unwrap_or_default().finish();
-        if state.hashed != size || found != expected {
-            return Err(StoreError::Mismatch { path: self.final_path(), expected, found });
-        }
+        let proven_by = self.judge(&state)?;
         state.sealed = true;
         *sealed = true;
         drop(state);
         drop((journal, syncing, sealed));
-        Ok(Verified { part: self })
+        Ok(Verified { part: self, proven_by })
+    }
+
+    /// Decides about a part whose bytes are hashed.
+    fn judge(&self, state: &State) -> Result<ProvenBy, StoreError> {
+        let path = || self.final_path();
+        if self.has_list() {
+            if state.pieces.are_proven() {
+                return Ok(ProvenBy::Pieces);
+            }
+            return Err(StoreError::WrongPieces { path: path(), ranges: state.pieces.lacking() });
+        }
+        let (_, size, expected) = self.model();
+        let (found, hashed) = state.pieces.whole();
+        debug_assert_eq!(hashed, size, "verified before it was complete");
+        if hashed == size && found == expected {
+            return Ok(ProvenBy::Digest);
+        }
+        Err(StoreError::Mismatch { path: path(), expected, found })
     }
 }

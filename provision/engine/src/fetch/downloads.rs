@@ -65,7 +65,8 @@ impl Collector<'_> {
 
     /// The part of an earlier run beside the target, which the plan did not open: it had a local file to copy, and that was wrong.
     fn unopened_part(&self, model: &Model) -> Option<Box<PartFile>> {
-        if self.force || PartFile::journaled_bytes(self.destination, model).is_ok_and(|claimed| claimed == 0)
+        if self.force
+            || PartFile::claimed_bytes(self.destination, model, None).is_ok_and(|claimed| claimed == 0)
         {
             return None;
         }
@@ -100,7 +101,7 @@ impl Collector<'_> {
             PartFile::discard(cache.place(), &object)?;
         }
         let has_part =
-            PartFile::journaled_bytes(cache.place(), &object)? > 0 || part_names != PartNames::Shared;
+            PartFile::claimed_bytes(cache.place(), &object, None)? > 0 || part_names != PartNames::Shared;
         let part = if has_part {
             let go_on = || !*self.interrupted.borrow();
             Some(PartFile::resume(cache.place(), &object, &part_names, go_on)?).filter(|part| part.held() > 0)
@@ -195,9 +196,7 @@ fn link_or_copy(
         Ok(None) => provision_disk::install_copy(to, model, file, |_| go_on()).map(|(copy, _)| copy),
         Err(error) => Err(error),
     };
-    copied.map_err(|error| match error {
-        CopyError::Source(error) | CopyError::Part(error) => error,
-    })
+    copied.map_err(CopyError::into_store_error)
 }
 
 /// The names of parts in locked directories: shared with later runs if no other run can work there.

@@ -317,7 +317,8 @@ impl LocalCopier<'_> {
                 }
                 Err(CopyError::Part(StoreError::Interrupted { .. })) => return CopyOutcome::Interrupted,
                 Err(CopyError::Part(error)) => return CopyOutcome::Failed(error),
-                Err(CopyError::Source(error)) => {
+                Err(error) => {
+                    let error = error.into_store_error();
                     if let (StoreError::Mismatch { .. }, Some(cache)) = (&error, cache) {
                         let _ = cache.discard(&source, &model.sha256);
                     }
@@ -382,7 +383,7 @@ impl LocalCopier<'_> {
                 CopyOutcome::Installed(installed, Outcome::Copied)
             }
             Err(CopyError::Part(StoreError::Interrupted { .. })) => CopyOutcome::Interrupted,
-            Err(CopyError::Part(error) | CopyError::Source(error)) => CopyOutcome::Failed(error),
+            Err(error) => CopyOutcome::Failed(error.into_store_error()),
         }
     }
 

@@ -155,8 +155,12 @@ impl Planner<'_> {
 
     fn decide(&self, model: &Model, link: Option<Utf8PathBuf>, state: FileState) -> Finding {
         match state {
-            FileState::Right(HashResult { stamp, identity, .. }) => {
-                let found = Installed { identity: Some(identity), ..installed(model, stamp, link.clone()) };
+            FileState::Right(HashResult { stamp, identity, proven_by }) => {
+                let found = Installed {
+                    identity: Some(identity),
+                    proven_by: Some(proven_by),
+                    ..installed(model, stamp, link.clone())
+                };
                 let discarded = if link.is_some() { Ok(()) } else { self.discard_journal(model) };
                 Finding::Decided(discarded.map_or_else(Plan::Failed, |()| Plan::Present(found)))
             }
@@ -182,7 +186,7 @@ impl Planner<'_> {
         match finding {
             Finding::Decided(plan) => Item::new(plan),
             Finding::Needed { stale_link, candidates } if !candidates.is_empty() => {
-                let copied = PartFile::journaled_bytes(self.destination, model).unwrap_or(0);
+                let copied = PartFile::claimed_bytes(self.destination, model, None).unwrap_or(0);
                 Item { plan: Plan::Local(candidates), stale_link, copied }
             }
             Finding::Needed { stale_link, .. } => Item { stale_link, ..Item::new(self.fetch(model)) },
@@ -205,7 +209,7 @@ impl Planner<'_> {
         if self.config.force {
             return Ok(0);
         }
-        match PartFile::resumable_bytes(self.destination, model, self.go_on())? {
+        match PartFile::resumable_bytes(self.destination, model, None, self.go_on())? {
             0 => Ok(self.claimed_in_cache(model)),
             held => Ok(held),
         }
@@ -214,7 +218,7 @@ impl Planner<'_> {
     /// The bytes that a journal in the cache lists. They are verified once this run holds the cache's lock.
     fn claimed_in_cache(&self, model: &Model) -> u64 {
         let Some(cache) = self.sources.cache.filter(|_| !self.config.force) else { return 0 };
-        PartFile::journaled_bytes(cache.place(), &Cache::object(model)).unwrap_or(0)
+        PartFile::claimed_bytes(cache.place(), &Cache::object(model), None).unwrap_or(0)
     }
 
     fn go_on(&self) -> impl Fn() -> bool + '_ {
@@ -293,7 +297,7 @@ impl Planner<'_> {
             let part = PartFile::resume(self.destination, model, self.part_names, self.go_on())?;
             return Ok((part.held() > 0).then(|| Box::new(part)));
         }
-        let claimed = PartFile::journaled_bytes(self.destination, model)?;
+        let claimed = PartFile::claimed_bytes(self.destination, model, None)?;
         if claimed == 0 {
             // Without a journal the part cannot be resumed, and it may fill the disk.
             PartFile::discard(self.destination, model)?;
@@ -327,7 +331,7 @@ impl Finding {
 }
 
 fn installed(model: &Model, stamp: Stamp, link: Option<Utf8PathBuf>) -> Installed {
-    Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity: None, link }
+    Installed { path: model.path.clone(), stamp, sha256: model.sha256, identity: None, proven_by: None, link }
 }
 
 /// Files with the same bytes are downloaded once; the others become copies of the first.

@@ -76,8 +76,8 @@ impl DirectoryStore {
             Err(CopyError::Source(StoreError::Mismatch { path, expected, found })) => {
                 Err(PushError::Wrong { path, expected, found })
             }
-            Err(CopyError::Source(error)) => Err(PushError::Disk(error)),
             Err(CopyError::Part(error)) => Err(PushError::Directory(error)),
+            Err(error) => Err(PushError::Disk(error.into_store_error())),
         }
     }
 }

@@ -98,7 +98,7 @@ impl State {
         let next = |kept: &Kept| {
             let range = kept.at..kept.at + kept.bytes.len() as u64;
             Arc::ptr_eq(&kept.part, part)
-                && kept.generation == guard.generation()
+                && kept.generation >= guard.generation()
                 && range.contains(&guard.at())
         };
         let at = self.kept.iter().position(next)?;
@@ -127,15 +127,14 @@ impl Hashing {
         bytes: Option<Buffer>,
         written: Written,
     ) -> bool {
-        let Written { hashed, ready, generation } = written;
+        let Written { is_next, ready, generation, .. } = written;
         if ready == 0 {
             return false;
         }
         let mut state = self.state();
         state.waits(part.clone(), ready);
         // Bytes behind a gap cannot be hashed soon, so they are not kept.
-        let soon = (hashed..hashed + ready).contains(&at);
-        if let Some(bytes) = bytes.filter(|bytes| soon && state.kept_bytes + bytes.len() <= MAX_KEPT) {
+        if let Some(bytes) = bytes.filter(|bytes| is_next && state.kept_bytes + bytes.len() <= MAX_KEPT) {
             state.kept_bytes += bytes.len();
             state.kept.push(Kept { part: part.clone(), generation, at, bytes });
         }
@@ -220,7 +219,7 @@ impl Hashing {
 
     /// The hasher of a file and its next bytes; `None` if there are none, or another thread holds the hasher.
     fn lane<'a>(&self, part: &'a Arc<PartFile>) -> Option<Lane<'a>> {
-        let guard = part.take_hasher()?;
+        let guard = part.take_ready()?;
         let (bytes, taken) = self.bytes(part, &guard)?;
         Some(Lane { part, guard, bytes, taken })
     }

@@ -26,8 +26,8 @@ fn a_reopened_part_has_the_checkpointed_bytes_only() {
         write(&part, 30..35, CONTENT);
         assert_eq!(part.unjournaled(), 5);
     }
-    assert_eq!(PartFile::journaled_bytes(&fixture.destination, &model).unwrap(), 20);
-    assert_eq!(PartFile::resumable_bytes(&fixture.destination, &model, || true).unwrap(), 20);
+    assert_eq!(PartFile::claimed_bytes(&fixture.destination, &model, None).unwrap(), 20);
+    assert_eq!(PartFile::resumable_bytes(&fixture.destination, &model, None, || true).unwrap(), 20);
     let part = Arc::new(fixture.open(&model));
     assert_eq!(part.missing(), [ByteRange::new(10, 20), ByteRange::new(30, 43)]);
     write(&part, 10..20, CONTENT);

@@ -141,7 +141,7 @@ fn a_file_whose_hasher_is_taken_is_skipped() {
     let contents = [bytes(1, 3 * MIB), bytes(2, MIB)];
     let parts = [place.part("a", &contents[0]), place.part("b", &contents[1])];
     write(&hashing, &parts[0], &contents[0], 0..MIB, true);
-    let elsewhere = parts[0].take_hasher().unwrap();
+    let elsewhere = parts[0].take_hasher(0).unwrap();
     assert!(write(&hashing, &parts[1], &contents[1], 0..MIB, true));
     hashing.work();
     assert_eq!((elsewhere.ready(), parts[1].ready()), (MIB as u64, 0));
@@ -158,7 +158,7 @@ fn bytes_written_during_hashing_are_taken_from_memory() {
     let content = bytes(1, 2 * MIB);
     let part = place.part("a", &content);
     write(&hashing, &part, &content, 0..MIB, false);
-    let mut guard = part.take_hasher().unwrap();
+    let mut guard = part.take_hasher(0).unwrap();
     guard.update(&content[..MIB]);
     assert_eq!(guard.ready(), 0);
     write(&hashing, &part, &content, MIB..2 * MIB, false);

@@ -1,0 +1,38 @@
+//! How a part is opened: its name, and what its bytes are compared with.
+
+use std::sync::Arc;
+
+use super::names::PartNames;
+use provision_core::lockfile::Model;
+use provision_core::piece_list::PieceList;
+
+/// The options of [`PartFile::open`](super::PartFile::open). Made from the names alone, the part has no list.
+#[derive(Debug, Clone)]
+pub struct PartOptions<'a> {
+    /// The naming scheme.
+    pub names: &'a PartNames,
+    /// The list of the file's pieces. Used only if it is the one that the lock pins.
+    pub pieces: Option<Arc<PieceList>>,
+    /// The most threads that hash pieces, or copy them. A file without a list is hashed by one.
+    pub threads: usize,
+}
+
+impl<'a> From<&'a PartNames> for PartOptions<'a> {
+    fn from(names: &'a PartNames) -> Self {
+        Self { names, pieces: None, threads: 1 }
+    }
+}
+
+impl PartOptions<'_> {
+    /// The pieces by which the bytes of `model` are proven: those of the list, if the lock pins it (I5).
+    pub(super) fn list_of(&self, model: &Model) -> Arc<PieceList> {
+        let is_pinned = |list: &&Arc<PieceList>| {
+            list.size() == model.size
+                && list.file() == model.sha256
+                && model.pieces.is_some()
+                && model.pieces == list.digest()
+        };
+        let whole = || Arc::new(PieceList::of_whole(model.size, model.sha256));
+        self.pieces.as_ref().filter(is_pinned).map_or_else(whole, Arc::clone)
+    }
+}

@@ -1,0 +1,141 @@
+//! Reads the bytes of a part that are not hashed, and hashes them: two pieces side by side, on several threads.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::hasher::HasherGuard;
+use super::part_file::PartFile;
+use super::piece_state::PieceEnd;
+use crate::crc_ranges::CrcRanges;
+use crate::error::StoreError;
+use crate::source_file::BLOCK;
+use provision_core::byte_range::ByteRange;
+
+/// A piece that a thread reads and hashes.
+struct Lane<'a> {
+    guard: HasherGuard<'a>,
+    start: u64,
+    block: Vec<u8>,
+    crc: crc32fast::Hasher,
+}
+
+impl PartFile {
+    /// Reads the bytes back that can be hashed, and hashes them. Returns once all are hashed, or other threads have them.
+    pub fn hash_ready(&self) -> Result<(), StoreError> {
+        self.hash_ready_while(&mut || true)
+    }
+
+    /// As [`Self::hash_ready`]. Before each block, `keep_going` says whether to go on.
+    pub(super) fn hash_ready_while(&self, keep_going: &mut dyn FnMut() -> bool) -> Result<(), StoreError> {
+        self.hash_on_threads(None, keep_going)
+    }
+
+    /// Proves the pieces of a part that was just opened, and drops the others. Returns the proven ranges with their
+    /// checksums, for the journal.
+    pub(super) fn prove_claimed(
+        &self,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Result<CrcRanges, StoreError> {
+        let proven = Mutex::default();
+        {
+            let mut state = self.state();
+            let state = &mut *state;
+            let claimed: Vec<_> = state.written.iter().collect();
+            for range in claimed {
+                state.pieces.wrote(range, &state.written);
+            }
+        }
+        self.hash_on_threads(Some(&proven), keep_going)?;
+        let mut state = self.state();
+        state.written = state.pieces.keep_proven();
+        Ok(proven.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn hash_on_threads(
+        &self,
+        proven: Option<&Mutex<CrcRanges>>,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Result<(), StoreError> {
+        if !self.has_list() {
+            return self.hash_lanes(None, keep_going);
+        }
+        let stop = AtomicBool::new(false);
+        // One thread for each pair of blocks is enough.
+        let pairs = usize::try_from(self.ready() / (2 * BLOCK as u64)).unwrap_or(usize::MAX);
+        let threads = self.threads.min(pairs);
+        std::thread::scope(|scope| {
+            let help = || self.hash_lanes(proven, &mut || !stop.load(Ordering::Relaxed));
+            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(help)).collect();
+            let mut result = self.hash_lanes(proven, keep_going);
+            stop.store(result.is_err(), Ordering::Relaxed);
+            for helper in helpers {
+                let helped = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                result = result.and(helped);
+            }
+            result
+        })
+    }
+
+    /// Hashes two pieces side by side, as long as there are pieces with bytes.
+    fn hash_lanes(
+        &self,
+        proven: Option<&Mutex<CrcRanges>>,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Result<(), StoreError> {
+        let (mut first, mut second) = (None, None);
+        loop {
+            for lane in [&mut first, &mut second] {
+                self.next_lane(lane, proven);
+            }
+            if first.is_none() {
+                std::mem::swap(&mut first, &mut second);
+            }
+            let Some(a) = &mut first else { return Ok(()) };
+            if !keep_going() {
+                return Err(StoreError::Interrupted { path: self.path() });
+            }
+            let Some(b) = &mut second else {
+                a.read(BLOCK, proven.is_some())?;
+                a.guard.update(&a.block);
+                continue;
+            };
+            // Equal lengths: the rest of the longer one finds a new companion.
+            let shorter = a.guard.ready().min(b.guard.ready());
+            let len = BLOCK.min(usize::try_from(shorter).unwrap_or(BLOCK));
+            a.read(len, proven.is_some())?;
+            b.read(len, proven.is_some())?;
+            HasherGuard::update_two([&mut a.guard, &mut b.guard], [&a.block, &b.block]);
+        }
+    }
+
+    /// Ends the lane's piece if it has no more bytes, and takes the next one.
+    fn next_lane<'a>(&'a self, lane: &mut Option<Lane<'a>>, proven: Option<&Mutex<CrcRanges>>) {
+        let block = match lane.take() {
+            Some(open) if open.guard.ready() > 0 => return *lane = Some(open),
+            Some(Lane { guard, start, block, crc }) => {
+                let range = ByteRange::new(start, guard.at());
+                if guard.finish() == PieceEnd::Proven
+                    && let Some(proven) = proven
+                {
+                    proven.lock().unwrap_or_else(PoisonError::into_inner).insert(range, crc);
+                }
+                block
+            }
+            None => Vec::new(),
+        };
+        *lane = self.take_ready().map(|guard| {
+            let start = guard.at();
+            Lane { guard, start, block, crc: crc32fast::Hasher::new() }
+        });
+    }
+}
+
+impl Lane<'_> {
+    fn read(&mut self, len: usize, checks: bool) -> Result<(), StoreError> {
+        self.guard.read_back(&mut self.block, len)?;
+        if checks {
+            self.crc.update(&self.block);
+        }
+        Ok(())
+    }
+}
