@@ -67,6 +67,7 @@ mod tests {
             "models.lock",
             "Disk and process",
             "Second list",
+            "Pieces",
         ];
         assert_eq!(groups, titles);
     }

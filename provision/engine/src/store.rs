@@ -5,11 +5,12 @@
 //! wrong here is never right there. What an interrupted push has sent stays where the protocol allows it, and the next one goes on.
 //!
 //! `template`, `registry`, `bucket` and `directory` are the four protocols; `reader` reads and hashes, `session` sends and
-//! waits, `state` keeps what an upload needs to go on.
+//! waits, `state` keeps what an upload needs to go on. `lists` adds the piece lists of the files.
 
 mod bucket;
 mod directory;
 mod error;
+mod lists;
 mod manifest;
 mod reader;
 mod registry;
@@ -22,12 +23,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use camino::Utf8PathBuf;
 use tokio::sync::watch;
 
 use crate::cache::Cache;
 use bucket::BucketStore;
 use directory::DirectoryStore;
 pub use error::PushError;
+pub use lists::PushedLists;
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::event::{Event, Observer, Outcome, Planned, PlannedFile};
@@ -65,12 +68,16 @@ pub struct Having {
     pub destination: Option<Destination>,
     /// Caches. What an interrupted upload needs to go on is kept below the first one.
     pub caches: Vec<Cache>,
+    /// Directories that have piece lists by their digests.
+    pub lists: Vec<Utf8PathBuf>,
 }
 
 /// The end of a push.
 pub struct PushReport {
     /// The models' ends, in the job's order; `None` after an interruption. True if the file was sent, false if the store had it.
     pub files: Vec<Option<Result<bool, PushError>>>,
+    /// The piece lists of the files that are at the store.
+    pub lists: PushedLists,
     /// Bytes that left, those of failed attempts included.
     pub sent: u64,
     /// From the first request to the last.
@@ -185,6 +192,9 @@ impl Having {
         for cache in &self.caches {
             found.extend(cache.find(model)?);
         }
+        for directory in &self.lists {
+            found.extend(SourceFile::open(&directory.join(model.sha256.to_string()))?);
+        }
         found.retain(|source| source.stamp().size == model.size);
         Ok(found)
     }
@@ -207,7 +217,10 @@ pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, Push
         Ok::<_, PushError>(())
     };
     match session.unless_stopped(asking).await {
-        None => return Ok(PushReport { files, sent: 0, elapsed: started.elapsed(), tag: None }),
+        None => {
+            let (lists, elapsed) = (PushedLists::default(), started.elapsed());
+            return Ok(PushReport { files, lists, sent: 0, elapsed, tag: None });
+        }
         Some(asked) => asked?,
     }
     let planned = |(model, end): (&&Model, &Option<_>)| PlannedFile {
@@ -263,27 +276,31 @@ pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, Push
         }
         files[index] = Some(end.map(|()| true));
     }
-    let tag = match &store.target {
-        Target::Registry(registry) if !is_silent => {
-            let held = job.models.iter().zip(&files).filter(|(_, end)| matches!(end, Some(Ok(_))));
-            let held: Vec<&Model> = held.map(|(model, _)| *model).collect();
-            if held.is_empty() { None } else { Some(registry.hold(store, having, &held).await) }
-        }
-        _ => None,
-    };
+    let held = job.models.iter().zip(&files).filter(|(_, end)| matches!(end, Some(Ok(_))));
+    let held: Vec<&Model> = held.map(|(model, _)| *model).collect();
+    let (mut lists, mut held_lists, mut tag) = (PushedLists::default(), Vec::new(), None);
+    if !is_silent {
+        (lists, held_lists) = store.push_lists(having, &held).await;
+    }
+    if let Target::Registry(registry) = &store.target
+        && !is_silent
+        && !held.is_empty()
+    {
+        tag = Some(registry.hold(store, having, &held, &held_lists).await);
+    }
     let sent = session.sent.load(Ordering::Relaxed);
-    Ok(PushReport { files, sent, elapsed: started.elapsed(), tag })
+    Ok(PushReport { files, lists, sent, elapsed: started.elapsed(), tag })
 }
 
-/// Asks a store for each of the job's models, in their order. A full check reads every byte. `on_held` gets each answer as it
-/// comes; none after an interruption.
+/// Asks a store for each of the job's models, in their order. A full check reads every byte; a piece list is always read. `on_held`
+/// gets each answer as it comes, with that for the list if the store can have one; none after an interruption.
 ///
 /// # Errors
 /// The store's directory cannot be opened.
 pub async fn check(
     job: &StoreJob<'_>,
     is_full: bool,
-    on_held: &mut dyn FnMut(&Model, Held),
+    on_held: &mut dyn FnMut(&Model, Held, Option<Held>),
 ) -> Result<(), PushError> {
     let store = Store::open(job, false)?;
     for model in &job.models {
@@ -308,7 +325,14 @@ pub async fn check(
         let Some(held) = store.session.unless_stopped(asking).await else { return Ok(()) };
         let held = held.unwrap_or_else(Held::Unknown);
         let is_silent = matches!(&held, Held::Unknown(error) if error.is_silence());
-        on_held(model, held);
+        let mut list = None;
+        if !is_silent {
+            let Some(asked) = store.session.unless_stopped(store.check_list(model)).await else {
+                return Ok(());
+            };
+            list = asked;
+        }
+        on_held(model, held, list);
         if is_silent {
             break;
         }

@@ -16,9 +16,10 @@ use super::signals::{self, StoppableRun};
 use super::{fetch, locks, say, tell, units};
 use provision_core::event::Observer;
 use provision_core::lockfile::Model;
-use provision_core::model_path::ModelPath;
+use provision_core::model_path::{KEPT_LISTS, ModelPath};
 use provision_core::store_address::StoreAddress;
 use provision_engine::cache::Cache;
+use provision_engine::piece_lists::ListPlaces;
 use provision_engine::store::{self, Having, Held, PushError, PushReport, StoreJob};
 use provision_http::HttpClient;
 
@@ -97,12 +98,13 @@ fn with_job<T>(
     common: &Common,
     default_lock: &str,
     progress: &Arc<dyn Progress>,
-    work: impl FnOnce(StoreJob<'_>, &Place, &tokio::runtime::Runtime) -> Result<T, Failure>,
+    work: impl FnOnce(StoreJob<'_>, (&Place, ListPlaces), &tokio::runtime::Runtime) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let (place, mut network) = (common.place.with_installation()?, Network::default());
     let address = StoreAddress::parse(&common.to, &environment::named);
     let address = address.map_err(|error| Failure::new(Code::Usage, format!("--to: {error}")))?;
-    let lock = locks::read_all(&place, default_lock, &mut Access::with(&mut network))?.join()?;
+    let texts = locks::read_all(&place, default_lock, &mut Access::with(&mut network))?;
+    let lock = texts.join()?;
     let client = HttpClient::new(network.config()?).map_err(|error| Failure::new(Code::Usage, error))?;
     let runtime = fetch::runtime()?;
     let (run, observer) = (StoppableRun::begin(), progress.clone());
@@ -115,7 +117,7 @@ fn with_job<T>(
         observer,
         interrupted: run.0.clone(),
     };
-    let done = work(job, &place, &runtime);
+    let done = work(job, (&place, texts.lists()), &runtime);
     progress.finish();
     done
 }
@@ -133,18 +135,22 @@ fn draw(mode: Mode, output: Output) -> Arc<dyn Progress> {
 
 fn push(args: &PushArgs, default_lock: &str) -> Result<(), Failure> {
     let progress = draw(args.progress, args.common.output);
-    let (paths, store, report) = with_job(&args.common, default_lock, &progress, |job, place, runtime| {
-        let own = environment::user_cache().filter(|own| !args.cache.contains(own));
-        let opened = args.cache.iter().map(|path| Cache::open(path).map(Some));
-        let own = own.map(|path| Ok(Cache::open(&path).ok()));
-        let caches: Result<Vec<_>, _> = opened.chain(own).collect();
-        let having = Having { destination: place.open()?, caches: caches?.into_iter().flatten().collect() };
-        let paths: Vec<(ModelPath, u64)> =
-            job.models.iter().map(|model| (model.path.clone(), model.size)).collect();
-        let store = job.store.to_string();
-        let report = runtime.block_on(store::push(job, &having)).map_err(|error| of_store(&store, &error))?;
-        Ok((paths, store, report))
-    })?;
+    let (paths, store, report) =
+        with_job(&args.common, default_lock, &progress, |job, (place, lists), runtime| {
+            let own = environment::user_cache().filter(|own| !args.cache.contains(own));
+            let opened = args.cache.iter().map(|path| Cache::open(path).map(Some));
+            let own = own.map(|path| Ok(Cache::open(&path).ok()));
+            let caches: Result<Vec<_>, _> = opened.chain(own).collect();
+            let caches = caches?.into_iter().flatten().collect();
+            let lists = [lists.directories, vec![place.dest().join(KEPT_LISTS)]].concat();
+            let having = Having { destination: place.open()?, caches, lists };
+            let paths: Vec<(ModelPath, u64)> =
+                job.models.iter().map(|model| (model.path.clone(), model.size)).collect();
+            let store = job.store.to_string();
+            let report =
+                runtime.block_on(store::push(job, &having)).map_err(|error| of_store(&store, &error))?;
+            Ok((paths, store, report))
+        })?;
     conclude(args, &paths, &store, &report)
 }
 
@@ -158,7 +164,7 @@ fn conclude(
     let count =
         |sent| report.files.iter().flatten().filter(|end| matches!(end, Ok(was) if *was == sent)).count();
     let tag = report.tag.as_ref();
-    if report.files.iter().any(Option::is_none) {
+    if report.files.iter().any(Option::is_none) || report.lists.is_stopped {
         let code = signals::caught().unwrap_or(Code::Interrupted);
         let why = format!("interrupted with {} sent; push again to go on", units::bytes(report.sent));
         return Err(Failure::new(code, why));
@@ -187,8 +193,12 @@ fn conclude(
             sent => format!(" ({})", units::rate(sent as f64 / seconds)),
         };
         let tag = tag.and_then(|tag| tag.as_ref().ok()).map(|tag| format!("; the tag {tag} holds them"));
+        let lists = match report.lists.there {
+            0 => String::new(),
+            there => format!(", with {}", units::count(there, "piece list")),
+        };
         say(format_args!(
-            "done: {}, {} at {store}: {} pushed, {} already there; {} sent in {}{rate}{}",
+            "done: {}, {} at {store}: {} pushed, {} already there{lists}; {} sent in {}{rate}{}",
             units::count(paths.len(), "file"),
             units::bytes(bytes),
             count(true),
@@ -224,17 +234,19 @@ fn check(args: &CheckArgs, default_lock: &str) -> Result<(), Failure> {
         let store = job.store.to_string();
         let mut sums = Sums::default();
         let mut files = Vec::new();
-        let mut on_held = |model: &Model, held: Held| {
+        let mut on_held = |model: &Model, held: Held, list: Option<Held>| {
             let (word, detail) = sums.add(model, &held);
+            let list = list.map(|list| sums.add_list(&list));
             if args.json {
                 let (path, sha256) = (model.path.as_str(), model.sha256.to_string());
                 files.push(json!({
-                    "path": path, "size": model.size, "sha256": sha256, "state": word, "detail": detail,
+                    "path": path, "size": model.size, "sha256": sha256, "state": word, "detail": detail, "pieces": list,
                 }));
             } else {
                 let size = units::bytes(model.size);
                 let detail = detail.map(|detail| format!(", {detail}")).unwrap_or_default();
-                tell(format_args!("{word:<8} {}  {size}{detail}", model.path));
+                let list = list.filter(|list| *list != THERE).map(|list| format!(", its piece list: {list}"));
+                tell(format_args!("{word:<8} {}  {size}{detail}{}", model.path, list.unwrap_or_default()));
             }
         };
         let checked = runtime.block_on(store::check(&job, args.full, &mut on_held));
@@ -255,7 +267,12 @@ struct Sums {
     missing: usize,
     wrong: usize,
     unknown: Option<Code>,
+    /// The piece lists that are there, and all that could be.
+    lists: (usize, usize),
 }
+
+/// The state of what a store has.
+const THERE: &str = "there";
 
 impl Sums {
     /// Counts a file. Returns its state in a word, and more about it.
@@ -264,7 +281,7 @@ impl Sums {
             Held::There => {
                 self.there += 1;
                 self.bytes += model.size;
-                ("there", None)
+                (THERE, None)
             }
             Held::Missing => {
                 self.missing += 1;
@@ -281,6 +298,19 @@ impl Sums {
         }
     }
 
+    /// Counts a piece list. Returns its state in a word.
+    fn add_list(&mut self, held: &Held) -> &'static str {
+        self.lists.1 += 1;
+        match held {
+            Held::There => {
+                self.lists.0 += 1;
+                THERE
+            }
+            Held::Unknown(_) => "unknown",
+            Held::Missing | Held::Wrong(_) => "missing",
+        }
+    }
+
     fn conclude(&self, store: &str, models: &[&Model], args: &CheckArgs) -> Result<(), Failure> {
         let asked = self.there + self.missing + self.wrong;
         if let Some(code) = signals::caught() {
@@ -290,8 +320,12 @@ impl Sums {
             (units::count(models.len(), "file"), models.iter().map(|model| model.size).sum());
         if !args.json && args.common.output.verbosity() > Verbosity::Quiet {
             let how = if args.full { "by every byte" } else { "by their last byte" };
+            let lists = match self.lists {
+                (_, 0) => String::new(),
+                (there, all) => format!("; {there} of {}", units::count(all, "piece list")),
+            };
             tell(format_args!(
-                "{} of {files} at {store}, {} of {}, {how}",
+                "{} of {files} at {store}, {} of {}, {how}{lists}",
                 self.there,
                 units::bytes(self.bytes),
                 units::bytes(total)

@@ -35,6 +35,7 @@ mod skip;
 mod sources;
 mod store;
 mod store_addresses;
+mod store_lists;
 mod store_server;
 mod stores_first;
 mod torrents;

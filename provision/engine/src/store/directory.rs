@@ -8,6 +8,7 @@ use super::Held;
 use super::error::PushError;
 use super::reader::Reader;
 use super::session::{Session, Transfer};
+use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_disk::{
@@ -26,7 +27,7 @@ impl DirectoryStore {
     /// True if the file is there.
     pub(super) fn has(&self, model: &Model) -> Result<bool, PushError> {
         let Some(place) = &self.0 else { return Ok(false) };
-        match place.find(&name_of(model)).map_err(PushError::Directory)? {
+        match place.find(&named(&model.sha256)).map_err(PushError::Directory)? {
             Found::File(stamp) if stamp.size == model.size && stamp.is_of(&model.sha256) => Ok(true),
             Found::File(stamp) if stamp.size == model.size => {
                 Ok(matches!(self.read(model, || true)?, Held::There))
@@ -36,16 +37,30 @@ impl DirectoryStore {
     }
 
     /// Reads the file.
-    pub(super) fn read(&self, model: &Model, mut go_on: impl FnMut() -> bool) -> Result<Held, PushError> {
+    pub(super) fn read(&self, model: &Model, go_on: impl FnMut() -> bool) -> Result<Held, PushError> {
+        self.read_named(&model.sha256, go_on)
+    }
+
+    fn read_named(&self, digest: &Sha256, mut go_on: impl FnMut() -> bool) -> Result<Held, PushError> {
         let Some(place) = &self.0 else { return Ok(Held::Missing) };
-        let opened = SourceFile::open_below(place, &name_of(model)).map_err(PushError::Directory)?;
+        let opened = SourceFile::open_below(place, &named(digest)).map_err(PushError::Directory)?;
         let Some(file) = opened else { return Ok(Held::Missing) };
         let mut reading = HashedRead::new(file);
         while reading.read(&mut go_on).map_err(PushError::Directory)? {
             reading.hash();
         }
         let (_, _, found) = reading.finish();
-        Ok(if found == model.sha256 { Held::There } else { Held::Wrong(found) })
+        Ok(if found == *digest { Held::There } else { Held::Wrong(found) })
+    }
+
+    /// Reads a piece list of at most `at_most` bytes. Returns its length; `None` if it is not there, or has other bytes.
+    pub(super) fn read_list(&self, digest: &Sha256, at_most: u64) -> Result<Option<u64>, PushError> {
+        let Some(place) = &self.0 else { return Ok(None) };
+        let Found::File(stamp) = place.find(&named(digest)).map_err(PushError::Directory)? else {
+            return Ok(None);
+        };
+        let is_right = stamp.size <= at_most && matches!(self.read_named(digest, || true)?, Held::There);
+        Ok(is_right.then_some(stamp.size))
     }
 
     pub(super) fn put(
@@ -56,7 +71,7 @@ impl DirectoryStore {
         session: &Session,
     ) -> Result<(), PushError> {
         let Some(place) = &self.0 else { return Err(PushError::NoAddress) };
-        let named = Model { path: name_of(model), ..model.clone() };
+        let named = Model { path: named(&model.sha256), ..model.clone() };
         let counter = transfer.counter();
         let mut unreported = 0;
         let step = |bytes| {
@@ -82,7 +97,7 @@ impl DirectoryStore {
     }
 }
 
-/// The file's name in the directory.
-fn name_of(model: &Model) -> ModelPath {
-    model.sha256.to_string().parse().unwrap_or_else(|_| unreachable!("hex digits are portable"))
+/// A file's name in the directory.
+fn named(digest: &Sha256) -> ModelPath {
+    digest.to_string().parse().unwrap_or_else(|_| unreachable!("hex digits are portable"))
 }

@@ -1,7 +1,8 @@
 //! The manifest that holds files at a registry: a registry removes a blob that no manifest names.
 //!
-//! Its form is `ModelPack` (model-spec 0.0.7): each file is a raw layer, with its path in three annotations that tools read. The
-//! bytes follow from the files alone, so a second push makes the same manifest.
+//! Its form is `ModelPack` (model-spec 0.0.7): each file is a raw layer, with its path in three annotations that tools read. A piece
+//! list is one, too, so a set with lists has another tag than the same set without, and neither push takes the other's lists away.
+//! The bytes follow from the files alone, so a second push makes the same manifest.
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,10 @@ use provision_core::lockfile::Model;
 /// The manifest's media type.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
+/// The media types of layers: a model, and what belongs to one.
+const WEIGHT: &str = "application/vnd.cncf.model.weight.v1.raw";
+const LIST: &str = "application/vnd.cncf.model.weight.config.v1.raw";
+
 /// A manifest, its config, and the tag that they get.
 pub(super) struct Manifest {
     pub(super) tag: String,
@@ -19,13 +24,15 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    /// The manifest for `models`, in any order.
-    pub(super) fn of(models: &[&Model]) -> Self {
-        let mut models = models.to_vec();
-        models.sort_by(|a, b| a.path.cmp(&b.path));
+    /// The manifest for `models` and their piece lists, in any order.
+    pub(super) fn of(models: &[&Model], lists: &[Model]) -> Self {
+        let with_type = |media_type| move |model| (model, media_type);
+        let models = models.iter().copied().map(with_type(WEIGHT)).chain(lists.iter().map(with_type(LIST)));
+        let mut models: Vec<(&Model, &str)> = models.collect();
+        models.sort_by(|(a, _), (b, _)| a.path.cmp(&b.path));
         let list: Vec<String> =
-            models.iter().map(|model| format!("{} {} {}\n", model.sha256, model.size, model.path)).collect();
-        let digests: Vec<String> = models.iter().map(|model| named(&model.sha256)).collect();
+            models.iter().map(|(file, _)| format!("{} {} {}\n", file.sha256, file.size, file.path)).collect();
+        let digests: Vec<String> = models.iter().map(|(file, _)| named(&file.sha256)).collect();
         let config = bytes_of(&json!({
             "descriptor": {},
             "config": {},
@@ -40,14 +47,14 @@ impl Manifest {
                 "digest": named(&Sha256::of(&config)),
                 "size": config.len(),
             },
-            "layers": models.iter().map(|model| layer(model)).collect::<Vec<_>>(),
+            "layers": models.iter().map(|(file, media_type)| layer(file, media_type)).collect::<Vec<_>>(),
         });
         let set = Sha256::of(list.concat().as_bytes()).to_string();
         Self { tag: format!("provision-{}", &set[..12]), config, bytes: bytes_of(&manifest) }
     }
 }
 
-fn layer(model: &Model) -> Value {
+fn layer(model: &Model, media_type: &str) -> Value {
     let metadata = json!({
         "name": model.path.file_name(),
         "mode": 0o644,
@@ -58,7 +65,7 @@ fn layer(model: &Model) -> Value {
         "typeflag": 48,
     });
     json!({
-        "mediaType": "application/vnd.cncf.model.weight.v1.raw",
+        "mediaType": media_type,
         "digest": named(&model.sha256),
         "size": model.size,
         "annotations": {
@@ -98,9 +105,9 @@ mod tests {
     #[test]
     fn a_manifest_follows_from_its_files_alone() {
         let (a, b) = (model("vae/a", b"a"), model("b", b"bb"));
-        let (one, other) = (Manifest::of(&[&a, &b]), Manifest::of(&[&b, &a]));
+        let (one, other) = (Manifest::of(&[&a, &b], &[]), Manifest::of(&[&b, &a], &[]));
         assert_eq!((&one.tag, &one.bytes, &one.config), (&other.tag, &other.bytes, &other.config));
-        assert_ne!(one.tag, Manifest::of(&[&a]).tag);
+        assert_ne!(one.tag, Manifest::of(&[&a], &[]).tag);
         let read: Value = serde_json::from_slice(&one.bytes).unwrap();
         assert_eq!(read["config"]["digest"], named(&Sha256::of(&one.config)));
         assert_eq!(read["layers"][1]["digest"], named(&a.sha256));
@@ -111,6 +118,20 @@ mod tests {
         assert_eq!((&metadata["mode"], &metadata["size"]), (&json!(420), &json!(2)));
         let config: Value = serde_json::from_slice(&one.config).unwrap();
         assert_eq!(config["modelfs"]["diffIds"][0], named(&b.sha256), "in the order of the layers");
-        assert_eq!(Manifest::of(&[&a, &b]).tag, "provision-3d58abd5c501");
+        assert_eq!(one.tag, "provision-3d58abd5c501");
+    }
+
+    #[test]
+    fn a_manifest_holds_lists_under_a_tag_of_its_own() {
+        let (file, list) = (model("a", b"a"), model("models.pieces/x", b"list"));
+        let (plain, with_list) =
+            (Manifest::of(&[&file], &[]), Manifest::of(&[&file], std::slice::from_ref(&list)));
+        assert_ne!(plain.tag, with_list.tag);
+        let read: Value = serde_json::from_slice(&with_list.bytes).unwrap();
+        assert_eq!(read["layers"][1]["digest"], named(&list.sha256));
+        assert_eq!(
+            (&read["layers"][0]["mediaType"], &read["layers"][1]["mediaType"]),
+            (&json!(WEIGHT), &json!(LIST))
+        );
     }
 }

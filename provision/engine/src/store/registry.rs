@@ -304,14 +304,15 @@ impl RegistryStore {
         }
     }
 
-    /// Puts a manifest that holds `models`, which the registry has. Returns its tag.
+    /// Puts a manifest that holds `models` and their piece lists, which the registry has. Returns its tag.
     pub(super) async fn hold(
         &self,
         store: &Store,
         having: &Having,
         models: &[&Model],
+        lists: &[Model],
     ) -> Result<String, PushError> {
-        let (session, manifest) = (&store.session, Manifest::of(models));
+        let (session, manifest) = (&store.session, Manifest::of(models, lists));
         let at = self.at(session, &format!("manifests/{}", manifest.tag))?;
         let accept = [("accept", MANIFEST.to_owned())];
         let get = Upload { method: Method::GET, headers: &accept, known: &[404], ..Upload::default() };
@@ -335,13 +336,16 @@ impl RegistryStore {
         }
         // A blob was removed since it was asked for: it is named in the answer, and sent once more.
         let why = String::from_utf8_lossy(&reply.body).into_owned();
-        let missing: Vec<_> =
-            models.iter().enumerate().filter(|(_, model)| why.contains(&model.sha256.to_string())).collect();
+        let files = models.iter().copied().chain(lists).enumerate();
+        let missing: Vec<_> = files.filter(|(_, file)| why.contains(&file.sha256.to_string())).collect();
         if missing.is_empty() {
             return Err(rejected(session, &reply, "the manifest that holds the files"));
         }
         for (index, model) in missing {
-            let transfer = Transfer::new(index, model, session);
+            let transfer = match models.get(index) {
+                Some(_) => Transfer::new(index, model, session),
+                None => Transfer::without_progress(model, session),
+            };
             transfer.warn("the registry removed it meanwhile, so it is sent again");
             store.push_from(having, model, &transfer).await?;
         }

@@ -52,7 +52,24 @@ pub(super) struct Transfer {
     of_run: Arc<AtomicU64>,
 }
 
+/// Passes warnings on, and no progress.
+struct WarningsOnly(Arc<dyn Observer>);
+
+impl Observer for WarningsOnly {
+    fn observe(&self, event: &Event) {
+        if matches!(event, Event::Warning { .. }) {
+            self.0.observe(event);
+        }
+    }
+}
+
 impl Transfer {
+    /// Of something that belongs to a model and is none of the run's files.
+    pub(super) fn without_progress(model: &Model, session: &Session) -> Self {
+        let observer = Arc::new(WarningsOnly(session.observer.clone()));
+        Self { observer, ..Self::new(0, model, session) }
+    }
+
     pub(super) fn new(index: FileIndex, model: &Model, session: &Session) -> Self {
         Self {
             index,
