@@ -46,14 +46,17 @@ RUN --mount=type=cache,id=provision-cargo,target=/var/cache/cargo \
     [ "$TARGETARCH" = "$BUILDARCH" ] || sh provision/container/compile.sh "$TARGETARCH"
 
 
-# The binary and the lock are the only inputs of this project, and BuildKit compares them by content: no other change
-# downloads models. Not FROM scratch, which always has the image's platform: a builder would emulate it here. For all
+# The binary and the lock with its piece lists are the only inputs of this project, and BuildKit compares them by content:
+# no other change downloads models. The lock pins the lists, and no layer has one. Not FROM scratch, which always has the image's platform: a builder would emulate it here. For all
 # platforms this stage is the same, so it runs once.
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS models
 ARG MODELS_LOCK=models.lock
+# The lists beside the lock. A pattern, since it may match nothing: a lock needs no lists.
+ARG MODELS_PIECES=models.piece[s]
 ARG MODELS_DIR=/opt/models
 COPY --from=native /out/provision /provision
 COPY ${MODELS_LOCK} /models.lock
+COPY ${MODELS_PIECES} /models.pieces/
 # hadolint ignore=DL3064
 ENV PROVISION_LOCK=/models.lock \
     PROVISION_DEST=${MODELS_DIR} \
@@ -87,10 +90,12 @@ ENTRYPOINT ["/provision"]
 # No models: the container downloads them to its volume when it starts.
 FROM ${RUNTIME_IMAGE} AS runtime
 ARG MODELS_LOCK=models.lock
+ARG MODELS_PIECES=models.piece[s]
 ARG MODELS_DIR=/opt/models
 COPY --from=build /out/provision /usr/local/bin/provision
 COPY provision/container/pre_start.sh provision/container/download_qwen_models.sh /
 COPY ${MODELS_LOCK} /opt/provision/models.lock
+COPY ${MODELS_PIECES} /opt/provision/models.pieces/
 ENV PROVISION_LOCK=/opt/provision/models.lock \
     PROVISION_DEST=/workspace/ComfyUI/models \
     PROVISION_BAKED=${MODELS_DIR}

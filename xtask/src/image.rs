@@ -17,6 +17,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
 use provision::cli::exit::{Code, Failure};
 use provision::cli::{locks, units};
+use provision_core::lockfile::Lockfile;
 use xshell::{Shell, cmd};
 
 use crate::project;
@@ -83,14 +84,14 @@ pub(crate) fn run(args: &ImageArgs) -> anyhow::Result<()> {
         println!("{path}: {} in {}", units::bytes(total), units::count(layers.len(), "layer"));
         print_layers(&layers);
     }
-    build(&sh, args, Some(&path), &file, &docker)
+    build(&sh, args, Some((&path, &lock)), &file, &docker)
 }
 
 /// Builds the target. The target `provision` has no lock.
 fn build(
     sh: &Shell,
     args: &ImageArgs,
-    lock: Option<&Utf8Path>,
+    lock: Option<(&Utf8Path, &Lockfile)>,
     file: &Utf8Path,
     docker: &[String],
 ) -> anyhow::Result<()> {
@@ -101,7 +102,7 @@ fn build(
         .context("cargo xtask image needs docker, not found on PATH; on Debian: apt-get install docker.io")?;
     // docker runs in the workspace's root, and the user's paths are relative to the current directory.
     let file = file.canonicalize_utf8().with_context(|| file.to_string())?;
-    let lock = lock.map(LockInContext::place).transpose()?;
+    let lock = lock.map(|(path, lock)| LockInContext::place(path, lock)).transpose()?;
     sh.change_dir(project::root());
     let target = args.target.to_possible_value().context("every target has a name")?;
     let target = target.get_name();
@@ -114,7 +115,11 @@ fn build(
         _ => format!("provision:{target}"),
     });
     match &lock {
-        Some(lock) => options.extend(["--build-arg".to_owned(), format!("MODELS_LOCK={}", lock.name)]),
+        Some(LockInContext { name, pieces, .. }) => {
+            for argument in [format!("MODELS_LOCK={name}"), format!("MODELS_PIECES={pieces}")] {
+                options.extend(["--build-arg".to_owned(), argument]);
+            }
+        }
         None => options.extend(["--label".to_owned(), format!("org.opencontainers.image.version={VERSION}")]),
     }
     if let Some(platform) = &args.platform {

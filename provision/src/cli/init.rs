@@ -16,6 +16,7 @@ use super::exit::{Code, Failure};
 use super::lock::LockFile;
 use super::{environment, locks, tell, units};
 use provision_core::lockfile::Lockfile;
+use provision_core::piece_list;
 
 /// The program's image where neither the environment nor the build names one: the tag of
 /// `cargo xtask image --target provision`.
@@ -33,6 +34,9 @@ const POD: &str = "models-pod.yaml";
 const DOCKERFILE_IMAGE: &str = "ARG PROVISION_IMAGE=";
 const DOCKERFILE_BASE: &str = "ARG BASE_IMAGE=";
 const POD_IMAGE: &str = "image: ";
+
+/// The piece lists beside a lock, as a pattern: a build goes on without them.
+const LISTS: &str = "models.piece[s]";
 
 /// The line of the Dockerfile that takes the start script, and the words by which that script says its author.
 const COPY_SCRIPT: &str = "COPY pre_start.sh /";
@@ -196,12 +200,23 @@ fn dockerfile(args: &InitArgs, path: &Utf8Path, lock: &Lockfile) -> Result<Draft
             let why = format!("{DOCKERFILE} needs the image that gets the models: give --base-image REF");
             Failure::new(Code::Usage, why)
         })?;
+    let copy_lists = |to: &str| {
+        let is_listed = lock.models().iter().any(|model| model.pieces.is_some());
+        let from = Utf8Path::new(path).with_file_name(LISTS);
+        if is_listed {
+            format!("COPY [\"{from}\", \"{to}/{}/\"]\n", piece_list::DIRECTORY)
+        } else {
+            String::new()
+        }
+    };
     let script = if takes_script(args) { format!("{COPY_SCRIPT}\n") } else { String::new() };
     let values = [
         ("LOCK", path),
         ("DOCKERFILE", DOCKERFILE),
         ("IMAGE", &program_image(args, DOCKERFILE, DOCKERFILE_IMAGE)?),
         ("BASE", &base),
+        ("LISTS", &copy_lists("")),
+        ("INSTALLED_LISTS", &copy_lists("/opt/provision")),
         ("EXPECTED", &layers.expected()),
         ("LAYERS", &(script + &layers.copies())),
     ];
@@ -241,12 +256,14 @@ fn workflow(args: &InitArgs, path: &Utf8Path, lock: &Lockfile) -> Result<Draft, 
             warn_if_local(&named, DOCKERFILE);
         }
     }
+    let is_listed = lock.models().iter().any(|model| model.pieces.is_some());
+    let lists = if is_listed { format!(", {}", piece_list::DIRECTORY) } else { String::new() };
     let values = [("LOCK", path), ("DOCKERFILE", DOCKERFILE), ("SCRIPT", START_SCRIPT)];
     Ok(Draft {
         path: WORKFLOW,
         text: template::fill(include_str!("init/templates/models.yml"), &values),
         mode: 0o644,
-        next: format!("{first}commit {path}, {DOCKERFILE} and {WORKFLOW}, and push"),
+        next: format!("{first}commit {path}{lists}, {DOCKERFILE} and {WORKFLOW}, and push"),
     })
 }
 

@@ -232,6 +232,30 @@ fn a_new_model_directory_changes_only_the_marked_lines() {
 }
 
 #[test]
+fn a_lock_with_piece_lists_has_them_in_the_image_beside_it() {
+    let repository = Repository::with_lock();
+    repository.inits(&[&["--dockerfile"][..], &BASE].concat());
+    let (without, lock) = (repository.text("Dockerfile.models"), repository.text("models.lock"));
+    let pinned = format!("{lock}pieces = \"{}\"\n", "a".repeat(64));
+    fs::write(repository.path("models.lock"), &pinned).unwrap();
+    let said = repository.inits(&["--dockerfile", "--github"]);
+    assert!(said.contains("commit models.lock, models.pieces, Dockerfile.models"), "{said}");
+    let text = repository.text("Dockerfile.models");
+    let copies = ["/models.pieces/", "/opt/provision/models.pieces/"]
+        .map(|place| format!("COPY [\"models.piece[s]\", \"{place}\"]\n"));
+    assert!(copies.iter().all(|copy| text.contains(copy)), "{text}");
+    assert_eq!(copies.iter().fold(text, |text, copy| text.replace(copy, "")), without);
+    // Beside a lock in a folder.
+    fs::create_dir(repository.path("deploy")).unwrap();
+    fs::write(repository.path("deploy/my.lock"), &pinned).unwrap();
+    repository.inits(&["--dockerfile", "--lock", "deploy/my.lock"]);
+    // Its addresses are signed, and the search for secrets reads every file that is left.
+    fs::remove_dir_all(repository.path("deploy")).unwrap();
+    let text = repository.text("Dockerfile.models");
+    assert!(text.contains("COPY [\"deploy/models.piece[s]\", \"/models.pieces/\"]"), "{text}");
+}
+
+#[test]
 fn a_file_is_replaced_in_one_step_and_keeps_its_mode() {
     let mut repository = Repository::with_lock();
     repository.inits(&[&["--dockerfile"][..], &BASE].concat());
