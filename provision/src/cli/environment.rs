@@ -78,7 +78,7 @@ static HUB_TOKEN: LoginFile = OnceLock::new();
 static NETRC: LoginFile = OnceLock::new();
 
 fn login(file: &'static LoginFile, path: &Utf8Path) -> Result<&'static str, &'static std::io::Error> {
-    file.get_or_init(|| std::fs::read_to_string(path)).as_deref()
+    file.get_or_init(|| login_file::read_named(path)).as_deref()
 }
 
 /// The files with logins of registries, each read once as well.
