@@ -21,7 +21,7 @@ pub(super) const CHECKS: [(&str, Check); 17] = [
     ("3: a start after a kill resumes", failures::killed),
     ("4: a damaged file is fetched again, and no other", failures::damaged),
     ("5: two containers on one volume fetch each byte once", start::together),
-    ("7: a build without cache makes the same model layers", images::reproducible),
+    ("7: a build without cache, or with piece lists, makes the same model layers", images::reproducible),
     ("1: a token reaches the Hub from a build and is in no image", images::token),
     ("the image provision fills a volume as an init container", program::init_container),
     ("as root it writes files of the folder's owner", program::owner),

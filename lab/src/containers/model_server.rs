@@ -1,6 +1,6 @@
 //! nginx with the models of the checks: four real files in the directories of the project's lock.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::json;
 use xshell::Shell;
@@ -29,6 +29,8 @@ pub(super) struct ModelServer {
     nginx: Option<Nginx>,
     pub(super) log: AccessLog,
     pub(super) lock: Lock,
+    /// The directory of the files.
+    folder: Utf8PathBuf,
     /// The URL that stands for the Hub's.
     pub(super) hub: String,
     /// A file named like a rate sets it.
@@ -71,6 +73,7 @@ impl ModelServer {
             nginx: Some(nginx),
             log: AccessLog::new(prefix.join("logs/access.log"), port),
             lock: lock(files, &format!("{hub}/files")),
+            folder,
             hub,
             rates,
         })
@@ -79,6 +82,12 @@ impl ModelServer {
     /// The common start of the URLs in the lock.
     pub(super) fn base(&self) -> String {
         format!("{}/files", self.hub)
+    }
+
+    /// The bytes of a file.
+    pub(super) fn read(&self, entry: &Entry) -> Result<Vec<u8>> {
+        let path = entry.url.strip_prefix(&self.base()).context("a file is at this server")?;
+        Ok(std::fs::read(self.folder.join(path.trim_start_matches('/')))?)
     }
 
     /// A `ComfyUI` workflow with every model of the lock, at the URL `base` instead of [`ModelServer::base`].

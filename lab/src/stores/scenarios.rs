@@ -2,6 +2,7 @@
 
 mod access;
 mod damage;
+mod lists;
 mod push;
 mod speed;
 
@@ -28,6 +29,7 @@ const GUARDED: &[Kind] = &[Kind::Password, Kind::Token, Kind::Bucket];
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "pushed, pushed again, checked, fetched", kinds: Kind::ALL, run: push::round_trip },
     Scenario { name: "a push killed midway goes on", kinds: REMOTE, run: push::killed },
+    Scenario { name: "piece lists go along, and are not needed", kinds: Kind::ALL, run: lists::travel },
     Scenario { name: "wrong bytes in the store", kinds: Kind::ALL, run: damage::wrong_bytes },
     Scenario { name: "missing bytes in the store", kinds: Kind::ALL, run: damage::missing_bytes },
     Scenario {

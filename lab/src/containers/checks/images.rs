@@ -3,6 +3,9 @@
 #![expect(clippy::print_stdout, reason = "a log needs the changes and the layers")]
 
 use anyhow::{Result, ensure};
+use camino::Utf8PathBuf;
+use provision_core::digest::Sha256;
+use provision_core::piece_list::{DIRECTORY, Lister};
 use xshell::cmd;
 
 use crate::containers::env::ContainerEnv;
@@ -68,10 +71,12 @@ pub(super) fn reproducible(env: &mut ContainerEnv) -> Result<()> {
     let commented = env.engine.scratch.path().join("commented.lock");
     // Other bytes, same models: the stage has a new key, and its cache mount has all files.
     env.engine.shell().write_file(&commented, format!("# The same.\n{}", env.server.lock.text()))?;
+    let (listed, lists) = with_lists(env)?;
     let first = env.model_layers(BAKED)?;
-    for (name, arguments, fetches) in [
-        ("another lock, from the cache mount", ["--lock", commented.as_str()], false),
-        ("without cache", ["--", "--no-cache"], true),
+    for (name, arguments, fetches, lists) in [
+        ("another lock, from the cache mount", ["--lock", commented.as_str()], false, &[][..]),
+        ("a lock with piece lists", ["--lock", listed.as_str()], false, &lists),
+        ("without cache", ["--", "--no-cache"], true, &[]),
     ] {
         let mark = env.server.log.mark()?;
         env.build_image(&env.prebuilt, &[&["--target", "runtime-baked"][..], &arguments].concat())?;
@@ -80,6 +85,32 @@ pub(super) fn reproducible(env: &mut ContainerEnv) -> Result<()> {
         let layers = env.model_layers(BAKED)?;
         println!("    {}: {name}", layers.iter().map(|layer| &layer[..19]).collect::<Vec<_>>().join(" "));
         ensure!(layers == first, "{name}: the layers differ:\n{first:#?}\n{layers:#?}");
+        let (sh, find) = (env.engine.shell(), "cd /opt/provision && find . -path './*/*' | sort");
+        let found = env.engine.read(cmd!(sh, "docker run --rm {BAKED} sh -c {find}"))?;
+        ensure!(found.lines().eq(lists.iter()), "{name}: beside the lock are {found}, not {lists:?}");
     }
     Ok(())
+}
+
+/// A lock that pins the piece list of each file that has one, and the paths of the lists beside it.
+fn with_lists(env: &ContainerEnv) -> Result<(Utf8PathBuf, Vec<String>)> {
+    let folder = env.engine.scratch.fresh("listed");
+    let directory = folder.join(DIRECTORY);
+    std::fs::create_dir_all(&directory)?;
+    let (mut text, mut paths) = (env.server.lock.text(), Vec::new());
+    for entry in &env.server.lock.entries {
+        let mut lister = Lister::new(entry.size);
+        lister.update(&env.server.read(entry)?);
+        let Some(list) = lister.finish(entry.sha256.parse()?).write() else { continue };
+        let digest = Sha256::of(&list).to_string();
+        std::fs::write(directory.join(&digest), list)?;
+        let key = format!("sha256 = \"{}\"\n", entry.sha256);
+        text = text.replace(&key, &format!("{key}pieces = \"{digest}\"\n"));
+        paths.push(format!("./{DIRECTORY}/{digest}"));
+    }
+    ensure!(!paths.is_empty(), "no file is large enough for a list");
+    paths.sort_unstable();
+    let lock = folder.join("models.lock");
+    std::fs::write(&lock, text)?;
+    Ok((lock, paths))
 }
