@@ -1,8 +1,9 @@
 //! `store push` and `store check`: what leaves, what stays, and who gets a login.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use provision_testbed::Content;
 
@@ -223,6 +224,7 @@ impl Bucket {
             _ if self.object.is_some() && request.headers.contains("if-none-match") => reply(412),
             _ if self.is_failing => text("<Error><Code>InternalError</Code></Error>"),
             _ => {
+                self.parts.sort_by_key(|(number, _)| *number);
                 self.object = Some(self.parts.iter().flat_map(|(_, part)| part.clone()).collect());
                 text("<CompleteMultipartUploadResult/>")
             }
@@ -323,6 +325,69 @@ fn parts_of_a_file_that_was_wrong_do_not_count() {
     let answer = move |request: &Request| repository.lock().unwrap().answer(request);
     let (_server, ended) = assert_repaired(answer, "oci://127.0.0.1:PORT/r");
     assert!(ended.err.contains("other bytes of it"), "{}", ended.err);
+}
+
+#[test]
+fn parts_of_a_file_are_sent_side_by_side() {
+    let (fixture, bytes) = fixture();
+    let content = Mutex::new(Bucket::default());
+    let there = Arc::<Mutex<HashSet<String>>>::default();
+    let shared = there.clone();
+    let server = Server::start(move |request| {
+        if let Some((_, number)) = request.target.split_once("partNumber=") {
+            let number = number.split('&').next().unwrap().to_owned();
+            shared.lock().unwrap().insert(number);
+            let end = Instant::now() + Duration::from_secs(5);
+            while shared.lock().unwrap().len() < 2 {
+                if Instant::now() > end {
+                    return reply(500);
+                }
+                std::thread::yield_now();
+            }
+        }
+        content.lock().unwrap().answer(request)
+    });
+    let to = format!("s3://b/p?endpoint=http://127.0.0.1:{}&region=us-east-1", server.port);
+    let ended = push(&fixture, &to);
+    assert_eq!((ended.code, server.bytes("PUT")), (Some(0), bytes.len() as u64), "{}", ended.err);
+    assert_eq!(run(command(&fixture, "check", &to).arg("--full")).code, Some(0));
+}
+
+/// The parts of an interrupted upload cannot be listed: it is given up, and not left to cost money.
+#[test]
+fn fault_178_an_upload_that_cannot_be_listed_is_given_up() {
+    for (status, code) in [(403, Some(6)), (400, Some(0))] {
+        let (fixture, _) = fixture();
+        let content = Mutex::new(Bucket::default());
+        let is_second = Arc::<AtomicU32>::default();
+        let shared = is_second.clone();
+        let (killed, is_killed) = mpsc::channel();
+        let is_killed = Mutex::new(is_killed);
+        let server = Server::start(move |request| {
+            // The first push is killed before it completes the upload.
+            if request.method == "POST"
+                && !request.target.contains("uploads=")
+                && shared.load(Ordering::SeqCst) == 0
+            {
+                shared.store(1, Ordering::SeqCst);
+                let _ = is_killed.lock().unwrap().recv_timeout(Duration::from_secs(20));
+                return reply(500);
+            }
+            if request.method == "GET" && request.target.contains("uploadId=") {
+                return reply(status);
+            }
+            content.lock().unwrap().answer(request)
+        });
+        let to = format!("s3://b/p?endpoint=http://127.0.0.1:{}&region=us-east-1", server.port);
+        let process = start(&mut command(&fixture, "push", &to));
+        wait_until(Duration::from_secs(20), "all parts", || is_second.load(Ordering::SeqCst) == 1);
+        drop(process);
+        killed.send(()).unwrap();
+        let ended = push(&fixture, &to);
+        assert_eq!((ended.code, server.count("DELETE")), (code, 1), "{status}: {}", ended.err);
+        // The next one begins an upload of its own, and lists nothing.
+        assert_eq!(push(&fixture, &to).code, Some(0), "{status}");
+    }
 }
 
 #[test]

@@ -5,10 +5,14 @@
 //! there, and sends the others. A part counts only if its kept digest is that of the bytes here: an earlier push may have sent a file
 //! that was wrong, and not every store verifies digests. A store that has lost the upload gets all of it again, and the user reads so.
 //!
+//! Up to four parts are in flight: a distant store gives one connection less than the network has. An interruption costs these at most.
+//!
 //! The complete object is one that was not there before (`If-None-Match: *`): of two pushes at once, one writes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Method;
@@ -31,6 +35,10 @@ const MOST_PARTS: u64 = 10_000;
 /// The times that an upload begins again after the store lost it.
 const LOSSES: u32 = 1;
 
+/// The most memory for parts that are sent at the same time, and the most of them.
+const IN_FLIGHT: u64 = 64 * MIB;
+const MOST_AT_ONCE: u64 = 4;
+
 /// The protocol.
 pub(super) struct BucketStore;
 
@@ -43,6 +51,11 @@ enum Sent {
 /// The bytes of each part but the last: few enough parts, and little memory.
 fn part_size(size: u64) -> u64 {
     size.div_ceil(MOST_PARTS).next_multiple_of(MIB).max(PART)
+}
+
+/// The parts that are sent at the same time: one connection to a distant store is slower than most networks.
+fn at_once(part_size: u64) -> usize {
+    (IN_FLIGHT / part_size).clamp(1, MOST_AT_ONCE) as usize
 }
 
 impl BucketStore {
@@ -195,48 +208,96 @@ async fn send_parts(
     transfer: &Transfer,
 ) -> Result<Sent, PushError> {
     let id = state.place.clone();
-    let is_new = state.parts.is_empty() && reader.at() == 0;
-    let there = match listed(session, at, &id).await? {
-        Some(there) => there,
-        None if is_new => BTreeMap::new(),
-        None => return Ok(Sent::Lost),
-    };
-    let part_size = state.part_size.max(PART);
-    let mut names = BTreeMap::new();
-    let mut number = 0_u32;
-    while reader.left() > 0 {
-        session.go_on()?;
-        number += 1;
-        let length = part_size.min(reader.left());
-        let block = match reader.take(length) {
-            Ok(block) => block,
-            Err(wrong) => {
-                abort(session, at, &id).await;
-                session.states.iter().for_each(|states| states.remove(&model.sha256));
-                return Err(wrong);
-            }
-        };
-        let checksum = base64(Sha256::of(&block).as_bytes());
-        let kept = state.parts.get(&number).filter(|part| part.checksum == checksum);
-        let listed = there.get(&number).filter(|(size, _)| *size == length);
-        let held = kept.zip(listed).filter(|(kept, (_, listed))| {
-            // Some stores list parts without their names, or without the quotes.
-            listed.as_ref().is_none_or(|listed| listed.trim_matches('"') == kept.name.trim_matches('"'))
-        });
-        if let Some(name) = held.map(|(kept, _)| kept.name.clone()) {
-            transfer.found(length);
-            names.insert(number, (name, checksum));
-            continue;
+    let mut there = BTreeMap::new();
+    // Without a kept digest, no part that is there would count.
+    if !state.parts.is_empty() {
+        let listing = listed(session, at, &id).await;
+        if matches!(&listing, Ok(None)) || listing.as_ref().is_err_and(PushError::is_refusal) {
+            // What is there cannot be gone on with, and would cost money.
+            abort(session, at, &id).await;
+            session.states.iter().for_each(|states| states.remove(&model.sha256));
         }
-        let Some(name) = send_part(session, at, (&id, number, &block), &checksum, transfer).await? else {
-            transfer.lost(reader.at() - length, "the store lost the upload");
+        let Some(found) = listing? else { return Ok(Sent::Lost) };
+        there = found;
+    }
+    let part_size = state.part_size.max(PART);
+    let (mut names, mut number, mut kept) = (BTreeMap::new(), 0_u32, 0);
+    let mut sending: Vec<Pin<Box<dyn Future<Output = Result<SentPart, PushError>> + '_>>> = Vec::new();
+    loop {
+        while reader.left() > 0 && sending.len() < at_once(part_size) && !session.is_stopped() {
+            number += 1;
+            let length = part_size.min(reader.left());
+            let block = match reader.take(length) {
+                Ok(block) => block,
+                Err(wrong) => {
+                    // A part that arrives after the end would cost money.
+                    while first(&mut sending).await.is_some() {}
+                    abort(session, at, &id).await;
+                    session.states.iter().for_each(|states| states.remove(&model.sha256));
+                    return Err(wrong);
+                }
+            };
+            let checksum = base64(Sha256::of(&block).as_bytes());
+            let known = state.parts.get(&number).filter(|part| part.checksum == checksum);
+            let listed = there.get(&number).filter(|(size, _)| *size == length);
+            let held = known.zip(listed).filter(|(known, (_, listed))| {
+                // Some stores list parts without their names, or without the quotes.
+                listed.as_ref().is_none_or(|listed| listed.trim_matches('"') == known.name.trim_matches('"'))
+            });
+            if let Some(part) = held.map(|(known, _)| known.clone()) {
+                transfer.found(length);
+                kept += length;
+                names.insert(number, part);
+                continue;
+            }
+            let (id, part) = (&id, transfer.part());
+            sending.push(Box::pin(async move {
+                let name = send_part(session, at, (id, number, &block), &checksum, &part).await?;
+                let part = name.map(|name| ConfirmedPart { checksum, name });
+                Ok(SentPart { number, length, part })
+            }));
+        }
+        let Some(end) = first(&mut sending).await else { break };
+        let SentPart { number, length, part } = end?;
+        let Some(part) = part else {
+            // The others learn the same, and count their own bytes.
+            while let Some(end) = first(&mut sending).await {
+                kept += end.ok().filter(|end| end.part.is_some()).map_or(0, |end| end.length);
+            }
+            transfer.lost(kept, "the store lost the upload");
             return Ok(Sent::Lost);
         };
-        names.insert(number, (name.clone(), checksum.clone()));
-        state.parts.insert(number, ConfirmedPart { checksum, name });
+        kept += length;
+        names.insert(number, part.clone());
+        state.parts.insert(number, part);
         session.states.iter().for_each(|states| states.save(&model.sha256, &state));
     }
+    if reader.left() > 0 {
+        return Err(PushError::Interrupted);
+    }
     complete(session, at, model, (&id, &names), transfer).await
+}
+
+/// The end of a part.
+struct SentPart {
+    number: u32,
+    length: u64,
+    /// `None` if the upload is lost.
+    part: Option<ConfirmedPart>,
+}
+
+/// The result of the first of `futures` that ends, which leaves; `None` if there is none.
+async fn first<F: Future + Unpin>(futures: &mut Vec<F>) -> Option<F::Output> {
+    let poll = |context: &mut Context<'_>| {
+        for at in 0..futures.len() {
+            if let Poll::Ready(done) = Pin::new(&mut futures[at]).poll(context) {
+                drop(futures.swap_remove(at));
+                return Poll::Ready(Some(done));
+            }
+        }
+        if futures.is_empty() { Poll::Ready(None) } else { Poll::Pending }
+    };
+    std::future::poll_fn(poll).await
 }
 
 /// Sends a part, and returns the store's name of it; `None` if the upload is lost.
@@ -259,7 +320,8 @@ async fn send_part(
         known: &[400, 404],
     };
     let reply = send(session, at, &put, Some(transfer)).await?;
-    transfer.settle(block.len() as u64, "it was sent twice");
+    let is_kept = (200..300).contains(&reply.status);
+    transfer.settle(if is_kept { block.len() as u64 } else { 0 }, "the store did not keep it");
     match (reply.status, reply.header("etag")) {
         (200..300, Some(name)) => Ok(Some(name.to_owned())),
         (404, _) => Ok(None),
@@ -272,11 +334,11 @@ async fn complete(
     session: &Session,
     at: &Resolved,
     model: &Model,
-    (id, parts): (&str, &BTreeMap<u32, (String, String)>),
+    (id, parts): (&str, &BTreeMap<u32, ConfirmedPart>),
     transfer: &Transfer,
 ) -> Result<Sent, PushError> {
     let mut text = "<CompleteMultipartUpload>".to_owned();
-    for (number, (name, checksum)) in parts {
+    for (number, ConfirmedPart { checksum, name }) in parts {
         let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
         let _ = write!(
             text,
@@ -334,6 +396,11 @@ fn rejected(session: &Session, reply: &Reply, what: &'static str) -> PushError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_in_flight_take_little_memory() {
+        assert_eq!([PART, 2 * PART, 3 * PART, 100 * PART].map(at_once), [4, 2, 1, 1]);
+    }
 
     #[test]
     fn parts_are_few_enough_and_small_enough() {

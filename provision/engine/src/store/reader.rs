@@ -44,11 +44,6 @@ impl Reader {
         &self.source
     }
 
-    /// The position of the next byte.
-    pub(super) fn at(&self) -> u64 {
-        self.at
-    }
-
     /// The bytes that are not read yet.
     pub(super) fn left(&self) -> u64 {
         self.size - self.at

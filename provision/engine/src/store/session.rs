@@ -81,6 +81,13 @@ impl Transfer {
         }
     }
 
+    /// A part of the same file, whose attempts are its own.
+    pub(super) fn part(&self) -> Self {
+        let (observer, attempt) = (self.observer.clone(), Arc::default());
+        let (sent, of_run) = (self.sent.clone(), self.of_run.clone());
+        Self { index: self.index, path: self.path.clone(), observer, sent, attempt, of_run }
+    }
+
     /// Counts bytes as they leave.
     pub(super) fn counter(&self) -> Sent {
         let (observer, file) = (self.observer.clone(), self.index);
