@@ -1,12 +1,14 @@
 //! The places of wanted pieces in other files, found by the pieces' digests.
 //!
-//! The index holds what is wanted: 64 bytes for each piece that a file lacks, however many other files there are. Their
+//! The index holds what is wanted: 72 bytes for each piece that a file lacks, however many other files there are. Their
 //! lists pass by one after the other. A piece has one place, the best that has passed: the file that had the name
 //! before, then a file in which it lies at the same offset, then the first file in the caller's order. So the result
 //! does not depend on the order in which the lists pass, and neighbours tend to come from one file. Pieces with equal
 //! bytes share the place of the first one: lists with a million equal pieces, such as zeros, take no more time than others.
 //!
 //! A place is a claim: the bytes there are proven when they are copied.
+
+use std::borrow::Borrow;
 
 use crate::digest::Sha256;
 use crate::piece_list::PieceList;
@@ -18,6 +20,8 @@ pub struct FoundPiece {
     pub file: u32,
     /// Its position in that file's list.
     pub piece: u32,
+    /// Its length in bytes.
+    pub length: u32,
     /// The file that should have it, by the caller's number.
     pub source: u32,
     /// Its first byte there.
@@ -37,6 +41,7 @@ struct Wanted {
     at: u64,
     file: u32,
     piece: u32,
+    length: u32,
     best: Option<Place>,
 }
 
@@ -51,20 +56,34 @@ struct Place {
 
 impl PieceIndex {
     /// An index of the pieces of each file's list that it lacks: the file's number, its list, and their positions in it.
-    pub fn of<'l>(files: impl IntoIterator<Item = (u32, &'l PieceList, Vec<usize>)>) -> Self {
+    pub fn of<L: Borrow<PieceList>>(files: impl IntoIterator<Item = (u32, L, Vec<usize>)>) -> Self {
         let mut wanted = Vec::new();
         for (file, list, lacking) in files {
-            let pieces = lacking.into_iter().map(|piece| (piece as u32, &list.pieces()[piece]));
-            wanted.extend(pieces.map(|(piece, it)| Wanted {
-                sha256: it.sha256,
-                at: it.range.start,
+            let pieces = list.borrow().pieces();
+            wanted.extend(lacking.into_iter().map(|at| Wanted {
+                sha256: pieces[at].sha256,
+                at: pieces[at].range.start,
                 file,
-                piece,
+                piece: at as u32,
+                length: pieces[at].range.len() as u32,
                 best: None,
             }));
         }
         wanted.sort_unstable_by_key(|it| (*it.sha256.as_bytes(), it.file, it.piece));
         Self { wanted }
+    }
+
+    /// True if nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// True if `list` has a wanted piece.
+    pub fn wants_any_of(&self, list: &PieceList) -> bool {
+        let is_wanted = |sha256: &Sha256| {
+            self.wanted.binary_search_by(|it| it.sha256.as_bytes().cmp(sha256.as_bytes())).is_ok()
+        };
+        list.pieces().iter().any(|piece| is_wanted(&piece.sha256))
     }
 
     /// Looks for the wanted pieces in `list`, the list of the file with the number `source`. `name_of` is the wanted file whose
@@ -92,6 +111,7 @@ impl PieceIndex {
                 found.extend(equal.iter().map(|it| FoundPiece {
                     file: it.file,
                     piece: it.piece,
+                    length: it.length,
                     source,
                     at,
                 }));
@@ -128,7 +148,9 @@ mod tests {
         let mut index =
             PieceIndex::of(files.map(|(file, (list, (_, lacking)))| (file as u32, list, lacking.clone())));
         for (source, name_of, contents) in sources {
+            let before = index.found().len();
             index.search(*source, *name_of, &list(contents));
+            assert!(index.wants_any_of(&list(contents)) || index.found().len() == before);
         }
         index.found()
     }
@@ -150,8 +172,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wanted_piece_takes_64_bytes() {
-        assert_eq!(size_of::<Wanted>(), 64);
+    fn a_wanted_piece_takes_72_bytes() {
+        assert_eq!(size_of::<Wanted>(), 72);
     }
 
     proptest! {
