@@ -38,6 +38,9 @@ pub struct PlannedFile {
     pub size: u64,
     /// Bytes that are held and need not be fetched.
     pub held: u64,
+    /// Bytes of the rest that other files of this machine should have, by their piece lists.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub here: u64,
     /// The decision.
     pub plan: Planned,
 }
@@ -131,6 +134,15 @@ pub enum Event {
         from: String,
         /// The bytes stay there: the other file is verified, and a link leads to it.
         as_link: bool,
+    },
+    /// Pieces of a file are about to be copied from other files on this machine.
+    Reusing {
+        /// The file.
+        file: FileIndex,
+        /// The path of the other file that should have the most bytes of it.
+        from: String,
+        /// The number of other files.
+        files: usize,
     },
     /// Bytes were copied from another file on this machine.
     Brought {
@@ -232,6 +244,11 @@ pub enum Event {
         /// The number of files that it lists.
         files: usize,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -76,7 +76,9 @@ impl FileState {
     /// True if a fetch puts the right file in its place without further help.
     pub fn is_mended_by_fetch(&self) -> bool {
         match self {
-            Self::Missing | Self::WrongSize { .. } | Self::WrongDigest { .. } | Self::WrongPieces { .. } => true,
+            Self::Missing | Self::WrongSize { .. } | Self::WrongDigest { .. } | Self::WrongPieces { .. } => {
+                true
+            }
             Self::NotAFile(what) => *what == SYMLINK,
             Self::Right(_) | Self::WrongList { .. } | Self::Unreadable(_) => false,
         }
@@ -129,7 +131,8 @@ pub fn distrust(
 ) -> Result<(), StoreError> {
     let mut vouched = Vec::new();
     for (model, state) in models.iter().zip(states) {
-        let (FileState::WrongDigest { identity, .. } | FileState::WrongPieces { identity, .. }) = state else {
+        let (FileState::WrongDigest { identity, .. } | FileState::WrongPieces { identity, .. }) = state
+        else {
             continue;
         };
         let is_link = destination.find(&model.path)? == Found::Symlink;
@@ -199,11 +202,9 @@ pub(crate) fn compare(
     let model = target.model;
     match reading.finish() {
         (file, stamp, found) if found == model.sha256 => match on_right(target, &file) {
-            Ok(()) => FileState::Right(HashResult {
-                stamp,
-                identity: file.identity(),
-                proven_by: ProvenBy::Digest,
-            }),
+            Ok(()) => {
+                FileState::Right(HashResult { stamp, identity: file.identity(), proven_by: ProvenBy::Digest })
+            }
             Err(error) => FileState::Unreadable(error),
         },
         // Its length has changed since it was opened.

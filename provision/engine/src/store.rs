@@ -227,6 +227,7 @@ pub async fn push(job: StoreJob<'_>, having: &Having) -> Result<PushReport, Push
         path: model.path.clone(),
         size: model.size,
         held: 0,
+        here: 0,
         plan: if end.is_some() { Planned::Present } else { Planned::Fetch },
     };
     let planned: Vec<_> = job.models.iter().zip(&files).map(planned).collect();

@@ -96,7 +96,7 @@ impl UnpinnedParts {
         download.evicts_first = needed > free;
         let plan = if held > 0 { Planned::Resume } else { Planned::Fetch };
         let shown = if is_unsized { 0 } else { size };
-        let files = vec![PlannedFile { path: download.file.path.clone(), size: shown, held, plan }];
+        let files = vec![PlannedFile { path: download.file.path.clone(), size: shown, held, here: 0, plan }];
         download
             .observe(&Event::Opened { destination: download.destination.root().path().to_string(), free });
         download.observe(&Event::Planned { files, to_fetch: needed, needed, free });

@@ -18,7 +18,7 @@ use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
 use provision_core::terminal_text::TerminalText;
 use provision_disk::StoreError;
-use provision_engine::fetch::{self, FetchError, Job, Local, Report, Verify};
+use provision_engine::fetch::{self, FetchError, FileReport, Job, Local, Report, Verify};
 use provision_engine::piece_lists::ListPlaces;
 use provision_http::{ClientConfig, HttpClient};
 
@@ -194,7 +194,7 @@ fn interrupted(result: Result<Report, FetchError>) -> Result<Report, Failure> {
     let code = signals::caught().unwrap_or(Code::Interrupted);
     match result {
         Ok(report) if report.interrupted => {
-            let kept: u64 = report.files.iter().map(|file| file.fetched + file.resumed).sum();
+            let kept: u64 = report.files.iter().map(|file| file.fetched + file.resumed + file.reused).sum();
             let kept = match kept {
                 // Bytes copied from this machine are not counted.
                 0 => String::new(),
@@ -297,8 +297,9 @@ pub fn summary(report: &Report) -> String {
         .chain(reused(report))
         .collect();
     let bytes: u64 = report.files.iter().map(|file| file.size).sum();
-    let (fetched, resumed) =
-        report.files.iter().fold((0, 0), |(f, r), file| (f + file.fetched, r + file.resumed));
+    let sum = |of: fn(&FileReport) -> u64| report.files.iter().map(of).sum::<u64>();
+    let (fetched, resumed) = (sum(|file| file.fetched), sum(|file| file.resumed));
+    let from_here = sum(|file| file.reused);
     let seconds = report.elapsed.as_secs_f64().max(0.001);
     let mut line = format!(
         "done: {}, {} ({})",
@@ -315,6 +316,9 @@ pub fn summary(report: &Report) -> String {
         ) + &by_source(report);
     } else {
         line = format!("{line} in {}", units::duration(report.elapsed));
+    }
+    if from_here > 0 {
+        line = format!("{line}, {} reused from files on this machine", units::bytes(from_here));
     }
     if resumed > 0 {
         line = format!("{line}, {} were there from an earlier run", units::bytes(resumed));
@@ -364,17 +368,25 @@ fn reused(report: &Report) -> Vec<String> {
 
 /// The plan goes to standard output, since it is the command's result.
 fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
-    let (mut to_fetch, mut needed) = (0, 0);
+    let (mut to_fetch, mut here, mut needed) = (0, 0, 0);
     for (file, result) in report.plan.iter().zip(&report.files) {
         let rest = file.size - file.held;
+        let to_go = || match file.here {
+            0 => format!("{} of {} to go", units::bytes(rest), units::bytes(file.size)),
+            here => format!(
+                "{} of {} to go, {} are here",
+                units::bytes(rest - here),
+                units::bytes(file.size),
+                units::bytes(here)
+            ),
+        };
         let (word, size) = match (&result.result, file.plan) {
             (Err(_), _) => ("refused", units::bytes(file.size)),
             (_, Planned::Present) => ("present", units::bytes(file.size)),
             (_, Planned::Copy) => ("copy", units::bytes(file.size)),
             (_, Planned::Link) => ("link", units::bytes(file.size)),
-            (_, Planned::Resume) => {
-                ("resume", format!("{} of {} to go", units::bytes(rest), units::bytes(file.size)))
-            }
+            (_, Planned::Resume) => ("resume", to_go()),
+            (_, Planned::Fetch) if file.here > 0 => ("fetch", to_go()),
             (_, Planned::Fetch) => ("fetch", units::bytes(file.size)),
         };
         tell(format_args!("{word:<8} {}  {size}", file.path));
@@ -383,15 +395,20 @@ fn show_plan(args: &FetchArgs, report: &Report) -> Result<(), Failure> {
             continue;
         }
         if matches!(file.plan, Planned::Fetch | Planned::Resume) {
-            to_fetch += rest;
+            to_fetch += rest - file.here;
+            here += file.here;
         }
         if file.plan != Planned::Link {
             needed += rest;
         }
     }
     let place = args.place.dest();
+    let here = match here {
+        0 => String::new(),
+        here => format!(" {} here by piece lists,", units::bytes(here)),
+    };
     tell(format_args!(
-        "{} to fetch, {} needed in {place}, {} free",
+        "{} to fetch,{here} {} needed in {place}, {} free",
         units::bytes(to_fetch),
         units::bytes(needed),
         units::bytes(report.free)

@@ -3,21 +3,23 @@
 //! ```json
 //! {"version":1,"complete":true,"by_marker":false,
 //!  "files":[{"path":"vae/x.safetensors","size":253806246,"outcome":"fetched","source":"https://…","fetched":253806246,
-//!            "resumed":0,"seconds":3.1,"connections":12,"retries":0,"error":null}],
-//!  "totals":{"files":1,"bytes":253806246,"fetched":253806246,"resumed":0,"seconds":3.2,"connections":12,"retries":0}}
+//!            "resumed":0,"reused":0,"seconds":3.1,"connections":12,"retries":0,"error":null}],
+//!  "totals":{"files":1,"bytes":253806246,"fetched":253806246,"resumed":0,"reused":0,"seconds":3.2,"connections":12,
+//!            "retries":0}}
 //! ```
 //!
 //! `outcome` is `present`, `fetched`, `copied` (from a file of the set with the same bytes), `baked`, `linked`, `cached`,
 //! `reused` (`source` is then the file of the other program's store), `failed`, or `unfinished` (interrupted, or a dry run). `seconds` of a
 //! file run from its first request to its install; files overlap, so they do not add up. `connections` is the most at
 //! one time, for the totals the sum over files. `sources` is there if several sources gave bytes, or a store did:
-//! `[{"source":"https://…","fetched":200000000}]`.
+//! `[{"source":"https://…","fetched":200000000}]`. `reused` are bytes copied by piece from other files on this machine. In a dry run
+//! `here` is there instead: the bytes that they should have, by their piece lists.
 
 use camino::Utf8Path;
 use serde::Serialize;
 
 use super::exit::{Code, Failure};
-use provision_core::event::{Outcome, SourceBytes};
+use provision_core::event::{Outcome, PlannedFile, SourceBytes};
 use provision_disk::Destination;
 use provision_engine::fetch::{FileReport, Report};
 
@@ -40,6 +42,9 @@ struct File<'a> {
     sources: &'a [SourceBytes],
     fetched: u64,
     resumed: u64,
+    reused: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    here: Option<u64>,
     seconds: f64,
     connections: usize,
     retries: u32,
@@ -52,6 +57,7 @@ struct Totals {
     bytes: u64,
     fetched: u64,
     resumed: u64,
+    reused: u64,
     seconds: f64,
     connections: usize,
     retries: u32,
@@ -64,11 +70,12 @@ pub fn write(path: &Utf8Path, report: &Report) -> Result<(), Failure> {
         bytes: report.files.iter().map(|file| file.size).sum(),
         fetched: report.files.iter().map(|file| file.fetched).sum(),
         resumed: report.files.iter().map(|file| file.resumed).sum(),
+        reused: report.files.iter().map(|file| file.reused).sum(),
         seconds: seconds(report.elapsed),
         connections: report.files.iter().map(|file| file.connections).sum(),
         retries: report.files.iter().map(|file| file.retries).sum(),
     };
-    let files = report.files.iter().map(one).collect();
+    let files = report.files.iter().zip(&report.plan).map(one).collect();
     let text =
         Text { version: 1, complete: report.is_complete(), by_marker: report.by_marker, files, totals };
     let mut bytes =
@@ -93,7 +100,7 @@ pub fn check(path: &Utf8Path) -> Result<(Destination, &str), Failure> {
     }
 }
 
-fn one(file: &FileReport) -> File<'_> {
+fn one<'a>((file, planned): (&'a FileReport, &PlannedFile)) -> File<'a> {
     File {
         path: file.path.as_str(),
         size: file.size,
@@ -113,6 +120,8 @@ fn one(file: &FileReport) -> File<'_> {
         sources: &file.sources,
         fetched: file.fetched,
         resumed: file.resumed,
+        reused: file.reused,
+        here: Some(planned.here).filter(|here| *here > 0 && matches!(file.result, Ok(None))),
         seconds: seconds(file.elapsed),
         connections: file.connections,
         retries: file.retries,

@@ -43,11 +43,13 @@ pub(super) struct Item {
     pub(super) stale_link: Option<Utf8PathBuf>,
     /// Bytes that an interrupted copy left beside the target, by its journal.
     pub(super) copied: u64,
+    /// Bytes of the rest that other files of this machine should have, by their piece lists.
+    pub(super) here: u64,
 }
 
 impl Item {
     pub(super) fn new(plan: Plan) -> Self {
-        Self { plan, stale_link: None, copied: 0 }
+        Self { plan, stale_link: None, copied: 0, here: 0 }
     }
 
     pub(super) fn held(&self, size: u64) -> u64 {
@@ -187,7 +189,7 @@ impl Planner<'_> {
             Finding::Decided(plan) => Item::new(plan),
             Finding::Needed { stale_link, candidates } if !candidates.is_empty() => {
                 let copied = PartFile::claimed_bytes(self.destination, model, None).unwrap_or(0);
-                Item { plan: Plan::Local(candidates), stale_link, copied }
+                Item { stale_link, copied, ..Item::new(Plan::Local(candidates)) }
             }
             Finding::Needed { stale_link, .. } => Item { stale_link, ..Item::new(self.fetch(model)) },
             Finding::Unverified { .. } => Item::new(self.fetch(model)),
@@ -391,6 +393,7 @@ pub(super) fn planned(plan: &[Item], models: &[&Model]) -> Vec<PlannedFile> {
         path: model.path.clone(),
         size: model.size,
         held: item.held(model.size),
+        here: item.here,
         plan: item.planned(model.size),
     };
     plan.iter().zip(models).map(one).collect()

@@ -44,6 +44,8 @@ pub struct FileReport {
     pub fetched: u64,
     /// Bytes held from earlier runs.
     pub resumed: u64,
+    /// Bytes copied by piece from other files on this machine.
+    pub reused: u64,
     /// From its first request to its end.
     pub elapsed: Duration,
     /// The most connections that it had at once.
@@ -59,6 +61,7 @@ impl Report {
             path: model.path.clone(),
             size: model.size,
             held: model.size,
+            here: 0,
             plan: Planned::Present,
         };
         Self {
@@ -88,6 +91,7 @@ impl FileReport {
             store: None,
             fetched: 0,
             resumed: 0,
+            reused: 0,
             elapsed: Duration::ZERO,
             connections: 0,
             retries: 0,

@@ -58,7 +58,11 @@ struct Run {
 }
 
 /// The states of `targets`, in their order.
-pub(super) fn compare(inspection: &Inspection<'_>, targets: &[HashTarget<'_>], hooks: Hooks<'_>) -> Vec<FileState> {
+pub(super) fn compare(
+    inspection: &Inspection<'_>,
+    targets: &[HashTarget<'_>],
+    hooks: Hooks<'_>,
+) -> Vec<FileState> {
     let mut runs = Vec::new();
     let mut subjects = Vec::with_capacity(targets.len());
     for (at, target) in targets.iter().enumerate() {
@@ -68,7 +72,8 @@ pub(super) fn compare(inspection: &Inspection<'_>, targets: &[HashTarget<'_>], h
         subject.progress.get_mut().unwrap_or_else(PoisonError::into_inner).left = runs.len() - first;
         subjects.push(subject);
     }
-    let in_pairs = |queue: &Queue<'_, Run>| Reader { inspection, subjects: &subjects, queue, hooks }.read_in_pairs();
+    let in_pairs =
+        |queue: &Queue<'_, Run>| Reader { inspection, subjects: &subjects, queue, hooks }.read_in_pairs();
     workers::each_in_pairs(&runs, |run| run.rank, inspection.threads, &in_pairs);
     let state = |subject: Subject<'_>| {
         let progress = subject.progress.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -194,7 +199,13 @@ impl<'a> Subject<'a> {
     }
 
     /// The state of a file whose last byte was read.
-    fn decide(&self, file: &SourceFile, wrong: &RangeSet, digest: Option<Sha256>, hooks: Hooks<'_>) -> FileState {
+    fn decide(
+        &self,
+        file: &SourceFile,
+        wrong: &RangeSet,
+        digest: Option<Sha256>,
+        hooks: Hooks<'_>,
+    ) -> FileState {
         let model = self.target.model;
         match file.current_size() {
             Ok(found) if found != model.size => return FileState::WrongSize { found },
@@ -207,7 +218,9 @@ impl<'a> Subject<'a> {
             Some(found) if self.with_digest && wrong.is_empty() != is_digest_right => {
                 FileState::WrongList { found, wrong: wrong.iter().collect() }
             }
-            Some(found) if !self.with_digest && !is_digest_right => FileState::WrongDigest { found, identity },
+            Some(found) if !self.with_digest && !is_digest_right => {
+                FileState::WrongDigest { found, identity }
+            }
             _ if !wrong.is_empty() => FileState::WrongPieces { wrong: wrong.iter().collect(), identity },
             _ => match (hooks.on_right)(self.target, file) {
                 Ok(()) => {
@@ -261,7 +274,8 @@ impl<'a> Lane<'a> {
     /// The file's state, which ends the run.
     fn read(&mut self, go_on: &dyn Fn() -> bool) -> Result<bool, FileState> {
         while self.filled.is_empty() {
-            let Some(piece) = self.subject.list.pieces().get(self.pieces.clone()).and_then(|left| left.first())
+            let Some(piece) =
+                self.subject.list.pieces().get(self.pieces.clone()).and_then(|left| left.first())
             else {
                 self.digest = self.whole.take().map(Hasher::finish).or(self.digest);
                 return Ok(false);

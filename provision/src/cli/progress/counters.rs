@@ -165,6 +165,7 @@ impl Counters {
                 }
                 self.activate(*index);
             }
+            Event::Reusing { file, .. } if self.file(*file).is_some() => self.activate(*file),
             Event::Connections { file, count } => {
                 let Some(file) = self.file(*file) else { return };
                 self.set_connections(file, *count);

@@ -165,6 +165,7 @@ fn file_of(event: &Event) -> Option<FileIndex> {
     match event {
         Event::Started { file, .. }
         | Event::Copying { file, .. }
+        | Event::Reusing { file, .. }
         | Event::Brought { file, .. }
         | Event::Received { file, .. }
         | Event::Dropped { file, .. }

@@ -92,6 +92,7 @@ impl Lines {
                 Some(format!("models in {}, {} free", clean(destination), units::bytes(*free)))
             }
             Event::Copying { file, from, as_link } => self.copying(*file, from, *as_link, counters),
+            Event::Reusing { file, from, files } => self.reusing(*file, from, *files, counters),
             Event::Planned { files, to_fetch, free, .. } => Some(match (&self.work, &files[..]) {
                 (Work::Push, _) => push_plan(files, *to_fetch),
                 (Work::Read(place), [file]) => read_plan(file, *to_fetch, &clean(place), *free),
@@ -164,6 +165,18 @@ impl Lines {
         } else {
             format!("copying {}, {size}, from {from}", file.name)
         })
+    }
+
+    fn reusing(&self, index: FileIndex, from: &str, files: usize, counters: &Counters) -> Option<String> {
+        let file = counters.file(index)?;
+        if self.style == Style::Marks || self.are_grouped(counters) {
+            return None;
+        }
+        let others = match files {
+            0 | 1 => String::new(),
+            files => format!(" and {}", units::count(files - 1, "other file")),
+        };
+        Some(format!("taking pieces of {} from {}{others}", file.name, clean(from)))
     }
 
     fn started(&self, index: FileIndex, source: &str, counters: &Counters) -> Option<String> {

@@ -15,6 +15,7 @@ pub(super) fn planned(files: &[(&str, u64, u64, Planned)]) -> Event {
         path: path.parse().unwrap(),
         size,
         held,
+        here: 0,
         plan,
     };
     let to_fetch = files
@@ -141,6 +142,7 @@ pub(super) fn hostile() -> Vec<Event> {
         Event::Waiting { holder: evil() },
         planned(&[("a", 5, 0, Planned::Fetch), ("b", 5, 0, Planned::Fetch)]),
         Event::Started { file: 0, source: evil() },
+        Event::Reusing { file: 0, from: evil(), files: 1 },
         received(0, 5),
         Event::Dropped { file: 0, bytes: 5, reason: evil() },
         Event::Retry {

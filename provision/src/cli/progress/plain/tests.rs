@@ -111,6 +111,35 @@ failed diffusion_models/qwen_image_fp8_e4m3fn.safetensors: no source is left; tr
 }
 
 #[test]
+fn an_update_says_where_its_pieces_are_and_fetches_the_rest() {
+    let (plain, clock, out) = plain(Verbosity::Normal, false);
+    let reusing = |files| Event::Reusing { file: 0, from: "/models/vae/x".to_owned(), files };
+    tell(
+        &plain,
+        &[
+            planned(&[("vae/x", 100 * MB, 0, Planned::Fetch)]),
+            reusing(1),
+            reusing(3),
+            Event::Brought { file: 0, bytes: 90 * MB },
+        ],
+    );
+    clock.forward(10_000);
+    plain.log.tick();
+    tell(&plain, &[started(0), received(0, 10 * MB), finished(0, 10 * MB, 1000)]);
+    assert_eq!(
+        out.text(),
+        "\
+1 file, 100 MB: 1 to fetch; 100 MB to go, 120 GB free
+taking pieces of vae/x from /models/vae/x
+taking pieces of vae/x from /models/vae/x and 2 other files
+90 of 100 MB (90 %), 9 MB/s, 2 s left
+resuming vae/x at 90 of 100 MB from https://h.example/m
+fetched vae/x: 100 MB, of which 10 MB fetched in 1 s (10 MB/s)
+"
+    );
+}
+
+#[test]
 fn quiet_is_warnings_and_failures() {
     let (plain, clock, out) = plain(Verbosity::Quiet, false);
     run(&plain, &clock);
