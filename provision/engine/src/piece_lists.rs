@@ -137,7 +137,8 @@ impl PieceLists {
         checked(model, pin, &kept).ok().map(Arc::new)
     }
 
-    /// Every list of this machine, of whatever lock, by the digest in its name. Blocks.
+    /// Every list of this machine, of whatever lock, believed by the digest that is its name: the kept ones, then those of each
+    /// directory, ascending. Blocks.
     pub fn known(&self) -> impl Iterator<Item = PieceList> {
         let of_directory = |directory: &Utf8PathBuf| {
             let directory = directory.clone();
@@ -243,8 +244,10 @@ fn read(path: &Utf8Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(Some(bytes))
 }
 
-/// The digests that are names in a directory; none if it cannot be listed.
+/// The digests that are names in a directory, ascending; none if it cannot be listed.
 fn names(directory: &Utf8Path) -> Vec<Sha256> {
     let listed = Destination::open(directory).ok().flatten().and_then(|opened| opened.root().names().ok());
-    listed.unwrap_or_default().iter().filter_map(|name| name.parse().ok()).collect()
+    let mut names = listed.unwrap_or_default();
+    names.sort();
+    names.iter().filter_map(|name| name.parse().ok()).collect()
 }

@@ -32,11 +32,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::lock_wait::stop_requested;
-use crate::piece_lists::PieceLists;
 use provision_core::backoff::RetryPolicy;
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, FileIndex, Observer, SourceBytes};
 use provision_core::lockfile::Model;
+use provision_core::piece_list::PieceList;
 use provision_core::schedule::{HostId, Limits, Schedule};
 use provision_core::source_url::SourceUrl;
 use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError};
@@ -115,8 +115,8 @@ pub struct Download {
     pub part_names: PartNames,
     /// Its part from an earlier run; otherwise the first byte creates one.
     pub part: Option<PartFile>,
-    /// The piece lists of the run. The file's is read when its part is opened.
-    pub lists: Arc<PieceLists>,
+    /// Its piece list.
+    pub pieces: Option<Arc<PieceList>>,
     /// The step after its install.
     pub then: Option<AfterInstall>,
 }

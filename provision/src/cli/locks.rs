@@ -41,7 +41,7 @@ pub struct Text {
 /// The place of a lock's piece lists.
 #[derive(Debug, Clone)]
 enum Lists {
-    /// The directory beside the lock.
+    /// In a directory beside this lock.
     Beside(Utf8PathBuf),
     /// Below the same address as the lock.
     Below(SourceUrl),
@@ -101,7 +101,13 @@ impl Texts {
         let mut places = ListPlaces::default();
         for lists in self.0.iter().filter_map(|text| text.lists.clone()) {
             match lists {
-                Lists::Beside(directory) => places.directories.push(directory),
+                Lists::Beside(lock) => {
+                    // A symlink to a lock, and the lock itself.
+                    let real = lock.canonicalize_utf8().unwrap_or_else(|_| lock.clone());
+                    let beside = [lock, real].map(|lock| lock.with_file_name(DIRECTORY));
+                    places.directories.extend(beside);
+                    places.directories.dedup();
+                }
                 Lists::Below(lock) => places.locks.push(lock),
             }
         }
@@ -228,8 +234,8 @@ fn read_text(path: &Utf8Path) -> Result<Text, Failure> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(too_large().into());
     }
-    let beside = path.parent().filter(|_| path != STDIN).map(|above| above.join(DIRECTORY));
-    Ok(Text { lists: beside.map(Lists::Beside), ..Text::new(name, bytes)? })
+    let lists = (path != STDIN).then(|| Lists::Beside(path.to_owned()));
+    Ok(Text { lists, ..Text::new(name, bytes)? })
 }
 
 /// The chosen models of `lock`.

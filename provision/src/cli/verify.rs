@@ -11,6 +11,7 @@
 //!
 //! `proven_by` is `pieces` or `digest`. `wrong` has the wrong ranges by the piece list: the first byte, and the first byte behind it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::arguments::{VerifyArgs, threads};
@@ -22,14 +23,26 @@ use super::progress::Verbosity;
 use super::{locks, say, tell, units};
 use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
-use provision_core::event::Silent;
+use provision_core::event::{Event, Observer, Silent};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::ProvenBy;
 use provision_engine::inspect::{self, FileState};
+use provision_engine::piece_lists::PieceLists;
 use serde_json::json;
 
 /// Wrong ranges that a message names.
 const NAMED: usize = 3;
+
+/// Says the warnings about piece lists.
+struct Warnings;
+
+impl Observer for Warnings {
+    fn observe(&self, event: &Event) {
+        if let Event::Warning { message } = event {
+            say(format_args!("warning: {message}"));
+        }
+    }
+}
 
 /// Hashes the chosen files on all cores.
 ///
@@ -43,9 +56,12 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let models = locks::select(&lock, &args.choice.clone().into())?;
     locks::check_destination(&place)?;
     let mut distrusted = Ok(());
-    let states = match place.open()? {
+    let states = match place.open()?.map(Arc::new) {
         Some(destination) => {
-            let states = inspect::hash(&destination, &models, threads(), &|_| None, args.full, &Silent);
+            let lists = PieceLists::on_disk(&texts.lists(), Some(destination.clone()), Arc::new(Warnings));
+            let of = |model: &Model| lists.of(model);
+            let states = inspect::hash(&destination, &models, threads(), &of, args.full, &Silent);
+            lists.warn();
             distrusted = inspect::distrust(&destination, &models, &states);
             states
         }

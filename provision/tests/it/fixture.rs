@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::backoff::RetryPolicy;
+use provision_core::digest::{Hasher, Sha256};
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::{Lockfile, Model, Selection};
+use provision_core::piece_list::{DIRECTORY, Lister, PieceList};
 use provision_core::schedule::Limits;
 use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, FollowLinks, Found, PartFile};
@@ -45,6 +47,15 @@ struct Entry {
     size: u64,
     sha256: String,
     sources: Vec<String>,
+    /// The digest of its piece list.
+    pieces: Option<String>,
+}
+
+/// The piece list of `content`.
+pub(crate) fn list_of(content: &Content) -> PieceList {
+    let (mut lister, mut whole) = (Lister::new(content.size()), Hasher::new());
+    lister.update_beside(&mut whole, &content.to_vec());
+    lister.finish(whole.finish())
 }
 
 /// Records every event.
@@ -168,11 +179,28 @@ impl Fixture {
         self.model(path, content, &[url])
     }
 
+    /// The same with a piece list beside the lock.
+    pub(crate) fn file_with_list(&mut self, path: &str, content: &Content) -> &mut Self {
+        self.file(path, content);
+        let list = list_of(content).write().expect("a file that has pieces");
+        self.list(path, &list)
+    }
+
+    /// Pins a piece list for a model, and writes it beside the lock.
+    pub(crate) fn list(&mut self, path: &str, list: &[u8]) -> &mut Self {
+        let (digest, directory) = (Sha256::of(list).to_string(), self.beside(DIRECTORY));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join(&digest), list).unwrap();
+        self.lists.directories = vec![directory.try_into().unwrap()];
+        self.models.get_mut(path).unwrap().pieces = Some(digest);
+        self
+    }
+
     /// Adds a model with these sources to the lock.
     pub(crate) fn model(&mut self, path: &str, content: &Content, sources: &[String]) -> &mut Self {
         let sources = sources.iter().map(|url| secrets::signed(url, &self.origin)).collect();
         self.watch.knows_model_of(content.size());
-        let entry = Entry { size: content.size(), sha256: content.sha256_hex(), sources };
+        let entry = Entry { size: content.size(), sha256: content.sha256_hex(), sources, pieces: None };
         self.models.insert(path.to_owned(), entry);
         self
     }
@@ -190,6 +218,9 @@ impl Fixture {
                 entry.size,
                 entry.sha256
             );
+            if let Some(pieces) = &entry.pieces {
+                let _ = writeln!(text, "pieces = {pieces:?}");
+            }
         }
         text
     }
@@ -332,7 +363,7 @@ impl Fixture {
     pub(crate) fn assert_installed(&self) {
         for (path, entry) in &self.models {
             let bytes = std::fs::read(self.path(path)).unwrap();
-            assert_eq!(provision_core::digest::Sha256::of(&bytes).to_string(), entry.sha256, "{path}");
+            assert_eq!(Sha256::of(&bytes).to_string(), entry.sha256, "{path}");
         }
         let mut found = self.listing();
         // The lock file may outlive a killed run; the next run uses it again.
@@ -344,11 +375,7 @@ impl Fixture {
     pub(crate) fn assert_nothing_wrong(&self) {
         for (path, entry) in &self.models {
             if let Ok(bytes) = std::fs::read(self.path(path)) {
-                assert_eq!(
-                    provision_core::digest::Sha256::of(&bytes).to_string(),
-                    entry.sha256,
-                    "{path} is wrong"
-                );
+                assert_eq!(Sha256::of(&bytes).to_string(), entry.sha256, "{path} is wrong");
             }
         }
     }

@@ -29,7 +29,7 @@ pub(super) struct Collector<'a> {
     pub(super) cache: Option<(&'a Cache, &'a DestinationLock)>,
     pub(super) observer: &'a Arc<dyn Observer>,
     pub(super) interrupted: &'a watch::Receiver<bool>,
-    pub(super) lists: &'a Arc<PieceLists>,
+    pub(super) lists: &'a PieceLists,
     /// The site's stores.
     pub(super) stores: &'a [StoreAddress],
     /// Bytes on disk do not count.
@@ -84,7 +84,7 @@ impl Collector<'_> {
             place: self.destination.clone(),
             part_names: self.part_names.clone(),
             part: part.map(|part| *part),
-            lists: self.lists.clone(),
+            pieces: self.lists.of(model),
             then: self.cache.map(|(cache, guard)| self.fill(model, cache, part_names(guard.is_exclusive()))),
         }
     }
@@ -118,7 +118,7 @@ impl Collector<'_> {
             place,
             part_names,
             part,
-            lists: self.lists.clone(),
+            pieces: self.lists.of(model),
             then: Some(self.deliver(model, cache)),
         })
     }

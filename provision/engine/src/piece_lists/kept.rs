@@ -25,10 +25,12 @@ impl Kept {
         self.directory(false)?.read_small(&list.to_string(), most).ok()?
     }
 
-    /// Every list.
+    /// Every list, by its name.
     pub(super) fn lists(&self) -> impl Iterator<Item = PieceList> + use<> {
         let directory = self.directory(false);
-        let names = directory.as_ref().and_then(|directory| directory.names().ok()).unwrap_or_default();
+        let names = directory.as_ref().and_then(|directory| directory.names().ok());
+        let mut names = names.unwrap_or_default();
+        names.sort();
         names.into_iter().filter_map(move |name| {
             let bytes = directory.as_ref()?.read_small(&name, MAX_LIST).ok()??;
             named(&name.parse().ok()?, &bytes)

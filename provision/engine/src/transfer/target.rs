@@ -107,7 +107,7 @@ impl PartCell {
 
 impl Target {
     pub(super) fn new(download: Download) -> Self {
-        let Download { index, model, stores, place, part_names, part, lists: _, then } = download;
+        let Download { index, model, stores, place, part_names, part, pieces: _, then } = download;
         let of_stores = stores.into_iter().map(|(store, url)| SourceState::new(url, Some(store)));
         let of_lock = model.sources.iter().map(|url| SourceState::new(url.clone(), None));
         let sources = of_stores.chain(of_lock).collect();
