@@ -282,3 +282,106 @@ fn length_of(scalar: u32) -> Result<u64, Unreadable> {
         _ => Err(Unreadable),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A file with tensors of these lengths, and a vocabulary of that many words.
+    pub(crate) fn file(lengths: &[usize], words: usize, alignment: u32) -> Vec<u8> {
+        let text = |file: &mut Vec<u8>, text: &str| {
+            file.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            file.extend_from_slice(text.as_bytes());
+        };
+        let array = |file: &mut Vec<u8>, kind: u32| {
+            file.extend_from_slice(&ARRAY.to_le_bytes());
+            file.extend_from_slice(&kind.to_le_bytes());
+            file.extend_from_slice(&(words as u64).to_le_bytes());
+        };
+        let mut file = b"GGUF\x03\0\0\0".to_vec();
+        file.extend_from_slice(&(lengths.len() as u64).to_le_bytes());
+        file.extend_from_slice(&4_u64.to_le_bytes());
+        text(&mut file, "general.architecture");
+        file.extend_from_slice(&STRING.to_le_bytes());
+        text(&mut file, "llama");
+        text(&mut file, "general.alignment");
+        file.extend_from_slice(&U32.to_le_bytes());
+        file.extend_from_slice(&alignment.to_le_bytes());
+        text(&mut file, "tokenizer.ggml.tokens");
+        array(&mut file, STRING);
+        (0..words).for_each(|word| text(&mut file, &"w".repeat(word % 9)));
+        text(&mut file, "tokenizer.ggml.scores");
+        array(&mut file, 6);
+        file.resize(file.len() + 4 * words, 1);
+        let mut offset = 0;
+        for (tensor, length) in lengths.iter().enumerate() {
+            text(&mut file, &format!("blk.{tensor}.weight"));
+            file.extend_from_slice(&2_u32.to_le_bytes());
+            file.extend_from_slice(&[7; 16]);
+            file.extend_from_slice(&0_u32.to_le_bytes());
+            file.extend_from_slice(&(offset as u64).to_le_bytes());
+            offset += length.next_multiple_of(alignment as usize);
+        }
+        for (tensor, length) in lengths.iter().enumerate() {
+            file.resize(file.len().next_multiple_of(alignment as usize), 0);
+            let start = file.len();
+            file.resize(start + length, 0);
+            fastrand::Rng::with_seed(tensor as u64).fill(&mut file[start..]);
+        }
+        file
+    }
+
+    fn table(file: &[u8], size: u64) -> Option<Result<Table, Unreadable>> {
+        let mut reader = TableReader::new(size, 100, 3);
+        file.chunks(7).find_map(|bytes| reader.take(bytes).1)
+    }
+
+    /// The place of the `nth` of these bytes in `file`.
+    fn find(file: &[u8], bytes: &[u8]) -> usize {
+        file.windows(bytes.len()).position(|here| here == bytes).unwrap()
+    }
+
+    #[test]
+    fn the_table_has_the_long_tensors_and_the_last_ends_with_the_file() {
+        let bytes = file(&[100, 5, 99, 200], 30, 8);
+        let data = (bytes.len() - (104 + 8 + 104 + 200)) as u64;
+        let found = table(&bytes, bytes.len() as u64).unwrap().unwrap();
+        assert_eq!(found, Table { data, tensors: vec![(0, 104), (112, 216), (216, 416)] });
+        let longer = table(&bytes, bytes.len() as u64 + 1).unwrap().unwrap();
+        assert_eq!(longer.tensors[2], (216, 417));
+    }
+
+    #[test]
+    fn a_table_that_no_program_writes_or_that_the_file_cannot_hold_is_unreadable() {
+        let right = file(&[100, 100, 100], 30, 8);
+        let size = right.len() as u64;
+        assert!(matches!(table(&right, size), Some(Ok(_))));
+        let (alignment, scores) = (find(&right, ALIGNMENT) + 17, find(&right, b"tokenizer.ggml.scores") + 21);
+        let second = find(&right, b"blk.1.weight") + 12;
+        for (name, at, bytes) in [
+            ("version 1", 4, &[1][..]),
+            ("no tensors", 8, &[0; 8]),
+            ("a key longer than the file", 24, &[0xff; 8]),
+            ("a value of an unknown type", scores, &[13]),
+            ("an array of arrays", scores + 4, &[9]),
+            ("an array beyond 64 bits", scores + 8, &[0xff; 8]),
+            ("an alignment of another type", alignment, &[5]),
+            ("an alignment of three", alignment + 4, &[3]),
+            ("an alignment of nothing", alignment + 4, &[0]),
+            ("nine dimensions", second, &[9]),
+            ("an offset that is not aligned", second + 24, &[103]),
+            ("an offset that descends", second + 24, &[0xf8, 0xff, 0, 0]),
+            ("an offset beyond the file", find(&right, b"blk.2.weight") + 36, &[0xf8, 0xff, 0xff]),
+        ] {
+            let mut wrong = right.clone();
+            wrong[at..at + bytes.len()].copy_from_slice(bytes);
+            assert_eq!(table(&wrong, size), Some(Err(Unreadable)), "{name}");
+        }
+        assert_eq!(table(&right, size - 400), Some(Err(Unreadable)), "the table alone is longer");
+        assert_eq!(table(&file(&[100; 4], 0, 8), size), Some(Err(Unreadable)), "too many long tensors");
+        // Tensors that are claimed and not there take no memory.
+        let mut claims = right.clone();
+        claims[8..16].fill(0xff);
+        assert_eq!(table(&claims[..find(&right, b"blk.2.weight")], size), None);
+    }
+}

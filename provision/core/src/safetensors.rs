@@ -107,8 +107,19 @@ struct Tensor {
     #[serde(rename = "dtype")]
     _dtype: Kind,
     #[serde(rename = "shape")]
-    _shape: Vec<u64>,
+    _shape: Vec<Length>,
     data_offsets: (u64, u64),
+}
+
+/// A dimension's length, which is checked and takes no memory.
+#[derive(serde::Deserialize)]
+#[serde(from = "u64")]
+struct Length;
+
+impl From<u64> for Length {
+    fn from(_: u64) -> Self {
+        Self
+    }
 }
 
 /// A data type's name. The format gains new ones, so any name is accepted.

@@ -114,11 +114,43 @@ impl Reader {
             reader.take(first);
             Self::Gguf(Box::new(reader))
         } else if first[8] == b'{' && (2..=MAX_HEADER.min(size.saturating_sub(8))).contains(&length) {
-            let mut header = Vec::with_capacity(length as usize);
-            header.push(b'{');
-            Self::Safetensors(header, length)
+            Self::Safetensors(vec![b'{'], length)
         } else {
             Self::Done
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_of_16_mib_is_read_and_a_longer_one_is_not() {
+        let cuts = |length: u64| {
+            let mut json = br#"{"a":{"dtype":"U8","shape":[70000],"data_offsets":[0,70000]}}"#.to_vec();
+            json.resize(length as usize, b' ');
+            let file = [&length.to_le_bytes()[..], &json].concat();
+            let (mut reader, size) = (Reader::new(), file.len() as u64 + 70_000);
+            let (sniffed, _) = reader.take(size, &file);
+            let (taken, cuts) = reader.take(size, &file[sniffed..]);
+            assert_eq!(sniffed + taken, file.len());
+            cuts.map(|cuts| cuts.at)
+        };
+        assert_eq!(cuts(MAX_HEADER), Some(vec![8 + MAX_HEADER, 8 + MAX_HEADER + 70_000]));
+        assert_eq!(cuts(MAX_HEADER + 1), None);
+    }
+
+    #[test]
+    fn tensors_that_need_a_longer_list_than_is_read_are_not_cut_apart() {
+        let tensors = |count: u64| -> Vec<_> {
+            (0..count).map(|at| (at * LEAST_TENSOR, (at + 1) * LEAST_TENSOR)).collect()
+        };
+        let ends = |count: u64| {
+            let mut cuts = Cuts::of_tensors(100 + count * LEAST_TENSOR, 100, &tensors(count));
+            [cuts.end_of(0), cuts.end_of(100)]
+        };
+        assert_eq!(ends(MAX_PIECES - 1), [100, 100 + LEAST_TENSOR]);
+        assert_eq!(ends(MAX_PIECES), [MAX_PIECE, 100 + MAX_PIECE]);
     }
 }

@@ -1,11 +1,13 @@
 //! Piece lists of generated files, whole and cut off, and lists that lie.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::digest::Hasher;
+use crate::gguf::tests::file as gguf;
 
 /// The list of `file`, whose bytes arrive in buffers of these lengths, over and over.
 fn list(file: &[u8], buffers: &[usize]) -> PieceList {
@@ -44,47 +46,6 @@ fn safetensors(lengths: &[usize], text: usize) -> Vec<u8> {
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
     file.extend_from_slice(header.as_bytes());
     for (tensor, length) in lengths.iter().enumerate() {
-        file.extend_from_slice(&noise(tensor as u64, *length));
-    }
-    file
-}
-
-/// A GGUF file with tensors of these lengths, and a vocabulary of that many words.
-fn gguf(lengths: &[usize], words: usize, alignment: u32) -> Vec<u8> {
-    let text = |file: &mut Vec<u8>, text: &str| {
-        file.extend_from_slice(&(text.len() as u64).to_le_bytes());
-        file.extend_from_slice(text.as_bytes());
-    };
-    let mut file = b"GGUF\x03\0\0\0".to_vec();
-    file.extend_from_slice(&(lengths.len() as u64).to_le_bytes());
-    file.extend_from_slice(&4_u64.to_le_bytes());
-    text(&mut file, "general.architecture");
-    file.extend_from_slice(&8_u32.to_le_bytes());
-    text(&mut file, "llama");
-    text(&mut file, "general.alignment");
-    file.extend_from_slice(&4_u32.to_le_bytes());
-    file.extend_from_slice(&alignment.to_le_bytes());
-    text(&mut file, "tokenizer.ggml.tokens");
-    file.extend_from_slice(&9_u32.to_le_bytes());
-    file.extend_from_slice(&8_u32.to_le_bytes());
-    file.extend_from_slice(&(words as u64).to_le_bytes());
-    (0..words).for_each(|word| text(&mut file, &"w".repeat(word % 9)));
-    text(&mut file, "tokenizer.ggml.scores");
-    file.extend_from_slice(&9_u32.to_le_bytes());
-    file.extend_from_slice(&6_u32.to_le_bytes());
-    file.extend_from_slice(&(words as u64).to_le_bytes());
-    file.resize(file.len() + 4 * words, 1);
-    let mut offset = 0;
-    for (tensor, length) in lengths.iter().enumerate() {
-        text(&mut file, &format!("blk.{tensor}.weight"));
-        file.extend_from_slice(&2_u32.to_le_bytes());
-        file.extend_from_slice(&[7; 16]);
-        file.extend_from_slice(&0_u32.to_le_bytes());
-        file.extend_from_slice(&(offset as u64).to_le_bytes());
-        offset += length.next_multiple_of(alignment as usize);
-    }
-    for (tensor, length) in lengths.iter().enumerate() {
-        file.resize(file.len().next_multiple_of(alignment as usize), 0);
         file.extend_from_slice(&noise(tensor as u64, *length));
     }
     file
@@ -144,6 +105,61 @@ fn a_header_that_grew_by_a_kilobyte_keeps_every_tensor_where_fixed_pieces_keep_n
     }
 }
 
+/// A right list of three pieces, for lies.
+fn honest() -> Vec<u8> {
+    static LIST: LazyLock<Vec<u8>> = LazyLock::new(|| list(&noise(3, 9 * MIB), &[MIB]).write().unwrap());
+    LIST.clone()
+}
+
+#[test]
+fn a_list_that_lies_is_told_from_a_right_one_by_what_is_wrong() {
+    type Lie = (&'static str, fn(&mut Vec<u8>), PieceListError);
+    let size = 9 * MIB as u64;
+    let piece = |at, start, length, expected| PieceListError::Piece { at, start, length, expected };
+    let count = |count, found, size| PieceListError::Count { count, found, size };
+    let lies: [Lie; 16] = [
+        ("nothing", Vec::clear, PieceListError::Magic),
+        ("another file", |list| list[0] = b'P', PieceListError::Magic),
+        ("cut off in its head", |list| list.truncate(63), PieceListError::Short { found: 63 }),
+        ("of a later version", |list| list[16] = 2, PieceListError::Version { found: 2 }),
+        ("cut off", |list| list.truncate(64 + 131), count(3, 64 + 131, size)),
+        ("with bytes behind it", |list| list.push(0), count(3, 64 + 133, size)),
+        ("claims", |list| list[20..24].fill(0xff), count(u32::MAX.into(), 64 + 132, size)),
+        (
+            "of no piece",
+            |list| {
+                list.truncate(64);
+                list[20..32].fill(0);
+            },
+            count(0, 64, 0),
+        ),
+        (
+            "of more pieces than bytes allow",
+            |list| {
+                for start in 0..3_u8 {
+                    list[64 + 44 * start as usize] = start;
+                    list[64 + 44 * start as usize + 8..][..4].copy_from_slice(&[1, 0, 0, 0]);
+                }
+                list[24..32].copy_from_slice(&[3, 0, 0, 0, 0, 0, 0, 0]);
+            },
+            count(3, 64 + 132, 3),
+        ),
+        ("of an empty piece", |list| list[72..76].fill(0), piece(0, 0, 0, 0)),
+        ("of a long piece", |list| list[72] = 1, piece(0, 0, MAX_PIECE + 1, 0)),
+        ("with a gap", |list| list[64 + 44] = 1, piece(1, MAX_PIECE + 1, MAX_PIECE, MAX_PIECE)),
+        ("overlapping", |list| list[64 + 88] = 0xff, piece(2, 2 * MAX_PIECE + 0xff, 1 << 20, 2 * MAX_PIECE)),
+        ("descending", |list| list[64 + 88..][..8].fill(0), piece(2, 0, 1 << 20, 2 * MAX_PIECE)),
+        ("beyond 64 bits", |list| list[64 + 88..][..8].fill(0xff), piece(2, u64::MAX, 0, 2 * MAX_PIECE)),
+        ("of a longer file", |list| list[24] = 1, PieceListError::End { end: size, size: size + 1 }),
+    ];
+    assert!(PieceList::parse(&honest()).is_ok());
+    for (name, lie, expected) in lies {
+        let mut list = honest();
+        lie(&mut list);
+        assert_eq!(PieceList::parse(&list), Err(expected), "{name}");
+    }
+}
+
 fn any_file() -> impl Strategy<Value = Vec<u8>> {
     let length =
         prop_oneof![Just(0), 1..200_usize, 65_500..65_560_usize, 4_194_300..4_194_310_usize, 0..5 * MIB];
@@ -158,6 +174,67 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
             1 << power
         )),
     ]
+}
+
+#[test]
+fn a_file_of_one_piece_has_no_list_and_an_empty_one_has_an_empty_piece() {
+    for length in [0, 1, 4 * MIB] {
+        let file = noise(5, length);
+        let list = list(&file, &[MIB]);
+        assert_eq!(list, PieceList::of_whole(length as u64, Sha256::of(&file)));
+        assert_eq!((list.pieces().len(), list.write(), list.digest()), (1, None, None));
+    }
+}
+
+#[test]
+fn a_file_that_was_announced_longer_or_shorter_has_a_list_of_its_bytes() {
+    let file = safetensors(&[MIB, MIB], 0);
+    for size in [0, 20, MIB, 3 * MIB, usize::MAX >> 1] {
+        let mut lister = Lister::new(size as u64);
+        lister.update(&file);
+        let list = lister.finish(Sha256::of(&file));
+        assert_eq!(list.size(), file.len() as u64);
+        // The tensors do not fill a file of that size, so they say nothing about it.
+        assert_eq!(list.pieces().len(), 1, "{size}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_read_of_a_list_with_other_bytes_is_written_with_the_same(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = honest();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Ok(list) = PieceList::parse(&bytes) {
+            prop_assert_eq!(list.write(), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn the_pieces_of_a_range_are_those_that_share_a_byte_with_it(
+        lengths in prop::collection::vec(1..=MAX_PIECE, 1..9),
+        start in 0..MAX_PIECE * 9,
+        length in 0..MAX_PIECE * 3,
+    ) {
+        let mut end = 0;
+        let pieces = lengths.iter().map(|length| {
+            let range = ByteRange::new(end, end + length);
+            end = range.end;
+            Piece { range, sha256: Sha256::of(b"") }
+        });
+        let pieces: Vec<_> = pieces.collect();
+        let list = PieceList { size: end, file: Sha256::of(b""), pieces };
+        let range = ByteRange::new(start, start + length);
+        let touched = list.touching(range);
+        for (at, piece) in list.pieces().iter().enumerate() {
+            let shares = piece.range.start.max(range.start) < piece.range.end.min(range.end);
+            prop_assert_eq!(touched.contains(&at), shares, "{} {:?} {:?}", at, piece.range, range);
+        }
+    }
 }
 
 proptest! {
