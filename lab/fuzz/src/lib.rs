@@ -13,6 +13,7 @@ pub mod location;
 pub mod lockfile;
 pub mod marker;
 pub mod model_path;
+pub mod pieces;
 pub mod planted;
 pub mod retry_after;
 
