@@ -18,6 +18,7 @@ pub mod lock;
 pub mod locks;
 mod output;
 pub mod owner;
+pub mod pieces;
 pub mod process;
 pub mod program;
 pub mod progress;

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use provision::cli::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArgs, VerifyArgs};
 use provision::cli::lock::LockArgs;
+use provision::cli::pieces::PiecesArgs;
 use provision::cli::store::StoreArgs;
 
 use crate::ci::CiArgs;
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Cache(CacheArgs),
     /// Fill a store that other machines fetch from, or ask which models it has
     Store(StoreArgs),
+    /// Print a piece list, which says the digest of each part of a file
+    Pieces(PiecesArgs),
     /// Show and edit models.lock
     Lock(LockArgs),
     /// Build a container image with the local docker

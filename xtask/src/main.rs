@@ -11,7 +11,7 @@ mod project;
 use std::process::ExitCode;
 
 use provision::cli::exit::{Code, Failure};
-use provision::cli::{cache, clean, end, fetch, lock, run, status, store, suggestions, verify};
+use provision::cli::{cache, clean, end, fetch, lock, pieces, run, status, store, suggestions, verify};
 
 use flags::{Command, Xtask};
 
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Clean(args) => run(|| clean::run(&args, &project::lock())),
         Command::Cache(args) => run(|| cache::run(&args, &project::lock())),
         Command::Store(args) => run(|| store::run(&args, &project::lock())),
+        Command::Pieces(args) => run(|| pieces::run(&args)),
         Command::Lock(args) => run(|| lock::run(&args, &project::lock())),
         Command::Image(args) => end(image::run(&args).map_err(failure)),
         Command::Dist(args) => end(dist::run(&args).map_err(failure)),

@@ -352,7 +352,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_table_that_no_program_writes_or_that_the_file_cannot_hold_is_unreadable() {
+    fn fault_152_a_table_that_the_file_cannot_hold_or_no_program_writes_is_unreadable() {
         let right = file(&[100, 100, 100], 30, 8);
         let size = right.len() as u64;
         assert!(matches!(table(&right, size), Some(Ok(_))));

@@ -33,13 +33,14 @@ use crate::digest::Sha256;
 pub const MAX_PIECE: u64 = 4 << 20;
 /// Tensors of this length or longer, in bytes, have pieces of their own.
 pub const LEAST_TENSOR: u64 = 64 << 10;
-/// The longest list, in bytes: the fixed pieces of a file of 1.5 TB.
+/// The longest list, in bytes: the fixed pieces of a file of 1.6 TB.
 pub const MAX_LIST: u64 = 16 << 20;
 /// The directory of the lists, beside the lock.
 pub const DIRECTORY: &str = "models.pieces";
 
 const MAGIC: &[u8; 16] = b"provision-pieces";
-const VERSION: u32 = 1;
+/// The version of the format.
+pub const VERSION: u32 = 1;
 /// The bytes before the first piece.
 const HEAD: usize = 64;
 /// The bytes of a piece.
@@ -78,16 +79,16 @@ pub enum ProvenBy {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PieceListError {
     /// It does not begin as a list does.
-    #[error("it is no piece list: it does not begin with \"provision-pieces\"")]
+    #[error("it does not begin with \"provision-pieces\"")]
     Magic,
     /// It ends within its head.
-    #[error("it has {found} bytes, and the head of a piece list alone has 64")]
+    #[error("it has {found} bytes, and the head of a list alone has 64")]
     Short {
         /// Its length, in bytes.
         found: u64,
     },
     /// A format of later programs.
-    #[error("it is a piece list of version {found}, this program reads version 1; a newer one may read it")]
+    #[error("it has version {found}, which a newer program may read")]
     Version {
         /// The version.
         found: u32,
@@ -104,7 +105,7 @@ pub enum PieceListError {
     },
     /// A piece is empty or too long, or does not begin where the one before it ends.
     #[error(
-        "piece {at} has {length} bytes from byte {start}; it begins at byte {expected}, with 1 to 4194304 bytes"
+        "its piece {at} has {length} bytes from byte {start}, where 1 to 4194304 from byte {expected} are right"
     )]
     Piece {
         /// Its position in the list.

@@ -16,7 +16,7 @@ pub enum Code {
     Unexpected = 1,
     /// Invalid arguments.
     Usage = 2,
-    /// `models.lock` is invalid.
+    /// `models.lock`, or a piece list that is to be shown, is invalid.
     Lock = 3,
     /// Every source failed.
     Network = 4,

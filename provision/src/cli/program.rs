@@ -8,9 +8,10 @@ use super::arguments::{CacheArgs, CleanArgs, EnsureArgs, FetchCommand, StatusArg
 use super::completion::{self, CompletionsArgs};
 use super::init::InitArgs;
 use super::lock::LockArgs;
+use super::pieces::PiecesArgs;
 use super::store::StoreArgs;
 use super::{
-    cache, clean, environment, fetch, init, lock, owner, process, status, store, suggestions, verify,
+    cache, clean, environment, fetch, init, lock, owner, pieces, process, status, store, suggestions, verify,
 };
 
 /// Puts model files where a container needs them: fast, verified, and never half there
@@ -39,6 +40,8 @@ enum Command {
     Cache(CacheArgs),
     /// Fill a store that other machines fetch from, or ask which models it has
     Store(StoreArgs),
+    /// Print a piece list, which says the digest of each part of a file
+    Pieces(PiecesArgs),
     /// Write a lock, a Dockerfile, a workflow, a start script or a pod into your repository
     Init(InitArgs),
     /// Print a shell's completion script; models and groups of the lock complete, too
@@ -73,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Clean(args) => clean::run(&args, LOCK),
         Command::Cache(args) => cache::run(&args, LOCK),
         Command::Store(args) => store::run(&args, LOCK),
+        Command::Pieces(args) => pieces::run(&args),
         Command::Init(args) => init::run(&args, LOCK),
         Command::Completions(args) => completion::run(&args),
     })

@@ -23,6 +23,7 @@ mod interrupt;
 mod lock_commands;
 mod metadata;
 mod owner;
+mod pieces;
 mod program;
 mod read_files;
 mod resume;

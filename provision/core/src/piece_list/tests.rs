@@ -112,7 +112,7 @@ fn honest() -> Vec<u8> {
 }
 
 #[test]
-fn a_list_that_lies_is_told_from_a_right_one_by_what_is_wrong() {
+fn fault_151_a_list_that_lies_is_told_from_a_right_one_by_what_is_wrong() {
     type Lie = (&'static str, fn(&mut Vec<u8>), PieceListError);
     let size = 9 * MIB as u64;
     let piece = |at, start, length, expected| PieceListError::Piece { at, start, length, expected };
@@ -174,6 +174,27 @@ fn any_file() -> impl Strategy<Value = Vec<u8>> {
             1 << power
         )),
     ]
+}
+
+#[test]
+fn fault_152_a_header_that_lies_about_its_tensors_gives_fixed_pieces() {
+    let fixed = |file: &[u8]| {
+        let list = list(file, &[MIB]);
+        assert_eq!(starts(&list), [0, 4 * MIB as u64], "{}", String::from_utf8_lossy(&file[8..70]));
+    };
+    let (right, offsets) = (safetensors(&[MIB, 4 * MIB], 0), b"\"data_offsets\":[1048576,5242880]");
+    let at = right.windows(offsets.len()).position(|here| here == offsets).unwrap();
+    assert_eq!(list(&right, &[MIB]).pieces().len(), 3);
+    for lie in ["[1048575,", "[1048577,", "[5242881,", "[184467,1", "[-10485,1", "[1048576 "] {
+        let mut file = right.clone();
+        file[at + 15..][..lie.len()].copy_from_slice(lie.as_bytes());
+        fixed(&file);
+    }
+    fixed(&right[..right.len() - 1]);
+    fixed(&[&right[..], b"x"].concat());
+    let gguf = gguf(&[MIB, 4 * MIB], 9, 32);
+    assert_eq!(list(&gguf, &[MIB]).pieces().len(), 3);
+    fixed(&[b"GGUF\x01", &gguf[5..]].concat());
 }
 
 #[test]
