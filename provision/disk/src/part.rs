@@ -34,6 +34,7 @@ mod part_file;
 mod piece_state;
 mod prove;
 mod resume;
+mod running_digest;
 #[cfg(test)]
 mod tests;
 mod unpinned;

@@ -6,9 +6,9 @@
 
 use super::part_file::PartFile;
 use super::piece_state::{PieceEnd, ReadyPiece, WrongPiece};
+use super::running_digest::RunningDigest;
 use crate::error::StoreError;
 use provision_core::byte_range::ByteRange;
-use provision_core::digest::Hasher;
 
 /// The hasher of a piece while a thread has it. Dropping the guard puts it back, as [`HasherGuard::finish`] does.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub struct HasherGuard<'a> {
     part: &'a PartFile,
     piece: usize,
     /// `None` once it is back.
-    hasher: Option<Hasher>,
+    hasher: Option<RunningDigest>,
     at: u64,
     end: u64,
     ready: u64,
@@ -132,7 +132,7 @@ impl HasherGuard<'_> {
     pub fn update_two(guards: [&mut Self; 2], bytes: [&[u8]; 2]) {
         let [first, second] = guards;
         if let (Some(a), Some(b)) = (&mut first.hasher, &mut second.hasher) {
-            Hasher::update_two([a, b], bytes);
+            RunningDigest::update_two([a, b], bytes);
         }
         first.advance(bytes[0].len());
         second.advance(bytes[1].len());

@@ -15,11 +15,21 @@ pub struct PartOptions<'a> {
     pub pieces: Option<Arc<PieceList>>,
     /// The most threads that hash pieces, or copy them. A file without a list is hashed by one.
     pub threads: usize,
+    /// Makes the list of a file without one while its bytes are hashed: see [`PartFile::take_list`](super::PartFile::take_list).
+    pub makes_list: bool,
+}
+
+impl<'a> PartOptions<'a> {
+    /// With the list of the file, if there is one. Hashes its pieces on all processors.
+    pub fn with_list(names: &'a PartNames, pieces: Option<Arc<PieceList>>) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { pieces, threads, ..names.into() }
+    }
 }
 
 impl<'a> From<&'a PartNames> for PartOptions<'a> {
     fn from(names: &'a PartNames) -> Self {
-        Self { names, pieces: None, threads: 1 }
+        Self { names, pieces: None, threads: 1, makes_list: false }
     }
 }
 

@@ -17,6 +17,7 @@ use super::names::{FileNames, PartNames};
 use super::options::PartOptions;
 use super::piece_state::{Pieces, WrongPiece};
 use super::resume::{ResumeState, claimed_pieces, lock_existing, open_locked, verify_journal};
+use super::running_digest::RunningDigest;
 use crate::crc_ranges::{CrcRanges, checksum};
 use crate::destination::Destination;
 use crate::destination_lock::lease::LockLease;
@@ -59,6 +60,7 @@ pub struct PartFile {
     list: Arc<PieceList>,
     /// The most threads that hash pieces when a method reads them itself.
     pub(super) threads: usize,
+    makes_list: bool,
     state: Mutex<State>,
     /// Signals that a hasher is idle again.
     hasher_returned: Condvar,
@@ -137,10 +139,11 @@ impl PartFile {
         };
         let journal =
             JournalFile::new(directory.clone(), names.clone(), (model.size, model.sha256), metadata.uid());
-        let mut pieces = Pieces::new(list.clone(), model.size, 0);
-        if list.is_whole() {
-            pieces.resume(resumed.hasher, resumed.hashed, &resumed.written);
+        let mut pieces = Pieces::new(list.clone(), model.size, 0, options.makes_list);
+        if list.is_whole() && !options.makes_list {
+            pieces.resume(RunningDigest::of(resumed.hasher), resumed.hashed);
         }
+        resumed.written.iter().for_each(|range| drop(pieces.wrote(range, &resumed.written)));
         let part = Self {
             file,
             directory,
@@ -151,6 +154,7 @@ impl PartFile {
             sha256: model.sha256,
             list,
             threads: options.threads.max(1),
+            makes_list: options.makes_list,
             state: Mutex::new(State::new(resumed.written, pieces)),
             hasher_returned: Condvar::new(),
             syncing: Mutex::new(()),
@@ -281,6 +285,12 @@ impl PartFile {
     /// True if the file is proven by a list of its pieces, and not by its digest.
     pub fn has_list(&self) -> bool {
         !self.list.is_whole()
+    }
+
+    /// The list that a part opened with `makes_list` has made of its bytes. `None` if not all of them are hashed, or if the
+    /// file needs no list.
+    pub fn take_list(&self) -> Option<PieceList> {
+        self.state_when_idle().pieces.take_list()
     }
 
     /// The size of the complete file.
@@ -443,7 +453,8 @@ impl PartFile {
         self.file.set_len(0).map_err(|error| self.error("truncating it", error))?;
         let mut state = self.state_when_idle();
         let generation = state.pieces.generation() + 1;
-        *state = State::new(RangeSet::new(), Pieces::new(self.list.clone(), self.size(), generation));
+        let pieces = Pieces::new(self.list.clone(), self.size(), generation, self.makes_list);
+        *state = State::new(RangeSet::new(), pieces);
         Ok(())
     }
 

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::running_digest::RunningDigest;
 use provision_core::byte_range::{ByteRange, RangeSet};
-use provision_core::digest::{Hasher, Sha256};
+use provision_core::digest::Sha256;
 use provision_core::piece_list::PieceList;
 
 /// A piece with bytes that can be hashed.
@@ -55,7 +56,7 @@ pub enum PieceEnd {
 #[derive(Debug)]
 struct Progress {
     /// `None` while a thread has it.
-    hasher: Option<Hasher>,
+    hasher: Option<RunningDigest>,
     /// The first byte that is not hashed, by position in the file.
     at: u64,
     /// The number of bytes from there that are in the file and in the piece.
@@ -88,7 +89,7 @@ pub(super) struct Pieces {
 
 /// A hasher that a thread takes.
 pub(super) struct Taken {
-    pub(super) hasher: Hasher,
+    pub(super) hasher: RunningDigest,
     pub(super) at: u64,
     pub(super) end: u64,
     pub(super) ready: u64,
@@ -96,11 +97,12 @@ pub(super) struct Taken {
 }
 
 impl Pieces {
-    /// The pieces of a part without bytes.
-    pub(super) fn new(list: Arc<PieceList>, size: u64, generation: u64) -> Self {
+    /// The pieces of a part without bytes. `makes_list`: the digest of a file without a list makes one.
+    pub(super) fn new(list: Arc<PieceList>, size: u64, generation: u64, makes_list: bool) -> Self {
         let mut open = BTreeMap::new();
         if list.is_whole() {
-            open.insert(0, Progress { hasher: Some(Hasher::new()), at: 0, ready: 0 });
+            let whole = if makes_list { RunningDigest::with_list(size) } else { RunningDigest::default() };
+            open.insert(0, Progress { hasher: Some(whole), at: 0, ready: 0 });
         }
         Self {
             unproven: list.pieces().len(),
@@ -118,9 +120,15 @@ impl Pieces {
     }
 
     /// Goes on with the digest of a file's beginning. The file has no list.
-    pub(super) fn resume(&mut self, hasher: Hasher, at: u64, written: &RangeSet) {
+    pub(super) fn resume(&mut self, hasher: RunningDigest, at: u64) {
         self.open.insert(0, Progress { hasher: Some(hasher), at, ready: 0 });
-        self.refresh(0, written);
+    }
+
+    /// The list that the digest of a complete file has made.
+    pub(super) fn take_list(&mut self) -> Option<PieceList> {
+        let size = self.size;
+        let whole = self.open.get_mut(&0).filter(|progress| progress.at == size);
+        whole.and_then(|progress| progress.hasher.as_mut()).and_then(RunningDigest::take_list)
     }
 
     /// The length of a file whose length was unknown.
@@ -152,7 +160,7 @@ impl Pieces {
         if self.is_proven(piece) || self.wrong.contains_key(&piece) {
             return None;
         }
-        let new = || Progress { hasher: Some(Hasher::new()), at: range.start, ready: 0 };
+        let new = || Progress { hasher: Some(RunningDigest::default()), at: range.start, ready: 0 };
         let progress = self.open.entry(piece).or_insert_with(new);
         let ready = written.end_from(progress.at).min(range.end).saturating_sub(progress.at);
         self.ready = self.ready - progress.ready + ready;
@@ -214,7 +222,7 @@ impl Pieces {
     }
 
     /// Puts a hasher back.
-    pub(super) fn put_back(&mut self, piece: usize, hasher: Hasher) {
+    pub(super) fn put_back(&mut self, piece: usize, hasher: RunningDigest) {
         if let Some(progress) = self.open.get_mut(&piece) {
             progress.hasher = Some(hasher);
         }
@@ -300,8 +308,9 @@ impl Pieces {
     /// The digest of a file without a list, as far as it is hashed, and the number of hashed bytes. No thread has the hasher.
     pub(super) fn whole(&self) -> (Sha256, u64) {
         let progress = self.open.get(&0);
-        let hasher = progress.and_then(|progress| progress.hasher.clone()).unwrap_or_default();
-        (hasher.finish(), progress.map_or(0, |progress| progress.at))
+        let hasher = progress.and_then(|progress| progress.hasher.as_ref());
+        let digest = hasher.map_or_else(|| RunningDigest::default().finish(), RunningDigest::finish);
+        (digest, progress.map_or(0, |progress| progress.at))
     }
 
     /// The present generation: that of the bytes that are written now.

@@ -37,14 +37,6 @@ impl PartFile {
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Result<CrcRanges, StoreError> {
         let proven = Mutex::default();
-        {
-            let mut state = self.state();
-            let state = &mut *state;
-            let claimed: Vec<_> = state.written.iter().collect();
-            for range in claimed {
-                state.pieces.wrote(range, &state.written);
-            }
-        }
         self.hash_on_threads(Some(&proven), keep_going)?;
         let mut state = self.state();
         state.written = state.pieces.keep_proven();

@@ -17,8 +17,8 @@ use provision_core::lockfile::Model;
 use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
 use provision_disk::{
-    self, CopyError, Destination, DestinationLock, Installed, LinkedFile, PartFile, PartNames, SourceFile,
-    StoreError,
+    self, CopyError, Destination, DestinationLock, Installed, LinkedFile, PartFile, PartNames, PartOptions,
+    SourceFile, StoreError,
 };
 
 /// Turns a plan's missing files into downloads.
@@ -65,14 +65,17 @@ impl Collector<'_> {
 
     /// The part of an earlier run beside the target, which the plan did not open: it had a local file to copy, and that was wrong.
     fn unopened_part(&self, model: &Model) -> Option<Box<PartFile>> {
+        let list = self.lists.of(model);
         if self.force
-            || PartFile::claimed_bytes(self.destination, model, None).is_ok_and(|claimed| claimed == 0)
+            || PartFile::claimed_bytes(self.destination, model, list.as_deref())
+                .is_ok_and(|claimed| claimed == 0)
         {
             return None;
         }
         let go_on = || !*self.interrupted.borrow();
         // The transfer opens it again, and reports what is wrong with it.
-        let part = PartFile::resume(self.destination, model, self.part_names, go_on).ok()?;
+        let options = PartOptions::with_list(self.part_names, list);
+        let part = PartFile::resume(self.destination, model, options, go_on).ok()?;
         (part.held() > 0).then(|| Box::new(part))
     }
 
@@ -100,13 +103,15 @@ impl Collector<'_> {
         if self.force {
             PartFile::discard(cache.place(), &object)?;
         }
-        let has_part =
-            PartFile::claimed_bytes(cache.place(), &object, None)? > 0 || part_names != PartNames::Shared;
+        let list = self.lists.of(model);
+        let claimed = PartFile::claimed_bytes(cache.place(), &object, list.as_deref())?;
+        let has_part = claimed > 0 || part_names != PartNames::Shared;
         let part = if has_part {
             let go_on = || !*self.interrupted.borrow();
-            Some(PartFile::resume(cache.place(), &object, &part_names, go_on)?).filter(|part| part.held() > 0)
+            let options = PartOptions::with_list(&part_names, list);
+            Some(PartFile::resume(cache.place(), &object, options, go_on)?).filter(|part| part.held() > 0)
         } else {
-            // Without a journal the part cannot be resumed, and it may fill the disk.
+            // Without a byte of the list or a journal the part cannot be resumed, and it may fill the disk.
             PartFile::discard(cache.place(), &object)?;
             None
         };

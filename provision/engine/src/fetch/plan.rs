@@ -16,7 +16,9 @@ use crate::workers;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
 use provision_core::lockfile::Model;
-use provision_disk::{Destination, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError};
+use provision_disk::{
+    Destination, Found, Installed, PartFile, PartNames, PartOptions, SourceFile, Stamp, StoreError,
+};
 
 /// The action for one file.
 pub(super) enum Plan {
@@ -188,7 +190,9 @@ impl Planner<'_> {
         match finding {
             Finding::Decided(plan) => Item::new(plan),
             Finding::Needed { stale_link, candidates } if !candidates.is_empty() => {
-                let copied = PartFile::claimed_bytes(self.destination, model, None).unwrap_or(0);
+                let copied =
+                    PartFile::claimed_bytes(self.destination, model, self.lists.of(model).as_deref())
+                        .unwrap_or(0);
                 Item { stale_link, copied, ..Item::new(Plan::Local(candidates)) }
             }
             Finding::Needed { stale_link, .. } => Item { stale_link, ..Item::new(self.fetch(model)) },
@@ -211,16 +215,22 @@ impl Planner<'_> {
         if self.config.force {
             return Ok(0);
         }
-        match PartFile::resumable_bytes(self.destination, model, None, self.go_on())? {
+        match PartFile::resumable_bytes(
+            self.destination,
+            model,
+            self.lists.of(model).as_deref(),
+            self.go_on(),
+        )? {
             0 => Ok(self.claimed_in_cache(model)),
             held => Ok(held),
         }
     }
 
-    /// The bytes that a journal in the cache lists. They are verified once this run holds the cache's lock.
+    /// The bytes that a part in the cache may have. They are verified once this run holds the cache's lock.
     fn claimed_in_cache(&self, model: &Model) -> u64 {
         let Some(cache) = self.sources.cache.filter(|_| !self.config.force) else { return 0 };
-        PartFile::claimed_bytes(cache.place(), &Cache::object(model), None).unwrap_or(0)
+        PartFile::claimed_bytes(cache.place(), &Cache::object(model), self.lists.of(model).as_deref())
+            .unwrap_or(0)
     }
 
     fn go_on(&self) -> impl Fn() -> bool + '_ {
@@ -295,19 +305,21 @@ impl Planner<'_> {
             PartFile::discard(self.destination, model)?;
             return Ok(None);
         }
+        let list = self.lists.of(model);
         if *self.part_names != PartNames::Shared {
-            let part = PartFile::resume(self.destination, model, self.part_names, self.go_on())?;
+            let options = PartOptions::with_list(self.part_names, list);
+            let part = PartFile::resume(self.destination, model, options, self.go_on())?;
             return Ok((part.held() > 0).then(|| Box::new(part)));
         }
-        let claimed = PartFile::claimed_bytes(self.destination, model, None)?;
+        let claimed = PartFile::claimed_bytes(self.destination, model, list.as_deref())?;
         if claimed == 0 {
-            // Without a journal the part cannot be resumed, and it may fill the disk.
+            // Without a byte of the list or a journal the part cannot be resumed, and it may fill the disk.
             PartFile::discard(self.destination, model)?;
             return Ok(None);
         }
         self.observer.observe(&Event::Checking { path: model.path.clone(), size: claimed });
-        PartFile::open(self.destination, model, self.part_names, self.go_on())
-            .map(|part| Some(Box::new(part)))
+        let options = PartOptions::with_list(self.part_names, list);
+        PartFile::open(self.destination, model, options, self.go_on()).map(|part| Some(Box::new(part)))
     }
 }
 
