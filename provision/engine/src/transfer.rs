@@ -9,6 +9,9 @@
 //! the source, starts over or gives up, it revokes the file's claims and *waits for them*: a late write must never
 //! reach a file that has started over.
 //!
+//! A file with a piece list is proven piece by piece (`hashing`). A wrong piece is blamed on its sender (`provenance`), and
+//! only its range is fetched again, while the claims of other ranges go on.
+//!
 //! An interrupted run loses no written byte: claims end, the parts are synced and journaled, and only then [`run`]
 //! returns.
 
@@ -20,6 +23,7 @@ mod handle;
 mod hashing;
 mod limiter;
 mod policy;
+mod provenance;
 mod silent_hosts;
 mod target;
 
@@ -28,7 +32,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::lock_wait::stop_requested;
@@ -152,6 +156,8 @@ pub struct DownloadResult {
     pub fetched: u64,
     /// Bytes held from earlier runs.
     pub resumed: u64,
+    /// Bytes of pieces that were wrong, and fetched again.
+    pub dropped: u64,
     /// From its first request to its end.
     pub elapsed: Duration,
     /// The most connections that it had at once.
@@ -227,6 +233,7 @@ impl Shared {
 pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadResult> {
     let Transfer { origin, config, stores, observer, mut interrupted } = transfer;
     let total: u64 = downloads.iter().map(|download| download.model.size).sum();
+    let (wrong, mut wrong_pieces) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
         schedule: Mutex::new(Schedule::new(config.limits)),
         hosts: Mutex::default(),
@@ -234,10 +241,7 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         limiter: Limiter::new(config.rate),
         started: Instant::now(),
         buffers: Buffers::new(total),
-        // Each thread hashes two files.
-        hashing: Hashing::new(
-            std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)),
-        ),
+        hashing: Hashing::new(std::thread::available_parallelism().map_or(1, usize::from), wrong),
         stall: config.stall,
         journal_bytes: (total / 1600).clamp(64 << 10, 32 << 20),
         dirty: AtomicU64::new(0),
@@ -270,6 +274,7 @@ pub async fn run(transfer: Transfer, downloads: Vec<Download>) -> Vec<DownloadRe
         coordinator.launch();
         tokio::select! {
             Some(ended) = coordinator.tasks.join_next() => coordinator.ended(ended),
+            Some(file) = wrong_pieces.recv() => drop(coordinator.drop_wrong_pieces(file)),
             _ = tick.tick() => coordinator.tick(),
             () = stop_requested(&mut interrupted), if !coordinator.stopping => coordinator.stop(),
         }
@@ -303,7 +308,7 @@ fn admit(
     let policy = FilePolicy::new(sources, config.retry.clone(), resumed > 0, config.offline)
         .with_stores(download.stores.len(), config.store_only)
         .one_at_a_time(config.one_source);
-    let target = Arc::new(Target::new(download));
+    let target = Arc::new(Target::new(download, id));
     TransferState {
         target,
         policy,
@@ -316,6 +321,9 @@ fn admit(
         retries: 0,
         silent_host: None,
         suspects: Vec::new(),
+        is_dropping: false,
+        wrong_pieces: Vec::new(),
+        dropped: 0,
         not_before: Duration::ZERO,
     }
 }

@@ -447,10 +447,11 @@ impl Sink {
             let mut bytes = std::mem::replace(&mut self.buffer, self.shared.buffers.take());
             bytes.truncate(granted as usize);
             if granted > 0 {
-                let (part, plain, shared) = (self.part.get().cloned(), self.claim.plain, self.shared.clone());
+                let (part, claim) = (self.part.get().cloned(), self.claim);
+                let (shared, target) = (self.shared.clone(), self.target.clone());
                 self.writing = Some(tokio::task::spawn_blocking(move || {
                     let Some(part) = part else { return Ok(0) };
-                    write(&shared, &part, at, bytes, plain)
+                    write(&shared, &target, &part, at, bytes, &claim)
                 }));
             }
         }
@@ -469,11 +470,11 @@ impl Sink {
         self.handle.state.fetch_and(!WAITING, Ordering::Relaxed);
         let bytes = written.map_err(ClaimError::Store)?;
         self.gained += bytes;
-        self.target.gained.fetch_add(bytes, Ordering::Relaxed);
+        self.target.gained.add(bytes);
         let source = self.source();
-        source.given.fetch_add(bytes, Ordering::Relaxed);
+        source.given.add(bytes);
         if !self.is_companion {
-            self.target.led.fetch_add(bytes, Ordering::Relaxed);
+            self.target.led.add(bytes);
         }
         if source.store.is_some() {
             self.shared.from_stores.fetch_add(bytes, Ordering::Relaxed);
@@ -513,22 +514,28 @@ fn resume<T>(error: tokio::task::JoinError) -> T {
 /// bytes that other connections wrote before. Returns the number of bytes written.
 fn write(
     shared: &Arc<Shared>,
+    target: &Arc<Target>,
     part: &Arc<PartFile>,
     at: u64,
     bytes: Buffer,
-    plain: bool,
+    claim: &Claim,
 ) -> Result<u64, StoreError> {
-    let here = ByteRange::new(at, at + bytes.len() as u64);
-    let ranges = if plain { part.missing_of(here) } else { vec![here] };
+    let len = bytes.len();
+    let here = ByteRange::new(at, at + len as u64);
+    let ranges = if claim.plain { part.missing_of(here) } else { vec![here] };
     let mut hash = None;
     for range in &ranges {
+        if part.has_list() {
+            // Before another thread can hash the bytes and find them wrong.
+            target.provenance().record(*range, claim.source.0);
+        }
         hash = Some(part.write(range.start, &bytes[(range.start - at) as usize..(range.end - at) as usize])?);
     }
     if part.unjournaled() >= shared.journal_bytes {
         part.journal_written()?;
     }
     let kept = (ranges == [here]).then_some(bytes);
-    if hash.is_some_and(|hash| shared.hashing.offer(part, at, kept, hash)) {
+    if hash.is_some_and(|hash| shared.hashing.offer(target, part, at, (len, kept), &hash)) {
         // Hashing runs in its own job, because the connection waits for this one.
         let shared = shared.clone();
         tokio::task::spawn_blocking(move || shared.hashing.work());

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod companions;
 mod hosts;
+mod pieces;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use super::{DownloadResult, Shared, TICK, TransferConfig};
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, Outcome};
 use provision_core::schedule::{self, ClaimId, FileId, SlotId, SourceId};
-use provision_disk::{Installed, StoreError};
+use provision_disk::{Installed, StoreError, WrongPiece};
 use provision_http::sniff::{self, SniffedContent};
 use provision_http::{Connection, FirstHead, HttpClient, RequestError};
 
@@ -33,6 +34,8 @@ pub(super) enum TaskResult {
     /// With the content that the first bytes look like, if the digest is wrong.
     Installed(FileId, Result<Installed, StoreError>, Option<SniffedContent>),
     Reset(FileId, Result<(), StoreError>),
+    /// With the wrong pieces, which the part has no more.
+    Dropped(FileId, Result<Vec<WrongPiece>, StoreError>),
     /// With the files whose journal failed.
     Journaled(Vec<(FileId, StoreError)>),
     Checkpoint(Vec<(FileId, StoreError)>),
@@ -63,6 +66,12 @@ pub(super) struct TransferState {
     pub(super) not_before: Duration,
     /// The sources that gave bytes of which some were wrong.
     pub(super) suspects: Vec<usize>,
+    /// A job takes wrong pieces out of the part.
+    pub(super) is_dropping: bool,
+    /// Wrong pieces that the part has no more, and that no source is blamed for yet.
+    pub(super) wrong_pieces: Vec<WrongPiece>,
+    /// Bytes of wrong pieces.
+    pub(super) dropped: u64,
 }
 
 pub(super) struct InFlight {
@@ -160,6 +169,7 @@ impl Coordinator {
                     }
                 }
             }
+            Ok(TaskResult::Dropped(id, result)) => self.wrong_pieces_dropped(id, result),
             Ok(TaskResult::Journaled(failed)) => {
                 (self.journaling, self.journaled) = (false, self.shared.now());
                 self.disk_failed(failed);
@@ -194,12 +204,15 @@ impl Coordinator {
         if !matches!(file.phase, Phase::Transferring) {
             return self.drained(id);
         }
+        if file.target.part.get().is_some_and(|part| part.has_list()) {
+            file.policy.with_pieces();
+        }
         let lead = &file.target.sources[file.policy.position()];
         let incomplete_stream = task.claim.plain && result.is_err();
         let circumstances = Circumstances {
             now,
             began: task.began,
-            gained: file.target.led.load(Ordering::Relaxed),
+            gained: file.target.led.get(),
             served: task.served && received == 0,
             answered: lead.has_answered(),
             from_host: self.shared.schedule().received_from_host(id),
@@ -318,7 +331,7 @@ impl Coordinator {
             return;
         }
         let file = &mut self.files[id.0];
-        if !matches!(file.phase, Phase::Draining(_)) {
+        if !matches!(file.phase, Phase::Draining(_)) || file.is_dropping {
             return;
         }
         let Phase::Draining(step) = std::mem::replace(&mut file.phase, Phase::Transferring) else { return };
@@ -385,7 +398,7 @@ impl Coordinator {
         self.refill(id);
         let not_before = self.files[id.0].not_before;
         self.shared.schedule().pause_file(id, not_before);
-        self.finish_if_complete(id);
+        self.judge_pieces(id);
     }
 
     /// Schedules the bytes that the part does not hold. No claim of the file may be in flight.
@@ -412,7 +425,7 @@ impl Coordinator {
         // The next run cannot use wrong bytes or an empty part.
         if let Some(part) = file.target.part.get() {
             self.shared.hashing.forget(&part);
-            if error.condemns_bytes() || part.held() == 0 {
+            if error.condemns_bytes() && !part.has_list() || part.held() == 0 {
                 let _ = part.remove();
             } else if error.store.is_none() {
                 let journaled = move || part.journal_written().err().map(|error| (id, error));
@@ -431,15 +444,19 @@ impl Coordinator {
     /// If all bytes of a file are written, starts the job that verifies and installs it.
     fn finish_if_complete(&mut self, id: FileId) {
         let file = &mut self.files[id.0];
-        if !matches!(file.phase, Phase::Transferring) || !self.shared.schedule().is_complete(id) {
+        if !matches!(file.phase, Phase::Transferring) || file.is_dropping {
             return;
         }
+        if !self.shared.schedule().is_complete(id) || self.lacks_dropped_bytes(id) {
+            return;
+        }
+        let file = &mut self.files[id.0];
         file.began.get_or_insert_with(|| self.shared.now());
         file.phase = Phase::Busy;
         let (target, shared, origin) = (file.target.clone(), self.shared.clone(), self.origin.clone());
         self.tasks.spawn_blocking(move || {
             let installed = target.open().and_then(|part| {
-                shared.hashing.finish(&part);
+                shared.hashing.finish(&target, &part);
                 part.verify_while(|| !shared.hashing.is_stopped())?.install()
             });
             let sniffed = match (&installed, target.part.get()) {
@@ -470,7 +487,7 @@ impl Coordinator {
                 self.shared.observer.observe(&Event::Finished {
                     file: file.target.index,
                     outcome: Outcome::Fetched,
-                    fetched: file.target.gained.load(Ordering::Relaxed),
+                    fetched: file.target.gained.get(),
                     elapsed: file.elapsed,
                     sources: file.sources(),
                 });
@@ -481,6 +498,13 @@ impl Coordinator {
             }
             // The final hash or the step after the install was interrupted; the next run repeats it.
             Err(StoreError::Interrupted { .. }) => file.phase = Phase::Transferring,
+            Err(error @ StoreError::WrongPieces { .. }) => {
+                file.phase = Phase::Transferring;
+                if !self.drop_wrong_pieces(id) && !self.stopping {
+                    let error = self.files[id.0].policy.store_failed(error);
+                    self.fail(id, error);
+                }
+            }
             Err(StoreError::Mismatch { expected, found, .. }) => {
                 file.phase = Phase::Transferring;
                 let lead = file.policy.position();
@@ -570,8 +594,9 @@ impl Coordinator {
                     _ => Ok(None),
                 },
                 source: file.policy.source().clone(),
-                fetched: file.target.gained.load(Ordering::Relaxed),
+                fetched: file.target.gained.get(),
                 resumed: file.resumed,
+                dropped: file.dropped,
                 elapsed: file.elapsed,
                 connections: file.connections,
                 retries: file.retries,

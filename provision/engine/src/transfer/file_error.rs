@@ -1,5 +1,6 @@
 //! The failure of a file, with the failure of each source that was tried, and the questions about it.
 
+use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
 use provision_core::model_path::ModelPath;
 use provision_core::source_url::SourceUrl;
@@ -43,13 +44,25 @@ pub enum SourceError {
     /// Its bytes do not have the lock's digest.
     #[error(
         "the bytes have SHA-256 {found}, the lock says {expected}; they were deleted. {}",
-        .sniffed.as_ref().map_or(
-            "The file at the source has changed, or something on the way changes it".to_owned(),
-            |sniffed| format!("By its first bytes, {sniffed}")
-        )
+        because(.sniffed.as_ref())
     )]
     WrongDigest {
         /// The lock's digest.
+        expected: Sha256,
+        /// The digest of the received bytes.
+        found: Sha256,
+        /// The content that the first bytes look like.
+        sniffed: Option<SniffedContent>,
+    },
+    /// A piece that it sent does not have the digest of the file's piece list.
+    #[error(
+        "bytes {} to {} have SHA-256 {found}, the piece list says {expected}. {}", .range.start, .range.end - 1,
+        because(.sniffed.as_ref())
+    )]
+    WrongPiece {
+        /// The piece.
+        range: ByteRange,
+        /// The list's digest.
         expected: Sha256,
         /// The digest of the received bytes.
         found: Sha256,
@@ -84,6 +97,13 @@ pub enum SourceError {
     },
 }
 
+fn because(sniffed: Option<&SniffedContent>) -> String {
+    sniffed.map_or(
+        "The file at the source has changed, or something on the way changes it".to_owned(),
+        |sniffed| format!("By its first bytes, {sniffed}"),
+    )
+}
+
 impl SourceError {
     /// The same of a store by digest: its address is made of the digest, so an absent file is no mistake of the lock.
     pub(super) fn of_store(self) -> Self {
@@ -115,7 +135,7 @@ impl FileError {
     /// True if a source had wrong bytes.
     pub fn is_integrity(&self) -> bool {
         self.attempts.iter().any(|attempt| match &attempt.error {
-            SourceError::WrongDigest { .. } => true,
+            SourceError::WrongDigest { .. } | SourceError::WrongPiece { .. } => true,
             SourceError::Sniffed { sniffed, .. } => sniffed.is_integrity(),
             SourceError::Request(RequestError::Response { error, .. }) => {
                 matches!(
@@ -161,7 +181,9 @@ impl FileError {
             return format!("it has the same bytes as {original}, which could not be installed");
         }
         let said = self.attempts.iter().map(|attempt| match &attempt.error {
-            error @ SourceError::WrongDigest { .. } => format!("{}: {error}", attempt.source),
+            error @ (SourceError::WrongDigest { .. } | SourceError::WrongPiece { .. }) => {
+                format!("{}: {error}", attempt.source)
+            }
             error => error.to_string(),
         });
         let advice = match (self.store_only, self.attempts.is_empty()) {

@@ -1,57 +1,117 @@
-//! Hashing during the download: two files at a time, from the receive buffers.
+//! Hashing during the download: two pieces at a time, from the receive buffers, on all cores.
 //!
 //! A hash is one chain of instructions and leaves most of a processor's SHA unit idle. Two hashes side by side cost
 //! little more than one (see `digest::lanes`). So written bytes are not hashed at once. They wait in memory until
-//! another file has bytes, too, or until so many wait that the processor's cache would lose them. Then a thread hashes
-//! both files.
+//! another piece has bytes, too, or until so many wait that the processor's cache would lose them. Then a thread hashes
+//! both pieces. A file without a piece list is one piece; the pieces of a list are hashed in any order.
 //!
 //! The memory for waiting bytes is bounded. Bytes without room are read back from the page cache later. Bytes that
 //! still wait when a file is complete are hashed before it is verified. So waiting costs time only: no byte is skipped.
+//!
+//! A wrong piece is told to the coordinator at once, which asks the part for it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::mpsc::UnboundedSender;
+
 use super::buffers::Buffer;
-use provision_disk::{HasherGuard, PartFile, Written};
+use super::target::Target;
+use provision_core::byte_range::ByteRange;
+use provision_core::schedule::FileId;
+use provision_disk::{HasherGuard, PartFile, PieceEnd, ReadyPiece, Written};
 
-/// The most bytes that wait in memory.
-const MAX_KEPT: usize = 4 << 20;
+/// The most bytes that wait in memory: for few cores, for each core, and in all.
+const LEAST_KEPT: usize = 4 << 20;
+const KEPT_PER_THREAD: usize = 1 << 20;
+const MOST_KEPT: usize = 12 << 20;
 
-/// A file with this many waiting bytes is hashed alone.
+/// A piece with this many waiting bytes is hashed alone.
 const ENOUGH: u64 = 2 << 20;
 
 /// The block size for bytes that are read back.
 const BLOCK: usize = 256 << 10;
 
-/// The files and bytes that wait to be hashed.
+/// The pieces and bytes that wait to be hashed.
 pub(super) struct Hashing {
     /// The most threads that hash at the same time.
     threads: usize,
+    max_kept: usize,
     state: Mutex<State>,
+    kept_bytes: Arc<AtomicUsize>,
     /// The run stops: a file may have minutes of bytes to hash, and the next run reads them again.
     is_stopped: AtomicBool,
+    /// Receives each file with a wrong piece.
+    wrong: UnboundedSender<FileId>,
 }
 
 #[derive(Default)]
 struct State {
-    /// Files with waiting bytes, each once, and the number of bytes.
-    waiting: Vec<(Arc<PartFile>, u64)>,
+    /// Pieces with all bytes in the part, the oldest first.
+    complete: VecDeque<Waiting>,
+    /// Pieces with bytes to hash that lack others, each once.
+    partial: Vec<Waiting>,
     kept: Vec<Kept>,
-    kept_bytes: usize,
     working: usize,
 }
 
-/// Bytes that are written to a file, and still in memory.
-struct Kept {
-    part: Arc<PartFile>,
-    generation: u64,
-    at: u64,
-    bytes: Buffer,
+/// A piece with bytes to hash.
+struct Waiting {
+    of: Piece,
+    ready: u64,
 }
 
-/// A file whose hasher this thread holds, and the next bytes to hash.
+/// A piece of a file.
+#[derive(Clone)]
+struct Piece {
+    target: Arc<Target>,
+    part: Arc<PartFile>,
+    at: usize,
+}
+
+impl Piece {
+    fn is(&self, other: &Self) -> bool {
+        self.at == other.at && Arc::ptr_eq(&self.part, &other.part)
+    }
+
+    fn range(&self) -> ByteRange {
+        self.part.pieces().pieces()[self.at].range
+    }
+}
+
+/// Bytes of a piece that are written to its file, and still in memory.
+struct Kept {
+    of: Piece,
+    generation: u64,
+    bytes: Slice,
+    /// Their place in the file.
+    range: ByteRange,
+}
+
+/// A part of a receive buffer, which may have bytes of several pieces.
+#[derive(Clone)]
+struct Slice {
+    buffer: Arc<Counted>,
+    start: usize,
+    end: usize,
+}
+
+/// A buffer that counts as kept.
+struct Counted {
+    buffer: Buffer,
+    kept_bytes: Arc<AtomicUsize>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.kept_bytes.fetch_sub(self.buffer.len(), Ordering::Relaxed);
+    }
+}
+
+/// A piece whose hasher this thread holds, and the next bytes to hash.
 struct Lane<'a> {
-    part: &'a Arc<PartFile>,
+    of: &'a Piece,
     guard: HasherGuard<'a>,
     bytes: Bytes,
     /// The number of `bytes` that are hashed already.
@@ -60,7 +120,7 @@ struct Lane<'a> {
 
 /// Bytes to hash, from memory or read back.
 enum Bytes {
-    Kept(Buffer),
+    Kept(Slice),
     Read(Vec<u8>),
 }
 
@@ -69,7 +129,7 @@ impl std::ops::Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Kept(buffer) => buffer,
+            Self::Kept(slice) => &slice.buffer.buffer[slice.start..slice.end],
             Self::Read(block) => block,
         }
     }
@@ -82,61 +142,102 @@ impl Lane<'_> {
 }
 
 impl State {
-    fn waits(&mut self, part: Arc<PartFile>, ready: u64) {
-        match self.waiting.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &part)) {
-            Some((_, before)) => *before = ready,
-            None => self.waiting.push((part, ready)),
+    fn waits(&mut self, of: Piece, ready: &ReadyPiece) {
+        let before = self.partial.iter().position(|other| other.of.is(&of));
+        match before {
+            Some(at) if !ready.is_complete => self.partial[at].ready = ready.ready,
+            _ => {
+                before.map(|at| self.partial.swap_remove(at));
+                let waiting = Waiting { of, ready: ready.ready };
+                if ready.is_complete && ready.hashed > waiting.of.range().start {
+                    // It has begun: the rest of it goes first, so that few bytes are kept.
+                    self.complete.push_front(waiting);
+                } else if ready.is_complete {
+                    self.complete.push_back(waiting);
+                } else {
+                    self.partial.push(waiting);
+                }
+            }
         }
     }
 
     fn is_worth_it(&self) -> bool {
-        self.waiting.len() > 1 || self.waiting.iter().any(|(_, ready)| *ready >= ENOUGH)
+        let all = || self.complete.iter().chain(&self.partial);
+        self.complete.len() + self.partial.len() > 1 || all().any(|waiting| waiting.ready >= ENOUGH)
     }
 
-    /// The kept buffer with the next bytes of a hasher, and their offset in it.
-    fn kept(&mut self, part: &Arc<PartFile>, guard: &HasherGuard<'_>) -> Option<(Buffer, usize)> {
-        let next = |kept: &Kept| {
-            let range = kept.at..kept.at + kept.bytes.len() as u64;
-            Arc::ptr_eq(&kept.part, part)
-                && kept.generation >= guard.generation()
-                && range.contains(&guard.at())
+    /// The next piece to hash: the oldest complete one, or else the one with the most bytes, which can be hashed side by side
+    /// with another for longest.
+    fn pop(&mut self) -> Option<Piece> {
+        if let Some(waiting) = self.complete.pop_front() {
+            return Some(waiting.of);
+        }
+        let (at, _) = self.partial.iter().enumerate().max_by_key(|(_, waiting)| waiting.ready)?;
+        Some(self.partial.swap_remove(at).of)
+    }
+
+    /// The kept bytes that are next for a hasher, and the number of them that it has had.
+    fn kept(&mut self, of: &Piece, guard: &HasherGuard<'_>) -> Option<(Slice, usize)> {
+        let (next, least) = (ByteRange::new(guard.at(), guard.at() + 1), guard.generation());
+        let is_next = |kept: &Kept| {
+            kept.range.start <= next.start
+                && next.end <= kept.range.end
+                && kept.generation >= least
+                && kept.of.is(of)
         };
-        let at = self.kept.iter().position(next)?;
+        let at = self.kept.iter().position(is_next)?;
         let kept = self.kept.swap_remove(at);
-        self.kept_bytes -= kept.bytes.len();
-        Some((kept.bytes, (guard.at() - kept.at) as usize))
-    }
-
-    fn forget(&mut self, unwanted: impl Fn(&Kept) -> bool) {
-        self.kept.retain(|kept| !unwanted(kept));
-        self.kept_bytes = self.kept.iter().map(|kept| kept.bytes.len()).sum();
+        Some((kept.bytes, (next.start - kept.range.start) as usize))
     }
 }
 
 impl Hashing {
-    pub(super) fn new(threads: usize) -> Self {
-        Self { threads: threads.max(1), state: Mutex::default(), is_stopped: AtomicBool::new(false) }
+    pub(super) fn new(threads: usize, wrong: UnboundedSender<FileId>) -> Self {
+        let threads = threads.max(1);
+        Self {
+            threads,
+            max_kept: (threads * KEPT_PER_THREAD).clamp(LEAST_KEPT, MOST_KEPT),
+            state: Mutex::default(),
+            kept_bytes: Arc::default(),
+            is_stopped: AtomicBool::new(false),
+            wrong,
+        }
     }
 
     /// Registers bytes that were written to `part` at `at`; `bytes` has them if they are still in memory. True if the
     /// caller should start a thread that calls [`Hashing::work`].
     pub(super) fn offer(
         &self,
+        target: &Arc<Target>,
         part: &Arc<PartFile>,
         at: u64,
-        bytes: Option<Buffer>,
-        written: Written,
+        (len, bytes): (usize, Option<Buffer>),
+        written: &Written,
     ) -> bool {
-        let Written { is_next, ready, generation, .. } = written;
-        if ready == 0 {
+        if !written.is_next {
             return false;
         }
+        let here = ByteRange::new(at, at + len as u64);
+        let mut ready = Vec::new();
+        part.ready_of(here, &mut ready);
+        let has_room = self.kept_bytes.load(Ordering::Relaxed) + len <= self.max_kept;
+        let buffer = bytes.filter(|_| has_room).map(|buffer| {
+            self.kept_bytes.fetch_add(len, Ordering::Relaxed);
+            Arc::new(Counted { buffer, kept_bytes: self.kept_bytes.clone() })
+        });
         let mut state = self.state();
-        state.waits(part.clone(), ready);
-        // Bytes behind a gap cannot be hashed soon, so they are not kept.
-        if let Some(bytes) = bytes.filter(|bytes| is_next && state.kept_bytes + bytes.len() <= MAX_KEPT) {
-            state.kept_bytes += bytes.len();
-            state.kept.push(Kept { part: part.clone(), generation, at, bytes });
+        for one in ready {
+            let of = Piece { target: target.clone(), part: part.clone(), at: one.piece };
+            let piece = of.range();
+            let range = ByteRange::new(at.max(piece.start), here.end.min(piece.end));
+            // Bytes behind a gap cannot be hashed soon, so they are not kept.
+            let is_soon = (one.hashed..one.hashed + one.ready).contains(&range.start);
+            if let Some(buffer) = buffer.clone().filter(|_| is_soon) {
+                let (start, end) = ((range.start - at) as usize, (range.end - at) as usize);
+                let bytes = Slice { buffer, start, end };
+                state.kept.push(Kept { of: of.clone(), generation: written.generation, bytes, range });
+            }
+            state.waits(of, &one);
         }
         let begin = state.working < self.threads && state.is_worth_it();
         state.working += usize::from(begin);
@@ -146,24 +247,16 @@ impl Hashing {
     /// Hashes as long as enough bytes wait. Blocks. A read failure is not reported here: verification meets it again.
     pub(super) fn work(&self) {
         while let Some((first, second)) = self.next() {
-            let second = second.as_ref();
-            let lanes = (self.lane(&first), second.and_then(|second| self.lane(second)));
-            // Another thread that holds a hasher checks for new bytes itself. Only the files hashed here are checked
+            let pieces = [Some(&first), second.as_ref()];
+            let hashed = self.hash(pieces);
+            // Another thread that holds a hasher checks for new bytes itself. Only the pieces hashed here are checked
             // again.
-            let hashed = [lanes.0.is_some(), lanes.1.is_some()];
-            match lanes {
-                (Some(first), Some(second)) => self.hash_two(first, second),
-                (Some(only), None) | (None, Some(only)) => hash_one(only),
-                (None, None) => {}
-            }
-            for part in [Some(&first), second]
-                .into_iter()
-                .zip(hashed)
-                .filter_map(|(part, hashed)| part.filter(|_| hashed))
+            let mut ready = Vec::new();
+            for piece in pieces.into_iter().zip(hashed).filter_map(|(piece, hashed)| piece.filter(|_| hashed))
             {
-                let ready = part.ready();
-                if ready > 0 {
-                    self.state().waits(part.clone(), ready);
+                piece.part.ready_of(piece.range(), &mut ready);
+                if let Some(ready) = ready.drain(..).find(|ready| ready.piece == piece.at) {
+                    self.state().waits(piece.clone(), &ready);
                 }
             }
         }
@@ -178,13 +271,17 @@ impl Hashing {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// Hashes all waiting bytes of a completely written file, unless the run stops, and forgets the file. Blocks.
-    pub(super) fn finish(&self, part: &Arc<PartFile>) {
-        self.state().waiting.retain(|(other, _)| !Arc::ptr_eq(other, part));
-        while !self.is_stopped()
-            && let Some(lane) = self.lane(part)
-        {
-            hash_one(lane);
+    /// Hashes all waiting bytes of a completely written file, unless the run stops, and forgets the file. Other threads go on
+    /// with those of its pieces that wait. Blocks.
+    pub(super) fn finish(&self, target: &Arc<Target>, part: &Arc<PartFile>) {
+        let mut ready = Vec::new();
+        part.ready_of(ByteRange::new(0, part.size()), &mut ready);
+        let piece = |ready: ReadyPiece| Piece { target: target.clone(), part: part.clone(), at: ready.piece };
+        // The others begin with the first ones.
+        let mut pieces = ready.into_iter().map(piece).rev();
+        while let Some(first) = pieces.next() {
+            let second = pieces.next();
+            while !self.is_stopped() && self.hash([Some(&first), second.as_ref()]).contains(&true) {}
         }
         self.forget(part);
     }
@@ -192,42 +289,57 @@ impl Hashing {
     /// Drops the waiting bytes of a file.
     pub(super) fn forget(&self, part: &Arc<PartFile>) {
         let mut state = self.state();
-        state.waiting.retain(|(other, _)| !Arc::ptr_eq(other, part));
-        state.forget(|kept| Arc::ptr_eq(&kept.part, part));
+        state.complete.retain(|waiting| !Arc::ptr_eq(&waiting.of.part, part));
+        state.partial.retain(|waiting| !Arc::ptr_eq(&waiting.of.part, part));
+        state.kept.retain(|kept| !Arc::ptr_eq(&kept.of.part, part));
     }
 
     /// Drops the waiting bytes of all files. The run ends, and the next run reads them again.
     pub(super) fn close(&self) {
         let mut state = self.state();
-        state.waiting.clear();
-        state.forget(|_| true);
+        state.complete.clear();
+        state.partial.clear();
+        state.kept.clear();
     }
 
-    /// One or two files to hash; `None` if this thread has to stop.
-    fn next(&self) -> Option<(Arc<PartFile>, Option<Arc<PartFile>>)> {
+    /// One or two pieces to hash; `None` if this thread has to stop.
+    fn next(&self) -> Option<(Piece, Option<Piece>)> {
         let mut state = self.state();
         if self.is_stopped() || !state.is_worth_it() {
             state.working -= 1;
             return None;
         }
-        // The files with the most waiting bytes can be hashed side by side for longest.
-        state.waiting.sort_by_key(|(_, ready)| *ready);
-        let first = state.waiting.pop()?.0;
-        let second = state.waiting.pop().map(|(part, _)| part);
+        let first = state.pop()?;
+        let second = state.pop();
         Some((first, second))
     }
 
-    /// The hasher of a file and its next bytes; `None` if there are none, or another thread holds the hasher.
-    fn lane<'a>(&self, part: &'a Arc<PartFile>) -> Option<Lane<'a>> {
-        let guard = part.take_ready()?;
-        let (bytes, taken) = self.bytes(part, &guard)?;
-        Some(Lane { part, guard, bytes, taken })
+    /// Hashes bytes of one or two pieces. Returns for each whether it had some, and no other thread its hasher.
+    fn hash(&self, [first, second]: [Option<&Piece>; 2]) -> [bool; 2] {
+        let lanes = (first.and_then(|piece| self.lane(piece)), second.and_then(|piece| self.lane(piece)));
+        let hashed = [lanes.0.is_some(), lanes.1.is_some()];
+        match lanes {
+            (Some(first), Some(second)) => self.hash_two(first, second),
+            (Some(only), None) | (None, Some(only)) => self.hash_one(only),
+            (None, None) => {}
+        }
+        hashed
+    }
+
+    /// The hasher of a piece and its next bytes; `None` if there are none, or another thread holds the hasher.
+    fn lane<'a>(&self, of: &'a Piece) -> Option<Lane<'a>> {
+        let guard = of.part.take_hasher(of.at)?;
+        let (bytes, taken) = self.bytes(of, &guard)?;
+        Some(Lane { of, guard, bytes, taken })
     }
 
     /// The next bytes of a hasher, from memory or else from the file; `None` if there are none, or the file cannot be
     /// read. Verification meets that failure again.
-    fn bytes(&self, part: &Arc<PartFile>, guard: &HasherGuard<'_>) -> Option<(Bytes, usize)> {
-        if let Some((kept, taken)) = self.state().kept(part, guard) {
+    fn bytes(&self, of: &Piece, guard: &HasherGuard<'_>) -> Option<(Bytes, usize)> {
+        if guard.ready() == 0 {
+            return None;
+        }
+        if let Some((kept, taken)) = self.state().kept(of, guard) {
             return Some((Bytes::Kept(kept), taken));
         }
         let mut block = Vec::new();
@@ -235,7 +347,14 @@ impl Hashing {
         Some((Bytes::Read(block), 0))
     }
 
-    /// Hashes two files side by side as long as both have bytes.
+    /// Hashes the bytes of one lane.
+    fn hash_one(&self, mut lane: Lane<'_>) {
+        lane.guard.update(&lane.bytes[lane.taken..]);
+        lane.taken = lane.bytes.len();
+        self.end(lane);
+    }
+
+    /// Hashes two pieces side by side as long as both have bytes.
     fn hash_two<'l>(&self, mut a: Lane<'l>, mut b: Lane<'l>) {
         loop {
             let len = a.rest().len().min(b.rest().len());
@@ -247,7 +366,7 @@ impl Hashing {
             b.taken += len;
             for lane in [&mut a, &mut b] {
                 if lane.rest().is_empty() {
-                    let next = self.bytes(lane.part, &lane.guard);
+                    let next = self.bytes(lane.of, &lane.guard);
                     (lane.bytes, lane.taken) = next.unwrap_or((Bytes::Read(Vec::new()), 0));
                 }
             }
@@ -255,31 +374,33 @@ impl Hashing {
                 break;
             }
         }
-        self.keep(a);
-        self.keep(b);
+        self.end(a);
+        self.end(b);
     }
 
-    /// Puts back the bytes that were not hashed.
-    fn keep(&self, lane: Lane<'_>) {
-        let Lane { part, guard, bytes, taken } = lane;
+    /// Puts back the hasher, and the bytes that were not hashed. Tells the coordinator if the piece is wrong.
+    fn end(&self, lane: Lane<'_>) {
+        let Lane { of, guard, bytes, taken } = lane;
         if let Bytes::Kept(bytes) = bytes
-            && taken < bytes.len()
+            && taken < bytes.end - bytes.start
         {
-            let mut state = self.state();
-            state.kept_bytes += bytes.len();
-            let (generation, at) = (guard.generation(), guard.at() - taken as u64);
-            state.kept.push(Kept { part: part.clone(), generation, at, bytes });
+            let (generation, start) = (guard.generation(), guard.at() - taken as u64);
+            let range = ByteRange::new(start, start + (bytes.end - bytes.start) as u64);
+            self.state().kept.push(Kept { of: of.clone(), generation, bytes, range });
         }
+        let end = guard.finish();
+        match end {
+            PieceEnd::Incomplete => return,
+            PieceEnd::Proven => of.target.provenance().forget(of.range()),
+            // The coordinator has ended only if the run has.
+            PieceEnd::Wrong(_) => drop(self.wrong.send(of.target.id)),
+        }
+        self.state().kept.retain(|kept| !kept.of.is(of));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Hashes the bytes of one lane.
-fn hash_one(mut lane: Lane<'_>) {
-    lane.guard.update(&lane.bytes[lane.taken..]);
 }
 
 #[cfg(test)]

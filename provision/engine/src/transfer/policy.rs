@@ -3,7 +3,9 @@
 
 mod companions;
 mod decision;
+mod pieces;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use provision_core::backoff::RetryPolicy;
@@ -16,6 +18,7 @@ use super::file_error::{Attempt, FileError, SourceError};
 pub(super) use companions::CompanionStep;
 use companions::is_empty_body;
 pub(super) use decision::{Decision, Move, Step};
+pub(super) use pieces::PieceStep;
 
 use provision_http::sniff::SniffedContent;
 
@@ -143,6 +146,10 @@ pub(super) struct FilePolicy {
     repeated: bool,
     /// Nothing may be downloaded, so wrong bytes are final.
     offline: bool,
+    /// The file has a piece list, which decides on each piece.
+    has_pieces: bool,
+    /// The times that a piece was wrong without a source to blame.
+    wrong_pieces: BTreeMap<usize, usize>,
 }
 
 impl FilePolicy {
@@ -186,6 +193,8 @@ impl FilePolicy {
             pure: !resumed,
             repeated: false,
             offline,
+            has_pieces: false,
+            wrong_pieces: BTreeMap::new(),
         }
     }
 
@@ -493,6 +502,7 @@ impl FilePolicy {
     fn end_source(&mut self, error: SourceError, start_over: bool, now: Duration) -> Decision {
         let error = if self.is_store(self.at) { error.of_store() } else { error };
         let (reason, is_miss) = (error.to_string(), matches!(error, SourceError::Miss { .. }));
+        let start_over = start_over && !self.has_pieces;
         self.give_up(self.at, error);
         match self.soonest() {
             Some(next) => {

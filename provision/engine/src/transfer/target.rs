@@ -1,20 +1,27 @@
 //! The shared state of a file in transfer: its part, and of each source the resolved address and the validator of its answers.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::provenance::{Provenance, Senders};
 use super::{AfterInstall, Download};
+use provision_core::byte_range::ByteRange;
 use provision_core::event::FileIndex;
 use provision_core::lockfile::Model;
+use provision_core::piece_list::PieceList;
 use provision_core::redact::Redactor;
+use provision_core::schedule::FileId;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, Installed, PartFile, PartNames, StoreError};
+use provision_disk::{Destination, Installed, PartFile, PartNames, PartOptions, StoreError};
 use provision_http::{HttpClient, Resolved};
 
 /// The state of a file that its claims share.
 pub(super) struct Target {
     pub(super) index: FileIndex,
+    /// Its number in the schedule.
+    pub(super) id: FileId,
     pub(super) model: Model,
+    pieces: Option<Arc<PieceList>>,
     /// Every source, in the order of preference.
     pub(super) sources: Vec<SourceState>,
     place: Arc<Destination>,
@@ -22,9 +29,33 @@ pub(super) struct Target {
     pub(super) part: PartCell,
     then: Option<AfterInstall>,
     /// Bytes written in this run and still held.
-    pub(super) gained: AtomicU64,
+    pub(super) gained: ByteCount,
     /// Those that lead sources gave, and no companion.
-    pub(super) led: AtomicU64,
+    pub(super) led: ByteCount,
+    /// The sources of the held bytes of this run, if the file has a piece list.
+    provenance: Mutex<Provenance>,
+}
+
+/// A number of bytes. A piece may be dropped before its last bytes are counted, so the number may be negative for a moment.
+#[derive(Debug, Default)]
+pub(super) struct ByteCount(AtomicI64);
+
+impl ByteCount {
+    pub(super) fn get(&self) -> u64 {
+        u64::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    pub(super) fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes as i64, Ordering::Relaxed);
+    }
+
+    fn subtract(&self, bytes: u64) {
+        self.0.fetch_sub(bytes as i64, Ordering::Relaxed);
+    }
+
+    fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 /// What is known of one source of a file.
@@ -43,7 +74,7 @@ pub(super) struct SourceState {
     /// Answers had different validators. Replicas have their own for the same bytes, so only the digest decides (fault 95).
     pub(super) mixed: AtomicBool,
     /// Bytes that it gave in this run and that are still held.
-    pub(super) given: AtomicU64,
+    pub(super) given: ByteCount,
 }
 
 impl SourceState {
@@ -57,7 +88,7 @@ impl SourceState {
             answered: AtomicBool::new(false),
             etag: Mutex::new(None),
             mixed: AtomicBool::new(false),
-            given: AtomicU64::new(0),
+            given: ByteCount::default(),
         }
     }
 
@@ -106,21 +137,24 @@ impl PartCell {
 }
 
 impl Target {
-    pub(super) fn new(download: Download) -> Self {
-        let Download { index, model, stores, place, part_names, part, pieces: _, then } = download;
+    pub(super) fn new(download: Download, id: FileId) -> Self {
+        let Download { index, model, pieces, stores, place, part_names, part, then } = download;
         let of_stores = stores.into_iter().map(|(store, url)| SourceState::new(url, Some(store)));
         let of_lock = model.sources.iter().map(|url| SourceState::new(url.clone(), None));
         let sources = of_stores.chain(of_lock).collect();
         Self {
             index,
+            id,
             model,
+            pieces,
             sources,
             place,
             part_names,
             part: PartCell(Mutex::new(part.map(Arc::new))),
             then,
-            gained: AtomicU64::new(0),
-            led: AtomicU64::new(0),
+            gained: ByteCount::default(),
+            led: ByteCount::default(),
+            provenance: Mutex::default(),
         }
     }
 
@@ -143,7 +177,12 @@ impl Target {
         if let Some(part) = &*part {
             return Ok(part.clone());
         }
-        let opened = Arc::new(PartFile::open(&self.place, &self.model, &self.part_names, || true)?);
+        let options = PartOptions {
+            names: &self.part_names,
+            pieces: self.pieces.clone(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let opened = Arc::new(PartFile::open(&self.place, &self.model, options, || true)?);
         if opened.held() > 0 {
             // The plan did not count these bytes, so connections will write them; they must not be there twice.
             opened.reset()?;
@@ -160,13 +199,30 @@ impl Target {
     /// Every byte of this run is dropped.
     pub(super) fn forget_bytes(&self) {
         let given = self.sources.iter().map(|source| &source.given);
-        given.chain([&self.gained, &self.led]).for_each(|bytes| bytes.store(0, Ordering::Relaxed));
+        given.chain([&self.gained, &self.led]).for_each(ByteCount::reset);
+        self.provenance().clear();
+    }
+
+    pub(super) fn provenance(&self) -> MutexGuard<'_, Provenance> {
+        self.provenance.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes of `range` are dropped. Returns their senders.
+    pub(super) fn take_senders(&self, range: ByteRange) -> Senders {
+        let mut provenance = self.provenance();
+        let senders = provenance.senders(range);
+        provenance.forget(range);
+        for (source, bytes) in &senders.sources {
+            self.sources[*source].given.subtract(*bytes);
+            self.gained.subtract(*bytes);
+        }
+        senders
     }
 
     /// True if another source than this one gave bytes that are held.
     pub(super) fn has_bytes_beside(&self, source: usize) -> bool {
         let others = self.sources.iter().enumerate().filter(|(at, _)| *at != source);
-        others.map(|(_, source)| &source.given).any(|given| given.load(Ordering::Relaxed) > 0)
+        others.map(|(_, source)| &source.given).any(|given| given.get() > 0)
     }
 
     /// The redactor for text from the downloaded bytes, which may echo secrets of the requests.

@@ -73,7 +73,7 @@ impl TransferState {
     /// The sources that gave bytes which are held.
     pub(super) fn givers(&self) -> Vec<usize> {
         let sources = self.target.sources.iter().enumerate();
-        sources.filter(|(_, source)| source.given.load(Ordering::Relaxed) > 0).map(|(at, _)| at).collect()
+        sources.filter(|(_, source)| source.given.get() > 0).map(|(at, _)| at).collect()
     }
 
     /// The bytes of each source, if several or a store gave some.
@@ -82,7 +82,7 @@ impl TransferState {
         let are_news = givers.len() > 1 || givers.iter().any(|at| self.policy.is_store(*at));
         let bytes = |at: usize| SourceBytes {
             source: self.policy.url_of(at).to_string(),
-            fetched: self.target.sources[at].given.load(Ordering::Relaxed),
+            fetched: self.target.sources[at].given.get(),
         };
         givers.into_iter().filter(|_| are_news).map(bytes).collect()
     }
@@ -149,8 +149,7 @@ impl Coordinator {
                 let error = SourceError::Sniffed { url, sniffed, written };
                 let reason = error.to_string();
                 file.policy.end(source.0, error);
-                if written {
-                    let decision = file.policy.read_alone(reason);
+                if written && let Some(decision) = file.policy.read_alone(reason) {
                     return self.decide(id, decision, 1);
                 }
                 CompanionStep::Leave
@@ -212,7 +211,7 @@ impl Coordinator {
         step
     }
 
-    fn leave(&self, id: FileId, source: SourceId) {
+    pub(super) fn leave(&self, id: FileId, source: SourceId) {
         let revoked = self.shared.schedule().leave(id, source);
         self.wake(&revoked);
     }

@@ -120,10 +120,14 @@ impl FilePolicy {
         self.end_source(error, false, now)
     }
 
-    /// Companions sent bytes that cannot be told from the lead's, and some are wrong: the lead reads the file again alone.
-    pub(in crate::transfer) fn read_alone(&mut self, reason: String) -> Decision {
+    /// Companions sent bytes that cannot be told from the lead's, and some are wrong: the lead reads the file again alone. With
+    /// a piece list they can be told, piece by piece: then `None`.
+    pub(in crate::transfer) fn read_alone(&mut self, reason: String) -> Option<Decision> {
+        if self.has_pieces {
+            return None;
+        }
         self.one_source = true;
-        self.start_over(reason)
+        Some(self.start_over(reason))
     }
 }
 

@@ -364,3 +364,5 @@ fn the_best_of_three_sources_is_next() {
     let at_second = policy.source().host();
     assert_ne!(at_second, "source2.example");
 }
+
+mod pieces;
