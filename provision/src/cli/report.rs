@@ -12,7 +12,8 @@
 //! `reused` (`source` is then the file of the other program's store), `failed`, or `unfinished` (interrupted, or a dry run). `seconds` of a
 //! file run from its first request to its install; files overlap, so they do not add up. `connections` is the most at
 //! one time, for the totals the sum over files. `sources` is there if several sources gave bytes, or a store did:
-//! `[{"source":"https://…","fetched":200000000}]`. `reused` are bytes copied by piece from other files on this machine. In a dry run
+//! `[{"source":"https://…","fetched":200000000}]`. `proven_by` is `pieces` or `digest`, and absent if only the marker vouches for
+//! the file. `dropped` is there if pieces were wrong: their bytes, which were fetched again. `reused` are bytes copied by piece from other files on this machine. In a dry run
 //! `here` is there instead: the bytes that they should have, by their piece lists.
 
 use camino::Utf8Path;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 use super::exit::{Code, Failure};
 use provision_core::event::{Outcome, PlannedFile, SourceBytes};
+use provision_core::piece_list::ProvenBy;
 use provision_disk::Destination;
 use provision_engine::fetch::{FileReport, Report};
 
@@ -45,6 +47,10 @@ struct File<'a> {
     reused: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     here: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    dropped: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proven_by: Option<ProvenBy>,
     seconds: f64,
     connections: usize,
     retries: u32,
@@ -121,12 +127,19 @@ fn one<'a>((file, planned): (&'a FileReport, &PlannedFile)) -> File<'a> {
         fetched: file.fetched,
         resumed: file.resumed,
         reused: file.reused,
+        dropped: file.dropped,
+        proven_by: file.proven_by,
         here: Some(planned.here).filter(|here| *here > 0 && matches!(file.result, Ok(None))),
         seconds: seconds(file.elapsed),
         connections: file.connections,
         retries: file.retries,
         error: file.result.as_ref().err().map(provision_engine::transfer::FileError::reason),
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(bytes: &u64) -> bool {
+    *bytes == 0
 }
 
 fn seconds(duration: std::time::Duration) -> f64 {

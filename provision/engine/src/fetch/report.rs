@@ -6,6 +6,7 @@ use crate::transfer::FileError;
 use provision_core::event::{Outcome, Planned, PlannedFile, SourceBytes};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
+use provision_core::piece_list::ProvenBy;
 
 /// The result of a run.
 #[derive(Debug)]
@@ -46,6 +47,10 @@ pub struct FileReport {
     pub resumed: u64,
     /// Bytes copied by piece from other files on this machine.
     pub reused: u64,
+    /// Bytes of pieces that were wrong, and fetched again.
+    pub dropped: u64,
+    /// What the installed bytes were compared with in this run; `None` if only the marker vouches for them.
+    pub proven_by: Option<ProvenBy>,
     /// From its first request to its end.
     pub elapsed: Duration,
     /// The most connections that it had at once.
@@ -92,6 +97,8 @@ impl FileReport {
             fetched: 0,
             resumed: 0,
             reused: 0,
+            dropped: 0,
+            proven_by: None,
             elapsed: Duration::ZERO,
             connections: 0,
             retries: 0,

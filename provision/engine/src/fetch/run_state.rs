@@ -52,7 +52,7 @@ impl<'a> RunState<'a> {
     }
 
     fn record_installed(&mut self, index: FileIndex, installed: Installed, outcome: Outcome) {
-        self.files[index].result = Ok(Some(outcome));
+        (self.files[index].result, self.files[index].proven_by) = (Ok(Some(outcome)), installed.proven_by);
         self.installed.push(installed);
     }
 
@@ -160,6 +160,7 @@ impl<'a> RunState<'a> {
         file.sources = download.sources;
         (file.fetched, file.resumed, file.elapsed) = (download.fetched, download.resumed, download.elapsed);
         (file.connections, file.retries) = (download.connections, download.retries);
+        file.dropped = download.dropped;
         match download.result {
             Ok(Some(installed)) => self.record_installed(download.index, installed, Outcome::Fetched),
             Ok(None) => {}
