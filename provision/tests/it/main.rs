@@ -41,3 +41,4 @@ mod store_server;
 mod stores_first;
 mod torrents;
 mod warm;
+mod wrong_pieces;

@@ -1,0 +1,274 @@
+//! Wrong pieces of a file with a piece list: the piece alone is fetched again, and its sender is blamed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use provision_core::digest::Sha256;
+use provision_core::event::Event;
+use provision_core::lockfile::Model;
+use provision_core::piece_list::{Lister, MAX_PIECE, PieceList, ProvenBy};
+use provision_disk::{Destination, PartFile, PartNames, PartOptions};
+use provision_engine::transfer::{self, Download, DownloadResult, FileError, Transfer};
+use provision_http::HttpClient;
+use provision_testbed::{BlockingOrigin, Content, Shape};
+use tokio::sync::watch;
+
+use crate::fixture::{Fixture, start_origin};
+
+const SIZE: u64 = 12 * MAX_PIECE;
+/// Bytes a second of each connection: so each source has a share of the file.
+const RATE: u64 = 6 << 20;
+/// The most bytes that are fetched for nothing beside a wrong piece: what is in flight when a source is left.
+const IN_FLIGHT: u64 = 16 << 20;
+
+/// A file at several addresses, each with its own bytes, and the list of the right ones.
+struct Listed {
+    fixture: Fixture,
+    mirrors: Vec<BlockingOrigin>,
+    content: Content,
+    model: Model,
+    pieces: Arc<PieceList>,
+    /// The first of the sources are stores.
+    stores: usize,
+}
+
+fn list(content: &Content) -> PieceList {
+    let mut lister = Lister::new(content.size());
+    lister.update(&content.to_vec());
+    lister.finish(content.sha256_hex().parse().unwrap())
+}
+
+/// Source `n` sends `lies[n]`, or the right bytes.
+fn listed(lies: &[Option<Content>]) -> Listed {
+    let fixture = Fixture::in_memory();
+    let content = Content::generated(1, SIZE);
+    let pieces = Arc::new(list(&content));
+    let mirrors: Vec<_> = (0..lies.len()).map(|n| start_origin(&format!("127.0.0.{}", 11 + n))).collect();
+    for (mirror, lie) in mirrors.iter().zip(lies) {
+        mirror.put("/x", lie.clone().unwrap_or(content.clone()));
+        mirror.shape(Shape::rate(RATE));
+    }
+    let model = Model {
+        path: "x".parse().unwrap(),
+        sources: mirrors.iter().map(|mirror| mirror.url("/x").parse().unwrap()).collect(),
+        size: SIZE,
+        sha256: content.sha256_hex().parse().unwrap(),
+        pieces: pieces.digest(),
+        groups: vec![],
+        source: None,
+    };
+    Listed { fixture, mirrors, content, model, pieces, stores: 0 }
+}
+
+/// The content with one bit of each of these pieces flipped.
+fn with_wrong(pieces: impl IntoIterator<Item = u64>) -> Content {
+    let content = Content::generated(1, SIZE);
+    pieces.into_iter().fold(content, |content, piece| content.flipped(piece * MAX_PIECE + 12_345, 3))
+}
+
+impl Listed {
+    fn fetch(&self) -> DownloadResult {
+        self.fetch_until(&watch::channel(false).1)
+    }
+
+    /// Fetches as a run does: the part of an earlier run is opened before.
+    fn fetch_until(&self, interrupted: &watch::Receiver<bool>) -> DownloadResult {
+        let place = Arc::new(Destination::create(&self.fixture.destination()).unwrap());
+        let options =
+            || PartOptions { names: &PartNames::Shared, pieces: Some(self.pieces.clone()), threads: 2 };
+        let part = PartFile::open(&place, &self.model, options(), || true).unwrap();
+        let mut model = self.model.clone();
+        let of_stores = model.sources.drain(..self.stores).enumerate();
+        let stores = of_stores.collect();
+        let download = Download {
+            index: 0,
+            model,
+            pieces: Some(self.pieces.clone()),
+            stores,
+            place,
+            part_names: PartNames::Shared,
+            part: Some(part).filter(|part| part.held() > 0),
+            then: None,
+        };
+        let transfer = Transfer {
+            origin: HttpClient::new(self.fixture.http_with_token()).unwrap(),
+            config: self.fixture.config.transfer.clone(),
+            stores: (0..self.stores).map(|n| format!("store {n}")).collect(),
+            observer: self.fixture.events.clone(),
+            interrupted: interrupted.clone(),
+        };
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let mut results = runtime.block_on(transfer::run(transfer, vec![download]));
+        if let Ok(bytes) = std::fs::read(self.fixture.path("x")) {
+            assert_eq!(Sha256::of(&bytes), self.model.sha256, "a wrong byte has the final name");
+        }
+        results.remove(0)
+    }
+
+    /// Fetches, and asserts that all is right.
+    fn fetch_right(&self) -> DownloadResult {
+        let result = self.fetch();
+        let installed = result.result.as_ref().map(|installed| installed.as_ref().map(|file| file.proven_by));
+        assert!(
+            matches!(installed, Ok(Some(Some(ProvenBy::Pieces)))),
+            "{result:?}\n{}",
+            self.fixture.events.text()
+        );
+        result
+    }
+
+    fn fail(&self) -> FileError {
+        let result = self.fetch();
+        result.result.expect_err("the file was installed")
+    }
+
+    /// The reasons and sizes of the dropped pieces.
+    fn dropped(&self) -> Vec<(u64, String)> {
+        self.fixture.events.filter_map(|event| match event {
+            Event::Dropped { bytes, reason, .. } => Some((*bytes, reason.clone())),
+            _ => None,
+        })
+    }
+
+    fn sent(&self) -> u64 {
+        self.mirrors.iter().map(|mirror| mirror.counters().body_bytes_sent).sum()
+    }
+
+    /// The addresses that the file left for good.
+    fn ended(&self) -> Vec<String> {
+        self.fixture.events.filter_map(|event| match event {
+            Event::SourceEnded { for_now: false, source, .. } => Some(source.clone()),
+            _ => None,
+        })
+    }
+}
+
+#[test]
+fn fault_161_a_flipped_bit_of_a_mirror_costs_one_piece_and_the_mirror() {
+    // In the lead, and in the mirror beside it; in the first piece, the last one, and one between them.
+    for liar in 0..2 {
+        for piece in [0, 7, 11] {
+            let mut lies = [None, None];
+            lies[liar] = Some(with_wrong([piece]));
+            let listed = listed(&lies);
+            let result = listed.fetch_right();
+            let dropped = listed.dropped();
+            assert!(dropped.iter().all(|(bytes, _)| *bytes == MAX_PIECE), "{dropped:?}");
+            assert_eq!(result.dropped, dropped.len() as u64 * MAX_PIECE);
+            assert_eq!(result.fetched, SIZE, "what is held of this run");
+            let sent = listed.sent();
+            assert!(sent <= SIZE + result.dropped + IN_FLIGHT, "{sent} bytes for {} dropped", result.dropped);
+            // The other one may have sent the piece first.
+            let ended = listed.ended();
+            assert!(dropped.len() <= 3 && ended.len() <= 1, "{dropped:?} {ended:?}");
+            assert!(ended.iter().all(|url| url.contains(&format!("127.0.0.{}", 11 + liar))), "{ended:?}");
+            if let [(_, reason)] = &dropped[..]
+                && ended.len() == 1
+            {
+                let range = format!("bytes {} to {}", piece * MAX_PIECE, (piece + 1) * MAX_PIECE - 1);
+                assert!(reason.contains(&range) && reason.contains(&ended[0]), "{reason}");
+            }
+        }
+    }
+}
+
+#[test]
+fn fault_161_a_mirror_with_other_bytes_is_out_after_its_first_pieces() {
+    let listed = listed(&[None, Some(Content::generated(2, SIZE))]);
+    let result = listed.fetch_right();
+    assert!(listed.ended().len() == 1 && listed.ended()[0].contains("127.0.0.12"), "{:?}", listed.ended());
+    assert!(result.dropped <= SIZE / 2, "{} bytes dropped of {SIZE}", result.dropped);
+    assert!(listed.sent() <= SIZE + result.dropped + IN_FLIGHT, "{}", listed.sent());
+}
+
+#[test]
+fn fault_162_two_sources_that_lie_about_one_piece_are_both_named() {
+    for lies in [[with_wrong([5]), with_wrong([5])], [with_wrong([5]), with_wrong([2, 5, 8])]] {
+        let listed = listed(&lies.map(Some));
+        let error = listed.fail();
+        let text = error.to_string();
+        assert!(error.is_integrity(), "exit code 5: {text}");
+        assert!(text.contains("127.0.0.11") && text.contains("127.0.0.12"), "{text}");
+        assert!(text.contains("the piece list says"), "{text}");
+        assert!(!listed.fixture.path("x").exists());
+        // The proven pieces stay: a run with another source needs the rest only.
+        let sent = listed.sent();
+        listed.mirrors[0].put("/x", listed.content.clone());
+        let result = listed.fetch_right();
+        assert!(result.resumed > 0 && listed.sent() - sent < SIZE, "{} resumed", result.resumed);
+    }
+}
+
+#[test]
+fn fault_162_the_only_source_is_asked_once_more() {
+    let listed = listed(&[Some(with_wrong([5]))]);
+    let error = listed.fail();
+    assert!(error.is_integrity(), "{error}");
+    assert_eq!(listed.dropped().len(), 2, "{:?}", listed.dropped());
+    assert!(listed.sent() <= SIZE + 2 * MAX_PIECE + IN_FLIGHT, "{}", listed.sent());
+}
+
+#[test]
+fn fault_163_a_store_that_lies_in_one_piece_is_out_for_the_run() {
+    let mut listed = listed(&[Some(with_wrong([3])), None]);
+    listed.stores = 1;
+    let result = listed.fetch_right();
+    assert_eq!(result.dropped, MAX_PIECE);
+    let warnings = listed.fixture.events.filter_map(|event| match event {
+        Event::Warning { message } => Some(message.clone()),
+        _ => None,
+    });
+    assert!(warnings.len() == 1 && warnings[0].contains("store 0"), "{warnings:?}");
+    // What the store sent before stays.
+    let from_origin = listed.mirrors[1].counters().body_bytes_sent;
+    assert!(from_origin <= SIZE - 2 * MAX_PIECE, "{from_origin} bytes of {SIZE} from the origin");
+}
+
+#[test]
+fn fault_164_a_store_that_lies_in_every_second_piece_costs_what_it_sent_wrong() {
+    for odd in 0..2 {
+        let mut listed = listed(&[Some(with_wrong((0..12).filter(|piece| piece % 2 == odd))), None]);
+        listed.stores = 1;
+        let result = listed.fetch_right();
+        assert!(result.dropped > 0 && result.dropped <= SIZE / 2, "{} bytes dropped", result.dropped);
+        assert!(listed.sent() <= SIZE + result.dropped + IN_FLIGHT, "{}", listed.sent());
+    }
+}
+
+#[test]
+fn fault_165_a_run_stopped_while_a_piece_is_fetched_again_resumes_from_the_proven_ones() {
+    let listed = listed(&[Some(with_wrong([2])), None]);
+    let (stop, stopped) = watch::channel(false);
+    let first = std::thread::scope(|scope| {
+        let run = scope.spawn(|| listed.fetch_until(&stopped));
+        listed.fixture.events.wait_for(|event| matches!(event, Event::Dropped { .. }));
+        stop.send(true).unwrap();
+        run.join().unwrap()
+    });
+    assert!(matches!(first.result, Ok(None)), "{first:?}");
+    let sent = listed.sent();
+    let second = listed.fetch_right();
+    assert!(second.resumed >= MAX_PIECE, "{second:?}");
+    // Pieces that were in flight are lost, and no other.
+    assert!(second.resumed + IN_FLIGHT >= first.fetched, "{second:?} after {first:?}");
+    assert!(listed.sent() - sent <= SIZE - second.resumed + second.dropped + IN_FLIGHT);
+}
+
+#[test]
+fn a_wrong_piece_is_fetched_again_while_the_rest_goes_on() {
+    // One connection at the lie: all others go on without a revocation, so no byte but the piece's is sent twice.
+    let mut listed = listed(&[Some(with_wrong([1]))]);
+    listed.fixture.config.transfer.limits.connections = 2;
+    let fixed = listed.content.clone();
+    let result = std::thread::scope(|scope| {
+        let run = scope.spawn(|| listed.fetch());
+        listed.fixture.events.wait_for(|event| matches!(event, Event::Dropped { .. }));
+        listed.mirrors[0].put("/x", fixed);
+        run.join().unwrap()
+    });
+    assert!(matches!(result.result, Ok(Some(_))), "{result:?}");
+    assert_eq!((result.dropped, result.fetched), (MAX_PIECE, SIZE));
+    assert_eq!(listed.sent(), SIZE + MAX_PIECE);
+    assert!(result.elapsed < Duration::from_secs(20), "{:?}", result.elapsed);
+}
