@@ -75,7 +75,7 @@ impl Listed {
     fn fetch_until(&self, interrupted: &watch::Receiver<bool>) -> DownloadResult {
         let place = Arc::new(Destination::create(&self.fixture.destination()).unwrap());
         let options =
-            || PartOptions { names: &PartNames::Shared, pieces: Some(self.pieces.clone()), threads: 2 };
+            || PartOptions { pieces: Some(self.pieces.clone()), ..PartOptions::from(&PartNames::Shared) };
         let part = PartFile::open(&place, &self.model, options(), || true).unwrap();
         let mut model = self.model.clone();
         let of_stores = model.sources.drain(..self.stores).enumerate();

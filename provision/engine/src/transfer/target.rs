@@ -178,9 +178,9 @@ impl Target {
             return Ok(part.clone());
         }
         let options = PartOptions {
-            names: &self.part_names,
             pieces: self.pieces.clone(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
+            ..PartOptions::from(&self.part_names)
         };
         let opened = Arc::new(PartFile::open(&self.place, &self.model, options, || true)?);
         if opened.held() > 0 {
