@@ -74,7 +74,8 @@ impl<'f> Trial<'f> {
         Ok(Self { port: server.port, ..Self::of(fixture, server, &[size])? })
     }
 
-    fn of(fixture: &'f Fixture, server: &'f Server, sizes: &[u64]) -> Result<Self> {
+    /// A trial with files of these sizes, at most two.
+    pub(super) fn of(fixture: &'f Fixture, server: &'f Server, sizes: &[u64]) -> Result<Self> {
         let folder = fixture.scratch.fresh("trial");
         fs::create_dir_all(&folder)?;
         let name = folder.file_name().unwrap_or_default().to_owned();

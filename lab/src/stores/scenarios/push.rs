@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::stores::server::{Kind, Process};
-use crate::stores::trial::{HEADS, LARGE, Trial};
+use crate::stores::trial::{HEADS, LARGE, SMALL, Trial};
 
 /// The methods that change a store.
 const WRITES: &[&str] = &["PUT", "POST", "PATCH", "DELETE"];
@@ -43,12 +43,23 @@ pub(super) fn round_trip(trial: &Trial<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A part of an upload to a bucket, in bytes. Four are in flight.
+const PART: u64 = 16 << 20;
+
 /// A push gets SIGKILL when the store has half of the large file, and its connections are lost.
 pub(super) fn killed(trial: &Trial<'_>) -> Result<()> {
-    let half = LARGE / 2;
-    trial.store.hold_after(half);
+    if trial.server.kind.is_bucket() {
+        // Six parts have left, so two of them have arrived.
+        let trial = Trial::of(trial.fixture, trial.server, &[8 * PART, SMALL])?;
+        return killed_after(&trial, 6 * PART);
+    }
+    killed_after(trial, LARGE / 2)
+}
+
+fn killed_after(trial: &Trial<'_>, bytes: u64) -> Result<()> {
+    trial.store.hold_after(bytes);
     let running = trial.push()?.start()?;
-    trial.store.wait_for("half of a file", |traffic| traffic.up >= half)?;
+    trial.store.wait_for("the first parts of a file", |traffic| traffic.up >= bytes)?;
     running.signal("KILL")?;
     running.end()?.died_of(9)?;
     trial.store.cut();
@@ -63,10 +74,7 @@ pub(super) fn killed(trial: &Trial<'_>) -> Result<()> {
     match trial.server.kind {
         // Parts that had arrived are not sent again.
         kind if kind.is_bucket() => {
-            ensure!(
-                sent < trial.total() - LARGE / 8,
-                "the push sent {sent} bytes, all of them again:\n{ended}"
-            );
+            ensure!(sent < trial.total() - PART, "the push sent {sent} bytes, all of them again:\n{ended}");
         }
         // The registry has lost the upload, and the push says so.
         kind if kind.is_registry() => drop(ended.complains(&["again"])?),
