@@ -11,7 +11,7 @@ mod asking;
 mod kept;
 mod warnings;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use provision_core::digest::Sha256;
 use provision_core::event::Observer;
 use provision_core::lockfile::Model;
+use provision_core::model_path::ModelPath;
 use provision_core::piece_list::{MAX_LIST, PieceList, PieceListError};
 use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
@@ -198,6 +199,11 @@ impl PieceLists {
     fn note(&self, cause: Cause, model: &Model, why: impl FnOnce() -> String) {
         let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
         warnings.note(cause, &model.path, why);
+    }
+
+    /// The files of which the lock pins the list of another file, or no list. To be asked before [`Self::warn`].
+    pub fn mistaken(&self) -> BTreeSet<ModelPath> {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).mistaken()
     }
 
     /// Says what was wrong with lists since the last call: each cause once in a run.

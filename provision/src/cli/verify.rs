@@ -26,6 +26,7 @@ use provision_core::byte_size::ByteSize;
 use provision_core::event::{Event, Observer, Silent};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::ProvenBy;
+use provision_core::terminal_text::TerminalText;
 use provision_engine::inspect::{self, FileState};
 use provision_engine::piece_lists::PieceLists;
 use serde_json::json;
@@ -33,13 +34,13 @@ use serde_json::json;
 /// Wrong ranges that a message names.
 const NAMED: usize = 3;
 
-/// Says the warnings about piece lists.
+/// Says the warnings about lists.
 struct Warnings;
 
 impl Observer for Warnings {
     fn observe(&self, event: &Event) {
         if let Event::Warning { message } = event {
-            say(format_args!("warning: {message}"));
+            say(TerminalText(format_args!("warning: {message}")));
         }
     }
 }
@@ -59,10 +60,18 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
     let states = match place.open()?.map(Arc::new) {
         Some(destination) => {
             let lists = PieceLists::on_disk(&texts.lists(), Some(destination.clone()), Arc::new(Warnings));
-            let of = |model: &Model| lists.of(model);
-            let states = inspect::hash(&destination, &models, threads(), &of, args.full, &Silent);
-            lists.warn();
+            let list = |model: &Model| lists.of(model);
+            let mut states = inspect::hash(&destination, &models, threads(), &list, args.full, &Silent);
             distrusted = inspect::distrust(&destination, &models, &states);
+            if args.full {
+                let mistaken = lists.mistaken();
+                let listed =
+                    models.iter().zip(&mut states).filter(|(model, _)| mistaken.contains(&model.path));
+                for (model, state) in listed.filter(|(_, state)| state.is_right()) {
+                    *state = FileState::WrongList { found: model.sha256, wrong: Vec::new() };
+                }
+            }
+            lists.warn();
             states
         }
         None => models.iter().map(|_| FileState::Missing).collect(),
@@ -164,10 +173,10 @@ pub(super) fn describe(model: &Model, state: &FileState) -> String {
         }
         FileState::WrongPieces { wrong, .. } => format!("{}; `fetch` repairs them", ranges(wrong)),
         FileState::WrongList { found, wrong } => {
-            let why = if wrong.is_empty() {
-                format!("the file is right by the list, and has SHA-256 {found}")
-            } else {
-                format!("the file has this digest, and by the list {}", ranges(wrong))
+            let why = match (&wrong[..], *found == model.sha256) {
+                ([], true) => "it describes no such file".to_owned(),
+                ([], false) => format!("by the list the file is right, and it has SHA-256 {found}"),
+                (wrong, _) => format!("the file has this digest, and by the list {}", ranges(wrong)),
             };
             format!(
                 "the piece list of {} does not describe the file with SHA-256 {}: {why}",

@@ -40,5 +40,6 @@ mod store_lists;
 mod store_server;
 mod stores_first;
 mod torrents;
+mod verify_pieces;
 mod warm;
 mod wrong_pieces;

@@ -9,13 +9,15 @@ use crate::workers::{self, Queue};
 use provision_core::byte_range::RangeSet;
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::event::Event;
-use provision_core::piece_list::{PieceList, ProvenBy};
+use provision_core::piece_list::{MAX_PIECE, PieceList, ProvenBy};
 use provision_disk::{SourceFile, StoreError};
 
 /// The bytes that are read at once, for each run.
 const BLOCK: u64 = 1 << 20;
-/// The length of a run of pieces, in bytes: enough that the start of one does not count, and that all threads end together.
+/// The longest run of pieces, in bytes.
 const RUN: u64 = 32 << 20;
+/// The runs of a file for each thread, so that all threads end together.
+const RUNS: u64 = 8;
 
 /// What a run says before each block, and of each right file.
 #[derive(Clone, Copy)]
@@ -68,7 +70,7 @@ pub(super) fn compare(
     for (at, target) in targets.iter().enumerate() {
         let mut subject = Subject::new(inspection, target);
         let first = runs.len();
-        subject.cut(at, &mut runs);
+        subject.cut(at, inspection.threads, &mut runs);
         subject.progress.get_mut().unwrap_or_else(PoisonError::into_inner).left = runs.len() - first;
         subjects.push(subject);
     }
@@ -152,16 +154,17 @@ impl<'a> Subject<'a> {
     }
 
     /// Adds its runs.
-    fn cut(&self, subject: usize, runs: &mut Vec<Run>) {
+    fn cut(&self, subject: usize, threads: usize, runs: &mut Vec<Run>) {
         let (pieces, size) = (self.list.pieces(), self.target.model.size);
-        if self.with_digest || size <= RUN || self.list.is_whole() {
+        if self.with_digest || self.list.is_whole() {
             return runs.push(Run { subject, pieces: 0..pieces.len(), rank: size });
         }
+        let length = (size / (RUNS * threads as u64)).clamp(MAX_PIECE, RUN);
         let mut first = 0;
         while first < pieces.len() {
-            let end = pieces[first].range.start + RUN;
-            let last = pieces.partition_point(|piece| piece.range.end <= end).max(first + 1);
-            runs.push(Run { subject, pieces: first..last, rank: RUN });
+            let end = pieces[first].range.start + length;
+            let last = pieces.partition_point(|piece| piece.range.end <= end);
+            runs.push(Run { subject, pieces: first..last, rank: length });
             first = last;
         }
     }

@@ -68,6 +68,12 @@ impl Warnings {
         }
     }
 
+    /// The files whose lists are a mistake of the lock's author. Not those of a warning that is said.
+    pub(super) fn mistaken(&self) -> BTreeSet<ModelPath> {
+        let is_mistake = |warning: &&Warning| matches!(warning.cause, Cause::Format | Cause::OtherFile);
+        self.0.iter().filter(is_mistake).flat_map(|warning| warning.files.iter().cloned()).collect()
+    }
+
     pub(super) fn say(&mut self, observer: &dyn Observer) {
         for Warning { cause, why, files, is_said } in self.0.iter_mut().filter(|warning| !warning.is_said) {
             let names = first_names(std::mem::take(files), NAMED);
