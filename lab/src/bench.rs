@@ -4,7 +4,7 @@
 //! row of its own. Rounds are interleaved, and the first one warms up. Quote the ratios of one run, not times of several.
 //! `--against` lets an older binary of ours take part, for a comparison before and after a change.
 //!
-//! Code map, downwards: `scenario` names the questions; `race` and `offline` answer them; `rounds` interleaves; `tool` knows
+//! Code map, downwards: `scenario` names the questions; `race`, `offline` and `pieces` answer them; `rounds` interleaves; `tool` knows
 //! the programs, `origin` and `file_set` what they fetch; `meter` measures. `report` holds the results, `table` and
 //! `chart` render them. Only `meter` decides what a cost is.
 
@@ -16,6 +16,7 @@ mod file_set;
 mod meter;
 mod offline;
 mod origin;
+mod pieces;
 mod race;
 mod report;
 mod rounds;
@@ -63,7 +64,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub(crate) scale: Option<u64>,
 
-    /// A minute's check for CI: loopback and capped against aria2c, small files, one round; fails on a gross loss
+    /// A minute's check for CI: loopback and capped against aria2c, verify with a list, small files, one round; fails on a gross loss
     #[arg(long, conflicts_with_all = ["scenario", "peer", "rounds"])]
     pub(crate) quick: bool,
 
@@ -150,7 +151,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         outcomes: Vec::new(),
     };
     let scenarios = match args.scenario.as_slice() {
-        _ if args.quick => &[Scenario::Loopback, Scenario::Capped],
+        _ if args.quick => &[Scenario::Loopback, Scenario::Capped, Scenario::Proof],
         [] => Scenario::value_variants(),
         chosen => chosen,
     };
@@ -159,9 +160,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         let outcome = tries.find_map(|_| run_scenario(&bench, args, scenario).transpose());
         let slower = || {
             format!(
-                "{}: slower than aria2c {TRIES} times in a row; see that nothing else uses the machine, then profile \
+                "{}: slower than {} {TRIES} times in a row; see that nothing else uses the machine, then profile \
                  this scenario",
-                scenario.name()
+                scenario.name(),
+                scenario.bound()
             )
         };
         report.outcomes.push(outcome.with_context(slower)??);
@@ -170,12 +172,12 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     save(&sh, &results, &report)
 }
 
-/// Runs a scenario and prints its table. With `--quick`, a run in which ours is slower than aria2c has no outcome.
+/// Runs a scenario and prints its table. With `--quick`, a run in which ours is slower than its bound has no outcome.
 fn run_scenario(bench: &Bench<'_>, args: &BenchArgs, scenario: Scenario) -> Result<Option<Outcome>> {
     println!("\n--- bench: {}", scenario.name());
     let outcome = scenario.run(bench)?;
     println!("\n{}", table::outcome(&outcome));
-    Ok(Some(outcome).filter(|outcome| !args.quick || !outcome.is_slower_than("aria2c")))
+    Ok(Some(outcome).filter(|outcome| !args.quick || !outcome.is_slower_than(scenario.bound())))
 }
 
 /// Ours, the one of `--against`, and the chosen peers that are installed. `environment` gets how to install the others.

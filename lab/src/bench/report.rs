@@ -11,7 +11,7 @@
 //!   scenario        its name
 //!   setting         origin, set and destination in words
 //!   rows[]
-//!     tool          its name; "before" is the program of --against
+//!     tool          its name; "before" is the program of --against, "without a list" is ours without piece lists
 //!     check         "itself", "afterwards" (sha256sum on all cores) or "none"
 //!     case          distinguishes rows of one tool
 //!     bytes         the size of the set
@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::meter::Measurement;
-use super::tool::{BEFORE, Check, OURS};
+use super::tool::{BEFORE, Check, LISTLESS, OURS};
 
 /// The results of a run.
 #[derive(Debug, Serialize)]
@@ -95,7 +95,7 @@ impl Row {
     }
 
     pub(super) fn is_own(&self) -> bool {
-        [OURS, BEFORE].contains(&self.tool)
+        [OURS, BEFORE, LISTLESS].contains(&self.tool)
     }
 
     /// The tool, its verification and the case.

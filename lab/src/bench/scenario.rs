@@ -7,9 +7,11 @@ use provision_testbed::Shape;
 use super::file_set::{FileSet, counted};
 use super::offline;
 use super::origin::{self, OriginKind};
+use super::pieces;
 use super::race::{Entrants, Race};
 use super::report::{Metric, Outcome};
 use super::rounds::Bench;
+use super::tool::LISTLESS;
 
 /// A question that the benchmark answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,6 +36,10 @@ pub(crate) enum Scenario {
     Noop,
     /// Four files of 400 MB, hashed in place
     Verify,
+    /// One file of 2 GB, hashed in place with a piece list and without
+    Proof,
+    /// One file of 2 GB and the four files, fetched with piece lists and without
+    Lists,
     /// Peak memory for 1 GB and for 20 GB
     Memory,
     /// 1 to 10,000 files of equal total size, and 1 to 256 connections
@@ -44,6 +50,11 @@ impl Scenario {
     /// The name that is typed.
     pub(super) fn name(self) -> String {
         format!("{self:?}").to_lowercase()
+    }
+
+    /// The row that ours must not be slower than with `--quick`.
+    pub(super) fn bound(self) -> &'static str {
+        if self == Self::Proof { LISTLESS } else { "aria2c" }
     }
 
     /// Measures every program that takes part, and prints the progress.
@@ -81,6 +92,8 @@ impl Scenario {
             Self::Growth => growth(bench, outcome),
             Self::Noop => return offline::noop(bench, outcome),
             Self::Verify => return offline::verify(bench, outcome),
+            Self::Proof => return pieces::verify(bench, outcome),
+            Self::Lists => return pieces::fetch(bench, outcome),
         };
         races.into_iter().try_for_each(|race| race.run(bench, outcome))
     }

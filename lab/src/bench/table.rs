@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use super::report::{Outcome, Report, Row};
-use super::tool::BEFORE;
 
 /// The head of a column, and its cell for a row.
 type Column = (&'static str, fn(&Row) -> Option<String>);
@@ -22,9 +21,9 @@ const COLUMNS: [Column; 13] = [
     ("CPU s", |row| Some(format!("{:.2}", row.summary.cpu_seconds))),
     ("peak MB", |row| Some(format!("{:.1}", row.summary.peak_bytes as f64 / 1e6))),
     ("ours ÷ theirs", |row| row.ours.map(|ratio| format!("**{:.2}**", ratio.wall))),
-    ("ours ÷ before, CPU", |row| {
+    ("ours ÷ ours, CPU", |row| {
         // GNU time counts by hundredths of a second.
-        let is_exact = row.tool == BEFORE && row.summary.cpu_seconds >= 0.1;
+        let is_exact = row.is_own() && row.summary.cpu_seconds >= 0.1;
         row.ours.filter(|_| is_exact).map(|ratio| format!("**{:.3}**", ratio.cpu))
     }),
     ("× ideal", |row| row.ideal_seconds.map(|ideal| format!("{:.2}", row.summary.wall_seconds / ideal))),
@@ -104,12 +103,12 @@ mod tests {
 
 4 MB/s for each connection
 
-| tool             | wall s |  min |  max | MB/s | CPU s | peak MB | ours ÷ theirs | ours ÷ before, CPU | × ideal |
-|------------------|-------:|-----:|-----:|-----:|------:|--------:|--------------:|-------------------:|--------:|
-| ours             |   1.25 | 1.00 | 1.50 | 1200 |  2.10 |    31.0 |               |                    |    1.00 |
-| before           |   1.25 |      |      | 1200 |  1.75 |    31.0 |      **1.00** |          **1.200** |    1.00 |
-| aria2c           |   2.50 |      |      |  600 |  3.00 |    40.0 |      **0.50** |                    |    2.00 |
-| curl, unverified |   1.00 |      |      | 1500 |  1.00 |    10.0 |      **1.25** |                    |    0.80 |
+| tool             | wall s |  min |  max | MB/s | CPU s | peak MB | ours ÷ theirs | ours ÷ ours, CPU | × ideal |
+|------------------|-------:|-----:|-----:|-----:|------:|--------:|--------------:|-----------------:|--------:|
+| ours             |   1.25 | 1.00 | 1.50 | 1200 |  2.10 |    31.0 |               |                  |    1.00 |
+| before           |   1.25 |      |      | 1200 |  1.75 |    31.0 |      **1.00** |        **1.200** |    1.00 |
+| aria2c           |   2.50 |      |      |  600 |  3.00 |    40.0 |      **0.50** |                  |    2.00 |
+| curl, unverified |   1.00 |      |      | 1500 |  1.00 |    10.0 |      **1.25** |                  |    0.80 |
 
 The shortest time that this origin allows: 1.25 s.
 

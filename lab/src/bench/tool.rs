@@ -45,6 +45,8 @@ impl Tool {
 /// The names of this program in a report: that of this version, and of the one of `--against`.
 pub(super) const OURS: &str = "ours";
 pub(super) const BEFORE: &str = "before";
+/// Ours with a lock that names no piece list.
+pub(super) const LISTLESS: &str = "without a list";
 
 /// The verification that a row's cost includes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -170,10 +172,12 @@ impl Program {
 
 /// Writes a `models.lock` of the set.
 pub(super) fn write_lock(path: &Utf8Path, set: &FileSet, base: &str) -> Result<()> {
-    let entry = |BenchFile { path, content }: &BenchFile| {
-        lock_text::model(path, &format!("{base}/{path}"), content.size(), &content.sha256_hex())
-    };
-    Ok(fs::write(path, lock_text::VERSION.to_owned() + &set.list(entry))?)
+    Ok(fs::write(path, lock_text::VERSION.to_owned() + &set.list(|file| lock_entry(file, base)))?)
+}
+
+/// The text of a file's `[[model]]`.
+pub(super) fn lock_entry(BenchFile { path, content }: &BenchFile, base: &str) -> String {
+    lock_text::model(path, &format!("{base}/{path}"), content.size(), &content.sha256_hex())
 }
 
 /// The folder that [`PEERS`] has pip install to.
