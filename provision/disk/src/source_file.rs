@@ -15,6 +15,7 @@ use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::file_stat::{FileId, Installed, Stamp};
 use provision_core::digest::{Hasher, Sha256};
+use provision_core::piece_list::Lister;
 use provision_core::model_path::ModelPath;
 
 /// The block size for reading or copying a whole file, in bytes.
@@ -218,6 +219,11 @@ impl<S: Borrow<SourceFile>> HashedRead<S> {
     /// Hashes the block that was read.
     pub fn hash(&mut self) {
         self.hasher.update(&self.block[..self.filled]);
+    }
+
+    /// Hashes the block that was read, and gives it to `lister` side by side.
+    pub fn hash_beside(&mut self, lister: &mut Lister) {
+        lister.update_beside(&mut self.hasher, &self.block[..self.filled]);
     }
 
     /// Returns the file, its stamp with the length that was read, and its digest.

@@ -193,6 +193,25 @@ pub(crate) fn open(destination: &Destination, target: &HashTarget<'_>) -> Result
     }
 }
 
+/// Reads a file to its end. `hash` hashes each block.
+pub(crate) fn read(
+    destination: &Destination,
+    target: &HashTarget<'_>,
+    hash: &mut dyn FnMut(&mut HashedRead<SourceFile>),
+) -> FileState {
+    let mut reading = match open(destination, target) {
+        Ok(file) => HashedRead::new(file),
+        Err(state) => return state,
+    };
+    loop {
+        match reading.read(&mut || true) {
+            Ok(true) => hash(&mut reading),
+            Ok(false) => return compare(target, reading, |_, _| Ok(())),
+            Err(error) => return FileState::Unreadable(error),
+        }
+    }
+}
+
 /// The state of a file that was read to its end.
 pub(crate) fn compare(
     target: &HashTarget<'_>,

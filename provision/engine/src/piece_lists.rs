@@ -9,6 +9,7 @@
 
 mod asking;
 mod kept;
+pub mod make;
 mod warnings;
 
 use std::collections::{BTreeSet, HashSet};

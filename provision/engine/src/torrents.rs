@@ -8,7 +8,7 @@ use crate::inspect::{self, FileState, HashResult, HashTarget};
 use crate::workers;
 use provision_core::lockfile::Model;
 use provision_core::torrent::{Piece, PieceHasher, piece_length};
-use provision_disk::{Destination, HashedRead, SourceFile, StoreError};
+use provision_disk::{Destination, SourceFile, StoreError};
 
 /// The pieces of models' files.
 #[derive(Debug)]
@@ -59,28 +59,14 @@ struct Read {
 }
 
 fn read(destination: &Destination, target: &HashTarget<'_>, of_set: Option<PieceHasher>) -> Read {
-    let wrong = |state| Read { state, pieces: Vec::new(), of_set: Vec::new() };
-    let mut reading = match inspect::open(destination, target) {
-        Ok(file) => HashedRead::new(file),
-        Err(state) => return wrong(state),
-    };
     let own = PieceHasher::new(piece_length(target.model.size), 0);
     let mut hashers: Vec<PieceHasher> = [own].into_iter().chain(of_set).collect();
-    loop {
-        match reading.read(&mut || true) {
-            Ok(true) => {
-                reading.hash();
-                for hasher in &mut hashers {
-                    hasher.update(reading.block());
-                }
-            }
-            Ok(false) => break,
-            Err(error) => return wrong(FileState::Unreadable(error)),
-        }
-    }
-    let state = inspect::compare(target, reading, |_, _| Ok(()));
+    let state = inspect::read(destination, target, &mut |reading| {
+        reading.hash();
+        hashers.iter_mut().for_each(|hasher| hasher.update(reading.block()));
+    });
     if !state.is_right() {
-        return wrong(state);
+        return Read { state, pieces: Vec::new(), of_set: Vec::new() };
     }
     let mut hashers = hashers.into_iter();
     Read {

@@ -20,6 +20,10 @@ pub mod placement;
 
 pub mod file;
 
+pub mod small_file;
+
+pub mod piece_files;
+
 pub mod digest_reader;
 pub mod resolve;
 

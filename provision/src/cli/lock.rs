@@ -1,4 +1,4 @@
-//! `lock`: the commands that edit models.lock, one that lists it, and one that writes its torrents.
+//! `lock`: the commands that edit models.lock, one that lists it, and those that write its torrents and piece lists.
 //!
 //! The crate `provision-lock` knows sources, edits and hosts; this module has options, output and exit codes. Results go to
 //! standard output, one line a model; waits, progress and failures go to standard error.
@@ -7,9 +7,12 @@ mod add;
 mod asking;
 mod batch;
 mod check;
+mod check_pieces;
 mod command_line;
+mod files;
 mod import;
 mod list;
+mod pieces;
 mod question;
 mod remove;
 mod session;
@@ -49,10 +52,12 @@ enum LockCommand {
     Import(import::ImportArgs),
     /// Follow branches and tags to their current commits; show old → new. A plain URL is read again only if a MODEL names it
     Update(update::UpdateArgs),
-    /// Ask the hosts for the files of the lock; nothing is written or fetched
+    /// Ask the hosts for the files of the lock, or with --pieces check the piece lists; nothing is written or fetched
     Check(check::CheckArgs),
     /// List path, size, groups and source of each model, and if its address is pinned or moving
     List(list::ListArgs),
+    /// Write the piece lists of installed or cached files beside the lock, and their digests into it
+    Pieces(pieces::PiecesArgs),
     /// Remove models from the lock; installed files stay
     Remove(remove::RemoveArgs),
     /// Write a torrent for each installed model, with the lock's addresses as web seeds
@@ -82,6 +87,9 @@ struct AddOptions {
     /// Only say what would be written; nothing is downloaded
     #[arg(long, env = "PROVISION_DRY_RUN", value_parser = FalseyValueParser::new())]
     dry_run: bool,
+    /// Write piece lists of the files whose bytes are on this machine then
+    #[arg(long)]
+    pieces: bool,
     /// Accept URLs that expire, such as signed ones
     #[arg(long)]
     allow_expiring: bool,
@@ -109,6 +117,14 @@ impl AddOptions {
         builder.taken = document.lock().paths();
         let writing = Writing::new(session, path, self.dry_run);
         Ok(Batch { session, builder, writing, failures, document })
+    }
+
+    /// Writes the piece lists of the entries, if they are wanted.
+    fn write_pieces(&self, writing: &Writing<'_>, failures: &mut Failures) -> Result<(), Failure> {
+        if !self.pieces || self.dry_run {
+            return Ok(());
+        }
+        pieces::by_product(writing.path, writing.paths(), &self.parts.files(), failures)
     }
 }
 
@@ -154,6 +170,7 @@ pub fn run(args: &LockArgs, default: &str) -> Result<(), Failure> {
         LockCommand::Update(args) => update::run(args, default),
         LockCommand::Check(args) => check::run(args, default),
         LockCommand::List(args) => list::run(args, default),
+        LockCommand::Pieces(args) => pieces::run(args, default),
         LockCommand::Remove(args) => remove::run(args, default),
         LockCommand::Torrent(args) => torrent::run(args, default),
     }

@@ -21,6 +21,7 @@ mod init;
 mod install_script;
 mod interrupt;
 mod lock_commands;
+mod lock_pieces;
 mod metadata;
 mod owner;
 mod pieces;

@@ -97,6 +97,7 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     }
     let Batch { mut writing, mut failures, .. } = batch;
     let _ = writing.flush(&mut failures);
+    args.options.write_pieces(&writing, &mut failures)?;
     if args.options.dry_run {
         writing.summarize();
     }

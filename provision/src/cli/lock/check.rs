@@ -9,6 +9,8 @@ use provision_core::terminal_text::TerminalText;
 use provision_lock::check::{Verdict, check};
 use provision_lock::resolve::Kind;
 
+use super::check_pieces;
+use super::files::FilesArgs;
 use super::session::{Failures, HostSession, code_of};
 
 /// Options of `lock check`.
@@ -20,6 +22,13 @@ pub(crate) struct CheckArgs {
     /// The locks.
     #[command(flatten)]
     locks: Locks,
+    /// Instead of asking hosts: check that the piece lists beside the lock describe the installed or cached files, which are read
+    /// completely
+    #[arg(long)]
+    pieces: bool,
+    /// Where the files are, with --pieces.
+    #[command(flatten)]
+    files: FilesArgs,
     /// The patience with hosts.
     #[command(flatten)]
     patience: Patience,
@@ -38,6 +47,9 @@ fn word(verdicts: &[Verdict]) -> &'static str {
 }
 
 pub(crate) fn run(args: &CheckArgs, default: &str) -> Result<(), Failure> {
+    if args.pieces {
+        return check_pieces::run(&args.choice, &args.files, &args.locks, default);
+    }
     let lock = super::read(&args.locks, default)?;
     let models = locks::select(&lock, &args.choice.clone().into())?;
     let session = HostSession::start(args.patience)?;

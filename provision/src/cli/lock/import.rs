@@ -116,6 +116,7 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
     let _ = batch.add(checked);
     let Batch { mut writing, mut failures, .. } = batch;
     let _ = writing.flush(&mut failures);
+    args.options.write_pieces(&writing, &mut failures)?;
     losses::tell(&imported.unused, &writing, args.verbose, &mut failures);
     if links > 0 {
         let links = units::count(links, "link");

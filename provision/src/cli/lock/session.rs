@@ -25,6 +25,8 @@ use provision_lock::digest_reader::{DigestError, DigestReader, ReadCache};
 use provision_lock::entry_builder::{EntryBuilder, EntryError};
 use provision_lock::resolve::{Kind, Resolver};
 
+use super::files::FilesArgs;
+
 /// The directories for bytes that must be read.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Parts {
@@ -48,6 +50,11 @@ impl Parts {
     /// True if the destination is called `models`.
     pub(super) fn is_models(&self) -> bool {
         self.at.path().file_name() == Some("models")
+    }
+
+    /// Where their files are afterwards.
+    pub(super) fn files(&self) -> FilesArgs {
+        FilesArgs { at: self.at.clone(), cache: self.cache.clone() }
     }
 
     /// The cache. One that the user named is bounded only on request: it may be shared. A container that exists for this command

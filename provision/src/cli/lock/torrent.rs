@@ -1,14 +1,12 @@
 //! `provision lock torrent`: a torrent for each installed model, and one for the set.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
 
 use crate::cli::arguments::{Choice, Place, threads};
 use crate::cli::environment::Network;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::locks::{self, Access};
-use crate::cli::{say, tell, units, verify};
+use crate::cli::{say, tell, units};
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use provision_core::lockfile::Model;
@@ -17,9 +15,10 @@ use provision_core::terminal_text::TerminalText;
 use provision_core::torrent::{InfoHash, Piece, Torrent, file_name, set_file_name};
 use provision_engine::inspect::{self, FileState};
 use provision_engine::torrents::{PieceHashes, hash_pieces};
-use provision_lock::web_seeds;
+use provision_lock::{small_file, web_seeds};
 use url::Url;
 
+use super::files::{code_of, refusal};
 use super::session::Failures;
 
 /// Options of `lock torrent`.
@@ -95,7 +94,7 @@ pub(crate) fn run(args: &TorrentArgs, default: &str) -> Result<(), Failure> {
     for ((model, state), pieces) in models.iter().zip(&hashes.states).zip(&hashes.files) {
         match state {
             FileState::Right(_) => add(&mut drafts, model, pieces, &bases),
-            wrong => failures.add(code_of(wrong), refusal(model, wrong)),
+            wrong => failures.add(code_of(wrong), refusal(model, wrong, "this again")),
         }
     }
     match (hashes.set, &set) {
@@ -111,7 +110,7 @@ pub(crate) fn run(args: &TorrentArgs, default: &str) -> Result<(), Failure> {
     for (file, draft) in drafts {
         let bytes = draft.torrent.encode(&draft.seeds, tracker.as_ref());
         let path = args.output.join(file);
-        match put(&path, &bytes) {
+        match small_file::put(&path, &bytes, None) {
             Ok(is_new) => report(is_new, &path, &draft, &bytes),
             Err(error) => failures.add(Code::Disk, format_args!("{path} cannot be written: {error}")),
         }
@@ -156,16 +155,6 @@ fn add<'a>(drafts: &mut BTreeMap<String, Draft<'a>>, model: &'a Model, pieces: &
     draft.seeds.retain(|seed| seen.insert(seed.clone()));
 }
 
-fn code_of(state: &FileState) -> Code {
-    if matches!(state, FileState::Unreadable(_)) { Code::Disk } else { Code::Integrity }
-}
-
-fn refusal(model: &Model, state: &FileState) -> String {
-    let what = verify::describe(model, state);
-    let way_out = if state.is_mended_by_fetch() { "; run `fetch`, then this again" } else { "" };
-    format!("{}: {what}{way_out}", model.path)
-}
-
 fn report(is_new: bool, path: &Utf8Path, draft: &Draft<'_>, bytes: &[u8]) {
     let verb = if is_new { "written  " } else { "unchanged" };
     let hash = InfoHash::of(bytes).map(|hash| hash.to_string()).unwrap_or_default();
@@ -176,27 +165,4 @@ fn report(is_new: bool, path: &Utf8Path, draft: &Draft<'_>, bytes: &[u8]) {
             draft.what
         )));
     }
-}
-
-/// Writes a file in one step, with its directory, unless it has these bytes. Returns true if it wrote.
-fn put(path: &Utf8Path, bytes: &[u8]) -> io::Result<bool> {
-    if fs::read(path).is_ok_and(|old| old == bytes) {
-        return Ok(false);
-    }
-    let directory = path.parent().unwrap_or(Utf8Path::new(""));
-    fs::create_dir_all(directory)?;
-    let draft =
-        directory.join(format!(".{}.{}.tmp", path.file_name().unwrap_or_default(), std::process::id()));
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&draft, path)
-    };
-    let written = write();
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&draft);
-    }
-    written.map(|()| true)
 }

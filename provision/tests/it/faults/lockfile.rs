@@ -1,7 +1,8 @@
-//! Locks with invalid, hostile or changing content (faults 56 to 65).
+//! Locks with invalid, hostile or changing content (faults 56 to 65, 154 to 157).
 
 mod headers;
 mod large;
+mod pieces;
 mod places;
 mod refused;
 mod running;

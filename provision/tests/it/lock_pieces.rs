@@ -1,0 +1,203 @@
+//! `provision lock pieces`, `lock check --pieces` and `lock add --pieces`: lists of files that are on this machine.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use provision_core::digest::Sha256;
+use provision_core::piece_list::{Piece, PieceList};
+use provision_testbed::Content;
+
+use crate::fixture::Fixture;
+use crate::program::{Ended, program, run};
+
+/// A length of three pieces.
+pub(crate) const LONG: u64 = 9_000_001;
+
+/// A lock verb with the fixture's lock, which is written before, and its destination.
+pub(crate) fn lock_verb(fixture: &Fixture, arguments: &[&str]) -> Command {
+    let mut command = program(fixture);
+    command.arg("lock").args(arguments).arg("--lock").arg(fixture.beside("models.lock"));
+    if arguments[0] != "list" {
+        command.arg("--dest").arg(fixture.destination());
+    }
+    command
+}
+
+pub(crate) fn said(fixture: &Fixture, code: i32, arguments: &[&str]) -> (String, String) {
+    let Ended { code: found, out, err } = run(&mut lock_verb(fixture, arguments));
+    assert_eq!(found, Some(code), "{arguments:?}:\n{out}{err}");
+    (out, err)
+}
+
+pub(crate) fn lock_text(fixture: &Fixture) -> String {
+    fs::read_to_string(fixture.beside("models.lock")).unwrap()
+}
+
+/// The files in `models.pieces`, sorted.
+pub(crate) fn lists(fixture: &Fixture) -> Vec<String> {
+    let Ok(entries) = fixture.beside("models.pieces").read_dir() else { return Vec::new() };
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+pub(crate) fn install(fixture: &Fixture, path: &str, content: &Content) {
+    fs::create_dir_all(fixture.path(path).parent().unwrap()).unwrap();
+    fs::write(fixture.path(path), content.to_vec()).unwrap();
+}
+
+/// The list of a file that is cut every 4 MiB. `change` changes the digests of its pieces.
+pub(crate) fn list_of(bytes: &[u8], change: impl Fn(usize, Sha256) -> Sha256) -> Vec<u8> {
+    let mut start = 0;
+    let pieces = bytes.chunks(4 << 20).enumerate().map(|(at, chunk)| {
+        let range = provision_core::byte_range::ByteRange::new(start, start + chunk.len() as u64);
+        start = range.end;
+        Piece { range, sha256: change(at, Sha256::of(chunk)) }
+    });
+    let pieces = pieces.collect();
+    PieceList::new(bytes.len() as u64, Sha256::of(bytes), pieces).unwrap().write().unwrap()
+}
+
+/// Puts a list beside the lock, and its digest into the entry that has this file's digest.
+pub(crate) fn pin(fixture: &Fixture, file: &Content, list: &[u8]) {
+    let digest = Sha256::of(list).to_string();
+    fs::create_dir_all(fixture.beside("models.pieces")).unwrap();
+    fs::write(fixture.beside("models.pieces").join(&digest), list).unwrap();
+    let sha256 = format!("sha256 = \"{}\"\n", file.sha256_hex());
+    let text = lock_text(fixture).replace(&sha256, &format!("{sha256}pieces = \"{digest}\"\n"));
+    fs::write(fixture.beside("models.lock"), text).unwrap();
+}
+
+/// A fixture with a model of three pieces and one of one piece, both installed, and a lock with hints.
+fn installed() -> (Fixture, Content) {
+    let mut fixture = Fixture::new();
+    let (long, short) = (Content::generated(1, LONG), Content::generated(2, 3));
+    fixture.file("loras/a.bin", &long).file("vae/b.bin", &short);
+    install(&fixture, "loras/a.bin", &long);
+    install(&fixture, "vae/b.bin", &short);
+    let text = fixture.lock_text() + "hint-x = { y = 1 } # stays\n";
+    fs::write(fixture.beside("models.lock"), text).unwrap();
+    (fixture, long)
+}
+
+#[test]
+fn lists_are_written_once_and_the_lock_names_them() {
+    let (fixture, long) = installed();
+    let before = lock_text(&fixture);
+    let (out, err) = said(&fixture, 0, &["pieces", "--dry-run"]);
+    assert!(out.contains("would write  loras/a.bin") && err.contains("(exit 3)"), "{out}{err}");
+    assert_eq!((lock_text(&fixture), lists(&fixture)), (before.clone(), vec![]));
+
+    let (out, err) = said(&fixture, 0, &["pieces"]);
+    let list = list_of(&long.to_vec(), |_, digest| digest);
+    let digest = Sha256::of(&list).to_string();
+    assert!(out.contains("written      loras/a.bin  9 MB  3 pieces  models.pieces/"), "{out}");
+    assert!(out.contains("one piece    vae/b.bin"), "{out}");
+    assert!(err.contains("Programs from before piece lists cannot read it (exit 3)"), "{err}");
+    assert_eq!(lists(&fixture), [digest.clone()]);
+    let path = fixture.beside("models.pieces").join(&digest);
+    assert_eq!(fs::read(&path).unwrap(), list);
+    let sha256 = format!("sha256 = \"{}\"\n", long.sha256_hex());
+    let after = before.replace(&sha256, &format!("{sha256}pieces = \"{digest}\"\n"));
+    assert_eq!(lock_text(&fixture), after);
+
+    let written = fs::metadata(&path).unwrap().modified().unwrap();
+    let (out, err) = said(&fixture, 0, &["pieces"]);
+    assert!(out.contains("unchanged    loras/a.bin") && !err.contains("exit 3"), "{out}{err}");
+    assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
+    assert_eq!(lock_text(&fixture), after);
+    assert!(said(&fixture, 0, &["list", "--json"]).0.contains(&format!("\"pieces\": \"{digest}\"")));
+
+    let (out, _) = said(&fixture, 0, &["check", "--pieces"]);
+    assert!(out.contains("right        loras/a.bin") && out.contains("no list      vae/b.bin"), "{out}");
+    assert_eq!(fixture.origin.counters().requests, 0, "no host is asked");
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_named_and_the_others_have_lists() {
+    let (mut fixture, _) = installed();
+    let (wrong, missing) = (Content::generated(3, LONG), Content::generated(4, LONG));
+    fixture.file("unet/wrong.bin", &wrong).file("unet/missing.bin", &missing);
+    fixture.write_lock();
+    install(&fixture, "unet/wrong.bin", &Content::generated(5, LONG));
+    let (out, err) = said(&fixture, 5, &["pieces"]);
+    assert!(out.contains("written      loras/a.bin"), "{out}");
+    assert!(err.contains("no piece list: 2 failures") && err.contains("unet/missing.bin: missing"), "{err}");
+    assert!(
+        err.contains("unet/wrong.bin: has SHA-256") && err.contains("run `fetch`, then this again"),
+        "{err}"
+    );
+    assert_eq!(lists(&fixture).len(), 1);
+    assert_eq!(lock_text(&fixture).matches("pieces = ").count(), 1);
+}
+
+#[test]
+fn a_file_of_the_cache_has_a_list_and_is_checked_too() {
+    let (fixture, long) = installed();
+    fs::remove_file(fixture.path("loras/a.bin")).unwrap();
+    let cache = fixture.beside("cache");
+    let object = cache.join(format!("sha256/{}/{}", &long.sha256_hex()[..2], long.sha256_hex()));
+    fs::create_dir_all(object.parent().unwrap()).unwrap();
+    fs::write(&object, long.to_vec()).unwrap();
+    let cache = cache.to_str().unwrap().to_owned();
+    said(&fixture, 0, &["pieces", "--cache", &cache]);
+    assert_eq!(lists(&fixture).len(), 1);
+    said(&fixture, 0, &["check", "--pieces", "--cache", &cache]);
+    let (out, err) = said(&fixture, 5, &["check", "--pieces"]);
+    assert!(out.contains("no file      loras/a.bin") && err.contains("check again"), "{out}{err}");
+}
+
+#[test]
+fn bytes_that_an_add_reads_have_a_list_and_others_have_one_after_a_fetch() {
+    let fixture = Fixture::new();
+    let content = Content::generated(1, LONG);
+    fixture.origin.put("/big.bin", content.clone());
+    let url = fixture.origin.url("/big.bin");
+    let cache = fixture.beside("cache").to_str().unwrap().to_owned();
+    said(&fixture, 0, &["add", &url, "--path", "vae/big.bin", "--cache", &cache, "--pieces"]);
+    assert_eq!(lists(&fixture), [Sha256::of(&list_of(&content.to_vec(), |_, digest| digest)).to_string()]);
+    assert_eq!(lock_text(&fixture).matches("pieces = ").count(), 1);
+    // One byte for the question whether the host sends ranges.
+    let bytes = fixture.origin.counters().path("/big.bin").body_bytes;
+    assert!((LONG..=LONG + 1).contains(&bytes), "the bytes come once: {bytes}");
+
+    let other = Content::generated(2, LONG);
+    let declared = [other.sha256_hex(), LONG.to_string()];
+    let url = fixture.origin.url("/other.bin");
+    fixture.origin.put("/other.bin", other);
+    let add = [
+        "add",
+        &url,
+        "--path",
+        "vae/other.bin",
+        "--sha256",
+        &declared[0],
+        "--size",
+        &declared[1],
+        "--pieces",
+    ];
+    let (_, err) = said(&fixture, 0, &add);
+    assert!(err.contains("`lock pieces vae/other.bin` writes it after the next fetch"), "{err}");
+    assert_eq!(lists(&fixture).len(), 1);
+}
+
+#[test]
+fn lists_lie_beside_the_file_that_a_symlinked_lock_leads_to() {
+    let (fixture, _) = installed();
+    let shared: PathBuf = fixture.beside("shared");
+    fs::create_dir(&shared).unwrap();
+    let is_secret = |line: &&str| line.starts_with("url") || line.starts_with("mirrors");
+    let text = lock_text(&fixture);
+    let lines =
+        text.lines().map(|line| if is_secret(&line) { line.split('?').next().unwrap() } else { line });
+    let text: Vec<_> = lines.collect();
+    let text = text.join("\n").replace("\nmirrors", "\"\nmirrors");
+    fs::write(shared.join("models.lock"), text).unwrap();
+    fs::remove_file(fixture.beside("models.lock")).unwrap();
+    std::os::unix::fs::symlink("shared/models.lock", fixture.beside("models.lock")).unwrap();
+    said(&fixture, 0, &["pieces"]);
+    assert_eq!(lists(&fixture).len(), 0);
+    assert_eq!(shared.join("models.pieces").read_dir().unwrap().count(), 1);
+    said(&fixture, 0, &["check", "--pieces"]);
+}
