@@ -1,19 +1,20 @@
 //! Wrong pieces of a file with a piece list: the piece alone is fetched again, and its sender is blamed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use provision_core::digest::Sha256;
 use provision_core::event::Event;
 use provision_core::lockfile::Model;
-use provision_core::piece_list::{Lister, MAX_PIECE, PieceList, ProvenBy};
+use provision_core::piece_list::{MAX_PIECE, PieceList, ProvenBy};
+use provision_core::schedule::Limits;
 use provision_disk::{Destination, PartFile, PartNames, PartOptions};
 use provision_engine::transfer::{self, Download, DownloadResult, FileError, Transfer};
 use provision_http::HttpClient;
-use provision_testbed::{BlockingOrigin, Content, Shape};
+use provision_testbed::{BlockingOrigin, Content, Fault, Recorded, Shape, When};
 use tokio::sync::watch;
 
-use crate::fixture::{Fixture, start_origin};
+use crate::fixture::{Fixture, list_of, start_origin};
 
 const SIZE: u64 = 12 * MAX_PIECE;
 /// Bytes a second of each connection: so each source has a share of the file.
@@ -32,17 +33,12 @@ struct Listed {
     stores: usize,
 }
 
-fn list(content: &Content) -> PieceList {
-    let mut lister = Lister::new(content.size());
-    lister.update(&content.to_vec());
-    lister.finish(content.sha256_hex().parse().unwrap())
-}
-
 /// Source `n` sends `lies[n]`, or the right bytes.
 fn listed(lies: &[Option<Content>]) -> Listed {
-    let fixture = Fixture::in_memory();
+    let mut fixture = Fixture::in_memory();
+    fixture.config.transfer.limits = Limits { connections: 8, per_host: 4 };
     let content = Content::generated(1, SIZE);
-    let pieces = Arc::new(list(&content));
+    let pieces = Arc::new(list_of(&content));
     let mirrors: Vec<_> = (0..lies.len()).map(|n| start_origin(&format!("127.0.0.{}", 11 + n))).collect();
     for (mirror, lie) in mirrors.iter().zip(lies) {
         mirror.put("/x", lie.clone().unwrap_or(content.clone()));
@@ -162,6 +158,8 @@ fn fault_161_a_flipped_bit_of_a_mirror_costs_one_piece_and_the_mirror() {
             // The other one may have sent the piece first.
             let ended = listed.ended();
             assert!(dropped.len() <= 3 && ended.len() <= 1, "{dropped:?} {ended:?}");
+            // The lead asks for the first bytes before another one joins.
+            assert!(liar == 1 || piece > 0 || !dropped.is_empty());
             assert!(ended.iter().all(|url| url.contains(&format!("127.0.0.{}", 11 + liar))), "{ended:?}");
             if let [(_, reason)] = &dropped[..]
                 && ended.len() == 1
@@ -178,7 +176,7 @@ fn fault_161_a_mirror_with_other_bytes_is_out_after_its_first_pieces() {
     let listed = listed(&[None, Some(Content::generated(2, SIZE))]);
     let result = listed.fetch_right();
     assert!(listed.ended().len() == 1 && listed.ended()[0].contains("127.0.0.12"), "{:?}", listed.ended());
-    assert!(result.dropped <= SIZE / 2, "{} bytes dropped of {SIZE}", result.dropped);
+    assert!(result.dropped > 0, "{result:?}");
     assert!(listed.sent() <= SIZE + result.dropped + IN_FLIGHT, "{}", listed.sent());
 }
 
@@ -222,7 +220,7 @@ fn fault_163_a_store_that_lies_in_one_piece_is_out_for_the_run() {
     assert!(warnings.len() == 1 && warnings[0].contains("store 0"), "{warnings:?}");
     // What the store sent before stays.
     let from_origin = listed.mirrors[1].counters().body_bytes_sent;
-    assert!(from_origin <= SIZE - 2 * MAX_PIECE, "{from_origin} bytes of {SIZE} from the origin");
+    assert!(from_origin <= SIZE - MAX_PIECE, "{from_origin} bytes of {SIZE} from the origin");
 }
 
 #[test]
@@ -238,7 +236,7 @@ fn fault_164_a_store_that_lies_in_every_second_piece_costs_what_it_sent_wrong() 
 
 #[test]
 fn fault_165_a_run_stopped_while_a_piece_is_fetched_again_resumes_from_the_proven_ones() {
-    let listed = listed(&[Some(with_wrong([2])), None]);
+    let listed = listed(&[Some(with_wrong([6]))]);
     let (stop, stopped) = watch::channel(false);
     let first = std::thread::scope(|scope| {
         let run = scope.spawn(|| listed.fetch_until(&stopped));
@@ -247,28 +245,32 @@ fn fault_165_a_run_stopped_while_a_piece_is_fetched_again_resumes_from_the_prove
         run.join().unwrap()
     });
     assert!(matches!(first.result, Ok(None)), "{first:?}");
+    assert_eq!(first.dropped, MAX_PIECE);
+    listed.mirrors[0].put("/x", listed.content.clone());
     let sent = listed.sent();
     let second = listed.fetch_right();
-    assert!(second.resumed >= MAX_PIECE, "{second:?}");
     // Pieces that were in flight are lost, and no other.
+    assert!(second.resumed >= 2 * MAX_PIECE, "{second:?}");
     assert!(second.resumed + IN_FLIGHT >= first.fetched, "{second:?} after {first:?}");
-    assert!(listed.sent() - sent <= SIZE - second.resumed + second.dropped + IN_FLIGHT);
+    assert_eq!(second.dropped, 0, "the bytes were dropped before");
+    assert!(listed.sent() - sent <= SIZE - second.resumed + IN_FLIGHT);
 }
 
 #[test]
-fn a_wrong_piece_is_fetched_again_while_the_rest_goes_on() {
-    // One connection at the lie: all others go on without a revocation, so no byte but the piece's is sent twice.
-    let mut listed = listed(&[Some(with_wrong([1]))]);
-    listed.fixture.config.transfer.limits.connections = 2;
-    let fixed = listed.content.clone();
-    let result = std::thread::scope(|scope| {
-        let run = scope.spawn(|| listed.fetch());
-        listed.fixture.events.wait_for(|event| matches!(event, Event::Dropped { .. }));
-        listed.mirrors[0].put("/x", fixed);
-        run.join().unwrap()
-    });
-    assert!(matches!(result.result, Ok(Some(_))), "{result:?}");
+fn a_bit_that_flips_in_transit_costs_one_piece_while_the_rest_goes_on() {
+    let at = 5 * MAX_PIECE + 77;
+    let listed = listed(&[None]);
+    let seen = AtomicBool::new(false);
+    let first_over_it = move |request: &Recorded, _: usize| {
+        let bytes = request.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+        let range = bytes.map(|(first, last)| first.parse().unwrap()..=last.parse::<u64>().unwrap());
+        range.is_some_and(|range| range.contains(&at)) && !seen.swap(true, Ordering::Relaxed)
+    };
+    listed.mirrors[0].inject("/x", Fault::FlippedBit { at, bit: 3 }.when(When::custom(first_over_it)));
+    let result = listed.fetch_right();
     assert_eq!((result.dropped, result.fetched), (MAX_PIECE, SIZE));
-    assert_eq!(listed.sent(), SIZE + MAX_PIECE);
-    assert!(result.elapsed < Duration::from_secs(20), "{:?}", result.elapsed);
+    // No claim was revoked: only a claim that is taken over at the end has bytes in flight.
+    assert!(listed.sent() <= SIZE + MAX_PIECE + IN_FLIGHT / 4, "{}", listed.sent() - SIZE);
+    let revoked = listed.fixture.events.count(|event| matches!(event, Event::SourceEnded { .. }));
+    assert_eq!(revoked, 0);
 }
