@@ -6,6 +6,7 @@
 //!   says that its lock is gone: two projects may share a volume.
 //! - Unlisted files: a run has installed them, they are unchanged, and neither the locks nor a marker that stays lists them. Those behind
 //!   a symlink or in a folder elsewhere stay: the markers of other destinations that use them are not here.
+//! - Kept piece lists (`.provision.pieces`) of files that no lock and no marker that stays knows.
 //!
 //! The search changes nothing. The removal takes the list of an earlier search, and removes what a search under the
 //! destination's lock finds again.
@@ -16,9 +17,10 @@ use camino::Utf8PathBuf;
 
 use crate::lock_wait::{self, Locks};
 use crate::marker::Marker;
+use crate::piece_lists::kept;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, Model};
-use provision_core::model_path::ModelPath;
+use provision_core::model_path::{KEPT_LISTS, ModelPath};
 use provision_disk::{Acquire, Destination, PartLeftover, SearchedDirectories, StoreError, part_leftovers};
 
 /// The parts of the name of a kept lock: `.provision.0123456789abcdef.lock`.
@@ -60,6 +62,8 @@ pub enum Kind {
     },
     /// The kept text of a lock at an address.
     Lock,
+    /// A kept piece list.
+    List,
     /// A marker.
     Marker {
         /// The number of files that it still vouches for.
@@ -86,6 +90,7 @@ pub struct Leftover {
 enum Files {
     Part(PartLeftover),
     InRoot(String),
+    List(String),
     Installed(ModelPath),
 }
 
@@ -132,6 +137,7 @@ pub fn find(destination: &Destination, scope: &Scope<'_>) -> Result<Leftovers, S
         leftovers.found.push(Leftover { path, kind: Kind::Lock, bytes, files: Files::InRoot(name) });
     }
 
+    let mut known: Vec<(&ModelPath, Sha256)> = models().map(|model| (&model.path, model.sha256)).collect();
     // The files of a marker that stays, other than those that a lock of the scope has dropped.
     let mut vouched = HashSet::new();
     for (name, marker) in &markers {
@@ -142,7 +148,10 @@ pub fn find(destination: &Destination, scope: &Scope<'_>) -> Result<Leftovers, S
             let (path, files_of) = (name.as_str().into(), Files::InRoot(name.clone()));
             let bytes = root.length(name)?;
             leftovers.found.push(Leftover { path, kind: Kind::Marker { files }, bytes, files: files_of });
-        } else if !is_of_scope {
+            continue;
+        }
+        known.extend(marker.digests());
+        if !is_of_scope {
             vouched.extend(marker.paths());
             leftovers.others.push(OtherMarker { name: name.clone(), files: marker.paths().count() });
         }
@@ -158,6 +167,12 @@ pub fn find(destination: &Destination, scope: &Scope<'_>) -> Result<Leftovers, S
         leftovers.elsewhere.extend(stays.then(|| destination.path_of(path)));
         !stays
     });
+    let stays = |path: &ModelPath| !scope.unlisted || !unlisted.contains_key(path);
+    let needed = known.into_iter().filter(|(path, _)| stays(path)).map(|(_, sha256)| sha256).collect();
+    for (name, bytes) in kept::unneeded(destination, &needed)? {
+        let path = Utf8PathBuf::from(KEPT_LISTS).join(&name);
+        leftovers.found.push(Leftover { path, kind: Kind::List, bytes, files: Files::List(name) });
+    }
     leftovers.unlisted = (unlisted.len(), unlisted.values().sum());
     if scope.unlisted {
         leftovers.found.extend(unlisted.into_iter().map(|(path, bytes)| Leftover {
@@ -259,6 +274,7 @@ pub fn remove(
         let is_removed = match &leftover.files {
             Files::Part(part) => part.remove(destination)?,
             Files::InRoot(name) => root.remove(name)?,
+            Files::List(name) => kept::remove(destination, name)?,
             Files::Installed(path) => match destination.parent(path, false)? {
                 Some(directory) => directory.remove(path.file_name())?,
                 None => false,

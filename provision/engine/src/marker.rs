@@ -268,9 +268,9 @@ impl Marker {
         self.files.keys().chain(self.former.keys())
     }
 
-    /// The digests of the files that it knows, former ones too.
-    pub fn digests(&self) -> impl Iterator<Item = Sha256> {
-        self.files.values().chain(self.former.values()).map(|vouched| vouched.sha256)
+    /// All files that it knows, former ones too, with their digests.
+    pub fn digests(&self) -> impl Iterator<Item = (&ModelPath, Sha256)> {
+        self.files.iter().chain(&self.former).map(|(path, vouched)| (path, vouched.sha256))
     }
 
     /// The markers in the destination's root, and the record of an incomplete run, by name.

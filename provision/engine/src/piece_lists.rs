@@ -8,7 +8,7 @@
 //! each cause, and the file is proven as a whole. Lists are read when they are needed: none is held for a file that waits.
 
 mod asking;
-mod kept;
+pub mod kept;
 pub mod make;
 mod warnings;
 

@@ -90,6 +90,7 @@ fn line(leftover: &Leftover) -> String {
         Kind::Part { is_resumable: true } => ("part", ", the next fetch would resume it".to_owned()),
         Kind::Part { is_resumable: false } => ("part", String::new()),
         Kind::Lock => ("lock", ", kept text of a lock at another address".to_owned()),
+        Kind::List => ("list", ", piece list of a file that is not installed any more".to_owned()),
         Kind::Marker { files: 0 } => ("marker", ", none of its files is left as it was".to_owned()),
         Kind::Marker { files } => ("marker", format!(", vouches for {}", units::count(files, "file"))),
         Kind::Unlisted => ("unlisted", String::new()),

@@ -24,6 +24,7 @@ mod lock_commands;
 mod lock_pieces;
 mod metadata;
 mod owner;
+mod piece_lists;
 mod pieces;
 mod program;
 mod read_files;

@@ -154,7 +154,8 @@ impl<'j> Opened<'j> {
                 && self.locks.main.is_exclusive()
                 && let Ok(markers) = Marker::all(&self.destination)
             {
-                let needed = markers.iter().flat_map(|(_, marker)| marker.digests()).collect();
+                let known = markers.iter().flat_map(|(_, marker)| marker.digests());
+                let needed = known.map(|(_, sha256)| sha256).collect();
                 // A list that stays only takes space.
                 let _ = self.lists.prune(&needed);
             }

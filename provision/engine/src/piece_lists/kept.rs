@@ -51,17 +51,49 @@ impl Kept {
     /// Removes the lists whose file has none of the digests `needed`, and what killed runs left. No other run may be working here.
     pub(super) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), StoreError> {
         let Some(directory) = self.directory(false) else { return Ok(()) };
-        for name in directory.names()? {
-            if !is_needed(&directory, &name, needed) {
-                directory.remove(&name)?;
-            }
+        for (name, _) in unneeded(&self.0, needed)? {
+            directory.remove(&name)?;
         }
         Ok(())
     }
 }
 
-fn is_needed(directory: &Directory, name: &str, needed: &HashSet<Sha256>) -> bool {
-    let Ok(digest) = name.parse::<Sha256>() else { return false };
-    let bytes = directory.read_small(name, MAX_LIST).ok().flatten();
-    bytes.and_then(|bytes| named(&digest, &bytes)).is_some_and(|list| needed.contains(&list.file()))
+/// The names in the directory of kept lists that are no list of a file with one of the digests `needed`, with their lengths in bytes.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn unneeded(
+    destination: &Destination,
+    needed: &HashSet<Sha256>,
+) -> Result<Vec<(String, u64)>, StoreError> {
+    let Some(directory) = open(destination)? else { return Ok(Vec::new()) };
+    let is_needed = |name: &str| {
+        let bytes = directory.read_small(name, MAX_LIST).ok()??;
+        let list = named(&name.parse().ok()?, &bytes)?;
+        needed.contains(&list.file()).then_some(())
+    };
+    let with_length = |name: String| {
+        let length = directory.length(&name).unwrap_or(0);
+        (name, length)
+    };
+    let mut names = directory.names()?;
+    names.retain(|name| is_needed(name).is_none());
+    names.sort();
+    Ok(names.into_iter().map(with_length).collect())
+}
+
+/// Removes a name of the directory of kept lists. Returns false if there is none.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(destination: &Destination, name: &str) -> Result<bool, StoreError> {
+    open(destination)?.map_or(Ok(false), |directory| directory.remove(name))
+}
+
+/// The directory; `None` if there is none. What is no directory is not the program's.
+fn open(destination: &Destination) -> Result<Option<Directory>, StoreError> {
+    match destination.root().subdirectory(KEPT_LISTS, false) {
+        Err(StoreError::NotADirectory { .. }) => Ok(None),
+        opened => opened,
+    }
 }

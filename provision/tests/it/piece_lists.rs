@@ -1,0 +1,234 @@
+//! Piece lists: where a run finds them, which ones it believes, and which ones it keeps.
+
+use std::time::Duration;
+
+use provision_core::event::Event;
+use provision_core::store_address::StoreAddress;
+use provision_testbed::{Content, Fault};
+
+use crate::fixture::{Fixture, list_of, start_origin};
+use crate::program::{fetch, run};
+
+const SIZE: u64 = 9 << 20;
+
+fn warnings(fixture: &Fixture) -> Vec<String> {
+    fixture.events.filter_map(|event| match event {
+        Event::Warning { message } => Some(message.clone()),
+        _ => None,
+    })
+}
+
+/// The names of the kept lists.
+fn kept(fixture: &Fixture) -> Vec<String> {
+    let listing = fixture.listing();
+    let names = listing.iter().filter_map(|name| name.strip_prefix(".provision.pieces/"));
+    names.map(str::to_owned).collect()
+}
+
+/// A file whose list is not beside the lock, and the list.
+fn elsewhere() -> (Fixture, Vec<u8>, String) {
+    let (mut fixture, content) = (Fixture::in_memory(), Content::generated(1, SIZE));
+    fixture.file_with_list("a", &content);
+    let list = list_of(&content);
+    let name = list.digest().unwrap().to_string();
+    std::fs::remove_file(fixture.beside("models.pieces").join(&name)).unwrap();
+    (fixture, list.write().unwrap(), name)
+}
+
+#[test]
+fn the_list_of_an_installed_file_is_kept_until_another_version_is_installed() {
+    let mut fixture = Fixture::in_memory();
+    let [first, second] = [1, 2].map(|seed| Content::generated(seed, SIZE));
+    fixture.file_with_list("a", &first).fetch_all();
+    let list = list_of(&first);
+    assert_eq!(kept(&fixture), [list.digest().unwrap().to_string()]);
+    let bytes = std::fs::read(fixture.path(".provision.pieces").join(&kept(&fixture)[0])).unwrap();
+    assert_eq!(bytes, list.write().unwrap());
+    std::fs::write(
+        fixture.path(".provision.pieces").join(format!(".{}.0123abcd.tmp", kept(&fixture)[0])),
+        "x",
+    )
+    .unwrap();
+    fixture.file_with_list("a", &second).fetch_all();
+    assert_eq!(kept(&fixture), [list_of(&second).digest().unwrap().to_string()]);
+    assert_eq!(warnings(&fixture), [""; 0]);
+}
+
+#[test]
+fn fault_166_a_list_that_is_not_the_models_is_one_warning_and_the_files_are_right() {
+    let other = list_of(&Content::generated(9, SIZE)).write().unwrap();
+    let own = |n| list_of(&Content::generated(n, SIZE)).write().unwrap();
+    // What the lock pins, and what lies beside it.
+    let cut = |n: u64| (own(n), own(n)[..100].to_vec());
+    let flipped = |n: u64| {
+        let mut list = own(n);
+        list[120] ^= 1;
+        (own(n), list)
+    };
+    let others = |_: u64| (other.clone(), other.clone());
+    let noise = |_: u64| (vec![7; 500], vec![7; 500]);
+    let endless = |n: u64| (own(n), vec![0; 40 << 20]);
+    type Case<'c> = (&'c dyn Fn(u64) -> (Vec<u8>, Vec<u8>), &'c str);
+    let cases: [Case<'_>; 5] = [
+        (&cut, "the lock says"),
+        (&flipped, "restore it"),
+        (&others, "lock check --pieces"),
+        (&noise, "no piece list"),
+        (&endless, "the lock says"),
+    ];
+    for (case, words) in cases {
+        let mut fixture = Fixture::in_memory();
+        for n in 0..2 {
+            let (pinned, found) = case(n);
+            let name = provision_core::digest::Sha256::of(&pinned).to_string();
+            let path = format!("f{n}");
+            fixture.file(&path, &Content::generated(n, SIZE)).list(&path, &pinned);
+            std::fs::write(fixture.beside("models.pieces").join(name), found).unwrap();
+        }
+        fixture.fetch_all();
+        let warnings = warnings(&fixture);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains("f0, f1") && warnings[0].contains(words), "{warnings:?}");
+        assert_eq!(kept(&fixture), [""; 0]);
+    }
+}
+
+#[test]
+fn a_missing_list_is_a_warning_that_says_the_way_out() {
+    let (fixture, _, name) = elsewhere();
+    fixture.fetch_all();
+    let warnings = warnings(&fixture);
+    assert!(warnings.len() == 1 && warnings[0].contains(&name) && warnings[0].contains("lock pieces"));
+}
+
+#[test]
+fn a_list_below_the_address_of_the_lock_is_fetched_once_without_the_query() {
+    let (mut fixture, list, name) = elsewhere();
+    let at = format!("/locks/models.pieces/{name}");
+    fixture.origin.put(&at, Content::bytes(list));
+    fixture.lists.locks = vec![fixture.origin.url("/locks/models.lock?sig=1").parse().unwrap()];
+    fixture.fetch_all();
+    let asked = || fixture.origin.requests().iter().filter(|one| one.target.contains(&name)).count();
+    assert!(fixture.origin.requests().iter().any(|one| one.target == at));
+    assert_eq!((asked(), kept(&fixture)), (1, vec![name.clone()]));
+    // A complete set, then a missing file whose list is kept.
+    fixture.fetch_all();
+    std::fs::remove_file(fixture.path("a")).unwrap();
+    fixture.fetch_all();
+    assert_eq!((asked(), warnings(&fixture)), (1, Vec::new()));
+}
+
+#[test]
+fn offline_asks_for_no_list() {
+    let (mut fixture, _, name) = elsewhere();
+    fixture.fetch_all();
+    std::fs::write(fixture.path("a"), Content::generated(1, SIZE).to_vec()).unwrap();
+    fixture.lists.locks = vec![fixture.origin.url("/locks/models.lock").parse().unwrap()];
+    fixture.config.offline = true;
+    fixture.fetch_all();
+    assert!(fixture.origin.requests().iter().all(|one| !one.target.contains(&name)));
+}
+
+#[test]
+fn a_store_has_a_list_under_its_digest() {
+    for is_directory in [false, true] {
+        let (mut fixture, list, name) = elsewhere();
+        let store = start_origin("127.0.0.3");
+        let address = if is_directory {
+            std::fs::create_dir(fixture.beside("store")).unwrap();
+            std::fs::write(fixture.beside("store").join(&name), list).unwrap();
+            format!("file://{}", fixture.beside("store").display())
+        } else {
+            store.put(&format!("/{name}"), Content::bytes(list));
+            store.url("/{sha256}").replace("%7B", "{").replace("%7D", "}")
+        };
+        fixture.stores = vec![StoreAddress::parse(&address, &|_| None).unwrap()];
+        fixture.fetch_all();
+        assert_eq!((kept(&fixture), warnings(&fixture)), (vec![name], Vec::new()), "{address}");
+    }
+}
+
+#[test]
+fn fault_167_a_place_that_fails_or_lies_costs_seconds_and_one_warning() {
+    let (_, list, name) = elsewhere();
+    let at = format!("/locks/models.pieces/{name}");
+    let mut lie = list.clone();
+    lie[70] ^= 1;
+    let faults = [
+        Fault::status(404),
+        Fault::status(503),
+        Fault::NoAnswer,
+        Fault::Endless { chunked: true },
+        Fault::WrongLength { delta: 10_000_000_000 },
+        Fault::CutBody(50),
+        Fault::OtherContent(Content::bytes(lie)),
+        Fault::redirect("http://127.0.0.9:1/x"),
+    ];
+    for fault in faults {
+        let (mut fixture, ..) = elsewhere();
+        fixture.origin.put(&at, Content::bytes(list.clone()));
+        fixture.origin.inject(&at, fault.clone());
+        fixture.lists.locks = vec![fixture.origin.url("/locks/models.lock").parse().unwrap()];
+        let report = fixture.fetch().unwrap();
+        fixture.assert_installed();
+        assert!(report.is_complete() && report.elapsed < Duration::from_secs(8), "{fault:?}");
+        assert_eq!((warnings(&fixture).len(), kept(&fixture).len()), (1, 0), "{:?}", warnings(&fixture));
+    }
+}
+
+#[test]
+fn fault_168_what_others_planted_among_the_kept_lists_is_not_followed() {
+    for is_directory in [false, true] {
+        let (mut fixture, content) = (Fixture::in_memory(), Content::generated(1, SIZE));
+        fixture.file_with_list("a", &content);
+        let (outside, name) = (fixture.beside("outside"), list_of(&content).digest().unwrap().to_string());
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("theirs"), "x").unwrap();
+        let directory = fixture.path(".provision.pieces");
+        if is_directory {
+            std::fs::create_dir_all(fixture.destination()).unwrap();
+            std::os::unix::fs::symlink(&outside, &directory).unwrap();
+        } else {
+            std::fs::create_dir_all(&directory).unwrap();
+            std::os::unix::fs::symlink(outside.join("theirs"), directory.join(&name)).unwrap();
+        }
+        assert!(fixture.fetch().unwrap().is_complete());
+        let names = outside.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>();
+        assert_eq!(names, ["theirs"]);
+        assert_eq!(std::fs::read(outside.join("theirs")).unwrap(), b"x");
+        assert!(is_directory || !directory.join(&name).is_symlink(), "replaced by the list itself");
+        assert_eq!(warnings(&fixture), [""; 0]);
+    }
+}
+
+#[test]
+fn clean_removes_the_lists_of_files_that_are_gone() {
+    let (mut fixture, content) = (Fixture::in_memory(), Content::generated(1, SIZE));
+    fixture.file_with_list("a", &content);
+    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    let stray = list_of(&Content::generated(2, SIZE));
+    let path = fixture.path(".provision.pieces").join(stray.digest().unwrap().to_string());
+    std::fs::write(&path, stray.write().unwrap()).unwrap();
+    let clean = || {
+        let mut command = crate::program::program(&fixture);
+        command.arg("clean").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
+        let ended = run(command.arg("--yes"));
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        ended.out
+    };
+    let out = clean();
+    assert!(out.contains("piece list of a file that is not installed any more"), "{out}");
+    assert_eq!(kept(&fixture), [list_of(&content).digest().unwrap().to_string()]);
+    assert!(clean().contains("nothing to remove"));
+}
+
+#[test]
+fn verify_reads_the_list_beside_the_lock() {
+    let (mut fixture, content) = (Fixture::in_memory(), Content::generated(1, SIZE));
+    fixture.file_with_list("a", &content);
+    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    let mut command = crate::program::program(&fixture);
+    command.arg("verify").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
+    let ended = run(&mut command);
+    assert!(ended.code == Some(0) && ended.err.contains("by piece lists"), "{}", ended.err);
+}
