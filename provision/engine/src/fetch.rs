@@ -179,7 +179,11 @@ impl<'j> FilledLocally<'j> {
             let downloads = block_in_place(|| collector.collect(&mut self.files, &job.models));
             let transfer = Transfer {
                 origin: job.origin.clone(),
-                config: TransferConfig { offline: job.config.offline, ..job.config.transfer.clone() },
+                config: TransferConfig {
+                    offline: job.config.offline,
+                    lists: self.opened.lists.makes().then(|| self.opened.lists.clone()),
+                    ..job.config.transfer.clone()
+                },
                 stores: job.stores.iter().map(ToString::to_string).collect(),
                 observer: job.observer.clone(),
                 interrupted: job.interrupted.clone(),

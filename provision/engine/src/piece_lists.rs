@@ -25,7 +25,7 @@ use provision_core::model_path::ModelPath;
 use provision_core::piece_list::{MAX_LIST, PieceList, PieceListError};
 use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
-use provision_disk::{Destination, SourceFile, StoreError};
+use provision_disk::{Destination, PartNames, PartOptions, SourceFile, StoreError};
 use provision_http::HttpClient;
 
 use asking::Asking;
@@ -39,6 +39,8 @@ pub struct ListPlaces {
     pub directories: Vec<Utf8PathBuf>,
     /// The locks that are at addresses: a list is below the same address, at `models.pieces/HEX`, without the address's query.
     pub locks: Vec<SourceUrl>,
+    /// A file without a list gets one from the bytes that pass, which is kept for its next version.
+    pub makes: bool,
 }
 
 /// The lists of a lock's models.
@@ -46,6 +48,7 @@ pub struct PieceLists {
     /// Those beside the locks, then the stores that are directories.
     directories: Vec<Utf8PathBuf>,
     kept: Option<Kept>,
+    makes: bool,
     /// The network, if it may be asked.
     asking: Option<Asking>,
     /// A list that this machine lacks is nowhere else.
@@ -76,6 +79,7 @@ impl PieceLists {
         Self {
             directories: places.directories.clone(),
             kept: destination.map(Kept),
+            makes: places.makes,
             asking: None,
             is_all: places.locks.is_empty(),
             unkept: Mutex::default(),
@@ -181,6 +185,26 @@ impl PieceLists {
             {
                 return;
             }
+        }
+    }
+
+    /// The options of a model's part: with its list, or making one if that is wanted. Blocks.
+    pub(crate) fn part_options<'n>(&self, model: &Model, names: &'n PartNames) -> PartOptions<'n> {
+        let pieces = self.of(model);
+        PartOptions { makes_list: self.makes && pieces.is_none(), ..PartOptions::with_list(names, pieces) }
+    }
+
+    /// True if a file without a list gets one.
+    pub(crate) fn makes(&self) -> bool {
+        self.makes
+    }
+
+    /// Keeps the list that a part made of its bytes. Blocks.
+    pub(crate) fn keep_made(&self, list: &PieceList) {
+        if let Some(bytes) = list.write()
+            && let Some(kept) = &self.kept
+        {
+            kept.keep(&Sha256::of(&bytes), &bytes);
         }
     }
 

@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::lock_wait::stop_requested;
+use crate::piece_lists::PieceLists;
 use provision_core::backoff::RetryPolicy;
 use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, FileIndex, Observer, SourceBytes};
@@ -86,6 +87,8 @@ pub struct TransferConfig {
     pub origin_below: Option<u64>,
     /// The lock's addresses are never asked.
     pub store_only: bool,
+    /// Keep the lists that parts make of files without one.
+    pub lists: Option<Arc<PieceLists>>,
 }
 
 impl Default for TransferConfig {
@@ -100,6 +103,7 @@ impl Default for TransferConfig {
             one_source: false,
             origin_below: None,
             store_only: false,
+            lists: None,
         }
     }
 }
@@ -308,7 +312,7 @@ fn admit(
     let policy = FilePolicy::new(sources, config.retry.clone(), resumed > 0, config.offline)
         .with_stores(download.stores.len(), config.store_only)
         .one_at_a_time(config.one_source);
-    let target = Arc::new(Target::new(download, id));
+    let target = Arc::new(Target::new(download, id).with_lists(config.lists.clone()));
     TransferState {
         target,
         policy,

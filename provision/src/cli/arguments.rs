@@ -338,6 +338,9 @@ pub struct FetchArgs {
     /// The directory of the torrents that `lock torrent` has written, for {infohash} in the address of a store
     #[arg(long, value_name = "DIR", env = "PROVISION_TORRENTS")]
     pub torrents: Option<Utf8PathBuf>,
+    /// Keep a piece list of each downloaded file that has none, so that its next version reuses its pieces
+    #[arg(long, env = "PROVISION_PIECES", value_parser = FalseyValueParser::new())]
+    pub pieces: bool,
     /// What this machine has.
     #[command(flatten)]
     pub machine: MachineArgs,

@@ -146,7 +146,7 @@ pub fn fetch(
         destination: args.place.dest(),
         local: Local { cache: args.cache.clone(), other_cache: environment::user_cache(), ..local },
         stores,
-        lists,
+        lists: ListPlaces { makes: args.pieces, ..lists },
         config: args.config(),
         origin,
         observer: observer(&progress),

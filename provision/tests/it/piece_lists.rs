@@ -202,6 +202,17 @@ fn fault_168_what_others_planted_among_the_kept_lists_is_not_followed() {
 }
 
 #[test]
+fn pieces_keeps_a_list_of_each_downloaded_file_that_has_none() {
+    let mut fixture = Fixture::in_memory();
+    let contents = [1, 2].map(|seed| Content::generated(seed, SIZE));
+    fixture.file("a", &contents[0]).file_with_list("b", &contents[1]);
+    assert_eq!(run(&mut fetch(&fixture, &["--pieces"])).code, Some(0));
+    let mut lists = contents.map(|content| list_of(&content).digest().unwrap().to_string());
+    lists.sort();
+    assert_eq!(kept(&fixture), lists);
+}
+
+#[test]
 fn clean_removes_the_lists_of_files_that_are_gone() {
     let (mut fixture, content) = (Fixture::in_memory(), Content::generated(1, SIZE));
     fixture.file_with_list("a", &content);

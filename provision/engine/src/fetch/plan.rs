@@ -17,7 +17,7 @@ use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_disk::{
-    Destination, Found, Installed, PartFile, PartNames, PartOptions, SourceFile, Stamp, StoreError,
+    Destination, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError,
 };
 
 /// The action for one file.
@@ -305,20 +305,19 @@ impl Planner<'_> {
             PartFile::discard(self.destination, model)?;
             return Ok(None);
         }
-        let list = self.lists.of(model);
         if *self.part_names != PartNames::Shared {
-            let options = PartOptions::with_list(self.part_names, list);
+            let options = self.lists.part_options(model, self.part_names);
             let part = PartFile::resume(self.destination, model, options, self.go_on())?;
             return Ok((part.held() > 0).then(|| Box::new(part)));
         }
-        let claimed = PartFile::claimed_bytes(self.destination, model, list.as_deref())?;
+        let options = self.lists.part_options(model, self.part_names);
+        let claimed = PartFile::claimed_bytes(self.destination, model, options.pieces.as_deref())?;
         if claimed == 0 {
             // Without a byte of the list or a journal the part cannot be resumed, and it may fill the disk.
             PartFile::discard(self.destination, model)?;
             return Ok(None);
         }
         self.observer.observe(&Event::Checking { path: model.path.clone(), size: claimed });
-        let options = PartOptions::with_list(self.part_names, list);
         PartFile::open(self.destination, model, options, self.go_on()).map(|part| Some(Box::new(part)))
     }
 }

@@ -158,7 +158,7 @@ impl PieceLists {
     pub async fn fetch(self: &Arc<Self>, models: &[&Model]) {
         let Some(asking) = &self.asking else { return };
         let is_lacking =
-            |model: &&&Model| model.pieces.is_some_and(|pin| asking.is_new(&pin)) && self.of(model).is_none();
+            |model: &&&Model| model.pieces.is_some_and(|pin| self.of(model).is_none() && asking.is_new(&pin));
         let lacking: Vec<&Model> =
             tokio::task::block_in_place(|| models.iter().filter(is_lacking).copied().collect());
         let end = Instant::now() + PATIENCE * 2 + EACH * lacking.len() as u32;

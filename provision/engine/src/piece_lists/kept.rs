@@ -10,7 +10,7 @@ use super::named;
 use provision_core::digest::Sha256;
 use provision_core::model_path::KEPT_LISTS;
 use provision_core::piece_list::{MAX_LIST, PieceList};
-use provision_disk::{Destination, Directory, StoreError};
+use provision_disk::{Destination, Directory, Found, StoreError};
 
 /// The kept lists of a destination.
 pub(super) struct Kept(pub(super) Arc<Destination>);
@@ -58,7 +58,7 @@ impl Kept {
     }
 }
 
-/// The names in the directory of kept lists that are no list of a file with one of the digests `needed`, with their lengths in bytes.
+/// The lists in the directory of kept lists that are of no file with one of the digests `needed`, with their lengths in bytes.
 ///
 /// # Errors
 /// The directory cannot be listed.
@@ -77,9 +77,16 @@ pub fn unneeded(
         (name, length)
     };
     let mut names = directory.names()?;
-    names.retain(|name| is_needed(name).is_none());
+    names.retain(|name| is_ours(&directory, name) && is_needed(name).is_none());
     names.sort();
     Ok(names.into_iter().map(with_length).collect())
+}
+
+/// True for a list, and for what a killed run left of one. Other names are not the program's.
+fn is_ours(directory: &Directory, name: &str) -> bool {
+    let temporary = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp")?.split_once('.'));
+    let digest = temporary.map_or(name, |(digest, _)| digest);
+    digest.parse::<Sha256>().is_ok() && !matches!(directory.find(name), Ok(Found::Other(_)) | Err(_))
 }
 
 /// Removes a name of the directory of kept lists. Returns false if there is none.

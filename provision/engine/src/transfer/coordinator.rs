@@ -457,7 +457,9 @@ impl Coordinator {
         self.tasks.spawn_blocking(move || {
             let installed = target.open().and_then(|part| {
                 shared.hashing.finish(&target, &part);
-                part.verify_while(|| !shared.hashing.is_stopped())?.install()
+                let verified = part.clone().verify_while(|| !shared.hashing.is_stopped())?;
+                target.keep_list(&part);
+                verified.install()
             });
             let sniffed = match (&installed, target.part.get()) {
                 (Err(StoreError::Mismatch { .. }), Some(part)) => {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::provenance::{Provenance, Senders};
 use super::{AfterInstall, Download};
+use crate::piece_lists::PieceLists;
 use provision_core::byte_range::ByteRange;
 use provision_core::event::FileIndex;
 use provision_core::lockfile::Model;
@@ -22,6 +23,8 @@ pub(super) struct Target {
     pub(super) id: FileId,
     pub(super) model: Model,
     pieces: Option<Arc<PieceList>>,
+    /// They keep the list that the part makes, if it is to make one.
+    lists: Option<Arc<PieceLists>>,
     /// Every source, in the order of preference.
     pub(super) sources: Vec<SourceState>,
     place: Arc<Destination>,
@@ -147,6 +150,7 @@ impl Target {
             id,
             model,
             pieces,
+            lists: None,
             sources,
             place,
             part_names,
@@ -155,6 +159,20 @@ impl Target {
             gained: ByteCount::default(),
             led: ByteCount::default(),
             provenance: Mutex::default(),
+        }
+    }
+
+    /// With the lists that keep the one which the part makes.
+    pub(super) fn with_lists(self, lists: Option<Arc<PieceLists>>) -> Self {
+        Self { lists, ..self }
+    }
+
+    /// Keeps the list that the verified part has made. Blocks.
+    pub(super) fn keep_list(&self, part: &PartFile) {
+        if let Some(lists) = &self.lists
+            && let Some(list) = part.take_list()
+        {
+            lists.keep_made(&list);
         }
     }
 
@@ -179,6 +197,7 @@ impl Target {
         }
         let options = PartOptions {
             pieces: self.pieces.clone(),
+            makes_list: self.lists.is_some() && self.pieces.is_none(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             ..PartOptions::from(&self.part_names)
         };
