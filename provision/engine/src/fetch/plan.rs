@@ -16,9 +16,7 @@ use crate::workers;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
 use provision_core::lockfile::Model;
-use provision_disk::{
-    Destination, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError,
-};
+use provision_disk::{Destination, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError};
 
 /// The action for one file.
 pub(super) enum Plan {
