@@ -49,11 +49,11 @@ impl ByteCount {
     }
 
     pub(super) fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes as i64, Ordering::Relaxed);
+        self.0.fetch_add(bytes.cast_signed(), Ordering::Relaxed);
     }
 
     fn subtract(&self, bytes: u64) {
-        self.0.fetch_sub(bytes as i64, Ordering::Relaxed);
+        self.0.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
     }
 
     fn reset(&self) {
