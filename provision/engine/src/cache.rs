@@ -78,9 +78,14 @@ impl Cache {
 
     /// The object with a model's bytes, not verified; `None` if no object has its length.
     pub fn find(&self, model: &Model) -> Result<Option<SourceFile>, StoreError> {
-        let path = path_of(&model.sha256);
+        self.find_object(&model.sha256, model.size)
+    }
+
+    /// The object with this digest, not verified; `None` if no object has this length in bytes.
+    pub fn find_object(&self, sha256: &Sha256, size: u64) -> Result<Option<SourceFile>, StoreError> {
+        let path = path_of(sha256);
         match self.place.find(&path)? {
-            Found::File(stamp) if stamp.size == model.size => SourceFile::open_below(&self.place, &path),
+            Found::File(stamp) if stamp.size == size => SourceFile::open_below(&self.place, &path),
             _ => Ok(None),
         }
     }

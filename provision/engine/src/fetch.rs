@@ -8,8 +8,8 @@
 //! 4. `Planned::check` compares the space that the plan needs with the free space, before the first byte.
 //! 5. `Planned::fill_locally` removes the marker, durably, if a listed file changes. Then it installs what the baked
 //!    directory, the cache and other programs' stores have.
-//! 6. `FilledLocally::download` transfers the files that are still missing, into the cache if there is one, under the
-//!    cache's lock. Then it copies files with equal bytes.
+//! 6. `FilledLocally::download` copies the pieces of missing files that other files of this machine have, and transfers the rest, into
+//!    the cache if there is one, under the cache's lock. Then it copies files with equal bytes.
 //! 7. `Downloaded::finish` writes the marker, last, and only if every file of the run is right. It keeps the piece lists of what
 //!    is installed.
 //!
@@ -20,11 +20,13 @@ mod downloads;
 mod dry_run;
 mod error;
 mod job;
+mod known_files;
 mod local;
 mod marker_steps;
 mod opened;
 mod plan;
 mod report;
+mod reused_pieces;
 mod run_state;
 mod shelf;
 mod space;
@@ -37,8 +39,8 @@ use std::time::Instant;
 use tokio::task::block_in_place;
 
 use crate::marker::Marker;
-use crate::transfer::{self, Transfer, TransferConfig};
-use provision_core::event::Event;
+use crate::transfer::{self, Download, Transfer, TransferConfig};
+use provision_core::event::{Event, FileIndex};
 use provision_core::lockfile::Model;
 
 use downloads::Collector;
@@ -51,8 +53,10 @@ use marker_steps::{invalidate, presence_is_verified};
 pub use marker_steps::{marker_covers, marker_covers_texts};
 use opened::Opened;
 use plan::{Finding, Item};
+use provision_disk::PartFile;
 pub use provision_disk::{Folders, FollowLinks};
 pub use report::{FileReport, Report};
+use reused_pieces::Damaged;
 use run_state::RunState;
 use space::{Needs, check_space};
 pub use stores::{Reuse, ReuseMode, Store};
@@ -112,7 +116,8 @@ impl<'j> Opened<'j> {
 }
 
 impl<'j> Planned<'j> {
-    fn check(self) -> Result<Self, FetchError> {
+    fn check(mut self) -> Result<Self, FetchError> {
+        block_in_place(|| self.find_pieces());
         let Opened { job, destination, cache, free, .. } = &self.opened;
         let needs = Needs::of(&self.plan, &job.models, &self.opened.sources(), Some(destination));
         plan::announce(&self.plan, &job.models, (needs.to_fetch, needs.here), *free, &*job.observer);
@@ -124,6 +129,15 @@ impl<'j> Planned<'j> {
             refuse_offline(&missing)?;
         }
         Ok(self)
+    }
+
+    /// Finds out how much of the missing files other files of this machine have.
+    fn find_pieces(&mut self) {
+        let wanted: Vec<FileIndex> = plan::to_fetch(&self.plan).collect();
+        let models = &self.opened.job.models;
+        if !self.opened.job.config.force && wanted.iter().any(|index| models[*index].pieces.is_some()) {
+            self.opened.piece_reuse(wanted.into_iter()).estimate(&mut self.plan);
+        }
     }
 
     fn fill_locally(self) -> Result<FilledLocally<'j>, FetchError> {
@@ -142,9 +156,12 @@ impl<'j> Planned<'j> {
         }
         opened.fill(&mut files);
         let filled = FilledLocally { opened, files };
-        if job.config.offline && !filled.opened.is_over(&filled.files) {
+        // The pieces of a file with a list may all be here.
+        let missing = filled.files.missing();
+        let is_nowhere = missing.iter().any(|(model, rest)| *rest > 0 && model.pieces.is_none());
+        if job.config.offline && !filled.opened.is_over(&filled.files) && is_nowhere {
             filled.opened.keep_partial(&filled.files.installed);
-            refuse_offline(&filled.files.missing())?;
+            refuse_offline(&missing)?;
         }
         Ok(filled)
     }
@@ -176,7 +193,14 @@ impl<'j> FilledLocally<'j> {
                 stores: &job.stores,
                 force: job.config.force,
             };
-            let downloads = block_in_place(|| collector.collect(&mut self.files, &job.models));
+            let mut downloads = block_in_place(|| collector.collect(&mut self.files, &job.models));
+            block_in_place(|| self.reuse_pieces(&mut downloads));
+            if job.config.offline && !job.is_interrupted() {
+                let rest = |it: &Download| it.model.size - it.part.as_ref().map_or(0, PartFile::held);
+                let missing: Vec<_> = downloads.iter().map(|it| (job.models[it.index], rest(it))).collect();
+                refuse_offline(&missing)
+                    .inspect_err(|_| self.opened.keep_partial(&self.files.installed))?;
+            }
             let transfer = Transfer {
                 origin: job.origin.clone(),
                 config: TransferConfig {
@@ -204,6 +228,20 @@ impl<'j> FilledLocally<'j> {
             block_in_place(|| files.copy_duplicates(&opened.copier()));
         }
         Ok(Downloaded { opened, files })
+    }
+}
+
+impl FilledLocally<'_> {
+    /// Copies the pieces of `downloads` that other files of this machine have.
+    fn reuse_pieces(&mut self, downloads: &mut Vec<Download>) {
+        let Self { opened, files } = self;
+        let damaged = Damaged { copies: opened.take_wrong_copies(), wrong: files.take_wrong() };
+        if opened.job.config.force || downloads.iter().all(|download| download.pieces.is_none()) {
+            return;
+        }
+        let reuse = opened.piece_reuse(downloads.iter().map(|download| download.index));
+        files.record_reused(reuse.fill(downloads, damaged));
+        downloads.retain(|download| files.files[download.index].result.is_ok());
     }
 }
 

@@ -263,6 +263,12 @@ impl Marker {
         self.files.keys()
     }
 
+    /// The files that it knows, former ones too, as they were: path, length in bytes, digest.
+    pub fn files(&self) -> impl Iterator<Item = (&ModelPath, u64, Sha256)> {
+        let all = self.files.iter().chain(&self.former);
+        all.map(|(path, vouched)| (path, vouched.stamp.size, vouched.sha256))
+    }
+
     /// All paths that it knows, former ones too.
     pub fn all_paths(&self) -> impl Iterator<Item = &ModelPath> {
         self.files.keys().chain(self.former.keys())

@@ -7,14 +7,15 @@ use std::time::Instant;
 use super::error::{FetchError, first_few};
 use super::job::{FetchConfig, Job};
 use super::local::{LocalSources, OtherCache};
-use super::plan::{Item, Plan, Planner, announce, planned};
+use super::plan::{Item, Plan, Planner, announce, planned, to_fetch};
 use super::report::{FileReport, Report};
+use super::reused_pieces::PieceReuse;
 use super::space::Needs;
 use super::warnings::warn_without_marker;
 use crate::cache::Cache;
 use crate::marker::Marker;
 use crate::transfer::FileError;
-use provision_core::event::Outcome;
+use provision_core::event::{FileIndex, Outcome};
 use provision_core::lockfile::Model;
 use provision_disk::{self, Destination, PartNames, StoreError};
 
@@ -40,11 +41,13 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     let free = destination
         .as_deref()
         .map_or_else(|| provision_disk::free_space_near(&job.destination), Destination::free_space)?;
-    let items = match &destination {
+    let marker = destination.as_deref().map(|place| Marker::load_or_partial(place, job.lock.marker()));
+    let marker = marker.unwrap_or_default();
+    let mut items = match &destination {
         Some(destination) => {
             let planner = Planner {
                 destination,
-                marker: &Marker::load_or_partial(destination, job.lock.marker()),
+                marker: &marker,
                 lists: &lists,
                 config: &job.config,
                 part_names: &PartNames::Shared,
@@ -58,6 +61,11 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     };
     if job.is_interrupted() {
         return Err(FetchError::Interrupted);
+    }
+    let wanted: Vec<FileIndex> = to_fetch(&items).collect();
+    if !job.config.force && wanted.iter().any(|index| job.models[*index].pieces.is_some()) {
+        let files = (destination.as_deref(), &marker);
+        PieceReuse::of(job, files, (sources, &lists), wanted.into_iter()).estimate(&mut items);
     }
     let needs = Needs::of(&items, &job.models, &sources, destination.as_deref());
     announce(&items, &job.models, (needs.to_fetch, needs.here), free, &*job.observer);

@@ -4,6 +4,7 @@
 //! None of them is trusted. A candidate has the right length. It is verified while it is copied, or before it is
 //! linked. A candidate with the wrong digest is reported and skipped.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -246,6 +247,8 @@ pub(super) struct LocalCopier<'a> {
     pub(super) other_cache: Option<&'a Cache>,
     pub(super) shelves: &'a [Shelf],
     pub(super) stores: Option<&'a Stores<'a>>,
+    /// Gets the copies that are wrong: some of their pieces may be right.
+    pub(super) wrong: &'a Mutex<Vec<(FileIndex, SourceFile)>>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
 }
@@ -327,6 +330,9 @@ impl LocalCopier<'_> {
                         if candidate.is_unlike() {
                             continue;
                         }
+                    }
+                    if matches!(error, StoreError::Mismatch { .. }) && model.pieces.is_some() {
+                        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push((index, source));
                     }
                     if let (StoreError::Mismatch { found, .. }, Some(shelf)) = (&error, shelf) {
                         shelf.has_wrong(model, *found);

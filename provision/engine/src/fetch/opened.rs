@@ -1,7 +1,7 @@
 //! The first state of a run: the destination is open and locked, and the marker is read.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::task::block_in_place;
@@ -13,6 +13,7 @@ use super::local::{LocalCopier, LocalSources, OtherCache, open_cache};
 use super::marker_steps::keep_partial;
 use super::plan::Planner;
 use super::report::{FileReport, Report};
+use super::reused_pieces::PieceReuse;
 use super::run_state::RunState;
 use super::shelf::Shelf;
 use super::stores::Stores;
@@ -22,10 +23,10 @@ use crate::lock_wait::{self, LockWait, Locks};
 use crate::marker::Marker;
 use crate::piece_lists::PieceLists;
 use crate::transfer::Attempt;
-use provision_core::event::Event;
+use provision_core::event::{Event, FileIndex};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
-use provision_disk::{Destination, DestinationLock, Installed, PartNames};
+use provision_disk::{Destination, DestinationLock, Installed, PartNames, SourceFile};
 
 /// The destination is open and locked.
 pub(super) struct Opened<'j> {
@@ -41,6 +42,8 @@ pub(super) struct Opened<'j> {
     other_cache: Option<OtherCache>,
     shelves: Vec<Shelf>,
     stores: Option<Stores<'j>>,
+    /// Local copies that were wrong.
+    wrong_copies: Mutex<Vec<(FileIndex, SourceFile)>>,
     /// Bytes free at the destination.
     pub(super) free: u64,
 }
@@ -93,6 +96,7 @@ impl<'j> Opened<'j> {
             other_cache,
             shelves: job.shelves(),
             stores,
+            wrong_copies: Mutex::default(),
             free,
         };
         Ok(ControlFlow::Continue(opened))
@@ -135,9 +139,21 @@ impl<'j> Opened<'j> {
             other_cache: self.other_cache.as_ref().map(OtherCache::cache),
             shelves: &self.shelves,
             stores: self.stores.as_ref(),
+            wrong: &self.wrong_copies,
             observer: &*self.job.observer,
             interrupted: &self.job.interrupted,
         }
+    }
+
+    /// The local copies that were wrong, since the last call.
+    pub(super) fn take_wrong_copies(&self) -> Vec<(FileIndex, SourceFile)> {
+        std::mem::take(&mut *self.wrong_copies.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The reuse of pieces for the files of the run that lack some: `wanted` are their numbers.
+    pub(super) fn piece_reuse(&self, wanted: impl Iterator<Item = FileIndex>) -> PieceReuse<'_> {
+        let files = (Some(&*self.destination), &self.marker);
+        PieceReuse::of(self.job, files, (self.sources(), &self.lists), wanted)
     }
 
     pub(super) fn keep_partial(&self, verified: &[Installed]) {

@@ -13,6 +13,7 @@ use crate::inspect::{FileState, HashResult, HashTarget, Inspection};
 use crate::marker::Marker;
 use crate::piece_lists::PieceLists;
 use crate::workers;
+use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
 use provision_core::lockfile::Model;
@@ -45,11 +46,13 @@ pub(super) struct Item {
     pub(super) copied: u64,
     /// Bytes of the rest that other files of this machine should have, by their piece lists.
     pub(super) here: u64,
+    /// The wrong ranges of the file in its place, if that has been read.
+    pub(super) wrong: Option<Vec<ByteRange>>,
 }
 
 impl Item {
     pub(super) fn new(plan: Plan) -> Self {
-        Self { plan, stale_link: None, copied: 0, here: 0 }
+        Self { plan, stale_link: None, copied: 0, here: 0, wrong: None }
     }
 
     pub(super) fn held(&self, size: u64) -> u64 {
@@ -168,32 +171,37 @@ impl Planner<'_> {
             }
             // What a link leads to may be right as well: only a link that leads to no file or to wrong bytes is replaced.
             FileState::Unreadable(error) => Finding::Decided(Plan::Failed(error)),
-            _ => Finding::Needed { stale_link: link, candidates: Vec::new() },
+            FileState::WrongPieces { wrong, .. } => {
+                Finding::Needed { stale_link: link, candidates: Vec::new(), wrong: Some(wrong) }
+            }
+            _ => Finding::Needed { stale_link: link, candidates: Vec::new(), wrong: None },
         }
     }
 
     /// Looks for a missing file on this machine.
     fn search(&self, model: &Model, finding: Finding) -> Finding {
-        let stale_link = match finding {
+        let (stale_link, wrong) = match finding {
             Finding::Decided(plan) => return Finding::Decided(plan),
-            Finding::Needed { stale_link, .. } => stale_link,
-            Finding::Unverified { .. } => None,
+            Finding::Needed { stale_link, wrong, .. } => (stale_link, wrong),
+            Finding::Unverified { .. } => (None, None),
         };
         let candidates =
             if self.config.force { Vec::new() } else { self.sources.candidates(model, self.observer) };
-        Finding::Needed { stale_link, candidates }
+        Finding::Needed { stale_link, candidates, wrong }
     }
 
     fn item(&self, model: &Model, finding: Finding) -> Item {
         match finding {
             Finding::Decided(plan) => Item::new(plan),
-            Finding::Needed { stale_link, candidates } if !candidates.is_empty() => {
+            Finding::Needed { stale_link, candidates, wrong } if !candidates.is_empty() => {
                 let copied =
                     PartFile::claimed_bytes(self.destination, model, self.lists.of(model).as_deref())
                         .unwrap_or(0);
-                Item { stale_link, copied, ..Item::new(Plan::Local(candidates)) }
+                Item { stale_link, copied, wrong, ..Item::new(Plan::Local(candidates)) }
             }
-            Finding::Needed { stale_link, .. } => Item { stale_link, ..Item::new(self.fetch(model)) },
+            Finding::Needed { stale_link, wrong, .. } => {
+                Item { stale_link, wrong, ..Item::new(self.fetch(model)) }
+            }
             Finding::Unverified { .. } => Item::new(self.fetch(model)),
         }
     }
@@ -268,7 +276,7 @@ impl Planner<'_> {
             Err(error) => return Finding::Decided(Plan::Failed(error)),
         };
         if self.config.force {
-            return Finding::Needed { stale_link: Some(target), candidates: Vec::new() };
+            return Finding::Needed { stale_link: Some(target), candidates: Vec::new(), wrong: None };
         }
         match self.installed_by_marker(model) {
             Some(installed) => Finding::Decided(Plan::Present(installed)),
@@ -324,15 +332,16 @@ impl Planner<'_> {
 pub(super) enum Finding {
     /// The action is known.
     Decided(Plan),
-    /// The file is missing or wrong. These local files may have its bytes.
-    Needed { stale_link: Option<Utf8PathBuf>, candidates: Vec<Candidate> },
+    /// The file is missing or wrong. These local files may have its bytes. Of a wrong file that was hashed by its list, `wrong` has the
+    /// wrong ranges.
+    Needed { stale_link: Option<Utf8PathBuf>, candidates: Vec<Candidate>, wrong: Option<Vec<ByteRange>> },
     /// It has the right length and has to be hashed. `link` is the target if it is a known symlink.
     Unverified { link: Option<Utf8PathBuf> },
 }
 
 impl Finding {
     fn needed() -> Self {
-        Self::Needed { stale_link: None, candidates: Vec::new() }
+        Self::Needed { stale_link: None, candidates: Vec::new(), wrong: None }
     }
 
     /// True for a file that no place on this machine has.
@@ -367,6 +376,13 @@ fn share_digests(items: &mut [Item], models: &[&Model], present_are_verified: bo
             }
         }
     }
+}
+
+/// The positions of the files that the plan downloads.
+pub(super) fn to_fetch(plan: &[Item]) -> impl Iterator<Item = FileIndex> {
+    let is_to_fetch =
+        |item: &Item| matches!(item.plan, Plan::Fetch(_) | Plan::FetchToCache(_) | Plan::WouldFetch(_));
+    plan.iter().enumerate().filter(move |(_, item)| is_to_fetch(item)).map(|(index, _)| index)
 }
 
 /// Sends the plan to the observer. `to_fetch` counts bytes from the network, `needed` bytes on the destination's disk.

@@ -1,11 +1,15 @@
 //! The state of each file in a run, from its plan to its result.
 
+use std::collections::HashMap;
+
 use super::local::{Candidate, CopyOutcome, LocalCopier, LocalSources};
 use super::plan::{Item, Plan, planned};
 use super::report::FileReport;
+use super::reused_pieces::Reused;
 use super::space::Needs;
 use crate::transfer::{DownloadResult, FileError};
 use crate::workers;
+use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, FileIndex, Observer, Outcome, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
@@ -154,11 +158,29 @@ impl<'a> RunState<'a> {
         missing.into_iter().map(&mut take).collect()
     }
 
+    /// The wrong ranges of the files in place that the plan has read.
+    pub(super) fn take_wrong(&mut self) -> HashMap<FileIndex, Vec<ByteRange>> {
+        let wrong = |(index, item): (usize, &mut Item)| Some((index, item.wrong.take()?));
+        self.items.iter_mut().enumerate().filter_map(wrong).collect()
+    }
+
+    /// Records the bytes that other files of this machine had. A file whose disk failed is given up.
+    pub(super) fn record_reused(&mut self, reused: Vec<(FileIndex, Reused)>) {
+        for (index, Reused { bytes, error }) in reused {
+            self.files[index].reused = bytes;
+            if let Some(error) = error {
+                self.record_failure(index, FileError::of_store(error));
+            }
+        }
+    }
+
     pub(super) fn record_download(&mut self, download: DownloadResult) {
         let file = &mut self.files[download.index];
         file.source = Some(download.source.to_string());
         file.sources = download.sources;
-        (file.fetched, file.resumed, file.elapsed) = (download.fetched, download.resumed, download.elapsed);
+        (file.fetched, file.elapsed) = (download.fetched, download.elapsed);
+        // The transfer finds them in the part.
+        file.resumed = download.resumed.saturating_sub(file.reused);
         (file.connections, file.retries) = (download.connections, download.retries);
         file.dropped = download.dropped;
         match download.result {

@@ -30,7 +30,12 @@ impl Shelf {
 
     /// Its file for a model.
     pub(super) fn path_of(&self, model: &Model) -> Utf8PathBuf {
-        self.directory.join(model.sha256.to_string())
+        self.path_of_digest(&model.sha256)
+    }
+
+    /// Its file with this digest.
+    pub(super) fn path_of_digest(&self, sha256: &Sha256) -> Utf8PathBuf {
+        self.directory.join(sha256.to_string())
     }
 
     /// True once the store was left out.

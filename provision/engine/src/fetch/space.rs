@@ -67,17 +67,17 @@ impl Needs {
         let journal = PartFile::max_journal_bytes(model.size, rest);
         match &item.plan {
             Plan::Fetch(_) | Plan::WouldFetch(_) => {
-                self.to_fetch += rest;
+                self.to_fetch += rest - item.here.min(rest);
                 self.here += rest;
                 self.journals_here += journal;
             }
             Plan::FetchToCache(_) if sources.cache_shares_disk || sources.cache.is_none() => {
-                self.to_fetch += rest;
+                self.to_fetch += rest - item.here.min(rest);
                 self.here += rest;
                 self.journals_here += journal;
             }
             Plan::FetchToCache(_) => {
-                self.to_fetch += rest;
+                self.to_fetch += rest - item.here.min(rest);
                 self.in_cache += rest;
                 self.journals_in_cache += journal;
                 self.here += model.size;
