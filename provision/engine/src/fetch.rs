@@ -198,8 +198,7 @@ impl<'j> FilledLocally<'j> {
             if job.config.offline && !job.is_interrupted() {
                 let rest = |it: &Download| it.model.size - it.part.as_ref().map_or(0, PartFile::held);
                 let missing: Vec<_> = downloads.iter().map(|it| (job.models[it.index], rest(it))).collect();
-                refuse_offline(&missing)
-                    .inspect_err(|_| self.opened.keep_partial(&self.files.installed))?;
+                refuse_offline(&missing).inspect_err(|_| self.opened.keep_partial(&self.files.installed))?;
             }
             let transfer = Transfer {
                 origin: job.origin.clone(),

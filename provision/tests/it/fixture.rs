@@ -186,6 +186,11 @@ impl Fixture {
         self.list(path, &list)
     }
 
+    /// Takes a model out of the lock. Its file stays.
+    pub(crate) fn forget(&mut self, path: &str) {
+        self.models.remove(path);
+    }
+
     /// Pins a piece list for a model, and writes it beside the lock.
     pub(crate) fn list(&mut self, path: &str, list: &[u8]) -> &mut Self {
         let (digest, directory) = (Sha256::of(list).to_string(), self.beside(DIRECTORY));

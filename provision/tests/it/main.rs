@@ -42,6 +42,7 @@ mod store_lists;
 mod store_server;
 mod stores_first;
 mod torrents;
+mod updates;
 mod verify_pieces;
 mod warm;
 mod wrong_pieces;
