@@ -3,6 +3,7 @@
 mod downloads;
 mod interruptions;
 mod local;
+mod updates;
 
 use super::Check;
 use super::fixture::RealFixture;
@@ -17,5 +18,6 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "killed, terminated, interrupted: the next run continues", run: interruptions::resume },
     Check { name: "two runs on one destination", run: interruptions::two_at_once },
     Check { name: "a cache is filled, used and emptied", run: local::cache },
+    Check { name: "an update fetches the header that has grown", run: updates::grown_header },
     Check { name: "a baked copy on XFS shares its blocks", run: local::reflink },
 ];
