@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use toml_edit::{Document, Item, Table, Value};
+use toml_edit::{ArrayOfTables, Document, Item, Table, Value};
 
 /// The positions of a lock's parts.
 #[derive(Debug, Clone)]
@@ -132,20 +132,20 @@ fn keys_of(table: &Table) -> HashMap<String, KeySpan> {
 fn end_before(item: &Item, limit: usize) -> Option<usize> {
     let own = item.span().map(|span| span.end).filter(|end| *end <= limit);
     own.into_iter()
-        .chain(tables_of(item).flat_map(|table| table.iter()).filter_map(|(_, item)| end_before(item, limit)))
+        .chain(tables_of(item).flat_map(Table::iter).filter_map(|(_, item)| end_before(item, limit)))
         .max()
 }
 
 /// The positions of the headers of `item` and of the tables in it.
 fn headers(item: &Item) -> Vec<usize> {
     let own = tables_of(item).map(start_of);
-    own.chain(tables_of(item).flat_map(|table| table.iter()).flat_map(|(_, item)| headers(item))).collect()
+    own.chain(tables_of(item).flat_map(Table::iter).flat_map(|(_, item)| headers(item))).collect()
 }
 
 fn tables_of(item: &Item) -> impl Iterator<Item = &Table> {
     let one = item.as_table();
     let several = item.as_array_of_tables();
-    one.into_iter().chain(several.into_iter().flat_map(|tables| tables.iter()))
+    one.into_iter().chain(several.into_iter().flat_map(ArrayOfTables::iter))
 }
 
 fn start_of(table: &Table) -> usize {
