@@ -9,8 +9,10 @@ use crate::confined::ResolveMode;
 use crate::destination::Destination;
 use crate::part::{PartFile, PartNames};
 use crate::source_file::SourceFile;
+use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
+use provision_core::piece_list::{Piece, PieceList};
 
 pub(crate) const CONTENT: &[u8] = b"the quick brown fox jumps over the lazy dog";
 
@@ -77,6 +79,22 @@ pub(crate) fn model(path: &str, bytes: &[u8]) -> Model {
         groups: vec![],
         source: None,
     }
+}
+
+/// The model of `bytes` at `d/x`, and its list with cuts at these places.
+pub(crate) fn listed(bytes: &[u8], cuts: impl IntoIterator<Item = usize>) -> (Model, Arc<PieceList>) {
+    let mut ends: Vec<usize> = cuts.into_iter().collect();
+    ends.push(bytes.len());
+    let mut start = 0;
+    let piece = |end: usize| {
+        let range = std::mem::replace(&mut start, end)..end;
+        let sha256 = Sha256::of(&bytes[range.clone()]);
+        Piece { range: ByteRange::new(range.start as u64, range.end as u64), sha256 }
+    };
+    let pieces = ends.into_iter().map(piece).collect();
+    let model = model("d/x", bytes);
+    let list = Arc::new(PieceList::new(model.size, model.sha256, pieces).unwrap());
+    (Model { pieces: list.digest(), ..model }, list)
 }
 
 /// Writes and hashes a range of `from` in two pieces.

@@ -236,6 +236,8 @@ impl Lane<'_> {
 
 impl Drop for Lane<'_> {
     fn drop(&mut self) {
-        self.part.hasher_returns(|pieces| pieces.end_copy(self.copy.piece));
+        let mut state = self.part.state();
+        let state = &mut *state;
+        state.pieces.end_copy(self.copy.piece, &state.written);
     }
 }

@@ -264,7 +264,6 @@ impl Pieces {
     pub(super) fn take_empty(&mut self, piece: usize, written: &RangeSet) -> bool {
         let is_free = !self.open.contains_key(&piece) && !written.overlaps(self.range(piece));
         if is_free {
-            self.taken += 1;
             self.open.insert(piece, Progress { hasher: None, at: self.range(piece).start, ready: 0 });
         }
         is_free
@@ -276,10 +275,14 @@ impl Pieces {
         self.proven.insert(self.range(piece));
     }
 
-    /// Ends a copy.
-    pub(super) fn end_copy(&mut self, piece: usize) {
-        self.taken -= 1;
-        self.open.remove(&piece);
+    /// Ends a copy. Bytes that were written into the piece meanwhile are hashed from its start.
+    pub(super) fn end_copy(&mut self, piece: usize, written: &RangeSet) {
+        if let Some(progress) = self.open.remove(&piece) {
+            self.ready -= progress.ready;
+        }
+        if written.overlaps(self.range(piece)) {
+            self.refresh(piece, written);
+        }
     }
 
     /// Forgets the hashing of all pieces that are not proven. Returns the bytes of those that are.

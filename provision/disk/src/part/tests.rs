@@ -3,6 +3,7 @@
 mod install;
 mod journal;
 mod orphans;
+mod pieces;
 
 use std::fs;
 use std::os::unix::fs::symlink;
