@@ -15,8 +15,8 @@ use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::file_stat::{FileId, Installed, Stamp};
 use provision_core::digest::{Hasher, Sha256};
-use provision_core::piece_list::Lister;
 use provision_core::model_path::ModelPath;
+use provision_core::piece_list::Lister;
 
 /// The block size for reading or copying a whole file, in bytes.
 pub(crate) const BLOCK: usize = 1 << 20;

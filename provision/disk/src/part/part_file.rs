@@ -143,7 +143,9 @@ impl PartFile {
         if list.is_whole() && !options.makes_list {
             pieces.resume(RunningDigest::of(resumed.hasher), resumed.hashed);
         }
-        resumed.written.iter().for_each(|range| drop(pieces.wrote(range, &resumed.written)));
+        for range in resumed.written.iter() {
+            pieces.wrote(range, &resumed.written);
+        }
         let part = Self {
             file,
             directory,
@@ -482,7 +484,9 @@ impl PartFile {
             journal.rewrite(&journaled)?;
         }
         let mut state = self.state();
-        wrong.iter().for_each(|piece| state.written.remove(piece.range));
+        for piece in &wrong {
+            state.written.remove(piece.range);
+        }
         state.pieces.drop_pieces(wrong.iter().map(|piece| piece.index));
         Ok(wrong)
     }
