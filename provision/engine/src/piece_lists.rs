@@ -8,7 +8,7 @@
 //! each cause, and the file is proven as a whole. Lists are read when they are needed: none is held for a file that waits.
 
 mod asking;
-pub mod kept;
+pub(crate) mod kept;
 pub mod make;
 mod warnings;
 
@@ -212,7 +212,7 @@ impl PieceLists {
     ///
     /// # Errors
     /// A list cannot be removed.
-    pub fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), StoreError> {
+    pub(crate) fn prune(&self, needed: &HashSet<Sha256>) -> Result<(), StoreError> {
         self.kept.as_ref().map_or(Ok(()), |kept| kept.prune(needed))
     }
 

@@ -73,7 +73,7 @@ fn fault_166_a_list_that_is_not_the_models_is_one_warning_and_the_files_are_righ
         (&cut, "the lock says"),
         (&flipped, "restore it"),
         (&others, "lock check --pieces"),
-        (&noise, "no piece list"),
+        (&noise, "does not begin with"),
         (&endless, "the lock says"),
     ];
     for (case, words) in cases {

@@ -25,7 +25,7 @@ use provision_http::{HttpClient, Remedy, RequestError};
 /// Lists that are fetched at a time.
 const AT_ONCE: usize = 8;
 /// The memory of the lists that are being fetched, in KiB.
-const BUDGET: u64 = 2 * MAX_LIST >> 10;
+const BUDGET: u64 = (2 * MAX_LIST) >> 10;
 /// The longest time for one list at one place.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The time that each list adds to the longest time for all.

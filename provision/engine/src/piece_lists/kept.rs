@@ -62,7 +62,7 @@ impl Kept {
 ///
 /// # Errors
 /// The directory cannot be listed.
-pub fn unneeded(
+pub(crate) fn unneeded(
     destination: &Destination,
     needed: &HashSet<Sha256>,
 ) -> Result<Vec<(String, u64)>, StoreError> {
@@ -93,7 +93,7 @@ fn is_ours(directory: &Directory, name: &str) -> bool {
 ///
 /// # Errors
 /// It cannot be removed.
-pub fn remove(destination: &Destination, name: &str) -> Result<bool, StoreError> {
+pub(crate) fn remove(destination: &Destination, name: &str) -> Result<bool, StoreError> {
     open(destination)?.map_or(Ok(false), |directory| directory.remove(name))
 }
 
