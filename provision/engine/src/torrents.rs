@@ -63,7 +63,9 @@ fn read(destination: &Destination, target: &HashTarget<'_>, of_set: Option<Piece
     let mut hashers: Vec<PieceHasher> = [own].into_iter().chain(of_set).collect();
     let state = inspect::read(destination, target, &mut |reading| {
         reading.hash();
-        hashers.iter_mut().for_each(|hasher| hasher.update(reading.block()));
+        for hasher in &mut hashers {
+            hasher.update(reading.block());
+        }
     });
     if !state.is_right() {
         return Read { state, pieces: Vec::new(), of_set: Vec::new() };

@@ -95,7 +95,7 @@ fn lists_are_written_once_and_the_lock_names_them() {
     assert!(out.contains("written      loras/a.bin  9 MB  3 pieces  models.pieces/"), "{out}");
     assert!(out.contains("one piece    vae/b.bin"), "{out}");
     assert!(err.contains("Programs from before piece lists cannot read it (exit 3)"), "{err}");
-    assert_eq!(lists(&fixture), [digest.clone()]);
+    assert_eq!(lists(&fixture), std::slice::from_ref(&digest));
     let path = fixture.beside("models.pieces").join(&digest);
     assert_eq!(fs::read(&path).unwrap(), list);
     let sha256 = format!("sha256 = \"{}\"\n", long.sha256_hex());

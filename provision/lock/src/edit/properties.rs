@@ -94,11 +94,12 @@ fn text_of(models: &[Written], head: &str, ends: Ends, last_newline: bool, end: 
             text.push_str(&comment(between && at == 1, "between"));
             text.extend([indent, key.as_str(), "\n"]);
         }
-        text.push_str(&match model.hint {
+        let tables = match model.hint {
             3 => format!("{indent}[model.hint-of] # {path} table\n{indent}  a = \"hint-of {path}\"\n"),
             4 => format!("\n[[model.hint-of.a]]\n[[model.hint-of.a]]\nsize = \"hint-of {path}\"\n"),
             _ => String::new(),
-        });
+        };
+        text.push_str(&tables);
         text.push_str(&comment(below, "below"));
         text.push_str(match model.hint {
             5 => "[[hint-log]]\na = \"hint-log 5\"\n",

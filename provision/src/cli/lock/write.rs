@@ -194,7 +194,8 @@ type Put = (Entry, Result<Outcome, PutFailure>);
 /// Puts the entries into the document, which has each path once. All at once, because each change parses the whole lock; one by one
 /// only if one of them is refused.
 fn put_each(document: &mut Document, entries: &[Entry]) -> Result<Vec<Put>, EditFailure> {
-    let adapted: Vec<Result<Entry, Entry>> = entries.iter().map(|entry| adapt(document, entry)).collect();
+    let adapted: Vec<Result<Entry, Box<Entry>>> =
+        entries.iter().map(|entry| adapt(document, entry)).collect();
     let accepted: Vec<Entry> = adapted.iter().flatten().cloned().collect();
     let outcomes: Vec<_> = match document.put_all(&accepted) {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
@@ -204,17 +205,17 @@ fn put_each(document: &mut Document, entries: &[Entry]) -> Result<Vec<Put>, Edit
     let mut outcomes = outcomes.into_iter();
     let put = adapted.into_iter().map(|entry| match entry {
         Ok(entry) => (entry, outcomes.next().unwrap_or(Ok(Outcome::Unchanged)).map_err(PutFailure::Edit)),
-        Err(entry) => (entry, Err(PutFailure::AnotherFile)),
+        Err(entry) => (*entry, Err(PutFailure::AnotherFile)),
     });
     Ok(put.collect())
 }
 
 /// The entry with what the lock's entry of its path keeps; as it is if that is another file.
-fn adapt(document: &Document, entry: &Entry) -> Result<Entry, Entry> {
+fn adapt(document: &Document, entry: &Entry) -> Result<Entry, Box<Entry>> {
     let mut entry = entry.clone();
     let Some(older) = document.get(&entry.path) else { return Ok(entry) };
     if older.sha256 != entry.sha256 && is_another_of_its_address(&older, &entry.path, &entry.url) {
-        return Err(entry);
+        return Err(Box::new(entry));
     }
     let followed = entry.source.take();
     entry.keep_from(&older);
