@@ -356,14 +356,12 @@ impl<'a> PieceReuse<'a> {
     /// The file's part, with its list.
     fn part<'f>(&self, file: &'f mut Lacking<'_>) -> Result<&'f PartFile, StoreError> {
         let Download { part, place, model, part_names, .. } = &mut *file.download;
-        let opened = match part.take().filter(PartFile::has_list) {
-            Some(opened) => opened,
-            None => {
-                let pieces = Some(file.list.clone());
-                let options =
-                    PartOptions { pieces, threads: self.threads, ..PartOptions::from(&*part_names) };
-                PartFile::open(place, model, options, || !self.is_interrupted())?
-            }
+        let opened = if let Some(opened) = part.take().filter(PartFile::has_list) {
+            opened
+        } else {
+            let pieces = Some(file.list.clone());
+            let options = PartOptions { pieces, threads: self.threads, ..PartOptions::from(&*part_names) };
+            PartFile::open(place, model, options, || !self.is_interrupted())?
         };
         Ok(part.insert(opened))
     }
