@@ -71,7 +71,7 @@ fn locks(bench: &Bench<'_>, set: &FileSet, base: &str) -> Result<[(&'static str,
         text += &lock_entry(file, base);
         let (bytes, digest) = list_of(file)?;
         bench.sh.write_file(lists.join(&digest), bytes)?;
-        text += &format!("pieces = \"{digest}\"\n");
+        text.extend(["pieces = \"", &digest, "\"\n"]);
     }
     let (with, without) = (folder.join("models.lock"), bench.meter.folder.join("models.lock"));
     bench.sh.write_file(&with, text)?;

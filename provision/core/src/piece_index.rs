@@ -130,11 +130,14 @@ mod tests {
     use crate::byte_range::ByteRange;
     use crate::piece_list::Piece;
 
-    /// A list of pieces of 1 to 3 bytes, whose length follows from what they are.
+    /// The unit of the pieces' lengths. A list has no more pieces than its file has room for.
+    const UNIT: u64 = crate::piece_list::LEAST_TENSOR;
+
+    /// A list of pieces of 1 to 3 units, whose length follows from what they are.
     fn list(contents: &[u8]) -> PieceList {
         let mut at = 0;
         let pieces = contents.iter().map(|content| {
-            let range = ByteRange::new(at, at + 1 + u64::from(content % 3));
+            let range = ByteRange::new(at, at + UNIT * (1 + u64::from(content % 3)));
             at = range.end;
             Piece { range, sha256: Sha256::of(&[*content]) }
         });
@@ -160,7 +163,7 @@ mod tests {
         let wanted = [(vec![9, 6], vec![0, 1])];
         let place = |sources: &[(u32, Option<u32>, Vec<u8>)]| {
             let found = found(&wanted, sources);
-            found.iter().find(|it| it.piece == 1).map(|it| (it.source, it.at))
+            found.iter().find(|it| it.piece == 1).map(|it| (it.source, it.at / UNIT))
         };
         let (same_offset, moved) = (vec![3, 6], vec![3, 3, 6]);
         assert_eq!(place(&[]), None);
@@ -181,8 +184,8 @@ mod tests {
         /// not matter.
         #[test]
         fn every_piece_that_is_somewhere_is_found_where_it_is(
-            wanted in prop::collection::vec(prop::collection::vec((0_u8..12, any::<bool>()), 0..8), 0..4),
-            sources in prop::collection::vec((prop::option::of(0_u32..4), prop::collection::vec(0_u8..12, 0..8)), 0..5),
+            wanted in prop::collection::vec(prop::collection::vec((0_u8..12, any::<bool>()), 1..8), 0..4),
+            sources in prop::collection::vec((prop::option::of(0_u32..4), prop::collection::vec(0_u8..12, 1..8)), 0..5),
             turn in 0_usize..5,
         ) {
             let wanted: Vec<(Vec<u8>, Vec<usize>)> = wanted.iter().map(|pieces| {

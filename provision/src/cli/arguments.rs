@@ -285,6 +285,7 @@ impl MachineArgs {
 }
 
 /// Options of a fetch.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches of a command line")]
 #[derive(Args, Debug, Clone)]
 pub struct FetchArgs {
     /// The models.

@@ -51,9 +51,9 @@ pub fn run(args: &PiecesArgs) -> Result<(), Failure> {
         Failure::new(Code::Lock, why)
     })?;
     if *json {
-        print_json(&list, Sha256::of(&bytes))
+        print_json(&list, Sha256::of(&bytes));
     } else {
-        print(&list, Sha256::of(&bytes))
+        print(&list, Sha256::of(&bytes));
     }
     Ok(())
 }

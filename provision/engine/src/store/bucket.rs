@@ -222,7 +222,7 @@ async fn send_parts(
     }
     let part_size = state.part_size.max(PART);
     let (mut names, mut number, mut kept) = (BTreeMap::new(), 0_u32, 0);
-    let mut sending: Vec<Pin<Box<dyn Future<Output = Result<SentPart, PushError>> + '_>>> = Vec::new();
+    let mut sending: Vec<Sending<'_>> = Vec::new();
     loop {
         while reader.left() > 0 && sending.len() < at_once(part_size) && !session.is_stopped() {
             number += 1;
@@ -277,6 +277,9 @@ async fn send_parts(
     }
     complete(session, at, model, (&id, &names), transfer).await
 }
+
+/// A part that is on its way.
+type Sending<'a> = Pin<Box<dyn Future<Output = Result<SentPart, PushError>> + 'a>>;
 
 /// The end of a part.
 struct SentPart {
