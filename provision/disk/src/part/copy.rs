@@ -74,9 +74,7 @@ impl PartFile {
         source: &SourceFile,
         step: &mut dyn FnMut(u64) -> bool,
     ) -> Result<CopyMethod, CopyError> {
-        let whole = self.held() == 0 && source.stamp().size == self.size();
-        let mut method =
-            if whole && self.clone_from_file(source) { CopyMethod::Reflink } else { CopyMethod::Kernel };
+        let mut method = self.begin_copy(source);
         let mut unreported = 0;
         let mut since_record = 0;
         for range in self.missing() {
@@ -100,8 +98,14 @@ impl PartFile {
         Ok(method)
     }
 
+    /// Shares the source's blocks if the part is empty and the file system can. Otherwise the kernel copies.
+    pub(super) fn begin_copy(&self, source: &SourceFile) -> CopyMethod {
+        let whole = self.held() == 0 && source.stamp().size == self.size();
+        if whole && self.clone_from_file(source) { CopyMethod::Reflink } else { CopyMethod::Kernel }
+    }
+
     /// Shares the source's blocks, if the file system can. Rejects a source that has grown since it was opened.
-    pub(super) fn clone_from_file(&self, source: &SourceFile) -> bool {
+    fn clone_from_file(&self, source: &SourceFile) -> bool {
         rustix::fs::ioctl_ficlone(&self.file, &source.file).is_ok()
             && rustix::fs::fstat(&self.file).is_ok_and(|stat| stat.st_size as u64 == self.size())
     }

@@ -57,15 +57,6 @@ struct Lane<'a> {
 }
 
 impl PartFile {
-    /// Copies a piece from the source's place `from`. Returns true if the piece is in the part and proven.
-    ///
-    /// # Errors
-    /// The part cannot be written. A source that cannot be read has other bytes.
-    pub fn copy_piece(&self, piece: usize, source: &SourceFile, from: u64) -> Result<bool, CopyError> {
-        let copied = self.copy_pieces(&[PieceCopy { piece, source, at: from }], &mut |_| true)?;
-        Ok(copied.right == [true])
-    }
-
     /// Copies pieces of which the part has no byte, by the cheapest method that the file systems have. Before each block,
     /// `step` gets the number of bytes copied since its last call and says whether to go on.
     ///
@@ -85,9 +76,7 @@ impl PartFile {
         source: &SourceFile,
         step: &mut dyn FnMut(u64) -> bool,
     ) -> Result<CopyMethod, CopyError> {
-        let whole = self.held() == 0 && source.stamp().size == self.size();
-        let method =
-            if whole && self.clone_from_file(source) { CopyMethod::Reflink } else { CopyMethod::Kernel };
+        let method = self.begin_copy(source);
         let same = |piece| PieceCopy { piece, source, at: self.pieces().pieces()[piece].range.start };
         let copies: Vec<_> = self.lacking_pieces().into_iter().map(same).collect();
         Ok(self.copy_pieces_by(method, &copies, step)?.method)
