@@ -92,35 +92,35 @@ impl Planner<'_> {
     /// the run is stopped.
     pub(super) fn examine(&self, models: &[&Model]) -> Vec<Finding> {
         let findings = self.verify(models, models.iter().map(|model| self.check(model)).collect());
-        let checked: Vec<_> =
-            models.iter().zip(findings).map(|(model, finding)| (*model, Mutex::new(Some(finding)))).collect();
-        workers::each(
-            &checked,
-            |(model, _)| model.size,
-            self.config.threads,
-            |(model, finding)| {
-                let finding = finding.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.search(model, finding.unwrap_or_else(Finding::needed))
-            },
-        )
+        self.each(models, findings, Self::search)
     }
 
     /// The action for each of `models`, in the same order. Incomplete if the run is stopped.
     pub(super) fn plan(&self, models: &[&Model], findings: Vec<Finding>) -> Vec<Item> {
+        let mut items = self.each(models, findings, Self::item);
+        // A file that was checked by size only must not be copied to others.
+        share_digests(&mut items, models, self.config.verify != Verify::Quick);
+        items
+    }
+
+    /// Calls `work` for each model and its finding, the largest first. Returns the results in the models' order.
+    fn each<R: Send>(
+        &self,
+        models: &[&Model],
+        findings: Vec<Finding>,
+        work: impl Fn(&Self, &Model, Finding) -> R + Sync,
+    ) -> Vec<R> {
         let found: Vec<_> =
             models.iter().zip(findings).map(|(model, finding)| (*model, Mutex::new(Some(finding)))).collect();
-        let mut items = workers::each(
+        workers::each(
             &found,
             |(model, _)| model.size,
             self.config.threads,
             |(model, finding)| {
                 let finding = finding.lock().unwrap_or_else(PoisonError::into_inner).take();
-                self.item(model, finding.unwrap_or_else(Finding::needed))
+                work(self, model, finding.unwrap_or_else(Finding::needed))
             },
-        );
-        // A file that was checked by size only must not be copied to others.
-        share_digests(&mut items, models, self.config.verify != Verify::Quick);
-        items
+        )
     }
 
     /// Hashes the files whose size is right and that the marker does not list.
