@@ -38,7 +38,8 @@ pub const MAX_LIST: u64 = 16 << 20;
 /// The directory of the lists, beside the lock.
 pub const DIRECTORY: &str = "models.pieces";
 
-const MAGIC: &[u8; 16] = b"provision-pieces";
+/// The first bytes of every list.
+pub const MAGIC: &[u8; 16] = b"provision-pieces";
 /// The version of the format.
 pub const VERSION: u32 = 1;
 /// The bytes before the first piece.

@@ -22,7 +22,7 @@ use provision_core::digest::Sha256;
 use provision_core::event::Observer;
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
-use provision_core::piece_list::{MAX_LIST, PieceList, PieceListError};
+use provision_core::piece_list::{MAGIC, MAX_LIST, PieceList, PieceListError};
 use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, PartNames, PartOptions, SourceFile, StoreError};
@@ -148,10 +148,9 @@ impl PieceLists {
     pub fn known(&self) -> impl Iterator<Item = PieceList> {
         let of_directory = |directory: &Utf8PathBuf| {
             let directory = directory.clone();
-            names(&directory).into_iter().filter_map(move |name| {
-                let bytes = read(&directory.join(name.to_string()), MAX_LIST).ok()??;
-                named(&name, &bytes)
-            })
+            names(&directory)
+                .into_iter()
+                .filter_map(move |name| named(&name, &read_list(&directory.join(name.to_string())).ok()??))
         };
         self.kept.iter().flat_map(Kept::lists).chain(self.directories.iter().flat_map(of_directory))
     }
@@ -263,7 +262,21 @@ fn named(name: &Sha256, bytes: &[u8]) -> Option<PieceList> {
 /// A file of at most `most` bytes; of a longer one, one byte more. `None` if there is none.
 fn read(path: &Utf8Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
     let Some(file) = SourceFile::open(path)? else { return Ok(None) };
-    let mut bytes = vec![0; file.stamp().size.min(most + 1) as usize];
+    read_start(&file, most + 1).map(Some)
+}
+
+/// A file that may be a list, by its length and its first bytes. A store has models under such names as well, and they are not read.
+fn read_list(path: &Utf8Path) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(file) = SourceFile::open(path)?.filter(|file| file.stamp().size <= MAX_LIST) else {
+        return Ok(None);
+    };
+    let is_list = read_start(&file, MAGIC.len() as u64)? == MAGIC;
+    if is_list { read_start(&file, MAX_LIST).map(Some) } else { Ok(None) }
+}
+
+/// The first `most` bytes of a file, or all if it has fewer.
+fn read_start(file: &SourceFile, most: u64) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = vec![0; file.stamp().size.min(most) as usize];
     let mut filled = 0;
     while filled < bytes.len() {
         match file.read_at(filled as u64, &mut bytes[filled..])? {
@@ -272,7 +285,7 @@ fn read(path: &Utf8Path, most: u64) -> Result<Option<Vec<u8>>, StoreError> {
         }
     }
     bytes.truncate(filled);
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 /// The digests that are names in a directory, ascending; none if it cannot be listed.
