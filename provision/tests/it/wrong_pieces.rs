@@ -1,5 +1,6 @@
 //! Wrong pieces of a file with a piece list: the piece alone is fetched again, and its sender is blamed.
 
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +15,7 @@ use provision_http::HttpClient;
 use provision_testbed::{BlockingOrigin, Content, Fault, Recorded, Shape, When};
 use tokio::sync::watch;
 
-use crate::fixture::{Fixture, list_of, start_origin};
+use crate::fixture::{Fixture, PATIENCE, list_of, start_origin};
 
 const SIZE: u64 = 12 * MAX_PIECE;
 /// Bytes a second of each connection: so each source has a share of the file.
@@ -62,17 +63,35 @@ fn with_wrong(pieces: impl IntoIterator<Item = u64>) -> Content {
     pieces.into_iter().fold(content, |content, piece| content.flipped(piece * MAX_PIECE + 12_345, 3))
 }
 
+/// The first request for the byte `at`.
+fn first_over(at: u64) -> When {
+    let seen = AtomicBool::new(false);
+    When::custom(move |request: &Recorded, _: usize| {
+        let bytes = request.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+        let range = bytes.map(|(first, last)| first.parse().unwrap()..=last.parse::<u64>().unwrap());
+        range.is_some_and(|range| range.contains(&at)) && !seen.swap(true, Ordering::Relaxed)
+    })
+}
+
 impl Listed {
     fn fetch(&self) -> DownloadResult {
         self.fetch_until(&watch::channel(false).1)
     }
 
+    fn place(&self) -> Arc<Destination> {
+        Arc::new(Destination::create(&self.fixture.destination()).unwrap())
+    }
+
+    /// The part of an earlier run, or a new one.
+    fn part(&self) -> PartFile {
+        let pieces = Some(self.pieces.clone());
+        let options = PartOptions { pieces, ..PartOptions::from(&PartNames::Shared) };
+        PartFile::open(&self.place(), &self.model, options, || true).unwrap()
+    }
+
     /// Fetches as a run does: the part of an earlier run is opened before.
     fn fetch_until(&self, interrupted: &watch::Receiver<bool>) -> DownloadResult {
-        let place = Arc::new(Destination::create(&self.fixture.destination()).unwrap());
-        let options =
-            || PartOptions { pieces: Some(self.pieces.clone()), ..PartOptions::from(&PartNames::Shared) };
-        let part = PartFile::open(&place, &self.model, options(), || true).unwrap();
+        let (place, part) = (self.place(), self.part());
         let mut model = self.model.clone();
         let of_stores = model.sources.drain(..self.stores).enumerate();
         let stores = of_stores.collect();
@@ -100,6 +119,19 @@ impl Listed {
             assert_eq!(Sha256::of(&bytes), self.model.sha256, "a wrong byte has the final name");
         }
         results.remove(0)
+    }
+
+    /// Fetches, and stops when `reached` returns.
+    fn fetch_and_stop(&self, reached: impl FnOnce()) -> DownloadResult {
+        let (stop, stopped) = watch::channel(false);
+        let ended = std::thread::scope(|scope| {
+            let run = scope.spawn(|| self.fetch_until(&stopped));
+            reached();
+            stop.send(true).unwrap();
+            run.join().unwrap()
+        });
+        assert!(matches!(ended.result, Ok(None)), "{ended:?}");
+        ended
     }
 
     /// Fetches, and asserts that all is right.
@@ -237,14 +269,8 @@ fn fault_164_a_store_that_lies_in_every_second_piece_costs_what_it_sent_wrong() 
 #[test]
 fn fault_165_a_run_stopped_while_a_piece_is_fetched_again_resumes_from_the_proven_ones() {
     let listed = listed(&[Some(with_wrong([6]))]);
-    let (stop, stopped) = watch::channel(false);
-    let first = std::thread::scope(|scope| {
-        let run = scope.spawn(|| listed.fetch_until(&stopped));
-        listed.fixture.events.wait_for(|event| matches!(event, Event::Dropped { .. }));
-        stop.send(true).unwrap();
-        run.join().unwrap()
-    });
-    assert!(matches!(first.result, Ok(None)), "{first:?}");
+    let is_dropped = |event: &Event| matches!(event, Event::Dropped { .. });
+    let first = listed.fetch_and_stop(|| listed.fixture.events.wait_for(is_dropped));
     assert_eq!(first.dropped, MAX_PIECE);
     listed.mirrors[0].put("/x", listed.content.clone());
     let sent = listed.sent();
@@ -257,16 +283,62 @@ fn fault_165_a_run_stopped_while_a_piece_is_fetched_again_resumes_from_the_prove
 }
 
 #[test]
+fn fault_158_zeroed_pages_cost_their_pieces_and_a_resume_needs_no_journal() {
+    let listed = listed(&[None]);
+    listed.fetch_and_stop(|| {
+        listed.mirrors[0].wait_for(PATIENCE, |now| now.body_bytes_sent >= SIZE / 2).unwrap();
+    });
+    let part = listed.part();
+    let held = part.held();
+    let proven = (0..).find(|piece| !part.lacking_pieces().contains(piece)).unwrap();
+    drop(part);
+    let names = std::fs::read_dir(listed.fixture.destination()).unwrap().map(|entry| entry.unwrap().path());
+    for path in names {
+        match path.extension().and_then(std::ffi::OsStr::to_str) {
+            Some("part") => {
+                let file = std::fs::File::options().write(true).open(&path).unwrap();
+                file.write_all_at(&[0; 4096], proven as u64 * MAX_PIECE + 4096).unwrap();
+            }
+            Some("journal") => std::fs::remove_file(&path).unwrap(),
+            _ => {}
+        }
+    }
+    let second = listed.fetch_right();
+    assert_eq!(second.resumed, held - MAX_PIECE);
+    assert_eq!(second.dropped, 0, "the wrong piece did not count as held");
+}
+
+#[test]
+fn fault_159_a_dropped_piece_is_in_no_journal_for_a_run_without_the_list() {
+    let mut listed = listed(&[Some(with_wrong([6]))]);
+    let is_dropped = |event: &Event| matches!(event, Event::Dropped { .. });
+    listed.fetch_and_stop(|| listed.fixture.events.wait_for(is_dropped));
+    listed.mirrors[0].put("/x", listed.content.clone());
+    listed.model.pieces = None;
+    let dropped = listed.fixture.events.count(is_dropped);
+    let second = listed.fetch();
+    let installed = second.result.as_ref().map(|installed| installed.as_ref().map(|file| file.proven_by));
+    assert!(matches!(installed, Ok(Some(Some(ProvenBy::Digest)))), "{second:?}");
+    assert_eq!(listed.fixture.events.count(is_dropped), dropped, "no byte of the wrong piece was resumed");
+}
+
+#[test]
+fn fault_160_right_bytes_of_dropped_pieces_are_hashed_and_not_the_waiting_wrong_ones() {
+    let listed = listed(&[None]);
+    for at in [1, 4, 7, 10].map(|piece| piece * MAX_PIECE + 99) {
+        listed.mirrors[0].inject("/x", Fault::FlippedBit { at, bit: 1 }.when(first_over(at)));
+    }
+    let result = listed.fetch_right();
+    assert_eq!(result.fetched, SIZE);
+    assert!(result.dropped >= MAX_PIECE && result.dropped <= 4 * MAX_PIECE, "{result:?}");
+    assert_eq!(listed.dropped().len() as u64, result.dropped / MAX_PIECE, "no piece is dropped twice");
+}
+
+#[test]
 fn a_bit_that_flips_in_transit_costs_one_piece_while_the_rest_goes_on() {
     let at = 5 * MAX_PIECE + 77;
     let listed = listed(&[None]);
-    let seen = AtomicBool::new(false);
-    let first_over_it = move |request: &Recorded, _: usize| {
-        let bytes = request.range.as_deref().and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
-        let range = bytes.map(|(first, last)| first.parse().unwrap()..=last.parse::<u64>().unwrap());
-        range.is_some_and(|range| range.contains(&at)) && !seen.swap(true, Ordering::Relaxed)
-    };
-    listed.mirrors[0].inject("/x", Fault::FlippedBit { at, bit: 3 }.when(When::custom(first_over_it)));
+    listed.mirrors[0].inject("/x", Fault::FlippedBit { at, bit: 3 }.when(first_over(at)));
     let result = listed.fetch_right();
     assert_eq!((result.dropped, result.fetched), (MAX_PIECE, SIZE));
     // No claim was revoked: only a claim that is taken over at the end has bytes in flight.

@@ -1,4 +1,4 @@
-//! Piece lists that do not fit the lock or the file any more (faults 154 to 157).
+//! Piece lists that do not fit the lock or the file any more (faults 152 and 154 to 157).
 
 use std::fs;
 use std::time::Duration;
@@ -21,6 +21,30 @@ fn installed() -> (Fixture, Content) {
     install(&fixture, "vae/x.bin", &content);
     fixture.write_lock();
     (fixture, content)
+}
+
+#[test]
+fn fault_152_a_header_that_lies_about_its_tensors_leaves_fixed_pieces() {
+    let tensors = |offsets: &str| {
+        let header = format!(r#"{{"a":{{"dtype":"U8","shape":[1],"data_offsets":{offsets}}}}}"#);
+        [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()
+    };
+    let table = [&b"GGUF\x03\0\0\0"[..], &[0xff; 16]].concat();
+    let heads = [tensors("[0,99999999999]"), tensors("[70000,200000]"), [0xff; 9].to_vec(), table];
+    for head in heads {
+        let tail = Content::generated(3, LONG - head.len() as u64).to_vec();
+        let content = Content::bytes([head, tail].concat());
+        let mut fixture = Fixture::new();
+        fixture.file("vae/x.bin", &content);
+        install(&fixture, "vae/x.bin", &content);
+        fixture.write_lock();
+        said(&fixture, 0, &["pieces"]);
+        let [list] = &lists(&fixture)[..] else { panic!("one list") };
+        let list = PieceList::parse(&fs::read(fixture.beside("models.pieces").join(list)).unwrap()).unwrap();
+        let starts: Vec<u64> = list.pieces().iter().map(|piece| piece.range.start).collect();
+        assert_eq!(starts, [0, 4 << 20, 8 << 20]);
+        said(&fixture, 0, &["check", "--pieces"]);
+    }
 }
 
 #[test]
