@@ -9,6 +9,9 @@ use provision_testbed::{Content, Fault};
 use crate::fixture::{Fixture, list_of, start_origin};
 use crate::program::{fetch, run};
 
+/// What the lock pins for a file and what lies beside the lock, and words of the warning.
+type Case<'c> = (&'c dyn Fn(u64) -> (Vec<u8>, Vec<u8>), &'c str);
+
 const SIZE: u64 = 9 << 20;
 
 fn warnings(fixture: &Fixture) -> Vec<String> {
@@ -68,7 +71,6 @@ fn fault_166_a_list_that_is_not_the_models_is_one_warning_and_the_files_are_righ
     let others = |_: u64| (other.clone(), other.clone());
     let noise = |_: u64| (vec![7; 500], vec![7; 500]);
     let endless = |n: u64| (own(n), vec![0; 40 << 20]);
-    type Case<'c> = (&'c dyn Fn(u64) -> (Vec<u8>, Vec<u8>), &'c str);
     let cases: [Case<'_>; 5] = [
         (&cut, "the lock says"),
         (&flipped, "restore it"),

@@ -1,6 +1,7 @@
 //! Files with a piece list are verified by their pieces: which bytes are wrong, and by what a file is proven.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
@@ -38,12 +39,13 @@ impl Files {
     fn add(&mut self, name: &str, bytes: &[u8], list: Option<PieceList>) {
         fs::write(self.directory.path().join(name), bytes).unwrap();
         let (size, sha256) = (bytes.len(), Sha256::of(bytes));
-        self.lock += &format!(
+        let _ = write!(
+            self.lock,
             "\n[[model]]\npath = {name:?}\nurl = \"https://h.example/{name}\"\nsize = {size}\nsha256 = \"{sha256}\"\n"
         );
         if let Some((list, digest)) = list.and_then(|list| Some((list.digest()?, list))).map(|(d, l)| (l, d))
         {
-            self.lock += &format!("pieces = \"{digest}\"\n");
+            let _ = writeln!(self.lock, "pieces = \"{digest}\"");
             self.lists.insert(digest, Arc::new(list));
         }
     }

@@ -290,7 +290,8 @@ fn fault_158_zeroed_pages_cost_their_pieces_and_a_resume_needs_no_journal() {
     });
     let part = listed.part();
     let held = part.held();
-    let proven = (0..).find(|piece| !part.lacking_pieces().contains(piece)).unwrap();
+    let proven =
+        (0..part.pieces().pieces().len()).find(|piece| !part.lacking_pieces().contains(piece)).unwrap();
     drop(part);
     let names = std::fs::read_dir(listed.fixture.destination()).unwrap().map(|entry| entry.unwrap().path());
     for path in names {
