@@ -126,7 +126,7 @@ pub struct Claim {
     pub range: ByteRange,
     /// The file comes as one stream, because its origin does not support ranges.
     pub plain: bool,
-    /// No other connection takes over a part of it: its bytes shall have one sender.
+    /// No other connection takes over a part of it: its bytes shall have one sender. If it crawls or fails, one takes the rest.
     pub undivided: bool,
 }
 
@@ -358,9 +358,7 @@ impl Schedule {
         }
         let took = self.now.saturating_sub(flight.began);
         self.files[flight.claim.file.0].ended(flight.claim.source, flight.received > 0, took);
-        if !self.files[flight.claim.file.0].closed {
-            self.fill(flight.claim.file, [ByteRange::new(flight.reserved, flight.end)]);
-        }
+        self.leave_rest(flight.claim, ByteRange::new(flight.reserved, flight.end));
     }
 
     /// Makes no claim of this file at its lead before `until`.
@@ -419,13 +417,13 @@ impl Schedule {
     fn revoke_those(&mut self, file: FileId, is_one: impl Fn(&Claim) -> bool) -> Vec<ClaimId> {
         let (mut revoked, mut rests) = (Vec::new(), Vec::new());
         for flight in self.flights.values_mut().filter(|f| f.claim.file == file && is_one(&f.claim)) {
-            rests.push(ByteRange::new(flight.reserved, flight.end));
+            rests.push((flight.claim, ByteRange::new(flight.reserved, flight.end)));
             flight.end = flight.reserved;
             flight.revoked = true;
             revoked.push(flight.claim.id);
         }
-        if !self.files[file.0].closed {
-            self.fill(file, rests);
+        for (claim, rest) in rests {
+            self.leave_rest(claim, rest);
         }
         revoked
     }
@@ -493,6 +491,15 @@ impl Schedule {
         self.files[file.0].unclaimed
     }
 
+    /// The last bytes of a claim are unclaimed again. Those of an undivided one stay together.
+    fn leave_rest(&mut self, claim: Claim, rest: ByteRange) {
+        if claim.undivided && !rest.is_empty() {
+            self.give_back(claim.file, rest);
+        } else if !self.files[claim.file.0].closed {
+            self.fill(claim.file, [rest]);
+        }
+    }
+
     fn fill(&mut self, id: FileId, gaps: impl IntoIterator<Item = ByteRange>) {
         let file = &mut self.files[id.0];
         let before = file.gaps.len();
@@ -506,7 +513,6 @@ impl Schedule {
     }
 
     fn drop_unclaimed(&mut self, id: FileId) {
-        self.files[id.0].undivided.clear();
         self.unlist(id);
         self.take(id, RangeSet::new());
     }

@@ -221,16 +221,11 @@ impl Schedule {
                 })
                 .map(|flight| flight.claim.id)
                 .collect();
-            let mut given_back = Vec::new();
             for id in crawling {
-                if let Some(flight) = self.flights.get_mut(&id) {
-                    let range = ByteRange::new(flight.position(), flight.end);
-                    flight.end = range.start;
-                    given_back.push((flight.claim.file, range));
-                }
-            }
-            for (file, range) in given_back {
-                self.fill(file, [range]);
+                let Some(flight) = self.flights.get_mut(&id) else { continue };
+                let (claim, rest) = (flight.claim, ByteRange::new(flight.position(), flight.end));
+                flight.end = rest.start;
+                self.leave_rest(claim, rest);
             }
         }
     }

@@ -302,14 +302,41 @@ fn a_range_that_is_given_back_gets_one_claim_that_no_other_connection_shares() {
     assert_eq!(schedule.end_of(second.id), Some(2 * MIB), "the other claim goes on");
     let again = schedule.next(Duration::ZERO).unwrap();
     assert_eq!((again.range, again.undivided), (piece, true));
-    // A claim that fails leaves its rest to anyone, and does not swallow the undivided range behind it.
+    // The rest of a claim that fails stays together, also after a restart, and takes nothing of the range behind it.
     schedule.reserve(again.id, 100);
     schedule.finish(again.id, Connection::Closed);
     let rest = schedule.next(Duration::ZERO).unwrap();
-    assert_eq!((rest.range, rest.undivided), (ByteRange::new(200, 700), false));
+    assert_eq!((rest.range, rest.undivided), (ByteRange::new(200, 700), true));
+    schedule.revoke(file);
+    schedule.finish(second.id, Connection::Closed);
+    schedule.finish(rest.id, Connection::Closed);
+    schedule.restart(file, [ByteRange::new(200, 40 * MIB)]);
+    let rest = schedule.next(Duration::ZERO).unwrap();
+    assert_eq!((rest.range, rest.undivided), (ByteRange::new(200, 700), true));
     schedule.reserve(rest.id, 500);
     schedule.finish(rest.id, Connection::Kept);
     assert_eq!(schedule.next(Duration::ZERO).unwrap().range, neighbour);
+}
+
+#[test]
+fn what_a_crawling_connection_leaves_of_an_undivided_range_gets_one_claim() {
+    let piece = ByteRange::new(0, 4 << 20);
+    let limits = Limits { connections: 8, per_host: 8 };
+    let mut simulation = Simulation::new(limits, &[64 << 20], Duration::from_millis(20));
+    // Held from the start, then dropped.
+    simulation.schedule.restart(FileId(0), [ByteRange::new(piece.end, 64 << 20)]);
+    simulation.schedule.give_back(FileId(0), piece);
+    let mut claims = BTreeMap::new();
+    while !simulation.is_done() {
+        let rate = |claim: &Claim, _| if claim.range.start == piece.start { 20e3 } else { 2e6 };
+        simulation.step(&rate, &mut || None);
+        let of_piece =
+            simulation.wires.iter().map(|wire| wire.claim).filter(|claim| claim.range.start < piece.end);
+        claims.extend(of_piece.map(|claim| (claim.id, (claim.range.end, claim.undivided))));
+        assert!(simulation.now < Duration::from_secs(15), "one connection holds the file up");
+    }
+    simulation.check();
+    assert_eq!(claims.into_values().collect::<Vec<_>>(), [(piece.end, true); 2]);
 }
 
 proptest! {
