@@ -410,8 +410,7 @@ impl Coordinator {
         let (target, shared, origin) = (file.target.clone(), self.shared.clone(), self.origin.clone());
         self.tasks.spawn_blocking(move || {
             let installed = target.open().and_then(|part| {
-                shared.hashing.finish(&target, &part);
-                let verified = part.clone().verify_while(|| !shared.hashing.is_stopped())?;
+                let verified = shared.hashing.verify(&target, &part)?;
                 target.keep_list(&part);
                 verified.install()
             });

@@ -20,7 +20,7 @@ use super::buffers::Buffer;
 use super::target::Target;
 use provision_core::byte_range::ByteRange;
 use provision_core::schedule::FileId;
-use provision_disk::{HasherGuard, PartFile, PieceEnd, ReadyPiece, Written};
+use provision_disk::{HasherGuard, PartFile, PieceEnd, ReadyPiece, StoreError, Verified, Written};
 
 /// The most bytes that wait in memory: for few cores, for each core, and in all.
 const LEAST_KEPT: usize = 4 << 20;
@@ -254,9 +254,11 @@ impl Hashing {
             let mut ready = Vec::new();
             for piece in pieces.into_iter().zip(hashed).filter_map(|(piece, hashed)| piece.filter(|_| hashed))
             {
+                // Locked before the question: a verified part has no such bytes, and is forgotten for good.
+                let mut state = self.state();
                 piece.part.ready_of(piece.range(), &mut ready);
                 if let Some(ready) = ready.drain(..).find(|ready| ready.piece == piece.at) {
-                    self.state().waits(piece.clone(), &ready);
+                    state.waits(piece.clone(), &ready);
                 }
             }
         }
@@ -271,9 +273,17 @@ impl Hashing {
         self.is_stopped.load(Ordering::Relaxed)
     }
 
-    /// Hashes all waiting bytes of a completely written file, unless the run stops, and forgets the file. Other threads go on
-    /// with those of its pieces that wait. Blocks.
-    pub(super) fn finish(&self, target: &Arc<Target>, part: &Arc<PartFile>) {
+    /// Verifies a completely written file, unless the run stops, and forgets its bytes. Blocks.
+    pub(super) fn verify(&self, target: &Arc<Target>, part: &Arc<PartFile>) -> Result<Verified, StoreError> {
+        self.finish(target, part);
+        let verified = part.clone().verify_while(|| !self.is_stopped());
+        // Now that no thread has a hasher of the part, none puts bytes back.
+        self.forget(part);
+        verified
+    }
+
+    /// Hashes all waiting bytes of the file. Other threads go on with those of its pieces that wait.
+    fn finish(&self, target: &Arc<Target>, part: &Arc<PartFile>) {
         let mut ready = Vec::new();
         part.ready_of(ByteRange::new(0, part.size()), &mut ready);
         let piece = |ready: ReadyPiece| Piece { target: target.clone(), part: part.clone(), at: ready.piece };
@@ -283,7 +293,6 @@ impl Hashing {
             let second = pieces.next();
             while !self.is_stopped() && self.hash([Some(&first), second.as_ref()]).contains(&true) {}
         }
-        self.forget(part);
     }
 
     /// Drops the waiting bytes of a file.

@@ -154,7 +154,7 @@ fn files_hashed_in_any_order_get_their_own_digests() {
         for File { target, part } in files {
             hashing.finish(&target, &part);
             assert_eq!(part.ready(), 0, "seed {seed}");
-            part.verify().unwrap();
+            hashing.verify(&target, &part).unwrap();
         }
         let state = hashing.state();
         assert!(
@@ -244,6 +244,32 @@ fn a_file_whose_hasher_is_taken_is_skipped() {
     write(&hashing, &files[0], &contents[0], 2 * MIB..3 * MIB, true);
     hashing.finish(&files[0].target, &files[0].part);
     files[0].part.clone().verify().unwrap();
+}
+
+#[test]
+fn bytes_that_a_thread_puts_back_late_are_forgotten_with_their_file() {
+    let (place, hashing) = (Place::new(), hashing(2).0);
+    let content = bytes(1, MIB);
+    let file = place.file("a", &content);
+    write(&hashing, &file, &content, 0..MIB, true);
+    let piece = Piece { target: file.target.clone(), part: file.part.clone(), at: 0 };
+    let mut lane = hashing.lane(&piece).unwrap();
+    let users = Arc::strong_count(&file.part);
+    std::thread::scope(|scope| {
+        let verified = scope.spawn(|| hashing.verify(&file.target, &file.part));
+        while Arc::strong_count(&file.part) == users {
+            std::thread::yield_now();
+        }
+        // The thread ends after its block, and bytes of the buffer are left.
+        let block = lane.rest()[..1000].to_vec();
+        lane.guard.update(&block);
+        lane.taken += block.len();
+        hashing.end(lane);
+        verified.join().unwrap().unwrap();
+    });
+    let state = hashing.state();
+    assert!(state.kept.is_empty() && state.complete.is_empty() && state.partial.is_empty());
+    assert_eq!(hashing.kept_bytes.load(Ordering::Relaxed), 0);
 }
 
 #[test]
