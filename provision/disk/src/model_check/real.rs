@@ -157,8 +157,9 @@ impl Owner {
                 self.part = Some(part);
             }
             Err(StoreError::WrongPieces { .. }) => {
-                let wrong = part.drop_wrong().unwrap();
+                let wrong = part.wrong();
                 assert_eq!(wrong.len(), 1, "one lie");
+                part.drop_wrong(&wrong).unwrap();
                 self.part = Some(part);
             }
             Err(error) => panic!("{error}"),

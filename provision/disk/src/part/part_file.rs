@@ -460,35 +460,34 @@ impl PartFile {
         Ok(())
     }
 
-    /// Takes the wrong pieces out of the part and of its journal, and returns them. No write to them may be in progress.
+    /// Takes these wrong pieces out of the part and of its journal. No write to them may be in progress.
     /// Their bytes stay in the file until others are written over them. A record of the journal that has bytes of a wrong
     /// piece goes with it: its other bytes are lost to a run without the list, which trusts nothing else.
-    pub fn drop_wrong(&self) -> Result<Vec<WrongPiece>, StoreError> {
+    pub fn drop_wrong(&self, wrong: &[WrongPiece]) -> Result<(), StoreError> {
         let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut journal = self.lock_journal();
         self.check_sync_error()?;
         self.check_lease()?;
-        let (wrong, journaled, is_listed) = {
+        let (journaled, is_listed) = {
             let mut state = self.state();
-            let wrong = state.pieces.wrong();
             let mut is_listed = false;
-            for WrongPiece { range, .. } in &wrong {
+            for WrongPiece { range, .. } in wrong {
                 state.unjournaled.forget(*range);
                 is_listed |= journal.durable.forget(*range) | state.journaled.forget(*range);
             }
             state.unjournaled_bytes = state.unjournaled.len();
-            (wrong, state.journaled.clone(), is_listed)
+            (state.journaled.clone(), is_listed)
         };
         if is_listed {
             // Before other bytes take the place of those that the records list.
             journal.rewrite(&journaled)?;
         }
         let mut state = self.state();
-        for piece in &wrong {
+        for piece in wrong {
             state.written.remove(piece.range);
         }
         state.pieces.drop_pieces(wrong.iter().map(|piece| piece.index));
-        Ok(wrong)
+        Ok(())
     }
 
     /// Removes the part and its journal. Later writes fail, later checkpoints do nothing.

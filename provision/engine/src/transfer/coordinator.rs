@@ -17,6 +17,7 @@ use super::claim::{self, ClaimEnd, ClaimTask};
 use super::file_error::FileError;
 use super::handle::Handle;
 use super::policy::{Circumstances, Decision, FilePolicy, Step};
+use super::provenance::Senders;
 use super::silent_hosts::SilentHosts;
 use super::target::Target;
 use super::{DownloadResult, Shared, TICK, TransferConfig};
@@ -34,8 +35,8 @@ pub(super) enum TaskResult {
     /// With the content that the first bytes look like, if the digest is wrong.
     Installed(FileId, Result<Installed, StoreError>, Option<SniffedContent>),
     Reset(FileId, Result<(), StoreError>),
-    /// With the wrong pieces, which the part has no more.
-    Dropped(FileId, Result<Vec<WrongPiece>, StoreError>),
+    /// With the wrong pieces, which the part has no more, and their senders.
+    Dropped(FileId, Result<Vec<(WrongPiece, Senders)>, StoreError>),
     /// With the files whose journal failed.
     Journaled(Vec<(FileId, StoreError)>),
     Checkpoint(Vec<(FileId, StoreError)>),
@@ -69,7 +70,7 @@ pub(super) struct TransferState {
     /// A job takes wrong pieces out of the part.
     pub(super) is_dropping: bool,
     /// Wrong pieces that the part has no more, and that no source is blamed for yet.
-    pub(super) wrong_pieces: Vec<WrongPiece>,
+    pub(super) wrong_pieces: Vec<(WrongPiece, Senders)>,
     /// Bytes of wrong pieces.
     pub(super) dropped: u64,
 }

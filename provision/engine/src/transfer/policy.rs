@@ -148,8 +148,8 @@ pub(super) struct FilePolicy {
     offline: bool,
     /// The file has a piece list, which decides on each piece.
     has_pieces: bool,
-    /// The times that a piece was wrong without a source to blame.
-    wrong_pieces: BTreeMap<usize, usize>,
+    /// Each time that a piece was wrong: the source that sent all of it, if one did, and the digest of what came.
+    wrong_pieces: BTreeMap<usize, Vec<(Option<usize>, Sha256)>>,
 }
 
 impl FilePolicy {

@@ -13,7 +13,7 @@ use provision_core::piece_list::PieceList;
 use provision_core::redact::Redactor;
 use provision_core::schedule::FileId;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, Installed, PartFile, PartNames, PartOptions, StoreError};
+use provision_disk::{Destination, Installed, PartFile, PartNames, PartOptions, StoreError, WrongPiece};
 use provision_http::{HttpClient, Resolved};
 
 /// The state of a file that its claims share.
@@ -226,8 +226,16 @@ impl Target {
         self.provenance.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The bytes of `range` are dropped. Returns their senders.
-    pub(super) fn take_senders(&self, range: ByteRange) -> Senders {
+    /// Takes the wrong pieces out of the part, and returns them with their senders. Blocks.
+    pub(super) fn drop_wrong(&self, part: &PartFile) -> Result<Vec<(WrongPiece, Senders)>, StoreError> {
+        let wrong = part.wrong();
+        // Before a stream can write other bytes into the pieces: those have senders of their own.
+        let senders = wrong.iter().map(|piece| (*piece, self.take_senders(piece.range))).collect();
+        part.drop_wrong(&wrong)?;
+        Ok(senders)
+    }
+
+    fn take_senders(&self, range: ByteRange) -> Senders {
         let mut provenance = self.provenance();
         let senders = provenance.senders(range);
         provenance.forget(range);

@@ -76,7 +76,7 @@ proptest! {
                     1 => drop(part.checkpoint().unwrap()),
                     2 => part.hash_ready().unwrap(),
                     3 => part.hash(range.start as u64, &sent[range]).unwrap(),
-                    4 => drop(part.drop_wrong().unwrap()),
+                    4 => part.drop_wrong(&part.wrong()).unwrap(),
                     _ => {}
                 }
             }
@@ -99,7 +99,7 @@ proptest! {
                     break;
                 }
                 Err(StoreError::WrongPieces { ranges, .. }) => {
-                    part.drop_wrong().unwrap();
+                    part.drop_wrong(&part.wrong()).unwrap();
                     prop_assert_eq!(part.missing(), ranges);
                     part.missing()
                 }
@@ -151,7 +151,8 @@ fn fault_159_a_dropped_piece_is_in_no_journal() {
     part.journal_written().unwrap();
     put(&part, 250_000..300_000, &content);
     part.hash_ready().unwrap();
-    let wrong = part.drop_wrong().unwrap();
+    let wrong = part.wrong();
+    part.drop_wrong(&wrong).unwrap();
     assert_eq!(wrong.iter().map(|piece| piece.index).collect::<Vec<_>>(), [1, 3]);
     drop(part);
     let without = fixture.open(&model);
@@ -172,7 +173,7 @@ fn fault_160_bytes_kept_from_a_dropped_piece_are_not_hashed_again() {
     let part = open(&fixture, &model, &list);
     let lied = part.write(100_000, &vec![7; 100_000]).unwrap();
     part.hash_ready().unwrap();
-    part.drop_wrong().unwrap();
+    part.drop_wrong(&part.wrong()).unwrap();
     let sent = part.write(100_000, &content[100_000..200_000]).unwrap();
     let mut guard = part.take_hasher(1).unwrap();
     assert!(lied.generation < guard.generation(), "the caller tells the lie by its generation");

@@ -5,7 +5,6 @@
 //! end, or a job installs it, wrong pieces wait: [`Coordinator::judge_pieces`] is called again after that.
 
 use super::{Coordinator, Phase, TaskResult};
-use crate::transfer::file_error::SourceError;
 use crate::transfer::policy::{Decision, PieceStep, Step};
 use crate::transfer::provenance::Senders;
 use provision_core::event::Event;
@@ -22,12 +21,17 @@ impl Coordinator {
         }
         let Some(part) = file.target.part.get().filter(|part| !part.wrong().is_empty()) else { return false };
         file.is_dropping = true;
-        self.tasks.spawn_blocking(move || TaskResult::Dropped(id, part.drop_wrong()));
+        let target = file.target.clone();
+        self.tasks.spawn_blocking(move || TaskResult::Dropped(id, target.drop_wrong(&part)));
         true
     }
 
     /// The wrong pieces are out of the part.
-    pub(super) fn wrong_pieces_dropped(&mut self, id: FileId, result: Result<Vec<WrongPiece>, StoreError>) {
+    pub(super) fn wrong_pieces_dropped(
+        &mut self,
+        id: FileId,
+        result: Result<Vec<(WrongPiece, Senders)>, StoreError>,
+    ) {
         let file = &mut self.files[id.0];
         file.is_dropping = false;
         match (result, &file.phase) {
@@ -42,9 +46,9 @@ impl Coordinator {
     /// Blames the senders of the pieces that were dropped, and schedules the pieces again.
     pub(super) fn judge_pieces(&mut self, id: FileId) {
         while matches!(self.files[id.0].phase, Phase::Transferring)
-            && let Some(piece) = self.files[id.0].wrong_pieces.pop()
+            && let Some((piece, senders)) = self.files[id.0].wrong_pieces.pop()
         {
-            self.judge(id, &piece);
+            self.judge(id, &piece, &senders);
         }
         // Others may have been found since.
         if !self.drop_wrong_pieces(id) {
@@ -52,29 +56,26 @@ impl Coordinator {
         }
     }
 
-    fn judge(&mut self, id: FileId, piece: &WrongPiece) {
-        let now = self.shared.now();
+    fn judge(&mut self, id: FileId, piece: &WrongPiece, senders: &Senders) {
+        let (now, range) = (self.shared.now(), piece.range);
+        let names = self.names(id, senders);
         let file = &mut self.files[id.0];
-        let senders = file.target.take_senders(piece.range);
         file.resumed = file.resumed.saturating_sub(senders.unknown);
-        file.dropped += piece.range.len();
-        let prefix = file.target.part.get().filter(|_| piece.range.start == 0);
+        file.dropped += range.len();
+        let prefix = file.target.part.get().filter(|_| range.start == 0);
         let sniffed = prefix.and_then(|part| {
             let redactor = file.target.redactor(&self.origin);
             sniff::sniff(&part.read_prefix(sniff::SNIFF_LENGTH), &file.target.model, &redactor)
         });
-        let WrongPiece { range, expected, found, .. } = *piece;
-        let error = SourceError::WrongPiece { range, expected, found, sniffed };
-        let reason = format!("{}: {error}", self.names(id, &senders));
-        let file = &mut self.files[id.0];
-        self.shared.observer.observe(&Event::Dropped { file: file.target.index, bytes: range.len(), reason });
         // A stream's claim may have the range ahead of it. What it leaves out is scheduled when it has ended.
         if !file.policy.is_plain() {
             self.shared.schedule().give_back(id, range);
         }
-        let reason = error.to_string();
         let lead = file.policy.position();
-        match file.policy.wrong_piece(piece.index, error, &senders, now) {
+        let (reason, step) = file.policy.wrong_piece(piece, sniffed, senders, now);
+        let (index, said) = (file.target.index, format!("{names}: {reason}"));
+        self.shared.observer.observe(&Event::Dropped { file: index, bytes: range.len(), reason: said });
+        match step {
             PieceStep::Again => {}
             PieceStep::EndCompanion(source) => {
                 self.shared.observer.observe(&Event::SourceEnded {

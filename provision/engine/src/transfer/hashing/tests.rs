@@ -192,10 +192,13 @@ fn one_file_with_a_list_is_proven_by_all_threads_and_its_wrong_piece_is_told() {
         assert_eq!(wrong.try_recv(), Ok(FileId(0)), "seed {seed}");
         let verified = file.part.clone().verify();
         assert!(matches!(verified, Err(StoreError::WrongPieces { .. })), "seed {seed}: {verified:?}");
-        let dropped = file.part.drop_wrong().unwrap();
+        file.target.provenance().record(ByteRange::new(0, content.len() as u64), 0);
+        let dropped = file.target.drop_wrong(&file.part).unwrap();
         assert_eq!(dropped.len(), 1, "seed {seed}");
-        let range = dropped[0].range;
+        let (range, sender) = (dropped[0].0.range, dropped[0].1.only());
         assert!((range.start..range.end).contains(&(flipped as u64)), "seed {seed}");
+        // Bytes that others send from now on have nothing to do with it.
+        assert_eq!((sender, file.target.provenance().senders(range).unknown), (Some(0), range.len()));
         // Bytes that were kept of the wrong piece are not hashed again.
         write(&hashing, &file, &content, range.start as usize..range.end as usize, random.bool());
         hashing.finish(&file.target, &file.part);

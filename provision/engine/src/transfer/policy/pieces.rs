@@ -2,16 +2,22 @@
 //!
 //! | all bytes of the piece came from | step |
 //! |---|---|
-//! | an earlier run or a copy, even in part | the piece is fetched again |
 //! | one source, and there are others | the source is out for this file |
 //! | the only source | the piece is fetched again once: one bit may flip in transit. Then the file ends |
-//! | several sources | the piece is fetched again, by one claim; the second time, the lead reads alone |
+//! | the only source that is left, and another one sent the same | the file ends: the list may be what is wrong |
+//! | several sources, an earlier run or a copy | the piece is fetched again, by one claim; the second time, the lead reads alone |
+//! | a source that is out already | the piece is fetched again |
+//!
+//! A piece that is wrong more than `2 + 2 * sources` times ends the file, whoever sent it.
 
 use std::time::Duration;
 
 use super::{Decision, FilePolicy, Step};
 use crate::transfer::file_error::SourceError;
 use crate::transfer::provenance::Senders;
+use provision_core::digest::Sha256;
+use provision_disk::WrongPiece;
+use provision_http::sniff::SniffedContent;
 
 /// The next step after a piece was wrong.
 #[derive(Debug)]
@@ -30,51 +36,44 @@ impl FilePolicy {
         self.has_pieces = true;
     }
 
-    /// The bytes of a piece are wrong. `error` is what its sender is blamed for.
+    /// The bytes of a piece are wrong. Returns what its sender is blamed for, in words, and the next step.
     pub(in crate::transfer) fn wrong_piece(
         &mut self,
-        piece: usize,
-        error: SourceError,
+        piece: &WrongPiece,
+        sniffed: Option<SniffedContent>,
         senders: &Senders,
         now: Duration,
-    ) -> PieceStep {
-        if self.offline {
-            return PieceStep::Decide(self.fail_with(error));
-        }
-        if senders.unknown > 0 {
-            return PieceStep::Again;
-        }
-        let others = |source: usize| {
-            let others = self.sources.iter().enumerate().filter(|(at, _)| *at != source);
-            others.filter(|(_, source)| !source.ended).count()
-        };
-        match senders.only() {
+    ) -> (String, PieceStep) {
+        let WrongPiece { index, range, expected, found } = *piece;
+        let sender = senders.only();
+        let seen = self.wrong_pieces.entry(index).or_default();
+        let is_same =
+            |(other, what): &(Option<usize>, Sha256)| other.is_some() && *other != sender && *what == found;
+        let agreed = sender.is_some() && seen.iter().any(is_same);
+        seen.push((sender, found));
+        let times = seen.iter().filter(|(other, _)| *other == sender).count();
+        let is_last = self.offline || seen.len() > 2 + 2 * self.sources.len();
+        let error = SourceError::WrongPiece { range, expected, found, sniffed, agreed };
+        let reason = error.to_string();
+        let mut others =
+            self.sources.iter().enumerate().filter(|(at, other)| Some(*at) != sender && !other.ended);
+        let step = match (sender, others.next().is_some()) {
+            // Sources that take turns would mix wrong bytes each time.
+            _ if is_last => PieceStep::Decide(self.fail_with(error)),
             // Its bytes arrived before it was out.
-            Some(source) if self.has_ended(source) => PieceStep::Again,
-            Some(source) if others(source) > 0 && source != self.at => {
+            (Some(source), _) if self.has_ended(source) => PieceStep::Again,
+            (Some(source), true) if source != self.at => {
                 self.end(source, error);
                 PieceStep::EndCompanion(source)
             }
-            Some(source) if others(source) > 0 => PieceStep::Decide(self.end_source(error, false, now)),
-            Some(_) if self.count(piece) == 1 => PieceStep::Again,
-            Some(_) => PieceStep::Decide(self.end_source(error, false, now)),
-            None => match self.count(piece) {
-                1 => PieceStep::Again,
-                // Sources that take turns would mix wrong bytes each time.
-                times if times > 2 + 2 * self.sources.len() => PieceStep::Decide(self.fail_with(error)),
-                _ if self.one_source => PieceStep::Again,
-                _ => {
-                    self.one_source = true;
-                    PieceStep::Decide(Decision::Drain(Step::Restart))
-                }
-            },
-        }
-    }
-
-    /// Counts a wrong piece that no source is blamed for yet.
-    fn count(&mut self, piece: usize) -> usize {
-        let times = self.wrong_pieces.entry(piece).or_default();
-        *times += 1;
-        *times
+            (Some(_), false) if times == 1 && !agreed => PieceStep::Again,
+            (Some(_), _) => PieceStep::Decide(self.end_source(error, false, now)),
+            (None, _) if times == 1 || self.one_source => PieceStep::Again,
+            (None, _) => {
+                self.one_source = true;
+                PieceStep::Decide(Decision::Drain(Step::Restart))
+            }
+        };
+        (reason, step)
     }
 }
