@@ -59,14 +59,31 @@ pub struct PieceLists {
     observer: Arc<dyn Observer>,
 }
 
-/// The reason for which a text is not a model's list.
-enum NotTheList {
+/// A list that is not its model's. Each message goes on behind the list's or the model's name.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    /// There is no such file.
+    #[error("it is not beside the lock")]
+    Missing,
+    /// It cannot be read.
+    #[error(transparent)]
+    Unreadable(StoreError),
     /// It has another digest than the lock's.
-    Digest(Sha256),
-    /// It is no list.
+    #[error("the file has SHA-256 {0}, so it is not the lock's list")]
+    OtherBytes(Sha256),
+    /// The lock names bytes that are no list.
+    #[error(transparent)]
     Format(PieceListError),
     /// It describes a file of this length and digest.
+    #[error("it is the list of {0} bytes with SHA-256 {1}")]
     OtherFile(u64, Sha256),
+}
+
+impl ListError {
+    /// The bytes are the lock's: another place would have the same.
+    fn is_of_the_lock(&self) -> bool {
+        matches!(self, Self::Format(_) | Self::OtherFile(..))
+    }
 }
 
 impl PieceLists {
@@ -124,22 +141,20 @@ impl PieceLists {
     }
 
     fn on_this_machine(&self, model: &Model, pin: &Sha256) -> Option<Arc<PieceList>> {
-        let most = PieceList::max_bytes(model.size);
         for directory in &self.directories {
-            let path = directory.join(pin.to_string());
-            match read(&path, most) {
-                Ok(None) => {}
-                Ok(Some(bytes)) => match self.believed(model, pin, &bytes, path.as_str()) {
-                    Some(list) => return Some(Arc::new(list)),
-                    // The bytes are the lock's: others would be the same.
-                    None if Sha256::of(&bytes) == *pin => return None,
-                    None => {}
-                },
-                Err(error) => self.note(Cause::Unreadable, model, || error.to_string()),
+            match find(directory, model) {
+                Ok(list) => return Some(Arc::new(list)),
+                Err(ListError::Missing) => {}
+                Err(error) => {
+                    self.note_error(model, pin, directory.join(pin.to_string()).as_str(), &error);
+                    if error.is_of_the_lock() {
+                        return None;
+                    }
+                }
             }
         }
         // What is not right there is replaced, and no mistake of the user's.
-        let kept = self.kept.as_ref()?.read(pin, most)?;
+        let kept = self.kept.as_ref()?.read(pin, PieceList::max_bytes(model.size))?;
         checked(model, pin, &kept).ok().map(Arc::new)
     }
 
@@ -155,22 +170,22 @@ impl PieceLists {
         self.kept.iter().flat_map(Kept::lists).chain(self.directories.iter().flat_map(of_directory))
     }
 
-    /// The list in `bytes`, which `place` has, if it is the model's. Another one is a warning.
-    fn believed(&self, model: &Model, pin: &Sha256, bytes: &[u8], place: &str) -> Option<PieceList> {
-        let (cause, why) = match checked(model, pin, bytes) {
-            Ok(list) => return Some(list),
-            Err(NotTheList::Digest(found)) => {
+    /// The warning for what `place` has instead of the model's list.
+    fn note_error(&self, model: &Model, pin: &Sha256, place: &str, error: &ListError) {
+        let (cause, why) = match error {
+            ListError::Missing => return,
+            ListError::Unreadable(error) => (Cause::Unreadable, error.to_string()),
+            ListError::OtherBytes(found) => {
                 (Cause::Wrong, format!("{place} has SHA-256 {found}, the lock says {pin}"))
             }
-            Err(NotTheList::Format(error)) => (Cause::Format, format!("{place}: {error}")),
-            Err(NotTheList::OtherFile(size, file)) => {
+            ListError::Format(error) => (Cause::Format, format!("{place}: {error}")),
+            ListError::OtherFile(size, file) => {
                 let Model { size: length, sha256, .. } = model;
                 let says = format!("{size} bytes with SHA-256 {file}, the lock says {length} with {sha256}");
                 (Cause::OtherFile, format!("{place} describes {says}"))
             }
         };
         self.note(cause, model, || why);
-        None
     }
 
     /// Keeps the lists of installed models for their next version. A destination that cannot be written keeps none. Blocks.
@@ -242,14 +257,24 @@ impl std::fmt::Debug for PieceLists {
     }
 }
 
-fn checked(model: &Model, pin: &Sha256, bytes: &[u8]) -> Result<PieceList, NotTheList> {
+/// The list of `model` in a directory of lists. A model without a list has none.
+///
+/// # Errors
+/// There is none, or it is not the list of the model's file.
+pub fn find(directory: &Utf8Path, model: &Model) -> Result<PieceList, ListError> {
+    let pin = model.pieces.ok_or(ListError::Missing)?;
+    let read = read(&directory.join(pin.to_string()), PieceList::max_bytes(model.size));
+    checked(model, &pin, &read.map_err(ListError::Unreadable)?.ok_or(ListError::Missing)?)
+}
+
+fn checked(model: &Model, pin: &Sha256, bytes: &[u8]) -> Result<PieceList, ListError> {
     let found = Sha256::of(bytes);
     if found != *pin {
-        return Err(NotTheList::Digest(found));
+        return Err(ListError::OtherBytes(found));
     }
-    let list = PieceList::parse(bytes).map_err(NotTheList::Format)?;
+    let list = PieceList::parse(bytes).map_err(ListError::Format)?;
     if (list.size(), list.file()) != (model.size, model.sha256) {
-        return Err(NotTheList::OtherFile(list.size(), list.file()));
+        return Err(ListError::OtherFile(list.size(), list.file()));
     }
     Ok(list)
 }

@@ -11,8 +11,9 @@ use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use provision_core::digest::Sha256;
-use provision_core::lockfile::{MAX_BYTES, Model};
-use provision_core::piece_list::{DIRECTORY, PieceList, PieceListError};
+use provision_core::lockfile::{Lockfile, MAX_BYTES};
+use provision_core::piece_list::{DIRECTORY, MAGIC, MAX_LIST};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use crate::small_file::{self, DRAFT, or_here};
 
@@ -21,32 +22,15 @@ const MODE: u32 = 0o644;
 /// The ends of the names of locks.
 const LOCKS: [&str; 2] = ["lock", "toml"];
 
-/// A list that does not agree with its entry. Each message goes on behind the list's or the model's name.
+/// A lock or a directory that cannot be read, so that the lists that it names are unknown.
 #[derive(Debug, thiserror::Error)]
-pub enum ListError {
-    /// There is no such file.
-    #[error("it is not beside the lock")]
-    Missing,
-    /// It cannot be read.
-    #[error("it cannot be read: {0}")]
-    Unreadable(io::Error),
-    /// The file has other bytes than its name says.
-    #[error("the file has SHA-256 {found}, so it is not the lock's list")]
-    OtherBytes {
-        /// The digest of the file.
-        found: Sha256,
-    },
-    /// The lock names bytes that are no list.
-    #[error(transparent)]
-    Format(PieceListError),
-    /// The list is of another file.
-    #[error("it is the list of {size} bytes with SHA-256 {file}")]
-    OtherFile {
-        /// The length of that file, in bytes.
-        size: u64,
-        /// Its digest.
-        file: Sha256,
-    },
+#[error("{path} cannot be read: {error}; correct that, or remove it")]
+pub struct UnreadableError {
+    /// The lock or the directory.
+    path: Utf8PathBuf,
+    /// The system's error.
+    #[source]
+    error: io::Error,
 }
 
 /// The directory of the lists of the lock at `lock`: beside the file itself, if that is a symlink.
@@ -60,102 +44,96 @@ fn file_of(lock: &Utf8Path) -> Utf8PathBuf {
     followed.unwrap_or_else(|| lock.to_owned())
 }
 
-/// Writes a list with this digest. Returns false if it is there already.
+/// Writes a list with this digest. Returns false if it is there already: unless its lock names it, it counts as new again.
 ///
 /// # Errors
 /// A system call failed.
-pub fn write(directory: &Utf8Path, digest: &Sha256, list: &[u8]) -> io::Result<bool> {
-    small_file::put(&directory.join(digest.to_string()), list, Some(MODE))
-}
-
-/// The list of `model` in the first of `directories` that has it. A model without a list has none.
-///
-/// # Errors
-/// There is none, or it is not the list of the model's file.
-pub fn find(directories: &[Utf8PathBuf], model: &Model) -> Result<PieceList, ListError> {
-    let pin = model.pieces.ok_or(ListError::Missing)?;
-    let most = PieceList::max_bytes(model.size);
-    let mut error = ListError::Missing;
-    for directory in directories {
-        let bytes = match read(&directory.join(pin.to_string()), most) {
-            Ok(bytes) => bytes,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => continue,
-            Err(why) => {
-                error = ListError::Unreadable(why);
-                continue;
-            }
-        };
-        let found = Sha256::of(&bytes);
-        if found == pin {
-            let list = PieceList::parse(&bytes).map_err(ListError::Format)?;
-            let (size, file) = (list.size(), list.file());
-            let is_its = (size, file) == (model.size, model.sha256);
-            return if is_its { Ok(list) } else { Err(ListError::OtherFile { size, file }) };
-        }
-        error = ListError::OtherBytes { found };
+pub fn write(directory: &Utf8Path, digest: &Sha256, list: &[u8], is_named: bool) -> io::Result<bool> {
+    let path = directory.join(digest.to_string());
+    let is_new = small_file::put(&path, list, Some(MODE))?;
+    if !is_new && !is_named {
+        // Only its owner may. Another user's list is as old as it was.
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times =
+            Timestamps { last_access: Timespec { tv_nsec: UTIME_OMIT, ..now }, last_modification: now };
+        let _ = rustix::fs::utimensat(CWD, path.as_str(), &times, AtFlags::SYMLINK_NOFOLLOW);
     }
-    Err(error)
+    Ok(is_new)
 }
 
 /// The files beside `lock` that are lists which no lock of its directory names, and drafts of such lists. Only names of 64 hex digits count,
-/// and only files last written before `before`.
+/// only files that begin as a list does, and only those last written before `before`. A symlink in place of their directory leads to
+/// lists that locks elsewhere may name: then there are none.
 ///
 /// # Errors
 /// A directory or a lock cannot be read: then it is unknown what it names.
-pub fn unnamed(lock: &Utf8Path, before: SystemTime) -> io::Result<Vec<Utf8PathBuf>> {
+pub fn unnamed(lock: &Utf8Path, before: SystemTime) -> Result<Vec<Utf8PathBuf>, UnreadableError> {
     let directory = directory_of(lock);
-    let entries = match directory.read_dir_utf8() {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
+    let unreadable = |error| UnreadableError { path: directory.clone(), error };
     let mut lists = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let metadata = entry.path().symlink_metadata()?;
-        if let Some(digest) = listed(entry.file_name())
-            && metadata.is_file()
-            && metadata.modified()? < before
-        {
-            lists.push((digest.to_owned(), entry.path().to_owned()));
+    match directory.symlink_metadata() {
+        Ok(found) if found.is_dir() => {
+            for entry in directory.read_dir_utf8().map_err(unreadable)? {
+                let entry = entry.map_err(unreadable)?;
+                lists.extend(listed(entry.file_name()).map(|digest| (digest, entry.path().to_owned())));
+            }
         }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unreadable(error)),
+        _ => {}
     }
-    if !lists.is_empty() {
-        let named = digests_of_locks(lock)?;
-        lists.retain(|(digest, path)| path.file_name() != Some(digest) || !named.contains(digest));
+    if lists.is_empty() {
+        return Ok(Vec::new());
     }
+    let named = digests_of_locks(lock)?;
+    // Ages last: what is about to be named got its new age before its lock was read.
+    lists.retain(|(digest, path)| path.file_name() != Some(&digest.to_string()) || !named.contains(digest));
+    lists.retain(|(_, path)| is_old_list(path, before).unwrap_or(false));
     lists.sort();
     Ok(lists.into_iter().map(|(_, path)| path).collect())
 }
 
 /// The digest in the name of a list or of its draft.
-fn listed(name: &str) -> Option<&str> {
+fn listed(name: &str) -> Option<Sha256> {
     let draft = name.strip_prefix('.').and_then(|name| name.strip_suffix(DRAFT));
-    let digest = match draft {
-        Some(draft) => draft.split_once('.')?.0,
-        None => name,
-    };
-    is_digest(digest).then_some(digest)
+    match draft {
+        Some(draft) => draft.split_once('.')?.0.parse().ok(),
+        None => name.parse().ok(),
+    }
 }
 
-fn is_digest(text: &str) -> bool {
-    text.parse::<Sha256>().is_ok()
+/// True for a file that was last written before `before` and begins as a list does; of a draft, these bytes may be missing.
+fn is_old_list(path: &Utf8Path, before: SystemTime) -> io::Result<bool> {
+    let found = path.symlink_metadata()?;
+    if !found.is_file() || found.len() > MAX_LIST || found.modified()? >= before {
+        return Ok(false);
+    }
+    let start = read(path, MAGIC.len() as u64 - 1)?;
+    let is_draft = path.file_name().is_some_and(|name| name.starts_with('.'));
+    Ok(if is_draft { MAGIC.starts_with(&start) } else { start == MAGIC })
 }
 
-/// The digests in the texts of `lock` and of the other locks beside it.
-fn digests_of_locks(lock: &Utf8Path) -> io::Result<HashSet<String>> {
+/// The digests that `lock` and the other locks beside it name. Other digests in their texts count as well: a lock that this program cannot
+/// read, or a comment, may name a list.
+fn digests_of_locks(lock: &Utf8Path) -> Result<HashSet<Sha256>, UnreadableError> {
+    let unreadable = |path: &Utf8Path, error| UnreadableError { path: path.to_owned(), error };
     let mut digests = HashSet::new();
-    let mut take = |path: &Utf8Path| -> io::Result<()> {
-        let text = read(path, MAX_BYTES)?;
-        let words = text.split(|byte| !byte.is_ascii_hexdigit()).filter(|word| word.len() == 64);
-        digests.extend(words.map(|word| String::from_utf8_lossy(word).into_owned()));
+    let mut take = |path: &Utf8Path| {
+        let text = read(path, MAX_BYTES).map_err(|error| unreadable(path, error))?;
+        let text = String::from_utf8_lossy(&text);
+        let words = text.split(|c: char| !c.is_ascii_hexdigit());
+        digests.extend(words.filter_map(|word| word.parse::<Sha256>().ok()));
+        // Its digests may be written with escapes.
+        if let Ok(lock) = Lockfile::parse(path.as_str(), &text) {
+            digests.extend(lock.models().iter().filter_map(|model| model.pieces));
+        }
         Ok(())
     };
     take(lock)?;
-    for entry in or_here(file_of(lock).parent()).read_dir_utf8()? {
-        let entry = entry?;
-        let is_lock = entry.path().extension().is_some_and(|end| LOCKS.contains(&end));
-        if is_lock && entry.path().is_file() {
+    let file = file_of(lock);
+    let directory = or_here(file.parent());
+    for entry in directory.read_dir_utf8().map_err(|error| unreadable(directory, error))? {
+        let entry = entry.map_err(|error| unreadable(directory, error))?;
+        if entry.path().extension().is_some_and(|end| LOCKS.contains(&end)) {
             take(entry.path())?;
         }
     }
@@ -190,14 +168,38 @@ mod tests {
         let (_keep, root) = directory();
         let lists = directory_of(&root.join("models.lock"));
         let digest = Sha256::of(b"list");
-        assert!(write(&lists, &digest, b"list").unwrap());
+        assert!(write(&lists, &digest, b"list", true).unwrap());
         let path = lists.join(digest.to_string());
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o644);
-        assert!(!write(&lists, &digest, b"list").unwrap());
+        assert!(!write(&lists, &digest, b"list", true).unwrap());
         fs::write(&path, b"lisp").unwrap();
-        assert!(write(&lists, &digest, b"list").unwrap());
+        assert!(write(&lists, &digest, b"list", true).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"list");
         assert_eq!(lists.read_dir().unwrap().count(), 1, "no draft is left");
+    }
+
+    /// A text that begins as a list does.
+    fn text(end: &str) -> Vec<u8> {
+        [MAGIC, end.as_bytes()].concat()
+    }
+
+    /// A lock of one model with this list, as TOML writes it.
+    fn lock_with(pieces: &str) -> String {
+        let (url, sha256) = ("https://h.example/x", Sha256::of(b"x"));
+        format!(
+            "version = 1\n[[model]]\npath = \"x\"\nurl = \"{url}\"\nsize = 1\nsha256 = \"{sha256}\"\npieces = {pieces}\n"
+        )
+    }
+
+    /// A time for which every file is old.
+    fn later() -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 33)
+    }
+
+    /// The names of the files that `unnamed` finds later.
+    fn found(lock: &Utf8Path) -> Vec<String> {
+        let found = unnamed(lock, later()).unwrap();
+        found.iter().filter_map(|path| path.file_name()).map(str::to_owned).collect()
     }
 
     #[test]
@@ -205,9 +207,9 @@ mod tests {
         let (_keep, root) = directory();
         let lock = root.join("models.lock");
         let lists = directory_of(&lock);
-        let [ours, theirs, nobodys] = [b"ours", b"both", b"none"].map(|list| {
-            let digest = Sha256::of(list);
-            write(&lists, &digest, list).unwrap();
+        let [ours, theirs, escaped, nobodys] = ["ours", "both", "escaped", "none"].map(|end| {
+            let digest = Sha256::of(&text(end));
+            write(&lists, &digest, &text(end), true).unwrap();
             digest.to_string()
         });
         let draft = format!(".{ours}.17{DRAFT}");
@@ -217,16 +219,68 @@ mod tests {
         fs::create_dir(lists.join(Sha256::of(b"directory").to_string())).unwrap();
         fs::write(&lock, format!("pieces = \"{ours}\"\n")).unwrap();
         fs::write(root.join("other.lock"), format!("pieces = '{theirs}'\n")).unwrap();
+        let escapes = format!("\"\\u{:04x}{}\"", escaped.as_bytes()[0], &escaped[1..]);
+        fs::write(root.join("escaped.toml"), lock_with(&escapes)).unwrap();
         fs::write(root.join("no-lock.txt"), &nobodys).unwrap();
         let written = lists.join(&nobodys).metadata().unwrap().modified().unwrap();
         assert_eq!(unnamed(&lock, written - Duration::from_mins(1)).unwrap(), Vec::<Utf8PathBuf>::new());
-        let mut expected = vec![lists.join(&draft), lists.join(&nobodys)];
-        let mut found = unnamed(&lock, written + Duration::from_mins(1)).unwrap();
+        let mut expected = vec![draft, nobodys];
         expected.sort();
+        let mut found = found(&lock);
         found.sort();
         assert_eq!(found, expected);
         fs::remove_file(&lock).unwrap();
         assert!(unnamed(&lock, written + Duration::from_mins(1)).is_err(), "unknown what the lock names");
         assert_eq!(unnamed(&root.join("none/models.lock"), written).unwrap(), Vec::<Utf8PathBuf>::new());
+    }
+
+    #[test]
+    fn what_is_no_list_is_not_found_whatever_its_name() {
+        let (_keep, root) = directory();
+        let lock = root.join("models.lock");
+        fs::write(&lock, "version = 1\n").unwrap();
+        let lists = directory_of(&lock);
+        let name = |end: &str| Sha256::of(end.as_bytes()).to_string();
+        for (end, bytes) in [("model", &b"another program's object"[..]), ("empty", b""), ("list", MAGIC)] {
+            write(&lists, &Sha256::of(end.as_bytes()), bytes, true).unwrap();
+        }
+        fs::write(lists.join(format!(".{}.1{DRAFT}", name("draft"))), "another program's").unwrap();
+        let long = lists.join(name("long"));
+        fs::write(&long, MAGIC).unwrap();
+        File::options().write(true).open(&long).unwrap().set_len(MAX_LIST + 1).unwrap();
+        assert_eq!(found(&lock), [name("list")]);
+    }
+
+    #[test]
+    fn lists_of_a_linked_directory_stay_and_a_lock_that_leads_nowhere_names_unknown_ones() {
+        let (_keep, root) = directory();
+        let lock = root.join("models.lock");
+        fs::write(&lock, "version = 1\n").unwrap();
+        write(&root.join("elsewhere"), &Sha256::of(MAGIC), MAGIC, true).unwrap();
+        std::os::unix::fs::symlink("elsewhere", directory_of(&lock)).unwrap();
+        assert!(found(&lock).is_empty(), "locks elsewhere may name them");
+        fs::remove_file(directory_of(&lock)).unwrap();
+        write(&directory_of(&lock), &Sha256::of(MAGIC), MAGIC, true).unwrap();
+        assert_eq!(found(&lock).len(), 1);
+        std::os::unix::fs::symlink("unmounted/models.lock", root.join("other.lock")).unwrap();
+        let error = unnamed(&lock, later()).unwrap_err().to_string();
+        assert!(error.contains("other.lock cannot be read") && error.contains("remove it"), "{error}");
+    }
+
+    #[test]
+    fn a_list_that_is_there_is_new_again_for_the_lock_that_will_name_it() {
+        let (_keep, root) = directory();
+        let (lock, digest) = (root.join("models.lock"), Sha256::of(MAGIC));
+        fs::write(&lock, "version = 1\n").unwrap();
+        let lists = directory_of(&lock);
+        write(&lists, &digest, MAGIC, false).unwrap();
+        let path = lists.join(digest.to_string());
+        let hour = SystemTime::UNIX_EPOCH + Duration::from_hours(1);
+        File::options().write(true).open(&path).unwrap().set_modified(hour).unwrap();
+        assert!(!write(&lists, &digest, MAGIC, true).unwrap());
+        assert_eq!(path.metadata().unwrap().modified().unwrap(), hour);
+        assert!(!write(&lists, &digest, MAGIC, false).unwrap());
+        assert!(path.metadata().unwrap().modified().unwrap() > hour);
+        assert!(unnamed(&lock, hour + Duration::from_mins(1)).unwrap().is_empty());
     }
 }

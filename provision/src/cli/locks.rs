@@ -77,6 +77,20 @@ impl Text {
         Ok(lock)
     }
 
+    /// Its name for messages.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The directories of its piece lists: beside a symlink to a lock, and beside the lock itself.
+    pub fn directories(&self) -> Vec<Utf8PathBuf> {
+        let Some(Lists::Beside(lock)) = &self.lists else { return Vec::new() };
+        let real = lock.canonicalize_utf8().unwrap_or_else(|_| lock.clone());
+        let mut directories = vec![lock.with_file_name(DIRECTORY), real.with_file_name(DIRECTORY)];
+        directories.dedup();
+        directories
+    }
+
     fn new(name: &str, bytes: Vec<u8>) -> Result<Self, Failure> {
         let written = String::from_utf8(bytes);
         let written = written.map_err(|_| LockfileError::of_file(name, LockfileErrorKind::NotText))?;
@@ -99,19 +113,19 @@ impl Texts {
     /// The places of their piece lists.
     pub fn lists(&self) -> ListPlaces {
         let mut places = ListPlaces::default();
-        for lists in self.0.iter().filter_map(|text| text.lists.clone()) {
-            match lists {
-                Lists::Beside(lock) => {
-                    // A symlink to a lock, and the lock itself.
-                    let real = lock.canonicalize_utf8().unwrap_or_else(|_| lock.clone());
-                    let beside = [lock, real].map(|lock| lock.with_file_name(DIRECTORY));
-                    places.directories.extend(beside);
-                    places.directories.dedup();
-                }
-                Lists::Below(lock) => places.locks.push(lock),
+        for text in &self.0 {
+            places.directories.extend(text.directories());
+            places.directories.dedup();
+            if let Some(Lists::Below(lock)) = &text.lists {
+                places.locks.push(lock.clone());
             }
         }
         places
+    }
+
+    /// Each text.
+    pub fn each(&self) -> &[Text] {
+        &self.0
     }
 
     /// The texts as written.
@@ -179,6 +193,17 @@ enum Source {
 /// Returns true if the text is an address; no path looks like one.
 fn is_address(text: &str) -> bool {
     text.contains("://")
+}
+
+/// Checks that each lock is a file, for what lies beside it.
+pub fn need_files(locks: &Locks, instead: &str) -> Result<(), Failure> {
+    if locks.lock.iter().any(|lock| lock == STDIN || is_address(lock)) {
+        // The message does not repeat an address, which may be signed.
+        let why =
+            format!("--lock is an address or standard input; give the lock's file with --lock{instead}");
+        return Err(Failure::new(Code::Usage, why));
+    }
+    Ok(())
 }
 
 fn sources(locks: &Locks, default: &str) -> Result<Vec<Source>, Failure> {

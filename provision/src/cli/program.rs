@@ -32,7 +32,7 @@ enum Command {
     Verify(VerifyArgs),
     /// List what is installed, missing or partial, without network
     Status(StatusArgs),
-    /// Show and edit a lock: add, import, update, check, list, remove
+    /// Show and edit a lock: add, import, update, check, list, pieces, remove, torrent
     Lock(LockArgs),
     /// Remove what earlier runs left in the destination, after a list and a question
     Clean(CleanArgs),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use provision_core::digest::Sha256;
 use provision_core::piece_list::{Piece, PieceList};
@@ -32,6 +33,16 @@ pub(crate) fn said(fixture: &Fixture, code: i32, arguments: &[&str]) -> (String,
 
 pub(crate) fn lock_text(fixture: &Fixture) -> String {
     fs::read_to_string(fixture.beside("models.lock")).unwrap()
+}
+
+/// The lock's text without queries, for a place where no secret may be.
+fn bare_lock_text(fixture: &Fixture) -> String {
+    let is_secret = |line: &&str| line.starts_with("url") || line.starts_with("mirrors");
+    let text = lock_text(fixture);
+    let lines =
+        text.lines().map(|line| if is_secret(&line) { line.split('?').next().unwrap() } else { line });
+    let text: Vec<_> = lines.collect();
+    text.join("\n").replace("\nmirrors", "\"\nmirrors")
 }
 
 /// The files in `models.pieces`, sorted.
@@ -86,14 +97,14 @@ fn lists_are_written_once_and_the_lock_names_them() {
     let (fixture, long) = installed();
     let before = lock_text(&fixture);
     let (out, err) = said(&fixture, 0, &["pieces", "--dry-run"]);
-    assert!(out.contains("would write  loras/a.bin") && err.contains("(exit 3)"), "{out}{err}");
+    assert!(out.contains("would write   loras/a.bin") && err.contains("(exit 3)"), "{out}{err}");
     assert_eq!((lock_text(&fixture), lists(&fixture)), (before.clone(), vec![]));
 
     let (out, err) = said(&fixture, 0, &["pieces"]);
     let list = list_of(&long.to_vec(), |_, digest| digest);
     let digest = Sha256::of(&list).to_string();
-    assert!(out.contains("written      loras/a.bin  9 MB  3 pieces  models.pieces/"), "{out}");
-    assert!(out.contains("one piece    vae/b.bin"), "{out}");
+    assert!(out.contains("written    loras/a.bin  9 MB  3 pieces  models.pieces/"), "{out}");
+    assert!(out.contains("one piece  vae/b.bin"), "{out}");
     assert!(err.contains("Programs from before piece lists cannot read it (exit 3)"), "{err}");
     assert_eq!(lists(&fixture), std::slice::from_ref(&digest));
     let path = fixture.beside("models.pieces").join(&digest);
@@ -104,7 +115,7 @@ fn lists_are_written_once_and_the_lock_names_them() {
 
     let written = fs::metadata(&path).unwrap().modified().unwrap();
     let (out, err) = said(&fixture, 0, &["pieces"]);
-    assert!(out.contains("unchanged    loras/a.bin") && !err.contains("exit 3"), "{out}{err}");
+    assert!(out.contains("unchanged  loras/a.bin") && !err.contains("exit 3"), "{out}{err}");
     assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), written);
     assert_eq!(lock_text(&fixture), after);
     assert!(said(&fixture, 0, &["list", "--json"]).0.contains(&format!("\"pieces\": \"{digest}\"")));
@@ -122,7 +133,7 @@ fn what_is_missing_or_wrong_is_named_and_the_others_have_lists() {
     fixture.write_lock();
     install(&fixture, "unet/wrong.bin", &Content::generated(5, LONG));
     let (out, err) = said(&fixture, 5, &["pieces"]);
-    assert!(out.contains("written      loras/a.bin"), "{out}");
+    assert!(out.contains("written    loras/a.bin"), "{out}");
     assert!(err.contains("no piece list: 2 failures") && err.contains("unet/missing.bin: missing"), "{err}");
     assert!(
         err.contains("unet/wrong.bin: has SHA-256") && err.contains("run `fetch`, then this again"),
@@ -187,17 +198,83 @@ fn lists_lie_beside_the_file_that_a_symlinked_lock_leads_to() {
     let (fixture, _) = installed();
     let shared: PathBuf = fixture.beside("shared");
     fs::create_dir(&shared).unwrap();
-    let is_secret = |line: &&str| line.starts_with("url") || line.starts_with("mirrors");
-    let text = lock_text(&fixture);
-    let lines =
-        text.lines().map(|line| if is_secret(&line) { line.split('?').next().unwrap() } else { line });
-    let text: Vec<_> = lines.collect();
-    let text = text.join("\n").replace("\nmirrors", "\"\nmirrors");
-    fs::write(shared.join("models.lock"), text).unwrap();
+    fs::write(shared.join("models.lock"), bare_lock_text(&fixture)).unwrap();
     fs::remove_file(fixture.beside("models.lock")).unwrap();
     std::os::unix::fs::symlink("shared/models.lock", fixture.beside("models.lock")).unwrap();
     said(&fixture, 0, &["pieces"]);
     assert_eq!(lists(&fixture).len(), 0);
     assert_eq!(shared.join("models.pieces").read_dir().unwrap().count(), 1);
     said(&fixture, 0, &["check", "--pieces"]);
+}
+
+#[test]
+fn dry_runs_and_checks_change_no_file() {
+    let (fixture, long) = installed();
+    said(&fixture, 0, &["pieces"]);
+    // A wrong byte that no marker has to know of.
+    let path = fixture.path("loras/a.bin");
+    let mut bytes = long.to_vec();
+    bytes[5_000_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let hour = SystemTime::UNIX_EPOCH + Duration::from_hours(1);
+    let modified = || fs::metadata(&path).unwrap().modified().unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(hour).unwrap();
+    for verb in [&["pieces", "--dry-run"][..], &["check", "--pieces"]] {
+        let (_, err) = said(&fixture, 5, verb);
+        assert!(err.contains("loras/a.bin: ") && err.contains("run `fetch --verify full`, then "), "{err}");
+        assert_eq!(modified(), hour, "{verb:?}");
+    }
+    let (_, err) = said(&fixture, 5, &["pieces"]);
+    assert!(err.contains("run `fetch`, then this again"), "{err}");
+    assert!(modified() > hour, "no marker vouches for the file");
+}
+
+#[test]
+fn lists_of_a_lock_that_is_no_file_are_not_checked_and_the_message_says_what_does() {
+    let (fixture, _) = installed();
+    said(&fixture, 0, &["pieces"]);
+    let (url, digest) =
+        (fixture.origin.url("/models.lock"), Sha256::of(lock_text(&fixture).as_bytes()).to_string());
+    for lock in [&["--lock", "-"][..], &["--lock", &url, "--lock-sha256", &digest]] {
+        let mut command = program(&fixture);
+        command.args(["lock", "check", "--pieces"]).args(lock).arg("--dest").arg(fixture.destination());
+        let Ended { code, out, err } = run(&mut command);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+        assert!(err.contains("give the lock's file with --lock") && err.contains("`verify --full`"), "{err}");
+    }
+    assert_eq!(fixture.origin.counters().requests, 0);
+}
+
+#[test]
+fn each_lock_of_a_shared_file_has_its_list_checked() {
+    let (fixture, long) = installed();
+    said(&fixture, 0, &["pieces"]);
+    let other = fixture.beside("other");
+    let lists_of_other = other.join("models.pieces");
+    fs::create_dir_all(&lists_of_other).unwrap();
+    let check = |code: i32| {
+        let mut command = program(&fixture);
+        command.args(["lock", "check", "--pieces", "--lock"]).arg(fixture.beside("models.lock"));
+        command.arg("--lock").arg(other.join("models.lock")).arg("--dest").arg(fixture.destination());
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(code), "{}{}", ended.out, ended.err);
+        (ended.out, ended.err)
+    };
+    // The same digest, and no list beside the second lock.
+    let pinned = &lists(&fixture)[0];
+    fs::write(other.join("models.lock"), bare_lock_text(&fixture)).unwrap();
+    let (out, err) = check(5);
+    assert!(out.contains("missing      loras/a.bin") && out.contains("right        loras/a.bin"), "{out}");
+    assert!(err.contains("other/models.lock") && err.contains(pinned), "{err}");
+    fs::copy(fixture.beside("models.pieces").join(pinned), lists_of_other.join(pinned)).unwrap();
+    let (out, _) = check(0);
+    assert_eq!(out.matches("right        loras/a.bin").count(), 1, "one list is compared once: {out}");
+    // A list of its own, which lies.
+    let lie = list_of(&long.to_vec(), |at, digest| if at == 1 { Sha256::of(b"lie") } else { digest });
+    let digest = Sha256::of(&lie).to_string();
+    fs::write(lists_of_other.join(&digest), lie).unwrap();
+    fs::write(other.join("models.lock"), bare_lock_text(&fixture).replace(pinned, &digest)).unwrap();
+    let (out, err) = check(5);
+    assert!(out.contains("right        loras/a.bin") && out.contains("differs      loras/a.bin"), "{out}");
+    assert!(err.contains("does not describe the file with SHA-256"), "{err}");
 }

@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Cause, PieceLists};
+use super::{Cause, PieceLists, checked};
 use crate::lock_wait::stop_requested;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Model;
@@ -205,11 +205,15 @@ impl PieceLists {
             let Some(url) = place.url_of(pin) else { continue };
             match asking.ask(&url, most).await {
                 Ok(bytes) => {
-                    if let Some(list) = self.believed(model, pin, &bytes, &url.to_string()) {
-                        self.take(pin, &bytes, list);
-                        return Answer::Done;
-                    }
-                    if Sha256::of(&bytes) == *pin {
+                    let error = match checked(model, pin, &bytes) {
+                        Ok(list) => {
+                            self.take(pin, &bytes, list);
+                            return Answer::Done;
+                        }
+                        Err(error) => error,
+                    };
+                    self.note_error(model, pin, &url.to_string(), &error);
+                    if error.is_of_the_lock() {
                         return Answer::Done;
                     }
                     place.leave_out();

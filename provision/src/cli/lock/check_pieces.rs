@@ -1,53 +1,61 @@
 //! `provision lock check --pieces`: lists, entries and files agree. No host is asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use camino::Utf8PathBuf;
 use provision_core::event::Silent;
 use provision_core::lockfile::Model;
-use provision_core::terminal_text::TerminalText;
+use provision_core::model_path::ModelPath;
+use provision_core::piece_list::PieceList;
 use provision_engine::inspect::{self, FileState};
-use provision_lock::piece_files::{self, ListError};
+use provision_engine::piece_lists::{self, ListError};
 
 use super::files::{FilesArgs, code_of, refusal};
 use super::session::Failures;
 use crate::cli::arguments::{Choice, Locks, threads};
-use crate::cli::environment::Network;
 use crate::cli::exit::{Code, Failure};
 use crate::cli::{locks, tell, units};
 
 /// Checks the lists of the chosen models: they are beside the lock, have the digests that it says, and describe the files, which are
-/// read completely, by their pieces and as a whole.
+/// read completely, by their pieces and as a whole. Each of several locks has its own.
 pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &str) -> Result<(), Failure> {
-    let texts = locks::read_locks(from, None, default, &mut locks::Access::with(&mut Network::default()))?;
-    let lock = texts.join()?;
-    let directories = texts.lists().directories;
+    locks::need_files(from, ", or run `verify --full`, which has the lists that the destination keeps")?;
+    let texts = locks::read_locks(from, None, default, &mut locks::Access::Never)?;
+    let (lock, each) = (texts.join()?, texts.separate()?);
     let models = locks::select(&lock, &choice.clone().into())?;
+    for model in models.iter().filter(|model| model.pieces.is_none()) {
+        tell(format_args!("no list      {}  {}", model.path, units::bytes(model.size)));
+    }
+    let paths: HashSet<&ModelPath> = models.iter().map(|model| &model.path).collect();
     let mut failures = Failures::default();
     let (mut listed, mut lists) = (Vec::new(), HashMap::new());
-    for model in models {
-        let Some(pin) = model.pieces else {
-            tell(format_args!("no list      {}  {}", model.path, units::bytes(model.size)));
-            continue;
-        };
-        match piece_files::find(&directories, model) {
-            Ok(list) => {
-                lists.insert(pin, Arc::new(list));
-                listed.push(model);
-            }
-            Err(error) => {
-                let (word, code) = match &error {
-                    ListError::Missing => ("missing", Code::Integrity),
-                    ListError::Unreadable(_) => ("unreadable", Code::Disk),
-                    _ => ("differs", Code::Integrity),
-                };
-                tell(format_args!("{word:<11}  {}  {}", model.path, units::bytes(model.size)));
-                failures.add(code, TerminalText(format_args!("{}: {}", model.path, refused(model, &error))));
+    for (text, lock) in texts.each().iter().zip(&each) {
+        let directories = text.directories();
+        for model in lock.models().iter().filter(|model| paths.contains(&model.path)) {
+            let Some(pin) = model.pieces else { continue };
+            match find(&directories, model) {
+                Ok(list) => {
+                    if lists.insert((&model.path, pin), Arc::new(list)).is_none() {
+                        listed.push(model);
+                    }
+                }
+                Err(error) => {
+                    let (word, code) = match &error {
+                        ListError::Missing => ("missing", Code::Integrity),
+                        ListError::Unreadable(_) => ("unreadable", Code::Disk),
+                        _ => ("differs", Code::Integrity),
+                    };
+                    tell(format_args!("{word:<11}  {}  {}", model.path, units::bytes(model.size)));
+                    let of_lock = if each.len() > 1 { format!("{}: ", text.name()) } else { String::new() };
+                    let why = refused(model, &error);
+                    failures.add(code, format_args!("{of_lock}{}: {why}", model.path));
+                }
             }
         }
     }
-    let list_of = |model: &Model| lists.get(&model.pieces?).cloned();
-    let (states, _) = files.open()?.read(&listed, |directory, models| {
+    let list_of = |model: &Model| lists.get(&(&model.path, model.pieces?)).cloned();
+    let (states, _) = files.open()?.read(&listed, false, |directory, models| {
         let states = inspect::hash(directory, models, threads(), &list_of, true, &Silent);
         let none = models.iter().map(|_| None).collect();
         (states, none)
@@ -63,10 +71,23 @@ pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &st
         let size = units::bytes(model.size);
         tell(format_args!("{word:<11}  {}  {size}  {}", model.path, units::count(pieces, "piece")));
         if !state.is_right() {
-            failures.add(code_of(state), refusal(model, state, "check again"));
+            failures.add(code_of(state), refusal(model, state, false, "check again"));
         }
     }
     failures.conclude("not confirmed")
+}
+
+/// The list in the first of `directories` that has it.
+fn find(directories: &[Utf8PathBuf], model: &Model) -> Result<PieceList, ListError> {
+    let mut error = ListError::Missing;
+    for directory in directories {
+        match piece_lists::find(directory, model) {
+            Err(ListError::Missing) => {}
+            Err(why) => error = why,
+            found => return found,
+        }
+    }
+    Err(error)
 }
 
 /// Why the list of `model` is not used, and the way out.

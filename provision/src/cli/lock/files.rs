@@ -52,18 +52,21 @@ impl FilesArgs {
 }
 
 impl Files {
-    /// Reads each model's installed file; where that is missing or wrong, the cache's. `read` reads files below a directory. No marker
-    /// vouches for a wrong file afterwards, so the next fetch replaces it.
+    /// Reads each model's installed file; where that is missing or wrong, the cache's. `read` reads files below a directory. With
+    /// `distrusts`, no marker vouches for a wrong file afterwards, so the next fetch replaces it.
     pub(super) fn read(
         &self,
         models: &[&Model],
+        distrusts: bool,
         read: impl Fn(&Destination, &[&Model]) -> Reading,
     ) -> Reading {
         let (mut states, mut lists) = match &self.destination {
             Some(destination) => {
                 let reading = read(destination, models);
-                // Without the right to say so here, the message is all.
-                let _ = inspect::distrust(destination, models, &reading.0);
+                if distrusts {
+                    // Without the right to say so here, the message is all.
+                    let _ = inspect::distrust(destination, models, &reading.0);
+                }
                 reading
             }
             None => models.iter().map(|_| (FileState::Missing, None)).unzip(),
@@ -88,12 +91,15 @@ pub(super) fn code_of(state: &FileState) -> Code {
     if matches!(state, FileState::Unreadable(_)) { Code::Disk } else { Code::Integrity }
 }
 
-/// What is wrong with a model's file, and the way out. `again` is what to do after it.
-pub(super) fn refusal(model: &Model, state: &FileState, again: &str) -> String {
+/// What is wrong with a model's file, and the way out. `again` is what to do after it. A marker may vouch for a wrong file that is not
+/// `distrusted`.
+pub(super) fn refusal(model: &Model, state: &FileState, distrusted: bool, again: &str) -> String {
     let what = verify::describe(model, state);
+    let is_read = matches!(state, FileState::WrongDigest { .. } | FileState::WrongPieces { .. });
+    let full = if is_read && !distrusted { " --verify full" } else { "" };
     let way_out = match state {
         FileState::WrongList { .. } => format!("; `lock pieces {}` writes a right one", model.path),
-        _ if state.is_mended_by_fetch() => format!("; run `fetch`, then {again}"),
+        _ if state.is_mended_by_fetch() => format!("; run `fetch{full}`, then {again}"),
         _ => String::new(),
     };
     format!("{}: {what}{way_out}", model.path)

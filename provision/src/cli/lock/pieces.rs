@@ -10,7 +10,7 @@ use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
 use provision_core::piece_list::DIRECTORY;
 use provision_core::terminal_text::TerminalText;
-use provision_engine::piece_lists::make::make;
+use provision_engine::piece_lists::{self, make::make};
 use provision_lock::edit::Document;
 use provision_lock::entry::Entry;
 use provision_lock::file::edit;
@@ -25,6 +25,9 @@ use crate::cli::{environment, locks, say, tell, units};
 
 /// The time for which a list without a lock may be that of another command, which names it next.
 const NEW: Duration = Duration::from_mins(10);
+
+/// The digits of a list's name that a line shows.
+const SHOWN: usize = 8;
 
 /// Options of `lock pieces`.
 #[derive(Debug, Clone, Args)]
@@ -58,7 +61,8 @@ pub(crate) fn run(args: &PiecesArgs, default: &str) -> Result<(), Failure> {
     let models = locks::select(&lock, &args.choice.clone().into())?;
     let mut failures = Failures::default();
     let files = args.files.open()?;
-    let (states, lists) = files.read(&models, |directory, models| make(directory, models, threads()));
+    let (states, lists) =
+        files.read(&models, !args.dry_run, |directory, models| make(directory, models, threads()));
     let mut listed = Vec::new();
     for ((model, state), list) in models.into_iter().zip(&states).zip(lists) {
         match list {
@@ -73,7 +77,7 @@ pub(crate) fn run(args: &PiecesArgs, default: &str) -> Result<(), Failure> {
                     &mut failures,
                 ));
             }
-            None => failures.add(code_of(state), refusal(model, state, "this again")),
+            None => failures.add(code_of(state), refusal(model, state, !args.dry_run, "this again")),
         }
     }
     record(&path, &lock, &listed, args.dry_run, &mut failures);
@@ -97,7 +101,7 @@ pub(super) fn by_product<'p>(
     let paths: Vec<_> = paths.collect();
     let models: Vec<_> = lock.models().iter().filter(|model| paths.contains(&&model.path)).collect();
     let files: Files = files.open()?;
-    let (_, lists) = files.read(&models, |directory, models| make(directory, models, threads()));
+    let (_, lists) = files.read(&models, true, |directory, models| make(directory, models, threads()));
     let mut listed = Vec::new();
     for (model, list) in models.into_iter().zip(lists) {
         match list {
@@ -131,10 +135,10 @@ fn put<'m>(
     let digest = Sha256::of(&bytes);
     let (directory, pinned) = (piece_files::directory_of(lock), model.pieces == Some(digest));
     let written = if is_dry_run {
-        let there = piece_files::find(&[directory], &Model { pieces: Some(digest), ..model.clone() });
+        let there = piece_lists::find(&directory, &Model { pieces: Some(digest), ..model.clone() });
         Ok(there.is_err())
     } else {
-        piece_files::write(&directory, &digest, &bytes)
+        piece_files::write(&directory, &digest, &bytes, pinned)
     };
     match written {
         Ok(is_new) => Some(Listed { model, list: Some((digest, pieces)), is_new: is_new || !pinned }),
@@ -194,37 +198,35 @@ fn record(
 
 fn report(Listed { model, list, is_new }: &Listed<'_>, is_dry_run: bool) {
     let size = units::bytes(model.size);
+    // The widths of the other verbs that write a lock.
+    let width = if is_dry_run { 12 } else { 9 };
     let Some((digest, pieces)) = list else {
         let end = if *is_new { "; its list is not needed, and leaves the lock" } else { "" };
-        return tell(format_args!("one piece    {}  {size}{end}", model.path));
+        return tell(format_args!("{:<width$}  {}  {size}{end}", "one piece", model.path));
     };
     let verb = match (is_new, is_dry_run) {
-        (false, _) => "unchanged  ",
+        (false, _) => "unchanged",
         (true, true) => "would write",
-        (true, false) => "written    ",
+        (true, false) => "written",
     };
-    tell(format_args!(
-        "{verb}  {}  {size}  {}  {DIRECTORY}/{digest}",
-        model.path,
-        units::count(*pieces, "piece")
-    ));
+    let (pieces, digest) = (units::count(*pieces, "piece"), digest.to_string());
+    let list = format_args!("{DIRECTORY}/{}…", &digest[..SHOWN]);
+    tell(format_args!("{verb:<width$}  {}  {size}  {pieces}  {list}", model.path));
 }
 
 /// Removes lists that no lock names any more.
 fn clean(lock: &Utf8Path) {
     let now = UNIX_EPOCH + Duration::from_secs(environment::now().unsigned_abs());
     let before: SystemTime = now - NEW;
-    let removed = piece_files::unnamed(lock, before).and_then(|unnamed| {
-        for path in unnamed {
-            std::fs::remove_file(&path)?;
-            tell(TerminalText(format_args!("removed      {path}  no lock beside it names it")));
-        }
-        Ok(())
-    });
-    if let Err(error) = removed {
-        say(format_args!(
-            "note: lists that no lock names stay in {}: {error}",
-            piece_files::directory_of(lock)
-        ));
+    let stay = |why: &dyn std::fmt::Display| {
+        let directory = piece_files::directory_of(lock);
+        say(TerminalText(format_args!("note: lists that no lock names stay in {directory}: {why}")));
+    };
+    match piece_files::unnamed(lock, before) {
+        Ok(unnamed) => unnamed.iter().for_each(|path| match std::fs::remove_file(path) {
+            Ok(()) => tell(TerminalText(format_args!("removed    {path}  no lock beside it names it"))),
+            Err(error) => stay(&error),
+        }),
+        Err(error) => stay(&error),
     }
 }

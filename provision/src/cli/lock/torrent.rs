@@ -94,7 +94,7 @@ pub(crate) fn run(args: &TorrentArgs, default: &str) -> Result<(), Failure> {
     for ((model, state), pieces) in models.iter().zip(&hashes.states).zip(&hashes.files) {
         match state {
             FileState::Right(_) => add(&mut drafts, model, pieces, &bases),
-            wrong => failures.add(code_of(wrong), refusal(model, wrong, "this again")),
+            wrong => failures.add(code_of(wrong), refusal(model, wrong, true, "this again")),
         }
     }
     match (hashes.set, &set) {

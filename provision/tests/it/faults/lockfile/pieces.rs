@@ -75,16 +75,16 @@ fn fault_154_a_list_of_old_bytes_leaves_the_lock_with_them() {
     assert!(lock_text(&fixture).contains(&old.sha256_hex()) && !lock_text(&fixture).contains("pieces = "));
 
     // Old files that no lock names are removed, and only those.
-    let [keep, gone] = ["hands-off", "0000000000000000000000000000000000000000000000000000000000000000"]
-        .map(|name| fixture.beside("models.pieces").join(name));
-    for path in [&keep, &gone] {
-        fs::write(path, "x").unwrap();
+    let names = ["hands-off", &"0".repeat(64), &"1".repeat(64)];
+    let [keep, gone, object] = names.map(|name| fixture.beside("models.pieces").join(name));
+    for (path, text) in [(&keep, "provision-pieces"), (&gone, "provision-pieces"), (&object, "a model")] {
+        fs::write(path, text).unwrap();
         let hour_ago = fs::metadata(path).unwrap().modified().unwrap() - Duration::from_hours(1);
         fs::File::options().write(true).open(path).unwrap().set_modified(hour_ago).unwrap();
     }
     let (out, _) = said(&fixture, 0, &["pieces"]);
     assert!(out.contains("removed") && out.contains("no lock beside it names it"), "{out}");
-    assert!(keep.exists() && !gone.exists());
+    assert!(keep.exists() && object.exists() && !gone.exists());
     said(&fixture, 0, &["check", "--pieces"]);
 }
 
