@@ -128,6 +128,18 @@ pub enum PieceListError {
     },
 }
 
+/// The pieces that tell a damaged file from another one. They lie evenly in it, so a right 32nd part of it is found.
+const SAMPLES: usize = 32;
+
+/// Splits the positions of pieces into samples and the others.
+pub fn samples(pieces: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
+    let every = pieces.len().div_ceil(SAMPLES).max(1);
+    let (samples, rest): (Vec<_>, Vec<_>) =
+        pieces.into_iter().enumerate().partition(|(at, _)| at % every == 0);
+    let pieces = |of: Vec<(usize, usize)>| of.into_iter().map(|(_, piece)| piece).collect();
+    (pieces(samples), pieces(rest))
+}
+
 /// The most pieces that a file of `size` bytes has: two cuts for each long tensor, and the cuts at the longest length.
 fn max_pieces(size: u64) -> u64 {
     MAX_PIECES.min(2 * (size / LEAST_TENSOR) + size / MAX_PIECE + 2)

@@ -2,6 +2,7 @@
 
 use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
+use provision_core::model_path::ModelPath;
 use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -298,6 +299,21 @@ pub enum StoreError {
         path: Utf8PathBuf,
         /// The ranges of the wrong pieces, ascending.
         ranges: Vec<ByteRange>,
+    },
+    /// A file that its list proves does not have the lock's digest.
+    #[error(
+        "{path}: the piece list of {model} does not describe the file with SHA-256 {expected}: by the list the file is right, and it has \
+         SHA-256 {found}; the lock's author writes a right piece list with `lock pieces`"
+    )]
+    MistakenList {
+        /// The file.
+        path: Utf8PathBuf,
+        /// The model whose list the lock pins.
+        model: ModelPath,
+        /// The digest that the lock lists.
+        expected: provision_core::digest::Sha256,
+        /// The digest of the file.
+        found: provision_core::digest::Sha256,
     },
     /// A copy of verified bytes has another digest.
     #[error(

@@ -31,7 +31,7 @@
 //!
 //! ```text
 //! error → file_stat, crc_ranges, confined, folders
-//!   → directory → links, destination_lock/lease → destination (and folders) → source_file
+//!   → directory → links, destination_lock/lease → destination (and folders), threads → source_file
 //!   → part/names → part/options, part/resume, part/journal_file, part/piece_state → part/part_file → part/hasher
 //!       → part/prove → part/verified → install → local_install
 //!       → part/copy → part/copy_pieces → part/orphans, local_install
@@ -61,6 +61,7 @@ mod part;
 mod source_file;
 #[cfg(test)]
 mod testing;
+mod threads;
 
 pub use destination::{Destination, LinkedDirectory, OtherVolume, free_space_near, is_in_layer};
 pub use destination_lock::{Acquire, DestinationLock, LockAttempt};
@@ -70,7 +71,9 @@ pub use file_stat::{ChangeTime, EARLIEST_MTIME, FileId, Installed, Stamp, instal
 pub use folders::{Folder, Folders};
 pub use layer_tree::{Layer, lay_out, layer_of, layer_sizes};
 pub use links::FollowLinks;
-pub use local_install::{LinkedFile, install_copy, install_hard_link, install_symlink, is_linkable};
+pub use local_install::{
+    LinkedFile, install_copy, install_hard_link, install_pieces, install_symlink, is_linkable, prove,
+};
 pub use part::{
     Copied, CopyError, CopyMethod, HasherGuard, PartFile, PartLeftover, PartLeftovers, PartNames,
     PartOptions, PieceCopy, PieceEnd, ReadyPiece, SearchedDirectories, Verified, Written, WrongPiece,

@@ -19,13 +19,13 @@ use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::file_stat::{FileId, Installed, Stamp};
 use crate::install::{ExpectedFile, FileStat, rename_durably, set_mtime};
-use crate::part::{CopyError, CopyMethod, FileNames, PartFile, PartNames, PartOptions};
+use crate::part::{CopyError, CopyMethod, FileNames, PartFile, PartOptions};
 use crate::source_file::SourceFile;
 use provision_core::lockfile::Model;
 use provision_core::piece_list::ProvenBy;
 
 /// Copies `source` to the model's final name, with the protocol of every install. Before each block, `step` gets the
-/// number of bytes copied since its last call and says whether to go on.
+/// number of bytes copied since its last call and says whether to go on. A wrong source costs no byte of an earlier run's part.
 ///
 /// # Errors
 /// [`CopyError::Pieces`] if the part has a list and the source lacks some of its pieces: the part has the others.
@@ -41,6 +41,10 @@ pub fn install_copy<'a>(
     }
     let part = Arc::new(part);
     let mut is_mixed = part.held() > 0;
+    if is_mixed {
+        // Wrong bytes would cost those of an earlier run.
+        source.prove(part.pieces(), 1, &mut || step(0)).map_err(CopyError::of_source)?;
+    }
     loop {
         let method = part.fill_from(source, &mut step)?;
         match part.clone().verify_while(|| step(0)) {
@@ -61,19 +65,36 @@ pub fn install_copy<'a>(
     }
 }
 
-/// Copies the missing pieces of `part`.
-fn install_pieces(
+/// As [`install_copy`], into a part that has a list and some of its pieces.
+pub fn install_pieces(
     part: PartFile,
     source: &SourceFile,
     mut step: impl FnMut(u64) -> bool,
 ) -> Result<(Installed, CopyMethod), CopyError> {
+    let held = part.held();
     let method = part.fill_pieces_from(source, &mut step)?;
-    let missing = part.missing();
+    let (missing, copied) = (part.missing(), part.held() - held);
     if !missing.is_empty() {
-        return Err(CopyError::Pieces { part: Box::new(part), path: source.path().to_owned(), missing });
+        let path = source.path().to_owned();
+        return Err(CopyError::Pieces { part: Box::new(part), path, missing, copied });
     }
     let verified = Arc::new(part).verify_while(|| step(0)).map_err(CopyError::Part)?;
     Ok((verified.install().map_err(CopyError::Part)?, method))
+}
+
+/// Proves that `source` has the model's bytes: by its list, or by its digest. Before each block, `keep_going` says whether to go on.
+///
+/// # Errors
+/// [`CopyError::Source`] with [`StoreError::Mismatch`] or [`StoreError::WrongPieces`] if it has others.
+pub fn prove<'a>(
+    source: &SourceFile,
+    model: &Model,
+    options: impl Into<PartOptions<'a>>,
+    mut keep_going: impl FnMut() -> bool,
+) -> Result<ProvenBy, CopyError> {
+    let options = options.into();
+    let proven = source.prove(&options.list_of(model), options.threads, &mut keep_going);
+    proven.map_err(CopyError::of_source)
 }
 
 /// The owner of a file that gets a second name.
@@ -85,17 +106,17 @@ pub enum LinkedFile {
     OfStore,
 }
 
-/// Gives `source` the model's final name as a second name. Verifies its bytes first; before each block, `keep_going`
-/// says whether to go on. Returns `None` if the file systems do not allow the link, or if another user could change the file: the
+/// Gives `source` the model's final name as a second name. Proves its bytes first ([`prove`]). Returns `None` if the file systems do not allow the link, or if another user could change the file: the
 /// caller copies instead.
-pub fn install_hard_link(
-    (destination, part_names): (&Destination, &PartNames),
+pub fn install_hard_link<'a>(
+    (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
     (source, owner): (&SourceFile, LinkedFile),
     keep_going: impl FnMut() -> bool,
 ) -> Result<Option<Installed>, CopyError> {
+    let options = options.into();
     let directory = create_parent(destination, model)?;
-    let temporary = FileNames::new(model, part_names).temporary;
+    let temporary = FileNames::new(model, options.names).temporary;
     let link = || {
         directory.remove(&temporary)?;
         Ok(link_from_handle(source, &directory, &temporary).is_ok())
@@ -106,11 +127,11 @@ pub fn install_hard_link(
         return Ok(None);
     }
     directory.remove(&temporary).map_err(CopyError::Part)?;
-    source.verify(model.sha256, keep_going).map_err(CopyError::of_source)?;
+    let proven_by = prove(source, model, options, keep_going)?;
     if !link().map_err(CopyError::Part)? {
         return Ok(None);
     }
-    let result = finish_hard_link(&directory, &temporary, model, (source, owner));
+    let result = finish_hard_link(&directory, &temporary, model, (source, owner, proven_by));
     // rename(2) leaves the temporary name if the final name is a link to the same file already.
     directory.remove(&temporary).map_err(CopyError::Part)?;
     result
@@ -141,12 +162,12 @@ fn link_from_handle(source: &SourceFile, directory: &Directory, name: &str) -> R
     retry_on_intr(|| rustix::fs::linkat(CWD, from, directory.handle(), name, AtFlags::SYMLINK_FOLLOW))
 }
 
-/// Renames the new link `temporary` to the final name. The bytes are verified.
+/// Renames the new link `temporary` to the final name. The bytes are proven.
 fn finish_hard_link(
     directory: &Directory,
     temporary: &str,
     model: &Model,
-    (source, owner): (&SourceFile, LinkedFile),
+    (source, owner, proven_by): (&SourceFile, LinkedFile, ProvenBy),
 ) -> Result<Option<Installed>, CopyError> {
     let path = directory.path().join(model.path.file_name());
     let failed = |doing| {
@@ -186,24 +207,24 @@ fn finish_hard_link(
         stamp,
         sha256: model.sha256,
         identity,
-        proven_by: Some(ProvenBy::Digest),
+        proven_by: Some(proven_by),
         link: None,
     }))
 }
 
-/// Makes the model's final name a symlink to `source`, whose path is absolute. Verifies its bytes first; before each
-/// block, `keep_going` says whether to go on.
-pub fn install_symlink(
-    (destination, part_names): (&Destination, &PartNames),
+/// Makes the model's final name a symlink to `source`, whose path is absolute. Proves its bytes first ([`prove`]).
+pub fn install_symlink<'a>(
+    (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
     source: &SourceFile,
     keep_going: impl FnMut() -> bool,
 ) -> Result<Installed, CopyError> {
-    source.verify(model.sha256, keep_going).map_err(CopyError::of_source)?;
+    let options = options.into();
+    let temporary = FileNames::new(model, options.names).temporary;
+    let proven_by = prove(source, model, options, keep_going)?;
     // A marker will list it, and it may have been written a moment ago.
     source.make_durable().map_err(CopyError::of_source)?;
     let directory = create_parent(destination, model)?;
-    let temporary = FileNames::new(model, part_names).temporary;
     directory.remove(&temporary).map_err(CopyError::Part)?;
     let path = directory.path().join(model.path.file_name());
     retry_on_intr(|| {
@@ -218,7 +239,7 @@ pub fn install_symlink(
         stamp: source.stamp(),
         sha256: model.sha256,
         identity: Some(source.identity()),
-        proven_by: Some(ProvenBy::Digest),
+        proven_by: Some(proven_by),
         link: Some(source.path().to_owned()),
     })
 }

@@ -5,6 +5,7 @@ use std::borrow::Borrow;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
+use std::sync::{Mutex, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags};
@@ -14,9 +15,11 @@ use crate::destination::Destination;
 use crate::directory::Directory;
 use crate::error::StoreError;
 use crate::file_stat::{FileId, Installed, Stamp};
+use crate::threads::share;
+use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::model_path::ModelPath;
-use provision_core::piece_list::Lister;
+use provision_core::piece_list::{Lister, PieceList, ProvenBy, samples};
 
 /// The block size for reading or copying a whole file, in bytes.
 pub(crate) const BLOCK: usize = 1 << 20;
@@ -28,8 +31,8 @@ pub struct SourceFile {
     path: Utf8PathBuf,
     stamp: Stamp,
     identity: FileId,
-    /// The digest that this run has verified and made durable.
-    verified: Option<Sha256>,
+    /// The digest that this run has proven it to have, and the evidence. It is durable then.
+    proven: Option<(Sha256, ProvenBy)>,
 }
 
 impl SourceFile {
@@ -62,7 +65,7 @@ impl SourceFile {
             return Err(StoreError::NotAFile { path: path.to_owned(), what: "something else" });
         }
         let (stamp, identity) = (Stamp::of(&stat), FileId::of(&stat));
-        Ok(Some(Self { file, path: path.to_owned(), stamp, identity, verified: None }))
+        Ok(Some(Self { file, path: path.to_owned(), stamp, identity, proven: None }))
     }
 
     /// Opens the file at `path` below `destination`. Follows no symlink. `None` if there is no file.
@@ -88,10 +91,10 @@ impl SourceFile {
         let Some((file, stamp)) = directory.open_file(name)? else { return Ok(None) };
         let path = directory.path().join(name);
         let stat = rustix::fs::fstat(&file).map_err(StoreError::at("reading its metadata", &path))?;
-        Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), verified: None }))
+        Ok(Some(Self { file, path, stamp, identity: FileId::of(&stat), proven: None }))
     }
 
-    /// Opens a file that this run has installed, and therefore verified. `None` if it has changed since.
+    /// Opens a file that this run has installed: what proves it stays known. `None` if it has changed since.
     pub fn open_installed(
         destination: &Destination,
         installed: &Installed,
@@ -99,7 +102,8 @@ impl SourceFile {
         let opened = Self::open_below(destination, &installed.path)?;
         let is_same = |file: &Self| installed.identity.is_none_or(|known| known == file.identity);
         let unchanged = opened.filter(|file| file.stamp == installed.stamp && is_same(file));
-        Ok(unchanged.map(|file| Self { verified: Some(installed.sha256), ..file }))
+        let proven = installed.proven_by.map(|by| (installed.sha256, by));
+        Ok(unchanged.map(|file| Self { proven, ..file }))
     }
 
     /// The path under which it was opened.
@@ -160,23 +164,111 @@ impl SourceFile {
         }
     }
 
-    /// Verifies its digest: reads the file, unless this run has verified it already. Before each block, `keep_going`
-    /// says whether to go on.
+    /// Verifies its digest by reading it. Before each block, `keep_going` says whether to go on.
     ///
     /// # Errors
     /// [`StoreError::Mismatch`] if the digest differs.
     pub fn verify(&self, expected: Sha256, mut keep_going: impl FnMut() -> bool) -> Result<(), StoreError> {
-        let found = if let Some(found) = self.verified {
-            found
-        } else {
-            let mut read = HashedRead::new(self);
-            while read.read(&mut keep_going)? {
-                read.hash();
-            }
-            read.finish().2
-        };
+        let mut read = HashedRead::new(self);
+        while read.read(&mut keep_going)? {
+            read.hash();
+        }
+        let (_, _, found) = read.finish();
         let path = self.path.clone();
         if found == expected { Ok(()) } else { Err(StoreError::Mismatch { path, expected, found }) }
+    }
+
+    /// Proves that it is the file of `list`: by its digest if that is its only piece, else by its pieces, on several threads. Reads
+    /// nothing if this run has proven it already.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] if the digest differs, [`StoreError::WrongPieces`] if pieces do.
+    pub(crate) fn prove(
+        &self,
+        list: &PieceList,
+        threads: usize,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> Result<ProvenBy, StoreError> {
+        if let Some((sha256, by)) = self.proven
+            && sha256 == list.file()
+        {
+            return Ok(by);
+        }
+        if list.is_whole() {
+            return self.verify(list.file(), keep_going).map(|()| ProvenBy::Digest);
+        }
+        let wrong = self.wrong_pieces(list, threads, &mut || Ok(keep_going()))?;
+        if wrong.is_empty() {
+            return Ok(ProvenBy::Pieces);
+        }
+        Err(StoreError::WrongPieces { path: self.path.clone(), ranges: wrong })
+    }
+
+    /// The ranges in which it differs from `list`, joined. A file of which no sample is right is another one, and not read to its end.
+    fn wrong_pieces(
+        &self,
+        list: &PieceList,
+        threads: usize,
+        keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
+    ) -> Result<Vec<ByteRange>, StoreError> {
+        let (samples, rest) = samples((0..list.pieces().len()).collect());
+        let sampled = samples.iter().map(|piece| list.pieces()[*piece].range.len()).sum::<u64>();
+        let mut wrong = self.wrong_of(&samples, list, threads, keep_going)?;
+        if wrong.len() == sampled || self.current_size()? != list.size() {
+            return Ok(vec![ByteRange::new(0, list.size())]);
+        }
+        self.wrong_of(&rest, list, threads, keep_going)?.iter().for_each(|range| wrong.insert(range));
+        Ok(wrong.iter().collect())
+    }
+
+    /// The bytes of those of the `pieces` of `list` that are wrong.
+    pub(crate) fn wrong_of(
+        &self,
+        pieces: &[usize],
+        list: &PieceList,
+        threads: usize,
+        keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
+    ) -> Result<RangeSet, StoreError> {
+        let (pairs, wrong) = (Mutex::new(pieces.chunks(2)), Mutex::new(RangeSet::new()));
+        let threads = threads.min(pieces.len().div_ceil(2));
+        share(threads, keep_going, |keep_going| self.compare(list, &pairs, &wrong, keep_going))?;
+        Ok(wrong.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Hashes pieces side by side, as long as there are `pairs` of them, and adds the wrong ones.
+    fn compare(
+        &self,
+        list: &PieceList,
+        pairs: &Mutex<std::slice::Chunks<'_, usize>>,
+        wrong: &Mutex<RangeSet>,
+        keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut blocks = [Vec::new(), Vec::new()];
+        let next = || pairs.lock().unwrap_or_else(PoisonError::into_inner).next();
+        while let Some(pair) = next() {
+            let none = ByteRange::new(0, 0);
+            let mut left = [0, 1].map(|at| pair.get(at).map_or(none, |piece| list.pieces()[*piece].range));
+            let [mut a, mut b] = [Hasher::new(), Hasher::new()];
+            while left.iter().any(|left| !left.is_empty()) {
+                if !keep_going()? {
+                    return Err(StoreError::Interrupted { path: self.path.clone() });
+                }
+                for (left, block) in left.iter_mut().zip(&mut blocks) {
+                    block.resize(left.len().min(BLOCK as u64) as usize, 0);
+                    let read = self.file.read_exact_at(block, left.start);
+                    read.map_err(StoreError::at("reading it", &self.path))?;
+                    *left = ByteRange::new(left.start + block.len() as u64, left.end);
+                }
+                Hasher::update_two([&mut a, &mut b], [&blocks[0], &blocks[1]]);
+            }
+            for (piece, hasher) in pair.iter().zip([a, b]) {
+                let piece = &list.pieces()[*piece];
+                if hasher.finish() != piece.sha256 {
+                    wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(piece.range);
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -111,6 +111,7 @@ impl From<FetchError> for Failure {
 pub fn code_of<'a>(failures: impl IntoIterator<Item = &'a FileError>) -> Code {
     let rank = |error: &FileError| match error {
         FileError { store: None, .. } if error.is_integrity() => (3, Code::Integrity),
+        FileError { store: Some(StoreError::MistakenList { .. }), .. } => (3, Code::Integrity),
         FileError { store: None, .. } if error.is_refusal() => (2, Code::Refused),
         FileError { store: Some(_), .. } => (1, Code::Disk),
         // This process lacks descriptors, as when a file cannot be opened.

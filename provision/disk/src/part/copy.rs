@@ -48,6 +48,8 @@ pub enum CopyError {
         path: Utf8PathBuf,
         /// The missing ranges, ascending.
         missing: Vec<ByteRange>,
+        /// The bytes of the pieces that the source had.
+        copied: u64,
     },
 }
 

@@ -9,8 +9,10 @@ use super::copy::{CopyError, CopyMethod, JOURNAL_INTERVAL};
 use super::part_file::PartFile;
 use crate::error::StoreError;
 use crate::source_file::{BLOCK, SourceFile};
+use crate::threads::share;
 use provision_core::byte_range::ByteRange;
 use provision_core::digest::Hasher;
+use provision_core::piece_list::samples;
 
 /// A piece, and the place that may have its bytes.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +72,8 @@ impl PartFile {
         self.copy_pieces_by(CopyMethod::Kernel, copies, step)
     }
 
-    /// Copies what is missing from a file that should have the same bytes, piece by piece.
+    /// Copies what is missing from a file that should have the same bytes, piece by piece. A file of which no sample is right is another
+    /// one, and not read to its end.
     pub(crate) fn fill_pieces_from(
         &self,
         source: &SourceFile,
@@ -78,8 +81,14 @@ impl PartFile {
     ) -> Result<CopyMethod, CopyError> {
         let method = self.begin_copy(source);
         let same = |piece| PieceCopy { piece, source, at: self.pieces().pieces()[piece].range.start };
-        let copies: Vec<_> = self.lacking_pieces().into_iter().map(same).collect();
-        Ok(self.copy_pieces_by(method, &copies, step)?.method)
+        let (first, rest) = samples(self.lacking_pieces());
+        let Copied { right, mut method } =
+            self.copy_pieces_by(method, &first.into_iter().map(same).collect::<Vec<_>>(), step)?;
+        if right.contains(&true) {
+            method =
+                self.copy_pieces_by(method, &rest.into_iter().map(same).collect::<Vec<_>>(), step)?.method;
+        }
+        Ok(method)
     }
 
     fn copy_pieces_by(
@@ -95,25 +104,15 @@ impl PartFile {
             unreported: AtomicU64::new(0),
             unjournaled: AtomicU64::new(0),
         };
-        let stop = AtomicBool::new(false);
-        let threads = self.threads.min(copies.len().div_ceil(2));
-        let copied = std::thread::scope(|scope| {
-            let help = || self.copy_lanes(&job, method, &mut || Ok(!stop.load(Ordering::Relaxed)));
-            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(help)).collect();
-            let mut copied = self.copy_lanes(&job, method, &mut || {
-                if job.unjournaled.load(Ordering::Relaxed) >= JOURNAL_INTERVAL {
-                    job.unjournaled.store(0, Ordering::Relaxed);
-                    self.journal_written().map_err(CopyError::Part)?;
-                }
-                Ok(step(job.unreported.swap(0, Ordering::Relaxed)))
-            });
-            stop.store(copied.is_err(), Ordering::Relaxed);
-            for helper in helpers {
-                let helped = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                copied = copied.and_then(|method| helped.map(|_| method));
+        let mut keep_going = || {
+            if job.unjournaled.load(Ordering::Relaxed) >= JOURNAL_INTERVAL {
+                job.unjournaled.store(0, Ordering::Relaxed);
+                self.journal_written().map_err(CopyError::Part)?;
             }
-            copied
-        });
+            Ok(step(job.unreported.swap(0, Ordering::Relaxed)))
+        };
+        let threads = self.threads.min(copies.len().div_ceil(2));
+        let copied = share(threads, &mut keep_going, |keep_going| self.copy_lanes(&job, method, keep_going));
         step(job.unreported.into_inner());
         match copied {
             Err(CopyError::Part(StoreError::Interrupted { .. })) => {

@@ -35,7 +35,7 @@ impl<'a> From<&'a PartNames> for PartOptions<'a> {
 
 impl PartOptions<'_> {
     /// The pieces by which the bytes of `model` are proven: those of the list, if the lock pins it (I5).
-    pub(super) fn list_of(&self, model: &Model) -> Arc<PieceList> {
+    pub(crate) fn list_of(&self, model: &Model) -> Arc<PieceList> {
         let is_pinned = |list: &&Arc<PieceList>| {
             list.size() == model.size
                 && list.file() == model.sha256

@@ -1,6 +1,5 @@
 //! Reads the bytes of a part that are not hashed, and hashes them: two pieces side by side, on several threads.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::hasher::HasherGuard;
@@ -9,6 +8,7 @@ use super::piece_state::PieceEnd;
 use crate::crc_ranges::CrcRanges;
 use crate::error::StoreError;
 use crate::source_file::BLOCK;
+use crate::threads::share;
 use provision_core::byte_range::ByteRange;
 
 /// A piece that a thread reads and hashes.
@@ -49,30 +49,19 @@ impl PartFile {
         keep_going: &mut dyn FnMut() -> bool,
     ) -> Result<(), StoreError> {
         if !self.has_list() {
-            return self.hash_lanes(None, keep_going);
+            return self.hash_lanes(None, &mut || Ok(keep_going()));
         }
-        let stop = AtomicBool::new(false);
         // One thread for each pair of blocks is enough.
         let pairs = usize::try_from(self.ready() / (2 * BLOCK as u64)).unwrap_or(usize::MAX);
-        let threads = self.threads.min(pairs);
-        std::thread::scope(|scope| {
-            let help = || self.hash_lanes(proven, &mut || !stop.load(Ordering::Relaxed));
-            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(help)).collect();
-            let mut result = self.hash_lanes(proven, keep_going);
-            stop.store(result.is_err(), Ordering::Relaxed);
-            for helper in helpers {
-                let helped = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                result = result.and(helped);
-            }
-            result
-        })
+        let mut own = || Ok(keep_going());
+        share(self.threads.min(pairs), &mut own, |keep_going| self.hash_lanes(proven, keep_going))
     }
 
     /// Hashes two pieces side by side, as long as there are pieces with bytes.
     fn hash_lanes(
         &self,
         proven: Option<&Mutex<CrcRanges>>,
-        keep_going: &mut dyn FnMut() -> bool,
+        keep_going: &mut dyn FnMut() -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         let (mut first, mut second) = (None, None);
         loop {
@@ -83,7 +72,7 @@ impl PartFile {
                 std::mem::swap(&mut first, &mut second);
             }
             let Some(a) = &mut first else { return Ok(()) };
-            if !keep_going() {
+            if !keep_going()? {
                 return Err(StoreError::Interrupted { path: self.path() });
             }
             let Some(b) = &mut second else {

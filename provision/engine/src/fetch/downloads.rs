@@ -14,6 +14,7 @@ use crate::piece_lists::PieceLists;
 use crate::transfer::{AfterInstall, Download};
 use provision_core::event::{Event, FileIndex, Observer};
 use provision_core::lockfile::Model;
+use provision_core::piece_list::PieceList;
 use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
 use provision_disk::{
@@ -80,6 +81,10 @@ impl Collector<'_> {
     }
 
     fn beside_target(&self, index: FileIndex, model: &Model, part: Option<Box<PartFile>>) -> Download {
+        let list = self.lists.of(model);
+        let fill = |(cache, guard): (&Cache, &DestinationLock)| {
+            self.fill(model, cache, (part_names(guard.is_exclusive()), list.clone()))
+        };
         Download {
             index,
             model: asked(model.clone()),
@@ -87,8 +92,8 @@ impl Collector<'_> {
             place: self.destination.clone(),
             part_names: self.part_names.clone(),
             part: part.map(|part| *part),
-            pieces: self.lists.of(model),
-            then: self.cache.map(|(cache, guard)| self.fill(model, cache, part_names(guard.is_exclusive()))),
+            then: self.cache.map(fill),
+            pieces: list,
         }
     }
 
@@ -108,7 +113,7 @@ impl Collector<'_> {
         let has_part = claimed > 0 || part_names != PartNames::Shared;
         let part = if has_part {
             let go_on = || !*self.interrupted.borrow();
-            let options = PartOptions::with_list(&part_names, list);
+            let options = PartOptions::with_list(&part_names, list.clone());
             Some(PartFile::resume(cache.place(), &object, options, go_on)?).filter(|part| part.held() > 0)
         } else {
             // Without a byte of the list or a journal the part cannot be resumed, and it may fill the disk.
@@ -123,8 +128,8 @@ impl Collector<'_> {
             place,
             part_names,
             part,
-            pieces: self.lists.of(model),
-            then: Some(self.deliver(model, cache)),
+            then: Some(self.deliver(model, cache, list.clone())),
+            pieces: list,
         })
     }
 
@@ -136,7 +141,7 @@ impl Collector<'_> {
     }
 
     /// Links or copies the object from the cache into the destination.
-    fn deliver(&self, model: &Model, cache: &Cache) -> AfterInstall {
+    fn deliver(&self, model: &Model, cache: &Cache, list: Option<Arc<PieceList>>) -> AfterInstall {
         let (cache, model) = (cache.clone(), model.clone());
         let (destination, part_names) = (self.destination.clone(), self.part_names.clone());
         let interrupted = self.interrupted.clone();
@@ -147,20 +152,27 @@ impl Collector<'_> {
             })?;
             // The time of last use only matters to pruning.
             let _ = cache.touch(&model.sha256);
-            link_or_copy(&object, (&destination, &part_names), &model, &interrupted)
+            let options = PartOptions::with_list(&part_names, list.clone());
+            link_or_copy(&object, (&destination, options), &model, &interrupted)
         }))
     }
 
     /// Links or copies the file from the destination into the cache. A failure is a warning: the file itself is
     /// installed.
-    fn fill(&self, model: &Model, cache: &Cache, part_names: PartNames) -> AfterInstall {
+    fn fill(
+        &self,
+        model: &Model,
+        cache: &Cache,
+        (part_names, list): (PartNames, Option<Arc<PieceList>>),
+    ) -> AfterInstall {
         let (cache, object) = (cache.clone(), Cache::object(model));
         let destination = self.destination.clone();
         let (interrupted, observer) = (self.interrupted.clone(), self.observer.clone());
         AfterInstall(Box::new(move |installed| {
             let filled = match SourceFile::open_installed(&destination, &installed) {
                 Ok(Some(file)) => {
-                    link_or_copy(&file, (cache.place(), &part_names), &object, &interrupted).map(drop)
+                    let options = PartOptions::with_list(&part_names, list.clone());
+                    link_or_copy(&file, (cache.place(), options), &object, &interrupted).map(drop)
                 }
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
@@ -187,21 +199,27 @@ fn asked(mut model: Model) -> Model {
     model
 }
 
-/// Gives the file another name, or copies it if a hard link is not possible.
+/// Gives the file another name, or copies it if a hard link is not possible. The copy is proven as the file was.
 fn link_or_copy(
     file: &SourceFile,
-    (place, part_names): (&Destination, &PartNames),
+    (place, options): (&Destination, PartOptions<'_>),
     model: &Model,
     interrupted: &watch::Receiver<bool>,
 ) -> Result<Installed, StoreError> {
     let go_on = || !*interrupted.borrow();
-    let to = (place, part_names);
+    let to = (place, options.clone());
     let copied = match provision_disk::install_hard_link(to, model, (file, LinkedFile::OfCache), go_on) {
         Ok(Some(installed)) => Ok(installed),
-        Ok(None) => provision_disk::install_copy(to, model, file, |_| go_on()).map(|(copy, _)| copy),
+        Ok(None) => {
+            let copied = provision_disk::install_copy((place, options), model, file, |_| go_on());
+            copied.map(|(installed, _)| installed)
+        }
         Err(error) => Err(error),
     };
-    copied.map_err(CopyError::into_store_error)
+    copied.map_err(|error| match error {
+        CopyError::Pieces { .. } => StoreError::CopyDiffers { path: place.path_of(&model.path) },
+        error => error.into_store_error(),
+    })
 }
 
 /// The names of parts in locked directories: shared with later runs if no other run can work there.

@@ -1,10 +1,10 @@
 //! Local sources: files baked into the image, objects of the caches, of stores that are directories, and files of other programs'
 //! stores, in this order.
 //!
-//! None of them is trusted. A candidate has the right length. It is verified while it is copied, or before it is
-//! linked. A candidate with the wrong digest is reported and skipped.
+//! None of them is trusted. A candidate has the right length. It is proven while it is copied, or before it is linked, by its piece list if
+//! there is one. A wrong candidate is reported and skipped; the right pieces of one are kept.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -14,11 +14,15 @@ use super::shelf::{Shelf, without_path};
 use super::stores::{FoundFile, Likeness, Reuse, Stores};
 use super::warnings::warn_cache_unused;
 use crate::cache::Cache;
+use crate::piece_lists::PieceLists;
+use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
 use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
+use provision_core::piece_list::{PieceList, ProvenBy};
 use provision_disk::{
-    self, CopyError, Destination, Installed, LinkedFile, PartFile, PartNames, SourceFile, StoreError,
+    self, CopyError, Destination, Installed, LinkedFile, PartFile, PartNames, PartOptions, SourceFile,
+    StoreError,
 };
 
 /// Directories on this machine that may hold a model's bytes.
@@ -162,7 +166,7 @@ impl LocalSources<'_> {
                 Err(error) => warn_unused(observer, &path, &reason(&error)),
             }
         }
-        candidates.extend(self.cached(model));
+        candidates.extend(self.cached(model, &[]));
         let other = self.other_cache.and_then(|other| other.cache.find(model).ok().flatten());
         candidates.extend(
             other.map(|source| Candidate { path: source.path().to_owned(), kind: CandidateKind::OtherCache }),
@@ -215,10 +219,11 @@ impl LocalSources<'_> {
         found
     }
 
-    /// The cache's object with the model's bytes.
-    pub(super) fn cached(&self, model: &Model) -> Option<Candidate> {
+    /// The cache's object with the model's bytes, unless it is one of `wrong`.
+    pub(super) fn cached(&self, model: &Model, wrong: &[WrongCopy]) -> Option<Candidate> {
         let source = self.cache?.find(model).ok().flatten()?;
-        Some(Candidate { path: source.path().to_owned(), kind: CandidateKind::Cache })
+        let is_wrong = wrong.iter().any(|wrong| wrong.file.identity() == source.identity());
+        (!is_wrong).then(|| Candidate { path: source.path().to_owned(), kind: CandidateKind::Cache })
     }
 
     /// The path of the model's file in the baked directory.
@@ -227,13 +232,23 @@ impl LocalSources<'_> {
     }
 }
 
+/// A local copy that is wrong. Some of its pieces may be right.
+#[derive(Debug)]
+pub(super) struct WrongCopy {
+    /// The file that it should have been.
+    pub(super) index: FileIndex,
+    pub(super) file: SourceFile,
+    /// Its wrong ranges, if it was compared by pieces.
+    pub(super) wrong: Option<Vec<ByteRange>>,
+}
+
 /// The end of an attempt to install a model from local files.
 pub(super) enum CopyOutcome {
     Installed(Installed, Outcome),
     /// From this file of the store with this name.
     Reused(Installed, Utf8PathBuf, String),
-    /// No candidate had the bytes.
-    Nowhere,
+    /// No candidate had all bytes. The part has the right pieces of copied ones, which are that many bytes.
+    Nowhere(Option<Box<PartFile>>, u64),
     /// The run was stopped.
     Interrupted,
     Failed(StoreError),
@@ -247,8 +262,9 @@ pub(super) struct LocalCopier<'a> {
     pub(super) other_cache: Option<&'a Cache>,
     pub(super) shelves: &'a [Shelf],
     pub(super) stores: Option<&'a Stores<'a>>,
-    /// Gets the copies that are wrong: some of their pieces may be right.
-    pub(super) wrong: &'a Mutex<Vec<(FileIndex, SourceFile)>>,
+    pub(super) lists: &'a PieceLists,
+    /// Gets the wrong copies of which no piece was taken.
+    pub(super) wrong: &'a Mutex<Vec<WrongCopy>>,
     pub(super) observer: &'a dyn Observer,
     pub(super) interrupted: &'a watch::Receiver<bool>,
 }
@@ -264,87 +280,127 @@ impl LocalCopier<'_> {
         // Copied in any case: the markers of other locks are still there, and none may vouch for a linked file.
         let copied = |found| Candidate::of_store(FoundFile { as_link: false, ..found });
         let last = std::iter::once(()).flat_map(|()| unsearched()).map(copied);
+        let mut target = Target { index, model, list: None, part: None, copied: 0 };
         for candidate in candidates.iter().cloned().chain(last) {
-            let candidate = &candidate;
             if *self.interrupted.borrow() {
                 return CopyOutcome::Interrupted;
             }
-            let shelf = match candidate.kind {
-                CandidateKind::Shelf(number) => number.and_then(|number| self.shelves.get(number)),
-                _ => None,
-            };
-            if shelf.is_some_and(Shelf::is_out) {
-                continue;
-            }
-            let store = match candidate.kind {
-                CandidateKind::Store { store, .. } => self.stores.map(|stores| (stores, store)),
-                _ => None,
-            };
-            if store.is_some_and(|(stores, _)| stores.is_other(&candidate.path, &model.sha256)) {
-                continue;
-            }
-            let cache = self.cache_of(candidate);
-            let opened = match cache {
-                Some(cache) => cache.find(model),
-                None => SourceFile::open(&candidate.path),
-            };
-            let source = match opened {
-                Ok(Some(source)) => source,
-                Ok(None) => continue,
-                Err(error) => {
-                    warn_unused(self.observer, &candidate.path, &reason(&error));
-                    continue;
-                }
-            };
+            let Some(source) = self.open(model, &candidate) else { continue };
             let from = candidate.path.to_string();
             self.observer.observe(&Event::Copying { file: index, from, as_link: candidate.is_link() });
             let started = Instant::now();
-            match self.install(index, model, candidate, &source) {
+            match self.install(&mut target, &candidate, &source) {
                 Ok((installed, outcome)) => {
-                    self.discard_part(model, outcome);
-                    if let Some(cache) = cache {
-                        // The time of last use only matters to pruning.
-                        let _ = cache.touch(&model.sha256);
-                    }
-                    self.finished(index, outcome, started);
-                    if let CandidateKind::Shelf(_) = candidate.kind {
-                        let directory = candidate.path.parent().unwrap_or(&candidate.path);
-                        let name = format!("file://{directory}");
-                        return CopyOutcome::Reused(installed, candidate.path.clone(), name);
-                    }
-                    let Some((stores, store)) = store else {
-                        return CopyOutcome::Installed(installed, outcome);
-                    };
-                    stores.note(&candidate.path, model.sha256);
-                    return CopyOutcome::Reused(installed, candidate.path.clone(), stores.name(store));
+                    drop(target.part);
+                    self.finished(index, model, outcome, started);
+                    return self.outcome(model, candidate, installed, outcome);
                 }
                 Err(CopyError::Part(StoreError::Interrupted { .. })) => return CopyOutcome::Interrupted,
                 Err(CopyError::Part(error)) => return CopyOutcome::Failed(error),
-                Err(error) => {
-                    let error = error.into_store_error();
-                    if let (StoreError::Mismatch { .. }, Some(cache)) = (&error, cache) {
-                        let _ = cache.discard(&source, &model.sha256);
-                    }
-                    if let (StoreError::Mismatch { found, .. }, Some((stores, _))) = (&error, store) {
-                        stores.note(&candidate.path, *found);
-                        if candidate.is_unlike() {
-                            continue;
-                        }
-                    }
-                    if matches!(error, StoreError::Mismatch { .. }) && model.pieces.is_some() {
-                        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push((index, source));
-                    }
-                    if let (StoreError::Mismatch { found, .. }, Some(shelf)) = (&error, shelf) {
-                        shelf.has_wrong(model, *found);
-                    }
-                    match shelf {
-                        Some(shelf) => shelf.leave_out(&candidate.path, &reason(&error), self.observer),
-                        None => warn_unused(self.observer, &candidate.path, &reason(&error)),
-                    }
-                }
+                Err(error) => self.refuse(&mut target, &candidate, source, error),
             }
         }
-        CopyOutcome::Nowhere
+        CopyOutcome::Nowhere(target.part, target.copied)
+    }
+
+    /// Opens a candidate that is not known to be wrong.
+    fn open(&self, model: &Model, candidate: &Candidate) -> Option<SourceFile> {
+        if self.shelf_of(candidate).is_some_and(Shelf::is_out)
+            || self
+                .store_of(candidate)
+                .is_some_and(|(stores, _)| stores.is_other(&candidate.path, &model.sha256))
+        {
+            return None;
+        }
+        let opened = match self.cache_of(candidate) {
+            Some(cache) => cache.find(model),
+            None => SourceFile::open(&candidate.path),
+        };
+        opened.unwrap_or_else(|error| {
+            warn_unused(self.observer, &candidate.path, &reason(&error));
+            None
+        })
+    }
+
+    /// The outcome for a candidate that is installed.
+    fn outcome(
+        &self,
+        model: &Model,
+        candidate: Candidate,
+        installed: Installed,
+        outcome: Outcome,
+    ) -> CopyOutcome {
+        if let Some(cache) = self.cache_of(&candidate) {
+            // The time of last use only matters to pruning.
+            let _ = cache.touch(&model.sha256);
+        }
+        if let CandidateKind::Shelf(_) = candidate.kind {
+            let name = format!("file://{}", candidate.path.parent().unwrap_or(&candidate.path));
+            return CopyOutcome::Reused(installed, candidate.path, name);
+        }
+        let Some((stores, store)) = self.store_of(&candidate) else {
+            return CopyOutcome::Installed(installed, outcome);
+        };
+        if installed.proven_by == Some(ProvenBy::Digest) {
+            stores.note(&candidate.path, model.sha256);
+        }
+        CopyOutcome::Reused(installed, candidate.path, stores.name(store))
+    }
+
+    /// Reports a candidate that cannot be read or is wrong, and keeps what is right of it.
+    fn refuse(&self, target: &mut Target<'_>, candidate: &Candidate, file: SourceFile, error: CopyError) {
+        let (index, model) = (target.index, target.model);
+        let is_compared = matches!(error, CopyError::Pieces { .. });
+        let error = match error {
+            CopyError::Pieces { part, path, missing, copied } => {
+                target.copied += copied;
+                target.part = (part.held() > 0).then_some(part);
+                StoreError::WrongPieces { path, ranges: missing }
+            }
+            error => error.into_store_error(),
+        };
+        let path = &candidate.path;
+        let shelf = self.shelf_of(candidate);
+        let is_wrong = matches!(error, StoreError::Mismatch { .. } | StoreError::WrongPieces { .. });
+        if is_wrong {
+            if let (StoreError::Mismatch { found, .. }, Some((stores, _))) =
+                (&error, self.store_of(candidate))
+            {
+                stores.note(path, *found);
+            }
+            if candidate.is_unlike() {
+                return;
+            }
+            if let Some(shelf) = shelf {
+                shelf.has_wrong(model, target.list.as_deref(), &file, &error);
+            }
+        }
+        match shelf {
+            Some(shelf) => shelf.leave_out(path, &reason(&error), self.observer),
+            None => warn_unused(self.observer, path, &reason(&error)),
+        }
+        if is_wrong && model.pieces.is_some() && !is_compared {
+            let wrong = if let StoreError::WrongPieces { ranges, .. } = error { Some(ranges) } else { None };
+            let mut copies = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+            copies.push(WrongCopy { index, file, wrong });
+        } else if is_wrong
+            && model.pieces.is_none()
+            && let Some(cache) = self.cache_of(candidate)
+        {
+            let _ = cache.discard(&file, &model.sha256);
+        }
+    }
+
+    /// The store that is a directory and has the candidate.
+    fn shelf_of(&self, candidate: &Candidate) -> Option<&Shelf> {
+        let CandidateKind::Shelf(number) = candidate.kind else { return None };
+        self.shelves.get(number?)
+    }
+
+    /// The other program's store that has the candidate, with its number.
+    fn store_of(&self, candidate: &Candidate) -> Option<(&Stores<'_>, usize)> {
+        let CandidateKind::Store { store, .. } = candidate.kind else { return None };
+        Some((self.stores?, store))
     }
 
     /// The cache that has the candidate.
@@ -368,7 +424,8 @@ impl LocalCopier<'_> {
     }
 
     /// Says that a file of this machine is installed.
-    fn finished(&self, file: FileIndex, outcome: Outcome, started: Instant) {
+    fn finished(&self, file: FileIndex, model: &Model, outcome: Outcome, started: Instant) {
+        self.discard_part(model, outcome);
         let (fetched, elapsed, sources) = (0, started.elapsed(), Vec::new());
         self.observer.observe(&Event::Finished { file, outcome, fetched, elapsed, sources });
     }
@@ -383,83 +440,97 @@ impl LocalCopier<'_> {
         };
         self.observer.observe(&Event::Copying { file: index, from: path.to_string(), as_link: false });
         let started = Instant::now();
-        match self.copy_from(index, model, &source) {
+        match self.copy_from(&mut Target { index, model, list: None, part: None, copied: 0 }, &source) {
             Ok(installed) => {
-                self.finished(index, Outcome::Copied, started);
+                self.finished(index, model, Outcome::Copied, started);
                 CopyOutcome::Installed(installed, Outcome::Copied)
             }
             Err(CopyError::Part(StoreError::Interrupted { .. })) => CopyOutcome::Interrupted,
+            // It has just been proven by its list: the two do not agree.
+            Err(CopyError::Source(StoreError::Mismatch { expected, found, .. })) if from.pieces.is_some() => {
+                CopyOutcome::Failed(StoreError::MistakenList {
+                    path,
+                    model: from.path.clone(),
+                    expected,
+                    found,
+                })
+            }
             Err(error) => CopyOutcome::Failed(error.into_store_error()),
         }
     }
 
     fn install(
         &self,
-        index: FileIndex,
-        model: &Model,
+        target: &mut Target<'_>,
         candidate: &Candidate,
         source: &SourceFile,
     ) -> Result<(Installed, Outcome), CopyError> {
+        let (model, options) = (target.model, self.options(target));
         let go_on = || !*self.interrupted.borrow();
+        let link = |owner| {
+            let to = (self.destination, options.clone());
+            provision_disk::install_hard_link(to, model, (source, owner), go_on)
+        };
         let (installed, outcome) = match candidate.kind {
             CandidateKind::Baked(BakedMode::Symlink) => {
-                return Ok((
-                    provision_disk::install_symlink(
-                        (self.destination, self.part_names),
-                        model,
-                        source,
-                        go_on,
-                    )?,
-                    Outcome::Linked,
-                ));
+                let to = (self.destination, options);
+                let installed = provision_disk::install_symlink(to, model, source, go_on)?;
+                (Some(installed), Outcome::Linked)
             }
             CandidateKind::Baked(BakedMode::Copy) => (None, Outcome::Baked),
             CandidateKind::Shelf(_) => (None, Outcome::Reused),
-            CandidateKind::Cache | CandidateKind::OtherCache => {
-                (self.link(model, (source, LinkedFile::OfCache))?, Outcome::Cached)
-            }
+            CandidateKind::Cache | CandidateKind::OtherCache => (link(LinkedFile::OfCache)?, Outcome::Cached),
             CandidateKind::Store { likeness, as_link, .. } => {
-                let linked = if as_link { self.link(model, (source, LinkedFile::OfStore))? } else { None };
+                let linked = if as_link { link(LinkedFile::OfStore)? } else { None };
                 if linked.is_none() && likeness != Likeness::Digest {
-                    // Verified before it is copied: wrong bytes would be written in vain, and take the place of a part's right ones.
-                    source.verify(model.sha256, go_on).map_err(CopyError::of_source)?;
+                    // Proven before it is copied: wrong bytes would be written in vain.
+                    provision_disk::prove(source, model, options, go_on)?;
                 }
                 (linked, Outcome::Reused)
             }
         };
-        match installed {
-            Some(installed) => Ok((installed, outcome)),
-            None => Ok((self.copy_from(index, model, source)?, outcome)),
-        }
+        let installed = installed.map_or_else(|| self.copy_from(target, source), Ok)?;
+        Ok((installed, outcome))
     }
 
-    fn link(&self, model: &Model, source: (&SourceFile, LinkedFile)) -> Result<Option<Installed>, CopyError> {
-        let go_on = || !*self.interrupted.borrow();
-        provision_disk::install_hard_link((self.destination, self.part_names), model, source, go_on)
+    /// The options of the file's part, with its list.
+    fn options(&self, target: &mut Target<'_>) -> PartOptions<'_> {
+        target.list = target.list.take().or_else(|| self.lists.of(target.model));
+        PartOptions::with_list(self.part_names, target.list.clone())
     }
 
-    fn copy_from(
-        &self,
-        index: FileIndex,
-        model: &Model,
-        source: &SourceFile,
-    ) -> Result<Installed, CopyError> {
+    fn copy_from(&self, target: &mut Target<'_>, source: &SourceFile) -> Result<Installed, CopyError> {
         /// Bytes between two events. A copy within memory would flood the observer otherwise.
         const EVENT_BYTES: u64 = 8 << 20;
-        let mut unreported = 0;
+        let (file, mut unreported) = (target.index, 0);
         let step = |bytes| {
             unreported += bytes;
             if unreported >= EVENT_BYTES {
-                self.observer
-                    .observe(&Event::Brought { file: index, bytes: std::mem::take(&mut unreported) });
+                self.observer.observe(&Event::Brought { file, bytes: std::mem::take(&mut unreported) });
             }
             !*self.interrupted.borrow()
         };
-        provision_disk::install_copy((self.destination, self.part_names), model, source, step)
-            .map(|(installed, _)| installed)
+        let copied = if let Some(part) = target.part.take() {
+            provision_disk::install_pieces(*part, source, step)
+        } else {
+            let to = (self.destination, self.options(target));
+            provision_disk::install_copy(to, target.model, source, step)
+        };
+        copied.map(|(installed, _)| installed)
     }
 }
 
+/// A file that local copies are tried for.
+struct Target<'a> {
+    index: FileIndex,
+    model: &'a Model,
+    list: Option<Arc<PieceList>>,
+    /// The right pieces of wrong copies, and their bytes.
+    part: Option<Box<PartFile>>,
+    copied: u64,
+}
+
+/// Says that a file is not used. Right pieces of one that differs from its list are.
 fn warn_unused(observer: &dyn Observer, path: &Utf8PathBuf, reason: &str) {
     let reason = without_path(path, reason);
     observer.observe(&Event::Warning { message: format!("{path} is not used: {reason}") });
@@ -473,6 +544,10 @@ fn reason(error: &StoreError) -> String {
     match error {
         StoreError::Mismatch { expected, found, .. } => {
             format!("it has SHA-256 {found}, the lock says {expected}")
+        }
+        StoreError::WrongPieces { ranges, .. } => {
+            let wrong = ranges.iter().map(ByteRange::len).sum();
+            format!("{} of it differ from the piece list", ByteSize(wrong).exact())
         }
         error => error.reason(),
     }

@@ -1,7 +1,7 @@
 //! The first state of a run: the destination is open and locked, and the marker is read.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::task::block_in_place;
@@ -9,7 +9,7 @@ use tokio::task::block_in_place;
 use super::downloads::part_names;
 use super::error::FetchError;
 use super::job::{Job, Verify};
-use super::local::{LocalCopier, LocalSources, OtherCache, open_cache};
+use super::local::{LocalCopier, LocalSources, OtherCache, WrongCopy, open_cache};
 use super::marker_steps::keep_partial;
 use super::plan::Planner;
 use super::report::{FileReport, Report};
@@ -26,7 +26,7 @@ use crate::transfer::Attempt;
 use provision_core::event::{Event, FileIndex};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
-use provision_disk::{Destination, DestinationLock, Installed, PartNames, SourceFile};
+use provision_disk::{Destination, DestinationLock, Installed, PartNames};
 
 /// The destination is open and locked.
 pub(super) struct Opened<'j> {
@@ -43,7 +43,7 @@ pub(super) struct Opened<'j> {
     shelves: Vec<Shelf>,
     stores: Option<Stores<'j>>,
     /// Local copies that were wrong.
-    wrong_copies: Mutex<Vec<(FileIndex, SourceFile)>>,
+    wrong_copies: Mutex<Vec<WrongCopy>>,
     /// Bytes free at the destination.
     pub(super) free: u64,
 }
@@ -139,6 +139,7 @@ impl<'j> Opened<'j> {
             other_cache: self.other_cache.as_ref().map(OtherCache::cache),
             shelves: &self.shelves,
             stores: self.stores.as_ref(),
+            lists: &self.lists,
             wrong: &self.wrong_copies,
             observer: &*self.job.observer,
             interrupted: &self.job.interrupted,
@@ -146,8 +147,12 @@ impl<'j> Opened<'j> {
     }
 
     /// The local copies that were wrong, since the last call.
-    pub(super) fn take_wrong_copies(&self) -> Vec<(FileIndex, SourceFile)> {
-        std::mem::take(&mut *self.wrong_copies.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn take_wrong_copies(&self) -> Vec<WrongCopy> {
+        std::mem::take(&mut *self.wrong_copies())
+    }
+
+    fn wrong_copies(&self) -> MutexGuard<'_, Vec<WrongCopy>> {
+        self.wrong_copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The reuse of pieces for the files of the run that lack some: `wanted` are their numbers.
@@ -199,7 +204,7 @@ impl<'j> Opened<'j> {
             }
         };
         if !self.job.config.force {
-            files.recheck_cache(&self.sources());
+            files.recheck_cache(&self.sources(), &self.wrong_copies());
             self.fill(files);
         }
         Ok(guard)

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::job::Job;
 use super::known_files::{KnownFile, KnownFiles, Place};
-use super::local::LocalSources;
+use super::local::{LocalSources, WrongCopy};
 use super::plan::{Item, Plan};
 use crate::marker::Marker;
 use crate::piece_lists::PieceLists;
@@ -26,7 +26,7 @@ use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, FileIndex, Observer};
 use provision_core::lockfile::Model;
 use provision_core::piece_index::{FoundPiece, PieceIndex};
-use provision_core::piece_list::PieceList;
+use provision_core::piece_list::{PieceList, samples};
 use provision_disk::{CopyError, Destination, PartFile, PartOptions, PieceCopy, SourceFile, StoreError};
 
 /// The bytes that are copied between two events.
@@ -35,8 +35,6 @@ const BATCH: u64 = 32 << 20;
 const MOST_WRONG: usize = 4;
 /// The searches without the files that were left out.
 const ROUNDS: usize = 4;
-/// The pieces that tell a damaged file from another one. They lie evenly in it, so a right 32nd part of it is found.
-const SAMPLES: usize = 32;
 
 /// The files of a run that lack pieces, and the files of this machine that may have them.
 pub(super) struct PieceReuse<'a> {
@@ -52,7 +50,7 @@ pub(super) struct PieceReuse<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Damaged {
     /// Local copies that were wrong.
-    pub(super) copies: Vec<(FileIndex, SourceFile)>,
+    pub(super) copies: Vec<WrongCopy>,
     /// The wrong ranges of the files in place that the plan has read.
     pub(super) wrong: HashMap<FileIndex, Vec<ByteRange>>,
 }
@@ -175,9 +173,9 @@ impl<'a> PieceReuse<'a> {
                 break;
             }
         }
-        let mut copies: HashMap<FileIndex, Vec<SourceFile>> = HashMap::new();
-        for (index, copy) in damaged.copies.drain(..) {
-            copies.entry(index).or_default().push(copy);
+        let mut copies: HashMap<FileIndex, Vec<WrongCopy>> = HashMap::new();
+        for copy in damaged.copies.drain(..) {
+            copies.entry(copy.index).or_default().push(copy);
         }
         let copies = Mutex::new(copies);
         self.each(&files, |file| {
@@ -189,7 +187,9 @@ impl<'a> PieceReuse<'a> {
                 let wrong = damaged.wrong.get(&index).map(Vec::as_slice);
                 self.copy_at_own_offsets(file, &in_place, wrong)?;
             }
-            of_this.drain(..).try_for_each(|copy| self.copy_at_own_offsets(file, &copy, None))
+            of_this.drain(..).try_for_each(|WrongCopy { file: copy, wrong, .. }| {
+                self.copy_at_own_offsets(file, &copy, wrong.as_deref())
+            })
         });
         let results = files.into_iter().map(|file| {
             let file = file.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -385,15 +385,6 @@ impl Lacking<'_> {
         };
         (!pieces.is_empty()).then(|| (self.download.index as u32, self.list.clone(), pieces))
     }
-}
-
-/// Splits pieces into samples and the others.
-fn samples(pieces: Vec<usize>) -> (Vec<usize>, Vec<usize>) {
-    let every = pieces.len().div_ceil(SAMPLES).max(1);
-    let (samples, rest): (Vec<_>, Vec<_>) =
-        pieces.into_iter().enumerate().partition(|(at, _)| at % every == 0);
-    let pieces = |of: Vec<(usize, usize)>| of.into_iter().map(|(_, piece)| piece).collect();
-    (pieces(samples), pieces(rest))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::local::{Candidate, CopyOutcome, LocalCopier, LocalSources};
+use super::local::{Candidate, CopyOutcome, LocalCopier, LocalSources, WrongCopy};
 use super::plan::{Item, Plan, planned};
 use super::report::FileReport;
 use super::reused_pieces::Reused;
@@ -94,7 +94,13 @@ impl<'a> RunState<'a> {
                 self.record_installed(index, installed, Outcome::Reused);
             }
             CopyOutcome::Failed(error) => self.record_failure(index, FileError::of_store(error)),
-            CopyOutcome::Nowhere | CopyOutcome::Interrupted => {}
+            CopyOutcome::Nowhere(part, copied) => {
+                self.files[index].reused = copied;
+                if part.is_some() {
+                    self.items[index].plan = Plan::Fetch(part);
+                }
+            }
+            CopyOutcome::Interrupted => {}
         }
     }
 
@@ -109,11 +115,11 @@ impl<'a> RunState<'a> {
     }
 
     /// Looks up the missing files in the cache again: another run may have added them since the plan was made.
-    pub(super) fn recheck_cache(&mut self, sources: &LocalSources<'_>) {
+    pub(super) fn recheck_cache(&mut self, sources: &LocalSources<'_>, wrong: &[WrongCopy]) {
         for (index, item) in self.items.iter_mut().enumerate() {
             if matches!(item.plan, Plan::FetchToCache(_))
                 && matches!(self.files[index].result, Ok(None))
-                && let Some(candidate) = sources.cached(self.models[index])
+                && let Some(candidate) = sources.cached(self.models[index], wrong)
             {
                 item.plan = Plan::Local(vec![candidate]);
             }
@@ -167,7 +173,7 @@ impl<'a> RunState<'a> {
     /// Records the bytes that other files of this machine had. A file whose disk failed is given up.
     pub(super) fn record_reused(&mut self, reused: Vec<(FileIndex, Reused)>) {
         for (index, Reused { bytes, error }) in reused {
-            self.files[index].reused = bytes;
+            self.files[index].reused += bytes;
             if let Some(error) = error {
                 self.record_failure(index, FileError::of_store(error));
             }

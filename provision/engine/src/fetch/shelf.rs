@@ -6,20 +6,26 @@ use std::sync::{Mutex, PoisonError};
 use camino::Utf8PathBuf;
 
 use crate::transfer::{Attempt, SourceError};
+use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
+use provision_core::piece_list::PieceList;
 use provision_core::source_url::SourceUrl;
 use provision_core::store_address::StoreAddress;
+use provision_disk::{SourceFile, StoreError};
 
 /// A store that is a directory: it has each file under its digest.
 pub(super) struct Shelf {
     directory: Utf8PathBuf,
     /// It had wrong bytes, or could not be read. Said once; the run goes on without it.
     is_out: AtomicBool,
-    /// The digests of the models for which it had other bytes, and of these.
-    wrong: Mutex<Vec<(Sha256, Sha256)>>,
+    /// The digests of the models for which it had other bytes, and of these: of the file, or of a piece.
+    wrong: Mutex<Vec<(Sha256, WrongBytes)>>,
 }
+
+/// The piece that has other bytes, if its list tells, the digest that it should have, and that of its bytes.
+type WrongBytes = (Option<ByteRange>, Sha256, Sha256);
 
 impl Shelf {
     /// The store at an address; `None` if that is no directory.
@@ -43,18 +49,34 @@ impl Shelf {
         self.is_out.load(Ordering::Relaxed)
     }
 
-    /// It has bytes with the digest `found` in a model's place.
-    pub(super) fn has_wrong(&self, model: &Model, found: Sha256) {
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        wrong.push((model.sha256, found));
+    /// Its `file` in a model's place is wrong, by the digest or by the list.
+    pub(super) fn has_wrong(
+        &self,
+        model: &Model,
+        list: Option<&PieceList>,
+        file: &SourceFile,
+        error: &StoreError,
+    ) {
+        let bytes = match error {
+            StoreError::Mismatch { expected, found, .. } => Some((None, *expected, *found)),
+            StoreError::WrongPieces { ranges, .. } => list.and_then(|list| wrong_piece(list, ranges, file)),
+            _ => None,
+        };
+        if let Some(bytes) = bytes {
+            self.wrong.lock().unwrap_or_else(PoisonError::into_inner).push((model.sha256, bytes));
+        }
     }
 
     /// The failure of this source for a model for which it had other bytes.
     pub(super) fn failure(&self, model: &Model) -> Option<Attempt> {
         let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
-        let (expected, found) = *wrong.iter().find(|(expected, _)| *expected == model.sha256)?;
+        let (_, (piece, expected, found)) = *wrong.iter().find(|(sha256, _)| *sha256 == model.sha256)?;
         let source = SourceUrl::of_file(&self.path_of(model))?;
-        Some(Attempt { source, error: SourceError::WrongDigest { expected, found, sniffed: None } })
+        let error = match piece {
+            Some(range) => SourceError::WrongPiece { range, expected, found, sniffed: None, agreed: false },
+            None => SourceError::WrongDigest { expected, found, sniffed: None },
+        };
+        Some(Attempt { source, error })
     }
 
     /// Leaves the store out for the rest of the run.
@@ -65,6 +87,17 @@ impl Shelf {
             observer.observe(&Event::Warning { message });
         }
     }
+}
+
+/// The first wrong piece of a file.
+fn wrong_piece(list: &PieceList, wrong: &[ByteRange], file: &SourceFile) -> Option<WrongBytes> {
+    let piece = &list.pieces()[list.touching(*wrong.first()?).next()?];
+    let mut bytes = vec![0; piece.range.len() as usize];
+    let mut filled = 0;
+    while let more @ 1.. = file.read_at(piece.range.start + filled as u64, &mut bytes[filled..]).ok()? {
+        filled += more;
+    }
+    Some((Some(piece.range), piece.sha256, Sha256::of(&bytes[..filled])))
 }
 
 /// A reason without the path at its beginning.

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::super::{CopyError, PartFile, PartNames, PartOptions, PieceCopy, PieceEnd};
 use crate::error::StoreError;
-use crate::local_install::install_copy;
+use crate::local_install::{self, install_copy};
 use crate::source_file::SourceFile;
 use crate::testing::{Fixture, listed, model};
 use provision_core::byte_range::{ByteRange, RangeSet};
@@ -240,6 +240,53 @@ fn an_interrupted_copy_or_resume_keeps_the_proven_pieces() {
     let stopped = PartFile::open(&fixture.destination, &model, options(&list), || false);
     assert!(matches!(stopped, Err(StoreError::Interrupted { .. })), "{stopped:?}");
     assert_eq!(open(&fixture, &model, &list).held(), 160_000);
+}
+
+#[test]
+fn a_wrong_source_costs_no_byte_of_a_part() {
+    for has_list in [true, false] {
+        let fixture = Fixture::new();
+        let content = bytes(9, 400_000);
+        let (model, list) = listed(&content, (1..10).map(|at| at * 40_000));
+        let options = || if has_list { options(&list) } else { (&PartNames::Shared).into() };
+        let part = PartFile::open(&fixture.destination, &model, options(), || true).unwrap();
+        put(&part, 0..200_000, &content);
+        part.checkpoint().unwrap();
+        drop(part);
+        fs::write(fixture.file("source"), bytes(10, 400_000)).unwrap();
+        let path = camino::Utf8PathBuf::from_path_buf(fixture.file("source")).unwrap();
+        let other = SourceFile::open(&path).unwrap().unwrap();
+        install_copy((&fixture.destination, options()), &model, &other, |_| true).unwrap_err();
+        let part = PartFile::open(&fixture.destination, &model, options(), || true).unwrap();
+        assert_eq!(part.missing(), [ByteRange::new(200_000, 400_000)], "list: {has_list}");
+    }
+}
+
+#[test]
+fn a_file_is_proven_by_the_list_and_its_wrong_pieces_are_named() {
+    let fixture = Fixture::new();
+    let content = bytes(11, 3_000_000);
+    let (model, list) = listed(&content, (1..60).map(|at| at * 50_000));
+    let prove = |bytes: &[u8]| {
+        fs::write(fixture.file("source"), bytes).unwrap();
+        let path = camino::Utf8PathBuf::from_path_buf(fixture.file("source")).unwrap();
+        let source = SourceFile::open(&path).unwrap().unwrap();
+        match local_install::prove(&source, &model, options(&list), || true) {
+            Err(CopyError::Source(StoreError::WrongPieces { ranges, .. })) => Err(ranges),
+            proven => Ok(proven.unwrap()),
+        }
+    };
+    assert_eq!(prove(&content), Ok(ProvenBy::Pieces));
+    let mut wrong = content.clone();
+    for at in [0, 1_049_999, 1_050_000, 2_999_999] {
+        wrong[at] ^= 1;
+    }
+    let ranges = [(0, 50_000), (1_000_000, 1_100_000), (2_950_000, 3_000_000)];
+    assert_eq!(prove(&wrong), Err(ranges.map(|(start, end)| ByteRange::new(start, end)).to_vec()));
+    // More bytes than the list has, and another file.
+    for other in [[&content[..], b"more"].concat(), bytes(12, 3_000_000)] {
+        assert_eq!(prove(&other), Err(vec![ByteRange::new(0, 3_000_000)]));
+    }
 }
 
 #[test]
