@@ -11,7 +11,7 @@
 use std::borrow::Borrow;
 
 use crate::digest::Sha256;
-use crate::piece_list::PieceList;
+use crate::piece_list::{Piece, PieceList};
 
 /// A wanted piece in another file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,10 +86,15 @@ impl PieceIndex {
         list.pieces().iter().any(|piece| is_wanted(&piece.sha256))
     }
 
-    /// Looks for the wanted pieces in `list`, the list of the file with the number `source`. `name_of` is the wanted file whose
+    /// Looks for the wanted pieces among `pieces` of the file with the number `source`. `name_of` is the wanted file whose
     /// name that file has.
-    pub fn search(&mut self, source: u32, name_of: Option<u32>, list: &PieceList) {
-        for piece in list.pieces() {
+    pub fn search<'p>(
+        &mut self,
+        source: u32,
+        name_of: Option<u32>,
+        pieces: impl IntoIterator<Item = &'p Piece>,
+    ) {
+        for piece in pieces {
             let digest = piece.sha256.as_bytes();
             let first = self.wanted.partition_point(|it| it.sha256.as_bytes() < digest);
             let Some(it) = self.wanted.get_mut(first).filter(|it| it.sha256 == piece.sha256) else {
@@ -128,7 +133,6 @@ mod tests {
 
     use super::*;
     use crate::byte_range::ByteRange;
-    use crate::piece_list::Piece;
 
     /// The unit of the pieces' lengths. A list has no more pieces than its file has room for.
     const UNIT: u64 = crate::piece_list::LEAST_TENSOR;
@@ -152,7 +156,7 @@ mod tests {
             PieceIndex::of(files.map(|(file, (list, (_, lacking)))| (file as u32, list, lacking.clone())));
         for (source, name_of, contents) in sources {
             let before = index.found().len();
-            index.search(*source, *name_of, &list(contents));
+            index.search(*source, *name_of, list(contents).pieces());
             assert!(index.wants_any_of(&list(contents)) || index.found().len() == before);
         }
         index.found()

@@ -159,15 +159,15 @@ impl PieceLists {
     }
 
     /// Every list of this machine, of whatever lock, believed by the digest that is its name: the kept ones, then those of each
-    /// directory, ascending. Blocks.
-    pub fn known(&self) -> impl Iterator<Item = PieceList> {
-        let of_directory = |directory: &Utf8PathBuf| {
+    /// directory, ascending, as long as `go_on` says so. Blocks.
+    pub fn known(&self, go_on: impl Fn() -> bool + Copy) -> impl Iterator<Item = PieceList> {
+        let of_directory = move |directory: &Utf8PathBuf| {
             let directory = directory.clone();
-            names(&directory)
-                .into_iter()
-                .filter_map(move |name| named(&name, &read_list(&directory.join(name.to_string())).ok()??))
+            let names = names(&directory).into_iter().take_while(move |_| go_on());
+            names.filter_map(move |name| named(&name, &read_list(&directory.join(name.to_string())).ok()??))
         };
-        self.kept.iter().flat_map(Kept::lists).chain(self.directories.iter().flat_map(of_directory))
+        let kept = self.kept.iter().flat_map(Kept::lists).take_while(move |_| go_on());
+        kept.chain(self.directories.iter().flat_map(of_directory))
     }
 
     /// The warning for what `place` has instead of the model's list.

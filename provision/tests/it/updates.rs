@@ -484,3 +484,45 @@ fn a_list_that_lies_proves_no_other_model() {
     assert!(ended.err.contains(&says), "{}", ended.err);
     assert!(!fixture.path("twin").exists());
 }
+
+#[test]
+fn a_wrong_piece_of_a_file_costs_no_other_piece_of_it() {
+    let tensors: Vec<Tensor> = (1..41).map(|n| (n, 1_000_000)).collect();
+    let mut fixture = Fixture::in_memory();
+    serve(&mut fixture, &[("a", tensors.clone(), 0)]);
+    fixture.fetch_all();
+    // One byte of the installed file flips, in the first tensor that is copied for each of two files.
+    let mut bytes = std::fs::read(fixture.path("a")).unwrap();
+    let at = bytes.len() - 40_000_000;
+    bytes[at] ^= 1;
+    std::fs::write(fixture.path("a"), &bytes).unwrap();
+    fixture.forget("a");
+    let (first, second) = (tensors[..20].to_vec(), [&tensors[..1], &tensors[20..]].concat());
+    let size = serve(&mut fixture, &[("b", first.clone(), 0), ("c", second.clone(), 0)]);
+    let sent = fixture.origin.counters().body_bytes_sent;
+    let report = fixture.fetch().unwrap();
+    assert_right(&fixture, &[("b", first, 0), ("c", second, 0)]);
+    let sent = fixture.origin.counters().body_bytes_sent - sent;
+    assert_eq!(sent + reused(&report), size);
+    assert!(sent < 2_010_000, "{sent} bytes sent: the wrong tensor, twice, and the headers");
+}
+
+#[test]
+fn a_wrong_piece_in_one_place_is_taken_from_another() {
+    let [old, new] = [0, 1000].map(|metadata| safetensors(&forty(), metadata));
+    let mut fixture = Fixture::in_memory();
+    fixture.file_with_list("m", &old).file_with_list("n", &old);
+    fixture.fetch_all();
+    // A wrong byte in each of the five last tensors of `m`: it is left out for the rest.
+    let mut bytes = old.to_vec();
+    for (at, wrong) in bytes.iter_mut().rev().step_by(130_000).take(5).enumerate() {
+        *wrong ^= 1 << at;
+    }
+    std::fs::write(fixture.path("m"), &bytes).unwrap();
+    let sent = fixture.origin.counters().body_bytes_sent;
+    fixture.file_with_list("m", &new);
+    let report = fixture.fetch().unwrap();
+    assert!(std::fs::read(fixture.path("m")).unwrap() == new.to_vec());
+    let sent = fixture.origin.counters().body_bytes_sent - sent;
+    assert!(sent < 20_000 && reused(&report) + sent == new.size(), "{sent} bytes sent");
+}

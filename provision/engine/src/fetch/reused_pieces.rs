@@ -1,15 +1,14 @@
 //! Pieces of missing files that other files of this machine have: copied before a byte is fetched, and proven like any byte.
 //!
 //! 1. Pieces are found by their digests in the files whose lists are known: the version that was installed under the same path,
-//!    other models, cache objects, baked files. A file that gives wrong pieces is left out, and the search is repeated
-//!    without it.
+//!    other models, cache objects, baked files. A piece that is wrong in one place is looked for in others. A file with several wrong
+//!    pieces is left out.
 //! 2. What is left is looked for at its own offset in the files that should have been this one: the file in its place, and local
 //!    copies that were wrong. A file of which no sample is right is another file, and is not read to its end.
 //!
 //! The bytes go into the file's part: its final name keeps the old file until the new one is proven and renamed. Sources are only read.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -33,8 +32,10 @@ use provision_disk::{CopyError, Destination, PartFile, PartOptions, PieceCopy, S
 const BATCH: u64 = 32 << 20;
 /// The wrong pieces of a file with a known list after which it is left out.
 const MOST_WRONG: usize = 4;
-/// The searches without the files that were left out.
+/// The searches, each without what was wrong before.
 const ROUNDS: usize = 4;
+/// The pieces of the lists that are held between the two passes of a search: 16 MB. More lists are read twice.
+const MOST_HELD: usize = 350_000;
 
 /// The files of a run that lack pieces, and the files of this machine that may have them.
 pub(super) struct PieceReuse<'a> {
@@ -80,21 +81,28 @@ struct Found {
     replaced: HashSet<FileIndex>,
 }
 
-/// Files that gave wrong pieces.
+/// The first bytes of pieces that files did not have where their lists say. A file with several of them is left out.
 #[derive(Default)]
-struct LeftOut(Mutex<HashSet<Place>>);
+struct LeftOut(Mutex<HashMap<Place, HashSet<u64>>>);
 
 impl LeftOut {
     fn contains(&self, place: &Place) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(place)
+        lock(&self.0).get(place).is_some_and(|wrong| wrong.len() >= MOST_WRONG)
     }
 
-    fn add(&self, place: &Place) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone());
+    fn has(&self, place: &Place, at: u64) -> bool {
+        lock(&self.0).get(place).is_some_and(|wrong| wrong.contains(&at))
+    }
+
+    fn add(&self, place: &Place, wrong: impl Iterator<Item = u64>) {
+        let mut wrong = wrong.peekable();
+        if wrong.peek().is_some() {
+            lock(&self.0).entry(place.clone()).or_default().extend(wrong);
+        }
     }
 
     fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        lock(&self.0).values().map(HashSet::len).sum()
     }
 }
 
@@ -233,12 +241,17 @@ impl<'a> PieceReuse<'a> {
         if index.is_empty() {
             return Found { pieces: Vec::new(), sources, replaced };
         }
-        let mut known = Vec::new();
-        for list in self.lists.known() {
+        let (mut known, mut lists, mut pieces) = (Vec::new(), Vec::new(), 0);
+        let all = || self.lists.known(|| !self.is_interrupted());
+        for list in all() {
             replaced.extend(self.known.replaced_by(&list));
             if index.wants_any_of(&list) {
                 let files = self.known.files_of(&list);
                 known.extend(files.into_iter().map(|file| (file, list.file())));
+                pieces += list.pieces().len();
+                if pieces <= MOST_HELD {
+                    lists.push(list);
+                }
             }
         }
         known.retain(|(file, _)| !left_out.contains(&file.place));
@@ -247,10 +260,16 @@ impl<'a> PieceReuse<'a> {
             (!a.is_named, &a.place, a_list).cmp(&(!b.is_named, &b.place, b_list))
         });
         known.dedup_by(|(a, a_list), (b, b_list)| (&a.place, a_list) == (&b.place, b_list));
-        for list in self.lists.known() {
+        if pieces > MOST_HELD {
+            lists.clear();
+        }
+        let again = (pieces > MOST_HELD).then(all).into_iter().flatten();
+        for list in lists.into_iter().chain(again) {
             let of_list = known.iter().enumerate().filter(|(_, (_, file))| *file == list.file());
             for (number, (file, _)) in of_list {
-                index.search(number as u32, file.name_of.map(|of| of as u32), &list);
+                let there =
+                    list.pieces().iter().filter(|piece| !left_out.has(&file.place, piece.range.start));
+                index.search(number as u32, file.name_of.map(|of| of as u32), there);
             }
         }
         sources.extend(known.into_iter().enumerate().map(|(number, (file, _))| (number as u32, file)));
@@ -272,17 +291,14 @@ impl<'a> PieceReuse<'a> {
         for pieces in &by_source {
             let Some(KnownFile { place, .. }) = sources.get(&pieces[0].source) else { continue };
             let Some(source) = self.known.open(place).filter(|_| !left_out.contains(place)) else { continue };
-            let wrong = AtomicUsize::new(0);
             let copy =
                 |piece: &FoundPiece| PieceCopy { piece: piece.piece as usize, source: &source, at: piece.at };
             let copies: Vec<PieceCopy<'_>> = pieces.iter().map(copy).collect();
-            self.copy(file, &copies, |right| {
-                let wrong = wrong.fetch_add(right.iter().filter(|right| !**right).count(), Ordering::Relaxed);
-                wrong < MOST_WRONG
+            self.copy(file, &copies, |copies, right| {
+                let wrong = copies.iter().zip(right).filter(|(_, right)| !**right);
+                left_out.add(place, wrong.map(|(copy, _)| copy.at));
+                !left_out.contains(place)
             })?;
-            if wrong.into_inner() > 0 {
-                left_out.add(place);
-            }
         }
         Ok(())
     }
@@ -309,7 +325,7 @@ impl<'a> PieceReuse<'a> {
         let (samples, rest) = if wrong.is_some() { (there, Vec::new()) } else { samples(there) };
         let mut is_another = !rest.is_empty();
         let samples: Vec<_> = samples.into_iter().map(copy).collect();
-        self.copy(file, &samples, |right| {
+        self.copy(file, &samples, |_, right| {
             is_another &= !right.contains(&true);
             true
         })?;
@@ -317,15 +333,15 @@ impl<'a> PieceReuse<'a> {
             return Ok(());
         }
         let rest: Vec<_> = rest.into_iter().map(copy).collect();
-        self.copy(file, &rest, |_| true)
+        self.copy(file, &rest, |_, _| true)
     }
 
-    /// Copies pieces into the file's part, a batch at a time. `go_on` gets what was right in each.
+    /// Copies pieces into the file's part, a batch at a time. `go_on` gets each batch, and what was right.
     fn copy(
         &self,
         file: &mut Lacking<'_>,
         copies: &[PieceCopy<'_>],
-        mut go_on: impl FnMut(&[bool]) -> bool,
+        mut go_on: impl FnMut(&[PieceCopy<'_>], &[bool]) -> bool,
     ) -> Result<(), StoreError> {
         let mut copies = copies;
         while !copies.is_empty() {
@@ -346,7 +362,7 @@ impl<'a> PieceReuse<'a> {
                 file.reused.bytes += bytes;
                 self.observer.observe(&Event::Brought { file: index, bytes });
             }
-            if !go_on(&right) {
+            if !go_on(batch, &right) {
                 break;
             }
         }
