@@ -170,6 +170,11 @@ impl PieceLists {
         kept.chain(self.directories.iter().flat_map(of_directory))
     }
 
+    /// True if a list that this machine lacks may be elsewhere.
+    pub(crate) fn may_be_elsewhere(&self) -> bool {
+        !self.is_all
+    }
+
     /// The warning for what `place` has instead of the model's list.
     fn note_error(&self, model: &Model, pin: &Sha256, place: &str, error: &ListError) {
         let (cause, why) = match error {

@@ -526,3 +526,41 @@ fn a_wrong_piece_in_one_place_is_taken_from_another() {
     let sent = fixture.origin.counters().body_bytes_sent - sent;
     assert!(sent < 20_000 && reused(&report) + sent == new.size(), "{sent} bytes sent");
 }
+
+#[test]
+fn a_dry_run_counts_the_right_pieces_of_a_part_only() {
+    for has_cache in [false, true] {
+        let (mut fixture, content) = plain();
+        fixture.local.cache = has_cache.then(|| fixture.beside("cache").try_into().unwrap());
+        fixture.origin.shape(Shape::rate(8_000_000));
+        fixture.fetch_and_interrupt_at(4 * MAX_PIECE);
+        let place = if has_cache { fixture.beside("cache") } else { fixture.destination().into() };
+        let part = walk(&place).into_iter().find(|path| path.extension().is_some_and(|it| it == "part"));
+        let part = std::fs::File::options().write(true).open(part.unwrap()).unwrap();
+        // As after a kill: the pages are there, and have other bytes.
+        std::os::unix::fs::FileExt::write_all_at(&part, &vec![7; SIZE as usize], 0).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&part, &content.to_vec()[..MAX_PIECE as usize], 0).unwrap();
+        fixture.config.dry_run = true;
+        assert_eq!(fixture.fetch().unwrap().plan[0].held, MAX_PIECE, "cache: {has_cache}");
+    }
+}
+
+/// Every file below a directory.
+fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = directory.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn a_dry_run_says_which_lists_it_has_not_asked_for() {
+    let (mut fixture, _) = plain();
+    fixture.config.dry_run = true;
+    let says = |event: &Event| matches!(event, Event::Warning { message } if message.contains("the piece lists of 1 files to fetch are not on this"));
+    fixture.fetch().unwrap();
+    assert_eq!(fixture.events.count(says), 0);
+    fixture.lists.directories.clear();
+    fixture.lists.locks = vec![fixture.origin.url("/models.lock").parse().unwrap()];
+    fixture.fetch().unwrap();
+    assert_eq!(fixture.events.count(says), 1);
+    assert_eq!(fixture.origin.counters().requests, 0);
+}

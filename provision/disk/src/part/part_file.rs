@@ -24,6 +24,7 @@ use crate::destination_lock::lease::LockLease;
 use crate::directory::{Directory, Found};
 use crate::error::StoreError;
 use crate::file_stat::FileId;
+use crate::source_file::SourceFile;
 use provision_core::byte_range::{ByteRange, RangeSet};
 use provision_core::digest::Sha256;
 use provision_core::journal::{self, Reach};
@@ -178,26 +179,31 @@ impl PartFile {
         Ok(part)
     }
 
-    /// The number of bytes that a run with this list could resume from. Without a list, verifies them by reading. Changes
-    /// nothing, for a dry run. Zero if there is no part.
+    /// The number of bytes that a run with this list could resume from, verified by reading. Changes nothing, for a dry run. Zero if
+    /// there is no part.
     pub fn resumable_bytes(
         destination: &Destination,
         model: &Model,
         list: Option<&PieceList>,
-        keep_going: impl FnMut() -> bool,
+        mut keep_going: impl FnMut() -> bool,
     ) -> Result<u64, StoreError> {
-        if list.is_some() {
-            return Self::claimed_bytes(destination, model, list);
-        }
         let Some(directory) = destination.parent(&model.path, false)? else { return Ok(0) };
         let names = FileNames::new(model, &PartNames::Shared);
-        let file = match directory.open_file(&names.part) {
-            Ok(Some((file, _))) => file,
+        let part = match SourceFile::in_directory(&directory, &names.part) {
+            Ok(Some(part)) => part,
             // A run replaces what is not a file.
             Ok(None) | Err(StoreError::NotAFile { .. }) => return Ok(0),
             Err(error) => return Err(error),
         };
-        match verify_journal(&file, &directory, &names, model, keep_going) {
+        if let Some(list) = list {
+            let claimed = claimed_pieces(&part.file, list)
+                .map_err(StoreError::at("reading its extents", part.path()))?;
+            let pieces: Vec<usize> = claimed.iter().flat_map(|range| list.touching(range)).collect();
+            let threads = PartOptions::with_list(&PartNames::Shared, None).threads;
+            let wrong = part.wrong_of(&pieces, list, threads, &mut || Ok(keep_going()))?;
+            return Ok(claimed.len() - wrong.len());
+        }
+        match verify_journal(&part.file, &directory, &names, model, keep_going) {
             Err(StoreError::NotAFile { .. }) => Ok(0),
             verified => Ok(verified?.written.len()),
         }

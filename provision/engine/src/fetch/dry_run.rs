@@ -14,8 +14,9 @@ use super::space::Needs;
 use super::warnings::warn_without_marker;
 use crate::cache::Cache;
 use crate::marker::Marker;
+use crate::piece_lists::PieceLists;
 use crate::transfer::FileError;
-use provision_core::event::{FileIndex, Outcome};
+use provision_core::event::{Event, FileIndex, Outcome};
 use provision_core::lockfile::Model;
 use provision_disk::{self, Destination, PartNames, StoreError};
 
@@ -70,6 +71,7 @@ pub(super) fn report(job: &Job<'_>, started: Instant) -> Result<Report, FetchErr
     let needs = Needs::of(&items, &job.models, &sources, destination.as_deref());
     announce(&items, &job.models, (needs.to_fetch, needs.here), free, &*job.observer);
     lists.warn();
+    warn_of_unasked(job, &lists, &items);
     let plan = planned(&items, &job.models);
     let report = |(item, model): (Item, &&Model)| {
         let result = match item.plan {
@@ -92,11 +94,11 @@ pub(super) fn without_writing(
     started: Instant,
     why: StoreError,
 ) -> Result<Report, FetchError> {
-    let Some(destination) = open(job)? else { return Err(why.into()) };
+    let Some(destination) = open(job)?.map(Arc::new) else { return Err(why.into()) };
     let planner = Planner {
         destination: &destination,
         marker: &Marker::load_or_partial(&destination, job.lock.marker()),
-        lists: &job.piece_lists(None),
+        lists: &job.piece_lists(Some(destination.clone())),
         config: &FetchConfig { dry_run: true, ..job.config.clone() },
         part_names: &PartNames::Shared,
         sources: LocalSources {
@@ -127,6 +129,19 @@ pub(super) fn without_writing(
     }
     warn_without_marker(&why, &*job.observer);
     Ok(Report::all_present(&job.models, started, false))
+}
+
+/// Says that more may be here than the plan says: a run fetches lists that this machine lacks, and a dry run asks no host.
+fn warn_of_unasked(job: &Job<'_>, lists: &PieceLists, items: &[Item]) {
+    let is_unknown = |model: &Model| model.pieces.is_some() && lists.of(model).is_none();
+    let unknown = to_fetch(items).filter(|index| is_unknown(job.models[*index])).count();
+    if !job.config.force && lists.may_be_elsewhere() && unknown > 0 {
+        let message = format!(
+            "the piece lists of {unknown} files to fetch are not on this machine, and a dry run asks no host for them: more of \
+             these files may be here than the plan says"
+        );
+        job.observer.observe(&Event::Warning { message });
+    }
 }
 
 fn open(job: &Job<'_>) -> Result<Option<Destination>, StoreError> {

@@ -221,14 +221,13 @@ impl Planner<'_> {
         if self.config.force {
             return Ok(0);
         }
-        match PartFile::resumable_bytes(
-            self.destination,
-            model,
-            self.lists.of(model).as_deref(),
-            self.go_on(),
-        )? {
-            0 => Ok(self.claimed_in_cache(model)),
-            held => Ok(held),
+        let list = self.lists.of(model);
+        let held = |place: &Destination, model: &Model| {
+            PartFile::resumable_bytes(place, model, list.as_deref(), self.go_on())
+        };
+        match (held(self.destination, model)?, self.sources.cache) {
+            (0, Some(cache)) => Ok(held(cache.place(), &Cache::object(model)).unwrap_or(0)),
+            (held, _) => Ok(held),
         }
     }
 
