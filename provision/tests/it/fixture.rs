@@ -64,16 +64,28 @@ pub(crate) struct Recorder {
     events: Mutex<Vec<Event>>,
     /// Notified after each event.
     came: Condvar,
+    /// Called in the thread of the run, which waits for it.
+    hook: Mutex<Option<Hook>>,
 }
+
+type Hook = Box<dyn FnMut(&Event) + Send>;
 
 impl Observer for Recorder {
     fn observe(&self, event: &Event) {
         self.events.lock().unwrap().push(event.clone());
         self.came.notify_all();
+        if let Some(hook) = &mut *self.hook.lock().unwrap() {
+            hook(event);
+        }
     }
 }
 
 impl Recorder {
+    /// Calls `hook` for each event from now on, while the run waits.
+    pub(crate) fn set_hook(&self, hook: impl FnMut(&Event) + Send + 'static) {
+        *self.hook.lock().unwrap() = Some(Box::new(hook));
+    }
+
     /// The number of events that match `wanted`.
     pub(crate) fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
         self.events.lock().unwrap().iter().filter(|event| wanted(event)).count()

@@ -3,7 +3,12 @@
 //! Each failure is fatal to its file only. The exit code is 7, and the message has the path and the remedy. No wrong
 //! byte gets a final name and no marker is written; the next run resumes once there is space.
 
+use std::sync::{Arc, Mutex};
+
 use provision_core::byte_size::ByteSize;
+use provision_core::event::Event;
+use provision_core::piece_list::MAX_PIECE;
+use provision_disk::StoreError;
 use provision_testbed::{Content, Shape};
 
 use super::machine::{Volume, after, shim, strace};
@@ -233,4 +238,39 @@ fn fault_72_running_out_of_inodes_is_no_space_and_resumable() {
     }
     assert!(refused >= 4, "{refused}");
     fixture.assert_installed();
+}
+
+#[test]
+fn a_disk_that_fills_up_while_pieces_are_copied_keeps_the_old_file_and_the_proven_pieces() {
+    let Some(volume) = Volume::tmpfs("size=100m") else { return };
+    let (old, new) = (Content::generated(1, 8 * MAX_PIECE), Content::generated(2, 1000));
+    let mut fixture = volume.fixture();
+    fixture.config.threads = 1;
+    fixture.file_with_list("m", &old);
+    fixture.fetch_all();
+    let new = Content::bytes([old.to_vec(), new.to_vec()].concat());
+    fixture.file_with_list("m", &new);
+    let full = Arc::new(Mutex::new(None));
+    let (volume, filled) = (Arc::new(volume), full.clone());
+    let filling = volume.clone();
+    fixture.events.set_hook(move |event| {
+        if matches!(event, Event::Reusing { .. }) {
+            let mut filled = filled.lock().unwrap();
+            filled.get_or_insert_with(|| filling.fill()).leave(3 * MAX_PIECE + 5);
+        }
+    });
+    let sent = fixture.origin.counters().body_bytes_sent;
+    let report = fixture.fetch().unwrap();
+    let error = report.files[0].result.as_ref().unwrap_err();
+    let Some(StoreError::Full { path, .. }) = &error.store else { panic!("{error:?}") };
+    assert_eq!(path.extension(), Some("part"), "{path}");
+    assert!(error.reason().contains("run again (it resumes)"), "{}", error.reason());
+    assert!(std::fs::read(fixture.path("m")).unwrap() == old.to_vec(), "the old file stays");
+    fixture.events.set_hook(|_| ());
+    full.lock().unwrap().take().unwrap().remove();
+    let report = fixture.fetch_all();
+    let copied = report.files[0].resumed;
+    assert!(copied >= 2 * MAX_PIECE, "{copied} bytes were kept");
+    assert_eq!(copied + report.files[0].reused, 8 * MAX_PIECE);
+    assert_eq!(fixture.origin.counters().body_bytes_sent - sent, 1000);
 }
