@@ -193,7 +193,8 @@ impl Having {
             found.extend(cache.find(model)?);
         }
         for directory in &self.lists {
-            found.extend(SourceFile::open(&directory.join(model.sha256.to_string()))?);
+            // The failure of a list's place is a list's, and no model's.
+            found.extend(SourceFile::open(&directory.join(model.sha256.to_string())).ok().flatten());
         }
         found.retain(|source| source.stamp().size == model.size);
         Ok(found)

@@ -1,7 +1,7 @@
 //! Piece lists at stores: sent with their files, counted, and never needed. A push reads no more of a list than its digest.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -106,6 +106,40 @@ fn fault_177_a_store_without_a_list_has_its_files_all_the_same() {
     std::fs::write(list(&fixture), LIST).unwrap();
     assert!(push(&fixture, &to).err.contains("its piece list is not at the store"));
     assert!(check(&fixture, &to).contains("0 of 1 piece list"));
+}
+
+#[test]
+fn a_bad_directory_of_lists_fails_no_push() {
+    use std::os::unix::fs::PermissionsExt as _;
+    type Case<'c> = (&'c dyn Fn(&Path), &'c str);
+    let is_no_file = |directory: &Path| {
+        std::fs::create_dir_all(directory.join(digest())).unwrap();
+        std::fs::create_dir_all(directory.join(Content::generated(7, 40_000).sha256_hex())).unwrap();
+    };
+    let is_closed = |directory: &Path| {
+        std::fs::create_dir(directory).unwrap();
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o000)).unwrap();
+    };
+    let is_file = |directory: &Path| std::fs::write(directory, "no directory").unwrap();
+    let cases: [Case<'_>; 3] = [
+        (&is_no_file, "is something else"),
+        (&is_closed, "Permission denied"),
+        (&is_file, "neither on this machine nor at the store"),
+    ];
+    for (make, why) in cases {
+        let fixture = fixture();
+        let directory = fixture.beside("models.pieces");
+        std::fs::remove_dir_all(&directory).unwrap();
+        make(&directory);
+        let is_root = why.starts_with("Permission") && directory.read_dir().is_ok();
+        let ended = push(&fixture, &format!("file://{}", fixture.beside("store").display()));
+        assert!(ended.err.contains("1 pushed"), "{}", ended.err);
+        let is_said = |line: &str| line.contains("its piece list") && (is_root || line.contains(why));
+        assert!(ended.err.lines().any(is_said), "{why}: {}", ended.err);
+        if why.starts_with("Permission") {
+            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
 }
 
 /// A server that takes PUT, but not of this name.

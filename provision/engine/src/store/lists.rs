@@ -4,15 +4,13 @@
 
 use std::collections::HashSet;
 
-use camino::Utf8PathBuf;
-
 use super::error::PushError;
 use super::session::Transfer;
 use super::{Having, Held, Store, Target};
 use provision_core::digest::{Hasher, Sha256};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{DIRECTORY, PieceList};
-use provision_disk::SourceFile;
+use provision_disk::{SourceFile, StoreError};
 
 /// The lists of a push.
 #[derive(Debug, Default)]
@@ -34,14 +32,21 @@ fn as_file(digest: Sha256, size: u64) -> Option<Model> {
 
 impl Having {
     /// The length of a list, if this machine has it.
-    fn list_of(&self, digest: Sha256, at_most: u64) -> Option<u64> {
-        let right = |directory: &Utf8PathBuf| {
-            let file = SourceFile::open(&directory.join(digest.to_string())).ok()??;
-            let size = file.stamp().size;
-            let is_right = size <= at_most && file.verify(digest, || true).is_ok();
-            is_right.then_some(size)
-        };
-        self.lists.iter().find_map(right)
+    ///
+    /// # Errors
+    /// It does not, and a place of lists cannot be read.
+    fn list_of(&self, digest: Sha256, at_most: u64) -> Result<Option<u64>, StoreError> {
+        let mut error = None;
+        for directory in &self.lists {
+            match SourceFile::open(&directory.join(digest.to_string())) {
+                Ok(Some(file)) if file.stamp().size <= at_most && file.verify(digest, || true).is_ok() => {
+                    return Ok(Some(file.stamp().size));
+                }
+                Ok(_) => {}
+                Err(why) => error = Some(why),
+            }
+        }
+        error.map_or(Ok(None), Err)
     }
 }
 
@@ -61,10 +66,11 @@ impl Store {
                 break;
             }
             let transfer = Transfer::without_progress(model, &self.session);
-            let found = match having.list_of(digest, PieceList::max_bytes(model.size)) {
+            let here = having.list_of(digest, PieceList::max_bytes(model.size));
+            let found = match here {
+                Ok(Some(size)) => Some(Ok(Some(size))),
                 // Another machine may have sent it.
-                None => self.session.unless_stopped(self.read_list(digest, model.size)).await,
-                found => Some(Ok(found)),
+                _ => self.session.unless_stopped(self.read_list(digest, model.size)).await,
             };
             let list = match found {
                 None => {
@@ -76,7 +82,8 @@ impl Store {
             };
             let Some(list) = list else {
                 end.missing += 1;
-                transfer.warn("its piece list is neither on this machine nor at the store");
+                let why = here.err().map_or_else(String::new, |error| format!(": {error}"));
+                transfer.warn(&format!("its piece list is neither on this machine nor at the store{why}"));
                 continue;
             };
             match self.push_list(having, &list, &transfer).await {
