@@ -158,8 +158,9 @@ impl<'j> Planned<'j> {
         let filled = FilledLocally { opened, files };
         // The pieces of a file with a list may all be here.
         let missing = filled.files.missing();
-        let is_nowhere = missing.iter().any(|(model, rest)| *rest > 0 && model.pieces.is_none());
-        if job.config.offline && !filled.opened.is_over(&filled.files) && is_nowhere {
+        let has_no_list = |model: &Model| block_in_place(|| filled.opened.lists.of(model)).is_none();
+        let is_nowhere = || missing.iter().any(|(model, rest)| *rest > 0 && has_no_list(model));
+        if job.config.offline && !filled.opened.is_over(&filled.files) && is_nowhere() {
             filled.opened.keep_partial(&filled.files.installed);
             refuse_offline(&missing)?;
         }

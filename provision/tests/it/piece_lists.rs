@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use provision_core::event::Event;
 use provision_core::store_address::StoreAddress;
+use provision_disk::{Acquire, Destination, DestinationLock};
 use provision_testbed::{Content, Fault};
 
 use crate::fixture::{Fixture, list_of, start_origin};
@@ -148,6 +149,46 @@ fn a_store_has_a_list_under_its_digest() {
         fixture.fetch_all();
         assert_eq!((kept(&fixture), warnings(&fixture)), (vec![name], Vec::new()), "{address}");
     }
+}
+
+#[test]
+fn offline_names_a_missing_file_without_a_list_before_the_wait_for_the_cache() {
+    let (mut fixture, ..) = elsewhere();
+    let cache: camino::Utf8PathBuf = fixture.beside("cache").try_into().unwrap();
+    let place = Destination::create(&cache).unwrap();
+    let Acquire::Acquired(_held) = DestinationLock::try_acquire(&place).unwrap() else {
+        panic!("it is free")
+    };
+    fixture.local.cache = Some(cache);
+    (fixture.config.offline, fixture.config.wait) = (true, Duration::from_millis(1));
+    let refused = fixture.fetch().unwrap_err().to_string();
+    assert!(refused.starts_with("--offline is set and 1 files are missing: a"), "{refused}");
+    assert_eq!(warnings(&fixture).iter().filter(|warning| warning.contains("cache")).count(), 0);
+}
+
+#[test]
+fn a_stop_ends_the_questions_for_lists_at_once() {
+    let mut fixture = Fixture::in_memory();
+    fixture.http.head_timeout = Duration::from_secs(9);
+    for n in 0..12 {
+        let content = Content::generated(n, SIZE);
+        let (path, list) = (format!("f{n}"), list_of(&content));
+        fixture.file_with_list(&path, &content);
+        let at = format!("/locks/models.pieces/{}", list.digest().unwrap());
+        fixture.origin.put(&at, Content::bytes(list.write().unwrap()));
+        fixture.origin.inject(&at, Fault::NoAnswer);
+    }
+    std::fs::remove_dir_all(fixture.beside("models.pieces")).unwrap();
+    fixture.lists.locks = vec![fixture.origin.url("/locks/models.lock").parse().unwrap()];
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| fixture.fetch_until(stopped));
+        fixture.origin.wait_for(crate::fixture::PATIENCE, |now| now.requests >= 8).unwrap();
+        let began = std::time::Instant::now();
+        stop.send(true).unwrap();
+        assert!(matches!(run.join().unwrap(), Err(provision_engine::fetch::FetchError::Interrupted)));
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    });
 }
 
 #[test]

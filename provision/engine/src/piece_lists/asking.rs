@@ -157,25 +157,27 @@ impl PieceLists {
     /// Fetches the lists of `models` that this machine lacks, and keeps them. What cannot be fetched is a warning.
     pub async fn fetch(self: &Arc<Self>, models: &[&Model]) {
         let Some(asking) = &self.asking else { return };
-        let is_lacking =
-            |model: &&&Model| model.pieces.is_some_and(|pin| self.of(model).is_none() && asking.is_new(&pin));
+        let is_lacking = |model: &&&Model| {
+            let is_lacking = |pin| !asking.is_stopped() && self.of(model).is_none() && asking.is_new(&pin);
+            model.pieces.is_some_and(is_lacking)
+        };
         let lacking: Vec<&Model> =
             tokio::task::block_in_place(|| models.iter().filter(is_lacking).copied().collect());
         let end = Instant::now() + PATIENCE * 2 + EACH * lacking.len() as u32;
-        let mut tasks = JoinSet::new();
-        for model in lacking {
-            if asking.is_stopped() {
-                break;
+        let fetching = async {
+            let mut tasks = JoinSet::new();
+            for model in lacking {
+                if tasks.len() >= AT_ONCE {
+                    tasks.join_next().await;
+                }
+                let (lists, model) = (self.clone(), model.clone());
+                tasks.spawn(async move { lists.fetch_one(&model, end).await });
             }
-            if tasks.len() >= AT_ONCE {
-                tasks.join_next().await;
-            }
-            let (lists, model) = (self.clone(), model.clone());
-            tasks.spawn(async move { lists.fetch_one(&model, end).await });
-        }
+            while tasks.join_next().await.is_some() {}
+        };
         let mut interrupted = asking.interrupted.clone();
         tokio::select! {
-            () = async { while tasks.join_next().await.is_some() {} } => {}
+            () = fetching => {}
             () = stop_requested(&mut interrupted) => {}
         }
         self.warn();
