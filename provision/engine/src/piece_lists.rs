@@ -1,8 +1,8 @@
 //! The piece lists of a lock's models: the places that have them, and what makes a list believed.
 //!
 //! A list is named by its digest and believed only by it. It is looked for beside the locks (`models.pieces/HEX`), among the copies
-//! that the destination keeps (`kept`), and in the stores that are directories. A run then asks the other stores and the addresses of
-//! its locks (`asking`), for the files that it has to fetch.
+//! that the destination keeps (`kept`), and in the stores that are directories, in this order. A run then asks the other stores and the
+//! addresses of its locks (`asking`), for the files that it has to fetch.
 //!
 //! No file fails for its list. A list that is missing, is not the lock's, or describes another file than the model is a warning, one for
 //! each cause, and the file is proven as a whole. Lists are read when they are needed: none is held for a file that waits.
@@ -45,9 +45,11 @@ pub struct ListPlaces {
 
 /// The lists of a lock's models.
 pub struct PieceLists {
-    /// Those beside the locks, then the stores that are directories.
+    /// Those of this run's [`ListPlaces`].
     directories: Vec<Utf8PathBuf>,
     kept: Option<Kept>,
+    /// The stores that are directories.
+    shelves: Vec<Utf8PathBuf>,
     makes: bool,
     /// The network, if it may be asked.
     asking: Option<Asking>,
@@ -96,6 +98,7 @@ impl PieceLists {
         Self {
             directories: places.directories.clone(),
             kept: destination.map(Kept),
+            shelves: Vec::new(),
             makes: places.makes,
             asking: None,
             is_all: places.locks.is_empty(),
@@ -110,7 +113,7 @@ impl PieceLists {
     pub fn with_stores(mut self, stores: &[StoreAddress]) -> Self {
         for store in stores {
             match store {
-                StoreAddress::Directory(path) => self.directories.push(path.clone()),
+                StoreAddress::Directory(path) => self.shelves.push(path.clone()),
                 _ => self.is_all = false,
             }
         }
@@ -141,21 +144,21 @@ impl PieceLists {
     }
 
     fn on_this_machine(&self, model: &Model, pin: &Sha256) -> Option<Arc<PieceList>> {
-        for directory in &self.directories {
-            match find(directory, model) {
-                Ok(list) => return Some(Arc::new(list)),
-                Err(ListError::Missing) => {}
-                Err(error) => {
-                    self.note_error(model, pin, directory.join(pin.to_string()).as_str(), &error);
-                    if error.is_of_the_lock() {
-                        return None;
-                    }
-                }
-            }
-        }
-        // What is not right there is replaced, and no mistake of the user's.
-        let kept = self.kept.as_ref()?.read(pin, PieceList::max_bytes(model.size))?;
-        checked(model, pin, &kept).ok().map(Arc::new)
+        // What is not right among the kept ones is replaced, and no mistake of the user's.
+        let kept = || {
+            let bytes = self.kept.as_ref()?.read(pin, PieceList::max_bytes(model.size))?;
+            checked(model, pin, &bytes).ok()
+        };
+        let found = self.in_directories(&self.directories, model, pin).or_else(kept);
+        found.or_else(|| self.in_directories(&self.shelves, model, pin)).map(Arc::new)
+    }
+
+    fn in_directories(&self, directories: &[Utf8PathBuf], model: &Model, pin: &Sha256) -> Option<PieceList> {
+        let of_directory = |directory: &Utf8PathBuf| {
+            let note = |error| self.note_error(model, pin, directory.join(pin.to_string()).as_str(), &error);
+            find(directory, model).map_err(note).ok()
+        };
+        directories.iter().find_map(of_directory)
     }
 
     /// Every list of this machine, of whatever lock, believed by the digest that is its name: the kept ones, then those of each
@@ -167,7 +170,7 @@ impl PieceLists {
             names.filter_map(move |name| named(&name, &read_list(&directory.join(name.to_string())).ok()??))
         };
         let kept = self.kept.iter().flat_map(Kept::lists).take_while(move |_| go_on());
-        kept.chain(self.directories.iter().flat_map(of_directory))
+        kept.chain(self.directories.iter().chain(&self.shelves).flat_map(of_directory))
     }
 
     /// True if a list that this machine lacks may be elsewhere.

@@ -152,6 +152,19 @@ fn a_store_has_a_list_under_its_digest() {
 }
 
 #[test]
+fn a_kept_list_comes_before_the_stores() {
+    let (mut fixture, list, name) = elsewhere();
+    std::fs::create_dir_all(fixture.path(".provision.pieces")).unwrap();
+    std::fs::write(fixture.path(".provision.pieces").join(&name), list).unwrap();
+    std::fs::create_dir(fixture.beside("store")).unwrap();
+    std::fs::write(fixture.beside("store").join(&name), "another list").unwrap();
+    let store = format!("file://{}", fixture.beside("store").display());
+    fixture.stores = vec![StoreAddress::parse(&store, &|_| None).unwrap()];
+    fixture.fetch_all();
+    assert_eq!(warnings(&fixture), [""; 0]);
+}
+
+#[test]
 fn offline_names_a_missing_file_without_a_list_before_the_wait_for_the_cache() {
     let (mut fixture, ..) = elsewhere();
     let cache: camino::Utf8PathBuf = fixture.beside("cache").try_into().unwrap();
