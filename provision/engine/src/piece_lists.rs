@@ -35,7 +35,7 @@ use warnings::{Cause, Warnings};
 /// The places of the lists of a run's locks.
 #[derive(Debug, Clone, Default)]
 pub struct ListPlaces {
-    /// The directories of lists beside the locks that are files.
+    /// The directories of lists beside the locks that are files, then those of baked files.
     pub directories: Vec<Utf8PathBuf>,
     /// The locks that are at addresses: a list is below the same address, at `models.pieces/HEX`, without the address's query.
     pub locks: Vec<SourceUrl>,

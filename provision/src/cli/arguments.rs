@@ -14,6 +14,7 @@ use super::units;
 use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::Selection;
+use provision_core::model_path::KEPT_LISTS;
 use provision_core::schedule::Limits;
 use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, FollowLinks, StoreError};
@@ -489,6 +490,14 @@ pub struct EnsureArgs {
     /// The way of baked files into the destination
     #[arg(long, value_name = "HOW", env = "PROVISION_BAKED_MODE", value_enum, default_value_t = BakedModeArg::Copy)]
     pub baked_mode: BakedModeArg,
+    /// The piece lists of the baked files: a lock that has other versions of them takes the equal pieces from there
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PROVISION_BAKED_PIECES",
+        default_value = "/opt/provision/models.pieces"
+    )]
+    pub baked_pieces: Utf8PathBuf,
     /// All options of a fetch.
     #[command(flatten)]
     pub fetch: FetchArgs,
@@ -501,6 +510,12 @@ impl EnsureArgs {
         let give_up_after = Some(self.fetch.patience.policy(GIVE_UP_AT_START).give_up_after);
         let patience = Patience { retries, give_up_after };
         FetchArgs { wait: self.fetch.wait.or(Some(WAIT_AT_START)), patience, ..self.fetch.clone() }
+    }
+
+    /// The directories of the baked files' piece lists: beside the image's lock, and those that a fetch kept with the files.
+    pub fn baked_lists(&self) -> Vec<Utf8PathBuf> {
+        let kept = self.baked.iter().map(|baked| baked.join(KEPT_LISTS));
+        kept.flat_map(|kept| [self.baked_pieces.clone(), kept]).collect()
     }
 
     /// The baked directory as an absolute path, since symlinks in the destination lead to it.

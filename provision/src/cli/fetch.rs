@@ -31,7 +31,7 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     let texts = read(args, default_lock, &mut network)?;
     let local = Local { reuse: args.machine.reuse(None), ..Local::default() };
     let LayersArg { layers: Some(layers), expect_layers } = layers else {
-        return provide(args, local, &texts, &mut network);
+        return provide(args, local, (&texts, texts.lists()), &mut network);
     };
     if args.machine.reuse_mode == ReuseModeArg::Link {
         let why = "--layers sets modes, and a file that --reuse-mode link installs is another program's, too; give one of them";
@@ -51,7 +51,7 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
     let place = Place { no_follow: true, ..args.place.clone() };
     let args = &FetchArgs { place, ..args.clone() };
     super::layers::check(args, &lock, layers, expect_layers)?;
-    let provide = || provide(args, local.clone(), &texts, &mut network);
+    let provide = || provide(args, local.clone(), (&texts, texts.lists()), &mut network);
     super::layers::lay_out(args, &lock, layers, provide, || draw(args))
 }
 
@@ -61,10 +61,13 @@ pub fn run(args: &FetchArgs, layers: &LayersArg, default_lock: &str) -> Result<(
 /// Every failure that ends the program with another code than 0.
 pub fn ensure(args: &EnsureArgs, default_lock: &str) -> Result<(), Failure> {
     let baked = args.baked().map_err(|error| Failure::new(Code::Usage, format!("--baked: {error}")))?;
-    let (args, mut network) = (args.fetch().with_installation()?, Network::default());
+    let (args, baked_lists) = (args.fetch().with_installation()?, args.baked_lists());
+    let mut network = Network::default();
     let texts = read(&args, default_lock, &mut network)?;
     let local = Local { baked, reuse: args.machine.reuse(environment::hub_cache()), ..Local::default() };
-    provide(&args, local, &texts, &mut network)
+    let mut lists = texts.lists();
+    lists.directories.extend(baked_lists);
+    provide(&args, local, (&texts, lists), &mut network)
 }
 
 fn read(args: &FetchArgs, default_lock: &str, network: &mut Network) -> Result<Texts, Failure> {
@@ -74,15 +77,25 @@ fn read(args: &FetchArgs, default_lock: &str, network: &mut Network) -> Result<T
 }
 
 /// Runs the job, then keeps locks from an address beside the models.
-fn provide(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network) -> Result<(), Failure> {
-    let done = install(args, local, texts, network);
+fn provide(
+    args: &FetchArgs,
+    local: Local,
+    (texts, lists): (&Texts, ListPlaces),
+    network: &mut Network,
+) -> Result<(), Failure> {
+    let done = install(args, local, (texts, lists), network);
     if !args.dry_run {
         texts.keep(&args.place.dest());
     }
     done.map_err(|failure| args.place.at.installation().explain(failure))
 }
 
-fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network) -> Result<(), Failure> {
+fn install(
+    args: &FetchArgs,
+    local: Local,
+    (texts, lists): (&Texts, ListPlaces),
+    network: &mut Network,
+) -> Result<(), Failure> {
     let started = Instant::now();
     let config = args.config();
     let quick_look = config.verify == Verify::Marker && !config.force && !config.dry_run;
@@ -113,7 +126,7 @@ fn install(args: &FetchArgs, local: Local, texts: &Texts, network: &mut Network)
         say(format_args!("warning: {message}"));
     }
     let origin = if config.offline || config.dry_run { ClientConfig::default() } else { network.config()? };
-    let report = fetch(args, local, (&lock, texts.lists()), models.clone(), origin)?;
+    let report = fetch(args, local, (&lock, lists), models.clone(), origin)?;
     conclude(args, &report)?;
     super::warm::run(args, &models)
 }

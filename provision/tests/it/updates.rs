@@ -126,6 +126,31 @@ fn two_shards_become_three() {
 }
 
 #[test]
+fn an_older_image_gives_an_empty_volume_the_equal_pieces_of_a_newer_lock() {
+    let tensors: Vec<Tensor> = (1..11).map(|n| (n, 1_000_000)).collect();
+    // Lists that the image has beside its own lock, and those that a fetch kept in the baked directory.
+    for lists in ["image/models.pieces", "image/models/.provision.pieces"] {
+        let mut fixture = Fixture::in_memory();
+        serve(&mut fixture, &[("m", tensors.clone(), 0)]);
+        std::fs::create_dir_all(fixture.beside("image/models")).unwrap();
+        std::fs::write(fixture.beside("image/models/m"), safetensors(&tensors, 0).to_vec()).unwrap();
+        std::fs::rename(fixture.beside("models.pieces"), fixture.beside(lists)).unwrap();
+        let mut newer = tensors.clone();
+        newer[3].0 = 77;
+        serve(&mut fixture, &[("m", newer.clone(), 500)]);
+        let mut ensure = crate::program::program(&fixture);
+        ensure.arg("ensure").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
+        ensure.arg("--baked").arg(fixture.beside("image/models"));
+        ensure.arg("--baked-pieces").arg(fixture.beside("image/models.pieces"));
+        let ended = run(&mut ensure);
+        assert_eq!(ended.code, Some(0), "{}", ended.err);
+        assert_right(&fixture, &[("m", newer, 500)]);
+        let sent = fixture.origin.counters().body_bytes_sent;
+        assert!(sent < 1_010_000, "{lists}: {sent} bytes sent");
+    }
+}
+
+#[test]
 fn another_precision_and_an_unrelated_file_are_fetched_whole() {
     let half = forty().iter().map(|(seed, len)| (seed + 100, len / 2)).collect();
     assert_eq!(update(&[("m", forty(), 0)], &[("m", half, 0)]), 0);
