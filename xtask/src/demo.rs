@@ -60,8 +60,8 @@ pub(crate) fn run(args: &FetchArgs) -> anyhow::Result<()> {
     fetch::conclude(&args, &report)?;
 
     let second = Instant::now();
-    let stopped_at_marker =
-        provision_engine::fetch::marker_covers(&args.place.dest(), &args.config(), &lock, &models);
+    let (dest, listed) = (args.place.dest(), (&lock, &ListPlaces::default()));
+    let stopped_at_marker = provision_engine::fetch::marker_covers(&dest, &args.config(), listed, &models);
     let milliseconds = second.elapsed().as_secs_f64() * 1000.0;
     ensure!(
         stopped_at_marker && origin.counters().requests == requests,

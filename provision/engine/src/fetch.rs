@@ -10,8 +10,8 @@
 //!    directory, the cache and other programs' stores have.
 //! 6. `FilledLocally::download` copies the pieces of missing files that other files of this machine have, and transfers the rest, into
 //!    the cache if there is one, under the cache's lock. Then it copies files with equal bytes.
-//! 7. `Downloaded::finish` writes the marker, last, and only if every file of the run is right. It keeps the piece lists of what
-//!    is installed.
+//! 7. `Downloaded::finish` keeps the piece lists of what is installed. It writes the marker, last, and only if every file of the run
+//!    is right.
 //!
 //! Each step consumes the state before it, so no step can run twice or out of order. `provision ensure`, which starts a
 //! container, is the same run with a baked directory.
@@ -252,11 +252,13 @@ impl Downloaded<'_> {
         warn_of_headers(destination, &files.files, &*job.observer);
         let is_unfinished = files.files.iter().any(|file| matches!(file.result, Ok(None)));
         let interrupted = job.is_interrupted() && is_unfinished;
+        // Before the marker: no later run looks for them if it covers the lock's text.
+        let has_lists = opened.keep_lists(&files);
         if files.is_complete() {
             if locks.main.is_exclusive() {
                 destination.root().remove_temporaries(job.lock.marker())?;
             }
-            match marker.write(destination, job.lock, &files.installed) {
+            match marker.write(destination, job.lock, &files.installed, has_lists) {
                 Ok(()) => job.observer.observe(&Event::MarkerWritten { name: job.lock.marker().to_owned() }),
                 // Another user's marker in a sticky directory. The refusal is the marker's only if every file is in place.
                 Err(why)
@@ -273,10 +275,10 @@ impl Downloaded<'_> {
                     return Err(error.into());
                 }
             }
+            block_in_place(|| opened.prune_lists());
         } else {
             opened.keep_partial(files.verified());
         }
-        opened.keep_lists(&files);
         Ok(Report {
             files: files.files,
             elapsed: opened.started.elapsed(),

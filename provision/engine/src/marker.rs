@@ -23,8 +23,8 @@
 //! `former` has the entries of an earlier marker that the lock no longer lists, while their files are unchanged. They vouch for
 //! nothing: they tell `clean` which files a run has installed.
 //!
-//! A marker that lists every model of its lock has `text`, the digest of the lock's text. If it matches, a run need not
-//! parse ten thousand models to know that all of them are installed.
+//! A marker that lists every model of its lock has `text`, the digest of the lock's text, if the piece lists of all are kept. If it
+//! matches, a run need not parse ten thousand models to know that nothing is left to do.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -188,7 +188,7 @@ impl Marker {
     }
 
     /// Writes the marker for `installed`, and for the other models of the lock whose entries in this marker still
-    /// count. The bytes of every listed file must be durable; this call syncs their names.
+    /// count. The bytes of every listed file must be durable; this call syncs their names. `has_lists`: the piece lists of all are kept.
     ///
     /// # Errors
     /// [`StoreError::Moved`] if a file is not where it was installed: no marker is written.
@@ -197,10 +197,12 @@ impl Marker {
         destination: &Destination,
         lock: &Lockfile,
         installed: &[Installed],
+        has_lists: bool,
     ) -> Result<(), StoreError> {
         let files = self.files_of(destination, lock, installed);
         destination.verify_in_place(&files)?;
-        write_as(lock.marker(), destination, lock, files, self.former_of(destination, lock))?;
+        let text = (has_lists && files.len() == lock.models().len()).then(|| lock.text_digest());
+        write_as((lock.marker(), text), destination, lock, files, self.former_of(destination, lock))?;
         destination.root().remove(PARTIAL).map(drop)
     }
 
@@ -214,7 +216,7 @@ impl Marker {
     ) -> Result<(), StoreError> {
         let mut files = self.files_of(destination, lock, installed);
         files.retain(|file| destination.is_in_place(file).unwrap_or(false));
-        write_as(PARTIAL, destination, lock, files, self.former_of(destination, lock))
+        write_as((PARTIAL, None), destination, lock, files, self.former_of(destination, lock))
     }
 
     /// The unchanged files of this marker that the lock does not list, by path. None if this marker is not of an earlier version of
@@ -313,14 +315,13 @@ impl Marker {
 }
 
 fn write_as(
-    name: &str,
+    (name, lock_bytes): (&str, Option<Sha256>),
     destination: &Destination,
     lock: &Lockfile,
     files: Vec<Installed>,
     former: Vec<Entry>,
 ) -> Result<(), StoreError> {
     let files: Vec<Entry> = files.into_iter().map(|file| Entry::of(destination, file)).collect();
-    let lock_bytes = (files.len() == lock.models().len()).then(|| lock.text_digest());
     let text = Text { version: VERSION, lock: lock.content_digest(), lock_bytes, files, former };
     let mut bytes = serde_json::to_vec(&text).unwrap_or_default();
     bytes.push(b'\n');

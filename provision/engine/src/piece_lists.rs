@@ -199,15 +199,20 @@ impl PieceLists {
     /// Keeps the lists of installed models for their next version. A destination that cannot be written keeps none. Blocks.
     pub fn keep<'m>(&self, installed: impl Iterator<Item = &'m Model>) {
         let Some(kept) = &self.kept else { return };
-        for model in installed {
-            if let Some(pin) = &model.pieces
-                && !kept.has(pin, PieceList::max_bytes(model.size))
-                && let Some(list) = self.of(model).and_then(|list| list.write())
+        for model in installed.filter(|model| !self.keeps(model)) {
+            if let (Some(pin), Some(list)) = (&model.pieces, self.of(model).and_then(|list| list.write()))
                 && !kept.keep(pin, &list)
             {
                 return;
             }
         }
+    }
+
+    /// True if the model's list is kept, or it has none. Blocks.
+    pub(crate) fn keeps(&self, model: &Model) -> bool {
+        let is_kept =
+            |pin| self.kept.as_ref().is_some_and(|kept| kept.has(pin, PieceList::max_bytes(model.size)));
+        model.pieces.as_ref().is_none_or(is_kept)
     }
 
     /// The options of a model's part: with its list, or making one if that is wanted. Blocks.

@@ -115,7 +115,7 @@ fn install(
     if let Some(path) = &args.report {
         report::check(path)?;
     }
-    if quick_look && fetch::marker_covers(&args.place.dest(), &config, &lock, &models) {
+    if quick_look && fetch::marker_covers(&args.place.dest(), &config, (&lock, &lists), &models) {
         up_to_date(args, lock.marker().to_owned(), models.len());
         if let Some(path) = &args.report {
             report::write(path, &Report::all_present(&models, started, true))?;

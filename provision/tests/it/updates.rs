@@ -125,6 +125,60 @@ fn two_shards_become_three() {
     update(&old, &new);
 }
 
+/// Removes every list beside the lock, changes one tensor of the ten of `m`, and fetches. Returns the bytes that were sent.
+fn update_without_the_old_list(fixture: &mut Fixture, mut tensors: Vec<Tensor>) -> u64 {
+    std::fs::remove_dir_all(fixture.beside("models.pieces")).unwrap();
+    tensors[3].0 = 77;
+    serve(fixture, &[("m", tensors.clone(), 0)]);
+    let sent = fixture.origin.counters().body_bytes_sent;
+    let ended = run(&mut fetch(fixture, &[]));
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert_right(fixture, &[("m", tensors, 0)]);
+    fixture.origin.counters().body_bytes_sent - sent
+}
+
+#[test]
+fn the_lists_of_a_set_that_the_marker_covers_are_kept_for_its_next_version() {
+    let tensors: Vec<Tensor> = (1..11).map(|n| (n, 1_000_000)).collect();
+    let without_list = || {
+        let mut fixture = Fixture::in_memory();
+        fixture.file("m", &safetensors(&tensors, 0));
+        assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+        fixture
+    };
+    let up_to_date = |fixture: &Fixture, arguments: &[&str]| {
+        let (requests, ended) = (fixture.origin.counters().requests, run(&mut fetch(fixture, arguments)));
+        assert!(ended.code == Some(0) && ended.err.contains("nothing to do: marker"), "{}", ended.err);
+        assert_eq!(fixture.origin.counters().requests, requests);
+    };
+    // Installed with its list, then a start that changes nothing.
+    let mut fixture = Fixture::in_memory();
+    serve(&mut fixture, &[("m", tensors.clone(), 0)]);
+    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    up_to_date(&fixture, &[]);
+    assert!(update_without_the_old_list(&mut fixture, tensors.clone()) < 1_010_000);
+    // The lock gets its first list when the file is there, as after `lock pieces`.
+    for arguments in [&[][..], &["m"]] {
+        let mut fixture = without_list();
+        serve(&mut fixture, &[("m", tensors.clone(), 0)]);
+        up_to_date(&fixture, arguments);
+        assert!(update_without_the_old_list(&mut fixture, tensors.clone()) < 1_010_000);
+    }
+    // Another run has installed the file meanwhile.
+    let mut fixture = without_list();
+    serve(&mut fixture, &[("m", tensors.clone(), 0)]);
+    assert!(fixture.fetch_all().by_marker);
+    assert!(update_without_the_old_list(&mut fixture, tensors.clone()) < 1_010_000);
+    // The list comes beside the lock after the install, which names it already.
+    let mut fixture = Fixture::in_memory();
+    serve(&mut fixture, &[("m", tensors.clone(), 0)]);
+    std::fs::rename(fixture.beside("models.pieces"), fixture.beside("forgotten")).unwrap();
+    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    std::fs::rename(fixture.beside("forgotten"), fixture.beside("models.pieces")).unwrap();
+    up_to_date(&fixture, &[]);
+    assert!(update_without_the_old_list(&mut fixture, tensors) < 1_010_000);
+}
+
 #[test]
 fn an_older_image_gives_an_empty_volume_the_equal_pieces_of_a_newer_lock() {
     let tensors: Vec<Tensor> = (1..11).map(|n| (n, 1_000_000)).collect();

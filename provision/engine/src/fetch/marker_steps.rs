@@ -1,23 +1,37 @@
 //! The marker's part in a run: a valid one ends the run, it is removed before a listed file changes, it tells verified files from files
 //! of the right size, and a partial record is kept if the set does not become complete.
 
+use std::sync::Arc;
+
 use camino::Utf8Path;
 
 use super::job::FetchConfig;
 use super::plan::{Item, Plan};
 use crate::marker::Marker;
-use provision_core::event::{Event, Observer};
+use crate::piece_lists::{ListPlaces, PieceLists};
+use provision_core::event::{Event, Observer, Silent};
 use provision_core::lockfile::{Lockfile, Model};
 use provision_disk::{Destination, Installed, StoreError};
 
-/// Step 1: true if the marker lists every one of `models`, and each file is unchanged. Then there is nothing to do.
-pub fn marker_covers(path: &Utf8Path, config: &FetchConfig, lock: &Lockfile, models: &[&Model]) -> bool {
+/// Step 1: true if the marker lists every one of `models`, and each file is unchanged. Then there is nothing to do, but to keep those of
+/// their piece lists that have come beside the lock since.
+pub fn marker_covers(
+    path: &Utf8Path,
+    config: &FetchConfig,
+    (lock, lists): (&Lockfile, &ListPlaces),
+    models: &[&Model],
+) -> bool {
     let Some(destination) = open(path, config) else { return false };
-    Marker::load(&destination, lock.marker()).covers(&destination, models.iter().copied())
+    let is_covered = Marker::load(&destination, lock.marker()).covers(&destination, models.iter().copied());
+    if is_covered {
+        let lists = PieceLists::on_disk(lists, Some(Arc::new(destination)), Arc::new(Silent));
+        lists.keep(models.iter().copied());
+    }
+    is_covered
 }
 
 /// Step 1 without parsing the models: the number of files and the marker's name, if the marker lists every model of the
-/// lock that consists of `texts`. `None` means that only [`marker_covers`] can tell.
+/// lock that consists of `texts`, and their piece lists are kept. `None` means that only [`marker_covers`] can tell.
 pub fn marker_covers_texts(path: &Utf8Path, config: &FetchConfig, texts: &[&str]) -> Option<(usize, String)> {
     let (name, digest) = Lockfile::peek(texts)?;
     let destination = open(path, config)?;

@@ -66,8 +66,10 @@ impl<'j> Opened<'j> {
         destination.note_links(others)?;
         destination.freeze_links();
         destination.verify_distinct(paths)?;
+        let lists = job.piece_lists(Some(destination.clone()));
         let trusts_marker = config.verify == Verify::Marker && !config.force && !marker.is_partial();
         if trusts_marker && marker.covers(&destination, models.iter().copied()) {
+            block_in_place(|| lists.keep(models.iter().copied()));
             observer.observe(&Event::MarkerValid { name: lock.marker().to_owned(), files: models.len() });
             return Ok(ControlFlow::Break(Report::all_present(models, started, true)));
         }
@@ -82,7 +84,6 @@ impl<'j> Opened<'j> {
         let other_cache = OtherCache::open(&job.local, Some(&destination), cache.as_ref());
         let part_names = part_names(locks.is_exclusive());
         let stores = job.stores(Some(destination.clone()));
-        let lists = job.piece_lists(Some(destination.clone()));
         let opened = Self {
             job,
             started,
@@ -165,23 +166,27 @@ impl<'j> Opened<'j> {
         keep_partial(&self.marker, &self.destination, self.job.lock, verified, &*self.job.observer);
     }
 
-    /// Keeps the piece lists of the files that are installed, and removes those of files that no marker knows, if the set is complete.
-    pub(super) fn keep_lists(&self, files: &RunState<'_>) {
+    /// Keeps the piece lists of the files that are installed. True if every model of the lock has its list there.
+    pub(super) fn keep_lists(&self, files: &RunState<'_>) -> bool {
         let is_there =
             |(model, file): (&&'j Model, &FileReport)| matches!(file.result, Ok(Some(_))).then_some(*model);
-        block_in_place(|| {
+        let is_kept = block_in_place(|| {
             self.lists.keep(self.job.models.iter().zip(&files.files).filter_map(is_there));
-            if files.is_complete()
-                && self.locks.main.is_exclusive()
-                && let Ok(markers) = Marker::all(&self.destination)
-            {
-                let known = markers.iter().flat_map(|(_, marker)| marker.digests());
-                let needed = known.map(|(_, sha256)| sha256).collect();
-                // A list that stays only takes space.
-                let _ = self.lists.prune(&needed);
-            }
+            self.job.lock.models().iter().all(|model| self.lists.keeps(model))
         });
         self.lists.warn();
+        is_kept
+    }
+
+    /// Removes the kept lists of files that no marker knows.
+    pub(super) fn prune_lists(&self) {
+        let Some(markers) = Marker::all(&self.destination).ok().filter(|_| self.locks.main.is_exclusive())
+        else {
+            return;
+        };
+        let known = markers.iter().flat_map(|(_, marker)| marker.digests());
+        // A list that stays only takes space.
+        let _ = self.lists.prune(&known.map(|(_, sha256)| sha256).collect());
     }
 
     /// True if nothing is left to download, or the run has to stop.
