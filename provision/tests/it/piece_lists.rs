@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use provision_core::event::Event;
+use provision_core::piece_list::PieceList;
 use provision_core::store_address::StoreAddress;
 use provision_disk::{Acquire, Destination, DestinationLock};
 use provision_testbed::{Content, Fault};
@@ -298,4 +299,47 @@ fn verify_reads_the_list_beside_the_lock() {
     command.arg("verify").arg("--lock").arg(fixture.write_lock()).arg("--dest").arg(fixture.destination());
     let ended = run(&mut command);
     assert!(ended.code == Some(0) && ended.err.contains("by piece lists"), "{}", ended.err);
+}
+
+#[test]
+fn a_mistaken_list_installs_what_its_author_listed_and_no_later_run_loops() {
+    let (mut fixture, right) = (Fixture::in_memory(), Content::generated(1, SIZE));
+    let other = Content::generated(2, SIZE);
+    let pieces = list_of(&other).pieces().to_vec();
+    let list = PieceList::new(SIZE, right.sha256_hex().parse().unwrap(), pieces).unwrap().write().unwrap();
+    fixture.file("a", &right).list("a", &list);
+    fixture.origin.put("/a", other.clone());
+    let verify_full = |fixture: &Fixture| {
+        let mut command = crate::program::program(fixture);
+        command.args(["verify", "--full", "--lock"]).arg(fixture.write_lock());
+        run(command.arg("--dest").arg(fixture.destination()))
+    };
+    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    let ended = verify_full(&fixture);
+    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    assert!(
+        ended.out.contains("the piece list of a does not describe the file with SHA-256"),
+        "{}",
+        ended.out
+    );
+    // Without the list, the source has other bytes than the lock says: each run asks twice at most, and the file stays.
+    std::fs::remove_dir_all(fixture.beside("models.pieces")).unwrap();
+    std::fs::remove_dir_all(fixture.path(".provision.pieces")).unwrap();
+    for arguments in [&["--verify", "full"][..], &[]] {
+        let sent = fixture.origin.counters().body_bytes_sent;
+        let ended = run(&mut fetch(&fixture, arguments));
+        assert_eq!(ended.code, Some(5), "{}", ended.err);
+        let sent = fixture.origin.counters().body_bytes_sent - sent;
+        assert!(sent <= 2 * SIZE, "{sent} bytes sent");
+        assert!(std::fs::read(fixture.path("a")).unwrap() == other.to_vec());
+    }
+    fixture.origin.put("/a", right);
+    assert_eq!(run(&mut fetch(&fixture, &[])).code, Some(0));
+    fixture.assert_installed();
+    // The mistaken list is back: it says that the right bytes are wrong, and no source has others.
+    fixture.list("a", &list);
+    let sent = fixture.origin.counters().body_bytes_sent;
+    assert_eq!(run(&mut fetch(&fixture, &["--verify", "full"])).code, Some(5));
+    assert!(fixture.origin.counters().body_bytes_sent - sent <= 4 * SIZE);
+    fixture.assert_nothing_wrong();
 }

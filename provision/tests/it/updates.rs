@@ -406,7 +406,7 @@ fn the_program_says_how_much_is_here_and_how_much_was_reused() {
     assert!(ended.err.contains("taking pieces of m from "), "{}", ended.err);
     assert!(ended.err.contains(", 10 MB reused from files on this machine"), "{}", ended.err);
     let json = std::fs::read_to_string(report).unwrap();
-    assert!(json.contains("\"reused\": 10000000"), "{json}");
+    assert!(json.contains("\"reused\": 10000000") && json.contains("\"proven_by\": \"pieces\""), "{json}");
 }
 
 #[test]
