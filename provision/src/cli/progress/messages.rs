@@ -245,7 +245,10 @@ impl Lines {
             Style::Marks if matches!(outcome, Outcome::Fetched | Outcome::Pushed) && !self.is_reading() => {
                 format!("{} {}  {what}", self.paint.green("✓"), file.name)
             }
-            Style::Marks => format!("{} {}  {verb}, {what}", self.paint.green("✓"), file.name),
+            Style::Marks => {
+                let verb = verb.trim_end_matches(':');
+                format!("{} {}  {verb}, {what}", self.paint.green("✓"), file.name)
+            }
         })
     }
 

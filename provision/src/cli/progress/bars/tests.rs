@@ -4,7 +4,7 @@ use super::super::Verbosity;
 use super::super::testing::*;
 use super::super::text::Paint;
 use super::*;
-use provision_core::event::Planned;
+use provision_core::event::{Outcome, Planned};
 use provision_core::terminal_text::is_unsafe;
 
 impl Terminal for InMemoryTerm {
@@ -177,6 +177,17 @@ fn a_low_terminal_keeps_the_sums() {
     assert_eq!(fixture.term.contents().lines().count(), 5);
     assert!(fixture.end(1).starts_with("total: 1 of 4 files"), "{}", fixture.end(1));
     assert!(fixture.term.contents().starts_with("warning: 3\n"), "{}", fixture.term.contents());
+}
+
+#[test]
+fn a_file_from_the_cache_has_its_size_and_time_behind_a_comma() {
+    let fixture = fixture(80, 24, false);
+    let elapsed = Duration::from_millis(300);
+    let finished =
+        Event::Finished { file: 3, outcome: Outcome::Cached, fetched: 0, elapsed, sources: Vec::new() };
+    fixture.tell(&[qwen(), started(3), finished]);
+    fixture.screen.finish();
+    assert_eq!(fixture.end(1), "✓ vae/qwen_image_vae.safetensors  from the cache, 254 MB in 0.3 s");
 }
 
 #[test]
