@@ -26,6 +26,8 @@ pub(super) struct File {
     starts: AtomicU32,
     /// Its bytes come from another file on this machine.
     is_copied: AtomicBool,
+    /// Pieces of it come from other files on this machine.
+    is_reused: AtomicBool,
     state: AtomicU8,
 }
 
@@ -49,6 +51,7 @@ impl File {
             connections: AtomicUsize::new(0),
             starts: AtomicU32::new(0),
             is_copied: AtomicBool::new(false),
+            is_reused: AtomicBool::new(false),
             state: AtomicU8::new(if planned.plan == Planned::Present { DONE } else { OPEN }),
         }
     }
@@ -66,6 +69,11 @@ impl File {
     /// Open connections.
     pub(super) fn connections(&self) -> usize {
         self.connections.load(Relaxed)
+    }
+
+    /// True if pieces of it come from other files on this machine.
+    pub(super) fn is_reused(&self) -> bool {
+        self.is_reused.load(Relaxed)
     }
 
     /// The number of sources begun.
@@ -165,7 +173,11 @@ impl Counters {
                 }
                 self.activate(*index);
             }
-            Event::Reusing { file, .. } if self.file(*file).is_some() => self.activate(*file),
+            Event::Reusing { file: index, .. } => {
+                let Some(file) = self.file(*index) else { return };
+                file.is_reused.store(true, Relaxed);
+                self.activate(*index);
+            }
             Event::Connections { file, count } => {
                 let Some(file) = self.file(*file) else { return };
                 self.set_connections(file, *count);

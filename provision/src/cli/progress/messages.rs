@@ -194,6 +194,10 @@ impl Lines {
                 let way = if self.work == Work::Push { "to" } else { "from" };
                 format!("{} {name}, {}, {way} {source}", self.verbs().0, units::bytes(file.size))
             }
+            position if file.is_reused() => {
+                let (rest, whole) = units::part_of(file.size - position, file.size);
+                format!("fetching {rest} of {whole} of {name} from {source}")
+            }
             position => {
                 let (part, whole) = units::part_of(position, file.size);
                 format!("resuming {name} at {part} of {whole} from {source}")

@@ -133,7 +133,7 @@ fn an_update_says_where_its_pieces_are_and_fetches_the_rest() {
 taking pieces of vae/x from /models/vae/x
 taking pieces of vae/x from /models/vae/x and 2 other files
 90 of 100 MB (90 %), 9 MB/s, 2 s left
-resuming vae/x at 90 of 100 MB from https://h.example/m
+fetching 10 of 100 MB of vae/x from https://h.example/m
 fetched vae/x: 100 MB, of which 10 MB fetched in 1 s (10 MB/s)
 "
     );
