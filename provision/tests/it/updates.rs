@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use provision_core::digest::Sha256;
-use provision_core::event::{Event, Outcome};
+use provision_core::event::{Event, Outcome, Planned};
 use provision_core::piece_list::{MAX_PIECE, PieceList, ProvenBy};
 use provision_core::store_address::StoreAddress;
 use provision_disk::{Destination, PartFile};
@@ -568,6 +568,8 @@ fn a_list_that_lies_proves_no_other_model() {
 fn a_wrong_piece_of_a_file_costs_no_other_piece_of_it() {
     let tensors: Vec<Tensor> = (1..41).map(|n| (n, 1_000_000)).collect();
     let mut fixture = Fixture::in_memory();
+    // One file after the other: the first one finds the wrong piece.
+    fixture.config.threads = 1;
     serve(&mut fixture, &[("a", tensors.clone(), 0)]);
     fixture.fetch_all();
     // One byte of the installed file flips, in the first tensor that is copied for each of two files.
@@ -604,6 +606,30 @@ fn a_wrong_piece_in_one_place_is_taken_from_another() {
     assert!(std::fs::read(fixture.path("m")).unwrap() == new.to_vec());
     let sent = fixture.origin.counters().body_bytes_sent - sent;
     assert!(sent < 20_000 && reused(&report) + sent == new.size(), "{sent} bytes sent");
+}
+
+#[test]
+fn a_wrong_file_that_is_the_caches_object_is_no_copy_of_itself() {
+    for has_list in [true, false] {
+        let (mut fixture, content) = (Fixture::in_memory(), Content::generated(7, SIZE));
+        if has_list {
+            fixture.file_with_list("m", &content);
+        } else {
+            fixture.file("m", &content);
+        }
+        fixture.local.cache = Some(fixture.beside("cache").try_into().unwrap());
+        fixture.fetch_all();
+        std::fs::write(fixture.path("m"), content.flipped(5, 3).to_vec()).unwrap();
+        let sent = fixture.origin.counters().body_bytes_sent;
+        fixture.config.dry_run = true;
+        let here = if has_list { SIZE - MAX_PIECE } else { 0 };
+        let planned = fixture.fetch().unwrap().plan.remove(0);
+        assert_eq!((planned.here, planned.plan), (here, Planned::Fetch));
+        fixture.config.dry_run = false;
+        fixture.fetch_all();
+        assert_eq!(fixture.origin.counters().body_bytes_sent - sent, SIZE - here);
+        assert_eq!(fixture.events.count(|event| matches!(event, Event::Copying { .. })), 0);
+    }
 }
 
 #[test]

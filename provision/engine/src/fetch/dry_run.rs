@@ -151,7 +151,8 @@ fn open(job: &Job<'_>) -> Result<Option<Destination>, StoreError> {
 
 /// The plan for a model if the destination does not exist.
 fn absent(job: &Job<'_>, model: &Model, sources: &LocalSources<'_>) -> Item {
-    let candidates = if job.config.force { Vec::new() } else { sources.candidates(model, &*job.observer) };
+    let candidates =
+        if job.config.force { Vec::new() } else { sources.candidates(model, None, &*job.observer) };
     let plan = if candidates.is_empty() { Plan::WouldFetch(0) } else { Plan::Local(candidates) };
     Item::new(plan)
 }

@@ -5,7 +5,7 @@
 //! states, and otherwise by its length, where a file that is wanted or baked has it. No file is read to find out: each piece is
 //! proven when it is copied.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -46,6 +46,7 @@ pub(super) struct KnownFiles<'a> {
     sources: LocalSources<'a>,
     /// The run's files that are wanted, by path.
     wanted: HashMap<&'a ModelPath, (FileIndex, Sha256)>,
+    digests: HashSet<Sha256>,
     by_digest: HashMap<(Sha256, u64), Vec<Place>>,
     by_size: HashMap<u64, Vec<Place>>,
 }
@@ -59,9 +60,11 @@ impl<'a> KnownFiles<'a> {
         models: &'a [Model],
         wanted: impl Iterator<Item = (FileIndex, &'a Model)>,
     ) -> Self {
-        let wanted = wanted.map(|(index, model)| (&model.path, (index, model.sha256))).collect();
-        let mut known =
-            Self { destination, sources, wanted, by_digest: HashMap::new(), by_size: HashMap::new() };
+        let wanted: HashMap<_, _> =
+            wanted.map(|(index, model)| (&model.path, (index, model.sha256))).collect();
+        let digests = wanted.values().map(|(_, sha256)| *sha256).collect();
+        let (by_digest, by_size) = (HashMap::new(), HashMap::new());
+        let mut known = Self { destination, sources, wanted, digests, by_digest, by_size };
         let others = destination.and_then(|destination| Marker::all(destination).ok()).unwrap_or_default();
         for marker in std::iter::once(marker).chain(others.iter().map(|(_, marker)| marker)) {
             for (path, size, sha256) in marker.files() {
@@ -143,7 +146,9 @@ impl<'a> KnownFiles<'a> {
         let shelved = self.sources.shelves.iter().filter(|shelf| !shelf.is_out());
         let shelved = shelved.map(|shelf: &Shelf| Place::At(shelf.path_of_digest(&sha256)));
         let of_size = self.by_size.get(&size).into_iter().flatten().cloned();
-        let by_name = cached.chain(shelved).map(|place| (place, true));
+        // Those of a wanted file have been tried, and are damaged.
+        let by_name = cached.chain(shelved).filter(|_| !self.digests.contains(&sha256));
+        let by_name = by_name.map(|place| (place, true));
         let others = by_name.chain(of_size.map(|place| (place, false)));
         let others = others.filter_map(|(place, is_named)| self.known(place, is_named, list));
         self.named(list).chain(others).filter(|known| self.size_of(&known.place) == Some(size)).collect()

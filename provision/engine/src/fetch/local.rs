@@ -21,8 +21,8 @@ use provision_core::event::{Event, FileIndex, Observer, Outcome};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{PieceList, ProvenBy};
 use provision_disk::{
-    self, CopyError, Destination, Installed, LinkedFile, PartFile, PartNames, PartOptions, SourceFile,
-    StoreError,
+    self, CopyError, Destination, FileId, Installed, LinkedFile, PartFile, PartNames, PartOptions,
+    SourceFile, StoreError,
 };
 
 /// Directories on this machine that may hold a model's bytes.
@@ -151,8 +151,14 @@ pub(super) fn open_cache(path: &Utf8Path, observer: &dyn Observer) -> Option<Cac
 }
 
 impl LocalSources<'_> {
-    /// The local files that should have the model's bytes, the best first. A file of another length is skipped.
-    pub(super) fn candidates(&self, model: &Model, observer: &dyn Observer) -> Vec<Candidate> {
+    /// The local files that should have the model's bytes, the best first. A file of another length is skipped, and so is an object that is
+    /// the `wrong` file in the model's place.
+    pub(super) fn candidates(
+        &self,
+        model: &Model,
+        wrong: Option<FileId>,
+        observer: &dyn Observer,
+    ) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         if let (Some(baked), Some(path)) = (self.baked, self.baked_path(model)) {
             match SourceFile::open(&path) {
@@ -166,8 +172,10 @@ impl LocalSources<'_> {
                 Err(error) => warn_unused(observer, &path, &reason(&error)),
             }
         }
-        candidates.extend(self.cached(model, &[]));
+        let is_wrong = |file: &SourceFile| wrong == Some(file.identity());
+        candidates.extend(self.cached(model, is_wrong));
         let other = self.other_cache.and_then(|other| other.cache.find(model).ok().flatten());
+        let other = other.filter(|other| !is_wrong(other));
         candidates.extend(
             other.map(|source| Candidate { path: source.path().to_owned(), kind: CandidateKind::OtherCache }),
         );
@@ -219,11 +227,10 @@ impl LocalSources<'_> {
         found
     }
 
-    /// The cache's object with the model's bytes, unless it is one of `wrong`.
-    pub(super) fn cached(&self, model: &Model, wrong: &[WrongCopy]) -> Option<Candidate> {
-        let source = self.cache?.find(model).ok().flatten()?;
-        let is_wrong = wrong.iter().any(|wrong| wrong.file.identity() == source.identity());
-        (!is_wrong).then(|| Candidate { path: source.path().to_owned(), kind: CandidateKind::Cache })
+    /// The cache's object with the model's bytes.
+    pub(super) fn cached(&self, model: &Model, is_wrong: impl Fn(&SourceFile) -> bool) -> Option<Candidate> {
+        let source = self.cache?.find(model).ok().flatten().filter(|source| !is_wrong(source))?;
+        Some(Candidate { path: source.path().to_owned(), kind: CandidateKind::Cache })
     }
 
     /// The path of the model's file in the baked directory.

@@ -17,7 +17,9 @@ use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, FileIndex, Observer, Planned, PlannedFile};
 use provision_core::lockfile::Model;
-use provision_disk::{Destination, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError};
+use provision_disk::{
+    Destination, FileId, Found, Installed, PartFile, PartNames, SourceFile, Stamp, StoreError,
+};
 
 /// The action for one file.
 pub(super) enum Plan {
@@ -46,8 +48,16 @@ pub(super) struct Item {
     pub(super) copied: u64,
     /// Bytes of the rest that other files of this machine should have, by their piece lists.
     pub(super) here: u64,
-    /// The wrong ranges of the file in its place, if that has been read.
-    pub(super) wrong: Option<Vec<ByteRange>>,
+    /// The file in its place, if that has been read and is wrong.
+    pub(super) wrong: Option<WrongFile>,
+}
+
+/// A wrong file in a model's place.
+pub(super) struct WrongFile {
+    /// Its inode, which may be that of the cache's object, too.
+    pub(super) identity: FileId,
+    /// Its wrong ranges, if it was hashed by its list.
+    pub(super) ranges: Option<Vec<ByteRange>>,
 }
 
 impl Item {
@@ -171,8 +181,13 @@ impl Planner<'_> {
             }
             // What a link leads to may be right as well: only a link that leads to no file or to wrong bytes is replaced.
             FileState::Unreadable(error) => Finding::Decided(Plan::Failed(error)),
-            FileState::WrongPieces { wrong, .. } => {
-                Finding::Needed { stale_link: link, candidates: Vec::new(), wrong: Some(wrong) }
+            FileState::WrongPieces { wrong, identity } => {
+                let wrong = Some(WrongFile { identity, ranges: Some(wrong) });
+                Finding::Needed { stale_link: link, candidates: Vec::new(), wrong }
+            }
+            FileState::WrongDigest { identity, .. } => {
+                let wrong = Some(WrongFile { identity, ranges: None });
+                Finding::Needed { stale_link: link, candidates: Vec::new(), wrong }
             }
             _ => Finding::Needed { stale_link: link, candidates: Vec::new(), wrong: None },
         }
@@ -185,8 +200,11 @@ impl Planner<'_> {
             Finding::Needed { stale_link, wrong, .. } => (stale_link, wrong),
             Finding::Unverified { .. } => (None, None),
         };
-        let candidates =
-            if self.config.force { Vec::new() } else { self.sources.candidates(model, self.observer) };
+        let candidates = if self.config.force {
+            Vec::new()
+        } else {
+            self.sources.candidates(model, wrong.as_ref().map(|wrong| wrong.identity), self.observer)
+        };
         Finding::Needed { stale_link, candidates, wrong }
     }
 
@@ -331,9 +349,8 @@ impl Planner<'_> {
 pub(super) enum Finding {
     /// The action is known.
     Decided(Plan),
-    /// The file is missing or wrong. These local files may have its bytes. Of a wrong file that was hashed by its list, `wrong` has the
-    /// wrong ranges.
-    Needed { stale_link: Option<Utf8PathBuf>, candidates: Vec<Candidate>, wrong: Option<Vec<ByteRange>> },
+    /// The file is missing or wrong. These local files may have its bytes.
+    Needed { stale_link: Option<Utf8PathBuf>, candidates: Vec<Candidate>, wrong: Option<WrongFile> },
     /// It has the right length and has to be hashed. `link` is the target if it is a known symlink.
     Unverified { link: Option<Utf8PathBuf> },
 }

@@ -149,7 +149,8 @@ impl<'a> PieceReuse<'a> {
         for ((item, model), here) in plan.iter_mut().zip(self.models).zip(here) {
             let rest = model.size - item.held(model.size);
             let right = |wrong: &Vec<ByteRange>| model.size - wrong.iter().map(ByteRange::len).sum::<u64>();
-            let repaired = item.wrong.as_ref().map_or(0, right);
+            let wrong = item.wrong.as_ref().and_then(|wrong| wrong.ranges.as_ref());
+            let repaired = wrong.map_or(0, right);
             item.here = here.max(repaired).min(rest);
         }
     }

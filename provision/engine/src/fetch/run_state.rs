@@ -13,7 +13,7 @@ use provision_core::byte_range::ByteRange;
 use provision_core::event::{Event, FileIndex, Observer, Outcome, PlannedFile};
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
-use provision_disk::{Destination, Installed, PartFile};
+use provision_disk::{Destination, Installed, PartFile, SourceFile};
 
 /// The state of each file in a run.
 pub(super) struct RunState<'a> {
@@ -117,9 +117,15 @@ impl<'a> RunState<'a> {
     /// Looks up the missing files in the cache again: another run may have added them since the plan was made.
     pub(super) fn recheck_cache(&mut self, sources: &LocalSources<'_>, wrong: &[WrongCopy]) {
         for (index, item) in self.items.iter_mut().enumerate() {
+            let is_wrong = |file: &SourceFile| {
+                let known = wrong.iter().map(|wrong| wrong.file.identity());
+                known
+                    .chain(item.wrong.as_ref().map(|wrong| wrong.identity))
+                    .any(|known| known == file.identity())
+            };
             if matches!(item.plan, Plan::FetchToCache(_))
                 && matches!(self.files[index].result, Ok(None))
-                && let Some(candidate) = sources.cached(self.models[index], wrong)
+                && let Some(candidate) = sources.cached(self.models[index], is_wrong)
             {
                 item.plan = Plan::Local(vec![candidate]);
             }
@@ -166,7 +172,7 @@ impl<'a> RunState<'a> {
 
     /// The wrong ranges of the files in place that the plan has read.
     pub(super) fn take_wrong(&mut self) -> HashMap<FileIndex, Vec<ByteRange>> {
-        let wrong = |(index, item): (usize, &mut Item)| Some((index, item.wrong.take()?));
+        let wrong = |(index, item): (usize, &mut Item)| Some((index, item.wrong.take()?.ranges?));
         self.items.iter_mut().enumerate().filter_map(wrong).collect()
     }
 

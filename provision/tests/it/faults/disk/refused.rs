@@ -4,10 +4,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
+use provision_core::piece_list::{MAX_PIECE, PieceList};
+use provision_engine::fetch::Verify;
 use provision_testbed::{Content, Shape};
 
 use super::machine::{Volume, after, environment, strace};
-use crate::fixture::{Fixture, PATIENCE};
+use crate::fixture::{Fixture, PATIENCE, list_of};
 use crate::program::{Ended, copy_program, fetch, program, run, start};
 use crate::resume;
 use crate::skip::{needs_root, needs_tool};
@@ -436,4 +438,21 @@ fn fault_84_no_atomic_rename_or_random_writes_is_refused() {
         assert!(!fixture.path("d/x").exists(), "{call}, {error}");
         assert_finishes(&fixture);
     }
+}
+
+#[test]
+fn a_run_that_may_not_write_proves_files_by_the_lists_that_the_destination_keeps() {
+    let Some(mut volume) = Volume::tmpfs("size=40m") else { return };
+    let mut fixture = volume.fixture();
+    let [right, other] = [1, 2].map(|seed| Content::generated(seed, 2 * MAX_PIECE));
+    // A list that lies shows what proves the file.
+    let digest = right.sha256_hex().parse().unwrap();
+    let lie = PieceList::new(right.size(), digest, list_of(&other).pieces().to_vec()).unwrap();
+    fixture.file("m", &right).list("m", &lie.write().unwrap());
+    fixture.origin.put("/m", other);
+    assert!(fixture.fetch().unwrap().is_complete());
+    fixture.lists.directories.clear();
+    fixture.config.verify = Verify::Full;
+    assert!(volume.order("mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\""));
+    assert!(fixture.fetch().unwrap().is_complete());
 }
