@@ -529,6 +529,7 @@ fn write(
             // Before another thread can hash the bytes and find them wrong.
             target.provenance().record(*range, claim.source.0);
         }
+        // Of several, the last one can be hashed where an earlier one can: all bytes between them are held.
         hash = Some(part.write(range.start, &bytes[(range.start - at) as usize..(range.end - at) as usize])?);
     }
     if part.unjournaled() >= shared.journal_bytes {

@@ -379,7 +379,7 @@ impl Coordinator {
         file.elapsed = now.saturating_sub(file.began.unwrap_or(now));
         // The next run cannot use wrong bytes or an empty part.
         if let Some(part) = file.target.part.get() {
-            self.shared.hashing.forget(&part);
+            self.shared.hashing.end_file(&file.target, &part);
             if error.condemns_bytes() && !part.has_list() || part.held() == 0 {
                 let _ = part.remove();
             } else if error.store.is_none() {

@@ -254,10 +254,11 @@ impl Hashing {
             let mut ready = Vec::new();
             for piece in pieces.into_iter().zip(hashed).filter_map(|(piece, hashed)| piece.filter(|_| hashed))
             {
-                // Locked before the question: a verified part has no such bytes, and is forgotten for good.
+                // Locked before the question: a part that is forgotten has no such bytes.
                 let mut state = self.state();
                 piece.part.ready_of(piece.range(), &mut ready);
-                if let Some(ready) = ready.drain(..).find(|ready| ready.piece == piece.at) {
+                let again = ready.drain(..).find(|ready| ready.piece == piece.at);
+                if let Some(ready) = again.filter(|_| !piece.target.has_failed.load(Ordering::Relaxed)) {
                     state.waits(piece.clone(), &ready);
                 }
             }
@@ -295,8 +296,22 @@ impl Hashing {
         }
     }
 
+    /// Empties a part, and forgets its bytes. Blocks.
+    pub(super) fn reset(&self, part: &Arc<PartFile>) -> Result<(), StoreError> {
+        // The part waits for its hashers.
+        let reset = part.reset();
+        self.forget(part);
+        reset
+    }
+
+    /// Forgets the bytes of a file that has failed, also those that threads with its hashers would put back.
+    pub(super) fn end_file(&self, target: &Target, part: &Arc<PartFile>) {
+        target.has_failed.store(true, Ordering::Relaxed);
+        self.forget(part);
+    }
+
     /// Drops the waiting bytes of a file.
-    pub(super) fn forget(&self, part: &Arc<PartFile>) {
+    fn forget(&self, part: &Arc<PartFile>) {
         let mut state = self.state();
         state.complete.retain(|waiting| !Arc::ptr_eq(&waiting.of.part, part));
         state.partial.retain(|waiting| !Arc::ptr_eq(&waiting.of.part, part));
@@ -395,7 +410,10 @@ impl Hashing {
         {
             let (generation, start) = (guard.generation(), guard.at() - taken as u64);
             let range = ByteRange::new(start, start + (bytes.end - bytes.start) as u64);
-            self.state().kept.push(Kept { of: of.clone(), generation, bytes, range });
+            let mut state = self.state();
+            if !of.target.has_failed.load(Ordering::Relaxed) {
+                state.kept.push(Kept { of: of.clone(), generation, bytes, range });
+            }
         }
         let end = guard.finish();
         match end {

@@ -31,6 +31,8 @@ pub(super) struct Target {
     part_names: PartNames,
     pub(super) part: PartCell,
     then: Option<AfterInstall>,
+    /// No byte of it is hashed any more.
+    pub(super) has_failed: AtomicBool,
     /// Bytes written in this run and still held.
     pub(super) gained: ByteCount,
     /// Those that lead sources gave, and no companion.
@@ -156,6 +158,7 @@ impl Target {
             part_names,
             part: PartCell(Mutex::new(part.map(Arc::new))),
             then,
+            has_failed: AtomicBool::new(false),
             gained: ByteCount::default(),
             led: ByteCount::default(),
             provenance: Mutex::default(),

@@ -48,7 +48,7 @@ impl Coordinator {
         let file = &mut self.files[id.0];
         let Some(part) = file.target.part.get() else { return self.restart(id) };
         file.phase = Phase::Busy;
-        self.shared.hashing.forget(&part);
-        self.tasks.spawn_blocking(move || TaskResult::Reset(id, part.reset()));
+        let shared = self.shared.clone();
+        self.tasks.spawn_blocking(move || TaskResult::Reset(id, shared.hashing.reset(&part)));
     }
 }

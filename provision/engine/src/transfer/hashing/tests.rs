@@ -251,28 +251,37 @@ fn a_file_whose_hasher_is_taken_is_skipped() {
 
 #[test]
 fn bytes_that_a_thread_puts_back_late_are_forgotten_with_their_file() {
-    let (place, hashing) = (Place::new(), hashing(2).0);
-    let content = bytes(1, MIB);
-    let file = place.file("a", &content);
-    write(&hashing, &file, &content, 0..MIB, true);
-    let piece = Piece { target: file.target.clone(), part: file.part.clone(), at: 0 };
-    let mut lane = hashing.lane(&piece).unwrap();
-    let users = Arc::strong_count(&file.part);
-    std::thread::scope(|scope| {
-        let verified = scope.spawn(|| hashing.verify(&file.target, &file.part));
-        while Arc::strong_count(&file.part) == users {
-            std::thread::yield_now();
-        }
-        // The thread ends after its block, and bytes of the buffer are left.
-        let block = lane.rest()[..1000].to_vec();
-        lane.guard.update(&block);
-        lane.taken += block.len();
-        hashing.end(lane);
-        verified.join().unwrap().unwrap();
-    });
-    let state = hashing.state();
-    assert!(state.kept.is_empty() && state.complete.is_empty() && state.partial.is_empty());
-    assert_eq!(hashing.kept_bytes.load(Ordering::Relaxed), 0);
+    for end in ["verified", "reset", "failed"] {
+        let (place, hashing) = (Place::new(), hashing(2).0);
+        let content = bytes(1, MIB);
+        let file = place.file("a", &content);
+        write(&hashing, &file, &content, 0..MIB, true);
+        let piece = Piece { target: file.target.clone(), part: file.part.clone(), at: 0 };
+        let mut lane = hashing.lane(&piece).unwrap();
+        let users = Arc::strong_count(&file.part);
+        std::thread::scope(|scope| {
+            let ended = scope.spawn(|| {
+                let part = file.part.clone();
+                match end {
+                    "verified" => drop(hashing.verify(&file.target, &part).unwrap()),
+                    "reset" => hashing.reset(&part).unwrap(),
+                    _ => hashing.end_file(&file.target, &part),
+                }
+            });
+            while Arc::strong_count(&file.part) == users && !ended.is_finished() {
+                std::thread::yield_now();
+            }
+            // The thread ends after its block, and bytes of the buffer are left.
+            let block = lane.rest()[..1000].to_vec();
+            lane.guard.update(&block);
+            lane.taken += block.len();
+            hashing.end(lane);
+            ended.join().unwrap();
+        });
+        let state = hashing.state();
+        assert!(state.kept.is_empty() && state.complete.is_empty() && state.partial.is_empty(), "{end}");
+        assert_eq!(hashing.kept_bytes.load(Ordering::Relaxed), 0, "{end}");
+    }
 }
 
 #[test]
