@@ -26,12 +26,14 @@ use provision_http::{HttpClient, Remedy, RequestError};
 const AT_ONCE: usize = 8;
 /// The memory of the lists that are being fetched, in KiB.
 const BUDGET: u64 = (2 * MAX_LIST) >> 10;
-/// The longest time for one list at one place.
+/// The longest time for one list at one place, both requests together.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The time that each list adds to the longest time for all.
 const EACH: Duration = Duration::from_millis(100);
-/// The longest wait before a second request, and the longest first one that has a second.
+/// A second request begins at most so long after the first one.
 const SOON: Duration = Duration::from_secs(2);
+/// The shortest wait before it.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The network of a run.
 pub(super) struct Asking {
@@ -117,20 +119,23 @@ impl Asking {
     /// Asks one place, twice if that may help at once.
     async fn ask(&self, url: &SourceUrl, most: u64) -> Result<Vec<u8>, Failure> {
         let begun = Instant::now();
-        loop {
-            let answer = tokio::time::timeout(PATIENCE, self.origin.document(url, most)).await;
-            let error = match answer {
-                Ok(Ok(bytes)) => return Ok(bytes),
-                Ok(Err(error)) => error,
-                Err(_) => RequestError::stalled(url, PATIENCE),
-            };
-            let Remedy::Retry { wait, .. } = error.remedy() else { return Err(error.into()) };
-            let wait = wait.unwrap_or(SOON / 4);
-            if begun.elapsed() + wait > SOON {
-                return Err(error.into());
-            }
-            tokio::time::sleep(wait).await;
+        let request = async || {
+            let answer = tokio::time::timeout_at(begun + PATIENCE, self.origin.document(url, most)).await;
+            answer.unwrap_or_else(|_| Err(RequestError::stalled(url, PATIENCE)))
+        };
+        let error = match request().await {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) => error,
+        };
+        let wait = match error.remedy() {
+            Remedy::Retry { wait, .. } => wait.unwrap_or_default().max(PAUSE),
+            _ => return Err(error.into()),
+        };
+        if begun.elapsed() + wait > SOON {
+            return Err(error.into());
         }
+        tokio::time::sleep(wait).await;
+        request().await.map_err(Failure::from)
     }
 }
 
