@@ -162,6 +162,7 @@ impl<'j> Planned<'j> {
         let is_nowhere = || missing.iter().any(|(model, rest)| *rest > 0 && has_no_list(model));
         if job.config.offline && !filled.opened.is_over(&filled.files) && is_nowhere() {
             filled.opened.keep_partial(&filled.files.installed);
+            filled.opened.lists.warn();
             refuse_offline(&missing)?;
         }
         Ok(filled)

@@ -137,7 +137,9 @@ impl PieceLists {
     pub fn of(&self, model: &Model) -> Option<Arc<PieceList>> {
         let pin = model.pieces?;
         let found = self.unkept(&pin).or_else(|| self.on_this_machine(model, &pin));
-        if found.is_none() && self.is_all {
+        if found.is_some() {
+            self.warnings.lock().unwrap_or_else(PoisonError::into_inner).found(&model.path);
+        } else if self.is_all {
             self.note(Cause::Missing, model, || format!("models.pieces/{pin} is not beside the lock"));
         }
         found

@@ -1,4 +1,4 @@
-//! Piece lists: where a run finds them, which ones it believes, and which ones it keeps.
+//! Piece lists: their places, their digests, and the copies that a destination keeps.
 
 use std::time::Duration;
 
@@ -214,6 +214,7 @@ fn fault_167_a_place_that_fails_or_lies_costs_seconds_and_one_warning() {
     let faults = [
         Fault::status(404),
         Fault::status(503),
+        Fault::RetryAfter { status: 503, value: "0".to_owned() },
         Fault::NoAnswer,
         Fault::Endless { chunked: true },
         Fault::WrongLength { delta: 10_000_000_000 },
@@ -229,8 +230,27 @@ fn fault_167_a_place_that_fails_or_lies_costs_seconds_and_one_warning() {
         let report = fixture.fetch().unwrap();
         fixture.assert_installed();
         assert!(report.is_complete() && report.elapsed < Duration::from_secs(8), "{fault:?}");
+        let asked = fixture.origin.requests().iter().filter(|request| request.target == at).count();
+        assert!((1..=2).contains(&asked), "{fault:?}: {asked} requests");
         assert_eq!((warnings(&fixture).len(), kept(&fixture).len()), (1, 0), "{:?}", warnings(&fixture));
     }
+}
+
+#[test]
+fn a_damaged_list_with_another_copy_is_not_said_to_be_missing() {
+    let (mut fixture, list, name) = elsewhere();
+    let directory = fixture.beside("models.pieces");
+    std::fs::write(directory.join(&name), &list[..100]).unwrap();
+    let store = fixture.beside("store");
+    std::fs::create_dir(&store).unwrap();
+    std::fs::write(store.join(&name), &list).unwrap();
+    fixture.stores.push(StoreAddress::Directory(store.try_into().unwrap()));
+    let report = fixture.fetch_all();
+    assert_eq!(report.files[0].proven_by, Some(provision_core::piece_list::ProvenBy::Pieces));
+    let said = warnings(&fixture);
+    assert_eq!(said.len(), 1);
+    assert!(said[0].starts_with("a: used with another copy of the piece list: "), "{said:?}");
+    assert!(said[0].ends_with("restore it, or write it again with `lock pieces`"), "{said:?}");
 }
 
 #[test]

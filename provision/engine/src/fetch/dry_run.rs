@@ -136,9 +136,10 @@ fn warn_of_unasked(job: &Job<'_>, lists: &PieceLists, items: &[Item]) {
     let is_unknown = |model: &Model| model.pieces.is_some() && lists.of(model).is_none();
     let unknown = to_fetch(items).filter(|index| is_unknown(job.models[*index])).count();
     if !job.config.force && lists.may_be_elsewhere() && unknown > 0 {
+        let files = if unknown == 1 { "1 file" } else { &format!("{unknown} files") };
         let message = format!(
-            "the piece lists of {unknown} files to fetch are not on this machine, and a dry run asks no host for them: more of \
-             these files may be here than the plan says"
+            "the piece lists of {files} to fetch are not on this machine, and a dry run asks no host for them: more bytes may be \
+             here than the plan says"
         );
         job.observer.observe(&Event::Warning { message });
     }

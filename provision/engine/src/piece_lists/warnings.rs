@@ -49,6 +49,8 @@ struct Warning {
     /// The first file's.
     why: String,
     files: BTreeSet<ModelPath>,
+    /// Those of them whose list is at no other place.
+    lacking: BTreeSet<ModelPath>,
     is_said: bool,
 }
 
@@ -61,10 +63,20 @@ impl Warnings {
         match self.0.iter_mut().find(|warning| warning.cause == cause) {
             None => {
                 let files = BTreeSet::from([file.clone()]);
-                self.0.push(Warning { cause, why: why(), files, is_said: false });
+                self.0.push(Warning { cause, why: why(), lacking: files.clone(), files, is_said: false });
             }
             Some(warning) if warning.is_said => {}
-            Some(warning) => drop(warning.files.insert(file.clone())),
+            Some(warning) => {
+                warning.files.insert(file.clone());
+                warning.lacking.insert(file.clone());
+            }
+        }
+    }
+
+    /// The list of a file is at a later place.
+    pub(super) fn found(&mut self, file: &ModelPath) {
+        for warning in &mut self.0 {
+            warning.lacking.remove(file);
         }
     }
 
@@ -75,9 +87,15 @@ impl Warnings {
     }
 
     pub(super) fn say(&mut self, observer: &dyn Observer) {
-        for Warning { cause, why, files, is_said } in self.0.iter_mut().filter(|warning| !warning.is_said) {
-            let names = first_names(std::mem::take(files), NAMED);
-            let message = format!("{names}: used without a piece list: {why}; {}", cause.way_out());
+        for warning in self.0.iter_mut().filter(|warning| !warning.is_said) {
+            let Warning { cause, why, files, lacking, is_said } = warning;
+            let (named, use_of) = if lacking.is_empty() {
+                (files, "used with another copy of the piece list")
+            } else {
+                (lacking, "used without a piece list")
+            };
+            let names = first_names(std::mem::take(named), NAMED);
+            let message = format!("{names}: {use_of}: {why}; {}", cause.way_out());
             observer.observe(&Event::Warning { message });
             *is_said = true;
         }
