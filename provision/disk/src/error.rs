@@ -300,10 +300,11 @@ pub enum StoreError {
         /// The ranges of the wrong pieces, ascending.
         ranges: Vec<ByteRange>,
     },
-    /// A file that its list proves does not have the lock's digest.
+    /// A file that its list proves does not have the lock's digest, or one that has it is not what the list says.
     #[error(
-        "{path}: the piece list of {model} does not describe the file with SHA-256 {expected}: by the list the file is right, and it has \
-         SHA-256 {found}; the lock's author writes a right piece list with `lock pieces`"
+        "{path}: the piece list of {model} does not describe the file with SHA-256 {expected}: {}; the lock's author writes a right \
+         piece list with `lock pieces`",
+        disagreement(.expected, .found)
     )]
     MistakenList {
         /// The file.
@@ -361,6 +362,15 @@ impl Lacking {
                 ByteSize(free)
             ),
         }
+    }
+}
+
+/// What a list and a digest say of a file that has the digest `found`.
+fn disagreement(expected: &provision_core::digest::Sha256, found: &provision_core::digest::Sha256) -> String {
+    if expected == found {
+        "this file has that digest, and the list says other bytes".to_owned()
+    } else {
+        format!("by the list the file is right, and it has SHA-256 {found}")
     }
 }
 

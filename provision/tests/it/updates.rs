@@ -565,6 +565,52 @@ fn a_list_that_lies_proves_no_other_model() {
 }
 
 #[test]
+fn a_list_that_lies_about_a_twin_is_the_one_that_is_blamed() {
+    // `a` has the digest and no list. The list of its twin lists other bytes.
+    let (mut fixture, content) = lying(&Content::generated(8, SIZE));
+    fixture.file("a", &content);
+    let ended = run(&mut fetch(&fixture, &[]));
+    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    let right = content.sha256_hex();
+    let says = format!("the piece list of m does not describe the file with SHA-256 {right}: this file has ");
+    assert!(ended.err.contains(&says), "{}", ended.err);
+}
+
+#[test]
+fn a_rotten_file_is_not_a_mistake_of_its_list() {
+    let (mut fixture, content) = plain();
+    fixture.fetch_all();
+    let path = fixture.path("m");
+    let mtime = path.metadata().unwrap().modified().unwrap();
+    std::fs::write(&path, content.flipped(5, 1).to_vec()).unwrap();
+    std::fs::File::options().write(true).open(&path).unwrap().set_modified(mtime).unwrap();
+    fixture.file("twin", &content);
+    let ended = run(&mut fetch(&fixture, &[]));
+    assert_ne!(ended.code, Some(0), "{}", ended.err);
+    assert!(!ended.err.contains("does not describe"), "{}", ended.err);
+}
+
+#[test]
+fn a_local_copy_without_a_right_piece_is_named_once_and_leaves_no_part() {
+    for (place, cache) in [("baked", "cache"), ("shelf", "cache"), ("distant cache", "")] {
+        let (mut fixture, content) = plain();
+        let _distant = put_copy(&mut fixture, place, &Content::generated(8, SIZE).to_vec());
+        if !cache.is_empty() {
+            fixture.local.cache = Some(fixture.beside(cache).try_into().unwrap());
+        }
+        fixture.fetch_all();
+        assert!(std::fs::read(fixture.path("m")).unwrap() == content.to_vec());
+        let listing = fixture.listing();
+        assert!(!listing.iter().any(|name| name.ends_with(".part")), "{place}: {listing:?}");
+        let said = fixture.events.filter_map(|event| match event {
+            Event::Warning { message } => Some(message.clone()),
+            _ => None,
+        });
+        assert_eq!(said.len(), 1, "{place}: {said:?}");
+    }
+}
+
+#[test]
 fn a_wrong_piece_of_a_file_costs_no_other_piece_of_it() {
     let tensors: Vec<Tensor> = (1..41).map(|n| (n, 1_000_000)).collect();
     let mut fixture = Fixture::in_memory();
@@ -660,7 +706,7 @@ fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
 fn a_dry_run_says_which_lists_it_has_not_asked_for() {
     let (mut fixture, _) = plain();
     fixture.config.dry_run = true;
-    let says = |event: &Event| matches!(event, Event::Warning { message } if message.contains("the piece lists of 1 files to fetch are not on this"));
+    let says = |event: &Event| matches!(event, Event::Warning { message } if message.contains("the piece lists of 1 file to fetch are not on this"));
     fixture.fetch().unwrap();
     assert_eq!(fixture.events.count(says), 0);
     fixture.lists.directories.clear();

@@ -361,7 +361,12 @@ impl LocalCopier<'_> {
         let error = match error {
             CopyError::Pieces { part, path, missing, copied } => {
                 target.copied += copied;
-                target.part = (part.held() > 0).then_some(part);
+                if part.held() > 0 {
+                    target.part = Some(part);
+                } else {
+                    // A download into a cache would leave it beside the file.
+                    let _ = part.remove();
+                }
                 StoreError::WrongPieces { path, ranges: missing }
             }
             error => error.into_store_error(),
@@ -386,7 +391,8 @@ impl LocalCopier<'_> {
             Some(shelf) => shelf.leave_out(path, &reason(&error), self.observer),
             None => warn_unused(self.observer, path, &reason(&error)),
         }
-        if is_wrong && model.pieces.is_some() && !is_compared {
+        let is_used = is_compared && target.part.is_some();
+        if is_wrong && model.pieces.is_some() && !is_used {
             let wrong = if let StoreError::WrongPieces { ranges, .. } = error { Some(ranges) } else { None };
             let mut copies = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
             copies.push(WrongCopy { index, file, wrong });
@@ -453,17 +459,39 @@ impl LocalCopier<'_> {
                 CopyOutcome::Installed(installed, Outcome::Copied)
             }
             Err(CopyError::Part(StoreError::Interrupted { .. })) => CopyOutcome::Interrupted,
-            // It has just been proven by its list: the two do not agree.
-            Err(CopyError::Source(StoreError::Mismatch { expected, found, .. })) if from.pieces.is_some() => {
-                CopyOutcome::Failed(StoreError::MistakenList {
-                    path,
-                    model: from.path.clone(),
-                    expected,
-                    found,
-                })
+            Err(error) => {
+                let mistake = self.mistaken_list((model, from), &source, &error);
+                CopyOutcome::Failed(mistake.unwrap_or_else(|| error.into_store_error()))
             }
-            Err(error) => CopyOutcome::Failed(error.into_store_error()),
         }
+    }
+
+    /// The list to blame if `source`, the file of `from`, is not what `model` has with the same digest: that of the model if the file
+    /// has the digest, that of the file if it proves other bytes.
+    fn mistaken_list(
+        &self,
+        (model, from): (&Model, &Model),
+        source: &SourceFile,
+        error: &CopyError,
+    ) -> Option<StoreError> {
+        if !matches!(error, CopyError::Pieces { .. } | CopyError::Source(StoreError::Mismatch { .. })) {
+            return None;
+        }
+        let prove = |list| {
+            let options = PartOptions::with_list(self.part_names, list);
+            provision_disk::prove(source, from, options, || !*self.interrupted.borrow())
+        };
+        let (mistaken, found) = match prove(None) {
+            Ok(_) => (model, model.sha256),
+            Err(CopyError::Source(StoreError::Mismatch { found, .. })) => (from, found),
+            Err(_) => return None,
+        };
+        let list = self.lists.of(mistaken)?;
+        if found != model.sha256 && prove(Some(list)).is_err() {
+            return None;
+        }
+        let (path, expected) = (source.path().to_owned(), model.sha256);
+        Some(StoreError::MistakenList { path, model: mistaken.path.clone(), expected, found })
     }
 
     fn install(
