@@ -34,9 +34,11 @@ mod warm;
 use std::fmt::Display;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use exit::Failure;
 use output::{ERR, OUT};
+use progress::{Mode, Progress, Settings, Verbosity, Work};
 
 /// Runs a command of the program, and returns its exit code as [`end`] does. A signal stops it at any time. A process
 /// that the command starts inherits the blocked signals, unless it unblocks them (`environment::program`).
@@ -50,6 +52,18 @@ pub fn end(result: Result<(), Failure>) -> ExitCode {
     let code = result.map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     output::flush();
     code
+}
+
+/// The progress of a command, as standard error and the environment want it.
+fn draw(mode: Mode, verbosity: Verbosity, work: Work) -> Arc<dyn Progress> {
+    progress::observer(&Settings {
+        mode,
+        verbosity,
+        colour: environment::wants_colour(),
+        terminal: std::io::stderr().is_terminal(),
+        clock: progress::clock(),
+        work,
+    })
 }
 
 /// Writes a message to standard error. A closed stream is no failure.

@@ -9,7 +9,7 @@ use camino::Utf8Path;
 use crate::marker::Marker;
 use provision_core::byte_range::ByteRange;
 use provision_core::digest::Sha256;
-use provision_core::event::Observer;
+use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{PieceList, ProvenBy};
 use provision_disk::{Destination, FileId, Found, HashedRead, SourceFile, Stamp, StoreError};
@@ -197,12 +197,14 @@ pub(crate) fn open(destination: &Destination, target: &HashTarget<'_>) -> Result
 pub(crate) fn read(
     destination: &Destination,
     target: &HashTarget<'_>,
+    observer: &dyn Observer,
     hash: &mut dyn FnMut(&mut HashedRead<SourceFile>),
 ) -> FileState {
     let mut reading = match open(destination, target) {
         Ok(file) => HashedRead::new(file),
         Err(state) => return state,
     };
+    observer.observe(&Event::Checking { path: target.model.path.clone(), size: target.model.size });
     loop {
         match reading.read(&mut || true) {
             Ok(true) => hash(&mut reading),

@@ -6,6 +6,7 @@
 
 use crate::inspect::{self, FileState, HashResult, HashTarget};
 use crate::workers;
+use provision_core::event::Silent;
 use provision_core::lockfile::Model;
 use provision_core::torrent::{Piece, PieceHasher, piece_length};
 use provision_disk::{Destination, SourceFile, StoreError};
@@ -61,7 +62,7 @@ struct Read {
 fn read(destination: &Destination, target: &HashTarget<'_>, of_set: Option<PieceHasher>) -> Read {
     let own = PieceHasher::new(piece_length(target.model.size), 0);
     let mut hashers: Vec<PieceHasher> = [own].into_iter().chain(of_set).collect();
-    let state = inspect::read(destination, target, &mut |reading| {
+    let state = inspect::read(destination, target, &Silent, &mut |reading| {
         reading.hash();
         for hasher in &mut hashers {
             hasher.update(reading.block());

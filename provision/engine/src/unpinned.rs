@@ -31,8 +31,9 @@ use provision_core::byte_size::ByteSize;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, Outcome, Planned, PlannedFile};
 use provision_core::lockfile::Model;
+use provision_core::piece_list::PieceList;
 use provision_core::source_url::SourceUrl;
-use provision_disk::{Destination, DestinationLock, PartFile, PartNames, StoreError};
+use provision_disk::{Destination, DestinationLock, PartFile, PartNames, PartOptions, StoreError};
 use provision_http::sniff;
 use provision_http::{
     Answer, BodyKind, BodyPrefix, Connection, ExpectedBody, Remedy, RequestError, ResponseError,
@@ -59,7 +60,9 @@ impl UnpinnedParts {
             None => self.most_unsized(&destination, &file)?,
         };
         let model = self.place.model(file.placeholder(size));
-        let part = open_part(&destination, &model, file.validator.is_some() && file.size.is_some())?;
+        let makes_list = file.makes_list && file.size.is_some();
+        let is_resumable = file.validator.is_some() && file.size.is_some();
+        let part = open_part(&destination, &model, is_resumable, makes_list)?;
         let held = part.held();
         let is_unsized = file.size.is_none();
         let needed = if is_unsized { 0 } else { size - held };
@@ -193,14 +196,19 @@ impl UnpinnedDownload {
         Ok(None)
     }
 
-    /// Ends a complete download and returns its digest and its length. If the digest is `known`, a destination does not keep the bytes.
-    pub fn finish(mut self, known: Option<Sha256>) -> Result<(Sha256, u64), UnpinnedError> {
+    /// Ends a complete download and returns its digest, its length and its piece list, if one is wanted, and the length was known before
+    /// its end. If the digest is `known`, a destination does not keep the bytes.
+    pub fn finish(
+        mut self,
+        known: Option<Sha256>,
+    ) -> Result<(Sha256, u64, Option<PieceList>), UnpinnedError> {
         let (parts, destination, needed, started) =
             (self.parts.clone(), self.destination.clone(), self.needed, self.started);
         let (_linked, place) = (std::mem::take(&mut self.linked), &parts.place);
         let unnamed = self.file.placeholder(self.length.bytes());
         let of_digest = |sha256| place.model(Model { sha256, ..unnamed });
         let model = self.part.clone().name_by_own_digest(&destination, of_digest)?;
+        let list = self.part.take_list();
         // It holds the part's lock.
         drop(self);
         match place {
@@ -226,7 +234,7 @@ impl UnpinnedDownload {
             elapsed,
             sources: Vec::new(),
         });
-        Ok((model.sha256, model.size))
+        Ok((model.sha256, model.size, list))
     }
 
     fn observe(&self, event: &Event) {
@@ -255,7 +263,8 @@ impl UnpinnedDownload {
         self.file.validator = etag.clone().filter(|_| self.file.listed.is_none());
         self.etag = etag;
         self.model = self.parts.place.model(self.file.placeholder(self.length.bytes()));
-        self.part = open_part(&self.destination, &self.model, self.is_resumable())?;
+        let makes_list = self.file.makes_list && !self.length.is_unknown();
+        self.part = open_part(&self.destination, &self.model, self.is_resumable(), makes_list)?;
         Ok(())
     }
 
@@ -371,7 +380,7 @@ impl UnpinnedDownload {
         self.part.remove()?;
         self.length = Length::Known(size);
         self.model = self.parts.place.model(self.file.placeholder(size));
-        self.part = open_part(&self.destination, &self.model, false)?;
+        self.part = open_part(&self.destination, &self.model, false, self.file.makes_list)?;
         Ok(())
     }
 
@@ -416,8 +425,10 @@ fn open_part(
     destination: &Destination,
     model: &Model,
     is_resumable: bool,
+    makes_list: bool,
 ) -> Result<Arc<PartFile>, StoreError> {
-    let part = PartFile::open(destination, model, &PartNames::Shared, || true)?;
+    let options = PartOptions { makes_list, ..(&PartNames::Shared).into() };
+    let part = PartFile::open(destination, model, options, || true)?;
     if !is_resumable && part.held() > 0 {
         part.reset()?;
     }

@@ -13,6 +13,7 @@ use provision_core::backoff::RetryPolicy;
 use provision_core::digest::Sha256;
 use provision_core::event::{Event, Observer};
 use provision_core::model_path::ModelPath;
+use provision_core::piece_list::PieceList;
 use provision_core::source_url::SourceUrl;
 use provision_engine::fetch::Folders;
 use provision_engine::unpinned::{
@@ -76,6 +77,9 @@ pub struct DigestReader {
     parts: Option<Arc<UnpinnedParts>>,
     /// The number of complete files.
     files_read: usize,
+    /// Piece lists are made of the bytes that pass.
+    makes_lists: bool,
+    lists: Vec<PieceList>,
 }
 
 impl std::fmt::Debug for DigestReader {
@@ -96,8 +100,31 @@ impl DigestReader {
         observer: Arc<dyn Observer>,
     ) -> Self {
         let (cache, cached, parts) = (None, None, None);
-        let folders = Arc::default();
-        Self { origin, retry, on_wait, destination, folders, observer, cache, cached, parts, files_read: 0 }
+        let (folders, files_read, makes_lists, lists) = (Arc::default(), 0, false, Vec::new());
+        Self {
+            origin,
+            retry,
+            on_wait,
+            destination,
+            folders,
+            observer,
+            cache,
+            cached,
+            parts,
+            files_read,
+            makes_lists,
+            lists,
+        }
+    }
+
+    /// Makes the piece lists of the files that are read from now on.
+    pub fn make_lists(&mut self) {
+        self.makes_lists = true;
+    }
+
+    /// The piece lists that were made, of files of more than one piece whose length was known before their end.
+    pub fn take_lists(&mut self) -> Vec<PieceList> {
+        std::mem::take(&mut self.lists)
     }
 
     /// With these folders of the destination.
@@ -155,6 +182,7 @@ impl DigestReader {
             size: found.size,
             listed: found.etag.clone().filter(|_| is_listed),
             validator,
+            makes_list: self.makes_lists,
         };
         let observer = &self.observer;
         let in_cache = match start_in_cache(self.cache.as_ref(), &mut self.cached, observer, &file).await {
@@ -190,8 +218,9 @@ impl DigestReader {
             let now = metadata.now();
             metadata.wait_after(error.into(), &mut download.row, now).await?;
         }
-        let (sha256, size) = download.finish(known)?;
+        let (sha256, size, list) = download.finish(known)?;
         self.files_read += 1;
+        self.lists.extend(list);
         if size == 0 {
             return Err(DigestError::Empty { url: self.origin.effective(&found.url) });
         }

@@ -1,7 +1,6 @@
 //! `fetch-models` and `provision fetch`.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use super::arguments::{EnsureArgs, FetchArgs, LayersArg, Place, ReuseModeArg};
 use super::environment::Network;
 use super::exit::{Code, Failure, code_of};
 use super::locks::{Access, Texts};
-use super::progress::{self, Progress, Settings, Verbosity, Work};
+use super::progress::{self, Progress, Verbosity, Work};
 use super::signals::{self, StoppableRun};
 use super::{environment, infohashes, locks, report, say, tell, units};
 use provision_core::event::{Event, Outcome, Planned};
@@ -225,14 +224,7 @@ fn observer(progress: &Arc<dyn Progress>) -> Arc<dyn provision_core::event::Obse
 }
 
 fn draw(args: &FetchArgs) -> Arc<dyn Progress> {
-    progress::observer(&Settings {
-        mode: args.progress,
-        verbosity: args.output.verbosity(),
-        colour: environment::wants_colour(),
-        terminal: std::io::stderr().is_terminal(),
-        clock: progress::clock(),
-        work: Work::Install,
-    })
+    super::draw(args.progress, args.output.verbosity(), Work::Install)
 }
 
 /// The files that a message names, if more fail for one reason.

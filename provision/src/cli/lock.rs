@@ -28,6 +28,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 use provision_core::lockfile::Lockfile;
+use provision_core::piece_list::PieceList;
 use provision_lock::edit::{Document, EditError};
 use provision_lock::file::FileError;
 
@@ -115,16 +116,24 @@ impl AddOptions {
     ) -> Result<Batch<'a>, Failure> {
         let mut builder = session.builder(&self.parts, self.allow_expiring)?;
         builder.taken = document.lock().paths();
+        if self.pieces {
+            builder.reader.make_lists();
+        }
         let writing = Writing::new(session, path, self.dry_run);
         Ok(Batch { session, builder, writing, failures, document })
     }
 
-    /// Writes the piece lists of the entries, if they are wanted.
-    fn write_pieces(&self, writing: &Writing<'_>, failures: &mut Failures) -> Result<(), Failure> {
+    /// Writes the piece lists of the entries, if they are wanted. `made` are lists of bytes that passed.
+    fn write_pieces(
+        &self,
+        writing: &Writing<'_>,
+        made: Vec<PieceList>,
+        failures: &mut Failures,
+    ) -> Result<(), Failure> {
         if !self.pieces || self.dry_run {
             return Ok(());
         }
-        pieces::by_product(writing.path, writing.paths(), &self.parts.files(), failures)
+        pieces::by_product(writing.path, writing.paths(), made, &self.parts.files(), failures)
     }
 }
 

@@ -11,7 +11,7 @@ use super::environment::{self, Network};
 use super::exit::{Code, Failure};
 use super::locks::Access;
 use super::output::escaped;
-use super::progress::{self, Mode, Progress, Settings, Verbosity, Work};
+use super::progress::{self, Mode, Progress, Verbosity, Work};
 use super::signals::{self, StoppableRun};
 use super::{fetch, locks, say, tell, units};
 use provision_core::event::Observer;
@@ -123,14 +123,7 @@ fn with_job<T>(
 }
 
 fn draw(mode: Mode, output: Output) -> Arc<dyn Progress> {
-    progress::observer(&Settings {
-        mode,
-        verbosity: output.verbosity(),
-        colour: environment::wants_colour(),
-        terminal: std::io::IsTerminal::is_terminal(&std::io::stderr()),
-        clock: progress::clock(),
-        work: Work::Push,
-    })
+    super::draw(mode, output.verbosity(), Work::Push)
 }
 
 fn push(args: &PushArgs, default_lock: &str) -> Result<(), Failure> {

@@ -19,11 +19,11 @@ use super::environment::Network;
 use super::exit::{Code, Failure};
 use super::locks::Access;
 use super::output::escaped;
-use super::progress::Verbosity;
-use super::{locks, say, tell, units};
+use super::progress::{Mode, Verbosity, Work};
+use super::{draw, locks, say, tell, units};
 use provision_core::byte_range::ByteRange;
 use provision_core::byte_size::ByteSize;
-use provision_core::event::{Event, Observer, Silent};
+use provision_core::event::{Event, Observer};
 use provision_core::lockfile::Model;
 use provision_core::piece_list::ProvenBy;
 use provision_core::terminal_text::TerminalText;
@@ -61,7 +61,9 @@ pub fn run(args: &VerifyArgs, default_lock: &str) -> Result<(), Failure> {
         Some(destination) => {
             let lists = PieceLists::on_disk(&texts.lists(), Some(destination.clone()), Arc::new(Warnings));
             let list = |model: &Model| lists.of(model);
-            let mut states = inspect::hash(&destination, &models, threads(), &list, args.full, &Silent);
+            let progress = draw(Mode::Auto, args.output.verbosity(), Work::Install);
+            let mut states = inspect::hash(&destination, &models, threads(), &list, args.full, &*progress);
+            progress.finish();
             distrusted = inspect::distrust(&destination, &models, &states);
             if args.full {
                 let mistaken = lists.mistaken();

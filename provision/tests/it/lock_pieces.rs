@@ -194,6 +194,23 @@ fn bytes_that_an_add_reads_have_a_list_and_others_have_one_after_a_fetch() {
 }
 
 #[test]
+fn the_bytes_that_an_add_reads_make_the_list_wherever_they_are_kept() {
+    let fixture = Fixture::new();
+    let content = Content::generated(1, LONG);
+    fixture.origin.put("/big.bin", content.clone());
+    let url = fixture.origin.url("/big.bin");
+    let cache = fixture.beside("cache").to_str().unwrap().to_owned();
+    // The cache has no room, so the bytes wait in a part, which no list could be made of later.
+    let add = ["add", &url, "--path", "vae/big.bin", "--cache", &cache, "--cache-size", "1M", "--pieces"];
+    let (out, err) = said(&fixture, 0, &add);
+    assert!(out.contains("written    vae/big.bin  9 MB  3 pieces"), "{out}{err}");
+    assert!(!err.contains("has no piece list yet"), "{err}");
+    assert_eq!(lists(&fixture), [Sha256::of(&list_of(&content.to_vec(), |_, digest| digest)).to_string()]);
+    let bytes = fixture.origin.counters().path("/big.bin").body_bytes;
+    assert!((LONG..=LONG + 1).contains(&bytes), "the bytes come once: {bytes}");
+}
+
+#[test]
 fn lists_lie_beside_the_file_that_a_symlinked_lock_leads_to() {
     let (fixture, _) = installed();
     let shared: PathBuf = fixture.beside("shared");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use camino::Utf8Path;
 use proptest::collection::vec;
@@ -17,6 +17,7 @@ use provision_core::lockfile::{Lockfile, Model};
 use provision_core::piece_list::{MAX_PIECE, Piece, PieceList, ProvenBy};
 use provision_disk::Destination;
 use provision_engine::inspect::{self, FileState};
+use provision_engine::piece_lists::make::make;
 use provision_testbed::Content;
 
 use crate::lock_commands::{has, said};
@@ -171,6 +172,32 @@ fn fault_176_a_file_that_changes_its_length_while_its_pieces_are_hashed_is_wrong
     }
 }
 
+/// The files that are being checked.
+#[derive(Default)]
+struct Announced(Mutex<Vec<String>>);
+
+impl Observer for Announced {
+    fn observe(&self, event: &Event) {
+        let Event::Checking { path, .. } = event else { panic!("{event:?}") };
+        self.0.lock().unwrap().push(path.to_string());
+    }
+}
+
+#[test]
+fn each_file_that_is_read_for_its_list_is_announced() {
+    let mut files = Files::new();
+    files.add("x", &Content::generated(1, MAX_PIECE + 1).to_vec(), None);
+    files.add("y", b"1", None);
+    fs::remove_file(files.directory.path().join("y")).unwrap();
+    let announced = Announced::default();
+    let lock = Lockfile::parse("models.lock", &files.lock).unwrap();
+    let destination =
+        Destination::open(Utf8Path::from_path(files.directory.path()).unwrap()).unwrap().unwrap();
+    let (_, lists) = make(&destination, &lock.models().iter().collect::<Vec<_>>(), 2, &announced);
+    assert_eq!(lists.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(announced.0.into_inner().unwrap(), ["x"]);
+}
+
 #[test]
 fn a_list_of_other_bytes_is_told_from_wrong_bytes_by_the_full_check_only() {
     let size = 2 * MAX_PIECE + 5;
@@ -227,7 +254,7 @@ fn fault_174_verify_names_the_wrong_ranges_of_a_file_with_a_list() {
     let files = with_lists_on_disk(list_of(&bytes, &[]));
     let (out, err) = verify(&files, 0, &["--verbose"]);
     has(&out, &["ok       x (by its piece list)\n", "ok       y\n"]);
-    has(&err, &["verified: 2 files, ", "; 1 of them by piece lists"]);
+    has(&err, &["checking x, ", "checking y, ", "verified: 2 files, ", "; 1 of them by piece lists"]);
     has(&verify(&files, 0, &["--full", "--verbose"]).0, &["ok       x\n"]);
 
     files.flip("x", [MAX_PIECE, 2 * MAX_PIECE - 1, size - 1]);

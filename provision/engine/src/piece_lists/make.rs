@@ -1,6 +1,7 @@
 //! Makes the piece lists of files that are on this machine. Each file is read once: the same bytes give its SHA-256, which has to be
 //! the lock's, and the digests of its pieces, so no list describes other bytes than the lock.
 
+use provision_core::event::Observer;
 use provision_core::lockfile::Model;
 use provision_core::piece_list::{Lister, PieceList};
 use provision_disk::Destination;
@@ -14,13 +15,14 @@ pub fn make(
     destination: &Destination,
     models: &[&Model],
     threads: usize,
+    observer: &dyn Observer,
 ) -> (Vec<FileState>, Vec<Option<PieceList>>) {
     let links: Vec<_> = models.iter().map(|model| destination.link_at(&model.path).ok().flatten()).collect();
     let target = |(model, link)| HashTarget { model, link: Option::as_deref(link) };
     let targets: Vec<_> = models.iter().copied().zip(&links).map(target).collect();
     let read = |target: &HashTarget<'_>| {
         let mut lister = Lister::new(target.model.size);
-        let state = inspect::read(destination, target, &mut |block| block.hash_beside(&mut lister));
+        let state = inspect::read(destination, target, observer, &mut |block| block.hash_beside(&mut lister));
         let list = state.is_right().then(|| lister.finish(target.model.sha256));
         (state, list)
     };

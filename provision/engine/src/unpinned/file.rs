@@ -20,6 +20,8 @@ pub struct UnpinnedFile {
     pub listed: Option<String>,
     /// The strong validator of the answer with the bytes. Without one, no later command resumes the download.
     pub validator: Option<String>,
+    /// Its piece list is made while its bytes pass.
+    pub makes_list: bool,
 }
 
 impl UnpinnedFile {

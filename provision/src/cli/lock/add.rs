@@ -95,9 +95,9 @@ pub(crate) fn run(args: &AddArgs, default: &str) -> Result<(), Failure> {
     if batch.failures.is_empty() {
         let _ = batch.add(checked);
     }
-    let Batch { mut writing, mut failures, .. } = batch;
+    let Batch { mut writing, mut failures, mut builder, .. } = batch;
     let _ = writing.flush(&mut failures);
-    args.options.write_pieces(&writing, &mut failures)?;
+    args.options.write_pieces(&writing, builder.reader.take_lists(), &mut failures)?;
     if args.options.dry_run {
         writing.summarize();
     }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use camino::Utf8PathBuf;
-use provision_core::event::Silent;
 use provision_core::lockfile::Model;
 use provision_core::model_path::ModelPath;
 use provision_core::piece_list::PieceList;
@@ -55,8 +54,8 @@ pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &st
         }
     }
     let list_of = |model: &Model| lists.get(&(&model.path, model.pieces?)).cloned();
-    let (states, _) = files.open()?.read(&listed, false, |directory, models| {
-        let states = inspect::hash(directory, models, threads(), &list_of, true, &Silent);
+    let (states, _) = files.open()?.read(&listed, false, |directory, models, observer| {
+        let states = inspect::hash(directory, models, threads(), &list_of, true, observer);
         let none = models.iter().map(|_| None).collect();
         (states, none)
     });

@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 use clap::Args;
+use provision_core::event::Observer;
 use provision_core::lockfile::Model;
 use provision_core::piece_list::PieceList;
 use provision_disk::{Destination, FollowLinks};
@@ -10,7 +11,8 @@ use provision_engine::inspect::{self, FileState};
 
 use crate::cli::arguments::DestinationArg;
 use crate::cli::exit::{Code, Failure};
-use crate::cli::{environment, say, verify};
+use crate::cli::progress::{Mode, Verbosity, Work};
+use crate::cli::{draw, environment, say, verify};
 
 /// Where the files are.
 #[derive(Debug, Clone, Args)]
@@ -53,8 +55,20 @@ impl FilesArgs {
 
 impl Files {
     /// Reads each model's installed file; where that is missing or wrong, the cache's. `read` reads files below a directory. With
-    /// `distrusts`, no marker vouches for a wrong file afterwards, so the next fetch replaces it.
+    /// `distrusts`, no marker vouches for a wrong file afterwards, so the next fetch replaces it. Draws progress meanwhile.
     pub(super) fn read(
+        &self,
+        models: &[&Model],
+        distrusts: bool,
+        read: impl Fn(&Destination, &[&Model], &dyn Observer) -> Reading,
+    ) -> Reading {
+        let progress = draw(Mode::Auto, Verbosity::Normal, Work::Install);
+        let reading = self.read_drawn(models, distrusts, |place, models| read(place, models, &*progress));
+        progress.finish();
+        reading
+    }
+
+    fn read_drawn(
         &self,
         models: &[&Model],
         distrusts: bool,

@@ -114,9 +114,9 @@ pub(crate) fn run(args: &ImportArgs, default: &str) -> Result<(), Failure> {
         imported.models.iter().map(|model| Wanted { request: request(model), place: Some(&model.place) });
     let checked = batch.check(wanted.collect());
     let _ = batch.add(checked);
-    let Batch { mut writing, mut failures, .. } = batch;
+    let Batch { mut writing, mut failures, mut builder, .. } = batch;
     let _ = writing.flush(&mut failures);
-    args.options.write_pieces(&writing, &mut failures)?;
+    args.options.write_pieces(&writing, builder.reader.take_lists(), &mut failures)?;
     losses::tell(&imported.unused, &writing, args.verbose, &mut failures);
     if links > 0 {
         let links = units::count(links, "link");

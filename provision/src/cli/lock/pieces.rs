@@ -1,5 +1,6 @@
 //! `provision lock pieces`: the piece lists of installed or cached files, written beside the lock.
 
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use camino::Utf8Path;
@@ -8,7 +9,7 @@ use clap::builder::FalseyValueParser;
 use provision_core::digest::Sha256;
 use provision_core::lockfile::{Lockfile, Model};
 use provision_core::model_path::ModelPath;
-use provision_core::piece_list::DIRECTORY;
+use provision_core::piece_list::{DIRECTORY, PieceList};
 use provision_core::terminal_text::TerminalText;
 use provision_engine::piece_lists::{self, make::make};
 use provision_lock::edit::Document;
@@ -61,8 +62,9 @@ pub(crate) fn run(args: &PiecesArgs, default: &str) -> Result<(), Failure> {
     let models = locks::select(&lock, &args.choice.clone().into())?;
     let mut failures = Failures::default();
     let files = args.files.open()?;
-    let (states, lists) =
-        files.read(&models, !args.dry_run, |directory, models| make(directory, models, threads()));
+    let (states, lists) = files.read(&models, !args.dry_run, |directory, models, observer| {
+        make(directory, models, threads(), observer)
+    });
     let mut listed = Vec::new();
     for ((model, state), list) in models.into_iter().zip(&states).zip(lists) {
         match list {
@@ -87,10 +89,11 @@ pub(crate) fn run(args: &PiecesArgs, default: &str) -> Result<(), Failure> {
     failures.conclude("no piece list")
 }
 
-/// Writes the lists of those of `paths` whose bytes are on this machine, after they were added to the lock.
+/// Writes the lists of those of `paths` whose bytes passed, which are `made`, or are on this machine, after they were added to the lock.
 pub(super) fn by_product<'p>(
     path: &Utf8Path,
     paths: impl Iterator<Item = &'p ModelPath>,
+    made: Vec<PieceList>,
     files: &FilesArgs,
     failures: &mut Failures,
 ) -> Result<(), Failure> {
@@ -100,11 +103,16 @@ pub(super) fn by_product<'p>(
     let lock = locks::read(path)?;
     let paths: Vec<_> = paths.collect();
     let models: Vec<_> = lock.models().iter().filter(|model| paths.contains(&&model.path)).collect();
+    let mut made: HashMap<_, _> = made.into_iter().map(|list| (list.file(), list)).collect();
+    let unread: Vec<_> = models.iter().copied().filter(|model| !made.contains_key(&model.sha256)).collect();
     let files: Files = files.open()?;
-    let (_, lists) = files.read(&models, true, |directory, models| make(directory, models, threads()));
+    let (_, read) =
+        files.read(&unread, true, |directory, models, observer| make(directory, models, threads(), observer));
+    let read = unread.iter().zip(read).filter_map(|(model, list)| Some((model.sha256, list?)));
+    made.extend(read);
     let mut listed = Vec::new();
-    for (model, list) in models.into_iter().zip(lists) {
-        match list {
+    for model in models {
+        match made.get(&model.sha256) {
             Some(list) => {
                 let pieces = list.pieces().len();
                 let bytes = list.write().map(|bytes| (bytes, pieces));

@@ -1,14 +1,12 @@
 //! Session with the hosts, shared by the lock verbs: the HTTP client, messages about waits, exit codes of failures.
 
-use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::cli::arguments::{DestinationArg, Patience};
 use crate::cli::exit::{Code, Failure};
-use crate::cli::progress::{self, Mode, Progress, Settings, Verbosity, Work};
-use crate::cli::say;
-use crate::cli::{environment, process, units};
+use crate::cli::progress::{Mode, Progress, Verbosity, Work};
+use crate::cli::{draw, environment, process, say, units};
 use camino::Utf8PathBuf;
 use clap::Args;
 use provision_core::backoff::RetryPolicy;
@@ -170,15 +168,8 @@ impl Observer for Drawn {
         }
         if matches!(event, Event::Planned { .. }) {
             self.finish();
-            let settings = Settings {
-                mode: Mode::Auto,
-                verbosity: Verbosity::Normal,
-                colour: environment::wants_colour(),
-                terminal: std::io::stderr().is_terminal(),
-                clock: progress::clock(),
-                work: Work::Read(lock(&self.place).clone()),
-            };
-            *lock(&self.progress) = Some(progress::observer(&settings));
+            let work = Work::Read(lock(&self.place).clone());
+            *lock(&self.progress) = Some(draw(Mode::Auto, Verbosity::Normal, work));
         }
         let current = lock(&self.progress).clone();
         match (current, event) {
