@@ -155,6 +155,18 @@ fn a_file_of_the_cache_has_a_list_and_is_checked_too() {
     said(&fixture, 0, &["pieces", "--cache", &cache]);
     assert_eq!(lists(&fixture).len(), 1);
     said(&fixture, 0, &["check", "--pieces", "--cache", &cache]);
+    // A list that lies about the cached file.
+    let right = lock_text(&fixture);
+    let lie = list_of(&long.to_vec(), |at, digest| if at == 1 { Sha256::of(b"lie") } else { digest });
+    let [lied, listed] = [Sha256::of(&lie).to_string(), lists(&fixture)[0].clone()];
+    fs::write(fixture.beside("models.pieces").join(&lied), &lie).unwrap();
+    fs::write(fixture.beside("models.lock"), right.replace(&listed, &lied)).unwrap();
+    let (out, err) = said(&fixture, 5, &["check", "--pieces", "--cache", &cache]);
+    assert!(
+        out.contains("differs") && err.contains("`lock pieces loras/a.bin` writes a right"),
+        "{out}{err}"
+    );
+    fs::write(fixture.beside("models.lock"), right).unwrap();
     let (out, err) = said(&fixture, 5, &["check", "--pieces"]);
     assert!(out.contains("no file      loras/a.bin") && err.contains("check again"), "{out}{err}");
 }

@@ -28,16 +28,18 @@ pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &st
     }
     let paths: HashSet<&ModelPath> = models.iter().map(|model| &model.path).collect();
     let mut failures = Failures::default();
-    let (mut listed, mut lists) = (Vec::new(), HashMap::new());
+    let (mut listed, mut seen, mut lists) = (Vec::new(), HashSet::new(), HashMap::new());
     for (text, lock) in texts.each().iter().zip(&each) {
         let directories = text.directories();
         for model in lock.models().iter().filter(|model| paths.contains(&model.path)) {
             let Some(pin) = model.pieces else { continue };
             match find(&directories, model) {
                 Ok(list) => {
-                    if lists.insert((&model.path, pin), Arc::new(list)).is_none() {
+                    if seen.insert((&model.path, pin)) {
                         listed.push(model);
                     }
+                    // By the digest alone: a cached file has another path.
+                    lists.insert(pin, Arc::new(list));
                 }
                 Err(error) => {
                     let (word, code) = match &error {
@@ -53,7 +55,7 @@ pub(super) fn run(choice: &Choice, files: &FilesArgs, from: &Locks, default: &st
             }
         }
     }
-    let list_of = |model: &Model| lists.get(&(&model.path, model.pieces?)).cloned();
+    let list_of = |model: &Model| lists.get(&model.pieces?).cloned();
     let (states, _) = files.open()?.read(&listed, false, |directory, models, observer| {
         let states = inspect::hash(directory, models, threads(), &list_of, true, observer);
         let none = models.iter().map(|_| None).collect();
