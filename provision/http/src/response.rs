@@ -88,7 +88,7 @@ pub enum ResponseError {
     #[error("{0}")]
     FileChanged(Box<FileChanged>),
     /// A document that is larger than the limit.
-    #[error("the document there is larger than {} MiB", most >> 20)]
+    #[error("the document there is larger than {}", limit(*.most))]
     Oversized {
         /// The limit in bytes.
         most: u64,
@@ -243,6 +243,11 @@ pub(crate) fn encoding(headers: &HeaderMap) -> Option<String> {
 pub(crate) fn strong_etag(headers: &HeaderMap) -> Option<String> {
     let etag = headers.get(header::ETAG)?.to_str().ok()?.trim();
     (etag.starts_with('"') && etag.len() > 2 && etag.len() < 512).then(|| etag.to_owned())
+}
+
+/// A limit in words: most are whole numbers of MiB.
+fn limit(most: u64) -> String {
+    if most.is_multiple_of(1 << 20) { format!("{} MiB", most >> 20) } else { format!("{most} bytes") }
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@
 //! just written may be about to be named, so only old ones are found.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::path::Path;
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -24,10 +26,11 @@ const LOCKS: [&str; 2] = ["lock", "toml"];
 
 /// A lock or a directory that cannot be read, so that the lists that it names are unknown.
 #[derive(Debug, thiserror::Error)]
-#[error("{path} cannot be read: {error}; correct that, or remove it")]
+#[error("{path} cannot be read: {error}; correct that{}", if *.is_lock { ", or remove it" } else { "" })]
 pub struct UnreadableError {
     /// The lock or the directory.
     path: Utf8PathBuf,
+    is_lock: bool,
     /// The system's error.
     #[source]
     error: io::Error,
@@ -69,13 +72,12 @@ pub fn write(directory: &Utf8Path, digest: &Sha256, list: &[u8], is_named: bool)
 /// A directory or a lock cannot be read: then it is unknown what it names.
 pub fn unnamed(lock: &Utf8Path, before: SystemTime) -> Result<Vec<Utf8PathBuf>, UnreadableError> {
     let directory = directory_of(lock);
-    let unreadable = |error| UnreadableError { path: directory.clone(), error };
+    let unreadable = |error| UnreadableError { path: directory.clone(), is_lock: false, error };
     let mut lists = Vec::new();
     match directory.symlink_metadata() {
         Ok(found) if found.is_dir() => {
-            for entry in directory.read_dir_utf8().map_err(unreadable)? {
-                let entry = entry.map_err(unreadable)?;
-                lists.extend(listed(entry.file_name()).map(|digest| (digest, entry.path().to_owned())));
+            for name in names(&directory).map_err(unreadable)?.iter().filter_map(|name| name.to_str()) {
+                lists.extend(listed(name).map(|digest| (digest, directory.join(name))));
             }
         }
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unreadable(error)),
@@ -115,7 +117,7 @@ fn is_old_list(path: &Utf8Path, before: SystemTime) -> io::Result<bool> {
 /// The digests that `lock` and the other locks beside it name. Other digests in their texts count as well: a lock that this program cannot
 /// read, or a comment, may name a list.
 fn digests_of_locks(lock: &Utf8Path) -> Result<HashSet<Sha256>, UnreadableError> {
-    let unreadable = |path: &Utf8Path, error| UnreadableError { path: path.to_owned(), error };
+    let unreadable = |path: &Utf8Path, error| UnreadableError { path: path.to_owned(), is_lock: true, error };
     let mut digests = HashSet::new();
     let mut take = |path: &Utf8Path| {
         let text = read(path, MAX_BYTES).map_err(|error| unreadable(path, error))?;
@@ -131,13 +133,23 @@ fn digests_of_locks(lock: &Utf8Path) -> Result<HashSet<Sha256>, UnreadableError>
     take(lock)?;
     let file = file_of(lock);
     let directory = or_here(file.parent());
-    for entry in directory.read_dir_utf8().map_err(|error| unreadable(directory, error))? {
-        let entry = entry.map_err(|error| unreadable(directory, error))?;
-        if entry.path().extension().is_some_and(|end| LOCKS.contains(&end)) {
-            take(entry.path())?;
+    let names = names(directory)
+        .map_err(|error| UnreadableError { is_lock: false, ..unreadable(directory, error) })?;
+    for name in names {
+        if Path::new(&name).extension().is_some_and(|end| LOCKS.iter().any(|lock| end == *lock)) {
+            let path = directory.join(&*name.to_string_lossy());
+            if name.to_str().is_none() {
+                return Err(unreadable(&path, io::Error::other("its name is not UTF-8")));
+            }
+            take(&path)?;
         }
     }
     Ok(digests)
+}
+
+/// The names in a directory. Some may not be UTF-8.
+fn names(directory: &Utf8Path) -> io::Result<Vec<OsString>> {
+    fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
 }
 
 /// The first bytes of a file: at most one more than `most`.
@@ -152,6 +164,8 @@ fn read(path: &Utf8Path, most: u64) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
@@ -222,6 +236,7 @@ mod tests {
         let escapes = format!("\"\\u{:04x}{}\"", escaped.as_bytes()[0], &escaped[1..]);
         fs::write(root.join("escaped.toml"), lock_with(&escapes)).unwrap();
         fs::write(root.join("no-lock.txt"), &nobodys).unwrap();
+        fs::write(root.as_std_path().join(OsStr::from_bytes(b"caf\xe9.txt")), "").unwrap();
         let written = lists.join(&nobodys).metadata().unwrap().modified().unwrap();
         assert_eq!(unnamed(&lock, written - Duration::from_mins(1)).unwrap(), Vec::<Utf8PathBuf>::new());
         let mut expected = vec![draft, nobodys];
@@ -265,6 +280,10 @@ mod tests {
         std::os::unix::fs::symlink("unmounted/models.lock", root.join("other.lock")).unwrap();
         let error = unnamed(&lock, later()).unwrap_err().to_string();
         assert!(error.contains("other.lock cannot be read") && error.contains("remove it"), "{error}");
+        fs::remove_file(root.join("other.lock")).unwrap();
+        fs::write(root.as_std_path().join(OsStr::from_bytes(b"caf\xe9.lock")), "").unwrap();
+        let error = unnamed(&lock, later()).unwrap_err().to_string();
+        assert!(error.contains(".lock cannot be read: its name is not UTF-8"), "{error}");
     }
 
     #[test]

@@ -173,7 +173,7 @@ pub(super) fn describe(model: &Model, state: &FileState) -> String {
         FileState::WrongDigest { found, .. } => {
             format!("has SHA-256 {found}, the lock says {}", model.sha256)
         }
-        FileState::WrongPieces { wrong, .. } => format!("{}; `fetch` repairs them", ranges(wrong)),
+        FileState::WrongPieces { wrong, .. } => ranges(wrong),
         FileState::WrongList { found, wrong } => {
             let why = match (&wrong[..], *found == model.sha256) {
                 ([], true) => "it describes no such file".to_owned(),

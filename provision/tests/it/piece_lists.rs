@@ -342,6 +342,14 @@ fn a_mistaken_list_installs_what_its_author_listed_and_no_later_run_loops() {
         "{}",
         ended.out
     );
+    let lock_pieces = |fixture: &Fixture| {
+        let mut command = crate::program::program(fixture);
+        command.args(["lock", "pieces", "--lock"]).arg(fixture.write_lock());
+        run(command.arg("--dest").arg(fixture.destination()))
+    };
+    let ended = lock_pieces(&fixture);
+    assert_eq!(ended.code, Some(5), "{}", ended.err);
+    assert!(ended.err.contains("take its `pieces` out of the lock first"), "{}", ended.err);
     // Without the list, the source has other bytes than the lock says: each run asks twice at most, and the file stays.
     std::fs::remove_dir_all(fixture.beside("models.pieces")).unwrap();
     std::fs::remove_dir_all(fixture.path(".provision.pieces")).unwrap();

@@ -259,8 +259,7 @@ fn fault_174_verify_names_the_wrong_ranges_of_a_file_with_a_list() {
 
     files.flip("x", [MAX_PIECE, 2 * MAX_PIECE - 1, size - 1]);
     let (out, err) = verify(&files, 5, &[]);
-    let expected =
-        "wrong    x: bytes 4194304 to 8388607, 50331648 to 50331652 are wrong; `fetch` repairs them\n";
+    let expected = "wrong    x: bytes 4194304 to 8388607, 50331648 to 50331652 are wrong\n";
     assert_eq!(out, expected);
     has(&err, &["1 of 2 files in . not as the lock says; the next fetch replaces what is wrong"]);
     let (out, _) = verify(&files, 5, &["--json"]);

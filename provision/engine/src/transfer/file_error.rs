@@ -26,8 +26,8 @@ pub struct FileError {
 const STORE_ONLY: &str = "--store-only forbids the lock's own addresses. Fill a store with `provision store push`, or \
                           leave the option out";
 
-const AGREED: &str = "Another source sent the same bytes, so the piece list may be wrong: `provision lock check --pieces` compares it \
-                      with the file";
+const AGREED: &str = "The same bytes came before, so the file at the source has changed, or the piece list is wrong: \
+                      `provision lock check --pieces` compares it with the right file";
 
 /// A source that failed.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub enum SourceError {
     /// A piece that it sent does not have the digest of the file's piece list.
     #[error(
         "bytes {} to {} have SHA-256 {found}, the piece list says {expected}. {}", .range.start, .range.end - 1,
-        if *.agreed { AGREED.to_owned() } else { because(.sniffed.as_ref()) }
+        if *.agreed && .sniffed.is_none() { AGREED.to_owned() } else { because(.sniffed.as_ref()) }
     )]
     WrongPiece {
         /// The piece.
@@ -71,7 +71,7 @@ pub enum SourceError {
         found: Sha256,
         /// The content that the first bytes look like.
         sniffed: Option<SniffedContent>,
-        /// Another source sent the same bytes.
+        /// They came before, from this source or from another one.
         agreed: bool,
     },
     /// It sends something else in the file's place.

@@ -112,7 +112,21 @@ pub(super) fn refusal(model: &Model, state: &FileState, distrusted: bool, again:
     let is_read = matches!(state, FileState::WrongDigest { .. } | FileState::WrongPieces { .. });
     let full = if is_read && !distrusted { " --verify full" } else { "" };
     let way_out = match state {
-        FileState::WrongList { .. } => format!("; `lock pieces {}` writes a right one", model.path),
+        FileState::WrongList { found, .. } if *found == model.sha256 => {
+            format!("; `lock pieces {}` writes a right one", model.path)
+        }
+        // A fetch takes a file that its list proves for right.
+        FileState::WrongList { .. } => {
+            format!(
+                "; take `pieces` of {} out of the lock, run `fetch --verify full`, then `lock pieces`",
+                model.path
+            )
+        }
+        FileState::WrongDigest { .. } if model.pieces.is_some() => {
+            format!(
+                "; run `fetch{full}`, then {again}; if that does not help, take its `pieces` out of the lock first"
+            )
+        }
         _ if state.is_mended_by_fetch() => format!("; run `fetch{full}`, then {again}"),
         _ => String::new(),
     };

@@ -27,6 +27,9 @@ use crate::cli::{environment, locks, say, tell, units};
 /// The time for which a list without a lock may be that of another command, which names it next.
 const NEW: Duration = Duration::from_mins(10);
 
+/// Why a list is removed.
+const UNNAMED: &str = "no *.lock or *.toml beside it names it";
+
 /// The digits of a list's name that a line shows.
 const SHOWN: usize = 8;
 
@@ -152,7 +155,10 @@ fn put<'m>(
         Ok(is_new) => Some(Listed { model, list: Some((digest, pieces)), is_new: is_new || !pinned }),
         Err(error) => {
             let path = piece_files::directory_of(lock).join(digest.to_string());
-            failures.add(Code::Disk, format_args!("{}: {path} cannot be written: {error}", model.path));
+            failures.add(
+                Code::Disk,
+                format_args!("{}: {path} cannot be written: {error}; correct that and run again", model.path),
+            );
             None
         }
     }
@@ -232,7 +238,7 @@ fn clean(lock: &Utf8Path) {
     };
     match piece_files::unnamed(lock, before) {
         Ok(unnamed) => unnamed.iter().for_each(|path| match std::fs::remove_file(path) {
-            Ok(()) => tell(TerminalText(format_args!("removed    {path}  no lock beside it names it"))),
+            Ok(()) => tell(TerminalText(format_args!("removed    {path}  {UNNAMED}"))),
             Err(error) => stay(&error),
         }),
         Err(error) => stay(&error),

@@ -15,7 +15,6 @@ use std::time::Duration;
 use super::{Decision, FilePolicy, Step};
 use crate::transfer::file_error::SourceError;
 use crate::transfer::provenance::Senders;
-use provision_core::digest::Sha256;
 use provision_disk::WrongPiece;
 use provision_http::sniff::SniffedContent;
 
@@ -47,9 +46,10 @@ impl FilePolicy {
         let WrongPiece { index, range, expected, found } = *piece;
         let sender = senders.only();
         let seen = self.wrong_pieces.entry(index).or_default();
-        let is_same =
-            |(other, what): &(Option<usize>, Sha256)| other.is_some() && *other != sender && *what == found;
-        let agreed = sender.is_some() && seen.iter().any(is_same);
+        let same: Vec<_> =
+            seen.iter().filter(|(_, what)| *what == found).filter_map(|(other, _)| *other).collect();
+        let agreed = sender.is_some() && !same.is_empty();
+        let is_others = sender.is_some() && same.iter().any(|other| Some(*other) != sender);
         seen.push((sender, found));
         let times = seen.iter().filter(|(other, _)| *other == sender).count();
         let is_last = self.offline || seen.len() > 2 + 2 * self.sources.len();
@@ -66,7 +66,7 @@ impl FilePolicy {
                 self.end(source, error);
                 PieceStep::EndCompanion(source)
             }
-            (Some(_), false) if times == 1 && !agreed => PieceStep::Again,
+            (Some(_), false) if times == 1 && !is_others => PieceStep::Again,
             (Some(_), _) => PieceStep::Decide(self.end_source(error, false, now)),
             (None, _) if times == 1 || self.one_source => PieceStep::Again,
             (None, _) => {

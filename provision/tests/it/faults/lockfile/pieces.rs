@@ -83,7 +83,7 @@ fn fault_154_a_list_of_old_bytes_leaves_the_lock_with_them() {
         fs::File::options().write(true).open(path).unwrap().set_modified(hour_ago).unwrap();
     }
     let (out, _) = said(&fixture, 0, &["pieces"]);
-    assert!(out.contains("removed") && out.contains("no lock beside it names it"), "{out}");
+    assert!(out.contains("removed") && out.contains("no *.lock or *.toml beside it names it"), "{out}");
     assert!(keep.exists() && object.exists() && !gone.exists());
     said(&fixture, 0, &["check", "--pieces"]);
 }

@@ -65,7 +65,7 @@ fn the_bytes_of_a_source_that_is_out_come_to_an_end() {
 #[test]
 fn two_sources_that_both_lie_are_both_named_once() {
     // Each its own way, or both with the same bytes: then the list may be wrong, and nobody is asked twice.
-    for (founds, agree) in [(["b", "a", "a"], false), (["b", "b", ""], true)] {
+    for (founds, agree) in [(["b", "a", "c"], false), (["b", "b", ""], true)] {
         let mut policy = with_pieces(2);
         let mut sent = |at: usize, from_source| {
             policy.wrong_piece(&came(0, founds[at]), None, &from(&[from_source]), SECOND).1
