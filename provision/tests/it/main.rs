@@ -20,6 +20,7 @@ mod importing;
 mod init;
 mod install_script;
 mod interrupt;
+mod local_copies;
 mod lock_commands;
 mod lock_pieces;
 mod metadata;
