@@ -106,8 +106,8 @@ pub enum LinkedFile {
     OfStore,
 }
 
-/// Gives `source` the model's final name as a second name. Proves its bytes first ([`prove`]). Returns `None` if the file systems do not allow the link, or if another user could change the file: the
-/// caller copies instead.
+/// Gives `source` the model's final name as a second name. Proves its bytes first ([`prove`]). Returns `None` if the file
+/// systems do not allow the link, if another user could change the file, or if it changed meanwhile: the caller copies instead.
 pub fn install_hard_link<'a>(
     (destination, options): (&Destination, impl Into<PartOptions<'a>>),
     model: &Model,
@@ -177,26 +177,18 @@ fn finish_hard_link(
     let named = rustix::fs::statat(directory.handle(), temporary, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(failed("reading its metadata"))?;
     let held = rustix::fs::fstat(&source.file).map_err(failed("reading its metadata"))?;
-    if FileId::of(&named) != FileId::of(&held) {
-        // Another file has the source's path since it was opened.
-        return Ok(None);
-    }
-    if !is_linkable(held.st_uid) {
+    // Another file has the source's path since it was opened, or other bytes may have come since they were proven.
+    let is_proven = FileId::of(&named) == FileId::of(&held) && Stamp::of(&held) == source.stamp();
+    if !is_proven || !is_linkable(held.st_uid) {
         return Ok(None);
     }
     let stamp = match owner {
         LinkedFile::OfCache => Stamp::installed(model.size, &model.sha256),
         LinkedFile::OfStore => source.stamp(),
     };
-    let is_changed = Stamp::of(&held) != stamp;
-    match owner {
-        // Another user's file.
-        LinkedFile::OfCache if is_changed && set_mtime(&source.file, &path, &model.sha256).is_err() => {
-            return Ok(None);
-        }
-        // Written since it was opened, so maybe after its bytes were read.
-        LinkedFile::OfStore if is_changed => return Ok(None),
-        _ => {}
+    // Refused for another user's file.
+    if source.stamp() != stamp && set_mtime(&source.file, &path, &model.sha256).is_err() {
+        return Ok(None);
     }
     retry_on_intr(|| rustix::fs::fsync(&source.file)).map_err(failed("syncing it"))?;
     let held = rustix::fs::fstat(&source.file).map_err(failed("reading its metadata"))?;

@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, symlink};
 use std::sync::Arc;
 
+use camino::Utf8Path;
 use rustix::fs::{FileType, Mode};
 
 use crate::confined::ResolveMode;
@@ -13,6 +14,7 @@ use crate::file_stat::{EARLIEST_MTIME, installed_mtime};
 use crate::install::{failpoint, set_mtime};
 use crate::local_install::{LinkedFile, install_hard_link, install_symlink};
 use crate::part::{CopyError, PartNames};
+use crate::source_file::{BLOCK, SourceFile};
 use crate::testing::{CONTENT, Fixture, model, write};
 use provision_core::lockfile::Model;
 
@@ -163,6 +165,32 @@ fn a_hard_link_leads_to_the_verified_file_not_to_its_path() {
     let linked = install_hard_link(to, &model, (&source, LinkedFile::OfCache), || true);
     assert!(linked.unwrap().is_some(), "the link was made from the handle");
     assert_eq!(fs::read(fixture.file("d/x")).unwrap(), CONTENT);
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_proven_is_not_linked() {
+    for owner in [LinkedFile::OfCache, LinkedFile::OfStore] {
+        let fixture = Fixture::new();
+        let content = vec![7; 3 * BLOCK];
+        let model = model("d/x", &content);
+        let path = fixture.file("source");
+        fs::write(&path, &content).unwrap();
+        set_installed_time(&path);
+        let source = SourceFile::open(Utf8Path::from_path(&path).unwrap()).unwrap().unwrap();
+        let mut blocks = 0;
+        let linked =
+            install_hard_link((&fixture.destination, &PartNames::Shared), &model, (&source, owner), || {
+                blocks += 1;
+                if blocks == 2 {
+                    File::options().write(true).open(&path).unwrap().write_all_at(b"!", 0).unwrap();
+                }
+                true
+            });
+        assert_eq!(linked.unwrap(), None, "{owner:?}");
+        assert!(!fixture.file("d/x").exists(), "{owner:?}: wrong bytes are under the final name");
+        let mtime = fs::metadata(&path).unwrap().mtime();
+        assert!(!(EARLIEST_MTIME..=installed_mtime(&model.sha256)).contains(&mtime), "{owner:?}: {mtime}");
+    }
 }
 
 #[test]
