@@ -2,23 +2,82 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Calls `work` on `threads` threads, of which the calling one asks `keep_going`. The others go on until it fails. Returns its result,
-/// or the failure of another one.
+/// Ends the work of the other threads if its own one panics.
+struct StopOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_or(std::thread::panicking(), Ordering::Relaxed);
+    }
+}
+
+/// Calls `work` on `threads` threads, of which the calling one asks `keep_going`. The first failure or panic ends the others, and is
+/// the result. Otherwise that of the calling thread is.
 pub(crate) fn share<T: Send, E: Send>(
     threads: usize,
     keep_going: &mut dyn FnMut() -> Result<bool, E>,
     work: impl Fn(&mut dyn FnMut() -> Result<bool, E>) -> Result<T, E> + Sync,
 ) -> Result<T, E> {
     let stop = AtomicBool::new(false);
+    // An error comes with whether it is the first one: the others may follow from it.
+    let run = |keep_going: &mut dyn FnMut() -> Result<bool, E>| {
+        let _guard = StopOnPanic(&stop);
+        let mut go_on = || if stop.load(Ordering::Relaxed) { Ok(false) } else { keep_going() };
+        work(&mut go_on).map_err(|error| (!stop.swap(true, Ordering::Relaxed), error))
+    };
     std::thread::scope(|scope| {
-        let help = || work(&mut || Ok(!stop.load(Ordering::Relaxed)));
+        let help = || run(&mut || Ok(true));
         let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(help)).collect();
-        let mut result = work(keep_going);
-        stop.store(result.is_err(), Ordering::Relaxed);
+        let mut result = run(keep_going);
         for helper in helpers {
             let helped = helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            result = result.and_then(|own| helped.map(|_| own));
+            if result.is_ok() || matches!(helped, Err((true, _))) {
+                result = helped.and(result);
+            }
         }
-        result
+        result.map_err(|(_, error)| error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    const MANY: usize = 1_000_000;
+
+    /// Shares work of [`MANY`] steps of the calling thread, where each helper calls `help`. Returns the calling thread's steps.
+    fn steps_beside(help: impl Fn() -> Result<(), &'static str> + Sync) -> (Result<(), &'static str>, usize) {
+        let (mut steps, caller) = (0, thread::current().id());
+        let mut keep_going = || {
+            steps += 1;
+            thread::yield_now();
+            Ok(true)
+        };
+        let work = |keep_going: &mut dyn FnMut() -> Result<bool, &'static str>| {
+            if thread::current().id() != caller {
+                return help();
+            }
+            for _ in 0..MANY {
+                if !keep_going()? {
+                    return Err("interrupted");
+                }
+            }
+            Ok(())
+        };
+        let ended =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| share(3, &mut keep_going, work)));
+        (ended.unwrap_or(Err("panic")), steps)
+    }
+
+    #[test]
+    fn a_helper_that_fails_ends_the_others() {
+        let (shared, steps) = steps_beside(|| Err("unreadable"));
+        assert_eq!(shared, Err("unreadable"));
+        assert!(steps < MANY, "the calling thread worked in vain");
+        let (shared, steps) = steps_beside(|| panic!("a helper's bug"));
+        assert_eq!(shared, Err("panic"));
+        assert!(steps < MANY, "the calling thread worked in vain");
+    }
 }
